@@ -1,0 +1,128 @@
+//! The bounds of a request, checked once at the edge.
+
+use std::fmt;
+
+use super::{ChatRequest, Message, Part, Role};
+
+/// Messages in one conversation.
+pub const MAX_MESSAGES: usize = 4096;
+/// Functions offered in one request.
+pub const MAX_TOOLS: usize = 128;
+/// Stop strings, as OpenAI has it.
+pub const MAX_STOPS: usize = 16;
+/// Bytes of one stop string.
+pub const MAX_STOP_BYTES: usize = 256;
+/// Rivals reported with each token's log-probability, as OpenAI has it.
+pub const MAX_TOP_LOGPROBS: u8 = 20;
+/// Tokens with a bias of their own.
+pub const MAX_LOGIT_BIAS: usize = 1024;
+/// Bytes of a function's name, as OpenAI has it.
+pub const MAX_NAME_BYTES: usize = 64;
+
+/// What is wrong with a request: the field as the client spelled it, and the remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    pub field: String,
+    pub reason: String,
+}
+
+impl Invalid {
+    pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { field: field.into(), reason: reason.into() }
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` {}", self.field, self.reason)
+    }
+}
+
+impl ChatRequest {
+    /// Refuses what no worker could answer or what would cost without limit.
+    pub fn check(&self) -> Result<(), Invalid> {
+        if self.messages.is_empty() {
+            return Err(Invalid::new("messages", "must hold at least one message"));
+        }
+        at_most("messages", self.messages.len(), MAX_MESSAGES)?;
+        at_most("tools", self.tools.len(), MAX_TOOLS)?;
+        for (i, message) in self.messages.iter().enumerate() {
+            check_message(i, message)?;
+        }
+        for (i, tool) in self.tools.iter().enumerate() {
+            check_name(&format!("tools[{i}].function.name"), &tool.name)?;
+        }
+        self.check_sampling()?;
+        self.check_output()
+    }
+
+    fn check_sampling(&self) -> Result<(), Invalid> {
+        let s = &self.sampling;
+        in_range("temperature", s.temperature, 0.0, 2.0)?;
+        in_range("top_p", s.top_p, 0.0, 1.0)?;
+        in_range("min_p", s.min_p, 0.0, 1.0)?;
+        in_range("frequency_penalty", s.frequency_penalty, -2.0, 2.0)?;
+        in_range("presence_penalty", s.presence_penalty, -2.0, 2.0)?;
+        in_range("repeat_penalty", s.repeat_penalty, 0.1, 10.0)?;
+        at_most("logit_bias", s.logit_bias.len(), MAX_LOGIT_BIAS)?;
+        for (token, bias) in &s.logit_bias {
+            in_range(&format!("logit_bias.{token}"), *bias, -100.0, 100.0)?;
+        }
+        match self.logprobs {
+            Some(n) if n > MAX_TOP_LOGPROBS => Err(Invalid::new("top_logprobs", format!("must be at most {MAX_TOP_LOGPROBS}, not {n}"))),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_output(&self) -> Result<(), Invalid> {
+        let o = &self.output;
+        if o.max_tokens == Some(0) {
+            return Err(Invalid::new("max_tokens", "must be at least 1"));
+        }
+        if let Some(max) = o.max_tokens
+            && o.min_tokens > max
+        {
+            return Err(Invalid::new("min_tokens", format!("is {}, more than max_tokens ({max})", o.min_tokens)));
+        }
+        at_most("stop", o.stop.len(), MAX_STOPS)?;
+        for (i, stop) in o.stop.iter().enumerate() {
+            if stop.is_empty() {
+                return Err(Invalid::new(format!("stop[{i}]"), "must not be empty"));
+            }
+            if stop.len() > MAX_STOP_BYTES {
+                return Err(Invalid::new(format!("stop[{i}]"), format!("has {} bytes; at most {MAX_STOP_BYTES} are allowed", stop.len())));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_message(i: usize, message: &Message) -> Result<(), Invalid> {
+    let has_text = message.content.iter().any(|p| matches!(p, Part::Text(t) if !t.is_empty()));
+    if message.content.is_empty() && !(message.role == Role::Assistant && !message.tool_calls.is_empty()) {
+        return Err(Invalid::new(format!("messages[{i}].content"), "is required"));
+    }
+    if message.role == Role::User && !has_text {
+        return Err(Invalid::new(format!("messages[{i}].content"), "must not be empty"));
+    }
+    for (j, call) in message.tool_calls.iter().enumerate() {
+        check_name(&format!("messages[{i}].tool_calls[{j}].function.name"), &call.name)?;
+    }
+    Ok(())
+}
+
+fn check_name(field: &str, name: &str) -> Result<(), Invalid> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(legal) {
+        return Err(Invalid::new(field, format!("must be 1 to {MAX_NAME_BYTES} characters of a-z, A-Z, 0-9, `_`, `-` or `.`")));
+    }
+    Ok(())
+}
+
+fn in_range(field: &str, value: f32, low: f32, high: f32) -> Result<(), Invalid> {
+    if (low..=high).contains(&value) { Ok(()) } else { Err(Invalid::new(field, format!("must be between {low} and {high}, not {value}"))) }
+}
+
+fn at_most(field: &str, len: usize, max: usize) -> Result<(), Invalid> {
+    if len <= max { Ok(()) } else { Err(Invalid::new(field, format!("has {len} entries; at most {max} are allowed"))) }
+}

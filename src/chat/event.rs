@@ -1,0 +1,110 @@
+//! What comes back for a request: a few typed events, then one end.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use super::ToolCall;
+
+/// One step of an answer. `Started` comes first, `Done` last.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ChatEvent {
+    /// The prompt was read and the first token comes next.
+    Started {
+        prompt_tokens: u32,
+        cached_tokens: u32,
+    },
+    /// A piece of the model's reasoning: whole characters, never empty.
+    Thought {
+        text: String,
+        logprobs: Vec<TokenLogprob>,
+    },
+    /// A piece of the answer: whole characters, never empty (unless it only carries log-probabilities).
+    Text {
+        text: String,
+        logprobs: Vec<TokenLogprob>,
+    },
+    /// A complete function call whose arguments are a JSON object. Its `id` is empty here.
+    ToolCall(ToolCall),
+    Done(Done),
+}
+
+/// The end of an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Done {
+    pub finish: Finish,
+    pub usage: Usage,
+    pub timings: Timings,
+}
+
+/// Why the answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Finish {
+    /// The model ended its turn, or a stop string came.
+    Stop,
+    /// The token limit or the end of the context was reached.
+    Length,
+    /// The model waits for the results of its calls.
+    ToolCalls,
+}
+
+/// Tokens that went in and out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    pub prompt_tokens: u32,
+    /// Of the prompt's tokens, those that were not computed again.
+    pub cached_tokens: u32,
+    /// Every token drawn, thoughts and end-of-turn included.
+    pub completion_tokens: u32,
+    /// Of the completion's tokens, those of the thinking channel.
+    pub reasoning_tokens: u32,
+}
+
+/// Where the time went, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timings {
+    /// From the worker's receipt of the request to the end of the prompt.
+    pub prompt_us: u64,
+    /// From there to the last token.
+    pub predicted_us: u64,
+}
+
+/// One drawn token with its log-probability (natural logarithm, over the whole vocabulary, before any
+/// sampling cut) and the likeliest tokens at its place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenLogprob {
+    /// The token's bytes; a part of a character is not UTF-8.
+    pub bytes: Vec<u8>,
+    pub logprob: f32,
+    /// Likeliest first.
+    pub top: Vec<(Vec<u8>, f32)>,
+}
+
+/// Why the worker could not answer a request. The worker itself lives on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChatError {
+    /// Prompt and at least one token of answer do not fit the context.
+    PromptTooLong { prompt_tokens: u32, context_tokens: u32 },
+    /// A `logit_bias` names a token that the vocabulary does not have.
+    UnknownToken { token: u32, vocabulary: u32 },
+    /// The model's chat template refuses the conversation.
+    Template { reason: String },
+    /// llama.cpp failed on this request.
+    Inference { reason: String },
+}
+
+impl fmt::Display for ChatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PromptTooLong { prompt_tokens, context_tokens } => write!(
+                f,
+                "the prompt has {prompt_tokens} tokens and leaves no room for an answer in a context of {context_tokens} tokens; \
+                 shorten the conversation or raise `context` in gemmad.toml"
+            ),
+            Self::UnknownToken { token, vocabulary } => {
+                write!(f, "logit_bias names token {token}, but the vocabulary ends at {}", vocabulary.saturating_sub(1))
+            }
+            Self::Template { reason } => write!(f, "the model's chat template refuses this conversation: {reason}"),
+            Self::Inference { reason } => write!(f, "inference failed: {reason}"),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The vocabulary both processes speak: a validated request, the events that answer it, and how it can fail.
+//!
+//! Everything here is plain data. Front doors build a [`ChatRequest`] from what a client sent and
+//! [`ChatRequest::check`] it once; after that no one needs to look again.
+
+mod check;
+mod event;
+
+pub use check::Invalid;
+pub use event::{ChatError, ChatEvent, Done, Finish, Timings, TokenLogprob, Usage};
+
+use serde::{Deserialize, Serialize};
+
+/// One conversation to continue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChatRequest {
+    /// The conversation so far, oldest first; never empty.
+    pub messages: Vec<Message>,
+    /// Functions the model may call.
+    pub tools: Vec<Tool>,
+    /// How the next token is drawn.
+    pub sampling: Sampling,
+    /// When the answer ends.
+    pub output: OutputLimits,
+    /// Whether the model may think before it answers.
+    pub thinking: bool,
+    /// `Some(n)`: report the log-probability of each token and of its `n` best rivals.
+    pub logprobs: Option<u8>,
+    /// Whether the prompt may reuse, and stay in, the prefix cache.
+    pub cache_prompt: bool,
+}
+
+/// Who speaks in a message. `developer` is OpenAI's newer name for `system`; Gemma has one turn for both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    System,
+    User,
+    Assistant,
+    Tool,
+}
+
+/// One turn, or the result of one tool call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    pub role: Role,
+    /// What was said, in order. Empty only for an assistant message that calls tools.
+    pub content: Vec<Part>,
+    /// Assistant only: what it thought. The template keeps it inside a tool loop and drops it elsewhere.
+    pub reasoning: Option<String>,
+    /// Assistant only: the calls it made.
+    pub tool_calls: Vec<ToolCall>,
+    /// Tool only: the call this answers.
+    pub tool_call_id: Option<String>,
+    /// Tool only: the function's name, for results whose call is not in the conversation.
+    pub name: Option<String>,
+}
+
+impl Message {
+    /// A message that is nothing but text.
+    pub fn text(role: Role, text: impl Into<String>) -> Self {
+        Self { role, content: vec![Part::Text(text.into())], reasoning: None, tool_calls: vec![], tool_call_id: None, name: None }
+    }
+}
+
+/// One piece of a message's content.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Part {
+    Text(String),
+}
+
+/// A function call by the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// Names the call within its conversation; made by the front door for calls the model makes.
+    pub id: String,
+    pub name: String,
+    /// A JSON object as text.
+    pub arguments: String,
+}
+
+/// A function the model may call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tool {
+    pub name: String,
+    pub description: String,
+    /// The JSON schema of the arguments (an object) as text; `None` for a function without arguments.
+    pub parameters: Option<String>,
+}
+
+/// How the next token is drawn. The defaults are those published for Gemma 4: temperature 1.0, top-k 64,
+/// top-p 0.95, min-p 0 (`general.sampling.*` in the published files).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// 0 takes the likeliest token always.
+    pub temperature: f32,
+    /// 0 switches the cut off.
+    pub top_k: u32,
+    /// 1 switches the cut off.
+    pub top_p: f32,
+    pub min_p: f32,
+    /// The same seed, request and model give the same answer; `None` draws one.
+    pub seed: Option<u32>,
+    pub frequency_penalty: f32,
+    pub presence_penalty: f32,
+    /// 1 switches it off.
+    pub repeat_penalty: f32,
+    /// Added to the logits of single tokens before anything else.
+    pub logit_bias: Vec<(u32, f32)>,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            top_k: 64,
+            top_p: 0.95,
+            min_p: 0.0,
+            seed: None,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            repeat_penalty: 1.0,
+            logit_bias: vec![],
+        }
+    }
+}
+
+/// When the answer ends.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OutputLimits {
+    /// Tokens at most, thoughts included; `None` leaves it to the daemon's limit and the context.
+    pub max_tokens: Option<u32>,
+    /// The end-of-turn token is not drawn before this many tokens.
+    pub min_tokens: u32,
+    /// The answer ends before the first of these; thoughts are not searched.
+    pub stop: Vec<String>,
+    /// Go on after the model ended its turn (for measuring).
+    pub ignore_eos: bool,
+}

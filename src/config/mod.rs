@@ -1,0 +1,124 @@
+//! `gemmad.toml`: what can be set, what holds when nothing is set.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The whole configuration. Every key is documented in `systemd/gemmad.toml`, the commented sample.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    pub server: Server,
+    pub models: Models,
+    pub inference: Inference,
+    pub limits: Limits,
+    pub access: Access,
+    pub log: Log,
+}
+
+/// Where the daemon listens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    pub socket: PathBuf,
+    /// Permission bits of the socket.
+    pub socket_mode: u32,
+    /// Group that owns the socket; `None` leaves the daemon's own.
+    pub socket_group: Option<String>,
+    /// How long running answers may go on after SIGTERM.
+    pub shutdown_grace: Duration,
+}
+
+/// Where models lie and which one is meant by `auto`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Models {
+    pub directories: Vec<PathBuf>,
+    /// `auto`, or a model id.
+    pub default: String,
+}
+
+/// How a model is run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inference {
+    /// Tokens of context for each slot.
+    pub context: u32,
+    /// Requests answered at the same time.
+    pub slots: u32,
+    /// 0: one thread for each CPU that the worker may use.
+    pub threads: u32,
+    /// Tokens computed in one step of reading a prompt.
+    pub batch: u32,
+    /// The worker program; `None` is `gemmad-worker` beside the daemon's own program.
+    pub worker: Option<PathBuf>,
+}
+
+/// The limits that keep one client from harming the others.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    pub connections: u32,
+    pub connections_per_user: u32,
+    /// Bytes of one request's body.
+    pub body_bytes: u64,
+    /// Requests that wait for a slot.
+    pub queue: u32,
+    pub queue_per_user: u32,
+    /// Tokens of one answer.
+    pub output_tokens: u32,
+    /// From a request's arrival to its end.
+    pub request_time: Duration,
+    /// How long a client may leave its answer unread.
+    pub client_stall: Duration,
+    /// From the start of a worker to its model being loaded.
+    pub load_time: Duration,
+}
+
+/// Who may do more than ask.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Access {
+    /// Users, besides root and the daemon's own, who may load and unload models.
+    pub admins: Vec<String>,
+}
+
+/// What is logged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { socket: "/run/gemmad/api.sock".into(), socket_mode: 0o660, socket_group: None, shutdown_grace: Duration::from_secs(30) }
+    }
+}
+
+impl Default for Models {
+    fn default() -> Self {
+        Self { directories: vec!["/var/lib/gemmad/models".into()], default: "auto".into() }
+    }
+}
+
+impl Default for Inference {
+    fn default() -> Self {
+        Self { context: 8192, slots: 2, threads: 0, batch: 512, worker: None }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 2048,
+            connections_per_user: 1280,
+            body_bytes: 32 << 20,
+            queue: 64,
+            queue_per_user: 16,
+            output_tokens: 8192,
+            request_time: Duration::from_secs(3600),
+            client_stall: Duration::from_secs(10),
+            load_time: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into() }
+    }
+}

@@ -1,0 +1,59 @@
+//! Everything that can go wrong with a request, as reasons that someone reacts to.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::chat::ChatError;
+
+/// Why there is no answer, or no more of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No such model; names those there are.
+    UnknownModel { asked: String, known: Vec<String> },
+    /// No model is installed at all; names where one is looked for.
+    NoModels { directories: Vec<String> },
+    /// The queue is full for everyone.
+    QueueFull { limit: u32, retry_after: Duration },
+    /// This user has too many requests waiting.
+    UserQueueFull { limit: u32, retry_after: Duration },
+    /// The daemon is stopping.
+    ShuttingDown,
+    /// The model's file is damaged, is not a Gemma 4, or llama.cpp refuses it.
+    BadModel { model: String, reason: String },
+    /// Workers died again and again; no new one is started before the time is over.
+    BackingOff { cause: String, retry_after: Duration },
+    /// The worker died while it answered.
+    WorkerDied { cause: String },
+    /// The request took longer than the limit.
+    TimedOut { limit: Duration },
+    /// The client did not read its answer.
+    ClientStalled { limit: Duration },
+    /// The worker refused this request.
+    Chat(ChatError),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownModel { asked, known } => write!(f, "there is no model `{asked}`; installed: {}", known.join(", ")),
+            Self::NoModels { directories } => {
+                write!(f, "no model is installed; put a Gemma 4 GGUF file into {}", directories.join(" or "))
+            }
+            Self::QueueFull { limit, retry_after } => {
+                write!(f, "{limit} requests are waiting already; try again in {} s", retry_after.as_secs().max(1))
+            }
+            Self::UserQueueFull { limit, retry_after } => {
+                write!(f, "{limit} of your requests are waiting already; try again in {} s", retry_after.as_secs().max(1))
+            }
+            Self::ShuttingDown => f.write_str("the daemon is shutting down"),
+            Self::BadModel { model, reason } => write!(f, "model `{model}` cannot be loaded: {reason}"),
+            Self::BackingOff { cause, retry_after } => {
+                write!(f, "the worker keeps failing ({cause}); the next attempt is in {} s", retry_after.as_secs().max(1))
+            }
+            Self::WorkerDied { cause } => write!(f, "the worker died while it answered: {cause}"),
+            Self::TimedOut { limit } => write!(f, "the request took longer than {} s", limit.as_secs()),
+            Self::ClientStalled { limit } => write!(f, "the answer was not read for {} s", limit.as_secs()),
+            Self::Chat(error) => error.fmt(f),
+        }
+    }
+}

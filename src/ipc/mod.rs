@@ -1,0 +1,101 @@
+//! What the supervisor and a worker say to each other: one enum per direction, and nothing else.
+//!
+//! ```text
+//!   supervisor                                   worker
+//!       │   ◀──────────────── Hello ────────────────  │
+//!       │   ──── Load (+ the model's descriptor) ───▶ │
+//!       │   ◀────────── Loaded | LoadFailed ────────  │
+//!       │   ──────────────── Chat(id) ──────────────▶ │
+//!       │   ◀─── Event(id)… , Event(id, Done) | Failed(id)
+//!       │   ─────────────── Cancel(id) ─────────────▶ │   answered by Failed or Done, or by nothing
+//!       │   ──── end of file: finish and exit ──────▶ │
+//! ```
+//!
+//! The channel is the worker's standard input, a stream socket. [`frame`] says how a message lies on it.
+
+pub mod frame;
+
+use serde::{Deserialize, Serialize};
+
+use crate::chat::{ChatError, ChatEvent, ChatRequest};
+
+/// Version of both enums; they change together with it. Supervisor and worker are installed together, so a
+/// difference means a half-done upgrade and the worker is refused.
+pub const VERSION: u32 = 1;
+
+/// Names a request for as long as its worker lives.
+pub type RequestId = u64;
+
+/// From the supervisor to the worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// First and once. Carries the model file's descriptor.
+    Load(LoadPlan),
+    /// Answer this request.
+    Chat { id: RequestId, request: Box<ChatRequest> },
+    /// Stop before the next decode; an unknown id is one that has just ended.
+    Cancel { id: RequestId },
+}
+
+/// From the worker to the supervisor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// First and once.
+    Hello {
+        version: u32,
+    },
+    Loaded(LoadedModel),
+    /// The worker exits after this.
+    LoadFailed {
+        reason: String,
+    },
+    Event {
+        id: RequestId,
+        event: ChatEvent,
+    },
+    /// The request's end, instead of `Done`.
+    Failed {
+        id: RequestId,
+        error: ChatError,
+    },
+}
+
+/// How to load the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoadPlan {
+    /// For messages only.
+    pub name: String,
+    /// Tokens of context that each slot has.
+    pub context: u32,
+    /// Sequences that are answered at the same time.
+    pub slots: u32,
+    /// Tokens computed in one step, and so the grain of cancelling.
+    pub batch: u32,
+    /// The CPUs to run on, one thread each.
+    pub cpus: Vec<u32>,
+    /// Tokens of answer at most, whatever a request asks.
+    pub max_output: u32,
+}
+
+/// What was loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadedModel {
+    /// Tokens of context that each slot has.
+    pub context: u32,
+    pub slots: u32,
+    pub threads: u32,
+    /// Microseconds from the receipt of `Load`.
+    pub load_us: u64,
+    pub template: TemplateSource,
+}
+
+/// Which chat template the worker uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TemplateSource {
+    /// The file's own.
+    Embedded,
+    /// The family's, because the file has none.
+    Missing,
+    /// The family's, because the file's is an outdated one or does not compile; says which.
+    Replaced { why: String },
+}

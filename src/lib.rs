@@ -1,0 +1,18 @@
+//! gemmad: the Gemma 4 family for every program on a small machine.
+//!
+//! Three programs share this library: `gemmad` (the supervisor), `gemmad-worker` (one model) and `gemmactl`
+//! (the command line). `docs/architecture.md` is the map.
+
+pub mod access;
+pub mod api;
+pub mod chat;
+pub mod config;
+pub mod ctl;
+pub mod daemon;
+pub mod engine;
+pub mod gemma;
+pub mod ipc;
+pub mod memory;
+pub mod store;
+pub mod sys;
+pub mod worker;
