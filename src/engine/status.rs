@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use crate::store::Model as ModelInfo;
+
 /// A snapshot, published on every change.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
@@ -47,22 +49,4 @@ pub enum Phase {
     },
     /// No more requests are taken.
     Draining,
-}
-
-/// An installed model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelInfo {
-    /// What clients call it: the file's name without `.gguf`, in lower case.
-    pub id: String,
-    pub path: std::path::PathBuf,
-    /// Bytes of the file.
-    pub size: u64,
-    /// Unix seconds of the file's last change.
-    pub created: u64,
-    /// `gemma-4-e2b` and so on, from the header.
-    pub variant: String,
-    /// Tokens the model was made for.
-    pub context_limit: u32,
-    /// Weights' type as the header names it: `Q4_0`, `Q8_0`, …
-    pub quantization: String,
 }

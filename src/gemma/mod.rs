@@ -1,1 +1,3 @@
 //! gemma
+
+pub mod variant;

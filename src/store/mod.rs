@@ -1,1 +1,50 @@
-//! store
+//! Model files: which there are, what they are, and whether they can be trusted so far.
+//!
+//! [`scan`] looks through the model directories; [`read`] opens one file and checks its header. Both touch the
+//! disk and so may block. Neither keeps a header: what is known of a model afterwards is a [`Model`].
+
+pub mod gguf;
+mod quantization;
+mod read;
+mod scan;
+
+pub use read::{BadFile, read};
+pub use scan::scan;
+
+use std::path::PathBuf;
+
+/// An installed model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// What clients call it: the file's name without `.gguf`, in lower case, other characters than
+    /// `a-z 0-9 . _ -` as `-`.
+    pub id: String,
+    pub path: PathBuf,
+    /// Bytes of the file.
+    pub size: u64,
+    /// Unix seconds of the file's last change.
+    pub created: u64,
+    /// `gemma-4-e2b` and so on, from the header.
+    pub variant: String,
+    /// Tokens the model was made for.
+    pub context_limit: u32,
+    /// Weights' type as the header names it: `Q4_0`, `Q8_0`, …
+    pub quantization: String,
+}
+
+/// What a scan found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Catalog {
+    /// Sorted by id; no id twice.
+    pub models: Vec<Model>,
+    /// What looked like a model and is none, in the order in which it was found.
+    pub rejected: Vec<Rejected>,
+}
+
+/// A file that cannot be used, or a directory that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    pub path: PathBuf,
+    /// Ready to be shown behind the path.
+    pub reason: String,
+}

@@ -1,0 +1,104 @@
+//! Which member of the family a model is.
+
+use std::fmt;
+
+/// What a model's header says of its architecture, as far as it tells the variants apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Layers.
+    pub block_count: u32,
+    /// Width of the hidden state.
+    pub embedding_length: u32,
+    /// Experts of one layer; 0 for dense models.
+    pub expert_count: u32,
+    /// Width of the per-layer embeddings; 0 for models without.
+    pub per_layer_embedding_length: u32,
+}
+
+/// A member of the family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Variant {
+    E2b,
+    E4b,
+    B12,
+    B26A4b,
+    B31,
+    /// Built like Gemma 4 but of none of the published sizes: pruned, grown, or made for tests.
+    Other {
+        /// Whether it has per-layer embeddings, as the published small ones do and the large ones do not.
+        small: bool,
+    },
+}
+
+impl Variant {
+    /// Tells the variant from its numbers.
+    pub fn of(facts: Facts) -> Self {
+        match (facts.block_count, facts.embedding_length, facts.expert_count) {
+            (35, 1536, 0) => Self::E2b,
+            (42, 2560, 0) => Self::E4b,
+            (48, 3840, 0) => Self::B12,
+            (30, 2816, 128) => Self::B26A4b,
+            (60, 5376, 0) => Self::B31,
+            _ => Self::Other { small: facts.per_layer_embedding_length > 0 },
+        }
+    }
+
+    /// What clients and the catalog call it.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::E2b => "gemma-4-e2b",
+            Self::E4b => "gemma-4-e4b",
+            Self::B12 => "gemma-4-12b",
+            Self::B26A4b => "gemma-4-26b-a4b",
+            Self::B31 => "gemma-4-31b",
+            Self::Other { .. } => "gemma-4-other",
+        }
+    }
+
+    /// Whether it was trained to answer without thinking by simply answering. The larger ones need an empty
+    /// thought in front of the answer.
+    pub fn is_small(self) -> bool {
+        match self {
+            Self::E2b | Self::E4b => true,
+            Self::B12 | Self::B26A4b | Self::B31 => false,
+            Self::Other { small } => small,
+        }
+    }
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variant(block_count: u32, embedding_length: u32, expert_count: u32, per_layer_embedding_length: u32) -> Variant {
+        Variant::of(Facts { block_count, embedding_length, expert_count, per_layer_embedding_length })
+    }
+
+    #[test]
+    fn published_sizes_are_known() {
+        for (found, id, small) in [
+            (variant(35, 1536, 0, 256), "gemma-4-e2b", true),
+            (variant(42, 2560, 0, 256), "gemma-4-e4b", true),
+            (variant(48, 3840, 0, 0), "gemma-4-12b", false),
+            (variant(30, 2816, 128, 0), "gemma-4-26b-a4b", false),
+            (variant(60, 5376, 0, 0), "gemma-4-31b", false),
+        ] {
+            assert_eq!(found.to_string(), id);
+            assert_eq!(found.is_small(), small, "{id}");
+        }
+    }
+
+    #[test]
+    fn other_sizes_are_other() {
+        assert_eq!(variant(6, 128, 0, 32), Variant::Other { small: true });
+        assert_eq!(variant(6, 128, 0, 0), Variant::Other { small: false });
+        assert_eq!(variant(35, 1536, 8, 256), Variant::Other { small: true });
+        assert_eq!(variant(34, 1536, 0, 0), Variant::Other { small: false });
+    }
+}

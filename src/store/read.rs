@@ -1,0 +1,210 @@
+//! One model file: opened once, its header checked, described.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use super::gguf::{self, GgufError, HEADER_BYTES, Header};
+use super::{Model, quantization};
+use crate::gemma::variant::{Facts, Variant};
+use crate::sys::map::Map;
+
+const ARCHITECTURE: &str = "gemma4";
+/// Parts that belong to a model and lie beside it: image and audio projectors, drafters.
+const COMPANIONS: [&str; 3] = ["clip", "gemma4-assistant", "gemma4_assistant"];
+/// Every whole model has it; files with only a tokenizer and adapters do not.
+const FIRST_TENSOR: &str = "token_embd.weight";
+
+/// Why a file is not a model.
+#[derive(Debug)]
+pub enum BadFile {
+    /// It cannot be opened or mapped.
+    Unreadable(io::Error),
+    /// A directory, a pipe, a device.
+    NotAFile,
+    /// Not a GGUF file, or a damaged one.
+    Header(GgufError),
+    /// A GGUF file of another family.
+    OtherArchitecture { found: String },
+    /// A projector or a drafter: fine where it is, but no model by itself.
+    Companion,
+    /// One file of a model that was cut into several.
+    Split { parts: u32 },
+    /// An adapter, a tokenizer alone, or the like.
+    Incomplete { kind: String },
+}
+
+impl std::error::Error for BadFile {}
+
+impl fmt::Display for BadFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) => write!(f, "cannot be read: {error}"),
+            Self::NotAFile => f.write_str("not a regular file"),
+            Self::Header(error) => error.fmt(f),
+            Self::OtherArchitecture { found } => write!(f, "a model of architecture `{found}`; only `{ARCHITECTURE}` is served"),
+            Self::Companion => f.write_str("a projector or drafter, which belongs to a model and is none"),
+            Self::Split { parts } => {
+                write!(f, "one of {parts} parts of a model; join them with `llama-gguf-split --merge`")
+            }
+            Self::Incomplete { kind } => write!(f, "not a whole model but {kind}"),
+        }
+    }
+}
+
+impl From<GgufError> for BadFile {
+    fn from(error: GgufError) -> Self {
+        Self::Header(error)
+    }
+}
+
+impl From<io::Error> for BadFile {
+    fn from(error: io::Error) -> Self {
+        Self::Unreadable(error)
+    }
+}
+
+/// Opens a model file and checks its header. The descriptor is the very file that was checked, and closes on exec.
+/// Symbolic links are followed: model stores are full of them. Blocks on the disk.
+pub fn read(path: &Path) -> Result<(Model, File), BadFile> {
+    // Looked at before it is opened as well as after: opening some devices does something. O_NONBLOCK, which
+    // means nothing for regular files, is for a pipe that took the file's place in between.
+    if !path.metadata()?.is_file() {
+        return Err(BadFile::NotAFile);
+    }
+    let file = OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(BadFile::NotAFile);
+    }
+    let size = metadata.len();
+    let map = Map::first(&file, size.min(HEADER_BYTES) as usize)?;
+    let described = describe(&gguf::parse(&map, size)?)?;
+    let created = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let model = Model {
+        id: id(path),
+        path: path.to_owned(),
+        size,
+        created: created.map_or(0, |since| since.as_secs()),
+        variant: described.variant.id().to_owned(),
+        context_limit: described.context_limit,
+        quantization: described.quantization.to_owned(),
+    };
+    Ok((model, file))
+}
+
+/// What clients call a file.
+fn id(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let spell = |c: char| match c.to_ascii_lowercase() {
+        c @ ('a'..='z' | '0'..='9' | '.' | '_' | '-') => c,
+        _ => '-',
+    };
+    stem.chars().map(spell).collect()
+}
+
+/// What the header says of a model that can be served.
+#[derive(Debug, PartialEq)]
+struct Described {
+    variant: Variant,
+    context_limit: u32,
+    quantization: &'static str,
+}
+
+fn describe(header: &Header<'_>) -> Result<Described, BadFile> {
+    // First, because only the first part says more.
+    if let Some(parts) = header.u32("split.count")?.filter(|parts| *parts > 1) {
+        return Err(BadFile::Split { parts });
+    }
+    let architecture = header.need_str("general.architecture")?;
+    if COMPANIONS.contains(&architecture) {
+        return Err(BadFile::Companion);
+    }
+    if architecture != ARCHITECTURE {
+        return Err(BadFile::OtherArchitecture { found: architecture.escape_debug().take(64).collect() });
+    }
+    if let Some(kind) = header.str("general.type")?.filter(|kind| *kind != "model") {
+        return Err(BadFile::Incomplete { kind: format!("of type `{}`", kind.escape_debug().take(64).collect::<String>()) });
+    }
+    if header.tensor(FIRST_TENSOR).is_none() {
+        return Err(BadFile::Incomplete { kind: format!("a file without the tensor `{FIRST_TENSOR}`") });
+    }
+    let facts = Facts {
+        block_count: header.need_u32("gemma4.block_count")?,
+        embedding_length: header.need_u32("gemma4.embedding_length")?,
+        expert_count: header.u32("gemma4.expert_count")?.unwrap_or(0),
+        per_layer_embedding_length: header.u32("gemma4.embedding_length_per_layer_input")?.unwrap_or(0),
+    };
+    let context_limit = header.need_u32("gemma4.context_length")?;
+    if context_limit == 0 {
+        return Err(BadFile::Incomplete { kind: "one with a context of 0 tokens".into() });
+    }
+    Ok(Described { variant: Variant::of(facts), context_limit, quantization: quantization::name(header)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gguf::{parse, write};
+    use super::*;
+
+    fn describe_bytes(file: write::File) -> Result<Described, String> {
+        let bytes = file.bytes();
+        describe(&parse(&bytes, bytes.len() as u64).unwrap()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_model_is_described() {
+        let described = describe_bytes(write::File::model()).unwrap();
+        assert_eq!(described, Described { variant: Variant::Other { small: false }, context_limit: 4096, quantization: "Q8_0" });
+    }
+
+    #[test]
+    fn other_files_are_told_apart() {
+        let architecture = |name: &str| describe_bytes(write::File::new().text("general.architecture", name)).unwrap_err();
+        assert!(architecture("llama").contains("architecture `llama`"));
+        assert!(architecture("clip").contains("projector"));
+        assert!(architecture("gemma4-assistant").contains("projector or drafter"));
+        assert!(architecture("gemma4").contains("token_embd.weight"));
+        assert!(describe_bytes(write::File::new()).unwrap_err().contains("`general.architecture`: missing"));
+        assert!(describe_bytes(write::File::model().u16("split.count", 3)).unwrap_err().contains("one of 3 parts"));
+        assert!(describe_bytes(write::File::model().text("general.type", "adapter")).unwrap_err().contains("`adapter`"));
+        let no_facts = write::File::new().text("general.architecture", "gemma4").tensor(FIRST_TENSOR, &[32, 2], 8);
+        assert!(describe_bytes(no_facts).unwrap_err().contains("gemma4.block_count"));
+    }
+
+    #[test]
+    fn ids_are_plain() {
+        assert_eq!(id(Path::new("/m/Gemma-4_E2B-it.Q4_0.gguf")), "gemma-4_e2b-it.q4_0");
+        assert_eq!(id(Path::new("Größe & Co.GGUF")), "gr--e---co");
+    }
+
+    #[test]
+    fn the_tiny_model_is_read() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/tiny-e2b-q8_0.gguf");
+        let (model, file) = read(&path).unwrap();
+        assert_eq!(model.id, "tiny-e2b-q8_0");
+        assert_eq!(model.variant, "gemma-4-other");
+        assert_eq!(model.quantization, "Q8_0");
+        assert_eq!(model.size, file.metadata().unwrap().len());
+        assert!(model.context_limit > 0 && model.created > 0);
+        let flags = rustix::io::fcntl_getfd(&file).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe.gguf");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(matches!(read(&pipe), Err(BadFile::NotAFile)));
+        assert!(matches!(read(folder.path()), Err(BadFile::NotAFile)));
+        assert!(matches!(read(Path::new("/dev/null")), Err(BadFile::NotAFile)));
+        assert!(matches!(read(&folder.path().join("none.gguf")), Err(BadFile::Unreadable(_))));
+        let empty = folder.path().join("empty.gguf");
+        std::fs::write(&empty, b"").unwrap();
+        assert!(matches!(read(&empty), Err(BadFile::Header(_))));
+    }
+}

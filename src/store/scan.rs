@@ -1,0 +1,188 @@
+//! Looks for models in directories.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{BadFile, Catalog, Model, Rejected, read};
+
+/// Entries that are looked at below one model directory, its subfolders' included.
+const ENTRIES: usize = 4096;
+/// The model name that stands for "the one that fits"; no file can have it.
+const RESERVED: &str = "auto";
+
+/// Looks for `*.gguf` files in each directory and in its subfolders, but not below those. Hidden names are
+/// passed over, and so are files that belong to a model (projectors, drafters). Where two files have the same
+/// id, the one found first is the model: directories in the order given, a directory's own files before its
+/// subfolders', names in the order of their bytes. Never fails: what cannot be used is in `rejected`.
+pub fn scan(directories: &[PathBuf]) -> Catalog {
+    let mut catalog = Catalog::default();
+    for directory in directories {
+        let mut budget = ENTRIES;
+        for folder in scan_folder(directory, &mut budget, &mut catalog) {
+            scan_folder(&folder, &mut budget, &mut catalog);
+        }
+    }
+    catalog.models.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+    catalog
+}
+
+/// Adds one folder's files to the catalog; returns its subfolders, sorted.
+fn scan_folder(folder: &Path, budget: &mut usize, catalog: &mut Catalog) -> Vec<PathBuf> {
+    let listing = match list(folder, budget) {
+        Ok(listing) => listing,
+        Err(error) => {
+            catalog.reject(folder, format!("cannot be read: {error}"));
+            return vec![];
+        }
+    };
+    if listing.cut {
+        catalog.reject(folder, format!("more than {ENTRIES} entries; not all were looked at"));
+    }
+    for path in listing.files {
+        match read(&path) {
+            Ok((model, _)) => catalog.add(model),
+            Err(BadFile::Companion) => {}
+            Err(error) => catalog.reject(&path, error.to_string()),
+        }
+    }
+    listing.folders
+}
+
+/// A folder's visible entries that matter, sorted.
+#[derive(Default)]
+struct Listing {
+    files: Vec<PathBuf>,
+    folders: Vec<PathBuf>,
+    /// There were more entries than the budget allows.
+    cut: bool,
+}
+
+fn list(folder: &Path, budget: &mut usize) -> io::Result<Listing> {
+    let mut listing = Listing::default();
+    for entry in fs::read_dir(folder)? {
+        if *budget == 0 {
+            listing.cut = true;
+            break;
+        }
+        *budget -= 1;
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let path = entry.path();
+        // Links count as what they point to. One that points nowhere is kept where it is named like a model,
+        // so that its owner hears of it.
+        if path.is_dir() {
+            listing.folders.push(path);
+        } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
+            listing.files.push(path);
+        }
+    }
+    listing.files.sort_unstable();
+    listing.folders.sort_unstable();
+    Ok(listing)
+}
+
+impl Catalog {
+    fn add(&mut self, model: Model) {
+        if model.id == RESERVED {
+            self.reject(&model.path, format!("the name `{RESERVED}` means the model that fits best; rename the file"));
+        } else if let Some(first) = self.models.iter().find(|other| other.id == model.id) {
+            let reason = format!("{} has the same id `{}` and comes first; rename one of them", first.path.display(), model.id);
+            self.reject(&model.path, reason);
+        } else {
+            self.models.push(model);
+        }
+    }
+
+    fn reject(&mut self, path: &Path, reason: String) {
+        self.rejected.push(Rejected { path: path.to_owned(), reason });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gguf::write::File;
+    use super::*;
+
+    fn put(folder: &Path, name: &str, bytes: &[u8]) {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    fn ids(catalog: &Catalog) -> Vec<&str> {
+        catalog.models.iter().map(|model| model.id.as_str()).collect()
+    }
+
+    fn rejected(catalog: &Catalog) -> Vec<(String, &str)> {
+        let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+        catalog.rejected.iter().map(|entry| (name(&entry.path), entry.reason.as_str())).collect()
+    }
+
+    #[test]
+    fn finds_models_and_says_what_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let model = File::model().bytes();
+        put(root, "b.gguf", &model);
+        put(root, "A.GGUF", &model);
+        put(root, "sub/c.gguf", &model);
+        put(root, "sub/deeper/d.gguf", &model);
+        put(root, ".hidden.gguf", &model);
+        put(root, ".cache/e.gguf", &model);
+        put(root, "f.gguf.part", &model);
+        put(root, "notes.txt", b"hello");
+        put(root, "mmproj.gguf", &File::new().text("general.architecture", "clip").bytes());
+        put(root, "cut.gguf", &model[..model.len() - 1]);
+        put(root, "llama.gguf", &File::new().text("general.architecture", "llama").bytes());
+        put(root, "text.gguf", b"<html>not found</html>");
+        put(root, "auto.gguf", &model);
+        std::os::unix::fs::symlink(root.join("nowhere"), root.join("link.gguf")).unwrap();
+        std::os::unix::fs::symlink(root.join("b.gguf"), root.join("linked.gguf")).unwrap();
+
+        let catalog = scan(&[root.to_owned()]);
+        assert_eq!(ids(&catalog), ["a", "b", "c", "linked"]);
+        let rejected = rejected(&catalog);
+        let names: Vec<&str> = rejected.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["auto.gguf", "cut.gguf", "link.gguf", "llama.gguf", "text.gguf"]);
+        assert!(rejected[1].1.contains("token_embd.weight") && rejected[1].1.contains("download it again"), "{}", rejected[1].1);
+        assert!(rejected[3].1.contains("`llama`"), "{}", rejected[3].1);
+        assert!(rejected[4].1.contains("not a GGUF file (it starts with `<htm`)"), "{}", rejected[4].1);
+        assert_eq!(catalog, scan(&[root.to_owned()]));
+    }
+
+    #[test]
+    fn the_first_directory_wins() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        put(one.path(), "sub/model.gguf", &File::model().bytes());
+        put(two.path(), "Model.gguf", &File::model().bytes());
+        let catalog = scan(&[one.path().to_owned(), two.path().to_owned()]);
+        assert_eq!(catalog.models[0].path, one.path().join("sub/model.gguf"));
+        assert_eq!(catalog.models.len(), 1);
+        let rejected = rejected(&catalog);
+        assert_eq!(rejected[0].0, "Model.gguf");
+        assert!(rejected[0].1.contains("sub/model.gguf has the same id `model`"), "{}", rejected[0].1);
+    }
+
+    #[test]
+    fn a_missing_directory_is_reported_and_the_next_one_read() {
+        let folder = tempfile::tempdir().unwrap();
+        put(folder.path(), "model.gguf", &File::model().bytes());
+        let catalog = scan(&[folder.path().join("none"), folder.path().to_owned()]);
+        assert_eq!(ids(&catalog), ["model"]);
+        assert_eq!(rejected(&catalog)[0].0, "none");
+        assert!(catalog.rejected[0].reason.contains("No such file"), "{}", catalog.rejected[0].reason);
+    }
+
+    #[test]
+    fn a_crowded_directory_is_cut_and_reported() {
+        let folder = tempfile::tempdir().unwrap();
+        for index in 0..=ENTRIES {
+            put(folder.path(), &format!("{index}.txt"), b"");
+        }
+        let catalog = scan(&[folder.path().to_owned()]);
+        assert!(catalog.rejected[0].reason.contains("more than 4096 entries"), "{:?}", catalog.rejected);
+    }
+}
