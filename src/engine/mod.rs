@@ -3,27 +3,69 @@
 //! Front doors hold an [`Engine`]; everything they ask goes as one [`Command`] to the driver, the one task
 //! that owns the worker. `state` and `queue` decide, `driver` and `child` act.
 
+mod child;
+pub mod cpus;
+mod driver;
 mod failure;
+pub mod queue;
+pub mod state;
 mod status;
 
 pub use failure::Failure;
 pub use status::{ModelInfo, Phase, Status};
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::chat::{ChatEvent, ChatRequest};
+use crate::config::{Inference, Limits, Models};
+use crate::memory;
 
-/// Commands that wait for the driver.
+/// Commands that wait for the driver; past this their senders wait.
 const COMMANDS: usize = 256;
+/// Events of one answer that wait for its client; past this the client is taken for stalled.
+const EVENTS: usize = 1024;
 
 /// A user id.
 pub type Uid = u32;
 
 /// The door. Cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Engine {
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
+}
+
+/// What the engine is told at its start.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub models: Models,
+    pub inference: Inference,
+    pub limits: Limits,
+    /// The worker program.
+    pub worker: PathBuf,
+}
+
+impl Setup {
+    fn state_settings(&self) -> state::Settings {
+        state::Settings {
+            queue: self.limits.queue,
+            queue_per_user: self.limits.queue_per_user,
+            request_time: self.limits.request_time,
+            load_time: self.limits.load_time,
+        }
+    }
+
+    /// What `auto` means while no model is loaded.
+    fn default_model(&self, models: &[ModelInfo]) -> Option<String> {
+        if self.models.default != "auto" {
+            return Some(self.models.default.clone());
+        }
+        let sizes: Vec<(&str, u64)> = models.iter().map(|m| (m.id.as_str(), m.size)).collect();
+        memory::fit::choose(&sizes, memory::probe::available()).map(str::to_owned)
+    }
 }
 
 /// What can be asked of the driver.
@@ -32,15 +74,13 @@ pub(crate) enum Command {
     /// Legal always; refused when the queue is full, the model unknown or the daemon leaving.
     Chat { uid: Uid, model: String, request: Box<ChatRequest>, reply: oneshot::Sender<Result<Answer, Failure>> },
     /// Legal always; answered when the model is up.
-    Load { model: String, reply: oneshot::Sender<Result<ModelInfo, Failure>> },
+    Load { uid: Uid, model: String, reply: oneshot::Sender<Result<ModelInfo, Failure>> },
     /// Legal always; requests in flight are finished first, waiting ones load the model again.
     Unload { reply: oneshot::Sender<Result<(), Failure>> },
-    /// An answer was dropped by its reader.
-    HangUp { request: u64 },
-    /// Look at the model directories again.
-    Rescan,
+    /// Look at the model directories again and go by new settings; a loaded model stays as it is.
+    Reconfigure { models: Models, inference: Inference, limits: Limits },
     /// Take no more requests; answered when the last has ended or the grace time is over.
-    Drain { reply: oneshot::Sender<()> },
+    Drain { grace: Duration, reply: oneshot::Sender<()> },
 }
 
 /// An answer on its way. Dropping it stops the generation.
@@ -55,7 +95,14 @@ pub struct Answer {
 #[derive(Debug)]
 struct HangUpGuard {
     request: u64,
-    commands: mpsc::UnboundedSender<u64>,
+    hang_ups: mpsc::UnboundedSender<u64>,
+}
+
+impl Drop for HangUpGuard {
+    fn drop(&mut self) {
+        // Nobody to tell when the engine is gone already.
+        let _ = self.hang_ups.send(self.request);
+    }
 }
 
 impl Answer {
@@ -66,22 +113,64 @@ impl Answer {
 }
 
 impl Engine {
+    /// Looks for models and starts the driver. Loads nothing.
+    pub async fn start(setup: Setup) -> Self {
+        let models = driver::scan(setup.models.directories.clone()).await;
+        let (commands, command_box) = mpsc::channel(COMMANDS);
+        let (hang_ups, hang_up_box) = mpsc::unbounded_channel();
+        let (notices, notice_box) = mpsc::channel(driver::NOTICES);
+        let first = Status {
+            phase: Phase::Cold,
+            default: setup.default_model(&models),
+            models: models.clone(),
+            directories: setup.models.directories.clone(),
+            waiting: 0,
+            running: 0,
+            served: 0,
+            crashes: 0,
+        };
+        let (status_sender, status) = watch::channel(first);
+        let driver = driver::Driver::new(setup, models, hang_ups, notices, status_sender);
+        tokio::spawn(driver.run(driver::Inbox { commands: command_box, hang_ups: hang_up_box, notices: notice_box }));
+        Self { commands, status }
+    }
+
     /// Puts a request in the queue. The answer's first event may be long in coming: a model may have to be
     /// loaded first.
     pub async fn chat(&self, uid: Uid, model: &str, request: ChatRequest) -> Result<Answer, Failure> {
-        let _ = (uid, model, request);
-        unreachable!()
+        let (model, request) = (model.to_owned(), Box::new(request));
+        self.ask(|reply| Command::Chat { uid, model, request, reply }).await
     }
 
     /// Loads a model, ending the one that is loaded; returns when it is up.
-    pub async fn load(&self, model: &str) -> Result<ModelInfo, Failure> {
-        let _ = model;
-        unreachable!()
+    pub async fn load(&self, uid: Uid, model: &str) -> Result<ModelInfo, Failure> {
+        let model = model.to_owned();
+        self.ask(|reply| Command::Load { uid, model, reply }).await
     }
 
     /// Ends the worker once it is idle; every byte it had is back when this returns.
     pub async fn unload(&self) -> Result<(), Failure> {
-        unreachable!()
+        self.ask(|reply| Command::Unload { reply }).await
+    }
+
+    /// Goes by new settings from now on, and looks for models again. A loaded model stays as it is.
+    pub async fn reconfigure(&self, models: Models, inference: Inference, limits: Limits) {
+        // Without a driver the daemon is leaving, and nothing needs new settings.
+        let _ = self.commands.send(Command::Reconfigure { models, inference, limits }).await;
+    }
+
+    /// Refuses new requests, lets running ones finish for `grace`, ends the worker.
+    pub async fn drain(&self, grace: Duration) {
+        let (reply, answer) = oneshot::channel();
+        if self.commands.send(Command::Drain { grace, reply }).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T, Failure>>) -> Command) -> Result<T, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| Failure::ShuttingDown)?;
+        answer.await.unwrap_or(Err(Failure::ShuttingDown))
     }
 
     /// What is known right now.
@@ -89,9 +178,8 @@ impl Engine {
         self.status.borrow().clone()
     }
 
-    /// Resolves a model's name as clients spell it: `auto`, or an id in any case.
+    /// Resolves a model's name as clients spell it; see [`Status::find`].
     pub fn find(&self, name: &str) -> Result<ModelInfo, Failure> {
-        let _ = name;
-        unreachable!()
+        self.status.borrow().find(name)
     }
 }

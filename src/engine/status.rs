@@ -1,7 +1,9 @@
 //! What the engine tells the world about itself.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Failure;
 pub use crate::store::Model as ModelInfo;
 
 /// A snapshot, published on every change.
@@ -10,7 +12,9 @@ pub struct Status {
     pub phase: Phase,
     /// Installed models, by id.
     pub models: Vec<ModelInfo>,
-    /// What `auto` stands for now.
+    /// Where models are looked for.
+    pub directories: Vec<PathBuf>,
+    /// What `auto` stands for while nothing is loaded.
     pub default: Option<String>,
     /// Requests that wait for a slot.
     pub waiting: u32,
@@ -20,6 +24,30 @@ pub struct Status {
     pub served: u64,
     /// Workers that died since the start.
     pub crashes: u64,
+}
+
+impl Status {
+    /// The installed model that a client means by `name`: `auto` (the loaded model, else the default one), or
+    /// an id in any case.
+    pub fn find(&self, name: &str) -> Result<ModelInfo, Failure> {
+        if self.models.is_empty() {
+            return Err(Failure::NoModels { directories: self.directories.iter().map(|d| d.display().to_string()).collect() });
+        }
+        let wanted = if name.eq_ignore_ascii_case("auto") { self.loaded().or(self.default.as_deref()).unwrap_or(name) } else { name };
+        self.models
+            .iter()
+            .find(|m| m.id.eq_ignore_ascii_case(wanted))
+            .cloned()
+            .ok_or_else(|| Failure::UnknownModel { asked: wanted.to_owned(), known: self.models.iter().map(|m| m.id.clone()).collect() })
+    }
+
+    /// The model that is up or coming up.
+    pub fn loaded(&self) -> Option<&str> {
+        match &self.phase {
+            Phase::Ready { model, .. } | Phase::Loading { model } => Some(model),
+            _ => None,
+        }
+    }
 }
 
 /// Where the worker's life stands.

@@ -1,1 +1,4 @@
-//! memory
+//! What memory is free, and what fits into it.
+
+pub mod fit;
+pub mod probe;

@@ -1,0 +1,211 @@
+//! One worker process: started, talked to, and seen off.
+//!
+//! A task of its own carries messages both ways and reports everything to the driver as [`Notice`]s; the
+//! last one is always [`Notice::Exited`], after the last message that the worker managed to send.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::process::{ChildStderr, Command};
+use tokio::sync::mpsc;
+
+use super::state::Generation;
+use crate::ipc::frame::{self, Decoder};
+use crate::ipc::{FromWorker, LoadPlan, ToWorker};
+use crate::sys;
+
+/// Messages to the worker that wait to be written; a worker this far behind is wedged.
+const OUTBOX: usize = 512;
+/// Lines of the worker's standard error kept for the report of its death, and bytes of each.
+const LAST_LINES: usize = 8;
+const LINE_BYTES: usize = 400;
+/// How long the socket may outlive the process's end.
+const LINGER: Duration = Duration::from_secs(2);
+/// The kernel should take the worker before any other program when memory runs out; the daemon starts
+/// it again, smaller.
+const OOM_SCORE: &str = "800";
+
+/// What a worker's task reports.
+#[derive(Debug)]
+pub enum Notice {
+    Message(FromWorker),
+    /// The process is gone; says how, and what it said last.
+    Exited(String),
+}
+
+/// The driver's hold on a worker. Dropping it closes the worker's socket, which tells it to exit.
+#[derive(Debug)]
+pub struct Child {
+    pub generation: Generation,
+    pub pid: u32,
+    outbox: mpsc::Sender<ToWorker>,
+    kill: mpsc::Sender<()>,
+}
+
+impl Child {
+    /// Hands a message over; `false` if the worker does not read any more.
+    pub fn send(&self, message: ToWorker) -> bool {
+        self.outbox.try_send(message).is_ok()
+    }
+
+    /// SIGKILL. Its [`Notice::Exited`] follows.
+    pub fn kill(&self) {
+        // A full channel means that it was told already.
+        let _ = self.kill.try_send(());
+    }
+
+    /// Closes the worker's socket: it gives up what it has and exits.
+    pub fn end(&mut self) {
+        self.outbox = mpsc::channel(1).0;
+    }
+}
+
+/// Starts a worker and hands it the model's descriptor.
+pub fn spawn(
+    program: &Path,
+    generation: Generation,
+    plan: LoadPlan,
+    model: &File,
+    notices: mpsc::Sender<(Generation, Notice)>,
+) -> io::Result<Child> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    let mut load = Vec::new();
+    frame::encode(&ToWorker::Load(plan), &mut load).map_err(io::Error::other)?;
+    // The buffer of a new socket has room for this frame: it does not block.
+    sys::socket::send_all(&ours, &load, &[model.as_fd()])?;
+    ours.set_nonblocking(true)?;
+    let socket = UnixStream::from_std(ours)?;
+
+    let mut process = Command::new(program)
+        .env_clear()
+        // Threads that wait at a barrier give the CPU away soon instead of spinning on it: beside other
+        // programs that is the difference between a fair share and a standstill.
+        .env("OMP_WAIT_POLICY", "passive")
+        .env("GOMP_SPINCOUNT", SPIN_COUNT)
+        .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let pid = process.id().unwrap_or_default();
+    if let Err(error) = std::fs::write(format!("/proc/{pid}/oom_score_adj"), OOM_SCORE) {
+        tracing::debug!(%error, "the worker's OOM score stays as it is");
+    }
+
+    let stderr = process.stderr.take();
+    let (outbox, messages) = mpsc::channel(OUTBOX);
+    let (kill, mut killed) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let (reader, writer) = socket.into_split();
+        let writing = tokio::spawn(write_all(writer, messages));
+        let listening = tokio::spawn(last_words(stderr));
+        let mut reading = std::pin::pin!(read_all(reader, generation, notices.clone()));
+        let mut read = false;
+        let status = loop {
+            tokio::select! {
+                status = process.wait() => break status,
+                _ = &mut reading, if !read => read = true,
+                Some(()) = killed.recv() => drop(process.start_kill()),
+            }
+        };
+        if !read {
+            let _ = tokio::time::timeout(LINGER, &mut reading).await;
+        }
+        writing.abort();
+        let words = tokio::time::timeout(LINGER, listening).await.ok().and_then(Result::ok).unwrap_or_default();
+        let _ = notices.send((generation, Notice::Exited(describe(status, &words)))).await;
+    });
+    Ok(Child { generation, pid, outbox, kill })
+}
+
+/// Turns of an OpenMP thread's waiting loop before it sleeps. Measured by `tests/bench`: long enough for the
+/// usual wait at a barrier, far too short to matter when the CPU is shared.
+const SPIN_COUNT: &str = "2000";
+
+async fn write_all(mut socket: OwnedWriteHalf, mut messages: mpsc::Receiver<ToWorker>) {
+    while let Some(message) = messages.recv().await {
+        let mut frame = Vec::new();
+        if let Err(error) = frame::encode(&message, &mut frame) {
+            tracing::error!(%error, "a message to the worker cannot be sent");
+            return;
+        }
+        if socket.write_all(&frame).await.is_err() {
+            return;
+        }
+    }
+    let _ = socket.shutdown().await;
+}
+
+async fn read_all(mut socket: OwnedReadHalf, generation: Generation, notices: mpsc::Sender<(Generation, Notice)>) {
+    let mut decoder = Decoder::default();
+    let mut chunk = vec![0; 16 << 10];
+    loop {
+        let n = match socket.read(&mut chunk).await {
+            Ok(0) | Err(_) => return,
+            Ok(n) => n,
+        };
+        decoder.feed(&chunk[..n]);
+        loop {
+            match decoder.next::<FromWorker>() {
+                Ok(Some(message)) => {
+                    if notices.send((generation, Notice::Message(message))).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::error!(%error, "the worker sent what cannot be read");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Passes the worker's lines on to the log and keeps the last ones.
+async fn last_words(stderr: Option<ChildStderr>) -> VecDeque<String> {
+    let mut words = VecDeque::new();
+    let Some(stderr) = stderr else { return words };
+    let mut lines = BufReader::with_capacity(1024, stderr);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        // A line without end comes in pieces.
+        match (&mut lines).take(4096).read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return words,
+            Ok(_) => {
+                let text = String::from_utf8_lossy(&line[..line.len().min(LINE_BYTES)]).trim_end().to_owned();
+                tracing::warn!(target: "gemmad::worker", "{text}");
+                if words.len() == LAST_LINES {
+                    words.pop_front();
+                }
+                words.push_back(text);
+            }
+        }
+    }
+}
+
+fn describe(status: io::Result<ExitStatus>, words: &VecDeque<String>) -> String {
+    let how = match status {
+        Ok(status) => match (status.signal(), status.code()) {
+            (Some(signal), _) => format!("killed by {}", signal_name(signal)),
+            (_, Some(code)) => format!("ended with status {code}"),
+            _ => status.to_string(),
+        },
+        Err(error) => format!("lost: {error}"),
+    };
+    if words.is_empty() { how } else { format!("{how}; last words: {}", words.iter().map(String::as_str).collect::<Vec<_>>().join(" | ")) }
+}
+
+fn signal_name(signal: i32) -> String {
+    nix::sys::signal::Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |s| s.as_str().to_owned())
+}

@@ -1,0 +1,413 @@
+//! The one task that performs what `state` decides, and the only one that touches the worker.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::child::{self, Child, Notice};
+use super::queue::Kind;
+use super::state::{Action, Generation, Input, Life, State};
+use super::{Answer, Command, EVENTS, Failure, HangUpGuard, ModelInfo, Phase, Setup, Status};
+use crate::chat::{ChatEvent, ChatRequest};
+use crate::ipc::{self, FromWorker, LoadPlan, LoadedModel, ToWorker};
+use crate::store;
+
+/// Notices from the worker that wait for the driver; past this the worker's writes wait.
+pub const NOTICES: usize = 256;
+/// The model directories are looked at again for an unknown name, but not more often than this.
+const RESCAN_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the driver knows of a job beyond its place in the state.
+enum Live {
+    Chat {
+        /// Kept until the answer has begun, for the one silent retry.
+        request: Option<Box<ChatRequest>>,
+        events: mpsc::Sender<Result<ChatEvent, Failure>>,
+        started: bool,
+        /// The last moment at which the client had nothing left to read.
+        drained: Instant,
+    },
+    Load {
+        model: ModelInfo,
+        reply: oneshot::Sender<Result<ModelInfo, Failure>>,
+    },
+}
+
+/// See the module's text.
+pub(super) struct Driver {
+    setup: Setup,
+    state: State,
+    live: HashMap<u64, Live>,
+    next_id: u64,
+    child: Option<Child>,
+    loaded: Option<LoadedModel>,
+    models: Vec<ModelInfo>,
+    scanned: Instant,
+    unloads: Vec<oneshot::Sender<Result<(), Failure>>>,
+    drains: Vec<oneshot::Sender<()>>,
+    served: u64,
+    crashes: u64,
+    hang_ups: mpsc::UnboundedSender<u64>,
+    notices: mpsc::Sender<(Generation, Notice)>,
+    status: watch::Sender<Status>,
+}
+
+/// The driver's ears.
+pub(super) struct Inbox {
+    pub commands: mpsc::Receiver<Command>,
+    /// One message at most for each answer that exists, and those are limited.
+    pub hang_ups: mpsc::UnboundedReceiver<u64>,
+    pub notices: mpsc::Receiver<(Generation, Notice)>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        setup: Setup,
+        models: Vec<ModelInfo>,
+        hang_ups: mpsc::UnboundedSender<u64>,
+        notices: mpsc::Sender<(Generation, Notice)>,
+        status: watch::Sender<Status>,
+    ) -> Self {
+        let state = State::new(setup.state_settings());
+        Self {
+            setup,
+            state,
+            live: HashMap::new(),
+            next_id: 1,
+            child: None,
+            loaded: None,
+            models,
+            scanned: Instant::now(),
+            unloads: vec![],
+            drains: vec![],
+            served: 0,
+            crashes: 0,
+            hang_ups,
+            notices,
+            status,
+        }
+    }
+
+    /// Runs until the drain is over.
+    pub(super) async fn run(mut self, mut inbox: Inbox) {
+        loop {
+            let tick = self.state.next_tick();
+            let sleep = tokio::time::sleep_until(tick.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600)).into());
+            tokio::select! {
+                // A hang-up frees a slot, so it goes before the commands that want one.
+                biased;
+                Some(id) = inbox.hang_ups.recv() => self.hang_up(id),
+                Some((generation, notice)) = inbox.notices.recv() => self.notice(generation, notice),
+                command = inbox.commands.recv() => match command {
+                    Some(command) => self.command(command).await,
+                    None => return,
+                },
+                () = sleep => self.step(Input::Tick),
+            }
+            self.publish();
+            if self.drains.is_empty() && matches!(self.state.life(Instant::now()), Life::Draining) && self.child.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn command(&mut self, command: Command) {
+        match command {
+            Command::Chat { uid, model, request, reply } => {
+                let model = match self.find(&model).await {
+                    Ok(model) => model.id,
+                    Err(failure) => return drop(reply.send(Err(failure))),
+                };
+                let (id, guard) = self.new_id();
+                let (sender, events) = mpsc::channel(EVENTS);
+                self.live.insert(id, Live::Chat { request: Some(request), events: sender, started: false, drained: Instant::now() });
+                self.step(Input::Submit { id, uid, model: model.clone(), kind: Kind::Chat });
+                // A refusal lies in the channel already: hand it over as what it is.
+                let mut answer = Answer { model, events, _guard: guard };
+                let result = match answer.events.try_recv() {
+                    Ok(Err(failure)) => Err(failure),
+                    _ => Ok(answer),
+                };
+                let _ = reply.send(result);
+            }
+            Command::Load { uid, model, reply } => {
+                let model = match self.find(&model).await {
+                    Ok(model) => model,
+                    Err(failure) => return drop(reply.send(Err(failure))),
+                };
+                let id = self.next_id;
+                self.next_id += 1;
+                let name = model.id.clone();
+                self.live.insert(id, Live::Load { model, reply });
+                self.step(Input::Submit { id, uid, model: name, kind: Kind::Load });
+            }
+            Command::Unload { reply } => {
+                self.unloads.push(reply);
+                self.step(Input::Unload);
+            }
+            Command::Reconfigure { models, inference, limits } => {
+                (self.setup.models, self.setup.inference, self.setup.limits) = (models, inference, limits);
+                self.state.configure(self.setup.state_settings());
+                self.rescan().await;
+            }
+            Command::Drain { grace, reply } => {
+                self.drains.push(reply);
+                self.step(Input::Drain { deadline: Instant::now() + grace });
+            }
+        }
+    }
+
+    fn new_id(&mut self) -> (u64, HangUpGuard) {
+        let request = self.next_id;
+        self.next_id += 1;
+        (request, HangUpGuard { request, hang_ups: self.hang_ups.clone() })
+    }
+
+    /// The installed model that a client means, after a second look at the directories if need be.
+    async fn find(&mut self, name: &str) -> Result<ModelInfo, Failure> {
+        match self.status.borrow().find(name) {
+            Err(_) if self.scanned.elapsed() >= RESCAN_PAUSE => {}
+            result => return result,
+        }
+        self.rescan().await;
+        self.publish();
+        self.status.borrow().find(name)
+    }
+
+    async fn rescan(&mut self) {
+        self.models = scan(self.setup.models.directories.clone()).await;
+        self.scanned = Instant::now();
+    }
+
+    fn hang_up(&mut self, id: u64) {
+        if self.live.remove(&id).is_some() {
+            self.step(Input::HangUp { id });
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        for action in self.state.step(Instant::now(), input) {
+            self.perform(action);
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Spawn { generation, model } => self.spawn(generation, &model),
+            Action::End { generation } => self.with_child(generation, Child::end),
+            Action::Kill { generation } => self.with_child(generation, |child| child.kill()),
+            Action::Send { id } => self.send(id),
+            Action::Cancel { id } => {
+                if let Some(child) = &self.child {
+                    self.tell(child, ToWorker::Cancel { id });
+                }
+            }
+            Action::Fail { id, failure } => self.fail(id, failure),
+            Action::LoadDone { id } => {
+                if let Some(Live::Load { model, reply }) = self.live.remove(&id) {
+                    let _ = reply.send(Ok(model));
+                }
+            }
+            Action::Unloaded => self.unloads.drain(..).for_each(|reply| drop(reply.send(Ok(())))),
+            Action::Drained => self.drains.drain(..).for_each(|reply| reply.send(()).unwrap_or_default()),
+        }
+    }
+
+    fn with_child(&mut self, generation: Generation, act: impl FnOnce(&mut Child)) {
+        if let Some(child) = self.child.as_mut().filter(|child| child.generation == generation) {
+            act(child);
+        }
+    }
+
+    fn tell(&self, child: &Child, message: ToWorker) {
+        if !child.send(message) {
+            tracing::error!(pid = child.pid, "the worker does not read its messages; killing it");
+            child.kill();
+        }
+    }
+
+    fn spawn(&mut self, generation: Generation, model: &str) {
+        // What goes wrong here reaches the state through the same door as what goes wrong later, so that
+        // the state alone decides what follows.
+        let Some(info) = self.models.iter().find(|m| m.id == model).cloned() else {
+            return self.not_spawned(generation, Some("it is no longer installed".into()));
+        };
+        let file = match store::read(&info.path) {
+            Ok((_, file)) => file,
+            Err(bad) => return self.not_spawned(generation, Some(bad.to_string())),
+        };
+        let cpus = super::cpus::choose(&crate::sys::topology::probe(), self.setup.inference.threads);
+        let plan = LoadPlan {
+            name: info.id.clone(),
+            context: self.setup.inference.context.min(info.context_limit),
+            slots: self.setup.inference.slots,
+            batch: self.setup.inference.batch,
+            cpus,
+            max_output: self.setup.limits.output_tokens,
+        };
+        tracing::info!(model, file = %info.path.display(), context = plan.context, slots = plan.slots, cpus = ?plan.cpus, "starting a worker");
+        match child::spawn(&self.setup.worker, generation, plan, &file, self.notices.clone()) {
+            Ok(child) => self.child = Some(child),
+            Err(error) => {
+                tracing::error!(worker = %self.setup.worker.display(), %error, "the worker cannot be started");
+                self.not_spawned(generation, None);
+            }
+        }
+    }
+
+    /// A worker that never was: reported like one that came to its end.
+    fn not_spawned(&mut self, generation: Generation, bad_model: Option<String>) {
+        let notices = self.notices.clone();
+        let cause = format!("{} cannot be started", self.setup.worker.display());
+        // Not at once: the step that asked for the worker is still being performed.
+        tokio::spawn(async move {
+            if let Some(reason) = bad_model {
+                let _ = notices.send((generation, Notice::Message(FromWorker::LoadFailed { reason }))).await;
+            }
+            let _ = notices.send((generation, Notice::Exited(cause))).await;
+        });
+    }
+
+    fn send(&mut self, id: u64) {
+        let Some(Live::Chat { request: Some(request), .. }) = self.live.get(&id) else { return };
+        let message = ToWorker::Chat { id, request: request.clone() };
+        if let Some(child) = &self.child {
+            self.tell(child, message);
+        }
+    }
+
+    fn fail(&mut self, id: u64, failure: Failure) {
+        self.served += 1;
+        match self.live.remove(&id) {
+            // A full channel belongs to a client that does not read; it finds the channel closed.
+            Some(Live::Chat { events, .. }) => drop(events.try_send(Err(failure))),
+            Some(Live::Load { reply, .. }) => drop(reply.send(Err(failure))),
+            None => {}
+        }
+    }
+
+    fn notice(&mut self, generation: Generation, notice: Notice) {
+        match notice {
+            Notice::Message(FromWorker::Hello { version }) => {
+                if version != ipc::VERSION {
+                    let reason = format!(
+                        "gemmad-worker speaks version {version} and gemmad version {}: install both from one release",
+                        ipc::VERSION
+                    );
+                    self.step(Input::LoadFailed { generation, reason });
+                    self.with_child(generation, |child| child.kill());
+                }
+            }
+            Notice::Message(FromWorker::Loaded(loaded)) => {
+                tracing::info!(load_ms = loaded.load_us / 1000, template = ?loaded.template, "the model is loaded");
+                let slots = loaded.slots;
+                self.loaded = Some(loaded);
+                self.step(Input::Loaded { generation, slots });
+            }
+            Notice::Message(FromWorker::LoadFailed { reason }) => {
+                tracing::error!(reason, "the model cannot be loaded");
+                self.step(Input::LoadFailed { generation, reason });
+            }
+            Notice::Message(FromWorker::Event { id, event }) => self.event(id, event),
+            Notice::Message(FromWorker::Failed { id, error }) => {
+                if self.live.contains_key(&id) {
+                    self.fail(id, Failure::Chat(error));
+                    self.step(Input::Ended { id });
+                }
+            }
+            Notice::Exited(cause) => {
+                self.child = None;
+                self.loaded = None;
+                if !matches!(self.state.life(Instant::now()), Life::Ending(_) | Life::Draining) {
+                    self.crashes += 1;
+                    tracing::error!(cause, "the worker died");
+                }
+                self.step(Input::Exited { generation, cause });
+            }
+        }
+    }
+
+    /// Passes an event on to its client.
+    fn event(&mut self, id: u64, event: ChatEvent) {
+        let Some(Live::Chat { request, events, started, drained }) = self.live.get_mut(&id) else { return };
+        if matches!(event, ChatEvent::Started { .. }) && std::mem::replace(started, true) {
+            // A retried request starts twice; its client need not know.
+            return;
+        }
+        let now = Instant::now();
+        if events.capacity() == events.max_capacity() {
+            *drained = now;
+        }
+        let stalled = now.duration_since(*drained) > self.setup.limits.client_stall;
+        let begun = !matches!(event, ChatEvent::Started { .. }) && request.take().is_some();
+        let done = matches!(event, ChatEvent::Done(_));
+        if stalled || events.try_send(Ok(event)).is_err() {
+            tracing::info!(request = id, "the client does not read its answer");
+            self.fail(id, Failure::ClientStalled { limit: self.setup.limits.client_stall });
+            return self.step(Input::HangUp { id });
+        }
+        if begun {
+            self.step(Input::Begun { id });
+        }
+        if done {
+            self.served += 1;
+            self.live.remove(&id);
+            self.step(Input::Ended { id });
+        }
+    }
+
+    fn publish(&mut self) {
+        let now = Instant::now();
+        let phase = match self.state.life(now) {
+            Life::None => Phase::Cold,
+            Life::Starting(model) => Phase::Loading { model: model.into() },
+            Life::Ending(model) => Phase::Unloading { model: model.into() },
+            Life::BackingOff { cause, until } => Phase::BackingOff { cause: cause.into(), retry_in: until - now },
+            Life::Draining => Phase::Draining,
+            Life::Ready(model) => match (&self.loaded, &self.child) {
+                (Some(loaded), Some(child)) => Phase::Ready {
+                    model: model.into(),
+                    context: loaded.context,
+                    slots: loaded.slots,
+                    threads: loaded.threads,
+                    pid: child.pid,
+                    load_time: Duration::from_micros(loaded.load_us),
+                },
+                _ => Phase::Loading { model: model.into() },
+            },
+        };
+        let (waiting, running) = (self.state.waiting() as u32, self.state.running() as u32);
+        let (served, crashes) = (self.served, self.crashes);
+        self.status.send_if_modified(|status| {
+            let changed = status.phase != phase
+                || (status.waiting, status.running, status.served, status.crashes) != (waiting, running, served, crashes)
+                || status.models != self.models;
+            if changed {
+                status.phase = phase;
+                (status.waiting, status.running, status.served, status.crashes) = (waiting, running, served, crashes);
+                if status.models != self.models {
+                    status.models.clone_from(&self.models);
+                }
+                status.default = self.setup.default_model(&status.models);
+            }
+            changed
+        });
+    }
+}
+
+/// Looks at the model directories, off the daemon's one thread: a slow disk must not keep clients waiting.
+pub(super) async fn scan(directories: Vec<PathBuf>) -> Vec<ModelInfo> {
+    let catalog = match tokio::task::spawn_blocking(move || store::scan(&directories)).await {
+        Ok(catalog) => catalog,
+        Err(error) => {
+            tracing::error!(%error, "the model directories could not be looked at");
+            return vec![];
+        }
+    };
+    for rejected in &catalog.rejected {
+        tracing::warn!(file = %rejected.path.display(), reason = %rejected.reason, "not a model");
+    }
+    catalog.models
+}

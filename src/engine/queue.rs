@@ -1,0 +1,192 @@
+//! Who waits, and whose turn is next. Pure.
+//!
+//! Each user has a lane of jobs, first come first served; the lanes take turns. A user with a hundred
+//! waiting requests so delays another user's single one by at most one answer.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::Uid;
+
+/// Something that needs a model: a request, or the bare wish to have the model loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    pub id: u64,
+    pub uid: Uid,
+    pub model: String,
+    pub kind: Kind,
+    pub deadline: Instant,
+    /// Workers that died under this job before it had said anything.
+    pub deaths: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Takes a slot of the worker and is answered.
+    Chat,
+    /// Done as soon as the model is up.
+    Load,
+}
+
+/// Why a job is not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    Everyone,
+    User,
+}
+
+/// The waiting jobs.
+#[derive(Debug)]
+pub struct Queue {
+    limit: u32,
+    limit_per_user: u32,
+    /// Never holds an empty lane.
+    lanes: VecDeque<Lane>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    uid: Uid,
+    jobs: VecDeque<Job>,
+}
+
+impl Queue {
+    pub fn new(limit: u32, limit_per_user: u32) -> Self {
+        Self { limit, limit_per_user, lanes: VecDeque::new() }
+    }
+
+    /// Waiting jobs stay, whatever the new limits.
+    pub fn set_limits(&mut self, limit: u32, limit_per_user: u32) {
+        (self.limit, self.limit_per_user) = (limit, limit_per_user);
+    }
+
+    pub fn len(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.jobs.len()).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
+    /// Admits a new job at the end of its user's lane.
+    pub fn push(&mut self, job: Job) -> Result<(), Full> {
+        if self.len() >= self.limit as usize {
+            return Err(Full::Everyone);
+        }
+        match self.lanes.iter_mut().find(|lane| lane.uid == job.uid) {
+            Some(lane) if lane.jobs.len() >= self.limit_per_user as usize => return Err(Full::User),
+            Some(lane) => lane.jobs.push_back(job),
+            None => self.lanes.push_back(Lane { uid: job.uid, jobs: [job].into() }),
+        }
+        Ok(())
+    }
+
+    /// Puts a job that had its turn already in front of all others; its place is not counted against the limits.
+    pub fn push_front(&mut self, job: Job) {
+        match self.lanes.iter().position(|lane| lane.uid == job.uid).and_then(|i| self.lanes.remove(i)) {
+            Some(mut lane) => {
+                lane.jobs.push_front(job);
+                self.lanes.push_front(lane);
+            }
+            None => self.lanes.push_front(Lane { uid: job.uid, jobs: [job].into() }),
+        }
+    }
+
+    /// The job whose turn it is.
+    pub fn peek(&self) -> Option<&Job> {
+        self.lanes.front()?.jobs.front()
+    }
+
+    /// Takes the job whose turn it is; its user's next job waits for everyone else's turn.
+    pub fn pop(&mut self) -> Option<Job> {
+        let mut lane = self.lanes.pop_front()?;
+        let job = lane.jobs.pop_front();
+        if !lane.jobs.is_empty() {
+            self.lanes.push_back(lane);
+        }
+        job
+    }
+
+    /// Takes out every job that `wanted` picks, in the order of their turns within each user.
+    pub fn extract(&mut self, wanted: impl Fn(&Job) -> bool) -> Vec<Job> {
+        let mut out = Vec::new();
+        for lane in &mut self.lanes {
+            let (taken, kept) = std::mem::take(&mut lane.jobs).into_iter().partition(|job| wanted(job));
+            lane.jobs = kept;
+            let taken: VecDeque<Job> = taken;
+            out.extend(taken);
+        }
+        self.lanes.retain(|lane| !lane.jobs.is_empty());
+        out
+    }
+
+    /// Every waiting job.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Job> {
+        self.lanes.iter_mut().flat_map(|lane| lane.jobs.iter_mut())
+    }
+
+    /// The moment at which the first waiting job has waited too long.
+    pub fn first_deadline(&self) -> Option<Instant> {
+        self.lanes.iter().flat_map(|lane| lane.jobs.iter()).map(|job| job.deadline).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(id: u64, uid: Uid) -> Job {
+        Job { id, uid, model: "m".into(), kind: Kind::Chat, deadline: Instant::now(), deaths: 0 }
+    }
+
+    fn order(queue: &mut Queue) -> Vec<u64> {
+        std::iter::from_fn(|| queue.pop()).map(|job| job.id).collect()
+    }
+
+    #[test]
+    fn users_take_turns() {
+        let mut queue = Queue::new(10, 10);
+        for id in 0..4 {
+            queue.push(job(id, 1000)).unwrap();
+        }
+        queue.push(job(10, 1001)).unwrap();
+        queue.push(job(11, 1001)).unwrap();
+        queue.push(job(20, 1002)).unwrap();
+        assert_eq!(order(&mut queue), [0, 10, 20, 1, 11, 2, 3]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn limits_hold_for_all_and_for_each() {
+        let mut queue = Queue::new(3, 2);
+        queue.push(job(0, 1)).unwrap();
+        queue.push(job(1, 1)).unwrap();
+        assert_eq!(queue.push(job(2, 1)), Err(Full::User));
+        queue.push(job(3, 2)).unwrap();
+        assert_eq!(queue.push(job(4, 3)), Err(Full::Everyone));
+        queue.push_front(job(5, 1));
+        assert_eq!(queue.len(), 4);
+    }
+
+    #[test]
+    fn a_retried_job_is_next() {
+        let mut queue = Queue::new(10, 10);
+        for (id, uid) in [(0, 1), (1, 2), (2, 2)] {
+            queue.push(job(id, uid)).unwrap();
+        }
+        queue.push_front(job(9, 2));
+        assert_eq!(queue.peek().unwrap().id, 9);
+        assert_eq!(order(&mut queue), [9, 0, 1, 2]);
+    }
+
+    #[test]
+    fn extract_leaves_no_empty_lane() {
+        let mut queue = Queue::new(10, 10);
+        for (id, uid) in [(0, 1), (1, 2), (2, 1)] {
+            queue.push(job(id, uid)).unwrap();
+        }
+        assert_eq!(queue.extract(|j| j.uid == 1).iter().map(|j| j.id).collect::<Vec<_>>(), [0, 2]);
+        assert_eq!(queue.len(), 1);
+        assert_eq!(order(&mut queue), [1]);
+    }
+}

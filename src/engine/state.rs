@@ -1,0 +1,442 @@
+//! Every policy of the engine: admit, load, unload, retry, back off, drain. Pure: [`State::step`] takes an
+//! input and the time and returns what is to be done; the driver does it.
+//!
+//! ```text
+//!            Submit                 Loaded
+//!    None ───────────▶ Starting ───────────────▶ Ready ──┐ Send, while slots are free
+//!     ▲                   │ LoadFailed, too late   │  ▲──┘ and the next job wants this model
+//!     │                   ▼                        │ another model is wanted, Unload, Drain:
+//!     └───────────────  Ending ◀───────────────────┘ once nothing runs
+//!        Exited
+//! ```
+//!
+//! A death that nobody asked for leads to None from anywhere. Jobs that had said nothing are retried once;
+//! workers that die before they have said anything are started again with growing pauses.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::Failure;
+use super::queue::{Full, Job, Kind, Queue};
+
+/// How long a worker may take to exit after its socket was closed.
+const END_TIME: Duration = Duration::from_secs(5);
+/// The advice given with "the queue is full".
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+/// The pause after the second silent death in a row; doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Workers that may die under a job before the job is given up.
+const DEATHS_PER_JOB: u32 = 2;
+
+/// What the policies are set to.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub queue: u32,
+    pub queue_per_user: u32,
+    pub request_time: Duration,
+    pub load_time: Duration,
+}
+
+/// Tells one worker from the next.
+pub type Generation = u64;
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// Legal always. `model` is an installed model's id.
+    Submit { id: u64, uid: u32, model: String, kind: Kind },
+    /// The client left; legal always.
+    HangUp { id: u64 },
+    /// Legal always; answered by [`Action::Unloaded`].
+    Unload,
+    /// `slots` requests at once are what this worker takes.
+    Loaded { generation: Generation, slots: u32 },
+    /// The model's file is at fault, not the worker.
+    LoadFailed { generation: Generation, reason: String },
+    /// The first piece of an answer went to its client.
+    Begun { id: u64 },
+    /// The answer's end went to its client.
+    Ended { id: u64 },
+    /// The worker is gone, however it went.
+    Exited { generation: Generation, cause: String },
+    /// No more requests; what runs has until `deadline`.
+    Drain { deadline: Instant },
+    /// Time passed; legal always.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    Spawn {
+        generation: Generation,
+        model: String,
+    },
+    /// Close the worker's socket.
+    End {
+        generation: Generation,
+    },
+    Kill {
+        generation: Generation,
+    },
+    /// Hand the request to the worker.
+    Send {
+        id: u64,
+    },
+    /// Tell the worker to stop this one; nobody listens any more.
+    Cancel {
+        id: u64,
+    },
+    /// Tell the client, and forget the job.
+    Fail {
+        id: u64,
+        failure: Failure,
+    },
+    /// A [`Kind::Load`] job is done.
+    LoadDone {
+        id: u64,
+    },
+    /// Everyone who asked for [`Input::Unload`] can be told.
+    Unloaded,
+    Drained,
+}
+
+#[derive(Debug)]
+enum Worker {
+    None,
+    Starting { generation: Generation, model: String, deadline: Instant },
+    Ready { generation: Generation, model: String, slots: u32 },
+    Ending { generation: Generation, model: String, deadline: Instant },
+}
+
+#[derive(Debug)]
+struct Running {
+    job: Job,
+    /// Something of the answer has reached the client.
+    begun: bool,
+}
+
+/// Silent deaths in a row.
+#[derive(Debug)]
+struct Trouble {
+    deaths: u32,
+    cause: String,
+    /// No worker is started before.
+    until: Instant,
+}
+
+/// What the outside may know.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Life<'a> {
+    None,
+    Starting(&'a str),
+    Ready(&'a str),
+    Ending(&'a str),
+    BackingOff { cause: &'a str, until: Instant },
+    Draining,
+}
+
+/// The engine's whole state.
+#[derive(Debug)]
+pub struct State {
+    settings: Settings,
+    worker: Worker,
+    queue: Queue,
+    running: BTreeMap<u64, Running>,
+    trouble: Option<Trouble>,
+    unload_wanted: bool,
+    drain: Option<Instant>,
+    next_generation: Generation,
+}
+
+impl State {
+    pub fn new(settings: Settings) -> Self {
+        let queue = Queue::new(settings.queue, settings.queue_per_user);
+        Self {
+            settings,
+            worker: Worker::None,
+            queue,
+            running: BTreeMap::new(),
+            trouble: None,
+            unload_wanted: false,
+            drain: None,
+            next_generation: 1,
+        }
+    }
+
+    /// Goes by other settings from the next step on.
+    pub fn configure(&mut self, settings: Settings) {
+        self.queue.set_limits(settings.queue, settings.queue_per_user);
+        self.settings = settings;
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    pub fn life(&self, now: Instant) -> Life<'_> {
+        match (&self.worker, &self.trouble) {
+            _ if self.drain.is_some() => Life::Draining,
+            (Worker::None, Some(trouble)) if trouble.until > now => Life::BackingOff { cause: &trouble.cause, until: trouble.until },
+            (Worker::None, _) => Life::None,
+            (Worker::Starting { model, .. }, _) => Life::Starting(model),
+            (Worker::Ready { model, .. }, _) => Life::Ready(model),
+            (Worker::Ending { model, .. }, _) => Life::Ending(model),
+        }
+    }
+
+    /// When [`Input::Tick`] is due at the latest, if nothing else happens.
+    pub fn next_tick(&self) -> Option<Instant> {
+        let worker = match &self.worker {
+            Worker::Starting { deadline, .. } | Worker::Ending { deadline, .. } => Some(*deadline),
+            Worker::None if !self.queue.is_empty() => self.trouble.as_ref().map(|t| t.until),
+            _ => None,
+        };
+        let running = self.running.values().map(|r| r.job.deadline).min();
+        [worker, running, self.queue.first_deadline(), self.drain].into_iter().flatten().min()
+    }
+
+    /// Takes one input and says what is to be done about it.
+    pub fn step(&mut self, now: Instant, input: Input) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match input {
+            Input::Submit { id, uid, model, kind } => self.submit(now, id, uid, model, kind, &mut actions),
+            Input::HangUp { id } => self.hang_up(id, &mut actions),
+            Input::Unload => self.unload(now, &mut actions),
+            Input::Loaded { generation, slots } => self.loaded(generation, slots),
+            Input::LoadFailed { generation, reason } => self.load_failed(now, generation, reason, &mut actions),
+            Input::Begun { id } => self.begun(id),
+            Input::Ended { id } => drop(self.running.remove(&id)),
+            Input::Exited { generation, cause } => self.exited(now, generation, cause, &mut actions),
+            Input::Drain { deadline } => self.start_drain(deadline, &mut actions),
+            Input::Tick => {}
+        }
+        self.expire(now, &mut actions);
+        self.pump(now, &mut actions);
+        actions
+    }
+
+    fn submit(&mut self, now: Instant, id: u64, uid: u32, model: String, kind: Kind, actions: &mut Vec<Action>) {
+        let refuse = |failure| Action::Fail { id, failure };
+        if self.drain.is_some() {
+            return actions.push(refuse(Failure::ShuttingDown));
+        }
+        if let Some(trouble) = self.trouble.as_ref().filter(|t| t.until > now) {
+            return actions.push(refuse(Failure::BackingOff { cause: trouble.cause.clone(), retry_after: trouble.until - now }));
+        }
+        let job = Job { id, uid, model, kind, deadline: now + self.settings.request_time, deaths: 0 };
+        match self.queue.push(job) {
+            Ok(()) => {}
+            Err(Full::Everyone) => {
+                actions.push(refuse(Failure::QueueFull { limit: self.settings.queue, retry_after: RETRY_AFTER }));
+            }
+            Err(Full::User) => {
+                actions.push(refuse(Failure::UserQueueFull { limit: self.settings.queue_per_user, retry_after: RETRY_AFTER }));
+            }
+        }
+    }
+
+    fn hang_up(&mut self, id: u64, actions: &mut Vec<Action>) {
+        if self.running.remove(&id).is_some() {
+            actions.push(Action::Cancel { id });
+        } else {
+            self.queue.extract(|job| job.id == id);
+        }
+    }
+
+    fn unload(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        match std::mem::replace(&mut self.worker, Worker::None) {
+            Worker::None => actions.push(Action::Unloaded),
+            Worker::Starting { generation, model, .. } => {
+                // Nothing runs in it yet: no reason to wait for its model.
+                actions.push(Action::Kill { generation });
+                self.worker = Worker::Ending { generation, model, deadline: now + END_TIME };
+                self.unload_wanted = true;
+            }
+            other => {
+                self.worker = other;
+                self.unload_wanted = true;
+            }
+        }
+    }
+
+    fn loaded(&mut self, of: Generation, slots: u32) {
+        match std::mem::replace(&mut self.worker, Worker::None) {
+            Worker::Starting { generation, model, .. } if generation == of => self.worker = Worker::Ready { generation, model, slots },
+            other => self.worker = other,
+        }
+    }
+
+    fn load_failed(&mut self, now: Instant, of: Generation, reason: String, actions: &mut Vec<Action>) {
+        match std::mem::replace(&mut self.worker, Worker::None) {
+            Worker::Starting { generation, model, .. } if generation == of => {
+                for job in self.queue.extract(|job| job.model == model) {
+                    actions.push(Action::Fail { id: job.id, failure: Failure::BadModel { model: model.clone(), reason: reason.clone() } });
+                }
+                self.worker = Worker::Ending { generation, model, deadline: now + END_TIME };
+            }
+            other => self.worker = other,
+        }
+    }
+
+    fn begun(&mut self, id: u64) {
+        if let Some(running) = self.running.get_mut(&id) {
+            running.begun = true;
+            // A worker that answers is a worker that works.
+            self.trouble = None;
+        }
+    }
+
+    fn exited(&mut self, now: Instant, of: Generation, cause: String, actions: &mut Vec<Action>) {
+        let (generation, asked_for, waited_for) = match &self.worker {
+            Worker::None => return,
+            Worker::Starting { generation, model, .. } => (*generation, false, Some(model.clone())),
+            Worker::Ready { generation, .. } => (*generation, false, None),
+            Worker::Ending { generation, .. } => (*generation, true, None),
+        };
+        if generation != of {
+            return;
+        }
+        self.worker = Worker::None;
+        if std::mem::take(&mut self.unload_wanted) {
+            actions.push(Action::Unloaded);
+        }
+        let lost = std::mem::take(&mut self.running);
+        if asked_for {
+            return;
+        }
+        let silent = !lost.values().any(|r| r.begun);
+        for (id, Running { mut job, begun }) in lost.into_iter().rev() {
+            job.deaths += 1;
+            if begun || job.deaths >= DEATHS_PER_JOB || self.drain.is_some() {
+                actions.push(Action::Fail { id, failure: Failure::WorkerDied { cause: cause.clone() } });
+            } else {
+                self.queue.push_front(job);
+            }
+        }
+        if let Some(model) = waited_for {
+            for job in self.queue.iter_mut().filter(|job| job.model == model) {
+                job.deaths += 1;
+            }
+            for job in self.queue.extract(|job| job.deaths >= DEATHS_PER_JOB) {
+                actions.push(Action::Fail { id: job.id, failure: Failure::WorkerDied { cause: cause.clone() } });
+            }
+        }
+        if silent {
+            let deaths = self.trouble.take().map_or(0, |t| t.deaths) + 1;
+            self.trouble = Some(Trouble { deaths, cause, until: now + pause_after(deaths) });
+        }
+    }
+
+    fn start_drain(&mut self, deadline: Instant, actions: &mut Vec<Action>) {
+        self.drain = Some(deadline);
+        for job in self.queue.extract(|_| true) {
+            actions.push(Action::Fail { id: job.id, failure: Failure::ShuttingDown });
+        }
+    }
+
+    /// Ends what has taken too long.
+    fn expire(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let limit = self.settings.request_time;
+        for job in self.queue.extract(|job| job.deadline <= now) {
+            actions.push(Action::Fail { id: job.id, failure: Failure::TimedOut { limit } });
+        }
+        let drained = self.drain.is_some_and(|deadline| deadline <= now);
+        let late: Vec<u64> = self.running.iter().filter(|(_, r)| drained || r.job.deadline <= now).map(|(id, _)| *id).collect();
+        for id in late {
+            self.running.remove(&id);
+            let failure = if drained { Failure::ShuttingDown } else { Failure::TimedOut { limit } };
+            actions.push(Action::Cancel { id });
+            actions.push(Action::Fail { id, failure });
+        }
+        match &mut self.worker {
+            Worker::Starting { generation, model, deadline } if *deadline <= now => {
+                let (generation, model) = (*generation, std::mem::take(model));
+                let reason = format!("it was not loaded within {} s (`load-time` in gemmad.toml)", self.settings.load_time.as_secs());
+                self.worker = Worker::Starting { generation, model, deadline: now };
+                self.load_failed(now, generation, reason, actions);
+                actions.push(Action::Kill { generation });
+            }
+            Worker::Ending { generation, deadline, .. } if *deadline <= now => {
+                actions.push(Action::Kill { generation: *generation });
+                *deadline = now + END_TIME;
+            }
+            _ => {}
+        }
+    }
+
+    /// Starts what can be started.
+    fn pump(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        while self.pump_one(now, actions) {}
+    }
+
+    /// One move; says whether another may be possible.
+    fn pump_one(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
+        let leaving = self.drain.is_some();
+        match &self.worker {
+            Worker::None if leaving => {
+                actions.push(Action::Drained);
+                false
+            }
+            Worker::None => {
+                let Some(model) = self.queue.peek().map(|job| job.model.clone()) else { return false };
+                if self.trouble.as_ref().is_some_and(|t| t.until > now) {
+                    return false;
+                }
+                let generation = self.next_generation;
+                self.next_generation += 1;
+                self.worker = Worker::Starting { generation, model: model.clone(), deadline: now + self.settings.load_time };
+                actions.push(Action::Spawn { generation, model });
+                false
+            }
+            Worker::Starting { generation, model, .. } if leaving => {
+                actions.push(Action::Kill { generation: *generation });
+                self.worker = Worker::Ending { generation: *generation, model: model.clone(), deadline: now + END_TIME };
+                false
+            }
+            Worker::Starting { .. } | Worker::Ending { .. } => false,
+            Worker::Ready { generation, model, slots } => {
+                let next = self.queue.peek();
+                let other_model = next.is_some_and(|job| job.model != *model);
+                if leaving || self.unload_wanted || other_model {
+                    if self.running.is_empty() {
+                        actions.push(Action::End { generation: *generation });
+                        self.worker = Worker::Ending { generation: *generation, model: model.clone(), deadline: now + END_TIME };
+                    }
+                    return false;
+                }
+                match next.map(|job| job.kind) {
+                    None => false,
+                    Some(Kind::Chat) if self.running.len() >= *slots as usize => false,
+                    Some(kind) => {
+                        let Some(job) = self.queue.pop() else { return false };
+                        match kind {
+                            Kind::Load => actions.push(Action::LoadDone { id: job.id }),
+                            Kind::Chat => {
+                                actions.push(Action::Send { id: job.id });
+                                self.running.insert(job.id, Running { job, begun: false });
+                            }
+                        }
+                        true
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The first silent death is answered at once, further ones after growing pauses.
+fn pause_after(deaths: u32) -> Duration {
+    match deaths {
+        0 | 1 => Duration::ZERO,
+        n => FIRST_PAUSE.saturating_mul(1 << (n - 2).min(16)).min(LONGEST_PAUSE),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,303 @@
+use super::*;
+use std::collections::{BTreeSet, HashSet};
+
+fn settings() -> Settings {
+    Settings { queue: 8, queue_per_user: 4, request_time: Duration::from_secs(600), load_time: Duration::from_secs(60) }
+}
+
+fn state() -> (State, Instant) {
+    (State::new(settings()), Instant::now())
+}
+
+fn submit(id: u64, model: &str) -> Input {
+    Input::Submit { id, uid: 1000, model: model.into(), kind: Kind::Chat }
+}
+
+fn spawn(generation: u64, model: &str) -> Action {
+    Action::Spawn { generation, model: model.into() }
+}
+
+#[test]
+fn the_first_request_starts_a_worker_and_goes_to_it() {
+    let (mut s, t) = state();
+    assert_eq!(s.step(t, submit(1, "a")), [spawn(1, "a")]);
+    assert_eq!(s.life(t), Life::Starting("a"));
+    assert_eq!(s.step(t, Input::Loaded { generation: 1, slots: 2 }), [Action::Send { id: 1 }]);
+    assert_eq!(s.step(t, Input::Begun { id: 1 }), []);
+    assert_eq!(s.step(t, Input::Ended { id: 1 }), []);
+    assert_eq!(s.life(t), Life::Ready("a"));
+}
+
+#[test]
+fn no_more_than_the_slots_run_at_once() {
+    let (mut s, t) = state();
+    s.step(t, submit(1, "a"));
+    s.step(t, submit(2, "a"));
+    s.step(t, submit(3, "a"));
+    assert_eq!(s.step(t, Input::Loaded { generation: 1, slots: 2 }), [Action::Send { id: 1 }, Action::Send { id: 2 }]);
+    assert_eq!(s.step(t, Input::HangUp { id: 1 }), [Action::Cancel { id: 1 }, Action::Send { id: 3 }]);
+}
+
+#[test]
+fn another_model_waits_until_the_old_worker_is_gone() {
+    let (mut s, t) = state();
+    s.step(t, submit(1, "a"));
+    s.step(t, Input::Loaded { generation: 1, slots: 2 });
+    assert_eq!(s.step(t, submit(2, "b")), [], "1 is still being answered");
+    assert_eq!(s.step(t, submit(3, "a")), [], "2 came first");
+    assert_eq!(s.step(t, Input::Ended { id: 1 }), [Action::End { generation: 1 }]);
+    assert_eq!(s.step(t, Input::Exited { generation: 1, cause: "ended".into() }), [spawn(2, "b")]);
+    assert_eq!(s.step(t, Input::Loaded { generation: 2, slots: 2 }), [Action::Send { id: 2 }]);
+}
+
+#[test]
+fn a_death_in_mid_answer_is_told_and_one_before_it_is_retried_unseen() {
+    let (mut s, t) = state();
+    s.step(t, submit(1, "a"));
+    s.step(t, submit(2, "a"));
+    s.step(t, Input::Loaded { generation: 1, slots: 2 });
+    s.step(t, Input::Begun { id: 1 });
+    let actions = s.step(t, Input::Exited { generation: 1, cause: "SIGKILL".into() });
+    assert_eq!(actions, [Action::Fail { id: 1, failure: Failure::WorkerDied { cause: "SIGKILL".into() } }, spawn(2, "a")]);
+    assert_eq!(s.step(t, Input::Loaded { generation: 2, slots: 2 }), [Action::Send { id: 2 }]);
+    let actions = s.step(t, Input::Exited { generation: 2, cause: "again".into() });
+    assert_eq!(actions, [Action::Fail { id: 2, failure: Failure::WorkerDied { cause: "again".into() } }]);
+}
+
+#[test]
+fn silent_deaths_lead_to_growing_pauses_that_are_told() {
+    let (mut s, mut t) = state();
+    assert_eq!(s.step(t, submit(1, "a")), [spawn(1, "a")]);
+    assert_eq!(s.step(t, Input::Exited { generation: 1, cause: "x".into() }), [spawn(2, "a")], "the first is answered at once");
+    let failed = s.step(t, Input::Exited { generation: 2, cause: "x".into() });
+    assert_eq!(failed, [Action::Fail { id: 1, failure: Failure::WorkerDied { cause: "x".into() } }]);
+    let refused = s.step(t, submit(2, "a"));
+    assert_eq!(refused, [Action::Fail { id: 2, failure: Failure::BackingOff { cause: "x".into(), retry_after: FIRST_PAUSE } }]);
+    t += FIRST_PAUSE;
+    assert_eq!(s.step(t, submit(3, "a")), [spawn(3, "a")]);
+    s.step(t, Input::Exited { generation: 3, cause: "x".into() });
+    assert_eq!(s.next_tick(), Some(t + 2 * FIRST_PAUSE), "3 waits for the next attempt");
+    t += 2 * FIRST_PAUSE;
+    assert_eq!(s.step(t, Input::Tick), [spawn(4, "a")]);
+    s.step(t, Input::Loaded { generation: 4, slots: 2 });
+    s.step(t, Input::Begun { id: 3 });
+    s.step(t, Input::Ended { id: 3 });
+    assert_eq!(s.step(t, Input::Exited { generation: 4, cause: "x".into() }), []);
+    assert_eq!(s.step(t, submit(4, "a")), [spawn(5, "a")], "an answer ends the trouble");
+}
+
+#[test]
+fn a_bad_model_fails_its_own_requests_only() {
+    let (mut s, t) = state();
+    s.step(t, submit(1, "bad"));
+    s.step(t, submit(2, "good"));
+    let failed = s.step(t, Input::LoadFailed { generation: 1, reason: "r".into() });
+    assert_eq!(failed, [Action::Fail { id: 1, failure: Failure::BadModel { model: "bad".into(), reason: "r".into() } }]);
+    assert_eq!(s.step(t, Input::Exited { generation: 1, cause: "1".into() }), [spawn(2, "good")]);
+}
+
+#[test]
+fn a_load_that_takes_too_long_is_killed() {
+    let (mut s, t) = state();
+    s.step(t, submit(1, "a"));
+    let late = t + Duration::from_secs(60);
+    assert_eq!(s.next_tick(), Some(late));
+    let actions = s.step(late, Input::Tick);
+    assert!(
+        matches!(&actions[..], [Action::Fail { id: 1, failure: Failure::BadModel { .. } }, Action::Kill { generation: 1 }]),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn load_and_unload() {
+    let (mut s, t) = state();
+    let load = |id| Input::Submit { id, uid: 0, model: "a".into(), kind: Kind::Load };
+    assert_eq!(s.step(t, load(1)), [spawn(1, "a")]);
+    assert_eq!(s.step(t, Input::Loaded { generation: 1, slots: 2 }), [Action::LoadDone { id: 1 }]);
+    assert_eq!(s.step(t, load(2)), [Action::LoadDone { id: 2 }], "it is up already");
+    s.step(t, submit(3, "a"));
+    assert_eq!(s.step(t, Input::Unload), [], "3 is finished first");
+    assert_eq!(s.step(t, Input::Ended { id: 3 }), [Action::End { generation: 1 }]);
+    assert_eq!(s.step(t + END_TIME, Input::Tick), [Action::Kill { generation: 1 }], "it does not go by itself");
+    assert_eq!(s.step(t, Input::Exited { generation: 1, cause: "9".into() }), [Action::Unloaded]);
+    assert_eq!(s.step(t, Input::Unload), [Action::Unloaded], "nothing to do");
+}
+
+#[test]
+fn queue_limits_are_named() {
+    let (mut s, t) = state();
+    for id in 0..4 {
+        s.step(t, submit(id, "a"));
+    }
+    let mine = s.step(t, submit(5, "a"));
+    assert_eq!(mine, [Action::Fail { id: 5, failure: Failure::UserQueueFull { limit: 4, retry_after: RETRY_AFTER } }]);
+    for id in 10..14 {
+        s.step(t, Input::Submit { id, uid: 1, model: "a".into(), kind: Kind::Chat });
+    }
+    let all = s.step(t, Input::Submit { id: 20, uid: 2, model: "a".into(), kind: Kind::Chat });
+    assert_eq!(all, [Action::Fail { id: 20, failure: Failure::QueueFull { limit: 8, retry_after: RETRY_AFTER } }]);
+}
+
+#[test]
+fn a_request_has_a_time_limit_running_or_not() {
+    let (mut s, t) = state();
+    s.step(t, submit(1, "a"));
+    s.step(t, Input::Loaded { generation: 1, slots: 2 });
+    let end = t + Duration::from_secs(600);
+    assert_eq!(s.next_tick(), Some(end));
+    let limit = Duration::from_secs(600);
+    assert_eq!(s.step(end, Input::Tick), [Action::Cancel { id: 1 }, Action::Fail { id: 1, failure: Failure::TimedOut { limit } }]);
+}
+
+#[test]
+fn drain_refuses_waits_and_then_cuts_off() {
+    let (mut s, t) = state();
+    for id in 1..=3 {
+        s.step(t, submit(id, "a"));
+    }
+    s.step(t, Input::Loaded { generation: 1, slots: 2 });
+    let grace = t + Duration::from_secs(30);
+    assert_eq!(s.step(t, Input::Drain { deadline: grace }), [Action::Fail { id: 3, failure: Failure::ShuttingDown }]);
+    assert_eq!(s.step(t, submit(4, "a")), [Action::Fail { id: 4, failure: Failure::ShuttingDown }]);
+    s.step(t, Input::Ended { id: 1 });
+    let cut = s.step(grace, Input::Tick);
+    assert_eq!(cut, [Action::Cancel { id: 2 }, Action::Fail { id: 2, failure: Failure::ShuttingDown }, Action::End { generation: 1 }]);
+    assert_eq!(s.step(grace, Input::Exited { generation: 1, cause: "0".into() }), [Action::Drained]);
+}
+
+#[test]
+fn drain_of_an_idle_daemon_is_immediate() {
+    let (mut s, t) = state();
+    assert_eq!(s.step(t, Input::Drain { deadline: t }), [Action::Drained]);
+}
+
+/// The world outside the state: what the driver and a worker would do, with dice for what they cannot know.
+#[derive(Default)]
+struct World {
+    alive: Option<(u64, bool)>,
+    dying: bool,
+    open: BTreeSet<u64>,
+    sent: BTreeSet<u64>,
+    closed: HashSet<u64>,
+}
+
+impl World {
+    fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Spawn { generation, .. } => {
+                    assert_eq!(self.alive, None, "one worker at a time");
+                    (self.alive, self.dying) = (Some((generation, false)), false);
+                }
+                Action::End { generation } | Action::Kill { generation } => {
+                    assert_eq!(self.alive.map(|a| a.0), Some(generation));
+                    self.dying = true;
+                }
+                Action::Send { id } => {
+                    assert!(matches!(self.alive, Some((_, true))) && !self.dying, "only a loaded worker gets requests");
+                    assert!(self.open.contains(&id) && self.sent.insert(id));
+                    assert!(self.sent.len() <= 2, "slots");
+                }
+                Action::Cancel { id } => drop(self.sent.remove(&id)),
+                Action::Fail { id, .. } | Action::LoadDone { id } => self.close(id),
+                Action::Unloaded | Action::Drained => {}
+            }
+        }
+    }
+
+    fn close(&mut self, id: u64) {
+        self.sent.remove(&id);
+        assert!(self.open.remove(&id), "{id} was open");
+        assert!(self.closed.insert(id), "{id} ends once");
+    }
+}
+
+proptest::proptest! {
+    /// Whatever happens in whatever order, every request ends exactly once, and with a worker that works the
+    /// queue empties.
+    #[test]
+    fn every_request_ends_once(dice in proptest::collection::vec((0u8..12, 0u8..4), 1..200)) {
+        let (mut s, mut t) = state();
+        let mut world = World::default();
+        let mut next = 0;
+        for (what, which) in dice {
+            t += Duration::from_millis(300);
+            let picked = world.sent.iter().nth(usize::from(which)).copied();
+            let input = match what {
+                0..=3 => {
+                    next += 1;
+                    world.open.insert(next);
+                    let kind = if which == 3 { Kind::Load } else { Kind::Chat };
+                    Input::Submit { id: next, uid: u32::from(which), model: ["a", "b"][usize::from(which) % 2].into(), kind }
+                }
+                4 | 5 => match world.alive {
+                    Some((generation, false)) if !world.dying => {
+                        world.alive = Some((generation, true));
+                        Input::Loaded { generation, slots: 2 }
+                    }
+                    _ => Input::Tick,
+                },
+                6 => match world.alive {
+                    Some((generation, _)) => {
+                        (world.alive, world.dying) = (None, false);
+                        world.sent.clear();
+                        Input::Exited { generation, cause: "dice".into() }
+                    }
+                    None => Input::Tick,
+                },
+                7 => picked.map_or(Input::Tick, |id| Input::Begun { id }),
+                8 => match picked {
+                    Some(id) => {
+                        world.close(id);
+                        Input::Ended { id }
+                    }
+                    None => Input::Tick,
+                },
+                9 => match world.open.iter().nth(usize::from(which)).copied() {
+                    Some(id) => {
+                        // The client is gone: nothing more is owed to it.
+                        world.open.remove(&id);
+                        world.closed.insert(id);
+                        let actions = s.step(t, Input::HangUp { id });
+                        world.perform(actions);
+                        continue;
+                    }
+                    None => Input::Tick,
+                },
+                10 => Input::Unload,
+                _ => match world.alive {
+                    Some((generation, false)) => Input::LoadFailed { generation, reason: "dice".into() },
+                    _ => Input::Tick,
+                },
+            };
+            let actions = s.step(t, input);
+            world.perform(actions);
+        }
+        for _ in 0..400 {
+            t += Duration::from_secs(2);
+            let input = match world.alive {
+                Some((generation, _)) if world.dying => {
+                    (world.alive, world.dying) = (None, false);
+                    world.sent.clear();
+                    Input::Exited { generation, cause: "asked".into() }
+                }
+                Some((generation, false)) => {
+                    world.alive = Some((generation, true));
+                    Input::Loaded { generation, slots: 2 }
+                }
+                _ => match world.sent.first().copied() {
+                    Some(id) => {
+                        world.close(id);
+                        Input::Ended { id }
+                    }
+                    None => Input::Tick,
+                },
+            };
+            let actions = s.step(t, input);
+            world.perform(actions);
+        }
+        proptest::prop_assert!(world.open.is_empty(), "left: {:?} {s:?}", world.open);
+        proptest::prop_assert_eq!(s.waiting() + s.running(), 0);
+    }
+}
