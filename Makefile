@@ -1,0 +1,50 @@
+# `make demo` and `make test` do everything on a fresh Debian 12 or Ubuntu machine that has Rust, as root or with sudo.
+
+# The build lives outside the checkout, so that a fresh clone need not build llama.cpp again. It is made for this
+# very CPU (.cargo/config.toml), so each kind of CPU has a directory of its own.
+CPU := $(shell grep -m1 -E '^(flags|Features)' /proc/cpuinfo | cksum | cut -d' ' -f1)
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/gemmad/target-$(CPU)
+BIN := $(CARGO_TARGET_DIR)/release
+VENV := $(HOME)/.cache/gemmad/venv
+
+# A compiler, CMake and libclang for llama.cpp and its binding; Python for the tests with real clients.
+PACKAGES := build-essential cmake clang libclang-dev python3 python3-venv
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: help build setup demo test bench clean
+
+help:
+	@echo 'make demo    build, start the daemon in a private directory, ask it something'
+	@echo 'make test    everything CI runs: format, clippy, unit, integration, clients, docs'
+	@echo 'make build   the three programs, in $(BIN)'
+	@echo 'make bench   measure the daemon (see docs/measuring.md)'
+
+setup:
+	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then echo "installing $$missing"; \
+	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; fi
+	@command -v cargo >/dev/null || { echo 'Rust is missing: install it from https://rustup.rs or with your distribution (1.88 or newer)' >&2; exit 1; }
+
+build: setup
+	cargo build --release --locked --bins
+
+demo: build
+	@tests/demo.sh $(BIN)
+
+# One `cargo test` builds the programs as well. The clients' packages come from PyPI, once.
+test: setup $(VENV)/ready
+	cargo fmt --check
+	cargo clippy --release --locked --all-targets -- -D warnings
+	GEMMAD_PYTHON=$(VENV)/bin/python cargo test --release --locked
+	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --no-deps --document-private-items
+
+$(VENV)/ready: tests/openai/requirements.txt
+	rm -rf $(VENV) && python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+bench: build
+	python3 tests/bench/bench.py --gemmad $(BIN)/gemmad
+
+clean:
+	rm -rf $(CARGO_TARGET_DIR) $(VENV)

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# A daemon in a private directory with the tiny model of this repository, and three questions to it.
+set -euo pipefail
+bin=$1
+here=$(cd "$(dirname "$0")/.." && pwd)
+dir=$(mktemp -d "${TMPDIR:-/tmp}/gemmad-demo.XXXXXX")
+trap 'kill "${daemon:-}" 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$dir"' EXIT
+
+cat > "$dir/gemmad.toml" <<TOML
+[server]
+socket = "$dir/api.sock"
+[models]
+directories = ["$here/models/tiny"]
+[inference]
+context = 2048
+[log]
+level = "warn"
+TOML
+
+export GEMMAD_SOCKET="$dir/api.sock"
+say() { printf '\n\033[1m$ %s\033[0m\n' "$*"; }
+run() { say "$@"; "$@"; }
+
+say gemmad --config "$dir/gemmad.toml" "&"
+"$bin/gemmad" --config "$dir/gemmad.toml" &
+daemon=$!
+for _ in $(seq 100); do [ -S "$GEMMAD_SOCKET" ] && break; sleep 0.05; done
+PATH="$bin:$PATH"
+
+run gemmactl models
+run gemmactl ask --temperature 0 "What is the capital of France?"
+run gemmactl ask --temperature 0 --think --show-thoughts "What is 27 + 48?"
+run gemmactl status
+
+cat <<HINT
+
+That was a model of 1.7 million parameters, made for tests: it knows little more than what was asked here.
+For real answers put a Gemma 4 GGUF file (for example gemma-4-E2B_q4_0-it.gguf from
+google/gemma-4-E2B-it-qat-q4_0-gguf on Hugging Face, 3.3 GB) into /var/lib/gemmad/models and start
+  $bin/gemmad
+HINT

@@ -1,0 +1,353 @@
+//! A real daemon in a private directory, and a small HTTP client for its socket.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// Nothing that a test waits for takes longer on a machine that works.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub const TINY: &str = "tiny-e2b-q8_0";
+
+/// The folder of the model that ships with the project.
+pub fn tiny_models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny")
+}
+
+/// A running daemon; killed, worker and all, at the end of its test.
+pub struct Daemon {
+    pub dir: tempfile::TempDir,
+    pub process: Child,
+    pub socket: PathBuf,
+}
+
+/// What a test wants different from the usual.
+pub struct Options {
+    /// More lines for gemmad.toml, in their tables.
+    pub server: String,
+    pub models: PathBuf,
+    pub inference: String,
+    pub limits: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { server: String::new(), models: tiny_models(), inference: String::new(), limits: String::new() }
+    }
+}
+
+impl Daemon {
+    pub fn start() -> Self {
+        Self::with(Options::default())
+    }
+
+    pub fn with(options: Options) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("api.sock");
+        write_config(dir.path(), &options);
+        let log = fs::File::create(dir.path().join("log")).unwrap();
+        let process = Command::new(env!("CARGO_BIN_EXE_gemmad"))
+            .arg("--config")
+            .arg(dir.path().join("gemmad.toml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut daemon = Self { dir, process, socket };
+        wait_for("the daemon's socket", || {
+            assert!(daemon.process.try_wait().unwrap().is_none(), "the daemon ended:\n{}", daemon.log());
+            daemon.try_get("/version").is_some()
+        });
+        daemon
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("gemmad.toml")
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub fn signal(&self, name: &str) {
+        signal(self.pid(), name);
+    }
+
+    pub fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(&self.socket).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    fn try_get(&self, path: &str) -> Option<Reply> {
+        let mut stream = UnixStream::connect(&self.socket).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        stream.write_all(head("GET", path, 0).as_bytes()).ok()?;
+        Reply::read(stream).ok()
+    }
+
+    pub fn get(&self, path: &str) -> Reply {
+        self.try_get(path).unwrap_or_else(|| panic!("GET {path}: no answer:\n{}", self.log()))
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Reply {
+        self.post_raw(path, body.to_string().as_bytes())
+    }
+
+    pub fn post_raw(&self, path: &str, body: &[u8]) -> Reply {
+        let stream = self.send(path, body);
+        Reply::read(stream).unwrap_or_else(|e| panic!("POST {path}: {e}:\n{}", self.log()))
+    }
+
+    /// Sends a request and leaves the reading to the caller.
+    pub fn send(&self, path: &str, body: &[u8]) -> UnixStream {
+        let mut stream = self.connect();
+        stream.write_all(head("POST", path, body.len()).as_bytes()).unwrap();
+        // A server that refuses a large body may close before it has read all of it.
+        let _ = stream.write_all(body);
+        stream
+    }
+
+    /// A whole chat answer.
+    pub fn chat(&self, body: &Value) -> Reply {
+        self.post("/v1/chat/completions", body)
+    }
+
+    /// The events of a streamed chat answer, as they come.
+    pub fn stream(&self, body: &Value) -> Events {
+        let mut body = body.clone();
+        body["stream"] = json!(true);
+        Events::read(self.send("/v1/chat/completions", body.to_string().as_bytes()))
+    }
+
+    pub fn status(&self) -> Value {
+        self.get("/status").json()
+    }
+
+    /// Loads the model, and returns the worker's pid.
+    pub fn load(&self) -> u32 {
+        let reply = self.post("/models/load", &json!({"model": "auto"}));
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        self.status()["pid"].as_u64().unwrap() as u32
+    }
+
+    /// Waits until the daemon has left by itself.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        let mut status = None;
+        wait_for("the daemon's end", || {
+            status = self.process.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // The worker ends with its socket.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("--- the daemon's log:\n{}", self.log());
+        }
+    }
+}
+
+pub fn write_config(dir: &Path, options: &Options) {
+    let Options { server, models, inference, limits } = options;
+    let text = format!(
+        "[server]\nsocket = \"{dir}/api.sock\"\n{server}\n[models]\ndirectories = [\"{models}\"]\n[inference]\n{context}{inference}\n[limits]\n{limits}\n[log]\nlevel = \"debug\"\n",
+        dir = dir.display(),
+        models = models.display(),
+        context = if inference.contains("context") { "" } else { "context = 2048\n" },
+    );
+    fs::write(dir.join("gemmad.toml"), text).unwrap();
+}
+
+pub fn signal(pid: u32, name: &str) {
+    let ended = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
+    assert!(ended.success(), "kill -{name} {pid}");
+}
+
+/// Asks again and again until it is so.
+pub fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !so() {
+        assert!(start.elapsed() < PATIENCE, "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A chat request with one question, answered the same way each time.
+pub fn question(text: &str) -> Value {
+    json!({"model": "auto", "messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": 200})
+}
+
+/// A request whose answer goes on until it is stopped.
+pub fn endless() -> Value {
+    let mut body = question("What is the capital of France?");
+    body["ignore_eos"] = json!(true);
+    body["temperature"] = json!(1.0);
+    body["max_tokens"] = json!(1900);
+    body
+}
+
+fn head(method: &str, path: &str, length: usize) -> String {
+    format!(
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+    )
+}
+
+/// A whole HTTP response.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    pub fn read(stream: UnixStream) -> std::io::Result<Self> {
+        let mut reader = BufReader::new(stream);
+        let (status, headers) = read_head(&mut reader)?;
+        let mut body = Vec::new();
+        if chunked(&headers) {
+            while let Some(chunk) = read_chunk(&mut reader)? {
+                body.extend(chunk);
+            }
+        } else {
+            let length = headers.iter().find(|(name, _)| name == "content-length").and_then(|(_, v)| v.parse().ok());
+            reader.take(length.unwrap_or(u64::MAX)).read_to_end(&mut body)?;
+        }
+        Ok(Self { status, headers, body })
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
+    }
+
+    /// The answer's text.
+    pub fn content(&self) -> String {
+        assert_eq!(self.status, 200, "{}", self.text());
+        self.json()["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The error's message.
+    pub fn error(&self) -> String {
+        self.json()["error"]["message"].as_str().unwrap_or_else(|| panic!("no error: {}", self.text())).to_owned()
+    }
+}
+
+/// A stream of server-sent events, as their data.
+pub struct Events {
+    pub status: u16,
+    reader: BufReader<UnixStream>,
+    buffer: String,
+}
+
+impl Events {
+    pub fn read(stream: UnixStream) -> Self {
+        let mut reader = BufReader::new(stream);
+        let (status, headers) = read_head(&mut reader).unwrap();
+        assert!(chunked(&headers), "{status} {headers:?}");
+        Self { status, reader, buffer: String::new() }
+    }
+
+    /// The pieces of text until the end, and how it ended: `Ok` with `[DONE]`, `Err` with an error's message or
+    /// without a word.
+    pub fn text(self) -> (String, Result<(), String>) {
+        let mut text = String::new();
+        for data in self {
+            if data == "[DONE]" {
+                return (text, Ok(()));
+            }
+            let chunk: Value = serde_json::from_str(&data).unwrap();
+            if let Some(message) = chunk["error"]["message"].as_str() {
+                return (text, Err(message.to_owned()));
+            }
+            text += chunk["choices"][0]["delta"]["content"].as_str().unwrap_or_default();
+        }
+        (text, Err(String::new()))
+    }
+}
+
+impl Iterator for Events {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.buffer.find("\n\n") {
+                let event: String = self.buffer.drain(..end + 2).collect();
+                return Some(event.trim_end().strip_prefix("data: ").expect("an event with data").to_owned());
+            }
+            let chunk = read_chunk(&mut self.reader).ok()??;
+            self.buffer += std::str::from_utf8(&chunk).expect("whole characters");
+        }
+    }
+}
+
+fn read_head(reader: &mut impl BufRead) -> std::io::Result<(u16, Vec<(String, String)>)> {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        match line.trim_end() {
+            "" => break,
+            line => lines.push(line.to_owned()),
+        }
+    }
+    let status = lines[0].split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status line");
+    let header = |line: &String| line.split_once(": ").map(|(n, v)| (n.to_ascii_lowercase(), v.to_owned()));
+    Ok((status, lines[1..].iter().filter_map(header).collect()))
+}
+
+fn chunked(headers: &[(String, String)]) -> bool {
+    headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked")
+}
+
+fn read_chunk(reader: &mut impl BufRead) -> std::io::Result<Option<Vec<u8>>> {
+    let mut size = String::new();
+    if reader.read_line(&mut size)? == 0 {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    let size = usize::from_str_radix(size.trim(), 16).map_err(std::io::Error::other)?;
+    let mut chunk = vec![0; size + 2];
+    reader.read_exact(&mut chunk)?;
+    chunk.truncate(size);
+    Ok((size > 0).then_some(chunk))
+}
+
+/// One number of `/proc/PID/FILE`, in KiB.
+pub fn proc_kib(pid: u32, file: &str, field: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_else(|| panic!("{field} in {file}"));
+    line.trim_start_matches(':').split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// Open descriptors of a process.
+pub fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
