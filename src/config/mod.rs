@@ -1,4 +1,16 @@
 //! `gemmad.toml`: what can be set, what holds when nothing is set.
+//!
+//! `keys` is the table of all keys with what each allows, `value` reads sizes and times, `load` finds the
+//! files and merges them.
+
+mod error;
+mod keys;
+mod load;
+mod value;
+
+pub use error::{Errors, Problem};
+pub use load::{DEFAULT_FILE, Loaded, load};
+pub use value::{parse_duration, parse_size};
 
 use std::path::PathBuf;
 use std::time::Duration;
