@@ -1,0 +1,247 @@
+#!/usr/bin/env python3
+"""Measure gemmad as its clients and the machine see it, and beside llama.cpp's server.
+
+    bench.py overhead                                  what the daemon adds to its worker (tiny model)
+    bench.py speed --model FILE [--peer llama-server]  prefill, decode, first token, memory
+    bench.py share --model FILE [--peer llama-server]  decode beside busy programs of equal priority
+    bench.py idle                                      the supervisor's memory and start
+
+Servers take turns (A B A B …) so that a noisy machine treats them alike; compare the ratios, not the single
+numbers. Only the standard library. The models' files may be cold or warm: run once before, or drop the page
+cache, to have it one way. docs/measuring.md says what was found.
+"""
+import argparse, http.client, json, os, random, socket, statistics, subprocess, sys, tempfile, threading, time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TINY = os.path.join(HERE, "..", "..", "models", "tiny")
+WORDS = "the of and to in is that for it was on are as with they at be this from have or by one had not but what all were when".split()
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("localhost", timeout=1800)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self.path)
+
+
+class Server:
+    """A server process, ready to answer."""
+
+    def __init__(self, command, connect, load):
+        self.connect, start = connect, time.monotonic()
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.peak, self.stop = 0, threading.Event()
+        threading.Thread(target=self.watch, daemon=True).start()
+        while True:
+            if self.process.poll() is not None:
+                sys.exit(f"{command[0]} ended with {self.process.returncode}")
+            try:
+                c = self.connect()
+                c.request("GET", "/health")
+                if c.getresponse().status == 200:
+                    break
+            except OSError:
+                pass
+            time.sleep(0.005)
+        self.ready = time.monotonic() - start
+        if load:
+            self.chat("hello", 1)
+        self.first_token = time.monotonic() - start
+
+    def watch(self):
+        while not self.stop.wait(0.05):
+            self.peak = max(self.peak, self.pss())
+
+    def pids(self):
+        todo, out = [self.process.pid], []
+        while todo:
+            pid = todo.pop()
+            out.append(pid)
+            try:
+                todo += map(int, open(f"/proc/{pid}/task/{pid}/children").read().split())
+            except OSError:
+                pass
+        return out
+
+    def pss(self, field="Pss:"):
+        """MiB of the whole process tree."""
+        total = 0
+        for pid in self.pids():
+            try:
+                total += sum(int(line.split()[1]) for line in open(f"/proc/{pid}/smaps_rollup") if line.startswith(field))
+            except OSError:
+                pass
+        return total / 1024
+
+    def chat(self, text, tokens, **more):
+        """Streams one answer: seconds to the first event with text and to the end, prompt and completion tokens, timings."""
+        body = {"model": "auto", "messages": [{"role": "user", "content": text}], "max_tokens": tokens, "temperature": 1.0, "top_p": 1.0,
+                "seed": 1, "stream": True, "stream_options": {"include_usage": True}, "ignore_eos": True, "cache_prompt": False,
+                "chat_template_kwargs": {"enable_thinking": False}, **more}
+        c, first, usage, timings = self.connect(), None, {}, {}
+        c.connect()
+        start = time.perf_counter()
+        c.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+        r = c.getresponse()
+        if r.status != 200:
+            sys.exit(f"HTTP {r.status}: {r.read()[:500]}")
+        for line in r:
+            if not line.startswith(b"data: {"):
+                continue
+            d = json.loads(line[6:])
+            if "error" in d:
+                sys.exit(str(d))
+            usage, timings = d.get("usage") or usage, d.get("timings") or timings
+            if first is None and d.get("choices") and d["choices"][0]["delta"].get("content"):
+                first = time.perf_counter() - start
+        return first, time.perf_counter() - start, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0), timings
+
+    def close(self):
+        self.stop.set()
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+def gemmad(a, directory, load=True):
+    config, sock = os.path.join(directory, "gemmad.toml"), os.path.join(directory, "api.sock")
+    model = os.path.abspath(a.model) if a.model else None
+    models = os.path.dirname(model) if model else os.path.abspath(TINY)
+    default = os.path.basename(model)[:-5].lower() if model else "auto"
+    with open(config, "w") as f:
+        f.write(f'[server]\nsocket = "{sock}"\n[models]\ndirectories = ["{models}"]\ndefault = "{default}"\n'
+                f'[inference]\nslots = 1\ncontext = {a.context}\nthreads = {a.threads}\n[log]\nlevel = "error"\n')
+    return Server([a.gemmad, "--config", config], lambda: UnixConnection(sock), load)
+
+
+def peer(a):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    command = [a.peer, "-m", a.model, "-c", str(a.context), "-np", "1", "-t", str(a.threads or os.cpu_count()), "--host", "127.0.0.1",
+               "--port", str(port), "--jinja", "--no-webui"]
+    return Server(command, lambda: http.client.HTTPConnection("127.0.0.1", port, timeout=1800), True)
+
+
+def servers(a):
+    """The servers under comparison, each as a function that starts one."""
+    both = {"gemmad": lambda: gemmad(a, tempfile.mkdtemp(prefix="gemmad-bench-"))}
+    if a.peer:
+        both["llama-server"] = lambda: peer(a)
+    return both
+
+
+def prompt(words, seed):
+    rng = random.Random(seed)
+    return " ".join(rng.choice(WORDS) for _ in range(words))
+
+
+def speed_of(server, a, seed):
+    """Prefill and decode tokens/s: a request of one token and one of many, of prompts of the same length."""
+    _, one, tokens, _, _ = server.chat(prompt(a.prompt, seed), 1)
+    first, many, _, out, _ = server.chat(prompt(a.prompt, seed + 1), a.predict)
+    return tokens / one, (out - 1) / max(many - one, 1e-9), first
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def report(rows, unit=""):
+    """Prints each server's medians and gemmad's ratio to the other, pair by pair."""
+    names = list(rows)
+    for metric in rows[names[0]][0]:
+        values = {name: [run[metric] for run in rows[name]] for name in names}
+        text = "  ".join(f"{name} {median(values[name]):.2f}" for name in names)
+        if len(names) == 2:
+            ratios = sorted(x / y for x, y in zip(values[names[0]], values[names[1]]))
+            text += f"  ratio {median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
+        print(f"{metric:24} {text}{unit}", flush=True)
+
+
+def overhead(a):
+    """First byte and token cost beyond the worker's own time, from the `timings` that the worker reports."""
+    with tempfile.TemporaryDirectory() as directory:
+        s = gemmad(a, directory)
+        firsts, tokens, rates = [], [], []
+        for i in range(a.runs * 20):
+            first, end, _, out, t = s.chat("What is the capital of France?", 200)
+            firsts.append((first - t["prompt_ms"] / 1000 - t["predicted_ms"] / 1000 / out) * 1e3)
+            tokens.append((end - (t["prompt_ms"] + t["predicted_ms"]) / 1000) / out * 1e6)
+            rates.append(out / end)
+        s.close()
+    print(f"first byte beyond the worker's time: {median(firsts):.2f} ms; per token, everything counted: {median(tokens):.1f} µs; at {median(rates):.0f} tokens/s")
+
+
+def speed(a):
+    rows = {name: [] for name in servers(a)}
+    for run in range(a.runs):
+        for name, start in servers(a).items():
+            if a.cold:
+                subprocess.run("sync; echo 3 > /proc/sys/vm/drop_caches", shell=True, check=True)
+            s = start()
+            results = [speed_of(s, a, 10 * run + 2 * i) for i in range(a.rounds)]
+            rows[name].append({"start to first token, s": s.first_token, "prefill, tokens/s": median(r[0] for r in results),
+                               "decode, tokens/s": median(r[1] for r in results), "PSS, MiB": s.pss(), "of it anonymous, MiB": s.pss("Pss_Anon:"), "peak PSS, MiB": s.peak})
+            s.close()
+    report(rows)
+
+
+def share(a):
+    """Decode beside N busy loops, as a share of the undisturbed speed in the same process. Fair is CPUs/(CPUs+N)."""
+    rows = {name: [] for name in servers(a)}
+    for run in range(a.runs):
+        for name, start in servers(a).items():
+            s, row = start(), {}
+            alone = median(speed_of(s, a, 100 + i)[1] for i in range(a.rounds))
+            for hogs in (2, 4):
+                busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(hogs)]
+                time.sleep(0.5)
+                beside = median(speed_of(s, a, 200 + i)[1] for i in range(a.rounds))
+                for b in busy:
+                    b.kill()
+                    b.wait()
+                row[f"share beside {hogs}, %"] = 100 * beside / alone
+            rows[name].append(row)
+            s.close()
+    report(rows)
+
+
+def idle(a):
+    with tempfile.TemporaryDirectory() as directory:
+        s = gemmad(a, directory, load=False)
+        time.sleep(0.5)
+        status = dict(line.split(":", 1) for line in open(f"/proc/{s.process.pid}/status") if ":" in line)
+        print(f"ready after {s.ready * 1e3:.0f} ms; RssAnon {status['RssAnon'].strip()}; PSS {s.pss():.2f} MiB")
+        s.close()
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("what", nargs="?", default="all", choices=["all", "overhead", "speed", "share", "idle"])
+    p.add_argument("--gemmad", required=True, help="the daemon's program; its worker lies beside it")
+    p.add_argument("--peer", help="llama.cpp's llama-server, to compare with")
+    p.add_argument("--model", help="a GGUF file; the tiny model if none is given")
+    p.add_argument("--context", type=int, default=4096)
+    p.add_argument("--threads", type=int, default=0)
+    p.add_argument("--prompt", type=int, default=256, help="words in a prompt")
+    p.add_argument("--predict", type=int, default=32, help="tokens in an answer")
+    p.add_argument("--runs", type=int, default=3, help="starts of each server")
+    p.add_argument("--rounds", type=int, default=3, help="measurements in each start")
+    p.add_argument("--cold", action="store_true", help="drop the page cache before each start (root)")
+    a = p.parse_args()
+    if a.what in ("speed", "share") and not a.model:
+        p.error(f"{a.what} needs --model")
+    if a.what == "all":
+        idle(a)
+        overhead(a)
+    else:
+        {"overhead": overhead, "speed": speed, "share": share, "idle": idle}[a.what](a)
+
+
+main()
