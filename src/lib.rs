@@ -8,7 +8,7 @@ pub mod api;
 pub mod chat;
 pub mod config;
 pub mod ctl;
-// pub mod daemon;
+pub mod daemon;
 pub mod engine;
 pub mod gemma;
 pub mod ipc;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The supervisor.
+
+fn main() -> std::process::ExitCode {
+    gemmad::daemon::main()
+}

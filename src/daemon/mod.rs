@@ -1,1 +1,146 @@
-//! daemon
+//! The supervisor's life, from start to end.
+
+mod args;
+mod listen;
+mod log;
+mod reload;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::access::Policy;
+use crate::api::{self, Api};
+use crate::config::{self, Config};
+use crate::engine::{Engine, Setup};
+use args::Args;
+
+/// Exit codes of `sysexits.h`.
+const EX_SOFTWARE: u8 = 70;
+const EX_OSERR: u8 = 71;
+const EX_CONFIG: u8 = 78;
+
+/// How long connections may take to close once every answer has ended.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Why the daemon could not start.
+struct Trouble {
+    code: u8,
+    message: String,
+}
+
+/// The program `gemmad`.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    match start(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => {
+            eprintln!("gemmad: {}", trouble.message);
+            ExitCode::from(trouble.code)
+        }
+    }
+}
+
+fn start(args: &Args) -> Result<(), Trouble> {
+    let loaded = config::load(args.config.as_deref()).map_err(|errors| Trouble { code: EX_CONFIG, message: errors.to_string() })?;
+    let level = log::start(&loaded.config.log);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Trouble { code: EX_OSERR, message: format!("the event loop cannot be started: {error}") })?;
+    let result = runtime.block_on(run(loaded.config, args, level));
+    // A scan of a dead network mount must not keep the daemon from leaving.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn run(config: Config, args: &Args, level: log::Handle) -> Result<(), Trouble> {
+    let policy = Policy::new(&config.access, rustix::process::geteuid().as_raw())
+        .map_err(|message| Trouble { code: EX_CONFIG, message })?;
+    let worker = worker_program(&config)?;
+    let mut signals = Signals::new()?;
+    let listeners = listen::listeners(&config.server)?;
+
+    let setup = Setup { models: config.models.clone(), inference: config.inference.clone(), limits: config.limits.clone(), worker };
+    let engine = Engine::start(setup).await;
+    let api = Arc::new(Api::new(engine.clone(), config.limits.clone(), policy));
+    let (leave, leaving) = watch::channel(false);
+    let mut servers = tokio::task::JoinSet::new();
+    for listener in listeners.sockets {
+        servers.spawn(api::serve(api.clone(), listener, leaving.clone()));
+    }
+    notify(&[NotifyState::Ready]);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), models = engine.status().models.len(), "serving");
+
+    let mut config = config;
+    loop {
+        match signals.next().await {
+            Wish::Reload => {
+                let begun = NotifyState::monotonic_usec_now();
+                notify(&[&[NotifyState::Reloading][..], &begun.into_iter().collect::<Vec<_>>()].concat());
+                config = reload::reload(config, args, &engine, &api, &level).await;
+                notify(&[NotifyState::Ready]);
+            }
+            Wish::Leave => break,
+        }
+    }
+
+    let grace = config.server.shutdown_grace;
+    tracing::info!(grace_s = grace.as_secs(), "leaving");
+    notify(&[NotifyState::Stopping]);
+    let _ = leave.send(true);
+    engine.drain(grace).await;
+    let _ = tokio::time::timeout(FAREWELL, async { while servers.join_next().await.is_some() {} }).await;
+    drop(listeners.files);
+    Ok(())
+}
+
+/// What a signal asks for.
+enum Wish {
+    Reload,
+    Leave,
+}
+
+struct Signals {
+    hangup: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Trouble> {
+        let listen = |kind| signal(kind).map_err(|error| Trouble { code: EX_OSERR, message: format!("signals cannot be received: {error}") });
+        Ok(Self { hangup: listen(SignalKind::hangup())?, terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> Wish {
+        tokio::select! {
+            _ = self.hangup.recv() => Wish::Reload,
+            _ = self.terminate.recv() => Wish::Leave,
+            _ = self.interrupt.recv() => Wish::Leave,
+        }
+    }
+}
+
+/// Tells systemd, if it is there.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "systemd cannot be told");
+    }
+}
+
+/// The worker lies beside the daemon, unless the configuration says otherwise.
+fn worker_program(config: &Config) -> Result<PathBuf, Trouble> {
+    if let Some(worker) = &config.inference.worker {
+        return Ok(worker.clone());
+    }
+    let own = std::env::current_exe()
+        .map_err(|error| Trouble { code: EX_SOFTWARE, message: format!("the daemon's own program cannot be found: {error}; set `worker` in gemmad.toml") })?;
+    Ok(own.with_file_name("gemmad-worker"))
+}

@@ -1,0 +1,38 @@
+//! SIGHUP: what can change while the daemon runs.
+
+use crate::access::Policy;
+use crate::api::Api;
+use crate::config::{self, Config};
+use crate::engine::Engine;
+
+use super::args::Args;
+use super::log;
+
+/// Reads the configuration again and applies it: the log level and the administrators at once, models, limits
+/// of the queue and of time for new requests, `[inference]` for the next worker. `[server]` and the limits of
+/// connections and bodies need a restart, which is said. A configuration with errors changes nothing.
+pub async fn reload(old: Config, args: &Args, engine: &Engine, api: &Api, level: &log::Handle) -> Config {
+    let new = match config::load(args.config.as_deref()) {
+        Ok(loaded) => loaded.config,
+        Err(errors) => {
+            tracing::error!(%errors, "the configuration has errors; the old one stays");
+            return old;
+        }
+    };
+    let policy = match Policy::new(&new.access, rustix::process::geteuid().as_raw()) {
+        Ok(policy) => policy,
+        Err(error) => {
+            tracing::error!(error, "the configuration has errors; the old one stays");
+            return old;
+        }
+    };
+    let _ = level.reload(log::level(&new.log));
+    api.set_policy(policy);
+    engine.reconfigure(new.models.clone(), new.inference.clone(), new.limits.clone()).await;
+    let fixed = |c: &Config| (c.server.clone(), c.limits.connections, c.limits.connections_per_user, c.limits.body_bytes, c.inference.worker.clone());
+    if fixed(&old) != fixed(&new) {
+        tracing::warn!("[server], `connections`, `connections-per-user`, `body-size` and `worker` change with the next start");
+    }
+    tracing::info!("the configuration is read again");
+    new
+}
