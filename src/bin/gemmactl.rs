@@ -1,1 +1,5 @@
-fn main() {}
+//! gemmactl: asks gemmad from the command line.
+
+fn main() -> std::process::ExitCode {
+    gemmad::ctl::main()
+}

@@ -1,0 +1,236 @@
+//! What can be typed.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::OsStringValueParser;
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use super::error::exit_status_help;
+use super::text::Colour;
+
+/// Ask the local Gemma daemon from the command line.
+#[derive(Debug, Parser)]
+#[command(name = "gemmactl", version, after_help = exit_status_help(), propagate_version = true, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// The daemon's socket
+    #[arg(long, global = true, value_name = "PATH", env = "GEMMAD_SOCKET", hide_env_values = true, default_value = "/run/gemmad/api.sock")]
+    pub socket: PathBuf,
+
+    /// When to use colours; `auto` is on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Colour::Auto)]
+    pub color: Colour,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Ask one thing and print the answer as it comes
+    ///
+    /// The words are joined by blanks. Without words, or with `-`, the prompt is read from standard input. When
+    /// there are words and standard input is a pipe or a file, what it holds follows the words after an empty line:
+    ///
+    /// gemmactl ask "What is wrong here?" < build.log
+    ///
+    /// In a loop that reads from standard input, give gemmactl its own: `< /dev/null`.
+    Ask(AskArgs),
+    /// Talk: the model remembers the conversation until you leave
+    ///
+    /// End a line with \ to go on in the next one, or write several lines between lines of """. Ctrl-C stops the
+    /// answer or clears the line, Ctrl-D leaves. /help names the commands. Nothing you type is kept on disk, unless
+    /// --history says so.
+    Chat(ChatArgs),
+    /// Show what the daemon is doing
+    Status {
+        /// Print the daemon's own JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the installed models
+    Models {
+        /// Print the daemon's own JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Load a model now, instead of at the next request
+    Load {
+        /// The model's id, or `auto`
+        model: String,
+    },
+    /// Unload the model; its memory is free when this returns
+    Unload,
+    /// Look at the daemon's configuration
+    Config(ConfigArgs),
+    /// Print completions for a shell
+    ///
+    /// For bash: gemmactl completions bash > ~/.local/share/bash-completion/completions/gemmactl
+    Completions { shell: Shell },
+    /// Print the manual page, or write all pages to a directory
+    Man {
+        /// Where to write gemmactl.1, gemmactl-ask.1 and so on
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Read the configuration as the daemon would, and name every mistake
+    Check {
+        /// This file and FILE.d/*.toml, instead of /etc/gemmad/gemmad.toml
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct AskArgs {
+    /// What to ask
+    #[arg(value_name = "PROMPT")]
+    pub prompt: Vec<String>,
+
+    /// Print the whole response object of the API, when it is complete
+    #[arg(long, conflicts_with = "show_thoughts")]
+    pub json: bool,
+
+    /// Give up after this time, like 30s or 5m
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub timeout: Option<Duration>,
+
+    #[command(flatten)]
+    pub conversation: ConversationArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ChatArgs {
+    /// Keep what you type in FILE; without FILE in $XDG_STATE_HOME/gemmad/history
+    #[arg(long, value_name = "FILE", env = "GEMMAD_HISTORY", hide_env_values = true, value_parser = OsStringValueParser::new())]
+    pub history: Option<Option<OsString>>,
+
+    #[command(flatten)]
+    pub conversation: ConversationArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ConversationArgs {
+    /// Instructions that come before the conversation
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+
+    /// The model's id (see `gemmactl models`)
+    #[arg(long, value_name = "MODEL", default_value = "auto")]
+    pub model: String,
+
+    /// Let the model think before it answers
+    #[arg(long)]
+    pub think: bool,
+
+    /// Let the model think, and print its thoughts to standard error
+    #[arg(long)]
+    pub show_thoughts: bool,
+
+    #[command(flatten)]
+    pub sampling: Sampling,
+}
+
+impl ConversationArgs {
+    pub fn thinks(&self) -> bool {
+        self.think || self.show_thoughts
+    }
+}
+
+/// What is not given is left to the daemon, whose defaults are those published for Gemma 4.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Sampling")]
+pub struct Sampling {
+    /// How freely words are drawn; 0 always takes the likeliest [daemon's default: 1.0]
+    #[arg(long, value_name = "NUMBER", value_parser = finite, allow_negative_numbers = true)]
+    pub temperature: Option<f64>,
+
+    /// Draw from this many likeliest tokens [daemon's default: 64]
+    #[arg(long, value_name = "COUNT")]
+    pub top_k: Option<u32>,
+
+    /// Draw from the likeliest tokens that together have this probability [daemon's default: 0.95]
+    #[arg(long, value_name = "NUMBER", value_parser = finite, allow_negative_numbers = true)]
+    pub top_p: Option<f64>,
+
+    /// Leave out tokens less likely than this share of the likeliest [daemon's default: 0]
+    #[arg(long, value_name = "NUMBER", value_parser = finite, allow_negative_numbers = true)]
+    pub min_p: Option<f64>,
+
+    /// Makes the answer repeatable
+    #[arg(long, value_name = "NUMBER")]
+    pub seed: Option<u64>,
+
+    /// Tokens of the answer at most, thoughts included
+    #[arg(long, value_name = "COUNT")]
+    pub max_tokens: Option<u32>,
+
+    /// End the answer before this text; may be given several times
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub stop: Vec<String>,
+
+    /// Make what was said less likely, by this factor [daemon's default: 1.0]
+    #[arg(long, value_name = "NUMBER", value_parser = finite, allow_negative_numbers = true)]
+    pub repeat_penalty: Option<f64>,
+
+    /// Make what was said less likely, more so the more often
+    #[arg(long, value_name = "NUMBER", value_parser = finite, allow_negative_numbers = true)]
+    pub frequency_penalty: Option<f64>,
+
+    /// Make what was said less likely, however often
+    #[arg(long, value_name = "NUMBER", value_parser = finite, allow_negative_numbers = true)]
+    pub presence_penalty: Option<f64>,
+}
+
+/// JSON has no infinities; which numbers make sense is the daemon's to say.
+fn finite(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|number: &f64| number.is_finite()).ok_or_else(|| "not a number".into())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let time = crate::config::parse_duration(text).filter(|time| !time.is_zero());
+    time.ok_or_else(|| "write a time like 500ms, 30s, 10m or 1h".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn numbers_and_times() {
+        assert_eq!(finite("0.5"), Ok(0.5));
+        assert!(finite("nan").is_err() && finite("inf").is_err() && finite("x").is_err());
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert!(duration("0").is_err() && duration("soon").is_err());
+    }
+
+    #[test]
+    fn history_is_off_unless_asked_for() {
+        let history = |line: &[&str]| match Cli::try_parse_from(line).unwrap().command {
+            Command::Chat(chat) => chat.history,
+            _ => None,
+        };
+        assert_eq!(history(&["gemmactl", "chat"]), None);
+        assert_eq!(history(&["gemmactl", "chat", "--history"]), Some(None));
+        assert_eq!(history(&["gemmactl", "chat", "--history", "h"]), Some(Some("h".into())));
+    }
+}

@@ -1,0 +1,119 @@
+//! `gemmactl ask`: one prompt, one answer.
+
+use std::io::{self, IsTerminal, Read};
+
+use hyper::Method;
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use super::answer::{self, CHAT_PATH};
+use super::args::AskArgs;
+use super::client::Client;
+use super::error::Error;
+use super::text::{Printer, Terminal};
+use super::wire::{chat_body, message};
+
+/// Bytes of a prompt at most; the daemon's own limit for a whole request is 32 MiB unless it is changed.
+const MAX_PROMPT: usize = 64 << 20;
+
+pub fn run(args: &AskArgs, client: &Client, runtime: &Runtime, terminal: &Terminal) -> Result<(), Error> {
+    let prompt = prompt(&args.prompt, terminal)?;
+    let system = args.conversation.system.as_deref().map(|text| message("system", text));
+    let messages: Vec<Value> = system.into_iter().chain([message("user", &prompt)]).collect();
+    let conversation = &args.conversation;
+    let body = chat_body(&conversation.model, &messages, &conversation.sampling, conversation.thinks(), !args.json);
+    let work =
+        async { if args.json { print_json(client, &body, terminal).await } else { print_text(client, &body, args, terminal).await } };
+    runtime.block_on(async {
+        match args.timeout {
+            Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or(Err(Error::TimedOut { limit })),
+            None => work.await,
+        }
+    })
+}
+
+async fn print_json(client: &Client, body: &Value, terminal: &Terminal) -> Result<(), Error> {
+    let answer = client.json(Method::POST, CHAT_PATH, Some(body)).await?;
+    super::write_out(format!("{}\n", terminal.out.clean(&format!("{answer:#}"))).as_bytes())
+}
+
+async fn print_text(client: &Client, body: &Value, args: &AskArgs, terminal: &Terminal) -> Result<(), Error> {
+    // Standard output's own buffer would hold a line back until its end; the printer flushes every piece.
+    let mut printer = Printer::new(io::stdout(), io::stderr(), *terminal);
+    let mut text = String::new();
+    let result = answer::stream(client, body, args.conversation.show_thoughts, &mut printer, &mut text).await;
+    // A refusal needs no empty line before it; an answer that broke off needs its line ended.
+    if result.is_ok() || !text.is_empty() {
+        printer.end().map_err(Error::from_output)?;
+    }
+    if let Some(remark) = answer::remark(result?.as_deref()) {
+        terminal.remark(remark);
+    }
+    Ok(())
+}
+
+fn prompt(words: &[String], terminal: &Terminal) -> Result<String, Error> {
+    let only_input = words.is_empty() || words == ["-"];
+    let input = io::stdin();
+    if only_input && input.is_terminal() {
+        terminal.remark("(type the prompt, end it with Ctrl-D on a line of its own)");
+    }
+    let input = if only_input || !input.is_terminal() { Some(read(input.lock())?) } else { None };
+    let words = if only_input { &[] } else { words };
+    assemble(words, input.as_deref()).ok_or_else(|| Error::Usage("there is no prompt: give some words, or text on standard input".into()))
+}
+
+/// Words, then an empty line, then the input, each where there is any; `None` when there is neither.
+fn assemble(words: &[String], input: Option<&str>) -> Option<String> {
+    let words = words.join(" ");
+    let input = input.unwrap_or_default().trim_end_matches(['\n', '\r']);
+    match (words.trim().is_empty(), input.trim().is_empty()) {
+        (true, true) => None,
+        (false, true) => Some(words),
+        (true, false) => Some(input.into()),
+        (false, false) => Some(format!("{words}\n\n{input}")),
+    }
+}
+
+fn read(input: impl Read) -> Result<String, Error> {
+    let mut bytes = vec![];
+    input.take(MAX_PROMPT as u64 + 1).read_to_end(&mut bytes).map_err(Error::Output)?;
+    if bytes.len() > MAX_PROMPT {
+        return Err(Error::Usage(format!("standard input holds more than {} MiB: too much for a prompt", MAX_PROMPT >> 20)));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Error::Usage(format!("standard input is not UTF-8 text (byte {at}): convert it first, for example with iconv"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_are_words_then_input() {
+        let words = |text: &[&str]| text.iter().map(|word| word.to_string()).collect::<Vec<_>>();
+        let cases: &[(&[&str], Option<&str>, Option<&str>)] = &[
+            (&["why", "is it"], None, Some("why is it")),
+            (&["sum up:"], Some("a\nb\n"), Some("sum up:\n\na\nb")),
+            (&["sum up:"], Some(""), Some("sum up:")),
+            (&["sum up:"], Some("\n \n"), Some("sum up:")),
+            (&[], Some("a\r\n\n"), Some("a")),
+            (&[], Some("  a"), Some("  a")),
+            (&[], Some("\n"), None),
+            (&[" "], Some(""), None),
+            (&[], None, None),
+        ];
+        for (given, input, expected) in cases {
+            assert_eq!(assemble(&words(given), *input).as_deref(), *expected, "{given:?} {input:?}");
+        }
+    }
+
+    #[test]
+    fn input_that_is_no_text_is_refused() {
+        assert_eq!(read(&b"a\xc3\xa4"[..]).unwrap(), "aä");
+        assert!(matches!(read(&b"ab\xff"[..]), Err(Error::Usage(text)) if text.contains("byte 2")));
+        assert!(matches!(read(io::repeat(b'x')), Err(Error::Usage(text)) if text.contains("64 MiB")));
+    }
+}

@@ -1,0 +1,213 @@
+//! What the daemon says about itself, and the commands that change it.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use hyper::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::error::Error;
+use super::text::{Stream, Terminal};
+use crate::config;
+
+/// A daemon that lives answers these at once.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    state: String,
+    model: Option<String>,
+    default: Option<String>,
+    waiting: u64,
+    running: u64,
+    served: u64,
+    crashes: u64,
+    context: Option<u64>,
+    slots: Option<u64>,
+    threads: Option<u64>,
+    pid: Option<u64>,
+    cause: Option<String>,
+    retry_in_s: Option<f64>,
+    version: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Models {
+    data: Vec<Model>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Model {
+    id: String,
+    variant: String,
+    size: u64,
+    context_length: u64,
+    quantization: String,
+    loaded: bool,
+    default: bool,
+}
+
+pub async fn status(client: &Client, json: bool, terminal: &Terminal) -> Result<Vec<u8>, Error> {
+    let status = get(client, "/status").await?;
+    if json { Ok(pretty(&status, terminal)) } else { Ok(status_view(&parse(status)?, terminal.out).into_bytes()) }
+}
+
+pub async fn models(client: &Client, json: bool, terminal: &Terminal) -> Result<Vec<u8>, Error> {
+    let models = get(client, "/v1/models").await?;
+    if json {
+        return Ok(pretty(&models, terminal));
+    }
+    let models: Models = parse(models)?;
+    if models.data.is_empty() {
+        terminal.remark("no model is installed; put a Gemma 4 GGUF file into one of the daemon's model directories");
+    }
+    Ok(models_view(&models.data, terminal.out).into_bytes())
+}
+
+pub async fn load(client: &Client, model: &str, terminal: &Terminal) -> Result<Vec<u8>, Error> {
+    if terminal.err.is_terminal {
+        terminal.remark(&format!("loading {model} …"));
+    }
+    let loaded = client.json(Method::POST, "/models/load", Some(&json!({ "model": model }))).await?;
+    let name = ["id", "model"].iter().find_map(|key| loaded.get(key)?.as_str()).unwrap_or(model);
+    Ok(format!("{} is loaded\n", terminal.out.clean(name)).into_bytes())
+}
+
+pub async fn unload(client: &Client) -> Result<Vec<u8>, Error> {
+    client.json(Method::POST, "/models/unload", Some(&json!({}))).await?;
+    Ok(b"no model is loaded\n".into())
+}
+
+/// `gemmactl config check`: what the daemon would read, by the same code.
+pub fn config_check(file: Option<&Path>, terminal: &Terminal) -> Result<(), Error> {
+    let loaded = config::load(file).map_err(Error::Config)?;
+    let mut text = String::new();
+    for file in &loaded.files {
+        text.push_str(&format!("{}\n", terminal.out.clean(&file.display().to_string())));
+    }
+    if loaded.files.is_empty() {
+        text.push_str(&format!("{} does not exist: the defaults hold\n", config::DEFAULT_FILE));
+    }
+    text.push_str("ok\n");
+    super::write_out(text.as_bytes())
+}
+
+async fn get(client: &Client, path: &str) -> Result<Value, Error> {
+    let answer = tokio::time::timeout(PATIENCE, client.json(Method::GET, path, None)).await;
+    answer.unwrap_or_else(|_| Err(Error::Broken { cause: format!("it did not answer for {} s", PATIENCE.as_secs()) }))
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(value: Value) -> Result<T, Error> {
+    T::deserialize(value).map_err(|error| Error::Broken { cause: format!("it answered in a way that gemmactl does not know: {error}") })
+}
+
+fn pretty(value: &Value, terminal: &Terminal) -> Vec<u8> {
+    format!("{}\n", terminal.out.clean(&format!("{value:#}"))).into_bytes()
+}
+
+fn status_view(status: &Status, out: Stream) -> String {
+    let mut lines = vec![("gemmad", format!("{}, {}", status.version, out.bold(&status.state.replace('_', " "))))];
+    if let Some(model) = &status.model {
+        lines.push(("model", model.clone()));
+    }
+    if let Some(default) = status.default.as_ref().filter(|default| status.model.as_ref() != Some(default)) {
+        lines.push(("default", default.clone()));
+    }
+    if let (Some(context), Some(slots), Some(threads)) = (status.context, status.slots, status.threads) {
+        lines.push(("context", format!("{context} tokens in each of {slots} slots, {threads} threads")));
+    }
+    if let Some(pid) = status.pid {
+        lines.push(("worker", format!("process {pid}")));
+    }
+    if let Some(cause) = &status.cause {
+        let retry = status.retry_in_s.map(|seconds| format!("; next attempt in {seconds:.0} s")).unwrap_or_default();
+        lines.push(("trouble", format!("{cause}{retry}")));
+    }
+    lines.push(("requests", format!("{} running, {} waiting, {} served", status.running, status.waiting, status.served)));
+    lines.push(("crashes", status.crashes.to_string()));
+    let mut view = String::new();
+    for (name, value) in lines {
+        // Colours are ours; what the daemon quotes is not.
+        let value = if name == "gemmad" { value } else { out.clean(&value).into_owned() };
+        let _ = writeln!(view, "{} {value}", out.dim(&format!("{name:<9}")));
+    }
+    view
+}
+
+fn models_view(models: &[Model], out: Stream) -> String {
+    let row = |model: &Model| {
+        let marks = [(model.loaded, "loaded"), (model.default, "default")];
+        let marks: Vec<_> = marks.iter().filter(|(holds, _)| *holds).map(|(_, mark)| *mark).collect();
+        let context = model.context_length.to_string();
+        [model.id.clone(), model.variant.clone(), model.quantization.clone(), show_size(model.size), context, marks.join(", ")]
+    };
+    let head = ["MODEL", "VARIANT", "WEIGHTS", "SIZE", "CONTEXT", ""].map(String::from);
+    let rows: Vec<[String; 6]> =
+        std::iter::once(head).chain(models.iter().map(row)).map(|row| row.map(|cell| out.clean(&cell).into_owned())).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..6).map(width).collect();
+    let mut view = String::new();
+    for (index, row) in rows.iter().enumerate().filter(|_| !models.is_empty()) {
+        let line = |column: usize| {
+            let (cell, width) = (&row[column], widths[column]);
+            // Numbers to the right, names to the left.
+            if matches!(column, 3 | 4) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+        };
+        let line = (0..6).map(line).collect::<Vec<_>>().join("  ");
+        let line = line.trim_end();
+        let _ = writeln!(view, "{}", if index == 0 { out.dim(line) } else { line.into() });
+    }
+    view
+}
+
+fn show_size(bytes: u64) -> String {
+    let mib = bytes as f64 / f64::from(1 << 20);
+    if mib >= 1024.0 { format!("{:.1} GiB", mib / 1024.0) } else { format!("{mib:.1} MiB") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PIPE: Stream = Stream { is_terminal: false, colour: false };
+
+    #[test]
+    fn status_of_a_ready_daemon() {
+        let status = json!({"state": "ready", "model": "m", "default": "m", "waiting": 1, "running": 2, "served": 3, "crashes": 0,
+            "context": 8192, "slots": 2, "threads": 4, "pid": 77, "cause": null, "retry_in_s": null, "version": "0.1.0"});
+        let expected = "gemmad    0.1.0, ready\nmodel     m\ncontext   8192 tokens in each of 2 slots, 4 threads\nworker    process 77\n\
+                        requests  2 running, 1 waiting, 3 served\ncrashes   0\n";
+        assert_eq!(status_view(&parse(status).unwrap(), PIPE), expected);
+    }
+
+    #[test]
+    fn status_in_trouble_names_the_cause() {
+        let status = json!({"state": "backing_off", "model": null, "default": "m", "cause": "killed by signal 9\x1b[2J", "retry_in_s": 4.2,
+            "waiting": 0, "running": 0, "served": 0, "crashes": 3, "version": "0.1.0", "something": "new"});
+        let status: Status = parse(status).unwrap();
+        let tty = Stream { is_terminal: true, colour: false };
+        let view = status_view(&status, tty);
+        assert!(view.contains("backing off") && view.contains("killed by signal 9[2J; next attempt in 4 s"), "{view}");
+        assert!(!view.contains('\x1b'));
+    }
+
+    #[test]
+    fn models_stand_in_columns() {
+        let models = json!({"object": "list", "data": [
+            {"id": "gemma-4-e2b-q4_0", "variant": "gemma-4-e2b", "size": 3_020_000_000_u64, "context_length": 131_072, "quantization": "Q4_0", "loaded": true, "default": true},
+            {"id": "tiny", "variant": "gemma-4-e2b", "size": 1_900_000, "context_length": 2048, "quantization": "Q8_0", "loaded": false, "default": false},
+        ]});
+        let models: Models = parse(models).unwrap();
+        let expected = "MODEL             VARIANT      WEIGHTS     SIZE  CONTEXT\n\
+                        gemma-4-e2b-q4_0  gemma-4-e2b  Q4_0     2.8 GiB   131072  loaded, default\n\
+                        tiny              gemma-4-e2b  Q8_0     1.8 MiB     2048\n";
+        assert_eq!(models_view(&models.data, PIPE), expected);
+        assert_eq!(models_view(&[], PIPE), "");
+    }
+}
