@@ -4,6 +4,8 @@
 //! that owns the worker. `state` and `queue` decide, `driver` and `child` act.
 
 mod failure;
+#[cfg(test)]
+pub(crate) mod scripted;
 mod status;
 
 pub use failure::Failure;
@@ -69,19 +71,26 @@ impl Engine {
     /// Puts a request in the queue. The answer's first event may be long in coming: a model may have to be
     /// loaded first.
     pub async fn chat(&self, uid: Uid, model: &str, request: ChatRequest) -> Result<Answer, Failure> {
-        let _ = (uid, model, request);
-        unreachable!()
+        self.ask(|reply| Command::Chat { uid, model: model.to_owned(), request: Box::new(request), reply }).await
     }
 
     /// Loads a model, ending the one that is loaded; returns when it is up.
     pub async fn load(&self, model: &str) -> Result<ModelInfo, Failure> {
-        let _ = model;
-        unreachable!()
+        self.ask(|reply| Command::Load { model: model.to_owned(), reply }).await
     }
 
     /// Ends the worker once it is idle; every byte it had is back when this returns.
     pub async fn unload(&self) -> Result<(), Failure> {
-        unreachable!()
+        self.ask(|reply| Command::Unload { reply }).await
+    }
+
+    /// Sends a command and waits for its answer. A driver that is gone has left with the daemon.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T, Failure>>) -> Command) -> Result<T, Failure> {
+        let (reply, answer) = oneshot::channel();
+        if self.commands.send(command(reply)).await.is_err() {
+            return Err(Failure::ShuttingDown);
+        }
+        answer.await.unwrap_or(Err(Failure::ShuttingDown))
     }
 
     /// What is known right now.
@@ -91,7 +100,15 @@ impl Engine {
 
     /// Resolves a model's name as clients spell it: `auto`, or an id in any case.
     pub fn find(&self, name: &str) -> Result<ModelInfo, Failure> {
-        let _ = name;
-        unreachable!()
+        let status = self.status.borrow();
+        let wanted = match &status.default {
+            Some(default) if name.eq_ignore_ascii_case("auto") => default,
+            _ => name,
+        };
+        let found = status.models.iter().find(|model| model.id.eq_ignore_ascii_case(wanted));
+        found.cloned().ok_or_else(|| Failure::UnknownModel {
+            asked: name.to_owned(),
+            known: status.models.iter().map(|model| model.id.clone()).collect(),
+        })
     }
 }
