@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 /// Serve the Gemma 4 family to the programs of this machine.
 #[derive(clap::Parser, Debug)]
-#[command(name = "gemmad", version, after_help = "Exit codes: 0 ended by a signal, 69 the socket is in use, 71 the system refused, 78 the configuration is wrong.")]
+#[command(
+    name = "gemmad",
+    version,
+    after_help = "Exit codes: 0 ended by a signal, 69 the socket is in use, 71 the system refused, 78 the configuration is wrong."
+)]
 pub struct Args {
     /// Read this file, and the drop-ins beside it, instead of /etc/gemmad/gemmad.toml
     #[arg(long, value_name = "FILE")]

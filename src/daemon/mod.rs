@@ -61,8 +61,8 @@ fn start(args: &Args) -> Result<(), Trouble> {
 }
 
 async fn run(config: Config, args: &Args, level: log::Handle) -> Result<(), Trouble> {
-    let policy = Policy::new(&config.access, rustix::process::geteuid().as_raw())
-        .map_err(|message| Trouble { code: EX_CONFIG, message })?;
+    let policy =
+        Policy::new(&config.access, rustix::process::geteuid().as_raw()).map_err(|message| Trouble { code: EX_CONFIG, message })?;
     let worker = worker_program(&config)?;
     let mut signals = Signals::new()?;
     let listeners = listen::listeners(&config.server)?;
@@ -115,8 +115,13 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Self, Trouble> {
-        let listen = |kind| signal(kind).map_err(|error| Trouble { code: EX_OSERR, message: format!("signals cannot be received: {error}") });
-        Ok(Self { hangup: listen(SignalKind::hangup())?, terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        let listen =
+            |kind| signal(kind).map_err(|error| Trouble { code: EX_OSERR, message: format!("signals cannot be received: {error}") });
+        Ok(Self {
+            hangup: listen(SignalKind::hangup())?,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) -> Wish {
@@ -140,7 +145,9 @@ fn worker_program(config: &Config) -> Result<PathBuf, Trouble> {
     if let Some(worker) = &config.inference.worker {
         return Ok(worker.clone());
     }
-    let own = std::env::current_exe()
-        .map_err(|error| Trouble { code: EX_SOFTWARE, message: format!("the daemon's own program cannot be found: {error}; set `worker` in gemmad.toml") })?;
+    let own = std::env::current_exe().map_err(|error| Trouble {
+        code: EX_SOFTWARE,
+        message: format!("the daemon's own program cannot be found: {error}; set `worker` in gemmad.toml"),
+    })?;
     Ok(own.with_file_name("gemmad-worker"))
 }

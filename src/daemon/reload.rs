@@ -29,7 +29,9 @@ pub async fn reload(old: Config, args: &Args, engine: &Engine, api: &Api, level:
     let _ = level.reload(log::level(&new.log));
     api.set_policy(policy);
     engine.reconfigure(new.models.clone(), new.inference.clone(), new.limits.clone()).await;
-    let fixed = |c: &Config| (c.server.clone(), c.limits.connections, c.limits.connections_per_user, c.limits.body_bytes, c.inference.worker.clone());
+    let fixed = |c: &Config| {
+        (c.server.clone(), c.limits.connections, c.limits.connections_per_user, c.limits.body_bytes, c.inference.worker.clone())
+    };
     if fixed(&old) != fixed(&new) {
         tracing::warn!("[server], `connections`, `connections-per-user`, `body-size` and `worker` change with the next start");
     }

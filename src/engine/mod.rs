@@ -8,6 +8,8 @@ pub mod cpus;
 mod driver;
 mod failure;
 pub mod queue;
+#[cfg(test)]
+pub(crate) mod scripted;
 pub mod state;
 mod status;
 

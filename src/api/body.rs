@@ -1,0 +1,105 @@
+//! Reading a request's body, within bounds of size, of time, and of what all requests hold together.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use tokio::time::timeout;
+
+use super::Api;
+use super::error::ApiError;
+use super::quota::Share;
+use crate::access::Caller;
+
+/// From the head of a request to the end of its body. Clients are on this machine.
+const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// Media that are certainly not JSON. Anything else is judged by its content: curl calls everything a form.
+const NOT_JSON: [&str; 4] = ["multipart/", "image/", "audio/", "video/"];
+
+/// A body and the memory that is accounted to its sender until the share is dropped.
+pub struct Received {
+    pub bytes: Vec<u8>,
+    pub share: Share,
+}
+
+/// Reads all of it or says why not.
+pub async fn read(api: &Api, caller: &Caller, request: Request<Body>) -> Result<Received, ApiError> {
+    is_json(request.headers())?;
+    let limit = api.limits.body_bytes;
+    if let Some(length) = length(request.headers())
+        && length > limit
+    {
+        return Err(too_large(format!("the body has {length} bytes"), limit));
+    }
+    let share = api.bodies.share(caller.uid);
+    match timeout(BODY_TIME, collect(request.into_body(), share, limit)).await {
+        Ok(received) => received,
+        Err(_) => {
+            let message = format!("the body did not arrive within {} s", BODY_TIME.as_secs());
+            Err(ApiError::invalid(StatusCode::REQUEST_TIMEOUT, "body_timeout", message))
+        }
+    }
+}
+
+async fn collect(mut body: Body, mut share: Share, limit: u64) -> Result<Received, ApiError> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| {
+            ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_body", "the body broke off or is framed wrongly".to_owned())
+        })?;
+        // Trailers say nothing here.
+        let Ok(data) = frame.into_data() else { continue };
+        if (bytes.len() + data.len()) as u64 > limit {
+            return Err(too_large(format!("the body has more than {} bytes", bytes.len()), limit));
+        }
+        share.grow(data.len() as u64).map_err(ApiError::bodies)?;
+        bytes.extend_from_slice(&data);
+    }
+    Ok(Received { bytes, share })
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn too_large(what: String, limit: u64) -> ApiError {
+    let message = format!("{what}; at most {limit} are allowed (body_bytes in gemmad.toml)");
+    ApiError::invalid(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+}
+
+fn is_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let refuse = |message: String| Err(ApiError::invalid(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message));
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
+    let media = text(header::CONTENT_TYPE);
+    if NOT_JSON.iter().any(|prefix| media.starts_with(prefix)) {
+        return refuse("the body must be application/json".into());
+    }
+    match text(header::CONTENT_ENCODING).as_str() {
+        "" | "identity" => Ok(()),
+        _ => refuse("compressed bodies are not supported; send plain JSON".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_certainly_something_else_is_refused() {
+        let check = |name: header::HeaderName, value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value.parse().unwrap());
+            is_json(&headers).map_err(|error| error.status.as_u16())
+        };
+        assert_eq!(is_json(&HeaderMap::new()), Ok(()));
+        for fine in ["application/json; charset=utf-8", "text/plain", "application/x-www-form-urlencoded", "application/problem+json"] {
+            assert_eq!(check(header::CONTENT_TYPE, fine), Ok(()), "{fine}");
+        }
+        assert_eq!(check(header::CONTENT_TYPE, "Multipart/form-data; boundary=x"), Err(415));
+        assert_eq!(check(header::CONTENT_TYPE, "image/png"), Err(415));
+        assert_eq!(check(header::CONTENT_ENCODING, "gzip"), Err(415));
+        assert_eq!(check(header::CONTENT_ENCODING, "identity"), Ok(()));
+    }
+}

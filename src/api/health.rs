@@ -1,0 +1,143 @@
+//! `GET /health`, `GET /status` and `GET /version`: for service managers, for people, for scripts.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Serialize;
+
+use super::error::ApiError;
+use super::{Api, json, render};
+use crate::engine::{Failure, Phase, Status};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// 200 when a request would be served now (a model that is not loaded yet is no obstacle), else the failure that
+/// the request would meet.
+pub async fn health(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
+    let status = api.engine.status();
+    // Whatever is installed will do, so ask for the default and let it explain what is missing.
+    if status.models.is_empty() {
+        api.engine.find("auto")?;
+    }
+    match status.phase {
+        Phase::BackingOff { cause, retry_in } => Err(Failure::BackingOff { cause, retry_after: retry_in }.into()),
+        Phase::Draining => Err(Failure::ShuttingDown.into()),
+        Phase::Cold | Phase::Loading { .. } | Phase::Ready { .. } | Phase::Unloading { .. } => Ok(json(r#"{"status":"ok"}"#.into())),
+    }
+}
+
+#[derive(Serialize)]
+struct Version {
+    name: &'static str,
+    version: &'static str,
+}
+
+pub async fn version() -> Response {
+    json(render(&Version { name: "gemmad", version: VERSION }))
+}
+
+pub async fn status(State(api): State<Arc<Api>>) -> Response {
+    json(render(&StatusOut::from(api.engine.status())))
+}
+
+/// [`Status`] in one flat object; what does not apply is null.
+#[derive(Debug, Default, Serialize)]
+struct StatusOut {
+    /// `cold`, `loading`, `ready`, `unloading`, `backing_off` or `draining`
+    state: &'static str,
+    /// The model that the state is about.
+    model: Option<String>,
+    default: Option<String>,
+    waiting: u32,
+    running: u32,
+    served: u64,
+    crashes: u64,
+    /// Tokens of context for each slot.
+    context: Option<u32>,
+    slots: Option<u32>,
+    threads: Option<u32>,
+    /// The worker's.
+    pid: Option<u32>,
+    load_ms: Option<u64>,
+    /// Why the workers died.
+    cause: Option<String>,
+    retry_in_s: Option<f64>,
+    version: &'static str,
+}
+
+impl From<Status> for StatusOut {
+    fn from(status: Status) -> Self {
+        let out = Self {
+            default: status.default,
+            waiting: status.waiting,
+            running: status.running,
+            served: status.served,
+            crashes: status.crashes,
+            version: VERSION,
+            ..Self::default()
+        };
+        match status.phase {
+            Phase::Cold => Self { state: "cold", ..out },
+            Phase::Loading { model } => Self { state: "loading", model: Some(model), ..out },
+            Phase::Ready { model, context, slots, threads, pid, load_time } => Self {
+                state: "ready",
+                model: Some(model),
+                context: Some(context),
+                slots: Some(slots),
+                threads: Some(threads),
+                pid: Some(pid),
+                load_ms: Some(load_time.as_millis() as u64),
+                ..out
+            },
+            Phase::Unloading { model } => Self { state: "unloading", model: Some(model), ..out },
+            Phase::BackingOff { cause, retry_in } => {
+                Self { state: "backing_off", cause: Some(cause), retry_in_s: Some(retry_in.as_millis() as f64 / 1e3), ..out }
+            }
+            Phase::Draining => Self { state: "draining", ..out },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+    use std::time::Duration;
+
+    fn rendered(phase: Phase) -> Value {
+        let status = Status {
+            phase,
+            models: vec![],
+            directories: vec![],
+            default: Some("tiny".into()),
+            waiting: 1,
+            running: 2,
+            served: 3,
+            crashes: 4,
+        };
+        serde_json::from_str(&render(&StatusOut::from(status))).unwrap()
+    }
+
+    #[test]
+    fn every_phase_has_its_name_and_facts() {
+        let load_time = Duration::from_millis(1200);
+        let ready = rendered(Phase::Ready { model: "tiny".into(), context: 8192, slots: 2, threads: 4, pid: 77, load_time });
+        assert_eq!(
+            ready,
+            json!({"state": "ready", "model": "tiny", "default": "tiny", "waiting": 1, "running": 2, "served": 3, "crashes": 4,
+                "context": 8192, "slots": 2, "threads": 4, "pid": 77, "load_ms": 1200, "cause": null, "retry_in_s": null,
+                "version": VERSION})
+        );
+        let backing = rendered(Phase::BackingOff { cause: "SIGSEGV".into(), retry_in: Duration::from_millis(2500) });
+        assert_eq!((&backing["state"], &backing["cause"], &backing["retry_in_s"]), (&json!("backing_off"), &json!("SIGSEGV"), &json!(2.5)));
+        for (phase, name) in [
+            (Phase::Cold, "cold"),
+            (Phase::Loading { model: "m".into() }, "loading"),
+            (Phase::Unloading { model: "m".into() }, "unloading"),
+            (Phase::Draining, "draining"),
+        ] {
+            assert_eq!(rendered(phase)["state"], name);
+        }
+    }
+}

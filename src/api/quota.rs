@@ -1,0 +1,120 @@
+//! A good that all callers share, with a limit for all of them and one for each user.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::access::Uid;
+
+/// What may be taken, and what is taken now.
+#[derive(Debug)]
+pub struct Quota {
+    total: u64,
+    per_user: u64,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    total: u64,
+    users: HashMap<Uid, u64>,
+}
+
+/// Which limit was met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    Everyone { limit: u64 },
+    User { limit: u64 },
+}
+
+/// One holder's part; dropping it gives it back.
+#[derive(Debug)]
+pub struct Share {
+    quota: Arc<Quota>,
+    uid: Uid,
+    amount: u64,
+}
+
+impl Quota {
+    pub fn new(total: u64, per_user: u64) -> Arc<Self> {
+        Arc::new(Self { total, per_user, taken: Mutex::default() })
+    }
+
+    /// An empty share, to be [`Share::grow`]n.
+    pub fn share(self: &Arc<Self>, uid: Uid) -> Share {
+        Share { quota: Arc::clone(self), uid, amount: 0 }
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        // Nothing panics while it is held; and if it did, plain numbers would still be in order.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Share {
+    /// Takes `amount` more, or nothing and says which limit is in the way.
+    pub fn grow(&mut self, amount: u64) -> Result<(), Full> {
+        let mut taken = self.quota.taken();
+        let mine = taken.users.get(&self.uid).copied().unwrap_or(0);
+        // The user's own limit comes first: it is the one they can do something about.
+        if mine + amount > self.quota.per_user {
+            return Err(Full::User { limit: self.quota.per_user });
+        }
+        if taken.total + amount > self.quota.total {
+            return Err(Full::Everyone { limit: self.quota.total });
+        }
+        taken.total += amount;
+        taken.users.insert(self.uid, mine + amount);
+        drop(taken);
+        self.amount += amount;
+        Ok(())
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if self.amount == 0 {
+            return;
+        }
+        let mut taken = self.quota.taken();
+        taken.total -= self.amount;
+        // A user without anything leaves no trace, so the map is as small as the number of active users.
+        if let Some(mine) = taken.users.get_mut(&self.uid) {
+            *mine -= self.amount;
+            if *mine == 0 {
+                taken.users.remove(&self.uid);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(quota: &Arc<Quota>, uid: Uid, amount: u64) -> Result<Share, Full> {
+        let mut share = quota.share(uid);
+        share.grow(amount).map(|()| share)
+    }
+
+    #[test]
+    fn each_user_has_a_limit_and_all_together_have_one() {
+        let quota = Quota::new(5, 3);
+        let _a = take(&quota, 1, 3).unwrap();
+        assert_eq!(take(&quota, 1, 1).unwrap_err(), Full::User { limit: 3 });
+        let _b = take(&quota, 2, 2).unwrap();
+        assert_eq!(take(&quota, 2, 1).unwrap_err(), Full::Everyone { limit: 5 });
+        assert_eq!(take(&quota, 3, 1).unwrap_err(), Full::Everyone { limit: 5 });
+    }
+
+    #[test]
+    fn a_dropped_share_is_free_again() {
+        let quota = Quota::new(5, 3);
+        let mut a = take(&quota, 1, 1).unwrap();
+        a.grow(2).unwrap();
+        assert!(a.grow(1).is_err());
+        drop(a);
+        assert!(quota.taken().users.is_empty());
+        assert_eq!(quota.taken().total, 0);
+        take(&quota, 1, 3).unwrap();
+    }
+}

@@ -1,0 +1,139 @@
+//! Listening, and each connection's life.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::http::HeaderValue;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+use super::error::ApiError;
+use super::patient::Patient;
+use super::quota::Share;
+use super::{Api, id, router};
+use crate::access::Caller;
+
+/// Rest after a failed accept: descriptors come back when connections end, and trying on costs a CPU.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a connection may wait for the head of a (next) request.
+const IDLE: Duration = Duration::from_secs(300);
+/// Bytes of a request's head, and of an answer that waits for its reader beside what the socket holds.
+const BUFFER: usize = 16 << 10;
+
+/// Takes connections until `shutdown` becomes true or its sender is gone, then lets those that are being answered
+/// finish. The caller bounds how long that may take: dropping this future ends them all.
+pub async fn serve(api: Arc<Api>, listener: UnixListener, mut shutdown: watch::Receiver<bool>) {
+    let router = router(Arc::clone(&api));
+    let mut connections = JoinSet::new();
+    let mut failing = false;
+    loop {
+        let accepted = tokio::select! {
+            () = stopped(&mut shutdown) => break,
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted.and_then(|(stream, _)| Caller::of(&stream).map(|caller| (stream, caller))) {
+            Ok((stream, caller)) => {
+                failing = false;
+                let mut share = api.connections.share(caller.uid);
+                match share.grow(1) {
+                    Ok(()) => {
+                        let connection = Connection { stream, caller, patience: api.limits.client_stall, _share: share };
+                        connections.spawn(connection.run(router.clone(), shutdown.clone()));
+                    }
+                    Err(full) => refuse(&stream, &ApiError::connections(full)),
+                }
+            }
+            Err(error) => {
+                // Once for each spell: it may last.
+                if !std::mem::replace(&mut failing, true) {
+                    warn!(%error, "cannot accept connections");
+                }
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    // A sender that is gone will never say so.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+/// Answers before anything was read. A new socket has room for this; if it has not, hanging up says enough.
+fn refuse(stream: &UnixStream, error: &ApiError) {
+    let body = error.json();
+    let reason = error.status.canonical_reason().unwrap_or_default();
+    let retry = error.retry_seconds().map_or(String::new(), |seconds| format!("retry-after: {seconds}\r\n"));
+    let response = format!(
+        "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{retry}x-request-id: {}\r\nconnection: close\r\n\r\n{body}",
+        error.status.as_u16(),
+        body.len(),
+        id::random("req_"),
+    );
+    // Straight to the kernel: tokio has not seen yet that this socket can be written.
+    let _ = rustix::net::send(stream, response.as_bytes(), rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL);
+}
+
+struct Connection {
+    stream: UnixStream,
+    caller: Caller,
+    patience: Duration,
+    _share: Share,
+}
+
+impl Connection {
+    async fn run(self, router: Router, mut shutdown: watch::Receiver<bool>) {
+        // Buffers come with the first byte, so a connection that only waits costs next to nothing.
+        let spoken = tokio::select! {
+            () = stopped(&mut shutdown) => return,
+            spoken = timeout(IDLE, self.stream.readable()) => spoken,
+        };
+        if !matches!(spoken, Ok(Ok(()))) {
+            return;
+        }
+        // On the heap, for the same reason: the task is as large as the largest thing it may hold.
+        if let Err(error) = Box::pin(self.talk(router, shutdown)).await {
+            debug!(%error, "a connection ended early");
+        }
+    }
+
+    async fn talk(self, router: Router, mut shutdown: watch::Receiver<bool>) -> Result<(), hyper::Error> {
+        let Self { stream, caller, patience, _share } = self;
+        let service = service_fn(move |request| answer(router.clone(), caller, request));
+        let io = TokioIo::new(Patient::new(stream, patience));
+        let connection =
+            http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(BUFFER).serve_connection(io, service);
+        tokio::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = stopped(&mut shutdown) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    }
+}
+
+/// One request. It is logged without its contents, and the answer gets a name that the log knows.
+async fn answer(router: Router, caller: Caller, mut request: hyper::Request<Incoming>) -> io::Result<axum::response::Response> {
+    request.extensions_mut().insert(caller);
+    let (method, path, arrived) = (request.method().clone(), request.uri().path().to_owned(), Instant::now());
+    let Ok(mut response) = TowerToHyperService::new(router).call(request).await;
+    if let Ok(id) = HeaderValue::try_from(id::random("req_")) {
+        debug!(request = ?id, uid = caller.uid, pid = caller.pid, %method, path, status = response.status().as_u16(), after = ?arrived.elapsed());
+        response.headers_mut().insert("x-request-id", id);
+    }
+    Ok(response)
+}

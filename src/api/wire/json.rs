@@ -1,0 +1,397 @@
+//! JSON that is taken apart one field at a time, each knowing its place in the request.
+//!
+//! Values stay slices of the body until something asks for them, so a body costs little more than its own bytes
+//! however it is built, and an error can name the exact field.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::chat::Invalid;
+
+/// Entries of one array and fields of one object that are looked at.
+pub const MAX_ENTRIES: usize = 4096;
+/// Bytes of one value that is passed on as JSON: a function's schema, a call's arguments.
+pub const MAX_OPAQUE_BYTES: usize = 1 << 20;
+/// Characters of a client's text that an error repeats.
+const QUOTE: usize = 64;
+
+/// A value and its place.
+#[derive(Clone, Debug)]
+pub struct Json<'a> {
+    raw: &'a str,
+    path: String,
+}
+
+/// The fields of an object that were not asked for yet.
+#[derive(Debug)]
+pub struct Object<'a> {
+    path: String,
+    fields: Vec<(String, &'a RawValue)>,
+    /// Every name that was asked for: what the object may have.
+    known: Vec<&'static str>,
+}
+
+/// Takes a body apart, which must be one object.
+pub fn body(bytes: &[u8]) -> Result<Object<'_>, Invalid> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| Invalid::new("", format!("the body is not valid UTF-8 (byte {})", error.valid_up_to())))?;
+    if text.trim_ascii().is_empty() {
+        return Err(Invalid::new("", "the body is empty; send a JSON object"));
+    }
+    let top = Json { raw: text.trim_ascii_start(), path: String::new() };
+    if !top.raw.starts_with(['{', '[', '"']) && serde_json::from_str::<IgnoredAny>(text).is_err() {
+        return Err(Invalid::new("", "the body is not JSON; send a JSON object"));
+    }
+    top.object()
+}
+
+impl<'a> Json<'a> {
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// An error about this value.
+    pub fn wrong<T>(&self, reason: impl Into<String>) -> Result<T, Invalid> {
+        Err(Invalid::new(self.path.clone(), reason))
+    }
+
+    fn is_null(&self) -> bool {
+        self.raw == "null"
+    }
+
+    /// Whether this is the value that `text` writes, however it is spaced.
+    pub fn is(&self, text: &str) -> bool {
+        self.raw.len() < QUOTE && self.raw.split_ascii_whitespace().collect::<String>() == text
+    }
+
+    pub fn is_string(&self) -> bool {
+        self.raw.starts_with('"')
+    }
+
+    pub fn is_array(&self) -> bool {
+        self.raw.starts_with('[')
+    }
+
+    fn kind(&self) -> &'static str {
+        match self.raw.as_bytes().first() {
+            Some(b'{') => "an object",
+            Some(b'[') => "an array",
+            Some(b'"') => "a string",
+            Some(b't' | b'f') => "a boolean",
+            Some(b'n') => "null",
+            _ => "a number",
+        }
+    }
+
+    fn expected<T>(&self, what: &str) -> Result<T, Invalid> {
+        let found = self.kind();
+        if self.path.is_empty() {
+            return Err(Invalid::new("", format!("the body must be {what}, not {found}")));
+        }
+        self.wrong(format!("must be {what}, not {found}"))
+    }
+
+    pub fn string(&self) -> Result<String, Invalid> {
+        if !self.is_string() {
+            return self.expected("a string");
+        }
+        // The syntax was checked with the whole; what is left are escapes that name no character.
+        serde_json::from_str(self.raw).or_else(|_| self.wrong("has an escape that is no character"))
+    }
+
+    pub fn boolean(&self) -> Result<bool, Invalid> {
+        match self.raw {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => self.expected("true or false"),
+        }
+    }
+
+    /// A whole number.
+    pub fn integer(&self, range: RangeInclusive<i128>) -> Result<i128, Invalid> {
+        if self.kind() != "a number" {
+            return self.expected("a whole number");
+        }
+        match self.raw.parse() {
+            Ok(number) if range.contains(&number) => Ok(number),
+            _ => self.wrong(format!("must be a whole number between {} and {}, not {}", range.start(), range.end(), quote(self.raw))),
+        }
+    }
+
+    pub fn u32(&self, low: u32, high: u32) -> Result<u32, Invalid> {
+        Ok(self.integer(low.into()..=high.into())? as u32)
+    }
+
+    /// A number of ordinary size. The bounds that make sense for it are checked with the whole request.
+    pub fn number(&self) -> Result<f32, Invalid> {
+        if self.kind() != "a number" {
+            return self.expected("a number");
+        }
+        match self.raw.parse::<f64>() {
+            Ok(number) if number.abs() <= 1e9 => Ok(number as f32),
+            _ => self.wrong(format!("is out of all bounds: {}", quote(self.raw))),
+        }
+    }
+
+    pub fn array(&self) -> Result<Vec<Json<'a>>, Invalid> {
+        if !self.is_array() {
+            return self.expected("an array");
+        }
+        let mut collected = Collected::default();
+        self.collect(&mut collected)?;
+        if collected.more {
+            return self.wrong(format!("has more than {MAX_ENTRIES} entries"));
+        }
+        let place = |(i, raw): (usize, &'a RawValue)| Json { raw: raw.get(), path: format!("{}[{i}]", self.path) };
+        Ok(collected.items.into_iter().enumerate().map(place).collect())
+    }
+
+    pub fn object(&self) -> Result<Object<'a>, Invalid> {
+        if !self.raw.starts_with('{') {
+            return self.expected("an object");
+        }
+        let mut collected = Collected::default();
+        self.collect(&mut collected)?;
+        if collected.more {
+            return Err(Invalid::new(self.path.clone(), format!("has more than {MAX_ENTRIES} fields")));
+        }
+        let fields: Vec<_> = collected.names.into_iter().zip(collected.items).collect();
+        let object = Object { path: self.path.clone(), fields, known: vec![] };
+        let mut seen = HashSet::new();
+        match object.fields.iter().find(|(name, _)| !seen.insert(name)) {
+            Some((name, _)) => Err(Invalid::new(object.at(name), "is given twice")),
+            None => Ok(object),
+        }
+    }
+
+    /// An object that is passed on as it is. It is bounded, and well-formed to the last escape.
+    pub fn opaque_object(&self) -> Result<String, Invalid> {
+        if !self.raw.starts_with('{') {
+            return self.expected("an object");
+        }
+        match check_object(self.raw) {
+            Ok(()) => Ok(self.raw.to_owned()),
+            Err(reason) => self.wrong(reason),
+        }
+    }
+
+    fn collect(&self, collected: &mut Collected<'a>) -> Result<(), Invalid> {
+        let mut deserializer = serde_json::Deserializer::from_str(self.raw);
+        let outcome = collected.deserialize(&mut deserializer).and_then(|()| deserializer.end());
+        outcome.map_err(|error| {
+            // Only the body as a whole can be malformed; inside it everything was seen before.
+            match collected.names.last() {
+                Some(name) if collected.names.len() > collected.items.len() => {
+                    Invalid::new(quote(name), format!("is not valid JSON: {error}"))
+                }
+                _ => Invalid::new("", format!("the body is not valid JSON: {error}")),
+            }
+        })
+    }
+}
+
+impl<'a> Object<'a> {
+    /// A field's path.
+    fn at(&self, name: &str) -> String {
+        let name = quote(name);
+        if self.path.is_empty() { name } else { format!("{}.{name}", self.path) }
+    }
+
+    /// The field, unless it is absent or null.
+    pub fn take(&mut self, name: &'static str) -> Option<Json<'a>> {
+        self.known.push(name);
+        let i = self.fields.iter().position(|(field, _)| field == name)?;
+        let (_, raw) = self.fields.swap_remove(i);
+        let json = Json { raw: raw.get(), path: self.at(name) };
+        (!json.is_null()).then_some(json)
+    }
+
+    /// The field, which must be there.
+    pub fn need(&mut self, name: &'static str) -> Result<Json<'a>, Invalid> {
+        self.take(name).ok_or_else(|| Invalid::new(self.at(name), "is required"))
+    }
+
+    /// Every field under its own name, for objects whose names are data.
+    pub fn into_entries(self) -> impl Iterator<Item = (String, Json<'a>)> {
+        let path = self.path;
+        self.fields.into_iter().map(move |(name, raw)| {
+            let json = Json { raw: raw.get(), path: format!("{path}.{}", quote(&name)) };
+            (name, json)
+        })
+    }
+
+    /// Refuses what was not asked for. Null says nothing, under any name.
+    pub fn finish(self) -> Result<(), Invalid> {
+        let Some((name, _)) = self.fields.iter().find(|(_, raw)| raw.get() != "null") else { return Ok(()) };
+        let near = self
+            .known
+            .iter()
+            .map(|known| (strsim::damerau_levenshtein(&quote(name), known), known))
+            .filter(|(distance, known)| *distance <= 1 + known.len() / 6)
+            .min();
+        let hint = near.map_or(String::new(), |(_, known)| format!("; did you mean `{known}`?"));
+        Err(Invalid::new(self.at(name), format!("is not a known parameter here{hint}")))
+    }
+}
+
+/// Whether a text is one JSON object that every reader will take: bounded in size and depth, with numbers that are
+/// numbers and escapes that are characters. The error continues the sentence "it …".
+pub fn check_object(text: &str) -> Result<(), String> {
+    if text.len() > MAX_OPAQUE_BYTES {
+        return Err(format!("has {} bytes; at most {MAX_OPAQUE_BYTES} are allowed", text.len()));
+    }
+    match serde_json::from_str(text) {
+        Ok(serde_json::Value::Object(_)) => Ok(()),
+        Ok(_) => Err("is not an object".into()),
+        Err(error) => Err(format!("cannot be read: {error}")),
+    }
+}
+
+/// At most so much of a client's text.
+pub fn quote(text: &str) -> String {
+    match text.char_indices().nth(QUOTE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// The direct children of an array or object, up to the limit.
+#[derive(Default)]
+struct Collected<'a> {
+    /// Empty for an array.
+    names: Vec<String>,
+    items: Vec<&'a RawValue>,
+    more: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Collected<'de> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Collected<'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array or an object")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while self.items.len() < MAX_ENTRIES {
+            match seq.next_element()? {
+                Some(item) => self.items.push(item),
+                None => return Ok(()),
+            }
+        }
+        while seq.next_element::<IgnoredAny>()?.is_some() {
+            self.more = true;
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while self.items.len() < MAX_ENTRIES {
+            match map.next_key()? {
+                Some(name) => self.names.push(name),
+                None => return Ok(()),
+            }
+            self.items.push(map.next_value()?);
+        }
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+            self.more = true;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(json: &str) -> Json<'_> {
+        body(json.as_bytes()).unwrap().take("x").unwrap()
+    }
+
+    fn problem(bytes: &[u8]) -> String {
+        body(bytes).unwrap_err().reason
+    }
+
+    #[test]
+    fn a_body_is_one_object() {
+        assert!(problem(b"").contains("empty"));
+        assert!(problem(b" \n").contains("empty"));
+        assert!(problem(b"hello").contains("not JSON"));
+        assert!(problem(b"[]").contains("must be an object, not an array"));
+        assert!(problem(b"7").contains("must be an object, not a number"));
+        assert!(problem(b"{\"a\":1} x").contains("trailing"));
+        assert!(problem(b"{\"a\":\"\xff\"}").contains("UTF-8 (byte 6)"));
+    }
+
+    #[test]
+    fn broken_syntax_names_the_field_it_is_in() {
+        assert_eq!(body(br#"{"a":1,"temperature":NaN}"#).unwrap_err().field, "temperature");
+        assert_eq!(body(br#"{"a":1,"b":[1,2"#).unwrap_err().field, "b");
+        assert_eq!(body(br#"{"a":1,"#).unwrap_err().field, "");
+    }
+
+    #[test]
+    fn numbers_have_bounds() {
+        for bad in ["-1", "11", "1.5", "1e3", "99999999999999999999999999999999999999999999", "\"3\"", "true", "[]"] {
+            assert_eq!(field(&format!("{{\"x\":{bad}}}")).integer(0..=10).unwrap_err().field, "x", "{bad}");
+        }
+        assert_eq!(field(r#"{"x":10}"#).integer(0..=10), Ok(10));
+        for bad in ["1e999", "-1e10", "\"0.5\"", "{}"] {
+            assert_eq!(field(&format!("{{\"x\":{bad}}}")).number().unwrap_err().field, "x", "{bad}");
+        }
+        assert_eq!(field(r#"{"x":5e-1}"#).number(), Ok(0.5));
+    }
+
+    #[test]
+    fn half_a_surrogate_is_no_string() {
+        assert_eq!(field(r#"{"x":"\ud800"}"#).string().unwrap_err().field, "x");
+        assert_eq!(field(r#"{"x":"\ud83d\ude00"}"#).string().unwrap(), "😀");
+    }
+
+    #[test]
+    fn paths_lead_to_the_value() {
+        let array = field(r#"{"x":[1,{"y":"s"}]}"#).array().unwrap();
+        let y = array[1].object().unwrap().take("y").unwrap();
+        assert_eq!(y.boolean().unwrap_err(), Invalid::new("x[1].y", "must be true or false, not a string"));
+    }
+
+    #[test]
+    fn null_is_absent_and_unknown_names_are_refused() {
+        let mut object = body(br#"{"temperature":null,"junk":null}"#).unwrap();
+        assert!(object.take("temperature").is_none());
+        object.finish().unwrap();
+
+        let mut object = body(br#"{"temprature":1}"#).unwrap();
+        assert!(object.take("temperature").is_none());
+        let error = object.finish().unwrap_err();
+        assert_eq!(error.field, "temprature");
+        assert!(error.reason.contains("`temperature`"), "{}", error.reason);
+        assert_eq!(body(br#"{"a":1,"a":2}"#).unwrap_err(), Invalid::new("a", "is given twice"));
+    }
+
+    #[test]
+    fn size_and_depth_are_bounded() {
+        let many = format!("{{\"x\":[{}0]}}", "0,".repeat(MAX_ENTRIES));
+        assert!(field(&many).array().unwrap_err().reason.contains("4096"));
+        let deep = format!("{{\"x\":{}{}}}", "{\"a\":".repeat(200) + "1", "}".repeat(200));
+        assert!(field(&deep).opaque_object().unwrap_err().reason.contains("recursion"));
+        // Far deeper than any stack.
+        let abyss = "[".repeat(5_000_000);
+        assert!(body(format!("{{\"x\":{abyss}").as_bytes()).is_err());
+        let long = format!("{{\"{}\":1}}", "n".repeat(10_000));
+        assert!(body(long.as_bytes()).unwrap().finish().unwrap_err().field.len() < 100);
+        let large = format!("{{\"x\":{{\"a\":\"{}\"}}}}", "b".repeat(MAX_OPAQUE_BYTES));
+        assert!(field(&large).opaque_object().unwrap_err().reason.contains("1048576"));
+    }
+}

@@ -1,0 +1,7 @@
+//! What goes over the wire, in OpenAI's shapes: requests taken apart strictly, responses built exactly.
+
+pub mod json;
+pub mod messages;
+pub mod request;
+pub mod response;
+pub mod tools;
