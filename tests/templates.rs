@@ -9,6 +9,7 @@ use serde_json::Value;
 
 const CASES: &str = include_str!("data/templates/cases.json");
 const BIG: &str = include_str!("data/templates/31B.jinja");
+const APRIL: &str = include_str!("data/templates/31B-2026-04-10.jinja");
 const SMALL: &str = include_str!("data/templates/E2B.jinja");
 
 /// Every token that llama.cpp finds by its spelling in a Gemma 4 vocabulary.
@@ -161,6 +162,8 @@ fn no_client_text_becomes_a_control_token() {
 #[test]
 fn the_files_template_is_judged() {
     for (embedded, why) in [
+        (APRIL, "April 2026"),
+        (APRIL.trim_end(), "April 2026"),
         ("{{ messages[0].content }}", "functions"),
         ("{% if %} <|tool_call> {#- OpenAI Chat Completions: #}", "does not compile"),
         ("{#- OpenAI Chat Completions: <|tool_call> #}{{ messages | nonsense }}", "nonsense"),

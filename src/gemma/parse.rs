@@ -131,16 +131,6 @@ impl Parser {
         Summary { called: self.called, cut_call, reasoning_tokens: self.reasoning_tokens }
     }
 
-    /// Whether at least one call was delivered.
-    pub fn called(&self) -> bool {
-        self.called
-    }
-
-    /// Tokens of the thinking channel so far.
-    pub fn reasoning_tokens(&self) -> u32 {
-        self.reasoning_tokens
-    }
-
     fn bytes(&mut self, bytes: &[u8], logprob: Option<TokenLogprob>, out: &mut Vec<ChatEvent>) {
         match &mut self.place {
             Place::Text | Place::Spelled => {

@@ -6,7 +6,8 @@
 
 The templates are Google's canonical ones of 2026-07-09 (Apache-2.0), 31B.jinja of google/gemma-4-31B-it and
 E2B.jinja of google/gemma-4-E2B-it, taken from ollama's model/renderers/testdata (commit 8a0016f82). So the cases
-also prove that src/gemma/gemma4.jinja, which is both in one, renders the same.
+also prove that src/gemma/gemma4.jinja, which is both in one, renders the same. (31B-2026-04-10.jinja is an outdated
+one for another test: llama.cpp models/templates/google-gemma-4-31B-it.jinja, commit 3fc65063d.)
 
 A case holds a request as an OpenAI client would send it, `thinking`, `small`, and the expected text.
 """
