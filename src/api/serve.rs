@@ -11,6 +11,8 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::net::{RecvFlags, SendFlags};
+use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -84,7 +86,7 @@ fn refuse(stream: &UnixStream, error: &ApiError) {
         id::random("req_"),
     );
     // Straight to the kernel: tokio has not seen yet that this socket can be written.
-    let _ = rustix::net::send(stream, response.as_bytes(), rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL);
+    let _ = rustix::net::send(stream, response.as_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
 }
 
 struct Connection {
@@ -96,10 +98,10 @@ struct Connection {
 
 impl Connection {
     async fn run(self, router: Router, mut shutdown: watch::Receiver<bool>) {
-        // Buffers come with the first byte, so a connection that only waits costs next to nothing.
+        // Buffers come with the first byte, so a new connection that only waits costs about 1.5 KiB.
         let spoken = tokio::select! {
             () = stopped(&mut shutdown) => return,
-            spoken = timeout(IDLE, self.stream.readable()) => spoken,
+            spoken = timeout(IDLE, spoken(&self.stream)) => spoken,
         };
         if !matches!(spoken, Ok(Ok(()))) {
             return;
@@ -124,6 +126,13 @@ impl Connection {
         connection.as_mut().graceful_shutdown();
         connection.await
     }
+}
+
+/// Waits for the first byte (or the end) without taking it. Readiness alone is only a hint.
+async fn spoken(stream: &UnixStream) -> io::Result<()> {
+    let mut byte = [0u8; 1];
+    let peek = || Ok(rustix::net::recv(stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT).map(drop)?);
+    stream.async_io(Interest::READABLE, peek).await
 }
 
 /// One request. It is logged without its contents, and the answer gets a name that the log knows.

@@ -1,0 +1,408 @@
+"""gemmad as the `openai` package sees it.
+
+Needs a running daemon with the tiny model of models/tiny as its default, and its socket in GEMMAD_SOCKET. The tiny
+model knows some capitals, adds, counts, tells one story, remembers names and operates a home; at temperature 0 it does
+so without a mistake in what is asked here.
+"""
+
+import asyncio
+import json
+import os
+import time
+
+import httpx2
+import openai
+import pytest
+
+SOCKET = os.environ.get("GEMMAD_SOCKET", "")
+if not SOCKET:
+    pytest.exit("GEMMAD_SOCKET must name the daemon's socket", returncode=2)
+
+CAPITAL = "What is the capital of France?"
+PARIS = "The capital of France is Paris."
+COUNT = "Count to 12."
+STORY = "Tell me a story about Anna and a red dog."
+KITCHEN = "Turn on the light in the kitchen."
+
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "set_light",
+            "description": "Turn a light on or off",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "room": {"type": "string", "description": "Name of the room"},
+                    "state": {"type": "string", "description": "on or off", "enum": ["on", "off"]},
+                },
+                "required": ["room", "state"],
+            },
+        },
+    },
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "description": "Get the weather for a city",
+            "parameters": {
+                "type": "object",
+                "properties": {"city": {"type": "string", "description": "Name of the city"}},
+                "required": ["city"],
+            },
+        },
+    },
+]
+
+
+@pytest.fixture(scope="session")
+def http():
+    """The socket without the package in between."""
+    with httpx2.Client(transport=httpx2.HTTPTransport(uds=SOCKET), base_url="http://localhost", timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def client():
+    http_client = httpx2.Client(transport=httpx2.HTTPTransport(uds=SOCKET), timeout=60)
+    # Retries would hide what is to be seen.
+    with openai.OpenAI(base_url="http://localhost/v1", api_key="unused", max_retries=0, http_client=http_client) as client:
+        yield client
+
+
+def user(text):
+    return [{"role": "user", "content": text}]
+
+
+def ask(client, messages, **options):
+    options = {"model": "auto", "temperature": 0, "max_tokens": 200} | options
+    if isinstance(messages, str):
+        messages = user(messages)
+    return client.chat.completions.create(messages=messages, **options)
+
+
+def text(completion):
+    return completion.choices[0].message.content
+
+
+# Answers
+
+
+def test_an_answer(client):
+    completion = ask(client, CAPITAL)
+    assert completion.id.startswith("chatcmpl-")
+    assert completion.object == "chat.completion"
+    assert abs(completion.created - time.time()) < 60
+    assert completion.model == client.models.retrieve("auto").id
+    assert completion.system_fingerprint.startswith("gemmad-")
+    assert completion._request_id.startswith("req_")
+    choice = completion.choices[0]
+    assert (choice.index, choice.finish_reason, choice.logprobs) == (0, "stop", None)
+    assert (choice.message.role, choice.message.content, choice.message.tool_calls) == ("assistant", PARIS, None)
+    usage = completion.usage
+    assert usage.prompt_tokens > 5 and usage.completion_tokens > 5
+    assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
+    assert usage.completion_tokens_details.reasoning_tokens == 0
+    assert completion.timings["predicted_n"] == usage.completion_tokens
+    assert completion.timings["predicted_ms"] > 0
+
+
+def test_the_system_turn_and_text_parts(client):
+    messages = [
+        {"role": "developer", "content": "You are a pirate."},
+        {"role": "user", "content": [{"type": "text", "text": "What is the capital "}, {"type": "text", "text": "of France?"}]},
+    ]
+    assert text(ask(client, messages)) == "Arr! " + PARIS
+
+
+def test_earlier_turns_are_remembered(client):
+    messages = user("My name is Anna.")
+    messages.append({"role": "assistant", "content": text(ask(client, messages))})
+    assert messages[-1]["content"] == "Nice to meet you, Anna!"
+    messages += user("What is my name?")
+    assert text(ask(client, messages)) == "Your name is Anna."
+
+
+def test_the_cached_prefix_is_counted(client):
+    ask(client, STORY)
+    again = ask(client, STORY).usage
+    assert 0 < again.prompt_tokens_details.cached_tokens <= again.prompt_tokens
+    uncached = ask(client, STORY, extra_body={"cache_prompt": False}).usage
+    assert uncached.prompt_tokens_details.cached_tokens == 0
+
+
+def test_the_length_is_limited(client):
+    for name in ("max_tokens", "max_completion_tokens"):
+        completion = ask(client, STORY, **{"max_tokens": openai.omit, name: 3})
+        assert completion.choices[0].finish_reason == "length", name
+        assert completion.usage.completion_tokens == 3, name
+
+
+def test_min_tokens_and_ignore_eos(client):
+    assert ask(client, CAPITAL, extra_body={"min_tokens": 40}).usage.completion_tokens >= 40
+    completion = ask(client, CAPITAL, max_tokens=50, extra_body={"ignore_eos": True})
+    assert (completion.usage.completion_tokens, completion.choices[0].finish_reason) == (50, "length")
+
+
+@pytest.mark.parametrize("stop", ["5", ["x", "5"], "4, 5", [", 5"]])
+@pytest.mark.parametrize("stream", [False, True])
+def test_stop_strings_end_the_answer_and_are_not_shown(client, stop, stream):
+    if stream:
+        chunks = list(ask(client, COUNT, stop=stop, stream=True))
+        answer = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+        assert chunks[-1].choices[0].finish_reason == "stop"
+    else:
+        completion = ask(client, COUNT, stop=stop)
+        answer = text(completion)
+        assert completion.choices[0].finish_reason == "stop"
+    first = stop if isinstance(stop, str) else stop[-1]
+    assert answer == "1, 2, 3, 4, 5, 6"[: "1, 2, 3, 4, 5, 6".index(first)]
+
+
+def test_a_seed_repeats_an_answer(client):
+    wild = {"temperature": 2, "top_p": 1, "max_tokens": 60, "extra_body": {"top_k": 0}}
+    first = text(ask(client, STORY, seed=7, **wild))
+    assert text(ask(client, STORY, seed=7, **wild)) == first
+    assert any(text(ask(client, STORY, seed=seed, **wild)) != first for seed in (8, -9, 2**40))
+
+
+def test_logit_bias_bans_a_token(client):
+    usual = ask(client, CAPITAL, logprobs=True, max_tokens=1)
+    token = usual.choices[0].logprobs.content[0].token
+    # The tiny vocabulary is small enough to ban half of it at a time.
+    halves = [{str(i): -100 for i in range(start, start + 1024)} for start in (0, 1024)]
+    others = [ask(client, CAPITAL, logprobs=True, max_tokens=1, logit_bias=half) for half in halves]
+    assert sum(other.choices[0].logprobs.content[0].token != token for other in others) == 1
+
+
+def test_logprobs(client):
+    completion = ask(client, CAPITAL, logprobs=True, top_logprobs=3)
+    tokens = completion.choices[0].logprobs.content
+    assert bytes(byte for token in tokens for byte in token.bytes).decode().startswith(PARIS)
+    for token in tokens:
+        assert token.logprob <= 0
+        assert len(token.top_logprobs) == 3
+        ranked = [rival.logprob for rival in token.top_logprobs]
+        assert ranked == sorted(ranked, reverse=True)
+        # Temperature 0 takes the likeliest.
+        assert token.top_logprobs[0].token == token.token
+    assert ask(client, CAPITAL, logprobs=True).choices[0].logprobs.content[0].top_logprobs == []
+
+
+# Streams
+
+
+def test_a_stream(client):
+    chunks = list(ask(client, CAPITAL, stream=True))
+    assert len({chunk.id for chunk in chunks}) == 1
+    assert {chunk.object for chunk in chunks} == {"chat.completion.chunk"}
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert all(chunk.choices[0].delta.role is None for chunk in chunks[1:])
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == PARIS
+    assert [chunk.choices[0].finish_reason for chunk in chunks[-2:]] == [None, "stop"]
+    assert all(chunk.usage is None for chunk in chunks)
+    assert len(chunks) > 4
+
+
+def test_usage_at_the_end_of_a_stream(client):
+    chunks = list(ask(client, CAPITAL, stream=True, stream_options={"include_usage": True}))
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage.completion_tokens == ask(client, CAPITAL).usage.completion_tokens
+    assert all(chunk.usage is None for chunk in chunks[:-1])
+    assert chunks[-2].choices[0].finish_reason == "stop"
+
+
+def test_the_raw_stream(http):
+    body = {"messages": user(CAPITAL), "stream": True, "temperature": 0}
+    with http.stream("POST", "/v1/chat/completions", json=body) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        events = response.read().decode().split("\n\n")
+    assert events[-2:] == ["data: [DONE]", ""]
+    assert all(event.startswith("data: {") for event in events[:-2])
+
+
+def test_the_packages_own_accumulation(client):
+    with client.chat.completions.stream(model="auto", messages=user(KITCHEN), tools=TOOLS, temperature=0, logprobs=True) as stream:
+        for _ in stream:
+            pass
+        message = stream.get_final_completion().choices[0].message
+    call = message.tool_calls[0]
+    assert (call.function.name, json.loads(call.function.arguments)) == ("set_light", {"room": "kitchen", "state": "on"})
+
+
+def test_leaving_a_stream_stops_the_generation(client, http):
+    stream = ask(client, STORY, stream=True, max_tokens=3000, extra_body={"ignore_eos": True})
+    for _ in zip(range(5), stream):
+        pass
+    assert http.get("/status").json()["running"] == 1
+    stream.close()
+    deadline = time.monotonic() + 1
+    while http.get("/status").json()["running"] > 0:
+        assert time.monotonic() < deadline, "it is still running"
+        time.sleep(0.01)
+    assert text(ask(client, CAPITAL)) == PARIS
+
+
+# Thoughts and tools
+
+
+def test_thoughts_are_apart_from_the_answer(client):
+    ways = [
+        {"reasoning_effort": "high"},
+        {"extra_body": {"chat_template_kwargs": {"enable_thinking": True}}},
+    ]
+    for way in ways:
+        completion = ask(client, "What is 27 + 58?", **way)
+        message = completion.choices[0].message
+        assert message.content == "27 + 58 = 85."
+        assert "carry 1" in message.reasoning_content
+        assert 0 < completion.usage.completion_tokens_details.reasoning_tokens < completion.usage.completion_tokens
+
+
+def test_no_thoughts_unless_asked_for(client):
+    for way in [{}, {"reasoning_effort": "none"}, {"reasoning_effort": "minimal"}]:
+        message = ask(client, CAPITAL, **way).choices[0].message
+        assert getattr(message, "reasoning_content", None) is None, way
+        assert message.content == PARIS
+
+
+def test_streamed_thoughts_come_first(client):
+    deltas = [chunk.choices[0].delta for chunk in ask(client, "What is 27 + 58?", reasoning_effort="high", stream=True)]
+    thoughts = [i for i, delta in enumerate(deltas) if getattr(delta, "reasoning_content", None)]
+    answers = [i for i, delta in enumerate(deltas) if delta.content]
+    assert thoughts and answers and max(thoughts) < min(answers)
+    assert "".join(deltas[i].content for i in answers) == "27 + 58 = 85."
+
+
+def test_a_call_and_its_result(client):
+    messages = user(KITCHEN)
+    completion = ask(client, messages, tools=TOOLS)
+    choice = completion.choices[0]
+    assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
+    [call] = choice.message.tool_calls
+    assert call.id.startswith("call_") and call.type == "function"
+    assert call.function.name == "set_light"
+    assert json.loads(call.function.arguments) == {"room": "kitchen", "state": "on"}
+    # The message goes back as the package gives it, with every field it knows.
+    messages.append(choice.message.model_dump())
+    messages.append({"role": "tool", "tool_call_id": call.id, "content": '{"ok": true}'})
+    completion = ask(client, messages, tools=TOOLS)
+    assert completion.choices[0].finish_reason == "stop"
+    assert text(completion) == "The light in the kitchen is now on."
+
+
+def test_a_streamed_call(client):
+    chunks = list(ask(client, KITCHEN, tools=TOOLS, stream=True))
+    calls = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or []]
+    assert calls[0].index == 0 and calls[0].id.startswith("call_") and calls[0].function.name == "set_light"
+    assert json.loads("".join(call.function.arguments for call in calls)) == {"room": "kitchen", "state": "on"}
+    assert chunks[-1].choices[0].finish_reason == "tool_calls"
+    assert not any(chunk.choices[0].delta.content for chunk in chunks)
+
+
+def test_tool_choice_none_calls_nothing(client):
+    completion = ask(client, KITCHEN, tools=TOOLS, tool_choice="none")
+    assert completion.choices[0].message.tool_calls is None
+    assert completion.choices[0].finish_reason != "tool_calls"
+
+
+# Models and errors
+
+
+def test_models(client):
+    models = client.models.list().data
+    ids = [model.id for model in models]
+    assert "auto" not in ids
+    default = client.models.retrieve("auto")
+    assert default.id in ids and default.default is True
+    assert client.models.retrieve(default.id.upper()).id == default.id
+    assert default.size > 0 and default.context_length > 0 and default.variant
+
+
+@pytest.mark.parametrize(
+    "param, options",
+    [
+        ("temperature", {"temperature": 3}),
+        ("temperature", {"temperature": "hot"}),
+        ("max_tokens", {"max_tokens": -1}),
+        ("n", {"n": 2}),
+        ("tool_choice", {"tools": TOOLS, "tool_choice": "required"}),
+        ("response_format.type", {"response_format": {"type": "json_object"}}),
+        ("messages[0].role", {"messages": [{"role": "king", "content": "x"}]}),
+        ("messages[1].content", {"messages": user("x") + [{"role": "user", "content": 7}]}),
+        ("messages", {"messages": []}),
+        ("logit_bias.99999999", {"logit_bias": {"99999999": 1}}),
+        ("temprature", {"extra_body": {"temprature": 1}}),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_is_wrong_is_named(client, param, options, stream):
+    options = {"messages": user(CAPITAL), "model": "auto", "stream": stream} | options
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(**options)
+    assert caught.value.param == param
+    assert caught.value.type == "invalid_request_error"
+    assert caught.value.request_id.startswith("req_")
+
+
+def test_an_unknown_model(client):
+    with pytest.raises(openai.NotFoundError) as caught:
+        ask(client, CAPITAL, model="gpt-4o")
+    assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("gpt-4o")
+
+
+def test_an_unknown_endpoint(client):
+    with pytest.raises(openai.NotFoundError):
+        client.embeddings.create(model="auto", input="x")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_prompt_that_does_not_fit(client, stream):
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, "one two " * 50_000, stream=stream)
+    assert caught.value.code == "context_length_exceeded"
+    numbers = [int(word) for word in caught.value.message.split() if word.isdigit()]
+    assert len(numbers) >= 2, caught.value.message
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"messages": "\xff"}', b'{"messages": NaN}'])
+def test_what_is_no_request(http, body):
+    response = http.post("/v1/chat/completions", content=body)
+    assert response.status_code == 400
+    assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+# Many at once
+
+
+def test_the_async_client_and_many_requests(client):
+    async def main():
+        transport = httpx2.AsyncHTTPTransport(uds=SOCKET)
+        http_client = httpx2.AsyncClient(transport=transport, timeout=60)
+        async with openai.AsyncOpenAI(base_url="http://localhost/v1", api_key="unused", http_client=http_client) as client:
+            whole = [ask(client, CAPITAL) for _ in range(6)]
+            stream = await ask(client, COUNT, stream=True)
+            pieces = [chunk.choices[0].delta.content or "" async for chunk in stream]
+            return "".join(pieces), await asyncio.gather(*whole)
+
+    counted, completions = asyncio.run(main())
+    assert counted == ", ".join(str(i) for i in range(1, 13)) + "."
+    assert [text(completion) for completion in completions] == [PARIS] * 6
+
+
+def test_leaving_an_async_request_takes_it_back(http):
+    async def main():
+        transport = httpx2.AsyncHTTPTransport(uds=SOCKET)
+        http_client = httpx2.AsyncClient(transport=transport, timeout=60)
+        async with openai.AsyncOpenAI(base_url="http://localhost/v1", api_key="unused", http_client=http_client) as client:
+            request = ask(client, STORY, max_tokens=3000, extra_body={"ignore_eos": True})
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(request, timeout=0.3)
+
+    asyncio.run(main())
+    deadline = time.monotonic() + 1
+    while http.get("/status").json()["running"] > 0:
+        assert time.monotonic() < deadline, "it is still running"
+        time.sleep(0.01)
