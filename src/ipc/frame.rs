@@ -1,1 +1,201 @@
-//! How a message lies on the socket.
+//! How a message lies on the socket: its length as a little-endian `u32`, then that many bytes of postcard.
+//!
+//! Descriptors that belong to a message travel with the first byte of its frame. Nothing here reads or writes;
+//! the supervisor drives it from async code, the worker from blocking code.
+
+use std::fmt;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Bytes of one message at most; the length is checked before anything is reserved for it.
+pub const MAX_FRAME: usize = 64 << 20;
+/// Bytes of the length in front of each message.
+pub const HEADER: usize = 4;
+
+/// Bytes of buffer that a [`Decoder`] keeps when it has nothing left to decode.
+const KEEP: usize = 64 << 10;
+
+/// Why bytes are no message, or a message makes no frame. Either way the channel is of no further use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FrameError {
+    /// The message has more than [`MAX_FRAME`] bytes.
+    TooLarge { bytes: usize },
+    /// The bytes of a frame are not the message they should be.
+    Malformed { reason: String },
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge { bytes } => write!(f, "a message of {bytes} bytes; at most {MAX_FRAME} are allowed"),
+            Self::Malformed { reason } => write!(f, "a malformed message: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+impl From<postcard::Error> for FrameError {
+    fn from(error: postcard::Error) -> Self {
+        Self::Malformed { reason: error.to_string() }
+    }
+}
+
+/// Appends the frame of `message` to `out`. After an error `out` is as it was.
+pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), FrameError> {
+    let start = out.len();
+    out.extend_from_slice(&[0; HEADER]);
+    let written = postcard::to_io(message, &mut *out).map(|_| ()).map_err(FrameError::from);
+    let bytes = out.len() - start - HEADER;
+    let checked = written.and(if bytes > MAX_FRAME { Err(FrameError::TooLarge { bytes }) } else { Ok(()) });
+    if checked.is_err() {
+        out.truncate(start);
+        return checked;
+    }
+    // MAX_FRAME fits a u32, and `bytes` is no larger.
+    out[start..start + HEADER].copy_from_slice(&(bytes as u32).to_le_bytes());
+    Ok(())
+}
+
+/// Puts messages together from bytes that come in any pieces.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    buffer: Vec<u8>,
+    /// Bytes of `buffer` that have been decoded.
+    done: usize,
+}
+
+impl Decoder {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes bytes as they came. Call [`Decoder::next`] until it has no more before feeding again: then the
+    /// decoder never holds more than one frame and one piece.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next whole message, or `None` until more bytes come. After an error the channel must be closed.
+    #[allow(clippy::should_implement_trait, reason = "generic over the message, and it can fail")]
+    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+        let waiting = &self.buffer[self.done..];
+        let Some((header, rest)) = waiting.split_first_chunk::<HEADER>() else {
+            self.compact();
+            return Ok(None);
+        };
+        let bytes = u32::from_le_bytes(*header) as usize;
+        if bytes > MAX_FRAME {
+            return Err(FrameError::TooLarge { bytes });
+        }
+        let Some(body) = rest.get(..bytes) else {
+            self.compact();
+            return Ok(None);
+        };
+        let (message, left) = postcard::take_from_bytes(body)?;
+        if !left.is_empty() {
+            return Err(FrameError::Malformed { reason: format!("{} bytes too many", left.len()) });
+        }
+        self.done += HEADER + bytes;
+        Ok(Some(message))
+    }
+
+    /// Whether a part of a message is waiting: the channel must not end here.
+    pub fn in_frame(&self) -> bool {
+        self.done < self.buffer.len()
+    }
+
+    fn compact(&mut self) {
+        self.buffer.drain(..self.done);
+        self.done = 0;
+        if self.buffer.len() < KEEP && self.buffer.capacity() > 2 * KEEP {
+            self.buffer.shrink_to(KEEP);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipc::{FromWorker, ToWorker};
+    use proptest::prelude::*;
+
+    fn frames(messages: &[FromWorker]) -> Vec<u8> {
+        let mut out = vec![];
+        for message in messages {
+            encode(message, &mut out).unwrap();
+        }
+        out
+    }
+
+    fn sample() -> Vec<FromWorker> {
+        vec![FromWorker::Hello { version: 7 }, FromWorker::LoadFailed { reason: "é".repeat(300) }, FromWorker::Hello { version: 0 }]
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_same_messages(cuts in prop::collection::vec(1usize..700, 0..40)) {
+            let bytes = frames(&sample());
+            let (mut decoder, mut got, mut at) = (Decoder::new(), vec![], 0);
+            for piece in cuts.into_iter().chain([usize::MAX]) {
+                let end = at.saturating_add(piece).min(bytes.len());
+                decoder.feed(&bytes[at..end]);
+                at = end;
+                while let Some(message) = decoder.next::<FromWorker>().unwrap() {
+                    got.push(message);
+                }
+            }
+            prop_assert_eq!(got, sample());
+            prop_assert!(!decoder.in_frame());
+        }
+
+        #[test]
+        fn noise_is_an_error_or_a_message_but_never_a_panic(noise in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut decoder = Decoder::new();
+            decoder.feed(&(noise.len() as u32).to_le_bytes());
+            decoder.feed(&noise);
+            let _ = decoder.next::<ToWorker>();
+        }
+    }
+
+    #[test]
+    fn an_oversized_length_is_refused_before_its_bytes_come() {
+        let mut decoder = Decoder::new();
+        decoder.feed(&(MAX_FRAME as u32 + 1).to_le_bytes());
+        assert_eq!(decoder.next::<FromWorker>(), Err(FrameError::TooLarge { bytes: MAX_FRAME + 1 }));
+        assert!(decoder.buffer.capacity() < 1024);
+    }
+
+    #[test]
+    fn an_oversized_message_makes_no_frame() {
+        let mut out = vec![1, 2, 3];
+        let message = FromWorker::LoadFailed { reason: "x".repeat(MAX_FRAME) };
+        assert!(matches!(encode(&message, &mut out), Err(FrameError::TooLarge { .. })));
+        assert_eq!(out, [1, 2, 3]);
+    }
+
+    #[test]
+    fn bytes_after_a_message_are_an_error() {
+        let mut decoder = Decoder::new();
+        decoder.feed(&[3, 0, 0, 0, 0, 1, 9]);
+        assert!(matches!(decoder.next::<FromWorker>(), Err(FrameError::Malformed { .. })));
+    }
+
+    #[test]
+    fn a_truncated_message_waits_and_is_known_to_be_open() {
+        let bytes = frames(&sample()[..1]);
+        let mut decoder = Decoder::new();
+        decoder.feed(&bytes[..bytes.len() - 1]);
+        assert_eq!(decoder.next::<FromWorker>(), Ok(None));
+        assert!(decoder.in_frame());
+    }
+
+    #[test]
+    fn a_large_message_leaves_no_large_buffer() {
+        let mut decoder = Decoder::new();
+        decoder.feed(&frames(&[FromWorker::LoadFailed { reason: "x".repeat(1 << 20) }]));
+        assert!(decoder.next::<FromWorker>().unwrap().is_some());
+        assert_eq!(decoder.next::<FromWorker>(), Ok(None));
+        assert!(decoder.buffer.capacity() <= 2 * KEEP);
+    }
+}
