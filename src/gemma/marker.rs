@@ -1,0 +1,22 @@
+//! The control tokens of the family's chat format, by their exact text.
+
+/// Opens a channel; a name line follows, then the model's reasoning.
+pub const CHANNEL: &str = "<|channel>";
+/// Closes a channel.
+pub const CHANNEL_END: &str = "<channel|>";
+/// The name line of the reasoning channel, which is no part of the reasoning.
+pub const THOUGHT_NAME: &str = "thought\n";
+/// Opens a turn; its role follows.
+pub const TURN: &str = "<|turn>";
+/// Closes a turn, and so the generation.
+pub const TURN_END: &str = "<turn|>";
+/// Opens a function call.
+pub const TOOL_CALL: &str = "<|tool_call>";
+/// Closes a function call.
+pub const TOOL_CALL_END: &str = "<tool_call|>";
+/// Opens a function's result. The model writes it when it waits for one, which ends the generation.
+pub const TOOL_RESPONSE: &str = "<|tool_response>";
+/// Both quotes of a string inside a call.
+pub const QUOTE: &str = "<|\"|>";
+/// Ends the generation outside any turn.
+pub const EOS: &str = "<eos>";

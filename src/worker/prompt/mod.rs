@@ -1,0 +1,121 @@
+//! A conversation becomes the text that the model reads.
+
+mod guard;
+mod python;
+mod values;
+
+use minijinja::{Environment, ErrorKind, Value};
+
+use crate::chat::{ChatError, ChatRequest, Message, OutputLimits, Role, Sampling};
+use crate::gemma::{marker, template};
+use crate::ipc::TemplateSource;
+use guard::Guard;
+
+/// Steps of a template for one prompt, about a second. The family's template takes a small part of it for the longest
+/// conversation; Google's own, whose cost grows with the square of the length, reaches it at some 2,000 messages.
+const FUEL: u64 = 30_000_000;
+/// Bytes of a template's complaint that are passed on.
+const MAX_REASON: usize = 400;
+const NAME: &str = "chat";
+
+/// A piece of the prompt. Each is tokenised on its own, without a token before or after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// Tokenised with special tokens.
+    Markup(String),
+    /// Tokenised without special tokens: the client spelled a control token here.
+    Plain(String),
+}
+
+impl Segment {
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Markup(text) | Self::Plain(text) => text,
+        }
+    }
+}
+
+/// Whether the prompt ends inside an open thinking channel, so that the model goes on thinking.
+pub fn opens_thought(segments: &[Segment]) -> bool {
+    let Some(Segment::Markup(text)) = segments.last() else { return false };
+    text.rfind(marker::CHANNEL) > text.rfind(marker::CHANNEL_END)
+}
+
+/// The model's chat template, ready to render.
+pub struct Prompter {
+    env: Environment<'static>,
+    guard: Guard,
+    bos: String,
+    small_variant: bool,
+}
+
+impl Prompter {
+    /// Takes the file's own template if it is a good one, else the family's.
+    ///
+    /// `bos` is the text of the token that begins every prompt. `markers` are the texts of all tokens that
+    /// llama.cpp finds by their spelling: those of type control, user-defined and unknown. `small_variant` says
+    /// that the model is an E2B or E4B.
+    pub fn new(embedded: Option<&str>, bos: &str, markers: Vec<String>, small_variant: bool) -> (Self, TemplateSource) {
+        let guard = Guard::new(&markers);
+        let mut prompter = Self { env: Environment::new(), guard, bos: bos.to_owned(), small_variant };
+        let source = match embedded {
+            None => TemplateSource::Missing,
+            Some(text) => match template::outdated(text).or_else(|| prompter.adopt(text).err()) {
+                None => return (prompter, TemplateSource::Embedded),
+                Some(why) => TemplateSource::Replaced { why },
+            },
+        };
+        // It is known to work: a test renders it. If it did not, every request would be told why.
+        let _ = prompter.adopt(template::FAMILY);
+        (prompter, source)
+    }
+
+    /// Renders the prompt without the token that begins it; the tokenizer adds that one.
+    pub fn render(&self, request: &ChatRequest) -> Result<Vec<Segment>, ChatError> {
+        let mut context = values::context(request, &self.guard)?;
+        context.push((Value::from("bos_token"), Value::from(self.bos.as_str())));
+        context.push((Value::from("small_variant"), Value::from(self.small_variant)));
+        let template = self.env.get_template(NAME).map_err(refusal)?;
+        let rendered = template.render(Value::from_pairs(context)).map_err(refusal)?;
+        let mut text = rendered.as_str();
+        while !self.bos.is_empty()
+            && let Some(rest) = text.strip_prefix(self.bos.as_str())
+        {
+            text = rest;
+        }
+        Ok(self.guard.split(text))
+    }
+
+    /// Uses a template; says why if it cannot.
+    fn adopt(&mut self, text: &str) -> Result<(), String> {
+        let mut env = Environment::new();
+        python::equip(&mut env).map_err(|e| reason(&e))?;
+        env.set_fuel(Some(FUEL));
+        env.add_template_owned(NAME, text.to_owned()).map_err(|e| format!("it does not compile: {}", reason(&e)))?;
+        self.env = env;
+        let probe = ChatRequest {
+            messages: vec![Message::text(Role::User, "Hi")],
+            tools: vec![],
+            sampling: Sampling::default(),
+            output: OutputLimits::default(),
+            thinking: false,
+            logprobs: None,
+            cache_prompt: false,
+        };
+        let segments = self.render(&probe).map_err(|e| e.to_string())?;
+        let prompt: String = segments.iter().map(Segment::text).collect();
+        let turn = format!("{}user\nHi{}", marker::TURN, marker::TURN_END);
+        if prompt.contains(&turn) { Ok(()) } else { Err("it does not write the family's turns".into()) }
+    }
+}
+
+fn refusal(error: minijinja::Error) -> ChatError {
+    ChatError::Template { reason: reason(&error) }
+}
+
+fn reason(error: &minijinja::Error) -> String {
+    if error.kind() == ErrorKind::OutOfFuel {
+        return format!("it takes more than {FUEL} steps; shorten the conversation");
+    }
+    error.to_string().chars().take(MAX_REASON).collect()
+}

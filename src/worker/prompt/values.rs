@@ -1,0 +1,140 @@
+//! A conversation as templates see it: the dictionaries that transformers would pass.
+
+use minijinja::Value;
+
+use super::guard::Guard;
+use crate::chat::{ChatError, ChatRequest, Message, Part, Role, Tool, ToolCall};
+use crate::gemma::marker;
+
+/// A dictionary in the making, in the order in which templates will see it.
+type Fields = Vec<(Value, Value)>;
+
+/// The variables of one rendering. Every string of the client's is guarded.
+pub fn context(request: &ChatRequest, guard: &Guard) -> Result<Fields, ChatError> {
+    let writer = Writer { guard };
+    let messages = request.messages.iter().map(|m| writer.message(m, &request.messages)).collect::<Result<Vec<_>, _>>()?;
+    let tools = request.tools.iter().map(|t| writer.tool(t)).collect::<Result<Vec<_>, _>>()?;
+    Ok(map([
+        ("messages", Value::from(messages)),
+        ("tools", if tools.is_empty() { Value::from(()) } else { Value::from(tools) }),
+        ("enable_thinking", Value::from(request.thinking)),
+        ("add_generation_prompt", Value::from(true)),
+    ]))
+}
+
+struct Writer<'a> {
+    guard: &'a Guard,
+}
+
+impl Writer<'_> {
+    fn message(&self, message: &Message, all: &[Message]) -> Result<Value, ChatError> {
+        let role = match message.role {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+            Role::Tool => "tool",
+        };
+        let mut out = map([("role", Value::from(role)), ("content", self.content(message))]);
+        if let Some(reasoning) = &message.reasoning {
+            // Templates differ in the name they look for.
+            for name in ["reasoning_content", "reasoning", "thinking"] {
+                out.push((Value::from(name), self.text(reasoning)));
+            }
+        }
+        if !message.tool_calls.is_empty() {
+            let calls = message.tool_calls.iter().map(|c| self.call(c)).collect::<Result<Vec<_>, _>>()?;
+            out.push((Value::from("tool_calls"), Value::from(calls)));
+        }
+        if let Some(id) = &message.tool_call_id {
+            out.push((Value::from("tool_call_id"), self.text(id)));
+        }
+        if message.role == Role::Tool {
+            out.push((Value::from("name"), self.text(result_name(message, all))));
+        } else if let Some(name) = &message.name {
+            out.push((Value::from("name"), self.text(name)));
+        }
+        Ok(Value::from_pairs(out))
+    }
+
+    fn content(&self, message: &Message) -> Value {
+        let parts: Vec<String> = message
+            .content
+            .iter()
+            .map(|Part::Text(text)| if message.role == Role::Assistant { without_thoughts(text) } else { text.clone() })
+            .collect();
+        match &parts[..] {
+            [] => Value::from(""),
+            [one] => self.text(one),
+            _ if message.role == Role::System => self.text(&parts.join("\n")),
+            _ => parts.iter().map(|p| Value::from_pairs(map([("type", Value::from("text")), ("text", self.text(p))]))).collect(),
+        }
+    }
+
+    fn call(&self, call: &ToolCall) -> Result<Value, ChatError> {
+        let arguments = self.object(&call.arguments, || format!("the arguments of the call of `{}`", call.name))?;
+        let function = map([("name", self.text(&call.name)), ("arguments", arguments)]);
+        Ok(Value::from_pairs(map([
+            ("id", self.text(&call.id)),
+            ("type", Value::from("function")),
+            ("function", Value::from_pairs(function)),
+        ])))
+    }
+
+    fn tool(&self, tool: &Tool) -> Result<Value, ChatError> {
+        let mut function = map([("name", self.text(&tool.name)), ("description", self.text(&tool.description))]);
+        if let Some(parameters) = &tool.parameters {
+            let schema = self.object(parameters, || format!("the parameters of the function `{}`", tool.name))?;
+            function.push((Value::from("parameters"), schema));
+        }
+        Ok(Value::from_pairs(map([("type", Value::from("function")), ("function", Value::from_pairs(function))])))
+    }
+
+    fn text(&self, text: &str) -> Value {
+        Value::from(self.guard.protect(text))
+    }
+
+    fn object(&self, json: &str, what: impl Fn() -> String) -> Result<Value, ChatError> {
+        match serde_json::from_str::<serde_json::Value>(json) {
+            Ok(value @ serde_json::Value::Object(_)) => Ok(from_json(value, self.guard)),
+            Ok(_) => Err(ChatError::Template { reason: format!("{} are not a JSON object", what()) }),
+            Err(error) => Err(ChatError::Template { reason: format!("{} are not JSON: {error}", what()) }),
+        }
+    }
+}
+
+/// A JSON value with all its strings guarded. serde_json's own limit bounds the depth.
+pub fn from_json(value: serde_json::Value, guard: &Guard) -> Value {
+    match value {
+        serde_json::Value::Null => Value::from(()),
+        serde_json::Value::Bool(truth) => Value::from(truth),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+            (Some(whole), ..) => Value::from(whole),
+            (_, Some(whole), _) => Value::from(whole),
+            (.., Some(float)) => Value::from(float),
+            _ => Value::from(number.to_string()),
+        },
+        serde_json::Value::String(text) => Value::from(guard.protect(&text)),
+        serde_json::Value::Array(items) => items.into_iter().map(|v| from_json(v, guard)).collect(),
+        serde_json::Value::Object(fields) => Value::from_pairs(fields.into_iter().map(|(k, v)| (guard.protect(&k), from_json(v, guard)))),
+    }
+}
+
+/// The function a result belongs to: by the call's id, or as the client says.
+fn result_name<'a>(result: &'a Message, all: &'a [Message]) -> &'a str {
+    let named = result.name.as_deref();
+    let by_id = || {
+        let id = result.tool_call_id.as_deref()?;
+        all.iter().flat_map(|m| &m.tool_calls).find(|c| c.id == id).map(|c| c.name.as_str())
+    };
+    named.or_else(by_id).unwrap_or("unknown")
+}
+
+/// An earlier answer without the thoughts that a client left in it. The template would take them out too, but
+/// does not recognise them once they are guarded.
+fn without_thoughts(text: &str) -> String {
+    text.split(marker::CHANNEL_END).map(|part| part.split(marker::CHANNEL).next().unwrap_or_default()).collect()
+}
+
+fn map<const N: usize>(fields: [(&str, Value); N]) -> Fields {
+    fields.into_iter().map(|(name, value)| (Value::from(name), value)).collect()
+}
