@@ -1,6 +1,8 @@
 //! One safe function per system call that std and tokio do not have. With `worker/llama`, the only home of `unsafe`.
 
+pub mod cpu;
 pub mod map;
 pub mod passed;
+pub mod process;
 pub mod socket;
 pub mod topology;

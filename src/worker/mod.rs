@@ -1,3 +1,125 @@
-//! worker
+//! The worker: one model, one context, one loop.
+//!
+//! ```text
+//!   supervisor ══ stdin ══▶ reader ──▶ preparer ──▶ llama thread ══ stdin ══▶ supervisor
+//!                             │     render, tokenise    ▲  load, batch, draw
+//!                             └── cancel flags, the end ┘
+//! ```
+//!
+//! The llama thread is the main thread and owns the model's context and all slots. Templates and tokens are
+//! made beside it, so that a long prompt does not hold up the answers that are on their way. Everything between
+//! the threads is bounded.
 
-pub mod prompt;
+mod inbox;
+mod link;
+mod llama;
+mod load;
+mod logprob;
+mod prefix;
+mod prepare;
+mod prompt;
+mod serve;
+mod share;
+mod slot;
+
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use crate::ipc::{self, FromWorker, LoadPlan, LoadedModel, ToWorker};
+use crate::sys::{process, socket};
+use inbox::Inbox;
+use link::{Reader, Writer};
+use load::Loaded;
+use serve::Server;
+
+/// Started by hand (`EX_USAGE`).
+pub const EXIT_USAGE: u8 = 64;
+/// The model cannot be served (`EX_DATAERR`); the reason went over the channel.
+pub const EXIT_LOAD: u8 = 65;
+/// The system refused something that every worker needs (`EX_OSERR`).
+pub const EXIT_SYSTEM: u8 = 71;
+/// The supervisor said something that makes no sense (`EX_PROTOCOL`).
+pub const EXIT_PROTOCOL: u8 = 76;
+
+/// The whole life of a worker. Its standard input is the channel to the supervisor; the end of the channel is
+/// the end of the worker.
+pub fn main() -> ExitCode {
+    let stdin = std::io::stdin();
+    if !socket::is_stream(&stdin) {
+        eprintln!("gemmad-worker serves one model for gemmad, which starts it. To ask a model something, use `gemmactl ask`.");
+        return ExitCode::from(EXIT_USAGE);
+    }
+    hide_panics();
+    match process::harden_child().and_then(|()| stdin.as_fd().try_clone_to_owned()) {
+        Ok(channel) => run(UnixStream::from(channel)).unwrap_or_else(ExitCode::from),
+        Err(error) => {
+            eprintln!("gemmad-worker cannot start: {error}");
+            ExitCode::from(EXIT_SYSTEM)
+        }
+    }
+}
+
+/// The message of a panic may quote a prompt; where it happened is enough.
+fn hide_panics() {
+    std::panic::set_hook(Box::new(|info| match info.location() {
+        Some(place) => eprintln!("gemmad-worker panicked at {place}"),
+        None => eprintln!("gemmad-worker panicked"),
+    }));
+}
+
+/// Says hello, loads, serves. An error is the exit status.
+fn run(channel: UnixStream) -> Result<ExitCode, u8> {
+    let writer = Writer::new(channel.try_clone().map_err(|_| EXIT_SYSTEM)?);
+    let mut reader = Reader::new(channel);
+    if writer.send(&FromWorker::Hello { version: ipc::VERSION }).is_err() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Some(plan) = first_message(&mut reader)? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let received = Instant::now();
+    let file = reader.take_fds().into_iter().next();
+    llama::report();
+    // Before any thread is started: they all inherit it.
+    load::pin(&plan);
+
+    let mut inbox = Inbox::open(reader, writer.clone());
+    let loaded = load::load(&plan, file, &inbox);
+    if inbox.ended() {
+        return Ok(ExitCode::from(inbox.status()));
+    }
+    let Loaded { engine, preparer, template } = match loaded {
+        Ok(loaded) => loaded,
+        Err(reason) => {
+            // Nobody to tell means nobody who cares.
+            let _ = writer.send(&FromWorker::LoadFailed { reason });
+            return Err(EXIT_LOAD);
+        }
+    };
+    let limits = engine.limits;
+    let load_us = received.elapsed().as_micros() as u64;
+    let loaded = LoadedModel { context: limits.context, slots: limits.slots, threads: limits.threads, load_us, template };
+    if writer.send(&FromWorker::Loaded(loaded)).is_ok() {
+        prepare::spawn(preparer, &mut inbox, writer.clone());
+        Server::new(engine, writer).run(&inbox);
+    }
+    Ok(ExitCode::from(inbox.status()))
+}
+
+/// The first message must be `Load`. `None` when there is no message at all.
+fn first_message(reader: &mut Reader) -> Result<Option<LoadPlan>, u8> {
+    match reader.next() {
+        Ok(Some(ToWorker::Load(plan))) => Ok(Some(plan)),
+        Ok(None) => Ok(None),
+        Ok(Some(_)) => {
+            eprintln!("the supervisor's first message was not `Load`");
+            Err(EXIT_PROTOCOL)
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            Err(EXIT_PROTOCOL)
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! What a process gives up before it touches anything from outside.
+
+use std::io;
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
+
+/// Makes the calling process a safe child: it dies with the thread that started it, gains no privilege by
+/// `exec`, writes no core file and cannot be traced or read by others of its user. A core file would hold prompts.
+pub fn harden_child() -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    rustix::thread::set_no_new_privs(true)?;
+    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(())
+}

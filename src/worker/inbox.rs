@@ -1,0 +1,144 @@
+//! The reader thread: takes messages from the channel at once, whatever the llama thread is doing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Instant;
+
+use super::EXIT_PROTOCOL;
+use super::link::{Reader, Writer};
+use super::prepare::Prepared;
+use crate::chat::{ChatError, ChatRequest};
+use crate::ipc::{FromWorker, RequestId, ToWorker};
+
+/// Requests that wait at each of the two stations before a slot. The supervisor sends no more than there are
+/// slots; whatever is above this is refused.
+const MAX_WAITING: usize = 64;
+
+/// A request as it came.
+pub struct Incoming {
+    pub id: RequestId,
+    pub request: Box<ChatRequest>,
+    pub cancelled: Arc<AtomicBool>,
+    pub received: Instant,
+}
+
+/// What the llama thread waits for when it has nothing to do.
+pub enum Turn {
+    Ready(Box<Prepared>),
+    End,
+}
+
+/// What the reader thread hands out.
+pub struct Inbox {
+    /// Requests whose prompts have been made.
+    pub ready: Receiver<Turn>,
+    preparer_ends: Option<(Receiver<Incoming>, SyncSender<Turn>)>,
+    ending: Arc<AtomicBool>,
+    status: Arc<AtomicU8>,
+}
+
+impl Inbox {
+    /// Starts to read. Requests are kept until someone takes them.
+    pub fn open(reader: Reader, writer: Writer) -> Self {
+        let (to_incoming, incoming) = sync_channel(MAX_WAITING);
+        let (to_ready, ready) = sync_channel(MAX_WAITING);
+        let (ending, status) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU8::new(0)));
+        let sorter = Sorter { to_incoming, writer, requests: HashMap::new() };
+        let (end, code, wake) = (ending.clone(), status.clone(), to_ready.clone());
+        std::thread::spawn(move || {
+            // Also when the thread panics: without a reader there is nothing left to do.
+            let _end = OnDrop(move || {
+                end.store(true, Ordering::Relaxed);
+                // When there is no room the llama thread is not waiting, and sees the flag.
+                let _ = wake.try_send(Turn::End);
+            });
+            code.store(sorter.read(reader), Ordering::Relaxed);
+        });
+        Self { ready, preparer_ends: Some((incoming, to_ready)), ending, status }
+    }
+
+    /// Where requests come out, and where they go when their prompts are made; the first caller gets them.
+    pub fn take_preparer_ends(&mut self) -> Option<(Receiver<Incoming>, SyncSender<Turn>)> {
+        self.preparer_ends.take()
+    }
+
+    /// Whether the channel has ended.
+    pub fn ended(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
+    /// The flag behind [`Inbox::ended`], for those who look at it in the middle of a computation.
+    pub fn ending(&self) -> Arc<AtomicBool> {
+        self.ending.clone()
+    }
+
+    /// The exit status that the end of the channel calls for.
+    pub fn status(&self) -> u8 {
+        self.status.load(Ordering::Relaxed)
+    }
+}
+
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Sends each message where it belongs.
+struct Sorter {
+    to_incoming: SyncSender<Incoming>,
+    writer: Writer,
+    /// The cancel flags of requests that have not ended: someone else holds the flag too.
+    requests: HashMap<RequestId, Arc<AtomicBool>>,
+}
+
+impl Sorter {
+    /// Reads until the end; returns the exit status.
+    fn read(mut self, mut reader: Reader) -> u8 {
+        let status = loop {
+            match reader.next() {
+                Ok(Some(ToWorker::Chat { id, request })) => self.chat(id, request),
+                Ok(Some(ToWorker::Cancel { id })) => {
+                    if let Some(cancelled) = self.requests.remove(&id) {
+                        cancelled.store(true, Ordering::Relaxed);
+                    }
+                }
+                Ok(Some(ToWorker::Load(_))) => {
+                    eprintln!("the supervisor sent a second `Load`");
+                    break EXIT_PROTOCOL;
+                }
+                Ok(None) => break 0,
+                Err(error) => {
+                    eprintln!("{error}");
+                    break EXIT_PROTOCOL;
+                }
+            }
+        };
+        for cancelled in self.requests.values() {
+            cancelled.store(true, Ordering::Relaxed);
+        }
+        status
+    }
+
+    fn chat(&mut self, id: RequestId, request: Box<ChatRequest>) {
+        self.requests.retain(|_, cancelled| Arc::strong_count(cancelled) > 1);
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let incoming = Incoming { id, request, cancelled: cancelled.clone(), received: Instant::now() };
+        match self.to_incoming.try_send(incoming) {
+            Ok(()) => {
+                self.requests.insert(id, cancelled);
+            }
+            Err(TrySendError::Full(_)) => {
+                let reason = format!("more than {MAX_WAITING} requests wait for a slot");
+                // A failed write is seen by the reader as the end of the channel.
+                let _ = self.writer.send(&FromWorker::Failed { id, error: ChatError::Inference { reason } });
+            }
+            // The preparer is gone because the worker is ending.
+            Err(TrySendError::Disconnected(_)) => {}
+        }
+    }
+}

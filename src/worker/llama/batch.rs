@@ -1,0 +1,72 @@
+//! The tokens of one step.
+
+use ggml_sys as sys;
+
+use super::Token;
+
+/// Tokens of several sequences that are computed together. Its memory is reserved once.
+#[derive(Debug)]
+pub struct Batch {
+    tokens: Vec<Token>,
+    positions: Vec<i32>,
+    sequences: Vec<i32>,
+    outputs: Vec<i8>,
+    /// One for each token: how many sequences it belongs to.
+    ones: Vec<i32>,
+    /// One for each token: where its sequence stands. Filled when llama.cpp gets the batch.
+    places: Vec<*mut i32>,
+}
+
+impl Batch {
+    /// A batch with room for `size` tokens.
+    pub fn new(size: usize) -> Self {
+        Self {
+            tokens: Vec::with_capacity(size),
+            positions: Vec::with_capacity(size),
+            sequences: Vec::with_capacity(size),
+            outputs: Vec::with_capacity(size),
+            ones: vec![1; size],
+            places: Vec::with_capacity(size),
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.tokens.clear();
+        self.positions.clear();
+        self.sequences.clear();
+        self.outputs.clear();
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// Adds a token at `position` of `sequence`; with `output` its logits will be asked for. Returns its place.
+    /// llama.cpp computes sequences together whose tokens come in the order of their numbers.
+    pub fn push(&mut self, token: Token, position: u32, sequence: u32, output: bool) -> usize {
+        self.tokens.push(token);
+        self.positions.push(position as i32);
+        self.sequences.push(sequence as i32);
+        self.outputs.push(i8::from(output));
+        self.tokens.len() - 1
+    }
+
+    /// The batch in llama.cpp's form: valid until `self` changes or moves.
+    pub(super) fn raw(&mut self) -> sys::llama_batch {
+        let count = self.tokens.len();
+        if self.ones.len() < count {
+            self.ones.resize(count, 1);
+        }
+        self.places.clear();
+        self.places.extend(self.sequences.iter_mut().map(std::ptr::from_mut));
+        sys::llama_batch {
+            n_tokens: count as i32,
+            token: self.tokens.as_mut_ptr(),
+            embd: std::ptr::null_mut(),
+            pos: self.positions.as_mut_ptr(),
+            n_seq_id: self.ones.as_mut_ptr(),
+            seq_id: self.places.as_mut_ptr(),
+            logits: self.outputs.as_mut_ptr(),
+        }
+    }
+}

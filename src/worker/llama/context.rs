@@ -1,0 +1,167 @@
+//! The state of all sequences, and the step that computes a batch.
+
+use std::ffi::c_void;
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ggml_sys as sys;
+
+use super::{Batch, Model, log};
+
+/// llama.cpp rounds a sequence's cells up to a multiple of this, and warns when it has to.
+const GRAIN: u32 = 256;
+
+/// How large a context is.
+#[derive(Clone, Copy, Debug)]
+pub struct ContextPlan {
+    /// Tokens that each sequence may have.
+    pub tokens: u32,
+    /// Sequences; each has a stream of its own in the cache.
+    pub sequences: u32,
+    /// Tokens of one step at most.
+    pub batch: u32,
+    pub threads: u32,
+}
+
+/// Why a step was not computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    /// The cache has no room; nothing has changed.
+    NoRoom,
+    /// Everyone cancelled. Parts of the batch may be in the cache.
+    Aborted,
+    /// llama.cpp's code. Parts of the batch may be in the cache.
+    Failed(i32),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRoom => f.write_str("the cache has no room for the next tokens"),
+            Self::Aborted => f.write_str("the request was cancelled"),
+            Self::Failed(code) => write!(f, "llama.cpp could not compute the next tokens (code {code})"),
+        }
+    }
+}
+
+/// What the abort callback looks at; on the heap because llama.cpp keeps its address.
+struct Watch {
+    /// The flags of everyone in the running batch.
+    cancelled: Vec<Arc<AtomicBool>>,
+    /// The whole worker is ending.
+    ending: Arc<AtomicBool>,
+}
+
+/// All sequences of one model. One owner, one thread.
+pub struct Context {
+    raw: NonNull<sys::llama_context>,
+    memory: sys::llama_memory_t,
+    watch: NonNull<Watch>,
+    width: usize,
+}
+
+impl Context {
+    /// Reserves the cache and the buffers of a step. A running step stops when `ending` is set.
+    pub fn new(model: &'static Model, plan: &ContextPlan, ending: Arc<AtomicBool>) -> Result<Self, String> {
+        let watch = NonNull::from(Box::leak(Box::new(Watch { cancelled: vec![], ending })));
+        let total = plan.tokens.checked_next_multiple_of(GRAIN).and_then(|tokens| tokens.checked_mul(plan.sequences));
+        let total = total.ok_or("context × slots is too large")?;
+        let threads = i32::try_from(plan.threads).map_err(|_| "too many threads")?;
+        // SAFETY: plain data.
+        let mut params = unsafe { sys::llama_context_default_params() };
+        params.n_ctx = total;
+        params.n_batch = plan.batch;
+        params.n_ubatch = plan.batch;
+        params.n_seq_max = plan.sequences;
+        // Without a bound the logits buffer would have a row for each token of the batch.
+        params.n_outputs_max = plan.sequences;
+        params.n_threads = threads;
+        params.n_threads_batch = threads;
+        params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_AUTO;
+        params.abort_callback = Some(on_node);
+        params.abort_callback_data = watch.as_ptr().cast::<c_void>();
+        params.offload_kqv = false;
+        params.op_offload = false;
+        params.no_perf = true;
+        params.swa_full = false;
+        params.kv_unified = false;
+
+        log::take_reason();
+        // SAFETY: the model is never freed, and the watch is freed only after the context.
+        let raw = unsafe { sys::llama_init_from_model(model.raw(), params) };
+        let Some(raw) = NonNull::new(raw) else {
+            // SAFETY: the pointer is from `Box::leak` and no context has it.
+            drop(unsafe { Box::from_raw(watch.as_ptr()) });
+            return Err(log::take_reason().unwrap_or_else(|| "llama.cpp made no context and gave no reason".to_owned()));
+        };
+        // SAFETY: the context is alive, and its memory lives as long.
+        let memory = unsafe { sys::llama_get_memory(raw.as_ptr()) };
+        Ok(Self { raw, memory, watch, width: model.vocab().len() })
+    }
+
+    /// Computes `batch`. Stops early when all of `cancelled` are set. On [`DecodeError::Aborted`] and
+    /// [`DecodeError::Failed`] the caller must [`Context::cut`] the sequences of the batch.
+    pub fn decode(&mut self, batch: &mut Batch, cancelled: impl Iterator<Item = Arc<AtomicBool>>) -> Result<(), DecodeError> {
+        // SAFETY: the watch is ours; llama.cpp reads it only inside `llama_decode`, which is not running.
+        let watch = unsafe { self.watch.as_mut() };
+        watch.cancelled.clear();
+        watch.cancelled.extend(cancelled);
+        // SAFETY: the batch stays as it is during the call, with all arrays of the length it names; positions
+        // and sequences are checked by llama.cpp.
+        let code = unsafe { sys::llama_decode(self.raw.as_ptr(), batch.raw()) };
+        log::hush(false);
+        match code {
+            0 => Ok(()),
+            1 => Err(DecodeError::NoRoom),
+            2 => Err(DecodeError::Aborted),
+            code => Err(DecodeError::Failed(code)),
+        }
+    }
+
+    /// The logits after the token at `place` of the last batch, one for each token of the vocabulary.
+    pub fn logits(&mut self, place: usize) -> Option<&[f32]> {
+        let place = i32::try_from(place).ok()?;
+        // SAFETY: llama.cpp answers with null, or with a row of the vocabulary's width that stays until the
+        // next decode, which needs `&mut self`.
+        unsafe {
+            let row = sys::llama_get_logits_ith(self.raw.as_ptr(), place);
+            (!row.is_null()).then(|| std::slice::from_raw_parts(row, self.width))
+        }
+    }
+
+    /// Forgets everything in `sequence` from position `from` on.
+    pub fn cut(&mut self, sequence: u32, from: u32) {
+        // SAFETY: the memory lives as long as the context; removing a tail from this kind of cache cannot fail.
+        unsafe { sys::llama_memory_seq_rm(self.memory, sequence as i32, from as i32, -1) };
+    }
+
+    /// The oldest position that the sliding layers of `sequence` still have; `None` when it is empty.
+    pub fn oldest(&self, sequence: u32) -> Option<u32> {
+        // SAFETY: the memory lives as long as the context.
+        u32::try_from(unsafe { sys::llama_memory_seq_pos_min(self.memory, sequence as i32) }).ok()
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: both pointers are ours, and the watch goes last because the context points to it.
+        unsafe {
+            sys::llama_free(self.raw.as_ptr());
+            drop(Box::from_raw(self.watch.as_ptr()));
+        }
+    }
+}
+
+/// ggml asks this after each node of the graph, on the thread that called `llama_decode`.
+unsafe extern "C" fn on_node(watch: *mut c_void) -> bool {
+    // SAFETY: [`Context::new`] passes its watch, which outlives the context and is not written during a decode.
+    let watch = unsafe { &*watch.cast::<Watch>() };
+    let everyone = !watch.cancelled.is_empty() && watch.cancelled.iter().all(|flag| flag.load(Ordering::Relaxed));
+    let stop = everyone || watch.ending.load(Ordering::Relaxed);
+    if stop {
+        log::hush(true);
+    }
+    stop
+}

@@ -1,0 +1,72 @@
+//! What llama.cpp has to say, on standard error: warnings and errors only, and none of it holds a prompt.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ggml_sys as sys;
+
+/// Bytes of one message at most; the rest is cut off.
+const MAX_LINE: usize = 1024;
+
+/// Warnings that every file of the family causes and that mean nothing: it marks `<|tool_response>` as ordinary
+/// text and has a token `</s>`, and llama.cpp knows what to do about both.
+const USUAL: [&str; 2] = ["control-looking token:", "'</s>' is a normal token here"];
+
+/// The errors since the last look, for whoever reports the failure.
+static REASON: Mutex<Option<String>> = Mutex::new(None);
+/// Whether warnings are expected and of no interest: a decode is being stopped on purpose.
+static HUSHED: AtomicBool = AtomicBool::new(false);
+
+/// Sends llama.cpp's messages, and the reason of an `abort`, to standard error. Call it before anything else.
+pub fn report() {
+    // SAFETY: both callbacks are valid for the whole life of the process and take no data of ours; no other
+    // thread uses llama.cpp yet.
+    unsafe {
+        sys::llama_log_set(Some(on_message), std::ptr::null_mut());
+        sys::ggml_set_abort_callback(Some(on_abort));
+    }
+}
+
+/// The errors since the last call, as llama.cpp worded them, the most particular one first.
+pub fn take_reason() -> Option<String> {
+    REASON.lock().ok()?.take()
+}
+
+/// Drops messages until it is called with `false`.
+pub(super) fn hush(hushed: bool) {
+    HUSHED.store(hushed, Ordering::Relaxed);
+}
+
+extern "C" fn on_message(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {
+    if level != sys::GGML_LOG_LEVEL_WARN && level != sys::GGML_LOG_LEVEL_ERROR || HUSHED.load(Ordering::Relaxed) {
+        return;
+    }
+    let line = line(text);
+    if line.is_empty() || USUAL.iter().any(|usual| line.contains(usual)) {
+        return;
+    }
+    eprintln!("llama.cpp: {line}");
+    if level == sys::GGML_LOG_LEVEL_ERROR
+        && let Ok(mut reason) = REASON.lock()
+    {
+        let reason = reason.get_or_insert_default();
+        if reason.len() + line.len() < MAX_LINE {
+            *reason = if reason.is_empty() { line } else { format!("{reason}; {line}") };
+        }
+    }
+}
+
+extern "C" fn on_abort(text: *const c_char) {
+    eprintln!("llama.cpp gave up: {}", line(text));
+}
+
+fn line(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: llama.cpp passes a string that ends in NUL and stays as it is during the call.
+    let text = unsafe { CStr::from_ptr(text) };
+    let bytes = text.to_bytes();
+    String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_LINE)]).trim().replace(['\n', '\r'], " ")
+}

@@ -1,0 +1,118 @@
+//! One model, loaded from a descriptor and kept until the process ends.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::os::fd::{IntoRawFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ggml_sys as sys;
+
+use super::{Vocab, log};
+
+/// Bytes of one metadata value at most; longer ones count as missing.
+const MAX_META: usize = 4096;
+
+unsafe extern "C" {
+    fn fdopen(fd: c_int, mode: *const c_char) -> *mut c_void;
+    fn fclose(file: *mut c_void) -> c_int;
+}
+
+/// A loaded model. It is never freed: contexts, samplers and vocabulary handles point into it, and a worker
+/// serves one model for its whole life.
+#[derive(Debug)]
+pub struct Model {
+    raw: NonNull<sys::llama_model>,
+    vocab: Vocab,
+}
+
+impl Model {
+    /// Maps the GGUF file behind `file` and prepares its weights for the CPU: what every token needs is packed
+    /// for the CPU's kernels, and the large per-layer table is read row by row on demand. Stops early, with an
+    /// error, when `ending` is set. The error is llama.cpp's.
+    pub fn load(file: OwnedFd, ending: &AtomicBool) -> Result<Self, String> {
+        // SAFETY: no arguments; this sets up tables and must come before everything but the log.
+        unsafe { sys::llama_backend_init() };
+        // SAFETY: plain data.
+        let mut params = unsafe { sys::llama_model_default_params() };
+        params.n_gpu_layers = 0;
+        params.load_mode = sys::LLAMA_LOAD_MODE_MMAP;
+        params.lazy_mode = sys::LLAMA_LAZY_MODE_ON;
+        params.use_extra_bufts = true;
+        params.progress_callback = Some(on_progress);
+        params.progress_callback_user_data = std::ptr::from_ref(ending).cast_mut().cast::<c_void>();
+
+        log::take_reason();
+        // SAFETY: the descriptor is ours and open, and the stream now owns it: it closes it.
+        let stream = unsafe { fdopen(file.into_raw_fd(), c"rb".as_ptr()) };
+        if stream.is_null() {
+            return Err(format!("the model's descriptor cannot be read: {}", std::io::Error::last_os_error()));
+        }
+        // SAFETY: the stream is open, and `ending` outlives this call, after which the callback is not called.
+        let raw = unsafe { sys::llama_model_load_from_file_ptr(stream, params) };
+        // SAFETY: the stream is ours. A map of the file does not need it any more.
+        unsafe { fclose(stream) };
+        let raw = NonNull::new(raw).ok_or_else(|| {
+            if ending.load(Ordering::Relaxed) {
+                "stopped while loading".to_owned()
+            } else {
+                log::take_reason().unwrap_or_else(|| "llama.cpp gave no reason".to_owned())
+            }
+        })?;
+
+        // SAFETY: the model was loaded and is never freed.
+        let vocab = unsafe { sys::llama_model_get_vocab(raw.as_ptr()) };
+        let vocab = NonNull::new(vocab.cast_mut()).ok_or("the file has no vocabulary")?;
+        // SAFETY: the vocabulary belongs to the model, which is never freed.
+        let vocab = unsafe { Vocab::new(vocab) };
+        if vocab.len() == 0 {
+            return Err("the file's vocabulary is empty".to_owned());
+        }
+        Ok(Self { raw, vocab })
+    }
+
+    pub fn vocab(&self) -> Vocab {
+        self.vocab
+    }
+
+    /// Positions that the sliding layers look back; 0 if the model has none.
+    pub fn window(&self) -> u32 {
+        // SAFETY: the model is loaded and never freed.
+        u32::try_from(unsafe { sys::llama_model_n_swa(self.raw.as_ptr()) }).unwrap_or(0)
+    }
+
+    /// A value of the file's header as text. Arrays have none.
+    pub fn meta(&self, key: &str) -> Option<String> {
+        let key = CString::new(key).ok()?;
+        let mut buffer = vec![0u8; MAX_META];
+        // SAFETY: key and buffer outlive the call, and the buffer has the length that is passed.
+        let length =
+            unsafe { sys::llama_model_meta_val_str(self.raw.as_ptr(), key.as_ptr(), buffer.as_mut_ptr().cast::<c_char>(), buffer.len()) };
+        let length = usize::try_from(length).ok().filter(|&length| length < MAX_META)?;
+        buffer.truncate(length);
+        String::from_utf8(buffer).ok()
+    }
+
+    /// The chat template in the file.
+    pub fn chat_template(&self) -> Option<String> {
+        // SAFETY: the string belongs to the model, ends in NUL and is copied at once.
+        let template = unsafe {
+            let template = sys::llama_model_chat_template(self.raw.as_ptr(), std::ptr::null());
+            if template.is_null() {
+                return None;
+            }
+            CStr::from_ptr(template)
+        };
+        template.to_str().ok().map(str::to_owned)
+    }
+
+    pub(super) fn raw(&self) -> *mut sys::llama_model {
+        self.raw.as_ptr()
+    }
+}
+
+/// llama.cpp asks this between tensors; `false` ends the loading.
+unsafe extern "C" fn on_progress(_: f32, ending: *mut c_void) -> bool {
+    // SAFETY: [`Model::load`] passes a reference that lives through the call.
+    let ending = unsafe { &*ending.cast::<AtomicBool>() };
+    !ending.load(Ordering::Relaxed)
+}

@@ -1,0 +1,140 @@
+//! From a plan and a descriptor to something that can answer.
+
+use std::os::fd::OwnedFd;
+
+use super::inbox::Inbox;
+use super::llama::{Batch, Candidates, Context, ContextPlan, Model, Token, Vocab};
+use super::prepare::Preparer;
+use super::prompt::Prompter;
+use crate::ipc::{LoadPlan, TemplateSource};
+use crate::sys::cpu;
+
+/// The architecture that is served, as the file's header spells it.
+const ARCHITECTURE: &str = "gemma4";
+/// Sequences at most.
+const MAX_SLOTS: u32 = 64;
+/// Tokens of one step at most.
+const MAX_BATCH: u32 = 4096;
+/// Tokens of context at most, for all slots together.
+const MAX_CONTEXT: u32 = 1 << 22;
+/// Threads at most, which is ggml's own limit.
+const MAX_THREADS: usize = 512;
+
+/// A loaded model with everything that a step needs.
+pub struct Engine {
+    pub context: Context,
+    pub vocab: Vocab,
+    pub batch: Batch,
+    pub candidates: Candidates,
+    pub limits: EngineLimits,
+    /// Tokens that end a turn.
+    pub ends: Vec<Token>,
+    /// Tokens that are never drawn.
+    pub suppressed: Vec<Token>,
+}
+
+/// The numbers that hold for the worker's life.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineLimits {
+    /// Tokens of context that each slot has.
+    pub context: u32,
+    pub slots: u32,
+    /// Tokens of one step.
+    pub batch: u32,
+    pub threads: u32,
+    /// Tokens of one answer.
+    pub max_output: u32,
+    /// Positions that sliding layers look back.
+    pub window: u32,
+}
+
+/// Keeps this thread, and those it starts, on the plan's CPUs. Where that is refused the system chooses.
+pub fn pin(plan: &LoadPlan) {
+    if let Err(error) = cpu::pin(&plan.cpus) {
+        eprintln!("cannot run on CPUs {:?} only, so the system chooses: {error}", plan.cpus);
+    }
+}
+
+/// What a successful load leaves.
+pub struct Loaded {
+    pub engine: Engine,
+    /// For the preparer thread.
+    pub preparer: Preparer,
+    pub template: TemplateSource,
+}
+
+/// Loads what `plan` says. The error is for whoever reads the supervisor's log.
+pub fn load(plan: &LoadPlan, file: Option<OwnedFd>, inbox: &Inbox) -> Result<Loaded, String> {
+    check(plan)?;
+    let file = file.ok_or("no descriptor came with the plan")?;
+    let model: &'static Model = Box::leak(Box::new(Model::load(file, &inbox.ending())?));
+    let architecture = model.meta("general.architecture").unwrap_or_default();
+    if architecture != ARCHITECTURE {
+        return Err(format!("the file holds a `{architecture}` model; only `{ARCHITECTURE}` is served"));
+    }
+    let vocab = model.vocab();
+    let limits = EngineLimits {
+        context: plan.context,
+        slots: plan.slots,
+        batch: plan.batch.max(plan.slots),
+        threads: plan.cpus.len() as u32,
+        max_output: plan.max_output,
+        window: model.window(),
+    };
+    let sizes = ContextPlan { tokens: limits.context, sequences: limits.slots, batch: limits.batch, threads: limits.threads };
+    let context = Context::new(model, &sizes, inbox.ending())?;
+
+    let bos = vocab.bos().and_then(|bos| vocab.text(bos)).unwrap_or_default();
+    let (prompter, template) = Prompter::new(model.chat_template().as_deref(), &bos, vocab.markers(), is_small(model));
+    let preparer = Preparer { prompter, vocab, longest: vocab.longest(), context: limits.context };
+    let engine = Engine {
+        context,
+        vocab,
+        batch: Batch::new(limits.batch as usize),
+        candidates: Candidates::new(vocab.len()),
+        limits,
+        ends: vocab.ends(),
+        suppressed: vocab.suppressed(),
+    };
+    Ok(Loaded { engine, preparer, template })
+}
+
+/// The small variants are those with a table of embeddings for each layer; their chat template differs.
+fn is_small(model: &Model) -> bool {
+    model.meta(&format!("{ARCHITECTURE}.embedding_length_per_layer_input")).is_some_and(|width| width.trim() != "0")
+}
+
+fn check(plan: &LoadPlan) -> Result<(), String> {
+    between("slots", plan.slots, 1, MAX_SLOTS)?;
+    between("batch", plan.batch, 1, MAX_BATCH)?;
+    between("context × slots", plan.context.saturating_mul(plan.slots), 1, MAX_CONTEXT)?;
+    between("max_output", plan.max_output, 1, u32::MAX)?;
+    between("CPUs", u32::try_from(plan.cpus.len()).unwrap_or(u32::MAX), 1, MAX_THREADS as u32)
+}
+
+fn between(name: &str, value: u32, low: u32, high: u32) -> Result<(), String> {
+    if (low..=high).contains(&value) { Ok(()) } else { Err(format!("{name} is {value}; it must be between {low} and {high}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absurd_plans_are_refused_by_name() {
+        let good = LoadPlan { name: String::new(), context: 4096, slots: 2, batch: 128, cpus: vec![0], max_output: 10 };
+        assert_eq!(check(&good), Ok(()));
+        for (name, bad) in [
+            ("slots", LoadPlan { slots: 0, ..good.clone() }),
+            ("slots", LoadPlan { slots: 65, ..good.clone() }),
+            ("batch", LoadPlan { batch: 0, ..good.clone() }),
+            ("context", LoadPlan { context: u32::MAX, ..good.clone() }),
+            ("context", LoadPlan { context: 0, ..good.clone() }),
+            ("CPUs", LoadPlan { cpus: vec![], ..good.clone() }),
+            ("max_output", LoadPlan { max_output: 0, ..good.clone() }),
+        ] {
+            let error = check(&bad).unwrap_err();
+            assert!(error.starts_with(name), "{error}");
+        }
+    }
+}

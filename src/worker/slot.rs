@@ -1,0 +1,169 @@
+//! One sequence of the context, and the request that it answers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::link::Outbox;
+use super::llama::{Candidates, Sampler, Token, Vocab};
+use super::load::EngineLimits;
+use super::logprob;
+use super::prepare::Prepared;
+use super::share::Want;
+use crate::chat::{ChatError, ChatEvent, Done, Finish, Timings, TokenLogprob, Usage};
+use crate::gemma::parse::{End, Parser, Progress, Token as Written};
+use crate::ipc::RequestId;
+
+/// A sequence of the context.
+#[derive(Default)]
+pub struct Slot {
+    /// What llama.cpp's cache holds for it.
+    pub tokens: Vec<Token>,
+    /// When its last request came, counted in requests.
+    pub last_used: u64,
+    pub work: Option<Work>,
+}
+
+impl Slot {
+    /// What the next step could do for it.
+    pub fn want(&self) -> Want {
+        match &self.work {
+            None => Want::Idle,
+            Some(work) if self.tokens.len() < work.prompt.len() => Want::Prompt(work.prompt.len() - self.tokens.len()),
+            Some(_) => Want::Decode,
+        }
+    }
+}
+
+/// A request on its way.
+pub struct Work {
+    pub id: RequestId,
+    /// Whether the slot may keep what it read afterwards.
+    pub stays: bool,
+    cancelled: Arc<AtomicBool>,
+    prompt: Vec<Token>,
+    sampler: Sampler,
+    parser: Parser,
+    /// Tokens that must be drawn before the model may end its turn.
+    min_tokens: u32,
+    ignore_ends: bool,
+    logprobs: Option<u8>,
+    usage: Usage,
+    /// Tokens that may be drawn.
+    limit: u32,
+    /// The token that was drawn last.
+    last: Token,
+    received: Instant,
+    /// When the prompt had been read.
+    read: Option<Instant>,
+}
+
+/// What is the same for every draw.
+pub struct Drawing<'a> {
+    pub vocab: Vocab,
+    pub ends: &'a [Token],
+    pub suppressed: &'a [Token],
+    pub candidates: &'a mut Candidates,
+}
+
+impl Work {
+    /// `cached` tokens of the prompt are in the slot already. `seed` is used if the request has none.
+    pub fn start(prepared: Prepared, cached: usize, seed: u32, vocab: Vocab, limits: &EngineLimits) -> Result<Self, ChatError> {
+        let Prepared { id, request, prompt, cancelled, received } = prepared;
+        let sampler = Sampler::new(&request.sampling, request.sampling.seed.unwrap_or(seed), vocab.len())
+            .ok_or_else(|| ChatError::Inference { reason: "llama.cpp made no sampler".to_owned() })?;
+        let room = limits.context.saturating_sub(prompt.len() as u32);
+        let limit = request.output.max_tokens.unwrap_or(u32::MAX).min(limits.max_output).min(room);
+        let usage = Usage { prompt_tokens: prompt.len() as u32, cached_tokens: cached as u32, ..Usage::default() };
+        Ok(Self {
+            id,
+            stays: request.cache_prompt,
+            cancelled,
+            prompt,
+            sampler,
+            // No template leaves the thinking channel open at the end of a prompt.
+            parser: Parser::new(request.output.stop, false),
+            min_tokens: request.output.min_tokens,
+            ignore_ends: request.output.ignore_eos,
+            logprobs: request.logprobs,
+            usage,
+            limit,
+            last: 0,
+            received,
+            read: None,
+        })
+    }
+
+    pub fn cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    pub fn cancel_flag(&self) -> Arc<AtomicBool> {
+        self.cancelled.clone()
+    }
+
+    /// The next `count` tokens for a slot that holds `held`.
+    pub fn next(&self, held: usize, count: usize) -> &[Token] {
+        match self.prompt.get(held..) {
+            Some(rest) if !rest.is_empty() => &rest[..count.min(rest.len())],
+            _ => std::slice::from_ref(&self.last),
+        }
+    }
+
+    /// Whether logits are wanted when the slot holds `held` tokens.
+    pub fn draws_at(&self, held: usize) -> bool {
+        held >= self.prompt.len()
+    }
+
+    /// Draws the next token from `row` and says what it means. `Some` when the answer is complete: then
+    /// [`Work::finish`] must follow.
+    pub fn draw(&mut self, row: &[f32], with: &mut Drawing<'_>, out: &mut Outbox) -> Result<Option<Finish>, ChatError> {
+        if self.read.is_none() {
+            self.read = Some(Instant::now());
+            let Usage { prompt_tokens, cached_tokens, .. } = self.usage;
+            out.events(self.id, [ChatEvent::Started { prompt_tokens, cached_tokens }]);
+        }
+        let goes_on = self.ignore_ends || self.usage.completion_tokens < self.min_tokens;
+        let banned = [with.suppressed, if goes_on { with.ends } else { &[] }];
+        let drawn = self.sampler.draw(row, banned, with.candidates);
+        let token = drawn.map_err(|error| ChatError::Inference { reason: error.to_string() })?;
+        self.last = token;
+        self.usage.completion_tokens += 1;
+        if with.vocab.is_end(token) {
+            return Ok(Some(Finish::Stop));
+        }
+        let bytes = with.vocab.bytes(token);
+        let logprob = self.logprobs.map(|count| logprob_of(row, token, count, with.vocab));
+        let control = if with.vocab.is_marker(token) { std::str::from_utf8(&bytes).ok() } else { None };
+        let written = control.map_or(Written::Bytes(&bytes), Written::Control);
+        let mut events = vec![];
+        let progress = self.parser.push(written, logprob, &mut events);
+        out.events(self.id, events);
+        Ok(match progress {
+            Progress::Stopped => Some(Finish::Stop),
+            Progress::More if self.usage.completion_tokens >= self.limit => Some(Finish::Length),
+            Progress::More => None,
+        })
+    }
+
+    /// Says what is left to say, and that this was it.
+    pub fn finish(self, finish: Finish, vocab: Vocab, out: &mut Outbox) {
+        let Self { id, parser, last, usage, received, read, .. } = self;
+        let ended = vocab.is_end(last);
+        let mut events = vec![];
+        let summary = parser.finish(if ended { End::Turn } else { End::Cut }, &mut events);
+        let finish = if ended && summary.called { Finish::ToolCalls } else { finish };
+        let usage = Usage { reasoning_tokens: summary.reasoning_tokens, ..usage };
+        let read = read.unwrap_or(received);
+        let timings =
+            Timings { prompt_us: read.duration_since(received).as_micros() as u64, predicted_us: read.elapsed().as_micros() as u64 };
+        events.push(ChatEvent::Done(Done { finish, usage, timings }));
+        out.events(id, events);
+    }
+}
+
+fn logprob_of(row: &[f32], token: Token, count: u8, vocab: Vocab) -> TokenLogprob {
+    let (logprob, top) = logprob::of(row, token as usize, count as usize);
+    let top = top.into_iter().map(|(token, logprob)| (vocab.bytes(token as Token), logprob)).collect();
+    TokenLogprob { bytes: vocab.bytes(token), logprob, top }
+}

@@ -1,0 +1,218 @@
+//! A supervisor reduced to what tests need: starts a worker, asks, collects.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use gemmad::chat::{ChatError, ChatEvent, ChatRequest, Done, Message, OutputLimits, Role, Sampling, TokenLogprob, ToolCall, Usage};
+use gemmad::ipc::frame::{self, Decoder};
+use gemmad::ipc::{FromWorker, LoadPlan, LoadedModel, RequestId, ToWorker};
+use gemmad::sys::socket;
+
+/// The model that ships with the project.
+pub fn tiny() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/tiny-e2b-q8_0.gguf")
+}
+
+pub fn plan() -> LoadPlan {
+    LoadPlan { name: "tiny".into(), context: 4096, slots: 2, batch: 128, cpus: vec![0, 1], max_output: 2048 }
+}
+
+/// One answer, put together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    pub text: String,
+    pub thought: String,
+    pub calls: Vec<ToolCall>,
+    pub logprobs: Vec<TokenLogprob>,
+    pub started: Option<(u32, u32)>,
+    /// Pieces of text that came.
+    pub pieces: usize,
+    pub done: Option<Done>,
+    pub error: Option<ChatError>,
+}
+
+impl Answer {
+    pub fn take(&mut self, event: ChatEvent) {
+        match event {
+            ChatEvent::Started { prompt_tokens, cached_tokens } => self.started = Some((prompt_tokens, cached_tokens)),
+            ChatEvent::Thought { text, logprobs } => {
+                self.thought += &text;
+                self.logprobs.extend(logprobs);
+            }
+            ChatEvent::Text { text, logprobs } => {
+                assert!(!text.is_empty() || !logprobs.is_empty(), "an empty event");
+                self.text += &text;
+                self.pieces += 1;
+                self.logprobs.extend(logprobs);
+            }
+            ChatEvent::ToolCall(call) => self.calls.push(call),
+            ChatEvent::Done(done) => self.done = Some(done),
+        }
+    }
+
+    pub fn done(&self) -> &Done {
+        self.done.as_ref().unwrap_or_else(|| panic!("not done: {self:?}"))
+    }
+
+    pub fn usage(&self) -> Usage {
+        self.done().usage
+    }
+}
+
+pub struct Worker {
+    child: Child,
+    /// `None` after [`Worker::hang_up`].
+    channel: Option<UnixStream>,
+    decoder: Decoder,
+    next: RequestId,
+}
+
+impl Worker {
+    /// A worker that has said hello. `environment` is added to that of the test.
+    pub fn spawn(environment: &[(&str, &str)]) -> Self {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_gemmad-worker"))
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .envs(environment.iter().copied())
+            .spawn()
+            .unwrap();
+        let mut worker = Self { child, channel: Some(ours), decoder: Decoder::new(), next: 0 };
+        assert_eq!(worker.receive(), FromWorker::Hello { version: gemmad::ipc::VERSION });
+        worker
+    }
+
+    /// A worker with the tiny model.
+    pub fn tiny() -> Self {
+        Self::with(&plan())
+    }
+
+    pub fn with(plan: &LoadPlan) -> Self {
+        let mut worker = Self::spawn(&[("OMP_WAIT_POLICY", "passive")]);
+        worker.load(plan, &File::open(tiny()).unwrap()).unwrap();
+        worker
+    }
+
+    pub fn load(&mut self, plan: &LoadPlan, file: impl AsFd) -> Result<LoadedModel, String> {
+        let mut bytes = vec![];
+        frame::encode(&ToWorker::Load(plan.clone()), &mut bytes).unwrap();
+        socket::send_all(self.channel.as_ref().unwrap(), &bytes, &[file.as_fd()]).unwrap();
+        match self.receive() {
+            FromWorker::Loaded(loaded) => Ok(loaded),
+            FromWorker::LoadFailed { reason } => Err(reason),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn send(&mut self, message: &ToWorker) {
+        let mut bytes = vec![];
+        frame::encode(message, &mut bytes).unwrap();
+        self.send_bytes(&bytes);
+    }
+
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        socket::send_all(self.channel.as_ref().unwrap(), bytes, &[]).unwrap();
+    }
+
+    pub fn receive(&mut self) -> FromWorker {
+        self.try_receive().expect("the worker hung up")
+    }
+
+    fn try_receive(&mut self) -> Option<FromWorker> {
+        let mut piece = [0; 65536];
+        loop {
+            if let Some(message) = self.decoder.next().unwrap() {
+                return Some(message);
+            }
+            match socket::recv(self.channel.as_ref().unwrap(), &mut piece, &mut vec![]).unwrap() {
+                0 => return None,
+                got => self.decoder.feed(&piece[..got]),
+            }
+        }
+    }
+
+    /// Sends a request without waiting.
+    pub fn begin(&mut self, request: ChatRequest) -> RequestId {
+        self.next += 1;
+        self.send(&ToWorker::Chat { id: self.next, request: Box::new(request) });
+        self.next
+    }
+
+    /// Asks and waits for the end.
+    pub fn ask(&mut self, request: ChatRequest) -> Answer {
+        let id = self.begin(request);
+        self.collect(&[id]).remove(0)
+    }
+
+    /// Waits for the ends of all of `ids`.
+    pub fn collect(&mut self, ids: &[RequestId]) -> Vec<Answer> {
+        let mut answers = vec![Answer::default(); ids.len()];
+        while answers.iter().any(|answer| answer.done.is_none() && answer.error.is_none()) {
+            let (id, event) = match self.receive() {
+                FromWorker::Event { id, event } => (id, Ok(event)),
+                FromWorker::Failed { id, error } => (id, Err(error)),
+                other => panic!("{other:?}"),
+            };
+            let Some(answer) = ids.iter().position(|&other| other == id).map(|i| &mut answers[i]) else {
+                continue;
+            };
+            assert!(answer.done.is_none() && answer.error.is_none(), "something after the end");
+            match event {
+                Ok(event) => answer.take(event),
+                Err(error) => answer.error = Some(error),
+            }
+        }
+        answers
+    }
+
+    pub fn hang_up(&mut self) {
+        self.channel = None;
+    }
+
+    /// The exit status, if the worker ends within `limit`.
+    pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let start = Instant::now();
+        while start.elapsed() < limit {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        None
+    }
+
+    /// Bytes of anonymous memory that the worker has.
+    pub fn anonymous(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssAnon")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A question at temperature 0.
+pub fn user(text: impl Into<String>) -> ChatRequest {
+    chat(vec![Message::text(Role::User, text)])
+}
+
+pub fn chat(messages: Vec<Message>) -> ChatRequest {
+    ChatRequest {
+        messages,
+        tools: vec![],
+        sampling: Sampling { temperature: 0.0, ..Sampling::default() },
+        output: OutputLimits::default(),
+        thinking: false,
+        logprobs: None,
+        cache_prompt: true,
+    }
+}
