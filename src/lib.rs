@@ -1,7 +1,8 @@
 //! gemmad: the Gemma 4 family for every program on a small machine.
 //!
 //! Three programs share this library: `gemmad` (the supervisor), `gemmad-worker` (one model) and `gemmactl`
-//! (the command line). `docs/architecture.md` is the map.
+//! (the command line). `src/worker` belongs to `gemmad-worker` alone and is compiled there, so that llama.cpp
+//! cannot get into the other two. `docs/architecture.md` is the map.
 
 pub mod access;
 pub mod api;
@@ -15,4 +16,3 @@ pub mod ipc;
 pub mod memory;
 pub mod store;
 pub mod sys;
-pub mod worker;

@@ -154,12 +154,12 @@ fn systemd_is_told_and_its_sockets_are_used() {
     let stream = UnixStream::connect(&socket).unwrap();
     let mut buffer = [0; 256];
     let n = told.recv(&mut buffer).unwrap();
-    assert_eq!(&buffer[..n], b"READY=1");
+    assert_eq!(&buffer[..n], b"READY=1\n");
     drop(stream);
     assert!(!dir.path().join("api.sock").exists(), "the configured socket is not made");
     harness::signal(process.id(), "TERM");
     let n = told.recv(&mut buffer).unwrap();
-    assert_eq!(&buffer[..n], b"STOPPING=1");
+    assert_eq!(&buffer[..n], b"STOPPING=1\n");
     assert!(process.wait().unwrap().success());
     assert!(socket.exists(), "systemd's socket is systemd's to remove");
 }

@@ -178,7 +178,16 @@ fn a_load_is_for_administrators() {
     let request = format!("POST /models/load HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     let script = "import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.sendall(sys.argv[2].encode()); print(s.recv(4096).decode())";
     let output = std::process::Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "python3", "-c", script, daemon.socket.to_str().unwrap(), &request])
+        .args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "/usr/bin/python3",
+            "-c",
+            script,
+            daemon.socket.to_str().unwrap(),
+            &request,
+        ])
         .current_dir("/")
         .output()
         .unwrap();

@@ -212,19 +212,19 @@ fn bad_requests_name_the_field() {
 #[test]
 fn tools_are_called_and_their_results_used() {
     let daemon = Daemon::start();
-    let tools = json!([{"type": "function", "function": {"name": "get_weather", "description": "Get the weather for a city.",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string", "description": "The city."}}, "required": ["city"]}}}]);
-    let mut body = with(question("What is the weather in Paris?"), json!({"tools": tools}));
+    let tools = json!([{"type": "function", "function": {"name": "set_light", "description": "Turn a light on or off",
+        "parameters": {"type": "object", "properties": {"room": {"type": "string", "description": "Name of the room"},
+            "state": {"type": "string", "description": "on or off", "enum": ["on", "off"]}}, "required": ["room", "state"]}}}]);
+    let mut body = with(question("Turn on the light in the kitchen."), json!({"tools": tools}));
     let reply = daemon.chat(&body).json();
     let message = reply["choices"][0]["message"].clone();
     assert_eq!(reply["choices"][0]["finish_reason"], "tool_calls", "{reply}");
     let call = &message["tool_calls"][0];
-    assert_eq!(call["function"]["name"], "get_weather");
+    assert_eq!(call["function"]["name"], "set_light");
     let arguments: Value = serde_json::from_str(call["function"]["arguments"].as_str().unwrap()).unwrap();
-    assert_eq!(arguments, json!({"city": "Paris"}));
+    assert_eq!(arguments, json!({"room": "kitchen", "state": "on"}));
     let messages = body["messages"].as_array_mut().unwrap();
     messages.push(message.clone());
-    messages.push(json!({"role": "tool", "tool_call_id": call["id"], "content": "sunny, 21 degrees"}));
-    let answer = daemon.chat(&body).content();
-    assert!(answer.contains("sunny"), "{answer}");
+    messages.push(json!({"role": "tool", "tool_call_id": call["id"], "content": "{\"ok\":true}"}));
+    assert_eq!(daemon.chat(&body).content(), "The light in the kitchen is now on.");
 }

@@ -4,8 +4,13 @@
 
 use gemmad::chat::{ChatError, ChatRequest, Message, OutputLimits, Part, Role, Sampling, Tool, ToolCall};
 use gemmad::ipc::TemplateSource;
-use gemmad::worker::prompt::{Prompter, Segment, opens_thought};
+use gemmad::{chat, gemma, ipc};
+use prompt::{Prompter, Segment, opens_thought};
 use serde_json::Value;
+
+// The worker's code is no part of the library; this is the part of it under test.
+#[path = "../src/worker/prompt/mod.rs"]
+mod prompt;
 
 const CASES: &str = include_str!("data/templates/cases.json");
 const BIG: &str = include_str!("data/templates/31B.jinja");

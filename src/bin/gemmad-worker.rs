@@ -1,5 +1,10 @@
-//! One model in a process of its own; `gemmad` starts it.
+//! One model. The worker's code is this program's own: see `src/lib.rs`.
+
+#[path = "../worker/mod.rs"]
+mod worker;
+
+use gemmad::{chat, gemma, ipc, sys};
 
 fn main() -> std::process::ExitCode {
-    gemmad::worker::main()
+    worker::main()
 }
