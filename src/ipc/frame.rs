@@ -136,7 +136,7 @@ mod tests {
         #[test]
         fn any_split_gives_the_same_messages(cuts in prop::collection::vec(1usize..700, 0..40)) {
             let bytes = frames(&sample());
-            let (mut decoder, mut got, mut at) = (Decoder::new(), vec![], 0);
+            let (mut decoder, mut got, mut at) = (Decoder::new(), vec![], 0usize);
             for piece in cuts.into_iter().chain([usize::MAX]) {
                 let end = at.saturating_add(piece).min(bytes.len());
                 decoder.feed(&bytes[at..end]);

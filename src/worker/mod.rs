@@ -17,7 +17,7 @@ mod load;
 mod logprob;
 mod prefix;
 mod prepare;
-mod prompt;
+pub mod prompt;
 mod serve;
 mod share;
 mod slot;
