@@ -226,11 +226,11 @@ fn bias_moves_the_answer_and_unknown_tokens_are_named() {
     let mut worker = Worker::tiny();
     let biased = |token, bias| {
         let sampling = Sampling { temperature: 0.0, logit_bias: vec![(token, bias)], ..Sampling::default() };
-        let output = OutputLimits { max_tokens: Some(20), ..OutputLimits::default() };
+        let output = OutputLimits { max_tokens: Some(40), ..OutputLimits::default() };
         ChatRequest { sampling, logprobs: Some(1), ..limited(user("Count to 9."), output) }
     };
     let forced = worker.ask(biased(300, 100.0));
-    assert_eq!(forced.logprobs.len(), 20);
+    assert_eq!(forced.logprobs.len(), 40);
     assert!(forced.logprobs.iter().all(|token| token.bytes == forced.logprobs[0].bytes && !token.bytes.is_empty()));
     // What is reported is the model's own opinion, before the bias.
     assert!(forced.logprobs[0].logprob < -1.0 && forced.logprobs[0].top[0].1 > -0.7, "{:?}", forced.logprobs[0]);
