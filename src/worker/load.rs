@@ -85,7 +85,7 @@ pub fn load(plan: &LoadPlan, file: Option<OwnedFd>, inbox: &Inbox) -> Result<Loa
     let context = Context::new(model, &sizes, inbox.ending())?;
 
     let bos = vocab.bos().and_then(|bos| vocab.text(bos)).unwrap_or_default();
-    let (prompter, template) = Prompter::new(model.chat_template().as_deref(), &bos, vocab.markers(), is_small(model));
+    let (prompter, template) = Prompter::new(model.chat_template().as_deref(), &bos, vocab.spelled(), is_small(model));
     let preparer = Preparer { prompter, vocab, longest: vocab.longest(), context: limits.context };
     let engine = Engine {
         context,

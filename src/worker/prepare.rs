@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::inbox::{Inbox, Incoming, Turn};
 use super::link::Writer;
 use super::llama::{Token, Vocab};
-use super::prompt::{Prompter, Segment};
+use super::prompt::{Prompter, Segment, opens_thought};
 use crate::chat::{ChatError, ChatRequest};
 use crate::ipc::{FromWorker, RequestId};
 
@@ -19,6 +19,8 @@ pub struct Prepared {
     pub request: Box<ChatRequest>,
     /// Never empty, and shorter than the context.
     pub prompt: Vec<Token>,
+    /// The prompt ends inside an open thinking channel.
+    pub in_thought: bool,
     pub cancelled: Arc<AtomicBool>,
     pub received: Instant,
 }
@@ -54,10 +56,10 @@ impl Preparer {
                 continue;
             }
             let failed = match self.prompt(&request) {
-                Ok(prompt) => {
+                Ok((prompt, in_thought)) => {
                     request.messages = vec![];
                     request.tools = vec![];
-                    ready.send(Turn::Ready(Box::new(Prepared { id, request, prompt, cancelled, received }))).is_err()
+                    ready.send(Turn::Ready(Box::new(Prepared { id, request, prompt, in_thought, cancelled, received }))).is_err()
                 }
                 Err(error) => writer.send(&FromWorker::Failed { id, error }).is_err(),
             };
@@ -67,7 +69,7 @@ impl Preparer {
         }
     }
 
-    fn prompt(&self, request: &ChatRequest) -> Result<Vec<Token>, ChatError> {
+    fn prompt(&self, request: &ChatRequest) -> Result<(Vec<Token>, bool), ChatError> {
         let vocabulary = self.vocab.len() as u32;
         if let Some(&(token, _)) = request.sampling.logit_bias.iter().find(|&&(token, _)| token >= vocabulary) {
             return Err(ChatError::UnknownToken { token, vocabulary });
@@ -75,22 +77,20 @@ impl Preparer {
         let segments = self.prompter.render(request)?;
         // Tokenising costs time and memory by the byte. What is certainly too long is refused before, with
         // the least number of tokens that it can have.
-        let bytes: usize = segments.iter().map(|(Segment::Markup(text) | Segment::Plain(text))| text.len()).sum();
+        let bytes: usize = segments.iter().map(|segment| segment.text().len()).sum();
         self.fits(bytes.div_ceil(self.longest))?;
 
         let mut tokens: Vec<Token> = self.vocab.bos().into_iter().collect();
         for segment in &segments {
-            match segment {
-                Segment::Markup(text) => self.vocab.tokenize_markup(text, &mut tokens),
-                Segment::Plain(text) => self.vocab.tokenize_plain(text, &mut tokens),
-            }
-            .ok_or_else(|| ChatError::Inference { reason: "the prompt is too long to be split into tokens".to_owned() })?;
+            let markup = matches!(segment, Segment::Markup(_));
+            let too_long = || ChatError::Inference { reason: "the prompt is too long to be split into tokens".to_owned() };
+            self.vocab.tokenize(segment.text(), markup, &mut tokens).ok_or_else(too_long)?;
         }
         self.fits(tokens.len())?;
         if tokens.is_empty() {
             return Err(ChatError::Template { reason: "the prompt is empty".to_owned() });
         }
-        Ok(tokens)
+        Ok((tokens, opens_thought(&segments)))
     }
 
     /// Whether a prompt of `tokens` leaves room for an answer.

@@ -69,7 +69,7 @@ pub struct Drawing<'a> {
 impl Work {
     /// `cached` tokens of the prompt are in the slot already. `seed` is used if the request has none.
     pub fn start(prepared: Prepared, cached: usize, seed: u32, vocab: Vocab, limits: &EngineLimits) -> Result<Self, ChatError> {
-        let Prepared { id, request, prompt, cancelled, received } = prepared;
+        let Prepared { id, request, prompt, in_thought, cancelled, received } = prepared;
         let sampler = Sampler::new(&request.sampling, request.sampling.seed.unwrap_or(seed), vocab.len())
             .ok_or_else(|| ChatError::Inference { reason: "llama.cpp made no sampler".to_owned() })?;
         let room = limits.context.saturating_sub(prompt.len() as u32);
@@ -81,8 +81,7 @@ impl Work {
             cancelled,
             prompt,
             sampler,
-            // No template leaves the thinking channel open at the end of a prompt.
-            parser: Parser::new(request.output.stop, false),
+            parser: Parser::new(request.output.stop, in_thought),
             min_tokens: request.output.min_tokens,
             ignore_ends: request.output.ignore_eos,
             logprobs: request.logprobs,

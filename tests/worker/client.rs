@@ -92,8 +92,8 @@ impl Worker {
     }
 
     pub fn with(plan: &LoadPlan) -> Self {
-        let mut worker = Self::spawn(&[("OMP_WAIT_POLICY", "passive")]);
-        worker.load(plan, &File::open(tiny()).unwrap()).unwrap();
+        let mut worker = Self::spawn(&[("GOMP_SPINCOUNT", "1000")]);
+        worker.load(plan, File::open(tiny()).unwrap()).unwrap();
         worker
     }
 

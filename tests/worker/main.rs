@@ -224,15 +224,18 @@ fn log_probabilities_are_probabilities() {
 #[test]
 fn bias_moves_the_answer_and_unknown_tokens_are_named() {
     let mut worker = Worker::tiny();
-    let biased = |token| {
-        let sampling = Sampling { temperature: 0.0, logit_bias: vec![(token, -100.0)], ..Sampling::default() };
-        ChatRequest { sampling, ..limited(user("Count to 9."), OutputLimits { max_tokens: Some(20), ..OutputLimits::default() }) }
+    let biased = |token, bias| {
+        let sampling = Sampling { temperature: 0.0, logit_bias: vec![(token, bias)], ..Sampling::default() };
+        let output = OutputLimits { max_tokens: Some(40), ..OutputLimits::default() };
+        ChatRequest { sampling, logprobs: Some(1), ..limited(user("Count to 9."), output) }
     };
-    let plain = worker.ask(user("Count to 9.")).text;
-    assert_eq!(plain, "1, 2, 3, 4, 5, 6, 7, 8, 9.");
-    let changed = (5..2048).filter(|token| token % 97 == 0).any(|token| worker.ask(biased(token)).text != plain);
-    assert!(changed || worker.ask(biased(0)).text == plain);
-    assert_eq!(worker.ask(biased(2048)).error, Some(ChatError::UnknownToken { token: 2048, vocabulary: 2048 }));
+    let forced = worker.ask(biased(300, 100.0));
+    assert_eq!(forced.logprobs.len(), 40);
+    assert!(forced.logprobs.iter().all(|token| token.bytes == forced.logprobs[0].bytes && !token.bytes.is_empty()));
+    // What is reported is the model's own opinion, before the bias.
+    assert!(forced.logprobs[0].logprob < -1.0 && forced.logprobs[0].top[0].1 > -0.7, "{:?}", forced.logprobs[0]);
+    assert_eq!(worker.ask(biased(300, -100.0)).text, "1, 2, 3, 4, 5, 6, 7, 8, 9.");
+    assert_eq!(worker.ask(biased(2048, 1.0)).error, Some(ChatError::UnknownToken { token: 2048, vocabulary: 2048 }));
 }
 
 #[test]

@@ -19,9 +19,9 @@ fn speed() {
     let loaded = worker.load(&plan, File::open(&model).unwrap()).unwrap();
     println!("{}: loaded in {:.2} s, {} threads", model.display(), start.elapsed().as_secs_f64(), loaded.threads);
 
-    let mut request = user("The garden is green. ".repeat(100));
+    let mut request = user("The garden is green. ".repeat(40));
     request.cache_prompt = false;
-    request.output = OutputLimits { max_tokens: Some(65), ignore_eos: true, ..OutputLimits::default() };
+    request.output = OutputLimits { max_tokens: Some(33), ignore_eos: true, ..OutputLimits::default() };
     for round in 0..3 {
         let start = Instant::now();
         let answer = worker.ask(request.clone());

@@ -12,8 +12,6 @@ use super::Token;
 pub struct Vocab {
     raw: NonNull<sys::llama_vocab>,
     len: Token,
-    /// Markers that llama.cpp would find in plain text too.
-    guarded: &'static [String],
 }
 
 // SAFETY: a vocabulary never changes after its model was loaded and is never freed; llama.h promises that
@@ -28,13 +26,7 @@ impl Vocab {
     pub(super) unsafe fn new(raw: NonNull<sys::llama_vocab>) -> Self {
         // SAFETY: the pointer is valid by this function's contract.
         let len = unsafe { sys::llama_vocab_n_tokens(raw.as_ptr()) };
-        let mut vocab = Self { raw, len, guarded: &[] };
-        let guarded: Vec<String> = (0..len)
-            .filter(|&token| vocab.attributes(token) & sys::LLAMA_TOKEN_ATTR_USER_DEFINED != 0 && vocab.is_marker(token))
-            .filter_map(|token| vocab.text(token))
-            .collect();
-        vocab.guarded = guarded.leak();
-        vocab
+        Self { raw, len }
     }
 
     /// Tokens in the vocabulary.
@@ -93,9 +85,12 @@ impl Vocab {
         unsafe { sys::llama_vocab_get_attr(self.raw.as_ptr(), token) }
     }
 
-    /// The text of every marker.
-    pub fn markers(&self) -> Vec<String> {
-        (0..self.len).filter(|&token| self.is_marker(token)).filter_map(|token| self.text(token)).filter(|text| !text.is_empty()).collect()
+    /// The text of every token that llama.cpp finds by its spelling.
+    pub fn spelled(&self) -> Vec<String> {
+        const FOUND: sys::llama_token_attr =
+            sys::LLAMA_TOKEN_ATTR_CONTROL | sys::LLAMA_TOKEN_ATTR_USER_DEFINED | sys::LLAMA_TOKEN_ATTR_UNKNOWN;
+        let found = (0..self.len).filter(|&token| self.attributes(token) & FOUND != 0);
+        found.filter_map(|token| self.text(token)).filter(|text| !text.is_empty()).collect()
     }
 
     /// A token as the file spells it.
@@ -141,33 +136,9 @@ impl Vocab {
         }
     }
 
-    /// Appends the tokens of `text`, whose markers become control tokens. No token is added in front or behind.
-    /// `None` if the text is too long for llama.cpp (2 GiB).
-    pub fn tokenize_markup(&self, text: &str, tokens: &mut Vec<Token>) -> Option<()> {
-        self.tokenize(text, true, tokens)
-    }
-
-    /// Appends the tokens of `text`, in which nothing is a marker, whatever it spells. No token is added in front
-    /// or behind. `None` if the text is too long for llama.cpp (2 GiB).
-    pub fn tokenize_plain(&self, text: &str, tokens: &mut Vec<Token>) -> Option<()> {
-        // llama.cpp passes over control tokens in plain text, but not over user-defined ones. It cannot find them
-        // when their first character comes separately.
-        let mut cuts: Vec<usize> = self
-            .guarded
-            .iter()
-            .flat_map(|marker| text.match_indices(marker.as_str()))
-            .filter_map(|(at, marker)| marker.chars().next().map(|first| at + first.len_utf8()))
-            .collect();
-        cuts.sort_unstable();
-        let mut start = 0;
-        for cut in cuts.into_iter().chain([text.len()]) {
-            self.tokenize(&text[start..cut], false, tokens)?;
-            start = cut;
-        }
-        Some(())
-    }
-
-    fn tokenize(&self, text: &str, markup: bool, tokens: &mut Vec<Token>) -> Option<()> {
+    /// Appends the tokens of `text`. Spelled control tokens become such only with `markup`; user-defined ones do
+    /// always. No token is added in front or behind. `None` if the text is too long for llama.cpp (2 GiB).
+    pub fn tokenize(&self, text: &str, markup: bool, tokens: &mut Vec<Token>) -> Option<()> {
         if text.is_empty() {
             return Some(());
         }
