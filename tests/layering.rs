@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms it may use.
 const ARROWS: [(&str, &[&str]); 14] = [
-    ("bin", &["ctl", "daemon", "worker"]),
+    // `gemmad-worker` brings the worker's code, and with it what that may use.
+    ("bin", &["chat", "ctl", "daemon", "gemma", "ipc", "sys"]),
     ("daemon", &["access", "api", "config", "engine", "sys"]),
     ("api", &["access", "chat", "config", "engine"]),
     ("access", &["config", "engine"]),

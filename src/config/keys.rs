@@ -120,7 +120,8 @@ pub(super) static KEYS: &[Key] = &[
     ),
     key("limits", "connections", count(65_536, |config, n| config.limits.connections = n)),
     key("limits", "connections-per-user", count(65_536, |config, n| config.limits.connections_per_user = n)),
-    key("limits", "body-size", Rule::Size { min: 1 << 10, max: 1 << 30, put: |config, n| config.limits.body_bytes = n }),
+    // A request goes to the worker as one frame; `ipc::frame::MAX_FRAME` leaves room beside it.
+    key("limits", "body-size", Rule::Size { min: 1 << 10, max: 48 << 20, put: |config, n| config.limits.body_bytes = n }),
     key("limits", "queue", count(65_536, |config, n| config.limits.queue = n)),
     key("limits", "queue-per-user", count(65_536, |config, n| config.limits.queue_per_user = n)),
     key("limits", "output-tokens", count(262_144, |config, n| config.limits.output_tokens = n)),

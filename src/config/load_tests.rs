@@ -101,7 +101,7 @@ fn values_out_of_range_name_the_key_and_what_is_allowed() {
     refused("[inference]\nslots = 99999999999999999999999999", &["slots"]);
     refused("[inference]\nworker = \"worker\"", &["absolute"]);
     refused("[limits]\nqueue = 0", &["1 to 65536"]);
-    refused("[limits]\nbody-size = \"32 MB\"", &["\"32 MB\"", "from 1 KiB to 1 GiB", "32 MiB"]);
+    refused("[limits]\nbody-size = \"32 MB\"", &["\"32 MB\"", "from 1 KiB to 48 MiB", "32 MiB"]);
     refused("[limits]\nrequest-time = \"0s\"", &["more than 0"]);
     refused("[limits]\nrequest-time = 0", &["more than 0"]);
     refused("[limits]\nrequest-time = \"8d\"", &["at most 7d"]);

@@ -6,6 +6,7 @@ use super::inbox::Inbox;
 use super::llama::{Batch, Candidates, Context, ContextPlan, Model, Token, Vocab};
 use super::prepare::Preparer;
 use super::prompt::Prompter;
+use crate::gemma::marker;
 use crate::ipc::{LoadPlan, TemplateSource};
 use crate::sys::cpu;
 
@@ -31,6 +32,8 @@ pub struct Engine {
     pub ends: Vec<Token>,
     /// Tokens that are never drawn.
     pub suppressed: Vec<Token>,
+    /// Tokens that begin a function call.
+    pub calls: Vec<Token>,
 }
 
 /// The numbers that hold for the worker's life.
@@ -95,6 +98,7 @@ pub fn load(plan: &LoadPlan, file: Option<OwnedFd>, inbox: &Inbox) -> Result<Loa
         limits,
         ends: vocab.ends(),
         suppressed: vocab.suppressed(),
+        calls: vocab.named(marker::TOOL_CALL),
     };
     Ok(Loaded { engine, preparer, template })
 }

@@ -21,6 +21,8 @@ pub struct Prepared {
     pub prompt: Vec<Token>,
     /// The prompt ends inside an open thinking channel.
     pub in_thought: bool,
+    /// Functions were offered.
+    pub may_call: bool,
     pub cancelled: Arc<AtomicBool>,
     pub received: Instant,
 }
@@ -57,9 +59,10 @@ impl Preparer {
             }
             let failed = match self.prompt(&request) {
                 Ok((prompt, in_thought)) => {
+                    let may_call = !request.tools.is_empty();
                     request.messages = vec![];
                     request.tools = vec![];
-                    ready.send(Turn::Ready(Box::new(Prepared { id, request, prompt, in_thought, cancelled, received }))).is_err()
+                    ready.send(Turn::Ready(Box::new(Prepared { id, request, prompt, in_thought, may_call, cancelled, received }))).is_err()
                 }
                 Err(error) => writer.send(&FromWorker::Failed { id, error }).is_err(),
             };

@@ -179,8 +179,8 @@ impl Server {
             let Some(place) = portion.output else {
                 return;
             };
-            let Engine { context, vocab, candidates, ends, suppressed, .. } = engine;
-            let mut drawing = Drawing { vocab: *vocab, ends, suppressed, candidates };
+            let Engine { context, vocab, candidates, ends, suppressed, calls, .. } = engine;
+            let mut drawing = Drawing { vocab: *vocab, ends, suppressed, calls, candidates };
             let drawn = match context.logits(place) {
                 Some(row) => work.draw(row, &mut drawing, out),
                 None => Err(ChatError::Inference { reason: "llama.cpp gave no logits".to_owned() }),

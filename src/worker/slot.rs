@@ -47,6 +47,8 @@ pub struct Work {
     /// Tokens that must be drawn before the model may end its turn.
     min_tokens: u32,
     ignore_ends: bool,
+    /// Functions were offered. Without any, a model that has seen calls before may still begin one.
+    may_call: bool,
     logprobs: Option<u8>,
     usage: Usage,
     /// Tokens that may be drawn.
@@ -63,13 +65,14 @@ pub struct Drawing<'a> {
     pub vocab: Vocab,
     pub ends: &'a [Token],
     pub suppressed: &'a [Token],
+    pub calls: &'a [Token],
     pub candidates: &'a mut Candidates,
 }
 
 impl Work {
     /// `cached` tokens of the prompt are in the slot already. `seed` is used if the request has none.
     pub fn start(prepared: Prepared, cached: usize, seed: u32, vocab: Vocab, limits: &EngineLimits) -> Result<Self, ChatError> {
-        let Prepared { id, request, prompt, in_thought, cancelled, received } = prepared;
+        let Prepared { id, request, prompt, in_thought, may_call, cancelled, received } = prepared;
         let sampler = Sampler::new(&request.sampling, request.sampling.seed.unwrap_or(seed), vocab.len())
             .ok_or_else(|| ChatError::Inference { reason: "llama.cpp made no sampler".to_owned() })?;
         let room = limits.context.saturating_sub(prompt.len() as u32);
@@ -84,6 +87,7 @@ impl Work {
             parser: Parser::new(request.output.stop, in_thought),
             min_tokens: request.output.min_tokens,
             ignore_ends: request.output.ignore_eos,
+            may_call,
             logprobs: request.logprobs,
             usage,
             limit,
@@ -123,7 +127,8 @@ impl Work {
             out.events(self.id, [ChatEvent::Started { prompt_tokens, cached_tokens }]);
         }
         let goes_on = self.ignore_ends || self.usage.completion_tokens < self.min_tokens;
-        let banned = [with.suppressed, if goes_on { with.ends } else { &[] }];
+        let unless = |legal: bool, tokens| if legal { &[][..] } else { tokens };
+        let banned = [with.suppressed, unless(!goes_on, with.ends), unless(self.may_call, with.calls)];
         let drawn = self.sampler.draw(row, banned, with.candidates);
         let token = drawn.map_err(|error| ChatError::Inference { reason: error.to_string() })?;
         self.last = token;

@@ -252,7 +252,8 @@ fn a_conversation_goes_on_where_it_was() {
     assert_eq!(second.text, again.text);
     let usage = second.usage();
     assert_eq!(usage.prompt_tokens, again.usage().prompt_tokens);
-    assert!(usage.cached_tokens >= first.usage().prompt_tokens && usage.cached_tokens < usage.prompt_tokens, "{usage:?}");
+    // The template ends a prompt with an empty thought (four tokens) that it leaves out of the history.
+    assert!(usage.cached_tokens >= first.usage().prompt_tokens - 4 && usage.cached_tokens < usage.prompt_tokens, "{usage:?}");
 }
 
 #[test]

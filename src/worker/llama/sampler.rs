@@ -84,7 +84,7 @@ impl Sampler {
     }
 
     /// Draws a token from `row` and remembers it. Tokens of the lists in `banned` are not drawn.
-    pub fn draw(&mut self, row: &[f32], banned: [&[Token]; 2], room: &mut Candidates) -> Result<Token, NoToken> {
+    pub fn draw(&mut self, row: &[f32], banned: [&[Token]; 3], room: &mut Candidates) -> Result<Token, NoToken> {
         let data = &mut room.0;
         data.clear();
         let mut sound = true;
@@ -172,7 +172,7 @@ mod tests {
     fn draws(sampling: &Sampling, seed: u32, row: &[f32], banned: &[Token], count: usize) -> Vec<Token> {
         let mut sampler = Sampler::new(sampling, seed, row.len()).unwrap();
         let mut room = Candidates::new(row.len());
-        (0..count).map(|_| sampler.draw(row, [banned, &[]], &mut room).unwrap()).collect()
+        (0..count).map(|_| sampler.draw(row, [banned, &[], &[]], &mut room).unwrap()).collect()
     }
 
     fn greedy() -> Sampling {
@@ -216,13 +216,13 @@ mod tests {
     fn what_is_no_number_is_an_error() {
         for row in [[f32::NAN, 1.0], [1.0, f32::INFINITY]] {
             let mut sampler = Sampler::new(&Sampling::default(), 1, 2).unwrap();
-            assert_eq!(sampler.draw(&row, [&[], &[]], &mut Candidates::new(2)), Err(NoToken));
+            assert_eq!(sampler.draw(&row, [&[], &[], &[]], &mut Candidates::new(2)), Err(NoToken));
         }
     }
 
     #[test]
     fn nothing_left_is_an_error() {
         let mut sampler = Sampler::new(&greedy(), 1, 2).unwrap();
-        assert_eq!(sampler.draw(&[1.0, 2.0], [&[0], &[1]], &mut Candidates::new(2)), Err(NoToken));
+        assert_eq!(sampler.draw(&[1.0, 2.0], [&[0], &[1], &[]], &mut Candidates::new(2)), Err(NoToken));
     }
 }

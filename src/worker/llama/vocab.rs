@@ -77,6 +77,11 @@ impl Vocab {
             || attributes & sys::LLAMA_TOKEN_ATTR_USER_DEFINED != 0 && self.text(token).is_some_and(looks)
     }
 
+    /// The tokens with this text.
+    pub fn named(&self, text: &str) -> Vec<Token> {
+        (0..self.len).filter(|&token| self.text(token).is_some_and(|found| found == text)).collect()
+    }
+
     fn attributes(&self, token: Token) -> sys::llama_token_attr {
         if !(0..self.len).contains(&token) {
             return sys::LLAMA_TOKEN_ATTR_UNDEFINED;
