@@ -219,7 +219,7 @@ mod tests {
             (Failure::BackingOff { cause: "c".into(), retry_after: SOON }, 503, "server_error", "backing_off", None, Some(3)),
             (Failure::WorkerDied { cause: "c".into() }, 500, "server_error", "worker_died", None, None),
             (Failure::TimedOut { limit: SOON }, 504, "server_error", "timed_out", None, None),
-            (Failure::ClientStalled { limit: SOON }, 408, "invalid_request_error", "client_stalled", None, None),
+            (Failure::ClientStalled { unread: 9 }, 408, "invalid_request_error", "client_stalled", None, None),
             (
                 chat(ChatError::PromptTooLong { prompt_tokens: 9000, context_tokens: 8192 }),
                 400,

@@ -1,6 +1,7 @@
 //! `GET /health`, `GET /status` and `GET /version`: for service managers, for people, for scripts.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::State;
 use axum::response::Response;
@@ -21,7 +22,7 @@ pub async fn health(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
         api.engine.find("auto")?;
     }
     match status.phase {
-        Phase::BackingOff { cause, retry_in } => Err(Failure::BackingOff { cause, retry_after: retry_in }.into()),
+        Phase::BackingOff { cause, until } => Err(Failure::BackingOff { cause, retry_after: until - Instant::now() }.into()),
         Phase::Draining => Err(Failure::ShuttingDown.into()),
         Phase::Cold | Phase::Loading { .. } | Phase::Ready { .. } | Phase::Unloading { .. } => Ok(json(r#"{"status":"ok"}"#.into())),
     }
@@ -60,6 +61,8 @@ struct StatusOut {
     /// The worker's.
     pid: Option<u32>,
     load_ms: Option<u64>,
+    /// What to know about the chat template, if it is not the file's own.
+    template: Option<String>,
     /// Why the workers died.
     cause: Option<String>,
     retry_in_s: Option<f64>,
@@ -80,7 +83,7 @@ impl From<Status> for StatusOut {
         match status.phase {
             Phase::Cold => Self { state: "cold", ..out },
             Phase::Loading { model } => Self { state: "loading", model: Some(model), ..out },
-            Phase::Ready { model, context, slots, threads, pid, load_time } => Self {
+            Phase::Ready { model, context, slots, threads, pid, load_time, template } => Self {
                 state: "ready",
                 model: Some(model),
                 context: Some(context),
@@ -88,10 +91,12 @@ impl From<Status> for StatusOut {
                 threads: Some(threads),
                 pid: Some(pid),
                 load_ms: Some(load_time.as_millis() as u64),
+                template,
                 ..out
             },
             Phase::Unloading { model } => Self { state: "unloading", model: Some(model), ..out },
-            Phase::BackingOff { cause, retry_in } => {
+            Phase::BackingOff { cause, until } => {
+                let retry_in = until - Instant::now();
                 Self { state: "backing_off", cause: Some(cause), retry_in_s: Some(retry_in.as_millis() as f64 / 1e3), ..out }
             }
             Phase::Draining => Self { state: "draining", ..out },
@@ -122,15 +127,17 @@ mod tests {
     #[test]
     fn every_phase_has_its_name_and_facts() {
         let load_time = Duration::from_millis(1200);
-        let ready = rendered(Phase::Ready { model: "tiny".into(), context: 8192, slots: 2, threads: 4, pid: 77, load_time });
+        let ready =
+            rendered(Phase::Ready { model: "tiny".into(), context: 8192, slots: 2, threads: 4, pid: 77, load_time, template: None });
         assert_eq!(
             ready,
             json!({"state": "ready", "model": "tiny", "default": "tiny", "waiting": 1, "running": 2, "served": 3, "crashes": 4,
-                "context": 8192, "slots": 2, "threads": 4, "pid": 77, "load_ms": 1200, "cause": null, "retry_in_s": null,
+                "context": 8192, "slots": 2, "threads": 4, "pid": 77, "load_ms": 1200, "template": null, "cause": null, "retry_in_s": null,
                 "version": VERSION})
         );
-        let backing = rendered(Phase::BackingOff { cause: "SIGSEGV".into(), retry_in: Duration::from_millis(2500) });
-        assert_eq!((&backing["state"], &backing["cause"], &backing["retry_in_s"]), (&json!("backing_off"), &json!("SIGSEGV"), &json!(2.5)));
+        let backing = rendered(Phase::BackingOff { cause: "SIGSEGV".into(), until: Instant::now() + Duration::from_millis(2500) });
+        assert_eq!((&backing["state"], &backing["cause"]), (&json!("backing_off"), &json!("SIGSEGV")));
+        assert!((2.0..=2.5).contains(&backing["retry_in_s"].as_f64().unwrap()), "{backing}");
         for (phase, name) in [
             (Phase::Cold, "cold"),
             (Phase::Loading { model: "m".into() }, "loading"),

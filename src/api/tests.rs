@@ -373,7 +373,7 @@ async fn health_says_whether_a_request_would_be_served() {
     assert_eq!(content(&door.get("/health").await), json!({"status": "ok"}));
     assert_eq!(content(&door.get("/version").await)["name"], "gemmad");
     assert_eq!(content(&door.get("/status").await)["state"], "cold");
-    let backing = Phase::BackingOff { cause: "SIGSEGV".into(), retry_in: Duration::from_secs(3) };
+    let backing = Phase::BackingOff { cause: "SIGSEGV".into(), until: Instant::now() + Duration::from_secs(3) };
     for (phase, expected) in [(backing, "backing_off"), (Phase::Draining, "shutting_down")] {
         door.publish.send_modify(|status| status.phase = phase);
         let response = door.get("/health").await;

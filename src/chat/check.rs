@@ -99,7 +99,8 @@ impl ChatRequest {
 
 fn check_message(i: usize, message: &Message) -> Result<(), Invalid> {
     let has_text = message.content.iter().any(|p| matches!(p, Part::Text(t) if !t.is_empty()));
-    if message.content.is_empty() && !(message.role == Role::Assistant && !message.tool_calls.is_empty()) {
+    let calls = message.role == Role::Assistant && !message.tool_calls.is_empty();
+    if message.content.is_empty() && !calls {
         return Err(Invalid::new(format!("messages[{i}].content"), "is required"));
     }
     if message.role == Role::User && !has_text {

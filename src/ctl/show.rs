@@ -30,6 +30,7 @@ struct Status {
     slots: Option<u64>,
     threads: Option<u64>,
     pid: Option<u64>,
+    template: Option<String>,
     cause: Option<String>,
     retry_in_s: Option<f64>,
     version: String,
@@ -124,6 +125,9 @@ fn status_view(status: &Status, out: Stream) -> String {
     }
     if let Some(pid) = status.pid {
         lines.push(("worker", format!("process {pid}")));
+    }
+    if let Some(template) = &status.template {
+        lines.push(("template", template.clone()));
     }
     if let Some(cause) = &status.cause {
         let retry = status.retry_in_s.map(|seconds| format!("; next attempt in {seconds:.0} s")).unwrap_or_default();

@@ -79,16 +79,11 @@ async fn run(config: Config, args: &Args, level: log::Handle) -> Result<(), Trou
     tracing::info!(version = env!("CARGO_PKG_VERSION"), models = engine.status().models.len(), "serving");
 
     let mut config = config;
-    loop {
-        match signals.next().await {
-            Wish::Reload => {
-                let begun = NotifyState::monotonic_usec_now();
-                notify(&[&[NotifyState::Reloading][..], &begun.into_iter().collect::<Vec<_>>()].concat());
-                config = reload::reload(config, args, &engine, &api, &level).await;
-                notify(&[NotifyState::Ready]);
-            }
-            Wish::Leave => break,
-        }
+    while let Wish::Reload = signals.next().await {
+        let begun = NotifyState::monotonic_usec_now();
+        notify(&[&[NotifyState::Reloading][..], &begun.into_iter().collect::<Vec<_>>()].concat());
+        config = reload::reload(config, args, &engine, &api, &level).await;
+        notify(&[NotifyState::Ready]);
     }
 
     let grace = config.server.shutdown_grace;

@@ -10,7 +10,7 @@ use super::log;
 
 /// Reads the configuration again and applies it: the log level and the administrators at once, models, limits
 /// of the queue and of time for new requests, `[inference]` for the next worker. `[server]` and the limits of
-/// connections and bodies need a restart, which is said. A configuration with errors changes nothing.
+/// connections need a restart, which is said. A configuration with errors changes nothing.
 pub async fn reload(old: Config, args: &Args, engine: &Engine, api: &Api, level: &log::Handle) -> Config {
     let new = match config::load(args.config.as_deref()) {
         Ok(loaded) => loaded.config,
@@ -30,10 +30,19 @@ pub async fn reload(old: Config, args: &Args, engine: &Engine, api: &Api, level:
     api.set_policy(policy);
     engine.reconfigure(new.models.clone(), new.inference.clone(), new.limits.clone()).await;
     let fixed = |c: &Config| {
-        (c.server.clone(), c.limits.connections, c.limits.connections_per_user, c.limits.body_bytes, c.inference.worker.clone())
+        (
+            c.server.clone(),
+            c.limits.connections,
+            c.limits.connections_per_user,
+            c.limits.body_bytes,
+            c.limits.client_stall,
+            c.inference.worker.clone(),
+        )
     };
     if fixed(&old) != fixed(&new) {
-        tracing::warn!("[server], `connections`, `connections-per-user`, `body-size` and `worker` change with the next start");
+        tracing::warn!(
+            "[server], `connections`, `connections-per-user`, `body-size`, `client-stall` and `worker` change with the next start"
+        );
     }
     tracing::info!("the configuration is read again");
     new

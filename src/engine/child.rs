@@ -34,6 +34,11 @@ const LINGER: Duration = Duration::from_secs(2);
 /// it again, smaller.
 const OOM_SCORE: &str = "800";
 
+/// Turns of an OpenMP thread's waiting loop (libgomp's `GOMP_SPINCOUNT`) before it sleeps. Long enough for the
+/// usual wait at a barrier, and so as fast as spinning while the CPUs are free; short enough to give the CPU to
+/// whoever the others are waiting for when they are not. `docs/measuring.md` has the numbers.
+const SPIN_COUNT: &str = "1000";
+
 /// What a worker's task reports.
 #[derive(Debug)]
 pub enum Notice {
@@ -87,9 +92,6 @@ pub fn spawn(
 
     let mut process = Command::new(program)
         .env_clear()
-        // Threads that wait at a barrier give the CPU away soon instead of spinning on it: beside other
-        // programs that is the difference between a fair share and a standstill.
-        .env("OMP_WAIT_POLICY", "passive")
         .env("GOMP_SPINCOUNT", SPIN_COUNT)
         .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
         .stdout(Stdio::null())
@@ -126,10 +128,6 @@ pub fn spawn(
     });
     Ok(Child { generation, pid, outbox, kill })
 }
-
-/// Turns of an OpenMP thread's waiting loop before it sleeps. Measured by `tests/bench`: long enough for the
-/// usual wait at a barrier, far too short to matter when the CPU is shared.
-const SPIN_COUNT: &str = "2000";
 
 async fn write_all(mut socket: OwnedWriteHalf, mut messages: mpsc::Receiver<ToWorker>) {
     while let Some(message) = messages.recv().await {

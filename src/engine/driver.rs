@@ -11,7 +11,7 @@ use super::queue::Kind;
 use super::state::{Action, Generation, Input, Life, State};
 use super::{Answer, Command, EVENTS, Failure, HangUpGuard, ModelInfo, Phase, Setup, Status};
 use crate::chat::{ChatEvent, ChatRequest};
-use crate::ipc::{self, FromWorker, LoadPlan, LoadedModel, ToWorker};
+use crate::ipc::{self, FromWorker, LoadPlan, LoadedModel, TemplateSource, ToWorker};
 use crate::store;
 
 /// Notices from the worker that wait for the driver; past this the worker's writes wait.
@@ -26,8 +26,6 @@ enum Live {
         request: Option<Box<ChatRequest>>,
         events: mpsc::Sender<Result<ChatEvent, Failure>>,
         started: bool,
-        /// The last moment at which the client had nothing left to read.
-        drained: Instant,
     },
     Load {
         model: ModelInfo,
@@ -107,7 +105,7 @@ impl Driver {
                 () = sleep => self.step(Input::Tick),
             }
             self.publish();
-            if self.drains.is_empty() && matches!(self.state.life(Instant::now()), Life::Draining) && self.child.is_none() {
+            if self.drains.is_empty() && matches!(self.state.life(), Life::Draining) && self.child.is_none() {
                 return;
             }
         }
@@ -122,7 +120,7 @@ impl Driver {
                 };
                 let (id, guard) = self.new_id();
                 let (sender, events) = mpsc::channel(EVENTS);
-                self.live.insert(id, Live::Chat { request: Some(request), events: sender, started: false, drained: Instant::now() });
+                self.live.insert(id, Live::Chat { request: Some(request), events: sender, started: false });
                 self.step(Input::Submit { id, uid, model: model.clone(), kind: Kind::Chat });
                 // A refusal lies in the channel already: hand it over as what it is.
                 let mut answer = Answer { model, events, _guard: guard };
@@ -301,7 +299,10 @@ impl Driver {
                 }
             }
             Notice::Message(FromWorker::Loaded(loaded)) => {
-                tracing::info!(load_ms = loaded.load_us / 1000, template = ?loaded.template, "the model is loaded");
+                tracing::info!(load_ms = loaded.load_us / 1000, "the model is loaded");
+                if let Some(note) = template_note(&loaded.template) {
+                    tracing::warn!("the model's chat template: {note}");
+                }
                 let slots = loaded.slots;
                 self.loaded = Some(loaded);
                 self.step(Input::Loaded { generation, slots });
@@ -320,7 +321,7 @@ impl Driver {
             Notice::Exited(cause) => {
                 self.child = None;
                 self.loaded = None;
-                if !matches!(self.state.life(Instant::now()), Life::Ending(_) | Life::Draining) {
+                if !matches!(self.state.life(), Life::Ending(_) | Life::Draining) {
                     self.crashes += 1;
                     tracing::error!(cause, "the worker died");
                 }
@@ -331,21 +332,19 @@ impl Driver {
 
     /// Passes an event on to its client.
     fn event(&mut self, id: u64, event: ChatEvent) {
-        let Some(Live::Chat { request, events, started, drained }) = self.live.get_mut(&id) else { return };
+        let Some(Live::Chat { request, events, started }) = self.live.get_mut(&id) else { return };
         if matches!(event, ChatEvent::Started { .. }) && std::mem::replace(started, true) {
             // A retried request starts twice; its client need not know.
             return;
         }
-        let now = Instant::now();
-        if events.capacity() == events.max_capacity() {
-            *drained = now;
-        }
-        let stalled = now.duration_since(*drained) > self.setup.limits.client_stall;
         let begun = !matches!(event, ChatEvent::Started { .. }) && request.take().is_some();
         let done = matches!(event, ChatEvent::Done(_));
-        if stalled || events.try_send(Ok(event)).is_err() {
+        if events.is_closed() {
+            return self.hang_up(id);
+        }
+        if events.try_send(Ok(event)).is_err() {
             tracing::info!(request = id, "the client does not read its answer");
-            self.fail(id, Failure::ClientStalled { limit: self.setup.limits.client_stall });
+            self.fail(id, Failure::ClientStalled { unread: EVENTS });
             return self.step(Input::HangUp { id });
         }
         if begun {
@@ -359,12 +358,11 @@ impl Driver {
     }
 
     fn publish(&mut self) {
-        let now = Instant::now();
-        let phase = match self.state.life(now) {
+        let phase = match self.state.life() {
             Life::None => Phase::Cold,
             Life::Starting(model) => Phase::Loading { model: model.into() },
             Life::Ending(model) => Phase::Unloading { model: model.into() },
-            Life::BackingOff { cause, until } => Phase::BackingOff { cause: cause.into(), retry_in: until - now },
+            Life::BackingOff { cause, until } => Phase::BackingOff { cause: cause.into(), until },
             Life::Draining => Phase::Draining,
             Life::Ready(model) => match (&self.loaded, &self.child) {
                 (Some(loaded), Some(child)) => Phase::Ready {
@@ -374,6 +372,7 @@ impl Driver {
                     threads: loaded.threads,
                     pid: child.pid,
                     load_time: Duration::from_micros(loaded.load_us),
+                    template: template_note(&loaded.template),
                 },
                 _ => Phase::Loading { model: model.into() },
             },
@@ -394,6 +393,15 @@ impl Driver {
             }
             changed
         });
+    }
+}
+
+/// What an administrator should know about the chat template in use, if anything.
+fn template_note(source: &TemplateSource) -> Option<String> {
+    match source {
+        TemplateSource::Embedded => None,
+        TemplateSource::Missing => Some("the file has none; the family's is used".into()),
+        TemplateSource::Replaced { why } => Some(format!("the file's is not used, because {why}; the family's is")),
     }
 }
 

@@ -26,8 +26,8 @@ pub enum Failure {
     WorkerDied { cause: String },
     /// The request took longer than the limit.
     TimedOut { limit: Duration },
-    /// The client did not read its answer.
-    ClientStalled { limit: Duration },
+    /// The client left more of its answer unread than is kept for it.
+    ClientStalled { unread: usize },
     /// The worker refused this request.
     Chat(ChatError),
 }
@@ -52,7 +52,7 @@ impl fmt::Display for Failure {
             }
             Self::WorkerDied { cause } => write!(f, "the worker died while it answered: {cause}"),
             Self::TimedOut { limit } => write!(f, "the request took longer than {} s", limit.as_secs()),
-            Self::ClientStalled { limit } => write!(f, "the answer was not read for {} s", limit.as_secs()),
+            Self::ClientStalled { unread } => write!(f, "{unread} events of the answer were left unread"),
             Self::Chat(error) => error.fmt(f),
         }
     }

@@ -122,8 +122,8 @@ struct Running {
 struct Trouble {
     deaths: u32,
     cause: String,
-    /// No worker is started before.
-    until: Instant,
+    /// No worker is started before; `None` once that time has come.
+    pause: Option<Instant>,
 }
 
 /// What the outside may know.
@@ -179,23 +179,28 @@ impl State {
         self.running.len()
     }
 
-    pub fn life(&self, now: Instant) -> Life<'_> {
-        match (&self.worker, &self.trouble) {
+    pub fn life(&self) -> Life<'_> {
+        match (&self.worker, self.paused()) {
             _ if self.drain.is_some() => Life::Draining,
-            (Worker::None, Some(trouble)) if trouble.until > now => Life::BackingOff { cause: &trouble.cause, until: trouble.until },
-            (Worker::None, _) => Life::None,
+            (Worker::None, Some((cause, until))) => Life::BackingOff { cause, until },
+            (Worker::None, None) => Life::None,
             (Worker::Starting { model, .. }, _) => Life::Starting(model),
             (Worker::Ready { model, .. }, _) => Life::Ready(model),
             (Worker::Ending { model, .. }, _) => Life::Ending(model),
         }
     }
 
+    /// Why no worker is started now, and until when.
+    fn paused(&self) -> Option<(&str, Instant)> {
+        self.trouble.as_ref().and_then(|trouble| Some((trouble.cause.as_str(), trouble.pause?)))
+    }
+
     /// When [`Input::Tick`] is due at the latest, if nothing else happens.
     pub fn next_tick(&self) -> Option<Instant> {
         let worker = match &self.worker {
             Worker::Starting { deadline, .. } | Worker::Ending { deadline, .. } => Some(*deadline),
-            Worker::None if !self.queue.is_empty() => self.trouble.as_ref().map(|t| t.until),
-            _ => None,
+            Worker::None => self.paused().map(|(_, until)| until),
+            Worker::Ready { .. } => None,
         };
         let running = self.running.values().map(|r| r.job.deadline).min();
         [worker, running, self.queue.first_deadline(), self.drain].into_iter().flatten().min()
@@ -204,6 +209,9 @@ impl State {
     /// Takes one input and says what is to be done about it.
     pub fn step(&mut self, now: Instant, input: Input) -> Vec<Action> {
         let mut actions = Vec::new();
+        if let Some(trouble) = &mut self.trouble {
+            trouble.pause = trouble.pause.filter(|until| *until > now);
+        }
         match input {
             Input::Submit { id, uid, model, kind } => self.submit(now, id, uid, model, kind, &mut actions),
             Input::HangUp { id } => self.hang_up(id, &mut actions),
@@ -226,8 +234,8 @@ impl State {
         if self.drain.is_some() {
             return actions.push(refuse(Failure::ShuttingDown));
         }
-        if let Some(trouble) = self.trouble.as_ref().filter(|t| t.until > now) {
-            return actions.push(refuse(Failure::BackingOff { cause: trouble.cause.clone(), retry_after: trouble.until - now }));
+        if let Some((cause, until)) = self.paused() {
+            return actions.push(refuse(Failure::BackingOff { cause: cause.to_owned(), retry_after: until - now }));
         }
         let job = Job { id, uid, model, kind, deadline: now + self.settings.request_time, deaths: 0 };
         match self.queue.push(job) {
@@ -329,7 +337,7 @@ impl State {
         }
         if silent {
             let deaths = self.trouble.take().map_or(0, |t| t.deaths) + 1;
-            self.trouble = Some(Trouble { deaths, cause, until: now + pause_after(deaths) });
+            self.trouble = Some(Trouble { deaths, cause, pause: Some(now + pause_after(deaths)).filter(|until| *until > now) });
         }
     }
 
@@ -385,7 +393,7 @@ impl State {
             }
             Worker::None => {
                 let Some(model) = self.queue.peek().map(|job| job.model.clone()) else { return false };
-                if self.trouble.as_ref().is_some_and(|t| t.until > now) {
+                if self.paused().is_some() {
                     return false;
                 }
                 let generation = self.next_generation;

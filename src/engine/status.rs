@@ -1,7 +1,7 @@
 //! What the engine tells the world about itself.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Failure;
 pub use crate::store::Model as ModelInfo;
@@ -65,6 +65,8 @@ pub enum Phase {
         threads: u32,
         pid: u32,
         load_time: Duration,
+        /// What to know about the chat template, if it is not the file's own.
+        template: Option<String>,
     },
     /// The worker is finishing what it has and will exit.
     Unloading {
@@ -73,7 +75,7 @@ pub enum Phase {
     /// Workers died; none is started for a while.
     BackingOff {
         cause: String,
-        retry_in: Duration,
+        until: Instant,
     },
     /// No more requests are taken.
     Draining,

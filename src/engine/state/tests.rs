@@ -21,11 +21,11 @@ fn spawn(generation: u64, model: &str) -> Action {
 fn the_first_request_starts_a_worker_and_goes_to_it() {
     let (mut s, t) = state();
     assert_eq!(s.step(t, submit(1, "a")), [spawn(1, "a")]);
-    assert_eq!(s.life(t), Life::Starting("a"));
+    assert_eq!(s.life(), Life::Starting("a"));
     assert_eq!(s.step(t, Input::Loaded { generation: 1, slots: 2 }), [Action::Send { id: 1 }]);
     assert_eq!(s.step(t, Input::Begun { id: 1 }), []);
     assert_eq!(s.step(t, Input::Ended { id: 1 }), []);
-    assert_eq!(s.life(t), Life::Ready("a"));
+    assert_eq!(s.life(), Life::Ready("a"));
 }
 
 #[test]
@@ -73,7 +73,9 @@ fn silent_deaths_lead_to_growing_pauses_that_are_told() {
     assert_eq!(failed, [Action::Fail { id: 1, failure: Failure::WorkerDied { cause: "x".into() } }]);
     let refused = s.step(t, submit(2, "a"));
     assert_eq!(refused, [Action::Fail { id: 2, failure: Failure::BackingOff { cause: "x".into(), retry_after: FIRST_PAUSE } }]);
+    assert_eq!(s.next_tick(), Some(t + FIRST_PAUSE), "the end of the pause is news even when nobody waits");
     t += FIRST_PAUSE;
+    assert_eq!((s.step(t, Input::Tick), s.life(), s.next_tick()), (vec![], Life::None, None));
     assert_eq!(s.step(t, submit(3, "a")), [spawn(3, "a")]);
     s.step(t, Input::Exited { generation: 3, cause: "x".into() });
     assert_eq!(s.next_tick(), Some(t + 2 * FIRST_PAUSE), "3 waits for the next attempt");
