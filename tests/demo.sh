@@ -3,7 +3,7 @@
 set -euo pipefail
 bin=$1
 here=$(cd "$(dirname "$0")/.." && pwd)
-dir=$(mktemp -d "${TMPDIR:-/tmp}/gemmad-demo.XXXXXX")
+dir=$(mktemp -d)
 trap 'kill "${daemon:-}" 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$dir"' EXIT
 
 cat > "$dir/gemmad.toml" <<TOML

@@ -10,9 +10,7 @@ use nix::unistd::User;
 use tokio::net::UnixStream;
 
 use crate::config::Access;
-
-/// A user id.
-pub type Uid = u32;
+use crate::engine::Uid;
 
 /// Who is at the other end of a connection, as the kernel saw it when they connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::access::Uid;
+use crate::engine::Uid;
 
 /// What may be taken, and what is taken now.
 #[derive(Debug)]

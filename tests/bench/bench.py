@@ -108,8 +108,8 @@ class Server:
             self.process.kill()
 
 
-def gemmad(a, directory, load=True):
-    config, sock = os.path.join(directory, "gemmad.toml"), os.path.join(directory, "api.sock")
+def gemmad(a, load=True):
+    config, sock = os.path.join(a.directory, "gemmad.toml"), os.path.join(a.directory, "api.sock")
     model = os.path.abspath(a.model) if a.model else None
     models = os.path.dirname(model) if model else os.path.abspath(TINY)
     default = os.path.basename(model)[:-5].lower() if model else "auto"
@@ -130,7 +130,7 @@ def peer(a):
 
 def servers(a):
     """The servers under comparison, each as a function that starts one."""
-    both = {"gemmad": lambda: gemmad(a, tempfile.mkdtemp(prefix="gemmad-bench-"))}
+    both = {"gemmad": lambda: gemmad(a)}
     if a.peer:
         both["llama-server"] = lambda: peer(a)
     return both
@@ -166,15 +166,14 @@ def report(rows, unit=""):
 
 def overhead(a):
     """First byte and token cost beyond the worker's own time, from the `timings` that the worker reports."""
-    with tempfile.TemporaryDirectory() as directory:
-        s = gemmad(a, directory)
-        firsts, tokens, rates = [], [], []
-        for i in range(a.runs * 20):
-            first, end, _, out, t = s.chat("What is the capital of France?", 200)
-            firsts.append((first - t["prompt_ms"] / 1000 - t["predicted_ms"] / 1000 / out) * 1e3)
-            tokens.append((end - (t["prompt_ms"] + t["predicted_ms"]) / 1000) / out * 1e6)
-            rates.append(out / end)
-        s.close()
+    s = gemmad(a)
+    firsts, tokens, rates = [], [], []
+    for _ in range(a.runs * 20):
+        first, end, _, out, t = s.chat("What is the capital of France?", 200)
+        firsts.append((first - t["prompt_ms"] / 1000 - t["predicted_ms"] / 1000 / out) * 1e3)
+        tokens.append((end - (t["prompt_ms"] + t["predicted_ms"]) / 1000) / out * 1e6)
+        rates.append(out / end)
+    s.close()
     print(f"first byte beyond the worker's time: {median(firsts):.2f} ms; per token, everything counted: {median(tokens):.1f} µs; at {median(rates):.0f} tokens/s")
 
 
@@ -213,17 +212,17 @@ def share(a):
 
 
 def idle(a):
-    with tempfile.TemporaryDirectory() as directory:
-        s = gemmad(a, directory, load=False)
-        time.sleep(0.5)
-        status = dict(line.split(":", 1) for line in open(f"/proc/{s.process.pid}/status") if ":" in line)
-        print(f"ready after {s.ready * 1e3:.0f} ms; RssAnon {status['RssAnon'].strip()}; PSS {s.pss():.2f} MiB")
-        s.close()
+    s = gemmad(a, load=False)
+    time.sleep(0.5)
+    status = dict(line.split(":", 1) for line in open(f"/proc/{s.process.pid}/status") if ":" in line)
+    print(f"ready after {s.ready * 1e3:.0f} ms; RssAnon {status['RssAnon'].strip()}; PSS {s.pss():.2f} MiB")
+    s.close()
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("what", nargs="?", default="all", choices=["all", "overhead", "speed", "share", "idle"])
+    p.add_argument("what", nargs="?", default="all", choices=["all", "overhead", "speed", "share", "idle"],
+                   help="all: idle and overhead")
     p.add_argument("--gemmad", required=True, help="the daemon's program; its worker lies beside it")
     p.add_argument("--peer", help="llama.cpp's llama-server, to compare with")
     p.add_argument("--model", help="a GGUF file; the tiny model if none is given")
@@ -237,11 +236,9 @@ def main():
     a = p.parse_args()
     if a.what in ("speed", "share") and not a.model:
         p.error(f"{a.what} needs --model")
-    if a.what == "all":
-        idle(a)
-        overhead(a)
-    else:
-        {"overhead": overhead, "speed": speed, "share": share, "idle": idle}[a.what](a)
+    with tempfile.TemporaryDirectory(prefix="gemmad-bench-") as a.directory:
+        for what in {"all": (idle, overhead)}.get(a.what) or (globals()[a.what],):
+            what(a)
 
 
 main()
