@@ -36,7 +36,7 @@ test: setup $(VENV)/ready
 	cargo fmt --check
 	cargo clippy --release --locked --all-targets -- -D warnings
 	GEMMAD_PYTHON=$(VENV)/bin/python cargo test --release --locked
-	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --release --locked --no-deps --document-private-items
 
 $(VENV)/ready: tests/openai/requirements.txt
 	rm -rf $(VENV) && python3 -m venv $(VENV)

@@ -16,7 +16,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("store", &["gemma", "sys"]),
     ("worker", &["chat", "gemma", "ipc", "sys"]),
     ("ctl", &["chat", "config"]),
-    ("sys", &["ipc"]),
+    ("sys", &[]),
     ("ipc", &["chat"]),
     ("gemma", &["chat"]),
     ("config", &[]),

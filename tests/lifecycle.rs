@@ -26,6 +26,16 @@ fn it_starts_without_weights_and_loads_with_the_first_request() {
 }
 
 #[test]
+fn an_idle_model_is_unloaded_and_loaded_again_when_asked() {
+    let daemon = Daemon::with(Options { models_keys: "idle-unload = \"300ms\"".into(), ..Options::default() });
+    let worker = daemon.load();
+    wait_for("the worker to go", || daemon.status()["state"] == "cold");
+    assert!(!fs::exists(format!("/proc/{worker}")).unwrap());
+    assert_eq!(daemon.status()["crashes"], 0);
+    assert_eq!(daemon.chat(&question("What is the capital of France?")).content(), "The capital of France is Paris.");
+}
+
+#[test]
 fn the_socket_has_the_mode_and_group_that_are_configured() {
     let group = nix::unistd::Group::from_gid(nix::unistd::getegid()).unwrap().unwrap();
     let daemon =

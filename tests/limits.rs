@@ -111,17 +111,13 @@ fn the_time_of_a_load() {
 fn a_thousand_idle_connections_do_not_disturb_a_working_one() {
     let daemon = Daemon::start();
     daemon.load();
-    let time = || {
-        let mut times: Vec<Duration> = (0..9)
-            .map(|_| {
-                let start = Instant::now();
-                daemon.chat(&question("What is the capital of France?")).content();
-                start.elapsed()
-            })
-            .collect();
-        times.sort();
-        times[4]
+    let once = || {
+        let start = Instant::now();
+        daemon.chat(&question("What is the capital of France?")).content();
+        start.elapsed()
     };
+    // The fastest of many: what else runs on this machine makes some of them slow, but not all.
+    let time = || (0..30).map(|_| once()).min().unwrap();
     let alone = time();
     // Half of them say nothing, half stop in the middle of a head.
     let idle: Vec<UnixStream> = (0..1000)

@@ -34,8 +34,9 @@ enum Rule {
         max: u64,
         put: fn(&mut Config, u64),
     },
-    /// More than nothing, at most [`LONGEST`].
+    /// At most [`LONGEST`].
     Time {
+        may_be_zero: bool,
         put: fn(&mut Config, Duration),
     },
     Text {
@@ -89,7 +90,7 @@ pub(super) static KEYS: &[Key] = &[
             put: |config, name| config.server.socket_group = Some(name).filter(|name| !name.is_empty()),
         },
     ),
-    key("server", "shutdown-grace", Rule::Time { put: |config, time| config.server.shutdown_grace = time }),
+    key("server", "shutdown-grace", Rule::Time { may_be_zero: false, put: |config, time| config.server.shutdown_grace = time }),
     key(
         "models",
         "directories",
@@ -105,6 +106,7 @@ pub(super) static KEYS: &[Key] = &[
         "default",
         Rule::Text { allowed: "\"auto\" or a model's id", check: is_name, put: |config, name| config.models.default = name },
     ),
+    key("models", "idle-unload", Rule::Time { may_be_zero: true, put: |config, time| config.models.idle_unload = time }),
     key("inference", "context", Rule::Number { min: 256, max: 262_144, put: |config, n| config.inference.context = n }),
     key("inference", "slots", count(64, |config, n| config.inference.slots = n)),
     key("inference", "threads", Rule::Number { min: 0, max: 1024, put: |config, n| config.inference.threads = n }),
@@ -125,9 +127,9 @@ pub(super) static KEYS: &[Key] = &[
     key("limits", "queue", count(65_536, |config, n| config.limits.queue = n)),
     key("limits", "queue-per-user", count(65_536, |config, n| config.limits.queue_per_user = n)),
     key("limits", "output-tokens", count(262_144, |config, n| config.limits.output_tokens = n)),
-    key("limits", "request-time", Rule::Time { put: |config, time| config.limits.request_time = time }),
-    key("limits", "client-stall", Rule::Time { put: |config, time| config.limits.client_stall = time }),
-    key("limits", "load-time", Rule::Time { put: |config, time| config.limits.load_time = time }),
+    key("limits", "request-time", Rule::Time { may_be_zero: false, put: |config, time| config.limits.request_time = time }),
+    key("limits", "client-stall", Rule::Time { may_be_zero: false, put: |config, time| config.limits.client_stall = time }),
+    key("limits", "load-time", Rule::Time { may_be_zero: false, put: |config, time| config.limits.load_time = time }),
     key(
         "access",
         "admins",
@@ -162,9 +164,10 @@ impl Key {
             Rule::Size { min, max, .. } => {
                 format!("a size from {} to {}, like \"32 MiB\", \"512 KiB\" or a number of bytes", show_size(*min), show_size(*max))
             }
-            Rule::Time { .. } => {
+            Rule::Time { may_be_zero, .. } => {
                 format!(
-                    "a time of more than 0 and at most {}d, like \"500ms\", \"30s\", \"10m\", \"1h\" or a number of seconds",
+                    "a time of {}at most {}d, like \"500ms\", \"30s\", \"10m\", \"1h\" or a number of seconds",
+                    if *may_be_zero { "" } else { "more than 0 and " },
                     days(LONGEST)
                 )
             }
@@ -184,9 +187,9 @@ impl Rule {
                 let bytes = whole(value).or_else(|| parse_size(value.as_str()?)).filter(|n| (min..=max).contains(&n))?;
                 put(config, bytes);
             }
-            Self::Time { put } => {
+            Self::Time { may_be_zero, put } => {
                 let time = whole(value).map(Duration::from_secs).or_else(|| parse_duration(value.as_str()?))?;
-                if time.is_zero() || time > LONGEST {
+                if (time.is_zero() && !may_be_zero) || time > LONGEST {
                     return None;
                 }
                 put(config, time);

@@ -33,6 +33,7 @@ fn every_key_arrives_in_its_field() {
         [models]
         directories = ["/a", "/b"]
         default = "gemma-4-e4b"
+        idle-unload = 0
         [inference]
         context = 4096
         slots = 1
@@ -60,7 +61,7 @@ fn every_key_arrives_in_its_field() {
     assert_eq!((config.server.socket_mode, config.server.socket_group.as_deref()), (0o666, Some("gemma")));
     assert_eq!(config.server.shutdown_grace, Duration::from_secs(5));
     assert_eq!(config.models.directories, [Path::new("/a"), Path::new("/b")]);
-    assert_eq!(config.models.default, "gemma-4-e4b");
+    assert_eq!((config.models.default.as_str(), config.models.idle_unload), ("gemma-4-e4b", Duration::ZERO));
     let inference = &config.inference;
     assert_eq!((inference.context, inference.slots, inference.threads, inference.batch), (4096, 1, 3, 64));
     assert_eq!(inference.worker.as_deref(), Some(Path::new("/opt/worker")));

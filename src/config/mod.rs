@@ -44,6 +44,8 @@ pub struct Models {
     pub directories: Vec<PathBuf>,
     /// `auto`, or a model id.
     pub default: String,
+    /// How long a loaded model may have nothing to do before it is unloaded; zero: for ever.
+    pub idle_unload: Duration,
 }
 
 /// How a model is run.
@@ -103,7 +105,7 @@ impl Default for Server {
 
 impl Default for Models {
     fn default() -> Self {
-        Self { directories: vec!["/var/lib/gemmad/models".into()], default: "auto".into() }
+        Self { directories: vec!["/var/lib/gemmad/models".into()], default: "auto".into(), idle_unload: Duration::from_secs(600) }
     }
 }
 

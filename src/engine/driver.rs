@@ -38,7 +38,8 @@ pub(super) struct Driver {
     setup: Setup,
     state: State,
     live: HashMap<u64, Live>,
-    next_id: u64,
+    /// The id of the last request.
+    last_id: u64,
     child: Option<Child>,
     loaded: Option<LoadedModel>,
     models: Vec<ModelInfo>,
@@ -73,7 +74,7 @@ impl Driver {
             setup,
             state,
             live: HashMap::new(),
-            next_id: 1,
+            last_id: 0,
             child: None,
             loaded: None,
             models,
@@ -94,8 +95,6 @@ impl Driver {
             let tick = self.state.next_tick();
             let sleep = tokio::time::sleep_until(tick.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600)).into());
             tokio::select! {
-                // A hang-up frees a slot, so it goes before the commands that want one.
-                biased;
                 Some(id) = inbox.hang_ups.recv() => self.hang_up(id),
                 Some((generation, notice)) = inbox.notices.recv() => self.notice(generation, notice),
                 command = inbox.commands.recv() => match command {
@@ -118,7 +117,8 @@ impl Driver {
                     Ok(model) => model.id,
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
-                let (id, guard) = self.new_id();
+                let id = self.new_id();
+                let guard = HangUpGuard { request: id, hang_ups: self.hang_ups.clone() };
                 let (sender, events) = mpsc::channel(EVENTS);
                 self.live.insert(id, Live::Chat { request: Some(request), events: sender, started: false });
                 self.step(Input::Submit { id, uid, model: model.clone(), kind: Kind::Chat });
@@ -135,9 +135,7 @@ impl Driver {
                     Ok(model) => model,
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
-                let id = self.next_id;
-                self.next_id += 1;
-                let name = model.id.clone();
+                let (id, name) = (self.new_id(), model.id.clone());
                 self.live.insert(id, Live::Load { model, reply });
                 self.step(Input::Submit { id, uid, model: name, kind: Kind::Load });
             }
@@ -157,10 +155,9 @@ impl Driver {
         }
     }
 
-    fn new_id(&mut self) -> (u64, HangUpGuard) {
-        let request = self.next_id;
-        self.next_id += 1;
-        (request, HangUpGuard { request, hang_ups: self.hang_ups.clone() })
+    fn new_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
     }
 
     /// The installed model that a client means, after a second look at the directories if need be.

@@ -57,6 +57,7 @@ impl Setup {
             queue_per_user: self.limits.queue_per_user,
             request_time: self.limits.request_time,
             load_time: self.limits.load_time,
+            idle_unload: Some(self.models.idle_unload).filter(|time| !time.is_zero()),
         }
     }
 

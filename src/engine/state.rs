@@ -5,8 +5,8 @@
 //!            Submit                 Loaded
 //!    None ───────────▶ Starting ───────────────▶ Ready ──┐ Send, while slots are free
 //!     ▲                   │ LoadFailed, too late   │  ▲──┘ and the next job wants this model
-//!     │                   ▼                        │ another model is wanted, Unload, Drain:
-//!     └───────────────  Ending ◀───────────────────┘ once nothing runs
+//!     │                   ▼                        │ another model is wanted, Unload, Drain,
+//!     └───────────────  Ending ◀───────────────────┘ idle for long: once nothing runs
 //!        Exited
 //! ```
 //!
@@ -36,6 +36,8 @@ pub struct Settings {
     pub queue_per_user: u32,
     pub request_time: Duration,
     pub load_time: Duration,
+    /// How long a worker may have nothing to do; `None`: for ever.
+    pub idle_unload: Option<Duration>,
 }
 
 /// Tells one worker from the next.
@@ -105,9 +107,23 @@ pub enum Action {
 #[derive(Debug)]
 enum Worker {
     None,
-    Starting { generation: Generation, model: String, deadline: Instant },
-    Ready { generation: Generation, model: String, slots: u32 },
-    Ending { generation: Generation, model: String, deadline: Instant },
+    Starting {
+        generation: Generation,
+        model: String,
+        deadline: Instant,
+    },
+    /// `idle`: since when it has had nothing to do.
+    Ready {
+        generation: Generation,
+        model: String,
+        slots: u32,
+        idle: Option<Instant>,
+    },
+    Ending {
+        generation: Generation,
+        model: String,
+        deadline: Instant,
+    },
 }
 
 #[derive(Debug)]
@@ -200,7 +216,7 @@ impl State {
         let worker = match &self.worker {
             Worker::Starting { deadline, .. } | Worker::Ending { deadline, .. } => Some(*deadline),
             Worker::None => self.paused().map(|(_, until)| until),
-            Worker::Ready { .. } => None,
+            Worker::Ready { idle, .. } => idle.zip(self.settings.idle_unload).map(|(since, limit)| since + limit),
         };
         let running = self.running.values().map(|r| r.job.deadline).min();
         [worker, running, self.queue.first_deadline(), self.drain].into_iter().flatten().min()
@@ -226,6 +242,9 @@ impl State {
         }
         self.expire(now, &mut actions);
         self.pump(now, &mut actions);
+        if let Worker::Ready { idle, .. } = &mut self.worker {
+            *idle = if self.running.is_empty() && self.queue.is_empty() { idle.or(Some(now)) } else { None };
+        }
         actions
     }
 
@@ -275,7 +294,9 @@ impl State {
 
     fn loaded(&mut self, of: Generation, slots: u32) {
         match std::mem::replace(&mut self.worker, Worker::None) {
-            Worker::Starting { generation, model, .. } if generation == of => self.worker = Worker::Ready { generation, model, slots },
+            Worker::Starting { generation, model, .. } if generation == of => {
+                self.worker = Worker::Ready { generation, model, slots, idle: None }
+            }
             other => self.worker = other,
         }
     }
@@ -408,10 +429,11 @@ impl State {
                 false
             }
             Worker::Starting { .. } | Worker::Ending { .. } => false,
-            Worker::Ready { generation, model, slots } => {
+            Worker::Ready { generation, model, slots, idle } => {
                 let next = self.queue.peek();
                 let other_model = next.is_some_and(|job| job.model != *model);
-                if leaving || self.unload_wanted || other_model {
+                let idle_for_long = idle.zip(self.settings.idle_unload).is_some_and(|(since, limit)| since + limit <= now);
+                if leaving || self.unload_wanted || other_model || (idle_for_long && next.is_none()) {
                     if self.running.is_empty() {
                         actions.push(Action::End { generation: *generation });
                         self.worker = Worker::Ending { generation: *generation, model: model.clone(), deadline: now + END_TIME };

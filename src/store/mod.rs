@@ -1,6 +1,6 @@
 //! Model files: which there are, what they are, and whether they can be trusted so far.
 //!
-//! [`scan`] looks through the model directories; [`read`] opens one file and checks its header. Both touch the
+//! [`scan()`] looks through the model directories; [`read()`] opens one file and checks its header. Both touch the
 //! disk and so may block. Neither keeps a header: what is known of a model afterwards is a [`Model`].
 
 pub mod gguf;

@@ -33,13 +33,14 @@ pub struct Options {
     /// More lines for gemmad.toml, in their tables.
     pub server: String,
     pub models: PathBuf,
+    pub models_keys: String,
     pub inference: String,
     pub limits: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { server: String::new(), models: tiny_models(), inference: String::new(), limits: String::new() }
+        Self { server: String::new(), models: tiny_models(), models_keys: String::new(), inference: String::new(), limits: String::new() }
     }
 }
 
@@ -167,9 +168,9 @@ impl Drop for Daemon {
 }
 
 pub fn write_config(dir: &Path, options: &Options) {
-    let Options { server, models, inference, limits } = options;
+    let Options { server, models, models_keys, inference, limits } = options;
     let text = format!(
-        "[server]\nsocket = \"{dir}/api.sock\"\n{server}\n[models]\ndirectories = [\"{models}\"]\n[inference]\n{context}{inference}\n[limits]\n{limits}\n[log]\nlevel = \"debug\"\n",
+        "[server]\nsocket = \"{dir}/api.sock\"\n{server}\n[models]\ndirectories = [\"{models}\"]\n{models_keys}\n[inference]\n{context}{inference}\n[limits]\n{limits}\n[log]\nlevel = \"debug\"\n",
         dir = dir.display(),
         models = models.display(),
         context = if inference.contains("context") { "" } else { "context = 2048\n" },

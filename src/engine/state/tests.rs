@@ -2,7 +2,13 @@ use super::*;
 use std::collections::{BTreeSet, HashSet};
 
 fn settings() -> Settings {
-    Settings { queue: 8, queue_per_user: 4, request_time: Duration::from_secs(600), load_time: Duration::from_secs(60) }
+    Settings {
+        queue: 8,
+        queue_per_user: 4,
+        request_time: Duration::from_secs(600),
+        load_time: Duration::from_secs(60),
+        idle_unload: Some(Duration::from_secs(1000)),
+    }
 }
 
 fn state() -> (State, Instant) {
@@ -124,6 +130,24 @@ fn load_and_unload() {
     assert_eq!(s.step(t + END_TIME, Input::Tick), [Action::Kill { generation: 1 }], "it does not go by itself");
     assert_eq!(s.step(t, Input::Exited { generation: 1, cause: "9".into() }), [Action::Unloaded]);
     assert_eq!(s.step(t, Input::Unload), [Action::Unloaded], "nothing to do");
+}
+
+#[test]
+fn an_idle_worker_goes_and_a_request_in_time_keeps_it() {
+    let (mut s, mut t) = state();
+    s.step(t, submit(1, "a"));
+    s.step(t, Input::Loaded { generation: 1, slots: 2 });
+    s.step(t, Input::Ended { id: 1 });
+    let idle = Duration::from_secs(1000);
+    assert_eq!(s.next_tick(), Some(t + idle));
+    t += idle - Duration::from_secs(1);
+    assert_eq!(s.step(t, submit(2, "a")), [Action::Send { id: 2 }]);
+    t += Duration::from_secs(10);
+    assert_eq!(s.step(t, Input::Ended { id: 2 }), [], "the time begins anew");
+    t += idle;
+    assert_eq!(s.step(t, Input::Tick), [Action::End { generation: 1 }]);
+    assert_eq!(s.step(t, submit(3, "a")), [], "it is on its way out");
+    assert_eq!(s.step(t, Input::Exited { generation: 1, cause: "asked".into() }), [spawn(2, "a")]);
 }
 
 #[test]
