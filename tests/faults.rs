@@ -149,6 +149,24 @@ fn bad_files_are_named_with_their_reason_and_good_ones_serve_on() {
 }
 
 #[test]
+fn a_file_without_its_chat_template_gets_the_familys_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    spoil(dir.path(), "bare", |b| {
+        let at = find(b, b"tokenizer.chat_template");
+        b[at..at + 9].copy_from_slice(b"forgotten");
+    });
+    let daemon = Daemon::with(Options { models: dir.path().into(), ..Options::default() });
+    daemon.load();
+    let note = daemon.status()["template"].as_str().unwrap_or_default().to_owned();
+    assert!(note.contains("has none"), "{note}");
+    assert!(daemon.log().contains(&note));
+    assert_eq!(daemon.chat(&question(FRANCE)).status, 200);
+    let good = Daemon::start();
+    good.load();
+    assert_eq!(good.status()["template"], json!(null));
+}
+
+#[test]
 fn a_file_spoiled_after_the_scan_is_refused_when_it_is_loaded() {
     let dir = tempfile::tempdir().unwrap();
     spoil(dir.path(), "model", |_| {});
