@@ -5,13 +5,14 @@
 CPU := $(shell grep -m1 -E '^(flags|Features)' /proc/cpuinfo | cksum | cut -d' ' -f1)
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/gemmad/target-$(CPU)
 BIN := $(CARGO_TARGET_DIR)/release
-VENV := $(HOME)/.cache/gemmad/venv
+# Named by what it holds: a fresh clone finds it again.
+VENV := $(HOME)/.cache/gemmad/venv-$(shell cksum < tests/openai/requirements.txt | cut -d' ' -f1)
 
 # A compiler, CMake and libclang for llama.cpp and its binding; Python for the tests with real clients.
 PACKAGES := build-essential cmake clang libclang-dev python3 python3-venv
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help build setup demo test bench clean
+.PHONY: help build setup checkout demo test bench clean
 
 help:
 	@echo 'make demo    build, start the daemon in a private directory, ask it something'
@@ -25,26 +26,32 @@ setup:
 	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 	@command -v cargo >/dev/null || { echo 'Rust is missing: install it from https://rustup.rs or with your distribution (1.88 or newer)' >&2; exit 1; }
 
-build: setup
+# Cargo takes two checkouts for one when they share a build directory, and goes by the files' times: after another
+# checkout was built, this one's files must look new.
+checkout:
+	@[ "$$(cat $(CARGO_TARGET_DIR)/checkout 2>/dev/null)" = '$(CURDIR)' ] || { find src tests -name '*.rs' -exec touch {} +; \
+	mkdir -p $(CARGO_TARGET_DIR); echo '$(CURDIR)' > $(CARGO_TARGET_DIR)/checkout; }
+
+build: setup checkout
 	cargo build --release --locked --bins
 
 demo: build
 	@tests/demo.sh $(BIN)
 
 # One `cargo test` builds the programs as well. The clients' packages come from PyPI, once.
-test: setup $(VENV)/ready
+test: setup checkout $(VENV)/ready
 	cargo fmt --check
 	cargo clippy --release --locked --all-targets -- -D warnings
 	GEMMAD_PYTHON=$(VENV)/bin/python cargo test --release --locked
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --release --locked --no-deps --document-private-items
 
-$(VENV)/ready: tests/openai/requirements.txt
+$(VENV)/ready:
 	rm -rf $(VENV) && python3 -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/openai/requirements.txt
 	touch $@
 
 bench: build
 	python3 tests/bench/bench.py --gemmad $(BIN)/gemmad
 
 clean:
-	rm -rf $(CARGO_TARGET_DIR) $(VENV)
+	rm -rf $(CARGO_TARGET_DIR) $(HOME)/.cache/gemmad/venv-*

@@ -2,6 +2,7 @@
 
 pub mod cpu;
 pub mod map;
+pub mod pages;
 pub mod passed;
 pub mod process;
 pub mod socket;

@@ -1,5 +1,6 @@
 //! One model, loaded from a descriptor and kept until the process ends.
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
@@ -8,7 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ggml_sys as sys;
 
 use super::{Vocab, log};
+use crate::sys::pages::Mapped;
 
+/// The part of the file after which its pages are given back.
+const GIVE_BACK: f32 = 1.0 / 32.0;
 /// Bytes of one metadata value at most; longer ones count as missing.
 const MAX_META: usize = 4096;
 
@@ -27,8 +31,9 @@ pub struct Model {
 
 impl Model {
     /// Maps the GGUF file behind `file` and prepares its weights for the CPU: what every token needs is packed
-    /// for the CPU's kernels, and the large per-layer table is read row by row on demand. Stops early, with an
-    /// error, when `ending` is set. The error is llama.cpp's.
+    /// for the CPU's kernels, and the large per-layer table is read row by row on demand. The file's pages are given
+    /// back as the loading goes on: what was packed is not read from there again, and the rest comes back from the
+    /// page cache when a token needs it. Stops early, with an error, when `ending` is set. The error is llama.cpp's.
     pub fn load(file: OwnedFd, ending: &AtomicBool) -> Result<Self, String> {
         // SAFETY: no arguments; this sets up tables and must come before everything but the log.
         unsafe { sys::llama_backend_init() };
@@ -38,8 +43,9 @@ impl Model {
         params.load_mode = sys::LLAMA_LOAD_MODE_MMAP;
         params.lazy_mode = sys::LLAMA_LAZY_MODE_ON;
         params.use_extra_bufts = true;
+        let loading = Loading { ending, file: Mapped::of(&file).ok(), given_back: Cell::new(0.0) };
         params.progress_callback = Some(on_progress);
-        params.progress_callback_user_data = std::ptr::from_ref(ending).cast_mut().cast::<c_void>();
+        params.progress_callback_user_data = std::ptr::from_ref(&loading).cast_mut().cast::<c_void>();
 
         log::take_reason();
         // SAFETY: the descriptor is ours and open, and the stream now owns it: it closes it.
@@ -47,7 +53,7 @@ impl Model {
         if stream.is_null() {
             return Err(format!("the model's descriptor cannot be read: {}", std::io::Error::last_os_error()));
         }
-        // SAFETY: the stream is open, and `ending` outlives this call, after which the callback is not called.
+        // SAFETY: the stream is open, and `loading` outlives this call, after which the callback is not called.
         let raw = unsafe { sys::llama_model_load_from_file_ptr(stream, params) };
         // SAFETY: the stream is ours. A map of the file does not need it any more.
         unsafe { fclose(stream) };
@@ -110,9 +116,23 @@ impl Model {
     }
 }
 
-/// llama.cpp asks this between tensors; `false` ends the loading.
-unsafe extern "C" fn on_progress(_: f32, ending: *mut c_void) -> bool {
+/// What [`on_progress`] needs.
+struct Loading<'a> {
+    ending: &'a AtomicBool,
+    /// `None` if the system does not say which file it is; then its pages stay until the kernel wants them.
+    file: Option<Mapped>,
+    /// The progress at which pages were last given back.
+    given_back: Cell<f32>,
+}
+
+/// llama.cpp asks this between tensors, on the thread that loads; `false` ends the loading.
+unsafe extern "C" fn on_progress(progress: f32, loading: *mut c_void) -> bool {
     // SAFETY: [`Model::load`] passes a reference that lives through the call.
-    let ending = unsafe { &*ending.cast::<AtomicBool>() };
-    !ending.load(Ordering::Relaxed)
+    let loading = unsafe { &*loading.cast::<Loading<'_>>() };
+    if let Some(file) = loading.file.filter(|_| progress - loading.given_back.get() >= GIVE_BACK || progress >= 1.0) {
+        loading.given_back.set(progress);
+        // Without it the load is as good, and takes more memory.
+        let _ = file.give_back();
+    }
+    !loading.ending.load(Ordering::Relaxed)
 }
