@@ -129,10 +129,19 @@ fn sighup_reads_the_configuration_again() {
     let first = daemon.load();
     let other = tempfile::tempdir().unwrap();
     fs::copy(harness::tiny_models().join(format!("{TINY}.gguf")), other.path().join("renamed.gguf")).unwrap();
+    fs::copy(harness::tiny_models().join(format!("{TINY}.gguf")), other.path().join("second.gguf")).unwrap();
     write_config(daemon.dir.path(), &Options { models: other.path().into(), ..Options::default() });
     daemon.signal("HUP");
     wait_for("the new directory", || daemon.get("/v1/models").text().contains("renamed"));
     assert_eq!(daemon.status()["pid"], first, "what is loaded stays");
+    for default in ["second", "renamed"] {
+        write_config(
+            daemon.dir.path(),
+            &Options { models: other.path().into(), models_keys: format!("default = \"{default}\""), ..Options::default() },
+        );
+        daemon.signal("HUP");
+        wait_for("the new default", || daemon.status()["default"] == default);
+    }
     fs::write(daemon.config(), "[server\n").unwrap();
     daemon.signal("HUP");
     wait_for("the error", || daemon.log().contains("the old one stays"));

@@ -147,6 +147,10 @@ impl Driver {
                 (self.setup.models, self.setup.inference, self.setup.limits) = (models, inference, limits);
                 self.state.configure(self.setup.state_settings());
                 self.rescan().await;
+                self.status.send_modify(|status| {
+                    status.directories.clone_from(&self.setup.models.directories);
+                    status.default = self.setup.default_model(&self.models);
+                });
             }
             Command::Drain { grace, reply } => {
                 self.drains.push(reply);
