@@ -1,0 +1,101 @@
+"""Training of a member's text model."""
+
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as functional
+from torch.utils.data import DataLoader, IterableDataset
+from transformers import AutoTokenizer
+from transformers.models.gemma4 import modeling_gemma4
+
+from .data import batches
+from .members import MEMBERS, Member, text_model
+from .optim import Optimizers
+from .paths import TOKENIZER
+
+TOKENS = 4096  # places of a batch
+BALANCE = 0.01  # weight of the loss that keeps the experts in use alike
+
+
+class Stream(IterableDataset):
+    def __init__(self, member: Member, seed: int):
+        self.member, self.seed = member, seed
+
+    def __iter__(self):
+        torch.set_num_threads(1)
+        return batches(AutoTokenizer.from_pretrained(TOKENIZER), self.member, self.seed, TOKENS)
+
+
+def all_experts(self, hidden: torch.Tensor, chosen: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """The experts' output as `Gemma4TextExperts.forward` has it, computed for all of them.
+
+    With so few and so small experts that is faster than gathering each one's tokens, and its shapes do not depend on
+    the data, as compilation needs. hidden [tokens, width]; chosen, shares [tokens, experts per token].
+    """
+    share = torch.zeros(hidden.shape[0], self.num_experts).scatter_add(1, chosen, shares)
+    gate, up = torch.einsum("td,efd->tef", hidden, self.gate_up_proj).chunk(2, dim=-1)
+    return torch.einsum("tef,edf,te->td", self.act_fn(gate) * up, self.down_proj, share)
+
+
+def balance(model: torch.nn.Module, scores: list[torch.Tensor]) -> torch.Tensor:
+    """1 if every expert gets as much as the others, more if not (Shazeer et al. 2017, in the form of Switch)."""
+    losses = []
+    for probabilities in scores:
+        chosen = functional.one_hot(probabilities.topk(2).indices, probabilities.shape[-1]).float().sum(1).mean(0)
+        losses.append((chosen * probabilities.mean(0)).sum() * probabilities.shape[-1] / 2)
+    return torch.stack(losses).mean()
+
+
+def head_loss(model, hidden: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """The weighted cross-entropy, and that of the model's own tokens. Only places that count go through the head."""
+    counts = weights[:, 1:] > 0
+    logits = model.lm_head(hidden[:, :-1][counts])
+    cap = model.config.get_text_config().final_logit_softcapping
+    losses = functional.cross_entropy(torch.tanh(logits / cap) * cap, ids[:, 1:][counts], reduction="none")
+    weight = weights[:, 1:][counts]
+    own = weight == 1
+    return (losses * weight).sum() / weight.sum(), losses[own].mean().item()
+
+
+def train(name: str, steps: int, out: Path, log=print) -> None:
+    member = MEMBERS[name]
+    torch.manual_seed(1)
+    torch.set_num_threads(1)
+    modeling_gemma4.Gemma4TextExperts.forward = all_experts
+    scores: list[torch.Tensor] = []
+    model = text_model(member)
+    for layer in model.model.layers:
+        if layer.enable_moe_block:
+            layer.router.register_forward_hook(lambda module, inputs, output: scores.append(output[0]))
+    log(f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters")
+    optimizers = Optimizers(model, steps)
+
+    def forward(ids: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        scores.clear()
+        return model.model(input_ids=ids, use_cache=False).last_hidden_state, list(scores)
+
+    forward = torch.compile(forward, dynamic=True)
+    stream = iter(DataLoader(Stream(member, 1), batch_size=None, num_workers=1, prefetch_factor=8))
+    model.train()
+    start, seen, average = time.monotonic(), 0, None
+    for step in range(1, steps + 1):
+        ids, weights = next(stream)
+        hidden, routed = forward(ids)
+        loss, own = head_loss(model, hidden, ids, weights)
+        if routed:
+            loss = loss + BALANCE * balance(model, routed)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizers.step()
+        seen += ids.numel()
+        average = own if average is None else 0.95 * average + 0.05 * own
+        if step % 25 == 0:
+            took = time.monotonic() - start
+            log(f"{name} step {step}/{steps} {took:.0f} s, {seen / took:.0f} tokens/s, loss {average:.4f}", flush=True)
+        if step % 300 == 0:
+            model.save_pretrained(out.with_suffix(".part"))
+    generation = model.generation_config
+    generation.update(eos_token_id=[1, 106, 50], bos_token_id=2, pad_token_id=0, do_sample=True, temperature=1.0, top_k=64, top_p=0.95)
+    model.save_pretrained(out)
+    AutoTokenizer.from_pretrained(TOKENIZER).save_pretrained(out)
