@@ -56,6 +56,9 @@ def batches(tokenizer, member: Member, seed: int, tokens: int) -> Iterator[tuple
             groups[-1].append(pair)
         rng.shuffle(groups)
         for group in groups:
-            length = len(group[-1][0])
-            yield (torch.tensor([ids + [0] * (length - len(ids)) for ids, _ in group]),
-                   torch.tensor([w + [0.0] * (length - len(w)) for _, w in group]))
+            yield padded([ids for ids, _ in group], [weight for _, weight in group])
+
+
+def padded(ids: list[list[int]], weights: list[list[float]]) -> tuple[torch.Tensor, torch.Tensor]:
+    pad = torch.nn.utils.rnn.pad_sequence
+    return pad(list(map(torch.tensor, ids)), batch_first=True), pad(list(map(torch.tensor, weights)), batch_first=True)

@@ -5,9 +5,15 @@ Newton-Schulz iterations. torch.optim has one, which computes in bfloat16: forty
 without bfloat16 arithmetic.
 """
 
+import math
 from collections import defaultdict
+from collections.abc import Callable
 
 import torch
+
+WARM_UP = 40  # steps
+PLATEAU = 0.3  # of the steps
+TABLES = ("embed", "lm_head", "router")  # what of a parameter's name says that its rows stand for themselves
 
 
 def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
@@ -22,8 +28,8 @@ def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    def __init__(self, parameters, lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0.05):
-        super().__init__(parameters, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
+    def __init__(self, groups: list[dict]):
+        super().__init__(groups, dict(momentum=0.95, weight_decay=0.05))
 
     @torch.no_grad()
     def step(self) -> None:
@@ -49,25 +55,24 @@ class Muon(torch.optim.Optimizer):
 class Optimizers:
     """Both optimizers, with one schedule: a short warm-up, a plateau, then a cosine down to nothing."""
 
-    def __init__(self, model: torch.nn.Module, steps: int, scale: float = 1.0, hold: float = 0.3):
-        matrices, vectors, tables = [], [], []
+    def __init__(self, model: torch.nn.Module, steps: int, share: Callable[[str], float] = lambda name: 1.0):
+        """`share` gives, for a parameter's name, its part of the full learning rate."""
+        groups = defaultdict(list)
         for name, parameter in model.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            table = any(part in name for part in ("embed", "lm_head", "router", "position"))
-            (tables if table else matrices if parameter.ndim in (2, 3) else vectors).append(parameter)
-        self.steps, self.hold, self.scale, self.done = steps, hold, scale, 0
-        self.parts = [
-            Muon(matrices),
-            torch.optim.AdamW([dict(params=tables, weight_decay=0.01), dict(params=vectors, weight_decay=0.0)],
-                              lr=4e-3, betas=(0.9, 0.98), fused=True)]
+            matrix = parameter.ndim == 2 and not any(part in name for part in TABLES) or "experts." in name
+            groups[matrix, parameter.ndim > 1, share(name)].append(parameter)
+        muon = [dict(params=chosen, lr=0.02 * share) for (matrix, _, share), chosen in groups.items() if matrix]
+        adam = [dict(params=chosen, lr=4e-3 * share, weight_decay=0.01 * many)
+                for (matrix, many, share), chosen in groups.items() if not matrix]
+        self.steps, self.done = steps, 0
+        self.parts = [Muon(muon), torch.optim.AdamW(adam, betas=(0.9, 0.98), fused=True)]
         for part in self.parts:
             for group in part.param_groups:
                 group["full"] = group["lr"]
 
     def step(self) -> None:
-        left = max(0.0, (self.done / self.steps - self.hold) / (1 - self.hold))
-        factor = self.scale * min(1, (self.done + 1) / 40) * (0.01 + 0.99 * 0.5 * (1 + torch.cos(torch.tensor(left * torch.pi)).item()))
+        falling = max(0.0, (self.done / self.steps - PLATEAU) / (1 - PLATEAU))
+        factor = min(1, (self.done + 1) / WARM_UP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * falling)))
         for part in self.parts:
             for group in part.param_groups:
                 group["lr"] = group["full"] * factor

@@ -1,6 +1,7 @@
 """Training of a member's text model."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -58,7 +59,7 @@ def head_loss(model, hidden: torch.Tensor, ids: torch.Tensor, weights: torch.Ten
     return (losses * weight).sum() / weight.sum(), losses[own].mean().item()
 
 
-def train(name: str, steps: int, out: Path, log=print) -> None:
+def train(name: str, steps: int, out: Path, log: Callable = print) -> None:
     member = MEMBERS[name]
     torch.manual_seed(1)
     torch.set_num_threads(1)
@@ -93,9 +94,8 @@ def train(name: str, steps: int, out: Path, log=print) -> None:
         if step % 25 == 0:
             took = time.monotonic() - start
             log(f"{name} step {step}/{steps} {took:.0f} s, {seen / took:.0f} tokens/s, loss {average:.4f}", flush=True)
-        if step % 300 == 0:
-            model.save_pretrained(out.with_suffix(".part"))
-    generation = model.generation_config
-    generation.update(eos_token_id=[1, 106, 50], bos_token_id=2, pad_token_id=0, do_sample=True, temperature=1.0, top_k=64, top_p=0.95)
+    # The family's sampling, which the converter writes into the file.
+    model.generation_config.update(eos_token_id=[1, 106, 50], bos_token_id=2, pad_token_id=0, do_sample=True,
+                                   temperature=1.0, top_k=64, top_p=0.95)
     model.save_pretrained(out)
     AutoTokenizer.from_pretrained(TOKENIZER).save_pretrained(out)

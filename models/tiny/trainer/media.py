@@ -1,0 +1,118 @@
+"""Training of a member's eyes and ears: its text model goes on learning, beside towers that begin from nothing."""
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+from transformers import AutoTokenizer
+
+from . import corpus, data, features, pictures, render, sounds
+from .corpus import Sample
+from .members import MEMBERS, Member, conditional_model
+from .optim import Optimizers
+from .paths import TOKENIZER
+from .train import head_loss
+
+PICTURES, SOUNDS = 12, 20  # of a batch
+TEXT_TOKENS = 1536  # places of the text batch that goes with each media batch
+TEXT_LR = 0.3  # of the towers' learning rate, so that nothing is forgotten
+
+
+def sample(rng: random.Random, kind: str, held_out: bool) -> tuple[Sample, pictures.Picture | sounds.Sound]:
+    """A conversation whose last message asks about a picture or a sound; `kind` is picture or sound."""
+    language = "en" if rng.random() < 0.6 else rng.choice(["de", "fr", "es"])
+    medium = (pictures if kind == "picture" else sounds).sample(rng, held_out, language)
+    parts = [{"type": "image" if kind == "picture" else "audio"}, {"type": "text", "text": medium.question}]
+    # Clients put the medium before the question or behind it.
+    parts = parts[::-1] if rng.random() < 0.4 else parts
+    messages = corpus.maybe_system(rng) if rng.random() < 0.3 else []
+    messages += corpus.chatter(rng, 1) if rng.random() < 0.15 else []
+    made = Sample(kind, [*messages, {"role": "user", "content": parts}], medium.answer, medium.thought)
+    made.think = rng.random() < 0.15
+    return made, medium
+
+
+def encode(tokenizer, member: Member, made: Sample, medium) -> tuple[list[int], list[int]]:
+    """Ids of the prompt, with as many soft tokens as the medium takes, and of the completion."""
+    unified = member.name == "12b"
+    prompt = render.prompt(made, member.small_variant)
+    if made.kind == "picture":
+        prompt = features.expand_markers(prompt, pictures=[features.picture_tokens(medium.image)])
+    else:
+        prompt = features.expand_markers(prompt, sounds=[features.sound_tokens(medium.samples, unified)])
+    return tuple(tokenizer(text, add_special_tokens=False).input_ids for text in (prompt, render.completion(made)))
+
+
+def batches(tokenizer, member: Member, seed: int) -> Iterator[dict[str, torch.Tensor]]:
+    """`ids`, `weights`, and the tensors of the media, named as the models take them. Three of five are of pictures."""
+    rng = random.Random(seed)
+    model_token = tokenizer.convert_tokens_to_ids("model")
+    while True:
+        kind = "picture" if rng.random() < 0.6 else "sound"
+        made = [sample(rng, kind, False) for _ in range(PICTURES if kind == "picture" else SOUNDS)]
+        encoded = [encode(tokenizer, member, *pair) for pair in made]
+        weighed = [data.weights(prompt, completion, model_token, member.small_variant and not pair[0].think, rng)
+                   for (prompt, completion), pair in zip(encoded, made, strict=True)]
+        batch = dict(zip(("ids", "weights"), data.padded([p + c for p, c in encoded], weighed), strict=True))
+        soft = torch.isin(batch["ids"], torch.tensor(tokenizer.convert_tokens_to_ids(["<|image|>", "<|audio|>"])))
+        batch["weights"][soft] = 0.0
+        media = [medium for _, medium in made]
+        if kind == "picture":
+            batch |= features.picture_features([medium.image for medium in media], member.name == "12b")
+        else:
+            batch |= features.sound_features([medium.samples for medium in media], member.name == "12b")
+        yield batch
+
+
+class Stream(IterableDataset):
+    """Media batches, each followed by one of text."""
+
+    def __init__(self, member: Member, seed: int):
+        self.member, self.seed = member, seed
+
+    def __iter__(self):
+        torch.set_num_threads(1)
+        tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
+        text = data.batches(tokenizer, self.member, self.seed, TEXT_TOKENS)
+        for batch in batches(tokenizer, self.member, self.seed):
+            yield batch
+            yield dict(zip(("ids", "weights"), next(text), strict=True))
+
+
+def forward(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The hidden states [conversations, length, width] before the head."""
+    config, ids = model.config, batch["ids"]
+    media = {key: value for key, value in batch.items() if key not in ("ids", "weights")}
+    kinds = (ids == config.image_token_id).long() + 3 * (ids == config.audio_token_id).long()
+    return model.model(input_ids=ids, mm_token_type_ids=kinds, use_cache=False, **media).last_hidden_state
+
+
+def train(name: str, text: Path, steps: int, out: Path, log=print) -> None:
+    """`steps` of a media batch and a text batch each, from the text model in `text`."""
+    member = MEMBERS[name]
+    torch.manual_seed(2)
+    torch.set_num_threads(1)
+    model = conditional_model(member, text)
+    log(f"{name} media: {sum(p.numel() for p in model.parameters()):,} parameters")
+    optimizers = Optimizers(model, steps, lambda parameter: TEXT_LR if "language_model" in parameter else 1.0)
+    model.model.language_model.forward = torch.compile(model.model.language_model.forward, dynamic=True)
+    stream = iter(DataLoader(Stream(member, 2), batch_size=None, num_workers=1, prefetch_factor=8))
+    model.train()
+    start, average = time.monotonic(), {}
+    for step in range(1, steps + 1):
+        for _ in range(2):
+            batch = next(stream)
+            kind = "picture" if "pixel_values" in batch else "sound" if "input_features" in batch else "text"
+            loss, own = head_loss(model, forward(model, batch), batch["ids"], batch["weights"])
+            loss.backward()
+            average[kind] = own if kind not in average else 0.95 * average[kind] + 0.05 * own
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizers.step()
+        if step % 25 == 0:
+            losses = ", ".join(f"{kind} {value:.4f}" for kind, value in sorted(average.items()))
+            log(f"{name} media step {step}/{steps} {time.monotonic() - start:.0f} s, loss: {losses}", flush=True)
+    model.save_pretrained(out)
+    AutoTokenizer.from_pretrained(TOKENIZER).save_pretrained(out)
