@@ -7,18 +7,21 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/gemmad/target-$(CPU)
 BIN := $(CARGO_TARGET_DIR)/release
 # Named by what it holds: a fresh clone finds it again.
 VENV := $(HOME)/.cache/gemmad/venv-$(shell cksum < tests/openai/requirements.txt | cut -d' ' -f1)
+TRAINER := models/tiny/trainer
+TRAINER_VENV := $(HOME)/.cache/gemmad/venv-$(shell cksum < $(TRAINER)/requirements.txt | cut -d' ' -f1)
 
 # A compiler, CMake and libclang for llama.cpp and its binding; Python for the tests with real clients.
 PACKAGES := build-essential cmake clang libclang-dev python3 python3-venv
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help build setup checkout demo test bench clean
+.PHONY: help build setup checkout demo test bench tiny-family clean
 
 help:
 	@echo 'make demo    build, start the daemon in a private directory, ask it something'
 	@echo 'make test    everything CI runs: format, clippy, unit, integration, clients, docs'
 	@echo 'make build   the three programs, in $(BIN)'
 	@echo 'make bench   measure the daemon (see docs/measuring.md)'
+	@echo 'make tiny-family   train the tiny models of the tests anew: hours (see models/tiny/README.md)'
 
 setup:
 	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
@@ -45,13 +48,19 @@ test: setup checkout $(VENV)/ready
 	GEMMAD_PYTHON=$(VENV)/bin/python cargo test --release --locked
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --release --locked --no-deps --document-private-items
 
-$(VENV)/ready:
-	rm -rf $(VENV) && python3 -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/openai/requirements.txt
+$(VENV)/ready: REQUIREMENTS := tests/openai/requirements.txt
+$(TRAINER_VENV)/ready: REQUIREMENTS := $(TRAINER)/requirements.txt
+$(VENV)/ready $(TRAINER_VENV)/ready:
+	rm -rf $(@D) && python3 -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
 	touch $@
 
 bench: build
 	python3 tests/bench/bench.py --gemmad $(BIN)/gemmad
+
+# What is there already is not made again: see `python -m trainer --list`. PyTorch alone takes 5 GB of disk.
+tiny-family: setup $(TRAINER_VENV)/ready
+	cd models/tiny && $(TRAINER_VENV)/bin/python -m trainer
 
 clean:
 	rm -rf $(CARGO_TARGET_DIR) $(HOME)/.cache/gemmad/venv-*
