@@ -112,7 +112,8 @@ def guesses(drafter: Gemma4AssistantForCausalLM, target: Target, ids: torch.Tens
     places = torch.arange(length)
     before = places < n[..., None]
     near = before & (places > n[..., None] - target.config.sliding_window)
-    masks = {kind: torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))[:, None] for kind, seen in ((F, before), (S, near))}
+    masks = {kind: torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))[:, None]
+             for kind, seen in ((F, before), (S, near))}
 
     def at(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
