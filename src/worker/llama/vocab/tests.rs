@@ -59,8 +59,8 @@ struct Long {
     sha256: String,
 }
 
-static CASES: LazyLock<Cases> =
-    LazyLock::new(|| serde_json::from_str(include_str!("../../../../tests/data/tokens/cases.json")).expect("make.py wrote it"));
+const DATA: &str = include_str!("../../../../tests/data/tokens/cases.json");
+static CASES: LazyLock<Cases> = LazyLock::new(|| serde_json::from_str(DATA).unwrap());
 
 impl Cases {
     fn without_markers(&self) -> impl Iterator<Item = &Case> {
@@ -107,7 +107,7 @@ fn unpack(file: File) -> Vocab {
     quiet();
     let mut bytes = vec![];
     std::io::copy(&mut XzReader::new(file, false), &mut bytes).expect(REAL);
-    assert_eq!(hex(&bytes), CASES.made_with.vocabulary, "{REAL} is not the file that the cases were made with: run make.py");
+    assert_eq!(hex(&bytes), CASES.made_with.vocabulary, "{REAL} is not the file of cases.json");
     let mut unpacked = tempfile::NamedTempFile::new().unwrap();
     unpacked.write_all(&bytes).unwrap();
     let name = CString::new(unpacked.path().to_str().unwrap()).unwrap();
@@ -202,7 +202,7 @@ fn texts_come_back(vocab: Vocab) {
 fn clients_write_no_control_tokens(vocab: Vocab) {
     let prompter = prompter(vocab);
     let of_the_template = steering(vocab, &prompt(vocab, &prompter, "Hi").1);
-    assert_eq!(of_the_template.iter().map(|&token| vocab.text(token).unwrap()).collect::<Vec<_>>(), ["<|turn>", "<turn|>", "<|turn>"]);
+    assert_eq!(text(vocab, &of_the_template), "<|turn><turn|><|turn>");
     let cases = CASES.without_markers().chain(&CASES.spelled);
     let cases = cases.map(|case| (&case.name, case.text.clone(), case.back.clone().unwrap_or(case.text.clone())));
     let markers = vocab.spelled();
@@ -212,11 +212,8 @@ fn clients_write_no_control_tokens(vocab: Vocab) {
         let (segments, tokens) = prompt(vocab, &prompter, &format!("[{written}]"));
         assert_eq!(steering(vocab, &tokens), of_the_template, "{name}");
         assert_eq!(text(vocab, &tokens), format!("<|turn>user\n[{back}]<turn|>\n<|turn>model\n"), "{name}");
-        assert_eq!(
-            segments.iter().any(|segment| matches!(segment, Segment::Plain(_))),
-            !steering(vocab, &self::tokens(vocab, &written)).is_empty(),
-            "{name}"
-        );
+        let guarded = segments.iter().any(|segment| matches!(segment, Segment::Plain(_)));
+        assert_eq!(guarded, !steering(vocab, &self::tokens(vocab, &written)).is_empty(), "{name}");
     }
 }
 
@@ -249,7 +246,9 @@ fn questions_have_the_tokens_of_transformers() {
 
 #[test]
 fn texts_survive_the_real_vocabulary() {
-    real().map_or((), texts_come_back);
+    if let Some(vocab) = real() {
+        texts_come_back(vocab);
+    }
 }
 
 #[test]
@@ -259,7 +258,9 @@ fn texts_survive_the_tiny_vocabulary() {
 
 #[test]
 fn clients_write_no_control_tokens_in_the_real_vocabulary() {
-    real().map_or((), clients_write_no_control_tokens);
+    if let Some(vocab) = real() {
+        clients_write_no_control_tokens(vocab);
+    }
 }
 
 #[test]
