@@ -176,3 +176,6 @@ impl Vocab {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,269 @@
+//! The tokens are those of transformers, and text survives them: with the real vocabulary and with the tiny one.
+//!
+//! `tests/data/tokens/make.py` makes the expected tokens; `models/tokenizer/README.md` says where the real one is from.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{LazyLock, Once};
+
+use gemmad::chat::{ChatEvent, ChatRequest, Message, OutputLimits, Role, Sampling};
+use gemmad::gemma::parse::{End, Parser, Token as Written};
+use lzma_rust2::XzReader;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::*;
+use crate::worker::llama::{Model, report};
+use crate::worker::prompt::{Prompter, Segment};
+
+const TINY: &str = "models/tiny/tiny-e2b-q8_0.gguf";
+const REAL: &str = "models/tokenizer/gemma-4-vocab.gguf.xz";
+
+#[derive(Deserialize)]
+struct Cases {
+    made_with: MadeWith,
+    /// The test strings of llama.cpp.
+    published: Vec<Case>,
+    /// Our own.
+    plain: Vec<Case>,
+    /// Our own, with control tokens in them.
+    spelled: Vec<Case>,
+    long: Vec<Long>,
+}
+
+#[derive(Deserialize)]
+struct MadeWith {
+    /// SHA-256 of the real vocabulary's file.
+    vocabulary: String,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    text: String,
+    ids: Vec<Token>,
+    /// What transformers makes of the tokens, if not the text: a space may come from U+2581, which stands for it.
+    back: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Long {
+    name: String,
+    text: String,
+    times: usize,
+    tokens: usize,
+    /// SHA-256 of the tokens as 32-bit numbers, little-endian.
+    sha256: String,
+}
+
+const DATA: &str = include_str!("../../../../tests/data/tokens/cases.json");
+static CASES: LazyLock<Cases> = LazyLock::new(|| serde_json::from_str(DATA).unwrap());
+
+impl Cases {
+    fn without_markers(&self) -> impl Iterator<Item = &Case> {
+        self.published.iter().chain(&self.plain)
+    }
+}
+
+fn path(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// llama.cpp's messages go where the worker sends them.
+fn quiet() {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(report);
+}
+
+/// The tiny model's vocabulary, loaded as the worker loads it.
+fn tiny() -> Vocab {
+    static VOCAB: LazyLock<Vocab> = LazyLock::new(|| {
+        quiet();
+        let file = File::open(path(TINY)).expect(TINY);
+        Model::load(file.into(), &AtomicBool::new(false)).expect(TINY).vocab()
+    });
+    *VOCAB
+}
+
+/// The real vocabulary; `None`, and a word about it, where the checkout is without it.
+fn real() -> Option<Vocab> {
+    static VOCAB: LazyLock<Option<Vocab>> = LazyLock::new(|| match File::open(path(REAL)) {
+        Ok(file) => Some(unpack(file)),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => panic!("{REAL}: {error}"),
+    });
+    if VOCAB.is_none() {
+        // Not `eprintln`, which nobody sees when a test passes.
+        let _ = writeln!(std::io::stderr(), "skipped: {REAL} is absent, so the real tokenizer is not tested");
+    }
+    *VOCAB
+}
+
+/// A file of the vocabulary alone: the worker's own loader wants weights.
+fn unpack(file: File) -> Vocab {
+    quiet();
+    let mut bytes = vec![];
+    std::io::copy(&mut XzReader::new(file, false), &mut bytes).expect(REAL);
+    assert_eq!(hex(&bytes), CASES.made_with.vocabulary, "{REAL} is not the file of cases.json");
+    let mut unpacked = tempfile::NamedTempFile::new().unwrap();
+    unpacked.write_all(&bytes).unwrap();
+    let name = CString::new(unpacked.path().to_str().unwrap()).unwrap();
+    // SAFETY: no arguments, plain data.
+    let mut params = unsafe { sys::llama_model_default_params() };
+    params.vocab_only = true;
+    // SAFETY: the name outlives the call.
+    let model = unsafe { sys::llama_model_load_from_file(name.as_ptr(), params) };
+    assert!(!model.is_null(), "{REAL} cannot be loaded");
+    // SAFETY: the model was loaded just now.
+    let vocab = unsafe { sys::llama_model_get_vocab(model) };
+    // SAFETY: the model is never freed.
+    unsafe { Vocab::new(NonNull::new(vocab.cast_mut()).unwrap()) }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn tokens(vocab: Vocab, text: &str) -> Vec<Token> {
+    let mut tokens = vec![];
+    vocab.tokenize(text, true, &mut tokens).unwrap();
+    tokens
+}
+
+fn text(vocab: Vocab, tokens: &[Token]) -> String {
+    let bytes = tokens.iter().flat_map(|&token| vocab.bytes(token)).collect();
+    String::from_utf8(bytes).unwrap()
+}
+
+/// What a client receives when the model writes these tokens.
+fn streamed(vocab: Vocab, tokens: &[Token]) -> String {
+    let (mut parser, mut events) = (Parser::new(vec![], false), vec![]);
+    for &token in tokens {
+        assert!(!vocab.is_marker(token), "{token}");
+        parser.push(Written::Bytes(&vocab.bytes(token)), None, &mut events);
+    }
+    parser.finish(End::Turn, &mut events);
+    let piece = |event| match event {
+        ChatEvent::Text { text, .. } if !text.is_empty() => text,
+        other => panic!("{other:?}"),
+    };
+    events.into_iter().map(piece).collect()
+}
+
+/// The prompt of a question, in pieces as rendered and in tokens, as the worker's preparer makes them.
+fn prompt(vocab: Vocab, prompter: &Prompter, question: &str) -> (Vec<Segment>, Vec<Token>) {
+    let request = ChatRequest {
+        messages: vec![Message::text(Role::User, question)],
+        tools: vec![],
+        sampling: Sampling::default(),
+        output: OutputLimits::default(),
+        thinking: false,
+        logprobs: None,
+        cache_prompt: false,
+    };
+    let segments = prompter.render(&request).unwrap();
+    let mut tokens = vec![];
+    for segment in &segments {
+        vocab.tokenize(segment.text(), matches!(segment, Segment::Markup(_)), &mut tokens).unwrap();
+    }
+    (segments, tokens)
+}
+
+fn prompter(vocab: Vocab) -> Prompter {
+    Prompter::new(None, "<bos>", vocab.spelled(), true).0
+}
+
+/// The tokens among `tokens` that steer a model: all that are not text or bytes.
+fn steering(vocab: Vocab, tokens: &[Token]) -> Vec<Token> {
+    let text = sys::LLAMA_TOKEN_ATTR_NORMAL | sys::LLAMA_TOKEN_ATTR_BYTE;
+    tokens.iter().copied().filter(|&token| vocab.attributes(token) & text == 0).collect()
+}
+
+#[track_caller]
+fn texts_come_back(vocab: Vocab) {
+    for Case { name, text: written, back, .. } in CASES.without_markers() {
+        let tokens = tokens(vocab, written);
+        let expected = back.as_ref().unwrap_or(written);
+        assert_eq!(&text(vocab, &tokens), expected, "{name}");
+        assert_eq!(&streamed(vocab, &tokens), expected, "{name}, streamed");
+    }
+    for Case { name, text: written, .. } in &CASES.spelled {
+        assert_eq!(&text(vocab, &tokens(vocab, written)), written, "{name}");
+    }
+    for Long { name, text: unit, times, .. } in &CASES.long {
+        assert!(streamed(vocab, &tokens(vocab, &unit.repeat(*times))) == unit.repeat(*times), "{name}");
+    }
+}
+
+#[track_caller]
+fn clients_write_no_control_tokens(vocab: Vocab) {
+    let prompter = prompter(vocab);
+    let of_the_template = steering(vocab, &prompt(vocab, &prompter, "Hi").1);
+    assert_eq!(text(vocab, &of_the_template), "<|turn><turn|><|turn>");
+    let cases = CASES.without_markers().chain(&CASES.spelled);
+    let cases = cases.map(|case| (&case.name, case.text.clone(), case.back.clone().unwrap_or(case.text.clone())));
+    let markers = vocab.spelled();
+    let markers = markers.iter().map(|marker| (marker, marker.clone(), marker.clone()));
+    for (name, written, back) in cases.chain(markers) {
+        // The template trims what a client wrote.
+        let (segments, tokens) = prompt(vocab, &prompter, &format!("[{written}]"));
+        assert_eq!(steering(vocab, &tokens), of_the_template, "{name}");
+        assert_eq!(text(vocab, &tokens), format!("<|turn>user\n[{back}]<turn|>\n<|turn>model\n"), "{name}");
+        let guarded = segments.iter().any(|segment| matches!(segment, Segment::Plain(_)));
+        assert_eq!(guarded, !steering(vocab, &self::tokens(vocab, &written)).is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn the_tokens_are_those_of_transformers() {
+    let Some(vocab) = real() else { return };
+    assert_eq!(vocab.len(), 262_144);
+    assert!(CASES.published.len() > 40 && CASES.plain.len() > 100 && CASES.spelled.len() > 5);
+    for Case { name, text, ids, .. } in CASES.without_markers().chain(&CASES.spelled) {
+        assert_eq!(&tokens(vocab, text), ids, "{name}: {text:?}");
+    }
+    for Long { name, text, times, tokens: count, sha256 } in &CASES.long {
+        let tokens = tokens(vocab, &text.repeat(*times));
+        let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
+        assert_eq!((tokens.len(), &hex(&bytes)), (*count, sha256), "{name}");
+    }
+}
+
+/// The whole way from a request: what the guard leaves whole is split into tokens as transformers does.
+#[test]
+fn questions_have_the_tokens_of_transformers() {
+    let Some(vocab) = real() else { return };
+    let prompter = prompter(vocab);
+    let [before, after] = ["<|turn>user\n", "<turn|>\n<|turn>model\n"].map(|markup| tokens(vocab, markup));
+    let untrimmed = CASES.without_markers().filter(|case| case.text.trim() == case.text);
+    for Case { name, text, ids, .. } in untrimmed {
+        assert_eq!(prompt(vocab, &prompter, text).1, [&before, ids, &after].map(Vec::as_slice).concat(), "{name}");
+    }
+}
+
+#[test]
+fn texts_survive_the_real_vocabulary() {
+    if let Some(vocab) = real() {
+        texts_come_back(vocab);
+    }
+}
+
+#[test]
+fn texts_survive_the_tiny_vocabulary() {
+    texts_come_back(tiny());
+}
+
+#[test]
+fn clients_write_no_control_tokens_in_the_real_vocabulary() {
+    if let Some(vocab) = real() {
+        clients_write_no_control_tokens(vocab);
+    }
+}
+
+#[test]
+fn clients_write_no_control_tokens_in_the_tiny_vocabulary() {
+    clients_write_no_control_tokens(tiny());
+}
