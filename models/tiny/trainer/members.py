@@ -6,9 +6,14 @@ layers with keys and values of their own, and the last two layers of all, are a 
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from transformers import Gemma4ForCausalLM, Gemma4TextConfig
+from transformers import (AutoTokenizer, Gemma4AudioConfig, Gemma4Config, Gemma4ForCausalLM,
+                          Gemma4ForConditionalGeneration, Gemma4TextConfig, Gemma4UnifiedConfig,
+                          Gemma4UnifiedForConditionalGeneration, Gemma4VisionConfig)
+
+from .paths import TOKENIZER
 
 HIDDEN = 128
 WINDOW = 64
@@ -69,4 +74,39 @@ def text_model(member: Member) -> Gemma4ForCausalLM:
             for name, module in layer.named_modules():
                 if name.startswith("post_") and hasattr(module, "weight") and module.weight is not None and module.weight.ndim == 1:
                     module.weight.fill_(0.3)
+    return model
+
+
+VISION = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
+              head_dim=32, pooling_kernel_size=3, patch_size=16, position_embedding_size=1024, use_clipped_linears=True)
+AUDIO = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, output_proj_dims=96)
+MARKERS = dict(image_token_id="<|image|>", boi_token_id="<|image>", eoi_token_id="<image|>", video_token_id="<|video|>",
+               audio_token_id="<|audio|>", boa_token_id="<|audio>", eoa_token_index="<audio|>")
+
+
+def conditional_model(member: Member, text: Path) -> Gemma4ForConditionalGeneration | Gemma4UnifiedForConditionalGeneration:
+    """The text model of a checkpoint with an untrained way in for pictures and sounds."""
+    tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
+    markers = {key: tokenizer.convert_tokens_to_ids(marker) for key, marker in MARKERS.items()}
+    trained = Gemma4ForCausalLM.from_pretrained(text, dtype=torch.float32)
+    config = trained.config.to_dict()
+    if member.name == "12b":
+        config = {key: value for key, value in config.items() if key not in ("model_type", "vocab_size_per_layer_input")}
+        model = Gemma4UnifiedForConditionalGeneration(Gemma4UnifiedConfig(
+            text_config={**config, "use_bidirectional_attention": "vision"}, audio_config=dict(audio_embed_dim=640),
+            vision_config=dict(mm_embed_dim=HIDDEN, mm_posemb_size=64, output_proj_dims=HIDDEN), **markers))
+    else:
+        model = Gemma4ForConditionalGeneration(Gemma4Config(
+            text_config=config, vision_config=Gemma4VisionConfig(**VISION), audio_config=Gemma4AudioConfig(**AUDIO), **markers))
+    model.model.language_model.load_state_dict(trained.model.state_dict())
+    model.tie_weights()
+    with torch.no_grad():
+        for name, parameter in model.model.named_parameters():
+            if name.startswith("vision_tower") and name.endswith(("q_norm.weight", "k_norm.weight")):
+                parameter.fill_(VISION["head_dim"] ** -0.25)  # as in the text model: scores of unit size
+            if name.endswith("position_embedding_table"):
+                parameter.normal_(std=0.2)  # transformers begins with ones, beside which a patch is hardly seen
+            if name.endswith("embedding_projection.weight"):
+                parameter.normal_(std=0.15)  # soft tokens as large as embeddings of text
+    model.generation_config = trained.generation_config
     return model
