@@ -308,12 +308,10 @@ def remember(rng: random.Random, held_out: bool, between: Callable[[], list[dict
     messages, told = maybe_system(rng), {}
     asked = rng.choice(list(memos))
     for memo in memos.values():
-        while True:
+        value = memo.draw(rng)
+        # There are few colours and pets: no value of theirs can be held out, only their company.
+        while memo.what in ("name", "city", "code") and is_held("name", value) != (held_out and memo.what == asked):
             value = memo.draw(rng)
-            # Few colours and pets: the whole conversation is the case there.
-            held = is_held("name", value) if memo.what in ("name", "city", "code") else held_out
-            if held == (held_out if memo.what == asked else False):
-                break
         told[memo.what] = value
         shown = value[0].upper() + value[1:] if memo.reply.startswith("{}") else value
         messages += [{"role": "user", "content": memo.told.format(value)},
