@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-/// What a model's header says of its architecture, as far as it tells the variants apart.
+/// What a model's header says of itself, as far as it tells the variants apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct Facts<'a> {
     /// Layers.
     pub block_count: u32,
     /// Width of the hidden state.
@@ -13,6 +13,8 @@ pub struct Facts {
     pub expert_count: u32,
     /// Width of the per-layer embeddings; 0 for models without.
     pub per_layer_embedding_length: u32,
+    /// `general.size_label`: a size in a word. Converters write the parameters' number (`4.6B`) unless told better.
+    pub size_label: Option<&'a str>,
 }
 
 /// A member of the family.
@@ -23,7 +25,7 @@ pub enum Variant {
     B12,
     B26A4b,
     B31,
-    /// Built like Gemma 4 but of none of the published sizes: pruned, grown, or made for tests.
+    /// Built like Gemma 4 but of none of the published sizes, and not saying which it is like: pruned or grown.
     Other {
         /// Whether it has per-layer embeddings, as the published small ones do and the large ones do not.
         small: bool,
@@ -31,15 +33,25 @@ pub enum Variant {
 }
 
 impl Variant {
-    /// Tells the variant from its numbers.
-    pub fn of(facts: Facts) -> Self {
+    /// Tells the variant from its numbers. A model of another size may name the one that it is built like, and is
+    /// believed where it has that one's parts: the siblings that the tests use are told apart in this way.
+    pub fn of(facts: Facts<'_>) -> Self {
+        let small = facts.per_layer_embedding_length > 0;
         match (facts.block_count, facts.embedding_length, facts.expert_count) {
-            (35, 1536, 0) => Self::E2b,
-            (42, 2560, 0) => Self::E4b,
-            (48, 3840, 0) => Self::B12,
-            (30, 2816, 128) => Self::B26A4b,
-            (60, 5376, 0) => Self::B31,
-            _ => Self::Other { small: facts.per_layer_embedding_length > 0 },
+            (35, 1536, 0) => return Self::E2b,
+            (42, 2560, 0) => return Self::E4b,
+            (48, 3840, 0) => return Self::B12,
+            (30, 2816, 128) => return Self::B26A4b,
+            (60, 5376, 0) => return Self::B31,
+            _ => {}
+        }
+        match (facts.size_label, small, facts.expert_count > 0) {
+            (Some("E2B"), true, false) => Self::E2b,
+            (Some("E4B"), true, false) => Self::E4b,
+            (Some("12B"), false, false) => Self::B12,
+            (Some("26B-A4B"), false, true) => Self::B26A4b,
+            (Some("31B"), false, false) => Self::B31,
+            _ => Self::Other { small },
         }
     }
 
@@ -77,7 +89,12 @@ mod tests {
     use super::*;
 
     fn variant(block_count: u32, embedding_length: u32, expert_count: u32, per_layer_embedding_length: u32) -> Variant {
-        Variant::of(Facts { block_count, embedding_length, expert_count, per_layer_embedding_length })
+        Variant::of(Facts { block_count, embedding_length, expert_count, per_layer_embedding_length, size_label: None })
+    }
+
+    fn labelled(size_label: &str, expert_count: u32, per_layer_embedding_length: u32) -> Variant {
+        let facts = Facts { block_count: 6, embedding_length: 128, expert_count, per_layer_embedding_length, size_label: Some(size_label) };
+        Variant::of(facts)
     }
 
     #[test]
@@ -100,5 +117,27 @@ mod tests {
         assert_eq!(variant(6, 128, 0, 0), Variant::Other { small: false });
         assert_eq!(variant(35, 1536, 8, 256), Variant::Other { small: true });
         assert_eq!(variant(34, 1536, 0, 0), Variant::Other { small: false });
+    }
+
+    #[test]
+    fn other_sizes_may_say_what_they_are_built_like() {
+        assert_eq!(labelled("E2B", 0, 32), Variant::E2b);
+        assert_eq!(labelled("E4B", 0, 32), Variant::E4b);
+        assert_eq!(labelled("12B", 0, 0), Variant::B12);
+        assert_eq!(labelled("26B-A4B", 8, 0), Variant::B26A4b);
+        assert_eq!(labelled("31B", 0, 0), Variant::B31);
+        assert_eq!(labelled("1.7M", 0, 32), Variant::Other { small: true });
+        // Without the parts of what they claim to be like.
+        assert_eq!(labelled("E2B", 0, 0), Variant::Other { small: false });
+        assert_eq!(labelled("31B", 0, 32), Variant::Other { small: true });
+        assert_eq!(labelled("26B-A4B", 0, 0), Variant::Other { small: false });
+        assert_eq!(labelled("12B", 8, 0), Variant::Other { small: false });
+    }
+
+    #[test]
+    fn numbers_count_more_than_words() {
+        let facts =
+            Facts { block_count: 35, embedding_length: 1536, expert_count: 0, per_layer_embedding_length: 256, size_label: Some("31B") };
+        assert_eq!(Variant::of(facts), Variant::E2b);
     }
 }

@@ -137,6 +137,7 @@ fn describe(header: &Header<'_>) -> Result<Described, BadFile> {
         embedding_length: header.need_u32("gemma4.embedding_length")?,
         expert_count: header.u32("gemma4.expert_count")?.unwrap_or(0),
         per_layer_embedding_length: header.u32("gemma4.embedding_length_per_layer_input")?.unwrap_or(0),
+        size_label: header.str("general.size_label")?,
     };
     let context_limit = header.need_u32("gemma4.context_length")?;
     if context_limit == 0 {
@@ -159,6 +160,12 @@ mod tests {
     fn a_model_is_described() {
         let described = describe_bytes(write::File::model()).unwrap();
         assert_eq!(described, Described { variant: Variant::Other { small: false }, context_limit: 4096, quantization: "Q8_0" });
+    }
+
+    #[test]
+    fn a_model_may_say_what_it_is_built_like() {
+        let described = describe_bytes(write::File::model().text("general.size_label", "31B")).unwrap();
+        assert_eq!(described.variant, Variant::B31);
     }
 
     #[test]

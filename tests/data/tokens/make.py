@@ -5,9 +5,9 @@
     python tests/data/tokens/make.py LLAMA_CPP/models
 
 The directory holds the test strings that llama.cpp publishes with this vocabulary, `ggml-vocab-gemma-4.gguf.inp`, and
-the tokens that it expects, `ggml-vocab-gemma-4.gguf.out` (llama.cpp is under the MIT licence). They are an independent
-witness: they were made with Google's own tokenizer files. This script builds its tokenizer from the vocabulary in
-models/tokenizer, and stops if it finds other tokens than those published.
+the tokens that it expects, `ggml-vocab-gemma-4.gguf.out` (llama.cpp is under the MIT licence). This
+script builds its tokenizer from the vocabulary in models/tokenizer, and stops if it finds other tokens than those
+published.
 """
 
 import hashlib
