@@ -192,7 +192,8 @@ def markdown(rows: dict[str, Row]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m trainer.evaluate", description="Count what a member answers right.")
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.evaluate", description="Count what a member answers right.")
     parser.add_argument("model", type=Path, nargs="?", help="the model's file")
     parser.add_argument("--url", help="ask this server instead: http://HOST:PORT or unix:SOCKET")
     parser.add_argument("--gemmad", default="gemmad", metavar="PROGRAM", help="the daemon to start for the model")

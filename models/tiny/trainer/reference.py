@@ -1,9 +1,11 @@
 """Writes what a member says in PyTorch, token by token, for the test that compares gemmad with it.
 
-    python -m trainer.reference <hf-dir> <model.gguf> <out.json>
+    python -m trainer.reference <hf-dir> <model.gguf> <out.json> [--packed]
 
 A file holds a few conversations as clients send them, and for each the greedy answer in float32: its tokens and at
-each of them the log-probabilities of the likeliest ones. `tests/family.rs` reads it.
+each of them the log-probabilities of the likeliest ones. `tests/family.rs` reads it. With `--packed` PyTorch computes
+with the weights as the model's file rounds them, so that what is left is the arithmetic: for files of four bits the
+rounding would hide too much.
 """
 
 import argparse
@@ -15,7 +17,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from . import corpus, render
+from . import corpus, llama_cpp, render
 from .corpus import Sample
 from .evaluate import on_the_wire
 
@@ -88,14 +90,35 @@ def spelling(tokenizer, token: int) -> str:
     return piece.replace("\u2581", " ")
 
 
-def reference(hf_dir: Path) -> list[dict]:
-    """The cases of a checkpoint, computed."""
+def pack(model, path: Path) -> None:
+    """Gives every matrix of the language model the values that the file holds for it. Names differ between the two, so
+    a matrix is found by its shape and its values."""
+    llama_cpp.source()
+    import gguf
+    held: dict[tuple, list[torch.Tensor]] = {}
+    for tensor in gguf.GGUFReader(path).tensors:
+        values = torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype("float32"))
+        held.setdefault(tuple(values.shape), []).append(values)
+    for name, weights in model.named_parameters():
+        if weights.ndim < 2 or "_tower" in name or "embed_vision" in name or "embed_audio" in name:
+            continue
+        with torch.inference_mode():
+            closest = min(held.get(tuple(weights.shape), []), key=lambda v: (v - weights).norm(), default=None)
+            if closest is None or (closest - weights).norm() > 0.2 * weights.norm():
+                raise SystemExit(f"{path} holds nothing like {name}; it was made from another checkpoint")
+        weights.data.copy_(closest)
+
+
+def reference(hf_dir: Path, packed: Path | None) -> list[dict]:
+    """The cases of a checkpoint, computed; with `packed`, with the weights of that file."""
     config = json.loads((hf_dir / "config.json").read_text())
     generation = json.loads((hf_dir / "generation_config.json").read_text())
     small_variant = bool(config.get("text_config", config).get("hidden_size_per_layer_input"))
     tokenizer = transformers.AutoTokenizer.from_pretrained(hf_dir)
     architecture = getattr(transformers, config["architectures"][0])
     model = architecture.from_pretrained(hf_dir, dtype=torch.float32, attn_implementation="eager").eval()
+    if packed:
+        pack(model, packed)
     cases = []
     for case in CASES:
         sample, prompt = draw(case, tokenizer, small_variant)
@@ -113,20 +136,20 @@ def reference(hf_dir: Path) -> list[dict]:
     return cases
 
 
-def write(hf_dir: Path, model: Path, out: Path) -> None:
+def write(hf_dir: Path, model: Path, out: Path, packed: bool = False) -> None:
     """Writes the reference of the checkpoint that the file `model` was made from. One token a line, so that a change
     can be read."""
     def dump(value: object) -> str:
         return json.dumps(value, ensure_ascii=False)
 
     blocks = []
-    for case in reference(hf_dir):
+    for case in reference(hf_dir, model if packed else None):
         tokens = case.pop("tokens")
         head = ",\n  ".join(f"{dump(key)}: {dump(value)}" for key, value in case.items())
         lines = ",\n    ".join(map(dump, tokens))
         blocks.append(f"  {{{head},\n  \"tokens\": [\n    {lines}]}}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(f'{{"model": {dump(model.stem)}, "cases": [\n' + ",\n".join(blocks) + "\n]}\n")
+    out.write_text(f'{{"model": {dump(model.stem)}, "packed": {dump(packed)}, "cases": [\n' + ",\n".join(blocks) + "\n]}\n")
 
 
 def main() -> None:
@@ -134,9 +157,10 @@ def main() -> None:
     parser.add_argument("hf_dir", type=Path)
     parser.add_argument("model", type=Path, help="the file that was made from it")
     parser.add_argument("out", type=Path)
+    parser.add_argument("--packed", action="store_true", help="compute with the weights as the file rounds them")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    write(args.hf_dir, args.model, args.out)
+    write(args.hf_dir, args.model, args.out, args.packed)
     print(f"{args.out} {args.out.stat().st_size:,} bytes")
 
 
