@@ -1,26 +1,22 @@
 """Writes a trained checkpoint as GGUF, through llama.cpp's own converter.
 
-    python -m trainer.export <hf-dir> <out.gguf> --type q8_0|q4_0|f16 [--mmproj OUT] [--name NAME] [--template small|large]
-
-The converter comes from the source package of llama-cpp-python, which carries all of llama.cpp. It is fetched once,
-checked against its SHA-256 and kept in the cache directory.
+    python -m trainer.export <hf-dir> <out.gguf> --type q8_0|q4_0|f16 [--mmproj OUT] [--name NAME]
+                             [--template small|large]
 """
+
 import argparse
-import hashlib
 import json
-import os
 import re
 import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-SOURCE = "llama_cpp_python-0.3.36"
-SOURCE_SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
-TEMPLATE = Path(__file__).resolve().parents[3] / "src" / "gemma" / "gemma4.jinja"
+from . import llama_cpp
+from .paths import TEMPLATE
+
 TYPES = ("q8_0", "q4_0", "f16")
 # What gemmad knows the members by: general.size_label.
 SIZES = ("E2B", "E4B", "12B", "26B-A4B", "31B")
@@ -34,49 +30,6 @@ PROCESSOR = {
         "rescale_factor": 1 / 255, "do_normalize": False, "image_mean": [0, 0, 0], "image_std": [1, 1, 1],
     }
 }
-
-
-def work_dir() -> Path:
-    """Where everything between the corpus and the files in the repository lives."""
-    default = Path.home() / ".cache" / "gemmad" / "tiny-work"
-    return Path(os.environ.get("GEMMAD_TINY_WORK", default))
-
-
-def llama_cpp() -> Path:
-    """The source tree of llama.cpp: converter, gguf-py, models/ggml-vocab-gemma-4.gguf. Fetched if it is not there."""
-    work = work_dir()
-    root, archive = work / SOURCE, work / f"{SOURCE}.tar.gz"
-    tree = root / "vendor" / "llama.cpp"
-    if tree.is_dir():
-        return tree
-    work.mkdir(parents=True, exist_ok=True)
-    if not archive.is_file():
-        package, version = SOURCE.rsplit("-", 1)
-        print(f"fetching {SOURCE} from PyPI for llama.cpp's converter", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:",
-                        f"{package}=={version}", "-d", str(work)], check=True, stdout=sys.stderr)
-    found = hashlib.sha256(archive.read_bytes()).hexdigest()
-    if found != SOURCE_SHA256:
-        sys.exit(f"{archive} has SHA-256 {found}, not {SOURCE_SHA256}; delete it and try again")
-    # Unpacked beside its place and moved there whole, so that a broken run leaves no half tree.
-    with tempfile.TemporaryDirectory(dir=work) as folder, tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
-        try:
-            (Path(folder) / SOURCE).rename(root)
-        except OSError:
-            # Another program was faster.
-            if not tree.is_dir():
-                raise
-    return tree
-
-
-def gguf():
-    """llama.cpp's own Python package, of the same tree as the converter."""
-    path = str(llama_cpp() / "gguf-py")
-    if path not in sys.path:
-        sys.path.insert(0, path)
-    import gguf as package
-    return package
 
 
 def template(small: bool) -> str:
@@ -128,8 +81,9 @@ def convert(hf_dir: Path, out: Path, outtype: str, name: str, chat_template: str
         if label := re.search(rf"\b({'|'.join(SIZES)})\b", name):
             metadata["general.size_label"] = label[1]
         (Path(folder) / "metadata.json").write_text(json.dumps(metadata))
-        command = [sys.executable, str(llama_cpp() / "convert_hf_to_gguf.py"), str(staged), "--outfile", str(out),
-                   "--outtype", outtype, "--metadata", f"{folder}/metadata.json"] + ["--mmproj"] * mmproj
+        converter = llama_cpp.source() / "convert_hf_to_gguf.py"
+        command = [sys.executable, str(converter), str(staged), "--outfile", str(out), "--outtype", outtype,
+                   "--metadata", f"{folder}/metadata.json"] + ["--mmproj"] * mmproj
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode:
             sys.exit(f"llama.cpp's converter could not convert {hf_dir}:\n{done.stdout[-4000:]}")
@@ -138,25 +92,26 @@ def convert(hf_dir: Path, out: Path, outtype: str, name: str, chat_template: str
 def to_q4_0(eight: Path, full: Path, out: Path) -> None:
     """Writes a Q4_0 file, which the converter cannot. `eight` is the checkpoint in Q8_0, `full` the same in F32: what
     the converter makes Q8_0 becomes Q4_0 from the full values, but for `KEEP_Q8_0`; the rest stays as it is."""
-    package = gguf()
-    q8_0, q4_0 = package.GGMLQuantizationType.Q8_0, package.GGMLQuantizationType.Q4_0
-    source = package.GGUFReader(eight)
-    values = {tensor.name: tensor.data for tensor in package.GGUFReader(full).tensors}
-    writer = package.GGUFWriter(out, source.get_field("general.architecture").contents())
+    llama_cpp.source()
+    import gguf
+    q8_0, q4_0 = gguf.GGMLQuantizationType.Q8_0, gguf.GGMLQuantizationType.Q4_0
+    source = gguf.GGUFReader(eight)
+    values = {tensor.name: tensor.data for tensor in gguf.GGUFReader(full).tensors}
+    writer = gguf.GGUFWriter(out, source.get_field("general.architecture").contents())
     for field in source.fields.values():
         # The writer writes those by itself.
         if field.name == "general.architecture" or field.name.startswith("GGUF."):
             continue
         value, kind = field.contents(), field.types[0]
         if field.name == "general.file_type":
-            value = int(package.LlamaFileType.MOSTLY_Q4_0)
-        inner = field.types[-1] if kind == package.GGUFValueType.ARRAY else None
+            value = int(gguf.LlamaFileType.MOSTLY_Q4_0)
+        inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
         writer.add_key_value(field.name, value, kind, sub_type=inner)
     tensors = []
     for tensor in source.tensors:
         data, kind = tensor.data, tensor.tensor_type
         if kind == q8_0 and tensor.name not in KEEP_Q8_0:
-            data, kind = package.quants.quantize(np.asarray(values[tensor.name], dtype=np.float32), q4_0), q4_0
+            data, kind = gguf.quants.quantize(np.asarray(values[tensor.name], dtype=np.float32), q4_0), q4_0
         writer.add_tensor_info(tensor.name, data.shape, data.dtype, data.nbytes, kind)
         tensors.append(data)
     writer.write_header_to_file()
