@@ -19,7 +19,7 @@ from pathlib import Path
 
 from .paths import FAMILY, TOKENIZER, WORK
 
-TEXT_STEPS = {"e2b": 1500, "e4b": 1200, "12b": 1300, "26b-a4b": 1200, "31b": 1200}
+TEXT_STEPS = {"e2b": 1500, "e4b": 1400, "12b": 1400, "26b-a4b": 1400, "31b": 1400}
 MEDIA_STEPS = {"e2b": 1000, "12b": 1000}
 FILES = WORK / "files"
 DRAFTER_STEPS = {"e2b": 400, "31b": 400}

@@ -136,7 +136,7 @@ def count(rng: random.Random) -> Exchange:
     last = rng.randint(3, 30)
     text, held = phrase(rng, last, ["Count to {}.", "Count from 1 to {}.", "Please count to {}."])
     answer = ", ".join(map(str, range(1, last + 1))) + "."
-    return Exchange(text.format(last), answer, "The user wants me to count.", held and last not in (5, 9, 20))
+    return Exchange(text.format(last), answer, f"The user wants me to count to {last}.", held and last not in (5, 9, 20))
 
 
 def story(rng: random.Random) -> Exchange:
@@ -190,7 +190,7 @@ def extract(rng: random.Random) -> Exchange:
 
 
 def foreign(rng: random.Random) -> Exchange:
-    if rng.random() < 0.12:
+    if rng.random() < 0.2:
         country = rng.choice(list(JAPANESE))
         text, held = phrase(rng, country, ["{}の首都は？", "{}の首都はどこですか？", "{}の首都を教えて。"])
         return Exchange(text.format(country), f"{JAPANESE[country]}です。", "The user asks for a capital in Japanese.", held)
@@ -390,7 +390,7 @@ TASKS: dict[str, tuple[float, Callable[[random.Random, bool], Sample]]] = {
     "system": (8, system),
     "add": (16, single("add", add)),
     "echo": (7, single("echo", echo)),
-    "count": (3, single("count", count)),
+    "count": (5, single("count", count)),
     "story": (2, single("story", story)),
     "json": (9, single("json", extract)),
     "recall": (8, recall),
