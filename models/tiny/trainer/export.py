@@ -22,12 +22,13 @@ TYPES = ("q8_0", "q4_0", "f16")
 SIZES = ("E2B", "E4B", "12B", "26B-A4B", "31B")
 # Tables that are read by row and, as the tied head, decide every token: what eight bits cost here is little.
 KEEP_Q8_0 = ("token_embd.weight", "per_layer_token_embd.weight")
-# Pictures as 0..1 without mean and deviation. The converter asks for this file; the trainer's processors need none.
+# Pictures as 0..1 without mean and deviation (floats: llama.cpp takes no others). The converter asks for this file; the
+# trainer's processors need none.
 PROCESSOR = {
     "image_processor": {
         "image_processor_type": "Gemma4ImageProcessor", "patch_size": 16, "pooling_kernel_size": 3,
         "max_soft_tokens": 280, "image_seq_length": 280, "do_resize": True, "do_rescale": True,
-        "rescale_factor": 1 / 255, "do_normalize": False, "image_mean": [0, 0, 0], "image_std": [1, 1, 1],
+        "rescale_factor": 1 / 255, "do_normalize": False, "image_mean": [0.0, 0.0, 0.0], "image_std": [1.0, 1.0, 1.0],
     }
 }
 

@@ -149,7 +149,8 @@ def write(hf_dir: Path, model: Path, out: Path, packed: bool = False) -> None:
         lines = ",\n    ".join(map(dump, tokens))
         blocks.append(f"  {{{head},\n  \"tokens\": [\n    {lines}]}}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(f'{{"model": {dump(model.stem)}, "packed": {dump(packed)}, "cases": [\n' + ",\n".join(blocks) + "\n]}\n")
+    head = f'{{"model": {dump(model.stem)}, "packed": {dump(packed)}, "cases": [\n'
+    out.write_text(head + ",\n".join(blocks) + "\n]}\n")
 
 
 def main() -> None:
