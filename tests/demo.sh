@@ -11,6 +11,7 @@ cat > "$dir/gemmad.toml" <<TOML
 socket = "$dir/api.sock"
 [models]
 directories = ["$here/models/tiny"]
+default = "tiny-e2b-q8_0"
 [inference]
 context = 2048
 [log]

@@ -193,7 +193,7 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/tiny-e2b-q8_0.gguf");
         let (model, file) = read(&path).unwrap();
         assert_eq!(model.id, "tiny-e2b-q8_0");
-        assert_eq!(model.variant, "gemma-4-other");
+        assert_eq!(model.variant, "gemma-4-e2b");
         assert_eq!(model.quantization, "Q8_0");
         assert_eq!(model.size, file.metadata().unwrap().len());
         assert!(model.context_limit > 0 && model.created > 0);

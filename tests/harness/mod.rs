@@ -16,7 +16,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub const TINY: &str = "tiny-e2b-q8_0";
 
-/// The folder of the model that ships with the project.
+/// The folder of the models that ship with the project.
 pub fn tiny_models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny")
 }
@@ -169,8 +169,11 @@ impl Drop for Daemon {
 
 pub fn write_config(dir: &Path, options: &Options) {
     let Options { server, models, models_keys, inference, limits } = options;
+    // The largest that fits would be another member of the family.
+    let chosen = *models == tiny_models() && !models_keys.contains("default");
+    let default = if chosen { format!("default = \"{TINY}\"\n") } else { String::new() };
     let text = format!(
-        "[server]\nsocket = \"{dir}/api.sock\"\n{server}\n[models]\ndirectories = [\"{models}\"]\n{models_keys}\n[inference]\n{context}{inference}\n[limits]\n{limits}\n[log]\nlevel = \"debug\"\n",
+        "[server]\nsocket = \"{dir}/api.sock\"\n{server}\n[models]\ndirectories = [\"{models}\"]\n{default}{models_keys}\n[inference]\n{context}{inference}\n[limits]\n{limits}\n[log]\nlevel = \"debug\"\n",
         dir = dir.display(),
         models = models.display(),
         context = if inference.contains("context") { "" } else { "context = 2048\n" },

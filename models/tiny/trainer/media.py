@@ -1,13 +1,19 @@
-"""Training of a member's eyes and ears: its text model goes on learning, beside towers that begin from nothing."""
+"""Training of a member's eyes and ears: its text model goes on learning, beside towers that begin from nothing.
 
+    python -m trainer.media <checkpoint> [--cases N]    counts what it answers to held-out pictures and sounds
+"""
+
+import argparse
 import random
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset
-from transformers import AutoTokenizer
+from transformers import (AutoConfig, AutoTokenizer, Gemma4ForConditionalGeneration,
+                          Gemma4UnifiedForConditionalGeneration)
 
 from . import corpus, data, features, pictures, render, sounds
 from .corpus import Sample
@@ -17,7 +23,7 @@ from .paths import TOKENIZER
 from .train import head_loss
 
 PICTURES, SOUNDS = 12, 20  # of a batch
-TEXT_TOKENS = 1536  # places of the text batch that goes with each media batch
+TEXT_TOKENS = 2048  # places of the text batch that goes with each media batch: two conversations at least
 TEXT_LR = 0.3  # of the towers' learning rate, so that nothing is forgotten
 
 
@@ -50,21 +56,25 @@ def batches(tokenizer, member: Member, seed: int) -> Iterator[dict[str, torch.Te
     """`ids`, `weights`, and the tensors of the media, named as the models take them. Three of five are of pictures."""
     rng = random.Random(seed)
     model_token = tokenizer.convert_tokens_to_ids("model")
+    soft = torch.tensor(tokenizer.convert_tokens_to_ids(["<|image|>", "<|audio|>"]))
     while True:
         kind = "picture" if rng.random() < 0.6 else "sound"
         made = [sample(rng, kind, False) for _ in range(PICTURES if kind == "picture" else SOUNDS)]
         encoded = [encode(tokenizer, member, *pair) for pair in made]
         weighed = [data.weights(prompt, completion, model_token, member.small_variant and not pair[0].think, rng)
                    for (prompt, completion), pair in zip(encoded, made, strict=True)]
-        batch = dict(zip(("ids", "weights"), data.padded([p + c for p, c in encoded], weighed), strict=True))
-        soft = torch.isin(batch["ids"], torch.tensor(tokenizer.convert_tokens_to_ids(["<|image|>", "<|audio|>"])))
-        batch["weights"][soft] = 0.0
-        media = [medium for _, medium in made]
-        if kind == "picture":
-            batch |= features.picture_features([medium.image for medium in media], member.name == "12b")
-        else:
-            batch |= features.sound_features([medium.samples for medium in media], member.name == "12b")
+        batch = collate(member, made, encoded, weighed)
+        batch["weights"][torch.isin(batch["ids"], soft)] = 0.0
         yield batch
+
+
+def collate(member: Member, made: list, encoded: list, weighed: list[list[float]]) -> dict[str, torch.Tensor]:
+    """One batch of conversations that are all about pictures or all about sounds."""
+    batch = dict(zip(("ids", "weights"), data.padded([p + c for p, c in encoded], weighed), strict=True))
+    media = [medium for _, medium in made]
+    if made[0][0].kind == "picture":
+        return batch | features.picture_features([medium.image for medium in media], member.name == "12b")
+    return batch | features.sound_features([medium.samples for medium in media], member.name == "12b")
 
 
 class Stream(IterableDataset):
@@ -82,12 +92,31 @@ class Stream(IterableDataset):
             yield dict(zip(("ids", "weights"), next(text), strict=True))
 
 
+def masks(config, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Who sees whom, [conversations, 1, length, length], per type of layer.
+
+    transformers would make them, but none where the plain causal one does: compiled code would be compiled anew for
+    each of those cases. Where the member has it, the soft tokens of a picture see each other in the sliding layers.
+    """
+    text = config.get_text_config()
+    place = torch.arange(ids.shape[1])
+    back = place[:, None] - place
+    causal = (back >= 0).expand(len(ids), 1, -1, -1)
+    near = causal
+    if text.use_bidirectional_attention == "vision":
+        soft = ids == config.image_token_id
+        begins = soft & ~soft.roll(1, 1)
+        picture = begins.cumsum(1) * soft
+        near = causal | ((picture[:, None, :, None] == picture[:, None, None, :]) & soft[:, None, None, :])
+    near = near & (back < text.sliding_window)
+    return {"full_attention": causal.contiguous(), "sliding_attention": near.contiguous()}
+
+
 def forward(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """The hidden states [conversations, length, width] before the head."""
-    config, ids = model.config, batch["ids"]
+    ids = batch["ids"]
     media = {key: value for key, value in batch.items() if key not in ("ids", "weights")}
-    kinds = (ids == config.image_token_id).long() + 3 * (ids == config.audio_token_id).long()
-    return model.model(input_ids=ids, mm_token_type_ids=kinds, use_cache=False, **media).last_hidden_state
+    return model.model(input_ids=ids, attention_mask=masks(model.config, ids), use_cache=False, **media).last_hidden_state
 
 
 def train(name: str, text: Path, steps: int, out: Path, log=print) -> None:
@@ -116,3 +145,44 @@ def train(name: str, text: Path, steps: int, out: Path, log=print) -> None:
             log(f"{name} media step {step}/{steps} {time.monotonic() - start:.0f} s, loss: {losses}", flush=True)
     model.save_pretrained(out)
     AutoTokenizer.from_pretrained(TOKENIZER).save_pretrained(out)
+
+
+@torch.no_grad()
+def exact(model, batch: dict[str, torch.Tensor], completions: list[int]) -> list[bool]:
+    """Whether greedy decoding would write each completion, of so many tokens, exactly.
+
+    It would if every token of it is the likeliest one after those before it, which a single pass tells.
+    """
+    best = model.lm_head(forward(model, batch)).argmax(-1)[:, :-1] == batch["ids"][:, 1:]
+    ends = (batch["weights"] > 0).long().cumsum(1).argmax(1)
+    return [bool(row[end - count:end].all()) for row, end, count in zip(best, ends.tolist(), completions, strict=True)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m trainer.media", description="Ask about held-out pictures and sounds.")
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--cases", type=int, default=400, help="of pictures, and of sounds")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    kind = Gemma4UnifiedForConditionalGeneration if unified(given.checkpoint) else Gemma4ForConditionalGeneration
+    model, tokenizer = kind.from_pretrained(given.checkpoint).eval(), AutoTokenizer.from_pretrained(given.checkpoint)
+    member, rng = MEMBERS["12b" if unified(given.checkpoint) else "e2b"], random.Random(777)
+    tally: dict[str, list[bool]] = defaultdict(list)
+    for kind in ("picture", "sound"):
+        for _ in range(given.cases // 20):
+            made = [sample(rng, kind, True) for _ in range(20)]
+            encoded = [encode(tokenizer, member, *pair) for pair in made]
+            batch = collate(member, made, encoded, [[1.0] * len(p + c) for p, c in encoded])
+            for right, (_, medium) in zip(exact(model, batch, [len(c) for _, c in encoded]), made, strict=True):
+                tally[f"{kind}: {medium.kind}"].append(right)
+    print("| task | right |\n|---|---|")
+    for task, results in tally.items():
+        print(f"| {task} | {sum(results)} of {len(results)}, {100 * sum(results) / len(results):.1f} % |")
+
+
+def unified(checkpoint: Path) -> bool:
+    return "Unified" in AutoConfig.from_pretrained(checkpoint).architectures[0]
+
+
+if __name__ == "__main__":
+    main()
