@@ -71,21 +71,6 @@ def sound_features(sounds: Sequence[np.ndarray], unified: bool) -> dict[str, tor
     return {"input_features": torch.from_numpy(features).view(len(sounds), -1, FRAME), "input_features_mask": mask}
 
 
-def attention_masks(model: torch.nn.Module, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The masks (for `attention_mask`) under which llama.cpp reads `ids` [conversations, length], filled at the end.
-
-    The soft tokens of a picture see each other, both ways, in sliding layers only and inside the window only. That
-    is what transformers uses to generate, for a text config whose `use_bidirectional_attention` is "vision", but its
-    unified model called directly lets them see each other everywhere.
-    """
-    config = model.config
-    if config.text_config.use_bidirectional_attention != "vision":
-        raise ValueError("llama.cpp reads pictures both ways: set use_bidirectional_attention to vision")
-    return model.create_masks_for_generate(
-        config=config, inputs_embeds=model.get_input_embeddings()(ids), attention_mask=None, past_key_values=None,
-        position_ids=torch.arange(ids.shape[1])[None], mm_token_type_ids=(ids == config.image_token_id).long())
-
-
 def expand_markers(text: str, pictures: Iterable[int] = (), sounds: Iterable[int] = ()) -> str:
     """Puts begin, as many soft tokens as the next picture or sound takes, and end for each `<|image|>` and `<|audio|>`."""
     counts = {"image": iter(pictures), "audio": iter(sounds)}
