@@ -35,7 +35,7 @@ def sound_tokens(samples: np.ndarray, unified: bool) -> int:
 
 
 def picture_features(images: Sequence[Image.Image], unified: bool) -> dict[str, torch.Tensor]:
-    """`pixel_values` [pictures, patches, patch * patch * 3] in 0..1 and `image_position_ids` [pictures, patches, 2] (x, y).
+    """`pixel_values` [pictures, patches, patch² * 3] in 0..1, `image_position_ids` [pictures, patches, 2], x and y.
 
     Pictures with fewer patches than the largest are filled with zeros at position -1, which the models leave out.
     """
@@ -72,7 +72,7 @@ def sound_features(sounds: Sequence[np.ndarray], unified: bool) -> dict[str, tor
 
 
 def expand_markers(text: str, pictures: Iterable[int] = (), sounds: Iterable[int] = ()) -> str:
-    """Puts begin, as many soft tokens as the next picture or sound takes, and end for each `<|image|>` and `<|audio|>`."""
+    """Puts begin, the soft tokens of the next picture or sound, and end for each `<|image|>` and `<|audio|>`."""
     counts = {"image": iter(pictures), "audio": iter(sounds)}
 
     def replace(match: re.Match[str]) -> str:

@@ -126,7 +126,7 @@ QUESTIONS = {
 
 @dataclass
 class Picture:
-    """A picture (RGB, sides multiples of 48) with a question about it, the thought before the answer, and the answer."""
+    """A picture (RGB, sides multiples of 48) with a question, the thought before the answer, and the answer."""
 
     image: Image.Image
     question: str
