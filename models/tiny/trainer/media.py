@@ -22,7 +22,7 @@ from .optim import Optimizers
 from .paths import TOKENIZER
 from .train import head_loss
 
-PICTURES, SOUNDS = 12, 20  # of a batch
+PICTURES, SOUNDS = 10, 16  # of a batch
 TEXT_TOKENS = 2048  # places of the text batch that goes with each media batch: two conversations at least
 TEXT_LR = 0.3  # of the towers' learning rate, so that nothing is forgotten
 

@@ -77,9 +77,14 @@ def text_model(member: Member) -> Gemma4ForCausalLM:
     return model
 
 
+# Tables of positions are as long as the longest side of a picture that llama.cpp makes.
 VISION = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
-              head_dim=32, pooling_kernel_size=3, patch_size=16, position_embedding_size=1024, use_clipped_linears=True)
-AUDIO = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, output_proj_dims=96)
+              head_dim=32, pooling_kernel_size=3, patch_size=16, position_embedding_size=3360, use_clipped_linears=True)
+AUDIO = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, output_proj_dims=96, use_clipped_linears=True)
+UNIFIED_VISION = dict(mm_embed_dim=HIDDEN, mm_posemb_size=1120, output_proj_dims=HIDDEN)
+UNIFIED_AUDIO = dict(audio_embed_dim=640)
+# What the linear layers of the towers clip at: seldom reached, but often enough that a runtime must do it.
+CLIP = {"input_min": -4.0, "input_max": 4.0, "output_min": -8.0, "output_max": 8.0}
 MARKERS = dict(image_token_id="<|image|>", boi_token_id="<|image>", eoi_token_id="<image|>", video_token_id="<|video|>",
                audio_token_id="<|audio|>", boa_token_id="<|audio>", eoa_token_index="<audio|>")
 
@@ -89,12 +94,13 @@ def conditional_model(member: Member, text: Path) -> Gemma4ForConditionalGenerat
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
     markers = {key: tokenizer.convert_tokens_to_ids(marker) for key, marker in MARKERS.items()}
     trained = Gemma4ForCausalLM.from_pretrained(text, dtype=torch.float32)
-    config = trained.config.to_dict()
+    # llama.cpp tells by the width which members read pictures causally, and takes this one for none of them.
+    config = {**trained.config.to_dict(), "use_bidirectional_attention": "vision"}
     if member.name == "12b":
-        config = {key: value for key, value in config.items() if key not in ("model_type", "vocab_size_per_layer_input")}
+        for key in ("model_type", "vocab_size_per_layer_input"):
+            del config[key]
         model = Gemma4UnifiedForConditionalGeneration(Gemma4UnifiedConfig(
-            text_config={**config, "use_bidirectional_attention": "vision"}, audio_config=dict(audio_embed_dim=640),
-            vision_config=dict(mm_embed_dim=HIDDEN, mm_posemb_size=64, output_proj_dims=HIDDEN), **markers))
+            text_config=config, vision_config=UNIFIED_VISION, audio_config=UNIFIED_AUDIO, **markers))
     else:
         model = Gemma4ForConditionalGeneration(Gemma4Config(
             text_config=config, vision_config=Gemma4VisionConfig(**VISION), audio_config=Gemma4AudioConfig(**AUDIO), **markers))
@@ -108,5 +114,8 @@ def conditional_model(member: Member, text: Path) -> Gemma4ForConditionalGenerat
                 parameter.normal_(std=0.2)  # transformers begins with ones, beside which a patch is hardly seen
             if name.endswith("embedding_projection.weight"):
                 parameter.normal_(std=0.15)  # soft tokens as large as embeddings of text
+        for name, buffer in model.model.named_buffers():
+            if (bound := name.rsplit(".", 1)[-1]) in CLIP:
+                buffer.fill_(CLIP[bound])
     model.generation_config = trained.generation_config
     return model
