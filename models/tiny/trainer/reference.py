@@ -9,6 +9,8 @@ rounding would hide too much.
 """
 
 import argparse
+import base64
+import io
 import json
 import random
 from dataclasses import dataclass
@@ -17,9 +19,10 @@ from pathlib import Path
 import torch
 import transformers
 
-from . import corpus, llama_cpp, render
+from . import corpus, features, llama_cpp, media, render
 from .corpus import Sample
 from .evaluate import on_the_wire
+from .members import MEMBERS
 
 SEED = 20261122
 TOKENS = 24  # of one answer
@@ -50,6 +53,11 @@ CASES = [
     Case("call", "tool"),
     Case("results", "tools-result"),
 ]
+# Of members that see.
+PICTURE = Case("picture", "picture")
+
+
+Tensors = dict[str, torch.Tensor]
 
 
 def draw(case: Case, tokenizer, small_variant: bool) -> tuple[Sample, list[int]]:
@@ -62,14 +70,36 @@ def draw(case: Case, tokenizer, small_variant: bool) -> tuple[Sample, list[int]]
             return sample, prompt
 
 
-def answer(model, prompt: list[int], banned: list[int]) -> tuple[list[int], torch.Tensor, bool]:
+def draw_picture(tokenizer, member: str) -> tuple[Sample, list[int], Tensors]:
+    """The same with a picture, which the conversation holds as clients send it, and its tensors."""
+    rng = random.Random(f"{SEED} {PICTURE.name}")
+    sample, picture = media.sample(rng, PICTURE.kind, True)
+    prompt, _ = media.encode(tokenizer, MEMBERS[member], sample, picture)
+    file = io.BytesIO()
+    picture.image.save(file, "PNG", optimize=True)
+    url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    parts = sample.messages[-1]["content"]
+    parts[[part["type"] for part in parts].index("image")] = {"type": "image_url", "image_url": {"url": url}}
+    return sample, prompt, features.picture_features([picture.image], member == "12b")
+
+
+def logits(model, ids: list[int], seen: Tensors) -> torch.Tensor:
+    """Of the next token [vocabulary]."""
+    with torch.inference_mode():
+        if not seen:
+            return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].double()
+        row = model.lm_head(media.forward(model, {"ids": torch.tensor([ids]), **seen})[0, -1]).double()
+        cap = model.config.get_text_config().final_logit_softcapping
+        return torch.tanh(row / cap) * cap
+
+
+def answer(model, prompt: list[int], banned: list[int], seen: Tensors) -> tuple[list[int], torch.Tensor, bool]:
     """The likeliest tokens without those that gemmad would not draw (ids), the log-probabilities of all tokens at each
     of them [answer, vocabulary], and whether the answer ended by itself. The token that ends it is not part of it."""
     ids, ended = list(prompt), False
     rows = []
     while len(rows) < TOKENS:
-        with torch.inference_mode():
-            row = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].double()
+        row = logits(model, ids, seen)
         drawn = row.clone()
         drawn[banned] = -torch.inf
         token = int(drawn.argmax())
@@ -119,11 +149,15 @@ def reference(hf_dir: Path, packed: Path | None) -> list[dict]:
     model = architecture.from_pretrained(hf_dir, dtype=torch.float32, attn_implementation="eager").eval()
     if packed:
         pack(model, packed)
+    sees = hasattr(model.model, "embed_vision") or "Unified" in config["architectures"][0]
     cases = []
-    for case in CASES:
-        sample, prompt = draw(case, tokenizer, small_variant)
+    for case in CASES + [PICTURE] * sees:
+        if case is PICTURE:
+            sample, prompt, seen = draw_picture(tokenizer, "e2b" if small_variant else "12b")
+        else:
+            (sample, prompt), seen = draw(case, tokenizer, small_variant), {}
         banned = list(generation.get("suppress_tokens") or []) + ([] if sample.tools else [TOOL_CALL])
-        drawn, rows, ended = answer(model, prompt, banned)
+        drawn, rows, ended = answer(model, prompt, banned, seen)
         tokens = []
         for token, row in zip(drawn, rows):
             top = row.topk(LIKELIEST)
