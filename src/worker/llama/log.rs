@@ -20,10 +20,11 @@ static HUSHED: AtomicBool = AtomicBool::new(false);
 
 /// Sends llama.cpp's messages, and the reason of an `abort`, to standard error. Call it before anything else.
 pub fn report() {
-    // SAFETY: both callbacks are valid for the whole life of the process and take no data of ours; no other
+    // SAFETY: the callbacks are valid for the whole life of the process and take no data of ours; no other
     // thread uses llama.cpp yet.
     unsafe {
         sys::llama_log_set(Some(on_message), std::ptr::null_mut());
+        sys::mtmd_log_set(Some(on_message), std::ptr::null_mut());
         sys::ggml_set_abort_callback(Some(on_abort));
     }
 }
