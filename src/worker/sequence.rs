@@ -64,8 +64,11 @@ impl Sequence {
         self.pictures.iter().find(|place| (place.at..place.at + place.count).contains(&position))
     }
 
-    /// Tokens from `position` to the next picture or the end.
+    /// Tokens from `position` to the next picture or the end; none inside a picture.
     pub fn text_from(&self, position: usize) -> usize {
+        if self.picture_over(position).is_some() {
+            return 0;
+        }
         self.pictures.iter().map(|place| place.at).find(|at| *at >= position).unwrap_or(self.len()).saturating_sub(position)
     }
 }
@@ -120,7 +123,7 @@ mod tests {
     fn places() {
         let sequence = sequence("..a.b");
         assert_eq!([0, 2, 3, 4, 5, 6, 9].map(|len| sequence.whole(len)), [0, 2, 2, 2, 5, 6, 9]);
-        assert_eq!([0, 1, 2, 5, 6, 9].map(|at| sequence.text_from(at)), [2, 1, 0, 1, 0, 0]);
+        assert_eq!([0, 1, 2, 3, 4, 5, 6, 8, 9].map(|at| sequence.text_from(at)), [2, 1, 0, 0, 0, 1, 0, 0, 0]);
         assert_eq!(sequence.picture_over(4).map(|place| place.at), Some(2));
         assert_eq!(sequence.picture_over(5), None);
     }

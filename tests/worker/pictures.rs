@@ -64,16 +64,19 @@ fn pictures_are_counted_compared_and_kept() {
 
 #[test]
 fn a_picture_in_pieces_is_read_whole() {
-    let mut tokens = vec![];
-    for batch in [512, 128, 64, 32, 16] {
+    let mut whole = None;
+    for batch in [512, 69, 32, 16] {
         let Some(mut worker) = Worker::seeing(&LoadPlan { slots: 1, batch, ..plan() }) else { return };
         let answers = [RED, RED, BLUE].map(|file| worker.ask(about(file, "What is this?")));
         assert!(answers.iter().all(|answer| answer.error.is_none()), "{answers:?}");
         assert_eq!(answers[1].usage().cached_tokens, answers[0].usage().prompt_tokens - 1, "in pieces of {batch}");
         assert!(distance(&answers[0], &answers[1]) < 0.01, "{}", distance(&answers[0], &answers[1]));
-        tokens.push(answers[0].usage().prompt_tokens);
+        // What a batch holds changes the last digits, which add up over the layers.
+        let [red, _, blue] = answers;
+        let (whole_red, whole_blue) = whole.get_or_insert((red.clone(), blue.clone()));
+        let distances = [distance(whole_red, &red), distance(whole_blue, &blue)];
+        assert!(distances.iter().all(|distance| *distance < 0.1), "in pieces of {batch}: {distances:?}");
     }
-    assert!(tokens.iter().all(|count| *count == tokens[0]), "{tokens:?}");
 }
 
 #[test]
