@@ -128,7 +128,9 @@ impl Preparer {
         for segment in &segments {
             if let (Segment::Picture, Some(marks)) = (segment, &self.pictures) {
                 // There are as many as places for them.
-                next.by_ref().take(1).for_each(|sight| marks.place(sight, &mut prompt));
+                if let Some(sight) = next.next() {
+                    marks.place(sight, &mut prompt);
+                }
                 continue;
             }
             let markup = matches!(segment, Segment::Markup(_));

@@ -220,8 +220,8 @@ impl Server {
     /// Reads a picture, or as much of it as one step takes, for one slot: the others' answers go on in between.
     fn show(&mut self) {
         let step = self.engine.limits.picture_step as usize;
-        let turns = (0..self.slots.len()).map(|i| (self.next_shown + i) % self.slots.len());
-        let Some((slot, piece)) = turns.filter_map(|slot| Some((slot, self.slots[slot].piece(step)?))).next() else { return };
+        let mut turns = (0..self.slots.len()).map(|i| (self.next_shown + i) % self.slots.len());
+        let Some((slot, piece)) = turns.find_map(|slot| Some((slot, self.slots[slot].piece(step)?))) else { return };
         let held = self.slots[slot].held.len();
         let rows = Rows { numbers: piece.rows, count: piece.count, position: held as u32, sequence: slot as u32 };
         let (place, count) = (piece.place, piece.count);
