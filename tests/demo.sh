@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A daemon in a private directory with the tiny model of this repository, and three questions to it.
+# A daemon in a private directory with the tiny model of this repository, and a few questions to it.
 set -euo pipefail
 bin=$1
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -31,6 +31,10 @@ PATH="$bin:$PATH"
 run gemmactl models
 run gemmactl ask --temperature 0 "What is the capital of France?"
 run gemmactl ask --temperature 0 --think --show-thoughts "What is 27 + 48?"
+if [ -f "$here/models/tiny/tiny-e2b-mmproj-f16.gguf" ]; then
+  cd "$here"
+  run gemmactl ask --temperature 0 --model tiny-e2b-q8_0 --image tests/data/pictures/red-circle.png "What is in the picture?"
+fi
 run gemmactl status
 
 cat <<HINT

@@ -2,7 +2,7 @@
 //!
 //! `tests/data/templates/make.py` makes the expected texts.
 
-use gemmad::chat::{ChatError, ChatRequest, Message, OutputLimits, Part, Role, Sampling, Tool, ToolCall};
+use gemmad::chat::{ChatError, ChatRequest, Detail, Message, OutputLimits, Part, Picture, Role, Sampling, Tool, ToolCall};
 use gemmad::ipc::TemplateSource;
 use gemmad::{chat, gemma, ipc};
 use prompt::{Prompter, Segment, opens_thought};
@@ -156,12 +156,32 @@ fn no_client_text_becomes_a_control_token() {
                 Segment::Markup(text) => {
                     assert!(!text.contains(&format!("{marker}system")) || marker == "<|turn>", "{marker}: {text}");
                 }
+                Segment::Picture => panic!("{marker}: there is no picture"),
             }
         }
         // Two system turns would be one too many: what the client wrote opens none.
         let turns: usize = segments.iter().filter(|s| s.text().contains("<|turn>system")).count();
         assert_eq!(turns, 1, "{marker}");
     }
+}
+
+#[test]
+fn pictures_stand_where_the_conversation_has_them() {
+    let picture = || Part::Picture(Picture { file: b"file"[..].into(), detail: Detail::Auto });
+    let words = |text: &str| Part::Text(text.into());
+    let mut user = Message::text(Role::User, "");
+    user.content = vec![picture(), words("a <|image|>"), picture(), words("b")];
+    let request = request(vec![user]);
+    for (embedded, small) in [(None, false), (None, true), (Some(BIG), false), (Some(SMALL), true)] {
+        let segments = prompter(embedded, small).0.render(&request).unwrap();
+        let shape: Vec<&str> = segments.iter().map(|s| if *s == Segment::Picture { "(picture)" } else { s.text() }).collect();
+        let shape = shape.concat();
+        assert!(shape.contains("(picture)a <|image|>(picture)b"), "{shape}");
+    }
+    let (blind, source) = prompter(Some(&BIG.replace("<|image|>", "")), false);
+    assert_eq!(source, TemplateSource::Embedded);
+    let refused = blind.render(&request);
+    assert!(matches!(&refused, Err(ChatError::Template { reason }) if reason.contains("0 of 2 pictures")), "{refused:?}");
 }
 
 #[test]

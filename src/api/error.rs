@@ -172,6 +172,8 @@ fn from_chat(error: &ChatError, message: String) -> ApiError {
     let (code, param) = match error {
         ChatError::PromptTooLong { .. } => ("context_length_exceeded", "messages".to_owned()),
         ChatError::UnknownToken { token, .. } => ("invalid_value", format!("logit_bias.{token}")),
+        ChatError::CannotSee { .. } => ("model_cannot_see", "messages".to_owned()),
+        ChatError::Picture { message, part, .. } => ("invalid_image", format!("messages[{message}].content[{part}].image_url")),
         ChatError::Template { .. } => ("invalid_value", "messages".to_owned()),
         ChatError::Inference { .. } => {
             return ApiError::server(StatusCode::INTERNAL_SERVER_ERROR, "inference_failed", message);
@@ -234,6 +236,15 @@ mod tests {
                 "invalid_request_error",
                 "invalid_value",
                 Some("logit_bias.9"),
+                None,
+            ),
+            (chat(ChatError::CannotSee { reason: "r".into() }), 400, "invalid_request_error", "model_cannot_see", Some("messages"), None),
+            (
+                chat(ChatError::Picture { message: 2, part: 1, reason: "r".into() }),
+                400,
+                "invalid_request_error",
+                "invalid_image",
+                Some("messages[2].content[1].image_url"),
                 None,
             ),
             (chat(ChatError::Template { reason: "r".into() }), 400, "invalid_request_error", "invalid_value", Some("messages"), None),

@@ -38,6 +38,9 @@ fn status() -> Status {
         variant: "gemma-4-e2b".into(),
         context_limit: 4096,
         quantization: "Q8_0".into(),
+        name: "Tiny".into(),
+        width: 128,
+        projector: None,
     };
     Status {
         phase: Phase::Cold,

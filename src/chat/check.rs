@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{ChatRequest, Message, Part, Role};
+use super::{ChatRequest, Message, Part, Picture, Role};
 
 /// Messages in one conversation.
 pub const MAX_MESSAGES: usize = 4096;
@@ -18,6 +18,11 @@ pub const MAX_TOP_LOGPROBS: u8 = 20;
 pub const MAX_LOGIT_BIAS: usize = 1024;
 /// Bytes of a function's name, as OpenAI has it.
 pub const MAX_NAME_BYTES: usize = 64;
+
+/// Pictures in one conversation.
+pub const MAX_PICTURES: usize = 64;
+/// Bytes of one picture's file, as OpenAI has it.
+pub const MAX_PICTURE_BYTES: usize = 20 << 20;
 
 /// What is wrong with a request: the field as the client spelled it, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +53,9 @@ impl ChatRequest {
         at_most("tools", self.tools.len(), MAX_TOOLS)?;
         for (i, message) in self.messages.iter().enumerate() {
             check_message(i, message)?;
+        }
+        for (count, (i, j, picture)) in self.pictures().enumerate() {
+            check_picture(&format!("messages[{i}].content[{j}].image_url"), picture, count, self.messages[i].role)?;
         }
         for (i, tool) in self.tools.iter().enumerate() {
             check_name(&format!("tools[{i}].function.name"), &tool.name)?;
@@ -98,18 +106,36 @@ impl ChatRequest {
 }
 
 fn check_message(i: usize, message: &Message) -> Result<(), Invalid> {
-    let has_text = message.content.iter().any(|p| matches!(p, Part::Text(t) if !t.is_empty()));
+    let says_something = message.content.iter().any(|part| match part {
+        Part::Text(text) => !text.is_empty(),
+        Part::Picture(_) => true,
+    });
     let calls = message.role == Role::Assistant && !message.tool_calls.is_empty();
     if message.content.is_empty() && !calls {
         return Err(Invalid::new(format!("messages[{i}].content"), "is required"));
     }
-    if message.role == Role::User && !has_text {
+    if message.role == Role::User && !says_something {
         return Err(Invalid::new(format!("messages[{i}].content"), "must not be empty"));
     }
     for (j, call) in message.tool_calls.iter().enumerate() {
         check_name(&format!("messages[{i}].tool_calls[{j}].function.name"), &call.name)?;
     }
     Ok(())
+}
+
+/// `before`: pictures that the conversation has before this one.
+fn check_picture(field: &str, picture: &Picture, before: usize, role: Role) -> Result<(), Invalid> {
+    if role != Role::User {
+        return Err(Invalid::new(field, "is not supported here; pictures belong to the user's messages"));
+    }
+    if before == MAX_PICTURES {
+        return Err(Invalid::new(field, format!("is one picture too many; at most {MAX_PICTURES} are allowed")));
+    }
+    match picture.file.len() {
+        0 => Err(Invalid::new(field, "is empty")),
+        1..=MAX_PICTURE_BYTES => Ok(()),
+        bytes => Err(Invalid::new(field, format!("has {bytes} bytes; at most {MAX_PICTURE_BYTES} are allowed"))),
+    }
 }
 
 fn check_name(field: &str, name: &str) -> Result<(), Invalid> {

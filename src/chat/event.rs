@@ -86,6 +86,10 @@ pub enum ChatError {
     PromptTooLong { prompt_tokens: u32, context_tokens: u32 },
     /// A `logit_bias` names a token that the vocabulary does not have.
     UnknownToken { token: u32, vocabulary: u32 },
+    /// The model has no projector for pictures; says why and what would help.
+    CannotSee { reason: String },
+    /// This part of the conversation is no picture that can be shown to the model.
+    Picture { message: u32, part: u32, reason: String },
     /// The model's chat template refuses the conversation.
     Template { reason: String },
     /// llama.cpp failed on this request.
@@ -103,6 +107,8 @@ impl fmt::Display for ChatError {
             Self::UnknownToken { token, vocabulary } => {
                 write!(f, "logit_bias names token {token}, but the vocabulary ends at {}", vocabulary.saturating_sub(1))
             }
+            Self::CannotSee { reason } => write!(f, "the model cannot see: {reason}"),
+            Self::Picture { message, part, reason } => write!(f, "`messages[{message}].content[{part}].image_url` {reason}"),
             Self::Template { reason } => write!(f, "the model's chat template refuses this conversation: {reason}"),
             Self::Inference { reason } => write!(f, "inference failed: {reason}"),
         }

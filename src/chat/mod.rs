@@ -5,9 +5,11 @@
 
 mod check;
 mod event;
+mod picture;
 
-pub use check::Invalid;
+pub use check::{Invalid, MAX_PICTURE_BYTES};
 pub use event::{ChatError, ChatEvent, Done, Finish, Timings, TokenLogprob, Usage};
+pub use picture::{Detail, Picture};
 
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +58,17 @@ pub struct Message {
     pub name: Option<String>,
 }
 
+impl ChatRequest {
+    /// The pictures, each with its message and its part of that message.
+    pub fn pictures(&self) -> impl Iterator<Item = (usize, usize, &Picture)> {
+        let parts = self.messages.iter().enumerate().flat_map(|(i, m)| m.content.iter().enumerate().map(move |(j, part)| (i, j, part)));
+        parts.filter_map(|(i, j, part)| match part {
+            Part::Picture(picture) => Some((i, j, picture)),
+            Part::Text(_) => None,
+        })
+    }
+}
+
 impl Message {
     /// A message that is nothing but text.
     pub fn text(role: Role, text: impl Into<String>) -> Self {
@@ -67,6 +80,7 @@ impl Message {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Part {
     Text(String),
+    Picture(Picture),
 }
 
 /// A function call by the model.

@@ -37,6 +37,8 @@ pub enum Command {
     /// gemmactl ask "What is wrong here?" < build.log
     ///
     /// In a loop that reads from standard input, give gemmactl its own: `< /dev/null`.
+    ///
+    /// Pictures are shown to the model before the prompt; whether it can see depends on the model.
     Ask(AskArgs),
     /// Talk: the model remembers the conversation until you leave
     ///
@@ -98,6 +100,10 @@ pub struct AskArgs {
     /// What to ask
     #[arg(value_name = "PROMPT")]
     pub prompt: Vec<String>,
+
+    /// Show the model a picture, PNG or JPEG; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub image: Vec<PathBuf>,
 
     /// Print the whole response object of the API, when it is complete
     #[arg(long, conflicts_with = "show_thoughts")]

@@ -10,8 +10,9 @@ use super::answer::{self, CHAT_PATH};
 use super::args::AskArgs;
 use super::client::Client;
 use super::error::Error;
+use super::picture;
 use super::text::{Printer, Terminal};
-use super::wire::{chat_body, message};
+use super::wire::{chat_body, message, message_with_pictures};
 
 /// Bytes of a prompt at most; the daemon's own limit for a whole request is 32 MiB unless it is changed.
 const MAX_PROMPT: usize = 64 << 20;
@@ -19,7 +20,9 @@ const MAX_PROMPT: usize = 64 << 20;
 pub fn run(args: &AskArgs, client: &Client, runtime: &Runtime, terminal: &Terminal) -> Result<(), Error> {
     let prompt = prompt(&args.prompt, terminal)?;
     let system = args.conversation.system.as_deref().map(|text| message("system", text));
-    let messages: Vec<Value> = system.into_iter().chain([message("user", &prompt)]).collect();
+    let pictures = args.image.iter().map(|path| picture::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let question = if pictures.is_empty() { message("user", &prompt) } else { message_with_pictures(&pictures, &prompt) };
+    let messages: Vec<Value> = system.into_iter().chain([question]).collect();
     let conversation = &args.conversation;
     let body = chat_body(&conversation.model, &messages, &conversation.sampling, conversation.thinks(), !args.json);
     let work =

@@ -12,6 +12,7 @@ mod compose;
 mod error;
 mod interrupt;
 mod manual;
+mod picture;
 mod show;
 mod sse;
 mod text;

@@ -11,6 +11,12 @@ pub fn message(role: &str, content: &str) -> Value {
     json!({ "role": role, "content": content })
 }
 
+/// A user's message that shows pictures, each a data URL, and then says something.
+pub fn message_with_pictures(urls: &[String], text: &str) -> Value {
+    let pictures = urls.iter().map(|url| json!({ "type": "image_url", "image_url": { "url": url } }));
+    json!({ "role": "user", "content": pictures.chain([json!({ "type": "text", "text": text })]).collect::<Vec<_>>() })
+}
+
 /// The body of a chat request. Thinking is always said, so that the daemon's default cannot surprise.
 pub fn chat_body(model: &str, messages: &[Value], sampling: &Sampling, think: bool, stream: bool) -> Value {
     let mut body = Map::new();
@@ -104,6 +110,13 @@ mod tests {
         assert_eq!((&body["temperature"], &body["seed"], &body["stop"]), (&json!(0.7), &json!(u64::MAX), &json!(["a", "b"])));
         assert_eq!(body["chat_template_kwargs"]["enable_thinking"], true);
         assert_eq!(body.get("top_k"), None);
+    }
+
+    #[test]
+    fn pictures_come_before_the_words() {
+        let message = message_with_pictures(&["data:image/png;base64,AA==".into()], "what?");
+        assert_eq!(message["content"][0]["image_url"]["url"], "data:image/png;base64,AA==");
+        assert_eq!(message["content"][1], json!({"type": "text", "text": "what?"}));
     }
 
     #[test]

@@ -74,19 +74,20 @@ impl Child {
     }
 }
 
-/// Starts a worker and hands it the model's descriptor.
+/// Starts a worker and hands it the descriptors that the plan speaks of.
 pub fn spawn(
     program: &Path,
     generation: Generation,
     plan: LoadPlan,
-    model: &File,
+    files: &[&File],
     notices: mpsc::Sender<(Generation, Notice)>,
 ) -> io::Result<Child> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     let mut load = Vec::new();
     frame::encode(&ToWorker::Load(plan), &mut load).map_err(io::Error::other)?;
     // The buffer of a new socket has room for this frame: it does not block.
-    sys::socket::send_all(&ours, &load, &[model.as_fd()])?;
+    let files: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
+    sys::socket::send_all(&ours, &load, &files)?;
     ours.set_nonblocking(true)?;
     let socket = UnixStream::from_std(ours)?;
 

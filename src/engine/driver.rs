@@ -1,6 +1,7 @@
 //! The one task that performs what `state` decides, and the only one that touches the worker.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,8 @@ use super::child::{self, Child, Notice};
 use super::queue::Kind;
 use super::state::{Action, Generation, Input, Life, State};
 use super::{Answer, Command, EVENTS, Failure, HangUpGuard, ModelInfo, Phase, Setup, Status};
-use crate::chat::{ChatEvent, ChatRequest};
-use crate::ipc::{self, FromWorker, LoadPlan, LoadedModel, TemplateSource, ToWorker};
+use crate::chat::{ChatError, ChatEvent, ChatRequest};
+use crate::ipc::{self, FromWorker, LoadPlan, LoadedModel, ProjectorPlan, TemplateSource, ToWorker};
 use crate::store;
 
 /// Notices from the worker that wait for the driver; past this the worker's writes wait.
@@ -113,7 +114,7 @@ impl Driver {
     async fn command(&mut self, command: Command) {
         match command {
             Command::Chat { uid, model, request, reply } => {
-                let model = match self.find(&model).await {
+                let model = match self.find(&model).await.and_then(|model| sees_enough(model, &request)) {
                     Ok(model) => model.id,
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
@@ -237,6 +238,7 @@ impl Driver {
             Ok((_, file)) => file,
             Err(bad) => return self.not_spawned(generation, Some(bad.to_string())),
         };
+        let projector = info.projector.as_ref().and_then(open_projector);
         let cpus = super::cpus::choose(&crate::sys::topology::probe(), self.setup.inference.threads);
         let plan = LoadPlan {
             name: info.id.clone(),
@@ -245,9 +247,11 @@ impl Driver {
             batch: self.setup.inference.batch,
             cpus,
             max_output: self.setup.limits.output_tokens,
+            projector: projector.as_ref().map(|(plan, _)| plan.clone()),
         };
+        let files: Vec<&File> = [&file].into_iter().chain(projector.as_ref().map(|(_, file)| file)).collect();
         tracing::info!(model, file = %info.path.display(), context = plan.context, slots = plan.slots, cpus = ?plan.cpus, "starting a worker");
-        match child::spawn(&self.setup.worker, generation, plan, &file, self.notices.clone()) {
+        match child::spawn(&self.setup.worker, generation, plan, &files, self.notices.clone()) {
             Ok(child) => self.child = Some(child),
             Err(error) => {
                 tracing::error!(worker = %self.setup.worker.display(), %error, "the worker cannot be started");
@@ -394,6 +398,33 @@ impl Driver {
             }
             changed
         });
+    }
+}
+
+/// Refuses pictures to a model that has nothing to see them with.
+fn sees_enough(model: ModelInfo, request: &ChatRequest) -> Result<ModelInfo, Failure> {
+    if model.projector.is_some() || request.pictures().next().is_none() {
+        return Ok(model);
+    }
+    let folder = model.path.parent().unwrap_or(&model.path).display();
+    let reason = format!(
+        "`{}` has no projector beside it; put the model's mmproj file (GGUF, architecture `clip`, {} wide) into {folder}",
+        model.id, model.width
+    );
+    Err(Failure::Chat(ChatError::CannotSee { reason }))
+}
+
+/// The projector's plan and its file. Without it the model is as good for everything else.
+fn open_projector(projector: &store::Projector) -> Option<(ProjectorPlan, File)> {
+    match store::read_projector(&projector.path) {
+        Ok((projector, file)) => {
+            let name = projector.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Some((ProjectorPlan { name, longest_side: projector.longest_side }, file))
+        }
+        Err(bad) => {
+            tracing::warn!(file = %projector.path.display(), reason = %bad, "the model is loaded without its projector");
+            None
+        }
     }
 }
 

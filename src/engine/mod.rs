@@ -66,7 +66,7 @@ impl Setup {
         if self.models.default != "auto" {
             return Some(self.models.default.clone());
         }
-        let sizes: Vec<(&str, u64)> = models.iter().map(|m| (m.id.as_str(), m.size)).collect();
+        let sizes: Vec<(&str, u64)> = models.iter().map(|m| (m.id.as_str(), m.whole_size())).collect();
         memory::fit::choose(&sizes, memory::probe::available()).map(str::to_owned)
     }
 }

@@ -18,5 +18,11 @@ pub const TOOL_CALL_END: &str = "<tool_call|>";
 pub const TOOL_RESPONSE: &str = "<|tool_response>";
 /// Both quotes of a string inside a call.
 pub const QUOTE: &str = "<|\"|>";
+/// Stands for a picture in a rendered prompt, and in the model's input once for each of its tokens.
+pub const IMAGE: &str = "<|image|>";
+/// Comes before a picture's tokens.
+pub const IMAGE_BEGIN: &str = "<|image>";
+/// Comes behind a picture's tokens.
+pub const IMAGE_END: &str = "<image|>";
 /// Ends the generation outside any turn.
 pub const EOS: &str = "<eos>";

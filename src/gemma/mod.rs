@@ -4,6 +4,7 @@ mod call;
 mod lane;
 pub mod marker;
 pub mod parse;
+pub mod picture;
 mod stop;
 pub mod template;
 mod utf8;

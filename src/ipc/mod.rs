@@ -3,7 +3,7 @@
 //! ```text
 //!   supervisor                                   worker
 //!       │   ◀──────────────── Hello ────────────────  │
-//!       │   ──── Load (+ the model's descriptor) ───▶ │
+//!       │   ──── Load (+ descriptors) ───────────▶ │
 //!       │   ◀────────── Loaded | LoadFailed ────────  │
 //!       │   ──────────────── Chat(id) ──────────────▶ │
 //!       │   ◀─── Event(id)… , Event(id, Done) | Failed(id)
@@ -21,7 +21,7 @@ use crate::chat::{ChatError, ChatEvent, ChatRequest};
 
 /// Version of both enums; they change together with it. Supervisor and worker are installed together, so a
 /// difference means a half-done upgrade and the worker is refused.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Names a request for as long as its worker lives.
 pub type RequestId = u64;
@@ -29,7 +29,7 @@ pub type RequestId = u64;
 /// From the supervisor to the worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToWorker {
-    /// First and once. Carries the model file's descriptor.
+    /// First and once. Carries the descriptors of the model file and, if the plan names one, of its projector.
     Load(LoadPlan),
     /// Answer this request.
     Chat { id: RequestId, request: Box<ChatRequest> },
@@ -75,6 +75,17 @@ pub struct LoadPlan {
     pub cpus: Vec<u32>,
     /// Tokens of answer at most, whatever a request asks.
     pub max_output: u32,
+    /// What turns pictures into embeddings. Without one the model cannot see.
+    pub projector: Option<ProjectorPlan>,
+}
+
+/// How to use the projector, whose descriptor comes behind the model's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectorPlan {
+    /// For messages only.
+    pub name: String,
+    /// Pixels of the longest side that it can place; a picture that would be shown longer is refused.
+    pub longest_side: u32,
 }
 
 /// What was loaded.

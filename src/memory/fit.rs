@@ -1,7 +1,7 @@
 //! Which model fits. Pure.
 
 /// The model that `auto` means: the largest file that the available memory holds whole, else the smallest.
-/// `models` are ids with their files' bytes.
+/// `models` are ids with their files' bytes, a projector's included.
 pub fn choose<'a>(models: &[(&'a str, u64)], available: u64) -> Option<&'a str> {
     let largest_that_fits = models.iter().filter(|(_, size)| *size <= available).max_by_key(|(id, size)| (*size, std::cmp::Reverse(*id)));
     largest_that_fits.or_else(|| models.iter().min_by_key(|(_, size)| *size)).map(|(id, _)| *id)

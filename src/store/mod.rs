@@ -1,13 +1,16 @@
 //! Model files: which there are, what they are, and whether they can be trusted so far.
 //!
-//! [`scan()`] looks through the model directories; [`read()`] opens one file and checks its header. Both touch the
-//! disk and so may block. Neither keeps a header: what is known of a model afterwards is a [`Model`].
+//! [`scan()`] looks through the model directories; [`read()`] opens one file and checks its header, and
+//! [`read_projector()`] does so for what lets a model see. All touch the disk and so may block. None keeps a header:
+//! what is known of a model afterwards is a [`Model`].
 
 pub mod gguf;
+mod projector;
 mod quantization;
 mod read;
 mod scan;
 
+pub use projector::{Projector, read_projector};
 pub use read::{BadFile, read};
 pub use scan::scan;
 
@@ -26,10 +29,23 @@ pub struct Model {
     pub created: u64,
     /// `gemma-4-e2b` and so on, from the header.
     pub variant: String,
+    /// What the header calls it; empty if it does not say.
+    pub name: String,
+    /// Width of the hidden state.
+    pub width: u32,
     /// Tokens the model was made for.
     pub context_limit: u32,
     /// Weights' type as the header names it: `Q4_0`, `Q8_0`, …
     pub quantization: String,
+    /// What lets it see, if that lies beside it.
+    pub projector: Option<Projector>,
+}
+
+impl Model {
+    /// Bytes of everything that may have to be in memory.
+    pub fn whole_size(&self) -> u64 {
+        self.size + self.projector.as_ref().map_or(0, |projector| projector.size)
+    }
 }
 
 /// What a scan found.

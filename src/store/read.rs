@@ -1,7 +1,7 @@
 //! One model file: opened once, its header checked, described.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -31,6 +31,8 @@ pub enum BadFile {
     OtherArchitecture { found: String },
     /// A projector or a drafter: fine where it is, but no model by itself.
     Companion,
+    /// A projector of another family, or one that is not for pictures; says what it has instead.
+    OtherProjector { found: String },
     /// One file of a model that was cut into several.
     Split { parts: u32 },
     /// An adapter, a tokenizer alone, or the like.
@@ -47,6 +49,9 @@ impl fmt::Display for BadFile {
             Self::Header(error) => error.fmt(f),
             Self::OtherArchitecture { found } => write!(f, "a model of architecture `{found}`; only `{ARCHITECTURE}` is served"),
             Self::Companion => f.write_str("a projector or drafter, which belongs to a model and is none"),
+            Self::OtherProjector { found } => {
+                write!(f, "not a projector for Gemma 4's pictures, which are of kind `gemma4v` or `gemma4uv`: it has {found}")
+            }
             Self::Split { parts } => {
                 write!(f, "one of {parts} parts of a model; join them with `llama-gguf-split --merge`")
             }
@@ -70,6 +75,25 @@ impl From<io::Error> for BadFile {
 /// Opens a model file and checks its header. The descriptor is the very file that was checked, and closes on exec.
 /// Symbolic links are followed: model stores are full of them. Blocks on the disk.
 pub fn read(path: &Path) -> Result<(Model, File), BadFile> {
+    let (described, file, metadata) = open(path, describe)?;
+    let created = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let model = Model {
+        id: id(path),
+        path: path.to_owned(),
+        size: metadata.len(),
+        created: created.map_or(0, |since| since.as_secs()),
+        variant: described.variant.id().to_owned(),
+        name: described.name,
+        width: described.width,
+        context_limit: described.context_limit,
+        quantization: described.quantization.to_owned(),
+        projector: None,
+    };
+    Ok((model, file))
+}
+
+/// Opens a GGUF file and hands its header to `describe`.
+pub(super) fn open<T>(path: &Path, describe: impl FnOnce(&Header<'_>) -> Result<T, BadFile>) -> Result<(T, File, Metadata), BadFile> {
     // Looked at before it is opened as well as after: opening some devices does something. O_NONBLOCK, which
     // means nothing for regular files, is for a pipe that took the file's place in between.
     if !path.metadata()?.is_file() {
@@ -83,17 +107,7 @@ pub fn read(path: &Path) -> Result<(Model, File), BadFile> {
     let size = metadata.len();
     let map = Map::first(&file, size.min(HEADER_BYTES) as usize)?;
     let described = describe(&gguf::parse(&map, size)?)?;
-    let created = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    let model = Model {
-        id: id(path),
-        path: path.to_owned(),
-        size,
-        created: created.map_or(0, |since| since.as_secs()),
-        variant: described.variant.id().to_owned(),
-        context_limit: described.context_limit,
-        quantization: described.quantization.to_owned(),
-    };
-    Ok((model, file))
+    Ok((described, file, metadata))
 }
 
 /// What clients call a file.
@@ -110,6 +124,8 @@ fn id(path: &Path) -> String {
 #[derive(Debug, PartialEq)]
 struct Described {
     variant: Variant,
+    name: String,
+    width: u32,
     context_limit: u32,
     quantization: &'static str,
 }
@@ -143,7 +159,13 @@ fn describe(header: &Header<'_>) -> Result<Described, BadFile> {
     if context_limit == 0 {
         return Err(BadFile::Incomplete { kind: "one with a context of 0 tokens".into() });
     }
-    Ok(Described { variant: Variant::of(facts), context_limit, quantization: quantization::name(header)? })
+    Ok(Described {
+        variant: Variant::of(facts),
+        name: header.str("general.name")?.unwrap_or_default().to_owned(),
+        width: facts.embedding_length,
+        context_limit,
+        quantization: quantization::name(header)?,
+    })
 }
 
 #[cfg(test)]
@@ -159,7 +181,8 @@ mod tests {
     #[test]
     fn a_model_is_described() {
         let described = describe_bytes(write::File::model()).unwrap();
-        assert_eq!(described, Described { variant: Variant::Other { small: false }, context_limit: 4096, quantization: "Q8_0" });
+        assert_eq!((described.variant, described.context_limit), (Variant::Other { small: false }, 4096));
+        assert_eq!((described.quantization, described.width), ("Q8_0", 32));
     }
 
     #[test]

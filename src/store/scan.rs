@@ -4,7 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{BadFile, Catalog, Model, Rejected, read};
+use super::projector::pair;
+use super::{BadFile, Catalog, Model, Rejected, read, read_projector};
 
 /// Entries that are looked at below one model directory, its subfolders' included.
 const ENTRIES: usize = 4096;
@@ -12,7 +13,8 @@ const ENTRIES: usize = 4096;
 const RESERVED: &str = "auto";
 
 /// Looks for `*.gguf` files in each directory and in its subfolders, but not below those. Hidden names are
-/// passed over, and so are files that belong to a model (projectors, drafters). Where two files have the same
+/// passed over, and so are drafters; a
+/// projector goes to the models of its folder that it fits. Where two files have the same
 /// id, the one found first is the model: directories in the order given, a directory's own files before its
 /// subfolders', names in the order of their bytes. Never fails: what cannot be used is in `rejected`.
 pub fn scan(directories: &[PathBuf]) -> Catalog {
@@ -39,12 +41,20 @@ fn scan_folder(folder: &Path, budget: &mut usize, catalog: &mut Catalog) -> Vec<
     if listing.cut {
         catalog.reject(folder, format!("more than {ENTRIES} entries; not all were looked at"));
     }
+    let mut projectors = vec![];
     for path in listing.files {
         match read(&path) {
             Ok((model, _)) => catalog.add(model),
-            Err(BadFile::Companion) => {}
+            Err(BadFile::Companion) => match read_projector(&path) {
+                Ok((projector, _)) => projectors.push(projector),
+                Err(BadFile::Companion) => {}
+                Err(error) => catalog.reject(&path, error.to_string()),
+            },
             Err(error) => catalog.reject(&path, error.to_string()),
         }
+    }
+    for model in catalog.models.iter_mut().filter(|model| model.path.parent() == Some(folder)) {
+        model.projector = pair(&model.path, &model.name, model.width, &projectors).cloned();
     }
     listing.folders
 }
@@ -134,7 +144,11 @@ mod tests {
         put(root, ".cache/e.gguf", &model);
         put(root, "f.gguf.part", &model);
         put(root, "notes.txt", b"hello");
-        put(root, "mmproj.gguf", &File::new().text("general.architecture", "clip").bytes());
+        let projector = File::new().text("general.architecture", "clip").text("clip.projector_type", "gemma4v");
+        let projector = projector.u32("clip.vision.patch_size", 16).u32("clip.vision.projection_dim", 32);
+        put(root, "mmproj.gguf", &projector.tensor("v.position_embd.weight", &[32, 100, 2], 0).bytes());
+        put(root, "drafter.gguf", &File::new().text("general.architecture", "gemma4-assistant").bytes());
+        put(root, "ear.gguf", &File::new().text("general.architecture", "clip").text("clip.projector_type", "whisper").bytes());
         put(root, "cut.gguf", &model[..model.len() - 1]);
         put(root, "llama.gguf", &File::new().text("general.architecture", "llama").bytes());
         put(root, "text.gguf", b"<html>not found</html>");
@@ -146,10 +160,15 @@ mod tests {
         assert_eq!(ids(&catalog), ["a", "b", "c", "linked"]);
         let rejected = rejected(&catalog);
         let names: Vec<&str> = rejected.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["auto.gguf", "cut.gguf", "link.gguf", "llama.gguf", "text.gguf"]);
+        assert_eq!(names, ["auto.gguf", "cut.gguf", "ear.gguf", "link.gguf", "llama.gguf", "text.gguf"]);
         assert!(rejected[1].1.contains("token_embd.weight") && rejected[1].1.contains("download it again"), "{}", rejected[1].1);
-        assert!(rejected[3].1.contains("`llama`"), "{}", rejected[3].1);
-        assert!(rejected[4].1.contains("not a GGUF file (it starts with `<htm`)"), "{}", rejected[4].1);
+        assert!(rejected[4].1.contains("`llama`"), "{}", rejected[4].1);
+        assert!(rejected[5].1.contains("not a GGUF file (it starts with `<htm`)"), "{}", rejected[5].1);
+        let seeing = |model: &Model| model.projector.as_ref().map(|projector| projector.path.file_name().unwrap().to_owned());
+        assert_eq!(
+            catalog.models.iter().map(seeing).collect::<Vec<_>>(),
+            [Some("mmproj.gguf".into()), Some("mmproj.gguf".into()), None, Some("mmproj.gguf".into())]
+        );
         assert_eq!(catalog, scan(&[root.to_owned()]));
     }
 

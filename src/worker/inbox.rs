@@ -8,13 +8,14 @@ use std::time::Instant;
 
 use super::EXIT_PROTOCOL;
 use super::link::{Reader, Writer};
+use super::media::Seen;
 use super::prepare::Prepared;
 use crate::chat::{ChatError, ChatRequest};
 use crate::ipc::{FromWorker, RequestId, ToWorker};
 
 /// Requests that wait at each of the two stations before a slot. The supervisor sends no more than there are
 /// slots; whatever is above this is refused.
-const MAX_WAITING: usize = 64;
+pub const MAX_WAITING: usize = 64;
 
 /// A request as it came.
 pub struct Incoming {
@@ -27,21 +28,30 @@ pub struct Incoming {
 /// What the llama thread waits for when it has nothing to do.
 pub enum Turn {
     Ready(Box<Prepared>),
+    /// A picture that a slot waits for.
+    Seen(Box<Seen>),
     End,
 }
 
-/// What the reader thread hands out.
+/// What the llama thread listens to.
 pub struct Inbox {
-    /// Requests whose prompts have been made.
+    /// What the threads beside it have made.
     pub ready: Receiver<Turn>,
-    preparer_ends: Option<(Receiver<Incoming>, SyncSender<Turn>)>,
     ending: Arc<AtomicBool>,
     status: Arc<AtomicU8>,
 }
 
+/// The ends of the inbox for the threads that work beside the llama thread.
+pub struct Ends {
+    /// Requests as they come.
+    pub incoming: Receiver<Incoming>,
+    /// What has been made of them.
+    pub ready: SyncSender<Turn>,
+}
+
 impl Inbox {
     /// Starts to read. Requests are kept until someone takes them.
-    pub fn open(reader: Reader, writer: Writer) -> Self {
+    pub fn open(reader: Reader, writer: Writer) -> (Self, Ends) {
         let (to_incoming, incoming) = sync_channel(MAX_WAITING);
         let (to_ready, ready) = sync_channel(MAX_WAITING);
         let (ending, status) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU8::new(0)));
@@ -56,12 +66,7 @@ impl Inbox {
             });
             code.store(sorter.read(reader), Ordering::Relaxed);
         });
-        Self { ready, preparer_ends: Some((incoming, to_ready)), ending, status }
-    }
-
-    /// Where requests come out, and where they go when their prompts are made; the first caller gets them.
-    pub fn take_preparer_ends(&mut self) -> Option<(Receiver<Incoming>, SyncSender<Turn>)> {
-        self.preparer_ends.take()
+        (Self { ready, ending, status }, Ends { incoming, ready: to_ready })
     }
 
     /// Whether the channel has ended.

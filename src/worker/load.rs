@@ -4,9 +4,10 @@ use std::os::fd::OwnedFd;
 
 use super::inbox::Inbox;
 use super::llama::{Batch, Candidates, Context, ContextPlan, Model, Token, Vocab};
-use super::prepare::Preparer;
+use super::media::Lens;
+use super::prepare::{PictureMarks, Preparer};
 use super::prompt::Prompter;
-use crate::gemma::marker;
+use crate::gemma::{marker, picture};
 use crate::ipc::{LoadPlan, TemplateSource};
 use crate::sys::cpu;
 
@@ -49,6 +50,8 @@ pub struct EngineLimits {
     pub max_output: u32,
     /// Positions that sliding layers look back.
     pub window: u32,
+    /// Tokens of a picture that are computed in one step.
+    pub picture_step: u32,
 }
 
 /// Keeps this thread, and those it starts, on the plan's CPUs. Where that is refused the system chooses.
@@ -63,33 +66,54 @@ pub struct Loaded {
     pub engine: Engine,
     /// For the preparer thread.
     pub preparer: Preparer,
+    /// For the viewer thread, if there is a projector.
+    pub lens: Option<Lens>,
     pub template: TemplateSource,
 }
 
-/// Loads what `plan` says. The error is for whoever reads the supervisor's log.
-pub fn load(plan: &LoadPlan, file: Option<OwnedFd>, inbox: &Inbox) -> Result<Loaded, String> {
+/// Loads what `plan` says. `files` are the model and, if there is one, its projector. The error is for whoever reads
+/// the supervisor's log.
+pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loaded, String> {
     check(plan)?;
-    let file = file.ok_or("no descriptor came with the plan")?;
+    let mut files = files.into_iter();
+    let file = files.next().ok_or("no descriptor came with the plan")?;
     let model: &'static Model = Box::leak(Box::new(Model::load(file, &inbox.ending())?));
     let architecture = model.meta("general.architecture").unwrap_or_default();
     if architecture != ARCHITECTURE {
         return Err(format!("the file holds a `{architecture}` model; only `{ARCHITECTURE}` is served"));
     }
     let vocab = model.vocab();
+    let threads = plan.cpus.len() as u32;
+    let lens = match &plan.projector {
+        None => None,
+        Some(plan) => {
+            let file = files.next().ok_or("the projector's descriptor did not come with the plan")?;
+            Some(Lens { plan: plan.clone(), file, model, threads, ending: inbox.ending() })
+        }
+    };
+    let batch = plan.batch.max(plan.slots);
+    // The small variants read pictures like text. The large ones read each as a whole, in one step.
+    let pictures_look_ahead = lens.is_some() && !is_small(model);
+    let picture_step = if pictures_look_ahead { batch.max(picture::USUAL_BUDGET) } else { batch };
     let limits = EngineLimits {
         context: plan.context,
         slots: plan.slots,
-        batch: plan.batch.max(plan.slots),
-        threads: plan.cpus.len() as u32,
+        batch,
+        threads,
         max_output: plan.max_output,
         window: model.window(),
+        picture_step,
     };
-    let sizes = ContextPlan { tokens: limits.context, sequences: limits.slots, batch: limits.batch, threads: limits.threads };
+    let sizes = ContextPlan { tokens: limits.context, sequences: limits.slots, batch: picture_step, pictures_look_ahead, threads };
     let context = Context::new(model, &sizes, inbox.ending())?;
 
     let bos = vocab.bos().and_then(|bos| vocab.text(bos)).unwrap_or_default();
     let (prompter, template) = Prompter::new(model.chat_template().as_deref(), &bos, vocab.spelled(), is_small(model));
-    let preparer = Preparer { prompter, vocab, longest: vocab.longest(), context: limits.context };
+    let pictures = plan.projector.as_ref().map(|plan| {
+        let most = if pictures_look_ahead { picture_step } else { u32::MAX };
+        PictureMarks::of(vocab, plan.longest_side, most)
+    });
+    let preparer = Preparer { prompter, vocab, longest: vocab.longest(), context: limits.context, pictures: pictures.transpose()? };
     let engine = Engine {
         context,
         vocab,
@@ -100,7 +124,7 @@ pub fn load(plan: &LoadPlan, file: Option<OwnedFd>, inbox: &Inbox) -> Result<Loa
         suppressed: vocab.suppressed(),
         calls: vocab.named(marker::TOOL_CALL),
     };
-    Ok(Loaded { engine, preparer, template })
+    Ok(Loaded { engine, preparer, lens, template })
 }
 
 /// The small variants are those with a table of embeddings for each layer; their chat template differs.
@@ -126,7 +150,7 @@ mod tests {
 
     #[test]
     fn absurd_plans_are_refused_by_name() {
-        let good = LoadPlan { name: String::new(), context: 4096, slots: 2, batch: 128, cpus: vec![0], max_output: 10 };
+        let good = LoadPlan { name: String::new(), context: 4096, slots: 2, batch: 128, cpus: vec![0], max_output: 10, projector: None };
         assert_eq!(check(&good), Ok(()));
         for (name, bad) in [
             ("slots", LoadPlan { slots: 0, ..good.clone() }),

@@ -3,21 +3,25 @@
 //! ```text
 //!   supervisor ══ stdin ══▶ reader ──▶ preparer ──▶ llama thread ══ stdin ══▶ supervisor
 //!                             │     render, tokenise    ▲  load, batch, draw
-//!                             └── cancel flags, the end ┘
+//!                             └── cancel flags, the end ┤        │ pictures
+//!                                                       │        ▼
+//!                                                       └───── viewer: decode, project
 //! ```
 //!
 //! The llama thread is the main thread and owns the model's context and all slots. Templates and tokens are
-//! made beside it, so that a long prompt does not hold up the answers that are on their way. Everything between
-//! the threads is bounded.
+//! made beside it, and pictures looked at, so that a long prompt or a picture does not hold up the answers that are
+//! on their way. Everything between the threads is bounded.
 
 mod inbox;
 mod link;
 mod llama;
 mod load;
 mod logprob;
+mod media;
 mod prefix;
 mod prepare;
 pub mod prompt;
+mod sequence;
 mod serve;
 mod share;
 mod slot;
@@ -32,6 +36,7 @@ use crate::sys::{process, socket};
 use inbox::Inbox;
 use link::{Reader, Writer};
 use load::Loaded;
+use media::Viewer;
 use serve::Server;
 
 /// Started by hand (`EX_USAGE`).
@@ -80,17 +85,17 @@ fn run(channel: UnixStream) -> Result<ExitCode, u8> {
         return Ok(ExitCode::SUCCESS);
     };
     let received = Instant::now();
-    let file = reader.take_fds().into_iter().next();
+    let files = reader.take_fds();
     llama::report();
     // Before any thread is started: they all inherit it.
     load::pin(&plan);
 
-    let mut inbox = Inbox::open(reader, writer.clone());
-    let loaded = load::load(&plan, file, &inbox);
+    let (inbox, ends) = Inbox::open(reader, writer.clone());
+    let loaded = load::load(&plan, files, &inbox);
     if inbox.ended() {
         return Ok(ExitCode::from(inbox.status()));
     }
-    let Loaded { engine, preparer, template } = match loaded {
+    let Loaded { engine, preparer, lens, template } = match loaded {
         Ok(loaded) => loaded,
         Err(reason) => {
             // Nobody to tell means nobody who cares.
@@ -102,8 +107,9 @@ fn run(channel: UnixStream) -> Result<ExitCode, u8> {
     let load_us = received.elapsed().as_micros() as u64;
     let loaded = LoadedModel { context: limits.context, slots: limits.slots, threads: limits.threads, load_us, template };
     if writer.send(&FromWorker::Loaded(loaded)).is_ok() {
-        prepare::spawn(preparer, &mut inbox, writer.clone());
-        Server::new(engine, writer).run(&inbox);
+        let viewer = lens.map(|lens| Viewer::spawn(lens, ends.ready.clone()));
+        prepare::spawn(preparer, ends, writer.clone());
+        Server::new(engine, viewer, writer).run(&inbox);
     }
     Ok(ExitCode::from(inbox.status()))
 }

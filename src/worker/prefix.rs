@@ -1,12 +1,12 @@
 //! Which slot answers a request, and how much of what it has read before may stay: pure.
 
-use super::llama::Token;
+use super::sequence::Sequence;
 
 /// A slot as the choice sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
     /// What its sequence holds.
-    pub tokens: &'a [Token],
+    pub held: &'a Sequence,
     /// The oldest position that its sliding layers still have; `None` when it holds nothing.
     pub oldest: Option<u32>,
     /// Larger is later.
@@ -24,11 +24,11 @@ pub struct Choice {
 /// holds, goes on with it (the longest first); else an empty slot is taken, and else the least recently used,
 /// so that a request that shares no more than a greeting does not push out someone's long conversation.
 /// `None` when no slot is free.
-pub fn choose<'a>(free: impl Iterator<Item = (usize, Candidate<'a>)>, prompt: &[Token], window: u32, reuse: bool) -> Option<Choice> {
+pub fn choose<'a>(free: impl Iterator<Item = (usize, Candidate<'a>)>, prompt: &Sequence, window: u32, reuse: bool) -> Option<Choice> {
     free.map(|(slot, candidate)| {
         let keep = if reuse { keep(&candidate, prompt, window) } else { 0 };
-        let fits = keep > 0 && (2 * keep >= prompt.len() || 2 * keep >= candidate.tokens.len());
-        let rank = if fits { (2, keep as u64) } else { (u8::from(candidate.tokens.is_empty()), 0) };
+        let fits = keep > 0 && (2 * keep >= prompt.len() || 2 * keep >= candidate.held.len());
+        let rank = if fits { (2, keep as u64) } else { (u8::from(candidate.held.is_empty()), 0) };
         (rank, std::cmp::Reverse(candidate.last_used), Choice { slot, keep })
     })
     .max_by_key(|&(rank, last_used, choice)| (rank, last_used, std::cmp::Reverse(choice.slot)))
@@ -40,9 +40,9 @@ pub fn choose<'a>(free: impl Iterator<Item = (usize, Candidate<'a>)>, prompt: &[
 ///
 /// Sliding layers forget what is older than their window, except for some that they happen to have left. To
 /// compute position `keep` they need everything from `keep - window` on.
-fn keep(candidate: &Candidate<'_>, prompt: &[Token], window: u32) -> usize {
-    let common = candidate.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-    let keep = common.min(prompt.len().saturating_sub(1));
+fn keep(candidate: &Candidate<'_>, prompt: &Sequence, window: u32) -> usize {
+    let common = candidate.held.common(prompt);
+    let keep = prompt.whole(common.min(prompt.len().saturating_sub(1)));
     let needed = keep.saturating_sub(window as usize);
     match candidate.oldest {
         Some(oldest) if oldest as usize <= needed => keep,
@@ -52,6 +52,7 @@ fn keep(candidate: &Candidate<'_>, prompt: &[Token], window: u32) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::llama::Token;
     use super::*;
 
     fn tokens(range: std::ops::Range<i32>) -> Vec<Token> {
@@ -59,8 +60,10 @@ mod tests {
     }
 
     fn pick(slots: &[(&[Token], Option<u32>, u64)], prompt: &[Token], reuse: bool) -> (usize, usize) {
-        let free = slots.iter().enumerate().map(|(i, &(tokens, oldest, last_used))| (i, Candidate { tokens, oldest, last_used }));
-        let choice = choose(free, prompt, 10, reuse).unwrap();
+        let sequence = |tokens: &[Token]| Sequence { tokens: tokens.to_vec(), pictures: vec![] };
+        let held: Vec<Sequence> = slots.iter().map(|(tokens, ..)| sequence(tokens)).collect();
+        let candidate = |i: usize| Candidate { held: &held[i], oldest: slots[i].1, last_used: slots[i].2 };
+        let choice = choose((0..slots.len()).map(|i| (i, candidate(i))), &sequence(prompt), 10, reuse).unwrap();
         (choice.slot, choice.keep)
     }
 
@@ -116,7 +119,22 @@ mod tests {
     }
 
     #[test]
+    fn another_picture_is_another_prompt() {
+        let shown = |digest: u8| {
+            let mut sequence = Sequence { tokens: tokens(0..10), pictures: vec![] };
+            sequence.show([digest; 32], 99, 30);
+            sequence.tokens.extend(tokens(0..5));
+            sequence
+        };
+        let (held, same, other) = (shown(1), shown(1), shown(2));
+        let pick =
+            |prompt| choose([(0, Candidate { held: &held, oldest: Some(0), last_used: 1 })].into_iter(), prompt, 100, true).unwrap().keep;
+        assert_eq!(pick(&same), 44);
+        assert_eq!(pick(&other), 10);
+    }
+
+    #[test]
     fn no_free_slot_is_no_choice() {
-        assert_eq!(choose(std::iter::empty(), &[1], 10, true), None);
+        assert_eq!(choose(std::iter::empty(), &Sequence::default(), 10, true), None);
     }
 }

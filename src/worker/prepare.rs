@@ -5,11 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Instant;
 
-use super::inbox::{Inbox, Incoming, Turn};
+use super::inbox::{Ends, Incoming, Turn};
 use super::link::Writer;
 use super::llama::{Token, Vocab};
+use super::media::{Sight, less};
 use super::prompt::{Prompter, Segment, opens_thought};
+use super::sequence::Sequence;
 use crate::chat::{ChatError, ChatRequest};
+use crate::gemma::marker;
 use crate::ipc::{FromWorker, RequestId};
 
 /// A request that is ready for a slot.
@@ -17,8 +20,10 @@ pub struct Prepared {
     pub id: RequestId,
     /// Without messages and tools: they are in the prompt now.
     pub request: Box<ChatRequest>,
-    /// Never empty, and shorter than the context.
-    pub prompt: Vec<Token>,
+    /// Never empty, shorter than the context, and no picture at its end.
+    pub prompt: Sequence,
+    /// The prompt's pictures, in their order.
+    pub sights: Vec<Arc<Sight>>,
     /// The prompt ends inside an open thinking channel.
     pub in_thought: bool,
     /// Functions were offered.
@@ -41,13 +46,45 @@ pub struct Preparer {
     pub longest: usize,
     /// Tokens of context that a request has.
     pub context: u32,
+    /// `None` without a projector.
+    pub pictures: Option<PictureMarks>,
 }
 
-/// Starts the thread. It takes the inbox's two ends of its own, so it starts once.
-pub fn spawn(preparer: Preparer, inbox: &mut Inbox, writer: Writer) {
-    if let Some((incoming, ready)) = inbox.take_preparer_ends() {
-        std::thread::spawn(move || preparer.run(incoming, &ready, &writer));
+/// The tokens around and for a picture, and the bounds of one.
+pub struct PictureMarks {
+    begin: Token,
+    soft: Token,
+    end: Token,
+    /// Pixels of a side.
+    longest_side: u32,
+    /// Tokens of one picture.
+    most: u32,
+}
+
+impl PictureMarks {
+    pub fn of(vocab: Vocab, longest_side: u32, most: u32) -> Result<Self, String> {
+        let token = |text| vocab.named(text).first().copied().ok_or(format!("the vocabulary has no token `{text}`, which pictures need"));
+        let (begin, soft, end) = (token(marker::IMAGE_BEGIN)?, token(marker::IMAGE)?, token(marker::IMAGE_END)?);
+        Ok(Self { begin, soft, end, longest_side, most })
     }
+
+    fn place(&self, sight: &Sight, prompt: &mut Sequence) {
+        prompt.tokens.push(self.begin);
+        prompt.show(sight.digest(), self.soft, sight.tokens());
+        prompt.tokens.push(self.end);
+    }
+}
+
+/// What a request is read as.
+struct Read {
+    prompt: Sequence,
+    sights: Vec<Arc<Sight>>,
+    in_thought: bool,
+}
+
+/// Starts the thread.
+pub fn spawn(preparer: Preparer, ends: Ends, writer: Writer) {
+    std::thread::spawn(move || preparer.run(ends.incoming, &ends.ready, &writer));
 }
 
 impl Preparer {
@@ -58,11 +95,12 @@ impl Preparer {
                 continue;
             }
             let failed = match self.prompt(&request) {
-                Ok((prompt, in_thought)) => {
+                Ok(Read { prompt, sights, in_thought }) => {
                     let may_call = !request.tools.is_empty();
                     request.messages = vec![];
                     request.tools = vec![];
-                    ready.send(Turn::Ready(Box::new(Prepared { id, request, prompt, in_thought, may_call, cancelled, received }))).is_err()
+                    let prepared = Prepared { id, request, prompt, sights, in_thought, may_call, cancelled, received };
+                    ready.send(Turn::Ready(Box::new(prepared))).is_err()
                 }
                 Err(error) => writer.send(&FromWorker::Failed { id, error }).is_err(),
             };
@@ -72,28 +110,66 @@ impl Preparer {
         }
     }
 
-    fn prompt(&self, request: &ChatRequest) -> Result<(Vec<Token>, bool), ChatError> {
+    fn prompt(&self, request: &ChatRequest) -> Result<Read, ChatError> {
         let vocabulary = self.vocab.len() as u32;
         if let Some(&(token, _)) = request.sampling.logit_bias.iter().find(|&&(token, _)| token >= vocabulary) {
             return Err(ChatError::UnknownToken { token, vocabulary });
         }
+        let sights = self.sights(request)?;
         let segments = self.prompter.render(request)?;
         // Tokenising costs time and memory by the byte. What is certainly too long is refused before, with
         // the least number of tokens that it can have.
         let bytes: usize = segments.iter().map(|segment| segment.text().len()).sum();
-        self.fits(bytes.div_ceil(self.longest))?;
+        let shown: usize = sights.iter().map(|sight| sight.tokens()).sum();
+        self.fits(bytes.div_ceil(self.longest) + shown)?;
 
-        let mut tokens: Vec<Token> = self.vocab.bos().into_iter().collect();
+        let mut prompt = Sequence { tokens: self.vocab.bos().into_iter().collect(), pictures: vec![] };
+        let mut next = sights.iter();
         for segment in &segments {
+            if let (Segment::Picture, Some(marks)) = (segment, &self.pictures) {
+                // There are as many as places for them.
+                if let Some(sight) = next.next() {
+                    marks.place(sight, &mut prompt);
+                }
+                continue;
+            }
             let markup = matches!(segment, Segment::Markup(_));
             let too_long = || ChatError::Inference { reason: "the prompt is too long to be split into tokens".to_owned() };
-            self.vocab.tokenize(segment.text(), markup, &mut tokens).ok_or_else(too_long)?;
+            self.vocab.tokenize(segment.text(), markup, &mut prompt.tokens).ok_or_else(too_long)?;
         }
-        self.fits(tokens.len())?;
-        if tokens.is_empty() {
+        self.fits(prompt.len())?;
+        if prompt.is_empty() {
             return Err(ChatError::Template { reason: "the prompt is empty".to_owned() });
         }
-        Ok((tokens, opens_thought(&segments)))
+        Ok(Read { prompt, sights, in_thought: opens_thought(&segments) })
+    }
+
+    /// The request's pictures, looked at from outside.
+    fn sights(&self, request: &ChatRequest) -> Result<Vec<Arc<Sight>>, ChatError> {
+        let mut sights = vec![];
+        for (message, part, picture) in request.pictures() {
+            let Some(marks) = &self.pictures else {
+                let reason = "it was loaded without a projector; put the model's mmproj file beside it and load it again".to_owned();
+                return Err(ChatError::CannotSee { reason });
+            };
+            let sight = Sight::of(picture, message, part)?;
+            let (size, tokens) = (sight.size, sight.tokens());
+            if tokens > marks.most as usize {
+                return Err(sight.refuse(format!(
+                    "takes {tokens} tokens, and this model reads at most {} of a picture; {}, or raise `batch` in gemmad.toml",
+                    marks.most,
+                    less(picture.detail)
+                )));
+            }
+            if size.width.max(size.height) > marks.longest_side {
+                return Err(sight.refuse(format!(
+                    "is too long and thin: it would be shown at {} x {} pixels, and this model sees at most {} on a side",
+                    size.width, size.height, marks.longest_side
+                )));
+            }
+            sights.push(Arc::new(sight));
+        }
+        Ok(sights)
     }
 
     /// Whether a prompt of `tokens` leaves room for an answer.

@@ -1,15 +1,18 @@
 //! The loop: one batch a step, for all requests together.
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
 
-use super::inbox::{Inbox, Turn};
+use super::inbox::{Inbox, MAX_WAITING, Turn};
 use super::link::{Outbox, Writer};
-use super::llama::DecodeError;
+use super::llama::{DecodeError, Rows};
 use super::load::Engine;
+use super::media::{Job, Seen, Viewer};
 use super::prefix::{self, Candidate, Choice};
 use super::prepare::Prepared;
-use super::share::share;
+use super::share::{Want, share};
 use super::slot::{Drawing, Slot, Work};
 use crate::chat::{ChatError, Finish};
 
@@ -25,7 +28,13 @@ struct Portion {
 /// Owner of the engine and of everything that is computed with it. Lives on one thread.
 pub struct Server {
     engine: Engine,
+    /// `None` without a projector.
+    viewer: Option<Viewer>,
     slots: Vec<Slot>,
+    /// Requests for which there was no slot while messages about pictures were taken.
+    waiting: VecDeque<Box<Prepared>>,
+    /// The slot whose turn it is to read a picture.
+    next_shown: usize,
     /// The running step.
     portions: Vec<Portion>,
     /// Requests so far.
@@ -35,9 +44,10 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new(engine: Engine, writer: Writer) -> Self {
+    pub fn new(engine: Engine, viewer: Option<Viewer>, writer: Writer) -> Self {
         let slots = (0..engine.limits.slots).map(|_| Slot::default()).collect();
-        Self { engine, slots, portions: vec![], requests: 0, writer, out: Outbox::default() }
+        let (waiting, portions, out) = (VecDeque::new(), vec![], Outbox::default());
+        Self { engine, viewer, slots, waiting, next_shown: 0, portions, requests: 0, writer, out }
     }
 
     /// Answers requests until the channel ends.
@@ -46,20 +56,29 @@ impl Server {
             self.drop_cancelled();
             self.plan();
             self.step();
+            self.show();
             if self.writer.flush(&mut self.out).is_err() {
                 return;
             }
         }
     }
 
-    /// Gives waiting requests to free slots; waits for one when there is nothing else to do. `false` at the end.
+    /// Gives waiting requests to free slots and pictures to those that wait for them; waits for either when there is
+    /// nothing else to do. `false` at the end.
     fn admit(&mut self, inbox: &Inbox) -> bool {
         loop {
-            let busy = self.slots.iter().filter(|slot| slot.work.is_some()).count();
-            if busy == self.slots.len() {
-                return true;
+            while self.slots.iter().any(|slot| slot.work.is_none())
+                && let Some(prepared) = self.waiting.pop_front()
+            {
+                self.start(*prepared);
             }
-            let turn = if busy > 0 {
+            let step = self.engine.limits.picture_step as usize;
+            let busy = self.slots.iter().any(|slot| slot.want() != Want::Idle || slot.piece(step).is_some());
+            let turn = if busy {
+                // With all slots taken, nobody but a slot that waits for its picture has a use for a message.
+                if self.slots.iter().all(|slot| slot.work.as_ref().is_some_and(|work| work.next_sight().is_none())) {
+                    return true;
+                }
                 inbox.ready.try_recv()
             } else if self.writer.flush(&mut self.out).is_err() {
                 return false;
@@ -67,10 +86,40 @@ impl Server {
                 inbox.ready.recv().map_err(|_| TryRecvError::Disconnected)
             };
             match turn {
-                Ok(Turn::Ready(prepared)) => self.start(*prepared),
+                Ok(Turn::Ready(prepared)) if self.waiting.len() < MAX_WAITING => self.waiting.push_back(prepared),
+                Ok(Turn::Ready(prepared)) => {
+                    let reason = format!("more than {MAX_WAITING} requests wait for a slot");
+                    self.out.failed(prepared.id, ChatError::Inference { reason });
+                }
+                Ok(Turn::Seen(seen)) => self.seen(*seen),
                 Err(TryRecvError::Empty) => return true,
                 Ok(Turn::End) | Err(TryRecvError::Disconnected) => return false,
             }
+            self.drop_cancelled();
+        }
+    }
+
+    /// A picture was looked at; whoever waited for it may be gone.
+    fn seen(&mut self, Seen { slot, id, rows }: Seen) {
+        let Some(work) = self.slots[slot].work.as_mut().filter(|work| work.id == id) else { return };
+        match rows {
+            Ok(rows) => work.rows = Some(rows),
+            Err(error) => {
+                self.out.failed(id, error);
+                self.free(slot);
+            }
+        }
+    }
+
+    /// Has the slot's next picture looked at, if there is one.
+    fn ask(&mut self, slot: usize) {
+        let Some(work) = &self.slots[slot].work else { return };
+        let Some(sight) = work.next_sight() else { return };
+        let job = Job { slot, id: work.id, sight: Arc::downgrade(sight), cancelled: work.cancel_flag() };
+        let nobody = || Err(ChatError::Inference { reason: "the worker has no projector".to_owned() });
+        if let Err(error) = self.viewer.as_ref().map_or_else(nobody, |viewer| viewer.look(job)) {
+            self.out.failed(work.id, error);
+            self.free(slot);
         }
     }
 
@@ -85,7 +134,7 @@ impl Server {
             .iter()
             .enumerate()
             .filter(|(_, slot)| slot.work.is_none())
-            .map(|(i, slot)| (i, Candidate { tokens: &slot.tokens, oldest: context.oldest(i as u32), last_used: slot.last_used }));
+            .map(|(i, slot)| (i, Candidate { held: &slot.held, oldest: context.oldest(i as u32), last_used: slot.last_used }));
         let Some(Choice { slot, keep }) = prefix::choose(free, &prepared.prompt, self.engine.limits.window, prepared.request.cache_prompt)
         else {
             return;
@@ -99,6 +148,7 @@ impl Server {
                 self.forget_from(slot, keep);
                 self.slots[slot].last_used = self.requests;
                 self.slots[slot].work = Some(work);
+                self.ask(slot);
             }
             Err(error) => self.out.failed(id, error),
         }
@@ -137,7 +187,7 @@ impl Server {
             let Some(work) = slot.work.as_ref().filter(|_| count > 0) else {
                 continue;
             };
-            let held = slot.tokens.len();
+            let held = slot.held.len();
             let draws = work.draws_at(held + count);
             let mut last = 0;
             for (offset, &token) in work.next(held, count).iter().enumerate() {
@@ -158,7 +208,7 @@ impl Server {
             Ok(()) => self.advance(),
             // Everyone was cancelled, or the worker is ending: the slots go back to where they were.
             Err(DecodeError::Aborted) => self.each_portion(|server, portion| {
-                let held = server.slots[portion.slot].tokens.len();
+                let held = server.slots[portion.slot].held.len();
                 server.forget_from(portion.slot, held);
             }),
             Err(error) => self.each_portion(|server, portion| {
@@ -167,15 +217,34 @@ impl Server {
         }
     }
 
+    /// Reads a picture, or as much of it as one step takes, for one slot: the others' answers go on in between.
+    fn show(&mut self) {
+        let step = self.engine.limits.picture_step as usize;
+        let mut turns = (0..self.slots.len()).map(|i| (self.next_shown + i) % self.slots.len());
+        let Some((slot, piece)) = turns.find_map(|slot| Some((slot, self.slots[slot].piece(step)?))) else { return };
+        let held = self.slots[slot].held.len();
+        let rows = Rows { numbers: piece.rows, count: piece.count, position: held as u32, sequence: slot as u32 };
+        let (place, count) = (piece.place, piece.count);
+        self.next_shown = slot + 1;
+        match self.engine.context.show(rows, piece.cancelled) {
+            Ok(()) => {
+                if self.slots[slot].hold(place, count) {
+                    self.ask(slot);
+                }
+            }
+            Err(DecodeError::Aborted) => self.forget_from(slot, held),
+            Err(error) => self.fail(slot, ChatError::Inference { reason: error.to_string() }),
+        }
+    }
+
     /// The batch was computed: the slots hold its tokens now, and those that are through their prompt draw.
     fn advance(&mut self) {
         self.each_portion(|server, portion| {
             let Server { engine, slots, out, .. } = server;
-            let Slot { tokens, work: Some(work), .. } = &mut slots[portion.slot] else {
+            let Slot { held, work: Some(work), .. } = &mut slots[portion.slot] else {
                 return;
             };
-            let held = tokens.len();
-            tokens.extend_from_slice(work.next(held, portion.count));
+            held.tokens.extend_from_slice(work.next(held.len(), portion.count));
             let Some(place) = portion.output else {
                 return;
             };
@@ -203,7 +272,7 @@ impl Server {
 
     fn forget_from(&mut self, slot: usize, from: usize) {
         self.engine.context.cut(slot as u32, from as u32);
-        self.slots[slot].tokens.truncate(from);
+        self.slots[slot].held.truncate(from);
     }
 
     fn each_portion(&mut self, act: impl Fn(&mut Self, &Portion)) {

@@ -3,7 +3,7 @@
 /// What a sequence could use in the next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
-    /// Nothing: no request.
+    /// Nothing: no request, or a picture comes next.
     Idle,
     /// The one token that was drawn last.
     Decode,

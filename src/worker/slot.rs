@@ -1,5 +1,6 @@
 //! One sequence of the context, and the request that it answers.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -8,7 +9,9 @@ use super::link::Outbox;
 use super::llama::{Candidates, Sampler, Token, Vocab};
 use super::load::EngineLimits;
 use super::logprob;
+use super::media::Sight;
 use super::prepare::Prepared;
+use super::sequence::{Place, Sequence};
 use super::share::Want;
 use crate::chat::{ChatError, ChatEvent, Done, Finish, Timings, TokenLogprob, Usage};
 use crate::gemma::parse::{End, Parser, Progress, Token as Written};
@@ -18,21 +21,58 @@ use crate::ipc::RequestId;
 #[derive(Default)]
 pub struct Slot {
     /// What llama.cpp's cache holds for it.
-    pub tokens: Vec<Token>,
+    pub held: Sequence,
     /// When its last request came, counted in requests.
     pub last_used: u64,
     pub work: Option<Work>,
 }
 
 impl Slot {
-    /// What the next step could do for it.
+    /// What tokens the next step could read for it.
     pub fn want(&self) -> Want {
         match &self.work {
             None => Want::Idle,
-            Some(work) if self.tokens.len() < work.prompt.len() => Want::Prompt(work.prompt.len() - self.tokens.len()),
+            Some(work) if self.held.len() < work.prompt.len() => match work.prompt.text_from(self.held.len()) {
+                0 => Want::Idle,
+                tokens => Want::Prompt(tokens),
+            },
             Some(_) => Want::Decode,
         }
     }
+
+    /// The piece of a picture, of `step` tokens at most, that could be read next.
+    pub fn piece(&self, step: usize) -> Option<Piece<'_>> {
+        let work = self.work.as_ref()?;
+        let (place, rows) = (*work.prompt.picture_over(self.held.len())?, work.rows.as_ref()?);
+        let offset = self.held.len() - place.at;
+        let (count, width) = (step.min(place.count - offset), rows.len() / place.count);
+        Some(Piece { place, count, rows: &rows[offset * width..(offset + count) * width], cancelled: work.cancel_flag() })
+    }
+
+    /// Takes note that a piece was read; `true` if it was the picture's last.
+    pub fn hold(&mut self, place: Place, count: usize) -> bool {
+        let Some(work) = &mut self.work else { return false };
+        if self.held.len() == place.at {
+            self.held.pictures.push(place);
+        }
+        let from = self.held.len();
+        self.held.tokens.extend_from_slice(&work.prompt.tokens[from..from + count]);
+        let whole = self.held.len() == place.at + place.count;
+        if whole {
+            work.rows = None;
+            work.sights.pop_front();
+        }
+        whole
+    }
+}
+
+/// A piece of a picture.
+pub struct Piece<'a> {
+    pub place: Place,
+    /// Tokens.
+    pub count: usize,
+    pub rows: &'a [f32],
+    pub cancelled: Arc<AtomicBool>,
 }
 
 /// A request on its way.
@@ -41,7 +81,11 @@ pub struct Work {
     /// Whether the slot may keep what it read afterwards.
     pub stays: bool,
     cancelled: Arc<AtomicBool>,
-    prompt: Vec<Token>,
+    prompt: Sequence,
+    /// Pictures that are not read yet.
+    sights: VecDeque<Arc<Sight>>,
+    /// What the first of them has become, once it was looked at.
+    pub rows: Option<Vec<f32>>,
     sampler: Sampler,
     parser: Parser,
     /// Tokens that must be drawn before the model may end its turn.
@@ -72,7 +116,8 @@ pub struct Drawing<'a> {
 impl Work {
     /// `cached` tokens of the prompt are in the slot already. `seed` is used if the request has none.
     pub fn start(prepared: Prepared, cached: usize, seed: u32, vocab: Vocab, limits: &EngineLimits) -> Result<Self, ChatError> {
-        let Prepared { id, request, prompt, in_thought, may_call, cancelled, received } = prepared;
+        let Prepared { id, request, prompt, sights, in_thought, may_call, cancelled, received } = prepared;
+        let read = prompt.pictures.iter().filter(|place| place.at < cached).count();
         let sampler = Sampler::new(&request.sampling, request.sampling.seed.unwrap_or(seed), vocab.len())
             .ok_or_else(|| ChatError::Inference { reason: "llama.cpp made no sampler".to_owned() })?;
         let room = limits.context.saturating_sub(prompt.len() as u32);
@@ -83,6 +128,8 @@ impl Work {
             stays: request.cache_prompt,
             cancelled,
             prompt,
+            sights: sights.into_iter().skip(read).collect(),
+            rows: None,
             sampler,
             parser: Parser::new(request.output.stop, in_thought),
             min_tokens: request.output.min_tokens,
@@ -105,9 +152,14 @@ impl Work {
         self.cancelled.clone()
     }
 
+    /// The picture to look at next.
+    pub fn next_sight(&self) -> Option<&Arc<Sight>> {
+        self.sights.front()
+    }
+
     /// The next `count` tokens for a slot that holds `held`.
     pub fn next(&self, held: usize, count: usize) -> &[Token] {
-        match self.prompt.get(held..) {
+        match self.prompt.tokens.get(held..) {
             Some(rest) if !rest.is_empty() => &rest[..count.min(rest.len())],
             _ => std::slice::from_ref(&self.last),
         }

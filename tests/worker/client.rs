@@ -1,7 +1,7 @@
 //! A supervisor reduced to what tests need: starts a worker, asks, collects.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use gemmad::chat::{ChatError, ChatEvent, ChatRequest, Done, Message, OutputLimits, Role, Sampling, TokenLogprob, ToolCall, Usage};
 use gemmad::ipc::frame::{self, Decoder};
-use gemmad::ipc::{FromWorker, LoadPlan, LoadedModel, RequestId, ToWorker};
+use gemmad::ipc::{FromWorker, LoadPlan, LoadedModel, ProjectorPlan, RequestId, ToWorker};
 use gemmad::sys::socket;
 
 /// The model that ships with the project.
@@ -17,8 +17,13 @@ pub fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/tiny-e2b-q8_0.gguf")
 }
 
+/// What lets it see.
+fn projector() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/tiny-e2b-mmproj-f16.gguf")
+}
+
 pub fn plan() -> LoadPlan {
-    LoadPlan { name: "tiny".into(), context: 4096, slots: 2, batch: 128, cpus: vec![0, 1], max_output: 2048 }
+    LoadPlan { name: "tiny".into(), context: 4096, slots: 2, batch: 128, cpus: vec![0, 1], max_output: 2048, projector: None }
 }
 
 /// One answer, put together.
@@ -98,9 +103,13 @@ impl Worker {
     }
 
     pub fn load(&mut self, plan: &LoadPlan, file: impl AsFd) -> Result<LoadedModel, String> {
+        self.load_all(plan, &[file.as_fd()])
+    }
+
+    pub fn load_all(&mut self, plan: &LoadPlan, files: &[BorrowedFd]) -> Result<LoadedModel, String> {
         let mut bytes = vec![];
         frame::encode(&ToWorker::Load(plan.clone()), &mut bytes).unwrap();
-        socket::send_all(self.channel.as_ref().unwrap(), &bytes, &[file.as_fd()]).unwrap();
+        socket::send_all(self.channel.as_ref().unwrap(), &bytes, files).unwrap();
         match self.receive() {
             FromWorker::Loaded(loaded) => Ok(loaded),
             FromWorker::LoadFailed { reason } => Err(reason),
@@ -183,6 +192,18 @@ impl Worker {
             std::thread::sleep(Duration::from_millis(2));
         }
         None
+    }
+
+    /// A worker that can see, if the model's projector is there.
+    pub fn seeing(plan: &LoadPlan) -> Option<Self> {
+        let Ok(projector) = File::open(projector()) else {
+            eprintln!("{} is not there, so nothing is seen", projector().display());
+            return None;
+        };
+        let mut worker = Self::spawn(&[("GOMP_SPINCOUNT", "1000")]);
+        let plan = LoadPlan { projector: Some(ProjectorPlan { name: "tiny".into(), longest_side: 16_384 }), ..plan.clone() };
+        worker.load_all(&plan, &[File::open(tiny()).unwrap().as_fd(), projector.as_fd()]).unwrap();
+        Some(worker)
     }
 
     /// Bytes of anonymous memory that the worker has.

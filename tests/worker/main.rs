@@ -1,6 +1,7 @@
 //! The worker, as the supervisor sees it: a process behind a socket that answers with a real model.
 
 mod client;
+mod pictures;
 mod speed;
 
 use std::fs::File;

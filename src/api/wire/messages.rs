@@ -1,7 +1,7 @@
 //! The conversation: `messages`.
 
 use super::json::{Json, Object, quote};
-use super::tools;
+use super::{picture, tools};
 use crate::chat::{Invalid, Message, Part, Role};
 
 pub fn messages(json: &Json) -> Result<Vec<Message>, Invalid> {
@@ -75,7 +75,12 @@ fn part(json: &Json) -> Result<Part, Invalid> {
             object.finish()?;
             Ok(Part::Text(text))
         }
-        other => kind.wrong(format!("is `{}`, which is not supported; only `text` is", quote(other))),
+        "image_url" => {
+            let picture = picture::image_url(&mut object)?;
+            object.finish()?;
+            Ok(Part::Picture(picture))
+        }
+        other => kind.wrong(format!("is `{}`, which is not supported; only `text` and `image_url` are", quote(other))),
     }
 }
 
@@ -103,6 +108,11 @@ mod tests {
         assert_eq!(parsed[2].content, [Part::Text("a".into()), Part::Text("b".into())]);
         assert_eq!(parsed[2].name, None);
         assert_eq!(parsed[3].content, []);
+        let part = r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}"#;
+        let mixed =
+            parse(&format!(r#"[{{"role":"user","content":[{{"type":"text","text":"a"}},{part},{{"type":"text","text":"b"}},{part}]}}]"#));
+        let kinds: Vec<bool> = mixed.unwrap()[0].content.iter().map(|part| matches!(part, Part::Picture(_))).collect();
+        assert_eq!(kinds, [false, true, false, true]);
         assert_eq!(parsed[3].reasoning.as_deref(), Some("hm"));
         assert_eq!(parsed[3].tool_calls[0].arguments, "{\"a\": 1}");
         assert_eq!(parsed[4].tool_call_id.as_deref(), Some("c1"));
@@ -121,7 +131,12 @@ mod tests {
             (r#"[{"role":"user","content":[7]}]"#, "messages[0].content[0]"),
             (r#"[{"role":"user","content":[{"type":"text"}]}]"#, "messages[0].content[0].text"),
             (r#"[{"role":"user","content":[{"text":"a"}]}]"#, "messages[0].content[0].type"),
-            (r#"[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}]"#, "messages[0].content[0].type"),
+            (r#"[{"role":"user","content":[{"type":"input_audio","input_audio":{}}]}]"#, "messages[0].content[0].type"),
+            (r#"[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}]"#, "messages[0].content[0].image_url.url"),
+            (
+                r#"[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"},"text":"a"}]}]"#,
+                "messages[0].content[0].text",
+            ),
             (r#"[{"role":"user","content":"a","tool_calls":[]}]"#, "messages[0].tool_calls"),
             (r#"[{"role":"user","content":"a","junk":1}]"#, "messages[0].junk"),
             (r#"[{"role":"assistant","content":"a","reasoning_content":1}]"#, "messages[0].reasoning_content"),

@@ -2,6 +2,7 @@
 
 pub mod json;
 pub mod messages;
+mod picture;
 pub mod request;
 pub mod response;
 pub mod tools;

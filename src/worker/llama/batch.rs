@@ -1,4 +1,4 @@
-//! The tokens of one step.
+//! The tokens of one step, or rows in place of tokens.
 
 use ggml_sys as sys;
 
@@ -63,6 +63,58 @@ impl Batch {
             n_tokens: count as i32,
             token: self.tokens.as_mut_ptr(),
             embd: std::ptr::null_mut(),
+            pos: self.positions.as_mut_ptr(),
+            n_seq_id: self.ones.as_mut_ptr(),
+            seq_id: self.places.as_mut_ptr(),
+            logits: self.outputs.as_mut_ptr(),
+        }
+    }
+}
+
+/// Rows of one sequence in place of tokens: a picture, or a piece of one.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    pub numbers: &'a [f32],
+    /// How many rows the numbers are.
+    pub count: usize,
+    /// Where the first one stands.
+    pub position: u32,
+    pub sequence: u32,
+}
+
+/// Rows with what llama.cpp wants to be told of each.
+pub(super) struct RowBatch<'a> {
+    rows: Rows<'a>,
+    positions: Vec<i32>,
+    sequences: Vec<i32>,
+    ones: Vec<i32>,
+    /// No logits are wanted.
+    outputs: Vec<i8>,
+    places: Vec<*mut i32>,
+}
+
+impl<'a> RowBatch<'a> {
+    /// `None` if the numbers are not as many rows of `width` as they should be.
+    pub(super) fn new(rows: Rows<'a>, width: usize) -> Option<Self> {
+        let first = rows.position as i32;
+        (rows.numbers.len() == rows.count * width).then(|| Self {
+            rows,
+            positions: (first..).take(rows.count).collect(),
+            sequences: vec![rows.sequence as i32; rows.count],
+            ones: vec![1; rows.count],
+            outputs: vec![0; rows.count],
+            places: vec![],
+        })
+    }
+
+    /// The batch in llama.cpp's form: valid until `self` changes or moves.
+    pub(super) fn raw(&mut self) -> sys::llama_batch {
+        self.places = self.sequences.iter_mut().map(std::ptr::from_mut).collect();
+        sys::llama_batch {
+            n_tokens: self.rows.count as i32,
+            token: std::ptr::null_mut(),
+            // llama.cpp only reads it.
+            embd: self.rows.numbers.as_ptr().cast_mut(),
             pos: self.positions.as_mut_ptr(),
             n_seq_id: self.ones.as_mut_ptr(),
             seq_id: self.places.as_mut_ptr(),

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ggml_sys as sys;
 
-use super::{Batch, Model, log};
+use super::batch::RowBatch;
+use super::{Batch, Model, Rows, log};
 
 /// llama.cpp rounds a sequence's cells up to a multiple of this, and warns when it has to.
 const GRAIN: u32 = 256;
@@ -22,6 +23,8 @@ pub struct ContextPlan {
     pub sequences: u32,
     /// Tokens of one step at most.
     pub batch: u32,
+    /// Whether the tokens of a picture see those that come after them, as far as the picture goes.
+    pub pictures_look_ahead: bool,
     pub threads: u32,
 }
 
@@ -32,6 +35,8 @@ pub enum DecodeError {
     NoRoom,
     /// Everyone cancelled. Parts of the batch may be in the cache.
     Aborted,
+    /// The rows of a picture are not those of this model; nothing has changed.
+    Malformed,
     /// llama.cpp's code. Parts of the batch may be in the cache.
     Failed(i32),
 }
@@ -41,6 +46,7 @@ impl fmt::Display for DecodeError {
         match self {
             Self::NoRoom => f.write_str("the cache has no room for the next tokens"),
             Self::Aborted => f.write_str("the request was cancelled"),
+            Self::Malformed => f.write_str("the projector's rows are not what the model reads"),
             Self::Failed(code) => write!(f, "llama.cpp could not compute the next tokens (code {code})"),
         }
     }
@@ -59,7 +65,11 @@ pub struct Context {
     raw: NonNull<sys::llama_context>,
     memory: sys::llama_memory_t,
     watch: NonNull<Watch>,
+    /// Logits of a row.
     width: usize,
+    /// Numbers that stand for a token.
+    row_width: usize,
+    pictures_look_ahead: bool,
 }
 
 impl Context {
@@ -98,19 +108,41 @@ impl Context {
         };
         // SAFETY: the context is alive, and its memory lives as long.
         let memory = unsafe { sys::llama_get_memory(raw.as_ptr()) };
-        Ok(Self { raw, memory, watch, width: model.vocab().len() })
+        let (width, row_width) = (model.vocab().len(), model.row_width());
+        Ok(Self { raw, memory, watch, width, row_width, pictures_look_ahead: plan.pictures_look_ahead })
     }
 
     /// Computes `batch`. Stops early when all of `cancelled` are set. On [`DecodeError::Aborted`] and
     /// [`DecodeError::Failed`] the caller must [`Context::cut`] the sequences of the batch.
     pub fn decode(&mut self, batch: &mut Batch, cancelled: impl Iterator<Item = Arc<AtomicBool>>) -> Result<(), DecodeError> {
+        // SAFETY: the batch stays as it is during the call, with all arrays of the length it names.
+        unsafe { self.run(batch.raw(), cancelled) }
+    }
+
+    /// Computes a picture or a piece of one, like [`Context::decode`]. Where pictures look ahead it must be a whole one.
+    pub fn show(&mut self, rows: Rows<'_>, cancelled: Arc<AtomicBool>) -> Result<(), DecodeError> {
+        let Some(mut batch) = RowBatch::new(rows, self.row_width) else {
+            return Err(DecodeError::Malformed);
+        };
+        // SAFETY: the context is alive. Only the next decode goes by it.
+        unsafe { sys::llama_set_causal_attn(self.raw.as_ptr(), !self.pictures_look_ahead) };
+        // SAFETY: as above, and the rows have the model's width.
+        let shown = unsafe { self.run(batch.raw(), std::iter::once(cancelled)) };
+        // SAFETY: as above.
+        unsafe { sys::llama_set_causal_attn(self.raw.as_ptr(), true) };
+        shown
+    }
+
+    /// # Safety
+    /// All arrays of the batch have the length that it names and stay as they are during the call. Positions and
+    /// sequences are checked by llama.cpp.
+    unsafe fn run(&mut self, batch: sys::llama_batch, cancelled: impl Iterator<Item = Arc<AtomicBool>>) -> Result<(), DecodeError> {
         // SAFETY: the watch is ours; llama.cpp reads it only inside `llama_decode`, which is not running.
         let watch = unsafe { self.watch.as_mut() };
         watch.cancelled.clear();
         watch.cancelled.extend(cancelled);
-        // SAFETY: the batch stays as it is during the call, with all arrays of the length it names; positions
-        // and sequences are checked by llama.cpp.
-        let code = unsafe { sys::llama_decode(self.raw.as_ptr(), batch.raw()) };
+        // SAFETY: by this function's contract.
+        let code = unsafe { sys::llama_decode(self.raw.as_ptr(), batch) };
         log::hush(false);
         match code {
             0 => Ok(()),

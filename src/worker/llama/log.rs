@@ -10,8 +10,9 @@ use ggml_sys as sys;
 const MAX_LINE: usize = 1024;
 
 /// Warnings that every file of the family causes and that mean nothing: it marks `<|tool_response>` as ordinary
-/// text and has a token `</s>`, and llama.cpp knows what to do about both.
-const USUAL: [&str; 2] = ["control-looking token:", "'</s>' is a normal token here"];
+/// text and has a token `</s>`, and llama.cpp knows what to do about both; its projector's part for sound, which is
+/// not used, is said to be experimental.
+const USUAL: [&str; 3] = ["control-looking token:", "'</s>' is a normal token here", "audio input is in experimental stage"];
 
 /// The errors since the last look, for whoever reports the failure.
 static REASON: Mutex<Option<String>> = Mutex::new(None);
@@ -20,10 +21,11 @@ static HUSHED: AtomicBool = AtomicBool::new(false);
 
 /// Sends llama.cpp's messages, and the reason of an `abort`, to standard error. Call it before anything else.
 pub fn report() {
-    // SAFETY: both callbacks are valid for the whole life of the process and take no data of ours; no other
+    // SAFETY: the callbacks are valid for the whole life of the process and take no data of ours; no other
     // thread uses llama.cpp yet.
     unsafe {
         sys::llama_log_set(Some(on_message), std::ptr::null_mut());
+        sys::mtmd_log_set(Some(on_message), std::ptr::null_mut());
         sys::ggml_set_abort_callback(Some(on_abort));
     }
 }

@@ -1,20 +1,23 @@
 //! llama.cpp as the worker needs it: one model, one context, a batch, samplers. The only place that names it.
 //!
 //! Every handle has one owner. A [`Model`] is leaked when it is loaded and lives as long as the process, so
-//! nothing can outlive it. [`Context`], [`Batch`] and [`Sampler`] stay on the thread that made them (the raw
-//! pointers in them see to that); only [`Vocab`], which never changes, may be shared between threads.
+//! nothing can outlive it. [`Context`], [`Batch`], [`Sampler`] and
+//! [`Projector`] stay on the thread that made them (the raw
+//! pointers in them see to that); only [`Model`] and [`Vocab`], which never change, may be shared between threads.
 
 mod batch;
 mod context;
 mod log;
 mod model;
+mod projector;
 mod sampler;
 mod vocab;
 
-pub use batch::Batch;
+pub use batch::{Batch, Rows};
 pub use context::{Context, ContextPlan, DecodeError};
 pub use log::report;
 pub use model::Model;
+pub use projector::Projector;
 pub use sampler::{Candidates, Sampler};
 pub use vocab::Vocab;
 

@@ -29,6 +29,9 @@ pub struct Model {
     vocab: Vocab,
 }
 
+// SAFETY: a model never changes after it was loaded and is never freed, and everything here only reads.
+unsafe impl Sync for Model {}
+
 impl Model {
     /// Maps the GGUF file behind `file` and prepares its weights for the CPU: what every token needs is packed
     /// for the CPU's kernels, and the large per-layer table is read row by row on demand. The file's pages are given
@@ -84,6 +87,12 @@ impl Model {
     pub fn window(&self) -> u32 {
         // SAFETY: the model is loaded and never freed.
         u32::try_from(unsafe { sys::llama_model_n_swa(self.raw.as_ptr()) }).unwrap_or(0)
+    }
+
+    /// Numbers in a row that stands for a token.
+    pub fn row_width(&self) -> usize {
+        // SAFETY: the model is loaded and never freed.
+        usize::try_from(unsafe { sys::llama_model_n_embd_inp(self.raw.as_ptr()) }).unwrap_or(0)
     }
 
     /// A value of the file's header as text. Arrays have none.

@@ -25,12 +25,15 @@ pub enum Segment {
     Markup(String),
     /// Tokenised without special tokens: the client spelled a control token here.
     Plain(String),
+    /// The conversation's next picture.
+    Picture,
 }
 
 impl Segment {
     pub fn text(&self) -> &str {
         match self {
             Self::Markup(text) | Self::Plain(text) => text,
+            Self::Picture => marker::IMAGE,
         }
     }
 }
@@ -55,7 +58,9 @@ impl Prompter {
     /// `bos` is the text of the token that begins every prompt. `markers` are the texts of all tokens that
     /// llama.cpp finds by their spelling: those of type control, user-defined and unknown. `small_variant` says
     /// that the model is an E2B or E4B.
-    pub fn new(embedded: Option<&str>, bos: &str, markers: Vec<String>, small_variant: bool) -> (Self, TemplateSource) {
+    pub fn new(embedded: Option<&str>, bos: &str, mut markers: Vec<String>, small_variant: bool) -> (Self, TemplateSource) {
+        // Even if the vocabulary has none: `render` goes by the spelling.
+        markers.push(marker::IMAGE.to_owned());
         let guard = Guard::new(&markers);
         let mut prompter = Self { env: Environment::new(), guard, bos: bos.to_owned(), small_variant };
         let source = match embedded {
@@ -83,7 +88,12 @@ impl Prompter {
         {
             text = rest;
         }
-        Ok(self.guard.split(text))
+        let segments: Vec<Segment> = self.guard.split(text).into_iter().flat_map(place_pictures).collect();
+        let (placed, shown) = (segments.iter().filter(|segment| **segment == Segment::Picture).count(), request.pictures().count());
+        if placed != shown {
+            return Err(ChatError::Template { reason: format!("it has places for {placed} of {shown} pictures") });
+        }
+        Ok(segments)
     }
 
     /// Uses a template; says why if it cannot.
@@ -107,6 +117,21 @@ impl Prompter {
         let turn = format!("{}user\nHi{}", marker::TURN, marker::TURN_END);
         if prompt.contains(&turn) { Ok(()) } else { Err("it does not write the family's turns".into()) }
     }
+}
+
+/// Takes the template's marks for pictures out of its markup; clients cannot write any.
+fn place_pictures(segment: Segment) -> Vec<Segment> {
+    let Segment::Markup(text) = segment else { return vec![segment] };
+    let mut out = vec![];
+    for (i, piece) in text.split(marker::IMAGE).enumerate() {
+        if i > 0 {
+            out.push(Segment::Picture);
+        }
+        if !piece.is_empty() {
+            out.push(Segment::Markup(piece.to_owned()));
+        }
+    }
+    out
 }
 
 fn refusal(error: minijinja::Error) -> ChatError {

@@ -57,17 +57,26 @@ impl Writer<'_> {
     }
 
     fn content(&self, message: &Message) -> Value {
-        let parts: Vec<String> = message
-            .content
-            .iter()
-            .map(|Part::Text(text)| if message.role == Role::Assistant { without_thoughts(text) } else { text.clone() })
-            .collect();
-        match &parts[..] {
-            [] => Value::from(""),
-            [one] => self.text(one),
-            _ if message.role == Role::System => self.text(&parts.join("\n")),
-            _ => parts.iter().map(|p| Value::from_pairs(map([("type", Value::from("text")), ("text", self.text(p))]))).collect(),
+        match (&message.content[..], message.role) {
+            ([], _) => Value::from(""),
+            ([Part::Text(text)], Role::Assistant) => self.text(&without_thoughts(text)),
+            ([Part::Text(text)], _) => self.text(text),
+            (parts, Role::System) => {
+                let texts = parts.iter().filter_map(|part| if let Part::Text(text) = part { Some(text.as_str()) } else { None });
+                self.text(&texts.collect::<Vec<_>>().join("\n"))
+            }
+            (parts, role) => parts.iter().map(|part| self.part(part, role)).collect(),
         }
+    }
+
+    fn part(&self, part: &Part, role: Role) -> Value {
+        let text = |text: &str| map([("type", Value::from("text")), ("text", self.text(text))]);
+        Value::from_pairs(match part {
+            Part::Text(written) if role == Role::Assistant => text(&without_thoughts(written)),
+            Part::Text(written) => text(written),
+            // Only its place matters.
+            Part::Picture(_) => map([("type", Value::from("image"))]),
+        })
     }
 
     fn call(&self, call: &ToolCall) -> Result<Value, ChatError> {

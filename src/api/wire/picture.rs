@@ -1,0 +1,111 @@
+//! Pictures in messages: `image_url` with the file in a data URL.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+use super::json::{Json, Object, quote};
+use crate::chat::{Detail, Invalid, MAX_PICTURE_BYTES, Picture};
+
+/// What the worker can decode. It goes by the file's content; this is what the client says of it.
+const FORMATS: [&str; 3] = ["image/png", "image/jpeg", "image/jpg"];
+/// Some clients leave the padding out.
+const BASE64: GeneralPurpose =
+    GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
+
+/// The rest of a part of type `image_url`.
+pub fn image_url(part: &mut Object) -> Result<Picture, Invalid> {
+    let mut object = part.need("image_url")?.object()?;
+    let file = file(&object.need("url")?)?;
+    let detail = object.take("detail").map_or(Ok(Detail::Auto), |detail| self::detail(&detail))?;
+    object.finish()?;
+    Ok(Picture { file, detail })
+}
+
+fn detail(json: &Json) -> Result<Detail, Invalid> {
+    match json.string()?.as_str() {
+        "auto" => Ok(Detail::Auto),
+        "low" => Ok(Detail::Low),
+        "high" => Ok(Detail::High),
+        other => json.wrong(format!("must be `auto`, `low` or `high`, not `{}`", quote(other))),
+    }
+}
+
+fn file(json: &Json) -> Result<Arc<[u8]>, Invalid> {
+    let url = json.string()?;
+    let scheme = url.split(':').next().unwrap_or_default();
+    if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https") {
+        return json.wrong("is an address on the network, which is not fetched; send the picture itself: `data:image/png;base64,…`");
+    }
+    let Some((media, data)) = url.get(5..).filter(|_| scheme.eq_ignore_ascii_case("data")).and_then(|rest| rest.split_once(',')) else {
+        return json.wrong("must be the picture itself: `data:image/png;base64,…` or `data:image/jpeg;base64,…`");
+    };
+    let mut words = media.split(';').map(str::trim);
+    let format = words.next().unwrap_or_default();
+    if !FORMATS.iter().any(|known| known.eq_ignore_ascii_case(format)) {
+        return json.wrong(format!("is of type `{}`; only image/png and image/jpeg are supported", quote(format)));
+    }
+    if !words.next_back().is_some_and(|last| last.eq_ignore_ascii_case("base64")) {
+        return json.wrong("must hold the picture in base64: `data:image/png;base64,…`");
+    }
+    // Before anything is set aside for it.
+    if data.len() / 4 * 3 > MAX_PICTURE_BYTES + 2 {
+        return json.wrong(format!("holds more than {MAX_PICTURE_BYTES} bytes, which is the limit of one picture"));
+    }
+    match BASE64.decode(data) {
+        Ok(bytes) => Ok(bytes.into()),
+        Err(error) => json.wrong(format!("is not valid base64: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::json::body;
+    use super::*;
+
+    fn parse(part: &str) -> Result<Picture, Invalid> {
+        image_url(&mut body(part.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn data_urls_are_taken() {
+        for (part, detail) in [
+            (r#"{"image_url":{"url":"data:image/png;base64,iVBORw=="}}"#, Detail::Auto),
+            (r#"{"image_url":{"url":"data:image/png;base64,iVBORw","detail":"low"}}"#, Detail::Low),
+            (r#"{"image_url":{"url":"DATA:Image/JPEG;name=x.png;Base64,iVBORw==","detail":"high"}}"#, Detail::High),
+            (r#"{"image_url":{"url":"data:image/jpg;base64,iVBO\u0052w==","detail":null}}"#, Detail::Auto),
+        ] {
+            assert_eq!(parse(part), Ok(Picture { file: b"\x89PNG"[..].into(), detail }), "{part}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_refused_by_name() {
+        for (part, field, reason) in [
+            (r#"{}"#, "image_url", "required"),
+            (r#"{"image_url":"data:image/png;base64,iVBORw=="}"#, "image_url", "must be an object"),
+            (r#"{"image_url":{}}"#, "image_url.url", "required"),
+            (r#"{"image_url":{"url":7}}"#, "image_url.url", "must be a string"),
+            (r#"{"image_url":{"url":"https://example.org/a.png"}}"#, "image_url.url", "not fetched"),
+            (r#"{"image_url":{"url":"HTTP://example.org/a.png"}}"#, "image_url.url", "not fetched"),
+            (r#"{"image_url":{"url":"file:///etc/passwd"}}"#, "image_url.url", "must be the picture itself"),
+            (r#"{"image_url":{"url":"data:"}}"#, "image_url.url", "must be the picture itself"),
+            (r#"{"image_url":{"url":"datä:,"}}"#, "image_url.url", "must be the picture itself"),
+            (r#"{"image_url":{"url":"data:image/webp;base64,AAAA"}}"#, "image_url.url", "`image/webp`"),
+            (r#"{"image_url":{"url":"data:;base64,AAAA"}}"#, "image_url.url", "only image/png and image/jpeg"),
+            (r#"{"image_url":{"url":"data:image/png,AAAA"}}"#, "image_url.url", "in base64"),
+            (r#"{"image_url":{"url":"data:image/png;base64,AA*A"}}"#, "image_url.url", "not valid base64"),
+            (r#"{"image_url":{"url":"data:image/png;base64,AA A"}}"#, "image_url.url", "not valid base64"),
+            (r#"{"image_url":{"url":"data:image/png;base64,AAAA","detail":"full"}}"#, "image_url.detail", "not `full`"),
+            (r#"{"image_url":{"url":"data:image/png;base64,AAAA","size":7}}"#, "image_url.size", "not a known parameter"),
+        ] {
+            let error = parse(part).unwrap_err();
+            assert_eq!(error.field, field, "{part}: {error}");
+            assert!(error.reason.contains(reason), "{part}: {error}");
+        }
+        let large = format!(r#"{{"image_url":{{"url":"data:image/png;base64,{}"}}}}"#, "A".repeat(MAX_PICTURE_BYTES / 3 * 4 + 8));
+        assert!(parse(&large).unwrap_err().reason.contains("the limit of one picture"));
+    }
+}

@@ -1,0 +1,68 @@
+//! A picture in a conversation: the file as the client sent it. Only the worker looks inside.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A picture file.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Picture {
+    /// Shared, because a request is kept for its retry while it is on its way to the worker.
+    #[serde(with = "whole")]
+    pub file: Arc<[u8]>,
+    pub detail: Detail,
+}
+
+/// How closely a picture is looked at, which is how many tokens it becomes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Detail {
+    /// As many as the picture's size is worth, up to the family's usual number.
+    #[default]
+    Auto,
+    /// The fewest.
+    Low,
+    /// The most.
+    High,
+}
+
+/// What a picture shows is nobody's business but the model's.
+impl fmt::Debug for Picture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Picture({} bytes, {:?})", self.file.len(), self.detail)
+    }
+}
+
+/// The file in one piece.
+mod whole {
+    use std::sync::Arc;
+
+    use serde::{Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(file: &Arc<[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(file)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[u8]>, D::Error> {
+        serde_bytes::deserialize::<Vec<u8>, D>(deserializer).map(Arc::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_is_not_printed() {
+        let picture = Picture { file: Arc::from(&b"secret"[..]), detail: Detail::High };
+        assert_eq!(format!("{picture:?}"), "Picture(6 bytes, High)");
+    }
+
+    #[test]
+    fn a_picture_crosses_the_channel_in_one_piece() {
+        let picture = Picture { file: vec![200u8; 1000].into(), detail: Detail::Low };
+        let bytes = postcard::to_stdvec(&picture).unwrap();
+        assert!(bytes.len() < 1010, "{}", bytes.len());
+        assert_eq!(postcard::from_bytes::<Picture>(&bytes).unwrap(), picture);
+    }
+}

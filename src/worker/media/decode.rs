@@ -1,0 +1,232 @@
+//! Files of pictures into pixels. What a file claims is held against the limits before anything is set aside for it.
+
+use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+
+use crate::gemma::picture::Size;
+
+/// Pixels of one side.
+pub const MAX_SIDE: u32 = 16_384;
+/// Pixels of a picture.
+pub const MAX_PIXELS: u64 = 24 << 20;
+/// Bytes that a decoder may set aside: the largest picture with two bytes for each of four channels.
+const MAX_ALLOC: u64 = MAX_PIXELS * 8;
+
+/// Red, green and blue of each pixel, row by row.
+pub struct Pixels {
+    pub size: Size,
+    pub rgb: Vec<u8>,
+}
+
+/// The width and height of the picture as it is to be looked at. The error continues the sentence "the picture …".
+pub fn dimensions(file: &[u8]) -> Result<(u32, u32), String> {
+    careful(|| {
+        let mut decoder = open(file)?;
+        let (width, height) = decoder.dimensions();
+        Ok(if turned(orientation(&mut decoder)) { (height, width) } else { (width, height) })
+    })
+}
+
+/// The picture at `size`.
+pub fn pixels(file: &[u8], size: Size) -> Result<Pixels, String> {
+    careful(|| {
+        let mut decoder = open(file)?;
+        let orientation = orientation(&mut decoder);
+        if is_cut(file) {
+            return Err("is damaged or cut off".into());
+        }
+        let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| reason(&error))?;
+        picture.apply_orientation(orientation);
+        // Transparent pixels show the colour that the file gives them, as in the family's image processor.
+        let picture = picture.into_rgb8();
+        if picture.dimensions() == (size.width, size.height) {
+            return Ok(Pixels { size, rgb: picture.into_raw() });
+        }
+        let (width, height) = picture.dimensions();
+        let source =
+            ImageRef::new(width, height, picture.as_raw(), PixelType::U8x3).map_err(|error| format!("cannot be resized: {error}"))?;
+        let mut shown = Image::new(size.width, size.height, PixelType::U8x3);
+        // The cubic that image libraries call bicubic; it averages when it makes a picture smaller.
+        let bicubic = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
+        Resizer::new().resize(&source, &mut shown, &bicubic).map_err(|error| format!("cannot be resized: {error}"))?;
+        Ok(Pixels { size, rgb: shown.into_vec() })
+    })
+}
+
+/// A decoder that has read the header of a picture within the limits.
+fn open(file: &[u8]) -> Result<impl ImageDecoder + '_, String> {
+    let mut reader = ImageReader::new(Cursor::new(file));
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_ALLOC);
+    reader.limits(limits);
+    let reader = reader.with_guessed_format().map_err(|error| format!("cannot be read: {error}"))?;
+    match reader.format() {
+        Some(ImageFormat::Png | ImageFormat::Jpeg) => {}
+        _ => return Err("holds neither a PNG nor a JPEG picture".into()),
+    }
+    let decoder = reader.into_decoder().map_err(|error| reason(&error))?;
+    let (width, height) = decoder.dimensions();
+    if width.max(height) > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(format!("has {width} x {height} pixels; at most {MAX_PIXELS} are allowed, and {MAX_SIDE} on a side"));
+    }
+    if width == 0 || height == 0 {
+        return Err("has no pixels".into());
+    }
+    Ok(decoder)
+}
+
+/// Whether a JPEG's end is missing, for which its decoder would put grey: no end mark comes behind the last scan.
+fn is_cut(file: &[u8]) -> bool {
+    let last = |mark: u8| file.windows(2).rposition(|pair| pair == [0xFF, mark]);
+    file.starts_with(&[0xFF, 0xD8]) && last(0xD9) < last(0xDA)
+}
+
+/// How a camera was held. What a file says wrongly about that does not make it unreadable.
+fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
+    decoder.orientation().unwrap_or(Orientation::NoTransforms)
+}
+
+fn turned(orientation: Orientation) -> bool {
+    matches!(orientation, Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH)
+}
+
+fn reason(error: &ImageError) -> String {
+    match error {
+        ImageError::Limits(_) => format!("takes more than {MAX_ALLOC} bytes to decode"),
+        ImageError::Unsupported(_) => "is of a sort that is not supported".into(),
+        _ => "is damaged or cut off".into(),
+    }
+}
+
+/// A decoder that panics has met a file that it should have refused.
+fn careful<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("is damaged in a way that the decoder does not know".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{Rgb, RgbImage, Rgba, RgbaImage};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn encoded(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+        let mut file = Cursor::new(vec![]);
+        picture.write_to(&mut file, format).unwrap();
+        file.into_inner()
+    }
+
+    /// Red on the left, blue on the right.
+    fn halves(width: u32, height: u32) -> DynamicImage {
+        RgbImage::from_fn(width, height, |x, _| if x < width / 2 { Rgb([220, 0, 0]) } else { Rgb([0, 0, 220]) }).into()
+    }
+
+    fn at(pixels: &Pixels, x: u32, y: u32) -> &[u8] {
+        let start = (y * pixels.size.width + x) as usize * 3;
+        &pixels.rgb[start..start + 3]
+    }
+
+    /// The header of a PNG that claims a size.
+    fn claims(width: u32, height: u32) -> Vec<u8> {
+        let mut png = encoded(&halves(2, 2), ImageFormat::Png);
+        png[16..20].copy_from_slice(&width.to_be_bytes());
+        png[20..24].copy_from_slice(&height.to_be_bytes());
+        let mut sum = flate_crc(&png[12..29]);
+        png[29..33].swap_with_slice(&mut sum);
+        png
+    }
+
+    /// The checksum of a PNG's chunk.
+    fn flate_crc(bytes: &[u8]) -> [u8; 4] {
+        let bit = |crc: u32, _| if crc & 1 == 1 { 0xEDB8_8320 ^ (crc >> 1) } else { crc >> 1 };
+        (!bytes.iter().fold(!0u32, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), bit))).to_be_bytes()
+    }
+
+    #[test]
+    fn png_and_jpeg_are_read_and_resized() {
+        for format in [ImageFormat::Png, ImageFormat::Jpeg] {
+            let file = encoded(&halves(300, 200), format);
+            assert_eq!(dimensions(&file), Ok((300, 200)));
+            let shown = pixels(&file, Size { width: 96, height: 48 }).unwrap();
+            assert_eq!(shown.rgb.len(), 96 * 48 * 3);
+            assert!(at(&shown, 10, 20)[0] > 200 && at(&shown, 80, 20)[2] > 200, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn a_picture_of_the_right_size_stays_as_it_is() {
+        let picture = halves(96, 48);
+        let shown = pixels(&encoded(&picture, ImageFormat::Png), Size { width: 96, height: 48 }).unwrap();
+        assert_eq!(shown.rgb, picture.into_rgb8().into_raw());
+    }
+
+    #[test]
+    fn grey_transparent_and_deep_pictures_become_rgb() {
+        let size = Size { width: 48, height: 48 };
+        let clear = RgbaImage::from_pixel(50, 50, Rgba([10, 200, 30, 0]));
+        assert_eq!(at(&pixels(&encoded(&clear.into(), ImageFormat::Png), size).unwrap(), 5, 5), [10, 200, 30]);
+        let grey = DynamicImage::ImageLuma8(image::GrayImage::from_pixel(50, 50, image::Luma([77])));
+        assert_eq!(at(&pixels(&encoded(&grey, ImageFormat::Png), size).unwrap(), 5, 5), [77, 77, 77]);
+        let deep = DynamicImage::ImageRgb16(image::ImageBuffer::from_pixel(50, 50, Rgb([0xFFFF, 0, 0x8080])));
+        assert_eq!(at(&pixels(&encoded(&deep, ImageFormat::Png), size).unwrap(), 5, 5), [255, 0, 128]);
+    }
+
+    #[test]
+    fn a_turned_picture_is_turned_back() {
+        let jpeg = encoded(&halves(96, 48), ImageFormat::Jpeg);
+        // An EXIF segment behind the start mark: one entry, orientation 6, to be turned by 90 degrees.
+        let exif = b"\xFF\xE1\x00\x22Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+        let file = [&jpeg[..2], exif, &jpeg[2..]].concat();
+        assert_eq!(dimensions(&file), Ok((48, 96)));
+        let shown = pixels(&file, Size { width: 48, height: 96 }).unwrap();
+        assert!(at(&shown, 20, 10)[0] > 200 && at(&shown, 20, 90)[2] > 200);
+    }
+
+    #[test]
+    fn bombs_are_refused_by_their_header() {
+        for (width, height) in [(65_535, 65_535), (MAX_SIDE + 1, 1), (1, MAX_SIDE + 1), (5016, 5018)] {
+            let error = dimensions(&claims(width, height)).unwrap_err();
+            assert!(error.contains(&format!("{width} x {height} pixels")), "{error}");
+        }
+        assert_eq!(dimensions(&claims(4096, 6144)), Ok((4096, 6144)));
+        assert!(pixels(&claims(4096, 6144), Size { width: 48, height: 48 }).err().unwrap().contains("damaged"));
+        assert!(dimensions(&claims(0, 4)).is_err());
+    }
+
+    #[test]
+    fn what_is_no_picture_is_refused() {
+        for file in [&b""[..], b"GIF89a\x01\x00\x01\x00", b"BM12345", b"RIFF\0\0\0\0WEBPVP8 ", b"<svg/>", b"hello"] {
+            assert!(dimensions(file).unwrap_err().contains("neither a PNG nor a JPEG"), "{file:?}");
+        }
+        for format in [ImageFormat::Png, ImageFormat::Jpeg] {
+            let file = encoded(&halves(200, 200), format);
+            assert!(dimensions(&file[..12]).unwrap_err().contains("damaged"), "{format:?}");
+        }
+        for format in [ImageFormat::Png, ImageFormat::Jpeg] {
+            let file = encoded(&halves(200, 200), format);
+            let cut = pixels(&file[..file.len() - 20], Size { width: 48, height: 48 }).map(|_| ());
+            assert!(cut.unwrap_err().contains("cut off"), "{format:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damage_is_refused_or_shown(at in 0usize..2000, byte: u8, cut in 0usize..2000, png: bool) {
+            let mut file = encoded(&halves(60, 40), if png { ImageFormat::Png } else { ImageFormat::Jpeg });
+            let (at, cut) = (at % file.len(), cut % file.len());
+            file[at] = byte;
+            let size = Size { width: 96, height: 48 };
+            for file in [&file[..], &file[..cut]] {
+                if let Ok(shown) = pixels(file, size) {
+                    prop_assert_eq!(shown.rgb.len(), 96 * 48 * 3);
+                }
+                let _ = dimensions(file);
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Pictures through the daemon: what is shown is answered, what is wrong is named.
+
+mod harness;
+
+use std::path::Path;
+use std::process::Command;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use harness::{Daemon, Options, Reply, TINY, tiny_models};
+use serde_json::{Value, json};
+
+const RED: &[u8] = include_bytes!("data/pictures/red-circle.png");
+const BLUE: &[u8] = include_bytes!("data/pictures/blue-square.png");
+const PROJECTOR: &str = "tiny-e2b-mmproj-f16.gguf";
+
+fn url(media: &str, file: &[u8]) -> String {
+    format!("data:{media};base64,{}", STANDARD.encode(file))
+}
+
+fn picture(file: &[u8]) -> Value {
+    json!({"type": "image_url", "image_url": {"url": url("image/png", file)}})
+}
+
+fn ask(daemon: &Daemon, content: Value) -> Reply {
+    daemon.chat(&json!({"model": TINY, "messages": [{"role": "user", "content": content}], "temperature": 0, "max_tokens": 40}))
+}
+
+/// The refused field and what was said of it.
+fn refusal(reply: &Reply) -> (String, String, String) {
+    assert_eq!(reply.status, 400, "{}", reply.text());
+    let error = &reply.json()["error"];
+    let text = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
+    (text("code"), text("param"), text("message"))
+}
+
+/// A daemon whose model has its projector, if there is one.
+fn seeing() -> Option<Daemon> {
+    if !tiny_models().join(PROJECTOR).exists() {
+        eprintln!("models/tiny/{PROJECTOR} is not there, so nothing is seen");
+        return None;
+    }
+    Some(Daemon::start())
+}
+
+/// A model directory with this model alone.
+fn alone() -> (tempfile::TempDir, Options) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = format!("{TINY}.gguf");
+    std::os::unix::fs::symlink(tiny_models().join(&file), folder.path().join(&file)).unwrap();
+    let options = Options { models: folder.path().to_owned(), ..Options::default() };
+    (folder, options)
+}
+
+#[test]
+fn a_model_without_a_projector_says_what_is_missing() {
+    let (folder, options) = alone();
+    let daemon = Daemon::with(options);
+    let (code, _, message) = refusal(&ask(&daemon, json!([picture(RED), {"type": "text", "text": "What is this?"}])));
+    assert_eq!(code, "model_cannot_see");
+    for part in ["mmproj", "128 wide", &folder.path().display().to_string()] {
+        assert!(message.contains(part), "{message}");
+    }
+    // Nothing was loaded for that.
+    assert_eq!(daemon.status()["state"], "cold");
+}
+
+#[test]
+fn what_cannot_be_shown_is_refused_by_name() {
+    let Some(daemon) = seeing() else { return };
+    let part = "messages[0].content[1].image_url";
+    let with = |picture: Value| refusal(&ask(&daemon, json!([{"type": "text", "text": "a"}, picture])));
+    for (file, reason) in [(&b"GIF89a"[..], "neither a PNG nor a JPEG"), (&RED[..RED.len() / 2], "damaged or cut off")] {
+        let (code, param, message) = with(picture(file));
+        assert_eq!((code.as_str(), param.as_str()), ("invalid_image", part), "{message}");
+        assert!(message.contains(reason), "{message}");
+    }
+    let (_, param, message) = with(json!({"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}));
+    assert_eq!(param, format!("{part}.url"));
+    assert!(message.contains("not fetched"), "{message}");
+    let (_, param, _) = with(json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,!"}}));
+    assert_eq!(param, format!("{part}.url"));
+    let reply =
+        daemon.chat(&json!({"model": TINY, "messages": [{"role": "system", "content": [picture(RED)]}, {"role": "user", "content": "a"}]}));
+    assert_eq!(refusal(&reply).1, "messages[0].content[0].image_url");
+    // The worker that refused them is the one that answers.
+    assert_eq!(ask(&daemon, json!([picture(RED), {"type": "text", "text": "What is this?"}])).status, 200);
+    assert_eq!(daemon.status()["crashes"], 0);
+}
+
+#[test]
+fn tokens_are_counted_and_kept_for_the_next_turn() {
+    let Some(daemon) = seeing() else { return };
+    let content = json!([picture(RED), {"type": "text", "text": "What is in the picture?"}]);
+    let first = ask(&daemon, content.clone()).json();
+    assert!(first["usage"]["prompt_tokens"].as_u64().unwrap() > 72, "{first}");
+    let second = ask(&daemon, content).json();
+    assert!(second["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap() > 72, "{second}");
+    let log = daemon.log();
+    assert!(!log.contains(&STANDARD.encode(RED)[..40]), "the picture is in the log");
+}
+
+#[test]
+fn shape_and_colour_are_named() {
+    let Some(daemon) = seeing() else { return };
+    for (file, colour, shape) in [(RED, "red", "circle"), (BLUE, "blue", "square")] {
+        let answer = ask(&daemon, json!([picture(file), {"type": "text", "text": "What is in the picture?"}])).json();
+        let text = answer["choices"][0]["message"]["content"].as_str().unwrap().to_lowercase();
+        assert!(text.contains(colour) && text.contains(shape), "{text}");
+    }
+}
+
+#[test]
+fn gemmactl_shows_pictures() {
+    let Some(daemon) = seeing() else { return };
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/pictures/red-circle.png");
+    let gemmactl = |image: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gemmactl"));
+        command.arg("--socket").arg(&daemon.socket).args(["ask", "--temperature", "0", "--max-tokens", "20", "--image"]);
+        command.arg(image).arg("What is in the picture?").stdin(std::process::Stdio::null()).output().unwrap()
+    };
+    let output = gemmactl(&file);
+    assert!(output.status.success() && !output.stdout.is_empty(), "{output:?}");
+    let output = gemmactl(Path::new("/nonexistent.png"));
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
