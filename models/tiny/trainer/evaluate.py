@@ -1,9 +1,11 @@
 """Asks a member what training never showed it, through gemmad's API, and counts what it answers exactly.
 
-    python -m trainer.evaluate <model.gguf> [--gemmad PROGRAM] [--cases N] [--markdown OUT] [--json OUT] [--wrong N]
+    python -m trainer.evaluate <model.gguf> [--projector FILE] [--gemmad PROGRAM] [--cases N] [--wrong N]
+                               [--markdown OUT] [--json OUT]
     python -m trainer.evaluate --url http://HOST:PORT | unix:SOCKET ...
 
-Needs nothing but Python. With `--url` a server that runs already is asked, for comparison.
+Needs nothing but Python; with `--projector`, for the pictures that it then asks about, Pillow and NumPy. With `--url` a server
+that runs already is asked, for comparison.
 """
 
 import argparse
@@ -54,14 +56,16 @@ def connection(url: str) -> http.client.HTTPConnection:
 
 
 @contextmanager
-def serving(gemmad: str, model: Path) -> Iterator[str]:
-    """A daemon of its own in a private directory, with this one model. Gives its URL."""
-    if not model.is_file():
-        sys.exit(f"{model}: no such model file")
+def serving(gemmad: str, files: list[Path]) -> Iterator[str]:
+    """A daemon of its own in a private directory, with this one model, and its projector. Gives its URL."""
+    for file in files:
+        if not file.is_file():
+            sys.exit(f"{file}: no such file")
     with tempfile.TemporaryDirectory() as folder:
         models, path = Path(folder) / "models", Path(folder) / "api.sock"
         models.mkdir()
-        (models / model.name).symlink_to(model.resolve())
+        for file in files:
+            (models / file.name).symlink_to(file.resolve())
         config = Path(folder) / "gemmad.toml"
         config.write_text(f'[server]\nsocket = "{path}"\n[models]\ndirectories = ["{models}"]\n'
                           f'[inference]\ncontext = 2048\nslots = {AT_A_TIME}\n[log]\nlevel = "warn"\n')
@@ -159,13 +163,22 @@ class Row:
         return together([self.plain, self.thinking])
 
 
-def evaluate(url: str, cases: int, seed: int) -> tuple[dict[str, Row], list[tuple[Sample, dict]]]:
+def draw(kind: str, cases: int, seed: int) -> list[Sample]:
+    rng = random.Random(f"{seed} {kind}")
+    if kind in corpus.KINDS:
+        return [corpus.sample(rng, kind, held_out=True) for _ in range(cases)]
+    from . import scenes
+    drawn = [scenes.sample(rng, kind, True) for _ in range(cases)]
+    for sample, picture in drawn:
+        scenes.attach(sample, picture)
+        sample.kind = f"{kind}: {picture.kind}"
+    return [sample for sample, _ in drawn]
+
+
+def evaluate(url: str, kinds: list[str], cases: int, seed: int) -> tuple[dict[str, Row], list[tuple[Sample, dict]]]:
     """The score of every task, and the cases that were answered wrong with what was answered."""
-    samples = []
-    for kind in corpus.KINDS:
-        rng = random.Random(f"{seed} {kind}")
-        samples += [corpus.sample(rng, kind, held_out=True) for _ in range(cases)]
-    rows = {kind: Row(Score(), Score()) for kind in corpus.KINDS}
+    samples = [sample for kind in kinds for sample in draw(kind, cases, seed)]
+    rows = {sample.kind: Row(Score(), Score()) for sample in samples}
     wrong = []
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         for sample, message in zip(samples, pool.map(lambda sample: ask(url, sample), samples)):
@@ -191,10 +204,16 @@ def markdown(rows: dict[str, Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def question(sample: Sample) -> str:
+    content = sample.messages[-1]["content"]
+    return content if isinstance(content, str) else " ".join(part.get("text", "[picture]") for part in content)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m trainer.evaluate", description="Count what a member answers right.")
     parser.add_argument("model", type=Path, nargs="?", help="the model's file")
+    parser.add_argument("--projector", type=Path, help="its projector: ask about pictures too")
     parser.add_argument("--url", help="ask this server instead: http://HOST:PORT or unix:SOCKET")
     parser.add_argument("--gemmad", default="gemmad", metavar="PROGRAM", help="the daemon to start for the model")
     parser.add_argument("--cases", type=int, default=50, metavar="N", help="questions of each task")
@@ -205,15 +224,16 @@ def main() -> None:
     args = parser.parse_args()
     if (args.model is None) == (args.url is None):
         parser.error("give a model's file or a server's URL")
+    kinds = corpus.KINDS + ["picture"] * bool(args.projector)
     if args.url:
-        rows, wrong = evaluate(args.url, args.cases, args.seed)
+        rows, wrong = evaluate(args.url, kinds, args.cases, args.seed)
     else:
-        with serving(args.gemmad, args.model) as url:
-            rows, wrong = evaluate(url, args.cases, args.seed)
+        with serving(args.gemmad, [args.model] + [args.projector] * bool(args.projector)) as url:
+            rows, wrong = evaluate(url, kinds, args.cases, args.seed)
     table = markdown(rows)
     print(table, end="")
     for sample, message in wrong[: args.wrong]:
-        print(f"\n{sample.kind}{' (thinking)' if sample.think else ''}: {sample.messages[-1]['content']}\n"
+        print(f"\n{sample.kind}{' (thinking)' if sample.think else ''}: {question(sample)}\n"
               f"  expected {sample.answer!r}\n  answered {message}")
     if args.markdown:
         args.markdown.write_text(table)

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers import (AutoConfig, AutoTokenizer, Gemma4ForConditionalGeneration,
                           Gemma4UnifiedForConditionalGeneration)
 
-from . import corpus, data, features, pictures, render, sounds
+from . import data, features, render, scenes
 from .corpus import Sample
 from .members import MEMBERS, Member, conditional_model
 from .optim import Optimizers
@@ -25,20 +25,6 @@ from .train import head_loss
 PICTURES, SOUNDS = 10, 16  # of a batch
 TEXT_TOKENS = 2048  # places of the text batch that goes with each media batch: two conversations at least
 TEXT_LR = 0.3  # of the towers' learning rate, so that nothing is forgotten
-
-
-def sample(rng: random.Random, kind: str, held_out: bool) -> tuple[Sample, pictures.Picture | sounds.Sound]:
-    """A conversation whose last message asks about a picture or a sound; `kind` is picture or sound."""
-    language = "en" if rng.random() < 0.6 else rng.choice(["de", "fr", "es"])
-    medium = (pictures if kind == "picture" else sounds).sample(rng, held_out, language)
-    parts = [{"type": "image" if kind == "picture" else "audio"}, {"type": "text", "text": medium.question}]
-    # Clients put the medium before the question or behind it.
-    parts = parts[::-1] if rng.random() < 0.4 else parts
-    messages = corpus.maybe_system(rng) if rng.random() < 0.3 else []
-    messages += corpus.chatter(rng, 1) if rng.random() < 0.15 else []
-    made = Sample(kind, [*messages, {"role": "user", "content": parts}], medium.answer, medium.thought)
-    made.think = rng.random() < 0.15
-    return made, medium
 
 
 def encode(tokenizer, member: Member, made: Sample, medium) -> tuple[list[int], list[int]]:
@@ -59,7 +45,7 @@ def batches(tokenizer, member: Member, seed: int) -> Iterator[dict[str, torch.Te
     soft = torch.tensor(tokenizer.convert_tokens_to_ids(["<|image|>", "<|audio|>"]))
     while True:
         kind = "picture" if rng.random() < 0.6 else "sound"
-        made = [sample(rng, kind, False) for _ in range(PICTURES if kind == "picture" else SOUNDS)]
+        made = [scenes.sample(rng, kind, False) for _ in range(PICTURES if kind == "picture" else SOUNDS)]
         encoded = [encode(tokenizer, member, *pair) for pair in made]
         weighed = [data.weights(prompt, completion, model_token, member.small_variant and not pair[0].think, rng)
                    for (prompt, completion), pair in zip(encoded, made, strict=True)]
@@ -168,9 +154,9 @@ def main() -> None:
     model, tokenizer = kind.from_pretrained(given.checkpoint).eval(), AutoTokenizer.from_pretrained(given.checkpoint)
     member, rng = MEMBERS["12b" if unified(given.checkpoint) else "e2b"], random.Random(777)
     tally: dict[str, list[bool]] = defaultdict(list)
-    for kind in ("picture", "sound"):
+    for kind in scenes.KINDS:
         for _ in range(given.cases // 20):
-            made = [sample(rng, kind, True) for _ in range(20)]
+            made = [scenes.sample(rng, kind, True) for _ in range(20)]
             encoded = [encode(tokenizer, member, *pair) for pair in made]
             batch = collate(member, made, encoded, [[1.0] * len(p + c) for p, c in encoded])
             for right, (_, medium) in zip(exact(model, batch, [len(c) for _, c in encoded]), made, strict=True):

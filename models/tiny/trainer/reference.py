@@ -9,8 +9,6 @@ rounding would hide too much.
 """
 
 import argparse
-import base64
-import io
 import json
 import random
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from . import corpus, features, llama_cpp, media, render
+from . import corpus, features, llama_cpp, media, render, scenes
 from .corpus import Sample
 from .evaluate import on_the_wire
 from .members import MEMBERS
@@ -73,13 +71,9 @@ def draw(case: Case, tokenizer, small_variant: bool) -> tuple[Sample, list[int]]
 def draw_picture(tokenizer, member: str) -> tuple[Sample, list[int], Tensors]:
     """The same with a picture, which the conversation holds as clients send it, and its tensors."""
     rng = random.Random(f"{SEED} {PICTURE.name}")
-    sample, picture = media.sample(rng, PICTURE.kind, True)
+    sample, picture = scenes.sample(rng, PICTURE.kind, True)
     prompt, _ = media.encode(tokenizer, MEMBERS[member], sample, picture)
-    file = io.BytesIO()
-    picture.image.save(file, "PNG", optimize=True)
-    url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-    parts = sample.messages[-1]["content"]
-    parts[[part["type"] for part in parts].index("image")] = {"type": "image_url", "image_url": {"url": url}}
+    scenes.attach(sample, picture)
     return sample, prompt, features.picture_features([picture.image], member == "12b")
 
 
