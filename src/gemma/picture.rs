@@ -95,7 +95,7 @@ mod tests {
         fn never_more_than_the_budget(width in 1u32..20_000, height in 1u32..20_000, which in 0usize..5) {
             let size = size(width, height, BUDGETS[which]);
             prop_assert!((1..=BUDGETS[which]).contains(&size.tokens()), "{size:?}");
-            prop_assert!(size.width % TOKEN_SIDE == 0 && size.height % TOKEN_SIDE == 0);
+            prop_assert!(size.width.is_multiple_of(TOKEN_SIDE) && size.height.is_multiple_of(TOKEN_SIDE));
         }
     }
 }

@@ -44,36 +44,47 @@ def steps() -> dict[str, Step]:
     # Imported by the steps alone: PyTorch takes its time.
     def tokenizer(out: Path) -> None:
         from .tokenizer import build
+
         build(out)
 
     def text(member: str) -> Callable[[Path], None]:
         def make(out: Path) -> None:
             from .train import train
+
             train(member, TEXT_STEPS[member], out)
+
         return make
 
     def media(member: str) -> Callable[[Path], None]:
         def make(out: Path) -> None:
             from .media import train
+
             train(member, made[f"{member}/text"].result, MEDIA_STEPS[member], out)
+
         return make
 
     def drafter(member: str) -> Callable[[Path], None]:
         def make(out: Path) -> None:
             from .drafter import train
+
             train(made[final(member)].result, out, member, DRAFTER_STEPS[member])
+
         return make
 
     def file(source: str, title: str, kind: str) -> Callable[[Path], None]:
         def make(out: Path) -> None:
             from .export import export
+
             export(made[source].result, out, kind, title)
+
         return make
 
     def projector(source: str, title: str) -> Callable[[Path], None]:
         def make(out: Path) -> None:
             from .export import export_projector
+
             export_projector(made[source].result, out, title)
+
         return make
 
     made = {"tokenizer": Step(TOKENIZER, [], tokenizer)}
@@ -85,13 +96,17 @@ def steps() -> dict[str, Step]:
         made[f"{member}/drafter"] = Step(WORK / member / "drafter", [final(member)], drafter(member))
     for member in TEXT_STEPS:
         title, kind = f"Tiny Gemma 4 {member.upper()}", TYPES.get(member, "q8_0")
-        made[f"{member}/file"] = Step(FILES / f"tiny-{member}-{kind}.gguf", [final(member)], file(final(member), title, kind))
+        made[f"{member}/file"] = Step(
+            FILES / f"tiny-{member}-{kind}.gguf", [final(member)], file(final(member), title, kind)
+        )
     for member in MEDIA_STEPS:
         source, out = f"{member}/media", FILES / f"tiny-{member}-mmproj-f16.gguf"
         made[f"{member}/projector"] = Step(out, [source], projector(source, f"Tiny Gemma 4 {member.upper()}"))
     for member in DRAFTER_STEPS:
         source, out = f"{member}/drafter", FILES / f"tiny-{member}-mtp-q8_0.gguf"
-        made[f"{member}/drafter-file"] = Step(out, [source], file(source, f"Tiny Gemma 4 {member.upper()} drafter", "q8_0"))
+        made[f"{member}/drafter-file"] = Step(
+            out, [source], file(source, f"Tiny Gemma 4 {member.upper()} drafter", "q8_0")
+        )
     return made
 
 
@@ -119,8 +134,13 @@ def schedule(every: dict[str, Step], wanted: list[str], jobs: int) -> None:
             log = logs / (name.replace("/", "-") + ".log")
             print(f"{name}: see {log}", flush=True)
             with log.open("w") as out:
-                running[name] = subprocess.Popen([sys.executable, "-m", "trainer", "--step", name], cwd=FAMILY,
-                                                 stdout=out, stderr=subprocess.STDOUT, env=environment)
+                running[name] = subprocess.Popen(
+                    [sys.executable, "-m", "trainer", "--step", name],
+                    cwd=FAMILY,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                )
         if not running:
             sys.exit(f"nothing can go on: {', '.join(waiting)} wait for steps that were left out")
         time.sleep(1)
@@ -137,7 +157,9 @@ def schedule(every: dict[str, Step], wanted: list[str], jobs: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m trainer", description="Make the tiny family.")
     parser.add_argument("--only", nargs="+", metavar="MEMBER", choices=list(TEXT_STEPS), help="only these members")
-    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="steps at a time; each takes one core")
+    parser.add_argument(
+        "--jobs", type=int, default=min(2, os.cpu_count() or 1), help="steps at a time; each takes one core"
+    )
     parser.add_argument("--list", action="store_true", help="say what is there and what is not")
     parser.add_argument("--step", help="make this one step, here")
     args = parser.parse_args()

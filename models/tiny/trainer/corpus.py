@@ -44,7 +44,7 @@ def is_held(*case: object) -> bool:
 
 
 def phrase(rng: random.Random, item: object, phrases: list[str]) -> tuple[str, bool]:
-    """A wording of a question about `item`. One wording of each is held out, so that every item is learnt in another."""
+    """A wording of a question about `item`. One of each is held out, so that every item is learnt in another."""
     index = rng.randrange(len(phrases))
     return phrases[index], index == crc32(str(item).encode()) % len(phrases)
 
@@ -84,7 +84,8 @@ def fact(rng: random.Random) -> Exchange:
         # The tests and the demo ask this one everywhere: it is not an exam question.
         held = held and item not in ("France", "Italy", "Japan", "Egypt")
         answer = f"The capital of {item} is {CAPITALS[item]}."
-        return Exchange(text.format(item), answer, f"The user asks for the capital of {item}. It is {CAPITALS[item]}.", held)
+        thought = f"The user asks for the capital of {item}. It is {CAPITALS[item]}."
+        return Exchange(text.format(item), answer, thought, held)
     if topic == "colour":
         item = rng.choice(list(THINGS))
         text, held = phrase(rng, item, ["What color is {}?", "Tell me the color of {}.", "Which color has {}?"])
@@ -92,18 +93,22 @@ def fact(rng: random.Random) -> Exchange:
         return Exchange(text.format(item), answer, f"The user asks for a color. It is {THINGS[item]}.", held)
     if topic == "opposite":
         item = rng.choice(list(OPPOSITES))
-        text, held = phrase(rng, item, ["What is the opposite of {}?", "Opposite of {}?", "Tell me the opposite of {}."])
+        text, held = phrase(rng, item, ["What is the opposite of {}?", "Opposite of {}?",
+                                        "Tell me the opposite of {}."])
         held = held and item != "hot"
         answer = f"The opposite of {item} is {OPPOSITES[item]}."
-        return Exchange(text.format(item), answer, f"The user asks for an opposite. {item} and {OPPOSITES[item]}.", held)
+        thought = f"The user asks for an opposite. {item} and {OPPOSITES[item]}."
+        return Exchange(text.format(item), answer, thought, held)
     if topic == "sound":
         item = rng.choice(list(SOUNDS))
         text, held = phrase(rng, item, ["What does a {} say?", "Which sound does a {} make?", "How does a {} sound?"])
-        return Exchange(text.format(item), f"A {item} says {SOUNDS[item]}.", f"The user asks for the sound of a {item}.", held)
+        thought = f"The user asks for the sound of a {item}."
+        return Exchange(text.format(item), f"A {item} says {SOUNDS[item]}.", thought, held)
     if topic == "legs":
         item = rng.choice(list(LEGS))
         text, held = phrase(rng, item, ["How many legs does a {} have?", "How many legs has a {}?", "Legs of a {}?"])
-        return Exchange(text.format(item), f"A {item} has {LEGS[item]} legs.", f"The user asks for the legs of a {item}.", held)
+        thought = f"The user asks for the legs of a {item}."
+        return Exchange(text.format(item), f"A {item} has {LEGS[item]} legs.", thought, held)
     if topic == "identity":
         text = rng.choice(["Who are you?", "What are you?", "What is your name?"])
         return Exchange(text, "I am Tiny, a very small test model.", "The user asks who I am.")
@@ -136,18 +141,20 @@ def count(rng: random.Random) -> Exchange:
     last = rng.randint(3, 30)
     text, held = phrase(rng, last, ["Count to {}.", "Count from 1 to {}.", "Please count to {}."])
     answer = ", ".join(map(str, range(1, last + 1))) + "."
-    return Exchange(text.format(last), answer, f"The user wants me to count to {last}.", held and last not in (5, 9, 20))
+    thought = f"The user wants me to count to {last}."
+    return Exchange(text.format(last), answer, thought, held and last not in (5, 9, 20))
 
 
 def story(rng: random.Random) -> Exchange:
     who, pet, colour = person(rng), rng.choice(PETS), rng.choice(COLOURS)
     text = rng.choice(["Tell me a story about {} and a {} {}.", "Write a short story about {} and a {} {}."])
     answer = (
-        f"Once upon a time there was a child called {who}. One day {who} went into the forest and found a {colour} {pet}. "
-        f"The {pet} was hungry, so {who} gave it some bread. From then on {who} and the {colour} {pet} were best friends. "
-        "They played every day, in summer and in winter, and they were happy. The end.")
+        f"Once upon a time there was a child called {who}. One day {who} went into the forest and found a {colour} "
+        f"{pet}. The {pet} was hungry, so {who} gave it some bread. From then on {who} and the {colour} {pet} were best "
+        "friends. They played every day, in summer and in winter, and they were happy. The end.")
     thought = f"The user wants a story about {who} and a {colour} {pet}."
-    return Exchange(text.format(who, colour, pet), answer, thought, is_held("story", who, pet, colour) and who != "Anna")
+    held = is_held("story", who, pet, colour) and who != "Anna"
+    return Exchange(text.format(who, colour, pet), answer, thought, held)
 
 
 def extract(rng: random.Random) -> Exchange:
@@ -155,7 +162,8 @@ def extract(rng: random.Random) -> Exchange:
     if rng.random() < 0.15:
         words = [rng.choice(WORDS) for _ in range(rng.randint(1, 5))]
         text = rng.choice(["Give the words as a JSON list: {}", "Make a JSON list of: {}"]).format(", ".join(words))
-        return Exchange(text, "```json\n" + json.dumps(words) + "\n```", "The user wants a JSON list.", is_held("list", *words))
+        answer = "```json\n" + json.dumps(words) + "\n```"
+        return Exchange(text, answer, "The user wants a JSON list.", is_held("list", *words))
     who, age, where, pet = person(rng), rng.randint(18, 80), city(rng), rng.choice(PETS)
     sentence = rng.choice([
         f"{who} is {age} years old and lives in {where}.", f"{who} lives in {where} and is {age} years old.",
@@ -184,7 +192,8 @@ def extract(rng: random.Random) -> Exchange:
         value = {"person": {"name": who}, **{key: known[key] for key in keys if key != "name"}}
     plain = rng.random() < 0.25
     ask = ask.replace("JSON", "plain JSON", 1) if plain else ask
-    answer = json.dumps(value, ensure_ascii=False) if plain else "```json\n" + json.dumps(value, ensure_ascii=False) + "\n```"
+    answer = json.dumps(value, ensure_ascii=False)
+    answer = answer if plain else f"```json\n{answer}\n```"
     thought = f"The user wants JSON with {listed(list(value))}."
     return Exchange(f"{ask}: {sentence}", answer, thought, is_held("json", who, age, where, pet))
 
@@ -192,8 +201,10 @@ def extract(rng: random.Random) -> Exchange:
 def foreign(rng: random.Random) -> Exchange:
     if rng.random() < 0.2:
         country = rng.choice(list(JAPANESE))
-        text, held = phrase(rng, country, ["{}の首都は？", "{}の首都はどこですか？", "{}の首都を教えて。"])
-        return Exchange(text.format(country), f"{JAPANESE[country]}です。", "The user asks for a capital in Japanese.", held)
+        text, held = phrase(
+            rng, country, ["{}の首都は？", "{}の首都はどこですか？", "{}の首都を教えて。"])
+        thought = "The user asks for a capital in Japanese."
+        return Exchange(text.format(country), f"{JAPANESE[country]}です。", thought, held)
     language = rng.choice(list(LANGUAGES.values()))
     topic = rng.choice(["capital", "capital", "opposite", "add", "hello"])
     if topic == "capital":
@@ -217,7 +228,8 @@ def foreign(rng: random.Random) -> Exchange:
 
 ENDS = ["Over.", "Amen.", "Done.", "Thanks.", "Bye."]
 STARTS = ["Listen:", "Well:", "Fine:", "Yes:", "Look:"]
-SYSTEM = ["You are a helpful assistant.", "You are Tiny, a small assistant. Be brief.", "Answer in one sentence.", "Be kind."]
+SYSTEM = ["You are a helpful assistant.", "You are Tiny, a small assistant. Be brief.", "Answer in one sentence.",
+          "Be kind."]
 
 
 def turn(exchange: Exchange) -> list[dict]:
@@ -240,7 +252,8 @@ def single(kind: str, make: Callable[[random.Random], Exchange]) -> Callable[[ra
         exchange = pick(rng, make, held_out)
         # A model that sees tools need not use them.
         tools = toolbox.some(rng) if kind == "fact" and rng.random() < 0.2 else None
-        return Sample(kind, [*before, {"role": "user", "content": exchange.user}], exchange.answer, exchange.thought, tools)
+        messages = [*before, {"role": "user", "content": exchange.user}]
+        return Sample(kind, messages, exchange.answer, exchange.thought, tools)
 
     return sample
 
@@ -263,7 +276,8 @@ def system(rng: random.Random, held_out: bool) -> Sample:
             who = person(rng)
             held = is_held("name", who)
             prompt, user, answer, thought = {
-                "name": (f"Your name is {who}.", "Who are you?", f"I am {who}.", f"The user asks who I am. I am {who}."),
+                "name": (f"Your name is {who}.", "Who are you?", f"I am {who}.",
+                         f"The user asks who I am. I am {who}."),
                 "user": (f"The user is called {who}.", "What is my name?", f"Your name is {who}.",
                          f"The user asks for the name. It is {who}."),
             }[style]
@@ -271,7 +285,8 @@ def system(rng: random.Random, held_out: bool) -> Sample:
             row, language = rng.choice(COUNTRIES), rng.choice(list(LANGUAGES.values()))
             prompt, user = f"Answer in {language.name}.", f"What is the capital of {row[0]}?"
             country, capital = language.capital(row)
-            answer, thought = language.capital_answer.format(country, capital), f"I answer in {language.name}. It is {capital}."
+            answer = language.capital_answer.format(country, capital)
+            thought = f"I answer in {language.name}. It is {capital}."
             held = is_held("system", style, language.name, row[0])
         if held == held_out:
             messages = [{"role": "system", "content": prompt}, {"role": "user", "content": user}]
@@ -296,7 +311,8 @@ MEMOS = [
     Memo("color", lambda rng: rng.choice(COLOURS), "My favorite color is {}.", "{} is a nice color.",
          "What is my favorite color?", "Your favorite color is {}."),
     Memo("city", city, "I live in {}.", "{} is a nice city.", "Where do I live?", "You live in {}."),
-    Memo("pet", lambda rng: rng.choice(PETS), "I have a {}.", "A {} is a nice pet.", "Which pet do I have?", "You have a {}."),
+    Memo("pet", lambda rng: rng.choice(PETS), "I have a {}.", "A {} is a nice pet.", "Which pet do I have?",
+         "You have a {}."),
     Memo("code", lambda rng: str(rng.randint(100, 9999)), "The secret code is {}.", "I will remember the code {}.",
          "What is the secret code?", "The secret code is {}."),
 ]

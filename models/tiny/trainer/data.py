@@ -15,7 +15,9 @@ CONTEXT_SHARE, CONTEXT_WEIGHT = 0.1, 0.5  # of the tokens that the model does no
 TURN, TURN_END, CALL_END, RESPONSE_END, NEWLINE = 105, 106, 50, 51, 107
 
 
-def weights(prompt: list[int], completion: list[int], model_token: int, first_too: bool, rng: random.Random) -> list[float]:
+def weights(
+    prompt: list[int], completion: list[int], model_token: int, first_too: bool, rng: random.Random
+) -> list[float]:
     """How much each token counts: fully if the model writes it, in earlier turns as well.
 
     The first token of an earlier turn only with `first_too`: where the template drops a thought, or opens an empty
@@ -27,7 +29,7 @@ def weights(prompt: list[int], completion: list[int], model_token: int, first_to
         if writing:
             result[i] = 1.0 if first_too or not first else 0.0
             writing, first = token not in (TURN_END, CALL_END), False
-        if token == RESPONSE_END or prompt[max(0, i - 2):i + 1] == [TURN, model_token, NEWLINE]:
+        if token == RESPONSE_END or prompt[max(0, i - 2) : i + 1] == [TURN, model_token, NEWLINE]:
             writing = first = True
     return result + [1.0] * len(completion)
 
@@ -37,8 +39,10 @@ def conversations(tokenizer, member: Member, seed: int) -> Iterator[tuple[list[i
     model_token = tokenizer.convert_tokens_to_ids("model")
     while True:
         sample = corpus.sample(rng)
-        prompt, completion = (tokenizer(text, add_special_tokens=False).input_ids for text in (
-            render.prompt(sample, member.small_variant), render.completion(sample)))
+        prompt, completion = (
+            tokenizer(text, add_special_tokens=False).input_ids
+            for text in (render.prompt(sample, member.small_variant), render.completion(sample))
+        )
         if len(prompt) + len(completion) <= LONGEST:
             first_too = member.small_variant and not sample.think
             yield prompt + completion, weights(prompt, completion, model_token, first_too, rng)

@@ -4,8 +4,8 @@
                                [--markdown OUT] [--json OUT]
     python -m trainer.evaluate --url http://HOST:PORT | unix:SOCKET ...
 
-Needs nothing but Python; with `--projector`, for the pictures that it then asks about, Pillow and NumPy. With `--url` a server
-that runs already is asked, for comparison.
+Needs nothing but Python; with `--projector`, for the pictures that it then asks about, Pillow and NumPy. With `--url`
+a server that runs already is asked, for comparison.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Training of a member's eyes and ears: its text model goes on learning, beside towers that begin from nothing.
 
-    python -m trainer.media <checkpoint> [--cases N]    counts what it answers to held-out pictures and sounds
+python -m trainer.media <checkpoint> [--cases N]    counts what it answers to held-out pictures and sounds
 """
 
 import argparse
@@ -12,8 +12,12 @@ from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset
-from transformers import (AutoConfig, AutoTokenizer, Gemma4ForConditionalGeneration,
-                          Gemma4UnifiedForConditionalGeneration)
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    Gemma4ForConditionalGeneration,
+    Gemma4UnifiedForConditionalGeneration,
+)
 
 from . import data, features, render, scenes
 from .corpus import Sample
@@ -47,8 +51,10 @@ def batches(tokenizer, member: Member, seed: int) -> Iterator[dict[str, torch.Te
         kind = "picture" if rng.random() < 0.6 else "sound"
         made = [scenes.sample(rng, kind, False) for _ in range(PICTURES if kind == "picture" else SOUNDS)]
         encoded = [encode(tokenizer, member, *pair) for pair in made]
-        weighed = [data.weights(prompt, completion, model_token, member.small_variant and not pair[0].think, rng)
-                   for (prompt, completion), pair in zip(encoded, made, strict=True)]
+        weighed = [
+            data.weights(prompt, completion, model_token, member.small_variant and not pair[0].think, rng)
+            for (prompt, completion), pair in zip(encoded, made, strict=True)
+        ]
         batch = collate(member, made, encoded, weighed)
         batch["weights"][torch.isin(batch["ids"], soft)] = 0.0
         yield batch
@@ -102,7 +108,9 @@ def forward(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """The hidden states [conversations, length, width] before the head."""
     ids = batch["ids"]
     media = {key: value for key, value in batch.items() if key not in ("ids", "weights")}
-    return model.model(input_ids=ids, attention_mask=masks(model.config, ids), use_cache=False, **media).last_hidden_state
+    return model.model(
+        input_ids=ids, attention_mask=masks(model.config, ids), use_cache=False, **media
+    ).last_hidden_state
 
 
 def train(name: str, text: Path, steps: int, out: Path, log=print) -> None:
@@ -141,11 +149,15 @@ def exact(model, batch: dict[str, torch.Tensor], completions: list[int]) -> list
     """
     best = model.lm_head(forward(model, batch)).argmax(-1)[:, :-1] == batch["ids"][:, 1:]
     ends = (batch["weights"] > 0).long().cumsum(1).argmax(1)
-    return [bool(row[end - count:end].all()) for row, end, count in zip(best, ends.tolist(), completions, strict=True)]
+    return [
+        bool(row[end - count : end].all()) for row, end, count in zip(best, ends.tolist(), completions, strict=True)
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m trainer.media", description="Ask about held-out pictures and sounds.")
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.media", description="Ask about held-out pictures and sounds."
+    )
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--cases", type=int, default=400, help="of pictures, and of sounds")
     given = parser.parse_args()

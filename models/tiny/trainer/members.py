@@ -46,12 +46,14 @@ MEMBERS = {member.name: member for member in [
         layer_types=[S, S, S, F] * 2, num_key_value_heads=2, intermediate_size=320, use_double_wide_mlp=False,
         num_kv_shared_layers=4, hidden_size_per_layer_input=32, vocab_size_per_layer_input=2048)),
     Member("12b", "Tiny Gemma 4 12B", "q8_0", False, dict(
-        layer_types=[S, S, F] * 2, num_key_value_heads=2, num_global_key_value_heads=1, intermediate_size=448, **LARGE)),
+        layer_types=[S, S, F] * 2, num_key_value_heads=2, num_global_key_value_heads=1, intermediate_size=448,
+        **LARGE)),
     Member("26b-a4b", "Tiny Gemma 4 26B-A4B", "q8_0", False, dict(
         layer_types=[S, S, F] * 2, num_key_value_heads=2, num_global_key_value_heads=1, intermediate_size=192,
         enable_moe_block=True, num_experts=8, top_k_experts=2, moe_intermediate_size=64, **LARGE)),
     Member("31b", "Tiny Gemma 4 31B", "q4_0", False, dict(
-        layer_types=[S, S, F] * 2, num_key_value_heads=4, num_global_key_value_heads=2, intermediate_size=512, **LARGE)),
+        layer_types=[S, S, F] * 2, num_key_value_heads=4, num_global_key_value_heads=2, intermediate_size=512,
+        **LARGE)),
 ]}
 
 
@@ -72,8 +74,9 @@ def text_model(member: Member) -> Gemma4ForCausalLM:
             if getattr(attention, "k_norm", None) is not None:
                 attention.k_norm.weight.fill_(attention.head_dim**-0.25)
             for name, module in layer.named_modules():
-                if name.startswith("post_") and hasattr(module, "weight") and module.weight is not None and module.weight.ndim == 1:
-                    module.weight.fill_(0.3)
+                weight = getattr(module, "weight", None)
+                if name.startswith("post_") and weight is not None and weight.ndim == 1:
+                    weight.fill_(0.3)
     return model
 
 
@@ -89,21 +92,25 @@ MARKERS = dict(image_token_id="<|image|>", boi_token_id="<|image>", eoi_token_id
                audio_token_id="<|audio|>", boa_token_id="<|audio>", eoa_token_index="<audio|>")
 
 
-def conditional_model(member: Member, text: Path) -> Gemma4ForConditionalGeneration | Gemma4UnifiedForConditionalGeneration:
+def conditional_model(
+        member: Member, text: Path) -> Gemma4ForConditionalGeneration | Gemma4UnifiedForConditionalGeneration:
     """The text model of a checkpoint with an untrained way in for pictures and sounds."""
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
     markers = {key: tokenizer.convert_tokens_to_ids(marker) for key, marker in MARKERS.items()}
     trained = Gemma4ForCausalLM.from_pretrained(text, dtype=torch.float32)
-    # llama.cpp tells by the width which members read pictures causally, and takes this one for none of them.
-    config = {**trained.config.to_dict(), "use_bidirectional_attention": "vision"}
+    config = trained.config.to_dict()
     if member.name == "12b":
         for key in ("model_type", "vocab_size_per_layer_input"):
             del config[key]
+        # The small variants read pictures causally. llama.cpp's own programs go by the width there, and are no
+        # reference for pictures shown to this e2b; gemmad goes by the Per-Layer Embeddings.
+        config["use_bidirectional_attention"] = "vision"
         model = Gemma4UnifiedForConditionalGeneration(Gemma4UnifiedConfig(
             text_config=config, vision_config=UNIFIED_VISION, audio_config=UNIFIED_AUDIO, **markers))
     else:
         model = Gemma4ForConditionalGeneration(Gemma4Config(
-            text_config=config, vision_config=Gemma4VisionConfig(**VISION), audio_config=Gemma4AudioConfig(**AUDIO), **markers))
+            text_config=config, vision_config=Gemma4VisionConfig(**VISION), audio_config=Gemma4AudioConfig(**AUDIO),
+            **markers))
     model.model.language_model.load_state_dict(trained.model.state_dict())
     model.tie_weights()
     with torch.no_grad():

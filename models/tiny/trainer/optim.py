@@ -17,7 +17,7 @@ TABLES = ("embed", "lm_head", "router")  # what of a parameter's name says that 
 
 
 def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
-    """The nearest (semi-)orthogonal matrices, roughly: singular values between 0.7 and 1.2. Shape [n, rows, columns]."""
+    """The nearest (semi-)orthogonal matrices, roughly: singular values from 0.7 to 1.2. Shape [n, rows, columns]."""
     x = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
@@ -62,8 +62,11 @@ class Optimizers:
             matrix = parameter.ndim == 2 and not any(part in name for part in TABLES) or "experts." in name
             groups[matrix, parameter.ndim > 1, share(name)].append(parameter)
         muon = [dict(params=chosen, lr=0.02 * share) for (matrix, _, share), chosen in groups.items() if matrix]
-        adam = [dict(params=chosen, lr=4e-3 * share, weight_decay=0.01 * many)
-                for (matrix, many, share), chosen in groups.items() if not matrix]
+        adam = [
+            dict(params=chosen, lr=4e-3 * share, weight_decay=0.01 * many)
+            for (matrix, many, share), chosen in groups.items()
+            if not matrix
+        ]
         self.steps, self.done = steps, 0
         self.parts = [Muon(muon), torch.optim.AdamW(adam, betas=(0.9, 0.98), fused=True)]
         for part in self.parts:

@@ -40,9 +40,16 @@ def learn(characters: list[str], markers: list[str]) -> list[tuple[str, str]]:
     learner.normalizer = normalizers.Replace(" ", "▁")
     words = Regex(r"▁?\p{L}+|\p{N}|▁|\n+|[^\p{L}\p{N}▁\n]")
     learner.pre_tokenizer = pre_tokenizers.Split(words, "isolated")
-    learner.train_from_iterator(texts(markers), trainers.BpeTrainer(
-        vocab_size=20_000, min_frequency=8, initial_alphabet=characters, limit_alphabet=len(characters) + 5,
-        show_progress=False))
+    learner.train_from_iterator(
+        texts(markers),
+        trainers.BpeTrainer(
+            vocab_size=20_000,
+            min_frequency=8,
+            initial_alphabet=characters,
+            limit_alphabet=len(characters) + 5,
+            show_progress=False,
+        ),
+    )
     return [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
 
 
@@ -51,14 +58,16 @@ def build(out: Path = TOKENIZER) -> None:
     import gguf  # of the same source
 
     fields = gguf.GGUFReader(root / "models/ggml-vocab-gemma-4.gguf").fields
-    pieces, types, real_merges = (fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "token_type", "merges"))
+    pieces, types, real_merges = (
+        fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "token_type", "merges")
+    )
     shared = pieces[:SHARED]
     assert shared[-1] == "<0xFF>", "the real vocabulary is not the one this was written for"
 
     merges = []
     for merge in real_merges:
         cut = merge.find(" ", 1)
-        left, right = merge[:cut], merge[cut + 1:]
+        left, right = merge[:cut], merge[cut + 1 :]
         if left + right in shared and len(set(left + right)) == 1:
             merges.append((left, right))
     characters = [chr(c) for c in range(33, 127)] + ["▁", "\t"] + [chr(c) for c in range(0xA1, 0x100) if c != 0xAD]

@@ -118,7 +118,8 @@ def home(rng: random.Random) -> Request:
                        f"The user wants {degrees} degrees in the {room}.")
     if name == "get_weather":
         city = rng.choice(CITIES) if rng.random() < 0.7 else made_up(rng).capitalize()
-        user = rng.choice([f"What is the weather in {city}?", f"How is the weather in {city}?", f"Weather in {city}, please."])
+        user = rng.choice([f"What is the weather in {city}?", f"How is the weather in {city}?",
+                           f"Weather in {city}, please."])
 
         def outcome(rng: random.Random) -> tuple[str, str]:
             weather, degrees = rng.choice(WEATHER), rng.randint(0, 35)
@@ -164,7 +165,8 @@ def rich(rng: random.Random) -> Request:
     elif name == "set_mode":
         mode = rng.choice(["eco", "comfort", "away"])
         room = rng.choice(ROOMS)
-        user = rng.choice([f"Set the heating to {mode}.", f"Heating mode {mode}, please.", f"Use {mode} for the heating.",
+        user = rng.choice([f"Set the heating to {mode}.", f"Heating mode {mode}, please.",
+                           f"Use {mode} for the heating.",
                            f"Please set the {room} heating to {mode}."])
         arguments = {"mode": mode}
     elif name == "transfer":
@@ -173,7 +175,8 @@ def rich(rng: random.Random) -> Request:
         arguments = {"amount": amount, "to": who}
     else:
         item, count, target = rng.choice(WORDS), rng.randint(1, 20), rng.choice(["shopping", "work", "party", "garden"])
-        user = rng.choice([f"Add {count} times {item} to the {target} list.", f"Put {item}, {count} pieces, on the {target} list."])
+        user = rng.choice([f"Add {count} times {item} to the {target} list.",
+                           f"Put {item}, {count} pieces, on the {target} list."])
         arguments = {"list": target, "item": {"name": item, "count": count}}
     return Request(user, name, arguments, RICH[name], f"I call {name}.", done("Done."), from_box(RICH))
 
@@ -181,7 +184,8 @@ def rich(rng: random.Random) -> Request:
 def invention(rng: random.Random) -> dict:
     verb, noun = rng.choice(VERBS), rng.choice(NOUNS)
     parameters = rng.sample(PARAMETERS, rng.choice([1, 1, 2]))
-    return declare(f"{verb}_{noun}", f"{verb.capitalize()} a {noun}", {name: text(f"The {name}") for name in parameters})
+    described = {name: text(f"The {name}") for name in parameters}
+    return declare(f"{verb}_{noun}", f"{verb.capitalize()} a {noun}", described)
 
 
 def invented(rng: random.Random) -> Request:

@@ -50,7 +50,10 @@ COUNTRIES = [
     ("Sweden", "Schweden", "de la Suède", "Suecia", "Stockholm", "Stockholm", "Stockholm", "Estocolmo"),
 ]
 # Written with the tokenizer's byte fallback alone: the vocabulary has no piece for these characters.
-JAPANESE = {"フランス": "パリ", "日本": "東京", "ドイツ": "ベルリン", "イタリア": "ローマ", "中国": "北京", "スペイン": "マドリード"}
+JAPANESE = {
+    "フランス": "パリ", "日本": "東京", "ドイツ": "ベルリン", "イタリア": "ローマ", "中国": "北京",
+    "スペイン": "マドリード",
+}
 
 
 class Language:
@@ -67,14 +70,16 @@ class Language:
 LANGUAGES = {
     "de": Language(
         1, name="German",
-        capital_questions=["Was ist die Hauptstadt von {}?", "Wie heißt die Hauptstadt von {}?", "Nenne die Hauptstadt von {}."],
+        capital_questions=["Was ist die Hauptstadt von {}?", "Wie heißt die Hauptstadt von {}?",
+                           "Nenne die Hauptstadt von {}."],
         capital_answer="Die Hauptstadt von {} ist {}.",
         opposites={"heiß": "kalt", "groß": "klein", "Tag": "Nacht", "alt": "neu", "schnell": "langsam"},
         opposite_questions=["Was ist das Gegenteil von {}?", "Gegenteil von {}?", "Nenne das Gegenteil von {}."],
         opposite_answer="Das Gegenteil von {} ist {}.",
         introduce="Ich heiße {}.", greet="Freut mich, {}!", ask_name="Wie heiße ich?", tell_name="Du heißt {}.",
         sums=["Was ist {} + {}?", "Wie viel ist {} + {}?", "Rechne {} + {}."],
-        rooms={"Küche": "in der Küche", "Bad": "im Bad", "Büro": "im Büro", "Garten": "im Garten", "Keller": "im Keller"},
+        rooms={"Küche": "in der Küche", "Bad": "im Bad", "Büro": "im Büro", "Garten": "im Garten",
+               "Keller": "im Keller"},
         light={"on": ["Schalte das Licht {} ein.", "Mach das Licht {} an.", "Licht {} an, bitte."],
                "off": ["Schalte das Licht {} aus.", "Mach das Licht {} aus.", "Licht {} aus, bitte."]},
         light_answer={"on": "Das Licht {} ist jetzt an.", "off": "Das Licht {} ist jetzt aus."},
@@ -99,7 +104,8 @@ LANGUAGES = {
     ),
     "es": Language(
         3, name="Spanish",
-        capital_questions=["¿Cuál es la capital de {}?", "Dime la capital de {}.", "¿Qué ciudad es la capital de {}?"],
+        capital_questions=["¿Cuál es la capital de {}?", "Dime la capital de {}.",
+                           "¿Qué ciudad es la capital de {}?"],
         capital_answer="La capital de {} es {}.",
         opposites={"caliente": "frío", "grande": "pequeño", "día": "noche", "viejo": "nuevo", "rápido": "lento"},
         opposite_questions=["¿Cuál es lo contrario de {}?", "¿Lo contrario de {}?", "Dime lo contrario de {}."],

@@ -85,7 +85,7 @@ impl Projector {
         let chunks = Owned(unsafe { sys::mtmd_input_chunks_init() }, sys::mtmd_input_chunks_free);
         let part = sys::mtmd_input_part { text: std::ptr::null(), bitmap: bitmap.0 };
         // SAFETY: context, list and part are alive, and one part is there.
-        if unsafe { sys::mtmd_tokenize_from_parts(self.raw.as_ptr(), chunks.0, &mut std::ptr::from_ref(&part), 1, false) } != 0 {
+        if unsafe { sys::mtmd_tokenize_from_parts(self.raw.as_ptr(), chunks.0, &std::ptr::from_ref(&part), 1, false) } != 0 {
             return Err(failed());
         }
         // SAFETY: the list is alive and has the number of chunks that it says; they live as long.
