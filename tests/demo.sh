@@ -39,7 +39,7 @@ run gemmactl status
 
 cat <<HINT
 
-That was a model of 1.7 million parameters, made for tests: it knows little more than what was asked here.
+That was a model of 1.9 million parameters, made for tests: it knows little more than what was asked here.
 For real answers put a Gemma 4 GGUF file (for example gemma-4-E2B_q4_0-it.gguf from
 google/gemma-4-E2B-it-qat-q4_0-gguf on Hugging Face, 3.3 GB) into /var/lib/gemmad/models and start
   $bin/gemmad

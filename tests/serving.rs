@@ -169,7 +169,7 @@ fn many_at_once_answer_as_one_alone() {
 fn models_are_listed_and_found() {
     let daemon = Daemon::start();
     let list = daemon.get("/v1/models").json();
-    assert_eq!(list["data"][0]["id"], TINY);
+    assert!(list["data"].as_array().unwrap().iter().any(|model| model["id"] == TINY), "{list}");
     assert_eq!(daemon.get(&format!("/v1/models/{TINY}")).json()["id"], TINY);
     assert_eq!(daemon.get("/v1/models/none").status, 404);
     let reply = daemon.chat(&with(question(FRANCE), json!({"model": "gpt-4"})));

@@ -124,18 +124,41 @@ QUESTIONS = {
 }
 
 
+Look = tuple[str, str]  # colour, shape
+
+
+@dataclass
+class Thing:
+    """A shape in a picture; x, y and size in pixels."""
+
+    look: Look
+    size: int
+    x: int
+    y: int
+
+
 @dataclass
 class Picture:
-    """A picture (RGB, sides multiples of 48) with a question, the thought before the answer, and the answer."""
+    """A picture (RGB, sides multiples of 48), what is in it, a question, the thought before the answer, the answer."""
 
     image: Image.Image
     question: str
     answer: str
     thought: str
     kind: str
+    things: list[Thing]
 
-
-Look = tuple[str, str]  # colour, shape
+    def at(self, across: int, down: int) -> tuple[int, int, int]:
+        """What a soft token shows: colour and shape of the thing behind its middle, counted from 1, or zeros; and
+        1 if that thing's own middle lies in it."""
+        left, top, half = across * SOFT_TOKEN, down * SOFT_TOKEN, SOFT_TOKEN // 2
+        for thing in self.things:
+            if 0 <= left + half - thing.x < thing.size and 0 <= top + half - thing.y < thing.size:
+                colour, shape = thing.look
+                middle = thing.x + thing.size // 2, thing.y + thing.size // 2
+                holds = (middle[0] // SOFT_TOKEN, middle[1] // SOFT_TOKEN) == (across, down)
+                return 1 + list(COLOURS).index(colour), 1 + SHAPES.index(shape), int(holds)
+        return 0, 0, 0
 
 
 def is_held_out(*looks: Look) -> bool:
@@ -232,12 +255,12 @@ def stamp(shape: str, size: int, turn: float) -> Image.Image:
     return mask.resize((size, size), Image.Resampling.BOX)
 
 
-def paint(rng: random.Random, image: Image.Image, look: Look, size: int, x: int, y: int) -> None:
+def paint(rng: random.Random, image: Image.Image, thing: Thing) -> None:
     """Draws a shape with its upper left corner at x, y, its colour a little off the pure one."""
-    colour, shape = look
+    colour, shape = thing.look
     shift = rng.randint(-12, 12)  # the same for all channels: lighter or darker, the same hue
     rgb = tuple(max(0, min(255, c + shift + rng.randint(-6, 6))) for c in COLOURS[colour])
-    image.paste(rgb, (x, y), stamp(shape, size, rng.uniform(-8, 8)))
+    image.paste(rgb, (thing.x, thing.y), stamp(shape, thing.size, rng.uniform(-8, 8)))
 
 
 def blank(rng: random.Random) -> Image.Image:
@@ -283,11 +306,12 @@ def sample(rng: random.Random, held_out: bool, language: str = "en") -> Picture:
     width, height = image.size
     look = looks[0]
     question = rng.choice(QUESTIONS[kind][language])
+    things = []
     if kind == "two":
         for side, one in enumerate(looks):
             size = rng.randint(80, min(150, width // 2 - 16))
             x = rng.randint(4, width // 2 - size - 8) + side * (width // 2)
-            paint(rng, image, one, size, x, rng.randint(4, height - size - 4))
+            things.append(Thing(one, size, x, rng.randint(4, height - size - 4)))
         left, right = (noun_phrase(language, one) for one in looks)
         conjunction = {"en": "and", "de": "und", "fr": "et", "es": "y"}[language]
         answer = f"{left[0].upper()}{left[1:]} {conjunction} {right}."
@@ -297,14 +321,16 @@ def sample(rng: random.Random, held_out: bool, language: str = "en") -> Picture:
         thought = f"{sides[0]}{colon} {left}. {sides[1]}{colon} {right}."
     elif kind == "count":
         for size, x, y in places(rng, width, height, len(looks)):
-            paint(rng, image, look, size, x, y)
+            things.append(Thing(look, size, x, y))
         answer = counted(language, look, len(looks))
         thought = ", ".join(NUMBERS[language][: len(looks)]) + "."
         thought = thought[0].upper() + thought[1:]
     else:
         size = rng.randint(96, min(width, height) - 60)
-        paint(rng, image, look, size, rng.randint(4, width - size - 4), rng.randint(4, height - size - 4))
+        things.append(Thing(look, size, rng.randint(4, width - size - 4), rng.randint(4, height - size - 4)))
         thought = noun_phrase(language, look, start=True) + "."
         answer = colour_of(language, look) if kind == "colour" else thought
         question = question.format(definite(language, look[1]))
-    return Picture(image, question, answer, thought, kind)
+    for thing in things:
+        paint(rng, image, thing)
+    return Picture(image, question, answer, thought, kind, things)
