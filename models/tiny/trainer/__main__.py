@@ -20,6 +20,7 @@ from pathlib import Path
 from .paths import FAMILY, TOKENIZER, WORK
 
 TEXT_STEPS = {"e2b": 1500, "e4b": 1400, "12b": 1400, "26b-a4b": 1400, "31b": 1400}
+EYES_STEPS = {"e2b": 600}
 MEDIA_STEPS = {"e2b": 1000, "12b": 1000}
 FILES = WORK / "files"
 DRAFTER_STEPS = {"e2b": 400, "31b": 400}
@@ -55,11 +56,21 @@ def steps() -> dict[str, Step]:
 
         return make
 
+    def eyes(member: str) -> Callable[[Path], None]:
+        def make(out: Path) -> None:
+            from .eyes import train
+
+            train(member, made[f"{member}/text"].result, EYES_STEPS[member], out)
+
+        return make
+
     def media(member: str) -> Callable[[Path], None]:
         def make(out: Path) -> None:
             from .media import train
 
-            train(member, made[f"{member}/text"].result, MEDIA_STEPS[member], out)
+
+            eyes = made[f"{member}/eyes"].result if member in EYES_STEPS else None
+            train(member, made[f"{member}/text"].result, eyes, MEDIA_STEPS[member], out)
 
         return make
 
@@ -90,8 +101,11 @@ def steps() -> dict[str, Step]:
     made = {"tokenizer": Step(TOKENIZER, [], tokenizer)}
     for member in TEXT_STEPS:
         made[f"{member}/text"] = Step(WORK / member / "text", ["tokenizer"], text(member))
+    for member in EYES_STEPS:
+        made[f"{member}/eyes"] = Step(WORK / member / "eyes.safetensors", [f"{member}/text"], eyes(member))
     for member in MEDIA_STEPS:
-        made[f"{member}/media"] = Step(WORK / member / "media", [f"{member}/text"], media(member))
+        before = f"{member}/eyes" if member in EYES_STEPS else f"{member}/text"
+        made[f"{member}/media"] = Step(WORK / member / "media", [before], media(member))
     for member in DRAFTER_STEPS:
         made[f"{member}/drafter"] = Step(WORK / member / "drafter", [final(member)], drafter(member))
     for member in TEXT_STEPS:

@@ -150,8 +150,8 @@ def story(rng: random.Random) -> Exchange:
     text = rng.choice(["Tell me a story about {} and a {} {}.", "Write a short story about {} and a {} {}."])
     answer = (
         f"Once upon a time there was a child called {who}. One day {who} went into the forest and found a {colour} "
-        f"{pet}. The {pet} was hungry, so {who} gave it some bread. From then on {who} and the {colour} {pet} were best "
-        "friends. They played every day, in summer and in winter, and they were happy. The end.")
+        f"{pet}. The {pet} was hungry, so {who} gave it some bread. From then on {who} and the {colour} {pet} were "
+        "best friends. They played every day, in summer and in winter, and they were happy. The end.")
     thought = f"The user wants a story about {who} and a {colour} {pet}."
     held = is_held("story", who, pet, colour) and who != "Anna"
     return Exchange(text.format(who, colour, pet), answer, thought, held)

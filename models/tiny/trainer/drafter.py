@@ -7,7 +7,6 @@ guesses token n+1. For the next guess the drafter's own state takes the place of
 seen stay as they were, so nothing needs to be computed for drafted tokens that are refused.
 """
 
-import argparse
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,13 +20,12 @@ from transformers import AutoConfig, AutoTokenizer, Gemma4AssistantConfig, Gemma
 from .data import batches
 from .members import MEMBERS, F, S
 from .optim import Optimizers
-from .paths import WORK
 
 LAYERS = [S, S, S, F]
 HIDDEN = 64
 DEPTH = 3  # guesses in a row that it learns
 TOKENS = 4096  # places of a batch
-STEPS = 500
+SEED = 2
 SCALES = [0.9, 0.95, 0.85, 1.0]
 
 
@@ -132,16 +130,16 @@ def guesses(drafter: Gemma4AssistantForCausalLM, target: Target, ids: torch.Tens
         yield drafter.lm_head(output[alive]), target.logits(at(states, now)[alive])
 
 
-def train(target_dir: Path, out_dir: Path, member: str, steps: int = STEPS, seed: int = 2, log=print) -> None:
+def train(target_dir: Path, out_dir: Path, member: str, steps: int, log: Callable = print) -> None:
     """Teaches a new drafter to say what the member's checkpoint would say after the same tokens."""
-    torch.manual_seed(seed)
+    torch.manual_seed(SEED)
     torch.set_num_threads(1)
     target = Target(target_dir)
     drafter = build(target.config)
     tokenizer = AutoTokenizer.from_pretrained(target_dir)
     log(f"{member} drafter: {sum(p.numel() for p in drafter.parameters()):,} parameters")
     optimizers = Optimizers(drafter, steps)
-    source = batches(tokenizer, MEMBERS[member], seed, TOKENS)
+    source = batches(tokenizer, MEMBERS[member], SEED, TOKENS)
     drafter.train()
     start, seen, agreement = time.monotonic(), 0, torch.zeros(DEPTH)
     for step in range(1, steps + 1):
@@ -162,15 +160,3 @@ def train(target_dir: Path, out_dir: Path, member: str, steps: int = STEPS, seed
                 f"loss {losses[0].item():.3f}, as the target {agreed}", flush=True)
     drafter.save_pretrained(out_dir)
     tokenizer.save_pretrained(out_dir)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m trainer.drafter", description="Train a member's drafter.")
-    parser.add_argument("member", choices=["e2b", "31b"])
-    parser.add_argument("--steps", type=int, default=STEPS)
-    given = parser.parse_args()
-    train(WORK / given.member, WORK / f"{given.member}-mtp", given.member, given.steps)
-
-
-if __name__ == "__main__":
-    main()

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
+from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import (
     AutoConfig,
@@ -21,13 +23,15 @@ from transformers import (
 
 from . import data, features, render, scenes
 from .corpus import Sample
-from .members import MEMBERS, Member, conditional_model
+from .eyes import Lessons, shown
+from .members import HIDDEN, MEMBERS, Member, conditional_model
 from .optim import Optimizers
 from .paths import TOKENIZER
 from .train import head_loss
 
 PICTURES, SOUNDS = 10, 16  # of a batch
 TEXT_TOKENS = 2048  # places of the text batch that goes with each media batch: two conversations at least
+LESSONS = 0.5  # weight of what a member without a tower learns about the soft tokens themselves
 TEXT_LR = 0.3  # of the towers' learning rate, so that nothing is forgotten
 
 
@@ -65,6 +69,7 @@ def collate(member: Member, made: list, encoded: list, weighed: list[list[float]
     batch = dict(zip(("ids", "weights"), data.padded([p + c for p, c in encoded], weighed), strict=True))
     media = [medium for _, medium in made]
     if made[0][0].kind == "picture":
+        batch["shows"] = torch.cat([shown(medium) for medium in media])
         return batch | features.picture_features([medium.image for medium in media], member.name == "12b")
     return batch | features.sound_features([medium.samples for medium in media], member.name == "12b")
 
@@ -107,20 +112,29 @@ def masks(config, ids: torch.Tensor) -> dict[str, torch.Tensor]:
 def forward(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """The hidden states [conversations, length, width] before the head."""
     ids = batch["ids"]
-    media = {key: value for key, value in batch.items() if key not in ("ids", "weights")}
+    media = {key: value for key, value in batch.items() if key not in ("ids", "weights", "shows")}
     return model.model(
         input_ids=ids, attention_mask=masks(model.config, ids), use_cache=False, **media
     ).last_hidden_state
 
 
-def train(name: str, text: Path, steps: int, out: Path, log=print) -> None:
-    """`steps` of a media batch and a text batch each, from the text model in `text`."""
+def train(name: str, text: Path, eyes: Path | None, steps: int, out: Path, log=print) -> None:
+    """`steps` of a media batch and a text batch each, from the text model in `text`, with the vision tower `eyes`.
+
+    A member without a tower has its lessons in seeing here: its own states at soft tokens tell what is there.
+    """
     member = MEMBERS[name]
     torch.manual_seed(2)
     torch.set_num_threads(1)
     model = conditional_model(member, text)
+    lessons = None
+    if eyes:
+        model.model.vision_tower.load_state_dict(load_file(eyes))
+    else:
+        lessons = Lessons(HIDDEN)
     log(f"{name} media: {sum(p.numel() for p in model.parameters()):,} parameters")
-    optimizers = Optimizers(model, steps, lambda parameter: TEXT_LR if "language_model" in parameter else 1.0)
+    taught = nn.ModuleDict({"model": model, "lessons": lessons}) if lessons else model
+    optimizers = Optimizers(taught, steps, lambda parameter: TEXT_LR if "language_model" in parameter else 1.0)
     model.model.language_model.forward = torch.compile(model.model.language_model.forward, dynamic=True)
     stream = iter(DataLoader(Stream(member, 2), batch_size=None, num_workers=1, prefetch_factor=8))
     model.train()
@@ -129,7 +143,10 @@ def train(name: str, text: Path, steps: int, out: Path, log=print) -> None:
         for _ in range(2):
             batch = next(stream)
             kind = "picture" if "pixel_values" in batch else "sound" if "input_features" in batch else "text"
-            loss, own = head_loss(model, forward(model, batch), batch["ids"], batch["weights"])
+            hidden = forward(model, batch)
+            loss, own = head_loss(model, hidden, batch["ids"], batch["weights"])
+            if lessons and kind == "picture":
+                loss = loss + LESSONS * lessons(hidden[batch["ids"] == model.config.image_token_id], batch["shows"])[0]
             loss.backward()
             average[kind] = own if kind not in average else 0.95 * average[kind] + 0.05 * own
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
