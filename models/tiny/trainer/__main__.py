@@ -20,10 +20,11 @@ from pathlib import Path
 from .paths import FAMILY, TOKENIZER, WORK
 
 TEXT_STEPS = {"e2b": 1500, "e4b": 1400, "12b": 1400, "26b-a4b": 1400, "31b": 1400}
-EYES_STEPS = {"e2b": 600}
+EYES_STEPS = 1200
+WITH_TOWERS = ["e2b"]
 MEDIA_STEPS = {"e2b": 1000, "12b": 1000}
 FILES = WORK / "files"
-DRAFTER_STEPS = {"e2b": 400, "31b": 400}
+DRAFTER_STEPS = {"e2b": 300, "31b": 300}
 TYPES = {"31b": "q4_0"}  # the others are q8_0
 
 
@@ -56,20 +57,17 @@ def steps() -> dict[str, Step]:
 
         return make
 
-    def eyes(member: str) -> Callable[[Path], None]:
-        def make(out: Path) -> None:
-            from .eyes import train
+    def eyes(out: Path) -> None:
+        from .eyes import train
 
-            train(member, made[f"{member}/text"].result, EYES_STEPS[member], out)
-
-        return make
+        train(EYES_STEPS, out)
 
     def media(member: str) -> Callable[[Path], None]:
         def make(out: Path) -> None:
             from .media import train
 
 
-            eyes = made[f"{member}/eyes"].result if member in EYES_STEPS else None
+            eyes = made["eyes"].result if member in WITH_TOWERS else None
             train(member, made[f"{member}/text"].result, eyes, MEDIA_STEPS[member], out)
 
         return make
@@ -101,11 +99,10 @@ def steps() -> dict[str, Step]:
     made = {"tokenizer": Step(TOKENIZER, [], tokenizer)}
     for member in TEXT_STEPS:
         made[f"{member}/text"] = Step(WORK / member / "text", ["tokenizer"], text(member))
-    for member in EYES_STEPS:
-        made[f"{member}/eyes"] = Step(WORK / member / "eyes.safetensors", [f"{member}/text"], eyes(member))
+    made["eyes"] = Step(WORK / "eyes.safetensors", [], eyes)
     for member in MEDIA_STEPS:
-        before = f"{member}/eyes" if member in EYES_STEPS else f"{member}/text"
-        made[f"{member}/media"] = Step(WORK / member / "media", [before], media(member))
+        before = [f"{member}/text"] + ["eyes"] * (member in WITH_TOWERS)
+        made[f"{member}/media"] = Step(WORK / member / "media", before, media(member))
     for member in DRAFTER_STEPS:
         made[f"{member}/drafter"] = Step(WORK / member / "drafter", [final(member)], drafter(member))
     for member in TEXT_STEPS:
@@ -181,7 +178,7 @@ def main() -> None:
     if args.step:
         run(every[args.step])
         return
-    wanted = [name for name in every if not args.only or name == "tokenizer" or name.split("/")[0] in args.only]
+    wanted = [name for name in every if not args.only or "/" not in name or name.split("/")[0] in args.only]
     if args.list:
         for name in wanted:
             print(f"{'there  ' if every[name].result.exists() else 'missing'} {name:20} {every[name].result}")

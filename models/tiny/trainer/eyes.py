@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from . import features, pictures
-from .members import MEMBERS, conditional_model
+from .members import vision_tower
 from .optim import Optimizers
 
 PICTURES = 24  # of a batch
@@ -60,11 +60,11 @@ class Stream(IterableDataset):
             yield batch | {"shows": torch.cat([shown(picture) for picture in drawn])}
 
 
-def train(name: str, text: Path, steps: int, out: Path, log: Callable = print) -> None:
-    """Trains the vision tower of a member that has one, and saves its weights alone."""
+def train(steps: int, out: Path, log: Callable = print) -> None:
+    """Trains a vision tower, which knows of no text model yet, and saves its weights."""
     torch.manual_seed(3)
     torch.set_num_threads(1)
-    tower = conditional_model(MEMBERS[name], text).model.vision_tower
+    tower = vision_tower()
     lessons = Lessons(tower.config.hidden_size)
     optimizers = Optimizers(nn.ModuleDict({"tower": tower, "lessons": lessons}), steps)
     stream = iter(DataLoader(Stream(3), batch_size=None, num_workers=1, prefetch_factor=8))
@@ -80,6 +80,6 @@ def train(name: str, text: Path, steps: int, out: Path, log: Callable = print) -
         average = now if average is None else 0.95 * average + 0.05 * now
         if step % 25 == 0:
             loss_now, colour, shape, middle = average.tolist()
-            log(f"{name} eyes step {step}/{steps} {time.monotonic() - start:.0f} s, loss {loss_now:.3f}, "
+            log(f"eyes step {step}/{steps} {time.monotonic() - start:.0f} s, loss {loss_now:.3f}, "
                 f"colour {colour:.1%}, shape {shape:.1%}, middle {middle:.1%}", flush=True)
     save_file({key: value.contiguous() for key, value in tower.state_dict().items()}, out)

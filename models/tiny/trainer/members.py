@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from transformers import (AutoTokenizer, Gemma4AudioConfig, Gemma4Config, Gemma4ForCausalLM,
                           Gemma4ForConditionalGeneration, Gemma4TextConfig, Gemma4UnifiedConfig,
-                          Gemma4UnifiedForConditionalGeneration, Gemma4VisionConfig)
+                          Gemma4UnifiedForConditionalGeneration, Gemma4VisionConfig, Gemma4VisionModel)
 
 from .paths import TOKENIZER
 
@@ -92,6 +92,27 @@ MARKERS = dict(image_token_id="<|image|>", boi_token_id="<|image>", eoi_token_id
                audio_token_id="<|audio|>", boa_token_id="<|audio>", eoa_token_index="<audio|>")
 
 
+def start(part: torch.nn.Module) -> None:
+    """Gives a tower, or what leads from it to the text model, weights that training starts well from."""
+    with torch.no_grad():
+        for name, parameter in part.named_parameters():
+            if name.endswith(("q_norm.weight", "k_norm.weight")):
+                parameter.fill_(VISION["head_dim"] ** -0.25)  # as in the text model: scores of unit size
+            if name.endswith("position_embedding_table"):
+                parameter.normal_(std=0.2)  # transformers begins with ones, beside which a patch is hardly seen
+            if name.endswith("embedding_projection.weight"):
+                parameter.normal_(std=0.15)  # soft tokens as large as embeddings of text
+        for name, buffer in part.named_buffers():
+            if (bound := name.rsplit(".", 1)[-1]) in CLIP:
+                buffer.fill_(CLIP[bound])
+
+
+def vision_tower() -> Gemma4VisionModel:
+    tower = Gemma4VisionModel(Gemma4VisionConfig(**VISION))
+    start(tower)
+    return tower
+
+
 def conditional_model(
         member: Member, text: Path) -> Gemma4ForConditionalGeneration | Gemma4UnifiedForConditionalGeneration:
     """The text model of a checkpoint with an untrained way in for pictures and sounds."""
@@ -113,16 +134,8 @@ def conditional_model(
             **markers))
     model.model.language_model.load_state_dict(trained.model.state_dict())
     model.tie_weights()
-    with torch.no_grad():
-        for name, parameter in model.model.named_parameters():
-            if name.startswith("vision_tower") and name.endswith(("q_norm.weight", "k_norm.weight")):
-                parameter.fill_(VISION["head_dim"] ** -0.25)  # as in the text model: scores of unit size
-            if name.endswith("position_embedding_table"):
-                parameter.normal_(std=0.2)  # transformers begins with ones, beside which a patch is hardly seen
-            if name.endswith("embedding_projection.weight"):
-                parameter.normal_(std=0.15)  # soft tokens as large as embeddings of text
-        for name, buffer in model.model.named_buffers():
-            if (bound := name.rsplit(".", 1)[-1]) in CLIP:
-                buffer.fill_(CLIP[bound])
+    for name, part in model.model.named_children():
+        if name != "language_model":
+            start(part)
     model.generation_config = trained.generation_config
     return model
