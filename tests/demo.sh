@@ -33,7 +33,7 @@ run gemmactl ask --temperature 0 "What is the capital of France?"
 run gemmactl ask --temperature 0 --think --show-thoughts "What is 27 + 48?"
 if [ -f "$here/models/tiny/tiny-e2b-mmproj-f16.gguf" ]; then
   cd "$here"
-  run gemmactl ask --temperature 0 --model tiny-e2b-q8_0 --image tests/data/pictures/red-circle.png "What is in the picture?"
+  run gemmactl ask --temperature 0 --image tests/data/pictures/red-circle.png "What is in the picture?"
 fi
 run gemmactl status
 

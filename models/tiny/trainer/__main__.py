@@ -4,7 +4,8 @@
     python -m trainer --step STEP
 
 A step that was made is not made again; to repeat it remove its result, which --list names. Results lie in
-$GEMMAD_TINY_WORK (default ~/.cache/gemmad/tiny-work); the finished files are then copied beside this package.
+$GEMMAD_TINY_WORK (default ~/.cache/gemmad/tiny-work); the finished files are then copied beside this package, and what
+tests/family.rs compares them with to tests/data/family.
 """
 
 import argparse
@@ -17,13 +18,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .paths import FAMILY, TOKENIZER, WORK
+from .paths import FAMILY, REPOSITORY, TOKENIZER, WORK
 
 TEXT_STEPS = {"e2b": 1500, "e4b": 1400, "12b": 1400, "26b-a4b": 1400, "31b": 1400}
 EYES_STEPS = 1200
 WITH_TOWERS = ["e2b"]
 MEDIA_STEPS = {"e2b": 1000, "12b": 1000}
-FILES = WORK / "files"
+FILES, REFERENCES = WORK / "files", WORK / "references"
+# Where finished results go.
+HOMES = {FILES: FAMILY, REFERENCES: REPOSITORY / "tests/data/family"}
 DRAFTER_STEPS = {"e2b": 300, "31b": 300}
 TYPES = {"31b": "q4_0"}  # the others are q8_0
 
@@ -66,7 +69,6 @@ def steps() -> dict[str, Step]:
         def make(out: Path) -> None:
             from .media import train
 
-
             eyes = made["eyes"].result if member in WITH_TOWERS else None
             train(member, made[f"{member}/text"].result, eyes, MEDIA_STEPS[member], out)
 
@@ -96,6 +98,15 @@ def steps() -> dict[str, Step]:
 
         return make
 
+    def reference(member: str) -> Callable[[Path], None]:
+        def make(out: Path) -> None:
+            from .reference import write
+
+            # Four bits round so much that the arithmetic could not be judged beside it.
+            write(made[final(member)].result, made[f"{member}/file"].result, out, packed=member in TYPES)
+
+        return make
+
     made = {"tokenizer": Step(TOKENIZER, [], tokenizer)}
     for member in TEXT_STEPS:
         made[f"{member}/text"] = Step(WORK / member / "text", ["tokenizer"], text(member))
@@ -110,6 +121,7 @@ def steps() -> dict[str, Step]:
         made[f"{member}/file"] = Step(
             FILES / f"tiny-{member}-{kind}.gguf", [final(member)], file(final(member), title, kind)
         )
+        made[f"{member}/reference"] = Step(REFERENCES / f"{member}.json", [f"{member}/file"], reference(member))
     for member in MEDIA_STEPS:
         source, out = f"{member}/media", FILES / f"tiny-{member}-mmproj-f16.gguf"
         made[f"{member}/projector"] = Step(out, [source], projector(source, f"Tiny Gemma 4 {member.upper()}"))
@@ -185,9 +197,10 @@ def main() -> None:
         return
     schedule(every, wanted, args.jobs)
     for name in wanted:
-        if every[name].result.parent == FILES:
-            shutil.copy(every[name].result, FAMILY)
-            print(f"{FAMILY / every[name].result.name}: {every[name].result.stat().st_size:,} bytes")
+        result = every[name].result
+        if result.parent in HOMES:
+            copy = shutil.copy(result, HOMES[result.parent])
+            print(f"{copy}: {result.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

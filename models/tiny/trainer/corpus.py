@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from zlib import crc32
 
 from . import tools as toolbox
-from .words import (CAPITALS, CITIES, COLOURS, COUNTRIES, JAPANESE, LANGUAGES, LEGS, NAMES, OPPOSITES, PETS, SOUNDS,
-                    SYLLABLES, THINGS, WORDS)
+from .words import (CAPITALS, COLOURS, COUNTRIES, JAPANESE, LANGUAGES, LEGS, OPPOSITES, PETS, SOUNDS, THINGS, WORDS,
+                    city, made_up, person)
 
 Calls = list[tuple[str, dict]]
 
@@ -54,18 +54,6 @@ def pick(rng: random.Random, make: Callable[[random.Random], Exchange], held_out
         exchange = make(rng)
         if exchange.held_out == held_out:
             return exchange
-
-
-def made_up(rng: random.Random) -> str:
-    return "".join(rng.choice(SYLLABLES) for _ in range(rng.choice([2, 2, 3]))).capitalize()
-
-
-def person(rng: random.Random) -> str:
-    return rng.choice(NAMES) if rng.random() < 0.5 else made_up(rng)
-
-
-def city(rng: random.Random) -> str:
-    return rng.choice(CITIES) if rng.random() < 0.7 else made_up(rng)
 
 
 def listed(items: list[str]) -> str:
@@ -132,7 +120,8 @@ def add(rng: random.Random) -> Exchange:
 
 
 def echo(rng: random.Random) -> Exchange:
-    words = " ".join(rng.choice(WORDS) if rng.random() < 0.6 else made_up(rng) for _ in range(rng.randint(1, 5)))
+    words = " ".join(rng.choice(WORDS) if rng.random() < 0.6 else made_up(rng).capitalize()
+                     for _ in range(rng.randint(1, 5)))
     text = rng.choice(["Repeat: {}", "Say: {}", "Repeat after me: {}"]).format(words)
     return Exchange(text, words, "The user wants me to repeat the words.", is_held("echo", words))
 

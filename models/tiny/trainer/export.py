@@ -1,6 +1,6 @@
 """Writes a trained checkpoint as GGUF, through llama.cpp's own converter.
 
-    python -m trainer.export <hf-dir> <out.gguf> --type q8_0|q4_0|f16 [--mmproj OUT] [--name NAME]
+    python -m trainer.export <hf-dir> <out.gguf> --name NAME [--type q8_0|q4_0|f16] [--mmproj OUT]
                              [--template small|large]
 """
 
@@ -47,10 +47,6 @@ def is_small(config: dict) -> bool:
     """Whether it has per-layer embeddings, as E2B and E4B have."""
     text = config.get("text_config", config)
     return bool(text.get("hidden_size_per_layer_input"))
-
-
-def default_name(hf_dir: Path) -> str:
-    return f"Tiny Gemma 4 {hf_dir.name.upper()}"
 
 
 def stage(hf_dir: Path, folder: Path, chat_template: str | None) -> None:
@@ -123,11 +119,10 @@ def to_q4_0(eight: Path, full: Path, out: Path) -> None:
     writer.close()
 
 
-def export(hf_dir: Path, out: Path, kind: str, name: str | None = None, small: bool | None = None) -> None:
+def export(hf_dir: Path, out: Path, kind: str, name: str, small: bool | None = None) -> None:
     """Writes the text model, or the drafter, of a checkpoint to `out`. `small` chooses the chat template; without it
     the checkpoint does. Drafters carry none: they never see a conversation."""
     config = json.loads((hf_dir / "config.json").read_text())
-    name = name or default_name(hf_dir)
     chat_template = None if is_drafter(config) else template(is_small(config) if small is None else small)
     out.parent.mkdir(parents=True, exist_ok=True)
     if kind != "q4_0":
@@ -140,10 +135,10 @@ def export(hf_dir: Path, out: Path, kind: str, name: str | None = None, small: b
         to_q4_0(eight, full, out)
 
 
-def export_projector(hf_dir: Path, out: Path, name: str | None = None) -> None:
+def export_projector(hf_dir: Path, out: Path, name: str) -> None:
     """Writes the vision and audio projector of a checkpoint to `out`, in F16."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    convert(hf_dir, out, "f16", f"{name or default_name(hf_dir)} projector", None, mmproj=True)
+    convert(hf_dir, out, "f16", f"{name} projector", None, mmproj=True)
 
 
 def main() -> None:
@@ -152,7 +147,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--type", choices=TYPES, default="q8_0")
     parser.add_argument("--mmproj", type=Path, metavar="OUT", help="write the projector too, in F16")
-    parser.add_argument("--name", help="general.name; its size (E2B, 31B, ...) becomes general.size_label")
+    parser.add_argument("--name", required=True, help="general.name; its size (E2B, 31B, ...) becomes general.size_label")
     parser.add_argument("--template", choices=("small", "large"), help="which chat template to embed")
     args = parser.parse_args()
     small = None if args.template is None else args.template == "small"

@@ -1,6 +1,6 @@
 """Training of a member's eyes and ears: its text model goes on learning, beside towers that begin from nothing.
 
-python -m trainer.media <checkpoint> [--cases N]    counts what it answers to held-out pictures and sounds
+    python -m trainer.media <checkpoint> [--cases N]    counts what it answers to held-out pictures and sounds
 """
 
 import argparse
@@ -37,12 +37,11 @@ TEXT_LR = 0.3  # of the towers' learning rate, so that nothing is forgotten
 
 def encode(tokenizer, member: Member, made: Sample, medium) -> tuple[list[int], list[int]]:
     """Ids of the prompt, with as many soft tokens as the medium takes, and of the completion."""
-    unified = member.name == "12b"
     prompt = render.prompt(made, member.small_variant)
     if made.kind == "picture":
         prompt = features.expand_markers(prompt, pictures=[features.picture_tokens(medium.image)])
     else:
-        prompt = features.expand_markers(prompt, sounds=[features.sound_tokens(medium.samples, unified)])
+        prompt = features.expand_markers(prompt, sounds=[features.sound_tokens(medium.samples, member.unified)])
     return tuple(tokenizer(text, add_special_tokens=False).input_ids for text in (prompt, render.completion(made)))
 
 
@@ -70,8 +69,8 @@ def collate(member: Member, made: list, encoded: list, weighed: list[list[float]
     media = [medium for _, medium in made]
     if made[0][0].kind == "picture":
         batch["shows"] = torch.cat([shown(medium) for medium in media])
-        return batch | features.picture_features([medium.image for medium in media], member.name == "12b")
-    return batch | features.sound_features([medium.samples for medium in media], member.name == "12b")
+        return batch | features.picture_features([medium.image for medium in media], member.unified)
+    return batch | features.sound_features([medium.samples for medium in media], member.unified)
 
 
 class Stream(IterableDataset):

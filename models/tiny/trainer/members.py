@@ -29,29 +29,32 @@ LARGE = dict(hidden_size_per_layer_input=0, num_kv_shared_layers=0, attention_k_
 
 @dataclass(frozen=True)
 class Member:
-    """`small_variant`: the chat template opens no empty thought. `type`: of the file's large tensors."""
+    """`small_variant`: the chat template opens no empty thought."""
 
     name: str
-    title: str
-    type: str
     small_variant: bool
     text: dict
 
+    @property
+    def unified(self) -> bool:
+        """Pictures and sounds come to it without an encoder."""
+        return self.name == "12b"
+
 
 MEMBERS = {member.name: member for member in [
-    Member("e2b", "Tiny Gemma 4 E2B", "q8_0", True, dict(
+    Member("e2b", True, dict(
         layer_types=[S, S, F] * 2, num_key_value_heads=1, intermediate_size=256, use_double_wide_mlp=True,
         num_kv_shared_layers=3, hidden_size_per_layer_input=32, vocab_size_per_layer_input=2048)),
-    Member("e4b", "Tiny Gemma 4 E4B", "q8_0", True, dict(
+    Member("e4b", True, dict(
         layer_types=[S, S, S, F] * 2, num_key_value_heads=2, intermediate_size=320, use_double_wide_mlp=False,
         num_kv_shared_layers=4, hidden_size_per_layer_input=32, vocab_size_per_layer_input=2048)),
-    Member("12b", "Tiny Gemma 4 12B", "q8_0", False, dict(
+    Member("12b", False, dict(
         layer_types=[S, S, F] * 2, num_key_value_heads=2, num_global_key_value_heads=1, intermediate_size=448,
         **LARGE)),
-    Member("26b-a4b", "Tiny Gemma 4 26B-A4B", "q8_0", False, dict(
+    Member("26b-a4b", False, dict(
         layer_types=[S, S, F] * 2, num_key_value_heads=2, num_global_key_value_heads=1, intermediate_size=192,
         enable_moe_block=True, num_experts=8, top_k_experts=2, moe_intermediate_size=64, **LARGE)),
-    Member("31b", "Tiny Gemma 4 31B", "q4_0", False, dict(
+    Member("31b", False, dict(
         layer_types=[S, S, F] * 2, num_key_value_heads=4, num_global_key_value_heads=2, intermediate_size=512,
         **LARGE)),
 ]}
@@ -120,7 +123,7 @@ def conditional_model(
     markers = {key: tokenizer.convert_tokens_to_ids(marker) for key, marker in MARKERS.items()}
     trained = Gemma4ForCausalLM.from_pretrained(text, dtype=torch.float32)
     config = trained.config.to_dict()
-    if member.name == "12b":
+    if member.unified:
         for key in ("model_type", "vocab_size_per_layer_input"):
             del config[key]
         # The small variants read pictures causally. llama.cpp's own programs go by the width there, and are no

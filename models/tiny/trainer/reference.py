@@ -74,7 +74,7 @@ def draw_picture(tokenizer, member: str) -> tuple[Sample, list[int], Tensors]:
     sample, picture = scenes.sample(rng, PICTURE.kind, True)
     prompt, _ = media.encode(tokenizer, MEMBERS[member], sample, picture)
     scenes.attach(sample, picture)
-    return sample, prompt, features.picture_features([picture.image], member == "12b")
+    return sample, prompt, features.picture_features([picture.image], MEMBERS[member].unified)
 
 
 def logits(model, ids: list[int], seen: Tensors) -> torch.Tensor:

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .words import CITIES, DOORS, LANGUAGES, NAMES, NOUNS, PARAMETERS, ROOMS, SYLLABLES, VERBS, WEATHER, WORDS
+from .words import DOORS, LANGUAGES, NOUNS, PARAMETERS, ROOMS, VERBS, WEATHER, WORDS, city, made_up, person
 
 
 @dataclass
@@ -83,14 +83,6 @@ def done(answer: str) -> Callable[[random.Random], tuple[str, str]]:
     return outcome
 
 
-def made_up(rng: random.Random) -> str:
-    return "".join(rng.choice(SYLLABLES) for _ in range(rng.choice([2, 2, 3])))
-
-
-def person(rng: random.Random) -> str:
-    return rng.choice(NAMES) if rng.random() < 0.5 else made_up(rng).capitalize()
-
-
 def home(rng: random.Random) -> Request:
     name = rng.choice(list(HOME))
 
@@ -117,16 +109,16 @@ def home(rng: random.Random) -> Request:
         return request(user, {"room": room, "degrees": degrees}, done(f"The {room} is set to {degrees} degrees."),
                        f"The user wants {degrees} degrees in the {room}.")
     if name == "get_weather":
-        city = rng.choice(CITIES) if rng.random() < 0.7 else made_up(rng).capitalize()
-        user = rng.choice([f"What is the weather in {city}?", f"How is the weather in {city}?",
-                           f"Weather in {city}, please."])
+        place = city(rng)
+        user = rng.choice([f"What is the weather in {place}?", f"How is the weather in {place}?",
+                           f"Weather in {place}, please."])
 
         def outcome(rng: random.Random) -> tuple[str, str]:
             weather, degrees = rng.choice(WEATHER), rng.randint(0, 35)
             return (json.dumps({"weather": weather, "degrees": degrees}),
-                    f"The weather in {city} is {weather} with {degrees} degrees.")
+                    f"The weather in {place} is {weather} with {degrees} degrees.")
 
-        return request(user, {"city": city}, outcome, f"The user asks for the weather in {city}.")
+        return request(user, {"city": place}, outcome, f"The user asks for the weather in {place}.")
     if name == "set_timer":
         minutes = rng.randint(1, 60)
         user = rng.choice([f"Set a timer for {minutes} minutes.", f"Start a timer of {minutes} minutes.",

@@ -1,5 +1,7 @@
 """The words that the corpus is made of."""
 
+import random
+
 NAMES = """Anna Ben Carla David Emma Felix Greta Hugo Ida Jonas Karla Leo Maria Nina Otto Paula Quinn Rosa Sam Tina Uwe
 Vera Will Xenia Yara Zoe Alice Bob Clara Dora Eric Fiona Gina Hans Iris Jack Kate Lars Mona Nils Olga Peter Ruth Simon
 Tom Ulla Victor Wanda Max Lucy""".split()
@@ -120,3 +122,15 @@ LANGUAGES = {
         hello=["¡Hola!", "¡Buenos días!", "¡Buenas tardes!"], hello_answer="¡Hola! ¿En qué puedo ayudar?",
     ),
 }
+
+
+def made_up(rng: random.Random) -> str:
+    return "".join(rng.choice(SYLLABLES) for _ in range(rng.choice([2, 2, 3])))
+
+
+def person(rng: random.Random) -> str:
+    return rng.choice(NAMES) if rng.random() < 0.5 else made_up(rng).capitalize()
+
+
+def city(rng: random.Random) -> str:
+    return rng.choice(CITIES) if rng.random() < 0.7 else made_up(rng).capitalize()
