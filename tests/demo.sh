@@ -12,6 +12,8 @@ socket = "$dir/api.sock"
 [models]
 directories = ["$here/models/tiny"]
 default = "tiny-e2b-q8_0"
+[memory]
+cache-directory = "$dir/cache"
 [inference]
 context = 2048
 [log]

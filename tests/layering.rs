@@ -17,7 +17,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("worker", &["chat", "gemma", "ipc", "sys"]),
     ("ctl", &["chat", "config"]),
     ("sys", &[]),
-    ("ipc", &["chat"]),
+    ("ipc", &["chat", "gemma"]),
     ("gemma", &["chat"]),
     ("config", &[]),
     ("chat", &[]),

@@ -39,6 +39,9 @@ enum Rule {
         may_be_zero: bool,
         put: fn(&mut Config, Duration),
     },
+    Switch {
+        put: fn(&mut Config, bool),
+    },
     Text {
         allowed: &'static str,
         check: fn(&str) -> bool,
@@ -120,6 +123,18 @@ pub(super) static KEYS: &[Key] = &[
             put: |config, path| config.inference.worker = Some(path).filter(|path| !path.is_empty()).map(Into::into),
         },
     ),
+    key(
+        "memory",
+        "cache-directory",
+        Rule::Text {
+            allowed: "an absolute path, or \"\" for no cache",
+            check: |path| path.is_empty() || is_absolute(path),
+            put: |config, path| config.memory.cache_directory = Some(path).filter(|path| !path.is_empty()).map(Into::into),
+        },
+    ),
+    key("memory", "cache-size", Rule::Size { min: 1 << 20, max: 1 << 44, put: |config, n| config.memory.cache_size = n }),
+    key("memory", "per-layer-embeddings", Rule::Size { min: 1 << 20, max: 1 << 40, put: |config, n| config.memory.per_layer = n }),
+    key("memory", "lock-weights", Rule::Switch { put: |config, on| config.memory.lock_weights = on }),
     key("limits", "connections", count(65_536, |config, n| config.limits.connections = n)),
     key("limits", "connections-per-user", count(65_536, |config, n| config.limits.connections_per_user = n)),
     // A request goes to the worker as one frame; `ipc::frame::MAX_FRAME` leaves room beside it.
@@ -171,6 +186,7 @@ impl Key {
                     days(LONGEST)
                 )
             }
+            Rule::Switch { .. } => "true or false".into(),
             Rule::Text { allowed, .. } | Rule::List { allowed, .. } => (*allowed).into(),
         }
     }
@@ -194,6 +210,7 @@ impl Rule {
                 }
                 put(config, time);
             }
+            Self::Switch { put } => put(config, value.as_bool()?),
             Self::Text { check, put, .. } => {
                 let text = value.as_str().filter(|text| check(text))?;
                 put(config, text.into());

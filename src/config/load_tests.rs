@@ -83,7 +83,7 @@ fn unknown_names_get_a_suggestion_and_a_line() {
     refused("context = 1", &["`context`", "belongs under [inference]"]);
     refused("[server]\nslots = 1", &["belongs under [inference]"]);
     refused("[log]\nxyzzy = 1", &["there are level"]);
-    refused("[xyzzy]", &["[server], [models], [inference], [limits], [access], [log]"]);
+    refused("[xyzzy]", &["[server], [models], [inference], [memory], [limits], [access], [log]"]);
     refused("server = 3", &["`server` is a table"]);
     refused("[[server]]\nsocket = \"/x\"", &["`server` is a table"]);
 }

@@ -21,6 +21,7 @@ pub struct Config {
     pub server: Server,
     pub models: Models,
     pub inference: Inference,
+    pub memory: Memory,
     pub limits: Limits,
     pub access: Access,
     pub log: Log,
@@ -61,6 +62,19 @@ pub struct Inference {
     pub batch: u32,
     /// The worker program; `None` is `gemmad-worker` beside the daemon's own program.
     pub worker: Option<PathBuf>,
+}
+
+/// What is kept in memory, and on the disk so that it need not be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Memory {
+    /// Where packed weights are kept from one start to the next; `None`: in memory.
+    pub cache_directory: Option<PathBuf>,
+    /// Bytes that they may have there.
+    pub cache_size: u64,
+    /// Bytes of Per-Layer Embeddings that may stay in memory.
+    pub per_layer: u64,
+    /// Whether the weights that every token needs are locked in memory.
+    pub lock_weights: bool,
 }
 
 /// The limits that keep one client from harming the others.
@@ -112,6 +126,12 @@ impl Default for Models {
 impl Default for Inference {
     fn default() -> Self {
         Self { context: 8192, slots: 2, threads: 0, batch: 512, worker: None }
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { cache_directory: Some("/var/cache/gemmad".into()), cache_size: 32 << 30, per_layer: 64 << 20, lock_weights: false }
     }
 }
 

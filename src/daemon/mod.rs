@@ -67,7 +67,13 @@ async fn run(config: Config, args: &Args, level: log::Handle) -> Result<(), Trou
     let mut signals = Signals::new()?;
     let listeners = listen::listeners(&config.server)?;
 
-    let setup = Setup { models: config.models.clone(), inference: config.inference.clone(), limits: config.limits.clone(), worker };
+    let setup = Setup {
+        models: config.models.clone(),
+        inference: config.inference.clone(),
+        memory: config.memory.clone(),
+        limits: config.limits.clone(),
+        worker,
+    };
     let engine = Engine::start(setup).await;
     let api = Arc::new(Api::new(engine.clone(), config.limits.clone(), policy));
     let (leave, leaving) = watch::channel(false);

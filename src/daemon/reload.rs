@@ -28,7 +28,7 @@ pub async fn reload(old: Config, args: &Args, engine: &Engine, api: &Api, level:
     };
     let _ = level.reload(log::level(&new.log));
     api.set_policy(policy);
-    engine.reconfigure(new.models.clone(), new.inference.clone(), new.limits.clone()).await;
+    engine.reconfigure(new.models.clone(), new.inference.clone(), new.memory.clone(), new.limits.clone()).await;
     let fixed = |c: &Config| {
         (
             c.server.clone(),

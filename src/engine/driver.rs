@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::child::{self, Child, Notice};
+use super::launch::{Launch, PackedPlace};
 use super::queue::Kind;
 use super::state::{Action, Generation, Input, Life, State};
 use super::{Answer, Command, EVENTS, Failure, HangUpGuard, ModelInfo, Phase, Setup, Status};
 use crate::chat::{ChatError, ChatEvent, ChatRequest};
-use crate::ipc::{self, FromWorker, LoadPlan, LoadedModel, ProjectorPlan, TemplateSource, ToWorker};
+use crate::ipc::{self, FromWorker, LoadedModel, MemoryPicture, Packing, TemplateSource, ToWorker};
 use crate::store;
 
 /// Notices from the worker that wait for the driver; past this the worker's writes wait.
@@ -45,6 +46,10 @@ pub(super) struct Driver {
     loaded: Option<LoadedModel>,
     models: Vec<ModelInfo>,
     scanned: Instant,
+    /// Where the worker's packed weights come from and go to.
+    packed: Option<PackedPlace>,
+    /// Who waits for the worker to say what it has in memory.
+    looks: Vec<oneshot::Sender<Result<Option<MemoryPicture>, Failure>>>,
     unloads: Vec<oneshot::Sender<Result<(), Failure>>>,
     drains: Vec<oneshot::Sender<()>>,
     served: u64,
@@ -80,6 +85,8 @@ impl Driver {
             loaded: None,
             models,
             scanned: Instant::now(),
+            packed: None,
+            looks: vec![],
             unloads: vec![],
             drains: vec![],
             served: 0,
@@ -144,8 +151,16 @@ impl Driver {
                 self.unloads.push(reply);
                 self.step(Input::Unload);
             }
-            Command::Reconfigure { models, inference, limits } => {
-                (self.setup.models, self.setup.inference, self.setup.limits) = (models, inference, limits);
+            Command::Memory { reply } => match &self.child {
+                Some(child) if self.loaded.is_some() => {
+                    self.looks.push(reply);
+                    self.tell(child, ToWorker::Look);
+                }
+                _ => drop(reply.send(Ok(None))),
+            },
+            Command::Reconfigure { models, inference, memory, limits } => {
+                (self.setup.models, self.setup.inference) = (models, inference);
+                (self.setup.memory, self.setup.limits) = (memory, limits);
                 self.state.configure(self.setup.state_settings());
                 self.rescan().await;
                 self.status.send_modify(|status| {
@@ -234,22 +249,12 @@ impl Driver {
         let Some(info) = self.models.iter().find(|m| m.id == model).cloned() else {
             return self.not_spawned(generation, Some("it is no longer installed".into()));
         };
-        let file = match store::read(&info.path) {
-            Ok((_, file)) => file,
+        let Launch { plan, files, packed } = match Launch::prepare(&self.setup, &info) {
+            Ok(launch) => launch,
             Err(bad) => return self.not_spawned(generation, Some(bad.to_string())),
         };
-        let projector = info.projector.as_ref().and_then(open_projector);
-        let cpus = super::cpus::choose(&crate::sys::topology::probe(), self.setup.inference.threads);
-        let plan = LoadPlan {
-            name: info.id.clone(),
-            context: self.setup.inference.context.min(info.context_limit),
-            slots: self.setup.inference.slots,
-            batch: self.setup.inference.batch,
-            cpus,
-            max_output: self.setup.limits.output_tokens,
-            projector: projector.as_ref().map(|(plan, _)| plan.clone()),
-        };
-        let files: Vec<&File> = [&file].into_iter().chain(projector.as_ref().map(|(_, file)| file)).collect();
+        let files: Vec<&File> = files.iter().collect();
+        self.packed = packed;
         tracing::info!(model, file = %info.path.display(), context = plan.context, slots = plan.slots, cpus = ?plan.cpus, "starting a worker");
         match child::spawn(&self.setup.worker, generation, plan, &files, self.notices.clone()) {
             Ok(child) => self.child = Some(child),
@@ -308,6 +313,11 @@ impl Driver {
                 if let Some(note) = template_note(&loaded.template) {
                     tracing::warn!("the model's chat template: {note}");
                 }
+                match &loaded.packing {
+                    Packing::New { instead: Some(why) } => tracing::info!("the weights were packed anew: the file that had them {why}"),
+                    Packing::InMemory { why } => tracing::warn!(why, "packed weights stay in memory"),
+                    Packing::New { instead: None } | Packing::Reused | Packing::Nothing => {}
+                }
                 let slots = loaded.slots;
                 self.loaded = Some(loaded);
                 self.step(Input::Loaded { generation, slots });
@@ -315,6 +325,14 @@ impl Driver {
             Notice::Message(FromWorker::LoadFailed { reason }) => {
                 tracing::error!(reason, "the model cannot be loaded");
                 self.step(Input::LoadFailed { generation, reason });
+            }
+            Notice::Message(FromWorker::Packed) => self.packed.iter_mut().for_each(PackedPlace::publish),
+            Notice::Message(FromWorker::Spoilt { reason }) => {
+                tracing::error!(reason, "the file of packed weights is discarded");
+                self.packed.iter().for_each(PackedPlace::discard);
+            }
+            Notice::Message(FromWorker::Memory(picture)) => {
+                self.looks.drain(..).for_each(|reply| drop(reply.send(Ok(Some(picture.clone())))));
             }
             Notice::Message(FromWorker::Event { id, event }) => self.event(id, event),
             Notice::Message(FromWorker::Failed { id, error }) => {
@@ -326,6 +344,8 @@ impl Driver {
             Notice::Exited(cause) => {
                 self.child = None;
                 self.loaded = None;
+                self.packed = None;
+                self.looks.drain(..).for_each(|reply| drop(reply.send(Ok(None))));
                 if !matches!(self.state.life(), Life::Ending(_) | Life::Draining) {
                     self.crashes += 1;
                     tracing::error!(cause, "the worker died");
@@ -412,20 +432,6 @@ fn sees_enough(model: ModelInfo, request: &ChatRequest) -> Result<ModelInfo, Fai
         model.id, model.width
     );
     Err(Failure::Chat(ChatError::CannotSee { reason }))
-}
-
-/// The projector's plan and its file. Without it the model is as good for everything else.
-fn open_projector(projector: &store::Projector) -> Option<(ProjectorPlan, File)> {
-    match store::read_projector(&projector.path) {
-        Ok((projector, file)) => {
-            let name = projector.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Some((ProjectorPlan { name, longest_side: projector.longest_side }, file))
-        }
-        Err(bad) => {
-            tracing::warn!(file = %projector.path.display(), reason = %bad, "the model is loaded without its projector");
-            None
-        }
-    }
 }
 
 /// What an administrator should know about the chat template in use, if anything.

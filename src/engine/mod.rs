@@ -7,6 +7,7 @@ mod child;
 pub mod cpus;
 mod driver;
 mod failure;
+mod launch;
 pub mod queue;
 #[cfg(test)]
 pub(crate) mod scripted;
@@ -22,8 +23,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::chat::{ChatEvent, ChatRequest};
-use crate::config::{Inference, Limits, Models};
+use crate::config::{Inference, Limits, Memory, Models};
+use crate::ipc::MemoryPicture;
 use crate::memory;
+use crate::store::PackedCache;
 
 /// Commands that wait for the driver; past this their senders wait.
 const COMMANDS: usize = 256;
@@ -45,6 +48,7 @@ pub struct Engine {
 pub struct Setup {
     pub models: Models,
     pub inference: Inference,
+    pub memory: Memory,
     pub limits: Limits,
     /// The worker program.
     pub worker: PathBuf,
@@ -59,6 +63,11 @@ impl Setup {
             load_time: self.limits.load_time,
             idle_unload: Some(self.models.idle_unload).filter(|time| !time.is_zero()),
         }
+    }
+
+    /// Where packed weights are kept, if anywhere.
+    fn cache(&self) -> Option<PackedCache> {
+        self.memory.cache_directory.clone().map(|folder| PackedCache::new(folder, self.memory.cache_size))
     }
 
     /// What `auto` means while no model is loaded.
@@ -81,7 +90,9 @@ pub(crate) enum Command {
     /// Legal always; requests in flight are finished first, waiting ones load the model again.
     Unload { reply: oneshot::Sender<Result<(), Failure>> },
     /// Look at the model directories again and go by new settings; a loaded model stays as it is.
-    Reconfigure { models: Models, inference: Inference, limits: Limits },
+    Reconfigure { models: Models, inference: Inference, memory: Memory, limits: Limits },
+    /// Legal always; `None` when no model is loaded.
+    Memory { reply: oneshot::Sender<Result<Option<MemoryPicture>, Failure>> },
     /// Take no more requests; answered when the last has ended or the grace time is over.
     Drain { grace: Duration, reply: oneshot::Sender<()> },
 }
@@ -157,9 +168,14 @@ impl Engine {
     }
 
     /// Goes by new settings from now on, and looks for models again. A loaded model stays as it is.
-    pub async fn reconfigure(&self, models: Models, inference: Inference, limits: Limits) {
+    pub async fn reconfigure(&self, models: Models, inference: Inference, memory: Memory, limits: Limits) {
         // Without a driver the daemon is leaving, and nothing needs new settings.
-        let _ = self.commands.send(Command::Reconfigure { models, inference, limits }).await;
+        let _ = self.commands.send(Command::Reconfigure { models, inference, memory, limits }).await;
+    }
+
+    /// What the worker has in memory; `None` when no model is loaded.
+    pub async fn memory(&self) -> Result<Option<MemoryPicture>, Failure> {
+        self.ask(|reply| Command::Memory { reply }).await
     }
 
     /// Refuses new requests, lets running ones finish for `grace`, ends the worker.

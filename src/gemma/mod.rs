@@ -2,6 +2,7 @@
 
 mod call;
 mod lane;
+pub mod layout;
 pub mod marker;
 pub mod parse;
 pub mod picture;

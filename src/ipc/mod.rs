@@ -5,15 +5,21 @@
 //!       │   ◀──────────────── Hello ────────────────  │
 //!       │   ──── Load (+ descriptors) ───────────▶ │
 //!       │   ◀────────── Loaded | LoadFailed ────────  │
+//!       │   ◀────────── Packed | Spoilt ────────────  │   once at most, some time later
 //!       │   ──────────────── Chat(id) ──────────────▶ │
 //!       │   ◀─── Event(id)… , Event(id, Done) | Failed(id)
 //!       │   ─────────────── Cancel(id) ─────────────▶ │   answered by Failed or Done, or by nothing
+//!       │   ───────────────── Look ─────────────────▶ │
+//!       │   ◀──────────────── Memory ───────────────  │
 //!       │   ──── end of file: finish and exit ──────▶ │
 //! ```
 //!
 //! The channel is the worker's standard input, a stream socket. [`frame`] says how a message lies on it.
 
 pub mod frame;
+mod memory;
+
+pub use memory::{FileMemory, FileRole, MemoryPicture, MemoryPlan, PackedPlan, Packing, Part};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +27,7 @@ use crate::chat::{ChatError, ChatEvent, ChatRequest};
 
 /// Version of both enums; they change together with it. Supervisor and worker are installed together, so a
 /// difference means a half-done upgrade and the worker is refused.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Names a request for as long as its worker lives.
 pub type RequestId = u64;
@@ -29,12 +35,15 @@ pub type RequestId = u64;
 /// From the supervisor to the worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToWorker {
-    /// First and once. Carries the descriptors of the model file and, if the plan names one, of its projector.
+    /// First and once. Carries the descriptors of the model file and, where the plan speaks of them, of its projector,
+    /// of its packed weights, and of an empty file for packed weights.
     Load(LoadPlan),
     /// Answer this request.
     Chat { id: RequestId, request: Box<ChatRequest> },
     /// Stop before the next decode; an unknown id is one that has just ended.
     Cancel { id: RequestId },
+    /// Say what is in memory; answered by `Memory` once the model is loaded.
+    Look,
 }
 
 /// From the worker to the supervisor.
@@ -49,6 +58,14 @@ pub enum FromWorker {
     LoadFailed {
         reason: String,
     },
+    /// The empty file holds the packed weights now, and the disk has all of it.
+    Packed,
+    /// The file of packed weights does not hold what was written to it. Nothing was computed with it, and the worker
+    /// exits after this.
+    Spoilt {
+        reason: String,
+    },
+    Memory(MemoryPicture),
     Event {
         id: RequestId,
         event: ChatEvent,
@@ -77,6 +94,7 @@ pub struct LoadPlan {
     pub max_output: u32,
     /// What turns pictures into embeddings. Without one the model cannot see.
     pub projector: Option<ProjectorPlan>,
+    pub memory: MemoryPlan,
 }
 
 /// How to use the projector, whose descriptor comes behind the model's.
@@ -98,6 +116,7 @@ pub struct LoadedModel {
     /// Microseconds from the receipt of `Load`.
     pub load_us: u64,
     pub template: TemplateSource,
+    pub packing: Packing,
 }
 
 /// Which chat template the worker uses.

@@ -1,17 +1,19 @@
 //! Model files: which there are, what they are, and whether they can be trusted so far.
 //!
 //! [`scan()`] looks through the model directories; [`read()`] opens one file and checks its header, and
-//! [`read_projector()`] does so for what lets a model see. All touch the disk and so may block. None keeps a header:
+//! [`read_projector()`] does so for what lets a model see. [`PackedCache`] keeps what the worker makes of weights. All touch the disk and so may block. None keeps a header:
 //! what is known of a model afterwards is a [`Model`].
 
+mod cache;
 pub mod gguf;
 mod projector;
 mod quantization;
 mod read;
 mod scan;
 
+pub use cache::{PackedCache, PackedFile, PackedName};
 pub use projector::{Projector, read_projector};
-pub use read::{BadFile, read};
+pub use read::{Anatomy, BadFile, dissect, read};
 pub use scan::scan;
 
 use std::path::PathBuf;

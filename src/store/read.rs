@@ -3,12 +3,15 @@
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
+use sha2::{Digest, Sha256};
+
 use super::gguf::{self, GgufError, HEADER_BYTES, Header};
 use super::{Model, quantization};
+use crate::gemma::layout::{Class, Layout};
 use crate::gemma::variant::{Facts, Variant};
 use crate::sys::map::Map;
 
@@ -17,6 +20,10 @@ const ARCHITECTURE: &str = "gemma4";
 const COMPANIONS: [&str; 3] = ["clip", "gemma4-assistant", "gemma4_assistant"];
 /// Every whole model has it; files with only a tokenizer and adapters do not.
 const FIRST_TENSOR: &str = "token_embd.weight";
+
+/// Samples of a file that its fingerprint is made of, and bytes of each.
+const SAMPLES: u64 = 16;
+const SAMPLE_BYTES: usize = 4096;
 
 /// Why a file is not a model.
 #[derive(Debug)]
@@ -72,12 +79,56 @@ impl From<io::Error> for BadFile {
     }
 }
 
+/// What loading a model needs to know of its file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Anatomy {
+    pub layout: Layout,
+    /// Stands for what the file holds, wherever it lies: see [`fingerprint`].
+    pub fingerprint: [u8; 32],
+}
+
 /// Opens a model file and checks its header. The descriptor is the very file that was checked, and closes on exec.
 /// Symbolic links are followed: model stores are full of them. Blocks on the disk.
 pub fn read(path: &Path) -> Result<(Model, File), BadFile> {
     let (described, file, metadata) = open(path, describe)?;
+    Ok((model(path, described, &metadata), file))
+}
+
+/// As [`read`], with what loading needs besides.
+pub fn dissect(path: &Path) -> Result<(Model, File, Anatomy), BadFile> {
+    let ((described, tensors), file, metadata) = open(path, |header| {
+        let tensors = header.tensors().iter().map(|tensor| (tensor.name.to_owned(), tensor.offset, tensor.bytes, tensor.ty.id));
+        Ok((describe(header)?, tensors.collect::<Vec<_>>()))
+    })?;
+    let layout = Layout::new(metadata.len(), tensors.iter().map(|(name, offset, ..)| (*offset, Class::of_tensor(name))));
+    let fingerprint = fingerprint(&file, &metadata, &tensors)?;
+    Ok((model(path, described, &metadata), file, Anatomy { layout, fingerprint }))
+}
+
+/// A file's fingerprint: of its length and time of change, of where which tensor lies, and of samples from all over it.
+/// Whoever replaces a file changes the time, and whoever keeps the time changes the samples; reading all of it would take
+/// longer than what the fingerprint saves.
+fn fingerprint(file: &File, metadata: &Metadata, tensors: &[(String, u64, u64, u32)]) -> io::Result<[u8; 32]> {
+    let mut hash = Sha256::new();
+    let length = metadata.len();
+    for number in [length, metadata.mtime() as u64, metadata.mtime_nsec() as u64] {
+        hash.update(number.to_le_bytes());
+    }
+    for (name, offset, bytes, kind) in tensors {
+        hash.update(format!("{name} {offset} {bytes} {kind}\n"));
+    }
+    let mut sample = [0; SAMPLE_BYTES];
+    for index in 0..SAMPLES {
+        let place = length.saturating_sub(SAMPLE_BYTES as u64) / (SAMPLES - 1) * index;
+        let read = file.read_at(&mut sample, place)?;
+        hash.update(&sample[..read]);
+    }
+    Ok(hash.finalize().into())
+}
+
+fn model(path: &Path, described: Described, metadata: &Metadata) -> Model {
     let created = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    let model = Model {
+    Model {
         id: id(path),
         path: path.to_owned(),
         size: metadata.len(),
@@ -88,8 +139,7 @@ pub fn read(path: &Path) -> Result<(Model, File), BadFile> {
         context_limit: described.context_limit,
         quantization: described.quantization.to_owned(),
         projector: None,
-    };
-    Ok((model, file))
+    }
 }
 
 /// Opens a GGUF file and hands its header to `describe`.
@@ -222,6 +272,39 @@ mod tests {
         assert!(model.context_limit > 0 && model.created > 0);
         let flags = rustix::io::fcntl_getfd(&file).unwrap();
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    }
+
+    #[test]
+    fn every_byte_of_the_tiny_model_has_a_class() {
+        use crate::gemma::layout::Kind;
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/tiny-e2b-q8_0.gguf");
+        let (model, _, anatomy) = dissect(&path).unwrap();
+        assert_eq!(anatomy.layout.length(), model.size);
+        assert_eq!(Kind::ALL.iter().map(|kind| anatomy.layout.sum(*kind)).sum::<u64>(), model.size);
+        // 2048 tokens of 128 numbers, and of 6 layers of 32 numbers, in Q8_0.
+        assert_eq!(anatomy.layout.sum(Kind::Head), 2048 * 128 / 32 * 34);
+        assert_eq!(anatomy.layout.sum(Kind::PerLayer), 2048 * 6 * 32 / 32 * 34);
+        assert!(anatomy.layout.sum(Kind::Layers) > 500_000);
+        assert_eq!(anatomy.layout.sum(Kind::Experts), 0);
+    }
+
+    #[test]
+    fn a_fingerprint_is_the_files_contents() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/tiny-e2b-q8_0.gguf");
+        let (one, two) = (folder.path().join("one.gguf"), folder.path().join("two.gguf"));
+        std::fs::copy(&source, &one).unwrap();
+        std::fs::copy(&source, &two).unwrap();
+        let fingerprint = |path: &Path| dissect(path).unwrap().2.fingerprint;
+        let time = one.metadata().unwrap().modified().unwrap();
+        let file = OpenOptions::new().write(true).open(&two).unwrap();
+        assert_ne!(fingerprint(&one), fingerprint(&two));
+        file.set_modified(time).unwrap();
+        assert_eq!(fingerprint(&one), fingerprint(&two));
+        let length = file.metadata().unwrap().len();
+        file.write_all_at(&[77; 1000], length - 1000).unwrap();
+        file.set_modified(time).unwrap();
+        assert_ne!(fingerprint(&one), fingerprint(&two));
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 pub mod cpu;
 pub mod map;
+pub mod pagemap;
 pub mod pages;
 pub mod passed;
 pub mod process;
 pub mod socket;
+pub mod space;
 pub mod topology;

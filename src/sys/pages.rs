@@ -7,6 +7,8 @@ use std::os::fd::AsFd;
 
 use rustix::mm::Advice;
 
+use super::space::page;
+
 /// A file, wherever it is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapped {
@@ -25,21 +27,26 @@ impl Mapped {
     /// it is still there. Only read-only mappings are considered, so nothing is lost. Returns the bytes of address
     /// space that were gone through.
     pub fn give_back(&self) -> io::Result<usize> {
-        let maps = fs::read_to_string("/proc/self/maps")?;
-        let mut bytes = 0;
-        for range in maps.lines().filter_map(|line| self.read_only_range(line)) {
-            // SAFETY: the kernel says that this is a mapping of the file without write permission. Its pages hold
-            // what the file holds, and come back from there when they are touched.
-            unsafe { rustix::mm::madvise(range.start as *mut _, range.len(), Advice::LinuxDontNeed)? };
-            bytes += range.len();
-        }
-        Ok(bytes)
+        // SAFETY: the windows are used at once, and whoever unmaps the file at the same time loses nothing by this.
+        let windows = unsafe { self.windows()? };
+        windows.iter().for_each(|window| window.give_back(window.file_range()));
+        Ok(windows.iter().map(|window| window.addresses.len()).sum())
     }
 
-    /// The addresses of one line of `/proc/self/maps` (proc(5)), if it maps this file and cannot be written.
-    fn read_only_range(&self, line: &str) -> Option<Range<usize>> {
+    /// Where the file is mapped and cannot be written, by whoever.
+    ///
+    /// # Safety
+    /// The windows must not be used any more once the file is unmapped there: something else may be in its place.
+    pub unsafe fn windows(&self) -> io::Result<Vec<Window>> {
+        let maps = fs::read_to_string("/proc/self/maps")?;
+        Ok(joined(maps.lines().filter_map(|line| self.window(line))))
+    }
+
+    /// One line of `/proc/self/maps` (proc(5)), if it maps this file and cannot be written.
+    fn window(&self, line: &str) -> Option<Window> {
         let mut fields = line.split_whitespace();
-        let (addresses, permissions, _, device, inode) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        let (addresses, permissions, offset) = (fields.next()?, fields.next()?, fields.next()?);
+        let (device, inode) = (fields.next()?, fields.next()?);
         let hex = |text: &str| u32::from_str_radix(text, 16).ok();
         let (major, minor) = device.split_once(':')?;
         let found = Self { major: hex(major)?, minor: hex(minor)?, inode: inode.parse().ok()? };
@@ -47,7 +54,88 @@ impl Mapped {
             return None;
         }
         let (start, end) = addresses.split_once('-')?;
-        Some(usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?)
+        let addresses = usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?;
+        Some(Window { addresses, offset: u64::from_str_radix(offset, 16).ok()? })
+    }
+}
+
+/// Joins windows that continue each other: pieces of advice cut a mapping up.
+fn joined(windows: impl Iterator<Item = Window>) -> Vec<Window> {
+    let mut joined: Vec<Window> = vec![];
+    for window in windows {
+        match joined.last_mut() {
+            Some(last) if last.addresses.end == window.addresses.start && last.file_range().end == window.offset => {
+                last.addresses.end = window.addresses.end;
+            }
+            _ => joined.push(window),
+        }
+    }
+    joined
+}
+
+/// A part of a file that is mapped and cannot be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    addresses: Range<usize>,
+    /// Where in the file it begins.
+    offset: u64,
+}
+
+impl Window {
+    /// The part of the file that is mapped here.
+    pub fn file_range(&self) -> Range<u64> {
+        self.offset..self.offset + self.addresses.len() as u64
+    }
+
+    /// Where in the file `bytes` lie; `None` if they are not in this window.
+    pub fn offset_of(&self, bytes: &[u8]) -> Option<u64> {
+        let range = bytes.as_ptr_range();
+        let inside = self.addresses.start <= range.start.addr() && range.end.addr() <= self.addresses.end;
+        inside.then(|| self.offset + (range.start.addr() - self.addresses.start) as u64)
+    }
+
+    /// The addresses of what is mapped here of a part of the file; may be empty.
+    pub fn addresses(&self, part: Range<u64>) -> Range<usize> {
+        let whole = self.file_range();
+        let (start, end) = (part.start.clamp(whole.start, whole.end), part.end.clamp(whole.start, whole.end));
+        let address = |offset: u64| self.addresses.start + (offset - whole.start) as usize;
+        address(start)..address(end.max(start))
+    }
+
+    /// Takes the pages that lie wholly in a part of the file out of this process.
+    pub fn give_back(&self, part: Range<u64>) {
+        let range = self.addresses(part);
+        let range = range.start.next_multiple_of(page())..range.end - range.end % page();
+        self.advise(range, Advice::LinuxDontNeed);
+    }
+
+    /// Has the kernel read no more around a page of this part than the page, and map it by itself: giving back a part
+    /// of a huge page would take all of it away, and the next touch would bring all of it back.
+    pub fn read_singly(&self, part: Range<u64>) {
+        let range = self.addresses(part);
+        let range = range.start.next_multiple_of(page())..range.end - range.end % page();
+        self.advise(range.clone(), Advice::Random);
+        self.advise(range, Advice::LinuxNoHugepage);
+    }
+
+    /// Has the kernel read a part of the file, without waiting for it.
+    pub fn will_need(&self, part: Range<u64>) {
+        let range = self.addresses(part);
+        self.advise(range.start - range.start % page()..range.end, Advice::WillNeed);
+    }
+
+    /// Reads a part of the file in and maps its pages, as [`super::space::Space::populate`] does.
+    pub fn populate(&self, part: Range<u64>) {
+        let range = self.addresses(part);
+        self.advise(range.start - range.start % page()..range.end, Advice::LinuxPopulateRead);
+    }
+
+    fn advise(&self, range: Range<usize>, advice: Advice) {
+        if range.start < range.end {
+            // SAFETY: inside a mapping of the file without write permission ([`Mapped::windows`]'s contract). Its pages
+            // hold what the file holds, and come back from there. A kernel that does not take the advice loses nothing.
+            let _ = unsafe { rustix::mm::madvise(range.start as *mut _, range.len(), advice) };
+        }
     }
 }
 
@@ -60,13 +148,26 @@ mod tests {
     #[test]
     fn only_read_only_mappings_of_the_file_count() {
         let file = Mapped { major: 0xfe, minor: 0, inode: 77 };
-        let line = |permissions, device, inode| format!("7f00-7f10 {permissions} 00000000 {device} {inode}   /some/file");
-        assert_eq!(file.read_only_range(&line("r--s", "fe:00", "77")), Some(0x7f00..0x7f10));
-        assert_eq!(file.read_only_range(&line("r--p", "fe:00", "77")), Some(0x7f00..0x7f10));
-        assert_eq!(file.read_only_range(&line("rw-p", "fe:00", "77")), None);
-        assert_eq!(file.read_only_range(&line("r--s", "fe:01", "77")), None);
-        assert_eq!(file.read_only_range(&line("r--s", "fe:00", "78")), None);
-        assert_eq!(file.read_only_range("garbage"), None);
+        let line = |permissions, device, inode| format!("7f00-7f10 {permissions} 00002000 {device} {inode}   /some/file");
+        let window = Window { addresses: 0x7f00..0x7f10, offset: 0x2000 };
+        assert_eq!(file.window(&line("r--s", "fe:00", "77")), Some(window.clone()));
+        assert_eq!(file.window(&line("r--p", "fe:00", "77")), Some(window));
+        assert_eq!(file.window(&line("rw-p", "fe:00", "77")), None);
+        assert_eq!(file.window(&line("r--s", "fe:01", "77")), None);
+        assert_eq!(file.window(&line("r--s", "fe:00", "78")), None);
+        assert_eq!(file.window("garbage"), None);
+    }
+
+    #[test]
+    fn places_in_the_file_and_in_memory_are_told() {
+        let window = Window { addresses: 0x10_000..0x14_000, offset: 0x8000 };
+        assert_eq!(window.addresses(0x9000..0xa000), 0x11_000..0x12_000);
+        assert_eq!(window.addresses(0..0x8100), 0x10_000..0x10_100);
+        let next = Window { addresses: 0x14_000..0x15_000, offset: 0xc000 };
+        let apart = Window { addresses: 0x15_000..0x16_000, offset: 0xe000 };
+        let whole = Window { addresses: 0x10_000..0x15_000, offset: 0x8000 };
+        assert_eq!(joined([window.clone(), next, apart.clone()].into_iter()), [whole, apart]);
+        assert!(window.addresses(0..0x100).is_empty() && window.addresses(0xf000..0xffff).is_empty());
     }
 
     fn resident(path: &str) -> u64 {

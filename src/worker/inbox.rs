@@ -10,6 +10,7 @@ use super::EXIT_PROTOCOL;
 use super::link::{Reader, Writer};
 use super::media::Seen;
 use super::prepare::Prepared;
+use super::residency::{Looker, Lookout};
 use crate::chat::{ChatError, ChatRequest};
 use crate::ipc::{FromWorker, RequestId, ToWorker};
 
@@ -51,11 +52,11 @@ pub struct Ends {
 
 impl Inbox {
     /// Starts to read. Requests are kept until someone takes them.
-    pub fn open(reader: Reader, writer: Writer) -> (Self, Ends) {
+    pub fn open(reader: Reader, writer: Writer, lookout: Lookout) -> (Self, Ends) {
         let (to_incoming, incoming) = sync_channel(MAX_WAITING);
         let (to_ready, ready) = sync_channel(MAX_WAITING);
         let (ending, status) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU8::new(0)));
-        let sorter = Sorter { to_incoming, writer, requests: HashMap::new() };
+        let sorter = Sorter { to_incoming, writer, lookout, requests: HashMap::new() };
         let (end, code, wake) = (ending.clone(), status.clone(), to_ready.clone());
         std::thread::spawn(move || {
             // Also when the thread panics: without a reader there is nothing left to do.
@@ -97,6 +98,7 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 struct Sorter {
     to_incoming: SyncSender<Incoming>,
     writer: Writer,
+    lookout: Lookout,
     /// The cancel flags of requests that have not ended: someone else holds the flag too.
     requests: HashMap<RequestId, Arc<AtomicBool>>,
 }
@@ -111,6 +113,11 @@ impl Sorter {
                     if let Some(cancelled) = self.requests.remove(&id) {
                         cancelled.store(true, Ordering::Relaxed);
                     }
+                }
+                Ok(Some(ToWorker::Look)) => {
+                    let picture = self.lookout.get().map(Looker::look).unwrap_or_default();
+                    // A failed write is seen by the reader as the end of the channel.
+                    let _ = self.writer.send(&FromWorker::Memory(picture));
                 }
                 Ok(Some(ToWorker::Load(_))) => {
                     eprintln!("the supervisor sent a second `Load`");

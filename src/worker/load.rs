@@ -1,14 +1,19 @@
 //! From a plan and a descriptor to something that can answer.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicBool;
 
 use super::inbox::Inbox;
-use super::llama::{Batch, Candidates, Context, ContextPlan, Model, Token, Vocab};
+use super::llama::packing::Outcome;
+use super::llama::{self, Batch, Candidates, Context, ContextPlan, Model, Token, Vocab};
 use super::media::Lens;
 use super::prepare::{PictureMarks, Preparer};
 use super::prompt::Prompter;
+use super::residency::{self, PackedMap, Packer, PerLayer, Readiness, Warm};
+use crate::gemma::layout::Layout;
 use crate::gemma::{marker, picture};
-use crate::ipc::{LoadPlan, TemplateSource};
+use crate::ipc::{LoadPlan, MemoryPlan, Packing, TemplateSource};
 use crate::sys::cpu;
 
 /// The architecture that is served, as the file's header spells it.
@@ -24,6 +29,7 @@ const MAX_THREADS: usize = 512;
 
 /// A loaded model with everything that a step needs.
 pub struct Engine {
+    pub model: &'static Model,
     pub context: Context,
     pub vocab: Vocab,
     pub batch: Batch,
@@ -35,6 +41,10 @@ pub struct Engine {
     pub suppressed: Vec<Token>,
     /// Tokens that begin a function call.
     pub calls: Vec<Token>,
+    /// `None` without Per-Layer Embeddings.
+    pub per_layer: Option<PerLayer>,
+    /// `None` if nothing is read ahead.
+    pub readiness: Option<Readiness>,
 }
 
 /// The numbers that hold for the worker's life.
@@ -69,28 +79,34 @@ pub struct Loaded {
     /// For the viewer thread, if there is a projector.
     pub lens: Option<Lens>,
     pub template: TemplateSource,
+    pub packing: Packing,
+    /// The packed weights, where a file has them.
+    pub packed: Option<PackedMap>,
+    /// That file, if the disk may not have all of it yet.
+    pub unsaved: Option<File>,
 }
 
-/// Loads what `plan` says. `files` are the model and, if there is one, its projector. The error is for whoever reads
-/// the supervisor's log.
+/// Loads what `plan` says. `files` are the model and what else the plan speaks of, in [`ToWorker::Load`]'s order. The
+/// error is for whoever reads the supervisor's log.
+///
+/// [`ToWorker::Load`]: crate::ipc::ToWorker::Load
 pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loaded, String> {
     check(plan)?;
     let mut files = files.into_iter();
-    let file = files.next().ok_or("no descriptor came with the plan")?;
-    let model: &'static Model = Box::leak(Box::new(Model::load(file, &inbox.ending())?));
+    let file = File::from(files.next().ok_or("no descriptor came with the plan")?);
+    let projector = plan.projector.as_ref().map(|plan| {
+        let file = files.next().ok_or("the projector's descriptor did not come with the plan")?;
+        Ok::<_, String>((plan.clone(), file))
+    });
+    let projector = projector.transpose()?;
+    let Weights { model, packing, packed, unsaved, readiness } = load_weights(&plan.memory, &file, files, &inbox.ending())?;
     let architecture = model.meta("general.architecture").unwrap_or_default();
     if architecture != ARCHITECTURE {
         return Err(format!("the file holds a `{architecture}` model; only `{ARCHITECTURE}` is served"));
     }
     let vocab = model.vocab();
     let threads = plan.cpus.len() as u32;
-    let lens = match &plan.projector {
-        None => None,
-        Some(plan) => {
-            let file = files.next().ok_or("the projector's descriptor did not come with the plan")?;
-            Some(Lens { plan: plan.clone(), file, model, threads, ending: inbox.ending() })
-        }
-    };
+    let lens = projector.map(|(plan, file)| Lens { plan, file, model, threads, ending: inbox.ending() });
     let batch = plan.batch.max(plan.slots);
     // The small variants read pictures like text. The large ones read each as a whole, in one step.
     let pictures_look_ahead = lens.is_some() && !is_small(model);
@@ -114,7 +130,14 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
         PictureMarks::of(vocab, plan.longest_side, most)
     });
     let preparer = Preparer { prompter, vocab, longest: vocab.longest(), context: limits.context, pictures: pictures.transpose()? };
+    let windows = model.windows().map_err(|error| format!("the model's map cannot be found: {error}"))?;
+    if let Some(packed) = &packed {
+        residency::let_go(&packed.mark(&plan.memory.layout), &windows);
+    }
+    llama::trim();
+    let per_layer = PerLayer::new(&plan.memory.layout, windows, vocab.len(), plan.memory.per_layer);
     let engine = Engine {
+        model,
         context,
         vocab,
         batch: Batch::new(limits.batch as usize),
@@ -123,8 +146,45 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
         ends: vocab.ends(),
         suppressed: vocab.suppressed(),
         calls: vocab.named(marker::TOOL_CALL),
+        per_layer,
+        readiness,
     };
-    Ok(Loaded { engine, preparer, lens, template })
+    Ok(Loaded { engine, preparer, lens, template, packing, packed, unsaved })
+}
+
+/// A model whose weights are where they should be, or on their way.
+struct Weights {
+    model: &'static Model,
+    packing: Packing,
+    packed: Option<PackedMap>,
+    unsaved: Option<File>,
+    readiness: Option<Readiness>,
+}
+
+/// Loads the model in `file`. `files` are those for packed weights.
+fn load_weights(plan: &MemoryPlan, file: &File, files: impl Iterator<Item = OwnedFd>, ending: &AtomicBool) -> Result<Weights, String> {
+    let warm = |layout: &Layout, packed: Option<&PackedMap>| -> Result<Readiness, String> {
+        let file = file.try_clone().map_err(|error| format!("the model's descriptor cannot be copied: {error}"))?;
+        Ok(Warm::plan(layout, packed, file, plan.read_ahead, plan.lock).start())
+    };
+    let mut packer = Packer::new(plan, files);
+    // While the vocabulary is being read, which takes as long.
+    let early = packer.ready().map(|packed| warm(&packed.mark(&plan.layout), Some(packed)));
+    let (model, outcome) = loop {
+        match Model::load(file, packer.place(), ending) {
+            (Err(_), Outcome::Wrong { why }) => packer.reject(why),
+            (model, outcome) => break (model?, outcome),
+        }
+    };
+    let (packing, packed, unsaved) = packer.settle(outcome);
+    let readiness = match (&packing, &packed, early) {
+        (Packing::Reused, _, Some(early)) => Some(early?),
+        (Packing::New { .. }, Some(packed), _) => Some(warm(&packed.mark(&plan.layout), None)?),
+        (Packing::Nothing, ..) => Some(warm(&plan.layout, None)?),
+        // Nobody knows which of the file's weights are in memory already.
+        _ => None,
+    };
+    Ok(Weights { model: Box::leak(Box::new(model)), packing, packed, unsaved, readiness })
 }
 
 /// The small variants are those with a table of embeddings for each layer; their chat template differs.
@@ -150,7 +210,16 @@ mod tests {
 
     #[test]
     fn absurd_plans_are_refused_by_name() {
-        let good = LoadPlan { name: String::new(), context: 4096, slots: 2, batch: 128, cpus: vec![0], max_output: 10, projector: None };
+        let good = LoadPlan {
+            name: String::new(),
+            context: 4096,
+            slots: 2,
+            batch: 128,
+            cpus: vec![0],
+            max_output: 10,
+            projector: None,
+            memory: MemoryPlan::default(),
+        };
         assert_eq!(check(&good), Ok(()));
         for (name, bad) in [
             ("slots", LoadPlan { slots: 0, ..good.clone() }),

@@ -21,22 +21,26 @@ mod media;
 mod prefix;
 mod prepare;
 pub mod prompt;
+mod residency;
 mod sequence;
 mod serve;
 mod share;
 mod slot;
 
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use crate::ipc::{self, FromWorker, LoadPlan, LoadedModel, ToWorker};
+use crate::sys::pagemap::Pagemap;
 use crate::sys::{process, socket};
 use inbox::Inbox;
 use link::{Reader, Writer};
 use load::Loaded;
 use media::Viewer;
+use residency::{Looker, Lookout};
 use serve::Server;
 
 /// Started by hand (`EX_USAGE`).
@@ -57,8 +61,10 @@ pub fn main() -> ExitCode {
         return ExitCode::from(EXIT_USAGE);
     }
     hide_panics();
+    // While it still may be opened.
+    let pagemap = Pagemap::open().ok();
     match process::harden_child().and_then(|()| stdin.as_fd().try_clone_to_owned()) {
-        Ok(channel) => run(UnixStream::from(channel)).unwrap_or_else(ExitCode::from),
+        Ok(channel) => run(UnixStream::from(channel), pagemap).unwrap_or_else(ExitCode::from),
         Err(error) => {
             eprintln!("gemmad-worker cannot start: {error}");
             ExitCode::from(EXIT_SYSTEM)
@@ -75,7 +81,7 @@ fn hide_panics() {
 }
 
 /// Says hello, loads, serves. An error is the exit status.
-fn run(channel: UnixStream) -> Result<ExitCode, u8> {
+fn run(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> {
     let writer = Writer::new(channel.try_clone().map_err(|_| EXIT_SYSTEM)?);
     let mut reader = Reader::new(channel);
     if writer.send(&FromWorker::Hello { version: ipc::VERSION }).is_err() {
@@ -90,12 +96,13 @@ fn run(channel: UnixStream) -> Result<ExitCode, u8> {
     // Before any thread is started: they all inherit it.
     load::pin(&plan);
 
-    let (inbox, ends) = Inbox::open(reader, writer.clone());
+    let lookout = Lookout::default();
+    let (inbox, ends) = Inbox::open(reader, writer.clone(), lookout.clone());
     let loaded = load::load(&plan, files, &inbox);
     if inbox.ended() {
         return Ok(ExitCode::from(inbox.status()));
     }
-    let Loaded { engine, preparer, lens, template } = match loaded {
+    let Loaded { engine, preparer, lens, template, packing, packed, unsaved } = match loaded {
         Ok(loaded) => loaded,
         Err(reason) => {
             // Nobody to tell means nobody who cares.
@@ -105,13 +112,33 @@ fn run(channel: UnixStream) -> Result<ExitCode, u8> {
     };
     let limits = engine.limits;
     let load_us = received.elapsed().as_micros() as u64;
-    let loaded = LoadedModel { context: limits.context, slots: limits.slots, threads: limits.threads, load_us, template };
+    let loaded = LoadedModel { context: limits.context, slots: limits.slots, threads: limits.threads, load_us, template, packing };
+    if let (Some(pagemap), Ok(windows)) = (pagemap, engine.model.windows()) {
+        let layout = packed.as_ref().map_or_else(|| plan.memory.layout.clone(), |packed| packed.mark(&plan.memory.layout));
+        // Nobody has set it before.
+        let _ = lookout.set(Looker::new(pagemap, layout, windows, packed));
+    }
     if writer.send(&FromWorker::Loaded(loaded)).is_ok() {
+        if let Some(file) = unsaved {
+            save(file, writer.clone());
+        }
         let viewer = lens.map(|lens| Viewer::spawn(lens, ends.ready.clone()));
         prepare::spawn(preparer, ends, writer.clone());
-        Server::new(engine, viewer, writer).run(&inbox);
+        if let Err(reason) = Server::new(engine, viewer, writer.clone()).run(&inbox) {
+            let _ = writer.send(&FromWorker::Spoilt { reason });
+            return Err(EXIT_LOAD);
+        }
     }
     Ok(ExitCode::from(inbox.status()))
+}
+
+/// Sees to it that the disk has the packed weights, which takes as long as the disk needs, and says so.
+fn save(file: File, writer: Writer) {
+    std::thread::spawn(move || match file.sync_all() {
+        // A failed write is seen by the reader as the end of the channel.
+        Ok(()) => drop(writer.send(&FromWorker::Packed)),
+        Err(error) => eprintln!("the packed weights did not reach the disk: {error}"),
+    });
 }
 
 /// The first message must be `Load`. `None` when there is no message at all.

@@ -12,6 +12,7 @@ use super::load::Engine;
 use super::media::{Job, Seen, Viewer};
 use super::prefix::{self, Candidate, Choice};
 use super::prepare::Prepared;
+use super::residency::Readiness;
 use super::share::{Want, share};
 use super::slot::{Drawing, Slot, Work};
 use crate::chat::{ChatError, Finish};
@@ -50,17 +51,26 @@ impl Server {
         Self { engine, viewer, slots, waiting, next_shown: 0, portions, requests: 0, writer, out }
     }
 
-    /// Answers requests until the channel ends.
-    pub fn run(mut self, inbox: &Inbox) {
+    /// Answers requests until the channel ends. The error says that the packed weights are not what they should be;
+    /// nothing was computed with them.
+    pub fn run(mut self, inbox: &Inbox) -> Result<(), String> {
         while !inbox.ended() && self.admit(inbox) {
             self.drop_cancelled();
-            self.plan();
-            self.step();
-            self.show();
+            if self.is_warm()? {
+                self.plan();
+                self.step();
+                self.show();
+            }
             if self.writer.flush(&mut self.out).is_err() {
-                return;
+                break;
             }
         }
+        Ok(())
+    }
+
+    /// Whether the weights were read and are good; waits a moment for that.
+    fn is_warm(&mut self) -> Result<bool, String> {
+        self.engine.readiness.as_mut().map_or(Ok(true), Readiness::wait)
     }
 
     /// Gives waiting requests to free slots and pictures to those that wait for them; waits for either when there is
@@ -83,6 +93,9 @@ impl Server {
             } else if self.writer.flush(&mut self.out).is_err() {
                 return false;
             } else {
+                if let Some(table) = &mut self.engine.per_layer {
+                    table.give_back();
+                }
                 inbox.ready.recv().map_err(|_| TryRecvError::Disconnected)
             };
             match turn {
@@ -201,6 +214,10 @@ impl Server {
     fn step(&mut self) {
         if self.engine.batch.is_empty() {
             return;
+        }
+        if let Some(table) = &mut self.engine.per_layer {
+            table.trim();
+            table.fetch(self.engine.batch.tokens());
         }
         let slots = &self.slots;
         let flags = self.portions.iter().filter_map(|portion| slots[portion.slot].work.as_ref().map(Work::cancel_flag));

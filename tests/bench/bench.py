@@ -115,7 +115,7 @@ def gemmad(a, load=True):
     default = os.path.basename(model)[:-5].lower() if model else "auto"
     with open(config, "w") as f:
         f.write(f'[server]\nsocket = "{sock}"\n[models]\ndirectories = ["{models}"]\ndefault = "{default}"\n'
-                f'[inference]\nslots = 1\ncontext = {a.context}\nthreads = {a.threads}\n[log]\nlevel = "error"\n')
+                f'[memory]\ncache-directory = "{os.path.join(a.directory, "cache")}"\n[inference]\nslots = 1\ncontext = {a.context}\nthreads = {a.threads}\n[log]\nlevel = "error"\n')
     return Server([a.gemmad, "--config", config], lambda: UnixConnection(sock), load)
 
 

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use gemmad::chat::{ChatError, ChatEvent, ChatRequest, Done, Message, OutputLimits, Role, Sampling, TokenLogprob, ToolCall, Usage};
 use gemmad::ipc::frame::{self, Decoder};
-use gemmad::ipc::{FromWorker, LoadPlan, LoadedModel, ProjectorPlan, RequestId, ToWorker};
+use gemmad::ipc::{FromWorker, LoadPlan, LoadedModel, MemoryPicture, MemoryPlan, ProjectorPlan, RequestId, ToWorker};
+use gemmad::store;
 use gemmad::sys::socket;
 
 /// The model that ships with the project.
@@ -24,7 +25,14 @@ fn projector() -> PathBuf {
 }
 
 pub fn plan() -> LoadPlan {
-    LoadPlan { name: "tiny".into(), context: 4096, slots: 2, batch: 128, cpus: vec![0, 1], max_output: 2048, projector: None }
+    plan_of(&tiny())
+}
+
+/// A plan for a model file, without files for packed weights.
+pub fn plan_of(model: &Path) -> LoadPlan {
+    let (.., anatomy) = store::dissect(model).unwrap();
+    let memory = MemoryPlan { layout: anatomy.layout, packed: None, read_ahead: 1 << 30, per_layer: 1 << 20, lock: false };
+    LoadPlan { name: "tiny".into(), context: 4096, slots: 2, batch: 128, cpus: vec![0, 1], max_output: 2048, projector: None, memory }
 }
 
 /// One answer, put together.
@@ -177,6 +185,18 @@ impl Worker {
             }
         }
         answers
+    }
+
+    /// What it has in memory.
+    pub fn look(&mut self) -> MemoryPicture {
+        self.send(&ToWorker::Look);
+        loop {
+            match self.receive() {
+                FromWorker::Memory(picture) => return picture,
+                FromWorker::Packed => {}
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     pub fn hang_up(&mut self) {

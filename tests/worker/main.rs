@@ -2,6 +2,7 @@
 
 mod client;
 mod pictures;
+mod residency;
 mod speed;
 
 use std::fs::File;

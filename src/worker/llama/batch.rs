@@ -41,6 +41,10 @@ impl Batch {
         self.tokens.is_empty()
     }
 
+    pub fn tokens(&self) -> &[Token] {
+        &self.tokens
+    }
+
     /// Adds a token at `position` of `sequence`; with `output` its logits will be asked for. Returns its place.
     /// llama.cpp computes sequences together whose tokens come in the order of their numbers.
     pub fn push(&mut self, token: Token, position: u32, sequence: u32, output: bool) -> usize {

@@ -8,7 +8,9 @@
 mod batch;
 mod context;
 mod log;
+mod mapping;
 mod model;
+pub mod packing;
 mod projector;
 mod sampler;
 mod vocab;
@@ -20,6 +22,16 @@ pub use model::Model;
 pub use projector::Projector;
 pub use sampler::{Candidates, Sampler};
 pub use vocab::Vocab;
+
+unsafe extern "C" {
+    fn malloc_trim(pad: usize) -> std::ffi::c_int;
+}
+
+/// Gives memory that the loading has freed back to the system: by itself glibc keeps it for later.
+pub fn trim() {
+    // SAFETY: glibc's own function, safe to call at any time from any thread.
+    unsafe { malloc_trim(0) };
+}
 
 /// A token's number in the vocabulary.
 pub type Token = i32;

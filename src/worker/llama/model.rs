@@ -2,14 +2,16 @@
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, IntoRawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ggml_sys as sys;
+use rustix::fs::SeekFrom;
 
-use super::{Vocab, log};
-use crate::sys::pages::Mapped;
+use super::packing::{self, Outcome, Place};
+use super::{Vocab, log, mapping};
+use crate::sys::pages::{Mapped, Window};
 
 /// The part of the file after which its pages are given back.
 const GIVE_BACK: f32 = 1.0 / 32.0;
@@ -27,6 +29,8 @@ unsafe extern "C" {
 pub struct Model {
     raw: NonNull<sys::llama_model>,
     vocab: Vocab,
+    /// Which file it is mapped from.
+    file: Mapped,
 }
 
 // SAFETY: a model never changes after it was loaded and is never freed, and everything here only reads.
@@ -34,10 +38,19 @@ unsafe impl Sync for Model {}
 
 impl Model {
     /// Maps the GGUF file behind `file` and prepares its weights for the CPU: what every token needs is packed
-    /// for the CPU's kernels, and the large per-layer table is read row by row on demand. The file's pages are given
-    /// back as the loading goes on: what was packed is not read from there again, and the rest comes back from the
-    /// page cache when a token needs it. Stops early, with an error, when `ending` is set. The error is llama.cpp's.
-    pub fn load(file: OwnedFd, ending: &AtomicBool) -> Result<Self, String> {
+    /// for the CPU's kernels, in `place` or else in memory, and the large per-layer table is read row by row on demand.
+    /// Nothing is read ahead. The file's pages are given back as the loading goes on: what was packed is not read from
+    /// there again, and the rest comes back from the page cache when a token needs it. Stops early, with an error, when
+    /// `ending` is set. The error is llama.cpp's.
+    pub fn load(file: impl AsFd, place: Option<Place>, ending: &AtomicBool) -> (Result<Self, String>, Outcome) {
+        let mapped = match Mapped::of(&file) {
+            Ok(mapped) => mapped,
+            Err(error) => return (Err(unreadable(&error)), Outcome::Nothing),
+        };
+        packing::into(place, mapped, || mapping::without_reading(|| Self::load_plain(&file, mapped, ending)))
+    }
+
+    fn load_plain(file: impl AsFd, mapped: Mapped, ending: &AtomicBool) -> Result<Self, String> {
         // SAFETY: no arguments; this sets up tables and must come before everything but the log.
         unsafe { sys::llama_backend_init() };
         // SAFETY: plain data.
@@ -46,15 +59,17 @@ impl Model {
         params.load_mode = sys::LLAMA_LOAD_MODE_MMAP;
         params.lazy_mode = sys::LLAMA_LAZY_MODE_ON;
         params.use_extra_bufts = true;
-        let loading = Loading { ending, file: Mapped::of(&file).ok(), given_back: Cell::new(0.0) };
+        let loading = Loading { ending, file: mapped, given_back: Cell::new(0.0) };
         params.progress_callback = Some(on_progress);
         params.progress_callback_user_data = std::ptr::from_ref(&loading).cast_mut().cast::<c_void>();
 
         log::take_reason();
+        // A load before this one may have left the place in the file elsewhere, which all descriptors share.
+        let own = rustix::fs::seek(&file, SeekFrom::Start(0)).map_err(Into::into).and_then(|_| file.as_fd().try_clone_to_owned());
         // SAFETY: the descriptor is ours and open, and the stream now owns it: it closes it.
-        let stream = unsafe { fdopen(file.into_raw_fd(), c"rb".as_ptr()) };
+        let stream = unsafe { fdopen(own.map_err(|error| unreadable(&error))?.into_raw_fd(), c"rb".as_ptr()) };
         if stream.is_null() {
-            return Err(format!("the model's descriptor cannot be read: {}", std::io::Error::last_os_error()));
+            return Err(unreadable(&std::io::Error::last_os_error()));
         }
         // SAFETY: the stream is open, and `loading` outlives this call, after which the callback is not called.
         let raw = unsafe { sys::llama_model_load_from_file_ptr(stream, params) };
@@ -76,7 +91,13 @@ impl Model {
         if vocab.len() == 0 {
             return Err("the file's vocabulary is empty".to_owned());
         }
-        Ok(Self { raw, vocab })
+        Ok(Self { raw, vocab, file: mapped })
+    }
+
+    /// Where the file is mapped.
+    pub fn windows(&self) -> std::io::Result<Vec<Window>> {
+        // SAFETY: the model is never freed, and its file stays mapped as long.
+        unsafe { self.file.windows() }
     }
 
     pub fn vocab(&self) -> Vocab {
@@ -128,8 +149,7 @@ impl Model {
 /// What [`on_progress`] needs.
 struct Loading<'a> {
     ending: &'a AtomicBool,
-    /// `None` if the system does not say which file it is; then its pages stay until the kernel wants them.
-    file: Option<Mapped>,
+    file: Mapped,
     /// The progress at which pages were last given back.
     given_back: Cell<f32>,
 }
@@ -138,10 +158,14 @@ struct Loading<'a> {
 unsafe extern "C" fn on_progress(progress: f32, loading: *mut c_void) -> bool {
     // SAFETY: [`Model::load`] passes a reference that lives through the call.
     let loading = unsafe { &*loading.cast::<Loading<'_>>() };
-    if let Some(file) = loading.file.filter(|_| progress - loading.given_back.get() >= GIVE_BACK || progress >= 1.0) {
+    if progress - loading.given_back.get() >= GIVE_BACK || progress >= 1.0 {
         loading.given_back.set(progress);
         // Without it the load is as good, and takes more memory.
-        let _ = file.give_back();
+        let _ = loading.file.give_back();
     }
-    !loading.ending.load(Ordering::Relaxed)
+    !loading.ending.load(Ordering::Relaxed) && !packing::is_wrong()
+}
+
+fn unreadable(error: &std::io::Error) -> String {
+    format!("the model's descriptor cannot be read: {error}")
 }

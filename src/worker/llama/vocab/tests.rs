@@ -83,7 +83,7 @@ fn tiny() -> Vocab {
     static VOCAB: LazyLock<Vocab> = LazyLock::new(|| {
         quiet();
         let file = File::open(path(TINY)).expect(TINY);
-        Model::load(file.into(), &AtomicBool::new(false)).expect(TINY).vocab()
+        Model::load(&file, None, &AtomicBool::new(false)).0.expect(TINY).vocab()
     });
     *VOCAB
 }

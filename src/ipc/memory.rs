@@ -1,0 +1,90 @@
+//! What the two say to each other about memory.
+
+use serde::{Deserialize, Serialize};
+
+use crate::gemma::layout::{Class, Kind, Layout};
+
+/// What to keep in memory, and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryPlan {
+    /// The model file's.
+    pub layout: Layout,
+    /// `None`: packed weights are anonymous memory.
+    pub packed: Option<PackedPlan>,
+    /// Bytes of weights that may be read before a token needs them.
+    pub read_ahead: u64,
+    /// Bytes of Per-Layer Embeddings that may stay.
+    pub per_layer: u64,
+    /// Whether the weights that every token needs are locked in memory.
+    pub lock: bool,
+}
+
+/// Where packed weights are kept. The descriptors come behind the model's and its projector's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackedPlan {
+    /// Stands for the model file's contents.
+    pub model: [u8; 32],
+    /// A file that should have them comes along.
+    pub ready: bool,
+    /// An empty file that can be written comes along.
+    pub empty: bool,
+}
+
+/// Where packed weights are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Packing {
+    /// Nothing was packed: the CPU has no use for it.
+    Nothing,
+    /// In the file that had them.
+    Reused,
+    /// In the file that was empty; says why the other was not used, if there was one.
+    New { instead: Option<String> },
+    /// In memory that cannot be evicted; says why.
+    InMemory { why: String },
+}
+
+/// What a worker has in memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryPicture {
+    pub files: Vec<FileMemory>,
+    /// Bytes of memory of the worker that no file stands behind: `RssAnon` of proc(5).
+    pub anonymous: u64,
+    /// Bytes of files that are mapped and present: `RssFile`.
+    pub file_backed: u64,
+    /// The most that both ever were together: `VmHWM`.
+    pub peak: u64,
+    /// Bytes that cannot be evicted because they are locked: `VmLck`.
+    pub locked: u64,
+}
+
+/// One mapped file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileMemory {
+    pub role: FileRole,
+    /// From the file's start to its end, without gaps.
+    pub parts: Vec<Part>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileRole {
+    Model,
+    Packed,
+}
+
+/// Neighbouring bytes of a file that are for the same thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    pub class: Class,
+    pub bytes: u64,
+    /// How many of them are in the worker's memory.
+    pub resident: u64,
+}
+
+impl FileMemory {
+    /// Bytes of one kind, and how many of them are resident.
+    pub fn sum(&self, kind: Kind) -> (u64, u64) {
+        let parts = self.parts.iter().filter(|part| part.class.kind() == kind);
+        parts.fold((0, 0), |(bytes, resident), part| (bytes + part.bytes, resident + part.resident))
+    }
+}

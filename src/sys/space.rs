@@ -1,0 +1,151 @@
+//! Address space that is filled once and then read: from a file, or from memory until a file holds it.
+
+use std::ffi::c_void;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::ptr::NonNull;
+
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+/// A run of pages of this process; given back when dropped.
+#[derive(Debug)]
+pub struct Space {
+    base: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: it is plain memory. Shared references only read it; what writes needs `&mut` or the raw address.
+unsafe impl Send for Space {}
+// SAFETY: as above.
+unsafe impl Sync for Space {}
+
+impl Space {
+    /// Memory that can be written, of zeros. Pages cost nothing until they are touched.
+    pub fn reserve(bytes: usize) -> io::Result<Self> {
+        let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
+        // SAFETY: the kernel chooses a free place.
+        let base = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), bytes, access, flags)? };
+        Self::new(base, bytes)
+    }
+
+    /// The first `bytes` bytes of `file`, to be read only. The file must not become shorter while this lives: touching
+    /// what is gone ends the process with SIGBUS.
+    pub fn of_file(file: &File, bytes: usize) -> io::Result<Self> {
+        // SAFETY: the kernel chooses a free place.
+        let base = unsafe { rustix::mm::mmap(std::ptr::null_mut(), bytes, ProtFlags::READ, MapFlags::SHARED, file, 0)? };
+        Self::new(base, bytes)
+    }
+
+    fn new(base: *mut c_void, bytes: usize) -> io::Result<Self> {
+        let base = NonNull::new(base.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { base, bytes })
+    }
+
+    /// Where it begins. What is written through it must not be read through [`Space::bytes`] at the same time.
+    pub fn base(&self) -> *mut u8 {
+        self.base.as_ptr()
+    }
+
+    pub fn size(&self) -> usize {
+        self.bytes
+    }
+
+    /// What it holds; nothing outside the space.
+    pub fn bytes(&self, range: Range<usize>) -> &[u8] {
+        let range = range.start.min(self.bytes)..range.end.min(self.bytes);
+        // SAFETY: inside the space, which is mapped and readable while `self` lives.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(range.start), range.len()) }
+    }
+
+    /// Lets `range`, of whole pages, be what `file` holds at the same offset, to be read only. Its memory is free then.
+    pub fn replace(&mut self, range: Range<usize>, file: &File) -> io::Result<()> {
+        if range.end > self.bytes || !range.start.is_multiple_of(page()) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let flags = MapFlags::SHARED | MapFlags::FIXED;
+        // SAFETY: inside the space, which is ours, and `&mut` says that nobody has a slice of it.
+        unsafe {
+            let place = self.base.as_ptr().add(range.start).cast::<c_void>();
+            rustix::mm::mmap(place, range.len(), ProtFlags::READ, flags, file, range.start as u64)?;
+        }
+        Ok(())
+    }
+
+    /// Has the kernel read `range` from its file, without waiting for it.
+    pub fn will_need(&self, range: Range<usize>) {
+        self.advise(range, Advice::WillNeed);
+    }
+
+    /// Reads `range` in and maps its pages, so that touching them costs nothing. Kernels before 5.14 cannot; then the
+    /// first touch maps them.
+    pub fn populate(&self, range: Range<usize>) {
+        self.advise(range, Advice::LinuxPopulateRead);
+    }
+
+    /// Keeps `range` in memory whatever happens (mlock(2)).
+    pub fn lock(&self, range: Range<usize>) -> io::Result<()> {
+        let range = self.pages(range);
+        // SAFETY: inside the space; locking changes nothing that is held there.
+        unsafe { rustix::mm::mlock(self.base.as_ptr().add(range.start).cast(), range.len())? };
+        Ok(())
+    }
+
+    fn advise(&self, range: Range<usize>, advice: Advice) {
+        let range = self.pages(range);
+        // SAFETY: inside the space; neither piece of advice changes what is held there. They are hints: a kernel that
+        // does not take them reads at the first touch.
+        let _ = unsafe { rustix::mm::madvise(self.base.as_ptr().add(range.start).cast(), range.len(), advice) };
+    }
+
+    /// The pages of `range`, inside the space.
+    fn pages(&self, range: Range<usize>) -> Range<usize> {
+        let end = range.end.min(self.bytes);
+        let start = range.start.min(end);
+        start - start % page()..end
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and no slice of it outlives `self`.
+        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.bytes) };
+    }
+}
+
+/// Bytes of a page.
+pub fn page() -> usize {
+    rustix::param::page_size()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn memory_can_become_a_files() {
+        let bytes = 3 * page();
+        let mut space = Space::reserve(bytes).unwrap();
+        // SAFETY: the space is that long, and nobody else has it.
+        unsafe { std::ptr::write_bytes(space.base(), 7, bytes) };
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&vec![9; 2 * page()], 0).unwrap();
+        space.replace(page()..2 * page(), &file).unwrap();
+        let found: Vec<u8> = (0..3).map(|i| space.bytes(i * page()..bytes)[0]).collect();
+        assert_eq!(found, [7, 9, 7]);
+        assert!(space.replace(1..page(), &file).is_err());
+        assert!(space.replace(0..4 * page(), &file).is_err());
+    }
+
+    #[test]
+    fn a_file_is_read_in_place() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&[5; 10_000], 0).unwrap();
+        let space = Space::of_file(&file, 10_000).unwrap();
+        space.will_need(0..10_000);
+        space.populate(100..20_000);
+        assert_eq!(space.bytes(0..20_000), [5; 10_000]);
+        assert_eq!(space.size(), 10_000);
+    }
+}

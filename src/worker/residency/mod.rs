@@ -1,0 +1,141 @@
+//! What of the model's files is in memory, and when it gets there.
+//!
+//! ```text
+//!   the model file                                       the packed file
+//!   │ header │ Per-Layer Embeddings │ sources │ head │   │ layers, experts │
+//!      once     a row for each token   never    every       every token, a few experts
+//!               (per_layer)                     token       (warm)
+//! ```
+//!
+//! Nothing is read only because it is mapped ([`super::llama`] sees to that). [`warm`] reads what every token needs, in
+//! the order in which a token needs it, while the rest of the loading goes on, and checks what was packed before. Rows of
+//! the Per-Layer Embeddings are fetched together for each step, and given back when they have become many. All pages of
+//! both files can be evicted at any time.
+
+mod look;
+pub mod packed;
+mod per_layer;
+mod warm;
+
+pub use look::{Looker, Lookout};
+pub use per_layer::PerLayer;
+pub use warm::{Readiness, Warm};
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::llama::packing::{Outcome, Place, packing};
+use crate::gemma::layout::{Class, Layout};
+use crate::ipc::{MemoryPlan, Packing};
+use crate::sys::pages::Window;
+use crate::sys::space::Space;
+use packed::{Contents, Key, Packed};
+
+/// The packed weights, where a file has them.
+#[derive(Clone, Debug)]
+pub struct PackedMap {
+    contents: Arc<Contents>,
+    space: Arc<Space>,
+}
+
+impl PackedMap {
+    /// What its bytes are for.
+    fn layout(&self) -> Layout {
+        let tensors = self.contents.tensors.iter().map(|tensor| (tensor.offset, Class::of_tensor(&tensor.name)));
+        Layout::new(self.contents.bytes, tensors)
+    }
+
+    /// The model file's layout, with what is read from here instead marked.
+    pub fn mark(&self, model: &Layout) -> Layout {
+        let mut sources: Vec<_> = self.contents.tensors.iter().map(|tensor| (tensor.source, tensor.bytes)).collect();
+        sources.sort_unstable();
+        model.mark(&sources, Class::Source)
+    }
+}
+
+/// Lets go of what the model file has packed elsewhere. The small weights in between stay: they are mapped now, because
+/// the kernel maps what it has around a page, and would take hundreds of times as much to them when they are touched.
+pub fn let_go(layout: &Layout, windows: &[Window]) {
+    let sources = || layout.extents().iter().filter(|extent| extent.class == Class::Source);
+    let (Some(first), Some(last)) = (sources().next(), sources().next_back()) else { return };
+    let around = first.offset..last.end();
+    for window in windows {
+        window.read_singly(around.clone());
+        for extent in layout.extents() {
+            let between = around.contains(&extent.offset) && matches!(extent.class, Class::Layer(_) | Class::Shared);
+            if between {
+                window.populate(extent.offset..extent.end());
+            }
+        }
+        sources().for_each(|source| window.give_back(source.offset..source.end()));
+    }
+}
+
+/// The files for packed weights that came with a plan, and what was decided about them.
+#[derive(Default)]
+pub struct Packer {
+    /// `None` without a plan, and then there are no files.
+    key: Option<Key>,
+    /// The file that has them.
+    ready: Option<PackedMap>,
+    /// Why there was a file that is not used.
+    instead: Option<String>,
+    empty: Option<File>,
+}
+
+impl Packer {
+    /// Looks at what came. `files` are the descriptors behind the model's and its projector's.
+    pub fn new(plan: &MemoryPlan, mut files: impl Iterator<Item = OwnedFd>) -> Self {
+        let Some(plan) = &plan.packed else { return Self::default() };
+        let key = Key { model: plan.model, packing: packing() };
+        let ready = plan.ready.then(|| files.next()).flatten().map(File::from);
+        let empty = plan.empty.then(|| files.next()).flatten().map(File::from);
+        let mut packer = Self { key: None, ready: None, instead: None, empty };
+        if let Some(file) = ready {
+            match packed::open(file, &key).map_err(|why| why.to_string()).and_then(mapped) {
+                Ok(map) => packer.ready = Some(map),
+                Err(why) => packer.instead = Some(why),
+            }
+        }
+        packer.key = Some(key);
+        packer
+    }
+
+    /// The packed weights that are there already.
+    pub fn ready(&self) -> Option<&PackedMap> {
+        self.ready.as_ref()
+    }
+
+    /// Where the weights of the next load are to be. After [`Outcome::Wrong`] the next place is the empty file.
+    pub fn place(&mut self) -> Option<Place> {
+        if let Some(map) = &self.ready {
+            return Some(Place::Ready { contents: map.contents.clone(), space: map.space.clone() });
+        }
+        Some(Place::New { file: self.empty.take()?, key: self.key.clone()? })
+    }
+
+    /// The file that was thought to have the weights has others.
+    pub fn reject(&mut self, why: String) {
+        self.ready = None;
+        self.instead = Some(why);
+    }
+
+    /// What became of the weights, and the file that has to reach the disk before it can be used again.
+    pub fn settle(self, outcome: Outcome) -> (Packing, Option<PackedMap>, Option<File>) {
+        match outcome {
+            Outcome::Nothing => (Packing::Nothing, None, None),
+            Outcome::Reused => (Packing::Reused, self.ready, None),
+            Outcome::Packed { packed: Packed { file, contents }, space } => {
+                let map = PackedMap { contents: Arc::new(contents), space };
+                (Packing::New { instead: self.instead }, Some(map), Some(file))
+            }
+            Outcome::InMemory { why } | Outcome::Wrong { why } => (Packing::InMemory { why }, None, None),
+        }
+    }
+}
+
+fn mapped(Packed { file, contents }: Packed) -> Result<PackedMap, String> {
+    let space = Space::of_file(&file, contents.bytes as usize).map_err(|error| error.to_string())?;
+    Ok(PackedMap { contents: Arc::new(contents), space: Arc::new(space) })
+}

@@ -1,0 +1,248 @@
+//! What of the model's files is in memory: packed weights in a file, rows of the per-layer table, the live picture.
+
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use gemmad::gemma::layout::Kind;
+use gemmad::ipc::{FileRole, FromWorker, LoadPlan, MemoryPlan, PackedPlan, Packing};
+use ggml_sys as sys;
+
+use crate::client::{Worker, plan_of, tiny, user};
+
+const QUESTION: &str = "What is the capital of France?";
+const ANSWER: &str = "The capital of France is Paris.";
+
+/// A model in four bits, which ggml packs on every CPU that has packing kernels.
+fn quantized(name: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("q4_0.gguf");
+    let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).unwrap();
+    // SAFETY: plain data.
+    let mut params = unsafe { sys::llama_model_quantize_default_params() };
+    params.ftype = sys::LLAMA_FTYPE_MOSTLY_Q4_0;
+    params.allow_requantize = true;
+    // SAFETY: both texts and the parameters outlive the call.
+    let failed = unsafe { sys::llama_model_quantize(text(&tiny().with_file_name(name)).as_ptr(), text(&path).as_ptr(), &params) };
+    assert_eq!(failed, 0);
+    (folder, path)
+}
+
+/// The tiny model in four bits.
+fn packable() -> &'static Path {
+    static FILE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    &FILE.get_or_init(|| quantized("tiny-e2b-q8_0.gguf")).1
+}
+
+/// Whether this CPU's kernels want weights packed at all: without that there is nothing to test here.
+fn packs() -> bool {
+    let known = cfg!(target_arch = "aarch64") || std::fs::read_to_string("/proc/cpuinfo").unwrap().contains("avx2");
+    if !known {
+        eprintln!("skipped: ggml packs nothing for this CPU");
+    }
+    known
+}
+
+fn plan(ready: bool, empty: bool) -> LoadPlan {
+    let plan = plan_of(packable());
+    let packed = Some(PackedPlan { model: [1; 32], ready, empty });
+    LoadPlan { slots: 1, memory: MemoryPlan { packed, ..plan.memory }, ..plan }
+}
+
+/// A worker with the packable model, its packed weights in `ready` or going to `empty`.
+fn worker(ready: Option<&File>, empty: Option<&File>) -> (Worker, Packing) {
+    let model = File::open(packable()).unwrap();
+    let files: Vec<BorrowedFd> = [Some(&model), ready, empty].into_iter().flatten().map(AsFd::as_fd).collect();
+    let mut worker = Worker::spawn(&[("GOMP_SPINCOUNT", "1000")]);
+    let loaded = worker.load_all(&plan(ready.is_some(), empty.is_some()), &files).unwrap();
+    (worker, loaded.packing)
+}
+
+/// A file of packed weights.
+fn packed() -> File {
+    let file = tempfile::tempfile().unwrap();
+    let (mut worker, packing) = worker(None, Some(&file));
+    assert_eq!(packing, Packing::New { instead: None });
+    assert_eq!(worker.receive(), FromWorker::Packed);
+    file
+}
+
+fn answer(worker: &mut Worker) -> String {
+    worker.ask(user(QUESTION)).text
+}
+
+#[test]
+fn what_was_packed_is_used_again() {
+    if !packs() {
+        return;
+    }
+    let (mut plain, packing) = worker(None, None);
+    assert!(matches!(packing, Packing::InMemory { .. }), "{packing:?}");
+    let expected = answer(&mut plain);
+    assert_eq!(expected, ANSWER);
+
+    let file = tempfile::tempfile().unwrap();
+    let (mut first, packing) = worker(None, Some(&file));
+    assert_eq!(packing, Packing::New { instead: None });
+    assert_eq!(first.receive(), FromWorker::Packed);
+    assert_eq!(answer(&mut first), expected);
+
+    let before = file.metadata().unwrap().modified().unwrap();
+    let empty = tempfile::tempfile().unwrap();
+    let (mut second, packing) = worker(Some(&file), Some(&empty));
+    assert_eq!(packing, Packing::Reused);
+    assert_eq!(answer(&mut second), expected);
+    assert_eq!(empty.metadata().unwrap().len(), 0);
+    assert_eq!(file.metadata().unwrap().modified().unwrap(), before);
+    let bytes = first.look().files[1].parts.iter().map(|part| part.bytes).sum::<u64>();
+    assert!(bytes > 400_000 && plain.anonymous() > second.anonymous() + bytes / 2);
+}
+
+#[test]
+fn a_bad_file_is_replaced() {
+    if !packs() {
+        return;
+    }
+    let good = packed();
+    let length = good.metadata().unwrap().len();
+    let other = tempfile::tempfile().unwrap();
+    other.write_all_at(&[7; 100_000], 0).unwrap();
+    // The length that is left, and where it was written to.
+    for (why, left, written) in
+        [("was cut short", length - 3, None), ("is damaged", length, Some(length - 100)), ("was cut short", 0, None)]
+    {
+        let file = copy(&good);
+        file.set_len(left).unwrap();
+        if let Some(place) = written {
+            file.write_all_at(&[0xff; 4], place).unwrap();
+        }
+        let empty = tempfile::tempfile().unwrap();
+        let (mut worker, packing) = worker(Some(&file), Some(&empty));
+        assert_eq!(packing, Packing::New { instead: Some(why.into()) });
+        assert_eq!(worker.receive(), FromWorker::Packed);
+        assert_eq!(answer(&mut worker), ANSWER);
+        assert_eq!(empty.metadata().unwrap().len(), length);
+    }
+    let (mut worker, packing) = worker(Some(&other), None);
+    assert!(matches!(packing, Packing::InMemory { .. }), "{packing:?}");
+    assert_eq!(answer(&mut worker), ANSWER);
+}
+
+fn copy(file: &File) -> File {
+    let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    let copy = tempfile::tempfile().unwrap();
+    copy.write_all_at(&bytes, 0).unwrap();
+    copy
+}
+
+#[test]
+fn another_models_weights_are_found_out() {
+    if !packs() {
+        return;
+    }
+    let file = packed();
+    let twelve = quantized("tiny-12b-q8_0.gguf");
+    let empty = tempfile::tempfile().unwrap();
+    let mut worker = Worker::spawn(&[("GOMP_SPINCOUNT", "1000")]);
+    let model = File::open(&twelve.1).unwrap();
+    let memory = MemoryPlan { packed: plan(true, true).memory.packed, ..plan_of(&twelve.1).memory };
+    let plan = LoadPlan { memory, ..plan(true, true) };
+    let loaded = worker.load_all(&plan, &[model.as_fd(), file.as_fd(), empty.as_fd()]).unwrap();
+    let Packing::New { instead: Some(why) } = loaded.packing else { panic!("{:?}", loaded.packing) };
+    assert!(why.contains("bytes instead of"), "{why}");
+    assert_eq!(worker.receive(), FromWorker::Packed);
+    assert_eq!(answer(&mut worker), ANSWER);
+}
+
+#[test]
+fn spoilt_weights_are_never_computed_with() {
+    if !packs() {
+        return;
+    }
+    let file = packed();
+    file.write_all_at(&[0x55; 64], 1000).unwrap();
+    let (mut worker, packing) = worker(Some(&file), None);
+    assert_eq!(packing, Packing::Reused);
+    worker.begin(user(QUESTION));
+    let reason = loop {
+        match worker.receive() {
+            FromWorker::Spoilt { reason } => break reason,
+            FromWorker::Event { event: gemmad::chat::ChatEvent::Started { .. }, .. } => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(reason.contains("from byte 0 on are not what was written"), "{reason}");
+    assert_eq!(worker.wait(Duration::from_secs(10)).unwrap().code(), Some(65));
+}
+
+#[test]
+fn a_full_disk_leaves_the_weights_in_memory() {
+    if !packs() {
+        return;
+    }
+    let full = OpenOptions::new().read(true).write(true).open("/dev/full").unwrap();
+    let (mut worker, packing) = worker(None, Some(&full));
+    let Packing::InMemory { why } = packing else { panic!("{packing:?}") };
+    assert!(why.contains("cannot be written") && why.contains("No space left"), "{why}");
+    assert_eq!(answer(&mut worker), ANSWER);
+}
+
+#[test]
+fn the_picture_shows_what_is_there() {
+    if !packs() {
+        return;
+    }
+    let file = packed();
+    let (mut worker, _) = worker(Some(&file), None);
+    answer(&mut worker);
+    let picture = worker.look();
+    let roles: Vec<_> = picture.files.iter().map(|file| file.role).collect();
+    assert_eq!(roles, [FileRole::Model, FileRole::Packed]);
+    let model = &picture.files[0];
+    let layout = plan_of(packable()).memory.layout;
+    assert_eq!(model.parts.iter().map(|part| part.bytes).sum::<u64>(), layout.length());
+    assert_eq!(model.sum(Kind::PerLayer).0, layout.sum(Kind::PerLayer));
+    let (head, resident) = model.sum(Kind::Head);
+    assert!(resident > head * 9 / 10, "the head is read for every token: {resident} of {head}");
+    // So small that many of their pages hold something else as well.
+    let (source, resident) = model.sum(Kind::Source);
+    assert!(resident < source / 4, "sources are let go: {resident} of {source}");
+    let (layers, resident) = picture.files[1].sum(Kind::Layers);
+    assert!(resident > layers * 9 / 10, "all layers are read for every token: {resident} of {layers}");
+    assert!(picture.anonymous > 1 << 20 && picture.file_backed > head && picture.peak > picture.anonymous);
+    assert_eq!(picture.locked, 0);
+}
+
+#[test]
+fn rows_of_the_per_layer_table_do_not_stay() {
+    let mut worker = Worker::tiny();
+    for _ in 0..3 {
+        worker.ask(user(QUESTION));
+        // Nothing to do: what was touched is given back, but for pages that are not the table's alone.
+        let start = Instant::now();
+        while worker.look().files[0].sum(Kind::PerLayer).1 > 8192 {
+            assert!(start.elapsed() < Duration::from_secs(10), "{:?}", worker.look().files[0].sum(Kind::PerLayer));
+        }
+    }
+}
+
+#[test]
+fn weights_are_locked_when_that_is_asked() {
+    if !packs() {
+        return;
+    }
+    let file = packed();
+    let model = File::open(packable()).unwrap();
+    let mut worker = Worker::spawn(&[("GOMP_SPINCOUNT", "1000")]);
+    let plan = plan(true, false);
+    let plan = LoadPlan { memory: MemoryPlan { lock: true, ..plan.memory }, ..plan };
+    worker.load_all(&plan, &[model.as_fd(), file.as_fd()]).unwrap();
+    answer(&mut worker);
+    assert!(worker.look().locked > 400_000);
+}
