@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 
 use rustix::mm::Advice;
 
-use super::space::page;
+use super::space::{ASKED_AT_ONCE, page};
 
 /// A file, wherever it is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +121,10 @@ impl Window {
     /// Has the kernel read a part of the file, without waiting for it.
     pub fn will_need(&self, part: Range<u64>) {
         let range = self.addresses(part);
-        self.advise(range.start - range.start % page()..range.end, Advice::WillNeed);
+        let start = range.start - range.start % page();
+        for start in (start..range.end).step_by(ASKED_AT_ONCE) {
+            self.advise(start..range.end.min(start + ASKED_AT_ONCE), Advice::WillNeed);
+        }
     }
 
     /// Reads a part of the file in and maps its pages, as [`super::space::Space::populate`] does.

@@ -8,6 +8,10 @@ use std::ptr::NonNull;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
+/// Bytes that the kernel certainly reads when it is asked for that many: of more it may read only the beginning
+/// (`force_page_cache_ra` stops at the disk's read-ahead, which is this by default).
+pub const ASKED_AT_ONCE: usize = 128 << 10;
+
 /// A run of pages of this process; given back when dropped.
 #[derive(Debug)]
 pub struct Space {
@@ -74,7 +78,9 @@ impl Space {
 
     /// Has the kernel read `range` from its file, without waiting for it.
     pub fn will_need(&self, range: Range<usize>) {
-        self.advise(range, Advice::WillNeed);
+        for start in range.clone().step_by(ASKED_AT_ONCE) {
+            self.advise(start..range.end.min(start + ASKED_AT_ONCE), Advice::WillNeed);
+        }
     }
 
     /// Reads `range` in and maps its pages, so that touching them costs nothing. Kernels before 5.14 cannot; then the

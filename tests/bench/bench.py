@@ -5,12 +5,15 @@
     bench.py speed --model FILE [--peer llama-server]  prefill, decode, first token, memory
     bench.py share --model FILE [--peer llama-server]  decode beside busy programs of equal priority
     bench.py idle                                      the supervisor's memory and start
+    bench.py memory [--variant e2b] [--peer …]         first and later starts, peak memory, speed: full-size files
 
 Servers take turns (A B A B …) so that a noisy machine treats them alike; compare the ratios, not the single
 numbers. Only the standard library. The models' files may be cold or warm: run once before, or drop the page
 cache, to have it one way. docs/measuring.md says what was found.
 """
-import argparse, http.client, json, os, random, socket, statistics, subprocess, sys, tempfile, threading, time
+import argparse, http.client, json, os, random, shutil, socket, statistics, subprocess, sys, tempfile, threading, time
+
+import synth
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TINY = os.path.join(HERE, "..", "..", "models", "tiny")
@@ -48,6 +51,10 @@ class Server:
             time.sleep(0.005)
         self.ready = time.monotonic() - start
         if load:
+            c = self.connect()
+            c.request("POST", "/models/load", "{}")  # llama.cpp's server has it loaded, and says 404
+            c.getresponse().read()
+            self.loaded, self.loading_peak = time.monotonic() - start, self.peak
             self.chat("hello", 1)
         self.first_token = time.monotonic() - start
 
@@ -115,7 +122,8 @@ def gemmad(a, load=True):
     default = os.path.basename(model)[:-5].lower() if model else "auto"
     with open(config, "w") as f:
         f.write(f'[server]\nsocket = "{sock}"\n[models]\ndirectories = ["{models}"]\ndefault = "{default}"\n'
-                f'[memory]\ncache-directory = "{os.path.join(a.directory, "cache")}"\n[inference]\nslots = 1\ncontext = {a.context}\nthreads = {a.threads}\n[log]\nlevel = "error"\n')
+                f'[memory]\ncache-directory = "{os.path.join(a.directory, "cache")}"\n'
+                f'[inference]\nslots = 1\ncontext = {a.context}\nthreads = {a.threads}\n[log]\nlevel = "error"\n')
     return Server([a.gemmad, "--config", config], lambda: UnixConnection(sock), load)
 
 
@@ -124,7 +132,7 @@ def peer(a):
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     command = [a.peer, "-m", a.model, "-c", str(a.context), "-np", "1", "-t", str(a.threads or os.cpu_count()), "--host", "127.0.0.1",
-               "--port", str(port), "--jinja", "--no-webui"]
+               "--port", str(port), "--jinja", "--no-webui", *a.peer_options]
     return Server(command, lambda: http.client.HTTPConnection("127.0.0.1", port, timeout=1800), True)
 
 
@@ -182,7 +190,7 @@ def speed(a):
     for run in range(a.runs):
         for name, start in servers(a).items():
             if a.cold:
-                subprocess.run("sync; echo 3 > /proc/sys/vm/drop_caches", shell=True, check=True)
+                drop_caches()
             s = start()
             results = [speed_of(s, a, 10 * run + 2 * i) for i in range(a.rounds)]
             rows[name].append({"start to first token, s": s.first_token, "prefill, tokens/s": median(r[0] for r in results),
@@ -211,6 +219,63 @@ def share(a):
     report(rows)
 
 
+def drop_caches():
+    subprocess.run("sync; echo 3 > /proc/sys/vm/drop_caches", shell=True, check=True)
+
+
+def memory(a):
+    """A table: each server's first start, later starts with a warm and a cold page cache, memory and speed."""
+    a.model = a.model or synthetic(a)
+    rows = {name: [] for name in servers(a)}
+    for run in range(a.runs):
+        for name, start in servers(a).items():
+            row = {}
+            if name == "gemmad":
+                shutil.rmtree(os.path.join(a.directory, "cache"), ignore_errors=True)
+                s = start()
+                time.sleep(a.settle)
+                row["first start: peak PSS while loading, MiB"] = s.loading_peak
+                first = s.loaded
+                s.close()
+            if os.geteuid() == 0:
+                drop_caches()
+                s = start()
+                row["cold: start to first token, s"] = s.first_token
+                s.close()
+            s = start()
+            row["warm: start to loaded, s"] = s.loaded
+            row["warm: start to first token, s"] = s.first_token
+            results = [speed_of(s, a, 10 * run + 2 * i) for i in range(a.rounds)]
+            row["prefill, tokens/s"] = median(r[0] for r in results)
+            row["decode, tokens/s"] = median(r[1] for r in results)
+            row["PSS, MiB"], row["peak PSS, MiB"] = s.pss(), s.peak
+            row["anonymous, MiB"] = s.pss("Pss_Anon:")
+            if name == "gemmad":
+                row["first start: start to loaded, s"] = first
+            s.close()
+            rows[name].append(row)
+            print(f"run {run + 1}, {name}: " + "; ".join(f"{k} {v:.2f}" for k, v in row.items()), file=sys.stderr, flush=True)
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith(("model name", "Model"))), os.uname().machine)
+    print(f"\n{os.path.basename(a.model)} ({os.path.getsize(a.model) / 1e9:.2f} GB), context {a.context}, {a.threads or os.cpu_count()} threads, {cpu}\n")
+    print("| | " + " | ".join(rows) + (" | ratio, median (range) |" if a.peer else " |") + "\n|---" * 1 + "|---" * (len(rows) + bool(a.peer)) + "|")
+    for metric in rows["gemmad"][0]:
+        values = [[run[metric] for run in runs] if metric in runs[0] else [] for runs in rows.values()]
+        cells = [f"{median(v):.2f}" if v else "" for v in values]
+        if a.peer:
+            ratios = sorted(x / y for x, y in zip(*values))
+            cells.append(f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})" if ratios else "")
+        print(f"| {metric} | " + " | ".join(cells) + " |")
+
+
+def synthetic(a):
+    """A full-size file with random weights, made once."""
+    name = os.path.join(a.files, f"gemma-4-{a.variant}-random-Q4_0.gguf")
+    if not os.path.exists(name):
+        os.makedirs(a.files, exist_ok=True)
+        synth.write(a.variant, name, skew=0.2)
+    return name
+
+
 def idle(a):
     s = gemmad(a, load=False)
     time.sleep(0.5)
@@ -221,7 +286,7 @@ def idle(a):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("what", nargs="?", default="all", choices=["all", "overhead", "speed", "share", "idle"],
+    p.add_argument("what", nargs="?", default="all", choices=["all", "overhead", "speed", "share", "idle", "memory"],
                    help="all: idle and overhead")
     p.add_argument("--gemmad", required=True, help="the daemon's program; its worker lies beside it")
     p.add_argument("--peer", help="llama.cpp's llama-server, to compare with")
@@ -233,10 +298,15 @@ def main():
     p.add_argument("--runs", type=int, default=3, help="starts of each server")
     p.add_argument("--rounds", type=int, default=3, help="measurements in each start")
     p.add_argument("--cold", action="store_true", help="drop the page cache before each start (root)")
+    p.add_argument("--variant", choices=synth.VARIANTS, default="e2b", help="memory: which full-size file")
+    p.add_argument("--files", default=os.path.expanduser("~/.cache/gemmad/bench"), help="memory: where those files are kept")
+    p.add_argument("--settle", type=float, default=5, help="memory: seconds that a first start has to write what it packed")
+    p.add_argument("--peer-options", default=[], type=str.split, help="more for llama-server, like \"--no-repack\"")
     a = p.parse_args()
     if a.what in ("speed", "share") and not a.model:
         p.error(f"{a.what} needs --model")
-    with tempfile.TemporaryDirectory(prefix="gemmad-bench-") as a.directory:
+    os.makedirs(a.files, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="gemmad-bench-", dir=a.files if a.what == "memory" else None) as a.directory:
         for what in {"all": (idle, overhead)}.get(a.what) or (globals()[a.what],):
             what(a)
 

@@ -10,9 +10,12 @@ use rustix::fs::{Advice, fadvise};
 use super::PackedMap;
 use super::packed::CHUNK;
 use crate::gemma::layout::Layout;
+use crate::sys::space;
 
 /// Chunks that the disk is asked for before the first of them is waited for.
 const AHEAD: usize = 8;
+/// Bytes of a part that is asked for before what was packed.
+const SMALL: u64 = 1 << 20;
 /// How long the loop may look at nothing but this.
 const PATIENCE: Duration = Duration::from_millis(20);
 
@@ -57,11 +60,23 @@ impl Warm {
     /// Reads everything. The error says that the packed file is not what was written.
     fn read(&self) -> Result<(), String> {
         // The small parts first: they are scattered over the file, and the disk can sort them.
-        for part in &self.parts {
-            let length = (part.end - part.start).try_into().ok();
+        let (small, large): (Vec<_>, Vec<_>) = self.parts.iter().partition(|part| part.end - part.start <= SMALL);
+        small.into_iter().for_each(|part| self.ask_for(part));
+        self.read_packed()?;
+        large.into_iter().for_each(|part| self.ask_for(part));
+        Ok(())
+    }
+
+    /// Has the kernel read a part of the model file, without waiting for it.
+    fn ask_for(&self, part: &Range<u64>) {
+        for start in (part.start..part.end).step_by(space::ASKED_AT_ONCE) {
+            let length = (part.end - start).min(space::ASKED_AT_ONCE as u64).try_into().ok();
             // A hint; a file system that does not take it reads at the first touch.
-            let _ = fadvise(&self.model, part.start, length, Advice::WillNeed);
+            let _ = fadvise(&self.model, start, length, Advice::WillNeed);
         }
+    }
+
+    fn read_packed(&self) -> Result<(), String> {
         let Some(PackedMap { contents, space }) = &self.packed else { return Ok(()) };
         let range = |index: usize| index * CHUNK..((index + 1) * CHUNK).min(space.size());
         self.chunks.iter().take(AHEAD).for_each(|&index| space.will_need(range(index)));
