@@ -2,6 +2,7 @@
 
 mod client;
 mod pictures;
+mod quantize;
 mod residency;
 mod speed;
 

@@ -1,9 +1,7 @@
 //! What of the model's files is in memory: packed weights in a file, rows of the per-layer table, the live picture.
 
-use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -11,41 +9,17 @@ use std::time::{Duration, Instant};
 
 use gemmad::gemma::layout::Kind;
 use gemmad::ipc::{FileRole, FromWorker, LoadPlan, MemoryPlan, PackedPlan, Packing};
-use ggml_sys as sys;
 
-use crate::client::{Worker, plan_of, tiny, user};
+use crate::client::{Worker, plan_of, user};
+use crate::quantize::{packs, quantized};
 
 const QUESTION: &str = "What is the capital of France?";
 const ANSWER: &str = "The capital of France is Paris.";
-
-/// A model in four bits, which ggml packs on every CPU that has packing kernels.
-fn quantized(name: &str) -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("q4_0.gguf");
-    let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).unwrap();
-    // SAFETY: plain data.
-    let mut params = unsafe { sys::llama_model_quantize_default_params() };
-    params.ftype = sys::LLAMA_FTYPE_MOSTLY_Q4_0;
-    params.allow_requantize = true;
-    // SAFETY: both texts and the parameters outlive the call.
-    let failed = unsafe { sys::llama_model_quantize(text(&tiny().with_file_name(name)).as_ptr(), text(&path).as_ptr(), &params) };
-    assert_eq!(failed, 0);
-    (folder, path)
-}
 
 /// The tiny model in four bits.
 fn packable() -> &'static Path {
     static FILE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     &FILE.get_or_init(|| quantized("tiny-e2b-q8_0.gguf")).1
-}
-
-/// Whether this CPU's kernels want weights packed at all: without that there is nothing to test here.
-fn packs() -> bool {
-    let known = cfg!(target_arch = "aarch64") || std::fs::read_to_string("/proc/cpuinfo").unwrap().contains("avx2");
-    if !known {
-        eprintln!("skipped: ggml packs nothing for this CPU");
-    }
-    known
 }
 
 fn plan(ready: bool, empty: bool) -> LoadPlan {
