@@ -116,6 +116,15 @@ pub(super) static KEYS: &[Key] = &[
     key("inference", "batch", Rule::Number { min: 32, max: 2048, put: |config, n| config.inference.batch = n }),
     key(
         "inference",
+        "kv-cache",
+        Rule::Text {
+            allowed: "\"f16\" or \"q8_0\"",
+            check: |kind| ["f16", "q8_0"].contains(&kind),
+            put: |config, kind| config.inference.small_kv = kind == "q8_0",
+        },
+    ),
+    key(
+        "inference",
         "worker",
         Rule::Text {
             allowed: "an absolute path, or \"\" for gemmad-worker beside gemmad",

@@ -60,6 +60,8 @@ pub struct Inference {
     pub threads: u32,
     /// Tokens computed in one step of reading a prompt.
     pub batch: u32,
+    /// Whether the KV cache has numbers of 8 bits in place of 16.
+    pub small_kv: bool,
     /// The worker program; `None` is `gemmad-worker` beside the daemon's own program.
     pub worker: Option<PathBuf>,
 }
@@ -125,7 +127,7 @@ impl Default for Models {
 
 impl Default for Inference {
     fn default() -> Self {
-        Self { context: 8192, slots: 2, threads: 0, batch: 512, worker: None }
+        Self { context: 8192, slots: 2, threads: 0, batch: 512, small_kv: false, worker: None }
     }
 }
 

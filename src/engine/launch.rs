@@ -72,6 +72,7 @@ impl Launch {
                 packed,
                 read_ahead: probe::available() / READ_AHEAD.1 * READ_AHEAD.0,
                 per_layer: setup.memory.per_layer,
+                small_kv: setup.inference.small_kv,
                 lock: setup.memory.lock_weights,
             },
         };

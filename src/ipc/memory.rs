@@ -15,6 +15,8 @@ pub struct MemoryPlan {
     pub read_ahead: u64,
     /// Bytes of Per-Layer Embeddings that may stay.
     pub per_layer: u64,
+    /// Whether the KV cache has numbers of 8 bits (`q8_0`) in place of 16.
+    pub small_kv: bool,
     /// Whether the weights that every token needs are locked in memory.
     pub lock: bool,
 }

@@ -120,7 +120,14 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
         window: model.window(),
         picture_step,
     };
-    let sizes = ContextPlan { tokens: limits.context, sequences: limits.slots, batch: picture_step, pictures_look_ahead, threads };
+    let sizes = ContextPlan {
+        tokens: limits.context,
+        sequences: limits.slots,
+        batch: picture_step,
+        pictures_look_ahead,
+        small_kv: plan.memory.small_kv,
+        threads,
+    };
     let context = Context::new(model, &sizes, inbox.ending())?;
 
     let bos = vocab.bos().and_then(|bos| vocab.text(bos)).unwrap_or_default();

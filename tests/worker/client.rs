@@ -31,7 +31,7 @@ pub fn plan() -> LoadPlan {
 /// A plan for a model file, without files for packed weights.
 pub fn plan_of(model: &Path) -> LoadPlan {
     let (.., anatomy) = store::dissect(model).unwrap();
-    let memory = MemoryPlan { layout: anatomy.layout, packed: None, read_ahead: 1 << 30, per_layer: 1 << 20, lock: false };
+    let memory = MemoryPlan { layout: anatomy.layout, packed: None, read_ahead: 1 << 30, per_layer: 1 << 20, small_kv: false, lock: false };
     LoadPlan { name: "tiny".into(), context: 4096, slots: 2, batch: 128, cpus: vec![0, 1], max_output: 2048, projector: None, memory }
 }
 

@@ -220,3 +220,16 @@ fn weights_are_locked_when_that_is_asked() {
     answer(&mut worker);
     assert!(worker.look().locked > 400_000);
 }
+
+#[test]
+fn a_small_kv_cache_takes_less_memory() {
+    let anonymous = |small_kv| {
+        let plan = plan_of(&crate::client::tiny());
+        let plan = LoadPlan { slots: 8, memory: MemoryPlan { small_kv, ..plan.memory }, ..plan };
+        let mut worker = Worker::with(&plan);
+        assert_eq!(answer(&mut worker), ANSWER);
+        worker.anonymous()
+    };
+    let (large, small) = (anonymous(false), anonymous(true));
+    assert!(small < large - (1 << 20), "{small} and {large}");
+}

@@ -25,6 +25,8 @@ pub struct ContextPlan {
     pub batch: u32,
     /// Whether the tokens of a picture see those that come after them, as far as the picture goes.
     pub pictures_look_ahead: bool,
+    /// Whether the cache has numbers of 8 bits in place of 16.
+    pub small_kv: bool,
     pub threads: u32,
 }
 
@@ -95,6 +97,9 @@ impl Context {
         params.offload_kqv = false;
         params.op_offload = false;
         params.no_perf = true;
+        if plan.small_kv {
+            (params.type_k, params.type_v) = (sys::GGML_TYPE_Q8_0, sys::GGML_TYPE_Q8_0);
+        }
         params.swa_full = false;
         params.kv_unified = false;
 
