@@ -1,8 +1,8 @@
 //! Who may do what. The kernel says who the caller is; the configuration says who may change things.
 //!
 //! Everyone who can open the socket may ask, so asking is the business of the socket's mode and group. Loading and
-//! unloading take memory from everyone else and are for administrators: root, the daemon's own user, and those named
-//! in `[access] admins`.
+//! unloading take memory from everyone else, so they are for administrators, and so is what else concerns the machine
+//! more than one's own requests: root, the daemon's own user, and those named in `[access] admins`.
 
 use std::io;
 
@@ -59,7 +59,7 @@ impl Policy {
         Ok(Self { own, admins })
     }
 
-    /// Whether this caller may load and unload models.
+    /// Whether this caller may do what is for administrators.
     pub fn may_administer(&self, caller: &Caller) -> bool {
         caller.uid == 0 || caller.uid == self.own || self.admins.contains(&caller.uid)
     }

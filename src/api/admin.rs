@@ -30,6 +30,7 @@ pub async fn unload(State(api): State<Arc<Api>>, Extension(caller): Extension<Ca
     Ok(json(r#"{"status":"unloaded"}"#.into()))
 }
 
-fn allowed(api: &Api, caller: &Caller) -> Result<(), ApiError> {
+/// Refuses everyone else.
+pub fn allowed(api: &Api, caller: &Caller) -> Result<(), ApiError> {
     if api.may_administer(caller) { Ok(()) } else { Err(ApiError::forbidden(caller.uid)) }
 }

@@ -88,9 +88,8 @@ impl ApiError {
 
     /// The caller may not do this.
     pub fn forbidden(uid: u32) -> Self {
-        let message = format!(
-            "user {uid} may not load or unload models; an administrator can name the user in `admins` under [access] in gemmad.toml"
-        );
+        let message =
+            format!("this is for administrators, and user {uid} is none; the user can be named in `admins` under [access] in gemmad.toml");
         Self::new(StatusCode::FORBIDDEN, Kind::Permission, Some("not_permitted"), message)
     }
 

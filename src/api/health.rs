@@ -11,11 +11,17 @@ use super::error::ApiError;
 use super::{Api, json, render};
 use crate::engine::{Failure, Phase, Status};
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// 200 when a request would be served now (a model that is not loaded yet is no obstacle), else the failure that
 /// the request would meet.
 pub async fn health(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
+    serves(&api)?;
+    Ok(json(r#"{"status":"ok"}"#.into()))
+}
+
+/// The failure that a request would meet now, if any.
+pub fn serves(api: &Api) -> Result<(), ApiError> {
     let status = api.engine.status();
     // Whatever is installed will do, so ask for the default and let it explain what is missing.
     if status.models.is_empty() {
@@ -24,7 +30,7 @@ pub async fn health(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
     match status.phase {
         Phase::BackingOff { cause, until } => Err(Failure::BackingOff { cause, retry_after: until - Instant::now() }.into()),
         Phase::Draining => Err(Failure::ShuttingDown.into()),
-        Phase::Cold | Phase::Loading { .. } | Phase::Ready { .. } | Phase::Unloading { .. } => Ok(json(r#"{"status":"ok"}"#.into())),
+        Phase::Cold | Phase::Loading { .. } | Phase::Ready { .. } | Phase::Unloading { .. } => Ok(()),
     }
 }
 

@@ -2,18 +2,21 @@
 //!
 //! ```text
 //!   serve (accept, limits) ─▶ one task for each connection ─▶ router ─▶ an endpoint: parse, one call, render
-//!                                                               chat.rs  models.rs  health.rs  admin.rs
+//!                                                               chat.rs  models.rs  health.rs  admin.rs  memory.rs …
 //! ```
 //!
 //! [`wire`] knows OpenAI's shapes, [`error`] is the one map to statuses. Nothing here knows workers or Gemma.
 
 mod admin;
 mod body;
+mod cache;
 mod chat;
 mod chunks;
 mod error;
 mod health;
 mod id;
+mod memory;
+mod metrics;
 mod models;
 mod patient;
 mod quota;
@@ -82,6 +85,10 @@ fn router(api: Arc<Api>) -> Router {
         .route("/health", get(health::health))
         .route("/status", get(health::status))
         .route("/version", get(health::version))
+        .route("/memory", get(memory::memory))
+        .route("/metrics", get(metrics::metrics))
+        .route("/cache", get(cache::list))
+        .route("/cache/clear", post(cache::clear))
         .route("/models/load", post(admin::load))
         .route("/models/unload", post(admin::unload))
         .fallback(unknown_path)

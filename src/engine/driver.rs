@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::cache::CacheTurns;
 use super::child::{self, Child, Notice};
 use super::launch::{Launch, PackedPlace};
+use super::look::Looks;
 use super::queue::Kind;
 use super::state::{Action, Generation, Input, Life, State};
-use super::{Answer, Command, EVENTS, Failure, HangUpGuard, ModelInfo, Phase, Setup, Status};
+use super::{Answer, Command, EVENTS, Failure, HangUpGuard, ModelInfo, Phase, Setup, Status, WorkerMemory};
 use crate::chat::{ChatError, ChatEvent, ChatRequest};
-use crate::ipc::{self, FromWorker, LoadedModel, MemoryPicture, Packing, TemplateSource, ToWorker};
+use crate::ipc::{self, FromWorker, LoadedModel, Packing, TemplateSource, ToWorker};
 use crate::store;
 
 /// Notices from the worker that wait for the driver; past this the worker's writes wait.
@@ -48,8 +50,8 @@ pub(super) struct Driver {
     scanned: Instant,
     /// Where the worker's packed weights come from and go to.
     packed: Option<PackedPlace>,
-    /// Who waits for the worker to say what it has in memory.
-    looks: Vec<oneshot::Sender<Result<Option<MemoryPicture>, Failure>>>,
+    looks: Looks,
+    cache_turns: CacheTurns,
     unloads: Vec<oneshot::Sender<Result<(), Failure>>>,
     drains: Vec<oneshot::Sender<()>>,
     served: u64,
@@ -86,7 +88,8 @@ impl Driver {
             models,
             scanned: Instant::now(),
             packed: None,
-            looks: vec![],
+            looks: Looks::default(),
+            cache_turns: CacheTurns::default(),
             unloads: vec![],
             drains: vec![],
             served: 0,
@@ -151,13 +154,13 @@ impl Driver {
                 self.unloads.push(reply);
                 self.step(Input::Unload);
             }
-            Command::Memory { reply } => match &self.child {
-                Some(child) if self.loaded.is_some() => {
-                    self.looks.push(reply);
-                    self.tell(child, ToWorker::Look);
-                }
+            Command::Memory { reply } => match (&self.child, self.state.life()) {
+                (Some(child), Life::Ready(_)) => self.looks.ask(reply, child),
                 _ => drop(reply.send(Ok(None))),
             },
+            Command::Cache { clear, reply } => {
+                self.cache_turns.ask(self.setup.cache(), self.packed_in_use(), clear, reply);
+            }
             Command::Reconfigure { models, inference, memory, limits } => {
                 (self.setup.models, self.setup.inference) = (models, inference);
                 (self.setup.memory, self.setup.limits) = (memory, limits);
@@ -173,6 +176,12 @@ impl Driver {
                 self.step(Input::Drain { deadline: Instant::now() + grace });
             }
         }
+    }
+
+    /// The name of the file that the worker's packed weights are in.
+    fn packed_in_use(&self) -> Option<String> {
+        let in_file = matches!(self.loaded.as_ref()?.packing, Packing::Reused | Packing::New { .. });
+        self.packed.as_ref().filter(|_| in_file).map(|place| place.name().as_str().to_owned())
     }
 
     fn new_id(&mut self) -> u64 {
@@ -332,7 +341,13 @@ impl Driver {
                 self.packed.iter().for_each(PackedPlace::discard);
             }
             Notice::Message(FromWorker::Memory(picture)) => {
-                self.looks.drain(..).for_each(|reply| drop(reply.send(Ok(Some(picture.clone())))));
+                let memory = match (self.state.life(), &self.child, &self.loaded) {
+                    (Life::Ready(model), Some(child), Some(loaded)) => {
+                        Some(WorkerMemory { model: model.into(), pid: child.pid, packing: loaded.packing.clone(), picture })
+                    }
+                    _ => None,
+                };
+                self.looks.answer(memory);
             }
             Notice::Message(FromWorker::Event { id, event }) => self.event(id, event),
             Notice::Message(FromWorker::Failed { id, error }) => {
@@ -345,7 +360,7 @@ impl Driver {
                 self.child = None;
                 self.loaded = None;
                 self.packed = None;
-                self.looks.drain(..).for_each(|reply| drop(reply.send(Ok(None))));
+                self.looks.answer(None);
                 if !matches!(self.state.life(), Life::Ending(_) | Life::Draining) {
                     self.crashes += 1;
                     tracing::error!(cause, "the worker died");

@@ -81,6 +81,10 @@ impl Launch {
 }
 
 impl PackedPlace {
+    pub fn name(&self) -> &PackedName {
+        &self.name
+    }
+
     /// The worker has filled the empty file, and the disk has all of it.
     pub fn publish(&mut self) {
         let Some(file) = self.empty.take() else { return };

@@ -3,18 +3,22 @@
 //! Front doors hold an [`Engine`]; everything they ask goes as one [`Command`] to the driver, the one task
 //! that owns the worker. `state` and `queue` decide, `driver` and `child` act.
 
+mod cache;
 mod child;
 pub mod cpus;
 mod driver;
 mod failure;
 mod launch;
+mod look;
 pub mod queue;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub mod state;
 mod status;
 
+pub use cache::{CacheReport, CachedFile};
 pub use failure::Failure;
+pub use look::{MemoryReport, WorkerMemory};
 pub use status::{ModelInfo, Phase, Status};
 
 use std::path::PathBuf;
@@ -24,14 +28,19 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::chat::{ChatEvent, ChatRequest};
 use crate::config::{Inference, Limits, Memory, Models};
-use crate::ipc::MemoryPicture;
+pub use crate::gemma::layout::{Class, Kind};
+pub use crate::ipc::{FileMemory, FileRole, MemoryPicture, Packing, Part};
 use crate::memory;
+pub use crate::memory::probe::Usage;
 use crate::store::PackedCache;
 
 /// Commands that wait for the driver; past this their senders wait.
 const COMMANDS: usize = 256;
 /// Events of one answer that wait for its client; past this the client is taken for stalled.
 const EVENTS: usize = 1024;
+
+/// How long a worker may take to say what it has in memory.
+const LOOK_TIME: Duration = Duration::from_secs(5);
 
 /// A user id.
 pub type Uid = u32;
@@ -92,7 +101,9 @@ pub(crate) enum Command {
     /// Look at the model directories again and go by new settings; a loaded model stays as it is.
     Reconfigure { models: Models, inference: Inference, memory: Memory, limits: Limits },
     /// Legal always; `None` when no model is loaded.
-    Memory { reply: oneshot::Sender<Result<Option<MemoryPicture>, Failure>> },
+    Memory { reply: oneshot::Sender<Result<Option<WorkerMemory>, Failure>> },
+    /// Legal always. Says what packed weights are kept on the disk, and takes them away if told to.
+    Cache { clear: bool, reply: oneshot::Sender<Result<CacheReport, Failure>> },
     /// Take no more requests; answered when the last has ended or the grace time is over.
     Drain { grace: Duration, reply: oneshot::Sender<()> },
 }
@@ -173,9 +184,21 @@ impl Engine {
         let _ = self.commands.send(Command::Reconfigure { models, inference, memory, limits }).await;
     }
 
-    /// What the worker has in memory; `None` when no model is loaded.
-    pub async fn memory(&self) -> Result<Option<MemoryPicture>, Failure> {
-        self.ask(|reply| Command::Memory { reply }).await
+    /// What is in memory. Loads nothing; those who ask while the worker is looking get one picture together.
+    pub async fn memory(&self) -> MemoryReport {
+        let look = tokio::time::timeout(LOOK_TIME, self.ask(|reply| Command::Memory { reply })).await;
+        let worker = look.unwrap_or(Err(Failure::TimedOut { limit: LOOK_TIME }));
+        MemoryReport { supervisor: memory::probe::own(), available: memory::probe::available(), worker }
+    }
+
+    /// What packed weights are kept on the disk.
+    pub async fn cache(&self) -> Result<CacheReport, Failure> {
+        self.ask(|reply| Command::Cache { clear: false, reply }).await
+    }
+
+    /// Takes all packed weights from the disk; says which. A worker keeps those that it uses until it ends.
+    pub async fn clear_cache(&self) -> Result<CacheReport, Failure> {
+        self.ask(|reply| Command::Cache { clear: true, reply }).await
     }
 
     /// Refuses new requests, lets running ones finish for `grace`, ends the worker.

@@ -83,6 +83,16 @@ pub struct Part {
     pub resident: u64,
 }
 
+impl FileRole {
+    /// Its name in reports.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Packed => "packed",
+        }
+    }
+}
+
 impl FileMemory {
     /// Bytes of one kind, and how many of them are resident.
     pub fn sum(&self, kind: Kind) -> (u64, u64) {

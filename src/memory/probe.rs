@@ -1,9 +1,16 @@
-//! What is free right now.
+//! What is free right now, and what this process has.
+
+pub use crate::sys::usage::Usage;
 
 /// Bytes that new programs can have without swapping: `MemAvailable` of `/proc/meminfo`. 0 where the kernel
 /// does not say.
 pub fn available() -> u64 {
     std::fs::read_to_string("/proc/meminfo").map_or(0, |text| mem_available(&text))
+}
+
+/// What this process has.
+pub fn own() -> Usage {
+    Usage::own()
 }
 
 fn mem_available(meminfo: &str) -> u64 {

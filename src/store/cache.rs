@@ -47,6 +47,11 @@ impl PackedName {
         // A file's name has 255 bytes at most.
         Self(format!("{}-{digits}", id.get(..200).unwrap_or(id)))
     }
+
+    /// As [`PackedFile::name`].
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 impl PackedCache {
@@ -56,6 +61,11 @@ impl PackedCache {
 
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Bytes that all files together may have.
+    pub fn limit(&self) -> u64 {
+        self.most
     }
 
     /// A model's file, if there is one. It counts as used now.

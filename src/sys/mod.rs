@@ -9,3 +9,4 @@ pub mod process;
 pub mod socket;
 pub mod space;
 pub mod topology;
+pub mod usage;

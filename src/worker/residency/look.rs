@@ -8,6 +8,7 @@ use crate::gemma::layout::{Extent, Layout};
 use crate::ipc::{FileMemory, FileRole, MemoryPicture, Part};
 use crate::sys::pagemap::Pagemap;
 use crate::sys::pages::Window;
+use crate::sys::usage::Usage;
 
 /// Parts that a file is shown in, at least.
 const PARTS: u64 = 512;
@@ -38,18 +39,8 @@ impl Looker {
             let base = space.base().addr();
             self.file(FileRole::Packed, layout, |part| base + part.start as usize..base + part.end as usize)
         });
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let bytes = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib << 10)
-        };
-        MemoryPicture {
-            files: [model].into_iter().chain(packed).collect(),
-            anonymous: bytes("RssAnon"),
-            file_backed: bytes("RssFile"),
-            peak: bytes("VmHWM"),
-            locked: bytes("VmLck"),
-        }
+        let Usage { anonymous, file_backed, peak, locked } = Usage::own();
+        MemoryPicture { files: [model].into_iter().chain(packed).collect(), anonymous, file_backed, peak, locked }
     }
 
     fn file(&self, role: FileRole, layout: &Layout, addresses: impl Fn(Range<u64>) -> Range<usize>) -> FileMemory {
