@@ -58,6 +58,22 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show what is in memory
+    ///
+    /// Draws each file of the loaded model as a map, from its first byte to its last, then says what the bytes are
+    /// for and how many of them are in memory:
+    ///
+    /// layers: weights that every token needs. head: the token embedding, which is the output head too. experts:
+    /// weights of which each token needs a few. per-layer: the table of Per-Layer Embeddings, a row for each token.
+    /// source: weights that are used in a form that was packed for the CPU, so these bytes are not needed again.
+    /// header: metadata and vocabulary, read once.
+    Memory {
+        /// Print the daemon's own JSON; sizes are bytes
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the packed weights that are kept on the disk
+    Cache(CacheArgs),
     /// Load a model now, instead of at the next request
     Load {
         /// The model's id, or `auto`
@@ -77,6 +93,24 @@ pub enum Command {
         #[arg(value_name = "DIR")]
         directory: Option<PathBuf>,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct CacheArgs {
+    /// Print the daemon's own JSON; sizes are bytes
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    #[command(subcommand)]
+    pub command: Option<CacheCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Remove them; they are packed anew when their model is loaded
+    ///
+    /// For administrators. A model that is loaded goes on; what it uses is free once it is unloaded.
+    Clear,
 }
 
 #[derive(Debug, Args)]

@@ -1,20 +1,25 @@
 //! gemmactl: the command line, a client of the socket like any other.
 //!
 //! `args` is what can be typed, `client` speaks HTTP over the socket, `sse` and `wire` read what comes back,
-//! `answer` brings an answer to the terminal, `text` owns what a terminal may be shown, `error` the exit codes.
+//! `answer` brings an answer to the terminal, `text` owns what a terminal may be shown, `table` and `map` lay out what
+//! the daemon says about itself, `error` has the exit codes.
 
 mod answer;
 mod args;
 mod ask;
+mod cache;
 mod chat;
 mod client;
 mod compose;
 mod error;
 mod interrupt;
 mod manual;
+mod map;
+mod memory;
 mod picture;
 mod show;
 mod sse;
+mod table;
 mod text;
 mod wire;
 
@@ -24,7 +29,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tokio::runtime::{Builder, Runtime};
 
-use args::{Cli, Command, ConfigCommand};
+use args::{CacheArgs, CacheCommand, Cli, Command, ConfigCommand};
 use client::Client;
 use error::Error;
 use interrupt::Interrupts;
@@ -71,6 +76,11 @@ fn talk(command: Command, client: Client, terminal: &Terminal) -> Result<(), Err
         Command::Chat(args) => chat::run(&args, &client, &runtime, &interrupts, terminal),
         Command::Status { json } => write_out(&runtime.block_on(show::status(&client, json, terminal))?),
         Command::Models { json } => write_out(&runtime.block_on(show::models(&client, json, terminal))?),
+        Command::Memory { json } => write_out(&runtime.block_on(memory::memory(&client, json, terminal))?),
+        Command::Cache(CacheArgs { json, command: None }) => write_out(&runtime.block_on(cache::list(&client, json, terminal))?),
+        Command::Cache(CacheArgs { json, command: Some(CacheCommand::Clear) }) => {
+            write_out(&runtime.block_on(cache::clear(&client, json, terminal))?)
+        }
         Command::Load { model } => write_out(&runtime.block_on(show::load(&client, &model, terminal))?),
         Command::Unload => write_out(&runtime.block_on(show::unload(&client))?),
         Command::Config(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::error::Error;
+use super::table::table;
 use super::text::{Stream, Terminal};
 use crate::config;
 
@@ -99,16 +100,19 @@ pub fn config_check(file: Option<&Path>, terminal: &Terminal) -> Result<(), Erro
     super::write_out(text.as_bytes())
 }
 
-async fn get(client: &Client, path: &str) -> Result<Value, Error> {
+/// Asks for what the daemon has at hand.
+pub async fn get(client: &Client, path: &str) -> Result<Value, Error> {
     let answer = tokio::time::timeout(PATIENCE, client.json(Method::GET, path, None)).await;
     answer.unwrap_or_else(|_| Err(Error::Broken { cause: format!("it did not answer for {} s", PATIENCE.as_secs()) }))
 }
 
-fn parse<T: for<'de> Deserialize<'de>>(value: Value) -> Result<T, Error> {
+/// The daemon's JSON as what is shown of it.
+pub fn parse<T: for<'de> Deserialize<'de>>(value: Value) -> Result<T, Error> {
     T::deserialize(value).map_err(|error| Error::Broken { cause: format!("it answered in a way that gemmactl does not know: {error}") })
 }
 
-fn pretty(value: &Value, terminal: &Terminal) -> Vec<u8> {
+/// The daemon's own JSON, for `--json`.
+pub fn pretty(value: &Value, terminal: &Terminal) -> Vec<u8> {
     format!("{}\n", terminal.out.clean(&format!("{value:#}"))).into_bytes()
 }
 
@@ -151,26 +155,11 @@ fn models_view(models: &[Model], out: Stream) -> String {
         let context = model.context_length.to_string();
         [model.id.clone(), model.variant.clone(), model.quantization.clone(), show_size(model.size), context, marks.join(", ")]
     };
-    let head = ["MODEL", "VARIANT", "WEIGHTS", "SIZE", "CONTEXT", ""].map(String::from);
-    let rows: Vec<[String; 6]> =
-        std::iter::once(head).chain(models.iter().map(row)).map(|row| row.map(|cell| out.clean(&cell).into_owned())).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<_> = (0..6).map(width).collect();
-    let mut view = String::new();
-    for (index, row) in rows.iter().enumerate().filter(|_| !models.is_empty()) {
-        let line = |column: usize| {
-            let (cell, width) = (&row[column], widths[column]);
-            // Numbers to the right, names to the left.
-            if matches!(column, 3 | 4) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
-        };
-        let line = (0..6).map(line).collect::<Vec<_>>().join("  ");
-        let line = line.trim_end();
-        let _ = writeln!(view, "{}", if index == 0 { out.dim(line) } else { line.into() });
-    }
-    view
+    let head = ["MODEL", "VARIANT", "WEIGHTS", "SIZE", "CONTEXT", ""];
+    table(head, models.iter().map(row), &[3, 4], out)
 }
 
-fn show_size(bytes: u64) -> String {
+pub fn show_size(bytes: u64) -> String {
     let mib = bytes as f64 / f64::from(1 << 20);
     if mib >= 1024.0 { format!("{:.1} GiB", mib / 1024.0) } else { format!("{mib:.1} MiB") }
 }

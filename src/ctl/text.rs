@@ -10,6 +10,8 @@ const DIM: &str = "\x1b[2m";
 const BOLD: &str = "\x1b[1m";
 const RED: &str = "\x1b[1;31m";
 const PLAIN: &str = "\x1b[0m";
+/// Columns where nobody says how many there are.
+const COLUMNS: usize = 80;
 
 /// When to use colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -51,6 +53,11 @@ impl Stream {
         self.paint(DIM, text)
     }
 
+    /// In one of the terminal's own colours: an SGR code.
+    pub fn tint(self, code: u8, text: &str) -> String {
+        self.paint(&format!("\x1b[{code}m"), text)
+    }
+
     fn paint(self, with: &str, text: &str) -> String {
         if self.colour { format!("{with}{text}{PLAIN}") } else { text.into() }
     }
@@ -78,6 +85,21 @@ impl Terminal {
     pub fn remark(&self, message: &str) {
         let _ = writeln!(io::stderr(), "{}", self.err.dim(&clean(message)));
     }
+}
+
+/// Whether text may be in UTF-8, by the locale: the first of the variables that decide has the word (locale(7)).
+pub fn speaks_utf8() -> bool {
+    utf8_locale(|name| std::env::var(name).ok())
+}
+
+fn utf8_locale(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| variable(name).filter(|value| !value.is_empty()));
+    locale.is_some_and(|locale| ["utf-8", "utf8"].iter().any(|charset| locale.to_ascii_lowercase().contains(charset)))
+}
+
+/// Columns of the terminal that standard output is, as far as there is one.
+pub fn columns() -> usize {
+    rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| size.ws_col.into()).filter(|columns| *columns > 0).unwrap_or(COLUMNS)
 }
 
 /// Drops control characters other than newline and tab. What is left of an escape sequence is harmless text.
@@ -197,6 +219,16 @@ mod tests {
         assert_eq!((out.as_str(), err.as_str()), ("yes", "hmm\n"));
         let (out, err) = printed(Terminal { out: TTY, err: TTY }, &["hm", "m"], &["yes"]);
         assert_eq!((out.as_str(), err.as_str()), ("yes\n", "\x1b[2mhmm\x1b[0m\n\n"));
+    }
+
+    #[test]
+    fn the_locale_says_whether_there_is_utf8() {
+        let locale = |set: &[(&str, &str)]| {
+            utf8_locale(|name| set.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned()))
+        };
+        assert!(locale(&[("LANG", "de_DE.UTF-8")]) && locale(&[("LC_CTYPE", "C.utf8"), ("LANG", "C")]));
+        assert!(locale(&[("LC_ALL", ""), ("LANG", "en_GB.UTF-8@euro")]));
+        assert!(!locale(&[]) && !locale(&[("LANG", "C")]) && !locale(&[("LC_ALL", "POSIX"), ("LANG", "C.UTF-8")]));
     }
 
     #[test]
