@@ -302,7 +302,9 @@ fn without_a_daemon_every_command_says_how_to_start_it() {
     let dead = home.path().join("dead");
     drop(UnixListener::bind(&dead).unwrap());
     for socket in [&dead, &home.path().join("none")] {
-        for args in [&["ask", "hello"][..], &["status"], &["models"], &["load", "m"], &["unload"]] {
+        for args in
+            [&["ask", "hello"][..], &["status"], &["models"], &["load", "m"], &["unload"], &["memory"], &["cache"], &["cache", "clear"]]
+        {
             let (_, err, code) = texts(&command(socket, args).output().unwrap());
             assert_eq!(code, Some(69), "{args:?}: {err}");
             assert!(err.contains("systemctl start gemmad") && err.contains(socket.to_str().unwrap()), "{args:?}: {err}");
@@ -535,7 +537,9 @@ fn completions_manual_and_help_are_complete() {
     let home = tempfile::tempdir().unwrap();
     let pages = home.path().join("man1");
     assert_eq!(run(&["man", pages.to_str().unwrap()]).2, Some(0));
-    for name in ["gemmactl.1", "gemmactl-ask.1", "gemmactl-chat.1", "gemmactl-config-check.1"] {
+    for name in
+        ["gemmactl.1", "gemmactl-ask.1", "gemmactl-chat.1", "gemmactl-memory.1", "gemmactl-cache-clear.1", "gemmactl-config-check.1"]
+    {
         let page = std::fs::read_to_string(pages.join(name)).unwrap();
         assert!(page.contains(".TH ") && page.contains("EXIT STATUS"), "{name}");
     }

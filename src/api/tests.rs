@@ -410,7 +410,7 @@ async fn loading_is_for_administrators() {
 }
 
 #[tokio::test]
-async fn others_may_neither_load_nor_unload() {
+async fn what_is_for_administrators_is_for_nobody_else() {
     let (engine, ..) = Engine::scripted(status());
     let access = Policy::new(&Access::default(), 990).unwrap();
     let api = Arc::new(Api::new(engine, Limits::default(), access));
@@ -418,6 +418,8 @@ async fn others_may_neither_load_nor_unload() {
     for error in [
         admin::load(State(Arc::clone(&api)), stranger, Request::new(Body::empty())).await.unwrap_err(),
         admin::unload(State(Arc::clone(&api)), stranger).await.unwrap_err(),
+        cache::clear(State(Arc::clone(&api)), stranger).await.unwrap_err(),
+        metrics::metrics(State(Arc::clone(&api)), stranger).await.unwrap_err(),
     ] {
         assert_eq!((error.status, error.code), (StatusCode::FORBIDDEN, Some("not_permitted")));
         assert!(error.message.contains("1234"), "{}", error.message);

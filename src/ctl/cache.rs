@@ -118,10 +118,10 @@ mod tests {
         let view = |cache| list_view(&parse(cache).unwrap(), Duration::ZERO, PIPE);
         assert_eq!(
             view(json!({"directory": "/c", "limit": 1 << 20, "bytes": 0, "files": []})),
-            "0 files, 0.0 MiB of 1.0 MiB at most, in /c\n"
+            "0 files, 0 KiB of 1.0 MiB at most, in /c\n"
         );
         assert!(view(json!({"directory": null})).contains("`cache-directory` is empty"));
-        assert_eq!(clear_view(&Cleared::default()), "removed 0 files, 0.0 MiB (0 bytes) freed\n");
+        assert_eq!(clear_view(&Cleared::default()), "removed 0 files, 0 KiB (0 bytes) freed\n");
     }
 
     #[test]

@@ -107,7 +107,7 @@ fn kinds_view(kinds: &[Part], out: Stream, palette: &Palette) -> String {
 /// What is beside the files, for the worker and the machine.
 fn lines(memory: &Memory) -> Vec<(&'static str, String)> {
     let mut lines = vec![];
-    let mut line = |name, bytes, what: &str| lines.push((name, format!("{:>9}{what}", show_size(bytes))));
+    let mut line = |name, bytes, what: &str| lines.push((name, format!("{:>10}{what}", show_size(bytes))));
     if let Some(worker) = &memory.worker {
         line("anonymous", worker.anonymous, "  the worker's own: tokenizer tables, KV cache, buffers");
         line("files", worker.file_backed, "  mapped by the worker and in memory, programs included");
@@ -191,11 +191,11 @@ KIND           SIZE  IN MEMORY  SHARE
 layers     40.0 MiB   20.0 MiB   50 %  ##########..........
 per-layer  40.0 MiB   10.0 MiB   25 %  #####...............
 
-anonymous   12.0 MiB  the worker's own: tokenizer tables, KV cache, buffers
-files        9.0 MiB  mapped by the worker and in memory, programs included
-peak        30.0 MiB  the most that both ever were together
-supervisor   0.4 MiB  and 3.0 MiB of files
-free         3.0 GiB  for programs on this machine, without swapping
+anonymous    12.0 MiB  the worker's own: tokenizer tables, KV cache, buffers
+files         9.0 MiB  mapped by the worker and in memory, programs included
+peak         30.0 MiB  the most that both ever were together
+supervisor    400 KiB  and 3.0 MiB of files
+free          3.0 GiB  for programs on this machine, without swapping
 packed     in memory that cannot be evicted: the disk is full
 ";
         assert_eq!(view(&memory, PIPE, &map::ASCII, 6), expected);

@@ -161,7 +161,11 @@ fn models_view(models: &[Model], out: Stream) -> String {
 
 pub fn show_size(bytes: u64) -> String {
     let mib = bytes as f64 / f64::from(1 << 20);
-    if mib >= 1024.0 { format!("{:.1} GiB", mib / 1024.0) } else { format!("{mib:.1} MiB") }
+    match mib {
+        1024.0.. => format!("{:.1} GiB", mib / 1024.0),
+        1.0.. => format!("{mib:.1} MiB"),
+        _ => format!("{} KiB", bytes >> 10),
+    }
 }
 
 #[cfg(test)]
