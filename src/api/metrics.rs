@@ -70,7 +70,7 @@ impl Text {
         let mapped = kinds.iter().map(|(role, (kind, bytes, _))| (labels(*role, kind.id()), *bytes));
         self.gauge("mapped_bytes", "Bytes of the files that the worker has mapped.", mapped);
         let resident = kinds.iter().map(|(role, (kind, _, resident))| (labels(*role, kind.id()), *resident));
-        self.gauge("resident_bytes", "Those of them that are in its memory.", resident);
+        self.gauge("resident_bytes", "Bytes of those files that are in its memory.", resident);
     }
 
     fn gauge<'a>(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = Sample<'a>>) {
