@@ -38,6 +38,7 @@ if [ -f "$here/models/tiny/tiny-e2b-mmproj-f16.gguf" ]; then
   run gemmactl ask --temperature 0 --image tests/data/pictures/red-circle.png "What is in the picture?"
 fi
 run gemmactl status
+run gemmactl memory
 
 cat <<HINT
 
