@@ -101,9 +101,9 @@ mod tests {
         let file = |name: &str, bytes, used, in_use| json!({"name": name, "bytes": bytes, "used": used, "in_use": in_use});
         let files = [file("e2b-0123456789abcdef", 1_u64 << 30, 1000, false), file("tiny-0", 2 << 20, 0, true)];
         let cache = json!({"directory": "/var/cache/gemmad", "limit": 32_u64 << 30, "bytes": (1_u64 << 30) + (2 << 20), "files": files});
-        let expected = "PACKED WEIGHTS            SIZE  USED\n\
-                        e2b-0123456789abcdef   1.0 GiB  5 min ago\n\
-                        tiny-0                 2.0 MiB  now\n\
+        let expected = "PACKED WEIGHTS           SIZE  USED\n\
+                        e2b-0123456789abcdef  1.0 GiB  5 min ago\n\
+                        tiny-0                2.0 MiB  now\n\
                         2 files, 1.0 GiB of 32.0 GiB at most, in /var/cache/gemmad\n";
         assert_eq!(list_view(&parse(cache).unwrap(), Duration::from_secs(1300), PIPE), expected);
         let cleared = json!({"freed": 6 << 20, "files": files});
