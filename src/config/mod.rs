@@ -102,7 +102,7 @@ pub struct Limits {
 /// Who may do more than ask.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Access {
-    /// Users, besides root and the daemon's own, who may load and unload models.
+    /// Users, besides root and the daemon's own, who may do what is for administrators.
     pub admins: Vec<String>,
 }
 
