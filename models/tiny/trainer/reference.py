@@ -72,6 +72,7 @@ def draw_picture(tokenizer, member: str) -> tuple[Sample, list[int], Tensors]:
     """The same with a picture, which the conversation holds as clients send it, and its tensors."""
     rng = random.Random(f"{SEED} {PICTURE.name}")
     sample, picture = scenes.sample(rng, PICTURE.kind, True)
+    sample.think = PICTURE.think
     prompt, _ = media.encode(tokenizer, MEMBERS[member], sample, picture)
     scenes.attach(sample, picture)
     return sample, prompt, features.picture_features([picture.image], MEMBERS[member].unified)
@@ -140,7 +141,7 @@ def reference(hf_dir: Path, packed: Path | None) -> list[dict]:
     small_variant = bool(config.get("text_config", config).get("hidden_size_per_layer_input"))
     tokenizer = transformers.AutoTokenizer.from_pretrained(hf_dir)
     architecture = getattr(transformers, config["architectures"][0])
-    model = architecture.from_pretrained(hf_dir, dtype=torch.float32, attn_implementation="eager").eval()
+    model = architecture.from_pretrained(hf_dir, dtype=torch.float32).eval()
     if packed:
         pack(model, packed)
     sees = hasattr(model.model, "embed_vision") or "Unified" in config["architectures"][0]
