@@ -75,7 +75,7 @@ pub struct Memory {
     pub cache_size: u64,
     /// Bytes of Per-Layer Embeddings that may stay in memory.
     pub per_layer: u64,
-    /// Whether the weights that every token needs are locked in memory.
+    /// Whether packed weights that come from the cache and that every token needs are locked in memory.
     pub lock_weights: bool,
 }
 

@@ -17,7 +17,7 @@ pub struct MemoryPlan {
     pub per_layer: u64,
     /// Whether the KV cache has numbers of 8 bits (`q8_0`) in place of 16.
     pub small_kv: bool,
-    /// Whether the weights that every token needs are locked in memory.
+    /// Whether the packed weights of an earlier start that every token needs are locked in memory.
     pub lock: bool,
 }
 

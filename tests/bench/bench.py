@@ -257,7 +257,7 @@ def memory(a):
             print(f"run {run + 1}, {name}: " + "; ".join(f"{k} {v:.2f}" for k, v in row.items()), file=sys.stderr, flush=True)
     cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith(("model name", "Model"))), os.uname().machine)
     print(f"\n{os.path.basename(a.model)} ({os.path.getsize(a.model) / 1e9:.2f} GB), context {a.context}, {a.threads or os.cpu_count()} threads, {cpu}\n")
-    print("| | " + " | ".join(rows) + (" | ratio, median (range) |" if a.peer else " |") + "\n|---" * 1 + "|---" * (len(rows) + bool(a.peer)) + "|")
+    print("| | " + " | ".join(rows) + (" | ratio, median (range) |" if a.peer else " |") + "\n|---" + "|---" * (len(rows) + bool(a.peer)) + "|")
     for metric in rows["gemmad"][0]:
         values = [[run[metric] for run in runs] if metric in runs[0] else [] for runs in rows.values()]
         cells = [f"{median(v):.2f}" if v else "" for v in values]
