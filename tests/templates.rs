@@ -2,7 +2,7 @@
 //!
 //! `tests/data/templates/make.py` makes the expected texts.
 
-use gemmad::chat::{ChatError, ChatRequest, Detail, Message, OutputLimits, Part, Picture, Role, Sampling, Tool, ToolCall};
+use gemmad::chat::{ChatError, ChatRequest, Detail, Message, Part, Picture, Role, Thinking, Tool, ToolCall};
 use gemmad::ipc::TemplateSource;
 use gemmad::{chat, gemma, ipc};
 use prompt::{Prompter, Segment, opens_thought};
@@ -50,15 +50,7 @@ fn prompter(embedded: Option<&str>, small: bool) -> (Prompter, TemplateSource) {
 }
 
 fn request(messages: Vec<Message>) -> ChatRequest {
-    ChatRequest {
-        messages,
-        tools: vec![],
-        sampling: Sampling::default(),
-        output: OutputLimits::default(),
-        thinking: false,
-        logprobs: None,
-        cache_prompt: true,
-    }
+    ChatRequest::new(messages)
 }
 
 fn joined(segments: &[Segment]) -> String {
@@ -117,7 +109,7 @@ fn prompts_are_those_of_transformers() {
             for case in cases.iter().filter(|c| c["small"] == small) {
                 let mut request = request(case["messages"].as_array().unwrap().iter().map(message).collect());
                 request.tools = case["tools"].as_array().unwrap().iter().map(tool).collect();
-                request.thinking = case["thinking"] == true;
+                request.thinking = if case["thinking"] == true { Thinking::On { budget: None } } else { Thinking::Off };
                 let segments = prompter.render(&request).unwrap_or_else(|e| panic!("{}: {e}", case["name"]));
                 let expected = case["expected"].as_str().unwrap();
                 assert_eq!(format!("<bos>{}", joined(&segments)), expected, "{} {source:?} small {small}", case["name"]);

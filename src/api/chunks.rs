@@ -1,7 +1,7 @@
 //! A streamed answer, as server-sent events.
 //!
 //! ```text
-//!   Started ─▶ role      Text, Thought, ToolCall ─▶ a delta each      Done ─▶ finish_reason [, usage], [DONE]
+//!   Started ─▶ role      Text, Thought, Call… ─▶ a delta each      Done ─▶ finish_reason [, usage], [DONE]
 //!                                                                  failure ─▶ error, and no [DONE]
 //! ```
 
@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use serde::Serialize;
 
 use super::error::ApiError;
-use super::wire::response::{CallOut, Chunk, ChunkChoice, Delta, Head, Logprobs};
+use super::wire::response::{ArgumentsOut, CallDelta, CallOut, Chunk, ChunkChoice, Delta, Head, Logprobs};
 use crate::chat::{ChatEvent, Done, TokenLogprob};
 use crate::engine::Failure;
 
@@ -45,11 +45,10 @@ impl Chunks {
             ChatEvent::Thought { text, logprobs } => {
                 self.delta(Delta { reasoning_content: Some(&text), ..Delta::default() }, &[], &logprobs);
             }
-            ChatEvent::ToolCall(call) => {
-                let call = CallOut::new(call, Some(self.calls));
-                self.calls += 1;
-                self.delta(Delta { tool_calls: Some([call]), ..Delta::default() }, &[], &[]);
-            }
+            ChatEvent::CallStarted { name } => self.call(Some(&CallOut::new(name)), None),
+            ChatEvent::CallArguments { json } => self.call(None, Some(ArgumentsOut { arguments: &json })),
+            // The next call's first delta says as much.
+            ChatEvent::CallEnded => self.calls += 1,
             ChatEvent::Done(done) => self.end(&done),
         }
         self.take()
@@ -61,6 +60,11 @@ impl Chunks {
         self.buffer.extend_from_slice(ApiError::from(failure).json().as_bytes());
         self.buffer.extend_from_slice(b"\n\n");
         self.take()
+    }
+
+    fn call(&mut self, start: Option<&CallOut>, function: Option<ArgumentsOut>) {
+        let call = CallDelta { index: self.calls, start, function };
+        self.delta(Delta { tool_calls: Some([call]), ..Delta::default() }, &[], &[]);
     }
 
     fn delta(&mut self, delta: Delta, content: &[TokenLogprob], thought: &[TokenLogprob]) {
@@ -100,7 +104,7 @@ fn write(buffer: &mut Vec<u8>, chunk: &impl Serialize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::{ChatError, Finish, Timings, ToolCall, Usage};
+    use crate::chat::{ChatError, Finish, Timings, Usage};
     use serde_json::{Value, json};
 
     fn chunks(usage: bool, logprobs: bool) -> Chunks {
@@ -180,16 +184,20 @@ mod tests {
     #[test]
     fn calls_are_counted_and_named() {
         let mut chunks = chunks(false, false);
-        let call = |name: &str| ChatEvent::ToolCall(ToolCall { id: String::new(), name: name.into(), arguments: "{\"a\":1}".into() });
-        let first = one(&chunks.event(call("f")));
-        let second = one(&chunks.event(call("g")));
-        let call = &second["choices"][0]["delta"]["tool_calls"][0];
-        assert_eq!(call["index"], 1);
-        assert_eq!(call["type"], "function");
-        assert_eq!(call["function"], json!({"name": "g", "arguments": "{\"a\":1}"}));
-        let id = |chunk: &Value| chunk["choices"][0]["delta"]["tool_calls"][0]["id"].as_str().unwrap().to_owned();
-        assert!(id(&first).starts_with("call_"));
-        assert_ne!(id(&first), id(&second));
+        let mut ids = vec![];
+        for (index, name) in ["f", "g"].into_iter().enumerate() {
+            let first = one(&chunks.event(ChatEvent::CallStarted { name: name.into() }));
+            let call = &first["choices"][0]["delta"]["tool_calls"][0];
+            assert_eq!((&call["index"], &call["type"]), (&json!(index), &json!("function")));
+            assert_eq!(call["function"], json!({"name": name, "arguments": ""}));
+            ids.push(call["id"].as_str().unwrap().to_owned());
+            let second = one(&chunks.event(ChatEvent::CallArguments { json: "{\"a\":1}".into() }));
+            let expected = json!([{"index": index, "function": {"arguments": "{\"a\":1}"}}]);
+            assert_eq!(second["choices"][0]["delta"]["tool_calls"], expected);
+            assert!(chunks.event(ChatEvent::CallEnded).is_empty());
+        }
+        assert!(ids[0].starts_with("call_"));
+        assert_ne!(ids[0], ids[1]);
     }
 
     #[test]

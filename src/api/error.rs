@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::quota::Full;
-use crate::chat::{ChatError, Invalid};
+use crate::chat::{ChatError, Constraint, Invalid};
 use crate::engine::Failure;
 
 /// How long a client that met a full limit should wait: long enough for a short answer to end.
@@ -173,6 +173,8 @@ fn from_chat(error: &ChatError, message: String) -> ApiError {
         ChatError::UnknownToken { token, .. } => ("invalid_value", format!("logit_bias.{token}")),
         ChatError::CannotSee { .. } => ("model_cannot_see", "messages".to_owned()),
         ChatError::Picture { message, part, .. } => ("invalid_image", format!("messages[{message}].content[{part}].image_url")),
+        ChatError::Constraint { part: Constraint::Format, .. } => ("unsupported_format", "response_format".to_owned()),
+        ChatError::Constraint { part: Constraint::Tool(i), .. } => ("unsupported_schema", format!("tools[{i}].function.parameters")),
         ChatError::Template { .. } => ("invalid_value", "messages".to_owned()),
         ChatError::Inference { .. } => {
             return ApiError::server(StatusCode::INTERNAL_SERVER_ERROR, "inference_failed", message);
@@ -244,6 +246,22 @@ mod tests {
                 "invalid_request_error",
                 "invalid_image",
                 Some("messages[2].content[1].image_url"),
+                None,
+            ),
+            (
+                chat(ChatError::Constraint { part: Constraint::Format, path: "/a".into(), reason: "r".into() }),
+                400,
+                "invalid_request_error",
+                "unsupported_format",
+                Some("response_format"),
+                None,
+            ),
+            (
+                chat(ChatError::Constraint { part: Constraint::Tool(3), path: String::new(), reason: "r".into() }),
+                400,
+                "invalid_request_error",
+                "unsupported_schema",
+                Some("tools[3].function.parameters"),
                 None,
             ),
             (chat(ChatError::Template { reason: "r".into() }), 400, "invalid_request_error", "invalid_value", Some("messages"), None),

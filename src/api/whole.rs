@@ -9,6 +9,8 @@ pub struct Whole {
     content: String,
     reasoning: String,
     calls: Vec<CallOut>,
+    /// A call that has not ended, and may never do so.
+    open: Option<CallOut>,
     content_logprobs: Vec<TokenLogprob>,
     reasoning_logprobs: Vec<TokenLogprob>,
 }
@@ -26,7 +28,9 @@ impl Whole {
                 self.reasoning.push_str(&text);
                 self.reasoning_logprobs.append(&mut logprobs);
             }
-            ChatEvent::ToolCall(call) => self.calls.push(CallOut::new(call, None)),
+            ChatEvent::CallStarted { name } => self.open = Some(CallOut::new(name)),
+            ChatEvent::CallArguments { json } => self.open.iter_mut().for_each(|call| call.function.arguments.push_str(&json)),
+            ChatEvent::CallEnded => self.calls.extend(self.open.take()),
             ChatEvent::Done(done) => return Some(done),
         }
         None
@@ -54,7 +58,7 @@ impl Whole {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::{Finish, Timings, ToolCall, Usage};
+    use crate::chat::{Finish, Timings, Usage};
     use serde_json::{Value, json};
 
     fn answer(events: Vec<ChatEvent>, finish: Finish, logprobs: bool) -> Value {
@@ -91,14 +95,17 @@ mod tests {
 
     #[test]
     fn calls_and_thoughts() {
-        let call = ChatEvent::ToolCall(ToolCall { id: String::new(), name: "f".into(), arguments: "{}".into() });
+        let call = |name: &str| [ChatEvent::CallStarted { name: name.into() }, ChatEvent::CallArguments { json: "{".into() }];
+        let end = [ChatEvent::CallArguments { json: "}".into() }, ChatEvent::CallEnded];
         let thought = ChatEvent::Thought { text: "hm".into(), logprobs: vec![] };
-        let answer = answer(vec![thought, call], Finish::ToolCalls, false);
+        // The second call was cut off.
+        let events = [thought].into_iter().chain(call("f")).chain(end).chain(call("g")).collect();
+        let answer = answer(events, Finish::ToolCalls, false);
         let message = &answer["choices"][0]["message"];
         assert_eq!(message["content"], Value::Null);
         assert_eq!(message["reasoning_content"], "hm");
         assert_eq!(message["tool_calls"][0]["function"], json!({"name": "f", "arguments": "{}"}));
-        assert!(message["tool_calls"][0].get("index").is_none());
+        assert_eq!(message["tool_calls"].as_array().unwrap().len(), 1);
         assert_eq!(answer["choices"][0]["finish_reason"], "tool_calls");
     }
 

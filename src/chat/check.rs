@@ -1,8 +1,9 @@
 //! The bounds of a request, checked once at the edge.
 
+use std::collections::HashSet;
 use std::fmt;
 
-use super::{ChatRequest, Message, Part, Picture, Role};
+use super::{ChatRequest, Format, Message, Part, Picture, Role, ToolChoice};
 
 /// Messages in one conversation.
 pub const MAX_MESSAGES: usize = 4096;
@@ -18,6 +19,9 @@ pub const MAX_TOP_LOGPROBS: u8 = 20;
 pub const MAX_LOGIT_BIAS: usize = 1024;
 /// Bytes of a function's name, as OpenAI has it.
 pub const MAX_NAME_BYTES: usize = 64;
+
+/// Bytes of what describes the form of an answer or of a call's arguments.
+pub const MAX_CONSTRAINT_BYTES: usize = 256 << 10;
 
 /// Pictures in one conversation.
 pub const MAX_PICTURES: usize = 64;
@@ -57,11 +61,40 @@ impl ChatRequest {
         for (count, (i, j, picture)) in self.pictures().enumerate() {
             check_picture(&format!("messages[{i}].content[{j}].image_url"), picture, count, self.messages[i].role)?;
         }
-        for (i, tool) in self.tools.iter().enumerate() {
-            check_name(&format!("tools[{i}].function.name"), &tool.name)?;
-        }
+        self.check_tools()?;
+        self.check_format()?;
         self.check_sampling()?;
         self.check_output()
+    }
+
+    fn check_tools(&self) -> Result<(), Invalid> {
+        let mut names = HashSet::new();
+        for (i, tool) in self.tools.iter().enumerate() {
+            check_name(&format!("tools[{i}].function.name"), &tool.name)?;
+            if !names.insert(&tool.name) {
+                return Err(Invalid::new(format!("tools[{i}].function.name"), "is the name of an earlier function"));
+            }
+            check_constraint(&format!("tools[{i}].function.parameters"), tool.parameters.as_deref().unwrap_or_default())?;
+        }
+        match &self.tool_choice {
+            ToolChoice::Required if self.tools.is_empty() => Err(Invalid::new("tool_choice", "needs `tools` to choose from")),
+            ToolChoice::Named(name) if !names.contains(name) => Err(Invalid::new("tool_choice", "names a function that is not in `tools`")),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_format(&self) -> Result<(), Invalid> {
+        match &self.format {
+            Format::Text | Format::JsonObject => Ok(()),
+            Format::JsonSchema(schema) => check_constraint("response_format.json_schema.schema", schema),
+            Format::Regex(regex) => check_constraint("regex", regex),
+            Format::Grammar(grammar) => check_constraint("grammar", grammar),
+        }
+    }
+
+    /// Whether the answer has an end of its own, after which nothing may be drawn but the end of the turn.
+    fn has_own_end(&self) -> bool {
+        self.format != Format::Text || self.tool_choice != ToolChoice::Auto || (!self.tools.is_empty() && !self.parallel_tool_calls)
     }
 
     fn check_sampling(&self) -> Result<(), Invalid> {
@@ -91,6 +124,13 @@ impl ChatRequest {
             && o.min_tokens > max
         {
             return Err(Invalid::new("min_tokens", format!("is {}, more than max_tokens ({max})", o.min_tokens)));
+        }
+        let own_end = "cannot be kept up with an answer of a given form, which has an end of its own";
+        if o.ignore_eos && self.has_own_end() {
+            return Err(Invalid::new("ignore_eos", own_end));
+        }
+        if o.min_tokens > 0 && self.has_own_end() {
+            return Err(Invalid::new("min_tokens", own_end));
         }
         at_most("stop", o.stop.len(), MAX_STOPS)?;
         for (i, stop) in o.stop.iter().enumerate() {
@@ -135,6 +175,13 @@ fn check_picture(field: &str, picture: &Picture, before: usize, role: Role) -> R
         0 => Err(Invalid::new(field, "is empty")),
         1..=MAX_PICTURE_BYTES => Ok(()),
         bytes => Err(Invalid::new(field, format!("has {bytes} bytes; at most {MAX_PICTURE_BYTES} are allowed"))),
+    }
+}
+
+fn check_constraint(field: &str, text: &str) -> Result<(), Invalid> {
+    match text.len() {
+        0..=MAX_CONSTRAINT_BYTES => Ok(()),
+        bytes => Err(Invalid::new(field, format!("has {bytes} bytes; at most {MAX_CONSTRAINT_BYTES} are allowed"))),
     }
 }
 

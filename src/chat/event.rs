@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-use super::ToolCall;
+use super::Constraint;
 
 /// One step of an answer. `Started` comes first, `Done` last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,8 +23,15 @@ pub enum ChatEvent {
         text: String,
         logprobs: Vec<TokenLogprob>,
     },
-    /// A complete function call whose arguments are a JSON object. Its `id` is empty here.
-    ToolCall(ToolCall),
+    /// The model calls a function. Its arguments and `CallEnded` follow; a call without that end was cut off.
+    CallStarted {
+        name: String,
+    },
+    /// A piece of the running call's arguments, which together are a JSON object: whole characters, never empty.
+    CallArguments {
+        json: String,
+    },
+    CallEnded,
     Done(Done),
 }
 
@@ -90,6 +97,9 @@ pub enum ChatError {
     CannotSee { reason: String },
     /// This part of the conversation is no picture that can be shown to the model.
     Picture { message: u32, part: u32, reason: String },
+    /// The model cannot be held to this part of the request: `path` says where in it the reason lies (a JSON pointer,
+    /// RFC 6901; empty for the part as a whole).
+    Constraint { part: Constraint, path: String, reason: String },
     /// The model's chat template refuses the conversation.
     Template { reason: String },
     /// llama.cpp failed on this request.
@@ -109,6 +119,13 @@ impl fmt::Display for ChatError {
             }
             Self::CannotSee { reason } => write!(f, "the model cannot see: {reason}"),
             Self::Picture { message, part, reason } => write!(f, "`messages[{message}].content[{part}].image_url` {reason}"),
+            Self::Constraint { part, path, reason } => {
+                let place = if path.is_empty() { String::new() } else { format!(" at `{path}`") };
+                match part {
+                    Constraint::Format => write!(f, "the answer's format{place} {reason}"),
+                    Constraint::Tool(i) => write!(f, "the parameters of function {i} (counted from 0){place} {reason}"),
+                }
+            }
             Self::Template { reason } => write!(f, "the model's chat template refuses this conversation: {reason}"),
             Self::Inference { reason } => write!(f, "inference failed: {reason}"),
         }

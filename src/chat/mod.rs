@@ -5,11 +5,15 @@
 
 mod check;
 mod event;
+mod form;
 mod picture;
+mod thinking;
 
 pub use check::{Invalid, MAX_PICTURE_BYTES};
 pub use event::{ChatError, ChatEvent, Done, Finish, Timings, TokenLogprob, Usage};
+pub use form::{Constraint, Format, ToolChoice};
 pub use picture::{Detail, Picture};
+pub use thinking::Thinking;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,12 +24,15 @@ pub struct ChatRequest {
     pub messages: Vec<Message>,
     /// Functions the model may call.
     pub tools: Vec<Tool>,
+    pub tool_choice: ToolChoice,
+    /// Whether the model may call several functions in one turn.
+    pub parallel_tool_calls: bool,
+    pub format: Format,
     /// How the next token is drawn.
     pub sampling: Sampling,
     /// When the answer ends.
     pub output: OutputLimits,
-    /// Whether the model may think before it answers.
-    pub thinking: bool,
+    pub thinking: Thinking,
     /// `Some(n)`: report the log-probability of each token and of its `n` best rivals.
     pub logprobs: Option<u8>,
     /// Whether the prompt may reuse, and stay in, the prefix cache.
@@ -59,6 +66,22 @@ pub struct Message {
 }
 
 impl ChatRequest {
+    /// A conversation with every wish at its default.
+    pub fn new(messages: Vec<Message>) -> Self {
+        Self {
+            messages,
+            tools: vec![],
+            tool_choice: ToolChoice::Auto,
+            parallel_tool_calls: true,
+            format: Format::Text,
+            sampling: Sampling::default(),
+            output: OutputLimits::default(),
+            thinking: Thinking::Off,
+            logprobs: None,
+            cache_prompt: true,
+        }
+    }
+
     /// The pictures, each with its message and its part of that message.
     pub fn pictures(&self) -> impl Iterator<Item = (usize, usize, &Picture)> {
         let parts = self.messages.iter().enumerate().flat_map(|(i, m)| m.content.iter().enumerate().map(move |(j, part)| (i, j, part)));
@@ -86,7 +109,7 @@ pub enum Part {
 /// A function call by the model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ToolCall {
-    /// Names the call within its conversation; made by the front door for calls the model makes.
+    /// Names the call within its conversation.
     pub id: String,
     pub name: String,
     /// A JSON object as text.

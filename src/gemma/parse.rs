@@ -281,7 +281,9 @@ impl Parser {
         match draft.parse() {
             Some(call) => {
                 self.called = true;
-                out.push(ChatEvent::ToolCall(call));
+                out.push(ChatEvent::CallStarted { name: call.name });
+                out.push(ChatEvent::CallArguments { json: call.arguments });
+                out.push(ChatEvent::CallEnded);
             }
             None => {
                 self.spell(draft, closed);
@@ -427,11 +429,16 @@ mod tests {
                     answer.thought += &text;
                     logprobs
                 }
-                ChatEvent::ToolCall(call) => {
-                    assert!(call.id.is_empty());
-                    answer.calls.push((call.name, call.arguments));
+                ChatEvent::CallStarted { name } => {
+                    answer.calls.push((name, String::new()));
                     vec![]
                 }
+                ChatEvent::CallArguments { json } => {
+                    assert!(!json.is_empty());
+                    answer.calls.last_mut().unwrap().1 += &json;
+                    vec![]
+                }
+                ChatEvent::CallEnded => vec![],
                 other => panic!("{other:?}"),
             };
             answer.logprobs.extend(logprobs.into_iter().map(|l| l.bytes));

@@ -27,7 +27,7 @@ use crate::chat::{ChatError, ChatEvent, ChatRequest};
 
 /// Version of both enums; they change together with it. Supervisor and worker are installed together, so a
 /// difference means a half-done upgrade and the worker is refused.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Names a request for as long as its worker lives.
 pub type RequestId = u64;

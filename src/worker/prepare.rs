@@ -11,7 +11,7 @@ use super::llama::{Token, Vocab};
 use super::media::{Sight, less};
 use super::prompt::{Prompter, Segment, opens_thought};
 use super::sequence::Sequence;
-use crate::chat::{ChatError, ChatRequest};
+use crate::chat::{ChatError, ChatRequest, Constraint, Format, ToolChoice};
 use crate::gemma::marker;
 use crate::ipc::{FromWorker, RequestId};
 
@@ -82,6 +82,18 @@ struct Read {
     in_thought: bool,
 }
 
+/// Refuses forms of the answer that the model cannot be held to.
+fn unconstrained(request: &ChatRequest) -> Result<(), ChatError> {
+    let refuse = |part, reason: &str| Err(ChatError::Constraint { part, path: String::new(), reason: reason.to_owned() });
+    if request.format != Format::Text {
+        return refuse(Constraint::Format, "is not supported; only text is");
+    }
+    if request.tool_choice != ToolChoice::Auto || !request.parallel_tool_calls {
+        return refuse(Constraint::Tool(0), "cannot be asked for: whether and how many functions are called is the model's choice");
+    }
+    Ok(())
+}
+
 /// Starts the thread.
 pub fn spawn(preparer: Preparer, ends: Ends, writer: Writer) {
     std::thread::spawn(move || preparer.run(ends.incoming, &ends.ready, &writer));
@@ -115,6 +127,7 @@ impl Preparer {
         if let Some(&(token, _)) = request.sampling.logit_bias.iter().find(|&&(token, _)| token >= vocabulary) {
             return Err(ChatError::UnknownToken { token, vocabulary });
         }
+        unconstrained(request)?;
         let sights = self.sights(request)?;
         let segments = self.prompter.render(request)?;
         // Tokenising costs time and memory by the byte. What is certainly too long is refused before, with

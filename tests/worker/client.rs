@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use gemmad::chat::{ChatError, ChatEvent, ChatRequest, Done, Message, OutputLimits, Role, Sampling, TokenLogprob, ToolCall, Usage};
+use gemmad::chat::{ChatError, ChatEvent, ChatRequest, Done, Message, Role, Sampling, TokenLogprob, ToolCall, Usage};
 use gemmad::ipc::frame::{self, Decoder};
 use gemmad::ipc::{FromWorker, LoadPlan, LoadedModel, MemoryPicture, MemoryPlan, ProjectorPlan, RequestId, ToWorker};
 use gemmad::store;
@@ -41,6 +41,8 @@ pub struct Answer {
     pub text: String,
     pub thought: String,
     pub calls: Vec<ToolCall>,
+    /// How many of the calls are complete.
+    pub ended_calls: usize,
     pub logprobs: Vec<TokenLogprob>,
     pub started: Option<(u32, u32)>,
     /// Pieces of text that came.
@@ -63,7 +65,9 @@ impl Answer {
                 self.pieces += 1;
                 self.logprobs.extend(logprobs);
             }
-            ChatEvent::ToolCall(call) => self.calls.push(call),
+            ChatEvent::CallStarted { name } => self.calls.push(ToolCall { id: String::new(), name, arguments: String::new() }),
+            ChatEvent::CallArguments { json } => self.calls.last_mut().unwrap().arguments += &json,
+            ChatEvent::CallEnded => self.ended_calls += 1,
             ChatEvent::Done(done) => self.done = Some(done),
         }
     }
@@ -249,13 +253,5 @@ pub fn user(text: impl Into<String>) -> ChatRequest {
 }
 
 pub fn chat(messages: Vec<Message>) -> ChatRequest {
-    ChatRequest {
-        messages,
-        tools: vec![],
-        sampling: Sampling { temperature: 0.0, ..Sampling::default() },
-        output: OutputLimits::default(),
-        thinking: false,
-        logprobs: None,
-        cache_prompt: true,
-    }
+    ChatRequest { sampling: Sampling { temperature: 0.0, ..Sampling::default() }, ..ChatRequest::new(messages) }
 }

@@ -1,5 +1,6 @@
 //! What goes over the wire, in OpenAI's shapes: requests taken apart strictly, responses built exactly.
 
+pub mod format;
 pub mod json;
 pub mod messages;
 mod picture;

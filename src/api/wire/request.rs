@@ -4,8 +4,9 @@
 //! reason why it may be ignored, or refused.
 
 use super::json::{self, Json, Object, quote};
-use super::{messages, tools};
-use crate::chat::{ChatRequest, Invalid, OutputLimits, Sampling};
+use super::tools::Offer;
+use super::{format, messages, tools};
+use crate::chat::{ChatRequest, Invalid, OutputLimits, Sampling, Thinking};
 
 /// What `model` means when it is absent.
 const DEFAULT_MODEL: &str = "auto";
@@ -53,7 +54,8 @@ pub fn parse(body: &[u8]) -> Result<ChatCall, Invalid> {
     let mut object = json::body(body)?;
     let model = object.take("model").map(|model| model.string()).transpose()?;
     let messages = messages::messages(&object.need("messages")?)?;
-    let tools = tools::offered(&mut object)?;
+    let Offer { tools, choice: tool_choice, parallel: parallel_tool_calls } = tools::offered(&mut object)?;
+    let format = format::format(&mut object)?;
     let sampling = sampling(&mut object)?;
     let output = output(&mut object)?;
     let thinking = thinking(&mut object)?;
@@ -61,10 +63,10 @@ pub fn parse(body: &[u8]) -> Result<ChatCall, Invalid> {
     let cache_prompt = object.take("cache_prompt").map_or(Ok(true), |cache| cache.boolean())?;
     let delivery = delivery(&mut object)?;
     only_choice(&mut object)?;
-    plain_text(&mut object)?;
     ignored(&mut object)?;
     object.finish()?;
-    let request = ChatRequest { messages, tools, sampling, output, thinking, logprobs, cache_prompt };
+    let request =
+        ChatRequest { messages, tools, tool_choice, parallel_tool_calls, format, sampling, output, thinking, logprobs, cache_prompt };
     request.check()?;
     Ok(ChatCall { model: model.unwrap_or_else(|| DEFAULT_MODEL.into()), request, delivery })
 }
@@ -132,23 +134,30 @@ fn output(object: &mut Object) -> Result<OutputLimits, Invalid> {
     Ok(OutputLimits { max_tokens: new.or(old), min_tokens, stop, ignore_eos })
 }
 
-/// Off unless asked for. `enable_thinking` is exact and wins over `reasoning_effort`, of which Gemma has two.
-fn thinking(object: &mut Object) -> Result<bool, Invalid> {
-    let effort = match object.take("reasoning_effort") {
-        Some(effort) => match effort.string()?.as_str() {
-            "none" | "minimal" => false,
-            "low" | "medium" | "high" | "xhigh" => true,
-            other => {
-                return effort.wrong(format!("must be `none`, `minimal`, `low`, `medium`, `high` or `xhigh`, not `{}`", quote(other)));
-            }
-        },
-        None => false,
-    };
-    let Some(kwargs) = object.take("chat_template_kwargs") else { return Ok(effort) };
-    let mut kwargs = kwargs.object()?;
-    let enabled = kwargs.take("enable_thinking").map(|enable| enable.boolean()).transpose()?;
-    kwargs.finish()?;
-    Ok(enabled.unwrap_or(effort))
+/// Off unless asked for. Whether: `enable_thinking`, else a budget says so, else `reasoning_effort`. How long: the
+/// budget, else the effort.
+fn thinking(object: &mut Object) -> Result<Thinking, Invalid> {
+    let effort = object.take("reasoning_effort").map(|effort| self::effort(&effort)).transpose()?;
+    let budget = object.take("thinking_budget_tokens");
+    let tokens = budget.as_ref().map(|budget| budget.u32(0, u32::MAX)).transpose()?;
+    let mut enabled = None;
+    if let Some(kwargs) = object.take("chat_template_kwargs") {
+        let mut kwargs = kwargs.object()?;
+        enabled = kwargs.take("enable_thinking").map(|enable| enable.boolean()).transpose()?;
+        kwargs.finish()?;
+    }
+    Ok(match (enabled, tokens, effort) {
+        (Some(false), ..) | (_, Some(0), _) => Thinking::Off,
+        (_, Some(budget), _) => Thinking::On { budget: Some(budget) },
+        (Some(true), None, None | Some(Thinking::Off)) => Thinking::On { budget: None },
+        (_, None, effort) => effort.unwrap_or_default(),
+    })
+}
+
+fn effort(json: &Json) -> Result<Thinking, Invalid> {
+    let name = json.string()?;
+    let known = || Thinking::EFFORTS.map(|(name, _)| format!("`{name}`")).join(", ");
+    Thinking::of_effort(&name).map_or_else(|| json.wrong(format!("must be one of {}, not `{}`", known(), quote(&name))), Ok)
 }
 
 fn logprobs(object: &mut Object) -> Result<Option<u8>, Invalid> {
@@ -185,16 +194,6 @@ fn only_choice(object: &mut Object) -> Result<(), Invalid> {
     }
 }
 
-fn plain_text(object: &mut Object) -> Result<(), Invalid> {
-    let Some(format) = object.take("response_format") else { return Ok(()) };
-    let mut fields = format.object()?;
-    let kind = fields.need("type")?;
-    match kind.string()?.as_str() {
-        "text" => fields.finish(),
-        other => kind.wrong(format!("is `{}`, which is not supported; only `text` is", quote(other))),
-    }
-}
-
 fn ignored(object: &mut Object) -> Result<(), Invalid> {
     for (name, harmless, reason) in IGNORED {
         match (object.take(name), harmless) {
@@ -223,18 +222,7 @@ mod tests {
         let call = with("").unwrap();
         assert_eq!(call.model, "auto");
         assert_eq!(call.delivery, Delivery::Whole);
-        assert_eq!(
-            call.request,
-            ChatRequest {
-                messages: vec![Message::text(Role::User, "hi")],
-                tools: vec![],
-                sampling: Sampling::default(),
-                output: OutputLimits::default(),
-                thinking: false,
-                logprobs: None,
-                cache_prompt: true,
-            }
-        );
+        assert_eq!(call.request, ChatRequest::new(vec![Message::text(Role::User, "hi")]));
     }
 
     #[test]
@@ -266,7 +254,7 @@ mod tests {
             }
         );
         assert_eq!(r.output, OutputLimits { max_tokens: Some(7), min_tokens: 2, stop: vec!["a".into(), "b".into()], ignore_eos: true });
-        assert_eq!((r.thinking, r.logprobs, r.cache_prompt), (true, Some(3), false));
+        assert_eq!((r.thinking, r.logprobs, r.cache_prompt), (Thinking::On { budget: None }, Some(3), false));
     }
 
     #[test]
@@ -344,9 +332,13 @@ mod tests {
             (r#","stream_options":{}"#, "stream_options"),
             (r#","stream":true,"stream_options":{"include_usage":1}"#, "stream_options.include_usage"),
             (r#","stream":true,"stream_options":{"usage":true}"#, "stream_options.usage"),
-            (r#","response_format":{"type":"json_object"}"#, "response_format.type"),
             (r#","response_format":"text""#, "response_format"),
+            (r#","response_format":{"type":"json_object"},"ignore_eos":true"#, "ignore_eos"),
+            (r#","regex":"a+","min_tokens":3"#, "min_tokens"),
+            (r#","tool_choice":"required""#, "tool_choice"),
+            (r#","tool_choice":{"type":"function","function":{"name":"f"}}"#, "tool_choice"),
             (r#","reasoning_effort":"much""#, "reasoning_effort"),
+            (r#","thinking_budget_tokens":-1"#, "thinking_budget_tokens"),
             (r#","chat_template_kwargs":{"enable_thinking":1}"#, "chat_template_kwargs.enable_thinking"),
             (r#","chat_template_kwargs":{"x":1}"#, "chat_template_kwargs.x"),
             (r#","store":true"#, "store"),
@@ -370,16 +362,26 @@ mod tests {
     }
 
     #[test]
-    fn thinking_is_asked_for_in_two_ways() {
+    fn thinking_is_asked_for_in_three_ways() {
+        const ENDLESS: Thinking = Thinking::On { budget: None };
+        let on = |budget| Thinking::On { budget: Some(budget) };
         for (rest, thinking) in [
-            (r#","reasoning_effort":"none""#, false),
-            (r#","reasoning_effort":"minimal""#, false),
-            (r#","reasoning_effort":"low""#, true),
-            (r#","reasoning_effort":"high""#, true),
-            (r#","chat_template_kwargs":{}"#, false),
-            (r#","reasoning_effort":"high","chat_template_kwargs":{"enable_thinking":false}"#, false),
-            (r#","reasoning_effort":"none","chat_template_kwargs":{"enable_thinking":true}"#, true),
-            (r#","reasoning_effort":"high","chat_template_kwargs":{"enable_thinking":null}"#, true),
+            ("", Thinking::Off),
+            (r#","reasoning_effort":"none""#, Thinking::Off),
+            (r#","reasoning_effort":"minimal""#, Thinking::Off),
+            (r#","reasoning_effort":"low""#, on(512)),
+            (r#","reasoning_effort":"high""#, on(8192)),
+            (r#","reasoning_effort":"xhigh""#, ENDLESS),
+            (r#","chat_template_kwargs":{}"#, Thinking::Off),
+            (r#","chat_template_kwargs":{"enable_thinking":true}"#, ENDLESS),
+            (r#","reasoning_effort":"high","chat_template_kwargs":{"enable_thinking":false}"#, Thinking::Off),
+            (r#","reasoning_effort":"none","chat_template_kwargs":{"enable_thinking":true}"#, ENDLESS),
+            (r#","reasoning_effort":"low","chat_template_kwargs":{"enable_thinking":true}"#, on(512)),
+            (r#","reasoning_effort":"high","chat_template_kwargs":{"enable_thinking":null}"#, on(8192)),
+            (r#","thinking_budget_tokens":100"#, on(100)),
+            (r#","thinking_budget_tokens":100,"reasoning_effort":"high""#, on(100)),
+            (r#","thinking_budget_tokens":100,"chat_template_kwargs":{"enable_thinking":false}"#, Thinking::Off),
+            (r#","thinking_budget_tokens":0,"reasoning_effort":"high""#, Thinking::Off),
         ] {
             assert_eq!(request(rest).thinking, thinking, "{rest}");
         }

@@ -5,7 +5,7 @@
 use serde::{Serialize, Serializer};
 
 use crate::api::id;
-use crate::chat::{Done, Finish, TokenLogprob, ToolCall, Usage};
+use crate::chat::{Done, Finish, TokenLogprob, Usage};
 
 /// What OpenAI's clients compare to notice that another program answers.
 pub const FINGERPRINT: &str = concat!("gemmad-", env!("CARGO_PKG_VERSION"));
@@ -56,21 +56,18 @@ pub struct MessageOut<'a> {
     pub tool_calls: &'a [CallOut],
 }
 
-/// A call by the model, for both shapes: only chunks have an `index`.
+/// A call by the model.
 #[derive(Debug, Serialize)]
 pub struct CallOut {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub index: Option<u32>,
     pub id: String,
     pub r#type: &'static str,
     pub function: FunctionOut,
 }
 
 impl CallOut {
-    /// Gives the call its id: the model's calls have none.
-    pub fn new(call: ToolCall, index: Option<u32>) -> Self {
-        let function = FunctionOut { name: call.name, arguments: call.arguments };
-        Self { index, id: id::random("call_"), r#type: "function", function }
+    /// A call without arguments so far, and with an id: the model gives it none.
+    pub fn new(name: String) -> Self {
+        Self { id: id::random("call_"), r#type: "function", function: FunctionOut { name, arguments: String::new() } }
     }
 }
 
@@ -111,7 +108,25 @@ pub struct Delta<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tool_calls: Option<[CallOut; 1]>,
+    pub tool_calls: Option<[CallDelta<'a>; 1]>,
+}
+
+/// A piece of a call.
+#[derive(Debug, Serialize)]
+pub struct CallDelta<'a> {
+    /// Which of the answer's calls it belongs to.
+    pub index: u32,
+    /// The first piece: the call with empty arguments.
+    #[serde(flatten)]
+    pub start: Option<&'a CallOut>,
+    /// The other pieces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function: Option<ArgumentsOut<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ArgumentsOut<'a> {
+    pub arguments: &'a str,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]

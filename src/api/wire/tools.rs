@@ -1,26 +1,79 @@
 //! Functions: those offered (`tools`, `tool_choice`) and those called (`tool_calls` of earlier turns).
 
 use super::json::{Json, Object, check_object, quote};
-use crate::chat::{Invalid, Tool, ToolCall};
+use crate::chat::{Invalid, Tool, ToolCall, ToolChoice};
 
-/// What the model may call. `tool_choice` "none" means that it is shown no functions.
-pub fn offered(object: &mut Object) -> Result<Vec<Tool>, Invalid> {
+/// What the model may call, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Offer {
+    pub tools: Vec<Tool>,
+    pub choice: ToolChoice,
+    pub parallel: bool,
+}
+
+/// Reads `tools`, `tool_choice` and `parallel_tool_calls`. `tool_choice` "none" means that the model is shown no
+/// functions.
+pub fn offered(object: &mut Object) -> Result<Offer, Invalid> {
     let tools = match object.take("tools") {
         Some(tools) => tools.array()?.iter().map(tool).collect::<Result<_, _>>()?,
         None => vec![],
     };
-    if let Some(parallel) = object.take("parallel_tool_calls")
-        && !parallel.boolean()?
-    {
-        return parallel.wrong("cannot be false: how many functions are called in one turn is the model's choice");
+    let parallel = object.take("parallel_tool_calls").map_or(Ok(true), |parallel| parallel.boolean())?;
+    let mut offer = Offer { tools, choice: ToolChoice::Auto, parallel };
+    let Some(choice) = object.take("tool_choice") else { return Ok(offer) };
+    if choice.is_string() {
+        choose(&choice, &mut offer)?;
+        return Ok(offer);
     }
-    let Some(choice) = object.take("tool_choice") else { return Ok(tools) };
-    let named = if choice.is_string() { choice.string()? } else { String::new() };
-    match named.as_str() {
-        "auto" => Ok(tools),
-        "none" => Ok(vec![]),
-        _ => choice.wrong("must be \"auto\" or \"none\": the model cannot be forced to call a function"),
+    let mut fields = choice.object()?;
+    let kind = fields.need("type")?;
+    match kind.string()?.as_str() {
+        "function" => offer.choice = ToolChoice::Named(name_of(&mut fields)?),
+        "allowed_tools" => {
+            let mut allowed = fields.need("allowed_tools")?.object()?;
+            choose(&allowed.need("mode")?, &mut offer)?;
+            only(&allowed.need("tools")?, &mut offer)?;
+            allowed.finish()?;
+        }
+        other => return kind.wrong(format!("must be `function` or `allowed_tools`, not `{}`", quote(other))),
     }
+    fields.finish()?;
+    Ok(offer)
+}
+
+fn choose(mode: &Json, offer: &mut Offer) -> Result<(), Invalid> {
+    match mode.string()?.as_str() {
+        "auto" => {}
+        "none" => offer.tools.clear(),
+        "required" => offer.choice = ToolChoice::Required,
+        other => return mode.wrong(format!("must be `auto`, `none`, `required` or an object, not `{}`", quote(other))),
+    }
+    Ok(())
+}
+
+/// Leaves only those functions that a list names.
+fn only(list: &Json, offer: &mut Offer) -> Result<(), Invalid> {
+    let mut names = vec![];
+    for json in list.array()? {
+        let mut object = json.object()?;
+        is_function(&object.need("type")?)?;
+        let name = name_of(&mut object)?;
+        object.finish()?;
+        if !offer.tools.iter().any(|tool| tool.name == name) {
+            return json.wrong("names a function that is not in `tools`");
+        }
+        names.push(name);
+    }
+    offer.tools.retain(|tool| names.contains(&tool.name));
+    Ok(())
+}
+
+/// `"function": {"name": …}`
+fn name_of(object: &mut Object) -> Result<String, Invalid> {
+    let mut function = object.need("function")?.object()?;
+    let name = function.need("name")?.string()?;
+    function.finish()?;
+    Ok(name)
 }
 
 fn tool(json: &Json) -> Result<Tool, Invalid> {
@@ -31,11 +84,8 @@ fn tool(json: &Json) -> Result<Tool, Invalid> {
     let name = function.need("name")?.string()?;
     let description = function.take("description").map(|text| text.string()).transpose()?.unwrap_or_default();
     let parameters = function.take("parameters").map(|schema| schema.opaque_object()).transpose()?;
-    if let Some(strict) = function.take("strict")
-        && strict.boolean()?
-    {
-        return strict.wrong("cannot be true: arguments are always a JSON object, but the model is not held to the schema");
-    }
+    // The model is held to the schema in any case.
+    function.take("strict").map(|strict| strict.boolean()).transpose()?;
     function.finish()?;
     Ok(Tool { name, description, parameters })
 }
@@ -82,11 +132,11 @@ mod tests {
     use super::super::json::body;
     use super::*;
 
-    fn parse(json: &str) -> Result<Vec<Tool>, Invalid> {
+    fn parse(json: &str) -> Result<Offer, Invalid> {
         let mut object = body(json.as_bytes())?;
-        let tools = offered(&mut object)?;
+        let offer = offered(&mut object)?;
         object.finish()?;
-        Ok(tools)
+        Ok(offer)
     }
 
     const LIGHT: &str = r#"{"type":"function","function":{"name":"set_light","description":"Turn it","strict":false,
@@ -94,22 +144,48 @@ mod tests {
 
     #[test]
     fn tools_keep_their_schema_as_it_is() {
-        let tools = parse(&format!("{{\"tools\":[{LIGHT},{{\"type\":\"function\",\"function\":{{\"name\":\"f\"}}}}]}}")).unwrap();
+        let tools = parse(&format!("{{\"tools\":[{LIGHT},{{\"type\":\"function\",\"function\":{{\"name\":\"f\"}}}}]}}")).unwrap().tools;
         assert_eq!(tools[0].name, "set_light");
         assert_eq!(tools[0].parameters.as_deref(), Some(r#"{"type":"object","properties":{"z":{},"a":{}}}"#));
         assert_eq!(tools[1], Tool { name: "f".into(), description: String::new(), parameters: None });
     }
 
     #[test]
-    fn tool_choice_none_hides_them() {
-        let with = |rest: &str| parse(&format!("{{\"tools\":[{LIGHT}]{rest}}}"));
-        assert_eq!(with("").unwrap().len(), 1);
-        assert_eq!(with(r#","tool_choice":"auto","parallel_tool_calls":true"#).unwrap().len(), 1);
-        assert_eq!(with(r#","tool_choice":"none""#).unwrap().len(), 0);
-        for forced in [r#""required""#, r#"{"type":"function","function":{"name":"set_light"}}"#, r#""any""#, "7"] {
-            assert_eq!(with(&format!(",\"tool_choice\":{forced}")).unwrap_err().field, "tool_choice", "{forced}");
+    fn choices() {
+        const DIM: &str = r#"{"type":"function","function":{"name":"dim"}}"#;
+        let with = |rest: &str| parse(&format!("{{\"tools\":[{LIGHT},{DIM}]{rest}}}"));
+        let names = |offer: &Offer| offer.tools.iter().map(|tool| tool.name.clone()).collect::<Vec<_>>().join(" ");
+        for (rest, tools, choice, parallel) in [
+            ("", "set_light dim", ToolChoice::Auto, true),
+            (r#","tool_choice":"auto","parallel_tool_calls":true"#, "set_light dim", ToolChoice::Auto, true),
+            (r#","parallel_tool_calls":false"#, "set_light dim", ToolChoice::Auto, false),
+            (r#","tool_choice":"none""#, "", ToolChoice::Auto, true),
+            (r#","tool_choice":"required""#, "set_light dim", ToolChoice::Required, true),
+            (r#","tool_choice":{"type":"function","function":{"name":"dim"}}"#, "set_light dim", ToolChoice::Named("dim".into()), true),
+            (
+                r#","tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"required","tools":[{"type":"function","function":{"name":"dim"}}]}}"#,
+                "dim",
+                ToolChoice::Required,
+                true,
+            ),
+        ] {
+            let offer = with(rest).unwrap();
+            assert_eq!((names(&offer).as_str(), &offer.choice, offer.parallel), (tools, &choice, parallel), "{rest}");
         }
-        assert_eq!(with(r#","parallel_tool_calls":false"#).unwrap_err().field, "parallel_tool_calls");
+        for (choice, field) in [
+            (r#""any""#, "tool_choice"),
+            ("7", "tool_choice"),
+            (r#"{"type":"custom"}"#, "tool_choice.type"),
+            (r#"{"type":"function"}"#, "tool_choice.function"),
+            (r#"{"type":"function","function":{"name":"dim","x":1}}"#, "tool_choice.function.x"),
+            (r#"{"type":"allowed_tools","allowed_tools":{"mode":"maybe","tools":[]}}"#, "tool_choice.allowed_tools.mode"),
+            (
+                r#"{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[{"type":"function","function":{"name":"x"}}]}}"#,
+                "tool_choice.allowed_tools.tools[0]",
+            ),
+        ] {
+            assert_eq!(with(&format!(",\"tool_choice\":{choice}")).unwrap_err().field, field, "{choice}");
+        }
     }
 
     #[test]
@@ -121,7 +197,7 @@ mod tests {
             (r#"{"type":"function","function":{}}"#, "tools[0].function.name"),
             (r#"{"type":"function","function":{"name":"f","parameters":[]}}"#, "tools[0].function.parameters"),
             (r#"{"type":"function","function":{"name":"f","parameters":{"a":1e999}}}"#, "tools[0].function.parameters"),
-            (r#"{"type":"function","function":{"name":"f","strict":true}}"#, "tools[0].function.strict"),
+            (r#"{"type":"function","function":{"name":"f","strict":1}}"#, "tools[0].function.strict"),
             (r#"{"type":"function","function":{"name":"f","paramters":{}}}"#, "tools[0].function.paramters"),
         ] {
             assert_eq!(parse(&format!("{{\"tools\":[{tool}]}}")).unwrap_err().field, field, "{tool}");

@@ -6,7 +6,7 @@ mod values;
 
 use minijinja::{Environment, ErrorKind, Value};
 
-use crate::chat::{ChatError, ChatRequest, Message, OutputLimits, Role, Sampling};
+use crate::chat::{ChatError, ChatRequest, Message, Role};
 use crate::gemma::{marker, template};
 use crate::ipc::TemplateSource;
 use guard::Guard;
@@ -103,15 +103,7 @@ impl Prompter {
         env.set_fuel(Some(FUEL));
         env.add_template_owned(NAME, text.to_owned()).map_err(|e| format!("it does not compile: {}", reason(&e)))?;
         self.env = env;
-        let probe = ChatRequest {
-            messages: vec![Message::text(Role::User, "Hi")],
-            tools: vec![],
-            sampling: Sampling::default(),
-            output: OutputLimits::default(),
-            thinking: false,
-            logprobs: None,
-            cache_prompt: false,
-        };
+        let probe = ChatRequest::new(vec![Message::text(Role::User, "Hi")]);
         let segments = self.render(&probe).map_err(|e| e.to_string())?;
         let prompt: String = segments.iter().map(Segment::text).collect();
         let turn = format!("{}user\nHi{}", marker::TURN, marker::TURN_END);

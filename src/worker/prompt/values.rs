@@ -17,7 +17,7 @@ pub fn context(request: &ChatRequest, guard: &Guard) -> Result<Fields, ChatError
     Ok(map([
         ("messages", Value::from(messages)),
         ("tools", if tools.is_empty() { Value::from(()) } else { Value::from(tools) }),
-        ("enable_thinking", Value::from(request.thinking)),
+        ("enable_thinking", Value::from(request.thinking.is_on())),
         ("add_generation_prompt", Value::from(true)),
     ]))
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{LazyLock, Once};
 
-use gemmad::chat::{ChatEvent, ChatRequest, Message, OutputLimits, Role, Sampling};
+use gemmad::chat::{ChatEvent, ChatRequest, Message, Role};
 use gemmad::gemma::parse::{End, Parser, Token as Written};
 use lzma_rust2::XzReader;
 use serde::Deserialize;
@@ -155,15 +155,7 @@ fn streamed(vocab: Vocab, tokens: &[Token]) -> String {
 
 /// The prompt of a question, in pieces as rendered and in tokens, as the worker's preparer makes them.
 fn prompt(vocab: Vocab, prompter: &Prompter, question: &str) -> (Vec<Segment>, Vec<Token>) {
-    let request = ChatRequest {
-        messages: vec![Message::text(Role::User, question)],
-        tools: vec![],
-        sampling: Sampling::default(),
-        output: OutputLimits::default(),
-        thinking: false,
-        logprobs: None,
-        cache_prompt: false,
-    };
+    let request = ChatRequest::new(vec![Message::text(Role::User, question)]);
     let segments = prompter.render(&request).unwrap();
     let mut tokens = vec![];
     for segment in &segments {
