@@ -127,7 +127,7 @@ impl Default for Models {
 
 impl Default for Inference {
     fn default() -> Self {
-        Self { context: 8192, slots: 2, threads: 0, batch: 512, small_kv: false, worker: None }
+        Self { context: 8192, slots: 2, threads: 0, batch: 256, small_kv: false, worker: None }
     }
 }
 

@@ -128,7 +128,9 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
         small_kv: plan.memory.small_kv,
         threads,
     };
-    let context = Context::new(model, &sizes, inbox.ending())?;
+    let experts = model.meta(&format!("{ARCHITECTURE}.expert_count")).and_then(|count| count.trim().parse().ok());
+    let experts = experts.filter(|count| *count > 0).map(|count| residency::fetcher(packed.as_ref(), count));
+    let context = Context::new(model, &sizes, inbox.ending(), experts)?;
 
     let bos = vocab.bos().and_then(|bos| vocab.text(bos)).unwrap_or_default();
     let (prompter, template) = Prompter::new(model.chat_template().as_deref(), &bos, vocab.spelled(), is_small(model));

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ggml_sys as sys;
 
 use super::batch::RowBatch;
+use super::experts::{self, ExpertWatch};
 use super::{Batch, Model, Rows, log};
 
 /// llama.cpp rounds a sequence's cells up to a multiple of this, and warns when it has to.
@@ -67,6 +68,7 @@ pub struct Context {
     raw: NonNull<sys::llama_context>,
     memory: sys::llama_memory_t,
     watch: NonNull<Watch>,
+    experts: Option<NonNull<ExpertWatch>>,
     /// Logits of a row.
     width: usize,
     /// Numbers that stand for a token.
@@ -75,8 +77,9 @@ pub struct Context {
 }
 
 impl Context {
-    /// Reserves the cache and the buffers of a step. A running step stops when `ending` is set.
-    pub fn new(model: &'static Model, plan: &ContextPlan, ending: Arc<AtomicBool>) -> Result<Self, String> {
+    /// Reserves the cache and the buffers of a step. A running step stops when `ending` is set, and tells `experts` of
+    /// each layer's choice.
+    pub fn new(model: &'static Model, plan: &ContextPlan, ending: Arc<AtomicBool>, experts: Option<ExpertWatch>) -> Result<Self, String> {
         let watch = NonNull::from(Box::leak(Box::new(Watch { cancelled: vec![], ending })));
         let total = plan.tokens.checked_next_multiple_of(GRAIN).and_then(|tokens| tokens.checked_mul(plan.sequences));
         let total = total.ok_or("context × slots is too large")?;
@@ -94,6 +97,11 @@ impl Context {
         params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_AUTO;
         params.abort_callback = Some(on_node);
         params.abort_callback_data = watch.as_ptr().cast::<c_void>();
+        let experts = experts.map(|watch| NonNull::from(Box::leak(Box::new(watch))));
+        if let Some(experts) = experts {
+            params.cb_eval = Some(experts::on_node);
+            params.cb_eval_user_data = experts.as_ptr().cast::<c_void>();
+        }
         params.offload_kqv = false;
         params.op_offload = false;
         params.no_perf = true;
@@ -107,14 +115,14 @@ impl Context {
         // SAFETY: the model is never freed, and the watch is freed only after the context.
         let raw = unsafe { sys::llama_init_from_model(model.raw(), params) };
         let Some(raw) = NonNull::new(raw) else {
-            // SAFETY: the pointer is from `Box::leak` and no context has it.
-            drop(unsafe { Box::from_raw(watch.as_ptr()) });
+            // SAFETY: the pointers are from `Box::leak` and no context has them.
+            unsafe { free(watch, experts) };
             return Err(log::take_reason().unwrap_or_else(|| "llama.cpp made no context and gave no reason".to_owned()));
         };
         // SAFETY: the context is alive, and its memory lives as long.
         let memory = unsafe { sys::llama_get_memory(raw.as_ptr()) };
         let (width, row_width) = (model.vocab().len(), model.row_width());
-        Ok(Self { raw, memory, watch, width, row_width, pictures_look_ahead: plan.pictures_look_ahead })
+        Ok(Self { raw, memory, watch, experts, width, row_width, pictures_look_ahead: plan.pictures_look_ahead })
     }
 
     /// Computes `batch`. Stops early when all of `cancelled` are set. On [`DecodeError::Aborted`] and
@@ -183,11 +191,21 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: both pointers are ours, and the watch goes last because the context points to it.
+        // SAFETY: all pointers are ours, and the watches go last because the context points to them.
         unsafe {
             sys::llama_free(self.raw.as_ptr());
-            drop(Box::from_raw(self.watch.as_ptr()));
+            free(self.watch, self.experts);
         }
+    }
+}
+
+/// # Safety
+/// Both are from `Box::leak`, and nobody uses them any more.
+unsafe fn free(watch: NonNull<Watch>, experts: Option<NonNull<ExpertWatch>>) {
+    // SAFETY: by this function's contract.
+    unsafe {
+        drop(Box::from_raw(watch.as_ptr()));
+        experts.map(|experts| Box::from_raw(experts.as_ptr()));
     }
 }
 

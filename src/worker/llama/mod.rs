@@ -7,6 +7,7 @@
 
 mod batch;
 mod context;
+mod experts;
 mod log;
 mod mapping;
 mod model;
@@ -17,6 +18,7 @@ mod vocab;
 
 pub use batch::{Batch, Rows};
 pub use context::{Context, ContextPlan, DecodeError};
+pub use experts::{ExpertWatch, Experts, Watcher};
 pub use log::report;
 pub use model::Model;
 pub use projector::Projector;
@@ -35,3 +37,13 @@ pub fn trim() {
 
 /// A token's number in the vocabulary.
 pub type Token = i32;
+
+/// For tests that load something: in a worker one thread alone does that, and llama.cpp counts on it.
+#[cfg(test)]
+pub fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static ALONE: std::sync::LazyLock<std::sync::Mutex<()>> = std::sync::LazyLock::new(|| {
+        report();
+        std::sync::Mutex::new(())
+    });
+    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

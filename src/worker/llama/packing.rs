@@ -419,10 +419,12 @@ unsafe extern "C" fn set_tensor(
 
 #[cfg(test)]
 mod tests {
+    use super::super::alone;
     use super::*;
 
     #[test]
     fn the_version_is_the_one_that_is_linked() {
+        let _alone = alone();
         let manifest = include_str!("../../../Cargo.toml");
         assert!(
             manifest.contains(&format!("\"llama-cpp-sys-2\", version = \"={GGML}\"")),
@@ -435,6 +437,7 @@ mod tests {
     /// Fails when ggml's structures or functions are no longer what this file relies on.
     #[test]
     fn ggml_is_as_it_is_known() {
+        let _alone = alone();
         let buft = packed_type().expect("a buffer type CPU_REPACK that looks like BufferType");
         // SAFETY: the type is live, and the buffer is ours.
         unsafe {
@@ -454,6 +457,7 @@ mod tests {
 
     #[test]
     fn only_packed_tensors_are_written() {
+        let _alone = alone();
         let file = tempfile::tempfile().unwrap();
         let key = Key { model: [0; 32], packing: packing() };
         let model = std::fs::File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny/tiny-e2b-q8_0.gguf")).unwrap();

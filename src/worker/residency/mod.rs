@@ -9,14 +9,16 @@
 //!
 //! Nothing is read only because it is mapped ([`super::llama`] sees to that). [`warm`] reads what every token needs, in
 //! the order in which a token needs it, while the rest of the loading goes on, and checks what was packed before. Rows of
-//! the Per-Layer Embeddings are fetched together for each step, and given back when they have become many. All pages of
-//! both files can be evicted at any time.
+//! the Per-Layer Embeddings are fetched together for each step, and given back when they have become many; [`experts`] are
+//! fetched together for each layer. All pages of both files can be evicted at any time.
 
+mod experts;
 mod look;
 pub mod packed;
 mod per_layer;
 mod warm;
 
+pub use experts::fetcher;
 pub use look::{Looker, Lookout};
 pub use per_layer::PerLayer;
 pub use warm::{Readiness, Warm};

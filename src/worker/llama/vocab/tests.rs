@@ -6,8 +6,8 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
+use std::sync::LazyLock;
 use std::sync::atomic::AtomicBool;
-use std::sync::{LazyLock, Once};
 
 use gemmad::chat::{ChatEvent, ChatRequest, Message, Role};
 use gemmad::gemma::parse::{End, Parser, Token as Written};
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::worker::llama::{Model, report};
+use crate::worker::llama::{Model, alone};
 use crate::worker::prompt::{Prompter, Segment};
 
 const TINY: &str = "models/tiny/tiny-e2b-q8_0.gguf";
@@ -72,16 +72,10 @@ fn path(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// llama.cpp's messages go where the worker sends them.
-fn quiet() {
-    static QUIET: Once = Once::new();
-    QUIET.call_once(report);
-}
-
 /// The tiny model's vocabulary, loaded as the worker loads it.
 fn tiny() -> Vocab {
     static VOCAB: LazyLock<Vocab> = LazyLock::new(|| {
-        quiet();
+        let _alone = alone();
         let file = File::open(path(TINY)).expect(TINY);
         Model::load(&file, None, &AtomicBool::new(false)).0.expect(TINY).vocab()
     });
@@ -104,7 +98,7 @@ fn real() -> Option<Vocab> {
 
 /// A file of the vocabulary alone: the worker's own loader wants weights.
 fn unpack(file: File) -> Vocab {
-    quiet();
+    let _alone = alone();
     let mut bytes = vec![];
     std::io::copy(&mut XzReader::new(file, false), &mut bytes).expect(REAL);
     assert_eq!(hex(&bytes), CASES.made_with.vocabulary, "{REAL} is not the file of cases.json");
