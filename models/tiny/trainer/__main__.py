@@ -3,7 +3,8 @@
     python -m trainer [--only MEMBER ...] [--jobs N] [--list]
     python -m trainer --step STEP
 
-A step that was made is not made again; to repeat it remove its result, which --list names. Results lie in
+A step that was made is not made again, and one that was cut off goes on; to repeat it remove its result, which --list
+names. Results lie in
 $GEMMAD_TINY_WORK (default ~/.cache/gemmad/tiny-work); the finished files are then copied beside this package, and what
 tests/family.rs compares them with to tests/data/family.
 """

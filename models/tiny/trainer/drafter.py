@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoTokenizer, Gemma4AssistantConfig, Gemma
 
 from .data import batches
 from .members import MEMBERS, F, S
-from .optim import Optimizers
+from .optim import Checkpoint, Optimizers
 
 LAYERS = [S, S, S, F]
 HIDDEN = 64
@@ -141,17 +141,20 @@ def train(target_dir: Path, out_dir: Path, member: str, steps: int, log: Callabl
     optimizers = Optimizers(drafter, steps)
     source = batches(tokenizer, MEMBERS[member], SEED, TOKENS)
     drafter.train()
+    checkpoint = Checkpoint(out_dir, drafter, optimizers)
+    made = checkpoint.resume(source)
     start, seen, agreement = time.monotonic(), 0, torch.zeros(DEPTH)
-    for step in range(1, steps + 1):
+    for step in range(made + 1, steps + 1):
         ids, weights = next(source)
         losses = []
         for depth, (logits, wanted) in enumerate(guesses(drafter, target, ids, weights == 1)):
             losses.append(functional.cross_entropy(logits, wanted.softmax(-1)) / (depth + 1))
             agreed = (logits.argmax(-1) == wanted.argmax(-1)).float().mean()
-            agreement[depth] = agreed if step == 1 else 0.95 * agreement[depth] + 0.05 * agreed
+            agreement[depth] = agreed if step == made + 1 else 0.95 * agreement[depth] + 0.05 * agreed
         torch.stack(losses).sum().backward()
         torch.nn.utils.clip_grad_norm_(drafter.parameters(), 1.0)
         optimizers.step()
+        checkpoint.keep(step)
         seen += ids.numel()
         if step % 25 == 0:
             took = time.monotonic() - start
@@ -160,3 +163,4 @@ def train(target_dir: Path, out_dir: Path, member: str, steps: int, log: Callabl
                 f"loss {losses[0].item():.3f}, as the target {agreed}", flush=True)
     drafter.save_pretrained(out_dir)
     tokenizer.save_pretrained(out_dir)
+    checkpoint.drop()

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from . import features, pictures
 from .members import vision_tower
-from .optim import Optimizers
+from .optim import Checkpoint, Optimizers
 
 PICTURES = 24  # of a batch
 CLASSES = (1 + len(pictures.COLOURS), 1 + len(pictures.SHAPES), 2)
@@ -66,16 +66,20 @@ def train(steps: int, out: Path, log: Callable = print) -> None:
     torch.set_num_threads(1)
     tower = vision_tower()
     lessons = Lessons(tower.config.hidden_size)
-    optimizers = Optimizers(nn.ModuleDict({"tower": tower, "lessons": lessons}), steps)
+    taught = nn.ModuleDict({"tower": tower, "lessons": lessons})
+    optimizers = Optimizers(taught, steps)
     stream = iter(DataLoader(Stream(3), batch_size=None, num_workers=1, prefetch_factor=8))
+    checkpoint = Checkpoint(out, taught, optimizers)
+    made = checkpoint.resume(stream)
     start, average = time.monotonic(), None
-    for step in range(1, steps + 1):
+    for step in range(made + 1, steps + 1):
         batch = next(stream)
         states = tower(batch["pixel_values"], pixel_position_ids=batch["image_position_ids"]).last_hidden_state
         loss, right = lessons(states, batch["shows"])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
         optimizers.step()
+        checkpoint.keep(step)
         now = torch.tensor([loss.item(), *right])
         average = now if average is None else 0.95 * average + 0.05 * now
         if step % 25 == 0:
@@ -83,3 +87,4 @@ def train(steps: int, out: Path, log: Callable = print) -> None:
             log(f"eyes step {step}/{steps} {time.monotonic() - start:.0f} s, loss {loss_now:.3f}, "
                 f"colour {colour:.1%}, shape {shape:.1%}, middle {middle:.1%}", flush=True)
     save_file({key: value.contiguous() for key, value in tower.state_dict().items()}, out)
+    checkpoint.drop()

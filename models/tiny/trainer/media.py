@@ -25,7 +25,7 @@ from . import data, features, render, scenes
 from .corpus import Sample
 from .eyes import Lessons, shown
 from .members import HIDDEN, MEMBERS, Member, conditional_model
-from .optim import Optimizers
+from .optim import Checkpoint, Optimizers
 from .paths import TOKENIZER
 from .train import head_loss
 
@@ -141,8 +141,10 @@ def train(name: str, text: Path, eyes: Path | None, steps: int, out: Path, log=p
     model.model.language_model.forward = torch.compile(model.model.language_model.forward, dynamic=True)
     stream = iter(DataLoader(Stream(member, 2), batch_size=None, num_workers=1, prefetch_factor=8))
     model.train()
+    checkpoint = Checkpoint(out, taught, optimizers)
+    made = checkpoint.resume(stream, 2)
     start, average = time.monotonic(), {}
-    for step in range(1, steps + 1):
+    for step in range(made + 1, steps + 1):
         for _ in range(2):
             batch = next(stream)
             kind = "picture" if "pixel_values" in batch else "sound" if "input_features" in batch else "text"
@@ -154,11 +156,13 @@ def train(name: str, text: Path, eyes: Path | None, steps: int, out: Path, log=p
             average[kind] = own if kind not in average else 0.95 * average[kind] + 0.05 * own
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizers.step()
+        checkpoint.keep(step)
         if step % 25 == 0:
             losses = ", ".join(f"{kind} {value:.4f}" for kind, value in sorted(average.items()))
             log(f"{name} media step {step}/{steps} {time.monotonic() - start:.0f} s, loss: {losses}", flush=True)
     model.save_pretrained(out)
     AutoTokenizer.from_pretrained(TOKENIZER).save_pretrained(out)
+    checkpoint.drop()
 
 
 @torch.no_grad()

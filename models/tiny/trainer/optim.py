@@ -7,7 +7,8 @@ without bfloat16 arithmetic.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 
@@ -82,3 +83,39 @@ class Optimizers:
             part.step()
             part.zero_grad(set_to_none=True)
         self.done += 1
+
+
+class Checkpoint:
+    """A training that was cut off goes on from the last multiple of EVERY steps, with the same numbers."""
+
+    EVERY = 50
+
+    def __init__(self, out: Path, model: torch.nn.Module, optimizers: Optimizers):
+        """`out` is where the result will be; the checkpoint lies beside it until then."""
+        self.path = out.with_name(f".{out.name.removeprefix('.part-')}.checkpoint")
+        self.model, self.optimizers = model, optimizers
+
+    def resume(self, stream: Iterator, batches: int = 1) -> int:
+        """Steps that were made already; takes their batches from the stream, so many for each."""
+        if not self.path.exists():
+            return 0
+        kept = torch.load(self.path, weights_only=True)
+        self.model.load_state_dict(kept["model"])
+        for part, state in zip(self.optimizers.parts, kept["parts"], strict=True):
+            part.load_state_dict(state)
+        self.optimizers.done = kept["steps"]
+        for _ in range(kept["steps"] * batches):
+            next(stream)
+        return kept["steps"]
+
+    def keep(self, step: int) -> None:
+        """To be called after each step."""
+        if step % self.EVERY == 0:
+            beside = self.path.with_suffix(".new")
+            parts = [part.state_dict() for part in self.optimizers.parts]
+            torch.save({"model": self.model.state_dict(), "parts": parts, "steps": step}, beside)
+            beside.replace(self.path)
+
+    def drop(self) -> None:
+        """The result is there."""
+        self.path.unlink(missing_ok=True)

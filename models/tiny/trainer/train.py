@@ -12,7 +12,7 @@ from transformers.models.gemma4 import modeling_gemma4
 
 from .data import batches
 from .members import MEMBERS, Member, text_model
-from .optim import Optimizers
+from .optim import Checkpoint, Optimizers
 from .paths import TOKENIZER
 
 TOKENS = 4096  # places of a batch
@@ -84,8 +84,10 @@ def train(name: str, steps: int, out: Path, log: Callable = print) -> None:
         forward = torch.compile(forward, dynamic=True)
     stream = iter(DataLoader(Stream(member, 1), batch_size=None, num_workers=1, prefetch_factor=8))
     model.train()
+    checkpoint = Checkpoint(out, model, optimizers)
+    made = checkpoint.resume(stream)
     start, seen, average = time.monotonic(), 0, None
-    for step in range(1, steps + 1):
+    for step in range(made + 1, steps + 1):
         ids, weights = next(stream)
         hidden, routed = forward(ids)
         loss, own = head_loss(model, hidden, ids, weights)
@@ -94,6 +96,7 @@ def train(name: str, steps: int, out: Path, log: Callable = print) -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizers.step()
+        checkpoint.keep(step)
         seen += ids.numel()
         average = own if average is None else 0.95 * average + 0.05 * own
         if step % 25 == 0:
@@ -104,3 +107,4 @@ def train(name: str, steps: int, out: Path, log: Callable = print) -> None:
                                    temperature=1.0, top_k=64, top_p=0.95)
     model.save_pretrained(out)
     AutoTokenizer.from_pretrained(TOKENIZER).save_pretrained(out)
+    checkpoint.drop()

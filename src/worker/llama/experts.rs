@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn every_layer_tells_its_choice_before_it_is_used() {
         let _alone = alone();
-        let model = Model::load(&File::open(TINY).unwrap(), None, &AtomicBool::new(false)).0.unwrap();
+        let model = Model::load(File::open(TINY).unwrap(), None, &AtomicBool::new(false)).0.unwrap();
         let model: &'static Model = Box::leak(Box::new(model));
         let told = Arc::new(Mutex::new(vec![]));
         let watcher: Watcher = {

@@ -56,7 +56,7 @@ mod tests {
         assert_eq!(wanted_by(&layers, 1, &[2, 7]), [1020..1030, 1070..1080, 2010..2015, 2035..2040]);
         assert_eq!(wanted_by(&layers, 1, &[0, 1, 2, 3, 4, 5]).last(), Some(&(5000..5080)));
         assert_eq!(wanted_by(&layers, 1, &[0, 1, 2, 3, 4]).last(), Some(&(2020..2025)));
-        assert_eq!(wanted_by(&layers, 2, &[7, 8, 99]), [5070..5080]);
+        assert_eq!(wanted_by(&layers, 2, &[6, 7, 8, 99]), [5060..5070, 5070..5080]);
         assert!(wanted_by(&layers, 0, &[1]).is_empty());
         assert!(wanted_by(&layers, 9, &[1]).is_empty());
     }
