@@ -6,7 +6,7 @@ CPU := $(shell grep -m1 -E '^(flags|Features)' /proc/cpuinfo | cksum | cut -d' '
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/gemmad/target-$(CPU)
 BIN := $(CARGO_TARGET_DIR)/release
 # Named by what it holds: a fresh clone finds it again.
-VENV := $(HOME)/.cache/gemmad/venv-$(shell cksum < tests/openai/requirements.txt | cut -d' ' -f1)
+VENV := $(HOME)/.cache/gemmad/venv-$(shell cksum < tests/clients/requirements.txt | cut -d' ' -f1)
 TRAINER := models/tiny/trainer
 TRAINER_VENV := $(HOME)/.cache/gemmad/venv-$(shell cksum < $(TRAINER)/requirements.txt | cut -d' ' -f1)
 
@@ -48,7 +48,7 @@ test: setup checkout $(VENV)/ready
 	GEMMAD_PYTHON=$(VENV)/bin/python cargo test --release --locked
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --release --locked --no-deps --document-private-items
 
-$(VENV)/ready: REQUIREMENTS := tests/openai/requirements.txt
+$(VENV)/ready: REQUIREMENTS := tests/clients/requirements.txt
 $(TRAINER_VENV)/ready: REQUIREMENTS := $(TRAINER)/requirements.txt
 $(VENV)/ready $(TRAINER_VENV)/ready:
 	rm -rf $(@D) && python3 -m venv $(@D)

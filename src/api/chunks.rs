@@ -6,8 +6,8 @@
 //! ```
 
 use axum::body::Bytes;
-use serde::Serialize;
 
+use super::answer::{Render, take, write_event};
 use super::error::ApiError;
 use super::wire::response::{ArgumentsOut, CallDelta, CallOut, Chunk, ChunkChoice, Delta, Head, Logprobs};
 use crate::chat::{ChatEvent, Done, TokenLogprob};
@@ -33,8 +33,34 @@ impl Chunks {
         Self { head, usage, logprobs, calls: 0, buffer: vec![] }
     }
 
-    /// What to send for one event.
-    pub fn event(&mut self, event: ChatEvent) -> Bytes {
+    fn call(&mut self, start: Option<&CallOut>, function: Option<ArgumentsOut>) {
+        let call = CallDelta { index: self.calls, start, function };
+        self.delta(Delta { tool_calls: Some([call]), ..Delta::default() }, &[], &[]);
+    }
+
+    fn delta(&mut self, delta: Delta, content: &[TokenLogprob], thought: &[TokenLogprob]) {
+        let any = self.logprobs && !(content.is_empty() && thought.is_empty());
+        let logprobs = any.then_some(Logprobs { content, reasoning_content: thought, refusal: () });
+        let choices = [ChunkChoice { index: 0, delta, logprobs, finish_reason: None }];
+        let usage = self.usage.then_some(None);
+        write_event(&mut self.buffer, None, &Chunk { head: &self.head, object: OBJECT, choices: &choices, usage, timings: None });
+    }
+
+    fn end(&mut self, done: &Done) {
+        let choices = [ChunkChoice { index: 0, delta: Delta::default(), logprobs: None, finish_reason: Some(done.finish.into()) }];
+        let last =
+            Chunk { head: &self.head, object: OBJECT, choices: &choices, usage: self.usage.then_some(None), timings: Some(done.into()) };
+        write_event(&mut self.buffer, None, &last);
+        if self.usage {
+            let usage = Some(Some(done.usage.into()));
+            write_event(&mut self.buffer, None, &Chunk { head: &self.head, object: OBJECT, choices: &[], usage, timings: None });
+        }
+        self.buffer.extend_from_slice(b"data: [DONE]\n\n");
+    }
+}
+
+impl Render for Chunks {
+    fn event(&mut self, event: ChatEvent) -> Bytes {
         match event {
             ChatEvent::Started { .. } => {
                 self.delta(Delta { role: Some("assistant"), content: Some(""), ..Delta::default() }, &[], &[]);
@@ -51,54 +77,12 @@ impl Chunks {
             ChatEvent::CallEnded => self.calls += 1,
             ChatEvent::Done(done) => self.end(&done),
         }
-        self.take()
+        take(&mut self.buffer)
     }
 
-    /// What to send when the answer breaks off.
-    pub fn failure(&mut self, failure: Failure) -> Bytes {
-        self.buffer.extend_from_slice(b"data: ");
-        self.buffer.extend_from_slice(ApiError::from(failure).json().as_bytes());
-        self.buffer.extend_from_slice(b"\n\n");
-        self.take()
+    fn failure(&mut self, failure: Failure) -> Bytes {
+        ApiError::from(failure).event()
     }
-
-    fn call(&mut self, start: Option<&CallOut>, function: Option<ArgumentsOut>) {
-        let call = CallDelta { index: self.calls, start, function };
-        self.delta(Delta { tool_calls: Some([call]), ..Delta::default() }, &[], &[]);
-    }
-
-    fn delta(&mut self, delta: Delta, content: &[TokenLogprob], thought: &[TokenLogprob]) {
-        let any = self.logprobs && !(content.is_empty() && thought.is_empty());
-        let logprobs = any.then_some(Logprobs { content, reasoning_content: thought, refusal: () });
-        let choices = [ChunkChoice { index: 0, delta, logprobs, finish_reason: None }];
-        let usage = self.usage.then_some(None);
-        write(&mut self.buffer, &Chunk { head: &self.head, object: OBJECT, choices: &choices, usage, timings: None });
-    }
-
-    fn end(&mut self, done: &Done) {
-        let choices = [ChunkChoice { index: 0, delta: Delta::default(), logprobs: None, finish_reason: Some(done.finish.into()) }];
-        let last =
-            Chunk { head: &self.head, object: OBJECT, choices: &choices, usage: self.usage.then_some(None), timings: Some(done.into()) };
-        write(&mut self.buffer, &last);
-        if self.usage {
-            let usage = Some(Some(done.usage.into()));
-            write(&mut self.buffer, &Chunk { head: &self.head, object: OBJECT, choices: &[], usage, timings: None });
-        }
-        self.buffer.extend_from_slice(b"data: [DONE]\n\n");
-    }
-
-    fn take(&mut self) -> Bytes {
-        let bytes = Bytes::copy_from_slice(&self.buffer);
-        self.buffer.clear();
-        bytes
-    }
-}
-
-fn write(buffer: &mut Vec<u8>, chunk: &impl Serialize) {
-    buffer.extend_from_slice(b"data: ");
-    // Writing plain structs into memory does not fail.
-    let _ = serde_json::to_writer(&mut *buffer, chunk);
-    buffer.extend_from_slice(b"\n\n");
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -64,7 +64,8 @@ impl ApiError {
         Self { status, kind, code, param: None, message, retry_after: None }
     }
 
-    fn param(mut self, param: impl Into<String>) -> Self {
+    /// The same error about this field.
+    pub fn param(mut self, param: impl Into<String>) -> Self {
         self.param = Some(param.into());
         self
     }
@@ -72,6 +73,21 @@ impl ApiError {
     fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self
+    }
+
+    /// The same error of an endpoint that calls the fields otherwise.
+    pub fn relocated(mut self, place: impl Fn(&str) -> String) -> Self {
+        if let Some(param) = &mut self.param {
+            let renamed = place(param);
+            self.message = self.message.replacen(&format!("`{param}`"), &format!("`{renamed}`"), 1);
+            *param = renamed;
+        }
+        self
+    }
+
+    /// A server-sent event that ends a stream.
+    pub fn event(&self) -> Bytes {
+        format!("data: {}\n\n", self.json()).into()
     }
 
     /// `{"error":{…}}`

@@ -8,21 +8,29 @@
 //! [`wire`] knows OpenAI's shapes, [`error`] is the one map to statuses. Nothing here knows workers or Gemma.
 
 mod admin;
+mod answer;
+mod anthropic;
 mod body;
 mod cache;
 mod chat;
 mod chunks;
+mod completions;
 mod error;
 mod health;
 mod id;
 mod memory;
 mod metrics;
 mod models;
+mod openapi;
+mod parts;
 mod patient;
 mod quota;
+mod responses;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod tokens;
+mod unserved;
 mod whole;
 pub mod wire;
 
@@ -32,9 +40,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
 use axum::body::Body;
+use axum::handler::Handler;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{MethodFilter, MethodRouter, on};
 use serde::Serialize;
 
 use crate::access::{Caller, Policy};
@@ -42,6 +51,7 @@ use crate::config::Limits;
 use crate::engine::Engine;
 use error::ApiError;
 use quota::Quota;
+use responses::store::{Bounds, Store};
 
 /// Bytes that a user's requests may hold beyond one of the largest size, until they are answered.
 const BODIES_BESIDE: u64 = 8 << 20;
@@ -57,6 +67,8 @@ pub struct Api {
     connections: Arc<Quota>,
     /// Bytes of requests that were received and not begun to be answered.
     bodies: Arc<Quota>,
+    /// Those that are kept.
+    responses: Arc<Store>,
 }
 
 impl Api {
@@ -64,7 +76,9 @@ impl Api {
         let connections = Quota::new(limits.connections.into(), limits.connections_per_user.into());
         let bodies_per_user = limits.body_bytes.saturating_add(BODIES_BESIDE);
         let bodies = Quota::new(bodies_per_user.saturating_mul(BODIES_USERS), bodies_per_user);
-        Self { engine, limits, access: RwLock::new(access), connections, bodies }
+        let bounds = Bounds { responses: limits.stored_responses as usize, bytes: limits.stored_bytes, time: limits.stored_time };
+        let responses = Store::new(bounds);
+        Self { engine, limits, access: RwLock::new(access), connections, bodies, responses }
     }
 
     /// Goes by another policy from now on.
@@ -77,27 +91,63 @@ impl Api {
     }
 }
 
+/// One method of one path, and who answers.
+struct Route {
+    method: Method,
+    path: &'static str,
+    serve: Box<dyn FnOnce(MethodFilter) -> MethodRouter<Arc<Api>>>,
+}
+
+fn route<H: Handler<T, Arc<Api>>, T: 'static>(method: Method, path: &'static str, handler: H) -> Route {
+    Route { method, path, serve: Box::new(|method| on(method, handler)) }
+}
+
+/// All there is. `openapi.json` describes it.
+fn routes() -> Vec<Route> {
+    const GET: Method = Method::GET;
+    const POST: Method = Method::POST;
+    vec![
+        route(POST, "/v1/chat/completions", chat::complete),
+        route(POST, "/v1/completions", completions::complete),
+        route(POST, "/v1/responses", responses::create),
+        route(POST, "/v1/responses/input_tokens", responses::input_tokens),
+        route(GET, "/v1/responses/{id}", responses::kept::get),
+        route(Method::DELETE, "/v1/responses/{id}", responses::kept::delete),
+        route(POST, "/v1/responses/{id}/cancel", responses::kept::cancel),
+        route(GET, "/v1/responses/{id}/input_items", responses::kept::input_items),
+        route(POST, "/v1/messages", anthropic::create),
+        route(POST, "/v1/messages/count_tokens", anthropic::count_tokens),
+        route(GET, "/v1/models", models::list),
+        route(GET, "/v1/models/{*id}", models::get),
+        route(POST, "/tokenize", tokens::tokenize),
+        route(POST, "/detokenize", tokens::detokenize),
+        route(GET, "/health", health::health),
+        route(GET, "/status", health::status),
+        route(GET, "/version", health::version),
+        route(GET, "/memory", memory::memory),
+        route(GET, "/metrics", metrics::metrics),
+        route(GET, "/cache", cache::list),
+        route(POST, "/cache/clear", cache::clear),
+        route(POST, "/models/load", admin::load),
+        route(POST, "/models/unload", admin::unload),
+        route(GET, "/openapi.json", openapi::describe),
+    ]
+}
+
 fn router(api: Arc<Api>) -> Router {
-    Router::new()
-        .route("/v1/chat/completions", post(chat::complete))
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{*id}", get(models::get))
-        .route("/health", get(health::health))
-        .route("/status", get(health::status))
-        .route("/version", get(health::version))
-        .route("/memory", get(memory::memory))
-        .route("/metrics", get(metrics::metrics))
-        .route("/cache", get(cache::list))
-        .route("/cache/clear", post(cache::clear))
-        .route("/models/load", post(admin::load))
-        .route("/models/unload", post(admin::unload))
-        .fallback(unknown_path)
-        // axum adds `Allow`.
-        .method_not_allowed_fallback(wrong_method)
-        .with_state(api)
+    let add = |router: Router<_>, Route { method, path, serve }| match MethodFilter::try_from(method) {
+        Ok(method) => router.route(path, serve(method)),
+        // None of the table's.
+        Err(_) => router,
+    };
+    // axum adds `Allow`.
+    routes().into_iter().fold(Router::new(), add).fallback(unknown_path).method_not_allowed_fallback(wrong_method).with_state(api)
 }
 
 async fn unknown_path(uri: Uri) -> ApiError {
+    if let Some(reason) = unserved::reason(uri.path()) {
+        return ApiError::invalid(StatusCode::NOT_FOUND, "unsupported_endpoint", reason);
+    }
     let message = format!("there is nothing at {}; the API begins at /v1", wire::json::quote(uri.path()));
     ApiError::invalid(StatusCode::NOT_FOUND, "unknown_path", message)
 }

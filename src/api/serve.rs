@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::http::HeaderValue;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -29,6 +28,8 @@ use crate::access::Caller;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a connection may wait for the head of a (next) request.
 const IDLE: Duration = Duration::from_secs(300);
+/// Where the clients look for another header with the request's name.
+const ANTHROPIC: &str = "/v1/messages";
 /// Bytes of a request's head, and of an answer that waits for its reader beside what the socket holds.
 const BUFFER: usize = 16 << 10;
 
@@ -138,11 +139,13 @@ async fn spoken(stream: &UnixStream) -> io::Result<()> {
 /// One request. It is logged without its contents, and the answer gets a name that the log knows.
 async fn answer(router: Router, caller: Caller, mut request: hyper::Request<Incoming>) -> io::Result<axum::response::Response> {
     request.extensions_mut().insert(caller);
+    let id = id::of_request(request.headers());
     let (method, path, arrived) = (request.method().clone(), request.uri().path().to_owned(), Instant::now());
     let Ok(mut response) = TowerToHyperService::new(router).call(request).await;
-    if let Ok(id) = HeaderValue::try_from(id::random("req_")) {
-        debug!(request = ?id, uid = caller.uid, pid = caller.pid, %method, path, status = response.status().as_u16(), after = ?arrived.elapsed());
-        response.headers_mut().insert("x-request-id", id);
+    debug!(request = ?id, uid = caller.uid, pid = caller.pid, %method, path = path.as_str(), status = response.status().as_u16(), after = ?arrived.elapsed());
+    if path.starts_with(ANTHROPIC) {
+        response.headers_mut().insert(id::ANTHROPIC_REQUEST, id.clone());
     }
+    response.headers_mut().insert(id::REQUEST, id);
     Ok(response)
 }

@@ -290,9 +290,41 @@ async fn a_body_has_its_limit() {
 }
 
 #[tokio::test]
+async fn a_request_keeps_its_clients_name() {
+    let door = Door::open(Limits::default());
+    let mut stream = door.connect().await;
+    stream.write_all(b"GET /version HTTP/1.1\r\nhost: x\r\nx-request-id: mine-7\r\nconnection: close\r\n\r\n").await.unwrap();
+    assert!(read_all(&mut stream).await.contains("x-request-id: mine-7\r\n"));
+    assert!(door.get("/version").await.contains("x-request-id: req_"));
+}
+
+#[tokio::test]
+async fn what_other_services_have_is_explained() {
+    let door = Door::open(Limits::default());
+    let response = door.ask("POST", "/v1/embeddings", "{}").await;
+    assert_eq!((code(&response), &content(&response)["error"]["code"]), (404, &json!("unsupported_endpoint")));
+    assert!(content(&response)["error"]["message"].as_str().unwrap().contains("/v1/chat/completions"));
+}
+
+#[tokio::test]
+async fn a_completion_says_what_is_wrong_in_its_own_words() {
+    let mut door = Door::open(Limits::default());
+    let mut stream = door.connect().await;
+    let body = r#"{"prompt":"x","echo":true}"#;
+    let request = format!("POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let (events, _, request) = door.answer().await;
+    assert_eq!((request.prompt.as_deref(), request.output.max_tokens), (Some("x"), Some(16)));
+    let error = crate::chat::ChatError::PromptTooLong { prompt_tokens: 9, context_tokens: 8 };
+    events.send(Err(Failure::Chat(error))).await.unwrap();
+    let response = read_all(&mut stream).await;
+    assert_eq!((code(&response), &content(&response)["error"]["param"]), (400, &json!("prompt")));
+}
+
+#[tokio::test]
 async fn a_large_request_is_read_aside() {
     let mut door = Door::open(Limits::default());
-    let long = "a".repeat(chat::PARSE_ASIDE + 1);
+    let long = "a".repeat(answer::PARSE_ASIDE + 1);
     let body = json!({"messages": [{"role": "user", "content": long}]}).to_string();
     let ask = door.path.clone();
     let client = tokio::spawn(async move {

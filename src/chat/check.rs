@@ -23,6 +23,9 @@ pub const MAX_NAME_BYTES: usize = 64;
 /// Bytes of what describes the form of an answer or of a call's arguments.
 pub const MAX_CONSTRAINT_BYTES: usize = 256 << 10;
 
+/// Bytes of a text that is only to be turned into tokens.
+pub const MAX_TEXT_BYTES: usize = 1 << 20;
+
 /// Pictures in one conversation.
 pub const MAX_PICTURES: usize = 64;
 /// Bytes of one picture's file, as OpenAI has it.
@@ -50,7 +53,10 @@ impl fmt::Display for Invalid {
 impl ChatRequest {
     /// Refuses what no worker could answer or what would cost without limit.
     pub fn check(&self) -> Result<(), Invalid> {
-        if self.messages.is_empty() {
+        if self.prompt.as_ref().is_some_and(String::is_empty) {
+            return Err(Invalid::new("prompt", "must not be empty"));
+        }
+        if self.messages.is_empty() && self.prompt.is_none() {
             return Err(Invalid::new("messages", "must hold at least one message"));
         }
         at_most("messages", self.messages.len(), MAX_MESSAGES)?;

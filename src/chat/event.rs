@@ -46,8 +46,10 @@ pub struct Done {
 /// Why the answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Finish {
-    /// The model ended its turn, or a stop string came.
+    /// The model ended its turn.
     Stop,
+    /// The stop string at this place in [`OutputLimits::stop`](super::OutputLimits::stop) came.
+    StopString(u8),
     /// The token limit or the end of the context was reached.
     Length,
     /// The model waits for the results of its calls.

@@ -7,12 +7,14 @@ mod check;
 mod event;
 mod form;
 mod picture;
+mod text;
 mod thinking;
 
-pub use check::{Invalid, MAX_PICTURE_BYTES};
+pub use check::{Invalid, MAX_PICTURE_BYTES, MAX_TEXT_BYTES};
 pub use event::{ChatError, ChatEvent, Done, Finish, Timings, TokenLogprob, Usage};
 pub use form::{Constraint, Format, ToolChoice};
 pub use picture::{Detail, Picture};
+pub use text::{TextAnswer, TextTask};
 pub use thinking::Thinking;
 
 use serde::{Deserialize, Serialize};
@@ -20,8 +22,10 @@ use serde::{Deserialize, Serialize};
 /// One conversation to continue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChatRequest {
-    /// The conversation so far, oldest first; never empty.
+    /// The conversation so far, oldest first; empty only if there is a `prompt`.
     pub messages: Vec<Message>,
+    /// A text to go on with as it is, control tokens that it spells included, in place of a conversation.
+    pub prompt: Option<String>,
     /// Functions the model may call.
     pub tools: Vec<Tool>,
     pub tool_choice: ToolChoice,
@@ -70,6 +74,7 @@ impl ChatRequest {
     pub fn new(messages: Vec<Message>) -> Self {
         Self {
             messages,
+            prompt: None,
             tools: vec![],
             tool_choice: ToolChoice::Auto,
             parallel_tool_calls: true,
@@ -80,6 +85,11 @@ impl ChatRequest {
             logprobs: None,
             cache_prompt: true,
         }
+    }
+
+    /// A text to go on with.
+    pub fn raw(prompt: String) -> Self {
+        Self { prompt: Some(prompt), ..Self::new(vec![]) }
     }
 
     /// The pictures, each with its message and its part of that message.

@@ -154,6 +154,9 @@ pub(super) static KEYS: &[Key] = &[
     key("limits", "request-time", Rule::Time { may_be_zero: false, put: |config, time| config.limits.request_time = time }),
     key("limits", "client-stall", Rule::Time { may_be_zero: false, put: |config, time| config.limits.client_stall = time }),
     key("limits", "load-time", Rule::Time { may_be_zero: false, put: |config, time| config.limits.load_time = time }),
+    key("limits", "stored-responses", Rule::Number { min: 0, max: 65_536, put: |config, n| config.limits.stored_responses = n }),
+    key("limits", "stored-size", Rule::Size { min: 1 << 10, max: 1 << 30, put: |config, n| config.limits.stored_bytes = n }),
+    key("limits", "stored-time", Rule::Time { may_be_zero: false, put: |config, time| config.limits.stored_time = time }),
     key(
         "access",
         "admins",

@@ -97,6 +97,12 @@ pub struct Limits {
     pub client_stall: Duration,
     /// From the start of a worker to its model being loaded.
     pub load_time: Duration,
+    /// Responses of one user that are kept because they were asked to be; 0 keeps none.
+    pub stored_responses: u32,
+    /// Bytes of one user's kept responses.
+    pub stored_bytes: u64,
+    /// How long a response is kept.
+    pub stored_time: Duration,
 }
 
 /// Who may do more than ask.
@@ -149,6 +155,9 @@ impl Default for Limits {
             request_time: Duration::from_secs(3600),
             client_stall: Duration::from_secs(10),
             load_time: Duration::from_secs(300),
+            stored_responses: 128,
+            stored_bytes: 16 << 20,
+            stored_time: Duration::from_secs(3600),
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::cache::CacheTurns;
 use super::child::{self, Child, Notice};
 use super::launch::{Launch, PackedPlace};
+use super::live::Live;
 use super::look::Looks;
 use super::queue::Kind;
 use super::state::{Action, Generation, Input, Life, State};
@@ -22,20 +23,6 @@ use crate::store;
 pub const NOTICES: usize = 256;
 /// The model directories are looked at again for an unknown name, but not more often than this.
 const RESCAN_PAUSE: Duration = Duration::from_secs(1);
-
-/// What the driver knows of a job beyond its place in the state.
-enum Live {
-    Chat {
-        /// Kept until the answer has begun, for the one silent retry.
-        request: Option<Box<ChatRequest>>,
-        events: mpsc::Sender<Result<ChatEvent, Failure>>,
-        started: bool,
-    },
-    Load {
-        model: ModelInfo,
-        reply: oneshot::Sender<Result<ModelInfo, Failure>>,
-    },
-}
 
 /// See the module's text.
 pub(super) struct Driver {
@@ -140,6 +127,15 @@ impl Driver {
                     _ => Ok(answer),
                 };
                 let _ = reply.send(result);
+            }
+            Command::Text { uid, model, task, reply } => {
+                let model = match self.find(&model).await {
+                    Ok(model) => model.id,
+                    Err(failure) => return drop(reply.send(Err(failure))),
+                };
+                let id = self.new_id();
+                self.live.insert(id, Live::Text { task, reply });
+                self.step(Input::Submit { id, uid, model, kind: Kind::Text });
             }
             Command::Load { uid, model, reply } => {
                 let model = match self.find(&model).await {
@@ -288,20 +284,15 @@ impl Driver {
     }
 
     fn send(&mut self, id: u64) {
-        let Some(Live::Chat { request: Some(request), .. }) = self.live.get(&id) else { return };
-        let message = ToWorker::Chat { id, request: request.clone() };
-        if let Some(child) = &self.child {
+        if let (Some(message), Some(child)) = (self.live.get(&id).and_then(|live| live.message(id)), &self.child) {
             self.tell(child, message);
         }
     }
 
     fn fail(&mut self, id: u64, failure: Failure) {
         self.served += 1;
-        match self.live.remove(&id) {
-            // A full channel belongs to a client that does not read; it finds the channel closed.
-            Some(Live::Chat { events, .. }) => drop(events.try_send(Err(failure))),
-            Some(Live::Load { reply, .. }) => drop(reply.send(Err(failure))),
-            None => {}
+        if let Some(live) = self.live.remove(&id) {
+            live.fail(failure);
         }
     }
 
@@ -350,6 +341,14 @@ impl Driver {
                 self.looks.answer(memory);
             }
             Notice::Message(FromWorker::Event { id, event }) => self.event(id, event),
+            Notice::Message(FromWorker::Text { id, answer }) => {
+                if let Some(Live::Text { reply, .. }) = self.live.remove(&id) {
+                    self.served += 1;
+                    // Whoever asked may be gone.
+                    let _ = reply.send(Ok(answer));
+                    self.step(Input::Ended { id });
+                }
+            }
             Notice::Message(FromWorker::Failed { id, error }) => {
                 if self.live.contains_key(&id) {
                     self.fail(id, Failure::Chat(error));

@@ -9,6 +9,7 @@ pub mod cpus;
 mod driver;
 mod failure;
 mod launch;
+mod live;
 mod look;
 pub mod queue;
 #[cfg(test)]
@@ -26,7 +27,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::chat::{ChatEvent, ChatRequest};
+use crate::chat::{ChatEvent, ChatRequest, TextAnswer, TextTask};
 use crate::config::{Inference, Limits, Memory, Models};
 pub use crate::gemma::layout::{Class, Kind};
 pub use crate::ipc::{FileMemory, FileRole, MemoryPicture, Packing, Part};
@@ -94,6 +95,8 @@ impl Setup {
 pub(crate) enum Command {
     /// Legal always; refused when the queue is full, the model unknown or the daemon leaving.
     Chat { uid: Uid, model: String, request: Box<ChatRequest>, reply: oneshot::Sender<Result<Answer, Failure>> },
+    /// Legal always; refused like a chat. Asked of the worker beside its slots.
+    Text { uid: Uid, model: String, task: TextTask, reply: oneshot::Sender<Result<TextAnswer, Failure>> },
     /// Legal always; answered when the model is up.
     Load { uid: Uid, model: String, reply: oneshot::Sender<Result<ModelInfo, Failure>> },
     /// Legal always; requests in flight are finished first, waiting ones load the model again.
@@ -165,6 +168,12 @@ impl Engine {
     pub async fn chat(&self, uid: Uid, model: &str, request: ChatRequest) -> Result<Answer, Failure> {
         let (model, request) = (model.to_owned(), Box::new(request));
         self.ask(|reply| Command::Chat { uid, model, request, reply }).await
+    }
+
+    /// Asks what the model's vocabulary and template alone can tell; a model may have to be loaded first.
+    pub async fn text(&self, uid: Uid, model: &str, task: TextTask) -> Result<TextAnswer, Failure> {
+        let model = model.to_owned();
+        self.ask(|reply| Command::Text { uid, model, task, reply }).await
     }
 
     /// Loads a model, ending the one that is loaded; returns when it is up.

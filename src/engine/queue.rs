@@ -24,6 +24,8 @@ pub struct Job {
 pub enum Kind {
     /// Takes a slot of the worker and is answered.
     Chat,
+    /// Asked of the worker, beside its slots.
+    Text,
     /// Done as soon as the model is up.
     Load,
 }
@@ -108,7 +110,7 @@ impl Queue {
     }
 
     /// Takes out every job that `wanted` picks, in the order of their turns within each user.
-    pub fn extract(&mut self, wanted: impl Fn(&Job) -> bool) -> Vec<Job> {
+    pub fn extract(&mut self, mut wanted: impl FnMut(&Job) -> bool) -> Vec<Job> {
         let mut out = Vec::new();
         for lane in &mut self.lanes {
             let (taken, kept) = std::mem::take(&mut lane.jobs).into_iter().partition(|job| wanted(job));

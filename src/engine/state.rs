@@ -26,6 +26,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// The pause after the second silent death in a row; doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Texts that are asked of the worker at the same time; it has room for more.
+const TEXTS: usize = 16;
 /// Workers that may die under a job before the job is given up.
 const DEATHS_PER_JOB: u32 = 2;
 
@@ -440,23 +442,42 @@ impl State {
                     }
                     return false;
                 }
-                match next.map(|job| job.kind) {
-                    None => false,
-                    Some(Kind::Chat) if self.running.len() >= *slots as usize => false,
+                let slots = *slots as usize;
+                // Texts take no slot, so they need not wait with those that do.
+                let mut room = TEXTS.saturating_sub(self.count(Kind::Text));
+                let texts = self.queue.extract(|job| {
+                    let taken = job.kind == Kind::Text && job.model == *model && room > 0;
+                    room -= usize::from(taken);
+                    taken
+                });
+                if !texts.is_empty() {
+                    texts.into_iter().for_each(|job| self.send(job, actions));
+                    return true;
+                }
+                match self.queue.peek().map(|job| job.kind) {
+                    None | Some(Kind::Text) => false,
+                    Some(Kind::Chat) if self.count(Kind::Chat) >= slots => false,
                     Some(kind) => {
                         let Some(job) = self.queue.pop() else { return false };
                         match kind {
                             Kind::Load => actions.push(Action::LoadDone { id: job.id }),
-                            Kind::Chat => {
-                                actions.push(Action::Send { id: job.id });
-                                self.running.insert(job.id, Running { job, begun: false });
-                            }
+                            Kind::Chat | Kind::Text => self.send(job, actions),
                         }
                         true
                     }
                 }
             }
         }
+    }
+
+    fn send(&mut self, job: Job, actions: &mut Vec<Action>) {
+        actions.push(Action::Send { id: job.id });
+        self.running.insert(job.id, Running { job, begun: false });
+    }
+
+    /// Running jobs of one kind.
+    fn count(&self, kind: Kind) -> usize {
+        self.running.values().filter(|running| running.job.kind == kind).count()
     }
 }
 

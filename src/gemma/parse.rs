@@ -52,6 +52,8 @@ pub struct Summary {
     pub called: bool,
     /// A call was cut off by [`End::Cut`] and is lost, so the answer is incomplete.
     pub cut_call: bool,
+    /// The stop string that came, by its place in the list.
+    pub stop: Option<u8>,
     /// Tokens of the thinking channel, its markers included.
     pub reasoning_tokens: u32,
 }
@@ -76,7 +78,8 @@ pub struct Parser {
     /// Decodes what goes into a call.
     call: Lane,
     stops: Stops,
-    stopped: bool,
+    /// The stop string that came.
+    stopped: Option<u8>,
     called: bool,
     reasoning_tokens: u32,
 }
@@ -90,7 +93,7 @@ impl Parser {
             thought: Lane::default(),
             call: Lane::default(),
             stops: Stops::new(stops),
-            stopped: false,
+            stopped: None,
             called: false,
             reasoning_tokens: 0,
         }
@@ -98,37 +101,37 @@ impl Parser {
 
     /// Takes the next token and appends what became certain to `out`. After [`Progress::Stopped`] it takes nothing.
     pub fn push(&mut self, token: Token<'_>, logprob: Option<TokenLogprob>, out: &mut Vec<ChatEvent>) -> Progress {
-        if !self.stopped {
+        if self.stopped.is_none() {
             match token {
                 Token::Control(text) => self.control(text, logprob, out),
                 Token::Bytes(bytes) => self.bytes(bytes, logprob, out),
             }
         }
-        if self.stopped { Progress::Stopped } else { Progress::More }
+        if self.stopped.is_some() { Progress::Stopped } else { Progress::More }
     }
 
     /// No token follows: delivers what is held.
     pub fn finish(mut self, end: End, out: &mut Vec<ChatEvent>) -> Summary {
         let mut cut_call = false;
-        if !self.stopped {
+        if self.stopped.is_none() {
             match (&self.place, end) {
                 (Place::Call(_), End::Cut) => cut_call = true,
                 (Place::Thought { .. }, _) => self.leave_thought(false, out),
                 _ => self.close(out),
             }
         }
-        if !self.stopped {
+        if self.stopped.is_none() {
             self.text.settle();
             self.deliver(out);
         }
-        if !self.stopped {
+        if self.stopped.is_none() {
             let (text, mut logprobs) = self.text.end(self.text.held().len());
             logprobs.extend(self.text.leftovers());
             if !text.is_empty() || !logprobs.is_empty() {
                 out.push(ChatEvent::Text { text, logprobs });
             }
         }
-        Summary { called: self.called, cut_call, reasoning_tokens: self.reasoning_tokens }
+        Summary { called: self.called, cut_call, stop: self.stopped, reasoning_tokens: self.reasoning_tokens }
     }
 
     fn bytes(&mut self, bytes: &[u8], logprob: Option<TokenLogprob>, out: &mut Vec<ChatEvent>) {
@@ -214,7 +217,7 @@ impl Parser {
                 }
             },
         }
-        if !self.stopped {
+        if self.stopped.is_none() {
             self.deliver(out);
         }
     }
@@ -310,8 +313,8 @@ impl Parser {
     fn deliver(&mut self, out: &mut Vec<ChatEvent>) {
         match self.stops.look(self.text.held()) {
             Found::Free(len) => out.extend(self.text.release(len).map(|(text, logprobs)| ChatEvent::Text { text, logprobs })),
-            Found::Stop(at) => {
-                self.stopped = true;
+            Found::Stop { at, which } => {
+                self.stopped = Some(which);
                 let (text, logprobs) = self.text.end(at);
                 if !text.is_empty() || !logprobs.is_empty() {
                     out.push(ChatEvent::Text { text, logprobs });

@@ -9,6 +9,8 @@
 //!       │   ──────────────── Chat(id) ──────────────▶ │
 //!       │   ◀─── Event(id)… , Event(id, Done) | Failed(id)
 //!       │   ─────────────── Cancel(id) ─────────────▶ │   answered by Failed or Done, or by nothing
+//!       │   ──────────────── Text(id) ──────────────▶ │
+//!       │   ◀────────── Text(id) | Failed(id) ──────  │
 //!       │   ───────────────── Look ─────────────────▶ │
 //!       │   ◀──────────────── Memory ───────────────  │
 //!       │   ──── end of file: finish and exit ──────▶ │
@@ -23,11 +25,11 @@ pub use memory::{FileMemory, FileRole, MemoryPicture, MemoryPlan, PackedPlan, Pa
 
 use serde::{Deserialize, Serialize};
 
-use crate::chat::{ChatError, ChatEvent, ChatRequest};
+use crate::chat::{ChatError, ChatEvent, ChatRequest, TextAnswer, TextTask};
 
 /// Version of both enums; they change together with it. Supervisor and worker are installed together, so a
 /// difference means a half-done upgrade and the worker is refused.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Names a request for as long as its worker lives.
 pub type RequestId = u64;
@@ -40,6 +42,8 @@ pub enum ToWorker {
     Load(LoadPlan),
     /// Answer this request.
     Chat { id: RequestId, request: Box<ChatRequest> },
+    /// Say this of a text, without a slot; answered by `Text` or `Failed`.
+    Text { id: RequestId, task: TextTask },
     /// Stop before the next decode; an unknown id is one that has just ended.
     Cancel { id: RequestId },
     /// Say what is in memory; answered by `Memory` once the model is loaded.
@@ -66,6 +70,10 @@ pub enum FromWorker {
         reason: String,
     },
     Memory(MemoryPicture),
+    Text {
+        id: RequestId,
+        answer: TextAnswer,
+    },
     Event {
         id: RequestId,
         event: ChatEvent,

@@ -11,15 +11,25 @@ use super::link::{Reader, Writer};
 use super::media::Seen;
 use super::prepare::Prepared;
 use super::residency::{Looker, Lookout};
-use crate::chat::{ChatError, ChatRequest};
+use crate::chat::{ChatError, ChatRequest, TextTask};
 use crate::ipc::{FromWorker, RequestId, ToWorker};
 
 /// Requests that wait at each of the two stations before a slot. The supervisor sends no more than there are
-/// slots; whatever is above this is refused.
+/// slots, and a few texts; whatever is above this is refused.
 pub const MAX_WAITING: usize = 64;
 
+/// What the preparer is to do, in the order in which it came.
+pub enum Incoming {
+    Chat(Chat),
+    /// Answered without a slot.
+    Text {
+        id: RequestId,
+        task: TextTask,
+    },
+}
+
 /// A request as it came.
-pub struct Incoming {
+pub struct Chat {
     pub id: RequestId,
     pub request: Box<ChatRequest>,
     pub cancelled: Arc<AtomicBool>,
@@ -109,6 +119,7 @@ impl Sorter {
         let status = loop {
             match reader.next() {
                 Ok(Some(ToWorker::Chat { id, request })) => self.chat(id, request),
+                Ok(Some(ToWorker::Text { id, task })) => drop(self.forward(id, Incoming::Text { id, task })),
                 Ok(Some(ToWorker::Cancel { id })) => {
                     if let Some(cancelled) = self.requests.remove(&id) {
                         cancelled.store(true, Ordering::Relaxed);
@@ -139,11 +150,16 @@ impl Sorter {
     fn chat(&mut self, id: RequestId, request: Box<ChatRequest>) {
         self.requests.retain(|_, cancelled| Arc::strong_count(cancelled) > 1);
         let cancelled = Arc::new(AtomicBool::new(false));
-        let incoming = Incoming { id, request, cancelled: cancelled.clone(), received: Instant::now() };
+        let chat = Chat { id, request, cancelled: cancelled.clone(), received: Instant::now() };
+        if self.forward(id, Incoming::Chat(chat)) {
+            self.requests.insert(id, cancelled);
+        }
+    }
+
+    /// Hands something to the preparer, or refuses it.
+    fn forward(&self, id: RequestId, incoming: Incoming) -> bool {
         match self.to_incoming.try_send(incoming) {
-            Ok(()) => {
-                self.requests.insert(id, cancelled);
-            }
+            Ok(()) => return true,
             Err(TrySendError::Full(_)) => {
                 let reason = format!("more than {MAX_WAITING} requests wait for a slot");
                 // A failed write is seen by the reader as the end of the channel.
@@ -152,5 +168,6 @@ impl Sorter {
             // The preparer is gone because the worker is ending.
             Err(TrySendError::Disconnected(_)) => {}
         }
+        false
     }
 }

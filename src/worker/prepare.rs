@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Instant;
 
-use super::inbox::{Ends, Incoming, Turn};
+use super::inbox::{Chat, Ends, Incoming, Turn};
 use super::link::Writer;
 use super::llama::{Token, Vocab};
 use super::media::{Sight, less};
 use super::prompt::{Prompter, Segment, opens_thought};
 use super::sequence::Sequence;
-use crate::chat::{ChatError, ChatRequest, Constraint, Format, ToolChoice};
+use crate::chat::{ChatError, ChatRequest, Constraint, Format, TextAnswer, TextTask, ToolChoice};
 use crate::gemma::marker;
 use crate::ipc::{FromWorker, RequestId};
 
@@ -26,6 +26,8 @@ pub struct Prepared {
     pub sights: Vec<Arc<Sight>>,
     /// The prompt ends inside an open thinking channel.
     pub in_thought: bool,
+    /// The prompt is a text, and so is the answer.
+    pub raw: bool,
     /// Functions were offered.
     pub may_call: bool,
     pub cancelled: Arc<AtomicBool>,
@@ -94,6 +96,10 @@ fn unconstrained(request: &ChatRequest) -> Result<(), ChatError> {
     Ok(())
 }
 
+fn too_long(what: &str) -> ChatError {
+    ChatError::Inference { reason: format!("the {what} is too long to be split into tokens") }
+}
+
 /// Starts the thread.
 pub fn spawn(preparer: Preparer, ends: Ends, writer: Writer) {
     std::thread::spawn(move || preparer.run(ends.incoming, &ends.ready, &writer));
@@ -102,27 +108,32 @@ pub fn spawn(preparer: Preparer, ends: Ends, writer: Writer) {
 impl Preparer {
     /// Prepares requests one after the other until there are no more senders.
     fn run(self, incoming: Receiver<Incoming>, ready: &SyncSender<Turn>, writer: &Writer) {
-        for Incoming { id, mut request, cancelled, received } in incoming {
-            if cancelled.load(Ordering::Relaxed) {
-                continue;
-            }
-            let failed = match self.prompt(&request) {
-                Ok(Read { prompt, sights, in_thought }) => {
-                    let may_call = !request.tools.is_empty();
-                    request.messages = vec![];
-                    request.tools = vec![];
-                    let prepared = Prepared { id, request, prompt, sights, in_thought, may_call, cancelled, received };
-                    ready.send(Turn::Ready(Box::new(prepared))).is_err()
-                }
-                Err(error) => writer.send(&FromWorker::Failed { id, error }).is_err(),
+        for incoming in incoming {
+            let (id, outcome) = match incoming {
+                Incoming::Text { id, task } => (id, self.text(&task).map(|answer| writer.send(&FromWorker::Text { id, answer }).is_ok())),
+                Incoming::Chat(chat) if chat.cancelled.load(Ordering::Relaxed) => continue,
+                Incoming::Chat(chat) => (chat.id, self.prepare(chat).map(|prepared| ready.send(Turn::Ready(Box::new(prepared))).is_ok())),
             };
-            if failed {
+            if !outcome.unwrap_or_else(|error| writer.send(&FromWorker::Failed { id, error }).is_ok()) {
                 return;
             }
         }
     }
 
-    fn prompt(&self, request: &ChatRequest) -> Result<Read, ChatError> {
+    fn prepare(&self, Chat { id, mut request, cancelled, received }: Chat) -> Result<Prepared, ChatError> {
+        let Read { prompt, sights, in_thought } = self.read(&request)?;
+        self.fits(prompt.len())?;
+        let (raw, may_call) = (request.prompt.is_some(), !request.tools.is_empty());
+        // Whatever a raw prompt leaves open, all that follows is text.
+        let in_thought = in_thought && !raw;
+        request.messages = vec![];
+        request.prompt = None;
+        request.tools = vec![];
+        Ok(Prepared { id, request, prompt, sights, in_thought, raw, may_call, cancelled, received })
+    }
+
+    /// The whole prompt, unless it is certain that it does not fit.
+    fn read(&self, request: &ChatRequest) -> Result<Read, ChatError> {
         let vocabulary = self.vocab.len() as u32;
         if let Some(&(token, _)) = request.sampling.logit_bias.iter().find(|&&(token, _)| token >= vocabulary) {
             return Err(ChatError::UnknownToken { token, vocabulary });
@@ -147,14 +158,32 @@ impl Preparer {
                 continue;
             }
             let markup = matches!(segment, Segment::Markup(_));
-            let too_long = || ChatError::Inference { reason: "the prompt is too long to be split into tokens".to_owned() };
-            self.vocab.tokenize(segment.text(), markup, &mut prompt.tokens).ok_or_else(too_long)?;
+            self.vocab.tokenize(segment.text(), markup, &mut prompt.tokens).ok_or_else(|| too_long("prompt"))?;
         }
-        self.fits(prompt.len())?;
         if prompt.is_empty() {
             return Err(ChatError::Template { reason: "the prompt is empty".to_owned() });
         }
         Ok(Read { prompt, sights, in_thought: opens_thought(&segments) })
+    }
+
+    /// What the vocabulary and the template alone can tell.
+    fn text(&self, task: &TextTask) -> Result<TextAnswer, ChatError> {
+        match task {
+            TextTask::Count(request) => Ok(TextAnswer::Count(self.read(request)?.prompt.len() as u32)),
+            TextTask::Tokenize { text, begin, control } => {
+                let mut tokens: Vec<Token> = self.vocab.bos().filter(|_| *begin).into_iter().collect();
+                self.vocab.tokenize(text, *control, &mut tokens).ok_or_else(|| too_long("text"))?;
+                // The vocabulary has no negative numbers.
+                Ok(TextAnswer::Tokens(tokens.into_iter().map(|token| (token as u32, self.vocab.bytes(token))).collect()))
+            }
+            TextTask::Detokenize { tokens } => {
+                let vocabulary = self.vocab.len() as u32;
+                if let Some(&token) = tokens.iter().find(|token| **token >= vocabulary) {
+                    return Err(ChatError::UnknownToken { token, vocabulary });
+                }
+                Ok(TextAnswer::Bytes(tokens.iter().flat_map(|&token| self.vocab.bytes(token as Token)).collect()))
+            }
+        }
     }
 
     /// The request's pictures, looked at from outside.

@@ -91,6 +91,8 @@ pub struct Work {
     /// Tokens that must be drawn before the model may end its turn.
     min_tokens: u32,
     ignore_ends: bool,
+    /// Everything that the model writes is text.
+    raw: bool,
     /// Functions were offered. Without any, a model that has seen calls before may still begin one.
     may_call: bool,
     logprobs: Option<u8>,
@@ -116,7 +118,7 @@ pub struct Drawing<'a> {
 impl Work {
     /// `cached` tokens of the prompt are in the slot already. `seed` is used if the request has none.
     pub fn start(prepared: Prepared, cached: usize, seed: u32, vocab: Vocab, limits: &EngineLimits) -> Result<Self, ChatError> {
-        let Prepared { id, request, prompt, sights, in_thought, may_call, cancelled, received } = prepared;
+        let Prepared { id, request, prompt, sights, in_thought, raw, may_call, cancelled, received } = prepared;
         let read = prompt.pictures.iter().filter(|place| place.at < cached).count();
         let sampler = Sampler::new(&request.sampling, request.sampling.seed.unwrap_or(seed), vocab.len())
             .ok_or_else(|| ChatError::Inference { reason: "llama.cpp made no sampler".to_owned() })?;
@@ -134,6 +136,7 @@ impl Work {
             parser: Parser::new(request.output.stop, in_thought),
             min_tokens: request.output.min_tokens,
             ignore_ends: request.output.ignore_eos,
+            raw,
             may_call,
             logprobs: request.logprobs,
             usage,
@@ -191,7 +194,12 @@ impl Work {
         let bytes = with.vocab.bytes(token);
         let logprob = self.logprobs.map(|count| logprob_of(row, token, count, with.vocab));
         let control = if with.vocab.is_marker(token) { std::str::from_utf8(&bytes).ok() } else { None };
-        let written = control.map_or(Written::Bytes(&bytes), Written::Control);
+        let written = match control {
+            // A marker is no text, and moves nothing here.
+            Some(_) if self.raw => Written::Bytes(&[]),
+            Some(marker) => Written::Control(marker),
+            None => Written::Bytes(&bytes),
+        };
         let mut events = vec![];
         let progress = self.parser.push(written, logprob, &mut events);
         out.events(self.id, events);
@@ -208,7 +216,11 @@ impl Work {
         let ended = vocab.is_end(last);
         let mut events = vec![];
         let summary = parser.finish(if ended { End::Turn } else { End::Cut }, &mut events);
-        let finish = if ended && summary.called { Finish::ToolCalls } else { finish };
+        let finish = match summary.stop {
+            Some(which) => Finish::StopString(which),
+            None if ended && summary.called => Finish::ToolCalls,
+            None => finish,
+        };
         let usage = Usage { reasoning_tokens: summary.reasoning_tokens, ..usage };
         let read = read.unwrap_or(received);
         let timings =

@@ -12,7 +12,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use client::{Worker, chat, plan, tiny, user};
-use gemmad::chat::{ChatError, ChatEvent, ChatRequest, Finish, Message, OutputLimits, Role, Sampling, Thinking, Tool};
+use gemmad::chat::{
+    ChatError, ChatEvent, ChatRequest, Finish, Message, OutputLimits, Role, Sampling, TextAnswer, TextTask, Thinking, Tool,
+};
 use gemmad::ipc::{FromWorker, LoadPlan, ToWorker};
 
 fn limited(mut request: ChatRequest, output: OutputLimits) -> ChatRequest {
@@ -171,8 +173,61 @@ fn stop_strings_end_the_answer_before_them() {
     let stop = |stop: &str| OutputLimits { stop: vec![stop.into()], ..OutputLimits::default() };
     let answer = worker.ask(limited(user(STORY), stop("went into the for")));
     assert_eq!(answer.text, "Once upon a time there was a child called Anna. One day Anna ");
-    assert_eq!(answer.done().finish, Finish::Stop);
+    assert_eq!(answer.done().finish, Finish::StopString(0));
     assert_eq!(worker.ask(limited(user(STORY), stop("no such words"))).text, story());
+}
+
+#[test]
+fn a_raw_prompt_is_gone_on_with() {
+    let mut worker = Worker::tiny();
+    let raw = |prompt: &str| {
+        let output = OutputLimits { max_tokens: Some(100), ..OutputLimits::default() };
+        ChatRequest { output, sampling: user("").sampling, ..ChatRequest::raw(prompt.into()) }
+    };
+    // The markers that it spells are markers: this is what the template makes of a question.
+    let prompt = "<|turn>user\nWho are you?<turn|>\n<|turn>model\n";
+    let (asked, templated) = (worker.ask(raw(prompt)), worker.ask(user("Who are you?")));
+    assert_eq!((asked.text.as_str(), asked.done().finish), ("I am Tiny, a very small test model.", Finish::Stop));
+    assert_eq!(asked.usage().prompt_tokens, templated.usage().prompt_tokens);
+    // The first token is there once, whoever writes it.
+    assert_eq!(worker.ask(raw(&format!("<bos>{prompt}"))).usage().prompt_tokens, asked.usage().prompt_tokens);
+    // Thoughts and calls are text, without their markers.
+    let thinking = worker.ask(raw("<|turn>user\nWhat is 27 + 35?<turn|>\n<|turn>model\n<|channel>thought\n"));
+    assert!(thinking.thought.is_empty() && thinking.text.contains("carry 1"), "{thinking:?}");
+    assert!(!thinking.text.contains('|'), "{}", thinking.text);
+}
+
+#[test]
+fn texts_are_answered_beside_the_slots() {
+    let mut worker = Worker::with(&LoadPlan { slots: 1, ..plan() });
+    let mut endless = user(STORY);
+    endless.output.ignore_eos = true;
+    let running = worker.begin(endless);
+    let tell = |worker: &mut Worker, task: TextTask| {
+        worker.send(&ToWorker::Text { id: 1000, task });
+        loop {
+            match worker.receive() {
+                FromWorker::Text { id: 1000, answer } => return Ok(answer),
+                FromWorker::Failed { id: 1000, error } => return Err(error),
+                FromWorker::Event { id, .. } => assert_eq!(id, running),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    let tokenize = |text: &str, begin, control| TextTask::Tokenize { text: text.into(), begin, control };
+    let Ok(TextAnswer::Tokens(tokens)) = tell(&mut worker, tokenize("Anna é<turn|>", true, true)) else { panic!() };
+    assert_eq!((&tokens[0], tokens.last().unwrap()), (&(2, b"<bos>".to_vec()), &(106, b"<turn|>".to_vec())));
+    let ids = tokens.iter().map(|(id, _)| *id).collect();
+    let bytes = tell(&mut worker, TextTask::Detokenize { tokens: ids }).unwrap();
+    assert_eq!(bytes, TextAnswer::Bytes("<bos>Anna é<turn|>".into()));
+    let Ok(TextAnswer::Tokens(spelled)) = tell(&mut worker, tokenize("<turn|>", false, false)) else { panic!() };
+    assert!(spelled.len() > 1 && spelled.iter().all(|(id, _)| *id != 106), "{spelled:?}");
+    let unknown = tell(&mut worker, TextTask::Detokenize { tokens: vec![1 << 30] });
+    assert!(matches!(unknown, Err(ChatError::UnknownToken { token: 1_073_741_824, .. })), "{unknown:?}");
+    // A count is what the answer's usage says.
+    let counted = tell(&mut worker, TextTask::Count(Box::new(user("Who are you?")))).unwrap();
+    worker.send(&ToWorker::Cancel { id: running });
+    assert_eq!(counted, TextAnswer::Count(worker.ask(user("Who are you?")).usage().prompt_tokens));
 }
 
 #[test]

@@ -21,23 +21,26 @@ fn response_format(json: &Json) -> Result<Format, Invalid> {
     let format = match kind.string()?.as_str() {
         "text" => Format::Text,
         "json_object" => Format::JsonObject,
-        "json_schema" => json_schema(&fields.need("json_schema")?)?,
+        "json_schema" => {
+            let mut fields = fields.need("json_schema")?.object()?;
+            let schema = schema(&mut fields)?;
+            fields.finish()?;
+            schema
+        }
         other => return kind.wrong(format!("must be `text`, `json_object` or `json_schema`, not `{}`", quote(other))),
     };
     fields.finish()?;
     Ok(format)
 }
 
-fn json_schema(json: &Json) -> Result<Format, Invalid> {
-    let mut fields = json.object()?;
+/// The fields that describe a schema.
+pub(super) fn schema(fields: &mut Object) -> Result<Format, Invalid> {
     // Labels; what the model should know of the data belongs into the conversation.
     fields.take("name").map(|name| name.string()).transpose()?;
     fields.take("description").map(|text| text.string()).transpose()?;
     // The model is held to the schema in any case.
     fields.take("strict").map(|strict| strict.boolean()).transpose()?;
-    let schema = fields.need("schema")?.opaque_object()?;
-    fields.finish()?;
-    Ok(Format::JsonSchema(schema))
+    Ok(Format::JsonSchema(fields.need("schema")?.opaque_object()?))
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ use crate::chat::Invalid;
 
 /// Entries of one array and fields of one object that are looked at.
 pub const MAX_ENTRIES: usize = 4096;
+/// Numbers of one array of nothing else.
+pub const MAX_NUMBERS: usize = 1 << 18;
 /// Bytes of one value that is passed on as JSON: a function's schema, a call's arguments.
 pub const MAX_OPAQUE_BYTES: usize = 1 << 20;
 /// Characters of a client's text that an error repeats.
@@ -52,6 +54,11 @@ pub fn body(bytes: &[u8]) -> Result<Object<'_>, Invalid> {
 impl<'a> Json<'a> {
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// The value as it was written.
+    pub fn raw(&self) -> &'a str {
+        self.raw
     }
 
     /// An error about this value.
@@ -150,6 +157,18 @@ impl<'a> Json<'a> {
         Ok(collected.items.into_iter().enumerate().map(place).collect())
     }
 
+    /// An array of nothing but whole numbers, which may be long.
+    pub fn numbers(&self) -> Result<Vec<u32>, Invalid> {
+        if !self.is_array() {
+            return self.expected("an array");
+        }
+        // Every number but the last has a comma behind it.
+        if self.raw.bytes().filter(|byte| *byte == b',').count() >= MAX_NUMBERS {
+            return self.wrong(format!("has more than {MAX_NUMBERS} entries"));
+        }
+        serde_json::from_str(self.raw).or_else(|_| self.wrong(format!("must hold nothing but whole numbers between 0 and {}", u32::MAX)))
+    }
+
     pub fn object(&self) -> Result<Object<'a>, Invalid> {
         if !self.raw.starts_with('{') {
             return self.expected("an object");
@@ -199,6 +218,12 @@ impl<'a> Object<'a> {
     fn at(&self, name: &str) -> String {
         let name = quote(name);
         if self.path.is_empty() { name } else { format!("{}.{name}", self.path) }
+    }
+
+    /// The field as it was written, unless it is absent or null. It can still be taken.
+    pub fn look(&self, name: &str) -> Option<&'a str> {
+        let (_, raw) = self.fields.iter().find(|(field, _)| field == name)?;
+        Some(raw.get()).filter(|raw| *raw != "null")
     }
 
     /// The field, unless it is absent or null.

@@ -1,9 +1,13 @@
 //! What goes over the wire, in OpenAI's shapes: requests taken apart strictly, responses built exactly.
 
+pub mod anthropic;
+pub mod completions;
 pub mod format;
 pub mod json;
 pub mod messages;
 mod picture;
 pub mod request;
 pub mod response;
+pub mod responses;
+pub mod tokens;
 pub mod tools;

@@ -24,6 +24,31 @@ pub fn image_url(part: &mut Object) -> Result<Picture, Invalid> {
     Ok(Picture { file, detail })
 }
 
+/// The rest of a part of type `input_image`.
+pub fn input_image(part: &mut Object) -> Result<Picture, Invalid> {
+    let file = file(&part.need("image_url")?)?;
+    let detail = part.take("detail").map_or(Ok(Detail::Auto), |detail| self::detail(&detail))?;
+    Ok(Picture { file, detail })
+}
+
+/// Anthropic's `source` of an image.
+pub fn source(json: &Json) -> Result<Picture, Invalid> {
+    let mut object = json.object()?;
+    let kind = object.need("type")?;
+    match kind.string()?.as_str() {
+        "base64" => {}
+        "url" => return kind.wrong("is `url`: nothing is fetched from the network; send the picture itself as `base64`"),
+        other => return kind.wrong(format!("must be `base64`, not `{}`", quote(other))),
+    }
+    let media = object.need("media_type")?;
+    if !FORMATS.contains(&media.string()?.as_str()) {
+        return media.wrong(format!("is `{}`; only image/png and image/jpeg are supported", quote(&media.string()?)));
+    }
+    let data = object.need("data")?;
+    object.finish()?;
+    Ok(Picture { file: decode(&data, &data.string()?)?, detail: Detail::Auto })
+}
+
 fn detail(json: &Json) -> Result<Detail, Invalid> {
     match json.string()?.as_str() {
         "auto" => Ok(Detail::Auto),
@@ -50,6 +75,10 @@ fn file(json: &Json) -> Result<Arc<[u8]>, Invalid> {
     if !words.next_back().is_some_and(|last| last.eq_ignore_ascii_case("base64")) {
         return json.wrong("must hold the picture in base64: `data:image/png;base64,…`");
     }
+    decode(json, data)
+}
+
+fn decode(json: &Json, data: &str) -> Result<Arc<[u8]>, Invalid> {
     // Before anything is set aside for it.
     if data.len() / 4 * 3 > MAX_PICTURE_BYTES + 2 {
         return json.wrong(format!("holds more than {MAX_PICTURE_BYTES} bytes, which is the limit of one picture"));

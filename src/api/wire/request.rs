@@ -9,7 +9,7 @@ use super::{format, messages, tools};
 use crate::chat::{ChatRequest, Invalid, OutputLimits, Sampling, Thinking};
 
 /// What `model` means when it is absent.
-const DEFAULT_MODEL: &str = "auto";
+pub(super) const DEFAULT_MODEL: &str = "auto";
 
 /// A chat request with what only this front door needs to know.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,13 +65,23 @@ pub fn parse(body: &[u8]) -> Result<ChatCall, Invalid> {
     only_choice(&mut object)?;
     ignored(&mut object)?;
     object.finish()?;
-    let request =
-        ChatRequest { messages, tools, tool_choice, parallel_tool_calls, format, sampling, output, thinking, logprobs, cache_prompt };
+    let request = ChatRequest {
+        tools,
+        tool_choice,
+        parallel_tool_calls,
+        format,
+        sampling,
+        output,
+        thinking,
+        logprobs,
+        cache_prompt,
+        ..ChatRequest::new(messages)
+    };
     request.check()?;
     Ok(ChatCall { model: model.unwrap_or_else(|| DEFAULT_MODEL.into()), request, delivery })
 }
 
-fn sampling(object: &mut Object) -> Result<Sampling, Invalid> {
+pub(super) fn sampling(object: &mut Object) -> Result<Sampling, Invalid> {
     let mut s = Sampling::default();
     for (name, value) in [
         ("temperature", &mut s.temperature),
@@ -119,7 +129,7 @@ fn one_of<'a>(object: &mut Object<'a>, name: &'static str, alias: &'static str) 
     }
 }
 
-fn output(object: &mut Object) -> Result<OutputLimits, Invalid> {
+pub(super) fn output(object: &mut Object) -> Result<OutputLimits, Invalid> {
     let old = object.take("max_tokens").map(|max| max.u32(1, u32::MAX)).transpose()?;
     // OpenAI's newer name wins: clients that send both keep the old one for older servers.
     let new = object.take("max_completion_tokens").map(|max| max.u32(1, u32::MAX)).transpose()?;
@@ -154,13 +164,13 @@ fn thinking(object: &mut Object) -> Result<Thinking, Invalid> {
     })
 }
 
-fn effort(json: &Json) -> Result<Thinking, Invalid> {
+pub(super) fn effort(json: &Json) -> Result<Thinking, Invalid> {
     let name = json.string()?;
     let known = || Thinking::EFFORTS.map(|(name, _)| format!("`{name}`")).join(", ");
     Thinking::of_effort(&name).map_or_else(|| json.wrong(format!("must be one of {}, not `{}`", known(), quote(&name))), Ok)
 }
 
-fn logprobs(object: &mut Object) -> Result<Option<u8>, Invalid> {
+pub(super) fn logprobs(object: &mut Object) -> Result<Option<u8>, Invalid> {
     let wanted = object.take("logprobs").map_or(Ok(false), |wanted| wanted.boolean())?;
     match object.take("top_logprobs") {
         Some(top) if !wanted => top.wrong("needs `logprobs` to be true"),
@@ -170,7 +180,7 @@ fn logprobs(object: &mut Object) -> Result<Option<u8>, Invalid> {
     }
 }
 
-fn delivery(object: &mut Object) -> Result<Delivery, Invalid> {
+pub(super) fn delivery(object: &mut Object) -> Result<Delivery, Invalid> {
     let stream = object.take("stream").map_or(Ok(false), |stream| stream.boolean())?;
     let Some(options) = object.take("stream_options") else {
         return Ok(if stream { Delivery::Stream { usage: false } } else { Delivery::Whole });
@@ -186,7 +196,7 @@ fn delivery(object: &mut Object) -> Result<Delivery, Invalid> {
     Ok(Delivery::Stream { usage })
 }
 
-fn only_choice(object: &mut Object) -> Result<(), Invalid> {
+pub(super) fn only_choice(object: &mut Object) -> Result<(), Invalid> {
     let Some(n) = object.take("n") else { return Ok(()) };
     match n.u32(0, u32::MAX)? {
         1 => Ok(()),

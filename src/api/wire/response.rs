@@ -11,7 +11,7 @@ use crate::chat::{Done, Finish, TokenLogprob, Usage};
 pub const FINGERPRINT: &str = concat!("gemmad-", env!("CARGO_PKG_VERSION"));
 
 /// Stands for a probability of zero, which JSON cannot say. OpenAI's value for "very unlikely".
-const UNLIKELY: f32 = -9999.0;
+pub(super) const UNLIKELY: f32 = -9999.0;
 
 /// What every chunk of one answer repeats.
 #[derive(Clone, Debug, Serialize)]
@@ -140,7 +140,7 @@ pub enum FinishOut {
 impl From<Finish> for FinishOut {
     fn from(finish: Finish) -> Self {
         match finish {
-            Finish::Stop => Self::Stop,
+            Finish::Stop | Finish::StopString(_) => Self::Stop,
             Finish::Length => Self::Length,
             Finish::ToolCalls => Self::ToolCalls,
         }
@@ -211,23 +211,24 @@ impl From<&Done> for TimingsOut {
 
 #[derive(Debug, Serialize)]
 pub struct Logprobs<'a> {
-    #[serde(serialize_with = "tokens")]
+    #[serde(serialize_with = "list")]
     pub content: &'a [TokenLogprob],
     /// An extension: the tokens of the thoughts.
-    #[serde(serialize_with = "tokens", skip_serializing_if = "<[_]>::is_empty")]
+    #[serde(serialize_with = "list", skip_serializing_if = "<[_]>::is_empty")]
     pub reasoning_content: &'a [TokenLogprob],
     pub refusal: (),
 }
 
-#[derive(Serialize)]
-struct TokenOut<'a> {
+/// A token with its log-probability and its rivals.
+#[derive(Debug, Serialize)]
+pub struct TokenOut<'a> {
     #[serde(flatten)]
     token: RivalOut<'a>,
     #[serde(serialize_with = "rivals")]
     top_logprobs: &'a [(Vec<u8>, f32)],
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 struct RivalOut<'a> {
     #[serde(serialize_with = "lossy")]
     token: &'a [u8],
@@ -241,8 +242,12 @@ impl<'a> RivalOut<'a> {
     }
 }
 
-fn tokens<S: Serializer>(tokens: &&[TokenLogprob], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(tokens.iter().map(|t| TokenOut { token: RivalOut::new(&t.bytes, t.logprob), top_logprobs: &t.top }))
+pub(super) fn tokens(tokens: &[TokenLogprob]) -> impl Iterator<Item = TokenOut<'_>> {
+    tokens.iter().map(|t| TokenOut { token: RivalOut::new(&t.bytes, t.logprob), top_logprobs: &t.top })
+}
+
+fn list<S: Serializer>(list: &&[TokenLogprob], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(tokens(list))
 }
 
 fn rivals<S: Serializer>(rivals: &&[(Vec<u8>, f32)], serializer: S) -> Result<S::Ok, S::Error> {

@@ -81,12 +81,18 @@ fn tool(json: &Json) -> Result<Tool, Invalid> {
     is_function(&object.need("type")?)?;
     let mut function = object.need("function")?.object()?;
     object.finish()?;
-    let name = function.need("name")?.string()?;
-    let description = function.take("description").map(|text| text.string()).transpose()?.unwrap_or_default();
-    let parameters = function.take("parameters").map(|schema| schema.opaque_object()).transpose()?;
-    // The model is held to the schema in any case.
-    function.take("strict").map(|strict| strict.boolean()).transpose()?;
+    let tool = self::function(&mut function)?;
     function.finish()?;
+    Ok(tool)
+}
+
+/// The fields that describe a function.
+pub(super) fn function(object: &mut Object) -> Result<Tool, Invalid> {
+    let name = object.need("name")?.string()?;
+    let description = object.take("description").map(|text| text.string()).transpose()?.unwrap_or_default();
+    let parameters = object.take("parameters").map(|schema| schema.opaque_object()).transpose()?;
+    // The model is held to the schema in any case.
+    object.take("strict").map(|strict| strict.boolean()).transpose()?;
     Ok(Tool { name, description, parameters })
 }
 
@@ -106,7 +112,7 @@ pub fn call(json: &Json) -> Result<ToolCall, Invalid> {
 }
 
 /// A JSON object in a string, as OpenAI has it; a bare object is taken too. Some clients say "" for none.
-fn arguments(json: &Json) -> Result<String, Invalid> {
+pub(super) fn arguments(json: &Json) -> Result<String, Invalid> {
     if !json.is_string() {
         return json.opaque_object();
     }
@@ -120,7 +126,7 @@ fn arguments(json: &Json) -> Result<String, Invalid> {
     }
 }
 
-fn is_function(json: &Json) -> Result<(), Invalid> {
+pub(super) fn is_function(json: &Json) -> Result<(), Invalid> {
     match json.string()?.as_str() {
         "function" => Ok(()),
         other => json.wrong(format!("must be `function`, not `{}`", quote(other))),

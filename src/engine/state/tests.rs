@@ -45,6 +45,30 @@ fn no_more_than_the_slots_run_at_once() {
 }
 
 #[test]
+fn texts_take_no_slot_and_still_load_the_model() {
+    let (mut s, t) = state();
+    let ask = |id, model: &str| Input::Submit { id, uid: 1000 + id as u32, model: model.into(), kind: Kind::Text };
+    assert_eq!(s.step(t, ask(1, "a")), [spawn(1, "a")]);
+    assert_eq!(s.step(t, Input::Loaded { generation: 1, slots: 1 }), [Action::Send { id: 1 }]);
+    assert_eq!(s.step(t, submit(2, "a")), [Action::Send { id: 2 }], "1 is not in its way");
+    assert_eq!(s.step(t, submit(3, "a")), [], "the slot is taken");
+    assert_eq!(s.step(t, ask(4, "a")), [Action::Send { id: 4 }], "3 is not in its way");
+    // There is a limit: the rest waits for one of these.
+    for id in 10..10 + TEXTS as u64 - 2 {
+        assert_eq!(s.step(t, ask(id, "a")), [Action::Send { id }]);
+    }
+    assert_eq!(s.step(t, ask(5, "a")), []);
+    assert_eq!(s.step(t, Input::Ended { id: 1 }), [Action::Send { id: 5 }]);
+    // One that was lost with its worker is asked again.
+    for id in [4].into_iter().chain(10..10 + TEXTS as u64 - 2) {
+        s.step(t, Input::Ended { id });
+    }
+    s.step(t, Input::Begun { id: 2 });
+    s.step(t, Input::Exited { generation: 1, cause: "x".into() });
+    assert_eq!(s.step(t, Input::Loaded { generation: 2, slots: 1 }), [Action::Send { id: 5 }, Action::Send { id: 3 }]);
+}
+
+#[test]
 fn another_model_waits_until_the_old_worker_is_gone() {
     let (mut s, t) = state();
     s.step(t, submit(1, "a"));

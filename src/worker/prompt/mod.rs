@@ -77,23 +77,29 @@ impl Prompter {
 
     /// Renders the prompt without the token that begins it; the tokenizer adds that one.
     pub fn render(&self, request: &ChatRequest) -> Result<Vec<Segment>, ChatError> {
+        if let Some(prompt) = &request.prompt {
+            return Ok(vec![Segment::Markup(self.without_bos(prompt).to_owned())]);
+        }
         let mut context = values::context(request, &self.guard)?;
         context.push((Value::from("bos_token"), Value::from(self.bos.as_str())));
         context.push((Value::from("small_variant"), Value::from(self.small_variant)));
         let template = self.env.get_template(NAME).map_err(refusal)?;
         let rendered = template.render(Value::from_pairs(context)).map_err(refusal)?;
-        let mut text = rendered.as_str();
-        while !self.bos.is_empty()
-            && let Some(rest) = text.strip_prefix(self.bos.as_str())
-        {
-            text = rest;
-        }
-        let segments: Vec<Segment> = self.guard.split(text).into_iter().flat_map(place_pictures).collect();
+        let segments: Vec<Segment> = self.guard.split(self.without_bos(&rendered)).into_iter().flat_map(place_pictures).collect();
         let (placed, shown) = (segments.iter().filter(|segment| **segment == Segment::Picture).count(), request.pictures().count());
         if placed != shown {
             return Err(ChatError::Template { reason: format!("it has places for {placed} of {shown} pictures") });
         }
         Ok(segments)
+    }
+
+    fn without_bos<'a>(&self, mut text: &'a str) -> &'a str {
+        while !self.bos.is_empty()
+            && let Some(rest) = text.strip_prefix(self.bos.as_str())
+        {
+            text = rest;
+        }
+        text
     }
 
     /// Uses a template; says why if it cannot.

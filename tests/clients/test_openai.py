@@ -1,22 +1,14 @@
-"""gemmad as the `openai` package sees it.
-
-Needs a running daemon with the tiny model of models/tiny as its default, and its socket in GEMMAD_SOCKET. The tiny
-model knows some capitals, adds, counts, tells one story, remembers names and operates a home; at temperature 0 it does
-so without a mistake in what is asked here.
-"""
+"""Chats and raw completions, as the `openai` package sees them."""
 
 import asyncio
 import json
-import os
 import time
 
 import httpx2
 import openai
 import pytest
 
-SOCKET = os.environ.get("GEMMAD_SOCKET", "")
-if not SOCKET:
-    pytest.exit("GEMMAD_SOCKET must name the daemon's socket", returncode=2)
+from conftest import SOCKET
 
 CAPITAL = "What is the capital of France?"
 PARIS = "The capital of France is Paris."
@@ -53,21 +45,6 @@ TOOLS = [
         },
     },
 ]
-
-
-@pytest.fixture(scope="session")
-def http():
-    """The socket without the package in between."""
-    with httpx2.Client(transport=httpx2.HTTPTransport(uds=SOCKET), base_url="http://localhost", timeout=60) as client:
-        yield client
-
-
-@pytest.fixture(scope="session")
-def client():
-    http_client = httpx2.Client(transport=httpx2.HTTPTransport(uds=SOCKET), timeout=60)
-    # Retries would hide what is to be seen.
-    with openai.OpenAI(base_url="http://localhost/v1", api_key="unused", max_retries=0, http_client=http_client) as client:
-        yield client
 
 
 def user(text):
@@ -304,6 +281,49 @@ def test_tool_choice_none_calls_nothing(client):
     completion = ask(client, KITCHEN, tools=TOOLS, tool_choice="none")
     assert completion.choices[0].message.tool_calls is None
     assert completion.choices[0].finish_reason != "tool_calls"
+
+
+# Raw completions and tokens
+
+
+def test_a_raw_completion(client):
+    prompt = f"<|turn>user\n{CAPITAL}<turn|>\n<|turn>model\n"
+    options = {"model": "auto", "temperature": 0, "prompt": prompt}
+    whole = client.completions.create(**options)
+    assert (whole.object, whole.choices[0].text, whole.choices[0].finish_reason) == ("text_completion", PARIS, "stop")
+    assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
+    assert client.completions.create(**options | {"prompt": [prompt]}, echo=True).choices[0].text == prompt + PARIS
+    assert client.completions.create(**options, max_tokens=3).choices[0].finish_reason == "length"
+    assert client.completions.create(**options, stop=" is").choices[0].text == "The capital of France"
+    for echo in [False, True]:
+        chunks = list(client.completions.create(**options, echo=echo, stream=True, stream_options={"include_usage": True}))
+        assert "".join(chunk.choices[0].text for chunk in chunks[:-1]) == (prompt if echo else "") + PARIS
+        assert chunks[-2].choices[0].finish_reason == "stop" and chunks[-1].usage == whole.usage.model_copy(
+            update={"prompt_tokens_details": chunks[-1].usage.prompt_tokens_details}
+        )
+
+
+def test_logprobs_of_a_raw_completion(client):
+    prompt = f"<|turn>user\n{CAPITAL}<turn|>\n<|turn>model\n"
+    choice = client.completions.create(model="auto", temperature=0, prompt=prompt, logprobs=2).choices[0]
+    logprobs = choice.logprobs
+    assert "".join(logprobs.tokens) == choice.text
+    assert [choice.text.startswith(token, at) for token, at in zip(logprobs.tokens, logprobs.text_offset)]
+    assert all(len(top) == 2 and max(top.values()) <= 0 for top in logprobs.top_logprobs)
+
+
+def test_texts_become_tokens_and_back(http):
+    text = "Anna é <turn|>"
+    tokens = http.post("/tokenize", json={"content": text}).json()["tokens"]
+    assert all(isinstance(token, int) for token in tokens)
+    assert http.post("/detokenize", json={"tokens": tokens}).json() == {"content": text}
+    pieces = http.post("/tokenize", json={"content": text, "with_pieces": True, "parse_special": False}).json()["tokens"]
+    assert "".join(piece["piece"] for piece in pieces if isinstance(piece["piece"], str)).startswith("Anna")
+    assert len(pieces) > len(tokens)
+    refused = http.post("/detokenize", json={"tokens": [2**31]})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tokens")
+    refused = http.post("/tokenize", json={"content": "a" * (2**20 + 1)})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "content")
 
 
 # Models and errors

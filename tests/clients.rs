@@ -1,4 +1,4 @@
-//! The real OpenAI client for Python, over the same socket.
+//! The clients' own packages, over the same socket.
 
 mod harness;
 
@@ -7,14 +7,14 @@ use std::process::Command;
 use harness::Daemon;
 
 #[test]
-fn the_python_client_works_unchanged() {
+fn the_python_clients_work_unchanged() {
     let Ok(python) = std::env::var("GEMMAD_PYTHON") else {
-        eprintln!("skipped: GEMMAD_PYTHON names no Python with tests/openai/requirements.txt; `make test` makes one");
+        eprintln!("skipped: GEMMAD_PYTHON names no Python with tests/clients/requirements.txt; `make test` makes one");
         return;
     };
     let daemon = Daemon::start();
     let status = Command::new(python)
-        .args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/openai"])
+        .args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/clients"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env("GEMMAD_SOCKET", &daemon.socket)
         .env("PYTHONDONTWRITEBYTECODE", "1")

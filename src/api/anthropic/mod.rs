@@ -1,0 +1,83 @@
+//! Anthropic's Messages API: `POST /v1/messages` and `POST /v1/messages/count_tokens`.
+
+mod error;
+mod stream;
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use serde::Serialize;
+
+use super::answer::{next, parse, streamed};
+use super::error::ApiError;
+use super::parts::Parts;
+use super::tokens::mistaken;
+use super::wire::anthropic::output::{self, BlockOut, MessageOut};
+use super::wire::anthropic::request::{self, MessagesCall};
+use super::{Api, body, id, json, render};
+use crate::access::Caller;
+use crate::chat::{ChatEvent, TextAnswer, TextTask};
+use error::AnthropicError;
+use stream::Stream;
+
+pub async fn create(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, AnthropicError> {
+    let body::Received { bytes, share } = body::read(&api, &caller, request).await?;
+    let MessagesCall { model, request, stream, places } = parse(bytes, request::parse).await?;
+    let refusal = |failure| ApiError::from(failure).relocated(|field| places.of(field));
+    let stops = request.output.stop.clone();
+    let mut answer = api.engine.chat(caller.uid, &model, request).await.map_err(refusal)?;
+    // What fails before the first event fails with a status of its own.
+    let mut event = next(&mut answer).await.map_err(refusal)?;
+    // From here on the request's memory is the worker's business.
+    drop(share);
+    let id = id::random("msg_");
+    if stream {
+        let model = answer.model.clone();
+        return Ok(streamed(answer, event, Stream::new(id, model, stops)));
+    }
+    let mut parts = Parts::default();
+    loop {
+        parts.event(&event, |_, _, _| {});
+        if let ChatEvent::Done(done) = &event {
+            let (stop_reason, stop_sequence) = output::stop(done, &stops);
+            let message = MessageOut {
+                id: &id,
+                r#type: "message",
+                role: "assistant",
+                model: &answer.model,
+                content: parts.list().iter().filter_map(BlockOut::whole).collect(),
+                stop_reason: Some(stop_reason),
+                stop_sequence,
+                usage: done.usage.into(),
+                timings: Some(done.into()),
+            };
+            return Ok(json(render(&message)));
+        }
+        event = next(&mut answer).await?;
+    }
+}
+
+#[derive(Serialize)]
+struct Count {
+    input_tokens: u32,
+}
+
+pub async fn count_tokens(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, AnthropicError> {
+    let received = body::read(&api, &caller, request).await?;
+    let MessagesCall { model, request, places, .. } = parse(received.bytes, request::parse_count).await?;
+    let refusal = |failure| ApiError::from(failure).relocated(|field| places.of(field));
+    match api.engine.text(caller.uid, &model, TextTask::Count(Box::new(request))).await.map_err(refusal)? {
+        TextAnswer::Count(input_tokens) => Ok(json(render(&Count { input_tokens }))),
+        other => Err(mistaken(&other).into()),
+    }
+}

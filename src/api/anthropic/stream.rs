@@ -1,0 +1,85 @@
+//! A streamed answer, as Anthropic's events.
+//!
+//! ```text
+//!   Started ─▶ message_start     a part ─▶ content_block_start, …delta…, content_block_stop
+//!   Done ─▶ message_delta (why, usage), message_stop             failure ─▶ error
+//! ```
+
+use axum::body::Bytes;
+
+use super::error::AnthropicError;
+use crate::api::answer::{Render, take, write_event};
+use crate::api::parts::{Change, Kind, Part, Parts};
+use crate::api::wire::anthropic::output::{self, BlockOut, DeltaOut, End, Event, MessageOut};
+use crate::chat::{ChatEvent, Usage};
+use crate::engine::Failure;
+
+pub struct Stream {
+    id: String,
+    model: String,
+    /// The request's stop sequences.
+    stops: Vec<String>,
+    parts: Parts,
+    buffer: Vec<u8>,
+}
+
+impl Stream {
+    pub fn new(id: String, model: String, stops: Vec<String>) -> Self {
+        Self { id, model, stops, parts: Parts::default(), buffer: vec![] }
+    }
+}
+
+fn write(buffer: &mut Vec<u8>, event: &Event) {
+    write_event(buffer, Some(event.name()), event);
+}
+
+fn change(buffer: &mut Vec<u8>, index: usize, part: &Part, change: Change) {
+    let event = match change {
+        Change::Opened => Event::ContentBlockStart { index, content_block: BlockOut::begun(part) },
+        // It carries log-probabilities, which have no place here.
+        Change::Grew { delta: "", .. } => return,
+        Change::Grew { delta, .. } => {
+            let delta = match part.kind {
+                Kind::Thought => DeltaOut::ThinkingDelta { thinking: delta },
+                Kind::Text => DeltaOut::TextDelta { text: delta },
+                Kind::Call { .. } => DeltaOut::InputJsonDelta { partial_json: delta },
+            };
+            Event::ContentBlockDelta { index, delta }
+        }
+        Change::Closed => Event::ContentBlockStop { index },
+    };
+    write(buffer, &event);
+}
+
+impl Render for Stream {
+    fn event(&mut self, event: ChatEvent) -> Bytes {
+        let Self { id, model, stops, parts, buffer } = self;
+        if let ChatEvent::Started { prompt_tokens, cached_tokens } = event {
+            let usage = Usage { prompt_tokens, cached_tokens, ..Usage::default() };
+            let message = MessageOut {
+                id,
+                r#type: "message",
+                role: "assistant",
+                model,
+                content: vec![],
+                stop_reason: None,
+                stop_sequence: None,
+                usage: usage.into(),
+                timings: None,
+            };
+            write(buffer, &Event::MessageStart { message });
+        }
+        parts.event(&event, |index, part, what| change(buffer, index, part, what));
+        if let ChatEvent::Done(done) = &event {
+            let (stop_reason, stop_sequence) = output::stop(done, stops);
+            write(buffer, &Event::MessageDelta { delta: End { stop_reason, stop_sequence }, usage: done.usage.into() });
+            write(buffer, &Event::MessageStop {});
+        }
+        take(buffer)
+    }
+
+    fn failure(&mut self, failure: Failure) -> Bytes {
+        write(&mut self.buffer, &Event::Error { error: AnthropicError::from(failure).out() });
+        take(&mut self.buffer)
+    }
+}

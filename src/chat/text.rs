@@ -1,0 +1,32 @@
+//! What can be asked of a model's vocabulary and template alone: nothing is generated, and no slot is taken.
+
+use serde::{Deserialize, Serialize};
+
+use super::ChatRequest;
+
+/// What is wanted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum TextTask {
+    /// The tokens of a text of at most [`MAX_TEXT_BYTES`](super::MAX_TEXT_BYTES).
+    Tokenize {
+        text: String,
+        /// Whether the token that begins every prompt comes first.
+        begin: bool,
+        /// Whether control tokens that the text spells become such.
+        control: bool,
+    },
+    /// The bytes of tokens, control tokens spelled out.
+    Detokenize { tokens: Vec<u32> },
+    /// How many tokens this request's prompt has.
+    Count(Box<ChatRequest>),
+}
+
+/// What comes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TextAnswer {
+    /// Each token with the bytes that it stands for.
+    Tokens(Vec<(u32, Vec<u8>)>),
+    /// Not always characters: a token may be a part of one.
+    Bytes(#[serde(with = "serde_bytes")] Vec<u8>),
+    Count(u32),
+}

@@ -1,0 +1,45 @@
+//! What the driver knows of a job beyond its place in the state: what to send, and who waits for what comes of it.
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Failure, ModelInfo};
+use crate::chat::{ChatEvent, ChatRequest, TextAnswer, TextTask};
+use crate::ipc::ToWorker;
+
+pub(super) enum Live {
+    Chat {
+        /// Kept until the answer has begun, for the one silent retry.
+        request: Option<Box<ChatRequest>>,
+        events: mpsc::Sender<Result<ChatEvent, Failure>>,
+        started: bool,
+    },
+    Text {
+        task: TextTask,
+        reply: oneshot::Sender<Result<TextAnswer, Failure>>,
+    },
+    Load {
+        model: ModelInfo,
+        reply: oneshot::Sender<Result<ModelInfo, Failure>>,
+    },
+}
+
+impl Live {
+    /// What the worker is to be told, if it can still be told.
+    pub fn message(&self, id: u64) -> Option<ToWorker> {
+        match self {
+            Self::Chat { request, .. } => Some(ToWorker::Chat { id, request: request.clone()? }),
+            Self::Text { task, .. } => Some(ToWorker::Text { id, task: task.clone() }),
+            Self::Load { .. } => None,
+        }
+    }
+
+    /// Tells whoever waits, if they still do.
+    pub fn fail(self, failure: Failure) {
+        match self {
+            // A full channel belongs to a client that does not read; it finds the channel closed.
+            Self::Chat { events, .. } => drop(events.try_send(Err(failure))),
+            Self::Text { reply, .. } => drop(reply.send(Err(failure))),
+            Self::Load { reply, .. } => drop(reply.send(Err(failure))),
+        }
+    }
+}
