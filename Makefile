@@ -7,11 +7,12 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/gemmad/target-$(CPU)
 BIN := $(CARGO_TARGET_DIR)/release
 # Named by what it holds: a fresh clone finds it again.
 VENV := $(HOME)/.cache/gemmad/venv-$(shell cksum < tests/clients/requirements.txt | cut -d' ' -f1)
+NODE := $(HOME)/.cache/gemmad/node-$(shell cksum < tests/clients/package-lock.json | cut -d' ' -f1)
 TRAINER := models/tiny/trainer
 TRAINER_VENV := $(HOME)/.cache/gemmad/venv-$(shell cksum < $(TRAINER)/requirements.txt | cut -d' ' -f1)
 
-# A compiler, CMake and libclang for llama.cpp and its binding; Python for the tests with real clients.
-PACKAGES := build-essential cmake clang libclang-dev python3 python3-venv
+# A compiler, CMake and libclang for llama.cpp and its binding; Python and curl for the tests with real clients.
+PACKAGES := build-essential cmake clang libclang-dev python3 python3-venv curl
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: help build setup checkout demo test bench tiny-family clean
@@ -41,11 +42,11 @@ build: setup checkout
 demo: build
 	@tests/demo.sh $(BIN)
 
-# One `cargo test` builds the programs as well. The clients' packages come from PyPI, once.
-test: setup checkout $(VENV)/ready
+# One `cargo test` builds the programs as well. The clients' packages come from PyPI and npm, once.
+test: setup checkout $(VENV)/ready $(NODE)/ready
 	cargo fmt --check
 	cargo clippy --release --locked --all-targets -- -D warnings
-	GEMMAD_PYTHON=$(VENV)/bin/python cargo test --release --locked
+	GEMMAD_PYTHON=$(VENV)/bin/python GEMMAD_NODE_MODULES=$(NODE)/node_modules cargo test --release --locked
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --release --locked --no-deps --document-private-items
 
 $(VENV)/ready: REQUIREMENTS := tests/clients/requirements.txt
@@ -53,6 +54,14 @@ $(TRAINER_VENV)/ready: REQUIREMENTS := $(TRAINER)/requirements.txt
 $(VENV)/ready $(TRAINER_VENV)/ready:
 	rm -rf $(@D) && python3 -m venv $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
+	touch $@
+
+# Node may be of another origin than the system's packages, and only the tests need it. Scripts of packages are not run:
+# none needs any.
+$(NODE)/ready:
+	command -v npm >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null; }
+	rm -rf $(@D) && mkdir -p $(@D) && cp tests/clients/package.json tests/clients/package-lock.json $(@D)
+	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel error
 	touch $@
 
 bench: build
@@ -63,4 +72,4 @@ tiny-family: setup $(TRAINER_VENV)/ready
 	cd models/tiny && $(TRAINER_VENV)/bin/python -m trainer
 
 clean:
-	rm -rf $(CARGO_TARGET_DIR) $(HOME)/.cache/gemmad/venv-*
+	rm -rf $(CARGO_TARGET_DIR) $(HOME)/.cache/gemmad/venv-* $(HOME)/.cache/gemmad/node-*

@@ -1,0 +1,54 @@
+// The `openai` package for Node: npm install openai undici && node openai_chat.mjs [SOCKET]
+
+import OpenAI from 'openai';
+import { Agent, fetch } from 'undici';
+
+const socketPath = process.argv[2] ?? '/run/gemmad/api.sock';
+const dispatcher = new Agent({ connect: { socketPath } });
+const client = new OpenAI({
+  baseURL: 'http://localhost/v1',
+  apiKey: 'none', // the socket knows who calls
+  fetch: (url, init) => fetch(url, { ...init, dispatcher }),
+});
+
+const messages = [{ role: 'user', content: 'What is the capital of France?' }];
+const answer = await client.chat.completions.create({ model: 'auto', messages, temperature: 0 });
+console.log(answer.choices[0].message.content);
+
+for await (const chunk of await client.chat.completions.create({ model: 'auto', messages, temperature: 0, stream: true })) {
+  process.stdout.write(chunk.choices[0]?.delta.content ?? '');
+}
+console.log();
+
+const runner = client.chat.completions.runTools({
+  model: 'auto',
+  temperature: 0,
+  messages: [{ role: 'user', content: 'Turn on the light in the kitchen.' }],
+  tools: [
+    {
+      type: 'function',
+      function: {
+        name: 'set_light',
+        description: 'Turn a light on or off',
+        parameters: {
+          type: 'object',
+          properties: {
+            room: { type: 'string', description: 'Name of the room' },
+            state: { type: 'string', description: 'on or off', enum: ['on', 'off'] },
+          },
+          required: ['room', 'state'],
+        },
+        parse: JSON.parse,
+        function: ({ room, state }) => {
+          console.log('set_light', room, state);
+          return { ok: true };
+        },
+      },
+    },
+  ],
+});
+console.log(await runner.finalContent());
+
+const response = await client.responses.create({ model: 'auto', input: 'What is the capital of France?', temperature: 0 });
+console.log(response.output_text);
+await dispatcher.close();

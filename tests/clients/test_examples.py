@@ -1,0 +1,49 @@
+"""The files of docs/clients, run as they are."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from conftest import SOCKET
+
+EXAMPLES = pathlib.Path(__file__).parents[2] / "docs" / "clients"
+PARIS = "The capital of France is Paris."
+LIGHT = "The light in the kitchen is now on."
+
+# What each prints, among other things, in this order.
+EXPECTED = {
+    "openai_chat.py": [PARIS, PARIS, "set_light kitchen on", LIGHT],
+    "openai_responses.py": [PARIS, "Anna"],
+    "anthropic_messages.py": [PARIS, PARIS],
+    "langchain_chat.py": [PARIS, PARIS, "set_light kitchen on"],
+    "curl.sh": [PARIS, PARIS, "message_stop", '"openapi"'],
+    "openai_chat.mjs": [PARIS, PARIS, "set_light kitchen on", LIGHT, PARIS],
+    "ai_sdk.mjs": [PARIS, "set_light kitchen on", LIGHT],
+}
+
+
+def command(example, folder):
+    if example.suffix == ".py":
+        return [sys.executable, str(example)]
+    if example.suffix == ".sh":
+        return ["sh", str(example)]
+    modules = os.environ.get("GEMMAD_NODE_MODULES")
+    if not modules:
+        pytest.skip("GEMMAD_NODE_MODULES names no folder with the packages of tests/clients/package.json; `make test` makes one")
+    # Node looks for packages beside the file that wants them.
+    (folder / "node_modules").symlink_to(modules)
+    return ["node", shutil.copy(example, folder)]
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.iterdir()))
+def test_an_example(name, tmp_path):
+    run = subprocess.run([*command(EXAMPLES / name, tmp_path), SOCKET], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stdout + run.stderr
+    rest = run.stdout
+    for line in EXPECTED[name]:
+        assert line in rest, f"{line!r} is not in what is left: {run.stdout}"
+        rest = rest.split(line, 1)[1]
