@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::client::Client;
 use super::error::Error;
 use super::text::Printer;
-use super::wire;
+use super::wire::{self, CallPiece};
 
 /// The one path that answers come from.
 pub const CHAT_PATH: &str = "/v1/chat/completions";
@@ -37,6 +37,11 @@ pub async fn stream<O: Write, E: Write>(
         if let Some(piece) = piece.text.filter(|text| !text.is_empty()) {
             printer.text(&piece).map_err(Error::from_output)?;
             text.push_str(&piece);
+        }
+        for CallPiece { name, arguments } in piece.calls {
+            let line = name.map(|name| format!("{}{name} ", if text.is_empty() { "" } else { "\n" })).unwrap_or_default() + &arguments;
+            printer.text(&line).map_err(Error::from_output)?;
+            text.push_str(&line);
         }
         finish = piece.finish.or(finish);
     }

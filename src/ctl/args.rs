@@ -39,6 +39,8 @@ pub enum Command {
     /// In a loop that reads from standard input, give gemmactl its own: `< /dev/null`.
     ///
     /// Pictures are shown to the model before the prompt; whether it can see depends on the model.
+    ///
+    /// With --tools the answer may be calls: a line each, the function's name and its arguments as a JSON object.
     Ask(AskArgs),
     /// Talk: the model remembers the conversation until you leave
     ///
@@ -138,6 +140,14 @@ pub struct AskArgs {
     /// Show the model a picture, PNG or JPEG; may be given several times
     #[arg(long, value_name = "FILE")]
     pub image: Vec<PathBuf>,
+
+    /// Hold the answer to the JSON Schema in FILE
+    #[arg(long, value_name = "FILE")]
+    pub schema: Option<PathBuf>,
+
+    /// Offer the model the functions in FILE, a JSON array as in the API's `tools`; calls are printed, not made
+    #[arg(long, value_name = "FILE")]
+    pub tools: Option<PathBuf>,
 
     /// Print the whole response object of the API, when it is complete
     #[arg(long, conflicts_with = "show_thoughts")]

@@ -3,13 +3,14 @@
 use std::io::{self, IsTerminal, Read};
 
 use hyper::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::answer::{self, CHAT_PATH};
 use super::args::AskArgs;
 use super::client::Client;
 use super::error::Error;
+use super::form;
 use super::picture;
 use super::text::{Printer, Terminal};
 use super::wire::{chat_body, message, message_with_pictures};
@@ -24,7 +25,14 @@ pub fn run(args: &AskArgs, client: &Client, runtime: &Runtime, terminal: &Termin
     let question = if pictures.is_empty() { message("user", &prompt) } else { message_with_pictures(&pictures, &prompt) };
     let messages: Vec<Value> = system.into_iter().chain([question]).collect();
     let conversation = &args.conversation;
-    let body = chat_body(&conversation.model, &messages, &conversation.sampling, conversation.thinks(), !args.json);
+    let mut body = chat_body(&conversation.model, &messages, &conversation.sampling, conversation.thinks(), !args.json);
+    if let Some(path) = &args.schema {
+        let schema = form::read(path)?;
+        body["response_format"] = json!({ "type": "json_schema", "json_schema": { "name": "answer", "strict": true, "schema": schema } });
+    }
+    if let Some(path) = &args.tools {
+        body["tools"] = form::tools(form::read(path)?, path)?;
+    }
     let work =
         async { if args.json { print_json(client, &body, terminal).await } else { print_text(client, &body, args, terminal).await } };
     runtime.block_on(async {

@@ -12,6 +12,7 @@ mod chat;
 mod client;
 mod compose;
 mod error;
+mod form;
 mod interrupt;
 mod manual;
 mod map;

@@ -46,8 +46,17 @@ pub fn chat_body(model: &str, messages: &[Value], sampling: &Sampling, think: bo
 pub struct Piece {
     pub text: Option<String>,
     pub thought: Option<String>,
+    pub calls: Vec<CallPiece>,
     /// Why the answer ended: `stop`, `length`, …
     pub finish: Option<String>,
+}
+
+/// A piece of a call: its name, which comes first, or some of its arguments.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct CallPiece {
+    pub name: Option<String>,
+    #[serde(default)]
+    pub arguments: String,
 }
 
 #[derive(Deserialize)]
@@ -68,6 +77,13 @@ struct Choice {
 struct Delta {
     content: Option<String>,
     reasoning_content: Option<String>,
+    #[serde(default)]
+    tool_calls: Vec<CallDelta>,
+}
+
+#[derive(Deserialize)]
+struct CallDelta {
+    function: CallPiece,
 }
 
 /// Reads an event that is not `[DONE]`.
@@ -80,7 +96,8 @@ pub fn piece(data: &str) -> Result<Piece, Error> {
         return Err(Error::Refused { message: message_of(&error).unwrap_or("the answer failed for a reason that was not told").into() });
     }
     let Some(choice) = chunk.choices.into_iter().next() else { return Ok(Piece::default()) };
-    Ok(Piece { text: choice.delta.content, thought: choice.delta.reasoning_content, finish: choice.finish_reason })
+    let calls = choice.delta.tool_calls.into_iter().map(|call| call.function).collect();
+    Ok(Piece { text: choice.delta.content, thought: choice.delta.reasoning_content, calls, finish: choice.finish_reason })
 }
 
 /// The message of an error response, if the body has one.
@@ -125,6 +142,9 @@ mod tests {
         assert_eq!(text, Piece { text: Some("a".into()), ..Piece::default() });
         let thought = piece(r#"{"choices":[{"delta":{"reasoning_content":"h"}}]}"#).unwrap();
         assert_eq!(thought.thought.as_deref(), Some("h"));
+        let call =
+            piece(r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":""}}]}}]}"#).unwrap();
+        assert_eq!(call.calls, [CallPiece { name: Some("f".into()), arguments: String::new() }]);
         let end = piece(r#"{"choices":[{"delta":{},"finish_reason":"length"}]}"#).unwrap();
         assert_eq!(end.finish.as_deref(), Some("length"));
         assert_eq!(piece(r#"{"choices":[],"usage":{}}"#).unwrap(), Piece::default());

@@ -2,186 +2,189 @@
 //! tokens and everything else looks like JSON with bare keys.
 
 use super::marker;
-use crate::chat::ToolCall;
 
+/// What a call begins with; the function's name follows.
+pub const PREFIX: &str = "call:";
 /// Objects and lists within each other.
-pub const MAX_DEPTH: usize = 64;
-/// Bytes of one call. What is longer is delivered as text.
+pub const MAX_DEPTH: usize = 100;
+/// Bytes of one call.
 pub const MAX_BYTES: usize = 1 << 20;
 /// Bytes of a function's name, as everywhere.
 const MAX_NAME: usize = 64;
 
-/// A call that is being written: its text with the markers spelled out, and where real quote tokens are, since
-/// a string may spell them too.
-#[derive(Debug, Default)]
-pub struct Draft {
-    raw: String,
-    quotes: Vec<usize>,
-    broken: bool,
+/// A call on its way from Gemma's form to JSON: what comes in leaves at once, as far as it is certain.
+#[derive(Debug)]
+pub struct Call {
+    at: At,
+    /// What is open around the place, objects as `true`.
+    open: Vec<bool>,
+    /// A name, key, number or word that is not complete.
+    part: String,
+    bytes: usize,
 }
 
-impl Draft {
-    pub fn text(&mut self, text: &str) {
-        self.raw.push_str(text);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// In `call:` or in the name.
+    Name,
+    /// Where an object's first key or its end may be.
+    FirstKey,
+    /// Where a key must be.
+    NextKey,
+    /// In a key without quotes.
+    Key,
+    QuotedKey,
+    Colon,
+    /// Where a list's first value or its end may be.
+    FirstValue,
+    /// Where a value must be.
+    Value,
+    String,
+    /// In a number, or in `true`, `false` or `null`.
+    Word,
+    /// Behind a value.
+    Comma,
+    /// Behind the arguments.
+    End,
+}
+
+/// What a piece of a call adds to what is known of it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// The function's name.
+    pub name: Option<String>,
+    /// More of the arguments as JSON.
+    pub json: String,
+}
+
+/// This is no call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+impl Default for Call {
+    fn default() -> Self {
+        Self { at: At::Name, open: vec![], part: String::new(), bytes: 0 }
+    }
+}
+
+impl Call {
+    pub fn text(&mut self, text: &str, news: &mut News) -> Result<(), Malformed> {
+        self.bytes += text.len();
+        if self.bytes > MAX_BYTES {
+            return Err(Malformed);
+        }
+        text.chars().try_for_each(|c| self.character(c, news))
     }
 
     /// Takes a control token. Only the quote has a place inside a call.
-    pub fn control(&mut self, text: &str) {
-        if text == marker::QUOTE {
-            self.quotes.push(self.raw.len());
-        } else {
-            self.broken = true;
+    pub fn control(&mut self, text: &str, news: &mut News) -> Result<(), Malformed> {
+        if text != marker::QUOTE {
+            return Err(Malformed);
         }
-        self.raw.push_str(text);
+        match self.at {
+            At::FirstKey | At::NextKey => (self.at, news.json) = (At::QuotedKey, std::mem::take(&mut news.json) + "\""),
+            At::QuotedKey => (self.at, news.json) = (At::Colon, std::mem::take(&mut news.json) + "\""),
+            At::FirstValue | At::Value => (self.at, news.json) = (At::String, std::mem::take(&mut news.json) + "\""),
+            At::String => (self.at, news.json) = (At::Comma, std::mem::take(&mut news.json) + "\""),
+            _ => return Err(Malformed),
+        }
+        Ok(())
     }
 
-    pub fn is_too_long(&self) -> bool {
-        self.raw.len() > MAX_BYTES
+    /// Whether the call is complete.
+    pub fn is_whole(&self) -> bool {
+        self.at == At::End
     }
 
-    /// The text between the call's markers, as it was written.
-    pub fn into_raw(self) -> String {
-        self.raw
+    fn character(&mut self, c: char, news: &mut News) -> Result<(), Malformed> {
+        let blank = matches!(c, ' ' | '\t' | '\n' | '\r');
+        match self.at {
+            At::String | At::QuotedKey => write_escaped(&mut news.json, c),
+            At::Name if c == '{' => {
+                let name = self.part.trim_start().strip_prefix(PREFIX).map(str::trim).filter(|name| is_name(name));
+                news.name = Some(name.ok_or(Malformed)?.to_owned());
+                self.part.clear();
+                self.begin(true, news)?;
+            }
+            At::Name if self.part.len() < MAX_NAME + 2 * PREFIX.len() => self.part.push(c),
+            At::Name => return Err(Malformed),
+            At::Key if c == ':' => {
+                news.json.push('"');
+                self.part.trim_end().chars().for_each(|c| write_escaped(&mut news.json, c));
+                news.json.push_str("\":");
+                self.part.clear();
+                self.at = At::Value;
+            }
+            At::Key if is_key_character(c) => self.part.push(c),
+            At::Word if !blank && !matches!(c, ',' | '}' | ']') => self.part.push(c),
+            At::Word => {
+                let word = std::mem::take(&mut self.part);
+                if !matches!(word.as_str(), "true" | "false" | "null") && !is_number(&word) {
+                    return Err(Malformed);
+                }
+                news.json.push_str(&word);
+                self.at = At::Comma;
+                return self.character(c, news);
+            }
+            _ if blank => {}
+            At::FirstKey if c == '}' => self.end(true, news)?,
+            At::FirstKey | At::NextKey if is_key_character(c) => {
+                self.part.push(c);
+                self.at = At::Key;
+            }
+            At::Colon if c == ':' => {
+                news.json.push(c);
+                self.at = At::Value;
+            }
+            At::FirstValue if c == ']' => self.end(false, news)?,
+            At::FirstValue | At::Value if c == '{' => self.begin(true, news)?,
+            At::FirstValue | At::Value if c == '[' => self.begin(false, news)?,
+            At::FirstValue | At::Value if c.is_ascii_alphanumeric() || c == '-' => {
+                self.part.push(c);
+                self.at = At::Word;
+            }
+            At::Comma if c == ',' => {
+                news.json.push(c);
+                self.at = if self.open.last() == Some(&true) { At::NextKey } else { At::Value };
+            }
+            At::Comma if matches!(c, '}' | ']') => self.end(c == '}', news)?,
+            _ => return Err(Malformed),
+        }
+        Ok(())
     }
 
-    /// The call, or nothing if it is malformed.
-    pub fn parse(&self) -> Option<ToolCall> {
-        if self.broken {
-            return None;
+    fn begin(&mut self, object: bool, news: &mut News) -> Result<(), Malformed> {
+        if self.open.len() == MAX_DEPTH {
+            return Err(Malformed);
         }
-        let mut reader = Reader { raw: &self.raw, at: 0, quotes: &self.quotes, json: String::with_capacity(self.raw.len()) };
-        reader.space();
-        reader.take("call:")?;
-        let name = reader.until(|c| c == '{').trim();
-        if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')) {
-            return None;
+        self.open.push(object);
+        news.json.push(if object { '{' } else { '[' });
+        self.at = if object { At::FirstKey } else { At::FirstValue };
+        Ok(())
+    }
+
+    fn end(&mut self, object: bool, news: &mut News) -> Result<(), Malformed> {
+        if self.open.pop() != Some(object) {
+            return Err(Malformed);
         }
-        reader.object(1)?;
-        reader.space();
-        (reader.at == self.raw.len()).then(|| ToolCall { id: String::new(), name: name.to_owned(), arguments: reader.json })
+        news.json.push(if object { '}' } else { ']' });
+        self.at = if self.open.is_empty() { At::End } else { At::Comma };
+        Ok(())
     }
 }
 
-/// Reads the arguments and writes them as JSON.
-struct Reader<'a> {
-    raw: &'a str,
-    at: usize,
-    /// Quote tokens not passed yet.
-    quotes: &'a [usize],
-    json: String,
+fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }
 
-impl<'a> Reader<'a> {
-    fn rest(&self) -> &'a str {
-        &self.raw[self.at..]
-    }
+/// Whether a key without quotes may have it.
+fn is_key_character(c: char) -> bool {
+    !matches!(c, ':' | ',' | '{' | '}' | '[' | ']' | '\n')
+}
 
-    /// Whether a real quote token stands here.
-    fn at_quote(&self) -> bool {
-        self.quotes.first() == Some(&self.at)
-    }
-
-    fn space(&mut self) {
-        let rest = self.rest();
-        self.at += rest.len() - rest.trim_start_matches([' ', '\t', '\n', '\r']).len();
-    }
-
-    fn take(&mut self, text: &str) -> Option<()> {
-        (!self.at_quote() && self.rest().starts_with(text)).then(|| self.at += text.len())
-    }
-
-    /// Text up to a character, the next quote token or the end.
-    fn until(&mut self, end: impl Fn(char) -> bool) -> &'a str {
-        let limit = self.quotes.first().copied().unwrap_or(self.raw.len());
-        let span = &self.raw[self.at..limit];
-        let span = &span[..span.find(end).unwrap_or(span.len())];
-        self.at += span.len();
-        span
-    }
-
-    /// A string between two quote tokens.
-    fn quoted(&mut self) -> Option<&'a str> {
-        let [open, close, later @ ..] = self.quotes else { return None };
-        let text = &self.raw[open + marker::QUOTE.len()..*close];
-        self.quotes = later;
-        self.at = close + marker::QUOTE.len();
-        Some(text)
-    }
-
-    fn value(&mut self, depth: usize) -> Option<()> {
-        if depth > MAX_DEPTH {
-            return None;
-        }
-        if self.at_quote() {
-            let text = self.quoted()?;
-            write_string(&mut self.json, text);
-            return Some(());
-        }
-        match self.rest().as_bytes().first()? {
-            b'{' => self.object(depth),
-            b'[' => self.list(depth),
-            _ => {
-                let word = self.until(|c| matches!(c, ',' | '}' | ']' | ' ' | '\t' | '\n' | '\r'));
-                (matches!(word, "true" | "false" | "null") || is_number(word)).then(|| self.json.push_str(word))
-            }
-        }
-    }
-
-    fn object(&mut self, depth: usize) -> Option<()> {
-        self.take("{")?;
-        self.json.push('{');
-        self.space();
-        if self.take("}").is_none() {
-            loop {
-                self.key()?;
-                self.value(depth + 1)?;
-                self.space();
-                if self.take("}").is_some() {
-                    break;
-                }
-                self.take(",")?;
-                self.json.push(',');
-                self.space();
-            }
-        }
-        self.json.push('}');
-        Some(())
-    }
-
-    fn key(&mut self) -> Option<()> {
-        let key = if self.at_quote() {
-            self.quoted()?
-        } else {
-            let key = self.until(|c| matches!(c, ':' | ',' | '{' | '}' | '[' | ']' | '\n')).trim();
-            (!key.is_empty()).then_some(key)?
-        };
-        write_string(&mut self.json, key);
-        self.space();
-        self.take(":")?;
-        self.json.push(':');
-        self.space();
-        Some(())
-    }
-
-    fn list(&mut self, depth: usize) -> Option<()> {
-        self.take("[")?;
-        self.json.push('[');
-        self.space();
-        if self.take("]").is_none() {
-            loop {
-                self.value(depth + 1)?;
-                self.space();
-                if self.take("]").is_some() {
-                    break;
-                }
-                self.take(",")?;
-                self.json.push(',');
-                self.space();
-            }
-        }
-        self.json.push(']');
-        Some(())
-    }
+/// Whether a key's end can be told when it is written without quotes.
+pub fn is_bare_key(name: &str) -> bool {
+    !name.is_empty() && name.trim() == name && name.chars().all(is_key_character)
 }
 
 /// Whether JSON has such a number.
@@ -196,36 +199,32 @@ fn is_number(word: &str) -> bool {
         && exponent.is_none_or(|e| digits(e.strip_prefix(['+', '-']).unwrap_or(e)))
 }
 
-fn write_string(json: &mut String, text: &str) {
-    json.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => json.push_str("\\\""),
-            '\\' => json.push_str("\\\\"),
-            '\n' => json.push_str("\\n"),
-            '\r' => json.push_str("\\r"),
-            '\t' => json.push_str("\\t"),
-            c if c < ' ' => json.push_str(&format!("\\u{:04x}", c as u32)),
-            c => json.push(c),
-        }
+fn write_escaped(json: &mut String, c: char) {
+    match c {
+        '"' => json.push_str("\\\""),
+        '\\' => json.push_str("\\\\"),
+        '\n' => json.push_str("\\n"),
+        '\r' => json.push_str("\\r"),
+        '\t' => json.push_str("\\t"),
+        c if c < ' ' => json.push_str(&format!("\\u{:04x}", c as u32)),
+        c => json.push(c),
     }
-    json.push('"');
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Reads `«` and `»` as the quote token.
-    fn draft(text: &str) -> Draft {
-        let mut draft = Draft::default();
+    /// Reads `«` and `»` as the quote token, everything else character by character.
+    fn read(text: &str) -> Result<(String, String), Malformed> {
+        let (mut call, mut news) = (Call::default(), News::default());
         for c in text.chars() {
             match c {
-                '«' | '»' => draft.control(marker::QUOTE),
-                c => draft.text(c.encode_utf8(&mut [0; 4])),
+                '«' | '»' => call.control(marker::QUOTE, &mut news)?,
+                c => call.text(c.encode_utf8(&mut [0; 4]), &mut news)?,
             }
         }
-        draft
+        if call.is_whole() { Ok((news.name.unwrap(), news.json)) } else { Err(Malformed) }
     }
 
     #[test]
@@ -243,9 +242,8 @@ mod tests {
             ("call:f{n:123456789012345678901234567890}", "f", r#"{"n":123456789012345678901234567890}"#),
             ("call:f{e:«»}", "f", r#"{"e":""}"#),
         ] {
-            let call = draft(text).parse().unwrap_or_else(|| panic!("{text}"));
-            assert_eq!((call.name.as_str(), call.arguments.as_str()), (name, json), "{text}");
-            serde_json::from_str::<serde_json::Value>(&call.arguments).unwrap_or_else(|e| panic!("{text}: {e}"));
+            assert_eq!(read(text), Ok((name.into(), json.into())), "{text}");
+            serde_json::from_str::<serde_json::Value>(json).unwrap_or_else(|e| panic!("{text}: {e}"));
         }
     }
 
@@ -279,15 +277,15 @@ mod tests {
             "call:f{a:<|\"|>x<|\"|>}",
             "call:«f»{}",
         ] {
-            assert_eq!(draft(text).parse(), None, "{text}");
+            assert_eq!(read(text), Err(Malformed), "{text}");
         }
     }
 
     #[test]
     fn depth_is_bounded() {
         let nested = |n: usize| format!("call:f{{a:{}{}}}", "[".repeat(n), "]".repeat(n));
-        assert!(draft(&nested(MAX_DEPTH - 1)).parse().is_some());
-        assert!(draft(&nested(MAX_DEPTH)).parse().is_none());
-        assert!(draft(&nested(100_000)).parse().is_none());
+        assert!(read(&nested(MAX_DEPTH - 1)).is_ok());
+        assert!(read(&nested(MAX_DEPTH)).is_err());
+        assert!(read(&nested(100_000)).is_err());
     }
 }

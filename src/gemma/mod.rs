@@ -1,6 +1,6 @@
 //! Facts and formats of the Gemma 4 family: pure, without IO, llama.cpp types or HTTP.
 
-mod call;
+pub mod call;
 mod lane;
 pub mod layout;
 pub mod marker;

@@ -3,17 +3,16 @@
 //! ```text
 //!            <|channel>                 <|tool_call>
 //!   Thought ◀────────── Text ──────────────────────────▶ Call
-//!      │    ──────────▶  ▲ ▲ ◀───────────────────────── │
-//!      │    <channel|>     │        <tool_call|>         │ too long, or markers that do not belong
-//!      │                   │                             ▼
-//!      └─ <|tool_call> ─▶ Call        <tool_call|> ── Spelled (a call that is delivered as text)
+//!      │    ──────────▶  ▲ ▲ ◀──────────────────────────┤ malformed or too long
+//!      │    <channel|>     │        <tool_call|>         ▼
+//!      └─ <|tool_call> ─▶ Call     (the next marker) ── Lost
 //! ```
 //!
 //! Only control tokens move the parser: text that spells a marker is text. Markers out of place are dropped, and
 //! the end of a turn closes whatever is open. Nothing is held without limit: of text the longest beginning of a
-//! stop string, of a thought its last newline, of a call `call::MAX_BYTES`.
+//! stop string, of a thought its last newline, of a call a key or a number.
 
-use super::call::Draft;
+use super::call::{Call, News};
 use super::lane::Lane;
 use super::marker;
 use super::stop::{Found, Stops};
@@ -50,7 +49,7 @@ pub enum End {
 pub struct Summary {
     /// At least one call was delivered.
     pub called: bool,
-    /// A call was cut off by [`End::Cut`] and is lost, so the answer is incomplete.
+    /// A call was begun that has no end, so the answer is incomplete.
     pub cut_call: bool,
     /// The stop string that came, by its place in the list.
     pub stop: Option<u8>,
@@ -65,8 +64,9 @@ enum Place {
         /// The name line was not passed yet.
         named: bool,
     },
-    Call(Draft),
-    Spelled,
+    Call(Call),
+    /// In what was begun as a call and is none.
+    Lost,
 }
 
 /// The parser of one answer.
@@ -81,6 +81,7 @@ pub struct Parser {
     /// The stop string that came.
     stopped: Option<u8>,
     called: bool,
+    cut_call: bool,
     reasoning_tokens: u32,
 }
 
@@ -95,6 +96,7 @@ impl Parser {
             stops: Stops::new(stops),
             stopped: None,
             called: false,
+            cut_call: false,
             reasoning_tokens: 0,
         }
     }
@@ -112,12 +114,12 @@ impl Parser {
 
     /// No token follows: delivers what is held.
     pub fn finish(mut self, end: End, out: &mut Vec<ChatEvent>) -> Summary {
-        let mut cut_call = false;
         if self.stopped.is_none() {
             match (&self.place, end) {
-                (Place::Call(_), End::Cut) => cut_call = true,
+                (Place::Call(_), End::Cut) => self.cut_call = true,
+                (Place::Call(_), End::Turn) => self.end_call(out),
                 (Place::Thought { .. }, _) => self.leave_thought(false, out),
-                _ => self.close(out),
+                (Place::Text | Place::Lost, _) => {}
             }
         }
         if self.stopped.is_none() {
@@ -131,25 +133,25 @@ impl Parser {
                 out.push(ChatEvent::Text { text, logprobs });
             }
         }
-        Summary { called: self.called, cut_call, stop: self.stopped, reasoning_tokens: self.reasoning_tokens }
+        Summary { called: self.called, cut_call: self.cut_call, stop: self.stopped, reasoning_tokens: self.reasoning_tokens }
     }
 
     fn bytes(&mut self, bytes: &[u8], logprob: Option<TokenLogprob>, out: &mut Vec<ChatEvent>) {
         match &mut self.place {
-            Place::Text | Place::Spelled => {
+            Place::Text => {
                 self.text.feed(bytes, logprob);
                 self.deliver(out);
             }
+            Place::Lost => self.text.note(logprob),
             Place::Thought { .. } => {
                 self.reasoning_tokens += 1;
                 self.thought.feed(bytes, logprob);
                 self.think(out);
             }
-            Place::Call(draft) => {
+            Place::Call(_) => {
                 self.text.note(logprob);
                 self.call.feed(bytes, None);
-                drain(&mut self.call, draft);
-                self.bound_call(out);
+                self.go_on_with_call(None, out);
             }
         }
     }
@@ -158,7 +160,7 @@ impl Parser {
         let thinks = match self.place {
             Place::Text => text == marker::CHANNEL,
             Place::Thought { .. } => !matches!(text, marker::TOOL_CALL | marker::TURN | marker::TURN_END | marker::EOS),
-            Place::Call(_) | Place::Spelled => false,
+            Place::Call(_) | Place::Lost => false,
         };
         self.reasoning_tokens += u32::from(thinks);
         self.text.settle();
@@ -182,40 +184,28 @@ impl Parser {
                     _ => {}
                 }
             }
-            Place::Call(draft) => {
+            Place::Call(_) => {
                 self.text.note(logprob);
                 self.call.settle();
-                drain(&mut self.call, draft);
                 match text {
-                    marker::TOOL_CALL_END | marker::TURN | marker::TURN_END | marker::TOOL_RESPONSE | marker::EOS => {
-                        self.end_call(text == marker::TOOL_CALL_END, out);
-                    }
+                    marker::TOOL_CALL_END | marker::TURN | marker::TURN_END | marker::TOOL_RESPONSE | marker::EOS => self.end_call(out),
                     marker::TOOL_CALL => {
-                        self.end_call(false, out);
-                        self.place = Place::Call(Draft::default());
+                        self.end_call(out);
+                        self.place = Place::Call(Call::default());
                     }
-                    _ => {
-                        draft.control(text);
-                        self.bound_call(out);
-                    }
+                    _ => self.go_on_with_call(Some(text), out),
                 }
             }
-            Place::Spelled => match text {
-                marker::TURN | marker::TURN_END | marker::TOOL_RESPONSE | marker::EOS => {
-                    self.text.note(logprob);
-                    self.place = Place::Text;
-                }
-                marker::TOOL_CALL => {
-                    self.text.note(logprob);
-                    self.place = Place::Call(Draft::default());
-                }
-                _ => {
-                    self.text.feed(text.as_bytes(), logprob);
-                    if text == marker::TOOL_CALL_END {
-                        self.place = Place::Text;
+            Place::Lost => {
+                self.text.note(logprob);
+                match text {
+                    marker::TOOL_CALL_END | marker::TURN | marker::TURN_END | marker::TOOL_RESPONSE | marker::EOS => {
+                        self.place = Place::Text
                     }
+                    marker::TOOL_CALL => self.place = Place::Call(Call::default()),
+                    _ => {}
                 }
-            },
+            }
         }
         if self.stopped.is_none() {
             self.deliver(out);
@@ -226,17 +216,8 @@ impl Parser {
     fn open(&mut self, text: &str) {
         match text {
             marker::CHANNEL => self.place = Place::Thought { named: false },
-            marker::TOOL_CALL => self.place = Place::Call(Draft::default()),
+            marker::TOOL_CALL => self.place = Place::Call(Call::default()),
             _ => {}
-        }
-    }
-
-    /// The turn ended: whatever is open ends with it.
-    fn close(&mut self, out: &mut Vec<ChatEvent>) {
-        if let Place::Call(draft) = &mut self.place {
-            self.call.settle();
-            drain(&mut self.call, draft);
-            self.end_call(false, out);
         }
     }
 
@@ -278,35 +259,32 @@ impl Parser {
         self.place = Place::Text;
     }
 
-    /// Ends a call: delivers it, or its text if it is malformed.
-    fn end_call(&mut self, closed: bool, out: &mut Vec<ChatEvent>) {
-        let Place::Call(draft) = std::mem::replace(&mut self.place, Place::Text) else { return };
-        match draft.parse() {
-            Some(call) => {
+    /// Delivers what is certain of the running call, with the control token that came, if one did.
+    fn go_on_with_call(&mut self, control: Option<&str>, out: &mut Vec<ChatEvent>) {
+        let Place::Call(call) = &mut self.place else { return };
+        let mut news = News::default();
+        let text = self.call.release(self.call.held().len()).map_or_else(String::new, |(text, _)| text);
+        let outcome = call.text(&text, &mut news).and_then(|()| control.map_or(Ok(()), |control| call.control(control, &mut news)));
+        out.extend(news.name.map(|name| ChatEvent::CallStarted { name }));
+        if !news.json.is_empty() {
+            out.push(ChatEvent::CallArguments { json: news.json });
+        }
+        if outcome.is_err() {
+            (self.place, self.cut_call) = (Place::Lost, true);
+        }
+    }
+
+    /// Ends a call: it is complete, or lost.
+    fn end_call(&mut self, out: &mut Vec<ChatEvent>) {
+        self.call.settle();
+        self.go_on_with_call(None, out);
+        match std::mem::replace(&mut self.place, Place::Text) {
+            Place::Call(call) if call.is_whole() => {
                 self.called = true;
-                out.push(ChatEvent::CallStarted { name: call.name });
-                out.push(ChatEvent::CallArguments { json: call.arguments });
                 out.push(ChatEvent::CallEnded);
             }
-            None => {
-                self.spell(draft, closed);
-                self.deliver(out);
-            }
+            _ => self.cut_call = true,
         }
-    }
-
-    fn bound_call(&mut self, out: &mut Vec<ChatEvent>) {
-        if matches!(&self.place, Place::Call(draft) if draft.is_too_long())
-            && let Place::Call(draft) = std::mem::replace(&mut self.place, Place::Spelled)
-        {
-            self.spell(draft, false);
-            self.deliver(out);
-        }
-    }
-
-    fn spell(&mut self, draft: Draft, closed: bool) {
-        let end = if closed { marker::TOOL_CALL_END } else { "" };
-        self.text.feed([marker::TOOL_CALL, &draft.into_raw(), end].concat().as_bytes(), None);
     }
 
     /// Delivers the text that can no longer become a part of a stop string.
@@ -321,12 +299,6 @@ impl Parser {
                 }
             }
         }
-    }
-}
-
-fn drain(from: &mut Lane, to: &mut Draft) {
-    if let Some((text, _)) = from.release(from.held().len()) {
-        to.text(&text);
     }
 }
 
@@ -420,6 +392,7 @@ mod tests {
         let summary = parser.finish(end, &mut out);
         answer.cut_call = summary.cut_call;
         answer.reasoning_tokens = summary.reasoning_tokens;
+        let mut ended = 0;
         for event in out {
             let logprobs = match event {
                 ChatEvent::Text { text, logprobs } => {
@@ -441,12 +414,18 @@ mod tests {
                     answer.calls.last_mut().unwrap().1 += &json;
                     vec![]
                 }
-                ChatEvent::CallEnded => vec![],
+                ChatEvent::CallEnded => {
+                    ended += 1;
+                    vec![]
+                }
                 other => panic!("{other:?}"),
             };
             answer.logprobs.extend(logprobs.into_iter().map(|l| l.bytes));
         }
-        assert_eq!(summary.called, !answer.calls.is_empty());
+        assert_eq!(summary.called, ended > 0);
+        // One that has no end was cut off or lost.
+        assert!(ended == answer.calls.len() || summary.cut_call);
+        answer.calls.truncate(ended);
         answer
     }
 
@@ -483,11 +462,6 @@ mod tests {
             ("<|channel>thought\nI call\n<|tool_call>call:f{}<tool_call|>", "I call", "", &[("f", "{}")]),
             ("<|tool_call>call:f{}<turn|>", "", "", &[("f", "{}")]),
             ("<|tool_call>call:f{}", "", "", &[("f", "{}")]),
-            ("<|tool_call>call:f{x<tool_call|>after", "", "<|tool_call>call:f{x<tool_call|>after", &[]),
-            ("<|tool_call>call:f{s:<|\"|>ü<tool_call|>", "", "<|tool_call>call:f{s:<|\"|>ü<tool_call|>", &[]),
-            ("<|tool_call>call:f{<|channel>}<tool_call|>", "", "<|tool_call>call:f{<|channel>}<tool_call|>", &[]),
-            ("<|tool_call>ca<|tool_call>call:f{}<tool_call|>", "", "<|tool_call>ca", &[("f", "{}")]),
-            ("<|tool_call>never closed", "", "<|tool_call>never closed", &[]),
         ] {
             let calls = calls.iter().map(|(n, a)| (n.to_string(), a.to_string())).collect();
             assert_eq!(parse(model, &[], End::Turn), (thought.to_string(), text.to_string(), calls, false, false), "{model}");
@@ -512,6 +486,42 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_call_is_lost_and_reported() {
+        for (model, text, calls) in [
+            ("<|tool_call>call:f{x<tool_call|>after", "after", &[][..]),
+            ("<|tool_call>call:f{s:<|\"|>ü<tool_call|>a", "a", &[]),
+            ("<|tool_call>call:f{<|channel>}<tool_call|>b", "b", &[]),
+            ("<|tool_call>ca<|tool_call>call:f{}<tool_call|>", "", &["f"]),
+            ("<|tool_call>never closed", "", &[]),
+        ] {
+            let (_, got, made, _, cut) = parse(model, &[], End::Turn);
+            let made: Vec<String> = made.into_iter().map(|(name, _)| name).collect();
+            assert_eq!((got.as_str(), made, cut), (text, calls.iter().map(|name| name.to_string()).collect(), true), "{model}");
+        }
+    }
+
+    #[test]
+    fn arguments_leave_as_they_come() {
+        let mut parser = Parser::new(vec![], false);
+        let mut step = |token: Token<'_>| {
+            let mut out = vec![];
+            parser.push(token, None, &mut out);
+            out
+        };
+        let json = |json: &str| vec![ChatEvent::CallArguments { json: json.into() }];
+        assert_eq!(step(Token::Control(marker::TOOL_CALL)), []);
+        assert_eq!(step(Token::Bytes(b"call:f")), []);
+        assert_eq!(step(Token::Bytes(b"{te"))[0], ChatEvent::CallStarted { name: "f".into() });
+        assert_eq!(step(Token::Bytes(b"xt:")), json("\"text\":"));
+        assert_eq!(step(Token::Control(marker::QUOTE)), json("\""));
+        assert_eq!(step(Token::Bytes("a \"ü".as_bytes())), json("a \\\"ü"));
+        assert_eq!(step(Token::Control(marker::QUOTE)), json("\""));
+        assert_eq!(step(Token::Bytes(b",n:1")), json(",\"n\":"));
+        assert_eq!(step(Token::Bytes(b"2}")), json("12}"));
+        assert_eq!(step(Token::Control(marker::TOOL_CALL_END)), [ChatEvent::CallEnded]);
+    }
+
+    #[test]
     fn a_call_cut_off_is_dropped_and_reported() {
         for model in ["a<|tool_call>", "a<|tool_call>call:f{s:<|\"|>x", "a<|tool_call>call:f{}"] {
             assert_eq!(parse(model, &[], End::Cut), (String::new(), "a".into(), vec![], false, true), "{model}");
@@ -520,14 +530,13 @@ mod tests {
     }
 
     #[test]
-    fn a_call_without_end_becomes_text_at_its_limit() {
+    fn a_call_without_end_is_given_up_at_its_limit() {
         let mut model = pieces("<|tool_call>call:f{s:<|\"|>", 1000);
         model.extend((0..=crate::gemma::call::MAX_BYTES / 1000).map(|_| Piece::Bytes(vec![b'x'; 1000])));
-        model.extend(pieces("<|\"|>}<tool_call|>after<|\"|>", 1000));
+        model.extend(pieces("<|\"|>}<tool_call|>after", 1000));
         let answer = run(&model, &[], false, End::Turn);
-        assert!(answer.calls.is_empty());
-        assert!(answer.text.starts_with("<|tool_call>call:f{s:<|\"|>xxx"), "{}", &answer.text[..60]);
-        assert!(answer.text.ends_with("xxx<|\"|>}<tool_call|>after"));
+        assert!(answer.calls.is_empty() && answer.cut_call);
+        assert_eq!(answer.text, "after");
     }
 
     #[test]
@@ -546,7 +555,6 @@ mod tests {
             ("stop", &["stop"], "", true),
             ("<|channel>thought\nstop\n<channel|>go stop", &["stop"], "go ", true),
             ("st<|channel>thought\nx\n<channel|>op", &["stop"], "", true),
-            ("a<|tool_call>broken STOP<tool_call|>b", &["STOP"], "a<|tool_call>broken ", true),
             ("größe: ü!", &["ü"], "größe: ", true),
         ] {
             let (_, got, _, was_stopped, _) = parse(model, stops, End::Turn);

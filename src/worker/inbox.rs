@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Instant;
 
 use super::EXIT_PROTOCOL;
+use super::constraint::Masked;
 use super::link::{Reader, Writer};
 use super::media::Seen;
 use super::prepare::Prepared;
@@ -41,6 +42,8 @@ pub enum Turn {
     Ready(Box<Prepared>),
     /// A picture that a slot waits for.
     Seen(Box<Seen>),
+    /// What may come next in an answer of a given form.
+    Masked(Box<Masked>),
     End,
 }
 

@@ -2,8 +2,11 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::constraint::Compiler;
+use super::guide::Marks;
 use super::inbox::Inbox;
 use super::llama::packing::Outcome;
 use super::llama::{self, Batch, Candidates, Context, ContextPlan, Model, Token, Vocab};
@@ -12,7 +15,7 @@ use super::prepare::{PictureMarks, Preparer};
 use super::prompt::Prompter;
 use super::residency::{self, PackedMap, Packer, PerLayer, Readiness, Warm};
 use crate::gemma::layout::Layout;
-use crate::gemma::{marker, picture};
+use crate::gemma::picture;
 use crate::ipc::{LoadPlan, MemoryPlan, Packing, TemplateSource};
 use crate::sys::cpu;
 
@@ -35,12 +38,9 @@ pub struct Engine {
     pub batch: Batch,
     pub candidates: Candidates,
     pub limits: EngineLimits,
-    /// Tokens that end a turn.
-    pub ends: Vec<Token>,
     /// Tokens that are never drawn.
     pub suppressed: Vec<Token>,
-    /// Tokens that begin a function call.
-    pub calls: Vec<Token>,
+    pub marks: Arc<Marks>,
     /// `None` without Per-Layer Embeddings.
     pub per_layer: Option<PerLayer>,
     /// `None` if nothing is read ahead.
@@ -76,6 +76,8 @@ pub struct Loaded {
     pub engine: Engine,
     /// For the preparer thread.
     pub preparer: Preparer,
+    /// For the compiler thread.
+    pub compiler: Compiler,
     /// For the viewer thread, if there is a projector.
     pub lens: Option<Lens>,
     pub template: TemplateSource,
@@ -152,13 +154,13 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
         batch: Batch::new(limits.batch as usize),
         candidates: Candidates::new(vocab.len()),
         limits,
-        ends: vocab.ends(),
         suppressed: vocab.suppressed(),
-        calls: vocab.named(marker::TOOL_CALL),
+        marks: Arc::new(Marks::of(vocab)),
         per_layer,
         readiness,
     };
-    Ok(Loaded { engine, preparer, lens, template, packing, packed, unsaved })
+    let compiler = Compiler::new(vocab, engine.suppressed.clone());
+    Ok(Loaded { engine, preparer, compiler, lens, template, packing, packed, unsaved })
 }
 
 /// A model whose weights are where they should be, or on their way.

@@ -2,16 +2,19 @@
 //!
 //! ```text
 //!   supervisor ══ stdin ══▶ reader ──▶ preparer ──▶ llama thread ══ stdin ══▶ supervisor
-//!                             │     render, tokenise    ▲  load, batch, draw
-//!                             └── cancel flags, the end ┤        │ pictures
-//!                                                       │        ▼
-//!                                                       └───── viewer: decode, project
+//!                             │   render, tokenise │    ▲  load, batch, draw
+//!                             │                    │    │        │ pictures
+//!                             │      compiler ◀────┘    │        ▼
+//!                             │      grammars ──────────┤      viewer: decode, project
+//!                             └── cancel flags, the end ┴──────── ┘
 //! ```
 //!
 //! The llama thread is the main thread and owns the model's context and all slots. Templates and tokens are
 //! made beside it, and pictures looked at, so that a long prompt or a picture does not hold up the answers that are
 //! on their way. Everything between the threads is bounded.
 
+mod constraint;
+mod guide;
 mod inbox;
 mod link;
 mod llama;
@@ -102,7 +105,7 @@ fn run(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> {
     if inbox.ended() {
         return Ok(ExitCode::from(inbox.status()));
     }
-    let Loaded { engine, preparer, lens, template, packing, packed, unsaved } = match loaded {
+    let Loaded { engine, preparer, compiler, lens, template, packing, packed, unsaved } = match loaded {
         Ok(loaded) => loaded,
         Err(reason) => {
             // Nobody to tell means nobody who cares.
@@ -123,8 +126,9 @@ fn run(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> {
             save(file, writer.clone());
         }
         let viewer = lens.map(|lens| Viewer::spawn(lens, ends.ready.clone()));
-        prepare::spawn(preparer, ends, writer.clone());
-        if let Err(reason) = Server::new(engine, viewer, writer.clone()).run(&inbox) {
+        let ready = ends.ready.clone();
+        prepare::spawn(preparer, compiler, ends, writer.clone());
+        if let Err(reason) = Server::new(engine, viewer, ready, writer.clone()).run(&inbox) {
             let _ = writer.send(&FromWorker::Spoilt { reason });
             return Err(EXIT_LOAD);
         }

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Instant;
 
+use super::constraint::{Compiler, Constraints, Desk, Waiting, Wanted};
 use super::inbox::{Chat, Ends, Incoming, Turn};
 use super::link::Writer;
 use super::llama::{Token, Vocab};
 use super::media::{Sight, less};
 use super::prompt::{Prompter, Segment, opens_thought};
 use super::sequence::Sequence;
-use crate::chat::{ChatError, ChatRequest, Constraint, Format, TextAnswer, TextTask, ToolChoice};
+use crate::chat::{ChatError, ChatRequest, TextAnswer, TextTask};
 use crate::gemma::marker;
 use crate::ipc::{FromWorker, RequestId};
 
@@ -28,8 +29,7 @@ pub struct Prepared {
     pub in_thought: bool,
     /// The prompt is a text, and so is the answer.
     pub raw: bool,
-    /// Functions were offered.
-    pub may_call: bool,
+    pub constraints: Constraints,
     pub cancelled: Arc<AtomicBool>,
     pub received: Instant,
 }
@@ -84,35 +84,32 @@ struct Read {
     in_thought: bool,
 }
 
-/// Refuses forms of the answer that the model cannot be held to.
-fn unconstrained(request: &ChatRequest) -> Result<(), ChatError> {
-    let refuse = |part, reason: &str| Err(ChatError::Constraint { part, path: String::new(), reason: reason.to_owned() });
-    if request.format != Format::Text {
-        return refuse(Constraint::Format, "is not supported; only text is");
-    }
-    if request.tool_choice != ToolChoice::Auto || !request.parallel_tool_calls {
-        return refuse(Constraint::Tool(0), "cannot be asked for: whether and how many functions are called is the model's choice");
-    }
-    Ok(())
-}
-
 fn too_long(what: &str) -> ChatError {
     ChatError::Inference { reason: format!("the {what} is too long to be split into tokens") }
 }
 
 /// Starts the thread.
-pub fn spawn(preparer: Preparer, ends: Ends, writer: Writer) {
-    std::thread::spawn(move || preparer.run(ends.incoming, &ends.ready, &writer));
+pub fn spawn(preparer: Preparer, compiler: Compiler, ends: Ends, writer: Writer) {
+    let desk = compiler.spawn(ends.ready.clone(), writer.clone());
+    std::thread::spawn(move || preparer.run(ends.incoming, &desk, &ends.ready, &writer));
 }
 
 impl Preparer {
     /// Prepares requests one after the other until there are no more senders.
-    fn run(self, incoming: Receiver<Incoming>, ready: &SyncSender<Turn>, writer: &Writer) {
+    fn run(self, incoming: Receiver<Incoming>, desk: &Desk, ready: &SyncSender<Turn>, writer: &Writer) {
         for incoming in incoming {
             let (id, outcome) = match incoming {
                 Incoming::Text { id, task } => (id, self.text(&task).map(|answer| writer.send(&FromWorker::Text { id, answer }).is_ok())),
                 Incoming::Chat(chat) if chat.cancelled.load(Ordering::Relaxed) => continue,
-                Incoming::Chat(chat) => (chat.id, self.prepare(chat).map(|prepared| ready.send(Turn::Ready(Box::new(prepared))).is_ok())),
+                Incoming::Chat(chat) => {
+                    let wanted = Wanted::of(&chat.request);
+                    let (id, prepared) = (chat.id, self.prepare(chat).map(Box::new));
+                    let outcome = prepared.and_then(|prepared| match wanted {
+                        None => Ok(ready.send(Turn::Ready(prepared)).is_ok()),
+                        Some(wanted) => desk.hand(Waiting { prepared, wanted }).map(|()| true),
+                    });
+                    (id, outcome)
+                }
             };
             if !outcome.unwrap_or_else(|error| writer.send(&FromWorker::Failed { id, error }).is_ok()) {
                 return;
@@ -123,13 +120,13 @@ impl Preparer {
     fn prepare(&self, Chat { id, mut request, cancelled, received }: Chat) -> Result<Prepared, ChatError> {
         let Read { prompt, sights, in_thought } = self.read(&request)?;
         self.fits(prompt.len())?;
-        let (raw, may_call) = (request.prompt.is_some(), !request.tools.is_empty());
+        let raw = request.prompt.is_some();
         // Whatever a raw prompt leaves open, all that follows is text.
         let in_thought = in_thought && !raw;
         request.messages = vec![];
         request.prompt = None;
         request.tools = vec![];
-        Ok(Prepared { id, request, prompt, sights, in_thought, raw, may_call, cancelled, received })
+        Ok(Prepared { id, request, prompt, sights, in_thought, raw, constraints: Constraints::default(), cancelled, received })
     }
 
     /// The whole prompt, unless it is certain that it does not fit.
@@ -138,7 +135,6 @@ impl Preparer {
         if let Some(&(token, _)) = request.sampling.logit_bias.iter().find(|&&(token, _)| token >= vocabulary) {
             return Err(ChatError::UnknownToken { token, vocabulary });
         }
-        unconstrained(request)?;
         let sights = self.sights(request)?;
         let segments = self.prompter.render(request)?;
         // Tokenising costs time and memory by the byte. What is certainly too long is refused before, with

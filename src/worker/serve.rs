@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::mpsc::TryRecvError;
+use std::sync::mpsc::{SyncSender, TryRecvError};
 
+use super::constraint::Masked;
 use super::inbox::{Inbox, MAX_WAITING, Turn};
 use super::link::{Outbox, Writer};
 use super::llama::{DecodeError, Rows};
@@ -40,15 +41,17 @@ pub struct Server {
     portions: Vec<Portion>,
     /// Requests so far.
     requests: u64,
+    /// Where the threads beside this one deliver.
+    ready: SyncSender<Turn>,
     writer: Writer,
     out: Outbox,
 }
 
 impl Server {
-    pub fn new(engine: Engine, viewer: Option<Viewer>, writer: Writer) -> Self {
+    pub fn new(engine: Engine, viewer: Option<Viewer>, ready: SyncSender<Turn>, writer: Writer) -> Self {
         let slots = (0..engine.limits.slots).map(|_| Slot::default()).collect();
         let (waiting, portions, out) = (VecDeque::new(), vec![], Outbox::default());
-        Self { engine, viewer, slots, waiting, next_shown: 0, portions, requests: 0, writer, out }
+        Self { engine, viewer, slots, waiting, next_shown: 0, portions, requests: 0, ready, writer, out }
     }
 
     /// Answers requests until the channel ends. The error says that the packed weights are not what they should be;
@@ -85,15 +88,18 @@ impl Server {
             let step = self.engine.limits.picture_step as usize;
             let busy = self.slots.iter().any(|slot| slot.want() != Want::Idle || slot.piece(step).is_some());
             let turn = if busy {
-                // With all slots taken, nobody but a slot that waits for its picture has a use for a message.
-                if self.slots.iter().all(|slot| slot.work.as_ref().is_some_and(|work| work.next_sight().is_none())) {
+                // With all slots taken, nobody but a slot that waits for something has a use for a message.
+                if self.slots.iter().all(|slot| slot.work.as_ref().is_some_and(|work| !work.waits())) {
                     return true;
                 }
                 inbox.ready.try_recv()
             } else if self.writer.flush(&mut self.out).is_err() {
                 return false;
             } else {
-                if let Some(table) = &mut self.engine.per_layer {
+                // A slot that waits will soon go on.
+                if self.slots.iter().all(|slot| slot.work.is_none())
+                    && let Some(table) = &mut self.engine.per_layer
+                {
                     table.give_back();
                 }
                 inbox.ready.recv().map_err(|_| TryRecvError::Disconnected)
@@ -105,6 +111,7 @@ impl Server {
                     self.out.failed(prepared.id, ChatError::Inference { reason });
                 }
                 Ok(Turn::Seen(seen)) => self.seen(*seen),
+                Ok(Turn::Masked(masked)) => self.masked(*masked),
                 Err(TryRecvError::Empty) => return true,
                 Ok(Turn::End) | Err(TryRecvError::Disconnected) => return false,
             }
@@ -121,6 +128,16 @@ impl Server {
                 self.out.failed(id, error);
                 self.free(slot);
             }
+        }
+    }
+
+    /// A mask was computed; whoever waited for it may be gone.
+    fn masked(&mut self, masked: Masked) {
+        let (slot, id) = (masked.slot, masked.id);
+        let Some(work) = self.slots[slot].work.as_mut().filter(|work| work.id == id) else { return };
+        if let Err(error) = work.masked(masked) {
+            self.out.failed(id, error);
+            self.free(slot);
         }
     }
 
@@ -156,7 +173,7 @@ impl Server {
         let id = prepared.id;
         // Keys of a new `RandomState` are drawn by the system: good enough to draw words with.
         let seed = RandomState::new().hash_one(self.requests) as u32;
-        match Work::start(prepared, keep, seed, self.engine.vocab, &self.engine.limits) {
+        match Work::start(prepared, keep, seed, &self.engine, (slot, self.ready.clone())) {
             Ok(work) => {
                 self.forget_from(slot, keep);
                 self.slots[slot].last_used = self.requests;
@@ -265,8 +282,8 @@ impl Server {
             let Some(place) = portion.output else {
                 return;
             };
-            let Engine { context, vocab, candidates, ends, suppressed, calls, .. } = engine;
-            let mut drawing = Drawing { vocab: *vocab, ends, suppressed, calls, candidates };
+            let Engine { context, vocab, candidates, suppressed, .. } = engine;
+            let mut drawing = Drawing { vocab: *vocab, suppressed, candidates };
             let drawn = match context.logits(place) {
                 Some(row) => work.draw(row, &mut drawing, out),
                 None => Err(ChatError::Inference { reason: "llama.cpp gave no logits".to_owned() }),

@@ -3,18 +3,22 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
+use super::constraint::Masked;
+use super::guide::{Client, Guide};
+use super::inbox::Turn;
 use super::link::Outbox;
 use super::llama::{Candidates, Sampler, Token, Vocab};
-use super::load::EngineLimits;
+use super::load::Engine;
 use super::logprob;
 use super::media::Sight;
 use super::prepare::Prepared;
 use super::sequence::{Place, Sequence};
 use super::share::Want;
 use crate::chat::{ChatError, ChatEvent, Done, Finish, Timings, TokenLogprob, Usage};
-use crate::gemma::parse::{End, Parser, Progress, Token as Written};
+use crate::gemma::parse::{End, Parser, Progress, Summary, Token as Written};
 use crate::ipc::RequestId;
 
 /// A sequence of the context.
@@ -36,6 +40,7 @@ impl Slot {
                 0 => Want::Idle,
                 tokens => Want::Prompt(tokens),
             },
+            Some(work) if work.guide.waits() => Want::Idle,
             Some(_) => Want::Decode,
         }
     }
@@ -87,14 +92,13 @@ pub struct Work {
     /// What the first of them has become, once it was looked at.
     pub rows: Option<Vec<f32>>,
     sampler: Sampler,
+    guide: Guide,
     parser: Parser,
     /// Tokens that must be drawn before the model may end its turn.
     min_tokens: u32,
     ignore_ends: bool,
     /// Everything that the model writes is text.
     raw: bool,
-    /// Functions were offered. Without any, a model that has seen calls before may still begin one.
-    may_call: bool,
     logprobs: Option<u8>,
     usage: Usage,
     /// Tokens that may be drawn.
@@ -109,21 +113,30 @@ pub struct Work {
 /// What is the same for every draw.
 pub struct Drawing<'a> {
     pub vocab: Vocab,
-    pub ends: &'a [Token],
     pub suppressed: &'a [Token],
-    pub calls: &'a [Token],
     pub candidates: &'a mut Candidates,
 }
 
 impl Work {
-    /// `cached` tokens of the prompt are in the slot already. `seed` is used if the request has none.
-    pub fn start(prepared: Prepared, cached: usize, seed: u32, vocab: Vocab, limits: &EngineLimits) -> Result<Self, ChatError> {
-        let Prepared { id, request, prompt, sights, in_thought, raw, may_call, cancelled, received } = prepared;
+    /// `cached` tokens of the prompt are in the slot already. `seed` is used if the request has none; masks for its
+    /// `slot` are delivered at `ready`.
+    pub fn start(
+        prepared: Prepared,
+        cached: usize,
+        seed: u32,
+        engine: &Engine,
+        (slot, ready): (usize, SyncSender<Turn>),
+    ) -> Result<Self, ChatError> {
+        let Prepared { id, request, prompt, sights, in_thought, raw, constraints, cancelled, received } = prepared;
+        let (vocab, limits) = (engine.vocab, &engine.limits);
         let read = prompt.pictures.iter().filter(|place| place.at < cached).count();
         let sampler = Sampler::new(&request.sampling, request.sampling.seed.unwrap_or(seed), vocab.len())
             .ok_or_else(|| ChatError::Inference { reason: "llama.cpp made no sampler".to_owned() })?;
         let room = limits.context.saturating_sub(prompt.len() as u32);
         let limit = request.output.max_tokens.unwrap_or(u32::MAX).min(limits.max_output).min(room);
+        let tools = (request.tool_choice, request.parallel_tool_calls);
+        let thinking = (request.thinking, in_thought);
+        let guide = Guide::new(engine.marks.clone(), constraints, tools, thinking, limit, Client { slot, id, ready });
         let usage = Usage { prompt_tokens: prompt.len() as u32, cached_tokens: cached as u32, ..Usage::default() };
         Ok(Self {
             id,
@@ -133,11 +146,11 @@ impl Work {
             sights: sights.into_iter().skip(read).collect(),
             rows: None,
             sampler,
+            guide,
             parser: Parser::new(request.output.stop, in_thought),
             min_tokens: request.output.min_tokens,
             ignore_ends: request.output.ignore_eos,
             raw,
-            may_call,
             logprobs: request.logprobs,
             usage,
             limit,
@@ -173,6 +186,16 @@ impl Work {
         held >= self.prompt.len()
     }
 
+    /// Whether it waits for something other than its turn.
+    pub fn waits(&self) -> bool {
+        self.next_sight().is_some() || self.guide.waits()
+    }
+
+    /// Takes a mask that it waited for.
+    pub fn masked(&mut self, masked: Masked) -> Result<(), ChatError> {
+        self.guide.masked(masked)
+    }
+
     /// Draws the next token from `row` and says what it means. `Some` when the answer is complete: then
     /// [`Work::finish`] must follow.
     pub fn draw(&mut self, row: &[f32], with: &mut Drawing<'_>, out: &mut Outbox) -> Result<Option<Finish>, ChatError> {
@@ -182,9 +205,7 @@ impl Work {
             out.events(self.id, [ChatEvent::Started { prompt_tokens, cached_tokens }]);
         }
         let goes_on = self.ignore_ends || self.usage.completion_tokens < self.min_tokens;
-        let unless = |legal: bool, tokens| if legal { &[][..] } else { tokens };
-        let banned = [with.suppressed, unless(!goes_on, with.ends), unless(self.may_call, with.calls)];
-        let drawn = self.sampler.draw(row, banned, with.candidates);
+        let drawn = self.sampler.draw(row, self.guide.allowed(!goes_on), with.suppressed, with.candidates);
         let token = drawn.map_err(|error| ChatError::Inference { reason: error.to_string() })?;
         self.last = token;
         self.usage.completion_tokens += 1;
@@ -192,6 +213,7 @@ impl Work {
             return Ok(Some(Finish::Stop));
         }
         let bytes = with.vocab.bytes(token);
+        self.guide.take(token, &bytes);
         let logprob = self.logprobs.map(|count| logprob_of(row, token, count, with.vocab));
         let control = if with.vocab.is_marker(token) { std::str::from_utf8(&bytes).ok() } else { None };
         let written = match control {
@@ -216,10 +238,11 @@ impl Work {
         let ended = vocab.is_end(last);
         let mut events = vec![];
         let summary = parser.finish(if ended { End::Turn } else { End::Cut }, &mut events);
-        let finish = match summary.stop {
-            Some(which) => Finish::StopString(which),
-            None if ended && summary.called => Finish::ToolCalls,
-            None => finish,
+        let finish = match summary {
+            Summary { stop: Some(which), .. } => Finish::StopString(which),
+            Summary { cut_call: true, .. } => Finish::Length,
+            Summary { called: true, .. } if ended => Finish::ToolCalls,
+            _ => finish,
         };
         let usage = Usage { reasoning_tokens: summary.reasoning_tokens, ..usage };
         let read = read.unwrap_or(received);

@@ -6,6 +6,7 @@ import time
 
 import httpx2
 import openai
+import pydantic
 import pytest
 
 from conftest import SOCKET
@@ -324,6 +325,88 @@ def test_texts_become_tokens_and_back(http):
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tokens")
     refused = http.post("/tokenize", json={"content": "a" * (2**20 + 1)})
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "content")
+
+
+# Forms
+
+
+class Person(pydantic.BaseModel):
+    name: str
+    age: int
+
+
+class SetLight(pydantic.BaseModel):
+    """Turn a light on or off"""
+
+    room: str
+    state: str
+
+
+ANNA = "Extract the data as JSON with name and age: Anna is 27 years old and lives in Rome."
+
+
+def test_the_parse_helper(client):
+    completion = client.chat.completions.parse(model="auto", temperature=0, messages=user(ANNA), response_format=Person)
+    assert isinstance(completion.choices[0].message.parsed, Person)
+    with client.chat.completions.stream(model="auto", temperature=0, messages=user(ANNA), response_format=Person) as stream:
+        assert isinstance(stream.get_final_completion().choices[0].message.parsed, Person)
+
+
+def test_the_parse_helper_with_functions(client):
+    tools = [openai.pydantic_function_tool(SetLight, name="set_light")]
+    completion = client.chat.completions.parse(model="auto", temperature=0, messages=user(KITCHEN), tools=tools)
+    [call] = completion.choices[0].message.tool_calls
+    assert call.function.parsed_arguments == SetLight(room="kitchen", state="on")
+
+
+def test_a_json_object(client):
+    completion = ask(client, CAPITAL, response_format={"type": "json_object"}, max_tokens=200)
+    if completion.choices[0].finish_reason == "stop":
+        assert isinstance(json.loads(text(completion)), dict)
+
+
+def test_the_extensions(client):
+    assert text(ask(client, CAPITAL, extra_body={"regex": "(Rome|Paris)[.]"})) in ["Rome.", "Paris."]
+    assert text(ask(client, CAPITAL, extra_body={"grammar": 'start: "Rome" | "Paris"'})) in ["Rome", "Paris"]
+
+
+def test_calls_can_be_forced(client):
+    required = ask(client, CAPITAL, tools=TOOLS, tool_choice="required").choices[0]
+    assert required.message.content is None and required.message.tool_calls
+    choice = {"type": "function", "function": {"name": "get_weather"}}
+    [call] = ask(client, KITCHEN, tools=TOOLS, tool_choice=choice).choices[0].message.tool_calls
+    assert call.function.name == "get_weather" and isinstance(json.loads(call.function.arguments)["city"], str)
+    both = "Turn on the light in the kitchen and turn off the light in the garden."
+    assert len(ask(client, both, tools=TOOLS, parallel_tool_calls=False).choices[0].message.tool_calls) == 1
+
+
+def test_a_call_that_is_cut_off_is_none(client):
+    choice = ask(client, KITCHEN, tools=TOOLS, max_tokens=8).choices[0]
+    assert (choice.finish_reason, choice.message.tool_calls) == ("length", None)
+
+
+def test_a_budget_of_thought(client):
+    completion = ask(client, "What is 27 + 58?", extra_body={"thinking_budget_tokens": 12})
+    assert 0 < completion.usage.completion_tokens_details.reasoning_tokens <= 12
+
+
+@pytest.mark.parametrize(
+    "param, word, options",
+    [
+        ("response_format", "/properties/a/not", {"response_format": {"properties": {"a": {"not": {}}}}}),
+        ("response_format", "/format", {"response_format": {"type": "string", "format": "color"}}),
+        ("response_format", "", {"extra_body": {"regex": "("}}),
+        ("tools[1].function.parameters", "/uniqueItems", {"tools": {"type": "array", "uniqueItems": True}}),
+    ],
+)
+def test_forms_that_cannot_be_kept(client, param, word, options):
+    if schema := options.get("response_format"):
+        options = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+    if schema := options.get("tools"):
+        options = {"tools": [TOOLS[0], {"type": "function", "function": {"name": "f", "parameters": schema}}]}
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, CAPITAL, **options)
+    assert caught.value.param == param and word in caught.value.message
 
 
 # Models and errors

@@ -1,9 +1,11 @@
 //! The worker, as the supervisor sees it: a process behind a socket that answers with a real model.
 
 mod client;
+mod forms;
 mod pictures;
 mod quantize;
 mod residency;
+mod schemas;
 mod speed;
 
 use std::fs::File;

@@ -22,8 +22,10 @@ pub use experts::{ExpertWatch, Experts, Watcher};
 pub use log::report;
 pub use model::Model;
 pub use projector::Projector;
-pub use sampler::{Candidates, Sampler};
+pub use sampler::{Allowed, Candidates, Sampler};
 pub use vocab::Vocab;
+#[cfg(test)]
+pub use vocab::tests as vocab_tests;
 
 unsafe extern "C" {
     fn malloc_trim(pad: usize) -> std::ffi::c_int;

@@ -32,6 +32,15 @@ impl Candidates {
     }
 }
 
+/// What may be drawn.
+#[derive(Clone, Copy, Debug)]
+pub enum Allowed<'a> {
+    /// Every token but these.
+    Except(&'a [Token]),
+    /// Tokens with a bit in the mask (the first token's is the lowest of the first word), and these.
+    Only { mask: &'a [u32], also: &'a [Token] },
+}
+
 /// The drawing of one answer: its own random numbers and its own memory of what was drawn.
 pub struct Sampler {
     /// `None` when the likeliest token is all that is wanted.
@@ -83,14 +92,15 @@ impl Sampler {
         Some(Self { chain: Some(chain), bias })
     }
 
-    /// Draws a token from `row` and remembers it. Tokens of the lists in `banned` are not drawn.
-    pub fn draw(&mut self, row: &[f32], banned: [&[Token]; 3], room: &mut Candidates) -> Result<Token, NoToken> {
+    /// Draws an allowed token from `row` and remembers it. Tokens of `never` are not drawn, even if they are allowed.
+    pub fn draw(&mut self, row: &[f32], allowed: Allowed<'_>, never: &[Token], room: &mut Candidates) -> Result<Token, NoToken> {
         let data = &mut room.0;
         data.clear();
         let mut sound = true;
+        let entry = |id: usize, logit: f32| sys::llama_token_data { id: id as Token, logit, p: 0.0 };
         data.extend(row.iter().enumerate().map(|(id, &logit)| {
             sound &= logit < f32::INFINITY;
-            sys::llama_token_data { id: id as Token, logit, p: 0.0 }
+            entry(id, logit)
         }));
         if !sound {
             return Err(NoToken);
@@ -100,9 +110,19 @@ impl Sampler {
                 entry.logit += bias;
             }
         }
-        for &token in banned.into_iter().flatten() {
+        let banned = if let Allowed::Except(banned) = allowed { banned } else { &[] };
+        for &token in never.iter().chain(banned) {
             if let Some(entry) = data.get_mut(token as usize) {
                 entry.logit = f32::NEG_INFINITY;
+            }
+        }
+        if let Allowed::Only { mask, also } = allowed {
+            data.retain(|entry| {
+                let bits = mask.get(entry.id as usize / 32).unwrap_or(&0);
+                (bits >> (entry.id % 32) & 1 == 1 || also.contains(&entry.id)) && entry.logit > f32::NEG_INFINITY
+            });
+            if data.is_empty() {
+                return Err(NoToken);
             }
         }
         match &mut self.chain {
@@ -172,7 +192,7 @@ mod tests {
     fn draws(sampling: &Sampling, seed: u32, row: &[f32], banned: &[Token], count: usize) -> Vec<Token> {
         let mut sampler = Sampler::new(sampling, seed, row.len()).unwrap();
         let mut room = Candidates::new(row.len());
-        (0..count).map(|_| sampler.draw(row, [banned, &[], &[]], &mut room).unwrap()).collect()
+        (0..count).map(|_| sampler.draw(row, Allowed::Except(banned), &[], &mut room).unwrap()).collect()
     }
 
     fn greedy() -> Sampling {
@@ -216,13 +236,28 @@ mod tests {
     fn what_is_no_number_is_an_error() {
         for row in [[f32::NAN, 1.0], [1.0, f32::INFINITY]] {
             let mut sampler = Sampler::new(&Sampling::default(), 1, 2).unwrap();
-            assert_eq!(sampler.draw(&row, [&[], &[], &[]], &mut Candidates::new(2)), Err(NoToken));
+            assert_eq!(sampler.draw(&row, Allowed::Except(&[]), &[], &mut Candidates::new(2)), Err(NoToken));
         }
+    }
+
+    #[test]
+    fn only_what_is_allowed_is_drawn() {
+        let row: Vec<f32> = (0..70).map(|i| i as f32).collect();
+        let draw = |mask: &[u32], also: &[Token], never: &[Token]| {
+            let sampling = Sampling { temperature: 2.0, top_k: 0, top_p: 1.0, ..Sampling::default() };
+            let mut sampler = Sampler::new(&sampling, 1, row.len()).unwrap();
+            sampler.draw(&row, Allowed::Only { mask, also }, never, &mut Candidates::new(row.len()))
+        };
+        assert_eq!(draw(&[1 << 5, 0, 0], &[], &[]), Ok(5));
+        assert_eq!(draw(&[], &[69], &[]), Ok(69));
+        assert_eq!(draw(&[1 << 5, 1 << 31], &[], &[63]), Ok(5));
+        assert_eq!(draw(&[1 << 5], &[], &[5]), Err(NoToken));
+        assert_eq!(draw(&[], &[], &[]), Err(NoToken));
     }
 
     #[test]
     fn nothing_left_is_an_error() {
         let mut sampler = Sampler::new(&greedy(), 1, 2).unwrap();
-        assert_eq!(sampler.draw(&[1.0, 2.0], [&[0], &[1], &[]], &mut Candidates::new(2)), Err(NoToken));
+        assert_eq!(sampler.draw(&[1.0, 2.0], Allowed::Except(&[0]), &[1], &mut Candidates::new(2)), Err(NoToken));
     }
 }

@@ -178,4 +178,4 @@ impl Vocab {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

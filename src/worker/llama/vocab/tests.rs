@@ -73,7 +73,7 @@ fn path(name: &str) -> std::path::PathBuf {
 }
 
 /// The tiny model's vocabulary, loaded as the worker loads it.
-fn tiny() -> Vocab {
+pub fn tiny() -> Vocab {
     static VOCAB: LazyLock<Vocab> = LazyLock::new(|| {
         let _alone = alone();
         let file = File::open(path(TINY)).expect(TINY);
@@ -83,7 +83,7 @@ fn tiny() -> Vocab {
 }
 
 /// The real vocabulary; `None`, and a word about it, where the checkout is without it.
-fn real() -> Option<Vocab> {
+pub fn real() -> Option<Vocab> {
     static VOCAB: LazyLock<Option<Vocab>> = LazyLock::new(|| match File::open(path(REAL)) {
         Ok(file) => Some(unpack(file)),
         Err(error) if error.kind() == ErrorKind::NotFound => None,

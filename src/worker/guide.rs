@@ -1,0 +1,300 @@
+//! What the model may write next: thoughts, text, calls, the end.
+//!
+//! ```text
+//!            <|channel>            any other token            (text of a given form)
+//!   Thought ◀────────── Start ───────────────────────▶ Text ──▶ the end
+//!      │  <channel|> ──▶  │  ▲                           │
+//!      │                  │  └── forced, when the budget is used up
+//!      └── <|tool_call> ──┴──▶ Call ◀── <|tool_call> ────┘ (free text only)
+//!                               │ <tool_call|>
+//!                               ▼
+//!                             Called ──▶ Call, or the end
+//! ```
+//!
+//! Free text and thoughts cost nothing here. Text of a given form and calls are held to their grammars; the slot waits
+//! while the next mask is computed.
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+
+use super::constraint::{Constraints, Held, Mask, Masked, Prototype};
+use super::inbox::Turn;
+use super::llama::{Allowed, Token, Vocab};
+use crate::chat::{ChatError, Constraint, Thinking, ToolChoice};
+use crate::gemma::marker;
+use crate::ipc::RequestId;
+
+/// Of an answer's tokens, thoughts may use all but one in so many.
+const ANSWER_SHARE: u32 = 4;
+/// Tokens that the shortest thought has, with its name and its markers.
+const LEAST_THOUGHT: u32 = 6;
+/// Near the end of the budget a thought ends with its line. How near: one in so many tokens of it, and so many at most.
+const GRACE_SHARE: u32 = 8;
+const MOST_GRACE: u32 = 64;
+
+/// The tokens that lead from one part of an answer to another.
+#[derive(Debug)]
+pub struct Marks {
+    channel: Option<Token>,
+    channel_end: Option<Token>,
+    call: Option<Token>,
+    call_end: Option<Token>,
+    /// A line break, which the format has before the end of a thought.
+    line: Option<Token>,
+    /// Those that end a turn which waits for nothing.
+    ends: Vec<Token>,
+    /// Those that end a turn with calls.
+    call_ends: Vec<Token>,
+}
+
+impl Marks {
+    pub fn of(vocab: Vocab) -> Self {
+        let named = |text| vocab.named(text).first().copied();
+        let mut line = vec![];
+        let _ = vocab.tokenize("\n", false, &mut line);
+        let ends: Vec<Token> = vocab.ends();
+        let waits = vocab.named(marker::TOOL_RESPONSE);
+        Self {
+            channel: named(marker::CHANNEL),
+            channel_end: named(marker::CHANNEL_END),
+            call: named(marker::TOOL_CALL),
+            call_end: named(marker::TOOL_CALL_END),
+            line: Some(line.as_slice()).filter(|line| line.len() == 1).map(|line| line[0]),
+            ends: ends.iter().copied().filter(|token| !waits.contains(token)).collect(),
+            call_ends: ends,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Start,
+    Thought,
+    Text,
+    Call,
+    /// Behind a call.
+    Called,
+}
+
+/// The part of a request that an answer is held to, and where the answer stands.
+pub struct Guide {
+    marks: Arc<Marks>,
+    place: Place,
+    /// Tokens that may still be thought; `None` if thoughts may not be begun.
+    thoughts: Option<u32>,
+    grace: u32,
+    /// The last token ended a line.
+    at_line_end: bool,
+    constraints: Constraints,
+    choice: ToolChoice,
+    parallel: bool,
+    /// The grammar that the running text or call is held to.
+    held: Option<Held>,
+    /// What may come next, where a grammar says so; `None` while it is being computed.
+    mask: Option<Mask>,
+    slot: usize,
+    id: RequestId,
+    ready: SyncSender<Turn>,
+    /// Kept for its memory.
+    list: Vec<Token>,
+}
+
+/// Who asks, and where masks are delivered.
+pub struct Client {
+    pub slot: usize,
+    pub id: RequestId,
+    pub ready: SyncSender<Turn>,
+}
+
+impl Guide {
+    /// `limit`: tokens that the answer may have.
+    pub fn new(
+        marks: Arc<Marks>,
+        constraints: Constraints,
+        (choice, parallel): (ToolChoice, bool),
+        (thinking, in_thought): (Thinking, bool),
+        limit: u32,
+        client: Client,
+    ) -> Self {
+        let budget = match thinking {
+            Thinking::Off => None,
+            Thinking::On { budget } => Some(budget.unwrap_or(u32::MAX).min(limit - limit / ANSWER_SHARE)),
+        };
+        let place = if in_thought { Place::Thought } else { Place::Start };
+        // A thought that the prompt has begun goes on, but not without end.
+        let thoughts = budget.or(in_thought.then_some(limit - limit / ANSWER_SHARE));
+        Self {
+            marks,
+            place,
+            thoughts,
+            grace: thoughts.map_or(0, |budget| (budget / GRACE_SHARE).min(MOST_GRACE)),
+            at_line_end: in_thought,
+            constraints,
+            choice,
+            parallel,
+            held: None,
+            mask: None,
+            slot: client.slot,
+            id: client.id,
+            ready: client.ready,
+            list: vec![],
+        }
+    }
+
+    /// Whether the slot must wait for a mask.
+    pub fn waits(&self) -> bool {
+        self.held.is_some() && self.mask.is_none()
+    }
+
+    /// Takes a mask that was computed.
+    pub fn masked(&mut self, masked: Masked) -> Result<(), ChatError> {
+        let part = if self.place == Place::Call { Constraint::Tool(0) } else { Constraint::Format };
+        let mask = masked.mask.map_err(|reason| ChatError::Constraint { part, path: String::new(), reason })?;
+        self.mask = Some(mask);
+        Ok(())
+    }
+
+    /// What may be drawn next. `may_end`: where the text is free, the model may end its turn.
+    pub fn allowed(&mut self, may_end: bool) -> Allowed<'_> {
+        let mut list = std::mem::take(&mut self.list);
+        list.clear();
+        let only = self.fill(&mut list, may_end);
+        self.list = list;
+        if only {
+            let grammar = match self.place {
+                Place::Start if self.holds_text() => self.constraints.format.as_ref().map(|prototype| &prototype.first),
+                Place::Text | Place::Call => self.mask.as_ref(),
+                _ => None,
+            };
+            return Allowed::Only { mask: grammar.map_or(&[], |mask| mask.allowed.as_slice()), also: &self.list };
+        }
+        Allowed::Except(&self.list)
+    }
+
+    /// Whether only certain tokens are allowed: those of the mask, if there is one, and those of `list`. Otherwise all are
+    /// but those of `list`.
+    fn fill(&self, list: &mut Vec<Token>, may_end: bool) -> bool {
+        let marks = &*self.marks;
+        let must_call = self.must_call();
+        match self.place {
+            Place::Start | Place::Text if self.is_free() => {
+                list.extend(marks.channel.filter(|_| !self.may_think()));
+                list.extend(marks.call.filter(|_| self.constraints.call.is_none()));
+                if !may_end {
+                    list.extend(&marks.call_ends);
+                }
+                false
+            }
+            Place::Start => {
+                list.extend(marks.channel.filter(|_| self.may_think()));
+                list.extend(marks.call.filter(|_| self.constraints.call.is_some()));
+                if !must_call && self.constraints.format.as_ref().is_some_and(|prototype| prototype.first.may_end) {
+                    list.extend(&marks.ends);
+                }
+                true
+            }
+            Place::Thought => {
+                if let Some(forced) = self.forced() {
+                    list.push(forced);
+                    return true;
+                }
+                list.extend(marks.channel);
+                list.extend(marks.call.filter(|_| self.constraints.call.is_none()));
+                if !may_end || !self.is_free() {
+                    list.extend(&marks.call_ends);
+                }
+                false
+            }
+            Place::Text | Place::Call => {
+                if self.mask.as_ref().is_some_and(|mask| mask.may_end) {
+                    list.extend(&marks.ends);
+                }
+                true
+            }
+            Place::Called => {
+                list.extend(marks.call.filter(|_| self.may_call_again()));
+                list.extend(&marks.call_ends);
+                true
+            }
+        }
+    }
+
+    /// Takes the token that was drawn, with the bytes that it stands for.
+    pub fn take(&mut self, token: Token, bytes: &[u8]) {
+        let is = |mark: Option<Token>| mark == Some(token);
+        if self.place == Place::Thought || is(self.marks.channel) {
+            self.thoughts = self.thoughts.map(|left| left.saturating_sub(1));
+            self.at_line_end = bytes.ends_with(b"\n");
+        }
+        match self.place {
+            Place::Start | Place::Text | Place::Called if is(self.marks.call) => self.enter_call(),
+            Place::Thought if is(self.marks.call) => self.enter_call(),
+            Place::Start if is(self.marks.channel) => self.place = Place::Thought,
+            Place::Text if is(self.marks.channel) && self.is_free() => self.place = Place::Thought,
+            Place::Thought if is(self.marks.channel_end) => self.place = Place::Start,
+            Place::Call if is(self.marks.call_end) => {
+                self.place = Place::Called;
+                (self.held, self.mask) = (None, None);
+            }
+            Place::Start => {
+                self.place = Place::Text;
+                if let Some(prototype) = self.constraints.format.clone() {
+                    self.hold(prototype);
+                    self.go_on(token);
+                }
+            }
+            Place::Text | Place::Call => self.go_on(token),
+            Place::Thought | Place::Called => {}
+        }
+    }
+
+    fn enter_call(&mut self) {
+        self.place = Place::Call;
+        if let Some(prototype) = self.constraints.call.clone() {
+            self.mask = Some(prototype.first.clone());
+            self.hold(prototype);
+        }
+    }
+
+    fn hold(&mut self, prototype: Arc<Prototype>) {
+        self.held = Some(Held::spawn(prototype, self.slot, self.id, self.ready.clone()));
+    }
+
+    fn go_on(&mut self, token: Token) {
+        if let Some(held) = &self.held {
+            self.mask = None;
+            held.take(token);
+        }
+    }
+
+    fn must_call(&self) -> bool {
+        self.choice != ToolChoice::Auto
+    }
+
+    /// Whether text may be anything.
+    fn is_free(&self) -> bool {
+        self.constraints.format.is_none() && !self.must_call()
+    }
+
+    fn holds_text(&self) -> bool {
+        self.constraints.format.is_some() && !self.must_call()
+    }
+
+    fn may_think(&self) -> bool {
+        self.thoughts.is_some_and(|left| left >= LEAST_THOUGHT)
+    }
+
+    fn may_call_again(&self) -> bool {
+        self.parallel && !matches!(self.choice, ToolChoice::Named(_))
+    }
+
+    /// The token that ends the running thought, if it must end now: a line break and then the marker.
+    fn forced(&self) -> Option<Token> {
+        let left = self.thoughts?;
+        let end = self.marks.channel_end?;
+        if self.at_line_end && left <= self.grace.max(2) {
+            return Some(end);
+        }
+        (left <= 2).then(|| self.marks.line.filter(|_| left == 2).unwrap_or(end))
+    }
+}
