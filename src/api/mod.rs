@@ -24,6 +24,7 @@ mod models;
 mod openapi;
 mod parts;
 mod patient;
+mod plan;
 mod quota;
 mod responses;
 mod serve;
@@ -125,6 +126,7 @@ fn routes() -> Vec<Route> {
         route(GET, "/status", health::status),
         route(GET, "/version", health::version),
         route(GET, "/memory", memory::memory),
+        route(GET, "/memory/plan", plan::plan),
         route(GET, "/metrics", metrics::metrics),
         route(GET, "/cache", cache::list),
         route(POST, "/cache/clear", cache::clear),

@@ -16,6 +16,8 @@ use crate::access::{Caller, Policy};
 use crate::chat::{ChatEvent, ChatRequest, Done, Finish, Timings, Usage};
 use crate::config::Access;
 use crate::engine::{Answer, Command, Failure, ModelInfo, Phase, Status};
+use crate::gemma::figures::Figures;
+use crate::gemma::variant::Variant;
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -35,7 +37,8 @@ fn status() -> Status {
         path: "/models/tiny.gguf".into(),
         size: 5,
         created: 6,
-        variant: "gemma-4-e2b".into(),
+        variant: Variant::E2b,
+        figures: Figures::default(),
         context_limit: 4096,
         quantization: "Q8_0".into(),
         name: "Tiny".into(),

@@ -7,6 +7,7 @@ use toml::de::DeValue;
 
 use super::Config;
 use super::value::{parse_duration, parse_size, show_size};
+use crate::gemma::variant::Variant;
 
 /// Longest socket path that the kernel takes, in bytes.
 const SOCKET_PATH_BYTES: usize = 107;
@@ -109,8 +110,19 @@ pub(super) static KEYS: &[Key] = &[
         "default",
         Rule::Text { allowed: "\"auto\" or a model's id", check: is_name, put: |config, name| config.models.default = name },
     ),
+    key(
+        "models",
+        "prefer",
+        Rule::List {
+            allowed: "an array of variants, like \"gemma-4-e4b\"",
+            check: |name| Variant::named(name).is_some(),
+            may_be_empty: true,
+            put: |config, names| config.models.prefer = names,
+        },
+    ),
     key("models", "idle-unload", Rule::Time { may_be_zero: true, put: |config, time| config.models.idle_unload = time }),
     key("inference", "context", Rule::Number { min: 256, max: 262_144, put: |config, n| config.inference.context = n }),
+    key("inference", "least-context", Rule::Number { min: 256, max: 262_144, put: |config, n| config.inference.least_context = n }),
     key("inference", "slots", count(64, |config, n| config.inference.slots = n)),
     key("inference", "threads", Rule::Number { min: 0, max: 1024, put: |config, n| config.inference.threads = n }),
     key("inference", "batch", Rule::Number { min: 32, max: 2048, put: |config, n| config.inference.batch = n }),
@@ -142,6 +154,8 @@ pub(super) static KEYS: &[Key] = &[
         },
     ),
     key("memory", "cache-size", Rule::Size { min: 1 << 20, max: 1 << 44, put: |config, n| config.memory.cache_size = n }),
+    key("memory", "reserve", Rule::Size { min: 0, max: 1 << 44, put: |config, n| config.memory.reserve = Some(n) }),
+    key("memory", "allow-overcommit", Rule::Switch { put: |config, on| config.memory.allow_overcommit = on }),
     key("memory", "per-layer-embeddings", Rule::Size { min: 1 << 20, max: 1 << 40, put: |config, n| config.memory.per_layer = n }),
     key("memory", "lock-weights", Rule::Switch { put: |config, on| config.memory.lock_weights = on }),
     key("limits", "connections", count(65_536, |config, n| config.limits.connections = n)),

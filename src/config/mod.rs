@@ -45,6 +45,8 @@ pub struct Models {
     pub directories: Vec<PathBuf>,
     /// `auto`, or a model id.
     pub default: String,
+    /// Variants that `auto` takes before others, the best first.
+    pub prefer: Vec<String>,
     /// How long a loaded model may have nothing to do before it is unloaded; zero: for ever.
     pub idle_unload: Duration,
 }
@@ -54,6 +56,8 @@ pub struct Models {
 pub struct Inference {
     /// Tokens of context for each slot.
     pub context: u32,
+    /// The smallest context that is of use, where memory is short.
+    pub least_context: u32,
     /// Requests answered at the same time.
     pub slots: u32,
     /// 0: one thread for each CPU that the worker may use.
@@ -73,6 +77,10 @@ pub struct Memory {
     pub cache_directory: Option<PathBuf>,
     /// Bytes that they may have there.
     pub cache_size: u64,
+    /// Bytes that are left to other programs; `None`: a part of the RAM.
+    pub reserve: Option<u64>,
+    /// Whether a model may be loaded whose weights do not fit.
+    pub allow_overcommit: bool,
     /// Bytes of Per-Layer Embeddings that may stay in memory.
     pub per_layer: u64,
     /// Whether packed weights that come from the cache and that every token needs are locked in memory.
@@ -127,19 +135,31 @@ impl Default for Server {
 
 impl Default for Models {
     fn default() -> Self {
-        Self { directories: vec!["/var/lib/gemmad/models".into()], default: "auto".into(), idle_unload: Duration::from_secs(600) }
+        Self {
+            directories: vec!["/var/lib/gemmad/models".into()],
+            default: "auto".into(),
+            prefer: vec![],
+            idle_unload: Duration::from_secs(600),
+        }
     }
 }
 
 impl Default for Inference {
     fn default() -> Self {
-        Self { context: 8192, slots: 2, threads: 0, batch: 256, small_kv: false, worker: None }
+        Self { context: 8192, least_context: 2048, slots: 2, threads: 0, batch: 256, small_kv: false, worker: None }
     }
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { cache_directory: Some("/var/cache/gemmad".into()), cache_size: 32 << 30, per_layer: 64 << 20, lock_weights: false }
+        Self {
+            cache_directory: Some("/var/cache/gemmad".into()),
+            cache_size: 32 << 30,
+            reserve: None,
+            allow_overcommit: false,
+            per_layer: 64 << 20,
+            lock_weights: false,
+        }
     }
 }
 

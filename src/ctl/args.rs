@@ -69,11 +69,7 @@ pub enum Command {
     /// weights of which each token needs a few. per-layer: the table of Per-Layer Embeddings, a row for each token.
     /// source: weights that are used in a form that was packed for the CPU, so these bytes are not needed again.
     /// header: metadata and vocabulary, read once.
-    Memory {
-        /// Print the daemon's own JSON; sizes are bytes
-        #[arg(long)]
-        json: bool,
-    },
+    Memory(MemoryArgs),
     /// List the packed weights that are kept on the disk
     Cache(CacheArgs),
     /// Load a model now, instead of at the next request
@@ -95,6 +91,40 @@ pub enum Command {
         #[arg(value_name = "DIR")]
         directory: Option<PathBuf>,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct MemoryArgs {
+    /// Print the daemon's own JSON; sizes are bytes
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    #[command(subcommand)]
+    pub command: Option<MemoryCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum MemoryCommand {
+    /// Show what each model would take, before it is loaded or downloaded
+    ///
+    /// For every installed model and every variant of the family. TOTAL is what has to be in memory for the model to run
+    /// at full speed; UNEVICTABLE is the part of it that the system cannot take back: the KV cache, buffers, tables. The
+    /// bars show both, and what is over the memory that is free. Of experts a third is counted.
+    Plan(PlanArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Only this model or variant; a part of the name is enough
+    pub model: Option<String>,
+
+    /// For a context of so many tokens, instead of several
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(256..=262_144))]
+    pub ctx: Option<u32>,
+
+    /// As if so much memory were free, like 4G or 1500M, instead of what is free now
+    #[arg(long, value_name = "SIZE", value_parser = ram)]
+    pub ram: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -249,6 +279,13 @@ fn finite(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|number: &f64| number.is_finite()).ok_or_else(|| "not a number".into())
 }
 
+/// A size as memory is sold: `4G` and `4GiB` are the same.
+fn ram(text: &str) -> Result<u64, String> {
+    let long = text.strip_suffix(['G', 'M', 'K']).map(|number| format!("{number}{}iB", &text[number.len()..]));
+    let bytes = crate::config::parse_size(long.as_deref().unwrap_or(text)).filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| "write a size like 4G, 1500M or 2GiB".into())
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     let time = crate::config::parse_duration(text).filter(|time| !time.is_zero());
     time.ok_or_else(|| "write a time like 500ms, 30s, 10m or 1h".into())
@@ -268,6 +305,8 @@ mod tests {
     #[test]
     fn numbers_and_times() {
         assert_eq!(finite("0.5"), Ok(0.5));
+        assert_eq!((ram("4G"), ram("512MiB"), ram("1000")), (Ok(4 << 30), Ok(512 << 20), Ok(1000)));
+        assert!(ram("0").is_err() && ram("G").is_err() && ram("4 T").is_err());
         assert!(finite("nan").is_err() && finite("inf").is_err() && finite("x").is_err());
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         assert!(duration("0").is_err() && duration("soon").is_err());

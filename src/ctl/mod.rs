@@ -18,6 +18,7 @@ mod manual;
 mod map;
 mod memory;
 mod picture;
+mod plan;
 mod show;
 mod sse;
 mod table;
@@ -30,7 +31,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tokio::runtime::{Builder, Runtime};
 
-use args::{CacheArgs, CacheCommand, Cli, Command, ConfigCommand};
+use args::{CacheArgs, CacheCommand, Cli, Command, ConfigCommand, MemoryArgs, MemoryCommand};
 use client::Client;
 use error::Error;
 use interrupt::Interrupts;
@@ -77,7 +78,10 @@ fn talk(command: Command, client: Client, terminal: &Terminal) -> Result<(), Err
         Command::Chat(args) => chat::run(&args, &client, &runtime, &interrupts, terminal),
         Command::Status { json } => write_out(&runtime.block_on(show::status(&client, json, terminal))?),
         Command::Models { json } => write_out(&runtime.block_on(show::models(&client, json, terminal))?),
-        Command::Memory { json } => write_out(&runtime.block_on(memory::memory(&client, json, terminal))?),
+        Command::Memory(MemoryArgs { json, command }) => write_out(&match command {
+            None => runtime.block_on(memory::memory(&client, json, terminal))?,
+            Some(MemoryCommand::Plan(args)) => runtime.block_on(plan::plan(&client, &args, json, terminal))?,
+        }),
         Command::Cache(CacheArgs { json, command: None }) => write_out(&runtime.block_on(cache::list(&client, json, terminal))?),
         Command::Cache(CacheArgs { json, command: Some(CacheCommand::Clear) }) => {
             write_out(&runtime.block_on(cache::clear(&client, json, terminal))?)

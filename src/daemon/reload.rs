@@ -3,7 +3,7 @@
 use crate::access::Policy;
 use crate::api::Api;
 use crate::config::{self, Config};
-use crate::engine::Engine;
+use crate::engine::{Engine, Settings};
 
 use super::args::Args;
 use super::log;
@@ -28,7 +28,8 @@ pub async fn reload(old: Config, args: &Args, engine: &Engine, api: &Api, level:
     };
     let _ = level.reload(log::level(&new.log));
     api.set_policy(policy);
-    engine.reconfigure(new.models.clone(), new.inference.clone(), new.memory.clone(), new.limits.clone()).await;
+    let (models, inference, memory, limits) = (new.models.clone(), new.inference.clone(), new.memory.clone(), new.limits.clone());
+    engine.reconfigure(Settings { models, inference, memory, limits }).await;
     let fixed = |c: &Config| {
         (
             c.server.clone(),

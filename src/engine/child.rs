@@ -18,6 +18,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{ChildStderr, Command};
 use tokio::sync::mpsc;
 
+use super::Failure;
 use super::state::Generation;
 use crate::ipc::frame::{self, Decoder};
 use crate::ipc::{FromWorker, LoadPlan, ToWorker};
@@ -43,6 +44,8 @@ const SPIN_COUNT: &str = "1000";
 #[derive(Debug)]
 pub enum Notice {
     Message(FromWorker),
+    /// There was no process at all, for a reason that is not its own; [`Notice::Exited`] follows.
+    NotStarted(Failure),
     /// The process is gone; says how, and what it said last.
     Exited(String),
 }

@@ -14,7 +14,7 @@ use super::live::Live;
 use super::look::Looks;
 use super::queue::Kind;
 use super::state::{Action, Generation, Input, Life, State};
-use super::{Answer, Command, EVENTS, Failure, HangUpGuard, ModelInfo, Phase, Setup, Status, WorkerMemory};
+use super::{Answer, Command, EVENTS, Failure, HangUpGuard, ModelInfo, Phase, PlanReport, Settings, Setup, Status, WorkerMemory};
 use crate::chat::{ChatError, ChatEvent, ChatRequest};
 use crate::ipc::{self, FromWorker, LoadedModel, Packing, TemplateSource, ToWorker};
 use crate::store;
@@ -143,7 +143,7 @@ impl Driver {
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
                 let (id, name) = (self.new_id(), model.id.clone());
-                self.live.insert(id, Live::Load { model, reply });
+                self.live.insert(id, Live::Load { model: Box::new(model), reply });
                 self.step(Input::Submit { id, uid, model: name, kind: Kind::Load });
             }
             Command::Unload { reply } => {
@@ -157,7 +157,11 @@ impl Driver {
             Command::Cache { clear, reply } => {
                 self.cache_turns.ask(self.setup.cache(), self.packed_in_use(), clear, reply);
             }
-            Command::Reconfigure { models, inference, memory, limits } => {
+            Command::Plan { context, ram, reply } => {
+                let _ = reply.send(Ok(PlanReport::new(&self.setup, &self.models, context, ram)));
+            }
+            Command::Reconfigure(settings) => {
+                let Settings { models, inference, memory, limits } = *settings;
                 (self.setup.models, self.setup.inference) = (models, inference);
                 (self.setup.memory, self.setup.limits) = (memory, limits);
                 self.state.configure(self.setup.state_settings());
@@ -187,13 +191,21 @@ impl Driver {
 
     /// The installed model that a client means, after a second look at the directories if need be.
     async fn find(&mut self, name: &str) -> Result<ModelInfo, Failure> {
-        match self.status.borrow().find(name) {
-            Err(_) if self.scanned.elapsed() >= RESCAN_PAUSE => {}
+        match self.resolve(name) {
+            Err(Failure::UnknownModel { .. } | Failure::NoModels { .. }) if self.scanned.elapsed() >= RESCAN_PAUSE => {}
             result => return result,
         }
         self.rescan().await;
         self.publish();
-        self.status.borrow().find(name)
+        self.resolve(name)
+    }
+
+    fn resolve(&self, name: &str) -> Result<ModelInfo, Failure> {
+        let loaded = match self.state.life() {
+            Life::Starting(model) | Life::Ready(model) => Some(model),
+            _ => None,
+        };
+        self.setup.resolve(&self.models, loaded, name)
     }
 
     async fn rescan(&mut self) {
@@ -227,7 +239,7 @@ impl Driver {
             Action::Fail { id, failure } => self.fail(id, failure),
             Action::LoadDone { id } => {
                 if let Some(Live::Load { model, reply }) = self.live.remove(&id) {
-                    let _ = reply.send(Ok(model));
+                    let _ = reply.send(Ok(*model));
                 }
             }
             Action::Unloaded => self.unloads.drain(..).for_each(|reply| drop(reply.send(Ok(())))),
@@ -252,11 +264,15 @@ impl Driver {
         // What goes wrong here reaches the state through the same door as what goes wrong later, so that
         // the state alone decides what follows.
         let Some(info) = self.models.iter().find(|m| m.id == model).cloned() else {
-            return self.not_spawned(generation, Some("it is no longer installed".into()));
+            let failure = Failure::BadModel { model: model.to_owned(), reason: "it is no longer installed".into() };
+            return self.not_spawned(generation, Some(failure));
         };
-        let Launch { plan, files, packed } = match Launch::prepare(&self.setup, &info) {
+        let prepared = self.setup.fit(&info, &self.models, 0).and_then(|run| {
+            Launch::prepare(&self.setup, &info, &run).map_err(|bad| Failure::BadModel { model: model.to_owned(), reason: bad.to_string() })
+        });
+        let Launch { plan, files, packed } = match prepared {
             Ok(launch) => launch,
-            Err(bad) => return self.not_spawned(generation, Some(bad.to_string())),
+            Err(failure) => return self.not_spawned(generation, Some(failure)),
         };
         let files: Vec<&File> = files.iter().collect();
         self.packed = packed;
@@ -271,16 +287,22 @@ impl Driver {
     }
 
     /// A worker that never was: reported like one that came to its end.
-    fn not_spawned(&mut self, generation: Generation, bad_model: Option<String>) {
+    fn not_spawned(&mut self, generation: Generation, failure: Option<Failure>) {
         let notices = self.notices.clone();
         let cause = format!("{} cannot be started", self.setup.worker.display());
         // Not at once: the step that asked for the worker is still being performed.
         tokio::spawn(async move {
-            if let Some(reason) = bad_model {
-                let _ = notices.send((generation, Notice::Message(FromWorker::LoadFailed { reason }))).await;
+            if let Some(failure) = failure {
+                let _ = notices.send((generation, Notice::NotStarted(failure))).await;
             }
             let _ = notices.send((generation, Notice::Exited(cause))).await;
         });
+    }
+
+    fn load_failed(&mut self, generation: Generation, reason: String) {
+        let Life::Starting(model) = self.state.life() else { return };
+        let failure = Failure::BadModel { model: model.to_owned(), reason };
+        self.step(Input::LoadFailed { generation, failure });
     }
 
     fn send(&mut self, id: u64) {
@@ -304,7 +326,7 @@ impl Driver {
                         "gemmad-worker speaks version {version} and gemmad version {}: install both from one release",
                         ipc::VERSION
                     );
-                    self.step(Input::LoadFailed { generation, reason });
+                    self.load_failed(generation, reason);
                     self.with_child(generation, |child| child.kill());
                 }
             }
@@ -324,7 +346,11 @@ impl Driver {
             }
             Notice::Message(FromWorker::LoadFailed { reason }) => {
                 tracing::error!(reason, "the model cannot be loaded");
-                self.step(Input::LoadFailed { generation, reason });
+                self.load_failed(generation, reason);
+            }
+            Notice::NotStarted(failure) => {
+                tracing::error!(reason = %failure, "no worker is started");
+                self.step(Input::LoadFailed { generation, failure });
             }
             Notice::Message(FromWorker::Packed) => self.packed.iter_mut().for_each(PackedPlace::publish),
             Notice::Message(FromWorker::Spoilt { reason }) => {

@@ -20,6 +20,9 @@ pub enum Failure {
     ShuttingDown,
     /// The model's file is damaged, is not a Gemma 4, or llama.cpp refuses it.
     BadModel { model: String, reason: String },
+    /// It would not fit into the memory that is free, however small it is run: bytes that it needs, that are free, and
+    /// that are left to other programs; what sets the bound; another model that would fit.
+    NoRoom { model: String, needs: u64, free: u64, reserve: u64, bound: String, instead: Option<String> },
     /// Workers died again and again; no new one is started before the time is over.
     BackingOff { cause: String, retry_after: Duration },
     /// The worker died while it answered.
@@ -47,6 +50,20 @@ impl fmt::Display for Failure {
             }
             Self::ShuttingDown => f.write_str("the daemon is shutting down"),
             Self::BadModel { model, reason } => write!(f, "model `{model}` cannot be loaded: {reason}"),
+            Self::NoRoom { model, needs, free, reserve, bound, instead } => {
+                let mib = |bytes: &u64| bytes >> 20;
+                let (needs, free, reserve) = (mib(needs), mib(free), mib(reserve));
+                write!(
+                    f,
+                    "`{model}` needs {needs} MiB at least; {free} MiB are {bound}, and {reserve} MiB of them are left to other programs"
+                )?;
+                match instead {
+                    Some(other) => write!(f, "; `{other}` would fit"),
+                    None => f.write_str(
+                        "; free memory, install a smaller variant, or set `allow-overcommit` in gemmad.toml for answers that come slowly",
+                    ),
+                }
+            }
             Self::BackingOff { cause, retry_after } => {
                 write!(f, "the worker keeps failing ({cause}); the next attempt is in {} s", retry_after.as_secs().max(1))
             }

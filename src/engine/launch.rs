@@ -2,6 +2,7 @@
 
 use std::fs::File;
 
+use super::choice::Run;
 use super::{ModelInfo, Setup};
 use crate::gemma::layout::Kind;
 use crate::ipc::{LoadPlan, MemoryPlan, PackedPlan, ProjectorPlan};
@@ -29,11 +30,11 @@ pub(super) struct PackedPlace {
 }
 
 impl Launch {
-    /// Opens what the model needs. Blocks on the disk.
-    pub fn prepare(setup: &Setup, model: &ModelInfo) -> Result<Self, BadFile> {
+    /// Opens what the model needs to be run like this. Blocks on the disk.
+    pub fn prepare(setup: &Setup, model: &ModelInfo, run: &Run) -> Result<Self, BadFile> {
         let (_, file, anatomy) = store::dissect(&model.path)?;
         let mut files = vec![file];
-        let projector = model.projector.as_ref().and_then(open_projector);
+        let projector = model.projector.as_ref().filter(|_| run.sees).and_then(open_projector);
         let projector = projector.map(|(plan, file)| {
             files.push(file);
             plan
@@ -61,18 +62,18 @@ impl Launch {
         };
         let plan = LoadPlan {
             name: model.id.clone(),
-            context: setup.inference.context.min(model.context_limit),
-            slots: setup.inference.slots,
-            batch: setup.inference.batch,
+            context: run.sizes.context,
+            slots: run.sizes.slots,
+            batch: run.sizes.batch,
             cpus: super::cpus::choose(&crate::sys::topology::probe(), setup.inference.threads),
             max_output: setup.limits.output_tokens,
             projector,
             memory: MemoryPlan {
                 layout: anatomy.layout,
                 packed,
-                read_ahead: probe::available() / READ_AHEAD.1 * READ_AHEAD.0,
+                read_ahead: probe::room().free.saturating_sub(run.unevictable) / READ_AHEAD.1 * READ_AHEAD.0,
                 per_layer: setup.memory.per_layer,
-                small_kv: setup.inference.small_kv,
+                small_kv: run.sizes.small_kv,
                 lock: setup.memory.lock_weights,
             },
         };

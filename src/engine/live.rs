@@ -18,7 +18,7 @@ pub(super) enum Live {
         reply: oneshot::Sender<Result<TextAnswer, Failure>>,
     },
     Load {
-        model: ModelInfo,
+        model: Box<ModelInfo>,
         reply: oneshot::Sender<Result<ModelInfo, Failure>>,
     },
 }

@@ -5,12 +5,14 @@
 
 mod cache;
 mod child;
+mod choice;
 pub mod cpus;
 mod driver;
 mod failure;
 mod launch;
 mod live;
 mod look;
+mod plan;
 pub mod queue;
 #[cfg(test)]
 pub(crate) mod scripted;
@@ -20,6 +22,7 @@ mod status;
 pub use cache::{CacheReport, CachedFile};
 pub use failure::Failure;
 pub use look::{MemoryReport, WorkerMemory};
+pub use plan::{PlanReport, PlannedModel, Way};
 pub use status::{ModelInfo, Phase, Status};
 
 use std::path::PathBuf;
@@ -64,6 +67,15 @@ pub struct Setup {
     pub worker: PathBuf,
 }
 
+/// What of a [`Setup`] may change while the daemon runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub models: Models,
+    pub inference: Inference,
+    pub memory: Memory,
+    pub limits: Limits,
+}
+
 impl Setup {
     fn state_settings(&self) -> state::Settings {
         state::Settings {
@@ -82,11 +94,7 @@ impl Setup {
 
     /// What `auto` means while no model is loaded.
     fn default_model(&self, models: &[ModelInfo]) -> Option<String> {
-        if self.models.default != "auto" {
-            return Some(self.models.default.clone());
-        }
-        let sizes: Vec<(&str, u64)> = models.iter().map(|m| (m.id.as_str(), m.whole_size())).collect();
-        memory::fit::choose(&sizes, memory::probe::available()).map(str::to_owned)
+        self.resolve(models, None, "auto").ok().map(|model| model.id)
     }
 }
 
@@ -102,11 +110,13 @@ pub(crate) enum Command {
     /// Legal always; requests in flight are finished first, waiting ones load the model again.
     Unload { reply: oneshot::Sender<Result<(), Failure>> },
     /// Look at the model directories again and go by new settings; a loaded model stays as it is.
-    Reconfigure { models: Models, inference: Inference, memory: Memory, limits: Limits },
+    Reconfigure(Box<Settings>),
     /// Legal always; `None` when no model is loaded.
     Memory { reply: oneshot::Sender<Result<Option<WorkerMemory>, Failure>> },
     /// Legal always. Says what packed weights are kept on the disk, and takes them away if told to.
     Cache { clear: bool, reply: oneshot::Sender<Result<CacheReport, Failure>> },
+    /// Legal always. Says what each model would take, in one context or several, of what is free or of `ram` bytes.
+    Plan { context: Option<u32>, ram: Option<u64>, reply: oneshot::Sender<Result<PlanReport, Failure>> },
     /// Take no more requests; answered when the last has ended or the grace time is over.
     Drain { grace: Duration, reply: oneshot::Sender<()> },
 }
@@ -188,9 +198,9 @@ impl Engine {
     }
 
     /// Goes by new settings from now on, and looks for models again. A loaded model stays as it is.
-    pub async fn reconfigure(&self, models: Models, inference: Inference, memory: Memory, limits: Limits) {
+    pub async fn reconfigure(&self, settings: Settings) {
         // Without a driver the daemon is leaving, and nothing needs new settings.
-        let _ = self.commands.send(Command::Reconfigure { models, inference, memory, limits }).await;
+        let _ = self.commands.send(Command::Reconfigure(Box::new(settings))).await;
     }
 
     /// What is in memory. Loads nothing; those who ask while the worker is looking get one picture together.
@@ -198,6 +208,11 @@ impl Engine {
         let look = tokio::time::timeout(LOOK_TIME, self.ask(|reply| Command::Memory { reply })).await;
         let worker = look.unwrap_or(Err(Failure::TimedOut { limit: LOOK_TIME }));
         MemoryReport { supervisor: memory::probe::own(), available: memory::probe::available(), worker }
+    }
+
+    /// What each model would take: of what is free now or of `ram` bytes, in several contexts or in one.
+    pub async fn plan(&self, context: Option<u32>, ram: Option<u64>) -> Result<PlanReport, Failure> {
+        self.ask(|reply| Command::Plan { context, ram, reply }).await
     }
 
     /// What packed weights are kept on the disk.

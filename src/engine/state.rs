@@ -56,8 +56,8 @@ pub enum Input {
     Unload,
     /// `slots` requests at once are what this worker takes.
     Loaded { generation: Generation, slots: u32 },
-    /// The model's file is at fault, not the worker.
-    LoadFailed { generation: Generation, reason: String },
+    /// The model's file is at fault, or there is no room for it; the worker is not.
+    LoadFailed { generation: Generation, failure: Failure },
     /// The first piece of an answer went to its client.
     Begun { id: u64 },
     /// The answer's end went to its client.
@@ -235,7 +235,7 @@ impl State {
             Input::HangUp { id } => self.hang_up(id, &mut actions),
             Input::Unload => self.unload(now, &mut actions),
             Input::Loaded { generation, slots } => self.loaded(generation, slots),
-            Input::LoadFailed { generation, reason } => self.load_failed(now, generation, reason, &mut actions),
+            Input::LoadFailed { generation, failure } => self.load_failed(now, generation, &failure, &mut actions),
             Input::Begun { id } => self.begun(id),
             Input::Ended { id } => drop(self.running.remove(&id)),
             Input::Exited { generation, cause } => self.exited(now, generation, cause, &mut actions),
@@ -303,11 +303,11 @@ impl State {
         }
     }
 
-    fn load_failed(&mut self, now: Instant, of: Generation, reason: String, actions: &mut Vec<Action>) {
+    fn load_failed(&mut self, now: Instant, of: Generation, failure: &Failure, actions: &mut Vec<Action>) {
         match std::mem::replace(&mut self.worker, Worker::None) {
             Worker::Starting { generation, model, .. } if generation == of => {
                 for job in self.queue.extract(|job| job.model == model) {
-                    actions.push(Action::Fail { id: job.id, failure: Failure::BadModel { model: model.clone(), reason: reason.clone() } });
+                    actions.push(Action::Fail { id: job.id, failure: failure.clone() });
                 }
                 self.worker = Worker::Ending { generation, model, deadline: now + END_TIME };
             }
@@ -389,8 +389,9 @@ impl State {
             Worker::Starting { generation, model, deadline } if *deadline <= now => {
                 let (generation, model) = (*generation, std::mem::take(model));
                 let reason = format!("it was not loaded within {} s (`load-time` in gemmad.toml)", self.settings.load_time.as_secs());
+                let failure = Failure::BadModel { model: model.clone(), reason };
                 self.worker = Worker::Starting { generation, model, deadline: now };
-                self.load_failed(now, generation, reason, actions);
+                self.load_failed(now, generation, &failure, actions);
                 actions.push(Action::Kill { generation });
             }
             Worker::Ending { generation, deadline, .. } if *deadline <= now => {

@@ -55,6 +55,27 @@ impl Variant {
         }
     }
 
+    /// The published ones, from the smallest to the largest.
+    pub const PUBLISHED: [Self; 5] = [Self::E2b, Self::E4b, Self::B12, Self::B26A4b, Self::B31];
+
+    /// The variant that clients mean by a family's name in any usual spelling: `gemma-4-e2b`, `gemma-4-E2B-it`,
+    /// `google/gemma-4-26b-a4b-it`, `gemma4:12b`.
+    pub fn named(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase().replace([':', '_', ' '], "-");
+        let name = name.rsplit('/').next().unwrap_or_default();
+        let size = name.strip_prefix("gemma-4-").or_else(|| name.strip_prefix("gemma4-"))?;
+        let size = size.strip_suffix("-it").unwrap_or(size);
+        let variant = match size {
+            "e2b" => Self::E2b,
+            "e4b" => Self::E4b,
+            "12b" => Self::B12,
+            "26b-a4b" | "26b" => Self::B26A4b,
+            "31b" => Self::B31,
+            _ => return None,
+        };
+        Some(variant)
+    }
+
     /// What clients and the catalog call it.
     pub fn id(self) -> &'static str {
         match self {
@@ -109,6 +130,25 @@ mod tests {
             assert_eq!(found.to_string(), id);
             assert_eq!(found.is_small(), small, "{id}");
         }
+    }
+
+    #[test]
+    fn names_are_known_in_any_usual_spelling() {
+        for (name, variant) in [
+            ("gemma-4-e2b", Some(Variant::E2b)),
+            ("Gemma-4-E4B-it", Some(Variant::E4b)),
+            ("google/gemma-4-12b-it", Some(Variant::B12)),
+            ("google/gemma-4-26b-a4b-it", Some(Variant::B26A4b)),
+            ("gemma4:26b", Some(Variant::B26A4b)),
+            ("gemma_4_31b", Some(Variant::B31)),
+            ("gemma-4-e2b-it-q4_0", None),
+            ("gemma-4", None),
+            ("gpt-4", None),
+            ("", None),
+        ] {
+            assert_eq!(Variant::named(name), variant, "{name}");
+        }
+        assert!(Variant::PUBLISHED.iter().all(|variant| Variant::named(variant.id()) == Some(*variant)));
     }
 
     #[test]

@@ -1,22 +1,163 @@
-//! Which model fits. Pure.
+//! Which model fits, and how large it can be run. Pure.
+//!
+//! The context that was asked for counts more than a larger variant: among the models that can have it the best one is
+//! taken. If none can, the context is halved, down to a floor. For each model smaller steps are tried before its
+//! projector is left out.
 
-/// The model that `auto` means: the largest file that the available memory holds whole, else the smallest.
-/// `models` are ids with their files' bytes, a projector's included.
-pub fn choose<'a>(models: &[(&'a str, u64)], available: u64) -> Option<&'a str> {
-    let largest_that_fits = models.iter().filter(|(_, size)| *size <= available).max_by_key(|(id, size)| (*size, std::cmp::Reverse(*id)));
-    largest_that_fits.or_else(|| models.iter().min_by_key(|(_, size)| *size)).map(|(id, _)| *id)
+use crate::gemma::figures::{Cost, Figures, Keep, Sizes};
+
+/// Tokens of a step that are tried when a larger step does not fit. Reading a prompt is hardly slower with them.
+const SMALLER_STEPS: [u32; 2] = [128, 64];
+
+/// A model that could be loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    pub id: &'a str,
+    /// The higher the better.
+    pub rank: usize,
+    /// Bytes of the file: of two of a rank the larger one is the better.
+    pub size: u64,
+    pub figures: &'a Figures,
+    /// Tokens that it was made for.
+    pub context_limit: u32,
+    /// Bytes of its projector, 0 without one.
+    pub projector: u64,
+    /// Tokens of a picture that it reads in one step; 0 if that may be any number.
+    pub picture_step: u32,
+}
+
+/// How a model is to be run, if it fits.
+#[derive(Clone, Copy, Debug)]
+pub struct Wishes {
+    pub sizes: Sizes,
+    /// The smallest context that is of use.
+    pub least_context: u32,
+    pub keep: Keep,
+}
+
+/// How a model is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice<'a> {
+    pub id: &'a str,
+    pub sizes: Sizes,
+    /// Whether its projector fits as well; `true` without one.
+    pub sees: bool,
+    pub cost: Cost,
+    /// With the projector, if that fits.
+    pub total: u64,
+}
+
+/// The best choice of all that fit into `budget` bytes, leaving out the first `smaller` of them.
+pub fn choose<'a>(candidates: &[Candidate<'a>], wishes: &Wishes, budget: u64, smaller: u32) -> Option<Choice<'a>> {
+    let choices = choices(candidates, wishes);
+    choices.into_iter().filter(|choice| choice.total <= budget).nth(smaller as usize)
+}
+
+/// The way to run one of them that takes the least.
+pub fn smallest<'a>(candidates: &[Candidate<'a>], wishes: &Wishes) -> Option<Choice<'a>> {
+    choices(candidates, wishes).into_iter().min_by_key(|choice| choice.total)
+}
+
+/// All choices, the best first.
+fn choices<'a>(candidates: &[Candidate<'a>], wishes: &Wishes) -> Vec<Choice<'a>> {
+    let mut best_first = candidates.to_vec();
+    best_first.sort_by(|a, b| (b.rank, b.size, a.id).cmp(&(a.rank, a.size, b.id)));
+    let contexts =
+        std::iter::successors(Some(wishes.sizes.context), |context| Some(context / 2).filter(|half| *half >= wishes.least_context));
+    contexts.flat_map(|context| best_first.iter().flat_map(move |candidate| ways(candidate, wishes, context)).collect::<Vec<_>>()).collect()
+}
+
+/// The ways to run a model with this context, or all that it was made for.
+fn ways<'a>(candidate: &Candidate<'a>, wishes: &Wishes, context: u32) -> Vec<Choice<'a>> {
+    let wished = wishes.sizes.batch;
+    let steps: Vec<u32> = [wished].into_iter().chain(SMALLER_STEPS.into_iter().filter(|step| *step < wished)).collect();
+    let way = |batch, sees: bool| {
+        let sizes = Sizes { context: context.min(candidate.context_limit), batch, ..wishes.sizes };
+        let step = if sees { batch.max(candidate.picture_step) } else { batch };
+        let cost = candidate.figures.cost(&Sizes { batch: step, ..sizes }, &wishes.keep);
+        Choice { id: candidate.id, sizes, sees, cost, total: cost.total() + if sees { candidate.projector } else { 0 } }
+    };
+    let mut ways: Vec<_> = steps.iter().map(|batch| way(*batch, true)).collect();
+    if candidate.projector > 0 {
+        ways.extend(steps.last().map(|batch| way(*batch, false)));
+    }
+    ways
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gemma::variant::Variant;
+    use crate::store::family::{Published, published};
+
+    const GIB: u64 = 1 << 30;
+
+    fn wishes(context: u32) -> Wishes {
+        let sizes = Sizes { context, slots: 1, batch: 256, small_kv: false };
+        Wishes { sizes, least_context: 2048, keep: Keep { per_layer: 64 << 20, experts: 33 } }
+    }
+
+    fn candidates(family: &[Published]) -> Vec<Candidate<'_>> {
+        let rank = |variant| Variant::PUBLISHED.iter().position(|other| *other == variant).unwrap();
+        let candidate = |one: &'_ Published| Candidate {
+            id: one.variant.id(),
+            rank: rank(one.variant),
+            size: 0,
+            figures: Box::leak(Box::new(one.figures)),
+            context_limit: one.context_limit,
+            projector: 0,
+            picture_step: 0,
+        };
+        family.iter().map(candidate).collect()
+    }
+
+    /// Free memory, the context that is wished for, and what is chosen.
+    #[test]
+    fn machines() {
+        let family = published();
+        let all = candidates(&family);
+        for (free, context, expected) in [
+            (GIB, 4096, None),
+            (7 * GIB / 4, 4096, Some(("gemma-4-e2b", 4096))),
+            (2 * GIB, 8192, Some(("gemma-4-e2b", 8192))),
+            (7 * GIB / 2, 8192, Some(("gemma-4-e4b", 8192))),
+            // The context counts more than the variant.
+            (7 * GIB / 2, 131_072, Some(("gemma-4-e2b", 131_072))),
+            (2 * GIB, 131_072, Some(("gemma-4-e2b", 32_768))),
+            (7 * GIB, 8192, Some(("gemma-4-26b-a4b", 8192))),
+            (15 * GIB, 8192, Some(("gemma-4-26b-a4b", 8192))),
+            (31 * GIB, 8192, Some(("gemma-4-31b", 8192))),
+            (63 * GIB, 262_144, Some(("gemma-4-31b", 262_144))),
+            (31 * GIB, 262_144, Some(("gemma-4-26b-a4b", 262_144))),
+        ] {
+            let found = choose(&all, &wishes(context), free, 0);
+            assert_eq!(found.map(|choice| (choice.id, choice.sizes.context)), expected, "{free} {context}");
+            assert!(found.is_none_or(|choice| choice.total <= free));
+        }
+    }
 
     #[test]
-    fn the_largest_that_fits_else_the_smallest() {
-        let models = [("e2b", 3), ("e4b", 5), ("12b", 7)];
-        assert_eq!(choose(&models, 6), Some("e4b"));
-        assert_eq!(choose(&models, 100), Some("12b"));
-        assert_eq!(choose(&models, 1), Some("e2b"));
-        assert_eq!(choose(&[], 1), None);
+    fn smaller_steps_come_before_a_smaller_context_and_blindness_between() {
+        let family = published();
+        let e2b = Candidate { projector: GIB, ..candidates(&family)[0] };
+        let all: Vec<_> = choices(&[e2b], &wishes(8192)).iter().map(|way| (way.sizes.context, way.sizes.batch, way.sees)).collect();
+        let each = |context| [(context, 256, true), (context, 128, true), (context, 64, true), (context, 64, false)];
+        assert_eq!(all, [8192, 4096, 2048].map(each).concat());
+        let blind = choose(&[e2b], &wishes(8192), 2 * GIB, 0).unwrap();
+        assert_eq!((blind.sizes.context, blind.sees), (8192, false));
+        assert_eq!(choose(&[e2b], &wishes(8192), 2 * GIB, 1).unwrap().sizes.context, 4096);
+        assert_eq!(choose(&[e2b], &wishes(8192), 2 * GIB, 9), None);
+        assert_eq!(smallest(&[e2b], &wishes(8192)).unwrap().sizes.context, 2048);
+    }
+
+    #[test]
+    fn of_two_files_the_larger_and_of_equals_the_first() {
+        let family = published();
+        let one = |id, size| Candidate { id, size, ..candidates(&family)[0] };
+        let chosen = |all: &[Candidate<'_>]| choose(all, &wishes(4096), 9 * GIB, 0).unwrap().id.to_owned();
+        assert_eq!(chosen(&[one("a", 1), one("b", 2)]), "b");
+        assert_eq!(chosen(&[one("b", 1), one("a", 1)]), "a");
+        let preferred = Candidate { rank: 99, ..one("c", 0) };
+        assert_eq!(chosen(&[preferred, one("b", 9)]), "c");
     }
 }

@@ -5,6 +5,8 @@
 //! what is known of a model afterwards is a [`Model`].
 
 mod cache;
+pub mod family;
+mod figures;
 pub mod gguf;
 mod projector;
 mod quantization;
@@ -18,6 +20,9 @@ pub use scan::scan;
 
 use std::path::PathBuf;
 
+use crate::gemma::figures::Figures;
+use crate::gemma::variant::Variant;
+
 /// An installed model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
@@ -29,8 +34,8 @@ pub struct Model {
     pub size: u64,
     /// Unix seconds of the file's last change.
     pub created: u64,
-    /// `gemma-4-e2b` and so on, from the header.
-    pub variant: String,
+    /// From the header.
+    pub variant: Variant,
     /// What the header calls it; empty if it does not say.
     pub name: String,
     /// Width of the hidden state.
@@ -39,15 +44,10 @@ pub struct Model {
     pub context_limit: u32,
     /// Weights' type as the header names it: `Q4_0`, `Q8_0`, …
     pub quantization: String,
+    /// What it takes in memory.
+    pub figures: Figures,
     /// What lets it see, if that lies beside it.
     pub projector: Option<Projector>,
-}
-
-impl Model {
-    /// Bytes of everything that may have to be in memory.
-    pub fn whole_size(&self) -> u64 {
-        self.size + self.projector.as_ref().map_or(0, |projector| projector.size)
-    }
 }
 
 /// What a scan found.

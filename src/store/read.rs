@@ -10,7 +10,8 @@ use std::time::UNIX_EPOCH;
 use sha2::{Digest, Sha256};
 
 use super::gguf::{self, GgufError, HEADER_BYTES, Header};
-use super::{Model, quantization};
+use super::{Model, figures, quantization};
+use crate::gemma::figures::Figures;
 use crate::gemma::layout::{Class, Layout};
 use crate::gemma::variant::{Facts, Variant};
 use crate::sys::map::Map;
@@ -133,11 +134,12 @@ fn model(path: &Path, described: Described, metadata: &Metadata) -> Model {
         path: path.to_owned(),
         size: metadata.len(),
         created: created.map_or(0, |since| since.as_secs()),
-        variant: described.variant.id().to_owned(),
+        variant: described.variant,
         name: described.name,
         width: described.width,
         context_limit: described.context_limit,
         quantization: described.quantization.to_owned(),
+        figures: described.figures,
         projector: None,
     }
 }
@@ -178,6 +180,7 @@ struct Described {
     width: u32,
     context_limit: u32,
     quantization: &'static str,
+    figures: Figures,
 }
 
 fn describe(header: &Header<'_>) -> Result<Described, BadFile> {
@@ -215,6 +218,7 @@ fn describe(header: &Header<'_>) -> Result<Described, BadFile> {
         width: facts.embedding_length,
         context_limit,
         quantization: quantization::name(header)?,
+        figures: figures::of(header)?,
     })
 }
 
@@ -266,7 +270,7 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/tiny-e2b-q8_0.gguf");
         let (model, file) = read(&path).unwrap();
         assert_eq!(model.id, "tiny-e2b-q8_0");
-        assert_eq!(model.variant, "gemma-4-e2b");
+        assert_eq!(model.variant, Variant::E2b);
         assert_eq!(model.quantization, "Q8_0");
         assert_eq!(model.size, file.metadata().unwrap().len());
         assert!(model.context_limit > 0 && model.created > 0);

@@ -156,7 +156,7 @@ def tensors(v, quant):
             yield b + "post_norm.weight", [d], "F32", .05
 
 
-def write(variant, out, quant="q4_0", layers=None, skew=0.0, seed=1, vocab=VOCAB):
+def write(variant, out, quant="q4_0", layers=None, skew=0.0, seed=1, vocab=VOCAB, hollow=False):
     """Writes the file; nobody sees it before it is whole."""
     v = dict(VARIANTS[variant])
     if layers:
@@ -182,7 +182,9 @@ def write(variant, out, quant="q4_0", layers=None, skew=0.0, seed=1, vocab=VOCAB
         f.write(struct.pack("<4sIQQ", b"GGUF", 3, len(infos), len(entries)) + b"".join(entries) + b"".join(infos))
         f.write(b"\0" * (-f.tell() % ALIGN))
         for t, count, nbytes, fill in plan:
-            if fill is None:
+            if fill is None and hollow:
+                f.seek(nbytes, os.SEEK_CUR)
+            elif fill is None:
                 c, size = chunk[t], TYPES[t][2]; left = nbytes
                 begin = rng.randrange(len(c) // size) * size
                 while left:
@@ -195,6 +197,7 @@ def write(variant, out, quant="q4_0", layers=None, skew=0.0, seed=1, vocab=VOCAB
             else:
                 f.write(struct.pack(f"<{count}f", *(fill if isinstance(fill, list) else [fill] * count)))
             f.write(b"\0" * (-nbytes % ALIGN))
+        f.truncate()
     os.replace(f"{out}.part", out)
     print(f"{out}: {len(infos)} tensors, {os.path.getsize(out) / 1e9:.2f} GB, {time.time() - start:.0f} s")
 
@@ -208,6 +211,7 @@ def main():
     p.add_argument("--out", required=True)
     p.add_argument("--skew", type=float, default=0.0, help="how unequally experts are used: 0 equal, 0.3 a marked few")
     p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--hollow", action="store_true", help="weights of zeros that take no disk, where only sizes matter")
     write(**vars(p.parse_args()))
 
 

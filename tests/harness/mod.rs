@@ -35,12 +35,14 @@ pub struct Options {
     pub models: PathBuf,
     pub models_keys: String,
     pub inference: String,
+    pub memory: String,
     pub limits: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { server: String::new(), models: tiny_models(), models_keys: String::new(), inference: String::new(), limits: String::new() }
+        let (server, models_keys, inference, memory, limits) = Default::default();
+        Self { server, models: tiny_models(), models_keys, inference, memory, limits }
     }
 }
 
@@ -188,12 +190,12 @@ impl Drop for Daemon {
 }
 
 pub fn write_config(dir: &Path, options: &Options) {
-    let Options { server, models, models_keys, inference, limits } = options;
+    let Options { server, models, models_keys, inference, memory, limits } = options;
     // The largest that fits would be another member of the family.
     let chosen = *models == tiny_models() && !models_keys.contains("default");
     let default = if chosen { format!("default = \"{TINY}\"\n") } else { String::new() };
     let text = format!(
-        "[server]\nsocket = \"{dir}/api.sock\"\n{server}\n[models]\ndirectories = [\"{models}\"]\n{default}{models_keys}\n[inference]\n{context}{inference}\n[memory]\ncache-directory = \"{dir}/cache\"\n[limits]\n{limits}\n[log]\nlevel = \"debug\"\n",
+        "[server]\nsocket = \"{dir}/api.sock\"\n{server}\n[models]\ndirectories = [\"{models}\"]\n{default}{models_keys}\n[inference]\n{context}{inference}\n[memory]\ncache-directory = \"{dir}/cache\"\n{memory}\n[limits]\n{limits}\n[log]\nlevel = \"debug\"\n",
         dir = dir.display(),
         models = models.display(),
         context = if inference.contains("context") { "" } else { "context = 2048\n" },

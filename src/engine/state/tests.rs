@@ -19,6 +19,10 @@ fn submit(id: u64, model: &str) -> Input {
     Input::Submit { id, uid: 1000, model: model.into(), kind: Kind::Chat }
 }
 
+fn bad(reason: &str) -> Failure {
+    Failure::BadModel { model: "bad".into(), reason: reason.into() }
+}
+
 fn spawn(generation: u64, model: &str) -> Action {
     Action::Spawn { generation, model: model.into() }
 }
@@ -123,8 +127,8 @@ fn a_bad_model_fails_its_own_requests_only() {
     let (mut s, t) = state();
     s.step(t, submit(1, "bad"));
     s.step(t, submit(2, "good"));
-    let failed = s.step(t, Input::LoadFailed { generation: 1, reason: "r".into() });
-    assert_eq!(failed, [Action::Fail { id: 1, failure: Failure::BadModel { model: "bad".into(), reason: "r".into() } }]);
+    let failed = s.step(t, Input::LoadFailed { generation: 1, failure: bad("r") });
+    assert_eq!(failed, [Action::Fail { id: 1, failure: bad("r") }]);
     assert_eq!(s.step(t, Input::Exited { generation: 1, cause: "1".into() }), [spawn(2, "good")]);
 }
 
@@ -317,7 +321,7 @@ proptest::proptest! {
                 },
                 10 => Input::Unload,
                 _ => match world.alive {
-                    Some((generation, false)) => Input::LoadFailed { generation, reason: "dice".into() },
+                    Some((generation, false)) => Input::LoadFailed { generation, failure: bad("dice") },
                     _ => Input::Tick,
                 },
             };
