@@ -14,5 +14,6 @@ pub mod engine;
 pub mod gemma;
 pub mod ipc;
 pub mod memory;
+pub mod sandbox;
 pub mod store;
 pub mod sys;

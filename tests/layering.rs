@@ -5,16 +5,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms it may use.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     // `gemmad-worker` brings the worker's code, and with it what that may use.
-    ("bin", &["chat", "ctl", "daemon", "gemma", "ipc", "sys"]),
+    ("bin", &["chat", "ctl", "daemon", "gemma", "ipc", "sandbox", "sys"]),
     ("daemon", &["access", "api", "config", "engine", "sys"]),
     ("api", &["access", "chat", "config", "engine"]),
     ("access", &["config", "engine"]),
     ("engine", &["chat", "config", "gemma", "ipc", "memory", "store", "sys"]),
     ("memory", &["gemma", "sys"]),
     ("store", &["gemma", "sys"]),
-    ("worker", &["chat", "gemma", "ipc", "sys"]),
+    ("worker", &["chat", "gemma", "ipc", "sandbox", "sys"]),
+    ("sandbox", &["sys"]),
     ("ctl", &["chat", "config"]),
     ("sys", &[]),
     ("ipc", &["chat", "gemma"]),

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 use super::Api;
 use super::error::ApiError;
@@ -20,7 +21,8 @@ const NOT_JSON: [&str; 4] = ["multipart/", "image/", "audio/", "video/"];
 
 /// A body and the memory that is accounted to its sender until the share is dropped.
 pub struct Received {
-    pub bytes: Vec<u8>,
+    /// Wiped when dropped.
+    pub bytes: Zeroizing<Vec<u8>>,
     pub share: Share,
 }
 
@@ -44,7 +46,7 @@ pub async fn read(api: &Api, caller: &Caller, request: Request<Body>) -> Result<
 }
 
 async fn collect(mut body: Body, mut share: Share, limit: u64) -> Result<Received, ApiError> {
-    let mut bytes = Vec::new();
+    let mut bytes = Zeroizing::new(Vec::new());
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| {
             ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_body", "the body broke off or is framed wrongly".to_owned())

@@ -3,7 +3,7 @@
 #[path = "../worker/mod.rs"]
 mod worker;
 
-use gemmad::{chat, gemma, ipc, sys};
+use gemmad::{chat, gemma, ipc, sandbox, sys};
 
 fn main() -> std::process::ExitCode {
     worker::main()

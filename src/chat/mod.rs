@@ -9,6 +9,7 @@ mod form;
 mod picture;
 mod text;
 mod thinking;
+mod wipe;
 
 pub use check::{Invalid, MAX_PICTURE_BYTES, MAX_TEXT_BYTES};
 pub use event::{ChatError, ChatEvent, Done, Finish, Timings, TokenLogprob, Usage};

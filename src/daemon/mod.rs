@@ -50,6 +50,9 @@ pub fn main() -> ExitCode {
 fn start(args: &Args) -> Result<(), Trouble> {
     let loaded = config::load(args.config.as_deref()).map_err(|errors| Trouble { code: EX_CONFIG, message: errors.to_string() })?;
     let level = log::start(&loaded.config.log);
+    if let Err(error) = crate::sys::process::keep_memory_out_of_cores() {
+        tracing::warn!(%error, "a crash could write prompts to a core file");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -17,6 +17,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{ChildStderr, Command};
 use tokio::sync::mpsc;
+use zeroize::Zeroizing;
 
 use super::Failure;
 use super::state::Generation;
@@ -135,7 +136,8 @@ pub fn spawn(
 
 async fn write_all(mut socket: OwnedWriteHalf, mut messages: mpsc::Receiver<ToWorker>) {
     while let Some(message) = messages.recv().await {
-        let mut frame = Vec::new();
+        // It may hold a prompt.
+        let mut frame = Zeroizing::new(Vec::new());
         if let Err(error) = frame::encode(&message, &mut frame) {
             tracing::error!(%error, "a message to the worker cannot be sent");
             return;

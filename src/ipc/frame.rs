@@ -6,6 +6,7 @@
 use std::fmt;
 
 use serde::{Serialize, de::DeserializeOwned};
+use zeroize::Zeroize;
 
 /// Bytes of one message at most; the length is checked before anything is reserved for it.
 pub const MAX_FRAME: usize = 64 << 20;
@@ -96,7 +97,10 @@ impl Decoder {
         if !left.is_empty() {
             return Err(FrameError::Malformed { reason: format!("{} bytes too many", left.len()) });
         }
-        self.done += HEADER + bytes;
+        let end = self.done + HEADER + bytes;
+        // It may hold a prompt, and its memory is given back or used for something else.
+        self.buffer[self.done..end].zeroize();
+        self.done = end;
         Ok(Some(message))
     }
 

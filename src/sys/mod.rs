@@ -10,3 +10,4 @@ pub mod socket;
 pub mod space;
 pub mod topology;
 pub mod usage;
+pub mod violation;

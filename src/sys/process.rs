@@ -4,6 +4,12 @@ use std::io;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 
+/// Leaves everything that a prompt could be in out of core files, of this process and of those that it starts: what is
+/// left is the registers (core(5)).
+pub fn keep_memory_out_of_cores() -> io::Result<()> {
+    std::fs::write("/proc/self/coredump_filter", "0")
+}
+
 /// Makes the calling process a safe child: it dies with the thread that started it, gains no privilege by
 /// `exec`, writes no core file and cannot be traced or read by others of its user. A core file would hold prompts.
 pub fn harden_child() -> io::Result<()> {

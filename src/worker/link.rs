@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use zeroize::Zeroize;
+
 use crate::chat::{ChatError, ChatEvent};
 use crate::ipc::frame::{self, Decoder, FrameError};
 use crate::ipc::{FromWorker, RequestId, ToWorker};
@@ -55,7 +57,10 @@ impl Reader {
             match socket::recv(&self.socket, &mut self.piece, &mut self.fds).map_err(LinkError::Io)? {
                 0 if self.decoder.in_frame() => return Err(LinkError::Cut),
                 0 => return Ok(None),
-                got => self.decoder.feed(&self.piece[..got]),
+                got => {
+                    self.decoder.feed(&self.piece[..got]);
+                    self.piece[..got].zeroize();
+                }
             }
         }
     }

@@ -31,12 +31,13 @@ mod share;
 mod slot;
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use crate::ipc::{self, FromWorker, LoadPlan, LoadedModel, ToWorker};
+use crate::sandbox;
 use crate::sys::pagemap::Pagemap;
 use crate::sys::{process, socket};
 use inbox::Inbox;
@@ -95,9 +96,10 @@ fn run(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> {
     };
     let received = Instant::now();
     let files = reader.take_fds();
-    llama::report();
     // Before any thread is started: they all inherit it.
     load::pin(&plan);
+    confine(&files)?;
+    llama::report();
 
     let lookout = Lookout::default();
     let (inbox, ends) = Inbox::open(reader, writer.clone(), lookout.clone());
@@ -134,6 +136,21 @@ fn run(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> {
         }
     }
     Ok(ExitCode::from(inbox.status()))
+}
+
+/// Takes away what is not needed from here on; what this kernel does not have is said.
+fn confine(files: &[OwnedFd]) -> Result<(), u8> {
+    let files: Vec<BorrowedFd> = files.iter().map(AsFd::as_fd).collect();
+    let model = files.first().and_then(|file| rustix::fs::fstat(file).ok()).map_or(0, |stat| stat.st_size as u64);
+    let largest_file = model + residency::packed::BEYOND;
+    match sandbox::confine(&sandbox::Needs { files: &files, largest_file }) {
+        Ok(missing) => missing.iter().for_each(|missing| eprintln!("{missing}")),
+        Err(error) => {
+            eprintln!("gemmad-worker cannot be confined: {error}");
+            return Err(EXIT_SYSTEM);
+        }
+    }
+    Ok(())
 }
 
 /// Sees to it that the disk has the packed weights, which takes as long as the disk needs, and says so.

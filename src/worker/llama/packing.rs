@@ -283,8 +283,9 @@ impl Home {
                 let space = Space::reserve(size).map_err(in_memory)?;
                 // SAFETY: the map lives until the model is loaded, and the windows until the last tensor is packed.
                 let windows = unsafe { model.windows() }.map_err(in_memory)?;
+                let writer = Writer::new(file).map_err(in_memory)?;
                 OUTCOME.set(Some(Outcome::InMemory { why: "not all weights were packed".to_owned() }));
-                (Arc::new(space), State::Packing { writer: Writer::new(file), key, windows, packed: 0, written: 0 })
+                (Arc::new(space), State::Packing { writer, key, windows, packed: 0, written: 0 })
             }
         };
         Ok(Self { space, set: None, tensors: vec![], state })
@@ -346,7 +347,7 @@ impl Home {
     fn write(&mut self, end: usize) -> io::Result<()> {
         let State::Packing { writer, written, .. } = &mut self.state else { return Ok(()) };
         writer.append(self.space.bytes(*written..end))?;
-        Arc::get_mut(&mut self.space).ok_or(io::ErrorKind::ResourceBusy)?.replace(*written..end, writer.file())?;
+        Arc::get_mut(&mut self.space).ok_or(io::ErrorKind::ResourceBusy)?.replace(*written..end, writer.readable())?;
         *written = end;
         Ok(())
     }

@@ -5,6 +5,7 @@ mod python;
 mod values;
 
 use minijinja::{Environment, ErrorKind, Value};
+use zeroize::Zeroize;
 
 use crate::chat::{ChatError, ChatRequest, Message, Role};
 use crate::gemma::{marker, template};
@@ -27,6 +28,15 @@ pub enum Segment {
     Plain(String),
     /// The conversation's next picture.
     Picture,
+}
+
+/// A prompt does not stay behind in memory that was given back.
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if let Self::Markup(text) | Self::Plain(text) = self {
+            text.zeroize();
+        }
+    }
 }
 
 impl Segment {
@@ -119,7 +129,7 @@ impl Prompter {
 
 /// Takes the template's marks for pictures out of its markup; clients cannot write any.
 fn place_pictures(segment: Segment) -> Vec<Segment> {
-    let Segment::Markup(text) = segment else { return vec![segment] };
+    let Segment::Markup(text) = &segment else { return vec![segment] };
     let mut out = vec![];
     for (i, piece) in text.split(marker::IMAGE).enumerate() {
         if i > 0 {

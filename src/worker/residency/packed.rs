@@ -12,6 +12,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ const MAGIC: [u8; 8] = *b"GEMPACK1";
 const TRAILER: u64 = 16;
 /// Bytes of a footer at most; a tensor takes about 60 of them, a chunk 5.
 const FOOTER: u32 = 16 << 20;
+/// Bytes that a file may have beyond its buffer: what fills the last page, footer, trailer.
+pub const BEYOND: u64 = FOOTER as u64 + (1 << 20);
 /// Bytes of the buffer that have a sum of their own.
 pub const CHUNK: usize = 4 << 20;
 
@@ -123,6 +126,7 @@ pub fn open(file: File, key: &Key) -> Result<Packed, Unusable> {
 #[derive(Debug)]
 pub struct Writer {
     file: File,
+    readable: File,
     written: u64,
     sum: crc32fast::Hasher,
     sums: Vec<u32>,
@@ -130,12 +134,15 @@ pub struct Writer {
 
 impl Writer {
     /// `file` is empty and can be read and written.
-    pub fn new(file: File) -> Self {
-        Self { file, written: 0, sum: crc32fast::Hasher::new(), sums: vec![] }
+    pub fn new(file: File) -> io::Result<Self> {
+        // What is mapped from the writable descriptor could be made writable again (mprotect(2)).
+        let readable = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        Ok(Self { file, readable, written: 0, sum: crc32fast::Hasher::new(), sums: vec![] })
     }
 
-    pub fn file(&self) -> &File {
-        &self.file
+    /// The file, to be read only.
+    pub fn readable(&self) -> &File {
+        &self.readable
     }
 
     /// The buffer's next bytes.
@@ -154,7 +161,8 @@ impl Writer {
         Ok(())
     }
 
-    /// The buffer is complete: writes the footer. Afterwards the file is good as soon as the disk has it.
+    /// The buffer is complete: writes the footer. Afterwards the file is good as soon as the disk has it, and nobody in
+    /// this process can write it any more.
     pub fn finish(mut self, key: &Key, tensors: Vec<Tensor>) -> io::Result<Packed> {
         if !self.written.is_multiple_of(CHUNK as u64) {
             self.close_chunk();
@@ -166,7 +174,7 @@ impl Writer {
         end.extend_from_slice(&sum.to_le_bytes());
         end.extend_from_slice(&MAGIC);
         self.file.write_all_at(&end, self.written.next_multiple_of(space::page() as u64))?;
-        Ok(Packed { file: self.file, contents })
+        Ok(Packed { file: self.readable, contents })
     }
 
     fn close_chunk(&mut self) {
@@ -195,7 +203,7 @@ mod tests {
 
     fn written(buffer: &[u8]) -> File {
         let file = tempfile::tempfile().unwrap();
-        let mut writer = Writer::new(file.try_clone().unwrap());
+        let mut writer = Writer::new(file.try_clone().unwrap()).unwrap();
         for piece in buffer.chunks(1_000_003) {
             writer.append(piece).unwrap();
         }

@@ -167,7 +167,7 @@ mod tests {
 
     fn packed() -> (File, PackedMap) {
         let file = tempfile::tempfile().unwrap();
-        let mut writer = Writer::new(file.try_clone().unwrap());
+        let mut writer = Writer::new(file.try_clone().unwrap()).unwrap();
         writer.append(&vec![3; CHUNK + 500]).unwrap();
         let tensor = |name: &str, offset| Tensor { name: name.into(), offset, bytes: 400, source: 30 };
         let tensors = vec![tensor("blk.0.attn_q.weight", 0), tensor("blk.1.attn_q.weight", CHUNK as u64)];

@@ -1,0 +1,54 @@
+//! What a worker may still do once it has its files: compute, and talk over the channel that it has.
+//!
+//! The worker confines itself, before it looks into a file and before it starts a thread, so that everything inherits
+//! it. What a kernel does not have is left out and said; nothing here can be taken back.
+//!
+//! | layer | what it takes away |
+//! |---|---|
+//! | seccomp ([`syscalls`]) | every system call that is not in the table: sockets, programs, processes, new files |
+//! | Landlock ([`files`]) | every file but those that came, and what the kernel says of the process itself |
+//! | limits | core files, descriptors beyond a few, files larger than packed weights can be |
+//! | [`crate::sys::process::harden_child`] | privileges by `exec`, being traced, outliving the supervisor |
+
+mod files;
+pub mod syscalls;
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::process::{Resource, Rlimit};
+
+/// Descriptors that may be open together; the worker needs about twenty.
+const DESCRIPTORS: u64 = 64;
+
+/// What a worker needs beyond its memory and its channel.
+#[derive(Debug)]
+pub struct Needs<'a> {
+    /// Files that may be opened once more through `/proc/self/fd`, for reading.
+    pub files: &'a [BorrowedFd<'a>],
+    /// Bytes that a file may grow to.
+    pub largest_file: u64,
+}
+
+/// Confines the calling thread and all that it starts. Says what this kernel does not have.
+pub fn confine(needs: &Needs<'_>) -> io::Result<Vec<&'static str>> {
+    limit(Resource::Nofile, DESCRIPTORS)?;
+    limit(Resource::Fsize, needs.largest_file)?;
+    let mut missing = vec![];
+    if !files::restrict(needs.files)? {
+        missing.push("this kernel has no Landlock, so the worker may read what its user may read");
+    }
+    // rustix asks the kernel for it once, in a way that is not in the table.
+    rustix::param::page_size();
+    // Last: what is above needs system calls that the table does not have.
+    if !syscalls::restrict()? {
+        missing.push("this kernel has no seccomp, so the worker may make every system call");
+    }
+    Ok(missing)
+}
+
+/// Both limits, as far as the present ones allow.
+fn limit(resource: Resource, most: u64) -> io::Result<()> {
+    let most = rustix::process::getrlimit(resource).maximum.map_or(most, |present| present.min(most));
+    Ok(rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?)
+}
