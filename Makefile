@@ -11,16 +11,38 @@ NODE := $(HOME)/.cache/gemmad/node-$(shell cksum < tests/clients/package-lock.js
 TRAINER := models/tiny/trainer
 TRAINER_VENV := $(HOME)/.cache/gemmad/venv-$(shell cksum < $(TRAINER)/requirements.txt | cut -d' ' -f1)
 
-# A compiler, CMake and libclang for llama.cpp and its binding; Python and curl for the tests with real clients.
-PACKAGES := build-essential cmake clang libclang-dev python3 python3-venv curl
+# A compiler, CMake and libclang for llama.cpp and its binding; Python and curl for the tests with real clients; systemd's
+# tools for the tests of the service.
+PACKAGES := build-essential cmake clang libclang-dev python3 python3-venv curl systemd
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help build setup checkout demo test bench tiny-family clean
+# Where `make install` puts what `make build` made. DESTDIR is put in front, for packages.
+DESTDIR ?=
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+# Each file, what it is made of, and its mode. Those of systemd/ name the directory of the programs.
+UNITS := $(PREFIX)/lib/systemd
+INSTALLED := \
+  $(BIN)/gemmad:$(PREFIX)/bin/gemmad:755 \
+  $(BIN)/gemmad-worker:$(PREFIX)/bin/gemmad-worker:755 \
+  $(BIN)/gemmactl:$(PREFIX)/bin/gemmactl:755 \
+  systemd/gemmad.service:$(UNITS)/system/gemmad.service:644 \
+  systemd/gemmad.socket:$(UNITS)/system/gemmad.socket:644 \
+  systemd/user/gemmad.service:$(UNITS)/user/gemmad.service:644 \
+  systemd/user/gemmad.socket:$(UNITS)/user/gemmad.socket:644 \
+  systemd/gemmad.sysusers.conf:$(PREFIX)/lib/sysusers.d/gemmad.conf:644 \
+  systemd/gemmad.tmpfiles.conf:$(PREFIX)/lib/tmpfiles.d/gemmad.conf:644 \
+  systemd/gemmad-memory.conf:$(PREFIX)/share/doc/gemmad/gemmad-memory.conf:644 \
+  README.md:$(PREFIX)/share/doc/gemmad/README.md:644
+CONFIG := $(SYSCONFDIR)/gemmad/gemmad.toml
+
+.PHONY: help build install uninstall setup checkout demo test bench tiny-family clean
 
 help:
 	@echo 'make demo    build, start the daemon in a private directory, ask it something'
 	@echo 'make test    everything CI runs: format, clippy, unit, integration, clients, docs'
 	@echo 'make build   the three programs, in $(BIN)'
+	@echo 'make install, make uninstall   programs, units, manual pages under PREFIX ($(PREFIX)); DESTDIR for packages'
 	@echo 'make bench   measure the daemon (see docs/measuring.md)'
 	@echo 'make tiny-family   train the tiny models of the tests anew: hours (see models/tiny/README.md)'
 
@@ -38,6 +60,24 @@ checkout:
 
 build: setup checkout
 	cargo build --release --locked --bins
+
+# Does not build, so that it can run as root. A configuration that is there is left alone, here and by uninstall.
+install:
+	@[ -x $(BIN)/gemmad-worker ] || { echo 'nothing is built; run `make build` first' >&2; exit 1; }
+	@set -e; $(foreach file,$(INSTALLED),$(call put,$(subst :, ,$(file))))
+	@[ -e $(DESTDIR)$(CONFIG) ] || install -Dm644 systemd/gemmad.toml $(DESTDIR)$(CONFIG)
+	@mkdir -p $(DESTDIR)$(PREFIX)/share/man/man1 && $(BIN)/gemmactl man $(DESTDIR)$(PREFIX)/share/man/man1
+	@[ -n '$(DESTDIR)' ] || echo 'now: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload && systemctl enable --now gemmad.socket'
+
+# $(1): source, destination, mode.
+put = sed_in='$(if $(filter systemd/%.service,$(word 1,$(1))),yes)'; \
+  install -Dm$(word 3,$(1)) $(word 1,$(1)) $(DESTDIR)$(word 2,$(1)); \
+  [ -z "$$sed_in" ] || sed -i 's,@BINDIR@,$(PREFIX)/bin,' $(DESTDIR)$(word 2,$(1));
+
+uninstall:
+	@rm -f $(foreach file,$(INSTALLED),$(DESTDIR)$(word 2,$(subst :, ,$(file)))) $(DESTDIR)$(PREFIX)/share/man/man1/gemmactl*.1
+	@rmdir --ignore-fail-on-non-empty $(DESTDIR)$(PREFIX)/share/doc/gemmad
+	@echo 'models, packed weights and $(CONFIG) stay'
 
 demo: build
 	@tests/demo.sh $(BIN)

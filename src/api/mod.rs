@@ -87,6 +87,11 @@ impl Api {
         *self.access.write().unwrap_or_else(PoisonError::into_inner) = policy;
     }
 
+    /// Whether any program is connected.
+    pub fn is_connected(&self) -> bool {
+        self.connections.in_use() > 0
+    }
+
     fn may_administer(&self, caller: &Caller) -> bool {
         self.access.read().unwrap_or_else(PoisonError::into_inner).may_administer(caller)
     }

@@ -44,6 +44,11 @@ impl Quota {
         Share { quota: Arc::clone(self), uid, amount: 0 }
     }
 
+    /// What all have together.
+    pub fn in_use(&self) -> u64 {
+        self.taken().total
+    }
+
     fn taken(&self) -> MutexGuard<'_, Taken> {
         // Nothing panics while it is held; and if it did, plain numbers would still be in order.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)

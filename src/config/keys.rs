@@ -95,6 +95,7 @@ pub(super) static KEYS: &[Key] = &[
         },
     ),
     key("server", "shutdown-grace", Rule::Time { may_be_zero: false, put: |config, time| config.server.shutdown_grace = time }),
+    key("server", "exit-when-idle", Rule::Time { may_be_zero: true, put: |config, time| config.server.exit_when_idle = time }),
     key(
         "models",
         "directories",

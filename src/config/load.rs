@@ -8,12 +8,9 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Config;
 use super::error::{Errors, Problem};
 use super::keys::{KEYS, Key, TOTAL_CONTEXT};
-
-/// Read when no other file is named.
-pub const DEFAULT_FILE: &str = "/etc/gemmad/gemmad.toml";
+use super::{Config, Place};
 
 /// Largest configuration file, in bytes. A real one has a few thousand.
 const MAX_FILE: u64 = 1 << 20;
@@ -26,22 +23,19 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
 }
 
-/// Reads the configuration: [`DEFAULT_FILE`] and its drop-ins, or `explicit` and its drop-ins.
+/// Reads the configuration: the place's file and its drop-ins, or `explicit` and its drop-ins.
 ///
 /// Drop-ins of `FILE` are `FILE.d/*.toml`, in the order of their names. The default file may be missing, an
 /// explicit one may not.
 ///
 /// # Errors
 /// Everything that is wrong in any of the files.
-pub fn load(explicit: Option<&Path>) -> Result<Loaded, Errors> {
-    match explicit {
-        Some(file) => read_all(file, true),
-        None => read_all(Path::new(DEFAULT_FILE), false),
-    }
+pub fn load(explicit: Option<&Path>, place: &Place) -> Result<Loaded, Errors> {
+    read_all(explicit.unwrap_or(&place.file), explicit.is_some(), place.defaults.clone())
 }
 
-fn read_all(main: &Path, required: bool) -> Result<Loaded, Errors> {
-    let mut reader = Reader::default();
+fn read_all(main: &Path, required: bool, config: Config) -> Result<Loaded, Errors> {
+    let mut reader = Reader { config, ..Reader::default() };
     let mut files = vec![];
     let drop_ins = drop_ins(main, &mut reader.problems);
     for (file, required) in std::iter::once((main.to_path_buf(), required)).chain(drop_ins.into_iter().map(|file| (file, true))) {

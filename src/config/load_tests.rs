@@ -153,13 +153,13 @@ fn drop_ins_win_key_by_key_in_the_order_of_their_names() {
     std::fs::write(drop_ins.join("10-a.toml"), "[inference]\nslots = 2\nbatch = 128").unwrap();
     std::fs::write(drop_ins.join("30-c.toml~"), "nonsense").unwrap();
     std::fs::write(drop_ins.join(".40-d.toml"), "nonsense").unwrap();
-    let loaded = load(Some(&main)).unwrap();
+    let loaded = load(Some(&main), &Place::system()).unwrap();
     let inference = &loaded.config.inference;
     assert_eq!((inference.slots, inference.batch, inference.threads), (3, 128, 5));
     assert_eq!(loaded.files, [main.clone(), drop_ins.join("10-a.toml"), drop_ins.join("20-b.toml")]);
 
     std::fs::write(drop_ins.join("20-b.toml"), "[inference]\nslots = 99").unwrap();
-    let errors = load(Some(&main)).unwrap_err();
+    let errors = load(Some(&main), &Place::system()).unwrap_err();
     assert_eq!((errors.0.len(), &errors.0[0].file, errors.0[0].line), (1, &drop_ins.join("20-b.toml"), Some(2)));
 }
 
@@ -167,8 +167,8 @@ fn drop_ins_win_key_by_key_in_the_order_of_their_names() {
 fn a_missing_file_is_an_error_only_when_it_was_named() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("none.toml");
-    assert_eq!(read_all(&file, false).unwrap(), Loaded { config: Config::default(), files: vec![] });
-    let errors = load(Some(&file)).unwrap_err().to_string();
+    assert_eq!(read_all(&file, false, Config::default()).unwrap(), Loaded { config: Config::default(), files: vec![] });
+    let errors = load(Some(&file), &Place::system()).unwrap_err().to_string();
     assert!(errors.contains("none.toml: cannot be read: No such file"), "{errors}");
 }
 
@@ -177,10 +177,10 @@ fn files_that_are_not_text_or_too_long_are_refused() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("g.toml");
     std::fs::write(&file, b"[log]\nlevel = \"\xff\"").unwrap();
-    assert!(load(Some(&file)).is_err());
+    assert!(load(Some(&file), &Place::system()).is_err());
     std::fs::write(&file, "#".repeat(MAX_FILE as usize + 1)).unwrap();
-    assert!(load(Some(&file)).unwrap_err().to_string().contains("longer than"));
-    assert!(load(Some(home.path())).is_err());
+    assert!(load(Some(&file), &Place::system()).unwrap_err().to_string().contains("longer than"));
+    assert!(load(Some(home.path()), &Place::system()).is_err());
 }
 
 /// The sample sets nothing as it is shipped; with its keys uncommented it says what the defaults say.

@@ -6,10 +6,12 @@
 mod error;
 mod keys;
 mod load;
+mod place;
 mod value;
 
 pub use error::{Errors, Problem};
-pub use load::{DEFAULT_FILE, Loaded, load};
+pub use load::{Loaded, load};
+pub use place::Place;
 pub use value::{parse_duration, parse_size};
 
 use std::path::PathBuf;
@@ -37,6 +39,8 @@ pub struct Server {
     pub socket_group: Option<String>,
     /// How long running answers may go on after SIGTERM.
     pub shutdown_grace: Duration,
+    /// How long the daemon may have nothing to do before it leaves; zero: for ever.
+    pub exit_when_idle: Duration,
 }
 
 /// Where models lie and which one is meant by `auto`.
@@ -129,7 +133,13 @@ pub struct Log {
 
 impl Default for Server {
     fn default() -> Self {
-        Self { socket: "/run/gemmad/api.sock".into(), socket_mode: 0o660, socket_group: None, shutdown_grace: Duration::from_secs(30) }
+        Self {
+            socket: "/run/gemmad/api.sock".into(),
+            socket_mode: 0o660,
+            socket_group: None,
+            shutdown_grace: Duration::from_secs(30),
+            exit_when_idle: Duration::ZERO,
+        }
     }
 }
 

@@ -88,13 +88,14 @@ pub async fn unload(client: &Client) -> Result<Vec<u8>, Error> {
 
 /// `gemmactl config check`: what the daemon would read, by the same code.
 pub fn config_check(file: Option<&Path>, terminal: &Terminal) -> Result<(), Error> {
-    let loaded = config::load(file).map_err(Error::Config)?;
+    let place = config::Place::system();
+    let loaded = config::load(file, &place).map_err(Error::Config)?;
     let mut text = String::new();
     for file in &loaded.files {
         text.push_str(&format!("{}\n", terminal.out.clean(&file.display().to_string())));
     }
     if loaded.files.is_empty() {
-        text.push_str(&format!("{} does not exist: the defaults hold\n", config::DEFAULT_FILE));
+        text.push_str(&format!("{} does not exist: the defaults hold\n", place.file.display()));
     }
     text.push_str("ok\n");
     super::write_out(text.as_bytes())

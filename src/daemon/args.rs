@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::config::Place;
+
 /// Serve the Gemma 4 family to the programs of this machine.
 #[derive(clap::Parser, Debug)]
 #[command(
@@ -13,4 +15,15 @@ pub struct Args {
     /// Read this file, and the drop-ins beside it, instead of /etc/gemmad/gemmad.toml
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// Serve one user: socket, models, cache and configuration in the user's own directories
+    #[arg(long)]
+    pub user: bool,
+}
+
+impl Args {
+    /// Whose instance it is.
+    pub fn place(&self) -> Result<Place, String> {
+        if self.user { Place::of_user(|name| std::env::var_os(name)) } else { Ok(Place::system()) }
+    }
 }

@@ -21,6 +21,13 @@ pub struct Listeners {
     pub files: Vec<SocketFile>,
 }
 
+impl Listeners {
+    /// Whether somebody listens there when the daemon has left.
+    pub fn kept_by_systemd(&self) -> bool {
+        self.files.is_empty()
+    }
+}
+
 /// A socket's name in the file system; removed with it.
 pub struct SocketFile(PathBuf);
 

@@ -1,4 +1,5 @@
-//! Log lines on standard error, where the journal picks them up. Never a prompt, never an answer.
+//! Log lines: to the journal with a field for each value, where standard error leads there, else on standard error. Never
+//! a prompt, never an answer.
 
 use std::io::IsTerminal;
 
@@ -15,11 +16,20 @@ pub type Handle = reload::Handle<LevelFilter, tracing_subscriber::Registry>;
 /// Starts logging.
 pub fn start(config: &Log) -> Handle {
     let (level, handle) = reload::Layer::new(level(config));
+    // `request=7` becomes GEMMAD_REQUEST=7.
+    let journal =
+        leads_to_journal().then(|| tracing_journald::layer().ok()).flatten().map(|layer| layer.with_field_prefix(Some("GEMMAD".into())));
     let terminal = std::io::stderr().is_terminal();
     // The journal has its own clock.
-    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(terminal).without_time().with_target(true);
-    tracing_subscriber::registry().with(level).with(lines).init();
+    let lines = journal.is_none().then(|| fmt::layer().with_writer(std::io::stderr).with_ansi(terminal).without_time().with_target(true));
+    tracing_subscriber::registry().with(level).with(journal).with(lines).init();
     handle
+}
+
+/// Whether standard error is the stream that systemd named (`JOURNAL_STREAM` in systemd.exec(5)).
+fn leads_to_journal() -> bool {
+    let named = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    rustix::fs::fstat(std::io::stderr()).is_ok_and(|stat| named == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
 /// The level that the configuration names; the loader has checked it.

@@ -1,11 +1,13 @@
 //! The supervisor's life, from start to end.
 
 mod args;
+mod idle;
 mod listen;
 mod log;
 mod reload;
+mod service;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::access::Policy;
 use crate::api::{self, Api};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Place};
 use crate::engine::{Engine, Setup};
 use args::Args;
 
@@ -48,7 +50,9 @@ pub fn main() -> ExitCode {
 }
 
 fn start(args: &Args) -> Result<(), Trouble> {
-    let loaded = config::load(args.config.as_deref()).map_err(|errors| Trouble { code: EX_CONFIG, message: errors.to_string() })?;
+    let place = args.place().map_err(|message| Trouble { code: EX_CONFIG, message })?;
+    let file = args.config.as_deref();
+    let loaded = config::load(file, &place).map_err(|errors| Trouble { code: EX_CONFIG, message: errors.to_string() })?;
     let level = log::start(&loaded.config.log);
     if let Err(error) = crate::sys::process::keep_memory_out_of_cores() {
         tracing::warn!(%error, "a crash could write prompts to a core file");
@@ -57,18 +61,23 @@ fn start(args: &Args) -> Result<(), Trouble> {
         .enable_all()
         .build()
         .map_err(|error| Trouble { code: EX_OSERR, message: format!("the event loop cannot be started: {error}") })?;
-    let result = runtime.block_on(run(loaded.config, args, level));
+    let result = runtime.block_on(run(loaded.config, file, &place, level));
     // A scan of a dead network mount must not keep the daemon from leaving.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn run(config: Config, args: &Args, level: log::Handle) -> Result<(), Trouble> {
+async fn run(config: Config, file: Option<&Path>, place: &Place, level: log::Handle) -> Result<(), Trouble> {
     let policy =
         Policy::new(&config.access, rustix::process::geteuid().as_raw()).map_err(|message| Trouble { code: EX_CONFIG, message })?;
     let worker = worker_program(&config)?;
     let mut signals = Signals::new()?;
     let listeners = listen::listeners(&config.server)?;
+
+    let exit_when_idle = listeners.kept_by_systemd().then_some(config.server.exit_when_idle).filter(|time| !time.is_zero());
+    if exit_when_idle.is_none() && !config.server.exit_when_idle.is_zero() {
+        tracing::warn!("`exit-when-idle` needs a socket that systemd keeps; the daemon stays");
+    }
 
     let setup = Setup {
         models: config.models.clone(),
@@ -77,29 +86,37 @@ async fn run(config: Config, args: &Args, level: log::Handle) -> Result<(), Trou
         limits: config.limits.clone(),
         worker,
     };
-    let engine = Engine::start(setup).await;
+    let engine = service::patiently(Engine::start(setup)).await;
     let api = Arc::new(Api::new(engine.clone(), config.limits.clone(), policy));
     let (leave, leaving) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
     for listener in listeners.sockets {
         servers.spawn(api::serve(api.clone(), listener, leaving.clone()));
     }
-    notify(&[NotifyState::Ready]);
+    service::notify(&[NotifyState::Ready]);
+    service::attend(&engine);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), models = engine.status().models.len(), "serving");
 
     let mut config = config;
-    while let Wish::Reload = signals.next().await {
-        let begun = NotifyState::monotonic_usec_now();
-        notify(&[&[NotifyState::Reloading][..], &begun.into_iter().collect::<Vec<_>>()].concat());
-        config = reload::reload(config, args, &engine, &api, &level).await;
-        notify(&[NotifyState::Ready]);
+    loop {
+        let wish = tokio::select! {
+            wish = signals.next() => wish,
+            () = idle::idle(&engine, &api, exit_when_idle) => {
+                tracing::info!("nobody needs the daemon");
+                break;
+            }
+        };
+        let Wish::Reload = wish else { break };
+        service::reloading();
+        config = reload::reload(config, file, place, &engine, &api, &level).await;
+        service::notify(&[NotifyState::Ready]);
     }
 
     let grace = config.server.shutdown_grace;
     tracing::info!(grace_s = grace.as_secs(), "leaving");
-    notify(&[NotifyState::Stopping]);
+    service::notify(&[NotifyState::Stopping]);
     let _ = leave.send(true);
-    engine.drain(grace).await;
+    service::patiently(engine.drain(grace)).await;
     let _ = tokio::time::timeout(FAREWELL, async { while servers.join_next().await.is_some() {} }).await;
     drop(listeners.files);
     Ok(())
@@ -134,13 +151,6 @@ impl Signals {
             _ = self.terminate.recv() => Wish::Leave,
             _ = self.interrupt.recv() => Wish::Leave,
         }
-    }
-}
-
-/// Tells systemd, if it is there.
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "systemd cannot be told");
     }
 }
 

@@ -1,18 +1,19 @@
 //! SIGHUP: what can change while the daemon runs.
 
+use std::path::Path;
+
 use crate::access::Policy;
 use crate::api::Api;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Place};
 use crate::engine::{Engine, Settings};
 
-use super::args::Args;
 use super::log;
 
 /// Reads the configuration again and applies it: the log level and the administrators at once, models, limits
 /// of the queue and of time for new requests, `[inference]` for the next worker. `[server]` and the limits of
 /// connections need a restart, which is said. A configuration with errors changes nothing.
-pub async fn reload(old: Config, args: &Args, engine: &Engine, api: &Api, level: &log::Handle) -> Config {
-    let new = match config::load(args.config.as_deref()) {
+pub async fn reload(old: Config, file: Option<&Path>, place: &Place, engine: &Engine, api: &Api, level: &log::Handle) -> Config {
+    let new = match config::load(file, place) {
         Ok(loaded) => loaded.config,
         Err(errors) => {
             tracing::error!(%errors, "the configuration has errors; the old one stays");

@@ -150,6 +150,7 @@ impl Driver {
                 self.unloads.push(reply);
                 self.step(Input::Unload);
             }
+            Command::Beat { reply } => drop(reply.send(Ok(()))),
             Command::Memory { reply } => match (&self.child, self.state.life()) {
                 (Some(child), Life::Ready(_)) => self.looks.ask(reply, child),
                 _ => drop(reply.send(Ok(None))),

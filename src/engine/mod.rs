@@ -113,6 +113,8 @@ pub(crate) enum Command {
     Reconfigure(Box<Settings>),
     /// Legal always; `None` when no model is loaded.
     Memory { reply: oneshot::Sender<Result<Option<WorkerMemory>, Failure>> },
+    /// Legal always; answered at once, unless the driver hangs.
+    Beat { reply: oneshot::Sender<Result<(), Failure>> },
     /// Legal always. Says what packed weights are kept on the disk, and takes them away if told to.
     Cache { clear: bool, reply: oneshot::Sender<Result<CacheReport, Failure>> },
     /// Legal always. Says what each model would take, in one context or several, of what is free or of `ram` bytes.
@@ -237,6 +239,34 @@ impl Engine {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| Failure::ShuttingDown)?;
         answer.await.unwrap_or(Err(Failure::ShuttingDown))
+    }
+
+    /// Returns once the driver has come to it: that it is alive.
+    pub async fn beat(&self) -> Result<(), Failure> {
+        self.ask(|reply| Command::Beat { reply }).await
+    }
+
+    /// An engine whose driver never comes to its commands.
+    #[cfg(test)]
+    pub(crate) fn wedged() -> (Self, impl Sized) {
+        let (commands, unread) = mpsc::channel(COMMANDS);
+        let status = Status {
+            phase: Phase::Cold,
+            models: vec![],
+            directories: vec![],
+            default: None,
+            waiting: 0,
+            running: 0,
+            served: 0,
+            crashes: 0,
+        };
+        let (sender, status) = watch::channel(status);
+        (Self { commands, status }, (unread, sender))
+    }
+
+    /// What is known, and each change of it.
+    pub fn changes(&self) -> watch::Receiver<Status> {
+        self.status.clone()
     }
 
     /// What is known right now.

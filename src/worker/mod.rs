@@ -65,6 +65,7 @@ pub fn main() -> ExitCode {
         return ExitCode::from(EXIT_USAGE);
     }
     hide_panics();
+    process::close_inherited();
     // While it still may be opened.
     let pagemap = Pagemap::open().ok();
     match process::harden_child().and_then(|()| stdin.as_fd().try_clone_to_owned()) {

@@ -52,6 +52,10 @@ impl Daemon {
     }
 
     pub fn with(options: Options) -> Self {
+        Self::with_environment(options, &[])
+    }
+
+    pub fn with_environment(options: Options, environment: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("api.sock");
         write_config(dir.path(), &options);
@@ -59,6 +63,7 @@ impl Daemon {
         let process = Command::new(env!("CARGO_BIN_EXE_gemmad"))
             .arg("--config")
             .arg(dir.path().join("gemmad.toml"))
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

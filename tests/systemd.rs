@@ -1,0 +1,289 @@
+//! The service as systemd sees it: what it is told, the socket it keeps, the files that are installed.
+
+mod harness;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use harness::{Daemon, Options, PATIENCE, TINY, question, signal, wait_for};
+
+/// systemd's end of sd_notify(3).
+struct Manager {
+    /// Read as they come: a full queue would stop the daemon.
+    messages: mpsc::Receiver<String>,
+    path: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let (heard, messages) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut message = [0; 4096];
+            while let Ok(bytes) = socket.recv(&mut message)
+                && heard.send(String::from_utf8_lossy(&message[..bytes]).into_owned()).is_ok()
+            {}
+        });
+        Self { messages, path, _dir: dir }
+    }
+
+    /// The next message within `limit`.
+    fn next(&self, limit: Duration) -> Option<String> {
+        self.messages.recv_timeout(limit).ok()
+    }
+
+    /// Reads on until a message has `text`, and returns it.
+    fn until(&self, text: &str) -> String {
+        let start = Instant::now();
+        loop {
+            let message = self.next(PATIENCE).unwrap_or_else(|| panic!("waited too long for {text}"));
+            if message.contains(text) {
+                return message;
+            }
+            assert!(start.elapsed() < PATIENCE, "waited too long for {text}");
+        }
+    }
+}
+
+#[test]
+fn systemd_hears_of_start_state_reload_and_end() {
+    let manager = Manager::new();
+    let socket = manager.path.display().to_string();
+    let mut daemon = Daemon::with_environment(Options::default(), &[("NOTIFY_SOCKET", &socket), ("WATCHDOG_USEC", "400000")]);
+    manager.until("READY=1");
+    manager.until("STATUS=No model in memory");
+    daemon.load();
+    let ready = manager.until("STATUS=Ready");
+    assert!(ready.contains(TINY) && ready.contains("gemma-4-e2b") && ready.contains("MiB in memory"), "{ready}");
+    daemon.signal("HUP");
+    assert!(manager.until("RELOADING=1").contains("MONOTONIC_USEC="));
+    manager.until("READY=1");
+    for _ in 0..3 {
+        manager.until("WATCHDOG=1");
+    }
+    // A daemon that hangs says nothing.
+    daemon.signal("STOP");
+    while manager.next(Duration::from_millis(50)).is_some() {}
+    assert_eq!(manager.next(Duration::from_millis(600)), None);
+    daemon.signal("CONT");
+    manager.until("WATCHDOG=1");
+    daemon.signal("TERM");
+    manager.until("STOPPING=1");
+    manager.until("EXTEND_TIMEOUT_USEC=");
+    assert!(daemon.wait().success());
+}
+
+/// Whether a program is there; says so if not.
+fn has(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    if !found {
+        let _ = writeln!(std::io::stderr(), "skipped: {program} is not installed");
+    }
+    found
+}
+
+#[test]
+fn the_daemon_starts_with_the_first_program_and_leaves_after_the_last() {
+    if !has("systemd-socket-activate") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let options =
+        Options { server: "exit-when-idle = \"300ms\"".into(), models_keys: "idle-unload = \"100ms\"".into(), ..Options::default() };
+    harness::write_config(dir.path(), &options);
+    let socket = dir.path().join("passed.sock");
+    let mut process = Command::new("systemd-socket-activate")
+        .arg(format!("--listen={}", socket.display()))
+        .arg(env!("CARGO_BIN_EXE_gemmad"))
+        .arg("--config")
+        .arg(dir.path().join("gemmad.toml"))
+        .stderr(fs::File::create(dir.path().join("log")).unwrap())
+        .spawn()
+        .unwrap();
+    let program = || fs::read_to_string(format!("/proc/{}/comm", process.id())).unwrap();
+    wait_for("the socket", || socket.exists());
+    assert_eq!(program().trim(), "systemd-socket-");
+    let body = question("What is the capital of France?").to_string();
+    let mut stream = UnixStream::connect(&socket).unwrap();
+    write!(stream, "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("The capital of France is Paris."), "{answer}\n{}", fs::read_to_string(dir.path().join("log")).unwrap());
+    assert_eq!(program().trim(), "gemmad");
+    let mut status = None;
+    wait_for("the daemon to leave", || {
+        status = process.try_wait().unwrap();
+        status.is_some()
+    });
+    assert!(status.unwrap().success());
+    // The socket is whoever's who made it.
+    assert!(socket.exists());
+}
+
+#[test]
+fn a_daemon_with_its_own_socket_stays() {
+    let daemon = Daemon::with(Options { server: "exit-when-idle = \"50ms\"".into(), ..Options::default() });
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(daemon.get("/version").status, 200);
+    assert!(daemon.log().contains("`exit-when-idle` needs a socket that systemd keeps"));
+}
+
+#[test]
+fn a_users_own_instance_lives_in_the_users_directories() {
+    let home = tempfile::tempdir().unwrap();
+    let models = home.path().join(".local/share/gemmad/models");
+    fs::create_dir_all(&models).unwrap();
+    fs::copy(harness::tiny_models().join(format!("{TINY}.gguf")), models.join(format!("{TINY}.gguf"))).unwrap();
+    let mut process = Command::new(env!("CARGO_BIN_EXE_gemmad"))
+        .arg("--user")
+        .env_clear()
+        .env("HOME", home.path())
+        .env("XDG_RUNTIME_DIR", home.path().join("run"))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let socket = home.path().join("run/gemmad/api.sock");
+    wait_for("the user's socket", || socket.exists());
+    let answer = Command::new(env!("CARGO_BIN_EXE_gemmactl")).args(["--socket", socket.to_str().unwrap(), "models"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&answer.stdout).contains(TINY), "{answer:?}");
+    signal(process.id(), "TERM");
+    assert!(process.wait().unwrap().success());
+}
+
+fn make(goal: &str, destination: &Path) {
+    let output = Command::new("make")
+        .args(["--no-print-directory", goal, "PREFIX=/usr"])
+        .arg(format!("DESTDIR={}", destination.display()))
+        // This test's programs, wherever they were built.
+        .arg(format!("BIN={}", Path::new(env!("CARGO_BIN_EXE_gemmad")).parent().unwrap().display()))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = vec![];
+    for entry in fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
+        if entry.path().is_dir() { found.extend(files(&entry.path())) } else { found.push(entry.path()) }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn what_is_installed_is_sound_and_goes_away() {
+    let root = tempfile::tempdir().unwrap();
+    make("install", root.path());
+    let config = root.path().join("etc/gemmad/gemmad.toml");
+    let unit = root.path().join("usr/lib/systemd/system/gemmad.service");
+    for file in ["usr/bin/gemmad", "usr/bin/gemmad-worker", "usr/bin/gemmactl", "usr/share/man/man1/gemmactl.1"] {
+        assert!(root.path().join(file).exists(), "{file}: {:#?}", files(root.path()));
+    }
+    // systemd looks whether the program is there.
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["system/gemmad.service", "system/gemmad.socket", "user/gemmad.service", "user/gemmad.socket"] {
+        let text = fs::read_to_string(root.path().join("usr/lib/systemd").join(name)).unwrap();
+        assert!(!text.contains('@') || text.contains("@system-service"), "{name} still has a placeholder");
+        let text = text.replace("ExecStart=/usr/bin/", &format!("ExecStart={}/usr/bin/", root.path().display()));
+        let copy = folder.path().join(name);
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::write(copy, text).unwrap();
+    }
+    if has("systemd-analyze") {
+        for (scope, args) in [("system", &["verify"][..]), ("user", &["--user", "verify"])] {
+            let units = ["gemmad.service", "gemmad.socket"].map(|name| folder.path().join(scope).join(name));
+            let output = Command::new("systemd-analyze").args(args).args(units).env("XDG_RUNTIME_DIR", folder.path()).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let ours: Vec<&str> = said.lines().filter(|line| line.contains("gemmad")).collect();
+            assert!(output.status.success() && ours.is_empty(), "{said}");
+        }
+        // The threshold is in tenths.
+        let output = Command::new("systemd-analyze").args(["security", "--offline=true", "--threshold=15"]).arg(&unit).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+    if has("systemd-sysusers") && has("systemd-tmpfiles") && rustix::process::geteuid().is_root() {
+        for (program, file) in [("systemd-sysusers", "sysusers.d"), ("systemd-tmpfiles", "tmpfiles.d")] {
+            let file = root.path().join("usr/lib").join(file).join("gemmad.conf");
+            let mut command = Command::new(program);
+            command.arg(format!("--root={}", root.path().display()));
+            if program == "systemd-tmpfiles" {
+                command.arg("--create");
+            }
+            let output = command.arg(file).output().unwrap();
+            assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        assert!(fs::read_to_string(root.path().join("etc/passwd")).unwrap().contains("gemmad"));
+        assert!(root.path().join("var/lib/gemmad/models").is_dir());
+    }
+    fs::write(&config, "# mine\n").unwrap();
+    make("install", root.path());
+    assert_eq!(fs::read_to_string(&config).unwrap(), "# mine\n");
+    make("uninstall", root.path());
+    let left: Vec<_> = files(root.path()).into_iter().filter(|file| file.starts_with(root.path().join("usr"))).collect();
+    assert_eq!(left, Vec::<PathBuf>::new());
+    assert!(config.exists());
+}
+
+#[test]
+fn each_line_of_the_service_has_its_reason() {
+    let unit = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/gemmad.service")).unwrap();
+    let hardening = unit.split("# --- What the service cannot do").nth(1).unwrap().split("[Install]").next().unwrap();
+    let mut reasoned = false;
+    let mut settings = 0;
+    for line in hardening.lines().skip(1) {
+        match line {
+            "" => reasoned = false,
+            comment if comment.starts_with('#') => reasoned = true,
+            setting => {
+                assert!(reasoned, "{setting} has no reason");
+                settings += 1;
+            }
+        }
+    }
+    assert!(settings > 25);
+}
+
+#[test]
+fn the_journal_gets_a_field_for_each_value() {
+    if !rustix::process::geteuid().is_root() {
+        let _ = writeln!(std::io::stderr(), "skipped: only root can put a journal of its own in the place of the system's");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    harness::write_config(dir.path(), &Options::default());
+    // The journal's socket and standard error are the script's own, in a name space of its own.
+    let script = r#"
+import os, signal, socket, subprocess, sys
+os.makedirs("/run/systemd/journal", exist_ok=True)
+journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); journal.bind("/run/systemd/journal/socket"); journal.settimeout(20)
+stream, other = socket.socketpair()
+stat = os.fstat(other.fileno())
+daemon = subprocess.Popen(sys.argv[1:], stderr=other, env={"JOURNAL_STREAM": f"{stat.st_dev}:{stat.st_ino}"})
+entry = b""
+while b"serving" not in entry: entry = journal.recv(65536)
+daemon.send_signal(signal.SIGTERM); daemon.wait()
+print(entry.decode(errors="replace"))
+stream.setblocking(False)
+try: print("STDERR", stream.recv(4096))
+except BlockingIOError: pass
+"#;
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", "mount -t tmpfs none /run && exec \"$@\"", "sh", "python3", "-c", script])
+        .args([env!("CARGO_BIN_EXE_gemmad"), "--config"])
+        .arg(dir.path().join("gemmad.toml"))
+        .output()
+        .unwrap();
+    let entry = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(entry.contains("GEMMAD_VERSION") && entry.contains("PRIORITY"), "{entry}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!entry.contains("STDERR"), "{entry}");
+}
