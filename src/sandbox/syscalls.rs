@@ -93,6 +93,7 @@ const TABLE: &[(Sysno, Rule, &str)] = &[
     (Sysno::munmap, Allow, "malloc, stacks"),
     (Sysno::mremap, Allow, "malloc"),
     (Sysno::madvise, Allow, "residency: what is read and given back; malloc"),
+    (Sysno::mincore, Allow, "residency: which experts are in memory already"),
     (Sysno::mlock, Allow, "residency: `lock-weights`"),
     // Threads.
     (Sysno::clone, If(0, Bits { all: THREAD, most: THREAD_MOST }), "threads, and no processes"),
