@@ -4,7 +4,7 @@ mod harness;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -147,41 +147,4 @@ fn sighup_reads_the_configuration_again() {
     wait_for("the error", || daemon.log().contains("the old one stays"));
     assert!(daemon.get("/v1/models").text().contains("renamed"));
     assert_eq!(daemon.get("/health").status, 200);
-}
-
-#[test]
-fn systemd_is_told_and_its_sockets_are_used() {
-    let dir = tempfile::tempdir().unwrap();
-    write_config(dir.path(), &Options::default());
-    let told = UnixDatagram::bind(dir.path().join("notify")).unwrap();
-    told.set_read_timeout(Some(harness::PATIENCE)).unwrap();
-    let socket = dir.path().join("passed.sock");
-    if !Command::new("systemd-socket-activate").arg("--version").stdout(Stdio::null()).status().is_ok_and(|s| s.success()) {
-        eprintln!("skipped: systemd-socket-activate is not installed");
-        return;
-    }
-    let mut process = Command::new("systemd-socket-activate")
-        .arg(format!("--listen={}", socket.display()))
-        .arg(format!("--setenv=NOTIFY_SOCKET={}", dir.path().join("notify").display()))
-        .arg(env!("CARGO_BIN_EXE_gemmad"))
-        .arg("--config")
-        .arg(dir.path().join("gemmad.toml"))
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut stream = None;
-    wait_for("the socket", || {
-        stream = UnixStream::connect(&socket).ok();
-        stream.is_some()
-    });
-    let mut buffer = [0; 256];
-    let n = told.recv(&mut buffer).unwrap();
-    assert_eq!(&buffer[..n], b"READY=1\n");
-    drop(stream);
-    assert!(!dir.path().join("api.sock").exists(), "the configured socket is not made");
-    harness::signal(process.id(), "TERM");
-    let n = told.recv(&mut buffer).unwrap();
-    assert_eq!(&buffer[..n], b"STOPPING=1\n");
-    assert!(process.wait().unwrap().success());
-    assert!(socket.exists(), "systemd's socket is systemd's to remove");
 }

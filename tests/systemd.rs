@@ -119,6 +119,7 @@ fn the_daemon_starts_with_the_first_program_and_leaves_after_the_last() {
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.contains("The capital of France is Paris."), "{answer}\n{}", fs::read_to_string(dir.path().join("log")).unwrap());
     assert_eq!(program().trim(), "gemmad");
+    assert!(!dir.path().join("api.sock").exists(), "the configured socket is not made");
     let mut status = None;
     wait_for("the daemon to leave", || {
         status = process.try_wait().unwrap();
