@@ -155,7 +155,15 @@ pub(super) static KEYS: &[Key] = &[
         },
     ),
     key("memory", "cache-size", Rule::Size { min: 1 << 20, max: 1 << 44, put: |config, n| config.memory.cache_size = n }),
-    key("memory", "reserve", Rule::Size { min: 0, max: 1 << 44, put: |config, n| config.memory.reserve = Some(n) }),
+    key(
+        "memory",
+        "reserve",
+        Rule::Text {
+            allowed: "\"auto\" or a size, like \"512 MiB\"",
+            check: |text| text == "auto" || parse_size(text).is_some(),
+            put: |config, text| config.memory.reserve = parse_size(&text),
+        },
+    ),
     key("memory", "allow-overcommit", Rule::Switch { put: |config, on| config.memory.allow_overcommit = on }),
     key("memory", "per-layer-embeddings", Rule::Size { min: 1 << 20, max: 1 << 40, put: |config, n| config.memory.per_layer = n }),
     key("memory", "lock-weights", Rule::Switch { put: |config, on| config.memory.lock_weights = on }),

@@ -123,7 +123,7 @@ mod tests {
             (7 * GIB / 2, 8192, Some(("gemma-4-e4b", 8192))),
             // The context counts more than the variant.
             (7 * GIB / 2, 131_072, Some(("gemma-4-e2b", 131_072))),
-            (2 * GIB, 131_072, Some(("gemma-4-e2b", 32_768))),
+            (2 * GIB, 131_072, Some(("gemma-4-e2b", 65_536))),
             (7 * GIB, 8192, Some(("gemma-4-26b-a4b", 8192))),
             (15 * GIB, 8192, Some(("gemma-4-26b-a4b", 8192))),
             (31 * GIB, 8192, Some(("gemma-4-31b", 8192))),
