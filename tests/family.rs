@@ -156,6 +156,10 @@ fn drawn(choice: &Value, in_thought: bool) -> Vec<&Value> {
 fn compare(daemon: &Daemon, model: &str, case: &Value, figures: &mut Figures) {
     let mut body = json!({"model": model, "messages": case["messages"], "temperature": 0, "max_tokens": LONGEST, "cache_prompt": false,
         "logprobs": true, "top_logprobs": LIKELIEST, "chat_template_kwargs": {"enable_thinking": case["thinking"]}});
+    if case["thinking"] == true {
+        // Room for an answer that is not compared, else the thought would be ended in time for one.
+        body["max_tokens"] = json!(2 * LONGEST);
+    }
     if case["tools"].is_array() {
         body["tools"] = case["tools"].clone();
     }
