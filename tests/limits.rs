@@ -95,7 +95,7 @@ fn the_time_of_a_request() {
 fn the_time_of_a_load() {
     let dir = tempfile::tempdir().unwrap();
     let worker = dir.path().join("worker");
-    std::fs::write(&worker, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    std::fs::write(&worker, "#!/bin/sh\nexec sleep 60\n").unwrap();
     std::fs::set_permissions(&worker, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let daemon = Daemon::with(Options {
         inference: format!("worker = \"{}\"", worker.display()),

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::error::ApiError;
 use super::{Api, json, render};
-use crate::engine::{Failure, Phase, Status};
+use crate::engine::{Failure, MemoryState, Phase, Status};
 
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -72,7 +72,27 @@ struct StatusOut {
     /// Why the workers died.
     cause: Option<String>,
     retry_in_s: Option<f64>,
+    memory: MemoryOut,
     version: &'static str,
+}
+
+/// What was done about memory that ran short.
+#[derive(Debug, Default, Serialize)]
+struct MemoryOut {
+    /// `calm`, `eased` or `shrinking`
+    level: &'static str,
+    /// Seconds since the last action; null, as the next two, before there was one.
+    since_s: Option<f64>,
+    reason: Option<String>,
+    action: Option<&'static str>,
+}
+
+impl From<MemoryState> for MemoryOut {
+    fn from(MemoryState { level, last, .. }: MemoryState) -> Self {
+        let since_s = last.as_ref().map(|last| last.at.elapsed().as_millis() as f64 / 1e3);
+        let (reason, action) = last.map(|last| (last.reason, last.action)).unzip();
+        Self { level: level.id(), since_s, reason, action }
+    }
 }
 
 impl From<Status> for StatusOut {
@@ -83,6 +103,7 @@ impl From<Status> for StatusOut {
             running: status.running,
             served: status.served,
             crashes: status.crashes,
+            memory: status.memory.into(),
             version: VERSION,
             ..Self::default()
         };
@@ -117,16 +138,8 @@ mod tests {
     use std::time::Duration;
 
     fn rendered(phase: Phase) -> Value {
-        let status = Status {
-            phase,
-            models: vec![],
-            directories: vec![],
-            default: Some("tiny".into()),
-            waiting: 1,
-            running: 2,
-            served: 3,
-            crashes: 4,
-        };
+        let first = Status::first(vec![], vec![], Some("tiny".into()));
+        let status = Status { phase, waiting: 1, running: 2, served: 3, crashes: 4, ..first };
         serde_json::from_str(&render(&StatusOut::from(status))).unwrap()
     }
 
@@ -139,7 +152,7 @@ mod tests {
             ready,
             json!({"state": "ready", "model": "tiny", "default": "tiny", "waiting": 1, "running": 2, "served": 3, "crashes": 4,
                 "context": 8192, "slots": 2, "threads": 4, "pid": 77, "load_ms": 1200, "template": null, "cause": null, "retry_in_s": null,
-                "version": VERSION})
+                "memory": {"level": "calm", "since_s": null, "reason": null, "action": null}, "version": VERSION})
         );
         let backing = rendered(Phase::BackingOff { cause: "SIGSEGV".into(), until: Instant::now() + Duration::from_millis(2500) });
         assert_eq!((&backing["state"], &backing["cause"]), (&json!("backing_off"), &json!("SIGSEGV")));

@@ -43,6 +43,11 @@ fn render(serves: bool, status: &Status, memory: &MemoryReport) -> String {
     text.gauge("requests_running", "Requests being answered.", one(status.running.into()));
     text.counter("requests_served_total", "Requests ended, however they ended.", one(status.served));
     text.counter("worker_crashes_total", "Workers that died.", one(status.crashes));
+    let state = &status.memory;
+    text.gauge("memory_level", "What was done about memory that runs short: 0 nothing, 1 eased, 2 shrinking.", one(state.level as u64));
+    text.counter("memory_eases_total", "Times that a worker was told to give back what it can.", one(state.eases));
+    text.counter("memory_ends_total", "Times that a worker was told to end because memory was short.", one(state.ends));
+    text.counter("worker_oom_kills_total", "Workers that the system killed because memory ran out.", one(state.kills));
     text.gauge("available_bytes", "Memory that programs can have without swapping.", one(memory.available));
     text.gauge("supervisor_anonymous_bytes", "The supervisor's memory that no file stands behind.", one(memory.supervisor.anonymous));
     text.gauge("supervisor_file_backed_bytes", "Files that the supervisor has in memory.", one(memory.supervisor.file_backed));

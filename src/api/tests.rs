@@ -45,16 +45,7 @@ fn status() -> Status {
         width: 128,
         projector: None,
     };
-    Status {
-        phase: Phase::Cold,
-        models: vec![model],
-        directories: vec![],
-        default: Some("tiny".into()),
-        waiting: 0,
-        running: 0,
-        served: 0,
-        crashes: 0,
-    }
+    Status::first(vec![model], vec![], Some("tiny".into()))
 }
 
 impl Door {

@@ -121,6 +121,7 @@ pub(super) static KEYS: &[Key] = &[
             put: |config, names| config.models.prefer = names,
         },
     ),
+    key("models", "idle-release", Rule::Time { may_be_zero: true, put: |config, time| config.models.idle_release = time }),
     key("models", "idle-unload", Rule::Time { may_be_zero: true, put: |config, time| config.models.idle_unload = time }),
     key("inference", "context", Rule::Number { min: 256, max: 262_144, put: |config, n| config.inference.context = n }),
     key("inference", "least-context", Rule::Number { min: 256, max: 262_144, put: |config, n| config.inference.least_context = n }),

@@ -53,6 +53,8 @@ pub struct Models {
     pub prefer: Vec<String>,
     /// How long a loaded model may have nothing to do before it is unloaded; zero: for ever.
     pub idle_unload: Duration,
+    /// How long it may have nothing to do before it gives back what it can; zero: for ever.
+    pub idle_release: Duration,
 }
 
 /// How a model is run.
@@ -150,6 +152,7 @@ impl Default for Models {
             default: "auto".into(),
             prefer: vec![],
             idle_unload: Duration::from_secs(600),
+            idle_release: Duration::from_secs(120),
         }
     }
 }

@@ -34,7 +34,17 @@ struct Status {
     template: Option<String>,
     cause: Option<String>,
     retry_in_s: Option<f64>,
+    memory: Memory,
     version: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Memory {
+    level: String,
+    since_s: Option<f64>,
+    reason: Option<String>,
+    action: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -138,6 +148,9 @@ fn status_view(status: &Status, out: Stream) -> String {
         let retry = status.retry_in_s.map(|seconds| format!("; next attempt in {seconds:.0} s")).unwrap_or_default();
         lines.push(("trouble", format!("{cause}{retry}")));
     }
+    if let Memory { level, since_s: Some(since), reason: Some(reason), action: Some(action) } = &status.memory {
+        lines.push(("memory", format!("{level}; {} ago: {reason}; {action}", show_time(*since))));
+    }
     lines.push(("requests", format!("{} running, {} waiting, {} served", status.running, status.waiting, status.served)));
     lines.push(("crashes", status.crashes.to_string()));
     let mut view = String::new();
@@ -158,6 +171,14 @@ fn models_view(models: &[Model], out: Stream) -> String {
     };
     let head = ["MODEL", "VARIANT", "WEIGHTS", "SIZE", "CONTEXT", ""];
     table(head, models.iter().map(row), &[3, 4], out)
+}
+
+fn show_time(seconds: f64) -> String {
+    match seconds {
+        7200.0.. => format!("{:.0} h", seconds / 3600.0),
+        120.0.. => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{seconds:.0} s"),
+    }
 }
 
 pub fn show_size(bytes: u64) -> String {
@@ -187,11 +208,13 @@ mod tests {
     #[test]
     fn status_in_trouble_names_the_cause() {
         let status = json!({"state": "backing_off", "model": null, "default": "m", "cause": "killed by signal 9\x1b[2J", "retry_in_s": 4.2,
+            "memory": {"level": "eased", "since_s": 150.0, "reason": "30 MiB of memory are available", "action": "the worker gives back what it can"},
             "waiting": 0, "running": 0, "served": 0, "crashes": 3, "version": "0.1.0", "something": "new"});
         let status: Status = parse(status).unwrap();
         let tty = Stream { is_terminal: true, colour: false };
         let view = status_view(&status, tty);
         assert!(view.contains("backing off") && view.contains("killed by signal 9[2J; next attempt in 4 s"), "{view}");
+        assert!(view.contains("memory    eased; 2 min ago: 30 MiB of memory are available; the worker gives back"), "{view}");
         assert!(!view.contains('\x1b'));
     }
 

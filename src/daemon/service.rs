@@ -128,8 +128,7 @@ mod tests {
 
     #[test]
     fn the_status_names_state_and_memory() {
-        let status =
-            |phase| Status { phase, models: vec![], directories: vec![], default: None, waiting: 2, running: 1, served: 0, crashes: 0 };
+        let status = |phase| Status { phase, waiting: 2, running: 1, ..Status::first(vec![], vec![], None) };
         assert_eq!(text(&status(Phase::Loading { model: "m".into() }), None), "Loading m");
         let ready = Phase::Ready { model: "m".into(), context: 1, slots: 1, threads: 1, pid: 1, load_time: Duration::ZERO, template: None };
         assert_eq!(text(&status(ready), Some(300 << 20)), "Ready: m, 300 MiB in memory, 1 running, 2 waiting");

@@ -47,8 +47,11 @@ pub enum Notice {
     Message(FromWorker),
     /// There was no process at all, for a reason that is not its own; [`Notice::Exited`] follows.
     NotStarted(Failure),
-    /// The process is gone; says how, and what it said last.
-    Exited(String),
+    /// The process is gone; `cause` says how, and what it said last. `taken`: by a SIGKILL that was not ours.
+    Exited {
+        cause: String,
+        taken: bool,
+    },
 }
 
 /// The driver's hold on a worker. Dropping it closes the worker's socket, which tells it to exit.
@@ -116,12 +119,15 @@ pub fn spawn(
         let writing = tokio::spawn(write_all(writer, messages));
         let listening = tokio::spawn(last_words(stderr));
         let mut reading = std::pin::pin!(read_all(reader, generation, notices.clone()));
-        let mut read = false;
+        let (mut read, mut killed_by_us) = (false, false);
         let status = loop {
             tokio::select! {
                 status = process.wait() => break status,
                 _ = &mut reading, if !read => read = true,
-                Some(()) = killed.recv() => drop(process.start_kill()),
+                Some(()) = killed.recv() => {
+                    killed_by_us = true;
+                    let _ = process.start_kill();
+                }
             }
         };
         if !read {
@@ -129,7 +135,8 @@ pub fn spawn(
         }
         writing.abort();
         let words = tokio::time::timeout(LINGER, listening).await.ok().and_then(Result::ok).unwrap_or_default();
-        let _ = notices.send((generation, Notice::Exited(describe(status, &words)))).await;
+        let taken = !killed_by_us && status.as_ref().is_ok_and(was_killed);
+        let _ = notices.send((generation, Notice::Exited { cause: describe(status, &words), taken })).await;
     });
     Ok(Child { generation, pid, outbox, kill })
 }
@@ -196,6 +203,11 @@ async fn last_words(stderr: Option<ChildStderr>) -> VecDeque<String> {
             }
         }
     }
+}
+
+/// By SIGKILL; a shell around the worker says 128 and the signal's number.
+fn was_killed(status: &ExitStatus) -> bool {
+    status.signal() == Some(9) || status.code() == Some(128 + 9)
 }
 
 fn describe(status: io::Result<ExitStatus>, words: &VecDeque<String>) -> String {

@@ -96,24 +96,24 @@ impl Setup {
     fn best_of<'a>(&self, models: impl Iterator<Item = &'a ModelInfo> + Clone) -> Result<ModelInfo, Failure> {
         let candidates: Vec<_> = models.clone().map(|model| self.candidate(model)).collect();
         let (wishes, budget) = (self.wishes(), self.budget());
-        let chosen = fit::choose(&candidates, &wishes, budget.bytes, 0);
+        let chosen = fit::choose(&candidates, &wishes, budget.bytes);
         let smallest = || fit::smallest(&candidates, &wishes);
         let chosen = chosen.or_else(|| smallest().filter(|_| self.memory.allow_overcommit)).map(|choice| choice.id);
         let found = chosen.and_then(|id| models.clone().find(|model| model.id == id));
         found.cloned().ok_or_else(|| no_room(smallest(), &budget, None))
     }
 
-    /// How `model` is run in the memory that is free now, leaving out the `smaller` best ways. `others` are named if it
-    /// does not fit.
-    pub(super) fn fit(&self, model: &ModelInfo, others: &[ModelInfo], smaller: u32) -> Result<Run, Failure> {
-        let (wishes, budget, candidate) = (self.wishes(), self.budget(), [self.candidate(model)]);
-        let choice = fit::choose(&candidate, &wishes, budget.bytes, smaller);
+    /// How `model` is run in the memory that is free now, after it ran out of memory `shortages` times. `others` are
+    /// named if it does not fit.
+    pub(super) fn fit(&self, model: &ModelInfo, others: &[ModelInfo], shortages: u32) -> Result<Run, Failure> {
+        let (wishes, budget, candidate) = (self.wishes().after(shortages), self.budget(), [self.candidate(model)]);
+        let choice = fit::choose(&candidate, &wishes, budget.bytes);
         let smallest = || fit::smallest(&candidate, &wishes);
         // Weights can be evicted, the rest cannot.
         let overcommitted = || smallest().filter(|choice| self.memory.allow_overcommit && choice.cost.unevictable() <= budget.room.free);
         choice.or_else(overcommitted).map(run).ok_or_else(|| {
             let others: Vec<_> = others.iter().map(|model| self.candidate(model)).collect();
-            let instead = fit::choose(&others, &wishes, budget.bytes, 0).map(|choice| choice.id.to_owned());
+            let instead = fit::choose(&others, &wishes, budget.bytes).map(|choice| choice.id.to_owned());
             no_room(smallest(), &budget, instead)
         })
     }

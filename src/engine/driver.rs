@@ -12,12 +12,17 @@ use super::child::{self, Child, Notice};
 use super::launch::{Launch, PackedPlace};
 use super::live::Live;
 use super::look::Looks;
+use super::pressure::Step;
 use super::queue::Kind;
+use super::relief::Relief;
 use super::state::{Action, Generation, Input, Life, State};
-use super::{Answer, Command, EVENTS, Failure, HangUpGuard, ModelInfo, Phase, PlanReport, Settings, Setup, Status, WorkerMemory};
-use crate::chat::{ChatError, ChatEvent, ChatRequest};
-use crate::ipc::{self, FromWorker, LoadedModel, Packing, TemplateSource, ToWorker};
+use super::status::template_note;
+use super::{Answer, Command, EVENTS, Failure, HangUpGuard, ModelInfo, Phase, PlanReport, Settings, Setup, Status};
+use crate::chat::{ChatError, ChatRequest};
+use crate::ipc::{LoadedModel, Packing, ToWorker};
 use crate::store;
+
+mod notices;
 
 /// Notices from the worker that wait for the driver; past this the worker's writes wait.
 pub const NOTICES: usize = 256;
@@ -38,6 +43,7 @@ pub(super) struct Driver {
     /// Where the worker's packed weights come from and go to.
     packed: Option<PackedPlace>,
     looks: Looks,
+    relief: Relief,
     cache_turns: CacheTurns,
     unloads: Vec<oneshot::Sender<Result<(), Failure>>>,
     drains: Vec<oneshot::Sender<()>>,
@@ -76,6 +82,7 @@ impl Driver {
             scanned: Instant::now(),
             packed: None,
             looks: Looks::default(),
+            relief: Relief::default(),
             cache_turns: CacheTurns::default(),
             unloads: vec![],
             drains: vec![],
@@ -99,6 +106,7 @@ impl Driver {
                     Some(command) => self.command(command).await,
                     None => return,
                 },
+                () = self.relief.due() => self.relieve(),
                 () = sleep => self.step(Input::Tick),
             }
             self.publish();
@@ -228,7 +236,11 @@ impl Driver {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Spawn { generation, model } => self.spawn(generation, &model),
+            Action::Spawn { generation, model, smaller } => self.spawn(generation, &model, smaller),
+            Action::Ease => {
+                tracing::info!("memory: the worker has nothing to do and gives back what it can");
+                self.ease();
+            }
             Action::End { generation } => self.with_child(generation, Child::end),
             Action::Kill { generation } => self.with_child(generation, |child| child.kill()),
             Action::Send { id } => self.send(id),
@@ -248,6 +260,24 @@ impl Driver {
         }
     }
 
+    /// Looks how much memory there is, and does what that calls for.
+    fn relieve(&mut self) {
+        let idle = self.state.running() + self.state.waiting() == 0;
+        match self.relief.look(idle) {
+            Some((Step::Ease, _)) => self.ease(),
+            Some((Step::EndWhenIdle, _)) => self.step(Input::Shrink(true)),
+            Some((Step::EndNow, cause)) => self.step(Input::GiveUp { cause }),
+            Some((Step::GoOn, _)) => self.step(Input::Shrink(false)),
+            None => {}
+        }
+    }
+
+    fn ease(&mut self) {
+        if let Some(child) = &self.child {
+            self.tell(child, ToWorker::Ease);
+        }
+    }
+
     fn with_child(&mut self, generation: Generation, act: impl FnOnce(&mut Child)) {
         if let Some(child) = self.child.as_mut().filter(|child| child.generation == generation) {
             act(child);
@@ -261,14 +291,14 @@ impl Driver {
         }
     }
 
-    fn spawn(&mut self, generation: Generation, model: &str) {
+    fn spawn(&mut self, generation: Generation, model: &str, smaller: u32) {
         // What goes wrong here reaches the state through the same door as what goes wrong later, so that
         // the state alone decides what follows.
         let Some(info) = self.models.iter().find(|m| m.id == model).cloned() else {
             let failure = Failure::BadModel { model: model.to_owned(), reason: "it is no longer installed".into() };
             return self.not_spawned(generation, Some(failure));
         };
-        let prepared = self.setup.fit(&info, &self.models, 0).and_then(|run| {
+        let prepared = self.setup.fit(&info, &self.models, smaller).and_then(|run| {
             Launch::prepare(&self.setup, &info, &run).map_err(|bad| Failure::BadModel { model: model.to_owned(), reason: bad.to_string() })
         });
         let Launch { plan, files, packed } = match prepared {
@@ -277,7 +307,8 @@ impl Driver {
         };
         let files: Vec<&File> = files.iter().collect();
         self.packed = packed;
-        tracing::info!(model, file = %info.path.display(), context = plan.context, slots = plan.slots, cpus = ?plan.cpus, "starting a worker");
+        tracing::info!(model, file = %info.path.display(), context = plan.context, slots = plan.slots, smaller, cpus = ?plan.cpus, "starting a worker");
+        self.relief.started();
         match child::spawn(&self.setup.worker, generation, plan, &files, self.notices.clone()) {
             Ok(child) => self.child = Some(child),
             Err(error) => {
@@ -296,14 +327,8 @@ impl Driver {
             if let Some(failure) = failure {
                 let _ = notices.send((generation, Notice::NotStarted(failure))).await;
             }
-            let _ = notices.send((generation, Notice::Exited(cause))).await;
+            let _ = notices.send((generation, Notice::Exited { cause, taken: false })).await;
         });
-    }
-
-    fn load_failed(&mut self, generation: Generation, reason: String) {
-        let Life::Starting(model) = self.state.life() else { return };
-        let failure = Failure::BadModel { model: model.to_owned(), reason };
-        self.step(Input::LoadFailed { generation, failure });
     }
 
     fn send(&mut self, id: u64) {
@@ -316,110 +341,6 @@ impl Driver {
         self.served += 1;
         if let Some(live) = self.live.remove(&id) {
             live.fail(failure);
-        }
-    }
-
-    fn notice(&mut self, generation: Generation, notice: Notice) {
-        match notice {
-            Notice::Message(FromWorker::Hello { version }) => {
-                if version != ipc::VERSION {
-                    let reason = format!(
-                        "gemmad-worker speaks version {version} and gemmad version {}: install both from one release",
-                        ipc::VERSION
-                    );
-                    self.load_failed(generation, reason);
-                    self.with_child(generation, |child| child.kill());
-                }
-            }
-            Notice::Message(FromWorker::Loaded(loaded)) => {
-                tracing::info!(load_ms = loaded.load_us / 1000, "the model is loaded");
-                if let Some(note) = template_note(&loaded.template) {
-                    tracing::warn!("the model's chat template: {note}");
-                }
-                match &loaded.packing {
-                    Packing::New { instead: Some(why) } => tracing::info!("the weights were packed anew: the file that had them {why}"),
-                    Packing::InMemory { why } => tracing::warn!(why, "packed weights stay in memory"),
-                    Packing::New { instead: None } | Packing::Reused | Packing::Nothing => {}
-                }
-                let slots = loaded.slots;
-                self.loaded = Some(loaded);
-                self.step(Input::Loaded { generation, slots });
-            }
-            Notice::Message(FromWorker::LoadFailed { reason }) => {
-                tracing::error!(reason, "the model cannot be loaded");
-                self.load_failed(generation, reason);
-            }
-            Notice::NotStarted(failure) => {
-                tracing::error!(reason = %failure, "no worker is started");
-                self.step(Input::LoadFailed { generation, failure });
-            }
-            Notice::Message(FromWorker::Packed) => self.packed.iter_mut().for_each(PackedPlace::publish),
-            Notice::Message(FromWorker::Spoilt { reason }) => {
-                tracing::error!(reason, "the file of packed weights is discarded");
-                self.packed.iter().for_each(PackedPlace::discard);
-            }
-            Notice::Message(FromWorker::Memory(picture)) => {
-                let memory = match (self.state.life(), &self.child, &self.loaded) {
-                    (Life::Ready(model), Some(child), Some(loaded)) => {
-                        Some(WorkerMemory { model: model.into(), pid: child.pid, packing: loaded.packing.clone(), picture })
-                    }
-                    _ => None,
-                };
-                self.looks.answer(memory);
-            }
-            Notice::Message(FromWorker::Event { id, event }) => self.event(id, event),
-            Notice::Message(FromWorker::Text { id, answer }) => {
-                if let Some(Live::Text { reply, .. }) = self.live.remove(&id) {
-                    self.served += 1;
-                    // Whoever asked may be gone.
-                    let _ = reply.send(Ok(answer));
-                    self.step(Input::Ended { id });
-                }
-            }
-            Notice::Message(FromWorker::Failed { id, error }) => {
-                if self.live.contains_key(&id) {
-                    self.fail(id, Failure::Chat(error));
-                    self.step(Input::Ended { id });
-                }
-            }
-            Notice::Exited(cause) => {
-                self.child = None;
-                self.loaded = None;
-                self.packed = None;
-                self.looks.answer(None);
-                if !matches!(self.state.life(), Life::Ending(_) | Life::Draining) {
-                    self.crashes += 1;
-                    tracing::error!(cause, "the worker died");
-                }
-                self.step(Input::Exited { generation, cause });
-            }
-        }
-    }
-
-    /// Passes an event on to its client.
-    fn event(&mut self, id: u64, event: ChatEvent) {
-        let Some(Live::Chat { request, events, started }) = self.live.get_mut(&id) else { return };
-        if matches!(event, ChatEvent::Started { .. }) && std::mem::replace(started, true) {
-            // A retried request starts twice; its client need not know.
-            return;
-        }
-        let begun = !matches!(event, ChatEvent::Started { .. }) && request.take().is_some();
-        let done = matches!(event, ChatEvent::Done(_));
-        if events.is_closed() {
-            return self.hang_up(id);
-        }
-        if events.try_send(Ok(event)).is_err() {
-            tracing::info!(request = id, "the client does not read its answer");
-            self.fail(id, Failure::ClientStalled { unread: EVENTS });
-            return self.step(Input::HangUp { id });
-        }
-        if begun {
-            self.step(Input::Begun { id });
-        }
-        if done {
-            self.served += 1;
-            self.live.remove(&id);
-            self.step(Input::Ended { id });
         }
     }
 
@@ -448,9 +369,11 @@ impl Driver {
         self.status.send_if_modified(|status| {
             let changed = status.phase != phase
                 || (status.waiting, status.running, status.served, status.crashes) != (waiting, running, served, crashes)
+                || status.memory != *self.relief.state()
                 || status.models != self.models;
             if changed {
                 status.phase = phase;
+                status.memory.clone_from(self.relief.state());
                 (status.waiting, status.running, status.served, status.crashes) = (waiting, running, served, crashes);
                 if status.models != self.models {
                     status.models.clone_from(&self.models);
@@ -473,15 +396,6 @@ fn sees_enough(model: ModelInfo, request: &ChatRequest) -> Result<ModelInfo, Fai
         model.id, model.width
     );
     Err(Failure::Chat(ChatError::CannotSee { reason }))
-}
-
-/// What an administrator should know about the chat template in use, if anything.
-fn template_note(source: &TemplateSource) -> Option<String> {
-    match source {
-        TemplateSource::Embedded => None,
-        TemplateSource::Missing => Some("the file has none; the family's is used".into()),
-        TemplateSource::Replaced { why } => Some(format!("the file's is not used, because {why}; the family's is")),
-    }
 }
 
 /// Looks at the model directories, off the daemon's one thread: a slow disk must not keep clients waiting.

@@ -25,6 +25,8 @@ pub enum Failure {
     NoRoom { model: String, needs: u64, free: u64, reserve: u64, bound: String, instead: Option<String> },
     /// Workers died again and again; no new one is started before the time is over.
     BackingOff { cause: String, retry_after: Duration },
+    /// Memory ran out while it was answered; the next worker is smaller.
+    OutOfMemory { cause: String },
     /// The worker died while it answered.
     WorkerDied { cause: String },
     /// The request took longer than the limit.
@@ -66,6 +68,9 @@ impl fmt::Display for Failure {
             }
             Self::BackingOff { cause, retry_after } => {
                 write!(f, "the worker keeps failing ({cause}); the next attempt is in {} s", retry_after.as_secs().max(1))
+            }
+            Self::OutOfMemory { cause } => {
+                write!(f, "memory ran out ({cause}), and the answer with it; what is asked now is answered with less context")
             }
             Self::WorkerDied { cause } => write!(f, "the worker died while it answered: {cause}"),
             Self::TimedOut { limit } => write!(f, "the request took longer than {} s", limit.as_secs()),

@@ -13,7 +13,9 @@ mod launch;
 mod live;
 mod look;
 mod plan;
+mod pressure;
 pub mod queue;
+mod relief;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub mod state;
@@ -23,7 +25,7 @@ pub use cache::{CacheReport, CachedFile};
 pub use failure::Failure;
 pub use look::{MemoryReport, WorkerMemory};
 pub use plan::{PlanReport, PlannedModel, Way};
-pub use status::{ModelInfo, Phase, Status};
+pub use status::{Change, Level, MemoryState, ModelInfo, Phase, Status};
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -84,6 +86,7 @@ impl Setup {
             request_time: self.limits.request_time,
             load_time: self.limits.load_time,
             idle_unload: Some(self.models.idle_unload).filter(|time| !time.is_zero()),
+            idle_release: Some(self.models.idle_release).filter(|time| !time.is_zero()),
         }
     }
 
@@ -159,16 +162,7 @@ impl Engine {
         let (commands, command_box) = mpsc::channel(COMMANDS);
         let (hang_ups, hang_up_box) = mpsc::unbounded_channel();
         let (notices, notice_box) = mpsc::channel(driver::NOTICES);
-        let first = Status {
-            phase: Phase::Cold,
-            default: setup.default_model(&models),
-            models: models.clone(),
-            directories: setup.models.directories.clone(),
-            waiting: 0,
-            running: 0,
-            served: 0,
-            crashes: 0,
-        };
+        let first = Status::first(models.clone(), setup.models.directories.clone(), setup.default_model(&models));
         let (status_sender, status) = watch::channel(first);
         let driver = driver::Driver::new(setup, models, hang_ups, notices, status_sender);
         tokio::spawn(driver.run(driver::Inbox { commands: command_box, hang_ups: hang_up_box, notices: notice_box }));
@@ -250,17 +244,7 @@ impl Engine {
     #[cfg(test)]
     pub(crate) fn wedged() -> (Self, impl Sized) {
         let (commands, unread) = mpsc::channel(COMMANDS);
-        let status = Status {
-            phase: Phase::Cold,
-            models: vec![],
-            directories: vec![],
-            default: None,
-            waiting: 0,
-            running: 0,
-            served: 0,
-            crashes: 0,
-        };
-        let (sender, status) = watch::channel(status);
+        let (sender, status) = watch::channel(Status::first(vec![], vec![], None));
         (Self { commands, status }, (unread, sender))
     }
 

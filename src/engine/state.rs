@@ -6,26 +6,31 @@
 //!    None ───────────▶ Starting ───────────────▶ Ready ──┐ Send, while slots are free
 //!     ▲                   │ LoadFailed, too late   │  ▲──┘ and the next job wants this model
 //!     │                   ▼                        │ another model is wanted, Unload, Drain,
-//!     └───────────────  Ending ◀───────────────────┘ idle for long: once nothing runs
-//!        Exited
+//!     └───────────────  Ending ◀───────────────────┘ idle for long, Shrink: once nothing runs
+//!        Exited                                      GiveUp: at once
 //! ```
 //!
 //! A death that nobody asked for leads to None from anywhere. Jobs that had said nothing are retried once;
-//! workers that die before they have said anything are started again with growing pauses.
+//! workers that die before they have said anything are started again with growing pauses. A model that ran out of memory
+//! is loaded one step smaller for a while.
+
+mod action;
+mod smaller;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::Failure;
 use super::queue::{Full, Job, Kind, Queue};
+pub use action::Action;
+use smaller::Smaller;
+use trouble::Trouble;
 
 /// How long a worker may take to exit after its socket was closed.
 const END_TIME: Duration = Duration::from_secs(5);
 /// The advice given with "the queue is full".
 const RETRY_AFTER: Duration = Duration::from_secs(2);
-/// The pause after the second silent death in a row; doubles with each further one.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Texts that are asked of the worker at the same time; it has room for more.
 const TEXTS: usize = 16;
 /// Workers that may die under a job before the job is given up.
@@ -40,6 +45,8 @@ pub struct Settings {
     pub load_time: Duration,
     /// How long a worker may have nothing to do; `None`: for ever.
     pub idle_unload: Option<Duration>,
+    /// After how long without anything to do it gives back what it can; `None`: never.
+    pub idle_release: Option<Duration>,
 }
 
 /// Tells one worker from the next.
@@ -56,54 +63,22 @@ pub enum Input {
     Unload,
     /// `slots` requests at once are what this worker takes.
     Loaded { generation: Generation, slots: u32 },
-    /// The model's file is at fault, or there is no room for it; the worker is not.
-    LoadFailed { generation: Generation, failure: Failure },
+    /// The model's file is at fault, or there is no room for it; the worker is not. Out of memory: less of it may do.
+    LoadFailed { generation: Generation, failure: Failure, out_of_memory: bool },
     /// The first piece of an answer went to its client.
     Begun { id: u64 },
     /// The answer's end went to its client.
     Ended { id: u64 },
-    /// The worker is gone, however it went.
-    Exited { generation: Generation, cause: String },
+    /// The worker is gone, however it went. `out_of_memory`: the kernel took it.
+    Exited { generation: Generation, cause: String, out_of_memory: bool },
+    /// Memory is short: the worker ends once it is idle (`true`), or may go on after all. Legal always; for a loaded one.
+    Shrink(bool),
+    /// Memory has run out: the worker ends now. Legal always.
+    GiveUp { cause: String },
     /// No more requests; what runs has until `deadline`.
     Drain { deadline: Instant },
     /// Time passed; legal always.
     Tick,
-}
-
-/// What is to be done.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Action {
-    Spawn {
-        generation: Generation,
-        model: String,
-    },
-    /// Close the worker's socket.
-    End {
-        generation: Generation,
-    },
-    Kill {
-        generation: Generation,
-    },
-    /// Hand the request to the worker.
-    Send {
-        id: u64,
-    },
-    /// Tell the worker to stop this one; nobody listens any more.
-    Cancel {
-        id: u64,
-    },
-    /// Tell the client, and forget the job.
-    Fail {
-        id: u64,
-        failure: Failure,
-    },
-    /// A [`Kind::Load`] job is done.
-    LoadDone {
-        id: u64,
-    },
-    /// Everyone who asked for [`Input::Unload`] can be told.
-    Unloaded,
-    Drained,
 }
 
 #[derive(Debug)]
@@ -114,12 +89,13 @@ enum Worker {
         model: String,
         deadline: Instant,
     },
-    /// `idle`: since when it has had nothing to do.
+    /// `idle`: since when it has had nothing to do. `eased`: it has given back what it can since then.
     Ready {
         generation: Generation,
         model: String,
         slots: u32,
         idle: Option<Instant>,
+        eased: bool,
     },
     Ending {
         generation: Generation,
@@ -133,15 +109,6 @@ struct Running {
     job: Job,
     /// Something of the answer has reached the client.
     begun: bool,
-}
-
-/// Silent deaths in a row.
-#[derive(Debug)]
-struct Trouble {
-    deaths: u32,
-    cause: String,
-    /// No worker is started before; `None` once that time has come.
-    pause: Option<Instant>,
 }
 
 /// What the outside may know.
@@ -163,7 +130,11 @@ pub struct State {
     queue: Queue,
     running: BTreeMap<u64, Running>,
     trouble: Option<Trouble>,
+    smaller: Smaller,
     unload_wanted: bool,
+    shrink_wanted: bool,
+    /// Why this worker was given up.
+    given_up: Option<String>,
     drain: Option<Instant>,
     next_generation: Generation,
 }
@@ -177,7 +148,10 @@ impl State {
             queue,
             running: BTreeMap::new(),
             trouble: None,
+            smaller: Smaller::default(),
             unload_wanted: false,
+            shrink_wanted: false,
+            given_up: None,
             drain: None,
             next_generation: 1,
         }
@@ -218,7 +192,10 @@ impl State {
         let worker = match &self.worker {
             Worker::Starting { deadline, .. } | Worker::Ending { deadline, .. } => Some(*deadline),
             Worker::None => self.paused().map(|(_, until)| until),
-            Worker::Ready { idle, .. } => idle.zip(self.settings.idle_unload).map(|(since, limit)| since + limit),
+            Worker::Ready { idle, eased, .. } => {
+                let limits = [self.settings.idle_unload, self.settings.idle_release.filter(|_| !eased)];
+                idle.zip(limits.into_iter().flatten().min()).map(|(since, limit)| since + limit)
+            }
         };
         let running = self.running.values().map(|r| r.job.deadline).min();
         [worker, running, self.queue.first_deadline(), self.drain].into_iter().flatten().min()
@@ -235,17 +212,22 @@ impl State {
             Input::HangUp { id } => self.hang_up(id, &mut actions),
             Input::Unload => self.unload(now, &mut actions),
             Input::Loaded { generation, slots } => self.loaded(generation, slots),
-            Input::LoadFailed { generation, failure } => self.load_failed(now, generation, &failure, &mut actions),
+            Input::LoadFailed { generation, failure, out_of_memory } => {
+                self.load_failed(now, generation, &failure, out_of_memory, &mut actions);
+            }
             Input::Begun { id } => self.begun(id),
             Input::Ended { id } => drop(self.running.remove(&id)),
-            Input::Exited { generation, cause } => self.exited(now, generation, cause, &mut actions),
+            Input::Exited { generation, cause, out_of_memory } => self.exited(now, generation, cause, out_of_memory, &mut actions),
+            Input::Shrink(wanted) => self.shrink_wanted = wanted && matches!(self.worker, Worker::Ready { .. }),
+            Input::GiveUp { cause } => self.give_up(cause, &mut actions),
             Input::Drain { deadline } => self.start_drain(deadline, &mut actions),
             Input::Tick => {}
         }
         self.expire(now, &mut actions);
         self.pump(now, &mut actions);
-        if let Worker::Ready { idle, .. } = &mut self.worker {
+        if let Worker::Ready { idle, eased, .. } = &mut self.worker {
             *idle = if self.running.is_empty() && self.queue.is_empty() { idle.or(Some(now)) } else { None };
+            *eased &= idle.is_some();
         }
         actions
     }
@@ -297,16 +279,20 @@ impl State {
     fn loaded(&mut self, of: Generation, slots: u32) {
         match std::mem::replace(&mut self.worker, Worker::None) {
             Worker::Starting { generation, model, .. } if generation == of => {
-                self.worker = Worker::Ready { generation, model, slots, idle: None }
+                self.worker = Worker::Ready { generation, model, slots, idle: None, eased: false }
             }
             other => self.worker = other,
         }
     }
 
-    fn load_failed(&mut self, now: Instant, of: Generation, failure: &Failure, actions: &mut Vec<Action>) {
+    fn load_failed(&mut self, now: Instant, of: Generation, failure: &Failure, out_of_memory: bool, actions: &mut Vec<Action>) {
         match std::mem::replace(&mut self.worker, Worker::None) {
             Worker::Starting { generation, model, .. } if generation == of => {
-                for job in self.queue.extract(|job| job.model == model) {
+                if out_of_memory {
+                    self.smaller.step(now, &model);
+                    self.queue.iter_mut().filter(|job| job.model == model).for_each(|job| job.deaths += 1);
+                }
+                for job in self.queue.extract(|job| job.model == model && (!out_of_memory || job.deaths >= DEATHS_PER_JOB)) {
                     actions.push(Action::Fail { id: job.id, failure: failure.clone() });
                 }
                 self.worker = Worker::Ending { generation, model, deadline: now + END_TIME };
@@ -323,7 +309,7 @@ impl State {
         }
     }
 
-    fn exited(&mut self, now: Instant, of: Generation, cause: String, actions: &mut Vec<Action>) {
+    fn exited(&mut self, now: Instant, of: Generation, cause: String, out_of_memory: bool, actions: &mut Vec<Action>) {
         let (generation, asked_for, waited_for) = match &self.worker {
             Worker::None => return,
             Worker::Starting { generation, model, .. } => (*generation, false, Some(model.clone())),
@@ -333,7 +319,14 @@ impl State {
         if generation != of {
             return;
         }
-        self.worker = Worker::None;
+        let given_up = self.given_up.take();
+        let (out_of_memory, cause) = (out_of_memory || given_up.is_some(), given_up.unwrap_or(cause));
+        if let Worker::Starting { model, .. } | Worker::Ready { model, .. } = &self.worker
+            && out_of_memory
+        {
+            self.smaller.step(now, model);
+        }
+        (self.worker, self.shrink_wanted) = (Worker::None, false);
         if std::mem::take(&mut self.unload_wanted) {
             actions.push(Action::Unloaded);
         }
@@ -342,10 +335,12 @@ impl State {
             return;
         }
         let silent = !lost.values().any(|r| r.begun);
+        let failure =
+            if out_of_memory { Failure::OutOfMemory { cause: cause.clone() } } else { Failure::WorkerDied { cause: cause.clone() } };
         for (id, Running { mut job, begun }) in lost.into_iter().rev() {
             job.deaths += 1;
             if begun || job.deaths >= DEATHS_PER_JOB || self.drain.is_some() {
-                actions.push(Action::Fail { id, failure: Failure::WorkerDied { cause: cause.clone() } });
+                actions.push(Action::Fail { id, failure: failure.clone() });
             } else {
                 self.queue.push_front(job);
             }
@@ -355,12 +350,20 @@ impl State {
                 job.deaths += 1;
             }
             for job in self.queue.extract(|job| job.deaths >= DEATHS_PER_JOB) {
-                actions.push(Action::Fail { id: job.id, failure: Failure::WorkerDied { cause: cause.clone() } });
+                actions.push(Action::Fail { id: job.id, failure: failure.clone() });
             }
         }
         if silent {
-            let deaths = self.trouble.take().map_or(0, |t| t.deaths) + 1;
-            self.trouble = Some(Trouble { deaths, cause, pause: Some(now + pause_after(deaths)).filter(|until| *until > now) });
+            self.trouble = Some(Trouble::after(self.trouble.take(), now, cause));
+        }
+    }
+
+    /// Memory has run out: better this worker than a program that the kernel chooses. What it was doing is lost once it is
+    /// gone; until then something of it may still arrive.
+    fn give_up(&mut self, cause: String, actions: &mut Vec<Action>) {
+        if let Worker::Starting { generation, .. } | Worker::Ready { generation, .. } = &self.worker {
+            actions.push(Action::Kill { generation: *generation });
+            self.given_up = Some(cause);
         }
     }
 
@@ -391,12 +394,16 @@ impl State {
                 let reason = format!("it was not loaded within {} s (`load-time` in gemmad.toml)", self.settings.load_time.as_secs());
                 let failure = Failure::BadModel { model: model.clone(), reason };
                 self.worker = Worker::Starting { generation, model, deadline: now };
-                self.load_failed(now, generation, &failure, actions);
+                self.load_failed(now, generation, &failure, false, actions);
                 actions.push(Action::Kill { generation });
             }
             Worker::Ending { generation, deadline, .. } if *deadline <= now => {
                 actions.push(Action::Kill { generation: *generation });
                 *deadline = now + END_TIME;
+            }
+            Worker::Ready { idle, eased, .. } if !*eased => {
+                *eased = idle.zip(self.settings.idle_release).is_some_and(|(since, limit)| since + limit <= now);
+                actions.extend(eased.then_some(Action::Ease));
             }
             _ => {}
         }
@@ -423,7 +430,8 @@ impl State {
                 let generation = self.next_generation;
                 self.next_generation += 1;
                 self.worker = Worker::Starting { generation, model: model.clone(), deadline: now + self.settings.load_time };
-                actions.push(Action::Spawn { generation, model });
+                let smaller = self.smaller.of(now, &model);
+                actions.push(Action::Spawn { generation, model, smaller });
                 false
             }
             Worker::Starting { generation, model, .. } if leaving => {
@@ -432,11 +440,17 @@ impl State {
                 false
             }
             Worker::Starting { .. } | Worker::Ending { .. } => false,
-            Worker::Ready { generation, model, slots, idle } => {
+            Worker::Ready { generation, model, slots, idle, .. } => {
                 let next = self.queue.peek();
                 let other_model = next.is_some_and(|job| job.model != *model);
                 let idle_for_long = idle.zip(self.settings.idle_unload).is_some_and(|(since, limit)| since + limit <= now);
-                if leaving || self.unload_wanted || other_model || (idle_for_long && next.is_none()) {
+                if leaving
+                    || self.unload_wanted
+                    || self.shrink_wanted
+                    || self.given_up.is_some()
+                    || other_model
+                    || (idle_for_long && next.is_none())
+                {
                     if self.running.is_empty() {
                         actions.push(Action::End { generation: *generation });
                         self.worker = Worker::Ending { generation: *generation, model: model.clone(), deadline: now + END_TIME };
@@ -479,14 +493,6 @@ impl State {
     /// Running jobs of one kind.
     fn count(&self, kind: Kind) -> usize {
         self.running.values().filter(|running| running.job.kind == kind).count()
-    }
-}
-
-/// The first silent death is answered at once, further ones after growing pauses.
-fn pause_after(deaths: u32) -> Duration {
-    match deaths {
-        0 | 1 => Duration::ZERO,
-        n => FIRST_PAUSE.saturating_mul(1 << (n - 2).min(16)).min(LONGEST_PAUSE),
     }
 }
 

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::Failure;
+pub use super::pressure::Level;
 use crate::gemma::variant::Variant;
+use crate::ipc::TemplateSource;
 pub use crate::store::Model as ModelInfo;
 
 /// A snapshot, published on every change.
@@ -25,9 +27,38 @@ pub struct Status {
     pub served: u64,
     /// Workers that died since the start.
     pub crashes: u64,
+    pub memory: MemoryState,
+}
+
+/// What was done about memory that ran short.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemoryState {
+    pub level: Level,
+    /// `None`: nothing ever was.
+    pub last: Option<Change>,
+    /// Times that a worker was told to give back what it can.
+    pub eases: u64,
+    /// Workers that were ended.
+    pub ends: u64,
+    /// Workers that the system killed.
+    pub kills: u64,
+}
+
+/// What was done last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub at: Instant,
+    pub reason: String,
+    pub action: &'static str,
 }
 
 impl Status {
+    /// Before anything was asked.
+    pub fn first(models: Vec<ModelInfo>, directories: Vec<PathBuf>, default: Option<String>) -> Self {
+        let memory = MemoryState::default();
+        Self { phase: Phase::Cold, models, directories, default, waiting: 0, running: 0, served: 0, crashes: 0, memory }
+    }
+
     /// The installed model that a client means by `name`: `auto` (the loaded model, else the default one), an id in any
     /// case, or a variant in any usual spelling (the loaded one of several). What a request gets is decided when it
     /// comes, by what is free then.
@@ -84,4 +115,13 @@ pub enum Phase {
     },
     /// No more requests are taken.
     Draining,
+}
+
+/// What an administrator should know about the chat template in use, if anything.
+pub(super) fn template_note(source: &TemplateSource) -> Option<String> {
+    match source {
+        TemplateSource::Embedded => None,
+        TemplateSource::Missing => Some("the file has none; the family's is used".into()),
+        TemplateSource::Replaced { why } => Some(format!("the file's is not used, because {why}; the family's is")),
+    }
 }

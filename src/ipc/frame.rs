@@ -133,7 +133,11 @@ mod tests {
     }
 
     fn sample() -> Vec<FromWorker> {
-        vec![FromWorker::Hello { version: 7 }, FromWorker::LoadFailed { reason: "é".repeat(300) }, FromWorker::Hello { version: 0 }]
+        vec![
+            FromWorker::Hello { version: 7 },
+            FromWorker::LoadFailed { reason: "é".repeat(300), out_of_memory: false },
+            FromWorker::Hello { version: 0 },
+        ]
     }
 
     proptest! {
@@ -173,7 +177,7 @@ mod tests {
     #[test]
     fn an_oversized_message_makes_no_frame() {
         let mut out = vec![1, 2, 3];
-        let message = FromWorker::LoadFailed { reason: "x".repeat(MAX_FRAME) };
+        let message = FromWorker::LoadFailed { reason: "x".repeat(MAX_FRAME), out_of_memory: false };
         assert!(matches!(encode(&message, &mut out), Err(FrameError::TooLarge { .. })));
         assert_eq!(out, [1, 2, 3]);
     }
@@ -197,7 +201,7 @@ mod tests {
     #[test]
     fn a_large_message_leaves_no_large_buffer() {
         let mut decoder = Decoder::new();
-        decoder.feed(&frames(&[FromWorker::LoadFailed { reason: "x".repeat(1 << 20) }]));
+        decoder.feed(&frames(&[FromWorker::LoadFailed { reason: "x".repeat(1 << 20), out_of_memory: false }]));
         assert!(decoder.next::<FromWorker>().unwrap().is_some());
         assert_eq!(decoder.next::<FromWorker>(), Ok(None));
         assert!(decoder.buffer.capacity() <= 2 * KEEP);

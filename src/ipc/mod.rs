@@ -13,6 +13,8 @@
 //!       │   ◀────────── Text(id) | Failed(id) ──────  │
 //!       │   ───────────────── Look ─────────────────▶ │
 //!       │   ◀──────────────── Memory ───────────────  │
+//!       │   ───────────────── Ease ─────────────────▶ │
+//!       │   ◀──────────────── Eased ────────────────  │
 //!       │   ──── end of file: finish and exit ──────▶ │
 //! ```
 //!
@@ -48,6 +50,9 @@ pub enum ToWorker {
     Cancel { id: RequestId },
     /// Say what is in memory; answered by `Memory` once the model is loaded.
     Look,
+    /// Give back memory: cold pages, and while nothing is answered everything that can be made again. Answered by
+    /// `Eased`.
+    Ease,
 }
 
 /// From the worker to the supervisor.
@@ -61,6 +66,8 @@ pub enum FromWorker {
     /// The worker exits after this.
     LoadFailed {
         reason: String,
+        /// A smaller plan may do.
+        out_of_memory: bool,
     },
     /// The empty file holds the packed weights now, and the disk has all of it.
     Packed,
@@ -73,6 +80,11 @@ pub enum FromWorker {
     Text {
         id: RequestId,
         answer: TextAnswer,
+    },
+    /// Bytes that the worker had in memory before and after it gave back what it could.
+    Eased {
+        before: u64,
+        after: u64,
     },
     Event {
         id: RequestId,

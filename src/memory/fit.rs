@@ -7,7 +7,8 @@
 use crate::gemma::figures::{Cost, Figures, Keep, Sizes};
 
 /// Tokens of a step that are tried when a larger step does not fit. Reading a prompt is hardly slower with them.
-const SMALLER_STEPS: [u32; 2] = [128, 64];
+const SMALLER_STEPS: [u32; 2] = [128, LEAST_STEP];
+const LEAST_STEP: u32 = 64;
 
 /// A model that could be loaded.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +36,16 @@ pub struct Wishes {
     pub keep: Keep,
 }
 
+impl Wishes {
+    /// The same after memory ran out so many times: each halves the context and the steps, down to the least.
+    pub fn after(self, shortages: u32) -> Self {
+        let halved = |wished: u32, least: u32| (wished >> shortages.min(31)).max(least.min(wished));
+        let Sizes { context, batch, .. } = self.sizes;
+        let sizes = Sizes { context: halved(context, self.least_context), batch: halved(batch, LEAST_STEP), ..self.sizes };
+        Self { sizes, ..self }
+    }
+}
+
 /// How a model is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice<'a> {
@@ -47,10 +58,9 @@ pub struct Choice<'a> {
     pub total: u64,
 }
 
-/// The best choice of all that fit into `budget` bytes, leaving out the first `smaller` of them.
-pub fn choose<'a>(candidates: &[Candidate<'a>], wishes: &Wishes, budget: u64, smaller: u32) -> Option<Choice<'a>> {
-    let choices = choices(candidates, wishes);
-    choices.into_iter().filter(|choice| choice.total <= budget).nth(smaller as usize)
+/// The best choice of all that fit into `budget` bytes.
+pub fn choose<'a>(candidates: &[Candidate<'a>], wishes: &Wishes, budget: u64) -> Option<Choice<'a>> {
+    choices(candidates, wishes).into_iter().find(|choice| choice.total <= budget)
 }
 
 /// The way to run one of them that takes the least.
@@ -130,7 +140,7 @@ mod tests {
             (63 * GIB, 262_144, Some(("gemma-4-31b", 262_144))),
             (31 * GIB, 262_144, Some(("gemma-4-26b-a4b", 262_144))),
         ] {
-            let found = choose(&all, &wishes(context), free, 0);
+            let found = choose(&all, &wishes(context), free);
             assert_eq!(found.map(|choice| (choice.id, choice.sizes.context)), expected, "{free} {context}");
             assert!(found.is_none_or(|choice| choice.total <= free));
         }
@@ -143,18 +153,26 @@ mod tests {
         let all: Vec<_> = choices(&[e2b], &wishes(8192)).iter().map(|way| (way.sizes.context, way.sizes.batch, way.sees)).collect();
         let each = |context| [(context, 256, true), (context, 128, true), (context, 64, true), (context, 64, false)];
         assert_eq!(all, [8192, 4096, 2048].map(each).concat());
-        let blind = choose(&[e2b], &wishes(8192), 2 * GIB, 0).unwrap();
+        let blind = choose(&[e2b], &wishes(8192), 2 * GIB).unwrap();
         assert_eq!((blind.sizes.context, blind.sees), (8192, false));
-        assert_eq!(choose(&[e2b], &wishes(8192), 2 * GIB, 1).unwrap().sizes.context, 4096);
-        assert_eq!(choose(&[e2b], &wishes(8192), 2 * GIB, 9), None);
         assert_eq!(smallest(&[e2b], &wishes(8192)).unwrap().sizes.context, 2048);
+    }
+
+    #[test]
+    fn each_shortage_halves_what_is_wished_for() {
+        let after = |shortages| {
+            let Wishes { sizes, .. } = wishes(8192).after(shortages);
+            (sizes.context, sizes.batch)
+        };
+        assert_eq!([0, 1, 2, 3, 99].map(after), [(8192, 256), (4096, 128), (2048, 64), (2048, 64), (2048, 64)]);
+        assert_eq!(wishes(512).after(1).sizes.context, 512, "what is asked for below the least stays");
     }
 
     #[test]
     fn of_two_files_the_larger_and_of_equals_the_first() {
         let family = published();
         let one = |id, size| Candidate { id, size, ..candidates(&family)[0] };
-        let chosen = |all: &[Candidate<'_>]| choose(all, &wishes(4096), 9 * GIB, 0).unwrap().id.to_owned();
+        let chosen = |all: &[Candidate<'_>]| choose(all, &wishes(4096), 9 * GIB).unwrap().id.to_owned();
         assert_eq!(chosen(&[one("a", 1), one("b", 2)]), "b");
         assert_eq!(chosen(&[one("b", 1), one("a", 1)]), "a");
         let preferred = Candidate { rank: 99, ..one("c", 0) };

@@ -1,4 +1,5 @@
-//! What memory is free, and what fits into it.
+//! What memory is free, what fits into it, and how short it is.
 
 pub mod fit;
+pub mod pressure;
 pub mod probe;

@@ -58,7 +58,7 @@ fn field(meminfo: &str, name: &str) -> u64 {
 }
 
 /// The folders of all memory groups above this process, of both versions. `groups` is `/proc/self/cgroup` (cgroups(7)).
-fn folders(groups: &str) -> Vec<PathBuf> {
+pub(super) fn folders(groups: &str) -> Vec<PathBuf> {
     let memory = groups.lines().filter_map(|line| {
         let mut fields = line.splitn(3, ':');
         let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);

@@ -9,5 +9,6 @@ pub mod process;
 pub mod socket;
 pub mod space;
 pub mod topology;
+pub mod trigger;
 pub mod usage;
 pub mod violation;

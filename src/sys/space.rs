@@ -89,6 +89,12 @@ impl Space {
         self.advise(range, Advice::LinuxPopulateRead);
     }
 
+    /// Lets the system take `range` before other pages when memory is short; it stays where it is until then. Kernels
+    /// before 5.4 cannot.
+    pub fn cool(&self, range: Range<usize>) {
+        self.advise(range, Advice::LinuxCold);
+    }
+
     /// Keeps `range` in memory whatever happens (mlock(2)).
     pub fn lock(&self, range: Range<usize>) -> io::Result<()> {
         let range = self.pages(range);
@@ -99,7 +105,7 @@ impl Space {
 
     fn advise(&self, range: Range<usize>, advice: Advice) {
         let range = self.pages(range);
-        // SAFETY: inside the space; neither piece of advice changes what is held there. They are hints: a kernel that
+        // SAFETY: inside the space; no such advice changes what is held there. They are hints: a kernel that
         // does not take them reads at the first touch.
         let _ = unsafe { rustix::mm::madvise(self.base.as_ptr().add(range.start).cast(), range.len(), advice) };
     }

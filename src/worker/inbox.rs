@@ -44,6 +44,8 @@ pub enum Turn {
     Seen(Box<Seen>),
     /// What may come next in an answer of a given form.
     Masked(Box<Masked>),
+    /// Memory is to be given back ([`Inbox::must_ease`]).
+    Ease,
     End,
 }
 
@@ -52,6 +54,7 @@ pub struct Inbox {
     /// What the threads beside it have made.
     pub ready: Receiver<Turn>,
     ending: Arc<AtomicBool>,
+    easing: Arc<AtomicBool>,
     status: Arc<AtomicU8>,
 }
 
@@ -69,8 +72,9 @@ impl Inbox {
         let (to_incoming, incoming) = sync_channel(MAX_WAITING);
         let (to_ready, ready) = sync_channel(MAX_WAITING);
         let (ending, status) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU8::new(0)));
-        let sorter = Sorter { to_incoming, writer, lookout, requests: HashMap::new() };
+        let easing = Arc::new(AtomicBool::new(false));
         let (end, code, wake) = (ending.clone(), status.clone(), to_ready.clone());
+        let sorter = Sorter { to_incoming, to_ready: to_ready.clone(), easing: easing.clone(), writer, lookout, requests: HashMap::new() };
         std::thread::spawn(move || {
             // Also when the thread panics: without a reader there is nothing left to do.
             let _end = OnDrop(move || {
@@ -80,12 +84,17 @@ impl Inbox {
             });
             code.store(sorter.read(reader), Ordering::Relaxed);
         });
-        (Self { ready, ending, status }, Ends { incoming, ready: to_ready })
+        (Self { ready, ending, easing, status }, Ends { incoming, ready: to_ready })
     }
 
     /// Whether the channel has ended.
     pub fn ended(&self) -> bool {
         self.ending.load(Ordering::Relaxed)
+    }
+
+    /// Whether memory is to be given back; `true` once for each time that it was asked for.
+    pub fn must_ease(&self) -> bool {
+        self.easing.swap(false, Ordering::Relaxed)
     }
 
     /// The flag behind [`Inbox::ended`], for those who look at it in the middle of a computation.
@@ -110,6 +119,8 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 /// Sends each message where it belongs.
 struct Sorter {
     to_incoming: SyncSender<Incoming>,
+    to_ready: SyncSender<Turn>,
+    easing: Arc<AtomicBool>,
     writer: Writer,
     lookout: Lookout,
     /// The cancel flags of requests that have not ended: someone else holds the flag too.
@@ -132,6 +143,12 @@ impl Sorter {
                     let picture = self.lookout.get().map(Looker::look).unwrap_or_default();
                     // A failed write is seen by the reader as the end of the channel.
                     let _ = self.writer.send(&FromWorker::Memory(picture));
+                }
+                Ok(Some(ToWorker::Ease)) => {
+                    // When there is no room the llama thread is not waiting, and sees the flag.
+                    if !self.easing.swap(true, Ordering::Relaxed) {
+                        let _ = self.to_ready.try_send(Turn::Ease);
+                    }
                 }
                 Ok(Some(ToWorker::Load(_))) => {
                     eprintln!("the supervisor sent a second `Load`");

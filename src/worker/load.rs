@@ -13,7 +13,8 @@ use super::llama::{self, Batch, Candidates, Context, ContextPlan, Model, Token, 
 use super::media::Lens;
 use super::prepare::{PictureMarks, Preparer};
 use super::prompt::Prompter;
-use super::residency::{self, PackedMap, Packer, PerLayer, Readiness, Warm};
+use super::renewable::Renewable;
+use super::residency::{self, Maps, PackedMap, Packer, PerLayer, Readiness, Warm};
 use crate::gemma::layout::Layout;
 use crate::gemma::picture;
 use crate::ipc::{LoadPlan, MemoryPlan, Packing, TemplateSource};
@@ -33,7 +34,7 @@ const MAX_THREADS: usize = 512;
 /// A loaded model with everything that a step needs.
 pub struct Engine {
     pub model: &'static Model,
-    pub context: Context,
+    pub context: Renewable,
     pub vocab: Vocab,
     pub batch: Batch,
     pub candidates: Candidates,
@@ -41,6 +42,8 @@ pub struct Engine {
     /// Tokens that are never drawn.
     pub suppressed: Vec<Token>,
     pub marks: Arc<Marks>,
+    /// What is mapped of the files.
+    pub maps: Maps,
     /// `None` without Per-Layer Embeddings.
     pub per_layer: Option<PerLayer>,
     /// `None` if nothing is read ahead.
@@ -88,11 +91,31 @@ pub struct Loaded {
     pub unsaved: Option<File>,
 }
 
-/// Loads what `plan` says. `files` are the model and what else the plan speaks of, in [`ToWorker::Load`]'s order. The
-/// error is for whoever reads the supervisor's log.
+/// Why there is no model.
+#[derive(Debug)]
+pub struct LoadError {
+    /// For whoever reads the supervisor's log.
+    pub reason: String,
+    /// The same model may be loaded with less context.
+    pub out_of_memory: bool,
+}
+
+impl From<String> for LoadError {
+    fn from(reason: String) -> Self {
+        Self { reason, out_of_memory: false }
+    }
+}
+
+impl From<&str> for LoadError {
+    fn from(reason: &str) -> Self {
+        reason.to_owned().into()
+    }
+}
+
+/// Loads what `plan` says. `files` are the model and what else the plan speaks of, in [`ToWorker::Load`]'s order.
 ///
 /// [`ToWorker::Load`]: crate::ipc::ToWorker::Load
-pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loaded, String> {
+pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loaded, LoadError> {
     check(plan)?;
     let mut files = files.into_iter();
     let file = File::from(files.next().ok_or("no descriptor came with the plan")?);
@@ -104,7 +127,7 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
     let Weights { model, packing, packed, unsaved, readiness } = load_weights(&plan.memory, &file, files, &inbox.ending())?;
     let architecture = model.meta("general.architecture").unwrap_or_default();
     if architecture != ARCHITECTURE {
-        return Err(format!("the file holds a `{architecture}` model; only `{ARCHITECTURE}` is served"));
+        return Err(format!("the file holds a `{architecture}` model; only `{ARCHITECTURE}` is served").into());
     }
     let vocab = model.vocab();
     let threads = plan.cpus.len() as u32;
@@ -131,8 +154,14 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
         threads,
     };
     let experts = model.meta(&format!("{ARCHITECTURE}.expert_count")).and_then(|count| count.trim().parse().ok());
-    let experts = experts.filter(|count| *count > 0).map(|count| residency::fetcher(packed.as_ref(), count));
-    let context = Context::new(model, &sizes, inbox.ending(), experts)?;
+    let experts = experts.filter(|count| *count > 0);
+    let (ending, map) = (inbox.ending(), packed.clone());
+    let make = move || {
+        let watch = experts.map(|count| residency::fetcher(map.as_ref(), count));
+        Context::new(model, &sizes, ending.clone(), watch)
+    };
+    // All sizes were checked: what is missing is memory.
+    let context = Renewable::new(make).map_err(|reason| LoadError { reason, out_of_memory: true })?;
 
     let bos = vocab.bos().and_then(|bos| vocab.text(bos)).unwrap_or_default();
     let (prompter, template) = Prompter::new(model.chat_template().as_deref(), &bos, vocab.spelled(), is_small(model));
@@ -146,6 +175,7 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
         residency::let_go(&packed.mark(&plan.memory.layout), &windows);
     }
     llama::trim();
+    let maps = Maps::new(windows.clone(), packed.as_ref());
     let per_layer = PerLayer::new(&plan.memory.layout, windows, vocab.len(), plan.memory.per_layer);
     let engine = Engine {
         model,
@@ -156,6 +186,7 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
         limits,
         suppressed: vocab.suppressed(),
         marks: Arc::new(Marks::of(vocab)),
+        maps,
         per_layer,
         readiness,
     };

@@ -24,6 +24,7 @@ mod media;
 mod prefix;
 mod prepare;
 pub mod prompt;
+mod renewable;
 mod residency;
 mod sequence;
 mod serve;
@@ -42,7 +43,7 @@ use crate::sys::pagemap::Pagemap;
 use crate::sys::{process, socket};
 use inbox::Inbox;
 use link::{Reader, Writer};
-use load::Loaded;
+use load::{LoadError, Loaded};
 use media::Viewer;
 use residency::{Looker, Lookout};
 use serve::Server;
@@ -110,9 +111,9 @@ fn run(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> {
     }
     let Loaded { engine, preparer, compiler, lens, template, packing, packed, unsaved } = match loaded {
         Ok(loaded) => loaded,
-        Err(reason) => {
+        Err(LoadError { reason, out_of_memory }) => {
             // Nobody to tell means nobody who cares.
-            let _ = writer.send(&FromWorker::LoadFailed { reason });
+            let _ = writer.send(&FromWorker::LoadFailed { reason, out_of_memory });
             return Err(EXIT_LOAD);
         }
     };

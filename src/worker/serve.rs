@@ -8,7 +8,7 @@ use std::sync::mpsc::{SyncSender, TryRecvError};
 use super::constraint::Masked;
 use super::inbox::{Inbox, MAX_WAITING, Turn};
 use super::link::{Outbox, Writer};
-use super::llama::{DecodeError, Rows};
+use super::llama::{self, DecodeError, Rows};
 use super::load::Engine;
 use super::media::{Job, Seen, Viewer};
 use super::prefix::{self, Candidate, Choice};
@@ -17,6 +17,8 @@ use super::residency::Readiness;
 use super::share::{Want, share};
 use super::slot::{Drawing, Slot, Work};
 use crate::chat::{ChatError, Finish};
+use crate::ipc::FromWorker;
+use crate::sys::usage::Usage;
 
 /// What one slot has in the running step.
 struct Portion {
@@ -80,6 +82,9 @@ impl Server {
     /// nothing else to do. `false` at the end.
     fn admit(&mut self, inbox: &Inbox) -> bool {
         loop {
+            if inbox.must_ease() {
+                self.ease();
+            }
             while self.slots.iter().any(|slot| slot.work.is_none())
                 && let Some(prepared) = self.waiting.pop_front()
             {
@@ -112,11 +117,29 @@ impl Server {
                 }
                 Ok(Turn::Seen(seen)) => self.seen(*seen),
                 Ok(Turn::Masked(masked)) => self.masked(*masked),
+                Ok(Turn::Ease) => {}
                 Err(TryRecvError::Empty) => return true,
                 Ok(Turn::End) | Err(TryRecvError::Disconnected) => return false,
             }
             self.drop_cancelled();
         }
+    }
+
+    /// Gives memory back: what is rarely needed, and when nothing is being answered all that can be made again.
+    fn ease(&mut self) {
+        let before = resident();
+        if let Some(table) = &mut self.engine.per_layer {
+            table.give_back();
+        }
+        if self.waiting.is_empty() && self.slots.iter().all(|slot| slot.work.is_none()) {
+            self.slots.iter_mut().for_each(|slot| slot.held.truncate(0));
+            self.engine.context.release();
+            self.engine.maps.give_back();
+        } else {
+            self.engine.maps.cool();
+        }
+        llama::trim();
+        self.out.push(&FromWorker::Eased { before, after: resident() });
     }
 
     /// A picture was looked at; whoever waited for it may be gone.
@@ -157,6 +180,9 @@ impl Server {
     fn start(&mut self, prepared: Prepared) {
         if prepared.cancelled() {
             return;
+        }
+        if let Err(reason) = self.engine.context.renew() {
+            return self.out.failed(prepared.id, ChatError::Inference { reason });
         }
         let context = &self.engine.context;
         let free = self
@@ -238,7 +264,8 @@ impl Server {
         }
         let slots = &self.slots;
         let flags = self.portions.iter().filter_map(|portion| slots[portion.slot].work.as_ref().map(Work::cancel_flag));
-        match self.engine.context.decode(&mut self.engine.batch, flags) {
+        let Some(context) = self.engine.context.get() else { return };
+        match context.decode(&mut self.engine.batch, flags) {
             Ok(()) => self.advance(),
             // Everyone was cancelled, or the worker is ending: the slots go back to where they were.
             Err(DecodeError::Aborted) => self.each_portion(|server, portion| {
@@ -260,7 +287,8 @@ impl Server {
         let rows = Rows { numbers: piece.rows, count: piece.count, position: held as u32, sequence: slot as u32 };
         let (place, count) = (piece.place, piece.count);
         self.next_shown = slot + 1;
-        match self.engine.context.show(rows, piece.cancelled) {
+        let Some(context) = self.engine.context.get() else { return };
+        match context.show(rows, piece.cancelled) {
             Ok(()) => {
                 if self.slots[slot].hold(place, count) {
                     self.ask(slot);
@@ -284,7 +312,7 @@ impl Server {
             };
             let Engine { context, vocab, candidates, suppressed, .. } = engine;
             let mut drawing = Drawing { vocab: *vocab, suppressed, candidates };
-            let drawn = match context.logits(place) {
+            let drawn = match context.get().and_then(|context| context.logits(place)) {
                 Some(row) => work.draw(row, &mut drawing, out),
                 None => Err(ChatError::Inference { reason: "llama.cpp gave no logits".to_owned() }),
             };
@@ -316,4 +344,10 @@ impl Server {
         }
         self.portions = portions;
     }
+}
+
+/// Bytes that this process has in memory.
+fn resident() -> u64 {
+    let Usage { anonymous, file_backed, .. } = Usage::own();
+    anonymous + file_backed
 }

@@ -311,4 +311,5 @@ def main():
             what(a)
 
 
-main()
+if __name__ == "__main__":
+    main()

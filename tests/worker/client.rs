@@ -125,7 +125,7 @@ impl Worker {
         socket::send_all(self.channel.as_ref().unwrap(), &bytes, files).unwrap();
         match self.receive() {
             FromWorker::Loaded(loaded) => Ok(loaded),
-            FromWorker::LoadFailed { reason } => Err(reason),
+            FromWorker::LoadFailed { reason, .. } => Err(reason),
             other => panic!("{other:?}"),
         }
     }

@@ -1,3 +1,4 @@
+use super::trouble::FIRST_PAUSE;
 use super::*;
 use std::collections::{BTreeSet, HashSet};
 
@@ -8,6 +9,7 @@ fn settings() -> Settings {
         request_time: Duration::from_secs(600),
         load_time: Duration::from_secs(60),
         idle_unload: Some(Duration::from_secs(1000)),
+        idle_release: None,
     }
 }
 
@@ -24,7 +26,7 @@ fn bad(reason: &str) -> Failure {
 }
 
 fn spawn(generation: u64, model: &str) -> Action {
-    Action::Spawn { generation, model: model.into() }
+    Action::Spawn { generation, model: model.into(), smaller: 0 }
 }
 
 #[test]
@@ -68,7 +70,7 @@ fn texts_take_no_slot_and_still_load_the_model() {
         s.step(t, Input::Ended { id });
     }
     s.step(t, Input::Begun { id: 2 });
-    s.step(t, Input::Exited { generation: 1, cause: "x".into() });
+    s.step(t, Input::Exited { generation: 1, cause: "x".into(), out_of_memory: false });
     assert_eq!(s.step(t, Input::Loaded { generation: 2, slots: 1 }), [Action::Send { id: 5 }, Action::Send { id: 3 }]);
 }
 
@@ -80,7 +82,7 @@ fn another_model_waits_until_the_old_worker_is_gone() {
     assert_eq!(s.step(t, submit(2, "b")), [], "1 is still being answered");
     assert_eq!(s.step(t, submit(3, "a")), [], "2 came first");
     assert_eq!(s.step(t, Input::Ended { id: 1 }), [Action::End { generation: 1 }]);
-    assert_eq!(s.step(t, Input::Exited { generation: 1, cause: "ended".into() }), [spawn(2, "b")]);
+    assert_eq!(s.step(t, Input::Exited { generation: 1, cause: "ended".into(), out_of_memory: false }), [spawn(2, "b")]);
     assert_eq!(s.step(t, Input::Loaded { generation: 2, slots: 2 }), [Action::Send { id: 2 }]);
 }
 
@@ -91,10 +93,10 @@ fn a_death_in_mid_answer_is_told_and_one_before_it_is_retried_unseen() {
     s.step(t, submit(2, "a"));
     s.step(t, Input::Loaded { generation: 1, slots: 2 });
     s.step(t, Input::Begun { id: 1 });
-    let actions = s.step(t, Input::Exited { generation: 1, cause: "SIGKILL".into() });
+    let actions = s.step(t, Input::Exited { generation: 1, cause: "SIGKILL".into(), out_of_memory: false });
     assert_eq!(actions, [Action::Fail { id: 1, failure: Failure::WorkerDied { cause: "SIGKILL".into() } }, spawn(2, "a")]);
     assert_eq!(s.step(t, Input::Loaded { generation: 2, slots: 2 }), [Action::Send { id: 2 }]);
-    let actions = s.step(t, Input::Exited { generation: 2, cause: "again".into() });
+    let actions = s.step(t, Input::Exited { generation: 2, cause: "again".into(), out_of_memory: false });
     assert_eq!(actions, [Action::Fail { id: 2, failure: Failure::WorkerDied { cause: "again".into() } }]);
 }
 
@@ -102,8 +104,12 @@ fn a_death_in_mid_answer_is_told_and_one_before_it_is_retried_unseen() {
 fn silent_deaths_lead_to_growing_pauses_that_are_told() {
     let (mut s, mut t) = state();
     assert_eq!(s.step(t, submit(1, "a")), [spawn(1, "a")]);
-    assert_eq!(s.step(t, Input::Exited { generation: 1, cause: "x".into() }), [spawn(2, "a")], "the first is answered at once");
-    let failed = s.step(t, Input::Exited { generation: 2, cause: "x".into() });
+    assert_eq!(
+        s.step(t, Input::Exited { generation: 1, cause: "x".into(), out_of_memory: false }),
+        [spawn(2, "a")],
+        "the first is answered at once"
+    );
+    let failed = s.step(t, Input::Exited { generation: 2, cause: "x".into(), out_of_memory: false });
     assert_eq!(failed, [Action::Fail { id: 1, failure: Failure::WorkerDied { cause: "x".into() } }]);
     let refused = s.step(t, submit(2, "a"));
     assert_eq!(refused, [Action::Fail { id: 2, failure: Failure::BackingOff { cause: "x".into(), retry_after: FIRST_PAUSE } }]);
@@ -111,14 +117,14 @@ fn silent_deaths_lead_to_growing_pauses_that_are_told() {
     t += FIRST_PAUSE;
     assert_eq!((s.step(t, Input::Tick), s.life(), s.next_tick()), (vec![], Life::None, None));
     assert_eq!(s.step(t, submit(3, "a")), [spawn(3, "a")]);
-    s.step(t, Input::Exited { generation: 3, cause: "x".into() });
+    s.step(t, Input::Exited { generation: 3, cause: "x".into(), out_of_memory: false });
     assert_eq!(s.next_tick(), Some(t + 2 * FIRST_PAUSE), "3 waits for the next attempt");
     t += 2 * FIRST_PAUSE;
     assert_eq!(s.step(t, Input::Tick), [spawn(4, "a")]);
     s.step(t, Input::Loaded { generation: 4, slots: 2 });
     s.step(t, Input::Begun { id: 3 });
     s.step(t, Input::Ended { id: 3 });
-    assert_eq!(s.step(t, Input::Exited { generation: 4, cause: "x".into() }), []);
+    assert_eq!(s.step(t, Input::Exited { generation: 4, cause: "x".into(), out_of_memory: false }), []);
     assert_eq!(s.step(t, submit(4, "a")), [spawn(5, "a")], "an answer ends the trouble");
 }
 
@@ -127,9 +133,9 @@ fn a_bad_model_fails_its_own_requests_only() {
     let (mut s, t) = state();
     s.step(t, submit(1, "bad"));
     s.step(t, submit(2, "good"));
-    let failed = s.step(t, Input::LoadFailed { generation: 1, failure: bad("r") });
+    let failed = s.step(t, Input::LoadFailed { generation: 1, failure: bad("r"), out_of_memory: false });
     assert_eq!(failed, [Action::Fail { id: 1, failure: bad("r") }]);
-    assert_eq!(s.step(t, Input::Exited { generation: 1, cause: "1".into() }), [spawn(2, "good")]);
+    assert_eq!(s.step(t, Input::Exited { generation: 1, cause: "1".into(), out_of_memory: false }), [spawn(2, "good")]);
 }
 
 #[test]
@@ -156,7 +162,7 @@ fn load_and_unload() {
     assert_eq!(s.step(t, Input::Unload), [], "3 is finished first");
     assert_eq!(s.step(t, Input::Ended { id: 3 }), [Action::End { generation: 1 }]);
     assert_eq!(s.step(t + END_TIME, Input::Tick), [Action::Kill { generation: 1 }], "it does not go by itself");
-    assert_eq!(s.step(t, Input::Exited { generation: 1, cause: "9".into() }), [Action::Unloaded]);
+    assert_eq!(s.step(t, Input::Exited { generation: 1, cause: "9".into(), out_of_memory: false }), [Action::Unloaded]);
     assert_eq!(s.step(t, Input::Unload), [Action::Unloaded], "nothing to do");
 }
 
@@ -175,7 +181,7 @@ fn an_idle_worker_goes_and_a_request_in_time_keeps_it() {
     t += idle;
     assert_eq!(s.step(t, Input::Tick), [Action::End { generation: 1 }]);
     assert_eq!(s.step(t, submit(3, "a")), [], "it is on its way out");
-    assert_eq!(s.step(t, Input::Exited { generation: 1, cause: "asked".into() }), [spawn(2, "a")]);
+    assert_eq!(s.step(t, Input::Exited { generation: 1, cause: "asked".into(), out_of_memory: false }), [spawn(2, "a")]);
 }
 
 #[test]
@@ -217,13 +223,108 @@ fn drain_refuses_waits_and_then_cuts_off() {
     s.step(t, Input::Ended { id: 1 });
     let cut = s.step(grace, Input::Tick);
     assert_eq!(cut, [Action::Cancel { id: 2 }, Action::Fail { id: 2, failure: Failure::ShuttingDown }, Action::End { generation: 1 }]);
-    assert_eq!(s.step(grace, Input::Exited { generation: 1, cause: "0".into() }), [Action::Drained]);
+    assert_eq!(s.step(grace, Input::Exited { generation: 1, cause: "0".into(), out_of_memory: false }), [Action::Drained]);
 }
 
 #[test]
 fn drain_of_an_idle_daemon_is_immediate() {
     let (mut s, t) = state();
     assert_eq!(s.step(t, Input::Drain { deadline: t }), [Action::Drained]);
+}
+
+fn smaller(generation: u64, model: &str, smaller: u32) -> Action {
+    Action::Spawn { generation, model: model.into(), smaller }
+}
+
+fn out_of_memory(generation: u64) -> Input {
+    Input::Exited { generation, cause: "SIGKILL".into(), out_of_memory: true }
+}
+
+#[test]
+fn a_model_that_ran_out_of_memory_is_smaller_for_a_while() {
+    let (mut s, t) = state();
+    s.step(t, submit(1, "a"));
+    s.step(t, submit(2, "a"));
+    s.step(t, Input::Loaded { generation: 1, slots: 2 });
+    s.step(t, Input::Begun { id: 1 });
+    let actions = s.step(t, out_of_memory(1));
+    assert_eq!(actions, [Action::Fail { id: 1, failure: Failure::OutOfMemory { cause: "SIGKILL".into() } }, smaller(2, "a", 1)]);
+    s.step(t, Input::Loaded { generation: 2, slots: 2 });
+    s.step(t, Input::Begun { id: 2 });
+    s.step(t, Input::Ended { id: 2 });
+    assert_eq!(s.step(t, Input::Unload), [Action::End { generation: 2 }]);
+    s.step(t, Input::Exited { generation: 2, cause: "0".into(), out_of_memory: false });
+    assert_eq!(s.step(t, submit(3, "b")), [spawn(3, "b")], "another model is as it was");
+    let come_and_go = |s: &mut State, t: Instant, generation: u64| {
+        s.step(t, Input::Loaded { generation, slots: 2 });
+        s.step(t, Input::Begun { id: generation });
+        s.step(t, Input::Ended { id: generation });
+        s.step(t, Input::Unload);
+        s.step(t, Input::Exited { generation, cause: "0".into(), out_of_memory: false });
+    };
+    come_and_go(&mut s, t, 3);
+    let soon = t + Duration::from_secs(599);
+    assert_eq!(s.step(soon, submit(4, "a")), [smaller(4, "a", 1)]);
+    come_and_go(&mut s, soon, 4);
+    assert_eq!(s.step(t + Duration::from_secs(600), submit(5, "a")), [spawn(5, "a")]);
+}
+
+#[test]
+fn a_load_without_memory_is_retried_smaller_and_then_given_up() {
+    let (mut s, t) = state();
+    s.step(t, submit(1, "a"));
+    let failed = |generation| Input::LoadFailed { generation, failure: bad("r"), out_of_memory: true };
+    assert_eq!(s.step(t, failed(1)), []);
+    assert_eq!(s.step(t, Input::Exited { generation: 1, cause: "65".into(), out_of_memory: false }), [smaller(2, "a", 1)]);
+    let given_up = s.step(t, failed(2));
+    assert_eq!(given_up, [Action::Fail { id: 1, failure: bad("r") }]);
+}
+
+#[test]
+fn a_worker_that_is_to_shrink_finishes_what_it_has_and_gets_nothing_new() {
+    let (mut s, t) = state();
+    s.step(t, submit(1, "a"));
+    s.step(t, Input::Loaded { generation: 1, slots: 2 });
+    assert_eq!(s.step(t, Input::Shrink(true)), []);
+    assert_eq!(s.step(t, submit(2, "a")), [], "it waits for the next worker");
+    assert_eq!(s.step(t, Input::Shrink(false)), [Action::Send { id: 2 }], "there is room after all");
+    s.step(t, Input::Shrink(true));
+    s.step(t, submit(3, "a"));
+    s.step(t, Input::Ended { id: 1 });
+    assert_eq!(s.step(t, Input::Ended { id: 2 }), [Action::End { generation: 1 }]);
+    assert_eq!(s.step(t, Input::Exited { generation: 1, cause: "0".into(), out_of_memory: false }), [spawn(2, "a")]);
+    assert_eq!(s.step(t, Input::Loaded { generation: 2, slots: 2 }), [Action::Send { id: 3 }], "the next one is not to shrink");
+}
+
+#[test]
+fn giving_up_a_worker_fails_what_had_begun_and_retries_the_rest() {
+    let (mut s, t) = state();
+    s.step(t, submit(1, "a"));
+    s.step(t, submit(2, "a"));
+    s.step(t, Input::Loaded { generation: 1, slots: 2 });
+    s.step(t, Input::Begun { id: 1 });
+    assert_eq!(s.step(t, Input::GiveUp { cause: "5 MiB".into() }), [Action::Kill { generation: 1 }]);
+    assert_eq!(s.step(t, Input::Shrink(false)), []);
+    let failure = Failure::OutOfMemory { cause: "5 MiB".into() };
+    let actions = s.step(t, Input::Exited { generation: 1, cause: "SIGKILL".into(), out_of_memory: false });
+    assert_eq!(actions, [Action::Fail { id: 1, failure }, smaller(2, "a", 1)]);
+    assert_eq!(s.step(t, Input::Loaded { generation: 2, slots: 2 }), [Action::Send { id: 2 }]);
+}
+
+#[test]
+fn an_idle_worker_gives_back_once_before_it_goes() {
+    let t = Instant::now();
+    let release = Duration::from_secs(100);
+    let mut s = State::new(Settings { idle_release: Some(release), ..settings() });
+    s.step(t, submit(1, "a"));
+    s.step(t, Input::Loaded { generation: 1, slots: 2 });
+    s.step(t, Input::Ended { id: 1 });
+    assert_eq!(s.next_tick(), Some(t + release));
+    assert_eq!(s.step(t + release, Input::Tick), [Action::Ease]);
+    assert_eq!((s.step(t + release, Input::Tick), s.next_tick()), (vec![], Some(t + Duration::from_secs(1000))));
+    s.step(t + release, submit(2, "a"));
+    s.step(t + release, Input::Ended { id: 2 });
+    assert_eq!(s.step(t + release * 2, Input::Tick), [Action::Ease], "and once more after the next answer");
 }
 
 /// The world outside the state: what the driver and a worker would do, with dice for what they cannot know.
@@ -255,7 +356,7 @@ impl World {
                 }
                 Action::Cancel { id } => drop(self.sent.remove(&id)),
                 Action::Fail { id, .. } | Action::LoadDone { id } => self.close(id),
-                Action::Unloaded | Action::Drained => {}
+                Action::Ease | Action::Unloaded | Action::Drained => {}
             }
         }
     }
@@ -271,7 +372,7 @@ proptest::proptest! {
     /// Whatever happens in whatever order, every request ends exactly once, and with a worker that works the
     /// queue empties.
     #[test]
-    fn every_request_ends_once(dice in proptest::collection::vec((0u8..12, 0u8..4), 1..200)) {
+    fn every_request_ends_once(dice in proptest::collection::vec((0u8..14, 0u8..4), 1..200)) {
         let (mut s, mut t) = state();
         let mut world = World::default();
         let mut next = 0;
@@ -296,7 +397,7 @@ proptest::proptest! {
                     Some((generation, _)) => {
                         (world.alive, world.dying) = (None, false);
                         world.sent.clear();
-                        Input::Exited { generation, cause: "dice".into() }
+                        Input::Exited { generation, cause: "dice".into(), out_of_memory: false }
                     }
                     None => Input::Tick,
                 },
@@ -320,8 +421,10 @@ proptest::proptest! {
                     None => Input::Tick,
                 },
                 10 => Input::Unload,
+                11 => Input::Shrink(which < 2),
+                12 => Input::GiveUp { cause: "dice".into() },
                 _ => match world.alive {
-                    Some((generation, false)) => Input::LoadFailed { generation, failure: bad("dice") },
+                    Some((generation, false)) => Input::LoadFailed { generation, failure: bad("dice"), out_of_memory: false },
                     _ => Input::Tick,
                 },
             };
@@ -334,7 +437,7 @@ proptest::proptest! {
                 Some((generation, _)) if world.dying => {
                     (world.alive, world.dying) = (None, false);
                     world.sent.clear();
-                    Input::Exited { generation, cause: "asked".into() }
+                    Input::Exited { generation, cause: "asked".into(), out_of_memory: false }
                 }
                 Some((generation, false)) => {
                     world.alive = Some((generation, true));

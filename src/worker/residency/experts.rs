@@ -24,7 +24,7 @@ pub fn fetcher(packed: Option<&PackedMap>, count: usize) -> ExpertWatch {
         // It is a hint: with a queue that is full the touch itself reads.
         let _ = send.try_send(wanted_by(layers, layer, chosen));
     });
-    let known = packed.into_iter().flat_map(|PackedMap { contents, space }| {
+    let known = packed.into_iter().flat_map(|PackedMap { contents, space, .. }| {
         let base = space.base().addr();
         contents.tensors.iter().filter_map(move |tensor| match Class::of_tensor(&tensor.name) {
             Class::Experts(layer) => Some((layer.into(), Experts::new(base + tensor.offset as usize, tensor.bytes as usize, count))),

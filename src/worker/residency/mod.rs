@@ -14,12 +14,14 @@
 
 mod experts;
 mod look;
+mod maps;
 pub mod packed;
 mod per_layer;
 mod warm;
 
 pub use experts::fetcher;
 pub use look::{Looker, Lookout};
+pub use maps::Maps;
 pub use per_layer::PerLayer;
 pub use warm::{Readiness, Warm};
 
@@ -30,7 +32,7 @@ use std::sync::Arc;
 use super::llama::packing::{Outcome, Place, packing};
 use crate::gemma::layout::{Class, Layout};
 use crate::ipc::{MemoryPlan, Packing};
-use crate::sys::pages::Window;
+use crate::sys::pages::{Mapped, Window};
 use crate::sys::space::Space;
 use packed::{Contents, Key, Packed};
 
@@ -39,6 +41,7 @@ use packed::{Contents, Key, Packed};
 pub struct PackedMap {
     contents: Arc<Contents>,
     space: Arc<Space>,
+    file: Mapped,
 }
 
 impl PackedMap {
@@ -128,10 +131,13 @@ impl Packer {
         match outcome {
             Outcome::Nothing => (Packing::Nothing, None, None),
             Outcome::Reused => (Packing::Reused, self.ready, None),
-            Outcome::Packed { packed: Packed { file, contents }, space } => {
-                let map = PackedMap { contents: Arc::new(contents), space };
-                (Packing::New { instead: self.instead }, Some(map), Some(file))
-            }
+            Outcome::Packed { packed: Packed { file, contents }, space } => match Mapped::of(&file) {
+                Ok(place) => {
+                    let map = PackedMap { contents: Arc::new(contents), space, file: place };
+                    (Packing::New { instead: self.instead }, Some(map), Some(file))
+                }
+                Err(error) => (Packing::InMemory { why: error.to_string() }, None, None),
+            },
             Outcome::InMemory { why } | Outcome::Wrong { why } => (Packing::InMemory { why }, None, None),
         }
     }
@@ -139,5 +145,6 @@ impl Packer {
 
 fn mapped(Packed { file, contents }: Packed) -> Result<PackedMap, String> {
     let space = Space::of_file(&file, contents.bytes as usize).map_err(|error| error.to_string())?;
-    Ok(PackedMap { contents: Arc::new(contents), space: Arc::new(space) })
+    let file = Mapped::of(&file).map_err(|error| error.to_string())?;
+    Ok(PackedMap { contents: Arc::new(contents), space: Arc::new(space), file })
 }

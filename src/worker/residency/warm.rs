@@ -77,7 +77,7 @@ impl Warm {
     }
 
     fn read_packed(&self) -> Result<(), String> {
-        let Some(PackedMap { contents, space }) = &self.packed else { return Ok(()) };
+        let Some(PackedMap { contents, space, .. }) = &self.packed else { return Ok(()) };
         let range = |index: usize| index * CHUNK..((index + 1) * CHUNK).min(space.size());
         self.chunks.iter().take(AHEAD).for_each(|&index| space.will_need(range(index)));
         for (place, &index) in self.chunks.iter().enumerate() {
@@ -134,6 +134,7 @@ mod tests {
     use super::super::packed::{self, Key, Tensor, Writer};
     use super::*;
     use crate::gemma::layout::Class;
+    use crate::sys::pages::Mapped;
     use crate::sys::space::Space;
     use std::os::unix::fs::FileExt;
     use std::sync::Arc;
@@ -173,7 +174,8 @@ mod tests {
         let tensors = vec![tensor("blk.0.attn_q.weight", 0), tensor("blk.1.attn_q.weight", CHUNK as u64)];
         let packed = writer.finish(&Key { model: [0; 32], packing: String::new() }, tensors).unwrap();
         let space = Space::of_file(&packed.file, CHUNK + 500).unwrap();
-        (file, PackedMap { contents: Arc::new(packed.contents), space: Arc::new(space) })
+        let place = Mapped::of(&packed.file).unwrap();
+        (file, PackedMap { contents: Arc::new(packed.contents), space: Arc::new(space), file: place })
     }
 
     fn outcome(packed: &PackedMap) -> Result<(), String> {

@@ -1,0 +1,129 @@
+//! What the worker says, and what becomes of it.
+
+use super::super::child::Notice;
+use super::super::launch::PackedPlace;
+use super::super::live::Live;
+use super::super::state::{Generation, Input, Life};
+use super::super::status::template_note;
+use super::super::{EVENTS, Failure, WorkerMemory};
+use super::Driver;
+use crate::chat::ChatEvent;
+use crate::ipc::{self, FromWorker, Packing};
+
+impl Driver {
+    pub(super) fn notice(&mut self, generation: Generation, notice: Notice) {
+        match notice {
+            Notice::Message(FromWorker::Hello { version }) => {
+                if version != ipc::VERSION {
+                    let reason = format!(
+                        "gemmad-worker speaks version {version} and gemmad version {}: install both from one release",
+                        ipc::VERSION
+                    );
+                    self.load_failed(generation, reason, false);
+                    self.with_child(generation, |child| child.kill());
+                }
+            }
+            Notice::Message(FromWorker::Loaded(loaded)) => {
+                tracing::info!(load_ms = loaded.load_us / 1000, "the model is loaded");
+                if let Some(note) = template_note(&loaded.template) {
+                    tracing::warn!("the model's chat template: {note}");
+                }
+                match &loaded.packing {
+                    Packing::New { instead: Some(why) } => tracing::info!("the weights were packed anew: the file that had them {why}"),
+                    Packing::InMemory { why } => tracing::warn!(why, "packed weights stay in memory"),
+                    Packing::New { instead: None } | Packing::Reused | Packing::Nothing => {}
+                }
+                let slots = loaded.slots;
+                self.loaded = Some(loaded);
+                self.relief.loaded();
+                self.step(Input::Loaded { generation, slots });
+            }
+            Notice::Message(FromWorker::LoadFailed { reason, out_of_memory }) => {
+                tracing::error!(reason, out_of_memory, "the model cannot be loaded");
+                self.load_failed(generation, reason, out_of_memory);
+            }
+            Notice::NotStarted(failure) => {
+                tracing::error!(reason = %failure, "no worker is started");
+                self.step(Input::LoadFailed { generation, failure, out_of_memory: false });
+            }
+            Notice::Message(FromWorker::Packed) => self.packed.iter_mut().for_each(PackedPlace::publish),
+            Notice::Message(FromWorker::Spoilt { reason }) => {
+                tracing::error!(reason, "the file of packed weights is discarded");
+                self.packed.iter().for_each(PackedPlace::discard);
+            }
+            Notice::Message(FromWorker::Memory(picture)) => {
+                let memory = match (self.state.life(), &self.child, &self.loaded) {
+                    (Life::Ready(model), Some(child), Some(loaded)) => {
+                        Some(WorkerMemory { model: model.into(), pid: child.pid, packing: loaded.packing.clone(), picture })
+                    }
+                    _ => None,
+                };
+                self.looks.answer(memory);
+            }
+            Notice::Message(FromWorker::Eased { before, after }) => {
+                tracing::info!(before_mib = before >> 20, after_mib = after >> 20, "memory: the worker gave back what it could");
+            }
+            Notice::Message(FromWorker::Event { id, event }) => self.event(id, event),
+            Notice::Message(FromWorker::Text { id, answer }) => {
+                if let Some(Live::Text { reply, .. }) = self.live.remove(&id) {
+                    self.served += 1;
+                    // Whoever asked may be gone.
+                    let _ = reply.send(Ok(answer));
+                    self.step(Input::Ended { id });
+                }
+            }
+            Notice::Message(FromWorker::Failed { id, error }) => {
+                if self.live.contains_key(&id) {
+                    self.fail(id, Failure::Chat(error));
+                    self.step(Input::Ended { id });
+                }
+            }
+            Notice::Exited { cause, taken } => {
+                let out_of_memory = self.relief.exited(taken);
+                self.child = None;
+                self.loaded = None;
+                self.packed = None;
+                self.looks.answer(None);
+                if !matches!(self.state.life(), Life::Ending(_) | Life::Draining) {
+                    self.crashes += 1;
+                    tracing::error!(cause, out_of_memory, "the worker died");
+                }
+                self.step(Input::Exited { generation, cause, out_of_memory });
+            }
+        }
+    }
+
+    /// Passes an event on to its client.
+    fn event(&mut self, id: u64, event: ChatEvent) {
+        let Some(Live::Chat { request, events, started }) = self.live.get_mut(&id) else { return };
+        if matches!(event, ChatEvent::Started { .. }) && std::mem::replace(started, true) {
+            // A retried request starts twice; its client need not know.
+            return;
+        }
+        let begun = !matches!(event, ChatEvent::Started { .. }) && request.take().is_some();
+        let done = matches!(event, ChatEvent::Done(_));
+        if events.is_closed() {
+            return self.hang_up(id);
+        }
+        if events.try_send(Ok(event)).is_err() {
+            tracing::info!(request = id, "the client does not read its answer");
+            self.fail(id, Failure::ClientStalled { unread: EVENTS });
+            return self.step(Input::HangUp { id });
+        }
+        if begun {
+            self.step(Input::Begun { id });
+        }
+        if done {
+            self.served += 1;
+            self.live.remove(&id);
+            self.step(Input::Ended { id });
+        }
+    }
+
+    fn load_failed(&mut self, generation: Generation, reason: String, out_of_memory: bool) {
+        let Life::Starting(model) = self.state.life() else { return };
+        let failure =
+            if out_of_memory { Failure::OutOfMemory { cause: reason } } else { Failure::BadModel { model: model.to_owned(), reason } };
+        self.step(Input::LoadFailed { generation, failure, out_of_memory });
+    }
+}

@@ -1,0 +1,180 @@
+//! What to do about memory that runs short while a worker lives. Pure: [`Policy::step`] takes a reading and the time.
+//!
+//! ```text
+//!            near the floor,            below the floor for a moment,
+//!            or programs wait           or they wait on although the worker is idle
+//!    Calm ────────────────────▶ Eased ─────────────────────────────▶ Shrinking ──▶ (worker gone: Calm)
+//!     ▲   the worker gives        │ ▲    the worker ends once idle      │    │
+//!     └── back what it can ───────┘ └───────── room for a minute ───────┘    └ far below the floor while requests run:
+//!          room for a minute                                                   the worker ends at once
+//! ```
+//!
+//! The next worker is as large as the memory that is free then allows.
+
+use std::time::{Duration, Instant};
+
+use crate::memory::pressure::Reading;
+
+/// Bytes that must stay free: this part of the whole, within these bounds.
+const FLOOR: u64 = 64;
+const LEAST_FLOOR: u64 = 24 << 20;
+const MOST_FLOOR: u64 = 256 << 20;
+/// The floor is near below so many floors, and far above so many.
+const NEAR: u64 = 2;
+const ROOMY: u64 = 3;
+/// Programs wait for memory: this part of the time, in thousandths.
+const STALL: u128 = 100;
+/// The least time over which that is measured.
+const STALL_SPAN: Duration = Duration::from_millis(450);
+/// How long programs may wait, although the worker does nothing, before that is held against the worker.
+const STALL_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a step is given to show effect.
+const SETTLE: Duration = Duration::from_millis(500);
+/// The pause between two steps back, between two times that memory is given back, and between two workers that are ended.
+pub const PAUSE: Duration = Duration::from_secs(60);
+
+/// How far things have gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    #[default]
+    Calm,
+    /// The worker was told to give back what it can.
+    Eased,
+    /// The worker ends as soon as it is idle.
+    Shrinking,
+}
+
+impl Level {
+    /// Its name in reports.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Calm => "calm",
+            Self::Eased => "eased",
+            Self::Shrinking => "shrinking",
+        }
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The worker gives back what it can.
+    Ease,
+    /// The worker ends once it is idle; until then it gets no more requests.
+    EndWhenIdle,
+    /// The worker ends now.
+    EndNow,
+    /// There is room again: the worker may go on.
+    GoOn,
+}
+
+/// The state of the policy.
+#[derive(Debug, Default)]
+pub struct Policy {
+    level: Level,
+    /// When the level was reached.
+    since: Option<Instant>,
+    /// Since when there has been room.
+    room: Option<Instant>,
+    /// Since when programs have waited although the worker is idle.
+    waits: Option<Instant>,
+    eased: Option<Instant>,
+    /// When a worker was last given up.
+    ended: Option<Instant>,
+    /// Whether this worker was told to end at once.
+    told: bool,
+    stalls: Stalls,
+}
+
+/// Whether programs wait for memory.
+#[derive(Debug, Default)]
+struct Stalls {
+    last: Option<(Instant, u64)>,
+    some: bool,
+}
+
+impl Stalls {
+    fn step(&mut self, now: Instant, stalled: u64) -> bool {
+        let (since, before) = *self.last.get_or_insert((now, stalled));
+        let span = now - since;
+        if span >= STALL_SPAN {
+            self.some = u128::from(stalled.saturating_sub(before)) * 1000 >= span.as_micros() * STALL;
+            self.last = Some((now, stalled));
+        }
+        self.some
+    }
+}
+
+impl Policy {
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Whether programs waited for memory at the last look.
+    pub fn stalls(&self) -> bool {
+        self.stalls.some
+    }
+
+    /// A look while a worker lives. `idle`: it has nothing to do.
+    pub fn step(&mut self, now: Instant, reading: &Reading, idle: bool) -> Option<Step> {
+        let (free, floor) = (reading.room.free, floor(reading.room.whole));
+        let stalled = self.stalls.step(now, reading.stalled);
+        let (short, low) = (free < NEAR * floor || stalled, free < floor);
+        let since = |start: &mut Option<Instant>, so: bool| {
+            *start = if so { start.or(Some(now)) } else { None };
+            start.map_or(Duration::ZERO, |start| now - start)
+        };
+        let room = since(&mut self.room, free >= ROOMY * floor && !stalled);
+        let waits = since(&mut self.waits, stalled && idle);
+        let at_level = self.since.map_or(Duration::MAX, |since| now - since);
+        let rested = |last: Option<Instant>| last.is_none_or(|last| now - last >= PAUSE);
+        match self.level {
+            Level::Calm if short => {
+                self.eased = Some(now);
+                self.enter(now, Level::Eased, Step::Ease)
+            }
+            Level::Calm => None,
+            Level::Eased if (low && at_level >= SETTLE || waits >= STALL_PATIENCE) && rested(self.ended) => {
+                self.ended = Some(now);
+                self.enter(now, Level::Shrinking, Step::EndWhenIdle)
+            }
+            Level::Eased if short && rested(self.eased) => {
+                self.eased = Some(now);
+                Some(Step::Ease)
+            }
+            Level::Eased if room >= PAUSE && at_level >= PAUSE => self.enter(now, Level::Calm, Step::GoOn),
+            Level::Shrinking if free < floor / 2 && !idle && !self.told && at_level >= SETTLE => {
+                self.told = true;
+                Some(Step::EndNow)
+            }
+            Level::Shrinking if room >= PAUSE && at_level >= PAUSE && !self.told => self.enter(now, Level::Eased, Step::GoOn),
+            Level::Eased | Level::Shrinking => None,
+        }
+    }
+
+    /// The worker is gone, however it went: there is nothing left to give back.
+    pub fn gone(&mut self, now: Instant) {
+        if self.level != Level::Calm {
+            (self.level, self.since) = (Level::Calm, Some(now));
+        }
+        (self.room, self.waits, self.told, self.stalls) = (None, None, false, Stalls::default());
+    }
+
+    fn enter(&mut self, now: Instant, level: Level, step: Step) -> Option<Step> {
+        (self.level, self.since) = (level, Some(now));
+        Some(step)
+    }
+}
+
+/// Bytes below which memory is short.
+fn floor(whole: u64) -> u64 {
+    (whole / FLOOR).clamp(LEAST_FLOOR, MOST_FLOOR)
+}
+
+/// Whether memory was so short that a death by SIGKILL is put down to that.
+pub fn is_low(reading: &Reading) -> bool {
+    reading.room.free < floor(reading.room.whole)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! Watches the memory while a worker lives, and says what is to be done when it runs short.
+
+use std::time::{Duration, Instant};
+
+use super::pressure::{self, Level, Policy, Step};
+use super::status::{Change, MemoryState};
+use crate::memory::pressure::{Bell, Reading, kills};
+
+/// Looks are so far apart at most while all is well, and while it is not.
+const CALM_PAUSE: Duration = Duration::from_secs(1);
+const TENSE_PAUSE: Duration = Duration::from_millis(250);
+
+/// Without a worker there is nothing to give back, and nobody looks.
+#[derive(Debug, Default)]
+pub(super) struct Relief {
+    policy: Policy,
+    watch: Option<Watch>,
+    /// Processes that the kernel had killed when it was looked last.
+    kills: u64,
+    /// Whether memory was short then.
+    low: bool,
+    state: MemoryState,
+}
+
+#[derive(Debug)]
+struct Watch {
+    bell: Bell,
+    last: Instant,
+}
+
+impl Relief {
+    /// A worker was started.
+    pub fn started(&mut self) {
+        (self.kills, self.low) = (kills(), false);
+    }
+
+    /// Its model is loaded: from now on the memory is watched.
+    pub fn loaded(&mut self) {
+        self.watch = Some(Watch { bell: Bell::hang(), last: Instant::now() });
+    }
+
+    /// Waits until it is time to look.
+    pub async fn due(&self) {
+        let Some(Watch { bell, last }) = &self.watch else { return std::future::pending().await };
+        let pause = if self.policy.level() == Level::Calm { CALM_PAUSE } else { TENSE_PAUSE };
+        let at = |pause| tokio::time::sleep_until((*last + pause).into());
+        tokio::select! {
+            () = at(pause) => {}
+            // However often it rings.
+            () = async { tokio::join!(bell.rings(), at(TENSE_PAUSE)); } => {}
+        }
+    }
+
+    /// Looks, and says what is to be done and why. `idle`: the worker has nothing to do.
+    pub fn look(&mut self, idle: bool) -> Option<(Step, String)> {
+        let (now, reading) = (Instant::now(), Reading::take());
+        self.watch.as_mut()?.last = now;
+        (self.kills, self.low) = (kills(), pressure::is_low(&reading));
+        let step = self.policy.step(now, &reading, idle);
+        let words = reading.words();
+        let reason = if self.policy.stalls() { format!("{words}, and programs wait for memory") } else { words };
+        let (action, counter) = match step? {
+            Step::Ease => ("the worker gives back what it can", &mut self.state.eases),
+            Step::EndWhenIdle => ("the worker ends once it is idle", &mut self.state.ends),
+            Step::EndNow => ("the worker is ended", &mut self.state.ends),
+            Step::GoOn => ("none", &mut 0),
+        };
+        *counter += 1;
+        self.note(action, reason.clone());
+        Some((step?, reason))
+    }
+
+    /// The worker is gone. `taken`: killed, and not by us. Says whether that was for lack of memory.
+    pub fn exited(&mut self, taken: bool) -> bool {
+        let out_of_memory = taken && (self.low || kills() > self.kills);
+        if out_of_memory {
+            self.state.kills += 1;
+            self.note("the worker was killed; the next is smaller", "memory ran out".to_owned());
+        }
+        self.watch = None;
+        self.policy.gone(Instant::now());
+        self.state.level = self.policy.level();
+        out_of_memory
+    }
+
+    /// Takes note of what was done, and why.
+    fn note(&mut self, action: &'static str, reason: String) {
+        tracing::info!(reason, level = self.policy.level().id(), "memory: {action}");
+        self.state.level = self.policy.level();
+        self.state.last = Some(Change { at: Instant::now(), reason, action });
+    }
+
+    pub fn state(&self) -> &MemoryState {
+        &self.state
+    }
+}

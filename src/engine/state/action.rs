@@ -1,0 +1,44 @@
+//! What the state wants done.
+
+use super::Generation;
+use crate::engine::Failure;
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Start a worker, so many steps smaller than it could be.
+    Spawn {
+        generation: Generation,
+        model: String,
+        smaller: u32,
+    },
+    /// Have the worker give back what it can.
+    Ease,
+    /// Close the worker's socket.
+    End {
+        generation: Generation,
+    },
+    Kill {
+        generation: Generation,
+    },
+    /// Hand the request to the worker.
+    Send {
+        id: u64,
+    },
+    /// Tell the worker to stop this one; nobody listens any more.
+    Cancel {
+        id: u64,
+    },
+    /// Tell the client, and forget the job.
+    Fail {
+        id: u64,
+        failure: Failure,
+    },
+    /// A job that only loads a model is done.
+    LoadDone {
+        id: u64,
+    },
+    /// Everyone who asked for the model to be unloaded can be told.
+    Unloaded,
+    Drained,
+}

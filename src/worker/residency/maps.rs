@@ -1,0 +1,36 @@
+//! The maps of the model's files as a whole, and taking them out of this process when memory is short. Whatever is given
+//! back is in its file, and as a rule still in the page cache.
+
+use super::PackedMap;
+use crate::gemma::layout::Class;
+use crate::sys::pages::Window;
+
+/// What is mapped of the files.
+pub struct Maps {
+    model: Vec<Window>,
+    packed: Option<PackedMap>,
+}
+
+impl Maps {
+    /// `model` is where the model file is mapped.
+    pub fn new(model: Vec<Window>, packed: Option<&PackedMap>) -> Self {
+        Self { model, packed: packed.cloned() }
+    }
+
+    /// Gives all of it back: nothing is computed now.
+    pub fn give_back(&self) {
+        self.model.iter().for_each(|window| window.give_back(window.file_range()));
+        if let Some(packed) = &self.packed {
+            // An error says that `/proc` cannot be read: then it stays.
+            let _ = packed.file.give_back();
+        }
+    }
+
+    /// Lets the system take what is least needed first: experts, of which a token needs a few.
+    pub fn cool(&self) {
+        let Some(packed) = &self.packed else { return };
+        for extent in packed.layout().extents().iter().filter(|extent| matches!(extent.class, Class::Experts(_))) {
+            packed.space.cool(extent.offset as usize..extent.end() as usize);
+        }
+    }
+}

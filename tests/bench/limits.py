@@ -1,0 +1,303 @@
+#!/usr/bin/env python3
+"""Serve within a memory limit: what is chosen, whether the answer comes, and what happens when memory is taken away.
+
+    limits.py choice --gemmad P --models DIR --limits 1 2 3 4 8 [--peer llama-server]
+    limits.py hog --gemmad P --models DIR --limits 4 [--peer llama-server]
+
+`choice` starts the daemon in a control group with each limit (GiB) and an empty page cache, asks `auto` something, and
+reports the model, the context, the time of the answer and whether the kernel had to kill anything. llama.cpp's server
+gets the file that the daemon has chosen, or the smallest. `hog` keeps requests running while a program in the same group
+takes memory step by step until little is left and gives it back again: answers that were lost after they had begun, and
+how long after the shortage the daemon did something about it. Needs root and a memory controller of either version.
+Models that were loaded once have their packed weights in `--cache`; the first start fills it.
+"""
+import argparse, http.client, json, os, socket, statistics, subprocess, sys, tempfile, threading, time
+
+import bench
+
+GIB = 1 << 30
+PEER_CONTEXT = 4096
+# A program that takes as many MiB as each line of its input says, touched and kept; 0 gives all back.
+HOG = """
+import sys
+kept = []
+for line in sys.stdin:
+    mib = int(line)
+    kept = kept + [bytearray(b"x") * (mib << 20)] if mib else []
+    print(len(kept), flush=True)
+"""
+
+
+class Group:
+    """A control group with a memory limit."""
+
+    def __init__(self, limit):
+        v1 = "/sys/fs/cgroup/memory"
+        self.v1 = os.path.isdir(v1)
+        self.limit = limit
+        self.folder = os.path.join(v1 if self.v1 else "/sys/fs/cgroup", f"gemmad-limits-{os.getpid()}")
+        os.mkdir(self.folder)
+        self.write("memory.limit_in_bytes" if self.v1 else "memory.max", limit)
+
+    def write(self, name, value):
+        with open(os.path.join(self.folder, name), "w") as f:
+            f.write(str(value))
+
+    def read(self, name):
+        with open(os.path.join(self.folder, name)) as f:
+            return f.read()
+
+    def fields(self, name):
+        return {key: int(value) for key, value in (line.split() for line in self.read(name).splitlines())}
+
+    def enter(self):
+        """Takes the calling process into it."""
+        self.write("cgroup.procs", os.getpid())
+
+    def kills(self):
+        return self.fields("memory.oom_control" if self.v1 else "memory.events").get("oom_kill", 0)
+
+    def free(self):
+        """Bytes below the limit that are not taken for good: pages of files can go."""
+        stat, used = self.fields("memory.stat"), int(self.read("memory.usage_in_bytes" if self.v1 else "memory.current"))
+        prefix = "total_" if self.v1 else ""
+        return self.limit - used + stat[prefix + "active_file"] + stat[prefix + "inactive_file"]
+
+    def close(self):
+        for _ in range(100):
+            try:
+                return os.rmdir(self.folder)
+            except OSError:
+                time.sleep(0.1)
+
+
+class Process:
+    """A server in the group."""
+
+    def __init__(self, group, command, connect, log):
+        self.connect, self.start = connect, time.monotonic()
+        self.process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=group.enter)
+
+    def ready(self, limit=600):
+        """Waits until it is up; False if it ended instead."""
+        while self.process.poll() is None and time.monotonic() - self.start < limit:
+            try:
+                if self.get("/health")[0] == 200:
+                    return True
+            except OSError:
+                pass
+            time.sleep(0.02)
+        return False
+
+    def get(self, path):
+        c = self.connect()
+        c.request("GET", path)
+        r = c.getresponse()
+        return r.status, r.read()
+
+    def status(self):
+        return json.loads(self.get("/status")[1])
+
+    def ask(self, words, tokens, seed, begun=lambda: None):
+        """One streamed answer: (model, tokens/s) or what went wrong. Calls `begun` at the first piece."""
+        body = {"model": "auto", "messages": [{"role": "user", "content": bench.prompt(words, seed)}], "max_tokens": tokens, "stream": True,
+                "stream_options": {"include_usage": True}, "ignore_eos": True, "cache_prompt": False, "seed": 1}
+        model, first, pieces = None, None, 0
+        c = self.connect()
+        c.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+        r = c.getresponse()
+        if r.status != 200:
+            return None, f"HTTP {r.status}: {r.read().decode()[:300]}"
+        for line in r:
+            if not line.startswith(b"data: {"):
+                continue
+            event = json.loads(line[6:])
+            if "error" in event:
+                return None, event["error"].get("message", str(event))
+            model = event.get("model", model)
+            if event.get("choices") and any(event["choices"][0]["delta"].get(key) for key in ("content", "reasoning_content")):
+                if first is None:
+                    first = time.monotonic()
+                    begun()
+                pieces += 1
+        return model, (pieces - 1) / max(time.monotonic() - first, 1e-9) if first else 0.0
+
+    def close(self):
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def gemmad(a, group, log):
+    config, sock = os.path.join(a.directory, "gemmad.toml"), os.path.join(a.directory, "api.sock")
+    with open(config, "w") as f:
+        f.write(f'[server]\nsocket = "{sock}"\n[models]\ndirectories = ["{os.path.abspath(a.models)}"]\n[memory]\ncache-directory = "{a.cache}"\n'
+                f'[inference]\nslots = {a.slots}\n[limits]\nrequest-time = "1h"\n')
+    return Process(group, [a.gemmad, "--config", config], lambda: bench.UnixConnection(sock), log)
+
+
+def peer(a, group, log, model):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    command = [a.peer, "-m", model, "-c", str(PEER_CONTEXT), "-np", str(a.slots), "-t", str(os.cpu_count()), "--host", "127.0.0.1", "--port", str(port), "--jinja", "--no-webui"]
+    return Process(group, command, lambda: http.client.HTTPConnection("127.0.0.1", port, timeout=1800), log)
+
+
+def files(a):
+    """The model files by their ids, the smallest first."""
+    paths = [os.path.join(a.models, name) for name in os.listdir(a.models) if name.endswith(".gguf") and "mmproj" not in name]
+    return {os.path.basename(path)[:-5].lower(): path for path in sorted(paths, key=os.path.getsize)}
+
+
+def once(a, limit, start):
+    """Starts a server in a fresh group and asks it twice: a row of the table, and the model's id."""
+    group = Group(limit)
+    try:
+        bench.drop_caches()
+        with open(os.path.join(a.directory, "log"), "ab") as log:
+            server = start(group, log)
+            try:
+                if not server.ready():
+                    return ["", "", "", "not up", group.kills()], None
+                try:
+                    model, rate = server.ask(40, 16, 1)
+                    took = time.monotonic() - server.start
+                    again = server.ask(40, 16, 2) if model else (None, rate)
+                except (OSError, http.client.HTTPException) as error:
+                    return ["", "", "", f"broke off: {error}", group.kills()], None
+                if again[0] is None:
+                    return ["", "", "", again[1], group.kills()], None
+                try:
+                    context = server.status()["context"]
+                except (KeyError, ValueError):
+                    context = PEER_CONTEXT
+                return [model, context, f"{took:.1f}", f"{again[1]:.1f}", group.kills()], model
+            finally:
+                server.close()
+    finally:
+        group.close()
+
+
+def choice(a):
+    print("| limit, GiB | server | model | context | start to end of the first answer, s | decode of the second, tokens/s | killed |\n|---|---|---|---|---|---|---|")
+    for limit in a.limits:
+        row, model = once(a, int(limit * GIB), lambda group, log: gemmad(a, group, log))
+        print(f"| {limit:g} | gemmad | " + " | ".join(map(str, row)) + " |", flush=True)
+        if a.peer:
+            found = files(a)
+            path = found.get(model) or next(iter(found.values()))
+            row, _ = once(a, int(limit * GIB), lambda group, log: peer(a, group, log, path))
+            row[0] = os.path.basename(path)[:-5].lower()
+            print(f"| {limit:g} | llama-server | " + " | ".join(map(str, row)) + " |", flush=True)
+
+
+def hog_one(a, limit, start):
+    """Requests that run while memory is taken away and given back."""
+    group = Group(limit)
+    bench.drop_caches()
+    results, stop, watched = [], threading.Event(), []
+    with open(os.path.join(a.directory, "log"), "ab") as log:
+        server = start(group, log)
+        try:
+            if not server.ready():
+                return {"up": "no", "killed": group.kills()}
+            server.ask(10, 1, 0)
+
+            def client(number):
+                seed = number * 1000
+                while not stop.is_set():
+                    begun, seed = [], seed + 1
+                    try:
+                        model, outcome = server.ask(60, 48, seed, lambda: begun.append(True))
+                    except (OSError, http.client.HTTPException, ValueError) as error:
+                        model, outcome = None, str(error)
+                    results.append((model, outcome, bool(begun)))
+                    if model is None:
+                        time.sleep(0.5)
+
+            # When memory got short (less than twice the daemon's floor), and when the daemon had done something.
+            def watch():
+                short = None
+                while not stop.is_set():
+                    try:
+                        low, memory = group.free() < 2 * limit // 64, server.status().get("memory", {})
+                    except (OSError, http.client.HTTPException, ValueError):
+                        low, memory = False, {}
+                    short = (short or time.monotonic()) if low else None
+                    if short and memory.get("level", "calm") != "calm":
+                        watched.append(time.monotonic() - short)
+                        short = None
+                        while not stop.is_set() and group.free() < 3 * limit // 64:
+                            time.sleep(0.05)
+                    time.sleep(0.02)
+
+            threads = [threading.Thread(target=client, args=(n,)) for n in (1, 2)] + [threading.Thread(target=watch)]
+            for thread in threads:
+                thread.start()
+            time.sleep(10)
+            hog = subprocess.Popen([sys.executable, "-c", HOG], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=group.enter)
+            with open(f"/proc/{hog.pid}/oom_score_adj", "w") as f:
+                f.write("-500")
+            for _ in range(a.cycles):
+                while hog.poll() is None and group.free() > limit // 64:
+                    print(max(16, int(group.free() / 8) >> 20), file=hog.stdin, flush=True)
+                    hog.stdout.readline()
+                    time.sleep(2)
+                time.sleep(15)
+                if hog.poll() is None:
+                    print(0, file=hog.stdin, flush=True)
+                    hog.stdout.readline()
+                time.sleep(15)
+            stop.set()
+            for thread in threads:
+                thread.join()
+            hog.kill()
+            hog.wait()
+            lost = [outcome for model, outcome, begun in results if model is None and begun]
+            refused = [outcome for model, outcome, begun in results if model is None and not begun]
+            for outcome in sorted(set(lost + refused)):
+                print(f"  {outcome}", file=sys.stderr)
+            delays = f"{max(watched):.2f} s of {len(watched)}" if watched else "none"
+            return {"answered": sum(model is not None for model, _, _ in results), "lost after they had begun": len(lost), "refused": len(refused),
+                    "longest time to react": delays, "killed": group.kills(), "up at the end": "yes" if server.process.poll() is None else "no"}
+        finally:
+            stop.set()
+            server.close()
+            group.close()
+
+
+def hog(a):
+    for limit in a.limits:
+        found = list(files(a).values())
+        both = {"gemmad": lambda group, log: gemmad(a, group, log)}
+        if a.peer:
+            both["llama-server"] = lambda group, log: peer(a, group, log, found[0])
+        for name, start in both.items():
+            row = hog_one(a, int(limit * GIB), start)
+            print(f"{limit:g} GiB, {name}: " + "; ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("what", choices=["choice", "hog"])
+    p.add_argument("--gemmad", required=True, help="the daemon's program; its worker lies beside it")
+    p.add_argument("--models", required=True, help="a directory with full-size files")
+    p.add_argument("--cache", default=os.path.expanduser("~/.cache/gemmad/bench/packed"), help="where packed weights are kept")
+    p.add_argument("--peer", help="llama.cpp's llama-server, to compare with")
+    p.add_argument("--limits", type=float, nargs="+", default=[4], help="GiB")
+    p.add_argument("--slots", type=int, default=1)
+    p.add_argument("--cycles", type=int, default=2, help="hog: how often memory is taken away and given back")
+    a = p.parse_args()
+    with tempfile.TemporaryDirectory(prefix="gemmad-limits-") as a.directory:
+        try:
+            globals()[a.what](a)
+        finally:
+            if os.environ.get("KEEP_LOG"):
+                os.rename(os.path.join(a.directory, "log"), os.environ["KEEP_LOG"])
+
+
+main()

@@ -1,0 +1,174 @@
+//! Memory that runs short while the daemon serves: it gives back, shrinks, ends, and serves again.
+
+mod harness;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use harness::{Daemon, Options, Reply, endless, proc_kib, question, signal, wait_for};
+use serde_json::json;
+
+const FRANCE: &str = "What is the capital of France?";
+const PARIS: &str = "The capital of France is Paris.";
+const MIB: u64 = 1 << 20;
+/// Enough for the daemon, a worker and what the tests need beside them.
+const LIMIT: u64 = 400 * MIB;
+/// What the daemon wants to stay free of it.
+const FLOOR: u64 = 24 * MIB;
+
+/// A control group (version 1) with a limit.
+struct Group(PathBuf);
+
+impl Group {
+    /// `None` where this test may not make one.
+    fn new(name: &str) -> Option<Self> {
+        let folder = Path::new("/sys/fs/cgroup/memory").join(format!("gemmad-test-{name}-{}", std::process::id()));
+        let made = fs::create_dir(&folder).and_then(|()| fs::write(folder.join("memory.limit_in_bytes"), LIMIT.to_string()));
+        if let Err(error) = made {
+            eprintln!("skipped: no memory controller of version 1 that can be written: {error}");
+            return None;
+        }
+        Some(Self(folder))
+    }
+
+    fn admit(&self, pid: u32) {
+        fs::write(self.0.join("cgroup.procs"), pid.to_string()).unwrap();
+    }
+
+    /// Bytes below the limit that are not taken for good.
+    fn free(&self) -> u64 {
+        let stat = fs::read_to_string(self.0.join("memory.stat")).unwrap();
+        let line = |name: &str| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok()).unwrap();
+        let usage: u64 = fs::read_to_string(self.0.join("memory.usage_in_bytes")).unwrap().trim().parse().unwrap();
+        LIMIT.saturating_sub(usage - line("total_inactive_file ") - line("total_active_file "))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let end = Instant::now() + Duration::from_secs(5);
+        while fs::remove_dir(&self.0).is_err() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// A program in the group that takes memory.
+struct Hog(Child);
+
+impl Hog {
+    /// Takes so much at once that only so many bytes are free, or so many are missing, and waits.
+    fn leave(group: &Group, bytes: i64) -> Self {
+        let script = "import sys,time; print(flush=True); kept = b'x' * int(sys.stdin.readline()); time.sleep(600)";
+        let mut child = Command::new("python3")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        group.admit(child.id());
+        child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+        writeln!(child.stdin.as_ref().unwrap(), "{}", group.free() as i64 - bytes).unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for Hog {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn level(daemon: &Daemon) -> String {
+    daemon.status()["memory"]["level"].as_str().unwrap().to_owned()
+}
+
+fn samples(daemon: &Daemon, name: &str) -> u64 {
+    let page = daemon.get("/metrics").text();
+    let line = page.lines().find_map(|line| line.strip_prefix(&format!("gemmad_{name} ")).map(str::to_owned));
+    line.unwrap_or_else(|| panic!("{name}: {page}")).parse().unwrap()
+}
+
+#[test]
+fn an_idle_worker_gives_back_what_it_can_and_answers_as_before() {
+    let options = Options { models_keys: "idle-release = \"300ms\"".into(), inference: "context = 65536".into(), ..Options::default() };
+    let daemon = Daemon::with(options);
+    let worker = daemon.load();
+    let anonymous = || proc_kib(worker, "status", "RssAnon");
+    let before = anonymous();
+    wait_for("the memory to be given back", || anonymous() < before * 2 / 3);
+    wait_for("the report", || daemon.log().contains("the worker gave back what it could"));
+    assert_eq!(daemon.chat(&question(FRANCE)).content(), PARIS);
+    assert_eq!((&daemon.status()["pid"], &daemon.status()["crashes"]), (&json!(worker), &json!(0)));
+    assert_eq!(level(&daemon), "calm", "nothing is short");
+}
+
+#[test]
+fn what_is_taken_step_by_step_costs_no_answer_that_had_begun() {
+    let Some(group) = Group::new("steps") else { return };
+    let options = Options { inference: "slots = 1\ncontext = 4096".into(), memory: "reserve = \"0\"".into(), ..Options::default() };
+    let daemon = Daemon::with(options);
+    group.admit(daemon.pid());
+    let first = daemon.load();
+    let mut body = endless();
+    body["max_tokens"] = json!(1500);
+    let mut running = daemon.stream(&body);
+    running.next().unwrap();
+    running.next().unwrap();
+
+    let mut hogs = vec![Hog::leave(&group, 40 * MIB as i64)];
+    wait_for("the first step", || level(&daemon) == "eased");
+    hogs.push(Hog::leave(&group, 18 * MIB as i64));
+    wait_for("memory to be taken", || group.free() < FLOOR);
+    let low = Instant::now();
+    wait_for("the second step", || level(&daemon) == "shrinking" || daemon.status()["pid"] != first);
+    assert!(low.elapsed() < Duration::from_secs(3), "{:?}", low.elapsed());
+    let told = daemon.status()["memory"].clone();
+    assert!(told["reason"].as_str().unwrap().contains("MiB are left of the memory limit of /sys/fs/cgroup/memory/"), "{told}");
+    let waiting = daemon.send("/v1/chat/completions", question(FRANCE).to_string().as_bytes());
+    assert_eq!(running.text().1, Ok(()), "it had begun and is finished");
+    wait_for("the worker to end", || daemon.status()["pid"] != first);
+    hogs.clear();
+    assert_eq!(Reply::read(waiting).unwrap().content(), PARIS);
+    assert_eq!(daemon.chat(&question(FRANCE)).content(), PARIS);
+    let status = daemon.status();
+    assert_eq!(status["crashes"], 0, "{}", daemon.log());
+    assert!(samples(&daemon, "memory_eases_total") >= 1 && samples(&daemon, "memory_ends_total") >= 1);
+}
+
+#[test]
+fn a_worker_that_the_kernel_takes_is_followed_by_a_smaller_one() {
+    let Some(group) = Group::new("killed") else { return };
+    let daemon = Daemon::with(Options { inference: "context = 4096\nbatch = 256".into(), ..Options::default() });
+    let scores = |pid: u32| fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap().trim().parse::<i32>().unwrap();
+    group.admit(daemon.pid());
+    let worker = daemon.load();
+    assert_eq!(daemon.status()["context"], 4096);
+    assert!(scores(worker) > scores(daemon.pid()), "the worker goes first");
+    let mut running = daemon.stream(&endless());
+    running.next().unwrap();
+    running.next().unwrap();
+    // Many, so that none of them is the one that the kernel takes; the last one all at once, so that no step comes before it.
+    let hogs = [300, 200, 100, 60, -4].map(|mib| Hog::leave(&group, mib * MIB as i64));
+    let (_, end) = running.text();
+    let message = end.unwrap_err();
+    assert!(message.contains("memory ran out"), "{message}");
+    drop(hogs);
+    assert_eq!(daemon.chat(&question(FRANCE)).content(), PARIS);
+    let status = daemon.status();
+    assert!(status["context"].as_u64().unwrap() < 4096, "{status}");
+    assert_eq!(samples(&daemon, "worker_oom_kills_total") + samples(&daemon, "memory_ends_total"), 1, "{}", daemon.log());
+}
+
+#[test]
+fn a_kill_by_somebody_else_makes_nothing_smaller() {
+    let daemon = Daemon::with(Options { inference: "context = 4096".into(), ..Options::default() });
+    signal(daemon.load(), "KILL");
+    assert_eq!(daemon.chat(&question(FRANCE)).content(), PARIS);
+    assert_eq!((&daemon.status()["context"], samples(&daemon, "worker_oom_kills_total")), (&json!(4096), 0));
+}
