@@ -1,7 +1,7 @@
 // The Vercel AI SDK: npm install ai @ai-sdk/openai-compatible undici zod && node ai_sdk.mjs [SOCKET [MODEL]]
 
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
-import { generateText, stepCountIs, streamText, tool } from 'ai';
+import { generateObject, generateText, stepCountIs, streamText, tool } from 'ai';
 import { Agent, fetch } from 'undici';
 import { z } from 'zod';
 
@@ -10,6 +10,7 @@ const dispatcher = new Agent({ connect: { socketPath } });
 const gemmad = createOpenAICompatible({
   name: 'gemmad',
   baseURL: 'http://localhost/v1',
+  supportsStructuredOutputs: true,
   fetch: (url, init) => fetch(url, { ...init, dispatcher }),
 });
 const model = gemmad(id);
@@ -38,4 +39,12 @@ const { text } = await generateText({
   },
 });
 console.log(text);
+
+const { object } = await generateObject({
+  model,
+  temperature: 0,
+  prompt: 'Extract the data as JSON with name and age: Anna is 27 years old and lives in Rome.',
+  schema: z.object({ name: z.string(), age: z.number().int() }),
+});
+console.log(object.name, object.age);
 await dispatcher.close();

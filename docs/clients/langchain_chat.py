@@ -6,6 +6,7 @@
 
 import sys
 
+import pydantic
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 
@@ -37,3 +38,14 @@ def set_light(room: str, state: str) -> str:
 
 for call in model.bind_tools([set_light]).invoke("Turn on the light in the kitchen.").tool_calls:
     print(call["name"], set_light.invoke(call["args"]))
+
+
+class Person(pydantic.BaseModel):
+    """Somebody of whom the text tells"""
+
+    name: str
+    age: int
+
+
+person = model.with_structured_output(Person).invoke("Extract the data as JSON with name and age: Anna is 27 years old and lives in Rome.")
+print(person.name, person.age)

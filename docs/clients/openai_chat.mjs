@@ -1,7 +1,9 @@
-// The `openai` package for Node: npm install openai undici && node openai_chat.mjs [SOCKET]
+// The `openai` package for Node: npm install openai undici zod && node openai_chat.mjs [SOCKET]
 
 import OpenAI from 'openai';
+import { zodResponseFormat } from 'openai/helpers/zod';
 import { Agent, fetch } from 'undici';
+import { z } from 'zod';
 
 const socketPath = process.argv[2] ?? '/run/gemmad/api.sock';
 const dispatcher = new Agent({ connect: { socketPath } });
@@ -48,6 +50,16 @@ const runner = client.chat.completions.runTools({
   ],
 });
 console.log(await runner.finalContent());
+
+const { message } = (
+  await client.chat.completions.parse({
+    model: 'auto',
+    temperature: 0,
+    messages: [{ role: 'user', content: 'Extract the data as JSON with name and age: Anna is 27 years old and lives in Rome.' }],
+    response_format: zodResponseFormat(z.object({ name: z.string(), age: z.number().int() }), 'person'),
+  })
+).choices[0];
+console.log(message.parsed.name, message.parsed.age);
 
 const response = await client.responses.create({ model: 'auto', input: 'What is the capital of France?', temperature: 0 });
 console.log(response.output_text);

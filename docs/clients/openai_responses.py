@@ -8,6 +8,7 @@ import sys
 
 import httpx2
 import openai
+import pydantic
 
 socket = sys.argv[1] if len(sys.argv) > 1 else "/run/gemmad/api.sock"
 client = openai.OpenAI(
@@ -21,6 +22,17 @@ with client.responses.stream(model="auto", input="What is the capital of France?
         if event.type == "response.output_text.delta":
             print(event.delta, end="", flush=True)
 print()
+
+
+
+class Person(pydantic.BaseModel):
+    name: str
+    age: int
+
+
+extract = "Extract the data as JSON with name and age: Anna is 27 years old and lives in Rome."
+person = client.responses.parse(model="auto", input=extract, temperature=0, text_format=Person).output_parsed
+print(person.name, person.age)
 
 # Nothing is kept unless `store` says so; what is kept is forgotten after an hour, or when it is deleted.
 first = client.responses.create(model="auto", input="My name is Anna.", temperature=0, store=True)

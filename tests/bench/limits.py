@@ -134,7 +134,7 @@ class Process:
 def gemmad(a, group, log):
     config, sock = os.path.join(a.directory, "gemmad.toml"), os.path.join(a.directory, "api.sock")
     with open(config, "w") as f:
-        f.write(f'[server]\nsocket = "{sock}"\n[models]\ndirectories = ["{os.path.abspath(a.models)}"]\n[memory]\ncache-directory = "{a.cache}"\n'
+        f.write(f'[server]\nsocket = "{sock}"\n[models]\ndirectories = ["{os.path.abspath(a.models)}"]\n[memory]\ncache-directory = "{a.cache}"\n{a.memory}\n'
                 f'[inference]\nslots = {a.slots}\n[limits]\nrequest-time = "1h"\n')
     return Process(group, [a.gemmad, "--config", config], lambda: bench.UnixConnection(sock), log)
 
@@ -240,8 +240,6 @@ def hog_one(a, limit, start):
                 thread.start()
             time.sleep(10)
             hog = subprocess.Popen([sys.executable, "-c", HOG], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=group.enter)
-            with open(f"/proc/{hog.pid}/oom_score_adj", "w") as f:
-                f.write("-500")
             for _ in range(a.cycles):
                 while hog.poll() is None and group.free() > limit // 64:
                     print(max(16, int(group.free() / 8) >> 20), file=hog.stdin, flush=True)
@@ -255,6 +253,7 @@ def hog_one(a, limit, start):
             stop.set()
             for thread in threads:
                 thread.join()
+            hog_killed = hog.poll() is not None
             hog.kill()
             hog.wait()
             lost = [outcome for model, outcome, begun in results if model is None and begun]
@@ -263,7 +262,7 @@ def hog_one(a, limit, start):
                 print(f"  {outcome}", file=sys.stderr)
             delays = f"{max(watched):.2f} s of {len(watched)}" if watched else "none"
             return {"answered": sum(model is not None for model, _, _ in results), "lost after they had begun": len(lost), "refused": len(refused),
-                    "longest time to react": delays, "killed": group.kills(), "up at the end": "yes" if server.process.poll() is None else "no"}
+                    "longest time to react": delays, "killed": group.kills(), "of them the program": int(hog_killed), "up at the end": "yes" if server.process.poll() is None else "no"}
         finally:
             stop.set()
             server.close()
@@ -289,6 +288,7 @@ def main():
     p.add_argument("--cache", default=os.path.expanduser("~/.cache/gemmad/bench/packed"), help="where packed weights are kept")
     p.add_argument("--peer", help="llama.cpp's llama-server, to compare with")
     p.add_argument("--limits", type=float, nargs="+", default=[4], help="GiB")
+    p.add_argument("--memory", default="", help="more lines for `[memory]`, like \"allow-overcommit = true\"")
     p.add_argument("--slots", type=int, default=1)
     p.add_argument("--cycles", type=int, default=2, help="hog: how often memory is taken away and given back")
     a = p.parse_args()

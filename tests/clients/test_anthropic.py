@@ -95,6 +95,15 @@ def test_a_call_and_its_result(claude, stream):
     assert answer.content[0].text == "The light in the kitchen is now on."
 
 
+def test_calls_can_be_forced(claude):
+    [call] = claude.messages.create(**question(CAPITAL, tools=[LIGHT], tool_choice={"type": "any"})).content
+    assert (call.type, call.name, sorted(call.input)) == ("tool_use", "set_light", ["room", "state"])
+    [call] = claude.messages.create(**question(CAPITAL, tools=[LIGHT], tool_choice={"type": "tool", "name": "set_light"})).content
+    assert (call.type, call.name) == ("tool_use", "set_light")
+    [text] = claude.messages.create(**question(KITCHEN, tools=[LIGHT], tool_choice={"type": "none"})).content
+    assert text.type == "text"
+
+
 def test_errors_have_their_shape(claude):
     with pytest.raises(anthropic.BadRequestError) as caught:
         claude.messages.create(**question([{"role": "user", "content": ""}]))

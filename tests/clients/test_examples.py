@@ -12,17 +12,18 @@ from conftest import SOCKET
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "docs" / "clients"
 PARIS = "The capital of France is Paris."
+ANNA = "Anna 27"
 LIGHT = "The light in the kitchen is now on."
 
 # What each prints, among other things, in this order.
 EXPECTED = {
     "openai_chat.py": [PARIS, PARIS, "set_light kitchen on", LIGHT],
-    "openai_responses.py": [PARIS, "Anna"],
+    "openai_responses.py": [PARIS, ANNA, "Anna"],
     "anthropic_messages.py": [PARIS, PARIS],
-    "langchain_chat.py": [PARIS, PARIS, "set_light kitchen on"],
+    "langchain_chat.py": [PARIS, PARIS, "set_light kitchen on", ANNA],
     "curl.sh": [PARIS, PARIS, "message_stop", '"openapi"'],
-    "openai_chat.mjs": [PARIS, PARIS, "set_light kitchen on", LIGHT, PARIS],
-    "ai_sdk.mjs": [PARIS, "set_light kitchen on", LIGHT],
+    "openai_chat.mjs": [PARIS, PARIS, "set_light kitchen on", LIGHT, ANNA, PARIS],
+    "ai_sdk.mjs": [PARIS, "set_light kitchen on", LIGHT, ANNA],
 }
 
 
@@ -39,9 +40,13 @@ def command(example, folder):
     return ["node", shutil.copy(example, folder)]
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.iterdir()))
-def test_an_example(name, tmp_path):
-    run = subprocess.run([*command(EXAMPLES / name, tmp_path), SOCKET], capture_output=True, text=True, timeout=120)
+# An example that takes a model's id gets another one as well: only the id is to be changed.
+RUNS = [(path.name, []) for path in sorted(EXAMPLES.iterdir())] + [("ai_sdk.mjs", ["google/gemma-4-26b-a4b-it"])]
+
+
+@pytest.mark.parametrize("name, model", RUNS)
+def test_an_example(name, model, tmp_path):
+    run = subprocess.run([*command(EXAMPLES / name, tmp_path), SOCKET, *model], capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stdout + run.stderr
     rest = run.stdout
     for line in EXPECTED[name]:

@@ -108,6 +108,16 @@ def test_a_call_and_its_result(client, stream):
     assert ask(client, items, tools=[LIGHT]).output_text == "The light in the kitchen is now on."
 
 
+def test_an_answer_of_a_schema(client):
+    schema = {"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer"}}, "required": ["name", "age"]}
+    text = {"format": {"type": "json_schema", "name": "person", "schema": schema, "strict": True}}
+    response = ask(client, "Extract the data as JSON with name and age: Anna is 27 years old and lives in Rome.", text=text)
+    assert json.loads(response.output_text) == {"name": "Anna", "age": 27} and response.text.format.name == "person"
+    choice = {"type": "function", "name": "set_light"}
+    [call] = ask(client, CAPITAL, tools=[LIGHT], tool_choice=choice).output
+    assert (call.type, call.name, sorted(json.loads(call.arguments))) == ("function_call", "set_light", ["room", "state"])
+
+
 def test_logprobs(client):
     response = ask(client, CAPITAL, include=["message.output_text.logprobs"], top_logprobs=2)
     logprobs = response.output[0].content[0].logprobs
