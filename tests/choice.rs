@@ -4,7 +4,7 @@ mod harness;
 
 use std::process::Command;
 
-use harness::{Daemon, Options, TINY, question};
+use harness::{Daemon, Options, TINY, question, wait_for};
 use serde_json::{Value, json};
 
 const QUESTION: &str = "What is the capital of France?";
@@ -92,4 +92,22 @@ fn a_plan_names_every_variant_before_it_is_there() {
     assert!(code == Some(0) && view.contains(TINY) && view.contains("4096") && view.contains("fits") && !view.contains("26b"), "{view}");
     let (code, _, error) = gemmactl(&["memory", "plan", "e9b"]);
     assert!(code == Some(2) && error.contains("e9b"), "{error}");
+}
+
+#[test]
+fn a_file_that_comes_or_goes_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::with(Options { models: folder.path().into(), ..Options::default() });
+    let ids = || {
+        let models = daemon.get("/v1/models").json();
+        models["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert!(ids().is_empty());
+    let file = folder.path().join("new.gguf");
+    std::fs::copy(harness::tiny_models().join(format!("{TINY}.gguf")), &file).unwrap();
+    wait_for("the new file", || ids() == ["new"]);
+    std::fs::rename(&file, folder.path().join("old.gguf")).unwrap();
+    wait_for("its new name", || ids() == ["old"]);
+    std::fs::remove_file(folder.path().join("old.gguf")).unwrap();
+    wait_for("its absence", || ids().is_empty());
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -15,19 +14,17 @@ use super::look::Looks;
 use super::pressure::Step;
 use super::queue::Kind;
 use super::relief::Relief;
+use super::shelf::Shelf;
 use super::state::{Action, Generation, Input, Life, State};
 use super::status::template_note;
 use super::{Answer, Command, EVENTS, Failure, HangUpGuard, ModelInfo, Phase, PlanReport, Settings, Setup, Status};
 use crate::chat::{ChatError, ChatRequest};
 use crate::ipc::{LoadedModel, Packing, ToWorker};
-use crate::store;
 
 mod notices;
 
 /// Notices from the worker that wait for the driver; past this the worker's writes wait.
 pub const NOTICES: usize = 256;
-/// The model directories are looked at again for an unknown name, but not more often than this.
-const RESCAN_PAUSE: Duration = Duration::from_secs(1);
 
 /// See the module's text.
 pub(super) struct Driver {
@@ -38,8 +35,7 @@ pub(super) struct Driver {
     last_id: u64,
     child: Option<Child>,
     loaded: Option<LoadedModel>,
-    models: Vec<ModelInfo>,
-    scanned: Instant,
+    shelf: Shelf,
     /// Where the worker's packed weights come from and go to.
     packed: Option<PackedPlace>,
     looks: Looks,
@@ -65,7 +61,7 @@ pub(super) struct Inbox {
 impl Driver {
     pub(super) fn new(
         setup: Setup,
-        models: Vec<ModelInfo>,
+        shelf: Shelf,
         hang_ups: mpsc::UnboundedSender<u64>,
         notices: mpsc::Sender<(Generation, Notice)>,
         status: watch::Sender<Status>,
@@ -78,8 +74,7 @@ impl Driver {
             last_id: 0,
             child: None,
             loaded: None,
-            models,
-            scanned: Instant::now(),
+            shelf,
             packed: None,
             looks: Looks::default(),
             relief: Relief::default(),
@@ -107,6 +102,7 @@ impl Driver {
                     None => return,
                 },
                 () = self.relief.due() => self.relieve(),
+                () = self.shelf.changed() => self.rescan().await,
                 () = sleep => self.step(Input::Tick),
             }
             self.publish();
@@ -167,7 +163,7 @@ impl Driver {
                 self.cache_turns.ask(self.setup.cache(), self.packed_in_use(), clear, reply);
             }
             Command::Plan { context, ram, reply } => {
-                let _ = reply.send(Ok(PlanReport::new(&self.setup, &self.models, context, ram)));
+                let _ = reply.send(Ok(PlanReport::new(&self.setup, &self.shelf.models, context, ram)));
             }
             Command::Reconfigure(settings) => {
                 let Settings { models, inference, memory, limits } = *settings;
@@ -177,7 +173,7 @@ impl Driver {
                 self.rescan().await;
                 self.status.send_modify(|status| {
                     status.directories.clone_from(&self.setup.models.directories);
-                    status.default = self.setup.default_model(&self.models);
+                    status.default = self.setup.default_model(&self.shelf.models);
                 });
             }
             Command::Drain { grace, reply } => {
@@ -201,7 +197,7 @@ impl Driver {
     /// The installed model that a client means, after a second look at the directories if need be.
     async fn find(&mut self, name: &str) -> Result<ModelInfo, Failure> {
         match self.resolve(name) {
-            Err(Failure::UnknownModel { .. } | Failure::NoModels { .. }) if self.scanned.elapsed() >= RESCAN_PAUSE => {}
+            Err(Failure::UnknownModel { .. } | Failure::NoModels { .. }) if self.shelf.may_have_more() => {}
             result => return result,
         }
         self.rescan().await;
@@ -214,12 +210,11 @@ impl Driver {
             Life::Starting(model) | Life::Ready(model) => Some(model),
             _ => None,
         };
-        self.setup.resolve(&self.models, loaded, name)
+        self.setup.resolve(&self.shelf.models, loaded, name)
     }
 
     async fn rescan(&mut self) {
-        self.models = scan(self.setup.models.directories.clone()).await;
-        self.scanned = Instant::now();
+        self.shelf = Shelf::look(self.setup.models.directories.clone()).await;
     }
 
     fn hang_up(&mut self, id: u64) {
@@ -294,11 +289,11 @@ impl Driver {
     fn spawn(&mut self, generation: Generation, model: &str, smaller: u32) {
         // What goes wrong here reaches the state through the same door as what goes wrong later, so that
         // the state alone decides what follows.
-        let Some(info) = self.models.iter().find(|m| m.id == model).cloned() else {
+        let Some(info) = self.shelf.models.iter().find(|m| m.id == model).cloned() else {
             let failure = Failure::BadModel { model: model.to_owned(), reason: "it is no longer installed".into() };
             return self.not_spawned(generation, Some(failure));
         };
-        let prepared = self.setup.fit(&info, &self.models, smaller).and_then(|run| {
+        let prepared = self.setup.fit(&info, &self.shelf.models, smaller).and_then(|run| {
             Launch::prepare(&self.setup, &info, &run).map_err(|bad| Failure::BadModel { model: model.to_owned(), reason: bad.to_string() })
         });
         let Launch { plan, files, packed } = match prepared {
@@ -370,13 +365,13 @@ impl Driver {
             let changed = status.phase != phase
                 || (status.waiting, status.running, status.served, status.crashes) != (waiting, running, served, crashes)
                 || status.memory != *self.relief.state()
-                || status.models != self.models;
+                || status.models != self.shelf.models;
             if changed {
                 status.phase = phase;
                 status.memory.clone_from(self.relief.state());
                 (status.waiting, status.running, status.served, status.crashes) = (waiting, running, served, crashes);
-                if status.models != self.models {
-                    status.models.clone_from(&self.models);
+                if status.models != self.shelf.models {
+                    status.models.clone_from(&self.shelf.models);
                 }
                 status.default = self.setup.default_model(&status.models);
             }
@@ -396,19 +391,4 @@ fn sees_enough(model: ModelInfo, request: &ChatRequest) -> Result<ModelInfo, Fai
         model.id, model.width
     );
     Err(Failure::Chat(ChatError::CannotSee { reason }))
-}
-
-/// Looks at the model directories, off the daemon's one thread: a slow disk must not keep clients waiting.
-pub(super) async fn scan(directories: Vec<PathBuf>) -> Vec<ModelInfo> {
-    let catalog = match tokio::task::spawn_blocking(move || store::scan(&directories)).await {
-        Ok(catalog) => catalog,
-        Err(error) => {
-            tracing::error!(%error, "the model directories could not be looked at");
-            return vec![];
-        }
-    };
-    for rejected in &catalog.rejected {
-        tracing::warn!(file = %rejected.path.display(), reason = %rejected.reason, "not a model");
-    }
-    catalog.models
 }

@@ -18,6 +18,7 @@ pub mod queue;
 mod relief;
 #[cfg(test)]
 pub(crate) mod scripted;
+mod shelf;
 pub mod state;
 mod status;
 
@@ -158,13 +159,13 @@ impl Answer {
 impl Engine {
     /// Looks for models and starts the driver. Loads nothing.
     pub async fn start(setup: Setup) -> Self {
-        let models = driver::scan(setup.models.directories.clone()).await;
+        let shelf = shelf::Shelf::look(setup.models.directories.clone()).await;
         let (commands, command_box) = mpsc::channel(COMMANDS);
         let (hang_ups, hang_up_box) = mpsc::unbounded_channel();
         let (notices, notice_box) = mpsc::channel(driver::NOTICES);
-        let first = Status::first(models.clone(), setup.models.directories.clone(), setup.default_model(&models));
+        let first = Status::first(shelf.models.clone(), setup.models.directories.clone(), setup.default_model(&shelf.models));
         let (status_sender, status) = watch::channel(first);
-        let driver = driver::Driver::new(setup, models, hang_ups, notices, status_sender);
+        let driver = driver::Driver::new(setup, shelf, hang_ups, notices, status_sender);
         tokio::spawn(driver.run(driver::Inbox { commands: command_box, hang_ups: hang_up_box, notices: notice_box }));
         Self { commands, status }
     }

@@ -57,6 +57,8 @@ pub struct Catalog {
     pub models: Vec<Model>,
     /// What looked like a model and is none, in the order in which it was found.
     pub rejected: Vec<Rejected>,
+    /// Where it was looked.
+    pub folders: Vec<PathBuf>,
 }
 
 /// A file that cannot be used, or a directory that cannot be read.

@@ -21,8 +21,10 @@ pub fn scan(directories: &[PathBuf]) -> Catalog {
     let mut catalog = Catalog::default();
     for directory in directories {
         let mut budget = ENTRIES;
+        catalog.folders.push(directory.clone());
         for folder in scan_folder(directory, &mut budget, &mut catalog) {
             scan_folder(&folder, &mut budget, &mut catalog);
+            catalog.folders.push(folder);
         }
     }
     catalog.models.sort_unstable_by(|a, b| a.id.cmp(&b.id));

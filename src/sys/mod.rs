@@ -1,6 +1,7 @@
 //! One safe function per system call that std and tokio do not have. With `worker/llama`, the only home of `unsafe`.
 
 pub mod cpu;
+pub mod folders;
 pub mod map;
 pub mod pagemap;
 pub mod pages;
