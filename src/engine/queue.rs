@@ -99,10 +99,16 @@ impl Queue {
         self.lanes.front()?.jobs.front()
     }
 
-    /// Takes the job whose turn it is; its user's next job waits for everyone else's turn.
-    pub fn pop(&mut self) -> Option<Job> {
-        let mut lane = self.lanes.pop_front()?;
-        let job = lane.jobs.pop_front();
+    /// The job whose turn it is among those that `wanted` picks.
+    pub fn find(&self, mut wanted: impl FnMut(&Job) -> bool) -> Option<&Job> {
+        self.lanes.iter().flat_map(|lane| &lane.jobs).find(|job| wanted(job))
+    }
+
+    /// Takes that job; its user's next job waits for everyone else's turn.
+    pub fn pop(&mut self, wanted: impl Fn(&Job) -> bool) -> Option<Job> {
+        let (i, j) = self.lanes.iter().enumerate().find_map(|(i, lane)| Some((i, lane.jobs.iter().position(&wanted)?)))?;
+        let mut lane = self.lanes.remove(i)?;
+        let job = lane.jobs.remove(j);
         if !lane.jobs.is_empty() {
             self.lanes.push_back(lane);
         }
@@ -142,7 +148,7 @@ mod tests {
     }
 
     fn order(queue: &mut Queue) -> Vec<u64> {
-        std::iter::from_fn(|| queue.pop()).map(|job| job.id).collect()
+        std::iter::from_fn(|| queue.pop(|_| true)).map(|job| job.id).collect()
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! is loaded one step smaller for a while.
 
 mod action;
+mod pump;
 mod smaller;
 mod trouble;
 
@@ -33,6 +34,10 @@ const END_TIME: Duration = Duration::from_secs(5);
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Texts that are asked of the worker at the same time; it has room for more.
 const TEXTS: usize = 16;
+/// A model that was loaded keeps its turn so many times as long as that took, so that requests for different models in any
+/// order cost at most a fifth of the time in loads. Those of other models wait no longer than the bound.
+const TURN: u32 = 4;
+const LONGEST_TURN: Duration = Duration::from_secs(30);
 /// Workers that may die under a job before the job is given up.
 const DEATHS_PER_JOB: u32 = 2;
 
@@ -87,13 +92,16 @@ enum Worker {
     Starting {
         generation: Generation,
         model: String,
+        since: Instant,
         deadline: Instant,
     },
-    /// `idle`: since when it has had nothing to do. `eased`: it has given back what it can since then.
+    /// `turn`: until when what waits for its model goes before what waits for others. `idle`: since when it has had nothing
+    /// to do. `eased`: it has given back what it can since then.
     Ready {
         generation: Generation,
         model: String,
         slots: u32,
+        turn: Instant,
         idle: Option<Instant>,
         eased: bool,
     },
@@ -211,7 +219,7 @@ impl State {
             Input::Submit { id, uid, model, kind } => self.submit(now, id, uid, model, kind, &mut actions),
             Input::HangUp { id } => self.hang_up(id, &mut actions),
             Input::Unload => self.unload(now, &mut actions),
-            Input::Loaded { generation, slots } => self.loaded(generation, slots),
+            Input::Loaded { generation, slots } => self.loaded(now, generation, slots),
             Input::LoadFailed { generation, failure, out_of_memory } => {
                 self.load_failed(now, generation, &failure, out_of_memory, &mut actions);
             }
@@ -276,10 +284,11 @@ impl State {
         }
     }
 
-    fn loaded(&mut self, of: Generation, slots: u32) {
+    fn loaded(&mut self, now: Instant, of: Generation, slots: u32) {
         match std::mem::replace(&mut self.worker, Worker::None) {
-            Worker::Starting { generation, model, .. } if generation == of => {
-                self.worker = Worker::Ready { generation, model, slots, idle: None, eased: false }
+            Worker::Starting { generation, model, since, .. } if generation == of => {
+                let turn = now + ((now - since) * TURN).min(LONGEST_TURN);
+                self.worker = Worker::Ready { generation, model, slots, turn, idle: None, eased: false }
             }
             other => self.worker = other,
         }
@@ -389,11 +398,11 @@ impl State {
             actions.push(Action::Fail { id, failure });
         }
         match &mut self.worker {
-            Worker::Starting { generation, model, deadline } if *deadline <= now => {
-                let (generation, model) = (*generation, std::mem::take(model));
+            Worker::Starting { generation, model, deadline, since } if *deadline <= now => {
+                let (generation, model, since) = (*generation, std::mem::take(model), *since);
                 let reason = format!("it was not loaded within {} s (`load-time` in gemmad.toml)", self.settings.load_time.as_secs());
                 let failure = Failure::BadModel { model: model.clone(), reason };
-                self.worker = Worker::Starting { generation, model, deadline: now };
+                self.worker = Worker::Starting { generation, model, since, deadline: now };
                 self.load_failed(now, generation, &failure, false, actions);
                 actions.push(Action::Kill { generation });
             }
@@ -407,92 +416,6 @@ impl State {
             }
             _ => {}
         }
-    }
-
-    /// Starts what can be started.
-    fn pump(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        while self.pump_one(now, actions) {}
-    }
-
-    /// One move; says whether another may be possible.
-    fn pump_one(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
-        let leaving = self.drain.is_some();
-        match &self.worker {
-            Worker::None if leaving => {
-                actions.push(Action::Drained);
-                false
-            }
-            Worker::None => {
-                let Some(model) = self.queue.peek().map(|job| job.model.clone()) else { return false };
-                if self.paused().is_some() {
-                    return false;
-                }
-                let generation = self.next_generation;
-                self.next_generation += 1;
-                self.worker = Worker::Starting { generation, model: model.clone(), deadline: now + self.settings.load_time };
-                let smaller = self.smaller.of(now, &model);
-                actions.push(Action::Spawn { generation, model, smaller });
-                false
-            }
-            Worker::Starting { generation, model, .. } if leaving => {
-                actions.push(Action::Kill { generation: *generation });
-                self.worker = Worker::Ending { generation: *generation, model: model.clone(), deadline: now + END_TIME };
-                false
-            }
-            Worker::Starting { .. } | Worker::Ending { .. } => false,
-            Worker::Ready { generation, model, slots, idle, .. } => {
-                let next = self.queue.peek();
-                let other_model = next.is_some_and(|job| job.model != *model);
-                let idle_for_long = idle.zip(self.settings.idle_unload).is_some_and(|(since, limit)| since + limit <= now);
-                if leaving
-                    || self.unload_wanted
-                    || self.shrink_wanted
-                    || self.given_up.is_some()
-                    || other_model
-                    || (idle_for_long && next.is_none())
-                {
-                    if self.running.is_empty() {
-                        actions.push(Action::End { generation: *generation });
-                        self.worker = Worker::Ending { generation: *generation, model: model.clone(), deadline: now + END_TIME };
-                    }
-                    return false;
-                }
-                let slots = *slots as usize;
-                // Texts take no slot, so they need not wait with those that do.
-                let mut room = TEXTS.saturating_sub(self.count(Kind::Text));
-                let texts = self.queue.extract(|job| {
-                    let taken = job.kind == Kind::Text && job.model == *model && room > 0;
-                    room -= usize::from(taken);
-                    taken
-                });
-                if !texts.is_empty() {
-                    texts.into_iter().for_each(|job| self.send(job, actions));
-                    return true;
-                }
-                match self.queue.peek().map(|job| job.kind) {
-                    None | Some(Kind::Text) => false,
-                    Some(Kind::Chat) if self.count(Kind::Chat) >= slots => false,
-                    Some(kind) => {
-                        let Some(job) = self.queue.pop() else { return false };
-                        match kind {
-                            Kind::Load => actions.push(Action::LoadDone { id: job.id }),
-                            Kind::Chat | Kind::Text => self.send(job, actions),
-                        }
-                        true
-                    }
-                }
-            }
-        }
-    }
-
-    fn send(&mut self, job: Job, actions: &mut Vec<Action>) {
-        actions.push(Action::Send { id: job.id });
-        self.running.insert(job.id, Running { job, begun: false });
-    }
-
-    /// Running jobs of one kind.
-    fn count(&self, kind: Kind) -> usize {
-        self.running.values().filter(|running| running.job.kind == kind).count()
     }
 }
 

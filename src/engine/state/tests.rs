@@ -327,6 +327,33 @@ fn an_idle_worker_gives_back_once_before_it_goes() {
     assert_eq!(s.step(t + release * 2, Input::Tick), [Action::Ease], "and once more after the next answer");
 }
 
+#[test]
+fn a_model_keeps_its_turn_in_proportion_to_its_load() {
+    let (mut s, t) = state();
+    s.step(t, submit(1, "a"));
+    let loaded = t + Duration::from_secs(1);
+    assert_eq!(s.step(loaded, Input::Loaded { generation: 1, slots: 1 }), [Action::Send { id: 1 }]);
+    s.step(loaded, submit(2, "b"));
+    s.step(loaded, submit(3, "a"));
+    assert_eq!(s.step(loaded, Input::Ended { id: 1 }), [Action::Send { id: 3 }], "another load would cost more");
+    let over = loaded + Duration::from_secs(4);
+    s.step(over, submit(4, "a"));
+    assert_eq!(s.step(over, Input::Ended { id: 3 }), [Action::End { generation: 1 }], "the other has waited long enough");
+    s.step(over, Input::Exited { generation: 1, cause: "0".into(), out_of_memory: false });
+    s.step(over, Input::Loaded { generation: 2, slots: 1 });
+    assert_eq!(s.step(over, Input::Ended { id: 2 }), [Action::End { generation: 2 }]);
+}
+
+#[test]
+fn a_turn_is_not_kept_for_nobody() {
+    let (mut s, t) = state();
+    s.step(t, submit(1, "a"));
+    let loaded = t + Duration::from_secs(5);
+    s.step(loaded, Input::Loaded { generation: 1, slots: 1 });
+    s.step(loaded, Input::Ended { id: 1 });
+    assert_eq!(s.step(loaded, submit(2, "b")), [Action::End { generation: 1 }]);
+}
+
 /// The world outside the state: what the driver and a worker would do, with dice for what they cannot know.
 #[derive(Default)]
 struct World {
