@@ -4,6 +4,8 @@ mod harness;
 
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use harness::{Daemon, Options, TINY, question, wait_for};
 use serde_json::{Value, json};
 
@@ -110,4 +112,26 @@ fn a_file_that_comes_or_goes_is_noticed() {
     wait_for("its new name", || ids() == ["old"]);
     std::fs::remove_file(folder.path().join("old.gguf")).unwrap();
     wait_for("its absence", || ids().is_empty());
+}
+
+#[test]
+fn one_that_can_see_and_hear_is_taken_where_that_is_needed() {
+    let daemon = Daemon::start();
+    let modalities = |id: &str| daemon.get(&format!("/v1/models/{id}")).json()["input_modalities"].clone();
+    assert_eq!(modalities(TINY), json!(["text", "image", "audio"]));
+    assert_eq!(modalities("tiny-26b-a4b-q8_0"), json!(["text"]));
+    let sound = STANDARD.encode(include_bytes!("data/sounds/tone-1.opus"));
+    let sound =
+        json!([{"type": "input_audio", "input_audio": {"data": sound, "format": "opus"}}, {"type": "text", "text": "What do you hear?"}]);
+    let asked = |model: &str, content: Value| {
+        let body = json!({"model": model, "messages": [{"role": "user", "content": content}], "temperature": 0, "max_tokens": 20});
+        daemon.chat(&body)
+    };
+    assert_eq!(asked("tiny-26b-a4b-q8_0", json!(QUESTION)).status, 200);
+    assert_eq!(asked("auto", json!(QUESTION)).json()["model"], "tiny-26b-a4b-q8_0");
+    // Though another one is loaded.
+    let reply = asked("auto", sound.clone()).json();
+    assert_eq!((&reply["model"], &reply["choices"][0]["message"]["content"]), (&json!(TINY), &json!("A low tone.")));
+    let reply = asked("gemma-4-26b-a4b", sound);
+    assert_eq!((reply.status, reply.json()["error"]["code"].clone()), (400, json!("model_cannot_hear")), "{}", reply.text());
 }

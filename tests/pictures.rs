@@ -72,7 +72,7 @@ fn what_cannot_be_shown_is_refused_by_name() {
     let Some(daemon) = seeing() else { return };
     let part = "messages[0].content[1].image_url";
     let with = |picture: Value| refusal(&ask(&daemon, json!([{"type": "text", "text": "a"}, picture])));
-    for (file, reason) in [(&b"GIF89a"[..], "neither a PNG nor a JPEG"), (&RED[..RED.len() / 2], "damaged or cut off")] {
+    for (file, reason) in [(&b"II*\0"[..], "is no PNG, JPEG, WebP, GIF or BMP file"), (&RED[..RED.len() / 2], "damaged or cut off")] {
         let (code, param, message) = with(picture(file));
         assert_eq!((code.as_str(), param.as_str()), ("invalid_image", part), "{message}");
         assert!(message.contains(reason), "{message}");

@@ -2,7 +2,7 @@
 //!
 //! `tests/data/templates/make.py` makes the expected texts.
 
-use gemmad::chat::{ChatError, ChatRequest, Detail, Message, Part, Picture, Role, Thinking, Tool, ToolCall};
+use gemmad::chat::{ChatError, ChatRequest, Detail, Message, Part, Picture, Role, Sound, Thinking, Tool, ToolCall};
 use gemmad::ipc::TemplateSource;
 use gemmad::{chat, gemma, ipc};
 use prompt::{Prompter, Segment, opens_thought};
@@ -148,7 +148,7 @@ fn no_client_text_becomes_a_control_token() {
                 Segment::Markup(text) => {
                     assert!(!text.contains(&format!("{marker}system")) || marker == "<|turn>", "{marker}: {text}");
                 }
-                Segment::Picture => panic!("{marker}: there is no picture"),
+                Segment::Picture | Segment::Sound => panic!("{marker}: there is no picture and no sound"),
             }
         }
         // Two system turns would be one too many: what the client wrote opens none.
@@ -158,22 +158,30 @@ fn no_client_text_becomes_a_control_token() {
 }
 
 #[test]
-fn pictures_stand_where_the_conversation_has_them() {
+fn media_stand_where_the_conversation_has_them() {
+    let sound = || Part::Sound(Sound { file: b"file"[..].into() });
     let picture = || Part::Picture(Picture { file: b"file"[..].into(), detail: Detail::Auto });
     let words = |text: &str| Part::Text(text.into());
     let mut user = Message::text(Role::User, "");
-    user.content = vec![picture(), words("a <|image|>"), picture(), words("b")];
+    user.content = vec![picture(), words("a <|image|>"), sound(), words("<|audio|>"), picture(), words("b")];
     let request = request(vec![user]);
     for (embedded, small) in [(None, false), (None, true), (Some(BIG), false), (Some(SMALL), true)] {
         let segments = prompter(embedded, small).0.render(&request).unwrap();
-        let shape: Vec<&str> = segments.iter().map(|s| if *s == Segment::Picture { "(picture)" } else { s.text() }).collect();
+        let shape: Vec<&str> = segments
+            .iter()
+            .map(|segment| match segment {
+                Segment::Picture => "(picture)",
+                Segment::Sound => "(sound)",
+                words => words.text(),
+            })
+            .collect();
         let shape = shape.concat();
-        assert!(shape.contains("(picture)a <|image|>(picture)b"), "{shape}");
+        assert!(shape.contains("(picture)a <|image|>(sound)<|audio|>(picture)b"), "{shape}");
     }
     let (blind, source) = prompter(Some(&BIG.replace("<|image|>", "")), false);
     assert_eq!(source, TemplateSource::Embedded);
     let refused = blind.render(&request);
-    assert!(matches!(&refused, Err(ChatError::Template { reason }) if reason.contains("0 of 2 pictures")), "{refused:?}");
+    assert!(matches!(&refused, Err(ChatError::Template { reason }) if reason.contains("1 of 3 pictures and sounds")), "{refused:?}");
 }
 
 #[test]

@@ -26,9 +26,25 @@ pub struct Received {
     pub share: Share,
 }
 
-/// Reads all of it or says why not.
+/// Reads all of a JSON body or says why not.
 pub async fn read(api: &Api, caller: &Caller, request: Request<Body>) -> Result<Received, ApiError> {
     is_json(request.headers())?;
+    receive(api, caller, request).await
+}
+
+/// Reads all of a form's body or says why not.
+pub async fn read_form(api: &Api, caller: &Caller, request: Request<Body>) -> Result<Received, ApiError> {
+    is_plain(request.headers())?;
+    receive(api, caller, request).await
+}
+
+/// What separates the parts of a form.
+pub fn boundary(headers: &HeaderMap) -> Result<String, ApiError> {
+    multer::parse_boundary(text(headers, header::CONTENT_TYPE))
+        .map_err(|_| unsupported("the body must be multipart/form-data with a boundary"))
+}
+
+async fn receive(api: &Api, caller: &Caller, request: Request<Body>) -> Result<Received, ApiError> {
     let limit = api.limits.body_bytes;
     if let Some(length) = length(request.headers())
         && length > limit
@@ -72,16 +88,26 @@ fn too_large(what: String, limit: u64) -> ApiError {
 }
 
 fn is_json(headers: &HeaderMap) -> Result<(), ApiError> {
-    let refuse = |message: String| Err(ApiError::invalid(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message));
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
-    let media = text(header::CONTENT_TYPE);
+    let media = text(headers, header::CONTENT_TYPE).to_ascii_lowercase();
     if NOT_JSON.iter().any(|prefix| media.starts_with(prefix)) {
-        return refuse("the body must be application/json".into());
+        return Err(unsupported("the body must be application/json"));
     }
-    match text(header::CONTENT_ENCODING).as_str() {
+    is_plain(headers)
+}
+
+fn is_plain(headers: &HeaderMap) -> Result<(), ApiError> {
+    match text(headers, header::CONTENT_ENCODING).to_ascii_lowercase().as_str() {
         "" | "identity" => Ok(()),
-        _ => refuse("compressed bodies are not supported; send plain JSON".into()),
+        _ => Err(unsupported("compressed bodies are not supported; send it plain")),
     }
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+fn unsupported(message: &str) -> ApiError {
+    ApiError::invalid(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
 }
 
 #[cfg(test)]
@@ -103,5 +129,14 @@ mod tests {
         assert_eq!(check(header::CONTENT_TYPE, "image/png"), Err(415));
         assert_eq!(check(header::CONTENT_ENCODING, "gzip"), Err(415));
         assert_eq!(check(header::CONTENT_ENCODING, "identity"), Ok(()));
+    }
+
+    #[test]
+    fn a_form_has_a_boundary() {
+        let of = |value: &str| boundary(&HeaderMap::from_iter([(header::CONTENT_TYPE, value.parse().unwrap())]));
+        assert_eq!(of("multipart/form-data; boundary=\"A b\""), Ok("A b".into()));
+        for bad in ["multipart/form-data", "application/json", "multipart/mixed; boundary=x", ""] {
+            assert_eq!(of(bad).map_err(|error| error.status.as_u16()), Err(415), "{bad}");
+        }
     }
 }

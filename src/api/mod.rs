@@ -31,6 +31,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod transcriptions;
 mod unserved;
 mod whole;
 pub mod wire;
@@ -123,6 +124,7 @@ fn routes() -> Vec<Route> {
         route(GET, "/v1/responses/{id}/input_items", responses::kept::input_items),
         route(POST, "/v1/messages", anthropic::create),
         route(POST, "/v1/messages/count_tokens", anthropic::count_tokens),
+        route(POST, "/v1/audio/transcriptions", transcriptions::create),
         route(GET, "/v1/models", models::list),
         route(GET, "/v1/models/{*id}", models::get),
         route(POST, "/tokenize", tokens::tokenize),

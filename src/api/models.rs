@@ -31,6 +31,8 @@ pub struct Entry {
     /// Tokens the model was made for; the context it is run with is in `/status`.
     context_length: u32,
     quantization: String,
+    /// What a message may hold.
+    input_modalities: Vec<&'static str>,
     loaded: bool,
     /// Whether `auto` stands for it now.
     default: bool,
@@ -38,6 +40,7 @@ pub struct Entry {
 
 impl Entry {
     pub fn new(model: &ModelInfo, status: &Status) -> Self {
+        let modalities = [("text", true), ("image", model.sees()), ("audio", model.hears())];
         Self {
             id: model.id.clone(),
             object: "model",
@@ -47,6 +50,7 @@ impl Entry {
             size: model.size,
             context_length: model.context_limit,
             quantization: model.quantization.to_string(),
+            input_modalities: modalities.into_iter().filter(|(_, able)| *able).map(|(name, _)| name).collect(),
             loaded: matches!(&status.phase, Phase::Ready { model: loaded, .. } if *loaded == model.id),
             default: status.default.as_ref() == Some(&model.id),
         }

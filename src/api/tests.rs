@@ -385,7 +385,7 @@ async fn unknown_paths_and_methods() {
 async fn models_are_listed_and_found() {
     let door = Door::open(Limits::default());
     let entry = json!({"id": "tiny", "object": "model", "created": 6, "owned_by": "google", "variant": "gemma-4-e2b", "size": 5,
-        "context_length": 4096, "quantization": "Q8_0", "loaded": false, "default": true});
+        "context_length": 4096, "quantization": "Q8_0", "input_modalities": ["text"], "loaded": false, "default": true});
     assert_eq!(content(&door.get("/v1/models").await), json!({"object": "list", "data": [entry]}));
     for name in ["tiny", "TINY", "t%69ny", "auto"] {
         assert_eq!(content(&door.get(&format!("/v1/models/{name}")).await), entry, "{name}");

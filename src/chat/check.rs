@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use super::{ChatRequest, Format, Message, Part, Picture, Role, ToolChoice};
+use super::{ChatRequest, Format, Message, Part, Role, ToolChoice};
 
 /// Messages in one conversation.
 pub const MAX_MESSAGES: usize = 4096;
@@ -30,6 +30,10 @@ pub const MAX_TEXT_BYTES: usize = 1 << 20;
 pub const MAX_PICTURES: usize = 64;
 /// Bytes of one picture's file, as OpenAI has it.
 pub const MAX_PICTURE_BYTES: usize = 20 << 20;
+/// Sounds in one conversation.
+pub const MAX_SOUNDS: usize = 64;
+/// Bytes of one sound's file, as OpenAI has it.
+pub const MAX_SOUND_BYTES: usize = 25 << 20;
 
 /// What is wrong with a request: the field as the client spelled it, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,13 +68,34 @@ impl ChatRequest {
         for (i, message) in self.messages.iter().enumerate() {
             check_message(i, message)?;
         }
-        for (count, (i, j, picture)) in self.pictures().enumerate() {
-            check_picture(&format!("messages[{i}].content[{j}].image_url"), picture, count, self.messages[i].role)?;
-        }
+        self.check_media()?;
         self.check_tools()?;
         self.check_format()?;
         self.check_sampling()?;
         self.check_output()
+    }
+
+    fn check_media(&self) -> Result<(), Invalid> {
+        let (mut pictures, mut sounds) = (0, 0);
+        for (i, j, part) in self.media() {
+            let (field, bytes, most_bytes, what, count, most) = match part {
+                Part::Picture(picture) => ("image_url", picture.file.len(), MAX_PICTURE_BYTES, "picture", &mut pictures, MAX_PICTURES),
+                Part::Sound(sound) => ("input_audio", sound.file.len(), MAX_SOUND_BYTES, "sound", &mut sounds, MAX_SOUNDS),
+                Part::Text(_) => continue,
+            };
+            *count += 1;
+            let problem = match self.messages[i].role {
+                Role::User | Role::Tool if *count > most => format!("is one {what} too many; at most {most} are allowed"),
+                Role::User | Role::Tool if bytes == 0 => "is empty".to_owned(),
+                Role::User | Role::Tool if bytes > most_bytes => format!("has {bytes} bytes; at most {most_bytes} are allowed"),
+                Role::User | Role::Tool => continue,
+                Role::System | Role::Assistant => {
+                    format!("is not supported here; a {what} belongs to the user's messages and to the results of functions")
+                }
+            };
+            return Err(Invalid::new(format!("messages[{i}].content[{j}].{field}"), problem));
+        }
+        Ok(())
     }
 
     fn check_tools(&self) -> Result<(), Invalid> {
@@ -154,7 +179,7 @@ impl ChatRequest {
 fn check_message(i: usize, message: &Message) -> Result<(), Invalid> {
     let says_something = message.content.iter().any(|part| match part {
         Part::Text(text) => !text.is_empty(),
-        Part::Picture(_) => true,
+        Part::Picture(_) | Part::Sound(_) => true,
     });
     let calls = message.role == Role::Assistant && !message.tool_calls.is_empty();
     if message.content.is_empty() && !calls {
@@ -167,21 +192,6 @@ fn check_message(i: usize, message: &Message) -> Result<(), Invalid> {
         check_name(&format!("messages[{i}].tool_calls[{j}].function.name"), &call.name)?;
     }
     Ok(())
-}
-
-/// `before`: pictures that the conversation has before this one.
-fn check_picture(field: &str, picture: &Picture, before: usize, role: Role) -> Result<(), Invalid> {
-    if role != Role::User {
-        return Err(Invalid::new(field, "is not supported here; pictures belong to the user's messages"));
-    }
-    if before == MAX_PICTURES {
-        return Err(Invalid::new(field, format!("is one picture too many; at most {MAX_PICTURES} are allowed")));
-    }
-    match picture.file.len() {
-        0 => Err(Invalid::new(field, "is empty")),
-        1..=MAX_PICTURE_BYTES => Ok(()),
-        bytes => Err(Invalid::new(field, format!("has {bytes} bytes; at most {MAX_PICTURE_BYTES} are allowed"))),
-    }
 }
 
 fn check_constraint(field: &str, text: &str) -> Result<(), Invalid> {

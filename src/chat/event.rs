@@ -97,8 +97,12 @@ pub enum ChatError {
     UnknownToken { token: u32, vocabulary: u32 },
     /// The model has no projector for pictures; says why and what would help.
     CannotSee { reason: String },
+    /// The model has no projector for sounds; says why and what would help.
+    CannotHear { reason: String },
     /// This part of the conversation is no picture that can be shown to the model.
     Picture { message: u32, part: u32, reason: String },
+    /// This part of the conversation is no sound that the model can listen to.
+    Sound { message: u32, part: u32, reason: String },
     /// The model cannot be held to this part of the request: `path` says where in it the reason lies (a JSON pointer,
     /// RFC 6901; empty for the part as a whole).
     Constraint { part: Constraint, path: String, reason: String },
@@ -120,7 +124,9 @@ impl fmt::Display for ChatError {
                 write!(f, "logit_bias names token {token}, but the vocabulary ends at {}", vocabulary.saturating_sub(1))
             }
             Self::CannotSee { reason } => write!(f, "the model cannot see: {reason}"),
+            Self::CannotHear { reason } => write!(f, "the model cannot hear: {reason}"),
             Self::Picture { message, part, reason } => write!(f, "`messages[{message}].content[{part}].image_url` {reason}"),
+            Self::Sound { message, part, reason } => write!(f, "`messages[{message}].content[{part}].input_audio` {reason}"),
             Self::Constraint { part, path, reason } => {
                 let place = if path.is_empty() { String::new() } else { format!(" at `{path}`") };
                 match part {

@@ -6,15 +6,15 @@
 mod check;
 mod event;
 mod form;
-mod picture;
+mod media;
 mod text;
 mod thinking;
 mod wipe;
 
-pub use check::{Invalid, MAX_PICTURE_BYTES, MAX_TEXT_BYTES};
+pub use check::{Invalid, MAX_PICTURE_BYTES, MAX_SOUND_BYTES, MAX_TEXT_BYTES};
 pub use event::{ChatError, ChatEvent, Done, Finish, Timings, TokenLogprob, Usage};
 pub use form::{Constraint, Format, ToolChoice};
-pub use picture::{Detail, Picture};
+pub use media::{BUDGETS, Detail, Picture, Sound};
 pub use text::{TextAnswer, TextTask};
 pub use thinking::Thinking;
 
@@ -93,13 +93,20 @@ impl ChatRequest {
         Self { prompt: Some(prompt), ..Self::new(vec![]) }
     }
 
-    /// The pictures, each with its message and its part of that message.
-    pub fn pictures(&self) -> impl Iterator<Item = (usize, usize, &Picture)> {
+    /// The pictures and sounds, each with its message and its part of that message.
+    pub fn media(&self) -> impl Iterator<Item = (usize, usize, &Part)> {
         let parts = self.messages.iter().enumerate().flat_map(|(i, m)| m.content.iter().enumerate().map(move |(j, part)| (i, j, part)));
-        parts.filter_map(|(i, j, part)| match part {
-            Part::Picture(picture) => Some((i, j, picture)),
-            Part::Text(_) => None,
-        })
+        parts.filter(|(_, _, part)| !matches!(part, Part::Text(_)))
+    }
+
+    /// Whether it takes eyes to read it.
+    pub fn shows(&self) -> bool {
+        self.media().any(|(_, _, part)| matches!(part, Part::Picture(_)))
+    }
+
+    /// Whether it takes ears to read it.
+    pub fn sounds(&self) -> bool {
+        self.media().any(|(_, _, part)| matches!(part, Part::Sound(_)))
     }
 }
 
@@ -115,6 +122,7 @@ impl Message {
 pub enum Part {
     Text(String),
     Picture(Picture),
+    Sound(Sound),
 }
 
 /// A function call by the model.

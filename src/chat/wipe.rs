@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroize;
 
-use super::{Part, Picture};
+use super::{Part, Picture, Sound};
 
 impl Drop for Part {
     fn drop(&mut self) {
@@ -16,9 +16,19 @@ impl Drop for Part {
 
 impl Drop for Picture {
     fn drop(&mut self) {
-        // Others who share it have it still.
-        if let Some(file) = Arc::get_mut(&mut self.file) {
-            file.zeroize();
-        }
+        wipe(&mut self.file);
+    }
+}
+
+impl Drop for Sound {
+    fn drop(&mut self) {
+        wipe(&mut self.file);
+    }
+}
+
+fn wipe(file: &mut Arc<[u8]>) {
+    // Others who share it have it still.
+    if let Some(file) = Arc::get_mut(file) {
+        file.zeroize();
     }
 }

@@ -38,7 +38,7 @@ pub enum Command {
     ///
     /// In a loop that reads from standard input, give gemmactl its own: `< /dev/null`.
     ///
-    /// Pictures are shown to the model before the prompt; whether it can see depends on the model.
+    /// Pictures and sounds come before the prompt; whether the model can see and hear depends on the model.
     ///
     /// With --tools the answer may be calls: a line each, the function's name and its arguments as a JSON object.
     Ask(AskArgs),
@@ -167,9 +167,13 @@ pub struct AskArgs {
     #[arg(value_name = "PROMPT")]
     pub prompt: Vec<String>,
 
-    /// Show the model a picture, PNG or JPEG; may be given several times
+    /// Show the model a picture, PNG, JPEG, WebP, GIF or BMP; `-` is standard input; may be given several times
     #[arg(long, value_name = "FILE")]
     pub image: Vec<PathBuf>,
+
+    /// Let the model hear a sound of 30 s at most, WAV, MP3, FLAC or Ogg (Vorbis, Opus); like --image
+    #[arg(long, value_name = "FILE")]
+    pub audio: Vec<PathBuf>,
 
     /// Hold the answer to the JSON Schema in FILE
     #[arg(long, value_name = "FILE")]

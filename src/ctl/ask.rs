@@ -11,18 +11,20 @@ use super::args::AskArgs;
 use super::client::Client;
 use super::error::Error;
 use super::form;
-use super::picture;
+use super::media;
 use super::text::{Printer, Terminal};
-use super::wire::{chat_body, message, message_with_pictures};
+use super::wire::{chat_body, message, message_with_media};
 
 /// Bytes of a prompt at most; the daemon's own limit for a whole request is 32 MiB unless it is changed.
 const MAX_PROMPT: usize = 64 << 20;
 
 pub fn run(args: &AskArgs, client: &Client, runtime: &Runtime, terminal: &Terminal) -> Result<(), Error> {
-    let prompt = prompt(&args.prompt, terminal)?;
+    let media = media(args)?;
+    let takes_input = args.image.iter().chain(&args.audio).any(|path| media::is_input(path));
+    let prompt = if takes_input { assemble(&args.prompt, None) } else { prompt(&args.prompt, terminal)? };
+    let prompt = prompt.ok_or_else(|| Error::Usage("there is no prompt: give some words, or text on standard input".into()))?;
     let system = args.conversation.system.as_deref().map(|text| message("system", text));
-    let pictures = args.image.iter().map(|path| picture::read(path)).collect::<Result<Vec<_>, _>>()?;
-    let question = if pictures.is_empty() { message("user", &prompt) } else { message_with_pictures(&pictures, &prompt) };
+    let question = if media.is_empty() { message("user", &prompt) } else { message_with_media(media, &prompt) };
     let messages: Vec<Value> = system.into_iter().chain([question]).collect();
     let conversation = &args.conversation;
     let mut body = chat_body(&conversation.model, &messages, &conversation.sampling, conversation.thinks(), !args.json);
@@ -41,6 +43,15 @@ pub fn run(args: &AskArgs, client: &Client, runtime: &Runtime, terminal: &Termin
             None => work.await,
         }
     })
+}
+
+/// The pictures, then the sounds. One of them may come from standard input.
+fn media(args: &AskArgs) -> Result<Vec<Value>, Error> {
+    if args.image.iter().chain(&args.audio).filter(|path| media::is_input(path)).count() > 1 {
+        return Err(Error::Usage("standard input can be one picture or one sound, not several".into()));
+    }
+    let pictures = args.image.iter().map(|path| media::picture(path));
+    pictures.chain(args.audio.iter().map(|path| media::sound(path))).collect()
 }
 
 async fn print_json(client: &Client, body: &Value, terminal: &Terminal) -> Result<(), Error> {
@@ -63,7 +74,8 @@ async fn print_text(client: &Client, body: &Value, args: &AskArgs, terminal: &Te
     Ok(())
 }
 
-fn prompt(words: &[String], terminal: &Terminal) -> Result<String, Error> {
+/// What to ask; `None` if nobody said.
+fn prompt(words: &[String], terminal: &Terminal) -> Result<Option<String>, Error> {
     let only_input = words.is_empty() || words == ["-"];
     let input = io::stdin();
     if only_input && input.is_terminal() {
@@ -71,7 +83,7 @@ fn prompt(words: &[String], terminal: &Terminal) -> Result<String, Error> {
     }
     let input = if only_input || !input.is_terminal() { Some(read(input.lock())?) } else { None };
     let words = if only_input { &[] } else { words };
-    assemble(words, input.as_deref()).ok_or_else(|| Error::Usage("there is no prompt: give some words, or text on standard input".into()))
+    Ok(assemble(words, input.as_deref()))
 }
 
 /// Words, then an empty line, then the input, each where there is any; `None` when there is neither.

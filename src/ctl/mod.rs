@@ -16,8 +16,9 @@ mod form;
 mod interrupt;
 mod manual;
 mod map;
+mod media;
 mod memory;
-mod picture;
+
 mod plan;
 mod show;
 mod sse;

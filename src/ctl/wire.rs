@@ -11,10 +11,10 @@ pub fn message(role: &str, content: &str) -> Value {
     json!({ "role": role, "content": content })
 }
 
-/// A user's message that shows pictures, each a data URL, and then says something.
-pub fn message_with_pictures(urls: &[String], text: &str) -> Value {
-    let pictures = urls.iter().map(|url| json!({ "type": "image_url", "image_url": { "url": url } }));
-    json!({ "role": "user", "content": pictures.chain([json!({ "type": "text", "text": text })]).collect::<Vec<_>>() })
+/// A user's message that begins with pictures and sounds, each a part of it, and then says something.
+pub fn message_with_media(mut parts: Vec<Value>, text: &str) -> Value {
+    parts.push(json!({ "type": "text", "text": text }));
+    json!({ "role": "user", "content": parts })
 }
 
 /// The body of a chat request. Thinking is always said, so that the daemon's default cannot surprise.
@@ -130,9 +130,9 @@ mod tests {
     }
 
     #[test]
-    fn pictures_come_before_the_words() {
-        let message = message_with_pictures(&["data:image/png;base64,AA==".into()], "what?");
-        assert_eq!(message["content"][0]["image_url"]["url"], "data:image/png;base64,AA==");
+    fn media_come_before_the_words() {
+        let message = message_with_media(vec![json!({"type": "image_url"})], "what?");
+        assert_eq!(message["content"][0], json!({"type": "image_url"}));
         assert_eq!(message["content"][1], json!({"type": "text", "text": "what?"}));
     }
 

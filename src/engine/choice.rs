@@ -1,6 +1,7 @@
 //! Which model a name means, and how large it is run: what is installed, held against the memory that is free now.
 
 use super::{Failure, ModelInfo, Setup};
+use crate::chat::{ChatError, ChatRequest};
 use crate::gemma::figures::{Keep, Sizes};
 use crate::gemma::picture;
 use crate::gemma::variant::Variant;
@@ -40,6 +41,13 @@ impl Budget {
     }
 }
 
+/// What a request asks of a model's senses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Senses {
+    pub sight: bool,
+    pub hearing: bool,
+}
+
 /// How one model is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
@@ -63,33 +71,34 @@ impl Setup {
     }
 
     /// The installed model that a client means by `name`: an id in any case, a variant's name in any usual spelling, or
-    /// `auto`. Of several the one that is `loaded`, else the best that fits now.
-    pub(super) fn resolve(&self, models: &[ModelInfo], loaded: Option<&str>, name: &str) -> Result<ModelInfo, Failure> {
-        let by_id = |id: &str| models.iter().find(|model| model.id.eq_ignore_ascii_case(id)).cloned();
-        let unknown = |name: &str| Failure::UnknownModel { asked: name.to_owned(), known: models.iter().map(|m| m.id.clone()).collect() };
+    /// `auto`. Of several those that have the `senses` that are needed, if any has; of these the one that is `loaded`, else
+    /// the best that fits now.
+    pub(super) fn resolve(&self, models: &[ModelInfo], loaded: Option<&str>, name: &str, senses: Senses) -> Result<ModelInfo, Failure> {
         if models.is_empty() {
             return Err(Failure::NoModels { directories: self.models.directories.iter().map(|d| d.display().to_string()).collect() });
         }
-        if let Some(model) = by_id(name) {
-            return Ok(model);
+        if let Some(model) = models.iter().find(|model| model.id.eq_ignore_ascii_case(name)) {
+            return Ok(model.clone());
         }
-        let loaded = loaded.and_then(by_id);
-        if name.eq_ignore_ascii_case("auto") {
-            return match (loaded, self.models.default.as_str()) {
-                (Some(loaded), _) => Ok(loaded),
-                (None, "auto") => self.best_of(models.iter()),
-                // A default that is itself a variant's name; not `auto` again.
-                (None, default) => self.resolve(models, None, default),
-            };
+        let variant = if name.eq_ignore_ascii_case("auto") { None } else { Variant::named(name) };
+        let unknown = || Failure::UnknownModel { asked: name.to_owned(), known: models.iter().map(|m| m.id.clone()).collect() };
+        let mut meant: Vec<_> = models.iter().filter(|model| variant.is_none_or(|variant| model.variant == variant)).collect();
+        if meant.is_empty() || (variant.is_none() && !name.eq_ignore_ascii_case("auto")) {
+            return Err(unknown());
         }
-        let variant = Variant::named(name).ok_or_else(|| unknown(name))?;
-        match loaded.filter(|model| model.variant == variant) {
-            Some(loaded) => Ok(loaded),
-            None if models.iter().any(|model| model.variant == variant) => {
-                self.best_of(models.iter().filter(|model| model.variant == variant))
+        if meant.iter().any(|model| senses.are_had_by(model)) {
+            meant.retain(|model| senses.are_had_by(model));
+        }
+        if let Some(model) = meant.iter().find(|model| Some(model.id.as_str()) == loaded) {
+            return Ok((*model).clone());
+        }
+        if variant.is_none() && !self.models.default.eq_ignore_ascii_case("auto") {
+            let default = self.resolve(models, None, &self.models.default, senses)?;
+            if meant.contains(&&default) {
+                return Ok(default);
             }
-            None => Err(unknown(name)),
         }
+        self.best_of(meant.into_iter())
     }
 
     /// The best of them that fits, or how much is missing.
@@ -137,6 +146,36 @@ impl Setup {
         let preferred = self.models.prefer.iter().rev().position(|name| Variant::named(name) == Some(variant));
         let published = Variant::PUBLISHED.iter().position(|other| *other == variant).map_or(0, |place| place + 1);
         preferred.map_or(published, |place| Variant::PUBLISHED.len() + 1 + place)
+    }
+}
+
+impl Senses {
+    /// Those that it takes to read a request.
+    pub(super) fn of(request: &ChatRequest) -> Self {
+        Self { sight: request.shows(), hearing: request.sounds() }
+    }
+
+    fn are_had_by(self, model: &ModelInfo) -> bool {
+        (!self.sight || model.sees()) && (!self.hearing || model.hears())
+    }
+
+    /// The model, unless it lacks one of them; says what is missing.
+    pub(super) fn check(self, model: ModelInfo) -> Result<ModelInfo, Failure> {
+        if self.are_had_by(&model) {
+            return Ok(model);
+        }
+        let reason = match &model.projector {
+            None => {
+                let folder = model.path.parent().unwrap_or(&model.path).display();
+                format!(
+                    "`{}` has no projector beside it; put the model's mmproj file (GGUF, architecture `clip`, {} wide) into {folder}",
+                    model.id, model.width
+                )
+            }
+            Some(projector) => format!("the projector of `{}`, {}, is for pictures only", model.id, projector.path.display()),
+        };
+        let blind = self.sight && !model.sees();
+        Err(Failure::Chat(if blind { ChatError::CannotSee { reason } } else { ChatError::CannotHear { reason } }))
     }
 }
 

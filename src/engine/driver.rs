@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::cache::CacheTurns;
 use super::child::{self, Child, Notice};
+use super::choice::Senses;
 use super::launch::{Launch, PackedPlace};
 use super::live::Live;
 use super::look::Looks;
@@ -18,7 +19,7 @@ use super::shelf::Shelf;
 use super::state::{Action, Generation, Input, Life, State};
 use super::status::template_note;
 use super::{Answer, Command, EVENTS, Failure, HangUpGuard, ModelInfo, Phase, PlanReport, Settings, Setup, Status};
-use crate::chat::{ChatError, ChatRequest};
+use crate::chat::TextTask;
 use crate::ipc::{LoadedModel, Packing, ToWorker};
 
 mod notices;
@@ -115,7 +116,7 @@ impl Driver {
     async fn command(&mut self, command: Command) {
         match command {
             Command::Chat { uid, model, request, reply } => {
-                let model = match self.find(&model).await.and_then(|model| sees_enough(model, &request)) {
+                let model = match self.find(&model, Senses::of(&request)).await {
                     Ok(model) => model.id,
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
@@ -133,7 +134,8 @@ impl Driver {
                 let _ = reply.send(result);
             }
             Command::Text { uid, model, task, reply } => {
-                let model = match self.find(&model).await {
+                let senses = if let TextTask::Count(request) = &task { Senses::of(request) } else { Senses::default() };
+                let model = match self.find(&model, senses).await {
                     Ok(model) => model.id,
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
@@ -142,7 +144,7 @@ impl Driver {
                 self.step(Input::Submit { id, uid, model, kind: Kind::Text });
             }
             Command::Load { uid, model, reply } => {
-                let model = match self.find(&model).await {
+                let model = match self.find(&model, Senses::default()).await {
                     Ok(model) => model,
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
@@ -195,22 +197,22 @@ impl Driver {
     }
 
     /// The installed model that a client means, after a second look at the directories if need be.
-    async fn find(&mut self, name: &str) -> Result<ModelInfo, Failure> {
-        match self.resolve(name) {
+    async fn find(&mut self, name: &str, senses: Senses) -> Result<ModelInfo, Failure> {
+        match self.resolve(name, senses) {
             Err(Failure::UnknownModel { .. } | Failure::NoModels { .. }) if self.shelf.may_have_more() => {}
             result => return result,
         }
         self.rescan().await;
         self.publish();
-        self.resolve(name)
+        self.resolve(name, senses)
     }
 
-    fn resolve(&self, name: &str) -> Result<ModelInfo, Failure> {
+    fn resolve(&self, name: &str, senses: Senses) -> Result<ModelInfo, Failure> {
         let loaded = match self.state.life() {
             Life::Starting(model) | Life::Ready(model) => Some(model),
             _ => None,
         };
-        self.setup.resolve(&self.shelf.models, loaded, name)
+        self.setup.resolve(&self.shelf.models, loaded, name, senses).and_then(|model| senses.check(model))
     }
 
     async fn rescan(&mut self) {
@@ -378,17 +380,4 @@ impl Driver {
             changed
         });
     }
-}
-
-/// Refuses pictures to a model that has nothing to see them with.
-fn sees_enough(model: ModelInfo, request: &ChatRequest) -> Result<ModelInfo, Failure> {
-    if model.projector.is_some() || request.pictures().next().is_none() {
-        return Ok(model);
-    }
-    let folder = model.path.parent().unwrap_or(&model.path).display();
-    let reason = format!(
-        "`{}` has no projector beside it; put the model's mmproj file (GGUF, architecture `clip`, {} wide) into {folder}",
-        model.id, model.width
-    );
-    Err(Failure::Chat(ChatError::CannotSee { reason }))
 }

@@ -105,7 +105,7 @@ fn open_projector(projector: &store::Projector) -> Option<(ProjectorPlan, File)>
     match store::read_projector(&projector.path) {
         Ok((projector, file)) => {
             let name = projector.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Some((ProjectorPlan { name, longest_side: projector.longest_side }, file))
+            Some((ProjectorPlan { name, longest_side: projector.longest_side, hearing: projector.hearing }, file))
         }
         Err(bad) => {
             tracing::warn!(file = %projector.path.display(), reason = %bad, "the model is loaded without its projector");

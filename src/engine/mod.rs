@@ -98,7 +98,7 @@ impl Setup {
 
     /// What `auto` means while no model is loaded.
     fn default_model(&self, models: &[ModelInfo]) -> Option<String> {
-        self.resolve(models, None, "auto").ok().map(|model| model.id)
+        self.resolve(models, None, "auto", choice::Senses::default()).ok().map(|model| model.id)
     }
 }
 

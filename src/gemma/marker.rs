@@ -24,5 +24,11 @@ pub const IMAGE: &str = "<|image|>";
 pub const IMAGE_BEGIN: &str = "<|image>";
 /// Comes behind a picture's tokens.
 pub const IMAGE_END: &str = "<image|>";
+/// Stands for a sound in a rendered prompt, and in the model's input once for each of its tokens.
+pub const AUDIO: &str = "<|audio|>";
+/// Comes before a sound's tokens.
+pub const AUDIO_BEGIN: &str = "<|audio>";
+/// Comes behind a sound's tokens.
+pub const AUDIO_END: &str = "<audio|>";
 /// Ends the generation outside any turn.
 pub const EOS: &str = "<eos>";

@@ -7,6 +7,7 @@ pub mod layout;
 pub mod marker;
 pub mod parse;
 pub mod picture;
+pub mod sound;
 mod stop;
 pub mod template;
 mod utf8;

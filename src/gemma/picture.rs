@@ -4,12 +4,11 @@
 //! take more tokens than its budget. This is what the family's image processor does (transformers,
 //! `Gemma4ImageProcessor`).
 
+pub use crate::chat::BUDGETS;
 use crate::chat::Detail;
 
 /// Sides of the square of pixels that becomes one token: 3 × 3 patches of 16.
 pub const TOKEN_SIDE: u32 = 48;
-/// The numbers of tokens that the family was trained with.
-pub const BUDGETS: [u32; 5] = [70, 140, 280, 560, 1120];
 /// The family's usual number.
 pub const USUAL_BUDGET: u32 = BUDGETS[2];
 
@@ -34,6 +33,7 @@ pub fn budget(detail: Detail, width: u32, height: u32) -> u32 {
     match detail {
         Detail::Low => BUDGETS[0],
         Detail::High => BUDGETS[BUDGETS.len() - 1],
+        Detail::Tokens(tokens) => tokens,
         Detail::Auto => BUDGETS.into_iter().find(holds).map_or(USUAL_BUDGET, |budget| budget.min(USUAL_BUDGET)),
     }
 }
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn detail_becomes_a_budget() {
         assert_eq!(budget(Detail::Low, 4000, 3000), 70);
-        assert_eq!(budget(Detail::High, 10, 10), 1120);
+        assert_eq!((budget(Detail::High, 10, 10), budget(Detail::Tokens(560), 10, 10)), (1120, 560));
         for (width, height, tokens) in [(1, 1, 70), (480, 336, 70), (481, 336, 140), (640, 480, 140), (800, 600, 280), (4000, 3000, 280)] {
             assert_eq!(budget(Detail::Auto, width, height), tokens, "{width} x {height}");
         }

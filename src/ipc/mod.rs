@@ -28,10 +28,11 @@ pub use memory::{FileMemory, FileRole, MemoryPicture, MemoryPlan, PackedPlan, Pa
 use serde::{Deserialize, Serialize};
 
 use crate::chat::{ChatError, ChatEvent, ChatRequest, TextAnswer, TextTask};
+use crate::gemma::sound::Hearing;
 
 /// Version of both enums; they change together with it. Supervisor and worker are installed together, so a
 /// difference means a half-done upgrade and the worker is refused.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// Names a request for as long as its worker lives.
 pub type RequestId = u64;
@@ -112,7 +113,7 @@ pub struct LoadPlan {
     pub cpus: Vec<u32>,
     /// Tokens of answer at most, whatever a request asks.
     pub max_output: u32,
-    /// What turns pictures into embeddings. Without one the model cannot see.
+    /// What turns pictures and sounds into embeddings. Without one the model neither sees nor hears.
     pub projector: Option<ProjectorPlan>,
     pub memory: MemoryPlan,
 }
@@ -124,6 +125,8 @@ pub struct ProjectorPlan {
     pub name: String,
     /// Pixels of the longest side that it can place; a picture that would be shown longer is refused.
     pub longest_side: u32,
+    /// How it turns sound into tokens, if it does.
+    pub hearing: Option<Hearing>,
 }
 
 /// What was loaded.

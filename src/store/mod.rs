@@ -46,8 +46,20 @@ pub struct Model {
     pub quantization: String,
     /// What it takes in memory.
     pub figures: Figures,
-    /// What lets it see, if that lies beside it.
+    /// What lets it see, and perhaps hear, if that lies beside it.
     pub projector: Option<Projector>,
+}
+
+impl Model {
+    /// Whether pictures can be shown to it.
+    pub fn sees(&self) -> bool {
+        self.projector.is_some()
+    }
+
+    /// Whether sounds can be played to it.
+    pub fn hears(&self) -> bool {
+        self.projector.as_ref().is_some_and(|projector| projector.hearing.is_some())
+    }
 }
 
 /// What a scan found.

@@ -1,4 +1,4 @@
-//! Projectors: the files beside a model that turn pictures into what the model reads.
+//! Projectors: the files beside a model that turn pictures and sounds into what the model reads.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 use super::gguf::Header;
 use super::read::{BadFile, open};
 use crate::gemma::picture::TOKEN_SIDE;
+use crate::gemma::sound::Hearing;
 
 const ARCHITECTURE: &str = "clip";
 /// The family's projectors for pictures, and the sides in pixels of what they know the place of: the patches of an
 /// encoder, and in the unified form of the 12B whole tokens.
 const KINDS: [(&str, u32); 2] = [("gemma4v", PATCH), ("gemma4uv", TOKEN_SIDE)];
+/// The family's projectors for sounds.
+const HEARING: [(&str, Hearing); 2] = [("gemma4a", Hearing::Spectrum), ("gemma4ua", Hearing::Frames)];
 /// Sides of a patch.
 const PATCH: u32 = TOKEN_SIDE / 3;
 /// Where the places are looked up: one row for each along a side.
@@ -26,6 +29,8 @@ pub struct Projector {
     pub width: u32,
     /// Pixels of the longest side that it can place.
     pub longest_side: u32,
+    /// How it turns sound into tokens, if it does.
+    pub hearing: Option<Hearing>,
     /// The model's name as the header has it.
     pub name: String,
 }
@@ -33,14 +38,15 @@ pub struct Projector {
 /// Opens a projector and checks its header, like [`super::read()`]. Blocks on the disk.
 pub fn read_projector(path: &Path) -> Result<(Projector, File), BadFile> {
     let (described, file, metadata) = open(path, describe)?;
-    let Described { width, longest_side, name } = described;
-    Ok((Projector { path: path.to_owned(), size: metadata.len(), width, longest_side, name }, file))
+    let Described { width, longest_side, hearing, name } = described;
+    Ok((Projector { path: path.to_owned(), size: metadata.len(), width, longest_side, hearing, name }, file))
 }
 
 #[derive(Debug, PartialEq)]
 struct Described {
     width: u32,
     longest_side: u32,
+    hearing: Option<Hearing>,
     name: String,
 }
 
@@ -66,7 +72,11 @@ fn describe(header: &Header<'_>) -> Result<Described, BadFile> {
     if places == 0 {
         return Err(unusable(format!("no tensor `{PLACES}`")));
     }
+    // What hears in another way is as good for pictures; it is not used for sounds.
+    let ears = header.str("clip.audio.projector_type")?;
+    let hearing = HEARING.iter().find(|(known, _)| Some(*known) == ears).map(|(_, hearing)| *hearing);
     Ok(Described {
+        hearing,
         width: header.need_u32("clip.vision.projection_dim")?,
         longest_side: u32::try_from(places).unwrap_or(u32::MAX).saturating_mul(*place),
         name: header.str("general.name")?.unwrap_or_default().to_owned(),
@@ -111,7 +121,7 @@ mod tests {
     use super::*;
 
     fn projector(path: &str, width: u32, name: &str) -> Projector {
-        Projector { path: path.into(), size: 1, width, longest_side: 1, name: name.into() }
+        Projector { path: path.into(), size: 1, width, longest_side: 1, hearing: None, name: name.into() }
     }
 
     fn paired(model: &str, name: &str, files: &[&str]) -> Option<String> {
@@ -128,9 +138,13 @@ mod tests {
         let clip = |kind| write::File::new().text("general.architecture", "clip").text("clip.projector_type", kind);
         let seeing = |kind| clip(kind).u32("clip.vision.patch_size", 16).u32("clip.vision.projection_dim", 128);
         let placed = |kind| seeing(kind).tensor(PLACES, &[32, 100, 2], 0);
-        let described = |longest_side, name: &str| Ok(Described { width: 128, longest_side, name: name.into() });
+        let described = |longest_side, name: &str| Ok(Described { width: 128, longest_side, hearing: None, name: name.into() });
         assert_eq!(describe_bytes(placed("gemma4v").text("general.name", "Tiny")), described(1600, "Tiny"));
         // A file for pictures and sound.
+        for (kind, hearing) in [("gemma4a", Some(Hearing::Spectrum)), ("gemma4ua", Some(Hearing::Frames)), ("whisper", None)] {
+            let both = placed("gemma4v").text("clip.audio.projector_type", kind);
+            assert_eq!(describe_bytes(both).map(|described| described.hearing), Ok(hearing), "{kind}");
+        }
         assert_eq!(describe_bytes(placed("gemma4a").text("clip.vision.projector_type", "gemma4uv")), described(4800, ""));
         for (file, reason) in [
             (placed("gemma3"), "kind `gemma3`"),

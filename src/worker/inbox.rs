@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::EXIT_PROTOCOL;
 use super::constraint::Masked;
 use super::link::{Reader, Writer};
-use super::media::Seen;
+use super::media::Perceived;
 use super::prepare::Prepared;
 use super::residency::{Looker, Lookout};
 use crate::chat::{ChatError, ChatRequest, TextTask};
@@ -40,8 +40,8 @@ pub struct Chat {
 /// What the llama thread waits for when it has nothing to do.
 pub enum Turn {
     Ready(Box<Prepared>),
-    /// A picture that a slot waits for.
-    Seen(Box<Seen>),
+    /// A picture or a sound that a slot waits for.
+    Perceived(Box<Perceived>),
     /// What may come next in an answer of a given form.
     Masked(Box<Masked>),
     /// Memory is to be given back ([`Inbox::must_ease`]).

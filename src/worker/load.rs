@@ -10,8 +10,8 @@ use super::guide::Marks;
 use super::inbox::Inbox;
 use super::llama::packing::Outcome;
 use super::llama::{self, Batch, Candidates, Context, ContextPlan, Model, Token, Vocab};
-use super::media::Lens;
-use super::prepare::{PictureMarks, Preparer};
+use super::media::Equipment;
+use super::prepare::{Abilities, Preparer};
 use super::prompt::Prompter;
 use super::renewable::Renewable;
 use super::residency::{self, Maps, PackedMap, Packer, PerLayer, Readiness, Warm};
@@ -81,8 +81,8 @@ pub struct Loaded {
     pub preparer: Preparer,
     /// For the compiler thread.
     pub compiler: Compiler,
-    /// For the viewer thread, if there is a projector.
-    pub lens: Option<Lens>,
+    /// For the senses' thread, if there is a projector.
+    pub equipment: Option<Equipment>,
     pub template: TemplateSource,
     pub packing: Packing,
     /// The packed weights, where a file has them.
@@ -131,10 +131,10 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
     }
     let vocab = model.vocab();
     let threads = plan.cpus.len() as u32;
-    let lens = projector.map(|(plan, file)| Lens { plan, file, model, threads, ending: inbox.ending() });
+    let equipment = projector.map(|(plan, file)| Equipment { plan, file, model, threads, ending: inbox.ending() });
     let batch = plan.batch.max(plan.slots);
     // The small variants read pictures like text. The large ones read each as a whole, in one step.
-    let pictures_look_ahead = lens.is_some() && !is_small(model);
+    let pictures_look_ahead = equipment.is_some() && !is_small(model);
     let picture_step = if pictures_look_ahead { batch.max(picture::USUAL_BUDGET) } else { batch };
     let limits = EngineLimits {
         context: plan.context,
@@ -165,11 +165,9 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
 
     let bos = vocab.bos().and_then(|bos| vocab.text(bos)).unwrap_or_default();
     let (prompter, template) = Prompter::new(model.chat_template().as_deref(), &bos, vocab.spelled(), is_small(model));
-    let pictures = plan.projector.as_ref().map(|plan| {
-        let most = if pictures_look_ahead { picture_step } else { u32::MAX };
-        PictureMarks::of(vocab, plan.longest_side, most)
-    });
-    let preparer = Preparer { prompter, vocab, longest: vocab.longest(), context: limits.context, pictures: pictures.transpose()? };
+    let most = if pictures_look_ahead { picture_step } else { u32::MAX };
+    let senses = plan.projector.as_ref().map(|plan| Abilities::of(plan, vocab, most)).transpose()?;
+    let preparer = Preparer { prompter, vocab, longest: vocab.longest(), context: limits.context, senses };
     let windows = model.windows().map_err(|error| format!("the model's map cannot be found: {error}"))?;
     if let Some(packed) = &packed {
         residency::let_go(&packed.mark(&plan.memory.layout), &windows);
@@ -191,7 +189,7 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
         readiness,
     };
     let compiler = Compiler::new(vocab, engine.suppressed.clone());
-    Ok(Loaded { engine, preparer, compiler, lens, template, packing, packed, unsaved })
+    Ok(Loaded { engine, preparer, compiler, equipment, template, packing, packed, unsaved })
 }
 
 /// A model whose weights are where they should be, or on their way.

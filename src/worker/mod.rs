@@ -3,14 +3,14 @@
 //! ```text
 //!   supervisor ══ stdin ══▶ reader ──▶ preparer ──▶ llama thread ══ stdin ══▶ supervisor
 //!                             │   render, tokenise │    ▲  load, batch, draw
-//!                             │                    │    │        │ pictures
+//!                             │                    │    │        │ pictures, sounds
 //!                             │      compiler ◀────┘    │        ▼
-//!                             │      grammars ──────────┤      viewer: decode, project
+//!                             │      grammars ──────────┤      senses: decode, project
 //!                             └── cancel flags, the end ┴──────── ┘
 //! ```
 //!
 //! The llama thread is the main thread and owns the model's context and all slots. Templates and tokens are
-//! made beside it, and pictures looked at, so that a long prompt or a picture does not hold up the answers that are
+//! made beside it, and media perceived, so that a long prompt or a picture does not hold up the answers that are
 //! on their way. Everything between the threads is bounded.
 
 mod constraint;
@@ -44,7 +44,7 @@ use crate::sys::{process, socket};
 use inbox::Inbox;
 use link::{Reader, Writer};
 use load::{LoadError, Loaded};
-use media::Viewer;
+use media::Senses;
 use residency::{Looker, Lookout};
 use serve::Server;
 
@@ -109,7 +109,7 @@ fn run(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> {
     if inbox.ended() {
         return Ok(ExitCode::from(inbox.status()));
     }
-    let Loaded { engine, preparer, compiler, lens, template, packing, packed, unsaved } = match loaded {
+    let Loaded { engine, preparer, compiler, equipment, template, packing, packed, unsaved } = match loaded {
         Ok(loaded) => loaded,
         Err(LoadError { reason, out_of_memory }) => {
             // Nobody to tell means nobody who cares.
@@ -129,10 +129,10 @@ fn run(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> {
         if let Some(file) = unsaved {
             save(file, writer.clone());
         }
-        let viewer = lens.map(|lens| Viewer::spawn(lens, ends.ready.clone()));
+        let senses = equipment.map(|equipment| Senses::spawn(equipment, ends.ready.clone()));
         let ready = ends.ready.clone();
         prepare::spawn(preparer, compiler, ends, writer.clone());
-        if let Err(reason) = Server::new(engine, viewer, ready, writer.clone()).run(&inbox) {
+        if let Err(reason) = Server::new(engine, senses, ready, writer.clone()).run(&inbox) {
             let _ = writer.send(&FromWorker::Spoilt { reason });
             return Err(EXIT_LOAD);
         }

@@ -60,7 +60,7 @@ mod tests {
     }
 
     fn pick(slots: &[(&[Token], Option<u32>, u64)], prompt: &[Token], reuse: bool) -> (usize, usize) {
-        let sequence = |tokens: &[Token]| Sequence { tokens: tokens.to_vec(), pictures: vec![] };
+        let sequence = |tokens: &[Token]| Sequence { tokens: tokens.to_vec(), media: vec![] };
         let held: Vec<Sequence> = slots.iter().map(|(tokens, ..)| sequence(tokens)).collect();
         let candidate = |i: usize| Candidate { held: &held[i], oldest: slots[i].1, last_used: slots[i].2 };
         let choice = choose((0..slots.len()).map(|i| (i, candidate(i))), &sequence(prompt), 10, reuse).unwrap();
@@ -121,8 +121,8 @@ mod tests {
     #[test]
     fn another_picture_is_another_prompt() {
         let shown = |digest: u8| {
-            let mut sequence = Sequence { tokens: tokens(0..10), pictures: vec![] };
-            sequence.show([digest; 32], 99, 30);
+            let mut sequence = Sequence { tokens: tokens(0..10), media: vec![] };
+            sequence.insert([digest; 32], 99, 30);
             sequence.tokens.extend(tokens(0..5));
             sequence
         };

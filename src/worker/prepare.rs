@@ -9,22 +9,23 @@ use super::constraint::{Compiler, Constraints, Desk, Waiting, Wanted};
 use super::inbox::{Chat, Ends, Incoming, Turn};
 use super::link::Writer;
 use super::llama::{Token, Vocab};
-use super::media::{Sight, less};
+use super::media::{Content, Medium, less};
 use super::prompt::{Prompter, Segment, opens_thought};
 use super::sequence::Sequence;
-use crate::chat::{ChatError, ChatRequest, TextAnswer, TextTask};
+use crate::chat::{ChatError, ChatRequest, Detail, Part, TextAnswer, TextTask};
 use crate::gemma::marker;
-use crate::ipc::{FromWorker, RequestId};
+use crate::gemma::sound::Hearing;
+use crate::ipc::{FromWorker, ProjectorPlan, RequestId};
 
 /// A request that is ready for a slot.
 pub struct Prepared {
     pub id: RequestId,
     /// Without messages and tools: they are in the prompt now.
     pub request: Box<ChatRequest>,
-    /// Never empty, shorter than the context, and no picture at its end.
+    /// Never empty, shorter than the context, and no medium at its end.
     pub prompt: Sequence,
-    /// The prompt's pictures, in their order.
-    pub sights: Vec<Arc<Sight>>,
+    /// The prompt's media, in their order.
+    pub media: Vec<Arc<Medium>>,
     /// The prompt ends inside an open thinking channel.
     pub in_thought: bool,
     /// The prompt is a text, and so is the answer.
@@ -49,38 +50,78 @@ pub struct Preparer {
     /// Tokens of context that a request has.
     pub context: u32,
     /// `None` without a projector.
-    pub pictures: Option<PictureMarks>,
+    pub senses: Option<Abilities>,
 }
 
-/// The tokens around and for a picture, and the bounds of one.
-pub struct PictureMarks {
-    begin: Token,
-    soft: Token,
-    end: Token,
-    /// Pixels of a side.
+/// What the model can see and hear with its projector.
+pub struct Abilities {
+    picture: Marks,
+    /// Pixels of a picture's side.
     longest_side: u32,
     /// Tokens of one picture.
     most: u32,
+    sound: Option<(Marks, Hearing)>,
 }
 
-impl PictureMarks {
-    pub fn of(vocab: Vocab, longest_side: u32, most: u32) -> Result<Self, String> {
-        let token = |text| vocab.named(text).first().copied().ok_or(format!("the vocabulary has no token `{text}`, which pictures need"));
-        let (begin, soft, end) = (token(marker::IMAGE_BEGIN)?, token(marker::IMAGE)?, token(marker::IMAGE_END)?);
-        Ok(Self { begin, soft, end, longest_side, most })
+/// The tokens around a medium, and the one that stands for each of its own.
+struct Marks {
+    begin: Token,
+    soft: Token,
+    end: Token,
+}
+
+impl Marks {
+    fn of(vocab: Vocab, [begin, soft, end]: [&str; 3]) -> Result<Self, String> {
+        let token = |text| vocab.named(text).first().copied().ok_or(format!("the vocabulary has no token `{text}`, which media need"));
+        Ok(Self { begin: token(begin)?, soft: token(soft)?, end: token(end)? })
     }
 
-    fn place(&self, sight: &Sight, prompt: &mut Sequence) {
+    fn place(&self, medium: &Medium, prompt: &mut Sequence) {
         prompt.tokens.push(self.begin);
-        prompt.show(sight.digest(), self.soft, sight.tokens());
+        prompt.insert(medium.digest, self.soft, medium.tokens);
         prompt.tokens.push(self.end);
+    }
+}
+
+impl Abilities {
+    /// `most`: tokens of one picture.
+    pub fn of(plan: &ProjectorPlan, vocab: Vocab, most: u32) -> Result<Self, String> {
+        let picture = Marks::of(vocab, [marker::IMAGE_BEGIN, marker::IMAGE, marker::IMAGE_END])?;
+        let sound = |hearing| Ok::<_, String>((Marks::of(vocab, [marker::AUDIO_BEGIN, marker::AUDIO, marker::AUDIO_END])?, hearing));
+        Ok(Self { picture, longest_side: plan.longest_side, most, sound: plan.hearing.map(sound).transpose()? })
+    }
+
+    fn place(&self, medium: &Medium, prompt: &mut Sequence) {
+        match &self.sound {
+            Some((marks, _)) if !medium.is_picture() => marks.place(medium, prompt),
+            _ => self.picture.place(medium, prompt),
+        }
+    }
+
+    fn check_picture(&self, medium: &Medium, detail: Detail) -> Result<(), ChatError> {
+        let Content::Picture { size, .. } = &medium.content else { return Ok(()) };
+        if medium.tokens > self.most as usize {
+            return Err(medium.refuse(format!(
+                "takes {} tokens, and this model reads at most {} of a picture; {}, or raise `batch` in gemmad.toml",
+                medium.tokens,
+                self.most,
+                less(detail)
+            )));
+        }
+        if size.width.max(size.height) > self.longest_side {
+            return Err(medium.refuse(format!(
+                "is too long and thin: it would be shown at {} x {} pixels, and this model sees at most {} on a side",
+                size.width, size.height, self.longest_side
+            )));
+        }
+        Ok(())
     }
 }
 
 /// What a request is read as.
 struct Read {
     prompt: Sequence,
-    sights: Vec<Arc<Sight>>,
+    media: Vec<Arc<Medium>>,
     in_thought: bool,
 }
 
@@ -118,7 +159,7 @@ impl Preparer {
     }
 
     fn prepare(&self, Chat { id, mut request, cancelled, received }: Chat) -> Result<Prepared, ChatError> {
-        let Read { prompt, sights, in_thought } = self.read(&request)?;
+        let Read { prompt, media, in_thought } = self.read(&request)?;
         self.fits(prompt.len())?;
         let raw = request.prompt.is_some();
         // Whatever a raw prompt leaves open, all that follows is text.
@@ -126,7 +167,7 @@ impl Preparer {
         request.messages = vec![];
         request.prompt = None;
         request.tools = vec![];
-        Ok(Prepared { id, request, prompt, sights, in_thought, raw, constraints: Constraints::default(), cancelled, received })
+        Ok(Prepared { id, request, prompt, media, in_thought, raw, constraints: Constraints::default(), cancelled, received })
     }
 
     /// The whole prompt, unless it is certain that it does not fit.
@@ -135,21 +176,21 @@ impl Preparer {
         if let Some(&(token, _)) = request.sampling.logit_bias.iter().find(|&&(token, _)| token >= vocabulary) {
             return Err(ChatError::UnknownToken { token, vocabulary });
         }
-        let sights = self.sights(request)?;
+        let media = self.media(request)?;
         let segments = self.prompter.render(request)?;
         // Tokenising costs time and memory by the byte. What is certainly too long is refused before, with
         // the least number of tokens that it can have.
         let bytes: usize = segments.iter().map(|segment| segment.text().len()).sum();
-        let shown: usize = sights.iter().map(|sight| sight.tokens()).sum();
-        self.fits(bytes.div_ceil(self.longest) + shown)?;
+        let soft: usize = media.iter().map(|medium| medium.tokens).sum();
+        self.fits(bytes.div_ceil(self.longest) + soft)?;
 
-        let mut prompt = Sequence { tokens: self.vocab.bos().into_iter().collect(), pictures: vec![] };
-        let mut next = sights.iter();
+        let mut prompt = Sequence { tokens: self.vocab.bos().into_iter().collect(), media: vec![] };
+        let mut next = media.iter();
         for segment in &segments {
-            if let (Segment::Picture, Some(marks)) = (segment, &self.pictures) {
-                // There are as many as places for them.
-                if let Some(sight) = next.next() {
-                    marks.place(sight, &mut prompt);
+            if let (Segment::Picture | Segment::Sound, Some(senses)) = (segment, &self.senses) {
+                // There are as many as places for them, in the same order.
+                if let Some(medium) = next.next() {
+                    senses.place(medium, &mut prompt);
                 }
                 continue;
             }
@@ -159,7 +200,7 @@ impl Preparer {
         if prompt.is_empty() {
             return Err(ChatError::Template { reason: "the prompt is empty".to_owned() });
         }
-        Ok(Read { prompt, sights, in_thought: opens_thought(&segments) })
+        Ok(Read { prompt, media, in_thought: opens_thought(&segments) })
     }
 
     /// What the vocabulary and the template alone can tell.
@@ -182,32 +223,31 @@ impl Preparer {
         }
     }
 
-    /// The request's pictures, looked at from outside.
-    fn sights(&self, request: &ChatRequest) -> Result<Vec<Arc<Sight>>, ChatError> {
-        let mut sights = vec![];
-        for (message, part, picture) in request.pictures() {
-            let Some(marks) = &self.pictures else {
-                let reason = "it was loaded without a projector; put the model's mmproj file beside it and load it again".to_owned();
-                return Err(ChatError::CannotSee { reason });
+    /// The request's pictures, looked at from outside, and its sounds, decoded.
+    fn media(&self, request: &ChatRequest) -> Result<Vec<Arc<Medium>>, ChatError> {
+        let mut media = vec![];
+        for (message, part, content) in request.media() {
+            let nothing = || "it was loaded without a projector; put the model's mmproj file beside it and load it again".to_owned();
+            let medium = match (content, &self.senses) {
+                (Part::Text(_), _) => continue,
+                (Part::Picture(_), None) => return Err(ChatError::CannotSee { reason: nothing() }),
+                (Part::Sound(_), None) => return Err(ChatError::CannotHear { reason: nothing() }),
+                (Part::Picture(picture), Some(senses)) => {
+                    let medium = Medium::picture(picture, message, part)?;
+                    senses.check_picture(&medium, picture.detail)?;
+                    medium
+                }
+                (Part::Sound(sound), Some(senses)) => {
+                    let deaf = || ChatError::CannotHear { reason: "its projector is for pictures only".to_owned() };
+                    let (_, hearing) = senses.sound.as_ref().ok_or_else(deaf)?;
+                    Medium::sound(sound, *hearing, message, part)?
+                }
             };
-            let sight = Sight::of(picture, message, part)?;
-            let (size, tokens) = (sight.size, sight.tokens());
-            if tokens > marks.most as usize {
-                return Err(sight.refuse(format!(
-                    "takes {tokens} tokens, and this model reads at most {} of a picture; {}, or raise `batch` in gemmad.toml",
-                    marks.most,
-                    less(picture.detail)
-                )));
-            }
-            if size.width.max(size.height) > marks.longest_side {
-                return Err(sight.refuse(format!(
-                    "is too long and thin: it would be shown at {} x {} pixels, and this model sees at most {} on a side",
-                    size.width, size.height, marks.longest_side
-                )));
-            }
-            sights.push(Arc::new(sight));
+            media.push(Arc::new(medium));
+            // Before the next one is decoded.
+            self.fits(media.iter().map(|medium| medium.tokens).sum())?;
         }
-        Ok(sights)
+        Ok(media)
     }
 
     /// Whether a prompt of `tokens` leaves room for an answer.

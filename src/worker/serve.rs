@@ -10,7 +10,7 @@ use super::inbox::{Inbox, MAX_WAITING, Turn};
 use super::link::{Outbox, Writer};
 use super::llama::{self, DecodeError, Rows};
 use super::load::Engine;
-use super::media::{Job, Seen, Viewer};
+use super::media::{Job, Perceived, Senses};
 use super::prefix::{self, Candidate, Choice};
 use super::prepare::Prepared;
 use super::residency::Readiness;
@@ -33,11 +33,11 @@ struct Portion {
 pub struct Server {
     engine: Engine,
     /// `None` without a projector.
-    viewer: Option<Viewer>,
+    senses: Option<Senses>,
     slots: Vec<Slot>,
-    /// Requests for which there was no slot while messages about pictures were taken.
+    /// Requests for which there was no slot while messages about media were taken.
     waiting: VecDeque<Box<Prepared>>,
-    /// The slot whose turn it is to read a picture.
+    /// The slot whose turn it is to read a picture or a sound.
     next_shown: usize,
     /// The running step.
     portions: Vec<Portion>,
@@ -50,10 +50,10 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new(engine: Engine, viewer: Option<Viewer>, ready: SyncSender<Turn>, writer: Writer) -> Self {
+    pub fn new(engine: Engine, senses: Option<Senses>, ready: SyncSender<Turn>, writer: Writer) -> Self {
         let slots = (0..engine.limits.slots).map(|_| Slot::default()).collect();
         let (waiting, portions, out) = (VecDeque::new(), vec![], Outbox::default());
-        Self { engine, viewer, slots, waiting, next_shown: 0, portions, requests: 0, ready, writer, out }
+        Self { engine, senses, slots, waiting, next_shown: 0, portions, requests: 0, ready, writer, out }
     }
 
     /// Answers requests until the channel ends. The error says that the packed weights are not what they should be;
@@ -78,7 +78,7 @@ impl Server {
         self.engine.readiness.as_mut().map_or(Ok(true), Readiness::wait)
     }
 
-    /// Gives waiting requests to free slots and pictures to those that wait for them; waits for either when there is
+    /// Gives waiting requests to free slots and media to those that wait for them; waits for either when there is
     /// nothing else to do. `false` at the end.
     fn admit(&mut self, inbox: &Inbox) -> bool {
         loop {
@@ -115,7 +115,7 @@ impl Server {
                     let reason = format!("more than {MAX_WAITING} requests wait for a slot");
                     self.out.failed(prepared.id, ChatError::Inference { reason });
                 }
-                Ok(Turn::Seen(seen)) => self.seen(*seen),
+                Ok(Turn::Perceived(perceived)) => self.perceived(*perceived),
                 Ok(Turn::Masked(masked)) => self.masked(*masked),
                 Ok(Turn::Ease) => {}
                 Err(TryRecvError::Empty) => return true,
@@ -142,8 +142,8 @@ impl Server {
         self.out.push(&FromWorker::Eased { before, after: resident() });
     }
 
-    /// A picture was looked at; whoever waited for it may be gone.
-    fn seen(&mut self, Seen { slot, id, rows }: Seen) {
+    /// A medium was perceived; whoever waited for it may be gone.
+    fn perceived(&mut self, Perceived { slot, id, rows }: Perceived) {
         let Some(work) = self.slots[slot].work.as_mut().filter(|work| work.id == id) else { return };
         match rows {
             Ok(rows) => work.rows = Some(rows),
@@ -164,13 +164,13 @@ impl Server {
         }
     }
 
-    /// Has the slot's next picture looked at, if there is one.
+    /// Has the slot's next medium perceived, if there is one.
     fn ask(&mut self, slot: usize) {
         let Some(work) = &self.slots[slot].work else { return };
-        let Some(sight) = work.next_sight() else { return };
-        let job = Job { slot, id: work.id, sight: Arc::downgrade(sight), cancelled: work.cancel_flag() };
+        let Some(medium) = work.next_medium() else { return };
+        let job = Job { slot, id: work.id, medium: Arc::downgrade(medium), cancelled: work.cancel_flag() };
         let nobody = || Err(ChatError::Inference { reason: "the worker has no projector".to_owned() });
-        if let Err(error) = self.viewer.as_ref().map_or_else(nobody, |viewer| viewer.look(job)) {
+        if let Err(error) = self.senses.as_ref().map_or_else(nobody, |senses| senses.perceive(job)) {
             self.out.failed(work.id, error);
             self.free(slot);
         }
@@ -278,13 +278,13 @@ impl Server {
         }
     }
 
-    /// Reads a picture, or as much of it as one step takes, for one slot: the others' answers go on in between.
+    /// Reads a medium, or as much of it as one step takes, for one slot: the others' answers go on in between.
     fn show(&mut self) {
         let step = self.engine.limits.picture_step as usize;
         let mut turns = (0..self.slots.len()).map(|i| (self.next_shown + i) % self.slots.len());
         let Some((slot, piece)) = turns.find_map(|slot| Some((slot, self.slots[slot].piece(step)?))) else { return };
         let held = self.slots[slot].held.len();
-        let rows = Rows { numbers: piece.rows, count: piece.count, position: held as u32, sequence: slot as u32 };
+        let rows = Rows { numbers: piece.rows, count: piece.count, position: held as u32, sequence: slot as u32, picture: piece.picture };
         let (place, count) = (piece.place, piece.count);
         self.next_shown = slot + 1;
         let Some(context) = self.engine.context.get() else { return };

@@ -13,7 +13,7 @@ use super::link::Outbox;
 use super::llama::{Candidates, Sampler, Token, Vocab};
 use super::load::Engine;
 use super::logprob;
-use super::media::Sight;
+use super::media::Medium;
 use super::prepare::Prepared;
 use super::sequence::{Place, Sequence};
 use super::share::Want;
@@ -45,35 +45,37 @@ impl Slot {
         }
     }
 
-    /// The piece of a picture, of `step` tokens at most, that could be read next.
+    /// The piece of a medium, of `step` tokens at most, that could be read next.
     pub fn piece(&self, step: usize) -> Option<Piece<'_>> {
         let work = self.work.as_ref()?;
-        let (place, rows) = (*work.prompt.picture_over(self.held.len())?, work.rows.as_ref()?);
+        let (place, rows) = (*work.prompt.medium_over(self.held.len())?, work.rows.as_ref()?);
         let offset = self.held.len() - place.at;
         let (count, width) = (step.min(place.count - offset), rows.len() / place.count);
-        Some(Piece { place, count, rows: &rows[offset * width..(offset + count) * width], cancelled: work.cancel_flag() })
+        let picture = work.next_medium().is_some_and(|medium| medium.is_picture());
+        Some(Piece { place, count, picture, rows: &rows[offset * width..(offset + count) * width], cancelled: work.cancel_flag() })
     }
 
-    /// Takes note that a piece was read; `true` if it was the picture's last.
+    /// Takes note that a piece was read; `true` if it was the medium's last.
     pub fn hold(&mut self, place: Place, count: usize) -> bool {
         let Some(work) = &mut self.work else { return false };
         if self.held.len() == place.at {
-            self.held.pictures.push(place);
+            self.held.media.push(place);
         }
         let from = self.held.len();
         self.held.tokens.extend_from_slice(&work.prompt.tokens[from..from + count]);
         let whole = self.held.len() == place.at + place.count;
         if whole {
             work.rows = None;
-            work.sights.pop_front();
+            work.media.pop_front();
         }
         whole
     }
 }
 
-/// A piece of a picture.
+/// A piece of a medium.
 pub struct Piece<'a> {
     pub place: Place,
+    pub picture: bool,
     /// Tokens.
     pub count: usize,
     pub rows: &'a [f32],
@@ -87,9 +89,9 @@ pub struct Work {
     pub stays: bool,
     cancelled: Arc<AtomicBool>,
     prompt: Sequence,
-    /// Pictures that are not read yet.
-    sights: VecDeque<Arc<Sight>>,
-    /// What the first of them has become, once it was looked at.
+    /// Pictures and sounds that are not read yet.
+    media: VecDeque<Arc<Medium>>,
+    /// What the first of them has become, once it was perceived.
     pub rows: Option<Vec<f32>>,
     sampler: Sampler,
     guide: Guide,
@@ -127,9 +129,9 @@ impl Work {
         engine: &Engine,
         (slot, ready): (usize, SyncSender<Turn>),
     ) -> Result<Self, ChatError> {
-        let Prepared { id, request, prompt, sights, in_thought, raw, constraints, cancelled, received } = prepared;
+        let Prepared { id, request, prompt, media, in_thought, raw, constraints, cancelled, received } = prepared;
         let (vocab, limits) = (engine.vocab, &engine.limits);
-        let read = prompt.pictures.iter().filter(|place| place.at < cached).count();
+        let read = prompt.media.iter().filter(|place| place.at < cached).count();
         let sampler = Sampler::new(&request.sampling, request.sampling.seed.unwrap_or(seed), vocab.len())
             .ok_or_else(|| ChatError::Inference { reason: "llama.cpp made no sampler".to_owned() })?;
         let room = limits.context.saturating_sub(prompt.len() as u32);
@@ -143,7 +145,7 @@ impl Work {
             stays: request.cache_prompt,
             cancelled,
             prompt,
-            sights: sights.into_iter().skip(read).collect(),
+            media: media.into_iter().skip(read).collect(),
             rows: None,
             sampler,
             guide,
@@ -168,9 +170,9 @@ impl Work {
         self.cancelled.clone()
     }
 
-    /// The picture to look at next.
-    pub fn next_sight(&self) -> Option<&Arc<Sight>> {
-        self.sights.front()
+    /// The picture or sound to perceive next.
+    pub fn next_medium(&self) -> Option<&Arc<Medium>> {
+        self.media.front()
     }
 
     /// The next `count` tokens for a slot that holds `held`.
@@ -188,7 +190,7 @@ impl Work {
 
     /// Whether it waits for something other than its turn.
     pub fn waits(&self) -> bool {
-        self.next_sight().is_some() || self.guide.waits()
+        self.next_medium().is_some() || self.guide.waits()
     }
 
     /// Takes a mask that it waited for.

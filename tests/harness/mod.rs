@@ -120,6 +120,14 @@ impl Daemon {
         Reply::read(stream).unwrap_or_else(|e| panic!("POST {path}: {e}:\n{}", self.log()))
     }
 
+    /// A body of another type than JSON.
+    pub fn post_as(&self, path: &str, media: &str, body: &[u8]) -> Reply {
+        let mut stream = self.connect();
+        stream.write_all(head("POST", path, body.len()).replace("application/json", media).as_bytes()).unwrap();
+        let _ = stream.write_all(body);
+        Reply::read(stream).unwrap_or_else(|e| panic!("POST {path}: {e}:\n{}", self.log()))
+    }
+
     /// Sends a request and leaves the reading to the caller.
     pub fn send(&self, path: &str, body: &[u8]) -> UnixStream {
         let mut stream = self.connect();

@@ -89,9 +89,11 @@ fn a_full_workload_needs_nothing_that_is_denied() {
     let seeing = fs::copy(harness::tiny_models().join(projector), folder.path().join(projector)).is_ok();
     let daemon = Daemon::with(Options { models: folder.path().into(), ..Options::default() });
     let picture = STANDARD.encode(include_bytes!("../data/pictures/red-circle.png"));
+    let sound = STANDARD.encode(include_bytes!("../data/sounds/tone-1.opus"));
     let content = json!([
         {"type": "text", "text": "What is on the picture?"},
-        {"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{picture}")}}
+        {"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{picture}")}},
+        {"type": "input_audio", "input_audio": {"data": sound, "format": "opus"}}
     ]);
     // The first round packs the weights, the second finds them packed.
     for round in 0..2 {

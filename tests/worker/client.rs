@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use gemmad::chat::{ChatError, ChatEvent, ChatRequest, Done, Message, Role, Sampling, TokenLogprob, ToolCall, Usage};
+use gemmad::gemma::sound::Hearing;
 use gemmad::ipc::frame::{self, Decoder};
 use gemmad::ipc::{FromWorker, LoadPlan, LoadedModel, MemoryPicture, MemoryPlan, ProjectorPlan, RequestId, ToWorker};
 use gemmad::store;
@@ -227,7 +228,10 @@ impl Worker {
             return None;
         };
         let mut worker = Self::spawn(&[("GOMP_SPINCOUNT", "1000")]);
-        let plan = LoadPlan { projector: Some(ProjectorPlan { name: "tiny".into(), longest_side: 16_384 }), ..plan.clone() };
+        let plan = LoadPlan {
+            projector: Some(ProjectorPlan { name: "tiny".into(), longest_side: 16_384, hearing: Some(Hearing::Spectrum) }),
+            ..plan.clone()
+        };
         worker.load_all(&plan, &[File::open(tiny()).unwrap().as_fd(), projector.as_fd()]).unwrap();
         Some(worker)
     }

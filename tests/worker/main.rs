@@ -6,6 +6,7 @@ mod pictures;
 mod quantize;
 mod residency;
 mod schemas;
+mod sounds;
 mod speed;
 
 use std::fs::File;

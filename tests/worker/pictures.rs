@@ -137,7 +137,7 @@ fn a_cancelled_picture_is_in_nobodys_way() {
 fn what_is_no_picture_is_refused_and_named() {
     let Some(mut worker) = Worker::seeing(&plan()) else { return };
     let cut = &RED[..RED.len() / 2];
-    for (file, reason) in [(&b"hello"[..], "neither a PNG nor a JPEG"), (&RED[..20], "damaged"), (cut, "damaged or cut off")] {
+    for (file, reason) in [(&b"hello"[..], "is no PNG, JPEG"), (&RED[..20], "damaged"), (cut, "damaged or cut off")] {
         let answer = worker.ask(asking(vec![text("a"), shown(file, Detail::Auto)]));
         match answer.error {
             Some(ChatError::Picture { message: 0, part: 1, reason: found }) => assert!(found.contains(reason), "{found}"),

@@ -73,6 +73,7 @@ impl Kept {
         let part = |part: &Part| match part {
             Part::Text(text) => text.len(),
             Part::Picture(picture) => picture.file.len(),
+            Part::Sound(sound) => sound.file.len(),
         };
         let message = |message: &Message| {
             let calls = message.tool_calls.iter().map(|call| call.name.len() + call.arguments.len() + call.id.len());

@@ -2,8 +2,8 @@
 
 use crate::chat::{Message, Part, Role};
 
-/// What a picture counts for: about the tokens that it usually becomes, in bytes of text.
-const PICTURE_BYTES: usize = 1200;
+/// What a picture or a sound counts for: about the tokens that it usually becomes, in bytes of text.
+const MEDIUM_BYTES: usize = 1200;
 
 /// Leaves out as many of the oldest turns as it takes to save `share` of the conversation (0 to 1), but never what the
 /// model was told before the first turn, nor the last turn. A turn begins with what the user says, so a function's
@@ -35,7 +35,7 @@ pub fn drop_oldest(messages: &mut Vec<Message>, share: f64) -> bool {
 fn weight(message: &Message) -> usize {
     let part = |part: &Part| match part {
         Part::Text(text) => text.len(),
-        Part::Picture(_) => PICTURE_BYTES,
+        Part::Picture(_) | Part::Sound(_) => MEDIUM_BYTES,
     };
     let calls: usize = message.tool_calls.iter().map(|call| call.name.len() + call.arguments.len()).sum();
     message.content.iter().map(part).sum::<usize>() + calls + message.reasoning.as_ref().map_or(0, String::len)

@@ -1,7 +1,7 @@
 //! The conversation: `messages`.
 
 use super::json::{Json, Object, quote};
-use super::{picture, tools};
+use super::{media, tools};
 use crate::chat::{Invalid, Message, Part, Role};
 
 pub fn messages(json: &Json) -> Result<Vec<Message>, Invalid> {
@@ -76,11 +76,16 @@ fn part(json: &Json) -> Result<Part, Invalid> {
             Ok(Part::Text(text))
         }
         "image_url" => {
-            let picture = picture::image_url(&mut object)?;
+            let picture = media::image_url(&mut object)?;
             object.finish()?;
             Ok(Part::Picture(picture))
         }
-        other => kind.wrong(format!("is `{}`, which is not supported; only `text` and `image_url` are", quote(other))),
+        "input_audio" => {
+            let sound = media::input_audio(&mut object)?;
+            object.finish()?;
+            Ok(Part::Sound(sound))
+        }
+        other => kind.wrong(format!("is `{}`, which is not supported; only `text`, `image_url` and `input_audio` are", quote(other))),
     }
 }
 
@@ -131,7 +136,8 @@ mod tests {
             (r#"[{"role":"user","content":[7]}]"#, "messages[0].content[0]"),
             (r#"[{"role":"user","content":[{"type":"text"}]}]"#, "messages[0].content[0].text"),
             (r#"[{"role":"user","content":[{"text":"a"}]}]"#, "messages[0].content[0].type"),
-            (r#"[{"role":"user","content":[{"type":"input_audio","input_audio":{}}]}]"#, "messages[0].content[0].type"),
+            (r#"[{"role":"user","content":[{"type":"input_audio","input_audio":{}}]}]"#, "messages[0].content[0].input_audio.data"),
+            (r#"[{"role":"user","content":[{"type":"video_url","video_url":{}}]}]"#, "messages[0].content[0].type"),
             (r#"[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}]"#, "messages[0].content[0].image_url.url"),
             (
                 r#"[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"},"text":"a"}]}]"#,

@@ -75,7 +75,7 @@ impl Batch {
     }
 }
 
-/// Rows of one sequence in place of tokens: a picture, or a piece of one.
+/// Rows of one sequence in place of tokens: a picture or a sound, or a piece of one.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
     pub numbers: &'a [f32],
@@ -84,6 +84,8 @@ pub struct Rows<'a> {
     /// Where the first one stands.
     pub position: u32,
     pub sequence: u32,
+    /// They are a picture's.
+    pub picture: bool,
 }
 
 /// Rows with what llama.cpp wants to be told of each.

@@ -132,13 +132,15 @@ impl Context {
         unsafe { self.run(batch.raw(), cancelled) }
     }
 
-    /// Computes a picture or a piece of one, like [`Context::decode`]. Where pictures look ahead it must be a whole one.
+    /// Computes a picture, a sound, or a piece of one, like [`Context::decode`]. Where pictures look ahead it must be a whole
+    /// one.
     pub fn show(&mut self, rows: Rows<'_>, cancelled: Arc<AtomicBool>) -> Result<(), DecodeError> {
+        let causal = !(rows.picture && self.pictures_look_ahead);
         let Some(mut batch) = RowBatch::new(rows, self.row_width) else {
             return Err(DecodeError::Malformed);
         };
         // SAFETY: the context is alive. Only the next decode goes by it.
-        unsafe { sys::llama_set_causal_attn(self.raw.as_ptr(), !self.pictures_look_ahead) };
+        unsafe { sys::llama_set_causal_attn(self.raw.as_ptr(), causal) };
         // SAFETY: as above, and the rows have the model's width.
         let shown = unsafe { self.run(batch.raw(), std::iter::once(cancelled)) };
         // SAFETY: as above.

@@ -1,4 +1,4 @@
-//! The projector: what turns a picture's pixels into rows that the model reads in place of tokens.
+//! The projector: what turns a picture's pixels and a sound's samples into rows that the model reads in place of tokens.
 
 use std::ffi::{CString, c_void};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -10,13 +10,14 @@ use ggml_sys as sys;
 
 use super::{Model, log};
 use crate::gemma::picture::{BUDGETS, Size};
+use crate::gemma::sound::MAX_SAMPLES;
 
 /// Nodes of the graph between two looks at the cancel flag.
 const NODES: u32 = 16;
 
 /// What [`on_node`] looks at; on the heap because libmtmd keeps its address.
 struct Watch {
-    /// The flag of whoever waits for the running picture.
+    /// The flag of whoever waits for the running medium.
     cancelled: Arc<AtomicBool>,
     /// The whole worker is ending.
     ending: Arc<AtomicBool>,
@@ -45,7 +46,7 @@ impl Projector {
         params.use_gpu = false;
         params.print_timings = false;
         params.n_threads = i32::try_from(threads).map_err(|_| "too many threads")?;
-        // Buffers are made for the first picture as it comes.
+        // Buffers are made for the first medium as it comes.
         params.warmup = false;
         // Pictures come in the size in which they are to be seen.
         params.image_min_tokens = 1;
@@ -71,16 +72,42 @@ impl Projector {
 
     /// The rows of a picture, `tokens` of them. `rgb` has three bytes for each pixel. Stops early, with an error, when
     /// `cancelled` is set.
-    pub fn encode(&mut self, rgb: &[u8], size: Size, tokens: usize, cancelled: &Arc<AtomicBool>) -> Result<Vec<f32>, String> {
+    pub fn look(&mut self, rgb: &[u8], size: Size, tokens: usize, cancelled: &Arc<AtomicBool>) -> Result<Vec<f32>, String> {
         if rgb.len() != size.width as usize * size.height as usize * 3 {
             return Err(format!("{} bytes are no picture of {} x {} pixels", rgb.len(), size.width, size.height));
         }
+        // SAFETY: the pixels are there in the number that the size names, and are copied.
+        let bitmap = Owned(unsafe { sys::mtmd_bitmap_init(size.width, size.height, rgb.as_ptr()) }, sys::mtmd_bitmap_free);
+        self.encode(&bitmap, sys::MTMD_INPUT_CHUNK_TYPE_IMAGE, tokens, cancelled)
+    }
+
+    /// The rows of a sound, `tokens` of them. The samples are mono, [`RATE`](crate::gemma::sound::RATE) a second, and no
+    /// more than [`MAX_SAMPLES`], which libmtmd takes together. Stops early, with an error, when `cancelled` is set.
+    pub fn listen(&mut self, samples: &[f32], tokens: usize, cancelled: &Arc<AtomicBool>) -> Result<Vec<f32>, String> {
+        if samples.len() > MAX_SAMPLES {
+            return Err(format!("{} samples are more than {MAX_SAMPLES}", samples.len()));
+        }
+        // SAFETY: the context is alive.
+        if !unsafe { sys::mtmd_support_audio(self.raw.as_ptr()) } {
+            return Err("the projector is not for sounds".to_owned());
+        }
+        // SAFETY: the samples are there in this number, and are copied.
+        let sound = Owned(unsafe { sys::mtmd_bitmap_init_from_audio(samples.len(), samples.as_ptr()) }, sys::mtmd_bitmap_free);
+        self.encode(&sound, sys::MTMD_INPUT_CHUNK_TYPE_AUDIO, tokens, cancelled)
+    }
+
+    /// What libmtmd calls a bitmap may be a sound as well; `kind` says which chunk it becomes.
+    fn encode(
+        &mut self,
+        bitmap: &Owned<sys::mtmd_bitmap>,
+        kind: sys::mtmd_input_chunk_type,
+        tokens: usize,
+        cancelled: &Arc<AtomicBool>,
+    ) -> Result<Vec<f32>, String> {
         // SAFETY: the watch is ours; libmtmd reads it only inside calls, of which none is running.
         unsafe { self.watch.as_mut() }.cancelled = cancelled.clone();
         log::take_reason();
-        let failed = || log::take_reason().unwrap_or_else(|| "libmtmd could not look at the picture".to_owned());
-        // SAFETY: the pixels are there in the number that the size names, and are copied.
-        let bitmap = Owned(unsafe { sys::mtmd_bitmap_init(size.width, size.height, rgb.as_ptr()) }, sys::mtmd_bitmap_free);
+        let failed = || log::take_reason().unwrap_or_else(|| "libmtmd could not read the medium".to_owned());
         // SAFETY: no arguments.
         let chunks = Owned(unsafe { sys::mtmd_input_chunks_init() }, sys::mtmd_input_chunks_free);
         let part = sys::mtmd_input_part { text: std::ptr::null(), bitmap: bitmap.0 };
@@ -92,13 +119,13 @@ impl Projector {
         let chunk = unsafe {
             (0..sys::mtmd_input_chunks_size(chunks.0))
                 .map(|i| sys::mtmd_input_chunks_get(chunks.0, i))
-                .find(|chunk| sys::mtmd_input_chunk_get_type(*chunk) == sys::MTMD_INPUT_CHUNK_TYPE_IMAGE)
+                .find(|chunk| sys::mtmd_input_chunk_get_type(*chunk) == kind)
         };
         let chunk = chunk.ok_or_else(failed)?;
         // SAFETY: the chunk is alive.
         let found = unsafe { sys::mtmd_input_chunk_get_n_tokens(chunk) };
         if found != tokens {
-            return Err(format!("the projector makes {found} tokens of a picture that should become {tokens}"));
+            return Err(format!("the projector makes {found} tokens of a medium that should become {tokens}"));
         }
         // SAFETY: context and chunk are alive.
         let code = unsafe { sys::mtmd_encode_chunk(self.raw.as_ptr(), chunk) };
@@ -108,7 +135,7 @@ impl Projector {
         if code != 0 {
             return Err(failed());
         }
-        // SAFETY: the picture was encoded: its rows, each of the model's width, stay until the next one.
+        // SAFETY: the medium was encoded: its rows, each of the model's width, stay until the next one.
         unsafe {
             let rows = sys::mtmd_get_output_embd(self.raw.as_ptr());
             if rows.is_null() { Err(failed()) } else { Ok(std::slice::from_raw_parts(rows, tokens * self.width).to_vec()) }

@@ -7,7 +7,7 @@ mod values;
 use minijinja::{Environment, ErrorKind, Value};
 use zeroize::Zeroize;
 
-use crate::chat::{ChatError, ChatRequest, Message, Role};
+use crate::chat::{ChatError, ChatRequest, Message, Part, Role};
 use crate::gemma::{marker, template};
 use crate::ipc::TemplateSource;
 use guard::Guard;
@@ -26,8 +26,10 @@ pub enum Segment {
     Markup(String),
     /// Tokenised without special tokens: the client spelled a control token here.
     Plain(String),
-    /// The conversation's next picture.
+    /// The conversation's next medium, a picture.
     Picture,
+    /// The conversation's next medium, a sound.
+    Sound,
 }
 
 /// A prompt does not stay behind in memory that was given back.
@@ -44,6 +46,7 @@ impl Segment {
         match self {
             Self::Markup(text) | Self::Plain(text) => text,
             Self::Picture => marker::IMAGE,
+            Self::Sound => marker::AUDIO,
         }
     }
 }
@@ -70,7 +73,7 @@ impl Prompter {
     /// that the model is an E2B or E4B.
     pub fn new(embedded: Option<&str>, bos: &str, mut markers: Vec<String>, small_variant: bool) -> (Self, TemplateSource) {
         // Even if the vocabulary has none: `render` goes by the spelling.
-        markers.push(marker::IMAGE.to_owned());
+        markers.extend([marker::IMAGE, marker::AUDIO].map(str::to_owned));
         let guard = Guard::new(&markers);
         let mut prompter = Self { env: Environment::new(), guard, bos: bos.to_owned(), small_variant };
         let source = match embedded {
@@ -95,10 +98,13 @@ impl Prompter {
         context.push((Value::from("small_variant"), Value::from(self.small_variant)));
         let template = self.env.get_template(NAME).map_err(refusal)?;
         let rendered = template.render(Value::from_pairs(context)).map_err(refusal)?;
-        let segments: Vec<Segment> = self.guard.split(self.without_bos(&rendered)).into_iter().flat_map(place_pictures).collect();
-        let (placed, shown) = (segments.iter().filter(|segment| **segment == Segment::Picture).count(), request.pictures().count());
-        if placed != shown {
-            return Err(ChatError::Template { reason: format!("it has places for {placed} of {shown} pictures") });
+        let segments: Vec<Segment> = self.guard.split(self.without_bos(&rendered)).into_iter().flat_map(place_media).collect();
+        let wanted: Vec<_> =
+            request.media().map(|(_, _, part)| if matches!(part, Part::Sound(_)) { Segment::Sound } else { Segment::Picture }).collect();
+        let placed: Vec<_> = segments.iter().filter(|segment| matches!(segment, Segment::Picture | Segment::Sound)).collect();
+        if !placed.iter().copied().eq(&wanted) {
+            let reason = format!("it has places for {} of {} pictures and sounds, or in another order", placed.len(), wanted.len());
+            return Err(ChatError::Template { reason });
         }
         Ok(segments)
     }
@@ -127,17 +133,23 @@ impl Prompter {
     }
 }
 
-/// Takes the template's marks for pictures out of its markup; clients cannot write any.
-fn place_pictures(segment: Segment) -> Vec<Segment> {
+/// Takes the template's marks for media out of its markup; clients cannot write any.
+fn place_media(segment: Segment) -> Vec<Segment> {
     let Segment::Markup(text) = &segment else { return vec![segment] };
-    let mut out = vec![];
-    for (i, piece) in text.split(marker::IMAGE).enumerate() {
-        if i > 0 {
-            out.push(Segment::Picture);
+    let (mut out, mut rest) = (vec![], text.as_str());
+    let next = |text: &str| {
+        let found = [Segment::Picture, Segment::Sound].map(|medium| text.find(medium.text()).map(|at| (at, medium)));
+        found.into_iter().flatten().min_by_key(|(at, _)| *at)
+    };
+    while let Some((at, medium)) = next(rest) {
+        if at > 0 {
+            out.push(Segment::Markup(rest[..at].to_owned()));
         }
-        if !piece.is_empty() {
-            out.push(Segment::Markup(piece.to_owned()));
-        }
+        rest = &rest[at + medium.text().len()..];
+        out.push(medium);
+    }
+    if !rest.is_empty() {
+        out.push(Segment::Markup(rest.to_owned()));
     }
     out
 }

@@ -76,6 +76,7 @@ impl Writer<'_> {
             Part::Text(written) => text(written),
             // Only its place matters.
             Part::Picture(_) => map([("type", Value::from("image"))]),
+            Part::Sound(_) => map([("type", Value::from("audio"))]),
         })
     }
 

@@ -1,7 +1,7 @@
 //! `messages` and `system`: content blocks that become the messages of a conversation.
 
 use crate::api::wire::json::{Json, Object, quote};
-use crate::api::wire::picture;
+use crate::api::wire::media;
 use crate::chat::{Invalid, Message, Part, Role, ToolCall};
 
 /// The conversation, and for each of its messages the client's own that it was made of.
@@ -103,7 +103,7 @@ impl Block {
                 object.take("citations");
                 Self::Text(object.need("text")?.string()?)
             }
-            "image" => Self::Picture(Part::Picture(picture::source(&object.need("source")?)?)),
+            "image" => Self::Picture(Part::Picture(media::source(&object.need("source")?)?)),
             "thinking" => {
                 // It says where a thought comes from; here nobody checks it.
                 object.take("signature");

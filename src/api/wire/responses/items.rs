@@ -6,7 +6,7 @@
 use super::Places;
 use crate::api::id;
 use crate::api::wire::json::{Json, Object, quote};
-use crate::api::wire::{picture, tools};
+use crate::api::wire::{media, tools};
 use crate::chat::{Invalid, Message, Part, Role, ToolCall};
 
 /// What was sent, twice: as the model will see it and as `input_items` shows it.
@@ -155,10 +155,11 @@ fn part(json: &Json) -> Result<Part, Invalid> {
             Part::Text(object.need("text")?.string()?)
         }
         "refusal" => Part::Text(object.need("refusal")?.string()?),
-        "input_image" => Part::Picture(picture::input_image(&mut object)?),
+        "input_image" => Part::Picture(media::input_image(&mut object)?),
+        "input_audio" => Part::Sound(media::input_audio(&mut object)?),
         other => {
             return kind.wrong(format!(
-                "is `{}`, which is not supported; only `input_text`, `input_image`, `output_text` and `refusal` are",
+                "is `{}`, which is not supported; only `input_text`, `input_image`, `input_audio`, `output_text` and `refusal` are",
                 quote(other)
             ));
         }

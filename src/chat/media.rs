@@ -1,4 +1,4 @@
-//! A picture in a conversation: the file as the client sent it. Only the worker looks inside.
+//! Pictures and sounds in a conversation: the files as the client sent them. Only the worker looks inside.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +14,14 @@ pub struct Picture {
     pub detail: Detail,
 }
 
+/// A sound file.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sound {
+    /// Shared like a picture's.
+    #[serde(with = "whole")]
+    pub file: Arc<[u8]>,
+}
+
 /// How closely a picture is looked at, which is how many tokens it becomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Detail {
@@ -24,12 +32,23 @@ pub enum Detail {
     Low,
     /// The most.
     High,
+    /// As many as one of [`BUDGETS`].
+    Tokens(u32),
 }
 
-/// What a picture shows is nobody's business but the model's.
+/// The numbers of tokens of a picture that the family was trained with.
+pub const BUDGETS: [u32; 5] = [70, 140, 280, 560, 1120];
+
+/// What media show and say is nobody's business but the model's.
 impl fmt::Debug for Picture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Picture({} bytes, {:?})", self.file.len(), self.detail)
+    }
+}
+
+impl fmt::Debug for Sound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sound({} bytes)", self.file.len())
     }
 }
 
@@ -53,9 +72,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_is_not_printed() {
+    fn media_are_not_printed() {
         let picture = Picture { file: Arc::from(&b"secret"[..]), detail: Detail::High };
         assert_eq!(format!("{picture:?}"), "Picture(6 bytes, High)");
+        assert_eq!(format!("{:?}", Sound { file: Arc::from(&b"secret"[..]) }), "Sound(6 bytes)");
     }
 
     #[test]

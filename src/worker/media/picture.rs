@@ -1,13 +1,13 @@
 //! Files of pictures into pixels. What a file claims is held against the limits before anything is set aside for it.
 
 use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
+use super::careful;
 use crate::gemma::picture::Size;
 
 /// Pixels of one side.
@@ -32,7 +32,7 @@ pub fn dimensions(file: &[u8]) -> Result<(u32, u32), String> {
     })
 }
 
-/// The picture at `size`.
+/// The picture at `size`; of one that moves, what it begins with.
 pub fn pixels(file: &[u8], size: Size) -> Result<Pixels, String> {
     careful(|| {
         let mut decoder = open(file)?;
@@ -66,8 +66,8 @@ fn open(file: &[u8]) -> Result<impl ImageDecoder + '_, String> {
     reader.limits(limits);
     let reader = reader.with_guessed_format().map_err(|error| format!("cannot be read: {error}"))?;
     match reader.format() {
-        Some(ImageFormat::Png | ImageFormat::Jpeg) => {}
-        _ => return Err("holds neither a PNG nor a JPEG picture".into()),
+        Some(ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP | ImageFormat::Gif | ImageFormat::Bmp) => {}
+        _ => return Err("is no PNG, JPEG, WebP, GIF or BMP file".into()),
     }
     let decoder = reader.into_decoder().map_err(|error| reason(&error))?;
     let (width, height) = decoder.dimensions();
@@ -103,11 +103,6 @@ fn reason(error: &ImageError) -> String {
     }
 }
 
-/// A decoder that panics has met a file that it should have refused.
-fn careful<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("is damaged in a way that the decoder does not know".into()))
-}
-
 #[cfg(test)]
 mod tests {
     use image::{Rgb, RgbImage, Rgba, RgbaImage};
@@ -120,6 +115,8 @@ mod tests {
         picture.write_to(&mut file, format).unwrap();
         file.into_inner()
     }
+
+    const FORMATS: [ImageFormat; 5] = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp];
 
     /// Red on the left, blue on the right.
     fn halves(width: u32, height: u32) -> DynamicImage {
@@ -148,8 +145,8 @@ mod tests {
     }
 
     #[test]
-    fn png_and_jpeg_are_read_and_resized() {
-        for format in [ImageFormat::Png, ImageFormat::Jpeg] {
+    fn every_format_is_read_and_resized() {
+        for format in FORMATS {
             let file = encoded(&halves(300, 200), format);
             assert_eq!(dimensions(&file), Ok((300, 200)));
             let shown = pixels(&file, Size { width: 96, height: 48 }).unwrap();
@@ -188,7 +185,31 @@ mod tests {
     }
 
     #[test]
+    fn the_first_frame_of_an_animation_is_shown() {
+        let frame = |colour| image::Frame::new(RgbaImage::from_pixel(60, 40, Rgba(colour)));
+        let mut gif = vec![];
+        let mut encoder = image::codecs::gif::GifEncoder::new(&mut gif);
+        encoder.encode_frames([frame([0, 200, 0, 255]), frame([200, 0, 0, 255])]).unwrap();
+        drop(encoder);
+        let shown = pixels(&gif, Size { width: 48, height: 48 }).unwrap();
+        assert!(at(&shown, 20, 20)[1] > 150 && at(&shown, 20, 20)[0] < 50);
+    }
+
+    #[test]
     fn bombs_are_refused_by_their_header() {
+        // The sizes of a BMP, a GIF and a WebP lie where they always do.
+        let huge = |format, at: usize, bytes: &[u8]| {
+            let mut file = encoded(&halves(2, 2), format);
+            file[at..at + bytes.len()].copy_from_slice(bytes);
+            dimensions(&file).unwrap_err()
+        };
+        let bmp = huge(ImageFormat::Bmp, 18, &[0xFF, 0xFF, 0, 0, 0xFF, 0xFF, 0, 0]);
+        assert!(bmp.contains("65535 x 65535 pixels"), "{bmp}");
+        let gif = huge(ImageFormat::Gif, 6, &[0xFF; 4]);
+        assert!(gif.contains("65535 x 65535 pixels"), "{gif}");
+        // 14 bits for each side, less one; the decoder takes the largest for none at all.
+        let webp = huge(ImageFormat::WebP, 21, &[0xFF, 0xFF, 0xFF, 0x0F]);
+        assert!(webp.contains("pixels"), "{webp}");
         for (width, height) in [(65_535, 65_535), (MAX_SIDE + 1, 1), (1, MAX_SIDE + 1), (5016, 5018)] {
             let error = dimensions(&claims(width, height)).unwrap_err();
             assert!(error.contains(&format!("{width} x {height} pixels")), "{error}");
@@ -200,14 +221,14 @@ mod tests {
 
     #[test]
     fn what_is_no_picture_is_refused() {
-        for file in [&b""[..], b"GIF89a\x01\x00\x01\x00", b"BM12345", b"RIFF\0\0\0\0WEBPVP8 ", b"<svg/>", b"hello"] {
-            assert!(dimensions(file).unwrap_err().contains("neither a PNG nor a JPEG"), "{file:?}");
+        for file in [&b""[..], b"II*\0\x08\0\0\0", b"RIFF\0\0\0\0WAVEfmt ", b"<svg/>", b"hello"] {
+            assert!(dimensions(file).unwrap_err().contains("is no PNG, JPEG"), "{file:?}");
         }
-        for format in [ImageFormat::Png, ImageFormat::Jpeg] {
+        for format in FORMATS {
             let file = encoded(&halves(200, 200), format);
             assert!(dimensions(&file[..12]).unwrap_err().contains("damaged"), "{format:?}");
         }
-        for format in [ImageFormat::Png, ImageFormat::Jpeg] {
+        for format in FORMATS {
             let file = encoded(&halves(200, 200), format);
             let cut = pixels(&file[..file.len() - 20], Size { width: 48, height: 48 }).map(|_| ());
             assert!(cut.unwrap_err().contains("cut off"), "{format:?}");
@@ -216,8 +237,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn damage_is_refused_or_shown(at in 0usize..2000, byte: u8, cut in 0usize..2000, png: bool) {
-            let mut file = encoded(&halves(60, 40), if png { ImageFormat::Png } else { ImageFormat::Jpeg });
+        fn damage_is_refused_or_shown(at in 0usize..2000, byte: u8, cut in 0usize..2000, which in 0usize..5) {
+            let mut file = encoded(&halves(60, 40), FORMATS[which]);
             let (at, cut) = (at % file.len(), cut % file.len());
             file[at] = byte;
             let size = Size { width: 96, height: 48 };

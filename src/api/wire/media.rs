@@ -1,4 +1,4 @@
-//! Pictures in messages: `image_url` with the file in a data URL.
+//! Pictures and sounds in messages: `image_url` with the file in a data URL, `input_audio` with the file in base64.
 
 use std::sync::Arc;
 
@@ -7,10 +7,14 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::json::{Json, Object, quote};
-use crate::chat::{Detail, Invalid, MAX_PICTURE_BYTES, Picture};
+use crate::chat::{BUDGETS, Detail, Invalid, MAX_PICTURE_BYTES, MAX_SOUND_BYTES, Picture, Sound};
 
 /// What the worker can decode. It goes by the file's content; this is what the client says of it.
-const FORMATS: [&str; 3] = ["image/png", "image/jpeg", "image/jpg"];
+const FORMATS: [&str; 7] = ["image/png", "image/jpeg", "image/jpg", "image/webp", "image/gif", "image/bmp", "image/x-ms-bmp"];
+/// … and how it is said.
+const KNOWN: &str = "only PNG, JPEG, WebP, GIF and BMP are supported";
+/// What a client may call a sound; Opus and Vorbis come in Ogg. It goes by the file's content as well.
+const SOUNDS: [&str; 6] = ["wav", "mp3", "flac", "ogg", "opus", "vorbis"];
 /// Some clients leave the padding out.
 const BASE64: GeneralPurpose =
     GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
@@ -31,6 +35,20 @@ pub fn input_image(part: &mut Object) -> Result<Picture, Invalid> {
     Ok(Picture { file, detail })
 }
 
+/// The rest of a part of type `input_audio`.
+pub fn input_audio(part: &mut Object) -> Result<Sound, Invalid> {
+    let mut object = part.need("input_audio")?.object()?;
+    let data = object.need("data")?;
+    if let Some(format) = object.take("format") {
+        let named = format.string()?;
+        if !SOUNDS.iter().any(|known| known.eq_ignore_ascii_case(&named)) {
+            return format.wrong(format!("is `{}`; only {} are supported", quote(&named), SOUNDS.join(", ")));
+        }
+    }
+    object.finish()?;
+    Ok(Sound { file: decode(&data, &data.string()?, MAX_SOUND_BYTES)? })
+}
+
 /// Anthropic's `source` of an image.
 pub fn source(json: &Json) -> Result<Picture, Invalid> {
     let mut object = json.object()?;
@@ -42,19 +60,25 @@ pub fn source(json: &Json) -> Result<Picture, Invalid> {
     }
     let media = object.need("media_type")?;
     if !FORMATS.contains(&media.string()?.as_str()) {
-        return media.wrong(format!("is `{}`; only image/png and image/jpeg are supported", quote(&media.string()?)));
+        return media.wrong(format!("is `{}`; {KNOWN}", quote(&media.string()?)));
     }
     let data = object.need("data")?;
     object.finish()?;
-    Ok(Picture { file: decode(&data, &data.string()?)?, detail: Detail::Auto })
+    Ok(Picture { file: decode(&data, &data.string()?, MAX_PICTURE_BYTES)?, detail: Detail::Auto })
 }
 
 fn detail(json: &Json) -> Result<Detail, Invalid> {
+    if !json.is_string() {
+        return match json.u32(0, u32::MAX)? {
+            tokens if BUDGETS.contains(&tokens) => Ok(Detail::Tokens(tokens)),
+            tokens => json.wrong(format!("must be one of {BUDGETS:?}, not {tokens}")),
+        };
+    }
     match json.string()?.as_str() {
         "auto" => Ok(Detail::Auto),
         "low" => Ok(Detail::Low),
         "high" => Ok(Detail::High),
-        other => json.wrong(format!("must be `auto`, `low` or `high`, not `{}`", quote(other))),
+        other => json.wrong(format!("must be `auto`, `low`, `high` or a number of tokens, not `{}`", quote(other))),
     }
 }
 
@@ -65,23 +89,23 @@ fn file(json: &Json) -> Result<Arc<[u8]>, Invalid> {
         return json.wrong("is an address on the network, which is not fetched; send the picture itself: `data:image/png;base64,…`");
     }
     let Some((media, data)) = url.get(5..).filter(|_| scheme.eq_ignore_ascii_case("data")).and_then(|rest| rest.split_once(',')) else {
-        return json.wrong("must be the picture itself: `data:image/png;base64,…` or `data:image/jpeg;base64,…`");
+        return json.wrong("must be the picture itself: `data:image/png;base64,…`");
     };
     let mut words = media.split(';').map(str::trim);
     let format = words.next().unwrap_or_default();
     if !FORMATS.iter().any(|known| known.eq_ignore_ascii_case(format)) {
-        return json.wrong(format!("is of type `{}`; only image/png and image/jpeg are supported", quote(format)));
+        return json.wrong(format!("is of type `{}`; {KNOWN}", quote(format)));
     }
     if !words.next_back().is_some_and(|last| last.eq_ignore_ascii_case("base64")) {
         return json.wrong("must hold the picture in base64: `data:image/png;base64,…`");
     }
-    decode(json, data)
+    decode(json, data, MAX_PICTURE_BYTES)
 }
 
-fn decode(json: &Json, data: &str) -> Result<Arc<[u8]>, Invalid> {
+fn decode(json: &Json, data: &str, most: usize) -> Result<Arc<[u8]>, Invalid> {
     // Before anything is set aside for it.
-    if data.len() / 4 * 3 > MAX_PICTURE_BYTES + 2 {
-        return json.wrong(format!("holds more than {MAX_PICTURE_BYTES} bytes, which is the limit of one picture"));
+    if data.len() / 4 * 3 > most + 2 {
+        return json.wrong(format!("holds more than {most} bytes, which is the limit of one file"));
     }
     match BASE64.decode(data) {
         Ok(bytes) => Ok(bytes.into()),
@@ -105,6 +129,7 @@ mod tests {
             (r#"{"image_url":{"url":"data:image/png;base64,iVBORw","detail":"low"}}"#, Detail::Low),
             (r#"{"image_url":{"url":"DATA:Image/JPEG;name=x.png;Base64,iVBORw==","detail":"high"}}"#, Detail::High),
             (r#"{"image_url":{"url":"data:image/jpg;base64,iVBO\u0052w==","detail":null}}"#, Detail::Auto),
+            (r#"{"image_url":{"url":"data:image/webp;base64,iVBORw==","detail":560}}"#, Detail::Tokens(560)),
         ] {
             assert_eq!(parse(part), Ok(Picture { file: b"\x89PNG"[..].into(), detail }), "{part}");
         }
@@ -122,12 +147,13 @@ mod tests {
             (r#"{"image_url":{"url":"file:///etc/passwd"}}"#, "image_url.url", "must be the picture itself"),
             (r#"{"image_url":{"url":"data:"}}"#, "image_url.url", "must be the picture itself"),
             (r#"{"image_url":{"url":"datä:,"}}"#, "image_url.url", "must be the picture itself"),
-            (r#"{"image_url":{"url":"data:image/webp;base64,AAAA"}}"#, "image_url.url", "`image/webp`"),
-            (r#"{"image_url":{"url":"data:;base64,AAAA"}}"#, "image_url.url", "only image/png and image/jpeg"),
+            (r#"{"image_url":{"url":"data:image/tiff;base64,AAAA"}}"#, "image_url.url", "`image/tiff`"),
+            (r#"{"image_url":{"url":"data:;base64,AAAA"}}"#, "image_url.url", "only PNG, JPEG"),
             (r#"{"image_url":{"url":"data:image/png,AAAA"}}"#, "image_url.url", "in base64"),
             (r#"{"image_url":{"url":"data:image/png;base64,AA*A"}}"#, "image_url.url", "not valid base64"),
             (r#"{"image_url":{"url":"data:image/png;base64,AA A"}}"#, "image_url.url", "not valid base64"),
             (r#"{"image_url":{"url":"data:image/png;base64,AAAA","detail":"full"}}"#, "image_url.detail", "not `full`"),
+            (r#"{"image_url":{"url":"data:image/png;base64,AAAA","detail":71}}"#, "image_url.detail", "[70, 140, 280, 560, 1120]"),
             (r#"{"image_url":{"url":"data:image/png;base64,AAAA","size":7}}"#, "image_url.size", "not a known parameter"),
         ] {
             let error = parse(part).unwrap_err();
@@ -135,6 +161,26 @@ mod tests {
             assert!(error.reason.contains(reason), "{part}: {error}");
         }
         let large = format!(r#"{{"image_url":{{"url":"data:image/png;base64,{}"}}}}"#, "A".repeat(MAX_PICTURE_BYTES / 3 * 4 + 8));
-        assert!(parse(&large).unwrap_err().reason.contains("the limit of one picture"));
+        assert!(parse(&large).unwrap_err().reason.contains("the limit of one file"));
+    }
+
+    #[test]
+    fn sounds_are_taken_and_refused_by_name() {
+        let parse = |part: &str| input_audio(&mut body(part.as_bytes()).unwrap());
+        for format in ["\"wav\"", "\"MP3\"", "\"opus\"", "null"] {
+            let part = format!(r#"{{"input_audio":{{"data":"UklGRg","format":{format}}}}}"#);
+            assert_eq!(parse(&part), Ok(Sound { file: b"RIFF"[..].into() }), "{part}");
+        }
+        for (part, field, reason) in [
+            (r#"{}"#, "input_audio", "required"),
+            (r#"{"input_audio":{}}"#, "input_audio.data", "required"),
+            (r#"{"input_audio":{"data":"UklGRg==","format":"aac"}}"#, "input_audio.format", "`aac`; only wav, mp3"),
+            (r#"{"input_audio":{"data":"data:audio/wav;base64,UklGRg==","format":"wav"}}"#, "input_audio.data", "not valid base64"),
+            (r#"{"input_audio":{"data":"UklGRg==","format":"wav","rate":7}}"#, "input_audio.rate", "not a known parameter"),
+        ] {
+            let error = parse(part).unwrap_err();
+            assert_eq!(error.field, field, "{part}: {error}");
+            assert!(error.reason.contains(reason), "{part}: {error}");
+        }
     }
 }

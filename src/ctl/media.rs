@@ -1,0 +1,104 @@
+//! Pictures and sounds for a question: files that become parts of a message.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::error::Error;
+use crate::chat::{MAX_PICTURE_BYTES, MAX_SOUND_BYTES};
+
+/// Stands for standard input.
+const INPUT: &str = "-";
+
+/// Whether this names standard input.
+pub fn is_input(path: &Path) -> bool {
+    path.as_os_str() == INPUT
+}
+
+/// Reads a picture. What it is shows in its first bytes, whatever it is called.
+pub fn picture(path: &Path) -> Result<Value, Error> {
+    let bytes = read(path, MAX_PICTURE_BYTES)?;
+    let media = match bytes[..] {
+        [0x89, b'P', b'N', b'G', ..] => "image/png",
+        [0xFF, 0xD8, 0xFF, ..] => "image/jpeg",
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => "image/webp",
+        [b'G', b'I', b'F', b'8', ..] => "image/gif",
+        [b'B', b'M', ..] => "image/bmp",
+        _ => return Err(wrong(path, "no PNG, JPEG, WebP, GIF or BMP picture; convert it first")),
+    };
+    let url = format!("data:{media};base64,{}", STANDARD.encode(bytes));
+    Ok(json!({ "type": "image_url", "image_url": { "url": url } }))
+}
+
+/// Reads a sound, in the same way.
+pub fn sound(path: &Path) -> Result<Value, Error> {
+    let bytes = read(path, MAX_SOUND_BYTES)?;
+    let format = match bytes[..] {
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'A', b'V', b'E', ..] => "wav",
+        [b'f', b'L', b'a', b'C', ..] => "flac",
+        [b'O', b'g', b'g', b'S', ..] => "ogg",
+        // Titles before the sound, or the mark of a frame of layer 3.
+        [b'I', b'D', b'3', ..] => "mp3",
+        [0xFF, second, ..] if second & 0xE6 == 0xE2 => "mp3",
+        _ => return Err(wrong(path, "neither WAV, MP3, FLAC nor Ogg; convert it first")),
+    };
+    Ok(json!({ "type": "input_audio", "input_audio": { "data": STANDARD.encode(bytes), "format": format } }))
+}
+
+fn read(path: &Path, most: usize) -> Result<Vec<u8>, Error> {
+    let mut bytes = vec![];
+    let mut read = |source: &mut dyn Read| source.take(most as u64 + 1).read_to_end(&mut bytes);
+    let done = if is_input(path) { read(&mut io::stdin().lock()) } else { File::open(path).and_then(|mut file| read(&mut file)) };
+    done.map_err(|error| wrong(path, &error.to_string()))?;
+    if bytes.len() > most {
+        return Err(wrong(path, &format!("more than {} MiB, which is too much", most >> 20)));
+    }
+    Ok(bytes)
+}
+
+fn wrong(path: &Path, what: &str) -> Error {
+    let name = if is_input(path) { "standard input".to_owned() } else { path.display().to_string() };
+    Error::Usage(format!("{name}: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_known_by_their_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        let given = |bytes: &[u8], read: fn(&Path) -> Result<Value, Error>| {
+            std::fs::write(&path, bytes).unwrap();
+            read(&path)
+        };
+        let url = |bytes| given(bytes, picture).map(|part| part["image_url"]["url"].clone()).ok();
+        assert_eq!(url(b"\x89PNG"), Some("data:image/png;base64,iVBORw==".into()));
+        assert_eq!(url(b"\xFF\xD8\xFF\xE0"), Some("data:image/jpeg;base64,/9j/4A==".into()));
+        assert_eq!(url(b"GIF89a"), Some("data:image/gif;base64,R0lGODlh".into()));
+        let format = |bytes| given(bytes, sound).map(|part| part["input_audio"]["format"].clone()).ok();
+        for (bytes, named) in
+            [(&b"RIFF\0\0\0\0WAVE"[..], "wav"), (b"fLaC", "flac"), (b"OggS", "ogg"), (b"ID3", "mp3"), (b"\xFF\xFB\x90", "mp3")]
+        {
+            assert_eq!(format(bytes), Some(named.into()));
+        }
+        for bytes in [&b"II*\0"[..], b"", b"RIFF\0\0\0\0AVI "] {
+            assert!(matches!(given(bytes, picture), Err(Error::Usage(text)) if text.contains("no PNG, JPEG, WebP, GIF or BMP")));
+            assert!(matches!(given(bytes, sound), Err(Error::Usage(text)) if text.contains("neither WAV")));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        assert!(matches!(picture(&path), Err(Error::Usage(text)) if text.contains("a.png: No such file")));
+        std::fs::write(&path, vec![0; MAX_PICTURE_BYTES + 1]).unwrap();
+        assert!(matches!(picture(&path), Err(Error::Usage(text)) if text.contains("more than 20 MiB")));
+    }
+}
