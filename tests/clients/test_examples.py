@@ -45,10 +45,13 @@ RUNS = [(path.name, []) for path in sorted(EXAMPLES.iterdir())] + [("ai_sdk.mjs"
 
 
 @pytest.mark.parametrize("name, model", RUNS)
-def test_an_example(name, model, tmp_path):
+def test_an_example(name, model, tmp_path, http):
+    [default] = [model["id"] for model in http.get("/v1/models").json()["data"] if model["default"]]
     run = subprocess.run([*command(EXAMPLES / name, tmp_path), SOCKET, *model], capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stdout + run.stderr
     rest = run.stdout
     for line in EXPECTED[name]:
         assert line in rest, f"{line!r} is not in what is left: {run.stdout}"
         rest = rest.split(line, 1)[1]
+    # For `auto` in what comes after this.
+    assert http.post("/models/load", json={"model": default}).status_code == 200
