@@ -12,8 +12,8 @@ TRAINER := models/tiny/trainer
 TRAINER_VENV := $(HOME)/.cache/gemmad/venv-$(shell cksum < $(TRAINER)/requirements.txt | cut -d' ' -f1)
 
 # A compiler, CMake and libclang for llama.cpp and its binding; Python and curl for the tests with real clients; systemd's
-# tools for the tests of the service.
-PACKAGES := build-essential cmake clang libclang-dev python3 python3-venv curl systemd
+# tools for the tests of the service, a message bus and GLib's client of it.
+PACKAGES := build-essential cmake clang libclang-dev python3 python3-venv curl systemd dbus libglib2.0-bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # Where `make install` puts what `make build` made. DESTDIR is put in front, for packages.
@@ -22,6 +22,8 @@ PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 # Each file, what it is made of, and its mode. Those of systemd/ name the directory of the programs.
 UNITS := $(PREFIX)/lib/systemd
+# Beside /etc, the system bus reads policies below /usr only.
+BUS_POLICY := $(if $(filter /usr,$(PREFIX)),/usr/share,$(SYSCONFDIR))/dbus-1/system.d
 INSTALLED := \
   $(BIN)/gemmad:$(PREFIX)/bin/gemmad:755 \
   $(BIN)/gemmad-worker:$(PREFIX)/bin/gemmad-worker:755 \
@@ -30,11 +32,17 @@ INSTALLED := \
   systemd/gemmad.socket:$(UNITS)/system/gemmad.socket:644 \
   systemd/user/gemmad.service:$(UNITS)/user/gemmad.service:644 \
   systemd/user/gemmad.socket:$(UNITS)/user/gemmad.socket:644 \
+  systemd/dbus/org.gemmad.Gemmad1.conf:$(BUS_POLICY)/org.gemmad.Gemmad1.conf:644 \
+  systemd/dbus/org.gemmad.Gemmad1.service:$(PREFIX)/share/dbus-1/system-services/org.gemmad.Gemmad1.service:644 \
+  systemd/user/dbus/org.gemmad.Gemmad1.service:$(PREFIX)/share/dbus-1/services/org.gemmad.Gemmad1.service:644 \
+  systemd/dbus/org.gemmad.Gemmad1.xml:$(PREFIX)/share/dbus-1/interfaces/org.gemmad.Gemmad1.xml:644 \
   systemd/gemmad.sysusers.conf:$(PREFIX)/lib/sysusers.d/gemmad.conf:644 \
   systemd/gemmad.tmpfiles.conf:$(PREFIX)/lib/tmpfiles.d/gemmad.conf:644 \
   systemd/gemmad-memory.conf:$(PREFIX)/share/doc/gemmad/gemmad-memory.conf:644 \
   README.md:$(PREFIX)/share/doc/gemmad/README.md:644
 CONFIG := $(SYSCONFDIR)/gemmad/gemmad.toml
+# By which the bus has systemd start the daemon.
+ALIASES := $(UNITS)/system/dbus-org.gemmad.Gemmad1.service $(UNITS)/user/dbus-org.gemmad.Gemmad1.service
 
 .PHONY: help build install uninstall setup checkout demo test bench tiny-family clean
 
@@ -65,6 +73,7 @@ build: setup checkout
 install:
 	@[ -x $(BIN)/gemmad-worker ] || { echo 'nothing is built; run `make build` first' >&2; exit 1; }
 	@set -e; $(foreach file,$(INSTALLED),$(call put,$(subst :, ,$(file))))
+	@set -e; $(foreach alias,$(ALIASES),ln -sf gemmad.service $(DESTDIR)$(alias);)
 	@[ -e $(DESTDIR)$(CONFIG) ] || install -Dm644 systemd/gemmad.toml $(DESTDIR)$(CONFIG)
 	@mkdir -p $(DESTDIR)$(PREFIX)/share/man/man1 && $(BIN)/gemmactl man $(DESTDIR)$(PREFIX)/share/man/man1
 	@[ -n '$(DESTDIR)' ] || echo 'now: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload && systemctl enable --now gemmad.socket'
@@ -75,7 +84,8 @@ put = sed_in='$(if $(filter systemd/%.service,$(word 1,$(1))),yes)'; \
   [ -z "$$sed_in" ] || sed -i 's,@BINDIR@,$(PREFIX)/bin,' $(DESTDIR)$(word 2,$(1));
 
 uninstall:
-	@rm -f $(foreach file,$(INSTALLED),$(DESTDIR)$(word 2,$(subst :, ,$(file)))) $(DESTDIR)$(PREFIX)/share/man/man1/gemmactl*.1
+	@rm -f $(foreach file,$(INSTALLED),$(DESTDIR)$(word 2,$(subst :, ,$(file)))) $(addprefix $(DESTDIR),$(ALIASES)) \
+	  $(DESTDIR)$(PREFIX)/share/man/man1/gemmactl*.1
 	@rmdir --ignore-fail-on-non-empty $(DESTDIR)$(PREFIX)/share/doc/gemmad
 	@echo 'models, packed weights and $(CONFIG) stay'
 

@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod api;
+pub mod bus;
 pub mod chat;
 pub mod config;
 pub mod ctl;

@@ -5,11 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms it may use.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     // `gemmad-worker` brings the worker's code, and with it what that may use.
     ("bin", &["chat", "ctl", "daemon", "gemma", "ipc", "sandbox", "sys"]),
-    ("daemon", &["access", "api", "config", "engine", "sys"]),
+    ("daemon", &["access", "api", "bus", "config", "engine", "sys"]),
     ("api", &["access", "chat", "config", "engine"]),
+    // The API's JSON is what goes over the bus as well.
+    ("bus", &["access", "api", "chat", "config", "engine"]),
     ("access", &["config", "engine"]),
     ("engine", &["chat", "config", "gemma", "ipc", "memory", "store", "sys"]),
     ("memory", &["gemma", "sys"]),

@@ -4,6 +4,9 @@
 //! unloading take memory from everyone else, so they are for administrators, and so is what else concerns the machine
 //! more than one's own requests: root, the daemon's own user, and those named in `[access] admins`.
 
+pub mod gate;
+pub mod quota;
+
 use std::io;
 
 use nix::unistd::User;

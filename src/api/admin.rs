@@ -32,5 +32,5 @@ pub async fn unload(State(api): State<Arc<Api>>, Extension(caller): Extension<Ca
 
 /// Refuses everyone else.
 pub fn allowed(api: &Api, caller: &Caller) -> Result<(), ApiError> {
-    if api.may_administer(caller) { Ok(()) } else { Err(ApiError::forbidden(caller.uid)) }
+    if api.gate.may_administer(caller) { Ok(()) } else { Err(ApiError::forbidden(caller.uid)) }
 }

@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 
 use super::Api;
 use super::error::ApiError;
-use super::quota::Share;
 use crate::access::Caller;
+use crate::access::quota::Share;
 
 /// From the head of a request to the end of its body. Clients are on this machine.
 const BODY_TIME: Duration = Duration::from_secs(30);
@@ -51,7 +51,7 @@ async fn receive(api: &Api, caller: &Caller, request: Request<Body>) -> Result<R
     {
         return Err(too_large(format!("the body has {length} bytes"), limit));
     }
-    let share = api.bodies.share(caller.uid);
+    let share = api.gate.bodies.share(caller.uid);
     match timeout(BODY_TIME, collect(request.into_body(), share, limit)).await {
         Ok(received) => received,
         Err(_) => {

@@ -6,13 +6,13 @@ use axum::Extension;
 use axum::extract::{Request, State};
 use axum::response::Response;
 
-use super::answer::{next, now, parse, streamed};
+use super::answer::{next, parse, streamed};
 use super::chunks::Chunks;
 use super::error::ApiError;
 use super::whole::Whole;
 use super::wire::request::{self, ChatCall, Delivery};
-use super::wire::response::{FINGERPRINT, Head};
-use super::{Api, body, id, json};
+use super::wire::response::Head;
+use super::{Api, body, json};
 use crate::access::Caller;
 use crate::chat::ChatEvent;
 use crate::engine::Answer;
@@ -26,7 +26,7 @@ pub async fn complete(State(api): State<Arc<Api>>, Extension(caller): Extension<
     let first = next(&mut answer).await?;
     // From here on the request's memory is the worker's business.
     drop(share);
-    let head = Head { id: id::random("chatcmpl-"), created: now(), model: answer.model.clone(), system_fingerprint: FINGERPRINT };
+    let head = Head::new(&answer.model);
     match delivery {
         Delivery::Whole => whole(answer, first, &head, logprobs).await,
         Delivery::Stream { usage } => Ok(streamed(answer, first, Chunks::new(head, usage, logprobs))),

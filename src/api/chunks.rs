@@ -1,11 +1,14 @@
-//! A streamed answer, as server-sent events.
+//! A streamed answer, as server-sent events or as lines of JSON.
 //!
 //! ```text
 //!   Started ─▶ role      Text, Thought, Call… ─▶ a delta each      Done ─▶ finish_reason [, usage], [DONE]
 //!                                                                  failure ─▶ error, and no [DONE]
 //! ```
+//!
+//! Lines have no `[DONE]`: they end with the chunk that has a `finish_reason` (or the usage), or with an error.
 
 use axum::body::Bytes;
+use serde::Serialize;
 
 use super::answer::{Render, take, write_event};
 use super::error::ApiError;
@@ -15,10 +18,32 @@ use crate::engine::Failure;
 
 const OBJECT: &str = "chat.completion.chunk";
 
+/// What stands around each object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// Server-sent events.
+    Events,
+    Lines,
+}
+
+impl Framing {
+    fn write(self, buffer: &mut Vec<u8>, data: &impl Serialize) {
+        match self {
+            Self::Events => write_event(buffer, None, data),
+            Self::Lines => {
+                // Writing plain structs into memory does not fail.
+                let _ = serde_json::to_writer(&mut *buffer, data);
+                buffer.push(b'\n');
+            }
+        }
+    }
+}
+
 /// Turns events into what is sent for them.
 #[derive(Debug)]
 pub struct Chunks {
     head: Head,
+    framing: Framing,
     /// Whether a last chunk tells the usage.
     usage: bool,
     /// Whether the client asked for log-probabilities.
@@ -30,7 +55,11 @@ pub struct Chunks {
 
 impl Chunks {
     pub fn new(head: Head, usage: bool, logprobs: bool) -> Self {
-        Self { head, usage, logprobs, calls: 0, buffer: vec![] }
+        Self { head, framing: Framing::Events, usage, logprobs, calls: 0, buffer: vec![] }
+    }
+
+    pub fn framed(self, framing: Framing) -> Self {
+        Self { framing, ..self }
     }
 
     fn call(&mut self, start: Option<&CallOut>, function: Option<ArgumentsOut>) {
@@ -43,19 +72,21 @@ impl Chunks {
         let logprobs = any.then_some(Logprobs { content, reasoning_content: thought, refusal: () });
         let choices = [ChunkChoice { index: 0, delta, logprobs, finish_reason: None }];
         let usage = self.usage.then_some(None);
-        write_event(&mut self.buffer, None, &Chunk { head: &self.head, object: OBJECT, choices: &choices, usage, timings: None });
+        self.framing.write(&mut self.buffer, &Chunk { head: &self.head, object: OBJECT, choices: &choices, usage, timings: None });
     }
 
     fn end(&mut self, done: &Done) {
         let choices = [ChunkChoice { index: 0, delta: Delta::default(), logprobs: None, finish_reason: Some(done.finish.into()) }];
         let last =
             Chunk { head: &self.head, object: OBJECT, choices: &choices, usage: self.usage.then_some(None), timings: Some(done.into()) };
-        write_event(&mut self.buffer, None, &last);
+        self.framing.write(&mut self.buffer, &last);
         if self.usage {
             let usage = Some(Some(done.usage.into()));
-            write_event(&mut self.buffer, None, &Chunk { head: &self.head, object: OBJECT, choices: &[], usage, timings: None });
+            self.framing.write(&mut self.buffer, &Chunk { head: &self.head, object: OBJECT, choices: &[], usage, timings: None });
         }
-        self.buffer.extend_from_slice(b"data: [DONE]\n\n");
+        if self.framing == Framing::Events {
+            self.buffer.extend_from_slice(b"data: [DONE]\n\n");
+        }
     }
 }
 
@@ -81,7 +112,11 @@ impl Render for Chunks {
     }
 
     fn failure(&mut self, failure: Failure) -> Bytes {
-        ApiError::from(failure).event()
+        let error = ApiError::from(failure);
+        match self.framing {
+            Framing::Events => error.event(),
+            Framing::Lines => (error.json() + "\n").into(),
+        }
     }
 }
 
@@ -203,6 +238,16 @@ mod tests {
     fn a_broken_answer_has_no_done() {
         let sent = chunks(true, false).failure(Failure::Chat(ChatError::Inference { reason: "out of memory".into() }));
         assert_eq!(one(&sent)["error"]["code"], "inference_failed");
+    }
+
+    #[test]
+    fn lines_are_the_same_objects() {
+        let mut lines = chunks(true, false).framed(Framing::Lines);
+        let end = lines.event(done());
+        let end: Vec<Value> = std::str::from_utf8(&end).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((end.len(), &end[0]["choices"][0]["finish_reason"]), (2, &json!("stop")));
+        let failure = lines.failure(Failure::ShuttingDown);
+        assert!(failure.starts_with(b"{\"error\":") && failure.ends_with(b"\n"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::quota::Full;
+use crate::access::quota::Full;
 use crate::chat::{ChatError, Constraint, Invalid};
 use crate::engine::Failure;
 

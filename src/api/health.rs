@@ -45,7 +45,12 @@ pub async fn version() -> Response {
 }
 
 pub async fn status(State(api): State<Arc<Api>>) -> Response {
-    json(render(&StatusOut::from(api.engine.status())))
+    json(describe(api.engine.status()))
+}
+
+/// The status as JSON.
+pub fn describe(status: Status) -> String {
+    render(&StatusOut::from(status))
 }
 
 /// [`Status`] in one flat object; what does not apply is null.

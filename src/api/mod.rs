@@ -25,7 +25,6 @@ mod openapi;
 mod parts;
 mod patient;
 mod plan;
-mod quota;
 mod responses;
 mod serve;
 #[cfg(test)]
@@ -36,9 +35,20 @@ mod unserved;
 mod whole;
 pub mod wire;
 
+/// OpenAI's shapes, for the other front door.
+pub mod openai {
+    pub use super::answer::{Render, next, parse};
+    pub use super::chunks::{Chunks, Framing};
+    pub use super::health::describe;
+    pub use super::plan::json as plan;
+    pub use super::whole::Whole;
+    pub use super::wire::request::{ChatCall, Delivery, parse as chat};
+    pub use super::wire::response::Head;
+}
+
 pub use serve::serve;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -48,53 +58,34 @@ use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use serde::Serialize;
 
-use crate::access::{Caller, Policy};
+use crate::access::gate::Gate;
+use crate::access::quota::Quota;
 use crate::config::Limits;
 use crate::engine::Engine;
 use error::ApiError;
-use quota::Quota;
 use responses::store::{Bounds, Store};
-
-/// Bytes that a user's requests may hold beyond one of the largest size, until they are answered.
-const BODIES_BESIDE: u64 = 8 << 20;
-/// Users who can hold their full share of those bytes at the same time.
-const BODIES_USERS: u64 = 2;
 
 /// What the endpoints share.
 pub struct Api {
     engine: Engine,
     limits: Limits,
-    /// Replaced when the configuration is read again.
-    access: RwLock<Policy>,
+    gate: Arc<Gate>,
     connections: Arc<Quota>,
-    /// Bytes of requests that were received and not begun to be answered.
-    bodies: Arc<Quota>,
     /// Those that are kept.
     responses: Arc<Store>,
 }
 
 impl Api {
-    pub fn new(engine: Engine, limits: Limits, access: Policy) -> Self {
+    pub fn new(engine: Engine, limits: Limits, gate: Arc<Gate>) -> Self {
         let connections = Quota::new(limits.connections.into(), limits.connections_per_user.into());
-        let bodies_per_user = limits.body_bytes.saturating_add(BODIES_BESIDE);
-        let bodies = Quota::new(bodies_per_user.saturating_mul(BODIES_USERS), bodies_per_user);
         let bounds = Bounds { responses: limits.stored_responses as usize, bytes: limits.stored_bytes, time: limits.stored_time };
         let responses = Store::new(bounds);
-        Self { engine, limits, access: RwLock::new(access), connections, bodies, responses }
-    }
-
-    /// Goes by another policy from now on.
-    pub fn set_policy(&self, policy: Policy) {
-        *self.access.write().unwrap_or_else(PoisonError::into_inner) = policy;
+        Self { engine, limits, gate, connections, responses }
     }
 
     /// Whether any program is connected.
     pub fn is_connected(&self) -> bool {
         self.connections.in_use() > 0
-    }
-
-    fn may_administer(&self, caller: &Caller) -> bool {
-        self.access.read().unwrap_or_else(PoisonError::into_inner).may_administer(caller)
     }
 }
 

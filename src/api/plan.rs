@@ -8,8 +8,8 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::error::ApiError;
-use super::{Api, json, render};
-use crate::engine::{PlannedModel, Way};
+use super::{Api, render};
+use crate::engine::{PlanReport, PlannedModel, Way};
 
 /// `context=N` asks for one context, `ram=BYTES` supposes that so much is free. Loads nothing.
 pub async fn plan(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, ApiError> {
@@ -24,13 +24,18 @@ pub async fn plan(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, Api
         }
     }
     let report = api.engine.plan(context, ram).await?;
-    Ok(json(render(&PlanOut {
+    Ok(super::json(json(&report)))
+}
+
+/// The report as JSON.
+pub fn json(report: &PlanReport) -> String {
+    render(&PlanOut {
         free: report.budget.room.free,
         bound: report.budget.bound(),
         reserve: report.budget.reserve,
         budget: report.budget.bytes,
         models: report.models.iter().map(ModelOut::of).collect(),
-    })))
+    })
 }
 
 fn number(key: &str, value: &str, range: std::ops::RangeInclusive<u64>) -> Result<u64, ApiError> {

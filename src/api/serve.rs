@@ -20,9 +20,9 @@ use tracing::{debug, warn};
 
 use super::error::ApiError;
 use super::patient::Patient;
-use super::quota::Share;
 use super::{Api, id, router};
 use crate::access::Caller;
+use crate::access::quota::Share;
 
 /// Rest after a failed accept: descriptors come back when connections end, and trying on costs a CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

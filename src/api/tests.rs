@@ -12,7 +12,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::access::{Caller, Policy};
+use crate::access::Caller;
+use crate::access::Policy;
+use crate::access::gate::Gate;
 use crate::chat::{ChatEvent, ChatRequest, Done, Finish, Timings, Usage};
 use crate::config::Access;
 use crate::engine::{Answer, Command, Failure, ModelInfo, Phase, Status};
@@ -56,7 +58,8 @@ impl Door {
         let access = Policy::new(&Access::default(), nix::unistd::getuid().as_raw()).unwrap();
         let (stop, stopping) = watch::channel(false);
         let listener = UnixListener::bind(&path).unwrap();
-        let serving = tokio::spawn(serve(Arc::new(Api::new(engine, limits, access)), listener, stopping));
+        let serving =
+            tokio::spawn(serve(Arc::new(Api::new(engine, limits.clone(), Gate::new(access, limits.body_bytes))), listener, stopping));
         Self { path, asked, publish, stop, serving, _directory: directory }
     }
 
@@ -439,7 +442,7 @@ async fn loading_is_for_administrators() {
 async fn what_is_for_administrators_is_for_nobody_else() {
     let (engine, ..) = Engine::scripted(status());
     let access = Policy::new(&Access::default(), 990).unwrap();
-    let api = Arc::new(Api::new(engine, Limits::default(), access));
+    let api = Arc::new(Api::new(engine, Limits::default(), Gate::new(access, 1 << 20)));
     let stranger = Extension(Caller { uid: 1234, gid: 1234, pid: None });
     for error in [
         admin::load(State(Arc::clone(&api)), stranger, Request::new(Body::empty())).await.unwrap_err(),

@@ -36,6 +36,11 @@ impl Whole {
         None
     }
 
+    /// What was said, without thoughts and calls.
+    pub fn into_content(self) -> String {
+        self.content
+    }
+
     /// The answer as OpenAI's `chat.completion`.
     pub fn json(&self, head: &Head, done: &Done, logprobs: bool) -> String {
         let only_calls = self.content.is_empty() && !self.calls.is_empty();

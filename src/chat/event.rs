@@ -43,6 +43,14 @@ pub struct Done {
     pub timings: Timings,
 }
 
+impl Done {
+    /// At which tokens came; `None` of an answer without any.
+    pub fn tokens_per_second(&self) -> Option<f64> {
+        let (tokens, us) = (self.usage.completion_tokens, self.timings.predicted_us);
+        (tokens > 0 && us > 0).then(|| f64::from(tokens) * 1e6 / us as f64)
+    }
+}
+
 /// Why the answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Finish {

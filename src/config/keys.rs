@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::Config;
 use super::value::{parse_duration, parse_size, show_size};
+use super::{BusChoice, Config};
 use crate::gemma::variant::Variant;
 
 /// Longest socket path that the kernel takes, in bytes.
@@ -95,6 +95,22 @@ pub(super) static KEYS: &[Key] = &[
         },
     ),
     key("server", "shutdown-grace", Rule::Time { may_be_zero: false, put: |config, time| config.server.shutdown_grace = time }),
+    key(
+        "server",
+        "dbus",
+        Rule::Text {
+            allowed: "\"system\", \"session\", \"none\" or the address of a bus, like \"unix:path=/run/dbus/system_bus_socket\"",
+            check: |bus| ["system", "session", "none"].contains(&bus) || bus.starts_with("unix:"),
+            put: |config, bus| {
+                config.server.dbus = match bus.as_str() {
+                    "system" => BusChoice::System,
+                    "session" => BusChoice::Session,
+                    "none" => BusChoice::None,
+                    _ => BusChoice::Address(bus),
+                }
+            },
+        },
+    ),
     key("server", "exit-when-idle", Rule::Time { may_be_zero: true, put: |config, time| config.server.exit_when_idle = time }),
     key(
         "models",

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
+use crate::config::BusChoice;
 
 const SAMPLE: &str = include_str!("../../systemd/gemmad.toml");
 
@@ -30,6 +31,7 @@ fn every_key_arrives_in_its_field() {
         socket-mode = "0666"
         socket-group = "gemma"
         shutdown-grace = 5
+        dbus = "unix:path=/run/bus"
         [models]
         directories = ["/a", "/b"]
         default = "gemma-4-e4b"
@@ -60,6 +62,7 @@ fn every_key_arrives_in_its_field() {
     assert_eq!(config.server.socket, Path::new("/run/x.sock"));
     assert_eq!((config.server.socket_mode, config.server.socket_group.as_deref()), (0o666, Some("gemma")));
     assert_eq!(config.server.shutdown_grace, Duration::from_secs(5));
+    assert_eq!(config.server.dbus, BusChoice::Address("unix:path=/run/bus".into()));
     assert_eq!(config.models.directories, [Path::new("/a"), Path::new("/b")]);
     assert_eq!((config.models.default.as_str(), config.models.idle_unload), ("gemma-4-e4b", Duration::ZERO));
     let inference = &config.inference;
@@ -114,6 +117,7 @@ fn values_out_of_range_name_the_key_and_what_is_allowed() {
     refused("[server]\nsocket-mode = \"0770\"", &["0770"]);
     refused("[server]\nsocket-mode = \"0060\"", &["0060"]);
     refused("[server]\nsocket-mode = \"+660\"", &["+660"]);
+    refused("[server]\ndbus = \"tcp:host=x\"", &["tcp:host=x", "\"session\"", "unix:path="]);
     refused("[models]\ndirectories = []", &["an empty array", "at least one"]);
     refused("[models]\ndirectories = [\"models\"]", &["[\"models\"]", "absolute"]);
     refused("[models]\ndefault = \"\"", &["auto"]);

@@ -41,6 +41,17 @@ pub struct Server {
     pub shutdown_grace: Duration,
     /// How long the daemon may have nothing to do before it leaves; zero: for ever.
     pub exit_when_idle: Duration,
+    pub dbus: BusChoice,
+}
+
+/// The message bus on which the daemon serves as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BusChoice {
+    None,
+    System,
+    Session,
+    /// Where a bus listens, as the D-Bus specification writes it: `unix:path=…`.
+    Address(String),
 }
 
 /// Where models lie and which one is meant by `auto`.
@@ -141,6 +152,7 @@ impl Default for Server {
             socket_group: None,
             shutdown_grace: Duration::from_secs(30),
             exit_when_idle: Duration::ZERO,
+            dbus: BusChoice::System,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::Config;
+use super::{BusChoice, Config};
 
 /// An instance's configuration file, and what holds where it says nothing.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +27,7 @@ impl Place {
         let mut defaults = Config::default();
         defaults.server.socket = runtime.join("gemmad/api.sock");
         defaults.server.socket_mode = 0o600;
+        defaults.server.dbus = BusChoice::Session;
         defaults.models.directories.insert(0, directory("XDG_DATA_HOME", ".local/share").join("models"));
         defaults.memory.cache_directory = Some(directory("XDG_CACHE_HOME", ".cache"));
         Ok(Self { file: directory("XDG_CONFIG_HOME", ".config").join("gemmad.toml"), defaults })

@@ -4,6 +4,7 @@
 use std::io::IsTerminal;
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{fmt, reload};
@@ -11,7 +12,7 @@ use tracing_subscriber::{fmt, reload};
 use crate::config::Log;
 
 /// Changes the level while the daemon runs.
-pub type Handle = reload::Handle<LevelFilter, tracing_subscriber::Registry>;
+pub type Handle = reload::Handle<Targets, tracing_subscriber::Registry>;
 
 /// Starts logging.
 pub fn start(config: &Log) -> Handle {
@@ -33,6 +34,8 @@ fn leads_to_journal() -> bool {
 }
 
 /// The level that the configuration names; the loader has checked it.
-pub fn level(config: &Log) -> LevelFilter {
-    config.level.parse().unwrap_or(LevelFilter::INFO)
+pub fn level(config: &Log) -> Targets {
+    let level = config.level.parse().unwrap_or(LevelFilter::INFO);
+    // zbus would tell of every message.
+    Targets::new().with_default(level).with_target("zbus", level.min(LevelFilter::WARN))
 }

@@ -5,6 +5,7 @@ mod idle;
 mod listen;
 mod log;
 mod reload;
+mod rest;
 mod service;
 
 use std::path::{Path, PathBuf};
@@ -15,11 +16,13 @@ use std::time::Duration;
 use clap::Parser;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::access::Policy;
+use crate::access::gate::Gate;
 use crate::api::{self, Api};
-use crate::config::{self, Config, Place};
+use crate::bus;
+use crate::config::{self, BusChoice, Config, Place};
 use crate::engine::{Engine, Setup};
 use args::Args;
 
@@ -30,6 +33,8 @@ const EX_CONFIG: u8 = 78;
 
 /// How long connections may take to close once every answer has ended.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long the start waits for the bus. It is joined later as well.
+const BUS_TIME: Duration = Duration::from_secs(2);
 
 /// Why the daemon could not start.
 struct Trouble {
@@ -87,28 +92,37 @@ async fn run(config: Config, file: Option<&Path>, place: &Place, level: log::Han
         worker,
     };
     let engine = service::patiently(Engine::start(setup)).await;
-    let api = Arc::new(Api::new(engine.clone(), config.limits.clone(), policy));
+    let gate = Gate::new(policy, config.limits.body_bytes);
+    let api = Arc::new(Api::new(engine.clone(), config.limits.clone(), gate.clone()));
+    let door = Arc::new(bus::Door::new(config.server.dbus.clone(), engine.clone(), gate.clone(), config.limits.clone()));
     let (leave, leaving) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
     for listener in listeners.sockets {
         servers.spawn(api::serve(api.clone(), listener, leaving.clone()));
     }
+    if config.server.dbus != BusChoice::None {
+        let (tried, first) = oneshot::channel();
+        servers.spawn(door.clone().serve(leaving.clone(), tried));
+        // Whoever had the bus start the daemon finds its name there when it is ready.
+        let _ = tokio::time::timeout(BUS_TIME, first).await;
+    }
     service::notify(&[NotifyState::Ready]);
     service::attend(&engine);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), models = engine.status().models.len(), "serving");
 
+    tokio::spawn(rest::rest(engine.changes()));
     let mut config = config;
     loop {
         let wish = tokio::select! {
             wish = signals.next() => wish,
-            () = idle::idle(&engine, &api, exit_when_idle) => {
+            () = idle::idle(&engine, || api.is_connected() || door.is_used(), exit_when_idle) => {
                 tracing::info!("nobody needs the daemon");
                 break;
             }
         };
         let Wish::Reload = wish else { break };
         service::reloading();
-        config = reload::reload(config, file, place, &engine, &api, &level).await;
+        config = reload::reload(config, file, place, &engine, &gate, &level).await;
         service::notify(&[NotifyState::Ready]);
     }
 

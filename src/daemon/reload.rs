@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::access::Policy;
-use crate::api::Api;
+use crate::access::gate::Gate;
 use crate::config::{self, Config, Place};
 use crate::engine::{Engine, Settings};
 
@@ -12,7 +12,7 @@ use super::log;
 /// Reads the configuration again and applies it: the log level and the administrators at once, models, limits
 /// of the queue and of time for new requests, `[inference]` for the next worker. `[server]` and the limits of
 /// connections need a restart, which is said. A configuration with errors changes nothing.
-pub async fn reload(old: Config, file: Option<&Path>, place: &Place, engine: &Engine, api: &Api, level: &log::Handle) -> Config {
+pub async fn reload(old: Config, file: Option<&Path>, place: &Place, engine: &Engine, gate: &Gate, level: &log::Handle) -> Config {
     let new = match config::load(file, place) {
         Ok(loaded) => loaded.config,
         Err(errors) => {
@@ -28,7 +28,7 @@ pub async fn reload(old: Config, file: Option<&Path>, place: &Place, engine: &En
         }
     };
     let _ = level.reload(log::level(&new.log));
-    api.set_policy(policy);
+    gate.set_policy(policy);
     let (models, inference, memory, limits) = (new.models.clone(), new.inference.clone(), new.memory.clone(), new.limits.clone());
     engine.reconfigure(Settings { models, inference, memory, limits }).await;
     let fixed = |c: &Config| {

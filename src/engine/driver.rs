@@ -46,6 +46,7 @@ pub(super) struct Driver {
     drains: Vec<oneshot::Sender<()>>,
     served: u64,
     crashes: u64,
+    tokens_per_second: f64,
     hang_ups: mpsc::UnboundedSender<u64>,
     notices: mpsc::Sender<(Generation, Notice)>,
     status: watch::Sender<Status>,
@@ -84,6 +85,7 @@ impl Driver {
             drains: vec![],
             served: 0,
             crashes: 0,
+            tokens_per_second: 0.0,
             hang_ups,
             notices,
             status,
@@ -372,6 +374,8 @@ impl Driver {
                 status.phase = phase;
                 status.memory.clone_from(self.relief.state());
                 (status.waiting, status.running, status.served, status.crashes) = (waiting, running, served, crashes);
+                // It changes with `served` only.
+                status.tokens_per_second = self.tokens_per_second;
                 if status.models != self.shelf.models {
                     status.models.clone_from(&self.shelf.models);
                 }

@@ -27,6 +27,8 @@ pub struct Status {
     pub served: u64,
     /// Workers that died since the start.
     pub crashes: u64,
+    /// Tokens per second of the answer that ended last; 0 before the first.
+    pub tokens_per_second: f64,
     pub memory: MemoryState,
 }
 
@@ -56,7 +58,18 @@ impl Status {
     /// Before anything was asked.
     pub fn first(models: Vec<ModelInfo>, directories: Vec<PathBuf>, default: Option<String>) -> Self {
         let memory = MemoryState::default();
-        Self { phase: Phase::Cold, models, directories, default, waiting: 0, running: 0, served: 0, crashes: 0, memory }
+        Self {
+            phase: Phase::Cold,
+            models,
+            directories,
+            default,
+            waiting: 0,
+            running: 0,
+            served: 0,
+            crashes: 0,
+            tokens_per_second: 0.0,
+            memory,
+        }
     }
 
     /// The installed model that a client means by `name`: `auto` (the loaded model, else the default one), an id in any

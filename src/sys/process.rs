@@ -1,7 +1,10 @@
 //! What a process gives up before it touches anything from outside.
 
+use std::ffi::c_void;
 use std::io;
+use std::path::Path;
 
+use rustix::mm::Advice;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 
 /// Leaves everything that a prompt could be in out of core files, of this process and of those that it starts: what is
@@ -15,6 +18,23 @@ pub fn keep_memory_out_of_cores() -> io::Result<()> {
 pub fn close_inherited() {
     // SAFETY: it touches no memory. Where the kernel cannot do it everything stays as it was.
     unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+}
+
+/// Takes the program's code out of this process: what runs again is mapped again, from the page cache if it is still there.
+/// Starting takes far more code than waiting.
+pub fn give_back_code() -> io::Result<()> {
+    let program = std::fs::read_link("/proc/self/exe")?;
+    for line in std::fs::read_to_string("/proc/self/maps")?.lines() {
+        let mut fields = line.split_whitespace();
+        let (Some(addresses), Some("r-xp")) = (fields.next(), fields.next()) else { continue };
+        let hex = |text: &str| usize::from_str_radix(text, 16).ok();
+        let Some((start, end)) = addresses.split_once('-').and_then(|(start, end)| Some((hex(start)?, hex(end)?))) else { continue };
+        if fields.nth(3).is_some_and(|path| Path::new(path) == program) {
+            // SAFETY: code is never written, so the kernel reads from the file what it has given back.
+            let _ = unsafe { rustix::mm::madvise(start as *mut c_void, end - start, Advice::LinuxDontNeed) };
+        }
+    }
+    Ok(())
 }
 
 /// Makes the calling process a safe child: it dies with the thread that started it, gains no privilege by

@@ -41,7 +41,7 @@ def command(example, folder):
 
 
 # An example that takes a model's id gets another one as well: only the id is to be changed.
-RUNS = [(path.name, []) for path in sorted(EXAMPLES.iterdir())] + [("ai_sdk.mjs", ["google/gemma-4-26b-a4b-it"])]
+RUNS = [(path.name, []) for path in sorted(EXAMPLES.iterdir()) if path.is_file()] + [("ai_sdk.mjs", ["google/gemma-4-26b-a4b-it"])]
 
 
 @pytest.mark.parametrize("name, model", RUNS)

@@ -4,6 +4,7 @@
 
 use serde::{Serialize, Serializer};
 
+use crate::api::answer::now;
 use crate::api::id;
 use crate::chat::{Done, Finish, TokenLogprob, Usage};
 
@@ -23,6 +24,13 @@ pub struct Head {
     /// The model that answers, not what was asked for.
     pub model: String,
     pub system_fingerprint: &'static str,
+}
+
+impl Head {
+    /// Of a new answer.
+    pub fn new(model: &str) -> Self {
+        Self { id: id::random("chatcmpl-"), created: now(), model: model.to_owned(), system_fingerprint: FINGERPRINT }
+    }
 }
 
 #[derive(Debug, Serialize)]

@@ -102,6 +102,9 @@ impl Driver {
         }
         let begun = !matches!(event, ChatEvent::Started { .. }) && request.take().is_some();
         let done = matches!(event, ChatEvent::Done(_));
+        if let ChatEvent::Done(done) = &event {
+            self.tokens_per_second = done.tokens_per_second().unwrap_or(self.tokens_per_second);
+        }
         if events.is_closed() {
             return self.hang_up(id);
         }

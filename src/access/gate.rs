@@ -1,0 +1,38 @@
+//! What all front doors hold their callers to.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::quota::Quota;
+use super::{Caller, Policy};
+
+/// Bytes that a user's requests may hold beyond one of the largest size, until they are answered.
+const BODIES_BESIDE: u64 = 8 << 20;
+/// Users who can hold their full share of those bytes at the same time.
+const BODIES_USERS: u64 = 2;
+
+/// One policy and one account for all doors: whoever comes through two of them has no more than through one.
+#[derive(Debug)]
+pub struct Gate {
+    /// Replaced when the configuration is read again.
+    policy: RwLock<Policy>,
+    /// Bytes of requests that were received and not begun to be answered.
+    pub bodies: Arc<Quota>,
+}
+
+impl Gate {
+    /// `body_bytes` is the size of the largest request.
+    pub fn new(policy: Policy, body_bytes: u64) -> Arc<Self> {
+        let per_user = body_bytes.saturating_add(BODIES_BESIDE);
+        Arc::new(Self { policy: RwLock::new(policy), bodies: Quota::new(per_user.saturating_mul(BODIES_USERS), per_user) })
+    }
+
+    /// Goes by another policy from now on.
+    pub fn set_policy(&self, policy: Policy) {
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+    }
+
+    /// See [`Policy::may_administer`].
+    pub fn may_administer(&self, caller: &Caller) -> bool {
+        self.policy.read().unwrap_or_else(PoisonError::into_inner).may_administer(caller)
+    }
+}

@@ -1,0 +1,175 @@
+//! From a call's text to an answer.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use zbus::zvariant::OwnedValue;
+use zeroize::Zeroizing;
+
+use super::Shared;
+use super::caller::Guest;
+use super::error::BusError;
+use super::files;
+use super::options::Options;
+use crate::access::quota::Share;
+use crate::api::openai::{self, ChatCall, Head, Whole};
+use crate::chat::Done;
+
+/// How long a call may take unless it says otherwise: less than the 25 s after which callers give up by themselves, without
+/// being told why.
+const USUAL_TIME: Duration = Duration::from_secs(20);
+
+/// Bytes of a request beside its messages; more only costs a copy.
+const MOST_SETTINGS: usize = 512;
+
+/// A message of a request, as JSON.
+pub type Message = Zeroizing<String>;
+
+/// A request that was looked at, with what it takes until it is answered.
+pub struct Asked {
+    pub call: ChatCall,
+    pub guest: Guest,
+    /// How long its caller waits.
+    pub patience: Duration,
+    /// Its bytes.
+    pub bytes: Share,
+}
+
+/// A whole answer.
+pub struct Answered {
+    pub whole: Whole,
+    head: Head,
+    done: Done,
+    logprobs: bool,
+}
+
+impl Answered {
+    /// As OpenAI's `chat.completion`.
+    pub fn json(&self) -> String {
+        self.whole.json(&self.head, &self.done, self.logprobs)
+    }
+}
+
+/// How long the caller waits (`timeout`, seconds).
+pub fn patience(options: &mut Options) -> Result<Duration, BusError> {
+    Ok(options.count("timeout")?.map_or(USUAL_TIME, |seconds| Duration::from_secs(seconds.into())))
+}
+
+/// Options that hold for a question or for a whole conversation, as a request's fields.
+pub fn settings(options: &mut Options) -> Result<Map<String, Value>, BusError> {
+    let fields = [
+        ("model", options.text("model")?.map(Value::from)),
+        ("max_completion_tokens", options.count("max-tokens")?.map(Value::from)),
+        ("temperature", options.number("temperature")?.map(Value::from)),
+        ("seed", options.count("seed")?.map(Value::from)),
+        ("chat_template_kwargs", options.switch("thinking")?.map(|on| json!({"enable_thinking": on}))),
+    ];
+    Ok(fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
+}
+
+/// One message.
+pub fn message(role: &str, content: Value) -> Message {
+    Zeroizing::new(json!({"role": role, "content": content}).to_string())
+}
+
+impl Shared {
+    /// Looks at a request of OpenAI's form. Options: `timeout`, and `files` (`ah`), which the request names `fd:0`, `fd:1`, ….
+    pub async fn request(&self, guest: Guest, text: &str, options: HashMap<String, OwnedValue>) -> Result<Asked, BusError> {
+        let mut options = Options::new(options);
+        let (files, patience) = (options.files("files")?, patience(&mut options)?);
+        options.finish()?;
+        let mut bytes = self.gate.bodies.share(guest.caller.uid);
+        self.account(&mut bytes, text.len())?;
+        let text = if files.is_empty() {
+            Zeroizing::new(text.as_bytes().to_vec())
+        } else {
+            let request =
+                serde_json::from_str(text).map_err(|error| BusError::InvalidRequest(format!("the request is not JSON: {error}")))?;
+            self.with_files(request, files, &mut bytes).await?
+        };
+        Ok(Asked { call: openai::parse(text, openai::chat).await?, guest, patience, bytes })
+    }
+
+    /// Makes a request of a question. Options: those of [`settings`], `system` (`s`), `timeout`, `images` (`ah`).
+    pub async fn question(&self, guest: Guest, prompt: &str, options: HashMap<String, OwnedValue>) -> Result<Asked, BusError> {
+        let mut options = Options::new(options);
+        let (images, patience) = (options.files("images")?, patience(&mut options)?);
+        let (settings, system) = (settings(&mut options)?, options.text("system")?);
+        options.finish()?;
+        let turn = self.turn(prompt, images).await?;
+        let system = system.map(|text| message("system", json!(text)));
+        self.ask(guest, &settings, system.iter().chain([&turn]), patience).await
+    }
+
+    /// What a user says, as a message; pictures first, as Gemma wants them.
+    pub async fn turn(&self, text: &str, images: Vec<OwnedFd>) -> Result<Message, BusError> {
+        let urls = files::data_urls(images, self.limits.body_bytes).await?;
+        let shown = urls.iter().map(|url| json!({"type": "image_url", "image_url": {"url": url}}));
+        Ok(message("user", shown.chain([json!({"type": "text", "text": text})]).collect()))
+    }
+
+    /// Makes a request of messages.
+    pub async fn ask<'a>(
+        &self,
+        guest: Guest,
+        settings: &Map<String, Value>,
+        messages: impl Iterator<Item = &'a Message>,
+        patience: Duration,
+    ) -> Result<Asked, BusError> {
+        let messages: Vec<&str> = messages.map(|message| message.as_str()).collect();
+        let mut text = Zeroizing::new(Vec::with_capacity(messages.iter().map(|message| message.len() + 1).sum::<usize>() + MOST_SETTINGS));
+        let mut bytes = self.gate.bodies.share(guest.caller.uid);
+        self.account(&mut bytes, text.capacity())?;
+        text.extend_from_slice(b"{\"messages\":[");
+        text.extend_from_slice(Zeroizing::new(messages.join(",")).as_bytes());
+        text.push(b']');
+        for (name, value) in settings {
+            // Names of options need no escaping.
+            text.extend_from_slice(format!(",\"{name}\":{value}").as_bytes());
+        }
+        text.push(b'}');
+        Ok(Asked { call: openai::parse(text, openai::chat).await?, guest, patience, bytes })
+    }
+
+    /// The request as text, with the files in it.
+    async fn with_files(&self, mut request: Value, files: Vec<OwnedFd>, bytes: &mut Share) -> Result<Zeroizing<Vec<u8>>, BusError> {
+        let urls = files::data_urls(files, self.limits.body_bytes).await?;
+        files::put_in(&mut request, &urls);
+        let text = Zeroizing::new(request.to_string().into_bytes());
+        self.account(bytes, text.len())?;
+        Ok(text)
+    }
+
+    /// Counts bytes that are held until the request is answered.
+    pub fn account(&self, share: &mut Share, bytes: usize) -> Result<(), BusError> {
+        let limit = self.limits.body_bytes;
+        if bytes as u64 > limit {
+            return Err(BusError::TooLarge(format!(
+                "the request has {bytes} bytes; at most {limit} are taken (`body-size` in gemmad.toml)"
+            )));
+        }
+        share.grow(bytes as u64).map_err(BusError::bodies)
+    }
+
+    /// Waits for the whole answer. A caller who leaves the bus cancels it.
+    pub async fn whole(&self, asked: Asked) -> Result<Answered, BusError> {
+        let Asked { call, guest, patience, bytes } = asked;
+        let logprobs = call.request.logprobs.is_some();
+        let work = async {
+            let mut answer = self.engine.chat(guest.caller.uid, &call.model, call.request).await?;
+            let mut event = openai::next(&mut answer).await?;
+            // From here on the request's memory is the worker's business.
+            drop(bytes);
+            let mut whole = Whole::default();
+            loop {
+                if let Some(done) = whole.event(event) {
+                    return Ok(Answered { whole, head: Head::new(&answer.model), done, logprobs });
+                }
+                event = openai::next(&mut answer).await?;
+            }
+        };
+        guest.wait(patience, work).await?
+    }
+}

@@ -1,0 +1,124 @@
+//! `org.gemmad.Gemmad1.Conversation`: what was said, kept here for as long as its owner is on the bus.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::{Map, Value, json};
+use tokio::sync::{Mutex, Notify};
+use zbus::message::Header;
+use zbus::object_server::SignalEmitter;
+use zbus::zvariant::{OwnedObjectPath, OwnedValue};
+use zbus::{Connection, interface};
+
+use super::ask::{Message, message, patience, settings};
+use super::caller::Guest;
+use super::error::BusError;
+use super::options::Options;
+use super::{PATH, Shared};
+use crate::access::quota::Share;
+
+static NUMBER: AtomicU64 = AtomicU64::new(1);
+
+pub struct Conversation {
+    shared: Arc<Shared>,
+    owner: Arc<Guest>,
+    settings: Map<String, Value>,
+    /// One turn at a time; others wait.
+    said: Mutex<Said>,
+    closing: Arc<Notify>,
+}
+
+struct Said {
+    messages: Vec<Message>,
+    /// The bytes of the messages.
+    bytes: Share,
+}
+
+#[interface(name = "org.gemmad.Gemmad1.Conversation")]
+impl Conversation {
+    /// Says something and returns the model's answer; a turn that fails leaves no trace. Options: `images` (ah), `timeout` (u),
+    /// as for `Ask`.
+    #[zbus(out_args("answer"))]
+    async fn send(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
+        text: &str,
+        options: HashMap<String, OwnedValue>,
+    ) -> Result<String, BusError> {
+        self.owner.is(&header)?;
+        let guest = self.shared.admit(&header).await?;
+        let mut options = Options::new(options);
+        let (images, patience) = (options.files("images")?, patience(&mut options)?);
+        options.finish()?;
+        let mut said = guest.wait(patience, self.said.lock()).await?;
+        let turn = self.shared.turn(text, images).await?;
+        let asked = self.shared.ask(guest, &self.settings, said.messages.iter().chain([&turn]), patience).await?;
+        let answer = self.shared.whole(asked).await?.whole.into_content();
+        let reply = message("assistant", json!(answer));
+        self.shared.account(&mut said.bytes, turn.len() + reply.len())?;
+        said.messages.extend([turn, reply]);
+        let messages = said.messages.len() as u32;
+        drop(said);
+        // To its owner alone.
+        let emitter = emitter.set_destination(self.owner.name().clone().into());
+        Self::answered(&emitter, messages).await.map_err(BusError::ZBus)?;
+        Ok(answer)
+    }
+
+    /// What was said, as the `messages` of a request.
+    #[zbus(out_args("messages"))]
+    async fn history(&self, #[zbus(header)] header: Header<'_>) -> Result<String, BusError> {
+        self.owner.is(&header)?;
+        let said = self.said.lock().await;
+        Ok(format!("[{}]", said.messages.iter().map(|message| message.as_str()).collect::<Vec<_>>().join(",")))
+    }
+
+    /// Ends the conversation and forgets what was said.
+    fn close(&self, #[zbus(header)] header: Header<'_>) -> Result<(), BusError> {
+        self.owner.is(&header)?;
+        self.closing.notify_one();
+        Ok(())
+    }
+
+    /// The model that was asked for when it was opened.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn model(&self) -> String {
+        self.settings.get("model").and_then(Value::as_str).unwrap_or("auto").to_owned()
+    }
+
+    /// A turn has ended; there are so many messages now.
+    #[zbus(signal)]
+    async fn answered(emitter: &SignalEmitter<'_>, messages: u32) -> zbus::Result<()>;
+}
+
+/// Begins one, to be ended by its owner, or when its owner leaves the bus.
+pub async fn open(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    owner: Guest,
+    options: HashMap<String, OwnedValue>,
+) -> Result<OwnedObjectPath, BusError> {
+    let mut options = Options::new(options);
+    let (settings, system) = (settings(&mut options)?, options.text("system")?);
+    options.finish()?;
+    let messages: Vec<Message> = system.into_iter().map(|text| message("system", json!(text))).collect();
+    let mut bytes = shared.gate.bodies.share(owner.caller.uid);
+    shared.account(&mut bytes, messages.iter().map(|message| message.len()).sum())?;
+    let path = format!("{PATH}/conversation/{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    let path = OwnedObjectPath::try_from(path).map_err(zbus::Error::from)?;
+    let (owner, closing) = (Arc::new(owner), Arc::new(Notify::new()));
+    let said = Mutex::new(Said { messages, bytes });
+    let conversation = Conversation { shared: shared.clone(), owner: owner.clone(), settings, said, closing: closing.clone() };
+    connection.object_server().at(&path, conversation).await?;
+    let (connection, place) = (connection.clone(), path.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = owner.gone() => {}
+            () = closing.notified() => {}
+        }
+        let _ = connection.object_server().remove::<Conversation, _>(place).await;
+    });
+    Ok(path)
+}

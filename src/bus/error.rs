@@ -1,0 +1,95 @@
+//! The one map from everything that can go wrong to error names on the bus.
+
+use std::time::Duration;
+
+use zbus::DBusError;
+
+use crate::access::quota::Full;
+use crate::chat::{ChatError, Invalid};
+use crate::engine::Failure;
+
+/// `org.gemmad.Error.…`; the text is for people.
+#[derive(Debug, DBusError)]
+#[zbus(prefix = "org.gemmad.Error")]
+pub enum BusError {
+    /// The bus itself; callers see it as `org.freedesktop.zbus.Error`.
+    #[zbus(error)]
+    ZBus(zbus::Error),
+    /// The request cannot be answered as it is; the text names what is to blame.
+    InvalidRequest(String),
+    /// The caller may not do this.
+    NotAuthorized(String),
+    /// The request is larger than what is taken.
+    TooLarge(String),
+    /// Too much is waiting or open already; to be tried again.
+    Busy(String),
+    /// No such model.
+    UnknownModel(String),
+    /// No model is installed.
+    NoModels(String),
+    /// The model's file cannot be used.
+    BadModel(String),
+    /// There is not enough memory.
+    InsufficientMemory(String),
+    /// The worker died, or keeps dying.
+    WorkerFailed(String),
+    /// It took longer than the limit.
+    TimedOut(String),
+    /// The caller has ended it.
+    Cancelled(String),
+    /// The daemon is leaving; a call starts it again where the bus activates it.
+    ShuttingDown(String),
+    /// The answer was not read.
+    Stalled(String),
+}
+
+impl From<Failure> for BusError {
+    fn from(failure: Failure) -> Self {
+        let text = failure.to_string();
+        match failure {
+            Failure::UnknownModel { .. } => Self::UnknownModel(text),
+            Failure::NoModels { .. } => Self::NoModels(text),
+            Failure::QueueFull { .. } | Failure::UserQueueFull { .. } => Self::Busy(text),
+            Failure::ShuttingDown => Self::ShuttingDown(text),
+            Failure::BadModel { .. } => Self::BadModel(text),
+            Failure::NoRoom { .. } | Failure::OutOfMemory { .. } => Self::InsufficientMemory(text),
+            Failure::BackingOff { .. } | Failure::WorkerDied { .. } | Failure::Chat(ChatError::Inference { .. }) => {
+                Self::WorkerFailed(text)
+            }
+            Failure::TimedOut { .. } => Self::TimedOut(text),
+            Failure::ClientStalled { .. } => Self::Stalled(text),
+            Failure::Chat(_) => Self::InvalidRequest(text),
+        }
+    }
+}
+
+impl From<Invalid> for BusError {
+    fn from(invalid: Invalid) -> Self {
+        Self::InvalidRequest(if invalid.field.is_empty() { invalid.reason } else { invalid.to_string() })
+    }
+}
+
+impl BusError {
+    /// Too many bytes of requests wait at the same time.
+    pub fn bodies(full: Full) -> Self {
+        let (Full::User { limit } | Full::Everyone { limit }) = full;
+        Self::Busy(format!("the requests that wait have more than {limit} bytes together; try again when some are answered"))
+    }
+
+    /// Too many calls, streams and conversations.
+    pub fn open(full: Full) -> Self {
+        Self::Busy(match full {
+            Full::User { limit } => format!("you have {limit} calls, streams and conversations open, which is the limit; end some"),
+            Full::Everyone { limit } => format!("{limit} calls, streams and conversations are open, which is the limit; try again"),
+        })
+    }
+
+    /// A call is not done within the time that its caller waits.
+    pub fn late(limit: Duration) -> Self {
+        Self::TimedOut(format!(
+            "it is not done after {} s; a model may have to be loaded first (see `State`). The option `timeout` allows more seconds, \
+             and the caller's library must wait as long; `OpenStream` answers at once",
+            limit.as_secs()
+        ))
+    }
+}

@@ -1,0 +1,238 @@
+//! `org.gemmad.Gemmad1.Manager`: the service as a whole.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use zbus::message::Header;
+use zbus::zvariant::{OwnedFd, OwnedObjectPath, OwnedValue, Value};
+use zbus::{Connection, interface};
+
+use super::ask::patience;
+use super::error::BusError;
+use super::news::Seen;
+use super::options::Options;
+use super::{Shared, conversation, stream};
+use crate::api::openai;
+use crate::engine::ModelInfo;
+
+pub struct Manager(Arc<Shared>);
+
+impl Manager {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    fn now(&self) -> Seen {
+        Seen::of(&self.0.engine.status())
+    }
+}
+
+#[interface(name = "org.gemmad.Gemmad1.Manager")]
+impl Manager {
+    /// Installed models: id, variant, quantization (s), size (t), context-limit (u), loaded, default, sees (b).
+    #[zbus(out_args("models"))]
+    fn list_models(&self) -> Vec<HashMap<&'static str, OwnedValue>> {
+        let status = self.0.engine.status();
+        let describe = |model: &ModelInfo| {
+            let is = |id: Option<&str>| id == Some(model.id.as_str());
+            describe(model, is(status.loaded()), is(status.default.as_deref()))
+        };
+        status.models.iter().map(describe).collect()
+    }
+
+    /// What the daemon is doing, as the JSON of `GET /status`.
+    #[zbus(out_args("status"))]
+    fn describe(&self) -> String {
+        openai::describe(self.0.engine.status())
+    }
+
+    /// Loads a model (`auto`: the best one) and returns its id when it is up. Options: timeout (u), as for Ask; the model
+    /// goes on loading when the time is over. State says how far it is. For administrators.
+    #[zbus(out_args("id"))]
+    async fn load(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        model: &str,
+        options: HashMap<String, OwnedValue>,
+    ) -> Result<String, BusError> {
+        let guest = self.0.admit_admin(&header).await?;
+        let mut options = Options::new(options);
+        let patience = patience(&mut options)?;
+        options.finish()?;
+        Ok(guest.wait(patience, self.0.engine.load(guest.caller.uid, model)).await??.id)
+    }
+
+    /// Ends the worker once it is idle; every byte it had is back when this returns. Options: timeout (u). For administrators.
+    async fn unload(&self, #[zbus(header)] header: Header<'_>, options: HashMap<String, OwnedValue>) -> Result<(), BusError> {
+        let guest = self.0.admit_admin(&header).await?;
+        let mut options = Options::new(options);
+        let patience = patience(&mut options)?;
+        options.finish()?;
+        Ok(guest.wait(patience, self.0.engine.unload()).await??)
+    }
+
+    /// What each model would take, as the JSON of `GET /memory/plan`. Options: context (u), for one context instead of
+    /// several; ram (t), as if so many bytes were free.
+    #[zbus(out_args("plan"))]
+    async fn plan(&self, #[zbus(header)] header: Header<'_>, options: HashMap<String, OwnedValue>) -> Result<String, BusError> {
+        let _guest = self.0.admit(&header).await?;
+        let mut options = Options::new(options);
+        let (context, ram) = (options.count("context")?, options.size("ram")?);
+        options.finish()?;
+        if context.is_some_and(|context| !(256..=1 << 18).contains(&context)) {
+            return Err(BusError::InvalidRequest("option `context` must be from 256 to 262144".to_owned()));
+        }
+        if ram.is_some_and(|ram| !(1..=1 << 50).contains(&ram)) {
+            return Err(BusError::InvalidRequest("option `ram` must be from 1 to 1125899906842624".to_owned()));
+        }
+        Ok(openai::plan(&self.0.engine.plan(context, ram).await?))
+    }
+
+    /// Answers a question with a text. Options: model, system (s), max-tokens, seed (u), temperature (d), thinking (b),
+    /// images (ah), and timeout (u): the seconds after which the call fails, 20 unless given. A model may have to be loaded
+    /// first, which takes longer: then give more, and have your library wait as long.
+    #[zbus(out_args("answer"))]
+    async fn ask(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        prompt: &str,
+        options: HashMap<String, OwnedValue>,
+    ) -> Result<String, BusError> {
+        let guest = self.0.admit(&header).await?;
+        let asked = self.0.question(guest, prompt, options).await?;
+        Ok(self.0.whole(asked).await?.whole.into_content())
+    }
+
+    /// Answers a request of `POST /v1/chat/completions` with a `chat.completion`, both JSON. Options: files (ah), which the
+    /// request names "fd:0", "fd:1" and so on where it would have a data URL; timeout (u), as for Ask.
+    #[zbus(out_args("completion"))]
+    async fn chat(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        request: &str,
+        options: HashMap<String, OwnedValue>,
+    ) -> Result<String, BusError> {
+        let guest = self.0.admit(&header).await?;
+        let asked = self.0.request(guest, request, options).await?;
+        Ok(self.0.whole(asked).await?.json())
+    }
+
+    /// Takes the request of Chat and returns at once with an object and a socket, on which the answer comes as lines of JSON
+    /// (`chat.completion.chunk`; `error`, if it fails), and then its end. Closing the socket, or Cancel on the object, ends
+    /// the answer. Options: files (ah), as for Chat.
+    #[zbus(out_args("stream", "socket"))]
+    async fn open_stream(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+        request: &str,
+        options: HashMap<String, OwnedValue>,
+    ) -> Result<(OwnedObjectPath, OwnedFd), BusError> {
+        let guest = self.0.admit(&header).await?;
+        let asked = self.0.request(guest, request, options).await?;
+        stream::open(&self.0, connection, asked).await
+    }
+
+    /// Begins a conversation that the daemon keeps until Close, or until its caller leaves the bus. Options, for all of it:
+    /// those of Ask but images and timeout.
+    #[zbus(out_args("conversation"))]
+    async fn open_conversation(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+        options: HashMap<String, OwnedValue>,
+    ) -> Result<OwnedObjectPath, BusError> {
+        let guest = self.0.admit(&header).await?;
+        conversation::open(&self.0, connection, guest, options).await
+    }
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn version(&self) -> &'static str {
+        env!("CARGO_PKG_VERSION")
+    }
+
+    /// cold, loading, ready, unloading, backing-off or draining.
+    #[zbus(property)]
+    fn state(&self) -> &'static str {
+        self.now().state
+    }
+
+    /// The id of the model that the state is about; empty if there is none.
+    #[zbus(property)]
+    fn model(&self) -> String {
+        self.now().model
+    }
+
+    /// Its member of the family.
+    #[zbus(property)]
+    fn variant(&self) -> String {
+        self.now().variant
+    }
+
+    /// Tokens of context for each request; 0 while no model is ready.
+    #[zbus(property)]
+    fn context(&self) -> u32 {
+        self.now().context
+    }
+
+    /// What computes.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn device(&self) -> &'static str {
+        "cpu"
+    }
+
+    /// What is done about memory that runs short: calm, eased or shrinking.
+    #[zbus(property)]
+    fn pressure(&self) -> &'static str {
+        self.now().pressure
+    }
+
+    /// Requests that wait for their turn.
+    #[zbus(property)]
+    fn queue_length(&self) -> u32 {
+        self.now().waiting
+    }
+
+    /// Tokens per second of the answer that ended last; 0 before the first.
+    #[zbus(property)]
+    fn tokens_per_second(&self) -> f64 {
+        self.now().tokens_per_second
+    }
+
+    /// Bytes that the worker has in memory. Invalidated with each change of the state; it changes in between as well.
+    #[zbus(property(emits_changed_signal = "invalidates"))]
+    async fn memory_used(&self) -> u64 {
+        self.0.used().await.0
+    }
+
+    /// Bytes that it could have without swapping: what it has, and what is free. Invalidated like MemoryUsed.
+    #[zbus(property(emits_changed_signal = "invalidates"))]
+    async fn memory_budget(&self) -> u64 {
+        let (used, available) = self.0.used().await;
+        used + available
+    }
+}
+
+impl Shared {
+    /// What the worker has, and what is free.
+    async fn used(&self) -> (u64, u64) {
+        let report = self.engine.memory().await;
+        let used = report.worker.ok().flatten().map_or(0, |worker| worker.picture.anonymous + worker.picture.file_backed);
+        (used, report.available)
+    }
+}
+
+fn describe(model: &ModelInfo, loaded: bool, default: bool) -> HashMap<&'static str, OwnedValue> {
+    let fields: [(&str, Value<'_>); 8] = [
+        ("id", model.id.as_str().into()),
+        ("variant", model.variant.id().into()),
+        ("quantization", model.quantization.as_str().into()),
+        ("size", model.size.into()),
+        ("context-limit", model.context_limit.into()),
+        ("loaded", loaded.into()),
+        ("default", default.into()),
+        ("sees", model.projector.is_some().into()),
+    ];
+    // Only descriptors can fail to be copied.
+    fields.into_iter().filter_map(|(name, value)| Some((name, value.try_into().ok()?))).collect()
+}

@@ -1,0 +1,161 @@
+//! Front door 2: D-Bus, for programs that use this machine's other services in the same way.
+//!
+//! ```text
+//!   /org/gemmad/Gemmad1                      Manager: what is there, load, ask, open
+//!   /org/gemmad/Gemmad1/stream/N             Stream: an answer on its way through a socket
+//!   /org/gemmad/Gemmad1/conversation/N       Conversation: what was said, kept for its owner
+//! ```
+//!
+//! A method is parse, one call, render. Who calls, the bus says. Requests are OpenAI's JSON, as the other door takes them.
+
+mod ask;
+mod caller;
+mod conversation;
+mod error;
+mod files;
+mod manager;
+mod news;
+mod options;
+pub mod proxy;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
+use zbus::Connection;
+use zbus::connection::Builder;
+use zbus::fdo::{DBusProxy, ObjectManager, RequestNameFlags};
+use zbus::proxy::CacheProperties;
+
+use crate::access::gate::Gate;
+use crate::access::quota::Quota;
+use crate::config::{BusChoice, Limits};
+use crate::engine::Engine;
+use caller::Presence;
+use manager::Manager;
+
+/// What others call the service, and where its objects are.
+pub const NAME: &str = "org.gemmad.Gemmad1";
+pub const PATH: &str = "/org/gemmad/Gemmad1";
+
+/// Messages of the bus that wait to be looked at; past this the bus waits.
+const QUEUED: usize = 8;
+/// A bus that does not answer for so long is not there.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// Rest before a bus that is not there is tried again; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What the objects share.
+struct Shared {
+    engine: Engine,
+    gate: Arc<Gate>,
+    limits: Limits,
+    open: Arc<Quota>,
+    presence: Arc<Presence>,
+    /// The bus itself, which knows its users.
+    bus: DBusProxy<'static>,
+}
+
+/// The door. There is one, whichever bus it leads to, and however often that restarts.
+pub struct Door {
+    choice: BusChoice,
+    engine: Engine,
+    gate: Arc<Gate>,
+    limits: Limits,
+    /// Calls, streams and conversations; they count as connections do.
+    open: Arc<Quota>,
+}
+
+impl Door {
+    pub fn new(choice: BusChoice, engine: Engine, gate: Arc<Gate>, limits: Limits) -> Self {
+        let open = Quota::new(limits.connections.into(), limits.connections_per_user.into());
+        Self { choice, engine, gate, limits, open }
+    }
+
+    /// Whether a call is being answered, or a stream or conversation is open.
+    pub fn is_used(&self) -> bool {
+        self.open.in_use() > 0
+    }
+
+    /// Serves on the bus until `leaving` becomes true and everything that is open has ended. A bus that is not there, or goes
+    /// away, is looked for again. `tried` hears of the first attempt, however it ends.
+    pub async fn serve(self: Arc<Self>, mut leaving: watch::Receiver<bool>, tried: oneshot::Sender<()>) {
+        let (mut pause, mut missed) = (FIRST_PAUSE, false);
+        let mut tried = Some(tried);
+        loop {
+            let connected = timeout(CONNECT_TIME, self.connect())
+                .await
+                .unwrap_or(Err(zbus::Error::InputOutput(Arc::new(std::io::Error::from(std::io::ErrorKind::TimedOut)))));
+            // Nobody may wait for it.
+            tried.take().map(|tried| tried.send(()));
+            match connected {
+                Ok(connection) => {
+                    info!(name = NAME, "on the bus");
+                    (pause, missed) = (FIRST_PAUSE, false);
+                    tokio::select! {
+                        () = connection.closed() => warn!("the bus has hung up"),
+                        () = told(&mut leaving) => return self.leave(&connection).await,
+                    }
+                }
+                // Once for each time that it is away: it may last.
+                Err(error) if !std::mem::replace(&mut missed, true) => warn!(%error, "not on the bus; it is tried again"),
+                Err(error) => debug!(%error, "not on the bus"),
+            }
+            tokio::select! {
+                () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                () = told(&mut leaving) => return,
+            }
+        }
+    }
+
+    /// Connects and takes the service's name.
+    async fn connect(&self) -> zbus::Result<Connection> {
+        let builder = match &self.choice {
+            BusChoice::None => return Err(zbus::Error::Address("no bus is configured".into())),
+            BusChoice::System => Builder::system()?,
+            BusChoice::Session => Builder::session()?,
+            BusChoice::Address(address) => Builder::address(address.as_str())?,
+        };
+        let connection = builder.max_queued(QUEUED).build().await?;
+        let bus = DBusProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?;
+        let presence = Arc::new(Presence::default());
+        // Only of those who leave: their name has no owner any more.
+        let departures = bus.receive_name_owner_changed_with_args(&[(2, "")]).await?;
+        let shared = Shared {
+            engine: self.engine.clone(),
+            gate: self.gate.clone(),
+            limits: self.limits.clone(),
+            open: self.open.clone(),
+            presence: presence.clone(),
+            bus,
+        };
+        connection.object_server().at(PATH, ObjectManager).await?;
+        connection.object_server().at(PATH, Manager::new(Arc::new(shared))).await?;
+        // Last: whoever sees the name finds everything there.
+        connection.request_name_with_flags(NAME, RequestNameFlags::DoNotQueue.into()).await?;
+        tokio::spawn(async move { presence.watch(departures).await });
+        tokio::spawn(news::tell(connection.clone(), self.engine.changes()));
+        Ok(connection)
+    }
+
+    /// Takes no more calls and lets those that are being answered finish. The caller bounds how long that may take.
+    async fn leave(&self, connection: &Connection) {
+        // From now on the bus starts another daemon, if it is told how.
+        let _ = connection.release_name(NAME).await;
+        while self.is_used() {
+            tokio::select! {
+                () = connection.closed() => return,
+                () = sleep(Duration::from_millis(20)) => {}
+            }
+        }
+    }
+}
+
+async fn told(leaving: &mut watch::Receiver<bool>) {
+    // A sender that is gone will never say so.
+    let _ = leaving.wait_for(|leave| *leave).await;
+}

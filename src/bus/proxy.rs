@@ -1,0 +1,65 @@
+//! The service from the other side: what a program written in Rust calls.
+//!
+//! Set the option `timeout` where a model may have to be loaded first; [`zbus`] has no time limit of its own.
+
+use std::collections::HashMap;
+
+use zbus::proxy;
+use zbus::zvariant::{OwnedFd, OwnedObjectPath, OwnedValue, Value};
+
+/// Options of a call. The interface's XML says which there are.
+pub type Options<'a> = HashMap<&'a str, Value<'a>>;
+
+/// The service as a whole.
+#[proxy(interface = "org.gemmad.Gemmad1.Manager", default_service = "org.gemmad.Gemmad1", default_path = "/org/gemmad/Gemmad1")]
+pub trait Manager {
+    fn list_models(&self) -> zbus::Result<Vec<HashMap<String, OwnedValue>>>;
+    fn describe(&self) -> zbus::Result<String>;
+    fn load(&self, model: &str, options: Options<'_>) -> zbus::Result<String>;
+    fn unload(&self, options: Options<'_>) -> zbus::Result<()>;
+    fn plan(&self, options: Options<'_>) -> zbus::Result<String>;
+    fn ask(&self, prompt: &str, options: Options<'_>) -> zbus::Result<String>;
+    fn chat(&self, request: &str, options: Options<'_>) -> zbus::Result<String>;
+    fn open_stream(&self, request: &str, options: Options<'_>) -> zbus::Result<(OwnedObjectPath, OwnedFd)>;
+    fn open_conversation(&self, options: Options<'_>) -> zbus::Result<OwnedObjectPath>;
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn version(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn state(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn model(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn variant(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn context(&self) -> zbus::Result<u32>;
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn device(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn pressure(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn queue_length(&self) -> zbus::Result<u32>;
+    #[zbus(property)]
+    fn tokens_per_second(&self) -> zbus::Result<f64>;
+    #[zbus(property(emits_changed_signal = "invalidates"))]
+    fn memory_used(&self) -> zbus::Result<u64>;
+    #[zbus(property(emits_changed_signal = "invalidates"))]
+    fn memory_budget(&self) -> zbus::Result<u64>;
+}
+
+/// An answer on its way.
+#[proxy(interface = "org.gemmad.Gemmad1.Stream", default_service = "org.gemmad.Gemmad1")]
+pub trait Stream {
+    fn cancel(&self) -> zbus::Result<()>;
+}
+
+/// A conversation that the service keeps.
+#[proxy(interface = "org.gemmad.Gemmad1.Conversation", default_service = "org.gemmad.Gemmad1")]
+pub trait Conversation {
+    fn send(&self, text: &str, options: Options<'_>) -> zbus::Result<String>;
+    fn history(&self) -> zbus::Result<String>;
+    fn close(&self) -> zbus::Result<()>;
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn model(&self) -> zbus::Result<String>;
+    #[zbus(signal)]
+    fn answered(&self, messages: u32) -> zbus::Result<()>;
+}

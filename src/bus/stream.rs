@@ -1,0 +1,91 @@
+//! `org.gemmad.Gemmad1.Stream`: an answer on its way. Its tokens do not go over the bus, but through a socket.
+
+use std::os::unix::net::UnixStream as StdStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use zbus::message::Header;
+use zbus::zvariant::{OwnedFd, OwnedObjectPath};
+use zbus::{Connection, interface};
+
+use super::ask::Asked;
+use super::caller::Guest;
+use super::error::BusError;
+use super::{PATH, Shared};
+use crate::api::openai::{self, ChatCall, Chunks, Delivery, Framing, Head, Render};
+use crate::chat::ChatEvent;
+
+static NUMBER: AtomicU64 = AtomicU64::new(1);
+
+pub struct Stream {
+    owner: Arc<Guest>,
+    cancel: Arc<Notify>,
+}
+
+#[interface(name = "org.gemmad.Gemmad1.Stream")]
+impl Stream {
+    /// Ends the answer and closes the socket. For whoever opened it.
+    fn cancel(&self, #[zbus(header)] header: Header<'_>) -> Result<(), BusError> {
+        self.owner.is(&header)?;
+        self.cancel.notify_one();
+        Ok(())
+    }
+}
+
+/// Starts the answer; the object is there until its end.
+pub async fn open(shared: &Arc<Shared>, connection: &Connection, asked: Asked) -> Result<(OwnedObjectPath, OwnedFd), BusError> {
+    let (ours, theirs) = StdStream::pair().map_err(zbus::Error::from)?;
+    ours.set_nonblocking(true).map_err(zbus::Error::from)?;
+    let ours = UnixStream::from_std(ours).map_err(zbus::Error::from)?;
+    let path = format!("{PATH}/stream/{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    let path = OwnedObjectPath::try_from(path).map_err(zbus::Error::from)?;
+    let Asked { call, guest, bytes, .. } = asked;
+    let (guest, cancel) = (Arc::new(guest), Arc::new(Notify::new()));
+    connection.object_server().at(&path, Stream { owner: guest.clone(), cancel: cancel.clone() }).await?;
+    let (shared, connection, place) = (shared.clone(), connection.clone(), path.clone());
+    tokio::spawn(async move {
+        let (mut reader, writer) = ours.into_split();
+        let mut byte = [0];
+        tokio::select! {
+            () = pump(&shared, call, &guest, bytes, writer) => {}
+            () = cancel.notified() => {}
+            () = guest.gone() => {}
+            // The program sends nothing, so this is its end.
+            _ = reader.read(&mut byte) => {}
+        }
+        let _ = connection.object_server().remove::<Stream, _>(&place).await;
+    });
+    Ok((path, std::os::fd::OwnedFd::from(theirs).into()))
+}
+
+/// Writes the answer's events. A program that does not read is cut off.
+async fn pump(shared: &Shared, call: ChatCall, guest: &Guest, bytes: impl Sized, mut socket: OwnedWriteHalf) {
+    let usage = matches!(call.delivery, Delivery::Stream { usage: true });
+    let logprobs = call.request.logprobs.is_some();
+    let answer = shared.engine.chat(guest.caller.uid, &call.model, call.request).await;
+    let model = answer.as_ref().map_or(&call.model, |answer| &answer.model);
+    let mut chunks = Chunks::new(Head::new(model), usage, logprobs).framed(Framing::Lines);
+    let (mut answer, mut bytes) = match answer {
+        Ok(answer) => (answer, Some(bytes)),
+        Err(failure) => return drop(socket.write_all(&chunks.failure(failure)).await),
+    };
+    loop {
+        let event = openai::next(&mut answer).await;
+        // From the first one on the request's memory is the worker's business.
+        bytes.take();
+        let ended = matches!(event, Err(_) | Ok(ChatEvent::Done(_)));
+        let line = match event {
+            Ok(event) => chunks.event(event),
+            Err(failure) => chunks.failure(failure),
+        };
+        let sent = timeout(shared.limits.client_stall, socket.write_all(&line)).await;
+        if ended || !matches!(sent, Ok(Ok(()))) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! A real bus on a private address, with the system's own configuration and the shipped policy.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use gemmad::bus::NAME;
+use gemmad::bus::proxy::{ManagerProxy, Options};
+use zbus::Connection;
+use zbus::connection::Builder;
+use zbus::fdo::DBusProxy;
+use zbus::proxy::CacheProperties;
+
+use crate::harness::{self, Daemon, wait_for};
+
+const SYSTEM: &str = "/usr/share/dbus-1/system.conf";
+
+/// Users who are nobody's administrators: of the group that the policy lets in, and of none.
+pub const NOBODY: u32 = 65534;
+pub const STRANGER: u32 = 1;
+
+/// A running bus; killed at the end of its test.
+pub struct Bus {
+    process: Child,
+    dir: tempfile::TempDir,
+    pub address: String,
+}
+
+/// Whether there is what these tests need; says so if not.
+pub fn possible() -> bool {
+    let there = Path::new(SYSTEM).exists() && rustix::process::geteuid().is_root();
+    if !there {
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), "skipped: only root can have a bus with several users, and dbus-daemon must be installed");
+    }
+    there
+}
+
+impl Bus {
+    pub fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
+        let shipped = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/dbus/org.gemmad.Gemmad1.conf")).unwrap();
+        // The machine need not have the service's user and group: here the daemon is root, and nobody is let in.
+        let policy = shipped.replace("user=\"gemmad\"", "user=\"root\"").replace("group=\"gemmad\"", "group=\"nogroup\"");
+        assert_ne!(policy, shipped);
+        fs::write(dir.path().join("policy.conf"), policy).unwrap();
+        let config = format!("<busconfig><include>{SYSTEM}</include><include>{}/policy.conf</include></busconfig>", dir.path().display());
+        fs::write(dir.path().join("bus.conf"), config).unwrap();
+        let address = format!("unix:path={}/bus", dir.path().display());
+        let process = Self::run(&dir, &address);
+        Self { process, dir, address }
+    }
+
+    fn run(dir: &tempfile::TempDir, address: &str) -> Child {
+        let socket = dir.path().join("bus");
+        let _ = fs::remove_file(&socket);
+        let process = Command::new("dbus-daemon")
+            .arg(format!("--config-file={}", dir.path().join("bus.conf").display()))
+            .args(["--nofork", "--nopidfile", "--nosyslog", &format!("--address={address}")])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_for("the bus", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
+        process
+    }
+
+    /// Ends the bus and starts another one in its place.
+    pub fn restart(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        self.process = Self::run(&self.dir, &self.address);
+    }
+
+    /// A daemon on this bus that has its name.
+    pub fn daemon(&self, options: harness::Options) -> Daemon {
+        let server = format!("{}\ndbus = \"system\"", options.server);
+        let daemon = Daemon::with_environment(harness::Options { server, ..options }, &[("DBUS_SYSTEM_BUS_ADDRESS", &self.address)]);
+        self.wait_for_name();
+        daemon
+    }
+
+    pub fn wait_for_name(&self) {
+        wait_for("the service's name", || {
+            let owner = self.busctl(0, &["call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus", "NameHasOwner", "s", NAME]);
+            String::from_utf8_lossy(&owner.stdout).trim() == "b true"
+        });
+    }
+
+    /// A program on this bus, as the user with this id.
+    pub fn as_user(&self, uid: u32, program: &str) -> Command {
+        let mut command = Command::new("setpriv");
+        let id = uid.to_string();
+        command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--", program]);
+        command.current_dir("/").env("DBUS_SYSTEM_BUS_ADDRESS", &self.address);
+        command
+    }
+
+    pub fn busctl(&self, uid: u32, args: &[&str]) -> Output {
+        self.as_user(uid, "busctl").args(args).output().unwrap()
+    }
+
+    pub async fn connect(&self) -> Connection {
+        Builder::address(self.address.as_str()).unwrap().build().await.unwrap()
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The service, without a memory of its properties.
+pub async fn manager(connection: &Connection) -> ManagerProxy<'static> {
+    ManagerProxy::builder(connection).cache_properties(CacheProperties::No).build().await.unwrap()
+}
+
+/// Options for answers that are the same each time.
+pub fn sober() -> Options<'static> {
+    Options::from([("temperature", 0.0.into()), ("timeout", 60u32.into())])
+}
+
+/// The error's name on the bus, and its text.
+pub fn named<T: std::fmt::Debug>(result: zbus::Result<T>) -> (String, String) {
+    match result.unwrap_err() {
+        zbus::Error::MethodError(name, text, _) => (name.to_string(), text.unwrap_or_default()),
+        other => panic!("{other:?}"),
+    }
+}
+
+pub async fn bus_of(connection: &Connection) -> DBusProxy<'static> {
+    DBusProxy::new(connection).await.unwrap()
+}
