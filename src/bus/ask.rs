@@ -57,6 +57,18 @@ pub fn patience(options: &mut Options) -> Result<Duration, BusError> {
     Ok(options.count("timeout")?.map_or(USUAL_TIME, |seconds| Duration::from_secs(seconds.into())))
 }
 
+/// What goes with a text: the options `images` and `sounds` (`ah`).
+pub struct Media {
+    images: Vec<OwnedFd>,
+    sounds: Vec<OwnedFd>,
+}
+
+impl Media {
+    pub fn of(options: &mut Options) -> Result<Self, BusError> {
+        Ok(Self { images: options.files("images")?, sounds: options.files("sounds")? })
+    }
+}
+
 /// Options that hold for a question or for a whole conversation, as a request's fields.
 pub fn settings(options: &mut Options) -> Result<Map<String, Value>, BusError> {
     let fields = [
@@ -92,21 +104,23 @@ impl Shared {
         Ok(Asked { call: openai::parse(text, openai::chat).await?, guest, patience, bytes })
     }
 
-    /// Makes a request of a question. Options: those of [`settings`], `system` (`s`), `timeout`, `images` (`ah`).
+    /// Makes a request of a question. Options: those of [`settings`], `system` (`s`), `timeout`, those of [`Media`].
     pub async fn question(&self, guest: Guest, prompt: &str, options: HashMap<String, OwnedValue>) -> Result<Asked, BusError> {
         let mut options = Options::new(options);
-        let (images, patience) = (options.files("images")?, patience(&mut options)?);
+        let (media, patience) = (Media::of(&mut options)?, patience(&mut options)?);
         let (settings, system) = (settings(&mut options)?, options.text("system")?);
         options.finish()?;
-        let turn = self.turn(prompt, images).await?;
+        let turn = self.turn(prompt, media).await?;
         let system = system.map(|text| message("system", json!(text)));
         self.ask(guest, &settings, system.iter().chain([&turn]), patience).await
     }
 
-    /// What a user says, as a message; pictures first, as Gemma wants them.
-    pub async fn turn(&self, text: &str, images: Vec<OwnedFd>) -> Result<Message, BusError> {
-        let urls = files::data_urls(images, self.limits.body_bytes).await?;
-        let shown = urls.iter().map(|url| json!({"type": "image_url", "image_url": {"url": url}}));
+    /// What a user says, as a message; what is seen and heard first, as Gemma wants it.
+    pub async fn turn(&self, text: &str, media: Media) -> Result<Message, BusError> {
+        let images = media.images.len();
+        let files = files::encode(media.images.into_iter().chain(media.sounds).collect(), self.limits.body_bytes).await?;
+        let (images, sounds) = files.split_at(images);
+        let shown = images.iter().map(|data| files::image(data)).chain(sounds.iter().map(|data| files::sound(data)));
         Ok(message("user", shown.chain([json!({"type": "text", "text": text})]).collect()))
     }
 
@@ -135,8 +149,8 @@ impl Shared {
 
     /// The request as text, with the files in it.
     async fn with_files(&self, mut request: Value, files: Vec<OwnedFd>, bytes: &mut Share) -> Result<Zeroizing<Vec<u8>>, BusError> {
-        let urls = files::data_urls(files, self.limits.body_bytes).await?;
-        files::put_in(&mut request, &urls);
+        let files = files::encode(files, self.limits.body_bytes).await?;
+        files::put_in(&mut request, &files);
         let text = Zeroizing::new(request.to_string().into_bytes());
         self.account(bytes, text.len())?;
         Ok(text)

@@ -11,7 +11,7 @@ use zbus::object_server::SignalEmitter;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 use zbus::{Connection, interface};
 
-use super::ask::{Message, message, patience, settings};
+use super::ask::{Media, Message, message, patience, settings};
 use super::caller::Guest;
 use super::error::BusError;
 use super::options::Options;
@@ -37,8 +37,8 @@ struct Said {
 
 #[interface(name = "org.gemmad.Gemmad1.Conversation")]
 impl Conversation {
-    /// Says something and returns the model's answer; a turn that fails leaves no trace. Options: `images` (ah), `timeout` (u),
-    /// as for `Ask`.
+    /// Says something and returns the model's answer; a turn that fails leaves no trace. Options: images, sounds (ah) and
+    /// timeout (u), as for Ask.
     #[zbus(out_args("answer"))]
     async fn send(
         &self,
@@ -50,10 +50,10 @@ impl Conversation {
         self.owner.is(&header)?;
         let guest = self.shared.admit(&header).await?;
         let mut options = Options::new(options);
-        let (images, patience) = (options.files("images")?, patience(&mut options)?);
+        let (media, patience) = (Media::of(&mut options)?, patience(&mut options)?);
         options.finish()?;
         let mut said = guest.wait(patience, self.said.lock()).await?;
-        let turn = self.shared.turn(text, images).await?;
+        let turn = self.shared.turn(text, media).await?;
         let asked = self.shared.ask(guest, &self.settings, said.messages.iter().chain([&turn]), patience).await?;
         let answer = self.shared.whole(asked).await?.whole.into_content();
         let reply = message("assistant", json!(answer));

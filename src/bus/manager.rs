@@ -29,7 +29,7 @@ impl Manager {
 
 #[interface(name = "org.gemmad.Gemmad1.Manager")]
 impl Manager {
-    /// Installed models: id, variant, quantization (s), size (t), context-limit (u), loaded, default, sees (b).
+    /// Installed models: id, variant, quantization (s), size (t), context-limit (u), loaded, default, sees, hears (b).
     #[zbus(out_args("models"))]
     fn list_models(&self) -> Vec<HashMap<&'static str, OwnedValue>> {
         let status = self.0.engine.status();
@@ -89,7 +89,7 @@ impl Manager {
     }
 
     /// Answers a question with a text. Options: model, system (s), max-tokens, seed (u), temperature (d), thinking (b),
-    /// images (ah), and timeout (u): the seconds after which the call fails, 20 unless given. A model may have to be loaded
+    /// images, sounds (ah), and timeout (u): the seconds after which the call fails, 20 unless given. A model may have to be loaded
     /// first, which takes longer: then give more, and have your library wait as long.
     #[zbus(out_args("answer"))]
     async fn ask(
@@ -104,7 +104,7 @@ impl Manager {
     }
 
     /// Answers a request of `POST /v1/chat/completions` with a `chat.completion`, both JSON. Options: files (ah), which the
-    /// request names "fd:0", "fd:1" and so on where it would have a data URL; timeout (u), as for Ask.
+    /// request names "fd:0", "fd:1" and so on where it would have a data URL or base64; timeout (u), as for Ask.
     #[zbus(out_args("completion"))]
     async fn chat(
         &self,
@@ -134,7 +134,7 @@ impl Manager {
     }
 
     /// Begins a conversation that the daemon keeps until Close, or until its caller leaves the bus. Options, for all of it:
-    /// those of Ask but images and timeout.
+    /// those of Ask but images, sounds and timeout.
     #[zbus(out_args("conversation"))]
     async fn open_conversation(
         &self,
@@ -223,7 +223,7 @@ impl Shared {
 }
 
 fn describe(model: &ModelInfo, loaded: bool, default: bool) -> HashMap<&'static str, OwnedValue> {
-    let fields: [(&str, Value<'_>); 8] = [
+    let fields: [(&str, Value<'_>); 9] = [
         ("id", model.id.as_str().into()),
         ("variant", model.variant.id().into()),
         ("quantization", model.quantization.as_str().into()),
@@ -231,7 +231,8 @@ fn describe(model: &ModelInfo, loaded: bool, default: bool) -> HashMap<&'static 
         ("context-limit", model.context_limit.into()),
         ("loaded", loaded.into()),
         ("default", default.into()),
-        ("sees", model.projector.is_some().into()),
+        ("sees", model.sees().into()),
+        ("hears", model.hears().into()),
     ];
     // Only descriptors can fail to be copied.
     fields.into_iter().filter_map(|(name, value)| Some((name, value.try_into().ok()?))).collect()

@@ -174,7 +174,7 @@ async fn a_stream_comes_over_a_socket_and_is_cancelled() {
 }
 
 #[tokio::test]
-async fn pictures_come_as_descriptors() {
+async fn pictures_and_sounds_come_as_descriptors() {
     if !possible() {
         return;
     }
@@ -195,6 +195,10 @@ async fn pictures_come_as_descriptors() {
     let whole: Value = serde_json::from_str(&whole).unwrap();
     assert_eq!(whole["choices"][0]["message"]["content"], json!(asked));
     assert!(asked.contains("red"), "{asked}");
+    let tone = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/sounds/tone-1.opus");
+    let tone = zvariant::Value::from(vec![zvariant::Fd::from(std::os::fd::OwnedFd::from(std::fs::File::open(tone).unwrap()))]);
+    let heard = manager.ask("Which tone is this, high or low?", options().chain([("sounds", tone)]).collect()).await.unwrap();
+    assert!(heard.contains("low"), "{heard}");
     // A name without a file is what it says: no address that is taken.
     assert!(named(manager.chat(&body.to_string(), none()).await).1.contains("must be the picture itself"));
 }
