@@ -13,7 +13,7 @@ TRAINER_VENV := $(HOME)/.cache/gemmad/venv-$(shell cksum < $(TRAINER)/requiremen
 
 # A compiler, CMake and libclang for llama.cpp and its binding; Python and curl for the tests with real clients; systemd's
 # tools for the tests of the service, a message bus and GLib's client of it.
-PACKAGES := build-essential cmake clang libclang-dev python3 python3-venv curl systemd dbus libglib2.0-bin
+PACKAGES := build-essential cmake clang libclang-dev python3 python3-venv curl systemd dbus libglib2.0-bin polkitd
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # Where `make install` puts what `make build` made. DESTDIR is put in front, for packages.
@@ -24,6 +24,8 @@ SYSCONFDIR ?= /etc
 UNITS := $(PREFIX)/lib/systemd
 # Beside /etc, the system bus reads policies below /usr only.
 BUS_POLICY := $(if $(filter /usr,$(PREFIX)),/usr/share,$(SYSCONFDIR))/dbus-1/system.d
+# Where every version of polkit reads them.
+POLKIT_ACTIONS := /usr/share/polkit-1/actions
 INSTALLED := \
   $(BIN)/gemmad:$(PREFIX)/bin/gemmad:755 \
   $(BIN)/gemmad-worker:$(PREFIX)/bin/gemmad-worker:755 \
@@ -36,6 +38,7 @@ INSTALLED := \
   systemd/dbus/org.gemmad.Gemmad1.service:$(PREFIX)/share/dbus-1/system-services/org.gemmad.Gemmad1.service:644 \
   systemd/user/dbus/org.gemmad.Gemmad1.service:$(PREFIX)/share/dbus-1/services/org.gemmad.Gemmad1.service:644 \
   systemd/dbus/org.gemmad.Gemmad1.xml:$(PREFIX)/share/dbus-1/interfaces/org.gemmad.Gemmad1.xml:644 \
+  systemd/dbus/org.gemmad.policy:$(POLKIT_ACTIONS)/org.gemmad.policy:644 \
   systemd/gemmad.sysusers.conf:$(PREFIX)/lib/sysusers.d/gemmad.conf:644 \
   systemd/gemmad.tmpfiles.conf:$(PREFIX)/lib/tmpfiles.d/gemmad.conf:644 \
   systemd/gemmad-memory.conf:$(PREFIX)/share/doc/gemmad/gemmad-memory.conf:644 \

@@ -18,7 +18,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("store", &["gemma", "sys"]),
     ("worker", &["chat", "gemma", "ipc", "sandbox", "sys"]),
     ("sandbox", &["sys"]),
-    ("ctl", &["chat", "config"]),
+    ("ctl", &["bus", "chat", "config"]),
     ("sys", &[]),
     ("ipc", &["chat", "gemma"]),
     ("gemma", &["chat"]),

@@ -12,6 +12,7 @@ use zbus::names::{BusName, UniqueName};
 
 use super::Shared;
 use super::error::BusError;
+use super::polkit::{self, Action, Verdict};
 use crate::access::Caller;
 use crate::access::quota::Share;
 
@@ -94,8 +95,44 @@ impl Drop for Guest {
 }
 
 impl Shared {
-    /// Lets in whoever sent the message with this header, if they may have one thing more open.
+    /// Lets in whoever sent the message with this header, if they may ask.
     pub async fn admit(&self, header: &Header<'_>) -> Result<Guest, BusError> {
+        let guest = self.identify(header).await?;
+        if self.gate.may_administer(&guest.caller) {
+            return Ok(guest);
+        }
+        match polkit::verdict(&self.polkit, &guest, header, Action::Infer).await? {
+            // Without polkit everyone may whom the bus lets call.
+            Verdict::Yes | Verdict::Away => Ok(guest),
+            Verdict::No | Verdict::Challenge => Err(BusError::NotAuthorized(format!(
+                "polkit does not let user {} ask; an administrator can, with a rule for {} (see polkit(8))",
+                guest.caller.uid,
+                Action::Infer.id()
+            ))),
+        }
+    }
+
+    /// Lets in whoever sent the message with this header, for what is for administrators.
+    pub async fn admit_admin(&self, header: &Header<'_>) -> Result<Guest, BusError> {
+        let guest = self.identify(header).await?;
+        if self.gate.may_administer(&guest.caller) {
+            return Ok(guest);
+        }
+        let remedy = match polkit::verdict(&self.polkit, &guest, header, Action::Load).await? {
+            Verdict::Yes => return Ok(guest),
+            Verdict::No | Verdict::Away => "",
+            Verdict::Challenge => "; polkit would ask for a password if the call allowed interactive authorization",
+        };
+        Err(BusError::NotAuthorized(format!(
+            "this is for administrators, and user {} is none; the user can be named in `admins` under [access] in gemmad.toml, \
+             or in a rule of polkit for {}{remedy}",
+            guest.caller.uid,
+            Action::Load.id()
+        )))
+    }
+
+    /// Who sent the message with this header. It counts as one thing more that is open.
+    async fn identify(&self, header: &Header<'_>) -> Result<Guest, BusError> {
         let unknown = || BusError::NotAuthorized("the bus does not say which user you are".to_owned());
         let name = header.sender().ok_or_else(unknown)?.to_owned();
         // First, so that no end is missed.
@@ -119,17 +156,5 @@ impl Shared {
                 Err(error)
             }
         }
-    }
-
-    /// As [`Shared::admit`], for what is for administrators.
-    pub async fn admit_admin(&self, header: &Header<'_>) -> Result<Guest, BusError> {
-        let guest = self.admit(header).await?;
-        if self.gate.may_administer(&guest.caller) {
-            return Ok(guest);
-        }
-        Err(BusError::NotAuthorized(format!(
-            "this is for administrators, and user {} is none; the user can be named in `admins` under [access] in gemmad.toml",
-            guest.caller.uid
-        )))
     }
 }

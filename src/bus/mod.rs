@@ -16,6 +16,7 @@ mod files;
 mod manager;
 mod news;
 mod options;
+mod polkit;
 pub mod proxy;
 mod stream;
 
@@ -36,6 +37,7 @@ use crate::config::{BusChoice, Limits};
 use crate::engine::Engine;
 use caller::Presence;
 use manager::Manager;
+use polkit::AuthorityProxy;
 
 /// What others call the service, and where its objects are.
 pub const NAME: &str = "org.gemmad.Gemmad1";
@@ -58,6 +60,7 @@ struct Shared {
     presence: Arc<Presence>,
     /// The bus itself, which knows its users.
     bus: DBusProxy<'static>,
+    polkit: AuthorityProxy<'static>,
 }
 
 /// The door. There is one, whichever bus it leads to, and however often that restarts.
@@ -132,6 +135,7 @@ impl Door {
             open: self.open.clone(),
             presence: presence.clone(),
             bus,
+            polkit: AuthorityProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?,
         };
         connection.object_server().at(PATH, ObjectManager).await?;
         connection.object_server().at(PATH, Manager::new(Arc::new(shared))).await?;

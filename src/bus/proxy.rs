@@ -15,7 +15,11 @@ pub type Options<'a> = HashMap<&'a str, Value<'a>>;
 pub trait Manager {
     fn list_models(&self) -> zbus::Result<Vec<HashMap<String, OwnedValue>>>;
     fn describe(&self) -> zbus::Result<String>;
+    /// polkit may ask the user for a password.
+    #[zbus(allow_interactive_auth)]
     fn load(&self, model: &str, options: Options<'_>) -> zbus::Result<String>;
+    /// As for `load`.
+    #[zbus(allow_interactive_auth)]
     fn unload(&self, options: Options<'_>) -> zbus::Result<()>;
     fn plan(&self, options: Options<'_>) -> zbus::Result<String>;
     fn ask(&self, prompt: &str, options: Options<'_>) -> zbus::Result<String>;

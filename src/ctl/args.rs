@@ -10,6 +10,7 @@ use clap_complete::Shell;
 
 use super::error::exit_status_help;
 use super::text::Colour;
+use crate::config::BusChoice;
 
 /// Ask the local Gemma daemon from the command line.
 #[derive(Debug, Parser)]
@@ -22,9 +23,22 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "PATH", env = "GEMMAD_SOCKET", hide_env_values = true, default_value = "/run/gemmad/api.sock")]
     pub socket: PathBuf,
 
+    /// Ask over D-Bus instead of the socket: on the system bus, or on `session`, or on the bus at an address
+    #[arg(long, global = true, value_name = "BUS", num_args = 0..=1, require_equals = true, default_missing_value = "system", value_parser = bus)]
+    pub bus: Option<BusChoice>,
+
     /// When to use colours; `auto` is on a terminal, unless NO_COLOR is set
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Colour::Auto)]
     pub color: Colour,
+}
+
+fn bus(name: &str) -> Result<BusChoice, String> {
+    match name {
+        "system" => Ok(BusChoice::System),
+        "session" => Ok(BusChoice::Session),
+        address if address.starts_with("unix:") => Ok(BusChoice::Address(address.into())),
+        _ => Err("it must be `system`, `session` or an address like `unix:path=/run/dbus/system_bus_socket`".into()),
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -21,7 +21,7 @@ pub const EXIT_STATUS: &[(u8, &str)] = &[
     (USAGE, "The command line or the prompt cannot be used."),
     (UNAVAILABLE, "The daemon is not running or cannot be reached."),
     (TRY_LATER, "The daemon is busy, or --timeout is over: try later."),
-    (NO_PERMISSION, "You may not open the socket."),
+    (NO_PERMISSION, "You may not open the socket, or not call over the bus."),
     (BAD_CONFIG, "The configuration has mistakes."),
     (INTERRUPTED, "Interrupted by Ctrl-C."),
 ];
@@ -33,6 +33,10 @@ pub enum Error {
     NotRunning { socket: PathBuf, cause: io::Error },
     /// The socket, or a directory on the way to it, is closed to this user. `remedy` says how to get in.
     NotPermitted { socket: PathBuf, remedy: String },
+    /// There is no bus, or nobody serves on it.
+    NotOnBus { cause: String },
+    /// The bus's policy keeps this user out.
+    KeptOut { cause: String },
     /// The daemon is there and has no room now.
     Busy { message: String, retry_after: Option<Duration> },
     /// The daemon said no.
@@ -63,7 +67,7 @@ impl Error {
     pub fn from_connect(socket: &Path, cause: io::Error) -> Self {
         let socket = socket.to_path_buf();
         match cause.kind() {
-            io::ErrorKind::PermissionDenied => Self::NotPermitted { remedy: super::client::who_may(&socket), socket },
+            io::ErrorKind::PermissionDenied => Self::NotPermitted { remedy: super::http::who_may(&socket), socket },
             // The listener's backlog is full.
             io::ErrorKind::WouldBlock => Self::Busy { message: "too many programs are connecting to gemmad".into(), retry_after: None },
             io::ErrorKind::InvalidInput => Self::Usage(format!("{} cannot be a socket: {cause}", socket.display())),
@@ -74,8 +78,8 @@ impl Error {
     /// The exit code, one of [`EXIT_STATUS`].
     pub fn code(&self) -> u8 {
         match self {
-            Self::NotRunning { .. } => UNAVAILABLE,
-            Self::NotPermitted { .. } => NO_PERMISSION,
+            Self::NotRunning { .. } | Self::NotOnBus { .. } => UNAVAILABLE,
+            Self::NotPermitted { .. } | Self::KeptOut { .. } => NO_PERMISSION,
             Self::Busy { .. } | Self::TimedOut { .. } => TRY_LATER,
             Self::Refused { .. } | Self::Broken { .. } | Self::File { .. } | Self::Output(_) => FAILED,
             Self::Usage(_) => USAGE,
@@ -93,6 +97,13 @@ impl Error {
                 socket.display()
             ),
             Self::NotPermitted { socket, remedy } => format!("you may not open {}\n{remedy}", socket.display()),
+            Self::NotOnBus { cause } => format!(
+                "gemmad is not on the bus: {cause}\nstart it with `systemctl start gemmad`; `dbus` in gemmad.toml says on which bus it \
+                 serves, and --bus=session or --bus=ADDRESS names another one here"
+            ),
+            Self::KeptOut { cause } => {
+                format!("the bus does not let you in: {cause}\nan administrator can, with `usermod -aG gemmad NAME`; then log in again")
+            }
             Self::Busy { message, retry_after: Some(time) } => format!("{message}\ntry again in {} s", time.as_secs().max(1)),
             Self::Busy { message, retry_after: None } => format!("{message}\ntry again later"),
             Self::Refused { message } => message.clone(),

@@ -1,6 +1,6 @@
 //! gemmactl: the command line, a client of the socket like any other.
 //!
-//! `args` is what can be typed, `client` speaks HTTP over the socket, `sse` and `wire` read what comes back,
+//! `args` is what can be typed, `client` asks the daemon, through `http` or `over_bus`; `sse` and `wire` read what comes back,
 //! `answer` brings an answer to the terminal, `text` owns what a terminal may be shown, `table` and `map` lay out what
 //! the daemon says about itself, `error` has the exit codes.
 
@@ -13,12 +13,13 @@ mod client;
 mod compose;
 mod error;
 mod form;
+mod http;
 mod interrupt;
 mod manual;
 mod map;
 mod media;
 mod memory;
-
+mod over_bus;
 mod plan;
 mod show;
 mod sse;
@@ -66,7 +67,7 @@ fn run(cli: Cli, terminal: &Terminal) -> Result<(), Error> {
         Command::Completions { shell } => write_out(&manual::completions(shell)),
         Command::Man { directory: None } => write_out(&manual::main_page()?),
         Command::Man { directory: Some(directory) } => manual::write_pages(&directory),
-        online => talk(online, Client::new(cli.socket), terminal),
+        online => talk(online, Client::new(cli.socket, cli.bus), terminal),
     }
 }
 

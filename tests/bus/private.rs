@@ -16,6 +16,10 @@ use crate::harness::{self, Daemon, wait_for};
 
 const SYSTEM: &str = "/usr/share/dbus-1/system.conf";
 
+/// Debian and Ubuntu have it here.
+pub const POLKITD: &str = "/usr/lib/polkit-1/polkitd";
+const POLKIT_ACTIONS: &str = "/usr/share/polkit-1/actions";
+
 /// Users who are nobody's administrators: of the group that the policy lets in, and of none.
 pub const NOBODY: u32 = 65534;
 pub const STRANGER: u32 = 1;
@@ -46,7 +50,10 @@ impl Bus {
         let policy = shipped.replace("user=\"gemmad\"", "user=\"root\"").replace("group=\"gemmad\"", "group=\"nogroup\"");
         assert_ne!(policy, shipped);
         fs::write(dir.path().join("policy.conf"), policy).unwrap();
-        let config = format!("<busconfig><include>{SYSTEM}</include><include>{}/policy.conf</include></busconfig>", dir.path().display());
+        // The system's own bus, but that it starts nothing by itself: that would be the system's, not this test's.
+        let system = fs::read_to_string(SYSTEM).unwrap().replace("<standard_system_servicedirs/>", "");
+        let system = system.replace("<includedir>system.d", "<includedir>/usr/share/dbus-1/system.d");
+        let config = system.replace("</busconfig>", &format!("<include>{}/policy.conf</include></busconfig>", dir.path().display()));
         fs::write(dir.path().join("bus.conf"), config).unwrap();
         let address = format!("unix:path={}/bus", dir.path().display());
         let process = Self::run(&dir, &address);
@@ -82,10 +89,30 @@ impl Bus {
     }
 
     pub fn wait_for_name(&self) {
-        wait_for("the service's name", || {
-            let owner = self.busctl(0, &["call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus", "NameHasOwner", "s", NAME]);
-            String::from_utf8_lossy(&owner.stdout).trim() == "b true"
-        });
+        wait_for("the service's name", || self.has(NAME));
+    }
+
+    fn has(&self, name: &str) -> bool {
+        let owner = self.busctl(0, &["call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus", "NameHasOwner", "s", name]);
+        String::from_utf8_lossy(&owner.stdout).trim() == "b true"
+    }
+
+    /// polkit on this bus, which knows these actions and no others.
+    pub fn polkit(&self, actions: &str) -> Polkit {
+        let file = self.dir().join("org.gemmad.policy");
+        fs::write(&file, actions).unwrap();
+        // It reads one directory, in which a test may not leave anything: this process sees another one there.
+        let own = "mount -t tmpfs none \"$1\" && cp \"$2\" \"$1\" && exec \"$0\" --no-debug";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", own, POLKITD, POLKIT_ACTIONS]).arg(file);
+        let process = command.env("DBUS_SYSTEM_BUS_ADDRESS", &self.address).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let polkit = Polkit(process);
+        wait_for("polkit", || self.has("org.freedesktop.PolicyKit1"));
+        polkit
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// A program on this bus, as the user with this id.
@@ -103,6 +130,16 @@ impl Bus {
 
     pub async fn connect(&self) -> Connection {
         Builder::address(self.address.as_str()).unwrap().build().await.unwrap()
+    }
+}
+
+/// A running polkitd; killed at the end of its test.
+pub struct Polkit(Child);
+
+impl Drop for Polkit {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

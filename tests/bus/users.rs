@@ -1,7 +1,10 @@
 //! Who may do what, by the bus's policy and by the daemon's.
 
-use crate::harness::{self};
-use crate::private::{Bus, NOBODY, STRANGER, possible};
+use std::io::Write as _;
+use std::path::Path;
+
+use crate::harness;
+use crate::private::{Bus, NOBODY, POLKITD, STRANGER, possible};
 use crate::{FRANCE, PARIS};
 
 const MANAGER: [&str; 3] = ["org.gemmad.Gemmad1", "/org/gemmad/Gemmad1", "org.gemmad.Gemmad1.Manager"];
@@ -45,4 +48,40 @@ fn each_user_may_do_what_the_policies_say() {
     daemon.signal("HUP");
     harness::wait_for("the reload", || daemon.log().contains("the configuration is read again"));
     call(&bus, NOBODY, &["Unload", "a{sv}", "0"]).unwrap();
+}
+
+#[test]
+fn where_polkit_runs_it_decides() {
+    if !possible() {
+        return;
+    }
+    if !Path::new(POLKITD).exists() {
+        let _ = writeln!(std::io::stderr(), "skipped: polkitd is not installed");
+        return;
+    }
+    let shipped = include_str!("../../systemd/dbus/org.gemmad.policy");
+    let bus = Bus::start();
+    let _daemon = bus.daemon(harness::Options::default());
+    let load = ["Load", "sa{sv}", "auto", "0"];
+    let ask = ["Ask", "sa{sv}", FRANCE, "2", "temperature", "d", "0", "timeout", "u", "60"];
+
+    // By default whom the bus lets in may ask, and nobody but administrators may load. There is nobody to be asked for a password.
+    let polkit = bus.polkit(shipped);
+    assert_eq!(call(&bus, NOBODY, &ask).unwrap(), format!("s \"{PARIS}\""));
+    let refused = call(&bus, NOBODY, &load).unwrap_err();
+    assert!(refused.contains("org.gemmad.load"), "{refused}");
+    let plain = bus.busctl(NOBODY, &[&["--allow-interactive-authorization=false", "call"], &MANAGER[..], &load].concat());
+    let plain = String::from_utf8_lossy(&plain.stderr).into_owned();
+    assert!(plain.contains("polkit would ask for a password"), "{plain}");
+    call(&bus, 0, &load).unwrap();
+    drop(polkit);
+
+    // As an administrator may have it: this user loads, but does not ask.
+    let turned = shipped.replace("<allow_any>yes", "<allow_any>no").replace("<allow_any>auth_admin", "<allow_any>yes");
+    let _polkit = bus.polkit(&turned);
+    call(&bus, NOBODY, &["Unload", "a{sv}", "0"]).unwrap();
+    let refused = call(&bus, NOBODY, &ask).unwrap_err();
+    assert!(refused.contains("polkit does not let user 65534 ask") && refused.contains("org.gemmad.infer"), "{refused}");
+    // Root needs nobody's leave.
+    assert_eq!(call(&bus, 0, &ask).unwrap(), format!("s \"{PARIS}\""));
 }
