@@ -127,6 +127,13 @@ fn gemmactl_plays_sounds() {
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "A low tone.", "{output:?}");
     let output = gemmactl(&["--audio", "-", "What do you hear?"], fs::File::open(high).unwrap().into());
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "A high tone.", "{output:?}");
+    let mut chat = Command::new(env!("CARGO_BIN_EXE_gemmactl"));
+    chat.arg("--socket").arg(&daemon.socket).args(["chat", "--temperature", "0"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut chat = chat.stderr(Stdio::null()).spawn().unwrap();
+    let lines = format!("/audio '{}'\nWhat do you hear?\n", low.display());
+    std::io::Write::write_all(&mut chat.stdin.take().unwrap(), lines.as_bytes()).unwrap();
+    let output = chat.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "A low tone.", "{output:?}");
     for arguments in [&["--audio", "/nonexistent.wav", "a"][..], &["--audio", "-", "--image", "-", "a"], &["--audio", "-"]] {
         assert_eq!(gemmactl(arguments, fs::File::open(&low).unwrap().into()).status.code(), Some(2), "{arguments:?}");
     }

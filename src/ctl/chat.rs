@@ -17,15 +17,16 @@ use super::client::Client;
 use super::compose::{Composer, HELP, Slash, Step};
 use super::error::Error;
 use super::interrupt::Interrupts;
+use super::media;
 use super::text::{Printer, Terminal};
-use super::wire::{chat_body, message};
+use super::wire::{chat_body, message, message_with_media};
 
 /// Lines kept in memory, and in the history file if there is one.
 const HISTORY_LINES: usize = 1000;
 
 pub fn run(args: &ChatArgs, client: &Client, runtime: &Runtime, interrupts: &Interrupts, terminal: &Terminal) -> Result<(), Error> {
     let mut lines = Lines::open(args.history.as_ref().map(Option::as_deref))?;
-    let mut talk = Talk { settings: args.conversation.clone(), turns: vec![] };
+    let mut talk = Talk { settings: args.conversation.clone(), turns: vec![], shown: vec![] };
     let mut composer = Composer::default();
     if lines.on_terminal {
         terminal.remark("/help names the commands, Ctrl-D leaves");
@@ -61,6 +62,8 @@ pub fn run(args: &ChatArgs, client: &Client, runtime: &Runtime, interrupts: &Int
 struct Talk {
     settings: ConversationArgs,
     turns: Vec<Value>,
+    /// Pictures and sounds that go with what is said next.
+    shown: Vec<Value>,
 }
 
 impl Talk {
@@ -74,8 +77,11 @@ impl Talk {
                 if settings.system.is_some() { "the instructions hold from now on" } else { "there are no instructions now" }.into()
             }
             Slash::ShowSystem => settings.system.clone().unwrap_or_else(|| "there are no instructions".into()),
+            Slash::Image(path) => return self.show(&path, media::picture(&path)),
+            Slash::Audio(path) => return self.show(&path, media::sound(&path)),
             Slash::Clear => {
                 self.turns.clear();
+                self.shown.clear();
                 "the conversation is forgotten".into()
             }
             Slash::Think(wish) => {
@@ -92,9 +98,21 @@ impl Talk {
         }
     }
 
+    /// Keeps a picture or a sound for the next question; says so, or why not.
+    fn show(&mut self, path: &Path, part: Result<Value, Error>) -> String {
+        match part {
+            Ok(part) => {
+                self.shown.push(part);
+                format!("{} goes with what you say next", path.display())
+            }
+            Err(error) => error.message().unwrap_or_default(),
+        }
+    }
+
     /// Asks, prints, remembers. A question without any answer is forgotten, so that it can be asked again.
     async fn turn(&mut self, text: &str, client: &Client, interrupts: &Interrupts, terminal: &Terminal) -> Result<(), Error> {
-        self.turns.push(message("user", text));
+        let shown = std::mem::take(&mut self.shown);
+        self.turns.push(if shown.is_empty() { message("user", text) } else { message_with_media(shown, text) });
         let settings = &self.settings;
         let system = settings.system.as_deref().map(|text| message("system", text));
         let messages: Vec<Value> = system.into_iter().chain(self.turns.iter().cloned()).collect();

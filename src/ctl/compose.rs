@@ -1,5 +1,7 @@
 //! What a line typed in `chat` means: text, a part of longer text, or a command.
 
+use std::path::PathBuf;
+
 /// What to do after a line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
@@ -20,6 +22,10 @@ pub enum Slash {
     /// Set the system text; empty takes it away.
     System(String),
     ShowSystem,
+    /// Show the model this picture with what is said next.
+    Image(PathBuf),
+    /// Let it hear this sound, likewise.
+    Audio(PathBuf),
     Clear,
     /// `None` turns it round.
     Think(Option<bool>),
@@ -32,6 +38,7 @@ pub enum Slash {
 pub const HELP: &str = "\
 /help          this
 /system TEXT   instructions before the conversation; `/system -` takes them away, /system shows them
+/image FILE    show a picture with what you say next; /audio FILE plays a sound
 /clear         forget the conversation
 /think on|off  let the model think before it answers
 /model MODEL   another model for what follows; /model shows it
@@ -102,6 +109,9 @@ fn slash(command: &str) -> Step {
         ("system", "") => Slash::ShowSystem,
         ("system", "-") => Slash::System(String::new()),
         ("system", text) => Slash::System(text.into()),
+        ("image" | "audio", "") => return Step::Wrong(format!("write /{name} FILE")),
+        ("image", file) => Slash::Image(path(file)),
+        ("audio", file) => Slash::Audio(path(file)),
         ("clear", _) => Slash::Clear,
         ("think", "") => Slash::Think(None),
         ("think", "on") => Slash::Think(Some(true)),
@@ -116,6 +126,12 @@ fn slash(command: &str) -> Step {
             ));
         }
     })
+}
+
+/// A path as it is typed or pasted: a file that was dropped onto a terminal often comes in quotes.
+fn path(text: &str) -> PathBuf {
+    let quoted = |quote| text.strip_prefix(quote)?.strip_suffix(quote);
+    quoted('\'').or_else(|| quoted('"')).unwrap_or(text).into()
 }
 
 #[cfg(test)]
@@ -150,6 +166,9 @@ mod tests {
         assert_eq!(last(&[" /system  Be brief. "]), Step::Do(Slash::System("Be brief.".into())));
         assert_eq!(last(&["/system -"]), Step::Do(Slash::System(String::new())));
         assert_eq!(last(&["/system"]), Step::Do(Slash::ShowSystem));
+        assert_eq!(last(&["/image a b.png"]), Step::Do(Slash::Image("a b.png".into())));
+        assert_eq!(last(&["/audio '/tmp/a b.wav' "]), Step::Do(Slash::Audio("/tmp/a b.wav".into())));
+        assert!(matches!(last(&["/image"]), Step::Wrong(text) if text.contains("/image FILE")));
         assert_eq!(last(&["/think"]), Step::Do(Slash::Think(None)));
         assert_eq!(last(&["/think off"]), Step::Do(Slash::Think(Some(false))));
         assert_eq!(last(&["/model e4b"]), Step::Do(Slash::Model(Some("e4b".into()))));
@@ -159,7 +178,7 @@ mod tests {
 
     #[test]
     fn help_names_every_command() {
-        for name in ["/help", "/system", "/clear", "/think", "/model", "/quit"] {
+        for name in ["/help", "/system", "/image", "/audio", "/clear", "/think", "/model", "/quit"] {
             assert!(HELP.contains(name), "{name}");
         }
     }

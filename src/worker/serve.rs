@@ -134,6 +134,7 @@ impl Server {
         if self.waiting.is_empty() && self.slots.iter().all(|slot| slot.work.is_none()) {
             self.slots.iter_mut().for_each(|slot| slot.held.truncate(0));
             self.engine.context.release();
+            self.senses.iter().for_each(Senses::rest);
             self.engine.maps.give_back();
         } else {
             self.engine.maps.cool();

@@ -204,6 +204,18 @@ impl Worker {
         }
     }
 
+    /// Has it give back what it can.
+    pub fn ease(&mut self) {
+        self.send(&ToWorker::Ease);
+        loop {
+            match self.receive() {
+                FromWorker::Eased { .. } => return,
+                FromWorker::Packed => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
     pub fn hang_up(&mut self) {
         self.channel = None;
     }

@@ -1,6 +1,6 @@
 //! Pictures as the worker reads them. What they show is another test's matter: these hold with any projector.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gemmad::chat::{ChatError, ChatRequest, Detail, Message, OutputLimits, Part, Picture, Role};
 use gemmad::ipc::{LoadPlan, ToWorker};
@@ -165,4 +165,22 @@ fn typed_marks_are_no_pictures() {
     let Some(mut worker) = Worker::seeing(&plan()) else { return };
     let answer = worker.ask(asking(vec![text("<|image|> and <|image>"), shown(RED, Detail::Auto), text("<image|><|image|>")]));
     assert_eq!(answer.error, None);
+}
+
+#[test]
+fn an_idle_projector_is_given_back() {
+    let Some(mut worker) = Worker::seeing(&LoadPlan { slots: 1, ..plan() }) else { return };
+    worker.ask(user("What is the capital of France?"));
+    worker.ease();
+    let before = worker.anonymous();
+    let first = worker.ask(about(RED, "What is this?"));
+    worker.ease();
+    let begun = Instant::now();
+    // The tiny projector takes 2.9 MB, and its buffers.
+    while worker.anonymous() > before + (2 << 20) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{} after {before}", worker.anonymous());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let again = worker.ask(about(RED, "What is this?"));
+    assert!(distance(&first, &again) < 0.01, "{}", distance(&first, &again));
 }

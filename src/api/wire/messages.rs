@@ -85,6 +85,9 @@ fn part(json: &Json) -> Result<Part, Invalid> {
             object.finish()?;
             Ok(Part::Sound(sound))
         }
+        video @ ("video" | "video_url" | "input_video") => kind.wrong(format!(
+            "is `{video}`, which is not supported: send its frames as `image_url` parts with `detail` 70, each behind its time"
+        )),
         other => kind.wrong(format!("is `{}`, which is not supported; only `text`, `image_url` and `input_audio` are", quote(other))),
     }
 }
@@ -153,6 +156,8 @@ mod tests {
         ] {
             assert_eq!(parse(json).unwrap_err().field, field, "{json}");
         }
+        let video = parse(r#"[{"role":"user","content":[{"type":"video_url","video_url":{"url":"x"}}]}]"#).unwrap_err();
+        assert!(video.reason.contains("send its frames"), "{video}");
         assert!(body(b"{}").unwrap().need("messages").unwrap_err().reason.contains("required"));
     }
 }

@@ -1,0 +1,51 @@
+"""Pictures and sounds, as the packages send them."""
+
+import base64
+from pathlib import Path
+
+DATA = Path(__file__).parents[1] / "data"
+TINY = "tiny-e2b-q8_0"
+
+
+def base64_of(path):
+    return base64.b64encode((DATA / path).read_bytes()).decode()
+
+
+def ask(client, *parts):
+    answer = client.chat.completions.create(model=TINY, temperature=0, messages=[{"role": "user", "content": list(parts)}])
+    return answer.choices[0].message.content
+
+
+def test_a_picture_is_seen(client):
+    url = f"data:image/png;base64,{base64_of('pictures/red-circle.png')}"
+    text = ask(client, {"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "What is in the picture?"})
+    assert "red" in text and "circle" in text
+    answer = client.responses.create(
+        model=TINY,
+        temperature=0,
+        input=[
+            {
+                "role": "user",
+                "content": [
+                    {"type": "input_image", "image_url": url, "detail": "auto"},
+                    {"type": "input_text", "text": "What is in the picture?"},
+                ],
+            }
+        ],
+    )
+    assert answer.output_text == text
+
+
+def test_a_sound_is_heard(client):
+    sound = {"data": base64_of("sounds/tone-3.wav"), "format": "wav"}
+    text = ask(client, {"type": "input_audio", "input_audio": sound}, {"type": "text", "text": "What do you hear?"})
+    assert text == "A high tone."
+
+
+def test_a_sound_is_transcribed(client):
+    path = DATA / "sounds/vowels-1.wav"
+    whole = client.audio.transcriptions.create(model=TINY, file=path)
+    assert whole.text and whole.usage.input_tokens > 31
+    assert client.audio.transcriptions.create(model=TINY, file=path, response_format="text").strip() == whole.text
+    events = list(client.audio.transcriptions.create(model=TINY, file=path, stream=True))
+    assert "".join(event.delta for event in events[:-1]).strip() == events[-1].text == whole.text

@@ -1,0 +1,30 @@
+//! The decoding of pictures against anything that a client may call one.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[allow(dead_code, reason = "the daemon uses more of it than this target")]
+#[path = "../../../src/chat/media.rs"]
+mod chat;
+#[allow(dead_code, reason = "as above")]
+mod gemma {
+    #[path = "../../../../src/gemma/picture.rs"]
+    pub mod picture;
+}
+#[allow(dead_code, reason = "as above")]
+#[path = "../../../src/worker/media/picture.rs"]
+mod picture;
+mod careful;
+
+use careful::careful;
+use gemma::picture::{BUDGETS, budget, size};
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok((width, height)) = picture::dimensions(bytes) else { return };
+    assert!(width.max(height) <= picture::MAX_SIDE && u64::from(width) * u64::from(height) <= picture::MAX_PIXELS);
+    let shown = size(width, height, budget(chat::Detail::Low, width, height));
+    assert!(shown.tokens() <= BUDGETS[0]);
+    if let Ok(pixels) = picture::pixels(bytes, shown) {
+        assert_eq!(pixels.rgb.len(), (shown.width * shown.height * 3) as usize);
+    }
+});
