@@ -12,7 +12,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("api", &["access", "chat", "config", "engine"]),
     // The API's JSON is what goes over the bus as well.
     ("bus", &["access", "api", "chat", "config", "engine"]),
-    ("access", &["config", "engine"]),
+    ("access", &["config", "engine", "sys"]),
     ("engine", &["chat", "config", "gemma", "ipc", "memory", "store", "sys"]),
     ("memory", &["gemma", "sys"]),
     ("store", &["gemma", "sys"]),

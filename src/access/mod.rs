@@ -2,33 +2,39 @@
 //!
 //! Everyone who can open the socket may ask, so asking is the business of the socket's mode and group. Loading and
 //! unloading take memory from everyone else, so they are for administrators, and so is what else concerns the machine
-//! more than one's own requests: root, the daemon's own user, and those named in `[access] admins`.
+//! more than one's own requests: root, the daemon's own user, and those named in `[access]`, themselves or by a group.
 
 pub mod gate;
 pub mod quota;
 
 use std::io;
 
-use nix::unistd::User;
+use std::sync::Arc;
+
+use nix::unistd::{Group, User};
 use tokio::net::UnixStream;
 
 use crate::config::Access;
 use crate::engine::Uid;
+use crate::sys::socket;
 
 /// Who is at the other end of a connection, as the kernel saw it when they connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     pub uid: Uid,
-    pub gid: u32,
+    /// All of them, in no order.
+    pub groups: Arc<[u32]>,
     /// For log lines only: by now it may be another process. `None` if it is outside of our PID namespace.
     pub pid: Option<i32>,
 }
 
 impl Caller {
-    /// Asks the kernel (`SO_PEERCRED`).
+    /// Asks the kernel (`SO_PEERCRED`, `SO_PEERGROUPS`).
     pub fn of(stream: &UnixStream) -> io::Result<Self> {
         let peer = stream.peer_cred()?;
-        Ok(Self { uid: peer.uid(), gid: peer.gid(), pid: peer.pid() })
+        let mut groups = socket::peer_groups(stream)?;
+        groups.push(peer.gid());
+        Ok(Self { uid: peer.uid(), groups: groups.into(), pid: peer.pid() })
     }
 }
 
@@ -38,85 +44,93 @@ pub struct Policy {
     /// The user that the daemon runs as.
     own: Uid,
     admins: Vec<Uid>,
+    admin_groups: Vec<u32>,
 }
+
+/// Finds the number of a name.
+type Lookup = fn(&str) -> nix::Result<Option<u32>>;
 
 impl Policy {
     /// Resolves the configured names once. The error is for whoever edits the configuration.
     pub fn new(access: &Access, own: Uid) -> Result<Self, String> {
-        Self::resolve(access, own, uid_of)
+        let user = |name: &str| Ok(User::from_name(name)?.map(|user| user.uid.as_raw()));
+        let group = |name: &str| Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()));
+        Self::resolve(access, own, user, group)
     }
 
-    fn resolve(access: &Access, own: Uid, lookup: impl Fn(&str) -> Result<Option<Uid>, String>) -> Result<Self, String> {
-        let admins = access
-            .admins
-            .iter()
-            .map(|name| match lookup(name) {
-                Ok(Some(uid)) => Ok(uid),
-                // A number stands for itself: in a container the host's users have no names.
-                Ok(None) => name
-                    .parse()
-                    .map_err(|_| format!("access.admins names `{name}`, but there is no such user; create the user or take the name out")),
-                Err(reason) => Err(format!("access.admins: user `{name}` cannot be looked up: {reason}")),
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self { own, admins })
+    fn resolve(access: &Access, own: Uid, user: Lookup, group: Lookup) -> Result<Self, String> {
+        let admins = numbers("access.admins", "user", &access.admins, user)?;
+        let admin_groups = numbers("access.admin-groups", "group", &access.admin_groups, group)?;
+        Ok(Self { own, admins, admin_groups })
     }
 
     /// Whether this caller may do what is for administrators.
     pub fn may_administer(&self, caller: &Caller) -> bool {
-        caller.uid == 0 || caller.uid == self.own || self.admins.contains(&caller.uid)
+        let user = caller.uid == 0 || caller.uid == self.own || self.admins.contains(&caller.uid);
+        user || self.admin_groups.iter().any(|group| caller.groups.contains(group))
     }
 }
 
-fn uid_of(name: &str) -> Result<Option<Uid>, String> {
-    match User::from_name(name) {
-        Ok(user) => Ok(user.map(|user| user.uid.as_raw())),
-        Err(error) => Err(error.to_string()),
-    }
+fn numbers(key: &str, kind: &str, names: &[String], lookup: Lookup) -> Result<Vec<u32>, String> {
+    let number = |name: &String| match lookup(name) {
+        Ok(Some(number)) => Ok(number),
+        // A number stands for itself: in a container the host's users have no names.
+        Ok(None) => {
+            name.parse().map_err(|_| format!("{key} names `{name}`, but there is no such {kind}; create the {kind} or take the name out"))
+        }
+        Err(error) => Err(format!("{key}: {kind} `{name}` cannot be looked up: {}", error.desc())),
+    };
+    names.iter().map(number).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn caller(uid: Uid) -> Caller {
-        Caller { uid, gid: 100, pid: Some(1) }
+    fn caller(uid: Uid, groups: &[u32]) -> Caller {
+        Caller { uid, groups: groups.into(), pid: Some(1) }
     }
 
-    fn policy(admins: &[&str]) -> Result<Policy, String> {
-        let access = Access { admins: admins.iter().map(|name| name.to_string()).collect() };
-        Policy::resolve(&access, 990, |name| match name {
+    fn policy(admins: &[&str], groups: &[&str]) -> Result<Policy, String> {
+        let names = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
+        let known: Lookup = |name| match name {
             "anna" => Ok(Some(1000)),
-            "broken" => Err("the directory service is down".into()),
+            "wheel" => Ok(Some(10)),
+            "broken" => Err(nix::errno::Errno::EIO),
             _ => Ok(None),
-        })
+        };
+        Policy::resolve(&Access { admins: names(admins), admin_groups: names(groups) }, 990, known, known)
     }
 
     #[test]
     fn root_the_daemon_and_named_users_administer() {
-        let policy = policy(&["anna", "1007"]).unwrap();
-        for (uid, may) in [(0, true), (990, true), (1000, true), (1007, true), (1001, false), (65534, false)] {
-            assert_eq!(policy.may_administer(&caller(uid)), may, "uid {uid}");
+        let policy = policy(&["anna", "1007"], &["wheel", "77"]).unwrap();
+        for (uid, may) in [(0, true), (990, true), (1000, true), (1007, true), (1001, false), (65534, false), (10, false)] {
+            assert_eq!(policy.may_administer(&caller(uid, &[100, 1000])), may, "uid {uid}");
+        }
+        for (groups, may) in [(&[10][..], true), (&[100, 77], true), (&[100, 1000], false), (&[0], false), (&[], false)] {
+            assert_eq!(policy.may_administer(&caller(1001, groups)), may, "groups {groups:?}");
         }
     }
 
     #[test]
     fn nobody_else_by_default() {
-        let policy = policy(&[]).unwrap();
-        assert!(!policy.may_administer(&caller(1000)));
+        assert!(!policy(&[], &[]).unwrap().may_administer(&caller(1000, &[10])));
     }
 
     #[test]
-    fn an_unknown_user_is_named() {
-        assert!(policy(&["anna", "bert"]).unwrap_err().contains("`bert`"));
-        assert!(policy(&["-1"]).unwrap_err().contains("`-1`"));
-        assert!(policy(&["broken"]).unwrap_err().contains("the directory service is down"));
+    fn an_unknown_name_is_named() {
+        assert!(policy(&["anna", "bert"], &[]).unwrap_err().contains("admins names `bert`, but there is no such user"));
+        assert!(policy(&[], &["staff"]).unwrap_err().contains("admin-groups names `staff`, but there is no such group"));
+        assert!(policy(&["-1"], &[]).unwrap_err().contains("`-1`"));
+        assert!(policy(&["broken"], &[]).unwrap_err().contains("cannot be looked up"));
     }
 
     #[test]
-    fn real_users_resolve() {
-        let access = Access { admins: vec!["root".into()] };
-        assert_eq!(Policy::new(&access, 990).unwrap().admins, [0]);
+    fn real_names_resolve() {
+        let access = Access { admins: vec!["root".into()], admin_groups: vec!["root".into()] };
+        let policy = Policy::new(&access, 990).unwrap();
+        assert_eq!((policy.admins, policy.admin_groups), (vec![0], vec![0]));
     }
 
     #[tokio::test]
@@ -125,5 +139,6 @@ mod tests {
         let caller = Caller::of(&here).unwrap();
         assert_eq!(caller.uid, nix::unistd::getuid().as_raw());
         assert_eq!(caller.pid, Some(std::process::id() as i32));
+        assert!(caller.groups.contains(&nix::unistd::getgid().as_raw()));
     }
 }

@@ -260,4 +260,26 @@ mod tests {
         // About one microsecond; the promise for all of the daemon is 50.
         assert!(start.elapsed().as_micros() < 10_000 * 20, "{:?} for 10,000 tokens", start.elapsed());
     }
+
+    /// What the daemon adds to a token: `cargo test --release --lib -- --ignored --nocapture parsing_and_rendering`
+    #[test]
+    #[ignore = "a measurement"]
+    fn parsing_and_rendering() {
+        use crate::gemma::parse::{Parser, Token};
+        const TOKENS: usize = 100_000;
+        let said = "The sky is blue because air scatters short waves of light more than long ones. Größe, 青い空, naïve. ";
+        let thought = [Token::Control("<|channel>"), Token::Bytes(b"thought\n")];
+        let call = [Token::Control("<|tool_call>"), Token::Bytes(b"call:write"), Token::Bytes(b"{text:"), Token::Control("<|\"|>")];
+        for (name, begin) in [("text", &[][..]), ("thoughts", &thought), ("a call", &call)] {
+            let mut chunks = chunks(true, false);
+            let (mut parser, mut events, mut bytes) = (Parser::new(vec!["\n\nUser:".into()], false), vec![], 0);
+            let start = std::time::Instant::now();
+            for token in begin.iter().copied().chain(said.as_bytes().chunks(4).cycle().take(TOKENS).map(Token::Bytes)) {
+                parser.push(token, None, &mut events);
+                bytes += events.drain(..).map(|event| chunks.event(event).len()).sum::<usize>();
+            }
+            let each = start.elapsed() / TOKENS as u32;
+            println!("{name}: {each:?} for each of {TOKENS} tokens of 4 bytes, {bytes} bytes sent");
+        }
+    }
 }

@@ -104,8 +104,9 @@ impl ApiError {
 
     /// The caller may not do this.
     pub fn forbidden(uid: u32) -> Self {
-        let message =
-            format!("this is for administrators, and user {uid} is none; the user can be named in `admins` under [access] in gemmad.toml");
+        let message = format!(
+            "this is for administrators, and user {uid} is none; `admins` and `admin-groups` under [access] in gemmad.toml name them"
+        );
         Self::new(StatusCode::FORBIDDEN, Kind::Permission, Some("not_permitted"), message)
     }
 

@@ -115,7 +115,7 @@ impl Connection {
 
     async fn talk(self, router: Router, mut shutdown: watch::Receiver<bool>) -> Result<(), hyper::Error> {
         let Self { stream, caller, patience, _share } = self;
-        let service = service_fn(move |request| answer(router.clone(), caller, request));
+        let service = service_fn(move |request| answer(router.clone(), caller.clone(), request));
         let io = TokioIo::new(Patient::new(stream, patience));
         let connection =
             http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(BUFFER).serve_connection(io, service);
@@ -138,11 +138,12 @@ async fn spoken(stream: &UnixStream) -> io::Result<()> {
 
 /// One request. It is logged without its contents, and the answer gets a name that the log knows.
 async fn answer(router: Router, caller: Caller, mut request: hyper::Request<Incoming>) -> io::Result<axum::response::Response> {
+    let (uid, pid) = (caller.uid, caller.pid);
     request.extensions_mut().insert(caller);
     let id = id::of_request(request.headers());
     let (method, path, arrived) = (request.method().clone(), request.uri().path().to_owned(), Instant::now());
     let Ok(mut response) = TowerToHyperService::new(router).call(request).await;
-    debug!(request = ?id, uid = caller.uid, pid = caller.pid, %method, path = path.as_str(), status = response.status().as_u16(), after = ?arrived.elapsed());
+    debug!(request = ?id, uid, pid, %method, path = path.as_str(), status = response.status().as_u16(), after = ?arrived.elapsed());
     if path.starts_with(ANTHROPIC) {
         response.headers_mut().insert(id::ANTHROPIC_REQUEST, id.clone());
     }

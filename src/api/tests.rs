@@ -443,11 +443,11 @@ async fn what_is_for_administrators_is_for_nobody_else() {
     let (engine, ..) = Engine::scripted(status());
     let access = Policy::new(&Access::default(), 990).unwrap();
     let api = Arc::new(Api::new(engine, Limits::default(), Gate::new(access, 1 << 20)));
-    let stranger = Extension(Caller { uid: 1234, gid: 1234, pid: None });
+    let stranger = Extension(Caller { uid: 1234, groups: [1234].into(), pid: None });
     for error in [
-        admin::load(State(Arc::clone(&api)), stranger, Request::new(Body::empty())).await.unwrap_err(),
-        admin::unload(State(Arc::clone(&api)), stranger).await.unwrap_err(),
-        cache::clear(State(Arc::clone(&api)), stranger).await.unwrap_err(),
+        admin::load(State(Arc::clone(&api)), stranger.clone(), Request::new(Body::empty())).await.unwrap_err(),
+        admin::unload(State(Arc::clone(&api)), stranger.clone()).await.unwrap_err(),
+        cache::clear(State(Arc::clone(&api)), stranger.clone()).await.unwrap_err(),
         metrics::metrics(State(Arc::clone(&api)), stranger).await.unwrap_err(),
     ] {
         assert_eq!((error.status, error.code), (StatusCode::FORBIDDEN, Some("not_permitted")));

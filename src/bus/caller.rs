@@ -124,8 +124,8 @@ impl Shared {
             Verdict::Challenge => "; polkit would ask for a password if the call allowed interactive authorization",
         };
         Err(BusError::NotAuthorized(format!(
-            "this is for administrators, and user {} is none; the user can be named in `admins` under [access] in gemmad.toml, \
-             or in a rule of polkit for {}{remedy}",
+            "this is for administrators, and user {} is none; `admins` and `admin-groups` under [access] in gemmad.toml name them, \
+             and rules of polkit for {}{remedy}",
             guest.caller.uid,
             Action::Load.id()
         )))
@@ -140,11 +140,12 @@ impl Shared {
         let credentials = self.bus.get_connection_credentials(BusName::Unique(name.clone())).await.map_err(|_| unknown());
         let admitted = credentials.and_then(|credentials| {
             let uid = credentials.unix_user_id().ok_or_else(unknown)?;
-            let gid = credentials.unix_group_ids().and_then(|groups| groups.first().copied()).unwrap_or(u32::MAX);
+            // Older buses do not say.
+            let groups = credentials.unix_group_ids().map(|groups| groups.as_slice()).unwrap_or_default().into();
             let pid = credentials.process_id().and_then(|pid| i32::try_from(pid).ok());
             let mut share = self.open.share(uid);
             share.grow(1).map_err(BusError::open)?;
-            Ok((Caller { uid, gid, pid }, share))
+            Ok((Caller { uid, groups, pid }, share))
         });
         match admitted {
             Ok((caller, share)) => {

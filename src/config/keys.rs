@@ -208,6 +208,16 @@ pub(super) static KEYS: &[Key] = &[
         },
     ),
     key(
+        "access",
+        "admin-groups",
+        Rule::List {
+            allowed: "an array of group names",
+            check: is_name,
+            may_be_empty: true,
+            put: |config, names| config.access.admin_groups = names,
+        },
+    ),
+    key(
         "log",
         "level",
         Rule::Text {

@@ -54,6 +54,7 @@ fn every_key_arrives_in_its_field() {
         load-time = "1h"
         [access]
         admins = ["alice"]
+        admin-groups = ["wheel"]
         [log]
         level = "debug"
         "#,
@@ -74,7 +75,7 @@ fn every_key_arrives_in_its_field() {
     assert_eq!(limits.request_time, Duration::from_secs(600));
     assert_eq!(limits.client_stall, Duration::from_millis(500));
     assert_eq!(limits.load_time, Duration::from_secs(3600));
-    assert_eq!(config.access.admins, ["alice"]);
+    assert_eq!((config.access.admins, config.access.admin_groups), (vec!["alice".to_owned()], vec!["wheel".to_owned()]));
     assert_eq!(config.log.level, "debug");
 }
 

@@ -135,6 +135,8 @@ pub struct Limits {
 pub struct Access {
     /// Users, besides root and the daemon's own, who may do what is for administrators.
     pub admins: Vec<String>,
+    /// Groups whose members may as well.
+    pub admin_groups: Vec<String>,
 }
 
 /// What is logged.

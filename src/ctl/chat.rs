@@ -77,8 +77,8 @@ impl Talk {
                 if settings.system.is_some() { "the instructions hold from now on" } else { "there are no instructions now" }.into()
             }
             Slash::ShowSystem => settings.system.clone().unwrap_or_else(|| "there are no instructions".into()),
-            Slash::Image(path) => return self.show(&path, media::picture(&path)),
-            Slash::Audio(path) => return self.show(&path, media::sound(&path)),
+            Slash::Image(path) => self.show(&path, media::picture(&path)),
+            Slash::Audio(path) => self.show(&path, media::sound(&path)),
             Slash::Clear => {
                 self.turns.clear();
                 self.shown.clear();

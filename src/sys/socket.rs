@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketType,
@@ -69,6 +69,31 @@ pub fn recv(socket: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io:
     Ok(got.bytes)
 }
 
+/// The groups of the process at the other end of a local socket, as they were when it connected (`SO_PEERGROUPS`,
+/// unix(7)): the supplementary ones, of which its own may be one.
+pub fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
+    let mut groups: Vec<u32> = vec![0; 32];
+    loop {
+        let mut bytes = libc::socklen_t::try_from(size_of_val(groups.as_slice())).map_err(io::Error::other)?;
+        // SAFETY: the kernel writes at most `bytes` bytes, which are the vector's own, and any bytes are valid `u32`s.
+        let result = unsafe {
+            let to = groups.as_mut_ptr().cast();
+            libc::getsockopt(socket.as_fd().as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERGROUPS, to, &mut bytes)
+        };
+        let count = bytes as usize / size_of::<u32>();
+        if result == 0 {
+            groups.truncate(count);
+            return Ok(groups);
+        }
+        let error = io::Error::last_os_error();
+        // Too many; now it has said how many.
+        if error.raw_os_error() != Some(libc::ERANGE) || count <= groups.len() {
+            return Err(error);
+        }
+        groups.resize(count, 0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +135,14 @@ mod tests {
         drop(b);
         assert_eq!(recv(&a, &mut [0; 4], &mut vec![]).unwrap(), 0);
         assert_eq!(send_all(&a, b"x", &[]).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn the_peers_groups_are_this_process_own() {
+        let (a, _b) = UnixStream::pair().unwrap();
+        let own: Vec<u32> = rustix::process::getgroups().unwrap().iter().map(|group| group.as_raw()).collect();
+        assert_eq!(peer_groups(&a).unwrap(), own);
+        assert!(peer_groups(tempfile::tempfile().unwrap()).is_err());
     }
 
     #[test]
