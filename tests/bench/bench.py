@@ -5,6 +5,7 @@
     bench.py speed --model FILE [--peer llama-server]  prefill, decode, first token, memory
     bench.py share --model FILE [--peer llama-server]  decode beside busy programs of equal priority
     bench.py idle                                      the supervisor's memory and start
+    bench.py activation [--model FILE]                 the first token when systemd starts the daemon for it
     bench.py memory [--variant e2b] [--peer …]         first and later starts, peak memory, speed: full-size files
 
 Servers take turns (A B A B …) so that a noisy machine treats them alike; compare the ratios, not the single
@@ -115,7 +116,8 @@ class Server:
             self.process.kill()
 
 
-def gemmad(a, load=True):
+def configured(a):
+    """The daemon's command, and the socket that it is told to serve on."""
     config, sock = os.path.join(a.directory, "gemmad.toml"), os.path.join(a.directory, "api.sock")
     model = os.path.abspath(a.model) if a.model else None
     models = os.path.dirname(model) if model else os.path.abspath(TINY)
@@ -124,7 +126,12 @@ def gemmad(a, load=True):
         f.write(f'[server]\nsocket = "{sock}"\n[models]\ndirectories = ["{models}"]\ndefault = "{default}"\n'
                 f'[memory]\ncache-directory = "{os.path.join(a.directory, "cache")}"\n'
                 f'[inference]\nslots = 1\ncontext = {a.context}\nthreads = {a.threads}\n[log]\nlevel = "error"\n')
-    return Server([a.gemmad, "--config", config], lambda: UnixConnection(sock), load)
+    return [a.gemmad, "--config", config], sock
+
+
+def gemmad(a, load=True):
+    command, sock = configured(a)
+    return Server(command, lambda: UnixConnection(sock), load)
 
 
 def peer(a):
@@ -284,9 +291,39 @@ def idle(a):
     s.close()
 
 
+class Activated(Server):
+    """A daemon that is not running until someone connects."""
+
+    def __init__(self, a):
+        command, sock = configured(a)
+        self.connect, self.stop = lambda: UnixConnection(sock), threading.Event()
+        activate = ["systemd-socket-activate", "--fdname=api", f"--listen={sock}", *command]
+        self.process = subprocess.Popen(activate, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not os.path.exists(sock):
+            time.sleep(0.01)
+
+
+def activation(a):
+    starts = {"running, no model loaded": lambda: gemmad(a, load=False), "not running": lambda: Activated(a)}
+    # Packs the weights, and fills the page cache.
+    gemmad(a).close()
+    took = {name: [] for name in starts}
+    for seed in range(a.runs * a.rounds):
+        for name, start in starts.items():
+            server = start()
+            took[name].append(server.chat(prompt(16, seed), 1)[0])
+            server.close()
+            if os.path.exists(os.path.join(a.directory, "api.sock")):
+                os.unlink(os.path.join(a.directory, "api.sock"))
+    for name, seconds in took.items():
+        print(f"{name}: first token after {median(seconds) * 1e3:.0f} ms (of {len(seconds)}: {min(seconds) * 1e3:.0f} to {max(seconds) * 1e3:.0f})")
+    running, activated = (median(seconds) for seconds in took.values())
+    print(f"ratio {activated / running:.3f}")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("what", nargs="?", default="all", choices=["all", "overhead", "speed", "share", "idle", "memory"],
+    p.add_argument("what", nargs="?", default="all", choices=["all", "overhead", "speed", "share", "idle", "activation", "memory"],
                    help="all: idle and overhead")
     p.add_argument("--gemmad", required=True, help="the daemon's program; its worker lies beside it")
     p.add_argument("--peer", help="llama.cpp's llama-server, to compare with")
