@@ -12,14 +12,15 @@ use super::error::ApiError;
 use super::whole::Whole;
 use super::wire::request::{self, ChatCall, Delivery};
 use super::wire::response::Head;
-use super::{Api, body, json};
+use super::{Api, body, documents, json};
 use crate::access::Caller;
 use crate::chat::ChatEvent;
 use crate::engine::Answer;
 
 pub async fn complete(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>, request: Request) -> Result<Response, ApiError> {
     let body::Received { bytes, share } = body::read(&api, &caller, request).await?;
-    let ChatCall { model, request, delivery } = parse(bytes, request::parse).await?;
+    let ChatCall { model, mut request, delivery } = parse(bytes, request::parse).await?;
+    let files = documents::read(&api, caller.uid, &mut request).await?;
     let logprobs = request.logprobs.is_some();
     let mut answer = api.engine.chat(caller.uid, &model, request).await?;
     // What fails before the first event fails with a status of its own.
@@ -27,10 +28,11 @@ pub async fn complete(State(api): State<Arc<Api>>, Extension(caller): Extension<
     // From here on the request's memory is the worker's business.
     drop(share);
     let head = Head::new(&answer.model);
-    match delivery {
-        Delivery::Whole => whole(answer, first, &head, logprobs).await,
-        Delivery::Stream { usage } => Ok(streamed(answer, first, Chunks::new(head, usage, logprobs))),
-    }
+    let response = match delivery {
+        Delivery::Whole => whole(answer, first, &head, logprobs).await?,
+        Delivery::Stream { usage } => streamed(answer, first, Chunks::new(head, usage, logprobs)),
+    };
+    Ok(documents::told(response, &files))
 }
 
 async fn whole(mut answer: Answer, first: ChatEvent, head: &Head, logprobs: bool) -> Result<Response, ApiError> {

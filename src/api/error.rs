@@ -194,6 +194,7 @@ fn from_chat(error: &ChatError, message: String) -> ApiError {
         ChatError::CannotHear { .. } => ("model_cannot_hear", "messages".to_owned()),
         ChatError::Picture { message, part, .. } => ("invalid_image", format!("messages[{message}].content[{part}].image_url")),
         ChatError::Sound { message, part, .. } => ("invalid_audio", format!("messages[{message}].content[{part}].input_audio")),
+        ChatError::Document { message, part, .. } => ("invalid_file", format!("messages[{message}].content[{part}].file")),
         ChatError::Constraint { part: Constraint::Format, .. } => ("unsupported_format", "response_format".to_owned()),
         ChatError::Constraint { part: Constraint::Tool(i), .. } => ("unsupported_schema", format!("tools[{i}].function.parameters")),
         ChatError::Template { .. } => ("invalid_value", "messages".to_owned()),
@@ -285,6 +286,14 @@ mod tests {
                 "invalid_request_error",
                 "invalid_audio",
                 Some("messages[2].content[1].input_audio"),
+                None,
+            ),
+            (
+                chat(ChatError::Document { message: 2, part: 1, reason: "r".into() }),
+                400,
+                "invalid_request_error",
+                "invalid_file",
+                Some("messages[2].content[1].file"),
                 None,
             ),
             (

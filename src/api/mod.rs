@@ -15,7 +15,9 @@ mod cache;
 mod chat;
 mod chunks;
 mod completions;
+mod documents;
 mod error;
+mod files;
 mod health;
 mod id;
 mod memory;
@@ -27,6 +29,7 @@ mod patient;
 mod plan;
 mod responses;
 mod serve;
+mod store;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -63,7 +66,15 @@ use crate::access::quota::Quota;
 use crate::config::Limits;
 use crate::engine::Engine;
 use error::ApiError;
-use responses::store::{Bounds, Store};
+use files::KeptFile;
+use responses::store::Kept;
+use store::{Bounds, Store};
+
+/// Users who can keep as many responses, and as many files, as one may, at the same time.
+const RESPONSES_USERS: u64 = 4;
+const FILES_USERS: u64 = 2;
+/// Files that a user may keep.
+const MAX_FILES: usize = 256;
 
 /// What the endpoints share.
 pub struct Api {
@@ -72,15 +83,21 @@ pub struct Api {
     gate: Arc<Gate>,
     connections: Arc<Quota>,
     /// Those that are kept.
-    responses: Arc<Store>,
+    responses: Arc<Store<Kept>>,
+    files: Arc<Store<KeptFile>>,
 }
 
 impl Api {
     pub fn new(engine: Engine, limits: Limits, gate: Arc<Gate>) -> Self {
         let connections = Quota::new(limits.connections.into(), limits.connections_per_user.into());
-        let bounds = Bounds { responses: limits.stored_responses as usize, bytes: limits.stored_bytes, time: limits.stored_time };
-        let responses = Store::new(bounds);
-        Self { engine, limits, gate, connections, responses }
+        let responses = Store::new(Bounds {
+            count: limits.stored_responses as usize,
+            bytes: limits.stored_bytes,
+            time: limits.stored_time,
+            users: RESPONSES_USERS,
+        });
+        let files = Store::new(Bounds { count: MAX_FILES, bytes: limits.files_bytes, time: limits.files_time, users: FILES_USERS });
+        Self { engine, limits, gate, connections, responses, files }
     }
 
     /// Whether any program is connected.
@@ -116,6 +133,11 @@ fn routes() -> Vec<Route> {
         route(POST, "/v1/messages", anthropic::create),
         route(POST, "/v1/messages/count_tokens", anthropic::count_tokens),
         route(POST, "/v1/audio/transcriptions", transcriptions::create),
+        route(POST, "/v1/files", files::create),
+        route(GET, "/v1/files", files::list),
+        route(GET, "/v1/files/{id}", files::get),
+        route(Method::DELETE, "/v1/files/{id}", files::delete),
+        route(GET, "/v1/files/{id}/content", files::content),
         route(GET, "/v1/models", models::list),
         route(GET, "/v1/models/{*id}", models::get),
         route(POST, "/tokenize", tokens::tokenize),

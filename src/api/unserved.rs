@@ -16,8 +16,7 @@ const UNSERVED: &[(&str, &str, &str)] = &[
     ("threads", "threads", STATE),
     ("conversations", "kept conversations", STATE),
     ("vector_stores", "searching files", STATE),
-    ("files", "kept files", "put texts and pictures into the request itself"),
-    ("uploads", "kept files", "put texts and pictures into the request itself"),
+    ("uploads", "files in parts", "send the file whole to POST /v1/files"),
     ("complete", "Anthropic's old text completions", "use POST /v1/messages"),
     ("edits", "edits", GENERATES),
 ];

@@ -57,15 +57,16 @@ pub fn patience(options: &mut Options) -> Result<Duration, BusError> {
     Ok(options.count("timeout")?.map_or(USUAL_TIME, |seconds| Duration::from_secs(seconds.into())))
 }
 
-/// What goes with a text: the options `images` and `sounds` (`ah`).
+/// What goes with a text: the options `images`, `sounds` and `files` (`ah`).
 pub struct Media {
     images: Vec<OwnedFd>,
     sounds: Vec<OwnedFd>,
+    files: Vec<OwnedFd>,
 }
 
 impl Media {
     pub fn of(options: &mut Options) -> Result<Self, BusError> {
-        Ok(Self { images: options.files("images")?, sounds: options.files("sounds")? })
+        Ok(Self { images: options.files("images")?, sounds: options.files("sounds")?, files: options.files("files")? })
     }
 }
 
@@ -101,7 +102,14 @@ impl Shared {
                 serde_json::from_str(text).map_err(|error| BusError::InvalidRequest(format!("the request is not JSON: {error}")))?;
             self.with_files(request, files, &mut bytes).await?
         };
-        Ok(Asked { call: openai::parse(text, openai::chat).await?, guest, patience, bytes })
+        self.asked(text, guest, patience, bytes).await
+    }
+
+    /// What the text asks, with its files read.
+    async fn asked(&self, text: Zeroizing<Vec<u8>>, guest: Guest, patience: Duration, bytes: Share) -> Result<Asked, BusError> {
+        let mut call = openai::parse(text, openai::chat).await?;
+        guest.wait(patience, self.engine.read(&mut call.request)).await??;
+        Ok(Asked { call, guest, patience, bytes })
     }
 
     /// Makes a request of a question. Options: those of [`settings`], `system` (`s`), `timeout`, those of [`Media`].
@@ -117,10 +125,14 @@ impl Shared {
 
     /// What a user says, as a message; what is seen and heard first, as Gemma wants it.
     pub async fn turn(&self, text: &str, media: Media) -> Result<Message, BusError> {
-        let images = media.images.len();
-        let files = files::encode(media.images.into_iter().chain(media.sounds).collect(), self.limits.body_bytes).await?;
-        let (images, sounds) = files.split_at(images);
-        let shown = images.iter().map(|data| files::image(data)).chain(sounds.iter().map(|data| files::sound(data)));
+        let (images, sounds) = (media.images.len(), media.sounds.len());
+        let all = media.images.into_iter().chain(media.sounds).chain(media.files).collect();
+        let files = files::encode(all, self.limits.body_bytes).await?;
+        let shown = files.iter().enumerate().map(|(i, data)| match i {
+            i if i < images => files::image(data),
+            i if i < images + sounds => files::sound(data),
+            _ => files::document(data),
+        });
         Ok(message("user", shown.chain([json!({"type": "text", "text": text})]).collect()))
     }
 
@@ -144,7 +156,7 @@ impl Shared {
             text.extend_from_slice(format!(",\"{name}\":{value}").as_bytes());
         }
         text.push(b'}');
-        Ok(Asked { call: openai::parse(text, openai::chat).await?, guest, patience, bytes })
+        self.asked(text, guest, patience, bytes).await
     }
 
     /// The request as text, with the files in it.

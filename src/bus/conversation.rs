@@ -37,8 +37,8 @@ struct Said {
 
 #[interface(name = "org.gemmad.Gemmad1.Conversation")]
 impl Conversation {
-    /// Says something and returns the model's answer; a turn that fails leaves no trace. Options: images, sounds (ah) and
-    /// timeout (u), as for Ask.
+    /// Says something and returns the model's answer; a turn that fails leaves no trace. Options: images, sounds,
+    /// files (ah) and timeout (u), as for Ask.
     #[zbus(out_args("answer"))]
     async fn send(
         &self,

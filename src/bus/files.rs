@@ -50,17 +50,22 @@ pub fn sound(data: &str) -> Value {
     json!({"type": "input_audio", "input_audio": {"data": data}})
 }
 
+/// A file to be read in base64, as the part of a message.
+pub fn document(data: &str) -> Value {
+    json!({"type": "file", "file": {"file_data": data}})
+}
+
 /// The worker goes by the bytes, whatever the type says here.
 fn data_url(data: &str) -> String {
     format!("data:image/png;base64,{data}")
 }
 
-/// Puts the files where the request says `fd:0`, `fd:1`, … in place of a picture's address or a sound's data.
+/// Puts the files where the request says `fd:0`, `fd:1`, … in place of a picture's address, a sound's data or a file's.
 pub fn put_in(request: &mut Value, files: &[String]) {
     let named = |place: &Value| place.as_str().and_then(|text| files.get(text.strip_prefix("fd:")?.parse::<usize>().ok()?));
     let messages = request.get_mut("messages").and_then(Value::as_array_mut);
     for part in messages.into_iter().flatten().filter_map(|message| message.get_mut("content")?.as_array_mut()).flatten() {
-        for (place, is_url) in [("/image_url/url", true), ("/input_audio/data", false)] {
+        for (place, is_url) in [("/image_url/url", true), ("/input_audio/data", false), ("/file/file_data", false)] {
             let Some(place) = part.pointer_mut(place) else { continue };
             let Some(data) = named(place) else { continue };
             *place = if is_url { data_url(data) } else { data.clone() }.into();
@@ -79,9 +84,13 @@ mod tests {
         file.write_all(b"abc").unwrap();
         let files = encode(vec![file.into()], 100).await.unwrap();
         let image = |url: &str| json!({"type": "image_url", "image_url": {"url": url}});
-        let mut request = json!({"messages": [{"content": [image("fd:0"), image("fd:1"), sound("fd:0")]}, {"content": "fd:0"}]});
+        let mut request =
+            json!({"messages": [{"content": [image("fd:0"), image("fd:1"), sound("fd:0"), document("fd:0")]}, {"content": "fd:0"}]});
         put_in(&mut request, &files);
-        assert_eq!(request["messages"][0]["content"], json!([image("data:image/png;base64,YWJj"), image("fd:1"), sound("YWJj")]));
+        assert_eq!(
+            request["messages"][0]["content"],
+            json!([image("data:image/png;base64,YWJj"), image("fd:1"), sound("YWJj"), document("YWJj")])
+        );
     }
 
     #[tokio::test]

@@ -89,7 +89,7 @@ impl Manager {
     }
 
     /// Answers a question with a text. Options: model, system (s), max-tokens, seed (u), temperature (d), thinking (b),
-    /// images, sounds (ah), and timeout (u): the seconds after which the call fails, 20 unless given. A model may have to be loaded
+    /// images, sounds, files (ah), and timeout (u): the seconds after which the call fails, 20 unless given. A model may have to be loaded
     /// first, which takes longer: then give more, and have your library wait as long.
     #[zbus(out_args("answer"))]
     async fn ask(
@@ -134,7 +134,7 @@ impl Manager {
     }
 
     /// Begins a conversation that the daemon keeps until Close, or until its caller leaves the bus. Options, for all of it:
-    /// those of Ask but images, sounds and timeout.
+    /// those of Ask but images, sounds, files and timeout.
     #[zbus(out_args("conversation"))]
     async fn open_conversation(
         &self,

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use super::{ChatRequest, Format, Message, Part, Role, ToolChoice};
+use super::{ChatRequest, Format, Message, Part, Role, Source, ToolChoice};
 
 /// Messages in one conversation.
 pub const MAX_MESSAGES: usize = 4096;
@@ -34,6 +34,11 @@ pub const MAX_PICTURE_BYTES: usize = 20 << 20;
 pub const MAX_SOUNDS: usize = 64;
 /// Bytes of one sound's file, as OpenAI has it.
 pub const MAX_SOUND_BYTES: usize = 25 << 20;
+
+/// Files to be read in one conversation.
+pub const MAX_DOCUMENTS: usize = 16;
+/// Bytes of one such file.
+pub const MAX_DOCUMENT_BYTES: usize = 32 << 20;
 
 /// What is wrong with a request: the field as the client spelled it, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,11 +81,18 @@ impl ChatRequest {
     }
 
     fn check_media(&self) -> Result<(), Invalid> {
-        let (mut pictures, mut sounds) = (0, 0);
-        for (i, j, part) in self.media() {
+        let (mut pictures, mut sounds, mut documents) = (0, 0, 0);
+        for (i, j, part) in self.parts() {
             let (field, bytes, most_bytes, what, count, most) = match part {
                 Part::Picture(picture) => ("image_url", picture.file.len(), MAX_PICTURE_BYTES, "picture", &mut pictures, MAX_PICTURES),
                 Part::Sound(sound) => ("input_audio", sound.file.len(), MAX_SOUND_BYTES, "sound", &mut sounds, MAX_SOUNDS),
+                Part::Document(document) => {
+                    let bytes = match &document.source {
+                        Source::File(file) => file.len(),
+                        Source::Kept(id) => id.len(),
+                    };
+                    ("file", bytes, MAX_DOCUMENT_BYTES, "file", &mut documents, MAX_DOCUMENTS)
+                }
                 Part::Text(_) => continue,
             };
             *count += 1;
@@ -179,7 +191,7 @@ impl ChatRequest {
 fn check_message(i: usize, message: &Message) -> Result<(), Invalid> {
     let says_something = message.content.iter().any(|part| match part {
         Part::Text(text) => !text.is_empty(),
-        Part::Picture(_) | Part::Sound(_) => true,
+        Part::Picture(_) | Part::Sound(_) | Part::Document(_) => true,
     });
     let calls = message.role == Role::Assistant && !message.tool_calls.is_empty();
     if message.content.is_empty() && !calls {

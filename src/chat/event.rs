@@ -111,6 +111,8 @@ pub enum ChatError {
     Picture { message: u32, part: u32, reason: String },
     /// This part of the conversation is no sound that the model can listen to.
     Sound { message: u32, part: u32, reason: String },
+    /// This part of the conversation is no file that can be read.
+    Document { message: u32, part: u32, reason: String },
     /// The model cannot be held to this part of the request: `path` says where in it the reason lies (a JSON pointer,
     /// RFC 6901; empty for the part as a whole).
     Constraint { part: Constraint, path: String, reason: String },
@@ -135,6 +137,7 @@ impl fmt::Display for ChatError {
             Self::CannotHear { reason } => write!(f, "the model cannot hear: {reason}"),
             Self::Picture { message, part, reason } => write!(f, "`messages[{message}].content[{part}].image_url` {reason}"),
             Self::Sound { message, part, reason } => write!(f, "`messages[{message}].content[{part}].input_audio` {reason}"),
+            Self::Document { message, part, reason } => write!(f, "`messages[{message}].content[{part}].file` {reason}"),
             Self::Constraint { part, path, reason } => {
                 let place = if path.is_empty() { String::new() } else { format!(" at `{path}`") };
                 match part {

@@ -53,7 +53,7 @@ impl fmt::Debug for Sound {
 }
 
 /// The file in one piece.
-mod whole {
+pub(super) mod whole {
     use std::sync::Arc;
 
     use serde::{Deserializer, Serializer};

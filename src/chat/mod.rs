@@ -4,6 +4,7 @@
 //! [`ChatRequest::check`] it once; after that no one needs to look again.
 
 mod check;
+mod document;
 mod event;
 mod form;
 mod media;
@@ -11,7 +12,8 @@ mod text;
 mod thinking;
 mod wipe;
 
-pub use check::{Invalid, MAX_PICTURE_BYTES, MAX_SOUND_BYTES, MAX_TEXT_BYTES};
+pub use check::{Invalid, MAX_DOCUMENT_BYTES, MAX_PICTURE_BYTES, MAX_SOUND_BYTES, MAX_TEXT_BYTES};
+pub use document::{Document, Source};
 pub use event::{ChatError, ChatEvent, Done, Finish, Timings, TokenLogprob, Usage};
 pub use form::{Constraint, Format, ToolChoice};
 pub use media::{BUDGETS, Detail, Picture, Sound};
@@ -95,8 +97,12 @@ impl ChatRequest {
 
     /// The pictures and sounds, each with its message and its part of that message.
     pub fn media(&self) -> impl Iterator<Item = (usize, usize, &Part)> {
-        let parts = self.messages.iter().enumerate().flat_map(|(i, m)| m.content.iter().enumerate().map(move |(j, part)| (i, j, part)));
-        parts.filter(|(_, _, part)| !matches!(part, Part::Text(_)))
+        self.parts().filter(|(_, _, part)| matches!(part, Part::Picture(_) | Part::Sound(_)))
+    }
+
+    /// Everything that was said, each piece with its message and its place there.
+    pub fn parts(&self) -> impl Iterator<Item = (usize, usize, &Part)> {
+        self.messages.iter().enumerate().flat_map(|(i, m)| m.content.iter().enumerate().map(move |(j, part)| (i, j, part)))
     }
 
     /// Whether it takes eyes to read it.
@@ -123,6 +129,8 @@ pub enum Part {
     Text(String),
     Picture(Picture),
     Sound(Sound),
+    /// Read, and replaced by what it says, before a worker gets the request.
+    Document(Document),
 }
 
 /// A function call by the model.

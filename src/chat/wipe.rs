@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroize;
 
-use super::{Part, Picture, Sound};
+use super::{Part, Picture, Sound, Source};
 
 impl Drop for Part {
     fn drop(&mut self) {
@@ -23,6 +23,14 @@ impl Drop for Picture {
 impl Drop for Sound {
     fn drop(&mut self) {
         wipe(&mut self.file);
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        if let Self::File(file) = self {
+            wipe(file);
+        }
     }
 }
 

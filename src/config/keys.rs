@@ -197,6 +197,8 @@ pub(super) static KEYS: &[Key] = &[
     key("limits", "stored-responses", Rule::Number { min: 0, max: 65_536, put: |config, n| config.limits.stored_responses = n }),
     key("limits", "stored-size", Rule::Size { min: 1 << 10, max: 1 << 30, put: |config, n| config.limits.stored_bytes = n }),
     key("limits", "stored-time", Rule::Time { may_be_zero: false, put: |config, time| config.limits.stored_time = time }),
+    key("limits", "files-size", Rule::Size { min: 0, max: 1 << 30, put: |config, n| config.limits.files_bytes = n }),
+    key("limits", "files-time", Rule::Time { may_be_zero: false, put: |config, time| config.limits.files_time = time }),
     key(
         "access",
         "admins",

@@ -128,6 +128,10 @@ pub struct Limits {
     pub stored_bytes: u64,
     /// How long a response is kept.
     pub stored_time: Duration,
+    /// Bytes of a user's files that were sent to be used by their ids.
+    pub files_bytes: u64,
+    /// How long such a file is kept.
+    pub files_time: Duration,
 }
 
 /// Who may do more than ask.
@@ -205,6 +209,8 @@ impl Default for Limits {
             stored_responses: 128,
             stored_bytes: 16 << 20,
             stored_time: Duration::from_secs(3600),
+            files_bytes: 32 << 20,
+            files_time: Duration::from_secs(3600),
         }
     }
 }

@@ -189,6 +189,10 @@ pub struct AskArgs {
     #[arg(long, value_name = "FILE")]
     pub audio: Vec<PathBuf>,
 
+    /// Let the model read a file: text of any kind, HTML or PDF; like --image
+    #[arg(long, value_name = "FILE")]
+    pub file: Vec<PathBuf>,
+
     /// Hold the answer to the JSON Schema in FILE
     #[arg(long, value_name = "FILE")]
     pub schema: Option<PathBuf>,

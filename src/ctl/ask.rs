@@ -20,7 +20,7 @@ const MAX_PROMPT: usize = 64 << 20;
 
 pub fn run(args: &AskArgs, client: &Client, runtime: &Runtime, terminal: &Terminal) -> Result<(), Error> {
     let media = media(args)?;
-    let takes_input = args.image.iter().chain(&args.audio).any(|path| media::is_input(path));
+    let takes_input = args.image.iter().chain(&args.audio).chain(&args.file).any(|path| media::is_input(path));
     let prompt = if takes_input { assemble(&args.prompt, None) } else { prompt(&args.prompt, terminal)? };
     let prompt = prompt.ok_or_else(|| Error::Usage("there is no prompt: give some words, or text on standard input".into()))?;
     let system = args.conversation.system.as_deref().map(|text| message("system", text));
@@ -47,11 +47,12 @@ pub fn run(args: &AskArgs, client: &Client, runtime: &Runtime, terminal: &Termin
 
 /// The pictures, then the sounds. One of them may come from standard input.
 fn media(args: &AskArgs) -> Result<Vec<Value>, Error> {
-    if args.image.iter().chain(&args.audio).filter(|path| media::is_input(path)).count() > 1 {
-        return Err(Error::Usage("standard input can be one picture or one sound, not several".into()));
+    if args.image.iter().chain(&args.audio).chain(&args.file).filter(|path| media::is_input(path)).count() > 1 {
+        return Err(Error::Usage("standard input can be one picture, sound or file, not several".into()));
     }
     let pictures = args.image.iter().map(|path| media::picture(path));
-    pictures.chain(args.audio.iter().map(|path| media::sound(path))).collect()
+    let sounds = args.audio.iter().map(|path| media::sound(path));
+    pictures.chain(sounds).chain(args.file.iter().map(|path| media::document(path))).collect()
 }
 
 async fn print_json(client: &Client, body: &Value, terminal: &Terminal) -> Result<(), Error> {

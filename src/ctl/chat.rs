@@ -62,7 +62,7 @@ pub fn run(args: &ChatArgs, client: &Client, runtime: &Runtime, interrupts: &Int
 struct Talk {
     settings: ConversationArgs,
     turns: Vec<Value>,
-    /// Pictures and sounds that go with what is said next.
+    /// Pictures, sounds and files that go with what is said next.
     shown: Vec<Value>,
 }
 
@@ -79,6 +79,7 @@ impl Talk {
             Slash::ShowSystem => settings.system.clone().unwrap_or_else(|| "there are no instructions".into()),
             Slash::Image(path) => self.show(&path, media::picture(&path)),
             Slash::Audio(path) => self.show(&path, media::sound(&path)),
+            Slash::File(path) => self.show(&path, media::document(&path)),
             Slash::Clear => {
                 self.turns.clear();
                 self.shown.clear();

@@ -26,6 +26,8 @@ pub enum Slash {
     Image(PathBuf),
     /// Let it hear this sound, likewise.
     Audio(PathBuf),
+    /// Let it read this file, likewise.
+    File(PathBuf),
     Clear,
     /// `None` turns it round.
     Think(Option<bool>),
@@ -38,7 +40,7 @@ pub enum Slash {
 pub const HELP: &str = "\
 /help          this
 /system TEXT   instructions before the conversation; `/system -` takes them away, /system shows them
-/image FILE    show a picture with what you say next; /audio FILE plays a sound
+/image FILE    show a picture with what you say next; /audio FILE plays a sound, /file FILE is read
 /clear         forget the conversation
 /think on|off  let the model think before it answers
 /model MODEL   another model for what follows; /model shows it
@@ -109,9 +111,10 @@ fn slash(command: &str) -> Step {
         ("system", "") => Slash::ShowSystem,
         ("system", "-") => Slash::System(String::new()),
         ("system", text) => Slash::System(text.into()),
-        ("image" | "audio", "") => return Step::Wrong(format!("write /{name} FILE")),
+        ("image" | "audio" | "file", "") => return Step::Wrong(format!("write /{name} FILE")),
         ("image", file) => Slash::Image(path(file)),
         ("audio", file) => Slash::Audio(path(file)),
+        ("file", file) => Slash::File(path(file)),
         ("clear", _) => Slash::Clear,
         ("think", "") => Slash::Think(None),
         ("think", "on") => Slash::Think(Some(true)),
@@ -178,7 +181,7 @@ mod tests {
 
     #[test]
     fn help_names_every_command() {
-        for name in ["/help", "/system", "/image", "/audio", "/clear", "/think", "/model", "/quit"] {
+        for name in ["/help", "/system", "/image", "/audio", "/file", "/clear", "/think", "/model", "/quit"] {
             assert!(HELP.contains(name), "{name}");
         }
     }

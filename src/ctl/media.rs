@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::error::Error;
-use crate::chat::{MAX_PICTURE_BYTES, MAX_SOUND_BYTES};
+use crate::chat::{MAX_DOCUMENT_BYTES, MAX_PICTURE_BYTES, MAX_SOUND_BYTES};
 
 /// Stands for standard input.
 const INPUT: &str = "-";
@@ -47,6 +47,13 @@ pub fn sound(path: &Path) -> Result<Value, Error> {
         _ => return Err(wrong(path, "neither WAV, MP3, FLAC nor Ogg; convert it first")),
     };
     Ok(json!({ "type": "input_audio", "input_audio": { "data": STANDARD.encode(bytes), "format": format } }))
+}
+
+/// Reads a file whose text is wanted. What can be read, the daemon says.
+pub fn document(path: &Path) -> Result<Value, Error> {
+    let bytes = read(path, MAX_DOCUMENT_BYTES)?;
+    let name = path.file_name().filter(|_| !is_input(path)).map(|name| name.to_string_lossy()).unwrap_or_default();
+    Ok(json!({ "type": "file", "file": { "filename": name, "file_data": STANDARD.encode(bytes) } }))
 }
 
 fn read(path: &Path, most: usize) -> Result<Vec<u8>, Error> {

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use super::Failure;
 use super::state::Generation;
 use crate::ipc::frame::{self, Decoder};
-use crate::ipc::{FromWorker, LoadPlan, ToWorker};
+use crate::ipc::{FromWorker, ToWorker};
 use crate::sys;
 
 /// Messages to the worker that wait to be written; a worker this far behind is wedged.
@@ -81,20 +81,20 @@ impl Child {
     }
 }
 
-/// Starts a worker and hands it the descriptors that the plan speaks of.
+/// Starts a worker and hands it its first message, with the descriptors that this speaks of.
 pub fn spawn(
     program: &Path,
     generation: Generation,
-    plan: LoadPlan,
+    first: ToWorker,
     files: &[&File],
     notices: mpsc::Sender<(Generation, Notice)>,
 ) -> io::Result<Child> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-    let mut load = Vec::new();
-    frame::encode(&ToWorker::Load(plan), &mut load).map_err(io::Error::other)?;
+    let mut message = Vec::new();
+    frame::encode(&first, &mut message).map_err(io::Error::other)?;
     // The buffer of a new socket has room for this frame: it does not block.
     let files: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
-    sys::socket::send_all(&ours, &load, &files)?;
+    sys::socket::send_all(&ours, &message, &files)?;
     ours.set_nonblocking(true)?;
     let socket = UnixStream::from_std(ours)?;
 

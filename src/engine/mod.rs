@@ -7,6 +7,7 @@ mod cache;
 mod child;
 mod choice;
 pub mod cpus;
+mod documents;
 mod driver;
 mod failure;
 mod launch;
@@ -15,6 +16,7 @@ mod look;
 mod plan;
 mod pressure;
 pub mod queue;
+mod reader;
 mod relief;
 #[cfg(test)]
 pub(crate) mod scripted;
@@ -23,6 +25,7 @@ pub mod state;
 mod status;
 
 pub use cache::{CacheReport, CachedFile};
+pub use documents::ReadFile;
 pub use failure::Failure;
 pub use look::{MemoryReport, WorkerMemory};
 pub use plan::{PlanReport, PlannedModel, Way};
@@ -57,6 +60,7 @@ pub type Uid = u32;
 pub struct Engine {
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
+    reader: reader::Reader,
 }
 
 /// What the engine is told at its start.
@@ -165,9 +169,16 @@ impl Engine {
         let (notices, notice_box) = mpsc::channel(driver::NOTICES);
         let first = Status::first(shelf.models.clone(), setup.models.directories.clone(), setup.default_model(&shelf.models));
         let (status_sender, status) = watch::channel(first);
+        let reader = reader::Reader::new(setup.worker.clone());
         let driver = driver::Driver::new(setup, shelf, hang_ups, notices, status_sender);
         tokio::spawn(driver.run(driver::Inbox { commands: command_box, hang_ups: hang_up_box, notices: notice_box }));
-        Self { commands, status }
+        Self { commands, status, reader }
+    }
+
+    /// Reads the files in a request, and puts what stands in them in their place: a request is to be asked only after this.
+    /// Says of each how much of it that is.
+    pub async fn read(&self, request: &mut ChatRequest) -> Result<Vec<ReadFile>, Failure> {
+        self.reader.read(request).await
     }
 
     /// Puts a request in the queue. The answer's first event may be long in coming: a model may have to be
@@ -246,7 +257,7 @@ impl Engine {
     pub(crate) fn wedged() -> (Self, impl Sized) {
         let (commands, unread) = mpsc::channel(COMMANDS);
         let (sender, status) = watch::channel(Status::first(vec![], vec![], None));
-        (Self { commands, status }, (unread, sender))
+        (Self { commands, status, reader: reader::Reader::new(PathBuf::new()) }, (unread, sender))
     }
 
     /// What is known, and each change of it.

@@ -16,13 +16,19 @@
 //!       │   ───────────────── Ease ─────────────────▶ │
 //!       │   ◀──────────────── Eased ────────────────  │
 //!       │   ──── end of file: finish and exit ──────▶ │
+//!
+//!       │   ◀──────────────── Hello ────────────────  │   a worker that loads nothing
+//!       │   ──── Read (+ descriptor) ────────────▶ │
+//!       │   ◀──── Page… , Read | Unreadable ────────  │   and exits
 //! ```
 //!
 //! The channel is the worker's standard input, a stream socket. [`frame`] says how a message lies on it.
 
+mod document;
 pub mod frame;
 mod memory;
 
+pub use document::{DocumentKind, Extent, Page};
 pub use memory::{FileMemory, FileRole, MemoryPicture, MemoryPlan, PackedPlan, Packing, Part};
 
 use serde::{Deserialize, Serialize};
@@ -32,7 +38,7 @@ use crate::gemma::sound::Hearing;
 
 /// Version of both enums; they change together with it. Supervisor and worker are installed together, so a
 /// difference means a half-done upgrade and the worker is refused.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// Names a request for as long as its worker lives.
 pub type RequestId = u64;
@@ -43,6 +49,8 @@ pub enum ToWorker {
     /// First and once. Carries the descriptors of the model file and, where the plan speaks of them, of its projector,
     /// of its packed weights, and of an empty file for packed weights.
     Load(LoadPlan),
+    /// First and last, in the place of `Load`: say what stands in this file. Carries its descriptor.
+    Read(DocumentKind),
     /// Answer this request.
     Chat { id: RequestId, request: Box<ChatRequest> },
     /// Say this of a text, without a slot; answered by `Text` or `Failed`.
@@ -69,6 +77,13 @@ pub enum FromWorker {
         reason: String,
         /// A smaller plan may do.
         out_of_memory: bool,
+    },
+    Page(Page),
+    /// There are no more pages. The worker exits after this.
+    Read(Extent),
+    /// Continues "the file …". The worker exits after this.
+    Unreadable {
+        reason: String,
     },
     /// The empty file holds the packed weights now, and the disk has all of it.
     Packed,

@@ -150,7 +150,7 @@ impl Sorter {
                         let _ = self.to_ready.try_send(Turn::Ease);
                     }
                 }
-                Ok(Some(ToWorker::Load(_))) => {
+                Ok(Some(ToWorker::Load(_) | ToWorker::Read(_))) => {
                     eprintln!("the supervisor sent a second `Load`");
                     break EXIT_PROTOCOL;
                 }

@@ -14,6 +14,7 @@
 //! on their way. Everything between the threads is bounded.
 
 mod constraint;
+mod document;
 mod guide;
 mod inbox;
 mod link;
@@ -37,7 +38,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use crate::ipc::{self, FromWorker, LoadPlan, LoadedModel, ToWorker};
+use crate::ipc::{self, DocumentKind, FromWorker, LoadPlan, LoadedModel, ToWorker};
 use crate::sandbox;
 use crate::sys::pagemap::Pagemap;
 use crate::sys::{process, socket};
@@ -93,8 +94,10 @@ fn run(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> {
     if writer.send(&FromWorker::Hello { version: ipc::VERSION }).is_err() {
         return Ok(ExitCode::SUCCESS);
     }
-    let Some(plan) = first_message(&mut reader)? else {
-        return Ok(ExitCode::SUCCESS);
+    let plan = match first_message(&mut reader)? {
+        Some(Task::Serve(plan)) => plan,
+        Some(Task::Read(kind)) => return document::run(kind, reader.take_fds(), &writer),
+        None => return Ok(ExitCode::SUCCESS),
     };
     let received = Instant::now();
     let files = reader.take_fds();
@@ -145,7 +148,11 @@ fn confine(files: &[OwnedFd]) -> Result<(), u8> {
     let files: Vec<BorrowedFd> = files.iter().map(AsFd::as_fd).collect();
     let model = files.first().and_then(|file| rustix::fs::fstat(file).ok()).map_or(0, |stat| stat.st_size as u64);
     let largest_file = model + residency::packed::BEYOND;
-    match sandbox::confine(&sandbox::Needs { files: &files, largest_file }) {
+    confine_to(&sandbox::Needs { files: &files, largest_file, work: None })
+}
+
+fn confine_to(needs: &sandbox::Needs<'_>) -> Result<(), u8> {
+    match sandbox::confine(needs) {
         Ok(missing) => missing.iter().for_each(|missing| eprintln!("{missing}")),
         Err(error) => {
             eprintln!("gemmad-worker cannot be confined: {error}");
@@ -164,13 +171,20 @@ fn save(file: File, writer: Writer) {
     });
 }
 
-/// The first message must be `Load`. `None` when there is no message at all.
-fn first_message(reader: &mut Reader) -> Result<Option<LoadPlan>, u8> {
+/// What a worker lives for.
+enum Task {
+    Serve(LoadPlan),
+    Read(DocumentKind),
+}
+
+/// The first message must be `Load` or `Read`. `None` when there is no message at all.
+fn first_message(reader: &mut Reader) -> Result<Option<Task>, u8> {
     match reader.next() {
-        Ok(Some(ToWorker::Load(plan))) => Ok(Some(plan)),
+        Ok(Some(ToWorker::Load(plan))) => Ok(Some(Task::Serve(plan))),
+        Ok(Some(ToWorker::Read(kind))) => Ok(Some(Task::Read(kind))),
         Ok(None) => Ok(None),
         Ok(Some(_)) => {
-            eprintln!("the supervisor's first message was not `Load`");
+            eprintln!("the supervisor's first message was neither `Load` nor `Read`");
             Err(EXIT_PROTOCOL)
         }
         Err(error) => {

@@ -49,3 +49,24 @@ def test_a_sound_is_transcribed(client):
     assert client.audio.transcriptions.create(model=TINY, file=path, response_format="text").strip() == whole.text
     events = list(client.audio.transcriptions.create(model=TINY, file=path, stream=True))
     assert "".join(event.delta for event in events[:-1]).strip() == events[-1].text == whole.text
+
+
+def test_files_are_read(client):
+    said = ("Notes\n" * 3).encode()
+    with_file = lambda file: client.chat.completions.create(
+        model=TINY, max_tokens=4, messages=[{"role": "user", "content": [{"type": "file", "file": file}, {"type": "text", "text": "Hi"}]}]
+    )
+    data = {"filename": "notes.txt", "file_data": f"data:text/plain;base64,{base64.b64encode(said).decode()}"}
+    tokens = with_file(data).usage.prompt_tokens
+    kept = client.files.create(file=("notes.txt", said), purpose="user_data")
+    assert kept.filename == "notes.txt" and kept.bytes == len(said)
+    assert with_file({"file_id": kept.id}).usage.prompt_tokens == tokens
+    response = client.responses.create(
+        model=TINY,
+        max_output_tokens=16,
+        input=[{"role": "user", "content": [{"type": "input_file", "file_id": kept.id}, {"type": "input_text", "text": "Hi"}]}],
+    )
+    assert response.usage.input_tokens == tokens
+    assert [file.id for file in client.files.list()] == [kept.id]
+    assert client.files.content(kept.id).read() == said
+    assert client.files.delete(kept.id).deleted

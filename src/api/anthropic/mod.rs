@@ -16,7 +16,7 @@ use super::parts::Parts;
 use super::tokens::mistaken;
 use super::wire::anthropic::output::{self, BlockOut, MessageOut};
 use super::wire::anthropic::request::{self, MessagesCall};
-use super::{Api, body, id, json, render};
+use super::{Api, body, documents, id, json, render};
 use crate::access::Caller;
 use crate::chat::{ChatEvent, TextAnswer, TextTask};
 use error::AnthropicError;
@@ -28,8 +28,9 @@ pub async fn create(
     request: Request,
 ) -> Result<Response, AnthropicError> {
     let body::Received { bytes, share } = body::read(&api, &caller, request).await?;
-    let MessagesCall { model, request, stream, places } = parse(bytes, request::parse).await?;
+    let MessagesCall { model, mut request, stream, places } = parse(bytes, request::parse).await?;
     let refusal = |failure| ApiError::from(failure).relocated(|field| places.of(field));
+    let files = documents::read(&api, caller.uid, &mut request).await.map_err(refusal)?;
     let stops = request.output.stop.clone();
     let mut answer = api.engine.chat(caller.uid, &model, request).await.map_err(refusal)?;
     // What fails before the first event fails with a status of its own.
@@ -39,7 +40,7 @@ pub async fn create(
     let id = id::random("msg_");
     if stream {
         let model = answer.model.clone();
-        return Ok(streamed(answer, event, Stream::new(id, model, stops)));
+        return Ok(documents::told(streamed(answer, event, Stream::new(id, model, stops)), &files));
     }
     let mut parts = Parts::default();
     loop {
@@ -57,7 +58,7 @@ pub async fn create(
                 usage: done.usage.into(),
                 timings: Some(done.into()),
             };
-            return Ok(json(render(&message)));
+            return Ok(documents::told(json(render(&message)), &files));
         }
         event = next(&mut answer).await?;
     }
@@ -74,8 +75,9 @@ pub async fn count_tokens(
     request: Request,
 ) -> Result<Response, AnthropicError> {
     let received = body::read(&api, &caller, request).await?;
-    let MessagesCall { model, request, places, .. } = parse(received.bytes, request::parse_count).await?;
+    let MessagesCall { model, mut request, places, .. } = parse(received.bytes, request::parse_count).await?;
     let refusal = |failure| ApiError::from(failure).relocated(|field| places.of(field));
+    documents::read(&api, caller.uid, &mut request).await.map_err(refusal)?;
     match api.engine.text(caller.uid, &model, TextTask::Count(Box::new(request))).await.map_err(refusal)? {
         TextAnswer::Count(input_tokens) => Ok(json(render(&Count { input_tokens }))),
         other => Err(mistaken(&other).into()),

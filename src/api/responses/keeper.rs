@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::draft::Draft;
-use super::store::{Job, Kept, Store};
+use super::store::{Job, Kept};
 use crate::api::render;
+use crate::api::store::Store;
 use crate::api::wire::responses::items::Item;
 use crate::api::wire::responses::output::ResponseOut;
 use crate::chat::Message;
@@ -13,7 +14,7 @@ use crate::engine::Uid;
 /// What has to be known to keep a response when it is complete.
 #[derive(Clone)]
 pub struct Keeper {
-    pub store: Arc<Store>,
+    pub store: Arc<Store<Kept>>,
     pub uid: Uid,
     pub input: Arc<[Item]>,
     /// What came before the answer, instructions left out: they are for one response.

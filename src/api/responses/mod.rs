@@ -29,7 +29,7 @@ use super::tokens::mistaken;
 use super::wire::responses::Places;
 use super::wire::responses::output::Status;
 use super::wire::responses::request::{self, Delivery, ResponsesCall};
-use super::{Api, body, json, render};
+use super::{Api, body, documents, json, render};
 use crate::access::Caller;
 use crate::chat::{ChatError, ChatEvent, ChatRequest, Message, Role, TextAnswer, TextTask};
 use crate::engine::{Answer, Engine, Failure, Uid};
@@ -57,7 +57,8 @@ pub async fn create(State(api): State<Arc<Api>>, Extension(caller): Extension<Ca
     let body::Received { bytes, share } = body::read(&api, &caller, request).await?;
     let call = parse(bytes, request::parse).await?;
     let (delivery, input) = (call.delivery, Arc::from(call.input.items.as_slice()));
-    let (ready, shown) = ready(&api, caller.uid, call)?;
+    let (mut ready, shown) = ready(&api, caller.uid, call)?;
+    let files = documents::read(&api, caller.uid, &mut ready.request).await.map_err(|failure| ready.refusal(failure))?;
     let (background, keep) = match delivery {
         Delivery::Background => (true, true),
         Delivery::Whole { keep } | Delivery::Stream { keep } => (false, keep),
@@ -78,13 +79,13 @@ pub async fn create(State(api): State<Arc<Api>>, Extension(caller): Extension<Ca
     if let (true, Some(keeper)) = (background, &keeper) {
         let queued = render(&draft.standing(Status::Queued));
         job::spawn(api.engine.clone(), ready, answer, draft, keeper.clone(), share);
-        return Ok(json(queued));
+        return Ok(documents::told(json(queued), &files));
     }
     let (mut answer, mut event) = ready.begin(&api.engine, answer).await.map_err(|failure| ready.refusal(failure))?;
     // From here on the request's memory is the worker's business.
     drop(share);
     if let Delivery::Stream { .. } = delivery {
-        return Ok(streamed(answer, event, Stream::new(draft, keeper, logprobs)));
+        return Ok(documents::told(streamed(answer, event, Stream::new(draft, keeper, logprobs)), &files));
     }
     loop {
         draft.parts.event(&event, |_, _, _| {});
@@ -93,7 +94,7 @@ pub async fn create(State(api): State<Arc<Api>>, Extension(caller): Extension<Ca
             if let Some(keeper) = keeper {
                 keeper.keep(&draft, &response);
             }
-            return Ok(json(render(&response)));
+            return Ok(documents::told(json(render(&response)), &files));
         }
         event = next(&mut answer).await?;
     }
@@ -113,7 +114,8 @@ pub async fn input_tokens(
 ) -> Result<Response, ApiError> {
     let received = body::read(&api, &caller, request).await?;
     let call = parse(received.bytes, request::parse).await?;
-    let (ready, _) = ready(&api, caller.uid, call)?;
+    let (mut ready, _) = ready(&api, caller.uid, call)?;
+    documents::read(&api, caller.uid, &mut ready.request).await.map_err(|failure| ready.refusal(failure))?;
     let task = TextTask::Count(Box::new(ready.request.clone()));
     match api.engine.text(caller.uid, &ready.model, task).await.map_err(|failure| ready.refusal(failure))? {
         TextAnswer::Count(input_tokens) => Ok(json(render(&InputTokens { object: "response.input_tokens", input_tokens }))),

@@ -35,7 +35,7 @@ pub fn drop_oldest(messages: &mut Vec<Message>, share: f64) -> bool {
 fn weight(message: &Message) -> usize {
     let part = |part: &Part| match part {
         Part::Text(text) => text.len(),
-        Part::Picture(_) | Part::Sound(_) => MEDIUM_BYTES,
+        Part::Picture(_) | Part::Sound(_) | Part::Document(_) => MEDIUM_BYTES,
     };
     let calls: usize = message.tool_calls.iter().map(|call| call.name.len() + call.arguments.len()).sum();
     message.content.iter().map(part).sum::<usize>() + calls + message.reasoning.as_ref().map_or(0, String::len)

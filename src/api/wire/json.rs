@@ -240,6 +240,11 @@ impl<'a> Object<'a> {
         self.take(name).ok_or_else(|| Invalid::new(self.at(name), "is required"))
     }
 
+    /// Says what is wrong with a field that is not there.
+    pub fn lacks<T>(&self, name: &str, reason: &str) -> Result<T, Invalid> {
+        Err(Invalid::new(self.at(name), reason))
+    }
+
     /// Every field under its own name, for objects whose names are data.
     pub fn into_entries(self) -> impl Iterator<Item = (String, Json<'a>)> {
         let path = self.path;

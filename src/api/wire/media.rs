@@ -102,7 +102,8 @@ fn file(json: &Json) -> Result<Arc<[u8]>, Invalid> {
     decode(json, data, MAX_PICTURE_BYTES)
 }
 
-fn decode(json: &Json, data: &str, most: usize) -> Result<Arc<[u8]>, Invalid> {
+/// Base64 of at most `most` bytes.
+pub fn decode(json: &Json, data: &str, most: usize) -> Result<Arc<[u8]>, Invalid> {
     // Before anything is set aside for it.
     if data.len() / 4 * 3 > most + 2 {
         return json.wrong(format!("holds more than {most} bytes, which is the limit of one file"));

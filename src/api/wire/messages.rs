@@ -1,7 +1,7 @@
 //! The conversation: `messages`.
 
 use super::json::{Json, Object, quote};
-use super::{media, tools};
+use super::{files, media, tools};
 use crate::chat::{Invalid, Message, Part, Role};
 
 pub fn messages(json: &Json) -> Result<Vec<Message>, Invalid> {
@@ -85,10 +85,17 @@ fn part(json: &Json) -> Result<Part, Invalid> {
             object.finish()?;
             Ok(Part::Sound(sound))
         }
+        "file" => {
+            let document = files::file(&mut object)?;
+            object.finish()?;
+            Ok(Part::Document(document))
+        }
         video @ ("video" | "video_url" | "input_video") => kind.wrong(format!(
             "is `{video}`, which is not supported: send its frames as `image_url` parts with `detail` 70, each behind its time"
         )),
-        other => kind.wrong(format!("is `{}`, which is not supported; only `text`, `image_url` and `input_audio` are", quote(other))),
+        other => {
+            kind.wrong(format!("is `{}`, which is not supported; only `text`, `image_url`, `input_audio` and `file` are", quote(other)))
+        }
     }
 }
 

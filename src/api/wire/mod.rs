@@ -2,6 +2,7 @@
 
 pub mod anthropic;
 pub mod completions;
+mod files;
 pub mod format;
 pub mod json;
 mod media;
@@ -12,3 +13,4 @@ pub mod responses;
 pub mod tokens;
 pub mod tools;
 pub mod transcription;
+pub mod upload;

@@ -156,7 +156,7 @@ async fn file(mut part: Field<'_>) -> Result<Vec<u8>, Invalid> {
     Ok(file)
 }
 
-fn broken(error: Error) -> Invalid {
+pub(super) fn broken(error: Error) -> Invalid {
     match error {
         Error::FieldSizeExceeded { limit, field_name } => {
             Invalid::new(quote(&field_name.unwrap_or_default()), format!("has more than {limit} bytes, which is the limit"))

@@ -78,6 +78,9 @@ impl Driver {
                     self.step(Input::Ended { id });
                 }
             }
+            Notice::Message(FromWorker::Page(_) | FromWorker::Read(_) | FromWorker::Unreadable { .. }) => {
+                tracing::error!("a worker that serves a model has read a file");
+            }
             Notice::Exited { cause, taken } => {
                 let out_of_memory = self.relief.exited(taken);
                 self.child = None;

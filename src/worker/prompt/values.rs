@@ -77,6 +77,8 @@ impl Writer<'_> {
             // Only its place matters.
             Part::Picture(_) => map([("type", Value::from("image"))]),
             Part::Sound(_) => map([("type", Value::from("audio"))]),
+            // The supervisor has put its text in its place.
+            Part::Document(_) => text(""),
         })
     }
 

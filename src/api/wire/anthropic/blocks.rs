@@ -1,7 +1,7 @@
 //! `messages` and `system`: content blocks that become the messages of a conversation.
 
 use crate::api::wire::json::{Json, Object, quote};
-use crate::api::wire::media;
+use crate::api::wire::{files, media};
 use crate::chat::{Invalid, Message, Part, Role, ToolCall};
 
 /// The conversation, and for each of its messages the client's own that it was made of.
@@ -56,7 +56,7 @@ fn user(blocks: Vec<(Json, Block)>, messages: &mut Vec<Message>) -> Result<(), I
     for (json, block) in blocks {
         match block {
             Block::Text(text) => said.push(Part::Text(text)),
-            Block::Picture(part) => said.push(part),
+            Block::Shown(part) => said.push(part),
             Block::Result { id, content } => {
                 messages.push(Message { content, tool_call_id: Some(id), ..Message::text(Role::Tool, "") });
             }
@@ -76,7 +76,7 @@ fn assistant(blocks: Vec<(Json, Block)>, messages: &mut Vec<Message>) -> Result<
             Block::Text(text) => turn.content.push(Part::Text(text)),
             Block::Thought(text) => turn.reasoning.get_or_insert_default().push_str(&text),
             Block::Call(call) => turn.tool_calls.push(call),
-            Block::Picture(_) | Block::Result { .. } => return json.wrong("belongs to the user's messages"),
+            Block::Shown(_) | Block::Result { .. } => return json.wrong("belongs to the user's messages"),
         }
     }
     messages.push(turn);
@@ -86,7 +86,7 @@ fn assistant(blocks: Vec<(Json, Block)>, messages: &mut Vec<Message>) -> Result<
 /// A block of content.
 enum Block {
     Text(String),
-    Picture(Part),
+    Shown(Part),
     Thought(String),
     Call(ToolCall),
     Result { id: String, content: Vec<Part> },
@@ -103,7 +103,8 @@ impl Block {
                 object.take("citations");
                 Self::Text(object.need("text")?.string()?)
             }
-            "image" => Self::Picture(Part::Picture(media::source(&object.need("source")?)?)),
+            "document" => Self::Shown(Part::Document(files::document(&mut object)?)),
+            "image" => Self::Shown(Part::Picture(media::source(&object.need("source")?)?)),
             "thinking" => {
                 // It says where a thought comes from; here nobody checks it.
                 object.take("signature");
@@ -116,7 +117,7 @@ impl Block {
             }
             "tool_result" => result(&mut object)?,
             other => {
-                let known = "`text`, `image`, `thinking`, `tool_use` and `tool_result`";
+                let known = "`text`, `image`, `document`, `thinking`, `tool_use` and `tool_result`";
                 return kind.wrong(format!("is `{}`, which is not supported; only {known} are", quote(other)));
             }
         };
@@ -133,8 +134,8 @@ fn result(object: &mut Object) -> Result<Block, Invalid> {
         Some(content) => {
             let part = |(json, block): (Json, Block)| match block {
                 Block::Text(text) => Ok(Part::Text(text)),
-                Block::Picture(part) => Ok(part),
-                _ => json.wrong("must be a text or an image"),
+                Block::Shown(part) => Ok(part),
+                _ => json.wrong("must be a text, an image or a document"),
             };
             blocks(&content)?.into_iter().map(part).collect::<Result<_, _>>()?
         }
@@ -186,7 +187,7 @@ mod tests {
             ("7", "messages"),
             (r#"[{"role":"system","content":"a"}]"#, "messages[0].role"),
             (r#"[{"role":"user","content":7}]"#, "messages[0].content"),
-            (r#"[{"role":"user","content":[{"type":"document","source":{}}]}]"#, "messages[0].content[0].type"),
+            (r#"[{"role":"user","content":[{"type":"document","source":{}}]}]"#, "messages[0].content[0].source.type"),
             (r#"[{"role":"user","content":[{"type":"thinking","thinking":"x"}]}]"#, "messages[0].content[0]"),
             (
                 r#"[{"role":"user","content":[{"type":"image","source":{"type":"url","url":"http://x/y"}}]}]"#,

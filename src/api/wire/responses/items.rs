@@ -6,7 +6,7 @@
 use super::Places;
 use crate::api::id;
 use crate::api::wire::json::{Json, Object, quote};
-use crate::api::wire::{media, tools};
+use crate::api::wire::{files, media, tools};
 use crate::chat::{Invalid, Message, Part, Role, ToolCall};
 
 /// What was sent, twice: as the model will see it and as `input_items` shows it.
@@ -157,9 +157,11 @@ fn part(json: &Json) -> Result<Part, Invalid> {
         "refusal" => Part::Text(object.need("refusal")?.string()?),
         "input_image" => Part::Picture(media::input_image(&mut object)?),
         "input_audio" => Part::Sound(media::input_audio(&mut object)?),
+        "input_file" => Part::Document(files::input_file(&mut object)?),
         other => {
             return kind.wrong(format!(
-                "is `{}`, which is not supported; only `input_text`, `input_image`, `input_audio`, `output_text` and `refusal` are",
+                "is `{}`, which is not supported; only `input_text`, `input_image`, `input_audio`, `input_file`, `output_text` and \
+                 `refusal` are",
                 quote(other)
             ));
         }
@@ -252,7 +254,7 @@ mod tests {
             ("[7]", "input[0]"),
             (r#"[{"role":"king","content":"a"}]"#, "input[0].role"),
             (r#"[{"role":"user"}]"#, "input[0].content"),
-            (r#"[{"role":"user","content":[{"type":"input_file","file_id":"x"}]}]"#, "input[0].content[0].type"),
+            (r#"[{"role":"user","content":[{"type":"input_video","file_id":"x"}]}]"#, "input[0].content[0].type"),
             (r#"[{"role":"user","content":[{"type":"input_image","file_id":"x"}]}]"#, "input[0].content[0].image_url"),
             (r#"[{"role":"user","content":"a","junk":1}]"#, "input[0].junk"),
             (r#"[{"type":"web_search_call","id":"x"}]"#, "input[0].type"),

@@ -1,0 +1,90 @@
+//! Files in a request: found if they were sent before, and read.
+
+use std::fmt::Write;
+
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::Response;
+
+use super::Api;
+use crate::chat::{ChatError, ChatRequest, Part, Source};
+use crate::engine::{Failure, ReadFile, Uid};
+
+/// What was read of each file, on the answer to the request: a JSON array, non-ASCII characters escaped.
+const FILES: HeaderName = HeaderName::from_static("x-gemmad-files");
+
+/// Puts what stands in the request's files in their place, before it is asked.
+pub async fn read(api: &Api, uid: Uid, request: &mut ChatRequest) -> Result<Vec<ReadFile>, Failure> {
+    fetch(api, uid, request)?;
+    api.engine.read(request).await
+}
+
+/// Takes files that were sent before from where they are kept.
+fn fetch(api: &Api, uid: Uid, request: &mut ChatRequest) -> Result<(), Failure> {
+    for (i, message) in request.messages.iter_mut().enumerate() {
+        for (j, part) in message.content.iter_mut().enumerate() {
+            let Part::Document(document) = part else { continue };
+            let Source::Kept(id) = &document.source else { continue };
+            let Some(kept) = api.files.get(uid, id) else {
+                let reason = format!("names `{}`, but there is no such file; files are kept for a time", super::wire::json::quote(id));
+                return Err(Failure::Chat(ChatError::Document { message: i as u32, part: j as u32, reason }));
+            };
+            if document.name.is_empty() {
+                document.name.clone_from(&kept.name);
+            }
+            document.source = Source::File(kept.bytes.clone());
+        }
+    }
+    Ok(())
+}
+
+/// Says on the answer what was read, if the request had files.
+pub fn told(mut response: Response, files: &[ReadFile]) -> Response {
+    if !files.is_empty()
+        && let Ok(value) = HeaderValue::try_from(list(files))
+    {
+        response.headers_mut().insert(FILES, value);
+    }
+    response
+}
+
+fn list(files: &[ReadFile]) -> String {
+    let list: Vec<_> = files
+        .iter()
+        .map(|file| {
+            let extent = file.extent;
+            serde_json::json!({
+                "name": file.name.chars().take(200).collect::<String>(),
+                "pages": extent.pages,
+                "read": extent.read,
+                "unseen": extent.unseen,
+                "whole": file.is_whole(),
+            })
+        })
+        .collect();
+    let mut ascii = String::new();
+    for unit in serde_json::Value::from(list).to_string().encode_utf16() {
+        match u8::try_from(unit) {
+            Ok(byte) if byte.is_ascii() && !byte.is_ascii_control() => ascii.push(byte.into()),
+            // Writing into a string does not fail.
+            _ => drop(write!(ascii, "\\u{unit:04x}")),
+        }
+    }
+    ascii
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+
+    #[test]
+    fn what_was_read_is_said() {
+        let mut file = ReadFile { name: "größe 😀.pdf".into(), extent: Default::default() };
+        (file.extent.pages, file.extent.read) = (9, 4);
+        assert!(told(Response::new(Body::empty()), &[]).headers().is_empty());
+        let response = told(Response::new(Body::empty()), &[file]);
+        let header = response.headers()[FILES].to_str().unwrap();
+        let said: serde_json::Value = serde_json::from_str(header).unwrap();
+        assert_eq!(said, serde_json::json!([{"name": "größe 😀.pdf", "pages": 9, "read": 4, "unseen": 0, "whole": false}]));
+    }
+}

@@ -1,0 +1,75 @@
+//! Reading files that people send: what stands in them, as text and as pictures of pages. A worker of its own does it and
+//! then ends, so what a file does to its reader is done to nobody else.
+
+mod html;
+mod pdf;
+mod text;
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::process::ExitCode;
+
+use super::link::Writer;
+use super::{EXIT_LOAD, EXIT_PROTOCOL, confine_to};
+use crate::ipc::{DocumentKind, Extent, FromWorker, Page};
+use crate::sandbox::{Needs, Work};
+
+/// What a file may cost. The supervisor stops the reader when it takes longer than it should by the clock.
+const WORK: Work = Work { memory: 384 << 20, seconds: 20 };
+/// Bytes of text that are taken from a file.
+const MAX_TEXT: usize = 1 << 20;
+
+/// Reads the one file that came.
+pub fn run(kind: DocumentKind, files: Vec<OwnedFd>, writer: &Writer) -> Result<ExitCode, u8> {
+    confine_to(&Needs { files: &[], largest_file: 0, work: Some(WORK) })?;
+    let Ok([file]) = <[OwnedFd; 1]>::try_from(files) else {
+        eprintln!("`Read` came without its file");
+        return Err(EXIT_PROTOCOL);
+    };
+    let mut pages = Pages { writer, read: 0, unseen: 0, left: MAX_TEXT, cut: false };
+    let read = contents(File::from(file)).and_then(|bytes| match kind {
+        DocumentKind::Html => html::read(&bytes, &mut pages),
+        DocumentKind::Pdf => pdf::read(bytes, &mut pages),
+    });
+    let (last, status) = match read {
+        Ok(count) => {
+            (FromWorker::Read(Extent { pages: count, read: pages.read, unseen: pages.unseen, cut: pages.cut }), Ok(ExitCode::SUCCESS))
+        }
+        Err(reason) => (FromWorker::Unreadable { reason }, Err(EXIT_LOAD)),
+    };
+    // Nobody to tell means nobody who cares.
+    let _ = writer.send(&last);
+    status
+}
+
+fn contents(file: File) -> Result<Vec<u8>, String> {
+    let failed = |error: std::io::Error| format!("cannot be read: {error}");
+    let mut bytes = vec![0; file.metadata().map_err(failed)?.len() as usize];
+    file.read_exact_at(&mut bytes, 0).map_err(failed)?;
+    Ok(bytes)
+}
+
+/// Pages on their way to the supervisor.
+struct Pages<'a> {
+    writer: &'a Writer,
+    read: u32,
+    /// Of them, those that show what was not sent.
+    unseen: u32,
+    /// Bytes of text that may still be taken.
+    left: usize,
+    cut: bool,
+}
+
+impl Pages<'_> {
+    /// Sends a page; false if no more are wanted.
+    fn push(&mut self, mut text: String, picture: Option<Vec<u8>>) -> bool {
+        if text.len() > self.left {
+            text.truncate(text.floor_char_boundary(self.left));
+            self.cut = true;
+        }
+        self.left -= text.len();
+        self.read += 1;
+        self.writer.send(&FromWorker::Page(Page { text, picture })).is_ok() && !self.cut
+    }
+}
