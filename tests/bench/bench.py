@@ -5,6 +5,7 @@
     bench.py speed --model FILE [--peer llama-server]  prefill, decode, first token, memory
     bench.py share --model FILE [--peer llama-server]  decode beside busy programs of equal priority
     bench.py idle                                      the supervisor's memory and start
+    bench.py picture --model FILE --eyes FILE [--peer llama-server]   the first token behind a picture
     bench.py activation [--model FILE]                 the first token when systemd starts the daemon for it
     bench.py memory [--variant e2b] [--peer …]         first and later starts, peak memory, speed: full-size files
 
@@ -12,7 +13,7 @@ Servers take turns (A B A B …) so that a noisy machine treats them alike; comp
 numbers. Only the standard library. The models' files may be cold or warm: run once before, or drop the page
 cache, to have it one way. docs/measuring.md says what was found.
 """
-import argparse, http.client, json, os, random, shutil, socket, statistics, subprocess, sys, tempfile, threading, time
+import argparse, base64, http.client, json, os, random, shutil, socket, statistics, struct, subprocess, sys, tempfile, threading, time, zlib
 
 import synth
 
@@ -85,7 +86,7 @@ class Server:
         return total / 1024
 
     def chat(self, text, tokens, **more):
-        """Streams one answer: seconds to the first event with text and to the end, prompt and completion tokens, timings."""
+        """Streams one answer (`text` may be parts): seconds to the first event with text and to the end, prompt and completion tokens, timings."""
         body = {"model": "auto", "messages": [{"role": "user", "content": text}], "max_tokens": tokens, "temperature": 1.0, "top_p": 1.0,
                 "seed": 1, "stream": True, "stream_options": {"include_usage": True}, "ignore_eos": True, "cache_prompt": False,
                 "chat_template_kwargs": {"enable_thinking": False}, **more}
@@ -291,6 +292,38 @@ def idle(a):
     s.close()
 
 
+def noise(width, height, seed):
+    """A picture as a data URL, each time another one: PNG without compression."""
+    rng = random.Random(seed)
+    rows = b"".join(b"\0" + rng.randbytes(width * 3) for _ in range(height))
+    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    png += chunk(b"IDAT", zlib.compress(rows, 0)) + chunk(b"IEND", b"")
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def picture(a):
+    """The same picture for both, of a size that is 256 tokens."""
+    a.peer_options += ["--mmproj", a.eyes]
+    rows = {name: [] for name in servers(a)}
+    for run in range(a.runs):
+        for name, start in servers(a).items():
+            server = start()
+            took = []
+            for seed in range(a.rounds + 1):
+                shown = {"type": "image_url", "image_url": {"url": noise(768, 768, run * 100 + seed)}}
+                first, *_, tokens, _, _ = server.chat([shown, {"type": "text", "text": "What is this?"}], 1)
+                took.append(first)
+            rows[name].append(took)
+            server.close()
+            print(f"{name}: {tokens} tokens; first token after " + ", ".join(f"{seconds:.2f}" for seconds in took) + " s", flush=True)
+    for name, runs in rows.items():
+        print(f"{name}: median {median([s for took in runs for s in took[1:]]):.2f} s; the first picture, for which it may load: {median([took[0] for took in runs]):.2f} s")
+    if a.peer:
+        gemmad_row, peer_row = ([s for took in runs for s in took[1:]] for runs in rows.values())
+        print(f"ratio {median(gemmad_row) / median(peer_row):.2f}")
+
+
 class Activated(Server):
     """A daemon that is not running until someone connects."""
 
@@ -323,11 +356,12 @@ def activation(a):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("what", nargs="?", default="all", choices=["all", "overhead", "speed", "share", "idle", "activation", "memory"],
+    p.add_argument("what", nargs="?", default="all", choices=["all", "overhead", "speed", "share", "idle", "picture", "activation", "memory"],
                    help="all: idle and overhead")
     p.add_argument("--gemmad", required=True, help="the daemon's program; its worker lies beside it")
     p.add_argument("--peer", help="llama.cpp's llama-server, to compare with")
     p.add_argument("--model", help="a GGUF file; the tiny model if none is given")
+    p.add_argument("--eyes", help="picture: the model's projector, which lies beside it for gemmad to find it")
     p.add_argument("--context", type=int, default=4096)
     p.add_argument("--threads", type=int, default=0)
     p.add_argument("--prompt", type=int, default=256, help="words in a prompt")
@@ -340,7 +374,9 @@ def main():
     p.add_argument("--settle", type=float, default=5, help="memory: seconds that a first start has to write what it packed")
     p.add_argument("--peer-options", default=[], type=str.split, help="more for llama-server, like \"--no-repack\"")
     a = p.parse_args()
-    if a.what in ("speed", "share") and not a.model:
+    if a.what == "picture" and not a.eyes:
+        p.error("picture needs --eyes")
+    if a.what in ("speed", "share", "picture") and not a.model:
         p.error(f"{a.what} needs --model")
     os.makedirs(a.files, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="gemmad-bench-", dir=a.files if a.what == "memory" else None) as a.directory:

@@ -6,6 +6,7 @@ per second are those of the real model; what it says is noise. Needs nothing but
 
     synth.py e2b --out gemma-4-E2B-it-Q4_0.gguf
     synth.py 26b-a4b --layers 6 --out small.gguf       # fewer layers of the same widths
+    synth.py e2b --eyes --out gemma-4-E2B-it-mmproj-F16.gguf    # its projector, for pictures
 """
 
 import argparse
@@ -30,12 +31,16 @@ VARIANTS = {
     "26b-a4b": dict(d=2816, n=30, ff=2112,  h=16, kv=8,  gkv=2, ple=0,   swa=1024, every=6, shared=0,  wide=False, keqv=True,  ne=128, nu=8, eff=704, ctx=262144),
     "31b":     dict(d=5376, n=60, ff=21504, h=32, kv=16, gkv=4, ple=0,   swa=1024, every=6, shared=0,  wide=False, keqv=True,  ne=0,   nu=0, eff=0,   ctx=262144),
 }
+# Encoders of pictures: layers, width, heads, ff; the other two variants have the larger one or none.
+EYES = {"e2b": (16, 768, 12, 3072), "e4b": (16, 768, 12, 3072), "26b-a4b": (27, 1152, 16, 4304), "31b": (27, 1152, 16, 4304)}
+PATCH, POSITIONS = 16, 10240
 HEAD_DIM, GLOBAL_HEAD_DIM, VOCAB_SIZE = 256, 512, 262144
 
 f16 = lambda x: struct.pack("<e", x)
 # name: (ggml type id, weights per block, bytes per block, one random block)
 TYPES = {
     "F32":  (0,  1,   4,   None),
+    "F16":  (1,  1,   2,   lambda r: f16(r.gauss(0, .02))),
     "Q4_0": (2,  32,  18,  lambda r: f16(.0043) + r.randbytes(16)),
     "Q5_0": (6,  32,  22,  lambda r: f16(.0022) + r.randbytes(20)),
     "Q8_0": (8,  32,  34,  lambda r: f16(.00027) + r.randbytes(32)),
@@ -156,7 +161,33 @@ def tensors(v, quant):
             yield b + "post_norm.weight", [d], "F32", .05
 
 
-def write(variant, out, quant="q4_0", layers=None, skew=0.0, seed=1, vocab=VOCAB, hollow=False):
+def eyes_metadata(name):
+    n, d, h, ff = EYES[name]; c = "clip."; v = c + "vision."
+    return [kv("general.architecture", "clip"), kv("general.type", "mmproj"), kv("general.name", f"gemma-4-{name} projector (random weights)"),
+            kv("general.file_type", 1), kv("general.quantization_version", 2), kv(c + "has_vision_encoder", True),
+            kv(v + "projector_type", "gemma4v"), kv(v + "projection_dim", VARIANTS[name]["d"]), kv(v + "image_size", 224),
+            kv(v + "patch_size", PATCH), kv(v + "embedding_length", d), kv(v + "feed_forward_length", ff), kv(v + "block_count", n),
+            kv(v + "attention.head_count", h), kv(v + "attention.layer_norm_epsilon", 1e-6),
+            kv(v + "image_mean", [0.0] * 3), kv(v + "image_std", [1.0] * 3)]
+
+
+def eyes_tensors(name):
+    n, d, h, ff = EYES[name]
+    yield "v.patch_embd.weight", [PATCH, PATCH, 3, d], "F16", None
+    yield "v.position_embd.weight", [d, POSITIONS, 2], "F32", .01
+    yield "mm.input_projection.weight", [d, VARIANTS[name]["d"]], "F16", None
+    for i in range(n):
+        b = f"v.blk.{i}."
+        for norm, width in (("ln1", d), ("ln2", d), ("attn_post_norm", d), ("ffn_post_norm", d), ("attn_q_norm", d // h), ("attn_k_norm", d // h)):
+            yield b + norm + ".weight", [width], "F32", 1.0
+        for linear, shape in (("attn_q", [d, d]), ("attn_k", [d, d]), ("attn_v", [d, d]), ("attn_out", [d, d]),
+                              ("ffn_gate", [d, ff]), ("ffn_up", [d, ff]), ("ffn_down", [ff, d])):
+            yield b + linear + ".weight", shape, "F16", None
+            for bound, at in (("input_max", 1e4), ("input_min", -1e4), ("output_max", 1e4), ("output_min", -1e4)):
+                yield b + linear + "." + bound, [1], "F32", at
+
+
+def write(variant, out, quant="q4_0", layers=None, skew=0.0, seed=1, vocab=VOCAB, hollow=False, eyes=False):
     """Writes the file; nobody sees it before it is whole."""
     v = dict(VARIANTS[variant])
     if layers:
@@ -167,7 +198,7 @@ def write(variant, out, quant="q4_0", layers=None, skew=0.0, seed=1, vocab=VOCAB
     chunk = {t: b"".join(block(rng) for _ in range(60000)) for t, (_, _, _, block) in TYPES.items() if block}
 
     infos, plan, offset = [], [], 0
-    for name, shape, t, fill in tensors(v, quant):
+    for name, shape, t, fill in (eyes_tensors(variant) if eyes else tensors(v, quant)):
         tid, per, size, _ = TYPES[t]; count = 1
         for s in shape: count *= s
         if shape[0] % per:   # a row must be whole blocks: fall back as llama-quantize does
@@ -175,7 +206,7 @@ def write(variant, out, quant="q4_0", layers=None, skew=0.0, seed=1, vocab=VOCAB
         nbytes = count // per * size
         infos.append(gguf_string(name) + struct.pack("<I", len(shape)) + struct.pack(f"<{len(shape)}Q", *shape) + struct.pack("<IQ", tid, offset))
         plan.append((t, count, nbytes, fill)); offset += -(-nbytes // ALIGN) * ALIGN
-    entries = metadata(variant, v, quant) + tokenizer_entries(vocab)
+    entries = eyes_metadata(variant) if eyes else metadata(variant, v, quant) + tokenizer_entries(vocab)
 
     start = time.time()
     with open(f"{out}.part", "wb", buffering=1 << 22) as f:
@@ -211,6 +242,7 @@ def main():
     p.add_argument("--out", required=True)
     p.add_argument("--skew", type=float, default=0.0, help="how unequally experts are used: 0 equal, 0.3 a marked few")
     p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--eyes", action="store_true", help="the projector for pictures in the place of the model")
     p.add_argument("--hollow", action="store_true", help="weights of zeros that take no disk, where only sizes matter")
     write(**vars(p.parse_args()))
 
