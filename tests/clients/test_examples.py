@@ -24,7 +24,12 @@ EXPECTED = {
     "curl.sh": [PARIS, PARIS, "message_stop", '"openapi"'],
     "openai_chat.mjs": [PARIS, PARIS, "set_light kitchen on", LIGHT, ANNA, PARIS],
     "ai_sdk.mjs": [PARIS, "set_light kitchen on", LIGHT, ANNA],
+    "media.mjs": ["red circle", "A high tone.", "the file is the same by its id", "red circle", "A high tone."],
 }
+
+DATA = pathlib.Path(__file__).parents[1] / "data"
+# What an example is told beside the socket.
+ARGUMENTS = {"media.mjs": [str(DATA / "pictures/red-circle.png"), str(DATA / "sounds/tone-3.wav"), str(DATA.parent / "clients/requirements.txt")]}
 
 
 def command(example, folder):
@@ -41,13 +46,13 @@ def command(example, folder):
 
 
 # An example that takes a model's id gets another one as well: only the id is to be changed.
-RUNS = [(path.name, []) for path in sorted(EXAMPLES.iterdir()) if path.is_file()] + [("ai_sdk.mjs", ["google/gemma-4-26b-a4b-it"])]
+RUNS = [(path.name, ARGUMENTS.get(path.name, [])) for path in sorted(EXAMPLES.iterdir()) if path.is_file()] + [("ai_sdk.mjs", ["google/gemma-4-26b-a4b-it"])]
 
 
-@pytest.mark.parametrize("name, model", RUNS)
-def test_an_example(name, model, tmp_path, http):
+@pytest.mark.parametrize("name, arguments", RUNS)
+def test_an_example(name, arguments, tmp_path, http):
     [default] = [model["id"] for model in http.get("/v1/models").json()["data"] if model["default"]]
-    run = subprocess.run([*command(EXAMPLES / name, tmp_path), SOCKET, *model], capture_output=True, text=True, timeout=120)
+    run = subprocess.run([*command(EXAMPLES / name, tmp_path), SOCKET, *arguments], capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stdout + run.stderr
     rest = run.stdout
     for line in EXPECTED[name]:
