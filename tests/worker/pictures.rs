@@ -175,7 +175,7 @@ fn an_idle_projector_is_given_back() {
     worker.ease();
     let begun = Instant::now();
     // The tiny projector and its buffers take some 20 MB; of what was freed the allocator keeps some.
-    while worker.anonymous() + (12 << 20) > with {
+    while worker.anonymous() + (8 << 20) > with {
         assert!(begun.elapsed() < Duration::from_secs(20), "{} of {with}", worker.anonymous());
         std::thread::sleep(Duration::from_millis(20));
     }

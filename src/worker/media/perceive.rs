@@ -128,3 +128,60 @@ impl Equipment {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::path::Path;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::chat::{Detail, Picture, Sound};
+    use crate::gemma::sound::Hearing;
+    use crate::worker::llama::alone;
+
+    /// What `models/tiny/trainer/perceived.py` wrote: the rows that transformers computes in float32, of which only the
+    /// directions are kept.
+    #[test]
+    fn media_become_what_transformers_makes_of_them() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let (tiny, data) = (root.join("models/tiny"), root.join("tests/data"));
+        let _alone = alone();
+        let model = File::open(tiny.join("tiny-e2b-q8_0.gguf")).unwrap();
+        let model: &'static Model = Box::leak(Box::new(Model::load(model, None, &AtomicBool::new(false)).0.unwrap()));
+        let equipment = Equipment {
+            plan: ProjectorPlan { name: "tiny".into(), longest_side: 4096, hearing: None },
+            file: File::open(tiny.join("tiny-e2b-mmproj-f16.gguf")).unwrap().into(),
+            model,
+            threads: 1,
+            ending: Arc::default(),
+        };
+        let references: Vec<Value> = serde_json::from_slice(&fs::read(data.join("perceived/e2b.json")).unwrap()).unwrap();
+        let mut projector = None;
+        for reference in references {
+            let name = reference["file"].as_str().unwrap();
+            let file: Arc<[u8]> = fs::read(data.join(name)).unwrap().into();
+            let medium = match name.starts_with("pictures") {
+                true => Medium::picture(&Picture { file, detail: Detail::Auto }, 0, 0),
+                false => Medium::sound(&Sound { file }, Hearing::Spectrum, 0, 0),
+            };
+            let rows = equipment.rows(&mut projector, &medium.unwrap(), &Arc::default()).unwrap();
+            let expected = STANDARD.decode(reference["rows"].as_str().unwrap()).unwrap();
+            assert_eq!(rows.len(), expected.len(), "{name}");
+            let width = reference["width"].as_u64().unwrap() as usize;
+            let least = rows.chunks(width).zip(expected.chunks(width)).map(|(found, expected)| cosine(found, expected)).fold(1.0, f64::min);
+            println!("{name}: {} rows, least cosine {least:.5}", rows.len() / width);
+            assert!(least >= 0.999, "{name}: {least}");
+        }
+    }
+
+    fn cosine(found: &[f32], expected: &[u8]) -> f64 {
+        let pairs = || found.iter().map(|x| f64::from(*x)).zip(expected.iter().map(|x| f64::from(x.cast_signed())));
+        let dot: f64 = pairs().map(|(a, b)| a * b).sum();
+        let squares: (f64, f64) = pairs().fold((0.0, 0.0), |(a, b), (x, y)| (a + x * x, b + y * y));
+        dot / (squares.0 * squares.1).sqrt()
+    }
+}
