@@ -18,9 +18,9 @@ use crate::chat::ChatEvent;
 use crate::engine::Answer;
 
 pub async fn complete(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>, request: Request) -> Result<Response, ApiError> {
-    let body::Received { bytes, share } = body::read(&api, &caller, request).await?;
+    let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
     let ChatCall { model, mut request, delivery } = parse(bytes, request::parse).await?;
-    let files = documents::read(&api, caller.uid, &mut request).await?;
+    let files = documents::read(&api, caller.uid, &mut request, &mut share).await?;
     let logprobs = request.logprobs.is_some();
     let mut answer = api.engine.chat(caller.uid, &model, request).await?;
     // What fails before the first event fails with a status of its own.

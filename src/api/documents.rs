@@ -6,16 +6,21 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 
 use super::Api;
+use super::error::ApiError;
+use crate::access::quota::Share;
 use crate::chat::{ChatError, ChatRequest, Part, Source};
 use crate::engine::{Failure, ReadFile, Uid};
 
 /// What was read of each file, on the answer to the request: a JSON array, non-ASCII characters escaped.
 const FILES: HeaderName = HeaderName::from_static("x-gemmad-files");
 
-/// Puts what stands in the request's files in their place, before it is asked.
-pub async fn read(api: &Api, uid: Uid, request: &mut ChatRequest) -> Result<Vec<ReadFile>, Failure> {
+/// Puts what stands in the request's files in their place, before it is asked. What it grows by counts as its body does.
+pub async fn read(api: &Api, uid: Uid, request: &mut ChatRequest, share: &mut Share) -> Result<Vec<ReadFile>, ApiError> {
+    let before = request.bytes();
     fetch(api, uid, request)?;
-    api.engine.read(request).await
+    let read = api.engine.read(request).await?;
+    share.grow(request.bytes().saturating_sub(before) as u64).map_err(ApiError::bodies)?;
+    Ok(read)
 }
 
 /// Takes files that were sent before from where they are kept.

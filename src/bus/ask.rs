@@ -106,9 +106,11 @@ impl Shared {
     }
 
     /// What the text asks, with its files read.
-    async fn asked(&self, text: Zeroizing<Vec<u8>>, guest: Guest, patience: Duration, bytes: Share) -> Result<Asked, BusError> {
+    async fn asked(&self, text: Zeroizing<Vec<u8>>, guest: Guest, patience: Duration, mut bytes: Share) -> Result<Asked, BusError> {
         let mut call = openai::parse(text, openai::chat).await?;
+        let before = call.request.bytes();
         guest.wait(patience, self.engine.read(&mut call.request)).await??;
+        self.account(&mut bytes, call.request.bytes().saturating_sub(before))?;
         Ok(Asked { call, guest, patience, bytes })
     }
 

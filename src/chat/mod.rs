@@ -105,6 +105,11 @@ impl ChatRequest {
         self.messages.iter().enumerate().flat_map(|(i, m)| m.content.iter().enumerate().map(move |(j, part)| (i, j, part)))
     }
 
+    /// Bytes of what is said and shown in it.
+    pub fn bytes(&self) -> usize {
+        self.parts().map(|(_, _, part)| part.bytes()).sum()
+    }
+
     /// Whether it takes eyes to read it.
     pub fn shows(&self) -> bool {
         self.media().any(|(_, _, part)| matches!(part, Part::Picture(_)))
@@ -131,6 +136,19 @@ pub enum Part {
     Sound(Sound),
     /// Read, and replaced by what it says, before a worker gets the request.
     Document(Document),
+}
+
+impl Part {
+    /// What it takes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Picture(picture) => picture.file.len(),
+            Self::Sound(sound) => sound.file.len(),
+            Self::Document(Document { source: Source::File(file), .. }) => file.len(),
+            Self::Document(Document { source: Source::Kept(id), .. }) => id.len(),
+        }
+    }
 }
 
 /// A function call by the model.

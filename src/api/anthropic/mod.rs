@@ -27,10 +27,11 @@ pub async fn create(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, AnthropicError> {
-    let body::Received { bytes, share } = body::read(&api, &caller, request).await?;
+    let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
     let MessagesCall { model, mut request, stream, places } = parse(bytes, request::parse).await?;
     let refusal = |failure| ApiError::from(failure).relocated(|field| places.of(field));
-    let files = documents::read(&api, caller.uid, &mut request).await.map_err(refusal)?;
+    let located = |error: ApiError| error.relocated(|field| places.of(field));
+    let files = documents::read(&api, caller.uid, &mut request, &mut share).await.map_err(located)?;
     let stops = request.output.stop.clone();
     let mut answer = api.engine.chat(caller.uid, &model, request).await.map_err(refusal)?;
     // What fails before the first event fails with a status of its own.
@@ -74,10 +75,11 @@ pub async fn count_tokens(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, AnthropicError> {
-    let received = body::read(&api, &caller, request).await?;
-    let MessagesCall { model, mut request, places, .. } = parse(received.bytes, request::parse_count).await?;
+    let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
+    let MessagesCall { model, mut request, places, .. } = parse(bytes, request::parse_count).await?;
     let refusal = |failure| ApiError::from(failure).relocated(|field| places.of(field));
-    documents::read(&api, caller.uid, &mut request).await.map_err(refusal)?;
+    let located = |error: ApiError| error.relocated(|field| places.of(field));
+    documents::read(&api, caller.uid, &mut request, &mut share).await.map_err(located)?;
     match api.engine.text(caller.uid, &model, TextTask::Count(Box::new(request))).await.map_err(refusal)? {
         TextAnswer::Count(input_tokens) => Ok(json(render(&Count { input_tokens }))),
         other => Err(mistaken(&other).into()),

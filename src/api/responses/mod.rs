@@ -54,11 +54,11 @@ struct Ready {
 }
 
 pub async fn create(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>, request: Request) -> Result<Response, ApiError> {
-    let body::Received { bytes, share } = body::read(&api, &caller, request).await?;
+    let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
     let call = parse(bytes, request::parse).await?;
     let (delivery, input) = (call.delivery, Arc::from(call.input.items.as_slice()));
     let (mut ready, shown) = ready(&api, caller.uid, call)?;
-    let files = documents::read(&api, caller.uid, &mut ready.request).await.map_err(|failure| ready.refusal(failure))?;
+    let files = documents::read(&api, caller.uid, &mut ready.request, &mut share).await.map_err(|error| ready.located(error))?;
     let (background, keep) = match delivery {
         Delivery::Background => (true, true),
         Delivery::Whole { keep } | Delivery::Stream { keep } => (false, keep),
@@ -112,10 +112,10 @@ pub async fn input_tokens(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let received = body::read(&api, &caller, request).await?;
-    let call = parse(received.bytes, request::parse).await?;
+    let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
+    let call = parse(bytes, request::parse).await?;
     let (mut ready, _) = ready(&api, caller.uid, call)?;
-    documents::read(&api, caller.uid, &mut ready.request).await.map_err(|failure| ready.refusal(failure))?;
+    documents::read(&api, caller.uid, &mut ready.request, &mut share).await.map_err(|error| ready.located(error))?;
     let task = TextTask::Count(Box::new(ready.request.clone()));
     match api.engine.text(caller.uid, &ready.model, task).await.map_err(|failure| ready.refusal(failure))? {
         TextAnswer::Count(input_tokens) => Ok(json(render(&InputTokens { object: "response.input_tokens", input_tokens }))),
@@ -171,6 +171,10 @@ impl Ready {
 
     /// The failure in the words of this API.
     fn refusal(&self, failure: Failure) -> ApiError {
-        ApiError::from(failure).relocated(|field| self.places.of(field))
+        self.located(failure.into())
+    }
+
+    fn located(&self, error: ApiError) -> ApiError {
+        error.relocated(|field| self.places.of(field))
     }
 }

@@ -37,17 +37,10 @@ impl Keep for Kept {
     }
 
     fn bytes(&self) -> u64 {
-        let part = |part: &Part| match part {
-            Part::Text(text) => text.len(),
-            Part::Picture(picture) => picture.file.len(),
-            Part::Sound(sound) => sound.file.len(),
-            // Files were read before.
-            Part::Document(_) => 0,
-        };
         let message = |message: &Message| {
             let calls = message.tool_calls.iter().map(|call| call.name.len() + call.arguments.len() + call.id.len());
             size_of::<Message>()
-                + message.content.iter().map(part).sum::<usize>()
+                + message.content.iter().map(Part::bytes).sum::<usize>()
                 + calls.sum::<usize>()
                 + message.reasoning.as_ref().map_or(0, String::len)
         };

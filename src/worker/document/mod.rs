@@ -17,8 +17,9 @@ use crate::sandbox::{Needs, Work};
 
 /// What a file may cost. The supervisor stops the reader when it takes longer than it should by the clock.
 const WORK: Work = Work { memory: 384 << 20, seconds: 20 };
-/// Bytes of text that are taken from a file.
+/// Bytes of text, and of pictures of pages, that are taken from a file.
 const MAX_TEXT: usize = 1 << 20;
+const MAX_PICTURES: usize = 16 << 20;
 
 /// Reads the one file that came.
 pub fn run(kind: DocumentKind, files: Vec<OwnedFd>, writer: &Writer) -> Result<ExitCode, u8> {
@@ -27,7 +28,7 @@ pub fn run(kind: DocumentKind, files: Vec<OwnedFd>, writer: &Writer) -> Result<E
         eprintln!("`Read` came without its file");
         return Err(EXIT_PROTOCOL);
     };
-    let mut pages = Pages { writer, read: 0, unseen: 0, left: MAX_TEXT, cut: false };
+    let mut pages = Pages { writer, read: 0, unseen: 0, left: MAX_TEXT, pictures_left: MAX_PICTURES, cut: false };
     let read = contents(File::from(file)).and_then(|bytes| match kind {
         DocumentKind::Html => html::read(&bytes, &mut pages),
         DocumentKind::Pdf => pdf::read(bytes, &mut pages),
@@ -58,17 +59,21 @@ struct Pages<'a> {
     unseen: u32,
     /// Bytes of text that may still be taken.
     left: usize,
+    pictures_left: usize,
     cut: bool,
 }
 
 impl Pages<'_> {
-    /// Sends a page; false if no more are wanted.
-    fn push(&mut self, mut text: String, picture: Option<Vec<u8>>) -> bool {
+    /// Sends a page, with a picture if it says little of what it shows; false if no more are wanted.
+    fn push(&mut self, mut text: String, says_little: bool, picture: Option<Vec<u8>>) -> bool {
         if text.len() > self.left {
             text.truncate(text.floor_char_boundary(self.left));
             self.cut = true;
         }
         self.left -= text.len();
+        let picture = picture.filter(|picture| picture.len() <= self.pictures_left);
+        self.pictures_left -= picture.as_ref().map_or(0, Vec::len);
+        self.unseen += u32::from(says_little && picture.is_none());
         self.read += 1;
         self.writer.send(&FromWorker::Page(Page { text, picture })).is_ok() && !self.cut
     }

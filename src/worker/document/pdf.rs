@@ -43,8 +43,7 @@ pub fn read(bytes: Vec<u8>, pages: &mut Pages<'_>) -> Result<u32, String> {
         let says_little = reading.characters < LITTLE && reading.shows;
         let picture = (says_little && pictures < MAX_PICTURES).then(|| picture(page, &cache)).flatten();
         pictures += u32::from(picture.is_some());
-        pages.unseen += u32::from(says_little && picture.is_none());
-        if !pages.push(reading.lines.finish(), picture) {
+        if !pages.push(reading.lines.finish(), says_little, picture) {
             break;
         }
     }
