@@ -11,9 +11,10 @@ NODE := $(HOME)/.cache/gemmad/node-$(shell cksum < tests/clients/package-lock.js
 TRAINER := models/tiny/trainer
 TRAINER_VENV := $(HOME)/.cache/gemmad/venv-$(shell cksum < $(TRAINER)/requirements.txt | cut -d' ' -f1)
 
-# A compiler, CMake and libclang for llama.cpp and its binding; Python and curl for the tests with real clients; systemd's
+# A compiler, CMake and libclang for llama.cpp and its binding; Python, curl and openssl for the tests with real clients and
+# servers; systemd's
 # tools for the tests of the service, a message bus and GLib's client of it.
-PACKAGES := build-essential cmake clang libclang-dev python3 python3-venv curl systemd dbus libglib2.0-bin polkitd
+PACKAGES := build-essential cmake clang libclang-dev python3 python3-venv curl openssl systemd dbus libglib2.0-bin polkitd
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # Where `make install` puts what `make build` made. DESTDIR is put in front, for packages.
@@ -42,6 +43,7 @@ INSTALLED := \
   systemd/gemmad.sysusers.conf:$(PREFIX)/lib/sysusers.d/gemmad.conf:644 \
   systemd/gemmad.tmpfiles.conf:$(PREFIX)/lib/tmpfiles.d/gemmad.conf:644 \
   systemd/gemmad-memory.conf:$(PREFIX)/share/doc/gemmad/gemmad-memory.conf:644 \
+  systemd/gemmad-fetch.conf:$(PREFIX)/share/doc/gemmad/gemmad-fetch.conf:644 \
   README.md:$(PREFIX)/share/doc/gemmad/README.md:644
 CONFIG := $(SYSCONFDIR)/gemmad/gemmad.toml
 # By which the bus has systemd start the daemon.

@@ -22,7 +22,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("sys", &[]),
     ("ipc", &["chat", "gemma"]),
     ("gemma", &["chat"]),
-    ("config", &["gemma"]),
+    ("config", &["chat", "gemma"]),
     ("chat", &[]),
 ];
 

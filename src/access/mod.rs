@@ -99,7 +99,7 @@ mod tests {
             "broken" => Err(nix::errno::Errno::EIO),
             _ => Ok(None),
         };
-        Policy::resolve(&Access { admins: names(admins), admin_groups: names(groups) }, 990, known, known)
+        Policy::resolve(&Access { admins: names(admins), admin_groups: names(groups), ..Access::default() }, 990, known, known)
     }
 
     #[test]
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn real_names_resolve() {
-        let access = Access { admins: vec!["root".into()], admin_groups: vec!["root".into()] };
+        let access = Access { admins: vec!["root".into()], admin_groups: vec!["root".into()], ..Access::default() };
         let policy = Policy::new(&access, 990).unwrap();
         assert_eq!((policy.admins, policy.admin_groups), (vec![0], vec![0]));
     }

@@ -1,4 +1,4 @@
-//! Files in a request: found if they were sent before, and read.
+//! Files in a request: found if they were sent before, fetched if they are elsewhere, and read.
 
 use std::fmt::Write;
 
@@ -17,27 +17,28 @@ const FILES: HeaderName = HeaderName::from_static("x-gemmad-files");
 /// Puts what stands in the request's files in their place, before it is asked. What it grows by counts as its body does.
 pub async fn read(api: &Api, uid: Uid, request: &mut ChatRequest, share: &mut Share) -> Result<Vec<ReadFile>, ApiError> {
     let before = request.bytes();
-    fetch(api, uid, request)?;
+    find(api, uid, request)?;
+    api.engine.fetch(request, api.limits.body_bytes).await?;
+    let fetched = request.bytes();
+    share.grow(fetched.saturating_sub(before) as u64).map_err(ApiError::bodies)?;
     let read = api.engine.read(request).await?;
-    share.grow(request.bytes().saturating_sub(before) as u64).map_err(ApiError::bodies)?;
+    share.grow(request.bytes().saturating_sub(fetched) as u64).map_err(ApiError::bodies)?;
     Ok(read)
 }
 
 /// Takes files that were sent before from where they are kept.
-fn fetch(api: &Api, uid: Uid, request: &mut ChatRequest) -> Result<(), Failure> {
-    for (i, message) in request.messages.iter_mut().enumerate() {
-        for (j, part) in message.content.iter_mut().enumerate() {
-            let Part::Document(document) = part else { continue };
-            let Source::Kept(id) = &document.source else { continue };
-            let Some(kept) = api.files.get(uid, id) else {
-                let reason = format!("names `{}`, but there is no such file; files are kept for a time", super::wire::json::quote(id));
-                return Err(Failure::Chat(ChatError::Document { message: i as u32, part: j as u32, reason }));
-            };
-            if document.name.is_empty() {
-                document.name.clone_from(&kept.name);
-            }
-            document.source = Source::File(kept.bytes.clone());
+fn find(api: &Api, uid: Uid, request: &mut ChatRequest) -> Result<(), Failure> {
+    for (i, j, part) in request.parts_mut() {
+        let Part::Document(document) = part else { continue };
+        let Source::Kept(id) = &document.source else { continue };
+        let Some(kept) = api.files.get(uid, id) else {
+            let reason = format!("names `{}`, but there is no such file; files are kept for a time", super::wire::json::quote(id));
+            return Err(Failure::Chat(ChatError::Document { message: i as u32, part: j as u32, reason }));
+        };
+        if document.name.is_empty() {
+            document.name.clone_from(&kept.name);
         }
+        document.source = Source::File(kept.bytes.clone());
     }
     Ok(())
 }

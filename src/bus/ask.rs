@@ -109,8 +109,11 @@ impl Shared {
     async fn asked(&self, text: Zeroizing<Vec<u8>>, guest: Guest, patience: Duration, mut bytes: Share) -> Result<Asked, BusError> {
         let mut call = openai::parse(text, openai::chat).await?;
         let before = call.request.bytes();
+        guest.wait(patience, self.engine.fetch(&mut call.request, self.limits.body_bytes)).await??;
+        let fetched = call.request.bytes();
+        self.account(&mut bytes, fetched.saturating_sub(before))?;
         guest.wait(patience, self.engine.read(&mut call.request)).await??;
-        self.account(&mut bytes, call.request.bytes().saturating_sub(before))?;
+        self.account(&mut bytes, call.request.bytes().saturating_sub(fetched))?;
         Ok(Asked { call, guest, patience, bytes })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use super::{ChatRequest, Format, Message, Part, Role, Source, ToolChoice};
+use super::{ChatRequest, Format, MAX_URL_BYTES, Message, Part, RemoteKind, Role, Source, ToolChoice};
 
 /// Messages in one conversation.
 pub const MAX_MESSAGES: usize = 4096;
@@ -93,7 +93,11 @@ impl ChatRequest {
                     };
                     ("file", bytes, MAX_DOCUMENT_BYTES, "file", &mut documents, MAX_DOCUMENTS)
                 }
-                Part::Text(_) => continue,
+                Part::Remote(remote) => match remote.what {
+                    RemoteKind::Picture(_) => ("image_url", remote.url.len(), MAX_URL_BYTES, "picture", &mut pictures, MAX_PICTURES),
+                    RemoteKind::Document(_) => ("file", remote.url.len(), MAX_URL_BYTES, "file", &mut documents, MAX_DOCUMENTS),
+                },
+                Part::Text(_) | Part::Read(_) => continue,
             };
             *count += 1;
             let problem = match self.messages[i].role {
@@ -191,7 +195,8 @@ impl ChatRequest {
 fn check_message(i: usize, message: &Message) -> Result<(), Invalid> {
     let says_something = message.content.iter().any(|part| match part {
         Part::Text(text) => !text.is_empty(),
-        Part::Picture(_) | Part::Sound(_) | Part::Document(_) => true,
+        Part::Picture(_) | Part::Sound(_) | Part::Document(_) | Part::Remote(_) => true,
+        Part::Read(parts) => !parts.is_empty(),
     });
     let calls = message.role == Role::Assistant && !message.tool_calls.is_empty();
     if message.content.is_empty() && !calls {

@@ -8,6 +8,7 @@ mod document;
 mod event;
 mod form;
 mod media;
+mod remote;
 mod text;
 mod thinking;
 mod wipe;
@@ -17,6 +18,7 @@ pub use document::{Document, Source};
 pub use event::{ChatError, ChatEvent, Done, Finish, Timings, TokenLogprob, Usage};
 pub use form::{Constraint, Format, ToolChoice};
 pub use media::{BUDGETS, Detail, Picture, Sound};
+pub use remote::{MAX_URL_BYTES, Networks, Remote, RemoteKind};
 pub use text::{TextAnswer, TextTask};
 pub use thinking::Thinking;
 
@@ -95,14 +97,22 @@ impl ChatRequest {
         Self { prompt: Some(prompt), ..Self::new(vec![]) }
     }
 
-    /// The pictures and sounds, each with its message and its part of that message.
+    /// The pictures and sounds, those in files as well, each with its message and its part of that message.
     pub fn media(&self) -> impl Iterator<Item = (usize, usize, &Part)> {
         self.parts().filter(|(_, _, part)| matches!(part, Part::Picture(_) | Part::Sound(_)))
     }
 
-    /// Everything that was said, each piece with its message and its place there.
+    /// Everything that was said, each piece with its message and its place there. What stands in a file has the file's place.
     pub fn parts(&self) -> impl Iterator<Item = (usize, usize, &Part)> {
-        self.messages.iter().enumerate().flat_map(|(i, m)| m.content.iter().enumerate().map(move |(j, part)| (i, j, part)))
+        self.messages.iter().enumerate().flat_map(|(i, message)| {
+            message.content.iter().enumerate().flat_map(move |(j, part)| part.pieces().iter().map(move |piece| (i, j, piece)))
+        })
+    }
+
+    /// The parts as they were sent, each with its message and its place there, to be replaced by what they become.
+    pub fn parts_mut(&mut self) -> impl Iterator<Item = (usize, usize, &mut Part)> {
+        let messages = self.messages.iter_mut().enumerate();
+        messages.flat_map(|(i, message)| message.content.iter_mut().enumerate().map(move |(j, part)| (i, j, part)))
     }
 
     /// Bytes of what is said and shown in it.
@@ -136,9 +146,21 @@ pub enum Part {
     Sound(Sound),
     /// Read, and replaced by what it says, before a worker gets the request.
     Document(Document),
+    /// Fetched, and replaced by what came, before that.
+    Remote(Remote),
+    /// What stands in a document: texts and pictures.
+    Read(Vec<Part>),
 }
 
 impl Part {
+    /// What it consists of: itself, or what stands in it.
+    pub fn pieces(&self) -> &[Part] {
+        match self {
+            Self::Read(parts) => parts,
+            part => std::slice::from_ref(part),
+        }
+    }
+
     /// What it takes.
     pub fn bytes(&self) -> usize {
         match self {
@@ -147,6 +169,8 @@ impl Part {
             Self::Sound(sound) => sound.file.len(),
             Self::Document(Document { source: Source::File(file), .. }) => file.len(),
             Self::Document(Document { source: Source::Kept(id), .. }) => id.len(),
+            Self::Remote(remote) => remote.url.len(),
+            Self::Read(parts) => parts.iter().map(Self::bytes).sum(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroize;
 
-use super::{Part, Picture, Sound, Source};
+use super::{Part, Picture, Remote, Sound, Source};
 
 impl Drop for Part {
     fn drop(&mut self) {
@@ -23,6 +23,12 @@ impl Drop for Picture {
 impl Drop for Sound {
     fn drop(&mut self) {
         wipe(&mut self.file);
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        self.url.zeroize();
     }
 }
 

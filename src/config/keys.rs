@@ -7,6 +7,7 @@ use toml::de::DeValue;
 
 use super::value::{parse_duration, parse_size, show_size};
 use super::{BusChoice, Config};
+use crate::chat::Networks;
 use crate::gemma::variant::Variant;
 
 /// Longest socket path that the kernel takes, in bytes.
@@ -217,6 +218,17 @@ pub(super) static KEYS: &[Key] = &[
             check: is_name,
             may_be_empty: true,
             put: |config, names| config.access.admin_groups = names,
+        },
+    ),
+    key(
+        "access",
+        "fetch-from",
+        Rule::List {
+            allowed: "an array of \"public\", addresses like \"192.168.1.20\" and networks like \"192.168.1.0/24\"",
+            check: |text| Networks::of(&[text]).is_some(),
+            may_be_empty: true,
+            // Each was checked.
+            put: |config, list| config.access.fetch_from = Networks::of(&list).unwrap_or_default(),
         },
     ),
     key(

@@ -17,6 +17,8 @@ pub use value::{parse_duration, parse_size};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::chat::Networks;
+
 /// The whole configuration. Every key is documented in `systemd/gemmad.toml`, the commented sample.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
@@ -134,13 +136,15 @@ pub struct Limits {
     pub files_time: Duration,
 }
 
-/// Who may do more than ask.
+/// Who may do more than ask, and what may come from elsewhere.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Access {
     /// Users, besides root and the daemon's own, who may do what is for administrators.
     pub admins: Vec<String>,
     /// Groups whose members may as well.
     pub admin_groups: Vec<String>,
+    /// From where files may be fetched that requests name by their addresses.
+    pub fetch_from: Networks,
 }
 
 /// What is logged.

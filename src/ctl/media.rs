@@ -19,8 +19,11 @@ pub fn is_input(path: &Path) -> bool {
     path.as_os_str() == INPUT
 }
 
-/// Reads a picture. What it is shows in its first bytes, whatever it is called.
+/// Reads a picture. What it is shows in its first bytes, whatever it is called. An address is left to the daemon to fetch.
 pub fn picture(path: &Path) -> Result<Value, Error> {
+    if let Some(url) = path.to_str().filter(|text| text.starts_with("http://") || text.starts_with("https://")) {
+        return Ok(json!({ "type": "image_url", "image_url": { "url": url } }));
+    }
     let bytes = read(path, MAX_PICTURE_BYTES)?;
     let media = match bytes[..] {
         [0x89, b'P', b'N', b'G', ..] => "image/png",
@@ -85,6 +88,8 @@ mod tests {
             read(&path)
         };
         let url = |bytes| given(bytes, picture).map(|part| part["image_url"]["url"].clone()).ok();
+        let away = picture(Path::new("https://example.org/a.png")).unwrap();
+        assert_eq!(away["image_url"]["url"], "https://example.org/a.png");
         assert_eq!(url(b"\x89PNG"), Some("data:image/png;base64,iVBORw==".into()));
         assert_eq!(url(b"\xFF\xD8\xFF\xE0"), Some("data:image/jpeg;base64,/9j/4A==".into()));
         assert_eq!(url(b"GIF89a"), Some("data:image/gif;base64,R0lGODlh".into()));

@@ -89,6 +89,7 @@ async fn run(config: Config, file: Option<&Path>, place: &Place, level: log::Han
         inference: config.inference.clone(),
         memory: config.memory.clone(),
         limits: config.limits.clone(),
+        networks: config.access.fetch_from.clone(),
         worker,
     };
     let engine = service::patiently(Engine::start(setup)).await;

@@ -9,7 +9,9 @@ mod choice;
 pub mod cpus;
 mod documents;
 mod driver;
+mod errand;
 mod failure;
+mod fetcher;
 mod launch;
 mod live;
 mod look;
@@ -36,7 +38,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::chat::{ChatEvent, ChatRequest, TextAnswer, TextTask};
+use crate::chat::{ChatEvent, ChatRequest, Networks, TextAnswer, TextTask};
 use crate::config::{Inference, Limits, Memory, Models};
 pub use crate::gemma::layout::{Class, Kind};
 pub use crate::ipc::{FileMemory, FileRole, MemoryPicture, Packing, Part};
@@ -60,6 +62,7 @@ pub type Uid = u32;
 pub struct Engine {
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
+    fetcher: fetcher::Fetcher,
     reader: reader::Reader,
 }
 
@@ -70,6 +73,8 @@ pub struct Setup {
     pub inference: Inference,
     pub memory: Memory,
     pub limits: Limits,
+    /// From where files may be fetched that requests name.
+    pub networks: Networks,
     /// The worker program.
     pub worker: PathBuf,
 }
@@ -169,10 +174,16 @@ impl Engine {
         let (notices, notice_box) = mpsc::channel(driver::NOTICES);
         let first = Status::first(shelf.models.clone(), setup.models.directories.clone(), setup.default_model(&shelf.models));
         let (status_sender, status) = watch::channel(first);
+        let fetcher = fetcher::Fetcher::new(setup.worker.clone(), setup.networks.clone());
         let reader = reader::Reader::new(setup.worker.clone());
         let driver = driver::Driver::new(setup, shelf, hang_ups, notices, status_sender);
         tokio::spawn(driver.run(driver::Inbox { commands: command_box, hang_ups: hang_up_box, notices: notice_box }));
-        Self { commands, status, reader }
+        Self { commands, status, fetcher, reader }
+    }
+
+    /// Fetches the files that a request names by their addresses, `most` bytes of them, and puts them in their place.
+    pub async fn fetch(&self, request: &mut ChatRequest, most: u64) -> Result<(), Failure> {
+        self.fetcher.fetch(request, most).await
     }
 
     /// Reads the files in a request, and puts what stands in them in their place: a request is to be asked only after this.
@@ -209,6 +220,11 @@ impl Engine {
     pub async fn reconfigure(&self, settings: Settings) {
         // Without a driver the daemon is leaving, and nothing needs new settings.
         let _ = self.commands.send(Command::Reconfigure(Box::new(settings))).await;
+    }
+
+    /// From where files are fetched from now on.
+    pub fn set_networks(&self, networks: Networks) {
+        self.fetcher.set_networks(networks);
     }
 
     /// What is in memory. Loads nothing; those who ask while the worker is looking get one picture together.
@@ -257,7 +273,8 @@ impl Engine {
     pub(crate) fn wedged() -> (Self, impl Sized) {
         let (commands, unread) = mpsc::channel(COMMANDS);
         let (sender, status) = watch::channel(Status::first(vec![], vec![], None));
-        (Self { commands, status, reader: reader::Reader::new(PathBuf::new()) }, (unread, sender))
+        let (fetcher, reader) = (fetcher::Fetcher::new(PathBuf::new(), Networks::default()), reader::Reader::new(PathBuf::new()));
+        (Self { commands, status, fetcher, reader }, (unread, sender))
     }
 
     /// What is known, and each change of it.

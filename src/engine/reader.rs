@@ -2,26 +2,24 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::Semaphore;
 
 use super::Failure;
-use super::child::{self, Notice};
 use super::documents::{self, ReadFile, Way};
+use super::errand::{self, Failed};
 use crate::chat::{ChatError, ChatRequest, Detail, Document, Part, Picture, Source};
-use crate::ipc::{self, DocumentKind, Extent, FromWorker, Page, ToWorker};
+use crate::ipc::{DocumentKind, Extent, FromWorker, Page, ToWorker};
 
 /// Files that are read at the same time.
 const AT_ONCE: usize = 2;
 /// How long one may take by the clock.
 const READ_TIME: Duration = Duration::from_secs(30);
-/// Pages on their way from the worker.
-const PAGES_AHEAD: usize = 8;
 
 /// Starts the readers. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -38,24 +36,12 @@ impl Reader {
     /// Puts what stands in the request's files in their place; says of each how much that is.
     pub async fn read(&self, request: &mut ChatRequest) -> Result<Vec<ReadFile>, Failure> {
         let mut read = vec![];
-        for (i, message) in request.messages.iter_mut().enumerate() {
-            if !message.content.iter().any(|part| matches!(part, Part::Document(_))) {
-                continue;
-            }
-            let mut content = vec![];
-            for (j, part) in std::mem::take(&mut message.content).into_iter().enumerate() {
-                let Part::Document(document) = &part else {
-                    content.push(part);
-                    continue;
-                };
-                let (parts, extent) = self
-                    .document(document)
-                    .await
-                    .map_err(|reason| Failure::Chat(ChatError::Document { message: i as u32, part: j as u32, reason }))?;
-                content.extend(parts);
-                read.push(ReadFile { name: document.name.clone(), extent });
-            }
-            message.content = content;
+        for (i, j, part) in request.parts_mut() {
+            let Part::Document(document) = part else { continue };
+            let failed = |reason| Failure::Chat(ChatError::Document { message: i as u32, part: j as u32, reason });
+            let (parts, extent) = self.document(document).await.map_err(failed)?;
+            read.push(ReadFile { name: document.name.clone(), extent });
+            *part = Part::Read(parts);
         }
         Ok(read)
     }
@@ -78,30 +64,23 @@ impl Reader {
     async fn by_worker(&self, kind: DocumentKind, file: &[u8]) -> Result<(Vec<Page>, Extent), String> {
         let failed = |error: io::Error| format!("cannot be read now: {error}");
         let _turn = self.turns.acquire().await.map_err(|error| failed(io::Error::other(error)))?;
-        let (sender, mut notices) = mpsc::channel(PAGES_AHEAD);
-        let child = child::spawn(&self.worker, 0, ToWorker::Read(kind), &[&in_memory(file).map_err(failed)?], sender).map_err(failed)?;
-        let end = Instant::now() + READ_TIME;
         let mut pages = vec![];
-        let outcome = loop {
-            let notice = tokio::select! {
-                notice = notices.recv() => notice,
-                () = sleep_until(end) => break Err(format!("takes more than {} s to read", READ_TIME.as_secs())),
-            };
-            match notice {
-                Some((_, Notice::Message(FromWorker::Hello { version: ipc::VERSION }))) => {}
-                Some((_, Notice::Message(FromWorker::Page(page)))) => pages.push(page),
-                Some((_, Notice::Message(FromWorker::Read(extent)))) => break Ok((pages, extent)),
-                Some((_, Notice::Message(FromWorker::Unreadable { reason }))) => break Err(reason),
-                // It has come to an end by itself, or was stopped for what it took.
-                Some((_, Notice::Exited { .. })) | None => break Err("is damaged, or takes too much time or memory to read".into()),
-                Some((_, other)) => {
-                    tracing::error!(?other, "the reader of a file says what makes no sense");
-                    break Err("could not be read".into());
-                }
+        let each = |message| match message {
+            FromWorker::Page(page) => {
+                pages.push(page);
+                ControlFlow::Continue(())
             }
+            FromWorker::Read(extent) => ControlFlow::Break(Ok(Ok(extent))),
+            FromWorker::Unreadable { reason } => ControlFlow::Break(Ok(Err(reason))),
+            other => ControlFlow::Break(Err(other)),
         };
-        child.kill();
-        outcome
+        match errand::run(&self.worker, ToWorker::Read(kind), &[&in_memory(file).map_err(failed)?], READ_TIME, each).await {
+            Ok(read) => read.map(|extent| (pages, extent)),
+            Err(Failed::Start(error)) => Err(failed(error)),
+            Err(Failed::Late) => Err(format!("takes more than {} s to read", READ_TIME.as_secs())),
+            Err(Failed::Ended) => Err("is damaged, or takes too much time or memory to read".into()),
+            Err(Failed::Mistaken) => Err("could not be read".into()),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use tokio::sync::{mpsc, watch};
 
+use super::fetcher::Fetcher;
 use super::reader::Reader;
 use super::{Answer, Command, Engine, Failure, HangUpGuard, Status};
 use crate::chat::ChatEvent;
@@ -11,7 +12,8 @@ impl Engine {
     pub(crate) fn scripted(status: Status) -> (Self, mpsc::Receiver<Command>, watch::Sender<Status>) {
         let (commands, asked) = mpsc::channel(16);
         let (publish, status) = watch::channel(status);
-        (Self { commands, status, reader: Reader::new(Default::default()) }, asked, publish)
+        let (fetcher, reader) = (Fetcher::new(Default::default(), Default::default()), Reader::new(Default::default()));
+        (Self { commands, status, fetcher, reader }, asked, publish)
     }
 }
 

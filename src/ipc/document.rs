@@ -1,8 +1,10 @@
-//! Reading a file: the other thing that a worker may be started for.
+//! Reading a file and fetching one: the other things that a worker may be started for.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::chat::Networks;
 
 /// How to read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +26,24 @@ pub struct Page {
 impl fmt::Debug for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Page({} bytes, picture: {})", self.text.len(), self.picture.is_some())
+    }
+}
+
+/// What to fetch.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetch {
+    /// `http` or `https`.
+    pub url: String,
+    /// From where it may come.
+    pub networks: Networks,
+    /// Bytes that it may have.
+    pub most: u64,
+}
+
+/// An address may say as much as a prompt.
+impl fmt::Debug for Fetch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fetch({} bytes at most)", self.most)
     }
 }
 

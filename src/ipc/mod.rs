@@ -20,6 +20,10 @@
 //!       │   ◀──────────────── Hello ────────────────  │   a worker that loads nothing
 //!       │   ──── Read (+ descriptor) ────────────▶ │
 //!       │   ◀──── Page… , Read | Unreadable ────────  │   and exits
+//!
+//!       │   ◀──────────────── Hello ────────────────  │   another that loads nothing
+//!       │   ────────────────  Fetch ───────────────▶  │
+//!       │   ◀─ Piece… , Fetched | Moved | Unreadable  │   and exits
 //! ```
 //!
 //! The channel is the worker's standard input, a stream socket. [`frame`] says how a message lies on it.
@@ -28,7 +32,7 @@ mod document;
 pub mod frame;
 mod memory;
 
-pub use document::{DocumentKind, Extent, Page};
+pub use document::{DocumentKind, Extent, Fetch, Page};
 pub use memory::{FileMemory, FileRole, MemoryPicture, MemoryPlan, PackedPlan, Packing, Part};
 
 use serde::{Deserialize, Serialize};
@@ -38,7 +42,7 @@ use crate::gemma::sound::Hearing;
 
 /// Version of both enums; they change together with it. Supervisor and worker are installed together, so a
 /// difference means a half-done upgrade and the worker is refused.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// Names a request for as long as its worker lives.
 pub type RequestId = u64;
@@ -51,6 +55,8 @@ pub enum ToWorker {
     Load(LoadPlan),
     /// First and last, in the place of `Load`: say what stands in this file. Carries its descriptor.
     Read(DocumentKind),
+    /// First and last, in the place of `Load`: get this file.
+    Fetch(Fetch),
     /// Answer this request.
     Chat { id: RequestId, request: Box<ChatRequest> },
     /// Say this of a text, without a slot; answered by `Text` or `Failed`.
@@ -81,6 +87,14 @@ pub enum FromWorker {
     Page(Page),
     /// There are no more pages. The worker exits after this.
     Read(Extent),
+    /// Bytes of the file, in order.
+    Piece(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// There are no more bytes. The worker exits after this.
+    Fetched,
+    /// The file is at this address, which may be relative. The worker exits after this.
+    Moved {
+        to: String,
+    },
     /// Continues "the file …". The worker exits after this.
     Unreadable {
         reason: String,

@@ -150,8 +150,8 @@ impl Sorter {
                         let _ = self.to_ready.try_send(Turn::Ease);
                     }
                 }
-                Ok(Some(ToWorker::Load(_) | ToWorker::Read(_))) => {
-                    eprintln!("the supervisor sent a second `Load`");
+                Ok(Some(ToWorker::Load(_) | ToWorker::Read(_) | ToWorker::Fetch(_))) => {
+                    eprintln!("the supervisor sent a second task");
                     break EXIT_PROTOCOL;
                 }
                 Ok(None) => break 0,

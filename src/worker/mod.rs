@@ -15,6 +15,7 @@
 
 mod constraint;
 mod document;
+mod fetch;
 mod guide;
 mod inbox;
 mod link;
@@ -38,7 +39,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use crate::ipc::{self, DocumentKind, FromWorker, LoadPlan, LoadedModel, ToWorker};
+use crate::ipc::{self, DocumentKind, Fetch, FromWorker, LoadPlan, LoadedModel, ToWorker};
 use crate::sandbox;
 use crate::sys::pagemap::Pagemap;
 use crate::sys::{process, socket};
@@ -97,6 +98,7 @@ fn run(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> {
     let plan = match first_message(&mut reader)? {
         Some(Task::Serve(plan)) => plan,
         Some(Task::Read(kind)) => return document::run(kind, reader.take_fds(), &writer),
+        Some(Task::Fetch(fetch)) => return fetch::run(fetch, &writer),
         None => return Ok(ExitCode::SUCCESS),
     };
     let received = Instant::now();
@@ -175,16 +177,18 @@ fn save(file: File, writer: Writer) {
 enum Task {
     Serve(LoadPlan),
     Read(DocumentKind),
+    Fetch(Fetch),
 }
 
-/// The first message must be `Load` or `Read`. `None` when there is no message at all.
+/// The first message must be `Load`, `Read` or `Fetch`. `None` when there is no message at all.
 fn first_message(reader: &mut Reader) -> Result<Option<Task>, u8> {
     match reader.next() {
         Ok(Some(ToWorker::Load(plan))) => Ok(Some(Task::Serve(plan))),
         Ok(Some(ToWorker::Read(kind))) => Ok(Some(Task::Read(kind))),
+        Ok(Some(ToWorker::Fetch(fetch))) => Ok(Some(Task::Fetch(fetch))),
         Ok(None) => Ok(None),
         Ok(Some(_)) => {
-            eprintln!("the supervisor's first message was neither `Load` nor `Read`");
+            eprintln!("the supervisor's first message was none of `Load`, `Read` and `Fetch`");
             Err(EXIT_PROTOCOL)
         }
         Err(error) => {

@@ -229,7 +229,7 @@ impl Preparer {
         for (message, part, content) in request.media() {
             let nothing = || "it was loaded without a projector; put the model's mmproj file beside it and load it again".to_owned();
             let medium = match (content, &self.senses) {
-                (Part::Text(_) | Part::Document(_), _) => continue,
+                (Part::Text(_) | Part::Document(_) | Part::Remote(_) | Part::Read(_), _) => continue,
                 (Part::Picture(_), None) => return Err(ChatError::CannotSee { reason: nothing() }),
                 (Part::Sound(_), None) => return Err(ChatError::CannotHear { reason: nothing() }),
                 (Part::Picture(picture), Some(senses)) => {

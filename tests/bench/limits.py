@@ -3,15 +3,17 @@
 
     limits.py choice --gemmad P --models DIR --limits 1 2 3 4 8 [--peer llama-server]
     limits.py hog --gemmad P --models DIR --limits 4 [--peer llama-server]
+    limits.py react --gemmad P --models DIR --limits 1 [--rounds 100]
 
 `choice` starts the daemon in a control group with each limit (GiB) and an empty page cache, asks `auto` something, and
 reports the model, the context, the time of the answer and whether the kernel had to kill anything. llama.cpp's server
 gets the file that the daemon has chosen, or the smallest. `hog` keeps requests running while a program in the same group
 takes memory step by step until little is left and gives it back again: answers that were lost after they had begun, and
-how long after the shortage the daemon did something about it. Needs root and a memory controller of either version.
+how long after the shortage the daemon did something about it. `react` measures that time alone, often: a model is loaded and
+answers, a program takes memory in one step, and the clock stops when the daemon has told its worker to give back. Needs root and a memory controller of either version.
 Models that were loaded once have their packed weights in `--cache`; the first start fills it.
 """
-import argparse, http.client, json, os, socket, statistics, subprocess, sys, tempfile, threading, time
+import argparse, http.client, json, os, random, socket, statistics, subprocess, sys, tempfile, threading, time
 
 import bench
 
@@ -244,12 +246,12 @@ def hog_one(a, limit, start):
                 while hog.poll() is None and group.free() > limit // 64:
                     print(max(16, int(group.free() / 8) >> 20), file=hog.stdin, flush=True)
                     hog.stdout.readline()
-                    time.sleep(2)
-                time.sleep(15)
+                    time.sleep(a.pause)
+                time.sleep(a.rest)
                 if hog.poll() is None:
                     print(0, file=hog.stdin, flush=True)
                     hog.stdout.readline()
-                time.sleep(15)
+                time.sleep(a.rest)
             stop.set()
             for thread in threads:
                 thread.join()
@@ -260,9 +262,10 @@ def hog_one(a, limit, start):
             refused = [outcome for model, outcome, begun in results if model is None and not begun]
             for outcome in sorted(set(lost + refused)):
                 print(f"  {outcome}", file=sys.stderr)
-            delays = f"{max(watched):.2f} s of {len(watched)}" if watched else "none"
+            watched.sort()
+            delays = f"median {statistics.median(watched):.2f}, p99 {watched[int(0.99 * len(watched))]:.2f} s of {len(watched)}" if watched else "none"
             return {"answered": sum(model is not None for model, _, _ in results), "lost after they had begun": len(lost), "refused": len(refused),
-                    "longest time to react": delays, "killed": group.kills(), "of them the program": int(hog_killed), "up at the end": "yes" if server.process.poll() is None else "no"}
+                    "time to react": delays, "killed": group.kills(), "of them the program": int(hog_killed), "up at the end": "yes" if server.process.poll() is None else "no"}
         finally:
             stop.set()
             server.close()
@@ -280,9 +283,66 @@ def hog(a):
             print(f"{limit:g} GiB, {name}: " + "; ".join(f"{key} {value}" for key, value in row.items()), flush=True)
 
 
+def react_one(a, limit):
+    """Seconds from a shortage to what the daemon does about it, of each round."""
+    group, times, stop = Group(limit), [], threading.Event()
+    with open(os.path.join(a.directory, "log"), "ab") as log:
+        server = gemmad(a, group, log)
+        hog = subprocess.Popen([sys.executable, "-c", HOG], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=group.enter)
+
+        def take(mib):
+            print(mib, file=hog.stdin, flush=True)
+            hog.stdout.readline()
+
+        def client():
+            seed = 0
+            while not stop.is_set():
+                seed += 1
+                server.ask(20, 200, seed)
+
+        def level():
+            return server.status().get("memory", {}).get("level")
+
+        try:
+            if not server.ready():
+                raise SystemExit("the daemon did not start")
+            server.ask(10, 1, 0)
+            client = threading.Thread(target=client)
+            client.start()
+            for _ in range(a.rounds):
+                # It is short below two of 64 parts, and low, which is another matter, below one.
+                take(max(1, (group.free() - 3 * limit // 128) >> 20))
+                begun = time.monotonic()
+                while level() == "calm" and time.monotonic() - begun < 60:
+                    time.sleep(0.005)
+                times.append(time.monotonic() - begun)
+                take(0)
+                c = server.connect()
+                c.request("POST", "/v1/models/unload")
+                c.getresponse().read()
+                # The client's next request loads the model again.
+                deadline = time.monotonic() + 60
+                while server.status().get("state") != "ready" and time.monotonic() < deadline:
+                    time.sleep(0.02)
+                time.sleep(random.random())
+        finally:
+            stop.set()
+            hog.kill()
+            hog.wait()
+            server.close()
+            group.close()
+    return sorted(times)
+
+
+def react(a):
+    for limit in a.limits:
+        times = react_one(a, int(limit * GIB))
+        print(f"{limit:g} GiB, {len(times)} rounds: median {statistics.median(times):.2f} s, p99 {times[int(0.99 * len(times))]:.2f} s, most {times[-1]:.2f} s")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("what", choices=["choice", "hog"])
+    p.add_argument("what", choices=["choice", "hog", "react"])
     p.add_argument("--gemmad", required=True, help="the daemon's program; its worker lies beside it")
     p.add_argument("--models", required=True, help="a directory with full-size files")
     p.add_argument("--cache", default=os.path.expanduser("~/.cache/gemmad/bench/packed"), help="where packed weights are kept")
@@ -290,6 +350,9 @@ def main():
     p.add_argument("--limits", type=float, nargs="+", default=[4], help="GiB")
     p.add_argument("--memory", default="", help="more lines for `[memory]`, like \"allow-overcommit = true\"")
     p.add_argument("--slots", type=int, default=1)
+    p.add_argument("--rounds", type=int, default=100, help="react: how often")
+    p.add_argument("--pause", type=float, default=2, help="hog: seconds between its steps")
+    p.add_argument("--rest", type=float, default=15, help="hog: seconds that it keeps what it has, and seconds before it begins anew")
     p.add_argument("--cycles", type=int, default=2, help="hog: how often memory is taken away and given back")
     a = p.parse_args()
     with tempfile.TemporaryDirectory(prefix="gemmad-limits-") as a.directory:

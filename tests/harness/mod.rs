@@ -37,12 +37,13 @@ pub struct Options {
     pub inference: String,
     pub memory: String,
     pub limits: String,
+    pub access: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        let (server, models_keys, inference, memory, limits) = Default::default();
-        Self { server, models: tiny_models(), models_keys, inference, memory, limits }
+        let (server, models_keys, inference, memory, limits, access) = Default::default();
+        Self { server, models: tiny_models(), models_keys, inference, memory, limits, access }
     }
 }
 
@@ -203,12 +204,12 @@ impl Drop for Daemon {
 }
 
 pub fn write_config(dir: &Path, options: &Options) {
-    let Options { server, models, models_keys, inference, memory, limits } = options;
+    let Options { server, models, models_keys, inference, memory, limits, access } = options;
     // The largest that fits would be another member of the family.
     let chosen = *models == tiny_models() && !models_keys.contains("default");
     let default = if chosen { format!("default = \"{TINY}\"\n") } else { String::new() };
     let text = format!(
-        "[server]\nsocket = \"{dir}/api.sock\"\n{bus}{server}\n[models]\ndirectories = [\"{models}\"]\n{default}{models_keys}\n[inference]\n{context}{inference}\n[memory]\ncache-directory = \"{dir}/cache\"\n{memory}\n[limits]\n{limits}\n[log]\nlevel = \"debug\"\n",
+        "[server]\nsocket = \"{dir}/api.sock\"\n{bus}{server}\n[models]\ndirectories = [\"{models}\"]\n{default}{models_keys}\n[inference]\n{context}{inference}\n[memory]\ncache-directory = \"{dir}/cache\"\n{memory}\n[limits]\n{limits}\n[access]\n{access}\n[log]\nlevel = \"debug\"\n",
         dir = dir.display(),
         // The machine's own bus is none of a test's business.
         bus = if server.contains("dbus") { "" } else { "dbus = \"none\"\n" },

@@ -33,10 +33,11 @@ pub fn drop_oldest(messages: &mut Vec<Message>, share: f64) -> bool {
 }
 
 fn weight(message: &Message) -> usize {
-    let part = |part: &Part| match part {
+    let piece = |piece: &Part| match piece {
         Part::Text(text) => text.len(),
-        Part::Picture(_) | Part::Sound(_) | Part::Document(_) => MEDIUM_BYTES,
+        _ => MEDIUM_BYTES,
     };
+    let part = |part: &Part| part.pieces().iter().map(piece).sum::<usize>();
     let calls: usize = message.tool_calls.iter().map(|call| call.name.len() + call.arguments.len()).sum();
     message.content.iter().map(part).sum::<usize>() + calls + message.reasoning.as_ref().map_or(0, String::len)
 }

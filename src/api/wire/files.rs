@@ -5,24 +5,26 @@ use std::sync::Arc;
 
 use super::json::{Json, Object, quote};
 use super::media::decode;
-use crate::chat::{Document, Invalid, MAX_DOCUMENT_BYTES, Source};
+use super::remote;
+use crate::chat::{Document, Invalid, MAX_DOCUMENT_BYTES, Part, RemoteKind, Source};
 
 /// The rest of a part of type `file`.
-pub fn file(part: &mut Object) -> Result<Document, Invalid> {
+pub fn file(part: &mut Object) -> Result<Part, Invalid> {
     let mut object = part.need("file")?.object()?;
     let document = fields(&mut object)?;
     object.finish()?;
-    Ok(document)
+    Ok(Part::Document(document))
 }
 
 /// The rest of a part of type `input_file`.
-pub fn input_file(part: &mut Object) -> Result<Document, Invalid> {
-    if let Some(url) = part.take("file_url") {
-        return url.wrong("is an address on the network, which is not fetched; send the file itself as `file_data`");
-    }
+pub fn input_file(part: &mut Object) -> Result<Part, Invalid> {
     // How pages are shown is for this service to say.
     part.take("detail");
-    fields(part)
+    if let Some(url) = part.take("file_url") {
+        let name = part.take("filename").map(|name| name.string()).transpose()?.unwrap_or_default();
+        return remote::part(&url, RemoteKind::Document(name));
+    }
+    Ok(Part::Document(fields(part)?))
 }
 
 fn fields(object: &mut Object) -> Result<Document, Invalid> {
@@ -51,7 +53,7 @@ fn data_of(json: &Json) -> Result<Arc<[u8]>, Invalid> {
 }
 
 /// The rest of Anthropic's block `document`.
-pub fn document(block: &mut Object) -> Result<Document, Invalid> {
+pub fn document(block: &mut Object) -> Result<Part, Invalid> {
     let name = block.take("title").map(|title| title.string()).transpose()?.unwrap_or_default();
     if let Some(context) = block.take("context") {
         return context.wrong("is not supported; put it into a `text` block");
@@ -77,27 +79,36 @@ pub fn document(block: &mut Object) -> Result<Document, Invalid> {
             Source::File(source.need("data")?.string()?.into_bytes().into())
         }
         "file" => Source::Kept(source.need("file_id")?.string()?),
-        "url" => return kind.wrong("is `url`: nothing is fetched from the network; send the file itself as `base64`"),
-        other => return kind.wrong(format!("must be `base64`, `text` or `file`, not `{}`", quote(other))),
+        "url" => {
+            let url = source.need("url")?;
+            source.finish()?;
+            return remote::part(&url, RemoteKind::Document(name));
+        }
+        other => return kind.wrong(format!("must be `base64`, `text`, `file` or `url`, not `{}`", quote(other))),
     };
     source.finish()?;
-    Ok(Document { name, source: found })
+    Ok(Part::Document(Document { name, source: found }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::json::body;
     use super::*;
+    use crate::chat::Remote;
 
-    fn named(name: &str, file: &[u8]) -> Document {
-        Document { name: name.into(), source: Source::File(file.into()) }
+    fn named(name: &str, file: &[u8]) -> Part {
+        Part::Document(Document { name: name.into(), source: Source::File(file.into()) })
     }
 
-    fn kept(id: &str) -> Document {
-        Document { name: String::new(), source: Source::Kept(id.into()) }
+    fn kept(id: &str) -> Part {
+        Part::Document(Document { name: String::new(), source: Source::Kept(id.into()) })
     }
 
-    type Read = fn(&mut Object) -> Result<Document, Invalid>;
+    fn elsewhere(name: &str) -> Part {
+        Part::Remote(Remote { url: "https://example.org/a.pdf".into(), what: RemoteKind::Document(name.into()) })
+    }
+
+    type Read = fn(&mut Object) -> Result<Part, Invalid>;
 
     #[test]
     fn every_shape_is_taken() {
@@ -118,6 +129,9 @@ mod tests {
                 named("", b"hi"),
             ),
             (super::document, r#"{"source":{"type":"file","file_id":"file-1"}}"#, kept("file-1")),
+            (super::document, r#"{"title":"a","source":{"type":"url","url":"https://example.org/a.pdf"}}"#, elsewhere("a")),
+            (input_file, r#"{"file_url":"https://example.org/a.pdf","filename":"a"}"#, elsewhere("a")),
+            (input_file, r#"{"file_url":"https://example.org/a.pdf"}"#, elsewhere("")),
         ] {
             assert_eq!(read(&mut crate::api::wire::json::body(part.as_bytes()).unwrap()), Ok(document), "{part}");
         }
@@ -132,8 +146,8 @@ mod tests {
             (file, r#"{"file":{"file_data":"data:text/plain,hi"}}"#, "file.file_data", "in base64"),
             (file, r#"{"file":{"file_data":"aGk=","file_id":"x"}}"#, "file.file_id", "exclude each other"),
             (file, r#"{"file":{"file_data":"aGk=","size":7}}"#, "file.size", "not a known parameter"),
-            (input_file, r#"{"file_url":"https://example.org/a.pdf"}"#, "file_url", "not fetched"),
-            (super::document, r#"{"source":{"type":"url","url":"https://example.org/a.pdf"}}"#, "source.type", "nothing is fetched"),
+            (input_file, r#"{"file_url":"a.pdf"}"#, "file_url", "is not an address"),
+            (super::document, r#"{"source":{"type":"url"}}"#, "source.url", "required"),
             (super::document, r#"{"source":{"type":"content","content":[]}}"#, "source.type", "not `content`"),
             (super::document, r#"{"source":{"type":"text","data":"a"},"citations":{"enabled":true}}"#, "citations", "cannot be `enabled`"),
         ] {

@@ -1,4 +1,5 @@
-//! Pictures and sounds in messages: `image_url` with the file in a data URL, `input_audio` with the file in base64.
+//! Pictures and sounds in messages: `image_url` with the file in a data URL or with its address, `input_audio` with the file in
+//! base64.
 
 use std::sync::Arc;
 
@@ -7,7 +8,8 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::json::{Json, Object, quote};
-use crate::chat::{BUDGETS, Detail, Invalid, MAX_PICTURE_BYTES, MAX_SOUND_BYTES, Picture, Sound};
+use super::remote::{self, is_address};
+use crate::chat::{BUDGETS, Detail, Invalid, MAX_PICTURE_BYTES, MAX_SOUND_BYTES, Part, Picture, RemoteKind, Sound};
 
 /// What the worker can decode. It goes by the file's content; this is what the client says of it.
 const FORMATS: [&str; 7] = ["image/png", "image/jpeg", "image/jpg", "image/webp", "image/gif", "image/bmp", "image/x-ms-bmp"];
@@ -20,19 +22,19 @@ const BASE64: GeneralPurpose =
     GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
 
 /// The rest of a part of type `image_url`.
-pub fn image_url(part: &mut Object) -> Result<Picture, Invalid> {
+pub fn image_url(part: &mut Object) -> Result<Part, Invalid> {
     let mut object = part.need("image_url")?.object()?;
-    let file = file(&object.need("url")?)?;
+    let url = object.need("url")?;
     let detail = object.take("detail").map_or(Ok(Detail::Auto), |detail| self::detail(&detail))?;
     object.finish()?;
-    Ok(Picture { file, detail })
+    picture(&url, detail)
 }
 
 /// The rest of a part of type `input_image`.
-pub fn input_image(part: &mut Object) -> Result<Picture, Invalid> {
-    let file = file(&part.need("image_url")?)?;
+pub fn input_image(part: &mut Object) -> Result<Part, Invalid> {
+    let url = part.need("image_url")?;
     let detail = part.take("detail").map_or(Ok(Detail::Auto), |detail| self::detail(&detail))?;
-    Ok(Picture { file, detail })
+    picture(&url, detail)
 }
 
 /// The rest of a part of type `input_audio`.
@@ -50,13 +52,17 @@ pub fn input_audio(part: &mut Object) -> Result<Sound, Invalid> {
 }
 
 /// Anthropic's `source` of an image.
-pub fn source(json: &Json) -> Result<Picture, Invalid> {
+pub fn source(json: &Json) -> Result<Part, Invalid> {
     let mut object = json.object()?;
     let kind = object.need("type")?;
     match kind.string()?.as_str() {
         "base64" => {}
-        "url" => return kind.wrong("is `url`: nothing is fetched from the network; send the picture itself as `base64`"),
-        other => return kind.wrong(format!("must be `base64`, not `{}`", quote(other))),
+        "url" => {
+            let url = object.need("url")?;
+            object.finish()?;
+            return remote::part(&url, RemoteKind::Picture(Detail::Auto));
+        }
+        other => return kind.wrong(format!("must be `base64` or `url`, not `{}`", quote(other))),
     }
     let media = object.need("media_type")?;
     if !FORMATS.contains(&media.string()?.as_str()) {
@@ -64,7 +70,7 @@ pub fn source(json: &Json) -> Result<Picture, Invalid> {
     }
     let data = object.need("data")?;
     object.finish()?;
-    Ok(Picture { file: decode(&data, &data.string()?, MAX_PICTURE_BYTES)?, detail: Detail::Auto })
+    Ok(Part::Picture(Picture { file: decode(&data, &data.string()?, MAX_PICTURE_BYTES)?, detail: Detail::Auto }))
 }
 
 fn detail(json: &Json) -> Result<Detail, Invalid> {
@@ -82,14 +88,18 @@ fn detail(json: &Json) -> Result<Detail, Invalid> {
     }
 }
 
-fn file(json: &Json) -> Result<Arc<[u8]>, Invalid> {
+fn picture(json: &Json, detail: Detail) -> Result<Part, Invalid> {
     let url = json.string()?;
-    let scheme = url.split(':').next().unwrap_or_default();
-    if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https") {
-        return json.wrong("is an address on the network, which is not fetched; send the picture itself: `data:image/png;base64,…`");
+    if is_address(&url) {
+        return remote::part(json, RemoteKind::Picture(detail));
     }
+    Ok(Part::Picture(Picture { file: file(json, &url)?, detail }))
+}
+
+fn file(json: &Json, url: &str) -> Result<Arc<[u8]>, Invalid> {
+    let scheme = url.split(':').next().unwrap_or_default();
     let Some((media, data)) = url.get(5..).filter(|_| scheme.eq_ignore_ascii_case("data")).and_then(|rest| rest.split_once(',')) else {
-        return json.wrong("must be the picture itself: `data:image/png;base64,…`");
+        return json.wrong("must be the picture itself, `data:image/png;base64,…`, or its address");
     };
     let mut words = media.split(';').map(str::trim);
     let format = words.next().unwrap_or_default();
@@ -118,8 +128,9 @@ pub fn decode(json: &Json, data: &str, most: usize) -> Result<Arc<[u8]>, Invalid
 mod tests {
     use super::super::json::body;
     use super::*;
+    use crate::chat::Remote;
 
-    fn parse(part: &str) -> Result<Picture, Invalid> {
+    fn parse(part: &str) -> Result<Part, Invalid> {
         image_url(&mut body(part.as_bytes()).unwrap())
     }
 
@@ -132,8 +143,13 @@ mod tests {
             (r#"{"image_url":{"url":"data:image/jpg;base64,iVBO\u0052w==","detail":null}}"#, Detail::Auto),
             (r#"{"image_url":{"url":"data:image/webp;base64,iVBORw==","detail":560}}"#, Detail::Tokens(560)),
         ] {
-            assert_eq!(parse(part), Ok(Picture { file: b"\x89PNG"[..].into(), detail }), "{part}");
+            assert_eq!(parse(part), Ok(Part::Picture(Picture { file: b"\x89PNG"[..].into(), detail })), "{part}");
         }
+        let remote = |detail| Part::Remote(Remote { url: "https://example.org/a.png".into(), what: RemoteKind::Picture(detail) });
+        let part = r#"{"image_url":{"url":"HTTPS://example.org/a.png","detail":"low"}}"#;
+        assert_eq!(parse(part), Ok(remote(Detail::Low)));
+        let part = r#"{"image_url":"https://example.org/a.png"}"#;
+        assert_eq!(input_image(&mut body(part.as_bytes()).unwrap()), Ok(remote(Detail::Auto)));
     }
 
     #[test]
@@ -143,8 +159,7 @@ mod tests {
             (r#"{"image_url":"data:image/png;base64,iVBORw=="}"#, "image_url", "must be an object"),
             (r#"{"image_url":{}}"#, "image_url.url", "required"),
             (r#"{"image_url":{"url":7}}"#, "image_url.url", "must be a string"),
-            (r#"{"image_url":{"url":"https://example.org/a.png"}}"#, "image_url.url", "not fetched"),
-            (r#"{"image_url":{"url":"HTTP://example.org/a.png"}}"#, "image_url.url", "not fetched"),
+            (r#"{"image_url":{"url":"https://"}}"#, "image_url.url", "is not an address"),
             (r#"{"image_url":{"url":"file:///etc/passwd"}}"#, "image_url.url", "must be the picture itself"),
             (r#"{"image_url":{"url":"data:"}}"#, "image_url.url", "must be the picture itself"),
             (r#"{"image_url":{"url":"datä:,"}}"#, "image_url.url", "must be the picture itself"),

@@ -78,7 +78,7 @@ fn part(json: &Json) -> Result<Part, Invalid> {
         "image_url" => {
             let picture = media::image_url(&mut object)?;
             object.finish()?;
-            Ok(Part::Picture(picture))
+            Ok(picture)
         }
         "input_audio" => {
             let sound = media::input_audio(&mut object)?;
@@ -88,7 +88,7 @@ fn part(json: &Json) -> Result<Part, Invalid> {
         "file" => {
             let document = files::file(&mut object)?;
             object.finish()?;
-            Ok(Part::Document(document))
+            Ok(document)
         }
         video @ ("video" | "video_url" | "input_video") => kind.wrong(format!(
             "is `{video}`, which is not supported: send its frames as `image_url` parts with `detail` 70, each behind its time"

@@ -7,6 +7,7 @@ pub mod format;
 pub mod json;
 mod media;
 pub mod messages;
+mod remote;
 pub mod request;
 pub mod response;
 pub mod responses;

@@ -78,7 +78,14 @@ impl Driver {
                     self.step(Input::Ended { id });
                 }
             }
-            Notice::Message(FromWorker::Page(_) | FromWorker::Read(_) | FromWorker::Unreadable { .. }) => {
+            Notice::Message(
+                FromWorker::Page(_)
+                | FromWorker::Read(_)
+                | FromWorker::Piece(_)
+                | FromWorker::Fetched
+                | FromWorker::Moved { .. }
+                | FromWorker::Unreadable { .. },
+            ) => {
                 tracing::error!("a worker that serves a model has read a file");
             }
             Notice::Exited { cause, taken } => {

@@ -65,7 +65,7 @@ impl Writer<'_> {
                 let texts = parts.iter().filter_map(|part| if let Part::Text(text) = part { Some(text.as_str()) } else { None });
                 self.text(&texts.collect::<Vec<_>>().join("\n"))
             }
-            (parts, role) => parts.iter().map(|part| self.part(part, role)).collect(),
+            (parts, role) => parts.iter().flat_map(Part::pieces).map(|piece| self.part(piece, role)).collect(),
         }
     }
 
@@ -77,8 +77,8 @@ impl Writer<'_> {
             // Only its place matters.
             Part::Picture(_) => map([("type", Value::from("image"))]),
             Part::Sound(_) => map([("type", Value::from("audio"))]),
-            // The supervisor has put its text in its place.
-            Part::Document(_) => text(""),
+            // The supervisor has put what stands there in their place.
+            Part::Document(_) | Part::Remote(_) | Part::Read(_) => text(""),
         })
     }
 

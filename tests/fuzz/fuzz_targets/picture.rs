@@ -7,9 +7,10 @@ use libfuzzer_sys::fuzz_target;
 #[path = "../../../src/chat/media.rs"]
 mod chat;
 #[allow(dead_code, reason = "as above")]
+#[path = "../../../src/gemma/picture.rs"]
+pub mod gemma_picture;
 mod gemma {
-    #[path = "../../../../src/gemma/picture.rs"]
-    pub mod picture;
+    pub use super::gemma_picture as picture;
 }
 #[allow(dead_code, reason = "as above")]
 #[path = "../../../src/worker/media/picture.rs"]

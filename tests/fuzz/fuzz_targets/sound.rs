@@ -4,9 +4,10 @@
 use libfuzzer_sys::fuzz_target;
 
 #[allow(dead_code, reason = "the daemon uses more of it than this target")]
+#[path = "../../../src/gemma/sound.rs"]
+pub mod gemma_sound;
 mod gemma {
-    #[path = "../../../../src/gemma/sound.rs"]
-    pub mod sound;
+    pub use super::gemma_sound as sound;
 }
 #[path = "../../../src/worker/media/sound.rs"]
 mod sound;

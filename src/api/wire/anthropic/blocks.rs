@@ -103,8 +103,8 @@ impl Block {
                 object.take("citations");
                 Self::Text(object.need("text")?.string()?)
             }
-            "document" => Self::Shown(Part::Document(files::document(&mut object)?)),
-            "image" => Self::Shown(Part::Picture(media::source(&object.need("source")?)?)),
+            "document" => Self::Shown(files::document(&mut object)?),
+            "image" => Self::Shown(media::source(&object.need("source")?)?),
             "thinking" => {
                 // It says where a thought comes from; here nobody checks it.
                 object.take("signature");
@@ -189,10 +189,7 @@ mod tests {
             (r#"[{"role":"user","content":7}]"#, "messages[0].content"),
             (r#"[{"role":"user","content":[{"type":"document","source":{}}]}]"#, "messages[0].content[0].source.type"),
             (r#"[{"role":"user","content":[{"type":"thinking","thinking":"x"}]}]"#, "messages[0].content[0]"),
-            (
-                r#"[{"role":"user","content":[{"type":"image","source":{"type":"url","url":"http://x/y"}}]}]"#,
-                "messages[0].content[0].source.type",
-            ),
+            (r#"[{"role":"user","content":[{"type":"image","source":{"type":"url","url":"/x/y"}}]}]"#, "messages[0].content[0].source.url"),
             (r#"[{"role":"user","content":[{"type":"tool_result"}]}]"#, "messages[0].content[0].tool_use_id"),
             (r#"[{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":"x"}]}]"#, "messages[0].content[0].input"),
             (r#"[{"role":"assistant","content":[{"type":"redacted_thinking","data":"x"}]}]"#, "messages[0].content[0].type"),

@@ -155,9 +155,9 @@ fn part(json: &Json) -> Result<Part, Invalid> {
             Part::Text(object.need("text")?.string()?)
         }
         "refusal" => Part::Text(object.need("refusal")?.string()?),
-        "input_image" => Part::Picture(media::input_image(&mut object)?),
+        "input_image" => media::input_image(&mut object)?,
         "input_audio" => Part::Sound(media::input_audio(&mut object)?),
-        "input_file" => Part::Document(files::input_file(&mut object)?),
+        "input_file" => files::input_file(&mut object)?,
         other => {
             return kind.wrong(format!(
                 "is `{}`, which is not supported; only `input_text`, `input_image`, `input_audio`, `input_file`, `output_text` and \

@@ -1,0 +1,64 @@
+//! A worker that is started for one thing and then ends.
+
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::child::{self, Notice};
+use crate::ipc::{self, FromWorker, ToWorker};
+
+/// Messages on their way from the worker.
+const AHEAD: usize = 8;
+
+/// Why nothing came of it.
+#[derive(Debug)]
+pub enum Failed {
+    /// There was no worker.
+    Start(io::Error),
+    /// It took longer than it may.
+    Late,
+    /// It came to an end by itself, or was stopped for what it took.
+    Ended,
+    /// It said what makes no sense.
+    Mistaken,
+}
+
+/// Starts a worker with its first message and hands over what it says until `each` has enough. Dropping this ends the worker.
+pub async fn run<T>(
+    worker: &Path,
+    first: ToWorker,
+    files: &[&File],
+    time: Duration,
+    mut each: impl FnMut(FromWorker) -> ControlFlow<Result<T, FromWorker>>,
+) -> Result<T, Failed> {
+    let (sender, mut notices) = mpsc::channel(AHEAD);
+    let child = child::spawn(worker, 0, first, files, sender).map_err(Failed::Start)?;
+    let end = Instant::now() + time;
+    let outcome = loop {
+        let notice = tokio::select! {
+            notice = notices.recv() => notice,
+            () = sleep_until(end) => break Err(Failed::Late),
+        };
+        let message = match notice {
+            Some((_, Notice::Message(FromWorker::Hello { version: ipc::VERSION }))) => continue,
+            Some((_, Notice::Message(message))) => message,
+            Some((_, Notice::Exited { .. })) | None => break Err(Failed::Ended),
+            Some((_, Notice::NotStarted(failure))) => break Err(Failed::Start(io::Error::other(failure.to_string()))),
+        };
+        match each(message) {
+            ControlFlow::Continue(()) => {}
+            ControlFlow::Break(Ok(value)) => break Ok(value),
+            ControlFlow::Break(Err(other)) => {
+                tracing::error!(?other, "a worker says what makes no sense");
+                break Err(Failed::Mistaken);
+            }
+        }
+    };
+    child.kill();
+    outcome
+}

@@ -1,0 +1,168 @@
+//! Has files fetched that requests name by their addresses, by workers that live for one connection each.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use super::Failure;
+use super::errand::{self, Failed};
+use crate::chat::{
+    ChatError, ChatRequest, Document, MAX_DOCUMENT_BYTES, MAX_PICTURE_BYTES, Networks, Part, Picture, Remote, RemoteKind, Source,
+};
+use crate::ipc::{Fetch, FromWorker, ToWorker};
+
+/// Requests whose files are fetched at the same time.
+const AT_ONCE: usize = 4;
+/// How long all files of a request may take.
+const FETCH_TIME: Duration = Duration::from_secs(30);
+/// Addresses that one file may be moved to.
+const MOVES: usize = 5;
+
+/// Starts the fetchers. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Fetcher {
+    worker: Arc<PathBuf>,
+    turns: Arc<Semaphore>,
+    /// Replaced when the configuration is read again.
+    networks: Arc<RwLock<Networks>>,
+}
+
+impl Fetcher {
+    pub fn new(worker: PathBuf, networks: Networks) -> Self {
+        Self { worker: Arc::new(worker), turns: Arc::new(Semaphore::new(AT_ONCE)), networks: Arc::new(RwLock::new(networks)) }
+    }
+
+    /// Goes by other networks from now on.
+    pub fn set_networks(&self, networks: Networks) {
+        *self.networks.write().unwrap_or_else(PoisonError::into_inner) = networks;
+    }
+
+    /// Puts the files that the request names by their addresses in their place; `most`: bytes of all of them.
+    pub async fn fetch(&self, request: &mut ChatRequest, most: u64) -> Result<(), Failure> {
+        if !request.parts().any(|(_, _, part)| matches!(part, Part::Remote(_))) {
+            return Ok(());
+        }
+        let networks = self.networks.read().unwrap_or_else(PoisonError::into_inner).clone();
+        // Nobody closes it.
+        let _turn = self.turns.acquire().await.map_err(|_| Failure::ShuttingDown)?;
+        let (end, mut left) = (Instant::now() + FETCH_TIME, most);
+        for (i, j, part) in request.parts_mut() {
+            let Part::Remote(remote) = part else { continue };
+            let file = match timeout_at(end, self.file(remote, &networks, left)).await {
+                Ok(file) => file,
+                Err(_) => Err(format!("is not fetched within the {} s that a request's files may take", FETCH_TIME.as_secs())),
+            };
+            let file = file.map_err(|reason| refusal(&remote.what, i as u32, j as u32, reason))?;
+            left = left.saturating_sub(file.len() as u64);
+            *part = match &remote.what {
+                RemoteKind::Picture(detail) => Part::Picture(Picture { file, detail: *detail }),
+                RemoteKind::Document(name) => {
+                    let name = if name.is_empty() { last_of(&remote.url) } else { name.clone() };
+                    Part::Document(Document { name, source: Source::File(file) })
+                }
+            };
+        }
+        Ok(())
+    }
+
+    async fn file(&self, remote: &Remote, networks: &Networks, left: u64) -> Result<Arc<[u8]>, String> {
+        let (what, limit) = match remote.what {
+            RemoteKind::Picture(_) => ("picture", MAX_PICTURE_BYTES),
+            RemoteKind::Document(_) => ("file", MAX_DOCUMENT_BYTES),
+        };
+        if networks.is_empty() {
+            return Err(format!(
+                "is an address on the network, and nothing is fetched (fetch-from in gemmad.toml); send the {what} itself, in base64"
+            ));
+        }
+        let mut url = remote.url.clone();
+        for _ in 0..=MOVES {
+            let fetch = Fetch { url: url.clone(), networks: networks.clone(), most: left.min(limit as u64) };
+            match self.by_worker(fetch).await? {
+                Fetched::File(file) => return Ok(file.into()),
+                Fetched::Moved(to) => url = moved(&url, &to)?,
+            }
+        }
+        Err(format!("is moved more than {MOVES} times"))
+    }
+
+    async fn by_worker(&self, fetch: Fetch) -> Result<Fetched, String> {
+        let most = fetch.most as usize;
+        let mut file = vec![];
+        let each = |message| match message {
+            FromWorker::Piece(piece) if file.len() + piece.len() <= most => {
+                file.extend_from_slice(&piece);
+                ControlFlow::Continue(())
+            }
+            FromWorker::Fetched => ControlFlow::Break(Ok(Ok(None))),
+            FromWorker::Moved { to } => ControlFlow::Break(Ok(Ok(Some(to)))),
+            FromWorker::Unreadable { reason } => ControlFlow::Break(Ok(Err(reason))),
+            other => ControlFlow::Break(Err(other)),
+        };
+        match errand::run(&self.worker, ToWorker::Fetch(fetch), &[], FETCH_TIME, each).await {
+            Ok(Ok(None)) => Ok(Fetched::File(file)),
+            Ok(Ok(Some(to))) => Ok(Fetched::Moved(to)),
+            Ok(Err(reason)) => Err(reason),
+            Err(Failed::Start(error)) => Err(format!("cannot be fetched now: {error}")),
+            Err(Failed::Late | Failed::Ended | Failed::Mistaken) => Err("could not be fetched".into()),
+        }
+    }
+}
+
+enum Fetched {
+    File(Vec<u8>),
+    Moved(String),
+}
+
+fn refusal(what: &RemoteKind, message: u32, part: u32, reason: String) -> Failure {
+    Failure::Chat(match what {
+        RemoteKind::Picture(_) => ChatError::Picture { message, part, reason },
+        RemoteKind::Document(_) => ChatError::Document { message, part, reason },
+    })
+}
+
+/// Where a server sends those who ask for `url`.
+fn moved(url: &str, to: &str) -> Result<String, String> {
+    match Url::parse(url).and_then(|url| url.join(to)) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url.into()),
+        _ => Err("is moved to what is no address".into()),
+    }
+}
+
+/// What a file is called at its address; a document's name tells web pages from text.
+fn last_of(url: &str) -> String {
+    let url = Url::parse(url).ok();
+    url.and_then(|url| url.path_segments()?.next_back().map(str::to_owned)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moves_are_followed_to_addresses_only() {
+        for (to, url) in [
+            ("/b", "https://example.org/b"),
+            ("b?c", "https://example.org/x/b?c"),
+            ("//other.org/b", "https://other.org/b"),
+            ("http://127.0.0.1/", "http://127.0.0.1/"),
+        ] {
+            assert_eq!(moved("https://example.org/x/a", to).as_deref(), Ok(url), "{to}");
+        }
+        for to in ["file:///etc/passwd", "data:text/plain,x", "http://"] {
+            assert!(moved("https://example.org/x/a", to).is_err(), "{to}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_called_what_its_address_says() {
+        for (url, name) in [("https://example.org/a/b.html?c", "b.html"), ("https://example.org/", ""), ("https://example.org", "")] {
+            assert_eq!(last_of(url), name, "{url}");
+        }
+    }
+}
