@@ -44,7 +44,7 @@ fn each_user_may_do_what_the_policies_say() {
     // An administrator by the configuration, from the next reload on.
     let config = daemon.config();
     let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text + "[access]\nadmins = [\"65534\"]\n").unwrap();
+    std::fs::write(&config, text.replace("[access]", "[access]\nadmins = [\"65534\"]")).unwrap();
     daemon.signal("HUP");
     harness::wait_for("the reload", || daemon.log().contains("the configuration is read again"));
     call(&bus, NOBODY, &["Unload", "a{sv}", "0"]).unwrap();
