@@ -139,7 +139,7 @@ fn what_a_server_does_harms_nobody() {
         assert!(reply.error().contains(reason) && !reply.error().contains('\x1b'), "{path}: {}", reply.error());
         assert!(begun.elapsed() < SOON, "{path} took {:?}", begun.elapsed());
     }
-    for (url, reason) in [("http://127.0.0.1:1/", "cannot be reached"), ("http://host.invalid/", "there is no host")] {
+    for (url, reason) in [("http://127.0.0.1:1/", "cannot be reached"), ("http://host.invalid/", "is not found")] {
         let reply = ask(&daemon, picture(url));
         assert!(reply.status == 400 && reply.error().contains(reason), "{url}: {}", reply.text());
     }

@@ -308,7 +308,7 @@ impl Driver {
         self.packed = packed;
         tracing::info!(model, file = %info.path.display(), context = plan.context, slots = plan.slots, smaller, cpus = ?plan.cpus, "starting a worker");
         self.relief.started();
-        match child::spawn(&self.setup.worker, generation, ToWorker::Load(plan), &files, self.notices.clone()) {
+        match child::spawn(&self.setup.worker, generation, ToWorker::Load(Box::new(plan)), &files, self.notices.clone()) {
             Ok(child) => self.child = Some(child),
             Err(error) => {
                 tracing::error!(worker = %self.setup.worker.display(), %error, "the worker cannot be started");

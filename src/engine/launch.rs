@@ -76,6 +76,7 @@ impl Launch {
                 small_kv: run.sizes.small_kv,
                 lock: setup.memory.lock_weights,
             },
+            vocabulary: anatomy.vocabulary,
         };
         Ok(Self { plan, files, packed: place })
     }

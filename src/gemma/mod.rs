@@ -12,3 +12,4 @@ mod stop;
 pub mod template;
 mod utf8;
 pub mod variant;
+pub mod vocabulary;

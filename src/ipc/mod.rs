@@ -39,10 +39,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::chat::{ChatError, ChatEvent, ChatRequest, TextAnswer, TextTask};
 use crate::gemma::sound::Hearing;
+use crate::gemma::vocabulary;
 
 /// Version of both enums; they change together with it. Supervisor and worker are installed together, so a
 /// difference means a half-done upgrade and the worker is refused.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// Names a request for as long as its worker lives.
 pub type RequestId = u64;
@@ -52,7 +53,7 @@ pub type RequestId = u64;
 pub enum ToWorker {
     /// First and once. Carries the descriptors of the model file and, where the plan speaks of them, of its projector,
     /// of its packed weights, and of an empty file for packed weights.
-    Load(LoadPlan),
+    Load(Box<LoadPlan>),
     /// First and last, in the place of `Load`: say what stands in this file. Carries its descriptor.
     Read(DocumentKind),
     /// First and last, in the place of `Load`: get this file.
@@ -145,6 +146,8 @@ pub struct LoadPlan {
     /// What turns pictures and sounds into embeddings. Without one the model neither sees nor hears.
     pub projector: Option<ProjectorPlan>,
     pub memory: MemoryPlan,
+    /// Where the model file has its vocabulary.
+    pub vocabulary: vocabulary::Place,
 }
 
 /// How to use the projector, whose descriptor comes behind the model's.

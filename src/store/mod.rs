@@ -12,11 +12,13 @@ mod projector;
 mod quantization;
 mod read;
 mod scan;
+mod vocabulary;
 
 pub use cache::{PackedCache, PackedFile, PackedName};
 pub use projector::{Projector, read_projector};
 pub use read::{Anatomy, BadFile, dissect, read};
 pub use scan::scan;
+pub use vocabulary::read_vocabulary;
 
 use std::path::PathBuf;
 

@@ -10,10 +10,11 @@ use std::time::UNIX_EPOCH;
 use sha2::{Digest, Sha256};
 
 use super::gguf::{self, GgufError, HEADER_BYTES, Header};
-use super::{Model, figures, quantization};
+use super::{Model, figures, quantization, vocabulary};
 use crate::gemma::figures::Figures;
 use crate::gemma::layout::{Class, Layout};
 use crate::gemma::variant::{Facts, Variant};
+use crate::gemma::vocabulary::Place;
 use crate::sys::map::Map;
 
 const ARCHITECTURE: &str = "gemma4";
@@ -45,6 +46,10 @@ pub enum BadFile {
     Split { parts: u32 },
     /// An adapter, a tokenizer alone, or the like.
     Incomplete { kind: String },
+    /// It splits text into tokens in another way than the family.
+    OtherTokenizer { found: String },
+    /// Its vocabulary cannot be used.
+    Vocabulary { reason: String },
 }
 
 impl std::error::Error for BadFile {}
@@ -64,6 +69,8 @@ impl fmt::Display for BadFile {
                 write!(f, "one of {parts} parts of a model; join them with `llama-gguf-split --merge`")
             }
             Self::Incomplete { kind } => write!(f, "not a whole model but {kind}"),
+            Self::OtherTokenizer { found } => write!(f, "a tokenizer `{found}`; the family's is `gemma4`: convert the model anew"),
+            Self::Vocabulary { reason } => write!(f, "a vocabulary that cannot be used: {reason}"),
         }
     }
 }
@@ -84,6 +91,7 @@ impl From<io::Error> for BadFile {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Anatomy {
     pub layout: Layout,
+    pub vocabulary: Place,
     /// Stands for what the file holds, wherever it lies: see [`fingerprint`].
     pub fingerprint: [u8; 32],
 }
@@ -97,13 +105,13 @@ pub fn read(path: &Path) -> Result<(Model, File), BadFile> {
 
 /// As [`read`], with what loading needs besides.
 pub fn dissect(path: &Path) -> Result<(Model, File, Anatomy), BadFile> {
-    let ((described, tensors), file, metadata) = open(path, |header| {
+    let ((described, tensors, vocabulary), file, metadata) = open(path, |header| {
         let tensors = header.tensors().iter().map(|tensor| (tensor.name.to_owned(), tensor.offset, tensor.bytes, tensor.ty.id));
-        Ok((describe(header)?, tensors.collect::<Vec<_>>()))
+        Ok((describe(header)?, tensors.collect::<Vec<_>>(), vocabulary::place(header)?))
     })?;
     let layout = Layout::new(metadata.len(), tensors.iter().map(|(name, offset, ..)| (*offset, Class::of_tensor(name))));
     let fingerprint = fingerprint(&file, &metadata, &tensors)?;
-    Ok((model(path, described, &metadata), file, Anatomy { layout, fingerprint }))
+    Ok((model(path, described, &metadata), file, Anatomy { layout, vocabulary, fingerprint }))
 }
 
 /// A file's fingerprint: of its length and time of change, of where which tensor lies, and of samples from all over it.
@@ -208,6 +216,7 @@ fn describe(header: &Header<'_>) -> Result<Described, BadFile> {
         per_layer_embedding_length: header.u32("gemma4.embedding_length_per_layer_input")?.unwrap_or(0),
         size_label: header.str("general.size_label")?,
     };
+    vocabulary::place(header)?;
     let context_limit = header.need_u32("gemma4.context_length")?;
     if context_limit == 0 {
         return Err(BadFile::Incomplete { kind: "one with a context of 0 tokens".into() });

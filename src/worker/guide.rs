@@ -19,7 +19,8 @@ use std::sync::mpsc::SyncSender;
 
 use super::constraint::{Constraints, Held, Mask, Masked, Prototype};
 use super::inbox::Turn;
-use super::llama::{Allowed, Token, Vocab};
+use super::llama::{Allowed, Token};
+use super::vocab::Vocab;
 use crate::chat::{ChatError, Constraint, Thinking, ToolChoice};
 use crate::gemma::marker;
 use crate::ipc::RequestId;
@@ -49,18 +50,18 @@ pub struct Marks {
 
 impl Marks {
     pub fn of(vocab: Vocab) -> Self {
-        let named = |text| vocab.named(text).first().copied();
+        let named = |text| vocab.named(text);
         let mut line = vec![];
-        let _ = vocab.tokenize("\n", false, &mut line);
+        vocab.tokenize("\n", false, &mut line);
         let ends: Vec<Token> = vocab.ends();
-        let waits = vocab.named(marker::TOOL_RESPONSE);
+        let waits = named(marker::TOOL_RESPONSE);
         Self {
             channel: named(marker::CHANNEL),
             channel_end: named(marker::CHANNEL_END),
             call: named(marker::TOOL_CALL),
             call_end: named(marker::TOOL_CALL_END),
             line: Some(line.as_slice()).filter(|line| line.len() == 1).map(|line| line[0]),
-            ends: ends.iter().copied().filter(|token| !waits.contains(token)).collect(),
+            ends: ends.iter().copied().filter(|&token| waits != Some(token)).collect(),
             call_ends: ends,
         }
     }

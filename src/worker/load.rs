@@ -9,15 +9,16 @@ use super::constraint::Compiler;
 use super::guide::Marks;
 use super::inbox::Inbox;
 use super::llama::packing::Outcome;
-use super::llama::{self, Batch, Candidates, Context, ContextPlan, Model, Token, Vocab};
+use super::llama::{self, Batch, Candidates, Context, ContextPlan, Model, Token};
 use super::media::Equipment;
 use super::prepare::{Abilities, Preparer};
 use super::prompt::Prompter;
 use super::renewable::Renewable;
 use super::residency::{self, Maps, PackedMap, Packer, PerLayer, Readiness, Warm};
+use super::vocab::{self, Vocab};
 use crate::gemma::layout::Layout;
 use crate::gemma::picture;
-use crate::ipc::{LoadPlan, MemoryPlan, Packing, TemplateSource};
+use crate::ipc::{LoadPlan, Packing, TemplateSource};
 use crate::sys::cpu;
 
 /// The architecture that is served, as the file's header spells it.
@@ -124,14 +125,18 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
         Ok::<_, String>((plan.clone(), file))
     });
     let projector = projector.transpose()?;
-    let Weights { model, packing, packed, unsaved, readiness } = load_weights(&plan.memory, &file, files, &inbox.ending())?;
+    // Beside the model.
+    let own = file.try_clone().map_err(|error| format!("the model's descriptor cannot be copied: {error}"))?;
+    let place = plan.vocabulary.clone();
+    let reading = std::thread::spawn(move || vocab::read(&own, &place));
+    let Weights { model, packing, packed, unsaved, readiness } = load_weights(plan, &file, files, &inbox.ending())?;
     let architecture = model.meta("general.architecture").unwrap_or_default();
     if architecture != ARCHITECTURE {
         return Err(format!("the file holds a `{architecture}` model; only `{ARCHITECTURE}` is served").into());
     }
-    let vocab = model.vocab();
+    let vocab = reading.join().map_err(|_| "the file's vocabulary cannot be read")??;
     let threads = plan.cpus.len() as u32;
-    let equipment = projector.map(|(plan, file)| Equipment { plan, file, model, threads, ending: inbox.ending() });
+    let equipment = projector.map(|(plan, file)| Equipment { plan, file, width: model.row_width(), threads, ending: inbox.ending() });
     let batch = plan.batch.max(plan.slots);
     // The small variants read pictures like text. The large ones read each as a whole, in one step.
     let pictures_look_ahead = equipment.is_some() && !is_small(model);
@@ -164,7 +169,7 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
     let context = Renewable::new(make).map_err(|reason| LoadError { reason, out_of_memory: true })?;
 
     let bos = vocab.bos().and_then(|bos| vocab.text(bos)).unwrap_or_default();
-    let (prompter, template) = Prompter::new(model.chat_template().as_deref(), &bos, vocab.spelled(), is_small(model));
+    let (prompter, template) = Prompter::new(model.chat_template().as_deref(), bos, vocab.spelled(), is_small(model));
     let most = if pictures_look_ahead { picture_step } else { u32::MAX };
     let senses = plan.projector.as_ref().map(|plan| Abilities::of(plan, vocab, most)).transpose()?;
     let preparer = Preparer { prompter, vocab, longest: vocab.longest(), context: limits.context, senses };
@@ -182,7 +187,7 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
         batch: Batch::new(limits.batch as usize),
         candidates: Candidates::new(vocab.len()),
         limits,
-        suppressed: vocab.suppressed(),
+        suppressed: vocab.suppressed().to_vec(),
         marks: Arc::new(Marks::of(vocab)),
         maps,
         per_layer,
@@ -202,16 +207,17 @@ struct Weights {
 }
 
 /// Loads the model in `file`. `files` are those for packed weights.
-fn load_weights(plan: &MemoryPlan, file: &File, files: impl Iterator<Item = OwnedFd>, ending: &AtomicBool) -> Result<Weights, String> {
+fn load_weights(plan: &LoadPlan, file: &File, files: impl Iterator<Item = OwnedFd>, ending: &AtomicBool) -> Result<Weights, String> {
+    let (tokens, plan) = (plan.vocabulary.count, &plan.memory);
     let warm = |layout: &Layout, packed: Option<&PackedMap>| -> Result<Readiness, String> {
         let file = file.try_clone().map_err(|error| format!("the model's descriptor cannot be copied: {error}"))?;
         Ok(Warm::plan(layout, packed, file, plan.read_ahead, plan.lock).start())
     };
     let mut packer = Packer::new(plan, files);
-    // While the vocabulary is being read, which takes as long.
+    // While the model is being loaded.
     let early = packer.ready().map(|packed| warm(&packed.mark(&plan.layout), Some(packed)));
     let (model, outcome) = loop {
-        match Model::load(file, packer.place(), ending) {
+        match Model::load(file, tokens, packer.place(), ending) {
             (Err(_), Outcome::Wrong { why }) => packer.reject(why),
             (model, outcome) => break (model?, outcome),
         }
@@ -247,6 +253,7 @@ fn between(name: &str, value: u32, low: u32, high: u32) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ipc::MemoryPlan;
 
     #[test]
     fn absurd_plans_are_refused_by_name() {
@@ -259,6 +266,7 @@ mod tests {
             max_output: 10,
             projector: None,
             memory: MemoryPlan::default(),
+            vocabulary: Default::default(),
         };
         assert_eq!(check(&good), Ok(()));
         for (name, bad) in [

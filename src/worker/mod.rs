@@ -32,6 +32,7 @@ mod sequence;
 mod serve;
 mod share;
 mod slot;
+pub mod vocab;
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -175,7 +176,7 @@ fn save(file: File, writer: Writer) {
 
 /// What a worker lives for.
 enum Task {
-    Serve(LoadPlan),
+    Serve(Box<LoadPlan>),
     Read(DocumentKind),
     Fetch(Fetch),
 }

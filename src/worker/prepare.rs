@@ -8,10 +8,11 @@ use std::time::Instant;
 use super::constraint::{Compiler, Constraints, Desk, Waiting, Wanted};
 use super::inbox::{Chat, Ends, Incoming, Turn};
 use super::link::Writer;
-use super::llama::{Token, Vocab};
+use super::llama::Token;
 use super::media::{Content, Medium, less};
 use super::prompt::{Prompter, Segment, opens_thought};
 use super::sequence::Sequence;
+use super::vocab::Vocab;
 use crate::chat::{ChatError, ChatRequest, Detail, Part, TextAnswer, TextTask};
 use crate::gemma::marker;
 use crate::gemma::sound::Hearing;
@@ -72,7 +73,7 @@ struct Marks {
 
 impl Marks {
     fn of(vocab: Vocab, [begin, soft, end]: [&str; 3]) -> Result<Self, String> {
-        let token = |text| vocab.named(text).first().copied().ok_or(format!("the vocabulary has no token `{text}`, which media need"));
+        let token = |text| vocab.named(text).ok_or(format!("the vocabulary has no token `{text}`, which media need"));
         Ok(Self { begin: token(begin)?, soft: token(soft)?, end: token(end)? })
     }
 
@@ -123,10 +124,6 @@ struct Read {
     prompt: Sequence,
     media: Vec<Arc<Medium>>,
     in_thought: bool,
-}
-
-fn too_long(what: &str) -> ChatError {
-    ChatError::Inference { reason: format!("the {what} is too long to be split into tokens") }
 }
 
 /// Starts the thread.
@@ -195,7 +192,7 @@ impl Preparer {
                 continue;
             }
             let markup = matches!(segment, Segment::Markup(_));
-            self.vocab.tokenize(segment.text(), markup, &mut prompt.tokens).ok_or_else(|| too_long("prompt"))?;
+            self.vocab.tokenize(segment.text(), markup, &mut prompt.tokens);
         }
         if prompt.is_empty() {
             return Err(ChatError::Template { reason: "the prompt is empty".to_owned() });
@@ -209,7 +206,7 @@ impl Preparer {
             TextTask::Count(request) => Ok(TextAnswer::Count(self.read(request)?.prompt.len() as u32)),
             TextTask::Tokenize { text, begin, control } => {
                 let mut tokens: Vec<Token> = self.vocab.bos().filter(|_| *begin).into_iter().collect();
-                self.vocab.tokenize(text, *control, &mut tokens).ok_or_else(|| too_long("text"))?;
+                self.vocab.tokenize(text, *control, &mut tokens);
                 // The vocabulary has no negative numbers.
                 Ok(TextAnswer::Tokens(tokens.into_iter().map(|token| (token as u32, self.vocab.bytes(token))).collect()))
             }

@@ -312,7 +312,7 @@ impl Server {
                 return;
             };
             let Engine { context, vocab, candidates, suppressed, .. } = engine;
-            let mut drawing = Drawing { vocab: *vocab, suppressed, candidates };
+            let mut drawing = Drawing { vocab, suppressed, candidates };
             let drawn = match context.get().and_then(|context| context.logits(place)) {
                 Some(row) => work.draw(row, &mut drawing, out),
                 None => Err(ChatError::Inference { reason: "llama.cpp gave no logits".to_owned() }),

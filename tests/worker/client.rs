@@ -33,7 +33,8 @@ pub fn plan() -> LoadPlan {
 pub fn plan_of(model: &Path) -> LoadPlan {
     let (.., anatomy) = store::dissect(model).unwrap();
     let memory = MemoryPlan { layout: anatomy.layout, packed: None, read_ahead: 1 << 30, per_layer: 1 << 20, small_kv: false, lock: false };
-    LoadPlan { name: "tiny".into(), context: 4096, slots: 2, batch: 128, cpus: vec![0, 1], max_output: 2048, projector: None, memory }
+    let (name, cpus, vocabulary) = ("tiny".into(), vec![0, 1], anatomy.vocabulary);
+    LoadPlan { name, context: 4096, slots: 2, batch: 128, cpus, max_output: 2048, projector: None, memory, vocabulary }
 }
 
 /// One answer, put together.
@@ -122,7 +123,7 @@ impl Worker {
 
     pub fn load_all(&mut self, plan: &LoadPlan, files: &[BorrowedFd]) -> Result<LoadedModel, String> {
         let mut bytes = vec![];
-        frame::encode(&ToWorker::Load(plan.clone()), &mut bytes).unwrap();
+        frame::encode(&ToWorker::Load(Box::new(plan.clone())), &mut bytes).unwrap();
         socket::send_all(self.channel.as_ref().unwrap(), &bytes, files).unwrap();
         match self.receive() {
             FromWorker::Loaded(loaded) => Ok(loaded),

@@ -125,8 +125,9 @@ fn another_models_weights_are_found_out() {
     let empty = tempfile::tempfile().unwrap();
     let mut worker = Worker::spawn(&[("GOMP_SPINCOUNT", "1000")]);
     let model = File::open(&twelve.1).unwrap();
-    let memory = MemoryPlan { packed: plan(true, true).memory.packed, ..plan_of(&twelve.1).memory };
-    let plan = LoadPlan { memory, ..plan(true, true) };
+    let other = plan_of(&twelve.1);
+    let memory = MemoryPlan { packed: plan(true, true).memory.packed, ..other.memory };
+    let plan = LoadPlan { slots: 1, memory, ..other };
     let loaded = worker.load_all(&plan, &[model.as_fd(), file.as_fd(), empty.as_fd()]).unwrap();
     let Packing::New { instead: Some(why) } = loaded.packing else { panic!("{:?}", loaded.packing) };
     assert!(why.contains("bytes instead of"), "{why}");

@@ -51,7 +51,7 @@ fn values_come_back_by_type() {
     assert_eq!(header.u64("a.u64").unwrap(), Some(u64::MAX));
     assert_eq!(header.str("general.architecture").unwrap(), Some("gemma4"));
     assert_eq!(header.u32("a.none").unwrap(), None);
-    assert_eq!(header.metadata().count(), 18);
+    assert_eq!(header.metadata().count(), 20);
 
     let text = |result: Result<Option<u32>, GgufError>| result.unwrap_err().to_string();
     assert_eq!(text(header.u32("a.u64")), "metadata `a.u64`: 18446744073709551615 does not fit into a u32");

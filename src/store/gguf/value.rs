@@ -89,11 +89,18 @@ impl ValueType {
 pub struct Array<'a> {
     pub element: ValueType,
     pub count: u64,
+    /// Bytes of the file in front of the elements.
+    pub start: u64,
     /// The elements as they stand in the file.
     pub bytes: &'a [u8],
 }
 
 impl Array<'_> {
+    /// A list of integers or truth values; empty for other lists.
+    pub fn integers(&self) -> impl Iterator<Item = i128> {
+        (0..self.count).map_while(|index| self.integer(index))
+    }
+
     /// An element of a list of integers or truth values; `None` behind the end and for other lists.
     fn integer(&self, index: u64) -> Option<i128> {
         let size = self.element.size()?;
@@ -180,7 +187,7 @@ fn array<'a>(cursor: &mut Cursor<'a>, depth: u64) -> Result<Array<'a>, GgufError
             cursor.take(bytes)?;
         }
     }
-    Ok(Array { element, count, bytes: cursor.since(start) })
+    Ok(Array { element, count, start: start as u64, bytes: cursor.since(start) })
 }
 
 /// What a key's reader needs; each refuses a value of another type by the key's name.

@@ -35,7 +35,9 @@ impl File {
             .u32("gemma4.block_count", 1)
             .u32("gemma4.context_length", 4096)
             .u32("gemma4.embedding_length", 32)
+            .text("tokenizer.ggml.model", "gemma4")
             .key(b"tokenizer.ggml.tokens", 9, &list(8, 2, &[string(b"<bos>"), string(b"a")].concat()))
+            .key(b"tokenizer.ggml.merges", 9, &list(8, 0, &[]))
             .tensor("token_embd.weight", &[32, 2], 8)
     }
 

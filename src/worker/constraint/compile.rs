@@ -18,8 +18,9 @@ use crate::chat::{ChatError, ChatRequest, Constraint, Format, Tool, ToolChoice};
 use crate::ipc::FromWorker;
 use crate::worker::inbox::Turn;
 use crate::worker::link::Writer;
-use crate::worker::llama::{Token, Vocab};
+use crate::worker::llama::Token;
 use crate::worker::prepare::Prepared;
+use crate::worker::vocab::Vocab;
 
 /// Time for one grammar.
 const LONGEST: Duration = Duration::from_secs(3);

@@ -6,7 +6,8 @@ use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, SimpleVob, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
 
-use crate::worker::llama::{Token, Vocab};
+use crate::worker::llama::Token;
+use crate::worker::vocab::Vocab;
 
 /// What grammars may cost. Fuel and items are llguidance's own units.
 const COMPILE_FUEL: u64 = 200_000;
@@ -51,7 +52,7 @@ impl Grammars {
                 }
                 control.allow_token(token as u32);
                 let mut word = vec![TokTrie::SPECIAL_TOKEN_MARKER];
-                word.extend(vocab.text(token).unwrap_or_default().into_bytes());
+                word.extend(vocab.text(token).unwrap_or_default().bytes());
                 word
             })
             .collect();

@@ -11,8 +11,9 @@ use serde_json::Value;
 
 use super::compile::Compiler;
 use super::prototype::Prototype;
-use crate::worker::llama::vocab_tests::{real, tiny};
-use crate::worker::llama::{Token, Vocab};
+use crate::worker::llama::Token;
+use crate::worker::vocab::Vocab;
+use crate::worker::vocab::tests::{real, tiny};
 
 #[path = "../../../tests/worker/schemas.rs"]
 mod schemas;
@@ -51,7 +52,7 @@ fn walk(prototype: &Prototype, vocab: Vocab, seed: u64, closing: &[Token]) -> Wa
         };
         assert!(token < vocab.len() as Token);
         tokens.push(token);
-        if vocab.text(token).as_deref() == Some(marker::TOOL_CALL_END) {
+        if vocab.text(token) == Some(marker::TOOL_CALL_END) {
             return Walk { tokens, whole: true };
         }
         mask = running.take(token).unwrap();
@@ -189,7 +190,7 @@ fn what_a_function_may_be_given() {
     let fits = |schema: Value, arguments: &str| {
         let prototype = compiler.call(&[tool("f", &schema)]).unwrap();
         let mut tokens = vec![];
-        vocab.tokenize(&format!("call:f{arguments}<tool_call|>"), true, &mut tokens).unwrap();
+        vocab.tokenize(&format!("call:f{arguments}<tool_call|>"), true, &mut tokens);
         let (mut running, mut mask) = (prototype.run(), prototype.first.clone());
         tokens.iter().all(|&token| {
             let allowed = mask.allowed.is_allowed(token as u32);

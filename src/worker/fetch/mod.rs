@@ -55,7 +55,7 @@ pub fn run(fetch: Fetch, writer: &Writer) -> Result<ExitCode, u8> {
 fn reach(fetch: &Fetch) -> Result<Agent, String> {
     let url = Url::parse(&fetch.url).map_err(|error| format!("is not an address: {error}"))?;
     let host = url.host().map(|host| host.to_string()).unwrap_or_default();
-    let found = url.socket_addrs(|| None).map_err(|_| format!("cannot be fetched: there is no host `{host}`"))?;
+    let found = url.socket_addrs(|| None).map_err(|error| format!("cannot be fetched: `{host}` is not found: {error}"))?;
     let allowed: Vec<&SocketAddr> = found.iter().filter(|address| fetch.networks.allow(address.ip())).collect();
     if allowed.is_empty() {
         let address = match (url.host(), found.first()) {

@@ -121,7 +121,7 @@ impl Context {
         };
         // SAFETY: the context is alive, and its memory lives as long.
         let memory = unsafe { sys::llama_get_memory(raw.as_ptr()) };
-        let (width, row_width) = (model.vocab().len(), model.row_width());
+        let (width, row_width) = (model.tokens(), model.row_width());
         Ok(Self { raw, memory, watch, experts, width, row_width, pictures_look_ahead: plan.pictures_look_ahead })
     }
 

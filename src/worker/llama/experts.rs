@@ -139,6 +139,7 @@ mod tests {
 
     use super::*;
     use crate::worker::llama::{Batch, Context, ContextPlan, Model, alone};
+    use crate::worker::vocab::tests::tiny_tokens;
 
     const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny/tiny-26b-a4b-q8_0.gguf");
 
@@ -146,7 +147,7 @@ mod tests {
     #[test]
     fn every_layer_tells_its_choice_before_it_is_used() {
         let _alone = alone();
-        let model = Model::load(File::open(TINY).unwrap(), None, &AtomicBool::new(false)).0.unwrap();
+        let model = Model::load(File::open(TINY).unwrap(), tiny_tokens(), None, &AtomicBool::new(false)).0.unwrap();
         let model: &'static Model = Box::leak(Box::new(model));
         let told = Arc::new(Mutex::new(vec![]));
         let watcher: Watcher = {

@@ -9,10 +9,9 @@ use ggml_sys as sys;
 /// Bytes of one message at most; the rest is cut off.
 const MAX_LINE: usize = 1024;
 
-/// Warnings that every file of the family causes and that mean nothing: it marks `<|tool_response>` as ordinary
-/// text and has a token `</s>`, and llama.cpp knows what to do about both; its projector's part for sound, which is
-/// not used, is said to be experimental.
-const USUAL: [&str; 3] = ["control-looking token:", "'</s>' is a normal token here", "audio input is in experimental stage"];
+/// Warnings that every file of the family causes and that mean nothing: llama.cpp is told of tokens without a vocabulary; a
+/// projector's part for sound is said to be experimental.
+const USUAL: [&str; 2] = ["dummy tokens", "audio input is in experimental stage"];
 
 /// The errors since the last look, for whoever reports the failure.
 static REASON: Mutex<Option<String>> = Mutex::new(None);

@@ -3,18 +3,20 @@
 //! Every handle has one owner. A [`Model`] is leaked when it is loaded and lives as long as the process, so
 //! nothing can outlive it. [`Context`], [`Batch`], [`Sampler`] and
 //! [`Projector`] stay on the thread that made them (the raw
-//! pointers in them see to that); only [`Model`] and [`Vocab`], which never change, may be shared between threads.
+//! pointers in them see to that); only [`Model`], which never changes, may be shared between threads.
 
 mod batch;
 mod context;
 mod experts;
 mod log;
 mod mapping;
+mod marks;
 mod model;
 pub mod packing;
 mod projector;
 mod sampler;
-mod vocab;
+#[cfg(test)]
+pub mod vocabulary;
 
 pub use batch::{Batch, Rows};
 pub use context::{Context, ContextPlan, DecodeError};
@@ -23,9 +25,6 @@ pub use log::report;
 pub use model::Model;
 pub use projector::Projector;
 pub use sampler::{Allowed, Candidates, Sampler};
-pub use vocab::Vocab;
-#[cfg(test)]
-pub use vocab::tests as vocab_tests;
 
 unsafe extern "C" {
     fn malloc_trim(pad: usize) -> std::ffi::c_int;
@@ -37,8 +36,7 @@ pub fn trim() {
     unsafe { malloc_trim(0) };
 }
 
-/// A token's number in the vocabulary.
-pub type Token = i32;
+pub use crate::gemma::vocabulary::Token;
 
 /// For tests that load something: in a worker one thread alone does that, and llama.cpp counts on it.
 #[cfg(test)]

@@ -10,7 +10,7 @@ use ggml_sys as sys;
 use rustix::fs::SeekFrom;
 
 use super::packing::{self, Outcome, Place};
-use super::{Vocab, log, mapping};
+use super::{log, mapping};
 use crate::sys::pages::{Mapped, Window};
 
 /// The part of the file after which its pages are given back.
@@ -23,12 +23,11 @@ unsafe extern "C" {
     fn fclose(file: *mut c_void) -> c_int;
 }
 
-/// A loaded model. It is never freed: contexts, samplers and vocabulary handles point into it, and a worker
-/// serves one model for its whole life.
+/// A loaded model. It is never freed: contexts and samplers point into it, and a worker serves one model for its whole life.
 #[derive(Debug)]
 pub struct Model {
     raw: NonNull<sys::llama_model>,
-    vocab: Vocab,
+    tokens: usize,
     /// Which file it is mapped from.
     file: Mapped,
 }
@@ -40,17 +39,18 @@ impl Model {
     /// Maps the GGUF file behind `file` and prepares its weights for the CPU: what every token needs is packed
     /// for the CPU's kernels, in `place` or else in memory, and the large per-layer table is read row by row on demand.
     /// Nothing is read ahead. The file's pages are given back as the loading goes on: what was packed is not read from
-    /// there again, and the rest comes back from the page cache when a token needs it. Stops early, with an error, when
-    /// `ending` is set. The error is llama.cpp's.
-    pub fn load(file: impl AsFd, place: Option<Place>, ending: &AtomicBool) -> (Result<Self, String>, Outcome) {
+    /// there again, and the rest comes back from the page cache when a token needs it. Of the vocabulary llama.cpp learns the
+    /// number of its `tokens` and nothing else: its tables would take 90 MB. Stops early, with an error, when `ending` is set.
+    /// The error is llama.cpp's.
+    pub fn load(file: impl AsFd, tokens: u32, place: Option<Place>, ending: &AtomicBool) -> (Result<Self, String>, Outcome) {
         let mapped = match Mapped::of(&file) {
             Ok(mapped) => mapped,
             Err(error) => return (Err(unreadable(&error)), Outcome::Nothing),
         };
-        packing::into(place, mapped, || mapping::without_reading(|| Self::load_plain(&file, mapped, ending)))
+        packing::into(place, mapped, || mapping::without_reading(|| Self::load_plain(&file, tokens, mapped, ending)))
     }
 
-    fn load_plain(file: impl AsFd, mapped: Mapped, ending: &AtomicBool) -> Result<Self, String> {
+    fn load_plain(file: impl AsFd, tokens: u32, mapped: Mapped, ending: &AtomicBool) -> Result<Self, String> {
         // SAFETY: no arguments; this sets up tables and must come before everything but the log.
         unsafe { sys::llama_backend_init() };
         // SAFETY: plain data.
@@ -59,6 +59,8 @@ impl Model {
         params.load_mode = sys::LLAMA_LOAD_MODE_MMAP;
         params.lazy_mode = sys::LLAMA_LAZY_MODE_ON;
         params.use_extra_bufts = true;
+        let overrides = without_vocabulary(tokens);
+        params.kv_overrides = overrides.as_ptr();
         let loading = Loading { ending, file: mapped, given_back: Cell::new(0.0) };
         params.progress_callback = Some(on_progress);
         params.progress_callback_user_data = std::ptr::from_ref(&loading).cast_mut().cast::<c_void>();
@@ -71,7 +73,8 @@ impl Model {
         if stream.is_null() {
             return Err(unreadable(&std::io::Error::last_os_error()));
         }
-        // SAFETY: the stream is open, and `loading` outlives this call, after which the callback is not called.
+        // SAFETY: the stream is open; `overrides`, which end with an empty one, and `loading` outlive this call, after which
+        // the callback is not called.
         let raw = unsafe { sys::llama_model_load_from_file_ptr(stream, params) };
         // SAFETY: the stream is ours. A map of the file does not need it any more.
         unsafe { fclose(stream) };
@@ -83,15 +86,7 @@ impl Model {
             }
         })?;
 
-        // SAFETY: the model was loaded and is never freed.
-        let vocab = unsafe { sys::llama_model_get_vocab(raw.as_ptr()) };
-        let vocab = NonNull::new(vocab.cast_mut()).ok_or("the file has no vocabulary")?;
-        // SAFETY: the vocabulary belongs to the model, which is never freed.
-        let vocab = unsafe { Vocab::new(vocab) };
-        if vocab.len() == 0 {
-            return Err("the file's vocabulary is empty".to_owned());
-        }
-        Ok(Self { raw, vocab, file: mapped })
+        Ok(Self { raw, tokens: tokens as usize, file: mapped })
     }
 
     /// Where the file is mapped.
@@ -100,8 +95,9 @@ impl Model {
         unsafe { self.file.windows() }
     }
 
-    pub fn vocab(&self) -> Vocab {
-        self.vocab
+    /// Tokens of its vocabulary.
+    pub fn tokens(&self) -> usize {
+        self.tokens
     }
 
     /// Positions that the sliding layers look back; 0 if the model has none.
@@ -144,6 +140,24 @@ impl Model {
     pub(super) fn raw(&self) -> *mut sys::llama_model {
         self.raw.as_ptr()
     }
+}
+
+/// What is said to llama.cpp in the place of the file: that there is no vocabulary, and how many rows the table of embeddings
+/// has all the same (`llama_vocab::impl::load`, "no_vocab"; `LLM_KV_VOCAB_SIZE`).
+fn without_vocabulary(tokens: u32) -> [sys::llama_model_kv_override; 3] {
+    // SAFETY: plain data, for which zeros are valid; they are an empty key.
+    let mut overrides: [sys::llama_model_kv_override; 3] = unsafe { std::mem::zeroed() };
+    let copy = |to: &mut [c_char], text: &CStr| to.iter_mut().zip(text.to_bytes()).for_each(|(to, from)| *to = *from as c_char);
+    let [model, size, _] = &mut overrides;
+    copy(&mut model.key, c"tokenizer.ggml.model");
+    model.tag = sys::LLAMA_KV_OVERRIDE_TYPE_STR;
+    let mut none = [0; 128];
+    copy(&mut none, c"none");
+    model.__bindgen_anon_1.val_str = none;
+    copy(&mut size.key, c"gemma4.vocab_size");
+    size.tag = sys::LLAMA_KV_OVERRIDE_TYPE_INT;
+    size.__bindgen_anon_1.val_i64 = tokens.into();
+    overrides
 }
 
 /// What [`on_progress`] needs.

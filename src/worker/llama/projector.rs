@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ggml_sys as sys;
 
-use super::{Model, log};
+use super::log;
+use super::marks::Marks;
 use crate::gemma::picture::{BUDGETS, Size};
 use crate::gemma::sound::MAX_SAMPLES;
 
@@ -23,6 +24,8 @@ struct Watch {
     ending: Arc<AtomicBool>,
     /// Nodes since the last look.
     nodes: u32,
+    /// Numbers in a row of the node that was computed last: the rows of a medium, in the end.
+    width: i64,
 }
 
 /// A loaded projector. It stays on the thread that loaded it.
@@ -34,13 +37,14 @@ pub struct Projector {
 }
 
 impl Projector {
-    /// Reads the projector behind `file` for `model`. All of it will be in memory that nobody else has. Stops early,
-    /// with an error, when `ending` is set. The error is llama.cpp's.
-    pub fn load(file: &OwnedFd, model: &'static Model, threads: u32, ending: Arc<AtomicBool>) -> Result<Self, String> {
+    /// Reads the projector behind `file` for a model whose rows have `width` numbers. All of it will be in memory that nobody
+    /// else has. Stops early, with an error, when `ending` is set. The error is llama.cpp's.
+    pub fn load(file: &OwnedFd, width: usize, threads: u32, ending: Arc<AtomicBool>) -> Result<Self, String> {
         // libmtmd takes a path only; this one leads to the descriptor's file and to no other.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let path = CString::new(path).map_err(|error| error.to_string())?;
-        let watch = NonNull::from(Box::leak(Box::new(Watch { cancelled: Arc::default(), ending, nodes: 0 })));
+        let marks = Marks::load()?;
+        let watch = NonNull::from(Box::leak(Box::new(Watch { cancelled: Arc::default(), ending, nodes: 0, width: 0 })));
         // SAFETY: plain data.
         let mut params = unsafe { sys::mtmd_context_params_default() };
         params.use_gpu = false;
@@ -57,15 +61,15 @@ impl Projector {
         params.progress_callback_user_data = watch.as_ptr().cast::<c_void>();
 
         log::take_reason();
-        // SAFETY: the path outlives the call, the model is never freed, and the watch is freed only after the context.
-        let raw = unsafe { sys::mtmd_init_from_file(path.as_ptr(), model.raw(), params) };
+        // SAFETY: the path outlives the call, the marks are never freed, and the watch is freed only after the context.
+        let raw = unsafe { sys::mtmd_init_from_file(path.as_ptr(), marks, params) };
         let Some(raw) = NonNull::new(raw) else {
             // SAFETY: the pointer is from `Box::leak` and no context has it.
             drop(unsafe { Box::from_raw(watch.as_ptr()) });
             let reason = log::take_reason().unwrap_or_else(|| "libmtmd gave no reason".to_owned());
             return Err(reason.replace(path.to_str().unwrap_or_default(), "it"));
         };
-        let projector = Self { raw, watch, width: model.row_width() };
+        let projector = Self { raw, watch, width };
         // SAFETY: the context is alive.
         if unsafe { sys::mtmd_support_vision(raw.as_ptr()) } { Ok(projector) } else { Err("it is not for pictures".to_owned()) }
     }
@@ -135,7 +139,12 @@ impl Projector {
         if code != 0 {
             return Err(failed());
         }
-        // SAFETY: the medium was encoded: its rows, each of the model's width, stay until the next one.
+        // SAFETY: the watch is ours; libmtmd reads it only inside calls, of which none is running.
+        let width = unsafe { self.watch.as_ref() }.width;
+        if usize::try_from(width) != Ok(self.width) {
+            return Err(format!("the projector makes rows of {width} numbers; the model's have {}", self.width));
+        }
+        // SAFETY: the medium was encoded: its rows, each of the width that was just compared, stay until the next one.
         unsafe {
             let rows = sys::mtmd_get_output_embd(self.raw.as_ptr());
             if rows.is_null() { Err(failed()) } else { Ok(std::slice::from_raw_parts(rows, tokens * self.width).to_vec()) }
@@ -165,11 +174,13 @@ impl<T> Drop for Owned<T> {
 
 /// ggml asks this before each node (`ask`: shall it stop and ask again behind this one?) and behind the chosen ones
 /// (go on?), on the thread that encodes.
-unsafe extern "C" fn on_node(_: *mut sys::ggml_tensor, ask: bool, watch: *mut c_void) -> bool {
+unsafe extern "C" fn on_node(tensor: *mut sys::ggml_tensor, ask: bool, watch: *mut c_void) -> bool {
     // SAFETY: [`Projector::load`] passes its watch, which outlives the context and is used by this thread alone.
     let watch = unsafe { &mut *watch.cast::<Watch>() };
     if ask {
         watch.nodes += 1;
+        // SAFETY: ggml passes a tensor of the graph that it computes.
+        watch.width = unsafe { (*tensor).ne[0] };
         return watch.nodes.is_multiple_of(NODES);
     }
     !watch.cancelled.load(Ordering::Relaxed) && !watch.ending.load(Ordering::Relaxed)

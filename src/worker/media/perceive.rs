@@ -11,7 +11,7 @@ use super::{Content, Medium, picture};
 use crate::chat::ChatError;
 use crate::ipc::{ProjectorPlan, RequestId};
 use crate::worker::inbox::Turn;
-use crate::worker::llama::{self, Model, Projector};
+use crate::worker::llama::{self, Projector};
 
 /// Media that wait for their turn. Each slot waits for one at most; what is above that was cancelled.
 const MAX_WAITING: usize = 256;
@@ -39,7 +39,8 @@ pub struct Perceived {
 pub struct Equipment {
     pub plan: ProjectorPlan,
     pub file: OwnedFd,
-    pub model: &'static Model,
+    /// Numbers in a row of the model's.
+    pub width: usize,
     pub threads: u32,
     /// The worker is ending.
     pub ending: Arc<AtomicBool>,
@@ -121,7 +122,7 @@ impl Equipment {
         match loaded {
             Some(projector) => Ok(projector),
             None => {
-                let projector = Projector::load(&self.file, self.model, self.threads, self.ending.clone());
+                let projector = Projector::load(&self.file, self.width, self.threads, self.ending.clone());
                 let failed = |reason| format!("the projector {} cannot be loaded: {reason}", self.plan.name);
                 Ok(loaded.insert(projector.map_err(|reason| ChatError::Inference { reason: failed(reason) })?))
             }
@@ -150,16 +151,14 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let (tiny, data) = (root.join("models/tiny"), root.join("tests/data"));
         let _alone = alone();
-        let model = File::open(tiny.join("tiny-e2b-q8_0.gguf")).unwrap();
-        let model: &'static Model = Box::leak(Box::new(Model::load(model, None, &AtomicBool::new(false)).0.unwrap()));
+        let references: Vec<Value> = serde_json::from_slice(&fs::read(data.join("perceived/e2b.json")).unwrap()).unwrap();
         let equipment = Equipment {
             plan: ProjectorPlan { name: "tiny".into(), longest_side: 4096, hearing: None },
             file: File::open(tiny.join("tiny-e2b-mmproj-f16.gguf")).unwrap().into(),
-            model,
+            width: references[0]["width"].as_u64().unwrap() as usize,
             threads: 1,
             ending: Arc::default(),
         };
-        let references: Vec<Value> = serde_json::from_slice(&fs::read(data.join("perceived/e2b.json")).unwrap()).unwrap();
         let mut projector = None;
         for reference in references {
             let name = reference["file"].as_str().unwrap();

@@ -2,21 +2,24 @@
 //!
 //! `tests/data/tokens/make.py` makes the expected tokens; `models/tokenizer/README.md` says where the real one is from.
 
-use std::ffi::CString;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::sync::LazyLock;
-use std::sync::atomic::AtomicBool;
 
 use gemmad::chat::{ChatEvent, ChatRequest, Message, Role};
 use gemmad::gemma::parse::{End, Parser, Token as Written};
+use gemmad::store::read_vocabulary;
 use lzma_rust2::XzReader;
+use proptest::prelude::*;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 use super::*;
-use crate::worker::llama::{Model, alone};
+use crate::worker::llama::Token;
+use crate::worker::llama::vocabulary::Oracle;
 use crate::worker::prompt::{Prompter, Segment};
 
 const TINY: &str = "models/tiny/tiny-e2b-q8_0.gguf";
@@ -59,7 +62,7 @@ struct Long {
     sha256: String,
 }
 
-const DATA: &str = include_str!("../../../../tests/data/tokens/cases.json");
+const DATA: &str = include_str!("../../../tests/data/tokens/cases.json");
 static CASES: LazyLock<Cases> = LazyLock::new(|| serde_json::from_str(DATA).unwrap());
 
 impl Cases {
@@ -72,49 +75,45 @@ fn path(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// The tiny model's vocabulary, loaded as the worker loads it.
+/// The tiny model's vocabulary, read as the worker reads it.
 pub fn tiny() -> Vocab {
-    static VOCAB: LazyLock<Vocab> = LazyLock::new(|| {
-        let _alone = alone();
-        let file = File::open(path(TINY)).expect(TINY);
-        Model::load(&file, None, &AtomicBool::new(false)).0.expect(TINY).vocab()
-    });
+    static VOCAB: LazyLock<Vocab> = LazyLock::new(|| of(&path(TINY)));
     *VOCAB
+}
+
+/// The rows that the tiny models' tables have.
+pub fn tiny_tokens() -> u32 {
+    tiny().len() as u32
 }
 
 /// The real vocabulary; `None`, and a word about it, where the checkout is without it.
 pub fn real() -> Option<Vocab> {
-    static VOCAB: LazyLock<Option<Vocab>> = LazyLock::new(|| match File::open(path(REAL)) {
-        Ok(file) => Some(unpack(file)),
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => panic!("{REAL}: {error}"),
-    });
-    if VOCAB.is_none() {
-        // Not `eprintln`, which nobody sees when a test passes.
-        let _ = writeln!(std::io::stderr(), "skipped: {REAL} is absent, so the real tokenizer is not tested");
-    }
+    static VOCAB: LazyLock<Option<Vocab>> = LazyLock::new(|| unpacked().map(|file| of(file.path())));
     *VOCAB
 }
 
-/// A file of the vocabulary alone: the worker's own loader wants weights.
-fn unpack(file: File) -> Vocab {
-    let _alone = alone();
+fn of(path: &Path) -> Vocab {
+    let (place, file) = read_vocabulary(path).unwrap();
+    read(&file, &place).unwrap()
+}
+
+/// A file of the real vocabulary alone.
+fn unpacked() -> Option<NamedTempFile> {
+    let file = match File::open(path(REAL)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            // Not `eprintln`, which nobody sees when a test passes.
+            let _ = writeln!(std::io::stderr(), "skipped: {REAL} is absent, so the real tokenizer is not tested");
+            return None;
+        }
+        Err(error) => panic!("{REAL}: {error}"),
+    };
     let mut bytes = vec![];
     std::io::copy(&mut XzReader::new(file, false), &mut bytes).expect(REAL);
     assert_eq!(hex(&bytes), CASES.made_with.vocabulary, "{REAL} is not the file of cases.json");
-    let mut unpacked = tempfile::NamedTempFile::new().unwrap();
+    let mut unpacked = NamedTempFile::new().unwrap();
     unpacked.write_all(&bytes).unwrap();
-    let name = CString::new(unpacked.path().to_str().unwrap()).unwrap();
-    // SAFETY: no arguments, plain data.
-    let mut params = unsafe { sys::llama_model_default_params() };
-    params.vocab_only = true;
-    // SAFETY: the name outlives the call.
-    let model = unsafe { sys::llama_model_load_from_file(name.as_ptr(), params) };
-    assert!(!model.is_null(), "{REAL} cannot be loaded");
-    // SAFETY: the model was loaded just now.
-    let vocab = unsafe { sys::llama_model_get_vocab(model) };
-    // SAFETY: the model is never freed.
-    unsafe { Vocab::new(NonNull::new(vocab.cast_mut()).unwrap()) }
+    Some(unpacked)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -123,7 +122,7 @@ fn hex(bytes: &[u8]) -> String {
 
 fn tokens(vocab: Vocab, text: &str) -> Vec<Token> {
     let mut tokens = vec![];
-    vocab.tokenize(text, true, &mut tokens).unwrap();
+    vocab.tokenize(text, true, &mut tokens);
     tokens
 }
 
@@ -153,7 +152,7 @@ fn prompt(vocab: Vocab, prompter: &Prompter, question: &str) -> (Vec<Segment>, V
     let segments = prompter.render(&request).unwrap();
     let mut tokens = vec![];
     for segment in &segments {
-        vocab.tokenize(segment.text(), matches!(segment, Segment::Markup(_)), &mut tokens).unwrap();
+        vocab.tokenize(segment.text(), matches!(segment, Segment::Markup(_)), &mut tokens);
     }
     (segments, tokens)
 }
@@ -162,10 +161,10 @@ fn prompter(vocab: Vocab) -> Prompter {
     Prompter::new(None, "<bos>", vocab.spelled(), true).0
 }
 
-/// The tokens among `tokens` that steer a model: all that are not text or bytes.
+/// The tokens among `tokens` that steer a model: all that are found by their spelling.
 fn steering(vocab: Vocab, tokens: &[Token]) -> Vec<Token> {
-    let text = sys::LLAMA_TOKEN_ATTR_NORMAL | sys::LLAMA_TOKEN_ATTR_BYTE;
-    tokens.iter().copied().filter(|&token| vocab.attributes(token) & text == 0).collect()
+    let spelled: HashSet<String> = vocab.spelled().into_iter().collect();
+    tokens.iter().copied().filter(|&token| vocab.text(token).is_some_and(|text| spelled.contains(text))).collect()
 }
 
 #[track_caller]
@@ -252,4 +251,58 @@ fn clients_write_no_control_tokens_in_the_real_vocabulary() {
 #[test]
 fn clients_write_no_control_tokens_in_the_tiny_vocabulary() {
     clients_write_no_control_tokens(tiny());
+}
+
+/// Everything that llama.cpp knows of each token, and the tokens of random texts.
+fn is_as_llama_cpp_reads_it(path: &Path, vocab: Vocab) {
+    let oracle = Oracle::read(path);
+    assert_eq!((vocab.len(), vocab.bos()), (oracle.len(), Some(oracle.begin())));
+    let spelled: HashSet<String> = vocab.spelled().into_iter().collect();
+    for token in 0..vocab.len() as Token {
+        let text = oracle.text(token);
+        assert_eq!(vocab.text(token), Some(text.as_str()));
+        assert_eq!(vocab.bytes(token), oracle.bytes(token), "{token} {text:?}");
+        assert_eq!(vocab.is_end(token), oracle.is_end(token), "{token} {text:?}");
+        assert_eq!(spelled.contains(&text), oracle.is_spelled(token), "{token} {text:?}");
+    }
+    let check = |text: &str| {
+        for markup in [false, true] {
+            let mut tokens = vec![];
+            vocab.tokenize(text, markup, &mut tokens);
+            assert_eq!(tokens, oracle.tokens(text, markup), "{text:?}, markup: {markup}");
+        }
+    };
+    // What tokenizers stumble over, with markers in between, and the vocabulary's own pieces.
+    let piece = "[ a-z]{0,8}|[\n ]{1,5}|\\PC{0,6}|[0-9.,]{1,6}|<[|a-z]{0,8}>|<\\|turn>|<turn\\|>|\u{2581}|\u{1}|[\u{1F600}-\u{1F64F}]";
+    let texts = (proptest::collection::vec(piece, 0..12), proptest::collection::vec(0..vocab.len() as Token, 0..12));
+    let texts = texts.prop_map(|(odd, own)| {
+        odd.concat() + &own.into_iter().map(|token| vocab.text(token).unwrap_or_default().replace('\u{2581}', " ")).collect::<String>()
+    });
+    let config = ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() };
+    let check = |text: String| {
+        check(&text);
+        Ok(())
+    };
+    proptest::test_runner::TestRunner::new(config).run(&texts, check).unwrap();
+}
+
+#[test]
+fn the_tiny_vocabulary_is_as_llama_cpp_reads_it() {
+    is_as_llama_cpp_reads_it(&path(TINY), tiny());
+}
+
+#[test]
+fn the_real_vocabulary_is_as_llama_cpp_reads_it() {
+    if let (Some(file), Some(vocab)) = (unpacked(), real()) {
+        is_as_llama_cpp_reads_it(file.path(), vocab);
+    }
+}
+
+#[test]
+fn what_is_cut_off_is_refused() {
+    let (mut place, file) = read_vocabulary(&path(TINY)).unwrap();
+    place.texts.end -= 1;
+    assert!(read(&file, &place).unwrap_err().contains("vocabulary is cut off"));
+    place.texts.end = u64::MAX;
+    assert!(read(&file, &place).unwrap_err().contains("vocabulary cannot be read"));
 }
