@@ -119,8 +119,11 @@ $(NODE)/ready:
 	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel error
 	touch $@
 
+# With PEER=llama-server the tables of full-size files as well, which are made first: 17 GB, and half an hour.
 bench: build
 	python3 tests/bench/bench.py --gemmad $(BIN)/gemmad
+	$(if $(PEER),python3 tests/bench/bench.py memory --gemmad $(BIN)/gemmad --peer $(PEER) --variant e2b)
+	$(if $(PEER),python3 tests/bench/bench.py memory --gemmad $(BIN)/gemmad --peer $(PEER) --variant 26b-a4b --peer-options=--no-repack)
 
 # What is there already is not made again: see `python -m trainer --list`. PyTorch alone takes 5 GB of disk.
 tiny-family: setup $(TRAINER_VENV)/ready
