@@ -33,6 +33,8 @@ pub struct Entry {
     quantization: String,
     /// What a message may hold.
     input_modalities: Vec<&'static str>,
+    /// Whether a drafter of it lies beside it.
+    drafter: bool,
     loaded: bool,
     /// Whether `auto` stands for it now.
     default: bool,
@@ -51,6 +53,7 @@ impl Entry {
             context_length: model.context_limit,
             quantization: model.quantization.to_string(),
             input_modalities: modalities.into_iter().filter(|(_, able)| *able).map(|(name, _)| name).collect(),
+            drafter: model.drafter.is_some(),
             loaded: matches!(&status.phase, Phase::Ready { model: loaded, .. } if *loaded == model.id),
             default: status.default.as_ref() == Some(&model.id),
         }

@@ -18,8 +18,6 @@ use crate::access::gate::Gate;
 use crate::chat::{ChatEvent, ChatRequest, Done, Finish, Timings, Usage};
 use crate::config::Access;
 use crate::engine::{Answer, Command, Failure, ModelInfo, Phase, Status};
-use crate::gemma::figures::Figures;
-use crate::gemma::variant::Variant;
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -34,19 +32,7 @@ struct Door {
 }
 
 fn status() -> Status {
-    let model = ModelInfo {
-        id: "tiny".into(),
-        path: "/models/tiny.gguf".into(),
-        size: 5,
-        created: 6,
-        variant: Variant::E2b,
-        figures: Figures::default(),
-        context_limit: 4096,
-        quantization: "Q8_0".into(),
-        name: "Tiny".into(),
-        width: 128,
-        projector: None,
-    };
+    let model = ModelInfo { size: 5, created: 6, ..ModelInfo::example("/models/tiny.gguf") };
     Status::first(vec![model], vec![], Some("tiny".into()))
 }
 
@@ -388,7 +374,7 @@ async fn unknown_paths_and_methods() {
 async fn models_are_listed_and_found() {
     let door = Door::open(Limits::default());
     let entry = json!({"id": "tiny", "object": "model", "created": 6, "owned_by": "google", "variant": "gemma-4-e2b", "size": 5,
-        "context_length": 4096, "quantization": "Q8_0", "input_modalities": ["text"], "loaded": false, "default": true});
+        "context_length": 4096, "quantization": "Q8_0", "input_modalities": ["text"], "drafter": false, "loaded": false, "default": true});
     assert_eq!(content(&door.get("/v1/models").await), json!({"object": "list", "data": [entry]}));
     for name in ["tiny", "TINY", "t%69ny", "auto"] {
         assert_eq!(content(&door.get(&format!("/v1/models/{name}")).await), entry, "{name}");

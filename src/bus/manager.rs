@@ -29,7 +29,7 @@ impl Manager {
 
 #[interface(name = "org.gemmad.Gemmad1.Manager")]
 impl Manager {
-    /// Installed models: id, variant, quantization (s), size (t), context-limit (u), loaded, default, sees, hears (b).
+    /// Installed models: id, variant, quantization (s), size (t), context-limit (u), loaded, default, sees, hears, drafter (b).
     #[zbus(out_args("models"))]
     fn list_models(&self) -> Vec<HashMap<&'static str, OwnedValue>> {
         let status = self.0.engine.status();
@@ -223,7 +223,7 @@ impl Shared {
 }
 
 fn describe(model: &ModelInfo, loaded: bool, default: bool) -> HashMap<&'static str, OwnedValue> {
-    let fields: [(&str, Value<'_>); 9] = [
+    let fields: [(&str, Value<'_>); 10] = [
         ("id", model.id.as_str().into()),
         ("variant", model.variant.id().into()),
         ("quantization", model.quantization.as_str().into()),
@@ -233,6 +233,7 @@ fn describe(model: &ModelInfo, loaded: bool, default: bool) -> HashMap<&'static 
         ("default", default.into()),
         ("sees", model.sees().into()),
         ("hears", model.hears().into()),
+        ("drafter", model.drafter.is_some().into()),
     ];
     // Only descriptors can fail to be copied.
     fields.into_iter().filter_map(|(name, value)| Some((name, value.try_into().ok()?))).collect()

@@ -1,10 +1,13 @@
 //! Model files: which there are, what they are, and whether they can be trusted so far.
 //!
-//! [`scan()`] looks through the model directories; [`read()`] opens one file and checks its header, and
-//! [`read_projector()`] does so for what lets a model see. [`PackedCache`] keeps what the worker makes of weights. All touch the disk and so may block. None keeps a header:
-//! what is known of a model afterwards is a [`Model`].
+//! [`scan()`] looks through the model directories; [`read()`] opens one file and checks its header, [`read_projector()`]
+//! does so for what lets a model see and [`read_drafter()`] for what guesses its next tokens. [`PackedCache`] keeps what
+//! the worker makes of weights. All touch the disk and so may block. None keeps a header: what is known of a model
+//! afterwards is a [`Model`].
 
 mod cache;
+mod companion;
+mod drafter;
 pub mod family;
 mod figures;
 pub mod gguf;
@@ -12,12 +15,15 @@ mod projector;
 mod quantization;
 mod read;
 mod scan;
+mod split;
 mod vocabulary;
 
 pub use cache::{PackedCache, PackedFile, PackedName};
+pub use drafter::{CacheRows, Drafter, read_drafter};
 pub use projector::{Projector, read_projector};
 pub use read::{Anatomy, BadFile, dissect, read};
 pub use scan::scan;
+pub use split::Part;
 pub use vocabulary::read_vocabulary;
 
 use std::path::PathBuf;
@@ -48,8 +54,12 @@ pub struct Model {
     pub quantization: String,
     /// What it takes in memory.
     pub figures: Figures,
+    /// What a drafter reads of its cache.
+    pub cache_rows: CacheRows,
     /// What lets it see, and perhaps hear, if that lies beside it.
     pub projector: Option<Projector>,
+    /// What guesses its next tokens, if that lies beside it.
+    pub drafter: Option<Drafter>,
 }
 
 impl Model {
@@ -61,6 +71,28 @@ impl Model {
     /// Whether sounds can be played to it.
     pub fn hears(&self) -> bool {
         self.projector.as_ref().is_some_and(|projector| projector.hearing.is_some())
+    }
+}
+
+#[cfg(test)]
+impl Model {
+    /// Some model, in a file that is not there.
+    pub(crate) fn example(path: &str) -> Self {
+        Self {
+            id: read::id(path.as_ref()),
+            path: path.into(),
+            size: 1,
+            created: 0,
+            variant: Variant::E2b,
+            name: String::new(),
+            width: 128,
+            context_limit: 4096,
+            quantization: "Q8_0".into(),
+            figures: Figures::default(),
+            cache_rows: CacheRows::default(),
+            projector: None,
+            drafter: None,
+        }
     }
 }
 

@@ -3,12 +3,14 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use super::Model;
+use super::companion::Companion;
 use super::gguf::Header;
 use super::read::{BadFile, open};
 use crate::gemma::picture::TOKEN_SIDE;
 use crate::gemma::sound::Hearing;
 
-const ARCHITECTURE: &str = "clip";
+pub(super) const ARCHITECTURE: &str = "clip";
 /// The family's projectors for pictures, and the sides in pixels of what they know the place of: the patches of an
 /// encoder, and in the unified form of the 12B whole tokens.
 const KINDS: [(&str, u32); 2] = [("gemma4v", PATCH), ("gemma4uv", TOKEN_SIDE)];
@@ -51,15 +53,16 @@ struct Described {
 }
 
 fn describe(header: &Header<'_>) -> Result<Described, BadFile> {
-    if header.need_str("general.architecture")? != ARCHITECTURE {
-        return Err(BadFile::Companion);
+    let unusable = |found: String| BadFile::OtherProjector { found };
+    let architecture = header.need_str("general.architecture")?;
+    if architecture != ARCHITECTURE {
+        return Err(unusable(format!("architecture `{}`", architecture.escape_debug().take(64).collect::<String>())));
     }
     // A file for both pictures and sound names a kind for each.
     let kind = match header.str("clip.vision.projector_type")? {
         Some(kind) => kind,
         None => header.str("clip.projector_type")?.unwrap_or("none for pictures"),
     };
-    let unusable = |found: String| BadFile::OtherProjector { found };
     let Some((_, place)) = KINDS.iter().find(|(known, _)| *known == kind) else {
         return Err(unusable(format!("kind `{}`", kind.escape_debug().take(64).collect::<String>())));
     };
@@ -83,51 +86,24 @@ fn describe(header: &Header<'_>) -> Result<Described, BadFile> {
     })
 }
 
-/// The projector of a model among those in its folder: it makes what the model reads, and its name speaks of no
-/// other size. Of several the one whose file is named most like the model's, then the first.
-pub fn pair<'a>(model: &Path, name: &str, width: u32, projectors: &'a [Projector]) -> Option<&'a Projector> {
-    let sizes = sizes(model, name);
-    let fits = |projector: &&Projector| {
-        let theirs = self::sizes(&projector.path, &projector.name);
-        projector.path.parent() == model.parent() && projector.width == width && (theirs.is_empty() || sizes.is_empty() || theirs == sizes)
-    };
-    let alike = |projector: &Projector| words(&projector.path).iter().zip(words(model)).take_while(|(a, b)| *a == b).count();
-    projectors.iter().filter(fits).max_by_key(|projector| (alike(projector), std::cmp::Reverse(&projector.path)))
-}
+impl Companion for Projector {
+    fn path(&self) -> &Path {
+        &self.path
+    }
 
-/// The sizes in a file's name, like `e2b` and `26b`, `a4b`; those in its header's name if there are none.
-fn sizes(path: &Path, name: &str) -> Vec<String> {
-    let is_size = |word: &String| {
-        let digits = word.trim_start_matches(['a', 'e']).strip_suffix('b').unwrap_or_default();
-        !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
-    };
-    let found: Vec<String> = words(path).into_iter().filter(is_size).collect();
-    if found.is_empty() { split(name).into_iter().filter(is_size).collect() } else { found }
-}
+    fn name(&self) -> &str {
+        &self.name
+    }
 
-/// The words of a file's name that tell models apart.
-fn words(path: &Path) -> Vec<String> {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    split(&stem).into_iter().filter(|word| word != "mmproj").collect()
-}
-
-fn split(text: &str) -> Vec<String> {
-    text.to_ascii_lowercase().split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    fn fits(&self, model: &Model) -> bool {
+        self.width == model.width
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::gguf::{parse, write};
     use super::*;
-
-    fn projector(path: &str, width: u32, name: &str) -> Projector {
-        Projector { path: path.into(), size: 1, width, longest_side: 1, hearing: None, name: name.into() }
-    }
-
-    fn paired(model: &str, name: &str, files: &[&str]) -> Option<String> {
-        let projectors: Vec<_> = files.iter().map(|path| projector(path, 128, "")).collect();
-        pair(Path::new(model), name, 128, &projectors).map(|found| found.path.display().to_string())
-    }
 
     #[test]
     fn a_header_says_whether_it_sees() {
@@ -159,24 +135,9 @@ mod tests {
     }
 
     #[test]
-    fn models_find_their_projector() {
-        let family = ["/m/tiny-12b-mmproj-f16.gguf", "/m/tiny-e2b-mmproj-f16.gguf"];
-        assert_eq!(paired("/m/tiny-e2b-q8_0.gguf", "", &family).as_deref(), Some(family[1]));
-        assert_eq!(paired("/m/tiny-12b-q8_0.gguf", "", &family).as_deref(), Some(family[0]));
-        assert_eq!(paired("/m/tiny-e4b-q8_0.gguf", "", &family), None);
-        assert_eq!(paired("/m/tiny-26b-a4b-q8_0.gguf", "", &family), None);
-        assert_eq!(paired("/m/model.gguf", "Gemma 4 E2B It", &family).as_deref(), Some(family[1]));
-        // The names that people upload them by.
-        assert_eq!(paired("/m/gemma-4-E2B-it-Q4_K_M.gguf", "", &["/m/mmproj-F16.gguf"]).as_deref(), Some("/m/mmproj-F16.gguf"));
-        let two = ["/m/mmproj-gemma-4-26B-A4B-it-bf16.gguf", "/m/mmproj-gemma-4-26B-A4B-it-f16.gguf"];
-        assert_eq!(paired("/m/gemma-4-26B-A4B-it-Q4_0.gguf", "", &two).as_deref(), Some(two[0]));
-        assert_eq!(paired("/m/gemma-4-31B-it-Q4_0.gguf", "", &two), None);
-        assert_eq!(paired("/m/b-x.gguf", "", &["/m/a-mmproj.gguf", "/m/b-mmproj.gguf"]).as_deref(), Some("/m/b-mmproj.gguf"));
-    }
-
-    #[test]
-    fn another_folder_or_width_is_none_of_the_models() {
-        assert_eq!(paired("/m/tiny-e2b.gguf", "", &["/n/tiny-e2b-mmproj.gguf"]), None);
-        assert_eq!(pair(Path::new("/m/a.gguf"), "", 128, &[projector("/m/mmproj.gguf", 64, "")]), None);
+    fn it_makes_what_its_model_reads() {
+        let model = Model { width: 128, ..Model::example("/m/model.gguf") };
+        let projector = |width| Projector { path: "/m/p.gguf".into(), size: 1, width, longest_side: 1, hearing: None, name: String::new() };
+        assert!(projector(128).fits(&model) && !projector(64).fits(&model));
     }
 }

@@ -10,7 +10,7 @@ use std::time::UNIX_EPOCH;
 use sha2::{Digest, Sha256};
 
 use super::gguf::{self, GgufError, HEADER_BYTES, Header};
-use super::{Model, figures, quantization, vocabulary};
+use super::{CacheRows, Model, Part, drafter, figures, projector, quantization, vocabulary};
 use crate::gemma::figures::Figures;
 use crate::gemma::layout::{Class, Layout};
 use crate::gemma::variant::{Facts, Variant};
@@ -18,8 +18,6 @@ use crate::gemma::vocabulary::Place;
 use crate::sys::map::Map;
 
 const ARCHITECTURE: &str = "gemma4";
-/// Parts that belong to a model and lie beside it: image and audio projectors, drafters.
-const COMPANIONS: [&str; 3] = ["clip", "gemma4-assistant", "gemma4_assistant"];
 /// Every whole model has it; files with only a tokenizer and adapters do not.
 const FIRST_TENSOR: &str = "token_embd.weight";
 
@@ -38,12 +36,16 @@ pub enum BadFile {
     Header(GgufError),
     /// A GGUF file of another family.
     OtherArchitecture { found: String },
-    /// A projector or a drafter: fine where it is, but no model by itself.
-    Companion,
+    /// Fine where it is, but no model by itself.
+    Projector,
+    /// Likewise.
+    Drafter,
     /// A projector of another family, or one that is not for pictures; says what it has instead.
     OtherProjector { found: String },
-    /// One file of a model that was cut into several.
-    Split { parts: u32 },
+    /// A drafter that lacks something, or of another form; says what it has instead.
+    OtherDrafter { found: String },
+    /// One file of several that a model was cut into.
+    Part(Part),
     /// An adapter, a tokenizer alone, or the like.
     Incomplete { kind: String },
     /// It splits text into tokens in another way than the family.
@@ -61,12 +63,18 @@ impl fmt::Display for BadFile {
             Self::NotAFile => f.write_str("not a regular file"),
             Self::Header(error) => error.fmt(f),
             Self::OtherArchitecture { found } => write!(f, "a model of architecture `{found}`; only `{ARCHITECTURE}` is served"),
-            Self::Companion => f.write_str("a projector or drafter, which belongs to a model and is none"),
+            Self::Projector => f.write_str("a projector, which belongs to a model and is none"),
+            Self::Drafter => f.write_str("a drafter, which belongs to a model and is none"),
             Self::OtherProjector { found } => {
                 write!(f, "not a projector for Gemma 4's pictures, which are of kind `gemma4v` or `gemma4uv`: it has {found}")
             }
-            Self::Split { parts } => {
-                write!(f, "one of {parts} parts of a model; join them with `llama-gguf-split --merge`")
+            Self::OtherDrafter { found } => write!(
+                f,
+                "not a drafter of the form that llama.cpp reads (architecture `{}`): it has {found}; download or convert it again",
+                drafter::ARCHITECTURE
+            ),
+            Self::Part(Part { number, of, .. }) => {
+                write!(f, "part {number} of {of} of a model; join them with `llama-gguf-split --merge FIRST OUT`")
             }
             Self::Incomplete { kind } => write!(f, "not a whole model but {kind}"),
             Self::OtherTokenizer { found } => write!(f, "a tokenizer `{found}`; the family's is `gemma4`: convert the model anew"),
@@ -148,7 +156,9 @@ fn model(path: &Path, described: Described, metadata: &Metadata) -> Model {
         context_limit: described.context_limit,
         quantization: described.quantization.to_owned(),
         figures: described.figures,
+        cache_rows: described.cache_rows,
         projector: None,
+        drafter: None,
     }
 }
 
@@ -171,7 +181,7 @@ pub(super) fn open<T>(path: &Path, describe: impl FnOnce(&Header<'_>) -> Result<
 }
 
 /// What clients call a file.
-fn id(path: &Path) -> String {
+pub(super) fn id(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let spell = |c: char| match c.to_ascii_lowercase() {
         c @ ('a'..='z' | '0'..='9' | '.' | '_' | '-') => c,
@@ -189,19 +199,20 @@ struct Described {
     context_limit: u32,
     quantization: &'static str,
     figures: Figures,
+    cache_rows: CacheRows,
 }
 
 fn describe(header: &Header<'_>) -> Result<Described, BadFile> {
     // First, because only the first part says more.
-    if let Some(parts) = header.u32("split.count")?.filter(|parts| *parts > 1) {
-        return Err(BadFile::Split { parts });
+    if let Some(part) = Part::in_header(header)? {
+        return Err(BadFile::Part(part));
     }
     let architecture = header.need_str("general.architecture")?;
-    if COMPANIONS.contains(&architecture) {
-        return Err(BadFile::Companion);
-    }
-    if architecture != ARCHITECTURE {
-        return Err(BadFile::OtherArchitecture { found: architecture.escape_debug().take(64).collect() });
+    match architecture {
+        ARCHITECTURE => {}
+        projector::ARCHITECTURE => return Err(BadFile::Projector),
+        drafter::ARCHITECTURE | drafter::EARLY => return Err(BadFile::Drafter),
+        other => return Err(BadFile::OtherArchitecture { found: other.escape_debug().take(64).collect() }),
     }
     if let Some(kind) = header.str("general.type")?.filter(|kind| *kind != "model") {
         return Err(BadFile::Incomplete { kind: format!("of type `{}`", kind.escape_debug().take(64).collect::<String>()) });
@@ -228,6 +239,7 @@ fn describe(header: &Header<'_>) -> Result<Described, BadFile> {
         context_limit,
         quantization: quantization::name(header)?,
         figures: figures::of(header)?,
+        cache_rows: CacheRows::of(header, ARCHITECTURE)?,
     })
 }
 
@@ -258,11 +270,16 @@ mod tests {
     fn other_files_are_told_apart() {
         let architecture = |name: &str| describe_bytes(write::File::new().text("general.architecture", name)).unwrap_err();
         assert!(architecture("llama").contains("architecture `llama`"));
-        assert!(architecture("clip").contains("projector"));
-        assert!(architecture("gemma4-assistant").contains("projector or drafter"));
+        assert!(architecture("clip").contains("a projector"));
+        assert!(architecture("gemma4-assistant").contains("a drafter"));
         assert!(architecture("gemma4").contains("token_embd.weight"));
         assert!(describe_bytes(write::File::new()).unwrap_err().contains("`general.architecture`: missing"));
-        assert!(describe_bytes(write::File::model().u16("split.count", 3)).unwrap_err().contains("one of 3 parts"));
+        let part = |number| write::File::new().u16("split.no", number).u16("split.count", 3).u32("split.tensors.count", 9);
+        assert!(describe_bytes(part(1)).unwrap_err().contains("part 2 of 3"));
+        assert!(describe_bytes(part(3)).unwrap_err().contains("part 4 of 3, which cannot be"));
+        assert!(describe_bytes(write::File::model().u16("split.count", 3)).unwrap_err().contains("`split.no`: missing"));
+        // What was joined says so.
+        assert!(describe_bytes(write::File::model().u16("split.no", 0).u16("split.count", 0)).is_ok());
         assert!(describe_bytes(write::File::model().text("general.type", "adapter")).unwrap_err().contains("`adapter`"));
         let no_facts = write::File::new().text("general.architecture", "gemma4").tensor(FIRST_TENSOR, &[32, 2], 8);
         assert!(describe_bytes(no_facts).unwrap_err().contains("gemma4.block_count"));

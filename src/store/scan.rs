@@ -4,19 +4,18 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::projector::pair;
-use super::{BadFile, Catalog, Model, Rejected, read, read_projector};
+use super::companion::pair;
+use super::{BadFile, Catalog, Model, Rejected, read, read_drafter, read_projector, split};
 
 /// Entries that are looked at below one model directory, its subfolders' included.
 const ENTRIES: usize = 4096;
 /// The model name that stands for "the one that fits"; no file can have it.
 const RESERVED: &str = "auto";
 
-/// Looks for `*.gguf` files in each directory and in its subfolders, but not below those. Hidden names are
-/// passed over, and so are drafters; a
-/// projector goes to the models of its folder that it fits. Where two files have the same
-/// id, the one found first is the model: directories in the order given, a directory's own files before its
-/// subfolders', names in the order of their bytes. Never fails: what cannot be used is in `rejected`.
+/// Looks for `*.gguf` files in each directory and in its subfolders, but not below those. Hidden names are passed over;
+/// projectors and drafters go to the models of their folder that they fit. Where two files have the same id, the one
+/// found first is the model: directories in the order given, a directory's own files before its subfolders', names in
+/// the order of their bytes. Never fails: what cannot be used is in `rejected`.
 pub fn scan(directories: &[PathBuf]) -> Catalog {
     let mut catalog = Catalog::default();
     for directory in directories {
@@ -43,20 +42,29 @@ fn scan_folder(folder: &Path, budget: &mut usize, catalog: &mut Catalog) -> Vec<
     if listing.cut {
         catalog.reject(folder, format!("more than {ENTRIES} entries; not all were looked at"));
     }
-    let mut projectors = vec![];
+    let (mut projectors, mut drafters, mut parts) = (vec![], vec![], vec![]);
     for path in listing.files {
-        match read(&path) {
-            Ok((model, _)) => catalog.add(model),
-            Err(BadFile::Companion) => match read_projector(&path) {
-                Ok((projector, _)) => projectors.push(projector),
-                Err(BadFile::Companion) => {}
-                Err(error) => catalog.reject(&path, error.to_string()),
-            },
-            Err(error) => catalog.reject(&path, error.to_string()),
+        let added = match read(&path) {
+            Ok((model, _)) => {
+                catalog.add(model);
+                Ok(())
+            }
+            Err(BadFile::Projector) => read_projector(&path).map(|(projector, _)| projectors.push(projector)),
+            Err(BadFile::Drafter) => read_drafter(&path).map(|(drafter, _)| drafters.push(drafter)),
+            Err(BadFile::Part(part)) => {
+                parts.push((path.clone(), part));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = added {
+            catalog.reject(&path, error.to_string());
         }
     }
+    catalog.rejected.extend(split::reject(parts));
     for model in catalog.models.iter_mut().filter(|model| model.path.parent() == Some(folder)) {
-        model.projector = pair(&model.path, &model.name, model.width, &projectors).cloned();
+        model.projector = pair(model, &projectors).cloned();
+        model.drafter = pair(model, &drafters).cloned();
     }
     listing.folders
 }
@@ -150,6 +158,7 @@ mod tests {
         let projector = projector.u32("clip.vision.patch_size", 16).u32("clip.vision.projection_dim", 32);
         put(root, "mmproj.gguf", &projector.tensor("v.position_embd.weight", &[32, 100, 2], 0).bytes());
         put(root, "drafter.gguf", &File::new().text("general.architecture", "gemma4-assistant").bytes());
+        put(root, "early.gguf", &File::new().text("general.architecture", "gemma4_assistant").bytes());
         put(root, "ear.gguf", &File::new().text("general.architecture", "clip").text("clip.projector_type", "whisper").bytes());
         put(root, "cut.gguf", &model[..model.len() - 1]);
         put(root, "llama.gguf", &File::new().text("general.architecture", "llama").bytes());
@@ -162,16 +171,54 @@ mod tests {
         assert_eq!(ids(&catalog), ["a", "b", "c", "linked"]);
         let rejected = rejected(&catalog);
         let names: Vec<&str> = rejected.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["auto.gguf", "cut.gguf", "ear.gguf", "link.gguf", "llama.gguf", "text.gguf"]);
+        assert_eq!(names, ["auto.gguf", "cut.gguf", "drafter.gguf", "ear.gguf", "early.gguf", "link.gguf", "llama.gguf", "text.gguf"]);
         assert!(rejected[1].1.contains("token_embd.weight") && rejected[1].1.contains("download it again"), "{}", rejected[1].1);
-        assert!(rejected[4].1.contains("`llama`"), "{}", rejected[4].1);
-        assert!(rejected[5].1.contains("not a GGUF file (it starts with `<htm`)"), "{}", rejected[5].1);
+        assert!(rejected[2].1.contains("`gemma4-assistant.embedding_length`: missing"), "{}", rejected[2].1);
+        assert!(rejected[4].1.contains("architecture `gemma4_assistant`"), "{}", rejected[4].1);
+        assert!(rejected[6].1.contains("`llama`"), "{}", rejected[6].1);
+        assert!(rejected[7].1.contains("not a GGUF file (it starts with `<htm`)"), "{}", rejected[7].1);
         let seeing = |model: &Model| model.projector.as_ref().map(|projector| projector.path.file_name().unwrap().to_owned());
         assert_eq!(
             catalog.models.iter().map(seeing).collect::<Vec<_>>(),
             [Some("mmproj.gguf".into()), Some("mmproj.gguf".into()), None, Some("mmproj.gguf".into())]
         );
         assert_eq!(catalog, scan(&[root.to_owned()]));
+    }
+
+    #[test]
+    fn the_tiny_family_has_its_companions() {
+        let catalog = scan(&[Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny")]);
+        assert_eq!(catalog.rejected, []);
+        let stem = |path: &Path| path.file_stem().unwrap().to_string_lossy().into_owned();
+        let beside = |model: &Model| {
+            (model.projector.as_ref().map(|projector| stem(&projector.path)), model.drafter.as_ref().map(|drafter| stem(&drafter.path)))
+        };
+        let found: Vec<_> = catalog.models.iter().map(|model| (model.id.as_str(), beside(model))).collect();
+        let some = |name: &str| Some(name.to_owned());
+        assert_eq!(
+            found,
+            [
+                ("tiny-12b-q8_0", (None, None)),
+                ("tiny-26b-a4b-q8_0", (None, None)),
+                ("tiny-31b-q4_0", (None, some("tiny-31b-mtp-q8_0"))),
+                ("tiny-e2b-q8_0", (some("tiny-e2b-mmproj-f16"), some("tiny-e2b-mtp-q8_0"))),
+            ]
+        );
+    }
+
+    #[test]
+    fn parts_of_a_file_are_rejected_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let part = |file: File, number| file.u16("split.no", number).u16("split.count", 3).u32("split.tensors.count", 1).bytes();
+        put(folder.path(), "big-00001-of-00003.gguf", &part(File::model(), 0));
+        put(folder.path(), "big-00003-of-00003.gguf", &part(File::new(), 2));
+        put(folder.path(), "small.gguf", &File::model().bytes());
+        let catalog = scan(&[folder.path().to_owned()]);
+        assert_eq!(ids(&catalog), ["small"]);
+        let rejected = rejected(&catalog);
+        assert_eq!(rejected.len(), 1, "{rejected:?}");
+        assert_eq!(rejected[0].0, "big-00001-of-00003.gguf");
+        assert!(rejected[0].1.contains("one of 3 parts") && rejected[0].1.contains("missing: 2; put"), "{}", rejected[0].1);
     }
 
     #[test]
