@@ -310,9 +310,12 @@ def react_one(a, limit):
             client = threading.Thread(target=client)
             client.start()
             for _ in range(a.rounds):
-                # It is short below two of 64 parts, and low, which is another matter, below one.
-                take(max(1, (group.free() - 3 * limit // 128) >> 20))
+                # It is short below two of 64 parts, and low, which is another matter, below one. The last step is a small one,
+                # so that it takes no time itself.
+                take(max(1, (group.free() - 5 * limit // 64) >> 20))
+                time.sleep(1.2)
                 begun = time.monotonic()
+                take(max(1, (group.free() - 3 * limit // 128) >> 20))
                 while level() == "calm" and time.monotonic() - begun < 60:
                     time.sleep(0.005)
                 times.append(time.monotonic() - begun)
