@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use harness::{Daemon, Options, TINY, question};
+use harness::{Daemon, Options, TINY, proc_kib, question};
 use serde_json::{Value, json};
 
 const DUMMY: &str = "x-0123456789abcdef";
@@ -68,6 +68,32 @@ fn the_picture_is_empty_before_a_request_and_whole_after_it() {
 
     daemon.post("/models/unload", &json!({}));
     assert_eq!(daemon.get("/memory").json()["loaded"], false);
+}
+
+/// What `memory plan` says of each member of the tiny family, against what its worker has after a prompt that fills a step.
+#[test]
+fn what_is_said_beforehand_is_what_is_taken() {
+    let daemon = Daemon::with(Options { inference: "context = 4096\nslots = 1".into(), ..Options::default() });
+    let numbers: String = (0..300).map(|i| format!("{i} ")).collect();
+    for model in daemon.get("/memory/plan?context=4096").json()["models"].as_array().unwrap() {
+        if model["installed"] == false {
+            continue;
+        }
+        let mut question = question(&numbers);
+        question["model"] = model["id"].clone();
+        assert_eq!(daemon.chat(&question).status, 200);
+        let worker = number(&daemon.status()["pid"]) as u32;
+        let (plan, mib) = (&model["plans"][0], |bytes: u64| bytes as f64 / f64::from(1 << 20));
+        for (what, said, measured) in [
+            ("unevictable", number(&plan["unevictable"]), proc_kib(worker, "smaps_rollup", "Pss_Anon") << 10),
+            ("total", number(&plan["total"]), proc_kib(worker, "smaps_rollup", "Rss") << 10),
+        ] {
+            println!("{}: {what}: {:.1} MiB said, {:.1} measured", model["id"], mib(said), mib(measured));
+            // 5 %, and what a busy machine leaves in libraries' pages and in the C library's arenas.
+            let near = mib(said.abs_diff(measured)) < 0.05 * mib(measured) + 1.5;
+            assert!(near, "{}: {what}: {:.1} MiB said, {:.1} measured", model["id"], mib(said), mib(measured));
+        }
+    }
 }
 
 #[test]

@@ -91,6 +91,7 @@ struct Parts {
     buffers: u64,
     tables: u64,
     program: u64,
+    code: u64,
 }
 
 impl ModelOut {
@@ -112,6 +113,7 @@ impl WayOut {
             buffers: cost.buffers,
             tables: cost.tables,
             program: cost.program,
+            code: cost.code,
         };
         Self { context: *context, fits: *fits, total: cost.total(), unevictable: cost.unevictable(), parts }
     }

@@ -8,11 +8,13 @@ use serde::{Deserialize, Serialize};
 
 /// Cells of the KV cache come in multiples of this (llama.cpp pads them).
 const CELLS: u64 = 256;
-/// A worker without a model: its heap, stacks, and what OpenMP and the C++ library keep.
-const PROGRAM: u64 = 7 << 20;
+/// A worker without a model: its heap, stacks, and what OpenMP and the C++ library keep; and the pages of its program and
+/// libraries. Measured with the tiny models.
+const PROGRAM: u64 = 9 << 19;
+const CODE: u64 = 23 << 19;
 /// The tokenizer's tables, for each token and for each merge. Of a token half is llama.cpp's, which keeps an empty text for
-/// each. Measured with the family's vocabulary (262,144 tokens, 514,906 merges: 29 MB).
-const TOKEN: u64 = 88;
+/// each. Measured with the family's vocabulary (262,144 tokens, 514,906 merges: 32 MB).
+const TOKEN: u64 = 98;
 const MERGE: u64 = 12;
 /// Of each token of the vocabulary: a number in each slot's row of logits, and a place among those to draw from.
 const LOGIT: u64 = 4;
@@ -80,6 +82,7 @@ pub struct Cost {
     pub buffers: u64,
     pub tables: u64,
     pub program: u64,
+    pub code: u64,
 }
 
 impl Cost {
@@ -90,7 +93,7 @@ impl Cost {
 
     /// What has to be in memory for the model to run at the speed of memory.
     pub fn total(&self) -> u64 {
-        self.layers + self.head + self.experts + self.per_layer + self.unevictable()
+        self.layers + self.head + self.experts + self.per_layer + self.code + self.unevictable()
     }
 }
 
@@ -106,6 +109,7 @@ impl Figures {
             buffers: self.buffers(sizes),
             tables: u64::from(self.tokens) * TOKEN + u64::from(self.merges) * MERGE,
             program: PROGRAM,
+            code: CODE,
         }
     }
 
