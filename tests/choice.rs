@@ -6,7 +6,7 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use harness::{Daemon, Options, TINY, question, wait_for};
+use harness::{Daemon, Options, Reply, TINY, question, wait_for};
 use serde_json::{Value, json};
 
 const QUESTION: &str = "What is the capital of France?";
@@ -59,6 +59,38 @@ fn what_does_not_fit_is_loaded_all_the_same_where_that_is_allowed() {
     let daemon = with_memory("reserve = \"1024 GiB\"\nallow-overcommit = true");
     assert_eq!(ask(&daemon, "auto").status, 200);
     assert_eq!(daemon.status()["model"], TINY);
+}
+
+/// A model whose header is right and that llama.cpp refuses.
+fn spoil(model: &std::path::Path, spoilt: &std::path::Path) {
+    let mut bytes = std::fs::read(model).unwrap();
+    let key = b"tokenizer.ggml.model";
+    let place = bytes.windows(key.len()).position(|window| window == key).unwrap() + key.len() + 4 + 8;
+    assert_eq!(&bytes[place..place + 6], b"gemma4");
+    bytes[place + 5] = b'?';
+    std::fs::write(spoilt, bytes).unwrap();
+}
+
+#[test]
+fn auto_gives_way_to_a_smaller_model_where_its_own_cannot_be_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    spoil(&harness::tiny_models().join("tiny-31b-q4_0.gguf"), &folder.path().join("spoilt.gguf"));
+    std::fs::copy(harness::tiny_models().join(format!("{TINY}.gguf")), folder.path().join(format!("{TINY}.gguf"))).unwrap();
+    let daemon = Daemon::with(Options { models: folder.path().into(), ..Options::default() });
+    assert_eq!(daemon.status()["default"], "spoilt");
+    let mut body = question(QUESTION);
+    body["model"] = json!("auto");
+    let waiting = [0, 1].map(|_| daemon.send("/v1/chat/completions", body.to_string().as_bytes()));
+    for waiting in waiting {
+        let reply = Reply::read(waiting).unwrap();
+        assert_eq!((reply.status, &reply.json()["model"]), (200, &json!(TINY)), "{}", reply.text());
+    }
+    assert!(daemon.log().contains("another model is chosen"), "{}", daemon.log());
+    assert_eq!(daemon.post("/models/unload", &json!({})).status, 200);
+    let loaded = daemon.post("/models/load", &json!({"model": "auto"}));
+    assert_eq!((loaded.status, &loaded.json()["id"]), (200, &json!(TINY)), "{}", loaded.text());
+    let named = ask(&daemon, "spoilt");
+    assert_eq!((named.status, &named.json()["error"]["code"]), (500, &json!("model_load_failed")), "{}", named.text());
 }
 
 #[test]

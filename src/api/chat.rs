@@ -27,7 +27,7 @@ pub async fn complete(State(api): State<Arc<Api>>, Extension(caller): Extension<
     let first = next(&mut answer).await?;
     // From here on the request's memory is the worker's business.
     drop(share);
-    let head = Head::new(&answer.model);
+    let head = Head::new(&answer.model());
     let response = match delivery {
         Delivery::Whole => whole(answer, first, &head, logprobs).await?,
         Delivery::Stream { usage } => streamed(answer, first, Chunks::new(head, usage, logprobs)),

@@ -26,7 +26,7 @@ pub async fn complete(State(api): State<Arc<Api>>, Extension(caller): Extension<
     let mut answer = api.engine.chat(caller.uid, &model, request).await.map_err(failed)?;
     let first = next(&mut answer).await.map_err(failed)?;
     drop(share);
-    let head = Head { id: id::random("cmpl-"), created: now(), model: answer.model.clone(), system_fingerprint: FINGERPRINT };
+    let head = Head { id: id::random("cmpl-"), created: now(), model: answer.model(), system_fingerprint: FINGERPRINT };
     let text = echo.unwrap_or_default();
     if let Delivery::Stream { usage } = delivery {
         return Ok(streamed(answer, first, Pieces { head, echo: Some(text), usage, logprobs, offset: 0, buffer: vec![] }));

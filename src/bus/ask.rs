@@ -196,7 +196,7 @@ impl Shared {
             let mut whole = Whole::default();
             loop {
                 if let Some(done) = whole.event(event) {
-                    return Ok(Answered { whole, head: Head::new(&answer.model), done, logprobs });
+                    return Ok(Answered { whole, head: Head::new(&answer.model()), done, logprobs });
                 }
                 event = openai::next(&mut answer).await?;
             }

@@ -68,16 +68,17 @@ async fn pump(shared: &Shared, call: ChatCall, guest: &Guest, bytes: impl Sized,
     let usage = matches!(call.delivery, Delivery::Stream { usage: true });
     let logprobs = call.request.logprobs.is_some();
     let answer = shared.engine.chat(guest.caller.uid, &call.model, call.request).await;
-    let model = answer.as_ref().map_or(&call.model, |answer| &answer.model);
-    let mut chunks = Chunks::new(Head::new(model), usage, logprobs).framed(Framing::Lines);
+    let chunks = |model: &str| Chunks::new(Head::new(model), usage, logprobs).framed(Framing::Lines);
     let (mut answer, mut bytes) = match answer {
         Ok(answer) => (answer, Some(bytes)),
-        Err(failure) => return drop(socket.write_all(&chunks.failure(failure)).await),
+        Err(failure) => return drop(socket.write_all(&chunks(&call.model).failure(failure)).await),
     };
+    let mut written = None;
     loop {
         let event = openai::next(&mut answer).await;
-        // From the first one on the request's memory is the worker's business.
+        // From the first one on the request's memory is the worker's business, and it is settled which model answers.
         bytes.take();
+        let chunks = written.get_or_insert_with(|| chunks(&answer.model()));
         let ended = matches!(event, Err(_) | Ok(ChatEvent::Done(_)));
         let line = match event {
             Ok(event) => chunks.event(event),

@@ -48,6 +48,20 @@ pub(super) struct Senses {
     pub hearing: bool,
 }
 
+/// What a request asks of the model that answers it, and which one was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// As the client named it.
+    name: String,
+    pub senses: Senses,
+    /// The chosen model's id.
+    pub model: String,
+    /// Bytes that it takes at least.
+    takes: u64,
+    /// Whether the name leaves a choice.
+    pub open: bool,
+}
+
 /// How one model is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
@@ -77,14 +91,12 @@ impl Setup {
         if models.is_empty() {
             return Err(Failure::NoModels { directories: self.models.directories.iter().map(|d| d.display().to_string()).collect() });
         }
-        if let Some(model) = models.iter().find(|model| model.id.eq_ignore_ascii_case(name)) {
+        if let Some(model) = models.iter().find(|model| is_named(model, name)) {
             return Ok(model.clone());
         }
-        let variant = if name.eq_ignore_ascii_case("auto") { None } else { Variant::named(name) };
-        let unknown = || Failure::UnknownModel { asked: name.to_owned(), known: models.iter().map(|m| m.id.clone()).collect() };
-        let mut meant: Vec<_> = models.iter().filter(|model| variant.is_none_or(|variant| model.variant == variant)).collect();
-        if meant.is_empty() || (variant.is_none() && !name.eq_ignore_ascii_case("auto")) {
-            return Err(unknown());
+        let mut meant = meant(models, name);
+        if meant.is_empty() {
+            return Err(Failure::UnknownModel { asked: name.to_owned(), known: models.iter().map(|m| m.id.clone()).collect() });
         }
         if meant.iter().any(|model| senses.are_had_by(model)) {
             meant.retain(|model| senses.are_had_by(model));
@@ -92,42 +104,74 @@ impl Setup {
         if let Some(model) = meant.iter().find(|model| Some(model.id.as_str()) == loaded) {
             return Ok((*model).clone());
         }
-        if variant.is_none() && !self.models.default.eq_ignore_ascii_case("auto") {
+        if is_auto(name) && !is_auto(&self.models.default) {
             let default = self.resolve(models, None, &self.models.default, senses)?;
             if meant.contains(&&default) {
                 return Ok(default);
             }
         }
-        self.best_of(meant.into_iter())
+        self.best_of(&meant, senses, &self.budget())
+    }
+
+    /// What a request wishes for that `model` was chosen for. `models` are all that are installed.
+    pub(super) fn wish(&self, models: &[ModelInfo], name: &str, senses: Senses, model: &ModelInfo) -> Wish {
+        let open = !models.iter().any(|model| is_named(model, name));
+        Wish { name: name.to_owned(), senses, model: model.id.clone(), takes: self.takes(model, senses), open }
+    }
+
+    /// Another model for a request that cannot have the one that was chosen for it: of those that it can mean, the best that
+    /// fits `budget` and takes less. Each takes less than the one before, so asking again and again comes to an end.
+    /// `failure` is returned if there is no such model.
+    pub(super) fn choose_less(
+        &self,
+        models: &[ModelInfo],
+        wish: &Wish,
+        budget: &Budget,
+        failure: Failure,
+    ) -> Result<(ModelInfo, Wish), Failure> {
+        let mut less = meant(models, &wish.name);
+        less.retain(|model| wish.senses.are_had_by(model) && self.takes(model, wish.senses) < wish.takes);
+        if less.is_empty() {
+            return Err(failure);
+        }
+        let model = self.best_of(&less, wish.senses, budget)?;
+        let wish = self.wish(models, &wish.name, wish.senses, &model);
+        Ok((model, wish))
+    }
+
+    /// Bytes that a model takes at least, if it is to have these senses.
+    fn takes(&self, model: &ModelInfo, senses: Senses) -> u64 {
+        fit::smallest(&[self.candidate(model, senses)], &self.wishes()).map_or(0, |choice| choice.total)
     }
 
     /// The best of them that fits, or how much is missing.
-    fn best_of<'a>(&self, models: impl Iterator<Item = &'a ModelInfo> + Clone) -> Result<ModelInfo, Failure> {
-        let candidates: Vec<_> = models.clone().map(|model| self.candidate(model)).collect();
-        let (wishes, budget) = (self.wishes(), self.budget());
+    fn best_of(&self, models: &[&ModelInfo], senses: Senses, budget: &Budget) -> Result<ModelInfo, Failure> {
+        let candidates: Vec<_> = models.iter().map(|model| self.candidate(model, senses)).collect();
+        let wishes = self.wishes();
         let chosen = fit::choose(&candidates, &wishes, budget.bytes);
         let smallest = || fit::smallest(&candidates, &wishes);
         let chosen = chosen.or_else(|| smallest().filter(|_| self.memory.allow_overcommit)).map(|choice| choice.id);
-        let found = chosen.and_then(|id| models.clone().find(|model| model.id == id));
-        found.cloned().ok_or_else(|| no_room(smallest(), &budget, None))
+        let found = chosen.and_then(|id| models.iter().find(|model| model.id == id));
+        found.map(|model| (*model).clone()).ok_or_else(|| no_room(smallest(), budget, None))
     }
 
-    /// How `model` is run in the memory that is free now, after it ran out of memory `shortages` times. `others` are
-    /// named if it does not fit.
-    pub(super) fn fit(&self, model: &ModelInfo, others: &[ModelInfo], shortages: u32) -> Result<Run, Failure> {
-        let (wishes, budget, candidate) = (self.wishes().after(shortages), self.budget(), [self.candidate(model)]);
+    /// How `model` is run in the memory that is free now, after it ran out of memory `shortages` times, for requests that
+    /// need these senses. `others` are named if it does not fit.
+    pub(super) fn fit(&self, model: &ModelInfo, others: &[ModelInfo], shortages: u32, senses: Senses) -> Result<Run, Failure> {
+        let (wishes, budget, candidate) = (self.wishes().after(shortages), self.budget(), [self.candidate(model, senses)]);
         let choice = fit::choose(&candidate, &wishes, budget.bytes);
         let smallest = || fit::smallest(&candidate, &wishes);
         // Weights can be evicted, the rest cannot.
         let overcommitted = || smallest().filter(|choice| self.memory.allow_overcommit && choice.cost.unevictable() <= budget.room.free);
         choice.or_else(overcommitted).map(run).ok_or_else(|| {
-            let others: Vec<_> = others.iter().map(|model| self.candidate(model)).collect();
+            let others: Vec<_> =
+                others.iter().filter(|other| senses.are_had_by(other)).map(|other| self.candidate(other, senses)).collect();
             let instead = fit::choose(&others, &wishes, budget.bytes).map(|choice| choice.id.to_owned());
             no_room(smallest(), &budget, instead)
         })
     }
 
-    fn candidate<'a>(&self, model: &'a ModelInfo) -> Candidate<'a> {
+    fn candidate<'a>(&self, model: &'a ModelInfo, senses: Senses) -> Candidate<'a> {
         let projector = model.projector.as_ref().map_or(0, |projector| projector.size);
         Candidate {
             id: &model.id,
@@ -136,6 +180,7 @@ impl Setup {
             figures: &model.figures,
             context_limit: model.context_limit,
             projector,
+            must_see: senses.any(),
             // The larger variants read a picture in one step.
             picture_step: if projector > 0 && !model.variant.is_small() { picture::USUAL_BUDGET } else { 0 },
         }
@@ -153,6 +198,15 @@ impl Senses {
     /// Those that it takes to read a request.
     pub(super) fn of(request: &ChatRequest) -> Self {
         Self { sight: request.shows(), hearing: request.sounds() }
+    }
+
+    pub fn any(self) -> bool {
+        self.sight || self.hearing
+    }
+
+    /// Those of both together.
+    pub fn with(self, other: Self) -> Self {
+        Self { sight: self.sight || other.sight, hearing: self.hearing || other.hearing }
     }
 
     fn are_had_by(self, model: &ModelInfo) -> bool {
@@ -179,6 +233,21 @@ impl Senses {
     }
 }
 
+/// Whether `name` is the model's own, in any case.
+fn is_named(model: &ModelInfo, name: &str) -> bool {
+    model.id.eq_ignore_ascii_case(name)
+}
+
+fn is_auto(name: &str) -> bool {
+    name.eq_ignore_ascii_case("auto")
+}
+
+/// The models that a name means which is none's own: all, or those of a variant.
+fn meant<'a>(models: &'a [ModelInfo], name: &str) -> Vec<&'a ModelInfo> {
+    let variant = Variant::named(name);
+    models.iter().filter(|model| is_auto(name) || variant == Some(model.variant)).collect()
+}
+
 fn run(choice: Choice<'_>) -> Run {
     Run { sizes: choice.sizes, sees: choice.sees, unevictable: choice.cost.unevictable() }
 }
@@ -186,4 +255,108 @@ fn run(choice: Choice<'_>) -> Run {
 fn no_room(smallest: Option<Choice<'_>>, budget: &Budget, instead: Option<String>) -> Failure {
     let (model, needs) = smallest.map_or_else(|| (String::new(), 0), |choice| (choice.id.to_owned(), choice.total));
     Failure::NoRoom { model, needs, free: budget.room.free, reserve: budget.reserve, bound: budget.bound(), instead }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Inference, Limits, Memory, Models};
+    use crate::store::Projector;
+    use crate::store::family::published;
+
+    const GIB: u64 = 1 << 30;
+
+    fn setup() -> Setup {
+        let (models, inference, memory, limits) = (Models::default(), Inference::default(), Memory::default(), Limits::default());
+        Setup { models, inference, memory, limits, networks: Default::default(), worker: "worker".into() }
+    }
+
+    fn budget(bytes: u64) -> Budget {
+        Budget { bytes, reserve: 0, room: Room { free: bytes, bound: Bound::Machine, whole: bytes } }
+    }
+
+    /// The family, installed; those of `seeing` with a projector.
+    fn family(seeing: &[Variant]) -> Vec<ModelInfo> {
+        let model = |one: crate::store::family::Published| {
+            let path = format!("/m/{}-q4.gguf", one.variant);
+            let projector = Projector {
+                path: "/m/mmproj.gguf".into(),
+                size: GIB / 2,
+                width: one.figures.width,
+                longest_side: 1600,
+                hearing: None,
+                name: String::new(),
+            };
+            let projector = seeing.contains(&one.variant).then_some(projector);
+            ModelInfo {
+                variant: one.variant,
+                figures: one.figures,
+                context_limit: one.context_limit,
+                projector,
+                ..ModelInfo::example(&path)
+            }
+        };
+        published().into_iter().map(model).collect()
+    }
+
+    fn of(models: &[ModelInfo], variant: Variant) -> &ModelInfo {
+        models.iter().find(|model| model.variant == variant).unwrap()
+    }
+
+    fn damaged() -> Failure {
+        Failure::BadModel { model: "m".into(), reason: "damaged".into() }
+    }
+
+    /// What is chosen one after the other for a request that can have none of them, and the failure at the end.
+    fn chain(models: &[ModelInfo], name: &str, senses: Senses, first: &ModelInfo, bytes: u64) -> (Vec<String>, Failure) {
+        let (mut wish, mut chosen) = (setup().wish(models, name, senses, first), vec![]);
+        loop {
+            match setup().choose_less(models, &wish, &budget(bytes), damaged()) {
+                Ok((model, next)) => {
+                    assert!(next.takes < wish.takes && next.model == model.id && next.open);
+                    chosen.push(model.id);
+                    wish = next;
+                }
+                Err(failure) => return (chosen, failure),
+            }
+        }
+    }
+
+    #[test]
+    fn each_choice_takes_less_than_the_one_before() {
+        let models = family(&[]);
+        let chain = |first, bytes| chain(&models, "auto", Senses::default(), of(&models, first), bytes);
+        let ids = |ids: &[&str]| ids.iter().map(|id| format!("gemma-4-{id}-q4")).collect::<Vec<_>>();
+        assert_eq!(chain(Variant::B31, 63 * GIB), (ids(&["26b-a4b", "e4b", "e2b"]), damaged()));
+        assert_eq!(chain(Variant::B31, 7 * GIB / 2), (ids(&["e4b", "e2b"]), damaged()));
+        assert_eq!(chain(Variant::E4b, 2 * GIB), (ids(&["e2b"]), damaged()));
+        assert_eq!(chain(Variant::E2b, 63 * GIB), (vec![], damaged()), "nothing takes less");
+        let (chosen, failure) = chain(Variant::B31, GIB);
+        assert!(chosen.is_empty() && matches!(&failure, Failure::NoRoom { model, .. } if *model == ids(&["e2b"])[0]), "{failure}");
+    }
+
+    #[test]
+    fn senses_are_kept() {
+        let sight = Senses { sight: true, hearing: false };
+        let models = family(&[Variant::B31, Variant::E2b]);
+        let seeing = |bytes| chain(&models, "auto", sight, of(&models, Variant::B31), bytes);
+        assert_eq!(seeing(63 * GIB).0, ["gemma-4-e2b-q4"], "not the larger ones, which see nothing");
+        // Without its projector it would fit.
+        let needs = |failure: Failure| if let Failure::NoRoom { needs, .. } = failure { needs } else { 0 };
+        assert!(seeing(7 * GIB / 4).0.is_empty() && needs(seeing(7 * GIB / 4).1) > 7 * GIB / 4);
+        let deaf = Senses { sight: true, hearing: true };
+        assert_eq!(chain(&models, "auto", deaf, of(&models, Variant::B31), 63 * GIB), (vec![], damaged()));
+    }
+
+    #[test]
+    fn a_name_means_what_it_means_still() {
+        let mut models = family(&[]);
+        let mut large = of(&models, Variant::E4b).clone();
+        (large.id, large.figures.layers) = ("gemma-4-e4b-q8".into(), 2 * large.figures.layers);
+        models.push(large.clone());
+        let chain = |name| chain(&models, name, Senses::default(), &large, 63 * GIB).0;
+        assert_eq!(chain("gemma-4-e4b"), ["gemma-4-e4b-q4"], "of the variant that was named");
+        assert_eq!(chain("gemma-4-e4b-q8"), [""; 0]);
+        assert!(!setup().wish(&models, "Gemma-4-E4B-Q8", Senses::default(), &large).open);
+    }
 }

@@ -1,6 +1,6 @@
 //! The one task that performs what `state` decides, and the only one that touches the worker.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::cache::CacheTurns;
 use super::child::{self, Child, Notice};
-use super::choice::Senses;
+use super::choice::{Budget, Run, Senses, Wish};
 use super::launch::{Launch, PackedPlace};
 use super::live::Live;
 use super::look::Looks;
@@ -18,9 +18,10 @@ use super::relief::Relief;
 use super::shelf::Shelf;
 use super::state::{Action, Generation, Input, Life, State};
 use super::status::template_note;
-use super::{Answer, Command, EVENTS, Failure, HangUpGuard, ModelInfo, Phase, PlanReport, Settings, Setup, Status};
+use super::{Answer, Command, EVENTS, Failure, HangUpGuard, ModelInfo, Phase, PlanReport, Settings, Setup, Status, Uid};
 use crate::chat::TextTask;
 use crate::ipc::{LoadedModel, Packing, ToWorker};
+use crate::store::BadFile;
 
 mod notices;
 
@@ -118,15 +119,15 @@ impl Driver {
     async fn command(&mut self, command: Command) {
         match command {
             Command::Chat { uid, model, request, reply } => {
-                let model = match self.find(&model, Senses::of(&request)).await {
-                    Ok(model) => model.id,
+                let wish = match self.find(&model, Senses::of(&request)).await {
+                    Ok((_, wish)) => wish,
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
                 let id = self.new_id();
                 let guard = HangUpGuard { request: id, hang_ups: self.hang_ups.clone() };
                 let (sender, events) = mpsc::channel(EVENTS);
-                self.live.insert(id, Live::Chat { request: Some(request), events: sender, started: false });
-                self.step(Input::Submit { id, uid, model: model.clone(), kind: Kind::Chat });
+                let (told, model) = watch::channel(wish.model.clone());
+                self.submit(id, uid, Kind::Chat, Live::Chat { wish, model: told, request: Some(request), events: sender, started: false });
                 // A refusal lies in the channel already: hand it over as what it is.
                 let mut answer = Answer { model, events, _guard: guard };
                 let result = match answer.events.try_recv() {
@@ -137,22 +138,20 @@ impl Driver {
             }
             Command::Text { uid, model, task, reply } => {
                 let senses = if let TextTask::Count(request) = &task { Senses::of(request) } else { Senses::default() };
-                let model = match self.find(&model, senses).await {
-                    Ok(model) => model.id,
+                let wish = match self.find(&model, senses).await {
+                    Ok((_, wish)) => wish,
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
                 let id = self.new_id();
-                self.live.insert(id, Live::Text { task, reply });
-                self.step(Input::Submit { id, uid, model, kind: Kind::Text });
+                self.submit(id, uid, Kind::Text, Live::Text { wish, task, reply });
             }
             Command::Load { uid, model, reply } => {
-                let model = match self.find(&model, Senses::default()).await {
-                    Ok(model) => model,
+                let (model, wish) = match self.find(&model, Senses::default()).await {
+                    Ok(found) => found,
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
-                let (id, name) = (self.new_id(), model.id.clone());
-                self.live.insert(id, Live::Load { model: Box::new(model), reply });
-                self.step(Input::Submit { id, uid, model: name, kind: Kind::Load });
+                let id = self.new_id();
+                self.submit(id, uid, Kind::Load, Live::Load { wish, model: Box::new(model), reply });
             }
             Command::Unload { reply } => {
                 self.unloads.push(reply);
@@ -198,8 +197,15 @@ impl Driver {
         self.last_id
     }
 
+    /// Puts a job in the queue.
+    fn submit(&mut self, id: u64, uid: Uid, kind: Kind, live: Live) {
+        let Wish { model, open, .. } = live.wish().clone();
+        self.live.insert(id, live);
+        self.step(Input::Submit { id, uid, model, open, kind });
+    }
+
     /// The installed model that a client means, after a second look at the directories if need be.
-    async fn find(&mut self, name: &str, senses: Senses) -> Result<ModelInfo, Failure> {
+    async fn find(&mut self, name: &str, senses: Senses) -> Result<(ModelInfo, Wish), Failure> {
         match self.resolve(name, senses) {
             Err(Failure::UnknownModel { .. } | Failure::NoModels { .. }) if self.shelf.may_have_more() => {}
             result => return result,
@@ -209,12 +215,27 @@ impl Driver {
         self.resolve(name, senses)
     }
 
-    fn resolve(&self, name: &str, senses: Senses) -> Result<ModelInfo, Failure> {
+    fn resolve(&self, name: &str, senses: Senses) -> Result<(ModelInfo, Wish), Failure> {
         let loaded = match self.state.life() {
             Life::Starting(model) | Life::Ready(model) => Some(model),
             _ => None,
         };
-        self.setup.resolve(&self.shelf.models, loaded, name, senses).and_then(|model| senses.check(model))
+        let models = &self.shelf.models;
+        let model = self.setup.resolve(models, loaded, name, senses).and_then(|model| senses.check(model))?;
+        let wish = self.setup.wish(models, name, senses, &model);
+        Ok((model, wish))
+    }
+
+    /// Another model for a job whose own cannot be had, or why there is none.
+    fn choose(&mut self, id: u64, failure: Failure, budget: &Budget) -> Result<String, Failure> {
+        // Who was told which model answers keeps it.
+        let Some(live) = self.live.get_mut(&id).filter(|live| !live.is_settled()) else { return Err(failure) };
+        let reason = failure.to_string();
+        let (model, wish) = self.setup.choose_less(&self.shelf.models, live.wish(), budget, failure)?;
+        tracing::info!(request = id, model = live.wish().model, instead = model.id, reason, "another model is chosen");
+        let chosen = model.id.clone();
+        live.moved(model, wish);
+        Ok(chosen)
     }
 
     async fn rescan(&mut self) {
@@ -228,14 +249,24 @@ impl Driver {
     }
 
     fn step(&mut self, input: Input) {
-        for action in self.state.step(Instant::now(), input) {
-            self.perform(action);
+        let mut inputs = VecDeque::from([input]);
+        // One look at the memory, so that those who waited for one model are answered by one model.
+        let mut budget = None;
+        while let Some(input) = inputs.pop_front() {
+            for action in self.state.step(Instant::now(), input) {
+                inputs.extend(self.perform(action, &mut budget));
+            }
         }
     }
 
-    fn perform(&mut self, action: Action) {
+    /// Returns what the state has to know at once.
+    fn perform(&mut self, action: Action, budget: &mut Option<Budget>) -> Vec<Input> {
         match action {
-            Action::Spawn { generation, model, smaller } => self.spawn(generation, &model, smaller),
+            Action::Spawn { generation, model, smaller } => return self.spawn(generation, &model, smaller),
+            Action::Choose { id, failure } => {
+                let budget = budget.get_or_insert_with(|| self.setup.budget());
+                return vec![Input::Chosen { id, model: self.choose(id, failure, budget) }];
+            }
             Action::Ease => {
                 tracing::info!("memory: the worker has nothing to do and gives back what it can");
                 self.ease();
@@ -250,13 +281,14 @@ impl Driver {
             }
             Action::Fail { id, failure } => self.fail(id, failure),
             Action::LoadDone { id } => {
-                if let Some(Live::Load { model, reply }) = self.live.remove(&id) {
+                if let Some(Live::Load { model, reply, .. }) = self.live.remove(&id) {
                     let _ = reply.send(Ok(*model));
                 }
             }
             Action::Unloaded => self.unloads.drain(..).for_each(|reply| drop(reply.send(Ok(())))),
             Action::Drained => self.drains.drain(..).for_each(|reply| reply.send(()).unwrap_or_default()),
         }
+        vec![]
     }
 
     /// Looks how much memory there is, and does what that calls for.
@@ -290,19 +322,26 @@ impl Driver {
         }
     }
 
-    fn spawn(&mut self, generation: Generation, model: &str, smaller: u32) {
+    /// Returns for whom this worker is none.
+    fn spawn(&mut self, generation: Generation, model: &str, smaller: u32) -> Vec<Input> {
         // What goes wrong here reaches the state through the same door as what goes wrong later, so that
         // the state alone decides what follows.
         let Some(info) = self.shelf.models.iter().find(|m| m.id == model).cloned() else {
             let failure = Failure::BadModel { model: model.to_owned(), reason: "it is no longer installed".into() };
-            return self.not_spawned(generation, Some(failure));
+            self.not_spawned(generation, Some(failure));
+            return vec![];
         };
-        let prepared = self.setup.fit(&info, &self.shelf.models, smaller).and_then(|run| {
-            Launch::prepare(&self.setup, &info, &run).map_err(|bad| Failure::BadModel { model: model.to_owned(), reason: bad.to_string() })
+        let prepared = self.fit(&info, smaller).and_then(|(run, refused)| {
+            let launch = Launch::prepare(&self.setup, &info, &run);
+            let bad = |bad: BadFile| Failure::BadModel { model: model.to_owned(), reason: bad.to_string() };
+            launch.map(|launch| (launch, refused)).map_err(bad)
         });
-        let Launch { plan, files, packed } = match prepared {
-            Ok(launch) => launch,
-            Err(failure) => return self.not_spawned(generation, Some(failure)),
+        let (Launch { plan, files, packed }, refused) = match prepared {
+            Ok(prepared) => prepared,
+            Err(failure) => {
+                self.not_spawned(generation, Some(failure));
+                return vec![];
+            }
         };
         let files: Vec<&File> = files.iter().collect();
         self.packed = packed;
@@ -315,6 +354,23 @@ impl Driver {
                 self.not_spawned(generation, None);
             }
         }
+        refused
+    }
+
+    /// How a model is run for those that wait for it. Where there is no room for its projector it is run for those that can
+    /// do without, and refused to the others.
+    fn fit(&self, model: &ModelInfo, smaller: u32) -> Result<(Run, Vec<Input>), Failure> {
+        let waiting = || self.live.iter().filter(|(_, live)| live.wish().model == model.id);
+        let senses = waiting().fold(Senses::default(), |all, (_, live)| all.with(live.wish().senses));
+        let fit = |senses| self.setup.fit(model, &self.shelf.models, smaller, senses);
+        fit(senses).map(|run| (run, vec![])).or_else(|failure| {
+            let (needy, others): (Vec<_>, Vec<_>) = waiting().partition(|(_, live)| live.wish().senses.any());
+            if needy.is_empty() || others.is_empty() {
+                return Err(failure);
+            }
+            let refused = needy.iter().map(|(id, _)| Input::Refused { id: **id, failure: failure.clone() }).collect();
+            fit(Senses::default()).map(|run| (run, refused))
+        })
     }
 
     /// A worker that never was: reported like one that came to its end.
@@ -385,3 +441,6 @@ impl Driver {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

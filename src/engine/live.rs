@@ -1,29 +1,59 @@
 //! What the driver knows of a job beyond its place in the state: what to send, and who waits for what comes of it.
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use super::choice::Wish;
 use super::{Failure, ModelInfo};
 use crate::chat::{ChatEvent, ChatRequest, TextAnswer, TextTask};
 use crate::ipc::ToWorker;
 
 pub(super) enum Live {
     Chat {
+        wish: Wish,
+        /// Tells its client which model answers.
+        model: watch::Sender<String>,
         /// Kept until the answer has begun, for the one silent retry.
         request: Option<Box<ChatRequest>>,
         events: mpsc::Sender<Result<ChatEvent, Failure>>,
         started: bool,
     },
     Text {
+        wish: Wish,
         task: TextTask,
         reply: oneshot::Sender<Result<TextAnswer, Failure>>,
     },
     Load {
+        wish: Wish,
         model: Box<ModelInfo>,
         reply: oneshot::Sender<Result<ModelInfo, Failure>>,
     },
 }
 
 impl Live {
+    /// What it asks of its model.
+    pub fn wish(&self) -> &Wish {
+        match self {
+            Self::Chat { wish, .. } | Self::Text { wish, .. } | Self::Load { wish, .. } => wish,
+        }
+    }
+
+    /// Whether its client knows already which model answers.
+    pub fn is_settled(&self) -> bool {
+        matches!(self, Self::Chat { started: true, .. })
+    }
+
+    /// Another model was chosen for it.
+    pub fn moved(&mut self, to: ModelInfo, wished: Wish) {
+        match self {
+            Self::Chat { wish, model, .. } => {
+                model.send_replace(to.id);
+                *wish = wished;
+            }
+            Self::Text { wish, .. } => *wish = wished,
+            Self::Load { wish, model, .. } => (**model, *wish) = (to, wished),
+        }
+    }
+
     /// What the worker is to be told, if it can still be told.
     pub fn message(&self, id: u64) -> Option<ToWorker> {
         match self {

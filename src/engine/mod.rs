@@ -139,8 +139,7 @@ pub(crate) enum Command {
 /// An answer on its way. Dropping it stops the generation.
 #[derive(Debug)]
 pub struct Answer {
-    /// The model that answers.
-    pub model: String,
+    model: watch::Receiver<String>,
     events: mpsc::Receiver<Result<ChatEvent, Failure>>,
     _guard: HangUpGuard,
 }
@@ -159,6 +158,11 @@ impl Drop for HangUpGuard {
 }
 
 impl Answer {
+    /// The model that answers. While the request waits another may be chosen; with the first event this is settled.
+    pub fn model(&self) -> String {
+        self.model.borrow().clone()
+    }
+
     /// The next event; `None` after `Done` or a failure.
     pub async fn next(&mut self) -> Option<Result<ChatEvent, Failure>> {
         self.events.recv().await

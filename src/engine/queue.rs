@@ -14,6 +14,10 @@ pub struct Job {
     pub id: u64,
     pub uid: Uid,
     pub model: String,
+    /// Whether its client left the choice of the model to us.
+    pub open: bool,
+    /// Its model cannot be had, and another is being chosen.
+    pub choosing: bool,
     pub kind: Kind,
     pub deadline: Instant,
     /// Workers that died under this job before it had said anything.
@@ -144,7 +148,7 @@ mod tests {
     use super::*;
 
     fn job(id: u64, uid: Uid) -> Job {
-        Job { id, uid, model: "m".into(), kind: Kind::Chat, deadline: Instant::now(), deaths: 0 }
+        Job { id, uid, model: "m".into(), open: false, choosing: false, kind: Kind::Chat, deadline: Instant::now(), deaths: 0 }
     }
 
     fn order(queue: &mut Queue) -> Vec<u64> {

@@ -22,6 +22,7 @@ impl Answer {
     pub(crate) fn scripted(model: &str) -> (Self, mpsc::Sender<Result<ChatEvent, Failure>>) {
         let (send, events) = mpsc::channel(8);
         let (hang_ups, _) = mpsc::unbounded_channel();
-        (Self { model: model.to_owned(), events, _guard: HangUpGuard { request: 0, hang_ups } }, send)
+        let (_, model) = watch::channel(model.to_owned());
+        (Self { model, events, _guard: HangUpGuard { request: 0, hang_ups } }, send)
     }
 }

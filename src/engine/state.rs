@@ -12,9 +12,11 @@
 //!
 //! A death that nobody asked for leads to None from anywhere. Jobs that had said nothing are retried once;
 //! workers that die before they have said anything are started again with growing pauses. A model that ran out of memory
-//! is loaded one step smaller for a while.
+//! is loaded one step smaller for a while. A job that left the choice of its model to us gets another one when its own
+//! cannot be loaded, or has no room (`choosing`).
 
 mod action;
+mod choosing;
 mod pump;
 mod smaller;
 mod trouble;
@@ -60,8 +62,12 @@ pub type Generation = u64;
 /// What happened.
 #[derive(Debug)]
 pub enum Input {
-    /// Legal always. `model` is an installed model's id.
-    Submit { id: u64, uid: u32, model: String, kind: Kind },
+    /// Legal always. `model` is an installed model's id; `open`: another will do if that one cannot be had.
+    Submit { id: u64, uid: u32, model: String, open: bool, kind: Kind },
+    /// Another model's id for a job, or why there is none; answers [`Action::Choose`]. It takes less than the one before.
+    Chosen { id: u64, model: Result<String, Failure> },
+    /// The worker that is being started for its model is none for this job; legal for one that waits.
+    Refused { id: u64, failure: Failure },
     /// The client left; legal always.
     HangUp { id: u64 },
     /// Legal always; answered by [`Action::Unloaded`].
@@ -216,7 +222,12 @@ impl State {
             trouble.pause = trouble.pause.filter(|until| *until > now);
         }
         match input {
-            Input::Submit { id, uid, model, kind } => self.submit(now, id, uid, model, kind, &mut actions),
+            Input::Submit { id, uid, model, open, kind } => {
+                let job = Job { id, uid, model, open, choosing: false, kind, deadline: now + self.settings.request_time, deaths: 0 };
+                self.submit(now, job, &mut actions);
+            }
+            Input::Chosen { id, model } => self.chosen(id, model, &mut actions),
+            Input::Refused { id, failure } => self.refuse(true, &failure, &mut actions, |job| job.id == id),
             Input::HangUp { id } => self.hang_up(id, &mut actions),
             Input::Unload => self.unload(now, &mut actions),
             Input::Loaded { generation, slots } => self.loaded(now, generation, slots),
@@ -240,7 +251,8 @@ impl State {
         actions
     }
 
-    fn submit(&mut self, now: Instant, id: u64, uid: u32, model: String, kind: Kind, actions: &mut Vec<Action>) {
+    fn submit(&mut self, now: Instant, job: Job, actions: &mut Vec<Action>) {
+        let id = job.id;
         let refuse = |failure| Action::Fail { id, failure };
         if self.drain.is_some() {
             return actions.push(refuse(Failure::ShuttingDown));
@@ -248,7 +260,6 @@ impl State {
         if let Some((cause, until)) = self.paused() {
             return actions.push(refuse(Failure::BackingOff { cause: cause.to_owned(), retry_after: until - now }));
         }
-        let job = Job { id, uid, model, kind, deadline: now + self.settings.request_time, deaths: 0 };
         match self.queue.push(job) {
             Ok(()) => {}
             Err(Full::Everyone) => {
@@ -301,9 +312,7 @@ impl State {
                     self.smaller.step(now, &model);
                     self.queue.iter_mut().filter(|job| job.model == model).for_each(|job| job.deaths += 1);
                 }
-                for job in self.queue.extract(|job| job.model == model && (!out_of_memory || job.deaths >= DEATHS_PER_JOB)) {
-                    actions.push(Action::Fail { id: job.id, failure: failure.clone() });
-                }
+                self.refuse(true, failure, actions, |job| job.model == model && (!out_of_memory || job.deaths >= DEATHS_PER_JOB));
                 self.worker = Worker::Ending { generation, model, deadline: now + END_TIME };
             }
             other => self.worker = other,
@@ -348,20 +357,18 @@ impl State {
             if out_of_memory { Failure::OutOfMemory { cause: cause.clone() } } else { Failure::WorkerDied { cause: cause.clone() } };
         for (id, Running { mut job, begun }) in lost.into_iter().rev() {
             job.deaths += 1;
-            if begun || job.deaths >= DEATHS_PER_JOB || self.drain.is_some() {
+            // Where memory is what was missing, a model that takes less may do.
+            let spent = job.deaths >= DEATHS_PER_JOB && !(out_of_memory && job.open);
+            if begun || spent || self.drain.is_some() {
                 actions.push(Action::Fail { id, failure: failure.clone() });
             } else {
                 self.queue.push_front(job);
             }
         }
         if let Some(model) = waited_for {
-            for job in self.queue.iter_mut().filter(|job| job.model == model) {
-                job.deaths += 1;
-            }
-            for job in self.queue.extract(|job| job.deaths >= DEATHS_PER_JOB) {
-                actions.push(Action::Fail { id: job.id, failure: failure.clone() });
-            }
+            self.queue.iter_mut().filter(|job| job.model == model).for_each(|job| job.deaths += 1);
         }
+        self.refuse(out_of_memory, &failure, actions, |job| job.deaths >= DEATHS_PER_JOB);
         if silent {
             self.trouble = Some(Trouble::after(self.trouble.take(), now, cause));
         }

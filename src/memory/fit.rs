@@ -2,7 +2,7 @@
 //!
 //! The context that was asked for counts more than a larger variant: among the models that can have it the best one is
 //! taken. If none can, the context is halved, down to a floor. For each model smaller steps are tried before its
-//! projector is left out.
+//! projector is left out, where it may be.
 
 use crate::gemma::figures::{Cost, Figures, Keep, Sizes};
 
@@ -23,6 +23,8 @@ pub struct Candidate<'a> {
     pub context_limit: u32,
     /// Bytes of its projector, 0 without one.
     pub projector: u64,
+    /// Whether it is of no use without its projector.
+    pub must_see: bool,
     /// Tokens of a picture that it reads in one step; 0 if that may be any number.
     pub picture_step: u32,
 }
@@ -88,7 +90,7 @@ fn ways<'a>(candidate: &Candidate<'a>, wishes: &Wishes, context: u32) -> Vec<Cho
         Choice { id: candidate.id, sizes, sees, cost, total: cost.total() + if sees { candidate.projector } else { 0 } }
     };
     let mut ways: Vec<_> = steps.iter().map(|batch| way(*batch, true)).collect();
-    if candidate.projector > 0 {
+    if candidate.projector > 0 && !candidate.must_see {
         ways.extend(steps.last().map(|batch| way(*batch, false)));
     }
     ways
@@ -116,6 +118,7 @@ mod tests {
             figures: Box::leak(Box::new(one.figures)),
             context_limit: one.context_limit,
             projector: 0,
+            must_see: false,
             picture_step: 0,
         };
         family.iter().map(candidate).collect()
@@ -155,6 +158,9 @@ mod tests {
         assert_eq!(all, [8192, 4096, 2048].map(each).concat());
         let blind = choose(&[e2b], &wishes(8192), 2 * GIB).unwrap();
         assert_eq!((blind.sizes.context, blind.sees), (8192, false));
+        let seeing = Candidate { must_see: true, ..e2b };
+        assert!(choices(&[seeing], &wishes(8192)).iter().all(|way| way.sees));
+        assert_eq!(choose(&[seeing], &wishes(8192), 2 * GIB), None);
         assert_eq!(smallest(&[e2b], &wishes(8192)).unwrap().sizes.context, 2048);
     }
 

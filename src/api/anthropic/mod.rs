@@ -40,7 +40,7 @@ pub async fn create(
     drop(share);
     let id = id::random("msg_");
     if stream {
-        let model = answer.model.clone();
+        let model = answer.model();
         return Ok(documents::told(streamed(answer, event, Stream::new(id, model, stops)), &files));
     }
     let mut parts = Parts::default();
@@ -52,7 +52,7 @@ pub async fn create(
                 id: &id,
                 r#type: "message",
                 role: "assistant",
-                model: &answer.model,
+                model: &answer.model(),
                 content: parts.list().iter().filter_map(BlockOut::whole).collect(),
                 stop_reason: Some(stop_reason),
                 stop_sequence,

@@ -59,6 +59,7 @@ async fn make(
 ) -> Result<Done, Failure> {
     let (mut answer, mut event) = ready.begin(engine, answer).await?;
     drop(share);
+    draft.model = answer.model();
     keeper.update(draft, &draft.standing(Status::InProgress), job);
     loop {
         draft.parts.event(&event, |_, _, _| {});

@@ -75,7 +75,7 @@ pub async fn create(State(api): State<Arc<Api>>, Extension(caller): Extension<Ca
     let conversation = if keep { ready.request.messages[ready.instructions..].to_vec() } else { vec![] };
     let keeper = keep.then(|| Keeper { store: api.responses.clone(), uid: caller.uid, input, conversation });
     let answer = ready.ask(&api.engine).await.map_err(|failure| ready.refusal(failure))?;
-    let mut draft = Draft::new(answer.model.clone(), background, keep, shown);
+    let mut draft = Draft::new(answer.model(), background, keep, shown);
     if let (true, Some(keeper)) = (background, &keeper) {
         let queued = render(&draft.standing(Status::Queued));
         job::spawn(api.engine.clone(), ready, answer, draft, keeper.clone(), share);
@@ -84,6 +84,7 @@ pub async fn create(State(api): State<Arc<Api>>, Extension(caller): Extension<Ca
     let (mut answer, mut event) = ready.begin(&api.engine, answer).await.map_err(|failure| ready.refusal(failure))?;
     // From here on the request's memory is the worker's business.
     drop(share);
+    draft.model = answer.model();
     if let Delivery::Stream { .. } = delivery {
         return Ok(documents::told(streamed(answer, event, Stream::new(draft, keeper, logprobs)), &files));
     }

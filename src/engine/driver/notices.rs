@@ -105,7 +105,7 @@ impl Driver {
 
     /// Passes an event on to its client.
     fn event(&mut self, id: u64, event: ChatEvent) {
-        let Some(Live::Chat { request, events, started }) = self.live.get_mut(&id) else { return };
+        let Some(Live::Chat { request, events, started, .. }) = self.live.get_mut(&id) else { return };
         if matches!(event, ChatEvent::Started { .. }) && std::mem::replace(started, true) {
             // A retried request starts twice; its client need not know.
             return;

@@ -29,6 +29,12 @@ pub enum Action {
     Cancel {
         id: u64,
     },
+    /// The job's model cannot be had, for this reason: choose one that takes less. Answered by [`super::Input::Chosen`]
+    /// before anything else.
+    Choose {
+        id: u64,
+        failure: Failure,
+    },
     /// Tell the client, and forget the job.
     Fail {
         id: u64,

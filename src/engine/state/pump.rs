@@ -6,9 +6,9 @@ use super::{Action, END_TIME, Running, State, TEXTS, Worker};
 use crate::engine::queue::{Job, Kind};
 
 impl State {
-    /// Starts what can be started.
+    /// Starts what can be started: nothing while a job may turn out to need another model.
     pub(super) fn pump(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        while self.pump_one(now, actions) {}
+        while !self.is_choosing() && self.pump_one(now, actions) {}
     }
 
     /// One move; says whether another may be possible.

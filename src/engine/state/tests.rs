@@ -1,6 +1,6 @@
 use super::trouble::FIRST_PAUSE;
 use super::*;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 fn settings() -> Settings {
     Settings {
@@ -18,7 +18,28 @@ fn state() -> (State, Instant) {
 }
 
 fn submit(id: u64, model: &str) -> Input {
-    Input::Submit { id, uid: 1000, model: model.into(), kind: Kind::Chat }
+    Input::Submit { id, uid: 1000, model: model.into(), open: false, kind: Kind::Chat }
+}
+
+/// A request that left the choice of its model to us.
+fn submit_open(id: u64, model: &str) -> Input {
+    Input::Submit { id, uid: 1000, model: model.into(), open: true, kind: Kind::Chat }
+}
+
+fn choose(id: u64, failure: Failure) -> Action {
+    Action::Choose { id, failure }
+}
+
+fn chosen(id: u64, model: &str) -> Input {
+    Input::Chosen { id, model: Ok(model.into()) }
+}
+
+fn exited(generation: u64) -> Input {
+    Input::Exited { generation, cause: "0".into(), out_of_memory: false }
+}
+
+fn no_room(model: &str) -> Failure {
+    Failure::NoRoom { model: model.into(), needs: 9, free: 5, reserve: 1, bound: "there".into(), instead: None }
 }
 
 fn bad(reason: &str) -> Failure {
@@ -53,7 +74,7 @@ fn no_more_than_the_slots_run_at_once() {
 #[test]
 fn texts_take_no_slot_and_still_load_the_model() {
     let (mut s, t) = state();
-    let ask = |id, model: &str| Input::Submit { id, uid: 1000 + id as u32, model: model.into(), kind: Kind::Text };
+    let ask = |id, model: &str| Input::Submit { id, uid: 1000 + id as u32, model: model.into(), open: false, kind: Kind::Text };
     assert_eq!(s.step(t, ask(1, "a")), [spawn(1, "a")]);
     assert_eq!(s.step(t, Input::Loaded { generation: 1, slots: 1 }), [Action::Send { id: 1 }]);
     assert_eq!(s.step(t, submit(2, "a")), [Action::Send { id: 2 }], "1 is not in its way");
@@ -154,7 +175,7 @@ fn a_load_that_takes_too_long_is_killed() {
 #[test]
 fn load_and_unload() {
     let (mut s, t) = state();
-    let load = |id| Input::Submit { id, uid: 0, model: "a".into(), kind: Kind::Load };
+    let load = |id| Input::Submit { id, uid: 0, model: "a".into(), open: false, kind: Kind::Load };
     assert_eq!(s.step(t, load(1)), [spawn(1, "a")]);
     assert_eq!(s.step(t, Input::Loaded { generation: 1, slots: 2 }), [Action::LoadDone { id: 1 }]);
     assert_eq!(s.step(t, load(2)), [Action::LoadDone { id: 2 }], "it is up already");
@@ -193,9 +214,9 @@ fn queue_limits_are_named() {
     let mine = s.step(t, submit(5, "a"));
     assert_eq!(mine, [Action::Fail { id: 5, failure: Failure::UserQueueFull { limit: 4, retry_after: RETRY_AFTER } }]);
     for id in 10..14 {
-        s.step(t, Input::Submit { id, uid: 1, model: "a".into(), kind: Kind::Chat });
+        s.step(t, Input::Submit { id, uid: 1, model: "a".into(), open: false, kind: Kind::Chat });
     }
-    let all = s.step(t, Input::Submit { id: 20, uid: 2, model: "a".into(), kind: Kind::Chat });
+    let all = s.step(t, Input::Submit { id: 20, uid: 2, model: "a".into(), open: false, kind: Kind::Chat });
     assert_eq!(all, [Action::Fail { id: 20, failure: Failure::QueueFull { limit: 8, retry_after: RETRY_AFTER } }]);
 }
 
@@ -354,6 +375,97 @@ fn a_turn_is_not_kept_for_nobody() {
     assert_eq!(s.step(loaded, submit(2, "b")), [Action::End { generation: 1 }]);
 }
 
+#[test]
+fn what_left_the_choice_to_us_gets_another_model_and_what_was_named_does_not() {
+    let (mut s, t) = state();
+    for input in [submit_open(1, "large"), submit(2, "large"), submit_open(3, "large")] {
+        s.step(t, input);
+    }
+    let refused = Input::LoadFailed { generation: 1, failure: no_room("large"), out_of_memory: false };
+    let told = [choose(1, no_room("large")), choose(3, no_room("large")), Action::Fail { id: 2, failure: no_room("large") }];
+    assert_eq!(s.step(t, refused), told);
+    assert_eq!(s.step(t, chosen(1, "small")), []);
+    assert_eq!(s.step(t, exited(1)), [], "nothing starts before it is known what 3 needs");
+    assert_eq!(s.step(t, chosen(3, "small")), [spawn(2, "small")]);
+    assert_eq!(s.step(t, Input::Loaded { generation: 2, slots: 2 }), [Action::Send { id: 1 }, Action::Send { id: 3 }]);
+}
+
+#[test]
+fn what_nothing_fits_fails_with_the_reason_that_was_found() {
+    let (mut s, t) = state();
+    s.step(t, submit_open(1, "large"));
+    s.step(t, submit(2, "other"));
+    let damaged = Input::LoadFailed { generation: 1, failure: bad("damaged"), out_of_memory: false };
+    assert_eq!(s.step(t, damaged), [choose(1, bad("damaged"))]);
+    s.step(t, chosen(1, "middle"));
+    assert_eq!(s.step(t, exited(1)), [spawn(2, "middle")], "it kept its place");
+    let refused = Input::LoadFailed { generation: 2, failure: no_room("middle"), out_of_memory: false };
+    assert_eq!(s.step(t, refused), [choose(1, no_room("middle"))]);
+    let nothing = Input::Chosen { id: 1, model: Err(no_room("small")) };
+    assert_eq!(s.step(t, nothing), [Action::Fail { id: 1, failure: no_room("small") }]);
+    assert_eq!(s.step(t, chosen(1, "small")), [], "it is gone");
+    assert_eq!(s.step(t, exited(2)), [spawn(3, "other")]);
+}
+
+#[test]
+fn a_load_without_memory_is_retried_smaller_before_another_model_is_chosen() {
+    let (mut s, t) = state();
+    s.step(t, submit_open(1, "large"));
+    let killed = Failure::OutOfMemory { cause: "SIGKILL".into() };
+    assert_eq!(s.step(t, out_of_memory(1)), [smaller(2, "large", 1)]);
+    assert_eq!(s.step(t, out_of_memory(2)), [choose(1, killed)]);
+    assert_eq!(s.step(t, chosen(1, "small")), [], "there is a pause after the second silent death");
+    assert_eq!(s.step(t + FIRST_PAUSE, Input::Tick), [spawn(3, "small")]);
+    assert_eq!(s.step(t + FIRST_PAUSE, out_of_memory(3)), [], "it has another attempt with its new model");
+    assert_eq!(s.step(t + 3 * FIRST_PAUSE, Input::Tick), [smaller(4, "small", 1)]);
+}
+
+#[test]
+fn a_model_that_takes_less_may_do_for_what_had_not_begun_when_memory_ran_out() {
+    let (mut s, t) = state();
+    s.step(t, submit_open(1, "large"));
+    s.step(t, submit(2, "large"));
+    s.step(t, Input::Loaded { generation: 1, slots: 2 });
+    s.step(t, out_of_memory(1));
+    s.step(t, Input::Loaded { generation: 2, slots: 2 });
+    let killed = Failure::OutOfMemory { cause: "SIGKILL".into() };
+    assert_eq!(s.step(t, out_of_memory(2)), [Action::Fail { id: 2, failure: killed.clone() }, choose(1, killed)]);
+}
+
+#[test]
+fn a_crash_is_no_reason_for_another_model() {
+    let (mut s, t) = state();
+    s.step(t, submit_open(1, "large"));
+    assert_eq!(s.step(t, exited(1)), [spawn(2, "large")]);
+    assert_eq!(s.step(t, exited(2)), [Action::Fail { id: 1, failure: Failure::WorkerDied { cause: "0".into() } }]);
+}
+
+#[test]
+fn a_worker_that_is_none_for_some_serves_the_others() {
+    let (mut s, t) = state();
+    for input in [submit_open(1, "blind"), submit(2, "blind"), submit(3, "blind")] {
+        s.step(t, input);
+    }
+    assert_eq!(s.step(t, Input::Refused { id: 1, failure: no_room("blind") }), [choose(1, no_room("blind"))]);
+    assert_eq!(s.step(t, chosen(1, "seeing")), []);
+    let named = s.step(t, Input::Refused { id: 2, failure: no_room("blind") });
+    assert_eq!(named, [Action::Fail { id: 2, failure: no_room("blind") }]);
+    let loaded = t + Duration::from_secs(1);
+    assert_eq!(s.step(loaded, Input::Loaded { generation: 1, slots: 2 }), [Action::Send { id: 3 }]);
+    assert_eq!(s.step(loaded, Input::Ended { id: 3 }), [Action::End { generation: 1 }]);
+    assert_eq!(s.step(loaded, exited(1)), [spawn(2, "seeing")]);
+}
+
+#[test]
+fn who_leaves_while_another_model_is_chosen_delays_nobody() {
+    let (mut s, t) = state();
+    s.step(t, submit_open(1, "large"));
+    s.step(t, submit(2, "other"));
+    s.step(t, Input::LoadFailed { generation: 1, failure: no_room("large"), out_of_memory: false });
+    assert_eq!(s.step(t, exited(1)), []);
+    assert_eq!(s.step(t, Input::HangUp { id: 1 }), [spawn(2, "other")]);
+}
+
 /// The world outside the state: what the driver and a worker would do, with dice for what they cannot know.
 #[derive(Default)]
 struct World {
@@ -362,7 +474,14 @@ struct World {
     open: BTreeSet<u64>,
     sent: BTreeSet<u64>,
     closed: HashSet<u64>,
+    /// Those for whom another model is to be chosen.
+    choosing: Vec<u64>,
+    /// The model of each that left the choice to us.
+    models: HashMap<u64, &'static str>,
 }
+
+/// From the largest to the smallest.
+const MODELS: [&str; 3] = ["c", "b", "a"];
 
 impl World {
     fn perform(&mut self, actions: Vec<Action>) {
@@ -382,9 +501,27 @@ impl World {
                     assert!(self.sent.len() <= 2, "slots");
                 }
                 Action::Cancel { id } => drop(self.sent.remove(&id)),
+                Action::Choose { id, .. } => {
+                    assert!(self.open.contains(&id) && self.models.contains_key(&id), "{id} left the choice to us");
+                    self.choosing.push(id);
+                }
                 Action::Fail { id, .. } | Action::LoadDone { id } => self.close(id),
                 Action::Ease | Action::Unloaded | Action::Drained => {}
             }
+        }
+    }
+
+    /// Does what the state wants, and chooses other models as often as it wants that.
+    fn step(&mut self, s: &mut State, t: Instant, input: Input) {
+        let actions = s.step(t, input);
+        self.perform(actions);
+        while let Some(id) = self.choosing.pop() {
+            let less = MODELS.into_iter().skip_while(|model| *model != self.models[&id]).nth(1);
+            if let Some(less) = less {
+                self.models.insert(id, less);
+            }
+            let actions = s.step(t, Input::Chosen { id, model: less.map(str::to_owned).ok_or_else(|| no_room("a")) });
+            self.perform(actions);
         }
     }
 
@@ -399,7 +536,7 @@ proptest::proptest! {
     /// Whatever happens in whatever order, every request ends exactly once, and with a worker that works the
     /// queue empties.
     #[test]
-    fn every_request_ends_once(dice in proptest::collection::vec((0u8..14, 0u8..4), 1..200)) {
+    fn every_request_ends_once(dice in proptest::collection::vec((0u8..15, 0u8..4), 1..200)) {
         let (mut s, mut t) = state();
         let mut world = World::default();
         let mut next = 0;
@@ -411,7 +548,11 @@ proptest::proptest! {
                     next += 1;
                     world.open.insert(next);
                     let kind = if which == 3 { Kind::Load } else { Kind::Chat };
-                    Input::Submit { id: next, uid: u32::from(which), model: ["a", "b"][usize::from(which) % 2].into(), kind }
+                    let (model, open) = (MODELS[usize::from(which) % 3], what < 2);
+                    if open {
+                        world.models.insert(next, model);
+                    }
+                    Input::Submit { id: next, uid: u32::from(which), model: model.into(), open, kind }
                 }
                 4 | 5 => match world.alive {
                     Some((generation, false)) if !world.dying => {
@@ -424,7 +565,7 @@ proptest::proptest! {
                     Some((generation, _)) => {
                         (world.alive, world.dying) = (None, false);
                         world.sent.clear();
-                        Input::Exited { generation, cause: "dice".into(), out_of_memory: false }
+                        Input::Exited { generation, cause: "dice".into(), out_of_memory: which > 1 }
                     }
                     None => Input::Tick,
                 },
@@ -441,8 +582,7 @@ proptest::proptest! {
                         // The client is gone: nothing more is owed to it.
                         world.open.remove(&id);
                         world.closed.insert(id);
-                        let actions = s.step(t, Input::HangUp { id });
-                        world.perform(actions);
+                        world.step(&mut s, t, Input::HangUp { id });
                         continue;
                     }
                     None => Input::Tick,
@@ -450,13 +590,16 @@ proptest::proptest! {
                 10 => Input::Unload,
                 11 => Input::Shrink(which < 2),
                 12 => Input::GiveUp { cause: "dice".into() },
-                _ => match world.alive {
-                    Some((generation, false)) => Input::LoadFailed { generation, failure: bad("dice"), out_of_memory: false },
+                13 => match world.alive {
+                    Some((generation, false)) => Input::LoadFailed { generation, failure: bad("dice"), out_of_memory: which > 1 },
                     _ => Input::Tick,
                 },
+                _ => match world.open.iter().nth(usize::from(which)).copied() {
+                    Some(id) => Input::Refused { id, failure: no_room("c") },
+                    None => Input::Tick,
+                },
             };
-            let actions = s.step(t, input);
-            world.perform(actions);
+            world.step(&mut s, t, input);
         }
         for _ in 0..400 {
             t += Duration::from_secs(2);
@@ -478,8 +621,7 @@ proptest::proptest! {
                     None => Input::Tick,
                 },
             };
-            let actions = s.step(t, input);
-            world.perform(actions);
+            world.step(&mut s, t, input);
         }
         proptest::prop_assert!(world.open.is_empty(), "left: {:?} {s:?}", world.open);
         proptest::prop_assert_eq!(s.waiting() + s.running(), 0);

@@ -1,0 +1,49 @@
+//! Jobs whose model cannot be had. Another is chosen for those that left the choice to us; it takes less than the one
+//! before, so that this comes to an end.
+//!
+//! ```text
+//!   waits ── its model is refused ──▶ choosing ── Chosen(model) ──▶ waits
+//!     └── and was named ─▶ fails          └────── Chosen(failure) ─▶ fails
+//! ```
+//!
+//! A job keeps its place in the queue meanwhile, and nothing is started: who is next may need another model by then.
+
+use super::{Action, State};
+use crate::engine::Failure;
+use crate::engine::queue::Job;
+
+impl State {
+    /// These waiting jobs cannot have their model. `another`: one that takes less may do.
+    pub(super) fn refuse(&mut self, another: bool, failure: &Failure, actions: &mut Vec<Action>, refused: impl Fn(&Job) -> bool) {
+        let refused = |job: &Job| !job.choosing && refused(job);
+        for job in self.queue.iter_mut().filter(|job| another && job.open && refused(job)) {
+            job.choosing = true;
+            actions.push(Action::Choose { id: job.id, failure: failure.clone() });
+        }
+        for job in self.queue.extract(refused) {
+            actions.push(Action::Fail { id: job.id, failure: failure.clone() });
+        }
+    }
+
+    /// Another model for a job, or why there is none. It may have gone meanwhile.
+    pub(super) fn chosen(&mut self, id: u64, model: Result<String, Failure>, actions: &mut Vec<Action>) {
+        let its = |job: &Job| job.id == id && job.choosing;
+        match model {
+            Ok(model) => {
+                if let Some(job) = self.queue.iter_mut().find(|job| its(job)) {
+                    (job.model, job.deaths, job.choosing) = (model, 0, false);
+                }
+            }
+            Err(failure) => {
+                if !self.queue.extract(its).is_empty() {
+                    actions.push(Action::Fail { id, failure });
+                }
+            }
+        }
+    }
+
+    /// Whether another model is being chosen for a job.
+    pub(super) fn is_choosing(&self) -> bool {
+        self.queue.find(|job| job.choosing).is_some()
+    }
+}
