@@ -1,6 +1,6 @@
 //! What a model takes in memory, as its header says.
 
-use super::gguf::{GgufError, Header, Value};
+use super::gguf::{GgufError, Header, LAYERS, Value};
 use crate::gemma::figures::Figures;
 use crate::gemma::layout::{Class, Kind};
 
@@ -19,7 +19,8 @@ pub fn of(header: &Header<'_>) -> Result<Figures, GgufError> {
     let wide = number("attention.key_length")?.saturating_add(number("attention.value_length")?);
     let narrow = number("attention.key_length_swa")?.saturating_add(number("attention.value_length_swa")?);
     let (mut sliding, mut global) = (0_u32, 0_u32);
-    for layer in 0..own {
+    // Files of the family have 60 at most; a header may say anything.
+    for layer in 0..own.min(LAYERS as u32) {
         let heads = heads.and_then(|heads| heads.layer(layer)).unwrap_or(0);
         let (numbers, width) = match slides.and_then(|slides| slides.layer(layer)) {
             Some(1..) => (&mut sliding, narrow),

@@ -257,13 +257,15 @@ mod denials {
     fn a_forbidden_call_is_named_and_ends_the_worker_alone() {
         let daemon = Daemon::start();
         let pid = daemon.load();
+        let mut body = question(FRANCE);
+        body["model"] = json!(TINY);
+        // All its threads are there when this is answered: signals are blocked while one is started.
+        assert_eq!(daemon.chat(&body).content(), PARIS);
         let Some(worker) = stop(pid) else { return };
         worker.call_and_let_go(Sysno::socket, [libc::AF_INET as u64, libc::SOCK_STREAM as u64, 0, 0, 0, 0]);
         wait_for("the worker's end", || daemon.status()["crashes"] == 1);
         let log = daemon.log();
         assert!(log.contains(&format!("{VIOLATION}: socket")) && log.contains("SIGSYS"), "{log}");
-        let mut body = question(FRANCE);
-        body["model"] = json!(TINY);
         assert_eq!(daemon.chat(&body).content(), PARIS);
     }
 }
