@@ -20,6 +20,7 @@ const TEXT: u32 = 8;
 const LIST: u32 = 9;
 const NUMBER: u32 = 4;
 const INTEGER: u32 = 5;
+const TRUTH: u32 = 7;
 const CONTROL: u32 = 3;
 
 /// A model that is nothing but marks.
@@ -72,6 +73,7 @@ fn file() -> Vec<u8> {
         ("tokenizer.ggml.merges", LIST, list(TEXT, vec![text("a b")])),
         ("tokenizer.ggml.bos_token_id", NUMBER, 4u32.to_le_bytes().to_vec()),
         ("tokenizer.ggml.eos_token_id", NUMBER, 5u32.to_le_bytes().to_vec()),
+        ("tokenizer.ggml.add_bos_token", TRUTH, vec![1]),
     ];
     let (version, tensors) = (3u32, 0u64);
     let mut file = [&b"GGUF"[..], &version.to_le_bytes(), &tensors.to_le_bytes(), &(keys.len() as u64).to_le_bytes()].concat();
