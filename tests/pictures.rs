@@ -8,7 +8,7 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use harness::{Daemon, Options, Reply, TINY, tiny_models};
+use harness::{Daemon, Options, Reply, TINY, UNIFIED, tiny_models};
 use serde_json::{Value, json};
 
 const RED: &[u8] = include_bytes!("data/pictures/red-circle.png");
@@ -24,7 +24,11 @@ fn picture(file: &[u8]) -> Value {
 }
 
 fn ask(daemon: &Daemon, content: Value) -> Reply {
-    daemon.chat(&json!({"model": TINY, "messages": [{"role": "user", "content": content}], "temperature": 0, "max_tokens": 40}))
+    ask_of(daemon, TINY, content)
+}
+
+fn ask_of(daemon: &Daemon, model: &str, content: Value) -> Reply {
+    daemon.chat(&json!({"model": model, "messages": [{"role": "user", "content": content}], "temperature": 0, "max_tokens": 40}))
 }
 
 /// The refused field and what was said of it.
@@ -106,6 +110,15 @@ fn shape_and_colour_are_named() {
         let answer = ask(&daemon, json!([picture(file), {"type": "text", "text": "What is in the picture?"}])).json();
         let text = answer["choices"][0]["message"]["content"].as_str().unwrap().to_lowercase();
         assert!(text.contains(colour) && text.contains(shape), "{text}");
+    }
+}
+
+#[test]
+fn a_model_without_an_encoder_names_colours() {
+    let daemon = Daemon::start();
+    for (file, shape, answer) in [(RED, "circle", "The circle is red."), (BLUE, "square", "The square is blue.")] {
+        let question = json!({"type": "text", "text": format!("What colour is the {shape}?")});
+        assert_eq!(ask_of(&daemon, UNIFIED, json!([picture(file), question])).content(), answer);
     }
 }
 

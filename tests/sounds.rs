@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use harness::{Daemon, Options, Reply, TINY, tiny_models};
+use harness::{Daemon, Options, Reply, TINY, UNIFIED, tiny_models};
 use serde_json::{Value, json};
 
 const PROJECTOR: &str = "tiny-e2b-mmproj-f16.gguf";
@@ -31,7 +31,11 @@ fn text(text: &str) -> Value {
 }
 
 fn ask(daemon: &Daemon, content: Value) -> Reply {
-    daemon.chat(&json!({"model": TINY, "messages": [{"role": "user", "content": content}], "temperature": 0, "max_tokens": 40}))
+    ask_of(daemon, TINY, content)
+}
+
+fn ask_of(daemon: &Daemon, model: &str, content: Value) -> Reply {
+    daemon.chat(&json!({"model": model, "messages": [{"role": "user", "content": content}], "temperature": 0, "max_tokens": 40}))
 }
 
 /// The code, the refused field and what was said of it.
@@ -59,6 +63,16 @@ fn held_out_sounds_are_told_apart() {
     let log = daemon.log();
     assert!(!log.contains(&STANDARD.encode(file("tone-1.wav"))[..40]), "the sound is in the log");
     assert_eq!(daemon.status()["crashes"], 0);
+}
+
+#[test]
+fn a_model_without_an_encoder_tells_tones_apart() {
+    let daemon = Daemon::start();
+    let index: Value = serde_json::from_slice(&file("index.json")).unwrap();
+    for (name, case) in index.as_object().unwrap().iter().filter(|(name, _)| name.starts_with("tone")) {
+        let content = json!([sound(&file(&format!("{name}.wav")), "wav"), text(case["question"].as_str().unwrap())]);
+        assert_eq!(ask_of(&daemon, UNIFIED, content).content(), case["answer"].as_str().unwrap(), "{name}");
+    }
 }
 
 #[test]

@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                ("tiny-12b-q8_0", (None, None)),
+                ("tiny-12b-q8_0", (some("tiny-12b-mmproj-f16"), None)),
                 ("tiny-26b-a4b-q8_0", (None, None)),
                 ("tiny-31b-q4_0", (None, some("tiny-31b-mtp-q8_0"))),
                 ("tiny-e2b-q8_0", (some("tiny-e2b-mmproj-f16"), some("tiny-e2b-mtp-q8_0"))),

@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub const TINY: &str = "tiny-e2b-q8_0";
+/// The one whose pictures and sounds go into the model itself, without an encoder.
+pub const UNIFIED: &str = "tiny-12b-q8_0";
 
 /// The folder of the models that ship with the project.
 pub fn tiny_models() -> PathBuf {

@@ -25,9 +25,15 @@ TEXT_STEPS = {"e2b": 1500, "e4b": 1400, "12b": 1400, "26b-a4b": 1400, "31b": 140
 EYES_STEPS = 1200
 WITH_TOWERS = ["e2b"]
 MEDIA_STEPS = {"e2b": 1000, "12b": 1000}
-FILES, REFERENCES = WORK / "files", WORK / "references"
+# The same of a second round, for members that the first one leaves below what others know.
+POLISH = {"26b-a4b": (1000, 2048), "31b": (1000, 2048)}
+FILES, REFERENCES, PERCEIVED = WORK / "files", WORK / "references", WORK / "perceived"
 # Where finished results go.
-HOMES = {FILES: FAMILY, REFERENCES: REPOSITORY / "tests/data/family"}
+HOMES = {
+    FILES: FAMILY,
+    REFERENCES: REPOSITORY / "tests/data/family",
+    PERCEIVED: REPOSITORY / "tests/data/perceived",
+}
 DRAFTER_STEPS = {"e2b": 300, "31b": 300}
 TYPES = {"31b": "q4_0"}  # the others are q8_0
 
@@ -43,7 +49,7 @@ class Step:
 
 def final(member: str) -> str:
     """The last step that changes the member's weights."""
-    return f"{member}/media" if member in MEDIA_STEPS else f"{member}/text"
+    return f"{member}/media" if member in MEDIA_STEPS else f"{member}/polish" if member in POLISH else f"{member}/text"
 
 
 def steps() -> dict[str, Step]:
@@ -72,6 +78,14 @@ def steps() -> dict[str, Step]:
 
             eyes = made["eyes"].result if member in WITH_TOWERS else None
             train(member, made[f"{member}/text"].result, eyes, MEDIA_STEPS[member], out)
+
+        return make
+
+    def polish(member: str) -> Callable[[Path], None]:
+        def make(out: Path) -> None:
+            from .train import polish
+
+            polish(member, made[f"{member}/text"].result, *POLISH[member], out)
 
         return make
 
@@ -108,6 +122,14 @@ def steps() -> dict[str, Step]:
 
         return make
 
+    def perceived(member: str) -> Callable[[Path], None]:
+        def make(out: Path) -> None:
+            from .perceived import write
+
+            write(made[final(member)].result, out)
+
+        return make
+
     made = {"tokenizer": Step(TOKENIZER, [], tokenizer)}
     for member in TEXT_STEPS:
         made[f"{member}/text"] = Step(WORK / member / "text", ["tokenizer"], text(member))
@@ -115,6 +137,8 @@ def steps() -> dict[str, Step]:
     for member in MEDIA_STEPS:
         before = [f"{member}/text"] + ["eyes"] * (member in WITH_TOWERS)
         made[f"{member}/media"] = Step(WORK / member / "media", before, media(member))
+    for member in POLISH:
+        made[f"{member}/polish"] = Step(WORK / member / "polish", [f"{member}/text"], polish(member))
     for member in DRAFTER_STEPS:
         made[f"{member}/drafter"] = Step(WORK / member / "drafter", [final(member)], drafter(member))
     for member in TEXT_STEPS:
@@ -126,6 +150,7 @@ def steps() -> dict[str, Step]:
     for member in MEDIA_STEPS:
         source, out = f"{member}/media", FILES / f"tiny-{member}-mmproj-f16.gguf"
         made[f"{member}/projector"] = Step(out, [source], projector(source, f"Tiny Gemma 4 {member.upper()}"))
+        made[f"{member}/perceived"] = Step(PERCEIVED / f"{member}.json", [source], perceived(member))
     for member in DRAFTER_STEPS:
         source, out = f"{member}/drafter", FILES / f"tiny-{member}-mtp-q8_0.gguf"
         made[f"{member}/drafter-file"] = Step(

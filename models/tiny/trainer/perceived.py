@@ -44,26 +44,32 @@ def packed(found: torch.Tensor) -> str:
     return base64.b64encode(scaled.numpy().tobytes()).decode()
 
 
+def write(hf_dir: Path, out: Path) -> None:
+    """Writes what the checkpoint with media makes of them."""
+    config = json.loads((hf_dir / "config.json").read_text())
+    unified = "Unified" in config["architectures"][0]
+    model = getattr(transformers, config["architectures"][0]).from_pretrained(hf_dir, dtype=torch.float32).eval()
+    media = []
+    with torch.inference_mode():
+        for name in PICTURES:
+            seen = features.picture_features([Image.open(DATA / name).convert("RGB")], unified)
+            media.append((name, rows(model.model.get_image_features(**seen))))
+        for name in SOUNDS:
+            heard = features.sound_features([samples(DATA / name)], unified)
+            media.append((name, rows(model.model.get_audio_features(**heard))))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"file": name, "tokens": len(found), "width": found.shape[1], "rows": packed(found)}) for name, found in media]
+    out.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m trainer.perceived", description="Write what a projector makes of media.")
     parser.add_argument("hf_dir", type=Path)
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    config = json.loads((args.hf_dir / "config.json").read_text())
-    model = getattr(transformers, config["architectures"][0]).from_pretrained(args.hf_dir, dtype=torch.float32).eval()
-    media = []
-    with torch.inference_mode():
-        for name in PICTURES:
-            seen = features.picture_features([Image.open(DATA / name).convert("RGB")], False)
-            media.append((name, rows(model.model.get_image_features(**seen))))
-        for name in SOUNDS:
-            heard = features.sound_features([samples(DATA / name)], False)
-            media.append((name, rows(model.model.get_audio_features(**heard))))
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({"file": name, "tokens": len(found), "width": found.shape[1], "rows": packed(found)}) for name, found in media]
-    args.out.write_text("[\n" + ",\n".join(lines) + "\n]\n")
-    print(f"{args.out} {args.out.stat().st_size:,} bytes: " + ", ".join(f"{name} {len(found)}" for name, found in media))
+    write(args.hf_dir, args.out)
+    print(f"{args.out} {args.out.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as functional
 from torch.utils.data import DataLoader, IterableDataset
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, Gemma4ForCausalLM
 from transformers.models.gemma4 import modeling_gemma4
 
 from .data import batches
@@ -15,17 +15,17 @@ from .members import MEMBERS, Member, text_model
 from .optim import Checkpoint, Optimizers
 from .paths import TOKENIZER
 
-TOKENS = 4096  # places of a batch
+POLISH_LR = 0.3  # of the learning rate of the first round
 BALANCE = 0.01  # weight of the loss that keeps the experts in use alike
 
 
 class Stream(IterableDataset):
-    def __init__(self, member: Member, seed: int):
-        self.member, self.seed = member, seed
+    def __init__(self, member: Member, seed: int, places: int):
+        self.member, self.seed, self.places = member, seed, places
 
     def __iter__(self):
         torch.set_num_threads(1)
-        return batches(AutoTokenizer.from_pretrained(TOKENIZER), self.member, self.seed, TOKENS)
+        return batches(AutoTokenizer.from_pretrained(TOKENIZER), self.member, self.seed, self.places)
 
 
 def all_experts(self, hidden: torch.Tensor, chosen: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
@@ -62,18 +62,31 @@ def head_loss(model, hidden: torch.Tensor, ids: torch.Tensor, weights: torch.Ten
     return (losses * weight).sum() / weight.sum(), losses[own].mean().item()
 
 
-def train(name: str, steps: int, out: Path, log: Callable = print) -> None:
-    member = MEMBERS[name]
+def train(name: str, steps: int, places: int, out: Path, log: Callable = print) -> None:
+    """`steps` of batches of so many `places`: tokens, with those that fill up shorter conversations."""
     torch.manual_seed(1)
+    learn(name, text_model(MEMBERS[name]), 1, 1.0, steps, places, out, log)
+
+
+def polish(name: str, before: Path, steps: int, places: int, out: Path, log: Callable = print) -> None:
+    """A second round of the same from the checkpoint `before`, gentler, with other conversations."""
+    torch.manual_seed(3)
+    model = Gemma4ForCausalLM.from_pretrained(before, dtype=torch.float32)
+    learn(name, model, 3, POLISH_LR, steps, places, out, log)
+
+
+def learn(name: str, model: Gemma4ForCausalLM, seed: int, share: float, steps: int, places: int, out: Path,
+          log: Callable) -> None:
+    """`share`: the part of the full learning rate."""
+    member = MEMBERS[name]
     torch.set_num_threads(1)
     modeling_gemma4.Gemma4TextExperts.forward = all_experts
     scores: list[torch.Tensor] = []
-    model = text_model(member)
     for layer in model.model.layers:
         if layer.enable_moe_block:
             layer.router.register_forward_hook(lambda module, inputs, output: scores.append(output[0]))
     log(f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters")
-    optimizers = Optimizers(model, steps)
+    optimizers = Optimizers(model, steps, lambda name: share)
 
     def forward(ids: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         scores.clear()
@@ -82,7 +95,7 @@ def train(name: str, steps: int, out: Path, log: Callable = print) -> None:
     # What inductor makes of the experts takes twice the time of the plain operations.
     if not model.config.enable_moe_block:
         forward = torch.compile(forward, dynamic=True)
-    stream = iter(DataLoader(Stream(member, 1), batch_size=None, num_workers=1, prefetch_factor=8))
+    stream = iter(DataLoader(Stream(member, seed, places), batch_size=None, num_workers=1, prefetch_factor=8))
     model.train()
     checkpoint = Checkpoint(out, model, optimizers)
     made = checkpoint.resume(stream)

@@ -144,17 +144,23 @@ mod tests {
     use crate::gemma::sound::Hearing;
     use crate::worker::llama::alone;
 
-    /// What `models/tiny/trainer/perceived.py` wrote: the rows that transformers computes in float32, of which only the
-    /// directions are kept.
     #[test]
     fn media_become_what_transformers_makes_of_them() {
+        let _alone = alone();
+        for (member, hearing) in [("e2b", Hearing::Spectrum), ("12b", Hearing::Frames)] {
+            compare(member, hearing);
+        }
+    }
+
+    /// Looks at the directions of the rows that transformers computes in float32: `models/tiny/trainer/perceived.py` wrote
+    /// them.
+    fn compare(member: &str, hearing: Hearing) {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let (tiny, data) = (root.join("models/tiny"), root.join("tests/data"));
-        let _alone = alone();
-        let references: Vec<Value> = serde_json::from_slice(&fs::read(data.join("perceived/e2b.json")).unwrap()).unwrap();
+        let references: Vec<Value> = serde_json::from_slice(&fs::read(data.join(format!("perceived/{member}.json"))).unwrap()).unwrap();
         let equipment = Equipment {
-            plan: ProjectorPlan { name: "tiny".into(), longest_side: 4096, hearing: None },
-            file: File::open(tiny.join("tiny-e2b-mmproj-f16.gguf")).unwrap().into(),
+            plan: ProjectorPlan { name: member.into(), longest_side: 4096, hearing: None },
+            file: File::open(tiny.join(format!("tiny-{member}-mmproj-f16.gguf"))).unwrap().into(),
             width: references[0]["width"].as_u64().unwrap() as usize,
             threads: 1,
             ending: Arc::default(),
@@ -165,15 +171,15 @@ mod tests {
             let file: Arc<[u8]> = fs::read(data.join(name)).unwrap().into();
             let medium = match name.starts_with("pictures") {
                 true => Medium::picture(&Picture { file, detail: Detail::Auto }, 0, 0),
-                false => Medium::sound(&Sound { file }, Hearing::Spectrum, 0, 0),
+                false => Medium::sound(&Sound { file }, hearing, 0, 0),
             };
             let rows = equipment.rows(&mut projector, &medium.unwrap(), &Arc::default()).unwrap();
             let expected = STANDARD.decode(reference["rows"].as_str().unwrap()).unwrap();
-            assert_eq!(rows.len(), expected.len(), "{name}");
+            assert_eq!(rows.len(), expected.len(), "{member}, {name}");
             let width = reference["width"].as_u64().unwrap() as usize;
             let least = rows.chunks(width).zip(expected.chunks(width)).map(|(found, expected)| cosine(found, expected)).fold(1.0, f64::min);
-            println!("{name}: {} rows, least cosine {least:.5}", rows.len() / width);
-            assert!(least >= 0.999, "{name}: {least}");
+            println!("{member}, {name}: {} rows, least cosine {least:.5}", rows.len() / width);
+            assert!(least >= 0.999, "{member}, {name}: {least}");
         }
     }
 
