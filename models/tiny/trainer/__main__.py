@@ -25,8 +25,8 @@ TEXT_STEPS = {"e2b": 1500, "e4b": 1400, "12b": 1400, "26b-a4b": 1400, "31b": 140
 EYES_STEPS = 1200
 WITH_TOWERS = ["e2b"]
 MEDIA_STEPS = {"e2b": 1000, "12b": 1000}
-# The same of a second round, for members that the first one leaves below what others know.
-POLISH = {"26b-a4b": (1000, 2048), "31b": (1000, 2048)}
+# Of a second round, for members that the first one leaves below what others know.
+POLISH_STEPS = {"26b-a4b": 1000, "31b": 1000}
 FILES, REFERENCES, PERCEIVED = WORK / "files", WORK / "references", WORK / "perceived"
 # Where finished results go.
 HOMES = {
@@ -49,7 +49,7 @@ class Step:
 
 def final(member: str) -> str:
     """The last step that changes the member's weights."""
-    return f"{member}/media" if member in MEDIA_STEPS else f"{member}/polish" if member in POLISH else f"{member}/text"
+    return f"{member}/media" if member in MEDIA_STEPS else f"{member}/polish" if member in POLISH_STEPS else f"{member}/text"
 
 
 def steps() -> dict[str, Step]:
@@ -85,7 +85,7 @@ def steps() -> dict[str, Step]:
         def make(out: Path) -> None:
             from .train import polish
 
-            polish(member, made[f"{member}/text"].result, *POLISH[member], out)
+            polish(member, made[f"{member}/text"].result, POLISH_STEPS[member], out)
 
         return make
 
@@ -137,7 +137,7 @@ def steps() -> dict[str, Step]:
     for member in MEDIA_STEPS:
         before = [f"{member}/text"] + ["eyes"] * (member in WITH_TOWERS)
         made[f"{member}/media"] = Step(WORK / member / "media", before, media(member))
-    for member in POLISH:
+    for member in POLISH_STEPS:
         made[f"{member}/polish"] = Step(WORK / member / "polish", [f"{member}/text"], polish(member))
     for member in DRAFTER_STEPS:
         made[f"{member}/drafter"] = Step(WORK / member / "drafter", [final(member)], drafter(member))

@@ -15,7 +15,9 @@ from .members import MEMBERS, Member, text_model
 from .optim import Checkpoint, Optimizers
 from .paths import TOKENIZER
 
-POLISH_LR = 0.3  # of the learning rate of the first round
+TOKENS = 4096  # places of a batch
+# Of the second round: places of a batch, and the part of the learning rate.
+POLISH_TOKENS, POLISH_LR = 2048, 0.3
 BALANCE = 0.01  # weight of the loss that keeps the experts in use alike
 
 
@@ -62,31 +64,31 @@ def head_loss(model, hidden: torch.Tensor, ids: torch.Tensor, weights: torch.Ten
     return (losses * weight).sum() / weight.sum(), losses[own].mean().item()
 
 
-def train(name: str, steps: int, places: int, out: Path, log: Callable = print) -> None:
-    """`steps` of batches of so many `places`: tokens, with those that fill up shorter conversations."""
+def train(name: str, steps: int, out: Path, log: Callable = print) -> None:
     torch.manual_seed(1)
-    learn(name, text_model(MEMBERS[name]), 1, 1.0, steps, places, out, log)
+    model = text_model(MEMBERS[name])
+    lessons, optimizers = Stream(MEMBERS[name], 1, TOKENS), Optimizers(model, steps)
+    learn(model, lessons, optimizers, out, lambda said: log(f"{name} {said}", flush=True))
 
 
-def polish(name: str, before: Path, steps: int, places: int, out: Path, log: Callable = print) -> None:
+def polish(name: str, before: Path, steps: int, out: Path, log: Callable = print) -> None:
     """A second round of the same from the checkpoint `before`, gentler, with other conversations."""
     torch.manual_seed(3)
     model = Gemma4ForCausalLM.from_pretrained(before, dtype=torch.float32)
-    learn(name, model, 3, POLISH_LR, steps, places, out, log)
+    lessons, optimizers = Stream(MEMBERS[name], 3, POLISH_TOKENS), Optimizers(model, steps, lambda parameter: POLISH_LR)
+    learn(model, lessons, optimizers, out, lambda said: log(f"{name} again {said}", flush=True))
 
 
-def learn(name: str, model: Gemma4ForCausalLM, seed: int, share: float, steps: int, places: int, out: Path,
-          log: Callable) -> None:
-    """`share`: the part of the full learning rate."""
-    member = MEMBERS[name]
+def learn(
+    model: Gemma4ForCausalLM, lessons: Stream, optimizers: Optimizers, out: Path, log: Callable[[str], None]
+) -> None:
     torch.set_num_threads(1)
     modeling_gemma4.Gemma4TextExperts.forward = all_experts
     scores: list[torch.Tensor] = []
     for layer in model.model.layers:
         if layer.enable_moe_block:
             layer.router.register_forward_hook(lambda module, inputs, output: scores.append(output[0]))
-    log(f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters")
-    optimizers = Optimizers(model, steps, lambda name: share)
+    log(f"{sum(p.numel() for p in model.parameters()):,} parameters")
 
     def forward(ids: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         scores.clear()
@@ -95,10 +97,10 @@ def learn(name: str, model: Gemma4ForCausalLM, seed: int, share: float, steps: i
     # What inductor makes of the experts takes twice the time of the plain operations.
     if not model.config.enable_moe_block:
         forward = torch.compile(forward, dynamic=True)
-    stream = iter(DataLoader(Stream(member, seed, places), batch_size=None, num_workers=1, prefetch_factor=8))
+    stream = iter(DataLoader(lessons, batch_size=None, num_workers=1, prefetch_factor=8))
     model.train()
     checkpoint = Checkpoint(out, model, optimizers)
-    made = checkpoint.resume(stream)
+    made, steps = checkpoint.resume(stream), optimizers.steps
     start, seen, average = time.monotonic(), 0, None
     for step in range(made + 1, steps + 1):
         ids, weights = next(stream)
@@ -114,7 +116,7 @@ def learn(name: str, model: Gemma4ForCausalLM, seed: int, share: float, steps: i
         average = own if average is None else 0.95 * average + 0.05 * own
         if step % 25 == 0:
             took = time.monotonic() - start
-            log(f"{name} step {step}/{steps} {took:.0f} s, {seen / took:.0f} tokens/s, loss {average:.4f}", flush=True)
+            log(f"step {step}/{steps} {took:.0f} s, {seen / took:.0f} tokens/s, loss {average:.4f}")
     # The family's sampling, which the converter writes into the file.
     model.generation_config.update(eos_token_id=[1, 106, 50], bos_token_id=2, pad_token_id=0, do_sample=True,
                                    temperature=1.0, top_k=64, top_p=0.95)
