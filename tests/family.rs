@@ -42,7 +42,7 @@ fn bounds(quantization: &str, packed: bool, experts: bool) -> Bounds {
         (other, packed) => panic!("no bounds are known for {other} files, packed: {packed}"),
     };
     // Where two experts are as good as equal, rounding decides which of them is asked: a place with others differs much.
-    if experts { Bounds { difference: 3.0, ..bounds } } else { bounds }
+    if experts { Bounds { difference: 3.0, divergence: 1.3e-3, ..bounds } } else { bounds }
 }
 
 /// How far two computations are apart.
