@@ -2,7 +2,6 @@
 
 mod harness;
 
-use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -13,7 +12,6 @@ use serde_json::{Value, json};
 
 const RED: &[u8] = include_bytes!("data/pictures/red-circle.png");
 const BLUE: &[u8] = include_bytes!("data/pictures/blue-square.png");
-const PROJECTOR: &str = "tiny-e2b-mmproj-f16.gguf";
 
 fn url(media: &str, file: &[u8]) -> String {
     format!("data:{media};base64,{}", STANDARD.encode(file))
@@ -37,16 +35,6 @@ fn refusal(reply: &Reply) -> (String, String, String) {
     let error = &reply.json()["error"];
     let text = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
     (text("code"), text("param"), text("message"))
-}
-
-/// A daemon whose model has its projector, if there is one.
-fn seeing() -> Option<Daemon> {
-    if !tiny_models().join(PROJECTOR).exists() {
-        // Not `eprintln`, which nobody sees when a test passes.
-        let _ = writeln!(std::io::stderr(), "skipped: models/tiny/{PROJECTOR} is absent, so no picture is looked at");
-        return None;
-    }
-    Some(Daemon::start())
 }
 
 /// A model directory with this model alone.
@@ -73,7 +61,7 @@ fn a_model_without_a_projector_says_what_is_missing() {
 
 #[test]
 fn what_cannot_be_shown_is_refused_by_name() {
-    let Some(daemon) = seeing() else { return };
+    let daemon = Daemon::start();
     let part = "messages[0].content[1].image_url";
     let with = |picture: Value| refusal(&ask(&daemon, json!([{"type": "text", "text": "a"}, picture])));
     for (file, reason) in [(&b"II*\0"[..], "is no PNG, JPEG, WebP, GIF or BMP file"), (&RED[..RED.len() / 2], "damaged or cut off")] {
@@ -93,7 +81,7 @@ fn what_cannot_be_shown_is_refused_by_name() {
 
 #[test]
 fn tokens_are_counted_and_kept_for_the_next_turn() {
-    let Some(daemon) = seeing() else { return };
+    let daemon = Daemon::start();
     let content = json!([picture(RED), {"type": "text", "text": "What is in the picture?"}]);
     let first = ask(&daemon, content.clone()).json();
     assert!(first["usage"]["prompt_tokens"].as_u64().unwrap() > 72, "{first}");
@@ -105,7 +93,7 @@ fn tokens_are_counted_and_kept_for_the_next_turn() {
 
 #[test]
 fn shape_and_colour_are_named() {
-    let Some(daemon) = seeing() else { return };
+    let daemon = Daemon::start();
     for (file, colour, shape) in [(RED, "red", "circle"), (BLUE, "blue", "square")] {
         let answer = ask(&daemon, json!([picture(file), {"type": "text", "text": "What is in the picture?"}])).json();
         let text = answer["choices"][0]["message"]["content"].as_str().unwrap().to_lowercase();
@@ -124,7 +112,7 @@ fn a_model_without_an_encoder_names_colours() {
 
 #[test]
 fn gemmactl_shows_pictures() {
-    let Some(daemon) = seeing() else { return };
+    let daemon = Daemon::start();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/pictures/red-circle.png");
     let gemmactl = |image: &Path| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gemmactl"));
