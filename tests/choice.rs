@@ -154,15 +154,11 @@ fn one_that_can_see_and_hear_is_taken_where_that_is_needed() {
     let sound = STANDARD.encode(include_bytes!("data/sounds/tone-1.opus"));
     let sound =
         json!([{"type": "input_audio", "input_audio": {"data": sound, "format": "opus"}}, {"type": "text", "text": "What do you hear?"}]);
-    let asked = |model: &str, content: Value| {
-        let body = json!({"model": model, "messages": [{"role": "user", "content": content}], "temperature": 0, "max_tokens": 20});
-        daemon.chat(&body)
-    };
-    assert_eq!(asked("tiny-26b-a4b-q8_0", json!(QUESTION)).status, 200);
-    assert_eq!(asked("auto", json!(QUESTION)).json()["model"], "tiny-26b-a4b-q8_0");
+    assert_eq!(daemon.shown("tiny-26b-a4b-q8_0", json!(QUESTION)).status, 200);
+    assert_eq!(daemon.shown("auto", json!(QUESTION)).json()["model"], "tiny-26b-a4b-q8_0");
     // Though another one is loaded.
-    let reply = asked("auto", sound.clone()).json();
+    let reply = daemon.shown("auto", sound.clone()).json();
     assert_eq!((&reply["model"], &reply["choices"][0]["message"]["content"]), (&json!(TINY), &json!("A low tone.")));
-    let reply = asked("gemma-4-26b-a4b", sound);
+    let reply = daemon.shown("gemma-4-26b-a4b", sound);
     assert_eq!((reply.status, reply.json()["error"]["code"].clone()), (400, json!("model_cannot_hear")), "{}", reply.text());
 }

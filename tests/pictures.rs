@@ -7,7 +7,7 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use harness::{Daemon, Options, Reply, TINY, UNIFIED, tiny_models};
+use harness::{Daemon, Options, TINY, UNIFIED, tiny_models};
 use serde_json::{Value, json};
 
 const RED: &[u8] = include_bytes!("data/pictures/red-circle.png");
@@ -19,22 +19,6 @@ fn url(media: &str, file: &[u8]) -> String {
 
 fn picture(file: &[u8]) -> Value {
     json!({"type": "image_url", "image_url": {"url": url("image/png", file)}})
-}
-
-fn ask(daemon: &Daemon, content: Value) -> Reply {
-    ask_of(daemon, TINY, content)
-}
-
-fn ask_of(daemon: &Daemon, model: &str, content: Value) -> Reply {
-    daemon.chat(&json!({"model": model, "messages": [{"role": "user", "content": content}], "temperature": 0, "max_tokens": 40}))
-}
-
-/// The refused field and what was said of it.
-fn refusal(reply: &Reply) -> (String, String, String) {
-    assert_eq!(reply.status, 400, "{}", reply.text());
-    let error = &reply.json()["error"];
-    let text = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
-    (text("code"), text("param"), text("message"))
 }
 
 /// A model directory with this model alone.
@@ -50,7 +34,7 @@ fn alone() -> (tempfile::TempDir, Options) {
 fn a_model_without_a_projector_says_what_is_missing() {
     let (folder, options) = alone();
     let daemon = Daemon::with(options);
-    let (code, _, message) = refusal(&ask(&daemon, json!([picture(RED), {"type": "text", "text": "What is this?"}])));
+    let (code, _, message) = daemon.shown(TINY, json!([picture(RED), {"type": "text", "text": "What is this?"}])).refusal();
     assert_eq!(code, "model_cannot_see");
     for part in ["mmproj", "128 wide", &folder.path().display().to_string()] {
         assert!(message.contains(part), "{message}");
@@ -63,7 +47,7 @@ fn a_model_without_a_projector_says_what_is_missing() {
 fn what_cannot_be_shown_is_refused_by_name() {
     let daemon = Daemon::start();
     let part = "messages[0].content[1].image_url";
-    let with = |picture: Value| refusal(&ask(&daemon, json!([{"type": "text", "text": "a"}, picture])));
+    let with = |picture: Value| daemon.shown(TINY, json!([{"type": "text", "text": "a"}, picture])).refusal();
     for (file, reason) in [(&b"II*\0"[..], "is no PNG, JPEG, WebP, GIF or BMP file"), (&RED[..RED.len() / 2], "damaged or cut off")] {
         let (code, param, message) = with(picture(file));
         assert_eq!((code.as_str(), param.as_str()), ("invalid_image", part), "{message}");
@@ -73,9 +57,9 @@ fn what_cannot_be_shown_is_refused_by_name() {
     assert_eq!(param, format!("{part}.url"));
     let reply =
         daemon.chat(&json!({"model": TINY, "messages": [{"role": "system", "content": [picture(RED)]}, {"role": "user", "content": "a"}]}));
-    assert_eq!(refusal(&reply).1, "messages[0].content[0].image_url");
+    assert_eq!(reply.refusal().1, "messages[0].content[0].image_url");
     // The worker that refused them is the one that answers.
-    assert_eq!(ask(&daemon, json!([picture(RED), {"type": "text", "text": "What is this?"}])).status, 200);
+    assert_eq!(daemon.shown(TINY, json!([picture(RED), {"type": "text", "text": "What is this?"}])).status, 200);
     assert_eq!(daemon.status()["crashes"], 0);
 }
 
@@ -83,9 +67,9 @@ fn what_cannot_be_shown_is_refused_by_name() {
 fn tokens_are_counted_and_kept_for_the_next_turn() {
     let daemon = Daemon::start();
     let content = json!([picture(RED), {"type": "text", "text": "What is in the picture?"}]);
-    let first = ask(&daemon, content.clone()).json();
+    let first = daemon.shown(TINY, content.clone()).json();
     assert!(first["usage"]["prompt_tokens"].as_u64().unwrap() > 72, "{first}");
-    let second = ask(&daemon, content).json();
+    let second = daemon.shown(TINY, content).json();
     assert!(second["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap() > 72, "{second}");
     let log = daemon.log();
     assert!(!log.contains(&STANDARD.encode(RED)[..40]), "the picture is in the log");
@@ -95,7 +79,7 @@ fn tokens_are_counted_and_kept_for_the_next_turn() {
 fn shape_and_colour_are_named() {
     let daemon = Daemon::start();
     for (file, colour, shape) in [(RED, "red", "circle"), (BLUE, "blue", "square")] {
-        let answer = ask(&daemon, json!([picture(file), {"type": "text", "text": "What is in the picture?"}])).json();
+        let answer = daemon.shown(TINY, json!([picture(file), {"type": "text", "text": "What is in the picture?"}])).json();
         let text = answer["choices"][0]["message"]["content"].as_str().unwrap().to_lowercase();
         assert!(text.contains(colour) && text.contains(shape), "{text}");
     }
@@ -106,7 +90,7 @@ fn a_model_without_an_encoder_names_colours() {
     let daemon = Daemon::start();
     for (file, shape, answer) in [(RED, "circle", "The circle is red."), (BLUE, "square", "The square is blue.")] {
         let question = json!({"type": "text", "text": format!("What colour is the {shape}?")});
-        assert_eq!(ask_of(&daemon, UNIFIED, json!([picture(file), question])).content(), answer);
+        assert_eq!(daemon.shown(UNIFIED, json!([picture(file), question])).content(), answer);
     }
 }
 

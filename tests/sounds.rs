@@ -29,34 +29,19 @@ fn text(text: &str) -> Value {
     json!({"type": "text", "text": text})
 }
 
-fn ask(daemon: &Daemon, content: Value) -> Reply {
-    ask_of(daemon, TINY, content)
-}
-
-fn ask_of(daemon: &Daemon, model: &str, content: Value) -> Reply {
-    daemon.chat(&json!({"model": model, "messages": [{"role": "user", "content": content}], "temperature": 0, "max_tokens": 40}))
-}
-
-/// The code, the refused field and what was said of it.
-fn refusal(reply: &Reply) -> (String, String, String) {
-    assert_eq!(reply.status, 400, "{}", reply.text());
-    let error = &reply.json()["error"];
-    let text = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
-    (text("code"), text("param"), text("message"))
-}
-
 #[test]
 fn held_out_sounds_are_told_apart() {
     let daemon = Daemon::start();
     let index: Value = serde_json::from_slice(&file("index.json")).unwrap();
     for (name, case) in index.as_object().unwrap() {
-        let reply = ask(&daemon, json!([sound(&file(&format!("{name}.wav")), "wav"), text(case["question"].as_str().unwrap())]));
+        let reply = daemon.shown(TINY, json!([sound(&file(&format!("{name}.wav")), "wav"), text(case["question"].as_str().unwrap())]));
         assert_eq!(reply.content(), case["answer"].as_str().unwrap(), "{name}");
     }
     // Of one sound every format says the same.
     let case = &index["tone-1"];
     for format in FORMATS {
-        let reply = ask(&daemon, json!([sound(&file(&format!("tone-1.{format}")), format), text(case["question"].as_str().unwrap())]));
+        let reply =
+            daemon.shown(TINY, json!([sound(&file(&format!("tone-1.{format}")), format), text(case["question"].as_str().unwrap())]));
         assert_eq!(reply.content(), case["answer"].as_str().unwrap(), "{format}");
     }
     let log = daemon.log();
@@ -70,7 +55,7 @@ fn a_model_without_an_encoder_tells_tones_apart() {
     let index: Value = serde_json::from_slice(&file("index.json")).unwrap();
     for (name, case) in index.as_object().unwrap().iter().filter(|(name, _)| name.starts_with("tone")) {
         let content = json!([sound(&file(&format!("{name}.wav")), "wav"), text(case["question"].as_str().unwrap())]);
-        assert_eq!(ask_of(&daemon, UNIFIED, content).content(), case["answer"].as_str().unwrap(), "{name}");
+        assert_eq!(daemon.shown(UNIFIED, content).content(), case["answer"].as_str().unwrap(), "{name}");
     }
 }
 
@@ -78,7 +63,7 @@ fn a_model_without_an_encoder_tells_tones_apart() {
 fn what_cannot_be_heard_is_refused_by_name() {
     let daemon = Daemon::start();
     let part = "messages[0].content[1].input_audio";
-    let with = |sound: Value| refusal(&ask(&daemon, json!([text("a"), sound])));
+    let with = |sound: Value| daemon.shown(TINY, json!([text("a"), sound])).refusal();
     let flac = file("tone-1.flac");
     let bytes = 31 * 32_000u32;
     let long =
@@ -92,7 +77,7 @@ fn what_cannot_be_heard_is_refused_by_name() {
     assert_eq!(param, format!("{part}.format"));
     assert!(message.contains("only wav, mp3"), "{message}");
     // The worker that refused them is the one that answers.
-    assert_eq!(ask(&daemon, json!([sound(&flac, "flac"), text("What do you hear?")])).status, 200);
+    assert_eq!(daemon.shown(TINY, json!([sound(&flac, "flac"), text("What do you hear?")])).status, 200);
     assert_eq!(daemon.status()["crashes"], 0);
 }
 
@@ -102,7 +87,7 @@ fn a_model_without_a_projector_says_what_is_missing() {
     let model = format!("{TINY}.gguf");
     std::os::unix::fs::symlink(tiny_models().join(&model), folder.path().join(&model)).unwrap();
     let daemon = Daemon::with(Options { models: folder.path().to_owned(), ..Options::default() });
-    let (code, _, message) = refusal(&ask(&daemon, json!([sound(&file("tone-1.wav"), "wav"), text("What do you hear?")])));
+    let (code, _, message) = daemon.shown(TINY, json!([sound(&file("tone-1.wav"), "wav"), text("What do you hear?")])).refusal();
     assert_eq!(code, "model_cannot_hear");
     assert!(message.contains("mmproj"), "{message}");
     assert_eq!(daemon.status()["state"], "cold");
@@ -115,14 +100,14 @@ fn sounds_and_pictures_stand_where_they_were_put() {
     let picture = json!({"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{picture}")}});
     let [low, high] = ["tone-1.wav", "tone-3.wav"].map(|name| sound(&file(name), "wav"));
     let mixed = json!([text("First:"), low, picture, high, text("What is in the picture?")]);
-    let first = ask(&daemon, mixed.clone()).json();
+    let first = daemon.shown(TINY, mixed.clone()).json();
     let tokens = |reply: &Value| reply["usage"]["prompt_tokens"].as_u64().unwrap();
     // 31 and 30 tokens of sound, 70 of the picture, two around each.
     assert!(tokens(&first) > 31 + 30 + 70 + 6, "{first}");
     let cached = |reply: &Value| reply["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap();
-    assert_eq!(cached(&ask(&daemon, mixed).json()), tokens(&first) - 1);
+    assert_eq!(cached(&daemon.shown(TINY, mixed).json()), tokens(&first) - 1);
     // Another sound in the same place is another prompt from there on.
-    let other = ask(&daemon, json!([text("First:"), high, picture, low, text("What is in the picture?")])).json();
+    let other = daemon.shown(TINY, json!([text("First:"), high, picture, low, text("What is in the picture?")])).json();
     assert!(cached(&other) < 20, "{other}");
 }
 
@@ -190,7 +175,7 @@ fn sounds_are_transcribed() {
         (&[("file", &wav), ("response_format", b"srt")], "response_format", "invalid_value"),
     ] {
         let reply = transcribe(&daemon, fields);
-        let (found, named, message) = refusal(&reply);
+        let (found, named, message) = reply.refusal();
         assert_eq!((named.as_str(), found.as_str()), (param, code), "{message}");
         assert!(message.starts_with(&format!("`{param}`")), "{message}");
     }

@@ -145,6 +145,11 @@ impl Daemon {
         self.post("/v1/chat/completions", body)
     }
 
+    /// A short answer to a message of several parts.
+    pub fn shown(&self, model: &str, content: Value) -> Reply {
+        self.chat(&json!({"model": model, "messages": [{"role": "user", "content": content}], "temperature": 0, "max_tokens": 40}))
+    }
+
     /// The events of a streamed chat answer, as they come.
     pub fn stream(&self, body: &Value) -> Events {
         let mut body = body.clone();
@@ -295,6 +300,14 @@ impl Reply {
     pub fn content(&self) -> String {
         assert_eq!(self.status, 200, "{}", self.text());
         self.json()["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Of a request that is not what it should be: the error's code, the field that is named, and what is said of it.
+    pub fn refusal(&self) -> (String, String, String) {
+        assert_eq!(self.status, 400, "{}", self.text());
+        let error = &self.json()["error"];
+        let text = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
+        (text("code"), text("param"), text("message"))
     }
 
     /// The error's message.
