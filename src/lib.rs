@@ -4,6 +4,10 @@
 //! (the command line). `src/worker` belongs to `gemmad-worker` alone and is compiled there, so that llama.cpp
 //! cannot get into the other two. `docs/architecture.md` is the map.
 
+#[cfg(test)]
+#[path = "../tests/harness/skip.rs"]
+mod skip;
+
 pub mod access;
 pub mod api;
 pub mod bus;

@@ -5,12 +5,13 @@ mod harness;
 
 use std::process::Command;
 
+use harness::skip::skip;
 use harness::{Daemon, Options};
 
 /// Runs the tests of a folder against a daemon.
 fn pytest(folder: &str, daemon: &Daemon) {
     let Ok(python) = std::env::var("GEMMAD_PYTHON") else {
-        eprintln!("skipped: GEMMAD_PYTHON names no Python with tests/clients/requirements.txt; `make test` makes one");
+        skip(folder, "GEMMAD_PYTHON names no Python with tests/clients/requirements.txt; `make test` makes one");
         return;
     };
     let status = Command::new(python)

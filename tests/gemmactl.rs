@@ -10,8 +10,12 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[path = "harness/skip.rs"]
+mod skip;
+
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use skip::skip;
 
 const GEMMACTL: &str = env!("CARGO_BIN_EXE_gemmactl");
 /// Longer than anything here takes, on a machine that is busy.
@@ -333,12 +337,12 @@ fn a_closed_socket_names_the_group_that_may() {
         Command::new(GEMMACTL)
     };
     let output = match command.arg("--socket").arg(daemon.socket()).arg("status").stdin(Stdio::null()).output() {
-        Err(error) => return eprintln!("skipped: setpriv cannot be run: {error}"),
+        Err(error) => return skip("a user who may not open the socket", format!("setpriv cannot be run: {error}")),
         Ok(output) => output,
     };
     let (_, err, code) = texts(&output);
     if err.starts_with("setpriv:") {
-        return eprintln!("skipped: {err}");
+        return skip("a user who may not open the socket", err);
     }
     assert_eq!(code, Some(77), "{err}");
     assert!(err.contains("you may not open") && err.contains("belongs to the group"), "{err}");

@@ -13,7 +13,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     // The API's JSON is what goes over the bus as well.
     ("bus", &["access", "api", "chat", "config", "engine"]),
     ("access", &["config", "engine", "sys"]),
-    ("engine", &["chat", "config", "gemma", "ipc", "memory", "store", "sys"]),
+    ("engine", &["chat", "config", "gemma", "ipc", "memory", "sandbox", "store", "sys"]),
     ("memory", &["gemma", "sys"]),
     ("store", &["gemma", "sys"]),
     ("worker", &["chat", "gemma", "ipc", "sandbox", "sys"]),

@@ -5,10 +5,11 @@ mod harness;
 mod quantize;
 
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use harness::cgroup::Group;
+use harness::skip;
 use harness::{Daemon, Options, question, wait_for};
 use quantize::{packs, quantized};
 use serde_json::json;
@@ -184,18 +185,12 @@ fn a_model_that_is_cut_short_ends_its_worker_and_nothing_else() {
 fn a_lowered_memory_limit_costs_time_and_no_answer() {
     let (folder, _) = models();
     let daemon = daemon(folder.path());
-    let group = Path::new("/sys/fs/cgroup/memory").join(format!("gemmad-test-{}", daemon.pid()));
-    if fs::create_dir(&group).is_err() || !group.join("memory.limit_in_bytes").exists() {
-        let _ = writeln!(std::io::stderr(), "skipped: no memory limit can be set (cgroup v1, root)");
-        return;
-    }
-    let put = |file: &str, text: String| fs::write(group.join(file), text).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let Some(group) = Group::new("a lowered memory limit", 1 << 30) else { return };
     let worker = daemon.load();
-    put("cgroup.procs", worker.to_string());
+    group.admit(worker);
     answers(&daemon);
-    put("memory.limit_in_bytes", (24 << 20).to_string());
+    group.set_limit(24 << 20).unwrap();
     answers(&daemon);
     assert_eq!(daemon.status()["pid"].as_u64(), Some(worker.into()));
     unload(&daemon);
-    wait_for("the group to be empty", || fs::remove_dir(&group).is_ok());
 }

@@ -4,10 +4,10 @@ mod harness;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use harness::cgroup::Group;
 use harness::{Daemon, Options, Reply, endless, proc_kib, question, signal, wait_for};
 use serde_json::json;
 
@@ -18,43 +18,6 @@ const MIB: u64 = 1 << 20;
 const LIMIT: u64 = 400 * MIB;
 /// What the daemon wants to stay free of it.
 const FLOOR: u64 = 24 * MIB;
-
-/// A control group (version 1) with a limit.
-struct Group(PathBuf);
-
-impl Group {
-    /// `None` where this test may not make one.
-    fn new(name: &str) -> Option<Self> {
-        let folder = Path::new("/sys/fs/cgroup/memory").join(format!("gemmad-test-{name}-{}", std::process::id()));
-        let made = fs::create_dir(&folder).and_then(|()| fs::write(folder.join("memory.limit_in_bytes"), LIMIT.to_string()));
-        if let Err(error) = made {
-            eprintln!("skipped: no memory controller of version 1 that can be written: {error}");
-            return None;
-        }
-        Some(Self(folder))
-    }
-
-    fn admit(&self, pid: u32) {
-        fs::write(self.0.join("cgroup.procs"), pid.to_string()).unwrap();
-    }
-
-    /// Bytes below the limit that are not taken for good.
-    fn free(&self) -> u64 {
-        let stat = fs::read_to_string(self.0.join("memory.stat")).unwrap();
-        let line = |name: &str| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok()).unwrap();
-        let usage: u64 = fs::read_to_string(self.0.join("memory.usage_in_bytes")).unwrap().trim().parse().unwrap();
-        LIMIT.saturating_sub(usage - line("total_inactive_file ") - line("total_active_file "))
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let end = Instant::now() + Duration::from_secs(5);
-        while fs::remove_dir(&self.0).is_err() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
 
 /// A program in the group that takes memory.
 struct Hog(Child);
@@ -110,7 +73,7 @@ fn an_idle_worker_gives_back_what_it_can_and_answers_as_before() {
 
 #[test]
 fn what_is_taken_step_by_step_costs_no_answer_that_had_begun() {
-    let Some(group) = Group::new("steps") else { return };
+    let Some(group) = Group::new("memory that is taken step by step", LIMIT) else { return };
     let options = Options { inference: "slots = 1\ncontext = 4096".into(), memory: "reserve = \"0\"".into(), ..Options::default() };
     let daemon = Daemon::with(options);
     group.admit(daemon.pid());
@@ -129,7 +92,7 @@ fn what_is_taken_step_by_step_costs_no_answer_that_had_begun() {
     wait_for("the second step", || level(&daemon) == "shrinking" || daemon.status()["pid"] != first);
     assert!(low.elapsed() < Duration::from_secs(3), "{:?}", low.elapsed());
     let told = daemon.status()["memory"].clone();
-    assert!(told["reason"].as_str().unwrap().contains("MiB are left of the memory limit of /sys/fs/cgroup/memory/"), "{told}");
+    assert!(told["reason"].as_str().unwrap().contains(&format!("MiB are left of the memory limit of {}", group.folder.display())), "{told}");
     let waiting = daemon.send("/v1/chat/completions", question(FRANCE).to_string().as_bytes());
     assert_eq!(running.text().1, Ok(()), "it had begun and is finished");
     wait_for("the worker to end", || daemon.status()["pid"] != first);
@@ -143,7 +106,7 @@ fn what_is_taken_step_by_step_costs_no_answer_that_had_begun() {
 
 #[test]
 fn a_worker_that_the_kernel_takes_is_followed_by_a_smaller_one() {
-    let Some(group) = Group::new("killed") else { return };
+    let Some(group) = Group::new("a worker that the kernel takes", LIMIT) else { return };
     let daemon = Daemon::with(Options { inference: "context = 4096\nbatch = 256".into(), ..Options::default() });
     let scores = |pid: u32| fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap().trim().parse::<i32>().unwrap();
     group.admit(daemon.pid());

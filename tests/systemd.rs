@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use harness::skip::skip;
 use harness::{Daemon, Options, PATIENCE, TINY, question, signal, wait_for};
 
 /// systemd's end of sd_notify(3).
@@ -85,7 +86,7 @@ fn systemd_hears_of_start_state_reload_and_end() {
 fn has(program: &str) -> bool {
     let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     if !found {
-        let _ = writeln!(std::io::stderr(), "skipped: {program} is not installed");
+        skip("the service as systemd sees it", format!("{program} is not installed"));
     }
     found
 }
@@ -257,7 +258,7 @@ fn each_line_of_the_service_has_its_reason() {
 #[test]
 fn the_journal_gets_a_field_for_each_value() {
     if !rustix::process::geteuid().is_root() {
-        let _ = writeln!(std::io::stderr(), "skipped: only root can put a journal of its own in the place of the system's");
+        skip("fields in the journal", "only root can put a journal of its own in the place of the system's");
         return;
     }
     let dir = tempfile::tempdir().unwrap();

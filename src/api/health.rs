@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::error::ApiError;
 use super::{Api, json, render};
-use crate::engine::{Failure, MemoryState, Phase, Status};
+use crate::engine::{Confinement, Failure, MemoryState, Phase, Status};
 
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -78,6 +78,7 @@ struct StatusOut {
     cause: Option<String>,
     retry_in_s: Option<f64>,
     memory: MemoryOut,
+    confinement: ConfinementOut,
     version: &'static str,
 }
 
@@ -90,13 +91,31 @@ struct MemoryOut {
     since_s: Option<f64>,
     reason: Option<String>,
     action: Option<&'static str>,
+    /// Whose PSI triggers wake the daemon: `machine`, `group`. Without a model, and where the kernel allows none, empty.
+    psi_triggers: Vec<&'static str>,
+}
+
+/// What this kernel confines a worker with.
+#[derive(Debug, Default, Serialize)]
+struct ConfinementOut {
+    seccomp: bool,
+    /// The version of Landlock's interface; null where the kernel has none.
+    landlock_abi: Option<u32>,
+}
+
+impl From<Confinement> for ConfinementOut {
+    fn from(Confinement { landlock_abi, seccomp }: Confinement) -> Self {
+        Self { seccomp, landlock_abi }
+    }
 }
 
 impl From<MemoryState> for MemoryOut {
-    fn from(MemoryState { level, last, .. }: MemoryState) -> Self {
+    fn from(MemoryState { level, last, triggers, .. }: MemoryState) -> Self {
         let since_s = last.as_ref().map(|last| last.at.elapsed().as_millis() as f64 / 1e3);
         let (reason, action) = last.map(|last| (last.reason, last.action)).unzip();
-        Self { level: level.id(), since_s, reason, action }
+        let psi_triggers = [("machine", triggers.machine), ("group", triggers.group)];
+        let psi_triggers = psi_triggers.into_iter().filter_map(|(name, there)| there.then_some(name)).collect();
+        Self { level: level.id(), since_s, reason, action, psi_triggers }
     }
 }
 
@@ -109,6 +128,7 @@ impl From<Status> for StatusOut {
             served: status.served,
             crashes: status.crashes,
             memory: status.memory.into(),
+            confinement: Confinement::of_kernel().into(),
             version: VERSION,
             ..Self::default()
         };
@@ -150,14 +170,15 @@ mod tests {
 
     #[test]
     fn every_phase_has_its_name_and_facts() {
-        let load_time = Duration::from_millis(1200);
+        let (load_time, kernel) = (Duration::from_millis(1200), Confinement::of_kernel());
         let ready =
             rendered(Phase::Ready { model: "tiny".into(), context: 8192, slots: 2, threads: 4, pid: 77, load_time, template: None });
         assert_eq!(
             ready,
             json!({"state": "ready", "model": "tiny", "default": "tiny", "waiting": 1, "running": 2, "served": 3, "crashes": 4,
                 "context": 8192, "slots": 2, "threads": 4, "pid": 77, "load_ms": 1200, "template": null, "cause": null, "retry_in_s": null,
-                "memory": {"level": "calm", "since_s": null, "reason": null, "action": null}, "version": VERSION})
+                "memory": {"level": "calm", "since_s": null, "reason": null, "action": null, "psi_triggers": []},
+                "confinement": {"seccomp": kernel.seccomp, "landlock_abi": kernel.landlock_abi}, "version": VERSION})
         );
         let backing = rendered(Phase::BackingOff { cause: "SIGSEGV".into(), until: Instant::now() + Duration::from_millis(2500) });
         assert_eq!((&backing["state"], &backing["cause"]), (&json!("backing_off"), &json!("SIGSEGV")));

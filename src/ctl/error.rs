@@ -21,7 +21,7 @@ pub const EXIT_STATUS: &[(u8, &str)] = &[
     (USAGE, "The command line or the prompt cannot be used."),
     (UNAVAILABLE, "The daemon is not running or cannot be reached."),
     (TRY_LATER, "The daemon is busy, or --timeout is over: try later."),
-    (NO_PERMISSION, "You may not open the socket, or not call over the bus."),
+    (NO_PERMISSION, "You may not open the socket, not call over the bus, or not do this: it is for administrators."),
     (BAD_CONFIG, "The configuration has mistakes."),
     (INTERRUPTED, "Interrupted by Ctrl-C."),
 ];
@@ -39,6 +39,8 @@ pub enum Error {
     KeptOut { cause: String },
     /// The daemon is there and has no room now.
     Busy { message: String, retry_after: Option<Duration> },
+    /// The daemon is there and lets this user not do it.
+    NotAllowed { message: String },
     /// The daemon said no.
     Refused { message: String },
     /// The connection ended before the answer did, or what came is no answer.
@@ -79,7 +81,7 @@ impl Error {
     pub fn code(&self) -> u8 {
         match self {
             Self::NotRunning { .. } | Self::NotOnBus { .. } => UNAVAILABLE,
-            Self::NotPermitted { .. } | Self::KeptOut { .. } => NO_PERMISSION,
+            Self::NotPermitted { .. } | Self::KeptOut { .. } | Self::NotAllowed { .. } => NO_PERMISSION,
             Self::Busy { .. } | Self::TimedOut { .. } => TRY_LATER,
             Self::Refused { .. } | Self::Broken { .. } | Self::File { .. } | Self::Output(_) => FAILED,
             Self::Usage(_) => USAGE,
@@ -106,7 +108,7 @@ impl Error {
             }
             Self::Busy { message, retry_after: Some(time) } => format!("{message}\ntry again in {} s", time.as_secs().max(1)),
             Self::Busy { message, retry_after: None } => format!("{message}\ntry again later"),
-            Self::Refused { message } => message.clone(),
+            Self::NotAllowed { message } | Self::Refused { message } => message.clone(),
             Self::Broken { cause } => format!("the daemon broke off: {cause}\n`gemmactl status` and `journalctl -u gemmad` may say why"),
             Self::TimedOut { limit } => format!("no complete answer after {limit:?}\ngive it more time with --timeout, or try again later"),
             Self::Usage(message) => message.clone(),
@@ -140,6 +142,7 @@ mod tests {
             (connect(io::ErrorKind::InvalidInput), 2),
             (Error::Busy { message: String::new(), retry_after: None }, 75),
             (Error::TimedOut { limit: Duration::from_secs(1) }, 75),
+            (Error::NotAllowed { message: String::new() }, 77),
             (Error::Refused { message: String::new() }, 1),
             (Error::Broken { cause: String::new() }, 1),
             (Error::File { path: socket(), cause: io::ErrorKind::NotFound.into() }, 1),

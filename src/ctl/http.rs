@@ -145,6 +145,7 @@ pub fn broken(cause: impl ToString) -> Error {
 fn refusal(status: u16, retry_after: Option<u64>, message: String) -> Error {
     match (status, retry_after) {
         (429, _) | (503, Some(_)) => Error::Busy { message, retry_after: retry_after.map(Duration::from_secs) },
+        (403, _) => Error::NotAllowed { message },
         _ => Error::Refused { message },
     }
 }
@@ -175,10 +176,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn busy_is_told_from_refused() {
+    fn busy_and_not_allowed_are_told_from_refused() {
         let code = |status, retry| refusal(status, retry, String::new()).code();
         assert_eq!((code(429, None), code(429, Some(1)), code(503, Some(1))), (75, 75, 75));
-        assert_eq!((code(503, None), code(400, None), code(500, Some(1)), code(403, None)), (1, 1, 1, 1));
+        assert_eq!((code(503, None), code(400, None), code(500, Some(1)), code(403, None)), (1, 1, 1, 77));
     }
 
     #[test]

@@ -136,6 +136,7 @@ fn failed(error: zbus::Error) -> Error {
     let message = text.clone().unwrap_or_else(|| name.to_string());
     match (name.strip_prefix(OURS), name.strip_prefix(THE_BUS)) {
         (Some("Busy"), _) => Error::Busy { message, retry_after: None },
+        (Some("NotAuthorized"), _) => Error::NotAllowed { message },
         (Some(_), _) => Error::Refused { message },
         (_, Some("AccessDenied")) => Error::KeptOut { cause: message },
         (_, Some(_)) => Error::NotOnBus { cause: message },

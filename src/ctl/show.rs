@@ -35,7 +35,15 @@ struct Status {
     cause: Option<String>,
     retry_in_s: Option<f64>,
     memory: Memory,
+    confinement: Option<Confinement>,
     version: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Confinement {
+    seccomp: bool,
+    landlock_abi: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -141,6 +149,11 @@ fn status_view(status: &Status, out: Stream) -> String {
     if let Some(pid) = status.pid {
         lines.push(("worker", format!("process {pid}")));
     }
+    if let Some(Confinement { seccomp, landlock_abi }) = status.confinement {
+        let seccomp = if seccomp { "seccomp" } else { "no seccomp in this kernel" };
+        let landlock = landlock_abi.map_or("no Landlock in this kernel".to_owned(), |abi| format!("Landlock ABI {abi}"));
+        lines.push(("sandbox", format!("{seccomp}, {landlock}")));
+    }
     if let Some(template) = &status.template {
         lines.push(("template", template.clone()));
     }
@@ -199,8 +212,10 @@ mod tests {
     #[test]
     fn status_of_a_ready_daemon() {
         let status = json!({"state": "ready", "model": "m", "default": "m", "waiting": 1, "running": 2, "served": 3, "crashes": 0,
-            "context": 8192, "slots": 2, "threads": 4, "pid": 77, "cause": null, "retry_in_s": null, "version": "0.1.0"});
+            "context": 8192, "slots": 2, "threads": 4, "pid": 77, "cause": null, "retry_in_s": null,
+            "confinement": {"seccomp": true, "landlock_abi": 2}, "version": "0.1.0"});
         let expected = "gemmad    0.1.0, ready\nmodel     m\ncontext   8192 tokens in each of 2 slots, 4 threads\nworker    process 77\n\
+                        sandbox   seccomp, Landlock ABI 2\n\
                         requests  2 running, 1 waiting, 3 served\ncrashes   0\n";
         assert_eq!(status_view(&parse(status).unwrap(), PIPE), expected);
     }

@@ -32,10 +32,6 @@ const LAST_LINES: usize = 8;
 const LINE_BYTES: usize = 400;
 /// How long the socket may outlive the process's end.
 const LINGER: Duration = Duration::from_secs(2);
-/// The kernel should take the worker before any other program when memory runs out; the daemon starts
-/// it again, smaller.
-const OOM_SCORE: &str = "800";
-
 /// Turns of an OpenMP thread's waiting loop (libgomp's `GOMP_SPINCOUNT`) before it sleeps. Long enough for the
 /// usual wait at a barrier, and so as fast as spinning while the CPUs are free; short enough to give the CPU to
 /// whoever the others are waiting for when they are not. `docs/measuring.md` has the numbers.
@@ -107,9 +103,6 @@ pub fn spawn(
         .kill_on_drop(true)
         .spawn()?;
     let pid = process.id().unwrap_or_default();
-    if let Err(error) = std::fs::write(format!("/proc/{pid}/oom_score_adj"), OOM_SCORE) {
-        tracing::debug!(%error, "the worker's OOM score stays as it is");
-    }
 
     let stderr = process.stderr.take();
     let (outbox, messages) = mpsc::channel(OUTBOX);
@@ -219,9 +212,48 @@ fn describe(status: io::Result<ExitStatus>, words: &VecDeque<String>) -> String 
         },
         Err(error) => format!("lost: {error}"),
     };
-    if words.is_empty() { how } else { format!("{how}; last words: {}", words.iter().map(String::as_str).collect::<Vec<_>>().join(" | ")) }
+    if words.is_empty() {
+        return how;
+    }
+    let words: Vec<_> = words.iter().map(|line| without_build_folders(line)).collect();
+    format!("{how}; last words: {}", words.join(" | "))
+}
+
+/// A line as clients may see it: of a place in a source file, without the folders of the machine that compiled it. A path
+/// with a line number is such a place; the log has it whole.
+fn without_build_folders(line: &str) -> String {
+    let is_source = |word: &str| {
+        let numbered = word.rsplit_once('/').and_then(|(_, file)| file.split_once(':'));
+        numbered.is_some_and(|(file, line)| file.contains('.') && line.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let brief = |word: &str| match word.rsplitn(3, '/').collect::<Vec<_>>()[..] {
+        [file, folder, _] if is_source(word) => format!("{folder}/{file}"),
+        _ => word.to_owned(),
+    };
+    line.split(' ').map(brief).collect::<Vec<_>>().join(" ")
 }
 
 fn signal_name(signal: i32) -> String {
     nix::sys::signal::Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |s| s.as_str().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_see_no_folder_of_the_machine_that_compiled_the_program() {
+        for (line, expected) in [
+            (
+                "gemmad-worker panicked at /home/me/.cargo/registry/src/crates-1/rustix-1.1.6/src/param/auxv.rs:269:9",
+                "gemmad-worker panicked at param/auxv.rs:269:9",
+            ),
+            ("/b/ggml/src/ggml.c:1712: GGML_ASSERT(a /b) failed", "src/ggml.c:1712: GGML_ASSERT(a /b) failed"),
+            ("/proc/self/fd/9 cannot be opened: /m/x.gguf", "/proc/self/fd/9 cannot be opened: /m/x.gguf"),
+            ("src/worker/mod.rs:7", "worker/mod.rs:7"),
+            ("", ""),
+        ] {
+            assert_eq!(without_build_folders(line), expected);
+        }
+    }
 }

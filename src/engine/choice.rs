@@ -11,7 +11,8 @@ use crate::memory::probe::{self, Bound, Room};
 /// The share of the experts that should be in memory, in percent. The others are fetched as they are chosen; with a
 /// third of them a token waits for the disk about as long as for the CPU.
 const EXPERTS: u64 = 33;
-/// What is left to other programs by default: this part of the RAM, within these bytes.
+/// What is left to other programs by default: this part of the RAM, within these bytes. Nobody else lives in the group
+/// of a service: of a limit it is the same part, however small.
 const RESERVE: u64 = 16;
 const LEAST_RESERVE: u64 = 64 << 20;
 const MOST_RESERVE: u64 = 1 << 30;
@@ -28,7 +29,11 @@ pub struct Budget {
 impl Budget {
     /// What `room` leaves for a model. `reserve`: `None` for the default.
     pub fn of(room: Room, reserve: Option<u64>) -> Self {
-        let reserve = reserve.unwrap_or((room.whole / RESERVE).clamp(LEAST_RESERVE, MOST_RESERVE));
+        let least = match room.bound {
+            Bound::Machine => LEAST_RESERVE,
+            Bound::Group(_) => 0,
+        };
+        let reserve = reserve.unwrap_or((room.whole / RESERVE).clamp(least, MOST_RESERVE));
         Self { bytes: room.free.saturating_sub(reserve), reserve, room }
     }
 
@@ -333,6 +338,16 @@ mod tests {
         assert_eq!(chain(Variant::E2b, 63 * GIB), (vec![], damaged()), "nothing takes less");
         let (chosen, failure) = chain(Variant::B31, GIB);
         assert!(chosen.is_empty() && matches!(&failure, Failure::NoRoom { model, .. } if *model == ids(&["e2b"])[0]), "{failure}");
+    }
+
+    #[test]
+    fn a_small_groups_reserve_follows_its_limit() {
+        let reserve = |bound, whole| Budget::of(Room { free: whole, bound, whole }, None).reserve >> 20;
+        let group = || Bound::Group("/sys/fs/cgroup/system.slice/gemmad.service".into());
+        assert_eq!([60, 512, 8192, 65_536].map(|mib| reserve(Bound::Machine, mib << 20)), [64, 64, 512, 1024]);
+        assert_eq!([60, 512, 8192, 65_536].map(|mib| reserve(group(), mib << 20)), [3, 32, 512, 1024]);
+        let chosen = Budget::of(Room { free: 9 << 20, bound: group(), whole: 60 << 20 }, Some(5 << 20));
+        assert_eq!((chosen.reserve, chosen.bytes), (5 << 20, 4 << 20), "what the administrator says counts");
     }
 
     #[test]

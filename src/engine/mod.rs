@@ -43,7 +43,9 @@ use crate::config::{Inference, Limits, Memory, Models};
 pub use crate::gemma::layout::{Class, Kind};
 pub use crate::ipc::{FileMemory, FileRole, MemoryPicture, Packing, Part};
 use crate::memory;
+pub use crate::memory::pressure::Triggers;
 pub use crate::memory::probe::Usage;
+pub use crate::sandbox::Support as Confinement;
 use crate::store::PackedCache;
 
 /// Commands that wait for the driver; past this their senders wait.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::pressure::{self, Level, Policy, Step};
 use super::status::{Change, MemoryState};
-use crate::memory::pressure::{Bell, Reading, kills};
+use crate::memory::pressure::{Bell, Reading, Triggers, kills};
 
 /// Looks are so far apart at most while all is well, and while it is not.
 const CALM_PAUSE: Duration = Duration::from_secs(1);
@@ -36,7 +36,9 @@ impl Relief {
 
     /// Its model is loaded: from now on the memory is watched.
     pub fn loaded(&mut self) {
-        self.watch = Some(Watch { bell: Bell::hang(), last: Instant::now() });
+        let bell = Bell::hang();
+        self.state.triggers = bell.triggers();
+        self.watch = Some(Watch { bell, last: Instant::now() });
     }
 
     /// Waits until it is time to look.
@@ -78,6 +80,7 @@ impl Relief {
             self.note("the worker was killed; the next is smaller", "memory ran out".to_owned());
         }
         self.watch = None;
+        self.state.triggers = Triggers::default();
         self.policy.gone(Instant::now());
         self.state.level = self.policy.level();
         out_of_memory

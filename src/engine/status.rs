@@ -7,6 +7,7 @@ use super::Failure;
 pub use super::pressure::Level;
 use crate::gemma::variant::Variant;
 use crate::ipc::TemplateSource;
+use crate::memory::pressure::Triggers;
 pub use crate::store::Model as ModelInfo;
 
 /// A snapshot, published on every change.
@@ -44,6 +45,8 @@ pub struct MemoryState {
     pub ends: u64,
     /// Workers that the system killed.
     pub kills: u64,
+    /// What wakes the daemon while a model is loaded.
+    pub triggers: Triggers,
 }
 
 /// What was done last.

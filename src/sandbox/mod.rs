@@ -15,11 +15,29 @@ pub mod syscalls;
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 
 use rustix::process::{Resource, Rlimit};
 
 /// Descriptors that may be open together; the worker needs about twenty.
 const DESCRIPTORS: u64 = 64;
+
+/// What of this a kernel can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Support {
+    /// The version of Landlock's interface.
+    pub landlock_abi: Option<u32>,
+    pub seccomp: bool,
+}
+
+impl Support {
+    /// The running kernel's. A worker that cannot be confined as far as that does not start.
+    pub fn of_kernel() -> Self {
+        // Filters are a part of it wherever the kernel lists what they may do (`Documentation/userspace-api/seccomp_filter.rst`).
+        let seccomp = Path::new("/proc/sys/kernel/seccomp/actions_avail").exists();
+        Self { landlock_abi: crate::sys::landlock::abi(), seccomp }
+    }
+}
 
 /// What a worker needs beyond its memory and its channel.
 #[derive(Debug)]

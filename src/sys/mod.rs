@@ -2,6 +2,7 @@
 
 pub mod cpu;
 pub mod folders;
+pub mod landlock;
 pub mod map;
 pub mod pagemap;
 pub mod pages;

@@ -70,6 +70,9 @@ pub fn main() -> ExitCode {
     }
     hide_panics();
     process::close_inherited();
+    if let Err(error) = process::be_killed_first() {
+        eprintln!("the OOM score of this worker stays as it is: {error}");
+    }
     // While it still may be opened.
     let pagemap = Pagemap::open().ok();
     match process::harden_child().and_then(|()| stdin.as_fd().try_clone_to_owned()) {

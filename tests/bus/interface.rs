@@ -6,6 +6,7 @@ use std::process::Command;
 
 use zbus::fdo::{IntrospectableProxy, ObjectManagerProxy, PeerProxy};
 
+use crate::harness::skip::skip;
 use crate::harness::{self, endless};
 use crate::private::{Bus, bus_of, manager, possible};
 use crate::{PARIS, none};
@@ -66,7 +67,7 @@ fn the_examples_work() {
     for (name, program, answers) in [("busctl.sh", Some("sh"), 1), ("gdbus.sh", Some("sh"), 1), ("dbus_fast_ask.py", python.as_deref(), 2)]
     {
         let Some(program) = program else {
-            eprintln!("skipped: {name}: GEMMAD_PYTHON names no Python with tests/clients/requirements.txt");
+            skip(&format!("docs/clients/dbus/{name}"), "GEMMAD_PYTHON names no Python with tests/clients/requirements.txt");
             continue;
         };
         let output = Command::new(program).arg(examples.join(name)).env("DBUS_SYSTEM_BUS_ADDRESS", &bus.address).output().unwrap();

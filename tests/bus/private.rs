@@ -12,6 +12,7 @@ use zbus::connection::Builder;
 use zbus::fdo::DBusProxy;
 use zbus::proxy::CacheProperties;
 
+use crate::harness::skip::skip;
 use crate::harness::{self, Daemon, wait_for};
 
 const SYSTEM: &str = "/usr/share/dbus-1/system.conf";
@@ -35,8 +36,7 @@ pub struct Bus {
 pub fn possible() -> bool {
     let there = Path::new(SYSTEM).exists() && rustix::process::geteuid().is_root();
     if !there {
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), "skipped: only root can have a bus with several users, and dbus-daemon must be installed");
+        skip("the service on the bus", "only root can have a bus with several users, and dbus-daemon must be installed");
     }
     there
 }

@@ -1,9 +1,9 @@
 //! Who may do what, by the bus's policy and by the daemon's.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use crate::harness;
+use crate::harness::skip::skip;
 use crate::private::{Bus, NOBODY, POLKITD, STRANGER, possible};
 use crate::{FRANCE, PARIS};
 
@@ -56,7 +56,7 @@ fn where_polkit_runs_it_decides() {
         return;
     }
     if !Path::new(POLKITD).exists() {
-        let _ = writeln!(std::io::stderr(), "skipped: polkitd is not installed");
+        skip("what polkit decides", "polkitd is not installed");
         return;
     }
     let shipped = include_str!("../../systemd/dbus/org.gemmad.policy");

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod cgroup;
+pub mod skip;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -161,7 +164,7 @@ impl Daemon {
     /// open to everybody. `None` where this test cannot become another user.
     pub fn ask_as_stranger(&self, method: &str, path: &str, body: &str) -> Option<String> {
         if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: only root can become another user");
+            skip::skip("what a stranger is answered", "only root can become another user");
             return None;
         }
         fs::set_permissions(self.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();

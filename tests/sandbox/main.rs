@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use harness::skip::{self, skip};
 use harness::{Daemon, Options, TINY, question, wait_for};
 use quantize::{packs, quantized};
 use serde_json::json;
@@ -58,7 +59,7 @@ fn the_kernel_agrees_that_the_worker_is_confined() {
 #[test]
 fn others_of_its_user_cannot_look_into_it() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can become another user");
+        skip("a worker that others of its user look into", "only root can become another user");
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -127,7 +128,7 @@ mod denials {
         match Stopped::attach(pid) {
             Ok(stopped) => Some(stopped),
             Err(error) => {
-                eprintln!("skipped: the worker cannot be debugged ({error}); root can");
+                skip("what a worker is kept from", format!("it cannot be debugged ({error}); root can"));
                 None
             }
         }
@@ -218,7 +219,7 @@ mod denials {
         wait_for("the packed weights", || daemon.get("/cache").json()["files"].as_array().is_some_and(|files| files.len() == 1));
         let pid = daemon.status()["pid"].as_u64().unwrap() as u32;
         if daemon.log().contains("this kernel has no Landlock") {
-            eprintln!("skipped: this kernel has no Landlock");
+            skip("which files a worker may open", "this kernel has no Landlock");
             return;
         }
         let Some(worker) = stop(pid) else { return };

@@ -7,6 +7,8 @@ mod quantize;
 mod residency;
 mod schemas;
 mod sounds;
+#[path = "../harness/skip.rs"]
+mod skip;
 mod speed;
 
 use std::fs::File;

@@ -43,7 +43,7 @@ fn distance(a: &Answer, b: &Answer) -> f32 {
 
 #[test]
 fn pictures_are_counted_compared_and_kept() {
-    let Some(mut worker) = Worker::seeing(&LoadPlan { slots: 1, ..plan() }) else { return };
+    let mut worker = Worker::seeing(&LoadPlan { slots: 1, ..plan() });
     let words = worker.ask(asking(vec![text("What is this?")])).usage().prompt_tokens;
     let red = worker.ask(about(RED, "What is this?"));
     assert_eq!(red.usage().prompt_tokens, words + TOKENS);
@@ -66,7 +66,7 @@ fn pictures_are_counted_compared_and_kept() {
 fn a_picture_in_pieces_is_read_whole() {
     let mut whole = None;
     for batch in [512, 69, 32, 16] {
-        let Some(mut worker) = Worker::seeing(&LoadPlan { slots: 1, batch, ..plan() }) else { return };
+        let mut worker = Worker::seeing(&LoadPlan { slots: 1, batch, ..plan() });
         let answers = [RED, RED, BLUE].map(|file| worker.ask(about(file, "What is this?")));
         assert!(answers.iter().all(|answer| answer.error.is_none()), "{answers:?}");
         assert_eq!(answers[1].usage().cached_tokens, answers[0].usage().prompt_tokens - 1, "in pieces of {batch}");
@@ -81,7 +81,7 @@ fn a_picture_in_pieces_is_read_whole() {
 
 #[test]
 fn several_pictures_stand_where_they_were_put() {
-    let Some(mut worker) = Worker::seeing(&LoadPlan { slots: 1, ..plan() }) else { return };
+    let mut worker = Worker::seeing(&LoadPlan { slots: 1, ..plan() });
     let parts = |first: &[u8], second: &[u8]| vec![text("a"), shown(first, Detail::Auto), text("b"), shown(second, Detail::Low), text("c")];
     let words = worker.ask(asking(vec![text("a"), text("b"), text("c")])).usage().prompt_tokens;
     let one = worker.ask(asking(parts(RED, BLUE)));
@@ -94,7 +94,7 @@ fn several_pictures_stand_where_they_were_put() {
 
 #[test]
 fn the_next_turn_has_the_picture_already() {
-    let Some(mut worker) = Worker::seeing(&LoadPlan { slots: 1, ..plan() }) else { return };
+    let mut worker = Worker::seeing(&LoadPlan { slots: 1, ..plan() });
     let mut request = about(RED, "What is this?");
     let first = worker.ask(request.clone());
     request.messages.push(Message::text(Role::Assistant, first.text.clone()));
@@ -105,7 +105,7 @@ fn the_next_turn_has_the_picture_already() {
 
 #[test]
 fn others_are_answered_while_a_picture_is_looked_at() {
-    let Some(mut worker) = Worker::seeing(&plan()) else { return };
+    let mut worker = Worker::seeing(&plan());
     let alone = worker.ask(user("What is the capital of France?"));
     let picture = worker.begin(asking(vec![shown(RED, Detail::High), text("What is this?")]));
     let question = worker.begin(user("What is the capital of France?"));
@@ -121,7 +121,7 @@ fn others_are_answered_while_a_picture_is_looked_at() {
 
 #[test]
 fn a_cancelled_picture_is_in_nobodys_way() {
-    let Some(mut worker) = Worker::seeing(&LoadPlan { slots: 1, ..plan() }) else { return };
+    let mut worker = Worker::seeing(&LoadPlan { slots: 1, ..plan() });
     for wait in [0, 5, 40] {
         for _ in 0..5 {
             let id = worker.begin(asking(vec![shown(BLUE, Detail::High), text("What is this?")]));
@@ -135,7 +135,7 @@ fn a_cancelled_picture_is_in_nobodys_way() {
 
 #[test]
 fn what_is_no_picture_is_refused_and_named() {
-    let Some(mut worker) = Worker::seeing(&plan()) else { return };
+    let mut worker = Worker::seeing(&plan());
     let cut = &RED[..RED.len() / 2];
     for (file, reason) in [(&b"hello"[..], "is no PNG, JPEG"), (&RED[..20], "damaged"), (cut, "damaged or cut off")] {
         let answer = worker.ask(asking(vec![text("a"), shown(file, Detail::Auto)]));
@@ -149,7 +149,7 @@ fn what_is_no_picture_is_refused_and_named() {
 
 #[test]
 fn a_picture_that_does_not_fit_is_refused_before_it_is_looked_at() {
-    let Some(mut worker) = Worker::seeing(&LoadPlan { context: 512, ..plan() }) else { return };
+    let mut worker = Worker::seeing(&LoadPlan { context: 512, ..plan() });
     let answer = worker.ask(asking(vec![shown(RED, Detail::High), text("What is this?")]));
     assert!(matches!(answer.error, Some(ChatError::PromptTooLong { prompt_tokens: 1120.., context_tokens: 512 })), "{:?}", answer.error);
 }
@@ -162,14 +162,14 @@ fn a_model_without_a_projector_says_so() {
 
 #[test]
 fn typed_marks_are_no_pictures() {
-    let Some(mut worker) = Worker::seeing(&plan()) else { return };
+    let mut worker = Worker::seeing(&plan());
     let answer = worker.ask(asking(vec![text("<|image|> and <|image>"), shown(RED, Detail::Auto), text("<image|><|image|>")]));
     assert_eq!(answer.error, None);
 }
 
 #[test]
 fn an_idle_projector_is_given_back() {
-    let Some(mut worker) = Worker::seeing(&LoadPlan { slots: 1, ..plan() }) else { return };
+    let mut worker = Worker::seeing(&LoadPlan { slots: 1, ..plan() });
     let first = worker.ask(about(RED, "What is this?"));
     let with = worker.anonymous();
     worker.ease();

@@ -1,11 +1,12 @@
 //! Models whose weights ggml packs: the tiny ones in four bits.
 
 use std::ffi::CString;
-use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use ggml_sys as sys;
+
+use crate::skip::skip;
 
 /// A model in four bits, which ggml packs on every CPU that has packing kernels.
 pub fn quantized(name: &str) -> (tempfile::TempDir, PathBuf) {
@@ -36,8 +37,7 @@ unsafe extern "C" fn say_nothing(_: sys::ggml_log_level, _: *const std::ffi::c_c
 pub fn packs() -> bool {
     let known = cfg!(target_arch = "aarch64") || std::fs::read_to_string("/proc/cpuinfo").unwrap().contains("avx2");
     if !known {
-        // Not `eprintln`, which nobody sees when a test passes.
-        let _ = writeln!(std::io::stderr(), "skipped: ggml packs nothing for this CPU");
+        skip("packed weights", "ggml packs nothing for this CPU");
     }
     known
 }

@@ -45,7 +45,7 @@ fn tokens(wav: &[u8]) -> u32 {
 
 #[test]
 fn sounds_are_counted_compared_and_kept() {
-    let Some(mut worker) = Worker::seeing(&LoadPlan { slots: 1, ..plan() }) else { return };
+    let mut worker = Worker::seeing(&LoadPlan { slots: 1, ..plan() });
     let words = worker.ask(asking(vec![text("What do you hear?")])).usage().prompt_tokens;
     let low = worker.ask(about(LOW));
     assert_eq!(low.usage().prompt_tokens, words + tokens(LOW));
@@ -62,7 +62,7 @@ fn sounds_are_counted_compared_and_kept() {
 fn a_sound_in_pieces_is_read_whole() {
     let mut whole = None;
     for batch in [512, 33, 16] {
-        let Some(mut worker) = Worker::seeing(&LoadPlan { slots: 1, batch, ..plan() }) else { return };
+        let mut worker = Worker::seeing(&LoadPlan { slots: 1, batch, ..plan() });
         let low = worker.ask(about(LOW));
         let whole = whole.get_or_insert_with(|| low.clone());
         // What a batch holds changes the last digits, which add up over the layers.
@@ -72,7 +72,7 @@ fn a_sound_in_pieces_is_read_whole() {
 
 #[test]
 fn a_cancelled_sound_is_in_nobodys_way() {
-    let Some(mut worker) = Worker::seeing(&LoadPlan { slots: 1, ..plan() }) else { return };
+    let mut worker = Worker::seeing(&LoadPlan { slots: 1, ..plan() });
     let mut long = LOW[..44].to_vec();
     long.extend((0..29 * 32_000).map(|i| LOW[44 + i % (LOW.len() - 44)]));
     long[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
@@ -90,7 +90,7 @@ fn a_cancelled_sound_is_in_nobodys_way() {
 
 #[test]
 fn what_is_no_sound_is_refused_and_named() {
-    let Some(mut worker) = Worker::seeing(&plan()) else { return };
+    let mut worker = Worker::seeing(&plan());
     for (file, reason) in [(&b"hello"[..], "is no WAV"), (&LOW[..20], "damaged"), (&LOW[..LOW.len() / 2], "cut off")] {
         let answer = worker.ask(asking(vec![text("a"), heard(file)]));
         match answer.error {

@@ -4,7 +4,8 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -21,6 +22,9 @@ use super::*;
 use crate::worker::llama::Token;
 use crate::worker::llama::vocabulary::Oracle;
 use crate::worker::prompt::{Prompter, Segment};
+
+#[path = "../../../tests/harness/skip.rs"]
+mod skip;
 
 const TINY: &str = "models/tiny/tiny-e2b-q8_0.gguf";
 const REAL: &str = "models/tokenizer/gemma-4-vocab.gguf.xz";
@@ -102,8 +106,7 @@ fn unpacked() -> Option<NamedTempFile> {
     let file = match File::open(path(REAL)) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            // Not `eprintln`, which nobody sees when a test passes.
-            let _ = writeln!(std::io::stderr(), "skipped: {REAL} is absent, so the real tokenizer is not tested");
+            skip::skip("the real tokenizer", format!("{REAL} is absent"));
             return None;
         }
         Err(error) => panic!("{REAL}: {error}"),

@@ -1,0 +1,246 @@
+#!/usr/bin/env python3
+"""Boots whole machines with gemmad installed in them, and judges what each one promises.
+
+    run.py --programs DIR [--machine NAME ...] [--keep]
+
+A machine is a distribution's root file system made with mmdebstrap, booted by qemu with the distribution's own kernel and
+systemd. Nothing is copied into the root: the programs, what `make install` needs, models and `promises.py` come as a tar
+file that is the machine's second disk. Inside, `promises.py` installs the product as an administrator would and keeps the
+promises one by one; each is a line of JSON on the second serial port. Here they are held against the list of those that
+were to come, so a machine that dies half way fails the rest.
+
+Exit status: 0 all promises were kept, 1 some were not, 77 no machine can be made here (the reason is printed).
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parent.parent
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gemmad" / "vm"
+sys.path.insert(0, str(HERE))
+import promises  # noqa: E402  (the same file runs inside)
+
+SKIPPED = 77
+# A boot that says nothing for so long is dead: seconds.
+SILENCE = 180
+# One boot altogether: seconds.
+BOOT_TIME = 900
+
+PACKAGES = [
+    "systemd", "systemd-sysv", "libpam-systemd", "udev", "kmod", "procps", "linux-image-cloud-amd64",
+    "dbus", "dbus-broker", "dbus-user-session", "polkitd",
+    # What the product needs, and an administrator who installs it.
+    "libgomp1", "libstdc++6", "make",
+    # What the script inside needs.
+    "python3", "curl",
+]
+# Services of the distribution that cost a minute of emulation and that no promise is about.
+NOT_STARTED = ["apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service",
+               "fstrim.timer", "systemd-tmpfiles-clean.timer", "systemd-networkd-wait-online.service", "getty@tty1.service"]
+
+
+class Machine:
+    """What is booted: a distribution's release, and one boot after the other, each with its memory and kernel options."""
+
+    def __init__(self, release, boots, options=""):
+        self.release, self.boots, self.options = release, boots, options
+
+
+MACHINES = {
+    # The second boot has the memory of the smallest board, and the other message bus.
+    "debian-12": Machine("bookworm", [("first", 2048), ("second", 512)]),
+    "debian-13": Machine("trixie", [("first", 2048), ("second", 512)]),
+    # A kernel without Landlock: seccomp alone confines the worker.
+    "debian-12-without-landlock": Machine("bookworm", [("first", 2048)], "lsm=lockdown,yama,apparmor"),
+}
+
+
+def skip(reason):
+    print(f"skipped: {reason}", flush=True)
+    if listed := os.environ.get("GEMMAD_SKIPPED"):
+        with open(listed, "a") as lines:
+            lines.write(f"  whole machines (make vm-test): {reason}\n")
+    sys.exit(SKIPPED)
+
+
+def base(release):
+    """The folder with a release's root file system, kernel and initrd; made when it is not there."""
+    script = (HERE / "run-promises.service").read_text()
+    named = hashlib.sha256(" ".join([release, script, *PACKAGES, *NOT_STARTED]).encode()).hexdigest()[:12]
+    folder = CACHE / f"{release}-{named}"
+    if folder.is_dir():
+        return folder
+    if not shutil.which("mmdebstrap"):
+        skip("mmdebstrap is not installed")
+    for old in CACHE.glob(f"{release}-*"):
+        shutil.rmtree(old)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    print(f"making the root file system of {release}", flush=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as made:
+        made = Path(made)
+        hooks = [
+            f"upload {HERE}/run-promises.service /etc/systemd/system/run-promises.service",
+            'chroot "$1" systemctl enable run-promises.service',
+            'chroot "$1" systemctl mask ' + " ".join(NOT_STARTED),
+            'echo machine > "$1"/etc/hostname',
+            'echo "/dev/vda / ext4 defaults,noatime 0 0" > "$1"/etc/fstab',
+        ]
+        run_as_root = [] if os.geteuid() == 0 else ["sudo"]
+        root = made / "root"
+        commands = [
+            ["mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory", "--quiet",
+             f"--include={','.join(PACKAGES)}", *[f"--customize-hook={hook}" for hook in hooks], release, root],
+            ["cp", "-L", root / "vmlinuz", root / "initrd.img", made],
+            ["mke2fs", "-q", "-F", "-t", "ext4", "-d", root, made / "root.img", "3G"],
+            ["rm", "-r", root],
+            ["chown", "-R", f"{os.geteuid()}:{os.getegid()}", made],
+        ]
+        for command in commands:
+            done = subprocess.run([*run_as_root, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            if done.returncode != 0:
+                print(done.stdout, file=sys.stderr)
+                skip(f"{command[0]} cannot make {release} here (is its package mirror reached?)")
+        shutil.copytree(made, folder)
+    print(f"made in {time.monotonic() - started:.0f} s", flush=True)
+    return folder
+
+
+def product(programs, folder):
+    """The second disk: a tar file of the checkout's files that an administrator needs, of what was built, and of the tests."""
+    tree = folder / "product"
+    (tree / "build").mkdir(parents=True)
+    for name in ["gemmad", "gemmad-worker", "gemmactl"]:
+        # Lines of source are for debuggers, and half of what would be read through an emulated disk.
+        subprocess.run(["strip", "--strip-debug", "-o", tree / "build" / name, programs / name], check=True)
+    for name in ["Makefile", "README.md", "systemd", "tests/clients/requirements.txt", "tests/clients/package-lock.json",
+                 "models/tiny", "tests/data/pictures", "tests/data/sounds"]:
+        source, copy = PROJECT / name, tree / "source" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, copy) if source.is_dir() else shutil.copy(source, copy)
+    shutil.copy(HERE / "promises.py", tree)
+    # Tests of their own, for which the checkout and the programs must be where they were compiled.
+    (tree / "tests").mkdir()
+    for name in ["pressure", "packed"]:
+        built = [file for file in (programs / "deps").glob(f"{name}-*") if not file.suffix and os.access(file, os.X_OK)]
+        if not built:
+            raise SystemExit(f"the test {name} is not built; `make vm-test` does that")
+        subprocess.run(["strip", "--strip-debug", "-o", tree / "tests" / name, max(built, key=lambda file: file.stat().st_mtime)], check=True)
+    (tree / "tests/paths.json").write_text(json.dumps({str(PROJECT): "source", str(programs.resolve()): "build"}))
+    disk = folder / "product.tar"
+    subprocess.run(["tar", "-cf", disk, "--owner=0", "--group=0", "-C", tree, "."], check=True)
+    return disk
+
+
+def boot(machine, name, memory, root, disk, files, folder):
+    """One boot. Returns what the script inside said."""
+    reports, console = folder / f"{name}.reports", folder / f"{name}.console"
+    reports.touch()
+    options = f"root=/dev/vda rw console=ttyS0 quiet systemd.show_status=0 systemd.setenv=SYSTEMD_LOG_SECCOMP=1 promises={name} {machine.options}"
+    # `thread=multi`: a host thread for each virtual CPU. `max`: all that the emulator can do, which is x86-64-v3.
+    command = ["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", str(memory),
+               "-nodefaults", "-nographic", "-no-reboot", "-nic", "none",
+               "-kernel", files / "vmlinuz", "-initrd", files / "initrd.img", "-append", options,
+               "-drive", f"file={root},if=virtio,format=qcow2,cache=unsafe", "-drive", f"file={disk},if=virtio,format=raw,readonly=on",
+               "-serial", f"file:{console}", "-serial", f"file:{reports}"]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    complaints = []
+    threading.Thread(target=lambda: complaints.extend(process.stderr), daemon=True).start()
+    found, started, heard = [], time.monotonic(), time.monotonic()
+    with reports.open(errors="replace") as lines:
+        text = ""
+        while True:
+            ended = process.poll() is not None
+            new = lines.read()
+            if new:
+                heard, text = time.monotonic(), text + new
+                *whole, text = text.split("\n")
+                for line in filter(str.strip, whole):
+                    try:
+                        found.append(json.loads(line))
+                    except ValueError:
+                        print(f"  ({line.strip()})", flush=True)
+                        continue
+                    show(found[-1])
+            elif ended:
+                break
+            if time.monotonic() - heard > SILENCE or time.monotonic() - started > BOOT_TIME:
+                print(f"FAIL  the machine says nothing any more ({name} boot); its console ends in", flush=True)
+                process.kill()
+                for line in console.read_text(errors="replace").splitlines()[-15:]:
+                    print(f"      | {line}", flush=True)
+            if not new:
+                time.sleep(0.2)
+    for line in complaints:
+        print(f"      qemu: {line.decode(errors='replace').rstrip()}", flush=True)
+    print(f"      {name} boot: {time.monotonic() - started:.0f} s from power-on to power-off", flush=True)
+    return found
+
+
+def show(report):
+    print(f"{'ok  ' if report['kept'] else 'FAIL'}  {report['promise']} ({report['seconds']:.1f} s)", flush=True)
+    if not report["kept"]:
+        for line in report["detail"].splitlines():
+            print(f"      | {line}", flush=True)
+
+
+def judge(name, programs, keep):
+    """Boots a machine as often as it is to be. Returns how many promises were kept and how many were not."""
+    machine = MACHINES[name]
+    files = base(machine.release)
+    kept = broken = 0
+    folder = Path(tempfile.mkdtemp(prefix="gemmad-vm-"))
+    try:
+        disk, root = product(programs, folder), folder / "root.qcow2"
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", files / "root.img", "-F", "raw", root, "6G"], check=True)
+        for which, memory in machine.boots:
+            print(f"--- {name}, {which} boot, {memory} MB", flush=True)
+            found = boot(machine, which, memory, root, disk, files, folder)
+            said = {report["promise"]: report["kept"] for report in found}
+            for promise in promises.of(which):
+                if promise not in said:
+                    print(f"FAIL  {promise} (the machine never came to it)", flush=True)
+            good = sum(said.get(promise, False) for promise in promises.of(which))
+            kept, broken = kept + good, broken + len(promises.of(which)) - good
+            if len(said) < len(promises.of(which)):
+                break
+    finally:
+        if keep or broken:
+            print(f"the consoles are in {folder}", flush=True)
+        else:
+            shutil.rmtree(folder)
+    return kept, broken
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--programs", type=Path, required=True, help="the folder with gemmad, gemmad-worker and gemmactl")
+    parser.add_argument("--machine", action="append", choices=[*MACHINES, "all"], help="debian-12 if none is named")
+    parser.add_argument("--keep", action="store_true", help="keep the disks and the consoles")
+    args = parser.parse_args()
+    if platform.machine() != "x86_64":
+        skip("the machines are for programs of x86-64")
+    for tool in ["qemu-system-x86_64", "qemu-img", "mke2fs", "strip"]:
+        if not (shutil.which(tool) or shutil.which(tool, path="/usr/sbin:/sbin")):
+            skip(f"{tool} is not installed")
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    names = args.machine or ["debian-12"]
+    totals = [judge(name, args.programs, args.keep) for name in (MACHINES if "all" in names else names)]
+    kept, broken = sum(kept for kept, _ in totals), sum(broken for _, broken in totals)
+    print(f"machines: {kept} passed, {broken} failed", flush=True)
+    sys.exit(1 if broken or not kept else 0)
+
+
+if __name__ == "__main__":
+    main()
