@@ -92,7 +92,10 @@ fn what_is_taken_step_by_step_costs_no_answer_that_had_begun() {
     wait_for("the second step", || level(&daemon) == "shrinking" || daemon.status()["pid"] != first);
     assert!(low.elapsed() < Duration::from_secs(3), "{:?}", low.elapsed());
     let told = daemon.status()["memory"].clone();
-    assert!(told["reason"].as_str().unwrap().contains(&format!("MiB are left of the memory limit of {}", group.folder.display())), "{told}");
+    assert!(
+        told["reason"].as_str().unwrap().contains(&format!("MiB are left of the memory limit of {}", group.folder.display())),
+        "{told}"
+    );
     let waiting = daemon.send("/v1/chat/completions", question(FRANCE).to_string().as_bytes());
     assert_eq!(running.text().1, Ok(()), "it had begun and is finished");
     wait_for("the worker to end", || daemon.status()["pid"] != first);

@@ -10,6 +10,10 @@ use crate::memory::pressure::{Bell, Reading, Triggers, kills};
 const CALM_PAUSE: Duration = Duration::from_secs(1);
 const TENSE_PAUSE: Duration = Duration::from_millis(250);
 
+/// A worker whose end is heard of so long after memory was short ended for that. The kernel counts a kill, and its memory is
+/// free, a while before the process is gone and its last words are read.
+const AFTERMATH: Duration = Duration::from_secs(5);
+
 /// Without a worker there is nothing to give back, and nobody looks.
 #[derive(Debug, Default)]
 pub(super) struct Relief {
@@ -17,8 +21,8 @@ pub(super) struct Relief {
     watch: Option<Watch>,
     /// Processes that the kernel had killed when it was looked last.
     kills: u64,
-    /// Whether memory was short then.
-    low: bool,
+    /// When memory was short last, or a process was killed for lack of it.
+    short: Option<Instant>,
     state: MemoryState,
 }
 
@@ -31,7 +35,7 @@ struct Watch {
 impl Relief {
     /// A worker was started.
     pub fn started(&mut self) {
-        (self.kills, self.low) = (kills(), false);
+        (self.kills, self.short) = (kills(), None);
     }
 
     /// Its model is loaded: from now on the memory is watched.
@@ -57,7 +61,7 @@ impl Relief {
     pub fn look(&mut self, idle: bool) -> Option<(Step, String)> {
         let (now, reading) = (Instant::now(), Reading::take());
         self.watch.as_mut()?.last = now;
-        (self.kills, self.low) = (kills(), pressure::is_low(&reading));
+        self.note_shortage(now, &reading);
         let step = self.policy.step(now, &reading, idle);
         let words = reading.words();
         let reason = if self.policy.stalls() { format!("{words}, and programs wait for memory") } else { words };
@@ -74,16 +78,26 @@ impl Relief {
 
     /// The worker is gone. `taken`: killed, and not by us. Says whether that was for lack of memory.
     pub fn exited(&mut self, taken: bool) -> bool {
-        let out_of_memory = taken && (self.low || kills() > self.kills);
+        let now = Instant::now();
+        self.note_shortage(now, &Reading::take());
+        let out_of_memory = taken && self.short.is_some_and(|at| now - at < AFTERMATH);
         if out_of_memory {
             self.state.kills += 1;
             self.note("the worker was killed; the next is smaller", "memory ran out".to_owned());
         }
         self.watch = None;
         self.state.triggers = Triggers::default();
-        self.policy.gone(Instant::now());
+        self.policy.gone(now);
         self.state.level = self.policy.level();
         out_of_memory
+    }
+
+    fn note_shortage(&mut self, now: Instant, reading: &Reading) {
+        let kills = kills();
+        if kills > self.kills || pressure::is_low(reading) {
+            self.short = Some(now);
+        }
+        self.kills = kills;
     }
 
     /// Takes note of what was done, and why.

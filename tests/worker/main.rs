@@ -6,9 +6,9 @@ mod pictures;
 mod quantize;
 mod residency;
 mod schemas;
-mod sounds;
 #[path = "../harness/skip.rs"]
 mod skip;
+mod sounds;
 mod speed;
 
 use std::fs::File;
