@@ -26,23 +26,9 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("chat", &[]),
 ];
 
-/// Files that decide: nothing but std, serde and each other.
-const PURE: [&str; 13] = [
-    "engine/state.rs",
-    "engine/state/action.rs",
-    "engine/state/choosing.rs",
-    "engine/state/pump.rs",
-    "engine/state/smaller.rs",
-    "engine/state/trouble.rs",
-    "engine/pressure.rs",
-    "engine/documents.rs",
-    "engine/queue.rs",
-    "engine/failure.rs",
-    "memory/fit.rs",
-    "gemma/figures.rs",
-    "gemma/parse.rs",
-];
-const EFFECTS: [&str; 9] = ["tokio", "rustix", "nix::", "std::fs", "std::net", "std::process", "std::thread", "tracing", "Instant::now"];
+/// What a file must not use whose header says "Pure": it decides, with nothing but std, serde and other such files.
+const EFFECTS: [&str; 10] =
+    ["tokio", "rustix", "nix::", "getrandom", "std::fs", "std::net", "std::process", "std::thread", "tracing", "Instant::now"];
 
 const UNSAFE_HOMES: [&str; 2] = ["sys/", "worker/llama/"];
 const LONGEST: usize = 500;
@@ -50,29 +36,47 @@ const LONGEST: usize = 500;
 struct Source {
     /// Below `src/`.
     name: String,
+    /// The comment at the top of the file.
+    header: String,
     /// Without tests and comments.
     code: String,
 }
 
-fn sources() -> Vec<Source> {
+/// The files of this project.
+fn ours() -> Vec<Source> {
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+}
+
+fn sources(root: &Path) -> Vec<Source> {
     fn walk(dir: &Path, out: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() { walk(&path, out) } else { out.push(path) }
         }
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
-    walk(&root, &mut files);
+    walk(root, &mut files);
     let rust = files.into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs"));
     // Files that are nothing but tests, by their name.
     let rust = rust.filter(|path| !path.file_stem().unwrap().to_string_lossy().ends_with("tests"));
-    let strip = |text: String| {
-        let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
-        code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+    rust.map(|path| {
+        let text = fs::read_to_string(&path).unwrap();
+        let header = text.lines().take_while(|line| line.starts_with("//!")).collect::<Vec<_>>().join("\n");
+        Source { name: path.strip_prefix(root).unwrap().to_string_lossy().into_owned(), header, code: code(&text) }
+    })
+    .collect()
+}
+
+/// A file's text without comments, and without what is in it for tests: a module written out behind `#[cfg(test)]`. One
+/// that is only named there (`mod tests;`) is in a file of its own, and what follows it is no test.
+fn code(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let is_tests = |at: usize| {
+        let named = lines.get(at + 1).is_some_and(|next| next.starts_with("mod ") && next.ends_with('{'));
+        lines[at] == "#[cfg(test)]" && named
     };
-    let name = |path: &Path| path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
-    rust.map(|path| Source { name: name(&path), code: strip(fs::read_to_string(&path).unwrap()) }).collect()
+    let end = (0..lines.len()).find(|at| is_tests(*at)).unwrap_or(lines.len());
+    lines[..end].iter().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
 fn room(name: &str) -> &str {
@@ -91,11 +95,11 @@ fn words_after<'a>(code: &'a str, prefix: &str) -> BTreeSet<&'a str> {
     found
 }
 
-#[test]
-fn arrows_point_only_where_the_map_says() {
+/// Uses of rooms that are not on the map.
+fn wrong_arrows(sources: &[Source]) -> Vec<String> {
     let allowed: BTreeMap<&str, &[&str]> = ARROWS.into();
     let mut wrong = Vec::new();
-    for source in sources().iter().filter(|s| s.name.contains('/')) {
+    for source in sources.iter().filter(|s| s.name.contains('/')) {
         let here = room(&source.name);
         let Some(allowed) = allowed.get(here) else {
             wrong.push(format!("src/{here} is not on the map"));
@@ -108,36 +112,99 @@ fn arrows_point_only_where_the_map_says() {
             }
         }
     }
+    wrong
+}
+
+/// Files with `unsafe` outside its homes.
+fn stray_unsafe(sources: &[Source]) -> Vec<&str> {
+    let unsafe_word = |code: &str| code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe");
+    let stray = sources.iter().filter(|s| unsafe_word(&s.code) && !UNSAFE_HOMES.iter().any(|home| s.name.starts_with(home)));
+    stray.map(|s| s.name.as_str()).collect()
+}
+
+/// Files whose header says that they are pure, and whether that is so.
+fn impure(sources: &[Source]) -> Vec<String> {
+    let says_pure = |s: &&Source| s.header.split(|c: char| !c.is_alphanumeric()).any(|word| word == "Pure");
+    let found = sources.iter().filter(says_pure).map(|source| {
+        let used: Vec<_> = EFFECTS.iter().filter(|effect| source.code.contains(**effect)).collect();
+        (!used.is_empty()).then(|| format!("src/{} says that it is pure and uses {used:?}", source.name))
+    });
+    found.flatten().collect()
+}
+
+#[test]
+fn arrows_point_only_where_the_map_says() {
+    let wrong = wrong_arrows(&ours());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
 fn the_bindings_are_named_in_one_place() {
-    let stray = sources().into_iter().filter(|s| !s.name.starts_with("worker/llama/") && s.code.contains("ggml_sys")).map(|s| s.name);
+    let stray = ours().into_iter().filter(|s| !s.name.starts_with("worker/llama/") && s.code.contains("ggml_sys")).map(|s| s.name);
     assert_eq!(stray.collect::<Vec<_>>(), Vec::<String>::new());
 }
 
 #[test]
 fn unsafe_lives_in_its_homes() {
-    let unsafe_word = |code: &str| code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe");
-    let stray = sources().into_iter().filter(|s| unsafe_word(&s.code) && !UNSAFE_HOMES.iter().any(|home| s.name.starts_with(home)));
-    assert_eq!(stray.map(|s| s.name).collect::<Vec<_>>(), Vec::<String>::new());
+    assert_eq!(stray_unsafe(&ours()), Vec::<&str>::new());
 }
 
 #[test]
 fn decisions_have_no_effects() {
-    for source in sources().iter().filter(|s| PURE.contains(&s.name.as_str())) {
-        let found: Vec<_> = EFFECTS.iter().filter(|effect| source.code.contains(**effect)).collect();
-        assert!(found.is_empty(), "src/{} decides and must not use {found:?}", source.name);
+    let sources = ours();
+    assert_eq!(impure(&sources), Vec::<String>::new());
+    let pure = sources.iter().filter(|s| s.header.contains("Pure")).count();
+    assert!(pure >= 25, "{pure} files say that they are pure");
+}
+
+#[test]
+fn the_guard_sees_behind_a_named_module_of_tests() {
+    let root = tempfile::tempdir().unwrap();
+    let plant = |name: &str, text: &str| {
+        let path = root.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let bad = "use crate::worker::serve;\npub unsafe fn hole() {}\nuse std::fs;\n";
+    plant("api/mod.rs", &format!("//! Pure.\nmod wire;\n#[cfg(test)]\nmod tests;\n{bad}"));
+    plant("api/wire.rs", &format!("//! Pure.\n#[cfg(test)]\nmod tests {{\n{bad}}}\n"));
+    let sources = sources(root.path());
+    assert_eq!(stray_unsafe(&sources), ["api/mod.rs"]);
+    assert!(matches!(&wrong_arrows(&sources)[..], [one] if one.contains("src/api/mod.rs uses worker")));
+    assert!(matches!(&impure(&sources)[..], [one] if one.contains("src/api/mod.rs") && one.contains("std::fs")));
+}
+
+#[test]
+fn messages_name_keys_that_exist() {
+    let sample = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/gemmad.toml")).unwrap();
+    let keys: BTreeSet<&str> = sample.lines().filter_map(|line| Some(line.strip_prefix('#')?.split_once(" = ")?.0)).collect();
+    let mut named = 0;
+    for source in ours() {
+        for (at, _) in source.code.match_indices(" in gemmad.toml") {
+            let before = &source.code[..at];
+            let Some(key) = before.strip_suffix('`').and_then(|before| before.rsplit('`').next()) else {
+                assert!(
+                    before.ends_with("[access]"),
+                    "src/{}: a message names a key without `` in \u{201c}…{}\u{201d}",
+                    source.name,
+                    tail(before)
+                );
+                continue;
+            };
+            assert!(keys.contains(key), "src/{}: there is no key `{key}`", source.name);
+            named += 1;
+        }
     }
-    let names: Vec<String> = sources().into_iter().map(|s| s.name).collect();
-    for pure in PURE {
-        assert!(names.iter().any(|name| name == pure), "src/{pure} is gone; mend this test");
-    }
+    assert!(named >= 15, "{named}");
+}
+
+/// The end of a text, for messages.
+fn tail(text: &str) -> String {
+    text.chars().rev().take(60).collect::<Vec<_>>().into_iter().rev().collect()
 }
 
 #[test]
 fn files_stay_short() {
-    let long = sources().into_iter().map(|s| (s.code.lines().count(), s.name)).filter(|(lines, _)| *lines > LONGEST);
+    let long = ours().into_iter().map(|s| (s.code.lines().count(), s.name)).filter(|(lines, _)| *lines > LONGEST);
     assert_eq!(long.collect::<Vec<_>>(), Vec::<(usize, String)>::new(), "over {LONGEST} lines before their tests");
 }

@@ -83,7 +83,7 @@ fn length(headers: &HeaderMap) -> Option<u64> {
 }
 
 fn too_large(what: String, limit: u64) -> ApiError {
-    let message = format!("{what}; at most {limit} are allowed (body_bytes in gemmad.toml)");
+    let message = format!("{what}; at most {limit} are allowed (`body-size` in gemmad.toml)");
     ApiError::invalid(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
 }
 

@@ -115,11 +115,11 @@ impl ApiError {
         match full {
             Full::User { limit } => Self::too_many(
                 "user_connections_full",
-                format!("you have {limit} open connections, which is the limit; close some (connections_per_user in gemmad.toml)"),
+                format!("you have {limit} open connections, which is the limit; close some (`connections-per-user` in gemmad.toml)"),
             ),
             Full::Everyone { limit } => Self::overloaded(
                 "connections_full",
-                format!("the daemon has {limit} open connections, which is the limit; try again (connections in gemmad.toml)"),
+                format!("the daemon has {limit} open connections, which is the limit; try again (`connections` in gemmad.toml)"),
             ),
         }
     }

@@ -78,7 +78,7 @@ pub async fn create(State(api): State<Arc<Api>>, Extension(caller): Extension<Ca
     let shown = render(&FileOut::from(&file));
     let limit = api.limits.files_bytes;
     if file.bytes() > limit {
-        let message = format!("the file is larger than the {limit} bytes that are kept of a user's files (files-size in gemmad.toml)");
+        let message = format!("the file is larger than the {limit} bytes that are kept of a user's files (`files-size` in gemmad.toml)");
         return Err(ApiError::invalid(StatusCode::PAYLOAD_TOO_LARGE, "file_too_large", message).param("file"));
     }
     api.files.put(caller.uid, file);
@@ -110,7 +110,7 @@ fn find(api: &Api, caller: &Caller, id: Id) -> Result<KeptFile, ApiError> {
 }
 
 fn missing(id: &str) -> ApiError {
-    let message = format!("there is no file `{}`; files are kept for a time (files-time in gemmad.toml)", quote(id));
+    let message = format!("there is no file `{}`; files are kept for a time (`files-time` in gemmad.toml)", quote(id));
     ApiError::invalid(StatusCode::NOT_FOUND, "file_not_found", message)
 }
 

@@ -56,7 +56,7 @@ pub fn describe(status: Status) -> String {
 /// [`Status`] in one flat object; what does not apply is null.
 #[derive(Debug, Default, Serialize)]
 struct StatusOut {
-    /// `cold`, `loading`, `ready`, `unloading`, `backing_off` or `draining`
+    /// [`Phase::id`]
     state: &'static str,
     /// The model that the state is about.
     model: Option<String>,
@@ -122,6 +122,7 @@ impl From<MemoryState> for MemoryOut {
 impl From<Status> for StatusOut {
     fn from(status: Status) -> Self {
         let out = Self {
+            state: status.phase.id(),
             default: status.default,
             waiting: status.waiting,
             running: status.running,
@@ -133,10 +134,8 @@ impl From<Status> for StatusOut {
             ..Self::default()
         };
         match status.phase {
-            Phase::Cold => Self { state: "cold", ..out },
-            Phase::Loading { model } => Self { state: "loading", model: Some(model), ..out },
+            Phase::Loading { model } | Phase::Unloading { model } => Self { model: Some(model), ..out },
             Phase::Ready { model, context, slots, threads, pid, load_time, template } => Self {
-                state: "ready",
                 model: Some(model),
                 context: Some(context),
                 slots: Some(slots),
@@ -146,12 +145,11 @@ impl From<Status> for StatusOut {
                 template,
                 ..out
             },
-            Phase::Unloading { model } => Self { state: "unloading", model: Some(model), ..out },
             Phase::BackingOff { cause, until } => {
                 let retry_in = until - Instant::now();
-                Self { state: "backing_off", cause: Some(cause), retry_in_s: Some(retry_in.as_millis() as f64 / 1e3), ..out }
+                Self { cause: Some(cause), retry_in_s: Some(retry_in.as_millis() as f64 / 1e3), ..out }
             }
-            Phase::Draining => Self { state: "draining", ..out },
+            Phase::Cold | Phase::Draining => out,
         }
     }
 }

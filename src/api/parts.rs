@@ -1,4 +1,4 @@
-//! The parts of an answer, for shapes that tell where each begins and ends. Pure.
+//! The parts of an answer, for shapes that tell where each begins and ends.
 //!
 //! ```text
 //!   Thought… ─▶ one thought     Text… ─▶ one text     CallStarted CallArguments… CallEnded ─▶ one call

@@ -151,7 +151,7 @@ impl Manager {
         env!("CARGO_PKG_VERSION")
     }
 
-    /// cold, loading, ready, unloading, backing-off or draining.
+    /// cold, loading, ready, unloading, backing_off or draining.
     #[zbus(property)]
     fn state(&self) -> &'static str {
         self.now().state

@@ -28,13 +28,11 @@ pub struct Seen {
 
 impl Seen {
     pub fn of(status: &Status) -> Self {
-        let (state, model, context) = match &status.phase {
-            Phase::Cold => ("cold", None, 0),
-            Phase::Loading { model } => ("loading", Some(model), 0),
-            Phase::Ready { model, context, .. } => ("ready", Some(model), *context),
-            Phase::Unloading { model } => ("unloading", Some(model), 0),
-            Phase::BackingOff { .. } => ("backing-off", None, 0),
-            Phase::Draining => ("draining", None, 0),
+        let state = status.phase.id();
+        let (model, context) = match &status.phase {
+            Phase::Ready { model, context, .. } => (Some(model), *context),
+            Phase::Loading { model } | Phase::Unloading { model } => (Some(model), 0),
+            Phase::Cold | Phase::BackingOff { .. } | Phase::Draining => (None, 0),
         };
         let model = model.cloned().unwrap_or_default();
         let variant = status.models.iter().find(|info| info.id == model).map_or("", |info| info.variant.id()).to_owned();

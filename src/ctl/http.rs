@@ -167,7 +167,7 @@ fn entrance(path: &str, mode: u32, gid: u32, group: &str, me: &str) -> String {
     if gid != 0 && mode & 0o070 != 0 {
         format!("{owned}; an administrator can let you in with `usermod -aG {group} {me}`, after which you log in again")
     } else {
-        format!("{owned}; an administrator can set socket-group and socket-mode in gemmad.toml")
+        format!("{owned}; an administrator can set `socket-group` and `socket-mode` in gemmad.toml")
     }
 }
 

@@ -1,4 +1,4 @@
-//! Everything that can go wrong with a request, as reasons that someone reacts to.
+//! Everything that can go wrong with a request, as reasons that someone reacts to. Pure.
 
 use std::fmt;
 use std::time::Duration;

@@ -77,7 +77,7 @@ impl Fetcher {
         };
         if networks.is_empty() {
             return Err(format!(
-                "is an address on the network, and nothing is fetched (fetch-from in gemmad.toml); send the {what} itself, in base64"
+                "is an address on the network, and nothing is fetched (`fetch-from` in gemmad.toml); send the {what} itself, in base64"
             ));
         }
         let mut url = remote.url.clone();

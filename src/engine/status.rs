@@ -133,6 +133,20 @@ pub enum Phase {
     Draining,
 }
 
+impl Phase {
+    /// Its name for clients, the same at both doors.
+    pub fn id(&self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Loading { .. } => "loading",
+            Self::Ready { .. } => "ready",
+            Self::Unloading { .. } => "unloading",
+            Self::BackingOff { .. } => "backing_off",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 /// What an administrator should know about the chat template in use, if anything.
 pub(super) fn template_note(source: &TemplateSource) -> Option<String> {
     match source {

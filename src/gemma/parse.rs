@@ -1,4 +1,4 @@
-//! What the model writes, token by token, becomes events: thoughts, text, function calls.
+//! What the model writes, token by token, becomes events: thoughts, text, function calls. Pure.
 //!
 //! ```text
 //!            <|channel>                 <|tool_call>

@@ -1,4 +1,4 @@
-//! Which slot answers a request, and how much of what it has read before may stay: pure.
+//! Which slot answers a request, and how much of what it has read before may stay. Pure.
 
 use super::sequence::Sequence;
 

@@ -1,4 +1,4 @@
-//! How the tokens of one step are shared out: pure.
+//! How the tokens of one step are shared out. Pure.
 
 /// What a sequence could use in the next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -41,7 +41,7 @@ fn gemmactl_asks_over_the_bus() {
     let (code, text) = fails(0, &["ask", "--model", "gemma-9", "x"]);
     assert!(code == 1 && text.contains(TINY), "{text}");
     let (code, text) = fails(private::NOBODY, &["unload"]);
-    assert!(code == 1 && text.contains("for administrators"), "{text}");
+    assert!(code == 77 && text.contains("for administrators"), "{text}");
     let (code, text) = fails(private::STRANGER, &["ask", "x"]);
     assert!(code == 77 && text.contains("usermod -aG gemmad"), "{text}");
     drop(daemon);

@@ -64,7 +64,7 @@ pub async fn create(State(api): State<Arc<Api>>, Extension(caller): Extension<Ca
         Delivery::Whole { keep } | Delivery::Stream { keep } => (false, keep),
     };
     if keep && !api.responses.keeps() {
-        let message = "`store` cannot be true: this daemon keeps no responses (stored-responses in gemmad.toml is 0)";
+        let message = "`store` cannot be true: this daemon keeps no responses (`stored-responses` in gemmad.toml is 0)";
         return Err(ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_value", message).param(if background {
             "background"
         } else {

@@ -1,4 +1,4 @@
-//! What the state wants done.
+//! What the state wants done. Pure.
 
 use super::Generation;
 use crate::engine::Failure;

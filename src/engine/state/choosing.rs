@@ -1,4 +1,4 @@
-//! Jobs whose model cannot be had. Another is chosen for those that left the choice to us; it takes less than the one
+//! Jobs whose model cannot be had. Pure. Another is chosen for those that left the choice to us; it takes less than the one
 //! before, so that this comes to an end.
 //!
 //! ```text

@@ -1,4 +1,4 @@
-//! How much smaller than it could be each model is to be loaded, because it ran out of memory not long ago.
+//! How much smaller than it could be each model is to be loaded, because it ran out of memory not long ago. Pure.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

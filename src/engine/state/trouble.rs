@@ -1,4 +1,4 @@
-//! Workers that die before they have said anything, and the pauses after that.
+//! Workers that die before they have said anything, and the pauses after that. Pure.
 
 use std::time::{Duration, Instant};
 
