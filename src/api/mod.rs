@@ -1,11 +1,12 @@
-//! Front door 1: OpenAI's HTTP API on a Unix socket.
+//! Front door 1: HTTP on a Unix socket, with the APIs of OpenAI and Anthropic, llama.cpp's for tokens, and gemmad's own.
 //!
 //! ```text
 //!   serve (accept, limits) ─▶ one task for each connection ─▶ router ─▶ an endpoint: parse, one call, render
 //!                                                               chat.rs  models.rs  health.rs  admin.rs  memory.rs …
 //! ```
 //!
-//! [`wire`] knows OpenAI's shapes, [`error`] is the one map to statuses. Nothing here knows workers or Gemma.
+//! [`wire`] knows OpenAI's shapes, [`error`] is the one map to statuses. Endpoints that generate know neither workers nor
+//! Gemma; those that show what is in memory know the worker's numbers.
 
 mod admin;
 mod answer;

@@ -1,7 +1,7 @@
 //! The only door to generation, and the only owner of change.
 //!
-//! Front doors hold an [`Engine`]; everything they ask goes as one [`Command`] to the driver, the one task
-//! that owns the worker. `state` and `queue` decide, `driver` and `child` act.
+//! Front doors hold an [`Engine`]; what they ask of a model goes as one [`Command`] to the driver, the one task that owns the
+//! worker. Files are fetched and read beside it, by workers of their own. `state` and `queue` decide, `driver` and `child` act.
 
 mod cache;
 mod child;

@@ -1,7 +1,8 @@
 //! Who waits, and whose turn is next. Pure.
 //!
 //! Each user has a lane of jobs, first come first served; the lanes take turns. A user with a hundred
-//! waiting requests so delays another user's single one by at most one answer.
+//! waiting requests so delays another user's single one by at most one answer, if both want the same model; between models
+//! `state/pump` decides.
 
 use std::collections::VecDeque;
 use std::time::Instant;

@@ -28,6 +28,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gemmad" / "vm"
+sys.dont_write_bytecode = True
 sys.path.insert(0, str(HERE))
 import promises  # noqa: E402  (the same file runs inside)
 
@@ -90,8 +91,8 @@ def base(release):
     CACHE.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     print(f"making the root file system of {release}", flush=True)
-    with tempfile.TemporaryDirectory(dir=CACHE) as made:
-        made = Path(made)
+    made = Path(tempfile.mkdtemp(dir=CACHE))
+    try:
         hooks = [
             f"upload {HERE}/run-promises.service /etc/systemd/system/run-promises.service",
             'chroot "$1" systemctl enable run-promises.service',
@@ -114,7 +115,9 @@ def base(release):
             if done.returncode != 0:
                 print(done.stdout, file=sys.stderr)
                 skip(f"{command[0]} cannot make {release} here (is its package mirror reached?)")
-        shutil.copytree(made, folder)
+        made.rename(folder)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
     print(f"made in {time.monotonic() - started:.0f} s", flush=True)
     return folder
 
