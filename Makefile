@@ -137,7 +137,7 @@ test: setup checkout $(VENV)/ready $(NODE)/ready
 	@$(MAKE) --no-print-directory boot
 	@if [ -s $(GEMMAD_SKIPPED) ]; then echo 'not tested here:'; sort -u $(GEMMAD_SKIPPED); else echo 'nothing was skipped'; fi
 
-# Debian in a virtual machine with the programs in it: `make vm-test MACHINES=all`, or the names that tests/vm/run.py has.
+# Debian in a virtual machine with the programs in it: MACHINES=all, or names of tests/vm/run.py; ONLY=a word of the promises.
 vm-test: setup checkout
 	cargo test --release --locked --no-run --test pressure --test packed
 	@$(MAKE) --no-print-directory boot
@@ -145,7 +145,7 @@ vm-test: setup checkout
 MACHINES ?= debian-12
 boot:
 	@$(call install_packages,$(VM_PACKAGES)) || true
-	@python3 tests/vm/run.py --programs $(BIN) $(addprefix --machine ,$(MACHINES)) || { status=$$?; \
+	@python3 tests/vm/run.py --programs $(BIN) $(addprefix --machine ,$(MACHINES)) $(addprefix --only ,$(ONLY)) || { status=$$?; \
 	  [ $$status = 77 ] && [ -z '$(filter-out 0,$(GEMMAD_NO_SKIPS))' ] || exit $$status; }
 
 $(VENV)/ready: REQUIREMENTS := tests/clients/requirements.txt
