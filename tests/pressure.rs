@@ -86,7 +86,7 @@ fn what_is_taken_step_by_step_costs_no_answer_that_had_begun() {
 
     let mut hogs = vec![Hog::leave(&group, 40 * MIB as i64)];
     wait_for("the first step", || level(&daemon) == "eased");
-    hogs.push(Hog::leave(&group, 18 * MIB as i64));
+    hogs.push(Hog::leave(&group, 21 * MIB as i64));
     wait_for("memory to be taken", || group.free() < FLOOR);
     let low = Instant::now();
     wait_for("the second step", || level(&daemon) == "shrinking" || daemon.status()["pid"] != first);
