@@ -162,7 +162,9 @@ fn a_model_may_be_replaced_or_deleted_while_it_is_loaded() {
     answers(&daemon);
     unload(&daemon);
     let reply = daemon.chat(&question(QUESTION));
-    assert!(reply.status >= 400 && reply.text().contains("q4_0"), "{} {}", reply.status, reply.text());
+    // On a slow machine the daemon has noticed by now that the file is gone.
+    let named = ["q4_0", "no model is installed"].iter().any(|told| reply.text().contains(told));
+    assert!(reply.status >= 400 && named, "{} {}", reply.status, reply.text());
     assert_eq!(daemon.get("/version").status, 200);
 }
 
