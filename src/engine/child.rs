@@ -32,6 +32,7 @@ const LAST_LINES: usize = 8;
 const LINE_BYTES: usize = 400;
 /// How long the socket may outlive the process's end.
 const LINGER: Duration = Duration::from_secs(2);
+
 /// Turns of an OpenMP thread's waiting loop (libgomp's `GOMP_SPINCOUNT`) before it sleeps. Long enough for the
 /// usual wait at a barrier, and so as fast as spinning while the CPUs are free; short enough to give the CPU to
 /// whoever the others are waiting for when they are not. `docs/measuring.md` has the numbers.

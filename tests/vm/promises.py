@@ -12,7 +12,6 @@ import os
 import pwd
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -64,7 +63,7 @@ class Broken(Exception):
 
 def check(condition, *detail):
     if not condition:
-        raise Broken("\n".join(getattr(part, "told", part) if isinstance(part, str) else told(part) for part in detail))
+        raise Broken("\n".join(told(part) for part in detail))
 
 
 def told(what):
