@@ -1,8 +1,8 @@
 //! gemmad: the Gemma 4 family for every program on a small machine.
 //!
-//! Three programs share this library: `gemmad` (the supervisor), `gemmad-worker` (one model) and `gemmactl`
-//! (the command line). `src/worker` belongs to `gemmad-worker` alone and is compiled there, so that llama.cpp
-//! cannot get into the other two. `docs/architecture.md` is the map.
+//! Three programs share this library: `gemmad` (the supervisor), `gemmad-worker` (one model) and
+//! `gemmactl` (the command line). `src/worker` belongs to `gemmad-worker` alone and is compiled
+//! there, so that llama.cpp cannot get into the other two. `docs/architecture.md` is the map.
 
 #[cfg(test)]
 #[path = "../tests/harness/skip.rs"]

@@ -1,5 +1,5 @@
-//! The clients' own packages and the examples of their use, over the same socket; and requests made of the API's own
-//! description.
+//! The clients' own packages and the examples of their use, over the same socket; and requests made
+//! of the API's own description.
 
 mod harness;
 
@@ -11,7 +11,10 @@ use harness::{Daemon, Options};
 /// Runs the tests of a folder against a daemon.
 fn pytest(folder: &str, daemon: &Daemon) {
     let Ok(python) = std::env::var("GEMMAD_PYTHON") else {
-        skip(folder, "GEMMAD_PYTHON names no Python with tests/clients/requirements.txt; `make test` makes one");
+        skip(
+            folder,
+            "GEMMAD_PYTHON names no Python with tests/clients/requirements.txt; `make test` makes one",
+        );
         return;
     };
     let status = Command::new(python)
@@ -32,5 +35,11 @@ fn the_clients_work_unchanged() {
 #[test]
 fn the_description_of_the_api_holds() {
     // Thousands of requests, some of which would be answered at length.
-    pytest("tests/openapi", &Daemon::with(Options { limits: "output-tokens = 4\n".into(), ..Options::default() }));
+    pytest(
+        "tests/openapi",
+        &Daemon::with(Options {
+            limits: "output-tokens = 4\n".into(),
+            ..Options::default()
+        }),
+    );
 }

@@ -1,9 +1,10 @@
 //! Every member of the tiny family computes in the worker what it computes in PyTorch.
 //!
-//! `tests/data/family/<member>.json` holds conversations and what PyTorch answers in float32: the greedy tokens, and at
-//! each of them the log-probabilities of the likeliest ones (`models/tiny/trainer/reference.py` writes them). The same
-//! conversations go to the daemon's socket. What is left as a difference is rounding: of the weights, unless PyTorch
-//! computed with the file's own, and of what ggml multiplies them with.
+//! `tests/data/family/<member>.json` holds conversations and what PyTorch answers in float32: the
+//! greedy tokens, and at each of them the log-probabilities of the likeliest ones
+//! (`models/tiny/trainer/reference.py` writes them). The same conversations go to the daemon's
+//! socket. What is left as a difference is rounding: of the weights, unless PyTorch computed with
+//! the file's own, and of what ggml multiplies them with.
 //!
 //! `cargo test --release --test family -- --nocapture` prints the figures.
 
@@ -36,13 +37,37 @@ struct Bounds {
 /// `packed`: PyTorch computed with the file's rounded weights.
 fn bounds(quantization: &str, packed: bool, experts: bool) -> Bounds {
     let bounds = match (quantization, packed) {
-        ("F16", false) => Bounds { difference: 0.04, mean_difference: 0.007, divergence: 1e-5, agreement: 0.98 },
-        ("Q8_0", false) => Bounds { difference: 0.4, mean_difference: 0.07, divergence: 2e-4, agreement: 0.98 },
-        ("Q4_0", true) => Bounds { difference: 0.4, mean_difference: 0.07, divergence: 2e-4, agreement: 0.98 },
+        ("F16", false) => Bounds {
+            difference: 0.04,
+            mean_difference: 0.007,
+            divergence: 1e-5,
+            agreement: 0.98,
+        },
+        ("Q8_0", false) => Bounds {
+            difference: 0.4,
+            mean_difference: 0.07,
+            divergence: 2e-4,
+            agreement: 0.98,
+        },
+        ("Q4_0", true) => Bounds {
+            difference: 0.4,
+            mean_difference: 0.07,
+            divergence: 2e-4,
+            agreement: 0.98,
+        },
         (other, packed) => panic!("no bounds are known for {other} files, packed: {packed}"),
     };
-    // Where two experts are as good as equal, rounding decides which of them is asked: a place with others differs much.
-    if experts { Bounds { difference: 3.0, divergence: 1.3e-3, ..bounds } } else { bounds }
+    // Where two experts are as good as equal, rounding decides which of them is asked: a place with
+    // others differs much.
+    if experts {
+        Bounds {
+            difference: 3.0,
+            divergence: 1.3e-3,
+            ..bounds
+        }
+    } else {
+        bounds
+    }
 }
 
 /// How far two computations are apart.
@@ -62,8 +87,17 @@ struct Figures {
 impl Figures {
     /// Adds one place: what PyTorch and the worker think of the next token.
     fn place(&mut self, reference: &Distribution, found: &Distribution) {
-        let common: Vec<(f64, f64)> = reference.iter().filter_map(|(token, p)| Some((*p, *found.get(token)?))).collect();
-        let total = |which: fn(&(f64, f64)) -> f64| common.iter().map(|pair| which(pair).exp()).sum::<f64>().ln();
+        let common: Vec<(f64, f64)> = reference
+            .iter()
+            .filter_map(|(token, p)| Some((*p, *found.get(token)?)))
+            .collect();
+        let total = |which: fn(&(f64, f64)) -> f64| {
+            common
+                .iter()
+                .map(|pair| which(pair).exp())
+                .sum::<f64>()
+                .ln()
+        };
         let (reference_total, found_total) = (total(|pair| pair.0), total(|pair| pair.1));
         self.places += 1;
         self.compared += common.len();
@@ -71,7 +105,8 @@ impl Figures {
             let difference = (p - q).abs();
             self.sum += difference;
             self.largest = self.largest.max(difference);
-            self.divergence += (p - reference_total).exp() * ((p - reference_total) - (q - found_total));
+            self.divergence +=
+                (p - reference_total).exp() * ((p - reference_total) - (q - found_total));
         }
     }
 
@@ -89,21 +124,52 @@ impl Figures {
 
     /// What is beyond the bounds, in words; nothing if all is well.
     fn beyond(&self, bounds: &Bounds) -> Vec<String> {
-        let Bounds { difference, mean_difference, divergence, agreement } = *bounds;
+        let Bounds {
+            difference,
+            mean_difference,
+            divergence,
+            agreement,
+        } = *bounds;
         let checks = [
-            (self.compared > self.places * LIKELIEST / 2, "the likeliest tokens are others".to_owned()),
-            (self.largest <= difference, format!("a log-probability differs by more than {difference}")),
-            (self.mean_difference() <= mean_difference, format!("log-probabilities differ by more than {mean_difference} on average")),
-            (self.mean_divergence() <= divergence, format!("distributions diverge by more than {divergence}")),
-            (self.agreement() >= agreement, format!("a smaller share than {agreement} of the greedy tokens agrees")),
+            (
+                self.compared > self.places * LIKELIEST / 2,
+                "the likeliest tokens are others".to_owned(),
+            ),
+            (
+                self.largest <= difference,
+                format!("a log-probability differs by more than {difference}"),
+            ),
+            (
+                self.mean_difference() <= mean_difference,
+                format!("log-probabilities differ by more than {mean_difference} on average"),
+            ),
+            (
+                self.mean_divergence() <= divergence,
+                format!("distributions diverge by more than {divergence}"),
+            ),
+            (
+                self.agreement() >= agreement,
+                format!("a smaller share than {agreement} of the greedy tokens agrees"),
+            ),
         ];
-        checks.into_iter().filter(|(holds, _)| !holds).map(|(_, complaint)| complaint).collect()
+        checks
+            .into_iter()
+            .filter(|(holds, _)| !holds)
+            .map(|(_, complaint)| complaint)
+            .collect()
     }
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tokens, agreed, places, compared, largest, .. } = self;
+        let Self {
+            tokens,
+            agreed,
+            places,
+            compared,
+            largest,
+            ..
+        } = self;
         write!(
             f,
             "{agreed} of {tokens} greedy tokens agree; of {compared} log-probabilities at {places} places the largest difference is \
@@ -117,29 +183,48 @@ impl fmt::Display for Figures {
 /// Log-probabilities by the token's text.
 type Distribution = HashMap<String, f64>;
 
-/// From pairs of text and log-probability. A byte's token and a letter's may have the same text; which is which cannot be
-/// told then, and both are left out.
+/// From pairs of text and log-probability. A byte's token and a letter's may have the same text;
+/// which is which cannot be told then, and both are left out.
 fn distribution(pairs: impl Iterator<Item = (String, f64)>) -> Distribution {
     let mut all: HashMap<String, Vec<f64>> = HashMap::new();
     for (text, logprob) in pairs {
         all.entry(text).or_default().push(logprob);
     }
-    all.into_iter().filter(|(_, found)| found.len() == 1).map(|(text, found)| (text, found[0])).collect()
+    all.into_iter()
+        .filter(|(_, found)| found.len() == 1)
+        .map(|(text, found)| (text, found[0]))
+        .collect()
 }
 
 /// A token's bytes in the references' spelling.
 fn spelling(token: &Value) -> String {
-    let bytes: Vec<u8> = token["bytes"].as_array().unwrap().iter().map(|byte| byte.as_u64().unwrap() as u8).collect();
+    let bytes: Vec<u8> = token["bytes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|byte| byte.as_u64().unwrap() as u8)
+        .collect();
     match String::from_utf8(bytes) {
         Ok(text) => text,
-        Err(broken) => broken.as_bytes().iter().map(|byte| format!("<0x{byte:02X}>")).collect(),
+        Err(broken) => broken
+            .as_bytes()
+            .iter()
+            .map(|byte| format!("<0x{byte:02X}>"))
+            .collect(),
     }
 }
 
-/// The drawn tokens in their order: text and thoughts are told apart by the API, at the thinking channel's markers.
+/// The drawn tokens in their order: text and thoughts are told apart by the API, at the thinking
+/// channel's markers.
 fn drawn(choice: &Value, in_thought: bool) -> Vec<&Value> {
-    let lane = |name: &str| choice["logprobs"][name].as_array().map(|tokens| tokens.iter()).unwrap_or_default();
-    let (mut text, mut thought, mut thinks) = (lane("content"), lane("reasoning_content"), in_thought);
+    let lane = |name: &str| {
+        choice["logprobs"][name]
+            .as_array()
+            .map(|tokens| tokens.iter())
+            .unwrap_or_default()
+    };
+    let (mut text, mut thought, mut thinks) =
+        (lane("content"), lane("reasoning_content"), in_thought);
     let mut tokens = vec![];
     while let Some(token) = if thinks { thought.next() } else { text.next() } {
         match spelling(token).as_str() {
@@ -167,34 +252,64 @@ fn compare(daemon: &Daemon, model: &str, case: &Value, figures: &mut Figures) {
     let reply = daemon.chat(&body);
     assert_eq!(reply.status, 200, "{name}: {}", reply.text());
     let reply = reply.json();
-    assert_eq!(reply["usage"]["prompt_tokens"], case["prompt_tokens"], "{name}: the prompt's tokens are others");
+    assert_eq!(
+        reply["usage"]["prompt_tokens"], case["prompt_tokens"],
+        "{name}: the prompt's tokens are others"
+    );
 
     let choice = &reply["choices"][0];
-    let last = case["messages"].as_array().and_then(|messages| messages.last()).unwrap();
+    let last = case["messages"]
+        .as_array()
+        .and_then(|messages| messages.last())
+        .unwrap();
     let found = drawn(choice, case["thinking"] == true && last["role"] == "tool");
     let expected = case["tokens"].as_array().unwrap();
     figures.tokens += expected.len();
     for (expected, found) in expected.iter().zip(&found) {
         let pairs = expected["top"].as_array().unwrap().iter();
-        let reference = distribution(pairs.map(|pair| (pair[0].as_str().unwrap().to_owned(), pair[1].as_f64().unwrap())));
+        let reference = distribution(pairs.map(|pair| {
+            (
+                pair[0].as_str().unwrap().to_owned(),
+                pair[1].as_f64().unwrap(),
+            )
+        }));
         let tops = found["top_logprobs"].as_array().unwrap().iter();
-        figures.place(&reference, &distribution(tops.map(|top| (spelling(top), top["logprob"].as_f64().unwrap()))));
+        figures.place(
+            &reference,
+            &distribution(tops.map(|top| (spelling(top), top["logprob"].as_f64().unwrap()))),
+        );
         if expected["text"] != spelling(found).as_str() {
             return;
         }
         figures.agreed += 1;
     }
     if found.len() == expected.len() {
-        assert_eq!(choice["finish_reason"] != "length", case["ended"] == true, "{name}: {choice}");
+        assert_eq!(
+            choice["finish_reason"] != "length",
+            case["ended"] == true,
+            "{name}: {choice}"
+        );
     }
 }
 
 /// The references, by member.
 fn references() -> BTreeMap<String, Value> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/family");
-    let read = |path: &Path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let paths = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
-    paths.map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), read(&path))).collect()
+    let read = |path: &Path| {
+        serde_json::from_slice(&fs::read(path).unwrap())
+            .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    };
+    let paths = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    paths
+        .map(|path| {
+            (
+                path.file_stem().unwrap().to_str().unwrap().to_owned(),
+                read(&path),
+            )
+        })
+        .collect()
 }
 
 #[test]
@@ -203,13 +318,27 @@ fn every_member_computes_what_pytorch_computes() {
     let daemon = Daemon::start();
     let installed = daemon.get("/v1/models").json();
     let installed = installed["data"].as_array().unwrap();
-    let names: BTreeSet<&str> = installed.iter().map(|model| model["id"].as_str().unwrap()).collect();
-    let proven: BTreeSet<&str> = references.values().map(|reference| reference["model"].as_str().unwrap()).collect();
-    assert_eq!(names, proven, "models in {} and references to prove them", tiny_models().display());
+    let names: BTreeSet<&str> = installed
+        .iter()
+        .map(|model| model["id"].as_str().unwrap())
+        .collect();
+    let proven: BTreeSet<&str> = references
+        .values()
+        .map(|reference| reference["model"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        proven,
+        "models in {} and references to prove them",
+        tiny_models().display()
+    );
 
     let mut complaints = vec![];
     for (member, reference) in &references {
-        let model = installed.iter().find(|model| model["id"] == reference["model"]).unwrap();
+        let model = installed
+            .iter()
+            .find(|model| model["id"] == reference["model"])
+            .unwrap();
         assert_eq!(model["variant"], format!("gemma-4-{member}"));
         let mut figures = Figures::default();
         for case in reference["cases"].as_array().unwrap() {
@@ -219,7 +348,11 @@ fn every_member_computes_what_pytorch_computes() {
         println!("{member} {quantization}: {figures}");
         complaints.extend(
             figures
-                .beyond(&bounds(quantization, reference["packed"] == true, member == "26b-a4b"))
+                .beyond(&bounds(
+                    quantization,
+                    reference["packed"] == true,
+                    member == "26b-a4b",
+                ))
                 .into_iter()
                 .map(|complaint| format!("{member}: {complaint}: {figures}")),
         );

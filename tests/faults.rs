@@ -7,7 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Instant;
 
-use harness::{Daemon, Options, TINY, descriptors, endless, proc_kib, question, signal, tiny_models, wait_for};
+use harness::{
+    Daemon, Options, TINY, descriptors, endless, proc_kib, question, signal, tiny_models, wait_for,
+};
 use serde_json::json;
 
 const FRANCE: &str = "What is the capital of France?";
@@ -26,7 +28,11 @@ fn a_worker_killed_in_mid_answer_is_told_at_once_and_replaced() {
     let (_, end) = events.text();
     let message = end.unwrap_err();
     assert!(message.contains("SIGKILL"), "{message}");
-    assert!(killed.elapsed().as_millis() < 1000, "{:?}", killed.elapsed());
+    assert!(
+        killed.elapsed().as_millis() < 1000,
+        "{:?}",
+        killed.elapsed()
+    );
     assert_eq!(daemon.chat(&question(FRANCE)).content(), PARIS);
     assert_ne!(daemon.status()["pid"], pid);
     assert_eq!(daemon.status()["crashes"], 1);
@@ -34,14 +40,22 @@ fn a_worker_killed_in_mid_answer_is_told_at_once_and_replaced() {
 
 #[test]
 fn a_hundred_kills_lose_nothing_else_and_leak_nothing() {
-    let daemon = Daemon::with(Options { inference: "slots = 1".into(), ..Options::default() });
+    let daemon = Daemon::with(Options {
+        inference: "slots = 1".into(),
+        ..Options::default()
+    });
     let kill_one = || {
         let mut victim = daemon.stream(&endless());
         victim.next().unwrap();
         victim.next().unwrap();
         // One that waits behind it, and so has not begun.
-        let waiting = daemon.send("/v1/chat/completions", question(FRANCE).to_string().as_bytes());
-        wait_for("the second request to wait", || daemon.status()["waiting"] == 1);
+        let waiting = daemon.send(
+            "/v1/chat/completions",
+            question(FRANCE).to_string().as_bytes(),
+        );
+        wait_for("the second request to wait", || {
+            daemon.status()["waiting"] == 1
+        });
         signal(daemon.status()["pid"].as_u64().unwrap() as u32, "KILL");
         assert!(victim.text().1.unwrap_err().contains("SIGKILL"));
         assert_eq!(harness::Reply::read(waiting).unwrap().content(), PARIS);
@@ -49,15 +63,29 @@ fn a_hundred_kills_lose_nothing_else_and_leak_nothing() {
     for _ in 0..5 {
         kill_one();
     }
-    let before = (descriptors(daemon.pid()), proc_kib(daemon.pid(), "status", "RssAnon"));
+    let before = (
+        descriptors(daemon.pid()),
+        proc_kib(daemon.pid(), "status", "RssAnon"),
+    );
     for _ in 0..95 {
         kill_one();
     }
-    wait_for("descriptors to be closed", || descriptors(daemon.pid()) <= before.0);
+    wait_for("descriptors to be closed", || {
+        descriptors(daemon.pid()) <= before.0
+    });
     let anon = proc_kib(daemon.pid(), "status", "RssAnon");
-    assert!(anon <= before.1 + 512, "RssAnon grew from {} to {anon} KiB", before.1);
-    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", daemon.pid())).unwrap();
-    assert_eq!(children.split_whitespace().count(), 1, "only the last worker is left, and no zombie: {children}");
+    assert!(
+        anon <= before.1 + 512,
+        "RssAnon grew from {} to {anon} KiB",
+        before.1
+    );
+    let children =
+        fs::read_to_string(format!("/proc/{0}/task/{0}/children", daemon.pid())).unwrap();
+    assert_eq!(
+        children.split_whitespace().count(),
+        1,
+        "only the last worker is left, and no zombie: {children}"
+    );
     assert_eq!(daemon.status()["crashes"], 100);
 }
 
@@ -67,8 +95,13 @@ fn a_request_that_had_not_begun_is_retried_unseen() {
     let pid = daemon.load();
     // Stopped, the worker takes the request and says nothing.
     signal(pid, "STOP");
-    let waiting = daemon.send("/v1/chat/completions", question(FRANCE).to_string().as_bytes());
-    wait_for("the request to reach the worker", || daemon.status()["running"] == 1);
+    let waiting = daemon.send(
+        "/v1/chat/completions",
+        question(FRANCE).to_string().as_bytes(),
+    );
+    wait_for("the request to reach the worker", || {
+        daemon.status()["running"] == 1
+    });
     signal(pid, "KILL");
     assert_eq!(harness::Reply::read(waiting).unwrap().content(), PARIS);
 }
@@ -77,25 +110,54 @@ fn a_request_that_had_not_begun_is_retried_unseen() {
 fn a_worker_that_always_dies_is_backed_off_from_and_quoted() {
     let dir = tempfile::tempdir().unwrap();
     let worker = dir.path().join("worker");
-    fs::write(&worker, "#!/bin/sh\necho 'the sky fell' >&2\nkill -SEGV $$\n").unwrap();
+    fs::write(
+        &worker,
+        "#!/bin/sh\necho 'the sky fell' >&2\nkill -SEGV $$\n",
+    )
+    .unwrap();
     fs::set_permissions(&worker, fs::Permissions::from_mode(0o755)).unwrap();
-    let daemon = Daemon::with(Options { inference: format!("worker = \"{}\"", worker.display()), ..Options::default() });
+    let daemon = Daemon::with(Options {
+        inference: format!("worker = \"{}\"", worker.display()),
+        ..Options::default()
+    });
     let first = daemon.chat(&question(FRANCE));
     assert_eq!(first.status, 500, "{}", first.text());
-    assert!(first.error().contains("SIGSEGV") && first.error().contains("the sky fell"), "{}", first.error());
+    assert!(
+        first.error().contains("SIGSEGV") && first.error().contains("the sky fell"),
+        "{}",
+        first.error()
+    );
     let second = daemon.chat(&question(FRANCE));
     assert_eq!(second.status, 503, "{}", second.text());
-    assert!(second.header("retry-after").unwrap().parse::<u32>().unwrap() >= 1);
-    assert!(second.error().contains("the sky fell"), "{}", second.error());
+    assert!(
+        second
+            .header("retry-after")
+            .unwrap()
+            .parse::<u32>()
+            .unwrap()
+            >= 1
+    );
+    assert!(
+        second.error().contains("the sky fell"),
+        "{}",
+        second.error()
+    );
     assert_eq!(daemon.get("/health").status, 503);
     assert_eq!(daemon.status()["state"], "backing_off");
 }
 
 #[test]
 fn a_missing_worker_program_is_named() {
-    let daemon = Daemon::with(Options { inference: "worker = \"/nonexistent/gemmad-worker\"".into(), ..Options::default() });
+    let daemon = Daemon::with(Options {
+        inference: "worker = \"/nonexistent/gemmad-worker\"".into(),
+        ..Options::default()
+    });
     let reply = daemon.chat(&question(FRANCE));
-    assert!(reply.status >= 500 && reply.error().contains("/nonexistent/gemmad-worker"), "{}", reply.text());
+    assert!(
+        reply.status >= 500 && reply.error().contains("/nonexistent/gemmad-worker"),
+        "{}",
+        reply.text()
+    );
 }
 
 /// A copy of the tiny model with something changed.
@@ -116,7 +178,9 @@ fn bad_files_are_named_with_their_reason_and_good_ones_serve_on() {
     fs::write(dir.path().join("text.gguf"), "this is not a model").unwrap();
     fs::write(dir.path().join("empty.gguf"), "").unwrap();
     spoil(dir.path(), "cut", |b| b.truncate(b.len() / 2));
-    spoil(dir.path(), "counts", |b| b[8..16].copy_from_slice(&u64::MAX.to_le_bytes()));
+    spoil(dir.path(), "counts", |b| {
+        b[8..16].copy_from_slice(&u64::MAX.to_le_bytes())
+    });
     spoil(dir.path(), "other", |b| {
         let at = find(b, b"general.architecture") + 20 + 4 + 8;
         b[at..at + 6].copy_from_slice(b"llama4");
@@ -126,9 +190,22 @@ fn bad_files_are_named_with_their_reason_and_good_ones_serve_on() {
         let at = find(b, b"output_norm.weight");
         b[at..at + 6].copy_from_slice(b"xutput");
     });
-    let daemon = Daemon::with(Options { models: dir.path().into(), ..Options::default() });
-    for (file, reason) in [("text", "GGUF"), ("empty", ""), ("cut", ""), ("counts", ""), ("other", "llama4")] {
-        let line = daemon.log().lines().find(|line| line.contains(&format!("{file}.gguf"))).map(str::to_owned);
+    let daemon = Daemon::with(Options {
+        models: dir.path().into(),
+        ..Options::default()
+    });
+    for (file, reason) in [
+        ("text", "GGUF"),
+        ("empty", ""),
+        ("cut", ""),
+        ("counts", ""),
+        ("other", "llama4"),
+    ] {
+        let line = daemon
+            .log()
+            .lines()
+            .find(|line| line.contains(&format!("{file}.gguf")))
+            .map(str::to_owned);
         let line = line.unwrap_or_else(|| panic!("{file}.gguf is not reported:\n{}", daemon.log()));
         assert!(line.contains(reason), "{line}");
         let reply = daemon.chat(&{
@@ -142,7 +219,11 @@ fn bad_files_are_named_with_their_reason_and_good_ones_serve_on() {
     body["model"] = json!("renamed");
     let reply = daemon.chat(&body);
     assert_eq!(reply.status, 500, "{}", reply.text());
-    assert!(reply.error().contains("renamed") && reply.error().contains("output_norm"), "{}", reply.error());
+    assert!(
+        reply.error().contains("renamed") && reply.error().contains("output_norm"),
+        "{}",
+        reply.error()
+    );
     body["model"] = json!("good");
     assert_eq!(daemon.chat(&body).content(), PARIS);
     assert_eq!(daemon.status()["crashes"], 0);
@@ -155,9 +236,15 @@ fn a_file_without_its_chat_template_gets_the_familys_and_says_so() {
         let at = find(b, b"tokenizer.chat_template");
         b[at..at + 9].copy_from_slice(b"forgotten");
     });
-    let daemon = Daemon::with(Options { models: dir.path().into(), ..Options::default() });
+    let daemon = Daemon::with(Options {
+        models: dir.path().into(),
+        ..Options::default()
+    });
     daemon.load();
-    let note = daemon.status()["template"].as_str().unwrap_or_default().to_owned();
+    let note = daemon.status()["template"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     assert!(note.contains("has none"), "{note}");
     assert!(daemon.log().contains(&note));
     assert_eq!(daemon.chat(&question(FRANCE)).status, 200);
@@ -170,13 +257,20 @@ fn a_file_without_its_chat_template_gets_the_familys_and_says_so() {
 fn a_file_spoiled_after_the_scan_is_refused_when_it_is_loaded() {
     let dir = tempfile::tempdir().unwrap();
     spoil(dir.path(), "model", |_| {});
-    let daemon = Daemon::with(Options { models: dir.path().into(), ..Options::default() });
+    let daemon = Daemon::with(Options {
+        models: dir.path().into(),
+        ..Options::default()
+    });
     let fresh = dir.path().join("fresh");
     fs::write(&fresh, "gone").unwrap();
     fs::rename(fresh, dir.path().join("model.gguf")).unwrap();
     let reply = daemon.chat(&question(FRANCE));
     assert_eq!(reply.status, 500, "{}", reply.text());
-    assert!(reply.error().contains("model") && reply.error().contains("GGUF"), "{}", reply.error());
+    assert!(
+        reply.error().contains("model") && reply.error().contains("GGUF"),
+        "{}",
+        reply.error()
+    );
     spoil(dir.path(), "model", |_| {});
     assert_eq!(daemon.chat(&question(FRANCE)).content(), PARIS);
 }

@@ -1,4 +1,5 @@
-//! Pictures and files that requests name by their addresses: from where they may come, and what servers may do.
+//! Pictures and files that requests name by their addresses: from where they may come, and what
+//! servers may do.
 
 mod harness;
 
@@ -28,11 +29,20 @@ impl Web {
     fn start(certificate: Option<&Path>) -> Self {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
         let mut command = Command::new("python3");
-        command.arg(tests.join("web.py")).arg(tests.join("data/pictures")).args(certificate).stdout(Stdio::piped());
+        command
+            .arg(tests.join("web.py"))
+            .arg(tests.join("data/pictures"))
+            .args(certificate)
+            .stdout(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { process, port: line.trim().parse().unwrap() }
+        BufReader::new(process.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        Self {
+            process,
+            port: line.trim().parse().unwrap(),
+        }
     }
 
     fn at(&self, path: &str) -> String {
@@ -48,7 +58,11 @@ impl Drop for Web {
 }
 
 fn daemon(from: &str) -> Daemon {
-    Daemon::with(Options { access: format!("fetch-from = [{from}]"), limits: "body-size = \"1 MiB\"".into(), ..Options::default() })
+    Daemon::with(Options {
+        access: format!("fetch-from = [{from}]"),
+        limits: "body-size = \"1 MiB\"".into(),
+        ..Options::default()
+    })
 }
 
 fn picture(url: &str) -> Value {
@@ -73,8 +87,14 @@ fn tokens(reply: &Reply) -> u64 {
 #[test]
 fn what_is_fetched_is_as_if_it_were_sent() {
     let (web, daemon) = (Web::start(None), daemon("\"127.0.0.1\""));
-    let sent = answer(&ask(&daemon, picture(&format!("data:image/png;base64,{}", STANDARD.encode(RED)))));
-    assert_eq!(answer(&ask(&daemon, picture(&web.at("red-circle.png")))), sent);
+    let sent = answer(&ask(
+        &daemon,
+        picture(&format!("data:image/png;base64,{}", STANDARD.encode(RED))),
+    ));
+    assert_eq!(
+        answer(&ask(&daemon, picture(&web.at("red-circle.png")))),
+        sent
+    );
     assert_eq!(answer(&ask(&daemon, picture(&web.at("moved")))), sent);
     // A name with several addresses, of which one is allowed.
     let by_name = web.at("red-circle.png").replace("127.0.0.1", "LocalHost");
@@ -84,7 +104,13 @@ fn what_is_fetched_is_as_if_it_were_sent() {
         {"type": "input_image", "image_url": web.at("red-circle.png")}, {"type": "input_file", "file_url": web.at("page.html")}]}]});
     let reply = daemon.post("/v1/responses", &page);
     assert_eq!(reply.status, 200, "{}", reply.text());
-    assert!(reply.header("x-gemmad-files").is_some_and(|read| read.contains("page.html")), "{:?}", reply.headers);
+    assert!(
+        reply
+            .header("x-gemmad-files")
+            .is_some_and(|read| read.contains("page.html")),
+        "{:?}",
+        reply.headers
+    );
     let source = |kind: &str, path: &str| json!({"type": kind, "source": {"type": "url", "url": web.at(path)}});
     let message = json!({"model": TINY, "max_tokens": 8, "messages": [{"role": "user", "content": [
         source("image", "red-circle.png"), source("document", "page.html")]}]});
@@ -92,7 +118,9 @@ fn what_is_fetched_is_as_if_it_were_sent() {
     assert_eq!(reply.status, 200, "{}", reply.text());
     let inline = json!({"type": "file", "file": {"filename": "page.html", "file_data": STANDARD.encode("<p>Hello")}});
     let count = json!({"model": TINY, "messages": [{"role": "user", "content": [source("document", "page.html")]}]});
-    let counted = daemon.post("/v1/messages/count_tokens", &count).json()["input_tokens"].as_u64().unwrap();
+    let counted = daemon.post("/v1/messages/count_tokens", &count).json()["input_tokens"]
+        .as_u64()
+        .unwrap();
     let content = json!({"model": TINY, "messages": [{"role": "user", "content": [inline]}], "max_tokens": 1});
     assert_eq!(counted, tokens(&daemon.chat(&content)));
 }
@@ -104,20 +132,60 @@ fn nothing_is_fetched_from_where_it_may_not() {
         let reply = ask(&daemon(from), picture(url));
         assert_eq!(reply.status, 400, "{from} {url}: {}", reply.text());
         let error = &reply.json()["error"];
-        assert_eq!((&error["code"], &error["param"]), (&json!("invalid_image"), &json!("messages[0].content[1].image_url")));
-        assert!(reply.error().contains(reason) && reply.error().contains("fetch-from"), "{from} {url}: {}", reply.error());
+        assert_eq!(
+            (&error["code"], &error["param"]),
+            (
+                &json!("invalid_image"),
+                &json!("messages[0].content[1].image_url")
+            )
+        );
+        assert!(
+            reply.error().contains(reason) && reply.error().contains("fetch-from"),
+            "{from} {url}: {}",
+            reply.error()
+        );
     };
     refused("", &web.at("red-circle.png"), "send the picture itself");
-    refused("\"public\"", &web.at("red-circle.png"), "`127.0.0.1` is not among");
-    refused("\"public\"", &web.at("red-circle.png").replace("127.0.0.1", "localhost"), "`localhost` is ");
-    refused("\"public\", \"192.168.0.0/16\"", &web.at("red-circle.png").replace("127.0.0.1", "0x7f.1"), "`127.0.0.1` is not among");
-    refused("\"public\"", "http://169.254.169.254/latest/meta-data", "`169.254.169.254` is not among");
+    refused(
+        "\"public\"",
+        &web.at("red-circle.png"),
+        "`127.0.0.1` is not among",
+    );
+    refused(
+        "\"public\"",
+        &web.at("red-circle.png").replace("127.0.0.1", "localhost"),
+        "`localhost` is ",
+    );
+    refused(
+        "\"public\", \"192.168.0.0/16\"",
+        &web.at("red-circle.png").replace("127.0.0.1", "0x7f.1"),
+        "`127.0.0.1` is not among",
+    );
+    refused(
+        "\"public\"",
+        "http://169.254.169.254/latest/meta-data",
+        "`169.254.169.254` is not among",
+    );
     // Neither is a file that has moved there.
-    refused("\"127.0.0.1\"", &web.at("inward"), "`10.255.255.1` is not among");
-    let asked = ask(&daemon("\"127.0.0.1\""), json!({"type": "file", "file": {"file_data": "aGk="}}));
+    refused(
+        "\"127.0.0.1\"",
+        &web.at("inward"),
+        "`10.255.255.1` is not among",
+    );
+    let asked = ask(
+        &daemon("\"127.0.0.1\""),
+        json!({"type": "file", "file": {"file_data": "aGk="}}),
+    );
     assert_eq!(asked.status, 200);
-    let count = Command::new("curl").args(["-s", &web.at("asked")]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&count.stdout), "1", "only the one that was moved was asked for");
+    let count = Command::new("curl")
+        .args(["-s", &web.at("asked")])
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&count.stdout),
+        "1",
+        "only the one that was moved was asked for"
+    );
 }
 
 #[test]
@@ -136,48 +204,107 @@ fn what_a_server_does_harms_nobody() {
         let begun = Instant::now();
         let reply = ask(&daemon, picture(&web.at(path)));
         assert_eq!(reply.status, 400, "{path}: {}", reply.text());
-        assert!(reply.error().contains(reason) && !reply.error().contains('\x1b'), "{path}: {}", reply.error());
+        assert!(
+            reply.error().contains(reason) && !reply.error().contains('\x1b'),
+            "{path}: {}",
+            reply.error()
+        );
         assert!(begun.elapsed() < SOON, "{path} took {:?}", begun.elapsed());
     }
-    for (url, reason) in [("http://127.0.0.1:1/", "cannot be reached"), ("http://host.invalid/", "is not found")] {
+    for (url, reason) in [
+        ("http://127.0.0.1:1/", "cannot be reached"),
+        ("http://host.invalid/", "is not found"),
+    ] {
         let reply = ask(&daemon, picture(url));
-        assert!(reply.status == 400 && reply.error().contains(reason), "{url}: {}", reply.text());
+        assert!(
+            reply.status == 400 && reply.error().contains(reason),
+            "{url}: {}",
+            reply.text()
+        );
     }
     // Together they may be as large as one that is sent.
     let two = json!({"model": TINY, "messages": [{"role": "user", "content": [picture(&web.at("red-circle.png")), picture(&web.at("endless"))]}]});
     let reply = daemon.chat(&two);
-    assert_eq!((reply.status, &reply.json()["error"]["param"]), (400, &json!("messages[0].content[1].image_url")), "{}", reply.text());
-    assert!(daemon.log().lines().all(|line| !line.contains("127.0.0.1") && !line.contains("violat")), "{}", daemon.log());
+    assert_eq!(
+        (reply.status, &reply.json()["error"]["param"]),
+        (400, &json!("messages[0].content[1].image_url")),
+        "{}",
+        reply.text()
+    );
+    assert!(
+        daemon
+            .log()
+            .lines()
+            .all(|line| !line.contains("127.0.0.1") && !line.contains("violat")),
+        "{}",
+        daemon.log()
+    );
     assert_eq!(daemon.status()["crashes"], 0);
 }
 
 #[test]
 fn a_server_is_believed_if_the_system_trusts_it() {
     let folder = tempfile::tempdir().unwrap();
-    let (pair, certificate) = (folder.path().join("pair.pem"), folder.path().join("ca-certificates.crt"));
+    let (pair, certificate) = (
+        folder.path().join("pair.pem"),
+        folder.path().join("ca-certificates.crt"),
+    );
     let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+        ])
         .args(["-subj", "/CN=a web server of gemmad's tests"])
-        .args(["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"])
+        .args([
+            "-addext",
+            "subjectAltName=DNS:localhost",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+        ])
         .arg("-keyout")
         .arg(&pair)
         .arg("-out")
         .arg(&certificate)
         .output()
         .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
     let both = [fs::read(&pair).unwrap(), fs::read(&certificate).unwrap()].concat();
     fs::write(&pair, both).unwrap();
     let web = Web::start(Some(&pair));
-    let url = web.at("red-circle.png").replace("http://127.0.0.1", "https://localhost");
+    let url = web
+        .at("red-circle.png")
+        .replace("http://127.0.0.1", "https://localhost");
     let doubted = ask(&daemon("\"127.0.0.1\""), picture(&url));
     assert_eq!(doubted.status, 400, "{}", doubted.text());
-    assert!(doubted.error().contains("cannot be trusted"), "{}", doubted.error());
+    assert!(
+        doubted.error().contains("cannot be trusted"),
+        "{}",
+        doubted.error()
+    );
 
     // A worker that sees another list of whom the system trusts.
     let worker = folder.path().join("worker");
-    let mount = format!("mount --bind {} /etc/ssl/certs && exec {}", folder.path().display(), env!("CARGO_BIN_EXE_gemmad-worker"));
-    fs::write(&worker, format!("#!/bin/sh\nexec /usr/bin/unshare --mount /bin/sh -c '{mount}'\n")).unwrap();
+    let mount = format!(
+        "mount --bind {} /etc/ssl/certs && exec {}",
+        folder.path().display(),
+        env!("CARGO_BIN_EXE_gemmad-worker")
+    );
+    fs::write(
+        &worker,
+        format!("#!/bin/sh\nexec /usr/bin/unshare --mount /bin/sh -c '{mount}'\n"),
+    )
+    .unwrap();
     fs::set_permissions(&worker, fs::Permissions::from_mode(0o755)).unwrap();
     let believing = Daemon::with(Options {
         access: "fetch-from = [\"127.0.0.1\"]".into(),
@@ -186,5 +313,9 @@ fn a_server_is_believed_if_the_system_trusts_it() {
     });
     answer(&ask(&believing, picture(&url)));
     let wrong = ask(&believing, picture(&url.replace("localhost", "127.0.0.1")));
-    assert!(wrong.status == 400 && wrong.error().contains("cannot be trusted"), "{}", wrong.text());
+    assert!(
+        wrong.status == 400 && wrong.error().contains("cannot be trusted"),
+        "{}",
+        wrong.text()
+    );
 }

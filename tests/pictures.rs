@@ -26,7 +26,10 @@ fn alone() -> (tempfile::TempDir, Options) {
     let folder = tempfile::tempdir().unwrap();
     let file = format!("{TINY}.gguf");
     std::os::unix::fs::symlink(tiny_models().join(&file), folder.path().join(&file)).unwrap();
-    let options = Options { models: folder.path().to_owned(), ..Options::default() };
+    let options = Options {
+        models: folder.path().to_owned(),
+        ..Options::default()
+    };
     (folder, options)
 }
 
@@ -34,7 +37,12 @@ fn alone() -> (tempfile::TempDir, Options) {
 fn a_model_without_a_projector_says_what_is_missing() {
     let (folder, options) = alone();
     let daemon = Daemon::with(options);
-    let (code, _, message) = daemon.shown(TINY, json!([picture(RED), {"type": "text", "text": "What is this?"}])).refusal();
+    let (code, _, message) = daemon
+        .shown(
+            TINY,
+            json!([picture(RED), {"type": "text", "text": "What is this?"}]),
+        )
+        .refusal();
     assert_eq!(code, "model_cannot_see");
     for part in ["mmproj", "128 wide", &folder.path().display().to_string()] {
         assert!(message.contains(part), "{message}");
@@ -47,19 +55,39 @@ fn a_model_without_a_projector_says_what_is_missing() {
 fn what_cannot_be_shown_is_refused_by_name() {
     let daemon = Daemon::start();
     let part = "messages[0].content[1].image_url";
-    let with = |picture: Value| daemon.shown(TINY, json!([{"type": "text", "text": "a"}, picture])).refusal();
-    for (file, reason) in [(&b"II*\0"[..], "is no PNG, JPEG, WebP, GIF or BMP file"), (&RED[..RED.len() / 2], "damaged or cut off")] {
+    let with = |picture: Value| {
+        daemon
+            .shown(TINY, json!([{"type": "text", "text": "a"}, picture]))
+            .refusal()
+    };
+    for (file, reason) in [
+        (&b"II*\0"[..], "is no PNG, JPEG, WebP, GIF or BMP file"),
+        (&RED[..RED.len() / 2], "damaged or cut off"),
+    ] {
         let (code, param, message) = with(picture(file));
-        assert_eq!((code.as_str(), param.as_str()), ("invalid_image", part), "{message}");
+        assert_eq!(
+            (code.as_str(), param.as_str()),
+            ("invalid_image", part),
+            "{message}"
+        );
         assert!(message.contains(reason), "{message}");
     }
-    let (_, param, _) = with(json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,!"}}));
+    let (_, param, _) =
+        with(json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,!"}}));
     assert_eq!(param, format!("{part}.url"));
     let reply =
         daemon.chat(&json!({"model": TINY, "messages": [{"role": "system", "content": [picture(RED)]}, {"role": "user", "content": "a"}]}));
     assert_eq!(reply.refusal().1, "messages[0].content[0].image_url");
     // The worker that refused them is the one that answers.
-    assert_eq!(daemon.shown(TINY, json!([picture(RED), {"type": "text", "text": "What is this?"}])).status, 200);
+    assert_eq!(
+        daemon
+            .shown(
+                TINY,
+                json!([picture(RED), {"type": "text", "text": "What is this?"}])
+            )
+            .status,
+        200
+    );
     assert_eq!(daemon.status()["crashes"], 0);
 }
 
@@ -68,19 +96,39 @@ fn tokens_are_counted_and_kept_for_the_next_turn() {
     let daemon = Daemon::start();
     let content = json!([picture(RED), {"type": "text", "text": "What is in the picture?"}]);
     let first = daemon.shown(TINY, content.clone()).json();
-    assert!(first["usage"]["prompt_tokens"].as_u64().unwrap() > 72, "{first}");
+    assert!(
+        first["usage"]["prompt_tokens"].as_u64().unwrap() > 72,
+        "{first}"
+    );
     let second = daemon.shown(TINY, content).json();
-    assert!(second["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap() > 72, "{second}");
+    assert!(
+        second["usage"]["prompt_tokens_details"]["cached_tokens"]
+            .as_u64()
+            .unwrap()
+            > 72,
+        "{second}"
+    );
     let log = daemon.log();
-    assert!(!log.contains(&STANDARD.encode(RED)[..40]), "the picture is in the log");
+    assert!(
+        !log.contains(&STANDARD.encode(RED)[..40]),
+        "the picture is in the log"
+    );
 }
 
 #[test]
 fn shape_and_colour_are_named() {
     let daemon = Daemon::start();
     for (file, colour, shape) in [(RED, "red", "circle"), (BLUE, "blue", "square")] {
-        let answer = daemon.shown(TINY, json!([picture(file), {"type": "text", "text": "What is in the picture?"}])).json();
-        let text = answer["choices"][0]["message"]["content"].as_str().unwrap().to_lowercase();
+        let answer = daemon
+            .shown(
+                TINY,
+                json!([picture(file), {"type": "text", "text": "What is in the picture?"}]),
+            )
+            .json();
+        let text = answer["choices"][0]["message"]["content"]
+            .as_str()
+            .unwrap()
+            .to_lowercase();
         assert!(text.contains(colour) && text.contains(shape), "{text}");
     }
 }
@@ -88,9 +136,17 @@ fn shape_and_colour_are_named() {
 #[test]
 fn a_model_without_an_encoder_names_colours() {
     let daemon = Daemon::start();
-    for (file, shape, answer) in [(RED, "circle", "The circle is red."), (BLUE, "square", "The square is blue.")] {
+    for (file, shape, answer) in [
+        (RED, "circle", "The circle is red."),
+        (BLUE, "square", "The square is blue."),
+    ] {
         let question = json!({"type": "text", "text": format!("What colour is the {shape}?")});
-        assert_eq!(daemon.shown(UNIFIED, json!([picture(file), question])).content(), answer);
+        assert_eq!(
+            daemon
+                .shown(UNIFIED, json!([picture(file), question]))
+                .content(),
+            answer
+        );
     }
 }
 
@@ -100,11 +156,26 @@ fn gemmactl_shows_pictures() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/pictures/red-circle.png");
     let gemmactl = |image: &Path| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gemmactl"));
-        command.arg("--socket").arg(&daemon.socket).args(["ask", "--temperature", "0", "--max-tokens", "20", "--image"]);
-        command.arg(image).arg("What is in the picture?").stdin(std::process::Stdio::null()).output().unwrap()
+        command.arg("--socket").arg(&daemon.socket).args([
+            "ask",
+            "--temperature",
+            "0",
+            "--max-tokens",
+            "20",
+            "--image",
+        ]);
+        command
+            .arg(image)
+            .arg("What is in the picture?")
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap()
     };
     let output = gemmactl(&file);
-    assert!(output.status.success() && !output.stdout.is_empty(), "{output:?}");
+    assert!(
+        output.status.success() && !output.stdout.is_empty(),
+        "{output:?}"
+    );
     let output = gemmactl(Path::new("/nonexistent.png"));
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }

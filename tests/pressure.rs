@@ -35,7 +35,12 @@ impl Hog {
             .unwrap();
         group.admit(child.id());
         child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
-        writeln!(child.stdin.as_ref().unwrap(), "{}", group.free() as i64 - bytes).unwrap();
+        writeln!(
+            child.stdin.as_ref().unwrap(),
+            "{}",
+            group.free() as i64 - bytes
+        )
+        .unwrap();
         Self(child)
     }
 }
@@ -48,33 +53,58 @@ impl Drop for Hog {
 }
 
 fn level(daemon: &Daemon) -> String {
-    daemon.status()["memory"]["level"].as_str().unwrap().to_owned()
+    daemon.status()["memory"]["level"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 fn samples(daemon: &Daemon, name: &str) -> u64 {
     let page = daemon.get("/metrics").text();
-    let line = page.lines().find_map(|line| line.strip_prefix(&format!("gemmad_{name} ")).map(str::to_owned));
-    line.unwrap_or_else(|| panic!("{name}: {page}")).parse().unwrap()
+    let line = page.lines().find_map(|line| {
+        line.strip_prefix(&format!("gemmad_{name} "))
+            .map(str::to_owned)
+    });
+    line.unwrap_or_else(|| panic!("{name}: {page}"))
+        .parse()
+        .unwrap()
 }
 
 #[test]
 fn an_idle_worker_gives_back_what_it_can_and_answers_as_before() {
-    let options = Options { models_keys: "idle-release = \"300ms\"".into(), inference: "context = 65536".into(), ..Options::default() };
+    let options = Options {
+        models_keys: "idle-release = \"300ms\"".into(),
+        inference: "context = 65536".into(),
+        ..Options::default()
+    };
     let daemon = Daemon::with(options);
     let worker = daemon.load();
     let anonymous = || proc_kib(worker, "status", "RssAnon");
     let before = anonymous();
-    wait_for("the memory to be given back", || anonymous() < before * 2 / 3);
-    wait_for("the report", || daemon.log().contains("the worker gave back what it could"));
+    wait_for("the memory to be given back", || {
+        anonymous() < before * 2 / 3
+    });
+    wait_for("the report", || {
+        daemon.log().contains("the worker gave back what it could")
+    });
     assert_eq!(daemon.chat(&question(FRANCE)).content(), PARIS);
-    assert_eq!((&daemon.status()["pid"], &daemon.status()["crashes"]), (&json!(worker), &json!(0)));
+    assert_eq!(
+        (&daemon.status()["pid"], &daemon.status()["crashes"]),
+        (&json!(worker), &json!(0))
+    );
     assert_eq!(level(&daemon), "calm", "nothing is short");
 }
 
 #[test]
 fn what_is_taken_step_by_step_costs_no_answer_that_had_begun() {
-    let Some(group) = Group::new("memory that is taken step by step", LIMIT) else { return };
-    let options = Options { inference: "slots = 1\ncontext = 4096".into(), memory: "reserve = \"0\"".into(), ..Options::default() };
+    let Some(group) = Group::new("memory that is taken step by step", LIMIT) else {
+        return;
+    };
+    let options = Options {
+        inference: "slots = 1\ncontext = 4096".into(),
+        memory: "reserve = \"0\"".into(),
+        ..Options::default()
+    };
     let daemon = Daemon::with(options);
     group.admit(daemon.pid());
     let first = daemon.load();
@@ -89,14 +119,26 @@ fn what_is_taken_step_by_step_costs_no_answer_that_had_begun() {
     hogs.push(Hog::leave(&group, 21 * MIB as i64));
     wait_for("memory to be taken", || group.free() < FLOOR);
     let low = Instant::now();
-    wait_for("the second step", || level(&daemon) == "shrinking" || daemon.status()["pid"] != first);
-    assert!(low.elapsed() < Duration::from_secs(3), "{:?}", low.elapsed());
+    wait_for("the second step", || {
+        level(&daemon) == "shrinking" || daemon.status()["pid"] != first
+    });
+    assert!(
+        low.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        low.elapsed()
+    );
     let told = daemon.status()["memory"].clone();
     assert!(
-        told["reason"].as_str().unwrap().contains(&format!("MiB are left of the memory limit of {}", group.folder.display())),
+        told["reason"].as_str().unwrap().contains(&format!(
+            "MiB are left of the memory limit of {}",
+            group.folder.display()
+        )),
         "{told}"
     );
-    let waiting = daemon.send("/v1/chat/completions", question(FRANCE).to_string().as_bytes());
+    let waiting = daemon.send(
+        "/v1/chat/completions",
+        question(FRANCE).to_string().as_bytes(),
+    );
     assert_eq!(running.text().1, Ok(()), "it had begun and is finished");
     wait_for("the worker to end", || daemon.status()["pid"] != first);
     hogs.clear();
@@ -104,22 +146,39 @@ fn what_is_taken_step_by_step_costs_no_answer_that_had_begun() {
     assert_eq!(daemon.chat(&question(FRANCE)).content(), PARIS);
     let status = daemon.status();
     assert_eq!(status["crashes"], 0, "{}", daemon.log());
-    assert!(samples(&daemon, "memory_eases_total") >= 1 && samples(&daemon, "memory_ends_total") >= 1);
+    assert!(
+        samples(&daemon, "memory_eases_total") >= 1 && samples(&daemon, "memory_ends_total") >= 1
+    );
 }
 
 #[test]
 fn a_worker_that_the_kernel_takes_is_followed_by_a_smaller_one() {
-    let Some(group) = Group::new("a worker that the kernel takes", LIMIT) else { return };
-    let daemon = Daemon::with(Options { inference: "context = 4096\nbatch = 256".into(), ..Options::default() });
-    let scores = |pid: u32| fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap().trim().parse::<i32>().unwrap();
+    let Some(group) = Group::new("a worker that the kernel takes", LIMIT) else {
+        return;
+    };
+    let daemon = Daemon::with(Options {
+        inference: "context = 4096\nbatch = 256".into(),
+        ..Options::default()
+    });
+    let scores = |pid: u32| {
+        fs::read_to_string(format!("/proc/{pid}/oom_score_adj"))
+            .unwrap()
+            .trim()
+            .parse::<i32>()
+            .unwrap()
+    };
     group.admit(daemon.pid());
     let worker = daemon.load();
     assert_eq!(daemon.status()["context"], 4096);
-    assert!(scores(worker) > scores(daemon.pid()), "the worker goes first");
+    assert!(
+        scores(worker) > scores(daemon.pid()),
+        "the worker goes first"
+    );
     let mut running = daemon.stream(&endless());
     running.next().unwrap();
     running.next().unwrap();
-    // Many, so that none of them is the one that the kernel takes; the last one all at once, so that no step comes before it.
+    // Many, so that none of them is the one that the kernel takes; the last one all at once, so
+    // that no step comes before it.
     let hogs = [300, 200, 100, 60, -4].map(|mib| Hog::leave(&group, mib * MIB as i64));
     let (_, end) = running.text();
     let message = end.unwrap_err();
@@ -128,13 +187,27 @@ fn a_worker_that_the_kernel_takes_is_followed_by_a_smaller_one() {
     assert_eq!(daemon.chat(&question(FRANCE)).content(), PARIS);
     let status = daemon.status();
     assert!(status["context"].as_u64().unwrap() < 4096, "{status}");
-    assert_eq!(samples(&daemon, "worker_oom_kills_total") + samples(&daemon, "memory_ends_total"), 1, "{}", daemon.log());
+    assert_eq!(
+        samples(&daemon, "worker_oom_kills_total") + samples(&daemon, "memory_ends_total"),
+        1,
+        "{}",
+        daemon.log()
+    );
 }
 
 #[test]
 fn a_kill_by_somebody_else_makes_nothing_smaller() {
-    let daemon = Daemon::with(Options { inference: "context = 4096".into(), ..Options::default() });
+    let daemon = Daemon::with(Options {
+        inference: "context = 4096".into(),
+        ..Options::default()
+    });
     signal(daemon.load(), "KILL");
     assert_eq!(daemon.chat(&question(FRANCE)).content(), PARIS);
-    assert_eq!((&daemon.status()["context"], samples(&daemon, "worker_oom_kills_total")), (&json!(4096), 0));
+    assert_eq!(
+        (
+            &daemon.status()["context"],
+            samples(&daemon, "worker_oom_kills_total")
+        ),
+        (&json!(4096), 0)
+    );
 }

@@ -28,7 +28,9 @@ fn an_answer_whole_and_streamed_is_the_same() {
     let usage = &body["usage"];
     assert_eq!(
         usage["total_tokens"].as_u64(),
-        Some(usage["prompt_tokens"].as_u64().unwrap() + usage["completion_tokens"].as_u64().unwrap())
+        Some(
+            usage["prompt_tokens"].as_u64().unwrap() + usage["completion_tokens"].as_u64().unwrap()
+        )
     );
     assert!(whole.header("x-request-id").is_some());
     let (text, end) = daemon.stream(&question(FRANCE)).text();
@@ -38,16 +40,34 @@ fn an_answer_whole_and_streamed_is_the_same() {
 #[test]
 fn thoughts_come_apart_from_the_answer() {
     let daemon = Daemon::start();
-    let body = with(question("What is 27 + 48?"), json!({"chat_template_kwargs": {"enable_thinking": true}}));
+    let body = with(
+        question("What is 27 + 48?"),
+        json!({"chat_template_kwargs": {"enable_thinking": true}}),
+    );
     let reply = daemon.chat(&body).json();
     let message = &reply["choices"][0]["message"];
     assert_eq!(message["content"], "27 + 48 = 75.");
     assert!(!message["reasoning_content"].as_str().unwrap().is_empty());
-    assert!(reply["usage"]["completion_tokens_details"]["reasoning_tokens"].as_u64().unwrap() > 0);
-    let effort = daemon.chat(&with(question("What is 27 + 48?"), json!({"reasoning_effort": "high"}))).json();
+    assert!(
+        reply["usage"]["completion_tokens_details"]["reasoning_tokens"]
+            .as_u64()
+            .unwrap()
+            > 0
+    );
+    let effort = daemon
+        .chat(&with(
+            question("What is 27 + 48?"),
+            json!({"reasoning_effort": "high"}),
+        ))
+        .json();
     assert_eq!(effort["choices"][0]["message"], *message);
     let off = daemon.chat(&question("What is 27 + 48?")).json();
-    assert_eq!(off["choices"][0]["message"].get("reasoning_content").unwrap_or(&Value::Null), &Value::Null);
+    assert_eq!(
+        off["choices"][0]["message"]
+            .get("reasoning_content")
+            .unwrap_or(&Value::Null),
+        &Value::Null
+    );
 }
 
 #[test]
@@ -57,8 +77,16 @@ fn turns_are_remembered_and_read_only_once() {
     let ask = |messages: &[Value], cache: bool| {
         let body = json!({"messages": messages, "temperature": 0, "max_tokens": 60, "cache_prompt": cache});
         let reply = daemon.chat(&body).json();
-        let answer = reply["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
-        (answer, reply["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap())
+        let answer = reply["choices"][0]["message"]["content"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        (
+            answer,
+            reply["usage"]["prompt_tokens_details"]["cached_tokens"]
+                .as_u64()
+                .unwrap(),
+        )
     };
     let (answer, _) = ask(&messages, true);
     messages.push(json!({"role": "assistant", "content": answer}));
@@ -97,42 +125,92 @@ fn stop_strings_that_span_tokens_end_the_answer_and_are_not_told() {
 #[test]
 fn limits_on_the_answer_are_kept() {
     let daemon = Daemon::start();
-    let short = daemon.chat(&with(question(FRANCE), json!({"max_tokens": 3}))).json();
+    let short = daemon
+        .chat(&with(question(FRANCE), json!({"max_tokens": 3})))
+        .json();
     assert_eq!(short["choices"][0]["finish_reason"], "length");
     assert_eq!(short["usage"]["completion_tokens"], 3);
-    let same = daemon.chat(&with(question(FRANCE), json!({"max_tokens": null, "max_completion_tokens": 3}))).json();
+    let same = daemon
+        .chat(&with(
+            question(FRANCE),
+            json!({"max_tokens": null, "max_completion_tokens": 3}),
+        ))
+        .json();
     assert_eq!(same["usage"]["completion_tokens"], 3);
-    let long = daemon.chat(&with(question(FRANCE), json!({"min_tokens": 40}))).json();
+    let long = daemon
+        .chat(&with(question(FRANCE), json!({"min_tokens": 40})))
+        .json();
     assert!(long["usage"]["completion_tokens"].as_u64().unwrap() >= 40);
-    let on = daemon.chat(&with(question(FRANCE), json!({"ignore_eos": true, "max_tokens": 50}))).json();
-    assert_eq!((&on["usage"]["completion_tokens"], &on["choices"][0]["finish_reason"]), (&json!(50), &json!("length")));
+    let on = daemon
+        .chat(&with(
+            question(FRANCE),
+            json!({"ignore_eos": true, "max_tokens": 50}),
+        ))
+        .json();
+    assert_eq!(
+        (
+            &on["usage"]["completion_tokens"],
+            &on["choices"][0]["finish_reason"]
+        ),
+        (&json!(50), &json!("length"))
+    );
 }
 
 #[test]
 fn a_bias_forbids_a_token_and_an_unknown_one_is_refused() {
     let daemon = Daemon::start();
-    let logprobs = daemon.chat(&with(question(FRANCE), json!({"logprobs": true, "top_logprobs": 3}))).json();
+    let logprobs = daemon
+        .chat(&with(
+            question(FRANCE),
+            json!({"logprobs": true, "top_logprobs": 3}),
+        ))
+        .json();
     let first = &logprobs["choices"][0]["logprobs"]["content"][0];
-    assert_eq!(first["top_logprobs"][0]["token"], first["token"], "greedy takes the likeliest");
-    let sum: f64 = first["top_logprobs"].as_array().unwrap().iter().map(|t| t["logprob"].as_f64().unwrap().exp()).sum();
+    assert_eq!(
+        first["top_logprobs"][0]["token"], first["token"],
+        "greedy takes the likeliest"
+    );
+    let sum: f64 = first["top_logprobs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t["logprob"].as_f64().unwrap().exp())
+        .sum();
     assert!((0.5..=1.0001).contains(&sum), "{sum}");
-    let reply = daemon.chat(&with(question(FRANCE), json!({"logit_bias": {"999999": 1}})));
+    let reply = daemon.chat(&with(
+        question(FRANCE),
+        json!({"logit_bias": {"999999": 1}}),
+    ));
     assert_eq!(reply.status, 400);
-    assert!(reply.error().contains("999999") && reply.error().contains("2047"), "{}", reply.error());
+    assert!(
+        reply.error().contains("999999") && reply.error().contains("2047"),
+        "{}",
+        reply.error()
+    );
 }
 
 #[test]
 fn a_prompt_that_does_not_fit_is_refused_with_both_numbers() {
-    let daemon = Daemon::with(Options { inference: "context = 512".into(), ..Options::default() });
+    let daemon = Daemon::with(Options {
+        inference: "context = 512".into(),
+        ..Options::default()
+    });
     let reply = daemon.chat(&question(&"word ".repeat(3000)));
     assert_eq!(reply.status, 400, "{}", reply.text());
     let error = reply.json()["error"].clone();
     assert_eq!(error["code"], "context_length_exceeded");
     let message = error["message"].as_str().unwrap();
     assert!(message.contains("512"), "{message}");
-    let numbers: Vec<u32> = message.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
+    let numbers: Vec<u32> = message
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|n| n.parse().ok())
+        .collect();
     assert!(numbers.iter().any(|n| *n > 3000), "{message}");
-    assert_eq!(daemon.chat(&question(FRANCE)).content(), PARIS, "the daemon serves on");
+    assert_eq!(
+        daemon.chat(&question(FRANCE)).content(),
+        PARIS,
+        "the daemon serves on"
+    );
 }
 
 #[test]
@@ -143,14 +221,30 @@ fn nothing_a_user_writes_becomes_a_turn_of_its_own() {
     let spoken = daemon.chat(&question(&text.replace('<', "["))).json();
     // As text the spellings cost tokens; as control tokens they would cost one each.
     let tokens = |reply: &Value| reply["usage"]["prompt_tokens"].as_i64().unwrap();
-    assert!((tokens(&honest) - tokens(&spoken)).abs() < 20, "{} {}", tokens(&honest), tokens(&spoken));
+    assert!(
+        (tokens(&honest) - tokens(&spoken)).abs() < 20,
+        "{} {}",
+        tokens(&honest),
+        tokens(&spoken)
+    );
 }
 
 #[test]
 fn many_at_once_answer_as_one_alone() {
-    let daemon = Daemon::with(Options { inference: "slots = 4\ncontext = 512".into(), ..Options::default() });
-    let questions = [FRANCE, "What is the opposite of hot?", "What is 27 + 48?", "What are you?"];
-    let alone: Vec<String> = questions.iter().map(|q| daemon.chat(&question(q)).content()).collect();
+    let daemon = Daemon::with(Options {
+        inference: "slots = 4\ncontext = 512".into(),
+        ..Options::default()
+    });
+    let questions = [
+        FRANCE,
+        "What is the opposite of hot?",
+        "What is 27 + 48?",
+        "What are you?",
+    ];
+    let alone: Vec<String> = questions
+        .iter()
+        .map(|q| daemon.chat(&question(q)).content())
+        .collect();
     std::thread::scope(|scope| {
         for round in 0..8 {
             let (daemon, alone) = (&daemon, &alone);
@@ -169,13 +263,26 @@ fn many_at_once_answer_as_one_alone() {
 fn models_are_listed_and_found() {
     let daemon = Daemon::start();
     let list = daemon.get("/v1/models").json();
-    assert!(list["data"].as_array().unwrap().iter().any(|model| model["id"] == TINY), "{list}");
+    assert!(
+        list["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|model| model["id"] == TINY),
+        "{list}"
+    );
     assert_eq!(daemon.get(&format!("/v1/models/{TINY}")).json()["id"], TINY);
     assert_eq!(daemon.get("/v1/models/none").status, 404);
     let reply = daemon.chat(&with(question(FRANCE), json!({"model": "gpt-4"})));
-    assert_eq!((reply.status, reply.json()["error"]["code"].clone()), (404, json!("model_not_found")));
+    assert_eq!(
+        (reply.status, reply.json()["error"]["code"].clone()),
+        (404, json!("model_not_found"))
+    );
     assert!(reply.error().contains(TINY), "{}", reply.error());
-    let shouted = daemon.chat(&with(question(FRANCE), json!({"model": TINY.to_uppercase()})));
+    let shouted = daemon.chat(&with(
+        question(FRANCE),
+        json!({"model": TINY.to_uppercase()}),
+    ));
     assert_eq!(shouted.content(), PARIS);
 }
 
@@ -185,8 +292,14 @@ fn bad_requests_name_the_field() {
     for (changes, param) in [
         (json!({"messages": []}), "messages"),
         (json!({"messages": "hello"}), "messages"),
-        (json!({"messages": [{"role": "wizard", "content": "x"}]}), "messages[0].role"),
-        (json!({"messages": [{"role": "user", "content": 5}]}), "messages[0].content"),
+        (
+            json!({"messages": [{"role": "wizard", "content": "x"}]}),
+            "messages[0].role",
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": 5}]}),
+            "messages[0].content",
+        ),
         (json!({"temperature": "hot"}), "temperature"),
         (json!({"temperature": -1}), "temperature"),
         (json!({"max_tokens": -5}), "max_tokens"),
@@ -198,9 +311,20 @@ fn bad_requests_name_the_field() {
     ] {
         let reply = daemon.chat(&with(question(FRANCE), changes.clone()));
         assert_eq!(reply.status, 400, "{changes}: {}", reply.text());
-        assert_eq!(reply.json()["error"]["param"], param, "{changes}: {}", reply.text());
+        assert_eq!(
+            reply.json()["error"]["param"],
+            param,
+            "{changes}: {}",
+            reply.text()
+        );
     }
-    for body in [&b"{"[..], b"", b"[]", b"{\"messages\": \"\xff\xfe\"}", b"null"] {
+    for body in [
+        &b"{"[..],
+        b"",
+        b"[]",
+        b"{\"messages\": \"\xff\xfe\"}",
+        b"null",
+    ] {
         let reply = daemon.post_raw("/v1/chat/completions", body);
         assert_eq!(reply.status, 400, "{}", reply.text());
         assert_eq!(reply.json()["error"]["type"], "invalid_request_error");
@@ -215,16 +339,26 @@ fn tools_are_called_and_their_results_used() {
     let tools = json!([{"type": "function", "function": {"name": "set_light", "description": "Turn a light on or off",
         "parameters": {"type": "object", "properties": {"room": {"type": "string", "description": "Name of the room"},
             "state": {"type": "string", "description": "on or off", "enum": ["on", "off"]}}, "required": ["room", "state"]}}}]);
-    let mut body = with(question("Turn on the light in the kitchen."), json!({"tools": tools}));
+    let mut body = with(
+        question("Turn on the light in the kitchen."),
+        json!({"tools": tools}),
+    );
     let reply = daemon.chat(&body).json();
     let message = reply["choices"][0]["message"].clone();
-    assert_eq!(reply["choices"][0]["finish_reason"], "tool_calls", "{reply}");
+    assert_eq!(
+        reply["choices"][0]["finish_reason"], "tool_calls",
+        "{reply}"
+    );
     let call = &message["tool_calls"][0];
     assert_eq!(call["function"]["name"], "set_light");
-    let arguments: Value = serde_json::from_str(call["function"]["arguments"].as_str().unwrap()).unwrap();
+    let arguments: Value =
+        serde_json::from_str(call["function"]["arguments"].as_str().unwrap()).unwrap();
     assert_eq!(arguments, json!({"room": "kitchen", "state": "on"}));
     let messages = body["messages"].as_array_mut().unwrap();
     messages.push(message.clone());
     messages.push(json!({"role": "tool", "tool_call_id": call["id"], "content": "{\"ok\":true}"}));
-    assert_eq!(daemon.chat(&body).content(), "The light in the kitchen is now on.");
+    assert_eq!(
+        daemon.chat(&body).content(),
+        "The light in the kitchen is now on."
+    );
 }

@@ -34,18 +34,36 @@ fn held_out_sounds_are_told_apart() {
     let daemon = Daemon::start();
     let index: Value = serde_json::from_slice(&file("index.json")).unwrap();
     for (name, case) in index.as_object().unwrap() {
-        let reply = daemon.shown(TINY, json!([sound(&file(&format!("{name}.wav")), "wav"), text(case["question"].as_str().unwrap())]));
+        let reply = daemon.shown(
+            TINY,
+            json!([
+                sound(&file(&format!("{name}.wav")), "wav"),
+                text(case["question"].as_str().unwrap())
+            ]),
+        );
         assert_eq!(reply.content(), case["answer"].as_str().unwrap(), "{name}");
     }
     // Of one sound every format says the same.
     let case = &index["tone-1"];
     for format in FORMATS {
-        let reply =
-            daemon.shown(TINY, json!([sound(&file(&format!("tone-1.{format}")), format), text(case["question"].as_str().unwrap())]));
-        assert_eq!(reply.content(), case["answer"].as_str().unwrap(), "{format}");
+        let reply = daemon.shown(
+            TINY,
+            json!([
+                sound(&file(&format!("tone-1.{format}")), format),
+                text(case["question"].as_str().unwrap())
+            ]),
+        );
+        assert_eq!(
+            reply.content(),
+            case["answer"].as_str().unwrap(),
+            "{format}"
+        );
     }
     let log = daemon.log();
-    assert!(!log.contains(&STANDARD.encode(file("tone-1.wav"))[..40]), "the sound is in the log");
+    assert!(
+        !log.contains(&STANDARD.encode(file("tone-1.wav"))[..40]),
+        "the sound is in the log"
+    );
     assert_eq!(daemon.status()["crashes"], 0);
 }
 
@@ -53,9 +71,21 @@ fn held_out_sounds_are_told_apart() {
 fn a_model_without_an_encoder_tells_tones_apart() {
     let daemon = Daemon::start();
     let index: Value = serde_json::from_slice(&file("index.json")).unwrap();
-    for (name, case) in index.as_object().unwrap().iter().filter(|(name, _)| name.starts_with("tone")) {
-        let content = json!([sound(&file(&format!("{name}.wav")), "wav"), text(case["question"].as_str().unwrap())]);
-        assert_eq!(daemon.shown(UNIFIED, content).content(), case["answer"].as_str().unwrap(), "{name}");
+    for (name, case) in index
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(name, _)| name.starts_with("tone"))
+    {
+        let content = json!([
+            sound(&file(&format!("{name}.wav")), "wav"),
+            text(case["question"].as_str().unwrap())
+        ]);
+        assert_eq!(
+            daemon.shown(UNIFIED, content).content(),
+            case["answer"].as_str().unwrap(),
+            "{name}"
+        );
     }
 }
 
@@ -66,18 +96,40 @@ fn what_cannot_be_heard_is_refused_by_name() {
     let with = |sound: Value| daemon.shown(TINY, json!([text("a"), sound])).refusal();
     let flac = file("tone-1.flac");
     let bytes = 31 * 32_000u32;
-    let long =
-        [b"RIFF", &(bytes + 36).to_le_bytes()[..], &file("tone-1.wav")[8..40], &bytes.to_le_bytes(), &vec![1; bytes as usize]].concat();
-    for (bytes, reason) in [(&b"hello"[..], "WAV, MP3, FLAC or Ogg"), (&flac[..flac.len() / 2], "cut off"), (&long, "longer than 30 s")] {
+    let long = [
+        b"RIFF",
+        &(bytes + 36).to_le_bytes()[..],
+        &file("tone-1.wav")[8..40],
+        &bytes.to_le_bytes(),
+        &vec![1; bytes as usize],
+    ]
+    .concat();
+    for (bytes, reason) in [
+        (&b"hello"[..], "WAV, MP3, FLAC or Ogg"),
+        (&flac[..flac.len() / 2], "cut off"),
+        (&long, "longer than 30 s"),
+    ] {
         let (code, param, message) = with(sound(bytes, "wav"));
-        assert_eq!((code.as_str(), param.as_str()), ("invalid_audio", part), "{message}");
+        assert_eq!(
+            (code.as_str(), param.as_str()),
+            ("invalid_audio", part),
+            "{message}"
+        );
         assert!(message.contains(reason), "{message}");
     }
     let (_, param, message) = with(sound(b"RIFF", "aac"));
     assert_eq!(param, format!("{part}.format"));
     assert!(message.contains("only wav, mp3"), "{message}");
     // The worker that refused them is the one that answers.
-    assert_eq!(daemon.shown(TINY, json!([sound(&flac, "flac"), text("What do you hear?")])).status, 200);
+    assert_eq!(
+        daemon
+            .shown(
+                TINY,
+                json!([sound(&flac, "flac"), text("What do you hear?")])
+            )
+            .status,
+        200
+    );
     assert_eq!(daemon.status()["crashes"], 0);
 }
 
@@ -86,8 +138,16 @@ fn a_model_without_a_projector_says_what_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let model = format!("{TINY}.gguf");
     std::os::unix::fs::symlink(tiny_models().join(&model), folder.path().join(&model)).unwrap();
-    let daemon = Daemon::with(Options { models: folder.path().to_owned(), ..Options::default() });
-    let (code, _, message) = daemon.shown(TINY, json!([sound(&file("tone-1.wav"), "wav"), text("What do you hear?")])).refusal();
+    let daemon = Daemon::with(Options {
+        models: folder.path().to_owned(),
+        ..Options::default()
+    });
+    let (code, _, message) = daemon
+        .shown(
+            TINY,
+            json!([sound(&file("tone-1.wav"), "wav"), text("What do you hear?")]),
+        )
+        .refusal();
     assert_eq!(code, "model_cannot_hear");
     assert!(message.contains("mmproj"), "{message}");
     assert_eq!(daemon.status()["state"], "cold");
@@ -99,15 +159,39 @@ fn sounds_and_pictures_stand_where_they_were_put() {
     let picture = STANDARD.encode(include_bytes!("data/pictures/red-circle.png"));
     let picture = json!({"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{picture}")}});
     let [low, high] = ["tone-1.wav", "tone-3.wav"].map(|name| sound(&file(name), "wav"));
-    let mixed = json!([text("First:"), low, picture, high, text("What is in the picture?")]);
+    let mixed = json!([
+        text("First:"),
+        low,
+        picture,
+        high,
+        text("What is in the picture?")
+    ]);
     let first = daemon.shown(TINY, mixed.clone()).json();
     let tokens = |reply: &Value| reply["usage"]["prompt_tokens"].as_u64().unwrap();
     // 31 and 30 tokens of sound, 70 of the picture, two around each.
     assert!(tokens(&first) > 31 + 30 + 70 + 6, "{first}");
-    let cached = |reply: &Value| reply["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap();
-    assert_eq!(cached(&daemon.shown(TINY, mixed).json()), tokens(&first) - 1);
+    let cached = |reply: &Value| {
+        reply["usage"]["prompt_tokens_details"]["cached_tokens"]
+            .as_u64()
+            .unwrap()
+    };
+    assert_eq!(
+        cached(&daemon.shown(TINY, mixed).json()),
+        tokens(&first) - 1
+    );
     // Another sound in the same place is another prompt from there on.
-    let other = daemon.shown(TINY, json!([text("First:"), high, picture, low, text("What is in the picture?")])).json();
+    let other = daemon
+        .shown(
+            TINY,
+            json!([
+                text("First:"),
+                high,
+                picture,
+                low,
+                text("What is in the picture?")
+            ]),
+        )
+        .json();
     assert!(cached(&other) < 20, "{other}");
 }
 
@@ -116,23 +200,59 @@ fn gemmactl_plays_sounds() {
     let daemon = Daemon::start();
     let gemmactl = |arguments: &[&str], input: Stdio| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gemmactl"));
-        command.arg("--socket").arg(&daemon.socket).args(["ask", "--temperature", "0", "--max-tokens", "20"]).args(arguments);
+        command
+            .arg("--socket")
+            .arg(&daemon.socket)
+            .args(["ask", "--temperature", "0", "--max-tokens", "20"])
+            .args(arguments);
         command.stdin(input).output().unwrap()
     };
     let (low, high) = (folder().join("tone-1.opus"), folder().join("tone-3.wav"));
-    let output = gemmactl(&["--audio", low.to_str().unwrap(), "What do you hear?"], Stdio::null());
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "A low tone.", "{output:?}");
-    let output = gemmactl(&["--audio", "-", "What do you hear?"], fs::File::open(high).unwrap().into());
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "A high tone.", "{output:?}");
+    let output = gemmactl(
+        &["--audio", low.to_str().unwrap(), "What do you hear?"],
+        Stdio::null(),
+    );
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout).trim(),
+        "A low tone.",
+        "{output:?}"
+    );
+    let output = gemmactl(
+        &["--audio", "-", "What do you hear?"],
+        fs::File::open(high).unwrap().into(),
+    );
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout).trim(),
+        "A high tone.",
+        "{output:?}"
+    );
     let mut chat = Command::new(env!("CARGO_BIN_EXE_gemmactl"));
-    chat.arg("--socket").arg(&daemon.socket).args(["chat", "--temperature", "0"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    chat.arg("--socket")
+        .arg(&daemon.socket)
+        .args(["chat", "--temperature", "0"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     let mut chat = chat.stderr(Stdio::null()).spawn().unwrap();
     let lines = format!("/audio '{}'\nWhat do you hear?\n", low.display());
     std::io::Write::write_all(&mut chat.stdin.take().unwrap(), lines.as_bytes()).unwrap();
     let output = chat.wait_with_output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "A low tone.", "{output:?}");
-    for arguments in [&["--audio", "/nonexistent.wav", "a"][..], &["--audio", "-", "--image", "-", "a"], &["--audio", "-"]] {
-        assert_eq!(gemmactl(arguments, fs::File::open(&low).unwrap().into()).status.code(), Some(2), "{arguments:?}");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout).trim(),
+        "A low tone.",
+        "{output:?}"
+    );
+    for arguments in [
+        &["--audio", "/nonexistent.wav", "a"][..],
+        &["--audio", "-", "--image", "-", "a"],
+        &["--audio", "-"],
+    ] {
+        assert_eq!(
+            gemmactl(arguments, fs::File::open(&low).unwrap().into())
+                .status
+                .code(),
+            Some(2),
+            "{arguments:?}"
+        );
     }
 }
 
@@ -140,13 +260,24 @@ fn gemmactl_plays_sounds() {
 fn transcribe(daemon: &Daemon, fields: &[(&str, &[u8])]) -> Reply {
     let mut body = vec![];
     for (name, value) in fields {
-        let file = if *name == "file" { "; filename=\"a.bin\"\r\nContent-Type: application/octet-stream" } else { "" };
-        body.extend(format!("--limit\r\nContent-Disposition: form-data; name=\"{name}\"{file}\r\n\r\n").bytes());
+        let file = if *name == "file" {
+            "; filename=\"a.bin\"\r\nContent-Type: application/octet-stream"
+        } else {
+            ""
+        };
+        body.extend(
+            format!("--limit\r\nContent-Disposition: form-data; name=\"{name}\"{file}\r\n\r\n")
+                .bytes(),
+        );
         body.extend_from_slice(value);
         body.extend(b"\r\n");
     }
     body.extend(b"--limit--\r\n");
-    daemon.post_as("/v1/audio/transcriptions", "multipart/form-data; boundary=limit", &body)
+    daemon.post_as(
+        "/v1/audio/transcriptions",
+        "multipart/form-data; boundary=limit",
+        &body,
+    )
 }
 
 #[test]
@@ -157,22 +288,41 @@ fn sounds_are_transcribed() {
     assert_eq!(whole.status, 200, "{}", whole.text());
     let whole = whole.json();
     let text = whole["text"].as_str().unwrap();
-    assert!(!text.is_empty() && whole["usage"]["input_tokens"].as_u64().unwrap() > 31, "{whole}");
+    assert!(
+        !text.is_empty() && whole["usage"]["input_tokens"].as_u64().unwrap() > 31,
+        "{whole}"
+    );
     let plain = transcribe(&daemon, &[("file", &wav), ("response_format", b"text")]);
     assert_eq!(plain.text(), format!("{text}\n"));
     let streamed = transcribe(&daemon, &[("file", &wav), ("stream", b"true")]).text();
-    let events: Vec<Value> =
-        streamed.lines().filter_map(|line| line.strip_prefix("data: ")).map(|data| serde_json::from_str(data).unwrap()).collect();
-    let pieces: String = events.iter().filter_map(|event| event["delta"].as_str()).collect();
+    let events: Vec<Value> = streamed
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|data| serde_json::from_str(data).unwrap())
+        .collect();
+    let pieces: String = events
+        .iter()
+        .filter_map(|event| event["delta"].as_str())
+        .collect();
     assert_eq!(pieces.trim(), text);
     let done = events.last().unwrap();
-    assert_eq!((&done["type"], &done["text"]), (&json!("transcript.text.done"), &json!(text)));
-    assert_eq!(transcribe(&daemon, &[("file", &opus), ("language", b"en")]).status, 200);
+    assert_eq!(
+        (&done["type"], &done["text"]),
+        (&json!("transcript.text.done"), &json!(text))
+    );
+    assert_eq!(
+        transcribe(&daemon, &[("file", &opus), ("language", b"en")]).status,
+        200
+    );
 
     for (fields, param, code) in [
         (&[("file", &b"hello"[..])][..], "file", "invalid_audio"),
         (&[("model", b"auto")], "file", "invalid_value"),
-        (&[("file", &wav), ("response_format", b"srt")], "response_format", "invalid_value"),
+        (
+            &[("file", &wav), ("response_format", b"srt")],
+            "response_format",
+            "invalid_value",
+        ),
     ] {
         let reply = transcribe(&daemon, fields);
         let (found, named, message) = reply.refusal();
@@ -180,5 +330,10 @@ fn sounds_are_transcribed() {
         assert!(message.starts_with(&format!("`{param}`")), "{message}");
     }
     let reply = daemon.post("/v1/audio/transcriptions", &json!({"file": "x"}));
-    assert_eq!((reply.status, reply.json()["error"]["code"].clone()), (415, json!("unsupported_media_type")), "{}", reply.text());
+    assert_eq!(
+        (reply.status, reply.json()["error"]["code"].clone()),
+        (415, json!("unsupported_media_type")),
+        "{}",
+        reply.text()
+    );
 }

@@ -1,4 +1,5 @@
-//! The service as systemd sees it: what it is told, the socket it keeps, the files that are installed.
+//! The service as systemd sees it: what it is told, the socket it keeps, the files that are
+//! installed.
 
 mod harness;
 
@@ -30,10 +31,16 @@ impl Manager {
         std::thread::spawn(move || {
             let mut message = [0; 4096];
             while let Ok(bytes) = socket.recv(&mut message)
-                && heard.send(String::from_utf8_lossy(&message[..bytes]).into_owned()).is_ok()
+                && heard
+                    .send(String::from_utf8_lossy(&message[..bytes]).into_owned())
+                    .is_ok()
             {}
         });
-        Self { messages, path, _dir: dir }
+        Self {
+            messages,
+            path,
+            _dir: dir,
+        }
     }
 
     /// The next message within `limit`.
@@ -45,7 +52,9 @@ impl Manager {
     fn until(&self, text: &str) -> String {
         let start = Instant::now();
         loop {
-            let message = self.next(PATIENCE).unwrap_or_else(|| panic!("waited too long for {text}"));
+            let message = self
+                .next(PATIENCE)
+                .unwrap_or_else(|| panic!("waited too long for {text}"));
             if message.contains(text) {
                 return message;
             }
@@ -58,12 +67,18 @@ impl Manager {
 fn systemd_hears_of_start_state_reload_and_end() {
     let manager = Manager::new();
     let socket = manager.path.display().to_string();
-    let mut daemon = Daemon::with_environment(Options::default(), &[("NOTIFY_SOCKET", &socket), ("WATCHDOG_USEC", "400000")]);
+    let mut daemon = Daemon::with_environment(
+        Options::default(),
+        &[("NOTIFY_SOCKET", &socket), ("WATCHDOG_USEC", "400000")],
+    );
     manager.until("READY=1");
     manager.until("STATUS=No model in memory");
     daemon.load();
     let ready = manager.until("STATUS=Ready");
-    assert!(ready.contains(TINY) && ready.contains("gemma-4-e2b") && ready.contains("MiB in memory"), "{ready}");
+    assert!(
+        ready.contains(TINY) && ready.contains("gemma-4-e2b") && ready.contains("MiB in memory"),
+        "{ready}"
+    );
     daemon.signal("HUP");
     assert!(manager.until("RELOADING=1").contains("MONOTONIC_USEC="));
     manager.until("READY=1");
@@ -84,9 +99,17 @@ fn systemd_hears_of_start_state_reload_and_end() {
 
 /// Whether a program is there; says so if not.
 fn has(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    let found = Command::new(program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok();
     if !found {
-        skip("the service as systemd sees it", format!("{program} is not installed"));
+        skip(
+            "the service as systemd sees it",
+            format!("{program} is not installed"),
+        );
     }
     found
 }
@@ -97,8 +120,11 @@ fn the_daemon_starts_with_the_first_program_and_leaves_after_the_last() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let options =
-        Options { server: "exit-when-idle = \"300ms\"".into(), models_keys: "idle-unload = \"100ms\"".into(), ..Options::default() };
+    let options = Options {
+        server: "exit-when-idle = \"300ms\"".into(),
+        models_keys: "idle-unload = \"100ms\"".into(),
+        ..Options::default()
+    };
     harness::write_config(dir.path(), &options);
     let socket = dir.path().join("passed.sock");
     let mut process = Command::new("systemd-socket-activate")
@@ -118,9 +144,16 @@ fn the_daemon_starts_with_the_first_program_and_leaves_after_the_last() {
         .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.contains("The capital of France is Paris."), "{answer}\n{}", fs::read_to_string(dir.path().join("log")).unwrap());
+    assert!(
+        answer.contains("The capital of France is Paris."),
+        "{answer}\n{}",
+        fs::read_to_string(dir.path().join("log")).unwrap()
+    );
     assert_eq!(program().trim(), "gemmad");
-    assert!(!dir.path().join("api.sock").exists(), "the configured socket is not made");
+    assert!(
+        !dir.path().join("api.sock").exists(),
+        "the configured socket is not made"
+    );
     let mut status = None;
     wait_for("the daemon to leave", || {
         status = process.try_wait().unwrap();
@@ -133,10 +166,17 @@ fn the_daemon_starts_with_the_first_program_and_leaves_after_the_last() {
 
 #[test]
 fn a_daemon_with_its_own_socket_stays() {
-    let daemon = Daemon::with(Options { server: "exit-when-idle = \"50ms\"".into(), ..Options::default() });
+    let daemon = Daemon::with(Options {
+        server: "exit-when-idle = \"50ms\"".into(),
+        ..Options::default()
+    });
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(daemon.get("/version").status, 200);
-    assert!(daemon.log().contains("`exit-when-idle` needs a socket that systemd keeps"));
+    assert!(
+        daemon
+            .log()
+            .contains("`exit-when-idle` needs a socket that systemd keeps")
+    );
 }
 
 #[test]
@@ -144,7 +184,11 @@ fn a_users_own_instance_lives_in_the_users_directories() {
     let home = tempfile::tempdir().unwrap();
     let models = home.path().join(".local/share/gemmad/models");
     fs::create_dir_all(&models).unwrap();
-    fs::copy(harness::tiny_models().join(format!("{TINY}.gguf")), models.join(format!("{TINY}.gguf"))).unwrap();
+    fs::copy(
+        harness::tiny_models().join(format!("{TINY}.gguf")),
+        models.join(format!("{TINY}.gguf")),
+    )
+    .unwrap();
     let mut process = Command::new(env!("CARGO_BIN_EXE_gemmad"))
         .arg("--user")
         .env_clear()
@@ -155,8 +199,14 @@ fn a_users_own_instance_lives_in_the_users_directories() {
         .unwrap();
     let socket = home.path().join("run/gemmad/api.sock");
     wait_for("the user's socket", || socket.exists());
-    let answer = Command::new(env!("CARGO_BIN_EXE_gemmactl")).args(["--socket", socket.to_str().unwrap(), "models"]).output().unwrap();
-    assert!(String::from_utf8_lossy(&answer.stdout).contains(TINY), "{answer:?}");
+    let answer = Command::new(env!("CARGO_BIN_EXE_gemmactl"))
+        .args(["--socket", socket.to_str().unwrap(), "models"])
+        .output()
+        .unwrap();
+    assert!(
+        String::from_utf8_lossy(&answer.stdout).contains(TINY),
+        "{answer:?}"
+    );
     signal(process.id(), "TERM");
     assert!(process.wait().unwrap().success());
 }
@@ -166,17 +216,35 @@ fn make(goal: &str, destination: &Path) {
         .args(["--no-print-directory", goal, "PREFIX=/usr"])
         .arg(format!("DESTDIR={}", destination.display()))
         // This test's programs, wherever they were built.
-        .arg(format!("BIN={}", Path::new(env!("CARGO_BIN_EXE_gemmad")).parent().unwrap().display()))
+        .arg(format!(
+            "BIN={}",
+            Path::new(env!("CARGO_BIN_EXE_gemmad"))
+                .parent()
+                .unwrap()
+                .display()
+        ))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = vec![];
-    for entry in fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
-        if entry.path().is_dir() { found.extend(files(&entry.path())) } else { found.push(entry.path()) }
+    for entry in fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .map(Result::unwrap)
+    {
+        if entry.path().is_dir() {
+            found.extend(files(&entry.path()))
+        } else {
+            found.push(entry.path())
+        }
     }
     found.sort();
     found
@@ -188,33 +256,73 @@ fn what_is_installed_is_sound_and_goes_away() {
     make("install", root.path());
     let config = root.path().join("etc/gemmad/gemmad.toml");
     let unit = root.path().join("usr/lib/systemd/system/gemmad.service");
-    for file in ["usr/bin/gemmad", "usr/bin/gemmad-worker", "usr/bin/gemmactl", "usr/share/man/man1/gemmactl.1"] {
-        assert!(root.path().join(file).exists(), "{file}: {:#?}", files(root.path()));
+    for file in [
+        "usr/bin/gemmad",
+        "usr/bin/gemmad-worker",
+        "usr/bin/gemmactl",
+        "usr/share/man/man1/gemmactl.1",
+    ] {
+        assert!(
+            root.path().join(file).exists(),
+            "{file}: {:#?}",
+            files(root.path())
+        );
     }
     // systemd looks whether the program is there.
     let folder = tempfile::tempdir().unwrap();
-    for name in ["system/gemmad.service", "system/gemmad.socket", "user/gemmad.service", "user/gemmad.socket"] {
+    for name in [
+        "system/gemmad.service",
+        "system/gemmad.socket",
+        "user/gemmad.service",
+        "user/gemmad.socket",
+    ] {
         let text = fs::read_to_string(root.path().join("usr/lib/systemd").join(name)).unwrap();
-        assert!(!text.contains('@') || text.contains("@system-service"), "{name} still has a placeholder");
-        let text = text.replace("ExecStart=/usr/bin/", &format!("ExecStart={}/usr/bin/", root.path().display()));
+        assert!(
+            !text.contains('@') || text.contains("@system-service"),
+            "{name} still has a placeholder"
+        );
+        let text = text.replace(
+            "ExecStart=/usr/bin/",
+            &format!("ExecStart={}/usr/bin/", root.path().display()),
+        );
         let copy = folder.path().join(name);
         fs::create_dir_all(copy.parent().unwrap()).unwrap();
         fs::write(copy, text).unwrap();
     }
     if has("systemd-analyze") {
         for (scope, args) in [("system", &["verify"][..]), ("user", &["--user", "verify"])] {
-            let units = ["gemmad.service", "gemmad.socket"].map(|name| folder.path().join(scope).join(name));
-            let output = Command::new("systemd-analyze").args(args).args(units).env("XDG_RUNTIME_DIR", folder.path()).output().unwrap();
+            let units = ["gemmad.service", "gemmad.socket"]
+                .map(|name| folder.path().join(scope).join(name));
+            let output = Command::new("systemd-analyze")
+                .args(args)
+                .args(units)
+                .env("XDG_RUNTIME_DIR", folder.path())
+                .output()
+                .unwrap();
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            let ours: Vec<&str> = said.lines().filter(|line| line.contains("gemmad")).collect();
+            let ours: Vec<&str> = said
+                .lines()
+                .filter(|line| line.contains("gemmad"))
+                .collect();
             assert!(output.status.success() && ours.is_empty(), "{said}");
         }
         // The threshold is in tenths.
-        let output = Command::new("systemd-analyze").args(["security", "--offline=true", "--threshold=15"]).arg(&unit).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        let output = Command::new("systemd-analyze")
+            .args(["security", "--offline=true", "--threshold=15"])
+            .arg(&unit)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
     }
     if has("systemd-sysusers") && has("systemd-tmpfiles") && rustix::process::geteuid().is_root() {
-        for (program, file) in [("systemd-sysusers", "sysusers.d"), ("systemd-tmpfiles", "tmpfiles.d")] {
+        for (program, file) in [
+            ("systemd-sysusers", "sysusers.d"),
+            ("systemd-tmpfiles", "tmpfiles.d"),
+        ] {
             let file = root.path().join("usr/lib").join(file).join("gemmad.conf");
             let mut command = Command::new(program);
             command.arg(format!("--root={}", root.path().display()));
@@ -222,24 +330,43 @@ fn what_is_installed_is_sound_and_goes_away() {
                 command.arg("--create");
             }
             let output = command.arg(file).output().unwrap();
-            assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+            assert!(
+                output.status.success(),
+                "{program}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
-        assert!(fs::read_to_string(root.path().join("etc/passwd")).unwrap().contains("gemmad"));
+        assert!(
+            fs::read_to_string(root.path().join("etc/passwd"))
+                .unwrap()
+                .contains("gemmad")
+        );
         assert!(root.path().join("var/lib/gemmad/models").is_dir());
     }
     fs::write(&config, "# mine\n").unwrap();
     make("install", root.path());
     assert_eq!(fs::read_to_string(&config).unwrap(), "# mine\n");
     make("uninstall", root.path());
-    let left: Vec<_> = files(root.path()).into_iter().filter(|file| file.starts_with(root.path().join("usr"))).collect();
+    let left: Vec<_> = files(root.path())
+        .into_iter()
+        .filter(|file| file.starts_with(root.path().join("usr")))
+        .collect();
     assert_eq!(left, Vec::<PathBuf>::new());
     assert!(config.exists());
 }
 
 #[test]
 fn each_line_of_the_service_has_its_reason() {
-    let unit = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/gemmad.service")).unwrap();
-    let hardening = unit.split("# --- What the service cannot do").nth(1).unwrap().split("[Install]").next().unwrap();
+    let unit =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/gemmad.service"))
+            .unwrap();
+    let hardening = unit
+        .split("# --- What the service cannot do")
+        .nth(1)
+        .unwrap()
+        .split("[Install]")
+        .next()
+        .unwrap();
     let mut reasoned = false;
     let mut settings = 0;
     for line in hardening.lines().skip(1) {
@@ -258,7 +385,10 @@ fn each_line_of_the_service_has_its_reason() {
 #[test]
 fn the_journal_gets_a_field_for_each_value() {
     if !rustix::process::geteuid().is_root() {
-        skip("fields in the journal", "only root can put a journal of its own in the place of the system's");
+        skip(
+            "fields in the journal",
+            "only root can put a journal of its own in the place of the system's",
+        );
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -280,12 +410,25 @@ try: print("STDERR", stream.recv(4096))
 except BlockingIOError: pass
 "#;
     let output = Command::new("unshare")
-        .args(["--mount", "sh", "-c", "mount -t tmpfs none /run && exec \"$@\"", "sh", "python3", "-c", script])
+        .args([
+            "--mount",
+            "sh",
+            "-c",
+            "mount -t tmpfs none /run && exec \"$@\"",
+            "sh",
+            "python3",
+            "-c",
+            script,
+        ])
         .args([env!("CARGO_BIN_EXE_gemmad"), "--config"])
         .arg(dir.path().join("gemmad.toml"))
         .output()
         .unwrap();
     let entry = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(entry.contains("GEMMAD_VERSION") && entry.contains("PRIORITY"), "{entry}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        entry.contains("GEMMAD_VERSION") && entry.contains("PRIORITY"),
+        "{entry}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(!entry.contains("STDERR"), "{entry}");
 }

@@ -10,7 +10,8 @@ const BODIES_BESIDE: u64 = 8 << 20;
 /// Users who can hold their full share of those bytes at the same time.
 const BODIES_USERS: u64 = 2;
 
-/// One policy and one account for all doors: whoever comes through two of them has no more than through one.
+/// One policy and one account for all doors: whoever comes through two of them has no more than
+/// through one.
 #[derive(Debug)]
 pub struct Gate {
     /// Replaced when the configuration is read again.
@@ -23,7 +24,10 @@ impl Gate {
     /// `body_bytes` is the size of the largest request.
     pub fn new(policy: Policy, body_bytes: u64) -> Arc<Self> {
         let per_user = body_bytes.saturating_add(BODIES_BESIDE);
-        Arc::new(Self { policy: RwLock::new(policy), bodies: Quota::new(per_user.saturating_mul(BODIES_USERS), per_user) })
+        Arc::new(Self {
+            policy: RwLock::new(policy),
+            bodies: Quota::new(per_user.saturating_mul(BODIES_USERS), per_user),
+        })
     }
 
     /// Goes by another policy from now on.
@@ -33,6 +37,9 @@ impl Gate {
 
     /// See [`Policy::may_administer`].
     pub fn may_administer(&self, caller: &Caller) -> bool {
-        self.policy.read().unwrap_or_else(PoisonError::into_inner).may_administer(caller)
+        self.policy
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .may_administer(caller)
     }
 }

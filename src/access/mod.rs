@@ -1,8 +1,10 @@
-//! Who may do what. The kernel says who the caller is; the configuration says who may change things.
+//! Who may do what. The kernel says who the caller is; the configuration says who may change
+//! things.
 //!
-//! Everyone who can open the socket may ask, so asking is the business of the socket's mode and group. Loading and
-//! unloading take memory from everyone else, so they are for administrators, and so is what else concerns the machine
-//! more than one's own requests: root, the daemon's own user, and those named in `[access]`, themselves or by a group.
+//! Everyone who can open the socket may ask, so asking is the business of the socket's mode and
+//! group. Loading and unloading take memory from everyone else, so they are for administrators, and
+//! so is what else concerns the machine more than one's own requests: root, the daemon's own user,
+//! and those named in `[access]`, themselves or by a group.
 
 pub mod gate;
 pub mod quota;
@@ -24,7 +26,8 @@ pub struct Caller {
     pub uid: Uid,
     /// All of them, in no order.
     pub groups: Arc<[u32]>,
-    /// For log lines only: by now it may be another process. `None` if it is outside of our PID namespace.
+    /// For log lines only: by now it may be another process. `None` if it is outside of our PID
+    /// namespace.
     pub pid: Option<i32>,
 }
 
@@ -34,7 +37,11 @@ impl Caller {
         let peer = stream.peer_cred()?;
         let mut groups = socket::peer_groups(stream)?;
         groups.push(peer.gid());
-        Ok(Self { uid: peer.uid(), groups: groups.into(), pid: peer.pid() })
+        Ok(Self {
+            uid: peer.uid(),
+            groups: groups.into(),
+            pid: peer.pid(),
+        })
     }
 }
 
@@ -61,24 +68,33 @@ impl Policy {
     fn resolve(access: &Access, own: Uid, user: Lookup, group: Lookup) -> Result<Self, String> {
         let admins = numbers("access.admins", "user", &access.admins, user)?;
         let admin_groups = numbers("access.admin-groups", "group", &access.admin_groups, group)?;
-        Ok(Self { own, admins, admin_groups })
+        Ok(Self {
+            own,
+            admins,
+            admin_groups,
+        })
     }
 
     /// Whether this caller may do what is for administrators.
     pub fn may_administer(&self, caller: &Caller) -> bool {
         let user = caller.uid == 0 || caller.uid == self.own || self.admins.contains(&caller.uid);
-        user || self.admin_groups.iter().any(|group| caller.groups.contains(group))
+        user || self
+            .admin_groups
+            .iter()
+            .any(|group| caller.groups.contains(group))
     }
 }
 
 fn numbers(key: &str, kind: &str, names: &[String], lookup: Lookup) -> Result<Vec<u32>, String> {
-    let number = |name: &String| match lookup(name) {
+    let number = |name: &String| {
+        match lookup(name) {
         Ok(Some(number)) => Ok(number),
         // A number stands for itself: in a container the host's users have no names.
         Ok(None) => {
             name.parse().map_err(|_| format!("{key} names `{name}`, but there is no such {kind}; create the {kind} or take the name out"))
         }
         Err(error) => Err(format!("{key}: {kind} `{name}` cannot be looked up: {}", error.desc())),
+    }
     };
     names.iter().map(number).collect()
 }
@@ -88,7 +104,11 @@ mod tests {
     use super::*;
 
     fn caller(uid: Uid, groups: &[u32]) -> Caller {
-        Caller { uid, groups: groups.into(), pid: Some(1) }
+        Caller {
+            uid,
+            groups: groups.into(),
+            pid: Some(1),
+        }
     }
 
     fn policy(admins: &[&str], groups: &[&str]) -> Result<Policy, String> {
@@ -99,36 +119,87 @@ mod tests {
             "broken" => Err(nix::errno::Errno::EIO),
             _ => Ok(None),
         };
-        Policy::resolve(&Access { admins: names(admins), admin_groups: names(groups), ..Access::default() }, 990, known, known)
+        Policy::resolve(
+            &Access {
+                admins: names(admins),
+                admin_groups: names(groups),
+                ..Access::default()
+            },
+            990,
+            known,
+            known,
+        )
     }
 
     #[test]
     fn root_the_daemon_and_named_users_administer() {
         let policy = policy(&["anna", "1007"], &["wheel", "77"]).unwrap();
-        for (uid, may) in [(0, true), (990, true), (1000, true), (1007, true), (1001, false), (65534, false), (10, false)] {
-            assert_eq!(policy.may_administer(&caller(uid, &[100, 1000])), may, "uid {uid}");
+        for (uid, may) in [
+            (0, true),
+            (990, true),
+            (1000, true),
+            (1007, true),
+            (1001, false),
+            (65534, false),
+            (10, false),
+        ] {
+            assert_eq!(
+                policy.may_administer(&caller(uid, &[100, 1000])),
+                may,
+                "uid {uid}"
+            );
         }
-        for (groups, may) in [(&[10][..], true), (&[100, 77], true), (&[100, 1000], false), (&[0], false), (&[], false)] {
-            assert_eq!(policy.may_administer(&caller(1001, groups)), may, "groups {groups:?}");
+        for (groups, may) in [
+            (&[10][..], true),
+            (&[100, 77], true),
+            (&[100, 1000], false),
+            (&[0], false),
+            (&[], false),
+        ] {
+            assert_eq!(
+                policy.may_administer(&caller(1001, groups)),
+                may,
+                "groups {groups:?}"
+            );
         }
     }
 
     #[test]
     fn nobody_else_by_default() {
-        assert!(!policy(&[], &[]).unwrap().may_administer(&caller(1000, &[10])));
+        assert!(
+            !policy(&[], &[])
+                .unwrap()
+                .may_administer(&caller(1000, &[10]))
+        );
     }
 
     #[test]
     fn an_unknown_name_is_named() {
-        assert!(policy(&["anna", "bert"], &[]).unwrap_err().contains("admins names `bert`, but there is no such user"));
-        assert!(policy(&[], &["staff"]).unwrap_err().contains("admin-groups names `staff`, but there is no such group"));
+        assert!(
+            policy(&["anna", "bert"], &[])
+                .unwrap_err()
+                .contains("admins names `bert`, but there is no such user")
+        );
+        assert!(
+            policy(&[], &["staff"])
+                .unwrap_err()
+                .contains("admin-groups names `staff`, but there is no such group")
+        );
         assert!(policy(&["-1"], &[]).unwrap_err().contains("`-1`"));
-        assert!(policy(&["broken"], &[]).unwrap_err().contains("cannot be looked up"));
+        assert!(
+            policy(&["broken"], &[])
+                .unwrap_err()
+                .contains("cannot be looked up")
+        );
     }
 
     #[test]
     fn real_names_resolve() {
-        let access = Access { admins: vec!["root".into()], admin_groups: vec!["root".into()], ..Access::default() };
+        let access = Access {
+            admins: vec!["root".into()],
+            admin_groups: vec!["root".into()],
+            ..Access::default()
+        };
         let policy = Policy::new(&access, 990).unwrap();
         assert_eq!((policy.admins, policy.admin_groups), (vec![0], vec![0]));
     }

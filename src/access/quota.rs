@@ -36,12 +36,20 @@ pub struct Share {
 
 impl Quota {
     pub fn new(total: u64, per_user: u64) -> Arc<Self> {
-        Arc::new(Self { total, per_user, taken: Mutex::default() })
+        Arc::new(Self {
+            total,
+            per_user,
+            taken: Mutex::default(),
+        })
     }
 
     /// An empty share, to be [`Share::grow`]n.
     pub fn share(self: &Arc<Self>, uid: Uid) -> Share {
-        Share { quota: Arc::clone(self), uid, amount: 0 }
+        Share {
+            quota: Arc::clone(self),
+            uid,
+            amount: 0,
+        }
     }
 
     /// What all have together.
@@ -62,10 +70,14 @@ impl Share {
         let mine = taken.users.get(&self.uid).copied().unwrap_or(0);
         // The user's own limit comes first: it is the one they can do something about.
         if mine + amount > self.quota.per_user {
-            return Err(Full::User { limit: self.quota.per_user });
+            return Err(Full::User {
+                limit: self.quota.per_user,
+            });
         }
         if taken.total + amount > self.quota.total {
-            return Err(Full::Everyone { limit: self.quota.total });
+            return Err(Full::Everyone {
+                limit: self.quota.total,
+            });
         }
         taken.total += amount;
         taken.users.insert(self.uid, mine + amount);
@@ -82,7 +94,8 @@ impl Drop for Share {
         }
         let mut taken = self.quota.taken();
         taken.total -= self.amount;
-        // A user without anything leaves no trace, so the map is as small as the number of active users.
+        // A user without anything leaves no trace, so the map is as small as the number of active
+        // users.
         if let Some(mine) = taken.users.get_mut(&self.uid) {
             *mine -= self.amount;
             if *mine == 0 {

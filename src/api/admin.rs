@@ -13,18 +13,29 @@ use super::{Api, body, json, render};
 use crate::access::Caller;
 
 /// Loads `{"model": …}` (absent: the default) and answers with it when it is up.
-pub async fn load(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>, request: Request) -> Result<Response, ApiError> {
+pub async fn load(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, ApiError> {
     allowed(&api, &caller)?;
     let received = body::read(&api, &caller, request).await?;
     let mut object = parse(&received.bytes)?;
-    let model = object.take("model").map(|model| model.string()).transpose()?.unwrap_or_else(|| "auto".into());
+    let model = object
+        .take("model")
+        .map(|model| model.string())
+        .transpose()?
+        .unwrap_or_else(|| "auto".into());
     object.finish()?;
     let loaded = api.engine.load(caller.uid, &model).await?;
     Ok(json(render(&Entry::new(&loaded, &api.engine.status()))))
 }
 
 /// Unloads what is loaded and answers when every byte is back. A body is not looked at.
-pub async fn unload(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>) -> Result<Response, ApiError> {
+pub async fn unload(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, ApiError> {
     allowed(&api, &caller)?;
     api.engine.unload().await?;
     Ok(json(r#"{"status":"unloaded"}"#.into()))
@@ -32,5 +43,9 @@ pub async fn unload(State(api): State<Arc<Api>>, Extension(caller): Extension<Ca
 
 /// Refuses everyone else.
 pub fn allowed(api: &Api, caller: &Caller) -> Result<(), ApiError> {
-    if api.gate.may_administer(caller) { Ok(()) } else { Err(ApiError::forbidden(caller.uid)) }
+    if api.gate.may_administer(caller) {
+        Ok(())
+    } else {
+        Err(ApiError::forbidden(caller.uid))
+    }
 }

@@ -1,7 +1,8 @@
-//! What all endpoints that generate have in common: reading the request, waiting for events, streaming.
+//! What all endpoints that generate have in common: reading the request, waiting for events,
+//! streaming.
 //!
-//! A client that hangs up drops the future or the body that runs here, and with it the [`Answer`], which stops the
-//! generation. A client that closes only its sending side counts as gone.
+//! A client that hangs up drops the future or the body that runs here, and with it the [`Answer`],
+//! which stops the generation. A client that closes only its sending side counts as gone.
 
 use std::convert::Infallible;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -28,7 +29,10 @@ pub trait Render: Send + 'static {
 }
 
 /// Has a body taken apart where it disturbs nobody.
-pub async fn parse<T: Send + 'static>(bytes: Zeroizing<Vec<u8>>, parse: fn(&[u8]) -> Result<T, Invalid>) -> Result<T, Invalid> {
+pub async fn parse<T: Send + 'static>(
+    bytes: Zeroizing<Vec<u8>>,
+    parse: fn(&[u8]) -> Result<T, Invalid>,
+) -> Result<T, Invalid> {
     if bytes.len() <= PARSE_ASIDE {
         return parse(&bytes);
     }
@@ -42,7 +46,9 @@ pub async fn parse<T: Send + 'static>(bytes: Zeroizing<Vec<u8>>, parse: fn(&[u8]
 pub async fn next(answer: &mut Answer) -> Result<ChatEvent, Failure> {
     match answer.next().await {
         Some(event) => event,
-        None => Err(Failure::WorkerDied { cause: "the answer broke off".into() }),
+        None => Err(Failure::WorkerDied {
+            cause: "the answer broke off".into(),
+        }),
     }
 }
 
@@ -56,22 +62,28 @@ enum Stage {
 
 /// The answer as server-sent events.
 pub fn streamed(answer: Answer, first: ChatEvent, render: impl Render) -> Response {
-    let pieces = stream::unfold((answer, render, Stage::At(first)), |(mut answer, mut render, stage)| async move {
-        let event = match stage {
-            Stage::At(event) => Ok(event),
-            Stage::Waiting => next(&mut answer).await,
-            Stage::Over => return None,
-        };
-        let (piece, stage) = match event {
-            Ok(end @ ChatEvent::Done(_)) => (render.event(end), Stage::Over),
-            Ok(event) => (render.event(event), Stage::Waiting),
-            Err(failure) => (render.failure(failure), Stage::Over),
-        };
-        Some((Ok::<Bytes, Infallible>(piece), (answer, render, stage)))
-    });
+    let pieces = stream::unfold(
+        (answer, render, Stage::At(first)),
+        |(mut answer, mut render, stage)| async move {
+            let event = match stage {
+                Stage::At(event) => Ok(event),
+                Stage::Waiting => next(&mut answer).await,
+                Stage::Over => return None,
+            };
+            let (piece, stage) = match event {
+                Ok(end @ ChatEvent::Done(_)) => (render.event(end), Stage::Over),
+                Ok(event) => (render.event(event), Stage::Waiting),
+                Err(failure) => (render.failure(failure), Stage::Over),
+            };
+            Some((Ok::<Bytes, Infallible>(piece), (answer, render, stage)))
+        },
+    );
     let mut response = Response::new(Body::from_stream(pieces));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream; charset=utf-8"),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }
@@ -98,5 +110,7 @@ pub fn take(buffer: &mut Vec<u8>) -> Bytes {
 
 /// Unix seconds.
 pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }

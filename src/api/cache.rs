@@ -16,13 +16,23 @@ use crate::engine::{CacheReport, CachedFile};
 pub async fn list(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
     let report = api.engine.cache().await?;
     let (bytes, files) = files(&report);
-    let directory = report.directory.map(|directory| directory.to_string_lossy().into_owned());
+    let directory = report
+        .directory
+        .map(|directory| directory.to_string_lossy().into_owned());
     let limit = directory.is_some().then_some(report.limit);
-    Ok(json(render(&CacheOut { directory, limit, bytes, files })))
+    Ok(json(render(&CacheOut {
+        directory,
+        limit,
+        bytes,
+        files,
+    })))
 }
 
 /// Answers with what was taken away. A body is not looked at.
-pub async fn clear(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>) -> Result<Response, ApiError> {
+pub async fn clear(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, ApiError> {
     admin::allowed(&api, &caller)?;
     let (freed, files) = files(&api.engine.clear_cache().await?);
     Ok(json(render(&Cleared { freed, files })))
@@ -30,9 +40,21 @@ pub async fn clear(State(api): State<Arc<Api>>, Extension(caller): Extension<Cal
 
 /// All files, and their bytes together.
 fn files(report: &CacheReport) -> (u64, Vec<FileOut>) {
-    let used = |file: &CachedFile| file.used.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    let out = |file: &CachedFile| FileOut { name: file.name.clone(), bytes: file.bytes, used: used(file), in_use: file.in_use };
-    (report.files.iter().map(|file| file.bytes).sum(), report.files.iter().map(out).collect())
+    let used = |file: &CachedFile| {
+        file.used
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |time| time.as_secs())
+    };
+    let out = |file: &CachedFile| FileOut {
+        name: file.name.clone(),
+        bytes: file.bytes,
+        used: used(file),
+        in_use: file.in_use,
+    };
+    (
+        report.files.iter().map(|file| file.bytes).sum(),
+        report.files.iter().map(out).collect(),
+    )
 }
 
 #[derive(Serialize)]

@@ -17,9 +17,17 @@ use crate::access::Caller;
 use crate::chat::ChatEvent;
 use crate::engine::Answer;
 
-pub async fn complete(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>, request: Request) -> Result<Response, ApiError> {
+pub async fn complete(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, ApiError> {
     let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
-    let ChatCall { model, mut request, delivery } = parse(bytes, request::parse).await?;
+    let ChatCall {
+        model,
+        mut request,
+        delivery,
+    } = parse(bytes, request::parse).await?;
     let files = documents::read(&api, caller.uid, &mut request, &mut share).await?;
     let logprobs = request.logprobs.is_some();
     let mut answer = api.engine.chat(caller.uid, &model, request).await?;
@@ -35,7 +43,12 @@ pub async fn complete(State(api): State<Arc<Api>>, Extension(caller): Extension<
     Ok(documents::told(response, &files))
 }
 
-async fn whole(mut answer: Answer, first: ChatEvent, head: &Head, logprobs: bool) -> Result<Response, ApiError> {
+async fn whole(
+    mut answer: Answer,
+    first: ChatEvent,
+    head: &Head,
+    logprobs: bool,
+) -> Result<Response, ApiError> {
     let mut whole = Whole::default();
     let mut event = first;
     loop {

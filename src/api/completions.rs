@@ -17,33 +17,77 @@ use crate::access::Caller;
 use crate::chat::{ChatEvent, TokenLogprob};
 use crate::engine::Failure;
 
-pub async fn complete(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>, request: Request) -> Result<Response, ApiError> {
+pub async fn complete(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, ApiError> {
     let body::Received { bytes, share } = body::read(&api, &caller, request).await?;
-    let CompletionCall { model, request, delivery, echo } = parse(bytes, completions::parse).await?;
+    let CompletionCall {
+        model,
+        request,
+        delivery,
+        echo,
+    } = parse(bytes, completions::parse).await?;
     let logprobs = request.logprobs.is_some();
     let echo = request.prompt.clone().filter(|_| echo);
-    let failed = |failure: Failure| ApiError::from(failure).relocated(|field| field.replace("messages", "prompt"));
-    let mut answer = api.engine.chat(caller.uid, &model, request).await.map_err(failed)?;
+    let failed = |failure: Failure| {
+        ApiError::from(failure).relocated(|field| field.replace("messages", "prompt"))
+    };
+    let mut answer = api
+        .engine
+        .chat(caller.uid, &model, request)
+        .await
+        .map_err(failed)?;
     let first = next(&mut answer).await.map_err(failed)?;
     drop(share);
-    let head = Head { id: id::random("cmpl-"), created: now(), model: answer.model(), system_fingerprint: FINGERPRINT };
+    let head = Head {
+        id: id::random("cmpl-"),
+        created: now(),
+        model: answer.model(),
+        system_fingerprint: FINGERPRINT,
+    };
     let text = echo.unwrap_or_default();
     if let Delivery::Stream { usage } = delivery {
-        return Ok(streamed(answer, first, Pieces { head, echo: Some(text), usage, logprobs, offset: 0, buffer: vec![] }));
+        return Ok(streamed(
+            answer,
+            first,
+            Pieces {
+                head,
+                echo: Some(text),
+                usage,
+                logprobs,
+                offset: 0,
+                buffer: vec![],
+            },
+        ));
     }
     let (mut text, mut tokens, mut event) = (text, vec![], first);
     loop {
         match event {
-            ChatEvent::Text { text: piece, logprobs } => {
+            ChatEvent::Text {
+                text: piece,
+                logprobs,
+            } => {
                 text.push_str(&piece);
                 tokens.extend(logprobs);
             }
             ChatEvent::Done(done) => {
                 let logprobs = logprobs.then(|| Logprobs::new(&tokens, &mut 0));
-                let choices = [Choice { index: 0, text: &text, logprobs, finish_reason: Some(done.finish.into()) }];
+                let choices = [Choice {
+                    index: 0,
+                    text: &text,
+                    logprobs,
+                    finish_reason: Some(done.finish.into()),
+                }];
                 let usage = Some(Some(done.usage.into()));
-                let whole =
-                    Completion { head: &head, object: completions::OBJECT, choices: &choices, usage, timings: Some((&done).into()) };
+                let whole = Completion {
+                    head: &head,
+                    object: completions::OBJECT,
+                    choices: &choices,
+                    usage,
+                    timings: Some((&done).into()),
+                };
                 return Ok(json(render(&whole)));
             }
             // A text has no thoughts and no calls.
@@ -68,13 +112,25 @@ struct Pieces {
 
 impl Pieces {
     fn text(&mut self, text: &str, tokens: &[TokenLogprob]) {
-        let logprobs = (self.logprobs && !tokens.is_empty()).then(|| Logprobs::new(tokens, &mut self.offset));
-        self.write(&[Choice { index: 0, text, logprobs, finish_reason: None }]);
+        let logprobs =
+            (self.logprobs && !tokens.is_empty()).then(|| Logprobs::new(tokens, &mut self.offset));
+        self.write(&[Choice {
+            index: 0,
+            text,
+            logprobs,
+            finish_reason: None,
+        }]);
     }
 
     fn write(&mut self, choices: &[Choice]) {
         let usage = self.usage.then_some(None);
-        let chunk = Completion { head: &self.head, object: completions::OBJECT, choices, usage, timings: None };
+        let chunk = Completion {
+            head: &self.head,
+            object: completions::OBJECT,
+            choices,
+            usage,
+            timings: None,
+        };
         write_event(&mut self.buffer, None, &chunk);
     }
 }
@@ -88,14 +144,31 @@ impl Render for Pieces {
             }
             ChatEvent::Text { text, logprobs } => self.text(&text, &logprobs),
             ChatEvent::Done(done) => {
-                let choices = [Choice { index: 0, text: "", logprobs: None, finish_reason: Some(done.finish.into()) }];
+                let choices = [Choice {
+                    index: 0,
+                    text: "",
+                    logprobs: None,
+                    finish_reason: Some(done.finish.into()),
+                }];
                 let usage = self.usage.then_some(None);
                 let timings = Some((&done).into());
-                let last = Completion { head: &self.head, object: completions::OBJECT, choices: &choices, usage, timings };
+                let last = Completion {
+                    head: &self.head,
+                    object: completions::OBJECT,
+                    choices: &choices,
+                    usage,
+                    timings,
+                };
                 write_event(&mut self.buffer, None, &last);
                 if self.usage {
                     let usage = Some(Some(done.usage.into()));
-                    let chunk = Completion { head: &self.head, object: completions::OBJECT, choices: &[], usage, timings: None };
+                    let chunk = Completion {
+                        head: &self.head,
+                        object: completions::OBJECT,
+                        choices: &[],
+                        usage,
+                        timings: None,
+                    };
                     write_event(&mut self.buffer, None, &chunk);
                 }
                 self.buffer.extend_from_slice(b"data: [DONE]\n\n");

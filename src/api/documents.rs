@@ -11,29 +11,51 @@ use crate::access::quota::Share;
 use crate::chat::{ChatError, ChatRequest, Part, Source};
 use crate::engine::{Failure, ReadFile, Uid};
 
-/// What was read of each file, on the answer to the request: a JSON array, non-ASCII characters escaped.
+/// What was read of each file, on the answer to the request: a JSON array, non-ASCII characters
+/// escaped.
 const FILES: HeaderName = HeaderName::from_static("x-gemmad-files");
 
-/// Puts what stands in the request's files in their place, before it is asked. What it grows by counts as its body does.
-pub async fn read(api: &Api, uid: Uid, request: &mut ChatRequest, share: &mut Share) -> Result<Vec<ReadFile>, ApiError> {
+/// Puts what stands in the request's files in their place, before it is asked. What it grows by
+/// counts as its body does.
+pub async fn read(
+    api: &Api,
+    uid: Uid,
+    request: &mut ChatRequest,
+    share: &mut Share,
+) -> Result<Vec<ReadFile>, ApiError> {
     let before = request.bytes();
     find(api, uid, request)?;
     api.engine.fetch(request, api.limits.body_bytes).await?;
     let fetched = request.bytes();
-    share.grow(fetched.saturating_sub(before) as u64).map_err(ApiError::bodies)?;
+    share
+        .grow(fetched.saturating_sub(before) as u64)
+        .map_err(ApiError::bodies)?;
     let read = api.engine.read(request).await?;
-    share.grow(request.bytes().saturating_sub(fetched) as u64).map_err(ApiError::bodies)?;
+    share
+        .grow(request.bytes().saturating_sub(fetched) as u64)
+        .map_err(ApiError::bodies)?;
     Ok(read)
 }
 
 /// Takes files that were sent before from where they are kept.
 fn find(api: &Api, uid: Uid, request: &mut ChatRequest) -> Result<(), Failure> {
     for (i, j, part) in request.parts_mut() {
-        let Part::Document(document) = part else { continue };
-        let Source::Kept(id) = &document.source else { continue };
+        let Part::Document(document) = part else {
+            continue;
+        };
+        let Source::Kept(id) = &document.source else {
+            continue;
+        };
         let Some(kept) = api.files.get(uid, id) else {
-            let reason = format!("names `{}`, but there is no such file; files are kept for a time", super::wire::json::quote(id));
-            return Err(Failure::Chat(ChatError::Document { message: i as u32, part: j as u32, reason }));
+            let reason = format!(
+                "names `{}`, but there is no such file; files are kept for a time",
+                super::wire::json::quote(id)
+            );
+            return Err(Failure::Chat(ChatError::Document {
+                message: i as u32,
+                part: j as u32,
+                reason,
+            }));
         };
         if document.name.is_empty() {
             document.name.clone_from(&kept.name);
@@ -85,12 +107,18 @@ mod tests {
 
     #[test]
     fn what_was_read_is_said() {
-        let mut file = ReadFile { name: "größe 😀.pdf".into(), extent: Default::default() };
+        let mut file = ReadFile {
+            name: "größe 😀.pdf".into(),
+            extent: Default::default(),
+        };
         (file.extent.pages, file.extent.read) = (9, 4);
         assert!(told(Response::new(Body::empty()), &[]).headers().is_empty());
         let response = told(Response::new(Body::empty()), &[file]);
         let header = response.headers()[FILES].to_str().unwrap();
         let said: serde_json::Value = serde_json::from_str(header).unwrap();
-        assert_eq!(said, serde_json::json!([{"name": "größe 😀.pdf", "pages": 9, "read": 4, "unseen": 0, "whole": false}]));
+        assert_eq!(
+            said,
+            serde_json::json!([{"name": "größe 😀.pdf", "pages": 9, "read": 4, "unseen": 0, "whole": false}])
+        );
     }
 }

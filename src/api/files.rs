@@ -54,7 +54,14 @@ struct FileOut<'a> {
 
 impl<'a> From<&'a KeptFile> for FileOut<'a> {
     fn from(file: &'a KeptFile) -> Self {
-        let KeptFile { id, name, bytes, purpose, created, expires } = file;
+        let KeptFile {
+            id,
+            name,
+            bytes,
+            purpose,
+            created,
+            expires,
+        } = file;
         Self {
             id,
             object: "file",
@@ -68,18 +75,41 @@ impl<'a> From<&'a KeptFile> for FileOut<'a> {
     }
 }
 
-pub async fn create(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>, request: Request) -> Result<Response, ApiError> {
+pub async fn create(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, ApiError> {
     let boundary = body::boundary(request.headers())?;
-    let body::Received { bytes, share: _share } = body::read_form(&api, &caller, request).await?;
-    let Upload { name, purpose, bytes } = upload::parse(&boundary, Bytes::from_owner(bytes)).await?;
+    let body::Received {
+        bytes,
+        share: _share,
+    } = body::read_form(&api, &caller, request).await?;
+    let Upload {
+        name,
+        purpose,
+        bytes,
+    } = upload::parse(&boundary, Bytes::from_owner(bytes)).await?;
     let created = now();
     let expires = created + api.limits.files_time.as_secs();
-    let file = KeptFile { id: id::random("file-"), name, bytes: bytes.into(), purpose, created, expires };
+    let file = KeptFile {
+        id: id::random("file-"),
+        name,
+        bytes: bytes.into(),
+        purpose,
+        created,
+        expires,
+    };
     let shown = render(&FileOut::from(&file));
     let limit = api.limits.files_bytes;
     if file.bytes() > limit {
-        let message = format!("the file is larger than the {limit} bytes that are kept of a user's files (`files-size` in gemmad.toml)");
-        return Err(ApiError::invalid(StatusCode::PAYLOAD_TOO_LARGE, "file_too_large", message).param("file"));
+        let message = format!(
+            "the file is larger than the {limit} bytes that are kept of a user's files (`files-size` in gemmad.toml)"
+        );
+        return Err(
+            ApiError::invalid(StatusCode::PAYLOAD_TOO_LARGE, "file_too_large", message)
+                .param("file"),
+        );
     }
     api.files.put(caller.uid, file);
     Ok(json(shown))
@@ -98,8 +128,17 @@ struct List<'a> {
 pub async fn list(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>) -> Response {
     let files = api.files.list(caller.uid);
     let data: Vec<FileOut> = files.iter().rev().map(FileOut::from).collect();
-    let (first_id, last_id) = (data.first().map(|file| file.id), data.last().map(|file| file.id));
-    json(render(&List { object: "list", first_id, last_id, has_more: false, data }))
+    let (first_id, last_id) = (
+        data.first().map(|file| file.id),
+        data.last().map(|file| file.id),
+    );
+    json(render(&List {
+        object: "list",
+        first_id,
+        last_id,
+        has_more: false,
+        data,
+    }))
 }
 
 type Id = Result<Path<String>, PathRejection>;
@@ -110,18 +149,32 @@ fn find(api: &Api, caller: &Caller, id: Id) -> Result<KeptFile, ApiError> {
 }
 
 fn missing(id: &str) -> ApiError {
-    let message = format!("there is no file `{}`; files are kept for a time (`files-time` in gemmad.toml)", quote(id));
+    let message = format!(
+        "there is no file `{}`; files are kept for a time (`files-time` in gemmad.toml)",
+        quote(id)
+    );
     ApiError::invalid(StatusCode::NOT_FOUND, "file_not_found", message)
 }
 
-pub async fn get(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>, id: Id) -> Result<Response, ApiError> {
+pub async fn get(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    id: Id,
+) -> Result<Response, ApiError> {
     Ok(json(render(&FileOut::from(&find(&api, &caller, id)?))))
 }
 
-pub async fn content(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>, id: Id) -> Result<Response, ApiError> {
+pub async fn content(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    id: Id,
+) -> Result<Response, ApiError> {
     let file = find(&api, &caller, id)?;
     let mut response = Response::new(Body::from(Bytes::from_owner(file.bytes)));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
     Ok(response)
 }
 
@@ -132,10 +185,18 @@ struct Deleted<'a> {
     deleted: bool,
 }
 
-pub async fn delete(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>, id: Id) -> Result<Response, ApiError> {
+pub async fn delete(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    id: Id,
+) -> Result<Response, ApiError> {
     let file = find(&api, &caller, id)?;
     match api.files.delete(caller.uid, &file.id) {
-        true => Ok(json(render(&Deleted { id: &file.id, object: "file", deleted: true }))),
+        true => Ok(json(render(&Deleted {
+            id: &file.id,
+            object: "file",
+            deleted: true,
+        }))),
         false => Err(missing(&file.id)),
     }
 }

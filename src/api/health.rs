@@ -13,8 +13,8 @@ use crate::engine::{Confinement, Failure, MemoryState, Phase, Status};
 
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// 200 when a request would be served now (a model that is not loaded yet is no obstacle), else the failure that
-/// the request would meet.
+/// 200 when a request would be served now (a model that is not loaded yet is no obstacle), else the
+/// failure that the request would meet.
 pub async fn health(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
     serves(&api)?;
     Ok(json(r#"{"status":"ok"}"#.into()))
@@ -28,9 +28,15 @@ pub fn serves(api: &Api) -> Result<(), ApiError> {
         api.engine.find("auto")?;
     }
     match status.phase {
-        Phase::BackingOff { cause, until } => Err(Failure::BackingOff { cause, retry_after: until - Instant::now() }.into()),
+        Phase::BackingOff { cause, until } => Err(Failure::BackingOff {
+            cause,
+            retry_after: until - Instant::now(),
+        }
+        .into()),
         Phase::Draining => Err(Failure::ShuttingDown.into()),
-        Phase::Cold | Phase::Loading { .. } | Phase::Ready { .. } | Phase::Unloading { .. } => Ok(()),
+        Phase::Cold | Phase::Loading { .. } | Phase::Ready { .. } | Phase::Unloading { .. } => {
+            Ok(())
+        }
     }
 }
 
@@ -41,7 +47,10 @@ struct Version {
 }
 
 pub async fn version() -> Response {
-    json(render(&Version { name: "gemmad", version: VERSION }))
+    json(render(&Version {
+        name: "gemmad",
+        version: VERSION,
+    }))
 }
 
 pub async fn status(State(api): State<Arc<Api>>) -> Response {
@@ -91,7 +100,8 @@ struct MemoryOut {
     since_s: Option<f64>,
     reason: Option<String>,
     action: Option<&'static str>,
-    /// Whose PSI triggers wake the daemon: `machine`, `group`. Without a model, and where the kernel allows none, empty.
+    /// Whose PSI triggers wake the daemon: `machine`, `group`. Without a model, and where the
+    /// kernel allows none, empty.
     psi_triggers: Vec<&'static str>,
 }
 
@@ -104,18 +114,44 @@ struct ConfinementOut {
 }
 
 impl From<Confinement> for ConfinementOut {
-    fn from(Confinement { landlock_abi, seccomp }: Confinement) -> Self {
-        Self { seccomp, landlock_abi }
+    fn from(
+        Confinement {
+            landlock_abi,
+            seccomp,
+        }: Confinement,
+    ) -> Self {
+        Self {
+            seccomp,
+            landlock_abi,
+        }
     }
 }
 
 impl From<MemoryState> for MemoryOut {
-    fn from(MemoryState { level, last, triggers, .. }: MemoryState) -> Self {
-        let since_s = last.as_ref().map(|last| last.at.elapsed().as_millis() as f64 / 1e3);
+    fn from(
+        MemoryState {
+            level,
+            last,
+            triggers,
+            ..
+        }: MemoryState,
+    ) -> Self {
+        let since_s = last
+            .as_ref()
+            .map(|last| last.at.elapsed().as_millis() as f64 / 1e3);
         let (reason, action) = last.map(|last| (last.reason, last.action)).unzip();
         let psi_triggers = [("machine", triggers.machine), ("group", triggers.group)];
-        let psi_triggers = psi_triggers.into_iter().filter_map(|(name, there)| there.then_some(name)).collect();
-        Self { level: level.id(), since_s, reason, action, psi_triggers }
+        let psi_triggers = psi_triggers
+            .into_iter()
+            .filter_map(|(name, there)| there.then_some(name))
+            .collect();
+        Self {
+            level: level.id(),
+            since_s,
+            reason,
+            action,
+            psi_triggers,
+        }
     }
 }
 
@@ -134,8 +170,19 @@ impl From<Status> for StatusOut {
             ..Self::default()
         };
         match status.phase {
-            Phase::Loading { model } | Phase::Unloading { model } => Self { model: Some(model), ..out },
-            Phase::Ready { model, context, slots, threads, pid, load_time, template } => Self {
+            Phase::Loading { model } | Phase::Unloading { model } => Self {
+                model: Some(model),
+                ..out
+            },
+            Phase::Ready {
+                model,
+                context,
+                slots,
+                threads,
+                pid,
+                load_time,
+                template,
+            } => Self {
                 model: Some(model),
                 context: Some(context),
                 slots: Some(slots),
@@ -147,7 +194,11 @@ impl From<Status> for StatusOut {
             },
             Phase::BackingOff { cause, until } => {
                 let retry_in = until - Instant::now();
-                Self { cause: Some(cause), retry_in_s: Some(retry_in.as_millis() as f64 / 1e3), ..out }
+                Self {
+                    cause: Some(cause),
+                    retry_in_s: Some(retry_in.as_millis() as f64 / 1e3),
+                    ..out
+                }
             }
             Phase::Cold | Phase::Draining => out,
         }
@@ -162,15 +213,29 @@ mod tests {
 
     fn rendered(phase: Phase) -> Value {
         let first = Status::first(vec![], vec![], Some("tiny".into()));
-        let status = Status { phase, waiting: 1, running: 2, served: 3, crashes: 4, ..first };
+        let status = Status {
+            phase,
+            waiting: 1,
+            running: 2,
+            served: 3,
+            crashes: 4,
+            ..first
+        };
         serde_json::from_str(&render(&StatusOut::from(status))).unwrap()
     }
 
     #[test]
     fn every_phase_has_its_name_and_facts() {
         let (load_time, kernel) = (Duration::from_millis(1200), Confinement::of_kernel());
-        let ready =
-            rendered(Phase::Ready { model: "tiny".into(), context: 8192, slots: 2, threads: 4, pid: 77, load_time, template: None });
+        let ready = rendered(Phase::Ready {
+            model: "tiny".into(),
+            context: 8192,
+            slots: 2,
+            threads: 4,
+            pid: 77,
+            load_time,
+            template: None,
+        });
         assert_eq!(
             ready,
             json!({"state": "ready", "model": "tiny", "default": "tiny", "waiting": 1, "running": 2, "served": 3, "crashes": 4,
@@ -178,9 +243,18 @@ mod tests {
                 "memory": {"level": "calm", "since_s": null, "reason": null, "action": null, "psi_triggers": []},
                 "confinement": {"seccomp": kernel.seccomp, "landlock_abi": kernel.landlock_abi}, "version": VERSION})
         );
-        let backing = rendered(Phase::BackingOff { cause: "SIGSEGV".into(), until: Instant::now() + Duration::from_millis(2500) });
-        assert_eq!((&backing["state"], &backing["cause"]), (&json!("backing_off"), &json!("SIGSEGV")));
-        assert!((2.0..=2.5).contains(&backing["retry_in_s"].as_f64().unwrap()), "{backing}");
+        let backing = rendered(Phase::BackingOff {
+            cause: "SIGSEGV".into(),
+            until: Instant::now() + Duration::from_millis(2500),
+        });
+        assert_eq!(
+            (&backing["state"], &backing["cause"]),
+            (&json!("backing_off"), &json!("SIGSEGV"))
+        );
+        assert!(
+            (2.0..=2.5).contains(&backing["retry_in_s"].as_f64().unwrap()),
+            "{backing}"
+        );
         for (phase, name) in [
             (Phase::Cold, "cold"),
             (Phase::Loading { model: "m".into() }, "loading"),

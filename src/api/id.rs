@@ -23,11 +23,16 @@ pub fn random(prefix: &str) -> String {
     })
 }
 
-/// What a request is called in its answer and in the log: as its client calls it, if that is a plain word.
+/// What a request is called in its answer and in the log: as its client calls it, if that is a
+/// plain word.
 pub fn of_request(headers: &HeaderMap) -> HeaderValue {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte);
-    let own = headers.get(REQUEST).filter(|id| (1..=MAX_REQUEST_BYTES).contains(&id.len()) && id.as_bytes().iter().all(plain));
-    own.cloned().or_else(|| HeaderValue::try_from(random("req_")).ok()).unwrap_or(HeaderValue::from_static("req_"))
+    let own = headers.get(REQUEST).filter(|id| {
+        (1..=MAX_REQUEST_BYTES).contains(&id.len()) && id.as_bytes().iter().all(plain)
+    });
+    own.cloned()
+        .or_else(|| HeaderValue::try_from(random("req_")).ok())
+        .unwrap_or(HeaderValue::from_static("req_"))
 }
 
 #[cfg(test)]

@@ -12,13 +12,28 @@ use crate::engine::{Class, FileMemory, Kind, MemoryReport, Packing, Part, Worker
 
 /// Loads nothing. It says nothing of what anybody asked, so everybody may look.
 pub async fn memory(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
-    let MemoryReport { supervisor, available, worker } = api.engine.memory().await;
+    let MemoryReport {
+        supervisor,
+        available,
+        worker,
+    } = api.engine.memory().await;
     let worker = worker?;
-    let supervisor = Supervisor { anonymous: supervisor.anonymous, file_backed: supervisor.file_backed };
-    let out = MemoryOut { loaded: worker.is_some(), supervisor, available, ..MemoryOut::default() };
+    let supervisor = Supervisor {
+        anonymous: supervisor.anonymous,
+        file_backed: supervisor.file_backed,
+    };
+    let out = MemoryOut {
+        loaded: worker.is_some(),
+        supervisor,
+        available,
+        ..MemoryOut::default()
+    };
     Ok(json(render(&match worker {
         Some(worker) => out.with(worker),
-        None => MemoryOut { model: api.engine.status().loaded().map(Into::into), ..out },
+        None => MemoryOut {
+            model: api.engine.status().loaded().map(Into::into),
+            ..out
+        },
     })))
 }
 
@@ -86,11 +101,27 @@ struct PackingOut {
 
 impl MemoryOut {
     fn with(self, worker: WorkerMemory) -> Self {
-        let WorkerMemory { model, pid, packing, picture } = worker;
-        let out =
-            WorkerOut { pid, anonymous: picture.anonymous, file_backed: picture.file_backed, peak: picture.peak, locked: picture.locked };
+        let WorkerMemory {
+            model,
+            pid,
+            packing,
+            picture,
+        } = worker;
+        let out = WorkerOut {
+            pid,
+            anonymous: picture.anonymous,
+            file_backed: picture.file_backed,
+            peak: picture.peak,
+            locked: picture.locked,
+        };
         let files = picture.files.iter().map(file).collect();
-        Self { model: Some(model), worker: Some(out), files, packing: Some(packing.into()), ..self }
+        Self {
+            model: Some(model),
+            worker: Some(out),
+            files,
+            packing: Some(packing.into()),
+            ..self
+        }
     }
 }
 
@@ -109,11 +140,19 @@ impl From<Packing> for PackingOut {
 /// The kinds that a file has: each with its bytes, and how many of them are resident.
 pub fn kinds(file: &FileMemory) -> impl Iterator<Item = (Kind, u64, u64)> {
     let sums = Kind::ALL.into_iter().map(|kind| (kind, file.sum(kind)));
-    sums.filter(|(_, (bytes, _))| *bytes > 0).map(|(kind, (bytes, resident))| (kind, bytes, resident))
+    sums.filter(|(_, (bytes, _))| *bytes > 0)
+        .map(|(kind, (bytes, resident))| (kind, bytes, resident))
 }
 
 fn file(file: &FileMemory) -> FileOut {
-    let kinds: Vec<_> = kinds(file).map(|(kind, bytes, resident)| PartOut { kind: kind.id(), layer: None, bytes, resident }).collect();
+    let kinds: Vec<_> = kinds(file)
+        .map(|(kind, bytes, resident)| PartOut {
+            kind: kind.id(),
+            layer: None,
+            bytes,
+            resident,
+        })
+        .collect();
     FileOut {
         role: file.role.id(),
         bytes: kinds.iter().map(|kind| kind.bytes).sum(),
@@ -128,7 +167,12 @@ fn part(part: &Part) -> PartOut {
         Class::Layer(layer) | Class::Experts(layer) => Some(layer),
         _ => None,
     };
-    PartOut { kind: part.class.kind().id(), layer, bytes: part.bytes, resident: part.resident }
+    PartOut {
+        kind: part.class.kind().id(),
+        layer,
+        bytes: part.bytes,
+        resident: part.resident,
+    }
 }
 
 #[cfg(test)]
@@ -139,15 +183,45 @@ mod tests {
 
     #[test]
     fn a_worker_shows_its_files_part_by_part() {
-        let part = |class, bytes, resident| Part { class, bytes, resident };
-        let parts =
-            vec![part(Class::Header, 10, 0), part(Class::Shared, 5, 5), part(Class::Layer(0), 20, 10), part(Class::Experts(1), 40, 4)];
-        let picture =
-            MemoryPicture { files: vec![FileMemory { role: FileRole::Model, parts }], anonymous: 1, file_backed: 2, peak: 3, locked: 4 };
-        let packing = Packing::New { instead: Some("is damaged".into()) };
-        let worker = WorkerMemory { model: "m".into(), pid: 77, packing, picture };
-        let out: Value =
-            serde_json::from_str(&render(&MemoryOut { loaded: true, available: 9, ..MemoryOut::default() }.with(worker))).unwrap();
+        let part = |class, bytes, resident| Part {
+            class,
+            bytes,
+            resident,
+        };
+        let parts = vec![
+            part(Class::Header, 10, 0),
+            part(Class::Shared, 5, 5),
+            part(Class::Layer(0), 20, 10),
+            part(Class::Experts(1), 40, 4),
+        ];
+        let picture = MemoryPicture {
+            files: vec![FileMemory {
+                role: FileRole::Model,
+                parts,
+            }],
+            anonymous: 1,
+            file_backed: 2,
+            peak: 3,
+            locked: 4,
+        };
+        let packing = Packing::New {
+            instead: Some("is damaged".into()),
+        };
+        let worker = WorkerMemory {
+            model: "m".into(),
+            pid: 77,
+            packing,
+            picture,
+        };
+        let out: Value = serde_json::from_str(&render(
+            &MemoryOut {
+                loaded: true,
+                available: 9,
+                ..MemoryOut::default()
+            }
+            .with(worker),
+        ))
+        .unwrap();
         let expected = json!({
             "loaded": true, "model": "m", "supervisor": {"anonymous": 0, "file_backed": 0}, "available": 9,
             "worker": {"pid": 77, "anonymous": 1, "file_backed": 2, "peak": 3, "locked": 4},

@@ -1,12 +1,13 @@
-//! Front door 1: HTTP on a Unix socket, with the APIs of OpenAI and Anthropic, llama.cpp's for tokens, and gemmad's own.
+//! Front door 1: HTTP on a Unix socket, with the APIs of OpenAI and Anthropic, llama.cpp's for
+//! tokens, and gemmad's own.
 //!
 //! ```text
 //!   serve (accept, limits) ─▶ one task for each connection ─▶ router ─▶ an endpoint: parse, one call, render
 //!                                                               chat.rs  models.rs  health.rs  admin.rs  memory.rs …
 //! ```
 //!
-//! [`wire`] knows OpenAI's shapes, [`error`] is the one map to statuses. Endpoints that generate know neither workers nor
-//! Gemma; those that show what is in memory know the worker's numbers.
+//! [`wire`] knows OpenAI's shapes, [`error`] is the one map to statuses. Endpoints that generate
+//! know neither workers nor Gemma; those that show what is in memory know the worker's numbers.
 
 mod admin;
 mod answer;
@@ -90,15 +91,30 @@ pub struct Api {
 
 impl Api {
     pub fn new(engine: Engine, limits: Limits, gate: Arc<Gate>) -> Self {
-        let connections = Quota::new(limits.connections.into(), limits.connections_per_user.into());
+        let connections = Quota::new(
+            limits.connections.into(),
+            limits.connections_per_user.into(),
+        );
         let responses = Store::new(Bounds {
             count: limits.stored_responses as usize,
             bytes: limits.stored_bytes,
             time: limits.stored_time,
             users: RESPONSES_USERS,
         });
-        let files = Store::new(Bounds { count: MAX_FILES, bytes: limits.files_bytes, time: limits.files_time, users: FILES_USERS });
-        Self { engine, limits, gate, connections, responses, files }
+        let files = Store::new(Bounds {
+            count: MAX_FILES,
+            bytes: limits.files_bytes,
+            time: limits.files_time,
+            users: FILES_USERS,
+        });
+        Self {
+            engine,
+            limits,
+            gate,
+            connections,
+            responses,
+            files,
+        }
     }
 
     /// Whether any program is connected.
@@ -114,8 +130,16 @@ struct Route {
     serve: Box<dyn FnOnce(MethodFilter) -> MethodRouter<Arc<Api>>>,
 }
 
-fn route<H: Handler<T, Arc<Api>>, T: 'static>(method: Method, path: &'static str, handler: H) -> Route {
-    Route { method, path, serve: Box::new(|method| on(method, handler)) }
+fn route<H: Handler<T, Arc<Api>>, T: 'static>(
+    method: Method,
+    path: &'static str,
+    handler: H,
+) -> Route {
+    Route {
+        method,
+        path,
+        serve: Box::new(|method| on(method, handler)),
+    }
 }
 
 /// All there is. `openapi.json` describes it.
@@ -128,9 +152,17 @@ fn routes() -> Vec<Route> {
         route(POST, "/v1/responses", responses::create),
         route(POST, "/v1/responses/input_tokens", responses::input_tokens),
         route(GET, "/v1/responses/{id}", responses::kept::get),
-        route(Method::DELETE, "/v1/responses/{id}", responses::kept::delete),
+        route(
+            Method::DELETE,
+            "/v1/responses/{id}",
+            responses::kept::delete,
+        ),
         route(POST, "/v1/responses/{id}/cancel", responses::kept::cancel),
-        route(GET, "/v1/responses/{id}/input_items", responses::kept::input_items),
+        route(
+            GET,
+            "/v1/responses/{id}/input_items",
+            responses::kept::input_items,
+        ),
         route(POST, "/v1/messages", anthropic::create),
         route(POST, "/v1/messages/count_tokens", anthropic::count_tokens),
         route(POST, "/v1/audio/transcriptions", transcriptions::create),
@@ -158,32 +190,56 @@ fn routes() -> Vec<Route> {
 }
 
 fn router(api: Arc<Api>) -> Router {
-    let add = |router: Router<_>, Route { method, path, serve }| match MethodFilter::try_from(method) {
+    let add = |router: Router<_>,
+               Route {
+                   method,
+                   path,
+                   serve,
+               }| match MethodFilter::try_from(method) {
         Ok(method) => router.route(path, serve(method)),
         // None of the table's.
         Err(_) => router,
     };
     // axum adds `Allow`.
-    routes().into_iter().fold(Router::new(), add).fallback(unknown_path).method_not_allowed_fallback(wrong_method).with_state(api)
+    routes()
+        .into_iter()
+        .fold(Router::new(), add)
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(api)
 }
 
 async fn unknown_path(uri: Uri) -> ApiError {
     if let Some(reason) = unserved::reason(uri.path()) {
         return ApiError::invalid(StatusCode::NOT_FOUND, "unsupported_endpoint", reason);
     }
-    let message = format!("there is nothing at {}; the API begins at /v1", wire::json::quote(uri.path()));
+    let message = format!(
+        "there is nothing at {}; the API begins at /v1",
+        wire::json::quote(uri.path())
+    );
     ApiError::invalid(StatusCode::NOT_FOUND, "unknown_path", message)
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> ApiError {
-    let message = format!("{} does not take {}", wire::json::quote(uri.path()), wire::json::quote(method.as_str()));
-    ApiError::invalid(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+    let message = format!(
+        "{} does not take {}",
+        wire::json::quote(uri.path()),
+        wire::json::quote(method.as_str())
+    );
+    ApiError::invalid(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        message,
+    )
 }
 
 /// A 200 with a JSON text.
 fn json(text: String) -> Response {
     let mut response = Response::new(Body::from(text));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     response
 }
 

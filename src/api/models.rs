@@ -42,7 +42,11 @@ pub struct Entry {
 
 impl Entry {
     pub fn new(model: &ModelInfo, status: &Status) -> Self {
-        let modalities = [("text", true), ("image", model.sees()), ("audio", model.hears())];
+        let modalities = [
+            ("text", true),
+            ("image", model.sees()),
+            ("audio", model.hears()),
+        ];
         Self {
             id: model.id.clone(),
             object: "model",
@@ -52,7 +56,11 @@ impl Entry {
             size: model.size,
             context_length: model.context_limit,
             quantization: model.quantization.to_string(),
-            input_modalities: modalities.into_iter().filter(|(_, able)| *able).map(|(name, _)| name).collect(),
+            input_modalities: modalities
+                .into_iter()
+                .filter(|(_, able)| *able)
+                .map(|(name, _)| name)
+                .collect(),
             drafter: model.drafter.is_some(),
             loaded: matches!(&status.phase, Phase::Ready { model: loaded, .. } if *loaded == model.id),
             default: status.default.as_ref() == Some(&model.id),
@@ -63,14 +71,28 @@ impl Entry {
 /// The alias `auto` is not listed: it is a way to ask, not a model.
 pub async fn list(State(api): State<Arc<Api>>) -> Response {
     let status = api.engine.status();
-    let data = status.models.iter().map(|model| Entry::new(model, &status)).collect();
-    json(render(&List { object: "list", data }))
+    let data = status
+        .models
+        .iter()
+        .map(|model| Entry::new(model, &status))
+        .collect();
+    json(render(&List {
+        object: "list",
+        data,
+    }))
 }
 
 /// Also resolves `auto`.
-pub async fn get(State(api): State<Arc<Api>>, id: Result<Path<String>, PathRejection>) -> Result<Response, ApiError> {
+pub async fn get(
+    State(api): State<Arc<Api>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
     let Ok(Path(id)) = id else {
-        return Err(ApiError::invalid(StatusCode::NOT_FOUND, "model_not_found", "the model's name is not UTF-8"));
+        return Err(ApiError::invalid(
+            StatusCode::NOT_FOUND,
+            "model_not_found",
+            "the model's name is not UTF-8",
+        ));
     };
     let model = api.engine.find(&id)?;
     Ok(json(render(&Entry::new(&model, &api.engine.status()))))

@@ -1,4 +1,5 @@
-//! `GET /openapi.json`: what is served, described for programs. The tests hold it and the router together.
+//! `GET /openapi.json`: what is served, described for programs. The tests hold it and the router
+//! together.
 
 use axum::response::Response;
 
@@ -33,10 +34,19 @@ mod tests {
             .as_object()
             .unwrap()
             .iter()
-            .flat_map(|(path, methods)| methods.as_object().unwrap().keys().map(|method| (method.to_uppercase(), path.clone())))
+            .flat_map(|(path, methods)| {
+                methods
+                    .as_object()
+                    .unwrap()
+                    .keys()
+                    .map(|method| (method.to_uppercase(), path.clone()))
+            })
             .collect();
         // A path that may have slashes in it is written otherwise in the router.
-        let served = routes().into_iter().map(|route| (route.method.to_string(), route.path.replace("{*", "{"))).collect();
+        let served = routes()
+            .into_iter()
+            .map(|route| (route.method.to_string(), route.path.replace("{*", "{")))
+            .collect();
         assert_eq!(described, served);
         assert_eq!(description["info"]["version"], env!("CARGO_PKG_VERSION"));
     }
@@ -45,12 +55,22 @@ mod tests {
     fn every_example_is_accepted() {
         type Reads = fn(&[u8]) -> Result<(), Invalid>;
         let readers: [(&str, Reads); 9] = [
-            ("/v1/chat/completions", |body| request::parse(body).map(drop)),
+            ("/v1/chat/completions", |body| {
+                request::parse(body).map(drop)
+            }),
             ("/v1/completions", |body| completions::parse(body).map(drop)),
-            ("/v1/responses", |body| responses::request::parse(body).map(drop)),
-            ("/v1/responses/input_tokens", |body| responses::request::parse(body).map(drop)),
-            ("/v1/messages", |body| anthropic::request::parse(body).map(drop)),
-            ("/v1/messages/count_tokens", |body| anthropic::request::parse_count(body).map(drop)),
+            ("/v1/responses", |body| {
+                responses::request::parse(body).map(drop)
+            }),
+            ("/v1/responses/input_tokens", |body| {
+                responses::request::parse(body).map(drop)
+            }),
+            ("/v1/messages", |body| {
+                anthropic::request::parse(body).map(drop)
+            }),
+            ("/v1/messages/count_tokens", |body| {
+                anthropic::request::parse_count(body).map(drop)
+            }),
             ("/tokenize", |body| tokens::tokenize(body).map(drop)),
             ("/detokenize", |body| tokens::detokenize(body).map(drop)),
             ("/models/load", |body| json::body(body).map(drop)),
@@ -60,8 +80,12 @@ mod tests {
             if content.is_null() {
                 continue;
             }
-            let (_, read) = readers.iter().find(|(known, _)| known == path).unwrap_or_else(|| panic!("{path} has no reader here"));
-            read(content["example"].to_string().as_bytes()).unwrap_or_else(|error| panic!("{path}: {error}"));
+            let (_, read) = readers
+                .iter()
+                .find(|(known, _)| known == path)
+                .unwrap_or_else(|| panic!("{path} has no reader here"));
+            read(content["example"].to_string().as_bytes())
+                .unwrap_or_else(|error| panic!("{path}: {error}"));
         }
     }
 }

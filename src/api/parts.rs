@@ -31,7 +31,10 @@ pub enum Kind {
 #[derive(Debug)]
 pub enum Change<'a> {
     Opened,
-    Grew { delta: &'a str, logprobs: &'a [TokenLogprob] },
+    Grew {
+        delta: &'a str,
+        logprobs: &'a [TokenLogprob],
+    },
     Closed,
 }
 
@@ -52,7 +55,9 @@ impl Parts {
     pub fn event(&mut self, event: &ChatEvent, mut see: impl FnMut(usize, &Part, Change)) {
         match event {
             ChatEvent::Started { .. } => {}
-            ChatEvent::Thought { text, logprobs } => self.grow(Kind::Thought, text, logprobs, &mut see),
+            ChatEvent::Thought { text, logprobs } => {
+                self.grow(Kind::Thought, text, logprobs, &mut see)
+            }
             ChatEvent::Text { text, logprobs } => self.grow(Kind::Text, text, logprobs, &mut see),
             ChatEvent::CallStarted { name } => {
                 // Two calls of one function are two parts.
@@ -60,18 +65,33 @@ impl Parts {
                 self.open(Kind::Call { name: name.clone() }, &mut see);
             }
             ChatEvent::CallArguments { json } => {
-                let Some(Part { kind: call @ Kind::Call { .. }, .. }) = self.list.last().filter(|_| self.open) else { return };
+                let Some(Part {
+                    kind: call @ Kind::Call { .. },
+                    ..
+                }) = self.list.last().filter(|_| self.open)
+                else {
+                    return;
+                };
                 self.grow(call.clone(), json, &[], &mut see);
             }
             ChatEvent::CallEnded => self.close(true, &mut see),
             ChatEvent::Done(_) => {
-                let cut = self.list.last().is_some_and(|part| matches!(part.kind, Kind::Call { .. }));
+                let cut = self
+                    .list
+                    .last()
+                    .is_some_and(|part| matches!(part.kind, Kind::Call { .. }));
                 self.close(!cut, &mut see);
             }
         }
     }
 
-    fn grow(&mut self, kind: Kind, delta: &str, logprobs: &[TokenLogprob], see: &mut impl FnMut(usize, &Part, Change)) {
+    fn grow(
+        &mut self,
+        kind: Kind,
+        delta: &str,
+        logprobs: &[TokenLogprob],
+        see: &mut impl FnMut(usize, &Part, Change),
+    ) {
         if !self.open || self.list.last().is_none_or(|part| part.kind != kind) {
             self.close(true, see);
             self.open(kind, see);
@@ -84,7 +104,13 @@ impl Parts {
     }
 
     fn open(&mut self, kind: Kind, see: &mut impl FnMut(usize, &Part, Change)) {
-        let part = Part { kind, key: id::random(""), text: String::new(), logprobs: vec![], complete: false };
+        let part = Part {
+            kind,
+            key: id::random(""),
+            text: String::new(),
+            logprobs: vec![],
+            complete: false,
+        };
         see(self.list.len(), &part, Change::Opened);
         self.list.push(part);
         self.open = true;
@@ -107,11 +133,17 @@ mod tests {
     use proptest::prelude::*;
 
     fn text(text: &str) -> ChatEvent {
-        ChatEvent::Text { text: text.into(), logprobs: vec![] }
+        ChatEvent::Text {
+            text: text.into(),
+            logprobs: vec![],
+        }
     }
 
     fn thought(text: &str) -> ChatEvent {
-        ChatEvent::Thought { text: text.into(), logprobs: vec![] }
+        ChatEvent::Thought {
+            text: text.into(),
+            logprobs: vec![],
+        }
     }
 
     fn call(name: &str) -> ChatEvent {
@@ -123,7 +155,11 @@ mod tests {
     }
 
     fn done() -> ChatEvent {
-        ChatEvent::Done(Done { finish: Finish::Stop, usage: Usage::default(), timings: Timings::default() })
+        ChatEvent::Done(Done {
+            finish: Finish::Stop,
+            usage: Usage::default(),
+            timings: Timings::default(),
+        })
     }
 
     /// Parts as what they are, what they say, and whether they are complete.
@@ -142,7 +178,11 @@ mod tests {
                 Change::Closed => seen[place].2 = part.complete,
             });
         }
-        let kept = parts.list().iter().map(|part| (part.kind.clone(), part.text.clone(), part.complete)).collect();
+        let kept = parts
+            .list()
+            .iter()
+            .map(|part| (part.kind.clone(), part.text.clone(), part.complete))
+            .collect();
         (kept, seen)
     }
 
@@ -152,19 +192,42 @@ mod tests {
 
     #[test]
     fn each_part_begins_and_ends_once() {
-        let events = [thought("a"), thought("b"), text("c"), call("f"), arguments("{"), arguments("}"), ChatEvent::CallEnded, call("f")];
+        let events = [
+            thought("a"),
+            thought("b"),
+            text("c"),
+            call("f"),
+            arguments("{"),
+            arguments("}"),
+            ChatEvent::CallEnded,
+            call("f"),
+        ];
         let tail = [arguments("{}"), ChatEvent::CallEnded, text("d"), done()];
         let (kept, seen) = run(&events.into_iter().chain(tail).collect::<Vec<_>>());
         let part = |kind, text: &str| (kind, text.to_owned(), true);
         let calls = [part(f(), "{}"), part(f(), "{}")];
-        assert_eq!(kept, [&[part(Kind::Thought, "ab"), part(Kind::Text, "c")], &calls[..], &[part(Kind::Text, "d")]].concat());
+        assert_eq!(
+            kept,
+            [
+                &[part(Kind::Thought, "ab"), part(Kind::Text, "c")],
+                &calls[..],
+                &[part(Kind::Text, "d")]
+            ]
+            .concat()
+        );
         assert_eq!(seen, kept);
     }
 
     #[test]
     fn a_call_that_is_cut_off_is_not_complete() {
-        assert_eq!(run(&[call("f"), arguments("{\"a"), done()]).0, [(f(), "{\"a".into(), false)]);
-        assert_eq!(run(&[text("a"), done()]).0, [(Kind::Text, "a".into(), true)]);
+        assert_eq!(
+            run(&[call("f"), arguments("{\"a"), done()]).0,
+            [(f(), "{\"a".into(), false)]
+        );
+        assert_eq!(
+            run(&[text("a"), done()]).0,
+            [(Kind::Text, "a".into(), true)]
+        );
         assert_eq!(run(&[done()]).0, []);
     }
 

@@ -1,4 +1,5 @@
-//! `GET /memory/plan`: what each model would take, before it is loaded or even there. All sizes are bytes.
+//! `GET /memory/plan`: what each model would take, before it is loaded or even there. All sizes are
+//! bytes.
 
 use std::sync::Arc;
 
@@ -14,13 +15,22 @@ use crate::engine::{PlanReport, PlannedModel, Way};
 /// `context=N` asks for one context, `ram=BYTES` supposes that so much is free. Loads nothing.
 pub async fn plan(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, ApiError> {
     let (mut context, mut ram) = (None, None);
-    for (key, value) in
-        uri.query().unwrap_or_default().split('&').filter(|part| !part.is_empty()).map(|part| part.split_once('=').unwrap_or((part, "")))
+    for (key, value) in uri
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .filter(|part| !part.is_empty())
+        .map(|part| part.split_once('=').unwrap_or((part, "")))
     {
         match key {
             "context" => context = Some(number(key, value, 256..=1 << 18)? as u32),
             "ram" => ram = Some(number(key, value, 1..=1 << 50)?),
-            _ => return Err(wrong(format!("there is no parameter `{}`; there are `context` and `ram`", key.escape_debug()))),
+            _ => {
+                return Err(wrong(format!(
+                    "there is no parameter `{}`; there are `context` and `ram`",
+                    key.escape_debug()
+                )));
+            }
         }
     }
     let report = api.engine.plan(context, ram).await?;
@@ -40,7 +50,13 @@ pub fn json(report: &PlanReport) -> String {
 
 fn number(key: &str, value: &str, range: std::ops::RangeInclusive<u64>) -> Result<u64, ApiError> {
     let found = value.parse().ok().filter(|number| range.contains(number));
-    found.ok_or_else(|| wrong(format!("`{key}` must be a whole number from {} to {}", range.start(), range.end())))
+    found.ok_or_else(|| {
+        wrong(format!(
+            "`{key}` must be a whole number from {} to {}",
+            range.start(),
+            range.end()
+        ))
+    })
 }
 
 fn wrong(message: String) -> ApiError {
@@ -96,14 +112,36 @@ struct Parts {
 
 impl ModelOut {
     fn of(model: &PlannedModel) -> Self {
-        let PlannedModel { id, variant, installed, quantization, context_limit, projector, ways } = model.clone();
+        let PlannedModel {
+            id,
+            variant,
+            installed,
+            quantization,
+            context_limit,
+            projector,
+            ways,
+        } = model.clone();
         let plans = ways.iter().map(WayOut::of).collect();
-        Self { id, variant, installed, quantization, context_length: context_limit, projector, plans }
+        Self {
+            id,
+            variant,
+            installed,
+            quantization,
+            context_length: context_limit,
+            projector,
+            plans,
+        }
     }
 }
 
 impl WayOut {
-    fn of(Way { context, cost, fits }: &Way) -> Self {
+    fn of(
+        Way {
+            context,
+            cost,
+            fits,
+        }: &Way,
+    ) -> Self {
         let parts = Parts {
             layers: cost.layers,
             head: cost.head,
@@ -115,6 +153,12 @@ impl WayOut {
             program: cost.program,
             code: cost.code,
         };
-        Self { context: *context, fits: *fits, total: cost.total(), unevictable: cost.unevictable(), parts }
+        Self {
+            context: *context,
+            fits: *fits,
+            total: cost.total(),
+            unevictable: cost.unevictable(),
+            parts,
+        }
     }
 }

@@ -24,17 +24,20 @@ use super::{Api, id, router};
 use crate::access::Caller;
 use crate::access::quota::Share;
 
-/// Rest after a failed accept: descriptors come back when connections end, and trying on costs a CPU.
+/// Rest after a failed accept: descriptors come back when connections end, and trying on costs a
+/// CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a connection may wait for the head of a (next) request.
 const IDLE: Duration = Duration::from_secs(300);
 /// Where the clients look for another header with the request's name.
 const ANTHROPIC: &str = "/v1/messages";
-/// Bytes of a request's head, and of an answer that waits for its reader beside what the socket holds.
+/// Bytes of a request's head, and of an answer that waits for its reader beside what the socket
+/// holds.
 const BUFFER: usize = 16 << 10;
 
-/// Takes connections until `shutdown` becomes true or its sender is gone, then lets those that are being answered
-/// finish. The caller bounds how long that may take: dropping this future ends them all.
+/// Takes connections until `shutdown` becomes true or its sender is gone, then lets those that are
+/// being answered finish. The caller bounds how long that may take: dropping this future ends them
+/// all.
 pub async fn serve(api: Arc<Api>, listener: UnixListener, mut shutdown: watch::Receiver<bool>) {
     let router = router(Arc::clone(&api));
     let mut connections = JoinSet::new();
@@ -51,7 +54,12 @@ pub async fn serve(api: Arc<Api>, listener: UnixListener, mut shutdown: watch::R
                 let mut share = api.connections.share(caller.uid);
                 match share.grow(1) {
                     Ok(()) => {
-                        let connection = Connection { stream, caller, patience: api.limits.client_stall, _share: share };
+                        let connection = Connection {
+                            stream,
+                            caller,
+                            patience: api.limits.client_stall,
+                            _share: share,
+                        };
                         connections.spawn(connection.run(router.clone(), shutdown.clone()));
                     }
                     Err(full) => refuse(&stream, &ApiError::connections(full)),
@@ -75,11 +83,14 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-/// Answers before anything was read. A new socket has room for this; if it has not, hanging up says enough.
+/// Answers before anything was read. A new socket has room for this; if it has not, hanging up says
+/// enough.
 fn refuse(stream: &UnixStream, error: &ApiError) {
     let body = error.json();
     let reason = error.status.canonical_reason().unwrap_or_default();
-    let retry = error.retry_seconds().map_or(String::new(), |seconds| format!("retry-after: {seconds}\r\n"));
+    let retry = error.retry_seconds().map_or(String::new(), |seconds| {
+        format!("retry-after: {seconds}\r\n")
+    });
     let response = format!(
         "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{retry}x-request-id: {}\r\nconnection: close\r\n\r\n{body}",
         error.status.as_u16(),
@@ -87,7 +98,11 @@ fn refuse(stream: &UnixStream, error: &ApiError) {
         id::random("req_"),
     );
     // Straight to the kernel: tokio has not seen yet that this socket can be written.
-    let _ = rustix::net::send(stream, response.as_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    let _ = rustix::net::send(
+        stream,
+        response.as_bytes(),
+        SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+    );
 }
 
 struct Connection {
@@ -99,7 +114,8 @@ struct Connection {
 
 impl Connection {
     async fn run(self, router: Router, mut shutdown: watch::Receiver<bool>) {
-        // Buffers come with the first byte, so a new connection that only waits costs about 1.5 KiB.
+        // Buffers come with the first byte, so a new connection that only waits costs about 1.5
+        // KiB.
         let spoken = tokio::select! {
             () = stopped(&mut shutdown) => return,
             spoken = timeout(IDLE, spoken(&self.stream)) => spoken,
@@ -113,12 +129,24 @@ impl Connection {
         }
     }
 
-    async fn talk(self, router: Router, mut shutdown: watch::Receiver<bool>) -> Result<(), hyper::Error> {
-        let Self { stream, caller, patience, _share } = self;
+    async fn talk(
+        self,
+        router: Router,
+        mut shutdown: watch::Receiver<bool>,
+    ) -> Result<(), hyper::Error> {
+        let Self {
+            stream,
+            caller,
+            patience,
+            _share,
+        } = self;
         let service = service_fn(move |request| answer(router.clone(), caller.clone(), request));
         let io = TokioIo::new(Patient::new(stream, patience));
-        let connection =
-            http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(BUFFER).serve_connection(io, service);
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE)
+            .max_buf_size(BUFFER)
+            .serve_connection(io, service);
         tokio::pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => return ended,
@@ -132,20 +160,35 @@ impl Connection {
 /// Waits for the first byte (or the end) without taking it. Readiness alone is only a hint.
 async fn spoken(stream: &UnixStream) -> io::Result<()> {
     let mut byte = [0u8; 1];
-    let peek = || Ok(rustix::net::recv(stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT).map(drop)?);
+    let peek = || {
+        Ok(
+            rustix::net::recv(stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)
+                .map(drop)?,
+        )
+    };
     stream.async_io(Interest::READABLE, peek).await
 }
 
 /// One request. It is logged without its contents, and the answer gets a name that the log knows.
-async fn answer(router: Router, caller: Caller, mut request: hyper::Request<Incoming>) -> io::Result<axum::response::Response> {
+async fn answer(
+    router: Router,
+    caller: Caller,
+    mut request: hyper::Request<Incoming>,
+) -> io::Result<axum::response::Response> {
     let (uid, pid) = (caller.uid, caller.pid);
     request.extensions_mut().insert(caller);
     let id = id::of_request(request.headers());
-    let (method, path, arrived) = (request.method().clone(), request.uri().path().to_owned(), Instant::now());
+    let (method, path, arrived) = (
+        request.method().clone(),
+        request.uri().path().to_owned(),
+        Instant::now(),
+    );
     let Ok(mut response) = TowerToHyperService::new(router).call(request).await;
     debug!(request = ?id, uid, pid, %method, path = path.as_str(), status = response.status().as_u16(), after = ?arrived.elapsed());
     if path.starts_with(ANTHROPIC) {
-        response.headers_mut().insert(id::ANTHROPIC_REQUEST, id.clone());
+        response
+            .headers_mut()
+            .insert(id::ANTHROPIC_REQUEST, id.clone());
     }
     response.headers_mut().insert(id::REQUEST, id);
     Ok(response)

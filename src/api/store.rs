@@ -1,7 +1,8 @@
 //! What was asked to be kept: in memory, for a time, each thing for its own user alone.
 //!
-//! A user who keeps too many loses their own oldest ones. When all users together keep too much, the one who has the
-//! most loses their oldest, so nobody can push others' things out by keeping many.
+//! A user who keeps too many loses their own oldest ones. When all users together keep too much,
+//! the one who has the most loses their oldest, so nobody can push others' things out by keeping
+//! many.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -44,7 +45,10 @@ struct User<T> {
 
 impl<T> Default for User<T> {
     fn default() -> Self {
-        Self { bytes: 0, entries: VecDeque::new() }
+        Self {
+            bytes: 0,
+            entries: VecDeque::new(),
+        }
     }
 }
 
@@ -73,7 +77,10 @@ impl<T: Keep> User<T> {
 
 impl<T: Keep> Store<T> {
     pub fn new(bounds: Bounds) -> Arc<Self> {
-        Arc::new(Self { bounds, users: Mutex::default() })
+        Arc::new(Self {
+            bounds,
+            users: Mutex::default(),
+        })
     }
 
     /// Whether anything may be kept at all.
@@ -86,14 +93,18 @@ impl<T: Keep> Store<T> {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a thing, at the cost of older ones. One that is larger than all that may be kept is not.
+    /// Keeps a thing, at the cost of older ones. One that is larger than all that may be kept is
+    /// not.
     pub fn put(self: &Arc<Self>, uid: Uid, kept: T) {
         self.insert(uid, kept, Instant::now());
-        // Whoever comes back later finds nothing; whoever does not must not have it in memory for ever.
+        // Whoever comes back later finds nothing; whoever does not must not have it in memory for
+        // ever.
         let (store, time) = (Arc::downgrade(self), self.bounds.time);
         tokio::spawn(async move {
             tokio::time::sleep(time).await;
-            Weak::upgrade(&store).iter().for_each(|store| store.expire(Instant::now()));
+            Weak::upgrade(&store)
+                .iter()
+                .for_each(|store| store.expire(Instant::now()));
         });
     }
 
@@ -105,12 +116,20 @@ impl<T: Keep> Store<T> {
         let mut users = self.users();
         let user = users.entry(uid).or_default();
         user.bytes += bytes;
-        user.entries.push_back(Entry { kept, bytes, expires: now + self.bounds.time });
+        user.entries.push_back(Entry {
+            kept,
+            bytes,
+            expires: now + self.bounds.time,
+        });
         while user.entries.len() > self.bounds.count || user.bytes > self.bounds.bytes {
             user.drop_oldest();
         }
-        while users.values().map(|user| user.bytes).sum::<u64>() > self.bounds.bytes * self.bounds.users {
-            let Some(greatest) = users.values_mut().max_by_key(|user| user.bytes) else { return };
+        while users.values().map(|user| user.bytes).sum::<u64>()
+            > self.bounds.bytes * self.bounds.users
+        {
+            let Some(greatest) = users.values_mut().max_by_key(|user| user.bytes) else {
+                return;
+            };
             greatest.drop_oldest();
         }
         users.retain(|_, user| !user.entries.is_empty());
@@ -120,8 +139,12 @@ impl<T: Keep> Store<T> {
     pub fn replace(&self, uid: Uid, kept: T) -> bool {
         let bytes = kept.bytes();
         let mut users = self.users();
-        let Some(user) = users.get_mut(&uid) else { return false };
-        let Some(place) = user.place(kept.id()) else { return false };
+        let Some(user) = users.get_mut(&uid) else {
+            return false;
+        };
+        let Some(place) = user.place(kept.id()) else {
+            return false;
+        };
         if bytes > self.bounds.bytes {
             user.remove(place);
             return false;
@@ -145,14 +168,21 @@ impl<T: Keep> Store<T> {
     /// All that a user has, oldest first.
     pub fn list(&self, uid: Uid) -> Vec<T> {
         self.expire(Instant::now());
-        self.users().get(&uid).map_or(vec![], |user| user.entries.iter().map(|entry| entry.kept.clone()).collect())
+        self.users().get(&uid).map_or(vec![], |user| {
+            user.entries
+                .iter()
+                .map(|entry| entry.kept.clone())
+                .collect()
+        })
     }
 
     /// Forgets a thing; `false` if there is none.
     pub fn delete(&self, uid: Uid, id: &str) -> bool {
         self.expire(Instant::now());
         let mut users = self.users();
-        let Some(user) = users.get_mut(&uid) else { return false };
+        let Some(user) = users.get_mut(&uid) else {
+            return false;
+        };
         let removed = user.place(id).and_then(|place| user.remove(place));
         users.retain(|_, user| !user.entries.is_empty());
         removed.iter().for_each(T::abandon);
@@ -162,7 +192,11 @@ impl<T: Keep> Store<T> {
     fn expire(&self, now: Instant) {
         let mut users = self.users();
         for user in users.values_mut() {
-            while user.entries.front().is_some_and(|entry| entry.expires <= now) {
+            while user
+                .entries
+                .front()
+                .is_some_and(|entry| entry.expires <= now)
+            {
                 user.drop_oldest();
             }
         }
@@ -177,7 +211,12 @@ impl<T: Keep> Store<T> {
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { count: 3, bytes: 1000, time: Duration::from_secs(60), users: 4 };
+    const BOUNDS: Bounds = Bounds {
+        count: 3,
+        bytes: 1000,
+        time: Duration::from_secs(60),
+        users: 4,
+    };
 
     #[derive(Clone, Debug)]
     struct Thing(String, u64);
@@ -197,7 +236,12 @@ mod tests {
     }
 
     fn ids(store: &Store<Thing>, uid: Uid) -> Vec<String> {
-        store.users().get(&uid).map_or(vec![], |user| user.entries.iter().map(|entry| entry.kept.0.clone()).collect())
+        store.users().get(&uid).map_or(vec![], |user| {
+            user.entries
+                .iter()
+                .map(|entry| entry.kept.0.clone())
+                .collect()
+        })
     }
 
     #[test]
@@ -226,7 +270,10 @@ mod tests {
         store.insert(4, kept("small", 900), now);
         store.insert(5, kept("small", 200), now);
         let lost = (1..=3).filter(|uid| ids(&store, *uid).len() == 1).count();
-        assert_eq!((lost, ids(&store, 4).len(), ids(&store, 5).len()), (1, 1, 1));
+        assert_eq!(
+            (lost, ids(&store, 4).len(), ids(&store, 5).len()),
+            (1, 1, 1)
+        );
     }
 
     #[test]

@@ -16,12 +16,24 @@ use crate::access::Caller;
 use crate::chat::ChatEvent;
 use crate::engine::Failure;
 
-pub async fn create(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>, request: Request) -> Result<Response, ApiError> {
+pub async fn create(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, ApiError> {
     let boundary = body::boundary(request.headers())?;
     let body::Received { bytes, share } = body::read_form(&api, &caller, request).await?;
-    let TranscriptionCall { model, request, format } = transcription::parse(&boundary, Bytes::from_owner(bytes)).await?;
+    let TranscriptionCall {
+        model,
+        request,
+        format,
+    } = transcription::parse(&boundary, Bytes::from_owner(bytes)).await?;
     let failed = |failure: Failure| ApiError::from(failure).relocated(transcription::place);
-    let mut answer = api.engine.chat(caller.uid, &model, request).await.map_err(failed)?;
+    let mut answer = api
+        .engine
+        .chat(caller.uid, &model, request)
+        .await
+        .map_err(failed)?;
     let mut event = next(&mut answer).await.map_err(failed)?;
     drop(share);
     if format == Format::Stream {
@@ -32,7 +44,10 @@ pub async fn create(State(api): State<Arc<Api>>, Extension(caller): Extension<Ca
         match event {
             ChatEvent::Text { text: piece, .. } => text.push_str(&piece),
             ChatEvent::Done(done) if format == Format::Json => {
-                return Ok(json(render(&Transcription { text: text.trim(), usage: done.usage.into() })));
+                return Ok(json(render(&Transcription {
+                    text: text.trim(),
+                    usage: done.usage.into(),
+                })));
             }
             ChatEvent::Done(_) => return Ok(plain(text.trim())),
             _ => {}
@@ -44,7 +59,10 @@ pub async fn create(State(api): State<Arc<Api>>, Extension(caller): Extension<Ca
 /// The text alone, and the end of its line.
 fn plain(text: &str) -> Response {
     let mut response = Response::new(Body::from(format!("{text}\n")));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     response
 }
 
@@ -64,7 +82,14 @@ impl Render for Pieces {
                 write_event(&mut self.buffer, None, &Event::Delta { delta: &text });
             }
             ChatEvent::Done(done) => {
-                write_event(&mut self.buffer, None, &Event::Done { text: self.text.trim(), usage: done.usage.into() });
+                write_event(
+                    &mut self.buffer,
+                    None,
+                    &Event::Done {
+                        text: self.text.trim(),
+                        usage: done.usage.into(),
+                    },
+                );
             }
             _ => {}
         }
@@ -72,6 +97,8 @@ impl Render for Pieces {
     }
 
     fn failure(&mut self, failure: Failure) -> Bytes {
-        ApiError::from(failure).relocated(transcription::place).event()
+        ApiError::from(failure)
+            .relocated(transcription::place)
+            .event()
     }
 }

@@ -29,7 +29,10 @@ impl Whole {
                 self.reasoning_logprobs.append(&mut logprobs);
             }
             ChatEvent::CallStarted { name } => self.open = Some(CallOut::new(name)),
-            ChatEvent::CallArguments { json } => self.open.iter_mut().for_each(|call| call.function.arguments.push_str(&json)),
+            ChatEvent::CallArguments { json } => self
+                .open
+                .iter_mut()
+                .for_each(|call| call.function.arguments.push_str(&json)),
             ChatEvent::CallEnded => self.calls.extend(self.open.take()),
             ChatEvent::Done(done) => return Some(done),
         }
@@ -51,10 +54,24 @@ impl Whole {
             reasoning_content: (!self.reasoning.is_empty()).then_some(&self.reasoning),
             tool_calls: &self.calls,
         };
-        let logprobs =
-            logprobs.then_some(Logprobs { content: &self.content_logprobs, reasoning_content: &self.reasoning_logprobs, refusal: () });
-        let choice = Choice { index: 0, message, logprobs, finish_reason: done.finish.into() };
-        let completion = Completion { head, object: "chat.completion", choices: [choice], usage: done.usage.into(), timings: done.into() };
+        let logprobs = logprobs.then_some(Logprobs {
+            content: &self.content_logprobs,
+            reasoning_content: &self.reasoning_logprobs,
+            refusal: (),
+        });
+        let choice = Choice {
+            index: 0,
+            message,
+            logprobs,
+            finish_reason: done.finish.into(),
+        };
+        let completion = Completion {
+            head,
+            object: "chat.completion",
+            choices: [choice],
+            usage: done.usage.into(),
+            timings: done.into(),
+        };
         // Plain structs always serialise.
         serde_json::to_string(&completion).unwrap_or_default()
     }
@@ -67,25 +84,60 @@ mod tests {
     use serde_json::{Value, json};
 
     fn answer(events: Vec<ChatEvent>, finish: Finish, logprobs: bool) -> Value {
-        let head = Head { id: "chatcmpl-1".into(), created: 7, model: "tiny".into(), system_fingerprint: "gemmad-test" };
+        let head = Head {
+            id: "chatcmpl-1".into(),
+            created: 7,
+            model: "tiny".into(),
+            system_fingerprint: "gemmad-test",
+        };
         let mut whole = Whole::default();
         for event in events {
             assert_eq!(whole.event(event), None);
         }
-        let usage = Usage { prompt_tokens: 10, cached_tokens: 0, completion_tokens: 2, reasoning_tokens: 0 };
-        let done = Done { finish, usage, timings: Timings { prompt_us: 0, predicted_us: 1_000 } };
+        let usage = Usage {
+            prompt_tokens: 10,
+            cached_tokens: 0,
+            completion_tokens: 2,
+            reasoning_tokens: 0,
+        };
+        let done = Done {
+            finish,
+            usage,
+            timings: Timings {
+                prompt_us: 0,
+                predicted_us: 1_000,
+            },
+        };
         let done = whole.event(ChatEvent::Done(done)).unwrap();
         serde_json::from_str(&whole.json(&head, &done, logprobs)).unwrap()
     }
 
     fn text(text: &str) -> ChatEvent {
-        ChatEvent::Text { text: text.into(), logprobs: vec![TokenLogprob { bytes: text.into(), logprob: -1.0, top: vec![] }] }
+        ChatEvent::Text {
+            text: text.into(),
+            logprobs: vec![TokenLogprob {
+                bytes: text.into(),
+                logprob: -1.0,
+                top: vec![],
+            }],
+        }
     }
 
     #[test]
     fn golden() {
         assert_eq!(
-            answer(vec![ChatEvent::Started { prompt_tokens: 10, cached_tokens: 0 }, text("Hello"), text("!")], Finish::Length, false),
+            answer(
+                vec![
+                    ChatEvent::Started {
+                        prompt_tokens: 10,
+                        cached_tokens: 0
+                    },
+                    text("Hello"),
+                    text("!")
+                ],
+                Finish::Length,
+                false
+            ),
             json!({
                 "id": "chatcmpl-1", "created": 7, "model": "tiny", "system_fingerprint": "gemmad-test", "object": "chat.completion",
                 "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello!", "refusal": null},
@@ -100,29 +152,56 @@ mod tests {
 
     #[test]
     fn calls_and_thoughts() {
-        let call = |name: &str| [ChatEvent::CallStarted { name: name.into() }, ChatEvent::CallArguments { json: "{".into() }];
-        let end = [ChatEvent::CallArguments { json: "}".into() }, ChatEvent::CallEnded];
-        let thought = ChatEvent::Thought { text: "hm".into(), logprobs: vec![] };
+        let call = |name: &str| {
+            [
+                ChatEvent::CallStarted { name: name.into() },
+                ChatEvent::CallArguments { json: "{".into() },
+            ]
+        };
+        let end = [
+            ChatEvent::CallArguments { json: "}".into() },
+            ChatEvent::CallEnded,
+        ];
+        let thought = ChatEvent::Thought {
+            text: "hm".into(),
+            logprobs: vec![],
+        };
         // The second call was cut off.
-        let events = [thought].into_iter().chain(call("f")).chain(end).chain(call("g")).collect();
+        let events = [thought]
+            .into_iter()
+            .chain(call("f"))
+            .chain(end)
+            .chain(call("g"))
+            .collect();
         let answer = answer(events, Finish::ToolCalls, false);
         let message = &answer["choices"][0]["message"];
         assert_eq!(message["content"], Value::Null);
         assert_eq!(message["reasoning_content"], "hm");
-        assert_eq!(message["tool_calls"][0]["function"], json!({"name": "f", "arguments": "{}"}));
+        assert_eq!(
+            message["tool_calls"][0]["function"],
+            json!({"name": "f", "arguments": "{}"})
+        );
         assert_eq!(message["tool_calls"].as_array().unwrap().len(), 1);
         assert_eq!(answer["choices"][0]["finish_reason"], "tool_calls");
     }
 
     #[test]
     fn an_empty_answer_is_empty_text() {
-        assert_eq!(answer(vec![], Finish::Stop, false)["choices"][0]["message"]["content"], "");
+        assert_eq!(
+            answer(vec![], Finish::Stop, false)["choices"][0]["message"]["content"],
+            ""
+        );
     }
 
     #[test]
     fn logprobs_of_all_tokens() {
         let answer = answer(vec![text("a"), text("b")], Finish::Stop, true);
         assert_eq!(answer["choices"][0]["logprobs"]["content"][1]["token"], "b");
-        assert_eq!(answer["choices"][0]["logprobs"]["content"].as_array().map(Vec::len), Some(2));
+        assert_eq!(
+            answer["choices"][0]["logprobs"]["content"]
+                .as_array()
+                .map(Vec::len),
+            Some(2)
+        );
     }
 }

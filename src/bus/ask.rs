@@ -17,8 +17,8 @@ use crate::access::quota::Share;
 use crate::api::openai::{self, ChatCall, Head, Whole};
 use crate::chat::Done;
 
-/// How long a call may take unless it says otherwise: less than the 25 s after which callers give up by themselves, without
-/// being told why.
+/// How long a call may take unless it says otherwise: less than the 25 s after which callers give
+/// up by themselves, without being told why.
 const USUAL_TIME: Duration = Duration::from_secs(20);
 
 /// Bytes of a request beside its messages; more only costs a copy.
@@ -54,7 +54,9 @@ impl Answered {
 
 /// How long the caller waits (`timeout`, seconds).
 pub fn patience(options: &mut Options) -> Result<Duration, BusError> {
-    Ok(options.count("timeout")?.map_or(USUAL_TIME, |seconds| Duration::from_secs(seconds.into())))
+    Ok(options
+        .count("timeout")?
+        .map_or(USUAL_TIME, |seconds| Duration::from_secs(seconds.into())))
 }
 
 /// What goes with a text: the options `images`, `sounds` and `files` (`ah`).
@@ -66,7 +68,11 @@ pub struct Media {
 
 impl Media {
     pub fn of(options: &mut Options) -> Result<Self, BusError> {
-        Ok(Self { images: options.files("images")?, sounds: options.files("sounds")?, files: options.files("files")? })
+        Ok(Self {
+            images: options.files("images")?,
+            sounds: options.files("sounds")?,
+            files: options.files("files")?,
+        })
     }
 }
 
@@ -74,12 +80,26 @@ impl Media {
 pub fn settings(options: &mut Options) -> Result<Map<String, Value>, BusError> {
     let fields = [
         ("model", options.text("model")?.map(Value::from)),
-        ("max_completion_tokens", options.count("max-tokens")?.map(Value::from)),
-        ("temperature", options.number("temperature")?.map(Value::from)),
+        (
+            "max_completion_tokens",
+            options.count("max-tokens")?.map(Value::from),
+        ),
+        (
+            "temperature",
+            options.number("temperature")?.map(Value::from),
+        ),
         ("seed", options.count("seed")?.map(Value::from)),
-        ("chat_template_kwargs", options.switch("thinking")?.map(|on| json!({"enable_thinking": on}))),
+        (
+            "chat_template_kwargs",
+            options
+                .switch("thinking")?
+                .map(|on| json!({"enable_thinking": on})),
+        ),
     ];
-    Ok(fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
+    Ok(fields
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect())
 }
 
 /// One message.
@@ -88,8 +108,14 @@ pub fn message(role: &str, content: Value) -> Message {
 }
 
 impl Shared {
-    /// Looks at a request of OpenAI's form. Options: `timeout`, and `files` (`ah`), which the request names `fd:0`, `fd:1`, ….
-    pub async fn request(&self, guest: Guest, text: &str, options: HashMap<String, OwnedValue>) -> Result<Asked, BusError> {
+    /// Looks at a request of OpenAI's form. Options: `timeout`, and `files` (`ah`), which the
+    /// request names `fd:0`, `fd:1`, ….
+    pub async fn request(
+        &self,
+        guest: Guest,
+        text: &str,
+        options: HashMap<String, OwnedValue>,
+    ) -> Result<Asked, BusError> {
         let mut options = Options::new(options);
         let (files, patience) = (options.files("files")?, patience(&mut options)?);
         options.finish()?;
@@ -98,47 +124,83 @@ impl Shared {
         let text = if files.is_empty() {
             Zeroizing::new(text.as_bytes().to_vec())
         } else {
-            let request =
-                serde_json::from_str(text).map_err(|error| BusError::InvalidRequest(format!("the request is not JSON: {error}")))?;
+            let request = serde_json::from_str(text).map_err(|error| {
+                BusError::InvalidRequest(format!("the request is not JSON: {error}"))
+            })?;
             self.with_files(request, files, &mut bytes).await?
         };
         self.asked(text, guest, patience, bytes).await
     }
 
     /// What the text asks, with its files read.
-    async fn asked(&self, text: Zeroizing<Vec<u8>>, guest: Guest, patience: Duration, mut bytes: Share) -> Result<Asked, BusError> {
+    async fn asked(
+        &self,
+        text: Zeroizing<Vec<u8>>,
+        guest: Guest,
+        patience: Duration,
+        mut bytes: Share,
+    ) -> Result<Asked, BusError> {
         let mut call = openai::parse(text, openai::chat).await?;
         let before = call.request.bytes();
-        guest.wait(patience, self.engine.fetch(&mut call.request, self.limits.body_bytes)).await??;
+        guest
+            .wait(
+                patience,
+                self.engine.fetch(&mut call.request, self.limits.body_bytes),
+            )
+            .await??;
         let fetched = call.request.bytes();
         self.account(&mut bytes, fetched.saturating_sub(before))?;
-        guest.wait(patience, self.engine.read(&mut call.request)).await??;
+        guest
+            .wait(patience, self.engine.read(&mut call.request))
+            .await??;
         self.account(&mut bytes, call.request.bytes().saturating_sub(fetched))?;
-        Ok(Asked { call, guest, patience, bytes })
+        Ok(Asked {
+            call,
+            guest,
+            patience,
+            bytes,
+        })
     }
 
-    /// Makes a request of a question. Options: those of [`settings`], `system` (`s`), `timeout`, those of [`Media`].
-    pub async fn question(&self, guest: Guest, prompt: &str, options: HashMap<String, OwnedValue>) -> Result<Asked, BusError> {
+    /// Makes a request of a question. Options: those of [`settings`], `system` (`s`), `timeout`,
+    /// those of [`Media`].
+    pub async fn question(
+        &self,
+        guest: Guest,
+        prompt: &str,
+        options: HashMap<String, OwnedValue>,
+    ) -> Result<Asked, BusError> {
         let mut options = Options::new(options);
         let (media, patience) = (Media::of(&mut options)?, patience(&mut options)?);
         let (settings, system) = (settings(&mut options)?, options.text("system")?);
         options.finish()?;
         let turn = self.turn(prompt, media).await?;
         let system = system.map(|text| message("system", json!(text)));
-        self.ask(guest, &settings, system.iter().chain([&turn]), patience).await
+        self.ask(guest, &settings, system.iter().chain([&turn]), patience)
+            .await
     }
 
     /// What a user says, as a message; what is seen and heard first, as Gemma wants it.
     pub async fn turn(&self, text: &str, media: Media) -> Result<Message, BusError> {
         let (images, sounds) = (media.images.len(), media.sounds.len());
-        let all = media.images.into_iter().chain(media.sounds).chain(media.files).collect();
+        let all = media
+            .images
+            .into_iter()
+            .chain(media.sounds)
+            .chain(media.files)
+            .collect();
         let files = files::encode(all, self.limits.body_bytes).await?;
         let shown = files.iter().enumerate().map(|(i, data)| match i {
             i if i < images => files::image(data),
             i if i < images + sounds => files::sound(data),
             _ => files::document(data),
         });
-        Ok(message("user", shown.chain([json!({"type": "text", "text": text})]).collect()))
+        Ok(message(
+            "user",
+            shown
+                .chain([json!({"type": "text", "text": text})])
+                .collect(),
+        ))
     }
 
     /// Makes a request of messages.
@@ -150,7 +212,13 @@ impl Shared {
         patience: Duration,
     ) -> Result<Asked, BusError> {
         let messages: Vec<&str> = messages.map(|message| message.as_str()).collect();
-        let mut text = Zeroizing::new(Vec::with_capacity(messages.iter().map(|message| message.len() + 1).sum::<usize>() + MOST_SETTINGS));
+        let mut text = Zeroizing::new(Vec::with_capacity(
+            messages
+                .iter()
+                .map(|message| message.len() + 1)
+                .sum::<usize>()
+                + MOST_SETTINGS,
+        ));
         let mut bytes = self.gate.bodies.share(guest.caller.uid);
         self.account(&mut bytes, text.capacity())?;
         text.extend_from_slice(b"{\"messages\":[");
@@ -165,7 +233,12 @@ impl Shared {
     }
 
     /// The request as text, with the files in it.
-    async fn with_files(&self, mut request: Value, files: Vec<OwnedFd>, bytes: &mut Share) -> Result<Zeroizing<Vec<u8>>, BusError> {
+    async fn with_files(
+        &self,
+        mut request: Value,
+        files: Vec<OwnedFd>,
+        bytes: &mut Share,
+    ) -> Result<Zeroizing<Vec<u8>>, BusError> {
         let files = files::encode(files, self.limits.body_bytes).await?;
         files::put_in(&mut request, &files);
         let text = Zeroizing::new(request.to_string().into_bytes());
@@ -186,17 +259,30 @@ impl Shared {
 
     /// Waits for the whole answer. A caller who leaves the bus cancels it.
     pub async fn whole(&self, asked: Asked) -> Result<Answered, BusError> {
-        let Asked { call, guest, patience, bytes } = asked;
+        let Asked {
+            call,
+            guest,
+            patience,
+            bytes,
+        } = asked;
         let logprobs = call.request.logprobs.is_some();
         let work = async {
-            let mut answer = self.engine.chat(guest.caller.uid, &call.model, call.request).await?;
+            let mut answer = self
+                .engine
+                .chat(guest.caller.uid, &call.model, call.request)
+                .await?;
             let mut event = openai::next(&mut answer).await?;
             // From here on the request's memory is the worker's business.
             drop(bytes);
             let mut whole = Whole::default();
             loop {
                 if let Some(done) = whole.event(event) {
-                    return Ok(Answered { whole, head: Head::new(&answer.model()), done, logprobs });
+                    return Ok(Answered {
+                        whole,
+                        head: Head::new(&answer.model()),
+                        done,
+                        logprobs,
+                    });
                 }
                 event = openai::next(&mut answer).await?;
             }

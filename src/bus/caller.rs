@@ -23,13 +23,19 @@ pub struct Presence(Mutex<HashMap<String, watch::Sender<()>>>);
 impl Presence {
     /// The receiver's channel closes when the connection ends.
     fn attend(&self, name: &str) -> watch::Receiver<()> {
-        self.lock().entry(name.to_owned()).or_insert_with(|| watch::channel(()).0).subscribe()
+        self.lock()
+            .entry(name.to_owned())
+            .or_insert_with(|| watch::channel(()).0)
+            .subscribe()
     }
 
     /// Forgets a connection of which this is the last thing that is open.
     fn leave(&self, name: &str) {
         let mut known = self.lock();
-        if known.get(name).is_some_and(|sender| sender.receiver_count() <= 1) {
+        if known
+            .get(name)
+            .is_some_and(|sender| sender.receiver_count() <= 1)
+        {
             known.remove(name);
         }
     }
@@ -75,11 +81,18 @@ impl Guest {
         if header.sender() == Some(&self.name) {
             return Ok(());
         }
-        Err(BusError::NotAuthorized("this object is another program's".to_owned()))
+        Err(BusError::NotAuthorized(
+            "this object is another program's".to_owned(),
+        ))
     }
 
-    /// Does `work` for as long as the caller is on the bus, and not longer than `limit`. Dropped work is cancelled.
-    pub async fn wait<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Result<T, BusError> {
+    /// Does `work` for as long as the caller is on the bus, and not longer than `limit`. Dropped
+    /// work is cancelled.
+    pub async fn wait<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = T>,
+    ) -> Result<T, BusError> {
         tokio::select! {
             done = work => Ok(done),
             () = self.gone() => Err(BusError::Cancelled("you have left the bus".to_owned())),
@@ -121,7 +134,9 @@ impl Shared {
         let remedy = match polkit::verdict(&self.polkit, &guest, header, Action::Load).await? {
             Verdict::Yes => return Ok(guest),
             Verdict::No | Verdict::Away => "",
-            Verdict::Challenge => "; polkit would ask for a password if the call allowed interactive authorization",
+            Verdict::Challenge => {
+                "; polkit would ask for a password if the call allowed interactive authorization"
+            }
         };
         Err(BusError::NotAuthorized(format!(
             "this is for administrators, and user {} is none; `admins` and `admin-groups` under [access] in gemmad.toml name them, \
@@ -133,24 +148,45 @@ impl Shared {
 
     /// Who sent the message with this header. It counts as one thing more that is open.
     async fn identify(&self, header: &Header<'_>) -> Result<Guest, BusError> {
-        let unknown = || BusError::NotAuthorized("the bus does not say which user you are".to_owned());
+        let unknown =
+            || BusError::NotAuthorized("the bus does not say which user you are".to_owned());
         let name = header.sender().ok_or_else(unknown)?.to_owned();
         // First, so that no end is missed.
         let stays = self.presence.attend(&name);
-        let credentials = self.bus.get_connection_credentials(BusName::Unique(name.clone())).await.map_err(|_| unknown());
+        let credentials = self
+            .bus
+            .get_connection_credentials(BusName::Unique(name.clone()))
+            .await
+            .map_err(|_| unknown());
         let admitted = credentials.and_then(|credentials| {
             let uid = credentials.unix_user_id().ok_or_else(unknown)?;
             // Older buses do not say.
-            let groups = credentials.unix_group_ids().map(|groups| groups.as_slice()).unwrap_or_default().into();
-            let pid = credentials.process_id().and_then(|pid| i32::try_from(pid).ok());
+            let groups = credentials
+                .unix_group_ids()
+                .map(|groups| groups.as_slice())
+                .unwrap_or_default()
+                .into();
+            let pid = credentials
+                .process_id()
+                .and_then(|pid| i32::try_from(pid).ok());
             let mut share = self.open.share(uid);
             share.grow(1).map_err(BusError::open)?;
             Ok((Caller { uid, groups, pid }, share))
         });
         match admitted {
             Ok((caller, share)) => {
-                tracing::debug!(uid = caller.uid, pid = caller.pid, call = header.member().map_or("", |member| member.as_str()));
-                Ok(Guest { caller, name, presence: self.presence.clone(), stays, _share: share })
+                tracing::debug!(
+                    uid = caller.uid,
+                    pid = caller.pid,
+                    call = header.member().map_or("", |member| member.as_str())
+                );
+                Ok(Guest {
+                    caller,
+                    name,
+                    presence: self.presence.clone(),
+                    stays,
+                    _share: share,
+                })
             }
             Err(error) => {
                 self.presence.leave(&name);

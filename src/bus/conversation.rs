@@ -1,4 +1,5 @@
-//! `org.gemmad.Gemmad1.Conversation`: what was said, kept here for as long as its owner is on the bus.
+//! `org.gemmad.Gemmad1.Conversation`: what was said, kept here for as long as its owner is on the
+//! bus.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,8 +38,8 @@ struct Said {
 
 #[interface(name = "org.gemmad.Gemmad1.Conversation")]
 impl Conversation {
-    /// Says something and returns the model's answer; a turn that fails leaves no trace. Options: images, sounds,
-    /// files (ah) and timeout (u), as for Ask.
+    /// Says something and returns the model's answer; a turn that fails leaves no trace. Options:
+    /// images, sounds, files (ah) and timeout (u), as for Ask.
     #[zbus(out_args("answer"))]
     async fn send(
         &self,
@@ -54,16 +55,27 @@ impl Conversation {
         options.finish()?;
         let mut said = guest.wait(patience, self.said.lock()).await?;
         let turn = self.shared.turn(text, media).await?;
-        let asked = self.shared.ask(guest, &self.settings, said.messages.iter().chain([&turn]), patience).await?;
+        let asked = self
+            .shared
+            .ask(
+                guest,
+                &self.settings,
+                said.messages.iter().chain([&turn]),
+                patience,
+            )
+            .await?;
         let answer = self.shared.whole(asked).await?.whole.into_content();
         let reply = message("assistant", json!(answer));
-        self.shared.account(&mut said.bytes, turn.len() + reply.len())?;
+        self.shared
+            .account(&mut said.bytes, turn.len() + reply.len())?;
         said.messages.extend([turn, reply]);
         let messages = said.messages.len() as u32;
         drop(said);
         // To its owner alone.
         let emitter = emitter.set_destination(self.owner.name().clone().into());
-        Self::answered(&emitter, messages).await.map_err(BusError::ZBus)?;
+        Self::answered(&emitter, messages)
+            .await
+            .map_err(BusError::ZBus)?;
         Ok(answer)
     }
 
@@ -72,7 +84,14 @@ impl Conversation {
     async fn history(&self, #[zbus(header)] header: Header<'_>) -> Result<String, BusError> {
         self.owner.is(&header)?;
         let said = self.said.lock().await;
-        Ok(format!("[{}]", said.messages.iter().map(|message| message.as_str()).collect::<Vec<_>>().join(",")))
+        Ok(format!(
+            "[{}]",
+            said.messages
+                .iter()
+                .map(|message| message.as_str())
+                .collect::<Vec<_>>()
+                .join(",")
+        ))
     }
 
     /// Ends the conversation and forgets what was said.
@@ -85,7 +104,11 @@ impl Conversation {
     /// The model that was asked for when it was opened.
     #[zbus(property(emits_changed_signal = "const"))]
     fn model(&self) -> String {
-        self.settings.get("model").and_then(Value::as_str).unwrap_or("auto").to_owned()
+        self.settings
+            .get("model")
+            .and_then(Value::as_str)
+            .unwrap_or("auto")
+            .to_owned()
     }
 
     /// A turn has ended; there are so many messages now.
@@ -103,14 +126,29 @@ pub async fn open(
     let mut options = Options::new(options);
     let (settings, system) = (settings(&mut options)?, options.text("system")?);
     options.finish()?;
-    let messages: Vec<Message> = system.into_iter().map(|text| message("system", json!(text))).collect();
+    let messages: Vec<Message> = system
+        .into_iter()
+        .map(|text| message("system", json!(text)))
+        .collect();
     let mut bytes = shared.gate.bodies.share(owner.caller.uid);
-    shared.account(&mut bytes, messages.iter().map(|message| message.len()).sum())?;
-    let path = format!("{PATH}/conversation/{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    shared.account(
+        &mut bytes,
+        messages.iter().map(|message| message.len()).sum(),
+    )?;
+    let path = format!(
+        "{PATH}/conversation/{}",
+        NUMBER.fetch_add(1, Ordering::Relaxed)
+    );
     let path = OwnedObjectPath::try_from(path).map_err(zbus::Error::from)?;
     let (owner, closing) = (Arc::new(owner), Arc::new(Notify::new()));
     let said = Mutex::new(Said { messages, bytes });
-    let conversation = Conversation { shared: shared.clone(), owner: owner.clone(), settings, said, closing: closing.clone() };
+    let conversation = Conversation {
+        shared: shared.clone(),
+        owner: owner.clone(),
+        settings,
+        said,
+        closing: closing.clone(),
+    };
     connection.object_server().at(&path, conversation).await?;
     let (connection, place) = (connection.clone(), path.clone());
     tokio::spawn(async move {
@@ -118,7 +156,10 @@ pub async fn open(
             () = owner.gone() => {}
             () = closing.notified() => {}
         }
-        let _ = connection.object_server().remove::<Conversation, _>(place).await;
+        let _ = connection
+            .object_server()
+            .remove::<Conversation, _>(place)
+            .await;
     });
     Ok(path)
 }

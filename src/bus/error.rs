@@ -53,9 +53,9 @@ impl From<Failure> for BusError {
             Failure::ShuttingDown => Self::ShuttingDown(text),
             Failure::BadModel { .. } => Self::BadModel(text),
             Failure::NoRoom { .. } | Failure::OutOfMemory { .. } => Self::InsufficientMemory(text),
-            Failure::BackingOff { .. } | Failure::WorkerDied { .. } | Failure::Chat(ChatError::Inference { .. }) => {
-                Self::WorkerFailed(text)
-            }
+            Failure::BackingOff { .. }
+            | Failure::WorkerDied { .. }
+            | Failure::Chat(ChatError::Inference { .. }) => Self::WorkerFailed(text),
             Failure::TimedOut { .. } => Self::TimedOut(text),
             Failure::ClientStalled { .. } => Self::Stalled(text),
             Failure::Chat(_) => Self::InvalidRequest(text),
@@ -65,7 +65,11 @@ impl From<Failure> for BusError {
 
 impl From<Invalid> for BusError {
     fn from(invalid: Invalid) -> Self {
-        Self::InvalidRequest(if invalid.field.is_empty() { invalid.reason } else { invalid.to_string() })
+        Self::InvalidRequest(if invalid.field.is_empty() {
+            invalid.reason
+        } else {
+            invalid.to_string()
+        })
     }
 }
 
@@ -73,14 +77,20 @@ impl BusError {
     /// Too many bytes of requests wait at the same time.
     pub fn bodies(full: Full) -> Self {
         let (Full::User { limit } | Full::Everyone { limit }) = full;
-        Self::Busy(format!("the requests that wait have more than {limit} bytes together; try again when some are answered"))
+        Self::Busy(format!(
+            "the requests that wait have more than {limit} bytes together; try again when some are answered"
+        ))
     }
 
     /// Too many calls, streams and conversations.
     pub fn open(full: Full) -> Self {
         Self::Busy(match full {
-            Full::User { limit } => format!("you have {limit} calls, streams and conversations open, which is the limit; end some"),
-            Full::Everyone { limit } => format!("{limit} calls, streams and conversations are open, which is the limit; try again"),
+            Full::User { limit } => format!(
+                "you have {limit} calls, streams and conversations open, which is the limit; end some"
+            ),
+            Full::Everyone { limit } => format!(
+                "{limit} calls, streams and conversations are open, which is the limit; try again"
+            ),
         })
     }
 

@@ -29,7 +29,8 @@ impl Manager {
 
 #[interface(name = "org.gemmad.Gemmad1.Manager")]
 impl Manager {
-    /// Installed models: id, variant, quantization (s), size (t), context-limit (u), loaded, default, sees, hears, drafter (b).
+    /// Installed models: id, variant, quantization (s), size (t), context-limit (u), loaded,
+    /// default, sees, hears, drafter (b).
     #[zbus(out_args("models"))]
     fn list_models(&self) -> Vec<HashMap<&'static str, OwnedValue>> {
         let status = self.0.engine.status();
@@ -46,8 +47,9 @@ impl Manager {
         openai::describe(self.0.engine.status())
     }
 
-    /// Loads a model (`auto`: the best one) and returns its id when it is up. Options: timeout (u), as for Ask; the model
-    /// goes on loading when the time is over. State says how far it is. For administrators.
+    /// Loads a model (`auto`: the best one) and returns its id when it is up. Options: timeout (u),
+    /// as for Ask; the model goes on loading when the time is over. State says how far it is. For
+    /// administrators.
     #[zbus(out_args("id"))]
     async fn load(
         &self,
@@ -59,11 +61,19 @@ impl Manager {
         let mut options = Options::new(options);
         let patience = patience(&mut options)?;
         options.finish()?;
-        Ok(guest.wait(patience, self.0.engine.load(guest.caller.uid, model)).await??.id)
+        Ok(guest
+            .wait(patience, self.0.engine.load(guest.caller.uid, model))
+            .await??
+            .id)
     }
 
-    /// Ends the worker once it is idle; every byte it had is back when this returns. Options: timeout (u). For administrators.
-    async fn unload(&self, #[zbus(header)] header: Header<'_>, options: HashMap<String, OwnedValue>) -> Result<(), BusError> {
+    /// Ends the worker once it is idle; every byte it had is back when this returns. Options:
+    /// timeout (u). For administrators.
+    async fn unload(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        options: HashMap<String, OwnedValue>,
+    ) -> Result<(), BusError> {
         let guest = self.0.admit_admin(&header).await?;
         let mut options = Options::new(options);
         let patience = patience(&mut options)?;
@@ -71,26 +81,35 @@ impl Manager {
         Ok(guest.wait(patience, self.0.engine.unload()).await??)
     }
 
-    /// What each model would take, as the JSON of `GET /memory/plan`. Options: context (u), for one context instead of
-    /// several; ram (t), as if so many bytes were free.
+    /// What each model would take, as the JSON of `GET /memory/plan`. Options: context (u), for one
+    /// context instead of several; ram (t), as if so many bytes were free.
     #[zbus(out_args("plan"))]
-    async fn plan(&self, #[zbus(header)] header: Header<'_>, options: HashMap<String, OwnedValue>) -> Result<String, BusError> {
+    async fn plan(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        options: HashMap<String, OwnedValue>,
+    ) -> Result<String, BusError> {
         let _guest = self.0.admit(&header).await?;
         let mut options = Options::new(options);
         let (context, ram) = (options.count("context")?, options.size("ram")?);
         options.finish()?;
         if context.is_some_and(|context| !(256..=1 << 18).contains(&context)) {
-            return Err(BusError::InvalidRequest("option `context` must be from 256 to 262144".to_owned()));
+            return Err(BusError::InvalidRequest(
+                "option `context` must be from 256 to 262144".to_owned(),
+            ));
         }
         if ram.is_some_and(|ram| !(1..=1 << 50).contains(&ram)) {
-            return Err(BusError::InvalidRequest("option `ram` must be from 1 to 1125899906842624".to_owned()));
+            return Err(BusError::InvalidRequest(
+                "option `ram` must be from 1 to 1125899906842624".to_owned(),
+            ));
         }
         Ok(openai::plan(&self.0.engine.plan(context, ram).await?))
     }
 
-    /// Answers a question with a text. Options: model, system (s), max-tokens, seed (u), temperature (d), thinking (b),
-    /// images, sounds, files (ah), and timeout (u): the seconds after which the call fails, 20 unless given. A model may have to be loaded
-    /// first, which takes longer: then give more, and have your library wait as long.
+    /// Answers a question with a text. Options: model, system (s), max-tokens, seed (u),
+    /// temperature (d), thinking (b), images, sounds, files (ah), and timeout (u): the seconds
+    /// after which the call fails, 20 unless given. A model may have to be loaded first, which
+    /// takes longer: then give more, and have your library wait as long.
     #[zbus(out_args("answer"))]
     async fn ask(
         &self,
@@ -103,8 +122,9 @@ impl Manager {
         Ok(self.0.whole(asked).await?.whole.into_content())
     }
 
-    /// Answers a request of `POST /v1/chat/completions` with a `chat.completion`, both JSON. Options: files (ah), which the
-    /// request names "fd:0", "fd:1" and so on where it would have a data URL or base64; timeout (u), as for Ask.
+    /// Answers a request of `POST /v1/chat/completions` with a `chat.completion`, both JSON.
+    /// Options: files (ah), which the request names "fd:0", "fd:1" and so on where it would have a
+    /// data URL or base64; timeout (u), as for Ask.
     #[zbus(out_args("completion"))]
     async fn chat(
         &self,
@@ -117,9 +137,10 @@ impl Manager {
         Ok(self.0.whole(asked).await?.json())
     }
 
-    /// Takes the request of Chat and returns at once with an object and a socket, on which the answer comes as lines of JSON
-    /// (`chat.completion.chunk`; `error`, if it fails), and then its end. Closing the socket, or Cancel on the object, ends
-    /// the answer. Options: files (ah), as for Chat.
+    /// Takes the request of Chat and returns at once with an object and a socket, on which the
+    /// answer comes as lines of JSON (`chat.completion.chunk`; `error`, if it fails), and then its
+    /// end. Closing the socket, or Cancel on the object, ends the answer. Options: files (ah), as
+    /// for Chat.
     #[zbus(out_args("stream", "socket"))]
     async fn open_stream(
         &self,
@@ -133,8 +154,8 @@ impl Manager {
         stream::open(&self.0, connection, asked).await
     }
 
-    /// Begins a conversation that the daemon keeps until Close, or until its caller leaves the bus. Options, for all of it:
-    /// those of Ask but images, sounds, files and timeout.
+    /// Begins a conversation that the daemon keeps until Close, or until its caller leaves the bus.
+    /// Options, for all of it: those of Ask but images, sounds, files and timeout.
     #[zbus(out_args("conversation"))]
     async fn open_conversation(
         &self,
@@ -199,13 +220,15 @@ impl Manager {
         self.now().tokens_per_second
     }
 
-    /// Bytes that the worker has in memory. Invalidated with each change of the state; it changes in between as well.
+    /// Bytes that the worker has in memory. Invalidated with each change of the state; it changes
+    /// in between as well.
     #[zbus(property(emits_changed_signal = "invalidates"))]
     async fn memory_used(&self) -> u64 {
         self.0.used().await.0
     }
 
-    /// Bytes that it could have without swapping: what it has, and what is free. Invalidated like MemoryUsed.
+    /// Bytes that it could have without swapping: what it has, and what is free. Invalidated like
+    /// MemoryUsed.
     #[zbus(property(emits_changed_signal = "invalidates"))]
     async fn memory_budget(&self) -> u64 {
         let (used, available) = self.0.used().await;
@@ -217,7 +240,9 @@ impl Shared {
     /// What the worker has, and what is free.
     async fn used(&self) -> (u64, u64) {
         let report = self.engine.memory().await;
-        let used = report.worker.ok().flatten().map_or(0, |worker| worker.picture.anonymous + worker.picture.file_backed);
+        let used = report.worker.ok().flatten().map_or(0, |worker| {
+            worker.picture.anonymous + worker.picture.file_backed
+        });
         (used, report.available)
     }
 }
@@ -236,5 +261,8 @@ fn describe(model: &ModelInfo, loaded: bool, default: bool) -> HashMap<&'static 
         ("drafter", model.drafter.is_some().into()),
     ];
     // Only descriptors can fail to be copied.
-    fields.into_iter().filter_map(|(name, value)| Some((name, value.try_into().ok()?))).collect()
+    fields
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value.try_into().ok()?)))
+        .collect()
 }

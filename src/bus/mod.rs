@@ -6,7 +6,8 @@
 //!   /org/gemmad/Gemmad1/conversation/N       Conversation: what was said, kept for its owner
 //! ```
 //!
-//! A method is parse, one call, render. Who calls, the bus says. Requests are OpenAI's JSON, as the other door takes them.
+//! A method is parse, one call, render. Who calls, the bus says. Requests are OpenAI's JSON, as the
+//! other door takes them.
 
 mod ask;
 mod caller;
@@ -75,8 +76,17 @@ pub struct Door {
 
 impl Door {
     pub fn new(choice: BusChoice, engine: Engine, gate: Arc<Gate>, limits: Limits) -> Self {
-        let open = Quota::new(limits.connections.into(), limits.connections_per_user.into());
-        Self { choice, engine, gate, limits, open }
+        let open = Quota::new(
+            limits.connections.into(),
+            limits.connections_per_user.into(),
+        );
+        Self {
+            choice,
+            engine,
+            gate,
+            limits,
+            open,
+        }
     }
 
     /// Whether a call is being answered, or a stream or conversation is open.
@@ -84,15 +94,22 @@ impl Door {
         self.open.in_use() > 0
     }
 
-    /// Serves on the bus until `leaving` becomes true and everything that is open has ended. A bus that is not there, or goes
-    /// away, is looked for again. `tried` hears of the first attempt, however it ends.
-    pub async fn serve(self: Arc<Self>, mut leaving: watch::Receiver<bool>, tried: oneshot::Sender<()>) {
+    /// Serves on the bus until `leaving` becomes true and everything that is open has ended. A bus
+    /// that is not there, or goes away, is looked for again. `tried` hears of the first attempt,
+    /// however it ends.
+    pub async fn serve(
+        self: Arc<Self>,
+        mut leaving: watch::Receiver<bool>,
+        tried: oneshot::Sender<()>,
+    ) {
         let (mut pause, mut missed) = (FIRST_PAUSE, false);
         let mut tried = Some(tried);
         loop {
-            let connected = timeout(CONNECT_TIME, self.connect())
-                .await
-                .unwrap_or(Err(zbus::Error::InputOutput(Arc::new(std::io::Error::from(std::io::ErrorKind::TimedOut)))));
+            let connected = timeout(CONNECT_TIME, self.connect()).await.unwrap_or(Err(
+                zbus::Error::InputOutput(Arc::new(std::io::Error::from(
+                    std::io::ErrorKind::TimedOut,
+                ))),
+            ));
             // Nobody may wait for it.
             tried.take().map(|tried| tried.send(()));
             match connected {
@@ -105,7 +122,9 @@ impl Door {
                     }
                 }
                 // Once for each time that it is away: it may last.
-                Err(error) if !std::mem::replace(&mut missed, true) => warn!(%error, "not on the bus; it is tried again"),
+                Err(error) if !std::mem::replace(&mut missed, true) => {
+                    warn!(%error, "not on the bus; it is tried again")
+                }
                 Err(error) => debug!(%error, "not on the bus"),
             }
             tokio::select! {
@@ -124,7 +143,10 @@ impl Door {
             BusChoice::Address(address) => Builder::address(address.as_str())?,
         };
         let connection = builder.max_queued(QUEUED).build().await?;
-        let bus = DBusProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?;
+        let bus = DBusProxy::builder(&connection)
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await?;
         let presence = Arc::new(Presence::default());
         // Only of those who leave: their name has no owner any more.
         let departures = bus.receive_name_owner_changed_with_args(&[(2, "")]).await?;
@@ -135,18 +157,27 @@ impl Door {
             open: self.open.clone(),
             presence: presence.clone(),
             bus,
-            polkit: AuthorityProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?,
+            polkit: AuthorityProxy::builder(&connection)
+                .cache_properties(CacheProperties::No)
+                .build()
+                .await?,
         };
         connection.object_server().at(PATH, ObjectManager).await?;
-        connection.object_server().at(PATH, Manager::new(Arc::new(shared))).await?;
+        connection
+            .object_server()
+            .at(PATH, Manager::new(Arc::new(shared)))
+            .await?;
         // Last: whoever sees the name finds everything there.
-        connection.request_name_with_flags(NAME, RequestNameFlags::DoNotQueue.into()).await?;
+        connection
+            .request_name_with_flags(NAME, RequestNameFlags::DoNotQueue.into())
+            .await?;
         tokio::spawn(async move { presence.watch(departures).await });
         tokio::spawn(news::tell(connection.clone(), self.engine.changes()));
         Ok(connection)
     }
 
-    /// Takes no more calls and lets those that are being answered finish. The caller bounds how long that may take.
+    /// Takes no more calls and lets those that are being answered finish. The caller bounds how
+    /// long that may take.
     async fn leave(&self, connection: &Connection) {
         // From now on the bus starts another daemon, if it is told how.
         let _ = connection.release_name(NAME).await;

@@ -35,9 +35,22 @@ impl Seen {
             Phase::Cold | Phase::BackingOff { .. } | Phase::Draining => (None, 0),
         };
         let model = model.cloned().unwrap_or_default();
-        let variant = status.models.iter().find(|info| info.id == model).map_or("", |info| info.variant.id()).to_owned();
+        let variant = status
+            .models
+            .iter()
+            .find(|info| info.id == model)
+            .map_or("", |info| info.variant.id())
+            .to_owned();
         let (pressure, tokens_per_second) = (status.memory.level.id(), status.tokens_per_second);
-        Self { state, model, variant, context, pressure, waiting: status.waiting, tokens_per_second }
+        Self {
+            state,
+            model,
+            variant,
+            context,
+            pressure,
+            waiting: status.waiting,
+            tokens_per_second,
+        }
     }
 }
 

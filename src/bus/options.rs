@@ -69,13 +69,22 @@ impl Options {
     /// Refuses what nobody took.
     pub fn finish(self) -> Result<(), BusError> {
         match self.0.into_keys().min() {
-            Some(name) => Err(BusError::InvalidRequest(format!("there is no option {name:?} here"))),
+            Some(name) => Err(BusError::InvalidRequest(format!(
+                "there is no option {name:?} here"
+            ))),
             None => Ok(()),
         }
     }
 
-    fn take<T>(&mut self, name: &str, kind: &str, read: impl Fn(&Value<'_>) -> Option<T>) -> Result<Option<T>, BusError> {
-        let Some(value) = self.0.remove(name) else { return Ok(None) };
+    fn take<T>(
+        &mut self,
+        name: &str,
+        kind: &str,
+        read: impl Fn(&Value<'_>) -> Option<T>,
+    ) -> Result<Option<T>, BusError> {
+        let Some(value) = self.0.remove(name) else {
+            return Ok(None);
+        };
         match read(&value) {
             Some(read) => Ok(Some(read)),
             None => Err(BusError::InvalidRequest(format!(

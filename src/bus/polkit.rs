@@ -55,29 +55,56 @@ const AUTHENTICATION_TIME: Duration = Duration::from_secs(120);
 pub enum Verdict {
     Yes,
     No,
-    /// Not as it is; if the call allowed it (`ALLOW_INTERACTIVE_AUTHORIZATION`), a password would be asked for.
+    /// Not as it is; if the call allowed it (`ALLOW_INTERACTIVE_AUTHORIZATION`), a password would
+    /// be asked for.
     Challenge,
     /// It does not run here, so it is for the daemon to say.
     Away,
 }
 
 /// Asks polkit, and waits for the user if polkit asks for a password.
-pub async fn verdict(authority: &AuthorityProxy<'_>, guest: &Guest, header: &Header<'_>, action: Action) -> Result<Verdict, BusError> {
-    let subject = ("system-bus-name", HashMap::from([("name", Value::from(guest.name().as_str()))]));
-    let flags = if header.primary().flags().contains(Flags::AllowInteractiveAuth) { INTERACTIVE } else { 0 };
+pub async fn verdict(
+    authority: &AuthorityProxy<'_>,
+    guest: &Guest,
+    header: &Header<'_>,
+    action: Action,
+) -> Result<Verdict, BusError> {
+    let subject = (
+        "system-bus-name",
+        HashMap::from([("name", Value::from(guest.name().as_str()))]),
+    );
+    let flags = if header
+        .primary()
+        .flags()
+        .contains(Flags::AllowInteractiveAuth)
+    {
+        INTERACTIVE
+    } else {
+        0
+    };
     let asked = authority.check_authorization(&subject, action.id(), HashMap::new(), flags, "");
     match guest.wait(AUTHENTICATION_TIME, asked).await? {
         Ok((true, ..)) => Ok(Verdict::Yes),
-        Ok((false, challenge, _)) => Ok(if challenge && flags == 0 { Verdict::Challenge } else { Verdict::No }),
+        Ok((false, challenge, _)) => Ok(if challenge && flags == 0 {
+            Verdict::Challenge
+        } else {
+            Verdict::No
+        }),
         Err(error) if is_away(&error) => Ok(Verdict::Away),
         // One that runs and fails allows nothing.
-        Err(error) => Err(BusError::NotAuthorized(format!("polkit could not be asked for {}: {error}", action.id()))),
+        Err(error) => Err(BusError::NotAuthorized(format!(
+            "polkit could not be asked for {}: {error}",
+            action.id()
+        ))),
     }
 }
 
 /// Nobody has polkit's name, and nobody can be started to have it.
 fn is_away(error: &zbus::Error) -> bool {
-    const AWAY: [&str; 2] = ["org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner"];
+    const AWAY: [&str; 2] = [
+        "org.freedesktop.DBus.Error.ServiceUnknown",
+        "org.freedesktop.DBus.Error.NameHasNoOwner",
+    ];
     const NOT_STARTED: &str = "org.freedesktop.DBus.Error.Spawn.";
     matches!(error, zbus::Error::MethodError(name, ..) if AWAY.contains(&name.as_str()) || name.starts_with(NOT_STARTED))
 }

@@ -1,6 +1,7 @@
 //! The service from the other side: what a program written in Rust calls.
 //!
-//! Set the option `timeout` where a model may have to be loaded first; [`zbus`] has no time limit of its own.
+//! Set the option `timeout` where a model may have to be loaded first; [`zbus`] has no time limit
+//! of its own.
 
 use std::collections::HashMap;
 
@@ -11,7 +12,11 @@ use zbus::zvariant::{OwnedFd, OwnedObjectPath, OwnedValue, Value};
 pub type Options<'a> = HashMap<&'a str, Value<'a>>;
 
 /// The service as a whole.
-#[proxy(interface = "org.gemmad.Gemmad1.Manager", default_service = "org.gemmad.Gemmad1", default_path = "/org/gemmad/Gemmad1")]
+#[proxy(
+    interface = "org.gemmad.Gemmad1.Manager",
+    default_service = "org.gemmad.Gemmad1",
+    default_path = "/org/gemmad/Gemmad1"
+)]
 pub trait Manager {
     fn list_models(&self) -> zbus::Result<Vec<HashMap<String, OwnedValue>>>;
     fn describe(&self) -> zbus::Result<String>;
@@ -24,7 +29,11 @@ pub trait Manager {
     fn plan(&self, options: Options<'_>) -> zbus::Result<String>;
     fn ask(&self, prompt: &str, options: Options<'_>) -> zbus::Result<String>;
     fn chat(&self, request: &str, options: Options<'_>) -> zbus::Result<String>;
-    fn open_stream(&self, request: &str, options: Options<'_>) -> zbus::Result<(OwnedObjectPath, OwnedFd)>;
+    fn open_stream(
+        &self,
+        request: &str,
+        options: Options<'_>,
+    ) -> zbus::Result<(OwnedObjectPath, OwnedFd)>;
     fn open_conversation(&self, options: Options<'_>) -> zbus::Result<OwnedObjectPath>;
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> zbus::Result<String>;
@@ -51,13 +60,19 @@ pub trait Manager {
 }
 
 /// An answer on its way.
-#[proxy(interface = "org.gemmad.Gemmad1.Stream", default_service = "org.gemmad.Gemmad1")]
+#[proxy(
+    interface = "org.gemmad.Gemmad1.Stream",
+    default_service = "org.gemmad.Gemmad1"
+)]
 pub trait Stream {
     fn cancel(&self) -> zbus::Result<()>;
 }
 
 /// A conversation that the service keeps.
-#[proxy(interface = "org.gemmad.Gemmad1.Conversation", default_service = "org.gemmad.Gemmad1")]
+#[proxy(
+    interface = "org.gemmad.Gemmad1.Conversation",
+    default_service = "org.gemmad.Gemmad1"
+)]
 pub trait Conversation {
     fn send(&self, text: &str, options: Options<'_>) -> zbus::Result<String>;
     fn history(&self) -> zbus::Result<String>;

@@ -1,4 +1,5 @@
-//! `org.gemmad.Gemmad1.Stream`: an answer on its way. Its tokens do not go over the bus, but through a socket.
+//! `org.gemmad.Gemmad1.Stream`: an answer on its way. Its tokens do not go over the bus, but
+//! through a socket.
 
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Arc;
@@ -38,15 +39,30 @@ impl Stream {
 }
 
 /// Starts the answer; the object is there until its end.
-pub async fn open(shared: &Arc<Shared>, connection: &Connection, asked: Asked) -> Result<(OwnedObjectPath, OwnedFd), BusError> {
+pub async fn open(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    asked: Asked,
+) -> Result<(OwnedObjectPath, OwnedFd), BusError> {
     let (ours, theirs) = StdStream::pair().map_err(zbus::Error::from)?;
     ours.set_nonblocking(true).map_err(zbus::Error::from)?;
     let ours = UnixStream::from_std(ours).map_err(zbus::Error::from)?;
     let path = format!("{PATH}/stream/{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     let path = OwnedObjectPath::try_from(path).map_err(zbus::Error::from)?;
-    let Asked { call, guest, bytes, .. } = asked;
+    let Asked {
+        call, guest, bytes, ..
+    } = asked;
     let (guest, cancel) = (Arc::new(guest), Arc::new(Notify::new()));
-    connection.object_server().at(&path, Stream { owner: guest.clone(), cancel: cancel.clone() }).await?;
+    connection
+        .object_server()
+        .at(
+            &path,
+            Stream {
+                owner: guest.clone(),
+                cancel: cancel.clone(),
+            },
+        )
+        .await?;
     let (shared, connection, place) = (shared.clone(), connection.clone(), path.clone());
     tokio::spawn(async move {
         let (mut reader, writer) = ours.into_split();
@@ -64,19 +80,36 @@ pub async fn open(shared: &Arc<Shared>, connection: &Connection, asked: Asked) -
 }
 
 /// Writes the answer's events. A program that does not read is cut off.
-async fn pump(shared: &Shared, call: ChatCall, guest: &Guest, bytes: impl Sized, mut socket: OwnedWriteHalf) {
+async fn pump(
+    shared: &Shared,
+    call: ChatCall,
+    guest: &Guest,
+    bytes: impl Sized,
+    mut socket: OwnedWriteHalf,
+) {
     let usage = matches!(call.delivery, Delivery::Stream { usage: true });
     let logprobs = call.request.logprobs.is_some();
-    let answer = shared.engine.chat(guest.caller.uid, &call.model, call.request).await;
-    let chunks = |model: &str| Chunks::new(Head::new(model), usage, logprobs).framed(Framing::Lines);
+    let answer = shared
+        .engine
+        .chat(guest.caller.uid, &call.model, call.request)
+        .await;
+    let chunks =
+        |model: &str| Chunks::new(Head::new(model), usage, logprobs).framed(Framing::Lines);
     let (mut answer, mut bytes) = match answer {
         Ok(answer) => (answer, Some(bytes)),
-        Err(failure) => return drop(socket.write_all(&chunks(&call.model).failure(failure)).await),
+        Err(failure) => {
+            return drop(
+                socket
+                    .write_all(&chunks(&call.model).failure(failure))
+                    .await,
+            );
+        }
     };
     let mut written = None;
     loop {
         let event = openai::next(&mut answer).await;
-        // From the first one on the request's memory is the worker's business, and it is settled which model answers.
+        // From the first one on the request's memory is the worker's business, and it is settled
+        // which model answers.
         bytes.take();
         let chunks = written.get_or_insert_with(|| chunks(&answer.model()));
         let ended = matches!(event, Err(_) | Ok(ChatEvent::Done(_)));

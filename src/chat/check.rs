@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use super::{ChatRequest, Format, MAX_URL_BYTES, Message, Part, RemoteKind, Role, Source, ToolChoice};
+use super::{
+    ChatRequest, Format, MAX_URL_BYTES, Message, Part, RemoteKind, Role, Source, ToolChoice,
+};
 
 /// Messages in one conversation.
 pub const MAX_MESSAGES: usize = 4096;
@@ -49,7 +51,10 @@ pub struct Invalid {
 
 impl Invalid {
     pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { field: field.into(), reason: reason.into() }
+        Self {
+            field: field.into(),
+            reason: reason.into(),
+        }
     }
 }
 
@@ -84,32 +89,76 @@ impl ChatRequest {
         let (mut pictures, mut sounds, mut documents) = (0, 0, 0);
         for (i, j, part) in self.parts() {
             let (field, bytes, most_bytes, what, count, most) = match part {
-                Part::Picture(picture) => ("image_url", picture.file.len(), MAX_PICTURE_BYTES, "picture", &mut pictures, MAX_PICTURES),
-                Part::Sound(sound) => ("input_audio", sound.file.len(), MAX_SOUND_BYTES, "sound", &mut sounds, MAX_SOUNDS),
+                Part::Picture(picture) => (
+                    "image_url",
+                    picture.file.len(),
+                    MAX_PICTURE_BYTES,
+                    "picture",
+                    &mut pictures,
+                    MAX_PICTURES,
+                ),
+                Part::Sound(sound) => (
+                    "input_audio",
+                    sound.file.len(),
+                    MAX_SOUND_BYTES,
+                    "sound",
+                    &mut sounds,
+                    MAX_SOUNDS,
+                ),
                 Part::Document(document) => {
                     let bytes = match &document.source {
                         Source::File(file) => file.len(),
                         Source::Kept(id) => id.len(),
                     };
-                    ("file", bytes, MAX_DOCUMENT_BYTES, "file", &mut documents, MAX_DOCUMENTS)
+                    (
+                        "file",
+                        bytes,
+                        MAX_DOCUMENT_BYTES,
+                        "file",
+                        &mut documents,
+                        MAX_DOCUMENTS,
+                    )
                 }
                 Part::Remote(remote) => match remote.what {
-                    RemoteKind::Picture(_) => ("image_url", remote.url.len(), MAX_URL_BYTES, "picture", &mut pictures, MAX_PICTURES),
-                    RemoteKind::Document(_) => ("file", remote.url.len(), MAX_URL_BYTES, "file", &mut documents, MAX_DOCUMENTS),
+                    RemoteKind::Picture(_) => (
+                        "image_url",
+                        remote.url.len(),
+                        MAX_URL_BYTES,
+                        "picture",
+                        &mut pictures,
+                        MAX_PICTURES,
+                    ),
+                    RemoteKind::Document(_) => (
+                        "file",
+                        remote.url.len(),
+                        MAX_URL_BYTES,
+                        "file",
+                        &mut documents,
+                        MAX_DOCUMENTS,
+                    ),
                 },
                 Part::Text(_) | Part::Read(_) => continue,
             };
             *count += 1;
             let problem = match self.messages[i].role {
-                Role::User | Role::Tool if *count > most => format!("is one {what} too many; at most {most} are allowed"),
+                Role::User | Role::Tool if *count > most => {
+                    format!("is one {what} too many; at most {most} are allowed")
+                }
                 Role::User | Role::Tool if bytes == 0 => "is empty".to_owned(),
-                Role::User | Role::Tool if bytes > most_bytes => format!("has {bytes} bytes; at most {most_bytes} are allowed"),
+                Role::User | Role::Tool if bytes > most_bytes => {
+                    format!("has {bytes} bytes; at most {most_bytes} are allowed")
+                }
                 Role::User | Role::Tool => continue,
                 Role::System | Role::Assistant => {
-                    format!("is not supported here; a {what} belongs to the user's messages and to the results of functions")
+                    format!(
+                        "is not supported here; a {what} belongs to the user's messages and to the results of functions"
+                    )
                 }
             };
-            return Err(Invalid::new(format!("messages[{i}].content[{j}].{field}"), problem));
+            return Err(Invalid::new(
+                format!("messages[{i}].content[{j}].{field}"),
+                problem,
+            ));
         }
         Ok(())
     }
@@ -119,13 +168,24 @@ impl ChatRequest {
         for (i, tool) in self.tools.iter().enumerate() {
             check_name(&format!("tools[{i}].function.name"), &tool.name)?;
             if !names.insert(&tool.name) {
-                return Err(Invalid::new(format!("tools[{i}].function.name"), "is the name of an earlier function"));
+                return Err(Invalid::new(
+                    format!("tools[{i}].function.name"),
+                    "is the name of an earlier function",
+                ));
             }
-            check_constraint(&format!("tools[{i}].function.parameters"), tool.parameters.as_deref().unwrap_or_default())?;
+            check_constraint(
+                &format!("tools[{i}].function.parameters"),
+                tool.parameters.as_deref().unwrap_or_default(),
+            )?;
         }
         match &self.tool_choice {
-            ToolChoice::Required if self.tools.is_empty() => Err(Invalid::new("tool_choice", "needs `tools` to choose from")),
-            ToolChoice::Named(name) if !names.contains(name) => Err(Invalid::new("tool_choice", "names a function that is not in `tools`")),
+            ToolChoice::Required if self.tools.is_empty() => {
+                Err(Invalid::new("tool_choice", "needs `tools` to choose from"))
+            }
+            ToolChoice::Named(name) if !names.contains(name) => Err(Invalid::new(
+                "tool_choice",
+                "names a function that is not in `tools`",
+            )),
             _ => Ok(()),
         }
     }
@@ -133,15 +193,20 @@ impl ChatRequest {
     fn check_format(&self) -> Result<(), Invalid> {
         match &self.format {
             Format::Text | Format::JsonObject => Ok(()),
-            Format::JsonSchema(schema) => check_constraint("response_format.json_schema.schema", schema),
+            Format::JsonSchema(schema) => {
+                check_constraint("response_format.json_schema.schema", schema)
+            }
             Format::Regex(regex) => check_constraint("regex", regex),
             Format::Grammar(grammar) => check_constraint("grammar", grammar),
         }
     }
 
-    /// Whether the answer has an end of its own, after which nothing may be drawn but the end of the turn.
+    /// Whether the answer has an end of its own, after which nothing may be drawn but the end of
+    /// the turn.
     fn has_own_end(&self) -> bool {
-        self.format != Format::Text || self.tool_choice != ToolChoice::Auto || (!self.tools.is_empty() && !self.parallel_tool_calls)
+        self.format != Format::Text
+            || self.tool_choice != ToolChoice::Auto
+            || (!self.tools.is_empty() && !self.parallel_tool_calls)
     }
 
     fn check_sampling(&self) -> Result<(), Invalid> {
@@ -157,7 +222,10 @@ impl ChatRequest {
             in_range(&format!("logit_bias.{token}"), *bias, -100.0, 100.0)?;
         }
         match self.logprobs {
-            Some(n) if n > MAX_TOP_LOGPROBS => Err(Invalid::new("top_logprobs", format!("must be at most {MAX_TOP_LOGPROBS}, not {n}"))),
+            Some(n) if n > MAX_TOP_LOGPROBS => Err(Invalid::new(
+                "top_logprobs",
+                format!("must be at most {MAX_TOP_LOGPROBS}, not {n}"),
+            )),
             _ => Ok(()),
         }
     }
@@ -170,9 +238,13 @@ impl ChatRequest {
         if let Some(max) = o.max_tokens
             && o.min_tokens > max
         {
-            return Err(Invalid::new("min_tokens", format!("is {}, more than max_tokens ({max})", o.min_tokens)));
+            return Err(Invalid::new(
+                "min_tokens",
+                format!("is {}, more than max_tokens ({max})", o.min_tokens),
+            ));
         }
-        let own_end = "cannot be kept up with an answer of a given form, which has an end of its own";
+        let own_end =
+            "cannot be kept up with an answer of a given form, which has an end of its own";
         if o.ignore_eos && self.has_own_end() {
             return Err(Invalid::new("ignore_eos", own_end));
         }
@@ -185,7 +257,13 @@ impl ChatRequest {
                 return Err(Invalid::new(format!("stop[{i}]"), "must not be empty"));
             }
             if stop.len() > MAX_STOP_BYTES {
-                return Err(Invalid::new(format!("stop[{i}]"), format!("has {} bytes; at most {MAX_STOP_BYTES} are allowed", stop.len())));
+                return Err(Invalid::new(
+                    format!("stop[{i}]"),
+                    format!(
+                        "has {} bytes; at most {MAX_STOP_BYTES} are allowed",
+                        stop.len()
+                    ),
+                ));
             }
         }
         Ok(())
@@ -200,13 +278,22 @@ fn check_message(i: usize, message: &Message) -> Result<(), Invalid> {
     });
     let calls = message.role == Role::Assistant && !message.tool_calls.is_empty();
     if message.content.is_empty() && !calls {
-        return Err(Invalid::new(format!("messages[{i}].content"), "is required"));
+        return Err(Invalid::new(
+            format!("messages[{i}].content"),
+            "is required",
+        ));
     }
     if message.role == Role::User && !says_something {
-        return Err(Invalid::new(format!("messages[{i}].content"), "must not be empty"));
+        return Err(Invalid::new(
+            format!("messages[{i}].content"),
+            "must not be empty",
+        ));
     }
     for (j, call) in message.tool_calls.iter().enumerate() {
-        check_name(&format!("messages[{i}].tool_calls[{j}].function.name"), &call.name)?;
+        check_name(
+            &format!("messages[{i}].tool_calls[{j}].function.name"),
+            &call.name,
+        )?;
     }
     Ok(())
 }
@@ -214,22 +301,42 @@ fn check_message(i: usize, message: &Message) -> Result<(), Invalid> {
 fn check_constraint(field: &str, text: &str) -> Result<(), Invalid> {
     match text.len() {
         0..=MAX_CONSTRAINT_BYTES => Ok(()),
-        bytes => Err(Invalid::new(field, format!("has {bytes} bytes; at most {MAX_CONSTRAINT_BYTES} are allowed"))),
+        bytes => Err(Invalid::new(
+            field,
+            format!("has {bytes} bytes; at most {MAX_CONSTRAINT_BYTES} are allowed"),
+        )),
     }
 }
 
 fn check_name(field: &str, name: &str) -> Result<(), Invalid> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(legal) {
-        return Err(Invalid::new(field, format!("must be 1 to {MAX_NAME_BYTES} characters of a-z, A-Z, 0-9, `_`, `-` or `.`")));
+        return Err(Invalid::new(
+            field,
+            format!("must be 1 to {MAX_NAME_BYTES} characters of a-z, A-Z, 0-9, `_`, `-` or `.`"),
+        ));
     }
     Ok(())
 }
 
 fn in_range(field: &str, value: f32, low: f32, high: f32) -> Result<(), Invalid> {
-    if (low..=high).contains(&value) { Ok(()) } else { Err(Invalid::new(field, format!("must be between {low} and {high}, not {value}"))) }
+    if (low..=high).contains(&value) {
+        Ok(())
+    } else {
+        Err(Invalid::new(
+            field,
+            format!("must be between {low} and {high}, not {value}"),
+        ))
+    }
 }
 
 fn at_most(field: &str, len: usize, max: usize) -> Result<(), Invalid> {
-    if len <= max { Ok(()) } else { Err(Invalid::new(field, format!("has {len} entries; at most {max} are allowed"))) }
+    if len <= max {
+        Ok(())
+    } else {
+        Err(Invalid::new(
+            field,
+            format!("has {len} entries; at most {max} are allowed"),
+        ))
+    }
 }

@@ -18,16 +18,19 @@ pub enum ChatEvent {
         text: String,
         logprobs: Vec<TokenLogprob>,
     },
-    /// A piece of the answer: whole characters, never empty (unless it only carries log-probabilities).
+    /// A piece of the answer: whole characters, never empty (unless it only carries
+    /// log-probabilities).
     Text {
         text: String,
         logprobs: Vec<TokenLogprob>,
     },
-    /// The model calls a function. Its arguments and `CallEnded` follow; a call without that end was cut off.
+    /// The model calls a function. Its arguments and `CallEnded` follow; a call without that end
+    /// was cut off.
     CallStarted {
         name: String,
     },
-    /// A piece of the running call's arguments, which together are a JSON object: whole characters, never empty.
+    /// A piece of the running call's arguments, which together are a JSON object: whole characters,
+    /// never empty.
     CallArguments {
         json: String,
     },
@@ -85,8 +88,8 @@ pub struct Timings {
     pub predicted_us: u64,
 }
 
-/// One drawn token with its log-probability (natural logarithm, over the whole vocabulary, before any
-/// sampling cut) and the likeliest tokens at its place.
+/// One drawn token with its log-probability (natural logarithm, over the whole vocabulary, before
+/// any sampling cut) and the likeliest tokens at its place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TokenLogprob {
     /// The token's bytes; a part of a character is not UTF-8.
@@ -100,7 +103,10 @@ pub struct TokenLogprob {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChatError {
     /// Prompt and at least one token of answer do not fit the context.
-    PromptTooLong { prompt_tokens: u32, context_tokens: u32 },
+    PromptTooLong {
+        prompt_tokens: u32,
+        context_tokens: u32,
+    },
     /// A `logit_bias` names a token that the vocabulary does not have.
     UnknownToken { token: u32, vocabulary: u32 },
     /// The model has no projector for pictures; says why and what would help.
@@ -108,14 +114,30 @@ pub enum ChatError {
     /// The model has no projector for sounds; says why and what would help.
     CannotHear { reason: String },
     /// This part of the conversation is no picture that can be shown to the model.
-    Picture { message: u32, part: u32, reason: String },
+    Picture {
+        message: u32,
+        part: u32,
+        reason: String,
+    },
     /// This part of the conversation is no sound that the model can listen to.
-    Sound { message: u32, part: u32, reason: String },
+    Sound {
+        message: u32,
+        part: u32,
+        reason: String,
+    },
     /// This part of the conversation is no file that can be read.
-    Document { message: u32, part: u32, reason: String },
-    /// The model cannot be held to this part of the request: `path` says where in it the reason lies (a JSON pointer,
-    /// RFC 6901; empty for the part as a whole).
-    Constraint { part: Constraint, path: String, reason: String },
+    Document {
+        message: u32,
+        part: u32,
+        reason: String,
+    },
+    /// The model cannot be held to this part of the request: `path` says where in it the reason
+    /// lies (a JSON pointer, RFC 6901; empty for the part as a whole).
+    Constraint {
+        part: Constraint,
+        path: String,
+        reason: String,
+    },
     /// The model's chat template refuses the conversation.
     Template { reason: String },
     /// llama.cpp failed on this request.
@@ -125,27 +147,62 @@ pub enum ChatError {
 impl fmt::Display for ChatError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::PromptTooLong { prompt_tokens, context_tokens } => write!(
+            Self::PromptTooLong {
+                prompt_tokens,
+                context_tokens,
+            } => write!(
                 f,
                 "the prompt has {prompt_tokens} tokens and leaves no room for an answer in a context of {context_tokens} tokens; \
                  shorten the conversation or raise `context` in gemmad.toml"
             ),
             Self::UnknownToken { token, vocabulary } => {
-                write!(f, "logit_bias names token {token}, but the vocabulary ends at {}", vocabulary.saturating_sub(1))
+                write!(
+                    f,
+                    "logit_bias names token {token}, but the vocabulary ends at {}",
+                    vocabulary.saturating_sub(1)
+                )
             }
             Self::CannotSee { reason } => write!(f, "the model cannot see: {reason}"),
             Self::CannotHear { reason } => write!(f, "the model cannot hear: {reason}"),
-            Self::Picture { message, part, reason } => write!(f, "`messages[{message}].content[{part}].image_url` {reason}"),
-            Self::Sound { message, part, reason } => write!(f, "`messages[{message}].content[{part}].input_audio` {reason}"),
-            Self::Document { message, part, reason } => write!(f, "`messages[{message}].content[{part}].file` {reason}"),
+            Self::Picture {
+                message,
+                part,
+                reason,
+            } => write!(
+                f,
+                "`messages[{message}].content[{part}].image_url` {reason}"
+            ),
+            Self::Sound {
+                message,
+                part,
+                reason,
+            } => write!(
+                f,
+                "`messages[{message}].content[{part}].input_audio` {reason}"
+            ),
+            Self::Document {
+                message,
+                part,
+                reason,
+            } => write!(f, "`messages[{message}].content[{part}].file` {reason}"),
             Self::Constraint { part, path, reason } => {
-                let place = if path.is_empty() { String::new() } else { format!(" at `{path}`") };
+                let place = if path.is_empty() {
+                    String::new()
+                } else {
+                    format!(" at `{path}`")
+                };
                 match part {
                     Constraint::Format => write!(f, "the answer's format{place} {reason}"),
-                    Constraint::Tool(i) => write!(f, "the parameters of function {i} (counted from 0){place} {reason}"),
+                    Constraint::Tool(i) => write!(
+                        f,
+                        "the parameters of function {i} (counted from 0){place} {reason}"
+                    ),
                 }
             }
-            Self::Template { reason } => write!(f, "the model's chat template refuses this conversation: {reason}"),
+            Self::Template { reason } => write!(
+                f,
+                "the model's chat template refuses this conversation: {reason}"
+            ),
             Self::Inference { reason } => write!(f, "inference failed: {reason}"),
         }
     }

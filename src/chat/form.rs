@@ -35,6 +35,7 @@ pub enum ToolChoice {
 pub enum Constraint {
     /// [`ChatRequest::format`](super::ChatRequest::format).
     Format,
-    /// The parameters of the function at this place in [`ChatRequest::tools`](super::ChatRequest::tools).
+    /// The parameters of the function at this place in
+    /// [`ChatRequest::tools`](super::ChatRequest::tools).
     Tool(u32),
 }

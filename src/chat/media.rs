@@ -1,4 +1,5 @@
-//! Pictures and sounds in a conversation: the files as the client sent them. Only the worker looks inside.
+//! Pictures and sounds in a conversation: the files as the client sent them. Only the worker looks
+//! inside.
 
 use std::fmt;
 use std::sync::Arc;
@@ -73,14 +74,28 @@ mod tests {
 
     #[test]
     fn media_are_not_printed() {
-        let picture = Picture { file: Arc::from(&b"secret"[..]), detail: Detail::High };
+        let picture = Picture {
+            file: Arc::from(&b"secret"[..]),
+            detail: Detail::High,
+        };
         assert_eq!(format!("{picture:?}"), "Picture(6 bytes, High)");
-        assert_eq!(format!("{:?}", Sound { file: Arc::from(&b"secret"[..]) }), "Sound(6 bytes)");
+        assert_eq!(
+            format!(
+                "{:?}",
+                Sound {
+                    file: Arc::from(&b"secret"[..])
+                }
+            ),
+            "Sound(6 bytes)"
+        );
     }
 
     #[test]
     fn a_picture_crosses_the_channel_in_one_piece() {
-        let picture = Picture { file: vec![200u8; 1000].into(), detail: Detail::Low };
+        let picture = Picture {
+            file: vec![200u8; 1000].into(),
+            detail: Detail::Low,
+        };
         let bytes = postcard::to_stdvec(&picture).unwrap();
         assert!(bytes.len() < 1010, "{}", bytes.len());
         assert_eq!(postcard::from_bytes::<Picture>(&bytes).unwrap(), picture);

@@ -1,4 +1,5 @@
-//! The vocabulary both processes speak: a validated request, the events that answer it, and how it can fail.
+//! The vocabulary both processes speak: a validated request, the events that answer it, and how it
+//! can fail.
 //!
 //! Everything here is plain data. Front doors build a [`ChatRequest`] from what a client sent and
 //! [`ChatRequest::check`] it once; after that no one needs to look again.
@@ -29,7 +30,8 @@ use serde::{Deserialize, Serialize};
 pub struct ChatRequest {
     /// The conversation so far, oldest first; empty only if there is a `prompt`.
     pub messages: Vec<Message>,
-    /// A text to go on with as it is, control tokens that it spells included, in place of a conversation.
+    /// A text to go on with as it is, control tokens that it spells included, in place of a
+    /// conversation.
     pub prompt: Option<String>,
     /// Functions the model may call.
     pub tools: Vec<Tool>,
@@ -48,7 +50,8 @@ pub struct ChatRequest {
     pub cache_prompt: bool,
 }
 
-/// Who speaks in a message. `developer` is OpenAI's newer name for `system`; Gemma has one turn for both.
+/// Who speaks in a message. `developer` is OpenAI's newer name for `system`; Gemma has one turn for
+/// both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -64,7 +67,8 @@ pub struct Message {
     pub role: Role,
     /// What was said, in order. Empty only for an assistant message that calls tools.
     pub content: Vec<Part>,
-    /// Assistant only: what it thought. The template keeps it inside a tool loop and drops it elsewhere.
+    /// Assistant only: what it thought. The template keeps it inside a tool loop and drops it
+    /// elsewhere.
     pub reasoning: Option<String>,
     /// Assistant only: the calls it made.
     pub tool_calls: Vec<ToolCall>,
@@ -94,25 +98,42 @@ impl ChatRequest {
 
     /// A text to go on with.
     pub fn raw(prompt: String) -> Self {
-        Self { prompt: Some(prompt), ..Self::new(vec![]) }
+        Self {
+            prompt: Some(prompt),
+            ..Self::new(vec![])
+        }
     }
 
-    /// The pictures and sounds, those in files as well, each with its message and its part of that message.
+    /// The pictures and sounds, those in files as well, each with its message and its part of that
+    /// message.
     pub fn media(&self) -> impl Iterator<Item = (usize, usize, &Part)> {
-        self.parts().filter(|(_, _, part)| matches!(part, Part::Picture(_) | Part::Sound(_)))
+        self.parts()
+            .filter(|(_, _, part)| matches!(part, Part::Picture(_) | Part::Sound(_)))
     }
 
-    /// Everything that was said, each piece with its message and its place there. What stands in a file has the file's place.
+    /// Everything that was said, each piece with its message and its place there. What stands in a
+    /// file has the file's place.
     pub fn parts(&self) -> impl Iterator<Item = (usize, usize, &Part)> {
         self.messages.iter().enumerate().flat_map(|(i, message)| {
-            message.content.iter().enumerate().flat_map(move |(j, part)| part.pieces().iter().map(move |piece| (i, j, piece)))
+            message
+                .content
+                .iter()
+                .enumerate()
+                .flat_map(move |(j, part)| part.pieces().iter().map(move |piece| (i, j, piece)))
         })
     }
 
-    /// The parts as they were sent, each with its message and its place there, to be replaced by what they become.
+    /// The parts as they were sent, each with its message and its place there, to be replaced by
+    /// what they become.
     pub fn parts_mut(&mut self) -> impl Iterator<Item = (usize, usize, &mut Part)> {
         let messages = self.messages.iter_mut().enumerate();
-        messages.flat_map(|(i, message)| message.content.iter_mut().enumerate().map(move |(j, part)| (i, j, part)))
+        messages.flat_map(|(i, message)| {
+            message
+                .content
+                .iter_mut()
+                .enumerate()
+                .map(move |(j, part)| (i, j, part))
+        })
     }
 
     /// Bytes of what is said and shown in it.
@@ -122,19 +143,28 @@ impl ChatRequest {
 
     /// Whether it takes eyes to read it.
     pub fn shows(&self) -> bool {
-        self.media().any(|(_, _, part)| matches!(part, Part::Picture(_)))
+        self.media()
+            .any(|(_, _, part)| matches!(part, Part::Picture(_)))
     }
 
     /// Whether it takes ears to read it.
     pub fn sounds(&self) -> bool {
-        self.media().any(|(_, _, part)| matches!(part, Part::Sound(_)))
+        self.media()
+            .any(|(_, _, part)| matches!(part, Part::Sound(_)))
     }
 }
 
 impl Message {
     /// A message that is nothing but text.
     pub fn text(role: Role, text: impl Into<String>) -> Self {
-        Self { role, content: vec![Part::Text(text.into())], reasoning: None, tool_calls: vec![], tool_call_id: None, name: None }
+        Self {
+            role,
+            content: vec![Part::Text(text.into())],
+            reasoning: None,
+            tool_calls: vec![],
+            tool_call_id: None,
+            name: None,
+        }
     }
 }
 
@@ -167,8 +197,14 @@ impl Part {
             Self::Text(text) => text.len(),
             Self::Picture(picture) => picture.file.len(),
             Self::Sound(sound) => sound.file.len(),
-            Self::Document(Document { source: Source::File(file), .. }) => file.len(),
-            Self::Document(Document { source: Source::Kept(id), .. }) => id.len(),
+            Self::Document(Document {
+                source: Source::File(file),
+                ..
+            }) => file.len(),
+            Self::Document(Document {
+                source: Source::Kept(id),
+                ..
+            }) => id.len(),
             Self::Remote(remote) => remote.url.len(),
             Self::Read(parts) => parts.iter().map(Self::bytes).sum(),
         }
@@ -190,12 +226,13 @@ pub struct ToolCall {
 pub struct Tool {
     pub name: String,
     pub description: String,
-    /// The JSON schema of the arguments (an object) as text; `None` for a function without arguments.
+    /// The JSON schema of the arguments (an object) as text; `None` for a function without
+    /// arguments.
     pub parameters: Option<String>,
 }
 
-/// How the next token is drawn. The defaults are those published for Gemma 4: temperature 1.0, top-k 64,
-/// top-p 0.95, min-p 0 (`general.sampling.*` in the published files).
+/// How the next token is drawn. The defaults are those published for Gemma 4: temperature 1.0,
+/// top-k 64, top-p 0.95, min-p 0 (`general.sampling.*` in the published files).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sampling {
     /// 0 takes the likeliest token always.

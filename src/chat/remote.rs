@@ -11,7 +11,8 @@ use super::Detail;
 /// Bytes of an address.
 pub const MAX_URL_BYTES: usize = 8 << 10;
 
-/// A file on another machine. It is fetched, and replaced by what came, before a worker gets the request.
+/// A file on another machine. It is fetched, and replaced by what came, before a worker gets the
+/// request.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remote {
     /// `http` or `https`.
@@ -30,7 +31,12 @@ pub enum RemoteKind {
 /// An address may say as much as a prompt.
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Remote({} bytes, {:?})", self.url.len(), std::mem::discriminant(&self.what))
+        write!(
+            f,
+            "Remote({} bytes, {:?})",
+            self.url.len(),
+            std::mem::discriminant(&self.what)
+        )
     }
 }
 
@@ -45,7 +51,8 @@ pub struct Networks {
 /// What stands for the internet.
 const PUBLIC: &str = "public";
 
-/// What is not the internet in IPv4: IANA's registry of special-purpose addresses, multicast, and what is reserved.
+/// What is not the internet in IPv4: IANA's registry of special-purpose addresses, multicast, and
+/// what is reserved.
 const SPECIAL_V4: [(Ipv4Addr, u8); 16] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
@@ -67,7 +74,8 @@ const SPECIAL_V4: [(Ipv4Addr, u8); 16] = [
 
 /// What is the internet in IPv6, …
 const GLOBAL_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
-/// … and what of that is not: IANA's registry again; Teredo, ORCHID and the like, documentation, 6to4.
+/// … and what of that is not: IANA's registry again; Teredo, ORCHID and the like, documentation,
+/// 6to4.
 const SPECIAL_V6: [(Ipv6Addr, u8); 4] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
@@ -81,11 +89,15 @@ impl Networks {
         !self.public && self.listed.is_empty()
     }
 
-    /// Of `public`, addresses, and networks like `192.168.1.0/24`; `None` if anything else is among them.
+    /// Of `public`, addresses, and networks like `192.168.1.0/24`; `None` if anything else is among
+    /// them.
     pub fn of(texts: &[impl AsRef<str>]) -> Option<Self> {
         let mut networks = Self::default();
         for text in texts.iter().map(AsRef::as_ref) {
-            match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
+            match text
+                .parse::<IpNet>()
+                .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            {
                 Ok(network) => networks.listed.push(network),
                 Err(_) if text == PUBLIC => networks.public = true,
                 Err(_) => return None,
@@ -97,16 +109,26 @@ impl Networks {
     pub fn allow(&self, address: IpAddr) -> bool {
         // An IPv4 address in IPv6's clothes is what it is.
         let address = address.to_canonical();
-        self.listed.iter().any(|network| network.contains(&address)) || (self.public && is_public(address))
+        self.listed.iter().any(|network| network.contains(&address))
+            || (self.public && is_public(address))
     }
 }
 
 fn is_public(address: IpAddr) -> bool {
-    let within_v4 = |address: &Ipv4Addr, (network, bits)| Ipv4Net::new_assert(network, bits).contains(address);
-    let within_v6 = |address: &Ipv6Addr, (network, bits)| Ipv6Net::new_assert(network, bits).contains(address);
+    let within_v4 =
+        |address: &Ipv4Addr, (network, bits)| Ipv4Net::new_assert(network, bits).contains(address);
+    let within_v6 =
+        |address: &Ipv6Addr, (network, bits)| Ipv6Net::new_assert(network, bits).contains(address);
     match address {
-        IpAddr::V4(address) => !SPECIAL_V4.into_iter().any(|special| within_v4(&address, special)),
-        IpAddr::V6(address) => within_v6(&address, GLOBAL_V6) && !SPECIAL_V6.into_iter().any(|special| within_v6(&address, special)),
+        IpAddr::V4(address) => !SPECIAL_V4
+            .into_iter()
+            .any(|special| within_v4(&address, special)),
+        IpAddr::V6(address) => {
+            within_v6(&address, GLOBAL_V6)
+                && !SPECIAL_V6
+                    .into_iter()
+                    .any(|special| within_v6(&address, special))
+        }
     }
 }
 
@@ -117,7 +139,15 @@ mod tests {
     #[test]
     fn the_internet_is_what_anyone_can_reach() {
         let public = Networks::of(&["public"]).unwrap();
-        for address in ["1.1.1.1", "93.184.216.34", "172.32.0.1", "192.0.1.1", "2606:4700::1111", "2a00:1450::1", "::ffff:1.1.1.1"] {
+        for address in [
+            "1.1.1.1",
+            "93.184.216.34",
+            "172.32.0.1",
+            "192.0.1.1",
+            "2606:4700::1111",
+            "2a00:1450::1",
+            "::ffff:1.1.1.1",
+        ] {
             assert!(public.allow(address.parse().unwrap()), "{address}");
         }
         for address in [
@@ -173,14 +203,24 @@ mod tests {
         }
         assert!(!home.is_empty() && Networks::default().is_empty());
         assert!(!Networks::default().allow("1.1.1.1".parse().unwrap()));
-        for text in ["", "Public", "example.org", "192.168.1.0/33", "192.168.1", "1.1.1.1:80"] {
+        for text in [
+            "",
+            "Public",
+            "example.org",
+            "192.168.1.0/33",
+            "192.168.1",
+            "1.1.1.1:80",
+        ] {
             assert_eq!(Networks::of(&["public", text]), None, "{text}");
         }
     }
 
     #[test]
     fn addresses_are_not_printed() {
-        let remote = Remote { url: "https://example.org/secret".into(), what: RemoteKind::Document("secret".into()) };
+        let remote = Remote {
+            url: "https://example.org/secret".into(),
+            what: RemoteKind::Document("secret".into()),
+        };
         assert!(!format!("{remote:?}").contains("secret"));
     }
 }

@@ -1,4 +1,5 @@
-//! What can be asked of a model's vocabulary and template alone: nothing is generated, and no slot is taken.
+//! What can be asked of a model's vocabulary and template alone: nothing is generated, and no slot
+//! is taken.
 
 use serde::{Deserialize, Serialize};
 

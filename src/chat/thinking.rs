@@ -9,7 +9,8 @@ pub const MEDIUM_EFFORT: u32 = 2048;
 /// Tokens of thought that the effort `high` allows.
 pub const HIGH_EFFORT: u32 = 8192;
 
-/// Whether the model thinks, and how long. Whatever the budget, a part of the answer's tokens is kept for the answer.
+/// Whether the model thinks, and how long. Whatever the budget, a part of the answer's tokens is
+/// kept for the answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Thinking {
     #[default]
@@ -26,15 +27,33 @@ impl Thinking {
         ("none", Self::Off),
         // Gemma's least is none.
         ("minimal", Self::Off),
-        ("low", Self::On { budget: Some(LOW_EFFORT) }),
-        ("medium", Self::On { budget: Some(MEDIUM_EFFORT) }),
-        ("high", Self::On { budget: Some(HIGH_EFFORT) }),
+        (
+            "low",
+            Self::On {
+                budget: Some(LOW_EFFORT),
+            },
+        ),
+        (
+            "medium",
+            Self::On {
+                budget: Some(MEDIUM_EFFORT),
+            },
+        ),
+        (
+            "high",
+            Self::On {
+                budget: Some(HIGH_EFFORT),
+            },
+        ),
         ("xhigh", Self::On { budget: None }),
     ];
 
     /// The effort of this name.
     pub fn of_effort(name: &str) -> Option<Self> {
-        Self::EFFORTS.iter().find(|(effort, _)| *effort == name).map(|(_, thinking)| *thinking)
+        Self::EFFORTS
+            .iter()
+            .find(|(effort, _)| *effort == name)
+            .map(|(_, thinking)| *thinking)
     }
 
     pub fn is_on(self) -> bool {

@@ -82,8 +82,12 @@ pub(super) static KEYS: &[Key] = &[
         "socket-mode",
         Rule::Text {
             allowed: "permission bits in octal as a string, from \"0600\" to \"0666\", with read and write for the owner",
-            check: |bits| octal(bits).is_some_and(|mode| mode & !0o666 == 0 && mode & 0o600 == 0o600),
-            put: |config, bits| config.server.socket_mode = octal(&bits).unwrap_or(config.server.socket_mode),
+            check: |bits| {
+                octal(bits).is_some_and(|mode| mode & !0o666 == 0 && mode & 0o600 == 0o600)
+            },
+            put: |config, bits| {
+                config.server.socket_mode = octal(&bits).unwrap_or(config.server.socket_mode)
+            },
         },
     ),
     key(
@@ -92,10 +96,19 @@ pub(super) static KEYS: &[Key] = &[
         Rule::Text {
             allowed: "the name of a group, or \"\" for the daemon's own",
             check: |name| name.is_empty() || is_name(name),
-            put: |config, name| config.server.socket_group = Some(name).filter(|name| !name.is_empty()),
+            put: |config, name| {
+                config.server.socket_group = Some(name).filter(|name| !name.is_empty())
+            },
         },
     ),
-    key("server", "shutdown-grace", Rule::Time { may_be_zero: false, put: |config, time| config.server.shutdown_grace = time }),
+    key(
+        "server",
+        "shutdown-grace",
+        Rule::Time {
+            may_be_zero: false,
+            put: |config, time| config.server.shutdown_grace = time,
+        },
+    ),
     key(
         "server",
         "dbus",
@@ -112,7 +125,14 @@ pub(super) static KEYS: &[Key] = &[
             },
         },
     ),
-    key("server", "exit-when-idle", Rule::Time { may_be_zero: true, put: |config, time| config.server.exit_when_idle = time }),
+    key(
+        "server",
+        "exit-when-idle",
+        Rule::Time {
+            may_be_zero: true,
+            put: |config, time| config.server.exit_when_idle = time,
+        },
+    ),
     key(
         "models",
         "directories",
@@ -120,13 +140,19 @@ pub(super) static KEYS: &[Key] = &[
             allowed: "an array of at least one absolute path",
             check: is_absolute,
             may_be_empty: false,
-            put: |config, paths| config.models.directories = paths.into_iter().map(Into::into).collect(),
+            put: |config, paths| {
+                config.models.directories = paths.into_iter().map(Into::into).collect()
+            },
         },
     ),
     key(
         "models",
         "default",
-        Rule::Text { allowed: "\"auto\" or a model's id", check: is_name, put: |config, name| config.models.default = name },
+        Rule::Text {
+            allowed: "\"auto\" or a model's id",
+            check: is_name,
+            put: |config, name| config.models.default = name,
+        },
     ),
     key(
         "models",
@@ -138,13 +164,63 @@ pub(super) static KEYS: &[Key] = &[
             put: |config, names| config.models.prefer = names,
         },
     ),
-    key("models", "idle-release", Rule::Time { may_be_zero: true, put: |config, time| config.models.idle_release = time }),
-    key("models", "idle-unload", Rule::Time { may_be_zero: true, put: |config, time| config.models.idle_unload = time }),
-    key("inference", "context", Rule::Number { min: 256, max: 262_144, put: |config, n| config.inference.context = n }),
-    key("inference", "least-context", Rule::Number { min: 256, max: 262_144, put: |config, n| config.inference.least_context = n }),
-    key("inference", "slots", count(64, |config, n| config.inference.slots = n)),
-    key("inference", "threads", Rule::Number { min: 0, max: 1024, put: |config, n| config.inference.threads = n }),
-    key("inference", "batch", Rule::Number { min: 32, max: 2048, put: |config, n| config.inference.batch = n }),
+    key(
+        "models",
+        "idle-release",
+        Rule::Time {
+            may_be_zero: true,
+            put: |config, time| config.models.idle_release = time,
+        },
+    ),
+    key(
+        "models",
+        "idle-unload",
+        Rule::Time {
+            may_be_zero: true,
+            put: |config, time| config.models.idle_unload = time,
+        },
+    ),
+    key(
+        "inference",
+        "context",
+        Rule::Number {
+            min: 256,
+            max: 262_144,
+            put: |config, n| config.inference.context = n,
+        },
+    ),
+    key(
+        "inference",
+        "least-context",
+        Rule::Number {
+            min: 256,
+            max: 262_144,
+            put: |config, n| config.inference.least_context = n,
+        },
+    ),
+    key(
+        "inference",
+        "slots",
+        count(64, |config, n| config.inference.slots = n),
+    ),
+    key(
+        "inference",
+        "threads",
+        Rule::Number {
+            min: 0,
+            max: 1024,
+            put: |config, n| config.inference.threads = n,
+        },
+    ),
+    key(
+        "inference",
+        "batch",
+        Rule::Number {
+            min: 32,
+            max: 2048,
+            put: |config, n| config.inference.batch = n,
+        },
+    ),
     key(
         "inference",
         "kv-cache",
@@ -160,7 +236,9 @@ pub(super) static KEYS: &[Key] = &[
         Rule::Text {
             allowed: "an absolute path, or \"\" for gemmad-worker beside gemmad",
             check: |path| path.is_empty() || is_absolute(path),
-            put: |config, path| config.inference.worker = Some(path).filter(|path| !path.is_empty()).map(Into::into),
+            put: |config, path| {
+                config.inference.worker = Some(path).filter(|path| !path.is_empty()).map(Into::into)
+            },
         },
     ),
     key(
@@ -169,10 +247,21 @@ pub(super) static KEYS: &[Key] = &[
         Rule::Text {
             allowed: "an absolute path, or \"\" for no cache",
             check: |path| path.is_empty() || is_absolute(path),
-            put: |config, path| config.memory.cache_directory = Some(path).filter(|path| !path.is_empty()).map(Into::into),
+            put: |config, path| {
+                config.memory.cache_directory =
+                    Some(path).filter(|path| !path.is_empty()).map(Into::into)
+            },
         },
     ),
-    key("memory", "cache-size", Rule::Size { min: 1 << 20, max: 1 << 44, put: |config, n| config.memory.cache_size = n }),
+    key(
+        "memory",
+        "cache-size",
+        Rule::Size {
+            min: 1 << 20,
+            max: 1 << 44,
+            put: |config, n| config.memory.cache_size = n,
+        },
+    ),
     key(
         "memory",
         "reserve",
@@ -182,24 +271,131 @@ pub(super) static KEYS: &[Key] = &[
             put: |config, text| config.memory.reserve = parse_size(&text),
         },
     ),
-    key("memory", "allow-overcommit", Rule::Switch { put: |config, on| config.memory.allow_overcommit = on }),
-    key("memory", "per-layer-embeddings", Rule::Size { min: 1 << 20, max: 1 << 40, put: |config, n| config.memory.per_layer = n }),
-    key("memory", "lock-weights", Rule::Switch { put: |config, on| config.memory.lock_weights = on }),
-    key("limits", "connections", count(65_536, |config, n| config.limits.connections = n)),
-    key("limits", "connections-per-user", count(65_536, |config, n| config.limits.connections_per_user = n)),
+    key(
+        "memory",
+        "allow-overcommit",
+        Rule::Switch {
+            put: |config, on| config.memory.allow_overcommit = on,
+        },
+    ),
+    key(
+        "memory",
+        "per-layer-embeddings",
+        Rule::Size {
+            min: 1 << 20,
+            max: 1 << 40,
+            put: |config, n| config.memory.per_layer = n,
+        },
+    ),
+    key(
+        "memory",
+        "lock-weights",
+        Rule::Switch {
+            put: |config, on| config.memory.lock_weights = on,
+        },
+    ),
+    key(
+        "limits",
+        "connections",
+        count(65_536, |config, n| config.limits.connections = n),
+    ),
+    key(
+        "limits",
+        "connections-per-user",
+        count(65_536, |config, n| config.limits.connections_per_user = n),
+    ),
     // A request goes to the worker as one frame; `ipc::frame::MAX_FRAME` leaves room beside it.
-    key("limits", "body-size", Rule::Size { min: 1 << 10, max: 48 << 20, put: |config, n| config.limits.body_bytes = n }),
-    key("limits", "queue", count(65_536, |config, n| config.limits.queue = n)),
-    key("limits", "queue-per-user", count(65_536, |config, n| config.limits.queue_per_user = n)),
-    key("limits", "output-tokens", count(262_144, |config, n| config.limits.output_tokens = n)),
-    key("limits", "request-time", Rule::Time { may_be_zero: false, put: |config, time| config.limits.request_time = time }),
-    key("limits", "client-stall", Rule::Time { may_be_zero: false, put: |config, time| config.limits.client_stall = time }),
-    key("limits", "load-time", Rule::Time { may_be_zero: false, put: |config, time| config.limits.load_time = time }),
-    key("limits", "stored-responses", Rule::Number { min: 0, max: 65_536, put: |config, n| config.limits.stored_responses = n }),
-    key("limits", "stored-size", Rule::Size { min: 1 << 10, max: 1 << 30, put: |config, n| config.limits.stored_bytes = n }),
-    key("limits", "stored-time", Rule::Time { may_be_zero: false, put: |config, time| config.limits.stored_time = time }),
-    key("limits", "files-size", Rule::Size { min: 0, max: 1 << 30, put: |config, n| config.limits.files_bytes = n }),
-    key("limits", "files-time", Rule::Time { may_be_zero: false, put: |config, time| config.limits.files_time = time }),
+    key(
+        "limits",
+        "body-size",
+        Rule::Size {
+            min: 1 << 10,
+            max: 48 << 20,
+            put: |config, n| config.limits.body_bytes = n,
+        },
+    ),
+    key(
+        "limits",
+        "queue",
+        count(65_536, |config, n| config.limits.queue = n),
+    ),
+    key(
+        "limits",
+        "queue-per-user",
+        count(65_536, |config, n| config.limits.queue_per_user = n),
+    ),
+    key(
+        "limits",
+        "output-tokens",
+        count(262_144, |config, n| config.limits.output_tokens = n),
+    ),
+    key(
+        "limits",
+        "request-time",
+        Rule::Time {
+            may_be_zero: false,
+            put: |config, time| config.limits.request_time = time,
+        },
+    ),
+    key(
+        "limits",
+        "client-stall",
+        Rule::Time {
+            may_be_zero: false,
+            put: |config, time| config.limits.client_stall = time,
+        },
+    ),
+    key(
+        "limits",
+        "load-time",
+        Rule::Time {
+            may_be_zero: false,
+            put: |config, time| config.limits.load_time = time,
+        },
+    ),
+    key(
+        "limits",
+        "stored-responses",
+        Rule::Number {
+            min: 0,
+            max: 65_536,
+            put: |config, n| config.limits.stored_responses = n,
+        },
+    ),
+    key(
+        "limits",
+        "stored-size",
+        Rule::Size {
+            min: 1 << 10,
+            max: 1 << 30,
+            put: |config, n| config.limits.stored_bytes = n,
+        },
+    ),
+    key(
+        "limits",
+        "stored-time",
+        Rule::Time {
+            may_be_zero: false,
+            put: |config, time| config.limits.stored_time = time,
+        },
+    ),
+    key(
+        "limits",
+        "files-size",
+        Rule::Size {
+            min: 0,
+            max: 1 << 30,
+            put: |config, n| config.limits.files_bytes = n,
+        },
+    ),
+    key(
+        "limits",
+        "files-time",
+        Rule::Time {
+            may_be_zero: false,
+            put: |config, time| config.limits.files_time = time,
+        },
+    ),
     key(
         "access",
         "admins",
@@ -243,7 +439,8 @@ pub(super) static KEYS: &[Key] = &[
 ];
 
 impl Key {
-    /// Sets the field, or leaves the configuration as it is and returns false when the value is not allowed.
+    /// Sets the field, or leaves the configuration as it is and returns false when the value is not
+    /// allowed.
     pub fn set(&self, config: &mut Config, value: &DeValue<'_>) -> bool {
         self.rule.set(config, value).is_some()
     }
@@ -253,7 +450,11 @@ impl Key {
         match &self.rule {
             Rule::Number { min, max, .. } => format!("a whole number from {min} to {max}"),
             Rule::Size { min, max, .. } => {
-                format!("a size from {} to {}, like \"32 MiB\", \"512 KiB\" or a number of bytes", show_size(*min), show_size(*max))
+                format!(
+                    "a size from {} to {}, like \"32 MiB\", \"512 KiB\" or a number of bytes",
+                    show_size(*min),
+                    show_size(*max)
+                )
             }
             Rule::Time { may_be_zero, .. } => {
                 format!(
@@ -272,15 +473,21 @@ impl Rule {
     fn set(&self, config: &mut Config, value: &DeValue<'_>) -> Option<()> {
         match self {
             Self::Number { min, max, put } => {
-                let number = u32::try_from(whole(value)?).ok().filter(|n| (min..=max).contains(&n))?;
+                let number = u32::try_from(whole(value)?)
+                    .ok()
+                    .filter(|n| (min..=max).contains(&n))?;
                 put(config, number);
             }
             Self::Size { min, max, put } => {
-                let bytes = whole(value).or_else(|| parse_size(value.as_str()?)).filter(|n| (min..=max).contains(&n))?;
+                let bytes = whole(value)
+                    .or_else(|| parse_size(value.as_str()?))
+                    .filter(|n| (min..=max).contains(&n))?;
                 put(config, bytes);
             }
             Self::Time { may_be_zero, put } => {
-                let time = whole(value).map(Duration::from_secs).or_else(|| parse_duration(value.as_str()?))?;
+                let time = whole(value)
+                    .map(Duration::from_secs)
+                    .or_else(|| parse_duration(value.as_str()?))?;
                 if (time.is_zero() && !may_be_zero) || time > LONGEST {
                     return None;
                 }
@@ -291,9 +498,21 @@ impl Rule {
                 let text = value.as_str().filter(|text| check(text))?;
                 put(config, text.into());
             }
-            Self::List { check, may_be_empty, put, .. } => {
-                let items = value.as_array()?.iter().map(|item| item.get_ref().as_str().filter(|text| check(text)).map(String::from));
-                let items = items.collect::<Option<Vec<_>>>().filter(|items| *may_be_empty || !items.is_empty())?;
+            Self::List {
+                check,
+                may_be_empty,
+                put,
+                ..
+            } => {
+                let items = value.as_array()?.iter().map(|item| {
+                    item.get_ref()
+                        .as_str()
+                        .filter(|text| check(text))
+                        .map(String::from)
+                });
+                let items = items
+                    .collect::<Option<Vec<_>>>()
+                    .filter(|items| *may_be_empty || !items.is_empty())?;
                 put(config, items);
             }
         }
@@ -317,7 +536,10 @@ fn is_name(name: &str) -> bool {
 }
 
 fn octal(bits: &str) -> Option<u32> {
-    bits.bytes().all(|byte| byte.is_ascii_digit()).then(|| u32::from_str_radix(bits, 8).ok()).flatten()
+    bits.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| u32::from_str_radix(bits, 8).ok())
+        .flatten()
 }
 
 const fn days(time: Duration) -> u64 {

@@ -25,39 +25,63 @@ pub struct Loaded {
 
 /// Reads the configuration: the place's file and its drop-ins, or `explicit` and its drop-ins.
 ///
-/// Drop-ins of `FILE` are `FILE.d/*.toml`, in the order of their names. The default file may be missing, an
-/// explicit one may not.
+/// Drop-ins of `FILE` are `FILE.d/*.toml`, in the order of their names. The default file may be
+/// missing, an explicit one may not.
 ///
 /// # Errors
 /// Everything that is wrong in any of the files.
 pub fn load(explicit: Option<&Path>, place: &Place) -> Result<Loaded, Errors> {
-    read_all(explicit.unwrap_or(&place.file), explicit.is_some(), place.defaults.clone())
+    read_all(
+        explicit.unwrap_or(&place.file),
+        explicit.is_some(),
+        place.defaults.clone(),
+    )
 }
 
 fn read_all(main: &Path, required: bool, config: Config) -> Result<Loaded, Errors> {
-    let mut reader = Reader { config, ..Reader::default() };
+    let mut reader = Reader {
+        config,
+        ..Reader::default()
+    };
     let mut files = vec![];
     let drop_ins = drop_ins(main, &mut reader.problems);
-    for (file, required) in std::iter::once((main.to_path_buf(), required)).chain(drop_ins.into_iter().map(|file| (file, true))) {
+    for (file, required) in std::iter::once((main.to_path_buf(), required))
+        .chain(drop_ins.into_iter().map(|file| (file, true)))
+    {
         match read(&file) {
             Ok(text) => {
                 reader.file(&file, &text);
                 files.push(file);
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound && !required => {}
-            Err(error) => reader.problems.push(Problem { file, line: None, text: format!("cannot be read: {error}") }),
+            Err(error) => reader.problems.push(Problem {
+                file,
+                line: None,
+                text: format!("cannot be read: {error}"),
+            }),
         }
     }
     reader.check_together();
-    if reader.problems.is_empty() { Ok(Loaded { config: reader.config, files }) } else { Err(Errors(reader.problems)) }
+    if reader.problems.is_empty() {
+        Ok(Loaded {
+            config: reader.config,
+            files,
+        })
+    } else {
+        Err(Errors(reader.problems))
+    }
 }
 
 fn read(file: &Path) -> io::Result<String> {
     let mut text = String::new();
     // One byte more than allowed tells a full file from one that is too long.
-    File::open(file)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    File::open(file)?
+        .take(MAX_FILE + 1)
+        .read_to_string(&mut text)?;
     if text.len() as u64 > MAX_FILE {
-        return Err(io::Error::other(format!("it is longer than {MAX_FILE} bytes")));
+        return Err(io::Error::other(format!(
+            "it is longer than {MAX_FILE} bytes"
+        )));
     }
     Ok(text)
 }
@@ -67,17 +91,28 @@ fn drop_ins(main: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
     let mut directory = main.as_os_str().to_owned();
     directory.push(".d");
     let directory = PathBuf::from(directory);
-    let listed = std::fs::read_dir(&directory).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>());
+    let listed = std::fs::read_dir(&directory).and_then(|entries| {
+        entries
+            .map(|entry| Ok(entry?.path()))
+            .collect::<io::Result<Vec<_>>>()
+    });
     match listed {
         Ok(mut files) => {
-            let hidden = |file: &Path| file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            let hidden = |file: &Path| {
+                file.file_name()
+                    .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+            };
             files.retain(|file| file.extension().is_some_and(|end| end == "toml") && !hidden(file));
             files.sort();
             files
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => vec![],
         Err(error) => {
-            problems.push(Problem { file: directory, line: None, text: format!("cannot be listed: {error}") });
+            problems.push(Problem {
+                file: directory,
+                line: None,
+                text: format!("cannot be listed: {error}"),
+            });
             vec![]
         }
     }
@@ -97,7 +132,11 @@ impl Reader {
         let (document, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
             let line = error.span().map(|span| line_of(text, span.start));
-            self.problems.push(Problem { file: file.into(), line, text: format!("this is not TOML: {}", error.message()) });
+            self.problems.push(Problem {
+                file: file.into(),
+                line,
+                text: format!("this is not TOML: {}", error.message()),
+            });
         }
         // What is left of a broken file would only mislead.
         if !errors.is_empty() {
@@ -110,22 +149,47 @@ impl Reader {
                 self.problem(file, at(&table.span()), unknown_table(table.get_ref()));
             } else if let Some(entries) = value.get_ref().as_table() {
                 for (name, value) in in_order(entries) {
-                    self.entry(file, at(&name.span()), table.get_ref(), name.get_ref(), value.get_ref());
+                    self.entry(
+                        file,
+                        at(&name.span()),
+                        table.get_ref(),
+                        name.get_ref(),
+                        value.get_ref(),
+                    );
                 }
             } else {
-                self.problem(file, at(&table.span()), format!("`{0}` is a table: write its keys under [{0}]", table.get_ref()));
+                self.problem(
+                    file,
+                    at(&table.span()),
+                    format!(
+                        "`{0}` is a table: write its keys under [{0}]",
+                        table.get_ref()
+                    ),
+                );
             }
         }
     }
 
     fn entry(&mut self, file: &Path, line: usize, table: &str, name: &str, value: &DeValue<'_>) {
-        let Some(key) = KEYS.iter().find(|key| key.table == table && key.name == name) else {
+        let Some(key) = KEYS
+            .iter()
+            .find(|key| key.table == table && key.name == name)
+        else {
             return self.problem(file, line, unknown_key(table, name));
         };
         if key.set(&mut self.config, value) {
-            self.places.insert((key.table, key.name), (file.into(), line));
+            self.places
+                .insert((key.table, key.name), (file.into(), line));
         } else {
-            self.problem(file, line, format!("[{table}] {name} is {}; allowed is {}", show(value), key.allowed()));
+            self.problem(
+                file,
+                line,
+                format!(
+                    "[{table}] {name} is {}; allowed is {}",
+                    show(value),
+                    key.allowed()
+                ),
+            );
         }
     }
 
@@ -140,18 +204,30 @@ impl Reader {
             );
             let places = [("inference", "context"), ("inference", "slots")];
             // Defaults are within the limit, so one of the two was set.
-            if let Some((file, line)) = places.iter().filter_map(|place| self.places.get(place)).next_back().cloned() {
+            if let Some((file, line)) = places
+                .iter()
+                .filter_map(|place| self.places.get(place))
+                .next_back()
+                .cloned()
+            {
                 self.problem(&file, line, text);
             }
         }
     }
 
     fn problem(&mut self, file: &Path, line: usize, text: String) {
-        self.problems.push(Problem { file: file.into(), line: Some(line), text });
+        self.problems.push(Problem {
+            file: file.into(),
+            line: Some(line),
+            text,
+        });
     }
 }
 
-type Entry<'a, 'i> = (&'a Spanned<std::borrow::Cow<'i, str>>, &'a Spanned<DeValue<'i>>);
+type Entry<'a, 'i> = (
+    &'a Spanned<std::borrow::Cow<'i, str>>,
+    &'a Spanned<DeValue<'i>>,
+);
 
 fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> Vec<Entry<'a, 'i>> {
     let mut entries: Vec<_> = table.iter().collect();
@@ -161,13 +237,19 @@ fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> Vec<Entry<'a, 'i>> {
 
 /// Counted from 1.
 fn line_of(text: &str, offset: usize) -> usize {
-    1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count()
+    1 + text.as_bytes()[..offset.min(text.len())]
+        .iter()
+        .filter(|byte| **byte == b'\n')
+        .count()
 }
 
 fn unknown_table(name: &str) -> String {
     let mut tables: Vec<_> = KEYS.iter().map(|key| key.table).collect();
     tables.dedup();
-    let hint = match (homes(name).as_slice(), closest(name, tables.iter().copied())) {
+    let hint = match (
+        homes(name).as_slice(),
+        closest(name, tables.iter().copied()),
+    ) {
         ([home, ..], _) => format!("it belongs under [{home}]"),
         (_, Some(table)) => format!("did you mean [{table}]?"),
         _ => format!("there are [{}]", tables.join("], [")),
@@ -176,7 +258,11 @@ fn unknown_table(name: &str) -> String {
 }
 
 fn unknown_key(table: &str, name: &str) -> String {
-    let names = || KEYS.iter().filter(|key| key.table == table).map(|key| key.name);
+    let names = || {
+        KEYS.iter()
+            .filter(|key| key.table == table)
+            .map(|key| key.name)
+    };
     let hint = match (homes(name).as_slice(), closest(name, names())) {
         ([home, ..], _) => format!("it belongs under [{home}]"),
         (_, Some(close)) => format!("did you mean `{close}`?"),
@@ -195,7 +281,10 @@ fn closest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'st
     /// Below this, two words have too little in common to be each other's misspelling.
     const LIKENESS: f64 = 0.6;
     let scored = known.map(|word| (strsim::normalized_damerau_levenshtein(name, word), word));
-    scored.filter(|(score, _)| *score >= LIKENESS).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, word)| word)
+    scored
+        .filter(|(score, _)| *score >= LIKENESS)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, word)| word)
 }
 
 /// A value as it is named in a message: short, on one line.
@@ -203,7 +292,9 @@ fn show(value: &DeValue<'_>) -> String {
     /// Characters of a value that a message repeats.
     const SHOWN: usize = 60;
     match value {
-        DeValue::String(text) if text.chars().count() > SHOWN => format!("a string of {} bytes", text.len()),
+        DeValue::String(text) if text.chars().count() > SHOWN => {
+            format!("a string of {} bytes", text.len())
+        }
         DeValue::String(text) => format!("{text:?}"),
         DeValue::Integer(number) => number.to_string().chars().take(SHOWN).collect(),
         DeValue::Float(number) => number.to_string().chars().take(SHOWN).collect(),

@@ -10,7 +10,11 @@ fn read_text(text: &str) -> Result<Config, Vec<String>> {
     let mut reader = Reader::default();
     reader.file(Path::new("a.toml"), text);
     reader.check_together();
-    if reader.problems.is_empty() { Ok(reader.config) } else { Err(reader.problems.iter().map(ToString::to_string).collect()) }
+    if reader.problems.is_empty() {
+        Ok(reader.config)
+    } else {
+        Err(reader.problems.iter().map(ToString::to_string).collect())
+    }
 }
 
 /// Asserts that `text` has one problem, whose message holds each of `parts`.
@@ -18,7 +22,10 @@ fn refused(text: &str, parts: &[&str]) {
     let problems = read_text(text).expect_err(text);
     assert_eq!(problems.len(), 1, "{text}: {problems:?}");
     for part in parts {
-        assert!(problems[0].contains(part), "{text}: no {part:?} in {problems:?}");
+        assert!(
+            problems[0].contains(part),
+            "{text}: no {part:?} in {problems:?}"
+        );
     }
 }
 
@@ -61,40 +68,85 @@ fn every_key_arrives_in_its_field() {
     )
     .unwrap();
     assert_eq!(config.server.socket, Path::new("/run/x.sock"));
-    assert_eq!((config.server.socket_mode, config.server.socket_group.as_deref()), (0o666, Some("gemma")));
+    assert_eq!(
+        (
+            config.server.socket_mode,
+            config.server.socket_group.as_deref()
+        ),
+        (0o666, Some("gemma"))
+    );
     assert_eq!(config.server.shutdown_grace, Duration::from_secs(5));
-    assert_eq!(config.server.dbus, BusChoice::Address("unix:path=/run/bus".into()));
-    assert_eq!(config.models.directories, [Path::new("/a"), Path::new("/b")]);
-    assert_eq!((config.models.default.as_str(), config.models.idle_unload), ("gemma-4-e4b", Duration::ZERO));
+    assert_eq!(
+        config.server.dbus,
+        BusChoice::Address("unix:path=/run/bus".into())
+    );
+    assert_eq!(
+        config.models.directories,
+        [Path::new("/a"), Path::new("/b")]
+    );
+    assert_eq!(
+        (config.models.default.as_str(), config.models.idle_unload),
+        ("gemma-4-e4b", Duration::ZERO)
+    );
     let inference = &config.inference;
-    assert_eq!((inference.context, inference.slots, inference.threads, inference.batch), (4096, 1, 3, 64));
+    assert_eq!(
+        (
+            inference.context,
+            inference.slots,
+            inference.threads,
+            inference.batch
+        ),
+        (4096, 1, 3, 64)
+    );
     assert_eq!(inference.worker.as_deref(), Some(Path::new("/opt/worker")));
     let limits = &config.limits;
-    assert_eq!((limits.connections, limits.connections_per_user, limits.body_bytes), (10, 9, 512 << 10));
-    assert_eq!((limits.queue, limits.queue_per_user, limits.output_tokens), (8, 7, 100));
+    assert_eq!(
+        (
+            limits.connections,
+            limits.connections_per_user,
+            limits.body_bytes
+        ),
+        (10, 9, 512 << 10)
+    );
+    assert_eq!(
+        (limits.queue, limits.queue_per_user, limits.output_tokens),
+        (8, 7, 100)
+    );
     assert_eq!(limits.request_time, Duration::from_secs(600));
     assert_eq!(limits.client_stall, Duration::from_millis(500));
     assert_eq!(limits.load_time, Duration::from_secs(3600));
-    assert_eq!((config.access.admins, config.access.admin_groups), (vec!["alice".to_owned()], vec!["wheel".to_owned()]));
+    assert_eq!(
+        (config.access.admins, config.access.admin_groups),
+        (vec!["alice".to_owned()], vec!["wheel".to_owned()])
+    );
     assert_eq!(config.log.level, "debug");
 }
 
 #[test]
 fn unknown_names_get_a_suggestion_and_a_line() {
-    refused("[server]\nsockt = 1", &["a.toml:2:", "`sockt`", "[server]", "did you mean `socket`?"]);
+    refused(
+        "[server]\nsockt = 1",
+        &["a.toml:2:", "`sockt`", "[server]", "did you mean `socket`?"],
+    );
     refused("[limits]\nbody_size = 1", &["did you mean `body-size`?"]);
     refused("[severs]\n", &["a.toml:1:", "did you mean [server]?"]);
     refused("context = 1", &["`context`", "belongs under [inference]"]);
     refused("[server]\nslots = 1", &["belongs under [inference]"]);
     refused("[log]\nxyzzy = 1", &["there are level"]);
-    refused("[xyzzy]", &["[server], [models], [inference], [memory], [limits], [access], [log]"]);
+    refused(
+        "[xyzzy]",
+        &["[server], [models], [inference], [memory], [limits], [access], [log]"],
+    );
     refused("server = 3", &["`server` is a table"]);
     refused("[[server]]\nsocket = \"/x\"", &["`server` is a table"]);
 }
 
 #[test]
 fn values_out_of_range_name_the_key_and_what_is_allowed() {
-    refused("[inference]\n\ncontext = 255", &["a.toml:3:", "context is 255", "from 256 to 262144"]);
+    refused(
+        "[inference]\n\ncontext = 255",
+        &["a.toml:3:", "context is 255", "from 256 to 262144"],
+    );
     refused("[inference]\ncontext = 262145", &["262145"]);
     refused("[inference]\nslots = 0", &["1 to 64"]);
     refused("[inference]\nslots = 65", &["65"]);
@@ -103,24 +155,42 @@ fn values_out_of_range_name_the_key_and_what_is_allowed() {
     refused("[inference]\nthreads = -1", &["-1"]);
     refused("[inference]\nslots = 4.0", &["4.0"]);
     refused("[inference]\nslots = \"4\"", &["\"4\""]);
-    refused("[inference]\nslots = 99999999999999999999999999", &["slots"]);
+    refused(
+        "[inference]\nslots = 99999999999999999999999999",
+        &["slots"],
+    );
     refused("[inference]\nworker = \"worker\"", &["absolute"]);
     refused("[limits]\nqueue = 0", &["1 to 65536"]);
-    refused("[limits]\nbody-size = \"32 MB\"", &["\"32 MB\"", "from 1 KiB to 48 MiB", "32 MiB"]);
+    refused(
+        "[limits]\nbody-size = \"32 MB\"",
+        &["\"32 MB\"", "from 1 KiB to 48 MiB", "32 MiB"],
+    );
     refused("[limits]\nrequest-time = \"0s\"", &["more than 0"]);
     refused("[limits]\nrequest-time = 0", &["more than 0"]);
     refused("[limits]\nrequest-time = \"8d\"", &["at most 7d"]);
     refused("[limits]\nrequest-time = 1979-05-27", &["a date"]);
     refused("[server]\nsocket = \"run/api.sock\"", &["absolute"]);
-    refused(&format!("[server]\nsocket = \"/{}\"", "x".repeat(107)), &["a string of 108 bytes", "107"]);
+    refused(
+        &format!("[server]\nsocket = \"/{}\"", "x".repeat(107)),
+        &["a string of 108 bytes", "107"],
+    );
     assert!(read_text(&format!("[server]\nsocket = \"/{}\"", "x".repeat(106))).is_ok());
     refused("[server]\nsocket-mode = 660", &["octal as a string"]);
     refused("[server]\nsocket-mode = \"0770\"", &["0770"]);
     refused("[server]\nsocket-mode = \"0060\"", &["0060"]);
     refused("[server]\nsocket-mode = \"+660\"", &["+660"]);
-    refused("[server]\ndbus = \"tcp:host=x\"", &["tcp:host=x", "\"session\"", "unix:path="]);
-    refused("[models]\ndirectories = []", &["an empty array", "at least one"]);
-    refused("[models]\ndirectories = [\"models\"]", &["[\"models\"]", "absolute"]);
+    refused(
+        "[server]\ndbus = \"tcp:host=x\"",
+        &["tcp:host=x", "\"session\"", "unix:path="],
+    );
+    refused(
+        "[models]\ndirectories = []",
+        &["an empty array", "at least one"],
+    );
+    refused(
+        "[models]\ndirectories = [\"models\"]",
+        &["[\"models\"]", "absolute"],
+    );
     refused("[models]\ndefault = \"\"", &["auto"]);
     refused("[access]\nadmins = \"alice\"", &["array of user names"]);
     refused("[access]\nadmins = [1]", &["array of user names"]);
@@ -130,21 +200,30 @@ fn values_out_of_range_name_the_key_and_what_is_allowed() {
 
 #[test]
 fn the_whole_context_has_a_limit_too() {
-    refused("[inference]\ncontext = 262144\nslots = 5", &["a.toml:3:", "262144 × 5 = 1310720", "1048576"]);
+    refused(
+        "[inference]\ncontext = 262144\nslots = 5",
+        &["a.toml:3:", "262144 × 5 = 1310720", "1048576"],
+    );
     assert!(read_text("[inference]\ncontext = 262144\nslots = 4").is_ok());
 }
 
 #[test]
 fn all_problems_of_a_file_are_told_in_its_order() {
     let problems = read_text("[log]\nlevel = 1\n[server]\nsocket = 2\nnonsense = 3\n").unwrap_err();
-    let lines: Vec<_> = problems.iter().map(|text| text.split(':').nth(1).unwrap()).collect();
+    let lines: Vec<_> = problems
+        .iter()
+        .map(|text| text.split(':').nth(1).unwrap())
+        .collect();
     assert_eq!(lines, ["2", "4", "5"]);
 }
 
 #[test]
 fn what_is_not_toml_names_its_line() {
     refused("[log]\nlevel = \n", &["a.toml:2:", "not TOML"]);
-    refused("[log]\nlevel = \"info\"\nlevel = \"info\"\n", &["a.toml:3:"]);
+    refused(
+        "[log]\nlevel = \"info\"\nlevel = \"info\"\n",
+        &["a.toml:3:"],
+    );
 }
 
 #[test]
@@ -155,26 +234,52 @@ fn drop_ins_win_key_by_key_in_the_order_of_their_names() {
     std::fs::create_dir(&drop_ins).unwrap();
     std::fs::write(&main, "[inference]\nslots = 1\nbatch = 64\nthreads = 5").unwrap();
     std::fs::write(drop_ins.join("20-b.toml"), "[inference]\nslots = 3").unwrap();
-    std::fs::write(drop_ins.join("10-a.toml"), "[inference]\nslots = 2\nbatch = 128").unwrap();
+    std::fs::write(
+        drop_ins.join("10-a.toml"),
+        "[inference]\nslots = 2\nbatch = 128",
+    )
+    .unwrap();
     std::fs::write(drop_ins.join("30-c.toml~"), "nonsense").unwrap();
     std::fs::write(drop_ins.join(".40-d.toml"), "nonsense").unwrap();
     let loaded = load(Some(&main), &Place::system()).unwrap();
     let inference = &loaded.config.inference;
-    assert_eq!((inference.slots, inference.batch, inference.threads), (3, 128, 5));
-    assert_eq!(loaded.files, [main.clone(), drop_ins.join("10-a.toml"), drop_ins.join("20-b.toml")]);
+    assert_eq!(
+        (inference.slots, inference.batch, inference.threads),
+        (3, 128, 5)
+    );
+    assert_eq!(
+        loaded.files,
+        [
+            main.clone(),
+            drop_ins.join("10-a.toml"),
+            drop_ins.join("20-b.toml")
+        ]
+    );
 
     std::fs::write(drop_ins.join("20-b.toml"), "[inference]\nslots = 99").unwrap();
     let errors = load(Some(&main), &Place::system()).unwrap_err();
-    assert_eq!((errors.0.len(), &errors.0[0].file, errors.0[0].line), (1, &drop_ins.join("20-b.toml"), Some(2)));
+    assert_eq!(
+        (errors.0.len(), &errors.0[0].file, errors.0[0].line),
+        (1, &drop_ins.join("20-b.toml"), Some(2))
+    );
 }
 
 #[test]
 fn a_missing_file_is_an_error_only_when_it_was_named() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("none.toml");
-    assert_eq!(read_all(&file, false, Config::default()).unwrap(), Loaded { config: Config::default(), files: vec![] });
+    assert_eq!(
+        read_all(&file, false, Config::default()).unwrap(),
+        Loaded {
+            config: Config::default(),
+            files: vec![]
+        }
+    );
     let errors = load(Some(&file), &Place::system()).unwrap_err().to_string();
-    assert!(errors.contains("none.toml: cannot be read: No such file"), "{errors}");
+    assert!(
+        errors.contains("none.toml: cannot be read: No such file"),
+        "{errors}"
+    );
 }
 
 #[test]
@@ -184,16 +289,26 @@ fn files_that_are_not_text_or_too_long_are_refused() {
     std::fs::write(&file, b"[log]\nlevel = \"\xff\"").unwrap();
     assert!(load(Some(&file), &Place::system()).is_err());
     std::fs::write(&file, "#".repeat(MAX_FILE as usize + 1)).unwrap();
-    assert!(load(Some(&file), &Place::system()).unwrap_err().to_string().contains("longer than"));
+    assert!(
+        load(Some(&file), &Place::system())
+            .unwrap_err()
+            .to_string()
+            .contains("longer than")
+    );
     assert!(load(Some(home.path()), &Place::system()).is_err());
 }
 
-/// The sample sets nothing as it is shipped; with its keys uncommented it says what the defaults say.
+/// The sample sets nothing as it is shipped; with its keys uncommented it says what the defaults
+/// say.
 #[test]
 fn the_sample_names_every_key_and_its_default() {
     let live: String = SAMPLE
         .lines()
-        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
+        .map(|line| {
+            line.strip_prefix('#')
+                .filter(|rest| !rest.starts_with(' '))
+                .unwrap_or(line)
+        })
         .map(|line| format!("{line}\n"))
         .collect();
     let mut reader = Reader::default();
@@ -205,5 +320,10 @@ fn the_sample_names_every_key_and_its_default() {
     assert_eq!(named, known);
 
     assert_eq!(read_text(SAMPLE), Ok(Config::default()));
-    assert!(SAMPLE.lines().all(|line| line.is_empty() || line.starts_with(['#', '['])), "a key is set in the sample");
+    assert!(
+        SAMPLE
+            .lines()
+            .all(|line| line.is_empty() || line.starts_with(['#', '['])),
+        "a key is set in the sample"
+    );
 }

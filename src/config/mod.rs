@@ -1,7 +1,7 @@
 //! `gemmad.toml`: what can be set, what holds when nothing is set.
 //!
-//! `keys` is the table of all keys with what each allows, `value` reads sizes and times, `load` finds the
-//! files and merges them.
+//! `keys` is the table of all keys with what each allows, `value` reads sizes and times, `load`
+//! finds the files and merges them.
 
 mod error;
 mod keys;
@@ -102,7 +102,8 @@ pub struct Memory {
     pub allow_overcommit: bool,
     /// Bytes of Per-Layer Embeddings that may stay in memory.
     pub per_layer: u64,
-    /// Whether packed weights that come from the cache and that every token needs are locked in memory.
+    /// Whether packed weights that come from the cache and that every token needs are locked in
+    /// memory.
     pub lock_weights: bool,
 }
 
@@ -181,7 +182,15 @@ impl Default for Models {
 
 impl Default for Inference {
     fn default() -> Self {
-        Self { context: 8192, least_context: 2048, slots: 2, threads: 0, batch: 256, small_kv: false, worker: None }
+        Self {
+            context: 8192,
+            least_context: 2048,
+            slots: 2,
+            threads: 0,
+            batch: 256,
+            small_kv: false,
+            worker: None,
+        }
     }
 }
 
@@ -221,6 +230,8 @@ impl Default for Limits {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".into() }
+        Self {
+            level: "info".into(),
+        }
     }
 }

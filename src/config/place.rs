@@ -14,23 +14,42 @@ pub struct Place {
 
 impl Place {
     pub fn system() -> Self {
-        Self { file: "/etc/gemmad/gemmad.toml".into(), defaults: Config::default() }
+        Self {
+            file: "/etc/gemmad/gemmad.toml".into(),
+            defaults: Config::default(),
+        }
     }
 
-    /// A user's own, in the directories that the XDG Base Directory Specification names. `variable` looks into the
-    /// environment. The system's models are there too, behind the user's.
+    /// A user's own, in the directories that the XDG Base Directory Specification names. `variable`
+    /// looks into the environment. The system's models are there too, behind the user's.
     pub fn of_user(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, String> {
-        let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let home = absolute("HOME").ok_or("HOME is not set, so the user's files cannot be found")?;
-        let runtime = absolute("XDG_RUNTIME_DIR").ok_or("XDG_RUNTIME_DIR is not set, so there is no place for the user's socket")?;
-        let directory = |name: &str, usual: &str| absolute(name).unwrap_or_else(|| home.join(usual)).join("gemmad");
+        let absolute = |name: &str| {
+            variable(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
+        let home =
+            absolute("HOME").ok_or("HOME is not set, so the user's files cannot be found")?;
+        let runtime = absolute("XDG_RUNTIME_DIR")
+            .ok_or("XDG_RUNTIME_DIR is not set, so there is no place for the user's socket")?;
+        let directory = |name: &str, usual: &str| {
+            absolute(name)
+                .unwrap_or_else(|| home.join(usual))
+                .join("gemmad")
+        };
         let mut defaults = Config::default();
         defaults.server.socket = runtime.join("gemmad/api.sock");
         defaults.server.socket_mode = 0o600;
         defaults.server.dbus = BusChoice::Session;
-        defaults.models.directories.insert(0, directory("XDG_DATA_HOME", ".local/share").join("models"));
+        defaults
+            .models
+            .directories
+            .insert(0, directory("XDG_DATA_HOME", ".local/share").join("models"));
         defaults.memory.cache_directory = Some(directory("XDG_CACHE_HOME", ".cache"));
-        Ok(Self { file: directory("XDG_CONFIG_HOME", ".config").join("gemmad.toml"), defaults })
+        Ok(Self {
+            file: directory("XDG_CONFIG_HOME", ".config").join("gemmad.toml"),
+            defaults,
+        })
     }
 }
 
@@ -49,10 +68,28 @@ mod tests {
             _ => None,
         };
         let place = Place::of_user(variable).unwrap();
-        assert_eq!(place.file.to_str(), Some("/home/anna/.config/gemmad/gemmad.toml"));
-        let Config { server, models, memory, .. } = place.defaults;
-        assert_eq!(server.socket.to_str(), Some("/run/user/1000/gemmad/api.sock"));
-        assert_eq!(models.directories, ["/home/anna/.local/share/gemmad/models", "/var/lib/gemmad/models"].map(PathBuf::from));
+        assert_eq!(
+            place.file.to_str(),
+            Some("/home/anna/.config/gemmad/gemmad.toml")
+        );
+        let Config {
+            server,
+            models,
+            memory,
+            ..
+        } = place.defaults;
+        assert_eq!(
+            server.socket.to_str(),
+            Some("/run/user/1000/gemmad/api.sock")
+        );
+        assert_eq!(
+            models.directories,
+            [
+                "/home/anna/.local/share/gemmad/models",
+                "/var/lib/gemmad/models"
+            ]
+            .map(PathBuf::from)
+        );
         assert_eq!(memory.cache_directory, Some("/fast/cache/gemmad".into()));
         assert!(Place::of_user(|_| None).unwrap_err().contains("HOME"));
     }

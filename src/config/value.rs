@@ -53,10 +53,25 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, bytes) in [("32 MiB", 32 << 20), ("512KiB", 512 << 10), (" 1 GiB ", 1 << 30), ("17", 17), ("17 B", 17)] {
+        for (text, bytes) in [
+            ("32 MiB", 32 << 20),
+            ("512KiB", 512 << 10),
+            (" 1 GiB ", 1 << 30),
+            ("17", 17),
+            ("17 B", 17),
+        ] {
             assert_eq!(parse_size(text), Some(bytes), "{text}");
         }
-        for text in ["", "MiB", "1 MB", "1.5 GiB", "-1", "1 mib", "99999999999999999999", "18446744073709551615 KiB"] {
+        for text in [
+            "",
+            "MiB",
+            "1 MB",
+            "1.5 GiB",
+            "-1",
+            "1 mib",
+            "99999999999999999999",
+            "18446744073709551615 KiB",
+        ] {
             assert_eq!(parse_size(text), None, "{text}");
         }
         assert_eq!(show_size(32 << 20), "32 MiB");
@@ -65,10 +80,29 @@ mod tests {
 
     #[test]
     fn times() {
-        for (text, ms) in [("500ms", 500), ("30s", 30_000), ("10 m", 600_000), ("1h", 3_600_000), ("2d", 172_800_000), ("7", 7000)] {
-            assert_eq!(parse_duration(text), Some(Duration::from_millis(ms)), "{text}");
+        for (text, ms) in [
+            ("500ms", 500),
+            ("30s", 30_000),
+            ("10 m", 600_000),
+            ("1h", 3_600_000),
+            ("2d", 172_800_000),
+            ("7", 7000),
+        ] {
+            assert_eq!(
+                parse_duration(text),
+                Some(Duration::from_millis(ms)),
+                "{text}"
+            );
         }
-        for text in ["", "s", "1.5h", "-1s", "1 week", "1M", "18446744073709551615h"] {
+        for text in [
+            "",
+            "s",
+            "1.5h",
+            "-1s",
+            "1 week",
+            "1M",
+            "18446744073709551615h",
+        ] {
             assert_eq!(parse_duration(text), None, "{text}");
         }
     }

@@ -12,8 +12,8 @@ use super::wire::{self, CallPiece};
 /// The one path that answers come from.
 pub const CHAT_PATH: &str = "/v1/chat/completions";
 
-/// Prints the answer to `body` as it comes. `text` gathers what was said, for those who stop it midway.
-/// Returns why it ended.
+/// Prints the answer to `body` as it comes. `text` gathers what was said, for those who stop it
+/// midway. Returns why it ended.
 ///
 /// # Errors
 /// Whatever keeps the answer from its end; the text up to there has been printed.
@@ -31,7 +31,10 @@ pub async fn stream<O: Write, E: Write>(
             return Ok(finish);
         }
         let piece = wire::piece(&data)?;
-        if let Some(thought) = piece.thought.filter(|thought| thoughts && !thought.is_empty()) {
+        if let Some(thought) = piece
+            .thought
+            .filter(|thought| thoughts && !thought.is_empty())
+        {
             printer.thought(&thought).map_err(Error::from_output)?;
         }
         if let Some(piece) = piece.text.filter(|text| !text.is_empty()) {
@@ -39,13 +42,18 @@ pub async fn stream<O: Write, E: Write>(
             text.push_str(&piece);
         }
         for CallPiece { name, arguments } in piece.calls {
-            let line = name.map(|name| format!("{}{name} ", if text.is_empty() { "" } else { "\n" })).unwrap_or_default() + &arguments;
+            let line = name
+                .map(|name| format!("{}{name} ", if text.is_empty() { "" } else { "\n" }))
+                .unwrap_or_default()
+                + &arguments;
             printer.text(&line).map_err(Error::from_output)?;
             text.push_str(&line);
         }
         finish = piece.finish.or(finish);
     }
-    Err(Error::Broken { cause: "the answer has no end".into() })
+    Err(Error::Broken {
+        cause: "the answer has no end".into(),
+    })
 }
 
 /// What to remark about an answer that ended this way; nothing where it simply ended.

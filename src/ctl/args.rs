@@ -20,10 +20,18 @@ pub struct Cli {
     pub command: Command,
 
     /// The daemon's socket
-    #[arg(long, global = true, value_name = "PATH", env = "GEMMAD_SOCKET", hide_env_values = true, default_value = "/run/gemmad/api.sock")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "GEMMAD_SOCKET",
+        hide_env_values = true,
+        default_value = "/run/gemmad/api.sock"
+    )]
     pub socket: PathBuf,
 
-    /// Ask over D-Bus instead of the socket: on the system bus, or on `session`, or on the bus at an address
+    /// Ask over D-Bus instead of the socket: on the system bus, or on `session`, or on the bus at
+    /// an address
     #[arg(long, global = true, value_name = "BUS", num_args = 0..=1, require_equals = true, default_missing_value = "system", value_parser = bus)]
     pub bus: Option<BusChoice>,
 
@@ -45,22 +53,25 @@ fn bus(name: &str) -> Result<BusChoice, String> {
 pub enum Command {
     /// Ask one thing and print the answer as it comes
     ///
-    /// The words are joined by blanks. Without words, or with `-`, the prompt is read from standard input. When
-    /// there are words and standard input is a pipe or a file, what it holds follows the words after an empty line:
+    /// The words are joined by blanks. Without words, or with `-`, the prompt is read from standard
+    /// input. When there are words and standard input is a pipe or a file, what it holds follows
+    /// the words after an empty line:
     ///
     /// gemmactl ask "What is wrong here?" < build.log
     ///
     /// In a loop that reads from standard input, give gemmactl its own: `< /dev/null`.
     ///
-    /// Pictures and sounds come before the prompt; whether the model can see and hear depends on the model.
+    /// Pictures and sounds come before the prompt; whether the model can see and hear depends on
+    /// the model.
     ///
-    /// With --tools the answer may be calls: a line each, the function's name and its arguments as a JSON object.
+    /// With --tools the answer may be calls: a line each, the function's name and its arguments as
+    /// a JSON object.
     Ask(AskArgs),
     /// Talk: the model remembers the conversation until you leave
     ///
-    /// End a line with \ to go on in the next one, or write several lines between lines of """. Ctrl-C stops the
-    /// answer or clears the line, Ctrl-D leaves. /help names the commands. Nothing you type is kept on disk, unless
-    /// --history says so.
+    /// End a line with \ to go on in the next one, or write several lines between lines of """.
+    /// Ctrl-C stops the answer or clears the line, Ctrl-D leaves. /help names the commands. Nothing
+    /// you type is kept on disk, unless --history says so.
     Chat(ChatArgs),
     /// Show what the daemon is doing
     Status {
@@ -76,13 +87,14 @@ pub enum Command {
     },
     /// Show what is in memory
     ///
-    /// Draws each file of the loaded model as a map, from its first byte to its last, then says what the bytes are
-    /// for and how many of them are in memory:
+    /// Draws each file of the loaded model as a map, from its first byte to its last, then says
+    /// what the bytes are for and how many of them are in memory:
     ///
-    /// layers: weights that every token needs. head: the token embedding, which is the output head too. experts:
-    /// weights of which each token needs a few. per-layer: the table of Per-Layer Embeddings, a row for each token.
-    /// source: weights that are used in a form that was packed for the CPU, so these bytes are not needed again.
-    /// header: metadata and vocabulary, read once.
+    /// layers: weights that every token needs. head: the token embedding, which is the output head
+    /// too. experts: weights of which each token needs a few. per-layer: the table of Per-Layer
+    /// Embeddings, a row for each token. source: weights that are used in a form that was packed
+    /// for the CPU, so these bytes are not needed again. header: metadata and vocabulary, read
+    /// once.
     Memory(MemoryArgs),
     /// List the packed weights that are kept on the disk
     Cache(CacheArgs),
@@ -121,9 +133,10 @@ pub struct MemoryArgs {
 pub enum MemoryCommand {
     /// Show what each model would take, before it is loaded or downloaded
     ///
-    /// For every installed model and every variant of the family. TOTAL is what has to be in memory for the model to run
-    /// at full speed; UNEVICTABLE is the part of it that the system cannot take back: the KV cache, buffers, tables. The
-    /// bars show both, and what is over the memory that is free. Of experts a third is counted.
+    /// For every installed model and every variant of the family. TOTAL is what has to be in memory
+    /// for the model to run at full speed; UNEVICTABLE is the part of it that the system cannot
+    /// take back: the KV cache, buffers, tables. The bars show both, and what is over the memory
+    /// that is free. Of experts a third is counted.
     Plan(PlanArgs),
 }
 
@@ -155,7 +168,8 @@ pub struct CacheArgs {
 pub enum CacheCommand {
     /// Remove them; they are packed anew when their model is loaded
     ///
-    /// For administrators. A model that is loaded goes on; what it uses is free once it is unloaded.
+    /// For administrators. A model that is loaded goes on; what it uses is free once it is
+    /// unloaded.
     Clear,
 }
 
@@ -181,12 +195,13 @@ pub struct AskArgs {
     #[arg(value_name = "PROMPT")]
     pub prompt: Vec<String>,
 
-    /// Show the model a picture, PNG, JPEG, WebP, GIF or BMP; `-` is standard input; an http(s) address is fetched by the daemon, if it
-    /// may; may be given several times
+    /// Show the model a picture, PNG, JPEG, WebP, GIF or BMP; `-` is standard input; an http(s)
+    /// address is fetched by the daemon, if it may; may be given several times
     #[arg(long, value_name = "FILE")]
     pub image: Vec<PathBuf>,
 
-    /// Let the model hear a sound of 30 s at most, WAV, MP3, FLAC or Ogg (Vorbis, Opus); like --image
+    /// Let the model hear a sound of 30 s at most, WAV, MP3, FLAC or Ogg (Vorbis, Opus); like
+    /// --image
     #[arg(long, value_name = "FILE")]
     pub audio: Vec<PathBuf>,
 
@@ -198,7 +213,8 @@ pub struct AskArgs {
     #[arg(long, value_name = "FILE")]
     pub schema: Option<PathBuf>,
 
-    /// Offer the model the functions in FILE, a JSON array as in the API's `tools`; calls are printed, not made
+    /// Offer the model the functions in FILE, a JSON array as in the API's `tools`; calls are
+    /// printed, not made
     #[arg(long, value_name = "FILE")]
     pub tools: Option<PathBuf>,
 
@@ -299,13 +315,19 @@ pub struct Sampling {
 
 /// JSON has no infinities; which numbers make sense is the daemon's to say.
 fn finite(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|number: &f64| number.is_finite()).ok_or_else(|| "not a number".into())
+    text.parse()
+        .ok()
+        .filter(|number: &f64| number.is_finite())
+        .ok_or_else(|| "not a number".into())
 }
 
 /// A size as memory is sold: `4G` and `4GiB` are the same.
 fn ram(text: &str) -> Result<u64, String> {
-    let long = text.strip_suffix(['G', 'M', 'K']).map(|number| format!("{number}{}iB", &text[number.len()..]));
-    let bytes = crate::config::parse_size(long.as_deref().unwrap_or(text)).filter(|bytes| *bytes > 0);
+    let long = text
+        .strip_suffix(['G', 'M', 'K'])
+        .map(|number| format!("{number}{}iB", &text[number.len()..]));
+    let bytes =
+        crate::config::parse_size(long.as_deref().unwrap_or(text)).filter(|bytes| *bytes > 0);
     bytes.ok_or_else(|| "write a size like 4G, 1500M or 2GiB".into())
 }
 
@@ -328,7 +350,10 @@ mod tests {
     #[test]
     fn numbers_and_times() {
         assert_eq!(finite("0.5"), Ok(0.5));
-        assert_eq!((ram("4G"), ram("512MiB"), ram("1000")), (Ok(4 << 30), Ok(512 << 20), Ok(1000)));
+        assert_eq!(
+            (ram("4G"), ram("512MiB"), ram("1000")),
+            (Ok(4 << 30), Ok(512 << 20), Ok(1000))
+        );
         assert!(ram("0").is_err() && ram("G").is_err() && ram("4 T").is_err());
         assert!(finite("nan").is_err() && finite("inf").is_err() && finite("x").is_err());
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
@@ -343,6 +368,9 @@ mod tests {
         };
         assert_eq!(history(&["gemmactl", "chat"]), None);
         assert_eq!(history(&["gemmactl", "chat", "--history"]), Some(None));
-        assert_eq!(history(&["gemmactl", "chat", "--history", "h"]), Some(Some("h".into())));
+        assert_eq!(
+            history(&["gemmactl", "chat", "--history", "h"]),
+            Some(Some("h".into()))
+        );
     }
 }

@@ -15,19 +15,50 @@ use super::media;
 use super::text::{Printer, Terminal};
 use super::wire::{chat_body, message, message_with_media};
 
-/// Bytes of a prompt at most; the daemon's own limit for a whole request is 32 MiB unless it is changed.
+/// Bytes of a prompt at most; the daemon's own limit for a whole request is 32 MiB unless it is
+/// changed.
 const MAX_PROMPT: usize = 64 << 20;
 
-pub fn run(args: &AskArgs, client: &Client, runtime: &Runtime, terminal: &Terminal) -> Result<(), Error> {
+pub fn run(
+    args: &AskArgs,
+    client: &Client,
+    runtime: &Runtime,
+    terminal: &Terminal,
+) -> Result<(), Error> {
     let media = media(args)?;
-    let takes_input = args.image.iter().chain(&args.audio).chain(&args.file).any(|path| media::is_input(path));
-    let prompt = if takes_input { assemble(&args.prompt, None) } else { prompt(&args.prompt, terminal)? };
-    let prompt = prompt.ok_or_else(|| Error::Usage("there is no prompt: give some words, or text on standard input".into()))?;
-    let system = args.conversation.system.as_deref().map(|text| message("system", text));
-    let question = if media.is_empty() { message("user", &prompt) } else { message_with_media(media, &prompt) };
+    let takes_input = args
+        .image
+        .iter()
+        .chain(&args.audio)
+        .chain(&args.file)
+        .any(|path| media::is_input(path));
+    let prompt = if takes_input {
+        assemble(&args.prompt, None)
+    } else {
+        prompt(&args.prompt, terminal)?
+    };
+    let prompt = prompt.ok_or_else(|| {
+        Error::Usage("there is no prompt: give some words, or text on standard input".into())
+    })?;
+    let system = args
+        .conversation
+        .system
+        .as_deref()
+        .map(|text| message("system", text));
+    let question = if media.is_empty() {
+        message("user", &prompt)
+    } else {
+        message_with_media(media, &prompt)
+    };
     let messages: Vec<Value> = system.into_iter().chain([question]).collect();
     let conversation = &args.conversation;
-    let mut body = chat_body(&conversation.model, &messages, &conversation.sampling, conversation.thinks(), !args.json);
+    let mut body = chat_body(
+        &conversation.model,
+        &messages,
+        &conversation.sampling,
+        conversation.thinks(),
+        !args.json,
+    );
     if let Some(path) = &args.schema {
         let schema = form::read(path)?;
         body["response_format"] = json!({ "type": "json_schema", "json_schema": { "name": "answer", "strict": true, "schema": schema } });
@@ -35,11 +66,18 @@ pub fn run(args: &AskArgs, client: &Client, runtime: &Runtime, terminal: &Termin
     if let Some(path) = &args.tools {
         body["tools"] = form::tools(form::read(path)?, path)?;
     }
-    let work =
-        async { if args.json { print_json(client, &body, terminal).await } else { print_text(client, &body, args, terminal).await } };
+    let work = async {
+        if args.json {
+            print_json(client, &body, terminal).await
+        } else {
+            print_text(client, &body, args, terminal).await
+        }
+    };
     runtime.block_on(async {
         match args.timeout {
-            Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or(Err(Error::TimedOut { limit })),
+            Some(limit) => tokio::time::timeout(limit, work)
+                .await
+                .unwrap_or(Err(Error::TimedOut { limit })),
             None => work.await,
         }
     })
@@ -47,12 +85,25 @@ pub fn run(args: &AskArgs, client: &Client, runtime: &Runtime, terminal: &Termin
 
 /// The pictures, then the sounds. One of them may come from standard input.
 fn media(args: &AskArgs) -> Result<Vec<Value>, Error> {
-    if args.image.iter().chain(&args.audio).chain(&args.file).filter(|path| media::is_input(path)).count() > 1 {
-        return Err(Error::Usage("standard input can be one picture, sound or file, not several".into()));
+    if args
+        .image
+        .iter()
+        .chain(&args.audio)
+        .chain(&args.file)
+        .filter(|path| media::is_input(path))
+        .count()
+        > 1
+    {
+        return Err(Error::Usage(
+            "standard input can be one picture, sound or file, not several".into(),
+        ));
     }
     let pictures = args.image.iter().map(|path| media::picture(path));
     let sounds = args.audio.iter().map(|path| media::sound(path));
-    pictures.chain(sounds).chain(args.file.iter().map(|path| media::document(path))).collect()
+    pictures
+        .chain(sounds)
+        .chain(args.file.iter().map(|path| media::document(path)))
+        .collect()
 }
 
 async fn print_json(client: &Client, body: &Value, terminal: &Terminal) -> Result<(), Error> {
@@ -60,11 +111,24 @@ async fn print_json(client: &Client, body: &Value, terminal: &Terminal) -> Resul
     super::write_out(format!("{}\n", terminal.out.clean(&format!("{answer:#}"))).as_bytes())
 }
 
-async fn print_text(client: &Client, body: &Value, args: &AskArgs, terminal: &Terminal) -> Result<(), Error> {
-    // Standard output's own buffer would hold a line back until its end; the printer flushes every piece.
+async fn print_text(
+    client: &Client,
+    body: &Value,
+    args: &AskArgs,
+    terminal: &Terminal,
+) -> Result<(), Error> {
+    // Standard output's own buffer would hold a line back until its end; the printer flushes every
+    // piece.
     let mut printer = Printer::new(io::stdout(), io::stderr(), *terminal);
     let mut text = String::new();
-    let result = answer::stream(client, body, args.conversation.show_thoughts, &mut printer, &mut text).await;
+    let result = answer::stream(
+        client,
+        body,
+        args.conversation.show_thoughts,
+        &mut printer,
+        &mut text,
+    )
+    .await;
     // A refusal needs no empty line before it; an answer that broke off needs its line ended.
     if result.is_ok() || !text.is_empty() {
         printer.end().map_err(Error::from_output)?;
@@ -82,12 +146,17 @@ fn prompt(words: &[String], terminal: &Terminal) -> Result<Option<String>, Error
     if only_input && input.is_terminal() {
         terminal.remark("(type the prompt, end it with Ctrl-D on a line of its own)");
     }
-    let input = if only_input || !input.is_terminal() { Some(read(input.lock())?) } else { None };
+    let input = if only_input || !input.is_terminal() {
+        Some(read(input.lock())?)
+    } else {
+        None
+    };
     let words = if only_input { &[] } else { words };
     Ok(assemble(words, input.as_deref()))
 }
 
-/// Words, then an empty line, then the input, each where there is any; `None` when there is neither.
+/// Words, then an empty line, then the input, each where there is any; `None` when there is
+/// neither.
 fn assemble(words: &[String], input: Option<&str>) -> Option<String> {
     let words = words.join(" ");
     let input = input.unwrap_or_default().trim_end_matches(['\n', '\r']);
@@ -101,13 +170,21 @@ fn assemble(words: &[String], input: Option<&str>) -> Option<String> {
 
 fn read(input: impl Read) -> Result<String, Error> {
     let mut bytes = vec![];
-    input.take(MAX_PROMPT as u64 + 1).read_to_end(&mut bytes).map_err(Error::Output)?;
+    input
+        .take(MAX_PROMPT as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(Error::Output)?;
     if bytes.len() > MAX_PROMPT {
-        return Err(Error::Usage(format!("standard input holds more than {} MiB: too much for a prompt", MAX_PROMPT >> 20)));
+        return Err(Error::Usage(format!(
+            "standard input holds more than {} MiB: too much for a prompt",
+            MAX_PROMPT >> 20
+        )));
     }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        Error::Usage(format!("standard input is not UTF-8 text (byte {at}): convert it first, for example with iconv"))
+        Error::Usage(format!(
+            "standard input is not UTF-8 text (byte {at}): convert it first, for example with iconv"
+        ))
     })
 }
 
@@ -130,7 +207,11 @@ mod tests {
             (&[], None, None),
         ];
         for (given, input, expected) in cases {
-            assert_eq!(assemble(&words(given), *input).as_deref(), *expected, "{given:?} {input:?}");
+            assert_eq!(
+                assemble(&words(given), *input).as_deref(),
+                *expected,
+                "{given:?} {input:?}"
+            );
         }
     }
 
@@ -138,6 +219,8 @@ mod tests {
     fn input_that_is_no_text_is_refused() {
         assert_eq!(read(&b"a\xc3\xa4"[..]).unwrap(), "aä");
         assert!(matches!(read(&b"ab\xff"[..]), Err(Error::Usage(text)) if text.contains("byte 2")));
-        assert!(matches!(read(io::repeat(b'x')), Err(Error::Usage(text)) if text.contains("64 MiB")));
+        assert!(
+            matches!(read(io::repeat(b'x')), Err(Error::Usage(text)) if text.contains("64 MiB"))
+        );
     }
 }

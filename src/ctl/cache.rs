@@ -44,13 +44,21 @@ pub async fn list(client: &Client, json: bool, terminal: &Terminal) -> Result<Ve
     if json {
         return Ok(pretty(&cache, terminal));
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Ok(list_view(&parse(cache)?, now, terminal.out).into_bytes())
 }
 
 pub async fn clear(client: &Client, json: bool, terminal: &Terminal) -> Result<Vec<u8>, Error> {
-    let cleared = client.json(Method::POST, "/cache/clear", Some(&json!({}))).await?;
-    if json { Ok(pretty(&cleared, terminal)) } else { Ok(clear_view(&parse(cleared)?).into_bytes()) }
+    let cleared = client
+        .json(Method::POST, "/cache/clear", Some(&json!({})))
+        .await?;
+    if json {
+        Ok(pretty(&cleared, terminal))
+    } else {
+        Ok(clear_view(&parse(cleared)?).into_bytes())
+    }
 }
 
 /// `now` is since 1970.
@@ -59,29 +67,68 @@ fn list_view(cache: &Cache, now: Duration, out: Stream) -> String {
         return "packed weights are not kept on the disk: `cache-directory` is empty\n".into();
     };
     let row = |file: &File| {
-        let used = if file.in_use { "now".into() } else { ago(now.saturating_sub(Duration::from_secs(file.used))) };
+        let used = if file.in_use {
+            "now".into()
+        } else {
+            ago(now.saturating_sub(Duration::from_secs(file.used)))
+        };
         [file.name.clone(), show_size(file.bytes), used]
     };
-    let mut view = table(["PACKED WEIGHTS", "SIZE", "USED"], cache.files.iter().map(row), &[1], out);
-    let limit = cache.limit.map(|limit| format!(" of {} at most", show_size(limit))).unwrap_or_default();
+    let mut view = table(
+        ["PACKED WEIGHTS", "SIZE", "USED"],
+        cache.files.iter().map(row),
+        &[1],
+        out,
+    );
+    let limit = cache
+        .limit
+        .map(|limit| format!(" of {} at most", show_size(limit)))
+        .unwrap_or_default();
     let count = files(cache.files.len());
     // Writing to a string does not fail.
-    let _ = writeln!(view, "{count}, {}{limit}, in {}", show_size(cache.bytes), out.clean(directory));
+    let _ = writeln!(
+        view,
+        "{count}, {}{limit}, in {}",
+        show_size(cache.bytes),
+        out.clean(directory)
+    );
     view
 }
 
 fn clear_view(cleared: &Cleared) -> String {
-    let kept: u64 = cleared.files.iter().filter(|file| file.in_use).map(|file| file.bytes).sum();
-    let later = if kept > 0 { format!("; {} of them when the model is unloaded", show_size(kept)) } else { String::new() };
-    format!("removed {}, {} ({} bytes) freed{later}\n", files(cleared.files.len()), show_size(cleared.freed), cleared.freed)
+    let kept: u64 = cleared
+        .files
+        .iter()
+        .filter(|file| file.in_use)
+        .map(|file| file.bytes)
+        .sum();
+    let later = if kept > 0 {
+        format!("; {} of them when the model is unloaded", show_size(kept))
+    } else {
+        String::new()
+    };
+    format!(
+        "removed {}, {} ({} bytes) freed{later}\n",
+        files(cleared.files.len()),
+        show_size(cleared.freed),
+        cleared.freed
+    )
 }
 
 fn files(count: usize) -> String {
-    if count == 1 { "1 file".into() } else { format!("{count} files") }
+    if count == 1 {
+        "1 file".into()
+    } else {
+        format!("{count} files")
+    }
 }
 
 fn ago(time: Duration) -> String {
-    let (minutes, hours, days) = (time.as_secs() / 60, time.as_secs() / 3600, time.as_secs() / 86400);
+    let (minutes, hours, days) = (
+        time.as_secs() / 60,
+        time.as_secs() / 3600,
+        time.as_secs() / 86400,
+    );
     match (minutes, hours) {
         (0, _) => "just now".into(),
         (_, 0) => format!("{minutes} min ago"),
@@ -94,18 +141,27 @@ fn ago(time: Duration) -> String {
 mod tests {
     use super::*;
 
-    const PIPE: Stream = Stream { is_terminal: false, colour: false };
+    const PIPE: Stream = Stream {
+        is_terminal: false,
+        colour: false,
+    };
 
     #[test]
     fn files_stand_in_columns() {
         let file = |name: &str, bytes, used, in_use| json!({"name": name, "bytes": bytes, "used": used, "in_use": in_use});
-        let files = [file("e2b-0123456789abcdef", 1_u64 << 30, 1000, false), file("tiny-0", 2 << 20, 0, true)];
+        let files = [
+            file("e2b-0123456789abcdef", 1_u64 << 30, 1000, false),
+            file("tiny-0", 2 << 20, 0, true),
+        ];
         let cache = json!({"directory": "/var/cache/gemmad", "limit": 32_u64 << 30, "bytes": (1_u64 << 30) + (2 << 20), "files": files});
         let expected = "PACKED WEIGHTS           SIZE  USED\n\
                         e2b-0123456789abcdef  1.0 GiB  5 min ago\n\
                         tiny-0                2.0 MiB  now\n\
                         2 files, 1.0 GiB of 32.0 GiB at most, in /var/cache/gemmad\n";
-        assert_eq!(list_view(&parse(cache).unwrap(), Duration::from_secs(1300), PIPE), expected);
+        assert_eq!(
+            list_view(&parse(cache).unwrap(), Duration::from_secs(1300), PIPE),
+            expected
+        );
         let cleared = json!({"freed": 6 << 20, "files": files});
         assert_eq!(
             clear_view(&parse(cleared).unwrap()),
@@ -121,12 +177,19 @@ mod tests {
             "0 files, 0 KiB of 1.0 MiB at most, in /c\n"
         );
         assert!(view(json!({"directory": null})).contains("`cache-directory` is empty"));
-        assert_eq!(clear_view(&Cleared::default()), "removed 0 files, 0 KiB (0 bytes) freed\n");
+        assert_eq!(
+            clear_view(&Cleared::default()),
+            "removed 0 files, 0 KiB (0 bytes) freed\n"
+        );
     }
 
     #[test]
     fn times_are_told_roughly() {
-        let times = [0, 60, 3600, 47 * 3600, 48 * 3600].map(|seconds| ago(Duration::from_secs(seconds)));
-        assert_eq!(times, ["just now", "1 min ago", "1 h ago", "47 h ago", "2 days ago"]);
+        let times =
+            [0, 60, 3600, 47 * 3600, 48 * 3600].map(|seconds| ago(Duration::from_secs(seconds)));
+        assert_eq!(
+            times,
+            ["just now", "1 min ago", "1 h ago", "47 h ago", "2 days ago"]
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! `gemmactl chat`: a conversation. It lives in this process alone and is sent whole with every turn.
+//! `gemmactl chat`: a conversation. It lives in this process alone and is sent whole with every
+//! turn.
 
 use std::ffi::OsStr;
 use std::io;
@@ -24,9 +25,19 @@ use super::wire::{chat_body, message, message_with_media};
 /// Lines kept in memory, and in the history file if there is one.
 const HISTORY_LINES: usize = 1000;
 
-pub fn run(args: &ChatArgs, client: &Client, runtime: &Runtime, interrupts: &Interrupts, terminal: &Terminal) -> Result<(), Error> {
+pub fn run(
+    args: &ChatArgs,
+    client: &Client,
+    runtime: &Runtime,
+    interrupts: &Interrupts,
+    terminal: &Terminal,
+) -> Result<(), Error> {
     let mut lines = Lines::open(args.history.as_ref().map(Option::as_deref))?;
-    let mut talk = Talk { settings: args.conversation.clone(), turns: vec![], shown: vec![] };
+    let mut talk = Talk {
+        settings: args.conversation.clone(),
+        turns: vec![],
+        shown: vec![],
+    };
     let mut composer = Composer::default();
     if lines.on_terminal {
         terminal.remark("/help names the commands, Ctrl-D leaves");
@@ -46,13 +57,16 @@ pub fn run(args: &ChatArgs, client: &Client, runtime: &Runtime, interrupts: &Int
             Step::Wrong(text) => terminal.remark(&text),
             Step::Do(Slash::Quit) => break Ok(()),
             Step::Do(command) => terminal.remark(&talk.obey(command)),
-            Step::Say(text) => match runtime.block_on(talk.turn(&text, client, interrupts, terminal)) {
-                Ok(()) => {}
-                Err(error @ (Error::Closed | Error::Output(_))) => break Err(error),
-                // On a terminal the user can try again; a script's next line would miss this one.
-                Err(error) if !lines.on_terminal => break Err(error),
-                Err(error) => terminal.complain(&error.message().unwrap_or_default()),
-            },
+            Step::Say(text) => {
+                match runtime.block_on(talk.turn(&text, client, interrupts, terminal)) {
+                    Ok(()) => {}
+                    Err(error @ (Error::Closed | Error::Output(_))) => break Err(error),
+                    // On a terminal the user can try again; a script's next line would miss this
+                    // one.
+                    Err(error) if !lines.on_terminal => break Err(error),
+                    Err(error) => terminal.complain(&error.message().unwrap_or_default()),
+                }
+            }
         }
     };
     result.and(lines.save())
@@ -74,9 +88,17 @@ impl Talk {
             Slash::Help | Slash::Quit => HELP.into(),
             Slash::System(text) => {
                 settings.system = Some(text).filter(|text| !text.is_empty());
-                if settings.system.is_some() { "the instructions hold from now on" } else { "there are no instructions now" }.into()
+                if settings.system.is_some() {
+                    "the instructions hold from now on"
+                } else {
+                    "there are no instructions now"
+                }
+                .into()
             }
-            Slash::ShowSystem => settings.system.clone().unwrap_or_else(|| "there are no instructions".into()),
+            Slash::ShowSystem => settings
+                .system
+                .clone()
+                .unwrap_or_else(|| "there are no instructions".into()),
             Slash::Image(path) => self.show(&path, media::picture(&path)),
             Slash::Audio(path) => self.show(&path, media::sound(&path)),
             Slash::File(path) => self.show(&path, media::document(&path)),
@@ -89,7 +111,12 @@ impl Talk {
                 let think = wish.unwrap_or(!settings.thinks());
                 // Who turns thinking on in a chat wants to see why it takes longer.
                 (settings.think, settings.show_thoughts) = (think, think);
-                if think { "thinking is on" } else { "thinking is off" }.into()
+                if think {
+                    "thinking is on"
+                } else {
+                    "thinking is off"
+                }
+                .into()
             }
             Slash::Model(None) => format!("the model is {}", settings.model),
             Slash::Model(Some(model)) => {
@@ -110,17 +137,48 @@ impl Talk {
         }
     }
 
-    /// Asks, prints, remembers. A question without any answer is forgotten, so that it can be asked again.
-    async fn turn(&mut self, text: &str, client: &Client, interrupts: &Interrupts, terminal: &Terminal) -> Result<(), Error> {
+    /// Asks, prints, remembers. A question without any answer is forgotten, so that it can be asked
+    /// again.
+    async fn turn(
+        &mut self,
+        text: &str,
+        client: &Client,
+        interrupts: &Interrupts,
+        terminal: &Terminal,
+    ) -> Result<(), Error> {
         let shown = std::mem::take(&mut self.shown);
-        self.turns.push(if shown.is_empty() { message("user", text) } else { message_with_media(shown, text) });
+        self.turns.push(if shown.is_empty() {
+            message("user", text)
+        } else {
+            message_with_media(shown, text)
+        });
         let settings = &self.settings;
-        let system = settings.system.as_deref().map(|text| message("system", text));
-        let messages: Vec<Value> = system.into_iter().chain(self.turns.iter().cloned()).collect();
-        let body = chat_body(&settings.model, &messages, &settings.sampling, settings.thinks(), true);
+        let system = settings
+            .system
+            .as_deref()
+            .map(|text| message("system", text));
+        let messages: Vec<Value> = system
+            .into_iter()
+            .chain(self.turns.iter().cloned())
+            .collect();
+        let body = chat_body(
+            &settings.model,
+            &messages,
+            &settings.sampling,
+            settings.thinks(),
+            true,
+        );
         let mut printer = Printer::new(io::stdout(), io::stderr(), *terminal);
         let mut said = String::new();
-        let result = interrupts.stops(answer::stream(client, &body, settings.show_thoughts, &mut printer, &mut said)).await;
+        let result = interrupts
+            .stops(answer::stream(
+                client,
+                &body,
+                settings.show_thoughts,
+                &mut printer,
+                &mut said,
+            ))
+            .await;
         if said.is_empty() && !matches!(result, Some(Ok(_))) {
             self.turns.pop();
         } else {
@@ -149,22 +207,33 @@ struct Lines {
 }
 
 impl Lines {
-    /// `history`: nowhere, in the user's own place for such things, or in a file. An empty name, as an empty
-    /// environment variable gives it, is nowhere.
+    /// `history`: nowhere, in the user's own place for such things, or in a file. An empty name, as
+    /// an empty environment variable gives it, is nowhere.
     fn open(history: Option<Option<&OsStr>>) -> Result<Self, Error> {
         let broken = |error: ReadlineError| Error::Output(io::Error::other(error));
-        let config = Config::builder().max_history_size(HISTORY_LINES).map_err(broken)?.build();
+        let config = Config::builder()
+            .max_history_size(HISTORY_LINES)
+            .map_err(broken)?
+            .build();
         let history_lines = FileHistory::with_config(&config);
         let mut editor = Editor::with_history(config, history_lines).map_err(broken)?;
         let file = match history {
             None => None,
-            Some(Some(file)) => Some(PathBuf::from(file)).filter(|file| !file.as_os_str().is_empty()),
+            Some(Some(file)) => {
+                Some(PathBuf::from(file)).filter(|file| !file.as_os_str().is_empty())
+            }
             Some(None) => Some(own_file()?),
         };
         if let Some(file) = file.as_deref().filter(|file| file.exists()) {
-            editor.load_history(file).map_err(|error| unusable(file, error))?;
+            editor
+                .load_history(file)
+                .map_err(|error| unusable(file, error))?;
         }
-        Ok(Self { editor, file, on_terminal: io::IsTerminal::is_terminal(&io::stdin()) })
+        Ok(Self {
+            editor,
+            file,
+            on_terminal: io::IsTerminal::is_terminal(&io::stdin()),
+        })
     }
 
     /// `None` at the end of input.
@@ -182,23 +251,44 @@ impl Lines {
     fn save(&mut self) -> Result<(), Error> {
         match &self.file {
             // Readable by the user alone: rustyline sees to it.
-            Some(file) => self.editor.save_history(file).map_err(|error| unusable(file, error)),
+            Some(file) => self
+                .editor
+                .save_history(file)
+                .map_err(|error| unusable(file, error)),
             None => Ok(()),
         }
     }
 }
 
 fn unusable(file: &Path, error: ReadlineError) -> Error {
-    Error::File { path: file.into(), cause: io::Error::other(error) }
+    Error::File {
+        path: file.into(),
+        cause: io::Error::other(error),
+    }
 }
 
 /// `$XDG_STATE_HOME/gemmad/history`, its directory made if it is missing.
 fn own_file() -> Result<PathBuf, Error> {
-    let from = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let from = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
     let state = from("XDG_STATE_HOME").or_else(|| Some(from("HOME")?.join(".local/state")));
-    let directory =
-        state.ok_or_else(|| Error::Usage("neither XDG_STATE_HOME nor HOME is set: name the file, --history FILE".into()))?.join("gemmad");
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
-    made.map_err(|cause| Error::File { path: directory.clone(), cause })?;
+    let directory = state
+        .ok_or_else(|| {
+            Error::Usage(
+                "neither XDG_STATE_HOME nor HOME is set: name the file, --history FILE".into(),
+            )
+        })?
+        .join("gemmad");
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&directory);
+    made.map_err(|cause| Error::File {
+        path: directory.clone(),
+        cause,
+    })?;
     Ok(directory.join("history"))
 }

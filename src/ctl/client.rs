@@ -1,4 +1,5 @@
-//! The daemon, whichever way it is reached. What can be asked is named by the paths of the HTTP API.
+//! The daemon, whichever way it is reached. What can be asked is named by the paths of the HTTP
+//! API.
 
 use std::path::PathBuf;
 
@@ -28,7 +29,12 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::events`].
-    pub async fn json(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Error> {
+    pub async fn json(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Error> {
         match self {
             Self::Socket(http) => http.json(method, path, body).await,
             Self::Bus(bus) => bus.json(path, body).await,
@@ -54,7 +60,8 @@ pub enum Events {
 }
 
 impl Events {
-    /// The data of the next event; `None` when the stream has ended. Nothing is lost when the future is dropped.
+    /// The data of the next event; `None` when the stream has ended. Nothing is lost when the
+    /// future is dropped.
     ///
     /// # Errors
     /// `Broken` when the connection or the stream breaks.

@@ -99,12 +99,18 @@ impl Composer {
 
     fn finish(&mut self) -> Step {
         let text = std::mem::take(self).lines.join("\n");
-        if text.trim().is_empty() { Step::Nothing } else { Step::Say(text) }
+        if text.trim().is_empty() {
+            Step::Nothing
+        } else {
+            Step::Say(text)
+        }
     }
 }
 
 fn slash(command: &str) -> Step {
-    let (name, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
+    let (name, rest) = command
+        .split_once(char::is_whitespace)
+        .unwrap_or((command, ""));
     let rest = rest.trim();
     Step::Do(match (name, rest) {
         ("help" | "?", _) => Slash::Help,
@@ -145,7 +151,10 @@ mod tests {
         let mut composer = Composer::default();
         let mut steps: Vec<_> = lines.iter().map(|line| composer.line(line)).collect();
         let last = steps.pop().unwrap();
-        assert!(steps.iter().all(|step| *step == Step::More), "{lines:?}: {steps:?}");
+        assert!(
+            steps.iter().all(|step| *step == Step::More),
+            "{lines:?}: {steps:?}"
+        );
         assert_eq!(composer.is_open(), last == Step::More);
         last
     }
@@ -156,7 +165,10 @@ mod tests {
         assert_eq!(last(&["hello"]), say("hello"));
         assert_eq!(last(&["a\\", "b\\", "c"]), say("a\nb\nc"));
         assert_eq!(last(&["a\\", "/quit"]), say("a\n/quit"));
-        assert_eq!(last(&["\"\"\"", "a", "", "/b\\", "\"\"\""]), say("a\n\n/b\\"));
+        assert_eq!(
+            last(&["\"\"\"", "a", "", "/b\\", "\"\"\""]),
+            say("a\n\n/b\\")
+        );
         assert_eq!(last(&["\"\"\"", "a"]), Step::More);
         assert_eq!(last(&["\"\"\"", "\"\"\""]), Step::Nothing);
         assert_eq!(last(&["  "]), Step::Nothing);
@@ -166,22 +178,38 @@ mod tests {
     #[test]
     fn commands() {
         assert_eq!(last(&["/quit"]), Step::Do(Slash::Quit));
-        assert_eq!(last(&[" /system  Be brief. "]), Step::Do(Slash::System("Be brief.".into())));
+        assert_eq!(
+            last(&[" /system  Be brief. "]),
+            Step::Do(Slash::System("Be brief.".into()))
+        );
         assert_eq!(last(&["/system -"]), Step::Do(Slash::System(String::new())));
         assert_eq!(last(&["/system"]), Step::Do(Slash::ShowSystem));
-        assert_eq!(last(&["/image a b.png"]), Step::Do(Slash::Image("a b.png".into())));
-        assert_eq!(last(&["/audio '/tmp/a b.wav' "]), Step::Do(Slash::Audio("/tmp/a b.wav".into())));
+        assert_eq!(
+            last(&["/image a b.png"]),
+            Step::Do(Slash::Image("a b.png".into()))
+        );
+        assert_eq!(
+            last(&["/audio '/tmp/a b.wav' "]),
+            Step::Do(Slash::Audio("/tmp/a b.wav".into()))
+        );
         assert!(matches!(last(&["/image"]), Step::Wrong(text) if text.contains("/image FILE")));
         assert_eq!(last(&["/think"]), Step::Do(Slash::Think(None)));
         assert_eq!(last(&["/think off"]), Step::Do(Slash::Think(Some(false))));
-        assert_eq!(last(&["/model e4b"]), Step::Do(Slash::Model(Some("e4b".into()))));
+        assert_eq!(
+            last(&["/model e4b"]),
+            Step::Do(Slash::Model(Some("e4b".into())))
+        );
         assert!(matches!(last(&["/think maybe"]), Step::Wrong(_)));
-        assert!(matches!(last(&["/etc/passwd is what?"]), Step::Wrong(text) if text.contains("/etc/passwd")));
+        assert!(
+            matches!(last(&["/etc/passwd is what?"]), Step::Wrong(text) if text.contains("/etc/passwd"))
+        );
     }
 
     #[test]
     fn help_names_every_command() {
-        for name in ["/help", "/system", "/image", "/audio", "/file", "/clear", "/think", "/model", "/quit"] {
+        for name in [
+            "/help", "/system", "/image", "/audio", "/file", "/clear", "/think", "/model", "/quit",
+        ] {
             assert!(HELP.contains(name), "{name}");
         }
     }

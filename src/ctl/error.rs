@@ -17,11 +17,23 @@ pub const INTERRUPTED: u8 = 130;
 /// The promise to scripts, as help and manual print it.
 pub const EXIT_STATUS: &[(u8, &str)] = &[
     (0, "All went well."),
-    (FAILED, "The daemon refused the request or failed while it answered."),
+    (
+        FAILED,
+        "The daemon refused the request or failed while it answered.",
+    ),
     (USAGE, "The command line or the prompt cannot be used."),
-    (UNAVAILABLE, "The daemon is not running or cannot be reached."),
-    (TRY_LATER, "The daemon is busy, or --timeout is over: try later."),
-    (NO_PERMISSION, "You may not open the socket, not call over the bus, or not do this: it is for administrators."),
+    (
+        UNAVAILABLE,
+        "The daemon is not running or cannot be reached.",
+    ),
+    (
+        TRY_LATER,
+        "The daemon is busy, or --timeout is over: try later.",
+    ),
+    (
+        NO_PERMISSION,
+        "You may not open the socket, not call over the bus, or not do this: it is for administrators.",
+    ),
     (BAD_CONFIG, "The configuration has mistakes."),
     (INTERRUPTED, "Interrupted by Ctrl-C."),
 ];
@@ -31,14 +43,18 @@ pub const EXIT_STATUS: &[(u8, &str)] = &[
 pub enum Error {
     /// Nobody listens on the socket.
     NotRunning { socket: PathBuf, cause: io::Error },
-    /// The socket, or a directory on the way to it, is closed to this user. `remedy` says how to get in.
+    /// The socket, or a directory on the way to it, is closed to this user. `remedy` says how to
+    /// get in.
     NotPermitted { socket: PathBuf, remedy: String },
     /// There is no bus, or nobody serves on it.
     NotOnBus { cause: String },
     /// The bus's policy keeps this user out.
     KeptOut { cause: String },
     /// The daemon is there and has no room now.
-    Busy { message: String, retry_after: Option<Duration> },
+    Busy {
+        message: String,
+        retry_after: Option<Duration>,
+    },
     /// The daemon is there and lets this user not do it.
     NotAllowed { message: String },
     /// The daemon said no.
@@ -62,17 +78,29 @@ pub enum Error {
 impl Error {
     /// For failures of writing to standard output or error.
     pub fn from_output(cause: io::Error) -> Self {
-        if cause.kind() == io::ErrorKind::BrokenPipe { Self::Closed } else { Self::Output(cause) }
+        if cause.kind() == io::ErrorKind::BrokenPipe {
+            Self::Closed
+        } else {
+            Self::Output(cause)
+        }
     }
 
     /// For failures of connecting.
     pub fn from_connect(socket: &Path, cause: io::Error) -> Self {
         let socket = socket.to_path_buf();
         match cause.kind() {
-            io::ErrorKind::PermissionDenied => Self::NotPermitted { remedy: super::http::who_may(&socket), socket },
+            io::ErrorKind::PermissionDenied => Self::NotPermitted {
+                remedy: super::http::who_may(&socket),
+                socket,
+            },
             // The listener's backlog is full.
-            io::ErrorKind::WouldBlock => Self::Busy { message: "too many programs are connecting to gemmad".into(), retry_after: None },
-            io::ErrorKind::InvalidInput => Self::Usage(format!("{} cannot be a socket: {cause}", socket.display())),
+            io::ErrorKind::WouldBlock => Self::Busy {
+                message: "too many programs are connecting to gemmad".into(),
+                retry_after: None,
+            },
+            io::ErrorKind::InvalidInput => {
+                Self::Usage(format!("{} cannot be a socket: {cause}", socket.display()))
+            }
             _ => Self::NotRunning { socket, cause },
         }
     }
@@ -81,9 +109,13 @@ impl Error {
     pub fn code(&self) -> u8 {
         match self {
             Self::NotRunning { .. } | Self::NotOnBus { .. } => UNAVAILABLE,
-            Self::NotPermitted { .. } | Self::KeptOut { .. } | Self::NotAllowed { .. } => NO_PERMISSION,
+            Self::NotPermitted { .. } | Self::KeptOut { .. } | Self::NotAllowed { .. } => {
+                NO_PERMISSION
+            }
             Self::Busy { .. } | Self::TimedOut { .. } => TRY_LATER,
-            Self::Refused { .. } | Self::Broken { .. } | Self::File { .. } | Self::Output(_) => FAILED,
+            Self::Refused { .. } | Self::Broken { .. } | Self::File { .. } | Self::Output(_) => {
+                FAILED
+            }
             Self::Usage(_) => USAGE,
             Self::Config(_) => BAD_CONFIG,
             Self::Closed => 0,
@@ -98,19 +130,33 @@ impl Error {
                  if it listens on another socket, name that with --socket or GEMMAD_SOCKET",
                 socket.display()
             ),
-            Self::NotPermitted { socket, remedy } => format!("you may not open {}\n{remedy}", socket.display()),
+            Self::NotPermitted { socket, remedy } => {
+                format!("you may not open {}\n{remedy}", socket.display())
+            }
             Self::NotOnBus { cause } => format!(
                 "gemmad is not on the bus: {cause}\nstart it with `systemctl start gemmad`; `dbus` in gemmad.toml says on which bus it \
                  serves, and --bus=session or --bus=ADDRESS names another one here"
             ),
             Self::KeptOut { cause } => {
-                format!("the bus does not let you in: {cause}\nan administrator can, with `usermod -aG gemmad NAME`; then log in again")
+                format!(
+                    "the bus does not let you in: {cause}\nan administrator can, with `usermod -aG gemmad NAME`; then log in again"
+                )
             }
-            Self::Busy { message, retry_after: Some(time) } => format!("{message}\ntry again in {} s", time.as_secs().max(1)),
-            Self::Busy { message, retry_after: None } => format!("{message}\ntry again later"),
+            Self::Busy {
+                message,
+                retry_after: Some(time),
+            } => format!("{message}\ntry again in {} s", time.as_secs().max(1)),
+            Self::Busy {
+                message,
+                retry_after: None,
+            } => format!("{message}\ntry again later"),
             Self::NotAllowed { message } | Self::Refused { message } => message.clone(),
-            Self::Broken { cause } => format!("the daemon broke off: {cause}\n`gemmactl status` and `journalctl -u gemmad` may say why"),
-            Self::TimedOut { limit } => format!("no complete answer after {limit:?}\ngive it more time with --timeout, or try again later"),
+            Self::Broken { cause } => format!(
+                "the daemon broke off: {cause}\n`gemmactl status` and `journalctl -u gemmad` may say why"
+            ),
+            Self::TimedOut { limit } => format!(
+                "no complete answer after {limit:?}\ngive it more time with --timeout, or try again later"
+            ),
             Self::Usage(message) => message.clone(),
             Self::Config(errors) => format!("the configuration has mistakes:\n{errors}"),
             Self::File { path, cause } => format!("{}: {cause}", path.display()),
@@ -122,7 +168,9 @@ impl Error {
 
 /// The table at the end of `--help`.
 pub fn exit_status_help() -> String {
-    let lines = EXIT_STATUS.iter().map(|(code, meaning)| format!("\n  {code:<4} {meaning}"));
+    let lines = EXIT_STATUS
+        .iter()
+        .map(|(code, meaning)| format!("\n  {code:<4} {meaning}"));
     format!("Exit status:{}", lines.collect::<String>())
 }
 
@@ -133,19 +181,52 @@ mod tests {
     #[test]
     fn every_exit_code_is_the_promised_one() {
         let socket = || PathBuf::from("/s");
-        let connect = |kind: io::ErrorKind| Error::from_connect(Path::new("/nowhere/s"), kind.into());
+        let connect =
+            |kind: io::ErrorKind| Error::from_connect(Path::new("/nowhere/s"), kind.into());
         let cases = [
             (connect(io::ErrorKind::NotFound), 69),
             (connect(io::ErrorKind::ConnectionRefused), 69),
             (connect(io::ErrorKind::PermissionDenied), 77),
             (connect(io::ErrorKind::WouldBlock), 75),
             (connect(io::ErrorKind::InvalidInput), 2),
-            (Error::Busy { message: String::new(), retry_after: None }, 75),
-            (Error::TimedOut { limit: Duration::from_secs(1) }, 75),
-            (Error::NotAllowed { message: String::new() }, 77),
-            (Error::Refused { message: String::new() }, 1),
-            (Error::Broken { cause: String::new() }, 1),
-            (Error::File { path: socket(), cause: io::ErrorKind::NotFound.into() }, 1),
+            (
+                Error::Busy {
+                    message: String::new(),
+                    retry_after: None,
+                },
+                75,
+            ),
+            (
+                Error::TimedOut {
+                    limit: Duration::from_secs(1),
+                },
+                75,
+            ),
+            (
+                Error::NotAllowed {
+                    message: String::new(),
+                },
+                77,
+            ),
+            (
+                Error::Refused {
+                    message: String::new(),
+                },
+                1,
+            ),
+            (
+                Error::Broken {
+                    cause: String::new(),
+                },
+                1,
+            ),
+            (
+                Error::File {
+                    path: socket(),
+                    cause: io::ErrorKind::NotFound.into(),
+                },
+                1,
+            ),
             (Error::from_output(io::ErrorKind::StorageFull.into()), 1),
             (Error::from_output(io::ErrorKind::BrokenPipe.into()), 0),
             (Error::Usage(String::new()), 2),
@@ -153,16 +234,28 @@ mod tests {
         ];
         for (error, code) in cases {
             assert_eq!(error.code(), code, "{error:?}");
-            assert!(EXIT_STATUS.iter().any(|(known, _)| *known == code), "{code} is not documented");
+            assert!(
+                EXIT_STATUS.iter().any(|(known, _)| *known == code),
+                "{code} is not documented"
+            );
         }
     }
 
     #[test]
     fn messages_say_what_to_do() {
         let text = |error: Error| error.message().unwrap_or_default();
-        let not_running = text(Error::from_connect(Path::new("/nowhere/s"), io::ErrorKind::NotFound.into()));
-        assert!(not_running.contains("/nowhere/s") && not_running.contains("systemctl start gemmad"), "{not_running}");
-        let busy = text(Error::Busy { message: "full".into(), retry_after: Some(Duration::from_secs(7)) });
+        let not_running = text(Error::from_connect(
+            Path::new("/nowhere/s"),
+            io::ErrorKind::NotFound.into(),
+        ));
+        assert!(
+            not_running.contains("/nowhere/s") && not_running.contains("systemctl start gemmad"),
+            "{not_running}"
+        );
+        let busy = text(Error::Busy {
+            message: "full".into(),
+            retry_after: Some(Duration::from_secs(7)),
+        });
         assert_eq!(busy, "full\ntry again in 7 s");
     }
 }

@@ -15,19 +15,37 @@ const LONGEST: u64 = 4 << 20;
 pub fn read(path: &Path) -> Result<Value, Error> {
     let mut text = String::new();
     let file = File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_string(&mut text));
-    file.map_err(|cause| Error::File { path: path.into(), cause })?;
+    file.map_err(|cause| Error::File {
+        path: path.into(),
+        cause,
+    })?;
     if text.len() as u64 > LONGEST {
-        return Err(Error::Usage(format!("{} has more than {} MiB", path.display(), LONGEST >> 20)));
+        return Err(Error::Usage(format!(
+            "{} has more than {} MiB",
+            path.display(),
+            LONGEST >> 20
+        )));
     }
-    serde_json::from_str(&text).map_err(|error| Error::Usage(format!("{} is not JSON: {error}", path.display())))
+    serde_json::from_str(&text)
+        .map_err(|error| Error::Usage(format!("{} is not JSON: {error}", path.display())))
 }
 
-/// Functions as the API has them. A function may stand alone, without the object around it that says it is one.
+/// Functions as the API has them. A function may stand alone, without the object around it that
+/// says it is one.
 pub fn tools(file: Value, path: &Path) -> Result<Value, Error> {
     let Value::Array(tools) = file else {
-        return Err(Error::Usage(format!("{} is not a JSON array of functions", path.display())));
+        return Err(Error::Usage(format!(
+            "{} is not a JSON array of functions",
+            path.display()
+        )));
     };
-    let wrap = |tool: Value| if tool.get("function").is_some() { tool } else { json!({ "type": "function", "function": tool }) };
+    let wrap = |tool: Value| {
+        if tool.get("function").is_some() {
+            tool
+        } else {
+            json!({ "type": "function", "function": tool })
+        }
+    };
     Ok(tools.into_iter().map(wrap).collect())
 }
 
@@ -38,13 +56,23 @@ mod tests {
     #[test]
     fn functions_may_stand_alone() {
         let whole = json!({"type": "function", "function": {"name": "f"}});
-        assert_eq!(tools(json!([{"name": "f"}, whole]), Path::new("x")).unwrap(), json!([whole, whole]));
-        assert!(matches!(tools(json!({}), Path::new("x")), Err(Error::Usage(text)) if text.contains("x is not")));
+        assert_eq!(
+            tools(json!([{"name": "f"}, whole]), Path::new("x")).unwrap(),
+            json!([whole, whole])
+        );
+        assert!(
+            matches!(tools(json!({}), Path::new("x")), Err(Error::Usage(text)) if text.contains("x is not"))
+        );
     }
 
     #[test]
     fn files_that_are_no_json_are_named() {
-        assert!(matches!(read(Path::new("/nowhere/x.json")), Err(Error::File { .. })));
-        assert!(matches!(read(Path::new("Cargo.toml")), Err(Error::Usage(text)) if text.contains("Cargo.toml is not JSON")));
+        assert!(matches!(
+            read(Path::new("/nowhere/x.json")),
+            Err(Error::File { .. })
+        ));
+        assert!(
+            matches!(read(Path::new("Cargo.toml")), Err(Error::Usage(text)) if text.contains("Cargo.toml is not JSON"))
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Ctrl-C.
 //!
-//! A thread of its own waits for it, because the main thread may be stuck in a write to a pager or in a read
-//! from a terminal. Outside of `chat` the program ends at once; the connection's end tells the daemon to stop.
+//! A thread of its own waits for it, because the main thread may be stuck in a write to a pager or
+//! in a read from a terminal. Outside of `chat` the program ends at once; the connection's end
+//! tells the daemon to stop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,8 +30,14 @@ impl Interrupts {
     /// # Errors
     /// When the system refuses a thread or the signal.
     pub fn install(terminal: &Terminal) -> Result<Self, Error> {
-        let state = Arc::new(State { answering: AtomicBool::new(false), stop: Notify::new() });
-        let runtime = Builder::new_current_thread().enable_io().build().map_err(Error::Output)?;
+        let state = Arc::new(State {
+            answering: AtomicBool::new(false),
+            stop: Notify::new(),
+        });
+        let runtime = Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .map_err(Error::Output)?;
         let mut signals = {
             let _inside = runtime.enter();
             signal(SignalKind::interrupt()).map_err(Error::Output)?
@@ -46,7 +53,10 @@ impl Interrupts {
                 }
             }
         };
-        std::thread::Builder::new().name("interrupts".into()).spawn(watch).map_err(Error::Output)?;
+        std::thread::Builder::new()
+            .name("interrupts".into())
+            .spawn(watch)
+            .map_err(Error::Output)?;
         Ok(Self(state))
     }
 
@@ -65,8 +75,8 @@ impl Interrupts {
     }
 }
 
-/// Takes the terminal out of whatever colour it was left in, and off the line that was begun. Not through
-/// `std::io`, whose locks the main thread may hold.
+/// Takes the terminal out of whatever colour it was left in, and off the line that was begun. Not
+/// through `std::io`, whose locks the main thread may hold.
 fn leave(on_terminal: bool) -> ! {
     if on_terminal {
         let _ = rustix::io::write(rustix::stdio::stderr(), b"\x1b[0m\n");

@@ -1,10 +1,12 @@
-//! A file as a map: cells in rows, each a stretch of the file, the darker the more of it is in memory.
+//! A file as a map: cells in rows, each a stretch of the file, the darker the more of it is in
+//! memory.
 
 use serde::Deserialize;
 
 /// Rows of a map.
 const ROWS: usize = 4;
-/// Cells in a row at most: a daemon shows a file in 512 parts or more, and finer cells would say nothing.
+/// Cells in a row at most: a daemon shows a file in 512 parts or more, and finer cells would say
+/// nothing.
 const WIDEST: usize = 120;
 
 /// Neighbouring bytes of a file that are for the same thing.
@@ -28,9 +30,17 @@ pub struct Palette {
 }
 
 /// For terminals that have Unicode's block elements.
-pub const BLOCKS: Palette = Palette { shades: [' ', '░', '▒', '▓', '█'], edge: '│', bar: ('█', '░') };
+pub const BLOCKS: Palette = Palette {
+    shades: [' ', '░', '▒', '▓', '█'],
+    edge: '│',
+    bar: ('█', '░'),
+};
 /// For all others.
-pub const ASCII: Palette = Palette { shades: [' ', '.', ':', '+', '#'], edge: '|', bar: ('#', '.') };
+pub const ASCII: Palette = Palette {
+    shades: [' ', '.', ':', '+', '#'],
+    edge: '|',
+    bar: ('#', '.'),
+};
 
 impl Palette {
     /// Only nothing is blank, and only everything is full.
@@ -47,7 +57,9 @@ impl Palette {
     /// A bar of `width` cells.
     pub fn bar(&self, part: u64, whole: u64, width: usize) -> String {
         let full = (part as f64 / whole.max(1) as f64 * width as f64).round() as usize;
-        (0..width).map(|cell| if cell < full { self.bar.0 } else { self.bar.1 }).collect()
+        (0..width)
+            .map(|cell| if cell < full { self.bar.0 } else { self.bar.1 })
+            .collect()
     }
 }
 
@@ -61,18 +73,36 @@ struct Cell<'a> {
 }
 
 /// The map's rows. `paint` gives a piece of a row the colour of its kind.
-pub fn draw(parts: &[Part], columns: usize, palette: &Palette, paint: impl Fn(&str, &str) -> String) -> Vec<String> {
+pub fn draw(
+    parts: &[Part],
+    columns: usize,
+    palette: &Palette,
+    paint: impl Fn(&str, &str) -> String,
+) -> Vec<String> {
     let width = columns.saturating_sub(2).clamp(1, WIDEST);
     let cells = cells(parts, width * ROWS);
     let row = |row: &[Cell]| {
         let pieces = row.chunk_by(|a, b| a.kind == b.kind);
-        let pieces = pieces.map(|piece| paint(piece[0].kind, &piece.iter().map(|cell| palette.shade(cell.share)).collect::<String>()));
-        format!("{edge}{}{edge}", pieces.collect::<String>(), edge = palette.edge)
+        let pieces = pieces.map(|piece| {
+            paint(
+                piece[0].kind,
+                &piece
+                    .iter()
+                    .map(|cell| palette.shade(cell.share))
+                    .collect::<String>(),
+            )
+        });
+        format!(
+            "{edge}{}{edge}",
+            pieces.collect::<String>(),
+            edge = palette.edge
+        )
     };
     cells.chunks(width).map(row).collect()
 }
 
-/// Cuts a file into `count` stretches of the same length, give or take a byte; into fewer if it has fewer bytes.
+/// Cuts a file into `count` stretches of the same length, give or take a byte; into fewer if it has
+/// fewer bytes.
 fn cells(parts: &[Part], count: usize) -> Vec<Cell<'_>> {
     let length: u64 = parts.iter().map(|part| part.bytes).sum();
     let count = length.min(count as u64);
@@ -99,7 +129,10 @@ fn cells(parts: &[Part], count: usize) -> Vec<Cell<'_>> {
                 break;
             }
         }
-        cells.push(Cell { kind, share: resident / (to - from) as f64 });
+        cells.push(Cell {
+            kind,
+            share: resident / (to - from) as f64,
+        });
     }
     cells
 }
@@ -109,18 +142,41 @@ mod tests {
     use super::*;
 
     fn part(kind: &str, bytes: u64, resident: u64) -> Part {
-        Part { kind: kind.into(), bytes, resident }
+        Part {
+            kind: kind.into(),
+            bytes,
+            resident,
+        }
     }
 
     fn shares<'a>(cells: &[Cell<'a>]) -> Vec<(&'a str, f64)> {
-        cells.iter().map(|cell| (cell.kind, (cell.share * 100.0).round() / 100.0)).collect()
+        cells
+            .iter()
+            .map(|cell| (cell.kind, (cell.share * 100.0).round() / 100.0))
+            .collect()
     }
 
     #[test]
     fn cells_are_stretches_of_the_file() {
-        let parts = [part("header", 10, 0), part("empty", 0, 0), part("layers", 20, 20), part("head", 10, 5)];
-        assert_eq!(shares(&cells(&parts, 4)), [("header", 0.0), ("layers", 1.0), ("layers", 1.0), ("head", 0.5)]);
-        assert_eq!(shares(&cells(&parts, 2)), [("header", 0.5), ("layers", 0.75)]);
+        let parts = [
+            part("header", 10, 0),
+            part("empty", 0, 0),
+            part("layers", 20, 20),
+            part("head", 10, 5),
+        ];
+        assert_eq!(
+            shares(&cells(&parts, 4)),
+            [
+                ("header", 0.0),
+                ("layers", 1.0),
+                ("layers", 1.0),
+                ("head", 0.5)
+            ]
+        );
+        assert_eq!(
+            shares(&cells(&parts, 2)),
+            [("header", 0.5), ("layers", 0.75)]
+        );
         assert_eq!(shares(&cells(&parts, 1)), [("layers", 0.63)]);
         assert_eq!(cells(&parts, 1000).len(), 40);
         assert_eq!(cells(&[], 10), []);
@@ -129,17 +185,32 @@ mod tests {
 
     #[test]
     fn rows_are_shaded_and_painted() {
-        let parts = [part("a", 8, 0), part("b", 4, 1), part("b", 4, 2), part("c", 8, 7), part("c", 8, 8)];
+        let parts = [
+            part("a", 8, 0),
+            part("b", 4, 1),
+            part("b", 4, 2),
+            part("c", 8, 7),
+            part("c", 8, 8),
+        ];
         let rows = draw(&parts, 4, &BLOCKS, |kind, piece| format!("{kind}{piece}"));
         assert_eq!(rows, ["│a  │", "│b░▒│", "│c▓▓│", "│c██│"]);
-        assert_eq!(draw(&parts, 4, &ASCII, |_, piece| piece.into()), ["|  |", "|.:|", "|++|", "|##|"]);
+        assert_eq!(
+            draw(&parts, 4, &ASCII, |_, piece| piece.into()),
+            ["|  |", "|.:|", "|++|", "|##|"]
+        );
         assert_eq!(draw(&parts, 0, &ASCII, |_, piece| piece.into()).len(), 4);
-        assert_eq!(draw(&[], 80, &ASCII, |_, piece| piece.into()), Vec::<String>::new());
+        assert_eq!(
+            draw(&[], 80, &ASCII, |_, piece| piece.into()),
+            Vec::<String>::new()
+        );
     }
 
     #[test]
     fn bars() {
         assert_eq!(BLOCKS.bar(1, 2, 4), "██░░");
-        assert_eq!((ASCII.bar(0, 0, 3).as_str(), ASCII.bar(9, 9, 3).as_str()), ("...", "###"));
+        assert_eq!(
+            (ASCII.bar(0, 0, 3).as_str(), ASCII.bar(9, 9, 3).as_str()),
+            ("...", "###")
+        );
     }
 }

@@ -19,19 +19,42 @@ pub fn is_input(path: &Path) -> bool {
     path.as_os_str() == INPUT
 }
 
-/// Reads a picture. What it is shows in its first bytes, whatever it is called. An address is left to the daemon to fetch.
+/// Reads a picture. What it is shows in its first bytes, whatever it is called. An address is left
+/// to the daemon to fetch.
 pub fn picture(path: &Path) -> Result<Value, Error> {
-    if let Some(url) = path.to_str().filter(|text| text.starts_with("http://") || text.starts_with("https://")) {
+    if let Some(url) = path
+        .to_str()
+        .filter(|text| text.starts_with("http://") || text.starts_with("https://"))
+    {
         return Ok(json!({ "type": "image_url", "image_url": { "url": url } }));
     }
     let bytes = read(path, MAX_PICTURE_BYTES)?;
     let media = match bytes[..] {
         [0x89, b'P', b'N', b'G', ..] => "image/png",
         [0xFF, 0xD8, 0xFF, ..] => "image/jpeg",
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => "image/webp",
+        [
+            b'R',
+            b'I',
+            b'F',
+            b'F',
+            _,
+            _,
+            _,
+            _,
+            b'W',
+            b'E',
+            b'B',
+            b'P',
+            ..,
+        ] => "image/webp",
         [b'G', b'I', b'F', b'8', ..] => "image/gif",
         [b'B', b'M', ..] => "image/bmp",
-        _ => return Err(wrong(path, "no PNG, JPEG, WebP, GIF or BMP picture; convert it first")),
+        _ => {
+            return Err(wrong(
+                path,
+                "no PNG, JPEG, WebP, GIF or BMP picture; convert it first",
+            ));
+        }
     };
     let url = format!("data:{media};base64,{}", STANDARD.encode(bytes));
     Ok(json!({ "type": "image_url", "image_url": { "url": url } }))
@@ -41,37 +64,73 @@ pub fn picture(path: &Path) -> Result<Value, Error> {
 pub fn sound(path: &Path) -> Result<Value, Error> {
     let bytes = read(path, MAX_SOUND_BYTES)?;
     let format = match bytes[..] {
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'A', b'V', b'E', ..] => "wav",
+        [
+            b'R',
+            b'I',
+            b'F',
+            b'F',
+            _,
+            _,
+            _,
+            _,
+            b'W',
+            b'A',
+            b'V',
+            b'E',
+            ..,
+        ] => "wav",
         [b'f', b'L', b'a', b'C', ..] => "flac",
         [b'O', b'g', b'g', b'S', ..] => "ogg",
         // Titles before the sound, or the mark of a frame of layer 3.
         [b'I', b'D', b'3', ..] => "mp3",
         [0xFF, second, ..] if second & 0xE6 == 0xE2 => "mp3",
-        _ => return Err(wrong(path, "neither WAV, MP3, FLAC nor Ogg; convert it first")),
+        _ => {
+            return Err(wrong(
+                path,
+                "neither WAV, MP3, FLAC nor Ogg; convert it first",
+            ));
+        }
     };
-    Ok(json!({ "type": "input_audio", "input_audio": { "data": STANDARD.encode(bytes), "format": format } }))
+    Ok(
+        json!({ "type": "input_audio", "input_audio": { "data": STANDARD.encode(bytes), "format": format } }),
+    )
 }
 
 /// Reads a file whose text is wanted. What can be read, the daemon says.
 pub fn document(path: &Path) -> Result<Value, Error> {
     let bytes = read(path, MAX_DOCUMENT_BYTES)?;
-    let name = path.file_name().filter(|_| !is_input(path)).map(|name| name.to_string_lossy()).unwrap_or_default();
+    let name = path
+        .file_name()
+        .filter(|_| !is_input(path))
+        .map(|name| name.to_string_lossy())
+        .unwrap_or_default();
     Ok(json!({ "type": "file", "file": { "filename": name, "file_data": STANDARD.encode(bytes) } }))
 }
 
 fn read(path: &Path, most: usize) -> Result<Vec<u8>, Error> {
     let mut bytes = vec![];
     let mut read = |source: &mut dyn Read| source.take(most as u64 + 1).read_to_end(&mut bytes);
-    let done = if is_input(path) { read(&mut io::stdin().lock()) } else { File::open(path).and_then(|mut file| read(&mut file)) };
+    let done = if is_input(path) {
+        read(&mut io::stdin().lock())
+    } else {
+        File::open(path).and_then(|mut file| read(&mut file))
+    };
     done.map_err(|error| wrong(path, &error.to_string()))?;
     if bytes.len() > most {
-        return Err(wrong(path, &format!("more than {} MiB, which is too much", most >> 20)));
+        return Err(wrong(
+            path,
+            &format!("more than {} MiB, which is too much", most >> 20),
+        ));
     }
     Ok(bytes)
 }
 
 fn wrong(path: &Path, what: &str) -> Error {
-    let name = if is_input(path) { "standard input".to_owned() } else { path.display().to_string() };
+    let name = if is_input(path) {
+        "standard input".to_owned()
+    } else {
+        path.display().to_string()
+    };
     Error::Usage(format!("{name}: {what}"))
 }
 
@@ -87,21 +146,46 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
             read(&path)
         };
-        let url = |bytes| given(bytes, picture).map(|part| part["image_url"]["url"].clone()).ok();
+        let url = |bytes| {
+            given(bytes, picture)
+                .map(|part| part["image_url"]["url"].clone())
+                .ok()
+        };
         let away = picture(Path::new("https://example.org/a.png")).unwrap();
         assert_eq!(away["image_url"]["url"], "https://example.org/a.png");
-        assert_eq!(url(b"\x89PNG"), Some("data:image/png;base64,iVBORw==".into()));
-        assert_eq!(url(b"\xFF\xD8\xFF\xE0"), Some("data:image/jpeg;base64,/9j/4A==".into()));
-        assert_eq!(url(b"GIF89a"), Some("data:image/gif;base64,R0lGODlh".into()));
-        let format = |bytes| given(bytes, sound).map(|part| part["input_audio"]["format"].clone()).ok();
-        for (bytes, named) in
-            [(&b"RIFF\0\0\0\0WAVE"[..], "wav"), (b"fLaC", "flac"), (b"OggS", "ogg"), (b"ID3", "mp3"), (b"\xFF\xFB\x90", "mp3")]
-        {
+        assert_eq!(
+            url(b"\x89PNG"),
+            Some("data:image/png;base64,iVBORw==".into())
+        );
+        assert_eq!(
+            url(b"\xFF\xD8\xFF\xE0"),
+            Some("data:image/jpeg;base64,/9j/4A==".into())
+        );
+        assert_eq!(
+            url(b"GIF89a"),
+            Some("data:image/gif;base64,R0lGODlh".into())
+        );
+        let format = |bytes| {
+            given(bytes, sound)
+                .map(|part| part["input_audio"]["format"].clone())
+                .ok()
+        };
+        for (bytes, named) in [
+            (&b"RIFF\0\0\0\0WAVE"[..], "wav"),
+            (b"fLaC", "flac"),
+            (b"OggS", "ogg"),
+            (b"ID3", "mp3"),
+            (b"\xFF\xFB\x90", "mp3"),
+        ] {
             assert_eq!(format(bytes), Some(named.into()));
         }
         for bytes in [&b"II*\0"[..], b"", b"RIFF\0\0\0\0AVI "] {
-            assert!(matches!(given(bytes, picture), Err(Error::Usage(text)) if text.contains("no PNG, JPEG, WebP, GIF or BMP")));
-            assert!(matches!(given(bytes, sound), Err(Error::Usage(text)) if text.contains("neither WAV")));
+            assert!(
+                matches!(given(bytes, picture), Err(Error::Usage(text)) if text.contains("no PNG, JPEG, WebP, GIF or BMP"))
+            );
+            assert!(
+                matches!(given(bytes, sound), Err(Error::Usage(text)) if text.contains("neither WAV"))
+            );
         }
     }
 
@@ -109,8 +193,12 @@ mod tests {
     fn what_cannot_be_sent_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
-        assert!(matches!(picture(&path), Err(Error::Usage(text)) if text.contains("a.png: No such file")));
+        assert!(
+            matches!(picture(&path), Err(Error::Usage(text)) if text.contains("a.png: No such file"))
+        );
         std::fs::write(&path, vec![0; MAX_PICTURE_BYTES + 1]).unwrap();
-        assert!(matches!(picture(&path), Err(Error::Usage(text)) if text.contains("more than 20 MiB")));
+        assert!(
+            matches!(picture(&path), Err(Error::Usage(text)) if text.contains("more than 20 MiB"))
+        );
     }
 }

@@ -65,7 +65,11 @@ pub async fn memory(client: &Client, json: bool, terminal: &Terminal) -> Result<
     if json {
         return Ok(pretty(&memory, terminal));
     }
-    let palette = if text::speaks_utf8() { map::BLOCKS } else { map::ASCII };
+    let palette = if text::speaks_utf8() {
+        map::BLOCKS
+    } else {
+        map::ASCII
+    };
     Ok(view(&parse(memory)?, terminal.out, &palette, text::columns()).into_bytes())
 }
 
@@ -74,15 +78,30 @@ fn view(memory: &Memory, out: Stream, palette: &Palette, columns: usize) -> Stri
     let model = out.clean(memory.model.as_deref().unwrap_or_default());
     // Writing to a string does not fail.
     let _ = match (&memory.worker, memory.loaded) {
-        (Some(worker), true) => writeln!(view, "{} is loaded, process {}\n", out.bold(&model), worker.pid),
+        (Some(worker), true) => writeln!(
+            view,
+            "{} is loaded, process {}\n",
+            out.bold(&model),
+            worker.pid
+        ),
         _ if !model.is_empty() => writeln!(view, "{} is being loaded\n", out.bold(&model)),
         _ => writeln!(view, "no model is loaded\n"),
     };
     for file in &memory.files {
         let share = percent(file.resident, file.bytes);
-        let sizes = format!("{}, {} in memory ({share})", show_size(file.bytes), show_size(file.resident));
-        let _ = writeln!(view, "{}, {sizes}", out.bold(file_name(&out.clean(&file.role))));
-        for row in map::draw(&file.parts, columns, palette, |kind, piece| paint(kind, piece, out)) {
+        let sizes = format!(
+            "{}, {} in memory ({share})",
+            show_size(file.bytes),
+            show_size(file.resident)
+        );
+        let _ = writeln!(
+            view,
+            "{}, {sizes}",
+            out.bold(file_name(&out.clean(&file.role)))
+        );
+        for row in map::draw(&file.parts, columns, palette, |kind, piece| {
+            paint(kind, piece, out)
+        }) {
             let _ = writeln!(view, "{row}");
         }
         view.push_str(&kinds_view(&file.kinds, out, palette));
@@ -90,7 +109,12 @@ fn view(memory: &Memory, out: Stream, palette: &Palette, columns: usize) -> Stri
     }
     for (name, value) in lines(memory) {
         // A value is a size, then what there is to say about it.
-        let _ = writeln!(view, "{} {}", out.dim(&format!("{name:<10}")), out.clean(&value));
+        let _ = writeln!(
+            view,
+            "{} {}",
+            out.dim(&format!("{name:<10}")),
+            out.clean(&value)
+        );
     }
     view
 }
@@ -99,26 +123,64 @@ fn kinds_view(kinds: &[Part], out: Stream, palette: &Palette) -> String {
     let row = |part: &Part| {
         let share = percent(part.resident, part.bytes);
         let bar = palette.bar(part.resident, part.bytes, BAR);
-        (tint(&part.kind), [part.kind.clone(), show_size(part.bytes), show_size(part.resident), share, bar])
+        (
+            tint(&part.kind),
+            [
+                part.kind.clone(),
+                show_size(part.bytes),
+                show_size(part.resident),
+                share,
+                bar,
+            ],
+        )
     };
-    tinted(["KIND", "SIZE", "IN MEMORY", "SHARE", ""], kinds.iter().map(row), &[1, 2, 3], out)
+    tinted(
+        ["KIND", "SIZE", "IN MEMORY", "SHARE", ""],
+        kinds.iter().map(row),
+        &[1, 2, 3],
+        out,
+    )
 }
 
 /// What is beside the files, for the worker and the machine.
 fn lines(memory: &Memory) -> Vec<(&'static str, String)> {
     let mut lines = vec![];
-    let mut line = |name, bytes, what: &str| lines.push((name, format!("{:>10}{what}", show_size(bytes))));
+    let mut line =
+        |name, bytes, what: &str| lines.push((name, format!("{:>10}{what}", show_size(bytes))));
     if let Some(worker) = &memory.worker {
-        line("anonymous", worker.anonymous, "  the worker's own: tokenizer tables, KV cache, buffers");
-        line("files", worker.file_backed, "  mapped by the worker and in memory, programs included");
-        line("peak", worker.peak, "  the most that both ever were together");
+        line(
+            "anonymous",
+            worker.anonymous,
+            "  the worker's own: tokenizer tables, KV cache, buffers",
+        );
+        line(
+            "files",
+            worker.file_backed,
+            "  mapped by the worker and in memory, programs included",
+        );
+        line(
+            "peak",
+            worker.peak,
+            "  the most that both ever were together",
+        );
         if worker.locked > 0 {
             line("locked", worker.locked, "  cannot be evicted");
         }
     }
-    let Usage { anonymous, file_backed } = memory.supervisor;
-    line("supervisor", anonymous, &format!("  and {} of files", show_size(file_backed)));
-    line("free", memory.available, "  for programs on this machine, without swapping");
+    let Usage {
+        anonymous,
+        file_backed,
+    } = memory.supervisor;
+    line(
+        "supervisor",
+        anonymous,
+        &format!("  and {} of files", show_size(file_backed)),
+    );
+    line(
+        "free",
+        memory.available,
+        "  for programs on this machine, without swapping",
+    );
     if let Some(Packing { how, why }) = &memory.packing {
         let how = match how.as_str() {
             "reused" => "in a file that was there",
@@ -127,7 +189,10 @@ fn lines(memory: &Memory) -> Vec<(&'static str, String)> {
             "nothing" => "nothing: the CPU uses the model file as it is",
             other => other,
         };
-        let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let why = why
+            .as_ref()
+            .map(|why| format!(": {why}"))
+            .unwrap_or_default();
         lines.push(("packed", format!("{how}{why}")));
     }
     lines
@@ -152,8 +217,19 @@ fn paint(kind: &str, piece: &str, out: Stream) -> String {
 
 /// A kind's colour, in the terminal's own; none for what is not known.
 fn tint(kind: &str) -> Option<u8> {
-    let tints = [("layers", 32), ("head", 33), ("experts", 35), ("per-layer", 36), ("source", 90), ("header", 34), ("projector", 31)];
-    tints.iter().find(|(known, _)| *known == kind).map(|(_, tint)| *tint)
+    let tints = [
+        ("layers", 32),
+        ("head", 33),
+        ("experts", 35),
+        ("per-layer", 36),
+        ("source", 90),
+        ("header", 34),
+        ("projector", 31),
+    ];
+    tints
+        .iter()
+        .find(|(known, _)| *known == kind)
+        .map(|(_, tint)| *tint)
 }
 
 #[cfg(test)]
@@ -161,8 +237,14 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    const PIPE: Stream = Stream { is_terminal: false, colour: false };
-    const TTY: Stream = Stream { is_terminal: true, colour: true };
+    const PIPE: Stream = Stream {
+        is_terminal: false,
+        colour: false,
+    };
+    const TTY: Stream = Stream {
+        is_terminal: true,
+        colour: true,
+    };
 
     fn loaded() -> Value {
         json!({
@@ -204,16 +286,30 @@ packed     in memory that cannot be evicted: the disk is full
     #[test]
     fn kinds_have_colours() {
         let view = view(&parse(loaded()).unwrap(), TTY, &map::BLOCKS, 6);
-        assert!(view.contains("│\x1b[32m████\x1b[0m│\n") && view.contains("│\x1b[36m░░░░\x1b[0m│\n"), "{view}");
-        assert!(view.contains("\x1b[36mper-layer\x1b[0m  40.0 MiB   10.0 MiB   25 %  \x1b[36m█████░"), "{view}");
+        assert!(
+            view.contains("│\x1b[32m████\x1b[0m│\n") && view.contains("│\x1b[36m░░░░\x1b[0m│\n"),
+            "{view}"
+        );
+        assert!(
+            view.contains("\x1b[36mper-layer\x1b[0m  40.0 MiB   10.0 MiB   25 %  \x1b[36m█████░"),
+            "{view}"
+        );
     }
 
     #[test]
     fn no_model() {
         let view = |memory: Value| view(&parse(memory).unwrap(), TTY, &map::BLOCKS, 80);
         let cold = view(json!({"loaded": false, "model": null, "available": 1 << 30}));
-        assert!(cold.starts_with("no model is loaded\n") && cold.contains("1.0 GiB") && !cold.contains("packed"), "{cold}");
+        assert!(
+            cold.starts_with("no model is loaded\n")
+                && cold.contains("1.0 GiB")
+                && !cold.contains("packed"),
+            "{cold}"
+        );
         let loading = view(json!({"loaded": false, "model": "a\x1b[2J"}));
-        assert!(loading.contains("a[2J") && loading.contains("is being loaded"), "{loading}");
+        assert!(
+            loading.contains("a[2J") && loading.contains("is being loaded"),
+            "{loading}"
+        );
     }
 }

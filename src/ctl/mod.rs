@@ -1,8 +1,9 @@
 //! gemmactl: the command line, a client of the socket like any other.
 //!
-//! `args` is what can be typed, `client` asks the daemon, through `http` or `over_bus`; `sse` and `wire` read what comes back,
-//! `answer` brings an answer to the terminal, `text` owns what a terminal may be shown, `table` and `map` lay out what
-//! the daemon says about itself, `error` has the exit codes.
+//! `args` is what can be typed, `client` asks the daemon, through `http` or `over_bus`; `sse` and
+//! `wire` read what comes back, `answer` brings an answer to the terminal, `text` owns what a
+//! terminal may be shown, `table` and `map` lay out what the daemon says about itself, `error` has
+//! the exit codes.
 
 mod answer;
 mod args;
@@ -63,10 +64,14 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli, terminal: &Terminal) -> Result<(), Error> {
     match cli.command {
-        Command::Config(args::ConfigArgs { command: ConfigCommand::Check { config } }) => show::config_check(config.as_deref(), terminal),
+        Command::Config(args::ConfigArgs {
+            command: ConfigCommand::Check { config },
+        }) => show::config_check(config.as_deref(), terminal),
         Command::Completions { shell } => write_out(&manual::completions(shell)),
         Command::Man { directory: None } => write_out(&manual::main_page()?),
-        Command::Man { directory: Some(directory) } => manual::write_pages(&directory),
+        Command::Man {
+            directory: Some(directory),
+        } => manual::write_pages(&directory),
         online => talk(online, Client::new(cli.socket, cli.bus), terminal),
     }
 }
@@ -78,27 +83,44 @@ fn talk(command: Command, client: Client, terminal: &Terminal) -> Result<(), Err
     match command {
         Command::Ask(args) => ask::run(&args, &client, &runtime, terminal),
         Command::Chat(args) => chat::run(&args, &client, &runtime, &interrupts, terminal),
-        Command::Status { json } => write_out(&runtime.block_on(show::status(&client, json, terminal))?),
-        Command::Models { json } => write_out(&runtime.block_on(show::models(&client, json, terminal))?),
+        Command::Status { json } => {
+            write_out(&runtime.block_on(show::status(&client, json, terminal))?)
+        }
+        Command::Models { json } => {
+            write_out(&runtime.block_on(show::models(&client, json, terminal))?)
+        }
         Command::Memory(MemoryArgs { json, command }) => write_out(&match command {
             None => runtime.block_on(memory::memory(&client, json, terminal))?,
-            Some(MemoryCommand::Plan(args)) => runtime.block_on(plan::plan(&client, &args, json, terminal))?,
+            Some(MemoryCommand::Plan(args)) => {
+                runtime.block_on(plan::plan(&client, &args, json, terminal))?
+            }
         }),
-        Command::Cache(CacheArgs { json, command: None }) => write_out(&runtime.block_on(cache::list(&client, json, terminal))?),
-        Command::Cache(CacheArgs { json, command: Some(CacheCommand::Clear) }) => {
-            write_out(&runtime.block_on(cache::clear(&client, json, terminal))?)
+        Command::Cache(CacheArgs {
+            json,
+            command: None,
+        }) => write_out(&runtime.block_on(cache::list(&client, json, terminal))?),
+        Command::Cache(CacheArgs {
+            json,
+            command: Some(CacheCommand::Clear),
+        }) => write_out(&runtime.block_on(cache::clear(&client, json, terminal))?),
+        Command::Load { model } => {
+            write_out(&runtime.block_on(show::load(&client, &model, terminal))?)
         }
-        Command::Load { model } => write_out(&runtime.block_on(show::load(&client, &model, terminal))?),
         Command::Unload => write_out(&runtime.block_on(show::unload(&client))?),
         Command::Config(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
     }
 }
 
 fn runtime() -> Result<Runtime, Error> {
-    Builder::new_current_thread().enable_all().build().map_err(Error::Output)
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Output)
 }
 
 fn write_out(bytes: &[u8]) -> Result<(), Error> {
     let mut out = std::io::stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush()).map_err(Error::from_output)
+    out.write_all(bytes)
+        .and_then(|()| out.flush())
+        .map_err(Error::from_output)
 }

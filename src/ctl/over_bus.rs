@@ -41,9 +41,15 @@ impl OverBus {
             BusChoice::Session => Builder::session(),
             BusChoice::Address(address) => Builder::address(address.as_str()),
         };
-        let away = |error: zbus::Error| Error::NotOnBus { cause: error.to_string() };
+        let away = |error: zbus::Error| Error::NotOnBus {
+            cause: error.to_string(),
+        };
         let connection = builder.map_err(away)?.build().await.map_err(away)?;
-        ManagerProxy::builder(&connection).cache_properties(CacheProperties::No).build().await.map_err(failed)
+        ManagerProxy::builder(&connection)
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await
+            .map_err(failed)
     }
 
     /// What the path of the HTTP API would answer.
@@ -55,26 +61,55 @@ impl OverBus {
         let answer = match path {
             CHAT_PATH => manager.chat(&text(body), long()).await,
             "/status" => manager.describe().await,
-            "/v1/models" => return Ok(json!({"data": manager.list_models().await.map_err(failed)?.iter().map(model).collect::<Vec<_>>()})),
-            "/memory/plan" => manager.plan(query.split('&').filter_map(option).collect()).await,
+            "/v1/models" => {
+                return Ok(
+                    json!({"data": manager.list_models().await.map_err(failed)?.iter().map(model).collect::<Vec<_>>()}),
+                );
+            }
+            "/memory/plan" => {
+                manager
+                    .plan(query.split('&').filter_map(option).collect())
+                    .await
+            }
             "/models/load" => {
-                let model = body.and_then(|body| body["model"].as_str()).unwrap_or("auto");
+                let model = body
+                    .and_then(|body| body["model"].as_str())
+                    .unwrap_or("auto");
                 return Ok(json!({"id": manager.load(model, long()).await.map_err(failed)?}));
             }
-            "/models/unload" => return manager.unload(long()).await.map(|()| json!({})).map_err(failed),
-            _ => return Err(Error::Usage("this is not served over D-Bus; leave --bus out".into())),
+            "/models/unload" => {
+                return manager
+                    .unload(long())
+                    .await
+                    .map(|()| json!({}))
+                    .map_err(failed);
+            }
+            _ => {
+                return Err(Error::Usage(
+                    "this is not served over D-Bus; leave --bus out".into(),
+                ));
+            }
         };
-        serde_json::from_str(&answer.map_err(failed)?).map_err(|error| broken(format!("it sent no valid JSON: {error}")))
+        serde_json::from_str(&answer.map_err(failed)?)
+            .map_err(|error| broken(format!("it sent no valid JSON: {error}")))
     }
 
     /// A streamed answer to a chat request.
     pub async fn events(&self, body: &Value) -> Result<BusEvents, Error> {
         let manager = self.manager().await?;
-        let (_, socket) = manager.open_stream(&body.to_string(), Options::new()).await.map_err(failed)?;
+        let (_, socket) = manager
+            .open_stream(&body.to_string(), Options::new())
+            .await
+            .map_err(failed)?;
         let socket = StdStream::from(OwnedFd::from(socket));
         socket.set_nonblocking(true).map_err(broken)?;
         let lines = BufReader::new(UnixStream::from_std(socket).map_err(broken)?).take(MAX_LINE);
-        Ok(BusEvents { lines, line: vec![], finished: false, _there: manager.inner().connection().clone() })
+        Ok(BusEvents {
+            lines,
+            line: vec![],
+            finished: false,
+            _there: manager.inner().connection().clone(),
+        })
     }
 }
 
@@ -95,7 +130,16 @@ fn model(fields: &HashMap<String, OwnedValue>) -> Value {
     };
     fields
         .iter()
-        .map(|(name, value)| (if name == "context-limit" { "context_length".into() } else { name.clone() }, plain(value)))
+        .map(|(name, value)| {
+            (
+                if name == "context-limit" {
+                    "context_length".into()
+                } else {
+                    name.clone()
+                },
+                plain(value),
+            )
+        })
         .collect()
 }
 
@@ -113,7 +157,10 @@ pub struct BusEvents {
 impl BusEvents {
     /// As over HTTP: `[DONE]` after the last chunk.
     pub async fn next(&mut self) -> Result<Option<String>, Error> {
-        self.lines.read_until(b'\n', &mut self.line).await.map_err(broken)?;
+        self.lines
+            .read_until(b'\n', &mut self.line)
+            .await
+            .map_err(broken)?;
         if self.line.pop_if(|byte| *byte == b'\n').is_none() {
             let cut = !self.line.is_empty();
             return match std::mem::take(&mut self.finished) {
@@ -122,7 +169,8 @@ impl BusEvents {
             };
         }
         self.lines.set_limit(MAX_LINE);
-        let line = String::from_utf8(std::mem::take(&mut self.line)).map_err(|_| broken("it sent a line that is not UTF-8"))?;
+        let line = String::from_utf8(std::mem::take(&mut self.line))
+            .map_err(|_| broken("it sent a line that is not UTF-8"))?;
         self.finished |= wire::piece(&line)?.finish.is_some();
         Ok(Some(line))
     }
@@ -135,7 +183,10 @@ fn failed(error: zbus::Error) -> Error {
     };
     let message = text.clone().unwrap_or_else(|| name.to_string());
     match (name.strip_prefix(OURS), name.strip_prefix(THE_BUS)) {
-        (Some("Busy"), _) => Error::Busy { message, retry_after: None },
+        (Some("Busy"), _) => Error::Busy {
+            message,
+            retry_after: None,
+        },
         (Some("NotAuthorized"), _) => Error::NotAllowed { message },
         (Some(_), _) => Error::Refused { message },
         (_, Some("AccessDenied")) => Error::KeptOut { cause: message },

@@ -47,15 +47,36 @@ struct Way {
     unevictable: u64,
 }
 
-pub async fn plan(client: &Client, args: &PlanArgs, json: bool, terminal: &Terminal) -> Result<Vec<u8>, Error> {
-    let parameters = [args.ctx.map(|context| format!("context={context}")), args.ram.map(|bytes| format!("ram={bytes}"))];
-    let query = parameters.into_iter().flatten().collect::<Vec<_>>().join("&");
+pub async fn plan(
+    client: &Client,
+    args: &PlanArgs,
+    json: bool,
+    terminal: &Terminal,
+) -> Result<Vec<u8>, Error> {
+    let parameters = [
+        args.ctx.map(|context| format!("context={context}")),
+        args.ram.map(|bytes| format!("ram={bytes}")),
+    ];
+    let query = parameters
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join("&");
     let mut plan = get(client, &format!("/memory/plan?{query}")).await?;
-    if let Some(models) = plan.get_mut("models").and_then(|models| models.as_array_mut()) {
-        models.retain(|model| ["id", "variant"].iter().any(|key| is_meant(args.model.as_deref(), model[*key].as_str())));
+    if let Some(models) = plan
+        .get_mut("models")
+        .and_then(|models| models.as_array_mut())
+    {
+        models.retain(|model| {
+            ["id", "variant"]
+                .iter()
+                .any(|key| is_meant(args.model.as_deref(), model[*key].as_str()))
+        });
         if models.is_empty() {
             let asked = args.model.as_deref().unwrap_or_default();
-            return Err(Error::Usage(format!("no variant and no installed model is called `{asked}`; `gemmactl memory plan` shows all")));
+            return Err(Error::Usage(format!(
+                "no variant and no installed model is called `{asked}`; `gemmactl memory plan` shows all"
+            )));
         }
     }
     if json {
@@ -65,20 +86,45 @@ pub async fn plan(client: &Client, args: &PlanArgs, json: bool, terminal: &Termi
     Ok(view(&parse(plan)?, terminal.out, palette).into_bytes())
 }
 
-/// Whether a name is, or is a part of, what was asked for: `e2b` means the variant and all its files.
+/// Whether a name is, or is a part of, what was asked for: `e2b` means the variant and all its
+/// files.
 fn is_meant(asked: Option<&str>, name: Option<&str>) -> bool {
-    let plain =
-        |name: &str| name.to_ascii_lowercase().rsplit('/').next().unwrap_or_default().replace(':', "-").trim_end_matches("-it").to_owned();
+    let plain = |name: &str| {
+        name.to_ascii_lowercase()
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .replace(':', "-")
+            .trim_end_matches("-it")
+            .to_owned()
+    };
     asked.is_none_or(|asked| name.is_some_and(|name| plain(name).contains(&plain(asked))))
 }
 
 fn view(plan: &Plan, out: Stream, palette: [char; 4]) -> String {
-    let most = plan.models.iter().flat_map(|model| &model.plans).map(|way| way.total).max().unwrap_or(0).min(4 * plan.budget.max(1));
+    let most = plan
+        .models
+        .iter()
+        .flat_map(|model| &model.plans)
+        .map(|way| way.total)
+        .max()
+        .unwrap_or(0)
+        .min(4 * plan.budget.max(1));
     let mut rows = vec![];
     for model in &plan.models {
-        let name = if model.installed { model.id.clone() } else { format!("{} (not installed)", model.id) };
+        let name = if model.installed {
+            model.id.clone()
+        } else {
+            format!("{} (not installed)", model.id)
+        };
         for (index, way) in model.plans.iter().enumerate() {
-            let first = |text: &str| if index == 0 { text.to_owned() } else { String::new() };
+            let first = |text: &str| {
+                if index == 0 {
+                    text.to_owned()
+                } else {
+                    String::new()
+                }
+            };
             rows.push([
                 first(&name),
                 first(&model.quantization),
@@ -90,22 +136,49 @@ fn view(plan: &Plan, out: Stream, palette: [char; 4]) -> String {
             ]);
         }
     }
-    let head = ["MODEL", "WEIGHTS", "CONTEXT", "UNEVICTABLE", "TOTAL", "", ""];
+    let head = [
+        "MODEL",
+        "WEIGHTS",
+        "CONTEXT",
+        "UNEVICTABLE",
+        "TOTAL",
+        "",
+        "",
+    ];
     let mut view = table(head, rows.into_iter(), &[2, 3, 4], out);
     let sees = plan.models.iter().filter(|model| model.projector > 0);
     // Writing to a string does not fail.
     for model in sees {
-        let _ = writeln!(view, "pictures for {}: {} more", out.clean(&model.id), show_size(model.projector));
+        let _ = writeln!(
+            view,
+            "pictures for {}: {} more",
+            out.clean(&model.id),
+            show_size(model.projector)
+        );
     }
-    let (free, reserve, budget) = (show_size(plan.free), show_size(plan.reserve), show_size(plan.budget));
-    let _ = writeln!(view, "{free} {}, {reserve} of them left to other programs: {budget} for a model", out.clean(&plan.bound));
+    let (free, reserve, budget) = (
+        show_size(plan.free),
+        show_size(plan.reserve),
+        show_size(plan.budget),
+    );
+    let _ = writeln!(
+        view,
+        "{free} {}, {reserve} of them left to other programs: {budget} for a model",
+        out.clean(&plan.bound)
+    );
     view
 }
 
 /// The total as a bar: what cannot be evicted, then weights, then what is over the budget.
 fn bar(way: &Way, budget: u64, most: u64, [fixed, weights, over, room]: [char; 4]) -> String {
-    let cells = |bytes: u64| ((bytes as u128 * BAR as u128).div_ceil(most.max(1) as u128) as usize).min(BAR);
-    let (total, inside, unevictable) = (cells(way.total), cells(way.total.min(budget)), cells(way.unevictable));
+    let cells = |bytes: u64| {
+        ((bytes as u128 * BAR as u128).div_ceil(most.max(1) as u128) as usize).min(BAR)
+    };
+    let (total, inside, unevictable) = (
+        cells(way.total),
+        cells(way.total.min(budget)),
+        cells(way.unevictable),
+    );
     let cell = |index: usize| match index {
         _ if index >= total && index < cells(budget) => room,
         _ if index >= total => ' ',
@@ -129,7 +202,14 @@ mod tests {
             {"id": "e2b-q4", "installed": true, "quantization": "Q4_0", "projector": gib(9), "plans": [way(4096, gib(16), true), way(32768, gib(18), true)]},
             {"id": "gemma-4-e4b", "quantization": "Q4_0", "plans": [way(4096, gib(30), false)]},
         ]});
-        let view = view(&parse(plan).unwrap(), Stream { is_terminal: false, colour: false }, ASCII);
+        let view = view(
+            &parse(plan).unwrap(),
+            Stream {
+                is_terminal: false,
+                colour: false,
+            },
+            ASCII,
+        );
         let expected = "\
 MODEL                        WEIGHTS  CONTEXT  UNEVICTABLE    TOTAL
 e2b-q4                       Q4_0        4096    204.8 MiB  1.6 GiB  fits  ##+++++++++++...
@@ -144,7 +224,10 @@ pictures for e2b-q4: 921.6 MiB more
     #[test]
     fn models_are_meant_by_any_part_of_their_name() {
         assert!(is_meant(None, Some("x")) && is_meant(Some("E2B"), Some("gemma-4-e2b")));
-        assert!(is_meant(Some("google/gemma-4-26b-a4b-it"), Some("gemma-4-26b-a4b")));
+        assert!(is_meant(
+            Some("google/gemma-4-26b-a4b-it"),
+            Some("gemma-4-26b-a4b")
+        ));
         assert!(!is_meant(Some("e4b"), Some("gemma-4-e2b")) && !is_meant(Some("e4b"), None));
     }
 }

@@ -75,7 +75,11 @@ struct Model {
 
 pub async fn status(client: &Client, json: bool, terminal: &Terminal) -> Result<Vec<u8>, Error> {
     let status = get(client, "/status").await?;
-    if json { Ok(pretty(&status, terminal)) } else { Ok(status_view(&parse(status)?, terminal.out).into_bytes()) }
+    if json {
+        Ok(pretty(&status, terminal))
+    } else {
+        Ok(status_view(&parse(status)?, terminal.out).into_bytes())
+    }
 }
 
 pub async fn models(client: &Client, json: bool, terminal: &Terminal) -> Result<Vec<u8>, Error> {
@@ -94,13 +98,24 @@ pub async fn load(client: &Client, model: &str, terminal: &Terminal) -> Result<V
     if terminal.err.is_terminal {
         terminal.remark(&format!("loading {model} …"));
     }
-    let loaded = client.json(Method::POST, "/models/load", Some(&json!({ "model": model }))).await?;
-    let name = ["id", "model"].iter().find_map(|key| loaded.get(key)?.as_str()).unwrap_or(model);
+    let loaded = client
+        .json(
+            Method::POST,
+            "/models/load",
+            Some(&json!({ "model": model })),
+        )
+        .await?;
+    let name = ["id", "model"]
+        .iter()
+        .find_map(|key| loaded.get(key)?.as_str())
+        .unwrap_or(model);
     Ok(format!("{} is loaded\n", terminal.out.clean(name)).into_bytes())
 }
 
 pub async fn unload(client: &Client) -> Result<Vec<u8>, Error> {
-    client.json(Method::POST, "/models/unload", Some(&json!({}))).await?;
+    client
+        .json(Method::POST, "/models/unload", Some(&json!({})))
+        .await?;
     Ok(b"no model is loaded\n".into())
 }
 
@@ -110,10 +125,16 @@ pub fn config_check(file: Option<&Path>, terminal: &Terminal) -> Result<(), Erro
     let loaded = config::load(file, &place).map_err(Error::Config)?;
     let mut text = String::new();
     for file in &loaded.files {
-        text.push_str(&format!("{}\n", terminal.out.clean(&file.display().to_string())));
+        text.push_str(&format!(
+            "{}\n",
+            terminal.out.clean(&file.display().to_string())
+        ));
     }
     if loaded.files.is_empty() {
-        text.push_str(&format!("{} does not exist: the defaults hold\n", place.file.display()));
+        text.push_str(&format!(
+            "{} does not exist: the defaults hold\n",
+            place.file.display()
+        ));
     }
     text.push_str("ok\n");
     super::write_out(text.as_bytes())
@@ -122,12 +143,18 @@ pub fn config_check(file: Option<&Path>, terminal: &Terminal) -> Result<(), Erro
 /// Asks for what the daemon has at hand.
 pub async fn get(client: &Client, path: &str) -> Result<Value, Error> {
     let answer = tokio::time::timeout(PATIENCE, client.json(Method::GET, path, None)).await;
-    answer.unwrap_or_else(|_| Err(Error::Broken { cause: format!("it did not answer for {} s", PATIENCE.as_secs()) }))
+    answer.unwrap_or_else(|_| {
+        Err(Error::Broken {
+            cause: format!("it did not answer for {} s", PATIENCE.as_secs()),
+        })
+    })
 }
 
 /// The daemon's JSON as what is shown of it.
 pub fn parse<T: for<'de> Deserialize<'de>>(value: Value) -> Result<T, Error> {
-    T::deserialize(value).map_err(|error| Error::Broken { cause: format!("it answered in a way that gemmactl does not know: {error}") })
+    T::deserialize(value).map_err(|error| Error::Broken {
+        cause: format!("it answered in a way that gemmactl does not know: {error}"),
+    })
 }
 
 /// The daemon's own JSON, for `--json`.
@@ -136,40 +163,88 @@ pub fn pretty(value: &Value, terminal: &Terminal) -> Vec<u8> {
 }
 
 fn status_view(status: &Status, out: Stream) -> String {
-    let mut lines = vec![("gemmad", format!("{}, {}", status.version, out.bold(&status.state.replace('_', " "))))];
+    let mut lines = vec![(
+        "gemmad",
+        format!(
+            "{}, {}",
+            status.version,
+            out.bold(&status.state.replace('_', " "))
+        ),
+    )];
     if let Some(model) = &status.model {
         lines.push(("model", model.clone()));
     }
-    if let Some(default) = status.default.as_ref().filter(|default| status.model.as_ref() != Some(default)) {
+    if let Some(default) = status
+        .default
+        .as_ref()
+        .filter(|default| status.model.as_ref() != Some(default))
+    {
         lines.push(("default", default.clone()));
     }
-    if let (Some(context), Some(slots), Some(threads)) = (status.context, status.slots, status.threads) {
-        lines.push(("context", format!("{context} tokens in each of {slots} slots, {threads} threads")));
+    if let (Some(context), Some(slots), Some(threads)) =
+        (status.context, status.slots, status.threads)
+    {
+        lines.push((
+            "context",
+            format!("{context} tokens in each of {slots} slots, {threads} threads"),
+        ));
     }
     if let Some(pid) = status.pid {
         lines.push(("worker", format!("process {pid}")));
     }
-    if let Some(Confinement { seccomp, landlock_abi }) = status.confinement {
-        let seccomp = if seccomp { "seccomp" } else { "no seccomp in this kernel" };
-        let landlock = landlock_abi.map_or("no Landlock in this kernel".to_owned(), |abi| format!("Landlock ABI {abi}"));
+    if let Some(Confinement {
+        seccomp,
+        landlock_abi,
+    }) = status.confinement
+    {
+        let seccomp = if seccomp {
+            "seccomp"
+        } else {
+            "no seccomp in this kernel"
+        };
+        let landlock = landlock_abi.map_or("no Landlock in this kernel".to_owned(), |abi| {
+            format!("Landlock ABI {abi}")
+        });
         lines.push(("sandbox", format!("{seccomp}, {landlock}")));
     }
     if let Some(template) = &status.template {
         lines.push(("template", template.clone()));
     }
     if let Some(cause) = &status.cause {
-        let retry = status.retry_in_s.map(|seconds| format!("; next attempt in {seconds:.0} s")).unwrap_or_default();
+        let retry = status
+            .retry_in_s
+            .map(|seconds| format!("; next attempt in {seconds:.0} s"))
+            .unwrap_or_default();
         lines.push(("trouble", format!("{cause}{retry}")));
     }
-    if let Memory { level, since_s: Some(since), reason: Some(reason), action: Some(action) } = &status.memory {
-        lines.push(("memory", format!("{level}; {} ago: {reason}; {action}", show_time(*since))));
+    if let Memory {
+        level,
+        since_s: Some(since),
+        reason: Some(reason),
+        action: Some(action),
+    } = &status.memory
+    {
+        lines.push((
+            "memory",
+            format!("{level}; {} ago: {reason}; {action}", show_time(*since)),
+        ));
     }
-    lines.push(("requests", format!("{} running, {} waiting, {} served", status.running, status.waiting, status.served)));
+    lines.push((
+        "requests",
+        format!(
+            "{} running, {} waiting, {} served",
+            status.running, status.waiting, status.served
+        ),
+    ));
     lines.push(("crashes", status.crashes.to_string()));
     let mut view = String::new();
     for (name, value) in lines {
         // Colours are ours; what the daemon quotes is not.
-        let value = if name == "gemmad" { value } else { out.clean(&value).into_owned() };
+        let value = if name == "gemmad" {
+            value
+        } else {
+            out.clean(&value).into_owned()
+        };
         let _ = writeln!(view, "{} {value}", out.dim(&format!("{name:<9}")));
     }
     view
@@ -178,9 +253,20 @@ fn status_view(status: &Status, out: Stream) -> String {
 fn models_view(models: &[Model], out: Stream) -> String {
     let row = |model: &Model| {
         let marks = [(model.loaded, "loaded"), (model.default, "default")];
-        let marks: Vec<_> = marks.iter().filter(|(holds, _)| *holds).map(|(_, mark)| *mark).collect();
+        let marks: Vec<_> = marks
+            .iter()
+            .filter(|(holds, _)| *holds)
+            .map(|(_, mark)| *mark)
+            .collect();
         let context = model.context_length.to_string();
-        [model.id.clone(), model.variant.clone(), model.quantization.clone(), show_size(model.size), context, marks.join(", ")]
+        [
+            model.id.clone(),
+            model.variant.clone(),
+            model.quantization.clone(),
+            show_size(model.size),
+            context,
+            marks.join(", "),
+        ]
     };
     let head = ["MODEL", "VARIANT", "WEIGHTS", "SIZE", "CONTEXT", ""];
     table(head, models.iter().map(row), &[3, 4], out)
@@ -207,7 +293,10 @@ pub fn show_size(bytes: u64) -> String {
 mod tests {
     use super::*;
 
-    const PIPE: Stream = Stream { is_terminal: false, colour: false };
+    const PIPE: Stream = Stream {
+        is_terminal: false,
+        colour: false,
+    };
 
     #[test]
     fn status_of_a_ready_daemon() {
@@ -226,10 +315,22 @@ mod tests {
             "memory": {"level": "eased", "since_s": 150.0, "reason": "30 MiB of memory are available", "action": "the worker gives back what it can"},
             "waiting": 0, "running": 0, "served": 0, "crashes": 3, "version": "0.1.0", "something": "new"});
         let status: Status = parse(status).unwrap();
-        let tty = Stream { is_terminal: true, colour: false };
+        let tty = Stream {
+            is_terminal: true,
+            colour: false,
+        };
         let view = status_view(&status, tty);
-        assert!(view.contains("backing off") && view.contains("killed by signal 9[2J; next attempt in 4 s"), "{view}");
-        assert!(view.contains("memory    eased; 2 min ago: 30 MiB of memory are available; the worker gives back"), "{view}");
+        assert!(
+            view.contains("backing off")
+                && view.contains("killed by signal 9[2J; next attempt in 4 s"),
+            "{view}"
+        );
+        assert!(
+            view.contains(
+                "memory    eased; 2 min ago: 30 MiB of memory are available; the worker gives back"
+            ),
+            "{view}"
+        );
         assert!(!view.contains('\x1b'));
     }
 

@@ -24,7 +24,8 @@ impl SseReader {
     /// Takes what came, and returns the data of every event that is complete now.
     ///
     /// # Errors
-    /// A line or an event longer than [`MAX_EVENT`], or one that is not UTF-8. The stream is of no use then.
+    /// A line or an event longer than [`MAX_EVENT`], or one that is not UTF-8. The stream is of no
+    /// use then.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<String>, SseError> {
         let mut events = vec![];
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -49,7 +50,8 @@ impl SseReader {
             data.pop();
             return Ok(std::mem::take(&mut self.has_data).then_some(data));
         }
-        // Other fields, and comments, which begin with a colon, keep the line awake and say nothing.
+        // Other fields, and comments, which begin with a colon, keep the line awake and say
+        // nothing.
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         if field == "data" {
             self.data.push_str(value.strip_prefix(' ').unwrap_or(value));
@@ -68,16 +70,28 @@ mod tests {
 
     fn read(chunks: &[&[u8]]) -> Vec<String> {
         let mut reader = SseReader::default();
-        chunks.iter().flat_map(|chunk| reader.push(chunk).unwrap()).collect()
+        chunks
+            .iter()
+            .flat_map(|chunk| reader.push(chunk).unwrap())
+            .collect()
     }
 
     #[test]
     fn events_of_every_shape() {
-        assert_eq!(read(&[b"data: {\"a\":1}\n\ndata: [DONE]\n\n"]), ["{\"a\":1}", "[DONE]"]);
+        assert_eq!(
+            read(&[b"data: {\"a\":1}\n\ndata: [DONE]\n\n"]),
+            ["{\"a\":1}", "[DONE]"]
+        );
         assert_eq!(read(&[b"data:a\r\n\r\n"]), ["a"]);
-        assert_eq!(read(&[b": ping\n\nevent: x\nid: 7\ndata: a\ndata: b\n\n"]), ["a\nb"]);
+        assert_eq!(
+            read(&[b": ping\n\nevent: x\nid: 7\ndata: a\ndata: b\n\n"]),
+            ["a\nb"]
+        );
         assert_eq!(read(&[b"data\n\n"]), [""]);
-        assert_eq!(read(&[b"\n\n\ndatax: a\n\ndata: never ended\n"]), Vec::<String>::new());
+        assert_eq!(
+            read(&[b"\n\n\ndatax: a\n\ndata: never ended\n"]),
+            Vec::<String>::new()
+        );
     }
 
     #[test]
@@ -92,7 +106,10 @@ mod tests {
         let error = (0..2000).find_map(|_| reader.push(&line).err());
         assert_eq!(error, Some(SseError::TooLong));
 
-        assert_eq!(SseReader::default().push(b"data: \xff\n"), Err(SseError::NotUtf8));
+        assert_eq!(
+            SseReader::default().push(b"data: \xff\n"),
+            Err(SseError::NotUtf8)
+        );
     }
 
     proptest! {

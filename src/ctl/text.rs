@@ -1,5 +1,5 @@
-//! What a terminal is shown. Model output is not to be trusted: on a terminal it loses its control characters,
-//! so that it cannot move the cursor, rename the window or type for the user.
+//! What a terminal is shown. Model output is not to be trusted: on a terminal it loses its control
+//! characters, so that it cannot move the cursor, rename the window or type for the user.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
@@ -42,7 +42,10 @@ impl Stream {
             Colour::Always => true,
             Colour::Never => false,
         };
-        Self { is_terminal, colour }
+        Self {
+            is_terminal,
+            colour,
+        }
     }
 
     pub fn bold(self, text: &str) -> String {
@@ -59,12 +62,20 @@ impl Stream {
     }
 
     fn paint(self, with: &str, text: &str) -> String {
-        if self.colour { format!("{with}{text}{PLAIN}") } else { text.into() }
+        if self.colour {
+            format!("{with}{text}{PLAIN}")
+        } else {
+            text.into()
+        }
     }
 
     /// Text that someone else wrote, made safe for this stream.
     pub fn clean(self, text: &str) -> Cow<'_, str> {
-        if self.is_terminal { clean(text) } else { text.into() }
+        if self.is_terminal {
+            clean(text)
+        } else {
+            text.into()
+        }
     }
 }
 
@@ -72,13 +83,21 @@ impl Terminal {
     pub fn detect(wish: Colour) -> Self {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let plain = set("NO_COLOR") || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self { out: Stream::new(io::stdout().is_terminal(), wish, plain), err: Stream::new(io::stderr().is_terminal(), wish, plain) }
+        Self {
+            out: Stream::new(io::stdout().is_terminal(), wish, plain),
+            err: Stream::new(io::stderr().is_terminal(), wish, plain),
+        }
     }
 
     /// An error message. What it quotes may come from anyone.
     pub fn complain(&self, message: &str) {
         // There is no one left to tell when this fails.
-        let _ = writeln!(io::stderr(), "{} {}", self.err.paint(RED, "gemmactl:"), clean(message));
+        let _ = writeln!(
+            io::stderr(),
+            "{} {}",
+            self.err.paint(RED, "gemmactl:"),
+            clean(message)
+        );
     }
 
     /// A remark beside the answer.
@@ -87,25 +106,44 @@ impl Terminal {
     }
 }
 
-/// Whether text may be in UTF-8, by the locale: the first of the variables that decide has the word (locale(7)).
+/// Whether text may be in UTF-8, by the locale: the first of the variables that decide has the word
+/// (locale(7)).
 pub fn speaks_utf8() -> bool {
     utf8_locale(|name| std::env::var(name).ok())
 }
 
 fn utf8_locale(variable: impl Fn(&str) -> Option<String>) -> bool {
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| variable(name).filter(|value| !value.is_empty()));
-    locale.is_some_and(|locale| ["utf-8", "utf8"].iter().any(|charset| locale.to_ascii_lowercase().contains(charset)))
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .iter()
+        .find_map(|name| variable(name).filter(|value| !value.is_empty()));
+    locale.is_some_and(|locale| {
+        ["utf-8", "utf8"]
+            .iter()
+            .any(|charset| locale.to_ascii_lowercase().contains(charset))
+    })
 }
 
 /// Columns of the terminal that standard output is, as far as there is one.
 pub fn columns() -> usize {
-    rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| size.ws_col.into()).filter(|columns| *columns > 0).unwrap_or(COLUMNS)
+    rustix::termios::tcgetwinsize(io::stdout())
+        .ok()
+        .map(|size| size.ws_col.into())
+        .filter(|columns| *columns > 0)
+        .unwrap_or(COLUMNS)
 }
 
-/// Drops control characters other than newline and tab. What is left of an escape sequence is harmless text.
+/// Drops control characters other than newline and tab. What is left of an escape sequence is
+/// harmless text.
 pub fn clean(text: &str) -> Cow<'_, str> {
     let unsafe_here = |c: char| c.is_control() && c != '\n' && c != '\t';
-    if text.contains(unsafe_here) { text.chars().filter(|c| !unsafe_here(*c)).collect::<String>().into() } else { text.into() }
+    if text.contains(unsafe_here) {
+        text.chars()
+            .filter(|c| !unsafe_here(*c))
+            .collect::<String>()
+            .into()
+    } else {
+        text.into()
+    }
 }
 
 /// Prints one answer: text to one stream, thoughts to the other.
@@ -120,7 +158,13 @@ pub struct Printer<O, E> {
 
 impl<O: Write, E: Write> Printer<O, E> {
     pub fn new(out: O, err: E, terminal: Terminal) -> Self {
-        Self { out, err, terminal, newlines: 0, thinking: false }
+        Self {
+            out,
+            err,
+            terminal,
+            newlines: 0,
+            thinking: false,
+        }
     }
 
     /// A piece of the answer. It is on its way when this returns.
@@ -148,7 +192,8 @@ impl<O: Write, E: Write> Printer<O, E> {
             self.err.write_all(DIM.as_bytes())?;
         }
         self.thinking = true;
-        self.err.write_all(self.terminal.err.clean(text).as_bytes())?;
+        self.err
+            .write_all(self.terminal.err.clean(text).as_bytes())?;
         self.err.flush()
     }
 
@@ -166,8 +211,13 @@ impl<O: Write, E: Write> Printer<O, E> {
         if !std::mem::take(&mut self.thinking) {
             return Ok(());
         }
-        self.err.write_all(if self.terminal.err.colour { PLAIN } else { "" }.as_bytes())?;
-        self.err.write_all(if self.terminal.err.is_terminal { b"\n\n" } else { b"\n" })?;
+        self.err
+            .write_all(if self.terminal.err.colour { PLAIN } else { "" }.as_bytes())?;
+        self.err.write_all(if self.terminal.err.is_terminal {
+            b"\n\n"
+        } else {
+            b"\n"
+        })?;
         self.err.flush()
     }
 }
@@ -176,16 +226,27 @@ impl<O: Write, E: Write> Printer<O, E> {
 mod tests {
     use super::*;
 
-    const TTY: Stream = Stream { is_terminal: true, colour: true };
-    const PIPE: Stream = Stream { is_terminal: false, colour: false };
+    const TTY: Stream = Stream {
+        is_terminal: true,
+        colour: true,
+    };
+    const PIPE: Stream = Stream {
+        is_terminal: false,
+        colour: false,
+    };
 
     fn printed(terminal: Terminal, thoughts: &[&str], texts: &[&str]) -> (String, String) {
         let (mut out, mut err) = (vec![], vec![]);
         let mut printer = Printer::new(&mut out, &mut err, terminal);
-        thoughts.iter().for_each(|text| printer.thought(text).unwrap());
+        thoughts
+            .iter()
+            .for_each(|text| printer.thought(text).unwrap());
         texts.iter().for_each(|text| printer.text(text).unwrap());
         printer.end().unwrap();
-        (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+        (
+            String::from_utf8(out).unwrap(),
+            String::from_utf8(err).unwrap(),
+        )
     }
 
     #[test]
@@ -194,13 +255,22 @@ mod tests {
         for texts in [&["a"][..], &["a\n"], &["a", "\n", "\n\n"], &["a\n", "\n"]] {
             assert_eq!(printed(terminal, &[], texts).0, "a\n", "{texts:?}");
         }
-        assert_eq!(printed(terminal, &[], &["a\n", "\nb", "\n", "c\n"]).0, "a\n\nb\nc\n");
+        assert_eq!(
+            printed(terminal, &[], &["a\n", "\nb", "\n", "c\n"]).0,
+            "a\n\nb\nc\n"
+        );
     }
 
     #[test]
     fn a_pipe_gets_what_the_model_wrote() {
-        let terminal = Terminal { out: PIPE, err: PIPE };
-        assert_eq!(printed(terminal, &[], &["a\x1b[2J\n", "\n"]).0, "a\x1b[2J\n\n");
+        let terminal = Terminal {
+            out: PIPE,
+            err: PIPE,
+        };
+        assert_eq!(
+            printed(terminal, &[], &["a\x1b[2J\n", "\n"]).0,
+            "a\x1b[2J\n\n"
+        );
         assert_eq!(printed(terminal, &[], &["a"]).0, "a");
     }
 
@@ -208,27 +278,53 @@ mod tests {
     fn control_characters_do_not_reach_a_terminal() {
         let terminal = Terminal { out: TTY, err: TTY };
         let evil = "a\x1b]0;title\x07\x1b[31mb\r\x08\u{9b}2Jc\td\x7f";
-        assert_eq!(printed(terminal, &[evil], &[evil]).0, "a]0;title[31mb2Jc\td\n");
-        assert_eq!(printed(terminal, &[evil], &[]).1, "\x1b[2ma]0;title[31mb2Jc\td\x1b[0m\n\n");
+        assert_eq!(
+            printed(terminal, &[evil], &[evil]).0,
+            "a]0;title[31mb2Jc\td\n"
+        );
+        assert_eq!(
+            printed(terminal, &[evil], &[]).1,
+            "\x1b[2ma]0;title[31mb2Jc\td\x1b[0m\n\n"
+        );
         assert_eq!(clean("tab\tline\nä"), "tab\tline\nä");
     }
 
     #[test]
     fn thoughts_keep_off_the_answer() {
-        let (out, err) = printed(Terminal { out: PIPE, err: PIPE }, &["hm", "m"], &["yes"]);
+        let (out, err) = printed(
+            Terminal {
+                out: PIPE,
+                err: PIPE,
+            },
+            &["hm", "m"],
+            &["yes"],
+        );
         assert_eq!((out.as_str(), err.as_str()), ("yes", "hmm\n"));
         let (out, err) = printed(Terminal { out: TTY, err: TTY }, &["hm", "m"], &["yes"]);
-        assert_eq!((out.as_str(), err.as_str()), ("yes\n", "\x1b[2mhmm\x1b[0m\n\n"));
+        assert_eq!(
+            (out.as_str(), err.as_str()),
+            ("yes\n", "\x1b[2mhmm\x1b[0m\n\n")
+        );
     }
 
     #[test]
     fn the_locale_says_whether_there_is_utf8() {
         let locale = |set: &[(&str, &str)]| {
-            utf8_locale(|name| set.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned()))
+            utf8_locale(|name| {
+                set.iter()
+                    .find(|(variable, _)| *variable == name)
+                    .map(|(_, value)| (*value).to_owned())
+            })
         };
-        assert!(locale(&[("LANG", "de_DE.UTF-8")]) && locale(&[("LC_CTYPE", "C.utf8"), ("LANG", "C")]));
+        assert!(
+            locale(&[("LANG", "de_DE.UTF-8")]) && locale(&[("LC_CTYPE", "C.utf8"), ("LANG", "C")])
+        );
         assert!(locale(&[("LC_ALL", ""), ("LANG", "en_GB.UTF-8@euro")]));
-        assert!(!locale(&[]) && !locale(&[("LANG", "C")]) && !locale(&[("LC_ALL", "POSIX"), ("LANG", "C.UTF-8")]));
+        assert!(
+            !locale(&[])
+                && !locale(&[("LANG", "C")])
+                && !locale(&[("LC_ALL", "POSIX"), ("LANG", "C.UTF-8")])
+        );
     }
 
     #[test]

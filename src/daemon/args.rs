@@ -24,6 +24,10 @@ pub struct Args {
 impl Args {
     /// Whose instance it is.
     pub fn place(&self) -> Result<Place, String> {
-        if self.user { Place::of_user(|name| std::env::var_os(name)) } else { Ok(Place::system()) }
+        if self.user {
+            Place::of_user(|name| std::env::var_os(name))
+        } else {
+            Ok(Place::system())
+        }
     }
 }

@@ -39,17 +39,26 @@ impl Drop for SocketFile {
 
 /// systemd's sockets if there are any, else the configured one.
 pub fn listeners(config: &Server) -> Result<Listeners, Trouble> {
-    let passed = crate::sys::passed::listeners()
-        .map_err(|error| Trouble { code: EX_OSERR, message: format!("the sockets passed by systemd cannot be used: {error}") })?;
+    let passed = crate::sys::passed::listeners().map_err(|error| Trouble {
+        code: EX_OSERR,
+        message: format!("the sockets passed by systemd cannot be used: {error}"),
+    })?;
     if !passed.is_empty() {
         let sockets = passed.into_iter().map(to_tokio).collect::<io::Result<_>>();
-        let sockets = sockets
-            .map_err(|error| Trouble { code: EX_OSERR, message: format!("the sockets passed by systemd cannot be used: {error}") })?;
-        return Ok(Listeners { sockets, files: vec![] });
+        let sockets = sockets.map_err(|error| Trouble {
+            code: EX_OSERR,
+            message: format!("the sockets passed by systemd cannot be used: {error}"),
+        })?;
+        return Ok(Listeners {
+            sockets,
+            files: vec![],
+        });
     }
     let group = config.socket_group.as_deref().map(group_id).transpose()?;
-    let trouble =
-        |what: &str, error: io::Error| Trouble { code: EX_OSERR, message: format!("{}: {what}: {error}", config.socket.display()) };
+    let trouble = |what: &str, error: io::Error| Trouble {
+        code: EX_OSERR,
+        message: format!("{}: {what}: {error}", config.socket.display()),
+    };
     if let Some(dir) = config.socket.parent() {
         fs::create_dir_all(dir).map_err(|error| trouble("its directory cannot be made", error))?;
     }
@@ -61,12 +70,19 @@ pub fn listeners(config: &Server) -> Result<Listeners, Trouble> {
     let listener = bound.map_err(|error| trouble("cannot listen", error))?;
     let file = SocketFile(config.socket.clone());
     if let Some(group) = group {
-        rustix::fs::chown(&config.socket, None, Some(group)).map_err(|error| trouble("its group cannot be set", error.into()))?;
+        rustix::fs::chown(&config.socket, None, Some(group))
+            .map_err(|error| trouble("its group cannot be set", error.into()))?;
     }
-    fs::set_permissions(&config.socket, fs::Permissions::from_mode(config.socket_mode))
-        .map_err(|error| trouble("its mode cannot be set", error))?;
+    fs::set_permissions(
+        &config.socket,
+        fs::Permissions::from_mode(config.socket_mode),
+    )
+    .map_err(|error| trouble("its mode cannot be set", error))?;
     let socket = to_tokio(listener).map_err(|error| trouble("cannot listen", error))?;
-    Ok(Listeners { sockets: vec![socket], files: vec![file] })
+    Ok(Listeners {
+        sockets: vec![socket],
+        files: vec![file],
+    })
 }
 
 fn to_tokio(listener: StdListener) -> io::Result<UnixListener> {
@@ -74,23 +90,38 @@ fn to_tokio(listener: StdListener) -> io::Result<UnixListener> {
     UnixListener::from_std(listener)
 }
 
-/// Removes what a daemon left that did not end well. A socket on which someone answers is not touched, and
-/// neither is anything that is no socket.
+/// Removes what a daemon left that did not end well. A socket on which someone answers is not
+/// touched, and neither is anything that is no socket.
 fn clear_stale(path: &Path) -> Result<(), Trouble> {
-    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
     if !metadata.file_type().is_socket() {
         return Err(Trouble {
             code: EX_CONFIG,
-            message: format!("{} is in the way and is no socket; set `socket` in gemmad.toml to another path", path.display()),
+            message: format!(
+                "{} is in the way and is no socket; set `socket` in gemmad.toml to another path",
+                path.display()
+            ),
         });
     }
     match UnixStream::connect(path) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(|error| Trouble {
-            code: EX_OSERR,
-            message: format!("{}: the stale socket cannot be removed: {error}", path.display()),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)
+            .map_err(|error| Trouble {
+                code: EX_OSERR,
+                message: format!(
+                    "{}: the stale socket cannot be removed: {error}",
+                    path.display()
+                ),
+            }),
+        Ok(_) => Err(Trouble {
+            code: EX_UNAVAILABLE,
+            message: format!("another program already serves on {}", path.display()),
         }),
-        Ok(_) => Err(Trouble { code: EX_UNAVAILABLE, message: format!("another program already serves on {}", path.display()) }),
-        Err(error) => Err(Trouble { code: EX_OSERR, message: format!("{}: {error}", path.display()) }),
+        Err(error) => Err(Trouble {
+            code: EX_OSERR,
+            message: format!("{}: {error}", path.display()),
+        }),
     }
 }
 
@@ -99,8 +130,13 @@ fn group_id(name: &str) -> Result<rustix::fs::Gid, Trouble> {
         Ok(Some(group)) => Ok(rustix::fs::Gid::from_raw(group.gid.as_raw())),
         Ok(None) => Err(Trouble {
             code: EX_CONFIG,
-            message: format!("there is no group `{name}` (`socket-group` in gemmad.toml); create it with `groupadd --system {name}`"),
+            message: format!(
+                "there is no group `{name}` (`socket-group` in gemmad.toml); create it with `groupadd --system {name}`"
+            ),
         }),
-        Err(error) => Err(Trouble { code: EX_OSERR, message: format!("group `{name}` cannot be looked up: {error}") }),
+        Err(error) => Err(Trouble {
+            code: EX_OSERR,
+            message: format!("group `{name}` cannot be looked up: {error}"),
+        }),
     }
 }

@@ -55,9 +55,15 @@ pub fn main() -> ExitCode {
 }
 
 fn start(args: &Args) -> Result<(), Trouble> {
-    let place = args.place().map_err(|message| Trouble { code: EX_CONFIG, message })?;
+    let place = args.place().map_err(|message| Trouble {
+        code: EX_CONFIG,
+        message,
+    })?;
     let file = args.config.as_deref();
-    let loaded = config::load(file, &place).map_err(|errors| Trouble { code: EX_CONFIG, message: errors.to_string() })?;
+    let loaded = config::load(file, &place).map_err(|errors| Trouble {
+        code: EX_CONFIG,
+        message: errors.to_string(),
+    })?;
     let level = log::start(&loaded.config.log);
     if let Err(error) = crate::sys::process::keep_memory_out_of_cores() {
         tracing::warn!(%error, "a crash could write prompts to a core file");
@@ -65,21 +71,37 @@ fn start(args: &Args) -> Result<(), Trouble> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Trouble { code: EX_OSERR, message: format!("the event loop cannot be started: {error}") })?;
+        .map_err(|error| Trouble {
+            code: EX_OSERR,
+            message: format!("the event loop cannot be started: {error}"),
+        })?;
     let result = runtime.block_on(run(loaded.config, file, &place, level));
     // A scan of a dead network mount must not keep the daemon from leaving.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn run(config: Config, file: Option<&Path>, place: &Place, level: log::Handle) -> Result<(), Trouble> {
+async fn run(
+    config: Config,
+    file: Option<&Path>,
+    place: &Place,
+    level: log::Handle,
+) -> Result<(), Trouble> {
     let policy =
-        Policy::new(&config.access, rustix::process::geteuid().as_raw()).map_err(|message| Trouble { code: EX_CONFIG, message })?;
+        Policy::new(&config.access, rustix::process::geteuid().as_raw()).map_err(|message| {
+            Trouble {
+                code: EX_CONFIG,
+                message,
+            }
+        })?;
     let worker = worker_program(&config)?;
     let mut signals = Signals::new()?;
     let listeners = listen::listeners(&config.server)?;
 
-    let exit_when_idle = listeners.kept_by_systemd().then_some(config.server.exit_when_idle).filter(|time| !time.is_zero());
+    let exit_when_idle = listeners
+        .kept_by_systemd()
+        .then_some(config.server.exit_when_idle)
+        .filter(|time| !time.is_zero());
     if exit_when_idle.is_none() && !config.server.exit_when_idle.is_zero() {
         tracing::warn!("`exit-when-idle` needs a socket that systemd keeps; the daemon stays");
     }
@@ -94,8 +116,17 @@ async fn run(config: Config, file: Option<&Path>, place: &Place, level: log::Han
     };
     let engine = service::patiently(Engine::start(setup)).await;
     let gate = Gate::new(policy, config.limits.body_bytes);
-    let api = Arc::new(Api::new(engine.clone(), config.limits.clone(), gate.clone()));
-    let door = Arc::new(bus::Door::new(config.server.dbus.clone(), engine.clone(), gate.clone(), config.limits.clone()));
+    let api = Arc::new(Api::new(
+        engine.clone(),
+        config.limits.clone(),
+        gate.clone(),
+    ));
+    let door = Arc::new(bus::Door::new(
+        config.server.dbus.clone(),
+        engine.clone(),
+        gate.clone(),
+        config.limits.clone(),
+    ));
     let (leave, leaving) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
     for listener in listeners.sockets {
@@ -109,7 +140,11 @@ async fn run(config: Config, file: Option<&Path>, place: &Place, level: log::Han
     }
     service::notify(&[NotifyState::Ready]);
     service::attend(&engine);
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), models = engine.status().models.len(), "serving");
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        models = engine.status().models.len(),
+        "serving"
+    );
 
     tokio::spawn(rest::rest(engine.changes()));
     let mut config = config;
@@ -132,7 +167,10 @@ async fn run(config: Config, file: Option<&Path>, place: &Place, level: log::Han
     service::notify(&[NotifyState::Stopping]);
     let _ = leave.send(true);
     service::patiently(engine.drain(grace)).await;
-    let _ = tokio::time::timeout(FAREWELL, async { while servers.join_next().await.is_some() {} }).await;
+    let _ = tokio::time::timeout(FAREWELL, async {
+        while servers.join_next().await.is_some() {}
+    })
+    .await;
     drop(listeners.files);
     Ok(())
 }
@@ -151,8 +189,12 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Self, Trouble> {
-        let listen =
-            |kind| signal(kind).map_err(|error| Trouble { code: EX_OSERR, message: format!("signals cannot be received: {error}") });
+        let listen = |kind| {
+            signal(kind).map_err(|error| Trouble {
+                code: EX_OSERR,
+                message: format!("signals cannot be received: {error}"),
+            })
+        };
         Ok(Self {
             hangup: listen(SignalKind::hangup())?,
             terminate: listen(SignalKind::terminate())?,
@@ -176,7 +218,9 @@ fn worker_program(config: &Config) -> Result<PathBuf, Trouble> {
     }
     let own = std::env::current_exe().map_err(|error| Trouble {
         code: EX_SOFTWARE,
-        message: format!("the daemon's own program cannot be found: {error}; set `worker` in gemmad.toml"),
+        message: format!(
+            "the daemon's own program cannot be found: {error}; set `worker` in gemmad.toml"
+        ),
     })?;
     Ok(own.with_file_name("gemmad-worker"))
 }

@@ -9,10 +9,18 @@ use crate::engine::{Engine, Settings};
 
 use super::log;
 
-/// Reads the configuration again and applies it: the log level and `[access]` at once, models, limits
-/// of the queue and of time for new requests, `[inference]` for the next worker. `[server]` and the limits of
-/// connections need a restart, which is said. A configuration with errors changes nothing.
-pub async fn reload(old: Config, file: Option<&Path>, place: &Place, engine: &Engine, gate: &Gate, level: &log::Handle) -> Config {
+/// Reads the configuration again and applies it: the log level and `[access]` at once, models,
+/// limits of the queue and of time for new requests, `[inference]` for the next worker. `[server]`
+/// and the limits of connections need a restart, which is said. A configuration with errors changes
+/// nothing.
+pub async fn reload(
+    old: Config,
+    file: Option<&Path>,
+    place: &Place,
+    engine: &Engine,
+    gate: &Gate,
+    level: &log::Handle,
+) -> Config {
     let new = match config::load(file, place) {
         Ok(loaded) => loaded.config,
         Err(errors) => {
@@ -29,9 +37,21 @@ pub async fn reload(old: Config, file: Option<&Path>, place: &Place, engine: &En
     };
     let _ = level.reload(log::level(&new.log));
     gate.set_policy(policy);
-    let (models, inference, memory, limits) = (new.models.clone(), new.inference.clone(), new.memory.clone(), new.limits.clone());
+    let (models, inference, memory, limits) = (
+        new.models.clone(),
+        new.inference.clone(),
+        new.memory.clone(),
+        new.limits.clone(),
+    );
     engine.set_networks(new.access.fetch_from.clone());
-    engine.reconfigure(Settings { models, inference, memory, limits }).await;
+    engine
+        .reconfigure(Settings {
+            models,
+            inference,
+            memory,
+            limits,
+        })
+        .await;
     let fixed = |c: &Config| {
         (
             c.server.clone(),

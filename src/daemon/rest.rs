@@ -12,7 +12,11 @@ pub async fn rest(mut changes: watch::Receiver<Status>) {
         }
         let is_cold = |status: &Status| matches!(status.phase, Phase::Cold);
         // The engine is gone where either fails.
-        let Ok(()) = changes.wait_for(|status| !is_cold(status)).await.map(drop) else { return };
-        let Ok(()) = changes.wait_for(is_cold).await.map(drop) else { return };
+        let Ok(()) = changes.wait_for(|status| !is_cold(status)).await.map(drop) else {
+            return;
+        };
+        let Ok(()) = changes.wait_for(is_cold).await.map(drop) else {
+            return;
+        };
     }
 }

@@ -1,4 +1,5 @@
-//! systemd's side of the daemon's life: what it is told, and when (sd_notify(3)). Without systemd nobody listens.
+//! systemd's side of the daemon's life: what it is told, and when (sd_notify(3)). Without systemd
+//! nobody listens.
 
 use std::env;
 use std::future::Future;
@@ -28,7 +29,13 @@ pub fn notify(states: &[NotifyState<'_>]) {
 /// Tells of the beginning of a reload (`Type=notify-reload` wants to know when).
 pub fn reloading() {
     let begun = NotifyState::monotonic_usec_now();
-    notify(&[&[NotifyState::Reloading][..], &begun.into_iter().collect::<Vec<_>>()].concat());
+    notify(
+        &[
+            &[NotifyState::Reloading][..],
+            &begun.into_iter().collect::<Vec<_>>(),
+        ]
+        .concat(),
+    );
 }
 
 /// Waits for `work`, and asks for more time to start or stop for as long as it takes.
@@ -44,19 +51,22 @@ pub async fn patiently<T>(work: impl Future<Output = T>) -> T {
     }
 }
 
-/// Keeps systemd informed, if it wants to be: the status text, and the watchdog for as long as the engine lives.
+/// Keeps systemd informed, if it wants to be: the status text, and the watchdog for as long as the
+/// engine lives.
 pub fn attend(engine: &Engine) {
     if env::var_os("NOTIFY_SOCKET").is_none() {
         return;
     }
     tokio::spawn(tell_status(engine.clone(), engine.changes()));
     if let Some(limit) = sd_notify::watchdog_enabled() {
-        tokio::spawn(feed_watchdog(engine.clone(), limit / 2, || notify(&[NotifyState::Watchdog])));
+        tokio::spawn(feed_watchdog(engine.clone(), limit / 2, || {
+            notify(&[NotifyState::Watchdog])
+        }));
     }
 }
 
-/// The engine's own task must answer before each feeding: a daemon that accepts connections and cannot serve them is
-/// started again.
+/// The engine's own task must answer before each feeding: a daemon that accepts connections and
+/// cannot serve them is started again.
 async fn feed_watchdog(engine: Engine, every: Duration, feed: impl Fn()) {
     let mut beat = interval(every);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -74,9 +84,13 @@ async fn tell_status(engine: Engine, mut changes: watch::Receiver<Status>) {
     loop {
         let status = changes.borrow_and_update().clone();
         let bytes = match status.phase {
-            Phase::Ready { .. } => {
-                engine.memory().await.worker.ok().flatten().map(|worker| worker.picture.anonymous + worker.picture.file_backed)
-            }
+            Phase::Ready { .. } => engine
+                .memory()
+                .await
+                .worker
+                .ok()
+                .flatten()
+                .map(|worker| worker.picture.anonymous + worker.picture.file_backed),
             _ => None,
         };
         notify(&[NotifyState::Status(&text(&status, bytes))]);
@@ -98,8 +112,15 @@ fn text(status: &Status, bytes: Option<u64>) -> String {
         Phase::Cold => "No model in memory".to_owned(),
         Phase::Loading { model } => format!("Loading {}", variant(model)),
         Phase::Ready { model, .. } => {
-            let memory = bytes.map_or_else(String::new, |bytes| format!(", {} MiB in memory", bytes >> 20));
-            format!("Ready: {}{memory}, {} running, {} waiting", variant(model), status.running, status.waiting)
+            let memory = bytes.map_or_else(String::new, |bytes| {
+                format!(", {} MiB in memory", bytes >> 20)
+            });
+            format!(
+                "Ready: {}{memory}, {} running, {} waiting",
+                variant(model),
+                status.running,
+                status.waiting
+            )
         }
         Phase::Unloading { model } => format!("Unloading {}", variant(model)),
         Phase::BackingOff { cause, .. } => format!("Waiting before the next try: {cause}"),
@@ -122,15 +143,37 @@ mod tests {
         let feeding = feed_watchdog(engine, Duration::from_millis(10), move || {
             count.fetch_add(1, Ordering::Relaxed);
         });
-        assert!(timeout(Duration::from_millis(200), feeding).await.is_err(), "it waits");
+        assert!(
+            timeout(Duration::from_millis(200), feeding).await.is_err(),
+            "it waits"
+        );
         assert_eq!(fed.load(Ordering::Relaxed), 0);
     }
 
     #[test]
     fn the_status_names_state_and_memory() {
-        let status = |phase| Status { phase, waiting: 2, running: 1, ..Status::first(vec![], vec![], None) };
-        assert_eq!(text(&status(Phase::Loading { model: "m".into() }), None), "Loading m");
-        let ready = Phase::Ready { model: "m".into(), context: 1, slots: 1, threads: 1, pid: 1, load_time: Duration::ZERO, template: None };
-        assert_eq!(text(&status(ready), Some(300 << 20)), "Ready: m, 300 MiB in memory, 1 running, 2 waiting");
+        let status = |phase| Status {
+            phase,
+            waiting: 2,
+            running: 1,
+            ..Status::first(vec![], vec![], None)
+        };
+        assert_eq!(
+            text(&status(Phase::Loading { model: "m".into() }), None),
+            "Loading m"
+        );
+        let ready = Phase::Ready {
+            model: "m".into(),
+            context: 1,
+            slots: 1,
+            threads: 1,
+            pid: 1,
+            load_time: Duration::ZERO,
+            template: None,
+        };
+        assert_eq!(
+            text(&status(ready), Some(300 << 20)),
+            "Ready: m, 300 MiB in memory, 1 running, 2 waiting"
+        );
     }
 }

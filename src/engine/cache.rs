@@ -34,7 +34,9 @@ pub struct CachedFile {
 impl CacheReport {
     /// Looks at the files, and takes them away if told to. Blocks on the disk.
     fn of(cache: Option<PackedCache>, in_use: Option<&str>, clear: bool) -> Self {
-        let Some(cache) = cache else { return Self::default() };
+        let Some(cache) = cache else {
+            return Self::default();
+        };
         let files = if clear { cache.clear() } else { cache.list() };
         let files = files.into_iter().map(|file| CachedFile {
             in_use: in_use == Some(file.name.as_str()),
@@ -42,7 +44,11 @@ impl CacheReport {
             bytes: file.bytes,
             used: file.used,
         });
-        Self { directory: Some(cache.folder().to_owned()), limit: cache.limit(), files: files.collect() }
+        Self {
+            directory: Some(cache.folder().to_owned()),
+            limit: cache.limit(),
+            files: files.collect(),
+        }
     }
 }
 
@@ -51,7 +57,8 @@ impl CacheReport {
 pub(super) struct CacheTurns(Arc<Mutex<()>>);
 
 impl CacheTurns {
-    /// Answers when the disk has done its work, off the daemon's one thread. `in_use` names the file of the worker.
+    /// Answers when the disk has done its work, off the daemon's one thread. `in_use` names the
+    /// file of the worker.
     pub fn ask(
         &self,
         cache: Option<PackedCache>,
@@ -66,7 +73,11 @@ impl CacheTurns {
             if reply.is_closed() && !clear {
                 return;
             }
-            if let Ok(report) = tokio::task::spawn_blocking(move || CacheReport::of(cache, in_use.as_deref(), clear)).await {
+            if let Ok(report) = tokio::task::spawn_blocking(move || {
+                CacheReport::of(cache, in_use.as_deref(), clear)
+            })
+            .await
+            {
                 let _ = reply.send(Ok(report));
             }
         });

@@ -1,7 +1,8 @@
 //! One worker process: started, talked to, and seen off.
 //!
-//! A task of its own carries messages both ways and reports everything to the driver as [`Notice`]s; the
-//! last one is always [`Notice::Exited`], after the last message that the worker managed to send.
+//! A task of its own carries messages both ways and reports everything to the driver as
+//! [`Notice`]s; the last one is always [`Notice::Exited`], after the last message that the worker
+//! managed to send.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -33,9 +34,10 @@ const LINE_BYTES: usize = 400;
 /// How long the socket may outlive the process's end.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Turns of an OpenMP thread's waiting loop (libgomp's `GOMP_SPINCOUNT`) before it sleeps. Long enough for the
-/// usual wait at a barrier, and so as fast as spinning while the CPUs are free; short enough to give the CPU to
-/// whoever the others are waiting for when they are not. `docs/measuring.md` has the numbers.
+/// Turns of an OpenMP thread's waiting loop (libgomp's `GOMP_SPINCOUNT`) before it sleeps. Long
+/// enough for the usual wait at a barrier, and so as fast as spinning while the CPUs are free;
+/// short enough to give the CPU to whoever the others are waiting for when they are not.
+/// `docs/measuring.md` has the numbers.
 const SPIN_COUNT: &str = "1000";
 
 /// What a worker's task reports.
@@ -44,7 +46,8 @@ pub enum Notice {
     Message(FromWorker),
     /// There was no process at all, for a reason that is not its own; [`Notice::Exited`] follows.
     NotStarted(Failure),
-    /// The process is gone; `cause` says how, and what it said last. `taken`: by a SIGKILL that was not ours.
+    /// The process is gone; `cause` says how, and what it said last. `taken`: by a SIGKILL that was
+    /// not ours.
     Exited {
         cause: String,
         taken: bool,
@@ -128,11 +131,28 @@ pub fn spawn(
             let _ = tokio::time::timeout(LINGER, &mut reading).await;
         }
         writing.abort();
-        let words = tokio::time::timeout(LINGER, listening).await.ok().and_then(Result::ok).unwrap_or_default();
+        let words = tokio::time::timeout(LINGER, listening)
+            .await
+            .ok()
+            .and_then(Result::ok)
+            .unwrap_or_default();
         let taken = !killed_by_us && status.as_ref().is_ok_and(was_killed);
-        let _ = notices.send((generation, Notice::Exited { cause: describe(status, &words), taken })).await;
+        let _ = notices
+            .send((
+                generation,
+                Notice::Exited {
+                    cause: describe(status, &words),
+                    taken,
+                },
+            ))
+            .await;
     });
-    Ok(Child { generation, pid, outbox, kill })
+    Ok(Child {
+        generation,
+        pid,
+        outbox,
+        kill,
+    })
 }
 
 async fn write_all(mut socket: OwnedWriteHalf, mut messages: mpsc::Receiver<ToWorker>) {
@@ -150,7 +170,11 @@ async fn write_all(mut socket: OwnedWriteHalf, mut messages: mpsc::Receiver<ToWo
     let _ = socket.shutdown().await;
 }
 
-async fn read_all(mut socket: OwnedReadHalf, generation: Generation, notices: mpsc::Sender<(Generation, Notice)>) {
+async fn read_all(
+    mut socket: OwnedReadHalf,
+    generation: Generation,
+    notices: mpsc::Sender<(Generation, Notice)>,
+) {
     let mut decoder = Decoder::default();
     let mut chunk = vec![0; 16 << 10];
     loop {
@@ -162,7 +186,11 @@ async fn read_all(mut socket: OwnedReadHalf, generation: Generation, notices: mp
         loop {
             match decoder.next::<FromWorker>() {
                 Ok(Some(message)) => {
-                    if notices.send((generation, Notice::Message(message))).await.is_err() {
+                    if notices
+                        .send((generation, Notice::Message(message)))
+                        .await
+                        .is_err()
+                    {
                         return;
                     }
                 }
@@ -188,7 +216,9 @@ async fn last_words(stderr: Option<ChildStderr>) -> VecDeque<String> {
         match (&mut lines).take(4096).read_until(b'\n', &mut line).await {
             Ok(0) | Err(_) => return words,
             Ok(_) => {
-                let text = String::from_utf8_lossy(&line[..line.len().min(LINE_BYTES)]).trim_end().to_owned();
+                let text = String::from_utf8_lossy(&line[..line.len().min(LINE_BYTES)])
+                    .trim_end()
+                    .to_owned();
                 tracing::warn!(target: "gemmad::worker", "{text}");
                 if words.len() == LAST_LINES {
                     words.pop_front();
@@ -216,16 +246,23 @@ fn describe(status: io::Result<ExitStatus>, words: &VecDeque<String>) -> String 
     if words.is_empty() {
         return how;
     }
-    let words: Vec<_> = words.iter().map(|line| without_build_folders(line)).collect();
+    let words: Vec<_> = words
+        .iter()
+        .map(|line| without_build_folders(line))
+        .collect();
     format!("{how}; last words: {}", words.join(" | "))
 }
 
-/// A line as clients may see it: of a place in a source file, without the folders of the machine that compiled it. A path
-/// with a line number is such a place; the log has it whole.
+/// A line as clients may see it: of a place in a source file, without the folders of the machine
+/// that compiled it. A path with a line number is such a place; the log has it whole.
 fn without_build_folders(line: &str) -> String {
     let is_source = |word: &str| {
-        let numbered = word.rsplit_once('/').and_then(|(_, file)| file.split_once(':'));
-        numbered.is_some_and(|(file, line)| file.contains('.') && line.starts_with(|c: char| c.is_ascii_digit()))
+        let numbered = word
+            .rsplit_once('/')
+            .and_then(|(_, file)| file.split_once(':'));
+        numbered.is_some_and(|(file, line)| {
+            file.contains('.') && line.starts_with(|c: char| c.is_ascii_digit())
+        })
     };
     let brief = |word: &str| match word.rsplitn(3, '/').collect::<Vec<_>>()[..] {
         [file, folder, _] if is_source(word) => format!("{folder}/{file}"),
@@ -235,7 +272,8 @@ fn without_build_folders(line: &str) -> String {
 }
 
 fn signal_name(signal: i32) -> String {
-    nix::sys::signal::Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |s| s.as_str().to_owned())
+    nix::sys::signal::Signal::try_from(signal)
+        .map_or_else(|_| format!("signal {signal}"), |s| s.as_str().to_owned())
 }
 
 #[cfg(test)]
@@ -249,8 +287,14 @@ mod tests {
                 "gemmad-worker panicked at /home/me/.cargo/registry/src/crates-1/rustix-1.1.6/src/param/auxv.rs:269:9",
                 "gemmad-worker panicked at param/auxv.rs:269:9",
             ),
-            ("/b/ggml/src/ggml.c:1712: GGML_ASSERT(a /b) failed", "src/ggml.c:1712: GGML_ASSERT(a /b) failed"),
-            ("/proc/self/fd/9 cannot be opened: /m/x.gguf", "/proc/self/fd/9 cannot be opened: /m/x.gguf"),
+            (
+                "/b/ggml/src/ggml.c:1712: GGML_ASSERT(a /b) failed",
+                "src/ggml.c:1712: GGML_ASSERT(a /b) failed",
+            ),
+            (
+                "/proc/self/fd/9 cannot be opened: /m/x.gguf",
+                "/proc/self/fd/9 cannot be opened: /m/x.gguf",
+            ),
             ("src/worker/mod.rs:7", "worker/mod.rs:7"),
             ("", ""),
         ] {

@@ -18,7 +18,10 @@ use super::relief::Relief;
 use super::shelf::Shelf;
 use super::state::{Action, Generation, Input, Life, State};
 use super::status::template_note;
-use super::{Answer, Command, EVENTS, Failure, HangUpGuard, ModelInfo, Phase, PlanReport, Settings, Setup, Status, Uid};
+use super::{
+    Answer, Command, EVENTS, Failure, HangUpGuard, ModelInfo, Phase, PlanReport, Settings, Setup,
+    Status, Uid,
+};
 use crate::chat::TextTask;
 use crate::ipc::{LoadedModel, Packing, ToWorker};
 use crate::store::BadFile;
@@ -97,7 +100,10 @@ impl Driver {
     pub(super) async fn run(mut self, mut inbox: Inbox) {
         loop {
             let tick = self.state.next_tick();
-            let sleep = tokio::time::sleep_until(tick.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600)).into());
+            let sleep = tokio::time::sleep_until(
+                tick.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
+                    .into(),
+            );
             tokio::select! {
                 Some(id) = inbox.hang_ups.recv() => self.hang_up(id),
                 Some((generation, notice)) = inbox.notices.recv() => self.notice(generation, notice),
@@ -110,7 +116,10 @@ impl Driver {
                 () = sleep => self.step(Input::Tick),
             }
             self.publish();
-            if self.drains.is_empty() && matches!(self.state.life(), Life::Draining) && self.child.is_none() {
+            if self.drains.is_empty()
+                && matches!(self.state.life(), Life::Draining)
+                && self.child.is_none()
+            {
                 return;
             }
         }
@@ -118,26 +127,58 @@ impl Driver {
 
     async fn command(&mut self, command: Command) {
         match command {
-            Command::Chat { uid, model, request, reply } => {
+            Command::Chat {
+                uid,
+                model,
+                request,
+                reply,
+            } => {
                 let wish = match self.find(&model, Senses::of(&request)).await {
                     Ok((_, wish)) => wish,
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
                 let id = self.new_id();
-                let guard = HangUpGuard { request: id, hang_ups: self.hang_ups.clone() };
+                let guard = HangUpGuard {
+                    request: id,
+                    hang_ups: self.hang_ups.clone(),
+                };
                 let (sender, events) = mpsc::channel(EVENTS);
                 let (told, model) = watch::channel(wish.model.clone());
-                self.submit(id, uid, Kind::Chat, Live::Chat { wish, model: told, request: Some(request), events: sender, started: false });
+                self.submit(
+                    id,
+                    uid,
+                    Kind::Chat,
+                    Live::Chat {
+                        wish,
+                        model: told,
+                        request: Some(request),
+                        events: sender,
+                        started: false,
+                    },
+                );
                 // A refusal lies in the channel already: hand it over as what it is.
-                let mut answer = Answer { model, events, _guard: guard };
+                let mut answer = Answer {
+                    model,
+                    events,
+                    _guard: guard,
+                };
                 let result = match answer.events.try_recv() {
                     Ok(Err(failure)) => Err(failure),
                     _ => Ok(answer),
                 };
                 let _ = reply.send(result);
             }
-            Command::Text { uid, model, task, reply } => {
-                let senses = if let TextTask::Count(request) = &task { Senses::of(request) } else { Senses::default() };
+            Command::Text {
+                uid,
+                model,
+                task,
+                reply,
+            } => {
+                let senses = if let TextTask::Count(request) = &task {
+                    Senses::of(request)
+                } else {
+                    Senses::default()
+                };
                 let wish = match self.find(&model, senses).await {
                     Ok((_, wish)) => wish,
                     Err(failure) => return drop(reply.send(Err(failure))),
@@ -151,7 +192,16 @@ impl Driver {
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
                 let id = self.new_id();
-                self.submit(id, uid, Kind::Load, Live::Load { wish, model: Box::new(model), reply });
+                self.submit(
+                    id,
+                    uid,
+                    Kind::Load,
+                    Live::Load {
+                        wish,
+                        model: Box::new(model),
+                        reply,
+                    },
+                );
             }
             Command::Unload { reply } => {
                 self.unloads.push(reply);
@@ -163,33 +213,58 @@ impl Driver {
                 _ => drop(reply.send(Ok(None))),
             },
             Command::Cache { clear, reply } => {
-                self.cache_turns.ask(self.setup.cache(), self.packed_in_use(), clear, reply);
+                self.cache_turns
+                    .ask(self.setup.cache(), self.packed_in_use(), clear, reply);
             }
-            Command::Plan { context, ram, reply } => {
-                let _ = reply.send(Ok(PlanReport::new(&self.setup, &self.shelf.models, context, ram)));
+            Command::Plan {
+                context,
+                ram,
+                reply,
+            } => {
+                let _ = reply.send(Ok(PlanReport::new(
+                    &self.setup,
+                    &self.shelf.models,
+                    context,
+                    ram,
+                )));
             }
             Command::Reconfigure(settings) => {
-                let Settings { models, inference, memory, limits } = *settings;
+                let Settings {
+                    models,
+                    inference,
+                    memory,
+                    limits,
+                } = *settings;
                 (self.setup.models, self.setup.inference) = (models, inference);
                 (self.setup.memory, self.setup.limits) = (memory, limits);
                 self.state.configure(self.setup.state_settings());
                 self.rescan().await;
                 self.status.send_modify(|status| {
-                    status.directories.clone_from(&self.setup.models.directories);
+                    status
+                        .directories
+                        .clone_from(&self.setup.models.directories);
                     status.default = self.setup.default_model(&self.shelf.models);
                 });
             }
             Command::Drain { grace, reply } => {
                 self.drains.push(reply);
-                self.step(Input::Drain { deadline: Instant::now() + grace });
+                self.step(Input::Drain {
+                    deadline: Instant::now() + grace,
+                });
             }
         }
     }
 
     /// The name of the file that the worker's packed weights are in.
     fn packed_in_use(&self) -> Option<String> {
-        let in_file = matches!(self.loaded.as_ref()?.packing, Packing::Reused | Packing::New { .. });
-        self.packed.as_ref().filter(|_| in_file).map(|place| place.name().as_str().to_owned())
+        let in_file = matches!(
+            self.loaded.as_ref()?.packing,
+            Packing::Reused | Packing::New { .. }
+        );
+        self.packed
+            .as_ref()
+            .filter(|_| in_file)
+            .map(|place| place.name().as_str().to_owned())
     }
 
     fn new_id(&mut self) -> u64 {
@@ -201,13 +276,20 @@ impl Driver {
     fn submit(&mut self, id: u64, uid: Uid, kind: Kind, live: Live) {
         let Wish { model, open, .. } = live.wish().clone();
         self.live.insert(id, live);
-        self.step(Input::Submit { id, uid, model, open, kind });
+        self.step(Input::Submit {
+            id,
+            uid,
+            model,
+            open,
+            kind,
+        });
     }
 
     /// The installed model that a client means, after a second look at the directories if need be.
     async fn find(&mut self, name: &str, senses: Senses) -> Result<(ModelInfo, Wish), Failure> {
         match self.resolve(name, senses) {
-            Err(Failure::UnknownModel { .. } | Failure::NoModels { .. }) if self.shelf.may_have_more() => {}
+            Err(Failure::UnknownModel { .. } | Failure::NoModels { .. })
+                if self.shelf.may_have_more() => {}
             result => return result,
         }
         self.rescan().await;
@@ -221,7 +303,10 @@ impl Driver {
             _ => None,
         };
         let models = &self.shelf.models;
-        let model = self.setup.resolve(models, loaded, name, senses).and_then(|model| senses.check(model))?;
+        let model = self
+            .setup
+            .resolve(models, loaded, name, senses)
+            .and_then(|model| senses.check(model))?;
         let wish = self.setup.wish(models, name, senses, &model);
         Ok((model, wish))
     }
@@ -229,10 +314,20 @@ impl Driver {
     /// Another model for a job whose own cannot be had, or why there is none.
     fn choose(&mut self, id: u64, failure: Failure, budget: &Budget) -> Result<String, Failure> {
         // Who was told which model answers keeps it.
-        let Some(live) = self.live.get_mut(&id).filter(|live| !live.is_settled()) else { return Err(failure) };
+        let Some(live) = self.live.get_mut(&id).filter(|live| !live.is_settled()) else {
+            return Err(failure);
+        };
         let reason = failure.to_string();
-        let (model, wish) = self.setup.choose_less(&self.shelf.models, live.wish(), budget, failure)?;
-        tracing::info!(request = id, model = live.wish().model, instead = model.id, reason, "another model is chosen");
+        let (model, wish) =
+            self.setup
+                .choose_less(&self.shelf.models, live.wish(), budget, failure)?;
+        tracing::info!(
+            request = id,
+            model = live.wish().model,
+            instead = model.id,
+            reason,
+            "another model is chosen"
+        );
         let chosen = model.id.clone();
         live.moved(model, wish);
         Ok(chosen)
@@ -262,10 +357,17 @@ impl Driver {
     /// Returns what the state has to know at once.
     fn perform(&mut self, action: Action, budget: &mut Option<Budget>) -> Vec<Input> {
         match action {
-            Action::Spawn { generation, model, smaller } => return self.spawn(generation, &model, smaller),
+            Action::Spawn {
+                generation,
+                model,
+                smaller,
+            } => return self.spawn(generation, &model, smaller),
             Action::Choose { id, failure } => {
                 let budget = budget.get_or_insert_with(|| self.setup.budget());
-                return vec![Input::Chosen { id, model: self.choose(id, failure, budget) }];
+                return vec![Input::Chosen {
+                    id,
+                    model: self.choose(id, failure, budget),
+                }];
             }
             Action::Ease => {
                 tracing::info!("memory: the worker has nothing to do and gives back what it can");
@@ -285,8 +387,14 @@ impl Driver {
                     let _ = reply.send(Ok(*model));
                 }
             }
-            Action::Unloaded => self.unloads.drain(..).for_each(|reply| drop(reply.send(Ok(())))),
-            Action::Drained => self.drains.drain(..).for_each(|reply| reply.send(()).unwrap_or_default()),
+            Action::Unloaded => self
+                .unloads
+                .drain(..)
+                .for_each(|reply| drop(reply.send(Ok(())))),
+            Action::Drained => self
+                .drains
+                .drain(..)
+                .for_each(|reply| reply.send(()).unwrap_or_default()),
         }
         vec![]
     }
@@ -310,33 +418,53 @@ impl Driver {
     }
 
     fn with_child(&mut self, generation: Generation, act: impl FnOnce(&mut Child)) {
-        if let Some(child) = self.child.as_mut().filter(|child| child.generation == generation) {
+        if let Some(child) = self
+            .child
+            .as_mut()
+            .filter(|child| child.generation == generation)
+        {
             act(child);
         }
     }
 
     fn tell(&self, child: &Child, message: ToWorker) {
         if !child.send(message) {
-            tracing::error!(pid = child.pid, "the worker does not read its messages; killing it");
+            tracing::error!(
+                pid = child.pid,
+                "the worker does not read its messages; killing it"
+            );
             child.kill();
         }
     }
 
     /// Returns for whom this worker is none.
     fn spawn(&mut self, generation: Generation, model: &str, smaller: u32) -> Vec<Input> {
-        // What goes wrong here reaches the state through the same door as what goes wrong later, so that
-        // the state alone decides what follows.
+        // What goes wrong here reaches the state through the same door as what goes wrong later, so
+        // that the state alone decides what follows.
         let Some(info) = self.shelf.models.iter().find(|m| m.id == model).cloned() else {
-            let failure = Failure::BadModel { model: model.to_owned(), reason: "it is no longer installed".into() };
+            let failure = Failure::BadModel {
+                model: model.to_owned(),
+                reason: "it is no longer installed".into(),
+            };
             self.not_spawned(generation, Some(failure));
             return vec![];
         };
         let prepared = self.fit(&info, smaller).and_then(|(run, refused)| {
             let launch = Launch::prepare(&self.setup, &info, &run);
-            let bad = |bad: BadFile| Failure::BadModel { model: model.to_owned(), reason: bad.to_string() };
+            let bad = |bad: BadFile| Failure::BadModel {
+                model: model.to_owned(),
+                reason: bad.to_string(),
+            };
             launch.map(|launch| (launch, refused)).map_err(bad)
         });
-        let (Launch { plan, files, packed }, refused) = match prepared {
+        let (
+            Launch {
+                plan,
+                files,
+                packed,
+            },
+            refused,
+        ) = match prepared {
             Ok(prepared) => prepared,
             Err(failure) => {
                 self.not_spawned(generation, Some(failure));
@@ -347,7 +475,13 @@ impl Driver {
         self.packed = packed;
         tracing::info!(model, file = %info.path.display(), context = plan.context, slots = plan.slots, smaller, cpus = ?plan.cpus, "starting a worker");
         self.relief.started();
-        match child::spawn(&self.setup.worker, generation, ToWorker::Load(Box::new(plan)), &files, self.notices.clone()) {
+        match child::spawn(
+            &self.setup.worker,
+            generation,
+            ToWorker::Load(Box::new(plan)),
+            &files,
+            self.notices.clone(),
+        ) {
             Ok(child) => self.child = Some(child),
             Err(error) => {
                 tracing::error!(worker = %self.setup.worker.display(), %error, "the worker cannot be started");
@@ -357,18 +491,31 @@ impl Driver {
         refused
     }
 
-    /// How a model is run for those that wait for it. Where there is no room for its projector it is run for those that can
-    /// do without, and refused to the others.
+    /// How a model is run for those that wait for it. Where there is no room for its projector it
+    /// is run for those that can do without, and refused to the others.
     fn fit(&self, model: &ModelInfo, smaller: u32) -> Result<(Run, Vec<Input>), Failure> {
-        let waiting = || self.live.iter().filter(|(_, live)| live.wish().model == model.id);
-        let senses = waiting().fold(Senses::default(), |all, (_, live)| all.with(live.wish().senses));
+        let waiting = || {
+            self.live
+                .iter()
+                .filter(|(_, live)| live.wish().model == model.id)
+        };
+        let senses = waiting().fold(Senses::default(), |all, (_, live)| {
+            all.with(live.wish().senses)
+        });
         let fit = |senses| self.setup.fit(model, &self.shelf.models, smaller, senses);
         fit(senses).map(|run| (run, vec![])).or_else(|failure| {
-            let (needy, others): (Vec<_>, Vec<_>) = waiting().partition(|(_, live)| live.wish().senses.any());
+            let (needy, others): (Vec<_>, Vec<_>) =
+                waiting().partition(|(_, live)| live.wish().senses.any());
             if needy.is_empty() || others.is_empty() {
                 return Err(failure);
             }
-            let refused = needy.iter().map(|(id, _)| Input::Refused { id: **id, failure: failure.clone() }).collect();
+            let refused = needy
+                .iter()
+                .map(|(id, _)| Input::Refused {
+                    id: **id,
+                    failure: failure.clone(),
+                })
+                .collect();
             fit(Senses::default()).map(|run| (run, refused))
         })
     }
@@ -380,14 +527,27 @@ impl Driver {
         // Not at once: the step that asked for the worker is still being performed.
         tokio::spawn(async move {
             if let Some(failure) = failure {
-                let _ = notices.send((generation, Notice::NotStarted(failure))).await;
+                let _ = notices
+                    .send((generation, Notice::NotStarted(failure)))
+                    .await;
             }
-            let _ = notices.send((generation, Notice::Exited { cause, taken: false })).await;
+            let _ = notices
+                .send((
+                    generation,
+                    Notice::Exited {
+                        cause,
+                        taken: false,
+                    },
+                ))
+                .await;
         });
     }
 
     fn send(&mut self, id: u64) {
-        if let (Some(message), Some(child)) = (self.live.get(&id).and_then(|live| live.message(id)), &self.child) {
+        if let (Some(message), Some(child)) = (
+            self.live.get(&id).and_then(|live| live.message(id)),
+            &self.child,
+        ) {
             self.tell(child, message);
         }
     }
@@ -402,9 +562,16 @@ impl Driver {
     fn publish(&mut self) {
         let phase = match self.state.life() {
             Life::None => Phase::Cold,
-            Life::Starting(model) => Phase::Loading { model: model.into() },
-            Life::Ending(model) => Phase::Unloading { model: model.into() },
-            Life::BackingOff { cause, until } => Phase::BackingOff { cause: cause.into(), until },
+            Life::Starting(model) => Phase::Loading {
+                model: model.into(),
+            },
+            Life::Ending(model) => Phase::Unloading {
+                model: model.into(),
+            },
+            Life::BackingOff { cause, until } => Phase::BackingOff {
+                cause: cause.into(),
+                until,
+            },
             Life::Draining => Phase::Draining,
             Life::Ready(model) => match (&self.loaded, &self.child) {
                 (Some(loaded), Some(child)) => Phase::Ready {
@@ -416,20 +583,32 @@ impl Driver {
                     load_time: Duration::from_micros(loaded.load_us),
                     template: template_note(&loaded.template),
                 },
-                _ => Phase::Loading { model: model.into() },
+                _ => Phase::Loading {
+                    model: model.into(),
+                },
             },
         };
         let (waiting, running) = (self.state.waiting() as u32, self.state.running() as u32);
         let (served, crashes) = (self.served, self.crashes);
         self.status.send_if_modified(|status| {
             let changed = status.phase != phase
-                || (status.waiting, status.running, status.served, status.crashes) != (waiting, running, served, crashes)
+                || (
+                    status.waiting,
+                    status.running,
+                    status.served,
+                    status.crashes,
+                ) != (waiting, running, served, crashes)
                 || status.memory != *self.relief.state()
                 || status.models != self.shelf.models;
             if changed {
                 status.phase = phase;
                 status.memory.clone_from(self.relief.state());
-                (status.waiting, status.running, status.served, status.crashes) = (waiting, running, served, crashes);
+                (
+                    status.waiting,
+                    status.running,
+                    status.served,
+                    status.crashes,
+                ) = (waiting, running, served, crashes);
                 // It changes with `served` only.
                 status.tokens_per_second = self.tokens_per_second;
                 if status.models != self.shelf.models {

@@ -28,7 +28,8 @@ pub enum Failed {
     Mistaken,
 }
 
-/// Starts a worker with its first message and hands over what it says until `each` has enough. Dropping this ends the worker.
+/// Starts a worker with its first message and hands over what it says until `each` has enough.
+/// Dropping this ends the worker.
 pub async fn run<T>(
     worker: &Path,
     first: ToWorker,
@@ -45,10 +46,17 @@ pub async fn run<T>(
             () = sleep_until(end) => break Err(Failed::Late),
         };
         let message = match notice {
-            Some((_, Notice::Message(FromWorker::Hello { version: ipc::VERSION }))) => continue,
+            Some((
+                _,
+                Notice::Message(FromWorker::Hello {
+                    version: ipc::VERSION,
+                }),
+            )) => continue,
             Some((_, Notice::Message(message))) => message,
             Some((_, Notice::Exited { .. })) | None => break Err(Failed::Ended),
-            Some((_, Notice::NotStarted(failure))) => break Err(Failed::Start(io::Error::other(failure.to_string()))),
+            Some((_, Notice::NotStarted(failure))) => {
+                break Err(Failed::Start(io::Error::other(failure.to_string())));
+            }
         };
         match each(message) {
             ControlFlow::Continue(()) => {}

@@ -20,11 +20,22 @@ pub enum Failure {
     ShuttingDown,
     /// The model's file is damaged, is not a Gemma 4, or llama.cpp refuses it.
     BadModel { model: String, reason: String },
-    /// It would not fit into the memory that is free, however small it is run: bytes that it needs, that are free, and
-    /// that are left to other programs; what sets the bound; another model that would fit.
-    NoRoom { model: String, needs: u64, free: u64, reserve: u64, bound: String, instead: Option<String> },
+    /// It would not fit into the memory that is free, however small it is run: bytes that it needs,
+    /// that are free, and that are left to other programs; what sets the bound; another model that
+    /// would fit.
+    NoRoom {
+        model: String,
+        needs: u64,
+        free: u64,
+        reserve: u64,
+        bound: String,
+        instead: Option<String>,
+    },
     /// Workers died again and again; no new one is started before the time is over.
-    BackingOff { cause: String, retry_after: Duration },
+    BackingOff {
+        cause: String,
+        retry_after: Duration,
+    },
     /// Memory ran out while it was answered; the next worker is smaller.
     OutOfMemory { cause: String },
     /// The worker died while it answered.
@@ -40,19 +51,44 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownModel { asked, known } => write!(f, "there is no model `{asked}`; installed: {}", known.join(", ")),
+            Self::UnknownModel { asked, known } => write!(
+                f,
+                "there is no model `{asked}`; installed: {}",
+                known.join(", ")
+            ),
             Self::NoModels { directories } => {
-                write!(f, "no model is installed; put a Gemma 4 GGUF file into {}", directories.join(" or "))
+                write!(
+                    f,
+                    "no model is installed; put a Gemma 4 GGUF file into {}",
+                    directories.join(" or ")
+                )
             }
             Self::QueueFull { limit, retry_after } => {
-                write!(f, "{limit} requests are waiting already; try again in {} s", retry_after.as_secs().max(1))
+                write!(
+                    f,
+                    "{limit} requests are waiting already; try again in {} s",
+                    retry_after.as_secs().max(1)
+                )
             }
             Self::UserQueueFull { limit, retry_after } => {
-                write!(f, "{limit} of your requests are waiting already; try again in {} s", retry_after.as_secs().max(1))
+                write!(
+                    f,
+                    "{limit} of your requests are waiting already; try again in {} s",
+                    retry_after.as_secs().max(1)
+                )
             }
             Self::ShuttingDown => f.write_str("the daemon is shutting down"),
-            Self::BadModel { model, reason } => write!(f, "model `{model}` cannot be loaded: {reason}"),
-            Self::NoRoom { model, needs, free, reserve, bound, instead } => {
+            Self::BadModel { model, reason } => {
+                write!(f, "model `{model}` cannot be loaded: {reason}")
+            }
+            Self::NoRoom {
+                model,
+                needs,
+                free,
+                reserve,
+                bound,
+                instead,
+            } => {
                 let mib = |bytes: &u64| bytes >> 20;
                 let (needs, free, reserve) = (mib(needs), mib(free), mib(reserve));
                 write!(
@@ -67,14 +103,25 @@ impl fmt::Display for Failure {
                 }
             }
             Self::BackingOff { cause, retry_after } => {
-                write!(f, "the worker keeps failing ({cause}); the next attempt is in {} s", retry_after.as_secs().max(1))
+                write!(
+                    f,
+                    "the worker keeps failing ({cause}); the next attempt is in {} s",
+                    retry_after.as_secs().max(1)
+                )
             }
             Self::OutOfMemory { cause } => {
-                write!(f, "memory ran out ({cause}), and the answer with it; what is asked now is answered with less context")
+                write!(
+                    f,
+                    "memory ran out ({cause}), and the answer with it; what is asked now is answered with less context"
+                )
             }
             Self::WorkerDied { cause } => write!(f, "the worker died while it answered: {cause}"),
-            Self::TimedOut { limit } => write!(f, "the request took longer than {} s", limit.as_secs()),
-            Self::ClientStalled { unread } => write!(f, "{unread} events of the answer were left unread"),
+            Self::TimedOut { limit } => {
+                write!(f, "the request took longer than {} s", limit.as_secs())
+            }
+            Self::ClientStalled { unread } => {
+                write!(f, "{unread} events of the answer were left unread")
+            }
             Self::Chat(error) => error.fmt(f),
         }
     }

@@ -1,4 +1,5 @@
-//! Has files fetched that requests name by their addresses, by workers that live for one connection each.
+//! Has files fetched that requests name by their addresses, by workers that live for one connection
+//! each.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -12,7 +13,8 @@ use url::Url;
 use super::Failure;
 use super::errand::{self, Failed};
 use crate::chat::{
-    ChatError, ChatRequest, Document, MAX_DOCUMENT_BYTES, MAX_PICTURE_BYTES, Networks, Part, Picture, Remote, RemoteKind, Source,
+    ChatError, ChatRequest, Document, MAX_DOCUMENT_BYTES, MAX_PICTURE_BYTES, Networks, Part,
+    Picture, Remote, RemoteKind, Source,
 };
 use crate::ipc::{Fetch, FromWorker, ToWorker};
 
@@ -34,43 +36,80 @@ pub struct Fetcher {
 
 impl Fetcher {
     pub fn new(worker: PathBuf, networks: Networks) -> Self {
-        Self { worker: Arc::new(worker), turns: Arc::new(Semaphore::new(AT_ONCE)), networks: Arc::new(RwLock::new(networks)) }
+        Self {
+            worker: Arc::new(worker),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            networks: Arc::new(RwLock::new(networks)),
+        }
     }
 
     /// Goes by other networks from now on.
     pub fn set_networks(&self, networks: Networks) {
-        *self.networks.write().unwrap_or_else(PoisonError::into_inner) = networks;
+        *self
+            .networks
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = networks;
     }
 
-    /// Puts the files that the request names by their addresses in their place; `most`: bytes of all of them.
+    /// Puts the files that the request names by their addresses in their place; `most`: bytes of
+    /// all of them.
     pub async fn fetch(&self, request: &mut ChatRequest, most: u64) -> Result<(), Failure> {
-        if !request.parts().any(|(_, _, part)| matches!(part, Part::Remote(_))) {
+        if !request
+            .parts()
+            .any(|(_, _, part)| matches!(part, Part::Remote(_)))
+        {
             return Ok(());
         }
-        let networks = self.networks.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let networks = self
+            .networks
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         // Nobody closes it.
-        let _turn = self.turns.acquire().await.map_err(|_| Failure::ShuttingDown)?;
+        let _turn = self
+            .turns
+            .acquire()
+            .await
+            .map_err(|_| Failure::ShuttingDown)?;
         let (end, mut left) = (Instant::now() + FETCH_TIME, most);
         for (i, j, part) in request.parts_mut() {
             let Part::Remote(remote) = part else { continue };
             let file = match timeout_at(end, self.file(remote, &networks, left)).await {
                 Ok(file) => file,
-                Err(_) => Err(format!("is not fetched within the {} s that a request's files may take", FETCH_TIME.as_secs())),
+                Err(_) => Err(format!(
+                    "is not fetched within the {} s that a request's files may take",
+                    FETCH_TIME.as_secs()
+                )),
             };
             let file = file.map_err(|reason| refusal(&remote.what, i as u32, j as u32, reason))?;
             left = left.saturating_sub(file.len() as u64);
             *part = match &remote.what {
-                RemoteKind::Picture(detail) => Part::Picture(Picture { file, detail: *detail }),
+                RemoteKind::Picture(detail) => Part::Picture(Picture {
+                    file,
+                    detail: *detail,
+                }),
                 RemoteKind::Document(name) => {
-                    let name = if name.is_empty() { last_of(&remote.url) } else { name.clone() };
-                    Part::Document(Document { name, source: Source::File(file) })
+                    let name = if name.is_empty() {
+                        last_of(&remote.url)
+                    } else {
+                        name.clone()
+                    };
+                    Part::Document(Document {
+                        name,
+                        source: Source::File(file),
+                    })
                 }
             };
         }
         Ok(())
     }
 
-    async fn file(&self, remote: &Remote, networks: &Networks, left: u64) -> Result<Arc<[u8]>, String> {
+    async fn file(
+        &self,
+        remote: &Remote,
+        networks: &Networks,
+        left: u64,
+    ) -> Result<Arc<[u8]>, String> {
         let (what, limit) = match remote.what {
             RemoteKind::Picture(_) => ("picture", MAX_PICTURE_BYTES),
             RemoteKind::Document(_) => ("file", MAX_DOCUMENT_BYTES),
@@ -82,7 +121,11 @@ impl Fetcher {
         }
         let mut url = remote.url.clone();
         for _ in 0..=MOVES {
-            let fetch = Fetch { url: url.clone(), networks: networks.clone(), most: left.min(limit as u64) };
+            let fetch = Fetch {
+                url: url.clone(),
+                networks: networks.clone(),
+                most: left.min(limit as u64),
+            };
             match self.by_worker(fetch).await? {
                 Fetched::File(file) => return Ok(file.into()),
                 Fetched::Moved(to) => url = moved(&url, &to)?,
@@ -109,7 +152,9 @@ impl Fetcher {
             Ok(Ok(Some(to))) => Ok(Fetched::Moved(to)),
             Ok(Err(reason)) => Err(reason),
             Err(Failed::Start(error)) => Err(format!("cannot be fetched now: {error}")),
-            Err(Failed::Late | Failed::Ended | Failed::Mistaken) => Err("could not be fetched".into()),
+            Err(Failed::Late | Failed::Ended | Failed::Mistaken) => {
+                Err("could not be fetched".into())
+            }
         }
     }
 }
@@ -121,8 +166,16 @@ enum Fetched {
 
 fn refusal(what: &RemoteKind, message: u32, part: u32, reason: String) -> Failure {
     Failure::Chat(match what {
-        RemoteKind::Picture(_) => ChatError::Picture { message, part, reason },
-        RemoteKind::Document(_) => ChatError::Document { message, part, reason },
+        RemoteKind::Picture(_) => ChatError::Picture {
+            message,
+            part,
+            reason,
+        },
+        RemoteKind::Document(_) => ChatError::Document {
+            message,
+            part,
+            reason,
+        },
     })
 }
 
@@ -137,7 +190,8 @@ fn moved(url: &str, to: &str) -> Result<String, String> {
 /// What a file is called at its address; a document's name tells web pages from text.
 fn last_of(url: &str) -> String {
     let url = Url::parse(url).ok();
-    url.and_then(|url| url.path_segments()?.next_back().map(str::to_owned)).unwrap_or_default()
+    url.and_then(|url| url.path_segments()?.next_back().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -152,7 +206,11 @@ mod tests {
             ("//other.org/b", "https://other.org/b"),
             ("http://127.0.0.1/", "http://127.0.0.1/"),
         ] {
-            assert_eq!(moved("https://example.org/x/a", to).as_deref(), Ok(url), "{to}");
+            assert_eq!(
+                moved("https://example.org/x/a", to).as_deref(),
+                Ok(url),
+                "{to}"
+            );
         }
         for to in ["file:///etc/passwd", "data:text/plain,x", "http://"] {
             assert!(moved("https://example.org/x/a", to).is_err(), "{to}");
@@ -161,7 +219,11 @@ mod tests {
 
     #[test]
     fn a_file_is_called_what_its_address_says() {
-        for (url, name) in [("https://example.org/a/b.html?c", "b.html"), ("https://example.org/", ""), ("https://example.org", "")] {
+        for (url, name) in [
+            ("https://example.org/a/b.html?c", "b.html"),
+            ("https://example.org/", ""),
+            ("https://example.org", ""),
+        ] {
             assert_eq!(last_of(url), name, "{url}");
         }
     }

@@ -34,7 +34,11 @@ impl Launch {
     pub fn prepare(setup: &Setup, model: &ModelInfo, run: &Run) -> Result<Self, BadFile> {
         let (_, file, anatomy) = store::dissect(&model.path)?;
         let mut files = vec![file];
-        let projector = model.projector.as_ref().filter(|_| run.sees).and_then(open_projector);
+        let projector = model
+            .projector
+            .as_ref()
+            .filter(|_| run.sees)
+            .and_then(open_projector);
         let projector = projector.map(|(plan, file)| {
             files.push(file);
             plan
@@ -54,7 +58,11 @@ impl Launch {
                     }
                 };
                 let (empty, copy) = empty.unzip();
-                let plan = PackedPlan { model: anatomy.fingerprint, ready: ready.is_some(), empty: copy.is_some() };
+                let plan = PackedPlan {
+                    model: anatomy.fingerprint,
+                    ready: ready.is_some(),
+                    empty: copy.is_some(),
+                };
                 files.extend(ready.into_iter().chain(copy));
                 (Some(plan), Some(PackedPlace { cache, name, empty }))
             }
@@ -71,14 +79,19 @@ impl Launch {
             memory: MemoryPlan {
                 layout: anatomy.layout,
                 packed,
-                read_ahead: probe::room().free.saturating_sub(run.unevictable) / READ_AHEAD.1 * READ_AHEAD.0,
+                read_ahead: probe::room().free.saturating_sub(run.unevictable) / READ_AHEAD.1
+                    * READ_AHEAD.0,
                 per_layer: setup.memory.per_layer,
                 small_kv: run.sizes.small_kv,
                 lock: setup.memory.lock_weights,
             },
             vocabulary: anatomy.vocabulary,
         };
-        Ok(Self { plan, files, packed: place })
+        Ok(Self {
+            plan,
+            files,
+            packed: place,
+        })
     }
 }
 
@@ -89,7 +102,9 @@ impl PackedPlace {
 
     /// The worker has filled the empty file, and the disk has all of it.
     pub fn publish(&mut self) {
-        let Some(file) = self.empty.take() else { return };
+        let Some(file) = self.empty.take() else {
+            return;
+        };
         if let Err(error) = self.cache.publish(&file, &self.name) {
             tracing::warn!(folder = %self.cache.folder().display(), %error, "packed weights cannot be kept");
         }
@@ -105,8 +120,20 @@ impl PackedPlace {
 fn open_projector(projector: &store::Projector) -> Option<(ProjectorPlan, File)> {
     match store::read_projector(&projector.path) {
         Ok((projector, file)) => {
-            let name = projector.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Some((ProjectorPlan { name, longest_side: projector.longest_side, hearing: projector.hearing }, file))
+            let name = projector
+                .path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            Some((
+                ProjectorPlan {
+                    name,
+                    longest_side: projector.longest_side,
+                    hearing: projector.hearing,
+                },
+                file,
+            ))
         }
         Err(bad) => {
             tracing::warn!(file = %projector.path.display(), reason = %bad, "the model is loaded without its projector");

@@ -1,4 +1,5 @@
-//! What the driver knows of a job beyond its place in the state: what to send, and who waits for what comes of it.
+//! What the driver knows of a job beyond its place in the state: what to send, and who waits for
+//! what comes of it.
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -57,8 +58,14 @@ impl Live {
     /// What the worker is to be told, if it can still be told.
     pub fn message(&self, id: u64) -> Option<ToWorker> {
         match self {
-            Self::Chat { request, .. } => Some(ToWorker::Chat { id, request: request.clone()? }),
-            Self::Text { task, .. } => Some(ToWorker::Text { id, task: task.clone() }),
+            Self::Chat { request, .. } => Some(ToWorker::Chat {
+                id,
+                request: request.clone()?,
+            }),
+            Self::Text { task, .. } => Some(ToWorker::Text {
+                id,
+                task: task.clone(),
+            }),
             Self::Load { .. } => None,
         }
     }

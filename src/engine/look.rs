@@ -39,7 +39,8 @@ pub(super) struct Looks {
 }
 
 impl Looks {
-    /// Has the worker look, unless it is looking already: however many ask, it has one look to take.
+    /// Has the worker look, unless it is looking already: however many ask, it has one look to
+    /// take.
     pub fn ask(&mut self, reply: Reply, child: &Child) {
         self.waiting.retain(|reply| !reply.is_closed());
         self.waiting.push(reply);
@@ -51,6 +52,8 @@ impl Looks {
 
     pub fn answer(&mut self, memory: Option<WorkerMemory>) {
         self.looking = false;
-        self.waiting.drain(..).for_each(|reply| drop(reply.send(Ok(memory.clone()))));
+        self.waiting
+            .drain(..)
+            .for_each(|reply| drop(reply.send(Ok(memory.clone()))));
     }
 }

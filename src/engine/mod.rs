@@ -1,7 +1,8 @@
 //! The only door to generation, and the only owner of change.
 //!
-//! Front doors hold an [`Engine`]; what they ask of a model goes as one [`Command`] to the driver, the one task that owns the
-//! worker. Files are fetched and read beside it, by workers of their own. `state` and `queue` decide, `driver` and `child` act.
+//! Front doors hold an [`Engine`]; what they ask of a model goes as one [`Command`] to the driver,
+//! the one task that owns the worker. Files are fetched and read beside it, by workers of their
+//! own. `state` and `queue` decide, `driver` and `child` act.
 
 mod cache;
 mod child;
@@ -104,12 +105,17 @@ impl Setup {
 
     /// Where packed weights are kept, if anywhere.
     fn cache(&self) -> Option<PackedCache> {
-        self.memory.cache_directory.clone().map(|folder| PackedCache::new(folder, self.memory.cache_size))
+        self.memory
+            .cache_directory
+            .clone()
+            .map(|folder| PackedCache::new(folder, self.memory.cache_size))
     }
 
     /// What `auto` means while no model is loaded.
     fn default_model(&self, models: &[ModelInfo]) -> Option<String> {
-        self.resolve(models, None, "auto", choice::Senses::default()).ok().map(|model| model.id)
+        self.resolve(models, None, "auto", choice::Senses::default())
+            .ok()
+            .map(|model| model.id)
     }
 }
 
@@ -117,25 +123,56 @@ impl Setup {
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Legal always; refused when the queue is full, the model unknown or the daemon leaving.
-    Chat { uid: Uid, model: String, request: Box<ChatRequest>, reply: oneshot::Sender<Result<Answer, Failure>> },
+    Chat {
+        uid: Uid,
+        model: String,
+        request: Box<ChatRequest>,
+        reply: oneshot::Sender<Result<Answer, Failure>>,
+    },
     /// Legal always; refused like a chat. Asked of the worker beside its slots.
-    Text { uid: Uid, model: String, task: TextTask, reply: oneshot::Sender<Result<TextAnswer, Failure>> },
+    Text {
+        uid: Uid,
+        model: String,
+        task: TextTask,
+        reply: oneshot::Sender<Result<TextAnswer, Failure>>,
+    },
     /// Legal always; answered when the model is up.
-    Load { uid: Uid, model: String, reply: oneshot::Sender<Result<ModelInfo, Failure>> },
+    Load {
+        uid: Uid,
+        model: String,
+        reply: oneshot::Sender<Result<ModelInfo, Failure>>,
+    },
     /// Legal always; requests in flight are finished first, waiting ones load the model again.
-    Unload { reply: oneshot::Sender<Result<(), Failure>> },
+    Unload {
+        reply: oneshot::Sender<Result<(), Failure>>,
+    },
     /// Look at the model directories again and go by new settings; a loaded model stays as it is.
     Reconfigure(Box<Settings>),
     /// Legal always; `None` when no model is loaded.
-    Memory { reply: oneshot::Sender<Result<Option<WorkerMemory>, Failure>> },
+    Memory {
+        reply: oneshot::Sender<Result<Option<WorkerMemory>, Failure>>,
+    },
     /// Legal always; answered at once, unless the driver hangs.
-    Beat { reply: oneshot::Sender<Result<(), Failure>> },
+    Beat {
+        reply: oneshot::Sender<Result<(), Failure>>,
+    },
     /// Legal always. Says what packed weights are kept on the disk, and takes them away if told to.
-    Cache { clear: bool, reply: oneshot::Sender<Result<CacheReport, Failure>> },
-    /// Legal always. Says what each model would take, in one context or several, of what is free or of `ram` bytes.
-    Plan { context: Option<u32>, ram: Option<u64>, reply: oneshot::Sender<Result<PlanReport, Failure>> },
+    Cache {
+        clear: bool,
+        reply: oneshot::Sender<Result<CacheReport, Failure>>,
+    },
+    /// Legal always. Says what each model would take, in one context or several, of what is free or
+    /// of `ram` bytes.
+    Plan {
+        context: Option<u32>,
+        ram: Option<u64>,
+        reply: oneshot::Sender<Result<PlanReport, Failure>>,
+    },
     /// Take no more requests; answered when the last has ended or the grace time is over.
-    Drain { grace: Duration, reply: oneshot::Sender<()> },
+    Drain {
+        grace: Duration,
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// An answer on its way. Dropping it stops the generation.
@@ -160,7 +197,8 @@ impl Drop for HangUpGuard {
 }
 
 impl Answer {
-    /// The model that answers. While the request waits another may be chosen; with the first event this is settled.
+    /// The model that answers. While the request waits another may be chosen; with the first event
+    /// this is settled.
     pub fn model(&self) -> String {
         self.model.borrow().clone()
     }
@@ -178,37 +216,69 @@ impl Engine {
         let (commands, command_box) = mpsc::channel(COMMANDS);
         let (hang_ups, hang_up_box) = mpsc::unbounded_channel();
         let (notices, notice_box) = mpsc::channel(driver::NOTICES);
-        let first = Status::first(shelf.models.clone(), setup.models.directories.clone(), setup.default_model(&shelf.models));
+        let first = Status::first(
+            shelf.models.clone(),
+            setup.models.directories.clone(),
+            setup.default_model(&shelf.models),
+        );
         let (status_sender, status) = watch::channel(first);
         let fetcher = fetcher::Fetcher::new(setup.worker.clone(), setup.networks.clone());
         let reader = reader::Reader::new(setup.worker.clone());
         let driver = driver::Driver::new(setup, shelf, hang_ups, notices, status_sender);
-        tokio::spawn(driver.run(driver::Inbox { commands: command_box, hang_ups: hang_up_box, notices: notice_box }));
-        Self { commands, status, fetcher, reader }
+        tokio::spawn(driver.run(driver::Inbox {
+            commands: command_box,
+            hang_ups: hang_up_box,
+            notices: notice_box,
+        }));
+        Self {
+            commands,
+            status,
+            fetcher,
+            reader,
+        }
     }
 
-    /// Fetches the files that a request names by their addresses, `most` bytes of them, and puts them in their place.
+    /// Fetches the files that a request names by their addresses, `most` bytes of them, and puts
+    /// them in their place.
     pub async fn fetch(&self, request: &mut ChatRequest, most: u64) -> Result<(), Failure> {
         self.fetcher.fetch(request, most).await
     }
 
-    /// Reads the files in a request, and puts what stands in them in their place: a request is to be asked only after this.
-    /// Says of each how much of it that is.
+    /// Reads the files in a request, and puts what stands in them in their place: a request is to
+    /// be asked only after this. Says of each how much of it that is.
     pub async fn read(&self, request: &mut ChatRequest) -> Result<Vec<ReadFile>, Failure> {
         self.reader.read(request).await
     }
 
-    /// Puts a request in the queue. The answer's first event may be long in coming: a model may have to be
-    /// loaded first.
-    pub async fn chat(&self, uid: Uid, model: &str, request: ChatRequest) -> Result<Answer, Failure> {
+    /// Puts a request in the queue. The answer's first event may be long in coming: a model may
+    /// have to be loaded first.
+    pub async fn chat(
+        &self,
+        uid: Uid,
+        model: &str,
+        request: ChatRequest,
+    ) -> Result<Answer, Failure> {
         let (model, request) = (model.to_owned(), Box::new(request));
-        self.ask(|reply| Command::Chat { uid, model, request, reply }).await
+        self.ask(|reply| Command::Chat {
+            uid,
+            model,
+            request,
+            reply,
+        })
+        .await
     }
 
-    /// Asks what the model's vocabulary and template alone can tell; a model may have to be loaded first.
+    /// Asks what the model's vocabulary and template alone can tell; a model may have to be loaded
+    /// first.
     pub async fn text(&self, uid: Uid, model: &str, task: TextTask) -> Result<TextAnswer, Failure> {
         let model = model.to_owned();
-        self.ask(|reply| Command::Text { uid, model, task, reply }).await
+        self.ask(|reply| Command::Text {
+            uid,
+            model,
+            task,
+            reply,
+        })
+        .await
     }
 
     /// Loads a model, ending the one that is loaded; returns when it is up.
@@ -225,7 +295,10 @@ impl Engine {
     /// Goes by new settings from now on, and looks for models again. A loaded model stays as it is.
     pub async fn reconfigure(&self, settings: Settings) {
         // Without a driver the daemon is leaving, and nothing needs new settings.
-        let _ = self.commands.send(Command::Reconfigure(Box::new(settings))).await;
+        let _ = self
+            .commands
+            .send(Command::Reconfigure(Box::new(settings)))
+            .await;
     }
 
     /// From where files are fetched from now on.
@@ -233,39 +306,72 @@ impl Engine {
         self.fetcher.set_networks(networks);
     }
 
-    /// What is in memory. Loads nothing; those who ask while the worker is looking get one picture together.
+    /// What is in memory. Loads nothing; those who ask while the worker is looking get one picture
+    /// together.
     pub async fn memory(&self) -> MemoryReport {
-        let look = tokio::time::timeout(LOOK_TIME, self.ask(|reply| Command::Memory { reply })).await;
+        let look =
+            tokio::time::timeout(LOOK_TIME, self.ask(|reply| Command::Memory { reply })).await;
         let worker = look.unwrap_or(Err(Failure::TimedOut { limit: LOOK_TIME }));
-        MemoryReport { supervisor: memory::probe::own(), available: memory::probe::available(), worker }
+        MemoryReport {
+            supervisor: memory::probe::own(),
+            available: memory::probe::available(),
+            worker,
+        }
     }
 
-    /// What each model would take: of what is free now or of `ram` bytes, in several contexts or in one.
-    pub async fn plan(&self, context: Option<u32>, ram: Option<u64>) -> Result<PlanReport, Failure> {
-        self.ask(|reply| Command::Plan { context, ram, reply }).await
+    /// What each model would take: of what is free now or of `ram` bytes, in several contexts or in
+    /// one.
+    pub async fn plan(
+        &self,
+        context: Option<u32>,
+        ram: Option<u64>,
+    ) -> Result<PlanReport, Failure> {
+        self.ask(|reply| Command::Plan {
+            context,
+            ram,
+            reply,
+        })
+        .await
     }
 
     /// What packed weights are kept on the disk.
     pub async fn cache(&self) -> Result<CacheReport, Failure> {
-        self.ask(|reply| Command::Cache { clear: false, reply }).await
+        self.ask(|reply| Command::Cache {
+            clear: false,
+            reply,
+        })
+        .await
     }
 
-    /// Takes all packed weights from the disk; says which. A worker keeps those that it uses until it ends.
+    /// Takes all packed weights from the disk; says which. A worker keeps those that it uses until
+    /// it ends.
     pub async fn clear_cache(&self) -> Result<CacheReport, Failure> {
-        self.ask(|reply| Command::Cache { clear: true, reply }).await
+        self.ask(|reply| Command::Cache { clear: true, reply })
+            .await
     }
 
     /// Refuses new requests, lets running ones finish for `grace`, ends the worker.
     pub async fn drain(&self, grace: Duration) {
         let (reply, answer) = oneshot::channel();
-        if self.commands.send(Command::Drain { grace, reply }).await.is_ok() {
+        if self
+            .commands
+            .send(Command::Drain { grace, reply })
+            .await
+            .is_ok()
+        {
             let _ = answer.await;
         }
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T, Failure>>) -> Command) -> Result<T, Failure> {
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, Failure>>) -> Command,
+    ) -> Result<T, Failure> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.map_err(|_| Failure::ShuttingDown)?;
+        self.commands
+            .send(command(reply))
+            .await
+            .map_err(|_| Failure::ShuttingDown)?;
         answer.await.unwrap_or(Err(Failure::ShuttingDown))
     }
 
@@ -279,8 +385,19 @@ impl Engine {
     pub(crate) fn wedged() -> (Self, impl Sized) {
         let (commands, unread) = mpsc::channel(COMMANDS);
         let (sender, status) = watch::channel(Status::first(vec![], vec![], None));
-        let (fetcher, reader) = (fetcher::Fetcher::new(PathBuf::new(), Networks::default()), reader::Reader::new(PathBuf::new()));
-        (Self { commands, status, fetcher, reader }, (unread, sender))
+        let (fetcher, reader) = (
+            fetcher::Fetcher::new(PathBuf::new(), Networks::default()),
+            reader::Reader::new(PathBuf::new()),
+        );
+        (
+            Self {
+                commands,
+                status,
+                fetcher,
+                reader,
+            },
+            (unread, sender),
+        )
     }
 
     /// What is known, and each change of it.

@@ -42,24 +42,43 @@ pub struct Way {
 }
 
 impl PlanReport {
-    /// The plan for the memory that is free now, or for `ram` bytes; for one context, or for several.
-    pub(super) fn new(setup: &Setup, models: &[ModelInfo], context: Option<u32>, ram: Option<u64>) -> Self {
+    /// The plan for the memory that is free now, or for `ram` bytes; for one context, or for
+    /// several.
+    pub(super) fn new(
+        setup: &Setup,
+        models: &[ModelInfo],
+        context: Option<u32>,
+        ram: Option<u64>,
+    ) -> Self {
         let budget = match ram {
-            Some(free) => Budget::of(Room { free, bound: Bound::Machine, whole: free }, setup.memory.reserve),
+            Some(free) => Budget::of(
+                Room {
+                    free,
+                    bound: Bound::Machine,
+                    whole: free,
+                },
+                setup.memory.reserve,
+            ),
             None => setup.budget(),
         };
         let wishes = setup.wishes();
-        let ways = |figures: &Figures, limit: u32| ways(figures, &wishes, limit, context, budget.bytes);
+        let ways =
+            |figures: &Figures, limit: u32| ways(figures, &wishes, limit, context, budget.bytes);
         let installed = models.iter().map(|model| PlannedModel {
             id: model.id.clone(),
             variant: model.variant.id(),
             installed: true,
             quantization: model.quantization.clone(),
             context_limit: model.context_limit,
-            projector: model.projector.as_ref().map_or(0, |projector| projector.size),
+            projector: model
+                .projector
+                .as_ref()
+                .map_or(0, |projector| projector.size),
             ways: ways(&model.figures, model.context_limit),
         });
-        let missing = family::published().into_iter().filter(|one| models.iter().all(|model| model.variant != one.variant));
+        let missing = family::published()
+            .into_iter()
+            .filter(|one| models.iter().all(|model| model.variant != one.variant));
         let missing = missing.map(|one| PlannedModel {
             id: one.variant.id().to_owned(),
             variant: one.variant.id(),
@@ -74,14 +93,35 @@ impl PlanReport {
     }
 }
 
-fn ways(figures: &Figures, wishes: &Wishes, limit: u32, asked: Option<u32>, budget: u64) -> Vec<Way> {
-    let mut contexts = asked.map_or_else(|| [&CONTEXTS[..], &[wishes.sizes.context]].concat(), |context| vec![context]);
-    contexts.iter_mut().for_each(|context| *context = (*context).min(limit));
+fn ways(
+    figures: &Figures,
+    wishes: &Wishes,
+    limit: u32,
+    asked: Option<u32>,
+    budget: u64,
+) -> Vec<Way> {
+    let mut contexts = asked.map_or_else(
+        || [&CONTEXTS[..], &[wishes.sizes.context]].concat(),
+        |context| vec![context],
+    );
+    contexts
+        .iter_mut()
+        .for_each(|context| *context = (*context).min(limit));
     contexts.sort_unstable();
     contexts.dedup();
     let way = |context| {
-        let cost = figures.cost(&Sizes { context, ..wishes.sizes }, &wishes.keep);
-        Way { context, cost, fits: cost.total() <= budget }
+        let cost = figures.cost(
+            &Sizes {
+                context,
+                ..wishes.sizes
+            },
+            &wishes.keep,
+        );
+        Way {
+            context,
+            cost,
+            fits: cost.total() <= budget,
+        }
     };
     contexts.into_iter().map(way).collect()
 }

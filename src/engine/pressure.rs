@@ -1,4 +1,5 @@
-//! What to do about memory that runs short while a worker lives. Pure: [`Policy::step`] takes a reading and the time.
+//! What to do about memory that runs short while a worker lives. Pure: [`Policy::step`] takes a
+//! reading and the time.
 //!
 //! ```text
 //!            near the floor,            below the floor for a moment,
@@ -26,11 +27,13 @@ const ROOMY: u64 = 3;
 const STALL: u128 = 100;
 /// The least time over which that is measured.
 const STALL_SPAN: Duration = Duration::from_millis(450);
-/// How long programs may wait, although the worker does nothing, before that is held against the worker.
+/// How long programs may wait, although the worker does nothing, before that is held against the
+/// worker.
 const STALL_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a step is given to show effect.
 const SETTLE: Duration = Duration::from_millis(500);
-/// The pause between two steps back, between two times that memory is given back, and between two workers that are ended.
+/// The pause between two steps back, between two times that memory is given back, and between two
+/// workers that are ended.
 pub const PAUSE: Duration = Duration::from_secs(60);
 
 /// How far things have gone.
@@ -98,7 +101,8 @@ impl Stalls {
         let (since, before) = *self.last.get_or_insert((now, stalled));
         let span = now - since;
         if span >= STALL_SPAN {
-            self.some = u128::from(stalled.saturating_sub(before)) * 1000 >= span.as_micros() * STALL;
+            self.some =
+                u128::from(stalled.saturating_sub(before)) * 1000 >= span.as_micros() * STALL;
             self.last = Some((now, stalled));
         }
         self.some
@@ -134,7 +138,9 @@ impl Policy {
                 self.enter(now, Level::Eased, Step::Ease)
             }
             Level::Calm => None,
-            Level::Eased if (low && at_level >= SETTLE || waits >= STALL_PATIENCE) && rested(self.ended) => {
+            Level::Eased
+                if (low && at_level >= SETTLE || waits >= STALL_PATIENCE) && rested(self.ended) =>
+            {
                 self.ended = Some(now);
                 self.enter(now, Level::Shrinking, Step::EndWhenIdle)
             }
@@ -142,12 +148,16 @@ impl Policy {
                 self.eased = Some(now);
                 Some(Step::Ease)
             }
-            Level::Eased if room >= PAUSE && at_level >= PAUSE => self.enter(now, Level::Calm, Step::GoOn),
+            Level::Eased if room >= PAUSE && at_level >= PAUSE => {
+                self.enter(now, Level::Calm, Step::GoOn)
+            }
             Level::Shrinking if free < floor / 2 && !idle && !self.told && at_level >= SETTLE => {
                 self.told = true;
                 Some(Step::EndNow)
             }
-            Level::Shrinking if room >= PAUSE && at_level >= PAUSE && !self.told => self.enter(now, Level::Eased, Step::GoOn),
+            Level::Shrinking if room >= PAUSE && at_level >= PAUSE && !self.told => {
+                self.enter(now, Level::Eased, Step::GoOn)
+            }
             Level::Eased | Level::Shrinking => None,
         }
     }

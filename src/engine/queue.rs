@@ -1,8 +1,8 @@
 //! Who waits, and whose turn is next. Pure.
 //!
-//! Each user has a lane of jobs, first come first served; the lanes take turns. A user with a hundred
-//! waiting requests so delays another user's single one by at most one answer, if both want the same model; between models
-//! `state/pump` decides.
+//! Each user has a lane of jobs, first come first served; the lanes take turns. A user with a
+//! hundred waiting requests so delays another user's single one by at most one answer, if both want
+//! the same model; between models `state/pump` decides.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -59,7 +59,11 @@ struct Lane {
 
 impl Queue {
     pub fn new(limit: u32, limit_per_user: u32) -> Self {
-        Self { limit, limit_per_user, lanes: VecDeque::new() }
+        Self {
+            limit,
+            limit_per_user,
+            lanes: VecDeque::new(),
+        }
     }
 
     /// Waiting jobs stay, whatever the new limits.
@@ -81,21 +85,35 @@ impl Queue {
             return Err(Full::Everyone);
         }
         match self.lanes.iter_mut().find(|lane| lane.uid == job.uid) {
-            Some(lane) if lane.jobs.len() >= self.limit_per_user as usize => return Err(Full::User),
+            Some(lane) if lane.jobs.len() >= self.limit_per_user as usize => {
+                return Err(Full::User);
+            }
             Some(lane) => lane.jobs.push_back(job),
-            None => self.lanes.push_back(Lane { uid: job.uid, jobs: [job].into() }),
+            None => self.lanes.push_back(Lane {
+                uid: job.uid,
+                jobs: [job].into(),
+            }),
         }
         Ok(())
     }
 
-    /// Puts a job that had its turn already in front of all others; its place is not counted against the limits.
+    /// Puts a job that had its turn already in front of all others; its place is not counted
+    /// against the limits.
     pub fn push_front(&mut self, job: Job) {
-        match self.lanes.iter().position(|lane| lane.uid == job.uid).and_then(|i| self.lanes.remove(i)) {
+        match self
+            .lanes
+            .iter()
+            .position(|lane| lane.uid == job.uid)
+            .and_then(|i| self.lanes.remove(i))
+        {
             Some(mut lane) => {
                 lane.jobs.push_front(job);
                 self.lanes.push_front(lane);
             }
-            None => self.lanes.push_front(Lane { uid: job.uid, jobs: [job].into() }),
+            None => self.lanes.push_front(Lane {
+                uid: job.uid,
+                jobs: [job].into(),
+            }),
         }
     }
 
@@ -106,12 +124,19 @@ impl Queue {
 
     /// The job whose turn it is among those that `wanted` picks.
     pub fn find(&self, mut wanted: impl FnMut(&Job) -> bool) -> Option<&Job> {
-        self.lanes.iter().flat_map(|lane| &lane.jobs).find(|job| wanted(job))
+        self.lanes
+            .iter()
+            .flat_map(|lane| &lane.jobs)
+            .find(|job| wanted(job))
     }
 
     /// Takes that job; its user's next job waits for everyone else's turn.
     pub fn pop(&mut self, wanted: impl Fn(&Job) -> bool) -> Option<Job> {
-        let (i, j) = self.lanes.iter().enumerate().find_map(|(i, lane)| Some((i, lane.jobs.iter().position(&wanted)?)))?;
+        let (i, j) = self
+            .lanes
+            .iter()
+            .enumerate()
+            .find_map(|(i, lane)| Some((i, lane.jobs.iter().position(&wanted)?)))?;
         let mut lane = self.lanes.remove(i)?;
         let job = lane.jobs.remove(j);
         if !lane.jobs.is_empty() {
@@ -124,7 +149,9 @@ impl Queue {
     pub fn extract(&mut self, mut wanted: impl FnMut(&Job) -> bool) -> Vec<Job> {
         let mut out = Vec::new();
         for lane in &mut self.lanes {
-            let (taken, kept) = std::mem::take(&mut lane.jobs).into_iter().partition(|job| wanted(job));
+            let (taken, kept) = std::mem::take(&mut lane.jobs)
+                .into_iter()
+                .partition(|job| wanted(job));
             lane.jobs = kept;
             let taken: VecDeque<Job> = taken;
             out.extend(taken);
@@ -140,7 +167,11 @@ impl Queue {
 
     /// The moment at which the first waiting job has waited too long.
     pub fn first_deadline(&self) -> Option<Instant> {
-        self.lanes.iter().flat_map(|lane| lane.jobs.iter()).map(|job| job.deadline).min()
+        self.lanes
+            .iter()
+            .flat_map(|lane| lane.jobs.iter())
+            .map(|job| job.deadline)
+            .min()
     }
 }
 
@@ -149,11 +180,22 @@ mod tests {
     use super::*;
 
     fn job(id: u64, uid: Uid) -> Job {
-        Job { id, uid, model: "m".into(), open: false, choosing: false, kind: Kind::Chat, deadline: Instant::now(), deaths: 0 }
+        Job {
+            id,
+            uid,
+            model: "m".into(),
+            open: false,
+            choosing: false,
+            kind: Kind::Chat,
+            deadline: Instant::now(),
+            deaths: 0,
+        }
     }
 
     fn order(queue: &mut Queue) -> Vec<u64> {
-        std::iter::from_fn(|| queue.pop(|_| true)).map(|job| job.id).collect()
+        std::iter::from_fn(|| queue.pop(|_| true))
+            .map(|job| job.id)
+            .collect()
     }
 
     #[test]
@@ -198,7 +240,14 @@ mod tests {
         for (id, uid) in [(0, 1), (1, 2), (2, 1)] {
             queue.push(job(id, uid)).unwrap();
         }
-        assert_eq!(queue.extract(|j| j.uid == 1).iter().map(|j| j.id).collect::<Vec<_>>(), [0, 2]);
+        assert_eq!(
+            queue
+                .extract(|j| j.uid == 1)
+                .iter()
+                .map(|j| j.id)
+                .collect::<Vec<_>>(),
+            [0, 2]
+        );
         assert_eq!(queue.len(), 1);
         assert_eq!(order(&mut queue), [1]);
     }

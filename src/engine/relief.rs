@@ -10,8 +10,8 @@ use crate::memory::pressure::{Bell, Reading, Triggers, kills};
 const CALM_PAUSE: Duration = Duration::from_secs(1);
 const TENSE_PAUSE: Duration = Duration::from_millis(250);
 
-/// A worker whose end is heard of so long after memory was short ended for that. The kernel counts a kill, and its memory is
-/// free, a while before the process is gone and its last words are read.
+/// A worker whose end is heard of so long after memory was short ended for that. The kernel counts
+/// a kill, and its memory is free, a while before the process is gone and its last words are read.
 const AFTERMATH: Duration = Duration::from_secs(5);
 
 /// Without a worker there is nothing to give back, and nobody looks.
@@ -42,13 +42,22 @@ impl Relief {
     pub fn loaded(&mut self) {
         let bell = Bell::hang();
         self.state.triggers = bell.triggers();
-        self.watch = Some(Watch { bell, last: Instant::now() });
+        self.watch = Some(Watch {
+            bell,
+            last: Instant::now(),
+        });
     }
 
     /// Waits until it is time to look.
     pub async fn due(&self) {
-        let Some(Watch { bell, last }) = &self.watch else { return std::future::pending().await };
-        let pause = if self.policy.level() == Level::Calm { CALM_PAUSE } else { TENSE_PAUSE };
+        let Some(Watch { bell, last }) = &self.watch else {
+            return std::future::pending().await;
+        };
+        let pause = if self.policy.level() == Level::Calm {
+            CALM_PAUSE
+        } else {
+            TENSE_PAUSE
+        };
         let at = |pause| tokio::time::sleep_until((*last + pause).into());
         tokio::select! {
             () = at(pause) => {}
@@ -64,7 +73,11 @@ impl Relief {
         self.note_shortage(now, &reading);
         let step = self.policy.step(now, &reading, idle);
         let words = reading.words();
-        let reason = if self.policy.stalls() { format!("{words}, and programs wait for memory") } else { words };
+        let reason = if self.policy.stalls() {
+            format!("{words}, and programs wait for memory")
+        } else {
+            words
+        };
         let (action, counter) = match step? {
             Step::Ease => ("the worker gives back what it can", &mut self.state.eases),
             Step::EndWhenIdle => ("the worker ends once it is idle", &mut self.state.ends),
@@ -76,14 +89,18 @@ impl Relief {
         Some((step?, reason))
     }
 
-    /// The worker is gone. `taken`: killed, and not by us. Says whether that was for lack of memory.
+    /// The worker is gone. `taken`: killed, and not by us. Says whether that was for lack of
+    /// memory.
     pub fn exited(&mut self, taken: bool) -> bool {
         let now = Instant::now();
         self.note_shortage(now, &Reading::take());
         let out_of_memory = taken && self.short.is_some_and(|at| now - at < AFTERMATH);
         if out_of_memory {
             self.state.kills += 1;
-            self.note("the worker was killed; the next is smaller", "memory ran out".to_owned());
+            self.note(
+                "the worker was killed; the next is smaller",
+                "memory ran out".to_owned(),
+            );
         }
         self.watch = None;
         self.state.triggers = Triggers::default();
@@ -104,7 +121,11 @@ impl Relief {
     fn note(&mut self, action: &'static str, reason: String) {
         tracing::info!(reason, level = self.policy.level().id(), "memory: {action}");
         self.state.level = self.policy.level();
-        self.state.last = Some(Change { at: Instant::now(), reason, action });
+        self.state.last = Some(Change {
+            at: Instant::now(),
+            reason,
+            action,
+        });
     }
 
     pub fn state(&self) -> &MemoryState {

@@ -1,4 +1,5 @@
-//! The installed models. They are looked for again when their folders change, and for a name that nobody knows.
+//! The installed models. They are looked for again when their folders change, and for a name that
+//! nobody knows.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -24,7 +25,8 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    /// Looks at the model directories, off the daemon's one thread: a slow disk must not keep clients waiting.
+    /// Looks at the model directories, off the daemon's one thread: a slow disk must not keep
+    /// clients waiting.
     pub async fn look(directories: Vec<PathBuf>) -> Self {
         let looked = Instant::now();
         let catalog = match tokio::task::spawn_blocking(move || store::scan(&directories)).await {
@@ -41,7 +43,12 @@ impl Shelf {
         if let Err(error) = &watched {
             tracing::warn!(%error, "changes in the model directories are not seen by themselves");
         }
-        Self { models: catalog.models, looked, folders: watched.ok(), due: None }
+        Self {
+            models: catalog.models,
+            looked,
+            folders: watched.ok(),
+            due: None,
+        }
     }
 
     /// Whether a name that is not here may have come since.

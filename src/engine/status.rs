@@ -59,7 +59,11 @@ pub struct Change {
 
 impl Status {
     /// Before anything was asked.
-    pub fn first(models: Vec<ModelInfo>, directories: Vec<PathBuf>, default: Option<String>) -> Self {
+    pub fn first(
+        models: Vec<ModelInfo>,
+        directories: Vec<PathBuf>,
+        default: Option<String>,
+    ) -> Self {
         let memory = MemoryState::default();
         Self {
             phase: Phase::Cold,
@@ -75,22 +79,41 @@ impl Status {
         }
     }
 
-    /// The installed model that a client means by `name`: `auto` (the loaded model, else the default one), an id in any
-    /// case, or a variant in any usual spelling (the loaded one of several). What a request gets is decided when it
-    /// comes, by what is free then.
+    /// The installed model that a client means by `name`: `auto` (the loaded model, else the
+    /// default one), an id in any case, or a variant in any usual spelling (the loaded one of
+    /// several). What a request gets is decided when it comes, by what is free then.
     pub fn find(&self, name: &str) -> Result<ModelInfo, Failure> {
         if self.models.is_empty() {
-            return Err(Failure::NoModels { directories: self.directories.iter().map(|d| d.display().to_string()).collect() });
+            return Err(Failure::NoModels {
+                directories: self
+                    .directories
+                    .iter()
+                    .map(|d| d.display().to_string())
+                    .collect(),
+            });
         }
-        let wanted = if name.eq_ignore_ascii_case("auto") { self.loaded().or(self.default.as_deref()).unwrap_or(name) } else { name };
-        let by_id = self.models.iter().find(|m| m.id.eq_ignore_ascii_case(wanted));
-        let mut alike = self.models.iter().filter(|m| Variant::named(wanted) == Some(m.variant));
+        let wanted = if name.eq_ignore_ascii_case("auto") {
+            self.loaded().or(self.default.as_deref()).unwrap_or(name)
+        } else {
+            name
+        };
+        let by_id = self
+            .models
+            .iter()
+            .find(|m| m.id.eq_ignore_ascii_case(wanted));
+        let mut alike = self
+            .models
+            .iter()
+            .filter(|m| Variant::named(wanted) == Some(m.variant));
         let loaded = alike.clone().find(|m| Some(m.id.as_str()) == self.loaded());
         by_id
             .or(loaded)
             .or_else(|| alike.next())
             .cloned()
-            .ok_or_else(|| Failure::UnknownModel { asked: wanted.to_owned(), known: self.models.iter().map(|m| m.id.clone()).collect() })
+            .ok_or_else(|| Failure::UnknownModel {
+                asked: wanted.to_owned(),
+                known: self.models.iter().map(|m| m.id.clone()).collect(),
+            })
     }
 
     /// The model that is up or coming up.
@@ -152,6 +175,8 @@ pub(super) fn template_note(source: &TemplateSource) -> Option<String> {
     match source {
         TemplateSource::Embedded => None,
         TemplateSource::Missing => Some("the file has none; the family's is used".into()),
-        TemplateSource::Replaced { why } => Some(format!("the file's is not used, because {why}; the family's is")),
+        TemplateSource::Replaced { why } => Some(format!(
+            "the file's is not used, because {why}; the family's is"
+        )),
     }
 }

@@ -1,5 +1,5 @@
-//! Function calls as the model writes them: `call:NAME{key:value,…}`, where a string stands between two quote
-//! tokens and everything else looks like JSON with bare keys.
+//! Function calls as the model writes them: `call:NAME{key:value,…}`, where a string stands between
+//! two quote tokens and everything else looks like JSON with bare keys.
 
 use super::marker;
 
@@ -12,7 +12,8 @@ pub const MAX_BYTES: usize = 1 << 20;
 /// Bytes of a function's name, as everywhere.
 const MAX_NAME: usize = 64;
 
-/// A call on its way from Gemma's form to JSON: what comes in leaves at once, as far as it is certain.
+/// A call on its way from Gemma's form to JSON: what comes in leaves at once, as far as it is
+/// certain.
 #[derive(Debug)]
 pub struct Call {
     at: At,
@@ -63,7 +64,12 @@ pub struct Malformed;
 
 impl Default for Call {
     fn default() -> Self {
-        Self { at: At::Name, open: vec![], part: String::new(), bytes: 0 }
+        Self {
+            at: At::Name,
+            open: vec![],
+            part: String::new(),
+            bytes: 0,
+        }
     }
 }
 
@@ -82,9 +88,15 @@ impl Call {
             return Err(Malformed);
         }
         match self.at {
-            At::FirstKey | At::NextKey => (self.at, news.json) = (At::QuotedKey, std::mem::take(&mut news.json) + "\""),
-            At::QuotedKey => (self.at, news.json) = (At::Colon, std::mem::take(&mut news.json) + "\""),
-            At::FirstValue | At::Value => (self.at, news.json) = (At::String, std::mem::take(&mut news.json) + "\""),
+            At::FirstKey | At::NextKey => {
+                (self.at, news.json) = (At::QuotedKey, std::mem::take(&mut news.json) + "\"")
+            }
+            At::QuotedKey => {
+                (self.at, news.json) = (At::Colon, std::mem::take(&mut news.json) + "\"")
+            }
+            At::FirstValue | At::Value => {
+                (self.at, news.json) = (At::String, std::mem::take(&mut news.json) + "\"")
+            }
             At::String => (self.at, news.json) = (At::Comma, std::mem::take(&mut news.json) + "\""),
             _ => return Err(Malformed),
         }
@@ -101,7 +113,12 @@ impl Call {
         match self.at {
             At::String | At::QuotedKey => write_escaped(&mut news.json, c),
             At::Name if c == '{' => {
-                let name = self.part.trim_start().strip_prefix(PREFIX).map(str::trim).filter(|name| is_name(name));
+                let name = self
+                    .part
+                    .trim_start()
+                    .strip_prefix(PREFIX)
+                    .map(str::trim)
+                    .filter(|name| is_name(name));
                 news.name = Some(name.ok_or(Malformed)?.to_owned());
                 self.part.clear();
                 self.begin(true, news)?;
@@ -110,7 +127,10 @@ impl Call {
             At::Name => return Err(Malformed),
             At::Key if c == ':' => {
                 news.json.push('"');
-                self.part.trim_end().chars().for_each(|c| write_escaped(&mut news.json, c));
+                self.part
+                    .trim_end()
+                    .chars()
+                    .for_each(|c| write_escaped(&mut news.json, c));
                 news.json.push_str("\":");
                 self.part.clear();
                 self.at = At::Value;
@@ -145,7 +165,11 @@ impl Call {
             }
             At::Comma if c == ',' => {
                 news.json.push(c);
-                self.at = if self.open.last() == Some(&true) { At::NextKey } else { At::Value };
+                self.at = if self.open.last() == Some(&true) {
+                    At::NextKey
+                } else {
+                    At::Value
+                };
             }
             At::Comma if matches!(c, '}' | ']') => self.end(c == '}', news)?,
             _ => return Err(Malformed),
@@ -168,13 +192,20 @@ impl Call {
             return Err(Malformed);
         }
         news.json.push(if object { '}' } else { ']' });
-        self.at = if self.open.is_empty() { At::End } else { At::Comma };
+        self.at = if self.open.is_empty() {
+            At::End
+        } else {
+            At::Comma
+        };
         Ok(())
     }
 }
 
 fn is_name(name: &str) -> bool {
-    (1..=MAX_NAME).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
+    (1..=MAX_NAME).contains(&name.len())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }
 
 /// Whether a key without quotes may have it.
@@ -191,8 +222,12 @@ pub fn is_bare_key(name: &str) -> bool {
 fn is_number(word: &str) -> bool {
     let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
     let word = word.strip_prefix('-').unwrap_or(word);
-    let (word, exponent) = word.split_once(['e', 'E']).map_or((word, None), |(w, e)| (w, Some(e)));
-    let (whole, fraction) = word.split_once('.').map_or((word, None), |(w, f)| (w, Some(f)));
+    let (word, exponent) = word
+        .split_once(['e', 'E'])
+        .map_or((word, None), |(w, e)| (w, Some(e)));
+    let (whole, fraction) = word
+        .split_once('.')
+        .map_or((word, None), |(w, f)| (w, Some(f)));
     digits(whole)
         && (whole == "0" || !whole.starts_with('0'))
         && fraction.is_none_or(digits)
@@ -224,7 +259,11 @@ mod tests {
                 c => call.text(c.encode_utf8(&mut [0; 4]), &mut news)?,
             }
         }
-        if call.is_whole() { Ok((news.name.unwrap(), news.json)) } else { Err(Malformed) }
+        if call.is_whole() {
+            Ok((news.name.unwrap(), news.json))
+        } else {
+            Err(Malformed)
+        }
     }
 
     #[test]
@@ -233,17 +272,38 @@ mod tests {
             ("call:f{}", "f", "{}"),
             (" call:get_time { } \n", "get_time", "{}"),
             ("call:a.b-c{city:«Köln»}", "a.b-c", r#"{"city":"Köln"}"#),
-            ("call:f{z:1,a:-2.5e+3,t:true,n:null}", "f", r#"{"z":1,"a":-2.5e+3,"t":true,"n":null}"#),
+            (
+                "call:f{z:1,a:-2.5e+3,t:true,n:null}",
+                "f",
+                r#"{"z":1,"a":-2.5e+3,"t":true,"n":null}"#,
+            ),
             ("call:f{«quoted key»:«v»}", "f", r#"{"quoted key":"v"}"#),
-            ("call:f{s:«a \"b\" \\ {x:1}, [c]: \n\t\u{1}😀»}", "f", "{\"s\":\"a \\\"b\\\" \\\\ {x:1}, [c]: \\n\\t\\u0001😀\"}"),
-            ("call:f{o:{p:{q:[1,[2,«x»],{}]}},l:[]}", "f", r#"{"o":{"p":{"q":[1,[2,"x"],{}]}},"l":[]}"#),
-            ("call:f{ a : 1 , b : [ 1 , 2 ] }", "f", r#"{"a":1,"b":[1,2]}"#),
+            (
+                "call:f{s:«a \"b\" \\ {x:1}, [c]: \n\t\u{1}😀»}",
+                "f",
+                "{\"s\":\"a \\\"b\\\" \\\\ {x:1}, [c]: \\n\\t\\u0001😀\"}",
+            ),
+            (
+                "call:f{o:{p:{q:[1,[2,«x»],{}]}},l:[]}",
+                "f",
+                r#"{"o":{"p":{"q":[1,[2,"x"],{}]}},"l":[]}"#,
+            ),
+            (
+                "call:f{ a : 1 , b : [ 1 , 2 ] }",
+                "f",
+                r#"{"a":1,"b":[1,2]}"#,
+            ),
             ("call:f{s:«<|\"|>»}", "f", r#"{"s":"<|\"|>"}"#),
-            ("call:f{n:123456789012345678901234567890}", "f", r#"{"n":123456789012345678901234567890}"#),
+            (
+                "call:f{n:123456789012345678901234567890}",
+                "f",
+                r#"{"n":123456789012345678901234567890}"#,
+            ),
             ("call:f{e:«»}", "f", r#"{"e":""}"#),
         ] {
             assert_eq!(read(text), Ok((name.into(), json.into())), "{text}");
-            serde_json::from_str::<serde_json::Value>(json).unwrap_or_else(|e| panic!("{text}: {e}"));
+            serde_json::from_str::<serde_json::Value>(json)
+                .unwrap_or_else(|e| panic!("{text}: {e}"));
         }
     }
 

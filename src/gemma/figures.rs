@@ -1,22 +1,25 @@
 //! What a model takes in memory, computed from its header before anything is loaded. Pure.
 //!
-//! Three kinds of bytes are told apart: weights that every token reads (they lie in files and can be evicted, at the
-//! price of reading them again), weights of which a token reads a part (experts, Per-Layer Embeddings), and what no file
-//! stands behind: the KV cache, the buffers of a step, the vocabulary's tables, the program's own.
+//! Three kinds of bytes are told apart: weights that every token reads (they lie in files and can
+//! be evicted, at the price of reading them again), weights of which a token reads a part (experts,
+//! Per-Layer Embeddings), and what no file stands behind: the KV cache, the buffers of a step, the
+//! vocabulary's tables, the program's own.
 
 use serde::{Deserialize, Serialize};
 
 /// Cells of the KV cache come in multiples of this (llama.cpp pads them).
 const CELLS: u64 = 256;
-/// A worker without a model: its heap, stacks, and what OpenMP and the C++ library keep; and the pages of its program and
-/// libraries. Measured with the tiny models.
+/// A worker without a model: its heap, stacks, and what OpenMP and the C++ library keep; and the
+/// pages of its program and libraries. Measured with the tiny models.
 const PROGRAM: u64 = 9 << 19;
 const CODE: u64 = 23 << 19;
-/// The tokenizer's tables, for each token and for each merge. Of a token half is llama.cpp's, which keeps an empty text for
-/// each. Measured with the family's vocabulary (262,144 tokens, 514,906 merges: 32 MB).
+/// The tokenizer's tables, for each token and for each merge. Of a token half is llama.cpp's, which
+/// keeps an empty text for each. Measured with the family's vocabulary (262,144 tokens, 514,906
+/// merges: 32 MB).
 const TOKEN: u64 = 98;
 const MERGE: u64 = 12;
-/// Of each token of the vocabulary: a number in each slot's row of logits, and a place among those to draw from.
+/// Of each token of the vocabulary: a number in each slot's row of logits, and a place among those
+/// to draw from.
 const LOGIT: u64 = 4;
 const CANDIDATE: u64 = 12;
 
@@ -45,7 +48,8 @@ pub struct Figures {
     pub merges: u32,
     /// Tokens that sliding layers see.
     pub window: u32,
-    /// Numbers of a token's keys and values in all sliding layers that keep their own, and in all others that do.
+    /// Numbers of a token's keys and values in all sliding layers that keep their own, and in all
+    /// others that do.
     pub sliding: u32,
     pub global: u32,
 }
@@ -113,21 +117,33 @@ impl Figures {
         }
     }
 
-    /// The KV cache: layers that see everything have a cell for each token of the context, sliding ones a ring that
-    /// holds the window and a step (`llama-kv-cache-iswa.cpp`). `q8_0` has 34 bytes for 32 numbers.
+    /// The KV cache: layers that see everything have a cell for each token of the context, sliding
+    /// ones a ring that holds the window and a step (`llama-kv-cache-iswa.cpp`). `q8_0` has 34
+    /// bytes for 32 numbers.
     fn kv(&self, sizes: &Sizes) -> u64 {
         let all = u64::from(sizes.context).next_multiple_of(CELLS);
         let numbers = u64::from(self.sliding) * self.ring(sizes) + u64::from(self.global) * all;
-        let bytes = if sizes.small_kv { numbers / 32 * 34 } else { numbers * 2 };
+        let bytes = if sizes.small_kv {
+            numbers / 32 * 34
+        } else {
+            numbers * 2
+        };
         bytes * u64::from(sizes.slots)
     }
 
-    /// What a step needs besides: what llama.cpp keeps at the same time for each of its tokens (found by comparing the
-    /// buffers of E2B and 26B-A4B with their widths), which cells each token sees, and logits.
+    /// What a step needs besides: what llama.cpp keeps at the same time for each of its tokens
+    /// (found by comparing the buffers of E2B and 26B-A4B with their widths), which cells each
+    /// token sees, and logits.
     fn buffers(&self, sizes: &Sizes) -> u64 {
         let width = u64::from(self.width);
-        let dense = 2 * u64::from(self.feed_forward) + 7 * width + 2 * u64::from(self.per_layer_numbers);
-        let sparse = u64::from(self.experts_used) * 2 * width + if self.experts_used > 0 { self.feed_forward.into() } else { 0 };
+        let dense =
+            2 * u64::from(self.feed_forward) + 7 * width + 2 * u64::from(self.per_layer_numbers);
+        let sparse = u64::from(self.experts_used) * 2 * width
+            + if self.experts_used > 0 {
+                self.feed_forward.into()
+            } else {
+                0
+            };
         let mask = (self.ring(sizes) + u64::from(sizes.context).next_multiple_of(CELLS)) * 2;
         let logits = u64::from(self.tokens) * (LOGIT * u64::from(sizes.slots) + CANDIDATE);
         u64::from(sizes.batch) * ((dense + sparse) * 4 + mask) + logits
@@ -135,7 +151,9 @@ impl Figures {
 
     /// Cells of a sliding layer.
     fn ring(&self, sizes: &Sizes) -> u64 {
-        u64::from(self.window + sizes.batch).next_multiple_of(CELLS).min(u64::from(sizes.context).next_multiple_of(CELLS))
+        u64::from(self.window + sizes.batch)
+            .next_multiple_of(CELLS)
+            .min(u64::from(sizes.context).next_multiple_of(CELLS))
     }
 }
 
@@ -168,7 +186,18 @@ mod tests {
     }
 
     fn cost(figures: &Figures, context: u32, slots: u32, batch: u32, small_kv: bool) -> Cost {
-        figures.cost(&Sizes { context, slots, batch, small_kv }, &Keep { per_layer: 64 << 20, experts: 33 })
+        figures.cost(
+            &Sizes {
+                context,
+                slots,
+                batch,
+                small_kv,
+            },
+            &Keep {
+                per_layer: 64 << 20,
+                experts: 33,
+            },
+        )
     }
 
     /// llama.cpp's own numbers for a full-size E2B.
@@ -186,7 +215,11 @@ mod tests {
             let cost = cost(&e2b(), context, slots, batch, false);
             assert_eq!(cost.kv, mib(kv), "{context} {slots} {batch}");
             let logits = 262_144 * (4 * u64::from(slots) + 12);
-            assert!(is_near(cost.buffers - logits, mib(buffers)), "{context} {slots} {batch}: {}", cost.buffers - logits);
+            assert!(
+                is_near(cost.buffers - logits, mib(buffers)),
+                "{context} {slots} {batch}: {}",
+                cost.buffers - logits
+            );
         }
         assert_eq!(cost(&e2b(), 4096, 1, 256, true).kv, mib(3300) * 34 / 64);
     }
@@ -205,7 +238,11 @@ mod tests {
 
     #[test]
     fn parts_are_counted_as_far_as_they_are_kept() {
-        let figures = Figures { experts: 1000, per_layer: 10, ..e2b() };
+        let figures = Figures {
+            experts: 1000,
+            per_layer: 10,
+            ..e2b()
+        };
         let cost = cost(&figures, 4096, 1, 256, false);
         assert_eq!((cost.experts, cost.per_layer), (330, 10));
     }

@@ -23,7 +23,8 @@ impl Lane {
     /// Takes a token's bytes and its log-probability, which leaves with the first of its text.
     pub fn feed(&mut self, bytes: &[u8], logprob: Option<TokenLogprob>) {
         let begins = self.gone + self.held.len();
-        self.logprobs.extend(logprob.map(|l| (begins + usize::from(!bytes.is_empty()), l)));
+        self.logprobs
+            .extend(logprob.map(|l| (begins + usize::from(!bytes.is_empty()), l)));
         self.utf8.feed(bytes, &mut self.held);
     }
 
@@ -71,7 +72,8 @@ impl Lane {
         self.logprobs.drain(..).map(|(_, l)| l).collect()
     }
 
-    /// Releases the first `len` bytes of what is held with all log-probabilities up to there, and forgets the rest.
+    /// Releases the first `len` bytes of what is held with all log-probabilities up to there, and
+    /// forgets the rest.
     pub fn end(&mut self, len: usize) -> Released {
         let text: String = self.held.drain(..len).collect();
         self.gone += len;
@@ -82,7 +84,11 @@ impl Lane {
     }
 
     fn due(&mut self) -> Vec<TokenLogprob> {
-        let count = self.logprobs.iter().take_while(|(after, _)| *after <= self.gone).count();
+        let count = self
+            .logprobs
+            .iter()
+            .take_while(|(after, _)| *after <= self.gone)
+            .count();
         self.logprobs.drain(..count).map(|(_, l)| l).collect()
     }
 }

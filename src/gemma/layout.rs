@@ -11,14 +11,15 @@ pub enum Class {
     Shared,
     /// One layer's weights but for its experts: for every token.
     Layer(u16),
-    /// The token embedding, which is the output head too: a row for each token that is read, all of it for each that
-    /// is drawn.
+    /// The token embedding, which is the output head too: a row for each token that is read, all of
+    /// it for each that is drawn.
     Head,
     /// The table of Per-Layer Embeddings: a row for each token.
     PerLayer,
     /// One layer's experts: a few of them for each token.
     Experts(u16),
-    /// Weights that are read in the form that was packed for the CPU, from elsewhere: not needed again.
+    /// Weights that are read in the form that was packed for the CPU, from elsewhere: not needed
+    /// again.
     Source,
     /// What turns pictures and sound into embeddings: for those alone.
     Projector,
@@ -39,7 +40,15 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 7] = [Self::Layers, Self::Head, Self::Experts, Self::PerLayer, Self::Source, Self::Header, Self::Projector];
+    pub const ALL: [Self; 7] = [
+        Self::Layers,
+        Self::Head,
+        Self::Experts,
+        Self::PerLayer,
+        Self::Source,
+        Self::Header,
+        Self::Projector,
+    ];
 
     /// Its name in reports.
     pub fn id(self) -> &'static str {
@@ -56,15 +65,19 @@ impl Kind {
 }
 
 impl Class {
-    /// The class of a model's tensor. llama.cpp gives tensors their names (`llama-arch.cpp`): `blk.<layer>.` in front
-    /// of everything that a layer owns, `_exps.weight` behind what is cut into experts.
+    /// The class of a model's tensor. llama.cpp gives tensors their names (`llama-arch.cpp`):
+    /// `blk.<layer>.` in front of everything that a layer owns, `_exps.weight` behind what is cut
+    /// into experts.
     pub fn of_tensor(name: &str) -> Self {
         match name {
             "token_embd.weight" | "output.weight" => return Self::Head,
             "per_layer_token_embd.weight" => return Self::PerLayer,
             _ => {}
         }
-        let layer = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')).and_then(|(layer, _)| layer.parse().ok());
+        let layer = name
+            .strip_prefix("blk.")
+            .and_then(|rest| rest.split_once('.'))
+            .and_then(|(layer, _)| layer.parse().ok());
         match layer {
             Some(layer) if name.ends_with("_exps.weight") => Self::Experts(layer),
             Some(layer) => Self::Layer(layer),
@@ -84,13 +97,16 @@ impl Class {
         }
     }
 
-    /// Where it stands in the order in which a token needs it; `None` for what not every token reads as a whole.
+    /// Where it stands in the order in which a token needs it; `None` for what not every token
+    /// reads as a whole.
     pub fn turn(self) -> Option<u32> {
         match self {
             Self::Shared => Some(0),
             Self::Layer(layer) => Some(1 + u32::from(layer)),
             Self::Head => Some(u32::MAX),
-            Self::Header | Self::PerLayer | Self::Experts(_) | Self::Source | Self::Projector => None,
+            Self::Header | Self::PerLayer | Self::Experts(_) | Self::Source | Self::Projector => {
+                None
+            }
         }
     }
 }
@@ -115,23 +131,40 @@ impl Extent {
 pub struct Layout(Vec<Extent>);
 
 impl Layout {
-    /// The layout of a file of `length` bytes. `tensors` are offsets and classes in any order. What lies in front of the
-    /// first is the header; padding counts with the tensor in front of it.
+    /// The layout of a file of `length` bytes. `tensors` are offsets and classes in any order. What
+    /// lies in front of the first is the header; padding counts with the tensor in front of it.
     pub fn new(length: u64, tensors: impl IntoIterator<Item = (u64, Class)>) -> Self {
         let mut starts: Vec<_> = [(0, Class::Header)].into_iter().chain(tensors).collect();
         starts.sort_unstable_by_key(|(offset, _)| *offset);
         starts.dedup_by_key(|(_, class)| *class);
-        let ends = starts.iter().skip(1).map(|(offset, _)| *offset).chain([length]);
-        let extents = starts.iter().zip(ends).map(|(&(offset, class), end)| Extent { offset, bytes: end - offset, class });
+        let ends = starts
+            .iter()
+            .skip(1)
+            .map(|(offset, _)| *offset)
+            .chain([length]);
+        let extents = starts
+            .iter()
+            .zip(ends)
+            .map(|(&(offset, class), end)| Extent {
+                offset,
+                bytes: end - offset,
+                class,
+            });
         Self(extents.filter(|extent| extent.bytes > 0).collect())
     }
 
-    /// The same file, with the bytes of `ranges` (offsets and lengths, in order, apart from each other) being `class`.
+    /// The same file, with the bytes of `ranges` (offsets and lengths, in order, apart from each
+    /// other) being `class`.
     pub fn mark(&self, ranges: &[(u64, u64)], class: Class) -> Self {
         let mut starts = vec![];
         for extent in &self.0 {
             starts.push((extent.offset, extent.class));
-            let inside = ranges.iter().map(|&(offset, bytes)| (offset.max(extent.offset), (offset + bytes).min(extent.end())));
+            let inside = ranges.iter().map(|&(offset, bytes)| {
+                (
+                    offset.max(extent.offset),
+                    (offset + bytes).min(extent.end()),
+                )
+            });
             for (from, to) in inside.filter(|(from, to)| from < to) {
                 starts.push((from, class));
                 starts.push((to, extent.class));
@@ -146,7 +179,11 @@ impl Layout {
 
     /// A file that is of one class.
     pub fn whole(length: u64, class: Class) -> Self {
-        Self(vec![Extent { offset: 0, bytes: length, class }])
+        Self(vec![Extent {
+            offset: 0,
+            bytes: length,
+            class,
+        }])
     }
 
     pub fn extents(&self) -> &[Extent] {
@@ -155,7 +192,11 @@ impl Layout {
 
     /// Bytes of one kind.
     pub fn sum(&self, kind: Kind) -> u64 {
-        self.0.iter().filter(|extent| extent.class.kind() == kind).map(|extent| extent.bytes).sum()
+        self.0
+            .iter()
+            .filter(|extent| extent.class.kind() == kind)
+            .map(|extent| extent.bytes)
+            .sum()
     }
 
     /// The file's length.
@@ -189,21 +230,59 @@ mod tests {
 
     #[test]
     fn every_byte_has_a_class() {
-        let tensors = [(4096, Class::Layer(0)), (100, Class::Head), (4200, Class::Layer(0)), (160, Class::PerLayer)];
+        let tensors = [
+            (4096, Class::Layer(0)),
+            (100, Class::Head),
+            (4200, Class::Layer(0)),
+            (160, Class::PerLayer),
+        ];
         let layout = Layout::new(5000, tensors);
-        let found: Vec<_> = layout.extents().iter().map(|extent| (extent.offset, extent.end(), extent.class)).collect();
-        let expected = [(0, 100, Class::Header), (100, 160, Class::Head), (160, 4096, Class::PerLayer), (4096, 5000, Class::Layer(0))];
+        let found: Vec<_> = layout
+            .extents()
+            .iter()
+            .map(|extent| (extent.offset, extent.end(), extent.class))
+            .collect();
+        let expected = [
+            (0, 100, Class::Header),
+            (100, 160, Class::Head),
+            (160, 4096, Class::PerLayer),
+            (4096, 5000, Class::Layer(0)),
+        ];
         assert_eq!(found, expected);
         assert_eq!(layout.length(), 5000);
-        assert_eq!(Kind::ALL.iter().map(|kind| layout.sum(*kind)).sum::<u64>(), 5000);
-        assert_eq!(Layout::new(50, []).extents(), [Extent { offset: 0, bytes: 50, class: Class::Header }]);
+        assert_eq!(
+            Kind::ALL.iter().map(|kind| layout.sum(*kind)).sum::<u64>(),
+            5000
+        );
+        assert_eq!(
+            Layout::new(50, []).extents(),
+            [Extent {
+                offset: 0,
+                bytes: 50,
+                class: Class::Header
+            }]
+        );
     }
 
     #[test]
     fn parts_can_be_marked() {
-        let layout = Layout::new(400, [(100, Class::Layer(0)), (200, Class::Layer(1)), (300, Class::Head)]);
-        let marked = layout.mark(&[(100, 50), (180, 20), (200, 100), (320, 10)], Class::Source);
-        let found: Vec<_> = marked.extents().iter().map(|extent| (extent.offset, extent.class)).collect();
+        let layout = Layout::new(
+            400,
+            [
+                (100, Class::Layer(0)),
+                (200, Class::Layer(1)),
+                (300, Class::Head),
+            ],
+        );
+        let marked = layout.mark(
+            &[(100, 50), (180, 20), (200, 100), (320, 10)],
+            Class::Source,
+        );
+        let found: Vec<_> = marked
+            .extents()
+            .iter()
+            .map(|extent| (extent.offset, extent.class))
+            .collect();
         let expected = [
             (0, Class::Header),
             (100, Class::Source),
@@ -220,8 +299,23 @@ mod tests {
 
     #[test]
     fn layers_are_needed_in_order_and_the_head_last() {
-        let mut classes = [Class::Head, Class::Layer(11), Class::PerLayer, Class::Layer(2), Class::Shared];
+        let mut classes = [
+            Class::Head,
+            Class::Layer(11),
+            Class::PerLayer,
+            Class::Layer(2),
+            Class::Shared,
+        ];
         classes.sort_by_key(|class| class.turn());
-        assert_eq!(classes, [Class::PerLayer, Class::Shared, Class::Layer(2), Class::Layer(11), Class::Head]);
+        assert_eq!(
+            classes,
+            [
+                Class::PerLayer,
+                Class::Shared,
+                Class::Layer(2),
+                Class::Layer(11),
+                Class::Head
+            ]
+        );
     }
 }

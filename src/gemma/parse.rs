@@ -8,9 +8,10 @@
 //!      └─ <|tool_call> ─▶ Call     (the next marker) ── Lost
 //! ```
 //!
-//! Only control tokens move the parser: text that spells a marker is text. Markers out of place are dropped, and
-//! the end of a turn closes whatever is open. Nothing is held without limit: of text the longest beginning of a
-//! stop string, of a thought its last newline, of a call a key or a number.
+//! Only control tokens move the parser: text that spells a marker is text. Markers out of place are
+//! dropped, and the end of a turn closes whatever is open. Nothing is held without limit: of text
+//! the longest beginning of a stop string, of a thought its last newline, of a call a key or a
+//! number.
 
 use super::call::{Call, News};
 use super::lane::Lane;
@@ -89,7 +90,11 @@ impl Parser {
     /// `in_thought`: the prompt ends inside an open thinking channel, behind its name line.
     pub fn new(stops: Vec<String>, in_thought: bool) -> Self {
         Self {
-            place: if in_thought { Place::Thought { named: true } } else { Place::Text },
+            place: if in_thought {
+                Place::Thought { named: true }
+            } else {
+                Place::Text
+            },
             text: Lane::default(),
             thought: Lane::default(),
             call: Lane::default(),
@@ -101,15 +106,25 @@ impl Parser {
         }
     }
 
-    /// Takes the next token and appends what became certain to `out`. After [`Progress::Stopped`] it takes nothing.
-    pub fn push(&mut self, token: Token<'_>, logprob: Option<TokenLogprob>, out: &mut Vec<ChatEvent>) -> Progress {
+    /// Takes the next token and appends what became certain to `out`. After [`Progress::Stopped`]
+    /// it takes nothing.
+    pub fn push(
+        &mut self,
+        token: Token<'_>,
+        logprob: Option<TokenLogprob>,
+        out: &mut Vec<ChatEvent>,
+    ) -> Progress {
         if self.stopped.is_none() {
             match token {
                 Token::Control(text) => self.control(text, logprob, out),
                 Token::Bytes(bytes) => self.bytes(bytes, logprob, out),
             }
         }
-        if self.stopped.is_some() { Progress::Stopped } else { Progress::More }
+        if self.stopped.is_some() {
+            Progress::Stopped
+        } else {
+            Progress::More
+        }
     }
 
     /// No token follows: delivers what is held.
@@ -133,7 +148,12 @@ impl Parser {
                 out.push(ChatEvent::Text { text, logprobs });
             }
         }
-        Summary { called: self.called, cut_call: self.cut_call, stop: self.stopped, reasoning_tokens: self.reasoning_tokens }
+        Summary {
+            called: self.called,
+            cut_call: self.cut_call,
+            stop: self.stopped,
+            reasoning_tokens: self.reasoning_tokens,
+        }
     }
 
     fn bytes(&mut self, bytes: &[u8], logprob: Option<TokenLogprob>, out: &mut Vec<ChatEvent>) {
@@ -159,7 +179,10 @@ impl Parser {
     fn control(&mut self, text: &str, logprob: Option<TokenLogprob>, out: &mut Vec<ChatEvent>) {
         let thinks = match self.place {
             Place::Text => text == marker::CHANNEL,
-            Place::Thought { .. } => !matches!(text, marker::TOOL_CALL | marker::TURN | marker::TURN_END | marker::EOS),
+            Place::Thought { .. } => !matches!(
+                text,
+                marker::TOOL_CALL | marker::TURN | marker::TURN_END | marker::EOS
+            ),
             Place::Call(_) | Place::Lost => false,
         };
         self.reasoning_tokens += u32::from(thinks);
@@ -176,7 +199,9 @@ impl Parser {
                         self.leave_thought(false, out);
                         self.place = Place::Thought { named: false };
                     }
-                    marker::CHANNEL_END | marker::TURN | marker::TURN_END | marker::EOS => self.leave_thought(true, out),
+                    marker::CHANNEL_END | marker::TURN | marker::TURN_END | marker::EOS => {
+                        self.leave_thought(true, out)
+                    }
                     marker::TOOL_CALL => {
                         self.leave_thought(true, out);
                         self.open(text);
@@ -188,7 +213,11 @@ impl Parser {
                 self.text.note(logprob);
                 self.call.settle();
                 match text {
-                    marker::TOOL_CALL_END | marker::TURN | marker::TURN_END | marker::TOOL_RESPONSE | marker::EOS => self.end_call(out),
+                    marker::TOOL_CALL_END
+                    | marker::TURN
+                    | marker::TURN_END
+                    | marker::TOOL_RESPONSE
+                    | marker::EOS => self.end_call(out),
                     marker::TOOL_CALL => {
                         self.end_call(out);
                         self.place = Place::Call(Call::default());
@@ -199,9 +228,11 @@ impl Parser {
             Place::Lost => {
                 self.text.note(logprob);
                 match text {
-                    marker::TOOL_CALL_END | marker::TURN | marker::TURN_END | marker::TOOL_RESPONSE | marker::EOS => {
-                        self.place = Place::Text
-                    }
+                    marker::TOOL_CALL_END
+                    | marker::TURN
+                    | marker::TURN_END
+                    | marker::TOOL_RESPONSE
+                    | marker::EOS => self.place = Place::Text,
                     marker::TOOL_CALL => self.place = Place::Call(Call::default()),
                     _ => {}
                 }
@@ -223,7 +254,10 @@ impl Parser {
 
     /// Delivers thought text, all but the newline that the format puts before the closing marker.
     fn think(&mut self, out: &mut Vec<ChatEvent>) {
-        if let Place::Thought { named: named @ false } = &mut self.place {
+        if let Place::Thought {
+            named: named @ false,
+        } = &mut self.place
+        {
             let held = self.thought.held();
             if held.len() < marker::THOUGHT_NAME.len() && marker::THOUGHT_NAME.starts_with(held) {
                 return;
@@ -261,10 +295,17 @@ impl Parser {
 
     /// Delivers what is certain of the running call, with the control token that came, if one did.
     fn go_on_with_call(&mut self, control: Option<&str>, out: &mut Vec<ChatEvent>) {
-        let Place::Call(call) = &mut self.place else { return };
+        let Place::Call(call) = &mut self.place else {
+            return;
+        };
         let mut news = News::default();
-        let text = self.call.release(self.call.held().len()).map_or_else(String::new, |(text, _)| text);
-        let outcome = call.text(&text, &mut news).and_then(|()| control.map_or(Ok(()), |control| call.control(control, &mut news)));
+        let text = self
+            .call
+            .release(self.call.held().len())
+            .map_or_else(String::new, |(text, _)| text);
+        let outcome = call
+            .text(&text, &mut news)
+            .and_then(|()| control.map_or(Ok(()), |control| call.control(control, &mut news)));
         out.extend(news.name.map(|name| ChatEvent::CallStarted { name }));
         if !news.json.is_empty() {
             out.push(ChatEvent::CallArguments { json: news.json });
@@ -290,7 +331,11 @@ impl Parser {
     /// Delivers the text that can no longer become a part of a stop string.
     fn deliver(&mut self, out: &mut Vec<ChatEvent>) {
         match self.stops.look(self.text.held()) {
-            Found::Free(len) => out.extend(self.text.release(len).map(|(text, logprobs)| ChatEvent::Text { text, logprobs })),
+            Found::Free(len) => out.extend(
+                self.text
+                    .release(len)
+                    .map(|(text, logprobs)| ChatEvent::Text { text, logprobs }),
+            ),
             Found::Stop { at, which } => {
                 self.stopped = Some(which);
                 let (text, logprobs) = self.text.end(at);
@@ -303,7 +348,10 @@ impl Parser {
 }
 
 fn release_thought(lane: &mut Lane, len: usize, out: &mut Vec<ChatEvent>) {
-    out.extend(lane.release(len).map(|(text, logprobs)| ChatEvent::Thought { text, logprobs }));
+    out.extend(
+        lane.release(len)
+            .map(|(text, logprobs)| ChatEvent::Thought { text, logprobs }),
+    );
 }
 
 #[cfg(test)]
@@ -343,7 +391,11 @@ mod tests {
                 Self::Control(text) => text.as_bytes().to_vec(),
                 Self::Bytes(bytes) => bytes.clone(),
             };
-            TokenLogprob { bytes, logprob: -1.0, top: vec![] }
+            TokenLogprob {
+                bytes,
+                logprob: -1.0,
+                top: vec![],
+            }
         }
     }
 
@@ -366,7 +418,11 @@ mod tests {
         while !rest.is_empty() {
             let found = MARKERS.iter().find(|m| rest.starts_with(**m));
             if let Some(marker) = found {
-                out.extend(std::mem::take(&mut plain).chunks(size).map(|c| Piece::Bytes(c.to_vec())));
+                out.extend(
+                    std::mem::take(&mut plain)
+                        .chunks(size)
+                        .map(|c| Piece::Bytes(c.to_vec())),
+                );
                 out.push(Piece::Control(marker));
                 rest = &rest[marker.len()..];
             } else {
@@ -387,7 +443,8 @@ mod tests {
         let mut parser = Parser::new(stops.iter().map(|s| s.to_string()).collect(), in_thought);
         let (mut out, mut answer) = (vec![], Answer::default());
         for piece in pieces {
-            answer.stopped = parser.push(piece.token(), Some(piece.logprob()), &mut out) == Progress::Stopped;
+            answer.stopped =
+                parser.push(piece.token(), Some(piece.logprob()), &mut out) == Progress::Stopped;
         }
         let summary = parser.finish(end, &mut out);
         answer.cut_call = summary.cut_call;
@@ -420,7 +477,9 @@ mod tests {
                 }
                 other => panic!("{other:?}"),
             };
-            answer.logprobs.extend(logprobs.into_iter().map(|l| l.bytes));
+            answer
+                .logprobs
+                .extend(logprobs.into_iter().map(|l| l.bytes));
         }
         assert_eq!(summary.called, ended > 0);
         // One that has no end was cut off or lost.
@@ -430,12 +489,19 @@ mod tests {
     }
 
     /// The same for every token size, thought, text and calls alone.
-    fn parse(text: &str, stops: &[&str], end: End) -> (String, String, Vec<(String, String)>, bool, bool) {
+    fn parse(
+        text: &str,
+        stops: &[&str],
+        end: End,
+    ) -> (String, String, Vec<(String, String)>, bool, bool) {
         let answers = [1, 2, 3, 7, 1000].map(|size| {
             let a = run(&pieces(text, size), stops, false, end);
             (a.thought, a.text, a.calls, a.stopped, a.cut_call)
         });
-        assert!(answers.iter().all(|a| *a == answers[0]), "{text}: {answers:?}");
+        assert!(
+            answers.iter().all(|a| *a == answers[0]),
+            "{text}: {answers:?}"
+        );
         answers.into_iter().next().unwrap_or_default()
     }
 
@@ -445,26 +511,88 @@ mod tests {
             ("Hello", "", "Hello", &[][..]),
             ("", "", "", &[]),
             ("<|channel>thought\n<channel|>Hi", "", "Hi", &[]),
-            ("<|channel>thought\nI see.\n<channel|>Hi", "I see.", "Hi", &[]),
-            ("<|channel>thought\n\n two \n\n<channel|>\nHi \n", "\n two \n", "\nHi \n", &[]),
+            (
+                "<|channel>thought\nI see.\n<channel|>Hi",
+                "I see.",
+                "Hi",
+                &[],
+            ),
+            (
+                "<|channel>thought\n\n two \n\n<channel|>\nHi \n",
+                "\n two \n",
+                "\nHi \n",
+                &[],
+            ),
             ("<|channel>no name<channel|>Hi", "no name", "Hi", &[]),
-            ("<|channel>thoughtful\n<channel|>Hi", "thoughtful", "Hi", &[]),
+            (
+                "<|channel>thoughtful\n<channel|>Hi",
+                "thoughtful",
+                "Hi",
+                &[],
+            ),
             ("<|channel>thought<channel|>Hi", "", "Hi", &[]),
-            ("before<|channel>thought\na\n<channel|>after", "a", "beforeafter", &[]),
-            ("<|channel>thought\na\n<|channel>thought\nb\n<channel|>c", "a\nb", "c", &[]),
-            ("<|channel>thought\nnever closed\n", "never closed\n", "", &[]),
+            (
+                "before<|channel>thought\na\n<channel|>after",
+                "a",
+                "beforeafter",
+                &[],
+            ),
+            (
+                "<|channel>thought\na\n<|channel>thought\nb\n<channel|>c",
+                "a\nb",
+                "c",
+                &[],
+            ),
+            (
+                "<|channel>thought\nnever closed\n",
+                "never closed\n",
+                "",
+                &[],
+            ),
             ("<|channel>tho", "", "", &[]),
-            ("<channel|>Hi<|\"|><tool_call|><|image> there<|turn>", "", "Hi there", &[]),
+            (
+                "<channel|>Hi<|\"|><tool_call|><|image> there<|turn>",
+                "",
+                "Hi there",
+                &[],
+            ),
             ("<|channel>thought\na<|image>b<turn|>Hi", "ab", "Hi", &[]),
-            ("<|tool_call>call:f{a:1}<tool_call|>", "", "", &[("f", r#"{"a":1}"#)]),
-            ("<|tool_call>call:f{}<tool_call|><|tool_call>call:g{}<tool_call|><|tool_response>", "", "", &[("f", "{}"), ("g", "{}")]),
-            ("a<|tool_call>call:f{s:<|\"|>x\n{}<|\"|>}<tool_call|>b", "", "ab", &[("f", r#"{"s":"x\n{}"}"#)]),
-            ("<|channel>thought\nI call\n<|tool_call>call:f{}<tool_call|>", "I call", "", &[("f", "{}")]),
+            (
+                "<|tool_call>call:f{a:1}<tool_call|>",
+                "",
+                "",
+                &[("f", r#"{"a":1}"#)],
+            ),
+            (
+                "<|tool_call>call:f{}<tool_call|><|tool_call>call:g{}<tool_call|><|tool_response>",
+                "",
+                "",
+                &[("f", "{}"), ("g", "{}")],
+            ),
+            (
+                "a<|tool_call>call:f{s:<|\"|>x\n{}<|\"|>}<tool_call|>b",
+                "",
+                "ab",
+                &[("f", r#"{"s":"x\n{}"}"#)],
+            ),
+            (
+                "<|channel>thought\nI call\n<|tool_call>call:f{}<tool_call|>",
+                "I call",
+                "",
+                &[("f", "{}")],
+            ),
             ("<|tool_call>call:f{}<turn|>", "", "", &[("f", "{}")]),
             ("<|tool_call>call:f{}", "", "", &[("f", "{}")]),
         ] {
-            let calls = calls.iter().map(|(n, a)| (n.to_string(), a.to_string())).collect();
-            assert_eq!(parse(model, &[], End::Turn), (thought.to_string(), text.to_string(), calls, false, false), "{model}");
+            let calls = calls
+                .iter()
+                .map(|(n, a)| (n.to_string(), a.to_string()))
+                .collect();
+            assert_eq!(
+                parse(model, &[], End::Turn),
+                (thought.to_string(), text.to_string(), calls, false, false),
+                "{model}"
+            );
         }
     }
 
@@ -472,7 +600,10 @@ mod tests {
     fn text_that_spells_markers_is_text() {
         let spelled = "<|channel>thought\nx<channel|><|tool_call>call:f{}<tool_call|>";
         let answer = run(&[Piece::Bytes(spelled.into())], &[], false, End::Turn);
-        assert_eq!((answer.text.as_str(), answer.thought.as_str()), (spelled, ""));
+        assert_eq!(
+            (answer.text.as_str(), answer.thought.as_str()),
+            (spelled, "")
+        );
         let quoted = [
             Piece::Control(marker::TOOL_CALL),
             Piece::Bytes(b"call:f{s:".to_vec()),
@@ -482,7 +613,10 @@ mod tests {
             Piece::Bytes(b"}".to_vec()),
             Piece::Control(marker::TOOL_CALL_END),
         ];
-        assert_eq!(run(&quoted, &[], false, End::Turn).calls, [("f".to_string(), r#"{"s":"<tool_call|><|\"|>"}"#.to_string())]);
+        assert_eq!(
+            run(&quoted, &[], false, End::Turn).calls,
+            [("f".to_string(), r#"{"s":"<tool_call|><|\"|>"}"#.to_string())]
+        );
     }
 
     #[test]
@@ -496,7 +630,15 @@ mod tests {
         ] {
             let (_, got, made, _, cut) = parse(model, &[], End::Turn);
             let made: Vec<String> = made.into_iter().map(|(name, _)| name).collect();
-            assert_eq!((got.as_str(), made, cut), (text, calls.iter().map(|name| name.to_string()).collect(), true), "{model}");
+            assert_eq!(
+                (got.as_str(), made, cut),
+                (
+                    text,
+                    calls.iter().map(|name| name.to_string()).collect(),
+                    true
+                ),
+                "{model}"
+            );
         }
     }
 
@@ -511,20 +653,34 @@ mod tests {
         let json = |json: &str| vec![ChatEvent::CallArguments { json: json.into() }];
         assert_eq!(step(Token::Control(marker::TOOL_CALL)), []);
         assert_eq!(step(Token::Bytes(b"call:f")), []);
-        assert_eq!(step(Token::Bytes(b"{te"))[0], ChatEvent::CallStarted { name: "f".into() });
+        assert_eq!(
+            step(Token::Bytes(b"{te"))[0],
+            ChatEvent::CallStarted { name: "f".into() }
+        );
         assert_eq!(step(Token::Bytes(b"xt:")), json("\"text\":"));
         assert_eq!(step(Token::Control(marker::QUOTE)), json("\""));
         assert_eq!(step(Token::Bytes("a \"ü".as_bytes())), json("a \\\"ü"));
         assert_eq!(step(Token::Control(marker::QUOTE)), json("\""));
         assert_eq!(step(Token::Bytes(b",n:1")), json(",\"n\":"));
         assert_eq!(step(Token::Bytes(b"2}")), json("12}"));
-        assert_eq!(step(Token::Control(marker::TOOL_CALL_END)), [ChatEvent::CallEnded]);
+        assert_eq!(
+            step(Token::Control(marker::TOOL_CALL_END)),
+            [ChatEvent::CallEnded]
+        );
     }
 
     #[test]
     fn a_call_cut_off_is_dropped_and_reported() {
-        for model in ["a<|tool_call>", "a<|tool_call>call:f{s:<|\"|>x", "a<|tool_call>call:f{}"] {
-            assert_eq!(parse(model, &[], End::Cut), (String::new(), "a".into(), vec![], false, true), "{model}");
+        for model in [
+            "a<|tool_call>",
+            "a<|tool_call>call:f{s:<|\"|>x",
+            "a<|tool_call>call:f{}",
+        ] {
+            assert_eq!(
+                parse(model, &[], End::Cut),
+                (String::new(), "a".into(), vec![], false, true),
+                "{model}"
+            );
         }
         assert!(!parse("<|tool_call>call:f{}<tool_call|>", &[], End::Cut).4);
     }
@@ -532,7 +688,9 @@ mod tests {
     #[test]
     fn a_call_without_end_is_given_up_at_its_limit() {
         let mut model = pieces("<|tool_call>call:f{s:<|\"|>", 1000);
-        model.extend((0..=crate::gemma::call::MAX_BYTES / 1000).map(|_| Piece::Bytes(vec![b'x'; 1000])));
+        model.extend(
+            (0..=crate::gemma::call::MAX_BYTES / 1000).map(|_| Piece::Bytes(vec![b'x'; 1000])),
+        );
         model.extend(pieces("<|\"|>}<tool_call|>after", 1000));
         let answer = run(&model, &[], false, End::Turn);
         assert!(answer.calls.is_empty() && answer.cut_call);
@@ -541,8 +699,16 @@ mod tests {
 
     #[test]
     fn generation_that_begins_in_a_thought() {
-        let answer = run(&pieces("thought\nis kept\n<channel|>Hi", 3), &[], true, End::Turn);
-        assert_eq!((answer.thought.as_str(), answer.text.as_str()), ("thought\nis kept", "Hi"));
+        let answer = run(
+            &pieces("thought\nis kept\n<channel|>Hi", 3),
+            &[],
+            true,
+            End::Turn,
+        );
+        assert_eq!(
+            (answer.thought.as_str(), answer.text.as_str()),
+            ("thought\nis kept", "Hi")
+        );
     }
 
     #[test]
@@ -553,7 +719,12 @@ mod tests {
             ("one tw", &["two"], "one tw", false),
             ("aaab", &["aab"], "a", true),
             ("stop", &["stop"], "", true),
-            ("<|channel>thought\nstop\n<channel|>go stop", &["stop"], "go ", true),
+            (
+                "<|channel>thought\nstop\n<channel|>go stop",
+                &["stop"],
+                "go ",
+                true,
+            ),
             ("st<|channel>thought\nx\n<channel|>op", &["stop"], "", true),
             ("größe: ü!", &["ü"], "größe: ", true),
         ] {
@@ -564,11 +735,16 @@ mod tests {
 
     #[test]
     fn reasoning_tokens() {
-        let count = |model: &str, in_thought| run(&pieces(model, 1), &[], in_thought, End::Turn).reasoning_tokens;
+        let count = |model: &str, in_thought| {
+            run(&pieces(model, 1), &[], in_thought, End::Turn).reasoning_tokens
+        };
         assert_eq!(count("Hi", false), 0);
         assert_eq!(count("<|channel>thought\na\n<channel|>Hi", false), 12);
         assert_eq!(count("ab<channel|>Hi", true), 3);
-        assert_eq!(count("<|channel>a<|tool_call>call:f{}<tool_call|>", false), 2);
+        assert_eq!(
+            count("<|channel>a<|tool_call>call:f{}<tool_call|>", false),
+            2
+        );
         assert_eq!(count("<tool_call|><channel|>", false), 0);
     }
 
@@ -576,12 +752,21 @@ mod tests {
     fn logprobs_travel_with_their_text() {
         let mut parser = Parser::new(vec!["two".into()], false);
         let mut out = vec![];
-        let logprob = |bytes: &[u8]| Some(TokenLogprob { bytes: bytes.to_vec(), logprob: -0.5, top: vec![] });
+        let logprob = |bytes: &[u8]| {
+            Some(TokenLogprob {
+                bytes: bytes.to_vec(),
+                logprob: -0.5,
+                top: vec![],
+            })
+        };
         let mut step = |bytes: &[u8]| {
             parser.push(Token::Bytes(bytes), logprob(bytes), &mut out);
             out.drain(..)
                 .map(|e| match e {
-                    ChatEvent::Text { text, logprobs } => (text, logprobs.into_iter().map(|l| l.bytes).collect::<Vec<_>>()),
+                    ChatEvent::Text { text, logprobs } => (
+                        text,
+                        logprobs.into_iter().map(|l| l.bytes).collect::<Vec<_>>(),
+                    ),
                     other => panic!("{other:?}"),
                 })
                 .collect::<Vec<_>>()
@@ -590,14 +775,23 @@ mod tests {
         assert_eq!(step(b" t"), [(" ".to_string(), vec![b" t".to_vec()])]);
         assert_eq!(step(b"w"), []);
         assert_eq!(step(b"\xC3"), []);
-        assert_eq!(step(b"\xA4"), [("twä".to_string(), vec![b"w".to_vec(), b"\xC3".to_vec(), b"\xA4".to_vec()])]);
+        assert_eq!(
+            step(b"\xA4"),
+            [(
+                "twä".to_string(),
+                vec![b"w".to_vec(), b"\xC3".to_vec(), b"\xA4".to_vec()]
+            )]
+        );
         assert_eq!(step(b"b tw"), [("b ".to_string(), vec![b"b tw".to_vec()])]);
         assert_eq!(step(b"o c"), []);
     }
 
     #[test]
     fn no_logprob_is_lost() {
-        let model = pieces("a<|channel>thought\nx\n<channel|>b<|tool_call>call:f{}<tool_call|><|tool_response>", 2);
+        let model = pieces(
+            "a<|channel>thought\nx\n<channel|>b<|tool_call>call:f{}<tool_call|><|tool_response>",
+            2,
+        );
         let mut all: Vec<_> = model.iter().map(|p| p.logprob().bytes).collect();
         let mut got = run(&model, &["zz"], false, End::Turn).logprobs;
         all.sort();
@@ -606,7 +800,20 @@ mod tests {
     }
 
     fn soup() -> impl Strategy<Value = Vec<Piece>> {
-        let words = prop::sample::select(vec!["thought\n", "call:f{", "a:", "1", "}", "\n", "stop", "ä😀", ",", "[", "st", "op"]);
+        let words = prop::sample::select(vec![
+            "thought\n",
+            "call:f{",
+            "a:",
+            "1",
+            "}",
+            "\n",
+            "stop",
+            "ä😀",
+            ",",
+            "[",
+            "st",
+            "op",
+        ]);
         let piece = prop_oneof![
             3 => prop::sample::select(MARKERS.to_vec()).prop_map(Piece::Control),
             4 => words.prop_map(|w| Piece::Bytes(w.into())),
@@ -625,7 +832,9 @@ mod tests {
                 Piece::Bytes(bytes) => {
                     for byte in bytes {
                         match out.last_mut() {
-                            Some(Piece::Bytes(last)) if !cuts.next().unwrap_or(false) => last.push(*byte),
+                            Some(Piece::Bytes(last)) if !cuts.next().unwrap_or(false) => {
+                                last.push(*byte)
+                            }
                             _ => out.push(Piece::Bytes(vec![*byte])),
                         }
                     }

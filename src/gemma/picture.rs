@@ -1,8 +1,8 @@
 //! How large the family wants to see a picture, and how many tokens that makes. Pure.
 //!
-//! A picture is scaled, its proportions kept, to the largest size whose sides are whole tokens and which does not
-//! take more tokens than its budget. This is what the family's image processor does (transformers,
-//! `Gemma4ImageProcessor`).
+//! A picture is scaled, its proportions kept, to the largest size whose sides are whole tokens and
+//! which does not take more tokens than its budget. This is what the family's image processor does
+//! (transformers, `Gemma4ImageProcessor`).
 
 pub use crate::chat::BUDGETS;
 use crate::chat::Detail;
@@ -25,8 +25,8 @@ impl Size {
     }
 }
 
-/// Tokens that a picture may take. On its own a picture gets the smallest budget that need not shrink it, up to the
-/// usual one: more would only show the same pixels larger.
+/// Tokens that a picture may take. On its own a picture gets the smallest budget that need not
+/// shrink it, up to the usual one: more would only show the same pixels larger.
 pub fn budget(detail: Detail, width: u32, height: u32) -> u32 {
     let pixels = u64::from(width) * u64::from(height);
     let holds = |budget: &u32| u64::from(*budget) * u64::from(TOKEN_SIDE).pow(2) >= pixels;
@@ -34,7 +34,10 @@ pub fn budget(detail: Detail, width: u32, height: u32) -> u32 {
         Detail::Low => BUDGETS[0],
         Detail::High => BUDGETS[BUDGETS.len() - 1],
         Detail::Tokens(tokens) => tokens,
-        Detail::Auto => BUDGETS.into_iter().find(holds).map_or(USUAL_BUDGET, |budget| budget.min(USUAL_BUDGET)),
+        Detail::Auto => BUDGETS
+            .into_iter()
+            .find(holds)
+            .map_or(USUAL_BUDGET, |budget| budget.min(USUAL_BUDGET)),
     }
 }
 
@@ -44,14 +47,18 @@ pub fn size(width: u32, height: u32, budget: u32) -> Size {
     let side = f64::from(TOKEN_SIDE);
     let factor = (f64::from(budget) * side * side / (wide * high)).sqrt();
     let whole = |length: f64| (factor * length / side).floor() as u32;
-    // A strip that is thinner than a token gets one token's thickness, and its length in thicknesses.
+    // A strip that is thinner than a token gets one token's thickness, and its length in
+    // thicknesses.
     let strip = |long: u32, short: u32| (long / short.max(1)).clamp(1, budget);
     let (across, down) = match (whole(wide), whole(high)) {
         (across, 0) => (if across == 0 { 1 } else { strip(width, height) }, 1),
         (0, down) => (1, if down == 0 { 1 } else { strip(height, width) }),
         both => both,
     };
-    Size { width: across * TOKEN_SIDE, height: down * TOKEN_SIDE }
+    Size {
+        width: across * TOKEN_SIDE,
+        height: down * TOKEN_SIDE,
+    }
 }
 
 #[cfg(test)]
@@ -77,16 +84,37 @@ mod tests {
             (3000, 60, 70, (2832, 48)),
         ] {
             let found = size(width, height, budget);
-            assert_eq!((found.width, found.height), expected, "{width} x {height} at {budget}");
+            assert_eq!(
+                (found.width, found.height),
+                expected,
+                "{width} x {height} at {budget}"
+            );
         }
     }
 
     #[test]
     fn detail_becomes_a_budget() {
         assert_eq!(budget(Detail::Low, 4000, 3000), 70);
-        assert_eq!((budget(Detail::High, 10, 10), budget(Detail::Tokens(560), 10, 10)), (1120, 560));
-        for (width, height, tokens) in [(1, 1, 70), (480, 336, 70), (481, 336, 140), (640, 480, 140), (800, 600, 280), (4000, 3000, 280)] {
-            assert_eq!(budget(Detail::Auto, width, height), tokens, "{width} x {height}");
+        assert_eq!(
+            (
+                budget(Detail::High, 10, 10),
+                budget(Detail::Tokens(560), 10, 10)
+            ),
+            (1120, 560)
+        );
+        for (width, height, tokens) in [
+            (1, 1, 70),
+            (480, 336, 70),
+            (481, 336, 140),
+            (640, 480, 140),
+            (800, 600, 280),
+            (4000, 3000, 280),
+        ] {
+            assert_eq!(
+                budget(Detail::Auto, width, height),
+                tokens,
+                "{width} x {height}"
+            );
         }
     }
 

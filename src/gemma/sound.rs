@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// Samples a second.
 pub const RATE: u32 = 16_000;
-/// Seconds of the longest sound (transformers, `Gemma4AudioFeatureExtractor`; the encoder learned no longer ones).
+/// Seconds of the longest sound (transformers, `Gemma4AudioFeatureExtractor`; the encoder learned
+/// no longer ones).
 pub const MAX_SECONDS: u32 = 30;
 /// Samples of the longest sound.
 pub const MAX_SAMPLES: usize = (RATE * MAX_SECONDS) as usize;
@@ -30,8 +31,11 @@ impl Hearing {
     /// Tokens of a sound of so many samples, [`FRAME`] at least.
     pub fn tokens(self, samples: usize) -> usize {
         match self {
-            // Half a window of silence comes before the sound; a window is looked at together with the sample behind it.
-            Self::Spectrum => ((samples + WINDOW / 2).saturating_sub(WINDOW + 1) / HOP + 1).div_ceil(2).div_ceil(2),
+            // Half a window of silence comes before the sound; a window is looked at together with
+            // the sample behind it.
+            Self::Spectrum => ((samples + WINDOW / 2).saturating_sub(WINDOW + 1) / HOP + 1)
+                .div_ceil(2)
+                .div_ceil(2),
             Self::Frames => samples.div_ceil(FRAME),
         }
     }
@@ -44,10 +48,22 @@ mod tests {
     #[test]
     fn tokens_are_those_of_the_familys_processor() {
         // transformers 5.23, Gemma4Processor: 480,000 samples are 750 tokens.
-        for (samples, spectrum, frames) in
-            [(FRAME, 1, 1), (641, 1, 2), (1280, 2, 2), (16_000, 25, 25), (19_840, 31, 31), (MAX_SAMPLES, 750, 750)]
-        {
-            assert_eq!((Hearing::Spectrum.tokens(samples), Hearing::Frames.tokens(samples)), (spectrum, frames), "{samples}");
+        for (samples, spectrum, frames) in [
+            (FRAME, 1, 1),
+            (641, 1, 2),
+            (1280, 2, 2),
+            (16_000, 25, 25),
+            (19_840, 31, 31),
+            (MAX_SAMPLES, 750, 750),
+        ] {
+            assert_eq!(
+                (
+                    Hearing::Spectrum.tokens(samples),
+                    Hearing::Frames.tokens(samples)
+                ),
+                (spectrum, frames),
+                "{samples}"
+            );
         }
     }
 }

@@ -5,8 +5,9 @@ use sha2::{Digest, Sha256};
 /// The family's template. One variable of its own: `small_variant` (E2B, E4B).
 pub const FAMILY: &str = include_str!("gemma4.jinja");
 
-/// Versions that Google has since corrected, by the SHA-256 of their text without white space at its end. With them
-/// the model repeats calls, reads `None` for null and loses what it thought between calls.
+/// Versions that Google has since corrected, by the SHA-256 of their text without white space at
+/// its end. With them the model repeats calls, reads `None` for null and loses what it thought
+/// between calls.
 const OUTDATED: [&str; 5] = [
     // llama.cpp models/templates/google-gemma-4-31B-it.jinja, commit b8635075f, 2026-04-04
     "58c66fdee4afa29786fa0925a4c3659c8ebc28a2db93da6ae479d7d5886ce48f",
@@ -20,8 +21,8 @@ const OUTDATED: [&str; 5] = [
     "94899c0f917d93f6fe81c95744d1e8ddab2d21d39228d2e4aec1fb2a25bff413",
 ];
 
-/// Why a file's own template should not be used, as far as its text tells: it is a version known to be outdated,
-/// or lacks what every current one has.
+/// Why a file's own template should not be used, as far as its text tells: it is a version known to
+/// be outdated, or lacks what every current one has.
 pub fn outdated(template: &str) -> Option<String> {
     let digest = hex(&Sha256::digest(template.trim_end().as_bytes()));
     if OUTDATED.contains(&digest.as_str()) {
@@ -30,9 +31,10 @@ pub fn outdated(template: &str) -> Option<String> {
     if !template.contains("<|tool_call>") {
         return Some("it cannot tell the model about functions".into());
     }
-    // The results of calls reach older templates only in a form that no OpenAI client sends. The comment is the
-    // first thing that tells the newer ones.
-    (!template.contains("OpenAI Chat Completions:")).then(|| "it is older than OpenAI's form of function results".into())
+    // The results of calls reach older templates only in a form that no OpenAI client sends. The
+    // comment is the first thing that tells the newer ones.
+    (!template.contains("OpenAI Chat Completions:"))
+        .then(|| "it is older than OpenAI's form of function results".into())
 }
 
 fn hex(bytes: &[u8]) -> String {

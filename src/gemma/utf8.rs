@@ -1,7 +1,8 @@
 //! Bytes that arrive in pieces become whole characters.
 
-/// Decodes UTF-8 piece by piece. What can still become a character is held back (three bytes at most); what
-/// cannot becomes one U+FFFD for each maximal subpart, as the Unicode standard recommends.
+/// Decodes UTF-8 piece by piece. What can still become a character is held back (three bytes at
+/// most); what cannot becomes one U+FFFD for each maximal subpart, as the Unicode standard
+/// recommends.
 #[derive(Debug, Default)]
 pub struct Utf8 {
     held: Vec<u8>,

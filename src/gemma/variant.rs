@@ -13,7 +13,8 @@ pub struct Facts<'a> {
     pub expert_count: u32,
     /// Width of the per-layer embeddings; 0 for models without.
     pub per_layer_embedding_length: u32,
-    /// `general.size_label`: a size in a word. Converters write the parameters' number (`4.6B`) unless told better.
+    /// `general.size_label`: a size in a word. Converters write the parameters' number (`4.6B`)
+    /// unless told better.
     pub size_label: Option<&'a str>,
 }
 
@@ -25,19 +26,26 @@ pub enum Variant {
     B12,
     B26A4b,
     B31,
-    /// Built like Gemma 4 but of none of the published sizes, and not saying which it is like: pruned or grown.
+    /// Built like Gemma 4 but of none of the published sizes, and not saying which it is like:
+    /// pruned or grown.
     Other {
-        /// Whether it has per-layer embeddings, as the published small ones do and the large ones do not.
+        /// Whether it has per-layer embeddings, as the published small ones do and the large ones
+        /// do not.
         small: bool,
     },
 }
 
 impl Variant {
-    /// Tells the variant from its numbers. A model of another size may name the one that it is built like, and is
-    /// believed where it has that one's parts: the siblings that the tests use are told apart in this way.
+    /// Tells the variant from its numbers. A model of another size may name the one that it is
+    /// built like, and is believed where it has that one's parts: the siblings that the tests use
+    /// are told apart in this way.
     pub fn of(facts: Facts<'_>) -> Self {
         let small = facts.per_layer_embedding_length > 0;
-        match (facts.block_count, facts.embedding_length, facts.expert_count) {
+        match (
+            facts.block_count,
+            facts.embedding_length,
+            facts.expert_count,
+        ) {
             (35, 1536, 0) => return Self::E2b,
             (42, 2560, 0) => return Self::E4b,
             (48, 3840, 0) => return Self::B12,
@@ -58,12 +66,14 @@ impl Variant {
     /// The published ones, from the smallest to the largest.
     pub const PUBLISHED: [Self; 5] = [Self::E2b, Self::E4b, Self::B12, Self::B26A4b, Self::B31];
 
-    /// The variant that clients mean by a family's name in any usual spelling: `gemma-4-e2b`, `gemma-4-E2B-it`,
-    /// `google/gemma-4-26b-a4b-it`, `gemma4:12b`.
+    /// The variant that clients mean by a family's name in any usual spelling: `gemma-4-e2b`,
+    /// `gemma-4-E2B-it`, `google/gemma-4-26b-a4b-it`, `gemma4:12b`.
     pub fn named(name: &str) -> Option<Self> {
         let name = name.to_ascii_lowercase().replace([':', '_', ' '], "-");
         let name = name.rsplit('/').next().unwrap_or_default();
-        let size = name.strip_prefix("gemma-4-").or_else(|| name.strip_prefix("gemma4-"))?;
+        let size = name
+            .strip_prefix("gemma-4-")
+            .or_else(|| name.strip_prefix("gemma4-"))?;
         let size = size.strip_suffix("-it").unwrap_or(size);
         let variant = match size {
             "e2b" => Self::E2b,
@@ -88,8 +98,8 @@ impl Variant {
         }
     }
 
-    /// Whether it was trained to answer without thinking by simply answering. The larger ones need an empty
-    /// thought in front of the answer.
+    /// Whether it was trained to answer without thinking by simply answering. The larger ones need
+    /// an empty thought in front of the answer.
     pub fn is_small(self) -> bool {
         match self {
             Self::E2b | Self::E4b => true,
@@ -109,12 +119,29 @@ impl fmt::Display for Variant {
 mod tests {
     use super::*;
 
-    fn variant(block_count: u32, embedding_length: u32, expert_count: u32, per_layer_embedding_length: u32) -> Variant {
-        Variant::of(Facts { block_count, embedding_length, expert_count, per_layer_embedding_length, size_label: None })
+    fn variant(
+        block_count: u32,
+        embedding_length: u32,
+        expert_count: u32,
+        per_layer_embedding_length: u32,
+    ) -> Variant {
+        Variant::of(Facts {
+            block_count,
+            embedding_length,
+            expert_count,
+            per_layer_embedding_length,
+            size_label: None,
+        })
     }
 
     fn labelled(size_label: &str, expert_count: u32, per_layer_embedding_length: u32) -> Variant {
-        let facts = Facts { block_count: 6, embedding_length: 128, expert_count, per_layer_embedding_length, size_label: Some(size_label) };
+        let facts = Facts {
+            block_count: 6,
+            embedding_length: 128,
+            expert_count,
+            per_layer_embedding_length,
+            size_label: Some(size_label),
+        };
         Variant::of(facts)
     }
 
@@ -148,7 +175,11 @@ mod tests {
         ] {
             assert_eq!(Variant::named(name), variant, "{name}");
         }
-        assert!(Variant::PUBLISHED.iter().all(|variant| Variant::named(variant.id()) == Some(*variant)));
+        assert!(
+            Variant::PUBLISHED
+                .iter()
+                .all(|variant| Variant::named(variant.id()) == Some(*variant))
+        );
     }
 
     #[test]
@@ -176,8 +207,13 @@ mod tests {
 
     #[test]
     fn numbers_count_more_than_words() {
-        let facts =
-            Facts { block_count: 35, embedding_length: 1536, expert_count: 0, per_layer_embedding_length: 256, size_label: Some("31B") };
+        let facts = Facts {
+            block_count: 35,
+            embedding_length: 1536,
+            expert_count: 0,
+            per_layer_embedding_length: 256,
+            size_label: Some("31B"),
+        };
         assert_eq!(Variant::of(facts), Variant::E2b);
     }
 }

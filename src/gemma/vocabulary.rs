@@ -1,16 +1,20 @@
-//! The family's tokenizer. Pure: made of three lists of a model file, and of nothing of llama.cpp's.
+//! The family's tokenizer. Pure: made of three lists of a model file, and of nothing of
+//! llama.cpp's.
 //!
-//! Gemma 4's vocabulary is byte-pair encoding on characters (`tokenizer.ggml.model` is `gemma4`; the rules are those of
-//! the family's `tokenizer.json`):
+//! Gemma 4's vocabulary is byte-pair encoding on characters (`tokenizer.ggml.model` is `gemma4`;
+//! the rules are those of the family's `tokenizer.json`):
 //!
-//! 1. Tokens that are known by their spelling, like `<|turn>`, are taken out of the text, the longest first.
-//! 2. Spaces become `▁` (U+2581). Lines are told from runs of line ends; a run that is a token is that token.
-//! 3. Each character is a token; of all neighbours those are joined first that the list of merges has first.
+//! 1. Tokens that are known by their spelling, like `<|turn>`, are taken out of the text, the
+//!    longest first.
+//! 2. Spaces become `▁` (U+2581). Lines are told from runs of line ends; a run that is a token is
+//!    that token.
+//! 3. Each character is a token; of all neighbours those are joined first that the list of merges
+//!    has first.
 //! 4. A character that is no token becomes a token for each of its bytes.
 //!
-//! llama.cpp keeps a string and an entry of a hash table for each token and each merge, both ways: 90 MB and a second and a
-//! half at each start for the real vocabulary. Here the texts stand behind each other as in the file, and a merge is three
-//! numbers in a sorted list: 13 MB and 0.2 s.
+//! llama.cpp keeps a string and an entry of a hash table for each token and each merge, both ways:
+//! 90 MB and a second and a half at each start for the real vocabulary. Here the texts stand behind
+//! each other as in the file, and a merge is three numbers in a sorted list: 13 MB and 0.2 s.
 
 mod merges;
 
@@ -36,7 +40,8 @@ const MOST: usize = 1 << 24;
 /// Where in its file a vocabulary lies, and what the header says of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
-    /// Tokens, and how many bytes from the start of the file their texts are: each a length of 64 bits and its bytes.
+    /// Tokens, and how many bytes from the start of the file their texts are: each a length of 64
+    /// bits and its bytes.
     pub count: u32,
     pub texts: Range<u64>,
     /// A number of 32 bits for each token, if the file has them.
@@ -105,10 +110,12 @@ impl Vocabulary {
         let kinds = kinds(&texts, lists.kinds, &place.ends)?;
         let merges = Merges::new(strings(lists.merges), &texts)?;
         let spelled = |wanted: fn(Kind) -> bool| {
-            let tokens = (0..count as Token).filter(|&token| wanted(kinds[token as usize]) && !texts.get(token).is_empty());
+            let tokens = (0..count as Token)
+                .filter(|&token| wanted(kinds[token as usize]) && !texts.get(token).is_empty());
             Spelled::new(&texts, tokens.collect())
         };
-        let markup = spelled(|kind| kind.is_control() || matches!(kind.number, USER_DEFINED | UNKNOWN))?;
+        let markup =
+            spelled(|kind| kind.is_control() || matches!(kind.number, USER_DEFINED | UNKNOWN))?;
         let plain = spelled(|kind| kind.number == USER_DEFINED && !kind.is_control())?;
         let bytes = std::array::from_fn(|byte| texts.find(format!("<0x{byte:02X}>").as_bytes()));
         let known = |token: u32| (token < place.count).then_some(token as Token);
@@ -125,7 +132,10 @@ impl Vocabulary {
     }
 
     /// Tokens in the vocabulary.
-    #[allow(clippy::len_without_is_empty, reason = "an empty vocabulary is refused")]
+    #[allow(
+        clippy::len_without_is_empty,
+        reason = "an empty vocabulary is refused"
+    )]
     pub fn len(&self) -> usize {
         self.kinds.len()
     }
@@ -150,12 +160,17 @@ impl Vocabulary {
         &self.suppressed
     }
 
-    /// Whether `token` is a marker of the chat format and no text. Files mark some of them as control tokens and some,
-    /// the thinking channel's and the tool calls', as user-defined, like pieces of ordinary text; those are known by their
-    /// look.
+    /// Whether `token` is a marker of the chat format and no text. Files mark some of them as
+    /// control tokens and some, the thinking channel's and the tool calls', as user-defined, like
+    /// pieces of ordinary text; those are known by their look.
     pub fn is_marker(&self, token: Token) -> bool {
-        let looks = |text: &str| text.starts_with("<|") && text.ends_with('>') || text.starts_with('<') && text.ends_with("|>");
-        let Some(kind) = self.kind(token) else { return false };
+        let looks = |text: &str| {
+            text.starts_with("<|") && text.ends_with('>')
+                || text.starts_with('<') && text.ends_with("|>")
+        };
+        let Some(kind) = self.kind(token) else {
+            return false;
+        };
         kind.is_control() || kind.number == USER_DEFINED && self.text(token).is_some_and(looks)
     }
 
@@ -166,7 +181,12 @@ impl Vocabulary {
 
     /// The text of every token that is found by its spelling.
     pub fn spelled(&self) -> Vec<String> {
-        self.markup.tokens.iter().filter_map(|&token| self.text(token)).map(str::to_owned).collect()
+        self.markup
+            .tokens
+            .iter()
+            .filter_map(|&token| self.text(token))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// A token as the file spells it.
@@ -178,12 +198,18 @@ impl Vocabulary {
 
     /// Bytes of the longest token: no text of `n` tokens has more than `n` times as many.
     pub fn longest(&self) -> usize {
-        self.all().map(|token| self.bytes(token).len()).max().unwrap_or(0).max(1)
+        self.all()
+            .map(|token| self.bytes(token).len())
+            .max()
+            .unwrap_or(0)
+            .max(1)
     }
 
     /// What `token` stands for in a text, markers spelled out. A part of a character is not UTF-8.
     pub fn bytes(&self, token: Token) -> Vec<u8> {
-        let Some(kind) = self.kind(token) else { return vec![] };
+        let Some(kind) = self.kind(token) else {
+            return vec![];
+        };
         let text = self.texts.get(token);
         match kind.number {
             _ if kind.is_control() => text.to_vec(),
@@ -195,8 +221,8 @@ impl Vocabulary {
         }
     }
 
-    /// Appends the tokens of `text`. Spelled control tokens become such only with `markup`; user-defined ones do
-    /// always. No token is added in front or behind.
+    /// Appends the tokens of `text`. Spelled control tokens become such only with `markup`;
+    /// user-defined ones do always. No token is added in front or behind.
     pub fn tokenize(&self, text: &str, markup: bool, tokens: &mut Vec<Token>) {
         let mut joiner = Joiner::default();
         let mut rest = 0;
@@ -212,7 +238,10 @@ impl Vocabulary {
     fn text_tokens(&self, text: &str, joiner: &mut Joiner, tokens: &mut Vec<Token>) {
         let mut rest = text;
         while let Some(first) = rest.bytes().next() {
-            let line = rest.bytes().position(|byte| (byte == b'\n') != (first == b'\n')).unwrap_or(rest.len());
+            let line = rest
+                .bytes()
+                .position(|byte| (byte == b'\n') != (first == b'\n'))
+                .unwrap_or(rest.len());
             let (line, behind) = rest.split_at(line);
             rest = behind;
             match self.texts.find(line.as_bytes()).filter(|_| first == b'\n') {
@@ -226,7 +255,11 @@ impl Vocabulary {
         let mut utf8 = [0; 4];
         joiner.clear();
         for (at, c) in line.char_indices() {
-            let text = if c == ' ' { SPACE } else { c.encode_utf8(&mut utf8) };
+            let text = if c == ' ' {
+                SPACE
+            } else {
+                c.encode_utf8(&mut utf8)
+            };
             joiner.push(at, self.texts.find(text.as_bytes()));
         }
         self.merges.join(joiner);
@@ -235,8 +268,15 @@ impl Vocabulary {
                 Some(token) => tokens.push(token),
                 // Only single characters are none.
                 None => {
-                    let c = line[at..].chars().next().map_or(' ', |c| if c == ' ' { '\u{2581}' } else { c });
-                    tokens.extend(c.encode_utf8(&mut utf8).bytes().filter_map(|byte| self.bytes[usize::from(byte)]));
+                    let c = line[at..]
+                        .chars()
+                        .next()
+                        .map_or(' ', |c| if c == ' ' { '\u{2581}' } else { c });
+                    tokens.extend(
+                        c.encode_utf8(&mut utf8)
+                            .bytes()
+                            .filter_map(|byte| self.bytes[usize::from(byte)]),
+                    );
                 }
             }
         }
@@ -271,16 +311,31 @@ impl Texts {
         }
         let bytes = Vec::with_capacity(list.len() - 8 * count);
         let hash = DefaultHashBuilder::default();
-        let mut texts = Self { bytes, ends: Vec::with_capacity(count), tokens: HashTable::with_capacity(count), hash };
+        let mut texts = Self {
+            bytes,
+            ends: Vec::with_capacity(count),
+            tokens: HashTable::with_capacity(count),
+            hash,
+        };
         for text in strings(list).take(count) {
             let text = text?;
-            std::str::from_utf8(text).map_err(|_| format!("has a token, {}, that is no UTF-8", texts.ends.len()))?;
+            std::str::from_utf8(text)
+                .map_err(|_| format!("has a token, {}, that is no UTF-8", texts.ends.len()))?;
             texts.bytes.extend_from_slice(text);
             texts.ends.push(texts.bytes.len() as u32);
             let token = (texts.ends.len() - 1) as Token;
-            let Self { bytes, ends, tokens, hash } = &mut texts;
+            let Self {
+                bytes,
+                ends,
+                tokens,
+                hash,
+            } = &mut texts;
             let of = |token: Token| slice(bytes, ends, token);
-            match tokens.entry(hash.hash_one(text), |&other| of(other) == text, |&other| hash.hash_one(of(other))) {
+            match tokens.entry(
+                hash.hash_one(text),
+                |&other| of(other) == text,
+                |&other| hash.hash_one(of(other)),
+            ) {
                 hashbrown::hash_table::Entry::Occupied(mut same) => *same.get_mut() = token,
                 hashbrown::hash_table::Entry::Vacant(place) => drop(place.insert(token)),
             }
@@ -297,7 +352,9 @@ impl Texts {
     }
 
     fn find(&self, text: &[u8]) -> Option<Token> {
-        self.tokens.find(self.hash.hash_one(text), |&token| self.get(token) == text).copied()
+        self.tokens
+            .find(self.hash.hash_one(text), |&token| self.get(token) == text)
+            .copied()
     }
 }
 
@@ -314,7 +371,9 @@ fn strings(mut list: &[u8]) -> impl Iterator<Item = Result<&[u8], String>> {
             return None;
         }
         let text = list.split_first_chunk::<8>().and_then(|(length, rest)| {
-            let length = usize::try_from(u64::from_le_bytes(*length)).ok().filter(|&length| length <= rest.len())?;
+            let length = usize::try_from(u64::from_le_bytes(*length))
+                .ok()
+                .filter(|&length| length <= rest.len())?;
             let (text, behind) = rest.split_at(length);
             list = behind;
             Some(text)
@@ -328,7 +387,13 @@ fn strings(mut list: &[u8]) -> impl Iterator<Item = Result<&[u8], String>> {
 
 fn kinds(texts: &Texts, numbers: Option<&[u8]>, ends: &[u32]) -> Result<Vec<Kind>, String> {
     let count = texts.ends.len();
-    let mut kinds = vec![Kind { number: NORMAL, ends: false }; count];
+    let mut kinds = vec![
+        Kind {
+            number: NORMAL,
+            ends: false
+        };
+        count
+    ];
     if let Some(numbers) = numbers {
         let (numbers, rest) = numbers.as_chunks::<4>();
         if numbers.len() != count || !rest.is_empty() {
@@ -339,7 +404,10 @@ fn kinds(texts: &Texts, numbers: Option<&[u8]>, ends: &[u32]) -> Result<Vec<Kind
             kind.number = u8::try_from(u32::from_le_bytes(*number)).unwrap_or(0);
         }
     }
-    let named = ENDS.iter().filter_map(|text| texts.find(text.as_bytes())).map(|token| token as usize);
+    let named = ENDS
+        .iter()
+        .filter_map(|text| texts.find(text.as_bytes()))
+        .map(|token| token as usize);
     for token in named.chain(ends.iter().map(|&token| token as usize)) {
         if let Some(kind) = kinds.get_mut(token) {
             kind.ends = true;
@@ -378,14 +446,22 @@ struct Spelled {
 
 impl Spelled {
     fn new(texts: &Texts, tokens: Vec<Token>) -> Result<Self, String> {
-        let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(tokens.iter().map(|&token| texts.get(token)));
+        let finder = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(tokens.iter().map(|&token| texts.get(token)));
         let finder = finder.map_err(|error| format!("has markers that are too many: {error}"))?;
-        Ok(Self { finder: Some(finder).filter(|_| !tokens.is_empty()), tokens })
+        Ok(Self {
+            finder: Some(finder).filter(|_| !tokens.is_empty()),
+            tokens,
+        })
     }
 
     /// Where they stand in a text, from its beginning on.
     fn find(&self, text: &str) -> impl Iterator<Item = (Range<usize>, Token)> {
-        let found = self.finder.iter().flat_map(move |finder| finder.find_iter(text));
+        let found = self
+            .finder
+            .iter()
+            .flat_map(move |finder| finder.find_iter(text));
         found.map(|found| (found.range(), self.tokens[found.pattern().as_usize()]))
     }
 }

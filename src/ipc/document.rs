@@ -25,7 +25,12 @@ pub struct Page {
 /// What it says is nobody's business but the model's.
 impl fmt::Debug for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Page({} bytes, picture: {})", self.text.len(), self.picture.is_some())
+        write!(
+            f,
+            "Page({} bytes, picture: {})",
+            self.text.len(),
+            self.picture.is_some()
+        )
     }
 }
 

@@ -1,7 +1,8 @@
-//! How a message lies on the socket: its length as a little-endian `u32`, then that many bytes of postcard.
+//! How a message lies on the socket: its length as a little-endian `u32`, then that many bytes of
+//! postcard.
 //!
-//! Descriptors that belong to a message travel with the first byte of its frame. Nothing here reads or writes;
-//! the supervisor drives it from async code, the worker from blocking code.
+//! Descriptors that belong to a message travel with the first byte of its frame. Nothing here reads
+//! or writes; the supervisor drives it from async code, the worker from blocking code.
 
 use std::fmt;
 
@@ -16,7 +17,8 @@ pub const HEADER: usize = 4;
 /// Bytes of buffer that a [`Decoder`] keeps when it has nothing left to decode.
 const KEEP: usize = 64 << 10;
 
-/// Why bytes are no message, or a message makes no frame. Either way the channel is of no further use.
+/// Why bytes are no message, or a message makes no frame. Either way the channel is of no further
+/// use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FrameError {
     /// The message has more than [`MAX_FRAME`] bytes.
@@ -28,7 +30,10 @@ pub enum FrameError {
 impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLarge { bytes } => write!(f, "a message of {bytes} bytes; at most {MAX_FRAME} are allowed"),
+            Self::TooLarge { bytes } => write!(
+                f,
+                "a message of {bytes} bytes; at most {MAX_FRAME} are allowed"
+            ),
             Self::Malformed { reason } => write!(f, "a malformed message: {reason}"),
         }
     }
@@ -38,7 +43,9 @@ impl std::error::Error for FrameError {}
 
 impl From<postcard::Error> for FrameError {
     fn from(error: postcard::Error) -> Self {
-        Self::Malformed { reason: error.to_string() }
+        Self::Malformed {
+            reason: error.to_string(),
+        }
     }
 }
 
@@ -46,9 +53,15 @@ impl From<postcard::Error> for FrameError {
 pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), FrameError> {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER]);
-    let written = postcard::to_io(message, &mut *out).map(|_| ()).map_err(FrameError::from);
+    let written = postcard::to_io(message, &mut *out)
+        .map(|_| ())
+        .map_err(FrameError::from);
     let bytes = out.len() - start - HEADER;
-    let checked = written.and(if bytes > MAX_FRAME { Err(FrameError::TooLarge { bytes }) } else { Ok(()) });
+    let checked = written.and(if bytes > MAX_FRAME {
+        Err(FrameError::TooLarge { bytes })
+    } else {
+        Ok(())
+    });
     if checked.is_err() {
         out.truncate(start);
         return checked;
@@ -71,14 +84,18 @@ impl Decoder {
         Self::default()
     }
 
-    /// Takes bytes as they came. Call [`Decoder::next`] until it has no more before feeding again: then the
-    /// decoder never holds more than one frame and one piece.
+    /// Takes bytes as they came. Call [`Decoder::next`] until it has no more before feeding again:
+    /// then the decoder never holds more than one frame and one piece.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole message, or `None` until more bytes come. After an error the channel must be closed.
-    #[allow(clippy::should_implement_trait, reason = "generic over the message, and it can fail")]
+    /// The next whole message, or `None` until more bytes come. After an error the channel must be
+    /// closed.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "generic over the message, and it can fail"
+    )]
     pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         let waiting = &self.buffer[self.done..];
         let Some((header, rest)) = waiting.split_first_chunk::<HEADER>() else {
@@ -95,7 +112,9 @@ impl Decoder {
         };
         let (message, left) = postcard::take_from_bytes(body)?;
         if !left.is_empty() {
-            return Err(FrameError::Malformed { reason: format!("{} bytes too many", left.len()) });
+            return Err(FrameError::Malformed {
+                reason: format!("{} bytes too many", left.len()),
+            });
         }
         let end = self.done + HEADER + bytes;
         // It may hold a prompt, and its memory is given back or used for something else.
@@ -135,7 +154,10 @@ mod tests {
     fn sample() -> Vec<FromWorker> {
         vec![
             FromWorker::Hello { version: 7 },
-            FromWorker::LoadFailed { reason: "é".repeat(300), out_of_memory: false },
+            FromWorker::LoadFailed {
+                reason: "é".repeat(300),
+                out_of_memory: false,
+            },
             FromWorker::Hello { version: 0 },
         ]
     }
@@ -170,15 +192,26 @@ mod tests {
     fn an_oversized_length_is_refused_before_its_bytes_come() {
         let mut decoder = Decoder::new();
         decoder.feed(&(MAX_FRAME as u32 + 1).to_le_bytes());
-        assert_eq!(decoder.next::<FromWorker>(), Err(FrameError::TooLarge { bytes: MAX_FRAME + 1 }));
+        assert_eq!(
+            decoder.next::<FromWorker>(),
+            Err(FrameError::TooLarge {
+                bytes: MAX_FRAME + 1
+            })
+        );
         assert!(decoder.buffer.capacity() < 1024);
     }
 
     #[test]
     fn an_oversized_message_makes_no_frame() {
         let mut out = vec![1, 2, 3];
-        let message = FromWorker::LoadFailed { reason: "x".repeat(MAX_FRAME), out_of_memory: false };
-        assert!(matches!(encode(&message, &mut out), Err(FrameError::TooLarge { .. })));
+        let message = FromWorker::LoadFailed {
+            reason: "x".repeat(MAX_FRAME),
+            out_of_memory: false,
+        };
+        assert!(matches!(
+            encode(&message, &mut out),
+            Err(FrameError::TooLarge { .. })
+        ));
         assert_eq!(out, [1, 2, 3]);
     }
 
@@ -186,7 +219,10 @@ mod tests {
     fn bytes_after_a_message_are_an_error() {
         let mut decoder = Decoder::new();
         decoder.feed(&[3, 0, 0, 0, 0, 1, 9]);
-        assert!(matches!(decoder.next::<FromWorker>(), Err(FrameError::Malformed { .. })));
+        assert!(matches!(
+            decoder.next::<FromWorker>(),
+            Err(FrameError::Malformed { .. })
+        ));
     }
 
     #[test]
@@ -201,7 +237,10 @@ mod tests {
     #[test]
     fn a_large_message_leaves_no_large_buffer() {
         let mut decoder = Decoder::new();
-        decoder.feed(&frames(&[FromWorker::LoadFailed { reason: "x".repeat(1 << 20), out_of_memory: false }]));
+        decoder.feed(&frames(&[FromWorker::LoadFailed {
+            reason: "x".repeat(1 << 20),
+            out_of_memory: false,
+        }]));
         assert!(decoder.next::<FromWorker>().unwrap().is_some());
         assert_eq!(decoder.next::<FromWorker>(), Ok(None));
         assert!(decoder.buffer.capacity() <= 2 * KEEP);

@@ -97,6 +97,8 @@ impl FileMemory {
     /// Bytes of one kind, and how many of them are resident.
     pub fn sum(&self, kind: Kind) -> (u64, u64) {
         let parts = self.parts.iter().filter(|part| part.class.kind() == kind);
-        parts.fold((0, 0), |(bytes, resident), part| (bytes + part.bytes, resident + part.resident))
+        parts.fold((0, 0), |(bytes, resident), part| {
+            (bytes + part.bytes, resident + part.resident)
+        })
     }
 }

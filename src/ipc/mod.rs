@@ -26,7 +26,8 @@
 //!       │   ◀─ Piece… , Fetched | Moved | Unreadable  │   and exits
 //! ```
 //!
-//! The channel is the worker's standard input, a stream socket. [`frame`] says how a message lies on it.
+//! The channel is the worker's standard input, a stream socket. [`frame`] says how a message lies
+//! on it.
 
 mod document;
 pub mod frame;
@@ -41,8 +42,8 @@ use crate::chat::{ChatError, ChatEvent, ChatRequest, TextAnswer, TextTask};
 use crate::gemma::sound::Hearing;
 use crate::gemma::vocabulary;
 
-/// Version of both enums; they change together with it. Supervisor and worker are installed together, so a
-/// difference means a half-done upgrade and the worker is refused.
+/// Version of both enums; they change together with it. Supervisor and worker are installed
+/// together, so a difference means a half-done upgrade and the worker is refused.
 pub const VERSION: u32 = 9;
 
 /// Names a request for as long as its worker lives.
@@ -51,23 +52,27 @@ pub type RequestId = u64;
 /// From the supervisor to the worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToWorker {
-    /// First and once. Carries the descriptors of the model file and, where the plan speaks of them, of its projector,
-    /// of its packed weights, and of an empty file for packed weights.
+    /// First and once. Carries the descriptors of the model file and, where the plan speaks of
+    /// them, of its projector, of its packed weights, and of an empty file for packed weights.
     Load(Box<LoadPlan>),
-    /// First and last, in the place of `Load`: say what stands in this file. Carries its descriptor.
+    /// First and last, in the place of `Load`: say what stands in this file. Carries its
+    /// descriptor.
     Read(DocumentKind),
     /// First and last, in the place of `Load`: get this file.
     Fetch(Fetch),
     /// Answer this request.
-    Chat { id: RequestId, request: Box<ChatRequest> },
+    Chat {
+        id: RequestId,
+        request: Box<ChatRequest>,
+    },
     /// Say this of a text, without a slot; answered by `Text` or `Failed`.
     Text { id: RequestId, task: TextTask },
     /// Stop before the next decode; an unknown id is one that has just ended.
     Cancel { id: RequestId },
     /// Say what is in memory; answered by `Memory` once the model is loaded.
     Look,
-    /// Give back memory: cold pages, and while nothing is answered everything that can be made again. Answered by
-    /// `Eased`.
+    /// Give back memory: cold pages, and while nothing is answered everything that can be made
+    /// again. Answered by `Eased`.
     Ease,
 }
 
@@ -102,8 +107,8 @@ pub enum FromWorker {
     },
     /// The empty file holds the packed weights now, and the disk has all of it.
     Packed,
-    /// The file of packed weights does not hold what was written to it. Nothing was computed with it, and the worker
-    /// exits after this.
+    /// The file of packed weights does not hold what was written to it. Nothing was computed with
+    /// it, and the worker exits after this.
     Spoilt {
         reason: String,
     },
@@ -143,7 +148,8 @@ pub struct LoadPlan {
     pub cpus: Vec<u32>,
     /// Tokens of answer at most, whatever a request asks.
     pub max_output: u32,
-    /// What turns pictures and sounds into embeddings. Without one the model neither sees nor hears.
+    /// What turns pictures and sounds into embeddings. Without one the model neither sees nor
+    /// hears.
     pub projector: Option<ProjectorPlan>,
     pub memory: MemoryPlan,
     /// Where the model file has its vocabulary.
@@ -155,7 +161,8 @@ pub struct LoadPlan {
 pub struct ProjectorPlan {
     /// For messages only.
     pub name: String,
-    /// Pixels of the longest side that it can place; a picture that would be shown longer is refused.
+    /// Pixels of the longest side that it can place; a picture that would be shown longer is
+    /// refused.
     pub longest_side: u32,
     /// How it turns sound into tokens, if it does.
     pub hearing: Option<Hearing>,

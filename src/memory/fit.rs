@@ -1,12 +1,13 @@
 //! Which model fits, and how large it can be run. Pure.
 //!
-//! The context that was asked for counts more than a larger variant: among the models that can have it the best one is
-//! taken. If none can, the context is halved, down to a floor. For each model smaller steps are tried before its
-//! projector is left out, where it may be.
+//! The context that was asked for counts more than a larger variant: among the models that can have
+//! it the best one is taken. If none can, the context is halved, down to a floor. For each model
+//! smaller steps are tried before its projector is left out, where it may be.
 
 use crate::gemma::figures::{Cost, Figures, Keep, Sizes};
 
-/// Tokens of a step that are tried when a larger step does not fit. Reading a prompt is hardly slower with them.
+/// Tokens of a step that are tried when a larger step does not fit. Reading a prompt is hardly
+/// slower with them.
 const SMALLER_STEPS: [u32; 2] = [128, LEAST_STEP];
 const LEAST_STEP: u32 = 64;
 
@@ -39,11 +40,16 @@ pub struct Wishes {
 }
 
 impl Wishes {
-    /// The same after memory ran out so many times: each halves the context and the steps, down to the least.
+    /// The same after memory ran out so many times: each halves the context and the steps, down to
+    /// the least.
     pub fn after(self, shortages: u32) -> Self {
         let halved = |wished: u32, least: u32| (wished >> shortages.min(31)).max(least.min(wished));
         let Sizes { context, batch, .. } = self.sizes;
-        let sizes = Sizes { context: halved(context, self.least_context), batch: halved(batch, LEAST_STEP), ..self.sizes };
+        let sizes = Sizes {
+            context: halved(context, self.least_context),
+            batch: halved(batch, LEAST_STEP),
+            ..self.sizes
+        };
         Self { sizes, ..self }
     }
 }
@@ -61,33 +67,72 @@ pub struct Choice<'a> {
 }
 
 /// The best choice of all that fit into `budget` bytes.
-pub fn choose<'a>(candidates: &[Candidate<'a>], wishes: &Wishes, budget: u64) -> Option<Choice<'a>> {
-    choices(candidates, wishes).into_iter().find(|choice| choice.total <= budget)
+pub fn choose<'a>(
+    candidates: &[Candidate<'a>],
+    wishes: &Wishes,
+    budget: u64,
+) -> Option<Choice<'a>> {
+    choices(candidates, wishes)
+        .into_iter()
+        .find(|choice| choice.total <= budget)
 }
 
 /// The way to run one of them that takes the least.
 pub fn smallest<'a>(candidates: &[Candidate<'a>], wishes: &Wishes) -> Option<Choice<'a>> {
-    choices(candidates, wishes).into_iter().min_by_key(|choice| choice.total)
+    choices(candidates, wishes)
+        .into_iter()
+        .min_by_key(|choice| choice.total)
 }
 
 /// All choices, the best first.
 fn choices<'a>(candidates: &[Candidate<'a>], wishes: &Wishes) -> Vec<Choice<'a>> {
     let mut best_first = candidates.to_vec();
     best_first.sort_by(|a, b| (b.rank, b.size, a.id).cmp(&(a.rank, a.size, b.id)));
-    let contexts =
-        std::iter::successors(Some(wishes.sizes.context), |context| Some(context / 2).filter(|half| *half >= wishes.least_context));
-    contexts.flat_map(|context| best_first.iter().flat_map(move |candidate| ways(candidate, wishes, context)).collect::<Vec<_>>()).collect()
+    let contexts = std::iter::successors(Some(wishes.sizes.context), |context| {
+        Some(context / 2).filter(|half| *half >= wishes.least_context)
+    });
+    contexts
+        .flat_map(|context| {
+            best_first
+                .iter()
+                .flat_map(move |candidate| ways(candidate, wishes, context))
+                .collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 /// The ways to run a model with this context, or all that it was made for.
 fn ways<'a>(candidate: &Candidate<'a>, wishes: &Wishes, context: u32) -> Vec<Choice<'a>> {
     let wished = wishes.sizes.batch;
-    let steps: Vec<u32> = [wished].into_iter().chain(SMALLER_STEPS.into_iter().filter(|step| *step < wished)).collect();
+    let steps: Vec<u32> = [wished]
+        .into_iter()
+        .chain(SMALLER_STEPS.into_iter().filter(|step| *step < wished))
+        .collect();
     let way = |batch, sees: bool| {
-        let sizes = Sizes { context: context.min(candidate.context_limit), batch, ..wishes.sizes };
-        let step = if sees { batch.max(candidate.picture_step) } else { batch };
-        let cost = candidate.figures.cost(&Sizes { batch: step, ..sizes }, &wishes.keep);
-        Choice { id: candidate.id, sizes, sees, cost, total: cost.total() + if sees { candidate.projector } else { 0 } }
+        let sizes = Sizes {
+            context: context.min(candidate.context_limit),
+            batch,
+            ..wishes.sizes
+        };
+        let step = if sees {
+            batch.max(candidate.picture_step)
+        } else {
+            batch
+        };
+        let cost = candidate.figures.cost(
+            &Sizes {
+                batch: step,
+                ..sizes
+            },
+            &wishes.keep,
+        );
+        Choice {
+            id: candidate.id,
+            sizes,
+            sees,
+            cost,
+            total: cost.total() + if sees { candidate.projector } else { 0 },
+        }
     };
     let mut ways: Vec<_> = steps.iter().map(|batch| way(*batch, true)).collect();
     if candidate.projector > 0 && !candidate.must_see {
@@ -105,12 +150,29 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     fn wishes(context: u32) -> Wishes {
-        let sizes = Sizes { context, slots: 1, batch: 256, small_kv: false };
-        Wishes { sizes, least_context: 2048, keep: Keep { per_layer: 64 << 20, experts: 33 } }
+        let sizes = Sizes {
+            context,
+            slots: 1,
+            batch: 256,
+            small_kv: false,
+        };
+        Wishes {
+            sizes,
+            least_context: 2048,
+            keep: Keep {
+                per_layer: 64 << 20,
+                experts: 33,
+            },
+        }
     }
 
     fn candidates(family: &[Published]) -> Vec<Candidate<'_>> {
-        let rank = |variant| Variant::PUBLISHED.iter().position(|other| *other == variant).unwrap();
+        let rank = |variant| {
+            Variant::PUBLISHED
+                .iter()
+                .position(|other| *other == variant)
+                .unwrap()
+        };
         let candidate = |one: &'_ Published| Candidate {
             id: one.variant.id(),
             rank: rank(one.variant),
@@ -144,7 +206,11 @@ mod tests {
             (31 * GIB, 262_144, Some(("gemma-4-26b-a4b", 262_144))),
         ] {
             let found = choose(&all, &wishes(context), free);
-            assert_eq!(found.map(|choice| (choice.id, choice.sizes.context)), expected, "{free} {context}");
+            assert_eq!(
+                found.map(|choice| (choice.id, choice.sizes.context)),
+                expected,
+                "{free} {context}"
+            );
             assert!(found.is_none_or(|choice| choice.total <= free));
         }
     }
@@ -152,13 +218,29 @@ mod tests {
     #[test]
     fn smaller_steps_come_before_a_smaller_context_and_blindness_between() {
         let family = published();
-        let e2b = Candidate { projector: GIB, ..candidates(&family)[0] };
-        let all: Vec<_> = choices(&[e2b], &wishes(8192)).iter().map(|way| (way.sizes.context, way.sizes.batch, way.sees)).collect();
-        let each = |context| [(context, 256, true), (context, 128, true), (context, 64, true), (context, 64, false)];
+        let e2b = Candidate {
+            projector: GIB,
+            ..candidates(&family)[0]
+        };
+        let all: Vec<_> = choices(&[e2b], &wishes(8192))
+            .iter()
+            .map(|way| (way.sizes.context, way.sizes.batch, way.sees))
+            .collect();
+        let each = |context| {
+            [
+                (context, 256, true),
+                (context, 128, true),
+                (context, 64, true),
+                (context, 64, false),
+            ]
+        };
         assert_eq!(all, [8192, 4096, 2048].map(each).concat());
         let blind = choose(&[e2b], &wishes(8192), 2 * GIB).unwrap();
         assert_eq!((blind.sizes.context, blind.sees), (8192, false));
-        let seeing = Candidate { must_see: true, ..e2b };
+        let seeing = Candidate {
+            must_see: true,
+            ..e2b
+        };
         assert!(choices(&[seeing], &wishes(8192)).iter().all(|way| way.sees));
         assert_eq!(choose(&[seeing], &wishes(8192), 2 * GIB), None);
         assert_eq!(smallest(&[e2b], &wishes(8192)).unwrap().sizes.context, 2048);
@@ -170,18 +252,33 @@ mod tests {
             let Wishes { sizes, .. } = wishes(8192).after(shortages);
             (sizes.context, sizes.batch)
         };
-        assert_eq!([0, 1, 2, 3, 99].map(after), [(8192, 256), (4096, 128), (2048, 64), (2048, 64), (2048, 64)]);
-        assert_eq!(wishes(512).after(1).sizes.context, 512, "what is asked for below the least stays");
+        assert_eq!(
+            [0, 1, 2, 3, 99].map(after),
+            [(8192, 256), (4096, 128), (2048, 64), (2048, 64), (2048, 64)]
+        );
+        assert_eq!(
+            wishes(512).after(1).sizes.context,
+            512,
+            "what is asked for below the least stays"
+        );
     }
 
     #[test]
     fn of_two_files_the_larger_and_of_equals_the_first() {
         let family = published();
-        let one = |id, size| Candidate { id, size, ..candidates(&family)[0] };
-        let chosen = |all: &[Candidate<'_>]| choose(all, &wishes(4096), 9 * GIB).unwrap().id.to_owned();
+        let one = |id, size| Candidate {
+            id,
+            size,
+            ..candidates(&family)[0]
+        };
+        let chosen =
+            |all: &[Candidate<'_>]| choose(all, &wishes(4096), 9 * GIB).unwrap().id.to_owned();
         assert_eq!(chosen(&[one("a", 1), one("b", 2)]), "b");
         assert_eq!(chosen(&[one("b", 1), one("a", 1)]), "a");
-        let preferred = Candidate { rank: 99, ..one("c", 0) };
+        let preferred = Candidate {
+            rank: 99,
+            ..one("c", 0)
+        };
         assert_eq!(chosen(&[preferred, one("b", 9)]), "c");
     }
 }

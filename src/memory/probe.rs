@@ -33,15 +33,28 @@ pub enum Bound {
 pub fn room() -> Room {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let machine = Room { free: field(&meminfo, "MemAvailable:"), bound: Bound::Machine, whole: field(&meminfo, "MemTotal:") };
-    let limited = folders(&groups).into_iter().filter_map(|folder| read_group(&folder));
+    let machine = Room {
+        free: field(&meminfo, "MemAvailable:"),
+        bound: Bound::Machine,
+        whole: field(&meminfo, "MemTotal:"),
+    };
+    let limited = folders(&groups)
+        .into_iter()
+        .filter_map(|folder| read_group(&folder));
     let all: Vec<_> = std::iter::once(machine).chain(limited).collect();
     let whole = all.iter().map(|room| room.whole).min().unwrap_or(0);
-    all.into_iter().min_by_key(|room| room.free).map_or(Room { free: 0, bound: Bound::Machine, whole }, |room| Room { whole, ..room })
+    all.into_iter().min_by_key(|room| room.free).map_or(
+        Room {
+            free: 0,
+            bound: Bound::Machine,
+            whole,
+        },
+        |room| Room { whole, ..room },
+    )
 }
 
-/// Bytes that new programs can have without swapping: `MemAvailable` of `/proc/meminfo`. 0 where the kernel
-/// does not say.
+/// Bytes that new programs can have without swapping: `MemAvailable` of `/proc/meminfo`. 0 where
+/// the kernel does not say.
 pub fn available() -> u64 {
     fs::read_to_string("/proc/meminfo").map_or(0, |text| field(&text, "MemAvailable:"))
 }
@@ -54,10 +67,13 @@ pub fn own() -> Usage {
 /// A size of `/proc/meminfo`, which has KiB.
 fn field(meminfo: &str, name: &str) -> u64 {
     let line = meminfo.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|rest| rest.split_whitespace().next()).and_then(|kib| kib.parse::<u64>().ok()).map_or(0, |kib| kib.saturating_mul(1024))
+    line.and_then(|rest| rest.split_whitespace().next())
+        .and_then(|kib| kib.parse::<u64>().ok())
+        .map_or(0, |kib| kib.saturating_mul(1024))
 }
 
-/// The folders of all memory groups above this process, of both versions. `groups` is `/proc/self/cgroup` (cgroups(7)).
+/// The folders of all memory groups above this process, of both versions. `groups` is
+/// `/proc/self/cgroup` (cgroups(7)).
 pub(super) fn folders(groups: &str) -> Vec<PathBuf> {
     let memory = groups.lines().filter_map(|line| {
         let mut fields = line.splitn(3, ':');
@@ -71,16 +87,28 @@ pub(super) fn folders(groups: &str) -> Vec<PathBuf> {
     });
     let above = |(root, path): (PathBuf, PathBuf)| {
         let inside = path.strip_prefix("/").unwrap_or(&path).to_owned();
-        inside.ancestors().map(|part| root.join(part)).collect::<Vec<_>>()
+        inside
+            .ancestors()
+            .map(|part| root.join(part))
+            .collect::<Vec<_>>()
     };
     memory.flat_map(above).collect()
 }
 
-/// What a group's limit leaves; `None` without a limit. Pages of files count as free: they can be evicted.
+/// What a group's limit leaves; `None` without a limit. Pages of files count as free: they can be
+/// evicted.
 fn read_group(folder: &Path) -> Option<Room> {
-    let number = |name: &str| fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
+    let number = |name: &str| {
+        fs::read_to_string(folder.join(name))
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    };
     let stat = fs::read_to_string(folder.join("memory.stat")).ok()?;
-    let limits = ["memory.max", "memory.high", "memory.limit_in_bytes"].into_iter().filter_map(number);
+    let limits = ["memory.max", "memory.high", "memory.limit_in_bytes"]
+        .into_iter()
+        .filter_map(number);
     let limit = limits.min().filter(|limit| *limit < NO_LIMIT)?;
     let used = number("memory.current").or_else(|| number("memory.usage_in_bytes"))?;
     Some(left(limit, used, &stat, folder))
@@ -88,10 +116,24 @@ fn read_group(folder: &Path) -> Option<Room> {
 
 fn left(limit: u64, used: u64, stat: &str, folder: &Path) -> Room {
     // The first version counts the groups below in the fields that begin with `total_`.
-    let line = |name: &str| stat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse::<u64>().ok());
-    let evictable: u64 =
-        ["active_file", "inactive_file"].into_iter().filter_map(|name| line(&format!("total_{name}")).or_else(|| line(name))).sum();
-    Room { free: limit.saturating_sub(used.saturating_sub(evictable)), bound: Bound::Group(folder.to_owned()), whole: limit }
+    let line = |name: &str| {
+        stat.lines().find_map(|line| {
+            line.strip_prefix(name)?
+                .strip_prefix(' ')?
+                .trim()
+                .parse::<u64>()
+                .ok()
+        })
+    };
+    let evictable: u64 = ["active_file", "inactive_file"]
+        .into_iter()
+        .filter_map(|name| line(&format!("total_{name}")).or_else(|| line(name)))
+        .sum();
+    Room {
+        free: limit.saturating_sub(used.saturating_sub(evictable)),
+        bound: Bound::Group(folder.to_owned()),
+        whole: limit,
+    }
 }
 
 #[cfg(test)]
@@ -101,15 +143,22 @@ mod tests {
     #[test]
     fn reads_the_kernels_lines() {
         let text = "MemTotal: 8000 kB\nMemFree: 1 kB\nMemAvailable:    4096 kB\n";
-        assert_eq!((field(text, "MemAvailable:"), field(text, "MemTotal:")), (4096 * 1024, 8000 * 1024));
+        assert_eq!(
+            (field(text, "MemAvailable:"), field(text, "MemTotal:")),
+            (4096 * 1024, 8000 * 1024)
+        );
         assert_eq!(field("MemTotal: 8000 kB\n", "MemAvailable:"), 0);
         let room = room();
-        assert!(room.free > 0 && room.free <= room.whole, "this kernel says what is free: {room:?}");
+        assert!(
+            room.free > 0 && room.free <= room.whole,
+            "this kernel says what is free: {room:?}"
+        );
     }
 
     #[test]
     fn every_group_above_us_counts() {
-        let found = folders("12:memory:/system.slice/gemmad.service\n3:cpu,cpuacct:/x\n0::/user.slice\n");
+        let found =
+            folders("12:memory:/system.slice/gemmad.service\n3:cpu,cpuacct:/x\n0::/user.slice\n");
         let expected = [
             "/sys/fs/cgroup/memory/system.slice/gemmad.service",
             "/sys/fs/cgroup/memory/system.slice",
@@ -130,7 +179,11 @@ mod tests {
         assert_eq!(left(1000, 2000, "", Path::new("/g")).free, 0);
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(read_group(folder.path()), None);
-        for (name, text) in [("memory.max", "max\n"), ("memory.current", "700\n"), ("memory.stat", v2)] {
+        for (name, text) in [
+            ("memory.max", "max\n"),
+            ("memory.current", "700\n"),
+            ("memory.stat", v2),
+        ] {
             fs::write(folder.path().join(name), text).unwrap();
         }
         assert_eq!(read_group(folder.path()), None);

@@ -4,16 +4,22 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError, RulesetStatus, Scope,
 };
 use rustix::fs::{Mode, OFlags};
 
 /// The newest rights that are known here; a kernel takes away those that it knows.
 const NEWEST: ABI = ABI::V10;
 
-/// Leaves reading `files` and `/proc/self`, and no way to other processes. `false` where the kernel has no Landlock.
+/// Leaves reading `files` and `/proc/self`, and no way to other processes. `false` where the kernel
+/// has no Landlock.
 pub fn restrict(files: &[BorrowedFd<'_>]) -> io::Result<bool> {
-    let own = rustix::fs::open("/proc/self", OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY, Mode::empty())?;
+    let own = rustix::fs::open(
+        "/proc/self",
+        OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY,
+        Mode::empty(),
+    )?;
     let enforced = enforce(&own, files).map_err(io::Error::other)?;
     // The rule is for this inode, which the kernel may forget and make anew once nobody holds it.
     std::mem::forget(own);

@@ -1,7 +1,9 @@
-//! What a worker may still do once it has its files: compute, and talk over the channel that it has.
+//! What a worker may still do once it has its files: compute, and talk over the channel that it
+//! has.
 //!
-//! The worker confines itself, before it looks into a file and before it starts a thread, so that everything inherits
-//! it. What a kernel does not have is left out and said; nothing here can be taken back.
+//! The worker confines itself, before it looks into a file and before it starts a thread, so that
+//! everything inherits it. What a kernel does not have is left out and said; nothing here can be
+//! taken back.
 //!
 //! | layer | what it takes away |
 //! |---|---|
@@ -33,9 +35,13 @@ pub struct Support {
 impl Support {
     /// The running kernel's. A worker that cannot be confined as far as that does not start.
     pub fn of_kernel() -> Self {
-        // Filters are a part of it wherever the kernel lists what they may do (`Documentation/userspace-api/seccomp_filter.rst`).
+        // Filters are a part of it wherever the kernel lists what they may do
+        // (`Documentation/userspace-api/seccomp_filter.rst`).
         let seccomp = Path::new("/proc/sys/kernel/seccomp/actions_avail").exists();
-        Self { landlock_abi: crate::sys::landlock::abi(), seccomp }
+        Self {
+            landlock_abi: crate::sys::landlock::abi(),
+            seccomp,
+        }
     }
 }
 
@@ -82,6 +88,14 @@ pub fn confine(needs: &Needs<'_>) -> io::Result<Vec<&'static str>> {
 
 /// Both limits, as far as the present ones allow.
 fn limit(resource: Resource, most: u64) -> io::Result<()> {
-    let most = rustix::process::getrlimit(resource).maximum.map_or(most, |present| present.min(most));
-    Ok(rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?)
+    let most = rustix::process::getrlimit(resource)
+        .maximum
+        .map_or(most, |present| present.min(most));
+    Ok(rustix::process::setrlimit(
+        resource,
+        Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        },
+    )?)
 }

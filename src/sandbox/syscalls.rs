@@ -1,15 +1,19 @@
 //! seccomp: the system calls of a worker, and who needs them.
 //!
 //! A call that is not in the table ends the worker with SIGSYS, and its last line names the call
-//! ([`crate::sys::violation`]). Rights are compared by what must be absent, so a flag that a later kernel knows is
-//! refused. The numbers are those of the architecture that is compiled for, x86-64 or aarch64; the names are the same.
+//! ([`crate::sys::violation`]). Rights are compared by what must be absent, so a flag that a later
+//! kernel knows is refused. The numbers are those of the architecture that is compiled for, x86-64
+//! or aarch64; the names are the same.
 
 use std::collections::BTreeMap;
 use std::io;
 
-use libc::{CLONE_THREAD, CLONE_VM, O_CLOEXEC, O_LARGEFILE, O_NONBLOCK, PR_SET_NAME, PROT_EXEC, SIGSYS};
+use libc::{
+    CLONE_THREAD, CLONE_VM, O_CLOEXEC, O_LARGEFILE, O_NONBLOCK, PR_SET_NAME, PROT_EXEC, SIGSYS,
+};
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+    BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule, TargetArch,
 };
 use syscalls::Sysno;
 
@@ -59,82 +63,189 @@ const THREAD_MOST: u32 = THREAD
 /// Every call that a worker may make, what must hold for it, and who makes it.
 const TABLE: &[(Sysno, Rule, &str)] = &[
     // The channel.
-    (Sysno::recvmsg, Allow, "the reader: messages of the supervisor"),
+    (
+        Sysno::recvmsg,
+        Allow,
+        "the reader: messages of the supervisor",
+    ),
     (Sysno::sendmsg, Allow, "the writers: answers"),
     (Sysno::write, Allow, "lines on standard error"),
-    (Sysno::writev, Allow, "llama.cpp's and libstdc++'s lines on standard error"),
-    (Sysno::shutdown, Allow, "nobody can reach another socket than the channel"),
+    (
+        Sysno::writev,
+        Allow,
+        "llama.cpp's and libstdc++'s lines on standard error",
+    ),
+    (
+        Sysno::shutdown,
+        Allow,
+        "nobody can reach another socket than the channel",
+    ),
     // Files that came with the plan.
-    (Sysno::read, Allow, "llama.cpp: the model's header; residency: /proc/self/maps"),
+    (
+        Sysno::read,
+        Allow,
+        "llama.cpp: the model's header; residency: /proc/self/maps",
+    ),
     (Sysno::readv, Allow, "libstdc++: the projector"),
-    (Sysno::pread64, Allow, "residency: the end of packed weights, /proc/self/pagemap"),
-    (Sysno::pwrite64, Allow, "residency: packed weights, into the file that came"),
+    (
+        Sysno::pread64,
+        Allow,
+        "residency: the end of packed weights, /proc/self/pagemap",
+    ),
+    (
+        Sysno::pwrite64,
+        Allow,
+        "residency: packed weights, into the file that came",
+    ),
     (Sysno::lseek, Allow, "llama.cpp: tensors of the projector"),
     (Sysno::fstat, Allow, "stdio: the size of its buffer"),
     #[cfg(target_arch = "x86_64")]
-    (Sysno::newfstatat, Allow, "glibc's fstat; of files elsewhere it tells sizes and dates only"),
+    (
+        Sysno::newfstatat,
+        Allow,
+        "glibc's fstat; of files elsewhere it tells sizes and dates only",
+    ),
     #[cfg(target_arch = "aarch64")]
-    (Sysno::fstatat, Allow, "glibc's fstat; of files elsewhere it tells sizes and dates only"),
+    (
+        Sysno::fstatat,
+        Allow,
+        "glibc's fstat; of files elsewhere it tells sizes and dates only",
+    ),
     (Sysno::statx, Allow, "std: sizes of files"),
     (Sysno::fadvise64, Allow, "residency: reads ahead"),
-    (Sysno::fsync, Allow, "the saver: packed weights reach the disk"),
+    (
+        Sysno::fsync,
+        Allow,
+        "the saver: packed weights reach the disk",
+    ),
     (
         Sysno::openat,
         If(2, Without(!(O_CLOEXEC | O_LARGEFILE | O_NONBLOCK) as u32)),
         "libmtmd: the projector through /proc/self/fd; for reading, never making a file",
     ),
-    (Sysno::fcntl, Allow, "std: copies of descriptors; stdio: how one was opened"),
+    (
+        Sysno::fcntl,
+        Allow,
+        "std: copies of descriptors; stdio: how one was opened",
+    ),
     (Sysno::dup, Allow, "stdio: copies of descriptors"),
     (Sysno::close, Allow, "everyone"),
     // Memory.
     (Sysno::brk, Allow, "malloc"),
-    (Sysno::mmap, If(2, Without(PROT_EXEC as u32)), "malloc, stacks, model files; nothing that could be run"),
-    (Sysno::mprotect, If(2, Without(PROT_EXEC as u32)), "malloc, stacks; nothing that could be run"),
+    (
+        Sysno::mmap,
+        If(2, Without(PROT_EXEC as u32)),
+        "malloc, stacks, model files; nothing that could be run",
+    ),
+    (
+        Sysno::mprotect,
+        If(2, Without(PROT_EXEC as u32)),
+        "malloc, stacks; nothing that could be run",
+    ),
     (Sysno::munmap, Allow, "malloc, stacks"),
     (Sysno::mremap, Allow, "malloc"),
-    (Sysno::madvise, Allow, "residency: what is read and given back; malloc"),
-    (Sysno::mincore, Allow, "residency: which experts are in memory already"),
+    (
+        Sysno::madvise,
+        Allow,
+        "residency: what is read and given back; malloc",
+    ),
+    (
+        Sysno::mincore,
+        Allow,
+        "residency: which experts are in memory already",
+    ),
     (Sysno::mlock, Allow, "residency: `lock-weights`"),
     // Threads.
-    (Sysno::clone, If(0, Bits { all: THREAD, most: THREAD_MOST }), "threads, and no processes"),
-    (Sysno::clone3, Refuse, "its flags cannot be looked at; glibc takes clone instead"),
+    (
+        Sysno::clone,
+        If(
+            0,
+            Bits {
+                all: THREAD,
+                most: THREAD_MOST,
+            },
+        ),
+        "threads, and no processes",
+    ),
+    (
+        Sysno::clone3,
+        Refuse,
+        "its flags cannot be looked at; glibc takes clone instead",
+    ),
     (Sysno::set_robust_list, Allow, "a new thread"),
     (Sysno::rseq, Allow, "a new thread"),
     (Sysno::set_tid_address, Allow, "a new thread"),
     (Sysno::futex, Allow, "locks, channels, OpenMP's barriers"),
     (Sysno::sched_yield, Allow, "OpenMP's barriers"),
-    (Sysno::sched_getaffinity, Allow, "OpenMP: how many CPUs there are"),
-    (Sysno::prctl, If(0, Is(PR_SET_NAME as u32)), "std: a thread's name"),
+    (
+        Sysno::sched_getaffinity,
+        Allow,
+        "OpenMP: how many CPUs there are",
+    ),
+    (
+        Sysno::prctl,
+        If(0, Is(PR_SET_NAME as u32)),
+        "std: a thread's name",
+    ),
     (Sysno::gettid, Allow, "abort, ggml"),
     (Sysno::getpid, Allow, "abort"),
     (Sysno::exit, Allow, "a thread's end"),
     (Sysno::exit_group, Allow, "the worker's end"),
     // Signals.
     (Sysno::rt_sigprocmask, Allow, "new threads, abort"),
-    (Sysno::rt_sigaction, If(0, IsNot(SIGSYS as u32)), "abort; what names a forbidden call stays in its place"),
+    (
+        Sysno::rt_sigaction,
+        If(0, IsNot(SIGSYS as u32)),
+        "abort; what names a forbidden call stays in its place",
+    ),
     (Sysno::rt_sigreturn, Allow, "the end of a handler"),
-    (Sysno::sigaltstack, Allow, "std: the stack on which overflows are told"),
+    (
+        Sysno::sigaltstack,
+        Allow,
+        "std: the stack on which overflows are told",
+    ),
     (Sysno::tgkill, If(0, OwnProcess), "abort; no other process"),
     (Sysno::restart_syscall, Allow, "the kernel, after a stop"),
     // Time and chance.
-    (Sysno::clock_gettime, Allow, "where the kernel has no vDSO for it"),
+    (
+        Sysno::clock_gettime,
+        Allow,
+        "where the kernel has no vDSO for it",
+    ),
     (Sysno::clock_nanosleep, Allow, "std: sleep"),
     (Sysno::nanosleep, Allow, "libstdc++: sleep"),
     (Sysno::getrandom, Allow, "hash maps, seeds"),
     // What is asked, and done without.
-    (Sysno::prlimit64, If(0, Is(0)), "glibc: the size of a stack; limits can only go down"),
+    (
+        Sysno::prlimit64,
+        If(0, Is(0)),
+        "glibc: the size of a stack; limits can only go down",
+    ),
     (Sysno::sysinfo, Allow, "glibc: how much memory there is"),
     (Sysno::uname, Allow, "glibc, ggml: the kernel's version"),
     (Sysno::getcpu, Allow, "glibc: which arena of memory to take"),
-    (Sysno::ioctl, Refuse, "stdio: whether it writes to a terminal; it takes the answer for no"),
-    (Sysno::readlinkat, Refuse, "libstdc++: paths of files, for messages"),
+    (
+        Sysno::ioctl,
+        Refuse,
+        "stdio: whether it writes to a terminal; it takes the answer for no",
+    ),
+    (
+        Sysno::readlinkat,
+        Refuse,
+        "libstdc++: paths of files, for messages",
+    ),
     #[cfg(target_arch = "x86_64")]
     (Sysno::readlink, Refuse, "as readlinkat"),
-    (Sysno::sched_setaffinity, Refuse, "ggml: the supervisor has chosen the CPUs"),
+    (
+        Sysno::sched_setaffinity,
+        Refuse,
+        "ggml: the supervisor has chosen the CPUs",
+    ),
     (Sysno::sched_setscheduler, Refuse, "ggml: priorities"),
 ];
 
-/// Puts the table into force for this thread and all that it starts. `false` where the kernel has no seccomp.
+/// Puts the table into force for this thread and all that it starts. `false` where the kernel has
+/// no seccomp.
 pub fn restrict() -> io::Result<bool> {
     // qemu's user mode answers like a kernel without.
     if !violation::has_seccomp() {
@@ -147,7 +258,8 @@ pub fn restrict() -> io::Result<bool> {
     Ok(true)
 }
 
-/// The refusals and the table. A filter has one answer beside "allowed", and of several the kernel takes the strictest.
+/// The refusals and the table. A filter has one answer beside "allowed", and of several the kernel
+/// takes the strictest.
 fn programs() -> Result<[BpfProgram; 2], seccompiler::BackendError> {
     let target: TargetArch = std::env::consts::ARCH.try_into()?;
     let (mut known, mut refused) = (BTreeMap::new(), BTreeMap::new());
@@ -195,7 +307,15 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), TABLE.len());
-        for never in [Sysno::execve, Sysno::socket, Sysno::connect, Sysno::ptrace, Sysno::kill, Sysno::unlinkat, Sysno::renameat2] {
+        for never in [
+            Sysno::execve,
+            Sysno::socket,
+            Sysno::connect,
+            Sysno::ptrace,
+            Sysno::kill,
+            Sysno::unlinkat,
+            Sysno::renameat2,
+        ] {
             assert!(!names.contains(&never.name()), "{never}");
         }
     }

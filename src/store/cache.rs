@@ -1,7 +1,8 @@
 //! Packed weights on the disk: one file for each model, in a folder of the daemon's own.
 //!
-//! A file is written under no name and gets one when the disk has all of it, so what has a name is whole, whatever
-//! happened to the power; what is in it its reader checks. Whoever maps a file keeps it when its name is taken away.
+//! A file is written under no name and gets one when the disk has all of it, so what has a name is
+//! whole, whatever happened to the power; what is in it its reader checks. Whoever maps a file
+//! keeps it when its name is taken away.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -43,7 +44,11 @@ pub struct PackedName(String);
 impl PackedName {
     /// `id` is plain, as [`super::Model::id`] is.
     pub fn new(id: &str, fingerprint: &[u8; 32]) -> Self {
-        let digits: String = fingerprint.iter().take(DIGITS).map(|byte| format!("{byte:02x}")).collect();
+        let digits: String = fingerprint
+            .iter()
+            .take(DIGITS)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         // A file's name has 255 bytes at most.
         Self(format!("{}-{digits}", id.get(..200).unwrap_or(id)))
     }
@@ -70,19 +75,32 @@ impl PackedCache {
 
     /// A model's file, if there is one. It counts as used now.
     pub fn open(&self, name: &PackedName) -> Option<File> {
-        let file = OpenOptions::new().read(true).custom_flags(OFlags::NOFOLLOW.bits() as i32).open(self.path(&name.0)).ok()?;
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+            .open(self.path(&name.0))
+            .ok()?;
         // On a disk that cannot be written the time stays, and nothing is cleaned up there either.
         let _ = file.set_modified(SystemTime::now());
         Some(file)
     }
 
-    /// A file without a name, for a model whose packed weights have about `bytes` bytes. Makes room for it: the files
-    /// that were not used for the longest time go first. The error says why there can be none.
+    /// A file without a name, for a model whose packed weights have about `bytes` bytes. Makes room
+    /// for it: the files that were not used for the longest time go first. The error says why there
+    /// can be none.
     pub fn create(&self, bytes: u64, name: &PackedName) -> Result<File, String> {
-        let there = |what: &str, error: io::Error| format!("{what} {}: {error}", self.folder.display());
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(|error| there("cannot make", error))?;
+        let there =
+            |what: &str, error: io::Error| format!("{what} {}: {error}", self.folder.display());
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.folder)
+            .map_err(|error| there("cannot make", error))?;
         if bytes > self.most {
-            return Err(format!("it would have {bytes} bytes; `cache-size` allows {}", self.most));
+            return Err(format!(
+                "it would have {bytes} bytes; `cache-size` allows {}",
+                self.most
+            ));
         }
         let mut files = self.list();
         files.retain(|file| file.name != name.0);
@@ -91,10 +109,14 @@ impl PackedCache {
             let Some(oldest) = files.pop() else { break };
             self.remove(&oldest.name);
         }
-        let disk = rustix::fs::statvfs(&self.folder).map_err(|error| there("cannot ask for the free space of", error.into()))?;
+        let disk = rustix::fs::statvfs(&self.folder)
+            .map_err(|error| there("cannot ask for the free space of", error.into()))?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         if free < bytes.saturating_add(RESERVE) {
-            return Err(format!("{} has {free} bytes free; {bytes} and a reserve of {RESERVE} are needed", self.folder.display()));
+            return Err(format!(
+                "{} has {free} bytes free; {bytes} and a reserve of {RESERVE} are needed",
+                self.folder.display()
+            ));
         }
         nameless(&self.folder).map_err(|error| there("cannot create a file in", error))
     }
@@ -102,7 +124,10 @@ impl PackedCache {
     /// Gives a file that the disk has its name.
     pub fn publish(&self, file: &File, name: &PackedName) -> io::Result<()> {
         // A name can only be given, not taken over: so under another one first.
-        let (path, beside) = (self.path(&name.0), self.folder.join(format!(".{}{ENDING}", name.0)));
+        let (path, beside) = (
+            self.path(&name.0),
+            self.folder.join(format!(".{}{ENDING}", name.0)),
+        );
         let _ = fs::remove_file(&beside);
         let source = format!("/proc/self/fd/{}", file.as_raw_fd());
         rustix::fs::linkat(CWD, source, CWD, &beside, AtFlags::SYMLINK_FOLLOW)?;
@@ -146,20 +171,51 @@ impl PackedCache {
 
 /// A new file that nobody else can open and that is gone when it is closed.
 fn nameless(folder: &Path) -> io::Result<File> {
-    let options = || OpenOptions::new().read(true).write(true).mode(0o600).clone();
-    match options().custom_flags(OFlags::TMPFILE.bits() as i32).open(folder) {
+    let options = || {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .clone()
+    };
+    match options()
+        .custom_flags(OFlags::TMPFILE.bits() as i32)
+        .open(folder)
+    {
         // The kernel's answers for file systems that cannot do that.
-        Err(error) if matches!(error.raw_os_error().map(rustix::io::Errno::from_raw_os_error), Some(rustix::io::Errno::OPNOTSUPP)) => {
-            Err(io::Error::new(error.kind(), "the file system has no files without a name (O_TMPFILE)"))
+        Err(error)
+            if matches!(
+                error
+                    .raw_os_error()
+                    .map(rustix::io::Errno::from_raw_os_error),
+                Some(rustix::io::Errno::OPNOTSUPP)
+            ) =>
+        {
+            Err(io::Error::new(
+                error.kind(),
+                "the file system has no files without a name (O_TMPFILE)",
+            ))
         }
         result => result,
     }
 }
 
 fn packed_file(entry: &fs::DirEntry) -> Option<PackedFile> {
-    let name = entry.file_name().into_string().ok()?.strip_suffix(ENDING)?.to_owned();
-    let metadata = entry.metadata().ok().filter(|metadata| metadata.is_file() && !name.starts_with('.'))?;
-    Some(PackedFile { name, bytes: metadata.len(), used: metadata.modified().ok()? })
+    let name = entry
+        .file_name()
+        .into_string()
+        .ok()?
+        .strip_suffix(ENDING)?
+        .to_owned();
+    let metadata = entry
+        .metadata()
+        .ok()
+        .filter(|metadata| metadata.is_file() && !name.starts_with('.'))?;
+    Some(PackedFile {
+        name,
+        bytes: metadata.len(),
+        used: metadata.modified().ok()?,
+    })
 }
 
 #[cfg(test)]
@@ -175,7 +231,8 @@ mod tests {
     fn put(cache: &PackedCache, id: &str, bytes: usize, age: u64) {
         let mut file = cache.create(bytes as u64, &name(id)).unwrap();
         file.write_all(&vec![1; bytes]).unwrap();
-        file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(age))
+            .unwrap();
         cache.publish(&file, &name(id)).unwrap();
     }
 
@@ -196,7 +253,10 @@ mod tests {
         assert_eq!(names(&cache), ["m-abababababababab"]);
         put(&cache, "m", 20, 0);
         assert_eq!((cache.list().len(), cache.list()[0].bytes), (1, 20));
-        assert_eq!(cache.open(&name("m")).unwrap().metadata().unwrap().len(), 20);
+        assert_eq!(
+            cache.open(&name("m")).unwrap().metadata().unwrap().len(),
+            20
+        );
         assert!(cache.discard(&name("m")) && !cache.discard(&name("m")));
     }
 
@@ -207,7 +267,12 @@ mod tests {
         for (id, age) in [("a", 30), ("b", 10), ("c", 20)] {
             put(&cache, id, 30, age);
         }
-        assert!(cache.create(101, &name("d")).unwrap_err().contains("`cache-size` allows 100"));
+        assert!(
+            cache
+                .create(101, &name("d"))
+                .unwrap_err()
+                .contains("`cache-size` allows 100")
+        );
         assert_eq!(cache.list().len(), 3);
         cache.create(30, &name("d")).unwrap();
         assert_eq!(names(&cache), ["b-abababababababab", "c-abababababababab"]);
@@ -228,7 +293,10 @@ mod tests {
         fs::write(folder.path().join("file"), b"").unwrap();
         let cache = PackedCache::new(folder.path().join("file/cache"), 100);
         let error = cache.create(10, &name("m")).unwrap_err();
-        assert!(error.starts_with("cannot make ") && error.contains("file/cache"), "{error}");
+        assert!(
+            error.starts_with("cannot make ") && error.contains("file/cache"),
+            "{error}"
+        );
         assert!(cache.create(u64::MAX, &name("m")).is_err());
     }
 }

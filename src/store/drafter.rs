@@ -1,4 +1,5 @@
-//! Drafters: the small files beside a model that guess the tokens which the model says next (multi-token prediction).
+//! Drafters: the small files beside a model that guess the tokens which the model says next
+//! (multi-token prediction).
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,8 @@ pub(super) const ARCHITECTURE: &str = "gemma4-assistant";
 pub(super) const EARLY: &str = "gemma4_assistant";
 /// Its own table of tokens: a column for each token of the vocabulary.
 const TOKENS: &str = "token_embd.weight";
-/// From a token's embedding and hidden state, both of the model's width, to its own width, and back.
+/// From a token's embedding and hidden state, both of the model's width, to its own width, and
+/// back.
 const IN: &str = "nextn.pre_projection.weight";
 const OUT: &str = "nextn.post_projection.weight";
 
@@ -33,8 +35,9 @@ pub struct Drafter {
     pub name: String,
 }
 
-/// Numbers of a token's keys and values in the last layer that looks back a window, and in the last that looks back at
-/// everything. A drafter has no keys and values of its own: it reads its model's, in these two layers.
+/// Numbers of a token's keys and values in the last layer that looks back a window, and in the last
+/// that looks back at everything. A drafter has no keys and values of its own: it reads its
+/// model's, in these two layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheRows {
     pub sliding: u32,
@@ -42,13 +45,18 @@ pub struct CacheRows {
 }
 
 impl CacheRows {
-    /// As the header of a model, or of a drafter, has it. What a header leaves out counts as nothing.
+    /// As the header of a model, or of a drafter, has it. What a header leaves out counts as
+    /// nothing.
     pub(super) fn of(header: &Header<'_>, architecture: &str) -> Result<Self, GgufError> {
-        let number = |key: &str| Ok::<_, GgufError>(header.u32(&format!("{architecture}.{key}"))?.unwrap_or(0));
+        let number = |key: &str| {
+            Ok::<_, GgufError>(header.u32(&format!("{architecture}.{key}"))?.unwrap_or(0))
+        };
         let each = |key: &str| header.per_layer(&format!("{architecture}.attention.{key}"));
         let (slides, heads) = (each("sliding_window_pattern")?, each("head_count_kv")?);
-        let narrow = number("attention.key_length_swa")?.saturating_add(number("attention.value_length_swa")?);
-        let wide = number("attention.key_length")?.saturating_add(number("attention.value_length")?);
+        let narrow = number("attention.key_length_swa")?
+            .saturating_add(number("attention.value_length_swa")?);
+        let wide =
+            number("attention.key_length")?.saturating_add(number("attention.value_length")?);
         let mut rows = Self::default();
         for layer in 0..number("block_count")?.min(LAYERS as u32) {
             let heads = heads.and_then(|heads| heads.layer(layer)).unwrap_or(0);
@@ -64,8 +72,23 @@ impl CacheRows {
 /// Opens a drafter and checks its header, like [`super::read()`]. Blocks on the disk.
 pub fn read_drafter(path: &Path) -> Result<(Drafter, File), BadFile> {
     let (described, file, metadata) = open(path, describe)?;
-    let Described { width, tokens, rows, name } = described;
-    Ok((Drafter { path: path.to_owned(), size: metadata.len(), width, tokens, rows, name }, file))
+    let Described {
+        width,
+        tokens,
+        rows,
+        name,
+    } = described;
+    Ok((
+        Drafter {
+            path: path.to_owned(),
+            size: metadata.len(),
+            width,
+            tokens,
+            rows,
+            name,
+        },
+        file,
+    ))
 }
 
 #[derive(Debug, PartialEq)]
@@ -80,26 +103,50 @@ fn describe(header: &Header<'_>) -> Result<Described, BadFile> {
     let unusable = |found: String| BadFile::OtherDrafter { found };
     let architecture = header.need_str("general.architecture")?;
     if architecture != ARCHITECTURE {
-        return Err(unusable(format!("architecture `{}`", architecture.escape_debug().take(64).collect::<String>())));
+        return Err(unusable(format!(
+            "architecture `{}`",
+            architecture.escape_debug().take(64).collect::<String>()
+        )));
     }
     let number = |key: &str| header.need_u32(&format!("{ARCHITECTURE}.{key}"));
     let (own, width) = (number("embedding_length")?, number("embedding_length_out")?);
     if width == own {
-        return Err(unusable(format!("the same width inside and outside, {own}")));
+        return Err(unusable(format!(
+            "the same width inside and outside, {own}"
+        )));
     }
-    let tokens = header.tensor(TOKENS).and_then(|tensor| tensor.dims().get(1).copied()).unwrap_or(0);
+    let tokens = header
+        .tensor(TOKENS)
+        .and_then(|tensor| tensor.dims().get(1).copied())
+        .unwrap_or(0);
     let (own, wide) = (u64::from(own), u64::from(width));
-    for (name, shape) in [(TOKENS, [own, tokens]), (IN, [2 * wide, own]), (OUT, [own, wide])] {
-        let found = header.tensor(name).map(Tensor::dims).ok_or_else(|| unusable(format!("no tensor `{name}`")))?;
+    for (name, shape) in [
+        (TOKENS, [own, tokens]),
+        (IN, [2 * wide, own]),
+        (OUT, [own, wide]),
+    ] {
+        let found = header
+            .tensor(name)
+            .map(Tensor::dims)
+            .ok_or_else(|| unusable(format!("no tensor `{name}`")))?;
         if found != shape {
-            return Err(unusable(format!("a tensor `{name}` of the shape {found:?}, where {shape:?} is needed")));
+            return Err(unusable(format!(
+                "a tensor `{name}` of the shape {found:?}, where {shape:?} is needed"
+            )));
         }
     }
     let rows = CacheRows::of(header, ARCHITECTURE)?;
     if rows.sliding == 0 || rows.global == 0 {
-        return Err(unusable("no layer of each kind that reads its model's cache".to_owned()));
+        return Err(unusable(
+            "no layer of each kind that reads its model's cache".to_owned(),
+        ));
     }
-    Ok(Described { width, tokens, rows, name: header.str("general.name")?.unwrap_or_default().to_owned() })
+    Ok(Described {
+        width,
+        tokens,
+        rows,
+        name: header.str("general.name")?.unwrap_or_default().to_owned(),
+    })
 }
 
 impl Companion for Drafter {
@@ -112,7 +159,12 @@ impl Companion for Drafter {
     }
 
     fn fits(&self, model: &Model) -> bool {
-        (self.width, self.tokens, self.rows) == (model.width, u64::from(model.figures.tokens), model.cache_rows)
+        (self.width, self.tokens, self.rows)
+            == (
+                model.width,
+                u64::from(model.figures.tokens),
+                model.cache_rows,
+            )
     }
 }
 
@@ -139,9 +191,18 @@ mod tests {
             ("attention.key_length_swa", 4),
             ("attention.value_length_swa", 4),
         ];
-        let file = write::File::new().text("general.architecture", ARCHITECTURE).text("general.name", "Tiny");
-        let file = numbers.iter().filter(|(name, _)| *name != without).fold(file, |file, (name, value)| file.u32(&key(name), *value));
-        file.key(key("attention.sliding_window_pattern").as_bytes(), 9, &write::list(7, 2, &[1, 0]))
+        let file = write::File::new()
+            .text("general.architecture", ARCHITECTURE)
+            .text("general.name", "Tiny");
+        let file = numbers
+            .iter()
+            .filter(|(name, _)| *name != without)
+            .fold(file, |file, (name, value)| file.u32(&key(name), *value));
+        file.key(
+            key("attention.sliding_window_pattern").as_bytes(),
+            9,
+            &write::list(7, 2, &[1, 0]),
+        )
     }
 
     fn described(file: write::File) -> Result<Described, String> {
@@ -151,18 +212,50 @@ mod tests {
 
     #[test]
     fn a_header_says_whose_drafter_it_is() {
-        let good = |without| keys(without).tensor(TOKENS, &[32, 5], 0).tensor(IN, &[128, 32], 0).tensor(OUT, &[32, 64], 0);
-        let rows = CacheRows { sliding: 2 * 8, global: 2 * 16 };
-        assert_eq!(described(good("")), Ok(Described { width: 64, tokens: 5, rows, name: "Tiny".into() }));
+        let good = |without| {
+            keys(without)
+                .tensor(TOKENS, &[32, 5], 0)
+                .tensor(IN, &[128, 32], 0)
+                .tensor(OUT, &[32, 64], 0)
+        };
+        let rows = CacheRows {
+            sliding: 2 * 8,
+            global: 2 * 16,
+        };
+        assert_eq!(
+            described(good("")),
+            Ok(Described {
+                width: 64,
+                tokens: 5,
+                rows,
+                name: "Tiny".into()
+            })
+        );
         let early = write::File::new().text("general.architecture", EARLY);
         for (file, reason) in [
             (early, "architecture `gemma4_assistant`"),
-            (good("embedding_length_out"), "gemma4-assistant.embedding_length_out"),
-            (good("embedding_length_out").u32(&key("embedding_length_out"), 32), "the same width inside and outside, 32"),
+            (
+                good("embedding_length_out"),
+                "gemma4-assistant.embedding_length_out",
+            ),
+            (
+                good("embedding_length_out").u32(&key("embedding_length_out"), 32),
+                "the same width inside and outside, 32",
+            ),
             (good("attention.head_count_kv"), "no layer of each kind"),
             (keys(""), "no tensor `token_embd.weight`"),
-            (keys("").tensor(TOKENS, &[32, 5], 0).tensor(OUT, &[32, 64], 0), "no tensor `nextn.pre_projection.weight`"),
-            (keys("").tensor(TOKENS, &[32, 5], 0).tensor(IN, &[64, 32], 0), "[64, 32], where [128, 32] is needed"),
+            (
+                keys("")
+                    .tensor(TOKENS, &[32, 5], 0)
+                    .tensor(OUT, &[32, 64], 0),
+                "no tensor `nextn.pre_projection.weight`",
+            ),
+            (
+                keys("")
+                    .tensor(TOKENS, &[32, 5], 0)
+                    .tensor(IN, &[64, 32], 0),
+                "[64, 32], where [128, 32] is needed",
+            ),
         ] {
             let error = described(file).unwrap_err();
             assert!(error.contains(reason), "{error}");
@@ -174,15 +267,34 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny");
         let drafters = ["tiny-e2b-mtp-q8_0", "tiny-31b-mtp-q8_0"].map(|id| {
             let (drafter, _) = read_drafter(&folder.join(format!("{id}.gguf"))).unwrap();
-            Drafter { path: folder.join(format!("{}.gguf", drafter.rows.sliding)), name: String::new(), ..drafter }
+            Drafter {
+                path: folder.join(format!("{}.gguf", drafter.rows.sliding)),
+                name: String::new(),
+                ..drafter
+            }
         });
         let paired = |id: &str| {
             let (model, _) = read(&folder.join(format!("{id}.gguf"))).unwrap();
             pair(&model, &drafters).map(|drafter| drafter.rows)
         };
-        assert_eq!(paired("tiny-e2b-q8_0"), Some(CacheRows { sliding: 64, global: 128 }));
-        assert_eq!(paired("tiny-31b-q4_0"), Some(CacheRows { sliding: 256, global: 256 }));
-        assert_eq!((paired("tiny-12b-q8_0"), paired("tiny-26b-a4b-q8_0")), (None, None));
+        assert_eq!(
+            paired("tiny-e2b-q8_0"),
+            Some(CacheRows {
+                sliding: 64,
+                global: 128
+            })
+        );
+        assert_eq!(
+            paired("tiny-31b-q4_0"),
+            Some(CacheRows {
+                sliding: 256,
+                global: 256
+            })
+        );
+        assert_eq!(
+            (paired("tiny-12b-q8_0"), paired("tiny-26b-a4b-q8_0")),
+            (None, None)
+        );
     }
 
     #[test]
@@ -192,14 +304,38 @@ mod tests {
             size: 1,
             width: 128,
             tokens: 2048,
-            rows: CacheRows { sliding: 64, global: 128 },
+            rows: CacheRows {
+                sliding: 64,
+                global: 128,
+            },
             name: String::new(),
         };
         let mut model = Model::example("/m/model.gguf");
         (model.width, model.figures.tokens, model.cache_rows) = (128, 2048, drafter.rows);
         assert!(drafter.fits(&model));
-        assert!(!Drafter { width: 64, ..drafter.clone() }.fits(&model));
-        assert!(!Drafter { tokens: 2047, ..drafter.clone() }.fits(&model));
-        assert!(!Drafter { rows: CacheRows { sliding: 128, global: 128 }, ..drafter }.fits(&model));
+        assert!(
+            !Drafter {
+                width: 64,
+                ..drafter.clone()
+            }
+            .fits(&model)
+        );
+        assert!(
+            !Drafter {
+                tokens: 2047,
+                ..drafter.clone()
+            }
+            .fits(&model)
+        );
+        assert!(
+            !Drafter {
+                rows: CacheRows {
+                    sliding: 128,
+                    global: 128
+                },
+                ..drafter
+            }
+            .fits(&model)
+        );
     }
 }

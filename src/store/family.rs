@@ -22,7 +22,8 @@ pub struct Published {
 
 fn variant<'de, D: serde::Deserializer<'de>>(id: D) -> Result<Variant, D::Error> {
     let id = String::deserialize(id)?;
-    Variant::named(&id).ok_or_else(|| serde::de::Error::custom(format!("there is no variant `{id}`")))
+    Variant::named(&id)
+        .ok_or_else(|| serde::de::Error::custom(format!("there is no variant `{id}`")))
 }
 
 #[derive(Deserialize)]
@@ -46,8 +47,17 @@ mod tests {
         let family: Family = toml::from_str(FAMILY).unwrap();
         let variants: Vec<_> = family.variant.iter().map(|one| one.variant).collect();
         assert_eq!(variants, Variant::PUBLISHED);
-        for Published { variant, figures, context_limit, .. } in family.variant {
-            assert!(figures.head > 300 << 20 && figures.layers > 900 << 20 && context_limit >= 131_072, "{variant}");
+        for Published {
+            variant,
+            figures,
+            context_limit,
+            ..
+        } in family.variant
+        {
+            assert!(
+                figures.head > 300 << 20 && figures.layers > 900 << 20 && context_limit >= 131_072,
+                "{variant}"
+            );
         }
     }
 }

@@ -8,16 +8,27 @@ use crate::gemma::layout::{Class, Kind};
 pub fn of(header: &Header<'_>) -> Result<Figures, GgufError> {
     let number = |key: &str| Ok::<_, GgufError>(header.u32(&format!("gemma4.{key}"))?.unwrap_or(0));
     let each = |key: &str| header.per_layer(&format!("gemma4.{key}"));
-    let sum = |kind| header.tensors().iter().filter(|tensor| Class::of_tensor(tensor.name).kind() == kind).map(|tensor| tensor.bytes).sum();
+    let sum = |kind| {
+        header
+            .tensors()
+            .iter()
+            .filter(|tensor| Class::of_tensor(tensor.name).kind() == kind)
+            .map(|tensor| tensor.bytes)
+            .sum()
+    };
     let list = |key: &str| match header.value(key) {
         Some(Value::Array(list)) => u32::try_from(list.count).unwrap_or(u32::MAX),
         _ => 0,
     };
     let layers = number("block_count")?;
     let own = layers.saturating_sub(number("attention.shared_kv_layers")?);
-    let (slides, heads) = (each("attention.sliding_window_pattern")?, each("attention.head_count_kv")?);
+    let (slides, heads) = (
+        each("attention.sliding_window_pattern")?,
+        each("attention.head_count_kv")?,
+    );
     let wide = number("attention.key_length")?.saturating_add(number("attention.value_length")?);
-    let narrow = number("attention.key_length_swa")?.saturating_add(number("attention.value_length_swa")?);
+    let narrow =
+        number("attention.key_length_swa")?.saturating_add(number("attention.value_length_swa")?);
     let (mut sliding, mut global) = (0_u32, 0_u32);
     // Files of the family have 60 at most; a header may say anything.
     for layer in 0..own.min(LAYERS as u32) {
@@ -28,7 +39,9 @@ pub fn of(header: &Header<'_>) -> Result<Figures, GgufError> {
         };
         *numbers = numbers.saturating_add(heads.saturating_mul(width));
     }
-    let dense = each("feed_forward_length")?.and_then(|widths| (0..layers).filter_map(|layer| widths.layer(layer)).max()).unwrap_or(0);
+    let dense = each("feed_forward_length")?
+        .and_then(|widths| (0..layers).filter_map(|layer| widths.layer(layer)).max())
+        .unwrap_or(0);
     let used = number("expert_used_count")?;
     let sparse = used.saturating_mul(number("expert_feed_forward_length")?);
     Ok(Figures {

@@ -1,9 +1,9 @@
 //! Model files: which there are, what they are, and whether they can be trusted so far.
 //!
-//! [`scan()`] looks through the model directories; [`read()`] opens one file and checks its header, [`read_projector()`]
-//! does so for what lets a model see and [`read_drafter()`] for what guesses its next tokens. [`PackedCache`] keeps what
-//! the worker makes of weights. All touch the disk and so may block. None keeps a header: what is known of a model
-//! afterwards is a [`Model`].
+//! [`scan()`] looks through the model directories; [`read()`] opens one file and checks its header,
+//! [`read_projector()`] does so for what lets a model see and [`read_drafter()`] for what guesses
+//! its next tokens. [`PackedCache`] keeps what the worker makes of weights. All touch the disk and
+//! so may block. None keeps a header: what is known of a model afterwards is a [`Model`].
 
 mod cache;
 mod companion;
@@ -70,7 +70,9 @@ impl Model {
 
     /// Whether sounds can be played to it.
     pub fn hears(&self) -> bool {
-        self.projector.as_ref().is_some_and(|projector| projector.hearing.is_some())
+        self.projector
+            .as_ref()
+            .is_some_and(|projector| projector.hearing.is_some())
     }
 }
 

@@ -5,9 +5,12 @@ use super::gguf::{GgufError, Header};
 /// Set in `general.file_type` when the number was guessed from the tensors.
 const GUESSED: u32 = 1024;
 
-/// The word for `general.file_type`, or for the tensor type with the most bytes where the file does not say.
+/// The word for `general.file_type`, or for the tensor type with the most bytes where the file does
+/// not say.
 pub fn name(header: &Header<'_>) -> Result<&'static str, GgufError> {
-    let declared = header.u32("general.file_type")?.and_then(|number| file_type(number & !GUESSED));
+    let declared = header
+        .u32("general.file_type")?
+        .and_then(|number| file_type(number & !GUESSED));
     Ok(declared.unwrap_or_else(|| commonest(header)))
 }
 
@@ -19,7 +22,9 @@ fn commonest(header: &Header<'_>) -> &'static str {
             None => sums.push((tensor.ty.name, tensor.bytes)),
         }
     }
-    sums.into_iter().max_by_key(|(_, sum)| *sum).map_or("unknown", |(name, _)| name)
+    sums.into_iter()
+        .max_by_key(|(_, sum)| *sum)
+        .map_or("unknown", |(name, _)| name)
 }
 
 /// llama.cpp's numbers for mixtures of tensor types.
@@ -79,12 +84,19 @@ mod tests {
     #[test]
     fn the_file_says_it() {
         assert_eq!(name_of(File::new().u32("general.file_type", 2)), "Q4_0");
-        assert_eq!(name_of(File::new().u32("general.file_type", 7 + GUESSED)), "Q8_0");
+        assert_eq!(
+            name_of(File::new().u32("general.file_type", 7 + GUESSED)),
+            "Q8_0"
+        );
     }
 
     #[test]
     fn the_most_bytes_say_it_otherwise() {
-        let file = || File::new().tensor("small", &[4], 0).tensor("large", &[256, 3], 12);
+        let file = || {
+            File::new()
+                .tensor("small", &[4], 0)
+                .tensor("large", &[256, 3], 12)
+        };
         assert_eq!(name_of(file()), "Q4_K");
         assert_eq!(name_of(file().u32("general.file_type", 999)), "Q4_K");
         assert_eq!(name_of(File::new()), "unknown");

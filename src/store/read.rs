@@ -62,11 +62,17 @@ impl fmt::Display for BadFile {
             Self::Unreadable(error) => write!(f, "cannot be read: {error}"),
             Self::NotAFile => f.write_str("not a regular file"),
             Self::Header(error) => error.fmt(f),
-            Self::OtherArchitecture { found } => write!(f, "a model of architecture `{found}`; only `{ARCHITECTURE}` is served"),
+            Self::OtherArchitecture { found } => write!(
+                f,
+                "a model of architecture `{found}`; only `{ARCHITECTURE}` is served"
+            ),
             Self::Projector => f.write_str("a projector, which belongs to a model and is none"),
             Self::Drafter => f.write_str("a drafter, which belongs to a model and is none"),
             Self::OtherProjector { found } => {
-                write!(f, "not a projector for Gemma 4's pictures, which are of kind `gemma4v` or `gemma4uv`: it has {found}")
+                write!(
+                    f,
+                    "not a projector for Gemma 4's pictures, which are of kind `gemma4v` or `gemma4uv`: it has {found}"
+                )
             }
             Self::OtherDrafter { found } => write!(
                 f,
@@ -74,10 +80,16 @@ impl fmt::Display for BadFile {
                 drafter::ARCHITECTURE
             ),
             Self::Part(Part { number, of, .. }) => {
-                write!(f, "part {number} of {of} of a model; join them with `llama-gguf-split --merge FIRST OUT`")
+                write!(
+                    f,
+                    "part {number} of {of} of a model; join them with `llama-gguf-split --merge FIRST OUT`"
+                )
             }
             Self::Incomplete { kind } => write!(f, "not a whole model but {kind}"),
-            Self::OtherTokenizer { found } => write!(f, "a tokenizer `{found}`; the family's is `gemma4`: convert the model anew"),
+            Self::OtherTokenizer { found } => write!(
+                f,
+                "a tokenizer `{found}`; the family's is `gemma4`: convert the model anew"
+            ),
             Self::Vocabulary { reason } => write!(f, "a vocabulary that cannot be used: {reason}"),
         }
     }
@@ -104,8 +116,8 @@ pub struct Anatomy {
     pub fingerprint: [u8; 32],
 }
 
-/// Opens a model file and checks its header. The descriptor is the very file that was checked, and closes on exec.
-/// Symbolic links are followed: model stores are full of them. Blocks on the disk.
+/// Opens a model file and checks its header. The descriptor is the very file that was checked, and
+/// closes on exec. Symbolic links are followed: model stores are full of them. Blocks on the disk.
 pub fn read(path: &Path) -> Result<(Model, File), BadFile> {
     let (described, file, metadata) = open(path, describe)?;
     Ok((model(path, described, &metadata), file))
@@ -114,21 +126,53 @@ pub fn read(path: &Path) -> Result<(Model, File), BadFile> {
 /// As [`read`], with what loading needs besides.
 pub fn dissect(path: &Path) -> Result<(Model, File, Anatomy), BadFile> {
     let ((described, tensors, vocabulary), file, metadata) = open(path, |header| {
-        let tensors = header.tensors().iter().map(|tensor| (tensor.name.to_owned(), tensor.offset, tensor.bytes, tensor.ty.id));
-        Ok((describe(header)?, tensors.collect::<Vec<_>>(), vocabulary::place(header)?))
+        let tensors = header.tensors().iter().map(|tensor| {
+            (
+                tensor.name.to_owned(),
+                tensor.offset,
+                tensor.bytes,
+                tensor.ty.id,
+            )
+        });
+        Ok((
+            describe(header)?,
+            tensors.collect::<Vec<_>>(),
+            vocabulary::place(header)?,
+        ))
     })?;
-    let layout = Layout::new(metadata.len(), tensors.iter().map(|(name, offset, ..)| (*offset, Class::of_tensor(name))));
+    let layout = Layout::new(
+        metadata.len(),
+        tensors
+            .iter()
+            .map(|(name, offset, ..)| (*offset, Class::of_tensor(name))),
+    );
     let fingerprint = fingerprint(&file, &metadata, &tensors)?;
-    Ok((model(path, described, &metadata), file, Anatomy { layout, vocabulary, fingerprint }))
+    Ok((
+        model(path, described, &metadata),
+        file,
+        Anatomy {
+            layout,
+            vocabulary,
+            fingerprint,
+        },
+    ))
 }
 
-/// A file's fingerprint: of its length and time of change, of where which tensor lies, and of samples from all over it.
-/// Whoever replaces a file changes the time, and whoever keeps the time changes the samples; reading all of it would take
-/// longer than what the fingerprint saves.
-fn fingerprint(file: &File, metadata: &Metadata, tensors: &[(String, u64, u64, u32)]) -> io::Result<[u8; 32]> {
+/// A file's fingerprint: of its length and time of change, of where which tensor lies, and of
+/// samples from all over it. Whoever replaces a file changes the time, and whoever keeps the time
+/// changes the samples; reading all of it would take longer than what the fingerprint saves.
+fn fingerprint(
+    file: &File,
+    metadata: &Metadata,
+    tensors: &[(String, u64, u64, u32)],
+) -> io::Result<[u8; 32]> {
     let mut hash = Sha256::new();
     let length = metadata.len();
-    for number in [length, metadata.mtime() as u64, metadata.mtime_nsec() as u64] {
+    for number in [
+        length,
+        metadata.mtime() as u64,
+        metadata.mtime_nsec() as u64,
+    ] {
         hash.update(number.to_le_bytes());
     }
     for (name, offset, bytes, kind) in tensors {
@@ -144,7 +188,10 @@ fn fingerprint(file: &File, metadata: &Metadata, tensors: &[(String, u64, u64, u
 }
 
 fn model(path: &Path, described: Described, metadata: &Metadata) -> Model {
-    let created = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let created = metadata
+        .modified()
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     Model {
         id: id(path),
         path: path.to_owned(),
@@ -163,13 +210,20 @@ fn model(path: &Path, described: Described, metadata: &Metadata) -> Model {
 }
 
 /// Opens a GGUF file and hands its header to `describe`.
-pub(super) fn open<T>(path: &Path, describe: impl FnOnce(&Header<'_>) -> Result<T, BadFile>) -> Result<(T, File, Metadata), BadFile> {
-    // Looked at before it is opened as well as after: opening some devices does something. O_NONBLOCK, which
-    // means nothing for regular files, is for a pipe that took the file's place in between.
+pub(super) fn open<T>(
+    path: &Path,
+    describe: impl FnOnce(&Header<'_>) -> Result<T, BadFile>,
+) -> Result<(T, File, Metadata), BadFile> {
+    // Looked at before it is opened as well as after: opening some devices does something.
+    // O_NONBLOCK, which means nothing for regular files, is for a pipe that took the file's place
+    // in between.
     if !path.metadata()?.is_file() {
         return Err(BadFile::NotAFile);
     }
-    let file = OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32).open(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
+        .open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(BadFile::NotAFile);
@@ -212,25 +266,40 @@ fn describe(header: &Header<'_>) -> Result<Described, BadFile> {
         ARCHITECTURE => {}
         projector::ARCHITECTURE => return Err(BadFile::Projector),
         drafter::ARCHITECTURE | drafter::EARLY => return Err(BadFile::Drafter),
-        other => return Err(BadFile::OtherArchitecture { found: other.escape_debug().take(64).collect() }),
+        other => {
+            return Err(BadFile::OtherArchitecture {
+                found: other.escape_debug().take(64).collect(),
+            });
+        }
     }
     if let Some(kind) = header.str("general.type")?.filter(|kind| *kind != "model") {
-        return Err(BadFile::Incomplete { kind: format!("of type `{}`", kind.escape_debug().take(64).collect::<String>()) });
+        return Err(BadFile::Incomplete {
+            kind: format!(
+                "of type `{}`",
+                kind.escape_debug().take(64).collect::<String>()
+            ),
+        });
     }
     if header.tensor(FIRST_TENSOR).is_none() {
-        return Err(BadFile::Incomplete { kind: format!("a file without the tensor `{FIRST_TENSOR}`") });
+        return Err(BadFile::Incomplete {
+            kind: format!("a file without the tensor `{FIRST_TENSOR}`"),
+        });
     }
     let facts = Facts {
         block_count: header.need_u32("gemma4.block_count")?,
         embedding_length: header.need_u32("gemma4.embedding_length")?,
         expert_count: header.u32("gemma4.expert_count")?.unwrap_or(0),
-        per_layer_embedding_length: header.u32("gemma4.embedding_length_per_layer_input")?.unwrap_or(0),
+        per_layer_embedding_length: header
+            .u32("gemma4.embedding_length_per_layer_input")?
+            .unwrap_or(0),
         size_label: header.str("general.size_label")?,
     };
     vocabulary::place(header)?;
     let context_limit = header.need_u32("gemma4.context_length")?;
     if context_limit == 0 {
-        return Err(BadFile::Incomplete { kind: "one with a context of 0 tokens".into() });
+        return Err(BadFile::Incomplete {
+            kind: "one with a context of 0 tokens".into(),
+        });
     }
     Ok(Described {
         variant: Variant::of(facts),
@@ -256,38 +325,81 @@ mod tests {
     #[test]
     fn a_model_is_described() {
         let described = describe_bytes(write::File::model()).unwrap();
-        assert_eq!((described.variant, described.context_limit), (Variant::Other { small: false }, 4096));
+        assert_eq!(
+            (described.variant, described.context_limit),
+            (Variant::Other { small: false }, 4096)
+        );
         assert_eq!((described.quantization, described.width), ("Q8_0", 32));
     }
 
     #[test]
     fn a_model_may_say_what_it_is_built_like() {
-        let described = describe_bytes(write::File::model().text("general.size_label", "31B")).unwrap();
+        let described =
+            describe_bytes(write::File::model().text("general.size_label", "31B")).unwrap();
         assert_eq!(described.variant, Variant::B31);
     }
 
     #[test]
     fn other_files_are_told_apart() {
-        let architecture = |name: &str| describe_bytes(write::File::new().text("general.architecture", name)).unwrap_err();
+        let architecture = |name: &str| {
+            describe_bytes(write::File::new().text("general.architecture", name)).unwrap_err()
+        };
         assert!(architecture("llama").contains("architecture `llama`"));
         assert!(architecture("clip").contains("a projector"));
         assert!(architecture("gemma4-assistant").contains("a drafter"));
         assert!(architecture("gemma4").contains("token_embd.weight"));
-        assert!(describe_bytes(write::File::new()).unwrap_err().contains("`general.architecture`: missing"));
-        let part = |number| write::File::new().u16("split.no", number).u16("split.count", 3).u32("split.tensors.count", 9);
+        assert!(
+            describe_bytes(write::File::new())
+                .unwrap_err()
+                .contains("`general.architecture`: missing")
+        );
+        let part = |number| {
+            write::File::new()
+                .u16("split.no", number)
+                .u16("split.count", 3)
+                .u32("split.tensors.count", 9)
+        };
         assert!(describe_bytes(part(1)).unwrap_err().contains("part 2 of 3"));
-        assert!(describe_bytes(part(3)).unwrap_err().contains("part 4 of 3, which cannot be"));
-        assert!(describe_bytes(write::File::model().u16("split.count", 3)).unwrap_err().contains("`split.no`: missing"));
+        assert!(
+            describe_bytes(part(3))
+                .unwrap_err()
+                .contains("part 4 of 3, which cannot be")
+        );
+        assert!(
+            describe_bytes(write::File::model().u16("split.count", 3))
+                .unwrap_err()
+                .contains("`split.no`: missing")
+        );
         // What was joined says so.
-        assert!(describe_bytes(write::File::model().u16("split.no", 0).u16("split.count", 0)).is_ok());
-        assert!(describe_bytes(write::File::model().text("general.type", "adapter")).unwrap_err().contains("`adapter`"));
-        let no_facts = write::File::new().text("general.architecture", "gemma4").tensor(FIRST_TENSOR, &[32, 2], 8);
-        assert!(describe_bytes(no_facts).unwrap_err().contains("gemma4.block_count"));
+        assert!(
+            describe_bytes(
+                write::File::model()
+                    .u16("split.no", 0)
+                    .u16("split.count", 0)
+            )
+            .is_ok()
+        );
+        assert!(
+            describe_bytes(write::File::model().text("general.type", "adapter"))
+                .unwrap_err()
+                .contains("`adapter`")
+        );
+        let no_facts = write::File::new()
+            .text("general.architecture", "gemma4")
+            .tensor(FIRST_TENSOR, &[32, 2], 8);
+        assert!(
+            describe_bytes(no_facts)
+                .unwrap_err()
+                .contains("gemma4.block_count")
+        );
     }
 
     #[test]
     fn ids_are_plain() {
-        assert_eq!(id(Path::new("/m/Gemma-4_E2B-it.Q4_0.gguf")), "gemma-4_e2b-it.q4_0");
+        assert_eq!(
+            id(Path::new("/m/Gemma-4_E2B-it.Q4_0.gguf")),
+            "gemma-4_e2b-it.q4_0"
+        );
         assert_eq!(id(Path::new("Größe & Co.GGUF")), "gr--e---co");
     }
 
@@ -310,7 +422,13 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/tiny-e2b-q8_0.gguf");
         let (model, _, anatomy) = dissect(&path).unwrap();
         assert_eq!(anatomy.layout.length(), model.size);
-        assert_eq!(Kind::ALL.iter().map(|kind| anatomy.layout.sum(*kind)).sum::<u64>(), model.size);
+        assert_eq!(
+            Kind::ALL
+                .iter()
+                .map(|kind| anatomy.layout.sum(*kind))
+                .sum::<u64>(),
+            model.size
+        );
         // 2048 tokens of 128 numbers, and of 6 layers of 32 numbers, in Q8_0.
         assert_eq!(anatomy.layout.sum(Kind::Head), 2048 * 128 / 32 * 34);
         assert_eq!(anatomy.layout.sum(Kind::PerLayer), 2048 * 6 * 32 / 32 * 34);
@@ -322,7 +440,10 @@ mod tests {
     fn a_fingerprint_is_the_files_contents() {
         let folder = tempfile::tempdir().unwrap();
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/tiny-e2b-q8_0.gguf");
-        let (one, two) = (folder.path().join("one.gguf"), folder.path().join("two.gguf"));
+        let (one, two) = (
+            folder.path().join("one.gguf"),
+            folder.path().join("two.gguf"),
+        );
         std::fs::copy(&source, &one).unwrap();
         std::fs::copy(&source, &two).unwrap();
         let fingerprint = |path: &Path| dissect(path).unwrap().2.fingerprint;
@@ -344,8 +465,14 @@ mod tests {
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(matches!(read(&pipe), Err(BadFile::NotAFile)));
         assert!(matches!(read(folder.path()), Err(BadFile::NotAFile)));
-        assert!(matches!(read(Path::new("/dev/null")), Err(BadFile::NotAFile)));
-        assert!(matches!(read(&folder.path().join("none.gguf")), Err(BadFile::Unreadable(_))));
+        assert!(matches!(
+            read(Path::new("/dev/null")),
+            Err(BadFile::NotAFile)
+        ));
+        assert!(matches!(
+            read(&folder.path().join("none.gguf")),
+            Err(BadFile::Unreadable(_))
+        ));
         let empty = folder.path().join("empty.gguf");
         std::fs::write(&empty, b"").unwrap();
         assert!(matches!(read(&empty), Err(BadFile::Header(_))));

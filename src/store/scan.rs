@@ -12,10 +12,11 @@ const ENTRIES: usize = 4096;
 /// The model name that stands for "the one that fits"; no file can have it.
 const RESERVED: &str = "auto";
 
-/// Looks for `*.gguf` files in each directory and in its subfolders, but not below those. Hidden names are passed over;
-/// projectors and drafters go to the models of their folder that they fit. Where two files have the same id, the one
-/// found first is the model: directories in the order given, a directory's own files before its subfolders', names in
-/// the order of their bytes. Never fails: what cannot be used is in `rejected`.
+/// Looks for `*.gguf` files in each directory and in its subfolders, but not below those. Hidden
+/// names are passed over; projectors and drafters go to the models of their folder that they fit.
+/// Where two files have the same id, the one found first is the model: directories in the order
+/// given, a directory's own files before its subfolders', names in the order of their bytes. Never
+/// fails: what cannot be used is in `rejected`.
 pub fn scan(directories: &[PathBuf]) -> Catalog {
     let mut catalog = Catalog::default();
     for directory in directories {
@@ -40,7 +41,10 @@ fn scan_folder(folder: &Path, budget: &mut usize, catalog: &mut Catalog) -> Vec<
         }
     };
     if listing.cut {
-        catalog.reject(folder, format!("more than {ENTRIES} entries; not all were looked at"));
+        catalog.reject(
+            folder,
+            format!("more than {ENTRIES} entries; not all were looked at"),
+        );
     }
     let (mut projectors, mut drafters, mut parts) = (vec![], vec![], vec![]);
     for path in listing.files {
@@ -49,7 +53,9 @@ fn scan_folder(folder: &Path, budget: &mut usize, catalog: &mut Catalog) -> Vec<
                 catalog.add(model);
                 Ok(())
             }
-            Err(BadFile::Projector) => read_projector(&path).map(|(projector, _)| projectors.push(projector)),
+            Err(BadFile::Projector) => {
+                read_projector(&path).map(|(projector, _)| projectors.push(projector))
+            }
             Err(BadFile::Drafter) => read_drafter(&path).map(|(drafter, _)| drafters.push(drafter)),
             Err(BadFile::Part(part)) => {
                 parts.push((path.clone(), part));
@@ -62,7 +68,11 @@ fn scan_folder(folder: &Path, budget: &mut usize, catalog: &mut Catalog) -> Vec<
         }
     }
     catalog.rejected.extend(split::reject(parts));
-    for model in catalog.models.iter_mut().filter(|model| model.path.parent() == Some(folder)) {
+    for model in catalog
+        .models
+        .iter_mut()
+        .filter(|model| model.path.parent() == Some(folder))
+    {
         model.projector = pair(model, &projectors).cloned();
         model.drafter = pair(model, &drafters).cloned();
     }
@@ -91,11 +101,14 @@ fn list(folder: &Path, budget: &mut usize) -> io::Result<Listing> {
             continue;
         }
         let path = entry.path();
-        // Links count as what they point to. One that points nowhere is kept where it is named like a model,
-        // so that its owner hears of it.
+        // Links count as what they point to. One that points nowhere is kept where it is named like
+        // a model, so that its owner hears of it.
         if path.is_dir() {
             listing.folders.push(path);
-        } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+        {
             listing.files.push(path);
         }
     }
@@ -107,9 +120,16 @@ fn list(folder: &Path, budget: &mut usize) -> io::Result<Listing> {
 impl Catalog {
     fn add(&mut self, model: Model) {
         if model.id == RESERVED {
-            self.reject(&model.path, format!("the name `{RESERVED}` means the model that fits best; rename the file"));
+            self.reject(
+                &model.path,
+                format!("the name `{RESERVED}` means the model that fits best; rename the file"),
+            );
         } else if let Some(first) = self.models.iter().find(|other| other.id == model.id) {
-            let reason = format!("{} has the same id `{}` and comes first; rename one of them", first.path.display(), model.id);
+            let reason = format!(
+                "{} has the same id `{}` and comes first; rename one of them",
+                first.path.display(),
+                model.id
+            );
             self.reject(&model.path, reason);
         } else {
             self.models.push(model);
@@ -117,7 +137,10 @@ impl Catalog {
     }
 
     fn reject(&mut self, path: &Path, reason: String) {
-        self.rejected.push(Rejected { path: path.to_owned(), reason });
+        self.rejected.push(Rejected {
+            path: path.to_owned(),
+            reason,
+        });
     }
 }
 
@@ -133,12 +156,20 @@ mod tests {
     }
 
     fn ids(catalog: &Catalog) -> Vec<&str> {
-        catalog.models.iter().map(|model| model.id.as_str()).collect()
+        catalog
+            .models
+            .iter()
+            .map(|model| model.id.as_str())
+            .collect()
     }
 
     fn rejected(catalog: &Catalog) -> Vec<(String, &str)> {
         let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
-        catalog.rejected.iter().map(|entry| (name(&entry.path), entry.reason.as_str())).collect()
+        catalog
+            .rejected
+            .iter()
+            .map(|entry| (name(&entry.path), entry.reason.as_str()))
+            .collect()
     }
 
     #[test]
@@ -154,14 +185,47 @@ mod tests {
         put(root, ".cache/e.gguf", &model);
         put(root, "f.gguf.part", &model);
         put(root, "notes.txt", b"hello");
-        let projector = File::new().text("general.architecture", "clip").text("clip.projector_type", "gemma4v");
-        let projector = projector.u32("clip.vision.patch_size", 16).u32("clip.vision.projection_dim", 32);
-        put(root, "mmproj.gguf", &projector.tensor("v.position_embd.weight", &[32, 100, 2], 0).bytes());
-        put(root, "drafter.gguf", &File::new().text("general.architecture", "gemma4-assistant").bytes());
-        put(root, "early.gguf", &File::new().text("general.architecture", "gemma4_assistant").bytes());
-        put(root, "ear.gguf", &File::new().text("general.architecture", "clip").text("clip.projector_type", "whisper").bytes());
+        let projector = File::new()
+            .text("general.architecture", "clip")
+            .text("clip.projector_type", "gemma4v");
+        let projector = projector
+            .u32("clip.vision.patch_size", 16)
+            .u32("clip.vision.projection_dim", 32);
+        put(
+            root,
+            "mmproj.gguf",
+            &projector
+                .tensor("v.position_embd.weight", &[32, 100, 2], 0)
+                .bytes(),
+        );
+        put(
+            root,
+            "drafter.gguf",
+            &File::new()
+                .text("general.architecture", "gemma4-assistant")
+                .bytes(),
+        );
+        put(
+            root,
+            "early.gguf",
+            &File::new()
+                .text("general.architecture", "gemma4_assistant")
+                .bytes(),
+        );
+        put(
+            root,
+            "ear.gguf",
+            &File::new()
+                .text("general.architecture", "clip")
+                .text("clip.projector_type", "whisper")
+                .bytes(),
+        );
         put(root, "cut.gguf", &model[..model.len() - 1]);
-        put(root, "llama.gguf", &File::new().text("general.architecture", "llama").bytes());
+        put(
+            root,
+            "llama.gguf",
+            &File::new().text("general.architecture", "llama").bytes(),
+        );
         put(root, "text.gguf", b"<html>not found</html>");
         put(root, "auto.gguf", &model);
         std::os::unix::fs::symlink(root.join("nowhere"), root.join("link.gguf")).unwrap();
@@ -171,16 +235,59 @@ mod tests {
         assert_eq!(ids(&catalog), ["a", "b", "c", "linked"]);
         let rejected = rejected(&catalog);
         let names: Vec<&str> = rejected.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["auto.gguf", "cut.gguf", "drafter.gguf", "ear.gguf", "early.gguf", "link.gguf", "llama.gguf", "text.gguf"]);
-        assert!(rejected[1].1.contains("token_embd.weight") && rejected[1].1.contains("download it again"), "{}", rejected[1].1);
-        assert!(rejected[2].1.contains("`gemma4-assistant.embedding_length`: missing"), "{}", rejected[2].1);
-        assert!(rejected[4].1.contains("architecture `gemma4_assistant`"), "{}", rejected[4].1);
+        assert_eq!(
+            names,
+            [
+                "auto.gguf",
+                "cut.gguf",
+                "drafter.gguf",
+                "ear.gguf",
+                "early.gguf",
+                "link.gguf",
+                "llama.gguf",
+                "text.gguf"
+            ]
+        );
+        assert!(
+            rejected[1].1.contains("token_embd.weight")
+                && rejected[1].1.contains("download it again"),
+            "{}",
+            rejected[1].1
+        );
+        assert!(
+            rejected[2]
+                .1
+                .contains("`gemma4-assistant.embedding_length`: missing"),
+            "{}",
+            rejected[2].1
+        );
+        assert!(
+            rejected[4].1.contains("architecture `gemma4_assistant`"),
+            "{}",
+            rejected[4].1
+        );
         assert!(rejected[6].1.contains("`llama`"), "{}", rejected[6].1);
-        assert!(rejected[7].1.contains("not a GGUF file (it starts with `<htm`)"), "{}", rejected[7].1);
-        let seeing = |model: &Model| model.projector.as_ref().map(|projector| projector.path.file_name().unwrap().to_owned());
+        assert!(
+            rejected[7]
+                .1
+                .contains("not a GGUF file (it starts with `<htm`)"),
+            "{}",
+            rejected[7].1
+        );
+        let seeing = |model: &Model| {
+            model
+                .projector
+                .as_ref()
+                .map(|projector| projector.path.file_name().unwrap().to_owned())
+        };
         assert_eq!(
             catalog.models.iter().map(seeing).collect::<Vec<_>>(),
-            [Some("mmproj.gguf".into()), Some("mmproj.gguf".into()), None, Some("mmproj.gguf".into())]
+            [
+                Some("mmproj.gguf".into()),
+                Some("mmproj.gguf".into()),
+                None,
+                Some("mmproj.gguf".into())
+            ]
         );
         assert_eq!(catalog, scan(&[root.to_owned()]));
     }
@@ -191,9 +298,19 @@ mod tests {
         assert_eq!(catalog.rejected, []);
         let stem = |path: &Path| path.file_stem().unwrap().to_string_lossy().into_owned();
         let beside = |model: &Model| {
-            (model.projector.as_ref().map(|projector| stem(&projector.path)), model.drafter.as_ref().map(|drafter| stem(&drafter.path)))
+            (
+                model
+                    .projector
+                    .as_ref()
+                    .map(|projector| stem(&projector.path)),
+                model.drafter.as_ref().map(|drafter| stem(&drafter.path)),
+            )
         };
-        let found: Vec<_> = catalog.models.iter().map(|model| (model.id.as_str(), beside(model))).collect();
+        let found: Vec<_> = catalog
+            .models
+            .iter()
+            .map(|model| (model.id.as_str(), beside(model)))
+            .collect();
         let some = |name: &str| Some(name.to_owned());
         assert_eq!(
             found,
@@ -201,7 +318,10 @@ mod tests {
                 ("tiny-12b-q8_0", (some("tiny-12b-mmproj-f16"), None)),
                 ("tiny-26b-a4b-q8_0", (None, None)),
                 ("tiny-31b-q4_0", (None, some("tiny-31b-mtp-q8_0"))),
-                ("tiny-e2b-q8_0", (some("tiny-e2b-mmproj-f16"), some("tiny-e2b-mtp-q8_0"))),
+                (
+                    "tiny-e2b-q8_0",
+                    (some("tiny-e2b-mmproj-f16"), some("tiny-e2b-mtp-q8_0"))
+                ),
                 ("tiny-e4b-q8_0", (None, None)),
             ]
         );
@@ -210,16 +330,33 @@ mod tests {
     #[test]
     fn parts_of_a_file_are_rejected_together() {
         let folder = tempfile::tempdir().unwrap();
-        let part = |file: File, number| file.u16("split.no", number).u16("split.count", 3).u32("split.tensors.count", 1).bytes();
-        put(folder.path(), "big-00001-of-00003.gguf", &part(File::model(), 0));
-        put(folder.path(), "big-00003-of-00003.gguf", &part(File::new(), 2));
+        let part = |file: File, number| {
+            file.u16("split.no", number)
+                .u16("split.count", 3)
+                .u32("split.tensors.count", 1)
+                .bytes()
+        };
+        put(
+            folder.path(),
+            "big-00001-of-00003.gguf",
+            &part(File::model(), 0),
+        );
+        put(
+            folder.path(),
+            "big-00003-of-00003.gguf",
+            &part(File::new(), 2),
+        );
         put(folder.path(), "small.gguf", &File::model().bytes());
         let catalog = scan(&[folder.path().to_owned()]);
         assert_eq!(ids(&catalog), ["small"]);
         let rejected = rejected(&catalog);
         assert_eq!(rejected.len(), 1, "{rejected:?}");
         assert_eq!(rejected[0].0, "big-00001-of-00003.gguf");
-        assert!(rejected[0].1.contains("one of 3 parts") && rejected[0].1.contains("missing: 2; put"), "{}", rejected[0].1);
+        assert!(
+            rejected[0].1.contains("one of 3 parts") && rejected[0].1.contains("missing: 2; put"),
+            "{}",
+            rejected[0].1
+        );
     }
 
     #[test]
@@ -232,7 +369,13 @@ mod tests {
         assert_eq!(catalog.models.len(), 1);
         let rejected = rejected(&catalog);
         assert_eq!(rejected[0].0, "Model.gguf");
-        assert!(rejected[0].1.contains("sub/model.gguf has the same id `model`"), "{}", rejected[0].1);
+        assert!(
+            rejected[0]
+                .1
+                .contains("sub/model.gguf has the same id `model`"),
+            "{}",
+            rejected[0].1
+        );
     }
 
     #[test]
@@ -242,7 +385,11 @@ mod tests {
         let catalog = scan(&[folder.path().join("none"), folder.path().to_owned()]);
         assert_eq!(ids(&catalog), ["model"]);
         assert_eq!(rejected(&catalog)[0].0, "none");
-        assert!(catalog.rejected[0].reason.contains("No such file"), "{}", catalog.rejected[0].reason);
+        assert!(
+            catalog.rejected[0].reason.contains("No such file"),
+            "{}",
+            catalog.rejected[0].reason
+        );
     }
 
     #[test]
@@ -252,6 +399,12 @@ mod tests {
             put(folder.path(), &format!("{index}.txt"), b"");
         }
         let catalog = scan(&[folder.path().to_owned()]);
-        assert!(catalog.rejected[0].reason.contains("more than 4096 entries"), "{:?}", catalog.rejected);
+        assert!(
+            catalog.rejected[0]
+                .reason
+                .contains("more than 4096 entries"),
+            "{:?}",
+            catalog.rejected
+        );
     }
 }

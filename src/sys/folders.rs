@@ -20,19 +20,27 @@ impl Folders {
     /// Watches what can be watched of them. Needs tokio.
     pub fn watch<'a>(folders: impl IntoIterator<Item = &'a Path>) -> io::Result<Self> {
         let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        let news = WatchFlags::CLOSE_WRITE | WatchFlags::MOVE | WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::ONLYDIR;
+        let news = WatchFlags::CLOSE_WRITE
+            | WatchFlags::MOVE
+            | WatchFlags::CREATE
+            | WatchFlags::DELETE
+            | WatchFlags::ONLYDIR;
         for folder in folders {
             // One that is not there yet, or that we may not read, is like an empty one.
             let _ = inotify::add_watch(&fd, folder, news);
         }
-        // SAFETY: an `OwnedFd` has one descriptor, the same for as long as it lives, and nobody else can close it.
+        // SAFETY: an `OwnedFd` has one descriptor, the same for as long as it lives, and nobody
+        // else can close it.
         let ready = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
         ready.map(Self).map_err(io::Error::from)
     }
 
-    /// Waits until a file came, went, or was written to its end. What happened meanwhile is told once.
+    /// Waits until a file came, went, or was written to its end. What happened meanwhile is told
+    /// once.
     pub async fn change(&self) {
-        let Ok(mut guard) = self.0.ready(Interest::READABLE).await else { return std::future::pending().await };
+        let Ok(mut guard) = self.0.ready(Interest::READABLE).await else {
+            return std::future::pending().await;
+        };
         let mut room = [MaybeUninit::uninit(); EVENTS];
         let mut events = inotify::Reader::new(self.0.get_ref(), &mut room);
         while events.next().is_ok() {}

@@ -8,15 +8,16 @@ use mmap_rs::{Mmap, MmapOptions};
 
 /// The first bytes of a file, mapped and read-only; unmapped when dropped.
 ///
-/// Pages are read from the disk when they are first touched, with the kernel's normal read-ahead: a reader that
-/// goes from the front to the back costs few requests, and no more than one read-ahead window is read behind
-/// the place where it stops. (With `MADV_RANDOM` nothing is read behind it, but each page is a request of its own:
-/// 500 ms instead of 35 for the 13 MB header of a full-size model on a cold disk.) Nothing is copied, so none of
-/// it counts as the process's own memory.
+/// Pages are read from the disk when they are first touched, with the kernel's normal read-ahead: a
+/// reader that goes from the front to the back costs few requests, and no more than one read-ahead
+/// window is read behind the place where it stops. (With `MADV_RANDOM` nothing is read behind it,
+/// but each page is a request of its own: 500 ms instead of 35 for the 13 MB header of a full-size
+/// model on a cold disk.) Nothing is copied, so none of it counts as the process's own memory.
 ///
-/// The file must not be made shorter while it is mapped. Model files are replaced (written beside and renamed),
-/// which leaves a map of the old file whole. A file that is truncated in place, or whose disk fails, ends the
-/// process with SIGBUS at the next touch of a missing page: keep maps short-lived where that must not happen.
+/// The file must not be made shorter while it is mapped. Model files are replaced (written beside
+/// and renamed), which leaves a map of the old file whole. A file that is truncated in place, or
+/// whose disk fails, ends the process with SIGBUS at the next touch of a missing page: keep maps
+/// short-lived where that must not happen.
 pub struct Map(Option<Mmap>);
 
 impl Map {
@@ -27,12 +28,15 @@ impl Map {
             return Ok(Self(None));
         }
         let options = MmapOptions::new(bytes).map_err(io::Error::other)?;
-        // SAFETY: the map is private, read-only and outlives every slice borrowed from it. What is assumed beyond
-        // that is that no one writes to the file in place while it is mapped (see the type's documentation):
-        // model files are installed by renaming. Readers check every length and index against the slice and
-        // never trust a byte that they read twice.
+        // SAFETY: the map is private, read-only and outlives every slice borrowed from it. What is
+        // assumed beyond that is that no one writes to the file in place while it is mapped (see
+        // the type's documentation): model files are installed by renaming. Readers check every
+        // length and index against the slice and never trust a byte that they read twice.
         let options = unsafe { options.with_file(file, 0) };
-        options.map().map(|map| Self(Some(map))).map_err(io::Error::other)
+        options
+            .map()
+            .map(|map| Self(Some(map)))
+            .map_err(io::Error::other)
     }
 }
 

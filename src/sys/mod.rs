@@ -1,5 +1,5 @@
-//! System calls that std and tokio do not have, as safe functions, and what is made of a few of them. With `worker/llama`,
-//! the only home of `unsafe`.
+//! System calls that std and tokio do not have, as safe functions, and what is made of a few of
+//! them. With `worker/llama`, the only home of `unsafe`.
 
 pub mod cpu;
 pub mod folders;

@@ -7,13 +7,15 @@ use std::os::unix::fs::FileExt;
 
 use super::space::page;
 
-/// Bytes of an entry, and its bit for a page that is mapped (`Documentation/admin-guide/mm/pagemap.rst`).
+/// Bytes of an entry, and its bit for a page that is mapped
+/// (`Documentation/admin-guide/mm/pagemap.rst`).
 const ENTRY: usize = 8;
 const PRESENT: u64 = 1 << 63;
 /// Entries that are read at once.
 const ENTRIES: usize = 8192;
 
-/// `/proc/self/pagemap`. Open it before the process makes itself undumpable: afterwards only root may.
+/// `/proc/self/pagemap`. Open it before the process makes itself undumpable: afterwards only root
+/// may.
 #[derive(Debug)]
 pub struct Pagemap(File);
 
@@ -25,7 +27,10 @@ impl Pagemap {
     /// Bytes of each of `pieces` (addresses) whose pages are mapped.
     pub fn present(&self, pieces: &[Range<usize>]) -> io::Result<Vec<u64>> {
         let mut buffer = vec![0; ENTRIES * ENTRY];
-        pieces.iter().map(|piece| self.present_in(piece, &mut buffer)).collect()
+        pieces
+            .iter()
+            .map(|piece| self.present_in(piece, &mut buffer))
+            .collect()
     }
 
     fn present_in(&self, piece: &Range<usize>, buffer: &mut [u8]) -> io::Result<u64> {
@@ -36,7 +41,10 @@ impl Pagemap {
             let entries = &mut buffer[..(end - next).min(ENTRIES) * ENTRY];
             self.0.read_exact_at(entries, (next * ENTRY) as u64)?;
             for (index, entry) in entries.chunks_exact(ENTRY).enumerate() {
-                if entry.try_into().is_ok_and(|entry| u64::from_ne_bytes(entry) & PRESENT != 0) {
+                if entry
+                    .try_into()
+                    .is_ok_and(|entry| u64::from_ne_bytes(entry) & PRESENT != 0)
+                {
                     let start = (next + index) * size;
                     present += ((start + size).min(piece.end) - start.max(piece.start)) as u64;
                 }
@@ -62,9 +70,20 @@ mod tests {
         }
         let start = space.base().addr();
         let pagemap = Pagemap::open().unwrap();
-        let found = pagemap.present(&[start..start + page(), start + 1..start + 10 * page(), start..start + space.size()]).unwrap();
+        let found = pagemap
+            .present(&[
+                start..start + page(),
+                start + 1..start + 10 * page(),
+                start..start + space.size(),
+            ])
+            .unwrap();
         let page = page() as u64;
         assert_eq!(found, [page, 2 * page - 1, 4 * page]);
-        assert_eq!(pagemap.present(&[start..start + 100, start + 100..start + 300, start..start]).unwrap(), [100, 200, 0]);
+        assert_eq!(
+            pagemap
+                .present(&[start..start + 100, start + 100..start + 300, start..start])
+                .unwrap(),
+            [100, 200, 0]
+        );
     }
 }

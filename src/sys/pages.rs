@@ -25,23 +25,31 @@ pub struct Mapped {
 impl Mapped {
     pub fn of(file: impl AsFd) -> io::Result<Self> {
         let stat = rustix::fs::fstat(file)?;
-        Ok(Self { major: rustix::fs::major(stat.st_dev), minor: rustix::fs::minor(stat.st_dev), inode: stat.st_ino })
+        Ok(Self {
+            major: rustix::fs::major(stat.st_dev),
+            minor: rustix::fs::minor(stat.st_dev),
+            inode: stat.st_ino,
+        })
     }
 
-    /// Takes the file's pages out of this process; what is touched again is mapped again, from the page cache if
-    /// it is still there. Only read-only mappings are considered, so nothing is lost. Returns the bytes of address
-    /// space that were gone through.
+    /// Takes the file's pages out of this process; what is touched again is mapped again, from the
+    /// page cache if it is still there. Only read-only mappings are considered, so nothing is lost.
+    /// Returns the bytes of address space that were gone through.
     pub fn give_back(&self) -> io::Result<usize> {
-        // SAFETY: the windows are used at once, and whoever unmaps the file at the same time loses nothing by this.
+        // SAFETY: the windows are used at once, and whoever unmaps the file at the same time loses
+        // nothing by this.
         let windows = unsafe { self.windows()? };
-        windows.iter().for_each(|window| window.give_back(window.file_range()));
+        windows
+            .iter()
+            .for_each(|window| window.give_back(window.file_range()));
         Ok(windows.iter().map(|window| window.addresses.len()).sum())
     }
 
     /// Where the file is mapped and cannot be written, by whoever.
     ///
     /// # Safety
-    /// The windows must not be used any more once the file is unmapped there: something else may be in its place.
+    /// The windows must not be used any more once the file is unmapped there: something else may be
+    /// in its place.
     pub unsafe fn windows(&self) -> io::Result<Vec<Window>> {
         let maps = fs::read_to_string("/proc/self/maps")?;
         Ok(joined(maps.lines().filter_map(|line| self.window(line))))
@@ -54,23 +62,39 @@ impl Mapped {
         let (device, inode) = (fields.next()?, fields.next()?);
         let hex = |text: &str| u32::from_str_radix(text, 16).ok();
         let (major, minor) = device.split_once(':')?;
-        let found = Self { major: hex(major)?, minor: hex(minor)?, inode: inode.parse().ok()? };
+        let found = Self {
+            major: hex(major)?,
+            minor: hex(minor)?,
+            inode: inode.parse().ok()?,
+        };
         if found != *self || !permissions.starts_with("r--") {
             return None;
         }
         let (start, end) = addresses.split_once('-')?;
-        let addresses = usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?;
-        Some(Window { addresses, offset: u64::from_str_radix(offset, 16).ok()? })
+        let addresses =
+            usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?;
+        Some(Window {
+            addresses,
+            offset: u64::from_str_radix(offset, 16).ok()?,
+        })
     }
 }
 
-/// Has the kernel read what is not in memory yet of files that are mapped at these addresses, without waiting for it. To
-/// look first costs a tenth of asking for what is there. Addresses that are not mapped are left alone.
+/// Has the kernel read what is not in memory yet of files that are mapped at these addresses,
+/// without waiting for it. To look first costs a tenth of asking for what is there. Addresses that
+/// are not mapped are left alone.
 pub fn fetch(addresses: Range<usize>) {
     let start = addresses.start - addresses.start % page();
     let mut present = vec![0; (addresses.end - start).div_ceil(page())];
     // SAFETY: the vector has a byte for each page; nothing else is written.
-    if unsafe { mincore(start as *const c_void, present.len() * page(), present.as_mut_ptr()) } != 0 {
+    if unsafe {
+        mincore(
+            start as *const c_void,
+            present.len() * page(),
+            present.as_mut_ptr(),
+        )
+    } != 0
+    {
         return;
     }
     for missing in missing(&present, ASKED_AT_ONCE / page()) {
@@ -83,12 +107,16 @@ pub fn fetch(addresses: Range<usize>) {
 /// Runs of at most `most` pages that are not present, by what mincore(2) says of each.
 fn missing(present: &[u8], most: usize) -> impl Iterator<Item = Range<usize>> {
     let mut at = 0;
-    present.chunk_by(|a, b| (a & 1) == (b & 1)).flat_map(move |run| {
-        let (start, end) = (at, at + run.len());
-        at = end;
-        let pieces = (start..end).step_by(most).map(move |from| from..end.min(from + most));
-        pieces.filter(|_| run[0] & 1 == 0).collect::<Vec<_>>()
-    })
+    present
+        .chunk_by(|a, b| (a & 1) == (b & 1))
+        .flat_map(move |run| {
+            let (start, end) = (at, at + run.len());
+            at = end;
+            let pieces = (start..end)
+                .step_by(most)
+                .map(move |from| from..end.min(from + most));
+            pieces.filter(|_| run[0] & 1 == 0).collect::<Vec<_>>()
+        })
 }
 
 /// Joins windows that continue each other: pieces of advice cut a mapping up.
@@ -96,7 +124,10 @@ fn joined(windows: impl Iterator<Item = Window>) -> Vec<Window> {
     let mut joined: Vec<Window> = vec![];
     for window in windows {
         match joined.last_mut() {
-            Some(last) if last.addresses.end == window.addresses.start && last.file_range().end == window.offset => {
+            Some(last)
+                if last.addresses.end == window.addresses.start
+                    && last.file_range().end == window.offset =>
+            {
                 last.addresses.end = window.addresses.end;
             }
             _ => joined.push(window),
@@ -122,14 +153,18 @@ impl Window {
     /// Where in the file `bytes` lie; `None` if they are not in this window.
     pub fn offset_of(&self, bytes: &[u8]) -> Option<u64> {
         let range = bytes.as_ptr_range();
-        let inside = self.addresses.start <= range.start.addr() && range.end.addr() <= self.addresses.end;
+        let inside =
+            self.addresses.start <= range.start.addr() && range.end.addr() <= self.addresses.end;
         inside.then(|| self.offset + (range.start.addr() - self.addresses.start) as u64)
     }
 
     /// The addresses of what is mapped here of a part of the file; may be empty.
     pub fn addresses(&self, part: Range<u64>) -> Range<usize> {
         let whole = self.file_range();
-        let (start, end) = (part.start.clamp(whole.start, whole.end), part.end.clamp(whole.start, whole.end));
+        let (start, end) = (
+            part.start.clamp(whole.start, whole.end),
+            part.end.clamp(whole.start, whole.end),
+        );
         let address = |offset: u64| self.addresses.start + (offset - whole.start) as usize;
         address(start)..address(end.max(start))
     }
@@ -141,8 +176,9 @@ impl Window {
         self.advise(range, Advice::LinuxDontNeed);
     }
 
-    /// Has the kernel read no more around a page of this part than the page, and map it by itself: giving back a part
-    /// of a huge page would take all of it away, and the next touch would bring all of it back.
+    /// Has the kernel read no more around a page of this part than the page, and map it by itself:
+    /// giving back a part of a huge page would take all of it away, and the next touch would bring
+    /// all of it back.
     pub fn read_singly(&self, part: Range<u64>) {
         let range = self.addresses(part);
         let range = range.start.next_multiple_of(page())..range.end - range.end % page();
@@ -155,20 +191,27 @@ impl Window {
         let range = self.addresses(part);
         let start = range.start - range.start % page();
         for start in (start..range.end).step_by(ASKED_AT_ONCE) {
-            self.advise(start..range.end.min(start + ASKED_AT_ONCE), Advice::WillNeed);
+            self.advise(
+                start..range.end.min(start + ASKED_AT_ONCE),
+                Advice::WillNeed,
+            );
         }
     }
 
     /// Reads a part of the file in and maps its pages, as [`super::space::Space::populate`] does.
     pub fn populate(&self, part: Range<u64>) {
         let range = self.addresses(part);
-        self.advise(range.start - range.start % page()..range.end, Advice::LinuxPopulateRead);
+        self.advise(
+            range.start - range.start % page()..range.end,
+            Advice::LinuxPopulateRead,
+        );
     }
 
     fn advise(&self, range: Range<usize>, advice: Advice) {
         if range.start < range.end {
-            // SAFETY: inside a mapping of the file without write permission ([`Mapped::windows`]'s contract). Its pages
-            // hold what the file holds, and come back from there. A kernel that does not take the advice loses nothing.
+            // SAFETY: inside a mapping of the file without write permission ([`Mapped::windows`]'s
+            // contract). Its pages hold what the file holds, and come back from there. A kernel
+            // that does not take the advice loses nothing.
             let _ = unsafe { rustix::mm::madvise(range.start as *mut _, range.len(), advice) };
         }
     }
@@ -182,8 +225,15 @@ mod tests {
 
     #[test]
     fn only_what_is_missing_is_asked_for() {
-        let runs = |present: &[u8], most| missing(present, most).map(|run| (run.start, run.end)).collect::<Vec<_>>();
-        assert_eq!(runs(&[0, 0, 1, 0, 0, 0, 0, 0x81, 0], 3), [(0, 2), (3, 6), (6, 7), (8, 9)]);
+        let runs = |present: &[u8], most| {
+            missing(present, most)
+                .map(|run| (run.start, run.end))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            runs(&[0, 0, 1, 0, 0, 0, 0, 0x81, 0], 3),
+            [(0, 2), (3, 6), (6, 7), (8, 9)]
+        );
         assert!(runs(&[1, 1], 3).is_empty() && runs(&[], 3).is_empty());
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&vec![9; 10_000]).unwrap();
@@ -195,10 +245,22 @@ mod tests {
 
     #[test]
     fn only_read_only_mappings_of_the_file_count() {
-        let file = Mapped { major: 0xfe, minor: 0, inode: 77 };
-        let line = |permissions, device, inode| format!("7f00-7f10 {permissions} 00002000 {device} {inode}   /some/file");
-        let window = Window { addresses: 0x7f00..0x7f10, offset: 0x2000 };
-        assert_eq!(file.window(&line("r--s", "fe:00", "77")), Some(window.clone()));
+        let file = Mapped {
+            major: 0xfe,
+            minor: 0,
+            inode: 77,
+        };
+        let line = |permissions, device, inode| {
+            format!("7f00-7f10 {permissions} 00002000 {device} {inode}   /some/file")
+        };
+        let window = Window {
+            addresses: 0x7f00..0x7f10,
+            offset: 0x2000,
+        };
+        assert_eq!(
+            file.window(&line("r--s", "fe:00", "77")),
+            Some(window.clone())
+        );
         assert_eq!(file.window(&line("r--p", "fe:00", "77")), Some(window));
         assert_eq!(file.window(&line("rw-p", "fe:00", "77")), None);
         assert_eq!(file.window(&line("r--s", "fe:01", "77")), None);
@@ -208,20 +270,40 @@ mod tests {
 
     #[test]
     fn places_in_the_file_and_in_memory_are_told() {
-        let window = Window { addresses: 0x10_000..0x14_000, offset: 0x8000 };
+        let window = Window {
+            addresses: 0x10_000..0x14_000,
+            offset: 0x8000,
+        };
         assert_eq!(window.addresses(0x9000..0xa000), 0x11_000..0x12_000);
         assert_eq!(window.addresses(0..0x8100), 0x10_000..0x10_100);
-        let next = Window { addresses: 0x14_000..0x15_000, offset: 0xc000 };
-        let apart = Window { addresses: 0x15_000..0x16_000, offset: 0xe000 };
-        let whole = Window { addresses: 0x10_000..0x15_000, offset: 0x8000 };
-        assert_eq!(joined([window.clone(), next, apart.clone()].into_iter()), [whole, apart]);
-        assert!(window.addresses(0..0x100).is_empty() && window.addresses(0xf000..0xffff).is_empty());
+        let next = Window {
+            addresses: 0x14_000..0x15_000,
+            offset: 0xc000,
+        };
+        let apart = Window {
+            addresses: 0x15_000..0x16_000,
+            offset: 0xe000,
+        };
+        let whole = Window {
+            addresses: 0x10_000..0x15_000,
+            offset: 0x8000,
+        };
+        assert_eq!(
+            joined([window.clone(), next, apart.clone()].into_iter()),
+            [whole, apart]
+        );
+        assert!(
+            window.addresses(0..0x100).is_empty() && window.addresses(0xf000..0xffff).is_empty()
+        );
     }
 
     fn resident(path: &str) -> u64 {
         let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
         let entry = smaps.split(path).nth(1).expect("the file is mapped");
-        let rss = entry.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap();
+        let rss = entry
+            .lines()
+            .find_map(|line| line.strip_prefix("Rss:"))
+            .unwrap();
         rss.split_whitespace().next().unwrap().parse().unwrap()
     }
 
@@ -234,7 +316,10 @@ mod tests {
         assert!(*map == *text);
         let path = file.path().to_str().unwrap();
         assert_eq!(resident(path), 1024);
-        assert_eq!(Mapped::of(file.as_file()).unwrap().give_back().unwrap(), 1 << 20);
+        assert_eq!(
+            Mapped::of(file.as_file()).unwrap().give_back().unwrap(),
+            1 << 20
+        );
         assert_eq!(resident(path), 0);
         assert!(*map == *text);
     }

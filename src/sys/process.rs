@@ -7,52 +7,70 @@ use std::path::Path;
 use rustix::mm::Advice;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 
-/// Leaves everything that a prompt could be in out of core files, of this process and of those that it starts: what is
-/// left is the registers (core(5)).
+/// Leaves everything that a prompt could be in out of core files, of this process and of those that
+/// it starts: what is left is the registers (core(5)).
 pub fn keep_memory_out_of_cores() -> io::Result<()> {
     std::fs::write("/proc/self/coredump_filter", "0")
 }
 
-/// Closes every descriptor but the three standard ones: what a parent, or a parent's library, forgot to close. Kernels
-/// before 5.9 cannot. For the first line of a program: nobody in this process may own one of them.
+/// Closes every descriptor but the three standard ones: what a parent, or a parent's library,
+/// forgot to close. Kernels before 5.9 cannot. For the first line of a program: nobody in this
+/// process may own one of them.
 pub fn close_inherited() {
     // SAFETY: it touches no memory. Where the kernel cannot do it everything stays as it was.
     unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
 }
 
-/// Takes the program's code out of this process: what runs again is mapped again, from the page cache if it is still there.
-/// Starting takes far more code than waiting.
+/// Takes the program's code out of this process: what runs again is mapped again, from the page
+/// cache if it is still there. Starting takes far more code than waiting.
 pub fn give_back_code() -> io::Result<()> {
     let program = std::fs::read_link("/proc/self/exe")?;
     for line in std::fs::read_to_string("/proc/self/maps")?.lines() {
         let mut fields = line.split_whitespace();
-        let (Some(addresses), Some("r-xp")) = (fields.next(), fields.next()) else { continue };
+        let (Some(addresses), Some("r-xp")) = (fields.next(), fields.next()) else {
+            continue;
+        };
         let hex = |text: &str| usize::from_str_radix(text, 16).ok();
-        let Some((start, end)) = addresses.split_once('-').and_then(|(start, end)| Some((hex(start)?, hex(end)?))) else { continue };
+        let Some((start, end)) = addresses
+            .split_once('-')
+            .and_then(|(start, end)| Some((hex(start)?, hex(end)?)))
+        else {
+            continue;
+        };
         if fields.nth(3).is_some_and(|path| Path::new(path) == program) {
-            // SAFETY: code is never written, so the kernel reads from the file what it has given back.
-            let _ = unsafe { rustix::mm::madvise(start as *mut c_void, end - start, Advice::LinuxDontNeed) };
+            // SAFETY: code is never written, so the kernel reads from the file what it has given
+            // back.
+            let _ = unsafe {
+                rustix::mm::madvise(start as *mut c_void, end - start, Advice::LinuxDontNeed)
+            };
         }
     }
     Ok(())
 }
 
-/// How much sooner than others the kernel takes a worker when memory runs out, in thousandths of it (proc(5)): the daemon
-/// starts it again, smaller.
+/// How much sooner than others the kernel takes a worker when memory runs out, in thousandths of it
+/// (proc(5)): the daemon starts it again, smaller.
 const OOM_SCORE: &str = "800";
 
-/// Has the kernel take this process before any other when memory runs out. To be called while it is dumpable: afterwards
-/// the file is root's.
+/// Has the kernel take this process before any other when memory runs out. To be called while it is
+/// dumpable: afterwards the file is root's.
 pub fn be_killed_first() -> io::Result<()> {
     std::fs::write("/proc/self/oom_score_adj", OOM_SCORE)
 }
 
-/// Makes the calling process a safe child: it dies with the thread that started it, gains no privilege by
-/// `exec`, writes no core file and cannot be traced or read by others of its user. A core file would hold prompts.
+/// Makes the calling process a safe child: it dies with the thread that started it, gains no
+/// privilege by `exec`, writes no core file and cannot be traced or read by others of its user. A
+/// core file would hold prompts.
 pub fn harden_child() -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     rustix::thread::set_no_new_privs(true)?;
-    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    rustix::process::setrlimit(
+        Resource::Core,
+        Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        },
+    )?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketType,
-    recvmsg, sendmsg, sockopt,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketType, recvmsg, sendmsg, sockopt,
 };
 
 /// Descriptors that may travel together.
@@ -17,17 +17,30 @@ pub fn is_stream(fd: impl AsFd) -> bool {
     matches!(sockopt::socket_type(fd), Ok(SocketType::STREAM))
 }
 
-/// Sends some of `bytes`, with `fds` (at most [`MAX_FDS`]) on the first of them; returns how many went.
-/// `bytes` must not be empty: descriptors need a byte to travel with. A closed peer is an error, not a signal.
+/// Sends some of `bytes`, with `fds` (at most [`MAX_FDS`]) on the first of them; returns how many
+/// went. `bytes` must not be empty: descriptors need a byte to travel with. A closed peer is an
+/// error, not a signal.
 pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     // The space is rounded up and may hold one more than it was asked for.
-    if fds.len() > MAX_FDS || !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} descriptors; at most {MAX_FDS} travel together", fds.len())));
+    if fds.len() > MAX_FDS || !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds))
+    {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "{} descriptors; at most {MAX_FDS} travel together",
+                fds.len()
+            ),
+        ));
     }
     loop {
-        match sendmsg(&socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
+        match sendmsg(
+            &socket,
+            &[IoSlice::new(bytes)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        ) {
             Err(rustix::io::Errno::INTR) => {}
             sent => return Ok(sent?),
         }
@@ -47,13 +60,19 @@ pub fn send_all(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::
     Ok(())
 }
 
-/// Receives into `buffer` and appends the descriptors that came along to `fds`, closed on `exec`; 0 bytes is
-/// the end. Fails when more than [`MAX_FDS`] came at once: those that did not fit are lost.
+/// Receives into `buffer` and appends the descriptors that came along to `fds`, closed on `exec`; 0
+/// bytes is the end. Fails when more than [`MAX_FDS`] came at once: those that did not fit are
+/// lost.
 pub fn recv(socket: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let got = loop {
-        match recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+        match recvmsg(
+            &socket,
+            &mut [IoSliceMut::new(buffer)],
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC,
+        ) {
             Err(rustix::io::Errno::INTR) => {}
             got => break got?,
         }
@@ -64,21 +83,32 @@ pub fn recv(socket: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io:
         }
     }
     if got.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("more than {MAX_FDS} descriptors came at once")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("more than {MAX_FDS} descriptors came at once"),
+        ));
     }
     Ok(got.bytes)
 }
 
-/// The groups of the process at the other end of a local socket, as they were when it connected (`SO_PEERGROUPS`,
-/// unix(7)): the supplementary ones, of which its own may be one.
+/// The groups of the process at the other end of a local socket, as they were when it connected
+/// (`SO_PEERGROUPS`, unix(7)): the supplementary ones, of which its own may be one.
 pub fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
     let mut groups: Vec<u32> = vec![0; 32];
     loop {
-        let mut bytes = libc::socklen_t::try_from(size_of_val(groups.as_slice())).map_err(io::Error::other)?;
-        // SAFETY: the kernel writes at most `bytes` bytes, which are the vector's own, and any bytes are valid `u32`s.
+        let mut bytes =
+            libc::socklen_t::try_from(size_of_val(groups.as_slice())).map_err(io::Error::other)?;
+        // SAFETY: the kernel writes at most `bytes` bytes, which are the vector's own, and any
+        // bytes are valid `u32`s.
         let result = unsafe {
             let to = groups.as_mut_ptr().cast();
-            libc::getsockopt(socket.as_fd().as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERGROUPS, to, &mut bytes)
+            libc::getsockopt(
+                socket.as_fd().as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                to,
+                &mut bytes,
+            )
         };
         let count = bytes as usize / size_of::<u32>();
         if result == 0 {
@@ -110,7 +140,11 @@ mod tests {
         let (mut fds, mut byte) = (vec![], [0; 1]);
         assert_eq!(recv(&b, &mut byte, &mut fds).unwrap(), 1);
         assert_eq!((byte, fds.len()), (*b"h", 1));
-        assert!(rustix::io::fcntl_getfd(&fds[0]).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+        assert!(
+            rustix::io::fcntl_getfd(&fds[0])
+                .unwrap()
+                .contains(rustix::io::FdFlags::CLOEXEC)
+        );
         let mut received = std::fs::File::from(fds.remove(0));
         let mut text = String::new();
         received.rewind().unwrap();
@@ -126,7 +160,10 @@ mod tests {
     fn too_many_descriptors_are_refused() {
         let (a, _b) = UnixStream::pair().unwrap();
         let many = vec![a.as_fd(); MAX_FDS + 1];
-        assert_eq!(send(&a, b"x", &many).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(
+            send(&a, b"x", &many).unwrap_err().kind(),
+            io::ErrorKind::InvalidInput
+        );
     }
 
     #[test]
@@ -134,13 +171,20 @@ mod tests {
         let (a, b) = UnixStream::pair().unwrap();
         drop(b);
         assert_eq!(recv(&a, &mut [0; 4], &mut vec![]).unwrap(), 0);
-        assert_eq!(send_all(&a, b"x", &[]).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(
+            send_all(&a, b"x", &[]).unwrap_err().kind(),
+            io::ErrorKind::BrokenPipe
+        );
     }
 
     #[test]
     fn the_peers_groups_are_this_process_own() {
         let (a, _b) = UnixStream::pair().unwrap();
-        let own: Vec<u32> = rustix::process::getgroups().unwrap().iter().map(|group| group.as_raw()).collect();
+        let own: Vec<u32> = rustix::process::getgroups()
+            .unwrap()
+            .iter()
+            .map(|group| group.as_raw())
+            .collect();
         assert_eq!(peer_groups(&a).unwrap(), own);
         assert!(peer_groups(tempfile::tempfile().unwrap()).is_err());
     }

@@ -1,4 +1,5 @@
-//! Address space that is filled once and then read: from a file, or from memory until a file holds it.
+//! Address space that is filled once and then read: from a file, or from memory until a file holds
+//! it.
 
 use std::ffi::c_void;
 use std::fs::File;
@@ -8,8 +9,8 @@ use std::ptr::NonNull;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-/// Bytes that the kernel certainly reads when it is asked for that many: of more it may read only the beginning
-/// (`force_page_cache_ra` stops at the disk's read-ahead, which is this by default).
+/// Bytes that the kernel certainly reads when it is asked for that many: of more it may read only
+/// the beginning (`force_page_cache_ra` stops at the disk's read-ahead, which is this by default).
 pub const ASKED_AT_ONCE: usize = 128 << 10;
 
 /// A run of pages of this process; given back when dropped.
@@ -19,7 +20,8 @@ pub struct Space {
     bytes: usize,
 }
 
-// SAFETY: it is plain memory. Shared references only read it; what writes needs `&mut` or the raw address.
+// SAFETY: it is plain memory. Shared references only read it; what writes needs `&mut` or the raw
+// address.
 unsafe impl Send for Space {}
 // SAFETY: as above.
 unsafe impl Sync for Space {}
@@ -27,17 +29,30 @@ unsafe impl Sync for Space {}
 impl Space {
     /// Memory that can be written, of zeros. Pages cost nothing until they are touched.
     pub fn reserve(bytes: usize) -> io::Result<Self> {
-        let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
+        let (access, flags) = (
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::PRIVATE | MapFlags::NORESERVE,
+        );
         // SAFETY: the kernel chooses a free place.
-        let base = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), bytes, access, flags)? };
+        let base =
+            unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), bytes, access, flags)? };
         Self::new(base, bytes)
     }
 
-    /// The first `bytes` bytes of `file`, to be read only. The file must not become shorter while this lives: touching
-    /// what is gone ends the process with SIGBUS.
+    /// The first `bytes` bytes of `file`, to be read only. The file must not become shorter while
+    /// this lives: touching what is gone ends the process with SIGBUS.
     pub fn of_file(file: &File, bytes: usize) -> io::Result<Self> {
         // SAFETY: the kernel chooses a free place.
-        let base = unsafe { rustix::mm::mmap(std::ptr::null_mut(), bytes, ProtFlags::READ, MapFlags::SHARED, file, 0)? };
+        let base = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                ProtFlags::READ,
+                MapFlags::SHARED,
+                file,
+                0,
+            )?
+        };
         Self::new(base, bytes)
     }
 
@@ -46,7 +61,8 @@ impl Space {
         Ok(Self { base, bytes })
     }
 
-    /// Where it begins. What is written through it must not be read through [`Space::bytes`] at the same time.
+    /// Where it begins. What is written through it must not be read through [`Space::bytes`] at the
+    /// same time.
     pub fn base(&self) -> *mut u8 {
         self.base.as_ptr()
     }
@@ -62,7 +78,8 @@ impl Space {
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(range.start), range.len()) }
     }
 
-    /// Lets `range`, of whole pages, be what `file` holds at the same offset, to be read only. Its memory is free then.
+    /// Lets `range`, of whole pages, be what `file` holds at the same offset, to be read only. Its
+    /// memory is free then.
     pub fn replace(&mut self, range: Range<usize>, file: &File) -> io::Result<()> {
         if range.end > self.bytes || !range.start.is_multiple_of(page()) {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -71,7 +88,14 @@ impl Space {
         // SAFETY: inside the space, which is ours, and `&mut` says that nobody has a slice of it.
         unsafe {
             let place = self.base.as_ptr().add(range.start).cast::<c_void>();
-            rustix::mm::mmap(place, range.len(), ProtFlags::READ, flags, file, range.start as u64)?;
+            rustix::mm::mmap(
+                place,
+                range.len(),
+                ProtFlags::READ,
+                flags,
+                file,
+                range.start as u64,
+            )?;
         }
         Ok(())
     }
@@ -79,18 +103,21 @@ impl Space {
     /// Has the kernel read `range` from its file, without waiting for it.
     pub fn will_need(&self, range: Range<usize>) {
         for start in range.clone().step_by(ASKED_AT_ONCE) {
-            self.advise(start..range.end.min(start + ASKED_AT_ONCE), Advice::WillNeed);
+            self.advise(
+                start..range.end.min(start + ASKED_AT_ONCE),
+                Advice::WillNeed,
+            );
         }
     }
 
-    /// Reads `range` in and maps its pages, so that touching them costs nothing. Kernels before 5.14 cannot; then the
-    /// first touch maps them.
+    /// Reads `range` in and maps its pages, so that touching them costs nothing. Kernels before
+    /// 5.14 cannot; then the first touch maps them.
     pub fn populate(&self, range: Range<usize>) {
         self.advise(range, Advice::LinuxPopulateRead);
     }
 
-    /// Lets the system take `range` before other pages when memory is short; it stays where it is until then. Kernels
-    /// before 5.4 cannot.
+    /// Lets the system take `range` before other pages when memory is short; it stays where it is
+    /// until then. Kernels before 5.4 cannot.
     pub fn cool(&self, range: Range<usize>) {
         self.advise(range, Advice::LinuxCold);
     }
@@ -105,9 +132,15 @@ impl Space {
 
     fn advise(&self, range: Range<usize>, advice: Advice) {
         let range = self.pages(range);
-        // SAFETY: inside the space; no such advice changes what is held there. They are hints: a kernel that
-        // does not take them reads at the first touch.
-        let _ = unsafe { rustix::mm::madvise(self.base.as_ptr().add(range.start).cast(), range.len(), advice) };
+        // SAFETY: inside the space; no such advice changes what is held there. They are hints: a
+        // kernel that does not take them reads at the first touch.
+        let _ = unsafe {
+            rustix::mm::madvise(
+                self.base.as_ptr().add(range.start).cast(),
+                range.len(),
+                advice,
+            )
+        };
     }
 
     /// The pages of `range`, inside the space.

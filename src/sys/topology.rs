@@ -9,7 +9,8 @@ pub struct Cpu {
     pub id: u32,
     /// CPUs with the same number are hardware threads of one core.
     pub core: u32,
-    /// Speed relative to the fastest core of the machine, which has 1024 (the kernel's `cpu_capacity`).
+    /// Speed relative to the fastest core of the machine, which has 1024 (the kernel's
+    /// `cpu_capacity`).
     pub capacity: u32,
 }
 
@@ -24,23 +25,45 @@ pub struct Topology {
 /// What is known of the machine's CPUs; unreadable facts take the value that harms least.
 pub fn probe() -> Topology {
     let allowed = allowed_cpus();
-    let frequencies: Vec<Option<u64>> = allowed.iter().map(|id| read_number(&cpu_file(*id, "cpufreq/cpuinfo_max_freq"))).collect();
+    let frequencies: Vec<Option<u64>> = allowed
+        .iter()
+        .map(|id| read_number(&cpu_file(*id, "cpufreq/cpuinfo_max_freq")))
+        .collect();
     let fastest = frequencies.iter().flatten().copied().max();
     let cpus = allowed.iter().zip(frequencies).map(|(&id, frequency)| {
-        let by_frequency = fastest.zip(frequency).and_then(|(fastest, mine)| (mine * 1024).checked_div(fastest));
-        let capacity = read_number(&cpu_file(id, "cpu_capacity")).or(by_frequency).unwrap_or(1024);
+        let by_frequency = fastest
+            .zip(frequency)
+            .and_then(|(fastest, mine)| (mine * 1024).checked_div(fastest));
+        let capacity = read_number(&cpu_file(id, "cpu_capacity"))
+            .or(by_frequency)
+            .unwrap_or(1024);
         // The first CPU of the list of siblings names the core, on every package.
-        let siblings = fs::read_to_string(cpu_file(id, "topology/thread_siblings_list")).unwrap_or_default();
-        let core = siblings.split([',', '-']).next().and_then(|first| first.trim().parse().ok()).unwrap_or(id);
-        Cpu { id, core, capacity: capacity.min(1024) as u32 }
+        let siblings =
+            fs::read_to_string(cpu_file(id, "topology/thread_siblings_list")).unwrap_or_default();
+        let core = siblings
+            .split([',', '-'])
+            .next()
+            .and_then(|first| first.trim().parse().ok())
+            .unwrap_or(id);
+        Cpu {
+            id,
+            core,
+            capacity: capacity.min(1024) as u32,
+        }
     });
-    Topology { cpus: cpus.collect(), quota: quota() }
+    Topology {
+        cpus: cpus.collect(),
+        quota: quota(),
+    }
 }
 
 /// The CPUs of this process's affinity mask.
 fn allowed_cpus() -> Vec<u32> {
     match rustix::thread::sched_getaffinity(None) {
-        Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU).filter(|id| set.is_set(*id)).map(|id| id as u32).collect(),
+        Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU)
+            .filter(|id| set.is_set(*id))
+            .map(|id| id as u32)
+            .collect(),
         Err(_) => vec![0],
     }
 }
@@ -85,7 +108,12 @@ fn group_quota(dir: &Path) -> Option<f64> {
         let (quota, period) = max.trim().split_once(' ')?;
         return Some(quota.parse::<f64>().ok()? / period.parse::<f64>().ok()?);
     }
-    let quota = fs::read_to_string(dir.join("cpu.cfs_quota_us")).ok()?.trim().parse::<f64>().ok().filter(|q| *q > 0.0)?;
+    let quota = fs::read_to_string(dir.join("cpu.cfs_quota_us"))
+        .ok()?
+        .trim()
+        .parse::<f64>()
+        .ok()
+        .filter(|q| *q > 0.0)?;
     Some(quota / read_number(&dir.join("cpu.cfs_period_us"))? as f64)
 }
 
@@ -97,15 +125,32 @@ mod tests {
     fn this_machine_has_a_cpu() {
         let topology = probe();
         assert!(!topology.cpus.is_empty());
-        assert!(topology.cpus.iter().all(|cpu| (1..=1024).contains(&cpu.capacity)));
+        assert!(
+            topology
+                .cpus
+                .iter()
+                .all(|cpu| (1..=1024).contains(&cpu.capacity))
+        );
     }
 
     #[test]
     fn lines_of_both_cgroup_versions() {
-        assert_eq!(group_of("0::/system.slice/gemmad.service"), Some(("/sys/fs/cgroup".into(), "system.slice/gemmad.service".into())));
-        assert_eq!(group_of("4:cpu,cpuacct:/a/b"), Some(("/sys/fs/cgroup/cpu".into(), "a/b".into())));
+        assert_eq!(
+            group_of("0::/system.slice/gemmad.service"),
+            Some((
+                "/sys/fs/cgroup".into(),
+                "system.slice/gemmad.service".into()
+            ))
+        );
+        assert_eq!(
+            group_of("4:cpu,cpuacct:/a/b"),
+            Some(("/sys/fs/cgroup/cpu".into(), "a/b".into()))
+        );
         assert_eq!(group_of("4:cpuset:/a"), None);
-        assert_eq!(ancestors(Path::new("/r"), Path::new("a/b")), [PathBuf::from("/r/a/b"), "/r/a".into(), "/r/".into()]);
+        assert_eq!(
+            ancestors(Path::new("/r"), Path::new("a/b")),
+            [PathBuf::from("/r/a/b"), "/r/a".into(), "/r/".into()]
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Being woken by the kernel when programs have to wait for a resource (PSI, `Documentation/accounting/psi.rst`).
+//! Being woken by the kernel when programs have to wait for a resource (PSI,
+//! `Documentation/accounting/psi.rst`).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -14,13 +15,18 @@ use tokio::io::unix::AsyncFd;
 pub struct Trigger(AsyncFd<File>);
 
 impl Trigger {
-    /// Writes what to be woken for into a file like `/proc/pressure/memory`: `some` or `full`, so many microseconds of
-    /// waiting, out of so many. Needs tokio.
+    /// Writes what to be woken for into a file like `/proc/pressure/memory`: `some` or `full`, so
+    /// many microseconds of waiting, out of so many. Needs tokio.
     pub fn set(path: &Path, wish: &str) -> io::Result<Self> {
-        let mut file = OpenOptions::new().read(true).write(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(OFlags::NONBLOCK.bits() as i32)
+            .open(path)?;
         // The kernel takes away the last byte, whatever it is.
         file.write_all(format!("{wish}\0").as_bytes())?;
-        // SAFETY: a `File` has one descriptor, the same for as long as it lives, and nobody else can close it.
+        // SAFETY: a `File` has one descriptor, the same for as long as it lives, and nobody else
+        // can close it.
         let ready = unsafe { AsyncFd::register_with_interest(file, Interest::PRIORITY) };
         ready.map(Self).map_err(io::Error::from)
     }

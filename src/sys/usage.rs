@@ -21,10 +21,18 @@ impl Usage {
 
     fn parse(status: &str) -> Self {
         let bytes = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib << 10)
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
+                .map_or(0, |kib| kib << 10)
         };
-        Self { anonymous: bytes("RssAnon"), file_backed: bytes("RssFile"), peak: bytes("VmHWM"), locked: bytes("VmLck") }
+        Self {
+            anonymous: bytes("RssAnon"),
+            file_backed: bytes("RssFile"),
+            peak: bytes("VmHWM"),
+            locked: bytes("VmLck"),
+        }
     }
 }
 
@@ -35,7 +43,15 @@ mod tests {
     #[test]
     fn reads_the_kernels_lines() {
         let status = "Name:\tgemmad\nVmLck:\t       4 kB\nVmHWM:\t    5512 kB\nRssAnon:\t     400 kB\nRssFile:\t    5000 kB\n";
-        assert_eq!(Usage::parse(status), Usage { anonymous: 400 << 10, file_backed: 5000 << 10, peak: 5512 << 10, locked: 4 << 10 });
+        assert_eq!(
+            Usage::parse(status),
+            Usage {
+                anonymous: 400 << 10,
+                file_backed: 5000 << 10,
+                peak: 5512 << 10,
+                locked: 4 << 10
+            }
+        );
         assert_eq!(Usage::parse(""), Usage::default());
         assert!(Usage::own().anonymous > 0, "this kernel counts");
     }

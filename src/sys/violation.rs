@@ -6,7 +6,8 @@ use std::io;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use syscalls::Sysno;
 
-/// Where the number lies in `siginfo_t` (`_sigsys._syscall` in `asm-generic/siginfo.h`, on 64-bit systems).
+/// Where the number lies in `siginfo_t` (`_sigsys._syscall` in `asm-generic/siginfo.h`, on 64-bit
+/// systems).
 const NUMBER: usize = 24;
 
 /// Whether the kernel has seccomp.
@@ -27,9 +28,21 @@ pub fn name_forbidden_calls() -> io::Result<()> {
 
 extern "C" fn on_violation(_: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
     // SAFETY: the kernel passes a whole `siginfo_t`, and for this signal the number lies there.
-    let number = unsafe { info.cast::<u8>().add(NUMBER).cast::<c_int>().read_unaligned() };
-    let name = usize::try_from(number).ok().and_then(Sysno::new).map_or("an unknown system call", |call| call.name());
-    for part in ["gemmad-worker made a system call that it must not make: ", name, "\n"] {
+    let number = unsafe {
+        info.cast::<u8>()
+            .add(NUMBER)
+            .cast::<c_int>()
+            .read_unaligned()
+    };
+    let name = usize::try_from(number)
+        .ok()
+        .and_then(Sysno::new)
+        .map_or("an unknown system call", |call| call.name());
+    for part in [
+        "gemmad-worker made a system call that it must not make: ",
+        name,
+        "\n",
+    ] {
         // SAFETY: write(2) may be called in a handler, and the bytes are there.
         unsafe { libc::write(libc::STDERR_FILENO, part.as_ptr().cast(), part.len()) };
     }

@@ -11,8 +11,8 @@
 //!                             Called ──▶ Call, or the end
 //! ```
 //!
-//! Free text and thoughts cost nothing here. Text of a given form and calls are held to their grammars; the slot waits
-//! while the next mask is computed.
+//! Free text and thoughts cost nothing here. Text of a given form and calls are held to their
+//! grammars; the slot waits while the next mask is computed.
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -29,7 +29,8 @@ use crate::ipc::RequestId;
 const ANSWER_SHARE: u32 = 4;
 /// Tokens that the shortest thought has, with its name and its markers.
 const LEAST_THOUGHT: u32 = 6;
-/// Near the end of the budget a thought ends with its line. How near: one in so many tokens of it, and so many at most.
+/// Near the end of the budget a thought ends with its line. How near: one in so many tokens of it,
+/// and so many at most.
 const GRACE_SHARE: u32 = 8;
 const MOST_GRACE: u32 = 64;
 
@@ -60,8 +61,14 @@ impl Marks {
             channel_end: named(marker::CHANNEL_END),
             call: named(marker::TOOL_CALL),
             call_end: named(marker::TOOL_CALL_END),
-            line: Some(line.as_slice()).filter(|line| line.len() == 1).map(|line| line[0]),
-            ends: ends.iter().copied().filter(|&token| waits != Some(token)).collect(),
+            line: Some(line.as_slice())
+                .filter(|line| line.len() == 1)
+                .map(|line| line[0]),
+            ends: ends
+                .iter()
+                .copied()
+                .filter(|&token| waits != Some(token))
+                .collect(),
             call_ends: ends,
         }
     }
@@ -119,9 +126,15 @@ impl Guide {
     ) -> Self {
         let budget = match thinking {
             Thinking::Off => None,
-            Thinking::On { budget } => Some(budget.unwrap_or(u32::MAX).min(limit - limit / ANSWER_SHARE)),
+            Thinking::On { budget } => {
+                Some(budget.unwrap_or(u32::MAX).min(limit - limit / ANSWER_SHARE))
+            }
         };
-        let place = if in_thought { Place::Thought } else { Place::Start };
+        let place = if in_thought {
+            Place::Thought
+        } else {
+            Place::Start
+        };
         // A thought that the prompt has begun goes on, but not without end.
         let thoughts = budget.or(in_thought.then_some(limit - limit / ANSWER_SHARE));
         Self {
@@ -149,8 +162,16 @@ impl Guide {
 
     /// Takes a mask that was computed.
     pub fn masked(&mut self, masked: Masked) -> Result<(), ChatError> {
-        let part = if self.place == Place::Call { Constraint::Tool(0) } else { Constraint::Format };
-        let mask = masked.mask.map_err(|reason| ChatError::Constraint { part, path: String::new(), reason })?;
+        let part = if self.place == Place::Call {
+            Constraint::Tool(0)
+        } else {
+            Constraint::Format
+        };
+        let mask = masked.mask.map_err(|reason| ChatError::Constraint {
+            part,
+            path: String::new(),
+            reason,
+        })?;
         self.mask = Some(mask);
         Ok(())
     }
@@ -163,17 +184,24 @@ impl Guide {
         self.list = list;
         if only {
             let grammar = match self.place {
-                Place::Start if self.holds_text() => self.constraints.format.as_ref().map(|prototype| &prototype.first),
+                Place::Start if self.holds_text() => self
+                    .constraints
+                    .format
+                    .as_ref()
+                    .map(|prototype| &prototype.first),
                 Place::Text | Place::Call => self.mask.as_ref(),
                 _ => None,
             };
-            return Allowed::Only { mask: grammar.map_or(&[], |mask| mask.allowed.as_slice()), also: &self.list };
+            return Allowed::Only {
+                mask: grammar.map_or(&[], |mask| mask.allowed.as_slice()),
+                also: &self.list,
+            };
         }
         Allowed::Except(&self.list)
     }
 
-    /// Whether only certain tokens are allowed: those of the mask, if there is one, and those of `list`. Otherwise all are
-    /// but those of `list`.
+    /// Whether only certain tokens are allowed: those of the mask, if there is one, and those of
+    /// `list`. Otherwise all are but those of `list`.
     fn fill(&self, list: &mut Vec<Token>, may_end: bool) -> bool {
         let marks = &*self.marks;
         let must_call = self.must_call();
@@ -189,7 +217,13 @@ impl Guide {
             Place::Start => {
                 list.extend(marks.channel.filter(|_| self.may_think()));
                 list.extend(marks.call.filter(|_| self.constraints.call.is_some()));
-                if !must_call && self.constraints.format.as_ref().is_some_and(|prototype| prototype.first.may_end) {
+                if !must_call
+                    && self
+                        .constraints
+                        .format
+                        .as_ref()
+                        .is_some_and(|prototype| prototype.first.may_end)
+                {
                     list.extend(&marks.ends);
                 }
                 true
@@ -258,7 +292,12 @@ impl Guide {
     }
 
     fn hold(&mut self, prototype: Arc<Prototype>) {
-        self.held = Some(Held::spawn(prototype, self.slot, self.id, self.ready.clone()));
+        self.held = Some(Held::spawn(
+            prototype,
+            self.slot,
+            self.id,
+            self.ready.clone(),
+        ));
     }
 
     fn go_on(&mut self, token: Token) {
@@ -289,7 +328,8 @@ impl Guide {
         self.parallel && !matches!(self.choice, ToolChoice::Named(_))
     }
 
-    /// The token that ends the running thought, if it must end now: a line break and then the marker.
+    /// The token that ends the running thought, if it must end now: a line break and then the
+    /// marker.
     fn forced(&self) -> Option<Token> {
         let left = self.thoughts?;
         let end = self.marks.channel_end?;

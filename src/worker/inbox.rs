@@ -15,8 +15,8 @@ use super::residency::{Looker, Lookout};
 use crate::chat::{ChatError, ChatRequest, TextTask};
 use crate::ipc::{FromWorker, RequestId, ToWorker};
 
-/// Requests that wait at each of the two stations before a slot. The supervisor sends no more than there are
-/// slots, and a few texts; whatever is above this is refused.
+/// Requests that wait at each of the two stations before a slot. The supervisor sends no more than
+/// there are slots, and a few texts; whatever is above this is refused.
 pub const MAX_WAITING: usize = 64;
 
 /// What the preparer is to do, in the order in which it came.
@@ -74,7 +74,14 @@ impl Inbox {
         let (ending, status) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU8::new(0)));
         let easing = Arc::new(AtomicBool::new(false));
         let (end, code, wake) = (ending.clone(), status.clone(), to_ready.clone());
-        let sorter = Sorter { to_incoming, to_ready: to_ready.clone(), easing: easing.clone(), writer, lookout, requests: HashMap::new() };
+        let sorter = Sorter {
+            to_incoming,
+            to_ready: to_ready.clone(),
+            easing: easing.clone(),
+            writer,
+            lookout,
+            requests: HashMap::new(),
+        };
         std::thread::spawn(move || {
             // Also when the thread panics: without a reader there is nothing left to do.
             let _end = OnDrop(move || {
@@ -84,7 +91,18 @@ impl Inbox {
             });
             code.store(sorter.read(reader), Ordering::Relaxed);
         });
-        (Self { ready, ending, easing, status }, Ends { incoming, ready: to_ready })
+        (
+            Self {
+                ready,
+                ending,
+                easing,
+                status,
+            },
+            Ends {
+                incoming,
+                ready: to_ready,
+            },
+        )
     }
 
     /// Whether the channel has ended.
@@ -133,7 +151,9 @@ impl Sorter {
         let status = loop {
             match reader.next() {
                 Ok(Some(ToWorker::Chat { id, request })) => self.chat(id, request),
-                Ok(Some(ToWorker::Text { id, task })) => drop(self.forward(id, Incoming::Text { id, task })),
+                Ok(Some(ToWorker::Text { id, task })) => {
+                    self.forward(id, Incoming::Text { id, task });
+                }
                 Ok(Some(ToWorker::Cancel { id })) => {
                     if let Some(cancelled) = self.requests.remove(&id) {
                         cancelled.store(true, Ordering::Relaxed);
@@ -168,9 +188,15 @@ impl Sorter {
     }
 
     fn chat(&mut self, id: RequestId, request: Box<ChatRequest>) {
-        self.requests.retain(|_, cancelled| Arc::strong_count(cancelled) > 1);
+        self.requests
+            .retain(|_, cancelled| Arc::strong_count(cancelled) > 1);
         let cancelled = Arc::new(AtomicBool::new(false));
-        let chat = Chat { id, request, cancelled: cancelled.clone(), received: Instant::now() };
+        let chat = Chat {
+            id,
+            request,
+            cancelled: cancelled.clone(),
+            received: Instant::now(),
+        };
         if self.forward(id, Incoming::Chat(chat)) {
             self.requests.insert(id, cancelled);
         }
@@ -183,7 +209,10 @@ impl Sorter {
             Err(TrySendError::Full(_)) => {
                 let reason = format!("more than {MAX_WAITING} requests wait for a slot");
                 // A failed write is seen by the reader as the end of the channel.
-                let _ = self.writer.send(&FromWorker::Failed { id, error: ChatError::Inference { reason } });
+                let _ = self.writer.send(&FromWorker::Failed {
+                    id,
+                    error: ChatError::Inference { reason },
+                });
             }
             // The preparer is gone because the worker is ending.
             Err(TrySendError::Disconnected(_)) => {}

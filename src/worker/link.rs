@@ -45,7 +45,12 @@ pub struct Reader {
 
 impl Reader {
     pub fn new(socket: UnixStream) -> Self {
-        Self { socket, decoder: Decoder::new(), piece: vec![0; PIECE], fds: vec![] }
+        Self {
+            socket,
+            decoder: Decoder::new(),
+            piece: vec![0; PIECE],
+            fds: vec![],
+        }
     }
 
     /// Waits for the next message; `None` at the end of the channel.
@@ -54,7 +59,9 @@ impl Reader {
             if let Some(message) = self.decoder.next().map_err(LinkError::Frame)? {
                 return Ok(Some(message));
             }
-            match socket::recv(&self.socket, &mut self.piece, &mut self.fds).map_err(LinkError::Io)? {
+            match socket::recv(&self.socket, &mut self.piece, &mut self.fds)
+                .map_err(LinkError::Io)?
+            {
                 0 if self.decoder.in_frame() => return Err(LinkError::Cut),
                 0 => return Ok(None),
                 got => {
@@ -118,7 +125,8 @@ impl Outbox {
     }
 
     pub fn push(&mut self, message: &FromWorker) {
-        // What the worker says of one token is far below the limit; a message that is not is left out.
+        // What the worker says of one token is far below the limit; a message that is not is left
+        // out.
         if let Err(error) = frame::encode(message, &mut self.0) {
             eprintln!("a message to the supervisor was dropped: {error}");
         }

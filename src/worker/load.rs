@@ -68,10 +68,14 @@ pub struct EngineLimits {
     pub picture_step: u32,
 }
 
-/// Keeps this thread, and those it starts, on the plan's CPUs. Where that is refused the system chooses.
+/// Keeps this thread, and those it starts, on the plan's CPUs. Where that is refused the system
+/// chooses.
 pub fn pin(plan: &LoadPlan) {
     if let Err(error) = cpu::pin(&plan.cpus) {
-        eprintln!("cannot run on CPUs {:?} only, so the system chooses: {error}", plan.cpus);
+        eprintln!(
+            "cannot run on CPUs {:?} only, so the system chooses: {error}",
+            plan.cpus
+        );
     }
 }
 
@@ -103,7 +107,10 @@ pub struct LoadError {
 
 impl From<String> for LoadError {
     fn from(reason: String) -> Self {
-        Self { reason, out_of_memory: false }
+        Self {
+            reason,
+            out_of_memory: false,
+        }
     }
 }
 
@@ -113,7 +120,8 @@ impl From<&str> for LoadError {
     }
 }
 
-/// Loads what `plan` says. `files` are the model and what else the plan speaks of, in [`ToWorker::Load`]'s order.
+/// Loads what `plan` says. `files` are the model and what else the plan speaks of, in
+/// [`ToWorker::Load`]'s order.
 ///
 /// [`ToWorker::Load`]: crate::ipc::ToWorker::Load
 pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loaded, LoadError> {
@@ -121,26 +129,51 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
     let mut files = files.into_iter();
     let file = File::from(files.next().ok_or("no descriptor came with the plan")?);
     let projector = plan.projector.as_ref().map(|plan| {
-        let file = files.next().ok_or("the projector's descriptor did not come with the plan")?;
+        let file = files
+            .next()
+            .ok_or("the projector's descriptor did not come with the plan")?;
         Ok::<_, String>((plan.clone(), file))
     });
     let projector = projector.transpose()?;
     // Beside the model.
-    let own = file.try_clone().map_err(|error| format!("the model's descriptor cannot be copied: {error}"))?;
+    let own = file
+        .try_clone()
+        .map_err(|error| format!("the model's descriptor cannot be copied: {error}"))?;
     let place = plan.vocabulary.clone();
     let reading = std::thread::spawn(move || vocab::read(&own, &place));
-    let Weights { model, packing, packed, unsaved, readiness } = load_weights(plan, &file, files, &inbox.ending())?;
+    let Weights {
+        model,
+        packing,
+        packed,
+        unsaved,
+        readiness,
+    } = load_weights(plan, &file, files, &inbox.ending())?;
     let architecture = model.meta("general.architecture").unwrap_or_default();
     if architecture != ARCHITECTURE {
-        return Err(format!("the file holds a `{architecture}` model; only `{ARCHITECTURE}` is served").into());
+        return Err(format!(
+            "the file holds a `{architecture}` model; only `{ARCHITECTURE}` is served"
+        )
+        .into());
     }
-    let vocab = reading.join().map_err(|_| "the file's vocabulary cannot be read")??;
+    let vocab = reading
+        .join()
+        .map_err(|_| "the file's vocabulary cannot be read")??;
     let threads = plan.cpus.len() as u32;
-    let equipment = projector.map(|(plan, file)| Equipment { plan, file, width: model.row_width(), threads, ending: inbox.ending() });
+    let equipment = projector.map(|(plan, file)| Equipment {
+        plan,
+        file,
+        width: model.row_width(),
+        threads,
+        ending: inbox.ending(),
+    });
     let batch = plan.batch.max(plan.slots);
     // The small variants read pictures like text. The large ones read each as a whole, in one step.
     let pictures_look_ahead = equipment.is_some() && !is_small(model);
-    let picture_step = if pictures_look_ahead { batch.max(picture::USUAL_BUDGET) } else { batch };
+    let picture_step = if pictures_look_ahead {
+        batch.max(picture::USUAL_BUDGET)
+    } else {
+        batch
+    };
     let limits = EngineLimits {
         context: plan.context,
         slots: plan.slots,
@@ -158,7 +191,9 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
         small_kv: plan.memory.small_kv,
         threads,
     };
-    let experts = model.meta(&format!("{ARCHITECTURE}.expert_count")).and_then(|count| count.trim().parse().ok());
+    let experts = model
+        .meta(&format!("{ARCHITECTURE}.expert_count"))
+        .and_then(|count| count.trim().parse().ok());
     let experts = experts.filter(|count| *count > 0);
     let (ending, map) = (inbox.ending(), packed.clone());
     let make = move || {
@@ -166,20 +201,52 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
         Context::new(model, &sizes, ending.clone(), watch)
     };
     // All sizes were checked: what is missing is memory.
-    let context = Renewable::new(make).map_err(|reason| LoadError { reason, out_of_memory: true })?;
+    let context = Renewable::new(make).map_err(|reason| LoadError {
+        reason,
+        out_of_memory: true,
+    })?;
 
-    let bos = vocab.bos().and_then(|bos| vocab.text(bos)).unwrap_or_default();
-    let (prompter, template) = Prompter::new(model.chat_template().as_deref(), bos, vocab.spelled(), is_small(model));
-    let most = if pictures_look_ahead { picture_step } else { u32::MAX };
-    let senses = plan.projector.as_ref().map(|plan| Abilities::of(plan, vocab, most)).transpose()?;
-    let preparer = Preparer { prompter, vocab, longest: vocab.longest(), context: limits.context, senses };
-    let windows = model.windows().map_err(|error| format!("the model's map cannot be found: {error}"))?;
+    let bos = vocab
+        .bos()
+        .and_then(|bos| vocab.text(bos))
+        .unwrap_or_default();
+    let (prompter, template) = Prompter::new(
+        model.chat_template().as_deref(),
+        bos,
+        vocab.spelled(),
+        is_small(model),
+    );
+    let most = if pictures_look_ahead {
+        picture_step
+    } else {
+        u32::MAX
+    };
+    let senses = plan
+        .projector
+        .as_ref()
+        .map(|plan| Abilities::of(plan, vocab, most))
+        .transpose()?;
+    let preparer = Preparer {
+        prompter,
+        vocab,
+        longest: vocab.longest(),
+        context: limits.context,
+        senses,
+    };
+    let windows = model
+        .windows()
+        .map_err(|error| format!("the model's map cannot be found: {error}"))?;
     if let Some(packed) = &packed {
         residency::let_go(&packed.mark(&plan.memory.layout), &windows);
     }
     llama::trim();
     let maps = Maps::new(windows.clone(), packed.as_ref());
-    let per_layer = PerLayer::new(&plan.memory.layout, windows, vocab.len(), plan.memory.per_layer);
+    let per_layer = PerLayer::new(
+        &plan.memory.layout,
+        windows,
+        vocab.len(),
+        plan.memory.per_layer,
+    );
     let engine = Engine {
         model,
         context,
@@ -194,7 +261,16 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
         readiness,
     };
     let compiler = Compiler::new(vocab, engine.suppressed.clone());
-    Ok(Loaded { engine, preparer, compiler, equipment, template, packing, packed, unsaved })
+    Ok(Loaded {
+        engine,
+        preparer,
+        compiler,
+        equipment,
+        template,
+        packing,
+        packed,
+        unsaved,
+    })
 }
 
 /// A model whose weights are where they should be, or on their way.
@@ -207,15 +283,24 @@ struct Weights {
 }
 
 /// Loads the model in `file`. `files` are those for packed weights.
-fn load_weights(plan: &LoadPlan, file: &File, files: impl Iterator<Item = OwnedFd>, ending: &AtomicBool) -> Result<Weights, String> {
+fn load_weights(
+    plan: &LoadPlan,
+    file: &File,
+    files: impl Iterator<Item = OwnedFd>,
+    ending: &AtomicBool,
+) -> Result<Weights, String> {
     let (tokens, plan) = (plan.vocabulary.count, &plan.memory);
     let warm = |layout: &Layout, packed: Option<&PackedMap>| -> Result<Readiness, String> {
-        let file = file.try_clone().map_err(|error| format!("the model's descriptor cannot be copied: {error}"))?;
+        let file = file
+            .try_clone()
+            .map_err(|error| format!("the model's descriptor cannot be copied: {error}"))?;
         Ok(Warm::plan(layout, packed, file, plan.read_ahead, plan.lock).start())
     };
     let mut packer = Packer::new(plan, files);
     // While the model is being loaded.
-    let early = packer.ready().map(|packed| warm(&packed.mark(&plan.layout), Some(packed)));
+    let early = packer
+        .ready()
+        .map(|packed| warm(&packed.mark(&plan.layout), Some(packed)));
     let (model, outcome) = loop {
         match Model::load(file, tokens, packer.place(), ending) {
             (Err(_), Outcome::Wrong { why }) => packer.reject(why),
@@ -230,24 +315,49 @@ fn load_weights(plan: &LoadPlan, file: &File, files: impl Iterator<Item = OwnedF
         // Nobody knows which of the file's weights are in memory already.
         _ => None,
     };
-    Ok(Weights { model: Box::leak(Box::new(model)), packing, packed, unsaved, readiness })
+    Ok(Weights {
+        model: Box::leak(Box::new(model)),
+        packing,
+        packed,
+        unsaved,
+        readiness,
+    })
 }
 
-/// The small variants are those with a table of embeddings for each layer; their chat template differs.
+/// The small variants are those with a table of embeddings for each layer; their chat template
+/// differs.
 fn is_small(model: &Model) -> bool {
-    model.meta(&format!("{ARCHITECTURE}.embedding_length_per_layer_input")).is_some_and(|width| width.trim() != "0")
+    model
+        .meta(&format!("{ARCHITECTURE}.embedding_length_per_layer_input"))
+        .is_some_and(|width| width.trim() != "0")
 }
 
 fn check(plan: &LoadPlan) -> Result<(), String> {
     between("slots", plan.slots, 1, MAX_SLOTS)?;
     between("batch", plan.batch, 1, MAX_BATCH)?;
-    between("context × slots", plan.context.saturating_mul(plan.slots), 1, MAX_CONTEXT)?;
+    between(
+        "context × slots",
+        plan.context.saturating_mul(plan.slots),
+        1,
+        MAX_CONTEXT,
+    )?;
     between("max_output", plan.max_output, 1, u32::MAX)?;
-    between("CPUs", u32::try_from(plan.cpus.len()).unwrap_or(u32::MAX), 1, MAX_THREADS as u32)
+    between(
+        "CPUs",
+        u32::try_from(plan.cpus.len()).unwrap_or(u32::MAX),
+        1,
+        MAX_THREADS as u32,
+    )
 }
 
 fn between(name: &str, value: u32, low: u32, high: u32) -> Result<(), String> {
-    if (low..=high).contains(&value) { Ok(()) } else { Err(format!("{name} is {value}; it must be between {low} and {high}")) }
+    if (low..=high).contains(&value) {
+        Ok(())
+    } else {
+        Err(format!(
+            "{name} is {value}; it must be between {low} and {high}"
+        ))
+    }
 }
 
 #[cfg(test)]
@@ -270,13 +380,55 @@ mod tests {
         };
         assert_eq!(check(&good), Ok(()));
         for (name, bad) in [
-            ("slots", LoadPlan { slots: 0, ..good.clone() }),
-            ("slots", LoadPlan { slots: 65, ..good.clone() }),
-            ("batch", LoadPlan { batch: 0, ..good.clone() }),
-            ("context", LoadPlan { context: u32::MAX, ..good.clone() }),
-            ("context", LoadPlan { context: 0, ..good.clone() }),
-            ("CPUs", LoadPlan { cpus: vec![], ..good.clone() }),
-            ("max_output", LoadPlan { max_output: 0, ..good.clone() }),
+            (
+                "slots",
+                LoadPlan {
+                    slots: 0,
+                    ..good.clone()
+                },
+            ),
+            (
+                "slots",
+                LoadPlan {
+                    slots: 65,
+                    ..good.clone()
+                },
+            ),
+            (
+                "batch",
+                LoadPlan {
+                    batch: 0,
+                    ..good.clone()
+                },
+            ),
+            (
+                "context",
+                LoadPlan {
+                    context: u32::MAX,
+                    ..good.clone()
+                },
+            ),
+            (
+                "context",
+                LoadPlan {
+                    context: 0,
+                    ..good.clone()
+                },
+            ),
+            (
+                "CPUs",
+                LoadPlan {
+                    cpus: vec![],
+                    ..good.clone()
+                },
+            ),
+            (
+                "max_output",
+                LoadPlan {
+                    max_output: 0,
+                    ..good.clone()
+                },
+            ),
         ] {
             let error = check(&bad).unwrap_err();
             assert!(error.starts_with(name), "{error}");

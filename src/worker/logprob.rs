@@ -7,8 +7,15 @@ pub fn of(row: &[f32], drawn: usize, count: usize) -> (f32, Vec<(usize, f32)>) {
     let sum: f64 = row.iter().map(|&logit| f64::from(logit - max).exp()).sum();
     let norm = f64::from(max) + sum.ln();
     let log = |logit: f32| (f64::from(logit) - norm) as f32;
-    let top = likeliest(row, count).into_iter().map(|token| (token, log(row[token]))).collect();
-    (row.get(drawn).map_or(f32::NEG_INFINITY, |&logit| log(logit)), top)
+    let top = likeliest(row, count)
+        .into_iter()
+        .map(|token| (token, log(row[token])))
+        .collect();
+    (
+        row.get(drawn)
+            .map_or(f32::NEG_INFINITY, |&logit| log(logit)),
+        top,
+    )
 }
 
 /// Indices of the `count` largest, largest first; of equals the first.
@@ -38,7 +45,10 @@ mod tests {
         let (drawn, top) = of(&row, 3, 5);
         let sum: f64 = top.iter().map(|&(_, log)| f64::from(log).exp()).sum();
         assert!((sum - 1.0).abs() < 1e-6, "{sum}");
-        assert_eq!(top.iter().map(|&(token, _)| token).collect::<Vec<_>>(), [2, 3, 0, 4, 1]);
+        assert_eq!(
+            top.iter().map(|&(token, _)| token).collect::<Vec<_>>(),
+            [2, 3, 0, 4, 1]
+        );
         assert_eq!(drawn, top[1].1);
     }
 

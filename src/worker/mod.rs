@@ -9,9 +9,9 @@
 //!                             └── cancel flags, the end ┴──────── ┘
 //! ```
 //!
-//! The llama thread is the main thread and owns the model's context and all slots. Templates and tokens are
-//! made beside it, and media perceived, so that a long prompt or a picture does not hold up the answers that are
-//! on their way. Everything between the threads is bounded.
+//! The llama thread is the main thread and owns the model's context and all slots. Templates and
+//! tokens are made beside it, and media perceived, so that a long prompt or a picture does not hold
+//! up the answers that are on their way. Everything between the threads is bounded.
 
 mod constraint;
 mod document;
@@ -60,12 +60,14 @@ pub const EXIT_SYSTEM: u8 = 71;
 /// The supervisor said something that makes no sense (`EX_PROTOCOL`).
 pub const EXIT_PROTOCOL: u8 = 76;
 
-/// The whole life of a worker. Its standard input is the channel to the supervisor; the end of the channel is
-/// the end of the worker.
+/// The whole life of a worker. Its standard input is the channel to the supervisor; the end of the
+/// channel is the end of the worker.
 pub fn main() -> ExitCode {
     let stdin = std::io::stdin();
     if !socket::is_stream(&stdin) {
-        eprintln!("gemmad-worker serves one model for gemmad, which starts it. To ask a model something, use `gemmactl ask`.");
+        eprintln!(
+            "gemmad-worker serves one model for gemmad, which starts it. To ask a model something, use `gemmactl ask`."
+        );
         return ExitCode::from(EXIT_USAGE);
     }
     hide_panics();
@@ -96,7 +98,12 @@ fn hide_panics() {
 fn run(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> {
     let writer = Writer::new(channel.try_clone().map_err(|_| EXIT_SYSTEM)?);
     let mut reader = Reader::new(channel);
-    if writer.send(&FromWorker::Hello { version: ipc::VERSION }).is_err() {
+    if writer
+        .send(&FromWorker::Hello {
+            version: ipc::VERSION,
+        })
+        .is_err()
+    {
         return Ok(ExitCode::SUCCESS);
     }
     let plan = match first_message(&mut reader)? {
@@ -118,19 +125,44 @@ fn run(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> {
     if inbox.ended() {
         return Ok(ExitCode::from(inbox.status()));
     }
-    let Loaded { engine, preparer, compiler, equipment, template, packing, packed, unsaved } = match loaded {
+    let Loaded {
+        engine,
+        preparer,
+        compiler,
+        equipment,
+        template,
+        packing,
+        packed,
+        unsaved,
+    } = match loaded {
         Ok(loaded) => loaded,
-        Err(LoadError { reason, out_of_memory }) => {
+        Err(LoadError {
+            reason,
+            out_of_memory,
+        }) => {
             // Nobody to tell means nobody who cares.
-            let _ = writer.send(&FromWorker::LoadFailed { reason, out_of_memory });
+            let _ = writer.send(&FromWorker::LoadFailed {
+                reason,
+                out_of_memory,
+            });
             return Err(EXIT_LOAD);
         }
     };
     let limits = engine.limits;
     let load_us = received.elapsed().as_micros() as u64;
-    let loaded = LoadedModel { context: limits.context, slots: limits.slots, threads: limits.threads, load_us, template, packing };
+    let loaded = LoadedModel {
+        context: limits.context,
+        slots: limits.slots,
+        threads: limits.threads,
+        load_us,
+        template,
+        packing,
+    };
     if let (Some(pagemap), Ok(windows)) = (pagemap, engine.model.windows()) {
-        let layout = packed.as_ref().map_or_else(|| plan.memory.layout.clone(), |packed| packed.mark(&plan.memory.layout));
+        let layout = packed.as_ref().map_or_else(
+            || plan.memory.layout.clone(),
+            |packed| packed.mark(&plan.memory.layout),
+        );
         // Nobody has set it before.
         let _ = lookout.set(Looker::new(pagemap, layout, windows, packed));
     }
@@ -152,9 +184,16 @@ fn run(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> {
 /// Takes away what is not needed from here on; what this kernel does not have is said.
 fn confine(files: &[OwnedFd]) -> Result<(), u8> {
     let files: Vec<BorrowedFd> = files.iter().map(AsFd::as_fd).collect();
-    let model = files.first().and_then(|file| rustix::fs::fstat(file).ok()).map_or(0, |stat| stat.st_size as u64);
+    let model = files
+        .first()
+        .and_then(|file| rustix::fs::fstat(file).ok())
+        .map_or(0, |stat| stat.st_size as u64);
     let largest_file = model + residency::packed::BEYOND;
-    confine_to(&sandbox::Needs { files: &files, largest_file, work: None })
+    confine_to(&sandbox::Needs {
+        files: &files,
+        largest_file,
+        work: None,
+    })
 }
 
 fn confine_to(needs: &sandbox::Needs<'_>) -> Result<(), u8> {
@@ -168,7 +207,8 @@ fn confine_to(needs: &sandbox::Needs<'_>) -> Result<(), u8> {
     Ok(())
 }
 
-/// Sees to it that the disk has the packed weights, which takes as long as the disk needs, and says so.
+/// Sees to it that the disk has the packed weights, which takes as long as the disk needs, and says
+/// so.
 fn save(file: File, writer: Writer) {
     std::thread::spawn(move || match file.sync_all() {
         // A failed write is seen by the reader as the end of the channel.

@@ -73,8 +73,16 @@ struct Marks {
 
 impl Marks {
     fn of(vocab: Vocab, [begin, soft, end]: [&str; 3]) -> Result<Self, String> {
-        let token = |text| vocab.named(text).ok_or(format!("the vocabulary has no token `{text}`, which media need"));
-        Ok(Self { begin: token(begin)?, soft: token(soft)?, end: token(end)? })
+        let token = |text| {
+            vocab.named(text).ok_or(format!(
+                "the vocabulary has no token `{text}`, which media need"
+            ))
+        };
+        Ok(Self {
+            begin: token(begin)?,
+            soft: token(soft)?,
+            end: token(end)?,
+        })
     }
 
     fn place(&self, medium: &Medium, prompt: &mut Sequence) {
@@ -87,9 +95,25 @@ impl Marks {
 impl Abilities {
     /// `most`: tokens of one picture.
     pub fn of(plan: &ProjectorPlan, vocab: Vocab, most: u32) -> Result<Self, String> {
-        let picture = Marks::of(vocab, [marker::IMAGE_BEGIN, marker::IMAGE, marker::IMAGE_END])?;
-        let sound = |hearing| Ok::<_, String>((Marks::of(vocab, [marker::AUDIO_BEGIN, marker::AUDIO, marker::AUDIO_END])?, hearing));
-        Ok(Self { picture, longest_side: plan.longest_side, most, sound: plan.hearing.map(sound).transpose()? })
+        let picture = Marks::of(
+            vocab,
+            [marker::IMAGE_BEGIN, marker::IMAGE, marker::IMAGE_END],
+        )?;
+        let sound = |hearing| {
+            Ok::<_, String>((
+                Marks::of(
+                    vocab,
+                    [marker::AUDIO_BEGIN, marker::AUDIO, marker::AUDIO_END],
+                )?,
+                hearing,
+            ))
+        };
+        Ok(Self {
+            picture,
+            longest_side: plan.longest_side,
+            most,
+            sound: plan.hearing.map(sound).transpose()?,
+        })
     }
 
     fn place(&self, medium: &Medium, prompt: &mut Sequence) {
@@ -100,7 +124,9 @@ impl Abilities {
     }
 
     fn check_picture(&self, medium: &Medium, detail: Detail) -> Result<(), ChatError> {
-        let Content::Picture { size, .. } = &medium.content else { return Ok(()) };
+        let Content::Picture { size, .. } = &medium.content else {
+            return Ok(());
+        };
         if medium.tokens > self.most as usize {
             return Err(medium.refuse(format!(
                 "takes {} tokens, and this model reads at most {} of a picture; {}, or raise `batch` in gemmad.toml",
@@ -134,10 +160,20 @@ pub fn spawn(preparer: Preparer, compiler: Compiler, ends: Ends, writer: Writer)
 
 impl Preparer {
     /// Prepares requests one after the other until there are no more senders.
-    fn run(self, incoming: Receiver<Incoming>, desk: &Desk, ready: &SyncSender<Turn>, writer: &Writer) {
+    fn run(
+        self,
+        incoming: Receiver<Incoming>,
+        desk: &Desk,
+        ready: &SyncSender<Turn>,
+        writer: &Writer,
+    ) {
         for incoming in incoming {
             let (id, outcome) = match incoming {
-                Incoming::Text { id, task } => (id, self.text(&task).map(|answer| writer.send(&FromWorker::Text { id, answer }).is_ok())),
+                Incoming::Text { id, task } => (
+                    id,
+                    self.text(&task)
+                        .map(|answer| writer.send(&FromWorker::Text { id, answer }).is_ok()),
+                ),
                 Incoming::Chat(chat) if chat.cancelled.load(Ordering::Relaxed) => continue,
                 Incoming::Chat(chat) => {
                     let wanted = Wanted::of(&chat.request);
@@ -149,14 +185,28 @@ impl Preparer {
                     (id, outcome)
                 }
             };
-            if !outcome.unwrap_or_else(|error| writer.send(&FromWorker::Failed { id, error }).is_ok()) {
+            if !outcome
+                .unwrap_or_else(|error| writer.send(&FromWorker::Failed { id, error }).is_ok())
+            {
                 return;
             }
         }
     }
 
-    fn prepare(&self, Chat { id, mut request, cancelled, received }: Chat) -> Result<Prepared, ChatError> {
-        let Read { prompt, media, in_thought } = self.read(&request)?;
+    fn prepare(
+        &self,
+        Chat {
+            id,
+            mut request,
+            cancelled,
+            received,
+        }: Chat,
+    ) -> Result<Prepared, ChatError> {
+        let Read {
+            prompt,
+            media,
+            in_thought,
+        } = self.read(&request)?;
         self.fits(prompt.len())?;
         let raw = request.prompt.is_some();
         // Whatever a raw prompt leaves open, all that follows is text.
@@ -164,24 +214,42 @@ impl Preparer {
         request.messages = vec![];
         request.prompt = None;
         request.tools = vec![];
-        Ok(Prepared { id, request, prompt, media, in_thought, raw, constraints: Constraints::default(), cancelled, received })
+        Ok(Prepared {
+            id,
+            request,
+            prompt,
+            media,
+            in_thought,
+            raw,
+            constraints: Constraints::default(),
+            cancelled,
+            received,
+        })
     }
 
     /// The whole prompt, unless it is certain that it does not fit.
     fn read(&self, request: &ChatRequest) -> Result<Read, ChatError> {
         let vocabulary = self.vocab.len() as u32;
-        if let Some(&(token, _)) = request.sampling.logit_bias.iter().find(|&&(token, _)| token >= vocabulary) {
+        if let Some(&(token, _)) = request
+            .sampling
+            .logit_bias
+            .iter()
+            .find(|&&(token, _)| token >= vocabulary)
+        {
             return Err(ChatError::UnknownToken { token, vocabulary });
         }
         let media = self.media(request)?;
         let segments = self.prompter.render(request)?;
-        // Tokenising costs time and memory by the byte. What is certainly too long is refused before, with
-        // the least number of tokens that it can have.
+        // Tokenising costs time and memory by the byte. What is certainly too long is refused
+        // before, with the least number of tokens that it can have.
         let bytes: usize = segments.iter().map(|segment| segment.text().len()).sum();
         let soft: usize = media.iter().map(|medium| medium.tokens).sum();
         self.fits(bytes.div_ceil(self.longest) + soft)?;
 
-        let mut prompt = Sequence { tokens: self.vocab.bos().into_iter().collect(), media: vec![] };
+        let mut prompt = Sequence {
+            tokens: self.vocab.bos().into_iter().collect(),
+            media: vec![],
+        };
         let mut next = media.iter();
         for segment in &segments {
             if let (Segment::Picture | Segment::Sound, Some(senses)) = (segment, &self.senses) {
@@ -192,30 +260,54 @@ impl Preparer {
                 continue;
             }
             let markup = matches!(segment, Segment::Markup(_));
-            self.vocab.tokenize(segment.text(), markup, &mut prompt.tokens);
+            self.vocab
+                .tokenize(segment.text(), markup, &mut prompt.tokens);
         }
         if prompt.is_empty() {
-            return Err(ChatError::Template { reason: "the prompt is empty".to_owned() });
+            return Err(ChatError::Template {
+                reason: "the prompt is empty".to_owned(),
+            });
         }
-        Ok(Read { prompt, media, in_thought: opens_thought(&segments) })
+        Ok(Read {
+            prompt,
+            media,
+            in_thought: opens_thought(&segments),
+        })
     }
 
     /// What the vocabulary and the template alone can tell.
     fn text(&self, task: &TextTask) -> Result<TextAnswer, ChatError> {
         match task {
-            TextTask::Count(request) => Ok(TextAnswer::Count(self.read(request)?.prompt.len() as u32)),
-            TextTask::Tokenize { text, begin, control } => {
-                let mut tokens: Vec<Token> = self.vocab.bos().filter(|_| *begin).into_iter().collect();
+            TextTask::Count(request) => {
+                Ok(TextAnswer::Count(self.read(request)?.prompt.len() as u32))
+            }
+            TextTask::Tokenize {
+                text,
+                begin,
+                control,
+            } => {
+                let mut tokens: Vec<Token> =
+                    self.vocab.bos().filter(|_| *begin).into_iter().collect();
                 self.vocab.tokenize(text, *control, &mut tokens);
                 // The vocabulary has no negative numbers.
-                Ok(TextAnswer::Tokens(tokens.into_iter().map(|token| (token as u32, self.vocab.bytes(token))).collect()))
+                Ok(TextAnswer::Tokens(
+                    tokens
+                        .into_iter()
+                        .map(|token| (token as u32, self.vocab.bytes(token)))
+                        .collect(),
+                ))
             }
             TextTask::Detokenize { tokens } => {
                 let vocabulary = self.vocab.len() as u32;
                 if let Some(&token) = tokens.iter().find(|token| **token >= vocabulary) {
                     return Err(ChatError::UnknownToken { token, vocabulary });
                 }
-                Ok(TextAnswer::Bytes(tokens.iter().flat_map(|&token| self.vocab.bytes(token as Token)).collect()))
+                Ok(TextAnswer::Bytes(
+                    tokens
+                        .iter()
+                        .flat_map(|&token| self.vocab.bytes(token as Token))
+                        .collect(),
+                ))
             }
         }
     }
@@ -224,9 +316,13 @@ impl Preparer {
     fn media(&self, request: &ChatRequest) -> Result<Vec<Arc<Medium>>, ChatError> {
         let mut media = vec![];
         for (message, part, content) in request.media() {
-            let nothing = || "it was loaded without a projector; put the model's mmproj file beside it and load it again".to_owned();
+            let nothing = || {
+                "it was loaded without a projector; put the model's mmproj file beside it and load it again".to_owned()
+            };
             let medium = match (content, &self.senses) {
-                (Part::Text(_) | Part::Document(_) | Part::Remote(_) | Part::Read(_), _) => continue,
+                (Part::Text(_) | Part::Document(_) | Part::Remote(_) | Part::Read(_), _) => {
+                    continue;
+                }
                 (Part::Picture(_), None) => return Err(ChatError::CannotSee { reason: nothing() }),
                 (Part::Sound(_), None) => return Err(ChatError::CannotHear { reason: nothing() }),
                 (Part::Picture(picture), Some(senses)) => {
@@ -235,7 +331,9 @@ impl Preparer {
                     medium
                 }
                 (Part::Sound(sound), Some(senses)) => {
-                    let deaf = || ChatError::CannotHear { reason: "its projector is for pictures only".to_owned() };
+                    let deaf = || ChatError::CannotHear {
+                        reason: "its projector is for pictures only".to_owned(),
+                    };
                     let (_, hearing) = senses.sound.as_ref().ok_or_else(deaf)?;
                     Medium::sound(sound, *hearing, message, part)?
                 }
@@ -252,6 +350,9 @@ impl Preparer {
         if tokens < self.context as usize {
             return Ok(());
         }
-        Err(ChatError::PromptTooLong { prompt_tokens: u32::try_from(tokens).unwrap_or(u32::MAX), context_tokens: self.context })
+        Err(ChatError::PromptTooLong {
+            prompt_tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
+            context_tokens: self.context,
+        })
     }
 }

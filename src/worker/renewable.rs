@@ -1,5 +1,5 @@
-//! A context that can be given back while nobody needs it, and made again: its cache and its buffers are most of what a
-//! worker has that cannot be evicted.
+//! A context that can be given back while nobody needs it, and made again: its cache and its
+//! buffers are most of what a worker has that cannot be evicted.
 
 use super::llama::Context;
 
@@ -15,7 +15,10 @@ impl Renewable {
     /// With a context from the start.
     pub fn new(make: impl Fn() -> Result<Context, String> + 'static) -> Result<Self, String> {
         let context = Some(make()?);
-        Ok(Self { make: Box::new(make), context })
+        Ok(Self {
+            make: Box::new(make),
+            context,
+        })
     }
 
     /// The context, if it was not given back.

@@ -9,7 +9,8 @@ pub type Digest = [u8; 32];
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sequence {
     pub tokens: Vec<Token>,
-    /// In the order of their places, without overlap. The last may be cut off by the end of the tokens.
+    /// In the order of their places, without overlap. The last may be cut off by the end of the
+    /// tokens.
     pub media: Vec<Place>,
 }
 
@@ -32,7 +33,11 @@ impl Sequence {
 
     /// Adds a medium of `count` tokens, each of them `token`.
     pub fn insert(&mut self, digest: Digest, token: Token, count: usize) {
-        self.media.push(Place { at: self.len(), count, digest });
+        self.media.push(Place {
+            at: self.len(),
+            count,
+            digest,
+        });
         self.tokens.extend(std::iter::repeat_n(token, count));
     }
 
@@ -44,8 +49,17 @@ impl Sequence {
 
     /// Tokens at the start that both have, media as wholes.
     pub fn common(&self, other: &Self) -> usize {
-        let same = self.tokens.iter().zip(&other.tokens).take_while(|(a, b)| a == b).count();
-        let mut places = self.media.iter().zip(&other.media).skip_while(|(a, b)| a == b);
+        let same = self
+            .tokens
+            .iter()
+            .zip(&other.tokens)
+            .take_while(|(a, b)| a == b)
+            .count();
+        let mut places = self
+            .media
+            .iter()
+            .zip(&other.media)
+            .skip_while(|(a, b)| a == b);
         let unlike = places.next().map(|(a, b)| a.at.min(b.at));
         // One has media where the other has none.
         let more = [self, other].map(|one| one.media.get(self.media.len().min(other.media.len())));
@@ -56,12 +70,16 @@ impl Sequence {
 
     /// `len`, or the start of the medium that it would cut.
     pub fn whole(&self, len: usize) -> usize {
-        self.medium_over(len).filter(|place| place.at < len).map_or(len, |place| place.at)
+        self.medium_over(len)
+            .filter(|place| place.at < len)
+            .map_or(len, |place| place.at)
     }
 
     /// The medium that has a token at `position`.
     pub fn medium_over(&self, position: usize) -> Option<&Place> {
-        self.media.iter().find(|place| (place.at..place.at + place.count).contains(&position))
+        self.media
+            .iter()
+            .find(|place| (place.at..place.at + place.count).contains(&position))
     }
 
     /// Tokens from `position` to the next medium or the end; none inside one.
@@ -69,7 +87,12 @@ impl Sequence {
         if self.medium_over(position).is_some() {
             return 0;
         }
-        self.media.iter().map(|place| place.at).find(|at| *at >= position).unwrap_or(self.len()).saturating_sub(position)
+        self.media
+            .iter()
+            .map(|place| place.at)
+            .find(|at| *at >= position)
+            .unwrap_or(self.len())
+            .saturating_sub(position)
     }
 }
 
@@ -105,7 +128,10 @@ mod tests {
             assert_eq!(sequence(b).common(&sequence(a)), common, "{b} {a}");
         }
         // Tokens that spell a medium are none.
-        let spelled = Sequence { tokens: vec![7, 9, 9, 9], media: vec![] };
+        let spelled = Sequence {
+            tokens: vec![7, 9, 9, 9],
+            media: vec![],
+        };
         assert_eq!(spelled.common(&sequence(".a.")), 1);
     }
 
@@ -122,8 +148,14 @@ mod tests {
     #[test]
     fn places() {
         let sequence = sequence("..a.b");
-        assert_eq!([0, 2, 3, 4, 5, 6, 9].map(|len| sequence.whole(len)), [0, 2, 2, 2, 5, 6, 9]);
-        assert_eq!([0, 1, 2, 3, 4, 5, 6, 8, 9].map(|at| sequence.text_from(at)), [2, 1, 0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(
+            [0, 2, 3, 4, 5, 6, 9].map(|len| sequence.whole(len)),
+            [0, 2, 2, 2, 5, 6, 9]
+        );
+        assert_eq!(
+            [0, 1, 2, 3, 4, 5, 6, 8, 9].map(|at| sequence.text_from(at)),
+            [2, 1, 0, 0, 0, 1, 0, 0, 0]
+        );
         assert_eq!(sequence.medium_over(4).map(|place| place.at), Some(2));
         assert_eq!(sequence.medium_over(5), None);
     }

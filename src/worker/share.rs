@@ -11,9 +11,9 @@ pub enum Want {
     Prompt(usize),
 }
 
-/// Tokens for each sequence, `batch` in all at most. Whoever is answering comes first, with one token each, so
-/// a long prompt holds no answer up for more than a step; prompts share the rest evenly, and what a short one
-/// leaves goes to the others.
+/// Tokens for each sequence, `batch` in all at most. Whoever is answering comes first, with one
+/// token each, so a long prompt holds no answer up for more than a step; prompts share the rest
+/// evenly, and what a short one leaves goes to the others.
 pub fn share(wants: &[Want], batch: usize) -> Vec<usize> {
     let mut shares = vec![0; wants.len()];
     let mut left = batch;
@@ -35,7 +35,8 @@ pub fn share(wants: &[Want], batch: usize) -> Vec<usize> {
     prompts.sort_by_key(|&(i, tokens)| (tokens, i));
     let mut waiting = prompts.len();
     for (i, tokens) in prompts {
-        // Rounded up, so that the first of several gets the odd token and a batch of one is not wasted.
+        // Rounded up, so that the first of several gets the odd token and a batch of one is not
+        // wasted.
         let share = tokens.min(left.div_ceil(waiting));
         shares[i] = share;
         left -= share;
@@ -52,13 +53,22 @@ mod tests {
 
     #[test]
     fn answers_come_before_prompts() {
-        assert_eq!(share(&[Prompt(1000), Decode, Idle, Decode], 128), [126, 1, 0, 1]);
+        assert_eq!(
+            share(&[Prompt(1000), Decode, Idle, Decode], 128),
+            [126, 1, 0, 1]
+        );
     }
 
     #[test]
     fn prompts_share_evenly() {
-        assert_eq!(share(&[Prompt(1000), Prompt(1000), Decode], 129), [64, 64, 1]);
-        assert_eq!(share(&[Prompt(1000), Prompt(10), Prompt(1000)], 128), [59, 10, 59]);
+        assert_eq!(
+            share(&[Prompt(1000), Prompt(1000), Decode], 129),
+            [64, 64, 1]
+        );
+        assert_eq!(
+            share(&[Prompt(1000), Prompt(10), Prompt(1000)], 128),
+            [59, 10, 59]
+        );
         assert_eq!(share(&[Prompt(5), Prompt(7)], 128), [5, 7]);
     }
 

@@ -37,10 +37,12 @@ impl Slot {
     pub fn want(&self) -> Want {
         match &self.work {
             None => Want::Idle,
-            Some(work) if self.held.len() < work.prompt.len() => match work.prompt.text_from(self.held.len()) {
-                0 => Want::Idle,
-                tokens => Want::Prompt(tokens),
-            },
+            Some(work) if self.held.len() < work.prompt.len() => {
+                match work.prompt.text_from(self.held.len()) {
+                    0 => Want::Idle,
+                    tokens => Want::Prompt(tokens),
+                }
+            }
             Some(work) if work.guide.waits() => Want::Idle,
             Some(_) => Want::Decode,
         }
@@ -49,21 +51,34 @@ impl Slot {
     /// The piece of a medium, of `step` tokens at most, that could be read next.
     pub fn piece(&self, step: usize) -> Option<Piece<'_>> {
         let work = self.work.as_ref()?;
-        let (place, rows) = (*work.prompt.medium_over(self.held.len())?, work.rows.as_ref()?);
+        let (place, rows) = (
+            *work.prompt.medium_over(self.held.len())?,
+            work.rows.as_ref()?,
+        );
         let offset = self.held.len() - place.at;
         let (count, width) = (step.min(place.count - offset), rows.len() / place.count);
         let picture = work.next_medium().is_some_and(|medium| medium.is_picture());
-        Some(Piece { place, count, picture, rows: &rows[offset * width..(offset + count) * width], cancelled: work.cancel_flag() })
+        Some(Piece {
+            place,
+            count,
+            picture,
+            rows: &rows[offset * width..(offset + count) * width],
+            cancelled: work.cancel_flag(),
+        })
     }
 
     /// Takes note that a piece was read; `true` if it was the medium's last.
     pub fn hold(&mut self, place: Place, count: usize) -> bool {
-        let Some(work) = &mut self.work else { return false };
+        let Some(work) = &mut self.work else {
+            return false;
+        };
         if self.held.len() == place.at {
             self.held.media.push(place);
         }
         let from = self.held.len();
-        self.held.tokens.extend_from_slice(&work.prompt.tokens[from..from + count]);
+        self.held
+            .tokens
+            .extend_from_slice(&work.prompt.tokens[from..from + count]);
         let whole = self.held.len() == place.at + place.count;
         if whole {
             work.rows = None;
@@ -121,8 +136,8 @@ pub struct Drawing<'a> {
 }
 
 impl Work {
-    /// `cached` tokens of the prompt are in the slot already. `seed` is used if the request has none; masks for its
-    /// `slot` are delivered at `ready`.
+    /// `cached` tokens of the prompt are in the slot already. `seed` is used if the request has
+    /// none; masks for its `slot` are delivered at `ready`.
     pub fn start(
         prepared: Prepared,
         cached: usize,
@@ -130,17 +145,53 @@ impl Work {
         engine: &Engine,
         (slot, ready): (usize, SyncSender<Turn>),
     ) -> Result<Self, ChatError> {
-        let Prepared { id, request, prompt, media, in_thought, raw, constraints, cancelled, received } = prepared;
+        let Prepared {
+            id,
+            request,
+            prompt,
+            media,
+            in_thought,
+            raw,
+            constraints,
+            cancelled,
+            received,
+        } = prepared;
         let (vocab, limits) = (engine.vocab, &engine.limits);
-        let read = prompt.media.iter().filter(|place| place.at < cached).count();
-        let sampler = Sampler::new(&request.sampling, request.sampling.seed.unwrap_or(seed), vocab.len())
-            .ok_or_else(|| ChatError::Inference { reason: "llama.cpp made no sampler".to_owned() })?;
+        let read = prompt
+            .media
+            .iter()
+            .filter(|place| place.at < cached)
+            .count();
+        let sampler = Sampler::new(
+            &request.sampling,
+            request.sampling.seed.unwrap_or(seed),
+            vocab.len(),
+        )
+        .ok_or_else(|| ChatError::Inference {
+            reason: "llama.cpp made no sampler".to_owned(),
+        })?;
         let room = limits.context.saturating_sub(prompt.len() as u32);
-        let limit = request.output.max_tokens.unwrap_or(u32::MAX).min(limits.max_output).min(room);
+        let limit = request
+            .output
+            .max_tokens
+            .unwrap_or(u32::MAX)
+            .min(limits.max_output)
+            .min(room);
         let tools = (request.tool_choice, request.parallel_tool_calls);
         let thinking = (request.thinking, in_thought);
-        let guide = Guide::new(engine.marks.clone(), constraints, tools, thinking, limit, Client { slot, id, ready });
-        let usage = Usage { prompt_tokens: prompt.len() as u32, cached_tokens: cached as u32, ..Usage::default() };
+        let guide = Guide::new(
+            engine.marks.clone(),
+            constraints,
+            tools,
+            thinking,
+            limit,
+            Client { slot, id, ready },
+        );
+        let usage = Usage {
+            prompt_tokens: prompt.len() as u32,
+            cached_tokens: cached as u32,
+            ..Usage::default()
+        };
         Ok(Self {
             id,
             stays: request.cache_prompt,
@@ -199,17 +250,39 @@ impl Work {
         self.guide.masked(masked)
     }
 
-    /// Draws the next token from `row` and says what it means. `Some` when the answer is complete: then
-    /// [`Work::finish`] must follow.
-    pub fn draw(&mut self, row: &[f32], with: &mut Drawing<'_>, out: &mut Outbox) -> Result<Option<Finish>, ChatError> {
+    /// Draws the next token from `row` and says what it means. `Some` when the answer is complete:
+    /// then [`Work::finish`] must follow.
+    pub fn draw(
+        &mut self,
+        row: &[f32],
+        with: &mut Drawing<'_>,
+        out: &mut Outbox,
+    ) -> Result<Option<Finish>, ChatError> {
         if self.read.is_none() {
             self.read = Some(Instant::now());
-            let Usage { prompt_tokens, cached_tokens, .. } = self.usage;
-            out.events(self.id, [ChatEvent::Started { prompt_tokens, cached_tokens }]);
+            let Usage {
+                prompt_tokens,
+                cached_tokens,
+                ..
+            } = self.usage;
+            out.events(
+                self.id,
+                [ChatEvent::Started {
+                    prompt_tokens,
+                    cached_tokens,
+                }],
+            );
         }
         let goes_on = self.ignore_ends || self.usage.completion_tokens < self.min_tokens;
-        let drawn = self.sampler.draw(row, self.guide.allowed(!goes_on), with.suppressed, with.candidates);
-        let token = drawn.map_err(|error| ChatError::Inference { reason: error.to_string() })?;
+        let drawn = self.sampler.draw(
+            row,
+            self.guide.allowed(!goes_on),
+            with.suppressed,
+            with.candidates,
+        );
+        let token = drawn.map_err(|error| ChatError::Inference {
+            reason: error.to_string(),
+        })?;
         self.last = token;
         self.usage.completion_tokens += 1;
         if with.vocab.is_end(token) {
@@ -217,8 +290,14 @@ impl Work {
         }
         let bytes = with.vocab.bytes(token);
         self.guide.take(token, &bytes);
-        let logprob = self.logprobs.map(|count| logprob_of(row, token, count, with.vocab));
-        let control = if with.vocab.is_marker(token) { std::str::from_utf8(&bytes).ok() } else { None };
+        let logprob = self
+            .logprobs
+            .map(|count| logprob_of(row, token, count, with.vocab));
+        let control = if with.vocab.is_marker(token) {
+            std::str::from_utf8(&bytes).ok()
+        } else {
+            None
+        };
         let written = match control {
             // A marker is no text, and moves nothing here.
             Some(_) if self.raw => Written::Bytes(&[]),
@@ -237,27 +316,53 @@ impl Work {
 
     /// Says what is left to say, and that this was it.
     pub fn finish(self, finish: Finish, vocab: Vocab, out: &mut Outbox) {
-        let Self { id, parser, last, usage, received, read, .. } = self;
+        let Self {
+            id,
+            parser,
+            last,
+            usage,
+            received,
+            read,
+            ..
+        } = self;
         let ended = vocab.is_end(last);
         let mut events = vec![];
         let summary = parser.finish(if ended { End::Turn } else { End::Cut }, &mut events);
         let finish = match summary {
-            Summary { stop: Some(which), .. } => Finish::StopString(which),
+            Summary {
+                stop: Some(which), ..
+            } => Finish::StopString(which),
             Summary { cut_call: true, .. } => Finish::Length,
             Summary { called: true, .. } if ended => Finish::ToolCalls,
             _ => finish,
         };
-        let usage = Usage { reasoning_tokens: summary.reasoning_tokens, ..usage };
+        let usage = Usage {
+            reasoning_tokens: summary.reasoning_tokens,
+            ..usage
+        };
         let read = read.unwrap_or(received);
-        let timings =
-            Timings { prompt_us: read.duration_since(received).as_micros() as u64, predicted_us: read.elapsed().as_micros() as u64 };
-        events.push(ChatEvent::Done(Done { finish, usage, timings }));
+        let timings = Timings {
+            prompt_us: read.duration_since(received).as_micros() as u64,
+            predicted_us: read.elapsed().as_micros() as u64,
+        };
+        events.push(ChatEvent::Done(Done {
+            finish,
+            usage,
+            timings,
+        }));
         out.events(id, events);
     }
 }
 
 fn logprob_of(row: &[f32], token: Token, count: u8, vocab: Vocab) -> TokenLogprob {
     let (logprob, top) = logprob::of(row, token as usize, count as usize);
-    let top = top.into_iter().map(|(token, logprob)| (vocab.bytes(token as Token), logprob)).collect();
-    TokenLogprob { bytes: vocab.bytes(token), logprob, top }
+    let top = top
+        .into_iter()
+        .map(|(token, logprob)| (vocab.bytes(token as Token), logprob))
+        .collect();
+    TokenLogprob {
+        bytes: vocab.bytes(token),
+        logprob,
+        top,
+    }
 }

@@ -17,15 +17,26 @@ fn gemmactl_asks_over_the_bus() {
     // Where other users find it.
     let program = bus.dir().join("gemmactl");
     std::fs::copy(env!("CARGO_BIN_EXE_gemmactl"), &program).unwrap();
-    let run = |uid: u32, args: &[&str]| bus.as_user(uid, program.to_str().unwrap()).arg(&on).args(args).output().unwrap();
+    let run = |uid: u32, args: &[&str]| {
+        bus.as_user(uid, program.to_str().unwrap())
+            .arg(&on)
+            .args(args)
+            .output()
+            .unwrap()
+    };
     let said = |args: &[&str]| {
         let output = run(0, args);
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     assert_eq!(said(&["load", "auto"]), format!("{TINY} is loaded\n"));
     assert_eq!(said(&["ask", "--temperature", "0", FRANCE]).trim(), PARIS);
-    let whole: Value = serde_json::from_str(&said(&["ask", "--json", "--temperature", "0", FRANCE])).unwrap();
+    let whole: Value =
+        serde_json::from_str(&said(&["ask", "--json", "--temperature", "0", FRANCE])).unwrap();
     assert_eq!(whole["choices"][0]["message"]["content"], PARIS);
     assert!(said(&["status"]).contains("2048 tokens in each of 2 slots"));
     let models = said(&["models"]);
@@ -34,7 +45,10 @@ fn gemmactl_asks_over_the_bus() {
     assert_eq!(said(&["unload"]), "no model is loaded\n");
     let fails = |uid: u32, args: &[&str]| {
         let output = run(uid, args);
-        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+        (
+            output.status.code().unwrap(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
     };
     let (code, text) = fails(0, &["cache"]);
     assert!(code == 2 && text.contains("--bus"), "{text}");

@@ -36,7 +36,10 @@ pub struct Bus {
 pub fn possible() -> bool {
     let there = Path::new(SYSTEM).exists() && rustix::process::geteuid().is_root();
     if !there {
-        skip("the service on the bus", "only root can have a bus with several users, and dbus-daemon must be installed");
+        skip(
+            "the service on the bus",
+            "only root can have a bus with several users, and dbus-daemon must be installed",
+        );
     }
     there
 }
@@ -45,31 +48,63 @@ impl Bus {
     pub fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
-        let shipped = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/dbus/org.gemmad.Gemmad1.conf")).unwrap();
-        // The machine need not have the service's user and group: here the daemon is root, and nobody is let in.
-        let policy = shipped.replace("user=\"gemmad\"", "user=\"root\"").replace("group=\"gemmad\"", "group=\"nogroup\"");
+        let shipped = fs::read_to_string(
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/dbus/org.gemmad.Gemmad1.conf"),
+        )
+        .unwrap();
+        // The machine need not have the service's user and group: here the daemon is root, and
+        // nobody is let in.
+        let policy = shipped
+            .replace("user=\"gemmad\"", "user=\"root\"")
+            .replace("group=\"gemmad\"", "group=\"nogroup\"");
         assert_ne!(policy, shipped);
         fs::write(dir.path().join("policy.conf"), policy).unwrap();
-        // The system's own bus, but that it starts nothing by itself: that would be the system's, not this test's.
-        let system = fs::read_to_string(SYSTEM).unwrap().replace("<standard_system_servicedirs/>", "");
-        let system = system.replace("<includedir>system.d", "<includedir>/usr/share/dbus-1/system.d");
-        let config = system.replace("</busconfig>", &format!("<include>{}/policy.conf</include></busconfig>", dir.path().display()));
+        // The system's own bus, but that it starts nothing by itself: that would be the system's,
+        // not this test's.
+        let system = fs::read_to_string(SYSTEM)
+            .unwrap()
+            .replace("<standard_system_servicedirs/>", "");
+        let system = system.replace(
+            "<includedir>system.d",
+            "<includedir>/usr/share/dbus-1/system.d",
+        );
+        let config = system.replace(
+            "</busconfig>",
+            &format!(
+                "<include>{}/policy.conf</include></busconfig>",
+                dir.path().display()
+            ),
+        );
         fs::write(dir.path().join("bus.conf"), config).unwrap();
         let address = format!("unix:path={}/bus", dir.path().display());
         let process = Self::run(&dir, &address);
-        Self { process, dir, address }
+        Self {
+            process,
+            dir,
+            address,
+        }
     }
 
     fn run(dir: &tempfile::TempDir, address: &str) -> Child {
         let socket = dir.path().join("bus");
         let _ = fs::remove_file(&socket);
         let process = Command::new("dbus-daemon")
-            .arg(format!("--config-file={}", dir.path().join("bus.conf").display()))
-            .args(["--nofork", "--nopidfile", "--nosyslog", &format!("--address={address}")])
+            .arg(format!(
+                "--config-file={}",
+                dir.path().join("bus.conf").display()
+            ))
+            .args([
+                "--nofork",
+                "--nopidfile",
+                "--nosyslog",
+                &format!("--address={address}"),
+            ])
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        wait_for("the bus", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
+        wait_for("the bus", || {
+            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+        });
         process
     }
 
@@ -83,7 +118,10 @@ impl Bus {
     /// A daemon on this bus that has its name.
     pub fn daemon(&self, options: harness::Options) -> Daemon {
         let server = format!("{}\ndbus = \"system\"", options.server);
-        let daemon = Daemon::with_environment(harness::Options { server, ..options }, &[("DBUS_SYSTEM_BUS_ADDRESS", &self.address)]);
+        let daemon = Daemon::with_environment(
+            harness::Options { server, ..options },
+            &[("DBUS_SYSTEM_BUS_ADDRESS", &self.address)],
+        );
         self.wait_for_name();
         daemon
     }
@@ -93,7 +131,18 @@ impl Bus {
     }
 
     fn has(&self, name: &str) -> bool {
-        let owner = self.busctl(0, &["call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus", "NameHasOwner", "s", name]);
+        let owner = self.busctl(
+            0,
+            &[
+                "call",
+                "org.freedesktop.DBus",
+                "/",
+                "org.freedesktop.DBus",
+                "NameHasOwner",
+                "s",
+                name,
+            ],
+        );
         String::from_utf8_lossy(&owner.stdout).trim() == "b true"
     }
 
@@ -101,11 +150,19 @@ impl Bus {
     pub fn polkit(&self, actions: &str) -> Polkit {
         let file = self.dir().join("org.gemmad.policy");
         fs::write(&file, actions).unwrap();
-        // It reads one directory, in which a test may not leave anything: this process sees another one there.
+        // It reads one directory, in which a test may not leave anything: this process sees another
+        // one there.
         let own = "mount -t tmpfs none \"$1\" && cp \"$2\" \"$1\" && exec \"$0\" --no-debug";
         let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", own, POLKITD, POLKIT_ACTIONS]).arg(file);
-        let process = command.env("DBUS_SYSTEM_BUS_ADDRESS", &self.address).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        command
+            .args(["--mount", "sh", "-c", own, POLKITD, POLKIT_ACTIONS])
+            .arg(file);
+        let process = command
+            .env("DBUS_SYSTEM_BUS_ADDRESS", &self.address)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let polkit = Polkit(process);
         wait_for("polkit", || self.has("org.freedesktop.PolicyKit1"));
         polkit
@@ -119,8 +176,18 @@ impl Bus {
     pub fn as_user(&self, uid: u32, program: &str) -> Command {
         let mut command = Command::new("setpriv");
         let id = uid.to_string();
-        command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--", program]);
-        command.current_dir("/").env("DBUS_SYSTEM_BUS_ADDRESS", &self.address);
+        command.args([
+            "--reuid",
+            &id,
+            "--regid",
+            &id,
+            "--clear-groups",
+            "--",
+            program,
+        ]);
+        command
+            .current_dir("/")
+            .env("DBUS_SYSTEM_BUS_ADDRESS", &self.address);
         command
     }
 
@@ -129,7 +196,11 @@ impl Bus {
     }
 
     pub async fn connect(&self) -> Connection {
-        Builder::address(self.address.as_str()).unwrap().build().await.unwrap()
+        Builder::address(self.address.as_str())
+            .unwrap()
+            .build()
+            .await
+            .unwrap()
     }
 }
 
@@ -152,7 +223,11 @@ impl Drop for Bus {
 
 /// The service, without a memory of its properties.
 pub async fn manager(connection: &Connection) -> ManagerProxy<'static> {
-    ManagerProxy::builder(connection).cache_properties(CacheProperties::No).build().await.unwrap()
+    ManagerProxy::builder(connection)
+        .cache_properties(CacheProperties::No)
+        .build()
+        .await
+        .unwrap()
 }
 
 /// Options for answers that are the same each time.

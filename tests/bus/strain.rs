@@ -1,4 +1,5 @@
-//! Many at once, too much at once, too large at once: nobody else is blocked, and memory stays bounded.
+//! Many at once, too much at once, too large at once: nobody else is blocked, and memory stays
+//! bounded.
 
 use std::time::{Duration, Instant};
 
@@ -27,9 +28,15 @@ async fn the_idle_supervisor_on_the_bus_is_small_before_and_after_work() {
     let bus = Bus::start();
     let daemon = bus.daemon(harness::Options::default());
     let check = |when: &str| {
-        let (anon, pss) = (anonymous(&daemon), proc_kib(daemon.pid(), "smaps_rollup", "Pss"));
+        let (anon, pss) = (
+            anonymous(&daemon),
+            proc_kib(daemon.pid(), "smaps_rollup", "Pss"),
+        );
         eprintln!("{when}: RssAnon {anon} KiB, PSS {pss} KiB");
-        assert!(anon <= RSS_ANON && pss <= PSS, "{when}: RssAnon {anon} KiB, PSS {pss} KiB");
+        assert!(
+            anon <= RSS_ANON && pss <= PSS,
+            "{when}: RssAnon {anon} KiB, PSS {pss} KiB"
+        );
     };
     check("fresh");
     let manager = manager(&bus.connect().await).await;
@@ -47,13 +54,21 @@ async fn two_hundred_programs_are_answered() {
     }
     let bus = Bus::start();
     let limits = "queue = 256\nqueue-per-user = 256".into();
-    let daemon = bus.daemon(harness::Options { limits, ..harness::Options::default() });
+    let daemon = bus.daemon(harness::Options {
+        limits,
+        ..harness::Options::default()
+    });
     daemon.load();
     let clients = join_all((0..200).map(|_| bus.connect())).await;
     let mut body = question(FRANCE);
     body["max_tokens"] = json!(2);
     let body = body.to_string();
-    let ask = async |client: &zbus::Connection| manager(client).await.chat(&body, Options::from([("timeout", 60u32.into())])).await;
+    let ask = async |client: &zbus::Connection| {
+        manager(client)
+            .await
+            .chat(&body, Options::from([("timeout", 60u32.into())]))
+            .await
+    };
     for answer in join_all(clients.iter().map(ask)).await {
         assert!(answer.unwrap().contains("\"finish_reason\":\"length\""));
     }
@@ -83,8 +98,12 @@ async fn owners_that_vanish_leave_nothing_behind() {
         connection.close().await.unwrap();
         drop(streams);
     }
-    wait_for("everything to end", || running(&daemon) == 0 && daemon.status()["waiting"] == 0);
-    wait_for("the sockets' end", || harness::descriptors(daemon.pid()) <= before);
+    wait_for("everything to end", || {
+        running(&daemon) == 0 && daemon.status()["waiting"] == 0
+    });
+    wait_for("the sockets' end", || {
+        harness::descriptors(daemon.pid()) <= before
+    });
 }
 
 #[tokio::test]
@@ -116,11 +135,24 @@ async fn a_flood_does_not_keep_others_from_being_answered() {
     // The same user, who has too much open already; another one has turns of their own.
     let answer = bus
         .as_user(crate::private::NOBODY, "busctl")
-        .args(["--timeout=60", "call", gemmad::bus::NAME, gemmad::bus::PATH, "org.gemmad.Gemmad1.Manager", "Ask", "sa{sv}", FRANCE, "2"])
+        .args([
+            "--timeout=60",
+            "call",
+            gemmad::bus::NAME,
+            gemmad::bus::PATH,
+            "org.gemmad.Gemmad1.Manager",
+            "Ask",
+            "sa{sv}",
+            FRANCE,
+            "2",
+        ])
         .args(["temperature", "d", "0", "timeout", "u", "60"])
         .output()
         .unwrap();
-    assert!(String::from_utf8_lossy(&answer.stdout).contains(PARIS), "{answer:?}");
+    assert!(
+        String::from_utf8_lossy(&answer.stdout).contains(PARIS),
+        "{answer:?}"
+    );
     assert!(flooding.await.unwrap() > 1000, "a flood is refused");
     wait_for("everything to end", || running(&daemon) == 0);
     let kib = anonymous(&daemon);
@@ -133,13 +165,20 @@ async fn what_is_too_large_is_refused_and_forgotten() {
         return;
     }
     let bus = Bus::start();
-    let daemon = bus.daemon(harness::Options { limits: "body-size = \"1 MiB\"".into(), ..harness::Options::default() });
+    let daemon = bus.daemon(harness::Options {
+        limits: "body-size = \"1 MiB\"".into(),
+        ..harness::Options::default()
+    });
     daemon.load();
     let connection = bus.connect().await;
     let manager = manager(&connection).await;
     let large = "x".repeat(8 << 20);
     for _ in 0..8 {
-        assert!(named(manager.ask(&large, none()).await).0.ends_with(".TooLarge"));
+        assert!(
+            named(manager.ask(&large, none()).await)
+                .0
+                .ends_with(".TooLarge")
+        );
     }
     assert_eq!(manager.ask(FRANCE, sober()).await.unwrap(), PARIS);
     let kib = anonymous(&daemon);

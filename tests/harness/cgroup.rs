@@ -16,15 +16,27 @@ enum Version {
 
 impl Version {
     fn root(self) -> &'static Path {
-        Path::new(if self == Self::One { "/sys/fs/cgroup/memory" } else { "/sys/fs/cgroup" })
+        Path::new(if self == Self::One {
+            "/sys/fs/cgroup/memory"
+        } else {
+            "/sys/fs/cgroup"
+        })
     }
 
     fn limit(self) -> &'static str {
-        if self == Self::One { "memory.limit_in_bytes" } else { "memory.max" }
+        if self == Self::One {
+            "memory.limit_in_bytes"
+        } else {
+            "memory.max"
+        }
     }
 
     fn usage(self) -> &'static str {
-        if self == Self::One { "memory.usage_in_bytes" } else { "memory.current" }
+        if self == Self::One {
+            "memory.usage_in_bytes"
+        } else {
+            "memory.current"
+        }
     }
 
     /// Stands before the names in `memory.stat` that count the groups below as well.
@@ -42,13 +54,23 @@ pub struct Group {
 impl Group {
     /// `None` where this test may not make one, which is said to be `promise` that is skipped.
     pub fn new(promise: &str, limit: u64) -> Option<Self> {
-        let name = format!("gemmad-test-{}-{}", promise.replace(' ', "-"), std::process::id());
+        let name = format!(
+            "gemmad-test-{}-{}",
+            promise.replace(' ', "-"),
+            std::process::id()
+        );
         let made = [Version::One, Version::Two].map(|version| Self::make(version, &name, limit));
         let errors = match made {
             [Ok(group), _] | [_, Ok(group)] => return Some(group),
             [Err(one), Err(two)] => (one, two),
         };
-        skip(promise, format!("no memory controller that can be written (version 1: {}; version 2: {})", errors.0, errors.1));
+        skip(
+            promise,
+            format!(
+                "no memory controller that can be written (version 1: {}; version 2: {})",
+                errors.0, errors.1
+            ),
+        );
         None
     }
 
@@ -77,9 +99,17 @@ impl Group {
         let stat = fs::read_to_string(self.folder.join("memory.stat")).unwrap();
         let line = |name: &str| {
             let name = format!("{}{name} ", self.version.total());
-            stat.lines().find_map(|line| line.strip_prefix(&name)?.trim().parse::<u64>().ok()).unwrap()
+            stat.lines()
+                .find_map(|line| line.strip_prefix(&name)?.trim().parse::<u64>().ok())
+                .unwrap()
         };
-        let number = |file: &str| fs::read_to_string(self.folder.join(file)).unwrap().trim().parse::<u64>().unwrap();
+        let number = |file: &str| {
+            fs::read_to_string(self.folder.join(file))
+                .unwrap()
+                .trim()
+                .parse::<u64>()
+                .unwrap()
+        };
         let taken = number(self.version.usage()) - line("inactive_file") - line("active_file");
         number(self.version.limit()).saturating_sub(taken)
     }

@@ -48,7 +48,15 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let (server, models_keys, inference, memory, limits, access) = Default::default();
-        Self { server, models: tiny_models(), models_keys, inference, memory, limits, access }
+        Self {
+            server,
+            models: tiny_models(),
+            models_keys,
+            inference,
+            memory,
+            limits,
+            access,
+        }
     }
 }
 
@@ -75,9 +83,17 @@ impl Daemon {
             .stderr(log)
             .spawn()
             .unwrap();
-        let mut daemon = Self { dir, process, socket };
+        let mut daemon = Self {
+            dir,
+            process,
+            socket,
+        };
         wait_for("the daemon's socket", || {
-            assert!(daemon.process.try_wait().unwrap().is_none(), "the daemon ended:\n{}", daemon.log());
+            assert!(
+                daemon.process.try_wait().unwrap().is_none(),
+                "the daemon ended:\n{}",
+                daemon.log()
+            );
             daemon.try_get("/version").is_some()
         });
         daemon
@@ -114,7 +130,8 @@ impl Daemon {
     }
 
     pub fn get(&self, path: &str) -> Reply {
-        self.try_get(path).unwrap_or_else(|| panic!("GET {path}: no answer:\n{}", self.log()))
+        self.try_get(path)
+            .unwrap_or_else(|| panic!("GET {path}: no answer:\n{}", self.log()))
     }
 
     pub fn post(&self, path: &str, body: &Value) -> Reply {
@@ -129,7 +146,13 @@ impl Daemon {
     /// A body of another type than JSON.
     pub fn post_as(&self, path: &str, media: &str, body: &[u8]) -> Reply {
         let mut stream = self.connect();
-        stream.write_all(head("POST", path, body.len()).replace("application/json", media).as_bytes()).unwrap();
+        stream
+            .write_all(
+                head("POST", path, body.len())
+                    .replace("application/json", media)
+                    .as_bytes(),
+            )
+            .unwrap();
         let _ = stream.write_all(body);
         Reply::read(stream).unwrap_or_else(|e| panic!("POST {path}: {e}:\n{}", self.log()))
     }
@@ -137,7 +160,9 @@ impl Daemon {
     /// Sends a request and leaves the reading to the caller.
     pub fn send(&self, path: &str, body: &[u8]) -> UnixStream {
         let mut stream = self.connect();
-        stream.write_all(head("POST", path, body.len()).as_bytes()).unwrap();
+        stream
+            .write_all(head("POST", path, body.len()).as_bytes())
+            .unwrap();
         // A server that refuses a large body may close before it has read all of it.
         let _ = stream.write_all(body);
         stream
@@ -160,17 +185,31 @@ impl Daemon {
         Events::read(self.send("/v1/chat/completions", body.to_string().as_bytes()))
     }
 
-    /// What a user who is nobody's administrator is answered, as far as it fits into 4096 bytes. The socket must be
-    /// open to everybody. `None` where this test cannot become another user.
+    /// What a user who is nobody's administrator is answered, as far as it fits into 4096 bytes.
+    /// The socket must be open to everybody. `None` where this test cannot become another user.
     pub fn ask_as_stranger(&self, method: &str, path: &str, body: &str) -> Option<String> {
         if !rustix::process::geteuid().is_root() {
-            skip::skip("what a stranger is answered", "only root can become another user");
+            skip::skip(
+                "what a stranger is answered",
+                "only root can become another user",
+            );
             return None;
         }
-        fs::set_permissions(self.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        fs::set_permissions(
+            self.dir.path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )
+        .unwrap();
         let script = "import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.sendall(sys.argv[2].encode()); print(s.recv(4096).decode())";
         let output = Command::new("setpriv")
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c", script])
+            .args([
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+                "/usr/bin/python3",
+                "-c",
+                script,
+            ])
             .arg(&self.socket)
             .arg(head(method, path, body.len()) + body)
             .current_dir("/")
@@ -214,23 +253,46 @@ impl Drop for Daemon {
 }
 
 pub fn write_config(dir: &Path, options: &Options) {
-    let Options { server, models, models_keys, inference, memory, limits, access } = options;
+    let Options {
+        server,
+        models,
+        models_keys,
+        inference,
+        memory,
+        limits,
+        access,
+    } = options;
     // The largest that fits would be another member of the family.
     let chosen = *models == tiny_models() && !models_keys.contains("default");
-    let default = if chosen { format!("default = \"{TINY}\"\n") } else { String::new() };
+    let default = if chosen {
+        format!("default = \"{TINY}\"\n")
+    } else {
+        String::new()
+    };
     let text = format!(
         "[server]\nsocket = \"{dir}/api.sock\"\n{bus}{server}\n[models]\ndirectories = [\"{models}\"]\n{default}{models_keys}\n[inference]\n{context}{inference}\n[memory]\ncache-directory = \"{dir}/cache\"\n{memory}\n[limits]\n{limits}\n[access]\n{access}\n[log]\nlevel = \"debug\"\n",
         dir = dir.display(),
         // The machine's own bus is none of a test's business.
-        bus = if server.contains("dbus") { "" } else { "dbus = \"none\"\n" },
+        bus = if server.contains("dbus") {
+            ""
+        } else {
+            "dbus = \"none\"\n"
+        },
         models = models.display(),
-        context = if inference.contains("context") { "" } else { "context = 2048\n" },
+        context = if inference.contains("context") {
+            ""
+        } else {
+            "context = 2048\n"
+        },
     );
     fs::write(dir.join("gemmad.toml"), text).unwrap();
 }
 
 pub fn signal(pid: u32, name: &str) {
-    let ended = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
+    let ended = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .status()
+        .unwrap();
     assert!(ended.success(), "kill -{name} {pid}");
 }
 
@@ -281,14 +343,26 @@ impl Reply {
                 body.extend(chunk);
             }
         } else {
-            let length = headers.iter().find(|(name, _)| name == "content-length").and_then(|(_, v)| v.parse().ok());
-            reader.take(length.unwrap_or(u64::MAX)).read_to_end(&mut body)?;
+            let length = headers
+                .iter()
+                .find(|(name, _)| name == "content-length")
+                .and_then(|(_, v)| v.parse().ok());
+            reader
+                .take(length.unwrap_or(u64::MAX))
+                .read_to_end(&mut body)?;
         }
-        Ok(Self { status, headers, body })
+        Ok(Self {
+            status,
+            headers,
+            body,
+        })
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.headers
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
     }
 
     pub fn text(&self) -> String {
@@ -302,10 +376,14 @@ impl Reply {
     /// The answer's text.
     pub fn content(&self) -> String {
         assert_eq!(self.status, 200, "{}", self.text());
-        self.json()["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned()
+        self.json()["choices"][0]["message"]["content"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
-    /// Of a request that is not what it should be: the error's code, the field that is named, and what is said of it.
+    /// Of a request that is not what it should be: the error's code, the field that is named, and
+    /// what is said of it.
     pub fn refusal(&self) -> (String, String, String) {
         assert_eq!(self.status, 400, "{}", self.text());
         let error = &self.json()["error"];
@@ -315,7 +393,10 @@ impl Reply {
 
     /// The error's message.
     pub fn error(&self) -> String {
-        self.json()["error"]["message"].as_str().unwrap_or_else(|| panic!("no error: {}", self.text())).to_owned()
+        self.json()["error"]["message"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no error: {}", self.text()))
+            .to_owned()
     }
 }
 
@@ -331,11 +412,15 @@ impl Events {
         let mut reader = BufReader::new(stream);
         let (status, headers) = read_head(&mut reader).unwrap();
         assert!(chunked(&headers), "{status} {headers:?}");
-        Self { status, reader, buffer: String::new() }
+        Self {
+            status,
+            reader,
+            buffer: String::new(),
+        }
     }
 
-    /// The pieces of text until the end, and how it ended: `Ok` with `[DONE]`, `Err` with an error's message or
-    /// without a word.
+    /// The pieces of text until the end, and how it ended: `Ok` with `[DONE]`, `Err` with an
+    /// error's message or without a word.
     pub fn text(self) -> (String, Result<(), String>) {
         let mut text = String::new();
         for data in self {
@@ -346,7 +431,9 @@ impl Events {
             if let Some(message) = chunk["error"]["message"].as_str() {
                 return (text, Err(message.to_owned()));
             }
-            text += chunk["choices"][0]["delta"]["content"].as_str().unwrap_or_default();
+            text += chunk["choices"][0]["delta"]["content"]
+                .as_str()
+                .unwrap_or_default();
         }
         (text, Err(String::new()))
     }
@@ -359,7 +446,13 @@ impl Iterator for Events {
         loop {
             if let Some(end) = self.buffer.find("\n\n") {
                 let event: String = self.buffer.drain(..end + 2).collect();
-                return Some(event.trim_end().strip_prefix("data: ").expect("an event with data").to_owned());
+                return Some(
+                    event
+                        .trim_end()
+                        .strip_prefix("data: ")
+                        .expect("an event with data")
+                        .to_owned(),
+                );
             }
             let chunk = read_chunk(&mut self.reader).ok()??;
             self.buffer += std::str::from_utf8(&chunk).expect("whole characters");
@@ -379,13 +472,22 @@ fn read_head(reader: &mut impl BufRead) -> std::io::Result<(u16, Vec<(String, St
             line => lines.push(line.to_owned()),
         }
     }
-    let status = lines[0].split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status line");
-    let header = |line: &String| line.split_once(": ").map(|(n, v)| (n.to_ascii_lowercase(), v.to_owned()));
+    let status = lines[0]
+        .split(' ')
+        .nth(1)
+        .and_then(|s| s.parse().ok())
+        .expect("a status line");
+    let header = |line: &String| {
+        line.split_once(": ")
+            .map(|(n, v)| (n.to_ascii_lowercase(), v.to_owned()))
+    };
     Ok((status, lines[1..].iter().filter_map(header).collect()))
 }
 
 fn chunked(headers: &[(String, String)]) -> bool {
-    headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked")
+    headers
+        .iter()
+        .any(|(name, value)| name == "transfer-encoding" && value == "chunked")
 }
 
 fn read_chunk(reader: &mut impl BufRead) -> std::io::Result<Option<Vec<u8>>> {
@@ -403,8 +505,16 @@ fn read_chunk(reader: &mut impl BufRead) -> std::io::Result<Option<Vec<u8>>> {
 /// One number of `/proc/PID/FILE`, in KiB.
 pub fn proc_kib(pid: u32, file: &str, field: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_else(|| panic!("{field} in {file}"));
-    line.trim_start_matches(':').split_whitespace().next().unwrap().parse().unwrap()
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field))
+        .unwrap_or_else(|| panic!("{field} in {file}"));
+    line.trim_start_matches(':')
+        .split_whitespace()
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 /// Open descriptors of a process.

@@ -36,11 +36,24 @@ impl Stopped {
         let thread = thread as pid_t;
         request(libc::PTRACE_ATTACH, thread, 0)?;
         assert_eq!(wait(thread), libc::SIGSTOP);
-        let memory = File::options().read(true).write(true).open(format!("/proc/{thread}/mem"))?;
-        let stopped = Self { thread, before: registers(thread)?, memory };
+        let memory = File::options()
+            .read(true)
+            .write(true)
+            .open(format!("/proc/{thread}/mem"))?;
+        let stopped = Self {
+            thread,
+            before: registers(thread)?,
+            memory,
+        };
         let mut instruction = [0; INSTRUCTION as usize];
-        stopped.memory.read_exact_at(&mut instruction, stopped.before.rip - INSTRUCTION)?;
-        assert_eq!(instruction, [0x0f, 0x05], "the thread is not inside a system call");
+        stopped
+            .memory
+            .read_exact_at(&mut instruction, stopped.before.rip - INSTRUCTION)?;
+        assert_eq!(
+            instruction,
+            [0x0f, 0x05],
+            "the thread is not inside a system call"
+        );
         Ok(stopped)
     }
 
@@ -53,7 +66,8 @@ impl Stopped {
 
     /// Enters the call and says what became of it; a signal is withheld.
     pub fn call(&self, call: Sysno, arguments: [u64; 6]) -> Outcome {
-        self.enter(call, arguments, libc::PTRACE_SINGLESTEP).unwrap();
+        self.enter(call, arguments, libc::PTRACE_SINGLESTEP)
+            .unwrap();
         match wait(self.thread) {
             libc::SIGTRAP => match registers(self.thread).unwrap().rax as i64 {
                 error @ -4095..0 => Outcome::Failed(-error as i32),
@@ -62,7 +76,8 @@ impl Stopped {
             signal => {
                 // The step's own signal may still come, and is not the next call's.
                 loop {
-                    self.enter(Sysno::getpid, [0; 6], libc::PTRACE_SINGLESTEP).unwrap();
+                    self.enter(Sysno::getpid, [0; 6], libc::PTRACE_SINGLESTEP)
+                        .unwrap();
                     wait(self.thread);
                     if registers(self.thread).unwrap().rax != Sysno::getpid.id() as u64 {
                         return Outcome::Signal(signal);
@@ -110,17 +125,35 @@ fn registers(thread: pid_t) -> io::Result<user_regs_struct> {
     // SAFETY: plain data, which the kernel fills.
     let mut registers: user_regs_struct = unsafe { zeroed() };
     // SAFETY: the structure is the one that this request fills.
-    done(unsafe { libc::ptrace(libc::PTRACE_GETREGS, thread, null_mut::<c_void>(), &raw mut registers) })?;
+    done(unsafe {
+        libc::ptrace(
+            libc::PTRACE_GETREGS,
+            thread,
+            null_mut::<c_void>(),
+            &raw mut registers,
+        )
+    })?;
     Ok(registers)
 }
 
 fn set_registers(thread: pid_t, registers: &user_regs_struct) -> io::Result<()> {
     // SAFETY: the structure is the one that this request reads.
-    done(unsafe { libc::ptrace(libc::PTRACE_SETREGS, thread, null_mut::<c_void>(), std::ptr::from_ref(registers)) })
+    done(unsafe {
+        libc::ptrace(
+            libc::PTRACE_SETREGS,
+            thread,
+            null_mut::<c_void>(),
+            std::ptr::from_ref(registers),
+        )
+    })
 }
 
 fn done(result: c_long) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// The signal with which the thread stops.
@@ -128,6 +161,9 @@ fn wait(thread: pid_t) -> i32 {
     let mut status = 0;
     // SAFETY: the kernel writes the status, and nothing else.
     let found = unsafe { libc::waitpid(thread, &raw mut status, libc::__WALL) };
-    assert!(found == thread && libc::WIFSTOPPED(status), "{found} {status:x}");
+    assert!(
+        found == thread && libc::WIFSTOPPED(status),
+        "{found} {status:x}"
+    );
     libc::WSTOPSIG(status)
 }

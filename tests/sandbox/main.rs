@@ -1,5 +1,5 @@
-//! The worker's confinement, tried from inside a real worker: a debugger makes its main thread ask for what it must not
-//! have.
+//! The worker's confinement, tried from inside a real worker: a debugger makes its main thread ask
+//! for what it must not have.
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -27,8 +27,11 @@ const VIOLATION: &str = "made a system call that it must not make";
 
 fn status(pid: u32, field: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(":\t"));
-    line.unwrap_or_else(|| panic!("{field}: {status}")).to_owned()
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(":\t"));
+    line.unwrap_or_else(|| panic!("{field}: {status}"))
+        .to_owned()
 }
 
 #[test]
@@ -36,36 +39,70 @@ fn the_kernel_agrees_that_the_worker_is_confined() {
     let daemon = Daemon::start();
     assert_eq!(daemon.chat(&question(FRANCE)).content(), PARIS);
     let pid = daemon.status()["pid"].as_u64().unwrap() as u32;
-    assert_eq!((status(pid, "NoNewPrivs").as_str(), status(pid, "Seccomp").as_str()), ("1", "2"));
-    let tasks: Vec<u32> =
-        fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|t| t.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+    assert_eq!(
+        (
+            status(pid, "NoNewPrivs").as_str(),
+            status(pid, "Seccomp").as_str()
+        ),
+        ("1", "2")
+    );
+    let tasks: Vec<u32> = fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap()
+        .map(|t| t.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect();
     assert!(tasks.len() > 2, "{tasks:?}");
-    assert!(tasks.iter().all(|&task| status(task, "Seccomp") == "2"), "every thread is confined");
+    assert!(
+        tasks.iter().all(|&task| status(task, "Seccomp") == "2"),
+        "every thread is confined"
+    );
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let limit = |name: &str| {
-        let line = limits.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{limits}"));
-        line[name.len()..].split_whitespace().take(2).map(|n| n.parse().unwrap()).collect::<Vec<u64>>()
+        let line = limits
+            .lines()
+            .find(|line| line.starts_with(name))
+            .unwrap_or_else(|| panic!("{limits}"));
+        line[name.len()..]
+            .split_whitespace()
+            .take(2)
+            .map(|n| n.parse().unwrap())
+            .collect::<Vec<u64>>()
     };
     assert_eq!(limit("Max core file size"), [0, 0]);
     assert_eq!(limit("Max open files"), [64, 64]);
     assert!(limit("Max file size")[1] < 100 << 20);
     // Neither of the two processes writes its memory, in which prompts are, to a core file.
     for pid in [pid, daemon.pid()] {
-        assert_eq!(fs::read_to_string(format!("/proc/{pid}/coredump_filter")).unwrap().trim(), "00000000");
+        assert_eq!(
+            fs::read_to_string(format!("/proc/{pid}/coredump_filter"))
+                .unwrap()
+                .trim(),
+            "00000000"
+        );
     }
-    assert!(!daemon.log().contains("this kernel has no seccomp"), "{}", daemon.log());
+    assert!(
+        !daemon.log().contains("this kernel has no seccomp"),
+        "{}",
+        daemon.log()
+    );
 }
 
 #[test]
 fn others_of_its_user_cannot_look_into_it() {
     if !rustix::process::geteuid().is_root() {
-        skip("a worker that others of its user look into", "only root can become another user");
+        skip(
+            "a worker that others of its user look into",
+            "only root can become another user",
+        );
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let copy = dir.path().join("gemmad-worker");
     fs::copy(env!("CARGO_BIN_EXE_gemmad-worker"), &copy).unwrap();
-    fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs::set_permissions(
+        dir.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let mut worker = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
@@ -78,7 +115,12 @@ fn others_of_its_user_cannot_look_into_it() {
     let mut hello = vec![0; u32::from_le_bytes(length) as usize];
     (&ours).read_exact(&mut hello).unwrap();
     // What the kernel protects from a user's other processes it gives to root.
-    assert_eq!(fs::metadata(format!("/proc/{}/maps", worker.id())).unwrap().uid(), 0);
+    assert_eq!(
+        fs::metadata(format!("/proc/{}/maps", worker.id()))
+            .unwrap()
+            .uid(),
+        0
+    );
     drop(ours);
     assert!(worker.wait().unwrap().success());
 }
@@ -87,8 +129,15 @@ fn others_of_its_user_cannot_look_into_it() {
 fn a_full_workload_needs_nothing_that_is_denied() {
     let (folder, _) = quantized("tiny-e2b-q8_0.gguf");
     let projector = "tiny-e2b-mmproj-f16.gguf";
-    fs::copy(harness::tiny_models().join(projector), folder.path().join(projector)).unwrap();
-    let daemon = Daemon::with(Options { models: folder.path().into(), ..Options::default() });
+    fs::copy(
+        harness::tiny_models().join(projector),
+        folder.path().join(projector),
+    )
+    .unwrap();
+    let daemon = Daemon::with(Options {
+        models: folder.path().into(),
+        ..Options::default()
+    });
     let picture = STANDARD.encode(include_bytes!("../data/pictures/red-circle.png"));
     let sound = STANDARD.encode(include_bytes!("../data/sounds/tone-1.opus"));
     let content = json!([
@@ -104,7 +153,11 @@ fn a_full_workload_needs_nothing_that_is_denied() {
         assert_eq!(daemon.chat(&body).status, 200);
         assert_eq!(daemon.get("/memory").status, 200);
         if round == 0 && packs() {
-            wait_for("the packed weights", || daemon.get("/cache").json()["files"].as_array().is_some_and(|files| files.len() == 1));
+            wait_for("the packed weights", || {
+                daemon.get("/cache").json()["files"]
+                    .as_array()
+                    .is_some_and(|files| files.len() == 1)
+            });
         }
         assert_eq!(daemon.post("/models/unload", &json!({})).status, 200);
     }
@@ -128,7 +181,10 @@ mod denials {
         match Stopped::attach(pid) {
             Ok(stopped) => Some(stopped),
             Err(error) => {
-                skip("what a worker is kept from", format!("it cannot be debugged ({error}); root can"));
+                skip(
+                    "what a worker is kept from",
+                    format!("it cannot be debugged ({error}); root can"),
+                );
                 None
             }
         }
@@ -143,9 +199,25 @@ mod denials {
         let ours = u64::from(std::process::id());
         let calls = [
             // The network, and other programs on this machine.
-            (Sysno::socket, [libc::AF_INET as u64, libc::SOCK_STREAM as u64, 0, 0, 0, 0]),
-            (Sysno::socket, [libc::AF_UNIX as u64, libc::SOCK_STREAM as u64, 0, 0, 0, 0]),
-            (Sysno::socketpair, [libc::AF_UNIX as u64, libc::SOCK_STREAM as u64, 0, path, 0, 0]),
+            (
+                Sysno::socket,
+                [libc::AF_INET as u64, libc::SOCK_STREAM as u64, 0, 0, 0, 0],
+            ),
+            (
+                Sysno::socket,
+                [libc::AF_UNIX as u64, libc::SOCK_STREAM as u64, 0, 0, 0, 0],
+            ),
+            (
+                Sysno::socketpair,
+                [
+                    libc::AF_UNIX as u64,
+                    libc::SOCK_STREAM as u64,
+                    0,
+                    path,
+                    0,
+                    0,
+                ],
+            ),
             (Sysno::connect, [0, path, 16, 0, 0, 0]),
             (Sysno::bind, [0, path, 16, 0, 0, 0]),
             (Sysno::listen, [0, 1, 0, 0, 0, 0]),
@@ -157,7 +229,17 @@ mod denials {
             (Sysno::fork, [0; 6]),
             (Sysno::vfork, [0; 6]),
             (Sysno::clone, [libc::SIGCHLD as u64, 0, 0, 0, 0, 0]),
-            (Sysno::clone, [(libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_NEWUSER) as u64, 0, 0, 0, 0, 0]),
+            (
+                Sysno::clone,
+                [
+                    (libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_NEWUSER) as u64,
+                    0,
+                    0,
+                    0,
+                    0,
+                    0,
+                ],
+            ),
             (Sysno::ptrace, [0; 6]),
             (Sysno::process_vm_readv, [ours, path, 1, path, 1, 0]),
             (Sysno::pidfd_open, [ours, 0, 0, 0, 0, 0]),
@@ -165,7 +247,17 @@ mod denials {
             (Sysno::tgkill, [ours, ours, 0, 0, 0, 0]),
             (Sysno::prlimit64, [ours, 0, 0, 0, 0, 0]),
             // Files.
-            (Sysno::openat, [HERE, path, (libc::O_CREAT | libc::O_WRONLY) as u64, 0o600, 0, 0]),
+            (
+                Sysno::openat,
+                [
+                    HERE,
+                    path,
+                    (libc::O_CREAT | libc::O_WRONLY) as u64,
+                    0o600,
+                    0,
+                    0,
+                ],
+            ),
             (Sysno::openat, [HERE, path, libc::O_RDWR as u64, 0, 0, 0]),
             (Sysno::openat, [HERE, path, libc::O_PATH as u64, 0, 0, 0]),
             (Sysno::open, [path, 0, 0, 0, 0, 0]),
@@ -175,13 +267,26 @@ mod denials {
             (Sysno::unlinkat, [HERE, path, 0, 0, 0, 0]),
             (Sysno::renameat2, [HERE, path, HERE, path, 0, 0]),
             (Sysno::symlinkat, [path, HERE, path, 0, 0, 0]),
-            (Sysno::linkat, [0, path, HERE, path, libc::AT_EMPTY_PATH as u64, 0]),
+            (
+                Sysno::linkat,
+                [0, path, HERE, path, libc::AT_EMPTY_PATH as u64, 0],
+            ),
             (Sysno::fchmod, [0, 0o777, 0, 0, 0, 0]),
             (Sysno::ftruncate, [0; 6]),
             (Sysno::memfd_create, [path, 0, 0, 0, 0, 0]),
             (Sysno::mount, [path, path, 0, 0, 0, 0]),
             // Code.
-            (Sysno::mmap, [0, 4096, EXECUTABLE, (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64, u64::MAX, 0]),
+            (
+                Sysno::mmap,
+                [
+                    0,
+                    4096,
+                    EXECUTABLE,
+                    (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64,
+                    u64::MAX,
+                    0,
+                ],
+            ),
             (Sysno::mprotect, [path & !4095, 4096, EXECUTABLE, 0, 0, 0]),
             // The confinement itself.
             (Sysno::prctl, [libc::PR_SET_DUMPABLE as u64, 1, 0, 0, 0, 0]),
@@ -200,7 +305,10 @@ mod denials {
         for (call, arguments) in calls {
             assert_eq!(worker.call(call, arguments), KILLED, "{call}{arguments:?}");
         }
-        assert_eq!(worker.call(Sysno::clone3, [path, 64, 0, 0, 0, 0]), Outcome::Failed(libc::ENOSYS));
+        assert_eq!(
+            worker.call(Sysno::clone3, [path, 64, 0, 0, 0, 0]),
+            Outcome::Failed(libc::ENOSYS)
+        );
         assert!(!fs::exists("/tmp/gemmad-must-not").unwrap());
         // None of it happened, so the worker goes on.
         drop(worker);
@@ -214,18 +322,48 @@ mod denials {
             return;
         }
         let (folder, _) = quantized("tiny-e2b-q8_0.gguf");
-        let daemon = Daemon::with(Options { models: folder.path().into(), ..Options::default() });
+        let daemon = Daemon::with(Options {
+            models: folder.path().into(),
+            ..Options::default()
+        });
         assert_eq!(daemon.chat(&question(FRANCE)).content(), PARIS);
-        wait_for("the packed weights", || daemon.get("/cache").json()["files"].as_array().is_some_and(|files| files.len() == 1));
+        wait_for("the packed weights", || {
+            daemon.get("/cache").json()["files"]
+                .as_array()
+                .is_some_and(|files| files.len() == 1)
+        });
         let pid = daemon.status()["pid"].as_u64().unwrap() as u32;
         if daemon.log().contains("this kernel has no Landlock") {
-            skip("which files a worker may open", "this kernel has no Landlock");
+            skip(
+                "which files a worker may open",
+                "this kernel has no Landlock",
+            );
             return;
         }
         let Some(worker) = stop(pid) else { return };
-        let open = |path: &str| worker.call(Sysno::openat, [HERE, worker.write(format!("{path}\0").as_bytes()), 0, 0, 0, 0]);
+        let open = |path: &str| {
+            worker.call(
+                Sysno::openat,
+                [
+                    HERE,
+                    worker.write(format!("{path}\0").as_bytes()),
+                    0,
+                    0,
+                    0,
+                    0,
+                ],
+            )
+        };
         let config = daemon.config().display().to_string();
-        for path in ["/etc/passwd", "/etc/hostname", "/dev/null", "/proc/1/status", "/sys/kernel", "/", &config] {
+        for path in [
+            "/etc/passwd",
+            "/etc/hostname",
+            "/dev/null",
+            "/proc/1/status",
+            "/sys/kernel",
+            "/",
+            &config,
+        ] {
             assert_eq!(open(path), Outcome::Failed(libc::EACCES), "{path}");
         }
         assert!(matches!(open("/proc/self/maps"), Outcome::Returned(_)));
@@ -234,9 +372,14 @@ mod denials {
         for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
             let entry = entry.unwrap();
             let number = entry.file_name().into_string().unwrap();
-            let Ok(target) = fs::metadata(entry.path()) else { continue };
+            let Ok(target) = fs::metadata(entry.path()) else {
+                continue;
+            };
             let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).unwrap();
-            let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+            let flags = info
+                .lines()
+                .find_map(|line| line.strip_prefix("flags:"))
+                .unwrap();
             let flags = i32::from_str_radix(flags.trim(), 8).unwrap();
             if target.is_file() && flags & libc::O_PATH == 0 {
                 assert_eq!(flags & libc::O_ACCMODE, libc::O_RDONLY, "{number}: {info}");
@@ -247,9 +390,15 @@ mod denials {
         // Neither can the weights be changed through memory, although this worker has packed them.
         let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
         let cache = daemon.dir.path().join("cache").display().to_string();
-        let packed = maps.lines().find(|line| line.contains(" r--s ") && line.contains(&cache)).unwrap_or_else(|| panic!("{maps}"));
+        let packed = maps
+            .lines()
+            .find(|line| line.contains(" r--s ") && line.contains(&cache))
+            .unwrap_or_else(|| panic!("{maps}"));
         let start = u64::from_str_radix(packed.split('-').next().unwrap(), 16).unwrap();
-        assert_eq!(worker.call(Sysno::mprotect, [start, 4096, READ_WRITE, 0, 0, 0]), Outcome::Failed(libc::EACCES));
+        assert_eq!(
+            worker.call(Sysno::mprotect, [start, 4096, READ_WRITE, 0, 0, 0]),
+            Outcome::Failed(libc::EACCES)
+        );
     }
 
     #[test]
@@ -258,13 +407,20 @@ mod denials {
         let pid = daemon.load();
         let mut body = question(FRANCE);
         body["model"] = json!(TINY);
-        // All its threads are there when this is answered: signals are blocked while one is started.
+        // All its threads are there when this is answered: signals are blocked while one is
+        // started.
         assert_eq!(daemon.chat(&body).content(), PARIS);
         let Some(worker) = stop(pid) else { return };
-        worker.call_and_let_go(Sysno::socket, [libc::AF_INET as u64, libc::SOCK_STREAM as u64, 0, 0, 0, 0]);
+        worker.call_and_let_go(
+            Sysno::socket,
+            [libc::AF_INET as u64, libc::SOCK_STREAM as u64, 0, 0, 0, 0],
+        );
         wait_for("the worker's end", || daemon.status()["crashes"] == 1);
         let log = daemon.log();
-        assert!(log.contains(&format!("{VIOLATION}: socket")) && log.contains("SIGSYS"), "{log}");
+        assert!(
+            log.contains(&format!("{VIOLATION}: socket")) && log.contains("SIGSYS"),
+            "{log}"
+        );
         assert_eq!(daemon.chat(&body).content(), PARIS);
     }
 }

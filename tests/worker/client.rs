@@ -7,10 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use gemmad::chat::{ChatError, ChatEvent, ChatRequest, Done, Message, Role, Sampling, TokenLogprob, ToolCall, Usage};
+use gemmad::chat::{
+    ChatError, ChatEvent, ChatRequest, Done, Message, Role, Sampling, TokenLogprob, ToolCall, Usage,
+};
 use gemmad::gemma::sound::Hearing;
 use gemmad::ipc::frame::{self, Decoder};
-use gemmad::ipc::{FromWorker, LoadPlan, LoadedModel, MemoryPicture, MemoryPlan, ProjectorPlan, RequestId, ToWorker};
+use gemmad::ipc::{
+    FromWorker, LoadPlan, LoadedModel, MemoryPicture, MemoryPlan, ProjectorPlan, RequestId,
+    ToWorker,
+};
 use gemmad::store;
 use gemmad::sys::socket;
 
@@ -31,9 +36,26 @@ pub fn plan() -> LoadPlan {
 /// A plan for a model file, without files for packed weights.
 pub fn plan_of(model: &Path) -> LoadPlan {
     let (.., anatomy) = store::dissect(model).unwrap();
-    let memory = MemoryPlan { layout: anatomy.layout, packed: None, read_ahead: 1 << 30, per_layer: 1 << 20, small_kv: false, lock: false };
+    let memory = MemoryPlan {
+        layout: anatomy.layout,
+        packed: None,
+        read_ahead: 1 << 30,
+        per_layer: 1 << 20,
+        small_kv: false,
+        lock: false,
+    };
     let (name, cpus, vocabulary) = ("tiny".into(), vec![0, 1], anatomy.vocabulary);
-    LoadPlan { name, context: 4096, slots: 2, batch: 128, cpus, max_output: 2048, projector: None, memory, vocabulary }
+    LoadPlan {
+        name,
+        context: 4096,
+        slots: 2,
+        batch: 128,
+        cpus,
+        max_output: 2048,
+        projector: None,
+        memory,
+        vocabulary,
+    }
 }
 
 /// One answer, put together.
@@ -55,7 +77,10 @@ pub struct Answer {
 impl Answer {
     pub fn take(&mut self, event: ChatEvent) {
         match event {
-            ChatEvent::Started { prompt_tokens, cached_tokens } => self.started = Some((prompt_tokens, cached_tokens)),
+            ChatEvent::Started {
+                prompt_tokens,
+                cached_tokens,
+            } => self.started = Some((prompt_tokens, cached_tokens)),
             ChatEvent::Thought { text, logprobs } => {
                 self.thought += &text;
                 self.logprobs.extend(logprobs);
@@ -66,7 +91,11 @@ impl Answer {
                 self.pieces += 1;
                 self.logprobs.extend(logprobs);
             }
-            ChatEvent::CallStarted { name } => self.calls.push(ToolCall { id: String::new(), name, arguments: String::new() }),
+            ChatEvent::CallStarted { name } => self.calls.push(ToolCall {
+                id: String::new(),
+                name,
+                arguments: String::new(),
+            }),
             ChatEvent::CallArguments { json } => self.calls.last_mut().unwrap().arguments += &json,
             ChatEvent::CallEnded => self.ended_calls += 1,
             ChatEvent::Done(done) => self.done = Some(done),
@@ -74,7 +103,9 @@ impl Answer {
     }
 
     pub fn done(&self) -> &Done {
-        self.done.as_ref().unwrap_or_else(|| panic!("not done: {self:?}"))
+        self.done
+            .as_ref()
+            .unwrap_or_else(|| panic!("not done: {self:?}"))
     }
 
     pub fn usage(&self) -> Usage {
@@ -94,14 +125,25 @@ impl Worker {
     /// A worker that has said hello. `environment` is added to that of the test.
     pub fn spawn(environment: &[(&str, &str)]) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        ours.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+        ours.set_read_timeout(Some(Duration::from_secs(120)))
+            .unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_gemmad-worker"))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .envs(environment.iter().copied())
             .spawn()
             .unwrap();
-        let mut worker = Self { child, channel: Some(ours), decoder: Decoder::new(), next: 0 };
-        assert_eq!(worker.receive(), FromWorker::Hello { version: gemmad::ipc::VERSION });
+        let mut worker = Self {
+            child,
+            channel: Some(ours),
+            decoder: Decoder::new(),
+            next: 0,
+        };
+        assert_eq!(
+            worker.receive(),
+            FromWorker::Hello {
+                version: gemmad::ipc::VERSION
+            }
+        );
         worker
     }
 
@@ -120,7 +162,11 @@ impl Worker {
         self.load_all(plan, &[file.as_fd()])
     }
 
-    pub fn load_all(&mut self, plan: &LoadPlan, files: &[BorrowedFd]) -> Result<LoadedModel, String> {
+    pub fn load_all(
+        &mut self,
+        plan: &LoadPlan,
+        files: &[BorrowedFd],
+    ) -> Result<LoadedModel, String> {
         let mut bytes = vec![];
         frame::encode(&ToWorker::Load(Box::new(plan.clone())), &mut bytes).unwrap();
         socket::send_all(self.channel.as_ref().unwrap(), &bytes, files).unwrap();
@@ -161,7 +207,10 @@ impl Worker {
     /// Sends a request without waiting.
     pub fn begin(&mut self, request: ChatRequest) -> RequestId {
         self.next += 1;
-        self.send(&ToWorker::Chat { id: self.next, request: Box::new(request) });
+        self.send(&ToWorker::Chat {
+            id: self.next,
+            request: Box::new(request),
+        });
         self.next
     }
 
@@ -174,16 +223,26 @@ impl Worker {
     /// Waits for the ends of all of `ids`.
     pub fn collect(&mut self, ids: &[RequestId]) -> Vec<Answer> {
         let mut answers = vec![Answer::default(); ids.len()];
-        while answers.iter().any(|answer| answer.done.is_none() && answer.error.is_none()) {
+        while answers
+            .iter()
+            .any(|answer| answer.done.is_none() && answer.error.is_none())
+        {
             let (id, event) = match self.receive() {
                 FromWorker::Event { id, event } => (id, Ok(event)),
                 FromWorker::Failed { id, error } => (id, Err(error)),
                 other => panic!("{other:?}"),
             };
-            let Some(answer) = ids.iter().position(|&other| other == id).map(|i| &mut answers[i]) else {
+            let Some(answer) = ids
+                .iter()
+                .position(|&other| other == id)
+                .map(|i| &mut answers[i])
+            else {
                 continue;
             };
-            assert!(answer.done.is_none() && answer.error.is_none(), "something after the end");
+            assert!(
+                answer.done.is_none() && answer.error.is_none(),
+                "something after the end"
+            );
             match event {
                 Ok(event) => answer.take(event),
                 Err(error) => answer.error = Some(error),
@@ -237,18 +296,35 @@ impl Worker {
         let projector = File::open(projector()).expect("the tiny family has its projector");
         let mut worker = Self::spawn(&[("GOMP_SPINCOUNT", "1000")]);
         let plan = LoadPlan {
-            projector: Some(ProjectorPlan { name: "tiny".into(), longest_side: 16_384, hearing: Some(Hearing::Spectrum) }),
+            projector: Some(ProjectorPlan {
+                name: "tiny".into(),
+                longest_side: 16_384,
+                hearing: Some(Hearing::Spectrum),
+            }),
             ..plan.clone()
         };
-        worker.load_all(&plan, &[File::open(tiny()).unwrap().as_fd(), projector.as_fd()]).unwrap();
+        worker
+            .load_all(
+                &plan,
+                &[File::open(tiny()).unwrap().as_fd(), projector.as_fd()],
+            )
+            .unwrap();
         worker
     }
 
     /// Bytes of anonymous memory that the worker has.
     pub fn anonymous(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("RssAnon")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("RssAnon"))
+            .unwrap();
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            * 1024
     }
 }
 
@@ -265,5 +341,11 @@ pub fn user(text: impl Into<String>) -> ChatRequest {
 }
 
 pub fn chat(messages: Vec<Message>) -> ChatRequest {
-    ChatRequest { sampling: Sampling { temperature: 0.0, ..Sampling::default() }, ..ChatRequest::new(messages) }
+    ChatRequest {
+        sampling: Sampling {
+            temperature: 0.0,
+            ..Sampling::default()
+        },
+        ..ChatRequest::new(messages)
+    }
 }

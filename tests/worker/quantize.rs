@@ -22,7 +22,12 @@ pub fn quantized(name: &str) -> (tempfile::TempDir, PathBuf) {
     // SAFETY: both texts and the parameters outlive the call.
     let failed = unsafe {
         sys::llama_model_quantize(
-            text(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny").join(name)).as_ptr(),
+            text(
+                &Path::new(env!("CARGO_MANIFEST_DIR"))
+                    .join("models/tiny")
+                    .join(name),
+            )
+            .as_ptr(),
             text(&path).as_ptr(),
             &params,
         )
@@ -31,11 +36,20 @@ pub fn quantized(name: &str) -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
-unsafe extern "C" fn say_nothing(_: sys::ggml_log_level, _: *const std::ffi::c_char, _: *mut std::ffi::c_void) {}
+unsafe extern "C" fn say_nothing(
+    _: sys::ggml_log_level,
+    _: *const std::ffi::c_char,
+    _: *mut std::ffi::c_void,
+) {
+}
 
-/// Whether this CPU's kernels want weights packed at all: without that there is nothing to test here.
+/// Whether this CPU's kernels want weights packed at all: without that there is nothing to test
+/// here.
 pub fn packs() -> bool {
-    let known = cfg!(target_arch = "aarch64") || std::fs::read_to_string("/proc/cpuinfo").unwrap().contains("avx2");
+    let known = cfg!(target_arch = "aarch64")
+        || std::fs::read_to_string("/proc/cpuinfo")
+            .unwrap()
+            .contains("avx2");
     if !known {
         skip("packed weights", "ggml packs nothing for this CPU");
     }

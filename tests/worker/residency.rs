@@ -1,4 +1,5 @@
-//! What of the model's files is in memory: packed weights in a file, rows of the per-layer table, the live picture.
+//! What of the model's files is in memory: packed weights in a file, rows of the per-layer table,
+//! the live picture.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -24,16 +25,33 @@ fn packable() -> &'static Path {
 
 fn plan(ready: bool, empty: bool) -> LoadPlan {
     let plan = plan_of(packable());
-    let packed = Some(PackedPlan { model: [1; 32], ready, empty });
-    LoadPlan { slots: 1, memory: MemoryPlan { packed, ..plan.memory }, ..plan }
+    let packed = Some(PackedPlan {
+        model: [1; 32],
+        ready,
+        empty,
+    });
+    LoadPlan {
+        slots: 1,
+        memory: MemoryPlan {
+            packed,
+            ..plan.memory
+        },
+        ..plan
+    }
 }
 
 /// A worker with the packable model, its packed weights in `ready` or going to `empty`.
 fn worker(ready: Option<&File>, empty: Option<&File>) -> (Worker, Packing) {
     let model = File::open(packable()).unwrap();
-    let files: Vec<BorrowedFd> = [Some(&model), ready, empty].into_iter().flatten().map(AsFd::as_fd).collect();
+    let files: Vec<BorrowedFd> = [Some(&model), ready, empty]
+        .into_iter()
+        .flatten()
+        .map(AsFd::as_fd)
+        .collect();
     let mut worker = Worker::spawn(&[("GOMP_SPINCOUNT", "1000")]);
-    let loaded = worker.load_all(&plan(ready.is_some(), empty.is_some()), &files).unwrap();
+    let loaded = worker
+        .load_all(&plan(ready.is_some(), empty.is_some()), &files)
+        .unwrap();
     (worker, loaded.packing)
 }
 
@@ -73,7 +91,11 @@ fn what_was_packed_is_used_again() {
     assert_eq!(answer(&mut second), expected);
     assert_eq!(empty.metadata().unwrap().len(), 0);
     assert_eq!(file.metadata().unwrap().modified().unwrap(), before);
-    let bytes = first.look().files[1].parts.iter().map(|part| part.bytes).sum::<u64>();
+    let bytes = first.look().files[1]
+        .parts
+        .iter()
+        .map(|part| part.bytes)
+        .sum::<u64>();
     assert!(bytes > 400_000 && plain.anonymous() > second.anonymous() + bytes / 2);
 }
 
@@ -87,9 +109,11 @@ fn a_bad_file_is_replaced() {
     let other = tempfile::tempfile().unwrap();
     other.write_all_at(&[7; 100_000], 0).unwrap();
     // The length that is left, and where it was written to.
-    for (why, left, written) in
-        [("was cut short", length - 3, None), ("is damaged", length, Some(length - 100)), ("was cut short", 0, None)]
-    {
+    for (why, left, written) in [
+        ("was cut short", length - 3, None),
+        ("is damaged", length, Some(length - 100)),
+        ("was cut short", 0, None),
+    ] {
         let file = copy(&good);
         file.set_len(left).unwrap();
         if let Some(place) = written {
@@ -97,7 +121,12 @@ fn a_bad_file_is_replaced() {
         }
         let empty = tempfile::tempfile().unwrap();
         let (mut worker, packing) = worker(Some(&file), Some(&empty));
-        assert_eq!(packing, Packing::New { instead: Some(why.into()) });
+        assert_eq!(
+            packing,
+            Packing::New {
+                instead: Some(why.into())
+            }
+        );
         assert_eq!(worker.receive(), FromWorker::Packed);
         assert_eq!(answer(&mut worker), ANSWER);
         assert_eq!(empty.metadata().unwrap().len(), length);
@@ -126,10 +155,21 @@ fn another_models_weights_are_found_out() {
     let mut worker = Worker::spawn(&[("GOMP_SPINCOUNT", "1000")]);
     let model = File::open(&twelve.1).unwrap();
     let other = plan_of(&twelve.1);
-    let memory = MemoryPlan { packed: plan(true, true).memory.packed, ..other.memory };
-    let plan = LoadPlan { slots: 1, memory, ..other };
-    let loaded = worker.load_all(&plan, &[model.as_fd(), file.as_fd(), empty.as_fd()]).unwrap();
-    let Packing::New { instead: Some(why) } = loaded.packing else { panic!("{:?}", loaded.packing) };
+    let memory = MemoryPlan {
+        packed: plan(true, true).memory.packed,
+        ..other.memory
+    };
+    let plan = LoadPlan {
+        slots: 1,
+        memory,
+        ..other
+    };
+    let loaded = worker
+        .load_all(&plan, &[model.as_fd(), file.as_fd(), empty.as_fd()])
+        .unwrap();
+    let Packing::New { instead: Some(why) } = loaded.packing else {
+        panic!("{:?}", loaded.packing)
+    };
     assert!(why.contains("bytes instead of"), "{why}");
     assert_eq!(worker.receive(), FromWorker::Packed);
     assert_eq!(answer(&mut worker), ANSWER);
@@ -148,12 +188,21 @@ fn spoilt_weights_are_never_computed_with() {
     let reason = loop {
         match worker.receive() {
             FromWorker::Spoilt { reason } => break reason,
-            FromWorker::Event { event: gemmad::chat::ChatEvent::Started { .. }, .. } => {}
+            FromWorker::Event {
+                event: gemmad::chat::ChatEvent::Started { .. },
+                ..
+            } => {}
             other => panic!("{other:?}"),
         }
     };
-    assert!(reason.contains("from byte 0 on are not what was written"), "{reason}");
-    assert_eq!(worker.wait(Duration::from_secs(10)).unwrap().code(), Some(65));
+    assert!(
+        reason.contains("from byte 0 on are not what was written"),
+        "{reason}"
+    );
+    assert_eq!(
+        worker.wait(Duration::from_secs(10)).unwrap().code(),
+        Some(65)
+    );
 }
 
 #[test]
@@ -161,10 +210,19 @@ fn a_full_disk_leaves_the_weights_in_memory() {
     if !packs() {
         return;
     }
-    let full = OpenOptions::new().read(true).write(true).open("/dev/full").unwrap();
+    let full = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
     let (mut worker, packing) = worker(None, Some(&full));
-    let Packing::InMemory { why } = packing else { panic!("{packing:?}") };
-    assert!(why.contains("cannot be written") && why.contains("No space left"), "{why}");
+    let Packing::InMemory { why } = packing else {
+        panic!("{packing:?}")
+    };
+    assert!(
+        why.contains("cannot be written") && why.contains("No space left"),
+        "{why}"
+    );
     assert_eq!(answer(&mut worker), ANSWER);
 }
 
@@ -181,16 +239,32 @@ fn the_picture_shows_what_is_there() {
     assert_eq!(roles, [FileRole::Model, FileRole::Packed]);
     let model = &picture.files[0];
     let layout = plan_of(packable()).memory.layout;
-    assert_eq!(model.parts.iter().map(|part| part.bytes).sum::<u64>(), layout.length());
+    assert_eq!(
+        model.parts.iter().map(|part| part.bytes).sum::<u64>(),
+        layout.length()
+    );
     assert_eq!(model.sum(Kind::PerLayer).0, layout.sum(Kind::PerLayer));
     let (head, resident) = model.sum(Kind::Head);
-    assert!(resident > head * 9 / 10, "the head is read for every token: {resident} of {head}");
+    assert!(
+        resident > head * 9 / 10,
+        "the head is read for every token: {resident} of {head}"
+    );
     // So small that many of their pages hold something else as well.
     let (source, resident) = model.sum(Kind::Source);
-    assert!(resident < source / 4, "sources are let go: {resident} of {source}");
+    assert!(
+        resident < source / 4,
+        "sources are let go: {resident} of {source}"
+    );
     let (layers, resident) = picture.files[1].sum(Kind::Layers);
-    assert!(resident > layers * 9 / 10, "all layers are read for every token: {resident} of {layers}");
-    assert!(picture.anonymous > 1 << 20 && picture.file_backed > head && picture.peak > picture.anonymous);
+    assert!(
+        resident > layers * 9 / 10,
+        "all layers are read for every token: {resident} of {layers}"
+    );
+    assert!(
+        picture.anonymous > 1 << 20
+            && picture.file_backed > head
+            && picture.peak > picture.anonymous
+    );
     assert_eq!(picture.locked, 0);
 }
 
@@ -199,10 +273,15 @@ fn rows_of_the_per_layer_table_do_not_stay() {
     let mut worker = Worker::tiny();
     for _ in 0..3 {
         worker.ask(user(QUESTION));
-        // Nothing to do: what was touched is given back, but for pages that are not the table's alone.
+        // Nothing to do: what was touched is given back, but for pages that are not the table's
+        // alone.
         let start = Instant::now();
         while worker.look().files[0].sum(Kind::PerLayer).1 > 8192 {
-            assert!(start.elapsed() < Duration::from_secs(10), "{:?}", worker.look().files[0].sum(Kind::PerLayer));
+            assert!(
+                start.elapsed() < Duration::from_secs(10),
+                "{:?}",
+                worker.look().files[0].sum(Kind::PerLayer)
+            );
         }
     }
 }
@@ -216,8 +295,16 @@ fn weights_are_locked_when_that_is_asked() {
     let model = File::open(packable()).unwrap();
     let mut worker = Worker::spawn(&[("GOMP_SPINCOUNT", "1000")]);
     let plan = plan(true, false);
-    let plan = LoadPlan { memory: MemoryPlan { lock: true, ..plan.memory }, ..plan };
-    worker.load_all(&plan, &[model.as_fd(), file.as_fd()]).unwrap();
+    let plan = LoadPlan {
+        memory: MemoryPlan {
+            lock: true,
+            ..plan.memory
+        },
+        ..plan
+    };
+    worker
+        .load_all(&plan, &[model.as_fd(), file.as_fd()])
+        .unwrap();
     answer(&mut worker);
     assert!(worker.look().locked > 400_000);
 }
@@ -226,7 +313,14 @@ fn weights_are_locked_when_that_is_asked() {
 fn a_small_kv_cache_takes_less_memory() {
     let anonymous = |small_kv| {
         let plan = plan_of(&crate::client::tiny());
-        let plan = LoadPlan { slots: 8, memory: MemoryPlan { small_kv, ..plan.memory }, ..plan };
+        let plan = LoadPlan {
+            slots: 8,
+            memory: MemoryPlan {
+                small_kv,
+                ..plan.memory
+            },
+            ..plan
+        };
         let mut worker = Worker::with(&plan);
         assert_eq!(answer(&mut worker), ANSWER);
         worker.anonymous()

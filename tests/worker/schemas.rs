@@ -4,8 +4,25 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 /// Names that are written bare, quoted, and like something else.
-const NAMES: [&str; 9] = ["a", "B", "name", "größe", "two words", "x:y", "say \"hi\"", "type", "<|\"|>"];
-const PATTERNS: [&str; 6] = ["^[a-z]{2,5}$", "^\\d+(-\\d+)*$", "[0-9]", "^(on|off)$", "^/\\w+/$", "é"];
+const NAMES: [&str; 9] = [
+    "a",
+    "B",
+    "name",
+    "größe",
+    "two words",
+    "x:y",
+    "say \"hi\"",
+    "type",
+    "<|\"|>",
+];
+const PATTERNS: [&str; 6] = [
+    "^[a-z]{2,5}$",
+    "^\\d+(-\\d+)*$",
+    "[0-9]",
+    "^(on|off)$",
+    "^/\\w+/$",
+    "é",
+];
 
 /// A schema of some depth. `formats` are the values of `format` that may occur.
 pub fn schema(formats: &'static [&'static str]) -> BoxedStrategy<Value> {
@@ -37,7 +54,13 @@ pub fn schema(formats: &'static [&'static str]) -> BoxedStrategy<Value> {
 
 /// A schema of a function's arguments.
 pub fn parameters(formats: &'static [&'static str]) -> BoxedStrategy<Value> {
-    object(schema(formats).prop_filter("references need the root", |schema| schema.get("$defs").is_none()).boxed())
+    object(
+        schema(formats)
+            .prop_filter("references need the root", |schema| {
+                schema.get("$defs").is_none()
+            })
+            .boxed(),
+    )
 }
 
 fn leaf(formats: &'static [&'static str]) -> BoxedStrategy<Value> {
@@ -46,7 +69,15 @@ fn leaf(formats: &'static [&'static str]) -> BoxedStrategy<Value> {
         any::<bool>().prop_map(Value::from),
         (-1000i64..1000).prop_map(Value::from),
         (-100i64..100).prop_map(|n| json!(n as f64 / 8.0)),
-        prop::sample::select(vec!["", "red", "two words", "a\"b\\c\nd", "<tool_call|>", "ü}"]).prop_map(Value::from),
+        prop::sample::select(vec![
+            "",
+            "red",
+            "two words",
+            "a\"b\\c\nd",
+            "<tool_call|>",
+            "ü}"
+        ])
+        .prop_map(Value::from),
     ];
     let text = prop_oneof![
         3 => Just(json!({"type": "string"})),
@@ -57,10 +88,15 @@ fn leaf(formats: &'static [&'static str]) -> BoxedStrategy<Value> {
     let number = prop_oneof![
         Just(json!({"type": "integer"})),
         Just(json!({"type": "number"})),
-        (-500i64..500, 0i64..2000).prop_map(|(min, more)| json!({"type": "integer", "minimum": min, "maximum": min + more})),
-        (-50i64..50, 1i64..200).prop_map(|(min, more)| json!({"type": "number", "exclusiveMinimum": min, "maximum": min + more})),
+        (-500i64..500, 0i64..2000).prop_map(
+            |(min, more)| json!({"type": "integer", "minimum": min, "maximum": min + more})
+        ),
+        (-50i64..50, 1i64..200).prop_map(
+            |(min, more)| json!({"type": "number", "exclusiveMinimum": min, "maximum": min + more})
+        ),
         (-50i64..50).prop_map(|min| json!({"type": "number", "minimum": min})),
-        prop::sample::select(vec![2, 5, 10, 25]).prop_map(|of| json!({"type": "integer", "minimum": 0, "multipleOf": of})),
+        prop::sample::select(vec![2, 5, 10, 25])
+            .prop_map(|of| json!({"type": "integer", "minimum": 0, "multipleOf": of})),
     ];
     prop_oneof![
         4 => text,
@@ -75,13 +111,30 @@ fn leaf(formats: &'static [&'static str]) -> BoxedStrategy<Value> {
 }
 
 fn object(inner: BoxedStrategy<Value>) -> BoxedStrategy<Value> {
-    let named = prop::collection::vec((prop::sample::select(NAMES.to_vec()), inner.clone(), any::<bool>()), 0..5);
-    (named, prop::option::of(prop_oneof![2 => Just(json!(false)), 1 => inner]))
+    let named = prop::collection::vec(
+        (
+            prop::sample::select(NAMES.to_vec()),
+            inner.clone(),
+            any::<bool>(),
+        ),
+        0..5,
+    );
+    (
+        named,
+        prop::option::of(prop_oneof![2 => Just(json!(false)), 1 => inner]),
+    )
         .prop_map(|(named, others)| {
-            let mut required: Vec<&str> = named.iter().filter(|(_, _, must)| *must).map(|(name, ..)| *name).collect();
+            let mut required: Vec<&str> = named
+                .iter()
+                .filter(|(_, _, must)| *must)
+                .map(|(name, ..)| *name)
+                .collect();
             required.sort();
             required.dedup();
-            let named: Map<String, Value> = named.iter().map(|(name, schema, _)| ((*name).to_owned(), schema.clone())).collect();
+            let named: Map<String, Value> = named
+                .iter()
+                .map(|(name, schema, _)| ((*name).to_owned(), schema.clone()))
+                .collect();
             let mut schema = json!({"type": "object", "properties": named, "required": required});
             if let Some(others) = others {
                 schema["additionalProperties"] = others;

@@ -1,4 +1,5 @@
-//! Sounds as the worker reads them. What they say is another test's matter: these hold with any projector.
+//! Sounds as the worker reads them. What they say is another test's matter: these hold with any
+//! projector.
 
 use std::time::Duration;
 
@@ -21,9 +22,19 @@ fn text(text: &str) -> Part {
 
 /// One token of answer, with the likeliest at its place.
 fn asking(content: Vec<Part>) -> ChatRequest {
-    let message = Message { content, ..Message::text(Role::User, "") };
-    let output = OutputLimits { max_tokens: Some(1), ..OutputLimits::default() };
-    ChatRequest { output, logprobs: Some(5), ..chat(vec![message]) }
+    let message = Message {
+        content,
+        ..Message::text(Role::User, "")
+    };
+    let output = OutputLimits {
+        max_tokens: Some(1),
+        ..OutputLimits::default()
+    };
+    ChatRequest {
+        output,
+        logprobs: Some(5),
+        ..chat(vec![message])
+    }
 }
 
 fn about(file: &[u8]) -> ChatRequest {
@@ -33,9 +44,17 @@ fn about(file: &[u8]) -> ChatRequest {
 fn distance(a: &Answer, b: &Answer) -> f32 {
     let rivals = |answer: &Answer| {
         assert_eq!(answer.error, None);
-        answer.logprobs[0].top.iter().map(|(_, logprob)| *logprob).collect::<Vec<_>>()
+        answer.logprobs[0]
+            .top
+            .iter()
+            .map(|(_, logprob)| *logprob)
+            .collect::<Vec<_>>()
     };
-    rivals(a).iter().zip(rivals(b)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    rivals(a)
+        .iter()
+        .zip(rivals(b))
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
 }
 
 /// Tokens of a WAV file of 16 kHz, with the one before and the one behind them.
@@ -46,7 +65,10 @@ fn tokens(wav: &[u8]) -> u32 {
 #[test]
 fn sounds_are_counted_compared_and_kept() {
     let mut worker = Worker::seeing(&LoadPlan { slots: 1, ..plan() });
-    let words = worker.ask(asking(vec![text("What do you hear?")])).usage().prompt_tokens;
+    let words = worker
+        .ask(asking(vec![text("What do you hear?")]))
+        .usage()
+        .prompt_tokens;
     let low = worker.ask(about(LOW));
     assert_eq!(low.usage().prompt_tokens, words + tokens(LOW));
     // The same again: all but the last token is there already.
@@ -55,18 +77,29 @@ fn sounds_are_counted_compared_and_kept() {
     assert!(distance(&low, &again) < 0.01, "{}", distance(&low, &again));
     let high = worker.ask(about(HIGH));
     assert!(high.usage().cached_tokens < 10, "{:?}", high.usage());
-    assert!(distance(&low, &high) > 0.01, "the sound makes no difference");
+    assert!(
+        distance(&low, &high) > 0.01,
+        "the sound makes no difference"
+    );
 }
 
 #[test]
 fn a_sound_in_pieces_is_read_whole() {
     let mut whole = None;
     for batch in [512, 33, 16] {
-        let mut worker = Worker::seeing(&LoadPlan { slots: 1, batch, ..plan() });
+        let mut worker = Worker::seeing(&LoadPlan {
+            slots: 1,
+            batch,
+            ..plan()
+        });
         let low = worker.ask(about(LOW));
         let whole = whole.get_or_insert_with(|| low.clone());
         // What a batch holds changes the last digits, which add up over the layers.
-        assert!(distance(whole, &low) < 0.1, "in pieces of {batch}: {}", distance(whole, &low));
+        assert!(
+            distance(whole, &low) < 0.1,
+            "in pieces of {batch}: {}",
+            distance(whole, &low)
+        );
     }
 }
 
@@ -84,17 +117,31 @@ fn a_cancelled_sound_is_in_nobodys_way() {
             worker.send(&ToWorker::Cancel { id });
         }
     }
-    assert_eq!(worker.ask(user("What is the capital of France?")).text, "The capital of France is Paris.");
-    assert_eq!(worker.ask(about(&long)).usage().prompt_tokens, worker.ask(about(LOW)).usage().prompt_tokens - tokens(LOW) + 725 + 2);
+    assert_eq!(
+        worker.ask(user("What is the capital of France?")).text,
+        "The capital of France is Paris."
+    );
+    assert_eq!(
+        worker.ask(about(&long)).usage().prompt_tokens,
+        worker.ask(about(LOW)).usage().prompt_tokens - tokens(LOW) + 725 + 2
+    );
 }
 
 #[test]
 fn what_is_no_sound_is_refused_and_named() {
     let mut worker = Worker::seeing(&plan());
-    for (file, reason) in [(&b"hello"[..], "is no WAV"), (&LOW[..20], "damaged"), (&LOW[..LOW.len() / 2], "cut off")] {
+    for (file, reason) in [
+        (&b"hello"[..], "is no WAV"),
+        (&LOW[..20], "damaged"),
+        (&LOW[..LOW.len() / 2], "cut off"),
+    ] {
         let answer = worker.ask(asking(vec![text("a"), heard(file)]));
         match answer.error {
-            Some(ChatError::Sound { message: 0, part: 1, reason: found }) => assert!(found.contains(reason), "{found}"),
+            Some(ChatError::Sound {
+                message: 0,
+                part: 1,
+                reason: found,
+            }) => assert!(found.contains(reason), "{found}"),
             other => panic!("{reason}: {other:?}"),
         }
     }
@@ -104,5 +151,9 @@ fn what_is_no_sound_is_refused_and_named() {
 #[test]
 fn a_model_without_ears_says_so() {
     let answer = Worker::tiny().ask(about(LOW));
-    assert!(matches!(answer.error, Some(ChatError::CannotHear { .. })), "{:?}", answer.error);
+    assert!(
+        matches!(answer.error, Some(ChatError::CannotHear { .. })),
+        "{:?}",
+        answer.error
+    );
 }

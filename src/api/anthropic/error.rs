@@ -13,7 +13,10 @@ pub struct AnthropicError(pub ApiError);
 
 impl AnthropicError {
     pub fn out(&self) -> ErrorOut<'_> {
-        ErrorOut { r#type: kind(self.0.status), message: &self.0.message }
+        ErrorOut {
+            r#type: kind(self.0.status),
+            message: &self.0.message,
+        }
     }
 }
 
@@ -45,7 +48,10 @@ impl<E: Into<ApiError>> From<E> for AnthropicError {
 
 impl IntoResponse for AnthropicError {
     fn into_response(self) -> Response {
-        let text = render(&Envelope { r#type: "error", error: self.out() });
+        let text = render(&Envelope {
+            r#type: "error",
+            error: self.out(),
+        });
         // Status and headers are the same in every shape.
         let (mut parts, _) = self.0.into_response().into_parts();
         parts.headers.remove(axum::http::header::CONTENT_LENGTH);
@@ -62,11 +68,36 @@ mod tests {
     #[test]
     fn errors_have_their_families() {
         let kind_of = |error: AnthropicError| error.out().r#type;
-        assert_eq!(kind_of(Invalid::new("x", "y").into()), "invalid_request_error");
-        assert_eq!(kind_of(Failure::UnknownModel { asked: "x".into(), known: vec![] }.into()), "not_found_error");
+        assert_eq!(
+            kind_of(Invalid::new("x", "y").into()),
+            "invalid_request_error"
+        );
+        assert_eq!(
+            kind_of(
+                Failure::UnknownModel {
+                    asked: "x".into(),
+                    known: vec![]
+                }
+                .into()
+            ),
+            "not_found_error"
+        );
         assert_eq!(kind_of(Failure::ShuttingDown.into()), "overloaded_error");
-        assert_eq!(kind_of(Failure::WorkerDied { cause: "x".into() }.into()), "api_error");
-        let response = AnthropicError::from(Failure::QueueFull { limit: 1, retry_after: std::time::Duration::ZERO }).into_response();
-        assert_eq!((response.status().as_u16(), &response.headers()["retry-after"]), (503, &axum::http::HeaderValue::from_static("1")));
+        assert_eq!(
+            kind_of(Failure::WorkerDied { cause: "x".into() }.into()),
+            "api_error"
+        );
+        let response = AnthropicError::from(Failure::QueueFull {
+            limit: 1,
+            retry_after: std::time::Duration::ZERO,
+        })
+        .into_response();
+        assert_eq!(
+            (
+                response.status().as_u16(),
+                &response.headers()["retry-after"]
+            ),
+            (503, &axum::http::HeaderValue::from_static("1"))
+        );
     }
 }

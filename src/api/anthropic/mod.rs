@@ -28,12 +28,23 @@ pub async fn create(
     request: Request,
 ) -> Result<Response, AnthropicError> {
     let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
-    let MessagesCall { model, mut request, stream, places } = parse(bytes, request::parse).await?;
+    let MessagesCall {
+        model,
+        mut request,
+        stream,
+        places,
+    } = parse(bytes, request::parse).await?;
     let refusal = |failure| ApiError::from(failure).relocated(|field| places.of(field));
     let located = |error: ApiError| error.relocated(|field| places.of(field));
-    let files = documents::read(&api, caller.uid, &mut request, &mut share).await.map_err(located)?;
+    let files = documents::read(&api, caller.uid, &mut request, &mut share)
+        .await
+        .map_err(located)?;
     let stops = request.output.stop.clone();
-    let mut answer = api.engine.chat(caller.uid, &model, request).await.map_err(refusal)?;
+    let mut answer = api
+        .engine
+        .chat(caller.uid, &model, request)
+        .await
+        .map_err(refusal)?;
     // What fails before the first event fails with a status of its own.
     let mut event = next(&mut answer).await.map_err(refusal)?;
     // From here on the request's memory is the worker's business.
@@ -41,7 +52,10 @@ pub async fn create(
     let id = id::random("msg_");
     if stream {
         let model = answer.model();
-        return Ok(documents::told(streamed(answer, event, Stream::new(id, model, stops)), &files));
+        return Ok(documents::told(
+            streamed(answer, event, Stream::new(id, model, stops)),
+            &files,
+        ));
     }
     let mut parts = Parts::default();
     loop {
@@ -76,11 +90,23 @@ pub async fn count_tokens(
     request: Request,
 ) -> Result<Response, AnthropicError> {
     let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
-    let MessagesCall { model, mut request, places, .. } = parse(bytes, request::parse_count).await?;
+    let MessagesCall {
+        model,
+        mut request,
+        places,
+        ..
+    } = parse(bytes, request::parse_count).await?;
     let refusal = |failure| ApiError::from(failure).relocated(|field| places.of(field));
     let located = |error: ApiError| error.relocated(|field| places.of(field));
-    documents::read(&api, caller.uid, &mut request, &mut share).await.map_err(located)?;
-    match api.engine.text(caller.uid, &model, TextTask::Count(Box::new(request))).await.map_err(refusal)? {
+    documents::read(&api, caller.uid, &mut request, &mut share)
+        .await
+        .map_err(located)?;
+    match api
+        .engine
+        .text(caller.uid, &model, TextTask::Count(Box::new(request)))
+        .await
+        .map_err(refusal)?
+    {
         TextAnswer::Count(input_tokens) => Ok(json(render(&Count { input_tokens }))),
         other => Err(mistaken(&other).into()),
     }

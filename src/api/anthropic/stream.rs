@@ -25,7 +25,13 @@ pub struct Stream {
 
 impl Stream {
     pub fn new(id: String, model: String, stops: Vec<String>) -> Self {
-        Self { id, model, stops, parts: Parts::default(), buffer: vec![] }
+        Self {
+            id,
+            model,
+            stops,
+            parts: Parts::default(),
+            buffer: vec![],
+        }
     }
 }
 
@@ -35,14 +41,19 @@ fn write(buffer: &mut Vec<u8>, event: &Event) {
 
 fn change(buffer: &mut Vec<u8>, index: usize, part: &Part, change: Change) {
     let event = match change {
-        Change::Opened => Event::ContentBlockStart { index, content_block: BlockOut::begun(part) },
+        Change::Opened => Event::ContentBlockStart {
+            index,
+            content_block: BlockOut::begun(part),
+        },
         // It carries log-probabilities, which have no place here.
         Change::Grew { delta: "", .. } => return,
         Change::Grew { delta, .. } => {
             let delta = match part.kind {
                 Kind::Thought => DeltaOut::ThinkingDelta { thinking: delta },
                 Kind::Text => DeltaOut::TextDelta { text: delta },
-                Kind::Call { .. } => DeltaOut::InputJsonDelta { partial_json: delta },
+                Kind::Call { .. } => DeltaOut::InputJsonDelta {
+                    partial_json: delta,
+                },
             };
             Event::ContentBlockDelta { index, delta }
         }
@@ -53,9 +64,23 @@ fn change(buffer: &mut Vec<u8>, index: usize, part: &Part, change: Change) {
 
 impl Render for Stream {
     fn event(&mut self, event: ChatEvent) -> Bytes {
-        let Self { id, model, stops, parts, buffer } = self;
-        if let ChatEvent::Started { prompt_tokens, cached_tokens } = event {
-            let usage = Usage { prompt_tokens, cached_tokens, ..Usage::default() };
+        let Self {
+            id,
+            model,
+            stops,
+            parts,
+            buffer,
+        } = self;
+        if let ChatEvent::Started {
+            prompt_tokens,
+            cached_tokens,
+        } = event
+        {
+            let usage = Usage {
+                prompt_tokens,
+                cached_tokens,
+                ..Usage::default()
+            };
             let message = MessageOut {
                 id,
                 r#type: "message",
@@ -69,17 +94,33 @@ impl Render for Stream {
             };
             write(buffer, &Event::MessageStart { message });
         }
-        parts.event(&event, |index, part, what| change(buffer, index, part, what));
+        parts.event(&event, |index, part, what| {
+            change(buffer, index, part, what)
+        });
         if let ChatEvent::Done(done) = &event {
             let (stop_reason, stop_sequence) = output::stop(done, stops);
-            write(buffer, &Event::MessageDelta { delta: End { stop_reason, stop_sequence }, usage: done.usage.into() });
+            write(
+                buffer,
+                &Event::MessageDelta {
+                    delta: End {
+                        stop_reason,
+                        stop_sequence,
+                    },
+                    usage: done.usage.into(),
+                },
+            );
             write(buffer, &Event::MessageStop {});
         }
         take(buffer)
     }
 
     fn failure(&mut self, failure: Failure) -> Bytes {
-        write(&mut self.buffer, &Event::Error { error: AnthropicError::from(failure).out() });
+        write(
+            &mut self.buffer,
+            &Event::Error {
+                error: AnthropicError::from(failure).out(),
+            },
+        );
         take(&mut self.buffer)
     }
 }

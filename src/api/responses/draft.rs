@@ -20,7 +20,15 @@ pub struct Draft {
 
 impl Draft {
     pub fn new(model: String, background: bool, store: bool, shown: Shown) -> Self {
-        Self { id: id::random("resp_"), created: now(), model, background, store, shown, parts: Parts::default() }
+        Self {
+            id: id::random("resp_"),
+            created: now(),
+            model,
+            background,
+            store,
+            shown,
+            parts: Parts::default(),
+        }
     }
 
     /// The response while it is not over. Nothing is shown of what is not complete.
@@ -55,18 +63,29 @@ impl Draft {
 
     /// The response that broke off, with what it had said.
     pub fn broken<'a>(&'a self, status: Status, error: Option<ErrorOut<'a>>) -> ResponseOut<'a> {
-        ResponseOut { error, output: self.parts.list().iter().map(output::ended).collect(), ..self.standing(status) }
+        ResponseOut {
+            error,
+            output: self.parts.list().iter().map(output::ended).collect(),
+            ..self.standing(status)
+        }
     }
 
     /// The answer as the model's turn of a conversation. A call that was cut off never was.
     pub fn turn(&self) -> Message {
-        let mut turn = Message { content: vec![], ..Message::text(Role::Assistant, "") };
+        let mut turn = Message {
+            content: vec![],
+            ..Message::text(Role::Assistant, "")
+        };
         for part in self.parts.list() {
             match &part.kind {
                 Kind::Thought => turn.reasoning.get_or_insert_default().push_str(&part.text),
                 Kind::Text => turn.content.push(Part::Text(part.text.clone())),
                 Kind::Call { name } if part.complete => {
-                    turn.tool_calls.push(ToolCall { id: output::call_id(part), name: name.clone(), arguments: part.text.clone() });
+                    turn.tool_calls.push(ToolCall {
+                        id: output::call_id(part),
+                        name: name.clone(),
+                        arguments: part.text.clone(),
+                    });
                 }
                 Kind::Call { .. } => {}
             }

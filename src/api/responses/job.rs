@@ -21,8 +21,18 @@ use crate::chat::{ChatEvent, Done};
 use crate::engine::{Answer, Engine, Failure};
 
 /// Keeps the response as it will stand from now on, and makes it. `share` is the request's memory.
-pub fn spawn(engine: Engine, ready: Ready, answer: Answer, mut draft: Draft, keeper: Keeper, share: Share) {
-    let job = Arc::new(Job { cancel: Notify::new(), ended: watch::channel(false).0 });
+pub fn spawn(
+    engine: Engine,
+    ready: Ready,
+    answer: Answer,
+    mut draft: Draft,
+    keeper: Keeper,
+    share: Share,
+) {
+    let job = Arc::new(Job {
+        cancel: Notify::new(),
+        ended: watch::channel(false).0,
+    });
     keeper.begin(&draft, &draft.standing(Status::Queued), &job);
     tokio::spawn(async move {
         let outcome = tokio::select! {
@@ -34,7 +44,10 @@ pub fn spawn(engine: Engine, ready: Ready, answer: Answer, mut draft: Draft, kee
             Some(Ok(done)) => keeper.update(&draft, &draft.finished(&done), &job),
             Some(Err(failure)) => {
                 let error = ready.refusal(failure);
-                let shown = ErrorOut { code: code(&error), message: &error.message };
+                let shown = ErrorOut {
+                    code: code(&error),
+                    message: &error.message,
+                };
                 keeper.update(&draft, &draft.broken(Status::Failed, Some(shown)), &job)
             }
             None => keeper.update(&draft, &draft.broken(Status::Cancelled, None), &job),

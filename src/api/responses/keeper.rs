@@ -30,16 +30,29 @@ impl Keeper {
 
     /// Keeps a response that is not made yet.
     pub fn begin(&self, draft: &Draft, response: &ResponseOut, job: &Arc<Job>) {
-        self.store.put(self.uid, self.kept(draft, response, Some(job.clone())));
+        self.store
+            .put(self.uid, self.kept(draft, response, Some(job.clone())));
     }
 
     /// Says how a response that is kept already stands now; `false` if nobody wants it any more.
     pub fn update(&self, draft: &Draft, response: &ResponseOut, job: &Arc<Job>) -> bool {
-        self.store.replace(self.uid, self.kept(draft, response, Some(job.clone())))
+        self.store
+            .replace(self.uid, self.kept(draft, response, Some(job.clone())))
     }
 
     fn kept(&self, draft: &Draft, response: &ResponseOut, job: Option<Arc<Job>>) -> Kept {
-        let conversation = self.conversation.iter().cloned().chain([draft.turn()]).collect();
-        Kept { id: draft.id.clone(), json: render(response), input: self.input.clone(), conversation, job }
+        let conversation = self
+            .conversation
+            .iter()
+            .cloned()
+            .chain([draft.turn()])
+            .collect();
+        Kept {
+            id: draft.id.clone(),
+            json: render(response),
+            input: self.input.clone(),
+            conversation,
+            job,
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! Responses that are kept: `GET` and `DELETE /v1/responses/{id}`, `…/cancel` and `…/input_items`. Another user's
-//! response is not there.
+//! Responses that are kept: `GET` and `DELETE /v1/responses/{id}`, `…/cancel` and `…/input_items`.
+//! Another user's response is not there.
 
 use std::sync::Arc;
 
@@ -29,7 +29,10 @@ pub fn find(api: &Api, uid: Uid, id: &str) -> Result<Kept, ApiError> {
 }
 
 fn missing(id: &str) -> ApiError {
-    let message = format!("there is no response `{}`; responses are kept if asked to by `store`, and for a time", quote(id));
+    let message = format!(
+        "there is no response `{}`; responses are kept if asked to by `store`, and for a time",
+        quote(id)
+    );
     ApiError::invalid(StatusCode::NOT_FOUND, "response_not_found", message)
 }
 
@@ -37,11 +40,18 @@ fn named(id: Id) -> Result<String, ApiError> {
     id.map(|Path(id)| id).map_err(|_| missing(""))
 }
 
-pub async fn get(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>, id: Id, uri: Uri) -> Result<Response, ApiError> {
+pub async fn get(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    id: Id,
+    uri: Uri,
+) -> Result<Response, ApiError> {
     let kept = find(&api, caller.uid, &named(id)?)?;
     if query(&uri, "stream").is_some_and(|stream| stream != "false") {
         let message = "`stream` cannot be true here: a kept response comes as a whole";
-        return Err(ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_value", message).param("stream"));
+        return Err(
+            ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_value", message).param("stream"),
+        );
     }
     Ok(json(kept.json))
 }
@@ -53,20 +63,36 @@ struct Deleted<'a> {
     deleted: bool,
 }
 
-pub async fn delete(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>, id: Id) -> Result<Response, ApiError> {
+pub async fn delete(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    id: Id,
+) -> Result<Response, ApiError> {
     let id = named(id)?;
     match api.responses.delete(caller.uid, &id) {
-        true => Ok(json(render(&Deleted { id: &id, object: "response.deleted", deleted: true }))),
+        true => Ok(json(render(&Deleted {
+            id: &id,
+            object: "response.deleted",
+            deleted: true,
+        }))),
         false => Err(missing(&id)),
     }
 }
 
 /// Answers with the response when it has come to its end, which may be another than this one.
-pub async fn cancel(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>, id: Id) -> Result<Response, ApiError> {
+pub async fn cancel(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    id: Id,
+) -> Result<Response, ApiError> {
     let id = named(id)?;
     let Some(job) = find(&api, caller.uid, &id)?.job else {
         let message = "only a response that is made in the background can be cancelled; hang up to end any other";
-        return Err(ApiError::invalid(StatusCode::BAD_REQUEST, "not_in_background", message));
+        return Err(ApiError::invalid(
+            StatusCode::BAD_REQUEST,
+            "not_in_background",
+            message,
+        ));
     };
     job.cancel.notify_one();
     // Its sender is in the job that is held here.
@@ -92,12 +118,22 @@ pub async fn input_items(
 ) -> Result<Response, ApiError> {
     let kept = find(&api, caller.uid, &named(id)?)?;
     let wrong = |name: &str, reason: String| {
-        Err(ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_value", format!("`{name}` {reason}")).param(name))
+        Err(ApiError::invalid(
+            StatusCode::BAD_REQUEST,
+            "invalid_value",
+            format!("`{name}` {reason}"),
+        )
+        .param(name))
     };
     let limit = match query(&uri, "limit").map(str::parse::<usize>) {
         None => PAGE,
         Some(Ok(limit)) if (1..=LARGEST_PAGE).contains(&limit) => limit,
-        Some(_) => return wrong("limit", format!("must be a whole number between 1 and {LARGEST_PAGE}")),
+        Some(_) => {
+            return wrong(
+                "limit",
+                format!("must be a whole number between 1 and {LARGEST_PAGE}"),
+            );
+        }
     };
     let mut items: Vec<_> = kept.input.iter().collect();
     match query(&uri, "order") {
@@ -116,7 +152,10 @@ pub async fn input_items(
     let page = Page {
         object: "list",
         // They were made here, and are JSON.
-        data: items.iter().filter_map(|item| serde_json::from_str(&item.json).ok()).collect(),
+        data: items
+            .iter()
+            .filter_map(|item| serde_json::from_str(&item.json).ok())
+            .collect(),
         first_id: items.first().map(|item| item.id.as_str()),
         last_id: items.last().map(|item| item.id.as_str()),
         has_more,
@@ -126,5 +165,9 @@ pub async fn input_items(
 
 /// A value of the query. Those that are known have no characters that would be written otherwise.
 fn query<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
-    uri.query()?.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
+    uri.query()?
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| value)
 }

@@ -53,40 +53,70 @@ struct Ready {
     places: Places,
 }
 
-pub async fn create(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>, request: Request) -> Result<Response, ApiError> {
+pub async fn create(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, ApiError> {
     let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
     let call = parse(bytes, request::parse).await?;
     let (delivery, input) = (call.delivery, Arc::from(call.input.items.as_slice()));
     let (mut ready, shown) = ready(&api, caller.uid, call)?;
-    let files = documents::read(&api, caller.uid, &mut ready.request, &mut share).await.map_err(|error| ready.located(error))?;
+    let files = documents::read(&api, caller.uid, &mut ready.request, &mut share)
+        .await
+        .map_err(|error| ready.located(error))?;
     let (background, keep) = match delivery {
         Delivery::Background => (true, true),
         Delivery::Whole { keep } | Delivery::Stream { keep } => (false, keep),
     };
     if keep && !api.responses.keeps() {
         let message = "`store` cannot be true: this daemon keeps no responses (`stored-responses` in gemmad.toml is 0)";
-        return Err(ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_value", message).param(if background {
-            "background"
-        } else {
-            "store"
-        }));
+        return Err(
+            ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_value", message)
+                .param(if background { "background" } else { "store" }),
+        );
     }
     let logprobs = ready.request.logprobs.is_some();
-    let conversation = if keep { ready.request.messages[ready.instructions..].to_vec() } else { vec![] };
-    let keeper = keep.then(|| Keeper { store: api.responses.clone(), uid: caller.uid, input, conversation });
-    let answer = ready.ask(&api.engine).await.map_err(|failure| ready.refusal(failure))?;
+    let conversation = if keep {
+        ready.request.messages[ready.instructions..].to_vec()
+    } else {
+        vec![]
+    };
+    let keeper = keep.then(|| Keeper {
+        store: api.responses.clone(),
+        uid: caller.uid,
+        input,
+        conversation,
+    });
+    let answer = ready
+        .ask(&api.engine)
+        .await
+        .map_err(|failure| ready.refusal(failure))?;
     let mut draft = Draft::new(answer.model(), background, keep, shown);
     if let (true, Some(keeper)) = (background, &keeper) {
         let queued = render(&draft.standing(Status::Queued));
-        job::spawn(api.engine.clone(), ready, answer, draft, keeper.clone(), share);
+        job::spawn(
+            api.engine.clone(),
+            ready,
+            answer,
+            draft,
+            keeper.clone(),
+            share,
+        );
         return Ok(documents::told(json(queued), &files));
     }
-    let (mut answer, mut event) = ready.begin(&api.engine, answer).await.map_err(|failure| ready.refusal(failure))?;
+    let (mut answer, mut event) = ready
+        .begin(&api.engine, answer)
+        .await
+        .map_err(|failure| ready.refusal(failure))?;
     // From here on the request's memory is the worker's business.
     drop(share);
     draft.model = answer.model();
     if let Delivery::Stream { .. } = delivery {
-        return Ok(documents::told(streamed(answer, event, Stream::new(draft, keeper, logprobs)), &files));
+        return Ok(documents::told(
+            streamed(answer, event, Stream::new(draft, keeper, logprobs)),
+            &files,
+        ));
     }
     loop {
         draft.parts.event(&event, |_, _, _| {});
@@ -116,50 +146,103 @@ pub async fn input_tokens(
     let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
     let call = parse(bytes, request::parse).await?;
     let (mut ready, _) = ready(&api, caller.uid, call)?;
-    documents::read(&api, caller.uid, &mut ready.request, &mut share).await.map_err(|error| ready.located(error))?;
+    documents::read(&api, caller.uid, &mut ready.request, &mut share)
+        .await
+        .map_err(|error| ready.located(error))?;
     let task = TextTask::Count(Box::new(ready.request.clone()));
-    match api.engine.text(caller.uid, &ready.model, task).await.map_err(|failure| ready.refusal(failure))? {
-        TextAnswer::Count(input_tokens) => Ok(json(render(&InputTokens { object: "response.input_tokens", input_tokens }))),
+    match api
+        .engine
+        .text(caller.uid, &ready.model, task)
+        .await
+        .map_err(|failure| ready.refusal(failure))?
+    {
+        TextAnswer::Count(input_tokens) => Ok(json(render(&InputTokens {
+            object: "response.input_tokens",
+            input_tokens,
+        }))),
         other => Err(mistaken(&other)),
     }
 }
 
 /// Puts what came before in front of what was sent, and checks the whole.
 fn ready(api: &Api, uid: Uid, call: ResponsesCall) -> Result<(Ready, request::Shown), ApiError> {
-    let ResponsesCall { model, mut request, input, instructions, previous, truncates, shown, .. } = call;
+    let ResponsesCall {
+        model,
+        mut request,
+        input,
+        instructions,
+        previous,
+        truncates,
+        shown,
+        ..
+    } = call;
     let before = match &previous {
-        Some(id) => kept::find(api, uid, id).map_err(|error| error.param("previous_response_id"))?.conversation,
+        Some(id) => {
+            kept::find(api, uid, id)
+                .map_err(|error| error.param("previous_response_id"))?
+                .conversation
+        }
         None => [].into(),
     };
-    let instructions: Vec<Message> =
-        instructions.filter(|text| !text.is_empty()).map(|text| Message::text(Role::System, text)).into_iter().collect();
+    let instructions: Vec<Message> = instructions
+        .filter(|text| !text.is_empty())
+        .map(|text| Message::text(Role::System, text))
+        .into_iter()
+        .collect();
     let mut places = Places(vec![None; instructions.len() + before.len()]);
     places.0.extend(&input.places.0);
     let ahead = instructions.len();
-    request.messages = instructions.into_iter().chain(before.iter().cloned()).chain(input.messages).collect();
+    request.messages = instructions
+        .into_iter()
+        .chain(before.iter().cloned())
+        .chain(input.messages)
+        .collect();
     request.check().map_err(|mut invalid| {
         invalid.field = places.of(&invalid.field);
         invalid
     })?;
-    Ok((Ready { uid, model, request, instructions: ahead, truncates, places }, shown))
+    Ok((
+        Ready {
+            uid,
+            model,
+            request,
+            instructions: ahead,
+            truncates,
+            places,
+        },
+        shown,
+    ))
 }
 
 impl Ready {
     async fn ask(&self, engine: &Engine) -> Result<Answer, Failure> {
-        engine.chat(self.uid, &self.model, self.request.clone()).await
+        engine
+            .chat(self.uid, &self.model, self.request.clone())
+            .await
     }
 
-    /// Waits for the answer to begin; if the conversation is too long and may be cut, asks again without its oldest
-    /// turns.
-    async fn begin(&self, engine: &Engine, mut answer: Answer) -> Result<(Answer, ChatEvent), Failure> {
+    /// Waits for the answer to begin; if the conversation is too long and may be cut, asks again
+    /// without its oldest turns.
+    async fn begin(
+        &self,
+        engine: &Engine,
+        mut answer: Answer,
+    ) -> Result<(Answer, ChatEvent), Failure> {
         let mut request = None;
         for _ in 0..TRUNCATIONS {
             match next(&mut answer).await {
-                Err(Failure::Chat(ChatError::PromptTooLong { prompt_tokens, context_tokens })) if self.truncates => {
+                Err(Failure::Chat(ChatError::PromptTooLong {
+                    prompt_tokens,
+                    context_tokens,
+                })) if self.truncates => {
                     let request = request.get_or_insert_with(|| self.request.clone());
-                    let share = 1.0 - LEAVE * f64::from(context_tokens) / f64::from(prompt_tokens.max(1));
+                    let share =
+                        1.0 - LEAVE * f64::from(context_tokens) / f64::from(prompt_tokens.max(1));
                     if !turns::drop_oldest(&mut request.messages, share) {
-                        return Err(Failure::Chat(ChatError::PromptTooLong { prompt_tokens, context_tokens }));
+                        return Err(Failure::Chat(ChatError::PromptTooLong {
+                            prompt_tokens,
+                            context_tokens,
+                        }));
                     }
                     answer = engine.chat(self.uid, &self.model, request.clone()).await?;
                 }

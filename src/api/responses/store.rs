@@ -38,14 +38,22 @@ impl Keep for Kept {
 
     fn bytes(&self) -> u64 {
         let message = |message: &Message| {
-            let calls = message.tool_calls.iter().map(|call| call.name.len() + call.arguments.len() + call.id.len());
+            let calls = message
+                .tool_calls
+                .iter()
+                .map(|call| call.name.len() + call.arguments.len() + call.id.len());
             size_of::<Message>()
                 + message.content.iter().map(Part::bytes).sum::<usize>()
                 + calls.sum::<usize>()
                 + message.reasoning.as_ref().map_or(0, String::len)
         };
-        let items = self.input.iter().map(|item| item.json.len() + item.id.len());
-        (self.json.len() + items.sum::<usize>() + self.conversation.iter().map(message).sum::<usize>()) as u64
+        let items = self
+            .input
+            .iter()
+            .map(|item| item.json.len() + item.id.len());
+        (self.json.len()
+            + items.sum::<usize>()
+            + self.conversation.iter().map(message).sum::<usize>()) as u64
     }
 
     /// Its maker need not go on.

@@ -35,38 +35,104 @@ struct Out {
 
 impl Out {
     fn event(&mut self, kind: &'static str, body: Body) {
-        write_event(&mut self.buffer, Some(kind), &Event { r#type: kind, sequence_number: self.number, body });
+        write_event(
+            &mut self.buffer,
+            Some(kind),
+            &Event {
+                r#type: kind,
+                sequence_number: self.number,
+                body,
+            },
+        );
         self.number += 1;
     }
 
     /// What became of the part at this place.
     fn change(&mut self, output_index: usize, part: &Part, change: Change, with_logprobs: bool) {
         let content_index = (!matches!(part.kind, Kind::Call { .. })).then_some(0);
-        let at = || At { item_id: output::item_id(part), output_index, content_index };
+        let at = || At {
+            item_id: output::item_id(part),
+            output_index,
+            content_index,
+        };
         let (delta_kind, done_kind) = match part.kind {
-            Kind::Thought => ("response.reasoning_text.delta", "response.reasoning_text.done"),
+            Kind::Thought => (
+                "response.reasoning_text.delta",
+                "response.reasoning_text.done",
+            ),
             Kind::Text => ("response.output_text.delta", "response.output_text.done"),
-            Kind::Call { .. } => ("response.function_call_arguments.delta", "response.function_call_arguments.done"),
+            Kind::Call { .. } => (
+                "response.function_call_arguments.delta",
+                "response.function_call_arguments.done",
+            ),
         };
         // Only texts have them, and clients expect the list even if it is empty.
-        let list = |tokens| (part.kind == Kind::Text).then(|| output::logprobs(if with_logprobs { tokens } else { &[] }));
+        let list = |tokens| {
+            (part.kind == Kind::Text)
+                .then(|| output::logprobs(if with_logprobs { tokens } else { &[] }))
+        };
         match change {
             Change::Opened => {
-                self.event("response.output_item.added", Body::Item { output_index, item: output::item(part, Status::InProgress) });
+                self.event(
+                    "response.output_item.added",
+                    Body::Item {
+                        output_index,
+                        item: output::item(part, Status::InProgress),
+                    },
+                );
                 if let Some(content) = output::content(part) {
-                    self.event("response.content_part.added", Body::Content { at: at(), part: content });
+                    self.event(
+                        "response.content_part.added",
+                        Body::Content {
+                            at: at(),
+                            part: content,
+                        },
+                    );
                 }
             }
-            Change::Grew { delta, logprobs } => self.event(delta_kind, Body::Delta { at: at(), delta, logprobs: list(logprobs) }),
+            Change::Grew { delta, logprobs } => self.event(
+                delta_kind,
+                Body::Delta {
+                    at: at(),
+                    delta,
+                    logprobs: list(logprobs),
+                },
+            ),
             Change::Closed => {
                 match &part.kind {
-                    Kind::Call { name } => self.event(done_kind, Body::Arguments { at: at(), name, arguments: &part.text }),
-                    _ => self.event(done_kind, Body::Text { at: at(), text: &part.text, logprobs: list(&part.logprobs) }),
+                    Kind::Call { name } => self.event(
+                        done_kind,
+                        Body::Arguments {
+                            at: at(),
+                            name,
+                            arguments: &part.text,
+                        },
+                    ),
+                    _ => self.event(
+                        done_kind,
+                        Body::Text {
+                            at: at(),
+                            text: &part.text,
+                            logprobs: list(&part.logprobs),
+                        },
+                    ),
                 }
                 if let Some(content) = output::content(part) {
-                    self.event("response.content_part.done", Body::Content { at: at(), part: content });
+                    self.event(
+                        "response.content_part.done",
+                        Body::Content {
+                            at: at(),
+                            part: content,
+                        },
+                    );
                 }
-                self.event("response.output_item.done", Body::Item { output_index, item: output::ended(part) });
+                self.event(
+                    "response.output_item.done",
+                    Body::Item {
+                        output_index,
+                        item: output::ended(part),
+                    },
+                );
             }
         }
     }
@@ -74,21 +140,47 @@ impl Out {
 
 impl Stream {
     pub fn new(draft: Draft, keeper: Option<Keeper>, logprobs: bool) -> Self {
-        Self { draft, keeper, out: Out::default(), logprobs }
+        Self {
+            draft,
+            keeper,
+            out: Out::default(),
+            logprobs,
+        }
     }
 }
 
 impl Render for Stream {
     fn event(&mut self, event: ChatEvent) -> Bytes {
-        let Self { draft, out, logprobs, .. } = self;
+        let Self {
+            draft,
+            out,
+            logprobs,
+            ..
+        } = self;
         if matches!(event, ChatEvent::Started { .. }) {
-            out.event("response.created", Body::Response { response: draft.standing(Status::InProgress) });
-            out.event("response.in_progress", Body::Response { response: draft.standing(Status::InProgress) });
+            out.event(
+                "response.created",
+                Body::Response {
+                    response: draft.standing(Status::InProgress),
+                },
+            );
+            out.event(
+                "response.in_progress",
+                Body::Response {
+                    response: draft.standing(Status::InProgress),
+                },
+            );
         }
-        draft.parts.event(&event, |place, part, change| out.change(place, part, change, *logprobs));
+        draft.parts.event(&event, |place, part, change| {
+            out.change(place, part, change, *logprobs)
+        });
         if let ChatEvent::Done(done) = &event {
             let response = draft.finished(done);
-            let kind = if response.status == Status::Completed { "response.completed" } else { "response.incomplete" };
+            let kind = if response.status == Status::Completed {
+                "response.completed"
+            } else {
+                "response.incomplete"
+            };
             out.event(kind, Body::Response { response });
             if let Some(keeper) = self.keeper.take() {
                 keeper.keep(draft, &draft.finished(done));
@@ -99,8 +191,16 @@ impl Render for Stream {
 
     fn failure(&mut self, failure: Failure) -> Bytes {
         let error = ApiError::from(failure);
-        let error = ErrorOut { code: error.code.unwrap_or("server_error"), message: &error.message };
-        self.out.event("response.failed", Body::Response { response: self.draft.broken(Status::Failed, Some(error)) });
+        let error = ErrorOut {
+            code: error.code.unwrap_or("server_error"),
+            message: &error.message,
+        };
+        self.out.event(
+            "response.failed",
+            Body::Response {
+                response: self.draft.broken(Status::Failed, Some(error)),
+            },
+        );
         take(&mut self.out.buffer)
     }
 }

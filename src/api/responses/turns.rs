@@ -2,14 +2,19 @@
 
 use crate::chat::{Message, Part, Role};
 
-/// What a picture or a sound counts for: about the tokens that it usually becomes, in bytes of text.
+/// What a picture or a sound counts for: about the tokens that it usually becomes, in bytes of
+/// text.
 const MEDIUM_BYTES: usize = 1200;
 
-/// Leaves out as many of the oldest turns as it takes to save `share` of the conversation (0 to 1), but never what the
-/// model was told before the first turn, nor the last turn. A turn begins with what the user says, so a function's
-/// result never loses its call. `false` if there is nothing to leave out.
+/// Leaves out as many of the oldest turns as it takes to save `share` of the conversation (0 to 1),
+/// but never what the model was told before the first turn, nor the last turn. A turn begins with
+/// what the user says, so a function's result never loses its call. `false` if there is nothing to
+/// leave out.
 pub fn drop_oldest(messages: &mut Vec<Message>, share: f64) -> bool {
-    let first = messages.iter().position(|message| message.role != Role::System).unwrap_or(messages.len());
+    let first = messages
+        .iter()
+        .position(|message| message.role != Role::System)
+        .unwrap_or(messages.len());
     let turns = &messages[first..];
     let all: usize = turns.iter().map(weight).sum();
     let mut saved = 0;
@@ -38,8 +43,14 @@ fn weight(message: &Message) -> usize {
         _ => MEDIUM_BYTES,
     };
     let part = |part: &Part| part.pieces().iter().map(piece).sum::<usize>();
-    let calls: usize = message.tool_calls.iter().map(|call| call.name.len() + call.arguments.len()).sum();
-    message.content.iter().map(part).sum::<usize>() + calls + message.reasoning.as_ref().map_or(0, String::len)
+    let calls: usize = message
+        .tool_calls
+        .iter()
+        .map(|call| call.name.len() + call.arguments.len())
+        .sum();
+    message.content.iter().map(part).sum::<usize>()
+        + calls
+        + message.reasoning.as_ref().map_or(0, String::len)
 }
 
 #[cfg(test)]
@@ -54,7 +65,10 @@ mod tests {
             'a' => Role::Assistant,
             _ => Role::Tool,
         };
-        roles.chars().map(|c| Message::text(role(c), "x".repeat(10))).collect()
+        roles
+            .chars()
+            .map(|c| Message::text(role(c), "x".repeat(10)))
+            .collect()
     }
 
     #[test]

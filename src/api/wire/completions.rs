@@ -23,7 +23,10 @@ pub struct CompletionCall {
 /// Reads a body. Every bound of the request has been checked when this returns.
 pub fn parse(body: &[u8]) -> Result<CompletionCall, Invalid> {
     let mut object = json::body(body)?;
-    let model = object.take("model").map(|model| model.string()).transpose()?;
+    let model = object
+        .take("model")
+        .map(|model| model.string())
+        .transpose()?;
     let prompt = prompt(&object.need("prompt")?)?;
     let sampling = request::sampling(&mut object)?;
     let mut output = request::output(&mut object)?;
@@ -32,21 +35,41 @@ pub fn parse(body: &[u8]) -> Result<CompletionCall, Invalid> {
     let echo = object.take("echo");
     let echoes = echo.as_ref().map_or(Ok(false), Json::boolean)?;
     if let (true, Some(echo), Some(_)) = (echoes, &echo, &logprobs) {
-        return echo.wrong("cannot be true together with `logprobs`: the prompt's own tokens are not rated");
+        return echo.wrong(
+            "cannot be true together with `logprobs`: the prompt's own tokens are not rated",
+        );
     }
-    let logprobs = logprobs.map(|count| count.u32(0, u8::MAX.into())).transpose()?.map(|count| count as u8);
-    let cache_prompt = object.take("cache_prompt").map_or(Ok(true), |cache| cache.boolean())?;
+    let logprobs = logprobs
+        .map(|count| count.u32(0, u8::MAX.into()))
+        .transpose()?
+        .map(|count| count as u8);
+    let cache_prompt = object
+        .take("cache_prompt")
+        .map_or(Ok(true), |cache| cache.boolean())?;
     let delivery = request::delivery(&mut object)?;
     request::only_choice(&mut object)?;
     refused(&mut object)?;
     object.take("user");
     object.finish()?;
-    let request = ChatRequest { sampling, output, logprobs, cache_prompt, ..ChatRequest::raw(prompt) };
-    request.check().map_err(|error| match error.field.as_str() {
-        "top_logprobs" => Invalid::new("logprobs", error.reason),
-        _ => error,
-    })?;
-    Ok(CompletionCall { model: model.unwrap_or_else(|| DEFAULT_MODEL.into()), request, delivery, echo: echoes })
+    let request = ChatRequest {
+        sampling,
+        output,
+        logprobs,
+        cache_prompt,
+        ..ChatRequest::raw(prompt)
+    };
+    request
+        .check()
+        .map_err(|error| match error.field.as_str() {
+            "top_logprobs" => Invalid::new("logprobs", error.reason),
+            _ => error,
+        })?;
+    Ok(CompletionCall {
+        model: model.unwrap_or_else(|| DEFAULT_MODEL.into()),
+        request,
+        delivery,
+        echo: echoes,
+    })
 }
 
 /// A string, or an array of one.
@@ -59,7 +82,10 @@ fn prompt(json: &Json) -> Result<String, Invalid> {
     }
     match &json.array()?[..] {
         [one] => one.string(),
-        prompts => json.wrong(format!("must be an array of one string, not of {}: there is one answer to a request", prompts.len())),
+        prompts => json.wrong(format!(
+            "must be an array of one string, not of {}: there is one answer to a request",
+            prompts.len()
+        )),
     }
 }
 
@@ -70,7 +96,9 @@ fn refused(object: &mut Object) -> Result<(), Invalid> {
         return suffix.wrong("is not supported: the family was not taught to fill a gap");
     }
     match object.take("best_of") {
-        Some(best_of) if best_of.u32(0, u32::MAX)? != 1 => best_of.wrong("must be 1: there is one answer to a request"),
+        Some(best_of) if best_of.u32(0, u32::MAX)? != 1 => {
+            best_of.wrong("must be 1: there is one answer to a request")
+        }
         _ => Ok(()),
     }
 }
@@ -118,10 +146,17 @@ impl<'a> Logprobs<'a> {
         for token in tokens {
             text_offset.push(*offset);
             // Bytes that begin a character: a token may hold a part of one.
-            *offset += token.bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count();
+            *offset += token
+                .bytes
+                .iter()
+                .filter(|byte| **byte & 0xc0 != 0x80)
+                .count();
         }
         Self {
-            tokens: tokens.iter().map(|token| String::from_utf8_lossy(&token.bytes).into_owned()).collect(),
+            tokens: tokens
+                .iter()
+                .map(|token| String::from_utf8_lossy(&token.bytes).into_owned())
+                .collect(),
             token_logprobs: tokens.iter().map(|token| finite(token.logprob)).collect(),
             top_logprobs: tokens.iter().map(|token| Rivals(&token.top)).collect(),
             text_offset,
@@ -131,12 +166,20 @@ impl<'a> Logprobs<'a> {
 
 impl Serialize for Rivals<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(token, logprob)| (String::from_utf8_lossy(token), finite(*logprob))))
+        serializer.collect_map(
+            self.0
+                .iter()
+                .map(|(token, logprob)| (String::from_utf8_lossy(token), finite(*logprob))),
+        )
     }
 }
 
 fn finite(logprob: f32) -> f32 {
-    if logprob.is_finite() { logprob } else { UNLIKELY }
+    if logprob.is_finite() {
+        logprob
+    } else {
+        UNLIKELY
+    }
 }
 
 #[cfg(test)]
@@ -151,11 +194,26 @@ mod tests {
     #[test]
     fn a_prompt_is_one_text() {
         let call = with("").unwrap();
-        assert_eq!((call.model.as_str(), call.echo, call.delivery), ("auto", false, Delivery::Whole));
-        assert_eq!((call.request.prompt.as_deref(), call.request.output.max_tokens), (Some("Once"), Some(16)));
+        assert_eq!(
+            (call.model.as_str(), call.echo, call.delivery),
+            ("auto", false, Delivery::Whole)
+        );
+        assert_eq!(
+            (
+                call.request.prompt.as_deref(),
+                call.request.output.max_tokens
+            ),
+            (Some("Once"), Some(16))
+        );
         assert_eq!(parse(br#"{"prompt":["Once"]}"#).unwrap(), call);
         assert!(with(r#","echo":true,"stream":true"#).unwrap().echo);
-        assert_eq!(with(r#","logprobs":3,"max_tokens":5,"stop":"x","seed":1,"suffix":"","best_of":1"#).unwrap().request.logprobs, Some(3));
+        assert_eq!(
+            with(r#","logprobs":3,"max_tokens":5,"stop":"x","seed":1,"suffix":"","best_of":1"#)
+                .unwrap()
+                .request
+                .logprobs,
+            Some(3)
+        );
     }
 
     #[test]
@@ -182,8 +240,17 @@ mod tests {
 
     #[test]
     fn logprobs_are_lists() {
-        let token = |bytes: &[u8]| TokenLogprob { bytes: bytes.into(), logprob: -0.5, top: vec![(b"a".to_vec(), f32::NEG_INFINITY)] };
-        let tokens = [token("né".as_bytes()), token(&[0xc3]), token(&[0xa9]), token(b"x")];
+        let token = |bytes: &[u8]| TokenLogprob {
+            bytes: bytes.into(),
+            logprob: -0.5,
+            top: vec![(b"a".to_vec(), f32::NEG_INFINITY)],
+        };
+        let tokens = [
+            token("né".as_bytes()),
+            token(&[0xc3]),
+            token(&[0xa9]),
+            token(b"x"),
+        ];
         assert_eq!(
             serde_json::to_value(Logprobs::new(&tokens, &mut 0)).unwrap(),
             json!({"tokens": ["né", "\u{fffd}", "\u{fffd}", "x"], "token_logprobs": [-0.5, -0.5, -0.5, -0.5],

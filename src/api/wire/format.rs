@@ -4,11 +4,20 @@ use super::json::{Json, Object, quote};
 use crate::chat::{Format, Invalid};
 
 pub fn format(object: &mut Object) -> Result<Format, Invalid> {
-    let mut format = object.take("response_format").map_or(Ok(Format::Text), |json| response_format(&json))?;
-    for (name, form) in [("regex", Format::Regex as fn(String) -> Format), ("grammar", Format::Grammar)] {
-        let Some(json) = object.take(name) else { continue };
+    let mut format = object
+        .take("response_format")
+        .map_or(Ok(Format::Text), |json| response_format(&json))?;
+    for (name, form) in [
+        ("regex", Format::Regex as fn(String) -> Format),
+        ("grammar", Format::Grammar),
+    ] {
+        let Some(json) = object.take(name) else {
+            continue;
+        };
         if format != Format::Text {
-            return json.wrong("is one form of the answer too many: give `response_format`, `regex` or `grammar`");
+            return json.wrong(
+                "is one form of the answer too many: give `response_format`, `regex` or `grammar`",
+            );
         }
         format = form(json.string()?);
     }
@@ -27,7 +36,12 @@ fn response_format(json: &Json) -> Result<Format, Invalid> {
             fields.finish()?;
             schema
         }
-        other => return kind.wrong(format!("must be `text`, `json_object` or `json_schema`, not `{}`", quote(other))),
+        other => {
+            return kind.wrong(format!(
+                "must be `text`, `json_object` or `json_schema`, not `{}`",
+                quote(other)
+            ));
+        }
     };
     fields.finish()?;
     Ok(format)
@@ -37,9 +51,15 @@ fn response_format(json: &Json) -> Result<Format, Invalid> {
 pub(super) fn schema(fields: &mut Object) -> Result<Format, Invalid> {
     // Labels; what the model should know of the data belongs into the conversation.
     fields.take("name").map(|name| name.string()).transpose()?;
-    fields.take("description").map(|text| text.string()).transpose()?;
+    fields
+        .take("description")
+        .map(|text| text.string())
+        .transpose()?;
     // The model is held to the schema in any case.
-    fields.take("strict").map(|strict| strict.boolean()).transpose()?;
+    fields
+        .take("strict")
+        .map(|strict| strict.boolean())
+        .transpose()?;
     Ok(Format::JsonSchema(fields.need("schema")?.opaque_object()?))
 }
 
@@ -60,11 +80,26 @@ mod tests {
         let schema = r#"{"type":"json_schema","json_schema":{"name":"n","description":"d","strict":true,"schema":{"type":"object"}}}"#;
         for (json, format) in [
             ("{}".into(), Format::Text),
-            (r#"{"response_format":{"type":"text"}}"#.into(), Format::Text),
-            (r#"{"response_format":{"type":"json_object"}}"#.into(), Format::JsonObject),
-            (format!(r#"{{"response_format":{schema}}}"#), Format::JsonSchema(r#"{"type":"object"}"#.into())),
-            (r#"{"response_format":{"type":"text"},"regex":"a+"}"#.into(), Format::Regex("a+".into())),
-            (r#"{"grammar":"start: \"a\""}"#.into(), Format::Grammar("start: \"a\"".into())),
+            (
+                r#"{"response_format":{"type":"text"}}"#.into(),
+                Format::Text,
+            ),
+            (
+                r#"{"response_format":{"type":"json_object"}}"#.into(),
+                Format::JsonObject,
+            ),
+            (
+                format!(r#"{{"response_format":{schema}}}"#),
+                Format::JsonSchema(r#"{"type":"object"}"#.into()),
+            ),
+            (
+                r#"{"response_format":{"type":"text"},"regex":"a+"}"#.into(),
+                Format::Regex("a+".into()),
+            ),
+            (
+                r#"{"grammar":"start: \"a\""}"#.into(),
+                Format::Grammar("start: \"a\"".into()),
+            ),
         ] {
             assert_eq!(parse(&json).unwrap(), format, "{json}");
         }
@@ -75,12 +110,30 @@ mod tests {
         for (json, field) in [
             (r#"{"response_format":"json"}"#, "response_format"),
             (r#"{"response_format":{}}"#, "response_format.type"),
-            (r#"{"response_format":{"type":"yaml"}}"#, "response_format.type"),
-            (r#"{"response_format":{"type":"json_object","schema":{}}}"#, "response_format.schema"),
-            (r#"{"response_format":{"type":"json_schema"}}"#, "response_format.json_schema"),
-            (r#"{"response_format":{"type":"json_schema","json_schema":{"name":"n"}}}"#, "response_format.json_schema.schema"),
-            (r#"{"response_format":{"type":"json_schema","json_schema":{"schema":true}}}"#, "response_format.json_schema.schema"),
-            (r#"{"response_format":{"type":"json_object"},"regex":"a"}"#, "regex"),
+            (
+                r#"{"response_format":{"type":"yaml"}}"#,
+                "response_format.type",
+            ),
+            (
+                r#"{"response_format":{"type":"json_object","schema":{}}}"#,
+                "response_format.schema",
+            ),
+            (
+                r#"{"response_format":{"type":"json_schema"}}"#,
+                "response_format.json_schema",
+            ),
+            (
+                r#"{"response_format":{"type":"json_schema","json_schema":{"name":"n"}}}"#,
+                "response_format.json_schema.schema",
+            ),
+            (
+                r#"{"response_format":{"type":"json_schema","json_schema":{"schema":true}}}"#,
+                "response_format.json_schema.schema",
+            ),
+            (
+                r#"{"response_format":{"type":"json_object"},"regex":"a"}"#,
+                "regex",
+            ),
             (r#"{"regex":"a","grammar":"start: \"a\""}"#, "grammar"),
             (r#"{"regex":7}"#, "regex"),
         ] {

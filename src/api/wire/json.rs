@@ -1,7 +1,7 @@
 //! JSON that is taken apart one field at a time, each knowing its place in the request.
 //!
-//! Values stay slices of the body until something asks for them, so a body costs little more than its own bytes
-//! however it is built, and an error can name the exact field.
+//! Values stay slices of the body until something asks for them, so a body costs little more than
+//! its own bytes however it is built, and an error can name the exact field.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -39,12 +39,19 @@ pub struct Object<'a> {
 
 /// Takes a body apart, which must be one object.
 pub fn body(bytes: &[u8]) -> Result<Object<'_>, Invalid> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|error| Invalid::new("", format!("the body is not valid UTF-8 (byte {})", error.valid_up_to())))?;
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        Invalid::new(
+            "",
+            format!("the body is not valid UTF-8 (byte {})", error.valid_up_to()),
+        )
+    })?;
     if text.trim_ascii().is_empty() {
         return Err(Invalid::new("", "the body is empty; send a JSON object"));
     }
-    let top = Json { raw: text.trim_ascii_start(), path: String::new() };
+    let top = Json {
+        raw: text.trim_ascii_start(),
+        path: String::new(),
+    };
     if !top.raw.starts_with(['{', '[', '"']) && serde_json::from_str::<IgnoredAny>(text).is_err() {
         return Err(Invalid::new("", "the body is not JSON; send a JSON object"));
     }
@@ -97,7 +104,10 @@ impl<'a> Json<'a> {
     fn expected<T>(&self, what: &str) -> Result<T, Invalid> {
         let found = self.kind();
         if self.path.is_empty() {
-            return Err(Invalid::new("", format!("the body must be {what}, not {found}")));
+            return Err(Invalid::new(
+                "",
+                format!("the body must be {what}, not {found}"),
+            ));
         }
         self.wrong(format!("must be {what}, not {found}"))
     }
@@ -125,7 +135,12 @@ impl<'a> Json<'a> {
         }
         match self.raw.parse() {
             Ok(number) if range.contains(&number) => Ok(number),
-            _ => self.wrong(format!("must be a whole number between {} and {}, not {}", range.start(), range.end(), quote(self.raw))),
+            _ => self.wrong(format!(
+                "must be a whole number between {} and {}, not {}",
+                range.start(),
+                range.end(),
+                quote(self.raw)
+            )),
         }
     }
 
@@ -133,7 +148,8 @@ impl<'a> Json<'a> {
         Ok(self.integer(low.into()..=high.into())? as u32)
     }
 
-    /// A number of ordinary size. The bounds that make sense for it are checked with the whole request.
+    /// A number of ordinary size. The bounds that make sense for it are checked with the whole
+    /// request.
     pub fn number(&self) -> Result<f32, Invalid> {
         if self.kind() != "a number" {
             return self.expected("a number");
@@ -153,7 +169,10 @@ impl<'a> Json<'a> {
         if collected.more {
             return self.wrong(format!("has more than {MAX_ENTRIES} entries"));
         }
-        let place = |(i, raw): (usize, &'a RawValue)| Json { raw: raw.get(), path: format!("{}[{i}]", self.path) };
+        let place = |(i, raw): (usize, &'a RawValue)| Json {
+            raw: raw.get(),
+            path: format!("{}[{i}]", self.path),
+        };
         Ok(collected.items.into_iter().enumerate().map(place).collect())
     }
 
@@ -166,7 +185,12 @@ impl<'a> Json<'a> {
         if self.raw.bytes().filter(|byte| *byte == b',').count() >= MAX_NUMBERS {
             return self.wrong(format!("has more than {MAX_NUMBERS} entries"));
         }
-        serde_json::from_str(self.raw).or_else(|_| self.wrong(format!("must hold nothing but whole numbers between 0 and {}", u32::MAX)))
+        serde_json::from_str(self.raw).or_else(|_| {
+            self.wrong(format!(
+                "must hold nothing but whole numbers between 0 and {}",
+                u32::MAX
+            ))
+        })
     }
 
     pub fn object(&self) -> Result<Object<'a>, Invalid> {
@@ -176,10 +200,17 @@ impl<'a> Json<'a> {
         let mut collected = Collected::default();
         self.collect(&mut collected)?;
         if collected.more {
-            return Err(Invalid::new(self.path.clone(), format!("has more than {MAX_ENTRIES} fields")));
+            return Err(Invalid::new(
+                self.path.clone(),
+                format!("has more than {MAX_ENTRIES} fields"),
+            ));
         }
         let fields: Vec<_> = collected.names.into_iter().zip(collected.items).collect();
-        let object = Object { path: self.path.clone(), fields, known: vec![] };
+        let object = Object {
+            path: self.path.clone(),
+            fields,
+            known: vec![],
+        };
         let mut seen = HashSet::new();
         match object.fields.iter().find(|(name, _)| !seen.insert(name)) {
             Some((name, _)) => Err(Invalid::new(object.at(name), "is given twice")),
@@ -200,7 +231,9 @@ impl<'a> Json<'a> {
 
     fn collect(&self, collected: &mut Collected<'a>) -> Result<(), Invalid> {
         let mut deserializer = serde_json::Deserializer::from_str(self.raw);
-        let outcome = collected.deserialize(&mut deserializer).and_then(|()| deserializer.end());
+        let outcome = collected
+            .deserialize(&mut deserializer)
+            .and_then(|()| deserializer.end());
         outcome.map_err(|error| {
             // Only the body as a whole can be malformed; inside it everything was seen before.
             match collected.names.last() {
@@ -217,7 +250,11 @@ impl<'a> Object<'a> {
     /// A field's path.
     fn at(&self, name: &str) -> String {
         let name = quote(name);
-        if self.path.is_empty() { name } else { format!("{}.{name}", self.path) }
+        if self.path.is_empty() {
+            name
+        } else {
+            format!("{}.{name}", self.path)
+        }
     }
 
     /// The field as it was written, unless it is absent or null. It can still be taken.
@@ -231,13 +268,17 @@ impl<'a> Object<'a> {
         self.known.push(name);
         let i = self.fields.iter().position(|(field, _)| field == name)?;
         let (_, raw) = self.fields.swap_remove(i);
-        let json = Json { raw: raw.get(), path: self.at(name) };
+        let json = Json {
+            raw: raw.get(),
+            path: self.at(name),
+        };
         (!json.is_null()).then_some(json)
     }
 
     /// The field, which must be there.
     pub fn need(&mut self, name: &'static str) -> Result<Json<'a>, Invalid> {
-        self.take(name).ok_or_else(|| Invalid::new(self.at(name), "is required"))
+        self.take(name)
+            .ok_or_else(|| Invalid::new(self.at(name), "is required"))
     }
 
     /// Says what is wrong with a field that is not there.
@@ -249,30 +290,44 @@ impl<'a> Object<'a> {
     pub fn into_entries(self) -> impl Iterator<Item = (String, Json<'a>)> {
         let path = self.path;
         self.fields.into_iter().map(move |(name, raw)| {
-            let json = Json { raw: raw.get(), path: format!("{path}.{}", quote(&name)) };
+            let json = Json {
+                raw: raw.get(),
+                path: format!("{path}.{}", quote(&name)),
+            };
             (name, json)
         })
     }
 
     /// Refuses what was not asked for. Null says nothing, under any name.
     pub fn finish(self) -> Result<(), Invalid> {
-        let Some((name, _)) = self.fields.iter().find(|(_, raw)| raw.get() != "null") else { return Ok(()) };
+        let Some((name, _)) = self.fields.iter().find(|(_, raw)| raw.get() != "null") else {
+            return Ok(());
+        };
         let near = self
             .known
             .iter()
             .map(|known| (strsim::damerau_levenshtein(&quote(name), known), known))
             .filter(|(distance, known)| *distance <= 1 + known.len() / 6)
             .min();
-        let hint = near.map_or(String::new(), |(_, known)| format!("; did you mean `{known}`?"));
-        Err(Invalid::new(self.at(name), format!("is not a known parameter here{hint}")))
+        let hint = near.map_or(String::new(), |(_, known)| {
+            format!("; did you mean `{known}`?")
+        });
+        Err(Invalid::new(
+            self.at(name),
+            format!("is not a known parameter here{hint}"),
+        ))
     }
 }
 
-/// Whether a text is one JSON object that every reader will take: bounded in size and depth, with numbers that are
-/// numbers and escapes that are characters. The error continues the sentence "it …".
+/// Whether a text is one JSON object that every reader will take: bounded in size and depth, with
+/// numbers that are numbers and escapes that are characters. The error continues the sentence "it
+/// …".
 pub fn check_object(text: &str) -> Result<(), String> {
     if text.len() > MAX_OPAQUE_BYTES {
-        return Err(format!("has {} bytes; at most {MAX_OPAQUE_BYTES} are allowed", text.len()));
+        return Err(format!(
+            "has {} bytes; at most {MAX_OPAQUE_BYTES} are allowed",
+            text.len()
+        ));
     }
     match serde_json::from_str(text) {
         Ok(serde_json::Value::Object(_)) => Ok(()),
@@ -366,19 +421,45 @@ mod tests {
 
     #[test]
     fn broken_syntax_names_the_field_it_is_in() {
-        assert_eq!(body(br#"{"a":1,"temperature":NaN}"#).unwrap_err().field, "temperature");
+        assert_eq!(
+            body(br#"{"a":1,"temperature":NaN}"#).unwrap_err().field,
+            "temperature"
+        );
         assert_eq!(body(br#"{"a":1,"b":[1,2"#).unwrap_err().field, "b");
         assert_eq!(body(br#"{"a":1,"#).unwrap_err().field, "");
     }
 
     #[test]
     fn numbers_have_bounds() {
-        for bad in ["-1", "11", "1.5", "1e3", "99999999999999999999999999999999999999999999", "\"3\"", "true", "[]"] {
-            assert_eq!(field(&format!("{{\"x\":{bad}}}")).integer(0..=10).unwrap_err().field, "x", "{bad}");
+        for bad in [
+            "-1",
+            "11",
+            "1.5",
+            "1e3",
+            "99999999999999999999999999999999999999999999",
+            "\"3\"",
+            "true",
+            "[]",
+        ] {
+            assert_eq!(
+                field(&format!("{{\"x\":{bad}}}"))
+                    .integer(0..=10)
+                    .unwrap_err()
+                    .field,
+                "x",
+                "{bad}"
+            );
         }
         assert_eq!(field(r#"{"x":10}"#).integer(0..=10), Ok(10));
         for bad in ["1e999", "-1e10", "\"0.5\"", "{}"] {
-            assert_eq!(field(&format!("{{\"x\":{bad}}}")).number().unwrap_err().field, "x", "{bad}");
+            assert_eq!(
+                field(&format!("{{\"x\":{bad}}}"))
+                    .number()
+                    .unwrap_err()
+                    .field,
+                "x",
+                "{bad}"
+            );
         }
         assert_eq!(field(r#"{"x":5e-1}"#).number(), Ok(0.5));
     }
@@ -393,7 +474,10 @@ mod tests {
     fn paths_lead_to_the_value() {
         let array = field(r#"{"x":[1,{"y":"s"}]}"#).array().unwrap();
         let y = array[1].object().unwrap().take("y").unwrap();
-        assert_eq!(y.boolean().unwrap_err(), Invalid::new("x[1].y", "must be true or false, not a string"));
+        assert_eq!(
+            y.boolean().unwrap_err(),
+            Invalid::new("x[1].y", "must be true or false, not a string")
+        );
     }
 
     #[test]
@@ -407,21 +491,48 @@ mod tests {
         let error = object.finish().unwrap_err();
         assert_eq!(error.field, "temprature");
         assert!(error.reason.contains("`temperature`"), "{}", error.reason);
-        assert_eq!(body(br#"{"a":1,"a":2}"#).unwrap_err(), Invalid::new("a", "is given twice"));
+        assert_eq!(
+            body(br#"{"a":1,"a":2}"#).unwrap_err(),
+            Invalid::new("a", "is given twice")
+        );
     }
 
     #[test]
     fn size_and_depth_are_bounded() {
         let many = format!("{{\"x\":[{}0]}}", "0,".repeat(MAX_ENTRIES));
         assert!(field(&many).array().unwrap_err().reason.contains("4096"));
-        let deep = format!("{{\"x\":{}{}}}", "{\"a\":".repeat(200) + "1", "}".repeat(200));
-        assert!(field(&deep).opaque_object().unwrap_err().reason.contains("recursion"));
+        let deep = format!(
+            "{{\"x\":{}{}}}",
+            "{\"a\":".repeat(200) + "1",
+            "}".repeat(200)
+        );
+        assert!(
+            field(&deep)
+                .opaque_object()
+                .unwrap_err()
+                .reason
+                .contains("recursion")
+        );
         // Far deeper than any stack.
         let abyss = "[".repeat(5_000_000);
         assert!(body(format!("{{\"x\":{abyss}").as_bytes()).is_err());
         let long = format!("{{\"{}\":1}}", "n".repeat(10_000));
-        assert!(body(long.as_bytes()).unwrap().finish().unwrap_err().field.len() < 100);
+        assert!(
+            body(long.as_bytes())
+                .unwrap()
+                .finish()
+                .unwrap_err()
+                .field
+                .len()
+                < 100
+        );
         let large = format!("{{\"x\":{{\"a\":\"{}\"}}}}", "b".repeat(MAX_OPAQUE_BYTES));
-        assert!(field(&large).opaque_object().unwrap_err().reason.contains("1048576"));
+        assert!(
+            field(&large)
+                .opaque_object()
+                .unwrap_err()
+                .reason
+                .contains("1048576")
+        );
     }
 }

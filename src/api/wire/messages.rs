@@ -17,15 +17,22 @@ fn message(json: &Json) -> Result<Message, Invalid> {
         // The checks of the whole request know when it may be absent.
         None => vec![],
     };
-    // OpenAI lets every message carry its author's name; Gemma's turns have no place for it, save for tools.
+    // OpenAI lets every message carry its author's name; Gemma's turns have no place for it, save
+    // for tools.
     let name = object.take("name").map(|name| name.string()).transpose()?;
     match role {
         Role::Assistant => assistant(&mut object, &mut message)?,
         Role::Tool => {
             message.name = name;
-            message.tool_call_id = object.take("tool_call_id").map(|id| id.string()).transpose()?;
+            message.tool_call_id = object
+                .take("tool_call_id")
+                .map(|id| id.string())
+                .transpose()?;
             if message.tool_call_id.is_none() && message.name.is_none() {
-                return Err(Invalid::new(format!("{}.tool_call_id", json.path()), "is required for a tool's result (or `name`)"));
+                return Err(Invalid::new(
+                    format!("{}.tool_call_id", json.path()),
+                    "is required for a tool's result (or `name`)",
+                ));
             }
         }
         Role::System | Role::User => {}
@@ -35,9 +42,16 @@ fn message(json: &Json) -> Result<Message, Invalid> {
 }
 
 fn assistant(object: &mut Object, message: &mut Message) -> Result<(), Invalid> {
-    message.reasoning = object.take("reasoning_content").map(|text| text.string()).transpose()?;
+    message.reasoning = object
+        .take("reasoning_content")
+        .map(|text| text.string())
+        .transpose()?;
     if let Some(calls) = object.take("tool_calls") {
-        message.tool_calls = calls.array()?.iter().map(tools::call).collect::<Result<_, _>>()?;
+        message.tool_calls = calls
+            .array()?
+            .iter()
+            .map(tools::call)
+            .collect::<Result<_, _>>()?;
     }
     // Clients send answers back as they got them, with these and without a meaning.
     for idle in ["refusal", "annotations"] {
@@ -52,7 +66,10 @@ fn role(json: &Json) -> Result<Role, Invalid> {
         "user" => Ok(Role::User),
         "assistant" => Ok(Role::Assistant),
         "tool" => Ok(Role::Tool),
-        other => json.wrong(format!("must be `system`, `developer`, `user`, `assistant` or `tool`, not `{}`", quote(other))),
+        other => json.wrong(format!(
+            "must be `system`, `developer`, `user`, `assistant` or `tool`, not `{}`",
+            quote(other)
+        )),
     }
 }
 
@@ -106,7 +123,12 @@ mod tests {
 
     fn parse(json: &str) -> Result<Vec<Message>, Invalid> {
         let body = format!("{{\"messages\":{json}}}");
-        messages(&crate::api::wire::json::body(body.as_bytes()).unwrap().take("messages").unwrap())
+        messages(
+            &crate::api::wire::json::body(body.as_bytes())
+                .unwrap()
+                .take("messages")
+                .unwrap(),
+        )
     }
 
     #[test]
@@ -120,13 +142,21 @@ mod tests {
         )
         .unwrap();
         assert_eq!(parsed[1], Message::text(Role::System, "d"));
-        assert_eq!(parsed[2].content, [Part::Text("a".into()), Part::Text("b".into())]);
+        assert_eq!(
+            parsed[2].content,
+            [Part::Text("a".into()), Part::Text("b".into())]
+        );
         assert_eq!(parsed[2].name, None);
         assert_eq!(parsed[3].content, []);
         let part = r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}"#;
-        let mixed =
-            parse(&format!(r#"[{{"role":"user","content":[{{"type":"text","text":"a"}},{part},{{"type":"text","text":"b"}},{part}]}}]"#));
-        let kinds: Vec<bool> = mixed.unwrap()[0].content.iter().map(|part| matches!(part, Part::Picture(_))).collect();
+        let mixed = parse(&format!(
+            r#"[{{"role":"user","content":[{{"type":"text","text":"a"}},{part},{{"type":"text","text":"b"}},{part}]}}]"#
+        ));
+        let kinds: Vec<bool> = mixed.unwrap()[0]
+            .content
+            .iter()
+            .map(|part| matches!(part, Part::Picture(_)))
+            .collect();
         assert_eq!(kinds, [false, true, false, true]);
         assert_eq!(parsed[3].reasoning.as_deref(), Some("hm"));
         assert_eq!(parsed[3].tool_calls[0].arguments, "{\"a\": 1}");
@@ -142,29 +172,80 @@ mod tests {
             (r#"[{"content":"a"}]"#, "messages[0].role"),
             (r#"[{"role":"king","content":"a"}]"#, "messages[0].role"),
             (r#"[{"role":7,"content":"a"}]"#, "messages[0].role"),
-            (r#"[{"role":"user","content":"a"},{"role":"user","content":7}]"#, "messages[1].content"),
-            (r#"[{"role":"user","content":[7]}]"#, "messages[0].content[0]"),
-            (r#"[{"role":"user","content":[{"type":"text"}]}]"#, "messages[0].content[0].text"),
-            (r#"[{"role":"user","content":[{"text":"a"}]}]"#, "messages[0].content[0].type"),
-            (r#"[{"role":"user","content":[{"type":"input_audio","input_audio":{}}]}]"#, "messages[0].content[0].input_audio.data"),
-            (r#"[{"role":"user","content":[{"type":"video_url","video_url":{}}]}]"#, "messages[0].content[0].type"),
-            (r#"[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}]"#, "messages[0].content[0].image_url.url"),
+            (
+                r#"[{"role":"user","content":"a"},{"role":"user","content":7}]"#,
+                "messages[1].content",
+            ),
+            (
+                r#"[{"role":"user","content":[7]}]"#,
+                "messages[0].content[0]",
+            ),
+            (
+                r#"[{"role":"user","content":[{"type":"text"}]}]"#,
+                "messages[0].content[0].text",
+            ),
+            (
+                r#"[{"role":"user","content":[{"text":"a"}]}]"#,
+                "messages[0].content[0].type",
+            ),
+            (
+                r#"[{"role":"user","content":[{"type":"input_audio","input_audio":{}}]}]"#,
+                "messages[0].content[0].input_audio.data",
+            ),
+            (
+                r#"[{"role":"user","content":[{"type":"video_url","video_url":{}}]}]"#,
+                "messages[0].content[0].type",
+            ),
+            (
+                r#"[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}]"#,
+                "messages[0].content[0].image_url.url",
+            ),
             (
                 r#"[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"},"text":"a"}]}]"#,
                 "messages[0].content[0].text",
             ),
-            (r#"[{"role":"user","content":"a","tool_calls":[]}]"#, "messages[0].tool_calls"),
-            (r#"[{"role":"user","content":"a","junk":1}]"#, "messages[0].junk"),
-            (r#"[{"role":"assistant","content":"a","reasoning_content":1}]"#, "messages[0].reasoning_content"),
-            (r#"[{"role":"assistant","content":"a","audio":{"id":"x"}}]"#, "messages[0].audio"),
-            (r#"[{"role":"assistant","tool_calls":{}}]"#, "messages[0].tool_calls"),
-            (r#"[{"role":"tool","content":"a"}]"#, "messages[0].tool_call_id"),
-            (r#"[{"role":"tool","content":"a","tool_call_id":1}]"#, "messages[0].tool_call_id"),
+            (
+                r#"[{"role":"user","content":"a","tool_calls":[]}]"#,
+                "messages[0].tool_calls",
+            ),
+            (
+                r#"[{"role":"user","content":"a","junk":1}]"#,
+                "messages[0].junk",
+            ),
+            (
+                r#"[{"role":"assistant","content":"a","reasoning_content":1}]"#,
+                "messages[0].reasoning_content",
+            ),
+            (
+                r#"[{"role":"assistant","content":"a","audio":{"id":"x"}}]"#,
+                "messages[0].audio",
+            ),
+            (
+                r#"[{"role":"assistant","tool_calls":{}}]"#,
+                "messages[0].tool_calls",
+            ),
+            (
+                r#"[{"role":"tool","content":"a"}]"#,
+                "messages[0].tool_call_id",
+            ),
+            (
+                r#"[{"role":"tool","content":"a","tool_call_id":1}]"#,
+                "messages[0].tool_call_id",
+            ),
         ] {
             assert_eq!(parse(json).unwrap_err().field, field, "{json}");
         }
-        let video = parse(r#"[{"role":"user","content":[{"type":"video_url","video_url":{"url":"x"}}]}]"#).unwrap_err();
+        let video =
+            parse(r#"[{"role":"user","content":[{"type":"video_url","video_url":{"url":"x"}}]}]"#)
+                .unwrap_err();
         assert!(video.reason.contains("send its frames"), "{video}");
-        assert!(body(b"{}").unwrap().need("messages").unwrap_err().reason.contains("required"));
+        assert!(
+            body(b"{}")
+                .unwrap()
+                .need("messages")
+                .unwrap_err()
+                .reason
+                .contains("required")
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What goes over the wire, in OpenAI's shapes: requests taken apart strictly, responses built exactly.
+//! What goes over the wire, in OpenAI's shapes: requests taken apart strictly, responses built
+//! exactly.
 
 pub mod anthropic;
 pub mod completions;

@@ -1,7 +1,8 @@
-//! A chat request as OpenAI's clients send it, made into a [`ChatRequest`] or refused with the field's name.
+//! A chat request as OpenAI's clients send it, made into a [`ChatRequest`] or refused with the
+//! field's name.
 //!
-//! Nothing is silently dropped that could change an answer: a parameter is honoured, listed in [`IGNORED`] with the
-//! reason why it may be ignored, or refused.
+//! Nothing is silently dropped that could change an answer: a parameter is honoured, listed in
+//! [`IGNORED`] with the reason why it may be ignored, or refused.
 
 use super::json::{self, Json, Object, quote};
 use super::tools::Offer;
@@ -39,28 +40,65 @@ enum Harmless {
 /// Parameters that need no honouring, each with the reason.
 const IGNORED: &[(&str, Harmless, &str)] = &[
     ("user", Harmless::Any, "the kernel says who the caller is"),
-    ("safety_identifier", Harmless::Any, "the kernel says who the caller is"),
-    ("metadata", Harmless::Any, "labels for a service that stores answers; nothing is stored here"),
-    ("store", Harmless::Only("false"), "nothing is stored here; `true` would be a promise"),
+    (
+        "safety_identifier",
+        Harmless::Any,
+        "the kernel says who the caller is",
+    ),
+    (
+        "metadata",
+        Harmless::Any,
+        "labels for a service that stores answers; nothing is stored here",
+    ),
+    (
+        "store",
+        Harmless::Only("false"),
+        "nothing is stored here; `true` would be a promise",
+    ),
     ("service_tier", Harmless::Any, "there is one tier"),
-    ("prompt_cache_key", Harmless::Any, "the prefix cache finds its entries by content"),
-    ("prompt_cache_retention", Harmless::Any, "the prefix cache lives as long as the model is loaded"),
-    ("verbosity", Harmless::Only("\"medium\""), "the default; Gemma has no other"),
-    ("modalities", Harmless::Only("[\"text\"]"), "answers are text"),
+    (
+        "prompt_cache_key",
+        Harmless::Any,
+        "the prefix cache finds its entries by content",
+    ),
+    (
+        "prompt_cache_retention",
+        Harmless::Any,
+        "the prefix cache lives as long as the model is loaded",
+    ),
+    (
+        "verbosity",
+        Harmless::Only("\"medium\""),
+        "the default; Gemma has no other",
+    ),
+    (
+        "modalities",
+        Harmless::Only("[\"text\"]"),
+        "answers are text",
+    ),
 ];
 
 /// Reads a body. Every bound of the request has been checked when this returns.
 pub fn parse(body: &[u8]) -> Result<ChatCall, Invalid> {
     let mut object = json::body(body)?;
-    let model = object.take("model").map(|model| model.string()).transpose()?;
+    let model = object
+        .take("model")
+        .map(|model| model.string())
+        .transpose()?;
     let messages = messages::messages(&object.need("messages")?)?;
-    let Offer { tools, choice: tool_choice, parallel: parallel_tool_calls } = tools::offered(&mut object)?;
+    let Offer {
+        tools,
+        choice: tool_choice,
+        parallel: parallel_tool_calls,
+    } = tools::offered(&mut object)?;
     let format = format::format(&mut object)?;
     let sampling = sampling(&mut object)?;
     let output = output(&mut object)?;
     let thinking = thinking(&mut object)?;
     let logprobs = logprobs(&mut object)?;
-    let cache_prompt = object.take("cache_prompt").map_or(Ok(true), |cache| cache.boolean())?;
+    let cache_prompt = object
+        .take("cache_prompt")
+        .map_or(Ok(true), |cache| cache.boolean())?;
     let delivery = delivery(&mut object)?;
     only_choice(&mut object)?;
     ignored(&mut object)?;
@@ -78,7 +116,11 @@ pub fn parse(body: &[u8]) -> Result<ChatCall, Invalid> {
         ..ChatRequest::new(messages)
     };
     request.check()?;
-    Ok(ChatCall { model: model.unwrap_or_else(|| DEFAULT_MODEL.into()), request, delivery })
+    Ok(ChatCall {
+        model: model.unwrap_or_else(|| DEFAULT_MODEL.into()),
+        request,
+        delivery,
+    })
 }
 
 pub(super) fn sampling(object: &mut Object) -> Result<Sampling, Invalid> {
@@ -101,9 +143,17 @@ pub(super) fn sampling(object: &mut Object) -> Result<Sampling, Invalid> {
         // Other servers write "off" as -1 or as 0.
         s.top_k = top_k.integer(-1..=i32::MAX.into())?.max(0) as u32;
     }
-    s.seed = object.take("seed").map(|seed| seed.integer(i64::MIN.into()..=u64::MAX.into())).transpose()?.map(fold_seed);
+    s.seed = object
+        .take("seed")
+        .map(|seed| seed.integer(i64::MIN.into()..=u64::MAX.into()))
+        .transpose()?
+        .map(fold_seed);
     if let Some(bias) = object.take("logit_bias") {
-        s.logit_bias = bias.object()?.into_entries().map(bias_entry).collect::<Result<_, _>>()?;
+        s.logit_bias = bias
+            .object()?
+            .into_entries()
+            .map(bias_entry)
+            .collect::<Result<_, _>>()?;
     }
     Ok(s)
 }
@@ -122,43 +172,79 @@ fn bias_entry((token, bias): (String, Json)) -> Result<(u32, f32), Invalid> {
 }
 
 /// A parameter that goes by two names.
-fn one_of<'a>(object: &mut Object<'a>, name: &'static str, alias: &'static str) -> Result<Option<Json<'a>>, Invalid> {
+fn one_of<'a>(
+    object: &mut Object<'a>,
+    name: &'static str,
+    alias: &'static str,
+) -> Result<Option<Json<'a>>, Invalid> {
     match (object.take(name), object.take(alias)) {
-        (Some(_), Some(second)) => second.wrong(format!("is another name of `{name}`; give one of them")),
+        (Some(_), Some(second)) => {
+            second.wrong(format!("is another name of `{name}`; give one of them"))
+        }
         (first, second) => Ok(first.or(second)),
     }
 }
 
 pub(super) fn output(object: &mut Object) -> Result<OutputLimits, Invalid> {
-    let old = object.take("max_tokens").map(|max| max.u32(1, u32::MAX)).transpose()?;
+    let old = object
+        .take("max_tokens")
+        .map(|max| max.u32(1, u32::MAX))
+        .transpose()?;
     // OpenAI's newer name wins: clients that send both keep the old one for older servers.
-    let new = object.take("max_completion_tokens").map(|max| max.u32(1, u32::MAX)).transpose()?;
-    let min_tokens = object.take("min_tokens").map_or(Ok(0), |min| min.u32(0, u32::MAX))?;
+    let new = object
+        .take("max_completion_tokens")
+        .map(|max| max.u32(1, u32::MAX))
+        .transpose()?;
+    let min_tokens = object
+        .take("min_tokens")
+        .map_or(Ok(0), |min| min.u32(0, u32::MAX))?;
     let stop = match object.take("stop") {
         Some(stop) if stop.is_string() => vec![stop.string()?],
-        Some(stop) if stop.is_array() => stop.array()?.iter().map(Json::string).collect::<Result<_, _>>()?,
+        Some(stop) if stop.is_array() => stop
+            .array()?
+            .iter()
+            .map(Json::string)
+            .collect::<Result<_, _>>()?,
         Some(stop) => return stop.wrong("must be a string or an array of strings"),
         None => vec![],
     };
-    let ignore_eos = object.take("ignore_eos").map_or(Ok(false), |ignore| ignore.boolean())?;
-    Ok(OutputLimits { max_tokens: new.or(old), min_tokens, stop, ignore_eos })
+    let ignore_eos = object
+        .take("ignore_eos")
+        .map_or(Ok(false), |ignore| ignore.boolean())?;
+    Ok(OutputLimits {
+        max_tokens: new.or(old),
+        min_tokens,
+        stop,
+        ignore_eos,
+    })
 }
 
-/// Off unless asked for. Whether: `enable_thinking`, else a budget says so, else `reasoning_effort`. How long: the
-/// budget, else the effort.
+/// Off unless asked for. Whether: `enable_thinking`, else a budget says so, else
+/// `reasoning_effort`. How long: the budget, else the effort.
 fn thinking(object: &mut Object) -> Result<Thinking, Invalid> {
-    let effort = object.take("reasoning_effort").map(|effort| self::effort(&effort)).transpose()?;
+    let effort = object
+        .take("reasoning_effort")
+        .map(|effort| self::effort(&effort))
+        .transpose()?;
     let budget = object.take("thinking_budget_tokens");
-    let tokens = budget.as_ref().map(|budget| budget.u32(0, u32::MAX)).transpose()?;
+    let tokens = budget
+        .as_ref()
+        .map(|budget| budget.u32(0, u32::MAX))
+        .transpose()?;
     let mut enabled = None;
     if let Some(kwargs) = object.take("chat_template_kwargs") {
         let mut kwargs = kwargs.object()?;
-        enabled = kwargs.take("enable_thinking").map(|enable| enable.boolean()).transpose()?;
+        enabled = kwargs
+            .take("enable_thinking")
+            .map(|enable| enable.boolean())
+            .transpose()?;
         kwargs.finish()?;
     }
     Ok(match (enabled, tokens, effort) {
         (Some(false), ..) | (_, Some(0), _) => Thinking::Off,
-        (_, Some(budget), _) => Thinking::On { budget: Some(budget) },
+        (_, Some(budget), _) => Thinking::On {
+            budget: Some(budget),
+        },
         (Some(true), None, None | Some(Thinking::Off)) => Thinking::On { budget: None },
         (_, None, effort) => effort.unwrap_or_default(),
     })
@@ -166,12 +252,27 @@ fn thinking(object: &mut Object) -> Result<Thinking, Invalid> {
 
 pub(super) fn effort(json: &Json) -> Result<Thinking, Invalid> {
     let name = json.string()?;
-    let known = || Thinking::EFFORTS.map(|(name, _)| format!("`{name}`")).join(", ");
-    Thinking::of_effort(&name).map_or_else(|| json.wrong(format!("must be one of {}, not `{}`", known(), quote(&name))), Ok)
+    let known = || {
+        Thinking::EFFORTS
+            .map(|(name, _)| format!("`{name}`"))
+            .join(", ")
+    };
+    Thinking::of_effort(&name).map_or_else(
+        || {
+            json.wrong(format!(
+                "must be one of {}, not `{}`",
+                known(),
+                quote(&name)
+            ))
+        },
+        Ok,
+    )
 }
 
 pub(super) fn logprobs(object: &mut Object) -> Result<Option<u8>, Invalid> {
-    let wanted = object.take("logprobs").map_or(Ok(false), |wanted| wanted.boolean())?;
+    let wanted = object
+        .take("logprobs")
+        .map_or(Ok(false), |wanted| wanted.boolean())?;
     match object.take("top_logprobs") {
         Some(top) if !wanted => top.wrong("needs `logprobs` to be true"),
         // The number's bound is checked with the whole request.
@@ -181,15 +282,23 @@ pub(super) fn logprobs(object: &mut Object) -> Result<Option<u8>, Invalid> {
 }
 
 pub(super) fn delivery(object: &mut Object) -> Result<Delivery, Invalid> {
-    let stream = object.take("stream").map_or(Ok(false), |stream| stream.boolean())?;
+    let stream = object
+        .take("stream")
+        .map_or(Ok(false), |stream| stream.boolean())?;
     let Some(options) = object.take("stream_options") else {
-        return Ok(if stream { Delivery::Stream { usage: false } } else { Delivery::Whole });
+        return Ok(if stream {
+            Delivery::Stream { usage: false }
+        } else {
+            Delivery::Whole
+        });
     };
     if !stream {
         return options.wrong("needs `stream` to be true");
     }
     let mut options = options.object()?;
-    let usage = options.take("include_usage").map_or(Ok(false), |usage| usage.boolean())?;
+    let usage = options
+        .take("include_usage")
+        .map_or(Ok(false), |usage| usage.boolean())?;
     // Padding against eavesdroppers on a network; there is none here.
     options.take("include_obfuscation");
     options.finish()?;
@@ -197,7 +306,9 @@ pub(super) fn delivery(object: &mut Object) -> Result<Delivery, Invalid> {
 }
 
 pub(super) fn only_choice(object: &mut Object) -> Result<(), Invalid> {
-    let Some(n) = object.take("n") else { return Ok(()) };
+    let Some(n) = object.take("n") else {
+        return Ok(());
+    };
     match n.u32(0, u32::MAX)? {
         1 => Ok(()),
         _ => n.wrong("must be 1: there is one answer to a request"),
@@ -207,7 +318,9 @@ pub(super) fn only_choice(object: &mut Object) -> Result<(), Invalid> {
 fn ignored(object: &mut Object) -> Result<(), Invalid> {
     for (name, harmless, reason) in IGNORED {
         match (object.take(name), harmless) {
-            (Some(value), Harmless::Only(only)) if !value.is(only) => return value.wrong(format!("can only be {only}: {reason}")),
+            (Some(value), Harmless::Only(only)) if !value.is(only) => {
+                return value.wrong(format!("can only be {only}: {reason}"));
+            }
             _ => {}
         }
     }
@@ -232,7 +345,10 @@ mod tests {
         let call = with("").unwrap();
         assert_eq!(call.model, "auto");
         assert_eq!(call.delivery, Delivery::Whole);
-        assert_eq!(call.request, ChatRequest::new(vec![Message::text(Role::User, "hi")]));
+        assert_eq!(
+            call.request,
+            ChatRequest::new(vec![Message::text(Role::User, "hi")])
+        );
     }
 
     #[test]
@@ -263,8 +379,19 @@ mod tests {
                 logit_bias: vec![(5, -100.0), (6, 2.5)],
             }
         );
-        assert_eq!(r.output, OutputLimits { max_tokens: Some(7), min_tokens: 2, stop: vec!["a".into(), "b".into()], ignore_eos: true });
-        assert_eq!((r.thinking, r.logprobs, r.cache_prompt), (Thinking::On { budget: None }, Some(3), false));
+        assert_eq!(
+            r.output,
+            OutputLimits {
+                max_tokens: Some(7),
+                min_tokens: 2,
+                stop: vec!["a".into(), "b".into()],
+                ignore_eos: true
+            }
+        );
+        assert_eq!(
+            (r.thinking, r.logprobs, r.cache_prompt),
+            (Thinking::On { budget: None }, Some(3), false)
+        );
     }
 
     #[test]
@@ -314,7 +441,10 @@ mod tests {
             (r#","min_p":-1"#, "min_p"),
             (r#","frequency_penalty":3"#, "frequency_penalty"),
             (r#","repeat_penalty":0"#, "repeat_penalty"),
-            (r#","repeat_penalty":1,"repetition_penalty":1"#, "repetition_penalty"),
+            (
+                r#","repeat_penalty":1,"repetition_penalty":1"#,
+                "repetition_penalty",
+            ),
             (r#","max_tokens":0"#, "max_tokens"),
             (r#","max_tokens":-1"#, "max_tokens"),
             (r#","max_tokens":1e20"#, "max_tokens"),
@@ -326,7 +456,10 @@ mod tests {
             (r#","stop":5"#, "stop"),
             (r#","stop":["a",5]"#, "stop[1]"),
             (r#","stop":["a",""]"#, "stop[1]"),
-            (r#","stop":["a","a","a","a","a","a","a","a","a","a","a","a","a","a","a","a","a"]"#, "stop"),
+            (
+                r#","stop":["a","a","a","a","a","a","a","a","a","a","a","a","a","a","a","a","a"]"#,
+                "stop",
+            ),
             (r#","n":2"#, "n"),
             (r#","n":0"#, "n"),
             (r#","logit_bias":[]"#, "logit_bias"),
@@ -340,17 +473,35 @@ mod tests {
             (r#","logprobs":true,"top_logprobs":-1"#, "top_logprobs"),
             (r#","stream":1"#, "stream"),
             (r#","stream_options":{}"#, "stream_options"),
-            (r#","stream":true,"stream_options":{"include_usage":1}"#, "stream_options.include_usage"),
-            (r#","stream":true,"stream_options":{"usage":true}"#, "stream_options.usage"),
+            (
+                r#","stream":true,"stream_options":{"include_usage":1}"#,
+                "stream_options.include_usage",
+            ),
+            (
+                r#","stream":true,"stream_options":{"usage":true}"#,
+                "stream_options.usage",
+            ),
             (r#","response_format":"text""#, "response_format"),
-            (r#","response_format":{"type":"json_object"},"ignore_eos":true"#, "ignore_eos"),
+            (
+                r#","response_format":{"type":"json_object"},"ignore_eos":true"#,
+                "ignore_eos",
+            ),
             (r#","regex":"a+","min_tokens":3"#, "min_tokens"),
             (r#","tool_choice":"required""#, "tool_choice"),
-            (r#","tool_choice":{"type":"function","function":{"name":"f"}}"#, "tool_choice"),
+            (
+                r#","tool_choice":{"type":"function","function":{"name":"f"}}"#,
+                "tool_choice",
+            ),
             (r#","reasoning_effort":"much""#, "reasoning_effort"),
             (r#","thinking_budget_tokens":-1"#, "thinking_budget_tokens"),
-            (r#","chat_template_kwargs":{"enable_thinking":1}"#, "chat_template_kwargs.enable_thinking"),
-            (r#","chat_template_kwargs":{"x":1}"#, "chat_template_kwargs.x"),
+            (
+                r#","chat_template_kwargs":{"enable_thinking":1}"#,
+                "chat_template_kwargs.enable_thinking",
+            ),
+            (
+                r#","chat_template_kwargs":{"x":1}"#,
+                "chat_template_kwargs.x",
+            ),
             (r#","store":true"#, "store"),
             (r#","modalities":["text","audio"]"#, "modalities"),
             (r#","functions":[]"#, "functions"),
@@ -366,15 +517,32 @@ mod tests {
         }
         assert_eq!(parse(b"{}").unwrap_err().field, "messages");
         assert_eq!(parse(br#"{"messages":[]}"#).unwrap_err().field, "messages");
-        assert_eq!(parse(br#"{"messages":[{"role":"user","content":""}]}"#).unwrap_err().field, "messages[0].content");
-        assert!(with(r#","tempersture":1"#).unwrap_err().reason.contains("did you mean `temperature`?"));
-        assert!(!with(r#","web_search_options":{}"#).unwrap_err().reason.contains("did you mean"));
+        assert_eq!(
+            parse(br#"{"messages":[{"role":"user","content":""}]}"#)
+                .unwrap_err()
+                .field,
+            "messages[0].content"
+        );
+        assert!(
+            with(r#","tempersture":1"#)
+                .unwrap_err()
+                .reason
+                .contains("did you mean `temperature`?")
+        );
+        assert!(
+            !with(r#","web_search_options":{}"#)
+                .unwrap_err()
+                .reason
+                .contains("did you mean")
+        );
     }
 
     #[test]
     fn thinking_is_asked_for_in_three_ways() {
         const ENDLESS: Thinking = Thinking::On { budget: None };
-        let on = |budget| Thinking::On { budget: Some(budget) };
+        let on = |budget| Thinking::On {
+            budget: Some(budget),
+        };
         for (rest, thinking) in [
             ("", Thinking::Off),
             (r#","reasoning_effort":"none""#, Thinking::Off),
@@ -383,15 +551,39 @@ mod tests {
             (r#","reasoning_effort":"high""#, on(8192)),
             (r#","reasoning_effort":"xhigh""#, ENDLESS),
             (r#","chat_template_kwargs":{}"#, Thinking::Off),
-            (r#","chat_template_kwargs":{"enable_thinking":true}"#, ENDLESS),
-            (r#","reasoning_effort":"high","chat_template_kwargs":{"enable_thinking":false}"#, Thinking::Off),
-            (r#","reasoning_effort":"none","chat_template_kwargs":{"enable_thinking":true}"#, ENDLESS),
-            (r#","reasoning_effort":"low","chat_template_kwargs":{"enable_thinking":true}"#, on(512)),
-            (r#","reasoning_effort":"high","chat_template_kwargs":{"enable_thinking":null}"#, on(8192)),
+            (
+                r#","chat_template_kwargs":{"enable_thinking":true}"#,
+                ENDLESS,
+            ),
+            (
+                r#","reasoning_effort":"high","chat_template_kwargs":{"enable_thinking":false}"#,
+                Thinking::Off,
+            ),
+            (
+                r#","reasoning_effort":"none","chat_template_kwargs":{"enable_thinking":true}"#,
+                ENDLESS,
+            ),
+            (
+                r#","reasoning_effort":"low","chat_template_kwargs":{"enable_thinking":true}"#,
+                on(512),
+            ),
+            (
+                r#","reasoning_effort":"high","chat_template_kwargs":{"enable_thinking":null}"#,
+                on(8192),
+            ),
             (r#","thinking_budget_tokens":100"#, on(100)),
-            (r#","thinking_budget_tokens":100,"reasoning_effort":"high""#, on(100)),
-            (r#","thinking_budget_tokens":100,"chat_template_kwargs":{"enable_thinking":false}"#, Thinking::Off),
-            (r#","thinking_budget_tokens":0,"reasoning_effort":"high""#, Thinking::Off),
+            (
+                r#","thinking_budget_tokens":100,"reasoning_effort":"high""#,
+                on(100),
+            ),
+            (
+                r#","thinking_budget_tokens":100,"chat_template_kwargs":{"enable_thinking":false}"#,
+                Thinking::Off,
+            ),
+            (
+                r#","thinking_budget_tokens":0,"reasoning_effort":"high""#,
+                Thinking::Off,
+            ),
         ] {
             assert_eq!(request(rest).thinking, thinking, "{rest}");
         }
@@ -399,8 +591,19 @@ mod tests {
 
     #[test]
     fn seeds_fold_and_top_k_switches_off() {
-        for (seed, folded) in [("0", 0), ("42", 42), ("4294967295", u32::MAX), ("4294967296", 1), ("-1", 0), ("18446744073709551615", 0)] {
-            assert_eq!(request(&format!(",\"seed\":{seed}")).sampling.seed, Some(folded), "{seed}");
+        for (seed, folded) in [
+            ("0", 0),
+            ("42", 42),
+            ("4294967295", u32::MAX),
+            ("4294967296", 1),
+            ("-1", 0),
+            ("18446744073709551615", 0),
+        ] {
+            assert_eq!(
+                request(&format!(",\"seed\":{seed}")).sampling.seed,
+                Some(folded),
+                "{seed}"
+            );
         }
         assert_eq!(request(r#","top_k":-1"#).sampling.top_k, 0);
         assert_eq!(request(r#","top_k":0"#).sampling.top_k, 0);
@@ -416,7 +619,8 @@ mod tests {
             let _ = parse(&body);
         }
 
-        /// The same for what looks like a request: one that was cut, or in which one byte is another.
+        /// The same for what looks like a request: one that was cut, or in which one byte is
+        /// another.
         #[test]
         fn no_damage_does_harm(at in 0usize..400, byte in proptest::num::u8::ANY) {
             let mut body = br#"{"messages":[{"role":"user","content":[{"type":"text","text":"h\u00e9"}]},{"role":"assistant","tool_calls":[{"id":"c",

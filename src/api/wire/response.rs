@@ -1,6 +1,7 @@
 //! Answers in OpenAI's shapes: whole (`chat.completion`) and in pieces (`chat.completion.chunk`).
 //!
-//! These borrow what they show and serialise straight into a buffer; nothing is built in between for each token.
+//! These borrow what they show and serialise straight into a buffer; nothing is built in between
+//! for each token.
 
 use serde::{Serialize, Serializer};
 
@@ -29,7 +30,12 @@ pub struct Head {
 impl Head {
     /// Of a new answer.
     pub fn new(model: &str) -> Self {
-        Self { id: id::random("chatcmpl-"), created: now(), model: model.to_owned(), system_fingerprint: FINGERPRINT }
+        Self {
+            id: id::random("chatcmpl-"),
+            created: now(),
+            model: model.to_owned(),
+            system_fingerprint: FINGERPRINT,
+        }
     }
 }
 
@@ -75,7 +81,14 @@ pub struct CallOut {
 impl CallOut {
     /// A call without arguments so far, and with an id: the model gives it none.
     pub fn new(name: String) -> Self {
-        Self { id: id::random("call_"), r#type: "function", function: FunctionOut { name, arguments: String::new() } }
+        Self {
+            id: id::random("call_"),
+            r#type: "function",
+            function: FunctionOut {
+                name,
+                arguments: String::new(),
+            },
+        }
     }
 }
 
@@ -180,8 +193,12 @@ impl From<Usage> for UsageOut {
             prompt_tokens: usage.prompt_tokens,
             completion_tokens: usage.completion_tokens,
             total_tokens: u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens),
-            prompt_tokens_details: PromptDetails { cached_tokens: usage.cached_tokens },
-            completion_tokens_details: CompletionDetails { reasoning_tokens: usage.reasoning_tokens },
+            prompt_tokens_details: PromptDetails {
+                cached_tokens: usage.cached_tokens,
+            },
+            completion_tokens_details: CompletionDetails {
+                reasoning_tokens: usage.reasoning_tokens,
+            },
         }
     }
 }
@@ -202,7 +219,13 @@ pub struct TimingsOut {
 
 impl From<&Done> for TimingsOut {
     fn from(done: &Done) -> Self {
-        let rate = |n: u32, us: u64| if us == 0 { 0.0 } else { f64::from(n) * 1e6 / us as f64 };
+        let rate = |n: u32, us: u64| {
+            if us == 0 {
+                0.0
+            } else {
+                f64::from(n) * 1e6 / us as f64
+            }
+        };
         let (usage, timings) = (&done.usage, &done.timings);
         let prompt_n = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
         Self {
@@ -246,12 +269,23 @@ struct RivalOut<'a> {
 
 impl<'a> RivalOut<'a> {
     fn new(token: &'a [u8], logprob: f32) -> Self {
-        Self { token, logprob: if logprob.is_finite() { logprob } else { UNLIKELY }, bytes: token }
+        Self {
+            token,
+            logprob: if logprob.is_finite() {
+                logprob
+            } else {
+                UNLIKELY
+            },
+            bytes: token,
+        }
     }
 }
 
 pub(super) fn tokens(tokens: &[TokenLogprob]) -> impl Iterator<Item = TokenOut<'_>> {
-    tokens.iter().map(|t| TokenOut { token: RivalOut::new(&t.bytes, t.logprob), top_logprobs: &t.top })
+    tokens.iter().map(|t| TokenOut {
+        token: RivalOut::new(&t.bytes, t.logprob),
+        top_logprobs: &t.top,
+    })
 }
 
 fn list<S: Serializer>(list: &&[TokenLogprob], serializer: S) -> Result<S::Ok, S::Error> {
@@ -259,7 +293,11 @@ fn list<S: Serializer>(list: &&[TokenLogprob], serializer: S) -> Result<S::Ok, S
 }
 
 fn rivals<S: Serializer>(rivals: &&[(Vec<u8>, f32)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(rivals.iter().map(|(token, logprob)| RivalOut::new(token, *logprob)))
+    serializer.collect_seq(
+        rivals
+            .iter()
+            .map(|(token, logprob)| RivalOut::new(token, *logprob)),
+    )
 }
 
 /// A token may be a part of a character; `bytes` has what a string cannot show.

@@ -1,4 +1,5 @@
-//! Functions: those offered (`tools`, `tool_choice`) and those called (`tool_calls` of earlier turns).
+//! Functions: those offered (`tools`, `tool_choice`) and those called (`tool_calls` of earlier
+//! turns).
 
 use super::json::{Json, Object, check_object, quote};
 use crate::chat::{Invalid, Tool, ToolCall, ToolChoice};
@@ -11,16 +12,24 @@ pub struct Offer {
     pub parallel: bool,
 }
 
-/// Reads `tools`, `tool_choice` and `parallel_tool_calls`. `tool_choice` "none" means that the model is shown no
-/// functions.
+/// Reads `tools`, `tool_choice` and `parallel_tool_calls`. `tool_choice` "none" means that the
+/// model is shown no functions.
 pub fn offered(object: &mut Object) -> Result<Offer, Invalid> {
     let tools = match object.take("tools") {
         Some(tools) => tools.array()?.iter().map(tool).collect::<Result<_, _>>()?,
         None => vec![],
     };
-    let parallel = object.take("parallel_tool_calls").map_or(Ok(true), |parallel| parallel.boolean())?;
-    let mut offer = Offer { tools, choice: ToolChoice::Auto, parallel };
-    let Some(choice) = object.take("tool_choice") else { return Ok(offer) };
+    let parallel = object
+        .take("parallel_tool_calls")
+        .map_or(Ok(true), |parallel| parallel.boolean())?;
+    let mut offer = Offer {
+        tools,
+        choice: ToolChoice::Auto,
+        parallel,
+    };
+    let Some(choice) = object.take("tool_choice") else {
+        return Ok(offer);
+    };
     if choice.is_string() {
         choose(&choice, &mut offer)?;
         return Ok(offer);
@@ -35,7 +44,12 @@ pub fn offered(object: &mut Object) -> Result<Offer, Invalid> {
             only(&allowed.need("tools")?, &mut offer)?;
             allowed.finish()?;
         }
-        other => return kind.wrong(format!("must be `function` or `allowed_tools`, not `{}`", quote(other))),
+        other => {
+            return kind.wrong(format!(
+                "must be `function` or `allowed_tools`, not `{}`",
+                quote(other)
+            ));
+        }
     }
     fields.finish()?;
     Ok(offer)
@@ -46,7 +60,12 @@ fn choose(mode: &Json, offer: &mut Offer) -> Result<(), Invalid> {
         "auto" => {}
         "none" => offer.tools.clear(),
         "required" => offer.choice = ToolChoice::Required,
-        other => return mode.wrong(format!("must be `auto`, `none`, `required` or an object, not `{}`", quote(other))),
+        other => {
+            return mode.wrong(format!(
+                "must be `auto`, `none`, `required` or an object, not `{}`",
+                quote(other)
+            ));
+        }
     }
     Ok(())
 }
@@ -89,11 +108,25 @@ fn tool(json: &Json) -> Result<Tool, Invalid> {
 /// The fields that describe a function.
 pub(super) fn function(object: &mut Object) -> Result<Tool, Invalid> {
     let name = object.need("name")?.string()?;
-    let description = object.take("description").map(|text| text.string()).transpose()?.unwrap_or_default();
-    let parameters = object.take("parameters").map(|schema| schema.opaque_object()).transpose()?;
+    let description = object
+        .take("description")
+        .map(|text| text.string())
+        .transpose()?
+        .unwrap_or_default();
+    let parameters = object
+        .take("parameters")
+        .map(|schema| schema.opaque_object())
+        .transpose()?;
     // The model is held to the schema in any case.
-    object.take("strict").map(|strict| strict.boolean()).transpose()?;
-    Ok(Tool { name, description, parameters })
+    object
+        .take("strict")
+        .map(|strict| strict.boolean())
+        .transpose()?;
+    Ok(Tool {
+        name,
+        description,
+        parameters,
+    })
 }
 
 /// A call in an assistant's message.
@@ -108,10 +141,15 @@ pub fn call(json: &Json) -> Result<ToolCall, Invalid> {
     let name = function.need("name")?.string()?;
     let arguments = arguments(&function.need("arguments")?)?;
     function.finish()?;
-    Ok(ToolCall { id, name, arguments })
+    Ok(ToolCall {
+        id,
+        name,
+        arguments,
+    })
 }
 
-/// A JSON object in a string, as OpenAI has it; a bare object is taken too. Some clients say "" for none.
+/// A JSON object in a string, as OpenAI has it; a bare object is taken too. Some clients say "" for
+/// none.
 pub(super) fn arguments(json: &Json) -> Result<String, Invalid> {
     if !json.is_string() {
         return json.opaque_object();
@@ -150,24 +188,65 @@ mod tests {
 
     #[test]
     fn tools_keep_their_schema_as_it_is() {
-        let tools = parse(&format!("{{\"tools\":[{LIGHT},{{\"type\":\"function\",\"function\":{{\"name\":\"f\"}}}}]}}")).unwrap().tools;
+        let tools = parse(&format!(
+            "{{\"tools\":[{LIGHT},{{\"type\":\"function\",\"function\":{{\"name\":\"f\"}}}}]}}"
+        ))
+        .unwrap()
+        .tools;
         assert_eq!(tools[0].name, "set_light");
-        assert_eq!(tools[0].parameters.as_deref(), Some(r#"{"type":"object","properties":{"z":{},"a":{}}}"#));
-        assert_eq!(tools[1], Tool { name: "f".into(), description: String::new(), parameters: None });
+        assert_eq!(
+            tools[0].parameters.as_deref(),
+            Some(r#"{"type":"object","properties":{"z":{},"a":{}}}"#)
+        );
+        assert_eq!(
+            tools[1],
+            Tool {
+                name: "f".into(),
+                description: String::new(),
+                parameters: None
+            }
+        );
     }
 
     #[test]
     fn choices() {
         const DIM: &str = r#"{"type":"function","function":{"name":"dim"}}"#;
         let with = |rest: &str| parse(&format!("{{\"tools\":[{LIGHT},{DIM}]{rest}}}"));
-        let names = |offer: &Offer| offer.tools.iter().map(|tool| tool.name.clone()).collect::<Vec<_>>().join(" ");
+        let names = |offer: &Offer| {
+            offer
+                .tools
+                .iter()
+                .map(|tool| tool.name.clone())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
         for (rest, tools, choice, parallel) in [
             ("", "set_light dim", ToolChoice::Auto, true),
-            (r#","tool_choice":"auto","parallel_tool_calls":true"#, "set_light dim", ToolChoice::Auto, true),
-            (r#","parallel_tool_calls":false"#, "set_light dim", ToolChoice::Auto, false),
+            (
+                r#","tool_choice":"auto","parallel_tool_calls":true"#,
+                "set_light dim",
+                ToolChoice::Auto,
+                true,
+            ),
+            (
+                r#","parallel_tool_calls":false"#,
+                "set_light dim",
+                ToolChoice::Auto,
+                false,
+            ),
             (r#","tool_choice":"none""#, "", ToolChoice::Auto, true),
-            (r#","tool_choice":"required""#, "set_light dim", ToolChoice::Required, true),
-            (r#","tool_choice":{"type":"function","function":{"name":"dim"}}"#, "set_light dim", ToolChoice::Named("dim".into()), true),
+            (
+                r#","tool_choice":"required""#,
+                "set_light dim",
+                ToolChoice::Required,
+                true,
+            ),
+            (
+                r#","tool_choice":{"type":"function","function":{"name":"dim"}}"#,
+                "set_light dim",
+                ToolChoice::Named("dim".into()),
+                true,
+            ),
             (
                 r#","tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"required","tools":[{"type":"function","function":{"name":"dim"}}]}}"#,
                 "dim",
@@ -176,21 +255,37 @@ mod tests {
             ),
         ] {
             let offer = with(rest).unwrap();
-            assert_eq!((names(&offer).as_str(), &offer.choice, offer.parallel), (tools, &choice, parallel), "{rest}");
+            assert_eq!(
+                (names(&offer).as_str(), &offer.choice, offer.parallel),
+                (tools, &choice, parallel),
+                "{rest}"
+            );
         }
         for (choice, field) in [
             (r#""any""#, "tool_choice"),
             ("7", "tool_choice"),
             (r#"{"type":"custom"}"#, "tool_choice.type"),
             (r#"{"type":"function"}"#, "tool_choice.function"),
-            (r#"{"type":"function","function":{"name":"dim","x":1}}"#, "tool_choice.function.x"),
-            (r#"{"type":"allowed_tools","allowed_tools":{"mode":"maybe","tools":[]}}"#, "tool_choice.allowed_tools.mode"),
+            (
+                r#"{"type":"function","function":{"name":"dim","x":1}}"#,
+                "tool_choice.function.x",
+            ),
+            (
+                r#"{"type":"allowed_tools","allowed_tools":{"mode":"maybe","tools":[]}}"#,
+                "tool_choice.allowed_tools.mode",
+            ),
             (
                 r#"{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[{"type":"function","function":{"name":"x"}}]}}"#,
                 "tool_choice.allowed_tools.tools[0]",
             ),
         ] {
-            assert_eq!(with(&format!(",\"tool_choice\":{choice}")).unwrap_err().field, field, "{choice}");
+            assert_eq!(
+                with(&format!(",\"tool_choice\":{choice}"))
+                    .unwrap_err()
+                    .field,
+                field,
+                "{choice}"
+            );
         }
     }
 
@@ -200,27 +295,52 @@ mod tests {
             (r#"{}"#, "tools[0].type"),
             (r#"{"type":"web_search"}"#, "tools[0].type"),
             (r#"{"type":"function"}"#, "tools[0].function"),
-            (r#"{"type":"function","function":{}}"#, "tools[0].function.name"),
-            (r#"{"type":"function","function":{"name":"f","parameters":[]}}"#, "tools[0].function.parameters"),
-            (r#"{"type":"function","function":{"name":"f","parameters":{"a":1e999}}}"#, "tools[0].function.parameters"),
-            (r#"{"type":"function","function":{"name":"f","strict":1}}"#, "tools[0].function.strict"),
-            (r#"{"type":"function","function":{"name":"f","paramters":{}}}"#, "tools[0].function.paramters"),
+            (
+                r#"{"type":"function","function":{}}"#,
+                "tools[0].function.name",
+            ),
+            (
+                r#"{"type":"function","function":{"name":"f","parameters":[]}}"#,
+                "tools[0].function.parameters",
+            ),
+            (
+                r#"{"type":"function","function":{"name":"f","parameters":{"a":1e999}}}"#,
+                "tools[0].function.parameters",
+            ),
+            (
+                r#"{"type":"function","function":{"name":"f","strict":1}}"#,
+                "tools[0].function.strict",
+            ),
+            (
+                r#"{"type":"function","function":{"name":"f","paramters":{}}}"#,
+                "tools[0].function.paramters",
+            ),
         ] {
-            assert_eq!(parse(&format!("{{\"tools\":[{tool}]}}")).unwrap_err().field, field, "{tool}");
+            assert_eq!(
+                parse(&format!("{{\"tools\":[{tool}]}}")).unwrap_err().field,
+                field,
+                "{tool}"
+            );
         }
     }
 
     #[test]
     fn calls_have_an_object_of_arguments() {
         let parse = |arguments: &str| {
-            let json = format!(r#"{{"x":{{"id":"c","type":"function","index":0,"function":{{"name":"f","arguments":{arguments}}}}}}}"#);
+            let json = format!(
+                r#"{{"x":{{"id":"c","type":"function","index":0,"function":{{"name":"f","arguments":{arguments}}}}}}}"#
+            );
             call(&body(json.as_bytes()).unwrap().take("x").unwrap()).map(|call| call.arguments)
         };
         assert_eq!(parse(r#""{\"a\":[1]}""#).unwrap(), r#"{"a":[1]}"#);
         assert_eq!(parse(r#"{"a":1}"#).unwrap(), r#"{"a":1}"#);
         assert_eq!(parse(r#""""#).unwrap(), "{}");
         for bad in [r#""[1]""#, r#""{""#, r#""{\"a\":1} x""#, "7", "[]"] {
-            assert_eq!(parse(bad).unwrap_err().field, "x.function.arguments", "{bad}");
+            assert_eq!(
+                parse(bad).unwrap_err().field,
+                "x.function.arguments",
+                "{bad}"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A request to write down what is said: OpenAI's form with a sound in it, made into a [`ChatRequest`].
+//! A request to write down what is said: OpenAI's form with a sound in it, made into a
+//! [`ChatRequest`].
 
 use std::convert::Infallible;
 
@@ -9,7 +10,9 @@ use serde::Serialize;
 
 use super::json::quote;
 use super::request::DEFAULT_MODEL;
-use crate::chat::{ChatRequest, Invalid, MAX_SOUND_BYTES, Message, Part, Role, Sampling, Sound, Usage};
+use crate::chat::{
+    ChatRequest, Invalid, MAX_SOUND_BYTES, Message, Part, Role, Sampling, Sound, Usage,
+};
 
 /// Fields of a form.
 const MAX_FIELDS: usize = 32;
@@ -50,16 +53,31 @@ struct Form {
     temperature: f32,
 }
 
-/// Reads a form whose parts are separated by `boundary`. Every bound of the request has been checked when this returns.
+/// Reads a form whose parts are separated by `boundary`. Every bound of the request has been
+/// checked when this returns.
 pub async fn parse(boundary: &str, body: Bytes) -> Result<TranscriptionCall, Invalid> {
-    let steps = (0..body.len()).step_by(STEP).map(move |at| Ok::<_, Infallible>(body.slice(at..body.len().min(at + STEP))));
-    let limits = SizeLimit::new().per_field(MAX_FIELD_BYTES).for_field("file", MAX_SOUND_BYTES as u64);
-    let mut parts = Multipart::with_constraints(stream::iter(steps), boundary, Constraints::new().size_limit(limits));
+    let steps = (0..body.len())
+        .step_by(STEP)
+        .map(move |at| Ok::<_, Infallible>(body.slice(at..body.len().min(at + STEP))));
+    let limits = SizeLimit::new()
+        .per_field(MAX_FIELD_BYTES)
+        .for_field("file", MAX_SOUND_BYTES as u64);
+    let mut parts = Multipart::with_constraints(
+        stream::iter(steps),
+        boundary,
+        Constraints::new().size_limit(limits),
+    );
     let (mut form, mut names) = (Form::default(), vec![]);
     while let Some(part) = parts.next_field().await.map_err(broken)? {
-        let name = part.name().map(str::to_owned).ok_or_else(|| Invalid::new("", "the form has a part without a name"))?;
+        let name = part
+            .name()
+            .map(str::to_owned)
+            .ok_or_else(|| Invalid::new("", "the form has a part without a name"))?;
         if names.len() == MAX_FIELDS {
-            return Err(Invalid::new("", format!("the form has more than {MAX_FIELDS} parts")));
+            return Err(Invalid::new(
+                "",
+                format!("the form has more than {MAX_FIELDS} parts"),
+            ));
         }
         if names.contains(&name) {
             return Err(Invalid::new(quote(&name), "is given twice"));
@@ -78,14 +96,19 @@ impl Form {
             return Ok(());
         }
         let value = String::from_utf8(part.bytes().await.map_err(broken)?.to_vec());
-        let Ok(value) = value else { return wrong("is not valid UTF-8".into()) };
+        let Ok(value) = value else {
+            return wrong("is not valid UTF-8".into());
+        };
         match name {
             "model" => self.model = Some(value).filter(|model| !model.is_empty()),
             "prompt" => self.prompt = Some(value).filter(|prompt| !prompt.trim().is_empty()),
             "language" => {
                 let legal = |c: char| c.is_ascii_alphabetic() || c == '-';
                 if value.is_empty() || value.len() > MAX_LANGUAGE || !value.chars().all(legal) {
-                    return wrong(format!("must be a language's code like `de`, not `{}`", quote(&value)));
+                    return wrong(format!(
+                        "must be a language's code like `de`, not `{}`",
+                        quote(&value)
+                    ));
                 }
                 self.language = Some(value);
             }
@@ -101,12 +124,19 @@ impl Form {
             },
             "temperature" => match value.parse() {
                 Ok(number) if (0.0..=1.0).contains(&number) => self.temperature = number,
-                _ => return wrong(format!("must be a number between 0 and 1, not `{}`", quote(&value))),
+                _ => {
+                    return wrong(format!(
+                        "must be a number between 0 and 1, not `{}`",
+                        quote(&value)
+                    ));
+                }
             },
             "stream" => match value.as_str() {
                 "true" => self.stream = true,
                 "false" => {}
-                other => return wrong(format!("must be `true` or `false`, not `{}`", quote(other))),
+                other => {
+                    return wrong(format!("must be `true` or `false`, not `{}`", quote(other)));
+                }
             },
             _ => return wrong("is not a known parameter here".into()),
         }
@@ -114,24 +144,55 @@ impl Form {
     }
 
     fn call(mut self) -> Result<TranscriptionCall, Invalid> {
-        let file = self.file.take().ok_or_else(|| Invalid::new("file", "is required"))?;
+        let file = self
+            .file
+            .take()
+            .ok_or_else(|| Invalid::new("file", "is required"))?;
         if self.stream && self.format == Format::Text {
             return Err(Invalid::new("stream", "goes with `json` only"));
         }
-        let content = vec![Part::Sound(Sound { file: file.into() }), Part::Text(self.instruction())];
-        let sampling = Sampling { temperature: self.temperature, ..Sampling::default() };
-        let request = ChatRequest { sampling, ..ChatRequest::new(vec![Message { content, ..Message::text(Role::User, "") }]) };
-        request.check().map_err(|invalid| Invalid { field: place(&invalid.field), ..invalid })?;
-        let format = if self.stream { Format::Stream } else { self.format };
-        Ok(TranscriptionCall { model: self.model.unwrap_or_else(|| DEFAULT_MODEL.into()), request, format })
+        let content = vec![
+            Part::Sound(Sound { file: file.into() }),
+            Part::Text(self.instruction()),
+        ];
+        let sampling = Sampling {
+            temperature: self.temperature,
+            ..Sampling::default()
+        };
+        let request = ChatRequest {
+            sampling,
+            ..ChatRequest::new(vec![Message {
+                content,
+                ..Message::text(Role::User, "")
+            }])
+        };
+        request.check().map_err(|invalid| Invalid {
+            field: place(&invalid.field),
+            ..invalid
+        })?;
+        let format = if self.stream {
+            Format::Stream
+        } else {
+            self.format
+        };
+        Ok(TranscriptionCall {
+            model: self.model.unwrap_or_else(|| DEFAULT_MODEL.into()),
+            request,
+            format,
+        })
     }
 
-    /// What the model is told, in the manner that the family was trained with (the model card's "Automatic Speech
-    /// Recognition"): the sound first, then where from and where to, then the form.
+    /// What the model is told, in the manner that the family was trained with (the model card's
+    /// "Automatic Speech Recognition"): the sound first, then where from and where to, then the
+    /// form.
     fn instruction(&self) -> String {
         let mut text = match &self.language {
-            Some(code) => format!("Transcribe the following speech segment, whose language has the code `{code}`, in that language."),
-            None => "Transcribe the following speech segment in the language that is spoken.".to_owned(),
+            Some(code) => format!(
+                "Transcribe the following speech segment, whose language has the code `{code}`, in that language."
+            ),
+            None => {
+                "Transcribe the following speech segment in the language that is spoken.".to_owned()
+            }
         };
         text.push_str(" Write only the transcription, without line breaks, and numbers in digits.");
         if let Some(prompt) = &self.prompt {
@@ -144,7 +205,11 @@ impl Form {
 
 /// The form's name for a field of a chat request.
 pub fn place(field: &str) -> String {
-    if field.starts_with("messages") { "file".into() } else { field.into() }
+    if field.starts_with("messages") {
+        "file".into()
+    } else {
+        field.into()
+    }
 }
 
 /// The sound, in one piece.
@@ -158,9 +223,10 @@ async fn file(mut part: Field<'_>) -> Result<Vec<u8>, Invalid> {
 
 pub(super) fn broken(error: Error) -> Invalid {
     match error {
-        Error::FieldSizeExceeded { limit, field_name } => {
-            Invalid::new(quote(&field_name.unwrap_or_default()), format!("has more than {limit} bytes, which is the limit"))
-        }
+        Error::FieldSizeExceeded { limit, field_name } => Invalid::new(
+            quote(&field_name.unwrap_or_default()),
+            format!("has more than {limit} bytes, which is the limit"),
+        ),
         error => Invalid::new("", format!("the form cannot be read: {error}")),
     }
 }
@@ -194,7 +260,12 @@ pub struct TokenUsage {
 impl From<Usage> for TokenUsage {
     fn from(usage: Usage) -> Self {
         let (input_tokens, output_tokens) = (usage.prompt_tokens, usage.completion_tokens);
-        Self { r#type: "tokens", input_tokens, output_tokens, total_tokens: input_tokens + output_tokens }
+        Self {
+            r#type: "tokens",
+            input_tokens,
+            output_tokens,
+            total_tokens: input_tokens + output_tokens,
+        }
     }
 }
 
@@ -205,8 +276,15 @@ mod tests {
     fn read(parts: &[(&str, &[u8])]) -> Result<TranscriptionCall, Invalid> {
         let mut body = vec![];
         for (name, value) in parts {
-            let file = if *name == "file" { "; filename=\"a.wav\"" } else { "" };
-            body.extend(format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"{file}\r\n\r\n").bytes());
+            let file = if *name == "file" {
+                "; filename=\"a.wav\""
+            } else {
+                ""
+            };
+            body.extend(
+                format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"{file}\r\n\r\n")
+                    .bytes(),
+            );
             body.extend_from_slice(value);
             body.extend(b"\r\n");
         }
@@ -215,7 +293,10 @@ mod tests {
     }
 
     fn read_raw(body: Vec<u8>) -> Result<TranscriptionCall, Invalid> {
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(parse("x", body.into()))
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+            .block_on(parse("x", body.into()))
     }
 
     fn text(call: &TranscriptionCall) -> &str {
@@ -228,15 +309,45 @@ mod tests {
     #[test]
     fn a_form_becomes_a_request() {
         let call = read(&[("file", b"RIFF\r\n--y"), ("model", b"gemma-4-e2b")]).unwrap();
-        assert_eq!((call.model.as_str(), call.format, call.request.sampling.temperature), ("gemma-4-e2b", Format::Json, 0.0));
-        assert!(matches!(&call.request.messages[0].content[0], Part::Sound(sound) if sound.file[..] == b"RIFF\r\n--y"[..]));
-        let call = read(&[("language", b"de"), ("prompt", b"Zo\xc3\xab"), ("response_format", b"text"), ("file", b"RIFF")]).unwrap();
+        assert_eq!(
+            (
+                call.model.as_str(),
+                call.format,
+                call.request.sampling.temperature
+            ),
+            ("gemma-4-e2b", Format::Json, 0.0)
+        );
+        assert!(
+            matches!(&call.request.messages[0].content[0], Part::Sound(sound) if sound.file[..] == b"RIFF\r\n--y"[..])
+        );
+        let call = read(&[
+            ("language", b"de"),
+            ("prompt", b"Zo\xc3\xab"),
+            ("response_format", b"text"),
+            ("file", b"RIFF"),
+        ])
+        .unwrap();
         assert_eq!((call.model.as_str(), call.format), ("auto", Format::Text));
-        assert!(text(&call).contains("`de`") && text(&call).contains("Zoë"), "{}", text(&call));
-        assert_eq!(read(&[("file", b"RIFF"), ("stream", b"true"), ("temperature", b"0.5")]).unwrap().format, Format::Stream);
+        assert!(
+            text(&call).contains("`de`") && text(&call).contains("Zoë"),
+            "{}",
+            text(&call)
+        );
+        assert_eq!(
+            read(&[
+                ("file", b"RIFF"),
+                ("stream", b"true"),
+                ("temperature", b"0.5")
+            ])
+            .unwrap()
+            .format,
+            Format::Stream
+        );
         let large = vec![7; 3 * STEP + 5];
         let call = read(&[("file", &large)]).unwrap();
-        assert!(matches!(&call.request.messages[0].content[0], Part::Sound(sound) if sound.file[..] == large[..]));
+        assert!(
+            matches!(&call.request.messages[0].content[0], Part::Sound(sound) if sound.file[..] == large[..])
+        );
     }
 
     #[test]
@@ -246,33 +357,89 @@ mod tests {
             (&[][..], "file", "required"),
             (&[("file", &b""[..])], "file", "empty"),
             (&[file, file], "file", "twice"),
-            (&[file, ("response_format", b"srt")], "response_format", "needs times"),
-            (&[file, ("response_format", b"xml")], "response_format", "not `xml`"),
-            (&[file, ("language", b"de'; drop")], "language", "code like `de`"),
-            (&[file, ("temperature", b"2")], "temperature", "between 0 and 1"),
-            (&[file, ("temperature", b"NaN")], "temperature", "between 0 and 1"),
+            (
+                &[file, ("response_format", b"srt")],
+                "response_format",
+                "needs times",
+            ),
+            (
+                &[file, ("response_format", b"xml")],
+                "response_format",
+                "not `xml`",
+            ),
+            (
+                &[file, ("language", b"de'; drop")],
+                "language",
+                "code like `de`",
+            ),
+            (
+                &[file, ("temperature", b"2")],
+                "temperature",
+                "between 0 and 1",
+            ),
+            (
+                &[file, ("temperature", b"NaN")],
+                "temperature",
+                "between 0 and 1",
+            ),
             (&[file, ("stream", b"yes")], "stream", "`true` or `false`"),
-            (&[file, ("stream", b"true"), ("response_format", b"text")], "stream", "`json` only"),
+            (
+                &[file, ("stream", b"true"), ("response_format", b"text")],
+                "stream",
+                "`json` only",
+            ),
             (&[file, ("prompt", b"\xff")], "prompt", "UTF-8"),
-            (&[file, ("prompt", &[b'a'; MAX_FIELD_BYTES as usize + 1])], "prompt", "65536 bytes"),
-            (&[file, ("timestamp_granularities[]", b"word")], "timestamp_granularities[]", "not a known parameter"),
+            (
+                &[file, ("prompt", &[b'a'; MAX_FIELD_BYTES as usize + 1])],
+                "prompt",
+                "65536 bytes",
+            ),
+            (
+                &[file, ("timestamp_granularities[]", b"word")],
+                "timestamp_granularities[]",
+                "not a known parameter",
+            ),
         ] {
             let error = read(parts).unwrap_err();
             assert_eq!(error.field, field, "{error}");
             assert!(error.reason.contains(reason), "{error}");
         }
         let large = vec![0; MAX_SOUND_BYTES + 1];
-        assert!(read(&[("file", &large)]).unwrap_err().reason.contains("which is the limit"));
+        assert!(
+            read(&[("file", &large)])
+                .unwrap_err()
+                .reason
+                .contains("which is the limit")
+        );
     }
 
     #[test]
     fn broken_forms_are_refused() {
-        for body in [&b""[..], b"hello", b"--x", b"--x\r\n\r\n", b"--x\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\nRIFF"] {
+        for body in [
+            &b""[..],
+            b"hello",
+            b"--x",
+            b"--x\r\n\r\n",
+            b"--x\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\nRIFF",
+        ] {
             assert!(read_raw(body.to_vec()).is_err(), "{body:?}");
         }
         let nameless = b"--x\r\nContent-Type: text/plain\r\n\r\na\r\n--x--\r\n";
-        assert!(read_raw(nameless.to_vec()).unwrap_err().reason.contains("without a name"));
+        assert!(
+            read_raw(nameless.to_vec())
+                .unwrap_err()
+                .reason
+                .contains("without a name")
+        );
         let names: Vec<String> = (0..=MAX_FIELDS).map(|i| format!("f{i}")).collect();
-        assert!(read(&names.iter().map(|name| (name.as_str(), &b"a"[..])).collect::<Vec<_>>()).is_err());
+        assert!(
+            read(
+                &names
+                    .iter()
+                    .map(|name| (name.as_str(), &b"a"[..]))
+                    .collect::<Vec<_>>()
+            )
+            .is_err()
+        );
     }
 }

@@ -29,8 +29,12 @@ impl Driver {
                     tracing::warn!("the model's chat template: {note}");
                 }
                 match &loaded.packing {
-                    Packing::New { instead: Some(why) } => tracing::info!("the weights were packed anew: the file that had them {why}"),
-                    Packing::InMemory { why } => tracing::warn!(why, "packed weights stay in memory"),
+                    Packing::New { instead: Some(why) } => {
+                        tracing::info!("the weights were packed anew: the file that had them {why}")
+                    }
+                    Packing::InMemory { why } => {
+                        tracing::warn!(why, "packed weights stay in memory")
+                    }
                     Packing::New { instead: None } | Packing::Reused | Packing::Nothing => {}
                 }
                 let slots = loaded.slots;
@@ -38,30 +42,46 @@ impl Driver {
                 self.relief.loaded();
                 self.step(Input::Loaded { generation, slots });
             }
-            Notice::Message(FromWorker::LoadFailed { reason, out_of_memory }) => {
+            Notice::Message(FromWorker::LoadFailed {
+                reason,
+                out_of_memory,
+            }) => {
                 tracing::error!(reason, out_of_memory, "the model cannot be loaded");
                 self.load_failed(generation, reason, out_of_memory);
             }
             Notice::NotStarted(failure) => {
                 tracing::error!(reason = %failure, "no worker is started");
-                self.step(Input::LoadFailed { generation, failure, out_of_memory: false });
+                self.step(Input::LoadFailed {
+                    generation,
+                    failure,
+                    out_of_memory: false,
+                });
             }
-            Notice::Message(FromWorker::Packed) => self.packed.iter_mut().for_each(PackedPlace::publish),
+            Notice::Message(FromWorker::Packed) => {
+                self.packed.iter_mut().for_each(PackedPlace::publish)
+            }
             Notice::Message(FromWorker::Spoilt { reason }) => {
                 tracing::error!(reason, "the file of packed weights is discarded");
                 self.packed.iter().for_each(PackedPlace::discard);
             }
             Notice::Message(FromWorker::Memory(picture)) => {
                 let memory = match (self.state.life(), &self.child, &self.loaded) {
-                    (Life::Ready(model), Some(child), Some(loaded)) => {
-                        Some(WorkerMemory { model: model.into(), pid: child.pid, packing: loaded.packing.clone(), picture })
-                    }
+                    (Life::Ready(model), Some(child), Some(loaded)) => Some(WorkerMemory {
+                        model: model.into(),
+                        pid: child.pid,
+                        packing: loaded.packing.clone(),
+                        picture,
+                    }),
                     _ => None,
                 };
                 self.looks.answer(memory);
             }
             Notice::Message(FromWorker::Eased { before, after }) => {
-                tracing::info!(before_mib = before >> 20, after_mib = after >> 20, "memory: the worker gave back what it could");
+                tracing::info!(
+                    before_mib = before >> 20,
+                    after_mib = after >> 20,
+                    "memory: the worker gave back what it could"
+                );
             }
             Notice::Message(FromWorker::Event { id, event }) => self.event(id, event),
             Notice::Message(FromWorker::Text { id, answer }) => {
@@ -98,14 +118,26 @@ impl Driver {
                     self.crashes += 1;
                     tracing::error!(cause, out_of_memory, "the worker died");
                 }
-                self.step(Input::Exited { generation, cause, out_of_memory });
+                self.step(Input::Exited {
+                    generation,
+                    cause,
+                    out_of_memory,
+                });
             }
         }
     }
 
     /// Passes an event on to its client.
     fn event(&mut self, id: u64, event: ChatEvent) {
-        let Some(Live::Chat { request, events, started, .. }) = self.live.get_mut(&id) else { return };
+        let Some(Live::Chat {
+            request,
+            events,
+            started,
+            ..
+        }) = self.live.get_mut(&id)
+        else {
+            return;
+        };
         if matches!(event, ChatEvent::Started { .. }) && std::mem::replace(started, true) {
             // A retried request starts twice; its client need not know.
             return;
@@ -134,9 +166,21 @@ impl Driver {
     }
 
     fn load_failed(&mut self, generation: Generation, reason: String, out_of_memory: bool) {
-        let Life::Starting(model) = self.state.life() else { return };
-        let failure =
-            if out_of_memory { Failure::OutOfMemory { cause: reason } } else { Failure::BadModel { model: model.to_owned(), reason } };
-        self.step(Input::LoadFailed { generation, failure, out_of_memory });
+        let Life::Starting(model) = self.state.life() else {
+            return;
+        };
+        let failure = if out_of_memory {
+            Failure::OutOfMemory { cause: reason }
+        } else {
+            Failure::BadModel {
+                model: model.to_owned(),
+                reason,
+            }
+        };
+        self.step(Input::LoadFailed {
+            generation,
+            failure,
+            out_of_memory,
+        });
     }
 }

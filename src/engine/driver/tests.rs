@@ -20,8 +20,15 @@ fn model(id: &str, bytes: u64, projector: Option<u64>) -> ModelInfo {
         hearing: None,
         name: String::new(),
     });
-    let figures = Figures { layers: bytes, ..Figures::default() };
-    ModelInfo { figures, projector, ..ModelInfo::example(&format!("/none/{id}.gguf")) }
+    let figures = Figures {
+        layers: bytes,
+        ..Figures::default()
+    };
+    ModelInfo {
+        figures,
+        projector,
+        ..ModelInfo::example(&format!("/none/{id}.gguf"))
+    }
 }
 
 fn huge() -> ModelInfo {
@@ -33,14 +40,27 @@ fn text() -> ChatRequest {
 }
 
 fn picture() -> ChatRequest {
-    let picture = Part::Picture(Picture { file: vec![].into(), detail: Detail::Auto });
-    ChatRequest::new(vec![Message { content: vec![picture], ..Message::text(Role::User, "") }])
+    let picture = Part::Picture(Picture {
+        file: vec![].into(),
+        detail: Detail::Auto,
+    });
+    ChatRequest::new(vec![Message {
+        content: vec![picture],
+        ..Message::text(Role::User, "")
+    }])
 }
 
 impl Bench {
     async fn with(models: Vec<ModelInfo>) -> Self {
-        let memory = Memory { cache_directory: None, ..Memory::default() };
-        let defaults = Models { default: "huge".into(), directories: vec![], ..Models::default() };
+        let memory = Memory {
+            cache_directory: None,
+            ..Memory::default()
+        };
+        let defaults = Models {
+            default: "huge".into(),
+            directories: vec![],
+            ..Models::default()
+        };
         let setup = Setup {
             models: defaults,
             inference: Inference::default(),
@@ -54,12 +74,23 @@ impl Bench {
         let (hang_ups, _hang_ups) = mpsc::unbounded_channel();
         let (send, notices) = mpsc::channel(NOTICES);
         let (status, _) = watch::channel(Status::first(vec![], vec![], None));
-        Self { driver: Driver::new(setup, shelf, hang_ups, send, status), notices, _hang_ups }
+        Self {
+            driver: Driver::new(setup, shelf, hang_ups, send, status),
+            notices,
+            _hang_ups,
+        }
     }
 
     async fn ask(&mut self, model: &str, request: ChatRequest) -> Answer {
         let (reply, answer) = oneshot::channel();
-        self.driver.command(Command::Chat { uid: 1, model: model.into(), request: Box::new(request), reply }).await;
+        self.driver
+            .command(Command::Chat {
+                uid: 1,
+                model: model.into(),
+                request: Box::new(request),
+                reply,
+            })
+            .await;
         answer.await.unwrap().unwrap()
     }
 
@@ -78,15 +109,26 @@ async fn end(answer: &mut Answer) -> (String, Failure) {
 }
 
 fn bad(failure: &Failure) -> &str {
-    let Failure::BadModel { model, reason } = failure else { panic!("{failure}") };
+    let Failure::BadModel { model, reason } = failure else {
+        panic!("{failure}")
+    };
     assert!(reason.contains("No such file"), "it was tried: {reason}");
     model
 }
 
 #[tokio::test]
 async fn who_waits_for_auto_gets_the_next_model_that_fits_and_who_named_one_does_not() {
-    let mut bench = Bench::with(vec![huge(), model("large", 1 << 49, None), model("small", 1, None), model("tiny", 0, None)]).await;
-    let mut autos = [bench.ask("auto", text()).await, bench.ask("auto", text()).await];
+    let mut bench = Bench::with(vec![
+        huge(),
+        model("large", 1 << 49, None),
+        model("small", 1, None),
+        model("tiny", 0, None),
+    ])
+    .await;
+    let mut autos = [
+        bench.ask("auto", text()).await,
+        bench.ask("auto", text()).await,
+    ];
     let mut named = bench.ask("huge", text()).await;
     assert_eq!(autos[0].model(), "huge");
     bench.settle().await;
@@ -97,12 +139,20 @@ async fn who_waits_for_auto_gets_the_next_model_that_fits_and_who_named_one_does
     }
     let (model, failure) = end(&mut named).await;
     assert_eq!(model, "huge");
-    assert!(matches!(&failure, Failure::NoRoom { model, instead: Some(_), .. } if model == "huge"), "{failure}");
+    assert!(
+        matches!(&failure, Failure::NoRoom { model, instead: Some(_), .. } if model == "huge"),
+        "{failure}"
+    );
 }
 
 #[tokio::test]
 async fn a_picture_needs_a_model_that_sees() {
-    let mut bench = Bench::with(vec![huge(), model("small", 2, None), model("seeing", 1, Some(1))]).await;
+    let mut bench = Bench::with(vec![
+        huge(),
+        model("small", 2, None),
+        model("seeing", 1, Some(1)),
+    ])
+    .await;
     let mut answer = bench.ask("auto", picture()).await;
     bench.settle().await;
     let (answered_by, failure) = end(&mut answer).await;
@@ -113,7 +163,10 @@ async fn a_picture_needs_a_model_that_sees() {
     bench.settle().await;
     let (answered_by, failure) = end(&mut answer).await;
     assert_eq!(answered_by, "huge");
-    assert!(matches!(&failure, Failure::NoRoom { model, .. } if model == "huge"), "{failure}");
+    assert!(
+        matches!(&failure, Failure::NoRoom { model, .. } if model == "huge"),
+        "{failure}"
+    );
 }
 
 #[tokio::test]
@@ -122,23 +175,43 @@ async fn what_fits_nowhere_is_told_the_least_that_is_needed() {
     let mut answer = bench.ask("auto", text()).await;
     bench.settle().await;
     let (_, failure) = end(&mut answer).await;
-    assert!(matches!(&failure, Failure::NoRoom { model, needs, .. } if model == "large" && *needs > 1 << 49), "{failure}");
+    assert!(
+        matches!(&failure, Failure::NoRoom { model, needs, .. } if model == "large" && *needs > 1 << 49),
+        "{failure}"
+    );
 }
 
 #[tokio::test]
 async fn where_the_projector_has_no_room_the_model_is_run_for_those_who_can_do_without() {
     let blind = model("blind", 1, Some(1 << 50));
     let mut bench = Bench::with(vec![blind.clone()]).await;
-    let wish = |bench: &Bench, request: &ChatRequest| bench.driver.setup.wish(&[], "auto", Senses::of(request), &blind);
+    let wish = |bench: &Bench, request: &ChatRequest| {
+        bench
+            .driver
+            .setup
+            .wish(&[], "auto", Senses::of(request), &blind)
+    };
     let live = |wish| {
         let ((model, _), (events, _)) = (watch::channel(String::new()), mpsc::channel(1));
-        Live::Chat { wish, model, request: None, events, started: false }
+        Live::Chat {
+            wish,
+            model,
+            request: None,
+            events,
+            started: false,
+        }
     };
     let (seer, reader) = (live(wish(&bench, &picture())), live(wish(&bench, &text())));
     bench.driver.live.insert(1, seer);
     let alone = bench.driver.fit(&blind, 0);
-    assert!(matches!(&alone, Err(Failure::NoRoom { needs, .. }) if *needs > 1 << 50), "{alone:?}");
+    assert!(
+        matches!(&alone, Err(Failure::NoRoom { needs, .. }) if *needs > 1 << 50),
+        "{alone:?}"
+    );
     bench.driver.live.insert(2, reader);
     let (run, refused) = bench.driver.fit(&blind, 0).unwrap();
-    assert!(!run.sees && matches!(&refused[..], [Input::Refused { id: 1, .. }]), "{refused:?}");
+    assert!(
+        !run.sees && matches!(&refused[..], [Input::Refused { id: 1, .. }]),
+        "{refused:?}"
+    );
 }

@@ -19,17 +19,44 @@ struct World {
 impl World {
     fn new() -> Self {
         let start = Instant::now();
-        Self { policy: Policy::default(), start, now: start, stalled: 0, idle: false, steps: vec![] }
+        Self {
+            policy: Policy::default(),
+            start,
+            now: start,
+            stalled: 0,
+            idle: false,
+            steps: vec![],
+        }
     }
 
     /// A quarter of a second, or a whole one in calm times, later.
     fn look(&mut self, free_mib: u64, stalled: bool) -> Option<Step> {
-        let pause = Duration::from_millis(if self.policy.level() == Level::Calm { 1000 } else { 250 });
+        let pause = Duration::from_millis(if self.policy.level() == Level::Calm {
+            1000
+        } else {
+            250
+        });
         self.now += pause;
-        self.stalled += if stalled { pause.as_micros() as u64 / 4 } else { 0 };
-        let room = Room { free: free_mib * MIB, bound: Bound::Machine, whole: WHOLE };
-        let step = self.policy.step(self.now, &Reading { room, stalled: self.stalled }, self.idle);
-        self.steps.extend(step.map(|step| (self.now - self.start, step)));
+        self.stalled += if stalled {
+            pause.as_micros() as u64 / 4
+        } else {
+            0
+        };
+        let room = Room {
+            free: free_mib * MIB,
+            bound: Bound::Machine,
+            whole: WHOLE,
+        };
+        let step = self.policy.step(
+            self.now,
+            &Reading {
+                room,
+                stalled: self.stalled,
+            },
+            self.idle,
+        );
+        self.steps
+            .extend(step.map(|step| (self.now - self.start, step)));
         match (step, self.policy.level()) {
             (Some(Step::EndNow), _) => self.policy.gone(self.now),
             (_, Level::Shrinking) if self.idle => self.policy.gone(self.now),
@@ -65,8 +92,14 @@ fn a_slow_leak_is_met_in_steps() {
         world.look(free, false);
         free -= 1;
     }
-    assert_eq!(world.kinds()[..3], [Step::Ease, Step::EndWhenIdle, Step::EndNow]);
-    assert!(world.kinds()[3..].iter().all(|step| *step == Step::Ease), "the next worker has its minute");
+    assert_eq!(
+        world.kinds()[..3],
+        [Step::Ease, Step::EndWhenIdle, Step::EndNow]
+    );
+    assert!(
+        world.kinds()[3..].iter().all(|step| *step == Step::Ease),
+        "the next worker has its minute"
+    );
 }
 
 #[test]
@@ -82,7 +115,10 @@ fn a_sudden_hog_is_met_within_two_seconds() {
 
 #[test]
 fn an_idle_worker_is_ended_and_need_not_be_killed() {
-    let mut world = World { idle: true, ..World::new() };
+    let mut world = World {
+        idle: true,
+        ..World::new()
+    };
     world.looks(3, 10, false);
     assert_eq!(world.kinds()[..2], [Step::Ease, Step::EndWhenIdle]);
     assert!(!world.kinds().contains(&Step::EndNow));
@@ -97,7 +133,10 @@ fn running_requests_may_finish_while_a_little_is_left() {
     world.looks(55, 2000, false);
     assert_eq!(world.policy.level(), Level::Shrinking);
     world.looks(10, 2000, false);
-    assert_eq!((world.policy.level(), world.kinds().last()), (Level::Eased, Some(&Step::GoOn)));
+    assert_eq!(
+        (world.policy.level(), world.kinds().last()),
+        (Level::Eased, Some(&Step::GoOn))
+    );
     world.looks(55, 2000, false);
     assert_eq!(world.policy.level(), Level::Eased);
     world.looks(10, 2000, false);
@@ -111,21 +150,39 @@ fn a_sawtooth_does_not_make_it_flap() {
         world.looks(5, FLOOR_MIB + 10, false);
         world.looks(5, 1000, false);
     }
-    let eases = world.steps.iter().filter(|(_, step)| *step == Step::Ease).count();
-    assert!(eases <= 11 && world.kinds().iter().all(|step| *step == Step::Ease), "{:?}", world.steps);
+    let eases = world
+        .steps
+        .iter()
+        .filter(|(_, step)| *step == Step::Ease)
+        .count();
+    assert!(
+        eases <= 11 && world.kinds().iter().all(|step| *step == Step::Ease),
+        "{:?}",
+        world.steps
+    );
 }
 
 #[test]
 fn waiting_programs_end_an_idle_worker_but_not_one_that_makes_them_wait() {
     let mut busy = World::new();
     busy.looks(50, 2000, true);
-    assert_eq!(busy.kinds(), [Step::Ease], "a worker that reads its weights waits for memory by itself");
-    let mut idle = World { idle: true, ..World::new() };
+    assert_eq!(
+        busy.kinds(),
+        [Step::Ease],
+        "a worker that reads its weights waits for memory by itself"
+    );
+    let mut idle = World {
+        idle: true,
+        ..World::new()
+    };
     idle.looks(9, 2000, true);
     assert_eq!(idle.kinds(), [Step::Ease]);
     idle.looks(6, 2000, true);
     assert_eq!(idle.kinds()[..2], [Step::Ease, Step::EndWhenIdle]);
-    assert!(idle.kinds()[2..].iter().all(|step| *step == Step::Ease), "the next worker has its minute");
+    assert!(
+        idle.kinds()[2..].iter().all(|step| *step == Step::Ease),
+        "the next worker has its minute"
+    );
 }
 
 proptest::proptest! {

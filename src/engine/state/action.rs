@@ -29,8 +29,8 @@ pub enum Action {
     Cancel {
         id: u64,
     },
-    /// The job's model cannot be had, for this reason: choose one that takes less. Answered by [`super::Input::Chosen`]
-    /// before anything else.
+    /// The job's model cannot be had, for this reason: choose one that takes less. Answered by
+    /// [`super::Input::Chosen`] before anything else.
     Choose {
         id: u64,
         failure: Failure,

@@ -1,12 +1,13 @@
-//! Jobs whose model cannot be had. Pure. Another is chosen for those that left the choice to us; it takes less than the one
-//! before, so that this comes to an end.
+//! Jobs whose model cannot be had. Pure. Another is chosen for those that left the choice to us; it
+//! takes less than the one before, so that this comes to an end.
 //!
 //! ```text
 //!   waits ── its model is refused ──▶ choosing ── Chosen(model) ──▶ waits
 //!     └── and was named ─▶ fails          └────── Chosen(failure) ─▶ fails
 //! ```
 //!
-//! A job keeps its place in the queue meanwhile, and nothing is started: who is next may need another model by then.
+//! A job keeps its place in the queue meanwhile, and nothing is started: who is next may need
+//! another model by then.
 
 use super::{Action, State};
 use crate::engine::Failure;
@@ -14,19 +15,40 @@ use crate::engine::queue::Job;
 
 impl State {
     /// These waiting jobs cannot have their model. `another`: one that takes less may do.
-    pub(super) fn refuse(&mut self, another: bool, failure: &Failure, actions: &mut Vec<Action>, refused: impl Fn(&Job) -> bool) {
+    pub(super) fn refuse(
+        &mut self,
+        another: bool,
+        failure: &Failure,
+        actions: &mut Vec<Action>,
+        refused: impl Fn(&Job) -> bool,
+    ) {
         let refused = |job: &Job| !job.choosing && refused(job);
-        for job in self.queue.iter_mut().filter(|job| another && job.open && refused(job)) {
+        for job in self
+            .queue
+            .iter_mut()
+            .filter(|job| another && job.open && refused(job))
+        {
             job.choosing = true;
-            actions.push(Action::Choose { id: job.id, failure: failure.clone() });
+            actions.push(Action::Choose {
+                id: job.id,
+                failure: failure.clone(),
+            });
         }
         for job in self.queue.extract(refused) {
-            actions.push(Action::Fail { id: job.id, failure: failure.clone() });
+            actions.push(Action::Fail {
+                id: job.id,
+                failure: failure.clone(),
+            });
         }
     }
 
     /// Another model for a job, or why there is none. It may have gone meanwhile.
-    pub(super) fn chosen(&mut self, id: u64, model: Result<String, Failure>, actions: &mut Vec<Action>) {
+    pub(super) fn chosen(
+        &mut self,
+        id: u64,
+        model: Result<String, Failure>,
+        actions: &mut Vec<Action>,
+    ) {
         let its = |job: &Job| job.id == id && job.choosing;
         match model {
             Ok(model) => {

@@ -20,29 +20,61 @@ impl State {
                 false
             }
             Worker::None => {
-                let Some(model) = self.queue.peek().map(|job| job.model.clone()) else { return false };
+                let Some(model) = self.queue.peek().map(|job| job.model.clone()) else {
+                    return false;
+                };
                 if self.paused().is_some() {
                     return false;
                 }
                 let generation = self.next_generation;
                 self.next_generation += 1;
                 let deadline = now + self.settings.load_time;
-                self.worker = Worker::Starting { generation, model: model.clone(), since: now, deadline };
+                self.worker = Worker::Starting {
+                    generation,
+                    model: model.clone(),
+                    since: now,
+                    deadline,
+                };
                 let smaller = self.smaller.of(now, &model);
-                actions.push(Action::Spawn { generation, model, smaller });
+                actions.push(Action::Spawn {
+                    generation,
+                    model,
+                    smaller,
+                });
                 false
             }
-            Worker::Starting { generation, model, .. } if leaving => {
-                actions.push(Action::Kill { generation: *generation });
-                self.worker = Worker::Ending { generation: *generation, model: model.clone(), deadline: now + END_TIME };
+            Worker::Starting {
+                generation, model, ..
+            } if leaving => {
+                actions.push(Action::Kill {
+                    generation: *generation,
+                });
+                self.worker = Worker::Ending {
+                    generation: *generation,
+                    model: model.clone(),
+                    deadline: now + END_TIME,
+                };
                 false
             }
             Worker::Starting { .. } | Worker::Ending { .. } => false,
-            Worker::Ready { generation, model, slots, turn, idle, .. } => {
+            Worker::Ready {
+                generation,
+                model,
+                slots,
+                turn,
+                idle,
+                ..
+            } => {
                 let next = self.queue.peek();
-                let own = self.queue.find(|job| job.model == *model).map(|job| job.kind);
-                let other_model = next.is_some_and(|job| job.model != *model) && (own.is_none() || *turn <= now);
-                let idle_for_long = idle.zip(self.settings.idle_unload).is_some_and(|(since, limit)| since + limit <= now);
+                let own = self
+                    .queue
+                    .find(|job| job.model == *model)
+                    .map(|job| job.kind);
+                let other_model =
+                    next.is_some_and(|job| job.model != *model) && (own.is_none() || *turn <= now);
+                let idle_for_long = idle
+                    .zip(self.settings.idle_unload)
+                    .is_some_and(|(since, limit)| since + limit <= now);
                 if leaving
                     || self.unload_wanted
                     || self.shrink_wanted
@@ -51,8 +83,14 @@ impl State {
                     || (idle_for_long && next.is_none())
                 {
                     if self.running.is_empty() {
-                        actions.push(Action::End { generation: *generation });
-                        self.worker = Worker::Ending { generation: *generation, model: model.clone(), deadline: now + END_TIME };
+                        actions.push(Action::End {
+                            generation: *generation,
+                        });
+                        self.worker = Worker::Ending {
+                            generation: *generation,
+                            model: model.clone(),
+                            deadline: now + END_TIME,
+                        };
                     }
                     return false;
                 }
@@ -73,7 +111,9 @@ impl State {
                     Some(Kind::Chat) if self.count(Kind::Chat) >= slots => false,
                     Some(kind) => {
                         let model = model.clone();
-                        let Some(job) = self.queue.pop(|job| job.model == model) else { return false };
+                        let Some(job) = self.queue.pop(|job| job.model == model) else {
+                            return false;
+                        };
                         match kind {
                             Kind::Load => actions.push(Action::LoadDone { id: job.id }),
                             Kind::Chat | Kind::Text => self.send(job, actions),
@@ -92,6 +132,9 @@ impl State {
 
     /// Running jobs of one kind.
     fn count(&self, kind: Kind) -> usize {
-        self.running.values().filter(|running| running.job.kind == kind).count()
+        self.running
+            .values()
+            .filter(|running| running.job.kind == kind)
+            .count()
     }
 }

@@ -1,4 +1,5 @@
-//! How much smaller than it could be each model is to be loaded, because it ran out of memory not long ago. Pure.
+//! How much smaller than it could be each model is to be loaded, because it ran out of memory not
+//! long ago. Pure.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -36,7 +37,10 @@ mod tests {
         assert_eq!(smaller.of(now, "a"), 0);
         smaller.step(now, "a");
         smaller.step(now + MEMORY / 2, "a");
-        assert_eq!((smaller.of(now + MEMORY, "a"), smaller.of(now, "b")), (2, 0));
+        assert_eq!(
+            (smaller.of(now + MEMORY, "a"), smaller.of(now, "b")),
+            (2, 0)
+        );
         assert_eq!(smaller.of(now + MEMORY + MEMORY / 2, "a"), 0);
         (0..20).for_each(|_| smaller.step(now, "b"));
         assert_eq!(smaller.of(now, "b"), MOST);

@@ -19,7 +19,11 @@ impl Trouble {
     /// One death more.
     pub fn after(before: Option<Self>, now: Instant, cause: String) -> Self {
         let deaths = before.map_or(0, |trouble| trouble.deaths) + 1;
-        Self { deaths, cause, pause: Some(now + pause_after(deaths)).filter(|until| *until > now) }
+        Self {
+            deaths,
+            cause,
+            pause: Some(now + pause_after(deaths)).filter(|until| *until > now),
+        }
     }
 }
 
@@ -27,6 +31,8 @@ impl Trouble {
 fn pause_after(deaths: u32) -> Duration {
     match deaths {
         0 | 1 => Duration::ZERO,
-        n => FIRST_PAUSE.saturating_mul(1 << (n - 2).min(16)).min(LONGEST_PAUSE),
+        n => FIRST_PAUSE
+            .saturating_mul(1 << (n - 2).min(16))
+            .min(LONGEST_PAUSE),
     }
 }

@@ -22,27 +22,44 @@ struct Pair {
 }
 
 impl Merges {
-    pub fn new<'a>(list: impl Iterator<Item = Result<&'a [u8], String>>, texts: &Texts) -> Result<Self, String> {
+    pub fn new<'a>(
+        list: impl Iterator<Item = Result<&'a [u8], String>>,
+        texts: &Texts,
+    ) -> Result<Self, String> {
         let mut found = vec![];
         let mut whole = vec![];
         for (rank, merge) in list.enumerate() {
             let merge = merge?;
             let unknown = || format!("has a merge, {rank}, of what are no tokens");
             // A space may be the first character of the left one.
-            let space = merge.iter().skip(1).position(|&byte| byte == b' ').ok_or_else(unknown)? + 1;
+            let space = merge
+                .iter()
+                .skip(1)
+                .position(|&byte| byte == b' ')
+                .ok_or_else(unknown)?
+                + 1;
             let (left, right) = (&merge[..space], &merge[space + 1..]);
             whole.clear();
             whole.extend_from_slice(left);
             whole.extend_from_slice(right);
             let token = |text| texts.find(text).ok_or_else(unknown);
             let rank = u32::try_from(rank).map_err(|_| "has too many merges")?;
-            found.push((token(left)?, Pair { right: token(right)?, rank, whole: token(&whole)? }));
+            found.push((
+                token(left)?,
+                Pair {
+                    right: token(right)?,
+                    rank,
+                    whole: token(&whole)?,
+                },
+            ));
         }
         found.sort_unstable_by_key(|(left, pair)| (*left, pair.right, pair.rank));
         // Of two that are the same, the first counts.
         found.dedup_by_key(|(left, pair)| (*left, pair.right));
         let mut starts = vec![0; texts.ends.len() + 1];
-        found.iter().for_each(|(left, _)| starts[*left as usize + 1] += 1);
+        found
+            .iter()
+            .for_each(|(left, _)| starts[*left as usize + 1] += 1);
         for token in 1..starts.len() {
             starts[token] += starts[token - 1];
         }
@@ -54,15 +71,25 @@ impl Merges {
     fn find(&self, left: Token, right: Token) -> Option<Pair> {
         let range = self.starts[left as usize] as usize..self.starts[left as usize + 1] as usize;
         let pairs = &self.pairs[range];
-        pairs.binary_search_by_key(&right, |pair| pair.right).ok().map(|place| pairs[place])
+        pairs
+            .binary_search_by_key(&right, |pair| pair.right)
+            .ok()
+            .map(|place| pairs[place])
     }
 
-    /// Joins neighbours until no merge is left: always the pair of the lowest rank, of several the leftmost.
+    /// Joins neighbours until no merge is left: always the pair of the lowest rank, of several the
+    /// leftmost.
     pub fn join(&self, joiner: &mut Joiner) {
         for left in 0..joiner.symbols.len() {
             self.offer(joiner, left);
         }
-        while let Some(Reverse(Offer { left, tokens, whole, .. })) = joiner.offers.pop() {
+        while let Some(Reverse(Offer {
+            left,
+            tokens,
+            whole,
+            ..
+        })) = joiner.offers.pop()
+        {
             let next = joiner.symbols[left as usize].next;
             // One of the two may have become another token since, or a part of one.
             let now = joiner.pair(left as usize);
@@ -86,9 +113,16 @@ impl Merges {
 
     /// Notes that this symbol and the next could be joined, if they could.
     fn offer(&self, joiner: &mut Joiner, left: usize) {
-        let Some(tokens) = joiner.pair(left) else { return };
+        let Some(tokens) = joiner.pair(left) else {
+            return;
+        };
         if let Some(pair) = self.find(tokens.0, tokens.1) {
-            joiner.offers.push(Reverse(Offer { rank: pair.rank, left: left as u32, tokens, whole: pair.whole }));
+            joiner.offers.push(Reverse(Offer {
+                rank: pair.rank,
+                left: left as u32,
+                tokens,
+                whole: pair.whole,
+            }));
         }
     }
 }
@@ -138,7 +172,12 @@ impl Joiner {
             last.next = index;
         }
         let previous = index.checked_sub(1).unwrap_or(NONE);
-        self.symbols.push(Symbol { at: at as u32, token: token.unwrap_or(UNKNOWN), previous, next: NONE });
+        self.symbols.push(Symbol {
+            at: at as u32,
+            token: token.unwrap_or(UNKNOWN),
+            previous,
+            next: NONE,
+        });
     }
 
     /// The tokens of this symbol and of the next, if both are tokens.
@@ -151,6 +190,11 @@ impl Joiner {
     /// What is there in the end: where each begins, and its token.
     pub fn symbols(&self) -> impl Iterator<Item = (usize, Option<Token>)> {
         let there = self.symbols.iter().filter(|symbol| symbol.token != GONE);
-        there.map(|symbol| (symbol.at as usize, Some(symbol.token).filter(|&token| token >= 0)))
+        there.map(|symbol| {
+            (
+                symbol.at as usize,
+                Some(symbol.token).filter(|&token| token >= 0),
+            )
+        })
     }
 }

@@ -40,7 +40,12 @@ pub(super) struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// `bytes`: the file's first bytes, all of them or as many as a header may have.
     pub(super) fn new(bytes: &'a [u8], file_length: u64) -> Self {
-        Self { bytes, at: 0, file_length, place: Place::Header }
+        Self {
+            bytes,
+            at: 0,
+            file_length,
+            place: Place::Header,
+        }
     }
 
     /// Bytes before the cursor.
@@ -64,8 +69,12 @@ impl<'a> Cursor<'a> {
 
     /// The next `count` bytes.
     pub(super) fn take(&mut self, count: u64) -> Result<&'a [u8], GgufError> {
-        let taken = usize::try_from(count).ok().and_then(|count| self.bytes[self.at..].get(..count));
-        let Some(taken) = taken else { return Err(self.ended(count)) };
+        let taken = usize::try_from(count)
+            .ok()
+            .and_then(|count| self.bytes[self.at..].get(..count));
+        let Some(taken) = taken else {
+            return Err(self.ended(count));
+        };
         self.at += taken.len();
         Ok(taken)
     }
@@ -86,7 +95,11 @@ impl<'a> Cursor<'a> {
         if read < self.file_length && wanted <= self.file_length - self.at as u64 {
             return self.error(Fault::HeaderTooLong { limit: read });
         }
-        self.error(Fault::Truncated { at: self.at as u64, wanted, length: self.file_length })
+        self.error(Fault::Truncated {
+            at: self.at as u64,
+            wanted,
+            length: self.file_length,
+        })
     }
 
     pub(super) fn magic(&mut self) -> Result<[u8; 4], GgufError> {
@@ -112,7 +125,11 @@ impl<'a> Cursor<'a> {
     /// A count that has a limit; `what` it counts is for the error.
     pub(super) fn count(&mut self, what: &'static str, limit: u64) -> Result<u64, GgufError> {
         let found = self.u64()?;
-        if found > limit { Err(self.error(Fault::TooMany { what, found, limit })) } else { Ok(found) }
+        if found > limit {
+            Err(self.error(Fault::TooMany { what, found, limit }))
+        } else {
+            Ok(found)
+        }
     }
 
     /// A string as it stands in the file: a length, then that many bytes.

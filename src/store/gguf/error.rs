@@ -117,14 +117,27 @@ impl fmt::Display for GgufError {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotGguf { found } => write!(f, "not a GGUF file (it starts with `{}`)", found.escape_ascii()),
-            Self::BigEndian => f.write_str("a GGUF file for big-endian machines; get the little-endian one"),
-            Self::Version { found } => write!(f, "GGUF version {found}; versions 2 and 3 can be read"),
+            Self::NotGguf { found } => write!(
+                f,
+                "not a GGUF file (it starts with `{}`)",
+                found.escape_ascii()
+            ),
+            Self::BigEndian => {
+                f.write_str("a GGUF file for big-endian machines; get the little-endian one")
+            }
+            Self::Version { found } => {
+                write!(f, "GGUF version {found}; versions 2 and 3 can be read")
+            }
             Self::Truncated { at, wanted, length } => {
-                write!(f, "the file ends too early: {wanted} bytes are needed at {at}, it has {length}; download it again")
+                write!(
+                    f,
+                    "the file ends too early: {wanted} bytes are needed at {at}, it has {length}; download it again"
+                )
             }
             Self::HeaderTooLong { limit } => write!(f, "the header is longer than {limit} bytes"),
-            Self::TooMany { what, found, limit } => write!(f, "{found} {what}; at most {limit} are read"),
+            Self::TooMany { what, found, limit } => {
+                write!(f, "{found} {what}; at most {limit} are read")
+            }
             Self::NotUtf8 => f.write_str("not UTF-8"),
             Self::NoName => f.write_str("has no name"),
             Self::Duplicate => f.write_str("there twice"),
@@ -133,17 +146,36 @@ impl fmt::Display for Fault {
             Self::OutOfRange { wanted, found } => write!(f, "{found} does not fit into a {wanted}"),
             Self::BadBool { found } => write!(f, "{found} is not a truth value"),
             Self::Missing => f.write_str("missing"),
-            Self::BadAlignment { found, limit } => write!(f, "{found} is not a power of two up to {limit}"),
+            Self::BadAlignment { found, limit } => {
+                write!(f, "{found} is not a power of two up to {limit}")
+            }
             Self::BadRank { found } => write!(f, "{found} dimensions; there can be 1 to 4"),
             Self::EmptyDimension => f.write_str("a dimension is 0"),
-            Self::SizeOverflow { dims } => write!(f, "the shape {dims:?} has more weights than can be counted"),
-            Self::UnknownTensorType { found } => write!(f, "tensor type {found} does not exist, or no longer"),
-            Self::PartialBlock { row, block, of } => write!(f, "rows of {row} weights are not whole blocks of {block} ({of})"),
-            Self::Misaligned { offset, alignment } => write!(f, "offset {offset} is not a multiple of {alignment}"),
-            Self::OutsideFile { end: Some(end), length } => {
-                write!(f, "its data ends at {end}, the file has {length} bytes; download it again")
+            Self::SizeOverflow { dims } => {
+                write!(f, "the shape {dims:?} has more weights than can be counted")
             }
-            Self::OutsideFile { end: None, length } => write!(f, "its data lies far outside the file's {length} bytes"),
+            Self::UnknownTensorType { found } => {
+                write!(f, "tensor type {found} does not exist, or no longer")
+            }
+            Self::PartialBlock { row, block, of } => write!(
+                f,
+                "rows of {row} weights are not whole blocks of {block} ({of})"
+            ),
+            Self::Misaligned { offset, alignment } => {
+                write!(f, "offset {offset} is not a multiple of {alignment}")
+            }
+            Self::OutsideFile {
+                end: Some(end),
+                length,
+            } => {
+                write!(
+                    f,
+                    "its data ends at {end}, the file has {length} bytes; download it again"
+                )
+            }
+            Self::OutsideFile { end: None, length } => {
+                write!(f, "its data lies far outside the file's {length} bytes")
+            }
             Self::Overlap { with } => write!(f, "shares bytes with tensor `{with}`"),
         }
     }
@@ -151,7 +183,11 @@ impl fmt::Display for Fault {
 
 /// A name from the file as an error may show it: short, and without control characters.
 pub(super) fn shown(name: &str) -> String {
-    let mut out: String = name.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+    let mut out: String = name
+        .chars()
+        .take(SHOWN)
+        .flat_map(char::escape_debug)
+        .collect();
     if name.chars().nth(SHOWN).is_some() {
         out.push('…');
     }

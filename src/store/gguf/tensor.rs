@@ -17,10 +17,16 @@ pub struct TensorType {
 }
 
 const fn ty(id: u32, name: &'static str, block_weights: u64, block_bytes: u64) -> TensorType {
-    TensorType { id, name, block_weights, block_bytes }
+    TensorType {
+        id,
+        name,
+        block_weights,
+        block_bytes,
+    }
 }
 
-/// Every type that ggml knows and has not given up. In between: 4 and 5, 31 to 33, 36 to 38, given up.
+/// Every type that ggml knows and has not given up. In between: 4 and 5, 31 to 33, 36 to 38, given
+/// up.
 static TYPES: [TensorType; 35] = [
     ty(0, "F32", 1, 4),
     ty(1, "F16", 1, 2),
@@ -86,7 +92,11 @@ impl<'a> Tensor<'a> {
     }
 
     /// Reads one entry; `offset` is still counted from the start of the data.
-    pub(super) fn read(cursor: &mut Cursor<'a>, index: u64, alignment: u64) -> Result<Self, GgufError> {
+    pub(super) fn read(
+        cursor: &mut Cursor<'a>,
+        index: u64,
+        alignment: u64,
+    ) -> Result<Self, GgufError> {
         cursor.place = Place::TensorName(index);
         let name = cursor.name(TENSOR_NAME_BYTES)?;
         cursor.place = Place::Tensor(name);
@@ -103,9 +113,14 @@ impl<'a> Tensor<'a> {
             }
         }
         let found = cursor.u32()?;
-        let ty = TensorType::from_id(found).ok_or_else(|| cursor.error(Fault::UnknownTensorType { found }))?;
+        let ty = TensorType::from_id(found)
+            .ok_or_else(|| cursor.error(Fault::UnknownTensorType { found }))?;
         if dims[0] % ty.block_weights != 0 {
-            return Err(cursor.error(Fault::PartialBlock { row: dims[0], block: ty.block_weights, of: ty.name }));
+            return Err(cursor.error(Fault::PartialBlock {
+                row: dims[0],
+                block: ty.block_weights,
+                of: ty.name,
+            }));
         }
         // ggml counts both weights and bytes in signed 64 bits.
         let bytes = dims
@@ -114,12 +129,23 @@ impl<'a> Tensor<'a> {
             .filter(|&weights| weights <= i64::MAX as u64)
             .and_then(|weights| (weights / ty.block_weights).checked_mul(ty.block_bytes))
             .filter(|&bytes| bytes <= i64::MAX as u64)
-            .ok_or_else(|| cursor.error(Fault::SizeOverflow { dims: dims[..rank].to_vec() }))?;
+            .ok_or_else(|| {
+                cursor.error(Fault::SizeOverflow {
+                    dims: dims[..rank].to_vec(),
+                })
+            })?;
         let offset = cursor.u64()?;
         if offset % alignment != 0 {
             return Err(cursor.error(Fault::Misaligned { offset, alignment }));
         }
-        Ok(Self { name, ty, dims, rank, offset, bytes })
+        Ok(Self {
+            name,
+            ty,
+            dims,
+            rank,
+            offset,
+            bytes,
+        })
     }
 
     /// Moves the tensor to its place behind the header, which must be inside the file.
@@ -131,7 +157,10 @@ impl<'a> Tensor<'a> {
                 self.offset = start;
                 Ok(())
             }
-            _ => Err(Place::Tensor(self.name).error(Fault::OutsideFile { end, length: file_length })),
+            _ => Err(Place::Tensor(self.name).error(Fault::OutsideFile {
+                end,
+                length: file_length,
+            })),
         }
     }
 }
@@ -145,8 +174,13 @@ pub(super) fn check_distinct(tensors: &[Tensor<'_>]) -> Result<(), GgufError> {
     }
     order.sort_unstable_by_key(|tensor| tensor.offset);
     // The sum cannot overflow: both ends are inside the file.
-    match order.windows(2).find(|pair| pair[0].offset + pair[0].bytes > pair[1].offset) {
-        Some(pair) => Err(Place::Tensor(pair[1].name).error(Fault::Overlap { with: shown(pair[0].name) })),
+    match order
+        .windows(2)
+        .find(|pair| pair[0].offset + pair[0].bytes > pair[1].offset)
+    {
+        Some(pair) => Err(Place::Tensor(pair[1].name).error(Fault::Overlap {
+            with: shown(pair[0].name),
+        })),
         None => Ok(()),
     }
 }

@@ -84,7 +84,8 @@ impl ValueType {
     }
 }
 
-/// A list: what it holds, how often, and the bytes where it lies. The elements were counted, not looked at.
+/// A list: what it holds, how often, and the bytes where it lies. The elements were counted, not
+/// looked at.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Array<'a> {
     pub element: ValueType,
@@ -110,7 +111,9 @@ impl Array<'_> {
         low[..bytes.len()].copy_from_slice(bytes);
         let raw = u64::from_le_bytes(low);
         Some(match self.element {
-            ValueType::U8 | ValueType::U16 | ValueType::U32 | ValueType::U64 | ValueType::Bool => raw.into(),
+            ValueType::U8 | ValueType::U16 | ValueType::U32 | ValueType::U64 | ValueType::Bool => {
+                raw.into()
+            }
             ValueType::I8 => (raw as i8).into(),
             ValueType::I16 => (raw as i16).into(),
             ValueType::I32 => (raw as i32).into(),
@@ -133,7 +136,9 @@ impl PerLayer<'_> {
         match self {
             Self::Same(number) => Some(*number),
             // Every element was checked to fit when the list was asked for.
-            Self::Each(list) => list.integer(index.into()).and_then(|number| u32::try_from(number).ok()),
+            Self::Each(list) => list
+                .integer(index.into())
+                .and_then(|number| u32::try_from(number).ok()),
         }
     }
 }
@@ -161,11 +166,16 @@ pub(super) fn read<'a>(cursor: &mut Cursor<'a>) -> Result<Value<'a>, GgufError> 
     })
 }
 
-/// Steps over a list and remembers where it lies. Allocates nothing: a tokenizer has hundreds of thousands of
-/// elements. Every element has at least one byte, so the work is bounded by the bytes that are there.
+/// Steps over a list and remembers where it lies. Allocates nothing: a tokenizer has hundreds of
+/// thousands of elements. Every element has at least one byte, so the work is bounded by the bytes
+/// that are there.
 fn array<'a>(cursor: &mut Cursor<'a>, depth: u64) -> Result<Array<'a>, GgufError> {
     if depth > ARRAY_DEPTH {
-        return Err(cursor.error(Fault::TooMany { what: "lists inside each other", found: depth, limit: ARRAY_DEPTH }));
+        return Err(cursor.error(Fault::TooMany {
+            what: "lists inside each other",
+            found: depth,
+            limit: ARRAY_DEPTH,
+        }));
     }
     let element = ValueType::read(cursor)?;
     let count = cursor.u64()?;
@@ -183,25 +193,43 @@ fn array<'a>(cursor: &mut Cursor<'a>, depth: u64) -> Result<Array<'a>, GgufError
         }
         _ => {
             // A product that cannot be counted is surely behind the end.
-            let bytes = element.size().and_then(|size| count.checked_mul(size)).unwrap_or(u64::MAX);
+            let bytes = element
+                .size()
+                .and_then(|size| count.checked_mul(size))
+                .unwrap_or(u64::MAX);
             cursor.take(bytes)?;
         }
     }
-    Ok(Array { element, count, start: start as u64, bytes: cursor.since(start) })
+    Ok(Array {
+        element,
+        count,
+        start: start as u64,
+        bytes: cursor.since(start),
+    })
 }
 
 /// What a key's reader needs; each refuses a value of another type by the key's name.
 impl<'a> Value<'a> {
     pub(super) fn as_u64(&self, place: Place<'_>) -> Result<u64, GgufError> {
         match *self {
-            Self::Integer(found) => u64::try_from(found).map_err(|_| place.error(Fault::OutOfRange { wanted: "u64", found })),
+            Self::Integer(found) => u64::try_from(found).map_err(|_| {
+                place.error(Fault::OutOfRange {
+                    wanted: "u64",
+                    found,
+                })
+            }),
             _ => Err(self.wrong(place, "whole number")),
         }
     }
 
     pub(super) fn as_u32(&self, place: Place<'_>) -> Result<u32, GgufError> {
         match *self {
-            Self::Integer(found) => u32::try_from(found).map_err(|_| place.error(Fault::OutOfRange { wanted: "u32", found })),
+            Self::Integer(found) => u32::try_from(found).map_err(|_| {
+                place.error(Fault::OutOfRange {
+                    wanted: "u32",
+                    found,
+                })
+            }),
             _ => Err(self.wrong(place, "whole number")),
         }
     }
@@ -222,24 +250,42 @@ impl<'a> Value<'a> {
 
     pub(super) fn as_str(&self, place: Place<'_>) -> Result<&'a str, GgufError> {
         match *self {
-            Self::Text(bytes) => std::str::from_utf8(bytes).map_err(|_| place.error(Fault::NotUtf8)),
+            Self::Text(bytes) => {
+                std::str::from_utf8(bytes).map_err(|_| place.error(Fault::NotUtf8))
+            }
             _ => Err(self.wrong(place, "text")),
         }
     }
 
     pub(super) fn as_per_layer(&self, place: Place<'_>) -> Result<PerLayer<'a>, GgufError> {
-        let Self::Array(list) = *self else { return self.as_u32(place).map(PerLayer::Same) };
+        let Self::Array(list) = *self else {
+            return self.as_u32(place).map(PerLayer::Same);
+        };
         if list.count > LAYERS {
-            return Err(place.error(Fault::TooMany { what: "layers", found: list.count, limit: LAYERS }));
+            return Err(place.error(Fault::TooMany {
+                what: "layers",
+                found: list.count,
+                limit: LAYERS,
+            }));
         }
         for index in 0..list.count {
-            let found = list.integer(index).ok_or_else(|| self.wrong(place, "list of whole numbers"))?;
-            u32::try_from(found).map_err(|_| place.error(Fault::OutOfRange { wanted: "u32", found }))?;
+            let found = list
+                .integer(index)
+                .ok_or_else(|| self.wrong(place, "list of whole numbers"))?;
+            u32::try_from(found).map_err(|_| {
+                place.error(Fault::OutOfRange {
+                    wanted: "u32",
+                    found,
+                })
+            })?;
         }
         Ok(PerLayer::Each(list))
     }
 
     fn wrong(&self, place: Place<'_>, wanted: &'static str) -> GgufError {
-        place.error(Fault::WrongType { wanted, found: self.kind() })
+        place.error(Fault::WrongType {
+            wanted,
+            found: self.kind(),
+        })
     }
 }

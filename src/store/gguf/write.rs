@@ -24,7 +24,15 @@ pub fn list(element: u32, count: u64, elements: &[u8]) -> Vec<u8> {
 
 impl File {
     pub fn new() -> Self {
-        Self { version: 3, tensor_count: None, key_count: None, alignment: 32, keys: vec![], tensors: vec![], data: 0 }
+        Self {
+            version: 3,
+            tensor_count: None,
+            key_count: None,
+            alignment: 32,
+            keys: vec![],
+            tensors: vec![],
+            data: 0,
+        }
     }
 
     /// The least that the store takes for a model.
@@ -36,14 +44,19 @@ impl File {
             .u32("gemma4.context_length", 4096)
             .u32("gemma4.embedding_length", 32)
             .text("tokenizer.ggml.model", "gemma4")
-            .key(b"tokenizer.ggml.tokens", 9, &list(8, 2, &[string(b"<bos>"), string(b"a")].concat()))
+            .key(
+                b"tokenizer.ggml.tokens",
+                9,
+                &list(8, 2, &[string(b"<bos>"), string(b"a")].concat()),
+            )
             .key(b"tokenizer.ggml.merges", 9, &list(8, 0, &[]))
             .tensor("token_embd.weight", &[32, 2], 8)
     }
 
     /// Any entry: the key, the type's number, the value's bytes.
     pub fn key(mut self, key: &[u8], kind: u32, value: &[u8]) -> Self {
-        self.keys.push([&string(key)[..], &kind.to_le_bytes(), value].concat());
+        self.keys
+            .push([&string(key)[..], &kind.to_le_bytes(), value].concat());
         self
     }
 
@@ -63,7 +76,16 @@ impl File {
     pub fn tensor_at(mut self, name: &[u8], dims: &[u64], kind: u32, offset: u64) -> Self {
         let dims_bytes: Vec<u8> = dims.iter().flat_map(|dim| dim.to_le_bytes()).collect();
         let rank = (dims.len() as u32).to_le_bytes();
-        self.tensors.push([&string(name)[..], &rank, &dims_bytes, &kind.to_le_bytes(), &offset.to_le_bytes()].concat());
+        self.tensors.push(
+            [
+                &string(name)[..],
+                &rank,
+                &dims_bytes,
+                &kind.to_le_bytes(),
+                &offset.to_le_bytes(),
+            ]
+            .concat(),
+        );
         self
     }
 
@@ -84,11 +106,20 @@ impl File {
     pub fn bytes(&self) -> Vec<u8> {
         let tensors = self.tensor_count.unwrap_or(self.tensors.len() as u64);
         let keys = self.key_count.unwrap_or(self.keys.len() as u64);
-        let mut out = [b"GGUF", &self.version.to_le_bytes()[..], &tensors.to_le_bytes(), &keys.to_le_bytes()].concat();
+        let mut out = [
+            b"GGUF",
+            &self.version.to_le_bytes()[..],
+            &tensors.to_le_bytes(),
+            &keys.to_le_bytes(),
+        ]
+        .concat();
         out.extend(self.keys.concat());
         out.extend(self.tensors.concat());
         if self.data > 0 {
-            out.resize(out.len().next_multiple_of(self.alignment as usize) + self.data as usize, 0);
+            out.resize(
+                out.len().next_multiple_of(self.alignment as usize) + self.data as usize,
+                0,
+            );
         }
         out
     }

@@ -1,5 +1,5 @@
-//! The compiler thread: from what a request is held to, to grammars. Each is compiled on a thread of its own, which is
-//! given up when it takes too long.
+//! The compiler thread: from what a request is held to, to grammars. Each is compiled on a thread
+//! of its own, which is given up when it takes too long.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -81,9 +81,19 @@ impl Wanted {
     pub fn of(request: &ChatRequest) -> Option<Self> {
         let format = (request.format != Format::Text).then(|| request.format.clone());
         let mut functions = vec![];
-        for (place, Tool { name, parameters, .. }) in request.tools.iter().enumerate() {
+        for (
+            place,
+            Tool {
+                name, parameters, ..
+            },
+        ) in request.tools.iter().enumerate()
+        {
             if !matches!(&request.tool_choice, ToolChoice::Named(chosen) if chosen != name) {
-                functions.push(Function { place: place as u32, name: name.clone(), parameters: parameters.clone() });
+                functions.push(Function {
+                    place: place as u32,
+                    name: name.clone(),
+                    parameters: parameters.clone(),
+                });
             }
         }
         (format.is_some() || !functions.is_empty()).then_some(Self { format, functions })
@@ -92,7 +102,13 @@ impl Wanted {
 
 impl Compiler {
     pub fn new(vocab: Vocab, suppressed: Vec<Token>) -> Self {
-        Self { vocab, suppressed, grammars: OnceLock::new(), kept: Mutex::default(), strays: AtomicUsize::new(0) }
+        Self {
+            vocab,
+            suppressed,
+            grammars: OnceLock::new(),
+            kept: Mutex::default(),
+            strays: AtomicUsize::new(0),
+        }
     }
 
     /// Starts the thread; what it is sent comes out at `ready` with its grammars.
@@ -102,14 +118,28 @@ impl Compiler {
         Desk { queue }
     }
 
-    fn run(self: Arc<Self>, waiting: &Receiver<Waiting>, ready: &SyncSender<Turn>, writer: &Writer) {
-        for Waiting { mut prepared, wanted } in waiting {
+    fn run(
+        self: Arc<Self>,
+        waiting: &Receiver<Waiting>,
+        ready: &SyncSender<Turn>,
+        writer: &Writer,
+    ) {
+        for Waiting {
+            mut prepared,
+            wanted,
+        } in waiting
+        {
             let outcome = match self.constraints(&wanted, &prepared) {
                 Some(Ok(constraints)) => {
                     prepared.constraints = constraints;
                     ready.send(Turn::Ready(prepared)).map_err(drop)
                 }
-                Some(Err(error)) => writer.send(&FromWorker::Failed { id: prepared.id, error }).map_err(drop),
+                Some(Err(error)) => writer
+                    .send(&FromWorker::Failed {
+                        id: prepared.id,
+                        error,
+                    })
+                    .map_err(drop),
                 // Nobody waits for it any more.
                 None => Ok(()),
             };
@@ -119,7 +149,11 @@ impl Compiler {
         }
     }
 
-    fn constraints(self: &Arc<Self>, wanted: &Wanted, prepared: &Prepared) -> Option<Result<Constraints, ChatError>> {
+    fn constraints(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        prepared: &Prepared,
+    ) -> Option<Result<Constraints, ChatError>> {
         let mut constraints = Constraints::default();
         if let Some(format) = &wanted.format {
             match self.prototype(Source::Format(format.clone()), prepared)? {
@@ -136,18 +170,33 @@ impl Compiler {
         Some(Ok(constraints))
     }
 
-    /// The grammar, from those that are kept or anew; `None` if the request was cancelled meanwhile.
-    fn prototype(self: &Arc<Self>, source: Source, prepared: &Prepared) -> Option<Result<Arc<Prototype>, ChatError>> {
+    /// The grammar, from those that are kept or anew; `None` if the request was cancelled
+    /// meanwhile.
+    fn prototype(
+        self: &Arc<Self>,
+        source: Source,
+        prepared: &Prepared,
+    ) -> Option<Result<Arc<Prototype>, ChatError>> {
         if let Some(kept) = self.recall(&source) {
             return Some(Ok(kept));
         }
         let part = match &source {
             Source::Format(_) => Constraint::Format,
-            Source::Call(functions) => Constraint::Tool(functions.first().map_or(0, |function| function.place)),
+            Source::Call(functions) => {
+                Constraint::Tool(functions.first().map_or(0, |function| function.place))
+            }
         };
-        let refuse = |reason: String| Some(Err(ChatError::Constraint { part, path: String::new(), reason }));
+        let refuse = |reason: String| {
+            Some(Err(ChatError::Constraint {
+                part,
+                path: String::new(),
+                reason,
+            }))
+        };
         if self.strays.load(Ordering::Relaxed) >= MAX_STRAYS {
-            return refuse("has to wait: others that take too long are being looked at; try again".into());
+            return refuse(
+                "has to wait: others that take too long are being looked at; try again".into(),
+            );
         }
         let (done, result) = sync_channel(1);
         let (compiler, wanted) = (self.clone(), source.clone());
@@ -155,7 +204,9 @@ impl Compiler {
             let _ = done.send(compiler.compile(&wanted));
         });
         if let Err(error) = worker {
-            return Some(Err(ChatError::Inference { reason: format!("no thread for a grammar: {error}") }));
+            return Some(Err(ChatError::Inference {
+                reason: format!("no thread for a grammar: {error}"),
+            }));
         }
         let started = Instant::now();
         loop {
@@ -166,14 +217,19 @@ impl Compiler {
                     return Some(Ok(prototype));
                 }
                 Ok(Err(error)) => return Some(Err(error)),
-                Err(RecvTimeoutError::Disconnected) => return refuse("cannot be used: llguidance gave up".into()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return refuse("cannot be used: llguidance gave up".into());
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     let ready = self.grammars.get().is_some();
                     let late = ready && started.elapsed() > LONGEST;
                     if late || prepared.cancelled() {
                         self.abandon(result);
                         return if late {
-                            refuse(format!("takes more than {} seconds to be made a grammar of", LONGEST.as_secs()))
+                            refuse(format!(
+                                "takes more than {} seconds to be made a grammar of",
+                                LONGEST.as_secs()
+                            ))
                         } else {
                             None
                         };
@@ -205,14 +261,21 @@ impl Compiler {
     fn keep(&self, source: Source, prototype: Arc<Prototype>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.push_back((source, prototype));
-        while kept.len() > KEPT || (kept.len() > 1 && kept.iter().map(|(source, _)| source.bytes()).sum::<usize>() > KEPT_BYTES) {
+        while kept.len() > KEPT
+            || (kept.len() > 1
+                && kept.iter().map(|(source, _)| source.bytes()).sum::<usize>() > KEPT_BYTES)
+        {
             kept.pop_front();
         }
     }
 
     fn grammars(&self) -> Result<&Grammars, ChatError> {
-        let made = self.grammars.get_or_init(|| Grammars::new(self.vocab, &self.suppressed));
-        made.as_ref().map_err(|reason| ChatError::Inference { reason: reason.clone() })
+        let made = self
+            .grammars
+            .get_or_init(|| Grammars::new(self.vocab, &self.suppressed));
+        made.as_ref().map_err(|reason| ChatError::Inference {
+            reason: reason.clone(),
+        })
     }
 
     /// The grammar of an answer's text.
@@ -226,32 +289,55 @@ impl Compiler {
     pub fn call(&self, tools: &[Tool]) -> Result<Prototype, ChatError> {
         let mut request = ChatRequest::new(vec![]);
         request.tools = tools.to_vec();
-        self.compile(&Source::Call(Wanted::of(&request).unwrap_or_default().functions))
+        self.compile(&Source::Call(
+            Wanted::of(&request).unwrap_or_default().functions,
+        ))
     }
 
     fn compile(&self, source: &Source) -> Result<Prototype, ChatError> {
         let grammars = self.grammars()?;
         match source {
             Source::Format(format) => {
-                let refuse = |fault: Fault| ChatError::Constraint { part: Constraint::Format, path: fault.path, reason: fault.reason };
+                let refuse = |fault: Fault| ChatError::Constraint {
+                    part: Constraint::Format,
+                    path: fault.path,
+                    reason: fault.reason,
+                };
                 let grammar = format_grammar(format).map_err(refuse)?;
-                grammars.compile(grammar, true).map_err(|reason| refuse(Fault::new("", reason)))
+                grammars
+                    .compile(grammar, true)
+                    .map_err(|reason| refuse(Fault::new("", reason)))
             }
             Source::Call(functions) => {
                 let refuse = |(i, fault): (usize, Fault)| {
-                    let part = Constraint::Tool(functions.get(i).map_or(0, |function| function.place));
-                    ChatError::Constraint { part, path: fault.path, reason: fault.reason }
+                    let part =
+                        Constraint::Tool(functions.get(i).map_or(0, |function| function.place));
+                    ChatError::Constraint {
+                        part,
+                        path: fault.path,
+                        reason: fault.reason,
+                    }
                 };
-                let schemas: Vec<Value> = functions.iter().map(|function| parameters(function.parameters.as_deref())).collect();
+                let schemas: Vec<Value> = functions
+                    .iter()
+                    .map(|function| parameters(function.parameters.as_deref()))
+                    .collect();
                 for (i, schema) in schemas.iter().enumerate() {
                     keywords::check(schema).map_err(|fault| refuse((i, fault)))?;
-                    // Knows what else is wrong with a schema, and which options of a `oneOf` exclude each other.
-                    let probe = grammars.compile(TopLevelGrammar::from_json_schema(schema.clone()), true);
+                    // Knows what else is wrong with a schema, and which options of a `oneOf`
+                    // exclude each other.
+                    let probe =
+                        grammars.compile(TopLevelGrammar::from_json_schema(schema.clone()), true);
                     probe.map_err(|reason| refuse((i, Fault::new("", reason))))?;
                 }
-                let named = functions.iter().zip(&schemas).map(|(function, schema)| (function.name.as_str(), schema));
+                let named = functions
+                    .iter()
+                    .zip(&schemas)
+                    .map(|(function, schema)| (function.name.as_str(), schema));
                 let grammar = call::grammar(named).map_err(refuse)?;
-                grammars.compile(TopLevelGrammar::from_lark(grammar), false).map_err(|reason| refuse((0, Fault::new("", reason))))
+                grammars
+                    .compile(TopLevelGrammar::from_lark(grammar), false)
+                    .map_err(|reason| refuse((0, Fault::new("", reason))))
             }
         }
     }
@@ -266,8 +352,12 @@ impl Desk {
     /// Hands a request on; it comes out ready, or its failure is told.
     pub fn hand(&self, waiting: Waiting) -> Result<(), ChatError> {
         self.queue.try_send(waiting).map_err(|error| match error {
-            TrySendError::Full(_) => ChatError::Inference { reason: format!("more than {MAX_WAITING} requests wait for their grammars") },
-            TrySendError::Disconnected(_) => ChatError::Inference { reason: "no grammars are made any more".into() },
+            TrySendError::Full(_) => ChatError::Inference {
+                reason: format!("more than {MAX_WAITING} requests wait for their grammars"),
+            },
+            TrySendError::Disconnected(_) => ChatError::Inference {
+                reason: "no grammars are made any more".into(),
+            },
         })
     }
 }
@@ -275,9 +365,14 @@ impl Desk {
 impl Source {
     fn bytes(&self) -> usize {
         match self {
-            Self::Format(Format::JsonSchema(text) | Format::Regex(text) | Format::Grammar(text)) => text.len(),
+            Self::Format(
+                Format::JsonSchema(text) | Format::Regex(text) | Format::Grammar(text),
+            ) => text.len(),
             Self::Format(Format::Text | Format::JsonObject) => 0,
-            Self::Call(functions) => functions.iter().map(|f| f.name.len() + f.parameters.as_ref().map_or(0, String::len)).sum(),
+            Self::Call(functions) => functions
+                .iter()
+                .map(|f| f.name.len() + f.parameters.as_ref().map_or(0, String::len))
+                .sum(),
         }
     }
 }
@@ -285,7 +380,9 @@ impl Source {
 /// A function without a schema takes no arguments.
 fn parameters(schema: Option<&str>) -> Value {
     let none = || value!({"type": "object", "additionalProperties": false});
-    schema.and_then(|schema| serde_json::from_str(schema).ok()).unwrap_or_else(none)
+    schema
+        .and_then(|schema| serde_json::from_str(schema).ok())
+        .unwrap_or_else(none)
 }
 
 fn format_grammar(format: &Format) -> Result<TopLevelGrammar, Fault> {
@@ -293,7 +390,8 @@ fn format_grammar(format: &Format) -> Result<TopLevelGrammar, Fault> {
         Format::Regex(regex) => return Ok(TopLevelGrammar::from_regex(regex)),
         Format::Grammar(grammar) => return Ok(TopLevelGrammar::from_lark(grammar.clone())),
         Format::Text | Format::JsonObject => value!({"type": "object"}),
-        Format::JsonSchema(schema) => serde_json::from_str(schema).map_err(|error| Fault::new("", format!("cannot be read: {error}")))?,
+        Format::JsonSchema(schema) => serde_json::from_str(schema)
+            .map_err(|error| Fault::new("", format!("cannot be read: {error}")))?,
     };
     keywords::check(&schema)?;
     Ok(TopLevelGrammar::from_json_schema(json::tamed(&schema)))

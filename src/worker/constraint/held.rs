@@ -23,7 +23,12 @@ pub struct Held {
 
 impl Held {
     /// Starts at a grammar's beginning.
-    pub fn spawn(prototype: Arc<Prototype>, slot: usize, id: RequestId, ready: SyncSender<Turn>) -> Self {
+    pub fn spawn(
+        prototype: Arc<Prototype>,
+        slot: usize,
+        id: RequestId,
+        ready: SyncSender<Turn>,
+    ) -> Self {
         let (tokens, taken) = sync_channel(1);
         std::thread::spawn(move || compute(&prototype, &taken, slot, id, &ready));
         Self { tokens }
@@ -31,17 +36,28 @@ impl Held {
 
     /// Goes on with a token; answered by a [`Turn::Masked`].
     pub fn take(&self, token: Token) {
-        // There is room: the mask after the last token has come. A thread that panicked was answered for.
+        // There is room: the mask after the last token has come. A thread that panicked was
+        // answered for.
         let _ = self.tokens.try_send(token);
     }
 }
 
-fn compute(prototype: &Prototype, tokens: &Receiver<Token>, slot: usize, id: RequestId, ready: &SyncSender<Turn>) {
+fn compute(
+    prototype: &Prototype,
+    tokens: &Receiver<Token>,
+    slot: usize,
+    id: RequestId,
+    ready: &SyncSender<Turn>,
+) {
     let mut running = prototype.run();
     for token in tokens {
         let mask = running.take(token);
         let failed = mask.is_err();
-        if ready.send(Turn::Masked(Box::new(Masked { slot, id, mask }))).is_err() || failed {
+        if ready
+            .send(Turn::Masked(Box::new(Masked { slot, id, mask })))
+            .is_err()
+            || failed
+        {
             return;
         }
     }

@@ -1,5 +1,6 @@
-//! Which JSON Schemas the model can be held to: every keyword is one that is honoured, or one that says nothing of
-//! the data. Anything else is refused, because leaving it out would be a broken promise. Pure.
+//! Which JSON Schemas the model can be held to: every keyword is one that is honoured, or one that
+//! says nothing of the data. Anything else is refused, because leaving it out would be a broken
+//! promise. Pure.
 
 use serde_json::{Map, Value};
 
@@ -61,7 +62,18 @@ const REMARKS: [&str; 16] = [
 pub const OPTIONS: &str = "x-guidance";
 
 /// The values of `format` that are honoured.
-pub const FORMATS: [&str; 10] = ["date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid"];
+pub const FORMATS: [&str; 10] = [
+    "date",
+    "date-time",
+    "duration",
+    "email",
+    "hostname",
+    "ipv4",
+    "ipv6",
+    "time",
+    "uri",
+    "uuid",
+];
 
 /// Why the model cannot be held to a schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +86,10 @@ pub struct Fault {
 
 impl Fault {
     pub fn new(path: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { path: path.into(), reason: reason.into() }
+        Self {
+            path: path.into(),
+            reason: reason.into(),
+        }
     }
 }
 
@@ -87,7 +102,10 @@ pub fn check(schema: &Value) -> Result<(), Fault> {
 fn check_at(schema: &Value, path: &str, seen: &mut usize) -> Result<(), Fault> {
     *seen += 1;
     if *seen > MAX_SCHEMAS {
-        return Err(Fault::new("", format!("consists of more than {MAX_SCHEMAS} schemas")));
+        return Err(Fault::new(
+            "",
+            format!("consists of more than {MAX_SCHEMAS} schemas"),
+        ));
     }
     let fields = match schema {
         Value::Bool(_) => return Ok(()),
@@ -101,22 +119,40 @@ fn check_at(schema: &Value, path: &str, seen: &mut usize) -> Result<(), Fault> {
             return Err(Fault::new(at, "has a keyword that is not supported"));
         }
         match (name.as_str(), value) {
-            ("properties" | "patternProperties" | "$defs" | "definitions", Value::Object(named)) => {
+            (
+                "properties" | "patternProperties" | "$defs" | "definitions",
+                Value::Object(named),
+            ) => {
                 check_named(named, &at, seen)?;
             }
-            ("properties" | "patternProperties" | "$defs" | "definitions", _) => return Err(Fault::new(at, "must be an object")),
+            ("properties" | "patternProperties" | "$defs" | "definitions", _) => {
+                return Err(Fault::new(at, "must be an object"));
+            }
             ("allOf" | "anyOf" | "oneOf" | "prefixItems" | "items", Value::Array(list)) => {
                 for (i, item) in list.iter().enumerate() {
                     check_at(item, &format!("{at}/{i}"), seen)?;
                 }
             }
-            ("allOf" | "anyOf" | "oneOf" | "prefixItems", _) => return Err(Fault::new(at, "must be an array")),
-            ("items" | "additionalItems" | "additionalProperties", value) => check_at(value, &at, seen)?,
+            ("allOf" | "anyOf" | "oneOf" | "prefixItems", _) => {
+                return Err(Fault::new(at, "must be an array"));
+            }
+            ("items" | "additionalItems" | "additionalProperties", value) => {
+                check_at(value, &at, seen)?
+            }
             ("format", Value::String(format)) if !FORMATS.contains(&format.as_str()) => {
-                return Err(Fault::new(at, format!("has a format that is not supported; these are: {}", FORMATS.join(", "))));
+                return Err(Fault::new(
+                    at,
+                    format!(
+                        "has a format that is not supported; these are: {}",
+                        FORMATS.join(", ")
+                    ),
+                ));
             }
             ("$ref", Value::String(reference)) if !reference.starts_with('#') => {
-                return Err(Fault::new(at, "refers to another document; only references that begin with # are followed"));
+                return Err(Fault::new(
+                    at,
+                    "refers to another document; only references that begin with # are followed",
+                ));
             }
             _ => {}
         }
@@ -125,7 +161,9 @@ fn check_at(schema: &Value, path: &str, seen: &mut usize) -> Result<(), Fault> {
 }
 
 fn check_named(named: &Map<String, Value>, path: &str, seen: &mut usize) -> Result<(), Fault> {
-    named.iter().try_for_each(|(name, schema)| check_at(schema, &child(path, name), seen))
+    named
+        .iter()
+        .try_for_each(|(name, schema)| check_at(schema, &child(path, name), seen))
 }
 
 /// The JSON pointer to a field.
@@ -143,14 +181,32 @@ mod tests {
         for (schema, path) in [
             (json!(7), ""),
             (json!({"not": {}}), "/not"),
-            (json!({"type": "array", "uniqueItems": true}), "/uniqueItems"),
-            (json!({"properties": {"a/b": {"if": {}}}}), "/properties/a~1b/if"),
+            (
+                json!({"type": "array", "uniqueItems": true}),
+                "/uniqueItems",
+            ),
+            (
+                json!({"properties": {"a/b": {"if": {}}}}),
+                "/properties/a~1b/if",
+            ),
             (json!({"properties": []}), "/properties"),
-            (json!({"anyOf": [{}, {"nullable": true}]}), "/anyOf/1/nullable"),
-            (json!({"items": {"dependentRequired": {}}}), "/items/dependentRequired"),
+            (
+                json!({"anyOf": [{}, {"nullable": true}]}),
+                "/anyOf/1/nullable",
+            ),
+            (
+                json!({"items": {"dependentRequired": {}}}),
+                "/items/dependentRequired",
+            ),
             (json!({"items": [true, 3]}), "/items/1"),
-            (json!({"$defs": {"a": {"contains": 1}}}), "/$defs/a/contains"),
-            (json!({"additionalProperties": {"propertyNames": {}}}), "/additionalProperties/propertyNames"),
+            (
+                json!({"$defs": {"a": {"contains": 1}}}),
+                "/$defs/a/contains",
+            ),
+            (
+                json!({"additionalProperties": {"propertyNames": {}}}),
+                "/additionalProperties/propertyNames",
+            ),
             (json!({"type": "string", "format": "int32"}), "/format"),
             (json!({"$ref": "https://example.com"}), "/$ref"),
             (json!({"x-guidance": {"lenient": true}}), "/x-guidance"),
@@ -172,7 +228,14 @@ mod tests {
 
     #[test]
     fn size_is_bounded() {
-        let many: Map<String, Value> = (0..MAX_SCHEMAS).map(|i| (i.to_string(), json!(true))).collect();
-        assert!(check(&json!({"properties": many})).unwrap_err().reason.contains("1000"));
+        let many: Map<String, Value> = (0..MAX_SCHEMAS)
+            .map(|i| (i.to_string(), json!(true)))
+            .collect();
+        assert!(
+            check(&json!({"properties": many}))
+                .unwrap_err()
+                .reason
+                .contains("1000")
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Rules in the making, in llguidance's dialect of Lark. Knows how Gemma writes data, but no schema. Pure.
+//! Rules in the making, in llguidance's dialect of Lark. Knows how Gemma writes data, but no
+//! schema. Pure.
 
 use std::fmt::Write;
 
@@ -94,7 +95,11 @@ impl Lark {
 
     /// A string whose text all of the regular expressions match.
     pub fn string(&mut self, all: &[String]) -> String {
-        let all: Vec<&str> = if all.is_empty() { vec!["(?s:.*)"] } else { all.iter().map(String::as_str).collect() };
+        let all: Vec<&str> = if all.is_empty() {
+            vec!["(?s:.*)"]
+        } else {
+            all.iter().map(String::as_str).collect()
+        };
         let text = self.terminal(&all, &[]);
         self.rule(vec![format!("{0} {text} {0}", marker::QUOTE)])
     }
@@ -114,7 +119,10 @@ impl Lark {
                 if first.is_empty() {
                     return self.plain_list(more, min, max);
                 }
-                self.rule(vec![format!("(\",\" {more}){}", times(left(min), (max < usize::MAX).then(|| left(max))))])
+                self.rule(vec![format!(
+                    "(\",\" {more}){}",
+                    times(left(min), (max < usize::MAX).then(|| left(max)))
+                )])
             }
             _ => "\"\"".to_owned(),
         };
@@ -133,7 +141,10 @@ impl Lark {
         let more = match max {
             1 => String::new(),
             usize::MAX => format!("(\",\" {item}){}", times(min.saturating_sub(1), None)),
-            max => format!("(\",\" {item}){}", times(min.saturating_sub(1), Some(max - 1))),
+            max => format!(
+                "(\",\" {item}){}",
+                times(min.saturating_sub(1), Some(max - 1))
+            ),
         };
         let mut options = vec![format!("\"[\" {item} {more} \"]\"")];
         if min == 0 {
@@ -142,11 +153,18 @@ impl Lark {
         self.rule(options)
     }
 
-    /// An object of `items` in their order, each with whether it must be there, and then any number of `free` ones.
+    /// An object of `items` in their order, each with whether it must be there, and then any number
+    /// of `free` ones.
     pub fn object(&mut self, items: &[(String, bool)], free: Option<&str>) -> String {
         // Behind the last one, with and without something before.
-        let mut after = free.map_or_else(|| "\"\"".to_owned(), |free| self.rule(vec![format!("(\",\" {free})*")]));
-        let mut begin = free.map_or_else(|| "\"\"".to_owned(), |free| self.rule(vec![format!("{free} (\",\" {free})*"), "\"\"".into()]));
+        let mut after = free.map_or_else(
+            || "\"\"".to_owned(),
+            |free| self.rule(vec![format!("(\",\" {free})*")]),
+        );
+        let mut begin = free.map_or_else(
+            || "\"\"".to_owned(),
+            |free| self.rule(vec![format!("{free} (\",\" {free})*"), "\"\"".into()]),
+        );
         for (item, must) in items.iter().rev() {
             let mut first = vec![format!("{item} {after}")];
             let mut later = vec![format!("\",\" {item} {after}")];
@@ -166,13 +184,20 @@ impl Lark {
         if !self.known.iter().any(|(known, _)| known == NAME) {
             self.known.push((NAME.into(), NAME.into()));
             let (string, number, key) = (self.string(&[]), self.number(), self.key(None, &[]));
-            let scalar = format!("{string}\n  | {number}\n  | \"true\"\n  | \"false\"\n  | \"null\"");
+            let scalar =
+                format!("{string}\n  | {number}\n  | \"true\"\n  | \"false\"\n  | \"null\"");
             for depth in 0..=FREE_DEPTH {
-                let name = if depth == 0 { NAME.to_owned() } else { format!("{NAME}{depth}") };
+                let name = if depth == 0 {
+                    NAME.to_owned()
+                } else {
+                    format!("{NAME}{depth}")
+                };
                 let inner = format!("{NAME}{}", depth + 1);
                 let mut options = vec![scalar.clone()];
                 if depth < FREE_DEPTH {
-                    options.push(format!("\"{{\" ({key} \":\" {inner} (\",\" {key} \":\" {inner})*)? \"}}\""));
+                    options.push(format!(
+                        "\"{{\" ({key} \":\" {inner} (\",\" {key} \":\" {inner})*)? \"}}\""
+                    ));
                     options.push(format!("\"[\" ({inner} (\",\" {inner})*)? \"]\""));
                 }
                 self.define(&name, options);

@@ -6,7 +6,8 @@
 //!   llama thread ◀───────────────────── masks ─────────────────────── [`Held`] constrained answer
 //! ```
 //!
-//! Grammars are compiled and masks computed by llguidance, on threads of their own: nobody waits for another's grammar.
+//! Grammars are compiled and masks computed by llguidance, on threads of their own: nobody waits
+//! for another's grammar.
 
 mod call;
 mod compile;

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use llguidance::api::TopLevelGrammar;
-use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, SimpleVob, TokEnv, TokRxInfo, TokTrie};
+use llguidance::toktrie::{
+    ApproximateTokEnv, InferenceCapabilities, SimpleVob, TokEnv, TokRxInfo, TokTrie,
+};
 use llguidance::{Matcher, ParserFactory};
 
 use crate::worker::llama::Token;
@@ -17,8 +19,8 @@ const LEXER_STATES: usize = 10_000;
 const MASK_FUEL: u64 = 100_000;
 const MASK_ITEMS: usize = 20_000;
 
-/// Text without the ends and escapes of JSON's strings: most of the vocabulary, looked at once instead of at every
-/// token of a string.
+/// Text without the ends and escapes of JSON's strings: most of the vocabulary, looked at once
+/// instead of at every token of a string.
 const PLAIN_TEXT: &str = r#"[^"\\\x00-\x1F\x7F]{1,30}"#;
 
 /// Which tokens may come next.
@@ -43,7 +45,11 @@ impl Grammars {
     /// `suppressed` are the tokens that are never drawn.
     pub fn new(vocab: Vocab, suppressed: &[Token]) -> Result<Self, String> {
         let size = vocab.len();
-        let end = vocab.ends().first().copied().ok_or("the vocabulary has no token that ends a turn")?;
+        let end = vocab
+            .ends()
+            .first()
+            .copied()
+            .ok_or("the vocabulary has no token that ends a turn")?;
         let mut control = SimpleVob::alloc(size);
         let words: Vec<Vec<u8>> = (0..size as Token)
             .map(|token| {
@@ -57,12 +63,15 @@ impl Grammars {
             })
             .collect();
         let mut never = SimpleVob::alloc(size);
-        suppressed.iter().for_each(|&token| never.allow_token(token as u32));
+        suppressed
+            .iter()
+            .for_each(|&token| never.allow_token(token as u32));
         let trie = TokTrie::from(&TokRxInfo::new(size as u32, end as u32), &words);
         drop(words);
         let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let slices = [PLAIN_TEXT.to_owned()];
-        let mut factory = ParserFactory::new(&env, InferenceCapabilities::default(), &slices).map_err(|error| error.to_string())?;
+        let mut factory = ParserFactory::new(&env, InferenceCapabilities::default(), &slices)
+            .map_err(|error| error.to_string())?;
         // What goes wrong is told to the client alone: a grammar is as private as a prompt.
         factory.quiet();
         let limits = factory.limits_mut();
@@ -73,10 +82,16 @@ impl Grammars {
         limits.step_lexer_fuel = MASK_FUEL;
         limits.step_max_items = MASK_ITEMS;
         limits.precompute_large_lexemes = false;
-        Ok(Self { factory, never, control, end })
+        Ok(Self {
+            factory,
+            never,
+            control,
+            end,
+        })
     }
 
-    /// Compiles a grammar for text, or for a call, which has control tokens. The error continues "the grammar …".
+    /// Compiles a grammar for text, or for a call, which has control tokens. The error continues
+    /// "the grammar …".
     pub fn compile(&self, grammar: TopLevelGrammar, is_text: bool) -> Result<Prototype, String> {
         let matcher = Matcher::new(self.factory.create_parser(grammar));
         if let Some(error) = matcher.get_error() {
@@ -86,9 +101,18 @@ impl Grammars {
         if is_text {
             never.or(&self.control);
         }
-        let mut running = Running { matcher, never, end: self.end };
-        let first = running.mask().map_err(|error| format!("allows nothing at its beginning: {error}"))?;
-        Ok(Prototype { running: Mutex::new(running), first })
+        let mut running = Running {
+            matcher,
+            never,
+            end: self.end,
+        };
+        let first = running
+            .mask()
+            .map_err(|error| format!("allows nothing at its beginning: {error}"))?;
+        Ok(Prototype {
+            running: Mutex::new(running),
+            first,
+        })
     }
 }
 
@@ -104,7 +128,11 @@ impl Prototype {
     pub fn run(&self) -> Running {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         // The copy has its own caches, so what one answer costs ends with it.
-        Running { matcher: running.matcher.deep_clone(), never: running.never.clone(), end: running.end }
+        Running {
+            matcher: running.matcher.deep_clone(),
+            never: running.never.clone(),
+            end: running.end,
+        }
     }
 }
 
@@ -118,12 +146,20 @@ pub struct Running {
 impl Running {
     /// Takes the token that was drawn; says what may come next.
     pub fn take(&mut self, token: Token) -> Result<Mask, String> {
-        let taken = self.matcher.consume_token(token as u32).map_err(|error| first_line(&error.to_string()));
-        taken.and_then(|()| self.mask()).map_err(|error| format!("takes too much work, or leaves nothing to write: {error}"))
+        let taken = self
+            .matcher
+            .consume_token(token as u32)
+            .map_err(|error| first_line(&error.to_string()));
+        taken
+            .and_then(|()| self.mask())
+            .map_err(|error| format!("takes too much work, or leaves nothing to write: {error}"))
     }
 
     fn mask(&mut self) -> Result<Mask, String> {
-        let mut allowed = self.matcher.compute_mask_or_eos().map_err(|error| first_line(&error.to_string()))?;
+        let mut allowed = self
+            .matcher
+            .compute_mask_or_eos()
+            .map_err(|error| first_line(&error.to_string()))?;
         let may_end = allowed.is_allowed(self.end as u32);
         allowed.sub(&self.never);
         allowed.disallow_token(self.end as u32);
@@ -137,5 +173,11 @@ impl Running {
 /// llguidance's reports go on with the grammar itself.
 fn first_line(error: &str) -> String {
     const LONGEST: usize = 300;
-    error.lines().next().unwrap_or_default().chars().take(LONGEST).collect()
+    error
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(LONGEST)
+        .collect()
 }

@@ -1,4 +1,5 @@
-//! Whatever is drawn of what a mask allows fits the schema: random schemas, random tokens, no model.
+//! Whatever is drawn of what a mask allows fits the schema: random schemas, random tokens, no
+//! model.
 
 use std::cell::{Cell, RefCell};
 
@@ -28,7 +29,8 @@ struct Walk {
     whole: bool,
 }
 
-/// Draws allowed tokens, each as likely as every other for a while, and then those that seem to lead to the end.
+/// Draws allowed tokens, each as likely as every other for a while, and then those that seem to
+/// lead to the end.
 fn walk(prototype: &Prototype, vocab: Vocab, seed: u64, closing: &[Token]) -> Walk {
     const WILD: usize = 40;
     const LONGEST: usize = 1500;
@@ -43,9 +45,15 @@ fn walk(prototype: &Prototype, vocab: Vocab, seed: u64, closing: &[Token]) -> Wa
     while tokens.len() < LONGEST {
         let allowed = mask.allowed.to_list();
         if mask.may_end && (allowed.is_empty() || random(3) == 0 || tokens.len() > WILD) {
-            return Walk { tokens, whole: true };
+            return Walk {
+                tokens,
+                whole: true,
+            };
         }
-        let close = closing.iter().copied().find(|&token| mask.allowed.is_allowed(token as u32));
+        let close = closing
+            .iter()
+            .copied()
+            .find(|&token| mask.allowed.is_allowed(token as u32));
         let token = match close {
             Some(token) if tokens.len() > WILD || random(6) == 0 => token,
             _ => allowed[random(allowed.len())] as Token,
@@ -53,11 +61,17 @@ fn walk(prototype: &Prototype, vocab: Vocab, seed: u64, closing: &[Token]) -> Wa
         assert!(token < vocab.len() as Token);
         tokens.push(token);
         if vocab.text(token) == Some(marker::TOOL_CALL_END) {
-            return Walk { tokens, whole: true };
+            return Walk {
+                tokens,
+                whole: true,
+            };
         }
         mask = running.take(token).unwrap();
     }
-    Walk { tokens, whole: false }
+    Walk {
+        tokens,
+        whole: false,
+    }
 }
 
 fn closing(vocab: Vocab, texts: &[&str]) -> Vec<Token> {
@@ -65,7 +79,10 @@ fn closing(vocab: Vocab, texts: &[&str]) -> Vec<Token> {
 }
 
 fn validator(schema: &Value) -> jsonschema::Validator {
-    jsonschema::options().should_validate_formats(true).build(schema).unwrap()
+    jsonschema::options()
+        .should_validate_formats(true)
+        .build(schema)
+        .unwrap()
 }
 
 fn compiler(vocab: Vocab) -> Compiler {
@@ -89,30 +106,38 @@ fn random_schemas_are_kept_to() {
     let (compiler, closing) = (compiler(vocab), closing(vocab, &["\"", "}", "]", "0", "1"]));
     let (whole, cut) = (Cell::new(0), Cell::new(0));
     runner(400)
-        .run(&(schemas::schema(&FORMATS), any::<[u64; 3]>()), |(schema, seeds)| {
-            let prototype = match compiler.format(&Format::JsonSchema(schema.to_string())) {
-                Ok(prototype) => prototype,
-                // Nothing can fit some of them.
-                Err(error) => {
-                    prop_assert!(error.to_string().contains("nsatisfiable"), "{error}");
-                    return Ok(());
+        .run(
+            &(schemas::schema(&FORMATS), any::<[u64; 3]>()),
+            |(schema, seeds)| {
+                let prototype = match compiler.format(&Format::JsonSchema(schema.to_string())) {
+                    Ok(prototype) => prototype,
+                    // Nothing can fit some of them.
+                    Err(error) => {
+                        prop_assert!(error.to_string().contains("nsatisfiable"), "{error}");
+                        return Ok(());
+                    }
+                };
+                let validator = validator(&schema);
+                for seed in seeds {
+                    let walk = walk(&prototype, vocab, seed, &closing);
+                    if !walk.whole {
+                        cut.set(cut.get() + 1);
+                        continue;
+                    }
+                    whole.set(whole.get() + 1);
+                    let bytes: Vec<u8> = walk
+                        .tokens
+                        .iter()
+                        .flat_map(|&token| vocab.bytes(token))
+                        .collect();
+                    let text = String::from_utf8(bytes).unwrap();
+                    let value: Value = serde_json::from_str(&text)
+                        .map_err(|error| TestCaseError::fail(format!("{error}: {text}")))?;
+                    prop_assert!(validator.is_valid(&value), "{text} does not fit");
                 }
-            };
-            let validator = validator(&schema);
-            for seed in seeds {
-                let walk = walk(&prototype, vocab, seed, &closing);
-                if !walk.whole {
-                    cut.set(cut.get() + 1);
-                    continue;
-                }
-                whole.set(whole.get() + 1);
-                let bytes: Vec<u8> = walk.tokens.iter().flat_map(|&token| vocab.bytes(token)).collect();
-                let text = String::from_utf8(bytes).unwrap();
-                let value: Value = serde_json::from_str(&text).map_err(|error| TestCaseError::fail(format!("{error}: {text}")))?;
-                prop_assert!(validator.is_valid(&value), "{text} does not fit");
-            }
-            Ok(())
-        })
+                Ok(())
+            },
+        )
         .unwrap();
     let (whole, cut) = (whole.get(), cut.get());
     assert!(whole > 8 * cut, "{whole} were whole and {cut} cut off");
@@ -121,16 +146,27 @@ fn random_schemas_are_kept_to() {
 #[test]
 fn random_functions_are_called_as_they_want() {
     let vocab = tiny();
-    let (compiler, closing) = (compiler(vocab), closing(vocab, &[marker::QUOTE, "}", "]", "0", "1"]));
+    let (compiler, closing) = (
+        compiler(vocab),
+        closing(vocab, &[marker::QUOTE, "}", "]", "0", "1"]),
+    );
     let (whole, cut, refused) = (Cell::new(0), Cell::new(0), Cell::new(0));
     let functions = prop::collection::vec(schemas::parameters(&super::keywords::FORMATS), 1..3);
     runner(400)
         .run(&(functions, any::<[u64; 3]>()), |(functions, seeds)| {
-            let tools: Vec<Tool> = functions.iter().enumerate().map(|(i, schema)| tool(&format!("f{i}"), schema)).collect();
+            let tools: Vec<Tool> = functions
+                .iter()
+                .enumerate()
+                .map(|(i, schema)| tool(&format!("f{i}"), schema))
+                .collect();
             let prototype = match compiler.call(&tools) {
                 Ok(prototype) => prototype,
                 Err(error) => {
-                    prop_assert!(error.to_string().contains("nsatisfiable") || error.to_string().contains("nothing"), "{error}");
+                    prop_assert!(
+                        error.to_string().contains("nsatisfiable")
+                            || error.to_string().contains("nothing"),
+                        "{error}"
+                    );
                     refused.set(refused.get() + 1);
                     return Ok(());
                 }
@@ -145,17 +181,28 @@ fn random_functions_are_called_as_they_want() {
                 let (name, arguments) = call(vocab, &walk.tokens)?;
                 let i: usize = name[1..].parse().unwrap();
                 let value: Value = serde_json::from_str(&arguments).unwrap();
-                prop_assert!(validator(&functions[i]).is_valid(&value), "{arguments} does not fit {}", functions[i]);
+                prop_assert!(
+                    validator(&functions[i]).is_valid(&value),
+                    "{arguments} does not fit {}",
+                    functions[i]
+                );
             }
             Ok(())
         })
         .unwrap();
     let (whole, cut, refused) = (whole.get(), cut.get(), refused.get());
-    assert!(whole > 8 * cut && refused < 40, "{whole} were whole and {cut} cut off, {refused} refused");
+    assert!(
+        whole > 8 * cut && refused < 40,
+        "{whole} were whole and {cut} cut off, {refused} refused"
+    );
 }
 
 fn tool(name: &str, schema: &Value) -> Tool {
-    Tool { name: name.into(), description: String::new(), parameters: Some(schema.to_string()) }
+    Tool {
+        name: name.into(),
+        description: String::new(),
+        parameters: Some(schema.to_string()),
+    }
 }
 
 /// What the parser makes of a call.
@@ -167,7 +214,15 @@ fn call(vocab: Vocab, tokens: &[Token]) -> Result<(String, String), TestCaseErro
         let bytes = vocab.bytes(token);
         let text = String::from_utf8_lossy(&bytes).into_owned();
         spelled += &text;
-        parser.push(if vocab.is_marker(token) { Written::Control(&text) } else { Written::Bytes(&bytes) }, None, &mut events);
+        parser.push(
+            if vocab.is_marker(token) {
+                Written::Control(&text)
+            } else {
+                Written::Bytes(&bytes)
+            },
+            None,
+            &mut events,
+        );
     }
     parser.finish(End::Turn, &mut events);
     let mut json = String::new();
@@ -205,36 +260,83 @@ fn what_a_function_may_be_given() {
     for (arguments, legal) in [
         ("{room:<|\"|>kitchen<|\"|>,state:<|\"|>on<|\"|>}", true),
         ("{level:3,room:<|\"|><|\"|>,state:<|\"|>off<|\"|>}", true),
-        ("{room:<|\"|>a \"b\"\n{c}, d<|\"|>,state:<|\"|>on<|\"|>}", true),
+        (
+            "{room:<|\"|>a \"b\"\n{c}, d<|\"|>,state:<|\"|>on<|\"|>}",
+            true,
+        ),
         ("{state:<|\"|>on<|\"|>,room:<|\"|>kitchen<|\"|>}", false),
         ("{room:<|\"|>kitchen<|\"|>,state:<|\"|>up<|\"|>}", false),
         ("{room:<|\"|>kitchen<|\"|>}", false),
         ("{room:kitchen,state:<|\"|>on<|\"|>}", false),
         ("{room:\"kitchen\",state:<|\"|>on<|\"|>}", false),
-        ("{color:<|\"|>red<|\"|>,room:<|\"|>kitchen<|\"|>,state:<|\"|>on<|\"|>}", false),
-        ("{level:1.5,room:<|\"|>kitchen<|\"|>,state:<|\"|>on<|\"|>}", false),
+        (
+            "{color:<|\"|>red<|\"|>,room:<|\"|>kitchen<|\"|>,state:<|\"|>on<|\"|>}",
+            false,
+        ),
+        (
+            "{level:1.5,room:<|\"|>kitchen<|\"|>,state:<|\"|>on<|\"|>}",
+            false,
+        ),
         ("{}", false),
     ] {
         assert_eq!(fits(light.clone(), arguments), legal, "{arguments}");
     }
-    assert!(fits(serde_json::json!({"type": "object"}), "{any:{thing:[1,true,<|\"|>x<|\"|>]}}"));
-    assert!(fits(serde_json::json!({"type": "object", "properties": {}, "additionalProperties": false}), "{}"));
+    assert!(fits(
+        serde_json::json!({"type": "object"}),
+        "{any:{thing:[1,true,<|\"|>x<|\"|>]}}"
+    ));
+    assert!(fits(
+        serde_json::json!({"type": "object", "properties": {}, "additionalProperties": false}),
+        "{}"
+    ));
 }
 
 #[test]
 fn what_cannot_be_held_is_refused_with_its_place() {
     let compiler = compiler(tiny());
-    let refused = |schema: Value| compiler.call(&[tool("f", &schema)]).err().unwrap().to_string();
-    assert!(refused(serde_json::json!({"type": "object", "properties": {"a": {"not": {}}}})).contains("`/properties/a/not`"));
-    assert!(refused(serde_json::json!({"type": "object", "properties": {"a": {"$ref": "#/$defs/x"}}})).contains("x"));
+    let refused = |schema: Value| {
+        compiler
+            .call(&[tool("f", &schema)])
+            .err()
+            .unwrap()
+            .to_string()
+    };
+    assert!(
+        refused(serde_json::json!({"type": "object", "properties": {"a": {"not": {}}}}))
+            .contains("`/properties/a/not`")
+    );
+    assert!(
+        refused(serde_json::json!({"type": "object", "properties": {"a": {"$ref": "#/$defs/x"}}}))
+            .contains("x")
+    );
     assert!(
         refused(serde_json::json!({"type": "string"})).contains("nothing")
             || refused(serde_json::json!({"type": "string"})).contains("at once")
     );
-    let format = |schema: Value| compiler.format(&Format::JsonSchema(schema.to_string())).err().unwrap().to_string();
-    assert!(format(serde_json::json!({"items": {"uniqueItems": true}})).contains("`/items/uniqueItems`"));
-    for (bad, word) in [(Format::Regex("(".into()), "regex"), (Format::Grammar("start: x".into()), "x")] {
-        assert!(compiler.format(&bad).err().unwrap().to_string().contains(word), "{bad:?}");
+    let format = |schema: Value| {
+        compiler
+            .format(&Format::JsonSchema(schema.to_string()))
+            .err()
+            .unwrap()
+            .to_string()
+    };
+    assert!(
+        format(serde_json::json!({"items": {"uniqueItems": true}}))
+            .contains("`/items/uniqueItems`")
+    );
+    for (bad, word) in [
+        (Format::Regex("(".into()), "regex"),
+        (Format::Grammar("start: x".into()), "x"),
+    ] {
+        assert!(
+            compiler
+                .format(&bad)
+                .err()
+                .unwrap()
+                .to_string()
+                .contains(word),
+            "{bad:?}"
+        );
     }
 }
 
@@ -246,14 +348,24 @@ fn masks() {
     let start = std::time::Instant::now();
     let compiler = compiler(vocab);
     let _ = compiler.format(&Format::JsonObject).unwrap();
-    println!("{} tokens: the vocabulary's tree takes {:.2} s", vocab.len(), start.elapsed().as_secs_f64());
+    println!(
+        "{} tokens: the vocabulary's tree takes {:.2} s",
+        vocab.len(),
+        start.elapsed().as_secs_f64()
+    );
     let json_ends = closing(vocab, &["\"", "}", "]", "0", "1"]);
     let call_ends = closing(vocab, &[marker::QUOTE, "}", "]", "0", "1"]);
     let all = RefCell::new(vec![]);
     let tell = |name: &str, what: &str, mut times: Vec<u128>| {
         times.sort();
         let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-        println!("{name}: {what}, {} times: median {} µs, p99 {} µs, most {} µs", times.len(), at(0.5), at(0.99), at(1.0));
+        println!(
+            "{name}: {what}, {} times: median {} µs, p99 {} µs, most {} µs",
+            times.len(),
+            at(0.5),
+            at(0.99),
+            at(1.0)
+        );
     };
     for (name, calls) in [("JSON of a schema", false), ("a call", true)] {
         let (compiled, took) = (RefCell::new(vec![]), RefCell::new(vec![]));
@@ -262,11 +374,21 @@ fn masks() {
         runner
             .run(&strategy, |(schema, seed)| {
                 let start = std::time::Instant::now();
-                let prototype =
-                    if calls { compiler.call(&[tool("f", &schema)]) } else { compiler.format(&Format::JsonSchema(schema.to_string())) };
-                let Ok(prototype) = prototype else { return Ok(()) };
+                let prototype = if calls {
+                    compiler.call(&[tool("f", &schema)])
+                } else {
+                    compiler.format(&Format::JsonSchema(schema.to_string()))
+                };
+                let Ok(prototype) = prototype else {
+                    return Ok(());
+                };
                 compiled.borrow_mut().push(start.elapsed().as_micros());
-                let walked = walk(&prototype, vocab, seed, if calls { &call_ends } else { &json_ends });
+                let walked = walk(
+                    &prototype,
+                    vocab,
+                    seed,
+                    if calls { &call_ends } else { &json_ends },
+                );
                 let mut running = prototype.run();
                 for token in walked.tokens {
                     let start = std::time::Instant::now();

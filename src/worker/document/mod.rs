@@ -1,5 +1,5 @@
-//! Reading files that people send: what stands in them, as text and as pictures of pages. A worker of its own does it and
-//! then ends, so what a file does to its reader is done to nobody else.
+//! Reading files that people send: what stands in them, as text and as pictures of pages. A worker
+//! of its own does it and then ends, so what a file does to its reader is done to nobody else.
 
 mod html;
 mod pdf;
@@ -15,28 +15,49 @@ use super::{EXIT_LOAD, EXIT_PROTOCOL, confine_to};
 use crate::ipc::{DocumentKind, Extent, FromWorker, Page};
 use crate::sandbox::{Needs, Work};
 
-/// What a file may cost. The supervisor stops the reader when it takes longer than it should by the clock.
-const WORK: Work = Work { memory: 384 << 20, seconds: 20 };
+/// What a file may cost. The supervisor stops the reader when it takes longer than it should by the
+/// clock.
+const WORK: Work = Work {
+    memory: 384 << 20,
+    seconds: 20,
+};
 /// Bytes of text, and of pictures of pages, that are taken from a file.
 const MAX_TEXT: usize = 1 << 20;
 const MAX_PICTURES: usize = 16 << 20;
 
 /// Reads the one file that came.
 pub fn run(kind: DocumentKind, files: Vec<OwnedFd>, writer: &Writer) -> Result<ExitCode, u8> {
-    confine_to(&Needs { files: &[], largest_file: 0, work: Some(WORK) })?;
+    confine_to(&Needs {
+        files: &[],
+        largest_file: 0,
+        work: Some(WORK),
+    })?;
     let Ok([file]) = <[OwnedFd; 1]>::try_from(files) else {
         eprintln!("`Read` came without its file");
         return Err(EXIT_PROTOCOL);
     };
-    let mut pages = Pages { writer, read: 0, unseen: 0, left: MAX_TEXT, pictures_left: MAX_PICTURES, cut: false };
+    let mut pages = Pages {
+        writer,
+        read: 0,
+        unseen: 0,
+        left: MAX_TEXT,
+        pictures_left: MAX_PICTURES,
+        cut: false,
+    };
     let read = contents(File::from(file)).and_then(|bytes| match kind {
         DocumentKind::Html => html::read(&bytes, &mut pages),
         DocumentKind::Pdf => pdf::read(bytes, &mut pages),
     });
     let (last, status) = match read {
-        Ok(count) => {
-            (FromWorker::Read(Extent { pages: count, read: pages.read, unseen: pages.unseen, cut: pages.cut }), Ok(ExitCode::SUCCESS))
-        }
+        Ok(count) => (
+            FromWorker::Read(Extent {
+                pages: count,
+                read: pages.read,
+                unseen: pages.unseen,
+                cut: pages.cut,
+            }),
+            Ok(ExitCode::SUCCESS),
+        ),
         Err(reason) => (FromWorker::Unreadable { reason }, Err(EXIT_LOAD)),
     };
     // Nobody to tell means nobody who cares.
@@ -64,7 +85,8 @@ struct Pages<'a> {
 }
 
 impl Pages<'_> {
-    /// Sends a page, with a picture if it says little of what it shows; false if no more are wanted.
+    /// Sends a page, with a picture if it says little of what it shows; false if no more are
+    /// wanted.
     fn push(&mut self, mut text: String, says_little: bool, picture: Option<Vec<u8>>) -> bool {
         if text.len() > self.left {
             text.truncate(text.floor_char_boundary(self.left));
@@ -75,6 +97,9 @@ impl Pages<'_> {
         self.pictures_left -= picture.as_ref().map_or(0, Vec::len);
         self.unseen += u32::from(says_little && picture.is_none());
         self.read += 1;
-        self.writer.send(&FromWorker::Page(Page { text, picture })).is_ok() && !self.cut
+        self.writer
+            .send(&FromWorker::Page(Page { text, picture }))
+            .is_ok()
+            && !self.cut
     }
 }

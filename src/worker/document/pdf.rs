@@ -4,8 +4,8 @@ use hayro::hayro_interpret::font::{Glyph, GlyphRun};
 use hayro::hayro_interpret::hayro_cmap::{BfString, WritingMode};
 use hayro::hayro_interpret::util::TransformExt;
 use hayro::hayro_interpret::{
-    BlendMode, ClipPath, Context, Device, DrawMode, DrawProps, Image, ImageDrawProps, InterpreterCache, InterpreterSettings, SoftMask,
-    interpret_page,
+    BlendMode, ClipPath, Context, Device, DrawMode, DrawProps, Image, ImageDrawProps,
+    InterpreterCache, InterpreterSettings, SoftMask, interpret_page,
 };
 use hayro::hayro_syntax::page::Page;
 use hayro::hayro_syntax::{LoadPdfError, Pdf};
@@ -29,7 +29,9 @@ const USUAL_WIDTH: f64 = 0.5;
 
 pub fn read(bytes: Vec<u8>, pages: &mut Pages<'_>) -> Result<u32, String> {
     let pdf = Pdf::new(bytes).map_err(|error| match error {
-        LoadPdfError::Decryption(_) => "is a PDF that only opens with a password; send it without one".to_owned(),
+        LoadPdfError::Decryption(_) => {
+            "is a PDF that only opens with a password; send it without one".to_owned()
+        }
         LoadPdfError::Invalid => "is a PDF that is damaged or cut off".to_owned(),
     })?;
     let count = pdf.pages().len();
@@ -41,7 +43,9 @@ pub fn read(bytes: Vec<u8>, pages: &mut Pages<'_>) -> Result<u32, String> {
     for page in pdf.pages().iter().take(MAX_PAGES) {
         let reading = Reading::of(page, &texts, &pdf);
         let says_little = reading.characters < LITTLE && reading.shows;
-        let picture = (says_little && pictures < MAX_PICTURES).then(|| picture(page, &cache)).flatten();
+        let picture = (says_little && pictures < MAX_PICTURES)
+            .then(|| picture(page, &cache))
+            .flatten();
         pictures += u32::from(picture.is_some());
         if !pages.push(reading.lines.finish(), says_little, picture) {
             break;
@@ -54,8 +58,18 @@ pub fn read(bytes: Vec<u8>, pages: &mut Pages<'_>) -> Result<u32, String> {
 fn picture<'a>(page: &'a Page<'a>, cache: &RenderCache<'a>) -> Option<Vec<u8>> {
     let (width, height) = page.render_dimensions();
     let scale = SIDE / width.max(height).max(1.0);
-    let settings = PixmapSettings { x_scale: scale, y_scale: scale, bg_color: WHITE };
-    let pixels = render(page, cache, &InterpreterSettings::default(), &RenderSettings::default(), &settings);
+    let settings = PixmapSettings {
+        x_scale: scale,
+        y_scale: scale,
+        bg_color: WHITE,
+    };
+    let pixels = render(
+        page,
+        cache,
+        &InterpreterSettings::default(),
+        &RenderSettings::default(),
+        &settings,
+    );
     pixels.into_png().ok()
 }
 
@@ -68,11 +82,21 @@ struct Reading {
 
 impl Reading {
     fn of<'a>(page: &'a Page<'a>, cache: &InterpreterCache<'a>, pdf: &'a Pdf) -> Self {
-        let mut reading = Self { lines: Lines::default(), characters: 0, shows: false };
+        let mut reading = Self {
+            lines: Lines::default(),
+            characters: 0,
+            shows: false,
+        };
         let (width, height) = page.render_dimensions();
         let whole = Rect::new(0.0, 0.0, width.into(), height.into());
         let upright = page.initial_transform(true).to_kurbo();
-        let mut context = Context::new(upright, whole, cache, pdf.xref(), InterpreterSettings::default());
+        let mut context = Context::new(
+            upright,
+            whole,
+            cache,
+            pdf.xref(),
+            InterpreterSettings::default(),
+        );
         interpret_page(page, &mut context, &mut reading);
         reading
     }
@@ -84,9 +108,14 @@ impl Device<'_> for Reading {
             let placed: Affine = props.transform * glyph.transform();
             let at = placed * Point::ZERO;
             // A glyph is drawn in thousandths of its size.
-            let (right, up) = (placed * Point::new(1000.0, 0.0) - at, placed * Point::new(0.0, 1000.0) - at);
+            let (right, up) = (
+                placed * Point::new(1000.0, 0.0) - at,
+                placed * Point::new(0.0, 1000.0) - at,
+            );
             let advance = match &**glyph {
-                Glyph::Outline(glyph) => glyph.advance_width().map_or(USUAL_WIDTH, |width| f64::from(width) / 1000.0),
+                Glyph::Outline(glyph) => glyph
+                    .advance_width()
+                    .map_or(USUAL_WIDTH, |width| f64::from(width) / 1000.0),
                 Glyph::Type3(_) => USUAL_WIDTH,
             };
             let text = match glyph.as_unicode() {
@@ -98,11 +127,19 @@ impl Device<'_> for Reading {
                     continue;
                 }
             };
-            self.characters += text.chars().filter(|character| !character.is_whitespace()).count();
+            self.characters += text
+                .chars()
+                .filter(|character| !character.is_whitespace())
+                .count();
             match run.writing_mode() {
-                WritingMode::Horizontal => self.lines.push(&text, at.x, at.y, advance * right.hypot(), up.hypot()),
+                WritingMode::Horizontal => {
+                    self.lines
+                        .push(&text, at.x, at.y, advance * right.hypot(), up.hypot())
+                }
                 // From top to bottom, and then to the left.
-                WritingMode::Vertical => self.lines.push(&text, at.y, -at.x, up.hypot(), up.hypot()),
+                WritingMode::Vertical => {
+                    self.lines.push(&text, at.y, -at.x, up.hypot(), up.hypot())
+                }
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The one connection that a fetcher has, as the HTTP client's way to its server. Its bytes are moved with `read` and `write`,
-//! which a confined worker may call.
+//! The one connection that a fetcher has, as the HTTP client's way to its server. Its bytes are
+//! moved with `read` and `write`, which a confined worker may call.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -11,7 +11,9 @@ use ureq::Error;
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
+};
 
 /// Gives the connection to the first who asks.
 #[derive(Clone, Debug)]
@@ -19,7 +21,9 @@ pub struct Once(Arc<Mutex<Option<File>>>);
 
 impl Once {
     pub fn new(connection: TcpStream) -> Self {
-        Self(Arc::new(Mutex::new(Some(File::from(OwnedFd::from(connection))))))
+        Self(Arc::new(Mutex::new(Some(File::from(OwnedFd::from(
+            connection,
+        ))))))
     }
 }
 
@@ -33,10 +37,23 @@ impl Resolver for Once {
 impl Connector for Once {
     type Out = Connection;
 
-    fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Connection>, Error> {
+    fn connect(
+        &self,
+        details: &ConnectionDetails,
+        _: Option<()>,
+    ) -> Result<Option<Connection>, Error> {
         let file = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let buffers = || LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
-        Ok(file.map(|file| Connection { file, buffers: buffers(), open: true }))
+        let buffers = || {
+            LazyBuffers::new(
+                details.config.input_buffer_size(),
+                details.config.output_buffer_size(),
+            )
+        };
+        Ok(file.map(|file| Connection {
+            file,
+            buffers: buffers(),
+            open: true,
+        }))
     }
 }
 

@@ -4,9 +4,10 @@
 //!   look the name up ─▶ leave out forbidden addresses ─▶ connect ─▶ confine ─▶ TLS and HTTP over that one connection
 //! ```
 //!
-//! Everything that the other side sends is read after the worker has confined itself: it has the connection, and cannot
-//! make another. A file that has moved is therefore the next worker's business. The addresses that are looked at are those
-//! that are connected to, so a name cannot mean something else the second time.
+//! Everything that the other side sends is read after the worker has confined itself: it has the
+//! connection, and cannot make another. A file that has moved is therefore the next worker's
+//! business. The addresses that are looked at are those that are connected to, so a name cannot
+//! mean something else the second time.
 
 mod connection;
 
@@ -30,7 +31,10 @@ use crate::sandbox::{Needs, Work};
 use connection::Once;
 
 /// What a connection may cost; the supervisor minds the clock.
-const WORK: Work = Work { memory: 64 << 20, seconds: 10 };
+const WORK: Work = Work {
+    memory: 64 << 20,
+    seconds: 10,
+};
 /// How long the other side may take to answer a call, or to send anything at all.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of the file that go to the supervisor at a time.
@@ -43,29 +47,53 @@ const MOST_HEAD: usize = 32 << 10;
 /// Fetches the file. Everything else is the supervisor's to decide.
 pub fn run(fetch: Fetch, writer: &Writer) -> Result<ExitCode, u8> {
     let reached = reach(&fetch);
-    confine_to(&Needs { files: &[], largest_file: 0, work: Some(WORK) })?;
-    let last = reached.and_then(|agent| get(&agent, &fetch, writer)).unwrap_or_else(|reason| FromWorker::Unreadable { reason });
+    confine_to(&Needs {
+        files: &[],
+        largest_file: 0,
+        work: Some(WORK),
+    })?;
+    let last = reached
+        .and_then(|agent| get(&agent, &fetch, writer))
+        .unwrap_or_else(|reason| FromWorker::Unreadable { reason });
     let failed = matches!(last, FromWorker::Unreadable { .. });
     // Nobody to tell means nobody who cares.
     let _ = writer.send(&last);
-    if failed { Err(EXIT_LOAD) } else { Ok(ExitCode::SUCCESS) }
+    if failed {
+        Err(EXIT_LOAD)
+    } else {
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 /// Connects to the file's host, if it is where files may come from.
 fn reach(fetch: &Fetch) -> Result<Agent, String> {
     let url = Url::parse(&fetch.url).map_err(|error| format!("is not an address: {error}"))?;
     let host = url.host().map(|host| host.to_string()).unwrap_or_default();
-    let found = url.socket_addrs(|| None).map_err(|error| format!("cannot be fetched: `{host}` is not found: {error}"))?;
-    let allowed: Vec<&SocketAddr> = found.iter().filter(|address| fetch.networks.allow(address.ip())).collect();
+    let found = url
+        .socket_addrs(|| None)
+        .map_err(|error| format!("cannot be fetched: `{host}` is not found: {error}"))?;
+    let allowed: Vec<&SocketAddr> = found
+        .iter()
+        .filter(|address| fetch.networks.allow(address.ip()))
+        .collect();
     if allowed.is_empty() {
         let address = match (url.host(), found.first()) {
-            (Some(Host::Domain(_)), Some(address)) => format!("`{host}` is {}, which", address.ip()),
+            (Some(Host::Domain(_)), Some(address)) => {
+                format!("`{host}` is {}, which", address.ip())
+            }
             _ => format!("`{host}`"),
         };
-        return Err(format!("is not fetched: {address} is not among the networks of `fetch-from` in gemmad.toml"));
+        return Err(format!(
+            "is not fetched: {address} is not among the networks of `fetch-from` in gemmad.toml"
+        ));
     }
-    let connection = connect(&allowed).map_err(|error| format!("cannot be fetched: `{host}` cannot be reached: {error}"))?;
-    let trusted = if url.scheme() == "https" { trusted() } else { RootCerts::WebPki };
+    let connection = connect(&allowed)
+        .map_err(|error| format!("cannot be fetched: `{host}` cannot be reached: {error}"))?;
+    let trusted = if url.scheme() == "https" {
+        trusted()
+    } else {
+        RootCerts::WebPki
+    };
     let config = Config::builder()
         .tls_config(TlsConfig::builder().root_certs(trusted).build())
         .proxy(None)
@@ -76,7 +104,11 @@ fn reach(fetch: &Fetch) -> Result<Agent, String> {
         .user_agent(concat!("gemmad/", env!("CARGO_PKG_VERSION")))
         .build();
     let once = Once::new(connection);
-    Ok(Agent::with_parts(config, once.clone().chain(RustlsConnector::default()), once))
+    Ok(Agent::with_parts(
+        config,
+        once.clone().chain(RustlsConnector::default()),
+        once,
+    ))
 }
 
 /// The first of several addresses that answers.
@@ -101,11 +133,19 @@ fn trusted() -> RootCerts {
     if found.is_empty() {
         return RootCerts::WebPki;
     }
-    RootCerts::Specific(Arc::new(found.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect()))
+    RootCerts::Specific(Arc::new(
+        found
+            .iter()
+            .map(|certificate| Certificate::from_der(certificate).to_owned())
+            .collect(),
+    ))
 }
 
 fn get(agent: &Agent, fetch: &Fetch, writer: &Writer) -> Result<FromWorker, String> {
-    let mut response = agent.get(&fetch.url).call().map_err(|error| broken(&error))?;
+    let mut response = agent
+        .get(&fetch.url)
+        .call()
+        .map_err(|error| broken(&error))?;
     let status = response.status();
     if status.is_redirection()
         && let Some(to) = response.headers().get(header::LOCATION)
@@ -116,19 +156,33 @@ fn get(agent: &Agent, fetch: &Fetch, writer: &Writer) -> Result<FromWorker, Stri
     if status != StatusCode::OK {
         return Err(format!("cannot be fetched: its server answers {status}"));
     }
-    let too_long = || format!("has more than {} bytes, which is what may be fetched", fetch.most);
-    if response.body().content_length().is_some_and(|length| length > fetch.most) {
+    let too_long = || {
+        format!(
+            "has more than {} bytes, which is what may be fetched",
+            fetch.most
+        )
+    };
+    if response
+        .body()
+        .content_length()
+        .is_some_and(|length| length > fetch.most)
+    {
         return Err(too_long());
     }
     let mut body = response.body_mut().as_reader();
     let (mut piece, mut left) = (vec![0; PIECE], fetch.most);
     loop {
-        let read = body.read(&mut piece).map_err(|error| broken(&error.into()))?;
+        let read = body
+            .read(&mut piece)
+            .map_err(|error| broken(&error.into()))?;
         if read == 0 {
             return Ok(FromWorker::Fetched);
         }
         left = left.checked_sub(read as u64).ok_or_else(too_long)?;
-        if writer.send(&FromWorker::Piece(piece[..read].to_vec())).is_err() {
+        if writer
+            .send(&FromWorker::Piece(piece[..read].to_vec()))
+            .is_err()
+        {
             return Err("is not wanted any more".into());
         }
     }
@@ -137,14 +191,27 @@ fn get(agent: &Agent, fetch: &Fetch, writer: &Writer) -> Result<FromWorker, Stri
 fn broken(error: &Error) -> String {
     let what = match error {
         // What a socket says when its time is over.
-        Error::Io(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-            return format!("cannot be fetched: its server sends nothing for {} s", PATIENCE.as_secs());
+        Error::Io(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+            ) =>
+        {
+            return format!(
+                "cannot be fetched: its server sends nothing for {} s",
+                PATIENCE.as_secs()
+            );
         }
         // What TLS says when a certificate is not in order.
-        Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => format!("its server cannot be trusted: {error}"),
+        Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            format!("its server cannot be trusted: {error}")
+        }
         Error::Rustls(error) => format!("its server cannot be trusted: {error}"),
         error => error.to_string(),
     };
     // Some of it may be the server's own words.
-    format!("cannot be fetched: {}", what.escape_debug().take(MOST_WORDS).collect::<String>())
+    format!(
+        "cannot be fetched: {}",
+        what.escape_debug().take(MOST_WORDS).collect::<String>()
+    )
 }

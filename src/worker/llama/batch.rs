@@ -45,8 +45,9 @@ impl Batch {
         &self.tokens
     }
 
-    /// Adds a token at `position` of `sequence`; with `output` its logits will be asked for. Returns its place.
-    /// llama.cpp computes sequences together whose tokens come in the order of their numbers.
+    /// Adds a token at `position` of `sequence`; with `output` its logits will be asked for.
+    /// Returns its place. llama.cpp computes sequences together whose tokens come in the order of
+    /// their numbers.
     pub fn push(&mut self, token: Token, position: u32, sequence: u32, output: bool) -> usize {
         self.tokens.push(token);
         self.positions.push(position as i32);
@@ -62,7 +63,8 @@ impl Batch {
             self.ones.resize(count, 1);
         }
         self.places.clear();
-        self.places.extend(self.sequences.iter_mut().map(std::ptr::from_mut));
+        self.places
+            .extend(self.sequences.iter_mut().map(std::ptr::from_mut));
         sys::llama_batch {
             n_tokens: count as i32,
             token: self.tokens.as_mut_ptr(),

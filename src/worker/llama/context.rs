@@ -50,7 +50,10 @@ impl fmt::Display for DecodeError {
             Self::NoRoom => f.write_str("the cache has no room for the next tokens"),
             Self::Aborted => f.write_str("the request was cancelled"),
             Self::Malformed => f.write_str("the projector's rows are not what the model reads"),
-            Self::Failed(code) => write!(f, "llama.cpp could not compute the next tokens (code {code})"),
+            Self::Failed(code) => write!(
+                f,
+                "llama.cpp could not compute the next tokens (code {code})"
+            ),
         }
     }
 }
@@ -77,11 +80,22 @@ pub struct Context {
 }
 
 impl Context {
-    /// Reserves the cache and the buffers of a step. A running step stops when `ending` is set, and tells `experts` of
-    /// each layer's choice.
-    pub fn new(model: &'static Model, plan: &ContextPlan, ending: Arc<AtomicBool>, experts: Option<ExpertWatch>) -> Result<Self, String> {
-        let watch = NonNull::from(Box::leak(Box::new(Watch { cancelled: vec![], ending })));
-        let total = plan.tokens.checked_next_multiple_of(GRAIN).and_then(|tokens| tokens.checked_mul(plan.sequences));
+    /// Reserves the cache and the buffers of a step. A running step stops when `ending` is set, and
+    /// tells `experts` of each layer's choice.
+    pub fn new(
+        model: &'static Model,
+        plan: &ContextPlan,
+        ending: Arc<AtomicBool>,
+        experts: Option<ExpertWatch>,
+    ) -> Result<Self, String> {
+        let watch = NonNull::from(Box::leak(Box::new(Watch {
+            cancelled: vec![],
+            ending,
+        })));
+        let total = plan
+            .tokens
+            .checked_next_multiple_of(GRAIN)
+            .and_then(|tokens| tokens.checked_mul(plan.sequences));
         let total = total.ok_or("context × slots is too large")?;
         let threads = i32::try_from(plan.threads).map_err(|_| "too many threads")?;
         // SAFETY: plain data.
@@ -117,23 +131,36 @@ impl Context {
         let Some(raw) = NonNull::new(raw) else {
             // SAFETY: the pointers are from `Box::leak` and no context has them.
             unsafe { free(watch, experts) };
-            return Err(log::take_reason().unwrap_or_else(|| "llama.cpp made no context and gave no reason".to_owned()));
+            return Err(log::take_reason()
+                .unwrap_or_else(|| "llama.cpp made no context and gave no reason".to_owned()));
         };
         // SAFETY: the context is alive, and its memory lives as long.
         let memory = unsafe { sys::llama_get_memory(raw.as_ptr()) };
         let (width, row_width) = (model.tokens(), model.row_width());
-        Ok(Self { raw, memory, watch, experts, width, row_width, pictures_look_ahead: plan.pictures_look_ahead })
+        Ok(Self {
+            raw,
+            memory,
+            watch,
+            experts,
+            width,
+            row_width,
+            pictures_look_ahead: plan.pictures_look_ahead,
+        })
     }
 
-    /// Computes `batch`. Stops early when all of `cancelled` are set. On [`DecodeError::Aborted`] and
-    /// [`DecodeError::Failed`] the caller must [`Context::cut`] the sequences of the batch.
-    pub fn decode(&mut self, batch: &mut Batch, cancelled: impl Iterator<Item = Arc<AtomicBool>>) -> Result<(), DecodeError> {
+    /// Computes `batch`. Stops early when all of `cancelled` are set. On [`DecodeError::Aborted`]
+    /// and [`DecodeError::Failed`] the caller must [`Context::cut`] the sequences of the batch.
+    pub fn decode(
+        &mut self,
+        batch: &mut Batch,
+        cancelled: impl Iterator<Item = Arc<AtomicBool>>,
+    ) -> Result<(), DecodeError> {
         // SAFETY: the batch stays as it is during the call, with all arrays of the length it names.
         unsafe { self.run(batch.raw(), cancelled) }
     }
 
-    /// Computes a picture, a sound, or a piece of one, like [`Context::decode`]. Where pictures look ahead it must be a whole
-    /// one.
+    /// Computes a picture, a sound, or a piece of one, like [`Context::decode`]. Where pictures
+    /// look ahead it must be a whole one.
     pub fn show(&mut self, rows: Rows<'_>, cancelled: Arc<AtomicBool>) -> Result<(), DecodeError> {
         let causal = !(rows.picture && self.pictures_look_ahead);
         let Some(mut batch) = RowBatch::new(rows, self.row_width) else {
@@ -149,10 +176,15 @@ impl Context {
     }
 
     /// # Safety
-    /// All arrays of the batch have the length that it names and stay as they are during the call. Positions and
-    /// sequences are checked by llama.cpp.
-    unsafe fn run(&mut self, batch: sys::llama_batch, cancelled: impl Iterator<Item = Arc<AtomicBool>>) -> Result<(), DecodeError> {
-        // SAFETY: the watch is ours; llama.cpp reads it only inside `llama_decode`, which is not running.
+    /// All arrays of the batch have the length that it names and stay as they are during the call.
+    /// Positions and sequences are checked by llama.cpp.
+    unsafe fn run(
+        &mut self,
+        batch: sys::llama_batch,
+        cancelled: impl Iterator<Item = Arc<AtomicBool>>,
+    ) -> Result<(), DecodeError> {
+        // SAFETY: the watch is ours; llama.cpp reads it only inside `llama_decode`, which is not
+        // running.
         let watch = unsafe { self.watch.as_mut() };
         watch.cancelled.clear();
         watch.cancelled.extend(cancelled);
@@ -167,11 +199,12 @@ impl Context {
         }
     }
 
-    /// The logits after the token at `place` of the last batch, one for each token of the vocabulary.
+    /// The logits after the token at `place` of the last batch, one for each token of the
+    /// vocabulary.
     pub fn logits(&mut self, place: usize) -> Option<&[f32]> {
         let place = i32::try_from(place).ok()?;
-        // SAFETY: llama.cpp answers with null, or with a row of the vocabulary's width that stays until the
-        // next decode, which needs `&mut self`.
+        // SAFETY: llama.cpp answers with null, or with a row of the vocabulary's width that stays
+        // until the next decode, which needs `&mut self`.
         unsafe {
             let row = sys::llama_get_logits_ith(self.raw.as_ptr(), place);
             (!row.is_null()).then(|| std::slice::from_raw_parts(row, self.width))
@@ -180,11 +213,13 @@ impl Context {
 
     /// Forgets everything in `sequence` from position `from` on.
     pub fn cut(&mut self, sequence: u32, from: u32) {
-        // SAFETY: the memory lives as long as the context; removing a tail from this kind of cache cannot fail.
+        // SAFETY: the memory lives as long as the context; removing a tail from this kind of cache
+        // cannot fail.
         unsafe { sys::llama_memory_seq_rm(self.memory, sequence as i32, from as i32, -1) };
     }
 
-    /// The oldest position that the sliding layers of `sequence` still have; `None` when it is empty.
+    /// The oldest position that the sliding layers of `sequence` still have; `None` when it is
+    /// empty.
     pub fn oldest(&self, sequence: u32) -> Option<u32> {
         // SAFETY: the memory lives as long as the context.
         u32::try_from(unsafe { sys::llama_memory_seq_pos_min(self.memory, sequence as i32) }).ok()
@@ -193,7 +228,8 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: all pointers are ours, and the watches go last because the context points to them.
+        // SAFETY: all pointers are ours, and the watches go last because the context points to
+        // them.
         unsafe {
             sys::llama_free(self.raw.as_ptr());
             free(self.watch, self.experts);
@@ -213,9 +249,14 @@ unsafe fn free(watch: NonNull<Watch>, experts: Option<NonNull<ExpertWatch>>) {
 
 /// ggml asks this after each node of the graph, on the thread that called `llama_decode`.
 unsafe extern "C" fn on_node(watch: *mut c_void) -> bool {
-    // SAFETY: [`Context::new`] passes its watch, which outlives the context and is not written during a decode.
+    // SAFETY: [`Context::new`] passes its watch, which outlives the context and is not written
+    // during a decode.
     let watch = unsafe { &*watch.cast::<Watch>() };
-    let everyone = !watch.cancelled.is_empty() && watch.cancelled.iter().all(|flag| flag.load(Ordering::Relaxed));
+    let everyone = !watch.cancelled.is_empty()
+        && watch
+            .cancelled
+            .iter()
+            .all(|flag| flag.load(Ordering::Relaxed));
     let stop = everyone || watch.ending.load(Ordering::Relaxed);
     if stop {
         log::hush(true);

@@ -1,11 +1,13 @@
 //! Which experts a step uses, as soon as the model has chosen them.
 //!
-//! A layer with experts ranks them first (a row of numbers for each token), then multiplies with the weights of the
-//! best. In between llama.cpp lets us look: before each node of its graph the scheduler asks whether somebody wants to
-//! see it (`ggml_backend_sched_eval_callback`). What this relies on, tested with the tiny model that has experts; where
-//! it does not hold nobody is told anything, and nothing else changes:
+//! A layer with experts ranks them first (a row of numbers for each token), then multiplies with
+//! the weights of the best. In between llama.cpp lets us look: before each node of its graph the
+//! scheduler asks whether somebody wants to see it (`ggml_backend_sched_eval_callback`). What this
+//! relies on, tested with the tiny model that has experts; where it does not hold nobody is told
+//! anything, and nothing else changes:
 //! - the ranking is called `ffn_moe_topk-<layer>` and holds numbers of 32 bits;
-//! - the multiplication (`GGML_OP_MUL_MAT_ID`) has the weights as its first and the ranking as its third source;
+//! - the multiplication (`GGML_OP_MUL_MAT_ID`) has the weights as its first and the ranking as its
+//!   third source;
 //! - of the weights one expert follows the other, each of `nb[2]` bytes, packed or not.
 
 use std::ffi::{CStr, c_void};
@@ -29,7 +31,11 @@ pub struct Experts {
 impl Experts {
     /// `count` experts in the `bytes` bytes from `base` on.
     pub fn new(base: usize, bytes: usize, count: usize) -> Self {
-        Self { count, base, bytes: bytes.checked_div(count).unwrap_or(0) }
+        Self {
+            count,
+            base,
+            bytes: bytes.checked_div(count).unwrap_or(0),
+        }
     }
 
     /// Where expert number `index` lies; `None` if there is none.
@@ -44,8 +50,9 @@ impl Experts {
     }
 }
 
-/// Is told of each layer's choice: the tensors of all layers that are known so far, the layer, and the experts it has
-/// chosen for all tokens of the step, each once and in order. Called in the middle of a step, which waits for it.
+/// Is told of each layer's choice: the tensors of all layers that are known so far, the layer, and
+/// the experts it has chosen for all tokens of the step, each once and in order. Called in the
+/// middle of a step, which waits for it.
 pub type Watcher = Box<dyn FnMut(&[Vec<Experts>], usize, &[usize]) + Send>;
 
 /// What stands between llama.cpp and a watcher.
@@ -58,8 +65,14 @@ pub struct ExpertWatch {
 
 impl ExpertWatch {
     pub fn new(watcher: Watcher, known: impl IntoIterator<Item = (usize, Experts)>) -> Self {
-        let mut watch = Self { watcher, layers: vec![], chosen: vec![] };
-        known.into_iter().for_each(|(layer, experts)| watch.learn(layer, experts));
+        let mut watch = Self {
+            watcher,
+            layers: vec![],
+            chosen: vec![],
+        };
+        known
+            .into_iter()
+            .for_each(|(layer, experts)| watch.learn(layer, experts));
         watch
     }
 
@@ -72,7 +85,8 @@ impl ExpertWatch {
         }
     }
 
-    /// Takes note of where experts are. `true` if `node` is a ranking, which is to be seen once it is computed.
+    /// Takes note of where experts are. `true` if `node` is a ranking, which is to be seen once it
+    /// is computed.
     ///
     /// # Safety
     /// `node` is a node of a graph that is about to be computed.
@@ -82,25 +96,45 @@ impl ExpertWatch {
         }
         // SAFETY: by this function's contract; the sources of a node are nodes or weights.
         let (weights, ranking) = unsafe { (node.src[0].as_ref(), node.src[2].as_ref()) };
-        let (Some(weights), Some(layer)) = (weights, ranking.and_then(layer_ranked_by)) else { return false };
+        let (Some(weights), Some(layer)) = (weights, ranking.and_then(layer_ranked_by)) else {
+            return false;
+        };
         let count = usize::try_from(weights.ne[2]).unwrap_or(0);
-        self.learn(layer, Experts { count, base: weights.data.addr(), bytes: weights.nb[2] });
+        self.learn(
+            layer,
+            Experts {
+                count,
+                base: weights.data.addr(),
+                bytes: weights.nb[2],
+            },
+        );
         false
     }
 
     /// # Safety
     /// `ranking` was computed and lies in memory that can be read.
     unsafe fn see(&mut self, ranking: &sys::ggml_tensor) {
-        let Some(layer) = layer_ranked_by(ranking) else { return };
+        let Some(layer) = layer_ranked_by(ranking) else {
+            return;
+        };
         let (columns, rows) = (ranking.ne[0].max(0) as usize, ranking.ne[1].max(0) as usize);
         self.chosen.clear();
         for row in 0..rows {
-            // SAFETY: by this function's contract; a row's numbers follow each other ([`layer_ranked_by`]).
+            // SAFETY: by this function's contract; a row's numbers follow each other
+            // ([`layer_ranked_by`]).
             let numbers = unsafe {
-                let row = ranking.data.cast::<u8>().add(row * ranking.nb[1]).cast::<i32>();
+                let row = ranking
+                    .data
+                    .cast::<u8>()
+                    .add(row * ranking.nb[1])
+                    .cast::<i32>();
                 std::slice::from_raw_parts(row, columns)
             };
-            self.chosen.extend(numbers.iter().filter_map(|number| usize::try_from(*number).ok()));
+            self.chosen.extend(
+                numbers
+                    .iter()
+                    .filter_map(|number| usize::try_from(*number).ok()),
+            );
         }
         self.chosen.sort_unstable();
         self.chosen.dedup();
@@ -112,21 +146,33 @@ impl ExpertWatch {
 fn layer_ranked_by(node: &sys::ggml_tensor) -> Option<usize> {
     // SAFETY: ggml ends names with a zero.
     let name = unsafe { CStr::from_ptr(node.name.as_ptr()) }.to_bytes();
-    let layer = std::str::from_utf8(name.strip_prefix(RANKING.as_bytes())?).ok()?.parse().ok()?;
-    let fits = layer < MAX_LAYERS && node.type_ == sys::GGML_TYPE_I32 && node.nb[0] == size_of::<i32>() && node.nb[1].is_multiple_of(4);
+    let layer = std::str::from_utf8(name.strip_prefix(RANKING.as_bytes())?)
+        .ok()?
+        .parse()
+        .ok()?;
+    let fits = layer < MAX_LAYERS
+        && node.type_ == sys::GGML_TYPE_I32
+        && node.nb[0] == size_of::<i32>()
+        && node.nb[1].is_multiple_of(4);
     fits.then_some(layer)
 }
 
 /// # Safety
-/// `watch` is a [`ExpertWatch`] that nobody else uses; llama.cpp calls it from inside a decode, with nodes of its graph.
-pub unsafe extern "C" fn on_node(node: *mut sys::ggml_tensor, ask: bool, watch: *mut c_void) -> bool {
+/// `watch` is a [`ExpertWatch`] that nobody else uses; llama.cpp calls it from inside a decode,
+/// with nodes of its graph.
+pub unsafe extern "C" fn on_node(
+    node: *mut sys::ggml_tensor,
+    ask: bool,
+    watch: *mut c_void,
+) -> bool {
     // SAFETY: by this function's contract.
     let (watch, node) = unsafe { (&mut *watch.cast::<ExpertWatch>(), &*node) };
     if ask {
         // SAFETY: by this function's contract.
         return unsafe { watch.ask(node) };
     }
-    // SAFETY: the scheduler waits for a node that was asked for, and the graph lies in the CPU's memory.
+    // SAFETY: the scheduler waits for a node that was asked for, and the graph lies in the CPU's
+    // memory.
     unsafe { watch.see(node) };
     true
 }
@@ -141,22 +187,44 @@ mod tests {
     use crate::worker::llama::{Batch, Context, ContextPlan, Model, alone};
     use crate::worker::vocab::tests::tiny_tokens;
 
-    const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny/tiny-26b-a4b-q8_0.gguf");
+    const TINY: &str = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/models/tiny/tiny-26b-a4b-q8_0.gguf"
+    );
 
     /// Fails when llama.cpp's graph is no longer what this file relies on.
     #[test]
     fn every_layer_tells_its_choice_before_it_is_used() {
         let _alone = alone();
-        let model = Model::load(File::open(TINY).unwrap(), tiny_tokens(), None, &AtomicBool::new(false)).0.unwrap();
+        let model = Model::load(
+            File::open(TINY).unwrap(),
+            tiny_tokens(),
+            None,
+            &AtomicBool::new(false),
+        )
+        .0
+        .unwrap();
         let model: &'static Model = Box::leak(Box::new(model));
         let told = Arc::new(Mutex::new(vec![]));
         let watcher: Watcher = {
             let told = told.clone();
-            Box::new(move |layers, layer, chosen| told.lock().unwrap().push((layers.to_vec(), layer, chosen.to_vec())))
+            Box::new(move |layers, layer, chosen| {
+                told.lock()
+                    .unwrap()
+                    .push((layers.to_vec(), layer, chosen.to_vec()))
+            })
         };
-        let plan = ContextPlan { tokens: 256, sequences: 1, batch: 8, pictures_look_ahead: false, small_kv: false, threads: 1 };
+        let plan = ContextPlan {
+            tokens: 256,
+            sequences: 1,
+            batch: 8,
+            pictures_look_ahead: false,
+            small_kv: false,
+            threads: 1,
+        };
         let watch = ExpertWatch::new(watcher, []);
-        let mut context = Context::new(model, &plan, Arc::new(AtomicBool::new(false)), Some(watch)).unwrap();
+        let mut context =
+            Context::new(model, &plan, Arc::new(AtomicBool::new(false)), Some(watch)).unwrap();
         let mut batch = Batch::new(8);
         let mut position = 0;
         for tokens in [1, 2, 1, 2] {
@@ -173,14 +241,23 @@ mod tests {
         assert_eq!(order, [0, 1, 2, 3, 4, 5].repeat(4));
         for (step, (layers, layer, chosen)) in told.iter().enumerate() {
             let tokens = 1 + step / 6 % 2;
-            assert!((2..=2 * tokens).contains(&chosen.len()) && chosen.is_sorted() && chosen[chosen.len() - 1] < 8, "{chosen:?}");
+            assert!(
+                (2..=2 * tokens).contains(&chosen.len())
+                    && chosen.is_sorted()
+                    && chosen[chosen.len() - 1] < 8,
+                "{chosen:?}"
+            );
             // Unknown before they were used for the first time.
             let known = layers.get(*layer).map_or(0, Vec::len);
             assert_eq!(known, if step < 6 { 0 } else { 2 }, "step {step}");
         }
         let (layers, ..) = told.last().unwrap();
         let windows = model.windows().unwrap();
-        let mapped = |address: usize| windows.iter().any(|window| window.addresses(0..u64::MAX).contains(&address));
+        let mapped = |address: usize| {
+            windows
+                .iter()
+                .any(|window| window.addresses(0..u64::MAX).contains(&address))
+        };
         for experts in layers.iter().flatten() {
             assert_eq!(experts.count, 8);
             assert_eq!(experts.all().len(), 8 * experts.addresses(0).unwrap().len());

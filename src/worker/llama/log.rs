@@ -1,4 +1,5 @@
-//! What llama.cpp has to say, on standard error: warnings and errors only, and none of it holds a prompt.
+//! What llama.cpp has to say, on standard error: warnings and errors only, and none of it holds a
+//! prompt.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::Mutex;
@@ -9,8 +10,8 @@ use ggml_sys as sys;
 /// Bytes of one message at most; the rest is cut off.
 const MAX_LINE: usize = 1024;
 
-/// Warnings that every file of the family causes and that mean nothing: llama.cpp is told of tokens without a vocabulary; a
-/// projector's part for sound is said to be experimental.
+/// Warnings that every file of the family causes and that mean nothing: llama.cpp is told of tokens
+/// without a vocabulary; a projector's part for sound is said to be experimental.
 const USUAL: [&str; 2] = ["dummy tokens", "audio input is in experimental stage"];
 
 /// The errors since the last look, for whoever reports the failure.
@@ -18,10 +19,11 @@ static REASON: Mutex<Option<String>> = Mutex::new(None);
 /// Whether warnings are expected and of no interest: a decode is being stopped on purpose.
 static HUSHED: AtomicBool = AtomicBool::new(false);
 
-/// Sends llama.cpp's messages, and the reason of an `abort`, to standard error. Call it before anything else.
+/// Sends llama.cpp's messages, and the reason of an `abort`, to standard error. Call it before
+/// anything else.
 pub fn report() {
-    // SAFETY: the callbacks are valid for the whole life of the process and take no data of ours; no other
-    // thread uses llama.cpp yet.
+    // SAFETY: the callbacks are valid for the whole life of the process and take no data of ours;
+    // no other thread uses llama.cpp yet.
     unsafe {
         sys::llama_log_set(Some(on_message), std::ptr::null_mut());
         sys::mtmd_log_set(Some(on_message), std::ptr::null_mut());
@@ -40,7 +42,9 @@ pub(super) fn hush(hushed: bool) {
 }
 
 extern "C" fn on_message(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {
-    if level != sys::GGML_LOG_LEVEL_WARN && level != sys::GGML_LOG_LEVEL_ERROR || HUSHED.load(Ordering::Relaxed) {
+    if level != sys::GGML_LOG_LEVEL_WARN && level != sys::GGML_LOG_LEVEL_ERROR
+        || HUSHED.load(Ordering::Relaxed)
+    {
         return;
     }
     let line = line(text);
@@ -53,7 +57,11 @@ extern "C" fn on_message(level: sys::ggml_log_level, text: *const c_char, _: *mu
     {
         let reason = reason.get_or_insert_default();
         if reason.len() + line.len() < MAX_LINE {
-            *reason = if reason.is_empty() { line } else { format!("{reason}; {line}") };
+            *reason = if reason.is_empty() {
+                line
+            } else {
+                format!("{reason}; {line}")
+            };
         }
     }
 }
@@ -69,5 +77,7 @@ fn line(text: *const c_char) -> String {
     // SAFETY: llama.cpp passes a string that ends in NUL and stays as it is during the call.
     let text = unsafe { CStr::from_ptr(text) };
     let bytes = text.to_bytes();
-    String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_LINE)]).trim().replace(['\n', '\r'], " ")
+    String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_LINE)])
+        .trim()
+        .replace(['\n', '\r'], " ")
 }

@@ -1,10 +1,11 @@
 //! How llama.cpp maps model files: without reading them.
 //!
-//! llama.cpp (`llama-mmap.cpp`) asks the kernel to read the whole file at once, with `MAP_POPULATE` and
-//! `POSIX_MADV_WILLNEED`, and offers no switch for it: from a disk that is gigabytes before the first token, of which
-//! most are never needed (weights that lie packed elsewhere, experts that nobody asks for). The two functions below
-//! stand in front of libc's for this program alone and leave those wishes out while a model is being loaded. What is
-//! read then, and when, `worker/residency` decides.
+//! llama.cpp (`llama-mmap.cpp`) asks the kernel to read the whole file at once, with `MAP_POPULATE`
+//! and `POSIX_MADV_WILLNEED`, and offers no switch for it: from a disk that is gigabytes before the
+//! first token, of which most are never needed (weights that lie packed elsewhere, experts that
+//! nobody asks for). The two functions below stand in front of libc's for this program alone and
+//! leave those wishes out while a model is being loaded. What is read then, and when,
+//! `worker/residency` decides.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
@@ -13,7 +14,8 @@ use std::os::fd::BorrowedFd;
 use nix::errno::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-/// Linux has the same number for it on every architecture that is served (`asm-generic/mman-common.h`).
+/// Linux has the same number for it on every architecture that is served
+/// (`asm-generic/mman-common.h`).
 const MAP_ANONYMOUS: c_int = 0x20;
 
 thread_local! {
@@ -34,7 +36,14 @@ pub fn without_reading<T>(load: impl FnOnce() -> T) -> T {
 /// # Safety
 /// As mmap(2).
 #[unsafe(no_mangle)]
-unsafe extern "C" fn mmap64(place: *mut c_void, bytes: usize, access: c_int, flags: c_int, file: c_int, offset: i64) -> *mut c_void {
+unsafe extern "C" fn mmap64(
+    place: *mut c_void,
+    bytes: usize,
+    access: c_int,
+    flags: c_int,
+    file: c_int,
+    offset: i64,
+) -> *mut c_void {
     let anonymous = flags & MAP_ANONYMOUS != 0;
     let access = ProtFlags::from_bits_retain(access as u32);
     let mut flags = MapFlags::from_bits_retain(flags as u32);
@@ -47,8 +56,18 @@ unsafe extern "C" fn mmap64(place: *mut c_void, bytes: usize, access: c_int, fla
         if LOADING.get() {
             flags.remove(MapFlags::POPULATE);
         }
-        // SAFETY: the caller's descriptor is used for this call only; the rest by this function's contract.
-        unsafe { rustix::mm::mmap(place, bytes, access, flags, BorrowedFd::borrow_raw(file), offset as u64) }
+        // SAFETY: the caller's descriptor is used for this call only; the rest by this function's
+        // contract.
+        unsafe {
+            rustix::mm::mmap(
+                place,
+                bytes,
+                access,
+                flags,
+                BorrowedFd::borrow_raw(file),
+                offset as u64,
+            )
+        }
     };
     mapped.unwrap_or_else(|error| {
         Errno::from_raw(error.raw_os_error()).set();
@@ -62,7 +81,14 @@ unsafe extern "C" fn mmap64(place: *mut c_void, bytes: usize, access: c_int, fla
 /// # Safety
 /// As mmap(2).
 #[unsafe(no_mangle)]
-unsafe extern "C" fn mmap(place: *mut c_void, bytes: usize, access: c_int, flags: c_int, file: c_int, offset: i64) -> *mut c_void {
+unsafe extern "C" fn mmap(
+    place: *mut c_void,
+    bytes: usize,
+    access: c_int,
+    flags: c_int,
+    file: c_int,
+    offset: i64,
+) -> *mut c_void {
     // SAFETY: by this function's contract.
     unsafe { mmap64(place, bytes, access, flags, file, offset) }
 }

@@ -1,5 +1,6 @@
-//! A vocabulary of a few words for libmtmd, which puts marks around each medium and splits them into tokens with llama.cpp's
-//! vocabulary. The model has none there, and nobody looks at the marks.
+//! A vocabulary of a few words for libmtmd, which puts marks around each medium and splits them
+//! into tokens with llama.cpp's vocabulary. The model has none there, and nobody looks at the
+//! marks.
 
 use std::ffi::{c_char, c_void};
 use std::ptr::NonNull;
@@ -35,7 +36,11 @@ impl Marks {
     /// Loads it, once.
     pub fn load() -> Result<*mut sys::llama_model, String> {
         static MARKS: OnceLock<Result<Marks, String>> = OnceLock::new();
-        MARKS.get_or_init(Self::load_anew).as_ref().map(|marks| marks.0.as_ptr()).map_err(String::clone)
+        MARKS
+            .get_or_init(Self::load_anew)
+            .as_ref()
+            .map(|marks| marks.0.as_ptr())
+            .map_err(String::clone)
     }
 
     fn load_anew() -> Result<Self, String> {
@@ -55,28 +60,69 @@ impl Marks {
         let model = unsafe { sys::llama_model_load_from_file_ptr(stream, params) };
         // SAFETY: the stream is ours, and a vocabulary has been read by now.
         unsafe { fclose(stream) };
-        NonNull::new(model).map(Self).ok_or_else(|| log::take_reason().unwrap_or_default())
+        NonNull::new(model)
+            .map(Self)
+            .ok_or_else(|| log::take_reason().unwrap_or_default())
     }
 }
 
 /// A GGUF file of the marks and of what llama.cpp wants besides: an end, a line end, a merge.
 fn file() -> Vec<u8> {
-    let tokens = [marker::IMAGE_BEGIN, marker::IMAGE_END, marker::AUDIO_BEGIN, marker::AUDIO_END, "<bos>", "<eos>", "\n"];
+    let tokens = [
+        marker::IMAGE_BEGIN,
+        marker::IMAGE_END,
+        marker::AUDIO_BEGIN,
+        marker::AUDIO_END,
+        "<bos>",
+        "<eos>",
+        "\n",
+    ];
     let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
-    let list =
-        |kind: u32, elements: Vec<Vec<u8>>| [&kind.to_le_bytes(), &(elements.len() as u64).to_le_bytes()[..], &elements.concat()].concat();
+    let list = |kind: u32, elements: Vec<Vec<u8>>| {
+        [
+            &kind.to_le_bytes(),
+            &(elements.len() as u64).to_le_bytes()[..],
+            &elements.concat(),
+        ]
+        .concat()
+    };
     let keys = [
         ("general.architecture", TEXT, text("gemma4")),
         ("tokenizer.ggml.model", TEXT, text("gemma4")),
-        ("tokenizer.ggml.tokens", LIST, list(TEXT, tokens.map(text).to_vec())),
-        ("tokenizer.ggml.token_type", LIST, list(INTEGER, tokens.map(|_| CONTROL.to_le_bytes().to_vec()).to_vec())),
+        (
+            "tokenizer.ggml.tokens",
+            LIST,
+            list(TEXT, tokens.map(text).to_vec()),
+        ),
+        (
+            "tokenizer.ggml.token_type",
+            LIST,
+            list(
+                INTEGER,
+                tokens.map(|_| CONTROL.to_le_bytes().to_vec()).to_vec(),
+            ),
+        ),
         ("tokenizer.ggml.merges", LIST, list(TEXT, vec![text("a b")])),
-        ("tokenizer.ggml.bos_token_id", NUMBER, 4u32.to_le_bytes().to_vec()),
-        ("tokenizer.ggml.eos_token_id", NUMBER, 5u32.to_le_bytes().to_vec()),
+        (
+            "tokenizer.ggml.bos_token_id",
+            NUMBER,
+            4u32.to_le_bytes().to_vec(),
+        ),
+        (
+            "tokenizer.ggml.eos_token_id",
+            NUMBER,
+            5u32.to_le_bytes().to_vec(),
+        ),
         ("tokenizer.ggml.add_bos_token", TRUTH, vec![1]),
     ];
     let (version, tensors) = (3u32, 0u64);
-    let mut file = [&b"GGUF"[..], &version.to_le_bytes(), &tensors.to_le_bytes(), &(keys.len() as u64).to_le_bytes()].concat();
+    let mut file = [
+        &b"GGUF"[..],
+        &version.to_le_bytes(),
+        &tensors.to_le_bytes(),
+        &(keys.len() as u64).to_le_bytes(),
+    ]
+    .concat();
     for (key, kind, value) in keys {
         file.extend([text(key), kind.to_le_bytes().to_vec(), value].concat());
     }

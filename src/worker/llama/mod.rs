@@ -1,9 +1,10 @@
-//! llama.cpp as the worker needs it: one model, one context, a batch, samplers. The only place that names it.
+//! llama.cpp as the worker needs it: one model, one context, a batch, samplers. The only place that
+//! names it.
 //!
-//! Every handle has one owner. A [`Model`] is leaked when it is loaded and lives as long as the process, so
-//! nothing can outlive it. [`Context`], [`Batch`], [`Sampler`] and
-//! [`Projector`] stay on the thread that made them (the raw
-//! pointers in them see to that); only [`Model`], which never changes, may be shared between threads.
+//! Every handle has one owner. A [`Model`] is leaked when it is loaded and lives as long as the
+//! process, so nothing can outlive it. [`Context`], [`Batch`], [`Sampler`] and [`Projector`] stay
+//! on the thread that made them (the raw pointers in them see to that); only [`Model`], which never
+//! changes, may be shared between threads.
 
 mod batch;
 mod context;
@@ -38,12 +39,15 @@ pub fn trim() {
 
 pub use crate::gemma::vocabulary::Token;
 
-/// For tests that load something: in a worker one thread alone does that, and llama.cpp counts on it.
+/// For tests that load something: in a worker one thread alone does that, and llama.cpp counts on
+/// it.
 #[cfg(test)]
 pub fn alone() -> std::sync::MutexGuard<'static, ()> {
     static ALONE: std::sync::LazyLock<std::sync::Mutex<()>> = std::sync::LazyLock::new(|| {
         report();
         std::sync::Mutex::new(())
     });
-    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    ALONE
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -23,7 +23,8 @@ unsafe extern "C" {
     fn fclose(file: *mut c_void) -> c_int;
 }
 
-/// A loaded model. It is never freed: contexts and samplers point into it, and a worker serves one model for its whole life.
+/// A loaded model. It is never freed: contexts and samplers point into it, and a worker serves one
+/// model for its whole life.
 #[derive(Debug)]
 pub struct Model {
     raw: NonNull<sys::llama_model>,
@@ -32,25 +33,39 @@ pub struct Model {
     file: Mapped,
 }
 
-// SAFETY: a model never changes after it was loaded and is never freed, and everything here only reads.
+// SAFETY: a model never changes after it was loaded and is never freed, and everything here only
+// reads.
 unsafe impl Sync for Model {}
 
 impl Model {
-    /// Maps the GGUF file behind `file` and prepares its weights for the CPU: what every token needs is packed
-    /// for the CPU's kernels, in `place` or else in memory, and the large per-layer table is read row by row on demand.
-    /// Nothing is read ahead. The file's pages are given back as the loading goes on: what was packed is not read from
-    /// there again, and the rest comes back from the page cache when a token needs it. Of the vocabulary llama.cpp learns the
-    /// number of its `tokens` and nothing else: its tables would take 90 MB. Stops early, with an error, when `ending` is set.
-    /// The error is llama.cpp's.
-    pub fn load(file: impl AsFd, tokens: u32, place: Option<Place>, ending: &AtomicBool) -> (Result<Self, String>, Outcome) {
+    /// Maps the GGUF file behind `file` and prepares its weights for the CPU: what every token
+    /// needs is packed for the CPU's kernels, in `place` or else in memory, and the large per-layer
+    /// table is read row by row on demand. Nothing is read ahead. The file's pages are given back
+    /// as the loading goes on: what was packed is not read from there again, and the rest comes
+    /// back from the page cache when a token needs it. Of the vocabulary llama.cpp learns the
+    /// number of its `tokens` and nothing else: its tables would take 90 MB. Stops early, with an
+    /// error, when `ending` is set. The error is llama.cpp's.
+    pub fn load(
+        file: impl AsFd,
+        tokens: u32,
+        place: Option<Place>,
+        ending: &AtomicBool,
+    ) -> (Result<Self, String>, Outcome) {
         let mapped = match Mapped::of(&file) {
             Ok(mapped) => mapped,
             Err(error) => return (Err(unreadable(&error)), Outcome::Nothing),
         };
-        packing::into(place, mapped, || mapping::without_reading(|| Self::load_plain(&file, tokens, mapped, ending)))
+        packing::into(place, mapped, || {
+            mapping::without_reading(|| Self::load_plain(&file, tokens, mapped, ending))
+        })
     }
 
-    fn load_plain(file: impl AsFd, tokens: u32, mapped: Mapped, ending: &AtomicBool) -> Result<Self, String> {
+    fn load_plain(
+        file: impl AsFd,
+        tokens: u32,
+        mapped: Mapped,
+        ending: &AtomicBool,
+    ) -> Result<Self, String> {
         // SAFETY: no arguments; this sets up tables and must come before everything but the log.
         unsafe { sys::llama_backend_init() };
         // SAFETY: plain data.
@@ -61,20 +76,33 @@ impl Model {
         params.use_extra_bufts = true;
         let overrides = without_vocabulary(tokens);
         params.kv_overrides = overrides.as_ptr();
-        let loading = Loading { ending, file: mapped, given_back: Cell::new(0.0) };
+        let loading = Loading {
+            ending,
+            file: mapped,
+            given_back: Cell::new(0.0),
+        };
         params.progress_callback = Some(on_progress);
-        params.progress_callback_user_data = std::ptr::from_ref(&loading).cast_mut().cast::<c_void>();
+        params.progress_callback_user_data =
+            std::ptr::from_ref(&loading).cast_mut().cast::<c_void>();
 
         log::take_reason();
-        // A load before this one may have left the place in the file elsewhere, which all descriptors share.
-        let own = rustix::fs::seek(&file, SeekFrom::Start(0)).map_err(Into::into).and_then(|_| file.as_fd().try_clone_to_owned());
+        // A load before this one may have left the place in the file elsewhere, which all
+        // descriptors share.
+        let own = rustix::fs::seek(&file, SeekFrom::Start(0))
+            .map_err(Into::into)
+            .and_then(|_| file.as_fd().try_clone_to_owned());
         // SAFETY: the descriptor is ours and open, and the stream now owns it: it closes it.
-        let stream = unsafe { fdopen(own.map_err(|error| unreadable(&error))?.into_raw_fd(), c"rb".as_ptr()) };
+        let stream = unsafe {
+            fdopen(
+                own.map_err(|error| unreadable(&error))?.into_raw_fd(),
+                c"rb".as_ptr(),
+            )
+        };
         if stream.is_null() {
             return Err(unreadable(&std::io::Error::last_os_error()));
         }
-        // SAFETY: the stream is open; `overrides`, which end with an empty one, and `loading` outlive this call, after which
-        // the callback is not called.
+        // SAFETY: the stream is open; `overrides`, which end with an empty one, and `loading`
+        // outlive this call, after which the callback is not called.
         let raw = unsafe { sys::llama_model_load_from_file_ptr(stream, params) };
         // SAFETY: the stream is ours. A map of the file does not need it any more.
         unsafe { fclose(stream) };
@@ -86,7 +114,11 @@ impl Model {
             }
         })?;
 
-        Ok(Self { raw, tokens: tokens as usize, file: mapped })
+        Ok(Self {
+            raw,
+            tokens: tokens as usize,
+            file: mapped,
+        })
     }
 
     /// Where the file is mapped.
@@ -117,9 +149,17 @@ impl Model {
         let key = CString::new(key).ok()?;
         let mut buffer = vec![0u8; MAX_META];
         // SAFETY: key and buffer outlive the call, and the buffer has the length that is passed.
-        let length =
-            unsafe { sys::llama_model_meta_val_str(self.raw.as_ptr(), key.as_ptr(), buffer.as_mut_ptr().cast::<c_char>(), buffer.len()) };
-        let length = usize::try_from(length).ok().filter(|&length| length < MAX_META)?;
+        let length = unsafe {
+            sys::llama_model_meta_val_str(
+                self.raw.as_ptr(),
+                key.as_ptr(),
+                buffer.as_mut_ptr().cast::<c_char>(),
+                buffer.len(),
+            )
+        };
+        let length = usize::try_from(length)
+            .ok()
+            .filter(|&length| length < MAX_META)?;
         buffer.truncate(length);
         String::from_utf8(buffer).ok()
     }
@@ -142,12 +182,17 @@ impl Model {
     }
 }
 
-/// What is said to llama.cpp in the place of the file: that there is no vocabulary, and how many rows the table of embeddings
-/// has all the same (`llama_vocab::impl::load`, "no_vocab"; `LLM_KV_VOCAB_SIZE`).
+/// What is said to llama.cpp in the place of the file: that there is no vocabulary, and how many
+/// rows the table of embeddings has all the same (`llama_vocab::impl::load`, "no_vocab";
+/// `LLM_KV_VOCAB_SIZE`).
 fn without_vocabulary(tokens: u32) -> [sys::llama_model_kv_override; 3] {
     // SAFETY: plain data, for which zeros are valid; they are an empty key.
     let mut overrides: [sys::llama_model_kv_override; 3] = unsafe { std::mem::zeroed() };
-    let copy = |to: &mut [c_char], text: &CStr| to.iter_mut().zip(text.to_bytes()).for_each(|(to, from)| *to = *from as c_char);
+    let copy = |to: &mut [c_char], text: &CStr| {
+        to.iter_mut()
+            .zip(text.to_bytes())
+            .for_each(|(to, from)| *to = *from as c_char)
+    };
     let [model, size, _] = &mut overrides;
     copy(&mut model.key, c"tokenizer.ggml.model");
     model.tag = sys::LLAMA_KV_OVERRIDE_TYPE_STR;

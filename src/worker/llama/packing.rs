@@ -1,17 +1,20 @@
 //! Packed weights in a place of our choosing.
 //!
-//! ggml packs most quantised weights for the CPU's kernels: it interleaves rows. The packed form has as many bytes as
-//! the source, lies in one buffer of the type `CPU_REPACK`, and is anonymous memory, which cannot be evicted: weights
-//! that cost twice and are made anew at each start. Here the buffer becomes the map of a file. The first time, each
-//! tensor is packed in memory, written to the file and replaced by the file's pages, and its source pages are given
-//! back, so that no more than a few tensors are in memory twice. From then on the file is mapped and nothing is packed.
+//! ggml packs most quantised weights for the CPU's kernels: it interleaves rows. The packed form
+//! has as many bytes as the source, lies in one buffer of the type `CPU_REPACK`, and is anonymous
+//! memory, which cannot be evicted: weights that cost twice and are made anew at each start. Here
+//! the buffer becomes the map of a file. The first time, each tensor is packed in memory, written
+//! to the file and replaced by the file's pages, and its source pages are given back, so that no
+//! more than a few tensors are in memory twice. From then on the file is mapped and nothing is
+//! packed.
 //!
-//! What this relies on in ggml, checked when it is used and by the tests below; where it does not hold ggml's own memory
-//! is used, which is as good and larger:
+//! What this relies on in ggml, checked when it is used and by the tests below; where it does not
+//! hold ggml's own memory is used, which is as good and larger:
 //! - the CPU device lists the buffer type under `ggml_backend_dev_get_extra_bufts`;
 //! - `ggml_backend_buffer_type` and `ggml_backend_buffer` look like [`BufferType`] and [`Buffer`]
 //!   (`ggml-backend-impl.h`, which the binding leaves out);
-//! - llama.cpp allocates one such buffer for a model and sets each tensor in it once, as a whole, from the file's map;
+//! - llama.cpp allocates one such buffer for a model and sets each tensor in it once, as a whole,
+//!   from the file's map;
 //! - a kernel reads packed weights through `tensor->data` and nothing else.
 
 use std::cell::RefCell;
@@ -34,8 +37,15 @@ const PIECE: usize = 8 << 20;
 /// Tensors begin at multiples of less than this, and the smallest that can be packed has more.
 const GAP: usize = 128;
 
-type AllocBuffer = unsafe extern "C" fn(sys::ggml_backend_buffer_type_t, usize) -> sys::ggml_backend_buffer_t;
-type SetTensor = unsafe extern "C" fn(sys::ggml_backend_buffer_t, *mut sys::ggml_tensor, *const c_void, usize, usize);
+type AllocBuffer =
+    unsafe extern "C" fn(sys::ggml_backend_buffer_type_t, usize) -> sys::ggml_backend_buffer_t;
+type SetTensor = unsafe extern "C" fn(
+    sys::ggml_backend_buffer_t,
+    *mut sys::ggml_tensor,
+    *const c_void,
+    usize,
+    usize,
+);
 /// A function that is only compared or left alone.
 type Other = Option<unsafe extern "C" fn()>;
 
@@ -78,7 +88,10 @@ struct Buffer {
 #[derive(Debug)]
 pub enum Place {
     /// In this file, which has them; the space is its map.
-    Ready { contents: Arc<Contents>, space: Arc<Space> },
+    Ready {
+        contents: Arc<Contents>,
+        space: Arc<Space>,
+    },
     /// In this file, which is empty.
     New { file: File, key: Key },
 }
@@ -107,19 +120,27 @@ pub fn packing() -> String {
         if device.is_null() {
             return packing;
         }
-        sys::ggml_backend_reg_get_proc_address(sys::ggml_backend_dev_backend_reg(device), c"ggml_backend_get_features".as_ptr())
+        sys::ggml_backend_reg_get_proc_address(
+            sys::ggml_backend_dev_backend_reg(device),
+            c"ggml_backend_get_features".as_ptr(),
+        )
     };
     if function.is_null() {
         return packing;
     }
-    // SAFETY: under this name the registry has a function of this type, and its answer is a list that ends in a
-    // feature without a name and lives as long as the process.
+    // SAFETY: under this name the registry has a function of this type, and its answer is a list
+    // that ends in a feature without a name and lives as long as the process.
     unsafe {
         let features: sys::ggml_backend_get_features_t = std::mem::transmute(function);
         let device = sys::ggml_backend_dev_by_type(sys::GGML_BACKEND_DEVICE_TYPE_CPU);
-        let mut feature = features.map_or(std::ptr::null_mut(), |list| list(sys::ggml_backend_dev_backend_reg(device)));
+        let mut feature = features.map_or(std::ptr::null_mut(), |list| {
+            list(sys::ggml_backend_dev_backend_reg(device))
+        });
         while !feature.is_null() && !(*feature).name.is_null() {
-            let (name, value) = (CStr::from_ptr((*feature).name), CStr::from_ptr((*feature).value));
+            let (name, value) = (
+                CStr::from_ptr((*feature).name),
+                CStr::from_ptr((*feature).value),
+            );
             packing += &format!("; {}={}", name.to_string_lossy(), value.to_string_lossy());
             feature = feature.add(1);
         }
@@ -130,7 +151,9 @@ pub fn packing() -> String {
 const NO_FILE: &str = "no file was given for them";
 
 fn unknown() -> Outcome {
-    Outcome::InMemory { why: "this version of ggml is not known".to_owned() }
+    Outcome::InMemory {
+        why: "this version of ggml is not known".to_owned(),
+    }
 }
 
 thread_local! {
@@ -142,7 +165,8 @@ thread_local! {
 /// ggml's own way to allocate packed buffers, once ours stands in its place.
 static OWN_WAY: OnceLock<AllocBuffer> = OnceLock::new();
 
-/// Runs `load`, which loads one model from the file `model` on this thread; its packed weights go to `place`.
+/// Runs `load`, which loads one model from the file `model` on this thread; its packed weights go
+/// to `place`.
 pub fn into<T>(place: Option<Place>, model: Mapped, load: impl FnOnce() -> T) -> (T, Outcome) {
     let known = stand_in();
     PLACE.set(known.then_some((place, model)));
@@ -162,11 +186,16 @@ fn stand_in() -> bool {
     if OWN_WAY.get().is_some() {
         return true;
     }
-    let Some(buft) = packed_type() else { return false };
+    let Some(buft) = packed_type() else {
+        return false;
+    };
     let ours = buft.cast::<BufferType>();
-    // SAFETY: a live buffer type; `packed_type` has checked that it looks like ours. Nobody else loads a model now.
+    // SAFETY: a live buffer type; `packed_type` has checked that it looks like ours. Nobody else
+    // loads a model now.
     unsafe {
-        let Some(own) = (*ours).alloc_buffer else { return false };
+        let Some(own) = (*ours).alloc_buffer else {
+            return false;
+        };
         (*ours).alloc_buffer = Some(alloc_buffer);
         OWN_WAY.get_or_init(|| own);
     }
@@ -175,14 +204,18 @@ fn stand_in() -> bool {
 
 /// ggml's type of packed buffers, if it has one that looks as we know it.
 fn packed_type() -> Option<sys::ggml_backend_buffer_type_t> {
-    // SAFETY: as in `packing`: the list is of buffer types that live as long as the process and ends in null.
+    // SAFETY: as in `packing`: the list is of buffer types that live as long as the process and
+    // ends in null.
     unsafe {
         let device = sys::ggml_backend_dev_by_type(sys::GGML_BACKEND_DEVICE_TYPE_CPU);
         if device.is_null() {
             return None;
         }
         let registry = sys::ggml_backend_dev_backend_reg(device);
-        let function = sys::ggml_backend_reg_get_proc_address(registry, c"ggml_backend_dev_get_extra_bufts".as_ptr());
+        let function = sys::ggml_backend_reg_get_proc_address(
+            registry,
+            c"ggml_backend_dev_get_extra_bufts".as_ptr(),
+        );
         if function.is_null() {
             return None;
         }
@@ -198,30 +231,46 @@ fn packed_type() -> Option<sys::ggml_backend_buffer_type_t> {
     None
 }
 
-/// Whether a buffer type's fields are where [`BufferType`] has them, as far as ggml's own functions tell.
+/// Whether a buffer type's fields are where [`BufferType`] has them, as far as ggml's own functions
+/// tell.
 ///
 /// # Safety
 /// `buft` is a live buffer type.
 unsafe fn is_known(buft: sys::ggml_backend_buffer_type_t) -> bool {
-    // SAFETY: by this function's contract. ggml's structure is no smaller than ours: the tests hold the sizes of the
-    // version that is linked.
+    // SAFETY: by this function's contract. ggml's structure is no smaller than ours: the tests hold
+    // the sizes of the version that is linked.
     unsafe {
         let ours = &*buft.cast::<BufferType>();
-        ours.get_name.is_some_and(|name| CStr::from_ptr(name(buft)) == NAME)
+        ours.get_name
+            .is_some_and(|name| CStr::from_ptr(name(buft)) == NAME)
             && ours.alloc_buffer.is_some()
-            && ours.get_alignment.is_some_and(|alignment| alignment(buft) == sys::ggml_backend_buft_get_alignment(buft))
+            && ours.get_alignment.is_some_and(|alignment| {
+                alignment(buft) == sys::ggml_backend_buft_get_alignment(buft)
+            })
             && ours.device == sys::ggml_backend_buft_get_device(buft)
     }
 }
 
 /// ggml calls this for the buffer that all packed tensors of a model go to.
-unsafe extern "C" fn alloc_buffer(buft: sys::ggml_backend_buffer_type_t, size: usize) -> sys::ggml_backend_buffer_t {
-    let Some(own_way) = OWN_WAY.get() else { return std::ptr::null_mut() };
+unsafe extern "C" fn alloc_buffer(
+    buft: sys::ggml_backend_buffer_type_t,
+    size: usize,
+) -> sys::ggml_backend_buffer_t {
+    let Some(own_way) = OWN_WAY.get() else {
+        return std::ptr::null_mut();
+    };
     let Some((place, model)) = PLACE.take() else {
         // SAFETY: ggml's function with ggml's arguments.
         return unsafe { own_way(buft, size) };
     };
-    match place.map_or_else(|| Err(Outcome::InMemory { why: NO_FILE.to_owned() }), |place| Home::new(place, model, size)) {
+    match place.map_or_else(
+        || {
+            Err(Outcome::InMemory {
+                why: NO_FILE.to_owned(),
+            })
+        },
+        |place| Home::new(place, model, size),
+    ) {
         Ok(home) => {
             // A small one of ggml's own, for its functions.
             // SAFETY: ggml's function with its own type.
@@ -274,36 +323,73 @@ enum State {
 impl Home {
     fn new(place: Place, model: Mapped, size: usize) -> Result<Self, Outcome> {
         let (space, state) = match place {
-            Place::Ready { contents, space } if contents.bytes == size as u64 && space.size() == size => (space, State::Ready(contents)),
+            Place::Ready { contents, space }
+                if contents.bytes == size as u64 && space.size() == size =>
+            {
+                (space, State::Ready(contents))
+            }
             Place::Ready { contents, .. } => {
-                return Err(Outcome::Wrong { why: format!("it has {} bytes instead of {size}", contents.bytes) });
+                return Err(Outcome::Wrong {
+                    why: format!("it has {} bytes instead of {size}", contents.bytes),
+                });
             }
             Place::New { file, key } => {
-                let in_memory = |error: std::io::Error| Outcome::InMemory { why: error.to_string() };
+                let in_memory = |error: std::io::Error| Outcome::InMemory {
+                    why: error.to_string(),
+                };
                 let space = Space::reserve(size).map_err(in_memory)?;
-                // SAFETY: the map lives until the model is loaded, and the windows until the last tensor is packed.
+                // SAFETY: the map lives until the model is loaded, and the windows until the last
+                // tensor is packed.
                 let windows = unsafe { model.windows() }.map_err(in_memory)?;
                 let writer = Writer::new(file).map_err(in_memory)?;
-                OUTCOME.set(Some(Outcome::InMemory { why: "not all weights were packed".to_owned() }));
-                (Arc::new(space), State::Packing { writer, key, windows, packed: 0, written: 0 })
+                OUTCOME.set(Some(Outcome::InMemory {
+                    why: "not all weights were packed".to_owned(),
+                }));
+                (
+                    Arc::new(space),
+                    State::Packing {
+                        writer,
+                        key,
+                        windows,
+                        packed: 0,
+                        written: 0,
+                    },
+                )
             }
         };
-        Ok(Self { space, set: None, tensors: vec![], state })
+        Ok(Self {
+            space,
+            set: None,
+            tensors: vec![],
+            state,
+        })
     }
 
-    /// Makes ggml's small buffer the door to this memory. `false`, and nothing changed, if it is not what we know.
+    /// Makes ggml's small buffer the door to this memory. `false`, and nothing changed, if it is
+    /// not what we know.
     ///
     /// # Safety
     /// `buffer` is a live buffer of ggml's own that nobody else has.
-    unsafe fn move_in(mut self, buffer: sys::ggml_backend_buffer_t, buft: sys::ggml_backend_buffer_type_t, size: usize) -> bool {
-        // SAFETY: by this function's contract; what is read is held against ggml's own functions before it is believed.
+    unsafe fn move_in(
+        mut self,
+        buffer: sys::ggml_backend_buffer_t,
+        buft: sys::ggml_backend_buffer_type_t,
+        size: usize,
+    ) -> bool {
+        // SAFETY: by this function's contract; what is read is held against ggml's own functions
+        // before it is believed.
         unsafe {
             let ours = &mut *buffer.cast::<Buffer>();
             let known = ours.buft == buft
                 && ours.size == GAP
-                && ours.get_base.is_some_and(|base| base(buffer) == sys::ggml_backend_buffer_get_base(buffer))
+                && ours
+                    .get_base
+                    .is_some_and(|base| base(buffer) == sys::ggml_backend_buffer_get_base(buffer))
                 && ours.free_buffer.is_some();
-            let (Some(free), Some(set)) = (ours.free_buffer.filter(|_| known), ours.set_tensor) else { return false };
+            let (Some(free), Some(set)) = (ours.free_buffer.filter(|_| known), ours.set_tensor)
+            else {
+                return false;
+            };
             self.set = Some(set);
             // Frees the small memory; the structure is freed by ggml with the buffer.
             free(buffer);
@@ -321,8 +407,16 @@ impl Home {
 
     /// The next tensor is packed: writes what is complete.
     fn packed(&mut self, tensor: Tensor) {
-        let State::Packing { packed, written, .. } = &mut self.state else { return };
-        let (start, end) = (tensor.offset as usize, (tensor.offset + tensor.bytes) as usize);
+        let State::Packing {
+            packed, written, ..
+        } = &mut self.state
+        else {
+            return;
+        };
+        let (start, end) = (
+            tensor.offset as usize,
+            (tensor.offset + tensor.bytes) as usize,
+        );
         if start < *packed || start - *packed >= GAP {
             let why = format!("ggml packed what begins at {start} after what ends at {packed}");
             return self.give_up(why);
@@ -345,18 +439,31 @@ impl Home {
 
     /// Writes what was packed up to `end`; from now on it is the file's.
     fn write(&mut self, end: usize) -> io::Result<()> {
-        let State::Packing { writer, written, .. } = &mut self.state else { return Ok(()) };
+        let State::Packing {
+            writer, written, ..
+        } = &mut self.state
+        else {
+            return Ok(());
+        };
         writer.append(self.space.bytes(*written..end))?;
-        Arc::get_mut(&mut self.space).ok_or(io::ErrorKind::ResourceBusy)?.replace(*written..end, writer.readable())?;
+        Arc::get_mut(&mut self.space)
+            .ok_or(io::ErrorKind::ResourceBusy)?
+            .replace(*written..end, writer.readable())?;
         *written = end;
         Ok(())
     }
 
     fn finish(&mut self) -> io::Result<()> {
         self.write(self.space.size())?;
-        let State::Packing { writer, key, .. } = std::mem::replace(&mut self.state, State::GaveUp) else { return Ok(()) };
+        let State::Packing { writer, key, .. } = std::mem::replace(&mut self.state, State::GaveUp)
+        else {
+            return Ok(());
+        };
         let packed = writer.finish(&key, std::mem::take(&mut self.tensors))?;
-        OUTCOME.set(Some(Outcome::Packed { packed, space: self.space.clone() }));
+        OUTCOME.set(Some(Outcome::Packed {
+            packed,
+            space: self.space.clone(),
+        }));
         Ok(())
     }
 
@@ -370,7 +477,12 @@ impl Home {
 /// ggml calls it with a buffer that [`Home::move_in`] has changed.
 unsafe extern "C" fn get_base(buffer: sys::ggml_backend_buffer_t) -> *mut c_void {
     // SAFETY: by this function's contract.
-    unsafe { (*(*buffer.cast::<Buffer>()).context.cast::<Home>()).space.base().cast() }
+    unsafe {
+        (*(*buffer.cast::<Buffer>()).context.cast::<Home>())
+            .space
+            .base()
+            .cast()
+    }
 }
 
 /// # Safety
@@ -392,28 +504,52 @@ unsafe extern "C" fn set_tensor(
     // SAFETY: by this function's contract. Models are loaded on one thread.
     let (home, name, place, source) = unsafe {
         let home = &mut *(*buffer.cast::<Buffer>()).context.cast::<Home>();
-        let name = CStr::from_ptr((*tensor).name.as_ptr()).to_string_lossy().into_owned();
+        let name = CStr::from_ptr((*tensor).name.as_ptr())
+            .to_string_lossy()
+            .into_owned();
         let place = (*tensor).data.cast::<u8>().offset_from(home.space.base()) as u64;
-        (home, name, place, std::slice::from_raw_parts(data.cast::<u8>(), size))
+        (
+            home,
+            name,
+            place,
+            std::slice::from_raw_parts(data.cast::<u8>(), size),
+        )
     };
     if let State::Ready(expected) = &home.state {
         let found = expected.tensors.get(home.tensors.len());
-        let same = found.is_some_and(|found| (found.name.as_str(), found.offset, found.bytes) == (name.as_str(), place, size as u64));
+        let same = found.is_some_and(|found| {
+            (found.name.as_str(), found.offset, found.bytes) == (name.as_str(), place, size as u64)
+        });
         if !same {
-            OUTCOME.set(Some(Outcome::Wrong { why: format!("it does not have `{name}` where it should be") }));
+            OUTCOME.set(Some(Outcome::Wrong {
+                why: format!("it does not have `{name}` where it should be"),
+            }));
         } else if !is_wrong() {
             OUTCOME.set(Some(Outcome::Reused));
         }
-        home.tensors.push(Tensor { name, offset: place, bytes: size as u64, source: 0 });
+        home.tensors.push(Tensor {
+            name,
+            offset: place,
+            bytes: size as u64,
+            source: 0,
+        });
         return;
     }
     if let Some(set) = home.set {
-        // SAFETY: ggml's function with ggml's arguments; the memory behind the tensor can be written.
+        // SAFETY: ggml's function with ggml's arguments; the memory behind the tensor can be
+        // written.
         unsafe { set(buffer, tensor, data, offset, size) };
     }
-    let State::Packing { windows, .. } = &home.state else { return };
+    let State::Packing { windows, .. } = &home.state else {
+        return;
+    };
     match windows.iter().find_map(|window| window.offset_of(source)) {
-        Some(source) => home.packed(Tensor { name, offset: place, bytes: size as u64, source }),
+        Some(source) => home.packed(Tensor {
+            name,
+            offset: place,
+            bytes: size as u64,
+            source,
+        }),
         None => home.give_up("ggml packed something that is not in the model file".to_owned()),
     }
 }
@@ -432,7 +568,10 @@ mod tests {
             "GGML is {GGML}; mend it and look at ggml's changes"
         );
         let packing = packing();
-        assert!(packing.starts_with(&format!("ggml {GGML}; ")) && packing.contains("REPACK=1"), "{packing}");
+        assert!(
+            packing.starts_with(&format!("ggml {GGML}; ")) && packing.contains("REPACK=1"),
+            "{packing}"
+        );
     }
 
     /// Fails when ggml's structures or functions are no longer what this file relies on.
@@ -443,14 +582,24 @@ mod tests {
         // SAFETY: the type is live, and the buffer is ours.
         unsafe {
             let ours = &*buft.cast::<BufferType>();
-            assert!(ours.is_host.is_none() && ours.get_alloc_size.is_none(), "packed weights have the sources' size");
+            assert!(
+                ours.is_host.is_none() && ours.get_alloc_size.is_none(),
+                "packed weights have the sources' size"
+            );
             assert!(sys::ggml_backend_buft_get_alignment(buft) <= GAP);
             let own_way = OWN_WAY.get().copied().or(ours.alloc_buffer).unwrap();
             let buffer = own_way(buft, GAP);
             let inside = &*buffer.cast::<Buffer>();
             assert_eq!((inside.buft, inside.size), (buft, GAP));
-            assert_eq!(inside.get_base.unwrap()(buffer), sys::ggml_backend_buffer_get_base(buffer));
-            assert!(inside.free_buffer.is_some() && inside.set_tensor.is_some() && inside.get_tensor.is_none());
+            assert_eq!(
+                inside.get_base.unwrap()(buffer),
+                sys::ggml_backend_buffer_get_base(buffer)
+            );
+            assert!(
+                inside.free_buffer.is_some()
+                    && inside.set_tensor.is_some()
+                    && inside.get_tensor.is_none()
+            );
             assert_eq!(inside.usage, 0);
             sys::ggml_backend_buffer_free(buffer);
         }
@@ -460,11 +609,24 @@ mod tests {
     fn only_packed_tensors_are_written() {
         let _alone = alone();
         let file = tempfile::tempfile().unwrap();
-        let key = Key { model: [0; 32], packing: packing() };
-        let model = std::fs::File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny/tiny-e2b-q8_0.gguf")).unwrap();
-        let place = Place::New { file: file.try_clone().unwrap(), key };
+        let key = Key {
+            model: [0; 32],
+            packing: packing(),
+        };
+        let model = std::fs::File::open(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/models/tiny/tiny-e2b-q8_0.gguf"
+        ))
+        .unwrap();
+        let place = Place::New {
+            file: file.try_clone().unwrap(),
+            key,
+        };
         let (loaded, outcome) = into(Some(place), Mapped::of(&model).unwrap(), || 5);
-        assert!(loaded == 5 && matches!(outcome, Outcome::Nothing), "{outcome:?}");
+        assert!(
+            loaded == 5 && matches!(outcome, Outcome::Nothing),
+            "{outcome:?}"
+        );
         assert_eq!(file.metadata().unwrap().len(), 0);
     }
 }

@@ -1,4 +1,5 @@
-//! The projector: what turns a picture's pixels and a sound's samples into rows that the model reads in place of tokens.
+//! The projector: what turns a picture's pixels and a sound's samples into rows that the model
+//! reads in place of tokens.
 
 use std::ffi::{CString, c_void};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -37,14 +38,25 @@ pub struct Projector {
 }
 
 impl Projector {
-    /// Reads the projector behind `file` for a model whose rows have `width` numbers. All of it will be in memory that nobody
-    /// else has. Stops early, with an error, when `ending` is set. The error is llama.cpp's.
-    pub fn load(file: &OwnedFd, width: usize, threads: u32, ending: Arc<AtomicBool>) -> Result<Self, String> {
+    /// Reads the projector behind `file` for a model whose rows have `width` numbers. All of it
+    /// will be in memory that nobody else has. Stops early, with an error, when `ending` is set.
+    /// The error is llama.cpp's.
+    pub fn load(
+        file: &OwnedFd,
+        width: usize,
+        threads: u32,
+        ending: Arc<AtomicBool>,
+    ) -> Result<Self, String> {
         // libmtmd takes a path only; this one leads to the descriptor's file and to no other.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let path = CString::new(path).map_err(|error| error.to_string())?;
         let marks = Marks::load()?;
-        let watch = NonNull::from(Box::leak(Box::new(Watch { cancelled: Arc::default(), ending, nodes: 0, width: 0 })));
+        let watch = NonNull::from(Box::leak(Box::new(Watch {
+            cancelled: Arc::default(),
+            ending,
+            nodes: 0,
+            width: 0,
+        })));
         // SAFETY: plain data.
         let mut params = unsafe { sys::mtmd_context_params_default() };
         params.use_gpu = false;
@@ -61,7 +73,8 @@ impl Projector {
         params.progress_callback_user_data = watch.as_ptr().cast::<c_void>();
 
         log::take_reason();
-        // SAFETY: the path outlives the call, the marks are never freed, and the watch is freed only after the context.
+        // SAFETY: the path outlives the call, the marks are never freed, and the watch is freed
+        // only after the context.
         let raw = unsafe { sys::mtmd_init_from_file(path.as_ptr(), marks, params) };
         let Some(raw) = NonNull::new(raw) else {
             // SAFETY: the pointer is from `Box::leak` and no context has it.
@@ -71,32 +84,62 @@ impl Projector {
         };
         let projector = Self { raw, watch, width };
         // SAFETY: the context is alive.
-        if unsafe { sys::mtmd_support_vision(raw.as_ptr()) } { Ok(projector) } else { Err("it is not for pictures".to_owned()) }
+        if unsafe { sys::mtmd_support_vision(raw.as_ptr()) } {
+            Ok(projector)
+        } else {
+            Err("it is not for pictures".to_owned())
+        }
     }
 
-    /// The rows of a picture, `tokens` of them. `rgb` has three bytes for each pixel. Stops early, with an error, when
-    /// `cancelled` is set.
-    pub fn look(&mut self, rgb: &[u8], size: Size, tokens: usize, cancelled: &Arc<AtomicBool>) -> Result<Vec<f32>, String> {
+    /// The rows of a picture, `tokens` of them. `rgb` has three bytes for each pixel. Stops early,
+    /// with an error, when `cancelled` is set.
+    pub fn look(
+        &mut self,
+        rgb: &[u8],
+        size: Size,
+        tokens: usize,
+        cancelled: &Arc<AtomicBool>,
+    ) -> Result<Vec<f32>, String> {
         if rgb.len() != size.width as usize * size.height as usize * 3 {
-            return Err(format!("{} bytes are no picture of {} x {} pixels", rgb.len(), size.width, size.height));
+            return Err(format!(
+                "{} bytes are no picture of {} x {} pixels",
+                rgb.len(),
+                size.width,
+                size.height
+            ));
         }
         // SAFETY: the pixels are there in the number that the size names, and are copied.
-        let bitmap = Owned(unsafe { sys::mtmd_bitmap_init(size.width, size.height, rgb.as_ptr()) }, sys::mtmd_bitmap_free);
+        let bitmap = Owned(
+            unsafe { sys::mtmd_bitmap_init(size.width, size.height, rgb.as_ptr()) },
+            sys::mtmd_bitmap_free,
+        );
         self.encode(&bitmap, sys::MTMD_INPUT_CHUNK_TYPE_IMAGE, tokens, cancelled)
     }
 
-    /// The rows of a sound, `tokens` of them. The samples are mono, [`RATE`](crate::gemma::sound::RATE) a second, and no
-    /// more than [`MAX_SAMPLES`], which libmtmd takes together. Stops early, with an error, when `cancelled` is set.
-    pub fn listen(&mut self, samples: &[f32], tokens: usize, cancelled: &Arc<AtomicBool>) -> Result<Vec<f32>, String> {
+    /// The rows of a sound, `tokens` of them. The samples are mono,
+    /// [`RATE`](crate::gemma::sound::RATE) a second, and no more than [`MAX_SAMPLES`], which
+    /// libmtmd takes together. Stops early, with an error, when `cancelled` is set.
+    pub fn listen(
+        &mut self,
+        samples: &[f32],
+        tokens: usize,
+        cancelled: &Arc<AtomicBool>,
+    ) -> Result<Vec<f32>, String> {
         if samples.len() > MAX_SAMPLES {
-            return Err(format!("{} samples are more than {MAX_SAMPLES}", samples.len()));
+            return Err(format!(
+                "{} samples are more than {MAX_SAMPLES}",
+                samples.len()
+            ));
         }
         // SAFETY: the context is alive.
         if !unsafe { sys::mtmd_support_audio(self.raw.as_ptr()) } {
             return Err("the projector is not for sounds".to_owned());
         }
         // SAFETY: the samples are there in this number, and are copied.
-        let sound = Owned(unsafe { sys::mtmd_bitmap_init_from_audio(samples.len(), samples.as_ptr()) }, sys::mtmd_bitmap_free);
+        let sound = Owned(
+            unsafe { sys::mtmd_bitmap_init_from_audio(samples.len(), samples.as_ptr()) },
+            sys::mtmd_bitmap_free,
+        );
         self.encode(&sound, sys::MTMD_INPUT_CHUNK_TYPE_AUDIO, tokens, cancelled)
     }
 
@@ -111,12 +154,28 @@ impl Projector {
         // SAFETY: the watch is ours; libmtmd reads it only inside calls, of which none is running.
         unsafe { self.watch.as_mut() }.cancelled = cancelled.clone();
         log::take_reason();
-        let failed = || log::take_reason().unwrap_or_else(|| "libmtmd could not read the medium".to_owned());
+        let failed =
+            || log::take_reason().unwrap_or_else(|| "libmtmd could not read the medium".to_owned());
         // SAFETY: no arguments.
-        let chunks = Owned(unsafe { sys::mtmd_input_chunks_init() }, sys::mtmd_input_chunks_free);
-        let part = sys::mtmd_input_part { text: std::ptr::null(), bitmap: bitmap.0 };
+        let chunks = Owned(
+            unsafe { sys::mtmd_input_chunks_init() },
+            sys::mtmd_input_chunks_free,
+        );
+        let part = sys::mtmd_input_part {
+            text: std::ptr::null(),
+            bitmap: bitmap.0,
+        };
         // SAFETY: context, list and part are alive, and one part is there.
-        if unsafe { sys::mtmd_tokenize_from_parts(self.raw.as_ptr(), chunks.0, &std::ptr::from_ref(&part), 1, false) } != 0 {
+        if unsafe {
+            sys::mtmd_tokenize_from_parts(
+                self.raw.as_ptr(),
+                chunks.0,
+                &std::ptr::from_ref(&part),
+                1,
+                false,
+            )
+        } != 0
+        {
             return Err(failed());
         }
         // SAFETY: the list is alive and has the number of chunks that it says; they live as long.
@@ -129,7 +188,9 @@ impl Projector {
         // SAFETY: the chunk is alive.
         let found = unsafe { sys::mtmd_input_chunk_get_n_tokens(chunk) };
         if found != tokens {
-            return Err(format!("the projector makes {found} tokens of a medium that should become {tokens}"));
+            return Err(format!(
+                "the projector makes {found} tokens of a medium that should become {tokens}"
+            ));
         }
         // SAFETY: context and chunk are alive.
         let code = unsafe { sys::mtmd_encode_chunk(self.raw.as_ptr(), chunk) };
@@ -142,12 +203,20 @@ impl Projector {
         // SAFETY: the watch is ours; libmtmd reads it only inside calls, of which none is running.
         let width = unsafe { self.watch.as_ref() }.width;
         if usize::try_from(width) != Ok(self.width) {
-            return Err(format!("the projector makes rows of {width} numbers; the model's have {}", self.width));
+            return Err(format!(
+                "the projector makes rows of {width} numbers; the model's have {}",
+                self.width
+            ));
         }
-        // SAFETY: the medium was encoded: its rows, each of the width that was just compared, stay until the next one.
+        // SAFETY: the medium was encoded: its rows, each of the width that was just compared, stay
+        // until the next one.
         unsafe {
             let rows = sys::mtmd_get_output_embd(self.raw.as_ptr());
-            if rows.is_null() { Err(failed()) } else { Ok(std::slice::from_raw_parts(rows, tokens * self.width).to_vec()) }
+            if rows.is_null() {
+                Err(failed())
+            } else {
+                Ok(std::slice::from_raw_parts(rows, tokens * self.width).to_vec())
+            }
         }
     }
 }
@@ -167,15 +236,17 @@ struct Owned<T>(*mut T, unsafe extern "C" fn(*mut T));
 
 impl<T> Drop for Owned<T> {
     fn drop(&mut self) {
-        // SAFETY: the pointer came from the function that belongs to this one, and nobody else frees it.
+        // SAFETY: the pointer came from the function that belongs to this one, and nobody else
+        // frees it.
         unsafe { (self.1)(self.0) }
     }
 }
 
-/// ggml asks this before each node (`ask`: shall it stop and ask again behind this one?) and behind the chosen ones
-/// (go on?), on the thread that encodes.
+/// ggml asks this before each node (`ask`: shall it stop and ask again behind this one?) and behind
+/// the chosen ones (go on?), on the thread that encodes.
 unsafe extern "C" fn on_node(tensor: *mut sys::ggml_tensor, ask: bool, watch: *mut c_void) -> bool {
-    // SAFETY: [`Projector::load`] passes its watch, which outlives the context and is used by this thread alone.
+    // SAFETY: [`Projector::load`] passes its watch, which outlives the context and is used by this
+    // thread alone.
     let watch = unsafe { &mut *watch.cast::<Watch>() };
     if ask {
         watch.nodes += 1;

@@ -37,7 +37,8 @@ impl Candidates {
 pub enum Allowed<'a> {
     /// Every token but these.
     Except(&'a [Token]),
-    /// Tokens with a bit in the mask (the first token's is the lowest of the first word), and these.
+    /// Tokens with a bit in the mask (the first token's is the lowest of the first word), and
+    /// these.
     Only { mask: &'a [u32], also: &'a [Token] },
 }
 
@@ -49,12 +50,19 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// The order is llama.cpp's: bias, penalties, top-k, top-p, min-p, temperature, draw. `seed` is used as it
-    /// is; every token of `sampling.logit_bias` must be in the vocabulary. `None` if llama.cpp has no memory.
+    /// The order is llama.cpp's: bias, penalties, top-k, top-p, min-p, temperature, draw. `seed` is
+    /// used as it is; every token of `sampling.logit_bias` must be in the vocabulary. `None` if
+    /// llama.cpp has no memory.
     pub fn new(sampling: &Sampling, seed: u32, vocabulary: usize) -> Option<Self> {
-        let bias = sampling.logit_bias.iter().map(|&(token, bias)| (token as Token, bias)).collect();
+        let bias = sampling
+            .logit_bias
+            .iter()
+            .map(|&(token, bias)| (token as Token, bias))
+            .collect();
         let greedy = sampling.temperature < GREEDY;
-        let penalties = sampling.repeat_penalty != 1.0 || sampling.frequency_penalty != 0.0 || sampling.presence_penalty != 0.0;
+        let penalties = sampling.repeat_penalty != 1.0
+            || sampling.frequency_penalty != 0.0
+            || sampling.presence_penalty != 0.0;
         if greedy && !penalties {
             return Some(Self { chain: None, bias });
         }
@@ -73,10 +81,15 @@ impl Sampler {
             }
             if greedy {
                 chain.add(sys::llama_sampler_init_greedy())?;
-                return Some(Self { chain: Some(chain), bias });
+                return Some(Self {
+                    chain: Some(chain),
+                    bias,
+                });
             }
             if sampling.top_k > 0 {
-                chain.add(sys::llama_sampler_init_top_k(i32::try_from(sampling.top_k).unwrap_or(size).min(size)))?;
+                chain.add(sys::llama_sampler_init_top_k(
+                    i32::try_from(sampling.top_k).unwrap_or(size).min(size),
+                ))?;
             }
             if sampling.top_p < 1.0 {
                 chain.add(sys::llama_sampler_init_top_p(sampling.top_p, 1))?;
@@ -89,15 +102,29 @@ impl Sampler {
             let seed = seed.min(u32::MAX - 1);
             chain.add(sys::llama_sampler_init_dist(seed))?;
         }
-        Some(Self { chain: Some(chain), bias })
+        Some(Self {
+            chain: Some(chain),
+            bias,
+        })
     }
 
-    /// Draws an allowed token from `row` and remembers it. Tokens of `never` are not drawn, even if they are allowed.
-    pub fn draw(&mut self, row: &[f32], allowed: Allowed<'_>, never: &[Token], room: &mut Candidates) -> Result<Token, NoToken> {
+    /// Draws an allowed token from `row` and remembers it. Tokens of `never` are not drawn, even if
+    /// they are allowed.
+    pub fn draw(
+        &mut self,
+        row: &[f32],
+        allowed: Allowed<'_>,
+        never: &[Token],
+        room: &mut Candidates,
+    ) -> Result<Token, NoToken> {
         let data = &mut room.0;
         data.clear();
         let mut sound = true;
-        let entry = |id: usize, logit: f32| sys::llama_token_data { id: id as Token, logit, p: 0.0 };
+        let entry = |id: usize, logit: f32| sys::llama_token_data {
+            id: id as Token,
+            logit,
+            p: 0.0,
+        };
         data.extend(row.iter().enumerate().map(|(id, &logit)| {
             sound &= logit < f32::INFINITY;
             entry(id, logit)
@@ -110,7 +137,11 @@ impl Sampler {
                 entry.logit += bias;
             }
         }
-        let banned = if let Allowed::Except(banned) = allowed { banned } else { &[] };
+        let banned = if let Allowed::Except(banned) = allowed {
+            banned
+        } else {
+            &[]
+        };
         for &token in never.iter().chain(banned) {
             if let Some(entry) = data.get_mut(token as usize) {
                 entry.logit = f32::NEG_INFINITY;
@@ -119,7 +150,8 @@ impl Sampler {
         if let Allowed::Only { mask, also } = allowed {
             data.retain(|entry| {
                 let bits = mask.get(entry.id as usize / 32).unwrap_or(&0);
-                (bits >> (entry.id % 32) & 1 == 1 || also.contains(&entry.id)) && entry.logit > f32::NEG_INFINITY
+                (bits >> (entry.id % 32) & 1 == 1 || also.contains(&entry.id))
+                    && entry.logit > f32::NEG_INFINITY
             });
             if data.is_empty() {
                 return Err(NoToken);
@@ -150,7 +182,9 @@ struct Chain(NonNull<sys::llama_sampler>);
 impl Chain {
     fn new() -> Option<Self> {
         // SAFETY: plain data in, an owned chain out.
-        let raw = unsafe { sys::llama_sampler_chain_init(sys::llama_sampler_chain_params { no_perf: true }) };
+        let raw = unsafe {
+            sys::llama_sampler_chain_init(sys::llama_sampler_chain_params { no_perf: true })
+        };
         NonNull::new(raw).map(Self)
     }
 
@@ -166,10 +200,17 @@ impl Chain {
     }
 
     fn draw(&mut self, data: &mut [sys::llama_token_data]) -> Option<Token> {
-        let mut array = sys::llama_token_data_array { data: data.as_mut_ptr(), size: data.len(), selected: -1, sorted: false };
+        let mut array = sys::llama_token_data_array {
+            data: data.as_mut_ptr(),
+            size: data.len(),
+            selected: -1,
+            sorted: false,
+        };
         // SAFETY: the array describes `data`, which the chain may reorder but not outgrow.
         unsafe { sys::llama_sampler_apply(self.0.as_ptr(), &mut array) };
-        let selected = usize::try_from(array.selected).ok().filter(|&selected| selected < array.size)?;
+        let selected = usize::try_from(array.selected)
+            .ok()
+            .filter(|&selected| selected < array.size)?;
         // SAFETY: samplers may point `data` elsewhere, but `selected` is below the size they left.
         let token = unsafe { (*array.data.add(selected)).id };
         // SAFETY: the chain is alive.
@@ -189,14 +230,29 @@ impl Drop for Chain {
 mod tests {
     use super::*;
 
-    fn draws(sampling: &Sampling, seed: u32, row: &[f32], banned: &[Token], count: usize) -> Vec<Token> {
+    fn draws(
+        sampling: &Sampling,
+        seed: u32,
+        row: &[f32],
+        banned: &[Token],
+        count: usize,
+    ) -> Vec<Token> {
         let mut sampler = Sampler::new(sampling, seed, row.len()).unwrap();
         let mut room = Candidates::new(row.len());
-        (0..count).map(|_| sampler.draw(row, Allowed::Except(banned), &[], &mut room).unwrap()).collect()
+        (0..count)
+            .map(|_| {
+                sampler
+                    .draw(row, Allowed::Except(banned), &[], &mut room)
+                    .unwrap()
+            })
+            .collect()
     }
 
     fn greedy() -> Sampling {
-        Sampling { temperature: 0.0, ..Sampling::default() }
+        Sampling {
+            temperature: 0.0,
+            ..Sampling::default()
+        }
     }
 
     #[test]
@@ -209,8 +265,32 @@ mod tests {
     #[test]
     fn bias_and_penalties_change_the_likeliest() {
         let row = [0.0, 3.0, 2.9];
-        assert_eq!(draws(&Sampling { logit_bias: vec![(0, 5.0)], ..greedy() }, 1, &row, &[], 1), [0]);
-        assert_eq!(draws(&Sampling { frequency_penalty: 1.0, ..greedy() }, 1, &row, &[], 4), [1, 2, 1, 2]);
+        assert_eq!(
+            draws(
+                &Sampling {
+                    logit_bias: vec![(0, 5.0)],
+                    ..greedy()
+                },
+                1,
+                &row,
+                &[],
+                1
+            ),
+            [0]
+        );
+        assert_eq!(
+            draws(
+                &Sampling {
+                    frequency_penalty: 1.0,
+                    ..greedy()
+                },
+                1,
+                &row,
+                &[],
+                4
+            ),
+            [1, 2, 1, 2]
+        );
     }
 
     #[test]
@@ -221,22 +301,67 @@ mod tests {
             assert_eq!(first, draws(&Sampling::default(), seed, &row, &[], 40));
             assert!(first.iter().any(|&token| token != first[0]));
         }
-        assert_ne!(draws(&Sampling::default(), 1, &row, &[], 40), draws(&Sampling::default(), 2, &row, &[], 40));
+        assert_ne!(
+            draws(&Sampling::default(), 1, &row, &[], 40),
+            draws(&Sampling::default(), 2, &row, &[], 40)
+        );
     }
 
     #[test]
     fn cuts_keep_the_best() {
         let row = [1.0, 1.1, 1.2, 1.3];
-        assert!(draws(&Sampling { top_k: 1, ..Sampling::default() }, 3, &row, &[], 20).iter().all(|&token| token == 3));
-        assert!(draws(&Sampling { top_p: 0.0, ..Sampling::default() }, 3, &row, &[], 20).iter().all(|&token| token == 3));
-        assert!(draws(&Sampling { min_p: 1.0, ..Sampling::default() }, 3, &row, &[], 20).iter().all(|&token| token == 3));
+        assert!(
+            draws(
+                &Sampling {
+                    top_k: 1,
+                    ..Sampling::default()
+                },
+                3,
+                &row,
+                &[],
+                20
+            )
+            .iter()
+            .all(|&token| token == 3)
+        );
+        assert!(
+            draws(
+                &Sampling {
+                    top_p: 0.0,
+                    ..Sampling::default()
+                },
+                3,
+                &row,
+                &[],
+                20
+            )
+            .iter()
+            .all(|&token| token == 3)
+        );
+        assert!(
+            draws(
+                &Sampling {
+                    min_p: 1.0,
+                    ..Sampling::default()
+                },
+                3,
+                &row,
+                &[],
+                20
+            )
+            .iter()
+            .all(|&token| token == 3)
+        );
     }
 
     #[test]
     fn what_is_no_number_is_an_error() {
         for row in [[f32::NAN, 1.0], [1.0, f32::INFINITY]] {
             let mut sampler = Sampler::new(&Sampling::default(), 1, 2).unwrap();
-            assert_eq!(sampler.draw(&row, Allowed::Except(&[]), &[], &mut Candidates::new(2)), Err(NoToken));
+            assert_eq!(
+                sampler.draw(&row, Allowed::Except(&[]), &[], &mut Candidates::new(2)),
+                Err(NoToken)
+            );
         }
     }
 
@@ -244,9 +369,19 @@ mod tests {
     fn only_what_is_allowed_is_drawn() {
         let row: Vec<f32> = (0..70).map(|i| i as f32).collect();
         let draw = |mask: &[u32], also: &[Token], never: &[Token]| {
-            let sampling = Sampling { temperature: 2.0, top_k: 0, top_p: 1.0, ..Sampling::default() };
+            let sampling = Sampling {
+                temperature: 2.0,
+                top_k: 0,
+                top_p: 1.0,
+                ..Sampling::default()
+            };
             let mut sampler = Sampler::new(&sampling, 1, row.len()).unwrap();
-            sampler.draw(&row, Allowed::Only { mask, also }, never, &mut Candidates::new(row.len()))
+            sampler.draw(
+                &row,
+                Allowed::Only { mask, also },
+                never,
+                &mut Candidates::new(row.len()),
+            )
         };
         assert_eq!(draw(&[1 << 5, 0, 0], &[], &[]), Ok(5));
         assert_eq!(draw(&[], &[69], &[]), Ok(69));
@@ -258,6 +393,14 @@ mod tests {
     #[test]
     fn nothing_left_is_an_error() {
         let mut sampler = Sampler::new(&greedy(), 1, 2).unwrap();
-        assert_eq!(sampler.draw(&[1.0, 2.0], Allowed::Except(&[0]), &[1], &mut Candidates::new(2)), Err(NoToken));
+        assert_eq!(
+            sampler.draw(
+                &[1.0, 2.0],
+                Allowed::Except(&[0]),
+                &[1],
+                &mut Candidates::new(2)
+            ),
+            Err(NoToken)
+        );
     }
 }

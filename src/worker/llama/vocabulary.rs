@@ -44,30 +44,50 @@ impl Oracle {
 
     /// Whether it is found by its spelling.
     pub fn is_spelled(&self, token: Token) -> bool {
-        let found = sys::LLAMA_TOKEN_ATTR_CONTROL | sys::LLAMA_TOKEN_ATTR_USER_DEFINED | sys::LLAMA_TOKEN_ATTR_UNKNOWN;
+        let found = sys::LLAMA_TOKEN_ATTR_CONTROL
+            | sys::LLAMA_TOKEN_ATTR_USER_DEFINED
+            | sys::LLAMA_TOKEN_ATTR_UNKNOWN;
         // SAFETY: as above.
         unsafe { sys::llama_vocab_get_attr(self.0.as_ptr(), token) & found != 0 }
     }
 
     pub fn text(&self, token: Token) -> String {
         // SAFETY: as above; the text ends in NUL and is copied at once.
-        unsafe { CStr::from_ptr(sys::llama_vocab_get_text(self.0.as_ptr(), token)) }.to_str().unwrap().to_owned()
+        unsafe { CStr::from_ptr(sys::llama_vocab_get_text(self.0.as_ptr(), token)) }
+            .to_str()
+            .unwrap()
+            .to_owned()
     }
 
     pub fn bytes(&self, token: Token) -> Vec<u8> {
         let mut buffer = vec![0u8; 1024];
         let (place, room) = (buffer.as_mut_ptr().cast::<c_char>(), buffer.len() as i32);
         // SAFETY: the buffer has the length that is passed.
-        let written = unsafe { sys::llama_token_to_piece(self.0.as_ptr(), token, place, room, 0, true) };
+        let written =
+            unsafe { sys::llama_token_to_piece(self.0.as_ptr(), token, place, room, 0, true) };
         buffer.truncate(usize::try_from(written).unwrap());
         buffer
     }
 
     pub fn tokens(&self, text: &str, markup: bool) -> Vec<Token> {
         let mut tokens = vec![0; text.len() + 1];
-        let (from, bytes, room) = (text.as_ptr().cast::<c_char>(), text.len() as i32, tokens.len() as i32);
+        let (from, bytes, room) = (
+            text.as_ptr().cast::<c_char>(),
+            text.len() as i32,
+            tokens.len() as i32,
+        );
         // SAFETY: the text has `bytes` bytes, and `tokens` has `room` places.
-        let written = unsafe { sys::llama_tokenize(self.0.as_ptr(), from, bytes, tokens.as_mut_ptr(), room, false, markup) };
+        let written = unsafe {
+            sys::llama_tokenize(
+                self.0.as_ptr(),
+                from,
+                bytes,
+                tokens.as_mut_ptr(),
+                room,
+                false,
+                markup,
+            )
+        };
         tokens.truncate(usize::try_from(written).unwrap());
         tokens
     }

@@ -1,4 +1,5 @@
-//! Pictures and sounds: from a client's file to what the model reads. Everything here is computed off the llama thread.
+//! Pictures and sounds: from a client's file to what the model reads. Everything here is computed
+//! off the llama thread.
 
 mod perceive;
 mod picture;
@@ -49,18 +50,49 @@ impl std::fmt::Debug for Content {
 impl Medium {
     /// Reads the picture's header.
     pub fn picture(picture: &Picture, message: usize, part: usize) -> Result<Self, ChatError> {
-        let (width, height) = picture::dimensions(&picture.file).map_err(|reason| unshown(message, part, reason))?;
+        let (width, height) =
+            picture::dimensions(&picture.file).map_err(|reason| unshown(message, part, reason))?;
         let size = sight::size(width, height, sight::budget(picture.detail, width, height));
-        let digest = digest(&[b"picture", &size.width.to_le_bytes(), &size.height.to_le_bytes(), &picture.file]);
-        let content = Content::Picture { file: picture.file.clone(), size };
-        Ok(Self { content, tokens: size.tokens() as usize, digest, message, part })
+        let digest = digest(&[
+            b"picture",
+            &size.width.to_le_bytes(),
+            &size.height.to_le_bytes(),
+            &picture.file,
+        ]);
+        let content = Content::Picture {
+            file: picture.file.clone(),
+            size,
+        };
+        Ok(Self {
+            content,
+            tokens: size.tokens() as usize,
+            digest,
+            message,
+            part,
+        })
     }
 
     /// Decodes the sound.
-    pub fn sound(sound: &Sound, hearing: Hearing, message: usize, part: usize) -> Result<Self, ChatError> {
-        let samples = Zeroizing::new(sound::samples(&sound.file).map_err(|reason| unheard(message, part, reason))?);
-        let (tokens, digest) = (hearing.tokens(samples.len()), digest(&[b"sound", &sound.file]));
-        Ok(Self { content: Content::Sound(samples), tokens, digest, message, part })
+    pub fn sound(
+        sound: &Sound,
+        hearing: Hearing,
+        message: usize,
+        part: usize,
+    ) -> Result<Self, ChatError> {
+        let samples = Zeroizing::new(
+            sound::samples(&sound.file).map_err(|reason| unheard(message, part, reason))?,
+        );
+        let (tokens, digest) = (
+            hearing.tokens(samples.len()),
+            digest(&[b"sound", &sound.file]),
+        );
+        Ok(Self {
+            content: Content::Sound(samples),
+            tokens,
+            digest,
+            message,
+            part,
+        })
     }
 
     pub fn is_picture(&self) -> bool {
@@ -75,15 +107,27 @@ impl Medium {
 }
 
 fn digest(parts: &[&[u8]]) -> Digest {
-    parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update(part)).finalize().into()
+    parts
+        .iter()
+        .fold(Sha256::new(), |hash, part| hash.chain_update(part))
+        .finalize()
+        .into()
 }
 
 fn unshown(message: usize, part: usize, reason: String) -> ChatError {
-    ChatError::Picture { message: message as u32, part: part as u32, reason }
+    ChatError::Picture {
+        message: message as u32,
+        part: part as u32,
+        reason,
+    }
 }
 
 fn unheard(message: usize, part: usize, reason: String) -> ChatError {
-    ChatError::Sound { message: message as u32, part: part as u32, reason }
+    ChatError::Sound {
+        message: message as u32,
+        part: part as u32,
+        reason,
+    }
 }
 
 /// What a client may do about a picture that takes too many tokens.
@@ -96,5 +140,6 @@ pub fn less(detail: Detail) -> &'static str {
 
 /// A decoder that panics has met a file that it should have refused.
 fn careful<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("is damaged in a way that the decoder does not know".into()))
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err("is damaged in a way that the decoder does not know".into()))
 }

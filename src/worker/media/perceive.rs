@@ -1,5 +1,5 @@
-//! The senses' thread: looks at pictures and listens to sounds through the projector, one after the other, beside the
-//! llama thread.
+//! The senses' thread: looks at pictures and listens to sounds through the projector, one after the
+//! other, beside the llama thread.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,9 +13,11 @@ use crate::ipc::{ProjectorPlan, RequestId};
 use crate::worker::inbox::Turn;
 use crate::worker::llama::{self, Projector};
 
-/// Media that wait for their turn. Each slot waits for one at most; what is above that was cancelled.
+/// Media that wait for their turn. Each slot waits for one at most; what is above that was
+/// cancelled.
 const MAX_WAITING: usize = 256;
-/// A projector that was not needed for so long is given back. Reading it again takes about a second for each GB.
+/// A projector that was not needed for so long is given back. Reading it again takes about a second
+/// for each GB.
 const IDLE: Duration = Duration::from_secs(120);
 
 /// A medium that a slot waits for.
@@ -69,7 +71,9 @@ impl Senses {
     pub fn perceive(&self, job: Job) -> Result<(), ChatError> {
         let reason = match self.orders.try_send(Order::Perceive(job)) {
             Ok(()) => return Ok(()),
-            Err(TrySendError::Full(_)) => format!("more than {MAX_WAITING} pictures and sounds wait"),
+            Err(TrySendError::Full(_)) => {
+                format!("more than {MAX_WAITING} pictures and sounds wait")
+            }
             Err(TrySendError::Disconnected(_)) => "nobody looks and listens any more".to_owned(),
         };
         Err(ChatError::Inference { reason })
@@ -90,7 +94,12 @@ impl Equipment {
                 Some(_) => waiting.recv_timeout(IDLE),
                 None => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
-            let Job { slot, id, medium, cancelled } = match order {
+            let Job {
+                slot,
+                id,
+                medium,
+                cancelled,
+            } = match order {
                 Ok(Order::Perceive(job)) => job,
                 Ok(Order::Rest) | Err(RecvTimeoutError::Timeout) => {
                     projector = None;
@@ -99,32 +108,64 @@ impl Equipment {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let Some(medium) = medium.upgrade().filter(|_| !cancelled.load(Ordering::Relaxed)) else { continue };
+            let Some(medium) = medium
+                .upgrade()
+                .filter(|_| !cancelled.load(Ordering::Relaxed))
+            else {
+                continue;
+            };
             let rows = self.rows(&mut projector, &medium, &cancelled);
-            if ready.send(Turn::Perceived(Box::new(Perceived { slot, id, rows }))).is_err() {
+            if ready
+                .send(Turn::Perceived(Box::new(Perceived { slot, id, rows })))
+                .is_err()
+            {
                 return;
             }
         }
     }
 
-    fn rows(&self, loaded: &mut Option<Projector>, medium: &Medium, cancelled: &Arc<AtomicBool>) -> Result<Vec<f32>, ChatError> {
+    fn rows(
+        &self,
+        loaded: &mut Option<Projector>,
+        medium: &Medium,
+        cancelled: &Arc<AtomicBool>,
+    ) -> Result<Vec<f32>, ChatError> {
         let failed = |reason| ChatError::Inference { reason };
         match &medium.content {
             Content::Picture { file, size } => {
-                let pixels = picture::pixels(file, *size).map_err(|reason| medium.refuse(reason))?;
-                self.projector(loaded)?.look(&pixels.rgb, pixels.size, medium.tokens, cancelled).map_err(failed)
+                let pixels =
+                    picture::pixels(file, *size).map_err(|reason| medium.refuse(reason))?;
+                self.projector(loaded)?
+                    .look(&pixels.rgb, pixels.size, medium.tokens, cancelled)
+                    .map_err(failed)
             }
-            Content::Sound(samples) => self.projector(loaded)?.listen(samples, medium.tokens, cancelled).map_err(failed),
+            Content::Sound(samples) => self
+                .projector(loaded)?
+                .listen(samples, medium.tokens, cancelled)
+                .map_err(failed),
         }
     }
 
-    fn projector<'a>(&self, loaded: &'a mut Option<Projector>) -> Result<&'a mut Projector, ChatError> {
+    fn projector<'a>(
+        &self,
+        loaded: &'a mut Option<Projector>,
+    ) -> Result<&'a mut Projector, ChatError> {
         match loaded {
             Some(projector) => Ok(projector),
             None => {
-                let projector = Projector::load(&self.file, self.width, self.threads, self.ending.clone());
-                let failed = |reason| format!("the projector {} cannot be loaded: {reason}", self.plan.name);
-                Ok(loaded.insert(projector.map_err(|reason| ChatError::Inference { reason: failed(reason) })?))
+                let projector =
+                    Projector::load(&self.file, self.width, self.threads, self.ending.clone());
+                let failed = |reason| {
+                    format!(
+                        "the projector {} cannot be loaded: {reason}",
+                        self.plan.name
+                    )
+                };
+                Ok(
+                    loaded.insert(projector.map_err(|reason| ChatError::Inference {
+                        reason: failed(reason),
+                    })?),
+                )
             }
         }
     }
@@ -152,15 +193,24 @@ mod tests {
         }
     }
 
-    /// Looks at the directions of the rows that transformers computes in float32: `models/tiny/trainer/perceived.py` wrote
-    /// them.
+    /// Looks at the directions of the rows that transformers computes in float32:
+    /// `models/tiny/trainer/perceived.py` wrote them.
     fn compare(member: &str, hearing: Hearing) {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let (tiny, data) = (root.join("models/tiny"), root.join("tests/data"));
-        let references: Vec<Value> = serde_json::from_slice(&fs::read(data.join(format!("perceived/{member}.json"))).unwrap()).unwrap();
+        let references: Vec<Value> = serde_json::from_slice(
+            &fs::read(data.join(format!("perceived/{member}.json"))).unwrap(),
+        )
+        .unwrap();
         let equipment = Equipment {
-            plan: ProjectorPlan { name: member.into(), longest_side: 4096, hearing: None },
-            file: File::open(tiny.join(format!("tiny-{member}-mmproj-f16.gguf"))).unwrap().into(),
+            plan: ProjectorPlan {
+                name: member.into(),
+                longest_side: 4096,
+                hearing: None,
+            },
+            file: File::open(tiny.join(format!("tiny-{member}-mmproj-f16.gguf")))
+                .unwrap()
+                .into(),
             width: references[0]["width"].as_u64().unwrap() as usize,
             threads: 1,
             ending: Arc::default(),
@@ -170,21 +220,44 @@ mod tests {
             let name = reference["file"].as_str().unwrap();
             let file: Arc<[u8]> = fs::read(data.join(name)).unwrap().into();
             let medium = match name.starts_with("pictures") {
-                true => Medium::picture(&Picture { file, detail: Detail::Auto }, 0, 0),
+                true => Medium::picture(
+                    &Picture {
+                        file,
+                        detail: Detail::Auto,
+                    },
+                    0,
+                    0,
+                ),
                 false => Medium::sound(&Sound { file }, hearing, 0, 0),
             };
-            let rows = equipment.rows(&mut projector, &medium.unwrap(), &Arc::default()).unwrap();
-            let expected = STANDARD.decode(reference["rows"].as_str().unwrap()).unwrap();
+            let rows = equipment
+                .rows(&mut projector, &medium.unwrap(), &Arc::default())
+                .unwrap();
+            let expected = STANDARD
+                .decode(reference["rows"].as_str().unwrap())
+                .unwrap();
             assert_eq!(rows.len(), expected.len(), "{member}, {name}");
             let width = reference["width"].as_u64().unwrap() as usize;
-            let least = rows.chunks(width).zip(expected.chunks(width)).map(|(found, expected)| cosine(found, expected)).fold(1.0, f64::min);
-            println!("{member}, {name}: {} rows, least cosine {least:.5}", rows.len() / width);
+            let least = rows
+                .chunks(width)
+                .zip(expected.chunks(width))
+                .map(|(found, expected)| cosine(found, expected))
+                .fold(1.0, f64::min);
+            println!(
+                "{member}, {name}: {} rows, least cosine {least:.5}",
+                rows.len() / width
+            );
             assert!(least >= 0.999, "{member}, {name}: {least}");
         }
     }
 
     fn cosine(found: &[f32], expected: &[u8]) -> f64 {
-        let pairs = || found.iter().map(|x| f64::from(*x)).zip(expected.iter().map(|x| f64::from(x.cast_signed())));
+        let pairs = || {
+            found
+                .iter()
+                .map(|x| f64::from(*x))
+                .zip(expected.iter().map(|x| f64::from(x.cast_signed())))
+        };
         let dot: f64 = pairs().map(|(a, b)| a * b).sum();
         let squares: (f64, f64) = pairs().fold((0.0, 0.0), |(a, b), (x, y)| (a + x * x, b + y * y));
         dot / (squares.0 * squares.1).sqrt()

@@ -1,4 +1,5 @@
-//! Files of pictures into pixels. What a file claims is held against the limits before anything is set aside for it.
+//! Files of pictures into pixels. What a file claims is held against the limits before anything is
+//! set aside for it.
 
 use std::io::Cursor;
 
@@ -14,7 +15,8 @@ use crate::gemma::picture::Size;
 pub const MAX_SIDE: u32 = 16_384;
 /// Pixels of a picture.
 pub const MAX_PIXELS: u64 = 24 << 20;
-/// Bytes that a decoder may set aside: the largest picture with two bytes for each of four channels.
+/// Bytes that a decoder may set aside: the largest picture with two bytes for each of four
+/// channels.
 const MAX_ALLOC: u64 = MAX_PIXELS * 8;
 
 /// Red, green and blue of each pixel, row by row.
@@ -23,12 +25,17 @@ pub struct Pixels {
     pub rgb: Vec<u8>,
 }
 
-/// The width and height of the picture as it is to be looked at. The error continues the sentence "the picture …".
+/// The width and height of the picture as it is to be looked at. The error continues the sentence
+/// "the picture …".
 pub fn dimensions(file: &[u8]) -> Result<(u32, u32), String> {
     careful(|| {
         let mut decoder = open(file)?;
         let (width, height) = decoder.dimensions();
-        Ok(if turned(orientation(&mut decoder)) { (height, width) } else { (width, height) })
+        Ok(if turned(orientation(&mut decoder)) {
+            (height, width)
+        } else {
+            (width, height)
+        })
     })
 }
 
@@ -42,19 +49,29 @@ pub fn pixels(file: &[u8], size: Size) -> Result<Pixels, String> {
         }
         let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| reason(&error))?;
         picture.apply_orientation(orientation);
-        // Transparent pixels show the colour that the file gives them, as in the family's image processor.
+        // Transparent pixels show the colour that the file gives them, as in the family's image
+        // processor.
         let picture = picture.into_rgb8();
         if picture.dimensions() == (size.width, size.height) {
-            return Ok(Pixels { size, rgb: picture.into_raw() });
+            return Ok(Pixels {
+                size,
+                rgb: picture.into_raw(),
+            });
         }
         let (width, height) = picture.dimensions();
-        let source =
-            ImageRef::new(width, height, picture.as_raw(), PixelType::U8x3).map_err(|error| format!("cannot be resized: {error}"))?;
+        let source = ImageRef::new(width, height, picture.as_raw(), PixelType::U8x3)
+            .map_err(|error| format!("cannot be resized: {error}"))?;
         let mut shown = Image::new(size.width, size.height, PixelType::U8x3);
         // The cubic that image libraries call bicubic; it averages when it makes a picture smaller.
-        let bicubic = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
-        Resizer::new().resize(&source, &mut shown, &bicubic).map_err(|error| format!("cannot be resized: {error}"))?;
-        Ok(Pixels { size, rgb: shown.into_vec() })
+        let bicubic =
+            ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
+        Resizer::new()
+            .resize(&source, &mut shown, &bicubic)
+            .map_err(|error| format!("cannot be resized: {error}"))?;
+        Ok(Pixels {
+            size,
+            rgb: shown.into_vec(),
+        })
     })
 }
 
@@ -64,15 +81,25 @@ fn open(file: &[u8]) -> Result<impl ImageDecoder + '_, String> {
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_ALLOC);
     reader.limits(limits);
-    let reader = reader.with_guessed_format().map_err(|error| format!("cannot be read: {error}"))?;
+    let reader = reader
+        .with_guessed_format()
+        .map_err(|error| format!("cannot be read: {error}"))?;
     match reader.format() {
-        Some(ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP | ImageFormat::Gif | ImageFormat::Bmp) => {}
+        Some(
+            ImageFormat::Png
+            | ImageFormat::Jpeg
+            | ImageFormat::WebP
+            | ImageFormat::Gif
+            | ImageFormat::Bmp,
+        ) => {}
         _ => return Err("is no PNG, JPEG, WebP, GIF or BMP file".into()),
     }
     let decoder = reader.into_decoder().map_err(|error| reason(&error))?;
     let (width, height) = decoder.dimensions();
     if width.max(height) > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(format!("has {width} x {height} pixels; at most {MAX_PIXELS} are allowed, and {MAX_SIDE} on a side"));
+        return Err(format!(
+            "has {width} x {height} pixels; at most {MAX_PIXELS} are allowed, and {MAX_SIDE} on a side"
+        ));
     }
     if width == 0 || height == 0 {
         return Err("has no pixels".into());
@@ -80,7 +107,8 @@ fn open(file: &[u8]) -> Result<impl ImageDecoder + '_, String> {
     Ok(decoder)
 }
 
-/// Whether a JPEG's end is missing, for which its decoder would put grey: no end mark comes behind the last scan.
+/// Whether a JPEG's end is missing, for which its decoder would put grey: no end mark comes behind
+/// the last scan.
 fn is_cut(file: &[u8]) -> bool {
     let last = |mark: u8| file.windows(2).rposition(|pair| pair == [0xFF, mark]);
     file.starts_with(&[0xFF, 0xD8]) && last(0xD9) < last(0xDA)
@@ -92,7 +120,13 @@ fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
 }
 
 fn turned(orientation: Orientation) -> bool {
-    matches!(orientation, Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH)
+    matches!(
+        orientation,
+        Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH
+    )
 }
 
 fn reason(error: &ImageError) -> String {
@@ -116,11 +150,24 @@ mod tests {
         file.into_inner()
     }
 
-    const FORMATS: [ImageFormat; 5] = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp];
+    const FORMATS: [ImageFormat; 5] = [
+        ImageFormat::Png,
+        ImageFormat::Jpeg,
+        ImageFormat::WebP,
+        ImageFormat::Gif,
+        ImageFormat::Bmp,
+    ];
 
     /// Red on the left, blue on the right.
     fn halves(width: u32, height: u32) -> DynamicImage {
-        RgbImage::from_fn(width, height, |x, _| if x < width / 2 { Rgb([220, 0, 0]) } else { Rgb([0, 0, 220]) }).into()
+        RgbImage::from_fn(width, height, |x, _| {
+            if x < width / 2 {
+                Rgb([220, 0, 0])
+            } else {
+                Rgb([0, 0, 220])
+            }
+        })
+        .into()
     }
 
     fn at(pixels: &Pixels, x: u32, y: u32) -> &[u8] {
@@ -140,8 +187,17 @@ mod tests {
 
     /// The checksum of a PNG's chunk.
     fn flate_crc(bytes: &[u8]) -> [u8; 4] {
-        let bit = |crc: u32, _| if crc & 1 == 1 { 0xEDB8_8320 ^ (crc >> 1) } else { crc >> 1 };
-        (!bytes.iter().fold(!0u32, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), bit))).to_be_bytes()
+        let bit = |crc: u32, _| {
+            if crc & 1 == 1 {
+                0xEDB8_8320 ^ (crc >> 1)
+            } else {
+                crc >> 1
+            }
+        };
+        (!bytes
+            .iter()
+            .fold(!0u32, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), bit)))
+        .to_be_bytes()
     }
 
     #[test]
@@ -149,38 +205,92 @@ mod tests {
         for format in FORMATS {
             let file = encoded(&halves(300, 200), format);
             assert_eq!(dimensions(&file), Ok((300, 200)));
-            let shown = pixels(&file, Size { width: 96, height: 48 }).unwrap();
+            let shown = pixels(
+                &file,
+                Size {
+                    width: 96,
+                    height: 48,
+                },
+            )
+            .unwrap();
             assert_eq!(shown.rgb.len(), 96 * 48 * 3);
-            assert!(at(&shown, 10, 20)[0] > 200 && at(&shown, 80, 20)[2] > 200, "{format:?}");
+            assert!(
+                at(&shown, 10, 20)[0] > 200 && at(&shown, 80, 20)[2] > 200,
+                "{format:?}"
+            );
         }
     }
 
     #[test]
     fn a_picture_of_the_right_size_stays_as_it_is() {
         let picture = halves(96, 48);
-        let shown = pixels(&encoded(&picture, ImageFormat::Png), Size { width: 96, height: 48 }).unwrap();
+        let shown = pixels(
+            &encoded(&picture, ImageFormat::Png),
+            Size {
+                width: 96,
+                height: 48,
+            },
+        )
+        .unwrap();
         assert_eq!(shown.rgb, picture.into_rgb8().into_raw());
     }
 
     #[test]
     fn grey_transparent_and_deep_pictures_become_rgb() {
-        let size = Size { width: 48, height: 48 };
+        let size = Size {
+            width: 48,
+            height: 48,
+        };
         let clear = RgbaImage::from_pixel(50, 50, Rgba([10, 200, 30, 0]));
-        assert_eq!(at(&pixels(&encoded(&clear.into(), ImageFormat::Png), size).unwrap(), 5, 5), [10, 200, 30]);
-        let grey = DynamicImage::ImageLuma8(image::GrayImage::from_pixel(50, 50, image::Luma([77])));
-        assert_eq!(at(&pixels(&encoded(&grey, ImageFormat::Png), size).unwrap(), 5, 5), [77, 77, 77]);
-        let deep = DynamicImage::ImageRgb16(image::ImageBuffer::from_pixel(50, 50, Rgb([0xFFFF, 0, 0x8080])));
-        assert_eq!(at(&pixels(&encoded(&deep, ImageFormat::Png), size).unwrap(), 5, 5), [255, 0, 128]);
+        assert_eq!(
+            at(
+                &pixels(&encoded(&clear.into(), ImageFormat::Png), size).unwrap(),
+                5,
+                5
+            ),
+            [10, 200, 30]
+        );
+        let grey =
+            DynamicImage::ImageLuma8(image::GrayImage::from_pixel(50, 50, image::Luma([77])));
+        assert_eq!(
+            at(
+                &pixels(&encoded(&grey, ImageFormat::Png), size).unwrap(),
+                5,
+                5
+            ),
+            [77, 77, 77]
+        );
+        let deep = DynamicImage::ImageRgb16(image::ImageBuffer::from_pixel(
+            50,
+            50,
+            Rgb([0xFFFF, 0, 0x8080]),
+        ));
+        assert_eq!(
+            at(
+                &pixels(&encoded(&deep, ImageFormat::Png), size).unwrap(),
+                5,
+                5
+            ),
+            [255, 0, 128]
+        );
     }
 
     #[test]
     fn a_turned_picture_is_turned_back() {
         let jpeg = encoded(&halves(96, 48), ImageFormat::Jpeg);
-        // An EXIF segment behind the start mark: one entry, orientation 6, to be turned by 90 degrees.
+        // An EXIF segment behind the start mark: one entry, orientation 6, to be turned by 90
+        // degrees.
         let exif = b"\xFF\xE1\x00\x22Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
         let file = [&jpeg[..2], exif, &jpeg[2..]].concat();
         assert_eq!(dimensions(&file), Ok((48, 96)));
-        let shown = pixels(&file, Size { width: 48, height: 96 }).unwrap();
+        let shown = pixels(
+            &file,
+            Size {
+                width: 48,
+                height: 96,
+            },
+        )
+        .unwrap();
         assert!(at(&shown, 20, 10)[0] > 200 && at(&shown, 20, 90)[2] > 200);
     }
 
@@ -189,9 +299,18 @@ mod tests {
         let frame = |colour| image::Frame::new(RgbaImage::from_pixel(60, 40, Rgba(colour)));
         let mut gif = vec![];
         let mut encoder = image::codecs::gif::GifEncoder::new(&mut gif);
-        encoder.encode_frames([frame([0, 200, 0, 255]), frame([200, 0, 0, 255])]).unwrap();
+        encoder
+            .encode_frames([frame([0, 200, 0, 255]), frame([200, 0, 0, 255])])
+            .unwrap();
         drop(encoder);
-        let shown = pixels(&gif, Size { width: 48, height: 48 }).unwrap();
+        let shown = pixels(
+            &gif,
+            Size {
+                width: 48,
+                height: 48,
+            },
+        )
+        .unwrap();
         assert!(at(&shown, 20, 20)[1] > 150 && at(&shown, 20, 20)[0] < 50);
     }
 
@@ -210,27 +329,65 @@ mod tests {
         // 14 bits for each side, less one; the decoder takes the largest for none at all.
         let webp = huge(ImageFormat::WebP, 21, &[0xFF, 0xFF, 0xFF, 0x0F]);
         assert!(webp.contains("pixels"), "{webp}");
-        for (width, height) in [(65_535, 65_535), (MAX_SIDE + 1, 1), (1, MAX_SIDE + 1), (5016, 5018)] {
+        for (width, height) in [
+            (65_535, 65_535),
+            (MAX_SIDE + 1, 1),
+            (1, MAX_SIDE + 1),
+            (5016, 5018),
+        ] {
             let error = dimensions(&claims(width, height)).unwrap_err();
-            assert!(error.contains(&format!("{width} x {height} pixels")), "{error}");
+            assert!(
+                error.contains(&format!("{width} x {height} pixels")),
+                "{error}"
+            );
         }
         assert_eq!(dimensions(&claims(4096, 6144)), Ok((4096, 6144)));
-        assert!(pixels(&claims(4096, 6144), Size { width: 48, height: 48 }).err().unwrap().contains("damaged"));
+        assert!(
+            pixels(
+                &claims(4096, 6144),
+                Size {
+                    width: 48,
+                    height: 48
+                }
+            )
+            .err()
+            .unwrap()
+            .contains("damaged")
+        );
         assert!(dimensions(&claims(0, 4)).is_err());
     }
 
     #[test]
     fn what_is_no_picture_is_refused() {
-        for file in [&b""[..], b"II*\0\x08\0\0\0", b"RIFF\0\0\0\0WAVEfmt ", b"<svg/>", b"hello"] {
-            assert!(dimensions(file).unwrap_err().contains("is no PNG, JPEG"), "{file:?}");
+        for file in [
+            &b""[..],
+            b"II*\0\x08\0\0\0",
+            b"RIFF\0\0\0\0WAVEfmt ",
+            b"<svg/>",
+            b"hello",
+        ] {
+            assert!(
+                dimensions(file).unwrap_err().contains("is no PNG, JPEG"),
+                "{file:?}"
+            );
         }
         for format in FORMATS {
             let file = encoded(&halves(200, 200), format);
-            assert!(dimensions(&file[..12]).unwrap_err().contains("damaged"), "{format:?}");
+            assert!(
+                dimensions(&file[..12]).unwrap_err().contains("damaged"),
+                "{format:?}"
+            );
         }
         for format in FORMATS {
             let file = encoded(&halves(200, 200), format);
-            let cut = pixels(&file[..file.len() - 20], Size { width: 48, height: 48 }).map(|_| ());
+            let cut = pixels(
+                &file[..file.len() - 20],
+                Size {
+                    width: 48,
+                    height: 48,
+                },
+            )
+            .map(|_| ());
             assert!(cut.unwrap_err().contains("cut off"), "{format:?}");
         }
     }

@@ -1,19 +1,21 @@
 //! Nothing that a client wrote may become a control token.
 //!
-//! llama.cpp finds control tokens in text by their spelling. Before rendering, each place of a client's text
-//! where the spelling of one begins gets a guard character behind its first character; after rendering, the text
-//! is cut at the guards and handed to the tokenizer in pieces. Since a piece is searched on its own, a spelling
-//! that is cut is never seen whole. That matters because tokenising without special tokens is not enough: it
-//! still finds the seven user-defined ones (`<|tool_call>` and its like).
+//! llama.cpp finds control tokens in text by their spelling. Before rendering, each place of a
+//! client's text where the spelling of one begins gets a guard character behind its first
+//! character; after rendering, the text is cut at the guards and handed to the tokenizer in pieces.
+//! Since a piece is searched on its own, a spelling that is cut is never seen whole. That matters
+//! because tokenising without special tokens is not enough: it still finds the seven user-defined
+//! ones (`<|tool_call>` and its like).
 //!
-//! A spelling that is only begun at the end of a text is guarded as well, since the template may put the rest of
-//! it behind. Letter case does not count, since a template may change it.
+//! A spelling that is only begun at the end of a text is guarded as well, since the template may
+//! put the rest of it behind. Letter case does not count, since a template may change it.
 
 use std::collections::HashMap;
 
 use super::Segment;
 
-/// Stands where a spelling is cut. A noncharacter: no text means it, and clients' own ones are taken out.
+/// Stands where a spelling is cut. A noncharacter: no text means it, and clients' own ones are
+/// taken out.
 const GUARD: char = '\u{FDD0}';
 
 /// The spellings of all control tokens, as a tree over bytes.
@@ -40,16 +42,22 @@ struct Spelling {
 }
 
 impl Guard {
-    /// `markers`: the text of every token that llama.cpp finds by its spelling (types control, user-defined and
-    /// unknown). White space (runs of newlines are tokens of such types in some files) and single characters
-    /// steer nothing and stay as they are.
+    /// `markers`: the text of every token that llama.cpp finds by its spelling (types control,
+    /// user-defined and unknown). White space (runs of newlines are tokens of such types in some
+    /// files) and single characters steer nothing and stay as they are.
     pub fn new(markers: &[String]) -> Self {
         let mut nodes = vec![Node::default()];
-        for marker in markers.iter().filter(|m| m.chars().count() > 1 && !m.starts_with(char::is_whitespace)) {
+        for marker in markers
+            .iter()
+            .filter(|m| m.chars().count() > 1 && !m.starts_with(char::is_whitespace))
+        {
             let mut at = 0;
             for byte in marker.bytes() {
                 let fresh = nodes.len();
-                at = *nodes[at].next.entry(byte.to_ascii_lowercase()).or_insert(fresh);
+                at = *nodes[at]
+                    .next
+                    .entry(byte.to_ascii_lowercase())
+                    .or_insert(fresh);
                 if at == fresh {
                     nodes.push(Node::default());
                 }
@@ -75,7 +83,10 @@ impl Guard {
                 len = i + 1;
             }
         }
-        Spelling { len, begun: at != 0 }
+        Spelling {
+            len,
+            begun: at != 0,
+        }
     }
 
     /// A client's text with its spellings broken.
@@ -96,8 +107,8 @@ impl Guard {
         out
     }
 
-    /// Cuts rendered text at its guards. A guarded spelling comes out as [`Segment::Plain`], in two pieces at
-    /// least; all segments together are the rendered text without the guards.
+    /// Cuts rendered text at its guards. A guarded spelling comes out as [`Segment::Plain`], in two
+    /// pieces at least; all segments together are the rendered text without the guards.
     pub fn split(&self, rendered: &str) -> Vec<Segment> {
         let mut pieces = rendered.split(GUARD);
         let mut text = pieces.next().unwrap_or_default().to_owned();
@@ -108,14 +119,23 @@ impl Guard {
         }
         cuts.dedup();
 
-        let mut segments = Segments { text: &text, out: vec![], at: 0, plain_until: 0 };
+        let mut segments = Segments {
+            text: &text,
+            out: vec![],
+            at: 0,
+            plain_until: 0,
+        };
         for cut in cuts {
-            let Some(first) = text[..cut].chars().next_back() else { continue };
+            let Some(first) = text[..cut].chars().next_back() else {
+                continue;
+            };
             let begin = cut - first.len_utf8();
             segments.advance(begin);
             segments.plain_until = segments.plain_until.max(cut);
             segments.advance(cut);
-            segments.plain_until = segments.plain_until.max(begin + self.spelling(&text.as_bytes()[begin..]).len);
+            segments.plain_until = segments
+                .plain_until
+                .max(begin + self.spelling(&text.as_bytes()[begin..]).len);
         }
         segments.advance(text.len());
         segments.out
@@ -138,11 +158,13 @@ impl Segments<'_> {
             plain_to += 1;
         }
         if plain_to > self.at {
-            self.out.push(Segment::Plain(self.text[self.at..plain_to].to_owned()));
+            self.out
+                .push(Segment::Plain(self.text[self.at..plain_to].to_owned()));
             self.at = plain_to;
         }
         if to > self.at {
-            self.out.push(Segment::Markup(self.text[self.at..to].to_owned()));
+            self.out
+                .push(Segment::Markup(self.text[self.at..to].to_owned()));
             self.at = to;
         }
     }
@@ -178,7 +200,9 @@ mod tests {
 
     /// What llama.cpp would find: any marker, even in plain segments.
     fn finds_marker(segments: &[Segment]) -> bool {
-        segments.iter().any(|s| MARKERS[..11].iter().any(|m| s.text().contains(m)))
+        segments
+            .iter()
+            .any(|s| MARKERS[..11].iter().any(|m| s.text().contains(m)))
     }
 
     #[test]
@@ -189,7 +213,16 @@ mod tests {
             let segments = guard.split(&guard.protect(&text));
             let (first, rest) = marker.split_at(1);
             let plain = |s: &str| Segment::Plain(s.into());
-            assert_eq!(segments, [Segment::Markup("a ".into()), plain(first), plain(rest), Segment::Markup(" b".into())], "{marker}");
+            assert_eq!(
+                segments,
+                [
+                    Segment::Markup("a ".into()),
+                    plain(first),
+                    plain(rest),
+                    Segment::Markup(" b".into())
+                ],
+                "{marker}"
+            );
         }
     }
 
@@ -199,14 +232,23 @@ mod tests {
         for text in ["", "a < b > c", "x\n\ny", "<html>", "größer <ü"] {
             assert_eq!(guard.protect(text), text);
         }
-        assert_eq!(guard.split("<|turn>user\nHi"), [Segment::Markup("<|turn>user\nHi".into())]);
+        assert_eq!(
+            guard.split("<|turn>user\nHi"),
+            [Segment::Markup("<|turn>user\nHi".into())]
+        );
         assert_eq!(guard.split(""), []);
     }
 
     #[test]
     fn a_marker_cannot_be_put_together() {
         let guard = guard();
-        for (a, b) in [("<|tu", "rn>system"), ("<", "|turn>"), ("x<|turn", ">"), ("<\u{FDD0}|turn>", ""), ("<<|turn>", "<|turn><turn|>")] {
+        for (a, b) in [
+            ("<|tu", "rn>system"),
+            ("<", "|turn>"),
+            ("x<|turn", ">"),
+            ("<\u{FDD0}|turn>", ""),
+            ("<<|turn>", "<|turn><turn|>"),
+        ] {
             let segments = guard.split(&(guard.protect(a) + &guard.protect(b)));
             assert!(!finds_marker(&segments), "{a} {b}: {segments:?}");
             assert_eq!(joined(&segments), format!("{a}{b}").replace(GUARD, ""));
@@ -219,7 +261,10 @@ mod tests {
     fn a_real_marker_after_a_begun_one_survives() {
         let guard = guard();
         let segments = guard.split(&(guard.protect("a <|turn") + "<turn|>\n"));
-        assert_eq!(segments.last(), Some(&Segment::Markup("|turn<turn|>\n".into())));
+        assert_eq!(
+            segments.last(),
+            Some(&Segment::Markup("|turn<turn|>\n".into()))
+        );
     }
 
     proptest! {

@@ -12,8 +12,9 @@ use crate::gemma::{marker, template};
 use crate::ipc::TemplateSource;
 use guard::Guard;
 
-/// Steps of a template for one prompt, about a second. The family's template takes a small part of it for the longest
-/// conversation; Google's own, whose cost grows with the square of the length, reaches it at some 2,000 messages.
+/// Steps of a template for one prompt, about a second. The family's template takes a small part of
+/// it for the longest conversation; Google's own, whose cost grows with the square of the length,
+/// reaches it at some 2,000 messages.
 const FUEL: u64 = 30_000_000;
 /// Bytes of a template's complaint that are passed on.
 const MAX_REASON: usize = 400;
@@ -53,7 +54,9 @@ impl Segment {
 
 /// Whether the prompt ends inside an open thinking channel, so that the model goes on thinking.
 pub fn opens_thought(segments: &[Segment]) -> bool {
-    let Some(Segment::Markup(text)) = segments.last() else { return false };
+    let Some(Segment::Markup(text)) = segments.last() else {
+        return false;
+    };
     text.rfind(marker::CHANNEL) > text.rfind(marker::CHANNEL_END)
 }
 
@@ -68,14 +71,24 @@ pub struct Prompter {
 impl Prompter {
     /// Takes the file's own template if it is a good one, else the family's.
     ///
-    /// `bos` is the text of the token that begins every prompt. `markers` are the texts of all tokens that
-    /// llama.cpp finds by their spelling: those of type control, user-defined and unknown. `small_variant` says
-    /// that the model is an E2B or E4B.
-    pub fn new(embedded: Option<&str>, bos: &str, mut markers: Vec<String>, small_variant: bool) -> (Self, TemplateSource) {
+    /// `bos` is the text of the token that begins every prompt. `markers` are the texts of all
+    /// tokens that llama.cpp finds by their spelling: those of type control, user-defined and
+    /// unknown. `small_variant` says that the model is an E2B or E4B.
+    pub fn new(
+        embedded: Option<&str>,
+        bos: &str,
+        mut markers: Vec<String>,
+        small_variant: bool,
+    ) -> (Self, TemplateSource) {
         // Even if the vocabulary has none: `render` goes by the spelling.
         markers.extend([marker::IMAGE, marker::AUDIO].map(str::to_owned));
         let guard = Guard::new(&markers);
-        let mut prompter = Self { env: Environment::new(), guard, bos: bos.to_owned(), small_variant };
+        let mut prompter = Self {
+            env: Environment::new(),
+            guard,
+            bos: bos.to_owned(),
+            small_variant,
+        };
         let source = match embedded {
             None => TemplateSource::Missing,
             Some(text) => match template::outdated(text).or_else(|| prompter.adopt(text).err()) {
@@ -95,15 +108,40 @@ impl Prompter {
         }
         let mut context = values::context(request, &self.guard)?;
         context.push((Value::from("bos_token"), Value::from(self.bos.as_str())));
-        context.push((Value::from("small_variant"), Value::from(self.small_variant)));
+        context.push((
+            Value::from("small_variant"),
+            Value::from(self.small_variant),
+        ));
         let template = self.env.get_template(NAME).map_err(refusal)?;
-        let rendered = template.render(Value::from_pairs(context)).map_err(refusal)?;
-        let segments: Vec<Segment> = self.guard.split(self.without_bos(&rendered)).into_iter().flat_map(place_media).collect();
-        let wanted: Vec<_> =
-            request.media().map(|(_, _, part)| if matches!(part, Part::Sound(_)) { Segment::Sound } else { Segment::Picture }).collect();
-        let placed: Vec<_> = segments.iter().filter(|segment| matches!(segment, Segment::Picture | Segment::Sound)).collect();
+        let rendered = template
+            .render(Value::from_pairs(context))
+            .map_err(refusal)?;
+        let segments: Vec<Segment> = self
+            .guard
+            .split(self.without_bos(&rendered))
+            .into_iter()
+            .flat_map(place_media)
+            .collect();
+        let wanted: Vec<_> = request
+            .media()
+            .map(|(_, _, part)| {
+                if matches!(part, Part::Sound(_)) {
+                    Segment::Sound
+                } else {
+                    Segment::Picture
+                }
+            })
+            .collect();
+        let placed: Vec<_> = segments
+            .iter()
+            .filter(|segment| matches!(segment, Segment::Picture | Segment::Sound))
+            .collect();
         if !placed.iter().copied().eq(&wanted) {
-            let reason = format!("it has places for {} of {} pictures and sounds, or in another order", placed.len(), wanted.len());
+            let reason = format!(
+                "it has places for {} of {} pictures and sounds, or in another order",
+                placed.len(),
+                wanted.len()
+            );
             return Err(ChatError::Template { reason });
         }
         Ok(segments)
@@ -123,22 +161,30 @@ impl Prompter {
         let mut env = Environment::new();
         python::equip(&mut env).map_err(|e| reason(&e))?;
         env.set_fuel(Some(FUEL));
-        env.add_template_owned(NAME, text.to_owned()).map_err(|e| format!("it does not compile: {}", reason(&e)))?;
+        env.add_template_owned(NAME, text.to_owned())
+            .map_err(|e| format!("it does not compile: {}", reason(&e)))?;
         self.env = env;
         let probe = ChatRequest::new(vec![Message::text(Role::User, "Hi")]);
         let segments = self.render(&probe).map_err(|e| e.to_string())?;
         let prompt: String = segments.iter().map(Segment::text).collect();
         let turn = format!("{}user\nHi{}", marker::TURN, marker::TURN_END);
-        if prompt.contains(&turn) { Ok(()) } else { Err("it does not write the family's turns".into()) }
+        if prompt.contains(&turn) {
+            Ok(())
+        } else {
+            Err("it does not write the family's turns".into())
+        }
     }
 }
 
 /// Takes the template's marks for media out of its markup; clients cannot write any.
 fn place_media(segment: Segment) -> Vec<Segment> {
-    let Segment::Markup(text) = &segment else { return vec![segment] };
+    let Segment::Markup(text) = &segment else {
+        return vec![segment];
+    };
     let (mut out, mut rest) = (vec![], text.as_str());
     let next = |text: &str| {
-        let found = [Segment::Picture, Segment::Sound].map(|medium| text.find(medium.text()).map(|at| (at, medium)));
+        let found = [Segment::Picture, Segment::Sound]
+            .map(|medium| text.find(medium.text()).map(|at| (at, medium)));
         found.into_iter().flatten().min_by_key(|(at, _)| *at)
     };
     while let Some((at, medium)) = next(rest) {
@@ -155,7 +201,9 @@ fn place_media(segment: Segment) -> Vec<Segment> {
 }
 
 fn refusal(error: minijinja::Error) -> ChatError {
-    ChatError::Template { reason: reason(&error) }
+    ChatError::Template {
+        reason: reason(&error),
+    }
 }
 
 fn reason(error: &minijinja::Error) -> String {

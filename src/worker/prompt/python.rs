@@ -1,4 +1,5 @@
-//! What templates expect of Python beyond minijinja: how values are spelled, and transformers' own helpers.
+//! What templates expect of Python beyond minijinja: how values are spelled, and transformers' own
+//! helpers.
 
 use std::fmt::Write as _;
 
@@ -8,7 +9,12 @@ use minijinja::{Environment, Error, ErrorKind, Value};
 
 /// Gives templates the environment that transformers gives them.
 pub fn equip(env: &mut Environment<'static>) -> Result<(), Error> {
-    env.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    env.set_syntax(
+        SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build()?,
+    );
     env.set_debug(false);
     env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
@@ -17,9 +23,12 @@ pub fn equip(env: &mut Environment<'static>) -> Result<(), Error> {
     env.add_filter("lower", |value: &Value| text(value).to_lowercase());
     env.add_filter("string", |value: &Value| text(value));
     env.add_filter("tojson", to_json);
-    env.add_function("raise_exception", |message: String| -> Result<Value, Error> {
-        Err(Error::new(ErrorKind::InvalidOperation, message))
-    });
+    env.add_function(
+        "raise_exception",
+        |message: String| -> Result<Value, Error> {
+            Err(Error::new(ErrorKind::InvalidOperation, message))
+        },
+    );
     Ok(())
 }
 
@@ -42,7 +51,10 @@ fn to_json(value: &Value, kwargs: Kwargs) -> Result<String, Error> {
     let _: Option<bool> = kwargs.get("ensure_ascii")?;
     kwargs.assert_all_used()?;
     let mut out = String::new();
-    let style = Style { indent: indent.map(|n| n.min(8)), ..JSON };
+    let style = Style {
+        indent: indent.map(|n| n.min(8)),
+        ..JSON
+    };
     write(&mut out, value, &style, 0);
     Ok(out)
 }
@@ -54,8 +66,16 @@ struct Style {
     indent: Option<usize>,
 }
 
-const REPR: Style = Style { words: ["None", "True", "False"], string: repr, indent: None };
-const JSON: Style = Style { words: ["null", "true", "false"], string: json_string, indent: None };
+const REPR: Style = Style {
+    words: ["None", "True", "False"],
+    string: repr,
+    indent: None,
+};
+const JSON: Style = Style {
+    words: ["null", "true", "false"],
+    string: json_string,
+    indent: None,
+};
 
 fn write(out: &mut String, value: &Value, style: &Style, depth: usize) {
     match value.kind() {
@@ -70,12 +90,19 @@ fn write(out: &mut String, value: &Value, style: &Style, depth: usize) {
             write_all(out, ['{', '}'], keys.len(), style, depth, |out, i| {
                 write(out, &keys[i], style, depth + 1);
                 out.push_str(": ");
-                write(out, &value.get_item(&keys[i]).unwrap_or_default(), style, depth + 1);
+                write(
+                    out,
+                    &value.get_item(&keys[i]).unwrap_or_default(),
+                    style,
+                    depth + 1,
+                );
             });
         }
         ValueKind::Seq | ValueKind::Iterable => {
             let items: Vec<Value> = value.try_iter().map(Iterator::collect).unwrap_or_default();
-            write_all(out, ['[', ']'], items.len(), style, depth, |out, i| write(out, &items[i], style, depth + 1));
+            write_all(out, ['[', ']'], items.len(), style, depth, |out, i| {
+                write(out, &items[i], style, depth + 1)
+            });
         }
         _ => match value.as_str() {
             Some(text) => (style.string)(out, text),
@@ -84,7 +111,14 @@ fn write(out: &mut String, value: &Value, style: &Style, depth: usize) {
     }
 }
 
-fn write_all(out: &mut String, [open, close]: [char; 2], len: usize, style: &Style, depth: usize, item: impl Fn(&mut String, usize)) {
+fn write_all(
+    out: &mut String,
+    [open, close]: [char; 2],
+    len: usize,
+    style: &Style,
+    depth: usize,
+    item: impl Fn(&mut String, usize),
+) {
     let line = |out: &mut String, depth: usize| {
         if let Some(indent) = style.indent {
             out.push('\n');
@@ -111,22 +145,36 @@ fn float(number: f64) -> String {
         return "nan".into();
     }
     if number.is_infinite() {
-        return if number > 0.0 { "inf".into() } else { "-inf".into() };
+        return if number > 0.0 {
+            "inf".into()
+        } else {
+            "-inf".into()
+        };
     }
     let scientific = format!("{number:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     match exponent.parse::<i32>() {
-        Ok(e) if !(-4..16).contains(&e) => format!("{digits}e{}{:02}", if e < 0 { '-' } else { '+' }, e.abs()),
+        Ok(e) if !(-4..16).contains(&e) => {
+            format!("{digits}e{}{:02}", if e < 0 { '-' } else { '+' }, e.abs())
+        }
         _ => {
             let plain = number.to_string();
-            if plain.contains('.') { plain } else { plain + ".0" }
+            if plain.contains('.') {
+                plain
+            } else {
+                plain + ".0"
+            }
         }
     }
 }
 
 /// Python's `repr` of a string.
 fn repr(out: &mut String, text: &str) {
-    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let quote = if text.contains('\'') && !text.contains('"') {
+        '"'
+    } else {
+        '\''
+    };
     out.push(quote);
     for c in text.chars() {
         match c {
@@ -163,16 +211,30 @@ mod tests {
         .unwrap();
         let value = super::super::values::from_json(value, &super::super::guard::Guard::new(&[]));
         for (template, expected) in [
-            ("{{ v.i }} {{ v.f }} {{ v.big }} {{ v.small }} {{ v.e }} {{ v.u }}", "1 1.0 1e+20 1e-05 1.5e-07 18446744073709551615"),
-            ("{{ v.t }} {{ v.n }} {{ v.s }} {{ v.missing }}", "True None it's "),
+            (
+                "{{ v.i }} {{ v.f }} {{ v.big }} {{ v.small }} {{ v.e }} {{ v.u }}",
+                "1 1.0 1e+20 1e-05 1.5e-07 18446744073709551615",
+            ),
+            (
+                "{{ v.t }} {{ v.n }} {{ v.s }} {{ v.missing }}",
+                "True None it's ",
+            ),
             ("{{ v.l }}", r#"['a', 'b\n"\'', None, False, 2.5]"#),
             ("{{ v.l | upper }}", r#"['A', 'B\N"\'', NONE, FALSE, 2.5]"#),
             ("{{ [v.s, {'k': 1}] }}", r#"["it's", {'k': 1}]"#),
             ("{{ v.l | tojson }}", r#"["a", "b\n\"'", null, false, 2.5]"#),
-            ("{{ {'a': [1], 'b': {}} | tojson(indent=2) }}", "{\n  \"a\": [\n    1\n  ],\n  \"b\": {}\n}"),
+            (
+                "{{ {'a': [1], 'b': {}} | tojson(indent=2) }}",
+                "{\n  \"a\": [\n    1\n  ],\n  \"b\": {}\n}",
+            ),
             ("{{ v.missing | upper }}", ""),
         ] {
-            assert_eq!(env.render_str(template, context! { v => value.clone() }).unwrap(), expected, "{template}");
+            assert_eq!(
+                env.render_str(template, context! { v => value.clone() })
+                    .unwrap(),
+                expected,
+                "{template}"
+            );
         }
     }
 }

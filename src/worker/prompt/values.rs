@@ -12,11 +12,26 @@ type Fields = Vec<(Value, Value)>;
 /// The variables of one rendering. Every string of the client's is guarded.
 pub fn context(request: &ChatRequest, guard: &Guard) -> Result<Fields, ChatError> {
     let writer = Writer { guard };
-    let messages = request.messages.iter().map(|m| writer.message(m, &request.messages)).collect::<Result<Vec<_>, _>>()?;
-    let tools = request.tools.iter().map(|t| writer.tool(t)).collect::<Result<Vec<_>, _>>()?;
+    let messages = request
+        .messages
+        .iter()
+        .map(|m| writer.message(m, &request.messages))
+        .collect::<Result<Vec<_>, _>>()?;
+    let tools = request
+        .tools
+        .iter()
+        .map(|t| writer.tool(t))
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(map([
         ("messages", Value::from(messages)),
-        ("tools", if tools.is_empty() { Value::from(()) } else { Value::from(tools) }),
+        (
+            "tools",
+            if tools.is_empty() {
+                Value::from(())
+            } else {
+                Value::from(tools)
+            },
+        ),
         ("enable_thinking", Value::from(request.thinking.is_on())),
         ("add_generation_prompt", Value::from(true)),
     ]))
@@ -34,7 +49,10 @@ impl Writer<'_> {
             Role::Assistant => "assistant",
             Role::Tool => "tool",
         };
-        let mut out = map([("role", Value::from(role)), ("content", self.content(message))]);
+        let mut out = map([
+            ("role", Value::from(role)),
+            ("content", self.content(message)),
+        ]);
         if let Some(reasoning) = &message.reasoning {
             // Templates differ in the name they look for.
             for name in ["reasoning_content", "reasoning", "thinking"] {
@@ -42,7 +60,11 @@ impl Writer<'_> {
             }
         }
         if !message.tool_calls.is_empty() {
-            let calls = message.tool_calls.iter().map(|c| self.call(c)).collect::<Result<Vec<_>, _>>()?;
+            let calls = message
+                .tool_calls
+                .iter()
+                .map(|c| self.call(c))
+                .collect::<Result<Vec<_>, _>>()?;
             out.push((Value::from("tool_calls"), Value::from(calls)));
         }
         if let Some(id) = &message.tool_call_id {
@@ -62,10 +84,20 @@ impl Writer<'_> {
             ([Part::Text(text)], Role::Assistant) => self.text(&without_thoughts(text)),
             ([Part::Text(text)], _) => self.text(text),
             (parts, Role::System) => {
-                let texts = parts.iter().filter_map(|part| if let Part::Text(text) = part { Some(text.as_str()) } else { None });
+                let texts = parts.iter().filter_map(|part| {
+                    if let Part::Text(text) = part {
+                        Some(text.as_str())
+                    } else {
+                        None
+                    }
+                });
                 self.text(&texts.collect::<Vec<_>>().join("\n"))
             }
-            (parts, role) => parts.iter().flat_map(Part::pieces).map(|piece| self.part(piece, role)).collect(),
+            (parts, role) => parts
+                .iter()
+                .flat_map(Part::pieces)
+                .map(|piece| self.part(piece, role))
+                .collect(),
         }
     }
 
@@ -83,7 +115,9 @@ impl Writer<'_> {
     }
 
     fn call(&self, call: &ToolCall) -> Result<Value, ChatError> {
-        let arguments = self.object(&call.arguments, || format!("the arguments of the call of `{}`", call.name))?;
+        let arguments = self.object(&call.arguments, || {
+            format!("the arguments of the call of `{}`", call.name)
+        })?;
         let function = map([("name", self.text(&call.name)), ("arguments", arguments)]);
         Ok(Value::from_pairs(map([
             ("id", self.text(&call.id)),
@@ -93,12 +127,20 @@ impl Writer<'_> {
     }
 
     fn tool(&self, tool: &Tool) -> Result<Value, ChatError> {
-        let mut function = map([("name", self.text(&tool.name)), ("description", self.text(&tool.description))]);
+        let mut function = map([
+            ("name", self.text(&tool.name)),
+            ("description", self.text(&tool.description)),
+        ]);
         if let Some(parameters) = &tool.parameters {
-            let schema = self.object(parameters, || format!("the parameters of the function `{}`", tool.name))?;
+            let schema = self.object(parameters, || {
+                format!("the parameters of the function `{}`", tool.name)
+            })?;
             function.push((Value::from("parameters"), schema));
         }
-        Ok(Value::from_pairs(map([("type", Value::from("function")), ("function", Value::from_pairs(function))])))
+        Ok(Value::from_pairs(map([
+            ("type", Value::from("function")),
+            ("function", Value::from_pairs(function)),
+        ])))
     }
 
     fn text(&self, text: &str) -> Value {
@@ -108,8 +150,12 @@ impl Writer<'_> {
     fn object(&self, json: &str, what: impl Fn() -> String) -> Result<Value, ChatError> {
         match serde_json::from_str::<serde_json::Value>(json) {
             Ok(value @ serde_json::Value::Object(_)) => Ok(from_json(value, self.guard)),
-            Ok(_) => Err(ChatError::Template { reason: format!("{} are not a JSON object", what()) }),
-            Err(error) => Err(ChatError::Template { reason: format!("{} are not JSON: {error}", what()) }),
+            Ok(_) => Err(ChatError::Template {
+                reason: format!("{} are not a JSON object", what()),
+            }),
+            Err(error) => Err(ChatError::Template {
+                reason: format!("{} are not JSON: {error}", what()),
+            }),
         }
     }
 }
@@ -119,15 +165,21 @@ pub fn from_json(value: serde_json::Value, guard: &Guard) -> Value {
     match value {
         serde_json::Value::Null => Value::from(()),
         serde_json::Value::Bool(truth) => Value::from(truth),
-        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
-            (Some(whole), ..) => Value::from(whole),
-            (_, Some(whole), _) => Value::from(whole),
-            (.., Some(float)) => Value::from(float),
-            _ => Value::from(number.to_string()),
-        },
+        serde_json::Value::Number(number) => {
+            match (number.as_i64(), number.as_u64(), number.as_f64()) {
+                (Some(whole), ..) => Value::from(whole),
+                (_, Some(whole), _) => Value::from(whole),
+                (.., Some(float)) => Value::from(float),
+                _ => Value::from(number.to_string()),
+            }
+        }
         serde_json::Value::String(text) => Value::from(guard.protect(&text)),
         serde_json::Value::Array(items) => items.into_iter().map(|v| from_json(v, guard)).collect(),
-        serde_json::Value::Object(fields) => Value::from_pairs(fields.into_iter().map(|(k, v)| (guard.protect(&k), from_json(v, guard)))),
+        serde_json::Value::Object(fields) => Value::from_pairs(
+            fields
+                .into_iter()
+                .map(|(k, v)| (guard.protect(&k), from_json(v, guard))),
+        ),
     }
 }
 
@@ -136,17 +188,25 @@ fn result_name<'a>(result: &'a Message, all: &'a [Message]) -> &'a str {
     let named = result.name.as_deref();
     let by_id = || {
         let id = result.tool_call_id.as_deref()?;
-        all.iter().flat_map(|m| &m.tool_calls).find(|c| c.id == id).map(|c| c.name.as_str())
+        all.iter()
+            .flat_map(|m| &m.tool_calls)
+            .find(|c| c.id == id)
+            .map(|c| c.name.as_str())
     };
     named.or_else(by_id).unwrap_or("unknown")
 }
 
-/// An earlier answer without the thoughts that a client left in it. The template would take them out too, but
-/// does not recognise them once they are guarded.
+/// An earlier answer without the thoughts that a client left in it. The template would take them
+/// out too, but does not recognise them once they are guarded.
 fn without_thoughts(text: &str) -> String {
-    text.split(marker::CHANNEL_END).map(|part| part.split(marker::CHANNEL).next().unwrap_or_default()).collect()
+    text.split(marker::CHANNEL_END)
+        .map(|part| part.split(marker::CHANNEL).next().unwrap_or_default())
+        .collect()
 }
 
 fn map<const N: usize>(fields: [(&str, Value); N]) -> Fields {
-    fields.into_iter().map(|(name, value)| (Value::from(name), value)).collect()
+    fields
+        .into_iter()
+        .map(|(name, value)| (Value::from(name), value))
+        .collect()
 }

@@ -26,29 +26,79 @@ pub type Lookout = Arc<OnceLock<Looker>>;
 
 impl Looker {
     /// `model` is the layout of the model file, which is mapped in `windows`.
-    pub fn new(pagemap: Pagemap, model: Layout, windows: Vec<Window>, packed: Option<PackedMap>) -> Self {
-        Self { pagemap, model, windows, packed: packed.map(|packed| (packed.layout(), packed)) }
+    pub fn new(
+        pagemap: Pagemap,
+        model: Layout,
+        windows: Vec<Window>,
+        packed: Option<PackedMap>,
+    ) -> Self {
+        Self {
+            pagemap,
+            model,
+            windows,
+            packed: packed.map(|packed| (packed.layout(), packed)),
+        }
     }
 
     /// What is in memory now. Parts that cannot be looked at count as absent.
     pub fn look(&self) -> MemoryPicture {
         let model = self.file(FileRole::Model, &self.model, |part| {
-            self.windows.iter().map(|window| window.addresses(part.clone())).find(|range| !range.is_empty()).unwrap_or(0..0)
+            self.windows
+                .iter()
+                .map(|window| window.addresses(part.clone()))
+                .find(|range| !range.is_empty())
+                .unwrap_or(0..0)
         });
-        let packed = self.packed.as_ref().map(|(layout, PackedMap { space, .. })| {
-            let base = space.base().addr();
-            self.file(FileRole::Packed, layout, |part| base + part.start as usize..base + part.end as usize)
-        });
-        let Usage { anonymous, file_backed, peak, locked } = Usage::own();
-        MemoryPicture { files: [model].into_iter().chain(packed).collect(), anonymous, file_backed, peak, locked }
+        let packed = self
+            .packed
+            .as_ref()
+            .map(|(layout, PackedMap { space, .. })| {
+                let base = space.base().addr();
+                self.file(FileRole::Packed, layout, |part| {
+                    base + part.start as usize..base + part.end as usize
+                })
+            });
+        let Usage {
+            anonymous,
+            file_backed,
+            peak,
+            locked,
+        } = Usage::own();
+        MemoryPicture {
+            files: [model].into_iter().chain(packed).collect(),
+            anonymous,
+            file_backed,
+            peak,
+            locked,
+        }
     }
 
-    fn file(&self, role: FileRole, layout: &Layout, addresses: impl Fn(Range<u64>) -> Range<usize>) -> FileMemory {
+    fn file(
+        &self,
+        role: FileRole,
+        layout: &Layout,
+        addresses: impl Fn(Range<u64>) -> Range<usize>,
+    ) -> FileMemory {
         let extents = pieces(layout);
-        let places: Vec<_> = extents.iter().map(|extent| addresses(extent.offset..extent.end())).collect();
-        let resident = self.pagemap.present(&places).unwrap_or_else(|_| vec![0; places.len()]);
+        let places: Vec<_> = extents
+            .iter()
+            .map(|extent| addresses(extent.offset..extent.end()))
+            .collect();
+        let resident = self
+            .pagemap
+            .present(&places)
+            .unwrap_or_else(|_| vec![0; places.len()]);
         let parts = extents.iter().zip(resident);
-        FileMemory { role, parts: parts.map(|(extent, resident)| Part { class: extent.class, bytes: extent.bytes, resident }).collect() }
+        FileMemory {
+            role,
+            parts: parts
+                .map(|(extent, resident)| Part {
+                    class: extent.class,
+                    bytes: extent.bytes,
+                    resident,
+                })
+                .collect(),
+        }
     }
 }
 
@@ -58,8 +108,15 @@ fn pieces(layout: &Layout) -> Vec<Extent> {
     let cut = |extent: &Extent| {
         let count = extent.bytes.div_ceil(most);
         let (offset, bytes, class) = (extent.offset, extent.bytes, extent.class);
-        let at = move |i: u64| offset + (u128::from(bytes) * u128::from(i) / u128::from(count)) as u64;
-        (0..count).map(move |i| Extent { offset: at(i), bytes: at(i + 1) - at(i), class }).collect::<Vec<_>>()
+        let at =
+            move |i: u64| offset + (u128::from(bytes) * u128::from(i) / u128::from(count)) as u64;
+        (0..count)
+            .map(move |i| Extent {
+                offset: at(i),
+                bytes: at(i + 1) - at(i),
+                class,
+            })
+            .collect::<Vec<_>>()
     };
     layout.extents().iter().flat_map(cut).collect()
 }
@@ -71,11 +128,25 @@ mod tests {
 
     #[test]
     fn large_parts_are_cut_and_nothing_is_lost() {
-        let layout = Layout::new(1_000_003, [(10, Class::Head), (500_000, Class::PerLayer), (500_001, Class::Shared)]);
+        let layout = Layout::new(
+            1_000_003,
+            [
+                (10, Class::Head),
+                (500_000, Class::PerLayer),
+                (500_001, Class::Shared),
+            ],
+        );
         let pieces = pieces(&layout);
         assert!(pieces.len() > 512 && pieces.len() < 520, "{}", pieces.len());
-        assert!(pieces.windows(2).all(|pair| pair[0].end() == pair[1].offset));
-        assert_eq!((pieces[0].offset, pieces.last().unwrap().end()), (0, 1_000_003));
+        assert!(
+            pieces
+                .windows(2)
+                .all(|pair| pair[0].end() == pair[1].offset)
+        );
+        assert_eq!(
+            (pieces[0].offset, pieces.last().unwrap().end()),
+            (0, 1_000_003)
+        );
         assert!(pieces.iter().all(|piece| piece.bytes <= 1_000_003 / PARTS));
     }
 }

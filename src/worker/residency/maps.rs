@@ -1,5 +1,5 @@
-//! The maps of the model's files as a whole, and taking them out of this process when memory is short. Whatever is given
-//! back is in its file, and as a rule still in the page cache.
+//! The maps of the model's files as a whole, and taking them out of this process when memory is
+//! short. Whatever is given back is in its file, and as a rule still in the page cache.
 
 use super::PackedMap;
 use crate::gemma::layout::Class;
@@ -14,12 +14,17 @@ pub struct Maps {
 impl Maps {
     /// `model` is where the model file is mapped.
     pub fn new(model: Vec<Window>, packed: Option<&PackedMap>) -> Self {
-        Self { model, packed: packed.cloned() }
+        Self {
+            model,
+            packed: packed.cloned(),
+        }
     }
 
     /// Gives all of it back: nothing is computed now.
     pub fn give_back(&self) {
-        self.model.iter().for_each(|window| window.give_back(window.file_range()));
+        self.model
+            .iter()
+            .for_each(|window| window.give_back(window.file_range()));
         if let Some(packed) = &self.packed {
             // An error says that `/proc` cannot be read: then it stays.
             let _ = packed.file.give_back();
@@ -29,8 +34,15 @@ impl Maps {
     /// Lets the system take what is least needed first: experts, of which a token needs a few.
     pub fn cool(&self) {
         let Some(packed) = &self.packed else { return };
-        for extent in packed.layout().extents().iter().filter(|extent| matches!(extent.class, Class::Experts(_))) {
-            packed.space.cool(extent.offset as usize..extent.end() as usize);
+        for extent in packed
+            .layout()
+            .extents()
+            .iter()
+            .filter(|extent| matches!(extent.class, Class::Experts(_)))
+        {
+            packed
+                .space
+                .cool(extent.offset as usize..extent.end() as usize);
         }
     }
 }

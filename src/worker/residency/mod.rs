@@ -7,10 +7,11 @@
 //!               (per_layer)                     token       (warm)
 //! ```
 //!
-//! Nothing is read only because it is mapped ([`super::llama`] sees to that). [`warm`] reads what every token needs, in
-//! the order in which a token needs it, while the rest of the loading goes on, and checks what was packed before. Rows of
-//! the Per-Layer Embeddings are fetched together for each step, and given back when they have become many; [`experts`] are
-//! fetched together for each layer. All pages of both files can be evicted at any time.
+//! Nothing is read only because it is mapped ([`super::llama`] sees to that). [`warm`] reads what
+//! every token needs, in the order in which a token needs it, while the rest of the loading goes
+//! on, and checks what was packed before. Rows of the Per-Layer Embeddings are fetched together for
+//! each step, and given back when they have become many; [`experts`] are fetched together for each
+//! layer. All pages of both files can be evicted at any time.
 
 mod experts;
 mod look;
@@ -47,28 +48,46 @@ pub struct PackedMap {
 impl PackedMap {
     /// What its bytes are for.
     fn layout(&self) -> Layout {
-        let tensors = self.contents.tensors.iter().map(|tensor| (tensor.offset, Class::of_tensor(&tensor.name)));
+        let tensors = self
+            .contents
+            .tensors
+            .iter()
+            .map(|tensor| (tensor.offset, Class::of_tensor(&tensor.name)));
         Layout::new(self.contents.bytes, tensors)
     }
 
     /// The model file's layout, with what is read from here instead marked.
     pub fn mark(&self, model: &Layout) -> Layout {
-        let mut sources: Vec<_> = self.contents.tensors.iter().map(|tensor| (tensor.source, tensor.bytes)).collect();
+        let mut sources: Vec<_> = self
+            .contents
+            .tensors
+            .iter()
+            .map(|tensor| (tensor.source, tensor.bytes))
+            .collect();
         sources.sort_unstable();
         model.mark(&sources, Class::Source)
     }
 }
 
-/// Lets go of what the model file has packed elsewhere. The small weights in between stay: they are mapped now, because
-/// the kernel maps what it has around a page, and would take hundreds of times as much to them when they are touched.
+/// Lets go of what the model file has packed elsewhere. The small weights in between stay: they are
+/// mapped now, because the kernel maps what it has around a page, and would take hundreds of times
+/// as much to them when they are touched.
 pub fn let_go(layout: &Layout, windows: &[Window]) {
-    let sources = || layout.extents().iter().filter(|extent| extent.class == Class::Source);
-    let (Some(first), Some(last)) = (sources().next(), sources().next_back()) else { return };
+    let sources = || {
+        layout
+            .extents()
+            .iter()
+            .filter(|extent| extent.class == Class::Source)
+    };
+    let (Some(first), Some(last)) = (sources().next(), sources().next_back()) else {
+        return;
+    };
     let around = first.offset..last.end();
     for window in windows {
         window.read_singly(around.clone());
         for extent in layout.extents() {
-            let between = around.contains(&extent.offset) && matches!(extent.class, Class::Layer(_) | Class::Shared);
+            let between = around.contains(&extent.offset)
+                && matches!(extent.class, Class::Layer(_) | Class::Shared);
             if between {
                 window.populate(extent.offset..extent.end());
             }
@@ -92,13 +111,26 @@ pub struct Packer {
 impl Packer {
     /// Looks at what came. `files` are the descriptors behind the model's and its projector's.
     pub fn new(plan: &MemoryPlan, mut files: impl Iterator<Item = OwnedFd>) -> Self {
-        let Some(plan) = &plan.packed else { return Self::default() };
-        let key = Key { model: plan.model, packing: packing() };
+        let Some(plan) = &plan.packed else {
+            return Self::default();
+        };
+        let key = Key {
+            model: plan.model,
+            packing: packing(),
+        };
         let ready = plan.ready.then(|| files.next()).flatten().map(File::from);
         let empty = plan.empty.then(|| files.next()).flatten().map(File::from);
-        let mut packer = Self { key: None, ready: None, instead: None, empty };
+        let mut packer = Self {
+            key: None,
+            ready: None,
+            instead: None,
+            empty,
+        };
         if let Some(file) = ready {
-            match packed::open(file, &key).map_err(|why| why.to_string()).and_then(mapped) {
+            match packed::open(file, &key)
+                .map_err(|why| why.to_string())
+                .and_then(mapped)
+            {
                 Ok(map) => packer.ready = Some(map),
                 Err(why) => packer.instead = Some(why),
             }
@@ -112,12 +144,19 @@ impl Packer {
         self.ready.as_ref()
     }
 
-    /// Where the weights of the next load are to be. After [`Outcome::Wrong`] the next place is the empty file.
+    /// Where the weights of the next load are to be. After [`Outcome::Wrong`] the next place is the
+    /// empty file.
     pub fn place(&mut self) -> Option<Place> {
         if let Some(map) = &self.ready {
-            return Some(Place::Ready { contents: map.contents.clone(), space: map.space.clone() });
+            return Some(Place::Ready {
+                contents: map.contents.clone(),
+                space: map.space.clone(),
+            });
         }
-        Some(Place::New { file: self.empty.take()?, key: self.key.clone()? })
+        Some(Place::New {
+            file: self.empty.take()?,
+            key: self.key.clone()?,
+        })
     }
 
     /// The file that was thought to have the weights has others.
@@ -126,25 +165,52 @@ impl Packer {
         self.instead = Some(why);
     }
 
-    /// What became of the weights, and the file that has to reach the disk before it can be used again.
+    /// What became of the weights, and the file that has to reach the disk before it can be used
+    /// again.
     pub fn settle(self, outcome: Outcome) -> (Packing, Option<PackedMap>, Option<File>) {
         match outcome {
             Outcome::Nothing => (Packing::Nothing, None, None),
             Outcome::Reused => (Packing::Reused, self.ready, None),
-            Outcome::Packed { packed: Packed { file, contents }, space } => match Mapped::of(&file) {
+            Outcome::Packed {
+                packed: Packed { file, contents },
+                space,
+            } => match Mapped::of(&file) {
                 Ok(place) => {
-                    let map = PackedMap { contents: Arc::new(contents), space, file: place };
-                    (Packing::New { instead: self.instead }, Some(map), Some(file))
+                    let map = PackedMap {
+                        contents: Arc::new(contents),
+                        space,
+                        file: place,
+                    };
+                    (
+                        Packing::New {
+                            instead: self.instead,
+                        },
+                        Some(map),
+                        Some(file),
+                    )
                 }
-                Err(error) => (Packing::InMemory { why: error.to_string() }, None, None),
+                Err(error) => (
+                    Packing::InMemory {
+                        why: error.to_string(),
+                    },
+                    None,
+                    None,
+                ),
             },
-            Outcome::InMemory { why } | Outcome::Wrong { why } => (Packing::InMemory { why }, None, None),
+            Outcome::InMemory { why } | Outcome::Wrong { why } => {
+                (Packing::InMemory { why }, None, None)
+            }
         }
     }
 }
 
 fn mapped(Packed { file, contents }: Packed) -> Result<PackedMap, String> {
-    let space = Space::of_file(&file, contents.bytes as usize).map_err(|error| error.to_string())?;
+    let space =
+        Space::of_file(&file, contents.bytes as usize).map_err(|error| error.to_string())?;
     let file = Mapped::of(&file).map_err(|error| error.to_string())?;
-    Ok(PackedMap { contents: Arc::new(contents), space: Arc::new(space), file })
+    Ok(PackedMap {
+        contents: Arc::new(contents),
+        space: Arc::new(space),
+        file,
+    })
 }

@@ -5,9 +5,10 @@
 //!   │ ggml's buffer, byte for byte │ 0… │ footer (postcard) │ its length u32 │ its CRC-32 u32 │ "GEMPACK1" │
 //! ```
 //!
-//! What makes a file good is at its end, so one that was cut short has none. The footer names the model, ggml's version
-//! and the CPU's features, which together decide every byte, and has a CRC-32 for each [`CHUNK`] of the buffer. The
-//! supervisor gives such a file its name only after it was written to the disk.
+//! What makes a file good is at its end, so one that was cut short has none. The footer names the
+//! model, ggml's version and the CPU's features, which together decide every byte, and has a CRC-32
+//! for each [`CHUNK`] of the buffer. The supervisor gives such a file its name only after it was
+//! written to the disk.
 
 use std::fmt;
 use std::fs::File;
@@ -102,24 +103,42 @@ impl From<io::Error> for Unusable {
 pub fn open(file: File, key: &Key) -> Result<Packed, Unusable> {
     let length = file.metadata()?.len();
     let mut trailer = [0; TRAILER as usize];
-    file.read_exact_at(&mut trailer, length.checked_sub(TRAILER).ok_or(Unusable::Cut)?)?;
-    let word = |at: usize| u32::from_le_bytes([trailer[at], trailer[at + 1], trailer[at + 2], trailer[at + 3]]);
+    file.read_exact_at(
+        &mut trailer,
+        length.checked_sub(TRAILER).ok_or(Unusable::Cut)?,
+    )?;
+    let word = |at: usize| {
+        u32::from_le_bytes([
+            trailer[at],
+            trailer[at + 1],
+            trailer[at + 2],
+            trailer[at + 3],
+        ])
+    };
     let (bytes, sum) = (word(0), word(4));
     if trailer[8..] != MAGIC || bytes > FOOTER {
         return Err(Unusable::Cut);
     }
-    let start = (length - TRAILER).checked_sub(bytes.into()).ok_or(Unusable::Cut)?;
+    let start = (length - TRAILER)
+        .checked_sub(bytes.into())
+        .ok_or(Unusable::Cut)?;
     let mut footer = vec![0; bytes as usize];
     file.read_exact_at(&mut footer, start)?;
     if crc32fast::hash(&footer) != sum {
         return Err(Unusable::Damaged);
     }
-    let (found, contents): (Key, Contents) = postcard::from_bytes(&footer).map_err(|_| Unusable::Damaged)?;
+    let (found, contents): (Key, Contents) =
+        postcard::from_bytes(&footer).map_err(|_| Unusable::Damaged)?;
     if found != *key {
         return Err(Unusable::Other);
     }
-    let whole = contents.bytes <= start && contents.sums.len() as u64 == contents.bytes.div_ceil(CHUNK as u64);
-    if whole { Ok(Packed { file, contents }) } else { Err(Unusable::Damaged) }
+    let whole = contents.bytes <= start
+        && contents.sums.len() as u64 == contents.bytes.div_ceil(CHUNK as u64);
+    if whole {
+        Ok(Packed { file, contents })
+    } else {
+        Err(Unusable::Damaged)
+    }
 }
 
 /// Writes a file from its start to its end.
@@ -137,7 +156,13 @@ impl Writer {
     pub fn new(file: File) -> io::Result<Self> {
         // What is mapped from the writable descriptor could be made writable again (mprotect(2)).
         let readable = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-        Ok(Self { file, readable, written: 0, sum: crc32fast::Hasher::new(), sums: vec![] })
+        Ok(Self {
+            file,
+            readable,
+            written: 0,
+            sum: crc32fast::Hasher::new(),
+            sums: vec![],
+        })
     }
 
     /// The file, to be read only.
@@ -161,20 +186,28 @@ impl Writer {
         Ok(())
     }
 
-    /// The buffer is complete: writes the footer. Afterwards the file is good as soon as the disk has it, and nobody in
-    /// this process can write it any more.
+    /// The buffer is complete: writes the footer. Afterwards the file is good as soon as the disk
+    /// has it, and nobody in this process can write it any more.
     pub fn finish(mut self, key: &Key, tensors: Vec<Tensor>) -> io::Result<Packed> {
         if !self.written.is_multiple_of(CHUNK as u64) {
             self.close_chunk();
         }
-        let contents = Contents { bytes: self.written, tensors, sums: self.sums };
+        let contents = Contents {
+            bytes: self.written,
+            tensors,
+            sums: self.sums,
+        };
         let mut end = postcard::to_stdvec(&(key, &contents)).map_err(io::Error::other)?;
         let (length, sum) = (end.len() as u32, crc32fast::hash(&end));
         end.extend_from_slice(&length.to_le_bytes());
         end.extend_from_slice(&sum.to_le_bytes());
         end.extend_from_slice(&MAGIC);
-        self.file.write_all_at(&end, self.written.next_multiple_of(space::page() as u64))?;
-        Ok(Packed { file: self.readable, contents })
+        self.file
+            .write_all_at(&end, self.written.next_multiple_of(space::page() as u64))?;
+        Ok(Packed {
+            file: self.readable,
+            contents,
+        })
     }
 
     fn close_chunk(&mut self) {
@@ -194,11 +227,19 @@ mod tests {
     use super::*;
 
     fn key() -> Key {
-        Key { model: [7; 32], packing: "ggml 1; AVX2".into() }
+        Key {
+            model: [7; 32],
+            packing: "ggml 1; AVX2".into(),
+        }
     }
 
     fn tensor(name: &str, offset: u64, bytes: u64) -> Tensor {
-        Tensor { name: name.into(), offset, bytes, source: 1000 + offset }
+        Tensor {
+            name: name.into(),
+            offset,
+            bytes,
+            source: 1000 + offset,
+        }
     }
 
     fn written(buffer: &[u8]) -> File {
@@ -207,7 +248,9 @@ mod tests {
         for piece in buffer.chunks(1_000_003) {
             writer.append(piece).unwrap();
         }
-        writer.finish(&key(), vec![tensor("a", 0, 10), tensor("b", 64, 20)]).unwrap();
+        writer
+            .finish(&key(), vec![tensor("a", 0, 10), tensor("b", 64, 20)])
+            .unwrap();
         file
     }
 
@@ -216,7 +259,10 @@ mod tests {
         let buffer: Vec<u8> = (0..2 * CHUNK + 12_345).map(|i| (i % 253) as u8).collect();
         let packed = open(written(&buffer), &key()).unwrap();
         assert_eq!(packed.contents.bytes, buffer.len() as u64);
-        assert_eq!(packed.contents.tensors, [tensor("a", 0, 10), tensor("b", 64, 20)]);
+        assert_eq!(
+            packed.contents.tensors,
+            [tensor("a", 0, 10), tensor("b", 64, 20)]
+        );
         for (index, chunk) in buffer.chunks(CHUNK).enumerate() {
             assert!(packed.contents.is_good(index, chunk));
             assert!(!packed.contents.is_good(index, &chunk[1..]));
@@ -241,7 +287,13 @@ mod tests {
         let file = written(&buffer);
         file.write_all_at(&[0xff], length - TRAILER - 20).unwrap();
         assert_eq!(reason(file), "is damaged");
-        let other = Key { packing: "ggml 2; AVX2".into(), ..key() };
-        assert_eq!(open(written(&buffer), &other).unwrap_err().to_string(), "was made for another model, CPU or version");
+        let other = Key {
+            packing: "ggml 2; AVX2".into(),
+            ..key()
+        };
+        assert_eq!(
+            open(written(&buffer), &other).unwrap_err().to_string(),
+            "was made for another model, CPU or version"
+        );
     }
 }

@@ -6,8 +6,9 @@ use super::super::llama::Token;
 use crate::gemma::layout::{Class, Layout};
 use crate::sys::pages::Window;
 
-/// Bytes around a page that the kernel maps with it when they are in the page cache (`fault_around_bytes`). What was
-/// touched is counted in such pieces, so the count is never less than the truth.
+/// Bytes around a page that the kernel maps with it when they are in the page cache
+/// (`fault_around_bytes`). What was touched is counted in such pieces, so the count is never less
+/// than the truth.
 const PIECE: u64 = 64 << 10;
 
 /// The table in the map of the model file.
@@ -25,22 +26,36 @@ pub struct PerLayer {
 }
 
 impl PerLayer {
-    /// The table of a model with `tokens` tokens, of which `stay` bytes may stay in memory. `None` if it has no table.
+    /// The table of a model with `tokens` tokens, of which `stay` bytes may stay in memory. `None`
+    /// if it has no table.
     pub fn new(layout: &Layout, windows: Vec<Window>, tokens: usize, stay: u64) -> Option<Self> {
-        let table = layout.extents().iter().find(|extent| extent.class == Class::PerLayer)?;
+        let table = layout
+            .extents()
+            .iter()
+            .find(|extent| extent.class == Class::PerLayer)?;
         let row = table.bytes.checked_div(tokens as u64)?;
         let pieces = table.bytes.div_ceil(PIECE) as usize + 1;
         let table = table.offset..table.end();
         for window in &windows {
             window.read_singly(table.clone());
         }
-        Some(Self { windows, table, row, touched: vec![false; pieces], count: 0, most: stay / PIECE })
+        Some(Self {
+            windows,
+            table,
+            row,
+            touched: vec![false; pieces],
+            count: 0,
+            most: stay / PIECE,
+        })
     }
 
-    /// Has the rows of a step read together: what is not in memory yet is asked for before the first row is waited for.
+    /// Has the rows of a step read together: what is not in memory yet is asked for before the
+    /// first row is waited for.
     pub fn fetch(&mut self, tokens: &[Token]) {
         for &token in tokens {
-            let Ok(token) = u64::try_from(token) else { continue };
+            let Ok(token) = u64::try_from(token) else {
+                continue;
+            };
             let start = self.table.start + token * self.row;
             if start + self.row > self.table.end {
                 continue;
@@ -52,8 +67,8 @@ impl PerLayer {
         }
     }
 
-    /// Gives back what was touched, if it has become more than may stay. The next touch finds it in the page cache,
-    /// unless the system had a better use for that memory.
+    /// Gives back what was touched, if it has become more than may stay. The next touch finds it in
+    /// the page cache, unless the system had a better use for that memory.
     pub fn trim(&mut self) {
         if self.count > self.most {
             self.give_back();
@@ -90,7 +105,10 @@ mod tests {
 
     #[test]
     fn what_was_touched_is_counted_and_given_back() {
-        let layout = Layout::new(10 * PIECE, [(PIECE + 100, Class::PerLayer), (9 * PIECE, Class::Head)]);
+        let layout = Layout::new(
+            10 * PIECE,
+            [(PIECE + 100, Class::PerLayer), (9 * PIECE, Class::Head)],
+        );
         let tokens = 1000;
         let mut table = PerLayer::new(&layout, vec![], tokens, 3 * PIECE).unwrap();
         assert_eq!(table.row, (8 * PIECE - 100) / 1000);

@@ -1,4 +1,5 @@
-//! Reads what every token needs before a token needs it, and checks what was packed at an earlier start.
+//! Reads what every token needs before a token needs it, and checks what was packed at an earlier
+//! start.
 
 use std::fs::File;
 use std::ops::Range;
@@ -31,20 +32,34 @@ pub struct Warm {
 }
 
 impl Warm {
-    /// What every token needs of the model file and of what was packed at an earlier start, until `most` bytes are
-    /// reached. `layout` is the model file's.
-    pub fn plan(layout: &Layout, packed: Option<&PackedMap>, model: File, most: u64, lock: bool) -> Self {
+    /// What every token needs of the model file and of what was packed at an earlier start, until
+    /// `most` bytes are reached. `layout` is the model file's.
+    pub fn plan(
+        layout: &Layout,
+        packed: Option<&PackedMap>,
+        model: File,
+        most: u64,
+        lock: bool,
+    ) -> Self {
         let mut left = most;
         let mut parts: Vec<_> = layout.extents().to_vec();
         parts.retain(|extent| extent.class.turn().is_some());
         parts.sort_by_key(|extent| (extent.class.turn(), extent.offset));
-        let chunks = packed.map(|packed| chunks(&packed.layout(), &mut left)).unwrap_or_default();
+        let chunks = packed
+            .map(|packed| chunks(&packed.layout(), &mut left))
+            .unwrap_or_default();
         let parts = parts.iter().map_while(|extent| {
             left = left.checked_sub(extent.bytes)?;
             Some(extent.offset..extent.end())
         });
         let parts = parts.collect();
-        Self { chunks, packed: packed.cloned(), parts, model, lock }
+        Self {
+            chunks,
+            packed: packed.cloned(),
+            parts,
+            model,
+            lock,
+        }
     }
 
     /// Starts to read on a thread of its own.
@@ -54,13 +69,19 @@ impl Warm {
             // Whoever waited may be gone.
             let _ = done.send(self.read());
         });
-        Readiness { ready, is_ready: false }
+        Readiness {
+            ready,
+            is_ready: false,
+        }
     }
 
     /// Reads everything. The error says that the packed file is not what was written.
     fn read(&self) -> Result<(), String> {
         // The small parts first: they are scattered over the file, and the disk can sort them.
-        let (small, large): (Vec<_>, Vec<_>) = self.parts.iter().partition(|part| part.end - part.start <= SMALL);
+        let (small, large): (Vec<_>, Vec<_>) = self
+            .parts
+            .iter()
+            .partition(|part| part.end - part.start <= SMALL);
         small.into_iter().for_each(|part| self.ask_for(part));
         self.read_packed()?;
         large.into_iter().for_each(|part| self.ask_for(part));
@@ -70,23 +91,37 @@ impl Warm {
     /// Has the kernel read a part of the model file, without waiting for it.
     fn ask_for(&self, part: &Range<u64>) {
         for start in (part.start..part.end).step_by(space::ASKED_AT_ONCE) {
-            let length = (part.end - start).min(space::ASKED_AT_ONCE as u64).try_into().ok();
+            let length = (part.end - start)
+                .min(space::ASKED_AT_ONCE as u64)
+                .try_into()
+                .ok();
             // A hint; a file system that does not take it reads at the first touch.
             let _ = fadvise(&self.model, start, length, Advice::WillNeed);
         }
     }
 
     fn read_packed(&self) -> Result<(), String> {
-        let Some(PackedMap { contents, space, .. }) = &self.packed else { return Ok(()) };
+        let Some(PackedMap {
+            contents, space, ..
+        }) = &self.packed
+        else {
+            return Ok(());
+        };
         let range = |index: usize| index * CHUNK..((index + 1) * CHUNK).min(space.size());
-        self.chunks.iter().take(AHEAD).for_each(|&index| space.will_need(range(index)));
+        self.chunks
+            .iter()
+            .take(AHEAD)
+            .for_each(|&index| space.will_need(range(index)));
         for (place, &index) in self.chunks.iter().enumerate() {
             if let Some(&next) = self.chunks.get(place + AHEAD) {
                 space.will_need(range(next));
             }
             space.populate(range(index));
             if !contents.is_good(index, space.bytes(range(index))) {
-                return Err(format!("the packed weights from byte {} on are not what was written", range(index).start));
+                return Err(format!(
+                    "the packed weights from byte {} on are not what was written",
+                    range(index).start
+                ));
             }
             if self.lock
                 && let Err(error) = space.lock(range(index))
@@ -100,8 +135,13 @@ impl Warm {
 
 /// The chunks in which a token always needs something, in order, as far as `left` bytes reach.
 fn chunks(layout: &Layout, left: &mut u64) -> Vec<usize> {
-    let needed = layout.extents().iter().filter(|extent| extent.class.turn().is_some());
-    let mut chunks: Vec<usize> = needed.flat_map(|extent| extent.offset as usize / CHUNK..=(extent.end() - 1) as usize / CHUNK).collect();
+    let needed = layout
+        .extents()
+        .iter()
+        .filter(|extent| extent.class.turn().is_some());
+    let mut chunks: Vec<usize> = needed
+        .flat_map(|extent| extent.offset as usize / CHUNK..=(extent.end() - 1) as usize / CHUNK)
+        .collect();
     chunks.dedup();
     chunks.truncate((*left / CHUNK as u64) as usize);
     *left -= (chunks.len() * CHUNK) as u64;
@@ -115,13 +155,16 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Waits a short while. `true` once a token may be computed; an error if the packed file is spoilt.
+    /// Waits a short while. `true` once a token may be computed; an error if the packed file is
+    /// spoilt.
     pub fn wait(&mut self) -> Result<bool, String> {
         if !self.is_ready {
             match self.ready.recv_timeout(PATIENCE) {
                 Ok(read) => read?,
                 Err(RecvTimeoutError::Timeout) => return Ok(false),
-                Err(RecvTimeoutError::Disconnected) => return Err("the weights could not be read".to_owned()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err("the weights could not be read".to_owned());
+                }
             }
             self.is_ready = true;
         }
@@ -140,12 +183,22 @@ mod tests {
     use std::sync::Arc;
 
     fn layout() -> Layout {
-        Layout::new(100, [(10, Class::Head), (30, Class::Layer(1)), (50, Class::Layer(0)), (70, Class::Experts(0)), (90, Class::Shared)])
+        Layout::new(
+            100,
+            [
+                (10, Class::Head),
+                (30, Class::Layer(1)),
+                (50, Class::Layer(0)),
+                (70, Class::Experts(0)),
+                (90, Class::Shared),
+            ],
+        )
     }
 
     #[test]
     fn the_order_is_that_of_a_token() {
-        let parts = |most| Warm::plan(&layout(), None, tempfile::tempfile().unwrap(), most, false).parts;
+        let parts =
+            |most| Warm::plan(&layout(), None, tempfile::tempfile().unwrap(), most, false).parts;
         assert_eq!(parts(1000), [90..100, 50..70, 30..50, 10..30]);
         assert_eq!(parts(35), [90..100, 50..70]);
         assert!(parts(0).is_empty());
@@ -156,7 +209,12 @@ mod tests {
         let chunk = CHUNK as u64;
         let layout = Layout::new(
             10 * chunk,
-            [(0, Class::Layer(0)), (chunk + 5, Class::Experts(0)), (5 * chunk - 5, Class::Layer(1)), (6 * chunk, Class::Experts(1))],
+            [
+                (0, Class::Layer(0)),
+                (chunk + 5, Class::Experts(0)),
+                (5 * chunk - 5, Class::Layer(1)),
+                (6 * chunk, Class::Experts(1)),
+            ],
         );
         let mut left = 100 * chunk;
         assert_eq!(chunks(&layout, &mut left), [0, 1, 4, 5]);
@@ -170,16 +228,46 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let mut writer = Writer::new(file.try_clone().unwrap()).unwrap();
         writer.append(&vec![3; CHUNK + 500]).unwrap();
-        let tensor = |name: &str, offset| Tensor { name: name.into(), offset, bytes: 400, source: 30 };
-        let tensors = vec![tensor("blk.0.attn_q.weight", 0), tensor("blk.1.attn_q.weight", CHUNK as u64)];
-        let packed = writer.finish(&Key { model: [0; 32], packing: String::new() }, tensors).unwrap();
+        let tensor = |name: &str, offset| Tensor {
+            name: name.into(),
+            offset,
+            bytes: 400,
+            source: 30,
+        };
+        let tensors = vec![
+            tensor("blk.0.attn_q.weight", 0),
+            tensor("blk.1.attn_q.weight", CHUNK as u64),
+        ];
+        let packed = writer
+            .finish(
+                &Key {
+                    model: [0; 32],
+                    packing: String::new(),
+                },
+                tensors,
+            )
+            .unwrap();
         let space = Space::of_file(&packed.file, CHUNK + 500).unwrap();
         let place = Mapped::of(&packed.file).unwrap();
-        (file, PackedMap { contents: Arc::new(packed.contents), space: Arc::new(space), file: place })
+        (
+            file,
+            PackedMap {
+                contents: Arc::new(packed.contents),
+                space: Arc::new(space),
+                file: place,
+            },
+        )
     }
 
     fn outcome(packed: &PackedMap) -> Result<(), String> {
-        let mut readiness = Warm::plan(&layout(), Some(packed), tempfile::tempfile().unwrap(), 1 << 30, false).start();
+        let mut readiness = Warm::plan(
+            &layout(),
+            Some(packed),
+            tempfile::tempfile().unwrap(),
+            1 << 30,
+            false,
+        )
+        .start();
         loop {
             match readiness.wait() {
                 Ok(true) => return Ok(()),
@@ -195,7 +283,10 @@ mod tests {
         assert_eq!(outcome(&map), Ok(()));
         file.write_all_at(&[4], CHUNK as u64 + 77).unwrap();
         assert!(outcome(&map).unwrap_err().contains("from byte 4194304 on"));
-        let key = Key { model: [0; 32], packing: String::new() };
+        let key = Key {
+            model: [0; 32],
+            packing: String::new(),
+        };
         assert!(packed::open(file, &key).is_ok());
     }
 }

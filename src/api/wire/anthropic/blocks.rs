@@ -12,7 +12,9 @@ pub fn messages(json: &Json) -> Result<(Vec<Message>, Vec<usize>), Invalid> {
         places.resize(messages.len(), place);
     }
     match messages.last().map(|message| message.role) {
-        Some(Role::Assistant) => json.wrong("must end with what the user says: an answer that was begun cannot be gone on with"),
+        Some(Role::Assistant) => json.wrong(
+            "must end with what the user says: an answer that was begun cannot be gone on with",
+        ),
         _ => Ok((messages, places)),
     }
 }
@@ -26,7 +28,12 @@ pub fn system(json: &Json) -> Result<String, Invalid> {
         Block::Text(text) => Ok(text),
         _ => block.wrong("must be a text"),
     };
-    Ok(json.array()?.iter().map(text).collect::<Result<Vec<_>, _>>()?.join("\n"))
+    Ok(json
+        .array()?
+        .iter()
+        .map(text)
+        .collect::<Result<Vec<_>, _>>()?
+        .join("\n"))
 }
 
 fn message(json: &Json, messages: &mut Vec<Message>) -> Result<(), Invalid> {
@@ -34,11 +41,18 @@ fn message(json: &Json, messages: &mut Vec<Message>) -> Result<(), Invalid> {
     let role = object.need("role")?;
     let content = object.need("content")?;
     object.finish()?;
-    let blocks = if content.is_string() { vec![(content.clone(), Block::Text(content.string()?))] } else { blocks(&content)? };
+    let blocks = if content.is_string() {
+        vec![(content.clone(), Block::Text(content.string()?))]
+    } else {
+        blocks(&content)?
+    };
     match role.string()?.as_str() {
         "user" => user(blocks, messages),
         "assistant" => assistant(blocks, messages),
-        other => role.wrong(format!("must be `user` or `assistant`, not `{}`", quote(other))),
+        other => role.wrong(format!(
+            "must be `user` or `assistant`, not `{}`",
+            quote(other)
+        )),
     }
 }
 
@@ -46,7 +60,10 @@ fn blocks<'a>(json: &Json<'a>) -> Result<Vec<(Json<'a>, Block)>, Invalid> {
     if !json.is_array() {
         return json.wrong("must be a string or an array of blocks");
     }
-    json.array()?.into_iter().map(|json| Block::read(&json).map(|block| (json, block))).collect()
+    json.array()?
+        .into_iter()
+        .map(|json| Block::read(&json).map(|block| (json, block)))
+        .collect()
 }
 
 /// Results go in front, each as a turn of its own; what the user says follows them.
@@ -58,25 +75,39 @@ fn user(blocks: Vec<(Json, Block)>, messages: &mut Vec<Message>) -> Result<(), I
             Block::Text(text) => said.push(Part::Text(text)),
             Block::Shown(part) => said.push(part),
             Block::Result { id, content } => {
-                messages.push(Message { content, tool_call_id: Some(id), ..Message::text(Role::Tool, "") });
+                messages.push(Message {
+                    content,
+                    tool_call_id: Some(id),
+                    ..Message::text(Role::Tool, "")
+                });
             }
-            Block::Thought(_) | Block::Call(_) => return json.wrong("belongs to the assistant's messages"),
+            Block::Thought(_) | Block::Call(_) => {
+                return json.wrong("belongs to the assistant's messages");
+            }
         }
     }
     if !said.is_empty() || messages.len() == before {
-        messages.push(Message { content: said, ..Message::text(Role::User, "") });
+        messages.push(Message {
+            content: said,
+            ..Message::text(Role::User, "")
+        });
     }
     Ok(())
 }
 
 fn assistant(blocks: Vec<(Json, Block)>, messages: &mut Vec<Message>) -> Result<(), Invalid> {
-    let mut turn = Message { content: vec![], ..Message::text(Role::Assistant, "") };
+    let mut turn = Message {
+        content: vec![],
+        ..Message::text(Role::Assistant, "")
+    };
     for (json, block) in blocks {
         match block {
             Block::Text(text) => turn.content.push(Part::Text(text)),
             Block::Thought(text) => turn.reasoning.get_or_insert_default().push_str(&text),
             Block::Call(call) => turn.tool_calls.push(call),
-            Block::Shown(_) | Block::Result { .. } => return json.wrong("belongs to the user's messages"),
+            Block::Shown(_) | Block::Result { .. } => {
+                return json.wrong("belongs to the user's messages");
+            }
         }
     }
     messages.push(turn);
@@ -113,12 +144,19 @@ impl Block {
             "tool_use" => {
                 object.take("caller");
                 let (id, name) = (object.need("id")?.string()?, object.need("name")?.string()?);
-                Self::Call(ToolCall { id, name, arguments: object.need("input")?.opaque_object()? })
+                Self::Call(ToolCall {
+                    id,
+                    name,
+                    arguments: object.need("input")?.opaque_object()?,
+                })
             }
             "tool_result" => result(&mut object)?,
             other => {
                 let known = "`text`, `image`, `document`, `thinking`, `tool_use` and `tool_result`";
-                return kind.wrong(format!("is `{}`, which is not supported; only {known} are", quote(other)));
+                return kind.wrong(format!(
+                    "is `{}`, which is not supported; only {known} are",
+                    quote(other)
+                ));
             }
         };
         object.finish()?;
@@ -128,7 +166,9 @@ impl Block {
 
 fn result(object: &mut Object) -> Result<Block, Invalid> {
     let id = object.need("tool_use_id")?.string()?;
-    let failed = object.take("is_error").map_or(Ok(false), |failed| failed.boolean())?;
+    let failed = object
+        .take("is_error")
+        .map_or(Ok(false), |failed| failed.boolean())?;
     let mut content = match object.take("content") {
         Some(content) if content.is_string() => vec![Part::Text(content.string()?)],
         Some(content) => {
@@ -137,7 +177,10 @@ fn result(object: &mut Object) -> Result<Block, Invalid> {
                 Block::Shown(part) => Ok(part),
                 _ => json.wrong("must be a text, an image or a document"),
             };
-            blocks(&content)?.into_iter().map(part).collect::<Result<_, _>>()?
+            blocks(&content)?
+                .into_iter()
+                .map(part)
+                .collect::<Result<_, _>>()?
         }
         None => vec![],
     };
@@ -157,7 +200,12 @@ mod tests {
     use crate::api::wire::json::body;
 
     fn parse(json: &str) -> Result<(Vec<Message>, Vec<usize>), Invalid> {
-        messages(&body(format!("{{\"messages\":{json}}}").as_bytes()).unwrap().take("messages").unwrap())
+        messages(
+            &body(format!("{{\"messages\":{json}}}").as_bytes())
+                .unwrap()
+                .take("messages")
+                .unwrap(),
+        )
     }
 
     #[test]
@@ -173,12 +221,34 @@ mod tests {
         )
         .unwrap();
         let roles: Vec<Role> = messages.iter().map(|message| message.role).collect();
-        assert_eq!(roles, [Role::User, Role::Assistant, Role::Tool, Role::Tool, Role::Tool, Role::User]);
+        assert_eq!(
+            roles,
+            [
+                Role::User,
+                Role::Assistant,
+                Role::Tool,
+                Role::Tool,
+                Role::Tool,
+                Role::User
+            ]
+        );
         assert_eq!(places, [0, 1, 2, 2, 2, 2]);
-        assert_eq!((messages[1].reasoning.as_deref(), messages[1].tool_calls[0].arguments.as_str()), (Some("hm"), "{\"a\":1}"));
-        assert_eq!(messages[3].content, [Part::Text("Error: ".into()), Part::Text("no".into())]);
+        assert_eq!(
+            (
+                messages[1].reasoning.as_deref(),
+                messages[1].tool_calls[0].arguments.as_str()
+            ),
+            (Some("hm"), "{\"a\":1}")
+        );
+        assert_eq!(
+            messages[3].content,
+            [Part::Text("Error: ".into()), Part::Text("no".into())]
+        );
         assert_eq!(messages[4].content, [Part::Text(String::new())]);
-        assert!(matches!(messages[5].content[..], [Part::Text(_), Part::Picture(_)]));
+        assert!(matches!(
+            messages[5].content[..],
+            [Part::Text(_), Part::Picture(_)]
+        ));
     }
 
     #[test]
@@ -187,13 +257,34 @@ mod tests {
             ("7", "messages"),
             (r#"[{"role":"system","content":"a"}]"#, "messages[0].role"),
             (r#"[{"role":"user","content":7}]"#, "messages[0].content"),
-            (r#"[{"role":"user","content":[{"type":"document","source":{}}]}]"#, "messages[0].content[0].source.type"),
-            (r#"[{"role":"user","content":[{"type":"thinking","thinking":"x"}]}]"#, "messages[0].content[0]"),
-            (r#"[{"role":"user","content":[{"type":"image","source":{"type":"url","url":"/x/y"}}]}]"#, "messages[0].content[0].source.url"),
-            (r#"[{"role":"user","content":[{"type":"tool_result"}]}]"#, "messages[0].content[0].tool_use_id"),
-            (r#"[{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":"x"}]}]"#, "messages[0].content[0].input"),
-            (r#"[{"role":"assistant","content":[{"type":"redacted_thinking","data":"x"}]}]"#, "messages[0].content[0].type"),
-            (r#"[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]"#, "messages"),
+            (
+                r#"[{"role":"user","content":[{"type":"document","source":{}}]}]"#,
+                "messages[0].content[0].source.type",
+            ),
+            (
+                r#"[{"role":"user","content":[{"type":"thinking","thinking":"x"}]}]"#,
+                "messages[0].content[0]",
+            ),
+            (
+                r#"[{"role":"user","content":[{"type":"image","source":{"type":"url","url":"/x/y"}}]}]"#,
+                "messages[0].content[0].source.url",
+            ),
+            (
+                r#"[{"role":"user","content":[{"type":"tool_result"}]}]"#,
+                "messages[0].content[0].tool_use_id",
+            ),
+            (
+                r#"[{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":"x"}]}]"#,
+                "messages[0].content[0].input",
+            ),
+            (
+                r#"[{"role":"assistant","content":[{"type":"redacted_thinking","data":"x"}]}]"#,
+                "messages[0].content[0].type",
+            ),
+            (
+                r#"[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]"#,
+                "messages",
+            ),
         ] {
             assert_eq!(parse(json).unwrap_err().field, field, "{json}");
         }

@@ -1,4 +1,5 @@
-//! Anthropic's Messages API: requests taken apart ([`request`], [`blocks`]), answers and errors built ([`output`]).
+//! Anthropic's Messages API: requests taken apart ([`request`], [`blocks`]), answers and errors
+//! built ([`output`]).
 
 mod blocks;
 pub mod output;

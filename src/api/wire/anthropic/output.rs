@@ -47,7 +47,10 @@ impl From<Usage> for UsageOut {
 pub fn stop<'a>(done: &Done, stops: &'a [String]) -> (&'static str, Option<&'a str>) {
     match done.finish {
         Finish::Stop => ("end_turn", None),
-        Finish::StopString(which) => ("stop_sequence", stops.get(usize::from(which)).map(String::as_str)),
+        Finish::StopString(which) => (
+            "stop_sequence",
+            stops.get(usize::from(which)).map(String::as_str),
+        ),
         Finish::Length => ("max_tokens", None),
         Finish::ToolCalls => ("tool_use", None),
     }
@@ -76,20 +79,36 @@ impl<'a> BlockOut<'a> {
     /// A part as it begins.
     pub fn begun(part: &'a Part) -> Self {
         match &part.kind {
-            Kind::Thought => Self::Thinking { thinking: "", signature: "" },
+            Kind::Thought => Self::Thinking {
+                thinking: "",
+                signature: "",
+            },
             Kind::Text => Self::Text { text: "" },
-            Kind::Call { name } => Self::ToolUse { id: call_id(part), name, input: empty() },
+            Kind::Call { name } => Self::ToolUse {
+                id: call_id(part),
+                name,
+                input: empty(),
+            },
         }
     }
 
     /// A whole part. There is none for a call that was cut off.
     pub fn whole(part: &'a Part) -> Option<Self> {
         Some(match &part.kind {
-            Kind::Thought => Self::Thinking { thinking: &part.text, signature: "" },
+            Kind::Thought => Self::Thinking {
+                thinking: &part.text,
+                signature: "",
+            },
             Kind::Text => Self::Text { text: &part.text },
             Kind::Call { name } => {
-                let input = serde_json::from_str(&part.text).ok().filter(|_| part.complete)?;
-                Self::ToolUse { id: call_id(part), name, input }
+                let input = serde_json::from_str(&part.text)
+                    .ok()
+                    .filter(|_| part.complete)?;
+                Self::ToolUse {
+                    id: call_id(part),
+                    name,
+                    input,
+                }
             }
         })
     }
@@ -109,13 +128,28 @@ fn empty() -> &'static RawValue {
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event<'a> {
-    MessageStart { message: MessageOut<'a> },
-    ContentBlockStart { index: usize, content_block: BlockOut<'a> },
-    ContentBlockDelta { index: usize, delta: DeltaOut<'a> },
-    ContentBlockStop { index: usize },
-    MessageDelta { delta: End<'a>, usage: UsageOut },
+    MessageStart {
+        message: MessageOut<'a>,
+    },
+    ContentBlockStart {
+        index: usize,
+        content_block: BlockOut<'a>,
+    },
+    ContentBlockDelta {
+        index: usize,
+        delta: DeltaOut<'a>,
+    },
+    ContentBlockStop {
+        index: usize,
+    },
+    MessageDelta {
+        delta: End<'a>,
+        usage: UsageOut,
+    },
     MessageStop {},
-    Error { error: ErrorOut<'a> },
+    Error {
+        error: ErrorOut<'a>,
+    },
 }
 
 impl Event<'_> {

@@ -1,7 +1,7 @@
 //! `input`: a text, or items that become the messages of a conversation.
 //!
-//! What the model said in one turn is several items here and one message there: a thought, a text and calls that
-//! follow each other belong together.
+//! What the model said in one turn is several items here and one message there: a thought, a text
+//! and calls that follow each other belong together.
 
 use super::Places;
 use crate::api::id;
@@ -31,8 +31,12 @@ pub fn input(json: &Json) -> Result<Input, Invalid> {
         let text = json.string()?;
         let id = id::random("msg_");
         let content = serde_json::json!([{"type": "input_text", "text": text}]);
-        let item = serde_json::json!({"id": id, "type": "message", "role": "user", "content": content});
-        input.items.push(Item { id, json: item.to_string() });
+        let item =
+            serde_json::json!({"id": id, "type": "message", "role": "user", "content": content});
+        input.items.push(Item {
+            id,
+            json: item.to_string(),
+        });
         input.messages.push(Message::text(Role::User, text));
         input.places.0.push(None);
         return Ok(input);
@@ -59,10 +63,17 @@ fn named(json: &Json, prefix: &str) -> Item {
         value["type"] = "message".into();
     }
     if let Some(text) = value["content"].as_str() {
-        let kind = if value["role"] == "assistant" { "output_text" } else { "input_text" };
+        let kind = if value["role"] == "assistant" {
+            "output_text"
+        } else {
+            "input_text"
+        };
         value["content"] = serde_json::json!([{"type": kind, "text": text}]);
     }
-    Item { id, json: value.to_string() }
+    Item {
+        id,
+        json: value.to_string(),
+    }
 }
 
 /// Adds an item to the conversation. Returns what ids of its kind begin with.
@@ -109,9 +120,14 @@ fn read(json: &Json, messages: &mut Vec<Message>) -> Result<&'static str, Invali
 
 /// The model's turn that is going on, or a new one.
 fn model_turn(messages: &mut Vec<Message>) -> &mut Message {
-    let goes_on = messages.last().is_some_and(|message| message.role == Role::Assistant);
+    let goes_on = messages
+        .last()
+        .is_some_and(|message| message.role == Role::Assistant);
     if !goes_on {
-        messages.push(Message { content: vec![], ..Message::text(Role::Assistant, "") });
+        messages.push(Message {
+            content: vec![],
+            ..Message::text(Role::Assistant, "")
+        });
     }
     let last = messages.len() - 1;
     &mut messages[last]
@@ -123,7 +139,12 @@ fn message(object: &mut Object, messages: &mut Vec<Message>) -> Result<(), Inval
         "system" | "developer" => Role::System,
         "user" => Role::User,
         "assistant" => Role::Assistant,
-        other => return role.wrong(format!("must be `system`, `developer`, `user` or `assistant`, not `{}`", quote(other))),
+        other => {
+            return role.wrong(format!(
+                "must be `system`, `developer`, `user` or `assistant`, not `{}`",
+                quote(other)
+            ));
+        }
     };
     // Which part of its answer a model was at; Gemma's turns have no such parts.
     object.take("phase");
@@ -131,14 +152,25 @@ fn message(object: &mut Object, messages: &mut Vec<Message>) -> Result<(), Inval
     let content = if content.is_string() {
         vec![Part::Text(content.string()?)]
     } else {
-        content.array()?.iter().map(part).collect::<Result<_, _>>()?
+        content
+            .array()?
+            .iter()
+            .map(part)
+            .collect::<Result<_, _>>()?
     };
     // Behind a thought, unless something was said or called after it.
-    let thought = |message: &Message| message.role == Role::Assistant && message.content.is_empty() && message.tool_calls.is_empty();
+    let thought = |message: &Message| {
+        message.role == Role::Assistant
+            && message.content.is_empty()
+            && message.tool_calls.is_empty()
+    };
     if role == Role::Assistant && messages.last().is_some_and(thought) {
         model_turn(messages).content = content;
     } else {
-        messages.push(Message { content, ..Message::text(role, "") });
+        messages.push(Message {
+            content,
+            ..Message::text(role, "")
+        });
     }
     Ok(())
 }
@@ -187,7 +219,9 @@ fn thought(object: &mut Object) -> Result<String, Invalid> {
         return sealed.wrong("was sealed by another service and cannot be read; leave it out");
     }
     let mut texts = |name, kind| -> Result<Vec<String>, Invalid> {
-        let Some(list) = object.take(name) else { return Ok(vec![]) };
+        let Some(list) = object.take(name) else {
+            return Ok(vec![]);
+        };
         let text = |json: &Json| {
             let mut object = json.object()?;
             let named = object.need("type")?;
@@ -200,8 +234,15 @@ fn thought(object: &mut Object) -> Result<String, Invalid> {
         };
         list.array()?.iter().map(text).collect()
     };
-    let (summary, content) = (texts("summary", "summary_text")?, texts("content", "reasoning_text")?);
-    Ok(if content.is_empty() { summary.join("\n") } else { content.concat() })
+    let (summary, content) = (
+        texts("summary", "summary_text")?,
+        texts("content", "reasoning_text")?,
+    );
+    Ok(if content.is_empty() {
+        summary.join("\n")
+    } else {
+        content.concat()
+    })
 }
 
 #[cfg(test)]
@@ -210,7 +251,12 @@ mod tests {
     use crate::api::wire::json::body;
 
     fn parse(json: &str) -> Result<Input, Invalid> {
-        input(&body(format!("{{\"input\":{json}}}").as_bytes()).unwrap().take("input").unwrap())
+        input(
+            &body(format!("{{\"input\":{json}}}").as_bytes())
+                .unwrap()
+                .take("input")
+                .unwrap(),
+        )
     }
 
     #[test]
@@ -218,7 +264,10 @@ mod tests {
         let input = parse("\"hi\"").unwrap();
         assert_eq!(input.messages, [Message::text(Role::User, "hi")]);
         let item: serde_json::Value = serde_json::from_str(&input.items[0].json).unwrap();
-        assert_eq!((&item["id"], &item["content"][0]["text"]), (&input.items[0].id.as_str().into(), &"hi".into()));
+        assert_eq!(
+            (&item["id"], &item["content"][0]["text"]),
+            (&input.items[0].id.as_str().into(), &"hi".into())
+        );
     }
 
     #[test]
@@ -236,14 +285,39 @@ mod tests {
         )
         .unwrap();
         let roles: Vec<Role> = input.messages.iter().map(|message| message.role).collect();
-        assert_eq!(roles, [Role::System, Role::User, Role::Assistant, Role::Tool, Role::Tool, Role::Assistant]);
+        assert_eq!(
+            roles,
+            [
+                Role::System,
+                Role::User,
+                Role::Assistant,
+                Role::Tool,
+                Role::Tool,
+                Role::Assistant
+            ]
+        );
         let turn = &input.messages[2];
-        assert_eq!((turn.reasoning.as_deref(), &turn.content[..]), (Some("hm"), &[Part::Text("b".into())][..]));
-        assert_eq!(turn.tool_calls.iter().map(|call| call.id.as_str()).collect::<Vec<_>>(), ["c1", "c2"]);
+        assert_eq!(
+            (turn.reasoning.as_deref(), &turn.content[..]),
+            (Some("hm"), &[Part::Text("b".into())][..])
+        );
+        assert_eq!(
+            turn.tool_calls
+                .iter()
+                .map(|call| call.id.as_str())
+                .collect::<Vec<_>>(),
+            ["c1", "c2"]
+        );
         assert_eq!(input.messages[4].tool_call_id.as_deref(), Some("c2"));
-        assert_eq!(input.places.0, [Some(0), Some(1), Some(2), Some(6), Some(7), Some(8)]);
+        assert_eq!(
+            input.places.0,
+            [Some(0), Some(1), Some(2), Some(6), Some(7), Some(8)]
+        );
         assert_eq!(input.items.len(), 9);
-        assert_eq!((input.items[3].id.as_str(), input.items[4].id.as_str()), ("msg_1", "fc_1"));
+        assert_eq!(
+            (input.items[3].id.as_str(), input.items[4].id.as_str()),
+            ("msg_1", "fc_1")
+        );
         assert!(input.items[5].id.starts_with("fc_"));
     }
 
@@ -254,15 +328,36 @@ mod tests {
             ("[7]", "input[0]"),
             (r#"[{"role":"king","content":"a"}]"#, "input[0].role"),
             (r#"[{"role":"user"}]"#, "input[0].content"),
-            (r#"[{"role":"user","content":[{"type":"input_video","file_id":"x"}]}]"#, "input[0].content[0].type"),
-            (r#"[{"role":"user","content":[{"type":"input_image","file_id":"x"}]}]"#, "input[0].content[0].image_url"),
-            (r#"[{"role":"user","content":"a","junk":1}]"#, "input[0].junk"),
+            (
+                r#"[{"role":"user","content":[{"type":"input_video","file_id":"x"}]}]"#,
+                "input[0].content[0].type",
+            ),
+            (
+                r#"[{"role":"user","content":[{"type":"input_image","file_id":"x"}]}]"#,
+                "input[0].content[0].image_url",
+            ),
+            (
+                r#"[{"role":"user","content":"a","junk":1}]"#,
+                "input[0].junk",
+            ),
             (r#"[{"type":"web_search_call","id":"x"}]"#, "input[0].type"),
             (r#"[{"type":"item_reference","id":"x"}]"#, "input[0]"),
-            (r#"[{"type":"function_call","call_id":"c","name":"f","arguments":"[]"}]"#, "input[0].arguments"),
-            (r#"[{"type":"function_call_output","call_id":"c","output":7}]"#, "input[0].output"),
-            (r#"[{"type":"reasoning","summary":[],"encrypted_content":"x"}]"#, "input[0].encrypted_content"),
-            (r#"[{"type":"reasoning","summary":[{"type":"text","text":"x"}]}]"#, "input[0].summary[0].type"),
+            (
+                r#"[{"type":"function_call","call_id":"c","name":"f","arguments":"[]"}]"#,
+                "input[0].arguments",
+            ),
+            (
+                r#"[{"type":"function_call_output","call_id":"c","output":7}]"#,
+                "input[0].output",
+            ),
+            (
+                r#"[{"type":"reasoning","summary":[],"encrypted_content":"x"}]"#,
+                "input[0].encrypted_content",
+            ),
+            (
+                r#"[{"type":"reasoning","summary":[{"type":"text","text":"x"}]}]"#,
+                "input[0].summary[0].type",
+            ),
         ] {
             assert_eq!(parse(json).unwrap_err().field, field, "{json}");
         }

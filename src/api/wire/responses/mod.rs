@@ -1,4 +1,5 @@
-//! OpenAI's Responses API: requests taken apart ([`request`], [`items`]), responses built ([`output`]).
+//! OpenAI's Responses API: requests taken apart ([`request`], [`items`]), responses built
+//! ([`output`]).
 
 pub mod items;
 pub mod output;

@@ -22,7 +22,11 @@ pub enum Status {
 impl Status {
     /// The end that an answer came to.
     pub fn of(finish: Finish) -> Self {
-        if finish == Finish::Length { Self::Incomplete } else { Self::Completed }
+        if finish == Finish::Length {
+            Self::Incomplete
+        } else {
+            Self::Completed
+        }
     }
 }
 
@@ -61,7 +65,9 @@ pub struct Incomplete {
 
 impl Incomplete {
     pub fn of(done: &Done) -> Option<Self> {
-        (done.finish == Finish::Length).then_some(Self { reason: "max_output_tokens" })
+        (done.finish == Finish::Length).then_some(Self {
+            reason: "max_output_tokens",
+        })
     }
 }
 
@@ -88,9 +94,13 @@ impl From<Usage> for UsageOut {
     fn from(usage: Usage) -> Self {
         Self {
             input_tokens: usage.prompt_tokens,
-            input_tokens_details: InputDetails { cached_tokens: usage.cached_tokens },
+            input_tokens_details: InputDetails {
+                cached_tokens: usage.cached_tokens,
+            },
             output_tokens: usage.completion_tokens,
-            output_tokens_details: OutputDetails { reasoning_tokens: usage.reasoning_tokens },
+            output_tokens_details: OutputDetails {
+                reasoning_tokens: usage.reasoning_tokens,
+            },
             total_tokens: u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens),
         }
     }
@@ -100,17 +110,39 @@ impl From<Usage> for UsageOut {
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ItemOut<'a> {
-    Reasoning { id: String, summary: [(); 0], content: Vec<ContentOut<'a>>, status: Status },
-    Message { id: String, role: &'static str, content: Vec<ContentOut<'a>>, status: Status },
-    FunctionCall { id: String, call_id: String, name: &'a str, arguments: &'a str, status: Status },
+    Reasoning {
+        id: String,
+        summary: [(); 0],
+        content: Vec<ContentOut<'a>>,
+        status: Status,
+    },
+    Message {
+        id: String,
+        role: &'static str,
+        content: Vec<ContentOut<'a>>,
+        status: Status,
+    },
+    FunctionCall {
+        id: String,
+        call_id: String,
+        name: &'a str,
+        arguments: &'a str,
+        status: Status,
+    },
 }
 
 /// What a thought or a text says.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ContentOut<'a> {
-    ReasoningText { text: &'a str },
-    OutputText { text: &'a str, annotations: [(); 0], logprobs: Vec<TokenOut<'a>> },
+    ReasoningText {
+        text: &'a str,
+    },
+    OutputText {
+        text: &'a str,
+        annotations: [(); 0],
+        logprobs: Vec<TokenOut<'a>>,
+    },
 }
 
 /// The name of a part's item.
@@ -132,7 +164,11 @@ pub fn call_id(part: &Part) -> String {
 pub fn content(part: &Part) -> Option<ContentOut<'_>> {
     match part.kind {
         Kind::Thought => Some(ContentOut::ReasoningText { text: &part.text }),
-        Kind::Text => Some(ContentOut::OutputText { text: &part.text, annotations: [], logprobs: logprobs(&part.logprobs) }),
+        Kind::Text => Some(ContentOut::OutputText {
+            text: &part.text,
+            annotations: [],
+            logprobs: logprobs(&part.logprobs),
+        }),
         Kind::Call { .. } => None,
     }
 }
@@ -146,15 +182,38 @@ pub fn item(part: &Part, status: Status) -> ItemOut<'_> {
     let begun = part.text.is_empty() && status == Status::InProgress;
     let content = content(part).filter(|_| !begun).into_iter().collect();
     match &part.kind {
-        Kind::Thought => ItemOut::Reasoning { id: item_id(part), summary: [], content, status },
-        Kind::Text => ItemOut::Message { id: item_id(part), role: "assistant", content, status },
-        Kind::Call { name } => ItemOut::FunctionCall { id: item_id(part), call_id: call_id(part), name, arguments: &part.text, status },
+        Kind::Thought => ItemOut::Reasoning {
+            id: item_id(part),
+            summary: [],
+            content,
+            status,
+        },
+        Kind::Text => ItemOut::Message {
+            id: item_id(part),
+            role: "assistant",
+            content,
+            status,
+        },
+        Kind::Call { name } => ItemOut::FunctionCall {
+            id: item_id(part),
+            call_id: call_id(part),
+            name,
+            arguments: &part.text,
+            status,
+        },
     }
 }
 
 /// The part as an item that has come to its end.
 pub fn ended(part: &Part) -> ItemOut<'_> {
-    item(part, if part.complete { Status::Completed } else { Status::Incomplete })
+    item(
+        part,
+        if part.complete {
+            Status::Completed
+        } else {
+            Status::Incomplete
+        },
+    )
 }
 
 /// A server-sent event.

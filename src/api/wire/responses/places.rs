@@ -1,6 +1,8 @@
-//! Where in a client's request a part of a [`ChatRequest`](crate::chat::ChatRequest) comes from. Pure.
+//! Where in a client's request a part of a [`ChatRequest`](crate::chat::ChatRequest) comes from.
+//! Pure.
 
-/// For each message of the conversation, the item of `input` that it was made of; `None` for what came from elsewhere.
+/// For each message of the conversation, the item of `input` that it was made of; `None` for what
+/// came from elsewhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places(pub Vec<Option<usize>>);
 
@@ -8,12 +10,17 @@ impl Places {
     /// The field of this API that a field of a chat request is.
     pub fn of(&self, field: &str) -> String {
         if let Some(rest) = field.strip_prefix("messages") {
-            let message = rest.strip_prefix('[').and_then(|rest| rest.split(']').next()?.parse::<usize>().ok());
+            let message = rest
+                .strip_prefix('[')
+                .and_then(|rest| rest.split(']').next()?.parse::<usize>().ok());
             let item = message.and_then(|message| *self.0.get(message)?);
             return item.map_or("input".into(), |item| format!("input[{item}]"));
         }
         if let Some(rest) = field.strip_prefix("response_format") {
-            return format!("text.format{}", rest.strip_prefix(".json_schema").unwrap_or(rest));
+            return format!(
+                "text.format{}",
+                rest.strip_prefix(".json_schema").unwrap_or(rest)
+            );
         }
         match field {
             "max_tokens" => "max_output_tokens".into(),

@@ -21,11 +21,18 @@ const IGNORED: [(&str, &str); 5] = [
     ("user", "the kernel says who the caller is"),
     ("safety_identifier", "the kernel says who the caller is"),
     ("service_tier", "there is one tier"),
-    ("prompt_cache_retention", "the prefix cache lives as long as the model is loaded"),
-    ("max_tool_calls", "a bound of tools that the service itself runs; none does here"),
+    (
+        "prompt_cache_retention",
+        "the prefix cache lives as long as the model is loaded",
+    ),
+    (
+        "max_tool_calls",
+        "a bound of tools that the service itself runs; none does here",
+    ),
 ];
 
-/// What is sent along with the answer's tokens if asked for. The others speak of tools that are not served.
+/// What is sent along with the answer's tokens if asked for. The others speak of tools that are not
+/// served.
 const LOGPROBS: &str = "message.output_text.logprobs";
 const INCLUDABLE: [&str; 2] = [LOGPROBS, "reasoning.encrypted_content"];
 
@@ -90,17 +97,29 @@ pub fn parse(body: &[u8]) -> Result<ResponsesCall, Invalid> {
     let input = items::input(&object.need("input")?)?;
     let instructions = text(&mut object, "instructions")?;
     let previous_response_id = text(&mut object, "previous_response_id")?;
-    let raw = |object: &Object, name: &str, default: &str| raw(object.look(name).map_or(default, |json| json));
-    let (shown_text, shown_tools) = (raw(&object, "text", r#"{"format":{"type":"text"}}"#), raw(&object, "tools", "[]"));
+    let raw = |object: &Object, name: &str, default: &str| {
+        raw(object.look(name).map_or(default, |json| json))
+    };
+    let (shown_text, shown_tools) = (
+        raw(&object, "text", r#"{"format":{"type":"text"}}"#),
+        raw(&object, "tools", "[]"),
+    );
     let shown_choice = raw(&object, "tool_choice", "\"auto\"");
     let (tools, tool_choice) = offered(&mut object)?;
-    let parallel_tool_calls = object.take("parallel_tool_calls").map_or(Ok(true), |parallel| parallel.boolean())?;
+    let parallel_tool_calls = object
+        .take("parallel_tool_calls")
+        .map_or(Ok(true), |parallel| parallel.boolean())?;
     let format = format(&mut object)?;
     let sampling = request::sampling(&mut object)?;
-    let max_output_tokens = object.take("max_output_tokens").map(|max| max.u32(1, u32::MAX)).transpose()?;
+    let max_output_tokens = object
+        .take("max_output_tokens")
+        .map(|max| max.u32(1, u32::MAX))
+        .transpose()?;
     let (effort, thinking) = reasoning(&mut object)?;
     let logprobs = logprobs(&mut object)?;
-    let cache_prompt = object.take("cache_prompt").map_or(Ok(true), |cache| cache.boolean())?;
+    let cache_prompt = object
+        .take("cache_prompt")
+        .map_or(Ok(true), |cache| cache.boolean())?;
     let truncates = truncation(&mut object)?;
     let delivery = delivery(&mut object)?;
     let metadata = metadata(&mut object)?;
@@ -109,7 +128,10 @@ pub fn parse(body: &[u8]) -> Result<ResponsesCall, Invalid> {
         object.take(name);
     }
     object.finish()?;
-    let output = OutputLimits { max_tokens: max_output_tokens, ..OutputLimits::default() };
+    let output = OutputLimits {
+        max_tokens: max_output_tokens,
+        ..OutputLimits::default()
+    };
     let shown = Shown {
         instructions: instructions.clone(),
         max_output_tokens,
@@ -117,7 +139,10 @@ pub fn parse(body: &[u8]) -> Result<ResponsesCall, Invalid> {
         parallel_tool_calls,
         previous_response_id: previous_response_id.clone(),
         prompt_cache_key,
-        reasoning: Reasoning { effort, summary: () },
+        reasoning: Reasoning {
+            effort,
+            summary: (),
+        },
         temperature: sampling.temperature,
         text: shown_text,
         tool_choice: shown_choice,
@@ -139,7 +164,16 @@ pub fn parse(body: &[u8]) -> Result<ResponsesCall, Invalid> {
         ..ChatRequest::new(vec![])
     };
     let model = model.unwrap_or_else(|| DEFAULT_MODEL.into());
-    Ok(ResponsesCall { model, request, input, instructions, previous: previous_response_id, delivery, truncates, shown })
+    Ok(ResponsesCall {
+        model,
+        request,
+        input,
+        instructions,
+        previous: previous_response_id,
+        delivery,
+        truncates,
+        shown,
+    })
 }
 
 fn text(object: &mut Object, name: &'static str) -> Result<Option<String>, Invalid> {
@@ -157,7 +191,9 @@ fn offered(object: &mut Object) -> Result<(Vec<Tool>, ToolChoice), Invalid> {
         Some(tools) => tools.array()?.iter().map(tool).collect::<Result<_, _>>()?,
         None => vec![],
     };
-    let Some(choice) = object.take("tool_choice") else { return Ok((offer, ToolChoice::Auto)) };
+    let Some(choice) = object.take("tool_choice") else {
+        return Ok((offer, ToolChoice::Auto));
+    };
     if choice.is_string() {
         let choice = mode(&choice, &mut offer)?;
         return Ok((offer, choice));
@@ -181,7 +217,12 @@ fn offered(object: &mut Object) -> Result<(Vec<Tool>, ToolChoice), Invalid> {
             offer.retain(|tool| names.contains(&tool.name));
             mode(&fields.need("mode")?, &mut offer)?
         }
-        other => return kind.wrong(format!("must be `function` or `allowed_tools`, not `{}`", quote(other))),
+        other => {
+            return kind.wrong(format!(
+                "must be `function` or `allowed_tools`, not `{}`",
+                quote(other)
+            ));
+        }
     };
     fields.finish()?;
     Ok((offer, choice))
@@ -195,7 +236,10 @@ fn mode(json: &Json, offer: &mut Vec<Tool>) -> Result<ToolChoice, Invalid> {
             Ok(ToolChoice::Auto)
         }
         "required" => Ok(ToolChoice::Required),
-        other => json.wrong(format!("must be `auto`, `none`, `required` or an object, not `{}`", quote(other))),
+        other => json.wrong(format!(
+            "must be `auto`, `none`, `required` or an object, not `{}`",
+            quote(other)
+        )),
     }
 }
 
@@ -208,7 +252,9 @@ fn tool(json: &Json) -> Result<Tool, Invalid> {
 }
 
 fn format(object: &mut Object) -> Result<Format, Invalid> {
-    let Some(text) = object.take("text") else { return Ok(Format::Text) };
+    let Some(text) = object.take("text") else {
+        return Ok(Format::Text);
+    };
     let mut text = text.object()?;
     if let Some(verbosity) = text.take("verbosity")
         && !verbosity.is("\"medium\"")
@@ -217,27 +263,42 @@ fn format(object: &mut Object) -> Result<Format, Invalid> {
     }
     let format = text.take("format");
     text.finish()?;
-    let Some(format) = format else { return Ok(Format::Text) };
+    let Some(format) = format else {
+        return Ok(Format::Text);
+    };
     let mut fields = format.object()?;
     let kind = fields.need("type")?;
     let format = match kind.string()?.as_str() {
         "text" => Format::Text,
         "json_object" => Format::JsonObject,
         "json_schema" => crate::api::wire::format::schema(&mut fields)?,
-        other => return kind.wrong(format!("must be `text`, `json_object` or `json_schema`, not `{}`", quote(other))),
+        other => {
+            return kind.wrong(format!(
+                "must be `text`, `json_object` or `json_schema`, not `{}`",
+                quote(other)
+            ));
+        }
     };
     fields.finish()?;
     Ok(format)
 }
 
 fn reasoning(object: &mut Object) -> Result<(Option<String>, Thinking), Invalid> {
-    let Some(reasoning) = object.take("reasoning") else { return Ok((None, Thinking::Off)) };
+    let Some(reasoning) = object.take("reasoning") else {
+        return Ok((None, Thinking::Off));
+    };
     let mut fields = reasoning.object()?;
     let effort = fields.take("effort");
-    let thinking = effort.as_ref().map(request::effort).transpose()?.unwrap_or_default();
+    let thinking = effort
+        .as_ref()
+        .map(request::effort)
+        .transpose()?
+        .unwrap_or_default();
     // Whoever wants a summary gets the thoughts themselves.
     for name in ["summary", "generate_summary"] {
-        let Some(summary) = fields.take(name) else { continue };
+        let Some(summary) = fields.take(name) else {
+            continue;
+        };
         if !["auto", "concise", "detailed"].contains(&summary.string()?.as_str()) {
             return summary.wrong("must be `auto`, `concise` or `detailed`");
         }
@@ -252,28 +313,46 @@ fn logprobs(object: &mut Object) -> Result<Option<u8>, Invalid> {
         for name in include.array()? {
             let text = name.string()?;
             if !INCLUDABLE.contains(&text.as_str()) {
-                return name.wrong(format!("is `{}`, of which there is nothing here; known: {}", quote(&text), INCLUDABLE.join(", ")));
+                return name.wrong(format!(
+                    "is `{}`, of which there is nothing here; known: {}",
+                    quote(&text),
+                    INCLUDABLE.join(", ")
+                ));
             }
             wanted |= text == LOGPROBS;
         }
     }
     // The number's bound is checked with the whole request.
-    let top = object.take("top_logprobs").map(|top| top.u32(0, u8::MAX.into())).transpose()?.map(|top| top as u8);
+    let top = object
+        .take("top_logprobs")
+        .map(|top| top.u32(0, u8::MAX.into()))
+        .transpose()?
+        .map(|top| top as u8);
     Ok(top.filter(|top| wanted || *top > 0).or(wanted.then_some(0)))
 }
 
 fn truncation(object: &mut Object) -> Result<bool, Invalid> {
-    let Some(truncation) = object.take("truncation") else { return Ok(false) };
+    let Some(truncation) = object.take("truncation") else {
+        return Ok(false);
+    };
     match truncation.string()?.as_str() {
         "auto" => Ok(true),
         "disabled" => Ok(false),
-        other => truncation.wrong(format!("must be `auto` or `disabled`, not `{}`", quote(other))),
+        other => truncation.wrong(format!(
+            "must be `auto` or `disabled`, not `{}`",
+            quote(other)
+        )),
     }
 }
 
 fn delivery(object: &mut Object) -> Result<Delivery, Invalid> {
-    let keep = object.take("store").map(|store| store.boolean()).transpose()?;
-    let stream = object.take("stream").map_or(Ok(false), |stream| stream.boolean())?;
+    let keep = object
+        .take("store")
+        .map(|store| store.boolean())
+        .transpose()?;
+    let stream = object
+        .take("stream")
+        .map_or(Ok(false), |stream| stream.boolean())?;
     if let Some(options) = object.take("stream_options") {
         if !stream {
             return options.wrong("needs `stream` to be true");
@@ -284,7 +363,15 @@ fn delivery(object: &mut Object) -> Result<Delivery, Invalid> {
         options.finish()?;
     }
     let Some(background) = object.take("background") else {
-        return Ok(if stream { Delivery::Stream { keep: keep == Some(true) } } else { Delivery::Whole { keep: keep == Some(true) } });
+        return Ok(if stream {
+            Delivery::Stream {
+                keep: keep == Some(true),
+            }
+        } else {
+            Delivery::Whole {
+                keep: keep == Some(true),
+            }
+        });
     };
     match (background.boolean()?, stream, keep) {
         (true, true, _) => background.wrong("cannot be true together with `stream`; ask for the response with GET /v1/responses/{id}"),
@@ -298,15 +385,22 @@ fn delivery(object: &mut Object) -> Result<Delivery, Invalid> {
 }
 
 fn metadata(object: &mut Object) -> Result<BTreeMap<String, String>, Invalid> {
-    let Some(metadata) = object.take("metadata") else { return Ok(BTreeMap::new()) };
+    let Some(metadata) = object.take("metadata") else {
+        return Ok(BTreeMap::new());
+    };
     let labels: Vec<_> = metadata.object()?.into_entries().collect();
     if labels.len() > MAX_LABELS {
-        return metadata.wrong(format!("has {} entries; at most {MAX_LABELS} are allowed", labels.len()));
+        return metadata.wrong(format!(
+            "has {} entries; at most {MAX_LABELS} are allowed",
+            labels.len()
+        ));
     }
     let label = |(name, value): (String, Json)| {
         let text = value.string()?;
         if name.len() > MAX_LABEL_NAME || text.len() > MAX_LABEL_BYTES {
-            return value.wrong(format!("has more than {MAX_LABEL_NAME} bytes in its name or {MAX_LABEL_BYTES} in its value"));
+            return value.wrong(format!(
+                "has more than {MAX_LABEL_NAME} bytes in its name or {MAX_LABEL_BYTES} in its value"
+            ));
         }
         Ok((name, text))
     };
@@ -325,7 +419,10 @@ mod tests {
     #[test]
     fn the_least_request_keeps_nothing() {
         let call = with("").unwrap();
-        assert_eq!((call.model.as_str(), call.delivery, call.truncates), ("auto", Delivery::Whole { keep: false }, false));
+        assert_eq!(
+            (call.model.as_str(), call.delivery, call.truncates),
+            ("auto", Delivery::Whole { keep: false }, false)
+        );
         assert_eq!(call.request, ChatRequest::new(vec![]));
         assert_eq!(call.input.messages, [Message::text(Role::User, "hi")]);
         assert_eq!(call.shown.tools.get(), "[]");
@@ -342,22 +439,54 @@ mod tests {
             "top_logprobs":2,"truncation":"auto","background":false,"metadata":{"a":"b"},"user":"u","service_tier":"auto""#,
         )
         .unwrap();
-        assert_eq!((call.model.as_str(), call.delivery, call.truncates), ("Tiny", Delivery::Stream { keep: true }, true));
-        assert_eq!((call.instructions.as_deref(), call.previous.as_deref()), (Some("Be brief"), Some("resp_1")));
+        assert_eq!(
+            (call.model.as_str(), call.delivery, call.truncates),
+            ("Tiny", Delivery::Stream { keep: true }, true)
+        );
+        assert_eq!(
+            (call.instructions.as_deref(), call.previous.as_deref()),
+            (Some("Be brief"), Some("resp_1"))
+        );
         let r = &call.request;
-        assert_eq!((r.tools[0].name.as_str(), &r.tool_choice), ("f", &ToolChoice::Named("f".into())));
+        assert_eq!(
+            (r.tools[0].name.as_str(), &r.tool_choice),
+            ("f", &ToolChoice::Named("f".into()))
+        );
         assert_eq!(r.format, Format::JsonSchema(r#"{"type":"object"}"#.into()));
-        assert_eq!((r.output.max_tokens, r.logprobs, r.sampling.seed, r.parallel_tool_calls), (Some(9), Some(2), Some(7), false));
+        assert_eq!(
+            (
+                r.output.max_tokens,
+                r.logprobs,
+                r.sampling.seed,
+                r.parallel_tool_calls
+            ),
+            (Some(9), Some(2), Some(7), false)
+        );
         assert!(r.thinking.is_on());
-        assert_eq!((call.shown.metadata["a"].as_str(), call.shown.reasoning.effort.as_deref()), ("b", Some("low")));
-        assert_eq!(with(r#","background":true"#).unwrap().delivery, Delivery::Background);
-        assert_eq!(with(r#","background":true,"store":true"#).unwrap().delivery, Delivery::Background);
+        assert_eq!(
+            (
+                call.shown.metadata["a"].as_str(),
+                call.shown.reasoning.effort.as_deref()
+            ),
+            ("b", Some("low"))
+        );
+        assert_eq!(
+            with(r#","background":true"#).unwrap().delivery,
+            Delivery::Background
+        );
+        assert_eq!(
+            with(r#","background":true,"store":true"#).unwrap().delivery,
+            Delivery::Background
+        );
         let call = with(
             r#","tools":[{"type":"function","name":"f"},{"type":"function","name":"g"}],
             "tool_choice":{"type":"allowed_tools","mode":"required","tools":[{"type":"function","name":"g"}]}"#,
         )
         .unwrap();
-        assert_eq!((call.request.tools.len(), &call.request.tool_choice), (1, &ToolChoice::Required));
+        assert_eq!(
+            (call.request.tools.len(), &call.request.tool_choice),
+            (1, &ToolChoice::Required)
+        );
     }
 
     #[test]
@@ -366,11 +495,20 @@ mod tests {
             (r#","model":7"#, "model"),
             (r#","tools":[{"type":"web_search"}]"#, "tools[0].type"),
             (r#","tools":[{"type":"function"}]"#, "tools[0].name"),
-            (r#","tools":[{"type":"function","name":"f","function":{}}]"#, "tools[0].function"),
+            (
+                r#","tools":[{"type":"function","name":"f","function":{}}]"#,
+                "tools[0].function",
+            ),
             (r#","tool_choice":"any""#, "tool_choice"),
-            (r#","tool_choice":{"type":"file_search"}"#, "tool_choice.type"),
+            (
+                r#","tool_choice":{"type":"file_search"}"#,
+                "tool_choice.type",
+            ),
             (r#","text":{"format":{"type":"yaml"}}"#, "text.format.type"),
-            (r#","text":{"format":{"type":"json_schema","name":"n"}}"#, "text.format.schema"),
+            (
+                r#","text":{"format":{"type":"json_schema","name":"n"}}"#,
+                "text.format.schema",
+            ),
             (r#","text":{"verbosity":"low"}"#, "text.verbosity"),
             (r#","max_tokens":5"#, "max_tokens"),
             (r#","max_output_tokens":0"#, "max_output_tokens"),

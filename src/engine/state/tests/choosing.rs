@@ -7,22 +7,47 @@ fn choose(id: u64, failure: Failure) -> Action {
 }
 
 fn chosen(id: u64, model: &str) -> Input {
-    Input::Chosen { id, model: Ok(model.into()) }
+    Input::Chosen {
+        id,
+        model: Ok(model.into()),
+    }
 }
 
 #[test]
 fn what_left_the_choice_to_us_gets_another_model_and_what_was_named_does_not() {
     let (mut s, t) = state();
-    for input in [submit_open(1, "large"), submit(2, "large"), submit_open(3, "large")] {
+    for input in [
+        submit_open(1, "large"),
+        submit(2, "large"),
+        submit_open(3, "large"),
+    ] {
         s.step(t, input);
     }
-    let refused = Input::LoadFailed { generation: 1, failure: no_room("large"), out_of_memory: false };
-    let told = [choose(1, no_room("large")), choose(3, no_room("large")), Action::Fail { id: 2, failure: no_room("large") }];
+    let refused = Input::LoadFailed {
+        generation: 1,
+        failure: no_room("large"),
+        out_of_memory: false,
+    };
+    let told = [
+        choose(1, no_room("large")),
+        choose(3, no_room("large")),
+        Action::Fail {
+            id: 2,
+            failure: no_room("large"),
+        },
+    ];
     assert_eq!(s.step(t, refused), told);
     assert_eq!(s.step(t, chosen(1, "small")), []);
-    assert_eq!(s.step(t, exited(1, "0")), [], "nothing starts before it is known what 3 needs");
+    assert_eq!(
+        s.step(t, exited(1, "0")),
+        [],
+        "nothing starts before it is known what 3 needs"
+    );
     assert_eq!(s.step(t, chosen(3, "small")), [spawn(2, "small")]);
-    assert_eq!(s.step(t, loaded(2)), [Action::Send { id: 1 }, Action::Send { id: 3 }]);
+    assert_eq!(
+        s.step(t, loaded(2)),
+        [Action::Send { id: 1 }, Action::Send { id: 3 }]
+    );
 }
 
 #[test]
@@ -30,14 +55,35 @@ fn what_nothing_fits_fails_with_the_reason_that_was_found() {
     let (mut s, t) = state();
     s.step(t, submit_open(1, "large"));
     s.step(t, submit(2, "other"));
-    let damaged = Input::LoadFailed { generation: 1, failure: bad("damaged"), out_of_memory: false };
+    let damaged = Input::LoadFailed {
+        generation: 1,
+        failure: bad("damaged"),
+        out_of_memory: false,
+    };
     assert_eq!(s.step(t, damaged), [choose(1, bad("damaged"))]);
     s.step(t, chosen(1, "middle"));
-    assert_eq!(s.step(t, exited(1, "0")), [spawn(2, "middle")], "it kept its place");
-    let refused = Input::LoadFailed { generation: 2, failure: no_room("middle"), out_of_memory: false };
+    assert_eq!(
+        s.step(t, exited(1, "0")),
+        [spawn(2, "middle")],
+        "it kept its place"
+    );
+    let refused = Input::LoadFailed {
+        generation: 2,
+        failure: no_room("middle"),
+        out_of_memory: false,
+    };
     assert_eq!(s.step(t, refused), [choose(1, no_room("middle"))]);
-    let nothing = Input::Chosen { id: 1, model: Err(no_room("small")) };
-    assert_eq!(s.step(t, nothing), [Action::Fail { id: 1, failure: no_room("small") }]);
+    let nothing = Input::Chosen {
+        id: 1,
+        model: Err(no_room("small")),
+    };
+    assert_eq!(
+        s.step(t, nothing),
+        [Action::Fail {
+            id: 1,
+            failure: no_room("small")
+        }]
+    );
     assert_eq!(s.step(t, chosen(1, "small")), [], "it is gone");
     assert_eq!(s.step(t, exited(2, "0")), [spawn(3, "other")]);
 }
@@ -46,13 +92,26 @@ fn what_nothing_fits_fails_with_the_reason_that_was_found() {
 fn a_load_without_memory_is_retried_smaller_before_another_model_is_chosen() {
     let (mut s, t) = state();
     s.step(t, submit_open(1, "large"));
-    let killed = Failure::OutOfMemory { cause: "SIGKILL".into() };
+    let killed = Failure::OutOfMemory {
+        cause: "SIGKILL".into(),
+    };
     assert_eq!(s.step(t, out_of_memory(1)), [smaller(2, "large", 1)]);
     assert_eq!(s.step(t, out_of_memory(2)), [choose(1, killed)]);
-    assert_eq!(s.step(t, chosen(1, "small")), [], "there is a pause after the second silent death");
+    assert_eq!(
+        s.step(t, chosen(1, "small")),
+        [],
+        "there is a pause after the second silent death"
+    );
     assert_eq!(s.step(t + FIRST_PAUSE, Input::Tick), [spawn(3, "small")]);
-    assert_eq!(s.step(t + FIRST_PAUSE, out_of_memory(3)), [], "it has another attempt with its new model");
-    assert_eq!(s.step(t + 3 * FIRST_PAUSE, Input::Tick), [smaller(4, "small", 1)]);
+    assert_eq!(
+        s.step(t + FIRST_PAUSE, out_of_memory(3)),
+        [],
+        "it has another attempt with its new model"
+    );
+    assert_eq!(
+        s.step(t + 3 * FIRST_PAUSE, Input::Tick),
+        [smaller(4, "small", 1)]
+    );
 }
 
 #[test]
@@ -63,8 +122,19 @@ fn a_model_that_takes_less_may_do_for_what_had_not_begun_when_memory_ran_out() {
     s.step(t, loaded(1));
     s.step(t, out_of_memory(1));
     s.step(t, loaded(2));
-    let killed = Failure::OutOfMemory { cause: "SIGKILL".into() };
-    assert_eq!(s.step(t, out_of_memory(2)), [Action::Fail { id: 2, failure: killed.clone() }, choose(1, killed)]);
+    let killed = Failure::OutOfMemory {
+        cause: "SIGKILL".into(),
+    };
+    assert_eq!(
+        s.step(t, out_of_memory(2)),
+        [
+            Action::Fail {
+                id: 2,
+                failure: killed.clone()
+            },
+            choose(1, killed)
+        ]
+    );
 }
 
 #[test]
@@ -72,22 +142,56 @@ fn a_crash_is_no_reason_for_another_model() {
     let (mut s, t) = state();
     s.step(t, submit_open(1, "large"));
     assert_eq!(s.step(t, exited(1, "0")), [spawn(2, "large")]);
-    assert_eq!(s.step(t, exited(2, "0")), [Action::Fail { id: 1, failure: Failure::WorkerDied { cause: "0".into() } }]);
+    assert_eq!(
+        s.step(t, exited(2, "0")),
+        [Action::Fail {
+            id: 1,
+            failure: Failure::WorkerDied { cause: "0".into() }
+        }]
+    );
 }
 
 #[test]
 fn a_worker_that_is_none_for_some_serves_the_others() {
     let (mut s, t) = state();
-    for input in [submit_open(1, "blind"), submit(2, "blind"), submit(3, "blind")] {
+    for input in [
+        submit_open(1, "blind"),
+        submit(2, "blind"),
+        submit(3, "blind"),
+    ] {
         s.step(t, input);
     }
-    assert_eq!(s.step(t, Input::Refused { id: 1, failure: no_room("blind") }), [choose(1, no_room("blind"))]);
+    assert_eq!(
+        s.step(
+            t,
+            Input::Refused {
+                id: 1,
+                failure: no_room("blind")
+            }
+        ),
+        [choose(1, no_room("blind"))]
+    );
     assert_eq!(s.step(t, chosen(1, "seeing")), []);
-    let named = s.step(t, Input::Refused { id: 2, failure: no_room("blind") });
-    assert_eq!(named, [Action::Fail { id: 2, failure: no_room("blind") }]);
+    let named = s.step(
+        t,
+        Input::Refused {
+            id: 2,
+            failure: no_room("blind"),
+        },
+    );
+    assert_eq!(
+        named,
+        [Action::Fail {
+            id: 2,
+            failure: no_room("blind")
+        }]
+    );
     let later = t + Duration::from_secs(1);
     assert_eq!(s.step(later, loaded(1)), [Action::Send { id: 3 }]);
-    assert_eq!(s.step(later, Input::Ended { id: 3 }), [Action::End { generation: 1 }]);
+    assert_eq!(
+        s.step(later, Input::Ended { id: 3 }),
+        [Action::End { generation: 1 }]
+    );
     assert_eq!(s.step(later, exited(1, "0")), [spawn(2, "seeing")]);
 }
 
@@ -96,7 +200,14 @@ fn who_leaves_while_another_model_is_chosen_delays_nobody() {
     let (mut s, t) = state();
     s.step(t, submit_open(1, "large"));
     s.step(t, submit(2, "other"));
-    s.step(t, Input::LoadFailed { generation: 1, failure: no_room("large"), out_of_memory: false });
+    s.step(
+        t,
+        Input::LoadFailed {
+            generation: 1,
+            failure: no_room("large"),
+            out_of_memory: false,
+        },
+    );
     assert_eq!(s.step(t, exited(1, "0")), []);
     assert_eq!(s.step(t, Input::HangUp { id: 1 }), [spawn(2, "other")]);
 }

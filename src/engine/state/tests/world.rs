@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::*;
 
-/// The world outside the state: what the driver and a worker would do, with dice for what they cannot know.
+/// The world outside the state: what the driver and a worker would do, with dice for what they
+/// cannot know.
 #[derive(Default)]
 struct World {
     alive: Option<(u64, bool)>,
@@ -34,13 +35,19 @@ impl World {
                     self.dying = true;
                 }
                 Action::Send { id } => {
-                    assert!(matches!(self.alive, Some((_, true))) && !self.dying, "only a loaded worker gets requests");
+                    assert!(
+                        matches!(self.alive, Some((_, true))) && !self.dying,
+                        "only a loaded worker gets requests"
+                    );
                     assert!(self.open.contains(&id) && self.sent.insert(id));
                     assert!(self.sent.len() <= 2, "slots");
                 }
                 Action::Cancel { id } => drop(self.sent.remove(&id)),
                 Action::Choose { id, .. } => {
-                    assert!(self.open.contains(&id) && self.models.contains_key(&id), "{id} left the choice to us");
+                    assert!(
+                        self.open.contains(&id) && self.models.contains_key(&id),
+                        "{id} left the choice to us"
+                    );
                     self.choosing.push(id);
                 }
                 Action::Fail { id, .. } | Action::LoadDone { id } => self.close(id),
@@ -54,11 +61,20 @@ impl World {
         let actions = s.step(t, input);
         self.perform(actions);
         while let Some(id) = self.choosing.pop() {
-            let less = MODELS.into_iter().skip_while(|model| *model != self.models[&id]).nth(1);
+            let less = MODELS
+                .into_iter()
+                .skip_while(|model| *model != self.models[&id])
+                .nth(1);
             if let Some(less) = less {
                 self.models.insert(id, less);
             }
-            let actions = s.step(t, Input::Chosen { id, model: less.map(str::to_owned).ok_or_else(|| no_room("a")) });
+            let actions = s.step(
+                t,
+                Input::Chosen {
+                    id,
+                    model: less.map(str::to_owned).ok_or_else(|| no_room("a")),
+                },
+            );
             self.perform(actions);
         }
     }
@@ -71,8 +87,8 @@ impl World {
 }
 
 proptest::proptest! {
-    /// Whatever happens in whatever order, every request ends exactly once, and with a worker that works the
-    /// queue empties.
+    /// Whatever happens in whatever order, every request ends exactly once, and with a worker that
+    /// works the queue empties.
     #[test]
     fn every_request_ends_once(dice in proptest::collection::vec((0u8..15, 0u8..4), 1..200)) {
         let (mut s, mut t) = state();
