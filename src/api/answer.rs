@@ -12,7 +12,6 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use futures_util::stream;
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use crate::chat::{ChatEvent, Invalid};
 use crate::engine::{Answer, Failure};
@@ -30,7 +29,7 @@ pub trait Render: Send + 'static {
 
 /// Has a body taken apart where it disturbs nobody.
 pub async fn parse<T: Send + 'static>(
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: Vec<u8>,
     parse: fn(&[u8]) -> Result<T, Invalid>,
 ) -> Result<T, Invalid> {
     if bytes.len() <= PARSE_ASIDE {

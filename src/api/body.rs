@@ -7,7 +7,6 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::time::timeout;
-use zeroize::Zeroizing;
 
 use super::Api;
 use super::error::ApiError;
@@ -23,8 +22,7 @@ const NOT_JSON: [&str; 4] = ["multipart/", "image/", "audio/", "video/"];
 
 /// A body and the memory that is accounted to its sender until the share is dropped.
 pub struct Received {
-    /// Wiped when dropped.
-    pub bytes: Zeroizing<Vec<u8>>,
+    pub bytes: Vec<u8>,
     pub share: Share,
 }
 
@@ -76,7 +74,7 @@ async fn receive(api: &Api, caller: &Caller, request: Request<Body>) -> Result<R
 }
 
 async fn collect(mut body: Body, mut share: Share, limit: u64) -> Result<Received, ApiError> {
-    let mut bytes = Zeroizing::new(Vec::new());
+    let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| {
             ApiError::invalid(

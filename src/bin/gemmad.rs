@@ -1,5 +1,10 @@
 //! The supervisor.
 
+/// What was said must not stay behind in memory that was given back.
+#[global_allocator]
+static WIPING: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
+    zeroizing_alloc::ZeroAlloc(std::alloc::System);
+
 fn main() -> std::process::ExitCode {
     gemmad::daemon::main()
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use zbus::zvariant::OwnedValue;
-use zeroize::Zeroizing;
 
 use super::Shared;
 use super::caller::Guest;
@@ -25,7 +24,7 @@ const USUAL_TIME: Duration = Duration::from_secs(20);
 const MOST_SETTINGS: usize = 512;
 
 /// A message of a request, as JSON.
-pub type Message = Zeroizing<String>;
+pub type Message = String;
 
 /// A request that was looked at, with what it takes until it is answered.
 pub struct Asked {
@@ -104,7 +103,7 @@ pub fn settings(options: &mut Options) -> Result<Map<String, Value>, BusError> {
 
 /// One message.
 pub fn message(role: &str, content: Value) -> Message {
-    Zeroizing::new(json!({"role": role, "content": content}).to_string())
+    json!({"role": role, "content": content}).to_string()
 }
 
 impl Shared {
@@ -122,7 +121,7 @@ impl Shared {
         let mut bytes = self.gate.bodies.share(guest.caller.uid);
         self.account(&mut bytes, text.len())?;
         let text = if files.is_empty() {
-            Zeroizing::new(text.as_bytes().to_vec())
+            text.as_bytes().to_vec()
         } else {
             let request = serde_json::from_str(text).map_err(|error| {
                 BusError::InvalidRequest(format!("the request is not JSON: {error}"))
@@ -135,7 +134,7 @@ impl Shared {
     /// What the text asks, with its files read.
     async fn asked(
         &self,
-        text: Zeroizing<Vec<u8>>,
+        text: Vec<u8>,
         guest: Guest,
         patience: Duration,
         mut bytes: Share,
@@ -212,17 +211,17 @@ impl Shared {
         patience: Duration,
     ) -> Result<Asked, BusError> {
         let messages: Vec<&str> = messages.map(|message| message.as_str()).collect();
-        let mut text = Zeroizing::new(Vec::with_capacity(
+        let mut text = Vec::with_capacity(
             messages
                 .iter()
                 .map(|message| message.len() + 1)
                 .sum::<usize>()
                 + MOST_SETTINGS,
-        ));
+        );
         let mut bytes = self.gate.bodies.share(guest.caller.uid);
         self.account(&mut bytes, text.capacity())?;
         text.extend_from_slice(b"{\"messages\":[");
-        text.extend_from_slice(Zeroizing::new(messages.join(",")).as_bytes());
+        text.extend_from_slice(messages.join(",").as_bytes());
         text.push(b']');
         for (name, value) in settings {
             // Names of options need no escaping.
@@ -238,10 +237,10 @@ impl Shared {
         mut request: Value,
         files: Vec<OwnedFd>,
         bytes: &mut Share,
-    ) -> Result<Zeroizing<Vec<u8>>, BusError> {
+    ) -> Result<Vec<u8>, BusError> {
         let files = files::encode(files, self.limits.body_bytes).await?;
         files::put_in(&mut request, &files);
-        let text = Zeroizing::new(request.to_string().into_bytes());
+        let text = request.to_string().into_bytes();
         self.account(bytes, text.len())?;
         Ok(text)
     }

@@ -12,7 +12,6 @@ mod media;
 mod remote;
 mod text;
 mod thinking;
-mod wipe;
 
 pub use check::{Invalid, MAX_DOCUMENT_BYTES, MAX_PICTURE_BYTES, MAX_SOUND_BYTES, MAX_TEXT_BYTES};
 pub use document::{Document, Source};

@@ -18,7 +18,6 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{ChildStderr, Command};
 use tokio::sync::mpsc;
-use zeroize::Zeroizing;
 
 use super::Failure;
 use super::state::Generation;
@@ -157,8 +156,7 @@ pub fn spawn(
 
 async fn write_all(mut socket: OwnedWriteHalf, mut messages: mpsc::Receiver<ToWorker>) {
     while let Some(message) = messages.recv().await {
-        // It may hold a prompt.
-        let mut frame = Zeroizing::new(Vec::new());
+        let mut frame = Vec::new();
         if let Err(error) = frame::encode(&message, &mut frame) {
             tracing::error!(%error, "a message to the worker cannot be sent");
             return;
@@ -183,6 +181,8 @@ async fn read_all(
             Ok(n) => n,
         };
         decoder.feed(&chunk[..n]);
+        // It may hold an answer.
+        chunk[..n].fill(0);
         loop {
             match decoder.next::<FromWorker>() {
                 Ok(Some(message)) => {

@@ -7,8 +7,6 @@
 use std::fmt;
 
 use serde::{Serialize, de::DeserializeOwned};
-use zeroize::Zeroize;
-
 /// Bytes of one message at most; the length is checked before anything is reserved for it.
 pub const MAX_FRAME: usize = 64 << 20;
 /// Bytes of the length in front of each message.
@@ -118,7 +116,7 @@ impl Decoder {
         }
         let end = self.done + HEADER + bytes;
         // It may hold a prompt, and its memory is given back or used for something else.
-        self.buffer[self.done..end].zeroize();
+        self.buffer[self.done..end].fill(0);
         self.done = end;
         Ok(Some(message))
     }

@@ -6,8 +6,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use zeroize::Zeroize;
-
 use crate::chat::{ChatError, ChatEvent};
 use crate::ipc::frame::{self, Decoder, FrameError};
 use crate::ipc::{FromWorker, RequestId, ToWorker};
@@ -66,7 +64,7 @@ impl Reader {
                 0 => return Ok(None),
                 got => {
                     self.decoder.feed(&self.piece[..got]);
-                    self.piece[..got].zeroize();
+                    self.piece[..got].fill(0);
                 }
             }
         }

@@ -9,7 +9,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use zeroize::Zeroizing;
 
 pub use perceive::{Equipment, Job, Perceived, Senses};
 
@@ -35,7 +34,7 @@ pub enum Content {
     /// A file whose header was read, and the size at which it will be shown.
     Picture { file: Arc<[u8]>, size: Size },
     /// All samples: how many there are is known only when they are decoded.
-    Sound(Zeroizing<Vec<f32>>),
+    Sound(Vec<f32>),
 }
 
 impl std::fmt::Debug for Content {
@@ -79,9 +78,8 @@ impl Medium {
         message: usize,
         part: usize,
     ) -> Result<Self, ChatError> {
-        let samples = Zeroizing::new(
-            sound::samples(&sound.file).map_err(|reason| unheard(message, part, reason))?,
-        );
+        let samples =
+            sound::samples(&sound.file).map_err(|reason| unheard(message, part, reason))?;
         let (tokens, digest) = (
             hearing.tokens(samples.len()),
             digest(&[b"sound", &sound.file]),

@@ -5,7 +5,6 @@ mod python;
 mod values;
 
 use minijinja::{Environment, ErrorKind, Value};
-use zeroize::Zeroize;
 
 use crate::chat::{ChatError, ChatRequest, Message, Part, Role};
 use crate::gemma::{marker, template};
@@ -31,15 +30,6 @@ pub enum Segment {
     Picture,
     /// The conversation's next medium, a sound.
     Sound,
-}
-
-/// A prompt does not stay behind in memory that was given back.
-impl Drop for Segment {
-    fn drop(&mut self) {
-        if let Self::Markup(text) | Self::Plain(text) = self {
-            text.zeroize();
-        }
-    }
 }
 
 impl Segment {
