@@ -60,7 +60,7 @@ INSTALLED := \
   systemd/gemmad.tmpfiles.conf:$(PREFIX)/lib/tmpfiles.d/gemmad.conf:644 \
   systemd/gemmad-memory.conf:$(PREFIX)/share/doc/gemmad/gemmad-memory.conf:644 \
   systemd/gemmad-fetch.conf:$(PREFIX)/share/doc/gemmad/gemmad-fetch.conf:644 \
-  README.md:$(PREFIX)/share/doc/gemmad/README.md:644
+  $(foreach page,README.md $(wildcard docs/*.md docs/clients/*.* docs/clients/dbus/*),$(page):$(PREFIX)/share/doc/gemmad/$(page):644)
 CONFIG := $(SYSCONFDIR)/gemmad/gemmad.toml
 # By which the bus has systemd start the daemon.
 ALIASES := $(UNITS)/system/dbus-org.gemmad.Gemmad1.service $(UNITS)/user/dbus-org.gemmad.Gemmad1.service
@@ -118,7 +118,7 @@ uninstall:
 	@$(if $(RUNS),systemctl disable --quiet --now gemmad.socket gemmad.service || true)
 	@rm -f $(foreach file,$(INSTALLED),$(DESTDIR)$(word 2,$(subst :, ,$(file)))) $(addprefix $(DESTDIR),$(ALIASES)) \
 	  $(DESTDIR)$(PREFIX)/share/man/man1/gemmactl*.1
-	@rmdir --ignore-fail-on-non-empty $(DESTDIR)$(PREFIX)/share/doc/gemmad
+	@cd $(DESTDIR)$(PREFIX)/share/doc && rmdir -p --ignore-fail-on-non-empty gemmad/docs/clients/dbus
 	@$(if $(RUNS),systemctl daemon-reload && systemctl reload dbus)
 	@echo 'models, packed weights, $(CONFIG) and the user gemmad stay'
 
