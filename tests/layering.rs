@@ -54,7 +54,9 @@ const EFFECTS: [&str; 10] = [
 ];
 
 const UNSAFE_HOMES: [&str; 2] = ["sys/", "worker/llama/"];
-const LONGEST: usize = 650;
+const LONGEST_FILE: usize = 650;
+/// From its signature to its last brace.
+const LONGEST_FUNCTION: usize = 70;
 
 struct Source {
     /// Below `src/`.
@@ -86,13 +88,10 @@ fn sources(root: &Path) -> Vec<Source> {
     let rust = files
         .into_iter()
         .filter(|path| path.extension().is_some_and(|e| e == "rs"));
-    // Files that are nothing but tests, by their name.
+    // Files that are nothing but tests, by their name or their folder's.
     let rust = rust.filter(|path| {
-        !path
-            .file_stem()
-            .unwrap()
-            .to_string_lossy()
-            .ends_with("tests")
+        let is_tests = |part: &std::ffi::OsStr| part.to_string_lossy().ends_with("tests");
+        !is_tests(path.file_stem().unwrap()) && !path.iter().any(is_tests)
     });
     rust.map(|path| {
         let text = fs::read_to_string(&path).unwrap();
@@ -210,6 +209,47 @@ fn impure(sources: &[Source]) -> Vec<String> {
     found.flatten().collect()
 }
 
+/// Functions that are longer than a reader wants to hold in mind. rustfmt indents the last brace of
+/// a function as its first line.
+fn long_functions(sources: &[Source]) -> Vec<String> {
+    let mut long = vec![];
+    for source in sources {
+        let lines: Vec<&str> = source.code.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let code = line.trim_start();
+            let indent = line.len() - code.len();
+            let Some((before, name)) = code.split_once("fn ") else {
+                continue;
+            };
+            let qualifies = |word: &str| {
+                matches!(
+                    word,
+                    "pub" | "async" | "const" | "unsafe" | "extern" | "\"C\""
+                ) || word.starts_with("pub(")
+            };
+            if !before.split_whitespace().all(qualifies) {
+                continue;
+            }
+            let is_end = |line: &&str| {
+                line.trim_end() == format!("{}}}", " ".repeat(indent))
+                    || line.ends_with(';') && line.len() - line.trim_start().len() == indent
+            };
+            let length = lines[at..].iter().take_while(|line| !is_end(line)).count() + 1;
+            if length > LONGEST_FUNCTION {
+                let name = name.split(['(', '<']).next().unwrap_or(name);
+                long.push(format!("src/{}: {name} has {length} lines", source.name));
+            }
+        }
+    }
+    long
+}
+
+#[test]
+fn functions_are_short() {
+    let long = long_functions(&ours());
+    assert!(long.is_empty(), "{}", long.join("\n"));
+}
+
 #[test]
 fn arrows_point_only_where_the_map_says() {
     let wrong = wrong_arrows(&ours());
@@ -255,7 +295,16 @@ fn the_guard_sees_behind_a_named_module_of_tests() {
         "api/wire.rs",
         &format!("//! Pure.\n#[cfg(test)]\nmod tests {{\n{bad}}}\n"),
     );
+    let line = "    let _ = 0;\n";
+    plant(
+        "chat/mod.rs",
+        &format!(
+            "pub async fn long(\n    of: u8,\n) {{\n{}}}\nfn short() {{\n{line}}}\n",
+            line.repeat(67)
+        ),
+    );
     let sources = sources(root.path());
+    assert!(matches!(&long_functions(&sources)[..], [one] if one.contains("long has 71 lines")));
     assert_eq!(stray_unsafe(&sources), ["api/mod.rs"]);
     assert!(
         matches!(&wrong_arrows(&sources)[..], [one] if one.contains("src/api/mod.rs uses worker"))
@@ -317,10 +366,10 @@ fn files_stay_short() {
     let long = ours()
         .into_iter()
         .map(|s| (s.code.lines().count(), s.name))
-        .filter(|(lines, _)| *lines > LONGEST);
+        .filter(|(lines, _)| *lines > LONGEST_FILE);
     assert_eq!(
         long.collect::<Vec<_>>(),
         Vec::<(usize, String)>::new(),
-        "over {LONGEST} lines before their tests"
+        "over {LONGEST_FILE} lines before their tests"
     );
 }
