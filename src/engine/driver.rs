@@ -1,21 +1,21 @@
 //! The one task that performs what `state` decides, and the only one that touches the worker.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::File;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::cache::CacheTurns;
+use super::catalog_watch::{CatalogWatch, ScanReport};
 use super::child::{self, Child, Notice};
 use super::choice::{Budget, Run, Senses, Wish};
-use super::launch::{Launch, PackedPlace};
+use super::launch::{Launch, ModelFiles, PackedPlace};
 use super::live::Live;
 use super::look::Looks;
 use super::pressure::Step;
 use super::queue::Kind;
 use super::relief::Relief;
-use super::shelf::Shelf;
 use super::state::{Action, Generation, Input, Life, State};
 use super::status::template_note;
 use super::{
@@ -40,7 +40,15 @@ pub(super) struct Driver {
     last_id: u64,
     child: Option<Child>,
     loaded: Option<LoadedModel>,
-    shelf: Shelf,
+    catalog: CatalogWatch,
+    /// Commands for a model that nobody knows, until the directories have been scanned again.
+    unresolved: Vec<Command>,
+    /// The worker that waits for its model's files.
+    starting: Option<Start>,
+    /// The models whose files are being opened, for a worker or for one that was given up since:
+    /// one thread for each, however long their disks take.
+    opening: BTreeSet<String>,
+    disk: mpsc::UnboundedSender<OpenedFiles>,
     /// Where the worker's packed weights come from and go to.
     packed: Option<PackedPlace>,
     looks: Looks,
@@ -56,9 +64,29 @@ pub(super) struct Driver {
     status: watch::Sender<Status>,
 }
 
-/// The driver's ears.
+/// A worker that waits for its model's files.
+struct Start {
+    generation: Generation,
+    model: ModelInfo,
+    run: Run,
+    /// Steps that it is smaller by than it could be.
+    smaller: u32,
+}
+
+/// A model's files, or why they cannot be opened.
+#[derive(Debug)]
+pub(super) struct OpenedFiles {
+    model: String,
+    files: Result<ModelFiles, BadFile>,
+}
+
+/// What the driver listens to.
 pub(super) struct Inbox {
     pub commands: mpsc::Receiver<Command>,
+    /// One message at most for each model directory and each change in it.
+    pub scans: mpsc::UnboundedReceiver<ScanReport>,
+    /// One message at most for each model.
+    pub disk: mpsc::UnboundedReceiver<OpenedFiles>,
     /// One message at most for each answer that exists, and those are limited.
     pub hang_ups: mpsc::UnboundedReceiver<u64>,
     pub notices: mpsc::Receiver<(Generation, Notice)>,
@@ -67,7 +95,8 @@ pub(super) struct Inbox {
 impl Driver {
     pub(super) fn new(
         setup: Setup,
-        shelf: Shelf,
+        catalog: CatalogWatch,
+        disk: mpsc::UnboundedSender<OpenedFiles>,
         hang_ups: mpsc::UnboundedSender<u64>,
         notices: mpsc::Sender<(Generation, Notice)>,
         status: watch::Sender<Status>,
@@ -80,7 +109,11 @@ impl Driver {
             last_id: 0,
             child: None,
             loaded: None,
-            shelf,
+            catalog,
+            unresolved: vec![],
+            starting: None,
+            opening: BTreeSet::new(),
+            disk,
             packed: None,
             looks: Looks::default(),
             relief: Relief::default(),
@@ -108,11 +141,19 @@ impl Driver {
                 Some(id) = inbox.hang_ups.recv() => self.hang_up(id),
                 Some((generation, notice)) = inbox.notices.recv() => self.notice(generation, notice),
                 command = inbox.commands.recv() => match command {
-                    Some(command) => self.command(command).await,
+                    Some(command) => self.command(command),
                     None => return,
                 },
                 () = self.relief.due() => self.relieve(),
-                () = self.shelf.changed() => self.rescan().await,
+                Some(report) = inbox.scans.recv() => {
+                    self.catalog.add(report);
+                    self.scanned();
+                }
+                () = self.catalog.is_late() => {
+                    self.catalog.go_on_without();
+                    self.scanned();
+                }
+                Some(opened) = inbox.disk.recv() => self.opened(opened),
                 () = sleep => self.step(Input::Tick),
             }
             self.publish();
@@ -125,7 +166,10 @@ impl Driver {
         }
     }
 
-    async fn command(&mut self, command: Command) {
+    fn command(&mut self, command: Command) {
+        let Some(command) = self.resolvable(command) else {
+            return;
+        };
         match command {
             Command::Chat {
                 uid,
@@ -133,7 +177,7 @@ impl Driver {
                 request,
                 reply,
             } => {
-                let wish = match self.find(&model, Senses::of(&request)).await {
+                let wish = match self.resolve(&model, Senses::of(&request)) {
                     Ok((_, wish)) => wish,
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
@@ -179,7 +223,7 @@ impl Driver {
                 } else {
                     Senses::default()
                 };
-                let wish = match self.find(&model, senses).await {
+                let wish = match self.resolve(&model, senses) {
                     Ok((_, wish)) => wish,
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
@@ -187,7 +231,7 @@ impl Driver {
                 self.submit(id, uid, Kind::Text, Live::Text { wish, task, reply });
             }
             Command::Load { uid, model, reply } => {
-                let (model, wish) = match self.find(&model, Senses::default()).await {
+                let (model, wish) = match self.resolve(&model, Senses::default()) {
                     Ok(found) => found,
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
@@ -214,7 +258,7 @@ impl Driver {
             },
             Command::Cache { clear, reply } => {
                 self.cache_turns
-                    .ask(self.setup.cache(), self.packed_in_use(), clear, reply);
+                    .report(self.setup.cache(), self.packed_in_use(), clear, reply);
             }
             Command::Plan {
                 context,
@@ -223,7 +267,7 @@ impl Driver {
             } => {
                 let _ = reply.send(Ok(PlanReport::new(
                     &self.setup,
-                    &self.shelf.models,
+                    &self.catalog.models,
                     context,
                     ram,
                 )));
@@ -238,12 +282,13 @@ impl Driver {
                 (self.setup.models, self.setup.inference) = (models, inference);
                 (self.setup.memory, self.setup.limits) = (memory, limits);
                 self.state.configure(self.setup.state_settings());
-                self.rescan().await;
+                self.catalog
+                    .set_directories(self.setup.models.directories.clone());
                 self.status.send_modify(|status| {
                     status
                         .directories
                         .clone_from(&self.setup.models.directories);
-                    status.default = self.setup.default_model(&self.shelf.models);
+                    status.default = self.setup.default_model(&self.catalog.models);
                 });
             }
             Command::Drain { grace, reply } => {
@@ -285,16 +330,34 @@ impl Driver {
         });
     }
 
-    /// The installed model that a client means, after a second look at the directories if need be.
-    async fn find(&mut self, name: &str, senses: Senses) -> Result<(ModelInfo, Wish), Failure> {
-        match self.resolve(name, senses) {
+    /// The command, unless it is kept because it is for a model that nobody knows and the model
+    /// directories are scanned first.
+    fn resolvable(&mut self, command: Command) -> Option<Command> {
+        let name = match &command {
+            Command::Chat { model, .. }
+            | Command::Text { model, .. }
+            | Command::Load { model, .. } => model,
+            _ => return Some(command),
+        };
+        match self.resolve(name, Senses::default()) {
             Err(Failure::UnknownModel { .. } | Failure::NoModels { .. })
-                if self.shelf.may_have_more() => {}
-            result => return result,
+                if self.catalog.may_have_more() =>
+            {
+                self.unresolved.push(command);
+                None
+            }
+            _ => Some(command),
         }
-        self.rescan().await;
-        self.publish();
-        self.resolve(name, senses)
+    }
+
+    /// The model directories may have been scanned.
+    fn scanned(&mut self) {
+        if !self.catalog.is_scanning() && !self.unresolved.is_empty() {
+            self.publish();
+            for command in std::mem::take(&mut self.unresolved) {
+                self.command(command);
+            }
+        }
     }
 
     fn resolve(&self, name: &str, senses: Senses) -> Result<(ModelInfo, Wish), Failure> {
@@ -302,7 +365,7 @@ impl Driver {
             Life::Starting(model) | Life::Ready(model) => Some(model),
             _ => None,
         };
-        let models = &self.shelf.models;
+        let models = &self.catalog.models;
         let model = self
             .setup
             .resolve(models, loaded, name, senses)
@@ -320,7 +383,7 @@ impl Driver {
         let reason = failure.to_string();
         let (model, wish) =
             self.setup
-                .choose_less(&self.shelf.models, live.wish(), budget, failure)?;
+                .choose_less(&self.catalog.models, live.wish(), budget, failure)?;
         tracing::info!(
             request = id,
             model = live.wish().model,
@@ -331,10 +394,6 @@ impl Driver {
         let chosen = model.id.clone();
         live.moved(model, wish);
         Ok(chosen)
-    }
-
-    async fn rescan(&mut self) {
-        self.shelf = Shelf::look(self.setup.models.directories.clone()).await;
     }
 
     fn hang_up(&mut self, id: u64) {
@@ -373,8 +432,8 @@ impl Driver {
                 tracing::info!("memory: the worker has nothing to do and gives back what it can");
                 self.ease();
             }
-            Action::End { generation } => self.with_child(generation, Child::end),
-            Action::Kill { generation } => self.with_child(generation, |child| child.kill()),
+            Action::End { generation } => self.end(generation, Child::end),
+            Action::Kill { generation } => self.end(generation, |child| child.kill()),
             Action::Send { id } => self.send(id),
             Action::Cancel { id } => {
                 if let Some(child) = &self.child {
@@ -417,6 +476,18 @@ impl Driver {
         }
     }
 
+    /// Ends a worker. One that waits for its model's files is given up.
+    fn end(&mut self, generation: Generation, how: impl FnOnce(&mut Child)) {
+        if self
+            .starting
+            .take_if(|start| start.generation == generation)
+            .is_some()
+        {
+            self.not_spawned(generation, None);
+        }
+        self.with_child(generation, how);
+    }
+
     fn with_child(&mut self, generation: Generation, act: impl FnOnce(&mut Child)) {
         if let Some(child) = self
             .child
@@ -441,7 +512,7 @@ impl Driver {
     fn spawn(&mut self, generation: Generation, model: &str, smaller: u32) -> Vec<Input> {
         // What goes wrong here reaches the state through the same door as what goes wrong later, so
         // that the state alone decides what follows.
-        let Some(info) = self.shelf.models.iter().find(|m| m.id == model).cloned() else {
+        let Some(info) = self.catalog.models.iter().find(|m| m.id == model).cloned() else {
             let failure = Failure::BadModel {
                 model: model.to_owned(),
                 reason: "it is no longer installed".into(),
@@ -449,35 +520,81 @@ impl Driver {
             self.not_spawned(generation, Some(failure));
             return vec![];
         };
-        let prepared = self.fit(&info, smaller).and_then(|(run, refused)| {
-            let launch = Launch::prepare(&self.setup, &info, &run);
-            let bad = |bad: BadFile| Failure::BadModel {
-                model: model.to_owned(),
-                reason: bad.to_string(),
-            };
-            launch.map(|launch| (launch, refused)).map_err(bad)
-        });
-        let (
-            Launch {
-                plan,
-                files,
-                packed,
-            },
-            refused,
-        ) = match prepared {
-            Ok(prepared) => prepared,
+        let (run, mut inputs) = match self.fit(&info, smaller) {
+            Ok(fits) => fits,
             Err(failure) => {
                 self.not_spawned(generation, Some(failure));
                 return vec![];
             }
         };
+        inputs.push(Input::Opening {
+            generation,
+            file: info.path.display().to_string(),
+        });
+        self.open(info.clone());
+        self.starting = Some(Start {
+            generation,
+            model: info,
+            run,
+            smaller,
+        });
+        inputs
+    }
+
+    /// Has a model's files opened, unless that is being done already.
+    fn open(&mut self, model: ModelInfo) {
+        let id = model.id.clone();
+        if !self.opening.insert(id.clone()) {
+            return;
+        }
+        let (cache, turns) = (self.setup.cache(), self.cache_turns.clone());
+        let disk = self.disk.clone();
+        tokio::spawn(async move {
+            let files = ModelFiles::open(model, cache, turns).await;
+            // Without a driver no worker is started.
+            let _ = disk.send(OpenedFiles { model: id, files });
+        });
+    }
+
+    /// Starts the worker that waits for these files, if one still does.
+    fn opened(&mut self, OpenedFiles { model, files }: OpenedFiles) {
+        self.opening.remove(&model);
+        let waiting = self.starting.as_ref();
+        let waiting = waiting
+            .filter(|start| start.model.id == model)
+            .map(|start| start.generation);
+        // This may start another worker, and may give up this one.
+        self.step(Input::Opened { model });
+        let wanted = self.state.starting();
+        let start = self
+            .starting
+            .take_if(|start| Some(start.generation) == wanted && Some(start.generation) == waiting);
+        let Some(start) = start else { return };
+        match files {
+            Ok(files) => self.start(start, files),
+            Err(bad) => {
+                let failure = Failure::BadModel {
+                    model: start.model.id,
+                    reason: bad.to_string(),
+                };
+                self.not_spawned(start.generation, Some(failure));
+            }
+        }
+    }
+
+    fn start(&mut self, start: Start, files: ModelFiles) {
+        let Launch {
+            plan,
+            files,
+            packed,
+        } = Launch::new(&self.setup, &start.model, &start.run, files);
         let files: Vec<&File> = files.iter().collect();
         self.packed = packed;
-        tracing::info!(model, file = %info.path.display(), context = plan.context, slots = plan.slots, smaller, cpus = ?plan.cpus, "starting a worker");
+        tracing::info!(model = start.model.id, file = %start.model.path.display(), context = plan.context, slots = plan.slots, smaller = start.smaller, cpus = ?plan.cpus, "starting a worker");
         self.relief.started();
         match child::spawn(
             &self.setup.worker,
-            generation,
+            start.generation,
             ToWorker::Load(Box::new(plan)),
             &files,
             self.notices.clone(),
@@ -485,10 +602,9 @@ impl Driver {
             Ok(child) => self.child = Some(child),
             Err(error) => {
                 tracing::error!(worker = %self.setup.worker.display(), %error, "the worker cannot be started");
-                self.not_spawned(generation, None);
+                self.not_spawned(start.generation, None);
             }
         }
-        refused
     }
 
     /// How a model is run for those that wait for it. Where there is no room for its projector it
@@ -502,7 +618,7 @@ impl Driver {
         let senses = waiting().fold(Senses::default(), |all, (_, live)| {
             all.with(live.wish().senses)
         });
-        let fit = |senses| self.setup.fit(model, &self.shelf.models, smaller, senses);
+        let fit = |senses| self.setup.fit(model, &self.catalog.models, smaller, senses);
         fit(senses).map(|run| (run, vec![])).or_else(|failure| {
             let (needy, others): (Vec<_>, Vec<_>) =
                 waiting().partition(|(_, live)| live.wish().senses.any());
@@ -599,7 +715,7 @@ impl Driver {
                     status.crashes,
                 ) != (waiting, running, served, crashes)
                 || status.memory != *self.relief.state()
-                || status.models != self.shelf.models;
+                || status.models != self.catalog.models;
             if changed {
                 status.phase = phase;
                 status.memory.clone_from(self.relief.state());
@@ -611,8 +727,8 @@ impl Driver {
                 ) = (waiting, running, served, crashes);
                 // It changes with `served` only.
                 status.tokens_per_second = self.tokens_per_second;
-                if status.models != self.shelf.models {
-                    status.models.clone_from(&self.shelf.models);
+                if status.models != self.catalog.models {
+                    status.models.clone_from(&self.catalog.models);
                 }
                 status.default = self.setup.default_model(&status.models);
             }

@@ -5,6 +5,7 @@
 //! own. `state` and `queue` decide, `driver` and `child` act.
 
 mod cache;
+mod catalog_watch;
 mod child;
 mod choice;
 pub mod cpus;
@@ -23,7 +24,6 @@ mod reader;
 mod relief;
 #[cfg(test)]
 pub(crate) mod scripted;
-mod shelf;
 pub mod state;
 mod status;
 
@@ -210,23 +210,30 @@ impl Answer {
 }
 
 impl Engine {
-    /// Looks for models and starts the driver. Loads nothing.
+    /// Looks for models and starts the driver. Loads nothing. A model directory whose disk does not
+    /// answer is looked through later.
     pub async fn start(setup: Setup) -> Self {
-        let shelf = shelf::Shelf::look(setup.models.directories.clone()).await;
+        let (reports, mut scans) = mpsc::unbounded_channel();
+        let mut catalog =
+            catalog_watch::CatalogWatch::new(setup.models.directories.clone(), reports);
+        catalog.settle(&mut scans).await;
+        let (disk, opened) = mpsc::unbounded_channel();
         let (commands, command_box) = mpsc::channel(COMMANDS);
         let (hang_ups, hang_up_box) = mpsc::unbounded_channel();
         let (notices, notice_box) = mpsc::channel(driver::NOTICES);
         let first = Status::first(
-            shelf.models.clone(),
+            catalog.models.clone(),
             setup.models.directories.clone(),
-            setup.default_model(&shelf.models),
+            setup.default_model(&catalog.models),
         );
         let (status_sender, status) = watch::channel(first);
         let fetcher = fetcher::Fetcher::new(setup.worker.clone(), setup.networks.clone());
         let reader = reader::Reader::new(setup.worker.clone());
-        let driver = driver::Driver::new(setup, shelf, hang_ups, notices, status_sender);
+        let driver = driver::Driver::new(setup, catalog, disk, hang_ups, notices, status_sender);
         tokio::spawn(driver.run(driver::Inbox {
             commands: command_box,
+            scans,
+            disk: opened,
             hang_ups: hang_up_box,
             notices: notice_box,
         }));

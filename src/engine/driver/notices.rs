@@ -1,7 +1,6 @@
 //! What the worker says, and what becomes of it.
 
 use super::super::child::Notice;
-use super::super::launch::PackedPlace;
 use super::super::live::Live;
 use super::super::state::{Generation, Input, Life};
 use super::super::status::template_note;
@@ -58,11 +57,15 @@ impl Driver {
                 });
             }
             Notice::Message(FromWorker::Packed) => {
-                self.packed.iter_mut().for_each(PackedPlace::publish)
+                if let Some(packed) = &mut self.packed {
+                    packed.publish(&self.cache_turns);
+                }
             }
             Notice::Message(FromWorker::Spoilt { reason }) => {
                 tracing::error!(reason, "the file of packed weights is discarded");
-                self.packed.iter().for_each(PackedPlace::discard);
+                if let Some(packed) = &self.packed {
+                    packed.discard(&self.cache_turns);
+                }
             }
             Notice::Message(FromWorker::Memory(picture)) => {
                 let memory = match (self.state.life(), &self.child, &self.loaded) {
