@@ -23,7 +23,7 @@ use super::{
     Status, Uid,
 };
 use crate::chat::TextTask;
-use crate::ipc::{LoadedModel, Packing, ToWorker};
+use crate::ipc::{LoadedModel, Packing, Serve, ServeEvent, ServeRequest};
 use crate::store::BadFile;
 
 mod notices;
@@ -38,7 +38,7 @@ pub(super) struct Driver {
     live: HashMap<u64, Live>,
     /// The id of the last request.
     last_id: u64,
-    child: Option<Child>,
+    child: Option<Child<Serve>>,
     loaded: Option<LoadedModel>,
     catalog: CatalogWatch,
     /// Commands for a model that nobody knows, until the directories have been scanned again.
@@ -60,7 +60,7 @@ pub(super) struct Driver {
     crashes: u64,
     tokens_per_second: f64,
     hang_ups: mpsc::UnboundedSender<u64>,
-    notices: mpsc::Sender<(Generation, Notice)>,
+    notices: mpsc::Sender<(Generation, Notice<ServeEvent>)>,
     status: watch::Sender<Status>,
 }
 
@@ -89,7 +89,7 @@ pub(super) struct Inbox {
     pub disk: mpsc::UnboundedReceiver<OpenedFiles>,
     /// One message at most for each answer that exists, and those are limited.
     pub hang_ups: mpsc::UnboundedReceiver<u64>,
-    pub notices: mpsc::Receiver<(Generation, Notice)>,
+    pub notices: mpsc::Receiver<(Generation, Notice<ServeEvent>)>,
 }
 
 impl Driver {
@@ -98,7 +98,7 @@ impl Driver {
         catalog: CatalogWatch,
         disk: mpsc::UnboundedSender<OpenedFiles>,
         hang_ups: mpsc::UnboundedSender<u64>,
-        notices: mpsc::Sender<(Generation, Notice)>,
+        notices: mpsc::Sender<(Generation, Notice<ServeEvent>)>,
         status: watch::Sender<Status>,
     ) -> Self {
         let state = State::new(setup.state_settings());
@@ -437,7 +437,7 @@ impl Driver {
             Action::Send { id } => self.send(id),
             Action::Cancel { id } => {
                 if let Some(child) = &self.child {
-                    self.tell(child, ToWorker::Cancel { id });
+                    self.tell(child, ServeRequest::Cancel { id });
                 }
             }
             Action::Fail { id, failure } => self.fail(id, failure),
@@ -472,12 +472,12 @@ impl Driver {
 
     fn ease(&mut self) {
         if let Some(child) = &self.child {
-            self.tell(child, ToWorker::Ease);
+            self.tell(child, ServeRequest::Ease);
         }
     }
 
     /// Ends a worker. One that waits for its model's files is given up.
-    fn end(&mut self, generation: Generation, how: impl FnOnce(&mut Child)) {
+    fn end(&mut self, generation: Generation, how: impl FnOnce(&mut Child<Serve>)) {
         if self
             .starting
             .take_if(|start| start.generation == generation)
@@ -488,7 +488,7 @@ impl Driver {
         self.with_child(generation, how);
     }
 
-    fn with_child(&mut self, generation: Generation, act: impl FnOnce(&mut Child)) {
+    fn with_child(&mut self, generation: Generation, act: impl FnOnce(&mut Child<Serve>)) {
         if let Some(child) = self
             .child
             .as_mut()
@@ -498,7 +498,7 @@ impl Driver {
         }
     }
 
-    fn tell(&self, child: &Child, message: ToWorker) {
+    fn tell(&self, child: &Child<Serve>, message: ServeRequest) {
         if !child.send(message) {
             tracing::error!(
                 pid = child.pid,
@@ -595,7 +595,7 @@ impl Driver {
         match child::spawn(
             &self.setup.worker,
             start.generation,
-            ToWorker::Load(Box::new(plan)),
+            &ServeRequest::Load(Box::new(plan)),
             &files,
             self.notices.clone(),
         ) {

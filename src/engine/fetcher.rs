@@ -16,7 +16,7 @@ use crate::chat::{
     ChatError, ChatRequest, Document, MAX_DOCUMENT_BYTES, MAX_PICTURE_BYTES, Networks, Part,
     Picture, Remote, RemoteKind, Source,
 };
-use crate::ipc::{Fetch, FromWorker, ToWorker};
+use crate::ipc::{Fetch, FetchEvent, FetchRequest};
 
 /// Requests whose files are fetched at the same time.
 const AT_ONCE: usize = 4;
@@ -121,7 +121,7 @@ impl Fetcher {
         }
         let mut url = remote.url.clone();
         for _ in 0..=MOVES {
-            let fetch = Fetch {
+            let fetch = FetchRequest {
                 url: url.clone(),
                 networks: networks.clone(),
                 most: left.min(limit as u64),
@@ -134,20 +134,20 @@ impl Fetcher {
         Err(format!("is moved more than {MOVES} times"))
     }
 
-    async fn by_worker(&self, fetch: Fetch) -> Result<Fetched, String> {
+    async fn by_worker(&self, fetch: FetchRequest) -> Result<Fetched, String> {
         let most = fetch.most as usize;
         let mut file = vec![];
         let each = |message| match message {
-            FromWorker::Piece(piece) if file.len() + piece.len() <= most => {
+            FetchEvent::Piece(piece) if file.len() + piece.len() <= most => {
                 file.extend_from_slice(&piece);
                 ControlFlow::Continue(())
             }
-            FromWorker::Fetched => ControlFlow::Break(Ok(Ok(None))),
-            FromWorker::Moved { to } => ControlFlow::Break(Ok(Ok(Some(to)))),
-            FromWorker::Unreadable { reason } => ControlFlow::Break(Ok(Err(reason))),
+            FetchEvent::Fetched => ControlFlow::Break(Ok(Ok(None))),
+            FetchEvent::Moved { to } => ControlFlow::Break(Ok(Ok(Some(to)))),
+            FetchEvent::Unreadable { reason } => ControlFlow::Break(Ok(Err(reason))),
             other => ControlFlow::Break(Err(other)),
         };
-        match errand::run(&self.worker, ToWorker::Fetch(fetch), &[], FETCH_TIME, each).await {
+        match errand::run::<Fetch, _>(&self.worker, &fetch, &[], FETCH_TIME, each).await {
             Ok(Ok(None)) => Ok(Fetched::File(file)),
             Ok(Ok(Some(to))) => Ok(Fetched::Moved(to)),
             Ok(Err(reason)) => Err(reason),

@@ -14,7 +14,7 @@ use super::Failure;
 use super::documents::{self, ReadFile, Way};
 use super::errand::{self, Failed};
 use crate::chat::{ChatError, ChatRequest, Detail, Document, Part, Picture, Source};
-use crate::ipc::{DocumentKind, Extent, FromWorker, Page, ToWorker};
+use crate::ipc::{DocumentKind, Extent, Extract, ExtractEvent, Page};
 
 /// Files that are read at the same time.
 const AT_ONCE: usize = 2;
@@ -99,17 +99,16 @@ impl Reader {
             .map_err(|error| failed(io::Error::other(error)))?;
         let mut pages = vec![];
         let each = |message| match message {
-            FromWorker::Page(page) => {
+            ExtractEvent::Page(page) => {
                 pages.push(page);
                 ControlFlow::Continue(())
             }
-            FromWorker::Read(extent) => ControlFlow::Break(Ok(Ok(extent))),
-            FromWorker::Unreadable { reason } => ControlFlow::Break(Ok(Err(reason))),
-            other => ControlFlow::Break(Err(other)),
+            ExtractEvent::Read(extent) => ControlFlow::Break(Ok(Ok(extent))),
+            ExtractEvent::Unreadable { reason } => ControlFlow::Break(Ok(Err(reason))),
         };
-        match errand::run(
+        match errand::run::<Extract, _>(
             &self.worker,
-            ToWorker::Read(kind),
+            &kind,
             &[&in_memory(file).map_err(failed)?],
             READ_TIME,
             each,

@@ -7,7 +7,7 @@ use crate::store::Projector;
 /// A driver without its loop, whose `auto` is the model `huge`: no machine has room for it.
 struct Bench {
     driver: Driver,
-    notices: mpsc::Receiver<(Generation, Notice)>,
+    notices: mpsc::Receiver<(Generation, Notice<ServeEvent>)>,
     opened: mpsc::UnboundedReceiver<OpenedFiles>,
     _hang_ups: mpsc::UnboundedReceiver<u64>,
 }
