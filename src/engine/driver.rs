@@ -38,8 +38,7 @@ pub(super) struct Driver {
     live: HashMap<u64, Live>,
     /// The id of the last request.
     last_id: u64,
-    child: Option<Child<Serve>>,
-    loaded: Option<LoadedModel>,
+    worker: Option<RunningWorker>,
     catalog: CatalogWatch,
     /// Commands for a model that nobody knows, until the directories have been scanned again.
     unresolved: Vec<Command>,
@@ -49,9 +48,6 @@ pub(super) struct Driver {
     /// one thread for each, however long their disks take.
     opening: BTreeSet<String>,
     disk: mpsc::UnboundedSender<OpenedFiles>,
-    /// Where the worker's packed weights come from and go to.
-    packed: Option<PackedPlace>,
-    looks: Looks,
     relief: Relief,
     cache_turns: CacheTurns,
     unloads: Vec<oneshot::Sender<Result<(), Failure>>>,
@@ -62,6 +58,16 @@ pub(super) struct Driver {
     hang_ups: mpsc::UnboundedSender<u64>,
     notices: mpsc::Sender<(Generation, Notice<ServeEvent>)>,
     status: watch::Sender<Status>,
+}
+
+/// A worker process, and what is known of it.
+struct RunningWorker {
+    child: Child<Serve>,
+    /// `None` until its model is loaded.
+    loaded: Option<LoadedModel>,
+    /// Where its packed weights come from and go to.
+    packed: Option<PackedPlace>,
+    looks: Looks,
 }
 
 /// A worker that waits for its model's files.
@@ -107,15 +113,12 @@ impl Driver {
             state,
             live: HashMap::new(),
             last_id: 0,
-            child: None,
-            loaded: None,
+            worker: None,
             catalog,
             unresolved: vec![],
             starting: None,
             opening: BTreeSet::new(),
             disk,
-            packed: None,
-            looks: Looks::default(),
             relief: Relief::default(),
             cache_turns: CacheTurns::default(),
             unloads: vec![],
@@ -159,7 +162,7 @@ impl Driver {
             self.publish();
             if self.drains.is_empty()
                 && matches!(self.state.life(), Life::Draining)
-                && self.child.is_none()
+                && self.worker.is_none()
             {
                 return;
             }
@@ -252,8 +255,8 @@ impl Driver {
                 self.step(Input::Unload);
             }
             Command::Beat { reply } => drop(reply.send(Ok(()))),
-            Command::Memory { reply } => match (&self.child, self.state.life()) {
-                (Some(child), Life::Ready(_)) => self.looks.ask(reply, child),
+            Command::Memory { reply } => match (&mut self.worker, self.state.life()) {
+                (Some(worker), Life::Ready(_)) => worker.looks.ask(reply, &worker.child),
                 _ => drop(reply.send(Ok(None))),
             },
             Command::Cache { clear, reply } => {
@@ -302,14 +305,13 @@ impl Driver {
 
     /// The name of the file that the worker's packed weights are in.
     fn packed_in_use(&self) -> Option<String> {
+        let worker = self.worker.as_ref()?;
         let in_file = matches!(
-            self.loaded.as_ref()?.packing,
+            worker.loaded.as_ref()?.packing,
             Packing::Reused | Packing::New { .. }
         );
-        self.packed
-            .as_ref()
-            .filter(|_| in_file)
-            .map(|place| place.name().as_str().to_owned())
+        let packed = worker.packed.as_ref().filter(|_| in_file);
+        packed.map(|place| place.name().as_str().to_owned())
     }
 
     fn new_id(&mut self) -> u64 {
@@ -436,9 +438,7 @@ impl Driver {
             Action::Kill { generation } => self.end(generation, |child| child.kill()),
             Action::Send { id } => self.send(id),
             Action::Cancel { id } => {
-                if let Some(child) = &self.child {
-                    self.tell(child, ServeRequest::Cancel { id });
-                }
+                self.tell(ServeRequest::Cancel { id });
             }
             Action::Fail { id, failure } => self.fail(id, failure),
             Action::LoadDone { id } => {
@@ -471,9 +471,7 @@ impl Driver {
     }
 
     fn ease(&mut self) {
-        if let Some(child) = &self.child {
-            self.tell(child, ServeRequest::Ease);
-        }
+        self.tell(ServeRequest::Ease);
     }
 
     /// Ends a worker. One that waits for its model's files is given up.
@@ -489,17 +487,18 @@ impl Driver {
     }
 
     fn with_child(&mut self, generation: Generation, act: impl FnOnce(&mut Child<Serve>)) {
-        if let Some(child) = self
-            .child
-            .as_mut()
-            .filter(|child| child.generation == generation)
+        if let Some(worker) = &mut self.worker
+            && worker.child.generation == generation
         {
-            act(child);
+            act(&mut worker.child);
         }
     }
 
-    fn tell(&self, child: &Child<Serve>, message: ServeRequest) {
-        if !child.send(message) {
+    /// Hands a request to the worker, if there is one.
+    fn tell(&self, request: ServeRequest) {
+        if let Some(RunningWorker { child, .. }) = &self.worker
+            && !child.send(request)
+        {
             tracing::error!(
                 pid = child.pid,
                 "the worker does not read its messages; killing it"
@@ -589,7 +588,6 @@ impl Driver {
             packed,
         } = Launch::new(&self.setup, &start.model, &start.run, files);
         let files: Vec<&File> = files.iter().collect();
-        self.packed = packed;
         tracing::info!(model = start.model.id, file = %start.model.path.display(), context = plan.context, slots = plan.slots, smaller = start.smaller, cpus = ?plan.cpus, "starting a worker");
         self.relief.started();
         match child::spawn(
@@ -599,7 +597,14 @@ impl Driver {
             &files,
             self.notices.clone(),
         ) {
-            Ok(child) => self.child = Some(child),
+            Ok(child) => {
+                self.worker = Some(RunningWorker {
+                    child,
+                    loaded: None,
+                    packed,
+                    looks: Looks::default(),
+                });
+            }
             Err(error) => {
                 tracing::error!(worker = %self.setup.worker.display(), %error, "the worker cannot be started");
                 self.not_spawned(start.generation, None);
@@ -660,11 +665,8 @@ impl Driver {
     }
 
     fn send(&mut self, id: u64) {
-        if let (Some(message), Some(child)) = (
-            self.live.get(&id).and_then(|live| live.message(id)),
-            &self.child,
-        ) {
-            self.tell(child, message);
+        if let Some(request) = self.live.get(&id).and_then(|live| live.message(id)) {
+            self.tell(request);
         }
     }
 
@@ -675,35 +677,38 @@ impl Driver {
         }
     }
 
-    fn publish(&mut self) {
-        let phase = match self.state.life() {
-            Life::None => Phase::Cold,
-            Life::Starting(model) => Phase::Loading {
+    fn phase(&self) -> Phase {
+        let loaded = self.worker.as_ref().and_then(|worker| {
+            let loaded = worker.loaded.as_ref()?;
+            Some((loaded, worker.child.pid))
+        });
+        match (self.state.life(), loaded) {
+            (Life::None, _) => Phase::Cold,
+            (Life::Ready(model), Some((loaded, pid))) => Phase::Ready {
+                model: model.into(),
+                context: loaded.context,
+                slots: loaded.slots,
+                threads: loaded.threads,
+                pid,
+                load_time: Duration::from_micros(loaded.load_us),
+                template: template_note(&loaded.template),
+            },
+            (Life::Starting(model) | Life::Ready(model), _) => Phase::Loading {
                 model: model.into(),
             },
-            Life::Ending(model) => Phase::Unloading {
+            (Life::Ending(model), _) => Phase::Unloading {
                 model: model.into(),
             },
-            Life::BackingOff { cause, until } => Phase::BackingOff {
+            (Life::BackingOff { cause, until }, _) => Phase::BackingOff {
                 cause: cause.into(),
                 until,
             },
-            Life::Draining => Phase::Draining,
-            Life::Ready(model) => match (&self.loaded, &self.child) {
-                (Some(loaded), Some(child)) => Phase::Ready {
-                    model: model.into(),
-                    context: loaded.context,
-                    slots: loaded.slots,
-                    threads: loaded.threads,
-                    pid: child.pid,
-                    load_time: Duration::from_micros(loaded.load_us),
-                    template: template_note(&loaded.template),
-                },
-                _ => Phase::Loading {
-                    model: model.into(),
-                },
-            },
-        };
+            (Life::Draining, _) => Phase::Draining,
+        }
+    }
+
+    fn publish(&mut self) {
+        let phase = self.phase();
         let (waiting, running) = (self.state.waiting() as u32, self.state.running() as u32);
         let (served, crashes) = (self.served, self.crashes);
         self.status.send_if_modified(|status| {

@@ -1,6 +1,7 @@
 //! What the worker says, and what becomes of it.
 
 use super::super::child::Notice;
+use super::super::launch::PackedPlace;
 use super::super::live::Live;
 use super::super::state::{Generation, Input, Life};
 use super::super::status::template_note;
@@ -35,7 +36,9 @@ impl Driver {
                     Packing::New { instead: None } | Packing::Reused | Packing::Nothing => {}
                 }
                 let slots = loaded.slots;
-                self.loaded = Some(loaded);
+                if let Some(worker) = &mut self.worker {
+                    worker.loaded = Some(loaded);
+                }
                 self.relief.loaded();
                 self.step(Input::Loaded { generation, slots });
             }
@@ -55,27 +58,32 @@ impl Driver {
                 });
             }
             Notice::Message(ServeEvent::Packed) => {
-                if let Some(packed) = &mut self.packed {
-                    packed.publish(&self.cache_turns);
+                let turns = self.cache_turns.clone();
+                if let Some(packed) = self.packed() {
+                    packed.publish(&turns);
                 }
             }
             Notice::Message(ServeEvent::Spoilt { reason }) => {
                 tracing::error!(reason, "the file of packed weights is discarded");
-                if let Some(packed) = &self.packed {
-                    packed.discard(&self.cache_turns);
+                let turns = self.cache_turns.clone();
+                if let Some(packed) = self.packed() {
+                    packed.discard(&turns);
                 }
             }
             Notice::Message(ServeEvent::Memory(picture)) => {
-                let memory = match (self.state.life(), &self.child, &self.loaded) {
-                    (Life::Ready(model), Some(child), Some(loaded)) => Some(WorkerMemory {
+                let Some(worker) = &mut self.worker else {
+                    return;
+                };
+                let memory = match (self.state.life(), &worker.loaded) {
+                    (Life::Ready(model), Some(loaded)) => Some(WorkerMemory {
                         model: model.into(),
-                        pid: child.pid,
+                        pid: worker.child.pid,
                         packing: loaded.packing.clone(),
                         picture,
                     }),
                     _ => None,
                 };
-                self.looks.answer(memory);
+                worker.looks.answer(memory);
             }
             Notice::Message(ServeEvent::Eased { before, after }) => {
                 tracing::info!(
@@ -101,10 +109,9 @@ impl Driver {
             }
             Notice::Exited { cause, taken } => {
                 let out_of_memory = self.relief.exited(taken);
-                self.child = None;
-                self.loaded = None;
-                self.packed = None;
-                self.looks.answer(None);
+                if let Some(mut worker) = self.worker.take() {
+                    worker.looks.answer(None);
+                }
                 if !matches!(self.state.life(), Life::Ending(_) | Life::Draining) {
                     self.crashes += 1;
                     tracing::error!(cause, out_of_memory, "the worker died");
@@ -116,6 +123,10 @@ impl Driver {
                 });
             }
         }
+    }
+
+    fn packed(&mut self) -> Option<&mut PackedPlace> {
+        self.worker.as_mut()?.packed.as_mut()
     }
 
     /// Passes an event on to its client.
