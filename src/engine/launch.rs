@@ -151,7 +151,7 @@ impl Launch {
             memory: MemoryPlan {
                 layout: anatomy.layout,
                 packed,
-                read_ahead: probe::room().free.saturating_sub(run.unevictable) / READ_AHEAD.1
+                read_ahead: setup.budget().room.free.saturating_sub(run.unevictable) / READ_AHEAD.1
                     * READ_AHEAD.0,
                 per_layer: setup.memory.per_layer,
                 small_kv: run.sizes.small_kv,

@@ -17,6 +17,9 @@ impl Protocol for Extract {
     type Event = ExtractEvent;
 }
 
+/// Bytes of memory that such a worker may use.
+pub const EXTRACT_MEMORY: u64 = 384 << 20;
+
 /// From the worker to the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExtractEvent {

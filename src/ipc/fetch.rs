@@ -18,6 +18,9 @@ impl Protocol for Fetch {
     type Event = FetchEvent;
 }
 
+/// Bytes of memory that such a worker may use.
+pub const FETCH_MEMORY: u64 = 64 << 20;
+
 /// From the worker to the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FetchEvent {

@@ -18,8 +18,8 @@ pub mod frame;
 mod memory;
 mod serve;
 
-pub use extract::{DocumentKind, Extent, Extract, ExtractEvent, Page};
-pub use fetch::{Fetch, FetchEvent, FetchRequest};
+pub use extract::{DocumentKind, EXTRACT_MEMORY, Extent, Extract, ExtractEvent, Page};
+pub use fetch::{FETCH_MEMORY, Fetch, FetchEvent, FetchRequest};
 pub use memory::{FileMemory, FileRole, MemoryPicture, MemoryPlan, PackedPlan, Packing, Part};
 pub use serve::{
     LoadPlan, LoadedModel, ProjectorPlan, RequestId, Serve, ServeEvent, ServeRequest,

@@ -67,7 +67,7 @@ impl Bench {
             inference: Inference::default(),
             memory,
             limits: Limits::default(),
-            networks: Default::default(),
+            reserved: Default::default(),
             worker: "/none/worker".into(),
         };
         let (reports, _) = mpsc::unbounded_channel();

@@ -12,13 +12,13 @@ use std::process::ExitCode;
 
 use super::link::Writer;
 use super::{EXIT_LOAD, EXIT_PROTOCOL, confine_to};
-use crate::ipc::{DocumentKind, Extent, Extract, ExtractEvent, Page};
+use crate::ipc::{DocumentKind, EXTRACT_MEMORY, Extent, Extract, ExtractEvent, Page};
 use crate::sandbox::{Needs, Profile, Work};
 
 /// What a file may cost. The supervisor stops the reader when it takes longer than it should by the
 /// clock.
 const WORK: Work = Work {
-    memory: 384 << 20,
+    memory: EXTRACT_MEMORY,
     seconds: 20,
 };
 /// Bytes of text, and of pictures of pages, that are taken from a file.

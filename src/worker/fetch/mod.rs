@@ -26,13 +26,13 @@ use url::{Host, Url};
 
 use super::link::Writer;
 use super::{EXIT_LOAD, confine_to};
-use crate::ipc::{Fetch, FetchEvent, FetchRequest};
+use crate::ipc::{FETCH_MEMORY, Fetch, FetchEvent, FetchRequest};
 use crate::sandbox::{Needs, Profile, Work};
 use connection::Once;
 
 /// What a connection may cost; the supervisor minds the clock.
 const WORK: Work = Work {
-    memory: 64 << 20,
+    memory: FETCH_MEMORY,
     seconds: 10,
 };
 /// How long the other side may take to answer a call, or to send anything at all.
