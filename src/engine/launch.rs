@@ -9,7 +9,6 @@ use super::choice::Run;
 use super::{ModelInfo, Setup};
 use crate::gemma::layout::Kind;
 use crate::ipc::{LoadPlan, MemoryPlan, PackedPlan, ProjectorPlan};
-use crate::memory::probe;
 use crate::store::{self, Anatomy, BadFile, PackedCache, PackedName};
 
 /// The part of the memory that is free which may be filled with weights before a token needs them.
