@@ -224,7 +224,7 @@ impl Server {
 /// `struct fuse_init_out` of version 7.31, without any option.
 fn init() -> Vec<u8> {
     let mut answer = vec![];
-    for field in [7u32, 31, 1 << 17, 0, 0, 1 << 17] {
+    for field in [7u32, 31, 1 << 17, 0, 0, 1 << 16] {
         answer.extend_from_slice(&field.to_le_bytes());
     }
     answer.resize(64, 0);
