@@ -10,6 +10,7 @@ mod skip;
 
 pub mod access;
 pub mod api;
+pub mod attachments;
 pub mod bus;
 pub mod chat;
 pub mod config;

@@ -296,13 +296,13 @@ fn a_server_is_believed_if_the_system_trusts_it() {
     // A worker that sees another list of whom the system trusts.
     let worker = folder.path().join("worker");
     let mount = format!(
-        "mount --bind {} /etc/ssl/certs && exec {}",
+        "mount --bind {} /etc/ssl/certs && exec {} \"$@\"",
         folder.path().display(),
         env!("CARGO_BIN_EXE_gemmad-worker")
     );
     fs::write(
         &worker,
-        format!("#!/bin/sh\nexec /usr/bin/unshare --mount /bin/sh -c '{mount}'\n"),
+        format!("#!/bin/sh\nexec /usr/bin/unshare --mount /bin/sh -c '{mount}' worker \"$@\"\n"),
     )
     .unwrap();
     fs::set_permissions(&worker, fs::Permissions::from_mode(0o755)).unwrap();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use harness::cgroup::Group;
 use harness::{Daemon, Options, Reply, TINY};
 use serde_json::{Value, json};
 
@@ -238,6 +239,28 @@ fn web_pages_and_pdf_become_text() {
         file("a", &pages(&[apart], b"null")),
         "These words have been set apart by their places",
     );
+}
+
+#[test]
+fn a_file_is_not_read_without_memory_for_its_reader() {
+    let Some(group) = Group::new("memory for a reader", 256 << 20) else {
+        return;
+    };
+    let daemon = Daemon::start();
+    group.admit(daemon.pid());
+    let page = file("a", b"<!DOCTYPE html><p>Hello");
+    let refused = daemon.chat(&asked(&json!([page])));
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert_eq!(refused.json()["error"]["code"], "insufficient_memory");
+    assert!(
+        refused.error().contains("needs 384 MiB of memory"),
+        "{}",
+        refused.error()
+    );
+    // What needs no reader is taken, and so is the file once there is memory.
+    ask(&daemon, json!([file("a", b"Hello")]));
+    group.set_limit(2 << 30).unwrap();
+    ask(&daemon, json!([page]));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms it may use.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     // `gemmad-worker` brings the worker's code, and with it what that may use.
     (
         "bin",
@@ -14,11 +14,32 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ),
     (
         "daemon",
-        &["access", "api", "bus", "config", "engine", "sys"],
+        // `memory`: the account that engine and attachments share.
+        &[
+            "access",
+            "api",
+            "attachments",
+            "bus",
+            "config",
+            "engine",
+            "memory",
+            "sys",
+        ],
     ),
-    ("api", &["access", "chat", "config", "engine"]),
+    (
+        "api",
+        &["access", "attachments", "chat", "config", "engine"],
+    ),
     // The API's JSON is what goes over the bus as well.
-    ("bus", &["access", "api", "chat", "config", "engine"]),
+    (
+        "bus",
+        &["access", "api", "attachments", "chat", "config", "engine"],
+    ),
+    // `engine`: its failures, and how a worker is started for one request.
+    (
+        "attachments",
+        &["access", "chat", "engine", "ipc", "memory"],
+    ),
     ("access", &["config", "engine", "sys"]),
     (
         "engine",

@@ -8,8 +8,9 @@ use axum::response::Response;
 use super::Api;
 use super::error::ApiError;
 use crate::access::quota::Share;
+use crate::attachments::ReadFile;
 use crate::chat::{ChatError, ChatRequest, Part, Source};
-use crate::engine::{Failure, ReadFile, Uid};
+use crate::engine::{Failure, Uid};
 
 /// What was read of each file, on the answer to the request: a JSON array, non-ASCII characters
 /// escaped.
@@ -25,16 +26,11 @@ pub async fn read(
 ) -> Result<Vec<ReadFile>, ApiError> {
     let before = request.bytes();
     find(api, uid, request)?;
-    api.engine.fetch(request, api.limits.body_bytes).await?;
-    let fetched = request.bytes();
     share
-        .grow(fetched.saturating_sub(before) as u64)
+        .grow(request.bytes().saturating_sub(before) as u64)
         .map_err(ApiError::bodies)?;
-    let read = api.engine.read(request).await?;
-    share
-        .grow(request.bytes().saturating_sub(fetched) as u64)
-        .map_err(ApiError::bodies)?;
-    Ok(read)
+    let most = api.limits.body_bytes;
+    Ok(api.attachments.resolve(request, most, share).await?)
 }
 
 /// Takes files that were sent before from where they are kept.

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::access::quota::Full;
+use crate::attachments::Refused;
 use crate::chat::{ChatError, Constraint, Invalid};
 use crate::engine::Failure;
 
@@ -209,6 +210,15 @@ impl From<Invalid> for ApiError {
     }
 }
 
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Failure(failure) => failure.into(),
+            Refused::Full(full) => Self::bodies(full),
+        }
+    }
+}
+
 impl From<Failure> for ApiError {
     fn from(failure: Failure) -> Self {
         let message = failure.to_string();
@@ -230,6 +240,9 @@ impl From<Failure> for ApiError {
                 message,
             ),
             Failure::NoRoom { .. } => Self::unavailable("insufficient_memory", message),
+            Failure::NoRoomForFile { .. } => {
+                Self::unavailable("insufficient_memory", message).retry_after(RETRY_SOON)
+            }
             Failure::BackingOff { retry_after, .. } => {
                 Self::unavailable("backing_off", message).retry_after(retry_after)
             }

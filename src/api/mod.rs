@@ -65,6 +65,7 @@ use serde::Serialize;
 
 use crate::access::gate::Gate;
 use crate::access::quota::Quota;
+use crate::attachments::Attachments;
 use crate::config::Limits;
 use crate::engine::Engine;
 use error::ApiError;
@@ -81,6 +82,7 @@ const MAX_FILES: usize = 256;
 /// What the endpoints share.
 pub struct Api {
     engine: Engine,
+    attachments: Attachments,
     limits: Limits,
     gate: Arc<Gate>,
     connections: Arc<Quota>,
@@ -90,7 +92,7 @@ pub struct Api {
 }
 
 impl Api {
-    pub fn new(engine: Engine, limits: Limits, gate: Arc<Gate>) -> Self {
+    pub fn new(engine: Engine, attachments: Attachments, limits: Limits, gate: Arc<Gate>) -> Self {
         let connections = Quota::new(
             limits.connections.into(),
             limits.connections_per_user.into(),
@@ -109,6 +111,7 @@ impl Api {
         });
         Self {
             engine,
+            attachments,
             limits,
             gate,
             connections,

@@ -51,6 +51,7 @@ impl Door {
         let serving = tokio::spawn(serve(
             Arc::new(Api::new(
                 engine,
+                Attachments::new(Default::default(), Default::default(), Default::default()),
                 limits.clone(),
                 Gate::new(access, limits.body_bytes),
             )),
@@ -648,6 +649,7 @@ async fn what_is_for_administrators_is_for_nobody_else() {
     let access = Policy::new(&Access::default(), 990).unwrap();
     let api = Arc::new(Api::new(
         engine,
+        Attachments::new(Default::default(), Default::default(), Default::default()),
         Limits::default(),
         Gate::new(access, 1 << 20),
     ));

@@ -140,19 +140,11 @@ impl Shared {
         mut bytes: Share,
     ) -> Result<Asked, BusError> {
         let mut call = openai::parse(text, openai::chat).await?;
-        let before = call.request.bytes();
-        guest
-            .wait(
-                patience,
-                self.engine.fetch(&mut call.request, self.limits.body_bytes),
-            )
-            .await??;
-        let fetched = call.request.bytes();
-        self.account(&mut bytes, fetched.saturating_sub(before))?;
-        guest
-            .wait(patience, self.engine.read(&mut call.request))
-            .await??;
-        self.account(&mut bytes, call.request.bytes().saturating_sub(fetched))?;
+        let most = self.limits.body_bytes;
+        let resolved = self
+            .attachments
+            .resolve(&mut call.request, most, &mut bytes);
+        guest.wait(patience, resolved).await??;
         Ok(Asked {
             call,
             guest,

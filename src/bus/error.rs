@@ -5,6 +5,7 @@ use std::time::Duration;
 use zbus::DBusError;
 
 use crate::access::quota::Full;
+use crate::attachments::Refused;
 use crate::chat::{ChatError, Invalid};
 use crate::engine::Failure;
 
@@ -43,6 +44,15 @@ pub enum BusError {
     Stalled(String),
 }
 
+impl From<Refused> for BusError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Failure(failure) => failure.into(),
+            Refused::Full(full) => Self::bodies(full),
+        }
+    }
+}
+
 impl From<Failure> for BusError {
     fn from(failure: Failure) -> Self {
         let text = failure.to_string();
@@ -52,7 +62,9 @@ impl From<Failure> for BusError {
             Failure::QueueFull { .. } | Failure::UserQueueFull { .. } => Self::Busy(text),
             Failure::ShuttingDown => Self::ShuttingDown(text),
             Failure::BadModel { .. } => Self::BadModel(text),
-            Failure::NoRoom { .. } | Failure::OutOfMemory { .. } => Self::InsufficientMemory(text),
+            Failure::NoRoom { .. }
+            | Failure::NoRoomForFile { .. }
+            | Failure::OutOfMemory { .. } => Self::InsufficientMemory(text),
             Failure::BackingOff { .. }
             | Failure::WorkerDied { .. }
             | Failure::Chat(ChatError::Inference { .. }) => Self::WorkerFailed(text),

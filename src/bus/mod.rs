@@ -34,6 +34,7 @@ use zbus::proxy::CacheProperties;
 
 use crate::access::gate::Gate;
 use crate::access::quota::Quota;
+use crate::attachments::Attachments;
 use crate::config::{BusChoice, Limits};
 use crate::engine::Engine;
 use caller::Presence;
@@ -55,6 +56,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// What the objects share.
 struct Shared {
     engine: Engine,
+    attachments: Attachments,
     gate: Arc<Gate>,
     limits: Limits,
     open: Arc<Quota>,
@@ -68,6 +70,7 @@ struct Shared {
 pub struct Door {
     choice: BusChoice,
     engine: Engine,
+    attachments: Attachments,
     gate: Arc<Gate>,
     limits: Limits,
     /// Calls, streams and conversations; they count as connections do.
@@ -75,7 +78,13 @@ pub struct Door {
 }
 
 impl Door {
-    pub fn new(choice: BusChoice, engine: Engine, gate: Arc<Gate>, limits: Limits) -> Self {
+    pub fn new(
+        choice: BusChoice,
+        engine: Engine,
+        attachments: Attachments,
+        gate: Arc<Gate>,
+        limits: Limits,
+    ) -> Self {
         let open = Quota::new(
             limits.connections.into(),
             limits.connections_per_user.into(),
@@ -83,6 +92,7 @@ impl Door {
         Self {
             choice,
             engine,
+            attachments,
             gate,
             limits,
             open,
@@ -152,6 +162,7 @@ impl Door {
         let departures = bus.receive_name_owner_changed_with_args(&[(2, "")]).await?;
         let shared = Shared {
             engine: self.engine.clone(),
+            attachments: self.attachments.clone(),
             gate: self.gate.clone(),
             limits: self.limits.clone(),
             open: self.open.clone(),

@@ -21,9 +21,11 @@ use tokio::sync::{oneshot, watch};
 use crate::access::Policy;
 use crate::access::gate::Gate;
 use crate::api::{self, Api};
+use crate::attachments::Attachments;
 use crate::bus;
 use crate::config::{self, BusChoice, Config, Place};
 use crate::engine::{Engine, Setup};
+use crate::memory::reserved::ReservedMemory;
 use args::Args;
 
 /// Exit codes of `sysexits.h`.
@@ -106,24 +108,28 @@ async fn run(
         tracing::warn!("`exit-when-idle` needs a socket that systemd keeps; the daemon stays");
     }
 
+    let reserved = ReservedMemory::default();
     let setup = Setup {
         models: config.models.clone(),
         inference: config.inference.clone(),
         memory: config.memory.clone(),
         limits: config.limits.clone(),
-        networks: config.access.fetch_from.clone(),
-        worker,
+        reserved: reserved.clone(),
+        worker: worker.clone(),
     };
     let engine = service::patiently(Engine::start(setup)).await;
     let gate = Gate::new(policy, config.limits.body_bytes);
+    let attachments = Attachments::new(worker, config.access.fetch_from.clone(), reserved);
     let api = Arc::new(Api::new(
         engine.clone(),
+        attachments.clone(),
         config.limits.clone(),
         gate.clone(),
     ));
     let door = Arc::new(bus::Door::new(
         config.server.dbus.clone(),
         engine.clone(),
+        attachments.clone(),
         gate.clone(),
         config.limits.clone(),
     ));
@@ -158,7 +164,7 @@ async fn run(
         };
         let Wish::Reload = wish else { break };
         service::reloading();
-        config = reload::reload(config, file, place, &engine, &gate, &level).await;
+        config = reload::reload(config, file, place, &engine, &attachments, &gate, &level).await;
         service::notify(&[NotifyState::Ready]);
     }
 

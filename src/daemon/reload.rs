@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::access::Policy;
 use crate::access::gate::Gate;
+use crate::attachments::Attachments;
 use crate::config::{self, Config, Place};
 use crate::engine::{Engine, Settings};
 
@@ -18,6 +19,7 @@ pub async fn reload(
     file: Option<&Path>,
     place: &Place,
     engine: &Engine,
+    attachments: &Attachments,
     gate: &Gate,
     level: &log::Handle,
 ) -> Config {
@@ -43,7 +45,7 @@ pub async fn reload(
         new.memory.clone(),
         new.limits.clone(),
     );
-    engine.set_networks(new.access.fetch_from.clone());
+    attachments.set_networks(new.access.fetch_from.clone());
     engine
         .reconfigure(Settings {
             models,

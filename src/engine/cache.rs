@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::sync::{Mutex, oneshot};
+use tokio::task::JoinError;
 
 use super::Failure;
 use crate::store::PackedCache;
@@ -52,32 +53,49 @@ impl CacheReport {
     }
 }
 
-/// Lets one at a time to the disk: the others wait without a thread each.
-#[derive(Debug, Default)]
+/// Lets one at a time to the disk, in the order in which they came: the others wait without a
+/// thread each. Cheap to clone.
+#[derive(Clone, Debug, Default)]
 pub(super) struct CacheTurns(Arc<Mutex<()>>);
 
 impl CacheTurns {
-    /// Answers when the disk has done its work, off the daemon's one thread. `in_use` names the
-    /// file of the worker.
-    pub fn ask(
+    /// Has `work` done on a blocking thread when it is its turn. The turn lasts until the disk has
+    /// answered, whether anyone still waits for it or not.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        let turn = self.0.clone().lock_owned().await;
+        tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(turn);
+            done
+        })
+        .await
+    }
+
+    /// Has `work` done when it is its turn; nothing waits for it.
+    pub fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+        let turns = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = turns.run(work).await {
+                tracing::error!(%error, "the cache of packed weights could not be changed");
+            }
+        });
+    }
+
+    /// Answers when the disk has done its work. `in_use` names the file of the worker.
+    pub fn report(
         &self,
         cache: Option<PackedCache>,
         in_use: Option<String>,
         clear: bool,
         reply: oneshot::Sender<Result<CacheReport, Failure>>,
     ) {
-        let turns = self.0.clone();
-        tokio::spawn(async move {
-            let _turn = turns.lock().await;
+        self.spawn(move || {
             // Who has left need not be waited for.
-            if reply.is_closed() && !clear {
-                return;
-            }
-            if let Ok(report) = tokio::task::spawn_blocking(move || {
-                CacheReport::of(cache, in_use.as_deref(), clear)
-            })
-            .await
-            {
+            if clear || !reply.is_closed() {
+                let report = CacheReport::of(cache, in_use.as_deref(), clear);
                 let _ = reply.send(Ok(report));
             }
         });

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -21,8 +22,8 @@ use tokio::sync::mpsc;
 
 use super::Failure;
 use super::state::Generation;
-use crate::ipc::frame::{self, Decoder};
-use crate::ipc::{FromWorker, ToWorker};
+use crate::ipc::frame::{self, Decoder, FrameError};
+use crate::ipc::{Greeting, Protocol};
 use crate::sys;
 
 /// Messages to the worker that wait to be written; a worker this far behind is wedged.
@@ -41,8 +42,10 @@ const SPIN_COUNT: &str = "1000";
 
 /// What a worker's task reports.
 #[derive(Debug)]
-pub enum Notice {
-    Message(FromWorker),
+pub enum Notice<E> {
+    Message(E),
+    /// The worker is of another version than [`crate::ipc::VERSION`].
+    OtherVersion(u32),
     /// There was no process at all, for a reason that is not its own; [`Notice::Exited`] follows.
     NotStarted(Failure),
     /// The process is gone; `cause` says how, and what it said last. `taken`: by a SIGKILL that was
@@ -55,16 +58,16 @@ pub enum Notice {
 
 /// The driver's hold on a worker. Dropping it closes the worker's socket, which tells it to exit.
 #[derive(Debug)]
-pub struct Child {
+pub struct Child<P: Protocol> {
     pub generation: Generation,
     pub pid: u32,
-    outbox: mpsc::Sender<ToWorker>,
+    outbox: mpsc::Sender<P::Request>,
     kill: mpsc::Sender<()>,
 }
 
-impl Child {
+impl<P: Protocol> Child<P> {
     /// Hands a message over; `false` if the worker does not read any more.
-    pub fn send(&self, message: ToWorker) -> bool {
+    pub fn send(&self, message: P::Request) -> bool {
         self.outbox.try_send(message).is_ok()
     }
 
@@ -81,16 +84,16 @@ impl Child {
 }
 
 /// Starts a worker and hands it its first message, with the descriptors that this speaks of.
-pub fn spawn(
+pub fn spawn<P: Protocol>(
     program: &Path,
     generation: Generation,
-    first: ToWorker,
+    first: &P::Request,
     files: &[&File],
-    notices: mpsc::Sender<(Generation, Notice)>,
-) -> io::Result<Child> {
+    notices: mpsc::Sender<(Generation, Notice<P::Event>)>,
+) -> io::Result<Child<P>> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     let mut message = Vec::new();
-    frame::encode(&first, &mut message).map_err(io::Error::other)?;
+    frame::encode(first, &mut message).map_err(io::Error::other)?;
     // The buffer of a new socket has room for this frame: it does not block.
     let files: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
     sys::socket::send_all(&ours, &message, &files)?;
@@ -98,6 +101,7 @@ pub fn spawn(
     let socket = UnixStream::from_std(ours)?;
 
     let mut process = Command::new(program)
+        .arg(P::KIND.name())
         .env_clear()
         .env("GOMP_SPINCOUNT", SPIN_COUNT)
         .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
@@ -154,7 +158,7 @@ pub fn spawn(
     })
 }
 
-async fn write_all(mut socket: OwnedWriteHalf, mut messages: mpsc::Receiver<ToWorker>) {
+async fn write_all(mut socket: OwnedWriteHalf, mut messages: mpsc::Receiver<impl Serialize>) {
     while let Some(message) = messages.recv().await {
         let mut frame = Vec::new();
         if let Err(error) = frame::encode(&message, &mut frame) {
@@ -168,12 +172,12 @@ async fn write_all(mut socket: OwnedWriteHalf, mut messages: mpsc::Receiver<ToWo
     let _ = socket.shutdown().await;
 }
 
-async fn read_all(
+async fn read_all<E: DeserializeOwned>(
     mut socket: OwnedReadHalf,
     generation: Generation,
-    notices: mpsc::Sender<(Generation, Notice)>,
+    notices: mpsc::Sender<(Generation, Notice<E>)>,
 ) {
-    let mut decoder = Decoder::default();
+    let (mut decoder, mut greeted) = (Decoder::default(), false);
     let mut chunk = vec![0; 16 << 10];
     loop {
         let n = match socket.read(&mut chunk).await {
@@ -184,24 +188,35 @@ async fn read_all(
         // It may hold an answer.
         chunk[..n].fill(0);
         loop {
-            match decoder.next::<FromWorker>() {
-                Ok(Some(message)) => {
-                    if notices
-                        .send((generation, Notice::Message(message)))
-                        .await
-                        .is_err()
-                    {
-                        return;
-                    }
-                }
+            let notice = match next(&mut decoder, &mut greeted) {
+                Ok(Some(notice)) => notice,
                 Ok(None) => break,
                 Err(error) => {
                     tracing::error!(%error, "the worker sent what cannot be read");
                     return;
                 }
+            };
+            let is_last = matches!(notice, Notice::OtherVersion(_));
+            if notices.send((generation, notice)).await.is_err() || is_last {
+                return;
             }
         }
     }
+}
+
+/// The next message that is worth a notice.
+fn next<E: DeserializeOwned>(
+    decoder: &mut Decoder,
+    greeted: &mut bool,
+) -> Result<Option<Notice<E>>, FrameError> {
+    if !*greeted {
+        match decoder.next()? {
+            Some(Greeting::OURS) => *greeted = true,
+            Some(Greeting::Hello { version }) => return Ok(Some(Notice::OtherVersion(version))),
+            None => return Ok(None),
+        }
+    }
+    Ok(decoder.next()?.map(Notice::Message))
 }
 
 /// Passes the worker's lines on to the log and keeps the last ones.

@@ -86,7 +86,9 @@ pub(super) struct Run {
 impl Setup {
     /// The memory that a model may take now.
     pub(super) fn budget(&self) -> Budget {
-        Budget::of(probe::room(), self.memory.reserve)
+        let mut room = probe::room();
+        room.free = room.free.saturating_sub(self.reserved.bytes());
+        Budget::of(room, self.memory.reserve)
     }
 
     /// What is asked of a model, whichever it is.
@@ -410,7 +412,7 @@ mod tests {
             inference,
             memory,
             limits,
-            networks: Default::default(),
+            reserved: Default::default(),
             worker: "worker".into(),
         }
     }

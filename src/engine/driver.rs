@@ -1,21 +1,20 @@
 //! The one task that performs what `state` decides, and the only one that touches the worker.
 
-use std::collections::{HashMap, VecDeque};
-use std::fs::File;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::cache::CacheTurns;
-use super::child::{self, Child, Notice};
+use super::catalog_watch::{CatalogWatch, ScanReport};
+use super::child::{Child, Notice};
 use super::choice::{Budget, Run, Senses, Wish};
-use super::launch::{Launch, PackedPlace};
+use super::launch::{ModelFiles, PackedPlace};
 use super::live::Live;
 use super::look::Looks;
 use super::pressure::Step;
 use super::queue::Kind;
 use super::relief::Relief;
-use super::shelf::Shelf;
 use super::state::{Action, Generation, Input, Life, State};
 use super::status::template_note;
 use super::{
@@ -23,10 +22,11 @@ use super::{
     Status, Uid,
 };
 use crate::chat::TextTask;
-use crate::ipc::{LoadedModel, Packing, ToWorker};
+use crate::ipc::{LoadedModel, Packing, Serve, ServeEvent, ServeRequest};
 use crate::store::BadFile;
 
 mod notices;
+mod spawn;
 
 /// Notices from the worker that wait for the driver; past this the worker's writes wait.
 pub const NOTICES: usize = 256;
@@ -38,12 +38,16 @@ pub(super) struct Driver {
     live: HashMap<u64, Live>,
     /// The id of the last request.
     last_id: u64,
-    child: Option<Child>,
-    loaded: Option<LoadedModel>,
-    shelf: Shelf,
-    /// Where the worker's packed weights come from and go to.
-    packed: Option<PackedPlace>,
-    looks: Looks,
+    worker: Option<RunningWorker>,
+    catalog: CatalogWatch,
+    /// Commands for a model that nobody knows, until the directories have been scanned again.
+    unresolved: Vec<Command>,
+    /// The worker that waits for its model's files.
+    starting: Option<Start>,
+    /// The models whose files are being opened, for a worker or for one that was given up since:
+    /// one thread for each, however long their disks take.
+    opening: BTreeSet<String>,
+    disk: mpsc::UnboundedSender<OpenedFiles>,
     relief: Relief,
     cache_turns: CacheTurns,
     unloads: Vec<oneshot::Sender<Result<(), Failure>>>,
@@ -52,24 +56,55 @@ pub(super) struct Driver {
     crashes: u64,
     tokens_per_second: f64,
     hang_ups: mpsc::UnboundedSender<u64>,
-    notices: mpsc::Sender<(Generation, Notice)>,
+    notices: mpsc::Sender<(Generation, Notice<ServeEvent>)>,
     status: watch::Sender<Status>,
 }
 
-/// The driver's ears.
+/// A worker process, and what is known of it.
+struct RunningWorker {
+    child: Child<Serve>,
+    /// `None` until its model is loaded.
+    loaded: Option<LoadedModel>,
+    /// Where its packed weights come from and go to.
+    packed: Option<PackedPlace>,
+    looks: Looks,
+}
+
+/// A worker that waits for its model's files.
+struct Start {
+    generation: Generation,
+    model: ModelInfo,
+    run: Run,
+    /// Steps that it is smaller by than it could be.
+    smaller: u32,
+}
+
+/// A model's files, or why they cannot be opened.
+#[derive(Debug)]
+pub(super) struct OpenedFiles {
+    model: String,
+    files: Result<ModelFiles, BadFile>,
+}
+
+/// What the driver listens to.
 pub(super) struct Inbox {
     pub commands: mpsc::Receiver<Command>,
+    /// One message at most for each model directory and each change in it.
+    pub scans: mpsc::UnboundedReceiver<ScanReport>,
+    /// One message at most for each model.
+    pub disk: mpsc::UnboundedReceiver<OpenedFiles>,
     /// One message at most for each answer that exists, and those are limited.
     pub hang_ups: mpsc::UnboundedReceiver<u64>,
-    pub notices: mpsc::Receiver<(Generation, Notice)>,
+    pub notices: mpsc::Receiver<(Generation, Notice<ServeEvent>)>,
 }
 
 impl Driver {
     pub(super) fn new(
         setup: Setup,
-        shelf: Shelf,
+        catalog: CatalogWatch,
+        disk: mpsc::UnboundedSender<OpenedFiles>,
         hang_ups: mpsc::UnboundedSender<u64>,
-        notices: mpsc::Sender<(Generation, Notice)>,
+        notices: mpsc::Sender<(Generation, Notice<ServeEvent>)>,
         status: watch::Sender<Status>,
     ) -> Self {
         let state = State::new(setup.state_settings());
@@ -78,11 +113,12 @@ impl Driver {
             state,
             live: HashMap::new(),
             last_id: 0,
-            child: None,
-            loaded: None,
-            shelf,
-            packed: None,
-            looks: Looks::default(),
+            worker: None,
+            catalog,
+            unresolved: vec![],
+            starting: None,
+            opening: BTreeSet::new(),
+            disk,
             relief: Relief::default(),
             cache_turns: CacheTurns::default(),
             unloads: vec![],
@@ -108,24 +144,35 @@ impl Driver {
                 Some(id) = inbox.hang_ups.recv() => self.hang_up(id),
                 Some((generation, notice)) = inbox.notices.recv() => self.notice(generation, notice),
                 command = inbox.commands.recv() => match command {
-                    Some(command) => self.command(command).await,
+                    Some(command) => self.command(command),
                     None => return,
                 },
                 () = self.relief.due() => self.relieve(),
-                () = self.shelf.changed() => self.rescan().await,
+                Some(report) = inbox.scans.recv() => {
+                    self.catalog.add(report);
+                    self.scanned();
+                }
+                () = self.catalog.is_late() => {
+                    self.catalog.go_on_without();
+                    self.scanned();
+                }
+                Some(opened) = inbox.disk.recv() => self.opened(opened),
                 () = sleep => self.step(Input::Tick),
             }
             self.publish();
             if self.drains.is_empty()
                 && matches!(self.state.life(), Life::Draining)
-                && self.child.is_none()
+                && self.worker.is_none()
             {
                 return;
             }
         }
     }
 
-    async fn command(&mut self, command: Command) {
+    fn command(&mut self, command: Command) {
+        let Some(command) = self.resolvable(command) else {
+            return;
+        };
         match command {
             Command::Chat {
                 uid,
@@ -133,7 +180,7 @@ impl Driver {
                 request,
                 reply,
             } => {
-                let wish = match self.find(&model, Senses::of(&request)).await {
+                let wish = match self.resolve(&model, Senses::of(&request)) {
                     Ok((_, wish)) => wish,
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
@@ -179,7 +226,7 @@ impl Driver {
                 } else {
                     Senses::default()
                 };
-                let wish = match self.find(&model, senses).await {
+                let wish = match self.resolve(&model, senses) {
                     Ok((_, wish)) => wish,
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
@@ -187,7 +234,7 @@ impl Driver {
                 self.submit(id, uid, Kind::Text, Live::Text { wish, task, reply });
             }
             Command::Load { uid, model, reply } => {
-                let (model, wish) = match self.find(&model, Senses::default()).await {
+                let (model, wish) = match self.resolve(&model, Senses::default()) {
                     Ok(found) => found,
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
@@ -208,13 +255,13 @@ impl Driver {
                 self.step(Input::Unload);
             }
             Command::Beat { reply } => drop(reply.send(Ok(()))),
-            Command::Memory { reply } => match (&self.child, self.state.life()) {
-                (Some(child), Life::Ready(_)) => self.looks.ask(reply, child),
+            Command::Memory { reply } => match (&mut self.worker, self.state.life()) {
+                (Some(worker), Life::Ready(_)) => worker.looks.ask(reply, &worker.child),
                 _ => drop(reply.send(Ok(None))),
             },
             Command::Cache { clear, reply } => {
                 self.cache_turns
-                    .ask(self.setup.cache(), self.packed_in_use(), clear, reply);
+                    .report(self.setup.cache(), self.packed_in_use(), clear, reply);
             }
             Command::Plan {
                 context,
@@ -223,7 +270,7 @@ impl Driver {
             } => {
                 let _ = reply.send(Ok(PlanReport::new(
                     &self.setup,
-                    &self.shelf.models,
+                    &self.catalog.models,
                     context,
                     ram,
                 )));
@@ -238,12 +285,13 @@ impl Driver {
                 (self.setup.models, self.setup.inference) = (models, inference);
                 (self.setup.memory, self.setup.limits) = (memory, limits);
                 self.state.configure(self.setup.state_settings());
-                self.rescan().await;
+                self.catalog
+                    .set_directories(self.setup.models.directories.clone());
                 self.status.send_modify(|status| {
                     status
                         .directories
                         .clone_from(&self.setup.models.directories);
-                    status.default = self.setup.default_model(&self.shelf.models);
+                    status.default = self.setup.default_model(&self.catalog.models);
                 });
             }
             Command::Drain { grace, reply } => {
@@ -257,14 +305,13 @@ impl Driver {
 
     /// The name of the file that the worker's packed weights are in.
     fn packed_in_use(&self) -> Option<String> {
+        let worker = self.worker.as_ref()?;
         let in_file = matches!(
-            self.loaded.as_ref()?.packing,
+            worker.loaded.as_ref()?.packing,
             Packing::Reused | Packing::New { .. }
         );
-        self.packed
-            .as_ref()
-            .filter(|_| in_file)
-            .map(|place| place.name().as_str().to_owned())
+        let packed = worker.packed.as_ref().filter(|_| in_file);
+        packed.map(|place| place.name().as_str().to_owned())
     }
 
     fn new_id(&mut self) -> u64 {
@@ -285,16 +332,34 @@ impl Driver {
         });
     }
 
-    /// The installed model that a client means, after a second look at the directories if need be.
-    async fn find(&mut self, name: &str, senses: Senses) -> Result<(ModelInfo, Wish), Failure> {
-        match self.resolve(name, senses) {
+    /// The command, unless it is kept because it is for a model that nobody knows and the model
+    /// directories are scanned first.
+    fn resolvable(&mut self, command: Command) -> Option<Command> {
+        let name = match &command {
+            Command::Chat { model, .. }
+            | Command::Text { model, .. }
+            | Command::Load { model, .. } => model,
+            _ => return Some(command),
+        };
+        match self.resolve(name, Senses::default()) {
             Err(Failure::UnknownModel { .. } | Failure::NoModels { .. })
-                if self.shelf.may_have_more() => {}
-            result => return result,
+                if self.catalog.may_have_more() =>
+            {
+                self.unresolved.push(command);
+                None
+            }
+            _ => Some(command),
         }
-        self.rescan().await;
-        self.publish();
-        self.resolve(name, senses)
+    }
+
+    /// The model directories may have been scanned.
+    fn scanned(&mut self) {
+        if !self.catalog.is_scanning() && !self.unresolved.is_empty() {
+            self.publish();
+            for command in std::mem::take(&mut self.unresolved) {
+                self.command(command);
+            }
+        }
     }
 
     fn resolve(&self, name: &str, senses: Senses) -> Result<(ModelInfo, Wish), Failure> {
@@ -302,7 +367,7 @@ impl Driver {
             Life::Starting(model) | Life::Ready(model) => Some(model),
             _ => None,
         };
-        let models = &self.shelf.models;
+        let models = &self.catalog.models;
         let model = self
             .setup
             .resolve(models, loaded, name, senses)
@@ -320,7 +385,7 @@ impl Driver {
         let reason = failure.to_string();
         let (model, wish) =
             self.setup
-                .choose_less(&self.shelf.models, live.wish(), budget, failure)?;
+                .choose_less(&self.catalog.models, live.wish(), budget, failure)?;
         tracing::info!(
             request = id,
             model = live.wish().model,
@@ -331,10 +396,6 @@ impl Driver {
         let chosen = model.id.clone();
         live.moved(model, wish);
         Ok(chosen)
-    }
-
-    async fn rescan(&mut self) {
-        self.shelf = Shelf::look(self.setup.models.directories.clone()).await;
     }
 
     fn hang_up(&mut self, id: u64) {
@@ -373,13 +434,11 @@ impl Driver {
                 tracing::info!("memory: the worker has nothing to do and gives back what it can");
                 self.ease();
             }
-            Action::End { generation } => self.with_child(generation, Child::end),
-            Action::Kill { generation } => self.with_child(generation, |child| child.kill()),
+            Action::End { generation } => self.end(generation, Child::end),
+            Action::Kill { generation } => self.end(generation, |child| child.kill()),
             Action::Send { id } => self.send(id),
             Action::Cancel { id } => {
-                if let Some(child) = &self.child {
-                    self.tell(child, ToWorker::Cancel { id });
-                }
+                self.tell(ServeRequest::Cancel { id });
             }
             Action::Fail { id, failure } => self.fail(id, failure),
             Action::LoadDone { id } => {
@@ -412,23 +471,34 @@ impl Driver {
     }
 
     fn ease(&mut self) {
-        if let Some(child) = &self.child {
-            self.tell(child, ToWorker::Ease);
-        }
+        self.tell(ServeRequest::Ease);
     }
 
-    fn with_child(&mut self, generation: Generation, act: impl FnOnce(&mut Child)) {
-        if let Some(child) = self
-            .child
-            .as_mut()
-            .filter(|child| child.generation == generation)
+    /// Ends a worker. One that waits for its model's files is given up.
+    fn end(&mut self, generation: Generation, how: impl FnOnce(&mut Child<Serve>)) {
+        if self
+            .starting
+            .take_if(|start| start.generation == generation)
+            .is_some()
         {
-            act(child);
+            self.not_spawned(generation, None);
+        }
+        self.with_child(generation, how);
+    }
+
+    fn with_child(&mut self, generation: Generation, act: impl FnOnce(&mut Child<Serve>)) {
+        if let Some(worker) = &mut self.worker
+            && worker.child.generation == generation
+        {
+            act(&mut worker.child);
         }
     }
 
-    fn tell(&self, child: &Child, message: ToWorker) {
-        if !child.send(message) {
+    /// Hands a request to the worker, if there is one.
+    fn tell(&self, request: ServeRequest) {
+        if let Some(RunningWorker { child, .. }) = &self.worker
+            && !child.send(request)
+        {
             tracing::error!(
                 pid = child.pid,
                 "the worker does not read its messages; killing it"
@@ -437,118 +507,9 @@ impl Driver {
         }
     }
 
-    /// Returns for whom this worker is none.
-    fn spawn(&mut self, generation: Generation, model: &str, smaller: u32) -> Vec<Input> {
-        // What goes wrong here reaches the state through the same door as what goes wrong later, so
-        // that the state alone decides what follows.
-        let Some(info) = self.shelf.models.iter().find(|m| m.id == model).cloned() else {
-            let failure = Failure::BadModel {
-                model: model.to_owned(),
-                reason: "it is no longer installed".into(),
-            };
-            self.not_spawned(generation, Some(failure));
-            return vec![];
-        };
-        let prepared = self.fit(&info, smaller).and_then(|(run, refused)| {
-            let launch = Launch::prepare(&self.setup, &info, &run);
-            let bad = |bad: BadFile| Failure::BadModel {
-                model: model.to_owned(),
-                reason: bad.to_string(),
-            };
-            launch.map(|launch| (launch, refused)).map_err(bad)
-        });
-        let (
-            Launch {
-                plan,
-                files,
-                packed,
-            },
-            refused,
-        ) = match prepared {
-            Ok(prepared) => prepared,
-            Err(failure) => {
-                self.not_spawned(generation, Some(failure));
-                return vec![];
-            }
-        };
-        let files: Vec<&File> = files.iter().collect();
-        self.packed = packed;
-        tracing::info!(model, file = %info.path.display(), context = plan.context, slots = plan.slots, smaller, cpus = ?plan.cpus, "starting a worker");
-        self.relief.started();
-        match child::spawn(
-            &self.setup.worker,
-            generation,
-            ToWorker::Load(Box::new(plan)),
-            &files,
-            self.notices.clone(),
-        ) {
-            Ok(child) => self.child = Some(child),
-            Err(error) => {
-                tracing::error!(worker = %self.setup.worker.display(), %error, "the worker cannot be started");
-                self.not_spawned(generation, None);
-            }
-        }
-        refused
-    }
-
-    /// How a model is run for those that wait for it. Where there is no room for its projector it
-    /// is run for those that can do without, and refused to the others.
-    fn fit(&self, model: &ModelInfo, smaller: u32) -> Result<(Run, Vec<Input>), Failure> {
-        let waiting = || {
-            self.live
-                .iter()
-                .filter(|(_, live)| live.wish().model == model.id)
-        };
-        let senses = waiting().fold(Senses::default(), |all, (_, live)| {
-            all.with(live.wish().senses)
-        });
-        let fit = |senses| self.setup.fit(model, &self.shelf.models, smaller, senses);
-        fit(senses).map(|run| (run, vec![])).or_else(|failure| {
-            let (needy, others): (Vec<_>, Vec<_>) =
-                waiting().partition(|(_, live)| live.wish().senses.any());
-            if needy.is_empty() || others.is_empty() {
-                return Err(failure);
-            }
-            let refused = needy
-                .iter()
-                .map(|(id, _)| Input::Refused {
-                    id: **id,
-                    failure: failure.clone(),
-                })
-                .collect();
-            fit(Senses::default()).map(|run| (run, refused))
-        })
-    }
-
-    /// A worker that never was: reported like one that came to its end.
-    fn not_spawned(&mut self, generation: Generation, failure: Option<Failure>) {
-        let notices = self.notices.clone();
-        let cause = format!("{} cannot be started", self.setup.worker.display());
-        // Not at once: the step that asked for the worker is still being performed.
-        tokio::spawn(async move {
-            if let Some(failure) = failure {
-                let _ = notices
-                    .send((generation, Notice::NotStarted(failure)))
-                    .await;
-            }
-            let _ = notices
-                .send((
-                    generation,
-                    Notice::Exited {
-                        cause,
-                        taken: false,
-                    },
-                ))
-                .await;
-        });
-    }
-
     fn send(&mut self, id: u64) {
-        if let (Some(message), Some(child)) = (
-            self.live.get(&id).and_then(|live| live.message(id)),
-            &self.child,
-        ) {
-            self.tell(child, message);
+        if let Some(request) = self.live.get(&id).and_then(|live| live.message(id)) {
+            self.tell(request);
         }
     }
 
@@ -559,35 +520,38 @@ impl Driver {
         }
     }
 
-    fn publish(&mut self) {
-        let phase = match self.state.life() {
-            Life::None => Phase::Cold,
-            Life::Starting(model) => Phase::Loading {
+    fn phase(&self) -> Phase {
+        let loaded = self.worker.as_ref().and_then(|worker| {
+            let loaded = worker.loaded.as_ref()?;
+            Some((loaded, worker.child.pid))
+        });
+        match (self.state.life(), loaded) {
+            (Life::None, _) => Phase::Cold,
+            (Life::Ready(model), Some((loaded, pid))) => Phase::Ready {
+                model: model.into(),
+                context: loaded.context,
+                slots: loaded.slots,
+                threads: loaded.threads,
+                pid,
+                load_time: Duration::from_micros(loaded.load_us),
+                template: template_note(&loaded.template),
+            },
+            (Life::Starting(model) | Life::Ready(model), _) => Phase::Loading {
                 model: model.into(),
             },
-            Life::Ending(model) => Phase::Unloading {
+            (Life::Ending(model), _) => Phase::Unloading {
                 model: model.into(),
             },
-            Life::BackingOff { cause, until } => Phase::BackingOff {
+            (Life::BackingOff { cause, until }, _) => Phase::BackingOff {
                 cause: cause.into(),
                 until,
             },
-            Life::Draining => Phase::Draining,
-            Life::Ready(model) => match (&self.loaded, &self.child) {
-                (Some(loaded), Some(child)) => Phase::Ready {
-                    model: model.into(),
-                    context: loaded.context,
-                    slots: loaded.slots,
-                    threads: loaded.threads,
-                    pid: child.pid,
-                    load_time: Duration::from_micros(loaded.load_us),
-                    template: template_note(&loaded.template),
-                },
-                _ => Phase::Loading {
-                    model: model.into(),
-                },
-            },
-        };
+            (Life::Draining, _) => Phase::Draining,
+        }
+    }
+
+    fn publish(&mut self) {
+        let phase = self.phase();
         let (waiting, running) = (self.state.waiting() as u32, self.state.running() as u32);
         let (served, crashes) = (self.served, self.crashes);
         self.status.send_if_modified(|status| {
@@ -599,7 +563,7 @@ impl Driver {
                     status.crashes,
                 ) != (waiting, running, served, crashes)
                 || status.memory != *self.relief.state()
-                || status.models != self.shelf.models;
+                || status.models != self.catalog.models;
             if changed {
                 status.phase = phase;
                 status.memory.clone_from(self.relief.state());
@@ -611,8 +575,8 @@ impl Driver {
                 ) = (waiting, running, served, crashes);
                 // It changes with `served` only.
                 status.tokens_per_second = self.tokens_per_second;
-                if status.models != self.shelf.models {
-                    status.models.clone_from(&self.shelf.models);
+                if status.models != self.catalog.models {
+                    status.models.clone_from(&self.catalog.models);
                 }
                 status.default = self.setup.default_model(&status.models);
             }

@@ -31,6 +31,9 @@ pub enum Failure {
         bound: String,
         instead: Option<String>,
     },
+    /// There is no memory for a worker that reads or fetches a file: bytes that it needs, and that
+    /// are free.
+    NoRoomForFile { needs: u64, free: u64 },
     /// Workers died again and again; no new one is started before the time is over.
     BackingOff {
         cause: String,
@@ -102,6 +105,12 @@ impl fmt::Display for Failure {
                     ),
                 }
             }
+            Self::NoRoomForFile { needs, free } => write!(
+                f,
+                "reading a file needs {} MiB of memory, and {} MiB are free; try again later",
+                needs >> 20,
+                free >> 20
+            ),
             Self::BackingOff { cause, retry_after } => {
                 write!(
                     f,

@@ -1,16 +1,21 @@
 //! Everything that a worker is started with: its plan and its files.
 
 use std::fs::File;
+use std::io;
+use std::time::Duration;
 
+use super::cache::CacheTurns;
 use super::choice::Run;
 use super::{ModelInfo, Setup};
 use crate::gemma::layout::Kind;
 use crate::ipc::{LoadPlan, MemoryPlan, PackedPlan, ProjectorPlan};
-use crate::memory::probe;
-use crate::store::{self, BadFile, PackedCache, PackedName};
+use crate::store::{self, Anatomy, BadFile, PackedCache, PackedName};
 
 /// The part of the memory that is free which may be filled with weights before a token needs them.
 const READ_AHEAD: (u64, u64) = (3, 4);
+
+/// How long the cache of packed weights may take to answer; a model is loaded without it then.
+const CACHE_TIME: Duration = Duration::from_secs(10);
 
 /// A worker about to be started.
 pub(super) struct Launch {
@@ -18,6 +23,25 @@ pub(super) struct Launch {
     /// In the order in which the plan speaks of them.
     pub files: Vec<File>,
     pub packed: Option<PackedPlace>,
+}
+
+/// A model's files, open.
+#[derive(Debug)]
+pub(super) struct ModelFiles {
+    model: File,
+    anatomy: Anatomy,
+    projector: Option<(ProjectorPlan, File)>,
+    packed: Option<PackedFiles>,
+}
+
+/// The files of a model's packed weights.
+#[derive(Debug)]
+struct PackedFiles {
+    /// The file that should have them.
+    ready: Option<File>,
+    /// A copy of the descriptor of [`PackedPlace::empty`].
+    empty: Option<File>,
+    place: PackedPlace,
 }
 
 /// Where the worker's packed weights come from and go to.
@@ -29,45 +53,92 @@ pub(super) struct PackedPlace {
     empty: Option<File>,
 }
 
+impl ModelFiles {
+    /// Opens what `model` needs, on blocking threads: takes as long as the disk does. Dropping this
+    /// leaves such a thread to itself.
+    pub async fn open(
+        model: ModelInfo,
+        cache: Option<PackedCache>,
+        turns: CacheTurns,
+    ) -> Result<Self, BadFile> {
+        let id = model.id.clone();
+        let open = move || {
+            let (_, file, anatomy) = store::dissect(&model.path)?;
+            let projector = model.projector.as_ref().and_then(open_projector);
+            Ok::<_, BadFile>((file, anatomy, projector))
+        };
+        let opened = tokio::task::spawn_blocking(open).await;
+        let (file, anatomy, projector) = opened.map_err(io::Error::other)??;
+        let packed = match cache {
+            Some(cache) => Some(PackedFiles::open(cache, &id, &anatomy, &turns).await),
+            None => None,
+        };
+        Ok(Self {
+            model: file,
+            anatomy,
+            projector,
+            packed,
+        })
+    }
+}
+
+impl PackedFiles {
+    /// Without files if the cache has none or its disk does not answer.
+    async fn open(cache: PackedCache, id: &str, anatomy: &Anatomy, turns: &CacheTurns) -> Self {
+        let name = PackedName::new(id, &anatomy.fingerprint);
+        let bytes = anatomy.layout.sum(Kind::Layers) + anatomy.layout.sum(Kind::Experts);
+        let place = PackedPlace {
+            cache: cache.clone(),
+            name: name.clone(),
+            empty: None,
+        };
+        let open = turns.run(move || (cache.open(&name), cache.create(bytes, &name)));
+        let (ready, created) = match tokio::time::timeout(CACHE_TIME, open).await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => (None, Err(error.to_string())),
+            Err(_) => {
+                let folder = place.cache.folder().display();
+                (None, Err(format!("the disk of {folder} does not answer")))
+            }
+        };
+        let empty = match created {
+            Ok(file) => file.try_clone().ok().map(|copy| (file, copy)),
+            Err(reason) => {
+                if ready.is_none() {
+                    tracing::warn!(reason, "packed weights stay in memory");
+                }
+                None
+            }
+        };
+        let (empty, copy) = empty.unzip();
+        Self {
+            ready,
+            empty: copy,
+            place: PackedPlace { empty, ..place },
+        }
+    }
+}
+
 impl Launch {
-    /// Opens what the model needs to be run like this. Blocks on the disk.
-    pub fn prepare(setup: &Setup, model: &ModelInfo, run: &Run) -> Result<Self, BadFile> {
-        let (_, file, anatomy) = store::dissect(&model.path)?;
-        let mut files = vec![file];
-        let projector = model
-            .projector
-            .as_ref()
-            .filter(|_| run.sees)
-            .and_then(open_projector);
+    /// How the model of these files is run like this.
+    pub fn new(setup: &Setup, model: &ModelInfo, run: &Run, opened: ModelFiles) -> Self {
+        let mut files = vec![opened.model];
+        let projector = opened.projector.filter(|_| run.sees);
         let projector = projector.map(|(plan, file)| {
             files.push(file);
             plan
         });
-        let (packed, place) = match setup.cache() {
-            Some(cache) => {
-                let name = PackedName::new(&model.id, &anatomy.fingerprint);
-                let ready = cache.open(&name);
-                let bytes = anatomy.layout.sum(Kind::Layers) + anatomy.layout.sum(Kind::Experts);
-                let empty = match cache.create(bytes, &name) {
-                    Ok(file) => file.try_clone().ok().map(|copy| (file, copy)),
-                    Err(reason) => {
-                        if ready.is_none() {
-                            tracing::warn!(reason, "packed weights stay in memory");
-                        }
-                        None
-                    }
-                };
-                let (empty, copy) = empty.unzip();
-                let plan = PackedPlan {
-                    model: anatomy.fingerprint,
-                    ready: ready.is_some(),
-                    empty: copy.is_some(),
-                };
-                files.extend(ready.into_iter().chain(copy));
-                (Some(plan), Some(PackedPlace { cache, name, empty }))
-            }
-            None => (None, None),
-        };
+        let anatomy = opened.anatomy;
+        let packed = opened.packed.map(|packed| {
+            let plan = PackedPlan {
+                model: anatomy.fingerprint,
+                ready: packed.ready.is_some(),
+                empty: packed.empty.is_some(),
+            };
+            files.extend(packed.ready.into_iter().chain(packed.empty));
+            (plan, packed.place)
+        });
+        let (packed, place) = packed.unzip();
         let plan = LoadPlan {
             name: model.id.clone(),
             context: run.sizes.context,
@@ -79,7 +150,7 @@ impl Launch {
             memory: MemoryPlan {
                 layout: anatomy.layout,
                 packed,
-                read_ahead: probe::room().free.saturating_sub(run.unevictable) / READ_AHEAD.1
+                read_ahead: setup.budget().room.free.saturating_sub(run.unevictable) / READ_AHEAD.1
                     * READ_AHEAD.0,
                 per_layer: setup.memory.per_layer,
                 small_kv: run.sizes.small_kv,
@@ -87,11 +158,11 @@ impl Launch {
             },
             vocabulary: anatomy.vocabulary,
         };
-        Ok(Self {
+        Self {
             plan,
             files,
             packed: place,
-        })
+        }
     }
 }
 
@@ -101,18 +172,24 @@ impl PackedPlace {
     }
 
     /// The worker has filled the empty file, and the disk has all of it.
-    pub fn publish(&mut self) {
+    pub fn publish(&mut self, turns: &CacheTurns) {
         let Some(file) = self.empty.take() else {
             return;
         };
-        if let Err(error) = self.cache.publish(&file, &self.name) {
-            tracing::warn!(folder = %self.cache.folder().display(), %error, "packed weights cannot be kept");
-        }
+        let (cache, name) = (self.cache.clone(), self.name.clone());
+        turns.spawn(move || {
+            if let Err(error) = cache.publish(&file, &name) {
+                tracing::warn!(folder = %cache.folder().display(), %error, "packed weights cannot be kept");
+            }
+        });
     }
 
     /// The file that should have had the packed weights has something else.
-    pub fn discard(&self) {
-        self.cache.discard(&self.name);
+    pub fn discard(&self, turns: &CacheTurns) {
+        let (cache, name) = (self.cache.clone(), self.name.clone());
+        turns.spawn(move || {
+            cache.discard(&name);
+        });
     }
 }
 

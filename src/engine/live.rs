@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::choice::Wish;
 use super::{Failure, ModelInfo};
 use crate::chat::{ChatEvent, ChatRequest, TextAnswer, TextTask};
-use crate::ipc::ToWorker;
+use crate::ipc::ServeRequest;
 
 pub(super) enum Live {
     Chat {
@@ -56,13 +56,13 @@ impl Live {
     }
 
     /// What the worker is to be told, if it can still be told.
-    pub fn message(&self, id: u64) -> Option<ToWorker> {
+    pub fn message(&self, id: u64) -> Option<ServeRequest> {
         match self {
-            Self::Chat { request, .. } => Some(ToWorker::Chat {
+            Self::Chat { request, .. } => Some(ServeRequest::Chat {
                 id,
                 request: request.clone()?,
             }),
-            Self::Text { task, .. } => Some(ToWorker::Text {
+            Self::Text { task, .. } => Some(ServeRequest::Text {
                 id,
                 task: task.clone(),
             }),

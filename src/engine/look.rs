@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 
 use super::child::Child;
 use super::{Failure, MemoryPicture, Packing};
-use crate::ipc::ToWorker;
+use crate::ipc::{Serve, ServeRequest};
 use crate::memory::probe::Usage;
 
 /// What the daemon has in memory, worker and all.
@@ -41,10 +41,10 @@ pub(super) struct Looks {
 impl Looks {
     /// Has the worker look, unless it is looking already: however many ask, it has one look to
     /// take.
-    pub fn ask(&mut self, reply: Reply, child: &Child) {
+    pub fn ask(&mut self, reply: Reply, child: &Child<Serve>) {
         self.waiting.retain(|reply| !reply.is_closed());
         self.waiting.push(reply);
-        if !self.looking && !child.send(ToWorker::Look) {
+        if !self.looking && !child.send(ServeRequest::Look) {
             return self.answer(None);
         }
         self.looking = true;

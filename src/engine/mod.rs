@@ -1,34 +1,29 @@
 //! The only door to generation, and the only owner of change.
 //!
 //! Front doors hold an [`Engine`]; what they ask of a model goes as one [`Command`] to the driver,
-//! the one task that owns the worker. Files are fetched and read beside it, by workers of their
-//! own. `state` and `queue` decide, `driver` and `child` act.
+//! the one task that owns the worker. `state` and `queue` decide, `driver` and `child` act.
 
 mod cache;
+mod catalog_watch;
 mod child;
 mod choice;
 pub mod cpus;
-mod documents;
 mod driver;
-mod errand;
 mod failure;
-mod fetcher;
 mod launch;
 mod live;
 mod look;
+pub(crate) mod one_shot;
 mod plan;
 mod pressure;
 pub mod queue;
-mod reader;
 mod relief;
 #[cfg(test)]
 pub(crate) mod scripted;
-mod shelf;
 pub mod state;
 mod status;
 
 pub use cache::{CacheReport, CachedFile};
-pub use documents::ReadFile;
 pub use failure::Failure;
 pub use look::{MemoryReport, WorkerMemory};
 pub use plan::{PlanReport, PlannedModel, Way};
@@ -39,13 +34,14 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::chat::{ChatEvent, ChatRequest, Networks, TextAnswer, TextTask};
+use crate::chat::{ChatEvent, ChatRequest, TextAnswer, TextTask};
 use crate::config::{Inference, Limits, Memory, Models};
 pub use crate::gemma::layout::{Class, Kind};
 pub use crate::ipc::{FileMemory, FileRole, MemoryPicture, Packing, Part};
 use crate::memory;
 pub use crate::memory::pressure::Triggers;
 pub use crate::memory::probe::Usage;
+use crate::memory::reserved::ReservedMemory;
 pub use crate::sandbox::Support as Confinement;
 use crate::store::PackedCache;
 
@@ -65,8 +61,6 @@ pub type Uid = u32;
 pub struct Engine {
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
-    fetcher: fetcher::Fetcher,
-    reader: reader::Reader,
 }
 
 /// What the engine is told at its start.
@@ -76,8 +70,8 @@ pub struct Setup {
     pub inference: Inference,
     pub memory: Memory,
     pub limits: Limits,
-    /// From where files may be fetched that requests name.
-    pub networks: Networks,
+    /// What others than the model's worker are promised.
+    pub reserved: ReservedMemory,
     /// The worker program.
     pub worker: PathBuf,
 }
@@ -210,44 +204,32 @@ impl Answer {
 }
 
 impl Engine {
-    /// Looks for models and starts the driver. Loads nothing.
+    /// Looks for models and starts the driver. Loads nothing. A model directory whose disk does not
+    /// answer is looked through later.
     pub async fn start(setup: Setup) -> Self {
-        let shelf = shelf::Shelf::look(setup.models.directories.clone()).await;
+        let (reports, mut scans) = mpsc::unbounded_channel();
+        let mut catalog =
+            catalog_watch::CatalogWatch::new(setup.models.directories.clone(), reports);
+        catalog.settle(&mut scans).await;
+        let (disk, opened) = mpsc::unbounded_channel();
         let (commands, command_box) = mpsc::channel(COMMANDS);
         let (hang_ups, hang_up_box) = mpsc::unbounded_channel();
         let (notices, notice_box) = mpsc::channel(driver::NOTICES);
         let first = Status::first(
-            shelf.models.clone(),
+            catalog.models.clone(),
             setup.models.directories.clone(),
-            setup.default_model(&shelf.models),
+            setup.default_model(&catalog.models),
         );
         let (status_sender, status) = watch::channel(first);
-        let fetcher = fetcher::Fetcher::new(setup.worker.clone(), setup.networks.clone());
-        let reader = reader::Reader::new(setup.worker.clone());
-        let driver = driver::Driver::new(setup, shelf, hang_ups, notices, status_sender);
+        let driver = driver::Driver::new(setup, catalog, disk, hang_ups, notices, status_sender);
         tokio::spawn(driver.run(driver::Inbox {
             commands: command_box,
+            scans,
+            disk: opened,
             hang_ups: hang_up_box,
             notices: notice_box,
         }));
-        Self {
-            commands,
-            status,
-            fetcher,
-            reader,
-        }
-    }
-
-    /// Fetches the files that a request names by their addresses, `most` bytes of them, and puts
-    /// them in their place.
-    pub async fn fetch(&self, request: &mut ChatRequest, most: u64) -> Result<(), Failure> {
-        self.fetcher.fetch(request, most).await
-    }
-
-    /// Reads the files in a request, and puts what stands in them in their place: a request is to
-    /// be asked only after this. Says of each how much of it that is.
-    pub async fn read(&self, request: &mut ChatRequest) -> Result<Vec<ReadFile>, Failure> {
-        self.reader.read(request).await
+        Self { commands, status }
     }
 
     /// Puts a request in the queue. The answer's first event may be long in coming: a model may
@@ -299,11 +281,6 @@ impl Engine {
             .commands
             .send(Command::Reconfigure(Box::new(settings)))
             .await;
-    }
-
-    /// From where files are fetched from now on.
-    pub fn set_networks(&self, networks: Networks) {
-        self.fetcher.set_networks(networks);
     }
 
     /// What is in memory. Loads nothing; those who ask while the worker is looking get one picture
@@ -385,19 +362,7 @@ impl Engine {
     pub(crate) fn wedged() -> (Self, impl Sized) {
         let (commands, unread) = mpsc::channel(COMMANDS);
         let (sender, status) = watch::channel(Status::first(vec![], vec![], None));
-        let (fetcher, reader) = (
-            fetcher::Fetcher::new(PathBuf::new(), Networks::default()),
-            reader::Reader::new(PathBuf::new()),
-        );
-        (
-            Self {
-                commands,
-                status,
-                fetcher,
-                reader,
-            },
-            (unread, sender),
-        )
+        (Self { commands, status }, (unread, sender))
     }
 
     /// What is known, and each change of it.

@@ -117,11 +117,6 @@ impl Queue {
         }
     }
 
-    /// The job whose turn it is.
-    pub fn peek(&self) -> Option<&Job> {
-        self.lanes.front()?.jobs.front()
-    }
-
     /// The job whose turn it is among those that `wanted` picks.
     pub fn find(&self, mut wanted: impl FnMut(&Job) -> bool) -> Option<&Job> {
         self.lanes
@@ -158,6 +153,11 @@ impl Queue {
         }
         self.lanes.retain(|lane| !lane.jobs.is_empty());
         out
+    }
+
+    /// Every waiting job, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Job> {
+        self.lanes.iter().flat_map(|lane| &lane.jobs)
     }
 
     /// Every waiting job.
@@ -230,7 +230,7 @@ mod tests {
             queue.push(job(id, uid)).unwrap();
         }
         queue.push_front(job(9, 2));
-        assert_eq!(queue.peek().unwrap().id, 9);
+        assert_eq!(queue.find(|_| true).unwrap().id, 9);
         assert_eq!(order(&mut queue), [9, 0, 1, 2]);
     }
 

@@ -2,8 +2,6 @@
 
 use tokio::sync::{mpsc, watch};
 
-use super::fetcher::Fetcher;
-use super::reader::Reader;
 use super::{Answer, Command, Engine, Failure, HangUpGuard, Status};
 use crate::chat::ChatEvent;
 
@@ -14,20 +12,7 @@ impl Engine {
     ) -> (Self, mpsc::Receiver<Command>, watch::Sender<Status>) {
         let (commands, asked) = mpsc::channel(16);
         let (publish, status) = watch::channel(status);
-        let (fetcher, reader) = (
-            Fetcher::new(Default::default(), Default::default()),
-            Reader::new(Default::default()),
-        );
-        (
-            Self {
-                commands,
-                status,
-                fetcher,
-                reader,
-            },
-            asked,
-            publish,
-        )
+        (Self { commands, status }, asked, publish)
     }
 }
 

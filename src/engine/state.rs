@@ -20,6 +20,7 @@ mod action;
 mod choosing;
 mod pump;
 mod smaller;
+mod stall;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use super::Failure;
 use super::queue::{Full, Job, Kind, Queue};
 pub use action::Action;
 use smaller::Smaller;
+use stall::{Opening, Stalls};
 use trouble::Trouble;
 
 /// How long a worker may take to exit after its socket was closed.
@@ -86,6 +88,14 @@ pub enum Input {
     HangUp { id: u64 },
     /// Legal always; answered by [`Action::Unloaded`].
     Unload,
+    /// The model's file is being opened for this worker, which may take as long as its disk wants;
+    /// until [`Input::Opened`] there is no process.
+    Opening {
+        generation: Generation,
+        file: String,
+    },
+    /// The opening of this model's files has come to its end, for whichever worker it was begun.
+    Opened { model: String },
     /// `slots` requests at once are what this worker takes.
     Loaded { generation: Generation, slots: u32 },
     /// The model's file is at fault, or there is no room for it; the worker is not. Out of memory:
@@ -124,6 +134,8 @@ enum Worker {
         model: String,
         since: Instant,
         deadline: Instant,
+        /// Its files are being opened.
+        opening: Option<Opening>,
     },
     /// `turn`: until when what waits for its model goes before what waits for others. `idle`: since
     /// when it has had nothing to do. `eased`: it has given back what it can since then.
@@ -169,6 +181,7 @@ pub struct State {
     running: BTreeMap<u64, Running>,
     trouble: Option<Trouble>,
     smaller: Smaller,
+    stalls: Stalls,
     unload_wanted: bool,
     shrink_wanted: bool,
     /// Why this worker was given up.
@@ -187,6 +200,7 @@ impl State {
             running: BTreeMap::new(),
             trouble: None,
             smaller: Smaller::default(),
+            stalls: Stalls::default(),
             unload_wanted: false,
             shrink_wanted: false,
             given_up: None,
@@ -208,6 +222,14 @@ impl State {
 
     pub fn running(&self) -> usize {
         self.running.len()
+    }
+
+    /// The worker that is being started.
+    pub fn starting(&self) -> Option<Generation> {
+        match &self.worker {
+            Worker::Starting { generation, .. } => Some(*generation),
+            _ => None,
+        }
     }
 
     pub fn life(&self) -> Life<'_> {
@@ -242,8 +264,18 @@ impl State {
                     .map(|(since, limit)| since + limit)
             }
         };
+        let opening = match &self.worker {
+            Worker::Starting { opening, .. } => opening.as_ref().and_then(Opening::next_tick),
+            _ => None,
+        };
         let running = self.running.values().map(|r| r.job.deadline).min();
-        [worker, running, self.queue.first_deadline(), self.drain]
+        let stalled = self
+            .queue
+            .iter()
+            .filter_map(|job| self.stalls.deadline(&job.model))
+            .min();
+        let waiting = self.queue.first_deadline();
+        [worker, opening, running, stalled, waiting, self.drain]
             .into_iter()
             .flatten()
             .min()
@@ -281,6 +313,8 @@ impl State {
             }
             Input::HangUp { id } => self.hang_up(id, &mut actions),
             Input::Unload => self.unload(now, &mut actions),
+            Input::Opening { generation, file } => self.opening(now, generation, file),
+            Input::Opened { model } => self.opened(&model),
             Input::Loaded { generation, slots } => self.loaded(now, generation, slots),
             Input::LoadFailed {
                 generation,
@@ -383,6 +417,7 @@ impl State {
                 since,
                 ..
             } if generation == of => {
+                self.stalls.forget(&model);
                 let turn = now + ((now - since) * TURN).min(LONGEST_TURN);
                 self.worker = Worker::Ready {
                     generation,
@@ -409,6 +444,7 @@ impl State {
             Worker::Starting {
                 generation, model, ..
             } if generation == of => {
+                self.stalls.forget(&model);
                 if out_of_memory {
                     self.smaller.step(now, &model);
                     self.queue
@@ -542,6 +578,7 @@ impl State {
                 failure: Failure::TimedOut { limit },
             });
         }
+        self.expire_stalls(now, actions);
         let drained = self.drain.is_some_and(|deadline| deadline <= now);
         let late: Vec<u64> = self
             .running
@@ -565,6 +602,7 @@ impl State {
                 model,
                 deadline,
                 since,
+                ..
             } if *deadline <= now => {
                 let (generation, model, since) = (*generation, std::mem::take(model), *since);
                 let reason = format!(
@@ -580,6 +618,7 @@ impl State {
                     model,
                     since,
                     deadline: now,
+                    opening: None,
                 };
                 self.load_failed(now, generation, &failure, false, actions);
                 actions.push(Action::Kill { generation });

@@ -138,10 +138,10 @@ impl Decoder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipc::{FromWorker, ToWorker};
+    use crate::ipc::{ServeEvent, ServeRequest};
     use proptest::prelude::*;
 
-    fn frames(messages: &[FromWorker]) -> Vec<u8> {
+    fn frames(messages: &[ServeEvent]) -> Vec<u8> {
         let mut out = vec![];
         for message in messages {
             encode(message, &mut out).unwrap();
@@ -149,14 +149,17 @@ mod tests {
         out
     }
 
-    fn sample() -> Vec<FromWorker> {
+    fn sample() -> Vec<ServeEvent> {
         vec![
-            FromWorker::Hello { version: 7 },
-            FromWorker::LoadFailed {
+            ServeEvent::Eased {
+                before: 7,
+                after: 0,
+            },
+            ServeEvent::LoadFailed {
                 reason: "é".repeat(300),
                 out_of_memory: false,
             },
-            FromWorker::Hello { version: 0 },
+            ServeEvent::Packed,
         ]
     }
 
@@ -169,7 +172,7 @@ mod tests {
                 let end = at.saturating_add(piece).min(bytes.len());
                 decoder.feed(&bytes[at..end]);
                 at = end;
-                while let Some(message) = decoder.next::<FromWorker>().unwrap() {
+                while let Some(message) = decoder.next::<ServeEvent>().unwrap() {
                     got.push(message);
                 }
             }
@@ -182,7 +185,7 @@ mod tests {
             let mut decoder = Decoder::new();
             decoder.feed(&(noise.len() as u32).to_le_bytes());
             decoder.feed(&noise);
-            let _ = decoder.next::<ToWorker>();
+            let _ = decoder.next::<ServeRequest>();
         }
     }
 
@@ -191,7 +194,7 @@ mod tests {
         let mut decoder = Decoder::new();
         decoder.feed(&(MAX_FRAME as u32 + 1).to_le_bytes());
         assert_eq!(
-            decoder.next::<FromWorker>(),
+            decoder.next::<ServeEvent>(),
             Err(FrameError::TooLarge {
                 bytes: MAX_FRAME + 1
             })
@@ -202,7 +205,7 @@ mod tests {
     #[test]
     fn an_oversized_message_makes_no_frame() {
         let mut out = vec![1, 2, 3];
-        let message = FromWorker::LoadFailed {
+        let message = ServeEvent::LoadFailed {
             reason: "x".repeat(MAX_FRAME),
             out_of_memory: false,
         };
@@ -218,7 +221,7 @@ mod tests {
         let mut decoder = Decoder::new();
         decoder.feed(&[3, 0, 0, 0, 0, 1, 9]);
         assert!(matches!(
-            decoder.next::<FromWorker>(),
+            decoder.next::<ServeEvent>(),
             Err(FrameError::Malformed { .. })
         ));
     }
@@ -228,19 +231,19 @@ mod tests {
         let bytes = frames(&sample()[..1]);
         let mut decoder = Decoder::new();
         decoder.feed(&bytes[..bytes.len() - 1]);
-        assert_eq!(decoder.next::<FromWorker>(), Ok(None));
+        assert_eq!(decoder.next::<ServeEvent>(), Ok(None));
         assert!(decoder.in_frame());
     }
 
     #[test]
     fn a_large_message_leaves_no_large_buffer() {
         let mut decoder = Decoder::new();
-        decoder.feed(&frames(&[FromWorker::LoadFailed {
+        decoder.feed(&frames(&[ServeEvent::LoadFailed {
             reason: "x".repeat(1 << 20),
             out_of_memory: false,
         }]));
-        assert!(decoder.next::<FromWorker>().unwrap().is_some());
-        assert_eq!(decoder.next::<FromWorker>(), Ok(None));
+        assert!(decoder.next::<ServeEvent>().unwrap().is_some());
+        assert_eq!(decoder.next::<ServeEvent>(), Ok(None));
         assert!(decoder.buffer.capacity() <= 2 * KEEP);
     }
 }

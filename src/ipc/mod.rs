@@ -1,193 +1,82 @@
-//! What the supervisor and a worker say to each other: one enum per direction, and nothing else.
+//! What the supervisor and a worker say to each other. There are three kinds of workers, and each
+//! has a [`Protocol`] of its own: [`Serve`] for a model, [`Extract`] for the text of a file,
+//! [`Fetch`] for a file on the network. The worker is told its kind as its only argument.
 //!
 //! ```text
 //!   supervisor                                   worker
-//!       │   ◀──────────────── Hello ────────────────  │
-//!       │   ──── Load (+ descriptors) ───────────▶ │
-//!       │   ◀────────── Loaded | LoadFailed ────────  │
-//!       │   ◀────────── Packed | Spoilt ────────────  │   once at most, some time later
-//!       │   ──────────────── Chat(id) ──────────────▶ │
-//!       │   ◀─── Event(id)… , Event(id, Done) | Failed(id)
-//!       │   ─────────────── Cancel(id) ─────────────▶ │   answered by Failed or Done, or by nothing
-//!       │   ──────────────── Text(id) ──────────────▶ │
-//!       │   ◀────────── Text(id) | Failed(id) ──────  │
-//!       │   ───────────────── Look ─────────────────▶ │
-//!       │   ◀──────────────── Memory ───────────────  │
-//!       │   ───────────────── Ease ─────────────────▶ │
-//!       │   ◀──────────────── Eased ────────────────  │
-//!       │   ──── end of file: finish and exit ──────▶ │
-//!
-//!       │   ◀──────────────── Hello ────────────────  │   a worker that loads nothing
-//!       │   ──── Read (+ descriptor) ────────────▶ │
-//!       │   ◀──── Page… , Read | Unreadable ────────  │   and exits
-//!
-//!       │   ◀──────────────── Hello ────────────────  │   another that loads nothing
-//!       │   ────────────────  Fetch ───────────────▶  │
-//!       │   ◀─ Piece… , Fetched | Moved | Unreadable  │   and exits
+//!       │   ◀──────────────── Hello ────────────────  │   whichever kind it is
+//!       │   ──── the first request ──────────────▶    │   with the descriptors that it speaks of
+//!       │   ◀──────────────── events ───────────────  │
 //! ```
 //!
 //! The channel is the worker's standard input, a stream socket. [`frame`] says how a message lies
 //! on it.
 
-mod document;
+mod extract;
+mod fetch;
 pub mod frame;
 mod memory;
+mod serve;
 
-pub use document::{DocumentKind, Extent, Fetch, Page};
+pub use extract::{DocumentKind, EXTRACT_MEMORY, Extent, Extract, ExtractEvent, Page};
+pub use fetch::{FETCH_MEMORY, Fetch, FetchEvent, FetchRequest};
 pub use memory::{FileMemory, FileRole, MemoryPicture, MemoryPlan, PackedPlan, Packing, Part};
+pub use serve::{
+    LoadPlan, LoadedModel, ProjectorPlan, RequestId, Serve, ServeEvent, ServeRequest,
+    TemplateSource,
+};
 
-use serde::{Deserialize, Serialize};
+use std::fmt::Debug;
 
-use crate::chat::{ChatError, ChatEvent, ChatRequest, TextAnswer, TextTask};
-use crate::gemma::sound::Hearing;
-use crate::gemma::vocabulary;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// Version of both enums; they change together with it. Supervisor and worker are installed
+/// Version of all protocols; they change together with it. Supervisor and worker are installed
 /// together, so a difference means a half-done upgrade and the worker is refused.
-pub const VERSION: u32 = 9;
+pub const VERSION: u32 = 10;
 
-/// Names a request for as long as its worker lives.
-pub type RequestId = u64;
-
-/// From the supervisor to the worker.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum ToWorker {
-    /// First and once. Carries the descriptors of the model file and, where the plan speaks of
-    /// them, of its projector, of its packed weights, and of an empty file for packed weights.
-    Load(Box<LoadPlan>),
-    /// First and last, in the place of `Load`: say what stands in this file. Carries its
-    /// descriptor.
-    Read(DocumentKind),
-    /// First and last, in the place of `Load`: get this file.
-    Fetch(Fetch),
-    /// Answer this request.
-    Chat {
-        id: RequestId,
-        request: Box<ChatRequest>,
-    },
-    /// Say this of a text, without a slot; answered by `Text` or `Failed`.
-    Text { id: RequestId, task: TextTask },
-    /// Stop before the next decode; an unknown id is one that has just ended.
-    Cancel { id: RequestId },
-    /// Say what is in memory; answered by `Memory` once the model is loaded.
-    Look,
-    /// Give back memory: cold pages, and while nothing is answered everything that can be made
-    /// again. Answered by `Eased`.
-    Ease,
+/// What is said to one kind of worker, and what it says.
+pub trait Protocol: Send + 'static {
+    const KIND: WorkerKind;
+    /// From the supervisor to the worker.
+    type Request: Debug + Send + Serialize + DeserializeOwned;
+    /// From the worker to the supervisor.
+    type Event: Debug + Send + Serialize + DeserializeOwned;
 }
 
-/// From the worker to the supervisor.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum FromWorker {
-    /// First and once.
-    Hello {
-        version: u32,
-    },
-    Loaded(LoadedModel),
-    /// The worker exits after this.
-    LoadFailed {
-        reason: String,
-        /// A smaller plan may do.
-        out_of_memory: bool,
-    },
-    Page(Page),
-    /// There are no more pages. The worker exits after this.
-    Read(Extent),
-    /// Bytes of the file, in order.
-    Piece(#[serde(with = "serde_bytes")] Vec<u8>),
-    /// There are no more bytes. The worker exits after this.
-    Fetched,
-    /// The file is at this address, which may be relative. The worker exits after this.
-    Moved {
-        to: String,
-    },
-    /// Continues "the file …". The worker exits after this.
-    Unreadable {
-        reason: String,
-    },
-    /// The empty file holds the packed weights now, and the disk has all of it.
-    Packed,
-    /// The file of packed weights does not hold what was written to it. Nothing was computed with
-    /// it, and the worker exits after this.
-    Spoilt {
-        reason: String,
-    },
-    Memory(MemoryPicture),
-    Text {
-        id: RequestId,
-        answer: TextAnswer,
-    },
-    /// Bytes that the worker had in memory before and after it gave back what it could.
-    Eased {
-        before: u64,
-        after: u64,
-    },
-    Event {
-        id: RequestId,
-        event: ChatEvent,
-    },
-    /// The request's end, instead of `Done`.
-    Failed {
-        id: RequestId,
-        error: ChatError,
-    },
+/// What a worker is started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerKind {
+    Serve,
+    Extract,
+    Fetch,
 }
 
-/// How to load the model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LoadPlan {
-    /// For messages only.
-    pub name: String,
-    /// Tokens of context that each slot has.
-    pub context: u32,
-    /// Sequences that are answered at the same time.
-    pub slots: u32,
-    /// Tokens computed in one step, and so the grain of cancelling.
-    pub batch: u32,
-    /// The CPUs to run on, one thread each.
-    pub cpus: Vec<u32>,
-    /// Tokens of answer at most, whatever a request asks.
-    pub max_output: u32,
-    /// What turns pictures and sounds into embeddings. Without one the model neither sees nor
-    /// hears.
-    pub projector: Option<ProjectorPlan>,
-    pub memory: MemoryPlan,
-    /// Where the model file has its vocabulary.
-    pub vocabulary: vocabulary::Place,
+impl WorkerKind {
+    const ALL: [Self; 3] = [Self::Serve, Self::Extract, Self::Fetch];
+
+    /// The argument that says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Serve => "serve",
+            Self::Extract => "extract",
+            Self::Fetch => "fetch",
+        }
+    }
+
+    /// The kind of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
 }
 
-/// How to use the projector, whose descriptor comes behind the model's.
+/// A worker's first message, whatever its kind. An enum, so that it lies on the channel as it did in
+/// every version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProjectorPlan {
-    /// For messages only.
-    pub name: String,
-    /// Pixels of the longest side that it can place; a picture that would be shown longer is
-    /// refused.
-    pub longest_side: u32,
-    /// How it turns sound into tokens, if it does.
-    pub hearing: Option<Hearing>,
+pub enum Greeting {
+    Hello { version: u32 },
 }
 
-/// What was loaded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LoadedModel {
-    /// Tokens of context that each slot has.
-    pub context: u32,
-    pub slots: u32,
-    pub threads: u32,
-    /// Microseconds from the receipt of `Load`.
-    pub load_us: u64,
-    pub template: TemplateSource,
-    pub packing: Packing,
-}
-
-/// Which chat template the worker uses.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TemplateSource {
-    /// The file's own.
-    Embedded,
-    /// The family's, because the file has none.
-    Missing,
-    /// The family's, because the file's is an outdated one or does not compile; says which.
-    Replaced { why: String },
+impl Greeting {
+    /// This version's.
+    pub const OURS: Self = Self::Hello { version: VERSION };
 }

@@ -3,3 +3,4 @@
 pub mod fit;
 pub mod pressure;
 pub mod probe;
+pub mod reserved;

@@ -7,7 +7,7 @@
 //!
 //! | layer | what it takes away |
 //! |---|---|
-//! | seccomp ([`syscalls`]) | every system call that is not in the table: sockets, programs, processes, new files |
+//! | seccomp ([`syscalls`]) | every system call that is not in the table of the worker's kind: sockets, programs, processes, new files |
 //! | Landlock ([`files`]) | every file but those that came, and what the kernel says of the process itself |
 //! | limits | core files, descriptors beyond a few, files larger than packed weights can be |
 //! | [`crate::sys::process::harden_child`] | privileges by `exec`, being traced, outliving the supervisor |
@@ -45,9 +45,21 @@ impl Support {
     }
 }
 
+/// What a worker does, and so which system calls it makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Serves a model.
+    Serve,
+    /// Reads one file whose descriptor it has.
+    Extract,
+    /// Fetches one file over the connection that it has.
+    Fetch,
+}
+
 /// What a worker needs beyond its memory and its channel.
 #[derive(Debug)]
 pub struct Needs<'a> {
+    pub profile: Profile,
     /// Files that may be opened once more through `/proc/self/fd`, for reading.
     pub files: &'a [BorrowedFd<'a>],
     /// Bytes that a file may grow to.
@@ -80,7 +92,7 @@ pub fn confine(needs: &Needs<'_>) -> io::Result<Vec<&'static str>> {
     // rustix asks the kernel for it once, in a way that is not in the table.
     rustix::param::page_size();
     // Last: what is above needs system calls that the table does not have.
-    if !syscalls::restrict()? {
+    if !syscalls::restrict(needs.profile)? {
         missing.push("this kernel has no seccomp, so the worker may make every system call");
     }
     Ok(missing)

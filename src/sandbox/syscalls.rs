@@ -1,6 +1,6 @@
-//! seccomp: the system calls of a worker, and who needs them.
+//! seccomp: the system calls of each kind of worker, and who needs them.
 //!
-//! A call that is not in the table ends the worker with SIGSYS, and its last line names the call
+//! A call that is not in its table ends the worker with SIGSYS, and its last line names the call
 //! ([`crate::sys::violation`]). Rights are compared by what must be absent, so a flag that a later
 //! kernel knows is refused. The numbers are those of the architecture that is compiled for, x86-64
 //! or aarch64; the names are the same.
@@ -17,6 +17,7 @@ use seccompiler::{
 };
 use syscalls::Sysno;
 
+use super::Profile;
 use crate::sys::violation;
 
 /// What is done about a call.
@@ -60,16 +61,81 @@ const THREAD_MOST: u32 = THREAD
         | libc::CLONE_CHILD_CLEARTID
         | libc::CLONE_DETACHED) as u32;
 
-/// Every call that a worker may make, what must hold for it, and who makes it.
-const TABLE: &[(Sysno, Rule, &str)] = &[
+/// A call, what must hold for it, and who makes it.
+type Row = (Sysno, Rule, &'static str);
+
+/// What workers of every kind may call.
+const COMMON: &[Row] = &[
+    // The channel.
+    (Sysno::sendmsg, Allow, "the writers: events"),
+    (Sysno::write, Allow, "lines on standard error"),
+    (Sysno::close, Allow, "everyone"),
+    // Memory.
+    (Sysno::brk, Allow, "malloc"),
+    (
+        Sysno::mmap,
+        If(2, Without(PROT_EXEC as u32)),
+        "malloc, stacks, model files; nothing that could be run",
+    ),
+    (
+        Sysno::mprotect,
+        If(2, Without(PROT_EXEC as u32)),
+        "malloc, stacks; nothing that could be run",
+    ),
+    (Sysno::munmap, Allow, "malloc, stacks"),
+    (Sysno::mremap, Allow, "malloc"),
+    (
+        Sysno::madvise,
+        Allow,
+        "malloc; residency: what is read and given back",
+    ),
+    // Locks, and the end.
+    (Sysno::futex, Allow, "locks, channels, OpenMP's barriers"),
+    (Sysno::gettid, Allow, "abort, ggml"),
+    (Sysno::getpid, Allow, "abort"),
+    (Sysno::exit, Allow, "a thread's end"),
+    (Sysno::exit_group, Allow, "the worker's end"),
+    // Signals.
+    (Sysno::rt_sigprocmask, Allow, "new threads, abort"),
+    (
+        Sysno::rt_sigaction,
+        If(0, IsNot(SIGSYS as u32)),
+        "abort; what names a forbidden call stays in its place",
+    ),
+    (Sysno::rt_sigreturn, Allow, "the end of a handler"),
+    (
+        Sysno::sigaltstack,
+        Allow,
+        "std: the stack on which overflows are told",
+    ),
+    (Sysno::tgkill, If(0, OwnProcess), "abort; no other process"),
+    (Sysno::restart_syscall, Allow, "the kernel, after a stop"),
+    // Time and chance.
+    (
+        Sysno::clock_gettime,
+        Allow,
+        "where the kernel has no vDSO for it",
+    ),
+    (Sysno::getrandom, Allow, "hash maps, seeds"),
+];
+
+/// What a worker that reads a file may call besides: nothing but the file, through its descriptor.
+const EXTRACT: &[Row] = &[
+    (Sysno::pread64, Allow, "the file that came"),
+    (Sysno::statx, Allow, "std: its size"),
+];
+
+/// What a worker that fetches a file may call besides: nothing but its connection.
+const FETCH: &[Row] = &[(Sysno::read, Allow, "the connection")];
+
+/// What a worker that serves a model may call besides.
+const SERVE: &[Row] = &[
     // The channel.
     (
         Sysno::recvmsg,
         Allow,
         "the reader: messages of the supervisor",
     ),
-    (Sysno::sendmsg, Allow, "the writers: answers"),
-    (Sysno::write, Allow, "lines on standard error"),
     (
         Sysno::writev,
         Allow,
@@ -129,26 +195,7 @@ const TABLE: &[(Sysno, Rule, &str)] = &[
         "std: copies of descriptors; stdio: how one was opened",
     ),
     (Sysno::dup, Allow, "stdio: copies of descriptors"),
-    (Sysno::close, Allow, "everyone"),
     // Memory.
-    (Sysno::brk, Allow, "malloc"),
-    (
-        Sysno::mmap,
-        If(2, Without(PROT_EXEC as u32)),
-        "malloc, stacks, model files; nothing that could be run",
-    ),
-    (
-        Sysno::mprotect,
-        If(2, Without(PROT_EXEC as u32)),
-        "malloc, stacks; nothing that could be run",
-    ),
-    (Sysno::munmap, Allow, "malloc, stacks"),
-    (Sysno::mremap, Allow, "malloc"),
-    (
-        Sysno::madvise,
-        Allow,
-        "residency: what is read and given back; malloc",
-    ),
     (
         Sysno::mincore,
         Allow,
@@ -175,7 +222,6 @@ const TABLE: &[(Sysno, Rule, &str)] = &[
     (Sysno::set_robust_list, Allow, "a new thread"),
     (Sysno::rseq, Allow, "a new thread"),
     (Sysno::set_tid_address, Allow, "a new thread"),
-    (Sysno::futex, Allow, "locks, channels, OpenMP's barriers"),
     (Sysno::sched_yield, Allow, "OpenMP's barriers"),
     (
         Sysno::sched_getaffinity,
@@ -187,34 +233,8 @@ const TABLE: &[(Sysno, Rule, &str)] = &[
         If(0, Is(PR_SET_NAME as u32)),
         "std: a thread's name",
     ),
-    (Sysno::gettid, Allow, "abort, ggml"),
-    (Sysno::getpid, Allow, "abort"),
-    (Sysno::exit, Allow, "a thread's end"),
-    (Sysno::exit_group, Allow, "the worker's end"),
-    // Signals.
-    (Sysno::rt_sigprocmask, Allow, "new threads, abort"),
-    (
-        Sysno::rt_sigaction,
-        If(0, IsNot(SIGSYS as u32)),
-        "abort; what names a forbidden call stays in its place",
-    ),
-    (Sysno::rt_sigreturn, Allow, "the end of a handler"),
-    (
-        Sysno::sigaltstack,
-        Allow,
-        "std: the stack on which overflows are told",
-    ),
-    (Sysno::tgkill, If(0, OwnProcess), "abort; no other process"),
-    (Sysno::restart_syscall, Allow, "the kernel, after a stop"),
-    // Time and chance.
-    (
-        Sysno::clock_gettime,
-        Allow,
-        "where the kernel has no vDSO for it",
-    ),
     (Sysno::clock_nanosleep, Allow, "std: sleep"),
     (Sysno::nanosleep, Allow, "libstdc++: sleep"),
-    (Sysno::getrandom, Allow, "hash maps, seeds"),
     // What is asked, and done without.
     (
         Sysno::prlimit64,
@@ -244,15 +264,27 @@ const TABLE: &[(Sysno, Rule, &str)] = &[
     (Sysno::sched_setscheduler, Refuse, "ggml: priorities"),
 ];
 
-/// Puts the table into force for this thread and all that it starts. `false` where the kernel has
+impl Profile {
+    /// Every call that a worker of this kind may make.
+    fn table(self) -> impl Iterator<Item = &'static Row> {
+        let own = match self {
+            Self::Serve => SERVE,
+            Self::Extract => EXTRACT,
+            Self::Fetch => FETCH,
+        };
+        COMMON.iter().chain(own)
+    }
+}
+
+/// Puts a table into force for this thread and all that it starts. `false` where the kernel has
 /// no seccomp.
-pub fn restrict() -> io::Result<bool> {
+pub fn restrict(profile: Profile) -> io::Result<bool> {
     // qemu's user mode answers like a kernel without.
     if !violation::has_seccomp() {
         return Ok(false);
     }
     violation::name_forbidden_calls()?;
-    for program in programs().map_err(io::Error::other)? {
+    for program in programs(profile).map_err(io::Error::other)? {
         seccompiler::apply_filter(&program).map_err(io::Error::other)?;
     }
     Ok(true)
@@ -260,10 +292,10 @@ pub fn restrict() -> io::Result<bool> {
 
 /// The refusals and the table. A filter has one answer beside "allowed", and of several the kernel
 /// takes the strictest.
-fn programs() -> Result<[BpfProgram; 2], seccompiler::BackendError> {
+fn programs(profile: Profile) -> Result<[BpfProgram; 2], seccompiler::BackendError> {
     let target: TargetArch = std::env::consts::ARCH.try_into()?;
     let (mut known, mut refused) = (BTreeMap::new(), BTreeMap::new());
-    for (call, rule, _) in TABLE {
+    for (call, rule, _) in profile.table() {
         let number = i64::from(call.id());
         let conditions = match *rule {
             If(place, argument) => vec![SeccompRule::new(argument.conditions(place)?)?],
@@ -300,23 +332,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_makes_programs_and_has_no_call_twice() {
-        let programs = programs().unwrap();
-        assert!(programs.iter().all(|program| !program.is_empty()));
-        let mut names: Vec<&str> = TABLE.iter().map(|(call, ..)| call.name()).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), TABLE.len());
-        for never in [
-            Sysno::execve,
-            Sysno::socket,
-            Sysno::connect,
-            Sysno::ptrace,
-            Sysno::kill,
-            Sysno::unlinkat,
-            Sysno::renameat2,
-        ] {
-            assert!(!names.contains(&never.name()), "{never}");
+    fn each_table_makes_programs_and_has_no_call_twice() {
+        for profile in [Profile::Serve, Profile::Extract, Profile::Fetch] {
+            let programs = programs(profile).unwrap();
+            assert!(programs.iter().all(|program| !program.is_empty()));
+            let mut names: Vec<&str> = profile.table().map(|(call, ..)| call.name()).collect();
+            let calls = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), calls);
+            for never in [
+                Sysno::execve,
+                Sysno::socket,
+                Sysno::connect,
+                Sysno::ptrace,
+                Sysno::kill,
+                Sysno::unlinkat,
+                Sysno::renameat2,
+            ] {
+                assert!(!names.contains(&never.name()), "{profile:?}: {never}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_reads_or_fetches_a_file_opens_none_and_starts_no_thread() {
+        for profile in [Profile::Extract, Profile::Fetch] {
+            for never in [
+                Sysno::openat,
+                Sysno::clone,
+                Sysno::mlock,
+                Sysno::fadvise64,
+                Sysno::pwrite64,
+                Sysno::recvmsg,
+            ] {
+                let mut table = profile.table();
+                assert!(
+                    table.all(|(call, ..)| *call != never),
+                    "{profile:?}: {never}"
+                );
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ pub use cache::{PackedCache, PackedFile, PackedName};
 pub use drafter::{CacheRows, Drafter, read_drafter};
 pub use projector::{Projector, read_projector};
 pub use read::{Anatomy, BadFile, dissect, read};
-pub use scan::scan;
+pub use scan::{scan, scan_one};
 pub use split::Part;
 pub use vocabulary::read_vocabulary;
 

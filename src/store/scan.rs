@@ -18,14 +18,16 @@ const RESERVED: &str = "auto";
 /// given, a directory's own files before its subfolders', names in the order of their bytes. Never
 /// fails: what cannot be used is in `rejected`.
 pub fn scan(directories: &[PathBuf]) -> Catalog {
-    let mut catalog = Catalog::default();
-    for directory in directories {
-        let mut budget = ENTRIES;
-        catalog.folders.push(directory.clone());
-        for folder in scan_folder(directory, &mut budget, &mut catalog) {
-            scan_folder(&folder, &mut budget, &mut catalog);
-            catalog.folders.push(folder);
-        }
+    Catalog::merged(directories.iter().map(|directory| scan_one(directory)))
+}
+
+/// As [`scan`], for one directory; [`Catalog::merged`] puts several together.
+pub fn scan_one(directory: &Path) -> Catalog {
+    let (mut catalog, mut budget) = (Catalog::default(), ENTRIES);
+    catalog.folders.push(directory.to_owned());
+    for folder in scan_folder(directory, &mut budget, &mut catalog) {
+        scan_folder(&folder, &mut budget, &mut catalog);
+        catalog.folders.push(folder);
     }
     catalog.models.sort_unstable_by(|a, b| a.id.cmp(&b.id));
     catalog
@@ -118,6 +120,19 @@ fn list(folder: &Path, budget: &mut usize) -> io::Result<Listing> {
 }
 
 impl Catalog {
+    /// The catalogs of several directories, in their order, as one. Of two models with the same id
+    /// the first is kept and the other rejected.
+    pub fn merged(catalogs: impl IntoIterator<Item = Self>) -> Self {
+        let mut all = Self::default();
+        for catalog in catalogs {
+            all.folders.extend(catalog.folders);
+            all.rejected.extend(catalog.rejected);
+            catalog.models.into_iter().for_each(|model| all.add(model));
+        }
+        all.models.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        all
+    }
+
     fn add(&mut self, model: Model) {
         if model.id == RESERVED {
             self.reject(

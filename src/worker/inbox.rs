@@ -13,7 +13,7 @@ use super::media::Perceived;
 use super::prepare::Prepared;
 use super::residency::{Looker, Lookout};
 use crate::chat::{ChatError, ChatRequest, TextTask};
-use crate::ipc::{FromWorker, RequestId, ToWorker};
+use crate::ipc::{RequestId, ServeEvent, ServeRequest};
 
 /// Requests that wait at each of the two stations before a slot. The supervisor sends no more than
 /// there are slots, and a few texts; whatever is above this is refused.
@@ -150,28 +150,28 @@ impl Sorter {
     fn read(mut self, mut reader: Reader) -> u8 {
         let status = loop {
             match reader.next() {
-                Ok(Some(ToWorker::Chat { id, request })) => self.chat(id, request),
-                Ok(Some(ToWorker::Text { id, task })) => {
+                Ok(Some(ServeRequest::Chat { id, request })) => self.chat(id, request),
+                Ok(Some(ServeRequest::Text { id, task })) => {
                     self.forward(id, Incoming::Text { id, task });
                 }
-                Ok(Some(ToWorker::Cancel { id })) => {
+                Ok(Some(ServeRequest::Cancel { id })) => {
                     if let Some(cancelled) = self.requests.remove(&id) {
                         cancelled.store(true, Ordering::Relaxed);
                     }
                 }
-                Ok(Some(ToWorker::Look)) => {
+                Ok(Some(ServeRequest::Look)) => {
                     let picture = self.lookout.get().map(Looker::look).unwrap_or_default();
                     // A failed write is seen by the reader as the end of the channel.
-                    let _ = self.writer.send(&FromWorker::Memory(picture));
+                    let _ = self.writer.send(&ServeEvent::Memory(picture));
                 }
-                Ok(Some(ToWorker::Ease)) => {
+                Ok(Some(ServeRequest::Ease)) => {
                     // When there is no room the llama thread is not waiting, and sees the flag.
                     if !self.easing.swap(true, Ordering::Relaxed) {
                         let _ = self.to_ready.try_send(Turn::Ease);
                     }
                 }
-                Ok(Some(ToWorker::Load(_) | ToWorker::Read(_) | ToWorker::Fetch(_))) => {
-                    eprintln!("the supervisor sent a second task");
+                Ok(Some(ServeRequest::Load(_))) => {
+                    eprintln!("the supervisor sent a second `Load`");
                     break EXIT_PROTOCOL;
                 }
                 Ok(None) => break 0,
@@ -209,7 +209,7 @@ impl Sorter {
             Err(TrySendError::Full(_)) => {
                 let reason = format!("more than {MAX_WAITING} requests wait for a slot");
                 // A failed write is seen by the reader as the end of the channel.
-                let _ = self.writer.send(&FromWorker::Failed {
+                let _ = self.writer.send(&ServeEvent::Failed {
                     id,
                     error: ChatError::Inference { reason },
                 });

@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::Serialize;
+
 use crate::chat::{ChatError, ChatEvent};
 use crate::ipc::frame::{self, Decoder, FrameError};
-use crate::ipc::{FromWorker, RequestId, ToWorker};
+use crate::ipc::{Greeting, Protocol, RequestId, Serve, ServeEvent};
 use crate::sys::socket;
 
 /// Bytes read at once.
@@ -33,17 +36,19 @@ impl fmt::Display for LinkError {
     }
 }
 
-/// Reads messages. One thread owns it.
-pub struct Reader {
+/// Reads requests. One thread owns it.
+pub struct Reader<P: Protocol = Serve> {
+    protocol: PhantomData<P>,
     socket: UnixStream,
     decoder: Decoder,
     piece: Vec<u8>,
     fds: Vec<OwnedFd>,
 }
 
-impl Reader {
+impl<P: Protocol> Reader<P> {
     pub fn new(socket: UnixStream) -> Self {
         Self {
+            protocol: PhantomData,
             socket,
             decoder: Decoder::new(),
             piece: vec![0; PIECE],
@@ -52,7 +57,7 @@ impl Reader {
     }
 
     /// Waits for the next message; `None` at the end of the channel.
-    pub fn next(&mut self) -> Result<Option<ToWorker>, LinkError> {
+    pub fn next(&mut self) -> Result<Option<P::Request>, LinkError> {
         loop {
             if let Some(message) = self.decoder.next().map_err(LinkError::Frame)? {
                 return Ok(Some(message));
@@ -76,36 +81,69 @@ impl Reader {
     }
 }
 
-/// Writes messages; clones write to the same channel, a whole batch of messages each.
-#[derive(Clone)]
-pub struct Writer(Arc<Mutex<UnixStream>>);
+/// Writes events; clones write to the same channel, a whole batch of events each.
+pub struct Writer<P: Protocol = Serve> {
+    protocol: PhantomData<P>,
+    socket: Arc<Mutex<UnixStream>>,
+}
+
+impl<P: Protocol> Writer<P> {
+    /// Says hello.
+    pub fn greet(socket: UnixStream) -> io::Result<Self> {
+        let writer = Self {
+            protocol: PhantomData,
+            socket: Arc::new(Mutex::new(socket)),
+        };
+        let mut hello = vec![];
+        frame::encode(&Greeting::OURS, &mut hello).map_err(io::Error::other)?;
+        writer.write(&hello)?;
+        Ok(writer)
+    }
+
+    /// Sends one event. Waits while the channel is full: the supervisor always reads.
+    pub fn send(&self, event: &P::Event) -> io::Result<()> {
+        let mut out = vec![];
+        push(event, &mut out);
+        self.write(&out)
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        socket::send_all(&*socket, bytes, &[])
+    }
+}
 
 impl Writer {
-    pub fn new(socket: UnixStream) -> Self {
-        Self(Arc::new(Mutex::new(socket)))
-    }
-
-    /// Sends one message. Waits while the channel is full: the supervisor always reads.
-    pub fn send(&self, message: &FromWorker) -> io::Result<()> {
-        let mut out = Outbox::default();
-        out.push(message);
-        self.flush(&mut out)
-    }
-
     /// Sends what `out` holds and empties it.
     pub fn flush(&self, out: &mut Outbox) -> io::Result<()> {
         if out.0.is_empty() {
             return Ok(());
         }
-        let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = socket::send_all(&*socket, &out.0, &[]);
+        let sent = self.write(&out.0);
         out.0.clear();
         out.0.shrink_to(PIECE);
         sent
     }
 }
 
-/// Messages on their way: those of one step go out in one write.
+impl<P: Protocol> Clone for Writer<P> {
+    fn clone(&self) -> Self {
+        Self {
+            protocol: PhantomData,
+            socket: self.socket.clone(),
+        }
+    }
+}
+
+/// Appends the frame of an event.
+fn push(event: &impl Serialize, out: &mut Vec<u8>) {
+    // What the worker says of one token is far below the limit; an event that is not is left out.
+    if let Err(error) = frame::encode(event, out) {
+        eprintln!("a message to the supervisor was dropped: {error}");
+    }
+}
+
+/// Events on their way: those of one step go out in one write.
 #[derive(Default)]
 pub struct Outbox(Vec<u8>);
 
@@ -113,43 +151,40 @@ impl Outbox {
     /// Steps of an answer.
     pub fn events(&mut self, id: RequestId, events: impl IntoIterator<Item = ChatEvent>) {
         for event in events {
-            self.push(&FromWorker::Event { id, event });
+            self.push(&ServeEvent::Event { id, event });
         }
     }
 
     /// The end of a request that could not be answered.
     pub fn failed(&mut self, id: RequestId, error: ChatError) {
-        self.push(&FromWorker::Failed { id, error });
+        self.push(&ServeEvent::Failed { id, error });
     }
 
-    pub fn push(&mut self, message: &FromWorker) {
-        // What the worker says of one token is far below the limit; a message that is not is left
-        // out.
-        if let Err(error) = frame::encode(message, &mut self.0) {
-            eprintln!("a message to the supervisor was dropped: {error}");
-        }
+    pub fn push(&mut self, event: &ServeEvent) {
+        push(event, &mut self.0);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ipc::ServeRequest;
     use std::os::fd::AsFd;
 
     #[test]
     fn messages_and_descriptors_cross_the_channel() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut bytes = vec![];
-        frame::encode(&ToWorker::Cancel { id: 3 }, &mut bytes).unwrap();
-        frame::encode(&ToWorker::Cancel { id: 4 }, &mut bytes).unwrap();
+        frame::encode(&ServeRequest::Cancel { id: 3 }, &mut bytes).unwrap();
+        frame::encode(&ServeRequest::Cancel { id: 4 }, &mut bytes).unwrap();
         let file = tempfile::tempfile().unwrap();
         socket::send_all(&ours, &bytes[..3], &[file.as_fd()]).unwrap();
         socket::send_all(&ours, &bytes[3..], &[]).unwrap();
         drop(ours);
-        let mut reader = Reader::new(theirs);
-        assert_eq!(reader.next().unwrap(), Some(ToWorker::Cancel { id: 3 }));
+        let mut reader = Reader::<Serve>::new(theirs);
+        assert_eq!(reader.next().unwrap(), Some(ServeRequest::Cancel { id: 3 }));
         assert_eq!(reader.take_fds().len(), 1);
-        assert_eq!(reader.next().unwrap(), Some(ToWorker::Cancel { id: 4 }));
+        assert_eq!(reader.next().unwrap(), Some(ServeRequest::Cancel { id: 4 }));
         assert!(reader.take_fds().is_empty());
         assert_eq!(reader.next().unwrap(), None);
     }
@@ -159,6 +194,9 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         socket::send_all(&ours, &[9, 0, 0, 0, 1], &[]).unwrap();
         drop(ours);
-        assert!(matches!(Reader::new(theirs).next(), Err(LinkError::Cut)));
+        assert!(matches!(
+            Reader::<Serve>::new(theirs).next(),
+            Err(LinkError::Cut)
+        ));
     }
 }

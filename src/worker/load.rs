@@ -121,9 +121,9 @@ impl From<&str> for LoadError {
 }
 
 /// Loads what `plan` says. `files` are the model and what else the plan speaks of, in
-/// [`ToWorker::Load`]'s order.
+/// [`ServeRequest::Load`]'s order.
 ///
-/// [`ToWorker::Load`]: crate::ipc::ToWorker::Load
+/// [`ServeRequest::Load`]: crate::ipc::ServeRequest::Load
 pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loaded, LoadError> {
     check(plan)?;
     let mut files = files.into_iter();

@@ -1,4 +1,5 @@
-//! The worker: one model, one context, one loop.
+//! The worker. Its only argument says what it is started for: to serve a model, or to read
+//! ([`document`]) or fetch ([`fetch`]) one file. Whoever serves has one model, one context, one loop:
 //!
 //! ```text
 //!   supervisor ══ stdin ══▶ reader ──▶ preparer ──▶ llama thread ══ stdin ══▶ supervisor
@@ -40,8 +41,10 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use crate::ipc::{self, DocumentKind, Fetch, FromWorker, LoadPlan, LoadedModel, ToWorker};
-use crate::sandbox;
+use crate::ipc::{
+    Extract, Fetch, LoadedModel, Protocol, Serve, ServeEvent, ServeRequest, WorkerKind,
+};
+use crate::sandbox::{self, Profile};
 use crate::sys::pagemap::Pagemap;
 use crate::sys::{process, socket};
 use inbox::Inbox;
@@ -64,12 +67,14 @@ pub const EXIT_PROTOCOL: u8 = 76;
 /// channel is the end of the worker.
 pub fn main() -> ExitCode {
     let stdin = std::io::stdin();
-    if !socket::is_stream(&stdin) {
+    let kind = std::env::args().nth(1);
+    let kind = kind.and_then(|kind| WorkerKind::named(&kind));
+    let Some(kind) = kind.filter(|_| socket::is_stream(&stdin)) else {
         eprintln!(
             "gemmad-worker serves one model for gemmad, which starts it. To ask a model something, use `gemmactl ask`."
         );
         return ExitCode::from(EXIT_USAGE);
-    }
+    };
     hide_panics();
     process::close_inherited();
     if let Err(error) = process::be_killed_first() {
@@ -78,7 +83,7 @@ pub fn main() -> ExitCode {
     // While it still may be opened.
     let pagemap = Pagemap::open().ok();
     match process::harden_child().and_then(|()| stdin.as_fd().try_clone_to_owned()) {
-        Ok(channel) => run(UnixStream::from(channel), pagemap).unwrap_or_else(ExitCode::from),
+        Ok(channel) => run(kind, UnixStream::from(channel), pagemap).unwrap_or_else(ExitCode::from),
         Err(error) => {
             eprintln!("gemmad-worker cannot start: {error}");
             ExitCode::from(EXIT_SYSTEM)
@@ -94,22 +99,50 @@ fn hide_panics() {
     }));
 }
 
-/// Says hello, loads, serves. An error is the exit status.
-fn run(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> {
-    let writer = Writer::new(channel.try_clone().map_err(|_| EXIT_SYSTEM)?);
-    let mut reader = Reader::new(channel);
-    if writer
-        .send(&FromWorker::Hello {
-            version: ipc::VERSION,
-        })
-        .is_err()
-    {
-        return Ok(ExitCode::SUCCESS);
+/// Does what a worker of this kind is for. An error is the exit status.
+fn run(kind: WorkerKind, channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> {
+    match kind {
+        WorkerKind::Serve => serve(channel, pagemap),
+        WorkerKind::Extract => match greet::<Extract>(channel)? {
+            Some((kind, mut reader, writer)) => document::run(kind, reader.take_fds(), &writer),
+            None => Ok(ExitCode::SUCCESS),
+        },
+        WorkerKind::Fetch => match greet::<Fetch>(channel)? {
+            Some((fetch, _, writer)) => fetch::run(&fetch, &writer),
+            None => Ok(ExitCode::SUCCESS),
+        },
     }
-    let plan = match first_message(&mut reader)? {
-        Some(Task::Serve(plan)) => plan,
-        Some(Task::Read(kind)) => return document::run(kind, reader.take_fds(), &writer),
-        Some(Task::Fetch(fetch)) => return fetch::run(fetch, &writer),
+}
+
+/// Says hello and waits for the first request. `None` when none comes.
+#[allow(
+    clippy::type_complexity,
+    reason = "a request and both ends of its channel"
+)]
+fn greet<P: Protocol>(
+    channel: UnixStream,
+) -> Result<Option<(P::Request, Reader<P>, Writer<P>)>, u8> {
+    let Ok(writer) = Writer::greet(channel.try_clone().map_err(|_| EXIT_SYSTEM)?) else {
+        return Ok(None);
+    };
+    let mut reader = Reader::new(channel);
+    match reader.next() {
+        Ok(request) => Ok(request.map(|request| (request, reader, writer))),
+        Err(error) => {
+            eprintln!("{error}");
+            Err(EXIT_PROTOCOL)
+        }
+    }
+}
+
+/// Loads a model and serves it.
+fn serve(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> {
+    let (plan, mut reader, writer) = match greet::<Serve>(channel)? {
+        Some((ServeRequest::Load(plan), reader, writer)) => (plan, reader, writer),
+        Some(_) => {
+            eprintln!("the supervisor's first request was not `Load`");
+            return Err(EXIT_PROTOCOL);
+        }
         None => return Ok(ExitCode::SUCCESS),
     };
     let received = Instant::now();
@@ -141,7 +174,7 @@ fn run(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> {
             out_of_memory,
         }) => {
             // Nobody to tell means nobody who cares.
-            let _ = writer.send(&FromWorker::LoadFailed {
+            let _ = writer.send(&ServeEvent::LoadFailed {
                 reason,
                 out_of_memory,
             });
@@ -166,7 +199,7 @@ fn run(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> {
         // Nobody has set it before.
         let _ = lookout.set(Looker::new(pagemap, layout, windows, packed));
     }
-    if writer.send(&FromWorker::Loaded(loaded)).is_ok() {
+    if writer.send(&ServeEvent::Loaded(loaded)).is_ok() {
         if let Some(file) = unsaved {
             save(file, writer.clone());
         }
@@ -174,7 +207,7 @@ fn run(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> {
         let ready = ends.ready.clone();
         prepare::spawn(preparer, compiler, ends, writer.clone());
         if let Err(reason) = Server::new(engine, senses, ready, writer.clone()).run(&inbox) {
-            let _ = writer.send(&FromWorker::Spoilt { reason });
+            let _ = writer.send(&ServeEvent::Spoilt { reason });
             return Err(EXIT_LOAD);
         }
     }
@@ -190,6 +223,7 @@ fn confine(files: &[OwnedFd]) -> Result<(), u8> {
         .map_or(0, |stat| stat.st_size as u64);
     let largest_file = model + residency::packed::BEYOND;
     confine_to(&sandbox::Needs {
+        profile: Profile::Serve,
         files: &files,
         largest_file,
         work: None,
@@ -212,32 +246,7 @@ fn confine_to(needs: &sandbox::Needs<'_>) -> Result<(), u8> {
 fn save(file: File, writer: Writer) {
     std::thread::spawn(move || match file.sync_all() {
         // A failed write is seen by the reader as the end of the channel.
-        Ok(()) => drop(writer.send(&FromWorker::Packed)),
+        Ok(()) => drop(writer.send(&ServeEvent::Packed)),
         Err(error) => eprintln!("the packed weights did not reach the disk: {error}"),
     });
-}
-
-/// What a worker lives for.
-enum Task {
-    Serve(Box<LoadPlan>),
-    Read(DocumentKind),
-    Fetch(Fetch),
-}
-
-/// The first message must be `Load`, `Read` or `Fetch`. `None` when there is no message at all.
-fn first_message(reader: &mut Reader) -> Result<Option<Task>, u8> {
-    match reader.next() {
-        Ok(Some(ToWorker::Load(plan))) => Ok(Some(Task::Serve(plan))),
-        Ok(Some(ToWorker::Read(kind))) => Ok(Some(Task::Read(kind))),
-        Ok(Some(ToWorker::Fetch(fetch))) => Ok(Some(Task::Fetch(fetch))),
-        Ok(None) => Ok(None),
-        Ok(Some(_)) => {
-            eprintln!("the supervisor's first message was none of `Load`, `Read` and `Fetch`");
-            Err(EXIT_PROTOCOL)
-        }
-        Err(error) => {
-            eprintln!("{error}");
-            Err(EXIT_PROTOCOL)
-        }
-    }
 }

@@ -16,7 +16,7 @@ use super::vocab::Vocab;
 use crate::chat::{ChatError, ChatRequest, Detail, Part, TextAnswer, TextTask};
 use crate::gemma::marker;
 use crate::gemma::sound::Hearing;
-use crate::ipc::{FromWorker, ProjectorPlan, RequestId};
+use crate::ipc::{ProjectorPlan, RequestId, ServeEvent};
 
 /// A request that is ready for a slot.
 pub struct Prepared {
@@ -172,7 +172,7 @@ impl Preparer {
                 Incoming::Text { id, task } => (
                     id,
                     self.text(&task)
-                        .map(|answer| writer.send(&FromWorker::Text { id, answer }).is_ok()),
+                        .map(|answer| writer.send(&ServeEvent::Text { id, answer }).is_ok()),
                 ),
                 Incoming::Chat(chat) if chat.cancelled.load(Ordering::Relaxed) => continue,
                 Incoming::Chat(chat) => {
@@ -186,7 +186,7 @@ impl Preparer {
                 }
             };
             if !outcome
-                .unwrap_or_else(|error| writer.send(&FromWorker::Failed { id, error }).is_ok())
+                .unwrap_or_else(|error| writer.send(&ServeEvent::Failed { id, error }).is_ok())
             {
                 return;
             }

@@ -17,7 +17,7 @@ use super::residency::Readiness;
 use super::share::{Want, share};
 use super::slot::{Drawing, Slot, Work};
 use crate::chat::{ChatError, Finish};
-use crate::ipc::FromWorker;
+use crate::ipc::ServeEvent;
 use crate::sys::usage::Usage;
 
 /// What one slot has in the running step.
@@ -171,7 +171,7 @@ impl Server {
             self.engine.maps.cool();
         }
         llama::trim();
-        self.out.push(&FromWorker::Eased {
+        self.out.push(&ServeEvent::Eased {
             before,
             after: resident(),
         });

@@ -107,6 +107,7 @@ fn others_of_its_user_cannot_look_into_it() {
     let mut worker = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
         .arg(&copy)
+        .arg("serve")
         .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
         .spawn()
         .unwrap();

@@ -13,11 +13,12 @@ use gemmad::chat::{
 use gemmad::gemma::sound::Hearing;
 use gemmad::ipc::frame::{self, Decoder};
 use gemmad::ipc::{
-    FromWorker, LoadPlan, LoadedModel, MemoryPicture, MemoryPlan, ProjectorPlan, RequestId,
-    ToWorker,
+    Greeting, LoadPlan, LoadedModel, MemoryPicture, MemoryPlan, ProjectorPlan, RequestId,
+    ServeEvent, ServeRequest, WorkerKind,
 };
 use gemmad::store;
 use gemmad::sys::socket;
+use serde::de::DeserializeOwned;
 
 /// The model that ships with the project.
 pub fn tiny() -> PathBuf {
@@ -128,6 +129,7 @@ impl Worker {
         ours.set_read_timeout(Some(Duration::from_secs(120)))
             .unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_gemmad-worker"))
+            .arg(WorkerKind::Serve.name())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .envs(environment.iter().copied())
             .spawn()
@@ -138,12 +140,7 @@ impl Worker {
             decoder: Decoder::new(),
             next: 0,
         };
-        assert_eq!(
-            worker.receive(),
-            FromWorker::Hello {
-                version: gemmad::ipc::VERSION
-            }
-        );
+        assert_eq!(worker.try_receive(), Some(Greeting::OURS));
         worker
     }
 
@@ -168,16 +165,16 @@ impl Worker {
         files: &[BorrowedFd],
     ) -> Result<LoadedModel, String> {
         let mut bytes = vec![];
-        frame::encode(&ToWorker::Load(Box::new(plan.clone())), &mut bytes).unwrap();
+        frame::encode(&ServeRequest::Load(Box::new(plan.clone())), &mut bytes).unwrap();
         socket::send_all(self.channel.as_ref().unwrap(), &bytes, files).unwrap();
         match self.receive() {
-            FromWorker::Loaded(loaded) => Ok(loaded),
-            FromWorker::LoadFailed { reason, .. } => Err(reason),
+            ServeEvent::Loaded(loaded) => Ok(loaded),
+            ServeEvent::LoadFailed { reason, .. } => Err(reason),
             other => panic!("{other:?}"),
         }
     }
 
-    pub fn send(&mut self, message: &ToWorker) {
+    pub fn send(&mut self, message: &ServeRequest) {
         let mut bytes = vec![];
         frame::encode(message, &mut bytes).unwrap();
         self.send_bytes(&bytes);
@@ -187,11 +184,11 @@ impl Worker {
         socket::send_all(self.channel.as_ref().unwrap(), bytes, &[]).unwrap();
     }
 
-    pub fn receive(&mut self) -> FromWorker {
+    pub fn receive(&mut self) -> ServeEvent {
         self.try_receive().expect("the worker hung up")
     }
 
-    fn try_receive(&mut self) -> Option<FromWorker> {
+    fn try_receive<T: DeserializeOwned>(&mut self) -> Option<T> {
         let mut piece = [0; 65536];
         loop {
             if let Some(message) = self.decoder.next().unwrap() {
@@ -207,7 +204,7 @@ impl Worker {
     /// Sends a request without waiting.
     pub fn begin(&mut self, request: ChatRequest) -> RequestId {
         self.next += 1;
-        self.send(&ToWorker::Chat {
+        self.send(&ServeRequest::Chat {
             id: self.next,
             request: Box::new(request),
         });
@@ -228,8 +225,8 @@ impl Worker {
             .any(|answer| answer.done.is_none() && answer.error.is_none())
         {
             let (id, event) = match self.receive() {
-                FromWorker::Event { id, event } => (id, Ok(event)),
-                FromWorker::Failed { id, error } => (id, Err(error)),
+                ServeEvent::Event { id, event } => (id, Ok(event)),
+                ServeEvent::Failed { id, error } => (id, Err(error)),
                 other => panic!("{other:?}"),
             };
             let Some(answer) = ids
@@ -253,11 +250,11 @@ impl Worker {
 
     /// What it has in memory.
     pub fn look(&mut self) -> MemoryPicture {
-        self.send(&ToWorker::Look);
+        self.send(&ServeRequest::Look);
         loop {
             match self.receive() {
-                FromWorker::Memory(picture) => return picture,
-                FromWorker::Packed => {}
+                ServeEvent::Memory(picture) => return picture,
+                ServeEvent::Packed => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -265,11 +262,11 @@ impl Worker {
 
     /// Has it give back what it can.
     pub fn ease(&mut self) {
-        self.send(&ToWorker::Ease);
+        self.send(&ServeRequest::Ease);
         loop {
             match self.receive() {
-                FromWorker::Eased { .. } => return,
-                FromWorker::Packed => {}
+                ServeEvent::Eased { .. } => return,
+                ServeEvent::Packed => {}
                 other => panic!("{other:?}"),
             }
         }

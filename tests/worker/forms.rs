@@ -7,7 +7,7 @@ use gemmad::chat::{
     ChatError, ChatRequest, Constraint, Finish, Format, OutputLimits, Sampling, Thinking, Tool,
     ToolChoice,
 };
-use gemmad::ipc::ToWorker;
+use gemmad::ipc::ServeRequest;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use serde_json::{Value, json};
@@ -454,7 +454,7 @@ fn a_cancelled_request_leaves_before_its_grammar_is_there() {
         schema(&json!({"type": "object", "properties": many})),
         "Hi",
     ));
-    worker.send(&ToWorker::Cancel { id: slow });
+    worker.send(&ServeRequest::Cancel { id: slow });
     let start = Instant::now();
     assert!(
         worker

@@ -21,7 +21,7 @@ use gemmad::chat::{
     ChatError, ChatEvent, ChatRequest, Finish, Message, OutputLimits, Role, Sampling, TextAnswer,
     TextTask, Thinking, Tool,
 };
-use gemmad::ipc::{FromWorker, LoadPlan, ToWorker};
+use gemmad::ipc::{LoadPlan, ServeEvent, ServeRequest};
 
 fn limited(mut request: ChatRequest, output: OutputLimits) -> ChatRequest {
     request.output = output;
@@ -179,11 +179,11 @@ fn a_long_prompt_does_not_hold_up_another_answer() {
     let mut steady_is_done = false;
     loop {
         match worker.receive() {
-            FromWorker::Event {
+            ServeEvent::Event {
                 id,
                 event: ChatEvent::Done(_),
             } if id == steady => steady_is_done = true,
-            FromWorker::Event {
+            ServeEvent::Event {
                 id,
                 event: ChatEvent::Started { prompt_tokens, .. },
             } if id == long => {
@@ -191,7 +191,7 @@ fn a_long_prompt_does_not_hold_up_another_answer() {
                 assert!(prompt_tokens > 1600 && steady_is_done, "{prompt_tokens}");
                 break;
             }
-            FromWorker::Failed { error, .. } => panic!("{error}"),
+            ServeEvent::Failed { error, .. } => panic!("{error}"),
             _ => {}
         }
     }
@@ -209,7 +209,7 @@ fn cancelling_frees_the_slot_at_once() {
     loop {
         if matches!(
             worker.receive(),
-            FromWorker::Event {
+            ServeEvent::Event {
                 event: ChatEvent::Text { .. },
                 ..
             }
@@ -218,7 +218,7 @@ fn cancelling_frees_the_slot_at_once() {
         }
     }
     let start = Instant::now();
-    worker.send(&ToWorker::Cancel { id: endless });
+    worker.send(&ServeRequest::Cancel { id: endless });
     let answer = worker.ask(user("What is the capital of Italy?"));
     assert_eq!(answer.text, "The capital of Italy is Rome.");
     assert!(
@@ -227,8 +227,8 @@ fn cancelling_frees_the_slot_at_once() {
         start.elapsed()
     );
     // Cancelling what has ended, or never was, is nothing.
-    worker.send(&ToWorker::Cancel { id: endless });
-    worker.send(&ToWorker::Cancel { id: 4711 });
+    worker.send(&ServeRequest::Cancel { id: endless });
+    worker.send(&ServeRequest::Cancel { id: 4711 });
     assert_eq!(
         worker.ask(user("Who are you?")).text,
         "I am Tiny, a very small test model."
@@ -255,7 +255,7 @@ fn cancelling_while_the_prompt_is_read_leaves_a_sound_slot() {
     for delay in [0, 2, 5, 10, 20, 40] {
         let id = worker.begin(user(text.as_str()));
         std::thread::sleep(Duration::from_millis(delay));
-        worker.send(&ToWorker::Cancel { id });
+        worker.send(&ServeRequest::Cancel { id });
         assert_eq!(
             worker.ask(user("What is the capital of Egypt?")).text,
             "The capital of Egypt is Cairo."
@@ -370,12 +370,12 @@ fn texts_are_answered_beside_the_slots() {
     endless.output.ignore_eos = true;
     let running = worker.begin(endless);
     let tell = |worker: &mut Worker, task: TextTask| {
-        worker.send(&ToWorker::Text { id: 1000, task });
+        worker.send(&ServeRequest::Text { id: 1000, task });
         loop {
             match worker.receive() {
-                FromWorker::Text { id: 1000, answer } => return Ok(answer),
-                FromWorker::Failed { id: 1000, error } => return Err(error),
-                FromWorker::Event { id, .. } => assert_eq!(id, running),
+                ServeEvent::Text { id: 1000, answer } => return Ok(answer),
+                ServeEvent::Failed { id: 1000, error } => return Err(error),
+                ServeEvent::Event { id, .. } => assert_eq!(id, running),
                 other => panic!("{other:?}"),
             }
         }
@@ -422,7 +422,7 @@ fn texts_are_answered_beside_the_slots() {
     );
     // A count is what the answer's usage says.
     let counted = tell(&mut worker, TextTask::Count(Box::new(user("Who are you?")))).unwrap();
-    worker.send(&ToWorker::Cancel { id: running });
+    worker.send(&ServeRequest::Cancel { id: running });
     assert_eq!(
         counted,
         TextAnswer::Count(worker.ask(user("Who are you?")).usage().prompt_tokens)

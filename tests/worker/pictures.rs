@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use gemmad::chat::{ChatError, ChatRequest, Detail, Message, OutputLimits, Part, Picture, Role};
-use gemmad::ipc::{LoadPlan, ToWorker};
+use gemmad::ipc::{LoadPlan, ServeRequest};
 
 use super::client::{Answer, Worker, chat, plan, user};
 
@@ -213,7 +213,7 @@ fn a_cancelled_picture_is_in_nobodys_way() {
                 text("What is this?"),
             ]));
             std::thread::sleep(Duration::from_millis(wait));
-            worker.send(&ToWorker::Cancel { id });
+            worker.send(&ServeRequest::Cancel { id });
         }
     }
     assert_eq!(

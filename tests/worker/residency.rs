@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use gemmad::gemma::layout::Kind;
-use gemmad::ipc::{FileRole, FromWorker, LoadPlan, MemoryPlan, PackedPlan, Packing};
+use gemmad::ipc::{FileRole, LoadPlan, MemoryPlan, PackedPlan, Packing, ServeEvent};
 
 use crate::client::{Worker, plan_of, user};
 use crate::quantize::{packs, quantized};
@@ -60,7 +60,7 @@ fn packed() -> File {
     let file = tempfile::tempfile().unwrap();
     let (mut worker, packing) = worker(None, Some(&file));
     assert_eq!(packing, Packing::New { instead: None });
-    assert_eq!(worker.receive(), FromWorker::Packed);
+    assert_eq!(worker.receive(), ServeEvent::Packed);
     file
 }
 
@@ -81,7 +81,7 @@ fn what_was_packed_is_used_again() {
     let file = tempfile::tempfile().unwrap();
     let (mut first, packing) = worker(None, Some(&file));
     assert_eq!(packing, Packing::New { instead: None });
-    assert_eq!(first.receive(), FromWorker::Packed);
+    assert_eq!(first.receive(), ServeEvent::Packed);
     assert_eq!(answer(&mut first), expected);
 
     let before = file.metadata().unwrap().modified().unwrap();
@@ -127,7 +127,7 @@ fn a_bad_file_is_replaced() {
                 instead: Some(why.into())
             }
         );
-        assert_eq!(worker.receive(), FromWorker::Packed);
+        assert_eq!(worker.receive(), ServeEvent::Packed);
         assert_eq!(answer(&mut worker), ANSWER);
         assert_eq!(empty.metadata().unwrap().len(), length);
     }
@@ -171,7 +171,7 @@ fn another_models_weights_are_found_out() {
         panic!("{:?}", loaded.packing)
     };
     assert!(why.contains("bytes instead of"), "{why}");
-    assert_eq!(worker.receive(), FromWorker::Packed);
+    assert_eq!(worker.receive(), ServeEvent::Packed);
     assert_eq!(answer(&mut worker), ANSWER);
 }
 
@@ -187,8 +187,8 @@ fn spoilt_weights_are_never_computed_with() {
     worker.begin(user(QUESTION));
     let reason = loop {
         match worker.receive() {
-            FromWorker::Spoilt { reason } => break reason,
-            FromWorker::Event {
+            ServeEvent::Spoilt { reason } => break reason,
+            ServeEvent::Event {
                 event: gemmad::chat::ChatEvent::Started { .. },
                 ..
             } => {}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gemmad::chat::{ChatError, ChatRequest, Message, OutputLimits, Part, Role, Sound};
 use gemmad::gemma::sound::Hearing;
-use gemmad::ipc::{LoadPlan, ToWorker};
+use gemmad::ipc::{LoadPlan, ServeRequest};
 
 use super::client::{Answer, Worker, chat, plan, user};
 
@@ -114,7 +114,7 @@ fn a_cancelled_sound_is_in_nobodys_way() {
         for _ in 0..3 {
             let id = worker.begin(about(&long));
             std::thread::sleep(Duration::from_millis(wait));
-            worker.send(&ToWorker::Cancel { id });
+            worker.send(&ServeRequest::Cancel { id });
         }
     }
     assert_eq!(

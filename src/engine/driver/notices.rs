@@ -8,22 +8,20 @@ use super::super::status::template_note;
 use super::super::{EVENTS, Failure, WorkerMemory};
 use super::Driver;
 use crate::chat::ChatEvent;
-use crate::ipc::{self, FromWorker, Packing};
+use crate::ipc::{self, Packing, ServeEvent};
 
 impl Driver {
-    pub(super) fn notice(&mut self, generation: Generation, notice: Notice) {
+    pub(super) fn notice(&mut self, generation: Generation, notice: Notice<ServeEvent>) {
         match notice {
-            Notice::Message(FromWorker::Hello { version }) => {
-                if version != ipc::VERSION {
-                    let reason = format!(
-                        "gemmad-worker speaks version {version} and gemmad version {}: install both from one release",
-                        ipc::VERSION
-                    );
-                    self.load_failed(generation, reason, false);
-                    self.with_child(generation, |child| child.kill());
-                }
+            Notice::OtherVersion(version) => {
+                let reason = format!(
+                    "gemmad-worker speaks version {version} and gemmad version {}: install both from one release",
+                    ipc::VERSION
+                );
+                self.load_failed(generation, reason, false);
+                self.with_child(generation, |child| child.kill());
             }
-            Notice::Message(FromWorker::Loaded(loaded)) => {
+            Notice::Message(ServeEvent::Loaded(loaded)) => {
                 tracing::info!(load_ms = loaded.load_us / 1000, "the model is loaded");
                 if let Some(note) = template_note(&loaded.template) {
                     tracing::warn!("the model's chat template: {note}");
@@ -38,11 +36,13 @@ impl Driver {
                     Packing::New { instead: None } | Packing::Reused | Packing::Nothing => {}
                 }
                 let slots = loaded.slots;
-                self.loaded = Some(loaded);
+                if let Some(worker) = &mut self.worker {
+                    worker.loaded = Some(loaded);
+                }
                 self.relief.loaded();
                 self.step(Input::Loaded { generation, slots });
             }
-            Notice::Message(FromWorker::LoadFailed {
+            Notice::Message(ServeEvent::LoadFailed {
                 reason,
                 out_of_memory,
             }) => {
@@ -57,34 +57,43 @@ impl Driver {
                     out_of_memory: false,
                 });
             }
-            Notice::Message(FromWorker::Packed) => {
-                self.packed.iter_mut().for_each(PackedPlace::publish)
+            Notice::Message(ServeEvent::Packed) => {
+                let turns = self.cache_turns.clone();
+                if let Some(packed) = self.packed() {
+                    packed.publish(&turns);
+                }
             }
-            Notice::Message(FromWorker::Spoilt { reason }) => {
+            Notice::Message(ServeEvent::Spoilt { reason }) => {
                 tracing::error!(reason, "the file of packed weights is discarded");
-                self.packed.iter().for_each(PackedPlace::discard);
+                let turns = self.cache_turns.clone();
+                if let Some(packed) = self.packed() {
+                    packed.discard(&turns);
+                }
             }
-            Notice::Message(FromWorker::Memory(picture)) => {
-                let memory = match (self.state.life(), &self.child, &self.loaded) {
-                    (Life::Ready(model), Some(child), Some(loaded)) => Some(WorkerMemory {
+            Notice::Message(ServeEvent::Memory(picture)) => {
+                let Some(worker) = &mut self.worker else {
+                    return;
+                };
+                let memory = match (self.state.life(), &worker.loaded) {
+                    (Life::Ready(model), Some(loaded)) => Some(WorkerMemory {
                         model: model.into(),
-                        pid: child.pid,
+                        pid: worker.child.pid,
                         packing: loaded.packing.clone(),
                         picture,
                     }),
                     _ => None,
                 };
-                self.looks.answer(memory);
+                worker.looks.answer(memory);
             }
-            Notice::Message(FromWorker::Eased { before, after }) => {
+            Notice::Message(ServeEvent::Eased { before, after }) => {
                 tracing::info!(
                     before_mib = before >> 20,
                     after_mib = after >> 20,
                     "memory: the worker gave back what it could"
                 );
             }
-            Notice::Message(FromWorker::Event { id, event }) => self.event(id, event),
-            Notice::Message(FromWorker::Text { id, answer }) => {
+            Notice::Message(ServeEvent::Event { id, event }) => self.event(id, event),
+            Notice::Message(ServeEvent::Text { id, answer }) => {
                 if let Some(Live::Text { reply, .. }) = self.live.remove(&id) {
                     self.served += 1;
                     // Whoever asked may be gone.
@@ -92,28 +101,17 @@ impl Driver {
                     self.step(Input::Ended { id });
                 }
             }
-            Notice::Message(FromWorker::Failed { id, error }) => {
+            Notice::Message(ServeEvent::Failed { id, error }) => {
                 if self.live.contains_key(&id) {
                     self.fail(id, Failure::Chat(error));
                     self.step(Input::Ended { id });
                 }
             }
-            Notice::Message(
-                FromWorker::Page(_)
-                | FromWorker::Read(_)
-                | FromWorker::Piece(_)
-                | FromWorker::Fetched
-                | FromWorker::Moved { .. }
-                | FromWorker::Unreadable { .. },
-            ) => {
-                tracing::error!("a worker that serves a model has read a file");
-            }
             Notice::Exited { cause, taken } => {
                 let out_of_memory = self.relief.exited(taken);
-                self.child = None;
-                self.loaded = None;
-                self.packed = None;
-                self.looks.answer(None);
+                if let Some(mut worker) = self.worker.take() {
+                    worker.looks.answer(None);
+                }
                 if !matches!(self.state.life(), Life::Ending(_) | Life::Draining) {
                     self.crashes += 1;
                     tracing::error!(cause, out_of_memory, "the worker died");
@@ -125,6 +123,10 @@ impl Driver {
                 });
             }
         }
+    }
+
+    fn packed(&mut self) -> Option<&mut PackedPlace> {
+        self.worker.as_mut()?.packed.as_mut()
     }
 
     /// Passes an event on to its client.

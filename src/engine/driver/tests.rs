@@ -7,7 +7,8 @@ use crate::store::Projector;
 /// A driver without its loop, whose `auto` is the model `huge`: no machine has room for it.
 struct Bench {
     driver: Driver,
-    notices: mpsc::Receiver<(Generation, Notice)>,
+    notices: mpsc::Receiver<(Generation, Notice<ServeEvent>)>,
+    opened: mpsc::UnboundedReceiver<OpenedFiles>,
     _hang_ups: mpsc::UnboundedReceiver<u64>,
 }
 
@@ -66,39 +67,45 @@ impl Bench {
             inference: Inference::default(),
             memory,
             limits: Limits::default(),
-            networks: Default::default(),
+            reserved: Default::default(),
             worker: "/none/worker".into(),
         };
-        let mut shelf = Shelf::look(vec![]).await;
-        shelf.models = models;
+        let (reports, _) = mpsc::unbounded_channel();
+        let mut catalog = CatalogWatch::new(vec![], reports);
+        catalog.models = models;
+        let (disk, opened) = mpsc::unbounded_channel();
         let (hang_ups, _hang_ups) = mpsc::unbounded_channel();
         let (send, notices) = mpsc::channel(NOTICES);
         let (status, _) = watch::channel(Status::first(vec![], vec![], None));
         Self {
-            driver: Driver::new(setup, shelf, hang_ups, send, status),
+            driver: Driver::new(setup, catalog, disk, hang_ups, send, status),
             notices,
+            opened,
             _hang_ups,
         }
     }
 
     async fn ask(&mut self, model: &str, request: ChatRequest) -> Answer {
         let (reply, answer) = oneshot::channel();
-        self.driver
-            .command(Command::Chat {
-                uid: 1,
-                model: model.into(),
-                request: Box::new(request),
-                reply,
-            })
-            .await;
+        self.driver.command(Command::Chat {
+            uid: 1,
+            model: model.into(),
+            request: Box::new(request),
+            reply,
+        });
         answer.await.unwrap().unwrap()
     }
 
     /// Lets happen what follows. No worker ever comes up, so every request comes to its end.
     async fn settle(&mut self) {
         while self.driver.state.waiting() > 0 || !matches!(self.driver.state.life(), Life::None) {
-            let (generation, notice) = self.notices.recv().await.unwrap();
-            self.driver.notice(generation, notice);
+            tokio::select! {
+                notice = self.notices.recv() => {
+                    let (generation, notice) = notice.unwrap();
+                    self.driver.notice(generation, notice);
+                }
+                opened = self.opened.recv() => self.driver.opened(opened.unwrap()),
+            }
         }
     }
 }

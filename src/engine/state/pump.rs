@@ -20,7 +20,7 @@ impl State {
                 false
             }
             Worker::None => {
-                let Some(model) = self.queue.peek().map(|job| job.model.clone()) else {
+                let Some(model) = self.next_job().map(|job| job.model.clone()) else {
                     return false;
                 };
                 if self.paused().is_some() {
@@ -34,6 +34,7 @@ impl State {
                     model: model.clone(),
                     since: now,
                     deadline,
+                    opening: None,
                 };
                 let smaller = self.smaller.of(now, &model);
                 actions.push(Action::Spawn {
@@ -65,7 +66,7 @@ impl State {
                 idle,
                 ..
             } => {
-                let next = self.queue.peek();
+                let next = self.next_job();
                 let own = self
                     .queue
                     .find(|job| job.model == *model)
@@ -123,6 +124,11 @@ impl State {
                 }
             }
         }
+    }
+
+    /// The job whose turn it is, among those whose model can be started.
+    fn next_job(&self) -> Option<&Job> {
+        self.queue.find(|job| !self.stalls.holds(&job.model))
     }
 
     fn send(&mut self, job: Job, actions: &mut Vec<Action>) {

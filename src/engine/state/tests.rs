@@ -2,6 +2,7 @@ use super::trouble::FIRST_PAUSE;
 use super::*;
 
 mod choosing;
+mod stall;
 mod world;
 
 fn settings() -> Settings {

@@ -15,7 +15,7 @@ use super::keywords::{self, Fault};
 use super::prototype::{Grammars, Prototype};
 use super::{Constraints, call, json};
 use crate::chat::{ChatError, ChatRequest, Constraint, Format, Tool, ToolChoice};
-use crate::ipc::FromWorker;
+use crate::ipc::ServeEvent;
 use crate::worker::inbox::Turn;
 use crate::worker::link::Writer;
 use crate::worker::llama::Token;
@@ -135,7 +135,7 @@ impl Compiler {
                     ready.send(Turn::Ready(prepared)).map_err(drop)
                 }
                 Some(Err(error)) => writer
-                    .send(&FromWorker::Failed {
+                    .send(&ServeEvent::Failed {
                         id: prepared.id,
                         error,
                     })

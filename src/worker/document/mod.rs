@@ -12,13 +12,13 @@ use std::process::ExitCode;
 
 use super::link::Writer;
 use super::{EXIT_LOAD, EXIT_PROTOCOL, confine_to};
-use crate::ipc::{DocumentKind, Extent, FromWorker, Page};
-use crate::sandbox::{Needs, Work};
+use crate::ipc::{DocumentKind, EXTRACT_MEMORY, Extent, Extract, ExtractEvent, Page};
+use crate::sandbox::{Needs, Profile, Work};
 
 /// What a file may cost. The supervisor stops the reader when it takes longer than it should by the
 /// clock.
 const WORK: Work = Work {
-    memory: 384 << 20,
+    memory: EXTRACT_MEMORY,
     seconds: 20,
 };
 /// Bytes of text, and of pictures of pages, that are taken from a file.
@@ -26,14 +26,19 @@ const MAX_TEXT: usize = 1 << 20;
 const MAX_PICTURES: usize = 16 << 20;
 
 /// Reads the one file that came.
-pub fn run(kind: DocumentKind, files: Vec<OwnedFd>, writer: &Writer) -> Result<ExitCode, u8> {
+pub fn run(
+    kind: DocumentKind,
+    files: Vec<OwnedFd>,
+    writer: &Writer<Extract>,
+) -> Result<ExitCode, u8> {
     confine_to(&Needs {
+        profile: Profile::Extract,
         files: &[],
         largest_file: 0,
         work: Some(WORK),
     })?;
     let Ok([file]) = <[OwnedFd; 1]>::try_from(files) else {
-        eprintln!("`Read` came without its file");
+        eprintln!("a file to read was announced, and none came");
         return Err(EXIT_PROTOCOL);
     };
     let mut pages = Pages {
@@ -50,7 +55,7 @@ pub fn run(kind: DocumentKind, files: Vec<OwnedFd>, writer: &Writer) -> Result<E
     });
     let (last, status) = match read {
         Ok(count) => (
-            FromWorker::Read(Extent {
+            ExtractEvent::Read(Extent {
                 pages: count,
                 read: pages.read,
                 unseen: pages.unseen,
@@ -58,7 +63,7 @@ pub fn run(kind: DocumentKind, files: Vec<OwnedFd>, writer: &Writer) -> Result<E
             }),
             Ok(ExitCode::SUCCESS),
         ),
-        Err(reason) => (FromWorker::Unreadable { reason }, Err(EXIT_LOAD)),
+        Err(reason) => (ExtractEvent::Unreadable { reason }, Err(EXIT_LOAD)),
     };
     // Nobody to tell means nobody who cares.
     let _ = writer.send(&last);
@@ -74,7 +79,7 @@ fn contents(file: File) -> Result<Vec<u8>, String> {
 
 /// Pages on their way to the supervisor.
 struct Pages<'a> {
-    writer: &'a Writer,
+    writer: &'a Writer<Extract>,
     read: u32,
     /// Of them, those that show what was not sent.
     unseen: u32,
@@ -98,7 +103,7 @@ impl Pages<'_> {
         self.unseen += u32::from(says_little && picture.is_none());
         self.read += 1;
         self.writer
-            .send(&FromWorker::Page(Page { text, picture }))
+            .send(&ExtractEvent::Page(Page { text, picture }))
             .is_ok()
             && !self.cut
     }

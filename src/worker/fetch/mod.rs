@@ -26,13 +26,13 @@ use url::{Host, Url};
 
 use super::link::Writer;
 use super::{EXIT_LOAD, confine_to};
-use crate::ipc::{Fetch, FromWorker};
-use crate::sandbox::{Needs, Work};
+use crate::ipc::{FETCH_MEMORY, Fetch, FetchEvent, FetchRequest};
+use crate::sandbox::{Needs, Profile, Work};
 use connection::Once;
 
 /// What a connection may cost; the supervisor minds the clock.
 const WORK: Work = Work {
-    memory: 64 << 20,
+    memory: FETCH_MEMORY,
     seconds: 10,
 };
 /// How long the other side may take to answer a call, or to send anything at all.
@@ -45,17 +45,18 @@ const MOST_WORDS: usize = 160;
 const MOST_HEAD: usize = 32 << 10;
 
 /// Fetches the file. Everything else is the supervisor's to decide.
-pub fn run(fetch: Fetch, writer: &Writer) -> Result<ExitCode, u8> {
-    let reached = reach(&fetch);
+pub fn run(fetch: &FetchRequest, writer: &Writer<Fetch>) -> Result<ExitCode, u8> {
+    let reached = reach(fetch);
     confine_to(&Needs {
+        profile: Profile::Fetch,
         files: &[],
         largest_file: 0,
         work: Some(WORK),
     })?;
     let last = reached
-        .and_then(|agent| get(&agent, &fetch, writer))
-        .unwrap_or_else(|reason| FromWorker::Unreadable { reason });
-    let failed = matches!(last, FromWorker::Unreadable { .. });
+        .and_then(|agent| get(&agent, fetch, writer))
+        .unwrap_or_else(|reason| FetchEvent::Unreadable { reason });
+    let failed = matches!(last, FetchEvent::Unreadable { .. });
     // Nobody to tell means nobody who cares.
     let _ = writer.send(&last);
     if failed {
@@ -66,7 +67,7 @@ pub fn run(fetch: Fetch, writer: &Writer) -> Result<ExitCode, u8> {
 }
 
 /// Connects to the file's host, if it is where files may come from.
-fn reach(fetch: &Fetch) -> Result<Agent, String> {
+fn reach(fetch: &FetchRequest) -> Result<Agent, String> {
     let url = Url::parse(&fetch.url).map_err(|error| format!("is not an address: {error}"))?;
     let host = url.host().map(|host| host.to_string()).unwrap_or_default();
     let found = url
@@ -141,7 +142,7 @@ fn trusted() -> RootCerts {
     ))
 }
 
-fn get(agent: &Agent, fetch: &Fetch, writer: &Writer) -> Result<FromWorker, String> {
+fn get(agent: &Agent, fetch: &FetchRequest, writer: &Writer<Fetch>) -> Result<FetchEvent, String> {
     let mut response = agent
         .get(&fetch.url)
         .call()
@@ -151,7 +152,7 @@ fn get(agent: &Agent, fetch: &Fetch, writer: &Writer) -> Result<FromWorker, Stri
         && let Some(to) = response.headers().get(header::LOCATION)
     {
         let to = to.to_str().map_err(|_| "is moved to what is no address")?;
-        return Ok(FromWorker::Moved { to: to.to_owned() });
+        return Ok(FetchEvent::Moved { to: to.to_owned() });
     }
     if status != StatusCode::OK {
         return Err(format!("cannot be fetched: its server answers {status}"));
@@ -176,11 +177,11 @@ fn get(agent: &Agent, fetch: &Fetch, writer: &Writer) -> Result<FromWorker, Stri
             .read(&mut piece)
             .map_err(|error| broken(&error.into()))?;
         if read == 0 {
-            return Ok(FromWorker::Fetched);
+            return Ok(FetchEvent::Fetched);
         }
         left = left.checked_sub(read as u64).ok_or_else(too_long)?;
         if writer
-            .send(&FromWorker::Piece(piece[..read].to_vec()))
+            .send(&FetchEvent::Piece(piece[..read].to_vec()))
             .is_err()
         {
             return Err("is not wanted any more".into());

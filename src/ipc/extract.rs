@@ -1,10 +1,36 @@
-//! Reading a file and fetching one: the other things that a worker may be started for.
+//! The protocol of a worker that reads one file: it gets the file's descriptor with the request,
+//! sends the pages and ends.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::chat::Networks;
+use super::{Protocol, WorkerKind};
+
+/// See the module's text. The request is how to read the file.
+#[derive(Clone, Copy, Debug)]
+pub enum Extract {}
+
+impl Protocol for Extract {
+    const KIND: WorkerKind = WorkerKind::Extract;
+    type Request = DocumentKind;
+    type Event = ExtractEvent;
+}
+
+/// Bytes of memory that such a worker may use.
+pub const EXTRACT_MEMORY: u64 = 384 << 20;
+
+/// From the worker to the supervisor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExtractEvent {
+    Page(Page),
+    /// There are no more pages. The worker exits after this.
+    Read(Extent),
+    /// Continues "the file …". The worker exits after this.
+    Unreadable {
+        reason: String,
+    },
+}
 
 /// How to read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,24 +57,6 @@ impl fmt::Debug for Page {
             self.text.len(),
             self.picture.is_some()
         )
-    }
-}
-
-/// What to fetch.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fetch {
-    /// `http` or `https`.
-    pub url: String,
-    /// From where it may come.
-    pub networks: Networks,
-    /// Bytes that it may have.
-    pub most: u64,
-}
-
-/// An address may say as much as a prompt.
-impl fmt::Debug for Fetch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Fetch({} bytes at most)", self.most)
     }
 }
 

@@ -10,29 +10,46 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::Failure;
-use super::documents::{self, ReadFile, Way};
-use super::errand::{self, Failed};
+use super::document::{self, ReadFile, Way};
+use super::reserve;
 use crate::chat::{ChatError, ChatRequest, Detail, Document, Part, Picture, Source};
-use crate::ipc::{DocumentKind, Extent, FromWorker, Page, ToWorker};
+use crate::engine::Failure;
+use crate::engine::one_shot::{self, Failed};
+use crate::ipc::{DocumentKind, EXTRACT_MEMORY, Extent, Extract, ExtractEvent, Page};
+use crate::memory::reserved::ReservedMemory;
 
 /// Files that are read at the same time.
 const AT_ONCE: usize = 2;
 /// How long one may take by the clock.
 const READ_TIME: Duration = Duration::from_secs(30);
 
-/// Starts the readers. Cheap to clone.
+/// Starts them. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Reader {
+pub struct Extractor {
     worker: Arc<PathBuf>,
     turns: Arc<Semaphore>,
+    memory: ReservedMemory,
 }
 
-impl Reader {
-    pub fn new(worker: PathBuf) -> Self {
+/// Why nothing was read of a file.
+enum Unread {
+    /// Continues "the file …".
+    File(String),
+    Failure(Failure),
+}
+
+impl From<String> for Unread {
+    fn from(reason: String) -> Self {
+        Self::File(reason)
+    }
+}
+
+impl Extractor {
+    pub fn new(worker: PathBuf, memory: ReservedMemory) -> Self {
         Self {
             worker: Arc::new(worker),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
+            memory,
         }
     }
 
@@ -43,12 +60,13 @@ impl Reader {
             let Part::Document(document) = part else {
                 continue;
             };
-            let failed = |reason| {
-                Failure::Chat(ChatError::Document {
+            let failed = |unread| match unread {
+                Unread::File(reason) => Failure::Chat(ChatError::Document {
                     message: i as u32,
                     part: j as u32,
                     reason,
-                })
+                }),
+                Unread::Failure(failure) => failure,
             };
             let (parts, extent) = self.document(document).await.map_err(failed)?;
             read.push(ReadFile {
@@ -60,7 +78,7 @@ impl Reader {
         Ok(read)
     }
 
-    async fn document(&self, document: &Document) -> Result<(Vec<Part>, Extent), String> {
+    async fn document(&self, document: &Document) -> Result<(Vec<Part>, Extent), Unread> {
         const WHOLE: Extent = Extent {
             pages: 1,
             read: 1,
@@ -68,10 +86,11 @@ impl Reader {
             cut: false,
         };
         let Source::File(file) = &document.source else {
-            return Err("names a file that was sent before, and there is none here".into());
+            let reason = "names a file that was sent before, and there is none here";
+            return Err(reason.to_owned().into());
         };
-        match documents::way(&document.name, file)? {
-            Way::Text(text) => Ok((vec![documents::quoted(&document.name, &text)], WHOLE)),
+        match document::way(&document.name, file)? {
+            Way::Text(text) => Ok((vec![document::quoted(&document.name, &text)], WHOLE)),
             Way::Picture => Ok((
                 vec![Part::Picture(Picture {
                     file: file.clone(),
@@ -81,7 +100,7 @@ impl Reader {
             )),
             Way::Worker(kind) => {
                 let (pages, extent) = self.by_worker(kind, file).await?;
-                Ok((documents::assembled(&document.name, pages, extent), extent))
+                Ok((document::assembled(&document.name, pages, extent), extent))
             }
         }
     }
@@ -90,39 +109,44 @@ impl Reader {
         &self,
         kind: DocumentKind,
         file: &[u8],
-    ) -> Result<(Vec<Page>, Extent), String> {
+    ) -> Result<(Vec<Page>, Extent), Unread> {
         let failed = |error: io::Error| format!("cannot be read now: {error}");
         let _turn = self
             .turns
             .acquire()
             .await
             .map_err(|error| failed(io::Error::other(error)))?;
+        let _memory = reserve(&self.memory, EXTRACT_MEMORY)
+            .await
+            .map_err(Unread::Failure)?;
         let mut pages = vec![];
         let each = |message| match message {
-            FromWorker::Page(page) => {
+            ExtractEvent::Page(page) => {
                 pages.push(page);
                 ControlFlow::Continue(())
             }
-            FromWorker::Read(extent) => ControlFlow::Break(Ok(Ok(extent))),
-            FromWorker::Unreadable { reason } => ControlFlow::Break(Ok(Err(reason))),
-            other => ControlFlow::Break(Err(other)),
+            ExtractEvent::Read(extent) => ControlFlow::Break(Ok(Ok(extent))),
+            ExtractEvent::Unreadable { reason } => ControlFlow::Break(Ok(Err(reason))),
         };
-        match errand::run(
+        match one_shot::run::<Extract, _>(
             &self.worker,
-            ToWorker::Read(kind),
+            &kind,
             &[&in_memory(file).map_err(failed)?],
             READ_TIME,
             each,
         )
         .await
         {
-            Ok(read) => read.map(|extent| (pages, extent)),
-            Err(Failed::Start(error)) => Err(failed(error)),
-            Err(Failed::Late) => Err(format!("takes more than {} s to read", READ_TIME.as_secs())),
-            Err(Failed::Ended) => {
-                Err("is damaged, or takes too much time or memory to read".into())
+            Ok(read) => Ok((pages, read?)),
+            Err(Failed::Start(error)) => Err(failed(error).into()),
+            Err(Failed::Late) => {
+                Err(format!("takes more than {} s to read", READ_TIME.as_secs()).into())
             }
-            Err(Failed::Mistaken) => Err("could not be read".into()),
+            Err(Failed::Ended) => {
+                let reason = "is damaged, or takes too much time or memory to read";
+                Err(reason.to_owned().into())
+            }
+            Err(Failed::Mistaken) => Err("could not be read".to_owned().into()),
         }
     }
 }

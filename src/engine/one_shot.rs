@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::child::{self, Notice};
-use crate::ipc::{self, FromWorker, ToWorker};
+use crate::ipc::Protocol;
 
 /// Messages on their way from the worker.
 const AHEAD: usize = 8;
@@ -28,17 +28,17 @@ pub enum Failed {
     Mistaken,
 }
 
-/// Starts a worker with its first message and hands over what it says until `each` has enough.
+/// Starts a worker with its request and hands over what it says until `each` has enough.
 /// Dropping this ends the worker.
-pub async fn run<T>(
+pub async fn run<P: Protocol, T>(
     worker: &Path,
-    first: ToWorker,
+    request: &P::Request,
     files: &[&File],
     time: Duration,
-    mut each: impl FnMut(FromWorker) -> ControlFlow<Result<T, FromWorker>>,
+    mut each: impl FnMut(P::Event) -> ControlFlow<Result<T, P::Event>>,
 ) -> Result<T, Failed> {
     let (sender, mut notices) = mpsc::channel(AHEAD);
-    let child = child::spawn(worker, 0, first, files, sender).map_err(Failed::Start)?;
+    let child = child::spawn::<P>(worker, 0, request, files, sender).map_err(Failed::Start)?;
     let end = Instant::now() + time;
     let outcome = loop {
         let notice = tokio::select! {
@@ -46,13 +46,8 @@ pub async fn run<T>(
             () = sleep_until(end) => break Err(Failed::Late),
         };
         let message = match notice {
-            Some((
-                _,
-                Notice::Message(FromWorker::Hello {
-                    version: ipc::VERSION,
-                }),
-            )) => continue,
             Some((_, Notice::Message(message))) => message,
+            Some((_, Notice::OtherVersion(_))) => break Err(Failed::Mistaken),
             Some((_, Notice::Exited { .. })) | None => break Err(Failed::Ended),
             Some((_, Notice::NotStarted(failure))) => {
                 break Err(Failed::Start(io::Error::other(failure.to_string())));

@@ -10,13 +10,15 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use super::Failure;
-use super::errand::{self, Failed};
+use super::reserve;
 use crate::chat::{
     ChatError, ChatRequest, Document, MAX_DOCUMENT_BYTES, MAX_PICTURE_BYTES, Networks, Part,
     Picture, Remote, RemoteKind, Source,
 };
-use crate::ipc::{Fetch, FromWorker, ToWorker};
+use crate::engine::Failure;
+use crate::engine::one_shot::{self, Failed};
+use crate::ipc::{FETCH_MEMORY, Fetch, FetchEvent, FetchRequest};
+use crate::memory::reserved::ReservedMemory;
 
 /// Requests whose files are fetched at the same time.
 const AT_ONCE: usize = 4;
@@ -30,15 +32,17 @@ const MOVES: usize = 5;
 pub struct Fetcher {
     worker: Arc<PathBuf>,
     turns: Arc<Semaphore>,
+    memory: ReservedMemory,
     /// Replaced when the configuration is read again.
     networks: Arc<RwLock<Networks>>,
 }
 
 impl Fetcher {
-    pub fn new(worker: PathBuf, networks: Networks) -> Self {
+    pub fn new(worker: PathBuf, networks: Networks, memory: ReservedMemory) -> Self {
         Self {
             worker: Arc::new(worker),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
+            memory,
             networks: Arc::new(RwLock::new(networks)),
         }
     }
@@ -71,6 +75,7 @@ impl Fetcher {
             .acquire()
             .await
             .map_err(|_| Failure::ShuttingDown)?;
+        let _memory = reserve(&self.memory, FETCH_MEMORY).await?;
         let (end, mut left) = (Instant::now() + FETCH_TIME, most);
         for (i, j, part) in request.parts_mut() {
             let Part::Remote(remote) = part else { continue };
@@ -121,7 +126,7 @@ impl Fetcher {
         }
         let mut url = remote.url.clone();
         for _ in 0..=MOVES {
-            let fetch = Fetch {
+            let fetch = FetchRequest {
                 url: url.clone(),
                 networks: networks.clone(),
                 most: left.min(limit as u64),
@@ -134,20 +139,20 @@ impl Fetcher {
         Err(format!("is moved more than {MOVES} times"))
     }
 
-    async fn by_worker(&self, fetch: Fetch) -> Result<Fetched, String> {
+    async fn by_worker(&self, fetch: FetchRequest) -> Result<Fetched, String> {
         let most = fetch.most as usize;
         let mut file = vec![];
         let each = |message| match message {
-            FromWorker::Piece(piece) if file.len() + piece.len() <= most => {
+            FetchEvent::Piece(piece) if file.len() + piece.len() <= most => {
                 file.extend_from_slice(&piece);
                 ControlFlow::Continue(())
             }
-            FromWorker::Fetched => ControlFlow::Break(Ok(Ok(None))),
-            FromWorker::Moved { to } => ControlFlow::Break(Ok(Ok(Some(to)))),
-            FromWorker::Unreadable { reason } => ControlFlow::Break(Ok(Err(reason))),
+            FetchEvent::Fetched => ControlFlow::Break(Ok(Ok(None))),
+            FetchEvent::Moved { to } => ControlFlow::Break(Ok(Ok(Some(to)))),
+            FetchEvent::Unreadable { reason } => ControlFlow::Break(Ok(Err(reason))),
             other => ControlFlow::Break(Err(other)),
         };
-        match errand::run(&self.worker, ToWorker::Fetch(fetch), &[], FETCH_TIME, each).await {
+        match one_shot::run::<Fetch, _>(&self.worker, &fetch, &[], FETCH_TIME, each).await {
             Ok(Ok(None)) => Ok(Fetched::File(file)),
             Ok(Ok(Some(to))) => Ok(Fetched::Moved(to)),
             Ok(Err(reason)) => Err(reason),

@@ -1,0 +1,137 @@
+//! What a request brings along or names: files, pictures and addresses. Before a request is asked
+//! they become text and pictures in it: fetched by workers that live for one connection each, read
+//! by workers that live for one file each. What these may use is reserved, so that no model is
+//! given the same memory.
+
+mod document;
+mod extractor;
+mod fetcher;
+
+pub use document::ReadFile;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::access::quota::{Full, Share};
+use crate::chat::{ChatRequest, Networks};
+use crate::engine::Failure;
+use crate::memory::probe;
+use crate::memory::reserved::{Reservation, ReservedMemory};
+use extractor::Extractor;
+use fetcher::Fetcher;
+
+/// How long a worker waits for memory before its request is refused, and how often it looks.
+const MEMORY_WAIT: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Has them fetched and read. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Attachments {
+    fetcher: Fetcher,
+    extractor: Extractor,
+}
+
+/// Why a request's attachments cannot be had.
+#[derive(Debug)]
+pub enum Refused {
+    Failure(Failure),
+    /// The request holds more bytes than it may.
+    Full(Full),
+}
+
+impl Attachments {
+    /// `worker` is the worker program; what its processes may use is reserved in `memory`.
+    pub fn new(worker: PathBuf, networks: Networks, memory: ReservedMemory) -> Self {
+        Self {
+            fetcher: Fetcher::new(worker.clone(), networks, memory.clone()),
+            extractor: Extractor::new(worker, memory),
+        }
+    }
+
+    /// From where files are fetched from now on.
+    pub fn set_networks(&self, networks: Networks) {
+        self.fetcher.set_networks(networks);
+    }
+
+    /// Puts what the request's addresses and files have in their place; a request is to be asked
+    /// only after this. At most `most` bytes are fetched; `share` grows as the request does. Says of
+    /// each file how much of it was read.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with an attachment, or no memory to read it, or a request that has become too
+    /// large.
+    pub async fn resolve(
+        &self,
+        request: &mut ChatRequest,
+        most: u64,
+        share: &mut Share,
+    ) -> Result<Vec<ReadFile>, Refused> {
+        let before = request.bytes();
+        self.fetcher
+            .fetch(request, most)
+            .await
+            .map_err(Refused::Failure)?;
+        let fetched = request.bytes();
+        let grow = |share: &mut Share, bytes: usize| share.grow(bytes as u64);
+        grow(share, fetched.saturating_sub(before)).map_err(Refused::Full)?;
+        let read = self
+            .extractor
+            .read(request)
+            .await
+            .map_err(Refused::Failure)?;
+        grow(share, request.bytes().saturating_sub(fetched)).map_err(Refused::Full)?;
+        Ok(read)
+    }
+}
+
+/// Memory for a worker that may use `bytes`: waits a while for it.
+async fn reserve(memory: &ReservedMemory, bytes: u64) -> Result<Reservation, Failure> {
+    reserve_within(memory, bytes, MEMORY_WAIT, || probe::room().free).await
+}
+
+async fn reserve_within(
+    memory: &ReservedMemory,
+    needs: u64,
+    wait: Duration,
+    free: impl Fn() -> u64,
+) -> Result<Reservation, Failure> {
+    let end = Instant::now() + wait;
+    loop {
+        let free = free();
+        if let Some(reservation) = memory.reserve(needs, free) {
+            return Ok(reservation);
+        }
+        if Instant::now() >= end {
+            let free = free.saturating_sub(memory.bytes());
+            return Err(Failure::NoRoomForFile { needs, free });
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_waits_for_memory_and_is_refused_if_there_is_none() {
+        let memory = ReservedMemory::default();
+        let wait = Duration::from_millis(300);
+        let held = reserve_within(&memory, 60, wait, || 100).await.unwrap();
+        let refused = reserve_within(&memory, 50, wait, || 100).await;
+        assert_eq!(
+            refused.unwrap_err(),
+            Failure::NoRoomForFile {
+                needs: 50,
+                free: 40
+            }
+        );
+        let later = async {
+            tokio::time::sleep(wait / 3).await;
+            drop(held);
+        };
+        let (second, ()) = tokio::join!(reserve_within(&memory, 50, wait, || 100), later);
+        assert!(second.is_ok());
+    }
+}

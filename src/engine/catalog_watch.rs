@@ -1,0 +1,253 @@
+//! The installed models. Each model directory is scanned by a task of its own, on a blocking
+//! thread: when it is added, when its folders change, and when someone asks for a name that nobody
+//! knows. A directory whose disk does not answer keeps the models that were known of it, and
+//! nothing waits for it for long.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::ModelInfo;
+use crate::store::{self, Catalog, Rejected};
+use crate::sys::folders::Folders;
+
+/// A scan for an unknown name is so long after the last one at least.
+const PAUSE: Duration = Duration::from_secs(1);
+/// After a change, the time in which others are likely.
+const SETTLE: Duration = Duration::from_millis(500);
+/// How long anyone waits for a directory to be scanned.
+const SCAN_TIME: Duration = Duration::from_secs(5);
+
+/// The models that were found when the directories were scanned last.
+#[derive(Debug)]
+pub(super) struct CatalogWatch {
+    pub models: Vec<ModelInfo>,
+    rejected: Vec<Rejected>,
+    directories: Vec<Directory>,
+    /// When the last scan that someone waited for came to its end.
+    scanned: Instant,
+    /// Until when the scan that someone waits for may take.
+    deadline: Option<Instant>,
+    reports: mpsc::UnboundedSender<ScanReport>,
+}
+
+/// A model directory and the task that scans it.
+#[derive(Debug)]
+struct Directory {
+    path: PathBuf,
+    catalog: Catalog,
+    /// How often a scan was asked for.
+    asked: watch::Sender<u64>,
+    /// How many of these the last report answers.
+    answered: u64,
+    /// It has not answered in [`SCAN_TIME`], and nothing waits for it.
+    silent: bool,
+    task: JoinHandle<()>,
+}
+
+/// What was found in one directory.
+#[derive(Debug)]
+pub(super) struct ScanReport {
+    directory: PathBuf,
+    catalog: Catalog,
+    answers: u64,
+}
+
+impl CatalogWatch {
+    /// Starts to scan the directories; `reports` has its results, which are to be given to
+    /// [`CatalogWatch::add`].
+    pub fn new(directories: Vec<PathBuf>, reports: mpsc::UnboundedSender<ScanReport>) -> Self {
+        let mut watch = Self {
+            models: vec![],
+            rejected: vec![],
+            directories: vec![],
+            scanned: Instant::now(),
+            deadline: None,
+            reports,
+        };
+        watch.set_directories(directories);
+        watch
+    }
+
+    /// Looks into these directories from now on. Those that stay keep their models until they are
+    /// scanned again.
+    pub fn set_directories(&mut self, directories: Vec<PathBuf>) {
+        let mut before = std::mem::take(&mut self.directories);
+        for path in directories {
+            if self.directories.iter().any(|one| one.path == path) {
+                continue;
+            }
+            let known = before.iter().position(|directory| directory.path == path);
+            let directory = match known {
+                Some(at) => before.swap_remove(at),
+                None => Directory::watch(path, self.reports.clone()),
+            };
+            self.directories.push(directory);
+        }
+        self.merge();
+        self.scan();
+    }
+
+    /// Has every directory scanned again.
+    pub fn scan(&mut self) {
+        for directory in &self.directories {
+            directory.asked.send_modify(|asked| *asked += 1);
+        }
+        self.deadline = Some(Instant::now() + SCAN_TIME);
+        self.end_if_answered();
+    }
+
+    /// Whether a name that is not here may be known after the scan that is being waited for, which
+    /// is started if need be.
+    pub fn may_have_more(&mut self) -> bool {
+        if self.deadline.is_none() && self.scanned.elapsed() >= PAUSE {
+            self.scan();
+        }
+        self.is_scanning()
+    }
+
+    /// Whether there is something to wait for.
+    pub fn is_scanning(&self) -> bool {
+        self.deadline.is_some()
+    }
+
+    /// Takes what was found in a directory.
+    pub fn add(&mut self, report: ScanReport) {
+        let found = self
+            .directories
+            .iter_mut()
+            .find(|directory| directory.path == report.directory);
+        // Otherwise it is no model directory any more.
+        if let Some(directory) = found {
+            (directory.catalog, directory.answered) = (report.catalog, report.answers);
+            directory.silent = false;
+            self.merge();
+        }
+        self.end_if_answered();
+    }
+
+    /// Waits until a scan takes too long; then [`CatalogWatch::go_on_without`] is due.
+    pub async fn is_late(&self) {
+        match self.deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits no longer for the directories that have not answered.
+    pub fn go_on_without(&mut self) {
+        for directory in &mut self.directories {
+            if directory.is_behind() && !directory.silent {
+                directory.silent = true;
+                tracing::warn!(
+                    directory = %directory.path.display(),
+                    "a model directory does not answer; its models stay as they were known"
+                );
+            }
+        }
+        self.end_if_answered();
+    }
+
+    /// Waits for the first scan.
+    pub async fn settle(&mut self, reports: &mut mpsc::UnboundedReceiver<ScanReport>) {
+        while self.is_scanning() {
+            tokio::select! {
+                Some(report) = reports.recv() => self.add(report),
+                () = self.is_late() => self.go_on_without(),
+            }
+        }
+    }
+
+    fn end_if_answered(&mut self) {
+        let waits = |directory: &Directory| directory.is_behind() && !directory.silent;
+        if self.deadline.is_some() && !self.directories.iter().any(waits) {
+            (self.deadline, self.scanned) = (None, Instant::now());
+        }
+    }
+
+    fn merge(&mut self) {
+        let catalogs = self.directories.iter().map(|one| one.catalog.clone());
+        let merged = Catalog::merged(catalogs);
+        for rejected in &merged.rejected {
+            if !self.rejected.contains(rejected) {
+                tracing::warn!(file = %rejected.path.display(), reason = %rejected.reason, "not a model");
+            }
+        }
+        (self.models, self.rejected) = (merged.models, merged.rejected);
+    }
+}
+
+impl Directory {
+    fn watch(path: PathBuf, reports: mpsc::UnboundedSender<ScanReport>) -> Self {
+        let (asked, requests) = watch::channel(0);
+        Self {
+            path: path.clone(),
+            catalog: Catalog::default(),
+            asked,
+            answered: 0,
+            silent: false,
+            task: tokio::spawn(scan_on_change(path, requests, reports)),
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.answered < *self.asked.borrow()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Scans a directory now, and again whenever something in it changes or a scan is asked for.
+async fn scan_on_change(
+    directory: PathBuf,
+    mut requests: watch::Receiver<u64>,
+    reports: mpsc::UnboundedSender<ScanReport>,
+) {
+    loop {
+        let answers = *requests.borrow_and_update();
+        let path = directory.clone();
+        let scan = move || {
+            let catalog = store::scan_one(&path);
+            let folders = Folders::watch(catalog.folders.iter().map(PathBuf::as_path));
+            (catalog, folders)
+        };
+        let (catalog, folders) = match tokio::task::spawn_blocking(scan).await {
+            Ok((catalog, Ok(folders))) => (catalog, Some(folders)),
+            Ok((catalog, Err(error))) => {
+                tracing::warn!(%error, "changes in the model directories are not seen by themselves");
+                (catalog, None)
+            }
+            Err(error) => {
+                tracing::error!(%error, "a model directory could not be scanned");
+                (Catalog::default(), None)
+            }
+        };
+        let report = ScanReport {
+            directory: directory.clone(),
+            catalog,
+            answers,
+        };
+        if reports.send(report).is_err() {
+            return;
+        }
+        tokio::select! {
+            () = change(folders) => {}
+            asked = requests.changed() => if asked.is_err() { return },
+        }
+    }
+}
+
+/// Waits until something has changed and the others that are likely then have, too.
+async fn change(folders: Option<Folders>) {
+    match folders {
+        Some(folders) => folders.change().await,
+        None => std::future::pending().await,
+    }
+    tokio::time::sleep(SETTLE).await;
+}

@@ -1,0 +1,181 @@
+//! How a worker comes to be: its model is held against the memory that is free, its files are opened
+//! on other threads, and then the process is started.
+
+use std::fs::File;
+
+use super::super::child::{self, Notice};
+use super::super::choice::{Run, Senses};
+use super::super::launch::{Launch, ModelFiles};
+use super::super::look::Looks;
+use super::super::state::{Generation, Input};
+use super::super::{Failure, ModelInfo};
+use super::{Driver, OpenedFiles, RunningWorker, Start};
+use crate::ipc::ServeRequest;
+
+impl Driver {
+    /// Returns for whom this worker is none.
+    pub(super) fn spawn(
+        &mut self,
+        generation: Generation,
+        model: &str,
+        smaller: u32,
+    ) -> Vec<Input> {
+        // What goes wrong here reaches the state through the same door as what goes wrong later, so
+        // that the state alone decides what follows.
+        let Some(info) = self.catalog.models.iter().find(|m| m.id == model).cloned() else {
+            let failure = Failure::BadModel {
+                model: model.to_owned(),
+                reason: "it is no longer installed".into(),
+            };
+            self.not_spawned(generation, Some(failure));
+            return vec![];
+        };
+        let (run, mut inputs) = match self.fit(&info, smaller) {
+            Ok(fits) => fits,
+            Err(failure) => {
+                self.not_spawned(generation, Some(failure));
+                return vec![];
+            }
+        };
+        inputs.push(Input::Opening {
+            generation,
+            file: info.path.display().to_string(),
+        });
+        self.open(info.clone());
+        self.starting = Some(Start {
+            generation,
+            model: info,
+            run,
+            smaller,
+        });
+        inputs
+    }
+
+    /// Has a model's files opened, unless that is being done already.
+    fn open(&mut self, model: ModelInfo) {
+        let id = model.id.clone();
+        if !self.opening.insert(id.clone()) {
+            return;
+        }
+        let (cache, turns) = (self.setup.cache(), self.cache_turns.clone());
+        let disk = self.disk.clone();
+        tokio::spawn(async move {
+            let files = ModelFiles::open(model, cache, turns).await;
+            // Without a driver no worker is started.
+            let _ = disk.send(OpenedFiles { model: id, files });
+        });
+    }
+
+    /// Starts the worker that waits for these files, if one still does.
+    pub(super) fn opened(&mut self, OpenedFiles { model, files }: OpenedFiles) {
+        self.opening.remove(&model);
+        let waiting = self.starting.as_ref();
+        let waiting = waiting
+            .filter(|start| start.model.id == model)
+            .map(|start| start.generation);
+        // This may start another worker, and may give up this one.
+        self.step(Input::Opened { model });
+        let wanted = self.state.starting();
+        let start = self
+            .starting
+            .take_if(|start| Some(start.generation) == wanted && Some(start.generation) == waiting);
+        let Some(start) = start else { return };
+        match files {
+            Ok(files) => self.start(start, files),
+            Err(bad) => {
+                let failure = Failure::BadModel {
+                    model: start.model.id,
+                    reason: bad.to_string(),
+                };
+                self.not_spawned(start.generation, Some(failure));
+            }
+        }
+    }
+
+    fn start(&mut self, start: Start, files: ModelFiles) {
+        let Launch {
+            plan,
+            files,
+            packed,
+        } = Launch::new(&self.setup, &start.model, &start.run, files);
+        let files: Vec<&File> = files.iter().collect();
+        tracing::info!(model = start.model.id, file = %start.model.path.display(), context = plan.context, slots = plan.slots, smaller = start.smaller, cpus = ?plan.cpus, "starting a worker");
+        self.relief.started();
+        match child::spawn(
+            &self.setup.worker,
+            start.generation,
+            &ServeRequest::Load(Box::new(plan)),
+            &files,
+            self.notices.clone(),
+        ) {
+            Ok(child) => {
+                self.worker = Some(RunningWorker {
+                    child,
+                    loaded: None,
+                    packed,
+                    looks: Looks::default(),
+                });
+            }
+            Err(error) => {
+                tracing::error!(worker = %self.setup.worker.display(), %error, "the worker cannot be started");
+                self.not_spawned(start.generation, None);
+            }
+        }
+    }
+
+    /// How a model is run for those that wait for it. Where there is no room for its projector it
+    /// is run for those that can do without, and refused to the others.
+    pub(super) fn fit(
+        &self,
+        model: &ModelInfo,
+        smaller: u32,
+    ) -> Result<(Run, Vec<Input>), Failure> {
+        let waiting = || {
+            self.live
+                .iter()
+                .filter(|(_, live)| live.wish().model == model.id)
+        };
+        let senses = waiting().fold(Senses::default(), |all, (_, live)| {
+            all.with(live.wish().senses)
+        });
+        let fit = |senses| self.setup.fit(model, &self.catalog.models, smaller, senses);
+        fit(senses).map(|run| (run, vec![])).or_else(|failure| {
+            let (needy, others): (Vec<_>, Vec<_>) =
+                waiting().partition(|(_, live)| live.wish().senses.any());
+            if needy.is_empty() || others.is_empty() {
+                return Err(failure);
+            }
+            let refused = needy
+                .iter()
+                .map(|(id, _)| Input::Refused {
+                    id: **id,
+                    failure: failure.clone(),
+                })
+                .collect();
+            fit(Senses::default()).map(|run| (run, refused))
+        })
+    }
+
+    /// A worker that never was: reported like one that came to its end.
+    pub(super) fn not_spawned(&mut self, generation: Generation, failure: Option<Failure>) {
+        let notices = self.notices.clone();
+        let cause = format!("{} cannot be started", self.setup.worker.display());
+        // Not at once: the step that asked for the worker is still being performed.
+        tokio::spawn(async move {
+            if let Some(failure) = failure {
+                let _ = notices
+                    .send((generation, Notice::NotStarted(failure)))
+                    .await;
+            }
+            let _ = notices
+                .send((
+                    generation,
+                    Notice::Exited {
+                        cause,
+                        taken: false,
+                    },
+                ))
+                .await;
+        });
+    }
+}

@@ -1,0 +1,157 @@
+//! The protocol of a worker that serves a model.
+//!
+//! ```text
+//!   supervisor                                   worker
+//!       │   ──── Load (+ descriptors) ───────────▶    │
+//!       │   ◀────────── Loaded | LoadFailed ────────  │
+//!       │   ◀────────── Packed | Spoilt ────────────  │   once at most, some time later
+//!       │   ──────────────── Chat(id) ──────────────▶ │
+//!       │   ◀─── Event(id)… , Event(id, Done) | Failed(id)
+//!       │   ─────────────── Cancel(id) ─────────────▶ │   answered by Failed or Done, or by nothing
+//!       │   ──────────────── Text(id) ──────────────▶ │
+//!       │   ◀────────── Text(id) | Failed(id) ──────  │
+//!       │   ───────────────── Look ─────────────────▶ │
+//!       │   ◀──────────────── Memory ───────────────  │
+//!       │   ───────────────── Ease ─────────────────▶ │
+//!       │   ◀──────────────── Eased ────────────────  │
+//!       │   ──── end of file: finish and exit ──────▶ │
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use super::{MemoryPicture, MemoryPlan, Packing, Protocol, WorkerKind};
+use crate::chat::{ChatError, ChatEvent, ChatRequest, TextAnswer, TextTask};
+use crate::gemma::sound::Hearing;
+use crate::gemma::vocabulary;
+
+/// See the module's text.
+#[derive(Clone, Copy, Debug)]
+pub enum Serve {}
+
+impl Protocol for Serve {
+    const KIND: WorkerKind = WorkerKind::Serve;
+    type Request = ServeRequest;
+    type Event = ServeEvent;
+}
+
+/// Names a request for as long as its worker lives.
+pub type RequestId = u64;
+
+/// From the supervisor to the worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ServeRequest {
+    /// First and once. Carries the descriptors of the model file and, where the plan speaks of
+    /// them, of its projector, of its packed weights, and of an empty file for packed weights.
+    Load(Box<LoadPlan>),
+    /// Answer this request.
+    Chat {
+        id: RequestId,
+        request: Box<ChatRequest>,
+    },
+    /// Say this of a text, without a slot; answered by `Text` or `Failed`.
+    Text { id: RequestId, task: TextTask },
+    /// Stop before the next decode; an unknown id is one that has just ended.
+    Cancel { id: RequestId },
+    /// Say what is in memory; answered by `Memory` once the model is loaded.
+    Look,
+    /// Give back memory: cold pages, and while nothing is answered everything that can be made
+    /// again. Answered by `Eased`.
+    Ease,
+}
+
+/// From the worker to the supervisor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ServeEvent {
+    Loaded(LoadedModel),
+    /// The worker exits after this.
+    LoadFailed {
+        reason: String,
+        /// A smaller plan may do.
+        out_of_memory: bool,
+    },
+    /// The empty file holds the packed weights now, and the disk has all of it.
+    Packed,
+    /// The file of packed weights does not hold what was written to it. Nothing was computed with
+    /// it, and the worker exits after this.
+    Spoilt {
+        reason: String,
+    },
+    Memory(MemoryPicture),
+    Text {
+        id: RequestId,
+        answer: TextAnswer,
+    },
+    /// Bytes that the worker had in memory before and after it gave back what it could.
+    Eased {
+        before: u64,
+        after: u64,
+    },
+    Event {
+        id: RequestId,
+        event: ChatEvent,
+    },
+    /// The request's end, instead of `Done`.
+    Failed {
+        id: RequestId,
+        error: ChatError,
+    },
+}
+
+/// How to load the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoadPlan {
+    /// For messages only.
+    pub name: String,
+    /// Tokens of context that each slot has.
+    pub context: u32,
+    /// Sequences that are answered at the same time.
+    pub slots: u32,
+    /// Tokens computed in one step, and so the grain of cancelling.
+    pub batch: u32,
+    /// The CPUs to run on, one thread each.
+    pub cpus: Vec<u32>,
+    /// Tokens of answer at most, whatever a request asks.
+    pub max_output: u32,
+    /// What turns pictures and sounds into embeddings. Without one the model neither sees nor
+    /// hears.
+    pub projector: Option<ProjectorPlan>,
+    pub memory: MemoryPlan,
+    /// Where the model file has its vocabulary.
+    pub vocabulary: vocabulary::Place,
+}
+
+/// How to use the projector, whose descriptor comes behind the model's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectorPlan {
+    /// For messages only.
+    pub name: String,
+    /// Pixels of the longest side that it can place; a picture that would be shown longer is
+    /// refused.
+    pub longest_side: u32,
+    /// How it turns sound into tokens, if it does.
+    pub hearing: Option<Hearing>,
+}
+
+/// What was loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadedModel {
+    /// Tokens of context that each slot has.
+    pub context: u32,
+    pub slots: u32,
+    pub threads: u32,
+    /// Microseconds from the receipt of `Load`.
+    pub load_us: u64,
+    pub template: TemplateSource,
+    pub packing: Packing,
+}
+
+/// Which chat template the worker uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TemplateSource {
+    /// The file's own.
+    Embedded,
+    /// The family's, because the file has none.
+    Missing,
+    /// The family's, because the file's is an outdated one or does not compile; says which.
+    Replaced { why: String },
+}
