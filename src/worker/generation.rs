@@ -20,7 +20,8 @@ use super::sequence::Sequence;
 use super::sequences::Piece;
 use super::vocab::Vocab;
 use crate::chat::{ChatError, ChatEvent, Done, Finish, Timings, TokenLogprob, Usage};
-use crate::gemma::parse::{End, Parser, Progress, Summary, Token as Written};
+use crate::gemma::parse::{End, Parser, Progress, Summary};
+use crate::gemma::tracker::{AnswerPart, AnswerStep, AnswerTracker, Token as Written};
 use crate::ipc::RequestId;
 
 /// A request that has a sequence of the cache.
@@ -35,6 +36,7 @@ pub struct Generation {
     /// How far the first of them is.
     medium: NextMedium,
     sampler: Sampler,
+    tracker: AnswerTracker,
     guide: Guide,
     parser: Parser,
     /// Tokens that must be sampled before the model may end its turn.
@@ -139,6 +141,7 @@ impl Generation {
             medium: NextMedium::Raw,
             sampler,
             guide,
+            tracker: AnswerTracker::new(in_thought),
             parser: Parser::new(request.output.stop, in_thought),
             min_tokens: request.output.min_tokens,
             ignore_ends: request.output.ignore_eos,
@@ -218,7 +221,7 @@ impl Generation {
 
     /// Takes a mask that it waited for.
     pub fn masked(&mut self, masked: Masked) -> Result<(), ChatError> {
-        self.guide.masked(masked)
+        self.guide.masked(masked, self.tracker.part())
     }
 
     /// Samples the next token from `row` and says what it means. `Some` when the answer is complete:
@@ -247,7 +250,7 @@ impl Generation {
         let goes_on = self.ignore_ends || self.usage.completion_tokens < self.min_tokens;
         let sampled = self.sampler.draw(
             row,
-            self.guide.allowed(!goes_on),
+            self.guide.allowed(self.tracker.part(), !goes_on),
             with.suppressed,
             with.candidates,
         );
@@ -260,23 +263,24 @@ impl Generation {
             return Ok(Some(Finish::Stop));
         }
         let bytes = with.vocab.bytes(token);
-        self.guide.take(token, &bytes);
+        let control = with.vocab.is_marker(token);
+        let written = match std::str::from_utf8(&bytes) {
+            Ok(marker) if control => Written::Control(marker),
+            _ => Written::Bytes(&bytes),
+        };
+        let step = self.tracker.take(written);
+        self.guide.take(token, &bytes, step);
         let logprob = self
             .logprobs
             .map(|count| logprob_of(row, token, count, with.vocab));
-        let control = if with.vocab.is_marker(token) {
-            std::str::from_utf8(&bytes).ok()
-        } else {
-            None
-        };
-        let written = match control {
-            // A marker is no text, and moves nothing here.
-            Some(_) if self.raw => Written::Bytes(&[]),
-            Some(marker) => Written::Control(marker),
-            None => Written::Bytes(&bytes),
+        let (written, step) = match written {
+            // A marker is no text, and begins nothing here.
+            Written::Control(_) if self.raw => (Written::Bytes(&[]), AnswerStep::TEXT),
+            Written::Bytes(_) if self.raw => (written, AnswerStep::TEXT),
+            _ => (written, step),
         };
         let mut events = vec![];
-        let progress = self.parser.push(written, logprob, &mut events);
+        let progress = self.parser.push(written, step, logprob, &mut events);
         out.events(self.id, events);
         Ok(match progress {
             Progress::Stopped => Some(Finish::Stop),
@@ -289,7 +293,9 @@ impl Generation {
     pub fn finish(self, finish: Finish, vocab: Vocab, out: &mut Outbox) {
         let Self {
             id,
+            tracker,
             parser,
+            raw,
             last,
             usage,
             received,
@@ -297,8 +303,13 @@ impl Generation {
             ..
         } = self;
         let ended = vocab.is_end(last);
+        let part = if raw {
+            AnswerPart::Text
+        } else {
+            tracker.part()
+        };
         let mut events = vec![];
-        let summary = parser.finish(if ended { End::Turn } else { End::Cut }, &mut events);
+        let summary = parser.finish(part, if ended { End::Turn } else { End::Cut }, &mut events);
         let finish = match summary {
             Summary {
                 stop: Some(which), ..
