@@ -413,7 +413,8 @@ mod tests {
     #[test]
     #[ignore = "a measurement"]
     fn parsing_and_rendering() {
-        use crate::gemma::parse::{Parser, Token};
+        use crate::gemma::parse::Parser;
+        use crate::gemma::tracker::{AnswerTracker, Token};
         const TOKENS: usize = 100_000;
         let said = "The sky is blue because air scatters short waves of light more than long ones. Größe, 青い空, naïve. ";
         let thought = [Token::Control("<|channel>"), Token::Bytes(b"thought\n")];
@@ -427,6 +428,7 @@ mod tests {
             let mut chunks = chunks(true, false);
             let (mut parser, mut events, mut bytes) =
                 (Parser::new(vec!["\n\nUser:".into()], false), vec![], 0);
+            let mut tracker = AnswerTracker::new(false);
             let start = std::time::Instant::now();
             for token in begin.iter().copied().chain(
                 said.as_bytes()
@@ -435,7 +437,7 @@ mod tests {
                     .take(TOKENS)
                     .map(Token::Bytes),
             ) {
-                parser.push(token, None, &mut events);
+                parser.push(token, tracker.take(token), None, &mut events);
                 bytes += events
                     .drain(..)
                     .map(|event| chunks.event(event).len())

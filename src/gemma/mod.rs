@@ -10,6 +10,7 @@ pub mod picture;
 pub mod sound;
 mod stop;
 pub mod template;
+pub mod tracker;
 mod utf8;
 pub mod variant;
 pub mod vocabulary;

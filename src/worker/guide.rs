@@ -1,15 +1,4 @@
-//! What the model may write next: thoughts, text, calls, the end.
-//!
-//! ```text
-//!            <|channel>            any other token            (text of a given form)
-//!   Thought ◀────────── Start ───────────────────────▶ Text ──▶ the end
-//!      │  <channel|> ──▶  │  ▲                           │
-//!      │                  │  └── forced, when the budget is used up
-//!      └── <|tool_call> ──┴──▶ Call ◀── <|tool_call> ────┘ (free text only)
-//!                               │ <tool_call|>
-//!                               ▼
-//!                             Called ──▶ Call, or the end
-//! ```
+//! What the model may write next in each part of an answer: thoughts, text, calls, the end.
 //!
 //! Free text and thoughts cost nothing here. Text of a given form and calls are held to their
 //! grammars; the slot waits while the next mask is computed.
@@ -23,6 +12,7 @@ use super::llama::{Allowed, Token};
 use super::vocab::Vocab;
 use crate::chat::{ChatError, Constraint, Thinking, ToolChoice};
 use crate::gemma::marker;
+use crate::gemma::tracker::{AnswerPart, AnswerStep};
 use crate::ipc::RequestId;
 
 /// Of an answer's tokens, thoughts may use all but one in so many.
@@ -40,7 +30,6 @@ pub struct Marks {
     channel: Option<Token>,
     channel_end: Option<Token>,
     call: Option<Token>,
-    call_end: Option<Token>,
     /// A line break, which the format has before the end of a thought.
     line: Option<Token>,
     /// Those that end a turn which waits for nothing.
@@ -60,7 +49,6 @@ impl Marks {
             channel: named(marker::CHANNEL),
             channel_end: named(marker::CHANNEL_END),
             call: named(marker::TOOL_CALL),
-            call_end: named(marker::TOOL_CALL_END),
             line: Some(line.as_slice())
                 .filter(|line| line.len() == 1)
                 .map(|line| line[0]),
@@ -74,20 +62,9 @@ impl Marks {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Start,
-    Thought,
-    Text,
-    Call,
-    /// Behind a call.
-    Called,
-}
-
-/// The part of a request that an answer is held to, and where the answer stands.
+/// The part of a request that an answer is held to.
 pub struct Guide {
     marks: Arc<Marks>,
-    place: Place,
     /// Tokens that may still be thought; `None` if thoughts may not be begun.
     thoughts: Option<u32>,
     grace: u32,
@@ -130,16 +107,10 @@ impl Guide {
                 Some(budget.unwrap_or(u32::MAX).min(limit - limit / ANSWER_SHARE))
             }
         };
-        let place = if in_thought {
-            Place::Thought
-        } else {
-            Place::Start
-        };
         // A thought that the prompt has begun goes on, but not without end.
         let thoughts = budget.or(in_thought.then_some(limit - limit / ANSWER_SHARE));
         Self {
             marks,
-            place,
             thoughts,
             grace: thoughts.map_or(0, |budget| (budget / GRACE_SHARE).min(MOST_GRACE)),
             at_line_end: in_thought,
@@ -160,9 +131,9 @@ impl Guide {
         self.held.is_some() && self.mask.is_none()
     }
 
-    /// Takes a mask that was computed.
-    pub fn masked(&mut self, masked: Masked) -> Result<(), ChatError> {
-        let part = if self.place == Place::Call {
+    /// Takes a mask that was computed for `part`.
+    pub fn masked(&mut self, masked: Masked, part: AnswerPart) -> Result<(), ChatError> {
+        let part = if part == AnswerPart::Call {
             Constraint::Tool(0)
         } else {
             Constraint::Format
@@ -176,20 +147,21 @@ impl Guide {
         Ok(())
     }
 
-    /// What may be drawn next. `may_end`: where the text is free, the model may end its turn.
-    pub fn allowed(&mut self, may_end: bool) -> Allowed<'_> {
+    /// What may be sampled next, in `part`. `may_end`: where the text is free, the model may end its
+    /// turn.
+    pub fn allowed(&mut self, part: AnswerPart, may_end: bool) -> Allowed<'_> {
         let mut list = std::mem::take(&mut self.list);
         list.clear();
-        let only = self.fill(&mut list, may_end);
+        let only = self.fill(&mut list, part, may_end);
         self.list = list;
         if only {
-            let grammar = match self.place {
-                Place::Start if self.holds_text() => self
+            let grammar = match part {
+                AnswerPart::Start if self.holds_text() => self
                     .constraints
                     .format
                     .as_ref()
                     .map(|prototype| &prototype.first),
-                Place::Text | Place::Call => self.mask.as_ref(),
+                AnswerPart::Text | AnswerPart::Call => self.mask.as_ref(),
                 _ => None,
             };
             return Allowed::Only {
@@ -202,11 +174,11 @@ impl Guide {
 
     /// Whether only certain tokens are allowed: those of the mask, if there is one, and those of
     /// `list`. Otherwise all are but those of `list`.
-    fn fill(&self, list: &mut Vec<Token>, may_end: bool) -> bool {
+    fn fill(&self, list: &mut Vec<Token>, part: AnswerPart, may_end: bool) -> bool {
         let marks = &*self.marks;
         let must_call = self.must_call();
-        match self.place {
-            Place::Start | Place::Text if self.is_free() => {
+        match part {
+            AnswerPart::Start | AnswerPart::Text if self.is_free() => {
                 list.extend(marks.channel.filter(|_| !self.may_think()));
                 list.extend(marks.call.filter(|_| self.constraints.call.is_none()));
                 if !may_end {
@@ -214,7 +186,7 @@ impl Guide {
                 }
                 false
             }
-            Place::Start => {
+            AnswerPart::Start => {
                 list.extend(marks.channel.filter(|_| self.may_think()));
                 list.extend(marks.call.filter(|_| self.constraints.call.is_some()));
                 if !must_call
@@ -228,7 +200,7 @@ impl Guide {
                 }
                 true
             }
-            Place::Thought => {
+            AnswerPart::Thought => {
                 if let Some(forced) = self.forced() {
                     list.push(forced);
                     return true;
@@ -240,13 +212,13 @@ impl Guide {
                 }
                 false
             }
-            Place::Text | Place::Call => {
+            AnswerPart::Text | AnswerPart::Call => {
                 if self.mask.as_ref().is_some_and(|mask| mask.may_end) {
                     list.extend(&marks.ends);
                 }
                 true
             }
-            Place::Called => {
+            AnswerPart::Called => {
                 list.extend(marks.call.filter(|_| self.may_call_again()));
                 list.extend(&marks.call_ends);
                 true
@@ -254,40 +226,30 @@ impl Guide {
         }
     }
 
-    /// Takes the token that was drawn, with the bytes that it stands for.
-    pub fn take(&mut self, token: Token, bytes: &[u8]) {
-        let is = |mark: Option<Token>| mark == Some(token);
-        if self.place == Place::Thought || is(self.marks.channel) {
+    /// Takes the token that was sampled, with the bytes that it stands for and what it did.
+    pub fn take(&mut self, token: Token, bytes: &[u8], step: AnswerStep) {
+        if step.from == AnswerPart::Thought || step.to == AnswerPart::Thought {
             self.thoughts = self.thoughts.map(|left| left.saturating_sub(1));
             self.at_line_end = bytes.ends_with(b"\n");
         }
-        match self.place {
-            Place::Start | Place::Text | Place::Called if is(self.marks.call) => self.enter_call(),
-            Place::Thought if is(self.marks.call) => self.enter_call(),
-            Place::Start if is(self.marks.channel) => self.place = Place::Thought,
-            Place::Text if is(self.marks.channel) && self.is_free() => self.place = Place::Thought,
-            Place::Thought if is(self.marks.channel_end) => self.place = Place::Start,
-            Place::Call if is(self.marks.call_end) => {
-                self.place = Place::Called;
-                (self.held, self.mask) = (None, None);
-            }
-            Place::Start => {
-                self.place = Place::Text;
+        if !step.is_new {
+            return self.go_on(token);
+        }
+        (self.held, self.mask) = (None, None);
+        match step.to {
+            AnswerPart::Text => {
                 if let Some(prototype) = self.constraints.format.clone() {
                     self.hold(prototype);
                     self.go_on(token);
                 }
             }
-            Place::Text | Place::Call => self.go_on(token),
-            Place::Thought | Place::Called => {}
-        }
-    }
-
-    fn enter_call(&mut self) {
-        self.place = Place::Call;
-        if let Some(prototype) = self.constraints.call.clone() {
-            self.mask = Some(prototype.first.clone());
-            self.hold(prototype);
+            AnswerPart::Call => {
+                if let Some(prototype) = self.constraints.call.clone() {
+                    self.mask = Some(prototype.first.clone());
+                    self.hold(prototype);
+                }
+            }
+            AnswerPart::Start | AnswerPart::Thought | AnswerPart::Called => {}
         }
     }
 

@@ -9,12 +9,13 @@ use super::constraint::Compiler;
 use super::guide::Marks;
 use super::inbox::Inbox;
 use super::llama::packing::Outcome;
-use super::llama::{self, Batch, Candidates, Context, ContextPlan, Model, Token};
+use super::llama::{self, Candidates, Context, ContextPlan, Model, Token};
 use super::media::Equipment;
 use super::prepare::{Abilities, Preparer};
 use super::prompt::Prompter;
-use super::renewable::Renewable;
+use super::releasable_context::ReleasableContext;
 use super::residency::{self, Maps, PackedMap, Packer, PerLayer, Readiness, Warm};
+use super::sequences::Sequences;
 use super::vocab::{self, Vocab};
 use crate::gemma::layout::Layout;
 use crate::gemma::picture;
@@ -35,9 +36,8 @@ const MAX_THREADS: usize = 512;
 /// A loaded model with everything that a step needs.
 pub struct Engine {
     pub model: &'static Model,
-    pub context: Renewable,
+    pub sequences: Sequences<ReleasableContext>,
     pub vocab: Vocab,
-    pub batch: Batch,
     pub candidates: Candidates,
     pub limits: EngineLimits,
     /// Tokens that are never drawn.
@@ -201,7 +201,7 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
         Context::new(model, &sizes, ending.clone(), watch)
     };
     // All sizes were checked: what is missing is memory.
-    let context = Renewable::new(make).map_err(|reason| LoadError {
+    let context = ReleasableContext::new(make).map_err(|reason| LoadError {
         reason,
         out_of_memory: true,
     })?;
@@ -249,9 +249,8 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
     );
     let engine = Engine {
         model,
-        context,
+        sequences: Sequences::new(context, limits.slots as usize, limits.batch as usize),
         vocab,
-        batch: Batch::new(limits.batch as usize),
         candidates: Candidates::new(vocab.len()),
         limits,
         suppressed: vocab.suppressed().to_vec(),

@@ -17,6 +17,7 @@
 mod constraint;
 mod document;
 mod fetch;
+mod generation;
 mod guide;
 mod inbox;
 mod link;
@@ -24,15 +25,14 @@ mod llama;
 mod load;
 mod logprob;
 mod media;
-mod prefix;
 mod prepare;
 pub mod prompt;
-mod renewable;
+mod releasable_context;
 mod residency;
+mod schedule;
 mod sequence;
+mod sequences;
 mod serve;
-mod share;
-mod slot;
 pub mod vocab;
 
 use std::fs::File;

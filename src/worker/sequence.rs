@@ -1,6 +1,6 @@
-//! Tokens with pictures and sounds among them: what a prompt holds, and what a slot has read. Pure.
+//! Tokens with pictures and sounds among them: what a prompt holds, and what of it the KV cache holds. Pure.
 
-use super::llama::Token;
+use crate::gemma::vocabulary::Token;
 
 /// Tells one medium, in the form in which it is read, from every other.
 pub type Digest = [u8; 32];
@@ -9,14 +9,14 @@ pub type Digest = [u8; 32];
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sequence {
     pub tokens: Vec<Token>,
-    /// In the order of their places, without overlap. The last may be cut off by the end of the
+    /// In the order of their spans, without overlap. The last may be cut off by the end of the
     /// tokens.
-    pub media: Vec<Place>,
+    pub media: Vec<MediumSpan>,
 }
 
 /// Where a medium is, and which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct MediumSpan {
     pub at: usize,
     pub count: usize,
     pub digest: Digest,
@@ -33,7 +33,7 @@ impl Sequence {
 
     /// Adds a medium of `count` tokens, each of them `token`.
     pub fn insert(&mut self, digest: Digest, token: Token, count: usize) {
-        self.media.push(Place {
+        self.media.push(MediumSpan {
             at: self.len(),
             count,
             digest,
@@ -44,7 +44,7 @@ impl Sequence {
     /// Keeps the first `len` tokens.
     pub fn truncate(&mut self, len: usize) {
         self.tokens.truncate(len);
-        self.media.retain(|place| place.at < len);
+        self.media.retain(|span| span.at < len);
     }
 
     /// Tokens at the start that both have, media as wholes.
@@ -55,15 +55,15 @@ impl Sequence {
             .zip(&other.tokens)
             .take_while(|(a, b)| a == b)
             .count();
-        let mut places = self
+        let mut spans = self
             .media
             .iter()
             .zip(&other.media)
             .skip_while(|(a, b)| a == b);
-        let unlike = places.next().map(|(a, b)| a.at.min(b.at));
+        let unlike = spans.next().map(|(a, b)| a.at.min(b.at));
         // One has media where the other has none.
         let more = [self, other].map(|one| one.media.get(self.media.len().min(other.media.len())));
-        let extra = more.into_iter().flatten().map(|place| place.at).min();
+        let extra = more.into_iter().flatten().map(|span| span.at).min();
         let same = unlike.or(extra).map_or(same, |at| at.min(same));
         self.whole(other.whole(same))
     }
@@ -71,15 +71,23 @@ impl Sequence {
     /// `len`, or the start of the medium that it would cut.
     pub fn whole(&self, len: usize) -> usize {
         self.medium_over(len)
-            .filter(|place| place.at < len)
-            .map_or(len, |place| place.at)
+            .filter(|span| span.at < len)
+            .map_or(len, |span| span.at)
     }
 
     /// The medium that has a token at `position`.
-    pub fn medium_over(&self, position: usize) -> Option<&Place> {
+    pub fn medium_over(&self, position: usize) -> Option<&MediumSpan> {
         self.media
             .iter()
-            .find(|place| (place.at..place.at + place.count).contains(&position))
+            .find(|span| (span.at..span.at + span.count).contains(&position))
+    }
+
+    /// Media that have a token at `position` or after it.
+    pub fn media_from(&self, position: usize) -> usize {
+        self.media
+            .iter()
+            .filter(|span| span.at + span.count > position)
+            .count()
     }
 
     /// Tokens from `position` to the next medium or the end; none inside one.
@@ -89,7 +97,7 @@ impl Sequence {
         }
         self.media
             .iter()
-            .map(|place| place.at)
+            .map(|span| span.at)
             .find(|at| *at >= position)
             .unwrap_or(self.len())
             .saturating_sub(position)

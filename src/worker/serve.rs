@@ -1,4 +1,5 @@
-//! The loop: one batch a step, for all requests together.
+//! The loop: one batch a step, for all requests together. What a step does is decided by
+//! [`super::schedule`]; this file performs it.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -6,41 +7,33 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TryRecvError};
 
 use super::constraint::Masked;
+use super::generation::{Generation, SampleScratch};
 use super::inbox::{Inbox, MAX_WAITING, Turn};
 use super::link::{Outbox, Writer};
-use super::llama::{self, DecodeError, Rows};
+use super::llama::{self, DecodeError};
 use super::load::Engine;
 use super::media::{Job, Perceived, Senses};
-use super::prefix::{self, Candidate, Choice};
 use super::prepare::Prepared;
 use super::residency::Readiness;
-use super::share::{Want, share};
-use super::slot::{Drawing, Slot, Work};
+use super::schedule::{
+    self, Admission, EmbeddingsSegment, Limits, Receive, Segment, SequenceState, StepPlan,
+    WaitingState,
+};
 use crate::chat::{ChatError, Finish};
 use crate::ipc::ServeEvent;
 use crate::sys::usage::Usage;
-
-/// What one slot has in the running step.
-struct Portion {
-    slot: usize,
-    /// Tokens that it gets.
-    count: usize,
-    /// The place in the batch whose logits it draws from, if it draws.
-    output: Option<usize>,
-}
 
 /// Owner of the engine and of everything that is computed with it. Lives on one thread.
 pub struct Server {
     engine: Engine,
     /// `None` without a projector.
     senses: Option<Senses>,
-    slots: Vec<Slot>,
-    /// Requests for which there was no slot while messages about media were taken.
+    /// The request of each sequence.
+    running: Vec<Option<Generation>>,
+    /// Requests that have no sequence yet.
     waiting: VecDeque<Box<Prepared>>,
-    /// The slot whose turn it is to read a picture or a sound.
-    next_shown: usize,
-    /// The running step.
-    portions: Vec<Portion>,
+    /// The sequence whose media come first.
+    media_turn: usize,
     /// Requests so far.
     requests: u64,
     /// Where the threads beside this one deliver.
@@ -56,31 +49,32 @@ impl Server {
         ready: SyncSender<Turn>,
         writer: Writer,
     ) -> Self {
-        let slots = (0..engine.limits.slots).map(|_| Slot::default()).collect();
-        let (waiting, portions, out) = (VecDeque::new(), vec![], Outbox::default());
+        let running = (0..engine.sequences.count()).map(|_| None).collect();
         Self {
             engine,
             senses,
-            slots,
-            waiting,
-            next_shown: 0,
-            portions,
+            running,
+            waiting: VecDeque::new(),
+            media_turn: 0,
             requests: 0,
             ready,
             writer,
-            out,
+            out: Outbox::default(),
         }
     }
 
     /// Answers requests until the channel ends. The error says that the packed weights are not what
     /// they should be; nothing was computed with them.
     pub fn run(mut self, inbox: &Inbox) -> Result<(), String> {
-        while !inbox.ended() && self.admit(inbox) {
-            self.drop_cancelled();
+        while !inbox.ended()
+            && let Some(plan) = self.next_step(inbox)
+        {
             if self.is_warm()? {
-                self.plan();
-                self.step();
-                self.show();
+                self.drop_cancelled();
+                self.decode(&plan.segments);
+                if let Some(segment) = plan.embeddings {
+                    self.decode_embeddings(&segment);
+                }
             }
             if self.writer.flush(&mut self.out).is_err() {
                 break;
@@ -97,61 +91,93 @@ impl Server {
             .map_or(Ok(true), Readiness::wait)
     }
 
-    /// Gives waiting requests to free slots and media to those that wait for them; waits for either
-    /// when there is nothing else to do. `false` at the end.
-    fn admit(&mut self, inbox: &Inbox) -> bool {
+    /// Takes messages, starts requests and has media encoded until there is something to decode.
+    /// `None` at the end.
+    fn next_step(&mut self, inbox: &Inbox) -> Option<StepPlan> {
         loop {
             if inbox.must_ease() {
                 self.ease();
             }
-            while self.slots.iter().any(|slot| slot.work.is_none())
-                && let Some(prepared) = self.waiting.pop_front()
-            {
-                self.start(*prepared);
+            self.drop_cancelled();
+            let plan = self.plan();
+            if !self.prepare(&plan) {
+                continue;
             }
-            let step = self.engine.limits.picture_step as usize;
-            let busy = self
-                .slots
-                .iter()
-                .any(|slot| slot.want() != Want::Idle || slot.piece(step).is_some());
-            let turn = if busy {
-                // With all slots taken, nobody but a slot that waits for something has a use for a
-                // message.
-                if self
-                    .slots
-                    .iter()
-                    .all(|slot| slot.work.as_ref().is_some_and(|work| !work.waits()))
-                {
-                    return true;
+            let turn = match plan.receive {
+                Receive::Skip => return Some(plan),
+                Receive::Poll => match inbox.ready.try_recv() {
+                    Ok(turn) => turn,
+                    Err(TryRecvError::Empty) => return Some(plan),
+                    Err(TryRecvError::Disconnected) => return None,
+                },
+                Receive::Wait { idle } => {
+                    self.writer.flush(&mut self.out).ok()?;
+                    if let Some(table) = self.engine.per_layer.as_mut().filter(|_| idle) {
+                        table.give_back();
+                    }
+                    inbox.ready.recv().ok()?
                 }
-                inbox.ready.try_recv()
-            } else if self.writer.flush(&mut self.out).is_err() {
-                return false;
-            } else {
-                // A slot that waits will soon go on.
-                if self.slots.iter().all(|slot| slot.work.is_none())
-                    && let Some(table) = &mut self.engine.per_layer
-                {
-                    table.give_back();
-                }
-                inbox.ready.recv().map_err(|_| TryRecvError::Disconnected)
             };
             match turn {
-                Ok(Turn::Ready(prepared)) if self.waiting.len() < MAX_WAITING => {
-                    self.waiting.push_back(prepared)
-                }
-                Ok(Turn::Ready(prepared)) => {
-                    let reason = format!("more than {MAX_WAITING} requests wait for a slot");
-                    self.out
-                        .failed(prepared.id, ChatError::Inference { reason });
-                }
-                Ok(Turn::Perceived(perceived)) => self.perceived(*perceived),
-                Ok(Turn::Masked(masked)) => self.masked(*masked),
-                Ok(Turn::Ease) => {}
-                Err(TryRecvError::Empty) => return true,
-                Ok(Turn::End) | Err(TryRecvError::Disconnected) => return false,
+                Turn::Ready(prepared) => self.queue(prepared),
+                Turn::Perceived(perceived) => self.encoded(*perceived),
+                Turn::Masked(masked) => self.masked(*masked),
+                // The flag was seen above.
+                Turn::Ease => {}
+                Turn::End => return None,
             }
-            self.drop_cancelled();
+        }
+    }
+
+    fn plan(&self) -> StepPlan {
+        let limits = &self.engine.limits;
+        let limits = Limits {
+            batch: limits.batch as usize,
+            embeddings: limits.picture_step as usize,
+            window: limits.window,
+        };
+        let owner = &self.engine.sequences;
+        let state = |sequence: usize| {
+            let request = self.running[sequence].as_ref().map(Generation::state);
+            let may_start = request.is_none() && !self.waiting.is_empty();
+            SequenceState {
+                cached: owner.cached(sequence),
+                first_position: may_start.then(|| owner.first_position(sequence)).flatten(),
+                last_used: owner.last_used(sequence),
+                request,
+            }
+        };
+        let sequences: Vec<_> = (0..owner.count()).map(state).collect();
+        let waiting = self.waiting.iter().map(|prepared| WaitingState {
+            prompt: &prepared.prompt,
+            cache_prompt: prepared.request.cache_prompt,
+        });
+        let waiting: Vec<_> = waiting.collect();
+        schedule::step(&sequences, &waiting, self.media_turn, &limits)
+    }
+
+    /// Performs what the plan has before messages are received. `false` if something failed: then
+    /// the rest of the plan is out of date.
+    fn prepare(&mut self, plan: &StepPlan) -> bool {
+        let mut all = true;
+        for &admission in &plan.admissions {
+            if let Some(prepared) = self.waiting.pop_front() {
+                all &= self.start(*prepared, admission);
+            }
+        }
+        for &sequence in &plan.encode {
+            all &= self.encode(sequence);
+        }
+        all
+    }
+
+    fn queue(&mut self, prepared: Box<Prepared>) {
+        if self.waiting.len() < MAX_WAITING {
+            self.waiting.push_back(prepared);
+        } else {
+            let reason = format!("more than {MAX_WAITING} requests wait for a slot");
+            self.out
+                .failed(prepared.id, ChatError::Inference { reason });
         }
     }
 
@@ -162,9 +188,8 @@ impl Server {
         if let Some(table) = &mut self.engine.per_layer {
             table.give_back();
         }
-        if self.waiting.is_empty() && self.slots.iter().all(|slot| slot.work.is_none()) {
-            self.slots.iter_mut().for_each(|slot| slot.held.truncate(0));
-            self.engine.context.release();
+        if self.waiting.is_empty() && self.running.iter().all(Option::is_none) {
+            self.engine.sequences.release();
             self.senses.iter().for_each(Senses::rest);
             self.engine.maps.give_back();
         } else {
@@ -177,13 +202,14 @@ impl Server {
         });
     }
 
-    /// A medium was perceived; whoever waited for it may be gone.
-    fn perceived(&mut self, Perceived { slot, id, rows }: Perceived) {
-        let Some(work) = self.slots[slot].work.as_mut().filter(|work| work.id == id) else {
+    /// A medium was encoded; the request that waited for it may be gone.
+    fn encoded(&mut self, Perceived { slot, id, rows }: Perceived) {
+        let running = self.running[slot].as_mut();
+        let Some(generation) = running.filter(|generation| generation.id == id) else {
             return;
         };
         match rows {
-            Ok(rows) => work.rows = Some(rows),
+            Ok(rows) => generation.encoded(rows),
             Err(error) => {
                 self.out.failed(id, error);
                 self.free(slot);
@@ -191,299 +217,208 @@ impl Server {
         }
     }
 
-    /// A mask was computed; whoever waited for it may be gone.
+    /// A mask was computed; the request that waited for it may be gone.
     fn masked(&mut self, masked: Masked) {
         let (slot, id) = (masked.slot, masked.id);
-        let Some(work) = self.slots[slot].work.as_mut().filter(|work| work.id == id) else {
+        let running = self.running[slot].as_mut();
+        let Some(generation) = running.filter(|generation| generation.id == id) else {
             return;
         };
-        if let Err(error) = work.masked(masked) {
+        if let Err(error) = generation.masked(masked) {
             self.out.failed(id, error);
             self.free(slot);
         }
     }
 
-    /// Has the slot's next medium perceived, if there is one.
-    fn ask(&mut self, slot: usize) {
-        let Some(work) = &self.slots[slot].work else {
-            return;
+    /// Has the next medium of a sequence's request encoded; `false` if that failed.
+    fn encode(&mut self, sequence: usize) -> bool {
+        let Some(generation) = &mut self.running[sequence] else {
+            return true;
         };
-        let Some(medium) = work.next_medium() else {
-            return;
+        let (id, cancelled) = (generation.id, generation.cancel_flag());
+        let Some(medium) = generation.encode_next() else {
+            return true;
         };
         let job = Job {
-            slot,
-            id: work.id,
+            slot: sequence,
+            id,
             medium: Arc::downgrade(medium),
-            cancelled: work.cancel_flag(),
+            cancelled,
         };
-        let nobody = || {
-            Err(ChatError::Inference {
+        let asked = match &self.senses {
+            Some(senses) => senses.perceive(job),
+            None => Err(ChatError::Inference {
                 reason: "the worker has no projector".to_owned(),
-            })
+            }),
         };
-        if let Err(error) = self
-            .senses
-            .as_ref()
-            .map_or_else(nobody, |senses| senses.perceive(job))
-        {
-            self.out.failed(work.id, error);
-            self.free(slot);
+        if let Err(error) = asked {
+            self.out.failed(id, error);
+            self.free(sequence);
+            return false;
         }
+        true
     }
 
-    /// Puts a request into the best free slot; there is one.
-    fn start(&mut self, prepared: Prepared) {
+    /// Starts a request on a free sequence; `false` if that failed.
+    fn start(&mut self, prepared: Prepared, Admission { sequence, reuse }: Admission) -> bool {
         if prepared.cancelled() {
-            return;
+            return false;
         }
-        if let Err(reason) = self.engine.context.renew() {
-            return self
-                .out
-                .failed(prepared.id, ChatError::Inference { reason });
-        }
-        let context = &self.engine.context;
-        let free = self
-            .slots
-            .iter()
-            .enumerate()
-            .filter(|(_, slot)| slot.work.is_none())
-            .map(|(i, slot)| {
-                (
-                    i,
-                    Candidate {
-                        held: &slot.held,
-                        oldest: context.oldest(i as u32),
-                        last_used: slot.last_used,
-                    },
-                )
-            });
-        let Some(Choice { slot, keep }) = prefix::choose(
-            free,
-            &prepared.prompt,
-            self.engine.limits.window,
-            prepared.request.cache_prompt,
-        ) else {
-            return;
-        };
-        self.requests += 1;
         let id = prepared.id;
-        // Keys of a new `RandomState` are drawn by the system: good enough to draw words with.
+        if let Err(reason) = self.engine.sequences.reserve() {
+            self.out.failed(id, ChatError::Inference { reason });
+            return false;
+        }
+        self.requests += 1;
+        // Keys of a new `RandomState` are drawn by the system: good enough to sample words with.
         let seed = RandomState::new().hash_one(self.requests) as u32;
-        match Work::start(
-            prepared,
-            keep,
-            seed,
-            &self.engine,
-            (slot, self.ready.clone()),
-        ) {
-            Ok(work) => {
-                self.forget_from(slot, keep);
-                self.slots[slot].last_used = self.requests;
-                self.slots[slot].work = Some(work);
-                self.ask(slot);
+        let place = (sequence, self.ready.clone());
+        match Generation::start(prepared, reuse, seed, &self.engine, place) {
+            Ok(generation) => {
+                self.engine.sequences.reuse(sequence, reuse, self.requests);
+                self.running[sequence] = Some(generation);
+                true
             }
-            Err(error) => self.out.failed(id, error),
+            Err(error) => {
+                self.out.failed(id, error);
+                false
+            }
         }
     }
 
     fn drop_cancelled(&mut self) {
-        for slot in 0..self.slots.len() {
-            if self.slots[slot].work.as_ref().is_some_and(Work::cancelled) {
-                self.free(slot);
+        self.waiting.retain(|prepared| !prepared.cancelled());
+        for sequence in 0..self.running.len() {
+            if self.running[sequence]
+                .as_ref()
+                .is_some_and(Generation::cancelled)
+            {
+                self.free(sequence);
             }
         }
     }
 
-    fn finish(&mut self, slot: usize, finish: Finish) {
-        if let Some(work) = self.free(slot) {
-            work.finish(finish, self.engine.vocab, &mut self.out);
+    /// Takes a sequence's request away. What was decoded stays for the next one, unless the request
+    /// said otherwise.
+    fn free(&mut self, sequence: usize) -> Option<Generation> {
+        let generation = self.running[sequence].take()?;
+        if !generation.cache_prompt {
+            self.engine.sequences.clear(sequence);
         }
+        Some(generation)
     }
 
-    /// Takes the slot's request away. What was read stays for the next one, unless the request said
-    /// otherwise.
-    fn free(&mut self, slot: usize) -> Option<Work> {
-        let work = self.slots[slot].work.take()?;
-        if !work.stays {
-            self.forget_from(slot, 0);
+    /// Ends a sequence's request with an error; what the sequence holds is in doubt and goes.
+    fn fail(&mut self, sequence: usize, error: ChatError) {
+        if let Some(generation) = self.running[sequence].take() {
+            self.out.failed(generation.id, error);
         }
-        Some(work)
+        self.engine.sequences.clear(sequence);
     }
 
-    /// Fills the batch: slots in order, as llama.cpp computes those together that follow each
-    /// other.
-    fn plan(&mut self) {
-        self.engine.batch.clear();
-        self.portions.clear();
-        let wants: Vec<_> = self.slots.iter().map(Slot::want).collect();
-        for (i, count) in share(&wants, self.engine.limits.batch as usize)
-            .into_iter()
-            .enumerate()
-        {
-            let slot = &self.slots[i];
-            let Some(work) = slot.work.as_ref().filter(|_| count > 0) else {
-                continue;
-            };
-            let held = slot.held.len();
-            let draws = work.draws_at(held + count);
-            let mut last = 0;
-            for (offset, &token) in work.next(held, count).iter().enumerate() {
-                last = self.engine.batch.push(
-                    token,
-                    (held + offset) as u32,
-                    i as u32,
-                    draws && offset + 1 == count,
-                );
+    /// Decodes a batch and samples from it.
+    fn decode(&mut self, segments: &[Segment]) {
+        let Self {
+            engine, running, ..
+        } = self;
+        let sequences = &mut engine.sequences;
+        sequences.clear_batch();
+        let mut rows = vec![];
+        for segment in segments {
+            // A request may have been cancelled after the plan was made.
+            if let Some(generation) = &running[segment.sequence] {
+                let tokens = generation.tokens(&segment.tokens);
+                let row = sequences.push(segment.sequence, tokens, segment.logits);
+                rows.push((segment.sequence, segment.logits.then_some(row)));
             }
-            self.portions.push(Portion {
-                slot: i,
-                count,
-                output: draws.then_some(last),
-            });
         }
-    }
-
-    /// Computes the batch and draws from it.
-    fn step(&mut self) {
-        if self.engine.batch.is_empty() {
+        if rows.is_empty() {
             return;
         }
-        if let Some(table) = &mut self.engine.per_layer {
+        if let Some(table) = &mut engine.per_layer {
             table.trim();
-            table.fetch(self.engine.batch.tokens());
+            table.fetch(sequences.batch());
         }
-        let slots = &self.slots;
-        let flags = self
-            .portions
+        let flags = rows
             .iter()
-            .filter_map(|portion| slots[portion.slot].work.as_ref().map(Work::cancel_flag));
-        let Some(context) = self.engine.context.get() else {
-            return;
-        };
-        match context.decode(&mut self.engine.batch, flags) {
-            Ok(()) => self.advance(),
-            // Everyone was cancelled, or the worker is ending: the slots go back to where they
-            // were.
-            Err(DecodeError::Aborted) => self.each_portion(|server, portion| {
-                let held = server.slots[portion.slot].held.len();
-                server.forget_from(portion.slot, held);
-            }),
-            Err(error) => self.each_portion(|server, portion| {
-                server.fail(
-                    portion.slot,
-                    ChatError::Inference {
-                        reason: error.to_string(),
-                    },
-                );
-            }),
-        }
-    }
-
-    /// Reads a medium, or as much of it as one step takes, for one slot: the others' answers go on
-    /// in between.
-    fn show(&mut self) {
-        let step = self.engine.limits.picture_step as usize;
-        let mut turns = (0..self.slots.len()).map(|i| (self.next_shown + i) % self.slots.len());
-        let Some((slot, piece)) =
-            turns.find_map(|slot| Some((slot, self.slots[slot].piece(step)?)))
-        else {
-            return;
-        };
-        let held = self.slots[slot].held.len();
-        let rows = Rows {
-            numbers: piece.rows,
-            count: piece.count,
-            position: held as u32,
-            sequence: slot as u32,
-            picture: piece.picture,
-        };
-        let (place, count) = (piece.place, piece.count);
-        self.next_shown = slot + 1;
-        let Some(context) = self.engine.context.get() else {
-            return;
-        };
-        match context.show(rows, piece.cancelled) {
+            .filter_map(|(sequence, _)| running[*sequence].as_ref().map(Generation::cancel_flag));
+        match sequences.decode(flags) {
             Ok(()) => {
-                if self.slots[slot].hold(place, count) {
-                    self.ask(slot);
+                for (sequence, row) in rows {
+                    if let Some(row) = row {
+                        self.sample(sequence, row);
+                    }
                 }
             }
-            Err(DecodeError::Aborted) => self.forget_from(slot, held),
-            Err(error) => self.fail(
-                slot,
-                ChatError::Inference {
-                    reason: error.to_string(),
-                },
-            ),
+            // Every request was cancelled, or the worker is ending.
+            Err(DecodeError::Aborted) => {}
+            Err(error) => rows
+                .iter()
+                .for_each(|(sequence, _)| self.fail(*sequence, inference(error))),
         }
     }
 
-    /// The batch was computed: the slots hold its tokens now, and those that are through their
-    /// prompt draw.
-    fn advance(&mut self) {
-        self.each_portion(|server, portion| {
-            let Server {
-                engine, slots, out, ..
-            } = server;
-            let Slot {
-                held,
-                work: Some(work),
-                ..
-            } = &mut slots[portion.slot]
-            else {
-                return;
-            };
-            held.tokens
-                .extend_from_slice(work.next(held.len(), portion.count));
-            let Some(place) = portion.output else {
-                return;
-            };
-            let Engine {
-                context,
-                vocab,
-                candidates,
-                suppressed,
-                ..
-            } = engine;
-            let mut drawing = Drawing {
-                vocab,
-                suppressed,
-                candidates,
-            };
-            let drawn = match context.get().and_then(|context| context.logits(place)) {
-                Some(row) => work.draw(row, &mut drawing, out),
-                None => Err(ChatError::Inference {
-                    reason: "llama.cpp gave no logits".to_owned(),
-                }),
-            };
-            match drawn {
-                Ok(None) => {}
-                Ok(Some(finish)) => server.finish(portion.slot, finish),
-                Err(error) => server.fail(portion.slot, error),
-            }
-        });
-    }
-
-    /// Ends the slot's request with an error; what the slot holds is in doubt and goes.
-    fn fail(&mut self, slot: usize, error: ChatError) {
-        if let Some(work) = self.slots[slot].work.take() {
-            self.out.failed(work.id, error);
+    /// Samples the next token of a sequence from a row of logits.
+    fn sample(&mut self, sequence: usize, row: usize) {
+        let Engine {
+            sequences,
+            vocab,
+            candidates,
+            suppressed,
+            ..
+        } = &mut self.engine;
+        let Some(generation) = &mut self.running[sequence] else {
+            return;
+        };
+        let mut scratch = SampleScratch {
+            vocab,
+            suppressed,
+            candidates,
+        };
+        let sampled = match sequences.logits(row) {
+            Some(row) => generation.sample(row, &mut scratch, &mut self.out),
+            None => Err(ChatError::Inference {
+                reason: "llama.cpp gave no logits".to_owned(),
+            }),
+        };
+        match sampled {
+            Ok(None) => {}
+            Ok(Some(finish)) => self.finish(sequence, finish),
+            Err(error) => self.fail(sequence, error),
         }
-        self.forget_from(slot, 0);
     }
 
-    fn forget_from(&mut self, slot: usize, from: usize) {
-        self.engine.context.cut(slot as u32, from as u32);
-        self.slots[slot].held.truncate(from);
-    }
-
-    fn each_portion(&mut self, act: impl Fn(&mut Self, &Portion)) {
-        let portions = std::mem::take(&mut self.portions);
-        for portion in &portions {
-            act(self, portion);
+    fn finish(&mut self, sequence: usize, finish: Finish) {
+        if let Some(generation) = self.free(sequence) {
+            generation.finish(finish, self.engine.vocab, &mut self.out);
         }
-        self.portions = portions;
+    }
+
+    /// Decodes a medium, or as much of it as one step takes.
+    fn decode_embeddings(&mut self, segment: &EmbeddingsSegment) {
+        let sequence = segment.sequence;
+        let sequences = &mut self.engine.sequences;
+        // A batch that failed has not brought the sequence to where the medium is.
+        let due = sequences.cached(sequence).len() == segment.span.at + segment.offset;
+        let Some(generation) = self.running[sequence].as_mut().filter(|_| due) else {
+            return;
+        };
+        let cancelled = generation.cancel_flag();
+        let Some(piece) = generation.piece(segment) else {
+            return;
+        };
+        self.media_turn = sequence + 1;
+        match sequences.decode_embeddings(sequence, &piece, cancelled) {
+            Ok(()) => generation.piece_decoded(segment),
+            Err(DecodeError::Aborted) => {}
+            Err(error) => self.fail(sequence, inference(error)),
+        }
+    }
+}
+
+fn inference(error: DecodeError) -> ChatError {
+    ChatError::Inference {
+        reason: error.to_string(),
     }
 }
 

@@ -5,7 +5,8 @@ use std::cell::{Cell, RefCell};
 
 use gemmad::chat::{ChatEvent, ChatRequest, Format, Message, Role, Tool};
 use gemmad::gemma::marker;
-use gemmad::gemma::parse::{End, Parser, Token as Written};
+use gemmad::gemma::parse::{End, Parser};
+use gemmad::gemma::tracker::{AnswerTracker, Token as Written};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use serde_json::Value;
@@ -208,23 +209,22 @@ fn tool(name: &str, schema: &Value) -> Tool {
 /// What the parser makes of a call.
 fn call(vocab: Vocab, tokens: &[Token]) -> Result<(String, String), TestCaseError> {
     let (mut parser, mut events) = (Parser::new(vec![], false), vec![]);
-    parser.push(Written::Control(marker::TOOL_CALL), None, &mut events);
+    let mut tracker = AnswerTracker::new(false);
+    let begin = Written::Control(marker::TOOL_CALL);
+    parser.push(begin, tracker.take(begin), None, &mut events);
     let mut spelled = marker::TOOL_CALL.to_owned();
     for &token in tokens {
         let bytes = vocab.bytes(token);
         let text = String::from_utf8_lossy(&bytes).into_owned();
         spelled += &text;
-        parser.push(
-            if vocab.is_marker(token) {
-                Written::Control(&text)
-            } else {
-                Written::Bytes(&bytes)
-            },
-            None,
-            &mut events,
-        );
+        let written = if vocab.is_marker(token) {
+            Written::Control(&text)
+        } else {
+            Written::Bytes(&bytes)
+        };
+        parser.push(written, tracker.take(written), None, &mut events);
     }
-    parser.finish(End::Turn, &mut events);
+    parser.finish(tracker.part(), End::Turn, &mut events);
     let mut json = String::new();
     let mut name = None;
     for event in events {

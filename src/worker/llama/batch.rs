@@ -37,16 +37,18 @@ impl Batch {
         self.outputs.clear();
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.tokens.is_empty()
-    }
-
     pub fn tokens(&self) -> &[Token] {
         &self.tokens
     }
 
+    /// The sequence of each token, and the token.
+    pub fn entries(&self) -> impl Iterator<Item = (u32, Token)> {
+        let sequences = self.sequences.iter().map(|&sequence| sequence as u32);
+        sequences.zip(self.tokens.iter().copied())
+    }
+
     /// Adds a token at `position` of `sequence`; with `output` its logits will be asked for.
-    /// Returns its place. llama.cpp computes sequences together whose tokens come in the order of
+    /// Returns its row. llama.cpp computes sequences together whose tokens come in the order of
     /// their numbers.
     pub fn push(&mut self, token: Token, position: u32, sequence: u32, output: bool) -> usize {
         self.tokens.push(token);

@@ -40,6 +40,8 @@ pub enum DecodeError {
     Aborted,
     /// The rows of a picture are not those of this model; nothing has changed.
     Malformed,
+    /// The context was released; nothing has changed.
+    Released,
     /// llama.cpp's code. Parts of the batch may be in the cache.
     Failed(i32),
 }
@@ -50,6 +52,7 @@ impl fmt::Display for DecodeError {
             Self::NoRoom => f.write_str("the cache has no room for the next tokens"),
             Self::Aborted => f.write_str("the request was cancelled"),
             Self::Malformed => f.write_str("the projector's rows are not what the model reads"),
+            Self::Released => f.write_str("the context was released"),
             Self::Failed(code) => write!(
                 f,
                 "llama.cpp could not compute the next tokens (code {code})"
@@ -149,7 +152,7 @@ impl Context {
     }
 
     /// Computes `batch`. Stops early when all of `cancelled` are set. On [`DecodeError::Aborted`]
-    /// and [`DecodeError::Failed`] the caller must [`Context::cut`] the sequences of the batch.
+    /// and [`DecodeError::Failed`] the caller must [`Context::truncate`] the sequences of the batch.
     pub fn decode(
         &mut self,
         batch: &mut Batch,
@@ -161,7 +164,11 @@ impl Context {
 
     /// Computes a picture, a sound, or a piece of one, like [`Context::decode`]. Where pictures
     /// look ahead it must be a whole one.
-    pub fn show(&mut self, rows: Rows<'_>, cancelled: Arc<AtomicBool>) -> Result<(), DecodeError> {
+    pub fn decode_embeddings(
+        &mut self,
+        rows: Rows<'_>,
+        cancelled: Arc<AtomicBool>,
+    ) -> Result<(), DecodeError> {
         let causal = !(rows.picture && self.pictures_look_ahead);
         let Some(mut batch) = RowBatch::new(rows, self.row_width) else {
             return Err(DecodeError::Malformed);
@@ -169,10 +176,10 @@ impl Context {
         // SAFETY: the context is alive. Only the next decode goes by it.
         unsafe { sys::llama_set_causal_attn(self.raw.as_ptr(), causal) };
         // SAFETY: as above, and the rows have the model's width.
-        let shown = unsafe { self.run(batch.raw(), std::iter::once(cancelled)) };
+        let decoded = unsafe { self.run(batch.raw(), std::iter::once(cancelled)) };
         // SAFETY: as above.
         unsafe { sys::llama_set_causal_attn(self.raw.as_ptr(), true) };
-        shown
+        decoded
     }
 
     /// # Safety
@@ -211,16 +218,16 @@ impl Context {
         }
     }
 
-    /// Forgets everything in `sequence` from position `from` on.
-    pub fn cut(&mut self, sequence: u32, from: u32) {
+    /// Removes all of `sequence` from position `from` on.
+    pub fn truncate(&mut self, sequence: u32, from: u32) {
         // SAFETY: the memory lives as long as the context; removing a tail from this kind of cache
         // cannot fail.
         unsafe { sys::llama_memory_seq_rm(self.memory, sequence as i32, from as i32, -1) };
     }
 
-    /// The oldest position that the sliding layers of `sequence` still have; `None` when it is
+    /// The first position that the sliding layers of `sequence` still have; `None` when it is
     /// empty.
-    pub fn oldest(&self, sequence: u32) -> Option<u32> {
+    pub fn first_position(&self, sequence: u32) -> Option<u32> {
         // SAFETY: the memory lives as long as the context.
         u32::try_from(unsafe { sys::llama_memory_seq_pos_min(self.memory, sequence as i32) }).ok()
     }

@@ -25,10 +25,24 @@ thread_local! {
 
 /// Runs `load`; files that it maps are not read ahead.
 pub fn without_reading<T>(load: impl FnOnce() -> T) -> T {
-    LOADING.set(true);
-    let loaded = load();
-    LOADING.set(false);
-    loaded
+    let _loading = Loading::begin();
+    load()
+}
+
+/// While it lives this thread is loading a model, also when the loading panics.
+struct Loading;
+
+impl Loading {
+    fn begin() -> Self {
+        LOADING.set(true);
+        Self
+    }
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        LOADING.set(false);
+    }
 }
 
 /// mmap(2), on 64-bit systems also under its other name.

@@ -33,8 +33,9 @@ pub struct Model {
     file: Mapped,
 }
 
-// SAFETY: a model never changes after it was loaded and is never freed, and everything here only
-// reads.
+// SAFETY: a model is never freed, and everything here only reads. llama.cpp
+// writes to a loaded model only while it makes a context (with YaRN, the trained context): what it
+// writes is read by nothing here, and contexts are made on the llama thread alone.
 unsafe impl Sync for Model {}
 
 impl Model {

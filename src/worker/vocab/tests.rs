@@ -12,7 +12,8 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use gemmad::chat::{ChatEvent, ChatRequest, Message, Role};
-use gemmad::gemma::parse::{End, Parser, Token as Written};
+use gemmad::gemma::parse::{End, Parser};
+use gemmad::gemma::tracker::{AnswerPart, AnswerStep, Token as Written};
 use gemmad::store::read_vocabulary;
 use lzma_rust2::XzReader;
 use proptest::prelude::*;
@@ -153,9 +154,14 @@ fn streamed(vocab: Vocab, tokens: &[Token]) -> String {
     let (mut parser, mut events) = (Parser::new(vec![], false), vec![]);
     for &token in tokens {
         assert!(!vocab.is_marker(token), "{token}");
-        parser.push(Written::Bytes(&vocab.bytes(token)), None, &mut events);
+        parser.push(
+            Written::Bytes(&vocab.bytes(token)),
+            AnswerStep::TEXT,
+            None,
+            &mut events,
+        );
     }
-    parser.finish(End::Turn, &mut events);
+    parser.finish(AnswerPart::Text, End::Turn, &mut events);
     let piece = |event| match event {
         ChatEvent::Text { text, .. } if !text.is_empty() => text,
         other => panic!("{other:?}"),

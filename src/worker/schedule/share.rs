@@ -1,11 +1,11 @@
-//! How the tokens of one step are shared out. Pure.
+//! How the tokens of one batch are shared out among the sequences. Pure.
 
-/// What a sequence could use in the next step.
+/// What a sequence could use in the next batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
-    /// Nothing: no request, or a picture comes next.
-    Idle,
-    /// The one token that was drawn last.
+pub enum Demand {
+    /// Nothing: no request, or a medium or a mask that is not there yet comes next.
+    Nothing,
+    /// The one token that was sampled last.
     Decode,
     /// This many tokens of prompt.
     Prompt(usize),
@@ -14,20 +14,20 @@ pub enum Want {
 /// Tokens for each sequence, `batch` in all at most. Whoever is answering comes first, with one
 /// token each, so a long prompt holds no answer up for more than a step; prompts share the rest
 /// evenly, and what a short one leaves goes to the others.
-pub fn share(wants: &[Want], batch: usize) -> Vec<usize> {
-    let mut shares = vec![0; wants.len()];
+pub fn share(demands: &[Demand], batch: usize) -> Vec<usize> {
+    let mut shares = vec![0; demands.len()];
     let mut left = batch;
-    for (share, want) in shares.iter_mut().zip(wants) {
-        if *want == Want::Decode && left > 0 {
+    for (share, demand) in shares.iter_mut().zip(demands) {
+        if *demand == Demand::Decode && left > 0 {
             *share = 1;
             left -= 1;
         }
     }
-    let mut prompts: Vec<(usize, usize)> = wants
+    let mut prompts: Vec<(usize, usize)> = demands
         .iter()
         .enumerate()
-        .filter_map(|(i, want)| match want {
-            Want::Prompt(tokens) if *tokens > 0 => Some((i, *tokens)),
+        .filter_map(|(i, demand)| match demand {
+            Demand::Prompt(tokens) if *tokens > 0 => Some((i, *tokens)),
             _ => None,
         })
         .collect();
@@ -48,13 +48,13 @@ pub fn share(wants: &[Want], batch: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Want::{Decode, Idle, Prompt};
+    use Demand::{Decode, Nothing, Prompt};
     use proptest::prelude::*;
 
     #[test]
     fn answers_come_before_prompts() {
         assert_eq!(
-            share(&[Prompt(1000), Decode, Idle, Decode], 128),
+            share(&[Prompt(1000), Decode, Nothing, Decode], 128),
             [126, 1, 0, 1]
         );
     }
@@ -77,19 +77,19 @@ mod tests {
         assert_eq!(share(&[Prompt(5), Prompt(7)], 1), [1, 0]);
     }
 
-    fn want() -> impl Strategy<Value = Want> {
-        prop_oneof![Just(Idle), Just(Decode), (0usize..5000).prop_map(Prompt)]
+    fn demand() -> impl Strategy<Value = Demand> {
+        prop_oneof![Just(Nothing), Just(Decode), (0usize..5000).prop_map(Prompt)]
     }
 
     proptest! {
         #[test]
-        fn never_too_much_and_never_idle_while_there_is_work(wants in prop::collection::vec(want(), 0..20), batch in 1usize..600) {
-            let shares = share(&wants, batch);
-            let asked: usize = wants.iter().map(|want| match want { Idle => 0, Decode => 1, Prompt(tokens) => *tokens }).sum();
+        fn never_too_much_and_never_idle_while_there_is_work(demands in prop::collection::vec(demand(), 0..20), batch in 1usize..600) {
+            let shares = share(&demands, batch);
+            let asked: usize = demands.iter().map(|demand| match demand { Nothing => 0, Decode => 1, Prompt(tokens) => *tokens }).sum();
             prop_assert_eq!(shares.iter().sum::<usize>(), asked.min(batch));
-            for (share, want) in shares.iter().zip(&wants) {
-                match want {
-                    Idle => prop_assert_eq!(*share, 0),
+            for (share, demand) in shares.iter().zip(&demands) {
+                match demand {
+                    Nothing => prop_assert_eq!(*share, 0),
                     Decode => prop_assert!(*share <= 1),
                     Prompt(tokens) => prop_assert!(share <= tokens),
                 }

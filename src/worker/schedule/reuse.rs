@@ -1,104 +1,101 @@
-//! Which slot answers a request, and how much of what it has read before may stay. Pure.
+//! Which sequence of the cache answers a request, and how much of what it holds is reused. Pure.
 
-use super::sequence::Sequence;
+use super::Admission;
+use crate::worker::sequence::Sequence;
 
-/// A slot as the choice sees it.
+/// A free sequence as the choice sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
-    /// What its sequence holds.
-    pub held: &'a Sequence,
-    /// The oldest position that its sliding layers still have; `None` when it holds nothing.
-    pub oldest: Option<u32>,
+    /// What the cache holds of it.
+    pub cached: &'a Sequence,
+    /// The first position that its sliding layers still have; `None` when it is empty.
+    pub first_position: Option<u32>,
     /// Larger is later.
     pub last_used: u64,
 }
 
-/// The slot to use and the tokens in it to keep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Choice {
-    pub slot: usize,
-    pub keep: usize,
-}
-
-/// Chooses among the free slots. A slot whose kept part is at least half of the prompt, or of what
-/// the slot holds, goes on with it (the longest first); else an empty slot is taken, and else the
+/// Chooses among the free sequences. One whose reusable part is at least half of the prompt, or of what
+/// it holds, goes on with it (the longest first); else an empty one is taken, and else the
 /// least recently used, so that a request that shares no more than a greeting does not push out
-/// someone's long conversation. `None` when no slot is free.
+/// someone's long conversation. `None` when none is free.
 pub fn choose<'a>(
     free: impl Iterator<Item = (usize, Candidate<'a>)>,
     prompt: &Sequence,
     window: u32,
-    reuse: bool,
-) -> Option<Choice> {
-    free.map(|(slot, candidate)| {
-        let keep = if reuse {
-            keep(&candidate, prompt, window)
+    may_reuse: bool,
+) -> Option<Admission> {
+    free.map(|(sequence, candidate)| {
+        let reuse = if may_reuse {
+            reusable(&candidate, prompt, window)
         } else {
             0
         };
-        let fits = keep > 0 && (2 * keep >= prompt.len() || 2 * keep >= candidate.held.len());
+        let fits = reuse > 0 && (2 * reuse >= prompt.len() || 2 * reuse >= candidate.cached.len());
         let rank = if fits {
-            (2, keep as u64)
+            (2, reuse as u64)
         } else {
-            (u8::from(candidate.held.is_empty()), 0)
+            (u8::from(candidate.cached.is_empty()), 0)
         };
         (
             rank,
             std::cmp::Reverse(candidate.last_used),
-            Choice { slot, keep },
+            Admission { sequence, reuse },
         )
     })
-    .max_by_key(|&(rank, last_used, choice)| (rank, last_used, std::cmp::Reverse(choice.slot)))
+    .max_by_key(|&(rank, last_used, choice)| (rank, last_used, std::cmp::Reverse(choice.sequence)))
     .map(|(_, _, choice)| choice)
 }
 
-/// Tokens at the start of a slot that `prompt` shares and that can be gone on from. The prompt's
+/// Tokens at the start of a sequence that `prompt` shares and that can be gone on from. The prompt's
 /// last token is never among them: it must be computed for its logits.
 ///
 /// Sliding layers forget what is older than their window, except for some that they happen to have
-/// left. To compute position `keep` they need everything from `keep - window` on.
-fn keep(candidate: &Candidate<'_>, prompt: &Sequence, window: u32) -> usize {
-    let common = candidate.held.common(prompt);
-    let keep = prompt.whole(common.min(prompt.len().saturating_sub(1)));
-    let needed = keep.saturating_sub(window as usize);
-    match candidate.oldest {
-        Some(oldest) if oldest as usize <= needed => keep,
+/// left. To compute position `reuse` they need everything from `reuse - window` on.
+fn reusable(candidate: &Candidate<'_>, prompt: &Sequence, window: u32) -> usize {
+    let common = candidate.cached.common(prompt);
+    let reuse = prompt.whole(common.min(prompt.len().saturating_sub(1)));
+    let needed = reuse.saturating_sub(window as usize);
+    match candidate.first_position {
+        Some(first_position) if first_position as usize <= needed => reuse,
         _ => 0,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::llama::Token;
     use super::*;
+    use crate::gemma::vocabulary::Token;
 
     fn tokens(range: std::ops::Range<i32>) -> Vec<Token> {
         range.collect()
     }
 
     fn pick(
-        slots: &[(&[Token], Option<u32>, u64)],
+        sequences: &[(&[Token], Option<u32>, u64)],
         prompt: &[Token],
-        reuse: bool,
+        may_reuse: bool,
     ) -> (usize, usize) {
         let sequence = |tokens: &[Token]| Sequence {
             tokens: tokens.to_vec(),
             media: vec![],
         };
-        let held: Vec<Sequence> = slots.iter().map(|(tokens, ..)| sequence(tokens)).collect();
+        let cached: Vec<Sequence> = sequences
+            .iter()
+            .map(|(tokens, ..)| sequence(tokens))
+            .collect();
         let candidate = |i: usize| Candidate {
-            held: &held[i],
-            oldest: slots[i].1,
-            last_used: slots[i].2,
+            cached: &cached[i],
+            first_position: sequences[i].1,
+            last_used: sequences[i].2,
         };
         let choice = choose(
-            (0..slots.len()).map(|i| (i, candidate(i))),
+            (0..sequences.len()).map(|i| (i, candidate(i))),
             &sequence(prompt),
             10,
-            reuse,
+            may_reuse,
         )
         .unwrap();
-        (choice.slot, choice.keep)
+        (choice.sequence, choice.reuse)
     }
 
     #[test]
@@ -123,12 +120,12 @@ mod tests {
 
     #[test]
     fn what_the_sliding_layers_forgot_cannot_be_gone_back_to() {
-        let held = tokens(0..100);
+        let cached = tokens(0..100);
         // Position 50 needs 40 and later.
         let mut prompt = tokens(0..50);
         prompt.push(-1);
-        assert_eq!(pick(&[(&held, Some(40), 1)], &prompt, true), (0, 50));
-        assert_eq!(pick(&[(&held, Some(41), 1)], &prompt, true), (0, 0));
+        assert_eq!(pick(&[(&cached, Some(40), 1)], &prompt, true), (0, 50));
+        assert_eq!(pick(&[(&cached, Some(41), 1)], &prompt, true), (0, 0));
     }
 
     #[test]
@@ -148,30 +145,30 @@ mod tests {
     }
 
     #[test]
-    fn half_of_the_prompt_or_half_of_the_slot_is_enough() {
-        let held = tokens(0..100);
+    fn half_of_the_prompt_or_half_of_the_sequence_is_enough() {
+        let cached = tokens(0..100);
         let mut prompt = tokens(0..20);
         prompt.extend(tokens(500..515));
         assert_eq!(
-            pick(&[(&held, Some(0), 9), (&[], None, 0)], &prompt, true),
+            pick(&[(&cached, Some(0), 9), (&[], None, 0)], &prompt, true),
             (0, 20)
         );
         let mut prompt = tokens(0..60);
         prompt.extend(tokens(500..900));
         assert_eq!(
-            pick(&[(&held, Some(0), 9), (&[], None, 0)], &prompt, true),
+            pick(&[(&cached, Some(0), 9), (&[], None, 0)], &prompt, true),
             (0, 60)
         );
     }
 
     #[test]
-    fn without_the_cache_nothing_is_kept_and_an_empty_slot_is_preferred() {
-        let held = tokens(0..20);
+    fn without_the_cache_nothing_is_kept_and_an_empty_one_is_preferred() {
+        let cached = tokens(0..20);
         assert_eq!(
-            pick(&[(&held, Some(0), 1), (&[], None, 5)], &held, false),
+            pick(&[(&cached, Some(0), 1), (&[], None, 5)], &cached, false),
             (1, 0)
         );
-        assert_eq!(pick(&[(&held, Some(0), 1)], &held, false), (0, 0));
+        assert_eq!(pick(&[(&cached, Some(0), 1)], &cached, false), (0, 0));
     }
 
     #[test]
@@ -185,14 +182,14 @@ mod tests {
             sequence.tokens.extend(tokens(0..5));
             sequence
         };
-        let (held, same, other) = (shown(1), shown(1), shown(2));
+        let (cached, same, other) = (shown(1), shown(1), shown(2));
         let pick = |prompt| {
             choose(
                 [(
                     0,
                     Candidate {
-                        held: &held,
-                        oldest: Some(0),
+                        cached: &cached,
+                        first_position: Some(0),
                         last_used: 1,
                     },
                 )]
@@ -202,14 +199,14 @@ mod tests {
                 true,
             )
             .unwrap()
-            .keep
+            .reuse
         };
         assert_eq!(pick(&same), 44);
         assert_eq!(pick(&other), 10);
     }
 
     #[test]
-    fn no_free_slot_is_no_choice() {
+    fn no_free_sequence_is_no_choice() {
         assert_eq!(
             choose(std::iter::empty(), &Sequence::default(), 10, true),
             None

@@ -1,4 +1,4 @@
-//! One sequence of the context, and the request that it answers.
+//! A request that is being answered: its prompt, and what is sampled behind it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,135 +15,71 @@ use super::load::Engine;
 use super::logprob;
 use super::media::Medium;
 use super::prepare::Prepared;
-use super::sequence::{Place, Sequence};
-use super::share::Want;
+use super::schedule::{EmbeddingsSegment, MediumState, RunningState, Tokens};
+use super::sequence::Sequence;
+use super::sequences::Piece;
 use super::vocab::Vocab;
 use crate::chat::{ChatError, ChatEvent, Done, Finish, Timings, TokenLogprob, Usage};
-use crate::gemma::parse::{End, Parser, Progress, Summary, Token as Written};
+use crate::gemma::parse::{End, Parser, Progress, Summary};
+use crate::gemma::tracker::{AnswerPart, AnswerStep, AnswerTracker, Token as Written};
 use crate::ipc::RequestId;
 
-/// A sequence of the context.
-#[derive(Default)]
-pub struct Slot {
-    /// What llama.cpp's cache holds for it.
-    pub held: Sequence,
-    /// When its last request came, counted in requests.
-    pub last_used: u64,
-    pub work: Option<Work>,
-}
-
-impl Slot {
-    /// What tokens the next step could read for it.
-    pub fn want(&self) -> Want {
-        match &self.work {
-            None => Want::Idle,
-            Some(work) if self.held.len() < work.prompt.len() => {
-                match work.prompt.text_from(self.held.len()) {
-                    0 => Want::Idle,
-                    tokens => Want::Prompt(tokens),
-                }
-            }
-            Some(work) if work.guide.waits() => Want::Idle,
-            Some(_) => Want::Decode,
-        }
-    }
-
-    /// The piece of a medium, of `step` tokens at most, that could be read next.
-    pub fn piece(&self, step: usize) -> Option<Piece<'_>> {
-        let work = self.work.as_ref()?;
-        let (place, rows) = (
-            *work.prompt.medium_over(self.held.len())?,
-            work.rows.as_ref()?,
-        );
-        let offset = self.held.len() - place.at;
-        let (count, width) = (step.min(place.count - offset), rows.len() / place.count);
-        let picture = work.next_medium().is_some_and(|medium| medium.is_picture());
-        Some(Piece {
-            place,
-            count,
-            picture,
-            rows: &rows[offset * width..(offset + count) * width],
-            cancelled: work.cancel_flag(),
-        })
-    }
-
-    /// Takes note that a piece was read; `true` if it was the medium's last.
-    pub fn hold(&mut self, place: Place, count: usize) -> bool {
-        let Some(work) = &mut self.work else {
-            return false;
-        };
-        if self.held.len() == place.at {
-            self.held.media.push(place);
-        }
-        let from = self.held.len();
-        self.held
-            .tokens
-            .extend_from_slice(&work.prompt.tokens[from..from + count]);
-        let whole = self.held.len() == place.at + place.count;
-        if whole {
-            work.rows = None;
-            work.media.pop_front();
-        }
-        whole
-    }
-}
-
-/// A piece of a medium.
-pub struct Piece<'a> {
-    pub place: Place,
-    pub picture: bool,
-    /// Tokens.
-    pub count: usize,
-    pub rows: &'a [f32],
-    pub cancelled: Arc<AtomicBool>,
-}
-
-/// A request on its way.
-pub struct Work {
+/// A request that has a sequence of the cache.
+pub struct Generation {
     pub id: RequestId,
-    /// Whether the slot may keep what it read afterwards.
-    pub stays: bool,
+    /// What its sequence holds may be reused afterwards.
+    pub cache_prompt: bool,
     cancelled: Arc<AtomicBool>,
     prompt: Sequence,
     /// Pictures and sounds that are not read yet.
     media: VecDeque<Arc<Medium>>,
-    /// What the first of them has become, once it was perceived.
-    pub rows: Option<Vec<f32>>,
+    /// How far the first of them is.
+    medium: NextMedium,
     sampler: Sampler,
+    tracker: AnswerTracker,
     guide: Guide,
     parser: Parser,
-    /// Tokens that must be drawn before the model may end its turn.
+    /// Tokens that must be sampled before the model may end its turn.
     min_tokens: u32,
     ignore_ends: bool,
     /// Everything that the model writes is text.
     raw: bool,
     logprobs: Option<u8>,
     usage: Usage,
-    /// Tokens that may be drawn.
+    /// Tokens that may be sampled.
     limit: u32,
-    /// The token that was drawn last.
+    /// The token that was sampled last.
     last: Token,
     received: Instant,
     /// When the prompt had been read.
     read: Option<Instant>,
 }
 
-/// What is the same for every draw.
-pub struct Drawing<'a> {
+/// The medium that comes next.
+enum NextMedium {
+    /// Nobody was asked to encode it, or there is none.
+    Raw,
+    Encoding,
+    /// Its embeddings, one row after the other.
+    Encoded(Vec<f32>),
+}
+
+/// What is the same for every sample.
+pub struct SampleScratch<'a> {
     pub vocab: Vocab,
     pub suppressed: &'a [Token],
     pub candidates: &'a mut Candidates,
 }
 
-impl Work {
-    /// `cached` tokens of the prompt are in the slot already. `seed` is used if the request has
-    /// none; masks for its `slot` are delivered at `ready`.
+impl Generation {
+    /// `cached` tokens of the prompt are in its sequence already. `seed` is used if the request has
+    /// none; masks are delivered at `ready` for its `sequence`.
     pub fn start(
         prepared: Prepared,
         cached: usize,
         seed: u32,
         engine: &Engine,
-        (slot, ready): (usize, SyncSender<Turn>),
+        (sequence, ready): (usize, SyncSender<Turn>),
     ) -> Result<Self, ChatError> {
         let Prepared {
             id,
@@ -185,7 +121,11 @@ impl Work {
             tools,
             thinking,
             limit,
-            Client { slot, id, ready },
+            Client {
+                slot: sequence,
+                id,
+                ready,
+            },
         );
         let usage = Usage {
             prompt_tokens: prompt.len() as u32,
@@ -194,13 +134,14 @@ impl Work {
         };
         Ok(Self {
             id,
-            stays: request.cache_prompt,
+            cache_prompt: request.cache_prompt,
             cancelled,
             prompt,
             media: media.into_iter().skip(read).collect(),
-            rows: None,
+            medium: NextMedium::Raw,
             sampler,
             guide,
+            tracker: AnswerTracker::new(in_thought),
             parser: Parser::new(request.output.stop, in_thought),
             min_tokens: request.output.min_tokens,
             ignore_ends: request.output.ignore_eos,
@@ -222,40 +163,73 @@ impl Work {
         self.cancelled.clone()
     }
 
-    /// The picture or sound to perceive next.
-    pub fn next_medium(&self) -> Option<&Arc<Medium>> {
-        self.media.front()
-    }
-
-    /// The next `count` tokens for a slot that holds `held`.
-    pub fn next(&self, held: usize, count: usize) -> &[Token] {
-        match self.prompt.tokens.get(held..) {
-            Some(rest) if !rest.is_empty() => &rest[..count.min(rest.len())],
-            _ => std::slice::from_ref(&self.last),
+    /// What the schedule has to know of it.
+    pub fn state(&self) -> RunningState<'_> {
+        RunningState {
+            prompt: &self.prompt,
+            medium: match &self.medium {
+                NextMedium::Raw => MediumState::Raw,
+                NextMedium::Encoding => MediumState::Encoding,
+                NextMedium::Encoded(_) => MediumState::Encoded,
+            },
+            awaits_mask: self.guide.waits(),
         }
     }
 
-    /// Whether logits are wanted when the slot holds `held` tokens.
-    pub fn draws_at(&self, held: usize) -> bool {
-        held >= self.prompt.len()
+    /// The tokens of a segment.
+    pub fn tokens(&self, tokens: &Tokens) -> &[Token] {
+        match tokens {
+            Tokens::Prompt(range) => &self.prompt.tokens[range.clone()],
+            Tokens::Sampled => std::slice::from_ref(&self.last),
+        }
     }
 
-    /// Whether it waits for something other than its turn.
-    pub fn waits(&self) -> bool {
-        self.next_medium().is_some() || self.guide.waits()
+    /// The picture or sound whose encoding is to be asked for now, if there is one.
+    pub fn encode_next(&mut self) -> Option<&Arc<Medium>> {
+        let medium = self.media.front()?;
+        self.medium = NextMedium::Encoding;
+        Some(medium)
+    }
+
+    /// Takes the embeddings of the medium that it waited for.
+    pub fn encoded(&mut self, rows: Vec<f32>) {
+        self.medium = NextMedium::Encoded(rows);
+    }
+
+    /// A piece of the encoded medium.
+    pub fn piece(&self, segment: &EmbeddingsSegment) -> Option<Piece<'_>> {
+        let NextMedium::Encoded(rows) = &self.medium else {
+            return None;
+        };
+        let (span, end) = (segment.span, segment.offset + segment.count);
+        let width = rows.len() / span.count;
+        Some(Piece {
+            span,
+            tokens: &self.prompt.tokens[span.at + segment.offset..span.at + end],
+            rows: &rows[segment.offset * width..end * width],
+            is_picture: self.media.front().is_some_and(|medium| medium.is_picture()),
+        })
+    }
+
+    /// A piece of the encoded medium was decoded.
+    pub fn piece_decoded(&mut self, segment: &EmbeddingsSegment) {
+        if segment.offset + segment.count == segment.span.count {
+            self.medium = NextMedium::Raw;
+            self.media.pop_front();
+        }
     }
 
     /// Takes a mask that it waited for.
     pub fn masked(&mut self, masked: Masked) -> Result<(), ChatError> {
-        self.guide.masked(masked)
+        self.guide.masked(masked, self.tracker.part())
     }
 
-    /// Draws the next token from `row` and says what it means. `Some` when the answer is complete:
-    /// then [`Work::finish`] must follow.
-    pub fn draw(
+    /// Samples the next token from `row` and says what it means. `Some` when the answer is complete:
+    /// then [`Generation::finish`] must follow.
+    pub fn sample(
         &mut self,
         row: &[f32],
-        with: &mut Drawing<'_>,
+        with: &mut SampleScratch<'_>,
         out: &mut Outbox,
     ) -> Result<Option<Finish>, ChatError> {
         if self.read.is_none() {
@@ -274,13 +248,13 @@ impl Work {
             );
         }
         let goes_on = self.ignore_ends || self.usage.completion_tokens < self.min_tokens;
-        let drawn = self.sampler.draw(
+        let sampled = self.sampler.draw(
             row,
-            self.guide.allowed(!goes_on),
+            self.guide.allowed(self.tracker.part(), !goes_on),
             with.suppressed,
             with.candidates,
         );
-        let token = drawn.map_err(|error| ChatError::Inference {
+        let token = sampled.map_err(|error| ChatError::Inference {
             reason: error.to_string(),
         })?;
         self.last = token;
@@ -289,23 +263,24 @@ impl Work {
             return Ok(Some(Finish::Stop));
         }
         let bytes = with.vocab.bytes(token);
-        self.guide.take(token, &bytes);
+        let control = with.vocab.is_marker(token);
+        let written = match std::str::from_utf8(&bytes) {
+            Ok(marker) if control => Written::Control(marker),
+            _ => Written::Bytes(&bytes),
+        };
+        let step = self.tracker.take(written);
+        self.guide.take(token, &bytes, step);
         let logprob = self
             .logprobs
             .map(|count| logprob_of(row, token, count, with.vocab));
-        let control = if with.vocab.is_marker(token) {
-            std::str::from_utf8(&bytes).ok()
-        } else {
-            None
-        };
-        let written = match control {
-            // A marker is no text, and moves nothing here.
-            Some(_) if self.raw => Written::Bytes(&[]),
-            Some(marker) => Written::Control(marker),
-            None => Written::Bytes(&bytes),
+        let (written, step) = match written {
+            // A marker is no text, and begins nothing here.
+            Written::Control(_) if self.raw => (Written::Bytes(&[]), AnswerStep::TEXT),
+            Written::Bytes(_) if self.raw => (written, AnswerStep::TEXT),
+            _ => (written, step),
         };
         let mut events = vec![];
-        let progress = self.parser.push(written, logprob, &mut events);
+        let progress = self.parser.push(written, step, logprob, &mut events);
         out.events(self.id, events);
         Ok(match progress {
             Progress::Stopped => Some(Finish::Stop),
@@ -318,7 +293,9 @@ impl Work {
     pub fn finish(self, finish: Finish, vocab: Vocab, out: &mut Outbox) {
         let Self {
             id,
+            tracker,
             parser,
+            raw,
             last,
             usage,
             received,
@@ -326,8 +303,13 @@ impl Work {
             ..
         } = self;
         let ended = vocab.is_end(last);
+        let part = if raw {
+            AnswerPart::Text
+        } else {
+            tracker.part()
+        };
         let mut events = vec![];
-        let summary = parser.finish(if ended { End::Turn } else { End::Cut }, &mut events);
+        let summary = parser.finish(part, if ended { End::Turn } else { End::Cut }, &mut events);
         let finish = match summary {
             Summary {
                 stop: Some(which), ..

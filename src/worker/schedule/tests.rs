@@ -1,0 +1,386 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const LIMITS: Limits = Limits {
+    batch: 8,
+    embeddings: 4,
+    window: 100,
+};
+
+/// A prompt: `.` is a token of text, a letter a medium of six tokens.
+fn prompt(text: &str) -> Sequence {
+    let mut sequence = Sequence::default();
+    for c in text.bytes() {
+        match c {
+            b'.' => sequence.tokens.push(7),
+            medium => sequence.insert([medium; 32], 9, 6),
+        }
+    }
+    sequence
+}
+
+/// The first `len` tokens of what a prompt holds.
+fn first(prompt: &Sequence, len: usize) -> Sequence {
+    let mut cached = prompt.clone();
+    cached.truncate(len);
+    cached
+}
+
+fn free(cached: &Sequence) -> SequenceState<'_> {
+    SequenceState {
+        cached,
+        first_position: Some(0),
+        last_used: 0,
+        request: None,
+    }
+}
+
+fn busy<'a>(cached: &'a Sequence, prompt: &'a Sequence, medium: MediumState) -> SequenceState<'a> {
+    SequenceState {
+        request: Some(RunningState {
+            prompt,
+            medium,
+            awaits_mask: false,
+        }),
+        ..free(cached)
+    }
+}
+
+fn prompt_segment(sequence: usize, range: Range<usize>, logits: bool) -> Segment {
+    Segment {
+        sequence,
+        tokens: Tokens::Prompt(range),
+        logits,
+    }
+}
+
+fn sampled(sequence: usize) -> Segment {
+    Segment {
+        sequence,
+        tokens: Tokens::Sampled,
+        logits: true,
+    }
+}
+
+#[test]
+fn nothing_to_do_is_waiting() {
+    let empty = Sequence::default();
+    let plan = step(&[free(&empty), free(&empty)], &[], 0, &LIMITS);
+    let receive = Receive::Wait { idle: true };
+    assert_eq!(
+        plan,
+        StepPlan {
+            receive,
+            ..StepPlan::default()
+        }
+    );
+}
+
+#[test]
+fn a_request_is_admitted_and_decoded_in_one_step() {
+    let (empty, prompt) = (Sequence::default(), prompt("...."));
+    let cached = first(&prompt, 3);
+    let waiting = WaitingState {
+        prompt: &prompt,
+        cache_prompt: true,
+    };
+    let plan = step(&[free(&empty), free(&cached)], &[waiting], 0, &LIMITS);
+    let [one, two] = [(1, 3), (0, 0)].map(|(sequence, reuse)| Admission { sequence, reuse });
+    assert_eq!(plan.admissions, [one]);
+    assert_eq!(plan.segments, [prompt_segment(1, 3..4, true)]);
+    assert_eq!(plan.receive, Receive::Poll, "the other sequence is free");
+    // The third has to wait.
+    let plan = step(&[free(&empty), free(&cached)], &[waiting; 3], 0, &LIMITS);
+    assert_eq!(plan.admissions, [one, two]);
+    assert_eq!(plan.receive, Receive::Skip);
+}
+
+#[test]
+fn answers_and_prompts_share_a_batch() {
+    let long = prompt(&".".repeat(50));
+    let (some, all) = (first(&long, 10), long.clone());
+    let plan = step(
+        &[
+            busy(&some, &long, MediumState::Raw),
+            busy(&all, &long, MediumState::Raw),
+        ],
+        &[],
+        0,
+        &LIMITS,
+    );
+    assert_eq!(
+        plan.segments,
+        [prompt_segment(0, 10..17, false), sampled(1)]
+    );
+    assert_eq!(plan.receive, Receive::Skip);
+}
+
+#[test]
+fn an_answer_that_awaits_its_mask_is_left_out() {
+    let prompt = prompt("..");
+    let mut state = busy(&prompt, &prompt, MediumState::Raw);
+    state.request.as_mut().unwrap().awaits_mask = true;
+    let plan = step(&[state], &[], 0, &LIMITS);
+    assert_eq!(plan.segments, []);
+    assert_eq!(plan.receive, Receive::Wait { idle: false });
+    let plan = step(
+        &[state, busy(&prompt, &prompt, MediumState::Raw)],
+        &[],
+        0,
+        &LIMITS,
+    );
+    assert_eq!(
+        (plan.segments, plan.receive),
+        (vec![sampled(1)], Receive::Poll)
+    );
+}
+
+#[test]
+fn a_medium_is_encoded_while_the_text_before_it_is_decoded() {
+    let prompt = prompt("..a.b.");
+    let (empty, at_a, in_a) = (first(&prompt, 0), first(&prompt, 2), first(&prompt, 6));
+    let plan = |cached, medium| step(&[busy(cached, &prompt, medium)], &[], 0, &LIMITS);
+    let raw = plan(&empty, MediumState::Raw);
+    assert_eq!(raw.encode, [0]);
+    assert_eq!(raw.segments, [prompt_segment(0, 0..2, false)]);
+    assert_eq!((raw.embeddings, raw.receive), (None, Receive::Poll));
+    let encoding = plan(&at_a, MediumState::Encoding);
+    assert_eq!((encoding.encode, encoding.segments), (vec![], vec![]));
+    assert_eq!(encoding.receive, Receive::Wait { idle: false });
+    let piece = |offset, count| {
+        Some(EmbeddingsSegment {
+            sequence: 0,
+            span: prompt.media[0],
+            offset,
+            count,
+        })
+    };
+    // The text before it and the first piece are of one step.
+    let encoded = plan(&empty, MediumState::Encoded);
+    assert_eq!(encoded.segments, [prompt_segment(0, 0..2, false)]);
+    assert_eq!(encoded.embeddings, piece(0, 4));
+    assert_eq!(plan(&in_a, MediumState::Encoded).embeddings, piece(4, 2));
+}
+
+#[test]
+fn encoded_media_take_turns() {
+    let prompt = prompt("a.");
+    let empty = Sequence::default();
+    let both = [busy(&empty, &prompt, MediumState::Encoded); 2];
+    for (turn, sequence) in [(0, 0), (1, 1), (2, 0)] {
+        let embeddings = step(&both, &[], turn, &LIMITS).embeddings;
+        assert_eq!(embeddings.unwrap().sequence, sequence);
+    }
+}
+
+/// A request of a simulated worker.
+#[derive(Clone, Debug)]
+struct Request {
+    prompt: Sequence,
+    /// Tokens of its answer.
+    answer: usize,
+    cache_prompt: bool,
+    medium: MediumState,
+    awaits_mask: bool,
+    /// Prompt tokens decoded, and reused.
+    decoded: usize,
+    sampled: usize,
+}
+
+/// A worker without llama.cpp, which performs plans and checks them.
+struct Simulation {
+    cached: Vec<Sequence>,
+    last_used: Vec<u64>,
+    running: Vec<Option<Request>>,
+    waiting: Vec<Request>,
+    limits: Limits,
+    media_turn: usize,
+    now: u64,
+}
+
+impl Simulation {
+    fn plan(&self) -> StepPlan {
+        let sequences: Vec<_> = (0..self.cached.len())
+            .map(|i| SequenceState {
+                cached: &self.cached[i],
+                first_position: (!self.cached[i].is_empty()).then_some(0),
+                last_used: self.last_used[i],
+                request: self.running[i].as_ref().map(|request| RunningState {
+                    prompt: &request.prompt,
+                    medium: request.medium,
+                    awaits_mask: request.awaits_mask,
+                }),
+            })
+            .collect();
+        let waiting = self.waiting.iter().map(|request| WaitingState {
+            prompt: &request.prompt,
+            cache_prompt: request.cache_prompt,
+        });
+        let waiting: Vec<_> = waiting.collect();
+        step(&sequences, &waiting, self.media_turn, &self.limits)
+    }
+
+    /// One step; `masked` is whether new tokens have to wait for a mask. Returns whether anything
+    /// was decoded, or an event is awaited.
+    fn perform(&mut self, masked: bool) {
+        let plan = self.plan();
+        for admission in &plan.admissions {
+            let mut request = self.waiting.remove(0);
+            let cached = &mut self.cached[admission.sequence];
+            assert!(self.running[admission.sequence].is_none());
+            assert!(admission.reuse < request.prompt.len());
+            assert!(admission.reuse <= cached.common(&request.prompt));
+            cached.truncate(admission.reuse);
+            request.decoded = admission.reuse;
+            self.now += 1;
+            self.last_used[admission.sequence] = self.now;
+            self.running[admission.sequence] = Some(request);
+        }
+        for &sequence in &plan.encode {
+            let request = self.running[sequence].as_mut().unwrap();
+            assert_eq!(request.medium, MediumState::Raw, "encoded once");
+            request.medium = MediumState::Encoding;
+        }
+        let free = self.running.iter().any(Option::is_none);
+        assert!(self.waiting.is_empty() || !free, "a free sequence is taken");
+        let total: usize = plan.segments.iter().map(|one| one.tokens.count()).sum();
+        assert!(total <= self.limits.batch);
+        let decoding = self.running.iter().flatten();
+        let decoding = decoding.filter(|one| one.decoded == one.prompt.len() && !one.awaits_mask);
+        let decoding = decoding.count();
+        let sampled = plan
+            .segments
+            .iter()
+            .filter(|one| one.tokens == Tokens::Sampled);
+        assert_eq!(
+            sampled.count(),
+            decoding.min(self.limits.batch),
+            "each answer goes on"
+        );
+        let progress = total > 0 || plan.embeddings.is_some();
+        assert_eq!(progress, !matches!(plan.receive, Receive::Wait { .. }));
+        for segment in &plan.segments {
+            self.decode(segment, masked);
+        }
+        if let Some(segment) = plan.embeddings {
+            self.decode_embeddings(&segment);
+        }
+        if !progress {
+            self.deliver();
+        }
+    }
+
+    fn decode(&mut self, segment: &Segment, masked: bool) {
+        let cached = &mut self.cached[segment.sequence];
+        let request = self.running[segment.sequence].as_mut().unwrap();
+        match &segment.tokens {
+            Tokens::Prompt(range) => {
+                assert_eq!(range.start, cached.len(), "contiguous");
+                assert_eq!(range.start, request.decoded, "each token once");
+                let tokens = &request.prompt.tokens[range.clone()];
+                assert!(!tokens.contains(&9), "a medium is no text");
+                cached.tokens.extend_from_slice(tokens);
+                request.decoded = range.end;
+            }
+            Tokens::Sampled => {
+                assert!(
+                    request.sampled > 0,
+                    "nothing is sampled before the prompt was decoded"
+                );
+                cached.tokens.push(8);
+            }
+        }
+        assert_eq!(segment.logits, request.decoded == request.prompt.len());
+        if segment.logits {
+            request.sampled += 1;
+            request.awaits_mask = masked;
+        }
+        if request.sampled > request.answer {
+            let request = self.running[segment.sequence].take().unwrap();
+            if !request.cache_prompt {
+                self.cached[segment.sequence].truncate(0);
+            }
+        }
+    }
+
+    fn decode_embeddings(&mut self, segment: &EmbeddingsSegment) {
+        let cached = &mut self.cached[segment.sequence];
+        let request = self.running[segment.sequence].as_mut().unwrap();
+        assert_eq!(request.medium, MediumState::Encoded);
+        assert!(segment.count <= self.limits.embeddings && segment.count > 0);
+        assert_eq!(cached.len(), segment.span.at + segment.offset);
+        if segment.offset == 0 {
+            cached.media.push(segment.span);
+        }
+        let end = cached.len() + segment.count;
+        let tokens = &request.prompt.tokens[cached.len()..end];
+        cached.tokens.extend_from_slice(tokens);
+        request.decoded = end;
+        if end == segment.span.at + segment.span.count {
+            request.medium = MediumState::Raw;
+        }
+        self.media_turn = segment.sequence + 1;
+    }
+
+    /// The threads beside the loop answer.
+    fn deliver(&mut self) {
+        let mut delivered = false;
+        for request in self.running.iter_mut().flatten() {
+            delivered |= request.awaits_mask || request.medium == MediumState::Encoding;
+            request.awaits_mask = false;
+            if request.medium == MediumState::Encoding {
+                request.medium = MediumState::Encoded;
+            }
+        }
+        assert!(delivered || self.running.iter().all(Option::is_none));
+    }
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    ("[.ab]{0,8}[.]{1,12}", 0usize..6, any::<bool>()).prop_map(|(text, answer, cache_prompt)| {
+        Request {
+            prompt: prompt(&text),
+            answer,
+            cache_prompt,
+            medium: MediumState::Raw,
+            awaits_mask: false,
+            decoded: 0,
+            sampled: 0,
+        }
+    })
+}
+
+proptest! {
+    #[test]
+    fn every_request_is_answered_and_every_token_decoded_once(
+        requests in prop::collection::vec((request(), 0usize..4), 1..12),
+        sequences in 1usize..4,
+        batch in 4usize..20,
+        embeddings in 1usize..8,
+        masks in prop::collection::vec(any::<bool>(), 1..8),
+    ) {
+        let mut simulation = Simulation {
+            cached: vec![Sequence::default(); sequences],
+            last_used: vec![0; sequences],
+            running: vec![None; sequences],
+            waiting: vec![],
+            limits: Limits { batch, embeddings, window: 100 },
+            media_turn: 0,
+            now: 0,
+        };
+        let mut masks = masks.iter().copied().cycle();
+        for (request, pause) in requests {
+            simulation.waiting.push(request);
+            for _ in 0..pause {
+                simulation.perform(masks.next().unwrap_or_default());
+            }
+        }
+        for _ in 0..2000 {
+            simulation.perform(masks.next().unwrap_or_default());
+        }
+        let open = simulation.running.iter().flatten().count() + simulation.waiting.len();
+        prop_assert_eq!(open, 0, "every step makes progress");
+        prop_assert!(simulation.cached.iter().all(|cached| cached.media.iter().all(|span| span.at < cached.len())));
+    }
+}

@@ -1,0 +1,219 @@
+//! The sequences of the KV cache: the one owner of what each of them holds.
+//!
+//! llama.cpp's cache knows positions and forgets tokens; [`Sequences`] keeps the tokens. Both change
+//! together, here alone: what a batch had is noted when it was decoded, and truncated on both sides
+//! when it was not.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::llama::{Batch, DecodeError, Rows, Token};
+use super::sequence::{MediumSpan, Sequence};
+
+/// llama.cpp's side: keys and values by sequence and position.
+pub trait KvCache {
+    /// Sees to it that there is a cache. The error is llama.cpp's reason.
+    fn reserve(&mut self) -> Result<(), String>;
+    /// Frees the cache; all sequences are empty.
+    fn release(&mut self);
+    /// Removes all from position `from` on.
+    fn truncate(&mut self, sequence: u32, from: u32);
+    /// The first position that the sliding layers still have; `None` when the sequence is empty.
+    fn first_position(&self, sequence: u32) -> Option<u32>;
+    /// Decodes tokens; stops when all of `cancelled` are set.
+    fn decode(
+        &mut self,
+        batch: &mut Batch,
+        cancelled: impl Iterator<Item = Arc<AtomicBool>>,
+    ) -> Result<(), DecodeError>;
+    /// Decodes embeddings in the place of tokens.
+    fn decode_embeddings(
+        &mut self,
+        rows: Rows<'_>,
+        cancelled: Arc<AtomicBool>,
+    ) -> Result<(), DecodeError>;
+    /// The logits behind the token at `row` of the last batch.
+    fn logits(&mut self, row: usize) -> Option<&[f32]>;
+}
+
+/// A piece of a medium's embeddings.
+pub struct Piece<'a> {
+    pub span: MediumSpan,
+    /// The tokens that stand for the piece in the prompt.
+    pub tokens: &'a [Token],
+    /// The embeddings of those tokens, one row after the other.
+    pub rows: &'a [f32],
+    pub is_picture: bool,
+}
+
+/// What the cache holds of one sequence.
+#[derive(Default)]
+struct Cached {
+    tokens: Sequence,
+    /// Tokens in the batch.
+    batched: usize,
+    last_used: u64,
+}
+
+/// All sequences, and the batch that is decoded next.
+pub struct Sequences<C> {
+    cache: C,
+    cached: Vec<Cached>,
+    batch: Batch,
+}
+
+impl<C: KvCache> Sequences<C> {
+    /// `count` empty sequences, and room for `batch` tokens.
+    pub fn new(cache: C, count: usize, batch: usize) -> Self {
+        Self {
+            cache,
+            cached: (0..count).map(|_| Cached::default()).collect(),
+            batch: Batch::new(batch),
+        }
+    }
+
+    pub fn count(&self) -> usize {
+        self.cached.len()
+    }
+
+    /// What the cache holds of `sequence`.
+    pub fn cached(&self, sequence: usize) -> &Sequence {
+        &self.cached[sequence].tokens
+    }
+
+    /// When [`Sequences::reuse`] was last called for it.
+    pub fn last_used(&self, sequence: usize) -> u64 {
+        self.cached[sequence].last_used
+    }
+
+    /// See [`KvCache::first_position`].
+    pub fn first_position(&self, sequence: usize) -> Option<u32> {
+        self.cache.first_position(sequence as u32)
+    }
+
+    /// See [`KvCache::reserve`].
+    pub fn reserve(&mut self) -> Result<(), String> {
+        self.cache.reserve()
+    }
+
+    /// Frees the cache.
+    pub fn release(&mut self) {
+        self.batch.clear();
+        for cached in &mut self.cached {
+            cached.tokens.truncate(0);
+            cached.batched = 0;
+        }
+        self.cache.release();
+    }
+
+    /// Keeps the first `len` tokens of `sequence`.
+    pub fn truncate(&mut self, sequence: usize, len: usize) {
+        self.cache.truncate(sequence as u32, len as u32);
+        self.cached[sequence].tokens.truncate(len);
+    }
+
+    /// Empties `sequence`.
+    pub fn clear(&mut self, sequence: usize) {
+        self.truncate(sequence, 0);
+    }
+
+    /// Begins a request at time `now` that goes on from the first `len` tokens of `sequence`.
+    pub fn reuse(&mut self, sequence: usize, len: usize, now: u64) {
+        self.truncate(sequence, len);
+        self.cached[sequence].last_used = now;
+    }
+
+    /// Begins a batch.
+    pub fn clear_batch(&mut self) {
+        self.batch.clear();
+        self.cached.iter_mut().for_each(|cached| cached.batched = 0);
+    }
+
+    /// Adds the next tokens of `sequence` to the batch. With `logits` those behind the last of them
+    /// are computed. Returns the row of the last.
+    pub fn push(&mut self, sequence: usize, tokens: &[Token], logits: bool) -> usize {
+        let cached = &mut self.cached[sequence];
+        let mut row = 0;
+        for (i, &token) in tokens.iter().enumerate() {
+            let position = (cached.tokens.len() + cached.batched) as u32;
+            let is_last = i + 1 == tokens.len();
+            row = self
+                .batch
+                .push(token, position, sequence as u32, logits && is_last);
+            cached.batched += 1;
+        }
+        row
+    }
+
+    /// The tokens of the batch.
+    pub fn batch(&self) -> &[Token] {
+        self.batch.tokens()
+    }
+
+    /// Decodes the batch. After [`DecodeError::Aborted`] its sequences are as before; after another
+    /// error they are empty.
+    pub fn decode(
+        &mut self,
+        cancelled: impl Iterator<Item = Arc<AtomicBool>>,
+    ) -> Result<(), DecodeError> {
+        let decoded = self.cache.decode(&mut self.batch, cancelled);
+        if decoded.is_ok() {
+            for (sequence, token) in self.batch.entries() {
+                self.cached[sequence as usize].tokens.tokens.push(token);
+            }
+        }
+        for sequence in 0..self.cached.len() {
+            let batched = std::mem::take(&mut self.cached[sequence].batched);
+            if let (Err(error), 1..) = (&decoded, batched) {
+                self.undo(sequence, *error);
+            }
+        }
+        decoded
+    }
+
+    /// Decodes a piece of a medium, which comes next in `sequence`. For errors see
+    /// [`Sequences::decode`].
+    pub fn decode_embeddings(
+        &mut self,
+        sequence: usize,
+        piece: &Piece<'_>,
+        cancelled: Arc<AtomicBool>,
+    ) -> Result<(), DecodeError> {
+        let position = self.cached[sequence].tokens.len();
+        let rows = Rows {
+            numbers: piece.rows,
+            count: piece.tokens.len(),
+            position: position as u32,
+            sequence: sequence as u32,
+            picture: piece.is_picture,
+        };
+        let decoded = self.cache.decode_embeddings(rows, cancelled);
+        match decoded {
+            Ok(()) => {
+                let cached = &mut self.cached[sequence].tokens;
+                if position == piece.span.at {
+                    cached.media.push(piece.span);
+                }
+                cached.tokens.extend_from_slice(piece.tokens);
+            }
+            Err(error) => self.undo(sequence, error),
+        }
+        decoded
+    }
+
+    /// Removes what a failed decode may have left.
+    fn undo(&mut self, sequence: usize, error: DecodeError) {
+        match error {
+            DecodeError::Aborted => self.truncate(sequence, self.cached[sequence].tokens.len()),
+            _ => self.clear(sequence),
+        }
+    }
+
+    /// The logits behind the token at `row` of the batch.
+    pub fn logits(&mut self, row: usize) -> Option<&[f32]> {
+        self.cache.logits(row)
+    }
+}
+
+#[cfg(test)]
+pub mod tests;

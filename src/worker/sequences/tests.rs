@@ -1,0 +1,158 @@
+use super::*;
+
+/// A cache that notes what it holds, and fails when it is told to.
+#[derive(Default)]
+pub struct FakeCache {
+    pub lens: Vec<usize>,
+    pub next: Option<DecodeError>,
+}
+
+impl FakeCache {
+    pub fn new(count: usize) -> Self {
+        Self {
+            lens: vec![0; count],
+            next: None,
+        }
+    }
+}
+
+impl KvCache for FakeCache {
+    fn reserve(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn release(&mut self) {
+        self.lens.iter_mut().for_each(|len| *len = 0);
+    }
+
+    fn truncate(&mut self, sequence: u32, from: u32) {
+        let len = &mut self.lens[sequence as usize];
+        *len = (*len).min(from as usize);
+    }
+
+    fn first_position(&self, sequence: u32) -> Option<u32> {
+        (self.lens[sequence as usize] > 0).then_some(0)
+    }
+
+    /// What fails fails after the first token.
+    fn decode(
+        &mut self,
+        batch: &mut Batch,
+        _: impl Iterator<Item = Arc<AtomicBool>>,
+    ) -> Result<(), DecodeError> {
+        let error = self.next.take();
+        let count = if error.is_some() { 1 } else { usize::MAX };
+        for (sequence, _) in batch.entries().take(count) {
+            self.lens[sequence as usize] += 1;
+        }
+        error.map_or(Ok(()), Err)
+    }
+
+    fn decode_embeddings(&mut self, rows: Rows<'_>, _: Arc<AtomicBool>) -> Result<(), DecodeError> {
+        let len = &mut self.lens[rows.sequence as usize];
+        assert_eq!(*len, rows.position as usize);
+        *len += rows.count;
+        self.next.take().map_or(Ok(()), Err)
+    }
+
+    fn logits(&mut self, _: usize) -> Option<&[f32]> {
+        None
+    }
+}
+
+fn lens(sequences: &Sequences<FakeCache>) -> Vec<usize> {
+    let ours = (0..sequences.count()).map(|i| sequences.cached(i).len());
+    let ours: Vec<usize> = ours.collect();
+    assert_eq!(ours, sequences.cache.lens, "both sides hold the same");
+    ours
+}
+
+fn filled() -> Sequences<FakeCache> {
+    let mut sequences = Sequences::new(FakeCache::new(3), 3, 16);
+    assert_eq!(sequences.push(0, &[1, 2, 3], true), 2);
+    assert_eq!(sequences.push(2, &[4, 5], false), 4);
+    assert_eq!(sequences.batch(), [1, 2, 3, 4, 5]);
+    assert_eq!(
+        lens(&sequences),
+        [0, 0, 0],
+        "nothing is held before it was decoded"
+    );
+    sequences.decode(std::iter::empty()).unwrap();
+    sequences.clear_batch();
+    assert_eq!(lens(&sequences), [3, 0, 2]);
+    sequences
+}
+
+#[test]
+fn what_was_decoded_is_held() {
+    let mut sequences = filled();
+    sequences.push(2, &[6], true);
+    sequences.decode(std::iter::empty()).unwrap();
+    assert_eq!(sequences.cached(2).tokens, [4, 5, 6]);
+    sequences.reuse(0, 1, 9);
+    assert_eq!(
+        (lens(&sequences), sequences.last_used(0)),
+        (vec![1, 0, 3], 9)
+    );
+    sequences.clear(2);
+    assert_eq!(lens(&sequences), [1, 0, 0]);
+    sequences.release();
+    assert_eq!(lens(&sequences), [0, 0, 0]);
+}
+
+#[test]
+fn a_batch_that_was_aborted_leaves_nothing() {
+    let mut sequences = filled();
+    sequences.cache.next = Some(DecodeError::Aborted);
+    sequences.push(0, &[7, 8], true);
+    assert_eq!(
+        sequences.decode(std::iter::empty()),
+        Err(DecodeError::Aborted)
+    );
+    assert_eq!(lens(&sequences), [3, 0, 2]);
+}
+
+#[test]
+fn a_batch_that_failed_empties_its_sequences() {
+    let mut sequences = filled();
+    sequences.cache.next = Some(DecodeError::Failed(-1));
+    sequences.push(0, &[7, 8], true);
+    assert_eq!(
+        sequences.decode(std::iter::empty()),
+        Err(DecodeError::Failed(-1))
+    );
+    assert_eq!(lens(&sequences), [0, 0, 2], "the others keep theirs");
+}
+
+#[test]
+fn a_medium_is_held_in_pieces() {
+    let span = MediumSpan {
+        at: 3,
+        count: 3,
+        digest: [1; 32],
+    };
+    let piece = |tokens| Piece {
+        span,
+        tokens,
+        rows: &[],
+        is_picture: true,
+    };
+    let mut sequences = filled();
+    let decode = |sequences: &mut Sequences<_>, piece| {
+        sequences.decode_embeddings(0, &piece, Arc::default())
+    };
+    decode(&mut sequences, piece(&[9, 9])).unwrap();
+    assert_eq!(sequences.cached(0).media, [span]);
+    sequences.cache.next = Some(DecodeError::Aborted);
+    decode(&mut sequences, piece(&[9])).unwrap_err();
+    assert_eq!(lens(&sequences), [5, 0, 2]);
+    decode(&mut sequences, piece(&[9])).unwrap();
+    assert_eq!(sequences.cached(0).tokens, [1, 2, 3, 9, 9, 9]);
+    assert_eq!(sequences.cached(0).media, [span]);
+    sequences.cache.next = Some(DecodeError::Malformed);
+    decode(&mut sequences, piece(&[9])).unwrap_err();
+    assert_eq!(
+        (lens(&sequences), sequences.cached(0).media.len()),
+        (vec![0, 0, 2], 0)
+    );
+}
