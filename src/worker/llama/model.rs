@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, IntoRawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ggml_sys as sys;
+use llama_cpp_sys_2 as sys;
 use rustix::fs::SeekFrom;
 
 use super::packing::{self, Outcome, Place};

@@ -23,7 +23,7 @@ use std::fs::File;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use ggml_sys as sys;
+use llama_cpp_sys_2 as sys;
 
 use super::super::residency::packed::{Contents, Key, Packed, Tensor, Writer};
 use crate::sys::pages::{Mapped, Window};
