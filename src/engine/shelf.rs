@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::ModelInfo;
 use crate::store;
-use crate::sys::folders::Folders;
+use crate::sys::inotify::FolderWatch;
 
 /// A look for an unknown name is so long after the last one at least.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -19,7 +19,7 @@ pub(super) struct Shelf {
     pub models: Vec<ModelInfo>,
     looked: Instant,
     /// `None` where the system watches no folders for us.
-    folders: Option<Folders>,
+    folders: Option<FolderWatch>,
     /// Something has changed: when to look.
     due: Option<Instant>,
 }
@@ -39,7 +39,7 @@ impl Shelf {
         for rejected in &catalog.rejected {
             tracing::warn!(file = %rejected.path.display(), reason = %rejected.reason, "not a model");
         }
-        let watched = Folders::watch(catalog.folders.iter().map(PathBuf::as_path));
+        let watched = FolderWatch::new(catalog.folders.iter().map(PathBuf::as_path));
         if let Err(error) = &watched {
             tracing::warn!(%error, "changes in the model directories are not seen by themselves");
         }

@@ -1,7 +1,7 @@
 //! seccomp: the system calls of a worker, and who needs them.
 //!
 //! A call that is not in the table ends the worker with SIGSYS, and its last line names the call
-//! ([`crate::sys::violation`]). Rights are compared by what must be absent, so a flag that a later
+//! ([`crate::sys::sigsys`]). Rights are compared by what must be absent, so a flag that a later
 //! kernel knows is refused. The numbers are those of the architecture that is compiled for, x86-64
 //! or aarch64; the names are the same.
 
@@ -17,7 +17,7 @@ use seccompiler::{
 };
 use syscalls::Sysno;
 
-use crate::sys::violation;
+use crate::sys::sigsys;
 
 /// What is done about a call.
 #[derive(Clone, Copy, Debug)]
@@ -248,10 +248,10 @@ const TABLE: &[(Sysno, Rule, &str)] = &[
 /// no seccomp.
 pub fn restrict() -> io::Result<bool> {
     // qemu's user mode answers like a kernel without.
-    if !violation::has_seccomp() {
+    if !sigsys::has_seccomp() {
         return Ok(false);
     }
-    violation::name_forbidden_calls()?;
+    sigsys::name_forbidden_calls()?;
     for program in programs().map_err(io::Error::other)? {
         seccompiler::apply_filter(&program).map_err(io::Error::other)?;
     }
