@@ -39,7 +39,7 @@ impl Drop for SocketFile {
 
 /// systemd's sockets if there are any, else the configured one.
 pub fn listeners(config: &Server) -> Result<Listeners, Trouble> {
-    let passed = crate::sys::passed::listeners().map_err(|error| Trouble {
+    let passed = crate::sys::listen_fds::listeners().map_err(|error| Trouble {
         code: EX_OSERR,
         message: format!("the sockets passed by systemd cannot be used: {error}"),
     })?;

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::ModelInfo;
 use crate::store::{self, Catalog, Rejected};
-use crate::sys::folders::Folders;
+use crate::sys::inotify::FolderWatch;
 
 /// A scan for an unknown name is so long after the last one at least.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -214,7 +214,7 @@ async fn scan_on_change(
         let path = directory.clone();
         let scan = move || {
             let catalog = store::scan_one(&path);
-            let folders = Folders::watch(catalog.folders.iter().map(PathBuf::as_path));
+            let folders = FolderWatch::new(catalog.folders.iter().map(PathBuf::as_path));
             (catalog, folders)
         };
         let (catalog, folders) = match tokio::task::spawn_blocking(scan).await {
@@ -244,7 +244,7 @@ async fn scan_on_change(
 }
 
 /// Waits until something has changed and the others that are likely then have, too.
-async fn change(folders: Option<Folders>) {
+async fn change(folders: Option<FolderWatch>) {
     match folders {
         Some(folders) => folders.change().await,
         None => std::future::pending().await,

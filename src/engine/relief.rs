@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::pressure::{self, Level, Policy, Step};
 use super::status::{Change, MemoryState};
-use crate::memory::pressure::{Bell, Reading, Triggers, kills};
+use crate::memory::pressure::{PressureTrigger, Reading, Triggers, kills};
 
 /// Looks are so far apart at most while all is well, and while it is not.
 const CALM_PAUSE: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ pub(super) struct Relief {
 
 #[derive(Debug)]
 struct Watch {
-    bell: Bell,
+    bell: PressureTrigger,
     last: Instant,
 }
 
@@ -40,7 +40,7 @@ impl Relief {
 
     /// Its model is loaded: from now on the memory is watched.
     pub fn loaded(&mut self) {
-        let bell = Bell::hang();
+        let bell = PressureTrigger::arm();
         self.state.triggers = bell.triggers();
         self.watch = Some(Watch {
             bell,
@@ -62,7 +62,7 @@ impl Relief {
         tokio::select! {
             () = at(pause) => {}
             // However often it rings.
-            () = async { tokio::join!(bell.rings(), at(TENSE_PAUSE)); } => {}
+            () = async { tokio::join!(bell.wait(), at(TENSE_PAUSE)); } => {}
         }
     }
 

@@ -1,4 +1,4 @@
-//! How short memory is, and a bell that rings when programs begin to wait for it.
+//! How short memory is, and being woken when programs begin to wait for it.
 //!
 //! The kernel says for how long programs have waited for memory (PSI,
 //! `Documentation/accounting/psi.rst`), for the machine and for a control group of version 2, and
@@ -8,10 +8,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::probe::{self, Bound, Room};
-use crate::sys::trigger::Trigger;
+use crate::sys::cgroup;
+use crate::sys::psi::PsiTrigger;
 
 const MACHINE: &str = "/proc/pressure/memory";
-/// When the bell rings: some program has waited for so many microseconds out of so many. The second
+/// When the kernel wakes us: some program has waited for so many microseconds out of so many. The second
 /// one is what programs without CAP_SYS_RESOURCE may ask for, since Linux 6.5.
 const TRIGGERS: [&str; 2] = ["some 100000 1000000", "some 200000 2000000"];
 
@@ -54,7 +55,7 @@ pub fn kills() -> u64 {
     let in_group = |group: &PathBuf| {
         read(group.join("memory.events")).or_else(|| read(group.join("memory.oom_control")))
     };
-    groups()
+    cgroup::ancestors("memory")
         .iter()
         .find_map(in_group)
         .or_else(|| read("/proc/vmstat".into()))
@@ -75,23 +76,23 @@ pub struct Triggers {
     pub group: bool,
 }
 
-/// The bell. It costs nothing until it rings.
+/// The kernel's triggers for the machine and for our control group. They cost nothing until they fire.
 #[derive(Debug)]
-pub struct Bell {
-    machine: Option<Trigger>,
-    group: Option<Trigger>,
+pub struct PressureTrigger {
+    machine: Option<PsiTrigger>,
+    group: Option<PsiTrigger>,
 }
 
-impl Bell {
-    /// Hangs it up wherever the kernel allows that. Needs tokio.
-    pub fn hang() -> Self {
+impl PressureTrigger {
+    /// Arms it wherever the kernel allows that. Needs tokio.
+    pub fn arm() -> Self {
         Self {
             machine: trigger(Path::new(MACHINE)),
             group: own_pressure().and_then(|path| trigger(&path)),
         }
     }
 
-    /// Where it hangs.
+    /// Which of them the kernel took.
     pub fn triggers(&self) -> Triggers {
         Triggers {
             machine: self.machine.is_some(),
@@ -99,36 +100,32 @@ impl Bell {
         }
     }
 
-    /// Waits until it rings; for ever, where the kernel allows no triggers.
-    pub async fn rings(&self) {
+    /// Waits until one fires; for ever, where the kernel allows no triggers.
+    pub async fn wait(&self) {
         tokio::select! {
-            () = ring(self.machine.as_ref()) => {}
-            () = ring(self.group.as_ref()) => {}
+            () = fired(self.machine.as_ref()) => {}
+            () = fired(self.group.as_ref()) => {}
         }
     }
 }
 
-async fn ring(trigger: Option<&Trigger>) {
+async fn fired(trigger: Option<&PsiTrigger>) {
     match trigger {
-        Some(trigger) => trigger.fires().await,
+        Some(trigger) => trigger.wait().await,
         None => std::future::pending().await,
     }
 }
 
 /// Fires whenever programs have waited for long.
-fn trigger(path: &Path) -> Option<Trigger> {
+fn trigger(path: &Path) -> Option<PsiTrigger> {
     TRIGGERS
         .iter()
-        .find_map(|wish| Trigger::set(path, wish).ok())
-}
-
-fn groups() -> Vec<PathBuf> {
-    probe::folders(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default())
+        .find_map(|threshold| PsiTrigger::arm(path, threshold).ok())
 }
 
 /// The pressure on our own control group, if that is of version 2.
 fn own_pressure() -> Option<PathBuf> {
-    groups()
+    cgroup::ancestors("memory")
         .into_iter()
         .map(|group| group.join("memory.pressure"))
         .find(|path| path.exists())
@@ -166,28 +163,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_quiet_machine_rings_no_bell() {
-        let bell = Bell::hang();
+    async fn a_quiet_machine_fires_no_trigger() {
+        let armed = PressureTrigger::arm();
         if !Path::new(MACHINE).exists() {
             crate::skip::skip(
-                "a bell that is quiet",
+                "a trigger that is quiet",
                 format!("this kernel has no {MACHINE}"),
             );
             return;
         }
         assert!(
-            bell.machine.is_some(),
+            armed.machine.is_some(),
             "the kernel takes one of the triggers"
         );
-        // Another program may be in need right now; what must not happen is that the bell never
+        // Another program may be in need right now; what must not happen is that it never
         // stops.
-        let rings = async {
+        let fires = async {
             for _ in 0..5 {
-                bell.rings().await;
+                armed.wait().await;
             }
         };
         assert!(
-            tokio::time::timeout(std::time::Duration::from_millis(800), rings)
+            tokio::time::timeout(std::time::Duration::from_millis(800), fires)
                 .await
                 .is_err()
         );

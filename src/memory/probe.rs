@@ -3,10 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::sys::cgroup;
 pub use crate::sys::usage::Usage;
 
-/// Where the control groups are mounted.
-const CGROUPS: &str = "/sys/fs/cgroup";
 /// A limit of the first version of control groups that is none: it is as large as an address space.
 const NO_LIMIT: u64 = 1 << 60;
 
@@ -32,15 +31,13 @@ pub enum Bound {
 /// What there is room for. 0 where the kernel does not say.
 pub fn room() -> Room {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let machine = Room {
         free: field(&meminfo, "MemAvailable:"),
         bound: Bound::Machine,
         whole: field(&meminfo, "MemTotal:"),
     };
-    let limited = folders(&groups)
-        .into_iter()
-        .filter_map(|folder| read_group(&folder));
+    let groups = cgroup::ancestors("memory");
+    let limited = groups.iter().filter_map(|folder| read_group(folder));
     let all: Vec<_> = std::iter::once(machine).chain(limited).collect();
     let whole = all.iter().map(|room| room.whole).min().unwrap_or(0);
     all.into_iter().min_by_key(|room| room.free).map_or(
@@ -70,29 +67,6 @@ fn field(meminfo: &str, name: &str) -> u64 {
     line.and_then(|rest| rest.split_whitespace().next())
         .and_then(|kib| kib.parse::<u64>().ok())
         .map_or(0, |kib| kib.saturating_mul(1024))
-}
-
-/// The folders of all memory groups above this process, of both versions. `groups` is
-/// `/proc/self/cgroup` (cgroups(7)).
-pub(super) fn folders(groups: &str) -> Vec<PathBuf> {
-    let memory = groups.lines().filter_map(|line| {
-        let mut fields = line.splitn(3, ':');
-        let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-        let root = match controllers {
-            "" => PathBuf::from(CGROUPS),
-            many if many.split(',').any(|one| one == "memory") => Path::new(CGROUPS).join("memory"),
-            _ => return None,
-        };
-        Some((root, PathBuf::from(path)))
-    });
-    let above = |(root, path): (PathBuf, PathBuf)| {
-        let inside = path.strip_prefix("/").unwrap_or(&path).to_owned();
-        inside
-            .ancestors()
-            .map(|part| root.join(part))
-            .collect::<Vec<_>>()
-    };
-    memory.flat_map(above).collect()
 }
 
 /// What a group's limit leaves; `None` without a limit. Pages of files count as free: they can be
@@ -153,21 +127,6 @@ mod tests {
             room.free > 0 && room.free <= room.whole,
             "this kernel says what is free: {room:?}"
         );
-    }
-
-    #[test]
-    fn every_group_above_us_counts() {
-        let found =
-            folders("12:memory:/system.slice/gemmad.service\n3:cpu,cpuacct:/x\n0::/user.slice\n");
-        let expected = [
-            "/sys/fs/cgroup/memory/system.slice/gemmad.service",
-            "/sys/fs/cgroup/memory/system.slice",
-            "/sys/fs/cgroup/memory/",
-            "/sys/fs/cgroup/user.slice",
-            "/sys/fs/cgroup/",
-        ];
-        assert_eq!(found, expected.map(PathBuf::from));
-        assert!(folders("nonsense\n1:cpu:/\n").is_empty());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! seccomp: the system calls of each kind of worker, and who needs them.
 //!
 //! A call that is not in its table ends the worker with SIGSYS, and its last line names the call
-//! ([`crate::sys::violation`]). Rights are compared by what must be absent, so a flag that a later
+//! ([`crate::sys::sigsys`]). Rights are compared by what must be absent, so a flag that a later
 //! kernel knows is refused. The numbers are those of the architecture that is compiled for, x86-64
 //! or aarch64; the names are the same.
 
@@ -18,7 +18,7 @@ use seccompiler::{
 use syscalls::Sysno;
 
 use super::Profile;
-use crate::sys::violation;
+use crate::sys::sigsys;
 
 /// What is done about a call.
 #[derive(Clone, Copy, Debug)]
@@ -280,10 +280,10 @@ impl Profile {
 /// no seccomp.
 pub fn restrict(profile: Profile) -> io::Result<bool> {
     // qemu's user mode answers like a kernel without.
-    if !violation::has_seccomp() {
+    if !sigsys::has_seccomp() {
         return Ok(false);
     }
-    violation::name_forbidden_calls()?;
+    sigsys::name_forbidden_calls()?;
     for program in programs(profile).map_err(io::Error::other)? {
         seccompiler::apply_filter(&program).map_err(io::Error::other)?;
     }

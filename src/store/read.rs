@@ -15,7 +15,7 @@ use crate::gemma::figures::Figures;
 use crate::gemma::layout::{Class, Layout};
 use crate::gemma::variant::{Facts, Variant};
 use crate::gemma::vocabulary::Place;
-use crate::sys::map::Map;
+use crate::sys::mmap::Mmap;
 
 const ARCHITECTURE: &str = "gemma4";
 /// Every whole model has it; files with only a tokenizer and adapters do not.
@@ -229,7 +229,7 @@ pub(super) fn open<T>(
         return Err(BadFile::NotAFile);
     }
     let size = metadata.len();
-    let map = Map::first(&file, size.min(HEADER_BYTES) as usize)?;
+    let map = Mmap::first(&file, size.min(HEADER_BYTES) as usize)?;
     let described = describe(&gguf::parse(&map, size)?)?;
     Ok((described, file, metadata))
 }

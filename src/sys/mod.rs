@@ -1,17 +1,19 @@
 //! System calls that std and tokio do not have, as safe functions, and what is made of a few of
 //! them. With `worker/llama`, the only home of `unsafe`.
 
+pub mod cgroup;
 pub mod cpu;
-pub mod folders;
+pub mod inotify;
 pub mod landlock;
-pub mod map;
+pub mod listen_fds;
+pub mod mapping;
+pub mod mmap;
 pub mod pagemap;
-pub mod pages;
-pub mod passed;
+pub mod proc_maps;
 pub mod process;
+pub mod psi;
+pub mod residency;
+pub mod sigsys;
 pub mod socket;
-pub mod space;
 pub mod topology;
-pub mod trigger;
 pub mod usage;
-pub mod violation;

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use super::space::page;
+use super::mapping::page;
 
 /// Bytes of an entry, and its bit for a page that is mapped
 /// (`Documentation/admin-guide/mm/pagemap.rst`).
@@ -58,23 +58,23 @@ impl Pagemap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::space::Space;
+    use crate::sys::mapping::Mapping;
 
     #[test]
     fn touched_pages_are_counted() {
         let pages = 3 * ENTRIES;
-        let space = Space::reserve(pages * page()).unwrap();
+        let mapping = Mapping::reserve(pages * page()).unwrap();
         for index in [0, 5, ENTRIES, pages - 1] {
-            // SAFETY: inside the space, which nobody else has.
-            unsafe { space.base().add(index * page()).write(1) };
+            // SAFETY: inside the mapping, which nobody else has.
+            unsafe { mapping.base().add(index * page()).write(1) };
         }
-        let start = space.base().addr();
+        let start = mapping.base().addr();
         let pagemap = Pagemap::open().unwrap();
         let found = pagemap
             .present(&[
                 start..start + page(),
                 start + 1..start + 10 * page(),
-                start..start + space.size(),
+                start..start + mapping.size(),
             ])
             .unwrap();
         let page = page() as u64;

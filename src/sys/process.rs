@@ -2,10 +2,12 @@
 
 use std::ffi::c_void;
 use std::io;
-use std::path::Path;
+use std::ops::Range;
 
 use rustix::mm::Advice;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
+
+use super::proc_maps;
 
 /// Leaves everything that a prompt could be in out of core files, of this process and of those that
 /// it starts: what is left is the registers (core(5)).
@@ -25,25 +27,15 @@ pub fn close_inherited() {
 /// cache if it is still there. Starting takes far more code than waiting.
 pub fn give_back_code() -> io::Result<()> {
     let program = std::fs::read_link("/proc/self/exe")?;
-    for line in std::fs::read_to_string("/proc/self/maps")?.lines() {
-        let mut fields = line.split_whitespace();
-        let (Some(addresses), Some("r-xp")) = (fields.next(), fields.next()) else {
+    for line in proc_maps::lines(&proc_maps::read()?) {
+        if line.permissions != "r-xp" || line.path != Some(&program) {
             continue;
-        };
-        let hex = |text: &str| usize::from_str_radix(text, 16).ok();
-        let Some((start, end)) = addresses
-            .split_once('-')
-            .and_then(|(start, end)| Some((hex(start)?, hex(end)?)))
-        else {
-            continue;
-        };
-        if fields.nth(3).is_some_and(|path| Path::new(path) == program) {
-            // SAFETY: code is never written, so the kernel reads from the file what it has given
-            // back.
-            let _ = unsafe {
-                rustix::mm::madvise(start as *mut c_void, end - start, Advice::LinuxDontNeed)
-            };
         }
+        let Range { start, end } = line.addresses;
+        // SAFETY: code is never written, so the kernel reads from the file what it has given back.
+        let _ = unsafe {
+            rustix::mm::madvise(start as *mut c_void, end - start, Advice::LinuxDontNeed)
+        };
     }
     Ok(())
 }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::cgroup;
+
 /// One CPU that the daemon may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cpu {
@@ -78,29 +80,10 @@ fn read_number(path: &Path) -> Option<u64> {
 
 /// CPU time per time that the tightest cgroup above us allows; both versions of cgroups.
 fn quota() -> Option<f64> {
-    let membership = fs::read_to_string("/proc/self/cgroup").ok()?;
-    membership
-        .lines()
-        .filter_map(group_of)
-        .flat_map(|(root, group)| ancestors(&root, &group))
-        .filter_map(|dir| group_quota(&dir))
+    cgroup::ancestors("cpu")
+        .iter()
+        .filter_map(|folder| group_quota(folder))
         .min_by(f64::total_cmp)
-}
-
-/// The mount and the path of one line of `/proc/self/cgroup`, if it has a say on CPU time.
-fn group_of(line: &str) -> Option<(PathBuf, PathBuf)> {
-    let mut fields = line.splitn(3, ':');
-    let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-    let root = match controllers {
-        "" => "/sys/fs/cgroup",
-        c if c.split(',').any(|c| c == "cpu") => "/sys/fs/cgroup/cpu",
-        _ => return None,
-    };
-    Some((root.into(), path.trim_start_matches('/').into()))
-}
-
-fn ancestors(root: &Path, group: &Path) -> Vec<PathBuf> {
-    group.ancestors().map(|dir| root.join(dir)).collect()
 }
 
 fn group_quota(dir: &Path) -> Option<f64> {
@@ -130,26 +113,6 @@ mod tests {
                 .cpus
                 .iter()
                 .all(|cpu| (1..=1024).contains(&cpu.capacity))
-        );
-    }
-
-    #[test]
-    fn lines_of_both_cgroup_versions() {
-        assert_eq!(
-            group_of("0::/system.slice/gemmad.service"),
-            Some((
-                "/sys/fs/cgroup".into(),
-                "system.slice/gemmad.service".into()
-            ))
-        );
-        assert_eq!(
-            group_of("4:cpu,cpuacct:/a/b"),
-            Some(("/sys/fs/cgroup/cpu".into(), "a/b".into()))
-        );
-        assert_eq!(group_of("4:cpuset:/a"), None);
-        assert_eq!(
-            ancestors(Path::new("/r"), Path::new("a/b")),
-            [PathBuf::from("/r/a/b"), "/r/a".into(), "/r/".into()]
         );
     }
 

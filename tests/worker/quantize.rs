@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use ggml_sys as sys;
+use llama_cpp_sys_2 as sys;
 
 use crate::skip::skip;
 

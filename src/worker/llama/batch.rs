@@ -1,6 +1,6 @@
 //! The tokens of one step, or rows in place of tokens.
 
-use ggml_sys as sys;
+use llama_cpp_sys_2 as sys;
 
 use super::Token;
 

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ggml_sys as sys;
+use llama_cpp_sys_2 as sys;
 
 use super::batch::RowBatch;
 use super::experts::{self, ExpertWatch};

@@ -13,7 +13,7 @@
 use std::ffi::{CStr, c_void};
 use std::ops::Range;
 
-use ggml_sys as sys;
+use llama_cpp_sys_2 as sys;
 
 const RANKING: &str = "ffn_moe_topk-";
 /// Layers at most.

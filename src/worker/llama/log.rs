@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ggml_sys as sys;
+use llama_cpp_sys_2 as sys;
 
 /// Bytes of one message at most; the rest is cut off.
 const MAX_LINE: usize = 1024;

@@ -6,7 +6,7 @@ use std::ffi::{c_char, c_void};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 
-use ggml_sys as sys;
+use llama_cpp_sys_2 as sys;
 
 use super::log;
 use crate::gemma::marker;

@@ -6,12 +6,12 @@ use std::os::fd::{AsFd, IntoRawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ggml_sys as sys;
+use llama_cpp_sys_2 as sys;
 use rustix::fs::SeekFrom;
 
 use super::packing::{self, Outcome, Place};
 use super::{log, mapping};
-use crate::sys::pages::{Mapped, Window};
+use crate::sys::residency::{MappedFile, Window};
 
 /// The part of the file after which its pages are given back.
 const GIVE_BACK: f32 = 1.0 / 32.0;
@@ -30,7 +30,7 @@ pub struct Model {
     raw: NonNull<sys::llama_model>,
     tokens: usize,
     /// Which file it is mapped from.
-    file: Mapped,
+    file: MappedFile,
 }
 
 // SAFETY: a model is never freed, and everything here only reads. llama.cpp
@@ -52,7 +52,7 @@ impl Model {
         place: Option<Place>,
         ending: &AtomicBool,
     ) -> (Result<Self, String>, Outcome) {
-        let mapped = match Mapped::of(&file) {
+        let mapped = match MappedFile::of(&file) {
             Ok(mapped) => mapped,
             Err(error) => return (Err(unreadable(&error)), Outcome::Nothing),
         };
@@ -64,7 +64,7 @@ impl Model {
     fn load_plain(
         file: impl AsFd,
         tokens: u32,
-        mapped: Mapped,
+        mapped: MappedFile,
         ending: &AtomicBool,
     ) -> Result<Self, String> {
         // SAFETY: no arguments; this sets up tables and must come before everything but the log.
@@ -209,7 +209,7 @@ fn without_vocabulary(tokens: u32) -> [sys::llama_model_kv_override; 3] {
 /// What [`on_progress`] needs.
 struct Loading<'a> {
     ending: &'a AtomicBool,
-    file: Mapped,
+    file: MappedFile,
     /// The progress at which pages were last given back.
     given_back: Cell<f32>,
 }
@@ -221,7 +221,7 @@ unsafe extern "C" fn on_progress(progress: f32, loading: *mut c_void) -> bool {
     if progress - loading.given_back.get() >= GIVE_BACK || progress >= 1.0 {
         loading.given_back.set(progress);
         // Without it the load is as good, and takes more memory.
-        let _ = loading.file.give_back();
+        let _ = loading.file.evict();
     }
     !loading.ending.load(Ordering::Relaxed) && !packing::is_wrong()
 }

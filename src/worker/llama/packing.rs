@@ -23,11 +23,11 @@ use std::fs::File;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use ggml_sys as sys;
+use llama_cpp_sys_2 as sys;
 
 use super::super::residency::packed::{Contents, Key, Packed, Tensor, Writer};
-use crate::sys::pages::{Mapped, Window};
-use crate::sys::space::{Space, page};
+use crate::sys::mapping::{Mapping, page};
+use crate::sys::residency::{MappedFile, Window};
 
 /// The version of `llama-cpp-sys-2`; a packed buffer of another one is not used.
 const GGML: &str = "0.1.161";
@@ -90,7 +90,7 @@ pub enum Place {
     /// In this file, which has them; the space is its map.
     Ready {
         contents: Arc<Contents>,
-        space: Arc<Space>,
+        space: Arc<Mapping>,
     },
     /// In this file, which is empty.
     New { file: File, key: Key },
@@ -104,7 +104,7 @@ pub enum Outcome {
     /// They were there.
     Reused,
     /// They are in the file now, which is not yet safe on the disk; the space is its map.
-    Packed { packed: Packed, space: Arc<Space> },
+    Packed { packed: Packed, space: Arc<Mapping> },
     /// They are in memory, all or the last of them; says why.
     InMemory { why: String },
     /// The file does not hold this model's weights: the model was not loaded.
@@ -158,7 +158,7 @@ fn unknown() -> Outcome {
 
 thread_local! {
     /// For the model that this thread is loading.
-    static PLACE: RefCell<Option<(Option<Place>, Mapped)>> = const { RefCell::new(None) };
+    static PLACE: RefCell<Option<(Option<Place>, MappedFile)>> = const { RefCell::new(None) };
     static OUTCOME: RefCell<Option<Outcome>> = const { RefCell::new(None) };
 }
 
@@ -167,7 +167,7 @@ static OWN_WAY: OnceLock<AllocBuffer> = OnceLock::new();
 
 /// Runs `load`, which loads one model from the file `model` on this thread; its packed weights go
 /// to `place`.
-pub fn into<T>(place: Option<Place>, model: Mapped, load: impl FnOnce() -> T) -> (T, Outcome) {
+pub fn into<T>(place: Option<Place>, model: MappedFile, load: impl FnOnce() -> T) -> (T, Outcome) {
     let known = stand_in();
     PLACE.set(known.then_some((place, model)));
     OUTCOME.set((!known).then(unknown));
@@ -297,7 +297,7 @@ unsafe extern "C" fn alloc_buffer(
 
 /// A packed buffer's memory and what is known of it: the `context` of ggml's buffer.
 struct Home {
-    space: Arc<Space>,
+    space: Arc<Mapping>,
     set: Option<SetTensor>,
     tensors: Vec<Tensor>,
     state: State,
@@ -321,7 +321,7 @@ enum State {
 }
 
 impl Home {
-    fn new(place: Place, model: Mapped, size: usize) -> Result<Self, Outcome> {
+    fn new(place: Place, model: MappedFile, size: usize) -> Result<Self, Outcome> {
         let (space, state) = match place {
             Place::Ready { contents, space }
                 if contents.bytes == size as u64 && space.size() == size =>
@@ -337,7 +337,7 @@ impl Home {
                 let in_memory = |error: std::io::Error| Outcome::InMemory {
                     why: error.to_string(),
                 };
-                let space = Space::reserve(size).map_err(in_memory)?;
+                let space = Mapping::reserve(size).map_err(in_memory)?;
                 // SAFETY: the map lives until the model is loaded, and the windows until the last
                 // tensor is packed.
                 let windows = unsafe { model.windows() }.map_err(in_memory)?;
@@ -622,7 +622,7 @@ mod tests {
             file: file.try_clone().unwrap(),
             key,
         };
-        let (loaded, outcome) = into(Some(place), Mapped::of(&model).unwrap(), || 5);
+        let (loaded, outcome) = into(Some(place), MappedFile::of(&model).unwrap(), || 5);
         assert!(
             loaded == 5 && matches!(outcome, Outcome::Nothing),
             "{outcome:?}"

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ggml_sys as sys;
+use llama_cpp_sys_2 as sys;
 
 use super::log;
 use super::marks::Marks;

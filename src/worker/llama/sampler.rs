@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ptr::NonNull;
 
-use ggml_sys as sys;
+use llama_cpp_sys_2 as sys;
 
 use super::Token;
 use crate::chat::Sampling;

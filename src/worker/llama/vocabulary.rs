@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString, c_char};
 use std::path::Path;
 use std::ptr::NonNull;
 
-use ggml_sys as sys;
+use llama_cpp_sys_2 as sys;
 
 use super::{Token, alone};
 

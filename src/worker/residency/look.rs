@@ -7,7 +7,7 @@ use super::PackedMap;
 use crate::gemma::layout::{Extent, Layout};
 use crate::ipc::{FileMemory, FileRole, MemoryPicture, Part};
 use crate::sys::pagemap::Pagemap;
-use crate::sys::pages::Window;
+use crate::sys::residency::Window;
 use crate::sys::usage::Usage;
 
 /// Parts that a file is shown in, at least.

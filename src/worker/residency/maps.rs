@@ -3,7 +3,7 @@
 
 use super::PackedMap;
 use crate::gemma::layout::Class;
-use crate::sys::pages::Window;
+use crate::sys::residency::Window;
 
 /// What is mapped of the files.
 pub struct Maps {
@@ -24,10 +24,10 @@ impl Maps {
     pub fn give_back(&self) {
         self.model
             .iter()
-            .for_each(|window| window.give_back(window.file_range()));
+            .for_each(|window| window.evict(window.file_range()));
         if let Some(packed) = &self.packed {
             // An error says that `/proc` cannot be read: then it stays.
-            let _ = packed.file.give_back();
+            let _ = packed.file.evict();
         }
     }
 
@@ -42,7 +42,7 @@ impl Maps {
         {
             packed
                 .space
-                .cool(extent.offset as usize..extent.end() as usize);
+                .mark_cold(extent.offset as usize..extent.end() as usize);
         }
     }
 }

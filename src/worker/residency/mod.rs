@@ -33,16 +33,16 @@ use std::sync::Arc;
 use super::llama::packing::{Outcome, Place, packing};
 use crate::gemma::layout::{Class, Layout};
 use crate::ipc::{MemoryPlan, Packing};
-use crate::sys::pages::{Mapped, Window};
-use crate::sys::space::Space;
+use crate::sys::mapping::Mapping;
+use crate::sys::residency::{MappedFile, Window};
 use packed::{Contents, Key, Packed};
 
 /// The packed weights, where a file has them.
 #[derive(Clone, Debug)]
 pub struct PackedMap {
     contents: Arc<Contents>,
-    space: Arc<Space>,
-    file: Mapped,
+    space: Arc<Mapping>,
+    file: MappedFile,
 }
 
 impl PackedMap {
@@ -92,7 +92,7 @@ pub fn let_go(layout: &Layout, windows: &[Window]) {
                 window.populate(extent.offset..extent.end());
             }
         }
-        sources().for_each(|source| window.give_back(source.offset..source.end()));
+        sources().for_each(|source| window.evict(source.offset..source.end()));
     }
 }
 
@@ -174,7 +174,7 @@ impl Packer {
             Outcome::Packed {
                 packed: Packed { file, contents },
                 space,
-            } => match Mapped::of(&file) {
+            } => match MappedFile::of(&file) {
                 Ok(place) => {
                     let map = PackedMap {
                         contents: Arc::new(contents),
@@ -206,8 +206,8 @@ impl Packer {
 
 fn mapped(Packed { file, contents }: Packed) -> Result<PackedMap, String> {
     let space =
-        Space::of_file(&file, contents.bytes as usize).map_err(|error| error.to_string())?;
-    let file = Mapped::of(&file).map_err(|error| error.to_string())?;
+        Mapping::of_file(&file, contents.bytes as usize).map_err(|error| error.to_string())?;
+    let file = MappedFile::of(&file).map_err(|error| error.to_string())?;
     Ok(PackedMap {
         contents: Arc::new(contents),
         space: Arc::new(space),

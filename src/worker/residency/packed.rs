@@ -18,7 +18,7 @@ use std::os::unix::fs::FileExt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sys::space;
+use crate::sys::mapping;
 
 const MAGIC: [u8; 8] = *b"GEMPACK1";
 const TRAILER: u64 = 16;
@@ -203,7 +203,7 @@ impl Writer {
         end.extend_from_slice(&sum.to_le_bytes());
         end.extend_from_slice(&MAGIC);
         self.file
-            .write_all_at(&end, self.written.next_multiple_of(space::page() as u64))?;
+            .write_all_at(&end, self.written.next_multiple_of(mapping::page() as u64))?;
         Ok(Packed {
             file: self.readable,
             contents,

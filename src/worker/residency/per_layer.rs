@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::super::llama::Token;
 use crate::gemma::layout::{Class, Layout};
-use crate::sys::pages::Window;
+use crate::sys::residency::Window;
 
 /// Bytes around a page that the kernel maps with it when they are in the page cache
 /// (`fault_around_bytes`). What was touched is counted in such pieces, so the count is never less
@@ -81,7 +81,7 @@ impl PerLayer {
             return;
         }
         for window in &self.windows {
-            window.give_back(self.table.clone());
+            window.evict(self.table.clone());
         }
         self.touched.fill(false);
         self.count = 0;

@@ -11,7 +11,7 @@ use rustix::fs::{Advice, fadvise};
 use super::PackedMap;
 use super::packed::CHUNK;
 use crate::gemma::layout::Layout;
-use crate::sys::space;
+use crate::sys::mapping;
 
 /// Chunks that the disk is asked for before the first of them is waited for.
 const AHEAD: usize = 8;
@@ -90,9 +90,9 @@ impl Warm {
 
     /// Has the kernel read a part of the model file, without waiting for it.
     fn ask_for(&self, part: &Range<u64>) {
-        for start in (part.start..part.end).step_by(space::ASKED_AT_ONCE) {
+        for start in (part.start..part.end).step_by(mapping::ASKED_AT_ONCE) {
             let length = (part.end - start)
-                .min(space::ASKED_AT_ONCE as u64)
+                .min(mapping::ASKED_AT_ONCE as u64)
                 .try_into()
                 .ok();
             // A hint; a file system that does not take it reads at the first touch.
@@ -177,8 +177,8 @@ mod tests {
     use super::super::packed::{self, Key, Tensor, Writer};
     use super::*;
     use crate::gemma::layout::Class;
-    use crate::sys::pages::Mapped;
-    use crate::sys::space::Space;
+    use crate::sys::mapping::Mapping;
+    use crate::sys::residency::MappedFile;
     use std::os::unix::fs::FileExt;
     use std::sync::Arc;
 
@@ -247,8 +247,8 @@ mod tests {
                 tensors,
             )
             .unwrap();
-        let space = Space::of_file(&packed.file, CHUNK + 500).unwrap();
-        let place = Mapped::of(&packed.file).unwrap();
+        let space = Mapping::of_file(&packed.file, CHUNK + 500).unwrap();
+        let place = MappedFile::of(&packed.file).unwrap();
         (
             file,
             PackedMap {

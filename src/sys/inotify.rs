@@ -14,11 +14,11 @@ const EVENTS: usize = 4096;
 
 /// Watched folders.
 #[derive(Debug)]
-pub struct Folders(AsyncFd<OwnedFd>);
+pub struct FolderWatch(AsyncFd<OwnedFd>);
 
-impl Folders {
+impl FolderWatch {
     /// Watches what can be watched of them. Needs tokio.
-    pub fn watch<'a>(folders: impl IntoIterator<Item = &'a Path>) -> io::Result<Self> {
+    pub fn new<'a>(folders: impl IntoIterator<Item = &'a Path>) -> io::Result<Self> {
         let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let news = WatchFlags::CLOSE_WRITE
             | WatchFlags::MOVE

@@ -12,19 +12,19 @@ use tokio::io::unix::AsyncFd;
 
 /// A descriptor that the kernel makes ready.
 #[derive(Debug)]
-pub struct Trigger(AsyncFd<File>);
+pub struct PsiTrigger(AsyncFd<File>);
 
-impl Trigger {
+impl PsiTrigger {
     /// Writes what to be woken for into a file like `/proc/pressure/memory`: `some` or `full`, so
     /// many microseconds of waiting, out of so many. Needs tokio.
-    pub fn set(path: &Path, wish: &str) -> io::Result<Self> {
+    pub fn arm(path: &Path, threshold: &str) -> io::Result<Self> {
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
             .custom_flags(OFlags::NONBLOCK.bits() as i32)
             .open(path)?;
         // The kernel takes away the last byte, whatever it is.
-        file.write_all(format!("{wish}\0").as_bytes())?;
+        file.write_all(format!("{threshold}\0").as_bytes())?;
         // SAFETY: a `File` has one descriptor, the same for as long as it lives, and nobody else
         // can close it.
         let ready = unsafe { AsyncFd::register_with_interest(file, Interest::PRIORITY) };
@@ -32,7 +32,7 @@ impl Trigger {
     }
 
     /// Waits until the kernel says so; for ever, if it will not.
-    pub async fn fires(&self) {
+    pub async fn wait(&self) {
         match self.0.ready(Interest::PRIORITY).await {
             Ok(mut guard) => guard.clear_ready(),
             Err(_) => std::future::pending().await,

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Deref;
 
-use mmap_rs::{Mmap, MmapOptions};
+use mmap_rs::MmapOptions;
 
 /// The first bytes of a file, mapped and read-only; unmapped when dropped.
 ///
@@ -18,9 +18,9 @@ use mmap_rs::{Mmap, MmapOptions};
 /// and renamed), which leaves a map of the old file whole. A file that is truncated in place, or
 /// whose disk fails, ends the process with SIGBUS at the next touch of a missing page: keep maps
 /// short-lived where that must not happen.
-pub struct Map(Option<Mmap>);
+pub struct Mmap(Option<mmap_rs::Mmap>);
 
-impl Map {
+impl Mmap {
     /// Maps the first `bytes` bytes of `file`, which has at least that many.
     pub fn first(file: &File, bytes: usize) -> io::Result<Self> {
         if bytes == 0 {
@@ -40,7 +40,7 @@ impl Map {
     }
 }
 
-impl Deref for Map {
+impl Deref for Mmap {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -58,9 +58,9 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         let content: Vec<u8> = (0..10_000u32).map(|i| i as u8).collect();
         file.write_all(&content).unwrap();
-        assert_eq!(&Map::first(&file, 10_000).unwrap()[..], &content[..]);
-        assert_eq!(&Map::first(&file, 5_001).unwrap()[..], &content[..5_001]);
-        assert!(Map::first(&file, 0).unwrap().is_empty());
+        assert_eq!(&Mmap::first(&file, 10_000).unwrap()[..], &content[..]);
+        assert_eq!(&Mmap::first(&file, 5_001).unwrap()[..], &content[..5_001]);
+        assert!(Mmap::first(&file, 0).unwrap().is_empty());
     }
 
     #[test]
@@ -68,7 +68,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, next) = (folder.path().join("a"), folder.path().join("b"));
         std::fs::write(&path, [1u8; 9_000]).unwrap();
-        let map = Map::first(&File::open(&path).unwrap(), 9_000).unwrap();
+        let map = Mmap::first(&File::open(&path).unwrap(), 9_000).unwrap();
         std::fs::write(&next, b"short").unwrap();
         std::fs::rename(&next, &path).unwrap();
         assert_eq!(&map[..], &[1u8; 9_000][..]);

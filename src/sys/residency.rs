@@ -1,14 +1,14 @@
 //! Which of a mapped file's pages this process holds, and giving them back.
 
 use std::ffi::{c_int, c_void};
-use std::fs;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
 
 use rustix::mm::Advice;
 
-use super::space::{ASKED_AT_ONCE, page};
+use super::mapping::{ASKED_AT_ONCE, page};
+use super::proc_maps::{self, MapsLine};
 
 unsafe extern "C" {
     fn mincore(start: *const c_void, bytes: usize, present: *mut u8) -> c_int;
@@ -16,13 +16,13 @@ unsafe extern "C" {
 
 /// A file, wherever it is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mapped {
+pub struct MappedFile {
     major: u32,
     minor: u32,
     inode: u64,
 }
 
-impl Mapped {
+impl MappedFile {
     pub fn of(file: impl AsFd) -> io::Result<Self> {
         let stat = rustix::fs::fstat(file)?;
         Ok(Self {
@@ -34,14 +34,16 @@ impl Mapped {
 
     /// Takes the file's pages out of this process; what is touched again is mapped again, from the
     /// page cache if it is still there. Only read-only mappings are considered, so nothing is lost.
-    /// Returns the bytes of address space that were gone through.
-    pub fn give_back(&self) -> io::Result<usize> {
-        // SAFETY: the windows are used at once, and whoever unmaps the file at the same time loses
-        // nothing by this.
+    /// Nobody in this process may unmap the file meanwhile. Returns the bytes of address space that
+    /// were gone through.
+    pub fn evict(&self) -> io::Result<usize> {
+        // SAFETY: the windows are used at once. Between reading them and advising on them another
+        // thread could unmap the file and map something else in its place; the worker keeps its
+        // model file and its packed weights mapped until it ends.
         let windows = unsafe { self.windows()? };
         windows
             .iter()
-            .for_each(|window| window.give_back(window.file_range()));
+            .for_each(|window| window.evict(window.file_range()));
         Ok(windows.iter().map(|window| window.addresses.len()).sum())
     }
 
@@ -51,31 +53,22 @@ impl Mapped {
     /// The windows must not be used any more once the file is unmapped there: something else may be
     /// in its place.
     pub unsafe fn windows(&self) -> io::Result<Vec<Window>> {
-        let maps = fs::read_to_string("/proc/self/maps")?;
-        Ok(joined(maps.lines().filter_map(|line| self.window(line))))
+        let maps = proc_maps::read()?;
+        Ok(joined(
+            proc_maps::lines(&maps).filter_map(|line| self.window(&line)),
+        ))
     }
 
-    /// One line of `/proc/self/maps` (proc(5)), if it maps this file and cannot be written.
-    fn window(&self, line: &str) -> Option<Window> {
-        let mut fields = line.split_whitespace();
-        let (addresses, permissions, offset) = (fields.next()?, fields.next()?, fields.next()?);
-        let (device, inode) = (fields.next()?, fields.next()?);
-        let hex = |text: &str| u32::from_str_radix(text, 16).ok();
-        let (major, minor) = device.split_once(':')?;
+    /// The window of one mapping, if it is of this file and cannot be written.
+    fn window(&self, line: &MapsLine<'_>) -> Option<Window> {
         let found = Self {
-            major: hex(major)?,
-            minor: hex(minor)?,
-            inode: inode.parse().ok()?,
+            major: line.device.0,
+            minor: line.device.1,
+            inode: line.inode,
         };
-        if found != *self || !permissions.starts_with("r--") {
-            return None;
-        }
-        let (start, end) = addresses.split_once('-')?;
-        let addresses =
-            usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?;
-        Some(Window {
-            addresses,
-            offset: u64::from_str_radix(offset, 16).ok()?,
+        (found == *self && line.permissions.starts_with("r--")).then(|| Window {
+            addresses: line.addresses.clone(),
+            offset: line.offset,
         })
     }
 }
@@ -83,7 +76,7 @@ impl Mapped {
 /// Has the kernel read what is not in memory yet of files that are mapped at these addresses,
 /// without waiting for it. To look first costs a tenth of asking for what is there. Addresses that
 /// are not mapped are left alone.
-pub fn fetch(addresses: Range<usize>) {
+pub fn prefetch(addresses: Range<usize>) {
     let start = addresses.start - addresses.start % page();
     let mut present = vec![0; (addresses.end - start).div_ceil(page())];
     // SAFETY: the vector has a byte for each page; nothing else is written.
@@ -170,7 +163,7 @@ impl Window {
     }
 
     /// Takes the pages that lie wholly in a part of the file out of this process.
-    pub fn give_back(&self, part: Range<u64>) {
+    pub fn evict(&self, part: Range<u64>) {
         let range = self.addresses(part);
         let range = range.start.next_multiple_of(page())..range.end - range.end % page();
         self.advise(range, Advice::LinuxDontNeed);
@@ -198,7 +191,7 @@ impl Window {
         }
     }
 
-    /// Reads a part of the file in and maps its pages, as [`super::space::Space::populate`] does.
+    /// Reads a part of the file in and maps its pages, as [`super::mapping::Space::populate`] does.
     pub fn populate(&self, part: Range<u64>) {
         let range = self.addresses(part);
         self.advise(
@@ -209,7 +202,7 @@ impl Window {
 
     fn advise(&self, range: Range<usize>, advice: Advice) {
         if range.start < range.end {
-            // SAFETY: inside a mapping of the file without write permission ([`Mapped::windows`]'s
+            // SAFETY: inside a mapping of the file without write permission ([`MappedFile::windows`]'s
             // contract). Its pages hold what the file holds, and come back from there. A kernel
             // that does not take the advice loses nothing.
             let _ = unsafe { rustix::mm::madvise(range.start as *mut _, range.len(), advice) };
@@ -220,7 +213,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::map::Map;
+    use crate::sys::mmap::Mmap;
     use std::io::Write;
 
     #[test]
@@ -237,35 +230,37 @@ mod tests {
         assert!(runs(&[1, 1], 3).is_empty() && runs(&[], 3).is_empty());
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&vec![9; 10_000]).unwrap();
-        let map = Map::first(&file, 10_000).unwrap();
-        fetch(map.as_ptr().addr() + 100..map.as_ptr().addr() + 9_000);
-        fetch(0..page());
+        let map = Mmap::first(&file, 10_000).unwrap();
+        prefetch(map.as_ptr().addr() + 100..map.as_ptr().addr() + 9_000);
+        prefetch(0..page());
         assert_eq!(map[..], vec![9; 10_000]);
     }
 
     #[test]
     fn only_read_only_mappings_of_the_file_count() {
-        let file = Mapped {
+        let file = MappedFile {
             major: 0xfe,
             minor: 0,
             inode: 77,
         };
-        let line = |permissions, device, inode| {
-            format!("7f00-7f10 {permissions} 00002000 {device} {inode}   /some/file")
+        let line = |permissions, device, inode| MapsLine {
+            addresses: 0x7f00..0x7f10,
+            permissions,
+            offset: 0x2000,
+            device,
+            inode,
+            path: None,
         };
         let window = Window {
             addresses: 0x7f00..0x7f10,
             offset: 0x2000,
         };
-        assert_eq!(
-            file.window(&line("r--s", "fe:00", "77")),
-            Some(window.clone())
-        );
-        assert_eq!(file.window(&line("r--p", "fe:00", "77")), Some(window));
-        assert_eq!(file.window(&line("rw-p", "fe:00", "77")), None);
-        assert_eq!(file.window(&line("r--s", "fe:01", "77")), None);
-        assert_eq!(file.window(&line("r--s", "fe:00", "78")), None);
-        assert_eq!(file.window("garbage"), None);
+        let found = |permissions, device, inode| file.window(&line(permissions, device, inode));
+        assert_eq!(found("r--s", (0xfe, 0), 77), Some(window.clone()));
+        assert_eq!(found("r--p", (0xfe, 0), 77), Some(window));
+        assert_eq!(found("rw-p", (0xfe, 0), 77), None);
+        assert_eq!(found("r--s", (0xfe, 1), 77), None);
+        assert_eq!(found("r--s", (0xfe, 0), 78), None);
     }
 
     #[test]
@@ -298,7 +293,7 @@ mod tests {
     }
 
     fn resident(path: &str) -> u64 {
-        let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
         let entry = smaps.split(path).nth(1).expect("the file is mapped");
         let rss = entry
             .lines()
@@ -312,12 +307,12 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         let text: Vec<u8> = (0..1 << 20).map(|i| (i % 251) as u8).collect();
         file.write_all(&text).unwrap();
-        let map = Map::first(file.as_file(), text.len()).unwrap();
+        let map = Mmap::first(file.as_file(), text.len()).unwrap();
         assert!(*map == *text);
         let path = file.path().to_str().unwrap();
         assert_eq!(resident(path), 1024);
         assert_eq!(
-            Mapped::of(file.as_file()).unwrap().give_back().unwrap(),
+            MappedFile::of(file.as_file()).unwrap().evict().unwrap(),
             1 << 20
         );
         assert_eq!(resident(path), 0);

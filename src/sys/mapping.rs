@@ -15,18 +15,18 @@ pub const ASKED_AT_ONCE: usize = 128 << 10;
 
 /// A run of pages of this process; given back when dropped.
 #[derive(Debug)]
-pub struct Space {
+pub struct Mapping {
     base: NonNull<u8>,
     bytes: usize,
 }
 
 // SAFETY: it is plain memory. Shared references only read it; what writes needs `&mut` or the raw
 // address.
-unsafe impl Send for Space {}
+unsafe impl Send for Mapping {}
 // SAFETY: as above.
-unsafe impl Sync for Space {}
+unsafe impl Sync for Mapping {}
 
-impl Space {
+impl Mapping {
     /// Memory that can be written, of zeros. Pages cost nothing until they are touched.
     pub fn reserve(bytes: usize) -> io::Result<Self> {
         let (access, flags) = (
@@ -61,7 +61,7 @@ impl Space {
         Ok(Self { base, bytes })
     }
 
-    /// Where it begins. What is written through it must not be read through [`Space::bytes`] at the
+    /// Where it begins. What is written through it must not be read through [`Mapping::bytes`] at the
     /// same time.
     pub fn base(&self) -> *mut u8 {
         self.base.as_ptr()
@@ -71,10 +71,10 @@ impl Space {
         self.bytes
     }
 
-    /// What it holds; nothing outside the space.
+    /// What it holds; nothing outside the mapping.
     pub fn bytes(&self, range: Range<usize>) -> &[u8] {
         let range = range.start.min(self.bytes)..range.end.min(self.bytes);
-        // SAFETY: inside the space, which is mapped and readable while `self` lives.
+        // SAFETY: inside the mapping, which is mapped and readable while `self` lives.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(range.start), range.len()) }
     }
 
@@ -85,7 +85,7 @@ impl Space {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let flags = MapFlags::SHARED | MapFlags::FIXED;
-        // SAFETY: inside the space, which is ours, and `&mut` says that nobody has a slice of it.
+        // SAFETY: inside the mapping, which is ours, and `&mut` says that nobody has a slice of it.
         unsafe {
             let place = self.base.as_ptr().add(range.start).cast::<c_void>();
             rustix::mm::mmap(
@@ -118,21 +118,21 @@ impl Space {
 
     /// Lets the system take `range` before other pages when memory is short; it stays where it is
     /// until then. Kernels before 5.4 cannot.
-    pub fn cool(&self, range: Range<usize>) {
+    pub fn mark_cold(&self, range: Range<usize>) {
         self.advise(range, Advice::LinuxCold);
     }
 
     /// Keeps `range` in memory whatever happens (mlock(2)).
     pub fn lock(&self, range: Range<usize>) -> io::Result<()> {
         let range = self.pages(range);
-        // SAFETY: inside the space; locking changes nothing that is held there.
+        // SAFETY: inside the mapping; locking changes nothing that is held there.
         unsafe { rustix::mm::mlock(self.base.as_ptr().add(range.start).cast(), range.len())? };
         Ok(())
     }
 
     fn advise(&self, range: Range<usize>, advice: Advice) {
         let range = self.pages(range);
-        // SAFETY: inside the space; no such advice changes what is held there. They are hints: a
+        // SAFETY: inside the mapping; no such advice changes what is held there. They are hints: a
         // kernel that does not take them reads at the first touch.
         let _ = unsafe {
             rustix::mm::madvise(
@@ -143,7 +143,7 @@ impl Space {
         };
     }
 
-    /// The pages of `range`, inside the space.
+    /// The pages of `range`, inside the mapping.
     fn pages(&self, range: Range<usize>) -> Range<usize> {
         let end = range.end.min(self.bytes);
         let start = range.start.min(end);
@@ -151,7 +151,7 @@ impl Space {
     }
 }
 
-impl Drop for Space {
+impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours, and no slice of it outlives `self`.
         let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.bytes) };
@@ -171,26 +171,28 @@ mod tests {
     #[test]
     fn memory_can_become_a_files() {
         let bytes = 3 * page();
-        let mut space = Space::reserve(bytes).unwrap();
-        // SAFETY: the space is that long, and nobody else has it.
-        unsafe { std::ptr::write_bytes(space.base(), 7, bytes) };
+        let mut mapping = Mapping::reserve(bytes).unwrap();
+        // SAFETY: the mapping is that long, and nobody else has it.
+        unsafe { std::ptr::write_bytes(mapping.base(), 7, bytes) };
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&vec![9; 2 * page()], 0).unwrap();
-        space.replace(page()..2 * page(), &file).unwrap();
-        let found: Vec<u8> = (0..3).map(|i| space.bytes(i * page()..bytes)[0]).collect();
+        mapping.replace(page()..2 * page(), &file).unwrap();
+        let found: Vec<u8> = (0..3)
+            .map(|i| mapping.bytes(i * page()..bytes)[0])
+            .collect();
         assert_eq!(found, [7, 9, 7]);
-        assert!(space.replace(1..page(), &file).is_err());
-        assert!(space.replace(0..4 * page(), &file).is_err());
+        assert!(mapping.replace(1..page(), &file).is_err());
+        assert!(mapping.replace(0..4 * page(), &file).is_err());
     }
 
     #[test]
     fn a_file_is_read_in_place() {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&[5; 10_000], 0).unwrap();
-        let space = Space::of_file(&file, 10_000).unwrap();
-        space.will_need(0..10_000);
-        space.populate(100..20_000);
-        assert_eq!(space.bytes(0..20_000), [5; 10_000]);
-        assert_eq!(space.size(), 10_000);
+        let mapping = Mapping::of_file(&file, 10_000).unwrap();
+        mapping.will_need(0..10_000);
+        mapping.populate(100..20_000);
+        assert_eq!(mapping.bytes(0..20_000), [5; 10_000]);
+        assert_eq!(mapping.size(), 10_000);
     }
 }
