@@ -9,10 +9,10 @@ use http_body_util::BodyExt;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::Api;
-use super::error::ApiError;
 use crate::access::Caller;
 use crate::access::quota::Share;
+use crate::api::Api;
+use crate::api::error::ApiError;
 
 /// From the head of a request to the end of its body. Clients are on this machine.
 const BODY_TIME: Duration = Duration::from_secs(30);

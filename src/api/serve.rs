@@ -18,11 +18,11 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::error::ApiError;
-use super::patient::Patient;
-use super::{Api, id, router};
 use crate::access::Caller;
 use crate::access::quota::Share;
+use crate::api::error::ApiError;
+use crate::api::write_timeout::Patient;
+use crate::api::{Api, id, router};
 
 /// Rest after a failed accept: descriptors come back when connections end, and trying on costs a
 /// CPU.

@@ -14,7 +14,10 @@ use super::error::BusError;
 use super::files;
 use super::options::Options;
 use crate::access::quota::Share;
-use crate::api::openai::{self, ChatCall, Head, Whole};
+use crate::api::generation;
+use crate::api::openai::chat::completion::Whole;
+use crate::api::openai::chat::request::{self, ChatCall};
+use crate::api::openai::chat::response::Head;
 use crate::chat::Done;
 
 /// How long a call may take unless it says otherwise: less than the 25 s after which callers give
@@ -140,7 +143,7 @@ impl Shared {
         patience: Duration,
         mut bytes: Share,
     ) -> Result<Asked, BusError> {
-        let mut call = openai::parse(text, openai::chat).await?;
+        let mut call = generation::parse(text, request::parse).await?;
         let before = call.request.bytes();
         guest
             .wait(
@@ -271,7 +274,7 @@ impl Shared {
                 .engine
                 .chat(guest.caller.uid, &call.model, call.request)
                 .await?;
-            let mut event = openai::next(&mut answer).await?;
+            let mut event = generation::next(&mut answer).await?;
             // From here on the request's memory is the worker's business.
             drop(bytes);
             let mut whole = Whole::default();
@@ -284,7 +287,7 @@ impl Shared {
                         logprobs,
                     });
                 }
-                event = openai::next(&mut answer).await?;
+                event = generation::next(&mut answer).await?;
             }
         };
         guest.wait(patience, work).await?

@@ -12,7 +12,7 @@ use super::error::BusError;
 use super::news::Seen;
 use super::options::Options;
 use super::{Shared, conversation, stream};
-use crate::api::openai;
+use crate::api::native;
 use crate::engine::ModelInfo;
 
 pub struct Manager(Arc<Shared>);
@@ -44,7 +44,7 @@ impl Manager {
     /// What the daemon is doing, as the JSON of `GET /status`.
     #[zbus(out_args("status"))]
     fn describe(&self) -> String {
-        openai::describe(self.0.engine.status())
+        native::status::describe(self.0.engine.status())
     }
 
     /// Loads a model (`auto`: the best one) and returns its id when it is up. Options: timeout (u),
@@ -103,7 +103,7 @@ impl Manager {
                 "option `ram` must be from 1 to 1125899906842624".to_owned(),
             ));
         }
-        Ok(openai::plan(&self.0.engine.plan(context, ram).await?))
+        Ok(native::plan::json(&self.0.engine.plan(context, ram).await?))
     }
 
     /// Answers a question with a text. Options: model, system (s), max-tokens, seed (u),

@@ -18,7 +18,10 @@ use super::ask::Asked;
 use super::caller::Guest;
 use super::error::BusError;
 use super::{PATH, Shared};
-use crate::api::openai::{self, ChatCall, Chunks, Delivery, Framing, Head, Render};
+use crate::api::generation::{self, Render};
+use crate::api::openai::chat::request::{ChatCall, Delivery};
+use crate::api::openai::chat::response::Head;
+use crate::api::openai::chat::stream::{Chunks, Framing};
 use crate::chat::ChatEvent;
 
 static NUMBER: AtomicU64 = AtomicU64::new(1);
@@ -107,7 +110,7 @@ async fn pump(
     };
     let mut written = None;
     loop {
-        let event = openai::next(&mut answer).await;
+        let event = generation::next(&mut answer).await;
         // From the first one on the request's memory is the worker's business, and it is settled
         // which model answers.
         bytes.take();

@@ -7,10 +7,10 @@
 
 use axum::body::Bytes;
 
-use super::error::AnthropicError;
-use crate::api::answer::{Render, take, write_event};
+use crate::api::anthropic::error::AnthropicError;
+use crate::api::anthropic::response::{self, BlockOut, DeltaOut, End, Event, MessageOut};
+use crate::api::generation::{Render, take, write_event};
 use crate::api::parts::{Change, Kind, Part, Parts};
-use crate::api::wire::anthropic::output::{self, BlockOut, DeltaOut, End, Event, MessageOut};
 use crate::chat::{ChatEvent, Usage};
 use crate::engine::Failure;
 
@@ -98,7 +98,7 @@ impl Render for Stream {
             change(buffer, index, part, what)
         });
         if let ChatEvent::Done(done) = &event {
-            let (stop_reason, stop_sequence) = output::stop(done, stops);
+            let (stop_reason, stop_sequence) = response::stop(done, stops);
             write(
                 buffer,
                 &Event::MessageDelta {

@@ -1,0 +1,206 @@
+//! A streamed response, as OpenAI's typed events.
+//!
+//! ```text
+//!   Started ─▶ response.created, response.in_progress
+//!   a part  ─▶ output_item.added [, content_part.added], …delta…, …done [, content_part.done], output_item.done
+//!   Done    ─▶ response.completed | response.incomplete        failure ─▶ response.failed
+//! ```
+
+use axum::body::Bytes;
+
+use crate::api::error::ApiError;
+use crate::api::generation::{Render, take, write_event};
+use crate::api::openai::responses::draft::Draft;
+use crate::api::openai::responses::recorder::Keeper;
+use crate::api::openai::responses::response::{self, At, Body, ErrorOut, Event, Status};
+use crate::api::parts::{Change, Kind, Part};
+use crate::chat::ChatEvent;
+use crate::engine::Failure;
+
+pub struct Stream {
+    draft: Draft,
+    /// Where the response goes when it is complete, if it is to be kept.
+    keeper: Option<Keeper>,
+    out: Out,
+    logprobs: bool,
+}
+
+/// The events' way out.
+#[derive(Default)]
+struct Out {
+    /// Of the next event.
+    number: u64,
+    buffer: Vec<u8>,
+}
+
+impl Out {
+    fn event(&mut self, kind: &'static str, body: Body) {
+        write_event(
+            &mut self.buffer,
+            Some(kind),
+            &Event {
+                r#type: kind,
+                sequence_number: self.number,
+                body,
+            },
+        );
+        self.number += 1;
+    }
+
+    /// What became of the part at this place.
+    fn change(&mut self, output_index: usize, part: &Part, change: Change, with_logprobs: bool) {
+        let content_index = (!matches!(part.kind, Kind::Call { .. })).then_some(0);
+        let at = || At {
+            item_id: response::item_id(part),
+            output_index,
+            content_index,
+        };
+        let (delta_kind, done_kind) = match part.kind {
+            Kind::Thought => (
+                "response.reasoning_text.delta",
+                "response.reasoning_text.done",
+            ),
+            Kind::Text => ("response.output_text.delta", "response.output_text.done"),
+            Kind::Call { .. } => (
+                "response.function_call_arguments.delta",
+                "response.function_call_arguments.done",
+            ),
+        };
+        // Only texts have them, and clients expect the list even if it is empty.
+        let list = |tokens| {
+            (part.kind == Kind::Text)
+                .then(|| response::logprobs(if with_logprobs { tokens } else { &[] }))
+        };
+        match change {
+            Change::Opened => {
+                self.event(
+                    "response.output_item.added",
+                    Body::Item {
+                        output_index,
+                        item: response::item(part, Status::InProgress),
+                    },
+                );
+                if let Some(content) = response::content(part) {
+                    self.event(
+                        "response.content_part.added",
+                        Body::Content {
+                            at: at(),
+                            part: content,
+                        },
+                    );
+                }
+            }
+            Change::Grew { delta, logprobs } => self.event(
+                delta_kind,
+                Body::Delta {
+                    at: at(),
+                    delta,
+                    logprobs: list(logprobs),
+                },
+            ),
+            Change::Closed => {
+                match &part.kind {
+                    Kind::Call { name } => self.event(
+                        done_kind,
+                        Body::Arguments {
+                            at: at(),
+                            name,
+                            arguments: &part.text,
+                        },
+                    ),
+                    _ => self.event(
+                        done_kind,
+                        Body::Text {
+                            at: at(),
+                            text: &part.text,
+                            logprobs: list(&part.logprobs),
+                        },
+                    ),
+                }
+                if let Some(content) = response::content(part) {
+                    self.event(
+                        "response.content_part.done",
+                        Body::Content {
+                            at: at(),
+                            part: content,
+                        },
+                    );
+                }
+                self.event(
+                    "response.output_item.done",
+                    Body::Item {
+                        output_index,
+                        item: response::ended(part),
+                    },
+                );
+            }
+        }
+    }
+}
+
+impl Stream {
+    pub fn new(draft: Draft, keeper: Option<Keeper>, logprobs: bool) -> Self {
+        Self {
+            draft,
+            keeper,
+            out: Out::default(),
+            logprobs,
+        }
+    }
+}
+
+impl Render for Stream {
+    fn event(&mut self, event: ChatEvent) -> Bytes {
+        let Self {
+            draft,
+            out,
+            logprobs,
+            ..
+        } = self;
+        if matches!(event, ChatEvent::Started { .. }) {
+            out.event(
+                "response.created",
+                Body::Response {
+                    response: draft.standing(Status::InProgress),
+                },
+            );
+            out.event(
+                "response.in_progress",
+                Body::Response {
+                    response: draft.standing(Status::InProgress),
+                },
+            );
+        }
+        draft.parts.event(&event, |place, part, change| {
+            out.change(place, part, change, *logprobs)
+        });
+        if let ChatEvent::Done(done) = &event {
+            let response = draft.finished(done);
+            let kind = if response.status == Status::Completed {
+                "response.completed"
+            } else {
+                "response.incomplete"
+            };
+            out.event(kind, Body::Response { response });
+            if let Some(keeper) = self.keeper.take() {
+                keeper.keep(draft, &draft.finished(done));
+            }
+        }
+        take(&mut out.buffer)
+    }
+
+    fn failure(&mut self, failure: Failure) -> Bytes {
+        let error = ApiError::from(failure);
+        let error = ErrorOut {
+            code: error.code.unwrap_or("server_error"),
+            message: &error.message,
+        };
+        self.out.event(
+            "response.failed",
+            Body::Response {
+                response: self.draft.broken(Status::Failed, Some(error)),
+            },
+        );
+        take(&mut self.out.buffer)
+    }
+}
