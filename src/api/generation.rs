@@ -21,7 +21,7 @@ use crate::engine::{Answer, Failure};
 pub const PARSE_ASIDE: usize = 256 << 10;
 
 /// Turns the events of one answer into what is sent for them.
-pub trait Render: Send + 'static {
+pub trait Encoder: Send + 'static {
     /// Bytes for one event; none if it says nothing in this shape.
     fn event(&mut self, event: ChatEvent) -> Bytes;
     /// Bytes for an answer that breaks off.
@@ -61,21 +61,21 @@ enum Stage {
 }
 
 /// The answer as server-sent events.
-pub fn streamed(answer: Answer, first: ChatEvent, render: impl Render) -> Response {
+pub fn streamed(answer: Answer, first: ChatEvent, encoder: impl Encoder) -> Response {
     let pieces = stream::unfold(
-        (answer, render, Stage::At(first)),
-        |(mut answer, mut render, stage)| async move {
+        (answer, encoder, Stage::At(first)),
+        |(mut answer, mut encoder, stage)| async move {
             let event = match stage {
                 Stage::At(event) => Ok(event),
                 Stage::Waiting => next(&mut answer).await,
                 Stage::Over => return None,
             };
             let (piece, stage) = match event {
-                Ok(end @ ChatEvent::Done(_)) => (render.event(end), Stage::Over),
-                Ok(event) => (render.event(event), Stage::Waiting),
-                Err(failure) => (render.failure(failure), Stage::Over),
+                Ok(end @ ChatEvent::Done(_)) => (encoder.event(end), Stage::Over),
+                Ok(event) => (encoder.event(event), Stage::Waiting),
+                Err(failure) => (encoder.failure(failure), Stage::Over),
             };
-            Some((Ok::<Bytes, Infallible>(piece), (answer, render, stage)))
+            Some((Ok::<Bytes, Infallible>(piece), (answer, encoder, stage)))
         },
     );
     let mut response = Response::new(Body::from_stream(pieces));

@@ -52,8 +52,8 @@ use crate::access::quota::Quota;
 use crate::config::Limits;
 use crate::engine::Engine;
 use error::ApiError;
-use openai::files::KeptFile;
-use openai::responses::stored::Kept;
+use openai::files::StoredFile;
+use openai::responses::stored::StoredResponse;
 use store::{Bounds, Store};
 
 /// Users who can keep as many responses, and as many files, as one may, at the same time.
@@ -69,8 +69,8 @@ pub struct Api {
     gate: Arc<Gate>,
     connections: Arc<Quota>,
     /// Those that are kept.
-    responses: Arc<Store<Kept>>,
-    files: Arc<Store<KeptFile>>,
+    responses: Arc<Store<StoredResponse>>,
+    files: Arc<Store<StoredFile>>,
 }
 
 impl Api {

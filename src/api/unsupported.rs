@@ -1,7 +1,7 @@
 //! Endpoints of other services that have no meaning here, each answered with what there is instead.
 
 /// The beginning of a path below `/v1/`, what it would be for, and what to use in its place.
-const UNSERVED: &[(&str, &str, &str)] = &[
+const UNSUPPORTED: &[(&str, &str, &str)] = &[
     ("embeddings", "embeddings", GENERATES),
     (
         "images",
@@ -59,7 +59,7 @@ pub fn reason(path: &str) -> Option<String> {
         rest.strip_prefix(prefix)
             .is_some_and(|more| more.is_empty() || more.starts_with('/'))
     };
-    let (_, what, instead) = UNSERVED.iter().find(|(prefix, ..)| is_under(prefix))?;
+    let (_, what, instead) = UNSUPPORTED.iter().find(|(prefix, ..)| is_under(prefix))?;
     Some(format!("{what}: not served here; {instead}"))
 }
 

@@ -1,4 +1,4 @@
-//! A socket whose patience ends: a peer that takes none of what waits for it is hung up on.
+//! A write timeout: a peer that takes none of what waits for it is hung up on.
 //!
 //! Without this a client that stops reading would keep its connection, its answer and a slot of the
 //! model for as long as it likes.
@@ -13,19 +13,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 /// Fails with `TimedOut` when not one byte could be written for the given time.
-pub struct Patient<S> {
+pub struct WriteTimeout<S> {
     stream: S,
-    patience: Duration,
+    timeout: Duration,
     /// Made when the peer first falls behind; most never do.
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
 }
 
-impl<S> Patient<S> {
-    pub fn new(stream: S, patience: Duration) -> Self {
+impl<S> WriteTimeout<S> {
+    pub fn new(stream: S, timeout: Duration) -> Self {
         Self {
             stream,
-            patience,
+            timeout,
             timer: None,
             waiting: false,
         }
@@ -41,11 +41,11 @@ impl<S> Patient<S> {
             self.waiting = false;
             return outcome;
         }
-        let patience = self.patience;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(patience)));
+        let timeout = self.timeout;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(timeout)));
         if !self.waiting {
             self.waiting = true;
-            timer.as_mut().reset(Instant::now() + patience);
+            timer.as_mut().reset(Instant::now() + timeout);
         }
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(
@@ -55,7 +55,7 @@ impl<S> Patient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -65,7 +65,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -102,12 +102,12 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    const PATIENCE: Duration = Duration::from_millis(50);
+    const TIMEOUT: Duration = Duration::from_millis(50);
 
     #[tokio::test]
     async fn a_peer_that_reads_nothing_is_given_up() {
         let (near, _far) = tokio::io::duplex(16);
-        let error = Patient::new(near, PATIENCE)
+        let error = WriteTimeout::new(near, TIMEOUT)
             .write_all(&[0; 64])
             .await
             .unwrap_err();
@@ -117,15 +117,15 @@ mod tests {
     #[tokio::test]
     async fn a_slow_peer_is_waited_for() {
         let (near, mut far) = tokio::io::duplex(16);
-        let mut near = Patient::new(near, PATIENCE);
+        let mut near = WriteTimeout::new(near, TIMEOUT);
         let reader = async {
             let mut byte = [0; 16];
             for _ in 0..4 {
-                tokio::time::sleep(PATIENCE / 2).await;
+                tokio::time::sleep(TIMEOUT / 2).await;
                 far.read_exact(&mut byte).await.unwrap();
             }
         };
-        // Together the pauses are longer than the patience; none of them alone is.
+        // Together the pauses are longer than the timeout; none of them alone is.
         let (written, ()) = tokio::join!(near.write_all(&[0; 64]), reader);
         written.unwrap();
     }

@@ -7,10 +7,10 @@ use zbus::message::Header;
 use zbus::zvariant::{OwnedFd, OwnedObjectPath, OwnedValue, Value};
 use zbus::{Connection, interface};
 
-use super::ask::patience;
+use super::ask::timeout_of;
 use super::error::BusError;
-use super::news::Seen;
 use super::options::Options;
+use super::properties::Properties;
 use super::{Shared, conversation, stream};
 use crate::api::native;
 use crate::engine::ModelInfo;
@@ -22,8 +22,8 @@ impl Manager {
         Self(shared)
     }
 
-    fn now(&self) -> Seen {
-        Seen::of(&self.0.engine.status())
+    fn now(&self) -> Properties {
+        Properties::of(&self.0.engine.status())
     }
 }
 
@@ -57,12 +57,12 @@ impl Manager {
         model: &str,
         options: HashMap<String, OwnedValue>,
     ) -> Result<String, BusError> {
-        let guest = self.0.admit_admin(&header).await?;
+        let client = self.0.admit_admin(&header).await?;
         let mut options = Options::new(options);
-        let patience = patience(&mut options)?;
+        let timeout = timeout_of(&mut options)?;
         options.finish()?;
-        Ok(guest
-            .wait(patience, self.0.engine.load(guest.caller.uid, model))
+        Ok(client
+            .wait(timeout, self.0.engine.load(client.caller.uid, model))
             .await??
             .id)
     }
@@ -74,11 +74,11 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         options: HashMap<String, OwnedValue>,
     ) -> Result<(), BusError> {
-        let guest = self.0.admit_admin(&header).await?;
+        let client = self.0.admit_admin(&header).await?;
         let mut options = Options::new(options);
-        let patience = patience(&mut options)?;
+        let timeout = timeout_of(&mut options)?;
         options.finish()?;
-        Ok(guest.wait(patience, self.0.engine.unload()).await??)
+        Ok(client.wait(timeout, self.0.engine.unload()).await??)
     }
 
     /// What each model would take, as the JSON of `GET /memory/plan`. Options: context (u), for one
@@ -117,8 +117,8 @@ impl Manager {
         prompt: &str,
         options: HashMap<String, OwnedValue>,
     ) -> Result<String, BusError> {
-        let guest = self.0.admit(&header).await?;
-        let asked = self.0.question(guest, prompt, options).await?;
+        let client = self.0.admit(&header).await?;
+        let asked = self.0.question(client, prompt, options).await?;
         Ok(self.0.whole(asked).await?.whole.into_content())
     }
 
@@ -132,8 +132,8 @@ impl Manager {
         request: &str,
         options: HashMap<String, OwnedValue>,
     ) -> Result<String, BusError> {
-        let guest = self.0.admit(&header).await?;
-        let asked = self.0.request(guest, request, options).await?;
+        let client = self.0.admit(&header).await?;
+        let asked = self.0.request(client, request, options).await?;
         Ok(self.0.whole(asked).await?.json())
     }
 
@@ -149,8 +149,8 @@ impl Manager {
         request: &str,
         options: HashMap<String, OwnedValue>,
     ) -> Result<(OwnedObjectPath, OwnedFd), BusError> {
-        let guest = self.0.admit(&header).await?;
-        let asked = self.0.request(guest, request, options).await?;
+        let client = self.0.admit(&header).await?;
+        let asked = self.0.request(client, request, options).await?;
         stream::open(&self.0, connection, asked).await
     }
 
@@ -163,8 +163,8 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         options: HashMap<String, OwnedValue>,
     ) -> Result<OwnedObjectPath, BusError> {
-        let guest = self.0.admit(&header).await?;
-        conversation::open(&self.0, connection, guest, options).await
+        let client = self.0.admit(&header).await?;
+        conversation::open(&self.0, connection, client, options).await
     }
 
     #[zbus(property(emits_changed_signal = "const"))]

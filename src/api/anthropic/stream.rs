@@ -9,7 +9,7 @@ use axum::body::Bytes;
 
 use crate::api::anthropic::error::AnthropicError;
 use crate::api::anthropic::response::{self, BlockOut, DeltaOut, End, Event, MessageOut};
-use crate::api::generation::{Render, take, write_event};
+use crate::api::generation::{Encoder, take, write_event};
 use crate::api::parts::{Change, Kind, Part, Parts};
 use crate::chat::{ChatEvent, Usage};
 use crate::engine::Failure;
@@ -62,7 +62,7 @@ fn change(buffer: &mut Vec<u8>, index: usize, part: &Part, change: Change) {
     write(buffer, &event);
 }
 
-impl Render for Stream {
+impl Encoder for Stream {
     fn event(&mut self, event: ChatEvent) -> Bytes {
         let Self {
             id,

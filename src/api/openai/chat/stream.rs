@@ -12,7 +12,7 @@ use axum::body::Bytes;
 use serde::Serialize;
 
 use crate::api::error::ApiError;
-use crate::api::generation::{Render, take, write_event};
+use crate::api::generation::{Encoder, take, write_event};
 use crate::api::openai::chat::response::{
     ArgumentsOut, CallDelta, CallOut, Chunk, ChunkChoice, Delta, Head, Logprobs,
 };
@@ -148,7 +148,7 @@ impl Chunks {
     }
 }
 
-impl Render for Chunks {
+impl Encoder for Chunks {
     fn event(&mut self, event: ChatEvent) -> Bytes {
         match event {
             ChatEvent::Started { .. } => {

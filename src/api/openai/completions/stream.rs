@@ -4,7 +4,7 @@ use axum::body::Bytes;
 
 use super::response::{Choice, Completion, Logprobs, OBJECT};
 use crate::api::error::ApiError;
-use crate::api::generation::{Render, take, write_event};
+use crate::api::generation::{Encoder, take, write_event};
 use crate::api::openai::chat::response::Head;
 use crate::chat::{ChatEvent, TokenLogprob};
 use crate::engine::Failure;
@@ -47,7 +47,7 @@ impl Pieces {
     }
 }
 
-impl Render for Pieces {
+impl Encoder for Pieces {
     fn event(&mut self, event: ChatEvent) -> Bytes {
         match event {
             ChatEvent::Started { .. } => {

@@ -16,13 +16,13 @@ use crate::access::Caller;
 use crate::api::error::ApiError;
 use crate::api::generation::now;
 use crate::api::parse::json::quote;
-use crate::api::store::Keep;
+use crate::api::store::Storable;
 use crate::api::{Api, body, id, json, render};
 use upload::Upload;
 
 /// A file that is kept.
 #[derive(Clone, Debug)]
-pub struct KeptFile {
+pub struct StoredFile {
     id: String,
     pub name: String,
     pub bytes: Arc<[u8]>,
@@ -32,7 +32,7 @@ pub struct KeptFile {
     expires: u64,
 }
 
-impl Keep for KeptFile {
+impl Storable for StoredFile {
     fn id(&self) -> &str {
         &self.id
     }
@@ -54,9 +54,9 @@ struct FileOut<'a> {
     status: &'static str,
 }
 
-impl<'a> From<&'a KeptFile> for FileOut<'a> {
-    fn from(file: &'a KeptFile) -> Self {
-        let KeptFile {
+impl<'a> From<&'a StoredFile> for FileOut<'a> {
+    fn from(file: &'a StoredFile) -> Self {
+        let StoredFile {
             id,
             name,
             bytes,
@@ -94,7 +94,7 @@ pub async fn create(
     } = upload::parse(&boundary, Bytes::from_owner(bytes)).await?;
     let created = now();
     let expires = created + api.limits.files_time.as_secs();
-    let file = KeptFile {
+    let file = StoredFile {
         id: id::random("file-"),
         name,
         bytes: bytes.into(),
@@ -145,7 +145,7 @@ pub async fn list(State(api): State<Arc<Api>>, Extension(caller): Extension<Call
 
 type Id = Result<Path<String>, PathRejection>;
 
-fn find(api: &Api, caller: &Caller, id: Id) -> Result<KeptFile, ApiError> {
+fn find(api: &Api, caller: &Caller, id: Id) -> Result<StoredFile, ApiError> {
     let id = id.map(|Path(id)| id).unwrap_or_default();
     api.files.get(caller.uid, &id).ok_or_else(|| missing(&id))
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   queued ─▶ in_progress ─▶ completed | incomplete | failed
-//!      └──────────┴── cancel, or nobody keeps it any more ─▶ cancelled
+//!      └──────────┴── cancel, or the response is deleted ─▶ cancelled
 //! ```
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::api::error::ApiError;
 use crate::api::generation::next;
 use crate::api::openai::responses::Ready;
 use crate::api::openai::responses::draft::Draft;
-use crate::api::openai::responses::recorder::Keeper;
+use crate::api::openai::responses::recorder::Recorder;
 use crate::api::openai::responses::response::{ErrorOut, Status};
 use crate::api::openai::responses::stored::Job;
 use crate::chat::{ChatEvent, Done};
@@ -26,31 +26,31 @@ pub fn spawn(
     ready: Ready,
     answer: Answer,
     mut draft: Draft,
-    keeper: Keeper,
+    recorder: Recorder,
     share: Share,
 ) {
     let job = Arc::new(Job {
         cancel: Notify::new(),
         ended: watch::channel(false).0,
     });
-    keeper.begin(&draft, &draft.standing(Status::Queued), &job);
+    recorder.begin(&draft, &draft.standing(Status::Queued), &job);
     tokio::spawn(async move {
         let outcome = tokio::select! {
             () = job.cancel.notified() => None,
-            outcome = make(&engine, &ready, answer, &mut draft, &keeper, &job, share) => Some(outcome),
+            outcome = make(&engine, &ready, answer, &mut draft, &recorder, &job, share) => Some(outcome),
         };
-        // If nobody keeps it any more, there is nobody to tell.
+        // If the response was deleted, nothing is updated.
         let _ = match outcome {
-            Some(Ok(done)) => keeper.update(&draft, &draft.finished(&done), &job),
+            Some(Ok(done)) => recorder.update(&draft, &draft.finished(&done), &job),
             Some(Err(failure)) => {
                 let error = ready.refusal(failure);
                 let shown = ErrorOut {
                     code: code(&error),
                     message: &error.message,
                 };
-                keeper.update(&draft, &draft.broken(Status::Failed, Some(shown)), &job)
+                recorder.update(&draft, &draft.broken(Status::Failed, Some(shown)), &job)
             }
-            None => keeper.update(&draft, &draft.broken(Status::Cancelled, None), &job),
+            None => recorder.update(&draft, &draft.broken(Status::Cancelled, None), &job),
         };
         job.ended.send_replace(true);
     });
@@ -66,14 +66,14 @@ async fn make(
     ready: &Ready,
     answer: Answer,
     draft: &mut Draft,
-    keeper: &Keeper,
+    recorder: &Recorder,
     job: &Arc<Job>,
     share: Share,
 ) -> Result<Done, Failure> {
     let (mut answer, mut event) = ready.begin(engine, answer).await?;
     drop(share);
     draft.model = answer.model();
-    keeper.update(draft, &draft.standing(Status::InProgress), job);
+    recorder.update(draft, &draft.standing(Status::InProgress), job);
     loop {
         draft.parts.event(&event, |_, _, _| {});
         if let ChatEvent::Done(done) = event {

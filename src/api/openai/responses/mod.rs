@@ -36,7 +36,7 @@ use crate::chat::{ChatError, ChatEvent, ChatRequest, Message, Role, TextAnswer, 
 use crate::engine::{Answer, Engine, Failure, Uid};
 use draft::Draft;
 use places::Places;
-use recorder::Keeper;
+use recorder::Recorder;
 use request::{Delivery, ResponsesCall};
 use response::Status;
 use stream::Stream;
@@ -86,7 +86,7 @@ pub async fn create(
     } else {
         vec![]
     };
-    let keeper = keep.then(|| Keeper {
+    let recorder = keep.then(|| Recorder {
         store: api.responses.clone(),
         uid: caller.uid,
         input,
@@ -97,14 +97,14 @@ pub async fn create(
         .await
         .map_err(|failure| ready.refusal(failure))?;
     let mut draft = Draft::new(answer.model(), background, keep, shown);
-    if let (true, Some(keeper)) = (background, &keeper) {
+    if let (true, Some(recorder)) = (background, &recorder) {
         let queued = render(&draft.standing(Status::Queued));
         background::spawn(
             api.engine.clone(),
             ready,
             answer,
             draft,
-            keeper.clone(),
+            recorder.clone(),
             share,
         );
         return Ok(documents::told(json(queued), &files));
@@ -118,7 +118,7 @@ pub async fn create(
     draft.model = answer.model();
     if let Delivery::Stream { .. } = delivery {
         return Ok(documents::told(
-            streamed(answer, event, Stream::new(draft, keeper, logprobs)),
+            streamed(answer, event, Stream::new(draft, recorder, logprobs)),
             &files,
         ));
     }
@@ -126,8 +126,8 @@ pub async fn create(
         draft.parts.event(&event, |_, _, _| {});
         if let ChatEvent::Done(done) = &event {
             let response = draft.finished(done);
-            if let Some(keeper) = keeper {
-                keeper.keep(&draft, &response);
+            if let Some(recorder) = recorder {
+                recorder.store(&draft, &response);
             }
             return Ok(documents::told(json(render(&response)), &files));
         }

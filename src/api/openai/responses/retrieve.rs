@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::access::Caller;
 use crate::api::error::ApiError;
-use crate::api::openai::responses::stored::Kept;
+use crate::api::openai::responses::stored::StoredResponse;
 use crate::api::parse::json::quote;
 use crate::api::{Api, json, render};
 use crate::engine::Uid;
@@ -24,7 +24,7 @@ const LARGEST_PAGE: usize = 100;
 
 type Id = Result<Path<String>, PathRejection>;
 
-pub fn find(api: &Api, uid: Uid, id: &str) -> Result<Kept, ApiError> {
+pub fn find(api: &Api, uid: Uid, id: &str) -> Result<StoredResponse, ApiError> {
     api.responses.get(uid, id).ok_or_else(|| missing(id))
 }
 

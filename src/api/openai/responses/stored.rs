@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 
 use crate::api::openai::responses::items::Item;
-use crate::api::store::Keep;
+use crate::api::store::Storable;
 use crate::chat::{Message, Part};
 
 /// A kept response.
 #[derive(Clone, Debug)]
-pub struct Kept {
+pub struct StoredResponse {
     pub id: String,
     /// The response as it is sent.
     pub json: String,
@@ -31,7 +31,7 @@ pub struct Job {
     pub ended: watch::Sender<bool>,
 }
 
-impl Keep for Kept {
+impl Storable for StoredResponse {
     fn id(&self) -> &str {
         &self.id
     }
@@ -56,8 +56,8 @@ impl Keep for Kept {
             + self.conversation.iter().map(message).sum::<usize>()) as u64
     }
 
-    /// Its maker need not go on.
-    fn abandon(&self) {
+    /// Ends the job that makes it.
+    fn cancel(&self) {
         self.job.iter().for_each(|job| job.cancel.notify_one());
     }
 }

@@ -9,9 +9,9 @@
 use axum::body::Bytes;
 
 use crate::api::error::ApiError;
-use crate::api::generation::{Render, take, write_event};
+use crate::api::generation::{Encoder, take, write_event};
 use crate::api::openai::responses::draft::Draft;
-use crate::api::openai::responses::recorder::Keeper;
+use crate::api::openai::responses::recorder::Recorder;
 use crate::api::openai::responses::response::{self, At, Body, ErrorOut, Event, Status};
 use crate::api::parts::{Change, Kind, Part};
 use crate::chat::ChatEvent;
@@ -20,7 +20,7 @@ use crate::engine::Failure;
 pub struct Stream {
     draft: Draft,
     /// Where the response goes when it is complete, if it is to be kept.
-    keeper: Option<Keeper>,
+    recorder: Option<Recorder>,
     out: Out,
     logprobs: bool,
 }
@@ -139,17 +139,17 @@ impl Out {
 }
 
 impl Stream {
-    pub fn new(draft: Draft, keeper: Option<Keeper>, logprobs: bool) -> Self {
+    pub fn new(draft: Draft, recorder: Option<Recorder>, logprobs: bool) -> Self {
         Self {
             draft,
-            keeper,
+            recorder,
             out: Out::default(),
             logprobs,
         }
     }
 }
 
-impl Render for Stream {
+impl Encoder for Stream {
     fn event(&mut self, event: ChatEvent) -> Bytes {
         let Self {
             draft,
@@ -182,8 +182,8 @@ impl Render for Stream {
                 "response.incomplete"
             };
             out.event(kind, Body::Response { response });
-            if let Some(keeper) = self.keeper.take() {
-                keeper.keep(draft, &draft.finished(done));
+            if let Some(recorder) = self.recorder.take() {
+                recorder.store(draft, &draft.finished(done));
             }
         }
         take(&mut out.buffer)

@@ -5,7 +5,7 @@ use axum::body::Bytes;
 use super::request;
 use super::response::Event;
 use crate::api::error::ApiError;
-use crate::api::generation::{Render, take, write_event};
+use crate::api::generation::{Encoder, take, write_event};
 use crate::chat::ChatEvent;
 use crate::engine::Failure;
 
@@ -17,7 +17,7 @@ pub struct Pieces {
     buffer: Vec<u8>,
 }
 
-impl Render for Pieces {
+impl Encoder for Pieces {
     fn event(&mut self, event: ChatEvent) -> Bytes {
         match event {
             ChatEvent::Text { text, .. } => {

@@ -5,7 +5,7 @@ use tokio::sync::watch;
 use crate::engine::{Phase, Status};
 
 /// Gives back the code that starting took, now and each time that a model is out of memory again.
-pub async fn rest(mut changes: watch::Receiver<Status>) {
+pub async fn reclaim_code(mut changes: watch::Receiver<Status>) {
     loop {
         if let Err(error) = crate::sys::process::give_back_code() {
             tracing::debug!(%error, "the program's code stays in memory");
