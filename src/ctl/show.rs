@@ -35,13 +35,13 @@ struct Status {
     cause: Option<String>,
     retry_in_s: Option<f64>,
     memory: Memory,
-    confinement: Option<Confinement>,
+    sandbox: Option<Sandbox>,
     version: String,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Confinement {
+struct Sandbox {
     seccomp: bool,
     landlock_abi: Option<u64>,
 }
@@ -192,10 +192,10 @@ fn status_view(status: &Status, out: Stream) -> String {
     if let Some(pid) = status.pid {
         lines.push(("worker", format!("process {pid}")));
     }
-    if let Some(Confinement {
+    if let Some(Sandbox {
         seccomp,
         landlock_abi,
-    }) = status.confinement
+    }) = status.sandbox
     {
         let seccomp = if seccomp {
             "seccomp"
@@ -302,7 +302,7 @@ mod tests {
     fn status_of_a_ready_daemon() {
         let status = json!({"state": "ready", "model": "m", "default": "m", "waiting": 1, "running": 2, "served": 3, "crashes": 0,
             "context": 8192, "slots": 2, "threads": 4, "pid": 77, "cause": null, "retry_in_s": null,
-            "confinement": {"seccomp": true, "landlock_abi": 2}, "version": "0.1.0"});
+            "sandbox": {"seccomp": true, "landlock_abi": 2}, "version": "0.1.0"});
         let expected = "gemmad    0.1.0, ready\nmodel     m\ncontext   8192 tokens in each of 2 slots, 4 threads\nworker    process 77\n\
                         sandbox   seccomp, Landlock ABI 2\n\
                         requests  2 running, 1 waiting, 3 served\ncrashes   0\n";

@@ -87,7 +87,7 @@ struct StatusOut {
     cause: Option<String>,
     retry_in_s: Option<f64>,
     memory: MemoryOut,
-    confinement: ConfinementOut,
+    sandbox: SandboxOut,
     version: &'static str,
 }
 
@@ -107,13 +107,13 @@ struct MemoryOut {
 
 /// What this kernel confines a worker with.
 #[derive(Debug, Default, Serialize)]
-struct ConfinementOut {
+struct SandboxOut {
     seccomp: bool,
     /// The version of Landlock's interface; null where the kernel has none.
     landlock_abi: Option<u32>,
 }
 
-impl From<Confinement> for ConfinementOut {
+impl From<Confinement> for SandboxOut {
     fn from(
         Confinement {
             landlock_abi,
@@ -165,7 +165,7 @@ impl From<Status> for StatusOut {
             served: status.served,
             crashes: status.crashes,
             memory: status.memory.into(),
-            confinement: Confinement::of_kernel().into(),
+            sandbox: Confinement::of_kernel().into(),
             version: VERSION,
             ..Self::default()
         };
@@ -241,7 +241,7 @@ mod tests {
             json!({"state": "ready", "model": "tiny", "default": "tiny", "waiting": 1, "running": 2, "served": 3, "crashes": 4,
                 "context": 8192, "slots": 2, "threads": 4, "pid": 77, "load_ms": 1200, "template": null, "cause": null, "retry_in_s": null,
                 "memory": {"level": "calm", "since_s": null, "reason": null, "action": null, "psi_triggers": []},
-                "confinement": {"seccomp": kernel.seccomp, "landlock_abi": kernel.landlock_abi}, "version": VERSION})
+                "sandbox": {"seccomp": kernel.seccomp, "landlock_abi": kernel.landlock_abi}, "version": VERSION})
         );
         let backing = rendered(Phase::BackingOff {
             cause: "SIGSEGV".into(),
