@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::Serialize;
+use url::form_urlencoded;
 
 use crate::api::error::ApiError;
 use crate::api::{Api, render};
@@ -15,16 +16,10 @@ use crate::engine::{PlanReport, PlannedModel, Way};
 /// `context=N` asks for one context, `ram=BYTES` supposes that so much is free. Loads nothing.
 pub async fn plan(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, ApiError> {
     let (mut context, mut ram) = (None, None);
-    for (key, value) in uri
-        .query()
-        .unwrap_or_default()
-        .split('&')
-        .filter(|part| !part.is_empty())
-        .map(|part| part.split_once('=').unwrap_or((part, "")))
-    {
-        match key {
-            "context" => context = Some(number(key, value, 256..=1 << 18)? as u32),
-            "ram" => ram = Some(number(key, value, 1..=1 << 50)?),
+    for (key, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+        match &*key {
+            "context" => context = Some(number(&key, &value, 256..=1 << 18)? as u32),
+            "ram" => ram = Some(number(&key, &value, 1..=1 << 50)?),
             _ => {
                 return Err(wrong(format!(
                     "there is no parameter `{}`; there are `context` and `ram`",

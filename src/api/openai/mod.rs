@@ -11,3 +11,13 @@ pub mod models;
 pub mod responses;
 mod tools;
 pub mod transcriptions;
+
+use serde::Serialize;
+
+/// What a `DELETE` answers.
+#[derive(Serialize)]
+pub struct Deleted<'a> {
+    pub id: &'a str,
+    pub object: &'static str,
+    pub deleted: bool,
+}

@@ -17,7 +17,7 @@ use crate::api::openai::chat::request::Delivery;
 use crate::api::openai::chat::response::{FINGERPRINT, Head};
 use crate::api::{Api, body, id, json, render};
 use crate::chat::ChatEvent;
-use crate::engine::Failure;
+use crate::engine::{Answer, Failure};
 use request::CompletionCall;
 use response::{Choice, Completion, Logprobs, OBJECT};
 use stream::Pieces;
@@ -67,7 +67,18 @@ pub async fn complete(
             },
         ));
     }
-    let (mut text, mut tokens, mut event) = (text, vec![], first);
+    Ok(whole(answer, first, &head, text, logprobs).await?)
+}
+
+/// Waits for the end and answers in one piece, which begins with `text`.
+async fn whole(
+    mut answer: Answer,
+    first: ChatEvent,
+    head: &Head,
+    mut text: String,
+    logprobs: bool,
+) -> Result<Response, Failure> {
+    let (mut tokens, mut event) = (vec![], first);
     loop {
         match event {
             ChatEvent::Text {
@@ -87,7 +98,7 @@ pub async fn complete(
                 }];
                 let usage = Some(Some(done.usage.into()));
                 let whole = Completion {
-                    head: &head,
+                    head,
                     object: OBJECT,
                     choices: &choices,
                     usage,

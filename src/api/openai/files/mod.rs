@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::access::Caller;
 use crate::api::error::ApiError;
 use crate::api::generation::now;
+use crate::api::openai::Deleted;
 use crate::api::parse::json::quote;
 use crate::api::store::Storable;
 use crate::api::{Api, body, id, json, render};
@@ -178,13 +179,6 @@ pub async fn content(
         HeaderValue::from_static("application/octet-stream"),
     );
     Ok(response)
-}
-
-#[derive(Serialize)]
-struct Deleted<'a> {
-    id: &'a str,
-    object: &'static str,
-    deleted: bool,
 }
 
 pub async fn delete(

@@ -1,6 +1,7 @@
 //! Responses that are kept: `GET` and `DELETE /v1/responses/{id}`, `…/cancel` and `…/input_items`.
 //! Another user's response is not there.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -10,9 +11,11 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use url::form_urlencoded;
 
 use crate::access::Caller;
 use crate::api::error::ApiError;
+use crate::api::openai::Deleted;
 use crate::api::openai::responses::stored::StoredResponse;
 use crate::api::parse::json::quote;
 use crate::api::{Api, json, render};
@@ -54,13 +57,6 @@ pub async fn get(
         );
     }
     Ok(json(kept.json))
-}
-
-#[derive(Serialize)]
-struct Deleted<'a> {
-    id: &'a str,
-    object: &'static str,
-    deleted: bool,
 }
 
 pub async fn delete(
@@ -125,7 +121,7 @@ pub async fn input_items(
         )
         .param(name))
     };
-    let limit = match query(&uri, "limit").map(str::parse::<usize>) {
+    let limit = match query(&uri, "limit").map(|limit| limit.parse::<usize>()) {
         None => PAGE,
         Some(Ok(limit)) if (1..=LARGEST_PAGE).contains(&limit) => limit,
         Some(_) => {
@@ -136,7 +132,7 @@ pub async fn input_items(
         }
     };
     let mut items: Vec<_> = kept.input.iter().collect();
-    match query(&uri, "order") {
+    match query(&uri, "order").as_deref() {
         None | Some("desc") => items.reverse(),
         Some("asc") => {}
         Some(_) => return wrong("order", "must be `asc` or `desc`".into()),
@@ -163,11 +159,9 @@ pub async fn input_items(
     Ok(json(render(&page)))
 }
 
-/// A value of the query. Those that are known have no characters that would be written otherwise.
-fn query<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
-    uri.query()?
-        .split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .find(|(key, _)| *key == name)
+/// The first value of the query that has this name.
+fn query<'a>(uri: &'a Uri, name: &str) -> Option<Cow<'a, str>> {
+    form_urlencoded::parse(uri.query()?.as_bytes())
+        .find(|(key, _)| key == name)
         .map(|(_, value)| value)
 }

@@ -10,11 +10,12 @@ use axum::body::Bytes;
 
 use crate::api::error::ApiError;
 use crate::api::generation::{Encoder, take, write_event};
+use crate::api::openai::chat::response::TokenOut;
 use crate::api::openai::responses::draft::Draft;
 use crate::api::openai::responses::recorder::Recorder;
 use crate::api::openai::responses::response::{self, At, Body, ErrorOut, Event, Status};
 use crate::api::parts::{Change, Kind, Part};
-use crate::chat::ChatEvent;
+use crate::chat::{ChatEvent, TokenLogprob};
 use crate::engine::Failure;
 
 pub struct Stream {
@@ -49,28 +50,7 @@ impl Out {
 
     /// What became of the part at this place.
     fn change(&mut self, output_index: usize, part: &Part, change: Change, with_logprobs: bool) {
-        let content_index = (!matches!(part.kind, Kind::Call { .. })).then_some(0);
-        let at = || At {
-            item_id: response::item_id(part),
-            output_index,
-            content_index,
-        };
-        let (delta_kind, done_kind) = match part.kind {
-            Kind::Thought => (
-                "response.reasoning_text.delta",
-                "response.reasoning_text.done",
-            ),
-            Kind::Text => ("response.output_text.delta", "response.output_text.done"),
-            Kind::Call { .. } => (
-                "response.function_call_arguments.delta",
-                "response.function_call_arguments.done",
-            ),
-        };
-        // Only texts have them, and clients expect the list even if it is empty.
-        let list = |tokens| {
-            (part.kind == Kind::Text)
-                .then(|| response::logprobs(if with_logprobs { tokens } else { &[] }))
-        };
+        let (delta_kind, _) = kinds(part);
         match change {
             Change::Opened => {
                 self.event(
@@ -84,7 +64,7 @@ impl Out {
                     self.event(
                         "response.content_part.added",
                         Body::Content {
-                            at: at(),
+                            at: at(part, output_index),
                             part: content,
                         },
                     );
@@ -93,49 +73,81 @@ impl Out {
             Change::Grew { delta, logprobs } => self.event(
                 delta_kind,
                 Body::Delta {
-                    at: at(),
+                    at: at(part, output_index),
                     delta,
-                    logprobs: list(logprobs),
+                    logprobs: list(part, logprobs, with_logprobs),
                 },
             ),
-            Change::Closed => {
-                match &part.kind {
-                    Kind::Call { name } => self.event(
-                        done_kind,
-                        Body::Arguments {
-                            at: at(),
-                            name,
-                            arguments: &part.text,
-                        },
-                    ),
-                    _ => self.event(
-                        done_kind,
-                        Body::Text {
-                            at: at(),
-                            text: &part.text,
-                            logprobs: list(&part.logprobs),
-                        },
-                    ),
-                }
-                if let Some(content) = response::content(part) {
-                    self.event(
-                        "response.content_part.done",
-                        Body::Content {
-                            at: at(),
-                            part: content,
-                        },
-                    );
-                }
-                self.event(
-                    "response.output_item.done",
-                    Body::Item {
-                        output_index,
-                        item: response::ended(part),
-                    },
-                );
-            }
+            Change::Closed => self.closed(output_index, part, with_logprobs),
         }
     }
+
+    /// The end of the part at this place.
+    fn closed(&mut self, output_index: usize, part: &Part, with_logprobs: bool) {
+        let (_, done) = kinds(part);
+        match &part.kind {
+            Kind::Call { name } => self.event(
+                done,
+                Body::Arguments {
+                    at: at(part, output_index),
+                    name,
+                    arguments: &part.text,
+                },
+            ),
+            _ => self.event(
+                done,
+                Body::Text {
+                    at: at(part, output_index),
+                    text: &part.text,
+                    logprobs: list(part, &part.logprobs, with_logprobs),
+                },
+            ),
+        }
+        if let Some(content) = response::content(part) {
+            self.event(
+                "response.content_part.done",
+                Body::Content {
+                    at: at(part, output_index),
+                    part: content,
+                },
+            );
+        }
+        self.event(
+            "response.output_item.done",
+            Body::Item {
+                output_index,
+                item: response::ended(part),
+            },
+        );
+    }
+}
+
+/// What the events of a part's growth and of its end are called.
+fn kinds(part: &Part) -> (&'static str, &'static str) {
+    match part.kind {
+        Kind::Thought => (
+            "response.reasoning_text.delta",
+            "response.reasoning_text.done",
+        ),
+        Kind::Text => ("response.output_text.delta", "response.output_text.done"),
+        Kind::Call { .. } => (
+            "response.function_call_arguments.delta",
+            "response.function_call_arguments.done",
+        ),
+    }
+}
+
+fn at(part: &Part, output_index: usize) -> At {
+    At {
+        item_id: response::item_id(part),
+        output_index,
+        content_index: (!matches!(part.kind, Kind::Call { .. })).then_some(0),
+    }
+}
+
+/// Only texts have log-probabilities, and clients expect the list even if it is empty.
+fn list<'a>(part: &Part, tokens: &'a [TokenLogprob], wanted: bool) -> Option<Vec<TokenOut<'a>>> {
+    (part.kind == Kind::Text).then(|| response::logprobs(if wanted { tokens } else { &[] }))
 }
 
 impl Stream {
