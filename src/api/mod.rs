@@ -6,10 +6,10 @@
 //!
 //! Four APIs, a folder each, in which an endpoint has its request and its response beside it:
 //!
-//! - [`openai`]: chat, completions, responses, transcriptions, files, models
-//! - [`anthropic`]: messages
-//! - [`llama_cpp`]: tokenize, detokenize
-//! - [`native`]: gemmad's own, on the state of the daemon and its models
+//! - [`openai`] — chat, completions, responses, transcriptions, files, models
+//! - [`anthropic`] — messages
+//! - [`llama_cpp`] — tokenize, detokenize
+//! - [`native`] — gemmad's own, on the state of the daemon and its models
 //!
 //! What they share lies here: [`parse`] reads JSON strictly, [`generation`] waits for an answer's
 //! events and streams them, [`parts`] divides an answer, [`error`] is the one map to statuses.

@@ -49,9 +49,9 @@ fn change(buffer: &mut Vec<u8>, index: usize, part: &Part, change: Change) {
         Change::Grew { delta: "", .. } => return,
         Change::Grew { delta, .. } => {
             let delta = match part.kind {
-                Kind::Thought => DeltaOut::ThinkingDelta { thinking: delta },
-                Kind::Text => DeltaOut::TextDelta { text: delta },
-                Kind::Call { .. } => DeltaOut::InputJsonDelta {
+                Kind::Thought => DeltaOut::Thinking { thinking: delta },
+                Kind::Text => DeltaOut::Text { text: delta },
+                Kind::Call { .. } => DeltaOut::InputJson {
                     partial_json: delta,
                 },
             };
