@@ -8,10 +8,10 @@ use axum::http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 
-use super::Api;
-use super::error::ApiError;
 use crate::access::Caller;
 use crate::access::quota::Share;
+use crate::api::Api;
+use crate::api::error::ApiError;
 
 /// From the head of a request to the end of its body. Clients are on this machine.
 const BODY_TIME: Duration = Duration::from_secs(30);

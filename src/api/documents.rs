@@ -45,7 +45,7 @@ fn find(api: &Api, uid: Uid, request: &mut ChatRequest) -> Result<(), Failure> {
         let Some(kept) = api.files.get(uid, id) else {
             let reason = format!(
                 "names `{}`, but there is no such file; files are kept for a time",
-                super::wire::json::quote(id)
+                super::parse::json::quote(id)
             );
             return Err(Failure::Chat(ChatError::Document {
                 message: i as u32,

@@ -1,55 +1,39 @@
-//! Front door 1: HTTP on a Unix socket, with the APIs of OpenAI and Anthropic, llama.cpp's for
-//! tokens, and gemmad's own.
+//! A front door: HTTP on a Unix socket.
 //!
 //! ```text
-//!   serve (accept, limits) ─▶ one task for each connection ─▶ router ─▶ an endpoint: parse, one call, render
-//!                                                               chat.rs  models.rs  health.rs  admin.rs  memory.rs …
+//!   serve (accept, limits) ─▶ one task for each connection ─▶ router ─▶ an endpoint: parse, one call, encode
 //! ```
 //!
-//! [`wire`] knows OpenAI's shapes, [`error`] is the one map to statuses. Endpoints that generate
-//! know neither workers nor Gemma; those that show what is in memory know the worker's numbers.
+//! Four APIs, a folder each, in which an endpoint has its request and its response beside it:
+//!
+//! - [`openai`] — chat, completions, responses, transcriptions, files, models
+//! - [`anthropic`] — messages
+//! - [`llama_cpp`] — tokenize, detokenize
+//! - [`native`] — gemmad's own, on the state of the daemon and its models
+//!
+//! What they share lies here: [`parse`] reads JSON strictly, [`generation`] waits for an answer's
+//! events and streams them, [`parts`] divides an answer, [`error`] is the one map to statuses.
+//! Endpoints that generate know neither workers nor Gemma; those of [`native`] that show the memory
+//! know what a worker reports of its own.
 
-mod admin;
-mod answer;
 mod anthropic;
 mod body;
-mod cache;
-mod chat;
-mod chunks;
-mod completions;
 mod documents;
 mod error;
-mod files;
-mod health;
+pub mod generation;
 mod id;
-mod memory;
-mod metrics;
-mod models;
+mod llama_cpp;
+pub mod native;
+pub mod openai;
 mod openapi;
+mod parse;
 mod parts;
-mod patient;
-mod plan;
-mod responses;
 mod serve;
 mod store;
 #[cfg(test)]
 mod tests;
-mod tokens;
-mod transcriptions;
-mod unserved;
-mod whole;
-pub mod wire;
-
-/// OpenAI's shapes, for the other front door.
-pub mod openai {
-    pub use super::answer::{Render, next, parse};
-    pub use super::chunks::{Chunks, Framing};
-    pub use super::health::describe;
-    pub use super::plan::json as plan;
-    pub use super::whole::Whole;
-    pub use super::wire::request::{ChatCall, Delivery, parse as chat};
-    pub use super::wire::response::Head;
-}
+mod unsupported;
+mod write_timeout;
 
 pub use serve::serve;
 
@@ -69,8 +53,8 @@ use crate::attachments::Attachments;
 use crate::config::Limits;
 use crate::engine::Engine;
 use error::ApiError;
-use files::KeptFile;
-use responses::store::Kept;
+use openai::files::StoredFile;
+use openai::responses::stored::StoredResponse;
 use store::{Bounds, Store};
 
 /// Users who can keep as many responses, and as many files, as one may, at the same time.
@@ -87,8 +71,8 @@ pub struct Api {
     gate: Arc<Gate>,
     connections: Arc<Quota>,
     /// Those that are kept.
-    responses: Arc<Store<Kept>>,
-    files: Arc<Store<KeptFile>>,
+    responses: Arc<Store<StoredResponse>>,
+    files: Arc<Store<StoredFile>>,
 }
 
 impl Api {
@@ -150,44 +134,56 @@ fn routes() -> Vec<Route> {
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
     vec![
-        route(POST, "/v1/chat/completions", chat::complete),
-        route(POST, "/v1/completions", completions::complete),
-        route(POST, "/v1/responses", responses::create),
-        route(POST, "/v1/responses/input_tokens", responses::input_tokens),
-        route(GET, "/v1/responses/{id}", responses::kept::get),
+        route(POST, "/v1/chat/completions", openai::chat::complete),
+        route(POST, "/v1/completions", openai::completions::complete),
+        route(POST, "/v1/responses", openai::responses::create),
+        route(
+            POST,
+            "/v1/responses/input_tokens",
+            openai::responses::input_tokens,
+        ),
+        route(GET, "/v1/responses/{id}", openai::responses::retrieve::get),
         route(
             Method::DELETE,
             "/v1/responses/{id}",
-            responses::kept::delete,
+            openai::responses::retrieve::delete,
         ),
-        route(POST, "/v1/responses/{id}/cancel", responses::kept::cancel),
+        route(
+            POST,
+            "/v1/responses/{id}/cancel",
+            openai::responses::retrieve::cancel,
+        ),
         route(
             GET,
             "/v1/responses/{id}/input_items",
-            responses::kept::input_items,
+            openai::responses::retrieve::input_items,
         ),
         route(POST, "/v1/messages", anthropic::create),
         route(POST, "/v1/messages/count_tokens", anthropic::count_tokens),
-        route(POST, "/v1/audio/transcriptions", transcriptions::create),
-        route(POST, "/v1/files", files::create),
-        route(GET, "/v1/files", files::list),
-        route(GET, "/v1/files/{id}", files::get),
-        route(Method::DELETE, "/v1/files/{id}", files::delete),
-        route(GET, "/v1/files/{id}/content", files::content),
-        route(GET, "/v1/models", models::list),
-        route(GET, "/v1/models/{*id}", models::get),
-        route(POST, "/tokenize", tokens::tokenize),
-        route(POST, "/detokenize", tokens::detokenize),
-        route(GET, "/health", health::health),
-        route(GET, "/status", health::status),
-        route(GET, "/version", health::version),
-        route(GET, "/memory", memory::memory),
-        route(GET, "/memory/plan", plan::plan),
-        route(GET, "/metrics", metrics::metrics),
-        route(GET, "/cache", cache::list),
-        route(POST, "/cache/clear", cache::clear),
-        route(POST, "/models/load", admin::load),
-        route(POST, "/models/unload", admin::unload),
+        route(
+            POST,
+            "/v1/audio/transcriptions",
+            openai::transcriptions::create,
+        ),
+        route(POST, "/v1/files", openai::files::create),
+        route(GET, "/v1/files", openai::files::list),
+        route(GET, "/v1/files/{id}", openai::files::get),
+        route(Method::DELETE, "/v1/files/{id}", openai::files::delete),
+        route(GET, "/v1/files/{id}/content", openai::files::content),
+        route(GET, "/v1/models", openai::models::list),
+        route(GET, "/v1/models/{*id}", openai::models::get),
+        route(POST, "/tokenize", llama_cpp::tokenize),
+        route(POST, "/detokenize", llama_cpp::detokenize),
+        route(GET, "/health", native::status::health),
+        route(GET, "/status", native::status::status),
+        route(GET, "/version", native::status::version),
+        route(GET, "/memory", native::memory::memory),
+        route(GET, "/memory/plan", native::plan::plan),
+        route(GET, "/metrics", native::metrics::metrics),
+        route(GET, "/cache", native::cache::list),
+        route(POST, "/cache/clear", native::cache::clear),
+        route(POST, "/models/load", native::admin::load),
+        route(POST, "/models/unload", native::admin::unload),
         route(GET, "/openapi.json", openapi::describe),
     ]
 }
@@ -213,12 +209,12 @@ fn router(api: Arc<Api>) -> Router {
 }
 
 async fn unknown_path(uri: Uri) -> ApiError {
-    if let Some(reason) = unserved::reason(uri.path()) {
+    if let Some(reason) = unsupported::reason(uri.path()) {
         return ApiError::invalid(StatusCode::NOT_FOUND, "unsupported_endpoint", reason);
     }
     let message = format!(
         "there is nothing at {}; the API begins at /v1",
-        wire::json::quote(uri.path())
+        parse::json::quote(uri.path())
     );
     ApiError::invalid(StatusCode::NOT_FOUND, "unknown_path", message)
 }
@@ -226,8 +222,8 @@ async fn unknown_path(uri: Uri) -> ApiError {
 async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     let message = format!(
         "{} does not take {}",
-        wire::json::quote(uri.path()),
-        wire::json::quote(method.as_str())
+        parse::json::quote(uri.path()),
+        parse::json::quote(method.as_str())
     );
     ApiError::invalid(
         StatusCode::METHOD_NOT_ALLOWED,

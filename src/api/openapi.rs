@@ -3,7 +3,7 @@
 
 use axum::response::Response;
 
-use super::json;
+use crate::api::json;
 
 /// The description, OpenAPI 3.1.
 const TEXT: &str = include_str!("openapi.json");
@@ -20,7 +20,9 @@ mod tests {
 
     use super::super::routes;
     use super::*;
-    use crate::api::wire::{anthropic, completions, json, request, responses, tokens};
+    use crate::api::llama_cpp::tokens;
+    use crate::api::openai::{chat, completions, responses};
+    use crate::api::{anthropic, parse::json};
     use crate::chat::Invalid;
 
     fn description() -> Value {
@@ -56,9 +58,11 @@ mod tests {
         type Reads = fn(&[u8]) -> Result<(), Invalid>;
         let readers: [(&str, Reads); 9] = [
             ("/v1/chat/completions", |body| {
-                request::parse(body).map(drop)
+                chat::request::parse(body).map(drop)
             }),
-            ("/v1/completions", |body| completions::parse(body).map(drop)),
+            ("/v1/completions", |body| {
+                completions::request::parse(body).map(drop)
+            }),
             ("/v1/responses", |body| {
                 responses::request::parse(body).map(drop)
             }),

@@ -4,7 +4,7 @@
 //!   Thought… ─▶ one thought     Text… ─▶ one text     CallStarted CallArguments… CallEnded ─▶ one call
 //! ```
 
-use super::id;
+use crate::api::id;
 use crate::chat::{ChatEvent, TokenLogprob};
 
 /// One thought, text or call.

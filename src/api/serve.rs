@@ -18,11 +18,11 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::error::ApiError;
-use super::patient::Patient;
-use super::{Api, id, router};
 use crate::access::Caller;
 use crate::access::quota::Share;
+use crate::api::error::ApiError;
+use crate::api::write_timeout::WriteTimeout;
+use crate::api::{Api, id, router};
 
 /// Rest after a failed accept: descriptors come back when connections end, and trying on costs a
 /// CPU.
@@ -57,7 +57,7 @@ pub async fn serve(api: Arc<Api>, listener: UnixListener, mut shutdown: watch::R
                         let connection = Connection {
                             stream,
                             caller,
-                            patience: api.limits.client_stall,
+                            write_timeout: api.limits.client_stall,
                             _share: share,
                         };
                         connections.spawn(connection.run(router.clone(), shutdown.clone()));
@@ -108,7 +108,7 @@ fn refuse(stream: &UnixStream, error: &ApiError) {
 struct Connection {
     stream: UnixStream,
     caller: Caller,
-    patience: Duration,
+    write_timeout: Duration,
     _share: Share,
 }
 
@@ -137,11 +137,11 @@ impl Connection {
         let Self {
             stream,
             caller,
-            patience,
+            write_timeout,
             _share,
         } = self;
         let service = service_fn(move |request| answer(router.clone(), caller.clone(), request));
-        let io = TokioIo::new(Patient::new(stream, patience));
+        let io = TokioIo::new(WriteTimeout::new(stream, write_timeout));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(IDLE)

@@ -22,12 +22,12 @@ pub struct Bounds {
 }
 
 /// Something that can be kept.
-pub trait Keep: Clone + Send + 'static {
+pub trait Storable: Clone + Send + 'static {
     fn id(&self) -> &str;
     /// What it takes.
     fn bytes(&self) -> u64;
-    /// It is forgotten now.
-    fn abandon(&self) {}
+    /// Called when the store drops it: what still works for it stops.
+    fn cancel(&self) {}
 }
 
 #[derive(Debug)]
@@ -59,7 +59,7 @@ struct Entry<T> {
     expires: Instant,
 }
 
-impl<T: Keep> User<T> {
+impl<T: Storable> User<T> {
     fn remove(&mut self, place: usize) -> Option<T> {
         let entry = self.entries.remove(place)?;
         self.bytes -= entry.bytes;
@@ -67,7 +67,7 @@ impl<T: Keep> User<T> {
     }
 
     fn drop_oldest(&mut self) {
-        self.remove(0).iter().for_each(T::abandon);
+        self.remove(0).iter().for_each(T::cancel);
     }
 
     fn place(&self, id: &str) -> Option<usize> {
@@ -75,7 +75,7 @@ impl<T: Keep> User<T> {
     }
 }
 
-impl<T: Keep> Store<T> {
+impl<T: Storable> Store<T> {
     pub fn new(bounds: Bounds) -> Arc<Self> {
         Arc::new(Self {
             bounds,
@@ -111,7 +111,7 @@ impl<T: Keep> Store<T> {
     fn insert(&self, uid: Uid, kept: T, now: Instant) {
         let bytes = kept.bytes();
         if bytes > self.bounds.bytes || !self.keeps() {
-            return kept.abandon();
+            return kept.cancel();
         }
         let mut users = self.users();
         let user = users.entry(uid).or_default();
@@ -185,7 +185,7 @@ impl<T: Keep> Store<T> {
         };
         let removed = user.place(id).and_then(|place| user.remove(place));
         users.retain(|_, user| !user.entries.is_empty());
-        removed.iter().for_each(T::abandon);
+        removed.iter().for_each(T::cancel);
         removed.is_some()
     }
 
@@ -221,7 +221,7 @@ mod tests {
     #[derive(Clone, Debug)]
     struct Thing(String, u64);
 
-    impl Keep for Thing {
+    impl Storable for Thing {
         fn id(&self) -> &str {
             &self.0
         }

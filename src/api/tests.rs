@@ -11,10 +11,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use super::*;
 use crate::access::Caller;
 use crate::access::Policy;
 use crate::access::gate::Gate;
+use crate::api::*;
 use crate::chat::{ChatEvent, ChatRequest, Done, Finish, Timings, Usage};
 use crate::config::Access;
 use crate::engine::{Answer, Command, Failure, ModelInfo, Phase, Status};
@@ -473,7 +473,7 @@ async fn a_completion_says_what_is_wrong_in_its_own_words() {
 #[tokio::test]
 async fn a_large_request_is_read_aside() {
     let mut door = Door::open(Limits::default());
-    let long = "a".repeat(answer::PARSE_ASIDE + 1);
+    let long = "a".repeat(generation::PARSE_ASIDE + 1);
     let body = json!({"messages": [{"role": "user", "content": long}]}).to_string();
     let ask = door.path.clone();
     let client = tokio::spawn(async move {
@@ -659,20 +659,20 @@ async fn what_is_for_administrators_is_for_nobody_else() {
         pid: None,
     });
     for error in [
-        admin::load(
+        native::admin::load(
             State(Arc::clone(&api)),
             stranger.clone(),
             Request::new(Body::empty()),
         )
         .await
         .unwrap_err(),
-        admin::unload(State(Arc::clone(&api)), stranger.clone())
+        native::admin::unload(State(Arc::clone(&api)), stranger.clone())
             .await
             .unwrap_err(),
-        cache::clear(State(Arc::clone(&api)), stranger.clone())
+        native::cache::clear(State(Arc::clone(&api)), stranger.clone())
             .await
             .unwrap_err(),
-        metrics::metrics(State(Arc::clone(&api)), stranger)
+        native::metrics::metrics(State(Arc::clone(&api)), stranger)
             .await
             .unwrap_err(),
     ] {

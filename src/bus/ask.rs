@@ -8,12 +8,15 @@ use serde_json::{Map, Value, json};
 use zbus::zvariant::OwnedValue;
 
 use super::Shared;
-use super::caller::Guest;
+use super::client::Client;
 use super::error::BusError;
 use super::files;
 use super::options::Options;
 use crate::access::quota::Share;
-use crate::api::openai::{self, ChatCall, Head, Whole};
+use crate::api::generation;
+use crate::api::openai::chat::completion::Whole;
+use crate::api::openai::chat::request::{self, ChatCall};
+use crate::api::openai::chat::response::Head;
 use crate::chat::Done;
 
 /// How long a call may take unless it says otherwise: less than the 25 s after which callers give
@@ -29,9 +32,9 @@ pub type Message = String;
 /// A request that was looked at, with what it takes until it is answered.
 pub struct Asked {
     pub call: ChatCall,
-    pub guest: Guest,
+    pub client: Client,
     /// How long its caller waits.
-    pub patience: Duration,
+    pub timeout: Duration,
     /// Its bytes.
     pub bytes: Share,
 }
@@ -52,7 +55,7 @@ impl Answered {
 }
 
 /// How long the caller waits (`timeout`, seconds).
-pub fn patience(options: &mut Options) -> Result<Duration, BusError> {
+pub fn timeout_of(options: &mut Options) -> Result<Duration, BusError> {
     Ok(options
         .count("timeout")?
         .map_or(USUAL_TIME, |seconds| Duration::from_secs(seconds.into())))
@@ -111,14 +114,14 @@ impl Shared {
     /// request names `fd:0`, `fd:1`, ….
     pub async fn request(
         &self,
-        guest: Guest,
+        client: Client,
         text: &str,
         options: HashMap<String, OwnedValue>,
     ) -> Result<Asked, BusError> {
         let mut options = Options::new(options);
-        let (files, patience) = (options.files("files")?, patience(&mut options)?);
+        let (files, timeout) = (options.files("files")?, timeout_of(&mut options)?);
         options.finish()?;
-        let mut bytes = self.gate.bodies.share(guest.caller.uid);
+        let mut bytes = self.gate.bodies.share(client.caller.uid);
         self.account(&mut bytes, text.len())?;
         let text = if files.is_empty() {
             text.as_bytes().to_vec()
@@ -128,27 +131,27 @@ impl Shared {
             })?;
             self.with_files(request, files, &mut bytes).await?
         };
-        self.asked(text, guest, patience, bytes).await
+        self.asked(text, client, timeout, bytes).await
     }
 
     /// What the text asks, with its files read.
     async fn asked(
         &self,
         text: Vec<u8>,
-        guest: Guest,
-        patience: Duration,
+        client: Client,
+        timeout: Duration,
         mut bytes: Share,
     ) -> Result<Asked, BusError> {
-        let mut call = openai::parse(text, openai::chat).await?;
+        let mut call = generation::parse(text, request::parse).await?;
         let most = self.limits.body_bytes;
         let resolved = self
             .attachments
             .resolve(&mut call.request, most, &mut bytes);
-        guest.wait(patience, resolved).await??;
+        client.wait(timeout, resolved).await??;
         Ok(Asked {
             call,
-            guest,
-            patience,
+            client,
+            timeout,
             bytes,
         })
     }
@@ -157,17 +160,17 @@ impl Shared {
     /// those of [`Media`].
     pub async fn question(
         &self,
-        guest: Guest,
+        client: Client,
         prompt: &str,
         options: HashMap<String, OwnedValue>,
     ) -> Result<Asked, BusError> {
         let mut options = Options::new(options);
-        let (media, patience) = (Media::of(&mut options)?, patience(&mut options)?);
+        let (media, timeout) = (Media::of(&mut options)?, timeout_of(&mut options)?);
         let (settings, system) = (settings(&mut options)?, options.text("system")?);
         options.finish()?;
         let turn = self.turn(prompt, media).await?;
         let system = system.map(|text| message("system", json!(text)));
-        self.ask(guest, &settings, system.iter().chain([&turn]), patience)
+        self.ask(client, &settings, system.iter().chain([&turn]), timeout)
             .await
     }
 
@@ -197,10 +200,10 @@ impl Shared {
     /// Makes a request of messages.
     pub async fn ask<'a>(
         &self,
-        guest: Guest,
+        client: Client,
         settings: &Map<String, Value>,
         messages: impl Iterator<Item = &'a Message>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Asked, BusError> {
         let messages: Vec<&str> = messages.map(|message| message.as_str()).collect();
         let mut text = Vec::with_capacity(
@@ -210,7 +213,7 @@ impl Shared {
                 .sum::<usize>()
                 + MOST_SETTINGS,
         );
-        let mut bytes = self.gate.bodies.share(guest.caller.uid);
+        let mut bytes = self.gate.bodies.share(client.caller.uid);
         self.account(&mut bytes, text.capacity())?;
         text.extend_from_slice(b"{\"messages\":[");
         text.extend_from_slice(messages.join(",").as_bytes());
@@ -220,7 +223,7 @@ impl Shared {
             text.extend_from_slice(format!(",\"{name}\":{value}").as_bytes());
         }
         text.push(b'}');
-        self.asked(text, guest, patience, bytes).await
+        self.asked(text, client, timeout, bytes).await
     }
 
     /// The request as text, with the files in it.
@@ -252,17 +255,17 @@ impl Shared {
     pub async fn whole(&self, asked: Asked) -> Result<Answered, BusError> {
         let Asked {
             call,
-            guest,
-            patience,
+            client,
+            timeout,
             bytes,
         } = asked;
         let logprobs = call.request.logprobs.is_some();
         let work = async {
             let mut answer = self
                 .engine
-                .chat(guest.caller.uid, &call.model, call.request)
+                .chat(client.caller.uid, &call.model, call.request)
                 .await?;
-            let mut event = openai::next(&mut answer).await?;
+            let mut event = generation::next(&mut answer).await?;
             // From here on the request's memory is the worker's business.
             drop(bytes);
             let mut whole = Whole::default();
@@ -275,9 +278,9 @@ impl Shared {
                         logprobs,
                     });
                 }
-                event = openai::next(&mut answer).await?;
+                event = generation::next(&mut answer).await?;
             }
         };
-        guest.wait(patience, work).await?
+        client.wait(timeout, work).await?
     }
 }

@@ -12,8 +12,8 @@ use zbus::object_server::SignalEmitter;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 use zbus::{Connection, interface};
 
-use super::ask::{Media, Message, message, patience, settings};
-use super::caller::Guest;
+use super::ask::{Media, Message, message, settings, timeout_of};
+use super::client::Client;
 use super::error::BusError;
 use super::options::Options;
 use super::{PATH, Shared};
@@ -23,7 +23,7 @@ static NUMBER: AtomicU64 = AtomicU64::new(1);
 
 pub struct Conversation {
     shared: Arc<Shared>,
-    owner: Arc<Guest>,
+    owner: Arc<Client>,
     settings: Map<String, Value>,
     /// One turn at a time; others wait.
     said: Mutex<Said>,
@@ -49,19 +49,19 @@ impl Conversation {
         options: HashMap<String, OwnedValue>,
     ) -> Result<String, BusError> {
         self.owner.is(&header)?;
-        let guest = self.shared.admit(&header).await?;
+        let client = self.shared.admit(&header).await?;
         let mut options = Options::new(options);
-        let (media, patience) = (Media::of(&mut options)?, patience(&mut options)?);
+        let (media, timeout) = (Media::of(&mut options)?, timeout_of(&mut options)?);
         options.finish()?;
-        let mut said = guest.wait(patience, self.said.lock()).await?;
+        let mut said = client.wait(timeout, self.said.lock()).await?;
         let turn = self.shared.turn(text, media).await?;
         let asked = self
             .shared
             .ask(
-                guest,
+                client,
                 &self.settings,
                 said.messages.iter().chain([&turn]),
-                patience,
+                timeout,
             )
             .await?;
         let answer = self.shared.whole(asked).await?.whole.into_content();
@@ -120,7 +120,7 @@ impl Conversation {
 pub async fn open(
     shared: &Arc<Shared>,
     connection: &Connection,
-    owner: Guest,
+    owner: Client,
     options: HashMap<String, OwnedValue>,
 ) -> Result<OwnedObjectPath, BusError> {
     let mut options = Options::new(options);

@@ -7,12 +7,12 @@ use zbus::message::Header;
 use zbus::zvariant::{OwnedFd, OwnedObjectPath, OwnedValue, Value};
 use zbus::{Connection, interface};
 
-use super::ask::patience;
+use super::ask::timeout_of;
 use super::error::BusError;
-use super::news::Seen;
 use super::options::Options;
+use super::properties::Properties;
 use super::{Shared, conversation, stream};
-use crate::api::openai;
+use crate::api::native;
 use crate::engine::ModelInfo;
 
 pub struct Manager(Arc<Shared>);
@@ -22,8 +22,8 @@ impl Manager {
         Self(shared)
     }
 
-    fn now(&self) -> Seen {
-        Seen::of(&self.0.engine.status())
+    fn now(&self) -> Properties {
+        Properties::of(&self.0.engine.status())
     }
 }
 
@@ -44,7 +44,7 @@ impl Manager {
     /// What the daemon is doing, as the JSON of `GET /status`.
     #[zbus(out_args("status"))]
     fn describe(&self) -> String {
-        openai::describe(self.0.engine.status())
+        native::status::describe(self.0.engine.status())
     }
 
     /// Loads a model (`auto`: the best one) and returns its id when it is up. Options: timeout (u),
@@ -57,12 +57,12 @@ impl Manager {
         model: &str,
         options: HashMap<String, OwnedValue>,
     ) -> Result<String, BusError> {
-        let guest = self.0.admit_admin(&header).await?;
+        let client = self.0.admit_admin(&header).await?;
         let mut options = Options::new(options);
-        let patience = patience(&mut options)?;
+        let timeout = timeout_of(&mut options)?;
         options.finish()?;
-        Ok(guest
-            .wait(patience, self.0.engine.load(guest.caller.uid, model))
+        Ok(client
+            .wait(timeout, self.0.engine.load(client.caller.uid, model))
             .await??
             .id)
     }
@@ -74,11 +74,11 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         options: HashMap<String, OwnedValue>,
     ) -> Result<(), BusError> {
-        let guest = self.0.admit_admin(&header).await?;
+        let client = self.0.admit_admin(&header).await?;
         let mut options = Options::new(options);
-        let patience = patience(&mut options)?;
+        let timeout = timeout_of(&mut options)?;
         options.finish()?;
-        Ok(guest.wait(patience, self.0.engine.unload()).await??)
+        Ok(client.wait(timeout, self.0.engine.unload()).await??)
     }
 
     /// What each model would take, as the JSON of `GET /memory/plan`. Options: context (u), for one
@@ -103,7 +103,7 @@ impl Manager {
                 "option `ram` must be from 1 to 1125899906842624".to_owned(),
             ));
         }
-        Ok(openai::plan(&self.0.engine.plan(context, ram).await?))
+        Ok(native::plan::json(&self.0.engine.plan(context, ram).await?))
     }
 
     /// Answers a question with a text. Options: model, system (s), max-tokens, seed (u),
@@ -117,8 +117,8 @@ impl Manager {
         prompt: &str,
         options: HashMap<String, OwnedValue>,
     ) -> Result<String, BusError> {
-        let guest = self.0.admit(&header).await?;
-        let asked = self.0.question(guest, prompt, options).await?;
+        let client = self.0.admit(&header).await?;
+        let asked = self.0.question(client, prompt, options).await?;
         Ok(self.0.whole(asked).await?.whole.into_content())
     }
 
@@ -132,8 +132,8 @@ impl Manager {
         request: &str,
         options: HashMap<String, OwnedValue>,
     ) -> Result<String, BusError> {
-        let guest = self.0.admit(&header).await?;
-        let asked = self.0.request(guest, request, options).await?;
+        let client = self.0.admit(&header).await?;
+        let asked = self.0.request(client, request, options).await?;
         Ok(self.0.whole(asked).await?.json())
     }
 
@@ -149,8 +149,8 @@ impl Manager {
         request: &str,
         options: HashMap<String, OwnedValue>,
     ) -> Result<(OwnedObjectPath, OwnedFd), BusError> {
-        let guest = self.0.admit(&header).await?;
-        let asked = self.0.request(guest, request, options).await?;
+        let client = self.0.admit(&header).await?;
+        let asked = self.0.request(client, request, options).await?;
         stream::open(&self.0, connection, asked).await
     }
 
@@ -163,8 +163,8 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         options: HashMap<String, OwnedValue>,
     ) -> Result<OwnedObjectPath, BusError> {
-        let guest = self.0.admit(&header).await?;
-        conversation::open(&self.0, connection, guest, options).await
+        let client = self.0.admit(&header).await?;
+        conversation::open(&self.0, connection, client, options).await
     }
 
     #[zbus(property(emits_changed_signal = "const"))]

@@ -11,14 +11,16 @@
 
 mod ask;
 mod caller;
+mod client;
 mod conversation;
 mod error;
 mod files;
 mod manager;
-mod news;
 mod options;
 mod polkit;
+mod properties;
 pub mod proxy;
+mod signals;
 mod stream;
 
 use std::sync::Arc;
@@ -37,7 +39,7 @@ use crate::access::quota::Quota;
 use crate::attachments::Attachments;
 use crate::config::{BusChoice, Limits};
 use crate::engine::Engine;
-use caller::Presence;
+use client::NameWatch;
 use manager::Manager;
 use polkit::AuthorityProxy;
 
@@ -60,7 +62,7 @@ struct Shared {
     gate: Arc<Gate>,
     limits: Limits,
     open: Arc<Quota>,
-    presence: Arc<Presence>,
+    names: Arc<NameWatch>,
     /// The bus itself, which knows its users.
     bus: DBusProxy<'static>,
     polkit: AuthorityProxy<'static>,
@@ -157,7 +159,7 @@ impl Door {
             .cache_properties(CacheProperties::No)
             .build()
             .await?;
-        let presence = Arc::new(Presence::default());
+        let names = Arc::new(NameWatch::default());
         // Only of those who leave: their name has no owner any more.
         let departures = bus.receive_name_owner_changed_with_args(&[(2, "")]).await?;
         let shared = Shared {
@@ -166,7 +168,7 @@ impl Door {
             gate: self.gate.clone(),
             limits: self.limits.clone(),
             open: self.open.clone(),
-            presence: presence.clone(),
+            names: names.clone(),
             bus,
             polkit: AuthorityProxy::builder(&connection)
                 .cache_properties(CacheProperties::No)
@@ -182,8 +184,8 @@ impl Door {
         connection
             .request_name_with_flags(NAME, RequestNameFlags::DoNotQueue.into())
             .await?;
-        tokio::spawn(async move { presence.watch(departures).await });
-        tokio::spawn(news::tell(connection.clone(), self.engine.changes()));
+        tokio::spawn(async move { names.watch(departures).await });
+        tokio::spawn(signals::emit(connection.clone(), self.engine.changes()));
         Ok(connection)
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use zbus::message::{Flags, Header};
 use zbus::zvariant::Value;
 
-use super::caller::Guest;
+use super::client::Client;
 use super::error::BusError;
 
 /// What a caller wants to do. `systemd/dbus/org.gemmad.policy` describes each to polkit.
@@ -65,13 +65,13 @@ pub enum Verdict {
 /// Asks polkit, and waits for the user if polkit asks for a password.
 pub async fn verdict(
     authority: &AuthorityProxy<'_>,
-    guest: &Guest,
+    client: &Client,
     header: &Header<'_>,
     action: Action,
 ) -> Result<Verdict, BusError> {
     let subject = (
         "system-bus-name",
-        HashMap::from([("name", Value::from(guest.name().as_str()))]),
+        HashMap::from([("name", Value::from(client.name().as_str()))]),
     );
     let flags = if header
         .primary()
@@ -83,7 +83,7 @@ pub async fn verdict(
         0
     };
     let asked = authority.check_authorization(&subject, action.id(), HashMap::new(), flags, "");
-    match guest.wait(AUTHENTICATION_TIME, asked).await? {
+    match client.wait(AUTHENTICATION_TIME, asked).await? {
         Ok((true, ..)) => Ok(Verdict::Yes),
         Ok((false, challenge, _)) => Ok(if challenge && flags == 0 {
             Verdict::Challenge

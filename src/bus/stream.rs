@@ -15,16 +15,19 @@ use zbus::zvariant::{OwnedFd, OwnedObjectPath};
 use zbus::{Connection, interface};
 
 use super::ask::Asked;
-use super::caller::Guest;
+use super::client::Client;
 use super::error::BusError;
 use super::{PATH, Shared};
-use crate::api::openai::{self, ChatCall, Chunks, Delivery, Framing, Head, Render};
+use crate::api::generation::{self, Encoder};
+use crate::api::openai::chat::request::{ChatCall, Delivery};
+use crate::api::openai::chat::response::Head;
+use crate::api::openai::chat::stream::{Chunks, Framing};
 use crate::chat::ChatEvent;
 
 static NUMBER: AtomicU64 = AtomicU64::new(1);
 
 pub struct Stream {
-    owner: Arc<Guest>,
+    owner: Arc<Client>,
     cancel: Arc<Notify>,
 }
 
@@ -50,15 +53,18 @@ pub async fn open(
     let path = format!("{PATH}/stream/{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     let path = OwnedObjectPath::try_from(path).map_err(zbus::Error::from)?;
     let Asked {
-        call, guest, bytes, ..
+        call,
+        client,
+        bytes,
+        ..
     } = asked;
-    let (guest, cancel) = (Arc::new(guest), Arc::new(Notify::new()));
+    let (client, cancel) = (Arc::new(client), Arc::new(Notify::new()));
     connection
         .object_server()
         .at(
             &path,
             Stream {
-                owner: guest.clone(),
+                owner: client.clone(),
                 cancel: cancel.clone(),
             },
         )
@@ -68,9 +74,9 @@ pub async fn open(
         let (mut reader, writer) = ours.into_split();
         let mut byte = [0];
         tokio::select! {
-            () = pump(&shared, call, &guest, bytes, writer) => {}
+            () = pump(&shared, call, &client, bytes, writer) => {}
             () = cancel.notified() => {}
-            () = guest.gone() => {}
+            () = client.gone() => {}
             // The program sends nothing, so this is its end.
             _ = reader.read(&mut byte) => {}
         }
@@ -83,7 +89,7 @@ pub async fn open(
 async fn pump(
     shared: &Shared,
     call: ChatCall,
-    guest: &Guest,
+    client: &Client,
     bytes: impl Sized,
     mut socket: OwnedWriteHalf,
 ) {
@@ -91,7 +97,7 @@ async fn pump(
     let logprobs = call.request.logprobs.is_some();
     let answer = shared
         .engine
-        .chat(guest.caller.uid, &call.model, call.request)
+        .chat(client.caller.uid, &call.model, call.request)
         .await;
     let chunks =
         |model: &str| Chunks::new(Head::new(model), usage, logprobs).framed(Framing::Lines);
@@ -107,7 +113,7 @@ async fn pump(
     };
     let mut written = None;
     loop {
-        let event = openai::next(&mut answer).await;
+        let event = generation::next(&mut answer).await;
         // From the first one on the request's memory is the worker's business, and it is settled
         // which model answers.
         bytes.take();

@@ -9,22 +9,19 @@ use super::error::Error;
 use super::text::Printer;
 use super::wire::{self, CallPiece};
 
-/// The one path that answers come from.
-pub const CHAT_PATH: &str = "/v1/chat/completions";
-
 /// Prints the answer to `body` as it comes. `text` gathers what was said, for those who stop it
 /// midway. Returns why it ended.
 ///
 /// # Errors
 /// Whatever keeps the answer from its end; the text up to there has been printed.
 pub async fn stream<O: Write, E: Write>(
-    client: &Client,
+    client: &dyn Client,
     body: &Value,
     thoughts: bool,
     printer: &mut Printer<O, E>,
     text: &mut String,
 ) -> Result<Option<String>, Error> {
-    let mut events = client.events(CHAT_PATH, body).await?;
+    let mut events = client.stream(body).await?;
     let mut finish = None;
     while let Some(data) = events.next().await? {
         if data == "[DONE]" {

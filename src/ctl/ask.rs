@@ -2,11 +2,10 @@
 
 use std::io::{self, IsTerminal, Read};
 
-use hyper::Method;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::answer::{self, CHAT_PATH};
+use super::answer;
 use super::args::AskArgs;
 use super::client::Client;
 use super::error::Error;
@@ -21,7 +20,7 @@ const MAX_PROMPT: usize = 64 << 20;
 
 pub fn run(
     args: &AskArgs,
-    client: &Client,
+    client: &dyn Client,
     runtime: &Runtime,
     terminal: &Terminal,
 ) -> Result<(), Error> {
@@ -106,13 +105,13 @@ fn media(args: &AskArgs) -> Result<Vec<Value>, Error> {
         .collect()
 }
 
-async fn print_json(client: &Client, body: &Value, terminal: &Terminal) -> Result<(), Error> {
-    let answer = client.json(Method::POST, CHAT_PATH, Some(body)).await?;
+async fn print_json(client: &dyn Client, body: &Value, terminal: &Terminal) -> Result<(), Error> {
+    let answer = client.chat(body).await?;
     super::write_out(format!("{}\n", terminal.out.clean(&format!("{answer:#}"))).as_bytes())
 }
 
 async fn print_text(
-    client: &Client,
+    client: &dyn Client,
     body: &Value,
     args: &AskArgs,
     terminal: &Terminal,

@@ -3,13 +3,11 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hyper::Method;
 use serde::Deserialize;
-use serde_json::json;
 
 use super::client::Client;
 use super::error::Error;
-use super::show::{get, parse, pretty, show_size};
+use super::show::{parse, pretty, promptly, show_size};
 use super::table::table;
 use super::text::{Stream, Terminal};
 
@@ -39,8 +37,8 @@ struct File {
     in_use: bool,
 }
 
-pub async fn list(client: &Client, json: bool, terminal: &Terminal) -> Result<Vec<u8>, Error> {
-    let cache = get(client, "/cache").await?;
+pub async fn list(client: &dyn Client, json: bool, terminal: &Terminal) -> Result<Vec<u8>, Error> {
+    let cache = promptly(client.packed_weights()).await?;
     if json {
         return Ok(pretty(&cache, terminal));
     }
@@ -50,10 +48,8 @@ pub async fn list(client: &Client, json: bool, terminal: &Terminal) -> Result<Ve
     Ok(list_view(&parse(cache)?, now, terminal.out).into_bytes())
 }
 
-pub async fn clear(client: &Client, json: bool, terminal: &Terminal) -> Result<Vec<u8>, Error> {
-    let cleared = client
-        .json(Method::POST, "/cache/clear", Some(&json!({})))
-        .await?;
+pub async fn clear(client: &dyn Client, json: bool, terminal: &Terminal) -> Result<Vec<u8>, Error> {
+    let cleared = client.clear_packed_weights().await?;
     if json {
         Ok(pretty(&cleared, terminal))
     } else {
@@ -140,6 +136,7 @@ fn ago(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     const PIPE: Stream = Stream {
         is_terminal: false,

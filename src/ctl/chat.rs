@@ -27,7 +27,7 @@ const HISTORY_LINES: usize = 1000;
 
 pub fn run(
     args: &ChatArgs,
-    client: &Client,
+    client: &dyn Client,
     runtime: &Runtime,
     interrupts: &Interrupts,
     terminal: &Terminal,
@@ -142,7 +142,7 @@ impl Talk {
     async fn turn(
         &mut self,
         text: &str,
-        client: &Client,
+        client: &dyn Client,
         interrupts: &Interrupts,
         terminal: &Terminal,
     ) -> Result<(), Error> {

@@ -1,74 +1,65 @@
-//! The daemon, whichever way it is reached. What can be asked is named by the paths of the HTTP
-//! API.
+//! What gemmactl asks of the daemon, whichever way it is reached: `http` or `over_bus`.
 
-use std::path::PathBuf;
+use std::pin::Pin;
 
-use hyper::Method;
 use serde_json::Value;
 
 use super::error::Error;
-use super::http::{Http, HttpEvents};
-use super::over_bus::{BusEvents, OverBus};
-use crate::config::BusChoice;
 
-pub enum Client {
-    Socket(Http),
-    Bus(OverBus),
+/// What will come of a call. Dropping it hangs up.
+pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + 'a>>;
+
+/// The daemon. A call fails when the daemon cannot be reached, refuses, or breaks off.
+pub trait Client {
+    /// What the daemon is doing, as in `GET /status`.
+    fn status(&self) -> Reply<'_, Value>;
+
+    /// The installed models, as in `GET /v1/models`.
+    fn models(&self) -> Reply<'_, Value>;
+
+    /// What each model would take, as in `GET /memory/plan`: for one context in tokens, and as if
+    /// so many bytes were free, where given.
+    fn plan(&self, context: Option<u32>, ram: Option<u64>) -> Reply<'_, Value>;
+
+    /// Loads a model and returns its id once it is up.
+    fn load<'a>(&'a self, model: &'a str) -> Reply<'a, String>;
+
+    /// Unloads the model; its memory is free when this returns.
+    fn unload(&self) -> Reply<'_, ()>;
+
+    /// The whole answer to a request of `POST /v1/chat/completions`.
+    fn chat<'a>(&'a self, request: &'a Value) -> Reply<'a, Value>;
+
+    /// The answer to a request of `POST /v1/chat/completions` as it comes.
+    fn stream<'a>(&'a self, request: &'a Value) -> Reply<'a, Box<dyn Events>>;
+
+    /// What is in memory, as in `GET /memory`.
+    fn memory(&self) -> Reply<'_, Value> {
+        not_served()
+    }
+
+    /// The packed weights on the disk, as in `GET /cache`.
+    fn packed_weights(&self) -> Reply<'_, Value> {
+        not_served()
+    }
+
+    /// Removes the packed weights, as `POST /cache/clear`.
+    fn clear_packed_weights(&self) -> Reply<'_, Value> {
+        not_served()
+    }
 }
 
-impl Client {
-    /// Over the bus, if one is named.
-    pub fn new(socket: PathBuf, bus: Option<BusChoice>) -> Self {
-        match bus {
-            None => Self::Socket(Http::new(socket)),
-            Some(bus) => Self::Bus(OverBus::new(bus)),
-        }
-    }
-
-    /// Asks for JSON.
-    ///
-    /// # Errors
-    /// As [`Client::events`].
-    pub async fn json(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Result<Value, Error> {
-        match self {
-            Self::Socket(http) => http.json(method, path, body).await,
-            Self::Bus(bus) => bus.json(path, body).await,
-        }
-    }
-
-    /// Asks for a stream of events.
-    ///
-    /// # Errors
-    /// When the daemon cannot be reached, refuses, or breaks off.
-    pub async fn events(&self, path: &str, body: &Value) -> Result<Events, Error> {
-        match self {
-            Self::Socket(http) => Ok(Events::Socket(http.events(path, body).await?)),
-            Self::Bus(bus) => Ok(Events::Bus(bus.events(body).await?)),
-        }
-    }
+fn not_served<'a>() -> Reply<'a, Value> {
+    Box::pin(async {
+        Err(Error::Usage(
+            "this is not served over D-Bus; leave --bus out".into(),
+        ))
+    })
 }
 
 /// The events of an answer on their way. Dropping it hangs up.
-pub enum Events {
-    Socket(HttpEvents),
-    Bus(BusEvents),
-}
-
-impl Events {
+pub trait Events {
     /// The data of the next event; `None` when the stream has ended. Nothing is lost when the
-    /// future is dropped.
-    ///
-    /// # Errors
-    /// `Broken` when the connection or the stream breaks.
-    pub async fn next(&mut self) -> Result<Option<String>, Error> {
-        match self {
-            Self::Socket(events) => events.next().await,
-            Self::Bus(events) => events.next().await,
-        }
-    }
+    /// future is dropped. Fails with `Broken` when the connection or the stream breaks.
+    fn next(&mut self) -> Reply<'_, Option<String>>;
 }

@@ -1,7 +1,7 @@
 //! How gemmactl can fail, what it says then, and the exit codes that scripts rely on.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config;
@@ -85,23 +85,10 @@ impl Error {
         }
     }
 
-    /// For failures of connecting.
-    pub fn from_connect(socket: &Path, cause: io::Error) -> Self {
-        let socket = socket.to_path_buf();
-        match cause.kind() {
-            io::ErrorKind::PermissionDenied => Self::NotPermitted {
-                remedy: super::http::who_may(&socket),
-                socket,
-            },
-            // The listener's backlog is full.
-            io::ErrorKind::WouldBlock => Self::Busy {
-                message: "too many programs are connecting to gemmad".into(),
-                retry_after: None,
-            },
-            io::ErrorKind::InvalidInput => {
-                Self::Usage(format!("{} cannot be a socket: {cause}", socket.display()))
-            }
-            _ => Self::NotRunning { socket, cause },
+    /// For what breaks off or cannot be read.
+    pub fn broken(cause: impl ToString) -> Self {
+        Self::Broken {
+            cause: cause.to_string(),
         }
     }
 
@@ -176,13 +163,15 @@ pub fn exit_status_help() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use super::super::http::not_connected;
     use super::*;
 
     #[test]
     fn every_exit_code_is_the_promised_one() {
         let socket = || PathBuf::from("/s");
-        let connect =
-            |kind: io::ErrorKind| Error::from_connect(Path::new("/nowhere/s"), kind.into());
+        let connect = |kind: io::ErrorKind| not_connected(Path::new("/nowhere/s"), kind.into());
         let cases = [
             (connect(io::ErrorKind::NotFound), 69),
             (connect(io::ErrorKind::ConnectionRefused), 69),
@@ -244,7 +233,7 @@ mod tests {
     #[test]
     fn messages_say_what_to_do() {
         let text = |error: Error| error.message().unwrap_or_default();
-        let not_running = text(Error::from_connect(
+        let not_running = text(not_connected(
             Path::new("/nowhere/s"),
             io::ErrorKind::NotFound.into(),
         ));

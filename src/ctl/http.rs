@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
@@ -14,15 +15,18 @@ use hyper::header::{CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use nix::unistd::{Group, User, getuid};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::UnixStream;
 
+use super::client::{Client, Events, Reply};
 use super::error::Error;
 use super::sse::{SseError, SseReader};
 use super::wire;
 
 /// Bytes of a response that is not a stream, at most.
 const MAX_BODY: usize = 16 << 20;
+
+const CHAT_PATH: &str = "/v1/chat/completions";
 
 /// The daemon, as reached over its socket.
 pub struct Http {
@@ -54,34 +58,19 @@ impl Http {
         Self { socket }
     }
 
-    /// Asks for JSON.
-    ///
-    /// # Errors
-    /// As [`Http::events`].
-    pub async fn json(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Result<Value, Error> {
+    async fn get(&self, path: &str) -> Result<Value, Error> {
+        self.json(Method::GET, path, None).await
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Result<Value, Error> {
+        self.json(Method::POST, path, Some(body)).await
+    }
+
+    async fn json(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Error> {
         let (response, mut link) = self.send(method, path, body).await?;
         let body = link.drive(collect(response.into_body())).await?;
         serde_json::from_slice(&body)
-            .map_err(|error| broken(format!("it sent no valid JSON: {error}")))
-    }
-
-    /// Asks for a stream of events.
-    ///
-    /// # Errors
-    /// When the daemon cannot be reached, answers with an error status, or breaks off.
-    pub async fn events(&self, path: &str, body: &Value) -> Result<HttpEvents, Error> {
-        let (response, link) = self.send(Method::POST, path, Some(body)).await?;
-        Ok(HttpEvents {
-            body: response.into_body(),
-            link,
-            reader: SseReader::default(),
-            ready: VecDeque::new(),
-        })
+            .map_err(|error| Error::broken(format!("it sent no valid JSON: {error}")))
     }
 
     async fn send(
@@ -92,10 +81,10 @@ impl Http {
     ) -> Result<(Response<Incoming>, Link), Error> {
         let stream = UnixStream::connect(&self.socket)
             .await
-            .map_err(|error| Error::from_connect(&self.socket, error))?;
+            .map_err(|error| not_connected(&self.socket, error))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(broken)?;
+            .map_err(Error::broken)?;
         let mut link = Link(Some(Box::pin(connection)));
         let body = body.map(Value::to_string).unwrap_or_default();
         let request = Request::builder()
@@ -105,11 +94,11 @@ impl Http {
             .header(USER_AGENT, concat!("gemmactl/", env!("CARGO_PKG_VERSION")))
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))
-            .map_err(broken)?;
+            .map_err(Error::broken)?;
         let response = link
             .drive(sender.send_request(request))
             .await
-            .map_err(broken)?;
+            .map_err(Error::broken)?;
         if response.status().is_success() {
             return Ok((response, link));
         }
@@ -129,37 +118,99 @@ impl Http {
     }
 }
 
+impl Client for Http {
+    fn status(&self) -> Reply<'_, Value> {
+        Box::pin(self.get("/status"))
+    }
+
+    fn models(&self) -> Reply<'_, Value> {
+        Box::pin(self.get("/v1/models"))
+    }
+
+    fn plan(&self, context: Option<u32>, ram: Option<u64>) -> Reply<'_, Value> {
+        Box::pin(async move {
+            let parameters = [
+                context.map(|context| format!("context={context}")),
+                ram.map(|bytes| format!("ram={bytes}")),
+            ];
+            let query: Vec<String> = parameters.into_iter().flatten().collect();
+            self.get(&format!("/memory/plan?{}", query.join("&"))).await
+        })
+    }
+
+    fn load<'a>(&'a self, model: &'a str) -> Reply<'a, String> {
+        Box::pin(async move {
+            let loaded = self
+                .post("/models/load", &json!({ "model": model }))
+                .await?;
+            Ok(loaded["id"].as_str().unwrap_or(model).to_owned())
+        })
+    }
+
+    fn unload(&self) -> Reply<'_, ()> {
+        Box::pin(async { self.post("/models/unload", &json!({})).await.map(drop) })
+    }
+
+    fn chat<'a>(&'a self, request: &'a Value) -> Reply<'a, Value> {
+        Box::pin(self.post(CHAT_PATH, request))
+    }
+
+    fn stream<'a>(&'a self, request: &'a Value) -> Reply<'a, Box<dyn Events>> {
+        Box::pin(async move {
+            let (response, link) = self.send(Method::POST, CHAT_PATH, Some(request)).await?;
+            let events: Box<dyn Events> = Box::new(HttpEvents {
+                body: response.into_body(),
+                link,
+                reader: SseReader::default(),
+                ready: VecDeque::new(),
+            });
+            Ok(events)
+        })
+    }
+
+    fn memory(&self) -> Reply<'_, Value> {
+        Box::pin(self.get("/memory"))
+    }
+
+    fn packed_weights(&self) -> Reply<'_, Value> {
+        Box::pin(self.get("/cache"))
+    }
+
+    fn clear_packed_weights(&self) -> Reply<'_, Value> {
+        Box::pin(async { self.post("/cache/clear", &json!({})).await })
+    }
+}
+
 /// The events of an answer on their way. Dropping it hangs up.
-pub struct HttpEvents {
+struct HttpEvents {
     body: Incoming,
     link: Link,
     reader: SseReader,
     ready: VecDeque<String>,
 }
 
-impl HttpEvents {
-    /// The data of the next event; `None` when the stream has ended. Nothing is lost when the
-    /// future is dropped.
-    ///
-    /// # Errors
-    /// `Broken` when the connection or the stream breaks.
-    pub async fn next(&mut self) -> Result<Option<String>, Error> {
-        loop {
-            if let Some(data) = self.ready.pop_front() {
-                return Ok(Some(data));
+impl Events for HttpEvents {
+    fn next(&mut self) -> Reply<'_, Option<String>> {
+        Box::pin(async move {
+            loop {
+                if let Some(data) = self.ready.pop_front() {
+                    return Ok(Some(data));
+                }
+                let frame = match self.link.drive(self.body.frame()).await {
+                    None => return Ok(None),
+                    Some(frame) => frame.map_err(Error::broken)?,
+                };
+                if let Ok(bytes) = frame.into_data() {
+                    self.ready
+                        .extend(self.reader.push(&bytes).map_err(|error| match error {
+                            SseError::TooLong => Error::broken("it sent an event that is too long"),
+                            SseError::NotUtf8 => {
+                                Error::broken("it sent an event that is not UTF-8")
+                            }
+                        })?);
+                }
             }
-            let frame = match self.link.drive(self.body.frame()).await {
-                None => return Ok(None),
-                Some(frame) => frame.map_err(broken)?,
-            };
-            if let Ok(bytes) = frame.into_data() {
-                self.ready
-                    .extend(self.reader.push(&bytes).map_err(|error| match error {
-                        SseError::TooLong => broken("it sent an event that is too long"),
-                        SseError::NotUtf8 => broken("it sent an event that is not UTF-8"),
-                    })?);
-            }
-        }
+        })
     }
 }
 
@@ -169,18 +220,12 @@ async fn collect(body: Incoming) -> Result<Bytes, Error> {
         .await
         .map_err(|error| {
             if error.is::<LengthLimitError>() {
-                broken(format!("its answer is longer than {MAX_BODY} bytes"))
+                Error::broken(format!("its answer is longer than {MAX_BODY} bytes"))
             } else {
-                broken(error)
+                Error::broken(error)
             }
         })?;
     Ok(body.to_bytes())
-}
-
-pub fn broken(cause: impl ToString) -> Error {
-    Error::Broken {
-        cause: cause.to_string(),
-    }
 }
 
 /// 503 without a time to come back is a failure, not a queue.
@@ -195,9 +240,29 @@ fn refusal(status: u16, retry_after: Option<u64>, message: String) -> Error {
     }
 }
 
+/// Why the socket could not be opened.
+pub fn not_connected(socket: &Path, cause: io::Error) -> Error {
+    let socket = socket.to_path_buf();
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied => Error::NotPermitted {
+            remedy: who_may(&socket),
+            socket,
+        },
+        // The listener's backlog is full.
+        io::ErrorKind::WouldBlock => Error::Busy {
+            message: "too many programs are connecting to gemmad".into(),
+            retry_after: None,
+        },
+        io::ErrorKind::InvalidInput => {
+            Error::Usage(format!("{} cannot be a socket: {cause}", socket.display()))
+        }
+        _ => Error::NotRunning { socket, cause },
+    }
+}
+
 /// How this user could be let in: who owns the socket, or the directory that hides it, and what to
 /// do.
-pub fn who_may(socket: &Path) -> String {
+fn who_may(socket: &Path) -> String {
     let shown = [Some(socket), socket.parent()]
         .into_iter()
         .flatten()

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::client::Client;
 use super::error::Error;
 use super::map::{self, Palette, Part};
-use super::show::{get, parse, pretty, show_size};
+use super::show::{parse, pretty, promptly, show_size};
 use super::table::tinted;
 use super::text::{self, Stream, Terminal};
 
@@ -60,8 +60,12 @@ struct Packing {
     why: Option<String>,
 }
 
-pub async fn memory(client: &Client, json: bool, terminal: &Terminal) -> Result<Vec<u8>, Error> {
-    let memory = get(client, "/memory").await?;
+pub async fn memory(
+    client: &dyn Client,
+    json: bool,
+    terminal: &Terminal,
+) -> Result<Vec<u8>, Error> {
+    let memory = promptly(client.memory()).await?;
     if json {
         return Ok(pretty(&memory, terminal));
     }

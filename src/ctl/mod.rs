@@ -1,6 +1,6 @@
 //! gemmactl: the command line, a client of the socket like any other.
 //!
-//! `args` is what can be typed, `client` asks the daemon, through `http` or `over_bus`; `sse` and
+//! `args` is what can be typed, `client` what is asked of the daemon, through `http` or `over_bus`; `sse` and
 //! `wire` read what comes back, `answer` brings an answer to the terminal, `text` owns what a
 //! terminal may be shown, `table` and `map` lay out what the daemon says about itself, `error` has
 //! the exit codes.
@@ -37,7 +37,9 @@ use tokio::runtime::{Builder, Runtime};
 use args::{CacheArgs, CacheCommand, Cli, Command, ConfigCommand, MemoryArgs, MemoryCommand};
 use client::Client;
 use error::Error;
+use http::Http;
 use interrupt::Interrupts;
+use over_bus::OverBus;
 use text::Terminal;
 
 /// Runs gemmactl with the process's arguments.
@@ -72,41 +74,44 @@ fn run(cli: Cli, terminal: &Terminal) -> Result<(), Error> {
         Command::Man {
             directory: Some(directory),
         } => manual::write_pages(&directory),
-        online => talk(online, Client::new(cli.socket, cli.bus), terminal),
+        online => match cli.bus {
+            None => talk(online, &Http::new(cli.socket), terminal),
+            Some(bus) => talk(online, &OverBus::new(bus), terminal),
+        },
     }
 }
 
 /// Everything that needs the daemon.
-fn talk(command: Command, client: Client, terminal: &Terminal) -> Result<(), Error> {
+fn talk(command: Command, client: &dyn Client, terminal: &Terminal) -> Result<(), Error> {
     let runtime = runtime()?;
     let interrupts = Interrupts::install(terminal)?;
     match command {
-        Command::Ask(args) => ask::run(&args, &client, &runtime, terminal),
-        Command::Chat(args) => chat::run(&args, &client, &runtime, &interrupts, terminal),
+        Command::Ask(args) => ask::run(&args, client, &runtime, terminal),
+        Command::Chat(args) => chat::run(&args, client, &runtime, &interrupts, terminal),
         Command::Status { json } => {
-            write_out(&runtime.block_on(show::status(&client, json, terminal))?)
+            write_out(&runtime.block_on(show::status(client, json, terminal))?)
         }
         Command::Models { json } => {
-            write_out(&runtime.block_on(show::models(&client, json, terminal))?)
+            write_out(&runtime.block_on(show::models(client, json, terminal))?)
         }
         Command::Memory(MemoryArgs { json, command }) => write_out(&match command {
-            None => runtime.block_on(memory::memory(&client, json, terminal))?,
+            None => runtime.block_on(memory::memory(client, json, terminal))?,
             Some(MemoryCommand::Plan(args)) => {
-                runtime.block_on(plan::plan(&client, &args, json, terminal))?
+                runtime.block_on(plan::plan(client, &args, json, terminal))?
             }
         }),
         Command::Cache(CacheArgs {
             json,
             command: None,
-        }) => write_out(&runtime.block_on(cache::list(&client, json, terminal))?),
+        }) => write_out(&runtime.block_on(cache::list(client, json, terminal))?),
         Command::Cache(CacheArgs {
             json,
             command: Some(CacheCommand::Clear),
-        }) => write_out(&runtime.block_on(cache::clear(&client, json, terminal))?),
+        }) => write_out(&runtime.block_on(cache::clear(client, json, terminal))?),
         Command::Load { model } => {
-            write_out(&runtime.block_on(show::load(&client, &model, terminal))?)
+            write_out(&runtime.block_on(show::load(client, &model, terminal))?)
         }
-        Command::Unload => write_out(&runtime.block_on(show::unload(&client))?),
+        Command::Unload => write_out(&runtime.block_on(show::unload(client))?),
         Command::Config(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
     }
 }

@@ -12,9 +12,8 @@ use zbus::connection::Builder;
 use zbus::proxy::CacheProperties;
 use zbus::zvariant::{OwnedValue, Value as Variant};
 
-use super::answer::CHAT_PATH;
+use super::client::{Client, Events, Reply};
 use super::error::Error;
-use super::http::broken;
 use super::wire;
 use crate::bus::proxy::{ManagerProxy, Options};
 use crate::config::BusChoice;
@@ -22,7 +21,7 @@ use crate::config::BusChoice;
 /// Bytes of one line of a stream, at most. The largest real ones have a few thousand.
 const MAX_LINE: u64 = 1 << 20;
 /// Seconds that a call may take: gemmactl has its own means to give up.
-const PATIENCE: u32 = u32::MAX;
+const TIMEOUT: u32 = u32::MAX;
 /// Names of errors.
 const OURS: &str = "org.gemmad.Error.";
 const THE_BUS: &str = "org.freedesktop.DBus.Error.";
@@ -51,72 +50,79 @@ impl OverBus {
             .await
             .map_err(failed)
     }
+}
 
-    /// What the path of the HTTP API would answer.
-    pub async fn json(&self, path: &str, body: Option<&Value>) -> Result<Value, Error> {
-        let manager = self.manager().await?;
-        let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let text = |body: Option<&Value>| body.map(Value::to_string).unwrap_or_default();
-        let long = || Options::from([("timeout", PATIENCE.into())]);
-        let answer = match path {
-            CHAT_PATH => manager.chat(&text(body), long()).await,
-            "/status" => manager.describe().await,
-            "/v1/models" => {
-                return Ok(
-                    json!({"data": manager.list_models().await.map_err(failed)?.iter().map(model).collect::<Vec<_>>()}),
-                );
-            }
-            "/memory/plan" => {
-                manager
-                    .plan(query.split('&').filter_map(option).collect())
-                    .await
-            }
-            "/models/load" => {
-                let model = body
-                    .and_then(|body| body["model"].as_str())
-                    .unwrap_or("auto");
-                return Ok(json!({"id": manager.load(model, long()).await.map_err(failed)?}));
-            }
-            "/models/unload" => {
-                return manager
-                    .unload(long())
-                    .await
-                    .map(|()| json!({}))
-                    .map_err(failed);
-            }
-            _ => {
-                return Err(Error::Usage(
-                    "this is not served over D-Bus; leave --bus out".into(),
-                ));
-            }
-        };
-        serde_json::from_str(&answer.map_err(failed)?)
-            .map_err(|error| broken(format!("it sent no valid JSON: {error}")))
+impl Client for OverBus {
+    fn status(&self) -> Reply<'_, Value> {
+        Box::pin(async { parsed(self.manager().await?.describe().await) })
     }
 
-    /// A streamed answer to a chat request.
-    pub async fn events(&self, body: &Value) -> Result<BusEvents, Error> {
-        let manager = self.manager().await?;
-        let (_, socket) = manager
-            .open_stream(&body.to_string(), Options::new())
-            .await
-            .map_err(failed)?;
-        let socket = StdStream::from(OwnedFd::from(socket));
-        socket.set_nonblocking(true).map_err(broken)?;
-        let lines = BufReader::new(UnixStream::from_std(socket).map_err(broken)?).take(MAX_LINE);
-        Ok(BusEvents {
-            lines,
-            line: vec![],
-            finished: false,
-            _there: manager.inner().connection().clone(),
+    fn models(&self) -> Reply<'_, Value> {
+        Box::pin(async {
+            let models = self.manager().await?.list_models().await.map_err(failed)?;
+            Ok(json!({"data": models.iter().map(model).collect::<Vec<_>>()}))
+        })
+    }
+
+    fn plan(&self, context: Option<u32>, ram: Option<u64>) -> Reply<'_, Value> {
+        Box::pin(async move {
+            let context = context.map(|context| ("context", context.into()));
+            let ram = ram.map(|bytes| ("ram", bytes.into()));
+            let options: Options = context.into_iter().chain(ram).collect();
+            parsed(self.manager().await?.plan(options).await)
+        })
+    }
+
+    fn load<'a>(&'a self, model: &'a str) -> Reply<'a, String> {
+        Box::pin(async move {
+            let manager = self.manager().await?;
+            manager.load(model, unlimited()).await.map_err(failed)
+        })
+    }
+
+    fn unload(&self) -> Reply<'_, ()> {
+        Box::pin(async {
+            let manager = self.manager().await?;
+            manager.unload(unlimited()).await.map_err(failed)
+        })
+    }
+
+    fn chat<'a>(&'a self, request: &'a Value) -> Reply<'a, Value> {
+        Box::pin(async move {
+            let manager = self.manager().await?;
+            parsed(manager.chat(&request.to_string(), unlimited()).await)
+        })
+    }
+
+    fn stream<'a>(&'a self, request: &'a Value) -> Reply<'a, Box<dyn Events>> {
+        Box::pin(async move {
+            let manager = self.manager().await?;
+            let (_, socket) = manager
+                .open_stream(&request.to_string(), Options::new())
+                .await
+                .map_err(failed)?;
+            let socket = StdStream::from(OwnedFd::from(socket));
+            socket.set_nonblocking(true).map_err(Error::broken)?;
+            let socket = UnixStream::from_std(socket).map_err(Error::broken)?;
+            let events: Box<dyn Events> = Box::new(BusEvents {
+                lines: BufReader::new(socket).take(MAX_LINE),
+                line: vec![],
+                finished: false,
+                _there: manager.inner().connection().clone(),
+            });
+            Ok(events)
         })
     }
 }
 
-/// One option of a query; both have numbers.
-fn option(part: &str) -> Option<(&str, Variant<'_>)> {
-    let (name, number) = part.split_once('=')?;
-    Some((name, number.parse::<u64>().ok()?.into()))
+fn unlimited() -> Options<'static> {
+    Options::from([("timeout", TIMEOUT.into())])
+}
+
+/// What was answered in JSON.
+fn parsed(answer: zbus::Result<String>) -> Result<Value, Error> {
+    serde_json::from_str(&answer.map_err(failed)?)
+        .map_err(|error| Error::broken(format!("it sent no valid JSON: {error}")))
 }
 
 /// A model as the HTTP API lists it.
@@ -144,7 +150,7 @@ fn model(fields: &HashMap<String, OwnedValue>) -> Value {
 }
 
 /// The lines of an answer on their way.
-pub struct BusEvents {
+struct BusEvents {
     lines: Take<BufReader<UnixStream>>,
     /// What of a line has come.
     line: Vec<u8>,
@@ -154,32 +160,34 @@ pub struct BusEvents {
     _there: Connection,
 }
 
-impl BusEvents {
+impl Events for BusEvents {
     /// As over HTTP: `[DONE]` after the last chunk.
-    pub async fn next(&mut self) -> Result<Option<String>, Error> {
-        self.lines
-            .read_until(b'\n', &mut self.line)
-            .await
-            .map_err(broken)?;
-        if self.line.pop_if(|byte| *byte == b'\n').is_none() {
-            let cut = !self.line.is_empty();
-            return match std::mem::take(&mut self.finished) {
-                _ if cut => Err(broken("it sent a line that has no end")),
-                finished => Ok(finished.then(|| "[DONE]".into())),
-            };
-        }
-        self.lines.set_limit(MAX_LINE);
-        let line = String::from_utf8(std::mem::take(&mut self.line))
-            .map_err(|_| broken("it sent a line that is not UTF-8"))?;
-        self.finished |= wire::piece(&line)?.finish.is_some();
-        Ok(Some(line))
+    fn next(&mut self) -> Reply<'_, Option<String>> {
+        Box::pin(async move {
+            self.lines
+                .read_until(b'\n', &mut self.line)
+                .await
+                .map_err(Error::broken)?;
+            if self.line.pop_if(|byte| *byte == b'\n').is_none() {
+                let cut = !self.line.is_empty();
+                return match std::mem::take(&mut self.finished) {
+                    _ if cut => Err(Error::broken("it sent a line that has no end")),
+                    finished => Ok(finished.then(|| "[DONE]".into())),
+                };
+            }
+            self.lines.set_limit(MAX_LINE);
+            let line = String::from_utf8(std::mem::take(&mut self.line))
+                .map_err(|_| Error::broken("it sent a line that is not UTF-8"))?;
+            self.finished |= wire::piece(&line)?.finish.is_some();
+            Ok(Some(line))
+        })
     }
 }
 
 /// What an error on the bus means to a user.
 fn failed(error: zbus::Error) -> Error {
     let zbus::Error::MethodError(name, text, _) = &error else {
-        return broken(error);
+        return Error::broken(error);
     };
     let message = text.clone().unwrap_or_else(|| name.to_string());
     match (name.strip_prefix(OURS), name.strip_prefix(THE_BUS)) {
@@ -191,6 +199,6 @@ fn failed(error: zbus::Error) -> Error {
         (Some(_), _) => Error::Refused { message },
         (_, Some("AccessDenied")) => Error::KeptOut { cause: message },
         (_, Some(_)) => Error::NotOnBus { cause: message },
-        _ => broken(message),
+        _ => Error::broken(message),
     }
 }

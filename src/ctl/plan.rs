@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::args::PlanArgs;
 use super::client::Client;
 use super::error::Error;
-use super::show::{get, parse, pretty, show_size};
+use super::show::{parse, pretty, promptly, show_size};
 use super::table::table;
 use super::text::{self, Stream, Terminal};
 
@@ -48,21 +48,12 @@ struct Way {
 }
 
 pub async fn plan(
-    client: &Client,
+    client: &dyn Client,
     args: &PlanArgs,
     json: bool,
     terminal: &Terminal,
 ) -> Result<Vec<u8>, Error> {
-    let parameters = [
-        args.ctx.map(|context| format!("context={context}")),
-        args.ram.map(|bytes| format!("ram={bytes}")),
-    ];
-    let query = parameters
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>()
-        .join("&");
-    let mut plan = get(client, &format!("/memory/plan?{query}")).await?;
+    let mut plan = promptly(client.plan(args.ctx, args.ram)).await?;
     if let Some(models) = plan
         .get_mut("models")
         .and_then(|models| models.as_array_mut())

@@ -4,18 +4,17 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use hyper::Method;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::client::Client;
+use super::client::{Client, Reply};
 use super::error::Error;
 use super::table::table;
 use super::text::{Stream, Terminal};
 use crate::config;
 
 /// A daemon that lives answers these at once.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -35,13 +34,13 @@ struct Status {
     cause: Option<String>,
     retry_in_s: Option<f64>,
     memory: Memory,
-    confinement: Option<Confinement>,
+    sandbox: Option<Sandbox>,
     version: String,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Confinement {
+struct Sandbox {
     seccomp: bool,
     landlock_abi: Option<u64>,
 }
@@ -73,8 +72,12 @@ struct Model {
     default: bool,
 }
 
-pub async fn status(client: &Client, json: bool, terminal: &Terminal) -> Result<Vec<u8>, Error> {
-    let status = get(client, "/status").await?;
+pub async fn status(
+    client: &dyn Client,
+    json: bool,
+    terminal: &Terminal,
+) -> Result<Vec<u8>, Error> {
+    let status = promptly(client.status()).await?;
     if json {
         Ok(pretty(&status, terminal))
     } else {
@@ -82,8 +85,12 @@ pub async fn status(client: &Client, json: bool, terminal: &Terminal) -> Result<
     }
 }
 
-pub async fn models(client: &Client, json: bool, terminal: &Terminal) -> Result<Vec<u8>, Error> {
-    let models = get(client, "/v1/models").await?;
+pub async fn models(
+    client: &dyn Client,
+    json: bool,
+    terminal: &Terminal,
+) -> Result<Vec<u8>, Error> {
+    let models = promptly(client.models()).await?;
     if json {
         return Ok(pretty(&models, terminal));
     }
@@ -94,28 +101,16 @@ pub async fn models(client: &Client, json: bool, terminal: &Terminal) -> Result<
     Ok(models_view(&models.data, terminal.out).into_bytes())
 }
 
-pub async fn load(client: &Client, model: &str, terminal: &Terminal) -> Result<Vec<u8>, Error> {
+pub async fn load(client: &dyn Client, model: &str, terminal: &Terminal) -> Result<Vec<u8>, Error> {
     if terminal.err.is_terminal {
         terminal.remark(&format!("loading {model} …"));
     }
-    let loaded = client
-        .json(
-            Method::POST,
-            "/models/load",
-            Some(&json!({ "model": model })),
-        )
-        .await?;
-    let name = ["id", "model"]
-        .iter()
-        .find_map(|key| loaded.get(key)?.as_str())
-        .unwrap_or(model);
-    Ok(format!("{} is loaded\n", terminal.out.clean(name)).into_bytes())
+    let name = client.load(model).await?;
+    Ok(format!("{} is loaded\n", terminal.out.clean(&name)).into_bytes())
 }
 
-pub async fn unload(client: &Client) -> Result<Vec<u8>, Error> {
-    client
-        .json(Method::POST, "/models/unload", Some(&json!({})))
-        .await?;
+pub async fn unload(client: &dyn Client) -> Result<Vec<u8>, Error> {
+    client.unload().await?;
     Ok(b"no model is loaded\n".into())
 }
 
@@ -140,12 +135,12 @@ pub fn config_check(file: Option<&Path>, terminal: &Terminal) -> Result<(), Erro
     super::write_out(text.as_bytes())
 }
 
-/// Asks for what the daemon has at hand.
-pub async fn get(client: &Client, path: &str) -> Result<Value, Error> {
-    let answer = tokio::time::timeout(PATIENCE, client.json(Method::GET, path, None)).await;
+/// Waits for what the daemon has at hand.
+pub async fn promptly(reply: Reply<'_, Value>) -> Result<Value, Error> {
+    let answer = tokio::time::timeout(TIMEOUT, reply).await;
     answer.unwrap_or_else(|_| {
         Err(Error::Broken {
-            cause: format!("it did not answer for {} s", PATIENCE.as_secs()),
+            cause: format!("it did not answer for {} s", TIMEOUT.as_secs()),
         })
     })
 }
@@ -163,6 +158,21 @@ pub fn pretty(value: &Value, terminal: &Terminal) -> Vec<u8> {
 }
 
 fn status_view(status: &Status, out: Stream) -> String {
+    let mut view = String::new();
+    for (name, value) in status_lines(status, out) {
+        // Colours are ours; what the daemon quotes is not.
+        let value = if name == "gemmad" {
+            value
+        } else {
+            out.clean(&value).into_owned()
+        };
+        let _ = writeln!(view, "{} {value}", out.dim(&format!("{name:<9}")));
+    }
+    view
+}
+
+/// What is shown, each with its name.
+fn status_lines(status: &Status, out: Stream) -> Vec<(&'static str, String)> {
     let mut lines = vec![(
         "gemmad",
         format!(
@@ -192,20 +202,8 @@ fn status_view(status: &Status, out: Stream) -> String {
     if let Some(pid) = status.pid {
         lines.push(("worker", format!("process {pid}")));
     }
-    if let Some(Confinement {
-        seccomp,
-        landlock_abi,
-    }) = status.confinement
-    {
-        let seccomp = if seccomp {
-            "seccomp"
-        } else {
-            "no seccomp in this kernel"
-        };
-        let landlock = landlock_abi.map_or("no Landlock in this kernel".to_owned(), |abi| {
-            format!("Landlock ABI {abi}")
-        });
-        lines.push(("sandbox", format!("{seccomp}, {landlock}")));
+    if let Some(sandbox) = &status.sandbox {
+        lines.push(("sandbox", sandbox_line(sandbox)));
     }
     if let Some(template) = &status.template {
         lines.push(("template", template.clone()));
@@ -237,17 +235,21 @@ fn status_view(status: &Status, out: Stream) -> String {
         ),
     ));
     lines.push(("crashes", status.crashes.to_string()));
-    let mut view = String::new();
-    for (name, value) in lines {
-        // Colours are ours; what the daemon quotes is not.
-        let value = if name == "gemmad" {
-            value
-        } else {
-            out.clean(&value).into_owned()
-        };
-        let _ = writeln!(view, "{} {value}", out.dim(&format!("{name:<9}")));
-    }
-    view
+    lines
+}
+
+fn sandbox_line(sandbox: &Sandbox) -> String {
+    let seccomp = if sandbox.seccomp {
+        "seccomp"
+    } else {
+        "no seccomp in this kernel"
+    };
+    let landlock = sandbox
+        .landlock_abi
+        .map_or("no Landlock in this kernel".to_owned(), |abi| {
+            format!("Landlock ABI {abi}")
+        });
+    format!("{seccomp}, {landlock}")
 }
 
 fn models_view(models: &[Model], out: Stream) -> String {
@@ -292,6 +294,7 @@ pub fn show_size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     const PIPE: Stream = Stream {
         is_terminal: false,
@@ -302,7 +305,7 @@ mod tests {
     fn status_of_a_ready_daemon() {
         let status = json!({"state": "ready", "model": "m", "default": "m", "waiting": 1, "running": 2, "served": 3, "crashes": 0,
             "context": 8192, "slots": 2, "threads": 4, "pid": 77, "cause": null, "retry_in_s": null,
-            "confinement": {"seccomp": true, "landlock_abi": 2}, "version": "0.1.0"});
+            "sandbox": {"seccomp": true, "landlock_abi": 2}, "version": "0.1.0"});
         let expected = "gemmad    0.1.0, ready\nmodel     m\ncontext   8192 tokens in each of 2 slots, 4 threads\nworker    process 77\n\
                         sandbox   seccomp, Landlock ABI 2\n\
                         requests  2 running, 1 waiting, 3 served\ncrashes   0\n";

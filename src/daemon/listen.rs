@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
 
-use super::{EX_CONFIG, EX_OSERR, Trouble};
+use super::{EX_CONFIG, EX_OSERR, StartError};
 use crate::config::Server;
 
 /// `sysexits.h`: somebody else serves there.
@@ -38,14 +38,14 @@ impl Drop for SocketFile {
 }
 
 /// systemd's sockets if there are any, else the configured one.
-pub fn listeners(config: &Server) -> Result<Listeners, Trouble> {
-    let passed = crate::sys::listen_fds::listeners().map_err(|error| Trouble {
+pub fn listeners(config: &Server) -> Result<Listeners, StartError> {
+    let passed = crate::sys::listen_fds::listeners().map_err(|error| StartError {
         code: EX_OSERR,
         message: format!("the sockets passed by systemd cannot be used: {error}"),
     })?;
     if !passed.is_empty() {
         let sockets = passed.into_iter().map(to_tokio).collect::<io::Result<_>>();
-        let sockets = sockets.map_err(|error| Trouble {
+        let sockets = sockets.map_err(|error| StartError {
             code: EX_OSERR,
             message: format!("the sockets passed by systemd cannot be used: {error}"),
         })?;
@@ -55,30 +55,30 @@ pub fn listeners(config: &Server) -> Result<Listeners, Trouble> {
         });
     }
     let group = config.socket_group.as_deref().map(group_id).transpose()?;
-    let trouble = |what: &str, error: io::Error| Trouble {
+    let failed = |what: &str, error: io::Error| StartError {
         code: EX_OSERR,
         message: format!("{}: {what}: {error}", config.socket.display()),
     };
     if let Some(dir) = config.socket.parent() {
-        fs::create_dir_all(dir).map_err(|error| trouble("its directory cannot be made", error))?;
+        fs::create_dir_all(dir).map_err(|error| failed("its directory cannot be made", error))?;
     }
     clear_stale(&config.socket)?;
     // Nobody may connect before the permissions are what they should be.
     let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
     let bound = StdListener::bind(&config.socket);
     rustix::process::umask(umask);
-    let listener = bound.map_err(|error| trouble("cannot listen", error))?;
+    let listener = bound.map_err(|error| failed("cannot listen", error))?;
     let file = SocketFile(config.socket.clone());
     if let Some(group) = group {
         rustix::fs::chown(&config.socket, None, Some(group))
-            .map_err(|error| trouble("its group cannot be set", error.into()))?;
+            .map_err(|error| failed("its group cannot be set", error.into()))?;
     }
     fs::set_permissions(
         &config.socket,
         fs::Permissions::from_mode(config.socket_mode),
     )
-    .map_err(|error| trouble("its mode cannot be set", error))?;
-    let socket = to_tokio(listener).map_err(|error| trouble("cannot listen", error))?;
+    .map_err(|error| failed("its mode cannot be set", error))?;
+    let socket = to_tokio(listener).map_err(|error| failed("cannot listen", error))?;
     Ok(Listeners {
         sockets: vec![socket],
         files: vec![file],
@@ -92,12 +92,12 @@ fn to_tokio(listener: StdListener) -> io::Result<UnixListener> {
 
 /// Removes what a daemon left that did not end well. A socket on which someone answers is not
 /// touched, and neither is anything that is no socket.
-fn clear_stale(path: &Path) -> Result<(), Trouble> {
+fn clear_stale(path: &Path) -> Result<(), StartError> {
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return Ok(());
     };
     if !metadata.file_type().is_socket() {
-        return Err(Trouble {
+        return Err(StartError {
             code: EX_CONFIG,
             message: format!(
                 "{} is in the way and is no socket; set `socket` in gemmad.toml to another path",
@@ -107,34 +107,34 @@ fn clear_stale(path: &Path) -> Result<(), Trouble> {
     }
     match UnixStream::connect(path) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)
-            .map_err(|error| Trouble {
+            .map_err(|error| StartError {
                 code: EX_OSERR,
                 message: format!(
                     "{}: the stale socket cannot be removed: {error}",
                     path.display()
                 ),
             }),
-        Ok(_) => Err(Trouble {
+        Ok(_) => Err(StartError {
             code: EX_UNAVAILABLE,
             message: format!("another program already serves on {}", path.display()),
         }),
-        Err(error) => Err(Trouble {
+        Err(error) => Err(StartError {
             code: EX_OSERR,
             message: format!("{}: {error}", path.display()),
         }),
     }
 }
 
-fn group_id(name: &str) -> Result<rustix::fs::Gid, Trouble> {
+fn group_id(name: &str) -> Result<rustix::fs::Gid, StartError> {
     match nix::unistd::Group::from_name(name) {
         Ok(Some(group)) => Ok(rustix::fs::Gid::from_raw(group.gid.as_raw())),
-        Ok(None) => Err(Trouble {
+        Ok(None) => Err(StartError {
             code: EX_CONFIG,
             message: format!(
                 "there is no group `{name}` (`socket-group` in gemmad.toml); create it with `groupadd --system {name}`"
             ),
         }),
-        Err(error) => Err(Trouble {
+        Err(error) => Err(StartError {
             code: EX_OSERR,
             message: format!("group `{name}` cannot be looked up: {error}"),
         }),

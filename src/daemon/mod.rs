@@ -4,8 +4,8 @@ mod args;
 mod idle;
 mod listen;
 mod log;
+mod reclaim;
 mod reload;
-mod rest;
 mod service;
 
 use std::path::{Path, PathBuf};
@@ -34,12 +34,12 @@ const EX_OSERR: u8 = 71;
 const EX_CONFIG: u8 = 78;
 
 /// How long connections may take to close once every answer has ended.
-const FAREWELL: Duration = Duration::from_secs(2);
+const CLOSE_TIME: Duration = Duration::from_secs(2);
 /// How long the start waits for the bus. It is joined later as well.
 const BUS_TIME: Duration = Duration::from_secs(2);
 
 /// Why the daemon could not start.
-struct Trouble {
+struct StartError {
     code: u8,
     message: String,
 }
@@ -49,20 +49,20 @@ pub fn main() -> ExitCode {
     let args = Args::parse();
     match start(&args) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(trouble) => {
-            eprintln!("gemmad: {}", trouble.message);
-            ExitCode::from(trouble.code)
+        Err(error) => {
+            eprintln!("gemmad: {}", error.message);
+            ExitCode::from(error.code)
         }
     }
 }
 
-fn start(args: &Args) -> Result<(), Trouble> {
-    let place = args.place().map_err(|message| Trouble {
+fn start(args: &Args) -> Result<(), StartError> {
+    let place = args.place().map_err(|message| StartError {
         code: EX_CONFIG,
         message,
     })?;
     let file = args.config.as_deref();
-    let loaded = config::load(file, &place).map_err(|errors| Trouble {
+    let loaded = config::load(file, &place).map_err(|errors| StartError {
         code: EX_CONFIG,
         message: errors.to_string(),
     })?;
@@ -73,7 +73,7 @@ fn start(args: &Args) -> Result<(), Trouble> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Trouble {
+        .map_err(|error| StartError {
             code: EX_OSERR,
             message: format!("the event loop cannot be started: {error}"),
         })?;
@@ -88,10 +88,10 @@ async fn run(
     file: Option<&Path>,
     place: &Place,
     level: log::Handle,
-) -> Result<(), Trouble> {
+) -> Result<(), StartError> {
     let policy =
         Policy::new(&config.access, rustix::process::geteuid().as_raw()).map_err(|message| {
-            Trouble {
+            StartError {
                 code: EX_CONFIG,
                 message,
             }
@@ -152,7 +152,7 @@ async fn run(
         "serving"
     );
 
-    tokio::spawn(rest::rest(engine.changes()));
+    tokio::spawn(reclaim::reclaim_code(engine.changes()));
     let mut config = config;
     loop {
         let wish = tokio::select! {
@@ -173,7 +173,7 @@ async fn run(
     service::notify(&[NotifyState::Stopping]);
     let _ = leave.send(true);
     service::patiently(engine.drain(grace)).await;
-    let _ = tokio::time::timeout(FAREWELL, async {
+    let _ = tokio::time::timeout(CLOSE_TIME, async {
         while servers.join_next().await.is_some() {}
     })
     .await;
@@ -194,9 +194,9 @@ struct Signals {
 }
 
 impl Signals {
-    fn new() -> Result<Self, Trouble> {
+    fn new() -> Result<Self, StartError> {
         let listen = |kind| {
-            signal(kind).map_err(|error| Trouble {
+            signal(kind).map_err(|error| StartError {
                 code: EX_OSERR,
                 message: format!("signals cannot be received: {error}"),
             })
@@ -218,11 +218,11 @@ impl Signals {
 }
 
 /// The worker lies beside the daemon, unless the configuration says otherwise.
-fn worker_program(config: &Config) -> Result<PathBuf, Trouble> {
+fn worker_program(config: &Config) -> Result<PathBuf, StartError> {
     if let Some(worker) = &config.inference.worker {
         return Ok(worker.clone());
     }
-    let own = std::env::current_exe().map_err(|error| Trouble {
+    let own = std::env::current_exe().map_err(|error| StartError {
         code: EX_SOFTWARE,
         message: format!(
             "the daemon's own program cannot be found: {error}; set `worker` in gemmad.toml"

@@ -269,10 +269,10 @@ def confined():
     adjusted = Path(f"/proc/{said['pid']}/oom_score_adj").read_text().strip()
     check(adjusted == "800", adjusted)
     expected = "landlock" in Path("/sys/kernel/security/lsm").read_text()
-    confinement = said["confinement"]
-    check(confinement["seccomp"] is True and (confinement["landlock_abi"] is not None) == expected, confinement)
+    sandbox = said["sandbox"]
+    check(sandbox["seccomp"] is True and (sandbox["landlock_abi"] is not None) == expected, sandbox)
     view = do("gemmactl", "status", user="alice")
-    check((f"Landlock ABI {confinement['landlock_abi']}" if expected else "no Landlock") in view, view)
+    check((f"Landlock ABI {sandbox['landlock_abi']}" if expected else "no Landlock") in view, view)
 
 
 @promise("first")

@@ -5,9 +5,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::api::anthropic::response::ErrorOut;
 use crate::api::error::ApiError;
 use crate::api::render;
-use crate::api::wire::anthropic::output::ErrorOut;
 
 pub struct AnthropicError(pub ApiError);
 

@@ -1,6 +1,9 @@
 //! Anthropic's Messages API: `POST /v1/messages` and `POST /v1/messages/count_tokens`.
 
+mod blocks;
 mod error;
+pub mod request;
+mod response;
 mod stream;
 
 use std::sync::Arc;
@@ -10,16 +13,16 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use serde::Serialize;
 
-use super::answer::{next, parse, streamed};
-use super::error::ApiError;
-use super::parts::Parts;
-use super::tokens::mistaken;
-use super::wire::anthropic::output::{self, BlockOut, MessageOut};
-use super::wire::anthropic::request::{self, MessagesCall};
-use super::{Api, body, documents, id, json, render};
 use crate::access::Caller;
+use crate::api::error::ApiError;
+use crate::api::generation::{next, parse, streamed};
+use crate::api::llama_cpp::mistaken;
+use crate::api::parts::Parts;
+use crate::api::{Api, body, documents, id, json, render};
 use crate::chat::{ChatEvent, TextAnswer, TextTask};
 use error::AnthropicError;
+use request::MessagesCall;
+use response::{BlockOut, MessageOut};
 use stream::Stream;
 
 pub async fn create(
@@ -61,7 +64,7 @@ pub async fn create(
     loop {
         parts.event(&event, |_, _, _| {});
         if let ChatEvent::Done(done) = &event {
-            let (stop_reason, stop_sequence) = output::stop(done, &stops);
+            let (stop_reason, stop_sequence) = response::stop(done, &stops);
             let message = MessageOut {
                 id: &id,
                 r#type: "message",

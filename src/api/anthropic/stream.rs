@@ -7,10 +7,10 @@
 
 use axum::body::Bytes;
 
-use super::error::AnthropicError;
-use crate::api::answer::{Render, take, write_event};
+use crate::api::anthropic::error::AnthropicError;
+use crate::api::anthropic::response::{self, BlockOut, DeltaOut, End, Event, MessageOut};
+use crate::api::generation::{Encoder, take, write_event};
 use crate::api::parts::{Change, Kind, Part, Parts};
-use crate::api::wire::anthropic::output::{self, BlockOut, DeltaOut, End, Event, MessageOut};
 use crate::chat::{ChatEvent, Usage};
 use crate::engine::Failure;
 
@@ -49,9 +49,9 @@ fn change(buffer: &mut Vec<u8>, index: usize, part: &Part, change: Change) {
         Change::Grew { delta: "", .. } => return,
         Change::Grew { delta, .. } => {
             let delta = match part.kind {
-                Kind::Thought => DeltaOut::ThinkingDelta { thinking: delta },
-                Kind::Text => DeltaOut::TextDelta { text: delta },
-                Kind::Call { .. } => DeltaOut::InputJsonDelta {
+                Kind::Thought => DeltaOut::Thinking { thinking: delta },
+                Kind::Text => DeltaOut::Text { text: delta },
+                Kind::Call { .. } => DeltaOut::InputJson {
                     partial_json: delta,
                 },
             };
@@ -62,7 +62,7 @@ fn change(buffer: &mut Vec<u8>, index: usize, part: &Part, change: Change) {
     write(buffer, &event);
 }
 
-impl Render for Stream {
+impl Encoder for Stream {
     fn event(&mut self, event: ChatEvent) -> Bytes {
         let Self {
             id,
@@ -98,7 +98,7 @@ impl Render for Stream {
             change(buffer, index, part, what)
         });
         if let ChatEvent::Done(done) = &event {
-            let (stop_reason, stop_sequence) = output::stop(done, stops);
+            let (stop_reason, stop_sequence) = response::stop(done, stops);
             write(
                 buffer,
                 &Event::MessageDelta {

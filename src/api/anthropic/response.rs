@@ -1,0 +1,191 @@
+//! Answers, their events and errors, as Anthropic's clients know them.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::api::openai::chat::response::TimingsOut;
+use crate::api::parts::{Kind, Part};
+use crate::chat::{Done, Finish, Usage};
+
+#[derive(Debug, Serialize)]
+pub struct MessageOut<'a> {
+    pub id: &'a str,
+    pub r#type: &'static str,
+    pub role: &'static str,
+    /// The model that answers, not what was asked for.
+    pub model: &'a str,
+    pub content: Vec<BlockOut<'a>>,
+    pub stop_reason: Option<&'static str>,
+    pub stop_sequence: Option<&'a str>,
+    pub usage: UsageOut,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timings: Option<TimingsOut>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct UsageOut {
+    /// Tokens that had to be read; those of the prefix cache are apart.
+    pub input_tokens: u32,
+    pub cache_creation_input_tokens: u32,
+    pub cache_read_input_tokens: u32,
+    pub output_tokens: u32,
+}
+
+impl From<Usage> for UsageOut {
+    fn from(usage: Usage) -> Self {
+        Self {
+            input_tokens: usage.prompt_tokens.saturating_sub(usage.cached_tokens),
+            // What is kept costs nothing extra.
+            cache_creation_input_tokens: 0,
+            cache_read_input_tokens: usage.cached_tokens,
+            output_tokens: usage.completion_tokens,
+        }
+    }
+}
+
+/// Why the answer ended, and with which stop sequence. `stops`: those of the request.
+pub fn stop<'a>(done: &Done, stops: &'a [String]) -> (&'static str, Option<&'a str>) {
+    match done.finish {
+        Finish::Stop => ("end_turn", None),
+        Finish::StopString(which) => (
+            "stop_sequence",
+            stops.get(usize::from(which)).map(String::as_str),
+        ),
+        Finish::Length => ("max_tokens", None),
+        Finish::ToolCalls => ("tool_use", None),
+    }
+}
+
+/// A part of the answer.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum BlockOut<'a> {
+    /// Clients send it back with its signature, so there must be one.
+    Thinking {
+        thinking: &'a str,
+        signature: &'static str,
+    },
+    Text {
+        text: &'a str,
+    },
+    ToolUse {
+        id: String,
+        name: &'a str,
+        input: &'a RawValue,
+    },
+}
+
+impl<'a> BlockOut<'a> {
+    /// A part as it begins.
+    pub fn begun(part: &'a Part) -> Self {
+        match &part.kind {
+            Kind::Thought => Self::Thinking {
+                thinking: "",
+                signature: "",
+            },
+            Kind::Text => Self::Text { text: "" },
+            Kind::Call { name } => Self::ToolUse {
+                id: call_id(part),
+                name,
+                input: empty(),
+            },
+        }
+    }
+
+    /// A whole part. There is none for a call that was cut off.
+    pub fn whole(part: &'a Part) -> Option<Self> {
+        Some(match &part.kind {
+            Kind::Thought => Self::Thinking {
+                thinking: &part.text,
+                signature: "",
+            },
+            Kind::Text => Self::Text { text: &part.text },
+            Kind::Call { name } => {
+                let input = serde_json::from_str(&part.text)
+                    .ok()
+                    .filter(|_| part.complete)?;
+                Self::ToolUse {
+                    id: call_id(part),
+                    name,
+                    input,
+                }
+            }
+        })
+    }
+}
+
+fn call_id(part: &Part) -> String {
+    format!("toolu_{}", part.key)
+}
+
+/// `{}`
+fn empty() -> &'static RawValue {
+    // It is JSON.
+    serde_json::from_str("{}").unwrap_or(RawValue::NULL)
+}
+
+/// A server-sent event.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event<'a> {
+    MessageStart {
+        message: MessageOut<'a>,
+    },
+    ContentBlockStart {
+        index: usize,
+        content_block: BlockOut<'a>,
+    },
+    ContentBlockDelta {
+        index: usize,
+        delta: DeltaOut<'a>,
+    },
+    ContentBlockStop {
+        index: usize,
+    },
+    MessageDelta {
+        delta: End<'a>,
+        usage: UsageOut,
+    },
+    MessageStop {},
+    Error {
+        error: ErrorOut<'a>,
+    },
+}
+
+impl Event<'_> {
+    /// The event's name, which its data repeat.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::MessageStart { .. } => "message_start",
+            Self::ContentBlockStart { .. } => "content_block_start",
+            Self::ContentBlockDelta { .. } => "content_block_delta",
+            Self::ContentBlockStop { .. } => "content_block_stop",
+            Self::MessageDelta { .. } => "message_delta",
+            Self::MessageStop {} => "message_stop",
+            Self::Error { .. } => "error",
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum DeltaOut<'a> {
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: &'a str },
+    #[serde(rename = "text_delta")]
+    Text { text: &'a str },
+    #[serde(rename = "input_json_delta")]
+    InputJson { partial_json: &'a str },
+}
+
+#[derive(Debug, Serialize)]
+pub struct End<'a> {
+    pub stop_reason: &'static str,
+    pub stop_sequence: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ErrorOut<'a> {
+    pub r#type: &'static str,
+    pub message: &'a str,
+}

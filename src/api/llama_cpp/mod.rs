@@ -1,0 +1,111 @@
+//! What llama.cpp's server has for tokens: `POST /tokenize` and `POST /detokenize`. The model's own
+//! worker answers, so a model may have to be loaded first.
+
+pub mod tokens;
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::access::Caller;
+use crate::api::error::ApiError;
+use crate::api::generation::parse;
+use crate::api::{Api, body, json, render};
+use crate::chat::{TextAnswer, TextTask};
+use crate::engine::Failure;
+use tokens::{PieceOut, TokenizeCall, TokensOut};
+
+#[derive(Serialize)]
+struct Tokens {
+    tokens: TokensOut,
+}
+
+#[derive(Serialize)]
+struct Content {
+    content: String,
+}
+
+pub async fn tokenize(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let received = body::read(&api, &caller, request).await?;
+    let TokenizeCall {
+        model,
+        text,
+        begin,
+        control,
+        pieces,
+    } = parse(received.bytes, tokens::tokenize).await?;
+    match api
+        .engine
+        .text(
+            caller.uid,
+            &model,
+            TextTask::Tokenize {
+                text,
+                begin,
+                control,
+            },
+        )
+        .await?
+    {
+        TextAnswer::Tokens(tokens) if pieces => {
+            let pieces = tokens
+                .into_iter()
+                .map(|(id, bytes)| PieceOut {
+                    id,
+                    piece: bytes.into(),
+                })
+                .collect();
+            Ok(json(render(&Tokens {
+                tokens: TokensOut::Pieces(pieces),
+            })))
+        }
+        TextAnswer::Tokens(tokens) => Ok(json(render(&Tokens {
+            tokens: TokensOut::Ids(tokens.into_iter().map(|(id, _)| id).collect()),
+        }))),
+        other => Err(mistaken(&other)),
+    }
+}
+
+pub async fn detokenize(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let received = body::read(&api, &caller, request).await?;
+    let (model, tokens) = parse(received.bytes, tokens::detokenize).await?;
+    let failed = |failure: Failure| match failure {
+        Failure::Chat(_) => ApiError::from(failure).param("tokens"),
+        _ => failure.into(),
+    };
+    match api
+        .engine
+        .text(caller.uid, &model, TextTask::Detokenize { tokens })
+        .await
+        .map_err(failed)?
+    {
+        TextAnswer::Bytes(bytes) => Ok(json(render(&Content {
+            content: String::from_utf8_lossy(&bytes).into_owned(),
+        }))),
+        other => Err(mistaken(&other)),
+    }
+}
+
+/// The worker answered another question.
+pub fn mistaken(answer: &TextAnswer) -> ApiError {
+    let kind = match answer {
+        TextAnswer::Tokens(_) => "tokens",
+        TextAnswer::Bytes(_) => "a text",
+        TextAnswer::Count(_) => "a number",
+    };
+    Failure::WorkerDied {
+        cause: format!("it answered with {kind}, which was not asked for"),
+    }
+    .into()
+}

@@ -1,0 +1,9 @@
+//! gemmad's own API: the state of the daemon, of its models and of the memory, and what
+//! administrators may do about it.
+
+pub mod admin;
+pub mod cache;
+pub mod memory;
+pub mod metrics;
+pub mod plan;
+pub mod status;

@@ -1,0 +1,159 @@
+//! `GET /memory/plan`: what each model would take, before it is loaded or even there. All sizes are
+//! bytes.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use serde::Serialize;
+use url::form_urlencoded;
+
+use crate::api::error::ApiError;
+use crate::api::{Api, render};
+use crate::engine::{PlanReport, PlannedModel, Way};
+
+/// `context=N` asks for one context, `ram=BYTES` supposes that so much is free. Loads nothing.
+pub async fn plan(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, ApiError> {
+    let (mut context, mut ram) = (None, None);
+    for (key, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+        match &*key {
+            "context" => context = Some(number(&key, &value, 256..=1 << 18)? as u32),
+            "ram" => ram = Some(number(&key, &value, 1..=1 << 50)?),
+            _ => {
+                return Err(wrong(format!(
+                    "there is no parameter `{}`; there are `context` and `ram`",
+                    key.escape_debug()
+                )));
+            }
+        }
+    }
+    let report = api.engine.plan(context, ram).await?;
+    Ok(crate::api::json(json(&report)))
+}
+
+/// The report as JSON.
+pub fn json(report: &PlanReport) -> String {
+    render(&PlanOut {
+        free: report.budget.room.free,
+        bound: report.budget.bound(),
+        reserve: report.budget.reserve,
+        budget: report.budget.bytes,
+        models: report.models.iter().map(ModelOut::of).collect(),
+    })
+}
+
+fn number(key: &str, value: &str, range: std::ops::RangeInclusive<u64>) -> Result<u64, ApiError> {
+    let found = value.parse().ok().filter(|number| range.contains(number));
+    found.ok_or_else(|| {
+        wrong(format!(
+            "`{key}` must be a whole number from {} to {}",
+            range.start(),
+            range.end()
+        ))
+    })
+}
+
+fn wrong(message: String) -> ApiError {
+    ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_parameter", message)
+}
+
+#[derive(Serialize)]
+struct PlanOut {
+    /// Bytes that a new program could have, and what sets the bound.
+    free: u64,
+    bound: String,
+    /// Of them, those that are left to other programs.
+    reserve: u64,
+    budget: u64,
+    models: Vec<ModelOut>,
+}
+
+#[derive(Serialize)]
+struct ModelOut {
+    id: String,
+    variant: &'static str,
+    installed: bool,
+    quantization: String,
+    context_length: u32,
+    /// Left out where it does not fit; not part of the totals.
+    projector: u64,
+    plans: Vec<WayOut>,
+}
+
+#[derive(Serialize)]
+struct WayOut {
+    context: u32,
+    fits: bool,
+    total: u64,
+    /// Of the total, what cannot be evicted.
+    unevictable: u64,
+    parts: Parts,
+}
+
+/// See [`crate::gemma::figures::Cost`].
+#[derive(Serialize)]
+struct Parts {
+    layers: u64,
+    head: u64,
+    experts: u64,
+    per_layer: u64,
+    kv_cache: u64,
+    buffers: u64,
+    tables: u64,
+    program: u64,
+    code: u64,
+}
+
+impl ModelOut {
+    fn of(model: &PlannedModel) -> Self {
+        let PlannedModel {
+            id,
+            variant,
+            installed,
+            quantization,
+            context_limit,
+            projector,
+            ways,
+        } = model.clone();
+        let plans = ways.iter().map(WayOut::of).collect();
+        Self {
+            id,
+            variant,
+            installed,
+            quantization,
+            context_length: context_limit,
+            projector,
+            plans,
+        }
+    }
+}
+
+impl WayOut {
+    fn of(
+        Way {
+            context,
+            cost,
+            fits,
+        }: &Way,
+    ) -> Self {
+        let parts = Parts {
+            layers: cost.layers,
+            head: cost.head,
+            experts: cost.experts,
+            per_layer: cost.per_layer,
+            kv_cache: cost.kv,
+            buffers: cost.buffers,
+            tables: cost.tables,
+            program: cost.program,
+            code: cost.code,
+        };
+        Self {
+            context: *context,
+            fits: *fits,
+            total: cost.total(),
+            unevictable: cost.unevictable(),
+            parts,
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! `GET /health`, `GET /status` and `GET /version`: for service managers, for people, for scripts.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::api::error::ApiError;
+use crate::api::{Api, json, render};
+use crate::engine::{Confinement, Failure, MemoryState, Phase, Status};
+
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// 200 when a request would be served now (a model that is not loaded yet is no obstacle), else the
+/// failure that the request would meet.
+pub async fn health(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
+    serves(&api)?;
+    Ok(json(r#"{"status":"ok"}"#.into()))
+}
+
+/// The failure that a request would meet now, if any.
+pub fn serves(api: &Api) -> Result<(), ApiError> {
+    let status = api.engine.status();
+    // Whatever is installed will do, so ask for the default and let it explain what is missing.
+    if status.models.is_empty() {
+        api.engine.find("auto")?;
+    }
+    match status.phase {
+        Phase::BackingOff { cause, until } => Err(Failure::BackingOff {
+            cause,
+            retry_after: until - Instant::now(),
+        }
+        .into()),
+        Phase::Draining => Err(Failure::ShuttingDown.into()),
+        Phase::Cold | Phase::Loading { .. } | Phase::Ready { .. } | Phase::Unloading { .. } => {
+            Ok(())
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Version {
+    name: &'static str,
+    version: &'static str,
+}
+
+pub async fn version() -> Response {
+    json(render(&Version {
+        name: "gemmad",
+        version: VERSION,
+    }))
+}
+
+pub async fn status(State(api): State<Arc<Api>>) -> Response {
+    json(describe(api.engine.status()))
+}
+
+/// The status as JSON.
+pub fn describe(status: Status) -> String {
+    render(&StatusOut::from(status))
+}
+
+/// [`Status`] in one flat object; what does not apply is null.
+#[derive(Debug, Default, Serialize)]
+struct StatusOut {
+    /// [`Phase::id`]
+    state: &'static str,
+    /// The model that the state is about.
+    model: Option<String>,
+    default: Option<String>,
+    waiting: u32,
+    running: u32,
+    served: u64,
+    crashes: u64,
+    /// Tokens of context for each slot.
+    context: Option<u32>,
+    slots: Option<u32>,
+    threads: Option<u32>,
+    /// The worker's.
+    pid: Option<u32>,
+    load_ms: Option<u64>,
+    /// What to know about the chat template, if it is not the file's own.
+    template: Option<String>,
+    /// Why the workers died.
+    cause: Option<String>,
+    retry_in_s: Option<f64>,
+    memory: MemoryOut,
+    sandbox: SandboxOut,
+    version: &'static str,
+}
+
+/// What was done about memory that ran short.
+#[derive(Debug, Default, Serialize)]
+struct MemoryOut {
+    /// `calm`, `eased` or `shrinking`
+    level: &'static str,
+    /// Seconds since the last action; null, as the next two, before there was one.
+    since_s: Option<f64>,
+    reason: Option<String>,
+    action: Option<&'static str>,
+    /// Whose PSI triggers wake the daemon: `machine`, `group`. Without a model, and where the
+    /// kernel allows none, empty.
+    psi_triggers: Vec<&'static str>,
+}
+
+/// What this kernel confines a worker with.
+#[derive(Debug, Default, Serialize)]
+struct SandboxOut {
+    seccomp: bool,
+    /// The version of Landlock's interface; null where the kernel has none.
+    landlock_abi: Option<u32>,
+}
+
+impl From<Confinement> for SandboxOut {
+    fn from(
+        Confinement {
+            landlock_abi,
+            seccomp,
+        }: Confinement,
+    ) -> Self {
+        Self {
+            seccomp,
+            landlock_abi,
+        }
+    }
+}
+
+impl From<MemoryState> for MemoryOut {
+    fn from(
+        MemoryState {
+            level,
+            last,
+            triggers,
+            ..
+        }: MemoryState,
+    ) -> Self {
+        let since_s = last
+            .as_ref()
+            .map(|last| last.at.elapsed().as_millis() as f64 / 1e3);
+        let (reason, action) = last.map(|last| (last.reason, last.action)).unzip();
+        let psi_triggers = [("machine", triggers.machine), ("group", triggers.group)];
+        let psi_triggers = psi_triggers
+            .into_iter()
+            .filter_map(|(name, there)| there.then_some(name))
+            .collect();
+        Self {
+            level: level.id(),
+            since_s,
+            reason,
+            action,
+            psi_triggers,
+        }
+    }
+}
+
+impl From<Status> for StatusOut {
+    fn from(status: Status) -> Self {
+        let out = Self {
+            state: status.phase.id(),
+            default: status.default,
+            waiting: status.waiting,
+            running: status.running,
+            served: status.served,
+            crashes: status.crashes,
+            memory: status.memory.into(),
+            sandbox: Confinement::of_kernel().into(),
+            version: VERSION,
+            ..Self::default()
+        };
+        match status.phase {
+            Phase::Loading { model } | Phase::Unloading { model } => Self {
+                model: Some(model),
+                ..out
+            },
+            Phase::Ready {
+                model,
+                context,
+                slots,
+                threads,
+                pid,
+                load_time,
+                template,
+            } => Self {
+                model: Some(model),
+                context: Some(context),
+                slots: Some(slots),
+                threads: Some(threads),
+                pid: Some(pid),
+                load_ms: Some(load_time.as_millis() as u64),
+                template,
+                ..out
+            },
+            Phase::BackingOff { cause, until } => {
+                let retry_in = until - Instant::now();
+                Self {
+                    cause: Some(cause),
+                    retry_in_s: Some(retry_in.as_millis() as f64 / 1e3),
+                    ..out
+                }
+            }
+            Phase::Cold | Phase::Draining => out,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+    use std::time::Duration;
+
+    fn rendered(phase: Phase) -> Value {
+        let first = Status::first(vec![], vec![], Some("tiny".into()));
+        let status = Status {
+            phase,
+            waiting: 1,
+            running: 2,
+            served: 3,
+            crashes: 4,
+            ..first
+        };
+        serde_json::from_str(&render(&StatusOut::from(status))).unwrap()
+    }
+
+    #[test]
+    fn every_phase_has_its_name_and_facts() {
+        let (load_time, kernel) = (Duration::from_millis(1200), Confinement::of_kernel());
+        let ready = rendered(Phase::Ready {
+            model: "tiny".into(),
+            context: 8192,
+            slots: 2,
+            threads: 4,
+            pid: 77,
+            load_time,
+            template: None,
+        });
+        assert_eq!(
+            ready,
+            json!({"state": "ready", "model": "tiny", "default": "tiny", "waiting": 1, "running": 2, "served": 3, "crashes": 4,
+                "context": 8192, "slots": 2, "threads": 4, "pid": 77, "load_ms": 1200, "template": null, "cause": null, "retry_in_s": null,
+                "memory": {"level": "calm", "since_s": null, "reason": null, "action": null, "psi_triggers": []},
+                "sandbox": {"seccomp": kernel.seccomp, "landlock_abi": kernel.landlock_abi}, "version": VERSION})
+        );
+        let backing = rendered(Phase::BackingOff {
+            cause: "SIGSEGV".into(),
+            until: Instant::now() + Duration::from_millis(2500),
+        });
+        assert_eq!(
+            (&backing["state"], &backing["cause"]),
+            (&json!("backing_off"), &json!("SIGSEGV"))
+        );
+        assert!(
+            (2.0..=2.5).contains(&backing["retry_in_s"].as_f64().unwrap()),
+            "{backing}"
+        );
+        for (phase, name) in [
+            (Phase::Cold, "cold"),
+            (Phase::Loading { model: "m".into() }, "loading"),
+            (Phase::Unloading { model: "m".into() }, "unloading"),
+            (Phase::Draining, "draining"),
+        ] {
+            assert_eq!(rendered(phase)["state"], name);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! `POST /v1/chat/completions`: a [`request`] with [`messages`], answered whole ([`completion`]) or
+//! in pieces ([`stream`]), both in the shapes of [`response`].
+
+pub mod completion;
+mod messages;
+pub mod request;
+pub mod response;
+pub mod stream;
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::response::Response;
+
+use crate::access::Caller;
+use crate::api::error::ApiError;
+use crate::api::generation::{next, parse, streamed};
+use crate::api::{Api, body, documents, json};
+use crate::chat::ChatEvent;
+use crate::engine::Answer;
+use completion::Whole;
+use request::{ChatCall, Delivery};
+use response::Head;
+use stream::Chunks;
+
+pub async fn complete(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
+    let ChatCall {
+        model,
+        mut request,
+        delivery,
+    } = parse(bytes, request::parse).await?;
+    let files = documents::read(&api, caller.uid, &mut request, &mut share).await?;
+    let logprobs = request.logprobs.is_some();
+    let mut answer = api.engine.chat(caller.uid, &model, request).await?;
+    // What fails before the first event fails with a status of its own.
+    let first = next(&mut answer).await?;
+    // From here on the request's memory is the worker's business.
+    drop(share);
+    let head = Head::new(&answer.model());
+    let response = match delivery {
+        Delivery::Whole => whole(answer, first, &head, logprobs).await?,
+        Delivery::Stream { usage } => streamed(answer, first, Chunks::new(head, usage, logprobs)),
+    };
+    Ok(documents::told(response, &files))
+}
+
+async fn whole(
+    mut answer: Answer,
+    first: ChatEvent,
+    head: &Head,
+    logprobs: bool,
+) -> Result<Response, ApiError> {
+    let mut whole = Whole::default();
+    let mut event = first;
+    loop {
+        if let Some(done) = whole.event(event) {
+            return Ok(json(whole.json(head, &done, logprobs)));
+        }
+        event = next(&mut answer).await?;
+    }
+}

@@ -1,0 +1,198 @@
+//! `/v1/files`: files that are sent once and used by their ids. Another user's file is not there.
+
+mod upload;
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::access::Caller;
+use crate::api::error::ApiError;
+use crate::api::generation::now;
+use crate::api::openai::Deleted;
+use crate::api::parse::json::quote;
+use crate::api::store::Storable;
+use crate::api::{Api, body, id, json, render};
+use upload::Upload;
+
+/// A file that is kept.
+#[derive(Clone, Debug)]
+pub struct StoredFile {
+    id: String,
+    pub name: String,
+    pub bytes: Arc<[u8]>,
+    purpose: String,
+    /// Unix seconds.
+    created: u64,
+    expires: u64,
+}
+
+impl Storable for StoredFile {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn bytes(&self) -> u64 {
+        (self.bytes.len() + self.name.len() + size_of::<Self>()) as u64
+    }
+}
+
+#[derive(Serialize)]
+struct FileOut<'a> {
+    id: &'a str,
+    object: &'static str,
+    bytes: usize,
+    created_at: u64,
+    expires_at: u64,
+    filename: &'a str,
+    purpose: &'a str,
+    status: &'static str,
+}
+
+impl<'a> From<&'a StoredFile> for FileOut<'a> {
+    fn from(file: &'a StoredFile) -> Self {
+        let StoredFile {
+            id,
+            name,
+            bytes,
+            purpose,
+            created,
+            expires,
+        } = file;
+        Self {
+            id,
+            object: "file",
+            bytes: bytes.len(),
+            created_at: *created,
+            expires_at: *expires,
+            filename: name,
+            purpose,
+            status: "processed",
+        }
+    }
+}
+
+pub async fn create(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let boundary = body::boundary(request.headers())?;
+    let body::Received {
+        bytes,
+        share: _share,
+    } = body::read_form(&api, &caller, request).await?;
+    let Upload {
+        name,
+        purpose,
+        bytes,
+    } = upload::parse(&boundary, Bytes::from_owner(bytes)).await?;
+    let created = now();
+    let expires = created + api.limits.files_time.as_secs();
+    let file = StoredFile {
+        id: id::random("file-"),
+        name,
+        bytes: bytes.into(),
+        purpose,
+        created,
+        expires,
+    };
+    let shown = render(&FileOut::from(&file));
+    let limit = api.limits.files_bytes;
+    if file.bytes() > limit {
+        let message = format!(
+            "the file is larger than the {limit} bytes that are kept of a user's files (`files-size` in gemmad.toml)"
+        );
+        return Err(
+            ApiError::invalid(StatusCode::PAYLOAD_TOO_LARGE, "file_too_large", message)
+                .param("file"),
+        );
+    }
+    api.files.put(caller.uid, file);
+    Ok(json(shown))
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    object: &'static str,
+    data: Vec<FileOut<'a>>,
+    first_id: Option<&'a str>,
+    last_id: Option<&'a str>,
+    has_more: bool,
+}
+
+/// Newest first.
+pub async fn list(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>) -> Response {
+    let files = api.files.list(caller.uid);
+    let data: Vec<FileOut> = files.iter().rev().map(FileOut::from).collect();
+    let (first_id, last_id) = (
+        data.first().map(|file| file.id),
+        data.last().map(|file| file.id),
+    );
+    json(render(&List {
+        object: "list",
+        first_id,
+        last_id,
+        has_more: false,
+        data,
+    }))
+}
+
+type Id = Result<Path<String>, PathRejection>;
+
+fn find(api: &Api, caller: &Caller, id: Id) -> Result<StoredFile, ApiError> {
+    let id = id.map(|Path(id)| id).unwrap_or_default();
+    api.files.get(caller.uid, &id).ok_or_else(|| missing(&id))
+}
+
+fn missing(id: &str) -> ApiError {
+    let message = format!(
+        "there is no file `{}`; files are kept for a time (`files-time` in gemmad.toml)",
+        quote(id)
+    );
+    ApiError::invalid(StatusCode::NOT_FOUND, "file_not_found", message)
+}
+
+pub async fn get(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    id: Id,
+) -> Result<Response, ApiError> {
+    Ok(json(render(&FileOut::from(&find(&api, &caller, id)?))))
+}
+
+pub async fn content(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    id: Id,
+) -> Result<Response, ApiError> {
+    let file = find(&api, &caller, id)?;
+    let mut response = Response::new(Body::from(Bytes::from_owner(file.bytes)));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
+    Ok(response)
+}
+
+pub async fn delete(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    id: Id,
+) -> Result<Response, ApiError> {
+    let file = find(&api, &caller, id)?;
+    match api.files.delete(caller.uid, &file.id) {
+        true => Ok(json(render(&Deleted {
+            id: &file.id,
+            object: "file",
+            deleted: true,
+        }))),
+        false => Err(missing(&file.id)),
+    }
+}

@@ -1,0 +1,268 @@
+//! OpenAI's Responses API.
+//!
+//! ```text
+//!   POST /v1/responses ─▶ what came before (store) ─▶ engine ─▶ whole | stream | job in the background ─▶ store, if asked
+//!   GET, DELETE /v1/responses/{id}, …/input_items, …/cancel ─▶ store (retrieve.rs)
+//! ```
+//!
+//! Nothing is kept unless a request says `store` or `background`.
+
+mod background;
+mod draft;
+mod items;
+mod places;
+mod recorder;
+pub mod request;
+mod response;
+pub mod retrieve;
+pub mod stored;
+mod stream;
+mod truncation;
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::access::Caller;
+use crate::api::error::ApiError;
+use crate::api::generation::{next, parse, streamed};
+use crate::api::llama_cpp::mistaken;
+use crate::api::{Api, body, documents, json, render};
+use crate::chat::{ChatError, ChatEvent, ChatRequest, Message, Role, TextAnswer, TextTask};
+use crate::engine::{Answer, Engine, Failure, Uid};
+use draft::Draft;
+use places::Places;
+use recorder::Recorder;
+use request::{Delivery, ResponsesCall};
+use response::Status;
+use stream::Stream;
+
+/// Times that turns are left out before a conversation is given up as too long.
+const TRUNCATIONS: usize = 6;
+/// Part of the context that a conversation may have left when turns were left out.
+const LEAVE: f64 = 0.75;
+
+/// A request that the engine can take, and what else must be known of it.
+struct Ready {
+    uid: Uid,
+    model: String,
+    request: ChatRequest,
+    /// Messages in front that are instructions, and not kept.
+    instructions: usize,
+    truncates: bool,
+    places: Places,
+}
+
+pub async fn create(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
+    let call = parse(bytes, request::parse).await?;
+    let (delivery, input) = (call.delivery, Arc::from(call.input.items.as_slice()));
+    let (mut ready, shown) = ready(&api, caller.uid, call)?;
+    let files = documents::read(&api, caller.uid, &mut ready.request, &mut share)
+        .await
+        .map_err(|error| ready.located(error))?;
+    let (background, keep) = match delivery {
+        Delivery::Background => (true, true),
+        Delivery::Whole { keep } | Delivery::Stream { keep } => (false, keep),
+    };
+    if keep && !api.responses.keeps() {
+        let message = "`store` cannot be true: this daemon keeps no responses (`stored-responses` in gemmad.toml is 0)";
+        return Err(
+            ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_value", message)
+                .param(if background { "background" } else { "store" }),
+        );
+    }
+    let logprobs = ready.request.logprobs.is_some();
+    let conversation = if keep {
+        ready.request.messages[ready.instructions..].to_vec()
+    } else {
+        vec![]
+    };
+    let recorder = keep.then(|| Recorder {
+        store: api.responses.clone(),
+        uid: caller.uid,
+        input,
+        conversation,
+    });
+    let answer = ready
+        .ask(&api.engine)
+        .await
+        .map_err(|failure| ready.refusal(failure))?;
+    let mut draft = Draft::new(answer.model(), background, keep, shown);
+    if let (true, Some(recorder)) = (background, &recorder) {
+        let queued = render(&draft.standing(Status::Queued));
+        background::spawn(
+            api.engine.clone(),
+            ready,
+            answer,
+            draft,
+            recorder.clone(),
+            share,
+        );
+        return Ok(documents::told(json(queued), &files));
+    }
+    let (mut answer, mut event) = ready
+        .begin(&api.engine, answer)
+        .await
+        .map_err(|failure| ready.refusal(failure))?;
+    // From here on the request's memory is the worker's business.
+    drop(share);
+    draft.model = answer.model();
+    if let Delivery::Stream { .. } = delivery {
+        return Ok(documents::told(
+            streamed(answer, event, Stream::new(draft, recorder, logprobs)),
+            &files,
+        ));
+    }
+    loop {
+        draft.parts.event(&event, |_, _, _| {});
+        if let ChatEvent::Done(done) = &event {
+            let response = draft.finished(done);
+            if let Some(recorder) = recorder {
+                recorder.store(&draft, &response);
+            }
+            return Ok(documents::told(json(render(&response)), &files));
+        }
+        event = next(&mut answer).await?;
+    }
+}
+
+#[derive(Serialize)]
+struct InputTokens {
+    object: &'static str,
+    input_tokens: u32,
+}
+
+/// How many tokens a request would have the model read.
+pub async fn input_tokens(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
+    let call = parse(bytes, request::parse).await?;
+    let (mut ready, _) = ready(&api, caller.uid, call)?;
+    documents::read(&api, caller.uid, &mut ready.request, &mut share)
+        .await
+        .map_err(|error| ready.located(error))?;
+    let task = TextTask::Count(Box::new(ready.request.clone()));
+    match api
+        .engine
+        .text(caller.uid, &ready.model, task)
+        .await
+        .map_err(|failure| ready.refusal(failure))?
+    {
+        TextAnswer::Count(input_tokens) => Ok(json(render(&InputTokens {
+            object: "response.input_tokens",
+            input_tokens,
+        }))),
+        other => Err(mistaken(&other)),
+    }
+}
+
+/// Puts what came before in front of what was sent, and checks the whole.
+fn ready(api: &Api, uid: Uid, call: ResponsesCall) -> Result<(Ready, request::Shown), ApiError> {
+    let ResponsesCall {
+        model,
+        mut request,
+        input,
+        instructions,
+        previous,
+        truncates,
+        shown,
+        ..
+    } = call;
+    let before = match &previous {
+        Some(id) => {
+            retrieve::find(api, uid, id)
+                .map_err(|error| error.param("previous_response_id"))?
+                .conversation
+        }
+        None => [].into(),
+    };
+    let instructions: Vec<Message> = instructions
+        .filter(|text| !text.is_empty())
+        .map(|text| Message::text(Role::System, text))
+        .into_iter()
+        .collect();
+    let mut places = Places(vec![None; instructions.len() + before.len()]);
+    places.0.extend(&input.places.0);
+    let ahead = instructions.len();
+    request.messages = instructions
+        .into_iter()
+        .chain(before.iter().cloned())
+        .chain(input.messages)
+        .collect();
+    request.check().map_err(|mut invalid| {
+        invalid.field = places.of(&invalid.field);
+        invalid
+    })?;
+    Ok((
+        Ready {
+            uid,
+            model,
+            request,
+            instructions: ahead,
+            truncates,
+            places,
+        },
+        shown,
+    ))
+}
+
+impl Ready {
+    async fn ask(&self, engine: &Engine) -> Result<Answer, Failure> {
+        engine
+            .chat(self.uid, &self.model, self.request.clone())
+            .await
+    }
+
+    /// Waits for the answer to begin; if the conversation is too long and may be cut, asks again
+    /// without its oldest turns.
+    async fn begin(
+        &self,
+        engine: &Engine,
+        mut answer: Answer,
+    ) -> Result<(Answer, ChatEvent), Failure> {
+        let mut request = None;
+        for _ in 0..TRUNCATIONS {
+            match next(&mut answer).await {
+                Err(Failure::Chat(ChatError::PromptTooLong {
+                    prompt_tokens,
+                    context_tokens,
+                })) if self.truncates => {
+                    let request = request.get_or_insert_with(|| self.request.clone());
+                    let share =
+                        1.0 - LEAVE * f64::from(context_tokens) / f64::from(prompt_tokens.max(1));
+                    if !truncation::drop_oldest(&mut request.messages, share) {
+                        return Err(Failure::Chat(ChatError::PromptTooLong {
+                            prompt_tokens,
+                            context_tokens,
+                        }));
+                    }
+                    answer = engine.chat(self.uid, &self.model, request.clone()).await?;
+                }
+                event => return event.map(|event| (answer, event)),
+            }
+        }
+        let event = next(&mut answer).await?;
+        Ok((answer, event))
+    }
+
+    /// The failure in the words of this API.
+    fn refusal(&self, failure: Failure) -> ApiError {
+        self.located(failure.into())
+    }
+
+    fn located(&self, error: ApiError) -> ApiError {
+        error.relocated(|field| self.places.of(field))
+    }
+}

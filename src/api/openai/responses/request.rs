@@ -1,0 +1,531 @@
+//! A request of the Responses API, made into a [`ChatRequest`] or refused with the field's name.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::api::openai::chat::request::{self, DEFAULT_MODEL};
+use crate::api::openai::responses::items::{self, Input};
+use crate::api::openai::tools;
+use crate::api::parse::json::{self, Json, Object, quote};
+use crate::chat::{ChatRequest, Format, Invalid, OutputLimits, Thinking, Tool, ToolChoice};
+
+/// Labels of one response, bytes of a label's name and of its value, as OpenAI has it.
+const MAX_LABELS: usize = 16;
+const MAX_LABEL_NAME: usize = 64;
+const MAX_LABEL_BYTES: usize = 512;
+
+/// Parameters that need no honouring here, each with the reason.
+const IGNORED: [(&str, &str); 5] = [
+    ("user", "the kernel says who the caller is"),
+    ("safety_identifier", "the kernel says who the caller is"),
+    ("service_tier", "there is one tier"),
+    (
+        "prompt_cache_retention",
+        "the prefix cache lives as long as the model is loaded",
+    ),
+    (
+        "max_tool_calls",
+        "a bound of tools that the service itself runs; none does here",
+    ),
+];
+
+/// What is sent along with the answer's tokens if asked for. The others speak of tools that are not
+/// served.
+const LOGPROBS: &str = "message.output_text.logprobs";
+const INCLUDABLE: [&str; 2] = [LOGPROBS, "reasoning.encrypted_content"];
+
+#[derive(Debug)]
+pub struct ResponsesCall {
+    pub model: String,
+    /// Without what came before: its messages are those of `input`. Not checked yet.
+    pub request: ChatRequest,
+    pub input: Input,
+    /// What the model is told before everything else, for this response only.
+    pub instructions: Option<String>,
+    pub previous: Option<String>,
+    pub delivery: Delivery,
+    /// Whether the oldest turns may be left out if not everything fits.
+    pub truncates: bool,
+    pub shown: Shown,
+}
+
+/// How the answer is to be sent and kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    Whole {
+        keep: bool,
+    },
+    Stream {
+        keep: bool,
+    },
+    /// Later, to whoever asks for it; it is kept in any case.
+    Background,
+}
+
+/// What the response repeats of the request.
+#[derive(Debug, Serialize)]
+pub struct Shown {
+    pub instructions: Option<String>,
+    pub max_output_tokens: Option<u32>,
+    pub metadata: BTreeMap<String, String>,
+    pub parallel_tool_calls: bool,
+    pub previous_response_id: Option<String>,
+    pub prompt_cache_key: Option<String>,
+    pub reasoning: Reasoning,
+    pub temperature: f32,
+    pub text: Box<RawValue>,
+    pub tool_choice: Box<RawValue>,
+    pub tools: Box<RawValue>,
+    pub top_logprobs: u8,
+    pub top_p: f32,
+    pub truncation: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Reasoning {
+    pub effort: Option<String>,
+    /// Thoughts are shown as they are.
+    pub summary: (),
+}
+
+/// Reads a body. The bounds of the request are checked when the conversation is complete.
+pub fn parse(body: &[u8]) -> Result<ResponsesCall, Invalid> {
+    let mut object = json::body(body)?;
+    let model = text(&mut object, "model")?;
+    let input = items::input(&object.need("input")?)?;
+    let instructions = text(&mut object, "instructions")?;
+    let previous_response_id = text(&mut object, "previous_response_id")?;
+    let raw = |object: &Object, name: &str, default: &str| {
+        raw(object.look(name).map_or(default, |json| json))
+    };
+    let (shown_text, shown_tools) = (
+        raw(&object, "text", r#"{"format":{"type":"text"}}"#),
+        raw(&object, "tools", "[]"),
+    );
+    let shown_choice = raw(&object, "tool_choice", "\"auto\"");
+    let (tools, tool_choice) = offered(&mut object)?;
+    let parallel_tool_calls = object
+        .take("parallel_tool_calls")
+        .map_or(Ok(true), |parallel| parallel.boolean())?;
+    let format = format(&mut object)?;
+    let sampling = request::sampling(&mut object)?;
+    let max_output_tokens = object
+        .take("max_output_tokens")
+        .map(|max| max.u32(1, u32::MAX))
+        .transpose()?;
+    let (effort, thinking) = reasoning(&mut object)?;
+    let logprobs = logprobs(&mut object)?;
+    let cache_prompt = object
+        .take("cache_prompt")
+        .map_or(Ok(true), |cache| cache.boolean())?;
+    let truncates = truncation(&mut object)?;
+    let delivery = delivery(&mut object)?;
+    let metadata = metadata(&mut object)?;
+    let prompt_cache_key = text(&mut object, "prompt_cache_key")?;
+    for (name, _) in IGNORED {
+        object.take(name);
+    }
+    object.finish()?;
+    let output = OutputLimits {
+        max_tokens: max_output_tokens,
+        ..OutputLimits::default()
+    };
+    let shown = Shown {
+        instructions: instructions.clone(),
+        max_output_tokens,
+        metadata,
+        parallel_tool_calls,
+        previous_response_id: previous_response_id.clone(),
+        prompt_cache_key,
+        reasoning: Reasoning {
+            effort,
+            summary: (),
+        },
+        temperature: sampling.temperature,
+        text: shown_text,
+        tool_choice: shown_choice,
+        tools: shown_tools,
+        top_logprobs: logprobs.unwrap_or(0),
+        top_p: sampling.top_p,
+        truncation: if truncates { "auto" } else { "disabled" },
+    };
+    let request = ChatRequest {
+        tools,
+        tool_choice,
+        parallel_tool_calls,
+        format,
+        sampling,
+        output,
+        thinking,
+        logprobs,
+        cache_prompt,
+        ..ChatRequest::new(vec![])
+    };
+    let model = model.unwrap_or_else(|| DEFAULT_MODEL.into());
+    Ok(ResponsesCall {
+        model,
+        request,
+        input,
+        instructions,
+        previous: previous_response_id,
+        delivery,
+        truncates,
+        shown,
+    })
+}
+
+fn text(object: &mut Object, name: &'static str) -> Result<Option<String>, Invalid> {
+    object.take(name).map(|text| text.string()).transpose()
+}
+
+/// A part of the request as the client wrote it.
+fn raw(json: &str) -> Box<RawValue> {
+    RawValue::from_string(json.to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+/// `tools` and `tool_choice`, which lack the level `function` that they have in a chat.
+fn offered(object: &mut Object) -> Result<(Vec<Tool>, ToolChoice), Invalid> {
+    let mut offer = match object.take("tools") {
+        Some(tools) => tools.array()?.iter().map(tool).collect::<Result<_, _>>()?,
+        None => vec![],
+    };
+    let Some(choice) = object.take("tool_choice") else {
+        return Ok((offer, ToolChoice::Auto));
+    };
+    if choice.is_string() {
+        let choice = mode(&choice, &mut offer)?;
+        return Ok((offer, choice));
+    }
+    let mut fields = choice.object()?;
+    let kind = fields.need("type")?;
+    let choice = match kind.string()?.as_str() {
+        "function" => ToolChoice::Named(fields.need("name")?.string()?),
+        "allowed_tools" => {
+            let mut names = vec![];
+            for allowed in fields.need("tools")?.array()? {
+                let mut object = allowed.object()?;
+                tools::is_function(&object.need("type")?)?;
+                let name = object.need("name")?;
+                names.push(name.string()?);
+                if !offer.iter().any(|tool| Some(&tool.name) == names.last()) {
+                    return name.wrong("is not in `tools`");
+                }
+                object.finish()?;
+            }
+            offer.retain(|tool| names.contains(&tool.name));
+            mode(&fields.need("mode")?, &mut offer)?
+        }
+        other => {
+            return kind.wrong(format!(
+                "must be `function` or `allowed_tools`, not `{}`",
+                quote(other)
+            ));
+        }
+    };
+    fields.finish()?;
+    Ok((offer, choice))
+}
+
+fn mode(json: &Json, offer: &mut Vec<Tool>) -> Result<ToolChoice, Invalid> {
+    match json.string()?.as_str() {
+        "auto" => Ok(ToolChoice::Auto),
+        "none" => {
+            offer.clear();
+            Ok(ToolChoice::Auto)
+        }
+        "required" => Ok(ToolChoice::Required),
+        other => json.wrong(format!(
+            "must be `auto`, `none`, `required` or an object, not `{}`",
+            quote(other)
+        )),
+    }
+}
+
+fn tool(json: &Json) -> Result<Tool, Invalid> {
+    let mut object = json.object()?;
+    tools::is_function(&object.need("type")?)?;
+    let tool = tools::function(&mut object)?;
+    object.finish()?;
+    Ok(tool)
+}
+
+fn format(object: &mut Object) -> Result<Format, Invalid> {
+    let Some(text) = object.take("text") else {
+        return Ok(Format::Text);
+    };
+    let mut text = text.object()?;
+    if let Some(verbosity) = text.take("verbosity")
+        && !verbosity.is("\"medium\"")
+    {
+        return verbosity.wrong("can only be \"medium\": Gemma has no other");
+    }
+    let format = text.take("format");
+    text.finish()?;
+    let Some(format) = format else {
+        return Ok(Format::Text);
+    };
+    let mut fields = format.object()?;
+    let kind = fields.need("type")?;
+    let format = match kind.string()?.as_str() {
+        "text" => Format::Text,
+        "json_object" => Format::JsonObject,
+        "json_schema" => crate::api::openai::format::schema(&mut fields)?,
+        other => {
+            return kind.wrong(format!(
+                "must be `text`, `json_object` or `json_schema`, not `{}`",
+                quote(other)
+            ));
+        }
+    };
+    fields.finish()?;
+    Ok(format)
+}
+
+fn reasoning(object: &mut Object) -> Result<(Option<String>, Thinking), Invalid> {
+    let Some(reasoning) = object.take("reasoning") else {
+        return Ok((None, Thinking::Off));
+    };
+    let mut fields = reasoning.object()?;
+    let effort = fields.take("effort");
+    let thinking = effort
+        .as_ref()
+        .map(request::effort)
+        .transpose()?
+        .unwrap_or_default();
+    // Whoever wants a summary gets the thoughts themselves.
+    for name in ["summary", "generate_summary"] {
+        let Some(summary) = fields.take(name) else {
+            continue;
+        };
+        if !["auto", "concise", "detailed"].contains(&summary.string()?.as_str()) {
+            return summary.wrong("must be `auto`, `concise` or `detailed`");
+        }
+    }
+    fields.finish()?;
+    Ok((effort.map(|effort| effort.string()).transpose()?, thinking))
+}
+
+fn logprobs(object: &mut Object) -> Result<Option<u8>, Invalid> {
+    let mut wanted = false;
+    if let Some(include) = object.take("include") {
+        for name in include.array()? {
+            let text = name.string()?;
+            if !INCLUDABLE.contains(&text.as_str()) {
+                return name.wrong(format!(
+                    "is `{}`, of which there is nothing here; known: {}",
+                    quote(&text),
+                    INCLUDABLE.join(", ")
+                ));
+            }
+            wanted |= text == LOGPROBS;
+        }
+    }
+    // The number's bound is checked with the whole request.
+    let top = object
+        .take("top_logprobs")
+        .map(|top| top.u32(0, u8::MAX.into()))
+        .transpose()?
+        .map(|top| top as u8);
+    Ok(top.filter(|top| wanted || *top > 0).or(wanted.then_some(0)))
+}
+
+fn truncation(object: &mut Object) -> Result<bool, Invalid> {
+    let Some(truncation) = object.take("truncation") else {
+        return Ok(false);
+    };
+    match truncation.string()?.as_str() {
+        "auto" => Ok(true),
+        "disabled" => Ok(false),
+        other => truncation.wrong(format!(
+            "must be `auto` or `disabled`, not `{}`",
+            quote(other)
+        )),
+    }
+}
+
+fn delivery(object: &mut Object) -> Result<Delivery, Invalid> {
+    let keep = object
+        .take("store")
+        .map(|store| store.boolean())
+        .transpose()?;
+    let stream = object
+        .take("stream")
+        .map_or(Ok(false), |stream| stream.boolean())?;
+    if let Some(options) = object.take("stream_options") {
+        if !stream {
+            return options.wrong("needs `stream` to be true");
+        }
+        let mut options = options.object()?;
+        // Padding against eavesdroppers on a network; there is none here.
+        options.take("include_obfuscation");
+        options.finish()?;
+    }
+    let Some(background) = object.take("background") else {
+        return Ok(if stream {
+            Delivery::Stream {
+                keep: keep == Some(true),
+            }
+        } else {
+            Delivery::Whole {
+                keep: keep == Some(true),
+            }
+        });
+    };
+    match (background.boolean()?, stream, keep) {
+        (true, true, _) => background.wrong("cannot be true together with `stream`; ask for the response with GET /v1/responses/{id}"),
+        (true, false, Some(false)) => {
+            background.wrong("cannot be true while `store` is false: the response must be kept until it is asked for")
+        }
+        (true, false, _) => Ok(Delivery::Background),
+        (false, true, _) => Ok(Delivery::Stream { keep: keep == Some(true) }),
+        (false, false, _) => Ok(Delivery::Whole { keep: keep == Some(true) }),
+    }
+}
+
+fn metadata(object: &mut Object) -> Result<BTreeMap<String, String>, Invalid> {
+    let Some(metadata) = object.take("metadata") else {
+        return Ok(BTreeMap::new());
+    };
+    let labels: Vec<_> = metadata.object()?.into_entries().collect();
+    if labels.len() > MAX_LABELS {
+        return metadata.wrong(format!(
+            "has {} entries; at most {MAX_LABELS} are allowed",
+            labels.len()
+        ));
+    }
+    let label = |(name, value): (String, Json)| {
+        let text = value.string()?;
+        if name.len() > MAX_LABEL_NAME || text.len() > MAX_LABEL_BYTES {
+            return value.wrong(format!(
+                "has more than {MAX_LABEL_NAME} bytes in its name or {MAX_LABEL_BYTES} in its value"
+            ));
+        }
+        Ok((name, text))
+    };
+    labels.into_iter().map(label).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::{Message, Role};
+
+    fn with(rest: &str) -> Result<ResponsesCall, Invalid> {
+        parse(format!(r#"{{"input":"hi"{rest}}}"#).as_bytes())
+    }
+
+    #[test]
+    fn the_least_request_keeps_nothing() {
+        let call = with("").unwrap();
+        assert_eq!(
+            (call.model.as_str(), call.delivery, call.truncates),
+            ("auto", Delivery::Whole { keep: false }, false)
+        );
+        assert_eq!(call.request, ChatRequest::new(vec![]));
+        assert_eq!(call.input.messages, [Message::text(Role::User, "hi")]);
+        assert_eq!(call.shown.tools.get(), "[]");
+    }
+
+    #[test]
+    fn everything_at_once() {
+        let call = with(
+            r#","model":"Tiny","instructions":"Be brief","previous_response_id":"resp_1","store":true,"stream":true,"stream_options":
+            {"include_obfuscation":false},"tools":[{"type":"function","name":"f","description":"d","parameters":{"type":"object"},"strict":true}],
+            "tool_choice":{"type":"function","name":"f"},"parallel_tool_calls":false,"text":{"format":{"type":"json_schema","name":"n",
+            "schema":{"type":"object"},"strict":true},"verbosity":"medium"},"temperature":0.5,"top_p":0.5,"seed":7,"max_output_tokens":9,
+            "reasoning":{"effort":"low","summary":"auto"},"include":["message.output_text.logprobs","reasoning.encrypted_content"],
+            "top_logprobs":2,"truncation":"auto","background":false,"metadata":{"a":"b"},"user":"u","service_tier":"auto""#,
+        )
+        .unwrap();
+        assert_eq!(
+            (call.model.as_str(), call.delivery, call.truncates),
+            ("Tiny", Delivery::Stream { keep: true }, true)
+        );
+        assert_eq!(
+            (call.instructions.as_deref(), call.previous.as_deref()),
+            (Some("Be brief"), Some("resp_1"))
+        );
+        let r = &call.request;
+        assert_eq!(
+            (r.tools[0].name.as_str(), &r.tool_choice),
+            ("f", &ToolChoice::Named("f".into()))
+        );
+        assert_eq!(r.format, Format::JsonSchema(r#"{"type":"object"}"#.into()));
+        assert_eq!(
+            (
+                r.output.max_tokens,
+                r.logprobs,
+                r.sampling.seed,
+                r.parallel_tool_calls
+            ),
+            (Some(9), Some(2), Some(7), false)
+        );
+        assert!(r.thinking.is_on());
+        assert_eq!(
+            (
+                call.shown.metadata["a"].as_str(),
+                call.shown.reasoning.effort.as_deref()
+            ),
+            ("b", Some("low"))
+        );
+        assert_eq!(
+            with(r#","background":true"#).unwrap().delivery,
+            Delivery::Background
+        );
+        assert_eq!(
+            with(r#","background":true,"store":true"#).unwrap().delivery,
+            Delivery::Background
+        );
+        let call = with(
+            r#","tools":[{"type":"function","name":"f"},{"type":"function","name":"g"}],
+            "tool_choice":{"type":"allowed_tools","mode":"required","tools":[{"type":"function","name":"g"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            (call.request.tools.len(), &call.request.tool_choice),
+            (1, &ToolChoice::Required)
+        );
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        for (rest, field) in [
+            (r#","model":7"#, "model"),
+            (r#","tools":[{"type":"web_search"}]"#, "tools[0].type"),
+            (r#","tools":[{"type":"function"}]"#, "tools[0].name"),
+            (
+                r#","tools":[{"type":"function","name":"f","function":{}}]"#,
+                "tools[0].function",
+            ),
+            (r#","tool_choice":"any""#, "tool_choice"),
+            (
+                r#","tool_choice":{"type":"file_search"}"#,
+                "tool_choice.type",
+            ),
+            (r#","text":{"format":{"type":"yaml"}}"#, "text.format.type"),
+            (
+                r#","text":{"format":{"type":"json_schema","name":"n"}}"#,
+                "text.format.schema",
+            ),
+            (r#","text":{"verbosity":"low"}"#, "text.verbosity"),
+            (r#","max_tokens":5"#, "max_tokens"),
+            (r#","max_output_tokens":0"#, "max_output_tokens"),
+            (r#","reasoning":{"effort":"much"}"#, "reasoning.effort"),
+            (r#","reasoning":{"summary":"long"}"#, "reasoning.summary"),
+            (r#","include":["file_search_call.results"]"#, "include[0]"),
+            (r#","truncation":"middle""#, "truncation"),
+            (r#","background":true,"stream":true"#, "background"),
+            (r#","background":true,"store":false"#, "background"),
+            (r#","stream_options":{}"#, "stream_options"),
+            (r#","metadata":{"a":7}"#, "metadata.a"),
+            (r#","conversation":"c""#, "conversation"),
+            (r#","prompt":{"id":"p"}"#, "prompt"),
+            (r#","messages":[]"#, "messages"),
+        ] {
+            assert_eq!(with(rest).expect_err(rest).field, field, "{rest}");
+        }
+        assert_eq!(parse(b"{}").unwrap_err().field, "input");
+    }
+}

@@ -1,0 +1,274 @@
+//! Responses, their items and the events that tell of them, as OpenAI's clients know them.
+
+use serde::Serialize;
+
+use crate::api::openai::chat::response::{TimingsOut, TokenOut, tokens};
+use crate::api::openai::responses::request::Shown;
+use crate::api::parts::{Kind, Part};
+use crate::chat::{Done, Finish, TokenLogprob, Usage};
+
+/// Where a response stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Queued,
+    InProgress,
+    Completed,
+    Incomplete,
+    Failed,
+    Cancelled,
+}
+
+impl Status {
+    /// The end that an answer came to.
+    pub fn of(finish: Finish) -> Self {
+        if finish == Finish::Length {
+            Self::Incomplete
+        } else {
+            Self::Completed
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct ResponseOut<'a> {
+    pub id: &'a str,
+    pub object: &'static str,
+    /// Unix seconds.
+    pub created_at: u64,
+    pub status: Status,
+    pub background: bool,
+    pub error: Option<ErrorOut<'a>>,
+    pub incomplete_details: Option<Incomplete>,
+    /// The model that answers, not what was asked for.
+    pub model: &'a str,
+    pub output: Vec<ItemOut<'a>>,
+    pub service_tier: &'static str,
+    pub store: bool,
+    #[serde(flatten)]
+    pub shown: &'a Shown,
+    pub usage: Option<UsageOut>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timings: Option<TimingsOut>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ErrorOut<'a> {
+    pub code: &'static str,
+    pub message: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Incomplete {
+    pub reason: &'static str,
+}
+
+impl Incomplete {
+    pub fn of(done: &Done) -> Option<Self> {
+        (done.finish == Finish::Length).then_some(Self {
+            reason: "max_output_tokens",
+        })
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct UsageOut {
+    input_tokens: u32,
+    input_tokens_details: InputDetails,
+    output_tokens: u32,
+    output_tokens_details: OutputDetails,
+    total_tokens: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct InputDetails {
+    cached_tokens: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct OutputDetails {
+    reasoning_tokens: u32,
+}
+
+impl From<Usage> for UsageOut {
+    fn from(usage: Usage) -> Self {
+        Self {
+            input_tokens: usage.prompt_tokens,
+            input_tokens_details: InputDetails {
+                cached_tokens: usage.cached_tokens,
+            },
+            output_tokens: usage.completion_tokens,
+            output_tokens_details: OutputDetails {
+                reasoning_tokens: usage.reasoning_tokens,
+            },
+            total_tokens: u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens),
+        }
+    }
+}
+
+/// A part of the answer.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ItemOut<'a> {
+    Reasoning {
+        id: String,
+        summary: [(); 0],
+        content: Vec<ContentOut<'a>>,
+        status: Status,
+    },
+    Message {
+        id: String,
+        role: &'static str,
+        content: Vec<ContentOut<'a>>,
+        status: Status,
+    },
+    FunctionCall {
+        id: String,
+        call_id: String,
+        name: &'a str,
+        arguments: &'a str,
+        status: Status,
+    },
+}
+
+/// What a thought or a text says.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ContentOut<'a> {
+    ReasoningText {
+        text: &'a str,
+    },
+    OutputText {
+        text: &'a str,
+        annotations: [(); 0],
+        logprobs: Vec<TokenOut<'a>>,
+    },
+}
+
+/// The name of a part's item.
+pub fn item_id(part: &Part) -> String {
+    let prefix = match part.kind {
+        Kind::Thought => "rs_",
+        Kind::Text => "msg_",
+        Kind::Call { .. } => "fc_",
+    };
+    format!("{prefix}{}", part.key)
+}
+
+/// What the function's output will refer to.
+pub fn call_id(part: &Part) -> String {
+    format!("call_{}", part.key)
+}
+
+/// What the part says; nothing for a call.
+pub fn content(part: &Part) -> Option<ContentOut<'_>> {
+    match part.kind {
+        Kind::Thought => Some(ContentOut::ReasoningText { text: &part.text }),
+        Kind::Text => Some(ContentOut::OutputText {
+            text: &part.text,
+            annotations: [],
+            logprobs: logprobs(&part.logprobs),
+        }),
+        Kind::Call { .. } => None,
+    }
+}
+
+pub fn logprobs(logprobs: &[TokenLogprob]) -> Vec<TokenOut<'_>> {
+    tokens(logprobs).collect()
+}
+
+/// The part as an item, as it stands. A part that just began is empty.
+pub fn item(part: &Part, status: Status) -> ItemOut<'_> {
+    let begun = part.text.is_empty() && status == Status::InProgress;
+    let content = content(part).filter(|_| !begun).into_iter().collect();
+    match &part.kind {
+        Kind::Thought => ItemOut::Reasoning {
+            id: item_id(part),
+            summary: [],
+            content,
+            status,
+        },
+        Kind::Text => ItemOut::Message {
+            id: item_id(part),
+            role: "assistant",
+            content,
+            status,
+        },
+        Kind::Call { name } => ItemOut::FunctionCall {
+            id: item_id(part),
+            call_id: call_id(part),
+            name,
+            arguments: &part.text,
+            status,
+        },
+    }
+}
+
+/// The part as an item that has come to its end.
+pub fn ended(part: &Part) -> ItemOut<'_> {
+    item(
+        part,
+        if part.complete {
+            Status::Completed
+        } else {
+            Status::Incomplete
+        },
+    )
+}
+
+/// A server-sent event.
+#[derive(Debug, Serialize)]
+pub struct Event<'a> {
+    pub r#type: &'static str,
+    pub sequence_number: u64,
+    #[serde(flatten)]
+    pub body: Body<'a>,
+}
+
+/// What an event tells, by its kind.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Body<'a> {
+    Response {
+        response: ResponseOut<'a>,
+    },
+    Item {
+        output_index: usize,
+        item: ItemOut<'a>,
+    },
+    Content {
+        #[serde(flatten)]
+        at: At,
+        part: ContentOut<'a>,
+    },
+    Delta {
+        #[serde(flatten)]
+        at: At,
+        delta: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        logprobs: Option<Vec<TokenOut<'a>>>,
+    },
+    Text {
+        #[serde(flatten)]
+        at: At,
+        text: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        logprobs: Option<Vec<TokenOut<'a>>>,
+    },
+    Arguments {
+        #[serde(flatten)]
+        at: At,
+        name: &'a str,
+        arguments: &'a str,
+    },
+}
+
+/// Where in the output something is.
+#[derive(Debug, Serialize)]
+pub struct At {
+    pub item_id: String,
+    pub output_index: usize,
+    /// Items have one piece of content; calls have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content_index: Option<u32>,
+}

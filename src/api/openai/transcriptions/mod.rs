@@ -1,0 +1,73 @@
+//! `POST /v1/audio/transcriptions`: what is said becomes text.
+
+pub mod request;
+mod response;
+mod stream;
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+
+use crate::access::Caller;
+use crate::api::error::ApiError;
+use crate::api::generation::{next, streamed};
+use crate::api::{Api, body, json, render};
+use crate::chat::ChatEvent;
+use crate::engine::Failure;
+use request::{Format, TranscriptionCall};
+use response::Transcription;
+use stream::Pieces;
+
+pub async fn create(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let boundary = body::boundary(request.headers())?;
+    let body::Received { bytes, share } = body::read_form(&api, &caller, request).await?;
+    let TranscriptionCall {
+        model,
+        request,
+        format,
+    } = request::parse(&boundary, Bytes::from_owner(bytes)).await?;
+    let failed = |failure: Failure| ApiError::from(failure).relocated(request::place);
+    let mut answer = api
+        .engine
+        .chat(caller.uid, &model, request)
+        .await
+        .map_err(failed)?;
+    let mut event = next(&mut answer).await.map_err(failed)?;
+    drop(share);
+    if format == Format::Stream {
+        return Ok(streamed(answer, event, Pieces::default()));
+    }
+    let mut text = String::new();
+    loop {
+        match event {
+            ChatEvent::Text { text: piece, .. } => text.push_str(&piece),
+            ChatEvent::Done(done) if format == Format::Json => {
+                return Ok(json(render(&Transcription {
+                    text: text.trim(),
+                    usage: done.usage.into(),
+                })));
+            }
+            ChatEvent::Done(_) => return Ok(plain(text.trim())),
+            _ => {}
+        }
+        event = next(&mut answer).await?;
+    }
+}
+
+/// The text alone, and the end of its line.
+fn plain(text: &str) -> Response {
+    let mut response = Response::new(Body::from(format!("{text}\n")));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}

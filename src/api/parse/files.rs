@@ -1,0 +1,273 @@
+//! Files in messages: `file`, `input_file` and Anthropic's `document`, each with the file in base64
+//! or with the id of one that was sent before.
+
+use std::sync::Arc;
+
+use crate::api::parse::json::{Json, Object, quote};
+use crate::api::parse::media::decode;
+use crate::api::parse::remote;
+use crate::chat::{Document, Invalid, MAX_DOCUMENT_BYTES, Part, RemoteKind, Source};
+
+/// The rest of a part of type `file`.
+pub fn file(part: &mut Object) -> Result<Part, Invalid> {
+    let mut object = part.need("file")?.object()?;
+    let document = fields(&mut object)?;
+    object.finish()?;
+    Ok(Part::Document(document))
+}
+
+/// The rest of a part of type `input_file`.
+pub fn input_file(part: &mut Object) -> Result<Part, Invalid> {
+    // How pages are shown is for this service to say.
+    part.take("detail");
+    if let Some(url) = part.take("file_url") {
+        let name = part
+            .take("filename")
+            .map(|name| name.string())
+            .transpose()?
+            .unwrap_or_default();
+        return remote::part(&url, RemoteKind::Document(name));
+    }
+    Ok(Part::Document(fields(part)?))
+}
+
+fn fields(object: &mut Object) -> Result<Document, Invalid> {
+    let name = object
+        .take("filename")
+        .map(|name| name.string())
+        .transpose()?
+        .unwrap_or_default();
+    let source = match (object.take("file_id"), object.take("file_data")) {
+        (Some(id), None) => Source::Kept(id.string()?),
+        (None, Some(data)) => Source::File(data_of(&data)?),
+        (Some(id), Some(_)) => return id.wrong("and `file_data` exclude each other"),
+        (None, None) => return object.lacks("file_data", "is required (or `file_id`)"),
+    };
+    Ok(Document { name, source })
+}
+
+/// A data URL of any type, or base64 alone.
+fn data_of(json: &Json) -> Result<Arc<[u8]>, Invalid> {
+    let text = json.string()?;
+    match text.split_once(',') {
+        Some((media, data))
+            if media
+                .get(..5)
+                .is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) =>
+        {
+            if !media
+                .rsplit(';')
+                .next()
+                .is_some_and(|last| last.trim().eq_ignore_ascii_case("base64"))
+            {
+                return json.wrong("must hold the file in base64: `data:application/pdf;base64,…`");
+            }
+            decode(json, data, MAX_DOCUMENT_BYTES)
+        }
+        _ => decode(json, &text, MAX_DOCUMENT_BYTES),
+    }
+}
+
+/// The rest of Anthropic's block `document`.
+pub fn document(block: &mut Object) -> Result<Part, Invalid> {
+    let name = block
+        .take("title")
+        .map(|title| title.string())
+        .transpose()?
+        .unwrap_or_default();
+    if let Some(context) = block.take("context") {
+        return context.wrong("is not supported; put it into a `text` block");
+    }
+    if let Some(citations) = block.take("citations") {
+        let mut object = citations.object()?;
+        if object
+            .take("enabled")
+            .map_or(Ok(false), |enabled| enabled.boolean())?
+        {
+            return citations
+                .wrong("cannot be `enabled`: the model does not say where it has something from");
+        }
+    }
+    let json = block.need("source")?;
+    let mut source = json.object()?;
+    let kind = source.need("type")?;
+    let found = match kind.string()?.as_str() {
+        "base64" => {
+            // It goes by what is in the file.
+            source.take("media_type");
+            let data = source.need("data")?;
+            Source::File(decode(&data, &data.string()?, MAX_DOCUMENT_BYTES)?)
+        }
+        "text" => {
+            source.take("media_type");
+            Source::File(source.need("data")?.string()?.into_bytes().into())
+        }
+        "file" => Source::Kept(source.need("file_id")?.string()?),
+        "url" => {
+            let url = source.need("url")?;
+            source.finish()?;
+            return remote::part(&url, RemoteKind::Document(name));
+        }
+        other => {
+            return kind.wrong(format!(
+                "must be `base64`, `text`, `file` or `url`, not `{}`",
+                quote(other)
+            ));
+        }
+    };
+    source.finish()?;
+    Ok(Part::Document(Document {
+        name,
+        source: found,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::parse::json::body;
+    use crate::chat::Remote;
+
+    fn named(name: &str, file: &[u8]) -> Part {
+        Part::Document(Document {
+            name: name.into(),
+            source: Source::File(file.into()),
+        })
+    }
+
+    fn kept(id: &str) -> Part {
+        Part::Document(Document {
+            name: String::new(),
+            source: Source::Kept(id.into()),
+        })
+    }
+
+    fn elsewhere(name: &str) -> Part {
+        Part::Remote(Remote {
+            url: "https://example.org/a.pdf".into(),
+            what: RemoteKind::Document(name.into()),
+        })
+    }
+
+    type Read = fn(&mut Object) -> Result<Part, Invalid>;
+
+    #[test]
+    fn every_shape_is_taken() {
+        for (read, part, document) in [
+            (
+                file as Read,
+                r#"{"file":{"filename":"a.txt","file_data":"data:text/plain;base64,aGk="}}"#,
+                named("a.txt", b"hi"),
+            ),
+            (file, r#"{"file":{"file_data":"aGk"}}"#, named("", b"hi")),
+            (file, r#"{"file":{"file_id":"file-1"}}"#, kept("file-1")),
+            (
+                input_file,
+                r#"{"filename":"a","file_data":"DATA:;Base64,aGk="}"#,
+                named("a", b"hi"),
+            ),
+            (input_file, r#"{"file_id":"file-1"}"#, kept("file-1")),
+            (
+                super::document,
+                r#"{"title":"a","source":{"type":"base64","media_type":"application/pdf","data":"aGk="}}"#,
+                named("a", b"hi"),
+            ),
+            (
+                super::document,
+                r#"{"source":{"type":"text","media_type":"text/plain","data":"hi"},"citations":{"enabled":false}}"#,
+                named("", b"hi"),
+            ),
+            (
+                super::document,
+                r#"{"source":{"type":"file","file_id":"file-1"}}"#,
+                kept("file-1"),
+            ),
+            (
+                super::document,
+                r#"{"title":"a","source":{"type":"url","url":"https://example.org/a.pdf"}}"#,
+                elsewhere("a"),
+            ),
+            (
+                input_file,
+                r#"{"file_url":"https://example.org/a.pdf","filename":"a"}"#,
+                elsewhere("a"),
+            ),
+            (
+                input_file,
+                r#"{"file_url":"https://example.org/a.pdf"}"#,
+                elsewhere(""),
+            ),
+        ] {
+            assert_eq!(
+                read(&mut crate::api::parse::json::body(part.as_bytes()).unwrap()),
+                Ok(document),
+                "{part}"
+            );
+        }
+    }
+
+    #[test]
+    fn everything_else_is_refused_by_name() {
+        for (read, part, field, reason) in [
+            (file as Read, r#"{}"#, "file", "required"),
+            (
+                file,
+                r#"{"file":{}}"#,
+                "file.file_data",
+                "required (or `file_id`)",
+            ),
+            (
+                file,
+                r#"{"file":{"file_data":"a*"}}"#,
+                "file.file_data",
+                "base64",
+            ),
+            (
+                file,
+                r#"{"file":{"file_data":"data:text/plain,hi"}}"#,
+                "file.file_data",
+                "in base64",
+            ),
+            (
+                file,
+                r#"{"file":{"file_data":"aGk=","file_id":"x"}}"#,
+                "file.file_id",
+                "exclude each other",
+            ),
+            (
+                file,
+                r#"{"file":{"file_data":"aGk=","size":7}}"#,
+                "file.size",
+                "not a known parameter",
+            ),
+            (
+                input_file,
+                r#"{"file_url":"a.pdf"}"#,
+                "file_url",
+                "is not an address",
+            ),
+            (
+                super::document,
+                r#"{"source":{"type":"url"}}"#,
+                "source.url",
+                "required",
+            ),
+            (
+                super::document,
+                r#"{"source":{"type":"content","content":[]}}"#,
+                "source.type",
+                "not `content`",
+            ),
+            (
+                super::document,
+                r#"{"source":{"type":"text","data":"a"},"citations":{"enabled":true}}"#,
+                "citations",
+                "cannot be `enabled`",
+            ),
+        ] {
+            let error = read(&mut body(part.as_bytes()).unwrap()).unwrap_err();
+            assert_eq!(error.field, field, "{part}: {error}");
+            assert!(error.reason.contains(reason), "{part}: {error}");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Requests in JSON, taken apart strictly: what is wrong is named by its field.
+//!
+//! [`json`] reads values; [`media`] and [`files`] read the pictures, sounds and files of every
+//! API's messages, and [`remote`] those that a message has by their address.
+
+pub mod files;
+pub mod json;
+pub mod media;
+mod remote;
