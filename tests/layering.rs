@@ -19,7 +19,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("api", &["access", "chat", "config", "engine"]),
     // The API's JSON is what goes over the bus as well.
     ("bus", &["access", "api", "chat", "config", "engine"]),
-    ("access", &["config", "engine", "sys"]),
+    ("access", &["chat", "config", "sys"]),
     (
         "engine",
         &[

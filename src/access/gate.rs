@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::quota::Quota;
-use super::{Caller, Policy};
+use super::{Policy, Principal};
 
 /// Bytes that a user's requests may hold beyond one of the largest size, until they are answered.
 const BODIES_BESIDE: u64 = 8 << 20;
@@ -36,10 +36,10 @@ impl Gate {
     }
 
     /// See [`Policy::may_administer`].
-    pub fn may_administer(&self, caller: &Caller) -> bool {
+    pub fn may_administer(&self, principal: &Principal) -> bool {
         self.policy
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .may_administer(caller)
+            .may_administer(principal)
     }
 }

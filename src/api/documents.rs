@@ -8,8 +8,8 @@ use axum::response::Response;
 use super::Api;
 use super::error::ApiError;
 use crate::access::quota::Share;
-use crate::chat::{ChatError, ChatRequest, Part, Source};
-use crate::engine::{Failure, ReadFile, Uid};
+use crate::chat::{ChatError, ChatRequest, Part, PrincipalId, Source};
+use crate::engine::{Failure, ReadFile};
 
 /// What was read of each file, on the answer to the request: a JSON array, non-ASCII characters
 /// escaped.
@@ -19,12 +19,12 @@ const FILES: HeaderName = HeaderName::from_static("x-gemmad-files");
 /// counts as its body does.
 pub async fn read(
     api: &Api,
-    uid: Uid,
+    owner: PrincipalId,
     request: &mut ChatRequest,
     share: &mut Share,
 ) -> Result<Vec<ReadFile>, ApiError> {
     let before = request.bytes();
-    find(api, uid, request)?;
+    find(api, owner, request)?;
     api.engine.fetch(request, api.limits.body_bytes).await?;
     let fetched = request.bytes();
     share
@@ -38,7 +38,7 @@ pub async fn read(
 }
 
 /// Takes files that were sent before from where they are kept.
-fn find(api: &Api, uid: Uid, request: &mut ChatRequest) -> Result<(), Failure> {
+fn find(api: &Api, owner: PrincipalId, request: &mut ChatRequest) -> Result<(), Failure> {
     for (i, j, part) in request.parts_mut() {
         let Part::Document(document) = part else {
             continue;
@@ -46,7 +46,7 @@ fn find(api: &Api, uid: Uid, request: &mut ChatRequest) -> Result<(), Failure> {
         let Source::Kept(id) = &document.source else {
             continue;
         };
-        let Some(kept) = api.files.get(uid, id) else {
+        let Some(kept) = api.files.get(owner, id) else {
             let reason = format!(
                 "names `{}`, but there is no such file; files are kept for a time",
                 super::wire::json::quote(id)

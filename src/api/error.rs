@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::access::quota::Full;
-use crate::chat::{ChatError, Constraint, Invalid};
+use crate::chat::{ChatError, Constraint, Invalid, PrincipalId};
 use crate::engine::Failure;
 
 /// How long a client that met a full limit should wait: long enough for a short answer to end.
@@ -118,7 +118,7 @@ impl ApiError {
     }
 
     /// The caller may not do this.
-    pub fn forbidden(uid: u32) -> Self {
+    pub fn forbidden(uid: PrincipalId) -> Self {
         let message = format!(
             "this is for administrators, and user {uid} is none; `admins` and `admin-groups` under [access] in gemmad.toml name them"
         );

@@ -13,8 +13,8 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::access::Caller;
-use crate::access::Policy;
 use crate::access::gate::Gate;
+use crate::access::{Policy, Principal};
 use crate::chat::{ChatEvent, ChatRequest, Done, Finish, Timings, Usage};
 use crate::config::Access;
 use crate::engine::{Answer, Command, Failure, ModelInfo, Phase, Status};
@@ -652,8 +652,10 @@ async fn what_is_for_administrators_is_for_nobody_else() {
         Gate::new(access, 1 << 20),
     ));
     let stranger = Extension(Caller {
-        uid: 1234,
-        groups: [1234].into(),
+        principal: Principal::User {
+            uid: 1234,
+            groups: [1234].into(),
+        },
         pid: None,
     });
     for error in [

@@ -119,7 +119,7 @@ impl Shared {
         let mut options = Options::new(options);
         let (files, patience) = (options.files("files")?, patience(&mut options)?);
         options.finish()?;
-        let mut bytes = self.gate.bodies.share(guest.caller.uid);
+        let mut bytes = self.gate.bodies.share(guest.caller.id());
         self.account(&mut bytes, text.len())?;
         let text = if files.is_empty() {
             Zeroizing::new(text.as_bytes().to_vec())
@@ -219,7 +219,7 @@ impl Shared {
                 .sum::<usize>()
                 + MOST_SETTINGS,
         ));
-        let mut bytes = self.gate.bodies.share(guest.caller.uid);
+        let mut bytes = self.gate.bodies.share(guest.caller.id());
         self.account(&mut bytes, text.capacity())?;
         text.extend_from_slice(b"{\"messages\":[");
         text.extend_from_slice(Zeroizing::new(messages.join(",")).as_bytes());
@@ -269,7 +269,7 @@ impl Shared {
         let work = async {
             let mut answer = self
                 .engine
-                .chat(guest.caller.uid, &call.model, call.request)
+                .chat(guest.caller.id(), &call.model, call.request)
                 .await?;
             let mut event = openai::next(&mut answer).await?;
             // From here on the request's memory is the worker's business.

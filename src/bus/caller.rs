@@ -13,8 +13,8 @@ use zbus::names::{BusName, UniqueName};
 use super::Shared;
 use super::error::BusError;
 use super::polkit::{self, Action, Verdict};
-use crate::access::Caller;
 use crate::access::quota::Share;
+use crate::access::{Caller, Principal};
 
 /// Connections that have something open, to be told when they end.
 #[derive(Debug, Default)]
@@ -111,7 +111,7 @@ impl Shared {
     /// Lets in whoever sent the message with this header, if they may ask.
     pub async fn admit(&self, header: &Header<'_>) -> Result<Guest, BusError> {
         let guest = self.identify(header).await?;
-        if self.gate.may_administer(&guest.caller) {
+        if self.gate.may_administer(&guest.caller.principal) {
             return Ok(guest);
         }
         match polkit::verdict(&self.polkit, &guest, header, Action::Infer).await? {
@@ -119,7 +119,7 @@ impl Shared {
             Verdict::Yes | Verdict::Away => Ok(guest),
             Verdict::No | Verdict::Challenge => Err(BusError::NotAuthorized(format!(
                 "polkit does not let user {} ask; an administrator can, with a rule for {} (see polkit(8))",
-                guest.caller.uid,
+                guest.caller.id(),
                 Action::Infer.id()
             ))),
         }
@@ -128,7 +128,7 @@ impl Shared {
     /// Lets in whoever sent the message with this header, for what is for administrators.
     pub async fn admit_admin(&self, header: &Header<'_>) -> Result<Guest, BusError> {
         let guest = self.identify(header).await?;
-        if self.gate.may_administer(&guest.caller) {
+        if self.gate.may_administer(&guest.caller.principal) {
             return Ok(guest);
         }
         let remedy = match polkit::verdict(&self.polkit, &guest, header, Action::Load).await? {
@@ -141,7 +141,7 @@ impl Shared {
         Err(BusError::NotAuthorized(format!(
             "this is for administrators, and user {} is none; `admins` and `admin-groups` under [access] in gemmad.toml name them, \
              and rules of polkit for {}{remedy}",
-            guest.caller.uid,
+            guest.caller.id(),
             Action::Load.id()
         )))
     }
@@ -166,17 +166,18 @@ impl Shared {
                 .map(|groups| groups.as_slice())
                 .unwrap_or_default()
                 .into();
+            let principal = Principal::User { uid, groups };
             let pid = credentials
                 .process_id()
                 .and_then(|pid| i32::try_from(pid).ok());
-            let mut share = self.open.share(uid);
+            let mut share = self.open.share(principal.id());
             share.grow(1).map_err(BusError::open)?;
-            Ok((Caller { uid, groups, pid }, share))
+            Ok((Caller { principal, pid }, share))
         });
         match admitted {
             Ok((caller, share)) => {
                 tracing::debug!(
-                    uid = caller.uid,
+                    uid = %caller.id(),
                     pid = caller.pid,
                     call = header.member().map_or("", |member| member.as_str())
                 );

@@ -62,7 +62,7 @@ impl Manager {
         let patience = patience(&mut options)?;
         options.finish()?;
         Ok(guest
-            .wait(patience, self.0.engine.load(guest.caller.uid, model))
+            .wait(patience, self.0.engine.load(guest.caller.id(), model))
             .await??
             .id)
     }

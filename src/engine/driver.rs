@@ -20,9 +20,9 @@ use super::state::{Action, Generation, Input, Life, State};
 use super::status::template_note;
 use super::{
     Answer, Command, EVENTS, Failure, HangUpGuard, ModelInfo, Phase, PlanReport, Settings, Setup,
-    Status, Uid,
+    Status,
 };
-use crate::chat::TextTask;
+use crate::chat::{PrincipalId, TextTask};
 use crate::ipc::{LoadedModel, Packing, ToWorker};
 use crate::store::BadFile;
 
@@ -128,7 +128,7 @@ impl Driver {
     async fn command(&mut self, command: Command) {
         match command {
             Command::Chat {
-                uid,
+                owner,
                 model,
                 request,
                 reply,
@@ -146,7 +146,7 @@ impl Driver {
                 let (told, model) = watch::channel(wish.model.clone());
                 self.submit(
                     id,
-                    uid,
+                    owner,
                     Kind::Chat,
                     Live::Chat {
                         wish,
@@ -169,7 +169,7 @@ impl Driver {
                 let _ = reply.send(result);
             }
             Command::Text {
-                uid,
+                owner,
                 model,
                 task,
                 reply,
@@ -184,9 +184,13 @@ impl Driver {
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
                 let id = self.new_id();
-                self.submit(id, uid, Kind::Text, Live::Text { wish, task, reply });
+                self.submit(id, owner, Kind::Text, Live::Text { wish, task, reply });
             }
-            Command::Load { uid, model, reply } => {
+            Command::Load {
+                owner,
+                model,
+                reply,
+            } => {
                 let (model, wish) = match self.find(&model, Senses::default()).await {
                     Ok(found) => found,
                     Err(failure) => return drop(reply.send(Err(failure))),
@@ -194,7 +198,7 @@ impl Driver {
                 let id = self.new_id();
                 self.submit(
                     id,
-                    uid,
+                    owner,
                     Kind::Load,
                     Live::Load {
                         wish,
@@ -273,12 +277,12 @@ impl Driver {
     }
 
     /// Puts a job in the queue.
-    fn submit(&mut self, id: u64, uid: Uid, kind: Kind, live: Live) {
+    fn submit(&mut self, id: u64, owner: PrincipalId, kind: Kind, live: Live) {
         let Wish { model, open, .. } = live.wish().clone();
         self.live.insert(id, live);
         self.step(Input::Submit {
             id,
-            uid,
+            owner,
             model,
             open,
             kind,

@@ -39,7 +39,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::chat::{ChatEvent, ChatRequest, Networks, TextAnswer, TextTask};
+use crate::chat::{ChatEvent, ChatRequest, Networks, PrincipalId, TextAnswer, TextTask};
 use crate::config::{Inference, Limits, Memory, Models};
 pub use crate::gemma::layout::{Class, Kind};
 pub use crate::ipc::{FileMemory, FileRole, MemoryPicture, Packing, Part};
@@ -56,9 +56,6 @@ const EVENTS: usize = 1024;
 
 /// How long a worker may take to say what it has in memory.
 const LOOK_TIME: Duration = Duration::from_secs(5);
-
-/// A user id.
-pub type Uid = u32;
 
 /// The door. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -124,21 +121,21 @@ impl Setup {
 pub(crate) enum Command {
     /// Legal always; refused when the queue is full, the model unknown or the daemon leaving.
     Chat {
-        uid: Uid,
+        owner: PrincipalId,
         model: String,
         request: Box<ChatRequest>,
         reply: oneshot::Sender<Result<Answer, Failure>>,
     },
     /// Legal always; refused like a chat. Asked of the worker beside its slots.
     Text {
-        uid: Uid,
+        owner: PrincipalId,
         model: String,
         task: TextTask,
         reply: oneshot::Sender<Result<TextAnswer, Failure>>,
     },
     /// Legal always; answered when the model is up.
     Load {
-        uid: Uid,
+        owner: PrincipalId,
         model: String,
         reply: oneshot::Sender<Result<ModelInfo, Failure>>,
     },
@@ -254,13 +251,13 @@ impl Engine {
     /// have to be loaded first.
     pub async fn chat(
         &self,
-        uid: Uid,
+        owner: PrincipalId,
         model: &str,
         request: ChatRequest,
     ) -> Result<Answer, Failure> {
         let (model, request) = (model.to_owned(), Box::new(request));
         self.ask(|reply| Command::Chat {
-            uid,
+            owner,
             model,
             request,
             reply,
@@ -270,10 +267,15 @@ impl Engine {
 
     /// Asks what the model's vocabulary and template alone can tell; a model may have to be loaded
     /// first.
-    pub async fn text(&self, uid: Uid, model: &str, task: TextTask) -> Result<TextAnswer, Failure> {
+    pub async fn text(
+        &self,
+        owner: PrincipalId,
+        model: &str,
+        task: TextTask,
+    ) -> Result<TextAnswer, Failure> {
         let model = model.to_owned();
         self.ask(|reply| Command::Text {
-            uid,
+            owner,
             model,
             task,
             reply,
@@ -282,9 +284,14 @@ impl Engine {
     }
 
     /// Loads a model, ending the one that is loaded; returns when it is up.
-    pub async fn load(&self, uid: Uid, model: &str) -> Result<ModelInfo, Failure> {
+    pub async fn load(&self, owner: PrincipalId, model: &str) -> Result<ModelInfo, Failure> {
         let model = model.to_owned();
-        self.ask(|reply| Command::Load { uid, model, reply }).await
+        self.ask(|reply| Command::Load {
+            owner,
+            model,
+            reply,
+        })
+        .await
     }
 
     /// Ends the worker once it is idle; every byte it had is back when this returns.

@@ -7,13 +7,14 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::Uid;
+use crate::chat::PrincipalId;
 
 /// Something that needs a model: a request, or the bare wish to have the model loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
     pub id: u64,
-    pub uid: Uid,
+    /// Whose it is.
+    pub owner: PrincipalId,
     pub model: String,
     /// Whether its client left the choice of the model to us.
     pub open: bool,
@@ -53,7 +54,7 @@ pub struct Queue {
 
 #[derive(Debug)]
 struct Lane {
-    uid: Uid,
+    owner: PrincipalId,
     jobs: VecDeque<Job>,
 }
 
@@ -84,13 +85,13 @@ impl Queue {
         if self.len() >= self.limit as usize {
             return Err(Full::Everyone);
         }
-        match self.lanes.iter_mut().find(|lane| lane.uid == job.uid) {
+        match self.lanes.iter_mut().find(|lane| lane.owner == job.owner) {
             Some(lane) if lane.jobs.len() >= self.limit_per_user as usize => {
                 return Err(Full::User);
             }
             Some(lane) => lane.jobs.push_back(job),
             None => self.lanes.push_back(Lane {
-                uid: job.uid,
+                owner: job.owner,
                 jobs: [job].into(),
             }),
         }
@@ -103,7 +104,7 @@ impl Queue {
         match self
             .lanes
             .iter()
-            .position(|lane| lane.uid == job.uid)
+            .position(|lane| lane.owner == job.owner)
             .and_then(|i| self.lanes.remove(i))
         {
             Some(mut lane) => {
@@ -111,7 +112,7 @@ impl Queue {
                 self.lanes.push_front(lane);
             }
             None => self.lanes.push_front(Lane {
-                uid: job.uid,
+                owner: job.owner,
                 jobs: [job].into(),
             }),
         }
@@ -179,10 +180,10 @@ impl Queue {
 mod tests {
     use super::*;
 
-    fn job(id: u64, uid: Uid) -> Job {
+    fn job(id: u64, uid: u32) -> Job {
         Job {
             id,
-            uid,
+            owner: PrincipalId::User(uid),
             model: "m".into(),
             open: false,
             choosing: false,
@@ -242,7 +243,7 @@ mod tests {
         }
         assert_eq!(
             queue
-                .extract(|j| j.uid == 1)
+                .extract(|j| j.owner == PrincipalId::User(1))
                 .iter()
                 .map(|j| j.id)
                 .collect::<Vec<_>>(),

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use super::Failure;
 use super::queue::{Full, Job, Kind, Queue};
+use crate::chat::PrincipalId;
 pub use action::Action;
 use smaller::Smaller;
 use trouble::Trouble;
@@ -68,7 +69,7 @@ pub enum Input {
     /// be had.
     Submit {
         id: u64,
-        uid: u32,
+        owner: PrincipalId,
         model: String,
         open: bool,
         kind: Kind,
@@ -258,14 +259,14 @@ impl State {
         match input {
             Input::Submit {
                 id,
-                uid,
+                owner,
                 model,
                 open,
                 kind,
             } => {
                 let job = Job {
                     id,
-                    uid,
+                    owner,
                     model,
                     open,
                     choosing: false,

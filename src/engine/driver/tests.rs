@@ -85,7 +85,7 @@ impl Bench {
         let (reply, answer) = oneshot::channel();
         self.driver
             .command(Command::Chat {
-                uid: 1,
+                owner: PrincipalId::User(1),
                 model: model.into(),
                 request: Box::new(request),
                 reply,

@@ -22,7 +22,7 @@ fn state() -> (State, Instant) {
 fn submit(id: u64, model: &str) -> Input {
     Input::Submit {
         id,
-        uid: 1000,
+        owner: PrincipalId::User(1000),
         model: model.into(),
         open: false,
         kind: Kind::Chat,
@@ -33,7 +33,7 @@ fn submit(id: u64, model: &str) -> Input {
 fn submit_open(id: u64, model: &str) -> Input {
     Input::Submit {
         id,
-        uid: 1000,
+        owner: PrincipalId::User(1000),
         model: model.into(),
         open: true,
         kind: Kind::Chat,
@@ -129,7 +129,7 @@ fn texts_take_no_slot_and_still_load_the_model() {
     let (mut s, t) = state();
     let ask = |id, model: &str| Input::Submit {
         id,
-        uid: 1000 + id as u32,
+        owner: PrincipalId::User(1000 + id as u32),
         model: model.into(),
         open: false,
         kind: Kind::Text,
@@ -336,7 +336,7 @@ fn load_and_unload() {
     let (mut s, t) = state();
     let load = |id| Input::Submit {
         id,
-        uid: 0,
+        owner: PrincipalId::User(0),
         model: "a".into(),
         open: false,
         kind: Kind::Load,
@@ -411,7 +411,7 @@ fn queue_limits_are_named() {
             t,
             Input::Submit {
                 id,
-                uid: 1,
+                owner: PrincipalId::User(1),
                 model: "a".into(),
                 open: false,
                 kind: Kind::Chat,
@@ -422,7 +422,7 @@ fn queue_limits_are_named() {
         t,
         Input::Submit {
             id: 20,
-            uid: 2,
+            owner: PrincipalId::User(2),
             model: "a".into(),
             open: false,
             kind: Kind::Chat,

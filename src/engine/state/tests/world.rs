@@ -106,7 +106,7 @@ proptest::proptest! {
                     if open {
                         world.models.insert(next, model);
                     }
-                    Input::Submit { id: next, uid: u32::from(which), model: model.into(), open, kind }
+                    Input::Submit { id: next, owner: PrincipalId::User(u32::from(which)), model: model.into(), open, kind }
                 }
                 4 | 5 => match world.alive {
                     Some((generation, false)) if !world.dying => {
