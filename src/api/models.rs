@@ -94,6 +94,6 @@ pub async fn get(
             "the model's name is not UTF-8",
         ));
     };
-    let model = api.engine.find(&id)?;
+    let model = api.engine.find(&id).await?;
     Ok(json(render(&Entry::new(&model, &api.engine.status()))))
 }

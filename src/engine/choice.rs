@@ -1,6 +1,7 @@
-//! Which model a name means, and how large it is run: what is installed, held against the memory
-//! that is free now.
+//! Which model answers a request, and how large it is run: what its name can mean (`names`), held
+//! against the memory that is free now.
 
+use super::names::{self, Meant, Names};
 use super::{Failure, ModelInfo, Setup};
 use crate::chat::{ChatError, ChatRequest};
 use crate::gemma::figures::{Keep, Sizes};
@@ -108,9 +109,8 @@ impl Setup {
         }
     }
 
-    /// The installed model that a client means by `name`: an id in any case, a variant's name in
-    /// any usual spelling, or `auto`. Of several those that have the `senses` that are needed, if
-    /// any has; of these the one that is `loaded`, else the best that fits now.
+    /// The installed model that a client means by `name`, for a request that needs these `senses`:
+    /// of several that it can mean the best that fits now.
     pub(super) fn resolve(
         &self,
         models: &[ModelInfo],
@@ -118,39 +118,16 @@ impl Setup {
         name: &str,
         senses: Senses,
     ) -> Result<ModelInfo, Failure> {
-        if models.is_empty() {
-            return Err(Failure::NoModels {
-                directories: self
-                    .models
-                    .directories
-                    .iter()
-                    .map(|d| d.display().to_string())
-                    .collect(),
-            });
+        let names = Names {
+            models,
+            loaded,
+            default: &self.models.default,
+            directories: &self.models.directories,
+        };
+        match names.resolve(name, senses)? {
+            Meant::One(model) => Ok(model.clone()),
+            Meant::BestOf(models) => self.best_of(&models, senses, &self.budget()),
         }
-        if let Some(model) = models.iter().find(|model| is_named(model, name)) {
-            return Ok(model.clone());
-        }
-        let mut meant = meant(models, name);
-        if meant.is_empty() {
-            return Err(Failure::UnknownModel {
-                asked: name.to_owned(),
-                known: models.iter().map(|m| m.id.clone()).collect(),
-            });
-        }
-        if meant.iter().any(|model| senses.are_had_by(model)) {
-            meant.retain(|model| senses.are_had_by(model));
-        }
-        if let Some(model) = meant.iter().find(|model| Some(model.id.as_str()) == loaded) {
-            return Ok((*model).clone());
-        }
-        if is_auto(name) && !is_auto(&self.models.default) {
-            let default = self.resolve(models, None, &self.models.default, senses)?;
-            if meant.contains(&&default) {
-                return Ok(default);
-            }
-        }
-        self.best_of(&meant, senses, &self.budget())
     }
 
     /// What a request wishes for that `model` was chosen for. `models` are all that are installed.
@@ -161,7 +138,7 @@ impl Setup {
         senses: Senses,
         model: &ModelInfo,
     ) -> Wish {
-        let open = !models.iter().any(|model| is_named(model, name));
+        let open = names::exact(models, name).is_none();
         Wish {
             name: name.to_owned(),
             senses,
@@ -182,7 +159,7 @@ impl Setup {
         budget: &Budget,
         failure: Failure,
     ) -> Result<(ModelInfo, Wish), Failure> {
-        let mut less = meant(models, &wish.name);
+        let mut less = names::candidates(models, &wish.name);
         less.retain(|model| {
             wish.senses.are_had_by(model) && self.takes(model, wish.senses) < wish.takes
         });
@@ -316,7 +293,7 @@ impl Senses {
         }
     }
 
-    fn are_had_by(self, model: &ModelInfo) -> bool {
+    pub fn are_had_by(self, model: &ModelInfo) -> bool {
         (!self.sight || model.sees()) && (!self.hearing || model.hears())
     }
 
@@ -348,24 +325,6 @@ impl Senses {
     }
 }
 
-/// Whether `name` is the model's own, in any case.
-fn is_named(model: &ModelInfo, name: &str) -> bool {
-    model.id.eq_ignore_ascii_case(name)
-}
-
-fn is_auto(name: &str) -> bool {
-    name.eq_ignore_ascii_case("auto")
-}
-
-/// The models that a name means which is none's own: all, or those of a variant.
-fn meant<'a>(models: &'a [ModelInfo], name: &str) -> Vec<&'a ModelInfo> {
-    let variant = Variant::named(name);
-    models
-        .iter()
-        .filter(|model| is_auto(name) || variant == Some(model.variant))
-        .collect()
-}
-
 fn run(choice: Choice<'_>) -> Run {
     Run {
         sizes: choice.sizes,
@@ -390,229 +349,4 @@ fn no_room(smallest: Option<Choice<'_>>, budget: &Budget, instead: Option<String
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{Inference, Limits, Memory, Models};
-    use crate::store::Projector;
-    use crate::store::family::published;
-
-    const GIB: u64 = 1 << 30;
-
-    fn setup() -> Setup {
-        let (models, inference, memory, limits) = (
-            Models::default(),
-            Inference::default(),
-            Memory::default(),
-            Limits::default(),
-        );
-        Setup {
-            models,
-            inference,
-            memory,
-            limits,
-            networks: Default::default(),
-            worker: "worker".into(),
-        }
-    }
-
-    fn budget(bytes: u64) -> Budget {
-        Budget {
-            bytes,
-            reserve: 0,
-            room: Room {
-                free: bytes,
-                bound: Bound::Machine,
-                whole: bytes,
-            },
-        }
-    }
-
-    /// The family, installed; those of `seeing` with a projector.
-    fn family(seeing: &[Variant]) -> Vec<ModelInfo> {
-        let model = |one: crate::store::family::Published| {
-            let path = format!("/m/{}-q4.gguf", one.variant);
-            let projector = Projector {
-                path: "/m/mmproj.gguf".into(),
-                size: GIB / 2,
-                width: one.figures.width,
-                longest_side: 1600,
-                hearing: None,
-                name: String::new(),
-            };
-            let projector = seeing.contains(&one.variant).then_some(projector);
-            ModelInfo {
-                variant: one.variant,
-                figures: one.figures,
-                context_limit: one.context_limit,
-                projector,
-                ..ModelInfo::example(&path)
-            }
-        };
-        published().into_iter().map(model).collect()
-    }
-
-    fn of(models: &[ModelInfo], variant: Variant) -> &ModelInfo {
-        models
-            .iter()
-            .find(|model| model.variant == variant)
-            .unwrap()
-    }
-
-    fn damaged() -> Failure {
-        Failure::BadModel {
-            model: "m".into(),
-            reason: "damaged".into(),
-        }
-    }
-
-    /// What is chosen one after the other for a request that can have none of them, and the failure
-    /// at the end.
-    fn chain(
-        models: &[ModelInfo],
-        name: &str,
-        senses: Senses,
-        first: &ModelInfo,
-        bytes: u64,
-    ) -> (Vec<String>, Failure) {
-        let (mut wish, mut chosen) = (setup().wish(models, name, senses, first), vec![]);
-        loop {
-            match setup().choose_less(models, &wish, &budget(bytes), damaged()) {
-                Ok((model, next)) => {
-                    assert!(next.takes < wish.takes && next.model == model.id && next.open);
-                    chosen.push(model.id);
-                    wish = next;
-                }
-                Err(failure) => return (chosen, failure),
-            }
-        }
-    }
-
-    #[test]
-    fn each_choice_takes_less_than_the_one_before() {
-        let models = family(&[]);
-        let chain = |first, bytes| {
-            chain(
-                &models,
-                "auto",
-                Senses::default(),
-                of(&models, first),
-                bytes,
-            )
-        };
-        let ids = |ids: &[&str]| {
-            ids.iter()
-                .map(|id| format!("gemma-4-{id}-q4"))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(
-            chain(Variant::B31, 63 * GIB),
-            (ids(&["26b-a4b", "e4b", "e2b"]), damaged())
-        );
-        assert_eq!(
-            chain(Variant::B31, 7 * GIB / 2),
-            (ids(&["e4b", "e2b"]), damaged())
-        );
-        assert_eq!(chain(Variant::E4b, 2 * GIB), (ids(&["e2b"]), damaged()));
-        assert_eq!(
-            chain(Variant::E2b, 63 * GIB),
-            (vec![], damaged()),
-            "nothing takes less"
-        );
-        let (chosen, failure) = chain(Variant::B31, GIB);
-        assert!(
-            chosen.is_empty()
-                && matches!(&failure, Failure::NoRoom { model, .. } if *model == ids(&["e2b"])[0]),
-            "{failure}"
-        );
-    }
-
-    #[test]
-    fn a_small_groups_reserve_follows_its_limit() {
-        let reserve = |bound, whole| {
-            Budget::of(
-                Room {
-                    free: whole,
-                    bound,
-                    whole,
-                },
-                None,
-            )
-            .reserve
-                >> 20
-        };
-        let group = || Bound::Group("/sys/fs/cgroup/system.slice/gemmad.service".into());
-        assert_eq!(
-            [60, 512, 8192, 65_536].map(|mib| reserve(Bound::Machine, mib << 20)),
-            [64, 64, 512, 1024]
-        );
-        assert_eq!(
-            [60, 512, 8192, 65_536].map(|mib| reserve(group(), mib << 20)),
-            [3, 32, 512, 1024]
-        );
-        let chosen = Budget::of(
-            Room {
-                free: 9 << 20,
-                bound: group(),
-                whole: 60 << 20,
-            },
-            Some(5 << 20),
-        );
-        assert_eq!(
-            (chosen.reserve, chosen.bytes),
-            (5 << 20, 4 << 20),
-            "what the administrator says counts"
-        );
-    }
-
-    #[test]
-    fn senses_are_kept() {
-        let sight = Senses {
-            sight: true,
-            hearing: false,
-        };
-        let models = family(&[Variant::B31, Variant::E2b]);
-        let seeing = |bytes| chain(&models, "auto", sight, of(&models, Variant::B31), bytes);
-        assert_eq!(
-            seeing(63 * GIB).0,
-            ["gemma-4-e2b-q4"],
-            "not the larger ones, which see nothing"
-        );
-        // Without its projector it would fit.
-        let needs = |failure: Failure| {
-            if let Failure::NoRoom { needs, .. } = failure {
-                needs
-            } else {
-                0
-            }
-        };
-        assert!(seeing(7 * GIB / 4).0.is_empty() && needs(seeing(7 * GIB / 4).1) > 7 * GIB / 4);
-        let deaf = Senses {
-            sight: true,
-            hearing: true,
-        };
-        assert_eq!(
-            chain(&models, "auto", deaf, of(&models, Variant::B31), 63 * GIB),
-            (vec![], damaged())
-        );
-    }
-
-    #[test]
-    fn a_name_means_what_it_means_still() {
-        let mut models = family(&[]);
-        let mut large = of(&models, Variant::E4b).clone();
-        (large.id, large.figures.layers) = ("gemma-4-e4b-q8".into(), 2 * large.figures.layers);
-        models.push(large.clone());
-        let chain = |name| chain(&models, name, Senses::default(), &large, 63 * GIB).0;
-        assert_eq!(
-            chain("gemma-4-e4b"),
-            ["gemma-4-e4b-q4"],
-            "of the variant that was named"
-        );
-        assert_eq!(chain("gemma-4-e4b-q8"), [""; 0]);
-        assert!(
-            !setup()
-                .wish(&models, "Gemma-4-E4B-Q8", Senses::default(), &large)
-                .open
-        );
-    }
-}
+mod tests;

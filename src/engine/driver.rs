@@ -207,6 +207,10 @@ impl Driver {
                     },
                 );
             }
+            Command::Find { name, reply } => {
+                let found = self.find(&name, Senses::default()).await;
+                let _ = reply.send(found.map(|(model, _)| model));
+            }
             Command::Unload { reply } => {
                 self.unloads.push(reply);
                 self.step(Input::Unload);

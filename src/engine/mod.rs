@@ -16,6 +16,7 @@ mod fetcher;
 mod launch;
 mod live;
 mod look;
+mod names;
 mod plan;
 mod pressure;
 pub mod queue;
@@ -137,6 +138,11 @@ pub(crate) enum Command {
     Load {
         owner: PrincipalId,
         model: String,
+        reply: oneshot::Sender<Result<ModelInfo, Failure>>,
+    },
+    /// Legal always: the installed model that a chat with this name would get now.
+    Find {
+        name: String,
         reply: oneshot::Sender<Result<ModelInfo, Failure>>,
     },
     /// Legal always; requests in flight are finished first, waiting ones load the model again.
@@ -417,8 +423,10 @@ impl Engine {
         self.status.borrow().clone()
     }
 
-    /// Resolves a model's name as clients spell it; see [`Status::find`].
-    pub fn find(&self, name: &str) -> Result<ModelInfo, Failure> {
-        self.status.borrow().find(name)
+    /// The installed model that a client means by `name`, as a chat with this name would get it
+    /// now; fails as that would.
+    pub async fn find(&self, name: &str) -> Result<ModelInfo, Failure> {
+        let name = name.to_owned();
+        self.ask(|reply| Command::Find { name, reply }).await
     }
 }
