@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Action, END_TIME, Running, State, TEXTS, Worker};
+use super::{Action, Phase, Ready, Running, State, TEXTS, Worker};
 use crate::engine::queue::{Job, Kind};
 
 impl State {
@@ -14,113 +14,101 @@ impl State {
     /// One move; says whether another may be possible.
     fn pump_one(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
         let leaving = self.drain.is_some();
-        match &self.worker {
-            Worker::None if leaving => {
-                actions.push(Action::Drained);
-                false
+        match &mut self.worker {
+            None if leaving => actions.push(Action::Drained),
+            None => self.start_next(now, actions),
+            Some(worker) => match worker.phase {
+                Phase::Ready(ready) => return self.pump_ready(now, ready, actions),
+                Phase::Starting { .. } if leaving => {
+                    actions.push(Action::Kill {
+                        generation: worker.generation,
+                    });
+                    worker.end(now);
+                }
+                Phase::Starting { .. } | Phase::Ending { .. } => {}
+            },
+        }
+        false
+    }
+
+    /// Starts a worker for the job whose turn it is.
+    fn start_next(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let Some(model) = self.queue.peek().map(|job| job.model.clone()) else {
+            return;
+        };
+        if self.paused().is_some() {
+            return;
+        }
+        let generation = self.next_generation;
+        self.next_generation += 1;
+        self.worker = Some(Worker {
+            generation,
+            model: model.clone(),
+            phase: Phase::Starting {
+                since: now,
+                deadline: now + self.settings.load_time,
+            },
+        });
+        let smaller = self.smaller.of(now, &model);
+        actions.push(Action::Spawn {
+            generation,
+            model,
+            smaller,
+        });
+    }
+
+    /// One move of a worker that is ready.
+    fn pump_ready(&mut self, now: Instant, ready: Ready, actions: &mut Vec<Action>) -> bool {
+        let Some(worker) = &mut self.worker else {
+            return false;
+        };
+        let model = worker.model.clone();
+        let own = self
+            .queue
+            .find(|job| job.model == model)
+            .map(|job| job.kind);
+        let next = self.queue.peek();
+        let other_model =
+            next.is_some_and(|job| job.model != model) && (own.is_none() || ready.turn <= now);
+        let idle_for_long = next.is_none() && ready.is_idle_for(now, self.settings.idle_unload);
+        if self.drain.is_some()
+            || self.unload_wanted
+            || self.shrink_wanted
+            || self.given_up.is_some()
+            || other_model
+            || idle_for_long
+        {
+            if self.running.is_empty() {
+                actions.push(Action::End {
+                    generation: worker.generation,
+                });
+                worker.end(now);
             }
-            Worker::None => {
-                let Some(model) = self.queue.peek().map(|job| job.model.clone()) else {
+            return false;
+        }
+        // Texts take no slot, so they need not wait with those that do.
+        let mut room = TEXTS.saturating_sub(self.count(Kind::Text));
+        let texts = self.queue.extract(|job| {
+            let taken = job.kind == Kind::Text && job.model == model && room > 0;
+            room -= usize::from(taken);
+            taken
+        });
+        if !texts.is_empty() {
+            texts.into_iter().for_each(|job| self.send(job, actions));
+            return true;
+        }
+        match own {
+            None | Some(Kind::Text) => false,
+            Some(Kind::Chat) if self.count(Kind::Chat) >= ready.slots as usize => false,
+            Some(kind) => {
+                let Some(job) = self.queue.pop(|job| job.model == model) else {
                     return false;
                 };
-                if self.paused().is_some() {
-                    return false;
+                match kind {
+                    Kind::Load => actions.push(Action::LoadDone { id: job.id }),
+                    Kind::Chat | Kind::Text => self.send(job, actions),
                 }
-                let generation = self.next_generation;
-                self.next_generation += 1;
-                let deadline = now + self.settings.load_time;
-                self.worker = Worker::Starting {
-                    generation,
-                    model: model.clone(),
-                    since: now,
-                    deadline,
-                };
-                let smaller = self.smaller.of(now, &model);
-                actions.push(Action::Spawn {
-                    generation,
-                    model,
-                    smaller,
-                });
-                false
-            }
-            Worker::Starting {
-                generation, model, ..
-            } if leaving => {
-                actions.push(Action::Kill {
-                    generation: *generation,
-                });
-                self.worker = Worker::Ending {
-                    generation: *generation,
-                    model: model.clone(),
-                    deadline: now + END_TIME,
-                };
-                false
-            }
-            Worker::Starting { .. } | Worker::Ending { .. } => false,
-            Worker::Ready {
-                generation,
-                model,
-                slots,
-                turn,
-                idle,
-                ..
-            } => {
-                let next = self.queue.peek();
-                let own = self
-                    .queue
-                    .find(|job| job.model == *model)
-                    .map(|job| job.kind);
-                let other_model =
-                    next.is_some_and(|job| job.model != *model) && (own.is_none() || *turn <= now);
-                let idle_for_long = idle
-                    .zip(self.settings.idle_unload)
-                    .is_some_and(|(since, limit)| since + limit <= now);
-                if leaving
-                    || self.unload_wanted
-                    || self.shrink_wanted
-                    || self.given_up.is_some()
-                    || other_model
-                    || (idle_for_long && next.is_none())
-                {
-                    if self.running.is_empty() {
-                        actions.push(Action::End {
-                            generation: *generation,
-                        });
-                        self.worker = Worker::Ending {
-                            generation: *generation,
-                            model: model.clone(),
-                            deadline: now + END_TIME,
-                        };
-                    }
-                    return false;
-                }
-                let slots = *slots as usize;
-                // Texts take no slot, so they need not wait with those that do.
-                let mut room = TEXTS.saturating_sub(self.count(Kind::Text));
-                let texts = self.queue.extract(|job| {
-                    let taken = job.kind == Kind::Text && job.model == *model && room > 0;
-                    room -= usize::from(taken);
-                    taken
-                });
-                if !texts.is_empty() {
-                    texts.into_iter().for_each(|job| self.send(job, actions));
-                    return true;
-                }
-                match own {
-                    None | Some(Kind::Text) => false,
-                    Some(Kind::Chat) if self.count(Kind::Chat) >= slots => false,
-                    Some(kind) => {
-                        let model = model.clone();
-                        let Some(job) = self.queue.pop(|job| job.model == model) else {
-                            return false;
-                        };
-                        match kind {
-                            Kind::Load => actions.push(Action::LoadDone { id: job.id }),
-                            Kind::Chat | Kind::Text => self.send(job, actions),
-                        }
-                        true
-                    }
-                }
+                true
             }
         }
     }

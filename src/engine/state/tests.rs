@@ -1,5 +1,7 @@
 use super::trouble::FIRST_PAUSE;
 use super::*;
+use crate::chat::PrincipalId;
+use crate::engine::queue::Kind;
 
 mod choosing;
 mod world;
