@@ -22,7 +22,7 @@ struct Taken {
 /// Which limit was met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
-    Everyone { limit: u64 },
+    Total { limit: u64 },
     User { limit: u64 },
 }
 
@@ -75,7 +75,7 @@ impl Share {
             });
         }
         if taken.total + amount > self.quota.total {
-            return Err(Full::Everyone {
+            return Err(Full::Total {
                 limit: self.quota.total,
             });
         }
@@ -120,8 +120,8 @@ mod tests {
         let _a = take(&quota, 1, 3).unwrap();
         assert_eq!(take(&quota, 1, 1).unwrap_err(), Full::User { limit: 3 });
         let _b = take(&quota, 2, 2).unwrap();
-        assert_eq!(take(&quota, 2, 1).unwrap_err(), Full::Everyone { limit: 5 });
-        assert_eq!(take(&quota, 3, 1).unwrap_err(), Full::Everyone { limit: 5 });
+        assert_eq!(take(&quota, 2, 1).unwrap_err(), Full::Total { limit: 5 });
+        assert_eq!(take(&quota, 3, 1).unwrap_err(), Full::Total { limit: 5 });
     }
 
     #[test]

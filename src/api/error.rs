@@ -139,7 +139,7 @@ impl ApiError {
                     "you have {limit} open connections, which is the limit; close some (`connections-per-user` in gemmad.toml)"
                 ),
             ),
-            Full::Everyone { limit } => Self::overloaded(
+            Full::Total { limit } => Self::overloaded(
                 "connections_full",
                 format!(
                     "the daemon has {limit} open connections, which is the limit; try again (`connections` in gemmad.toml)"
@@ -157,7 +157,7 @@ impl ApiError {
                     "your requests that wait have more than {limit} bytes together; wait for some to be answered"
                 ),
             ),
-            Full::Everyone { limit } => Self::overloaded(
+            Full::Total { limit } => Self::overloaded(
                 "requests_too_large",
                 format!(
                     "the requests that wait have more than {limit} bytes together; try again when some are answered"
@@ -586,12 +586,9 @@ mod tests {
     #[test]
     fn limits_say_whose_they_are() {
         assert_eq!(ApiError::connections(Full::User { limit: 3 }).status, 429);
-        assert_eq!(
-            ApiError::connections(Full::Everyone { limit: 3 }).status,
-            503
-        );
+        assert_eq!(ApiError::connections(Full::Total { limit: 3 }).status, 503);
         assert_eq!(ApiError::bodies(Full::User { limit: 3 }).status, 429);
-        assert_eq!(ApiError::bodies(Full::Everyone { limit: 3 }).status, 503);
+        assert_eq!(ApiError::bodies(Full::Total { limit: 3 }).status, 503);
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub(super) struct Wish {
     /// Bytes that it takes at least.
     takes: u64,
     /// Whether the name leaves a choice.
-    pub open: bool,
+    pub flexible: bool,
 }
 
 /// How one model is run.
@@ -138,13 +138,13 @@ impl Setup {
         senses: Senses,
         model: &ModelInfo,
     ) -> Wish {
-        let open = names::exact(models, name).is_none();
+        let flexible = names::exact(models, name).is_none();
         Wish {
             name: name.to_owned(),
             senses,
             model: model.id.clone(),
             takes: self.takes(model, senses),
-            open,
+            flexible,
         }
     }
 

@@ -12,7 +12,7 @@ use super::choice::{Budget, Run, Senses, Wish};
 use super::launch::{Launch, PackedPlace};
 use super::live::Live;
 use super::look::Looks;
-use super::pressure::Step;
+use super::memory_policy::Step;
 use super::queue::Kind;
 use super::relief::Relief;
 use super::shelf::Shelf;
@@ -282,13 +282,15 @@ impl Driver {
 
     /// Puts a job in the queue.
     fn submit(&mut self, id: u64, owner: PrincipalId, kind: Kind, live: Live) {
-        let Wish { model, open, .. } = live.wish().clone();
+        let Wish {
+            model, flexible, ..
+        } = live.wish().clone();
         self.live.insert(id, live);
         self.step(Input::Submit {
             id,
             owner,
             model,
-            open,
+            flexible,
             kind,
         });
     }
@@ -377,7 +379,7 @@ impl Driver {
                     model: self.choose(id, failure, budget),
                 }];
             }
-            Action::Ease => {
+            Action::Trim => {
                 tracing::info!("memory: the worker has nothing to do and gives back what it can");
                 self.ease();
             }
@@ -411,10 +413,10 @@ impl Driver {
     fn relieve(&mut self) {
         let idle = self.state.running() + self.state.waiting() == 0;
         match self.relief.look(idle) {
-            Some((Step::Ease, _)) => self.ease(),
-            Some((Step::EndWhenIdle, _)) => self.step(Input::Shrink(true)),
+            Some((Step::Trim, _)) => self.ease(),
+            Some((Step::EndWhenIdle, _)) => self.step(Input::EndWhenIdle(true)),
             Some((Step::EndNow, cause)) => self.step(Input::GiveUp { cause }),
-            Some((Step::GoOn, _)) => self.step(Input::Shrink(false)),
+            Some((Step::GoOn, _)) => self.step(Input::EndWhenIdle(false)),
             None => {}
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Each user has a lane of jobs, first come first served; the lanes take turns. A user with a
 //! hundred waiting requests so delays another user's single one by at most one answer, if both want
-//! the same model; between models `state/pump` decides.
+//! the same model; between models `state/dispatch` decides.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -17,7 +17,7 @@ pub struct Job {
     pub owner: PrincipalId,
     pub model: String,
     /// Whether its client left the choice of the model to us.
-    pub open: bool,
+    pub flexible: bool,
     /// Its model cannot be had, and another is being chosen.
     pub choosing: bool,
     pub kind: Kind,
@@ -39,7 +39,7 @@ pub enum Kind {
 /// Why a job is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
-    Everyone,
+    Total,
     User,
 }
 
@@ -83,7 +83,7 @@ impl Queue {
     /// Admits a new job at the end of its user's lane.
     pub fn push(&mut self, job: Job) -> Result<(), Full> {
         if self.len() >= self.limit as usize {
-            return Err(Full::Everyone);
+            return Err(Full::Total);
         }
         match self.lanes.iter_mut().find(|lane| lane.owner == job.owner) {
             Some(lane) if lane.jobs.len() >= self.limit_per_user as usize => {
@@ -185,7 +185,7 @@ mod tests {
             id,
             owner: PrincipalId::User(uid),
             model: "m".into(),
-            open: false,
+            flexible: false,
             choosing: false,
             kind: Kind::Chat,
             deadline: Instant::now(),
@@ -219,7 +219,7 @@ mod tests {
         queue.push(job(1, 1)).unwrap();
         assert_eq!(queue.push(job(2, 1)), Err(Full::User));
         queue.push(job(3, 2)).unwrap();
-        assert_eq!(queue.push(job(4, 3)), Err(Full::Everyone));
+        assert_eq!(queue.push(job(4, 3)), Err(Full::Total));
         queue.push_front(job(5, 1));
         assert_eq!(queue.len(), 4);
     }

@@ -6,7 +6,7 @@
 //!    None ───────────▶ Starting ───────────────▶ Ready ──┐ Send, while slots are free
 //!     ▲                   │ LoadFailed, too late   │  ▲──┘ and the next job wants this model
 //!     │                   ▼                        │ another model is wanted, Unload, Drain,
-//!     └───────────────  Ending ◀───────────────────┘ idle for long, Shrink: once nothing runs
+//!     └───────────────  Ending ◀───────────────────┘ idle for long, EndWhenIdle: once nothing runs
 //!        Exited                                      GiveUp: at once
 //! ```
 //!
@@ -14,15 +14,15 @@
 //! retried once; workers that die before they have said anything are started again with growing
 //! pauses. A model that ran out of memory is loaded one step smaller for a while. A job that left
 //! the choice of its model to us gets another one when its own cannot be loaded, or has no room
-//! (`choosing`).
+//! (`fallback`).
 
 mod action;
-mod choosing;
+mod backoff;
+mod dispatch;
+mod downsizing;
+mod fallback;
 mod input;
-mod pump;
 mod retry;
-mod smaller;
-mod trouble;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -31,10 +31,10 @@ use std::time::{Duration, Instant};
 use super::Failure;
 use super::queue::{Full, Job, Queue};
 pub use action::Action;
+use backoff::Backoff;
+use downsizing::Downsizing;
 pub use input::Input;
 use retry::{DEATHS_PER_JOB, Exit, Running};
-use smaller::Smaller;
-use trouble::Trouble;
 use worker::{END_TIME, Phase, Ready, Worker};
 
 /// The advice given with "the queue is full".
@@ -81,10 +81,10 @@ pub struct State {
     worker: Option<Worker>,
     queue: Queue,
     running: BTreeMap<u64, Running>,
-    trouble: Option<Trouble>,
-    smaller: Smaller,
+    backoff: Option<Backoff>,
+    downsizing: Downsizing,
     unload_wanted: bool,
-    shrink_wanted: bool,
+    end_wanted: bool,
     /// Why this worker was given up.
     given_up: Option<String>,
     drain: Option<Instant>,
@@ -99,10 +99,10 @@ impl State {
             worker: None,
             queue,
             running: BTreeMap::new(),
-            trouble: None,
-            smaller: Smaller::default(),
+            backoff: None,
+            downsizing: Downsizing::default(),
             unload_wanted: false,
-            shrink_wanted: false,
+            end_wanted: false,
             given_up: None,
             drain: None,
             next_generation: 1,
@@ -142,9 +142,9 @@ impl State {
 
     /// Why no worker is started now, and until when.
     fn paused(&self) -> Option<(&str, Instant)> {
-        self.trouble
+        self.backoff
             .as_ref()
-            .and_then(|trouble| Some((trouble.cause.as_str(), trouble.pause?)))
+            .and_then(|backoff| Some((backoff.cause.as_str(), backoff.pause?)))
     }
 
     /// When [`Input::Tick`] is due at the latest, if nothing else happens.
@@ -152,10 +152,10 @@ impl State {
         let worker = match self.worker.as_ref().map(|worker| worker.phase) {
             Some(Phase::Starting { deadline, .. } | Phase::Ending { deadline }) => Some(deadline),
             None => self.paused().map(|(_, until)| until),
-            Some(Phase::Ready(Ready { idle, eased, .. })) => {
+            Some(Phase::Ready(Ready { idle, trimmed, .. })) => {
                 let limits = [
                     self.settings.idle_unload,
-                    self.settings.idle_release.filter(|_| !eased),
+                    self.settings.idle_release.filter(|_| !trimmed),
                 ];
                 idle.zip(limits.into_iter().flatten().min())
                     .map(|(since, limit)| since + limit)
@@ -171,12 +171,12 @@ impl State {
     /// Takes one input and says what is to be done about it.
     pub fn step(&mut self, now: Instant, input: Input) -> Vec<Action> {
         let mut actions = Vec::new();
-        if let Some(trouble) = &mut self.trouble {
-            trouble.pause = trouble.pause.filter(|until| *until > now);
+        if let Some(backoff) = &mut self.backoff {
+            backoff.pause = backoff.pause.filter(|until| *until > now);
         }
         self.take(now, input, &mut actions);
         self.expire(now, &mut actions);
-        self.pump(now, &mut actions);
+        self.dispatch(now, &mut actions);
         let is_idle = self.running.is_empty() && self.queue.is_empty();
         if let Some(Worker {
             phase: Phase::Ready(ready),
@@ -184,7 +184,7 @@ impl State {
         }) = &mut self.worker
         {
             ready.idle = ready.idle.or(Some(now)).filter(|_| is_idle);
-            ready.eased &= is_idle;
+            ready.trimmed &= is_idle;
         }
         actions
     }
@@ -196,14 +196,14 @@ impl State {
                 id,
                 owner,
                 model,
-                open,
+                flexible,
                 kind,
             } => {
                 let job = Job {
                     id,
                     owner,
                     model,
-                    open,
+                    flexible,
                     choosing: false,
                     kind,
                     deadline: now + self.settings.request_time,
@@ -238,8 +238,8 @@ impl State {
                 };
                 self.exited(now, generation, exit, actions);
             }
-            Input::Shrink(wanted) => {
-                self.shrink_wanted = wanted
+            Input::EndWhenIdle(wanted) => {
+                self.end_wanted = wanted
                     && self
                         .worker
                         .as_ref()
@@ -265,7 +265,7 @@ impl State {
         }
         match self.queue.push(job) {
             Ok(()) => {}
-            Err(Full::Everyone) => {
+            Err(Full::Total) => {
                 actions.push(refuse(Failure::QueueFull {
                     limit: self.settings.queue,
                     retry_after: RETRY_AFTER,
@@ -317,7 +317,7 @@ impl State {
                 slots,
                 turn: now + ((now - since) * TURN).min(LONGEST_TURN),
                 idle: None,
-                eased: false,
+                trimmed: false,
             });
         }
     }
@@ -336,7 +336,7 @@ impl State {
         worker.end(now);
         let model = worker.model.clone();
         if out_of_memory {
-            self.smaller.step(now, &model);
+            self.downsizing.step(now, &model);
             self.count_death(&model);
         }
         self.refuse(true, failure, actions, |job| {
@@ -356,7 +356,7 @@ impl State {
         if let Some(running) = self.running.get_mut(&id) {
             running.begun = true;
             // A worker that answers is a worker that works.
-            self.trouble = None;
+            self.backoff = None;
         }
     }
 
@@ -371,7 +371,7 @@ impl State {
             },
             None => exit,
         };
-        self.shrink_wanted = false;
+        self.end_wanted = false;
         if std::mem::take(&mut self.unload_wanted) {
             actions.push(Action::Unloaded);
         }
@@ -380,7 +380,7 @@ impl State {
             return;
         }
         if exit.of_memory {
-            self.smaller.step(now, &worker.model);
+            self.downsizing.step(now, &worker.model);
         }
         let silent = !lost.values().any(|running| running.begun);
         let failure = exit.failure();
@@ -399,7 +399,7 @@ impl State {
             job.deaths >= DEATHS_PER_JOB
         });
         if silent {
-            self.trouble = Some(Trouble::after(self.trouble.take(), now, exit.cause));
+            self.backoff = Some(Backoff::after(self.backoff.take(), now, exit.cause));
         }
     }
 
@@ -475,9 +475,9 @@ impl State {
                 actions.push(Action::Kill { generation });
                 *deadline = now + END_TIME;
             }
-            Phase::Ready(ready) if !ready.eased => {
-                ready.eased = ready.is_idle_for(now, self.settings.idle_release);
-                actions.extend(ready.eased.then_some(Action::Ease));
+            Phase::Ready(ready) if !ready.trimmed => {
+                ready.trimmed = ready.is_idle_for(now, self.settings.idle_release);
+                actions.extend(ready.trimmed.then_some(Action::Trim));
             }
             _ => {}
         }

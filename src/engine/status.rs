@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::Failure;
+pub use super::memory_policy::Level;
 use super::names;
-pub use super::pressure::Level;
 use crate::ipc::TemplateSource;
 use crate::memory::pressure::Triggers;
 pub use crate::store::Model as ModelInfo;

@@ -85,7 +85,7 @@ fn chain(
     loop {
         match setup().choose_less(models, &wish, &budget(bytes), damaged()) {
             Ok((model, next)) => {
-                assert!(next.takes < wish.takes && next.model == model.id && next.open);
+                assert!(next.takes < wish.takes && next.model == model.id && next.flexible);
                 chosen.push(model.id);
                 wish = next;
             }
@@ -219,6 +219,6 @@ fn a_name_means_what_it_means_still() {
     assert!(
         !setup()
             .wish(&models, "Gemma-4-E4B-Q8", Senses::default(), &large)
-            .open
+            .flexible
     );
 }

@@ -10,13 +10,13 @@ use crate::engine::queue::Kind;
 /// What happened.
 #[derive(Debug)]
 pub enum Input {
-    /// Legal always. `model` is an installed model's id; `open`: another will do if that one cannot
+    /// Legal always. `model` is an installed model's id; `flexible`: another will do if that one cannot
     /// be had.
     Submit {
         id: u64,
         owner: PrincipalId,
         model: String,
-        open: bool,
+        flexible: bool,
         kind: Kind,
     },
     /// Another model's id for a job, or why there is none; answers [`super::Action::Choose`]. It takes
@@ -53,7 +53,7 @@ pub enum Input {
     },
     /// Memory is short: the worker ends once it is idle (`true`), or may go on after all. Legal
     /// always; for a loaded one.
-    Shrink(bool),
+    EndWhenIdle(bool),
     /// Memory has run out: the worker ends now. Legal always.
     GiveUp { cause: String },
     /// No more requests; what runs has until `deadline`.

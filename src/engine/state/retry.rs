@@ -45,7 +45,7 @@ pub fn split(
     for Running { mut job, begun } in lost.rev() {
         job.deaths += 1;
         // Where memory is what was missing, a model that takes less may do.
-        let spent = job.deaths >= DEATHS_PER_JOB && !(exit.of_memory && job.open);
+        let spent = job.deaths >= DEATHS_PER_JOB && !(exit.of_memory && job.flexible);
         if begun || spent || draining {
             fail.push(job.id);
         } else {
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn what_had_begun_or_died_too_often_fails() {
-        for (deaths, begun, open, of_memory, draining, is_retried) in [
+        for (deaths, begun, flexible, of_memory, draining, is_retried) in [
             (0, false, false, false, false, true),
             (0, true, false, false, false, false),
             (0, false, false, false, true, false),
@@ -79,7 +79,7 @@ mod tests {
                 id: 1,
                 owner: PrincipalId::User(1),
                 model: "m".into(),
-                open,
+                flexible,
                 choosing: false,
                 kind: Kind::Chat,
                 deadline: Instant::now(),
@@ -90,7 +90,7 @@ mod tests {
                 of_memory,
             };
             let (again, fail) = split([Running { job, begun }].into_iter(), &exit, draining);
-            let case = (deaths, begun, open, of_memory, draining);
+            let case = (deaths, begun, flexible, of_memory, draining);
             assert_eq!(
                 (again.len() == 1, fail == [1]),
                 (is_retried, !is_retried),

@@ -30,7 +30,7 @@ pub(super) struct Ready {
     /// Since when it has had nothing to do.
     pub idle: Option<Instant>,
     /// It has given back what it can since then.
-    pub eased: bool,
+    pub trimmed: bool,
 }
 
 impl Worker {

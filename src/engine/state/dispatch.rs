@@ -7,18 +7,18 @@ use crate::engine::queue::{Job, Kind};
 
 impl State {
     /// Starts what can be started: nothing while a job may turn out to need another model.
-    pub(super) fn pump(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        while !self.is_choosing() && self.pump_one(now, actions) {}
+    pub(super) fn dispatch(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        while !self.is_choosing() && self.dispatch_one(now, actions) {}
     }
 
     /// One move; says whether another may be possible.
-    fn pump_one(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
+    fn dispatch_one(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
         let leaving = self.drain.is_some();
         match &mut self.worker {
             None if leaving => actions.push(Action::Drained),
             None => self.start_next(now, actions),
             Some(worker) => match worker.phase {
-                Phase::Ready(ready) => return self.pump_ready(now, ready, actions),
+                Phase::Ready(ready) => return self.dispatch_ready(now, ready, actions),
                 Phase::Starting { .. } if leaving => {
                     actions.push(Action::Kill {
                         generation: worker.generation,
@@ -49,7 +49,7 @@ impl State {
                 deadline: now + self.settings.load_time,
             },
         });
-        let smaller = self.smaller.of(now, &model);
+        let smaller = self.downsizing.of(now, &model);
         actions.push(Action::Spawn {
             generation,
             model,
@@ -58,7 +58,7 @@ impl State {
     }
 
     /// One move of a worker that is ready.
-    fn pump_ready(&mut self, now: Instant, ready: Ready, actions: &mut Vec<Action>) -> bool {
+    fn dispatch_ready(&mut self, now: Instant, ready: Ready, actions: &mut Vec<Action>) -> bool {
         let Some(worker) = &mut self.worker else {
             return false;
         };
@@ -73,7 +73,7 @@ impl State {
         let idle_for_long = next.is_none() && ready.is_idle_for(now, self.settings.idle_unload);
         if self.drain.is_some()
             || self.unload_wanted
-            || self.shrink_wanted
+            || self.end_wanted
             || self.given_up.is_some()
             || other_model
             || idle_for_long
