@@ -48,7 +48,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// Its name in reports.
+    /// Its name in reports, which is part of the interface and older than the levels' own.
     pub fn id(self) -> &'static str {
         match self {
             Self::Calm => "calm",
@@ -124,12 +124,11 @@ impl MemoryPolicy {
         let (free, floor) = (reading.room.free, floor(reading.room.whole));
         let stalled = self.stalls.step(now, reading.stalled);
         let (short, low) = (free < NEAR * floor || stalled, free < floor);
-        let since = |start: &mut Option<Instant>, so: bool| {
-            *start = if so { start.or(Some(now)) } else { None };
-            start.map_or(Duration::ZERO, |start| now - start)
-        };
-        let room = since(&mut self.room, free >= ROOMY * floor && !stalled);
-        let waits = since(&mut self.waits, stalled && idle);
+        let has_room = free >= ROOMY * floor && !stalled;
+        self.room = self.room.or(Some(now)).filter(|_| has_room);
+        self.waits = self.waits.or(Some(now)).filter(|_| stalled && idle);
+        let lasts = |since: Option<Instant>| since.map_or(Duration::ZERO, |since| now - since);
+        let (room, waits) = (lasts(self.room), lasts(self.waits));
         let at_level = self.since.map_or(Duration::MAX, |since| now - since);
         let rested = |last: Option<Instant>| last.is_none_or(|last| now - last >= PAUSE);
         match self.level {
