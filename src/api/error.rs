@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::access::quota::Full;
-use crate::chat::{ChatError, Constraint, Invalid, PrincipalId};
+use crate::chat::{ChatError, Constraint, Invalid, Modality, PrincipalId};
 use crate::engine::Failure;
 
 /// How long a client that met a full limit should wait: long enough for a short answer to end.
@@ -254,8 +254,14 @@ fn from_chat(error: &ChatError, message: String) -> ApiError {
     let (code, param) = match error {
         ChatError::PromptTooLong { .. } => ("context_length_exceeded", "messages".to_owned()),
         ChatError::UnknownToken { token, .. } => ("invalid_value", format!("logit_bias.{token}")),
-        ChatError::CannotSee { .. } => ("model_cannot_see", "messages".to_owned()),
-        ChatError::CannotHear { .. } => ("model_cannot_hear", "messages".to_owned()),
+        ChatError::UnsupportedModality {
+            modality: Modality::Image,
+            ..
+        } => ("model_cannot_see", "messages".to_owned()),
+        ChatError::UnsupportedModality {
+            modality: Modality::Audio,
+            ..
+        } => ("model_cannot_hear", "messages".to_owned()),
         ChatError::Picture { message, part, .. } => (
             "invalid_image",
             format!("messages[{message}].content[{part}].image_url"),
@@ -462,7 +468,10 @@ mod tests {
                 None,
             ),
             (
-                chat(ChatError::CannotSee { reason: "r".into() }),
+                chat(ChatError::UnsupportedModality {
+                    modality: Modality::Image,
+                    reason: "r".into(),
+                }),
                 400,
                 "invalid_request_error",
                 "model_cannot_see",
@@ -482,7 +491,10 @@ mod tests {
                 None,
             ),
             (
-                chat(ChatError::CannotHear { reason: "r".into() }),
+                chat(ChatError::UnsupportedModality {
+                    modality: Modality::Audio,
+                    reason: "r".into(),
+                }),
                 400,
                 "invalid_request_error",
                 "model_cannot_hear",

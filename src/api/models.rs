@@ -44,8 +44,8 @@ impl Entry {
     pub fn new(model: &ModelInfo, status: &Status) -> Self {
         let modalities = [
             ("text", true),
-            ("image", model.sees()),
-            ("audio", model.hears()),
+            ("image", model.accepts_image()),
+            ("audio", model.accepts_audio()),
         ];
         Self {
             id: model.id.clone(),

@@ -3,7 +3,7 @@
 
 use super::names::{self, Meant, Names};
 use super::{Failure, ModelInfo, Setup};
-use crate::chat::{ChatError, ChatRequest};
+use crate::chat::{ChatError, Modalities};
 use crate::gemma::figures::{Keep, Sizes};
 use crate::gemma::picture;
 use crate::gemma::variant::Variant;
@@ -54,19 +54,12 @@ impl Budget {
     }
 }
 
-/// What a request asks of a model's senses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Senses {
-    pub sight: bool,
-    pub hearing: bool,
-}
-
 /// What a request asks of the model that answers it, and which one was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wish {
     /// As the client named it.
     name: String,
-    pub senses: Senses,
+    pub modalities: Modalities,
     /// The chosen model's id.
     pub model: String,
     /// Bytes that it takes at least.
@@ -109,14 +102,14 @@ impl Setup {
         }
     }
 
-    /// The installed model that a client means by `name`, for a request that needs these `senses`:
+    /// The installed model that a client means by `name`, for a request that needs these `modalities`:
     /// of several that it can mean the best that fits now.
     pub(super) fn resolve(
         &self,
         models: &[ModelInfo],
         loaded: Option<&str>,
         name: &str,
-        senses: Senses,
+        modalities: Modalities,
     ) -> Result<ModelInfo, Failure> {
         let names = Names {
             models,
@@ -124,9 +117,9 @@ impl Setup {
             default: &self.models.default,
             directories: &self.models.directories,
         };
-        match names.resolve(name, senses)? {
+        match names.resolve(name, modalities)? {
             Meant::One(model) => Ok(model.clone()),
-            Meant::BestOf(models) => self.best_of(&models, senses, &self.budget()),
+            Meant::BestOf(models) => self.best_of(&models, modalities, &self.budget()),
         }
     }
 
@@ -135,15 +128,15 @@ impl Setup {
         &self,
         models: &[ModelInfo],
         name: &str,
-        senses: Senses,
+        modalities: Modalities,
         model: &ModelInfo,
     ) -> Wish {
         let flexible = names::exact(models, name).is_none();
         Wish {
             name: name.to_owned(),
-            senses,
+            modalities,
             model: model.id.clone(),
-            takes: self.takes(model, senses),
+            takes: self.takes(model, modalities),
             flexible,
         }
     }
@@ -161,19 +154,19 @@ impl Setup {
     ) -> Result<(ModelInfo, Wish), Failure> {
         let mut less = names::candidates(models, &wish.name);
         less.retain(|model| {
-            wish.senses.are_had_by(model) && self.takes(model, wish.senses) < wish.takes
+            accepts(model, wish.modalities) && self.takes(model, wish.modalities) < wish.takes
         });
         if less.is_empty() {
             return Err(failure);
         }
-        let model = self.best_of(&less, wish.senses, budget)?;
-        let wish = self.wish(models, &wish.name, wish.senses, &model);
+        let model = self.best_of(&less, wish.modalities, budget)?;
+        let wish = self.wish(models, &wish.name, wish.modalities, &model);
         Ok((model, wish))
     }
 
-    /// Bytes that a model takes at least, if it is to have these senses.
-    fn takes(&self, model: &ModelInfo, senses: Senses) -> u64 {
-        fit::smallest(&[self.candidate(model, senses)], &self.wishes())
+    /// Bytes that a model takes at least, if it is to have these modalities.
+    fn takes(&self, model: &ModelInfo, modalities: Modalities) -> u64 {
+        fit::smallest(&[self.candidate(model, modalities)], &self.wishes())
             .map_or(0, |choice| choice.total)
     }
 
@@ -181,12 +174,12 @@ impl Setup {
     fn best_of(
         &self,
         models: &[&ModelInfo],
-        senses: Senses,
+        modalities: Modalities,
         budget: &Budget,
     ) -> Result<ModelInfo, Failure> {
         let candidates: Vec<_> = models
             .iter()
-            .map(|model| self.candidate(model, senses))
+            .map(|model| self.candidate(model, modalities))
             .collect();
         let wishes = self.wishes();
         let chosen = fit::choose(&candidates, &wishes, budget.bytes);
@@ -201,18 +194,18 @@ impl Setup {
     }
 
     /// How `model` is run in the memory that is free now, after it ran out of memory `shortages`
-    /// times, for requests that need these senses. `others` are named if it does not fit.
+    /// times, for requests that need these modalities. `others` are named if it does not fit.
     pub(super) fn fit(
         &self,
         model: &ModelInfo,
         others: &[ModelInfo],
         shortages: u32,
-        senses: Senses,
+        modalities: Modalities,
     ) -> Result<Run, Failure> {
         let (wishes, budget, candidate) = (
             self.wishes().after(shortages),
             self.budget(),
-            [self.candidate(model, senses)],
+            [self.candidate(model, modalities)],
         );
         let choice = fit::choose(&candidate, &wishes, budget.bytes);
         let smallest = || fit::smallest(&candidate, &wishes);
@@ -225,8 +218,8 @@ impl Setup {
         choice.or_else(overcommitted).map(run).ok_or_else(|| {
             let others: Vec<_> = others
                 .iter()
-                .filter(|other| senses.are_had_by(other))
-                .map(|other| self.candidate(other, senses))
+                .filter(|other| accepts(other, modalities))
+                .map(|other| self.candidate(other, modalities))
                 .collect();
             let instead =
                 fit::choose(&others, &wishes, budget.bytes).map(|choice| choice.id.to_owned());
@@ -234,7 +227,7 @@ impl Setup {
         })
     }
 
-    fn candidate<'a>(&self, model: &'a ModelInfo, senses: Senses) -> Candidate<'a> {
+    fn candidate<'a>(&self, model: &'a ModelInfo, modalities: Modalities) -> Candidate<'a> {
         let projector = model
             .projector
             .as_ref()
@@ -246,7 +239,7 @@ impl Setup {
             figures: &model.figures,
             context_limit: model.context_limit,
             projector,
-            must_see: senses.any(),
+            must_see: modalities.any(),
             // The larger variants read a picture in one step.
             picture_step: if projector > 0 && !model.variant.is_small() {
                 picture::USUAL_BUDGET
@@ -272,57 +265,42 @@ impl Setup {
     }
 }
 
-impl Senses {
-    /// Those that it takes to read a request.
-    pub(super) fn of(request: &ChatRequest) -> Self {
-        Self {
-            sight: request.shows(),
-            hearing: request.sounds(),
+/// What a model accepts besides text.
+pub(super) fn accepted(model: &ModelInfo) -> Modalities {
+    Modalities {
+        image: model.accepts_image(),
+        audio: model.accepts_audio(),
+    }
+}
+
+/// Whether a model accepts all that is `needed`.
+pub(super) fn accepts(model: &ModelInfo, needed: Modalities) -> bool {
+    needed.missing_in(accepted(model)).is_none()
+}
+
+/// The model, unless it does not accept all that is `needed`; says what is missing.
+pub(super) fn check(model: ModelInfo, needed: Modalities) -> Result<ModelInfo, Failure> {
+    let Some(modality) = needed.missing_in(accepted(&model)) else {
+        return Ok(model);
+    };
+    let reason = match &model.projector {
+        None => {
+            let folder = model.path.parent().unwrap_or(&model.path).display();
+            format!(
+                "`{}` has no projector beside it; put the model's mmproj file (GGUF, architecture `clip`, {} wide) into {folder}",
+                model.id, model.width
+            )
         }
-    }
-
-    pub fn any(self) -> bool {
-        self.sight || self.hearing
-    }
-
-    /// Those of both together.
-    pub fn with(self, other: Self) -> Self {
-        Self {
-            sight: self.sight || other.sight,
-            hearing: self.hearing || other.hearing,
-        }
-    }
-
-    pub fn are_had_by(self, model: &ModelInfo) -> bool {
-        (!self.sight || model.sees()) && (!self.hearing || model.hears())
-    }
-
-    /// The model, unless it lacks one of them; says what is missing.
-    pub(super) fn check(self, model: ModelInfo) -> Result<ModelInfo, Failure> {
-        if self.are_had_by(&model) {
-            return Ok(model);
-        }
-        let reason = match &model.projector {
-            None => {
-                let folder = model.path.parent().unwrap_or(&model.path).display();
-                format!(
-                    "`{}` has no projector beside it; put the model's mmproj file (GGUF, architecture `clip`, {} wide) into {folder}",
-                    model.id, model.width
-                )
-            }
-            Some(projector) => format!(
-                "the projector of `{}`, {}, is for pictures only",
-                model.id,
-                projector.path.display()
-            ),
-        };
-        let blind = self.sight && !model.sees();
-        Err(Failure::Chat(if blind {
-            ChatError::CannotSee { reason }
-        } else {
-            ChatError::CannotHear { reason }
-        }))
-    }
+        Some(projector) => format!(
+            "the projector of `{}`, {}, is for pictures only",
+            model.id,
+            projector.path.display()
+        ),
+    };
+    Err(Failure::Chat(ChatError::UnsupportedModality {
+        modality,
+        reason,
+    }))
 }
 
 fn run(choice: Choice<'_>) -> Run {

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::cache::CacheTurns;
 use super::child::{self, Child, Notice};
-use super::choice::{Budget, Run, Senses, Wish};
+use super::choice::{self, Budget, Run, Wish};
 use super::launch::{Launch, PackedPlace};
 use super::live::Live;
 use super::look::Looks;
@@ -22,7 +22,7 @@ use super::{
     Answer, Command, EVENTS, Failure, HangUpGuard, ModelInfo, Phase, PlanReport, Settings, Setup,
     Status,
 };
-use crate::chat::{PrincipalId, TextTask};
+use crate::chat::{Modalities, PrincipalId, TextTask};
 use crate::ipc::{LoadedModel, Packing, ToWorker};
 use crate::store::BadFile;
 
@@ -133,7 +133,7 @@ impl Driver {
                 request,
                 reply,
             } => {
-                let wish = match self.find(&model, Senses::of(&request)).await {
+                let wish = match self.find(&model, request.modalities()).await {
                     Ok((_, wish)) => wish,
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
@@ -174,12 +174,12 @@ impl Driver {
                 task,
                 reply,
             } => {
-                let senses = if let TextTask::Count(request) = &task {
-                    Senses::of(request)
+                let modalities = if let TextTask::Count(request) = &task {
+                    request.modalities()
                 } else {
-                    Senses::default()
+                    Modalities::default()
                 };
-                let wish = match self.find(&model, senses).await {
+                let wish = match self.find(&model, modalities).await {
                     Ok((_, wish)) => wish,
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
@@ -191,7 +191,7 @@ impl Driver {
                 model,
                 reply,
             } => {
-                let (model, wish) = match self.find(&model, Senses::default()).await {
+                let (model, wish) = match self.find(&model, Modalities::default()).await {
                     Ok(found) => found,
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
@@ -208,7 +208,7 @@ impl Driver {
                 );
             }
             Command::Find { name, reply } => {
-                let found = self.find(&name, Senses::default()).await;
+                let found = self.find(&name, Modalities::default()).await;
                 let _ = reply.send(found.map(|(model, _)| model));
             }
             Command::Unload { reply } => {
@@ -296,18 +296,22 @@ impl Driver {
     }
 
     /// The installed model that a client means, after a second look at the directories if need be.
-    async fn find(&mut self, name: &str, senses: Senses) -> Result<(ModelInfo, Wish), Failure> {
-        match self.resolve(name, senses) {
+    async fn find(
+        &mut self,
+        name: &str,
+        modalities: Modalities,
+    ) -> Result<(ModelInfo, Wish), Failure> {
+        match self.resolve(name, modalities) {
             Err(Failure::UnknownModel { .. } | Failure::NoModels { .. })
                 if self.shelf.may_have_more() => {}
             result => return result,
         }
         self.rescan().await;
         self.publish();
-        self.resolve(name, senses)
+        self.resolve(name, modalities)
     }
 
-    fn resolve(&self, name: &str, senses: Senses) -> Result<(ModelInfo, Wish), Failure> {
+    fn resolve(&self, name: &str, modalities: Modalities) -> Result<(ModelInfo, Wish), Failure> {
         let loaded = match self.state.life() {
             Life::Starting(model) | Life::Ready(model) => Some(model),
             _ => None,
@@ -315,9 +319,9 @@ impl Driver {
         let models = &self.shelf.models;
         let model = self
             .setup
-            .resolve(models, loaded, name, senses)
-            .and_then(|model| senses.check(model))?;
-        let wish = self.setup.wish(models, name, senses, &model);
+            .resolve(models, loaded, name, modalities)
+            .and_then(|model| choice::check(model, modalities))?;
+        let wish = self.setup.wish(models, name, modalities, &model);
         Ok((model, wish))
     }
 
@@ -397,14 +401,17 @@ impl Driver {
                     let _ = reply.send(Ok(*model));
                 }
             }
-            Action::Unloaded => self
-                .unloads
-                .drain(..)
-                .for_each(|reply| drop(reply.send(Ok(())))),
-            Action::Drained => self
-                .drains
-                .drain(..)
-                .for_each(|reply| reply.send(()).unwrap_or_default()),
+            // Whoever asked may be gone.
+            Action::Unloaded => {
+                for reply in self.unloads.drain(..) {
+                    let _ = reply.send(Ok(()));
+                }
+            }
+            Action::Drained => {
+                for reply in self.drains.drain(..) {
+                    let _ = reply.send(());
+                }
+            }
         }
         vec![]
     }
@@ -509,13 +516,16 @@ impl Driver {
                 .iter()
                 .filter(|(_, live)| live.wish().model == model.id)
         };
-        let senses = waiting().fold(Senses::default(), |all, (_, live)| {
-            all.with(live.wish().senses)
+        let modalities = waiting().fold(Modalities::default(), |all, (_, live)| {
+            all.with(live.wish().modalities)
         });
-        let fit = |senses| self.setup.fit(model, &self.shelf.models, smaller, senses);
-        fit(senses).map(|run| (run, vec![])).or_else(|failure| {
+        let fit = |modalities| {
+            self.setup
+                .fit(model, &self.shelf.models, smaller, modalities)
+        };
+        fit(modalities).map(|run| (run, vec![])).or_else(|failure| {
             let (needy, others): (Vec<_>, Vec<_>) =
-                waiting().partition(|(_, live)| live.wish().senses.any());
+                waiting().partition(|(_, live)| live.wish().modalities.any());
             if needy.is_empty() || others.is_empty() {
                 return Err(failure);
             }
@@ -526,7 +536,7 @@ impl Driver {
                     failure: failure.clone(),
                 })
                 .collect();
-            fit(Senses::default()).map(|run| (run, refused))
+            fit(Modalities::default()).map(|run| (run, refused))
         })
     }
 

@@ -40,7 +40,9 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::chat::{ChatEvent, ChatRequest, Networks, PrincipalId, TextAnswer, TextTask};
+use crate::chat::{
+    ChatEvent, ChatRequest, Modalities, Networks, PrincipalId, TextAnswer, TextTask,
+};
 use crate::config::{Inference, Limits, Memory, Models};
 pub use crate::gemma::layout::{Class, Kind};
 pub use crate::ipc::{FileMemory, FileRole, MemoryPicture, Packing, Part};
@@ -111,7 +113,7 @@ impl Setup {
 
     /// What `auto` means while no model is loaded.
     fn default_model(&self, models: &[ModelInfo]) -> Option<String> {
-        self.resolve(models, None, "auto", choice::Senses::default())
+        self.resolve(models, None, "auto", Modalities::default())
             .ok()
             .map(|model| model.id)
     }

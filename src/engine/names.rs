@@ -5,8 +5,9 @@
 
 use std::path::PathBuf;
 
-use super::choice::Senses;
+use super::choice::accepts;
 use super::{Failure, ModelInfo};
+use crate::chat::Modalities;
 use crate::gemma::variant::Variant;
 
 const AUTO: &str = "auto";
@@ -33,10 +34,10 @@ pub(super) enum Meant<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// What `name` means for a request that needs these `senses`: of several models those that
+    /// What `name` means for a request that needs these `modalities`: of several models those that
     /// have them, if any has; of these the one that is loaded; for `auto` the default, if it is
     /// among them. Fails if no model is installed, or none that the name could mean.
-    pub fn resolve(&self, name: &str, senses: Senses) -> Result<Meant<'a>, Failure> {
+    pub fn resolve(&self, name: &str, modalities: Modalities) -> Result<Meant<'a>, Failure> {
         if self.models.is_empty() {
             return Err(no_models(self.directories));
         }
@@ -50,8 +51,8 @@ impl<'a> Names<'a> {
                 known: self.models.iter().map(|model| model.id.clone()).collect(),
             });
         }
-        if meant.iter().any(|model| senses.are_had_by(model)) {
-            meant.retain(|model| senses.are_had_by(model));
+        if meant.iter().any(|model| accepts(model, modalities)) {
+            meant.retain(|model| accepts(model, modalities));
         }
         let loaded = meant
             .iter()
@@ -60,15 +61,19 @@ impl<'a> Names<'a> {
             return Ok(Meant::One(model));
         }
         if is_auto(name) && !is_auto(self.default) {
-            return self.default(meant, senses);
+            return self.default(meant, modalities);
         }
         Ok(Meant::BestOf(meant))
     }
 
     /// What `auto` means, which could be each of `meant`: what the default's name means of them,
     /// or any of them if that is none.
-    fn default(&self, meant: Vec<&'a ModelInfo>, senses: Senses) -> Result<Meant<'a>, Failure> {
-        match self.resolve(self.default, senses)? {
+    fn default(
+        &self,
+        meant: Vec<&'a ModelInfo>,
+        modalities: Modalities,
+    ) -> Result<Meant<'a>, Failure> {
+        match self.resolve(self.default, modalities)? {
             Meant::One(model) if meant.contains(&model) => Ok(Meant::One(model)),
             Meant::BestOf(models) if models.iter().any(|model| meant.contains(model)) => {
                 Ok(Meant::BestOf(models))
@@ -137,7 +142,12 @@ mod tests {
         models
     }
 
-    fn meant(loaded: Option<&str>, default: &str, name: &str, senses: Senses) -> Vec<String> {
+    fn meant(
+        loaded: Option<&str>,
+        default: &str,
+        name: &str,
+        modalities: Modalities,
+    ) -> Vec<String> {
         let models = models();
         let names = Names {
             models: &models,
@@ -145,7 +155,7 @@ mod tests {
             default,
             directories: &[],
         };
-        match names.resolve(name, senses) {
+        match names.resolve(name, modalities) {
             Ok(Meant::One(model)) => vec![model.id.clone()],
             Ok(Meant::BestOf(models)) => models.iter().map(|model| model.id.clone()).collect(),
             Err(failure) => vec![format!("{failure:?}")],
@@ -168,16 +178,16 @@ mod tests {
             (None, "gemma-4-e4b", "auto", &["e4b-a", "e4b-b"]),
             (None, "31b", "e2b", &["e2b"]),
         ] {
-            let got = meant(loaded, default, name, Senses::default());
+            let got = meant(loaded, default, name, Modalities::default());
             assert_eq!(got, ids, "{name} with {loaded:?} loaded, {default} default");
         }
     }
 
     #[test]
-    fn senses_narrow_what_is_not_named_itself() {
-        let sight = Senses {
-            sight: true,
-            hearing: false,
+    fn modalities_narrow_what_is_not_named_itself() {
+        let image = Modalities {
+            image: true,
+            audio: false,
         };
         for (loaded, default, name, ids) in [
             (None, "auto", "auto", &["e4b-a"][..]),
@@ -186,14 +196,14 @@ mod tests {
             (None, "auto", "31b", &["31b"]),
             (None, "auto", "gemma-4-31b", &["31b"]),
         ] {
-            assert_eq!(meant(loaded, default, name, sight), ids, "{name}");
+            assert_eq!(meant(loaded, default, name, image), ids, "{name}");
         }
     }
 
     #[test]
     fn what_cannot_be_meant_is_named() {
         for (default, name, asked) in [("auto", "e9b", "e9b"), ("e9b", "auto", "e9b")] {
-            let failure = &meant(None, default, name, Senses::default())[0];
+            let failure = &meant(None, default, name, Modalities::default())[0];
             assert!(
                 failure.contains(&format!("UnknownModel {{ asked: \"{asked}\"")),
                 "{failure}"
@@ -206,7 +216,7 @@ mod tests {
             directories: &["/m".into()],
         };
         assert_eq!(
-            names.resolve("auto", Senses::default()),
+            names.resolve("auto", Modalities::default()),
             Err(no_models(&["/m".into()]))
         );
     }

@@ -77,11 +77,11 @@ fn damaged() -> Failure {
 fn chain(
     models: &[ModelInfo],
     name: &str,
-    senses: Senses,
+    modalities: Modalities,
     first: &ModelInfo,
     bytes: u64,
 ) -> (Vec<String>, Failure) {
-    let (mut wish, mut chosen) = (setup().wish(models, name, senses, first), vec![]);
+    let (mut wish, mut chosen) = (setup().wish(models, name, modalities, first), vec![]);
     loop {
         match setup().choose_less(models, &wish, &budget(bytes), damaged()) {
             Ok((model, next)) => {
@@ -101,7 +101,7 @@ fn each_choice_takes_less_than_the_one_before() {
         chain(
             &models,
             "auto",
-            Senses::default(),
+            Modalities::default(),
             of(&models, first),
             bytes,
         )
@@ -172,13 +172,13 @@ fn a_small_groups_reserve_follows_its_limit() {
 }
 
 #[test]
-fn senses_are_kept() {
-    let sight = Senses {
-        sight: true,
-        hearing: false,
+fn modalities_are_kept() {
+    let image = Modalities {
+        image: true,
+        audio: false,
     };
     let models = family(&[Variant::B31, Variant::E2b]);
-    let seeing = |bytes| chain(&models, "auto", sight, of(&models, Variant::B31), bytes);
+    let seeing = |bytes| chain(&models, "auto", image, of(&models, Variant::B31), bytes);
     assert_eq!(
         seeing(63 * GIB).0,
         ["gemma-4-e2b-q4"],
@@ -193,9 +193,9 @@ fn senses_are_kept() {
         }
     };
     assert!(seeing(7 * GIB / 4).0.is_empty() && needs(seeing(7 * GIB / 4).1) > 7 * GIB / 4);
-    let deaf = Senses {
-        sight: true,
-        hearing: true,
+    let deaf = Modalities {
+        image: true,
+        audio: true,
     };
     assert_eq!(
         chain(&models, "auto", deaf, of(&models, Variant::B31), 63 * GIB),
@@ -209,7 +209,7 @@ fn a_name_means_what_it_means_still() {
     let mut large = of(&models, Variant::E4b).clone();
     (large.id, large.figures.layers) = ("gemma-4-e4b-q8".into(), 2 * large.figures.layers);
     models.push(large.clone());
-    let chain = |name| chain(&models, name, Senses::default(), &large, 63 * GIB).0;
+    let chain = |name| chain(&models, name, Modalities::default(), &large, 63 * GIB).0;
     assert_eq!(
         chain("gemma-4-e4b"),
         ["gemma-4-e4b-q4"],
@@ -218,7 +218,7 @@ fn a_name_means_what_it_means_still() {
     assert_eq!(chain("gemma-4-e4b-q8"), [""; 0]);
     assert!(
         !setup()
-            .wish(&models, "Gemma-4-E4B-Q8", Senses::default(), &large)
+            .wish(&models, "Gemma-4-E4B-Q8", Modalities::default(), &large)
             .flexible
     );
 }

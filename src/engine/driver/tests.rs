@@ -189,7 +189,7 @@ async fn where_the_projector_has_no_room_the_model_is_run_for_those_who_can_do_w
         bench
             .driver
             .setup
-            .wish(&[], "auto", Senses::of(request), &blind)
+            .wish(&[], "auto", request.modalities(), &blind)
     };
     let live = |wish| {
         let ((model, _), (events, _)) = (watch::channel(String::new()), mpsc::channel(1));
