@@ -6,7 +6,7 @@
 //! so is what else concerns the machine more than one's own requests: root, the daemon's own user,
 //! and those named in `[access]`, themselves or by a group.
 
-pub mod gate;
+pub mod admission;
 pub mod quota;
 
 use std::io;

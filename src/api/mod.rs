@@ -63,7 +63,7 @@ use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use serde::Serialize;
 
-use crate::access::gate::Gate;
+use crate::access::admission::Admission;
 use crate::access::quota::Quota;
 use crate::config::Limits;
 use crate::engine::Engine;
@@ -82,7 +82,7 @@ const MAX_FILES: usize = 256;
 pub struct Api {
     engine: Engine,
     limits: Limits,
-    gate: Arc<Gate>,
+    gate: Arc<Admission>,
     connections: Arc<Quota>,
     /// Those that are kept.
     responses: Arc<Store<Kept>>,
@@ -90,7 +90,7 @@ pub struct Api {
 }
 
 impl Api {
-    pub fn new(engine: Engine, limits: Limits, gate: Arc<Gate>) -> Self {
+    pub fn new(engine: Engine, limits: Limits, gate: Arc<Admission>) -> Self {
         let connections = Quota::new(
             limits.connections.into(),
             limits.connections_per_user.into(),

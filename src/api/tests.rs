@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::access::Caller;
-use crate::access::gate::Gate;
+use crate::access::admission::Admission;
 use crate::access::{Policy, Principal};
 use crate::chat::{ChatEvent, ChatRequest, Done, Finish, Timings, Usage};
 use crate::config::Access;
@@ -52,7 +52,7 @@ impl Door {
             Arc::new(Api::new(
                 engine,
                 limits.clone(),
-                Gate::new(access, limits.body_bytes),
+                Admission::new(access, limits.body_bytes),
             )),
             listener,
             stopping,
@@ -669,7 +669,7 @@ async fn what_is_for_administrators_is_for_nobody_else() {
     let api = Arc::new(Api::new(
         engine,
         Limits::default(),
-        Gate::new(access, 1 << 20),
+        Admission::new(access, 1 << 20),
     ));
     let stranger = Extension(Caller {
         principal: Principal::User {

@@ -32,7 +32,7 @@ use zbus::connection::Builder;
 use zbus::fdo::{DBusProxy, ObjectManager, RequestNameFlags};
 use zbus::proxy::CacheProperties;
 
-use crate::access::gate::Gate;
+use crate::access::admission::Admission;
 use crate::access::quota::Quota;
 use crate::config::{BusChoice, Limits};
 use crate::engine::Engine;
@@ -55,7 +55,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// What the objects share.
 struct Shared {
     engine: Engine,
-    gate: Arc<Gate>,
+    gate: Arc<Admission>,
     limits: Limits,
     open: Arc<Quota>,
     presence: Arc<Presence>,
@@ -68,14 +68,14 @@ struct Shared {
 pub struct Door {
     choice: BusChoice,
     engine: Engine,
-    gate: Arc<Gate>,
+    gate: Arc<Admission>,
     limits: Limits,
     /// Calls, streams and conversations; they count as connections do.
     open: Arc<Quota>,
 }
 
 impl Door {
-    pub fn new(choice: BusChoice, engine: Engine, gate: Arc<Gate>, limits: Limits) -> Self {
+    pub fn new(choice: BusChoice, engine: Engine, gate: Arc<Admission>, limits: Limits) -> Self {
         let open = Quota::new(
             limits.connections.into(),
             limits.connections_per_user.into(),

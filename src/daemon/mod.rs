@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use crate::access::Policy;
-use crate::access::gate::Gate;
+use crate::access::admission::Admission;
 use crate::api::{self, Api};
 use crate::bus;
 use crate::config::{self, BusChoice, Config, Place};
@@ -115,7 +115,7 @@ async fn run(
         worker,
     };
     let engine = service::patiently(Engine::start(setup)).await;
-    let gate = Gate::new(policy, config.limits.body_bytes);
+    let gate = Admission::new(policy, config.limits.body_bytes);
     let api = Arc::new(Api::new(
         engine.clone(),
         config.limits.clone(),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::access::Policy;
-use crate::access::gate::Gate;
+use crate::access::admission::Admission;
 use crate::config::{self, Config, Place};
 use crate::engine::{Engine, Settings};
 
@@ -18,7 +18,7 @@ pub async fn reload(
     file: Option<&Path>,
     place: &Place,
     engine: &Engine,
-    gate: &Gate,
+    gate: &Admission,
     level: &log::Handle,
 ) -> Config {
     let new = match config::load(file, place) {

@@ -1,62 +1,22 @@
 //! Which model answers a request, and how large it is run: what its name can mean (`names`), held
 //! against the memory that is free now.
 
+use super::budget::Budget;
 use super::names::{self, Meant, Names};
 use super::{Failure, ModelInfo, Setup};
 use crate::chat::{ChatError, Modalities};
 use crate::gemma::figures::{Keep, Sizes};
 use crate::gemma::picture;
 use crate::gemma::variant::Variant;
-use crate::memory::fit::{self, Candidate, Choice, Wishes};
-use crate::memory::probe::{self, Bound, Room};
+use crate::memory::fit::{self, Candidate, Choice, FitRequest};
+use crate::memory::probe;
 
 /// The share of the experts that should be in memory, in percent. The others are fetched as they
 /// are chosen; with a third of them a token waits for the disk about as long as for the CPU.
 const EXPERTS: u64 = 33;
-/// What is left to other programs by default: this part of the RAM, within these bytes. Nobody else
-/// lives in the group of a service: of a limit it is the same part, however small.
-const RESERVE: u64 = 16;
-const LEAST_RESERVE: u64 = 64 << 20;
-const MOST_RESERVE: u64 = 1 << 30;
-
-/// The memory that a model may take.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Budget {
-    pub bytes: u64,
-    /// Bytes that are left to others.
-    pub reserve: u64,
-    pub room: Room,
-}
-
-impl Budget {
-    /// What `room` leaves for a model. `reserve`: `None` for the default.
-    pub fn of(room: Room, reserve: Option<u64>) -> Self {
-        let least = match room.bound {
-            Bound::Machine => LEAST_RESERVE,
-            Bound::Group(_) => 0,
-        };
-        let reserve = reserve.unwrap_or((room.whole / RESERVE).clamp(least, MOST_RESERVE));
-        Self {
-            bytes: room.free.saturating_sub(reserve),
-            reserve,
-            room,
-        }
-    }
-
-    /// What sets the bound, behind the number of free bytes.
-    pub fn bound(&self) -> String {
-        match &self.room.bound {
-            Bound::Machine => "available on this machine".to_owned(),
-            Bound::Group(group) => {
-                format!("left of the limit of the control group {}", group.display())
-            }
-        }
-    }
-}
-
 /// What a request asks of the model that answers it, and which one was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wish {
+pub(super) struct ModelRequest {
     /// As the client named it.
     name: String,
     pub modalities: Modalities,
@@ -70,7 +30,7 @@ pub(super) struct Wish {
 
 /// How one model is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Run {
+pub(super) struct Placement {
     pub sizes: Sizes,
     pub sees: bool,
     /// Bytes that cannot be evicted.
@@ -84,7 +44,7 @@ impl Setup {
     }
 
     /// What is asked of a model, whichever it is.
-    pub(super) fn wishes(&self) -> Wishes {
+    pub(super) fn wishes(&self) -> FitRequest {
         let inference = &self.inference;
         let sizes = Sizes {
             context: inference.context,
@@ -92,7 +52,7 @@ impl Setup {
             batch: inference.batch,
             small_kv: inference.small_kv,
         };
-        Wishes {
+        FitRequest {
             sizes,
             least_context: inference.least_context,
             keep: Keep {
@@ -130,9 +90,9 @@ impl Setup {
         name: &str,
         modalities: Modalities,
         model: &ModelInfo,
-    ) -> Wish {
+    ) -> ModelRequest {
         let flexible = names::exact(models, name).is_none();
-        Wish {
+        ModelRequest {
             name: name.to_owned(),
             modalities,
             model: model.id.clone(),
@@ -148,10 +108,10 @@ impl Setup {
     pub(super) fn choose_less(
         &self,
         models: &[ModelInfo],
-        wish: &Wish,
+        wish: &ModelRequest,
         budget: &Budget,
         failure: Failure,
-    ) -> Result<(ModelInfo, Wish), Failure> {
+    ) -> Result<(ModelInfo, ModelRequest), Failure> {
         let mut less = names::candidates(models, &wish.name);
         less.retain(|model| {
             accepts(model, wish.modalities) && self.takes(model, wish.modalities) < wish.takes
@@ -201,7 +161,7 @@ impl Setup {
         others: &[ModelInfo],
         shortages: u32,
         modalities: Modalities,
-    ) -> Result<Run, Failure> {
+    ) -> Result<Placement, Failure> {
         let (wishes, budget, candidate) = (
             self.wishes().after(shortages),
             self.budget(),
@@ -215,7 +175,7 @@ impl Setup {
                 self.memory.allow_overcommit && choice.cost.unevictable() <= budget.room.free
             })
         };
-        choice.or_else(overcommitted).map(run).ok_or_else(|| {
+        choice.or_else(overcommitted).map(placement).ok_or_else(|| {
             let others: Vec<_> = others
                 .iter()
                 .filter(|other| accepts(other, modalities))
@@ -303,8 +263,8 @@ pub(super) fn check(model: ModelInfo, needed: Modalities) -> Result<ModelInfo, F
     }))
 }
 
-fn run(choice: Choice<'_>) -> Run {
-    Run {
+fn placement(choice: Choice<'_>) -> Placement {
+    Placement {
         sizes: choice.sizes,
         sees: choice.sees,
         unevictable: choice.cost.unevictable(),

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::budget::Budget;
 use super::cache::CacheTurns;
 use super::child::{self, Child, Notice};
-use super::choice::{self, Budget, Run, Wish};
+use super::choice::{self, ModelRequest, Placement};
 use super::launch::{Launch, PackedPlace};
 use super::live::Live;
 use super::look::Looks;
@@ -282,7 +283,7 @@ impl Driver {
 
     /// Puts a job in the queue.
     fn submit(&mut self, id: u64, owner: PrincipalId, kind: Kind, live: Live) {
-        let Wish {
+        let ModelRequest {
             model, flexible, ..
         } = live.wish().clone();
         self.live.insert(id, live);
@@ -300,7 +301,7 @@ impl Driver {
         &mut self,
         name: &str,
         modalities: Modalities,
-    ) -> Result<(ModelInfo, Wish), Failure> {
+    ) -> Result<(ModelInfo, ModelRequest), Failure> {
         match self.resolve(name, modalities) {
             Err(Failure::UnknownModel { .. } | Failure::NoModels { .. })
                 if self.shelf.may_have_more() => {}
@@ -311,7 +312,11 @@ impl Driver {
         self.resolve(name, modalities)
     }
 
-    fn resolve(&self, name: &str, modalities: Modalities) -> Result<(ModelInfo, Wish), Failure> {
+    fn resolve(
+        &self,
+        name: &str,
+        modalities: Modalities,
+    ) -> Result<(ModelInfo, ModelRequest), Failure> {
         let loaded = match self.state.life() {
             Life::Starting(model) | Life::Ready(model) => Some(model),
             _ => None,
@@ -510,7 +515,7 @@ impl Driver {
 
     /// How a model is run for those that wait for it. Where there is no room for its projector it
     /// is run for those that can do without, and refused to the others.
-    fn fit(&self, model: &ModelInfo, smaller: u32) -> Result<(Run, Vec<Input>), Failure> {
+    fn fit(&self, model: &ModelInfo, smaller: u32) -> Result<(Placement, Vec<Input>), Failure> {
         let waiting = || {
             self.live
                 .iter()

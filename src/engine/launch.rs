@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use super::choice::Run;
+use super::choice::Placement;
 use super::{ModelInfo, Setup};
 use crate::gemma::layout::Kind;
 use crate::ipc::{LoadPlan, MemoryPlan, PackedPlan, ProjectorPlan};
@@ -31,7 +31,7 @@ pub(super) struct PackedPlace {
 
 impl Launch {
     /// Opens what the model needs to be run like this. Blocks on the disk.
-    pub fn prepare(setup: &Setup, model: &ModelInfo, run: &Run) -> Result<Self, BadFile> {
+    pub fn prepare(setup: &Setup, model: &ModelInfo, run: &Placement) -> Result<Self, BadFile> {
         let (_, file, anatomy) = store::dissect(&model.path)?;
         let mut files = vec![file];
         let projector = model

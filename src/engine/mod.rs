@@ -4,6 +4,7 @@
 //! the one task that owns the worker. Files are fetched and read beside it, by workers of their
 //! own. `state` and `queue` decide, `driver` and `child` act.
 
+mod budget;
 mod cache;
 mod child;
 mod choice;
@@ -32,7 +33,7 @@ pub use cache::{CacheReport, CachedFile};
 pub use documents::ReadFile;
 pub use failure::Failure;
 pub use look::{MemoryReport, WorkerMemory};
-pub use plan::{PlanReport, PlannedModel, Way};
+pub use plan::{Estimate, PlanReport, PlannedModel};
 pub use status::{Change, Level, MemoryState, ModelInfo, Phase, Status};
 
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::{Inference, Limits, Memory, Models};
+use crate::memory::probe::{Bound, Room};
 use crate::store::Projector;
 use crate::store::family::published;
 
@@ -130,44 +131,6 @@ fn each_choice_takes_less_than_the_one_before() {
         chosen.is_empty()
             && matches!(&failure, Failure::NoRoom { model, .. } if *model == ids(&["e2b"])[0]),
         "{failure}"
-    );
-}
-
-#[test]
-fn a_small_groups_reserve_follows_its_limit() {
-    let reserve = |bound, whole| {
-        Budget::of(
-            Room {
-                free: whole,
-                bound,
-                whole,
-            },
-            None,
-        )
-        .reserve
-            >> 20
-    };
-    let group = || Bound::Group("/sys/fs/cgroup/system.slice/gemmad.service".into());
-    assert_eq!(
-        [60, 512, 8192, 65_536].map(|mib| reserve(Bound::Machine, mib << 20)),
-        [64, 64, 512, 1024]
-    );
-    assert_eq!(
-        [60, 512, 8192, 65_536].map(|mib| reserve(group(), mib << 20)),
-        [3, 32, 512, 1024]
-    );
-    let chosen = Budget::of(
-        Room {
-            free: 9 << 20,
-            bound: group(),
-            whole: 60 << 20,
-        },
-        Some(5 << 20),
-    );
-    assert_eq!(
-        (chosen.reserve, chosen.bytes),
-        (5 << 20, 4 << 20),
-        "what the administrator says counts"
     );
 }
 

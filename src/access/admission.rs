@@ -13,14 +13,14 @@ const BODIES_USERS: u64 = 2;
 /// One policy and one account for all doors: whoever comes through two of them has no more than
 /// through one.
 #[derive(Debug)]
-pub struct Gate {
+pub struct Admission {
     /// Replaced when the configuration is read again.
     policy: RwLock<Policy>,
     /// Bytes of requests that were received and not begun to be answered.
     pub bodies: Arc<Quota>,
 }
 
-impl Gate {
+impl Admission {
     /// `body_bytes` is the size of the largest request.
     pub fn new(policy: Policy, body_bytes: u64) -> Arc<Self> {
         let per_user = body_bytes.saturating_add(BODIES_BESIDE);
