@@ -40,7 +40,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
         "attachments",
         &["access", "chat", "engine", "ipc", "memory"],
     ),
-    ("access", &["config", "engine", "sys"]),
+    ("access", &["chat", "config", "sys"]),
     (
         "engine",
         &[

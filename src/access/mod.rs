@@ -6,7 +6,7 @@
 //! so is what else concerns the machine more than one's own requests: root, the daemon's own user,
 //! and those named in `[access]`, themselves or by a group.
 
-pub mod gate;
+pub mod admission;
 pub mod quota;
 
 use std::io;
@@ -16,16 +16,30 @@ use std::sync::Arc;
 use nix::unistd::{Group, User};
 use tokio::net::UnixStream;
 
+use crate::chat::PrincipalId;
 use crate::config::Access;
-use crate::engine::Uid;
 use crate::sys::socket;
+
+/// Who asks, and what their rights follow from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Principal {
+    /// A Unix user, with all their groups in no order.
+    User { uid: u32, groups: Arc<[u32]> },
+}
+
+impl Principal {
+    /// The key under which their requests, quotas and files are held.
+    pub fn id(&self) -> PrincipalId {
+        match self {
+            Self::User { uid, .. } => PrincipalId::User(*uid),
+        }
+    }
+}
 
 /// Who is at the other end of a connection, as the kernel saw it when they connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    pub uid: Uid,
-    /// All of them, in no order.
-    pub groups: Arc<[u32]>,
+    pub principal: Principal,
     /// For log lines only: by now it may be another process. `None` if it is outside of our PID
     /// namespace.
     pub pid: Option<i32>,
@@ -38,10 +52,17 @@ impl Caller {
         let mut groups = socket::peer_groups(stream)?;
         groups.push(peer.gid());
         Ok(Self {
-            uid: peer.uid(),
-            groups: groups.into(),
+            principal: Principal::User {
+                uid: peer.uid(),
+                groups: groups.into(),
+            },
             pid: peer.pid(),
         })
+    }
+
+    /// See [`Principal::id`].
+    pub fn id(&self) -> PrincipalId {
+        self.principal.id()
     }
 }
 
@@ -49,8 +70,8 @@ impl Caller {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// The user that the daemon runs as.
-    own: Uid,
-    admins: Vec<Uid>,
+    own: u32,
+    admins: Vec<u32>,
     admin_groups: Vec<u32>,
 }
 
@@ -59,13 +80,13 @@ type Lookup = fn(&str) -> nix::Result<Option<u32>>;
 
 impl Policy {
     /// Resolves the configured names once. The error is for whoever edits the configuration.
-    pub fn new(access: &Access, own: Uid) -> Result<Self, String> {
+    pub fn new(access: &Access, own: u32) -> Result<Self, String> {
         let user = |name: &str| Ok(User::from_name(name)?.map(|user| user.uid.as_raw()));
         let group = |name: &str| Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()));
         Self::resolve(access, own, user, group)
     }
 
-    fn resolve(access: &Access, own: Uid, user: Lookup, group: Lookup) -> Result<Self, String> {
+    fn resolve(access: &Access, own: u32, user: Lookup, group: Lookup) -> Result<Self, String> {
         let admins = numbers("access.admins", "user", &access.admins, user)?;
         let admin_groups = numbers("access.admin-groups", "group", &access.admin_groups, group)?;
         Ok(Self {
@@ -75,13 +96,13 @@ impl Policy {
         })
     }
 
-    /// Whether this caller may do what is for administrators.
-    pub fn may_administer(&self, caller: &Caller) -> bool {
-        let user = caller.uid == 0 || caller.uid == self.own || self.admins.contains(&caller.uid);
-        user || self
-            .admin_groups
-            .iter()
-            .any(|group| caller.groups.contains(group))
+    /// Whether this principal may do what is for administrators.
+    pub fn may_administer(&self, principal: &Principal) -> bool {
+        let Principal::User { uid, groups } = principal;
+        *uid == 0
+            || *uid == self.own
+            || self.admins.contains(uid)
+            || self.admin_groups.iter().any(|group| groups.contains(group))
     }
 }
 
@@ -103,11 +124,10 @@ fn numbers(key: &str, kind: &str, names: &[String], lookup: Lookup) -> Result<Ve
 mod tests {
     use super::*;
 
-    fn caller(uid: Uid, groups: &[u32]) -> Caller {
-        Caller {
+    fn user(uid: u32, groups: &[u32]) -> Principal {
+        Principal::User {
             uid,
             groups: groups.into(),
-            pid: Some(1),
         }
     }
 
@@ -144,7 +164,7 @@ mod tests {
             (10, false),
         ] {
             assert_eq!(
-                policy.may_administer(&caller(uid, &[100, 1000])),
+                policy.may_administer(&user(uid, &[100, 1000])),
                 may,
                 "uid {uid}"
             );
@@ -157,7 +177,7 @@ mod tests {
             (&[], false),
         ] {
             assert_eq!(
-                policy.may_administer(&caller(1001, groups)),
+                policy.may_administer(&user(1001, groups)),
                 may,
                 "groups {groups:?}"
             );
@@ -166,11 +186,7 @@ mod tests {
 
     #[test]
     fn nobody_else_by_default() {
-        assert!(
-            !policy(&[], &[])
-                .unwrap()
-                .may_administer(&caller(1000, &[10]))
-        );
+        assert!(!policy(&[], &[]).unwrap().may_administer(&user(1000, &[10])));
     }
 
     #[test]
@@ -208,8 +224,9 @@ mod tests {
     async fn the_kernel_knows_the_peer() {
         let (here, _there) = UnixStream::pair().unwrap();
         let caller = Caller::of(&here).unwrap();
-        assert_eq!(caller.uid, nix::unistd::getuid().as_raw());
+        let Principal::User { uid, groups } = &caller.principal;
+        assert_eq!(*uid, nix::unistd::getuid().as_raw());
         assert_eq!(caller.pid, Some(std::process::id() as i32));
-        assert!(caller.groups.contains(&nix::unistd::getgid().as_raw()));
+        assert!(groups.contains(&nix::unistd::getgid().as_raw()));
     }
 }

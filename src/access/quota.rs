@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::engine::Uid;
+use crate::chat::PrincipalId;
 
 /// What may be taken, and what is taken now.
 #[derive(Debug)]
@@ -16,13 +16,13 @@ pub struct Quota {
 #[derive(Debug, Default)]
 struct Taken {
     total: u64,
-    users: HashMap<Uid, u64>,
+    users: HashMap<PrincipalId, u64>,
 }
 
 /// Which limit was met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
-    Everyone { limit: u64 },
+    Total { limit: u64 },
     User { limit: u64 },
 }
 
@@ -30,7 +30,7 @@ pub enum Full {
 #[derive(Debug)]
 pub struct Share {
     quota: Arc<Quota>,
-    uid: Uid,
+    owner: PrincipalId,
     amount: u64,
 }
 
@@ -44,10 +44,10 @@ impl Quota {
     }
 
     /// An empty share, to be [`Share::grow`]n.
-    pub fn share(self: &Arc<Self>, uid: Uid) -> Share {
+    pub fn share(self: &Arc<Self>, owner: PrincipalId) -> Share {
         Share {
             quota: Arc::clone(self),
-            uid,
+            owner,
             amount: 0,
         }
     }
@@ -67,7 +67,7 @@ impl Share {
     /// Takes `amount` more, or nothing and says which limit is in the way.
     pub fn grow(&mut self, amount: u64) -> Result<(), Full> {
         let mut taken = self.quota.taken();
-        let mine = taken.users.get(&self.uid).copied().unwrap_or(0);
+        let mine = taken.users.get(&self.owner).copied().unwrap_or(0);
         // The user's own limit comes first: it is the one they can do something about.
         if mine + amount > self.quota.per_user {
             return Err(Full::User {
@@ -75,12 +75,12 @@ impl Share {
             });
         }
         if taken.total + amount > self.quota.total {
-            return Err(Full::Everyone {
+            return Err(Full::Total {
                 limit: self.quota.total,
             });
         }
         taken.total += amount;
-        taken.users.insert(self.uid, mine + amount);
+        taken.users.insert(self.owner, mine + amount);
         drop(taken);
         self.amount += amount;
         Ok(())
@@ -96,10 +96,10 @@ impl Drop for Share {
         taken.total -= self.amount;
         // A user without anything leaves no trace, so the map is as small as the number of active
         // users.
-        if let Some(mine) = taken.users.get_mut(&self.uid) {
+        if let Some(mine) = taken.users.get_mut(&self.owner) {
             *mine -= self.amount;
             if *mine == 0 {
-                taken.users.remove(&self.uid);
+                taken.users.remove(&self.owner);
             }
         }
     }
@@ -109,8 +109,8 @@ impl Drop for Share {
 mod tests {
     use super::*;
 
-    fn take(quota: &Arc<Quota>, uid: Uid, amount: u64) -> Result<Share, Full> {
-        let mut share = quota.share(uid);
+    fn take(quota: &Arc<Quota>, uid: u32, amount: u64) -> Result<Share, Full> {
+        let mut share = quota.share(PrincipalId::User(uid));
         share.grow(amount).map(|()| share)
     }
 
@@ -120,8 +120,8 @@ mod tests {
         let _a = take(&quota, 1, 3).unwrap();
         assert_eq!(take(&quota, 1, 1).unwrap_err(), Full::User { limit: 3 });
         let _b = take(&quota, 2, 2).unwrap();
-        assert_eq!(take(&quota, 2, 1).unwrap_err(), Full::Everyone { limit: 5 });
-        assert_eq!(take(&quota, 3, 1).unwrap_err(), Full::Everyone { limit: 5 });
+        assert_eq!(take(&quota, 2, 1).unwrap_err(), Full::Total { limit: 5 });
+        assert_eq!(take(&quota, 3, 1).unwrap_err(), Full::Total { limit: 5 });
     }
 
     #[test]

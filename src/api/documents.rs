@@ -9,8 +9,8 @@ use super::Api;
 use super::error::ApiError;
 use crate::access::quota::Share;
 use crate::attachments::ReadFile;
-use crate::chat::{ChatError, ChatRequest, Part, Source};
-use crate::engine::{Failure, Uid};
+use crate::chat::{ChatError, ChatRequest, Part, PrincipalId, Source};
+use crate::engine::Failure;
 
 /// What was read of each file, on the answer to the request: a JSON array, non-ASCII characters
 /// escaped.
@@ -20,12 +20,12 @@ const FILES: HeaderName = HeaderName::from_static("x-gemmad-files");
 /// counts as its body does.
 pub async fn read(
     api: &Api,
-    uid: Uid,
+    owner: PrincipalId,
     request: &mut ChatRequest,
     share: &mut Share,
 ) -> Result<Vec<ReadFile>, ApiError> {
     let before = request.bytes();
-    find(api, uid, request)?;
+    find(api, owner, request)?;
     share
         .grow(request.bytes().saturating_sub(before) as u64)
         .map_err(ApiError::bodies)?;
@@ -34,7 +34,7 @@ pub async fn read(
 }
 
 /// Takes files that were sent before from where they are kept.
-fn find(api: &Api, uid: Uid, request: &mut ChatRequest) -> Result<(), Failure> {
+fn find(api: &Api, owner: PrincipalId, request: &mut ChatRequest) -> Result<(), Failure> {
     for (i, j, part) in request.parts_mut() {
         let Part::Document(document) = part else {
             continue;
@@ -42,7 +42,7 @@ fn find(api: &Api, uid: Uid, request: &mut ChatRequest) -> Result<(), Failure> {
         let Source::Kept(id) = &document.source else {
             continue;
         };
-        let Some(kept) = api.files.get(uid, id) else {
+        let Some(kept) = api.files.get(owner, id) else {
             let reason = format!(
                 "names `{}`, but there is no such file; files are kept for a time",
                 super::parse::json::quote(id)

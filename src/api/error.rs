@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::access::quota::Full;
 use crate::attachments::Refused;
-use crate::chat::{ChatError, Constraint, Invalid};
+use crate::chat::{ChatError, Constraint, Invalid, Modality, PrincipalId};
 use crate::engine::Failure;
 
 /// How long a client that met a full limit should wait: long enough for a short answer to end.
@@ -119,7 +119,7 @@ impl ApiError {
     }
 
     /// The caller may not do this.
-    pub fn forbidden(uid: u32) -> Self {
+    pub fn forbidden(uid: PrincipalId) -> Self {
         let message = format!(
             "this is for administrators, and user {uid} is none; `admins` and `admin-groups` under [access] in gemmad.toml name them"
         );
@@ -140,7 +140,7 @@ impl ApiError {
                     "you have {limit} open connections, which is the limit; close some (`connections-per-user` in gemmad.toml)"
                 ),
             ),
-            Full::Everyone { limit } => Self::overloaded(
+            Full::Total { limit } => Self::overloaded(
                 "connections_full",
                 format!(
                     "the daemon has {limit} open connections, which is the limit; try again (`connections` in gemmad.toml)"
@@ -158,7 +158,7 @@ impl ApiError {
                     "your requests that wait have more than {limit} bytes together; wait for some to be answered"
                 ),
             ),
-            Full::Everyone { limit } => Self::overloaded(
+            Full::Total { limit } => Self::overloaded(
                 "requests_too_large",
                 format!(
                     "the requests that wait have more than {limit} bytes together; try again when some are answered"
@@ -267,8 +267,14 @@ fn from_chat(error: &ChatError, message: String) -> ApiError {
     let (code, param) = match error {
         ChatError::PromptTooLong { .. } => ("context_length_exceeded", "messages".to_owned()),
         ChatError::UnknownToken { token, .. } => ("invalid_value", format!("logit_bias.{token}")),
-        ChatError::CannotSee { .. } => ("model_cannot_see", "messages".to_owned()),
-        ChatError::CannotHear { .. } => ("model_cannot_hear", "messages".to_owned()),
+        ChatError::UnsupportedModality {
+            modality: Modality::Image,
+            ..
+        } => ("model_cannot_see", "messages".to_owned()),
+        ChatError::UnsupportedModality {
+            modality: Modality::Audio,
+            ..
+        } => ("model_cannot_hear", "messages".to_owned()),
         ChatError::Picture { message, part, .. } => (
             "invalid_image",
             format!("messages[{message}].content[{part}].image_url"),
@@ -475,7 +481,10 @@ mod tests {
                 None,
             ),
             (
-                chat(ChatError::CannotSee { reason: "r".into() }),
+                chat(ChatError::UnsupportedModality {
+                    modality: Modality::Image,
+                    reason: "r".into(),
+                }),
                 400,
                 "invalid_request_error",
                 "model_cannot_see",
@@ -495,7 +504,10 @@ mod tests {
                 None,
             ),
             (
-                chat(ChatError::CannotHear { reason: "r".into() }),
+                chat(ChatError::UnsupportedModality {
+                    modality: Modality::Audio,
+                    reason: "r".into(),
+                }),
                 400,
                 "invalid_request_error",
                 "model_cannot_hear",
@@ -599,12 +611,9 @@ mod tests {
     #[test]
     fn limits_say_whose_they_are() {
         assert_eq!(ApiError::connections(Full::User { limit: 3 }).status, 429);
-        assert_eq!(
-            ApiError::connections(Full::Everyone { limit: 3 }).status,
-            503
-        );
+        assert_eq!(ApiError::connections(Full::Total { limit: 3 }).status, 503);
         assert_eq!(ApiError::bodies(Full::User { limit: 3 }).status, 429);
-        assert_eq!(ApiError::bodies(Full::Everyone { limit: 3 }).status, 503);
+        assert_eq!(ApiError::bodies(Full::Total { limit: 3 }).status, 503);
     }
 
     #[test]

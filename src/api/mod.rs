@@ -47,7 +47,7 @@ use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use serde::Serialize;
 
-use crate::access::gate::Gate;
+use crate::access::admission::Admission;
 use crate::access::quota::Quota;
 use crate::attachments::Attachments;
 use crate::config::Limits;
@@ -68,7 +68,7 @@ pub struct Api {
     engine: Engine,
     attachments: Attachments,
     limits: Limits,
-    gate: Arc<Gate>,
+    gate: Arc<Admission>,
     connections: Arc<Quota>,
     /// Those that are kept.
     responses: Arc<Store<StoredResponse>>,
@@ -76,7 +76,12 @@ pub struct Api {
 }
 
 impl Api {
-    pub fn new(engine: Engine, attachments: Attachments, limits: Limits, gate: Arc<Gate>) -> Self {
+    pub fn new(
+        engine: Engine,
+        attachments: Attachments,
+        limits: Limits,
+        gate: Arc<Admission>,
+    ) -> Self {
         let connections = Quota::new(
             limits.connections.into(),
             limits.connections_per_user.into(),

@@ -51,7 +51,7 @@ pub async fn serve(api: Arc<Api>, listener: UnixListener, mut shutdown: watch::R
         match accepted.and_then(|(stream, _)| Caller::of(&stream).map(|caller| (stream, caller))) {
             Ok((stream, caller)) => {
                 failing = false;
-                let mut share = api.connections.share(caller.uid);
+                let mut share = api.connections.share(caller.id());
                 match share.grow(1) {
                     Ok(()) => {
                         let connection = Connection {
@@ -175,7 +175,7 @@ async fn answer(
     caller: Caller,
     mut request: hyper::Request<Incoming>,
 ) -> io::Result<axum::response::Response> {
-    let (uid, pid) = (caller.uid, caller.pid);
+    let (uid, pid) = (caller.id(), caller.pid);
     request.extensions_mut().insert(caller);
     let id = id::of_request(request.headers());
     let (method, path, arrived) = (
@@ -184,7 +184,7 @@ async fn answer(
         Instant::now(),
     );
     let Ok(mut response) = TowerToHyperService::new(router).call(request).await;
-    debug!(request = ?id, uid, pid, %method, path = path.as_str(), status = response.status().as_u16(), after = ?arrived.elapsed());
+    debug!(request = ?id, %uid, pid, %method, path = path.as_str(), status = response.status().as_u16(), after = ?arrived.elapsed());
     if path.starts_with(ANTHROPIC) {
         response
             .headers_mut()

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use crate::engine::Uid;
+use crate::chat::PrincipalId;
 
 /// What a user may keep, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,7 @@ pub trait Storable: Clone + Send + 'static {
 #[derive(Debug)]
 pub struct Store<T> {
     bounds: Bounds,
-    users: Mutex<HashMap<Uid, User<T>>>,
+    users: Mutex<HashMap<PrincipalId, User<T>>>,
 }
 
 /// One user's things, oldest first.
@@ -88,15 +88,15 @@ impl<T: Storable> Store<T> {
         self.bounds.count > 0
     }
 
-    fn users(&self) -> MutexGuard<'_, HashMap<Uid, User<T>>> {
+    fn users(&self) -> MutexGuard<'_, HashMap<PrincipalId, User<T>>> {
         // Nothing panics while it is held.
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps a thing, at the cost of older ones. One that is larger than all that may be kept is
     /// not.
-    pub fn put(self: &Arc<Self>, uid: Uid, kept: T) {
-        self.insert(uid, kept, Instant::now());
+    pub fn put(self: &Arc<Self>, owner: PrincipalId, kept: T) {
+        self.insert(owner, kept, Instant::now());
         // Whoever comes back later finds nothing; whoever does not must not have it in memory for
         // ever.
         let (store, time) = (Arc::downgrade(self), self.bounds.time);
@@ -108,13 +108,13 @@ impl<T: Storable> Store<T> {
         });
     }
 
-    fn insert(&self, uid: Uid, kept: T, now: Instant) {
+    fn insert(&self, owner: PrincipalId, kept: T, now: Instant) {
         let bytes = kept.bytes();
         if bytes > self.bounds.bytes || !self.keeps() {
             return kept.cancel();
         }
         let mut users = self.users();
-        let user = users.entry(uid).or_default();
+        let user = users.entry(owner).or_default();
         user.bytes += bytes;
         user.entries.push_back(Entry {
             kept,
@@ -136,10 +136,10 @@ impl<T: Storable> Store<T> {
     }
 
     /// Puts a thing in the place of what it was before. `false` if that is gone.
-    pub fn replace(&self, uid: Uid, kept: T) -> bool {
+    pub fn replace(&self, owner: PrincipalId, kept: T) -> bool {
         let bytes = kept.bytes();
         let mut users = self.users();
-        let Some(user) = users.get_mut(&uid) else {
+        let Some(user) = users.get_mut(&owner) else {
             return false;
         };
         let Some(place) = user.place(kept.id()) else {
@@ -158,17 +158,17 @@ impl<T: Storable> Store<T> {
         true
     }
 
-    pub fn get(&self, uid: Uid, id: &str) -> Option<T> {
+    pub fn get(&self, owner: PrincipalId, id: &str) -> Option<T> {
         self.expire(Instant::now());
         let users = self.users();
-        let user = users.get(&uid)?;
+        let user = users.get(&owner)?;
         Some(user.entries[user.place(id)?].kept.clone())
     }
 
     /// All that a user has, oldest first.
-    pub fn list(&self, uid: Uid) -> Vec<T> {
+    pub fn list(&self, owner: PrincipalId) -> Vec<T> {
         self.expire(Instant::now());
-        self.users().get(&uid).map_or(vec![], |user| {
+        self.users().get(&owner).map_or(vec![], |user| {
             user.entries
                 .iter()
                 .map(|entry| entry.kept.clone())
@@ -177,10 +177,10 @@ impl<T: Storable> Store<T> {
     }
 
     /// Forgets a thing; `false` if there is none.
-    pub fn delete(&self, uid: Uid, id: &str) -> bool {
+    pub fn delete(&self, owner: PrincipalId, id: &str) -> bool {
         self.expire(Instant::now());
         let mut users = self.users();
-        let Some(user) = users.get_mut(&uid) else {
+        let Some(user) = users.get_mut(&owner) else {
             return false;
         };
         let removed = user.place(id).and_then(|place| user.remove(place));
@@ -235,7 +235,11 @@ mod tests {
         Thing(id.into(), bytes)
     }
 
-    fn ids(store: &Store<Thing>, uid: Uid) -> Vec<String> {
+    fn user(uid: u32) -> PrincipalId {
+        PrincipalId::User(uid)
+    }
+
+    fn ids(store: &Store<Thing>, uid: PrincipalId) -> Vec<String> {
         store.users().get(&uid).map_or(vec![], |user| {
             user.entries
                 .iter()
@@ -248,30 +252,36 @@ mod tests {
     fn each_user_has_their_own_and_loses_their_oldest() {
         let (store, now) = (Store::new(BOUNDS), Instant::now());
         for id in ["a", "b", "c", "d"] {
-            store.insert(1, kept(id, 10), now);
+            store.insert(user(1), kept(id, 10), now);
         }
-        store.insert(2, kept("e", 10), now);
-        assert_eq!(ids(&store, 1), ["b", "c", "d"]);
-        assert!(store.get(2, "b").is_none() && store.get(2, "e").is_some());
-        assert!(!store.delete(2, "b") && store.delete(1, "b") && !store.delete(1, "b"));
-        store.insert(1, kept("large", 995), now);
-        assert_eq!(ids(&store, 1), ["large"]);
-        store.insert(1, kept("too large", 1001), now);
-        assert_eq!(ids(&store, 1), ["large"]);
+        store.insert(user(2), kept("e", 10), now);
+        assert_eq!(ids(&store, user(1)), ["b", "c", "d"]);
+        assert!(store.get(user(2), "b").is_none() && store.get(user(2), "e").is_some());
+        assert!(
+            !store.delete(user(2), "b")
+                && store.delete(user(1), "b")
+                && !store.delete(user(1), "b")
+        );
+        store.insert(user(1), kept("large", 995), now);
+        assert_eq!(ids(&store, user(1)), ["large"]);
+        store.insert(user(1), kept("too large", 1001), now);
+        assert_eq!(ids(&store, user(1)), ["large"]);
     }
 
     #[test]
     fn who_keeps_most_makes_room_for_all() {
         let (store, now) = (Store::new(BOUNDS), Instant::now());
         for uid in 1..=3 {
-            store.insert(uid, kept("a", 500), now);
-            store.insert(uid, kept("b", 499), now);
+            store.insert(user(uid), kept("a", 500), now);
+            store.insert(user(uid), kept("b", 499), now);
         }
-        store.insert(4, kept("small", 900), now);
-        store.insert(5, kept("small", 200), now);
-        let lost = (1..=3).filter(|uid| ids(&store, *uid).len() == 1).count();
+        store.insert(user(4), kept("small", 900), now);
+        store.insert(user(5), kept("small", 200), now);
+        let lost = (1..=3)
+            .filter(|uid| ids(&store, user(*uid)).len() == 1)
+            .count();
         assert_eq!(
-            (lost, ids(&store, 4).len(), ids(&store, 5).len()),
+            (lost, ids(&store, user(4)).len(), ids(&store, user(5)).len()),
             (1, 1, 1)
         );
     }
@@ -279,10 +289,10 @@ mod tests {
     #[test]
     fn time_passes() {
         let (store, now) = (Store::new(BOUNDS), Instant::now());
-        store.insert(1, kept("a", 10), now);
-        store.insert(1, kept("b", 10), now + Duration::from_secs(30));
+        store.insert(user(1), kept("a", 10), now);
+        store.insert(user(1), kept("b", 10), now + Duration::from_secs(30));
         store.expire(now + BOUNDS.time);
-        assert_eq!(ids(&store, 1), ["b"]);
+        assert_eq!(ids(&store, user(1)), ["b"]);
         store.expire(now + 2 * BOUNDS.time);
         assert!(store.users().is_empty());
     }
@@ -290,13 +300,13 @@ mod tests {
     #[test]
     fn a_response_that_grew_is_counted_anew() {
         let (store, now) = (Store::new(BOUNDS), Instant::now());
-        store.insert(1, kept("a", 10), now);
-        store.insert(1, kept("b", 10), now);
-        assert!(store.replace(1, kept("b", 995)));
-        assert_eq!(ids(&store, 1), ["b"]);
-        assert!(!store.replace(1, kept("a", 10)) && !store.replace(2, kept("b", 10)));
-        assert!(!store.replace(1, kept("b", 2000)));
-        assert_eq!(ids(&store, 1), [] as [&str; 0]);
-        assert_eq!(store.users()[&1].bytes, 0);
+        store.insert(user(1), kept("a", 10), now);
+        store.insert(user(1), kept("b", 10), now);
+        assert!(store.replace(user(1), kept("b", 995)));
+        assert_eq!(ids(&store, user(1)), ["b"]);
+        assert!(!store.replace(user(1), kept("a", 10)) && !store.replace(user(2), kept("b", 10)));
+        assert!(!store.replace(user(1), kept("b", 2000)));
+        assert_eq!(ids(&store, user(1)), [] as [&str; 0]);
+        assert_eq!(store.users()[&user(1)].bytes, 0);
     }
 }

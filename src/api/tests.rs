@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::access::Caller;
-use crate::access::Policy;
-use crate::access::gate::Gate;
+use crate::access::admission::Admission;
+use crate::access::{Policy, Principal};
 use crate::api::*;
 use crate::chat::{ChatEvent, ChatRequest, Done, Finish, Timings, Usage};
 use crate::config::Access;
@@ -53,7 +53,7 @@ impl Door {
                 engine,
                 Attachments::new(Default::default(), Default::default(), Default::default()),
                 limits.clone(),
-                Gate::new(access, limits.body_bytes),
+                Admission::new(access, limits.body_bytes),
             )),
             listener,
             stopping,
@@ -87,6 +87,25 @@ impl Door {
 
     async fn get(&self, path: &str) -> String {
         self.ask("GET", path, "").await
+    }
+
+    /// Answers every further command, which must ask what a name means: `tiny` or `auto`.
+    fn answer_finds(&mut self) {
+        let (_, none) = mpsc::channel(1);
+        let mut asked = std::mem::replace(&mut self.asked, none);
+        tokio::spawn(async move {
+            while let Some(Command::Find { name, reply }) = asked.recv().await {
+                let known = ["tiny", "auto"].contains(&name.to_lowercase().as_str());
+                let found =
+                    known
+                        .then(|| status().models[0].clone())
+                        .ok_or(Failure::UnknownModel {
+                            asked: name,
+                            known: vec![],
+                        });
+                reply.send(found).unwrap();
+            }
+        });
     }
 
     /// Takes the next command, which must be a chat, and answers it with a scripted answer.
@@ -566,7 +585,8 @@ async fn unknown_paths_and_methods() {
 
 #[tokio::test]
 async fn models_are_listed_and_found() {
-    let door = Door::open(Limits::default());
+    let mut door = Door::open(Limits::default());
+    door.answer_finds();
     let entry = json!({"id": "tiny", "object": "model", "created": 6, "owned_by": "google", "variant": "gemma-4-e2b", "size": 5,
         "context_length": 4096, "quantization": "Q8_0", "input_modalities": ["text"], "drafter": false, "loaded": false, "default": true});
     assert_eq!(
@@ -651,11 +671,13 @@ async fn what_is_for_administrators_is_for_nobody_else() {
         engine,
         Attachments::new(Default::default(), Default::default(), Default::default()),
         Limits::default(),
-        Gate::new(access, 1 << 20),
+        Admission::new(access, 1 << 20),
     ));
     let stranger = Extension(Caller {
-        uid: 1234,
-        groups: [1234].into(),
+        principal: Principal::User {
+            uid: 1234,
+            groups: [1234].into(),
+        },
         pid: None,
     });
     for error in [

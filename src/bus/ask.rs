@@ -121,7 +121,7 @@ impl Shared {
         let mut options = Options::new(options);
         let (files, timeout) = (options.files("files")?, timeout_of(&mut options)?);
         options.finish()?;
-        let mut bytes = self.gate.bodies.share(client.caller.uid);
+        let mut bytes = self.gate.bodies.share(client.caller.id());
         self.account(&mut bytes, text.len())?;
         let text = if files.is_empty() {
             text.as_bytes().to_vec()
@@ -213,7 +213,7 @@ impl Shared {
                 .sum::<usize>()
                 + MOST_SETTINGS,
         );
-        let mut bytes = self.gate.bodies.share(client.caller.uid);
+        let mut bytes = self.gate.bodies.share(client.caller.id());
         self.account(&mut bytes, text.capacity())?;
         text.extend_from_slice(b"{\"messages\":[");
         text.extend_from_slice(messages.join(",").as_bytes());
@@ -263,7 +263,7 @@ impl Shared {
         let work = async {
             let mut answer = self
                 .engine
-                .chat(client.caller.uid, &call.model, call.request)
+                .chat(client.caller.id(), &call.model, call.request)
                 .await?;
             let mut event = generation::next(&mut answer).await?;
             // From here on the request's memory is the worker's business.

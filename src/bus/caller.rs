@@ -7,13 +7,13 @@ use super::Shared;
 use super::client::Client;
 use super::error::BusError;
 use super::polkit::{self, Action, Verdict};
-use crate::access::Caller;
+use crate::access::{Caller, Principal};
 
 impl Shared {
     /// Lets in whoever sent the message with this header, if they may ask.
     pub async fn admit(&self, header: &Header<'_>) -> Result<Client, BusError> {
         let client = self.identify(header).await?;
-        if self.gate.may_administer(&client.caller) {
+        if self.gate.may_administer(&client.caller.principal) {
             return Ok(client);
         }
         match polkit::verdict(&self.polkit, &client, header, Action::Infer).await? {
@@ -21,7 +21,7 @@ impl Shared {
             Verdict::Yes | Verdict::Away => Ok(client),
             Verdict::No | Verdict::Challenge => Err(BusError::NotAuthorized(format!(
                 "polkit does not let user {} ask; an administrator can, with a rule for {} (see polkit(8))",
-                client.caller.uid,
+                client.caller.id(),
                 Action::Infer.id()
             ))),
         }
@@ -30,7 +30,7 @@ impl Shared {
     /// Lets in whoever sent the message with this header, for what is for administrators.
     pub async fn admit_admin(&self, header: &Header<'_>) -> Result<Client, BusError> {
         let client = self.identify(header).await?;
-        if self.gate.may_administer(&client.caller) {
+        if self.gate.may_administer(&client.caller.principal) {
             return Ok(client);
         }
         let remedy = match polkit::verdict(&self.polkit, &client, header, Action::Load).await? {
@@ -43,7 +43,7 @@ impl Shared {
         Err(BusError::NotAuthorized(format!(
             "this is for administrators, and user {} is none; `admins` and `admin-groups` under [access] in gemmad.toml name them, \
              and rules of polkit for {}{remedy}",
-            client.caller.uid,
+            client.caller.id(),
             Action::Load.id()
         )))
     }
@@ -68,17 +68,18 @@ impl Shared {
                 .map(|groups| groups.as_slice())
                 .unwrap_or_default()
                 .into();
+            let principal = Principal::User { uid, groups };
             let pid = credentials
                 .process_id()
                 .and_then(|pid| i32::try_from(pid).ok());
-            let mut share = self.open.share(uid);
+            let mut share = self.open.share(principal.id());
             share.grow(1).map_err(BusError::open)?;
-            Ok((Caller { uid, groups, pid }, share))
+            Ok((Caller { principal, pid }, share))
         });
         match admitted {
             Ok((caller, share)) => {
                 tracing::debug!(
-                    uid = caller.uid,
+                    uid = %caller.id(),
                     pid = caller.pid,
                     call = header.member().map_or("", |member| member.as_str())
                 );

@@ -130,7 +130,7 @@ pub async fn open(
         .into_iter()
         .map(|text| message("system", json!(text)))
         .collect();
-    let mut bytes = shared.gate.bodies.share(owner.caller.uid);
+    let mut bytes = shared.gate.bodies.share(owner.caller.id());
     shared.account(
         &mut bytes,
         messages.iter().map(|message| message.len()).sum(),

@@ -88,7 +88,7 @@ impl From<Invalid> for BusError {
 impl BusError {
     /// Too many bytes of requests wait at the same time.
     pub fn bodies(full: Full) -> Self {
-        let (Full::User { limit } | Full::Everyone { limit }) = full;
+        let (Full::User { limit } | Full::Total { limit }) = full;
         Self::Busy(format!(
             "the requests that wait have more than {limit} bytes together; try again when some are answered"
         ))
@@ -100,7 +100,7 @@ impl BusError {
             Full::User { limit } => format!(
                 "you have {limit} calls, streams and conversations open, which is the limit; end some"
             ),
-            Full::Everyone { limit } => format!(
+            Full::Total { limit } => format!(
                 "{limit} calls, streams and conversations are open, which is the limit; try again"
             ),
         })

@@ -62,7 +62,7 @@ impl Manager {
         let timeout = timeout_of(&mut options)?;
         options.finish()?;
         Ok(client
-            .wait(timeout, self.0.engine.load(client.caller.uid, model))
+            .wait(timeout, self.0.engine.load(client.caller.id(), model))
             .await??
             .id)
     }
@@ -256,8 +256,8 @@ fn describe(model: &ModelInfo, loaded: bool, default: bool) -> HashMap<&'static 
         ("context-limit", model.context_limit.into()),
         ("loaded", loaded.into()),
         ("default", default.into()),
-        ("sees", model.sees().into()),
-        ("hears", model.hears().into()),
+        ("sees", model.accepts_image().into()),
+        ("hears", model.accepts_audio().into()),
         ("drafter", model.drafter.is_some().into()),
     ];
     // Only descriptors can fail to be copied.

@@ -34,7 +34,7 @@ use zbus::connection::Builder;
 use zbus::fdo::{DBusProxy, ObjectManager, RequestNameFlags};
 use zbus::proxy::CacheProperties;
 
-use crate::access::gate::Gate;
+use crate::access::admission::Admission;
 use crate::access::quota::Quota;
 use crate::attachments::Attachments;
 use crate::config::{BusChoice, Limits};
@@ -59,7 +59,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 struct Shared {
     engine: Engine,
     attachments: Attachments,
-    gate: Arc<Gate>,
+    gate: Arc<Admission>,
     limits: Limits,
     open: Arc<Quota>,
     names: Arc<NameWatch>,
@@ -73,7 +73,7 @@ pub struct Door {
     choice: BusChoice,
     engine: Engine,
     attachments: Attachments,
-    gate: Arc<Gate>,
+    gate: Arc<Admission>,
     limits: Limits,
     /// Calls, streams and conversations; they count as connections do.
     open: Arc<Quota>,
@@ -84,7 +84,7 @@ impl Door {
         choice: BusChoice,
         engine: Engine,
         attachments: Attachments,
-        gate: Arc<Gate>,
+        gate: Arc<Admission>,
         limits: Limits,
     ) -> Self {
         let open = Quota::new(

@@ -97,7 +97,7 @@ async fn pump(
     let logprobs = call.request.logprobs.is_some();
     let answer = shared
         .engine
-        .chat(client.caller.uid, &call.model, call.request)
+        .chat(client.caller.id(), &call.model, call.request)
         .await;
     let chunks =
         |model: &str| Chunks::new(Head::new(model), usage, logprobs).framed(Framing::Lines);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-use super::Constraint;
+use super::{Constraint, Modality};
 
 /// One step of an answer. `Started` comes first, `Done` last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,10 +109,8 @@ pub enum ChatError {
     },
     /// A `logit_bias` names a token that the vocabulary does not have.
     UnknownToken { token: u32, vocabulary: u32 },
-    /// The model has no projector for pictures; says why and what would help.
-    CannotSee { reason: String },
-    /// The model has no projector for sounds; says why and what would help.
-    CannotHear { reason: String },
+    /// The model has no projector for this; says why and what would help.
+    UnsupportedModality { modality: Modality, reason: String },
     /// This part of the conversation is no picture that can be shown to the model.
     Picture {
         message: u32,
@@ -162,8 +160,13 @@ impl fmt::Display for ChatError {
                     vocabulary.saturating_sub(1)
                 )
             }
-            Self::CannotSee { reason } => write!(f, "the model cannot see: {reason}"),
-            Self::CannotHear { reason } => write!(f, "the model cannot hear: {reason}"),
+            Self::UnsupportedModality { modality, reason } => {
+                let verb = match modality {
+                    Modality::Image => "see",
+                    Modality::Audio => "hear",
+                };
+                write!(f, "the model cannot {verb}: {reason}")
+            }
             Self::Picture {
                 message,
                 part,

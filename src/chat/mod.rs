@@ -9,6 +9,8 @@ mod document;
 mod event;
 mod form;
 mod media;
+mod modality;
+mod principal;
 mod remote;
 mod text;
 mod thinking;
@@ -18,6 +20,8 @@ pub use document::{Document, Source};
 pub use event::{ChatError, ChatEvent, Done, Finish, Timings, TokenLogprob, Usage};
 pub use form::{Constraint, Format, ToolChoice};
 pub use media::{BUDGETS, Detail, Picture, Sound};
+pub use modality::{Modalities, Modality};
+pub use principal::PrincipalId;
 pub use remote::{MAX_URL_BYTES, Networks, Remote, RemoteKind};
 pub use text::{TextAnswer, TextTask};
 pub use thinking::Thinking;
@@ -140,16 +144,16 @@ impl ChatRequest {
         self.parts().map(|(_, _, part)| part.bytes()).sum()
     }
 
-    /// Whether it takes eyes to read it.
-    pub fn shows(&self) -> bool {
-        self.media()
-            .any(|(_, _, part)| matches!(part, Part::Picture(_)))
-    }
-
-    /// Whether it takes ears to read it.
-    pub fn sounds(&self) -> bool {
-        self.media()
-            .any(|(_, _, part)| matches!(part, Part::Sound(_)))
+    /// What besides text it takes to read it.
+    pub fn modalities(&self) -> Modalities {
+        Modalities {
+            image: self
+                .media()
+                .any(|(_, _, part)| matches!(part, Part::Picture(_))),
+            audio: self
+                .media()
+                .any(|(_, _, part)| matches!(part, Part::Sound(_))),
+        }
     }
 }
 

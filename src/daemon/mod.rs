@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use crate::access::Policy;
-use crate::access::gate::Gate;
+use crate::access::admission::Admission;
 use crate::api::{self, Api};
 use crate::attachments::Attachments;
 use crate::bus;
@@ -118,7 +118,7 @@ async fn run(
         worker: worker.clone(),
     };
     let engine = service::patiently(Engine::start(setup)).await;
-    let gate = Gate::new(policy, config.limits.body_bytes);
+    let gate = Admission::new(policy, config.limits.body_bytes);
     let attachments = Attachments::new(worker, config.access.fetch_from.clone(), reserved);
     let api = Arc::new(Api::new(
         engine.clone(),

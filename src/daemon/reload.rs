@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::access::Policy;
-use crate::access::gate::Gate;
+use crate::access::admission::Admission;
 use crate::attachments::Attachments;
 use crate::config::{self, Config, Place};
 use crate::engine::{Engine, Settings};
@@ -20,7 +20,7 @@ pub async fn reload(
     place: &Place,
     engine: &Engine,
     attachments: &Attachments,
-    gate: &Gate,
+    gate: &Admission,
     level: &log::Handle,
 ) -> Config {
     let new = match config::load(file, place) {

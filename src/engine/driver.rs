@@ -5,23 +5,24 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::budget::Budget;
 use super::cache::CacheTurns;
 use super::catalog_watch::{CatalogWatch, ScanReport};
 use super::child::{Child, Notice};
-use super::choice::{Budget, Run, Senses, Wish};
+use super::choice::{self, ModelRequest, Placement};
 use super::launch::{ModelFiles, PackedPlace};
 use super::live::Live;
 use super::look::Looks;
-use super::pressure::Step;
+use super::memory_policy::Step;
 use super::queue::Kind;
 use super::relief::Relief;
 use super::state::{Action, Generation, Input, Life, State};
 use super::status::template_note;
 use super::{
     Answer, Command, EVENTS, Failure, HangUpGuard, ModelInfo, Phase, PlanReport, Settings, Setup,
-    Status, Uid,
+    Status,
 };
-use crate::chat::TextTask;
+use crate::chat::{Modalities, PrincipalId, TextTask};
 use crate::ipc::{LoadedModel, Packing, Serve, ServeEvent, ServeRequest};
 use crate::store::BadFile;
 
@@ -74,7 +75,7 @@ struct RunningWorker {
 struct Start {
     generation: Generation,
     model: ModelInfo,
-    run: Run,
+    run: Placement,
     /// Steps that it is smaller by than it could be.
     smaller: u32,
 }
@@ -175,12 +176,12 @@ impl Driver {
         };
         match command {
             Command::Chat {
-                uid,
+                owner,
                 model,
                 request,
                 reply,
             } => {
-                let wish = match self.resolve(&model, Senses::of(&request)) {
+                let wish = match self.resolve(&model, request.modalities()) {
                     Ok((_, wish)) => wish,
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
@@ -193,7 +194,7 @@ impl Driver {
                 let (told, model) = watch::channel(wish.model.clone());
                 self.submit(
                     id,
-                    uid,
+                    owner,
                     Kind::Chat,
                     Live::Chat {
                         wish,
@@ -216,32 +217,36 @@ impl Driver {
                 let _ = reply.send(result);
             }
             Command::Text {
-                uid,
+                owner,
                 model,
                 task,
                 reply,
             } => {
-                let senses = if let TextTask::Count(request) = &task {
-                    Senses::of(request)
+                let modalities = if let TextTask::Count(request) = &task {
+                    request.modalities()
                 } else {
-                    Senses::default()
+                    Modalities::default()
                 };
-                let wish = match self.resolve(&model, senses) {
+                let wish = match self.resolve(&model, modalities) {
                     Ok((_, wish)) => wish,
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
                 let id = self.new_id();
-                self.submit(id, uid, Kind::Text, Live::Text { wish, task, reply });
+                self.submit(id, owner, Kind::Text, Live::Text { wish, task, reply });
             }
-            Command::Load { uid, model, reply } => {
-                let (model, wish) = match self.resolve(&model, Senses::default()) {
+            Command::Load {
+                owner,
+                model,
+                reply,
+            } => {
+                let (model, wish) = match self.resolve(&model, Modalities::default()) {
                     Ok(found) => found,
                     Err(failure) => return drop(reply.send(Err(failure))),
                 };
                 let id = self.new_id();
                 self.submit(
                     id,
-                    uid,
+                    owner,
                     Kind::Load,
                     Live::Load {
                         wish,
@@ -249,6 +254,10 @@ impl Driver {
                         reply,
                     },
                 );
+            }
+            Command::Find { name, reply } => {
+                let found = self.resolve(&name, Modalities::default());
+                let _ = reply.send(found.map(|(model, _)| model));
             }
             Command::Unload { reply } => {
                 self.unloads.push(reply);
@@ -320,14 +329,16 @@ impl Driver {
     }
 
     /// Puts a job in the queue.
-    fn submit(&mut self, id: u64, uid: Uid, kind: Kind, live: Live) {
-        let Wish { model, open, .. } = live.wish().clone();
+    fn submit(&mut self, id: u64, owner: PrincipalId, kind: Kind, live: Live) {
+        let ModelRequest {
+            model, flexible, ..
+        } = live.wish().clone();
         self.live.insert(id, live);
         self.step(Input::Submit {
             id,
-            uid,
+            owner,
             model,
-            open,
+            flexible,
             kind,
         });
     }
@@ -338,10 +349,11 @@ impl Driver {
         let name = match &command {
             Command::Chat { model, .. }
             | Command::Text { model, .. }
-            | Command::Load { model, .. } => model,
+            | Command::Load { model, .. }
+            | Command::Find { name: model, .. } => model,
             _ => return Some(command),
         };
-        match self.resolve(name, Senses::default()) {
+        match self.resolve(name, Modalities::default()) {
             Err(Failure::UnknownModel { .. } | Failure::NoModels { .. })
                 if self.catalog.may_have_more() =>
             {
@@ -362,7 +374,11 @@ impl Driver {
         }
     }
 
-    fn resolve(&self, name: &str, senses: Senses) -> Result<(ModelInfo, Wish), Failure> {
+    fn resolve(
+        &self,
+        name: &str,
+        modalities: Modalities,
+    ) -> Result<(ModelInfo, ModelRequest), Failure> {
         let loaded = match self.state.life() {
             Life::Starting(model) | Life::Ready(model) => Some(model),
             _ => None,
@@ -370,9 +386,9 @@ impl Driver {
         let models = &self.catalog.models;
         let model = self
             .setup
-            .resolve(models, loaded, name, senses)
-            .and_then(|model| senses.check(model))?;
-        let wish = self.setup.wish(models, name, senses, &model);
+            .resolve(models, loaded, name, modalities)
+            .and_then(|model| choice::check(model, modalities))?;
+        let wish = self.setup.wish(models, name, modalities, &model);
         Ok((model, wish))
     }
 
@@ -430,7 +446,7 @@ impl Driver {
                     model: self.choose(id, failure, budget),
                 }];
             }
-            Action::Ease => {
+            Action::Trim => {
                 tracing::info!("memory: the worker has nothing to do and gives back what it can");
                 self.ease();
             }
@@ -446,14 +462,17 @@ impl Driver {
                     let _ = reply.send(Ok(*model));
                 }
             }
-            Action::Unloaded => self
-                .unloads
-                .drain(..)
-                .for_each(|reply| drop(reply.send(Ok(())))),
-            Action::Drained => self
-                .drains
-                .drain(..)
-                .for_each(|reply| reply.send(()).unwrap_or_default()),
+            // Whoever asked may be gone.
+            Action::Unloaded => {
+                for reply in self.unloads.drain(..) {
+                    let _ = reply.send(Ok(()));
+                }
+            }
+            Action::Drained => {
+                for reply in self.drains.drain(..) {
+                    let _ = reply.send(());
+                }
+            }
         }
         vec![]
     }
@@ -462,10 +481,10 @@ impl Driver {
     fn relieve(&mut self) {
         let idle = self.state.running() + self.state.waiting() == 0;
         match self.relief.look(idle) {
-            Some((Step::Ease, _)) => self.ease(),
-            Some((Step::EndWhenIdle, _)) => self.step(Input::Shrink(true)),
+            Some((Step::Trim, _)) => self.ease(),
+            Some((Step::EndWhenIdle, _)) => self.step(Input::EndWhenIdle(true)),
             Some((Step::EndNow, cause)) => self.step(Input::GiveUp { cause }),
-            Some((Step::GoOn, _)) => self.step(Input::Shrink(false)),
+            Some((Step::GoOn, _)) => self.step(Input::EndWhenIdle(false)),
             None => {}
         }
     }

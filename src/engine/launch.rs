@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use super::cache::CacheTurns;
-use super::choice::Run;
+use super::choice::Placement;
 use super::{ModelInfo, Setup};
 use crate::gemma::layout::Kind;
 use crate::ipc::{LoadPlan, MemoryPlan, PackedPlan, ProjectorPlan};
@@ -121,7 +121,7 @@ impl PackedFiles {
 
 impl Launch {
     /// How the model of these files is run like this.
-    pub fn new(setup: &Setup, model: &ModelInfo, run: &Run, opened: ModelFiles) -> Self {
+    pub fn new(setup: &Setup, model: &ModelInfo, run: &Placement, opened: ModelFiles) -> Self {
         let mut files = vec![opened.model];
         let projector = opened.projector.filter(|_| run.sees);
         let projector = projector.map(|(plan, file)| {

@@ -3,14 +3,14 @@
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::choice::Wish;
+use super::choice::ModelRequest;
 use super::{Failure, ModelInfo};
 use crate::chat::{ChatEvent, ChatRequest, TextAnswer, TextTask};
 use crate::ipc::ServeRequest;
 
 pub(super) enum Live {
     Chat {
-        wish: Wish,
+        wish: ModelRequest,
         /// Tells its client which model answers.
         model: watch::Sender<String>,
         /// Kept until the answer has begun, for the one silent retry.
@@ -19,12 +19,12 @@ pub(super) enum Live {
         started: bool,
     },
     Text {
-        wish: Wish,
+        wish: ModelRequest,
         task: TextTask,
         reply: oneshot::Sender<Result<TextAnswer, Failure>>,
     },
     Load {
-        wish: Wish,
+        wish: ModelRequest,
         model: Box<ModelInfo>,
         reply: oneshot::Sender<Result<ModelInfo, Failure>>,
     },
@@ -32,7 +32,7 @@ pub(super) enum Live {
 
 impl Live {
     /// What it asks of its model.
-    pub fn wish(&self) -> &Wish {
+    pub fn wish(&self) -> &ModelRequest {
         match self {
             Self::Chat { wish, .. } | Self::Text { wish, .. } | Self::Load { wish, .. } => wish,
         }
@@ -44,7 +44,7 @@ impl Live {
     }
 
     /// Another model was chosen for it.
-    pub fn moved(&mut self, to: ModelInfo, wished: Wish) {
+    pub fn moved(&mut self, to: ModelInfo, wished: ModelRequest) {
         match self {
             Self::Chat { wish, model, .. } => {
                 model.send_replace(to.id);

@@ -3,6 +3,7 @@
 //! Front doors hold an [`Engine`]; what they ask of a model goes as one [`Command`] to the driver,
 //! the one task that owns the worker. `state` and `queue` decide, `driver` and `child` act.
 
+mod budget;
 mod cache;
 mod catalog_watch;
 mod child;
@@ -13,9 +14,10 @@ mod failure;
 mod launch;
 mod live;
 mod look;
+mod memory_policy;
+mod names;
 pub(crate) mod one_shot;
 mod plan;
-mod pressure;
 pub mod queue;
 mod relief;
 #[cfg(test)]
@@ -26,7 +28,7 @@ mod status;
 pub use cache::{CacheReport, CachedFile};
 pub use failure::Failure;
 pub use look::{MemoryReport, WorkerMemory};
-pub use plan::{PlanReport, PlannedModel, Way};
+pub use plan::{Estimate, PlanReport, PlannedModel};
 pub use status::{Change, Level, MemoryState, ModelInfo, Phase, Status};
 
 use std::path::PathBuf;
@@ -34,7 +36,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::chat::{ChatEvent, ChatRequest, TextAnswer, TextTask};
+use crate::chat::{ChatEvent, ChatRequest, Modalities, PrincipalId, TextAnswer, TextTask};
 use crate::config::{Inference, Limits, Memory, Models};
 pub use crate::gemma::layout::{Class, Kind};
 pub use crate::ipc::{FileMemory, FileRole, MemoryPicture, Packing, Part};
@@ -52,9 +54,6 @@ const EVENTS: usize = 1024;
 
 /// How long a worker may take to say what it has in memory.
 const LOOK_TIME: Duration = Duration::from_secs(5);
-
-/// A user id.
-pub type Uid = u32;
 
 /// The door. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -107,7 +106,7 @@ impl Setup {
 
     /// What `auto` means while no model is loaded.
     fn default_model(&self, models: &[ModelInfo]) -> Option<String> {
-        self.resolve(models, None, "auto", choice::Senses::default())
+        self.resolve(models, None, "auto", Modalities::default())
             .ok()
             .map(|model| model.id)
     }
@@ -118,22 +117,27 @@ impl Setup {
 pub(crate) enum Command {
     /// Legal always; refused when the queue is full, the model unknown or the daemon leaving.
     Chat {
-        uid: Uid,
+        owner: PrincipalId,
         model: String,
         request: Box<ChatRequest>,
         reply: oneshot::Sender<Result<Answer, Failure>>,
     },
     /// Legal always; refused like a chat. Asked of the worker beside its slots.
     Text {
-        uid: Uid,
+        owner: PrincipalId,
         model: String,
         task: TextTask,
         reply: oneshot::Sender<Result<TextAnswer, Failure>>,
     },
     /// Legal always; answered when the model is up.
     Load {
-        uid: Uid,
+        owner: PrincipalId,
         model: String,
+        reply: oneshot::Sender<Result<ModelInfo, Failure>>,
+    },
+    /// Legal always: the installed model that a chat with this name would get now.
+    Find {
+        name: String,
         reply: oneshot::Sender<Result<ModelInfo, Failure>>,
     },
     /// Legal always; requests in flight are finished first, waiting ones load the model again.
@@ -236,13 +240,13 @@ impl Engine {
     /// have to be loaded first.
     pub async fn chat(
         &self,
-        uid: Uid,
+        owner: PrincipalId,
         model: &str,
         request: ChatRequest,
     ) -> Result<Answer, Failure> {
         let (model, request) = (model.to_owned(), Box::new(request));
         self.ask(|reply| Command::Chat {
-            uid,
+            owner,
             model,
             request,
             reply,
@@ -252,10 +256,15 @@ impl Engine {
 
     /// Asks what the model's vocabulary and template alone can tell; a model may have to be loaded
     /// first.
-    pub async fn text(&self, uid: Uid, model: &str, task: TextTask) -> Result<TextAnswer, Failure> {
+    pub async fn text(
+        &self,
+        owner: PrincipalId,
+        model: &str,
+        task: TextTask,
+    ) -> Result<TextAnswer, Failure> {
         let model = model.to_owned();
         self.ask(|reply| Command::Text {
-            uid,
+            owner,
             model,
             task,
             reply,
@@ -264,9 +273,14 @@ impl Engine {
     }
 
     /// Loads a model, ending the one that is loaded; returns when it is up.
-    pub async fn load(&self, uid: Uid, model: &str) -> Result<ModelInfo, Failure> {
+    pub async fn load(&self, owner: PrincipalId, model: &str) -> Result<ModelInfo, Failure> {
         let model = model.to_owned();
-        self.ask(|reply| Command::Load { uid, model, reply }).await
+        self.ask(|reply| Command::Load {
+            owner,
+            model,
+            reply,
+        })
+        .await
     }
 
     /// Ends the worker once it is idle; every byte it had is back when this returns.
@@ -375,8 +389,10 @@ impl Engine {
         self.status.borrow().clone()
     }
 
-    /// Resolves a model's name as clients spell it; see [`Status::find`].
-    pub fn find(&self, name: &str) -> Result<ModelInfo, Failure> {
-        self.status.borrow().find(name)
+    /// The installed model that a client means by `name`, as a chat with this name would get it
+    /// now; fails as that would.
+    pub async fn find(&self, name: &str) -> Result<ModelInfo, Failure> {
+        let name = name.to_owned();
+        self.ask(|reply| Command::Find { name, reply }).await
     }
 }

@@ -1,9 +1,9 @@
 //! What each model would take, before it is loaded or even there.
 
-use super::choice::Budget;
+use super::budget::Budget;
 use super::{ModelInfo, Setup};
 use crate::gemma::figures::{Cost, Figures, Sizes};
-use crate::memory::fit::Wishes;
+use crate::memory::fit::FitRequest;
 use crate::memory::probe::{Bound, Room};
 use crate::store::family;
 
@@ -29,12 +29,12 @@ pub struct PlannedModel {
     pub context_limit: u32,
     /// Bytes of its projector, which is left out where it does not fit.
     pub projector: u64,
-    pub ways: Vec<Way>,
+    pub ways: Vec<Estimate>,
 }
 
 /// One context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Way {
+pub struct Estimate {
     pub context: u32,
     /// Without the projector.
     pub cost: Cost,
@@ -95,11 +95,11 @@ impl PlanReport {
 
 fn ways(
     figures: &Figures,
-    wishes: &Wishes,
+    wishes: &FitRequest,
     limit: u32,
     asked: Option<u32>,
     budget: u64,
-) -> Vec<Way> {
+) -> Vec<Estimate> {
     let mut contexts = asked.map_or_else(
         || [&CONTEXTS[..], &[wishes.sizes.context]].concat(),
         |context| vec![context],
@@ -117,7 +117,7 @@ fn ways(
             },
             &wishes.keep,
         );
-        Way {
+        Estimate {
             context,
             cost,
             fits: cost.total() <= budget,

@@ -2,21 +2,22 @@
 //!
 //! Each user has a lane of jobs, first come first served; the lanes take turns. A user with a
 //! hundred waiting requests so delays another user's single one by at most one answer, if both want
-//! the same model; between models `state/pump` decides.
+//! the same model; between models `state/dispatch` decides.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::Uid;
+use crate::chat::PrincipalId;
 
 /// Something that needs a model: a request, or the bare wish to have the model loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
     pub id: u64,
-    pub uid: Uid,
+    /// Whose it is.
+    pub owner: PrincipalId,
     pub model: String,
     /// Whether its client left the choice of the model to us.
-    pub open: bool,
+    pub flexible: bool,
     /// Its model cannot be had, and another is being chosen.
     pub choosing: bool,
     pub kind: Kind,
@@ -38,7 +39,7 @@ pub enum Kind {
 /// Why a job is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
-    Everyone,
+    Total,
     User,
 }
 
@@ -53,7 +54,7 @@ pub struct Queue {
 
 #[derive(Debug)]
 struct Lane {
-    uid: Uid,
+    owner: PrincipalId,
     jobs: VecDeque<Job>,
 }
 
@@ -82,15 +83,15 @@ impl Queue {
     /// Admits a new job at the end of its user's lane.
     pub fn push(&mut self, job: Job) -> Result<(), Full> {
         if self.len() >= self.limit as usize {
-            return Err(Full::Everyone);
+            return Err(Full::Total);
         }
-        match self.lanes.iter_mut().find(|lane| lane.uid == job.uid) {
+        match self.lanes.iter_mut().find(|lane| lane.owner == job.owner) {
             Some(lane) if lane.jobs.len() >= self.limit_per_user as usize => {
                 return Err(Full::User);
             }
             Some(lane) => lane.jobs.push_back(job),
             None => self.lanes.push_back(Lane {
-                uid: job.uid,
+                owner: job.owner,
                 jobs: [job].into(),
             }),
         }
@@ -103,7 +104,7 @@ impl Queue {
         match self
             .lanes
             .iter()
-            .position(|lane| lane.uid == job.uid)
+            .position(|lane| lane.owner == job.owner)
             .and_then(|i| self.lanes.remove(i))
         {
             Some(mut lane) => {
@@ -111,7 +112,7 @@ impl Queue {
                 self.lanes.push_front(lane);
             }
             None => self.lanes.push_front(Lane {
-                uid: job.uid,
+                owner: job.owner,
                 jobs: [job].into(),
             }),
         }
@@ -179,12 +180,12 @@ impl Queue {
 mod tests {
     use super::*;
 
-    fn job(id: u64, uid: Uid) -> Job {
+    fn job(id: u64, uid: u32) -> Job {
         Job {
             id,
-            uid,
+            owner: PrincipalId::User(uid),
             model: "m".into(),
-            open: false,
+            flexible: false,
             choosing: false,
             kind: Kind::Chat,
             deadline: Instant::now(),
@@ -218,7 +219,7 @@ mod tests {
         queue.push(job(1, 1)).unwrap();
         assert_eq!(queue.push(job(2, 1)), Err(Full::User));
         queue.push(job(3, 2)).unwrap();
-        assert_eq!(queue.push(job(4, 3)), Err(Full::Everyone));
+        assert_eq!(queue.push(job(4, 3)), Err(Full::Total));
         queue.push_front(job(5, 1));
         assert_eq!(queue.len(), 4);
     }
@@ -242,7 +243,7 @@ mod tests {
         }
         assert_eq!(
             queue
-                .extract(|j| j.uid == 1)
+                .extract(|j| j.owner == PrincipalId::User(1))
                 .iter()
                 .map(|j| j.id)
                 .collect::<Vec<_>>(),

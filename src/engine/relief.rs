@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::pressure::{self, Level, Policy, Step};
+use super::memory_policy::{self, Level, MemoryPolicy, Step};
 use super::status::{Change, MemoryState};
 use crate::memory::pressure::{PressureTrigger, Reading, Triggers, kills};
 
@@ -17,7 +17,7 @@ const AFTERMATH: Duration = Duration::from_secs(5);
 /// Without a worker there is nothing to give back, and nobody looks.
 #[derive(Debug, Default)]
 pub(super) struct Relief {
-    policy: Policy,
+    policy: MemoryPolicy,
     watch: Option<Watch>,
     /// Processes that the kernel had killed when it was looked last.
     kills: u64,
@@ -79,7 +79,7 @@ impl Relief {
             words
         };
         let (action, counter) = match step? {
-            Step::Ease => ("the worker gives back what it can", &mut self.state.eases),
+            Step::Trim => ("the worker gives back what it can", &mut self.state.eases),
             Step::EndWhenIdle => ("the worker ends once it is idle", &mut self.state.ends),
             Step::EndNow => ("the worker is ended", &mut self.state.ends),
             Step::GoOn => ("none", &mut 0),
@@ -111,7 +111,7 @@ impl Relief {
 
     fn note_shortage(&mut self, now: Instant, reading: &Reading) {
         let kills = kills();
-        if kills > self.kills || pressure::is_low(reading) {
+        if kills > self.kills || memory_policy::is_low(reading) {
             self.short = Some(now);
         }
         self.kills = kills;

@@ -6,7 +6,7 @@
 //!    None ───────────▶ Starting ───────────────▶ Ready ──┐ Send, while slots are free
 //!     ▲                   │ LoadFailed, too late   │  ▲──┘ and the next job wants this model
 //!     │                   ▼                        │ another model is wanted, Unload, Drain,
-//!     └───────────────  Ending ◀───────────────────┘ idle for long, Shrink: once nothing runs
+//!     └───────────────  Ending ◀───────────────────┘ idle for long, EndWhenIdle: once nothing runs
 //!        Exited                                      GiveUp: at once
 //! ```
 //!
@@ -14,27 +14,31 @@
 //! retried once; workers that die before they have said anything are started again with growing
 //! pauses. A model that ran out of memory is loaded one step smaller for a while. A job that left
 //! the choice of its model to us gets another one when its own cannot be loaded, or has no room
-//! (`choosing`).
+//! (`fallback`).
 
 mod action;
-mod choosing;
-mod pump;
-mod smaller;
+mod backoff;
+mod dispatch;
+mod downsizing;
+mod fallback;
+mod input;
+mod retry;
 mod stall;
-mod trouble;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::Failure;
-use super::queue::{Full, Job, Kind, Queue};
+use super::queue::{Full, Job, Queue};
 pub use action::Action;
-use smaller::Smaller;
+use backoff::Backoff;
+use downsizing::Downsizing;
+pub use input::Input;
+use retry::{DEATHS_PER_JOB, Exit, Running};
 use stall::{Opening, Stalls};
-use trouble::Trouble;
+use worker::{END_TIME, Phase, Ready, Worker};
 
-/// How long a worker may take to exit after its socket was closed.
-const END_TIME: Duration = Duration::from_secs(5);
 /// The advice given with "the queue is full".
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Texts that are asked of the worker at the same time; it has room for more.
@@ -44,8 +48,6 @@ const TEXTS: usize = 16;
 /// wait no longer than the bound.
 const TURN: u32 = 4;
 const LONGEST_TURN: Duration = Duration::from_secs(30);
-/// Workers that may die under a job before the job is given up.
-const DEATHS_PER_JOB: u32 = 2;
 
 /// What the policies are set to.
 #[derive(Clone, Debug)]
@@ -63,104 +65,6 @@ pub struct Settings {
 /// Tells one worker from the next.
 pub type Generation = u64;
 
-/// What happened.
-#[derive(Debug)]
-pub enum Input {
-    /// Legal always. `model` is an installed model's id; `open`: another will do if that one cannot
-    /// be had.
-    Submit {
-        id: u64,
-        uid: u32,
-        model: String,
-        open: bool,
-        kind: Kind,
-    },
-    /// Another model's id for a job, or why there is none; answers [`Action::Choose`]. It takes
-    /// less than the one before.
-    Chosen {
-        id: u64,
-        model: Result<String, Failure>,
-    },
-    /// The worker that is being started for its model is none for this job; legal for one that
-    /// waits.
-    Refused { id: u64, failure: Failure },
-    /// The client left; legal always.
-    HangUp { id: u64 },
-    /// Legal always; answered by [`Action::Unloaded`].
-    Unload,
-    /// The model's file is being opened for this worker, which may take as long as its disk wants;
-    /// until [`Input::Opened`] there is no process.
-    Opening {
-        generation: Generation,
-        file: String,
-    },
-    /// The opening of this model's files has come to its end, for whichever worker it was begun.
-    Opened { model: String },
-    /// `slots` requests at once are what this worker takes.
-    Loaded { generation: Generation, slots: u32 },
-    /// The model's file is at fault, or there is no room for it; the worker is not. Out of memory:
-    /// less of it may do.
-    LoadFailed {
-        generation: Generation,
-        failure: Failure,
-        out_of_memory: bool,
-    },
-    /// The first piece of an answer went to its client.
-    Begun { id: u64 },
-    /// The answer's end went to its client.
-    Ended { id: u64 },
-    /// The worker is gone, however it went. `out_of_memory`: the kernel took it.
-    Exited {
-        generation: Generation,
-        cause: String,
-        out_of_memory: bool,
-    },
-    /// Memory is short: the worker ends once it is idle (`true`), or may go on after all. Legal
-    /// always; for a loaded one.
-    Shrink(bool),
-    /// Memory has run out: the worker ends now. Legal always.
-    GiveUp { cause: String },
-    /// No more requests; what runs has until `deadline`.
-    Drain { deadline: Instant },
-    /// Time passed; legal always.
-    Tick,
-}
-
-#[derive(Debug)]
-enum Worker {
-    None,
-    Starting {
-        generation: Generation,
-        model: String,
-        since: Instant,
-        deadline: Instant,
-        /// Its files are being opened.
-        opening: Option<Opening>,
-    },
-    /// `turn`: until when what waits for its model goes before what waits for others. `idle`: since
-    /// when it has had nothing to do. `eased`: it has given back what it can since then.
-    Ready {
-        generation: Generation,
-        model: String,
-        slots: u32,
-        turn: Instant,
-        idle: Option<Instant>,
-        eased: bool,
-    },
-    Ending {
-        generation: Generation,
-        model: String,
-        deadline: Instant,
-    },
-}
-
-#[derive(Debug)]
-struct Running {
-    job: Job,
-    /// Something of the answer has reached the client.
-    begun: bool,
-}
-
 /// What the outside may know.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Life<'a> {
@@ -176,14 +80,14 @@ pub enum Life<'a> {
 #[derive(Debug)]
 pub struct State {
     settings: Settings,
-    worker: Worker,
+    worker: Option<Worker>,
     queue: Queue,
     running: BTreeMap<u64, Running>,
-    trouble: Option<Trouble>,
-    smaller: Smaller,
+    backoff: Option<Backoff>,
+    downsizing: Downsizing,
     stalls: Stalls,
     unload_wanted: bool,
-    shrink_wanted: bool,
+    end_wanted: bool,
     /// Why this worker was given up.
     given_up: Option<String>,
     drain: Option<Instant>,
@@ -195,14 +99,14 @@ impl State {
         let queue = Queue::new(settings.queue, settings.queue_per_user);
         Self {
             settings,
-            worker: Worker::None,
+            worker: None,
             queue,
             running: BTreeMap::new(),
-            trouble: None,
-            smaller: Smaller::default(),
+            backoff: None,
+            downsizing: Downsizing::default(),
             stalls: Stalls::default(),
             unload_wanted: false,
-            shrink_wanted: false,
+            end_wanted: false,
             given_up: None,
             drain: None,
             next_generation: 1,
@@ -225,48 +129,56 @@ impl State {
     }
 
     /// The worker that is being started.
-    pub fn starting(&self) -> Option<Generation> {
-        match &self.worker {
-            Worker::Starting { generation, .. } => Some(*generation),
-            _ => None,
-        }
+    pub fn starting_generation(&self) -> Option<Generation> {
+        let worker = self.worker.as_ref().filter(|worker| worker.is_starting());
+        worker.map(|worker| worker.generation)
     }
 
     pub fn life(&self) -> Life<'_> {
-        match (&self.worker, self.paused()) {
+        let Some(worker) = &self.worker else {
+            return match self.paused() {
+                _ if self.drain.is_some() => Life::Draining,
+                Some((cause, until)) => Life::BackingOff { cause, until },
+                None => Life::None,
+            };
+        };
+        match worker.phase {
             _ if self.drain.is_some() => Life::Draining,
-            (Worker::None, Some((cause, until))) => Life::BackingOff { cause, until },
-            (Worker::None, None) => Life::None,
-            (Worker::Starting { model, .. }, _) => Life::Starting(model),
-            (Worker::Ready { model, .. }, _) => Life::Ready(model),
-            (Worker::Ending { model, .. }, _) => Life::Ending(model),
+            Phase::Starting { .. } => Life::Starting(&worker.model),
+            Phase::Ready(_) => Life::Ready(&worker.model),
+            Phase::Ending { .. } => Life::Ending(&worker.model),
         }
     }
 
     /// Why no worker is started now, and until when.
     fn paused(&self) -> Option<(&str, Instant)> {
-        self.trouble
+        self.backoff
             .as_ref()
-            .and_then(|trouble| Some((trouble.cause.as_str(), trouble.pause?)))
+            .and_then(|backoff| Some((backoff.cause.as_str(), backoff.pause?)))
     }
 
     /// When [`Input::Tick`] is due at the latest, if nothing else happens.
     pub fn next_tick(&self) -> Option<Instant> {
-        let worker = match &self.worker {
-            Worker::Starting { deadline, .. } | Worker::Ending { deadline, .. } => Some(*deadline),
-            Worker::None => self.paused().map(|(_, until)| until),
-            Worker::Ready { idle, eased, .. } => {
+        let mut opening = None;
+        let worker = match self.worker.as_ref().map(|worker| &worker.phase) {
+            Some(Phase::Starting {
+                deadline,
+                opening: of_files,
+                ..
+            }) => {
+                opening = of_files.as_ref().and_then(Opening::next_tick);
+                Some(*deadline)
+            }
+            Some(Phase::Ending { deadline }) => Some(*deadline),
+            None => self.paused().map(|(_, until)| until),
+            Some(Phase::Ready(Ready { idle, trimmed, .. })) => {
                 let limits = [
                     self.settings.idle_unload,
-                    self.settings.idle_release.filter(|_| !eased),
+                    self.settings.idle_release.filter(|_| !trimmed),
                 ];
                 idle.zip(limits.into_iter().flatten().min())
                     .map(|(since, limit)| since + limit)
             }
-        };
-        let opening = match &self.worker {
-            Worker::Starting { opening, .. } => opening.as_ref().and_then(Opening::next_tick),
-            _ => None,
         };
         let running = self.running.values().map(|r| r.job.deadline).min();
         let stalled = self
@@ -284,35 +196,52 @@ impl State {
     /// Takes one input and says what is to be done about it.
     pub fn step(&mut self, now: Instant, input: Input) -> Vec<Action> {
         let mut actions = Vec::new();
-        if let Some(trouble) = &mut self.trouble {
-            trouble.pause = trouble.pause.filter(|until| *until > now);
+        if let Some(backoff) = &mut self.backoff {
+            backoff.pause = backoff.pause.filter(|until| *until > now);
         }
+        self.take(now, input, &mut actions);
+        self.expire(now, &mut actions);
+        self.dispatch(now, &mut actions);
+        let is_idle = self.running.is_empty() && self.queue.is_empty();
+        if let Some(Worker {
+            phase: Phase::Ready(ready),
+            ..
+        }) = &mut self.worker
+        {
+            ready.idle = ready.idle.or(Some(now)).filter(|_| is_idle);
+            ready.trimmed &= is_idle;
+        }
+        actions
+    }
+
+    /// What an input alone changes.
+    fn take(&mut self, now: Instant, input: Input, actions: &mut Vec<Action>) {
         match input {
             Input::Submit {
                 id,
-                uid,
+                owner,
                 model,
-                open,
+                flexible,
                 kind,
             } => {
                 let job = Job {
                     id,
-                    uid,
+                    owner,
                     model,
-                    open,
+                    flexible,
                     choosing: false,
                     kind,
                     deadline: now + self.settings.request_time,
                     deaths: 0,
                 };
-                self.submit(now, job, &mut actions);
+                self.submit(now, job, actions);
             }
-            Input::Chosen { id, model } => self.chosen(id, model, &mut actions),
+            Input::Chosen { id, model } => self.chosen(id, model, actions),
             Input::Refused { id, failure } => {
-                self.refuse(true, &failure, &mut actions, |job| job.id == id)
+                self.refuse(true, &failure, actions, |job| job.id == id)
             }
-            Input::HangUp { id } => self.hang_up(id, &mut actions),
-            Input::Unload => self.unload(now, &mut actions),
+            Input::HangUp { id } => self.hang_up(id, actions),
+            Input::Unload => self.unload(now, actions),
             Input::Opening { generation, file } => self.opening(now, generation, file),
             Input::Opened { model } => self.opened(&model),
             Input::Loaded { generation, slots } => self.loaded(now, generation, slots),
@@ -321,7 +250,7 @@ impl State {
                 failure,
                 out_of_memory,
             } => {
-                self.load_failed(now, generation, &failure, out_of_memory, &mut actions);
+                self.load_failed(now, generation, &failure, out_of_memory, actions);
             }
             Input::Begun { id } => self.begun(id),
             Input::Ended { id } => drop(self.running.remove(&id)),
@@ -329,25 +258,24 @@ impl State {
                 generation,
                 cause,
                 out_of_memory,
-            } => self.exited(now, generation, cause, out_of_memory, &mut actions),
-            Input::Shrink(wanted) => {
-                self.shrink_wanted = wanted && matches!(self.worker, Worker::Ready { .. })
+            } => {
+                let exit = Exit {
+                    cause,
+                    of_memory: out_of_memory,
+                };
+                self.exited(now, generation, exit, actions);
             }
-            Input::GiveUp { cause } => self.give_up(cause, &mut actions),
-            Input::Drain { deadline } => self.start_drain(deadline, &mut actions),
+            Input::EndWhenIdle(wanted) => {
+                self.end_wanted = wanted
+                    && self
+                        .worker
+                        .as_ref()
+                        .is_some_and(|worker| matches!(worker.phase, Phase::Ready(_)))
+            }
+            Input::GiveUp { cause } => self.give_up(cause, actions),
+            Input::Drain { deadline } => self.start_drain(deadline, actions),
             Input::Tick => {}
         }
-        self.expire(now, &mut actions);
-        self.pump(now, &mut actions);
-        if let Worker::Ready { idle, eased, .. } = &mut self.worker {
-            *idle = if self.running.is_empty() && self.queue.is_empty() {
-                idle.or(Some(now))
-            } else {
-                None
-            };
-            *eased &= idle.is_some();
-        }
-        actions
     }
 
     fn submit(&mut self, now: Instant, job: Job, actions: &mut Vec<Action>) {
@@ -364,7 +292,7 @@ impl State {
         }
         match self.queue.push(job) {
             Ok(()) => {}
-            Err(Full::Everyone) => {
+            Err(Full::Total) => {
                 actions.push(refuse(Failure::QueueFull {
                     limit: self.settings.queue,
                     retry_after: RETRY_AFTER,
@@ -388,47 +316,38 @@ impl State {
     }
 
     fn unload(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        match std::mem::replace(&mut self.worker, Worker::None) {
-            Worker::None => actions.push(Action::Unloaded),
-            Worker::Starting {
-                generation, model, ..
-            } => {
-                // Nothing runs in it yet: no reason to wait for its model.
-                actions.push(Action::Kill { generation });
-                self.worker = Worker::Ending {
-                    generation,
-                    model,
-                    deadline: now + END_TIME,
-                };
-                self.unload_wanted = true;
-            }
-            other => {
-                self.worker = other;
-                self.unload_wanted = true;
-            }
+        let Some(worker) = &mut self.worker else {
+            return actions.push(Action::Unloaded);
+        };
+        if worker.is_starting() {
+            // Nothing runs in it yet: no reason to wait for its model.
+            actions.push(Action::Kill {
+                generation: worker.generation,
+            });
+            worker.end(now);
         }
+        self.unload_wanted = true;
+    }
+
+    /// The worker of this generation, if it is still being started.
+    fn starting(&mut self, of: Generation) -> Option<&mut Worker> {
+        self.worker
+            .as_mut()
+            .filter(|worker| worker.generation == of && worker.is_starting())
     }
 
     fn loaded(&mut self, now: Instant, of: Generation, slots: u32) {
-        match std::mem::replace(&mut self.worker, Worker::None) {
-            Worker::Starting {
-                generation,
-                model,
-                since,
-                ..
-            } if generation == of => {
-                self.stalls.forget(&model);
-                let turn = now + ((now - since) * TURN).min(LONGEST_TURN);
-                self.worker = Worker::Ready {
-                    generation,
-                    model,
-                    slots,
-                    turn,
-                    idle: None,
-                    eased: false,
-                }
-            }
-            other => self.worker = other,
+        if let Some(worker) = self.starting(of)
+            && let Phase::Starting { since, .. } = worker.phase
+        {
+            worker.phase = Phase::Ready(Ready {
+                slots,
+                turn: now + ((now - since) * TURN).min(LONGEST_TURN),
+                idle: None,
+                trimmed: false,
+            });
+            let model = worker.model.clone();
+            self.stalls.forget(&model);
         }
     }
 
@@ -440,120 +359,86 @@ impl State {
         out_of_memory: bool,
         actions: &mut Vec<Action>,
     ) {
-        match std::mem::replace(&mut self.worker, Worker::None) {
-            Worker::Starting {
-                generation, model, ..
-            } if generation == of => {
-                self.stalls.forget(&model);
-                if out_of_memory {
-                    self.smaller.step(now, &model);
-                    self.queue
-                        .iter_mut()
-                        .filter(|job| job.model == model)
-                        .for_each(|job| job.deaths += 1);
-                }
-                self.refuse(true, failure, actions, |job| {
-                    job.model == model && (!out_of_memory || job.deaths >= DEATHS_PER_JOB)
-                });
-                self.worker = Worker::Ending {
-                    generation,
-                    model,
-                    deadline: now + END_TIME,
-                };
-            }
-            other => self.worker = other,
+        let Some(worker) = self.starting(of) else {
+            return;
+        };
+        worker.end(now);
+        let model = worker.model.clone();
+        self.stalls.forget(&model);
+        if out_of_memory {
+            self.downsizing.step(now, &model);
+            self.count_death(&model);
         }
+        self.refuse(true, failure, actions, |job| {
+            job.model == model && (!out_of_memory || job.deaths >= DEATHS_PER_JOB)
+        });
+    }
+
+    /// A worker died under those that wait for its model.
+    fn count_death(&mut self, model: &str) {
+        self.queue
+            .iter_mut()
+            .filter(|job| job.model == model)
+            .for_each(|job| job.deaths += 1);
     }
 
     fn begun(&mut self, id: u64) {
         if let Some(running) = self.running.get_mut(&id) {
             running.begun = true;
             // A worker that answers is a worker that works.
-            self.trouble = None;
+            self.backoff = None;
         }
     }
 
-    fn exited(
-        &mut self,
-        now: Instant,
-        of: Generation,
-        cause: String,
-        out_of_memory: bool,
-        actions: &mut Vec<Action>,
-    ) {
-        let (generation, asked_for, waited_for) = match &self.worker {
-            Worker::None => return,
-            Worker::Starting {
-                generation, model, ..
-            } => (*generation, false, Some(model.clone())),
-            Worker::Ready { generation, .. } => (*generation, false, None),
-            Worker::Ending { generation, .. } => (*generation, true, None),
-        };
-        if generation != of {
+    fn exited(&mut self, now: Instant, of: Generation, exit: Exit, actions: &mut Vec<Action>) {
+        let Some(worker) = self.worker.take_if(|worker| worker.generation == of) else {
             return;
-        }
-        let given_up = self.given_up.take();
-        let (out_of_memory, cause) = (
-            out_of_memory || given_up.is_some(),
-            given_up.unwrap_or(cause),
-        );
-        if let Worker::Starting { model, .. } | Worker::Ready { model, .. } = &self.worker
-            && out_of_memory
-        {
-            self.smaller.step(now, model);
-        }
-        (self.worker, self.shrink_wanted) = (Worker::None, false);
+        };
+        let exit = match self.given_up.take() {
+            Some(cause) => Exit {
+                cause,
+                of_memory: true,
+            },
+            None => exit,
+        };
+        self.end_wanted = false;
         if std::mem::take(&mut self.unload_wanted) {
             actions.push(Action::Unloaded);
         }
         let lost = std::mem::take(&mut self.running);
-        if asked_for {
+        if worker.is_ending() {
             return;
         }
-        let silent = !lost.values().any(|r| r.begun);
-        let failure = if out_of_memory {
-            Failure::OutOfMemory {
-                cause: cause.clone(),
-            }
-        } else {
-            Failure::WorkerDied {
-                cause: cause.clone(),
-            }
-        };
-        for (id, Running { mut job, begun }) in lost.into_iter().rev() {
-            job.deaths += 1;
-            // Where memory is what was missing, a model that takes less may do.
-            let spent = job.deaths >= DEATHS_PER_JOB && !(out_of_memory && job.open);
-            if begun || spent || self.drain.is_some() {
-                actions.push(Action::Fail {
-                    id,
-                    failure: failure.clone(),
-                });
-            } else {
-                self.queue.push_front(job);
-            }
+        if exit.of_memory {
+            self.downsizing.step(now, &worker.model);
         }
-        if let Some(model) = waited_for {
-            self.queue
-                .iter_mut()
-                .filter(|job| job.model == model)
-                .for_each(|job| job.deaths += 1);
+        let silent = !lost.values().any(|running| running.begun);
+        let failure = exit.failure();
+        let (again, fail) = retry::split(lost.into_values(), &exit, self.drain.is_some());
+        for id in fail {
+            actions.push(Action::Fail {
+                id,
+                failure: failure.clone(),
+            });
         }
-        self.refuse(out_of_memory, &failure, actions, |job| {
+        again.into_iter().for_each(|job| self.queue.push_front(job));
+        if worker.is_starting() {
+            self.count_death(&worker.model);
+        }
+        self.refuse(exit.of_memory, &failure, actions, |job| {
             job.deaths >= DEATHS_PER_JOB
         });
         if silent {
-            self.trouble = Some(Trouble::after(self.trouble.take(), now, cause));
+            self.backoff = Some(Backoff::after(self.backoff.take(), now, exit.cause));
         }
     }
 
     /// Memory has run out: better this worker than a program that the kernel chooses. What it was
     /// doing is lost once it is gone; until then something of it may still arrive.
     fn give_up(&mut self, cause: String, actions: &mut Vec<Action>) {
-        if let Worker::Starting { generation, .. } | Worker::Ready { generation, .. } = &self.worker
-        {
+        if let Some(worker) = self.worker.as_ref().filter(|worker| !worker.is_ending()) {
             actions.push(Action::Kill {
-                generation: *generation,
+                generation: worker.generation,
             });
             self.given_up = Some(cause);
         }
@@ -596,48 +481,34 @@ impl State {
             actions.push(Action::Cancel { id });
             actions.push(Action::Fail { id, failure });
         }
-        match &mut self.worker {
-            Worker::Starting {
-                generation,
-                model,
-                deadline,
-                since,
-                ..
-            } if *deadline <= now => {
-                let (generation, model, since) = (*generation, std::mem::take(model), *since);
+        self.expire_worker(now, actions);
+    }
+
+    fn expire_worker(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let Some(worker) = &mut self.worker else {
+            return;
+        };
+        let generation = worker.generation;
+        match &mut worker.phase {
+            Phase::Starting { deadline, .. } if *deadline <= now => {
                 let reason = format!(
                     "it was not loaded within {} s (`load-time` in gemmad.toml)",
                     self.settings.load_time.as_secs()
                 );
                 let failure = Failure::BadModel {
-                    model: model.clone(),
+                    model: worker.model.clone(),
                     reason,
-                };
-                self.worker = Worker::Starting {
-                    generation,
-                    model,
-                    since,
-                    deadline: now,
-                    opening: None,
                 };
                 self.load_failed(now, generation, &failure, false, actions);
                 actions.push(Action::Kill { generation });
             }
-            Worker::Ending {
-                generation,
-                deadline,
-                ..
-            } if *deadline <= now => {
-                actions.push(Action::Kill {
-                    generation: *generation,
-                });
+            Phase::Ending { deadline } if *deadline <= now => {
+                actions.push(Action::Kill { generation });
                 *deadline = now + END_TIME;
             }
-            Worker::Ready { idle, eased, .. } if !*eased => {
-                *eased = idle
-                    .zip(self.settings.idle_release)
-                    .is_some_and(|(since, limit)| since + limit <= now);
-                actions.extend(eased.then_some(Action::Ease));
+            Phase::Ready(ready) if !ready.trimmed => {
+                ready.trimmed = ready.is_idle_for(now, self.settings.idle_release);
+                actions.extend(ready.trimmed.then_some(Action::Trim));
             }
             _ => {}
         }

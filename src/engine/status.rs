@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::Failure;
-pub use super::pressure::Level;
-use crate::gemma::variant::Variant;
+pub use super::memory_policy::Level;
+use super::names;
 use crate::ipc::TemplateSource;
 use crate::memory::pressure::Triggers;
 pub use crate::store::Model as ModelInfo;
@@ -79,41 +79,12 @@ impl Status {
         }
     }
 
-    /// The installed model that a client means by `name`: `auto` (the loaded model, else the
-    /// default one), an id in any case, or a variant in any usual spelling (the loaded one of
-    /// several). What a request gets is decided when it comes, by what is free then.
-    pub fn find(&self, name: &str) -> Result<ModelInfo, Failure> {
+    /// The failure that every request meets if no model is installed.
+    pub fn check_installed(&self) -> Result<(), Failure> {
         if self.models.is_empty() {
-            return Err(Failure::NoModels {
-                directories: self
-                    .directories
-                    .iter()
-                    .map(|d| d.display().to_string())
-                    .collect(),
-            });
+            return Err(names::no_models(&self.directories));
         }
-        let wanted = if name.eq_ignore_ascii_case("auto") {
-            self.loaded().or(self.default.as_deref()).unwrap_or(name)
-        } else {
-            name
-        };
-        let by_id = self
-            .models
-            .iter()
-            .find(|m| m.id.eq_ignore_ascii_case(wanted));
-        let mut alike = self
-            .models
-            .iter()
-            .filter(|m| Variant::named(wanted) == Some(m.variant));
-        let loaded = alike.clone().find(|m| Some(m.id.as_str()) == self.loaded());
-        by_id
-            .or(loaded)
-            .or_else(|| alike.next())
-            .cloned()
-            .ok_or_else(|| Failure::UnknownModel {
-                asked: wanted.to_owned(),
-                known: self.models.iter().map(|m| m.id.clone()).collect(),
-            })
+        Ok(())
     }
 
     /// The model that is up or coming up.

@@ -32,14 +32,14 @@ pub struct Candidate<'a> {
 
 /// How a model is to be run, if it fits.
 #[derive(Clone, Copy, Debug)]
-pub struct Wishes {
+pub struct FitRequest {
     pub sizes: Sizes,
     /// The smallest context that is of use.
     pub least_context: u32,
     pub keep: Keep,
 }
 
-impl Wishes {
+impl FitRequest {
     /// The same after memory ran out so many times: each halves the context and the steps, down to
     /// the least.
     pub fn after(self, shortages: u32) -> Self {
@@ -69,7 +69,7 @@ pub struct Choice<'a> {
 /// The best choice of all that fit into `budget` bytes.
 pub fn choose<'a>(
     candidates: &[Candidate<'a>],
-    wishes: &Wishes,
+    wishes: &FitRequest,
     budget: u64,
 ) -> Option<Choice<'a>> {
     choices(candidates, wishes)
@@ -78,14 +78,14 @@ pub fn choose<'a>(
 }
 
 /// The way to run one of them that takes the least.
-pub fn smallest<'a>(candidates: &[Candidate<'a>], wishes: &Wishes) -> Option<Choice<'a>> {
+pub fn smallest<'a>(candidates: &[Candidate<'a>], wishes: &FitRequest) -> Option<Choice<'a>> {
     choices(candidates, wishes)
         .into_iter()
         .min_by_key(|choice| choice.total)
 }
 
 /// All choices, the best first.
-fn choices<'a>(candidates: &[Candidate<'a>], wishes: &Wishes) -> Vec<Choice<'a>> {
+fn choices<'a>(candidates: &[Candidate<'a>], wishes: &FitRequest) -> Vec<Choice<'a>> {
     let mut best_first = candidates.to_vec();
     best_first.sort_by(|a, b| (b.rank, b.size, a.id).cmp(&(a.rank, a.size, b.id)));
     let contexts = std::iter::successors(Some(wishes.sizes.context), |context| {
@@ -102,7 +102,7 @@ fn choices<'a>(candidates: &[Candidate<'a>], wishes: &Wishes) -> Vec<Choice<'a>>
 }
 
 /// The ways to run a model with this context, or all that it was made for.
-fn ways<'a>(candidate: &Candidate<'a>, wishes: &Wishes, context: u32) -> Vec<Choice<'a>> {
+fn ways<'a>(candidate: &Candidate<'a>, wishes: &FitRequest, context: u32) -> Vec<Choice<'a>> {
     let wished = wishes.sizes.batch;
     let steps: Vec<u32> = [wished]
         .into_iter()
@@ -149,14 +149,14 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
-    fn wishes(context: u32) -> Wishes {
+    fn wishes(context: u32) -> FitRequest {
         let sizes = Sizes {
             context,
             slots: 1,
             batch: 256,
             small_kv: false,
         };
-        Wishes {
+        FitRequest {
             sizes,
             least_context: 2048,
             keep: Keep {
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn each_shortage_halves_what_is_wished_for() {
         let after = |shortages| {
-            let Wishes { sizes, .. } = wishes(8192).after(shortages);
+            let FitRequest { sizes, .. } = wishes(8192).after(shortages);
             (sizes.context, sizes.batch)
         };
         assert_eq!(

@@ -64,12 +64,12 @@ pub struct Model {
 
 impl Model {
     /// Whether pictures can be shown to it.
-    pub fn sees(&self) -> bool {
+    pub fn accepts_image(&self) -> bool {
         self.projector.is_some()
     }
 
     /// Whether sounds can be played to it.
-    pub fn hears(&self) -> bool {
+    pub fn accepts_audio(&self) -> bool {
         self.projector
             .as_ref()
             .is_some_and(|projector| projector.hearing.is_some())

@@ -13,7 +13,7 @@ use super::media::{Content, Medium, less};
 use super::prompt::{Prompter, Segment, opens_thought};
 use super::sequence::Sequence;
 use super::vocab::Vocab;
-use crate::chat::{ChatError, ChatRequest, Detail, Part, TextAnswer, TextTask};
+use crate::chat::{ChatError, ChatRequest, Detail, Modality, Part, TextAnswer, TextTask};
 use crate::gemma::marker;
 use crate::gemma::sound::Hearing;
 use crate::ipc::{ProjectorPlan, RequestId, ServeEvent};
@@ -323,15 +323,26 @@ impl Preparer {
                 (Part::Text(_) | Part::Document(_) | Part::Remote(_) | Part::Read(_), _) => {
                     continue;
                 }
-                (Part::Picture(_), None) => return Err(ChatError::CannotSee { reason: nothing() }),
-                (Part::Sound(_), None) => return Err(ChatError::CannotHear { reason: nothing() }),
+                (Part::Picture(_), None) => {
+                    return Err(ChatError::UnsupportedModality {
+                        modality: Modality::Image,
+                        reason: nothing(),
+                    });
+                }
+                (Part::Sound(_), None) => {
+                    return Err(ChatError::UnsupportedModality {
+                        modality: Modality::Audio,
+                        reason: nothing(),
+                    });
+                }
                 (Part::Picture(picture), Some(senses)) => {
                     let medium = Medium::picture(picture, message, part)?;
                     senses.check_picture(&medium, picture.detail)?;
                     medium
                 }
                 (Part::Sound(sound), Some(senses)) => {
-                    let deaf = || ChatError::CannotHear {
+                    let deaf = || ChatError::UnsupportedModality {
+                        modality: Modality::Audio,
                         reason: "its projector is for pictures only".to_owned(),
                     };
                     let (_, hearing) = senses.sound.as_ref().ok_or_else(deaf)?;

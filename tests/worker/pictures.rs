@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use gemmad::chat::{ChatError, ChatRequest, Detail, Message, OutputLimits, Part, Picture, Role};
+use gemmad::chat::{
+    ChatError, ChatRequest, Detail, Message, Modality, OutputLimits, Part, Picture, Role,
+};
 use gemmad::ipc::{LoadPlan, ServeRequest};
 
 use super::client::{Answer, Worker, chat, plan, user};
@@ -272,7 +274,13 @@ fn a_picture_that_does_not_fit_is_refused_before_it_is_looked_at() {
 fn a_model_without_a_projector_says_so() {
     let answer = Worker::tiny().ask(about(RED, "What is this?"));
     assert!(
-        matches!(answer.error, Some(ChatError::CannotSee { .. })),
+        matches!(
+            answer.error,
+            Some(ChatError::UnsupportedModality {
+                modality: Modality::Image,
+                ..
+            })
+        ),
         "{:?}",
         answer.error
     );

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use gemmad::chat::{ChatError, ChatRequest, Message, OutputLimits, Part, Role, Sound};
+use gemmad::chat::{ChatError, ChatRequest, Message, Modality, OutputLimits, Part, Role, Sound};
 use gemmad::gemma::sound::Hearing;
 use gemmad::ipc::{LoadPlan, ServeRequest};
 
@@ -152,7 +152,13 @@ fn what_is_no_sound_is_refused_and_named() {
 fn a_model_without_ears_says_so() {
     let answer = Worker::tiny().ask(about(LOW));
     assert!(
-        matches!(answer.error, Some(ChatError::CannotHear { .. })),
+        matches!(
+            answer.error,
+            Some(ChatError::UnsupportedModality {
+                modality: Modality::Audio,
+                ..
+            })
+        ),
         "{:?}",
         answer.error
     );

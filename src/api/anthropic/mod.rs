@@ -39,13 +39,13 @@ pub async fn create(
     } = parse(bytes, request::parse).await?;
     let refusal = |failure| ApiError::from(failure).relocated(|field| places.of(field));
     let located = |error: ApiError| error.relocated(|field| places.of(field));
-    let files = documents::read(&api, caller.uid, &mut request, &mut share)
+    let files = documents::read(&api, caller.id(), &mut request, &mut share)
         .await
         .map_err(located)?;
     let stops = request.output.stop.clone();
     let mut answer = api
         .engine
-        .chat(caller.uid, &model, request)
+        .chat(caller.id(), &model, request)
         .await
         .map_err(refusal)?;
     // What fails before the first event fails with a status of its own.
@@ -101,12 +101,12 @@ pub async fn count_tokens(
     } = parse(bytes, request::parse_count).await?;
     let refusal = |failure| ApiError::from(failure).relocated(|field| places.of(field));
     let located = |error: ApiError| error.relocated(|field| places.of(field));
-    documents::read(&api, caller.uid, &mut request, &mut share)
+    documents::read(&api, caller.id(), &mut request, &mut share)
         .await
         .map_err(located)?;
     match api
         .engine
-        .text(caller.uid, &model, TextTask::Count(Box::new(request)))
+        .text(caller.id(), &model, TextTask::Count(Box::new(request)))
         .await
         .map_err(refusal)?
     {

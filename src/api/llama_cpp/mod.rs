@@ -44,7 +44,7 @@ pub async fn tokenize(
     match api
         .engine
         .text(
-            caller.uid,
+            caller.id(),
             &model,
             TextTask::Tokenize {
                 text,
@@ -86,7 +86,7 @@ pub async fn detokenize(
     };
     match api
         .engine
-        .text(caller.uid, &model, TextTask::Detokenize { tokens })
+        .text(caller.id(), &model, TextTask::Detokenize { tokens })
         .await
         .map_err(failed)?
     {

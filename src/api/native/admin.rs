@@ -27,7 +27,7 @@ pub async fn load(
         .transpose()?
         .unwrap_or_else(|| "auto".into());
     object.finish()?;
-    let loaded = api.engine.load(caller.uid, &model).await?;
+    let loaded = api.engine.load(caller.id(), &model).await?;
     Ok(json(render(&Entry::new(&loaded, &api.engine.status()))))
 }
 
@@ -43,9 +43,9 @@ pub async fn unload(
 
 /// Refuses everyone else.
 pub fn allowed(api: &Api, caller: &Caller) -> Result<(), ApiError> {
-    if api.gate.may_administer(caller) {
+    if api.gate.may_administer(&caller.principal) {
         Ok(())
     } else {
-        Err(ApiError::forbidden(caller.uid))
+        Err(ApiError::forbidden(caller.id()))
     }
 }

@@ -11,7 +11,7 @@ use url::form_urlencoded;
 
 use crate::api::error::ApiError;
 use crate::api::{Api, render};
-use crate::engine::{PlanReport, PlannedModel, Way};
+use crate::engine::{Estimate, PlanReport, PlannedModel};
 
 /// `context=N` asks for one context, `ram=BYTES` supposes that so much is free. Loads nothing.
 pub async fn plan(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, ApiError> {
@@ -131,11 +131,11 @@ impl ModelOut {
 
 impl WayOut {
     fn of(
-        Way {
+        Estimate {
             context,
             cost,
             fits,
-        }: &Way,
+        }: &Estimate,
     ) -> Self {
         let parts = Parts {
             layers: cost.layers,

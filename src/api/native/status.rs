@@ -23,10 +23,7 @@ pub async fn health(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
 /// The failure that a request would meet now, if any.
 pub fn serves(api: &Api) -> Result<(), ApiError> {
     let status = api.engine.status();
-    // Whatever is installed will do, so ask for the default and let it explain what is missing.
-    if status.models.is_empty() {
-        api.engine.find("auto")?;
-    }
+    status.check_installed()?;
     match status.phase {
         Phase::BackingOff { cause, until } => Err(Failure::BackingOff {
             cause,

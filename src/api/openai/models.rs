@@ -44,8 +44,8 @@ impl Entry {
     pub fn new(model: &ModelInfo, status: &Status) -> Self {
         let modalities = [
             ("text", true),
-            ("image", model.sees()),
-            ("audio", model.hears()),
+            ("image", model.accepts_image()),
+            ("audio", model.accepts_audio()),
         ];
         Self {
             id: model.id.clone(),
@@ -94,6 +94,6 @@ pub async fn get(
             "the model's name is not UTF-8",
         ));
     };
-    let model = api.engine.find(&id)?;
+    let model = api.engine.find(&id).await?;
     Ok(json(render(&Entry::new(&model, &api.engine.status()))))
 }

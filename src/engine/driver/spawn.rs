@@ -4,12 +4,13 @@
 use std::fs::File;
 
 use super::super::child::{self, Notice};
-use super::super::choice::{Run, Senses};
+use super::super::choice::Placement;
 use super::super::launch::{Launch, ModelFiles};
 use super::super::look::Looks;
 use super::super::state::{Generation, Input};
 use super::super::{Failure, ModelInfo};
 use super::{Driver, OpenedFiles, RunningWorker, Start};
+use crate::chat::Modalities;
 use crate::ipc::ServeRequest;
 
 impl Driver {
@@ -75,7 +76,7 @@ impl Driver {
             .map(|start| start.generation);
         // This may start another worker, and may give up this one.
         self.step(Input::Opened { model });
-        let wanted = self.state.starting();
+        let wanted = self.state.starting_generation();
         let start = self
             .starting
             .take_if(|start| Some(start.generation) == wanted && Some(start.generation) == waiting);
@@ -129,19 +130,22 @@ impl Driver {
         &self,
         model: &ModelInfo,
         smaller: u32,
-    ) -> Result<(Run, Vec<Input>), Failure> {
+    ) -> Result<(Placement, Vec<Input>), Failure> {
         let waiting = || {
             self.live
                 .iter()
                 .filter(|(_, live)| live.wish().model == model.id)
         };
-        let senses = waiting().fold(Senses::default(), |all, (_, live)| {
-            all.with(live.wish().senses)
+        let modalities = waiting().fold(Modalities::default(), |all, (_, live)| {
+            all.with(live.wish().modalities)
         });
-        let fit = |senses| self.setup.fit(model, &self.catalog.models, smaller, senses);
-        fit(senses).map(|run| (run, vec![])).or_else(|failure| {
+        let fit = |modalities| {
+            self.setup
+                .fit(model, &self.catalog.models, smaller, modalities)
+        };
+        fit(modalities).map(|run| (run, vec![])).or_else(|failure| {
             let (needy, others): (Vec<_>, Vec<_>) =
-                waiting().partition(|(_, live)| live.wish().senses.any());
+                waiting().partition(|(_, live)| live.wish().modalities.any());
             if needy.is_empty() || others.is_empty() {
                 return Err(failure);
             }
@@ -152,7 +156,7 @@ impl Driver {
                     failure: failure.clone(),
                 })
                 .collect();
-            fit(Senses::default()).map(|run| (run, refused))
+            fit(Modalities::default()).map(|run| (run, refused))
         })
     }
 

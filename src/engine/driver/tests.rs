@@ -88,7 +88,7 @@ impl Bench {
     async fn ask(&mut self, model: &str, request: ChatRequest) -> Answer {
         let (reply, answer) = oneshot::channel();
         self.driver.command(Command::Chat {
-            uid: 1,
+            owner: PrincipalId::User(1),
             model: model.into(),
             request: Box::new(request),
             reply,
@@ -196,7 +196,7 @@ async fn where_the_projector_has_no_room_the_model_is_run_for_those_who_can_do_w
         bench
             .driver
             .setup
-            .wish(&[], "auto", Senses::of(request), &blind)
+            .wish(&[], "auto", request.modalities(), &blind)
     };
     let live = |wish| {
         let ((model, _), (events, _)) = (watch::channel(String::new()), mpsc::channel(1));

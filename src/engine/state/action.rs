@@ -13,7 +13,7 @@ pub enum Action {
         smaller: u32,
     },
     /// Have the worker give back what it can.
-    Ease,
+    Trim,
     /// Close the worker's socket.
     End {
         generation: Generation,

@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::{Action, Generation, State, Worker};
+use super::{Action, Generation, Phase, State, Worker};
 use crate::engine::Failure;
 
 /// How long a model's files may take to be opened while another model is wanted; doubles with each
@@ -93,17 +93,13 @@ impl Stalls {
 impl State {
     /// The files of a model that is being started are being opened.
     pub(super) fn opening(&mut self, now: Instant, of: Generation, file: String) {
-        if let Worker::Starting {
-            generation,
-            model,
-            opening,
-            ..
-        } = &mut self.worker
-            && *generation == of
+        if let Some(worker) = &mut self.worker
+            && worker.generation == of
+            && let Phase::Starting { opening, .. } = &mut worker.phase
         {
             *opening = Some(Opening {
                 file,
-                patience: now + self.stalls.patience(model),
+                patience: now + self.stalls.patience(&worker.model),
                 is_late: false,
             });
         }
@@ -111,9 +107,11 @@ impl State {
 
     /// They are open, or cannot be.
     pub(super) fn opened(&mut self, of_model: &str) {
-        match &mut self.worker {
-            Worker::Starting { model, opening, .. } if model == of_model => *opening = None,
-            _ => {}
+        if let Some(worker) = &mut self.worker
+            && worker.model == of_model
+            && let Phase::Starting { opening, .. } = &mut worker.phase
+        {
+            *opening = None;
         }
         if let Some(stall) = self.stalls.0.get_mut(of_model) {
             stall.deadline = None;
@@ -123,12 +121,16 @@ impl State {
     /// Lets other models have their turn when the files of this one take too long, and refuses the
     /// jobs that have waited for a disk for as long as loading may take.
     pub(super) fn expire_stalls(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if let Worker::Starting {
+        if let Some(Worker {
             model,
-            deadline,
-            opening: Some(opening),
+            phase:
+                Phase::Starting {
+                    deadline,
+                    opening: Some(opening),
+                    ..
+                },
             ..
-        } = &mut self.worker
+        }) = &mut self.worker
             && (opening.patience <= now || *deadline <= now)
         {
             opening.is_late = true;
@@ -138,7 +140,7 @@ impl State {
             if another.is_some() || *deadline <= now {
                 let (model, file) = (std::mem::take(model), std::mem::take(&mut opening.file));
                 self.stalls.begin(model, file, *deadline);
-                self.worker = Worker::None;
+                self.worker = None;
             }
         }
         let load_time = self.settings.load_time;

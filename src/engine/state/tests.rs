@@ -1,7 +1,9 @@
-use super::trouble::FIRST_PAUSE;
+use super::backoff::FIRST_PAUSE;
 use super::*;
+use crate::chat::PrincipalId;
+use crate::engine::queue::Kind;
 
-mod choosing;
+mod fallback;
 mod stall;
 mod world;
 
@@ -23,20 +25,20 @@ fn state() -> (State, Instant) {
 fn submit(id: u64, model: &str) -> Input {
     Input::Submit {
         id,
-        uid: 1000,
+        owner: PrincipalId::User(1000),
         model: model.into(),
-        open: false,
+        flexible: false,
         kind: Kind::Chat,
     }
 }
 
 /// A request that left the choice of its model to us.
-fn submit_open(id: u64, model: &str) -> Input {
+fn submit_flexible(id: u64, model: &str) -> Input {
     Input::Submit {
         id,
-        uid: 1000,
+        owner: PrincipalId::User(1000),
         model: model.into(),
-        open: true,
+        flexible: true,
         kind: Kind::Chat,
     }
 }
@@ -130,9 +132,9 @@ fn texts_take_no_slot_and_still_load_the_model() {
     let (mut s, t) = state();
     let ask = |id, model: &str| Input::Submit {
         id,
-        uid: 1000 + id as u32,
+        owner: PrincipalId::User(1000 + id as u32),
         model: model.into(),
-        open: false,
+        flexible: false,
         kind: Kind::Text,
     };
     assert_eq!(s.step(t, ask(1, "a")), [spawn(1, "a")]);
@@ -337,9 +339,9 @@ fn load_and_unload() {
     let (mut s, t) = state();
     let load = |id| Input::Submit {
         id,
-        uid: 0,
+        owner: PrincipalId::User(0),
         model: "a".into(),
-        open: false,
+        flexible: false,
         kind: Kind::Load,
     };
     assert_eq!(s.step(t, load(1)), [spawn(1, "a")]);
@@ -412,9 +414,9 @@ fn queue_limits_are_named() {
             t,
             Input::Submit {
                 id,
-                uid: 1,
+                owner: PrincipalId::User(1),
                 model: "a".into(),
-                open: false,
+                flexible: false,
                 kind: Kind::Chat,
             },
         );
@@ -423,9 +425,9 @@ fn queue_limits_are_named() {
         t,
         Input::Submit {
             id: 20,
-            uid: 2,
+            owner: PrincipalId::User(2),
             model: "a".into(),
-            open: false,
+            flexible: false,
             kind: Kind::Chat,
         },
     );
@@ -578,18 +580,18 @@ fn a_worker_that_is_to_shrink_finishes_what_it_has_and_gets_nothing_new() {
     let (mut s, t) = state();
     s.step(t, submit(1, "a"));
     s.step(t, loaded(1));
-    assert_eq!(s.step(t, Input::Shrink(true)), []);
+    assert_eq!(s.step(t, Input::EndWhenIdle(true)), []);
     assert_eq!(
         s.step(t, submit(2, "a")),
         [],
         "it waits for the next worker"
     );
     assert_eq!(
-        s.step(t, Input::Shrink(false)),
+        s.step(t, Input::EndWhenIdle(false)),
         [Action::Send { id: 2 }],
         "there is room after all"
     );
-    s.step(t, Input::Shrink(true));
+    s.step(t, Input::EndWhenIdle(true));
     s.step(t, submit(3, "a"));
     s.step(t, Input::Ended { id: 1 });
     assert_eq!(
@@ -620,7 +622,7 @@ fn giving_up_a_worker_fails_what_had_begun_and_retries_the_rest() {
         ),
         [Action::Kill { generation: 1 }]
     );
-    assert_eq!(s.step(t, Input::Shrink(false)), []);
+    assert_eq!(s.step(t, Input::EndWhenIdle(false)), []);
     let failure = Failure::OutOfMemory {
         cause: "5 MiB".into(),
     };
@@ -644,7 +646,7 @@ fn an_idle_worker_gives_back_once_before_it_goes() {
     s.step(t, loaded(1));
     s.step(t, Input::Ended { id: 1 });
     assert_eq!(s.next_tick(), Some(t + release));
-    assert_eq!(s.step(t + release, Input::Tick), [Action::Ease]);
+    assert_eq!(s.step(t + release, Input::Tick), [Action::Trim]);
     assert_eq!(
         (s.step(t + release, Input::Tick), s.next_tick()),
         (vec![], Some(t + Duration::from_secs(1000)))
@@ -653,7 +655,7 @@ fn an_idle_worker_gives_back_once_before_it_goes() {
     s.step(t + release, Input::Ended { id: 2 });
     assert_eq!(
         s.step(t + release * 2, Input::Tick),
-        [Action::Ease],
+        [Action::Trim],
         "and once more after the next answer"
     );
 }

@@ -35,9 +35,9 @@ pub async fn complete(
         mut request,
         delivery,
     } = parse(bytes, request::parse).await?;
-    let files = documents::read(&api, caller.uid, &mut request, &mut share).await?;
+    let files = documents::read(&api, caller.id(), &mut request, &mut share).await?;
     let logprobs = request.logprobs.is_some();
-    let mut answer = api.engine.chat(caller.uid, &model, request).await?;
+    let mut answer = api.engine.chat(caller.id(), &model, request).await?;
     // What fails before the first event fails with a status of its own.
     let first = next(&mut answer).await?;
     // From here on the request's memory is the worker's business.

@@ -41,7 +41,7 @@ pub async fn complete(
     };
     let mut answer = api
         .engine
-        .chat(caller.uid, &model, request)
+        .chat(caller.id(), &model, request)
         .await
         .map_err(failed)?;
     let first = next(&mut answer).await.map_err(failed)?;

@@ -114,7 +114,7 @@ pub async fn create(
                 .param("file"),
         );
     }
-    api.files.put(caller.uid, file);
+    api.files.put(caller.id(), file);
     Ok(json(shown))
 }
 
@@ -129,7 +129,7 @@ struct List<'a> {
 
 /// Newest first.
 pub async fn list(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>) -> Response {
-    let files = api.files.list(caller.uid);
+    let files = api.files.list(caller.id());
     let data: Vec<FileOut> = files.iter().rev().map(FileOut::from).collect();
     let (first_id, last_id) = (
         data.first().map(|file| file.id),
@@ -148,7 +148,7 @@ type Id = Result<Path<String>, PathRejection>;
 
 fn find(api: &Api, caller: &Caller, id: Id) -> Result<StoredFile, ApiError> {
     let id = id.map(|Path(id)| id).unwrap_or_default();
-    api.files.get(caller.uid, &id).ok_or_else(|| missing(&id))
+    api.files.get(caller.id(), &id).ok_or_else(|| missing(&id))
 }
 
 fn missing(id: &str) -> ApiError {
@@ -187,7 +187,7 @@ pub async fn delete(
     id: Id,
 ) -> Result<Response, ApiError> {
     let file = find(&api, &caller, id)?;
-    match api.files.delete(caller.uid, &file.id) {
+    match api.files.delete(caller.id(), &file.id) {
         true => Ok(json(render(&Deleted {
             id: &file.id,
             object: "file",

@@ -32,8 +32,10 @@ use crate::api::error::ApiError;
 use crate::api::generation::{next, parse, streamed};
 use crate::api::llama_cpp::mistaken;
 use crate::api::{Api, body, documents, json, render};
-use crate::chat::{ChatError, ChatEvent, ChatRequest, Message, Role, TextAnswer, TextTask};
-use crate::engine::{Answer, Engine, Failure, Uid};
+use crate::chat::{
+    ChatError, ChatEvent, ChatRequest, Message, PrincipalId, Role, TextAnswer, TextTask,
+};
+use crate::engine::{Answer, Engine, Failure};
 use draft::Draft;
 use places::Places;
 use recorder::Recorder;
@@ -48,7 +50,7 @@ const LEAVE: f64 = 0.75;
 
 /// A request that the engine can take, and what else must be known of it.
 struct Ready {
-    uid: Uid,
+    owner: PrincipalId,
     model: String,
     request: ChatRequest,
     /// Messages in front that are instructions, and not kept.
@@ -65,8 +67,8 @@ pub async fn create(
     let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
     let call = parse(bytes, request::parse).await?;
     let (delivery, input) = (call.delivery, Arc::from(call.input.items.as_slice()));
-    let (mut ready, shown) = ready(&api, caller.uid, call)?;
-    let files = documents::read(&api, caller.uid, &mut ready.request, &mut share)
+    let (mut ready, shown) = ready(&api, caller.id(), call)?;
+    let files = documents::read(&api, caller.id(), &mut ready.request, &mut share)
         .await
         .map_err(|error| ready.located(error))?;
     let (background, keep) = match delivery {
@@ -88,7 +90,7 @@ pub async fn create(
     };
     let recorder = keep.then(|| Recorder {
         store: api.responses.clone(),
-        uid: caller.uid,
+        owner: caller.id(),
         input,
         conversation,
     });
@@ -149,14 +151,14 @@ pub async fn input_tokens(
 ) -> Result<Response, ApiError> {
     let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
     let call = parse(bytes, request::parse).await?;
-    let (mut ready, _) = ready(&api, caller.uid, call)?;
-    documents::read(&api, caller.uid, &mut ready.request, &mut share)
+    let (mut ready, _) = ready(&api, caller.id(), call)?;
+    documents::read(&api, caller.id(), &mut ready.request, &mut share)
         .await
         .map_err(|error| ready.located(error))?;
     let task = TextTask::Count(Box::new(ready.request.clone()));
     match api
         .engine
-        .text(caller.uid, &ready.model, task)
+        .text(caller.id(), &ready.model, task)
         .await
         .map_err(|failure| ready.refusal(failure))?
     {
@@ -169,7 +171,11 @@ pub async fn input_tokens(
 }
 
 /// Puts what came before in front of what was sent, and checks the whole.
-fn ready(api: &Api, uid: Uid, call: ResponsesCall) -> Result<(Ready, request::Shown), ApiError> {
+fn ready(
+    api: &Api,
+    owner: PrincipalId,
+    call: ResponsesCall,
+) -> Result<(Ready, request::Shown), ApiError> {
     let ResponsesCall {
         model,
         mut request,
@@ -182,7 +188,7 @@ fn ready(api: &Api, uid: Uid, call: ResponsesCall) -> Result<(Ready, request::Sh
     } = call;
     let before = match &previous {
         Some(id) => {
-            retrieve::find(api, uid, id)
+            retrieve::find(api, owner, id)
                 .map_err(|error| error.param("previous_response_id"))?
                 .conversation
         }
@@ -207,7 +213,7 @@ fn ready(api: &Api, uid: Uid, call: ResponsesCall) -> Result<(Ready, request::Sh
     })?;
     Ok((
         Ready {
-            uid,
+            owner,
             model,
             request,
             instructions: ahead,
@@ -221,7 +227,7 @@ fn ready(api: &Api, uid: Uid, call: ResponsesCall) -> Result<(Ready, request::Sh
 impl Ready {
     async fn ask(&self, engine: &Engine) -> Result<Answer, Failure> {
         engine
-            .chat(self.uid, &self.model, self.request.clone())
+            .chat(self.owner, &self.model, self.request.clone())
             .await
     }
 
@@ -248,7 +254,9 @@ impl Ready {
                             context_tokens,
                         }));
                     }
-                    answer = engine.chat(self.uid, &self.model, request.clone()).await?;
+                    answer = engine
+                        .chat(self.owner, &self.model, request.clone())
+                        .await?;
                 }
                 event => return event.map(|event| (answer, event)),
             }

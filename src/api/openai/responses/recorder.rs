@@ -9,13 +9,13 @@ use crate::api::openai::responses::stored::{Job, StoredResponse};
 use crate::api::render;
 use crate::api::store::Store;
 use crate::chat::Message;
-use crate::engine::Uid;
+use crate::chat::PrincipalId;
 
 /// What has to be known to keep a response when it is complete.
 #[derive(Clone)]
 pub struct Recorder {
     pub store: Arc<Store<StoredResponse>>,
-    pub uid: Uid,
+    pub owner: PrincipalId,
     pub input: Arc<[Item]>,
     /// What came before the answer, instructions left out: they are for one response.
     pub conversation: Vec<Message>,
@@ -25,19 +25,19 @@ impl Recorder {
     /// Keeps a response with its answer.
     pub fn store(self, draft: &Draft, response: &ResponseOut) {
         let kept = self.kept(draft, response, None);
-        self.store.put(self.uid, kept);
+        self.store.put(self.owner, kept);
     }
 
     /// Keeps a response that is not made yet.
     pub fn begin(&self, draft: &Draft, response: &ResponseOut, job: &Arc<Job>) {
         self.store
-            .put(self.uid, self.kept(draft, response, Some(job.clone())));
+            .put(self.owner, self.kept(draft, response, Some(job.clone())));
     }
 
     /// Says how a response that is kept already stands now; `false` if it was deleted meanwhile.
     pub fn update(&self, draft: &Draft, response: &ResponseOut, job: &Arc<Job>) -> bool {
         self.store
-            .replace(self.uid, self.kept(draft, response, Some(job.clone())))
+            .replace(self.owner, self.kept(draft, response, Some(job.clone())))
     }
 
     fn kept(&self, draft: &Draft, response: &ResponseOut, job: Option<Arc<Job>>) -> StoredResponse {

@@ -19,7 +19,7 @@ use crate::api::openai::Deleted;
 use crate::api::openai::responses::stored::StoredResponse;
 use crate::api::parse::json::quote;
 use crate::api::{Api, json, render};
-use crate::engine::Uid;
+use crate::chat::PrincipalId;
 
 /// Items of a page, as OpenAI has it.
 const PAGE: usize = 20;
@@ -27,8 +27,8 @@ const LARGEST_PAGE: usize = 100;
 
 type Id = Result<Path<String>, PathRejection>;
 
-pub fn find(api: &Api, uid: Uid, id: &str) -> Result<StoredResponse, ApiError> {
-    api.responses.get(uid, id).ok_or_else(|| missing(id))
+pub fn find(api: &Api, owner: PrincipalId, id: &str) -> Result<StoredResponse, ApiError> {
+    api.responses.get(owner, id).ok_or_else(|| missing(id))
 }
 
 fn missing(id: &str) -> ApiError {
@@ -49,7 +49,7 @@ pub async fn get(
     id: Id,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let kept = find(&api, caller.uid, &named(id)?)?;
+    let kept = find(&api, caller.id(), &named(id)?)?;
     if query(&uri, "stream").is_some_and(|stream| stream != "false") {
         let message = "`stream` cannot be true here: a kept response comes as a whole";
         return Err(
@@ -65,7 +65,7 @@ pub async fn delete(
     id: Id,
 ) -> Result<Response, ApiError> {
     let id = named(id)?;
-    match api.responses.delete(caller.uid, &id) {
+    match api.responses.delete(caller.id(), &id) {
         true => Ok(json(render(&Deleted {
             id: &id,
             object: "response.deleted",
@@ -82,7 +82,7 @@ pub async fn cancel(
     id: Id,
 ) -> Result<Response, ApiError> {
     let id = named(id)?;
-    let Some(job) = find(&api, caller.uid, &id)?.job else {
+    let Some(job) = find(&api, caller.id(), &id)?.job else {
         let message = "only a response that is made in the background can be cancelled; hang up to end any other";
         return Err(ApiError::invalid(
             StatusCode::BAD_REQUEST,
@@ -93,7 +93,7 @@ pub async fn cancel(
     job.cancel.notify_one();
     // Its sender is in the job that is held here.
     let _ = job.ended.subscribe().wait_for(|ended| *ended).await;
-    Ok(json(find(&api, caller.uid, &id)?.json))
+    Ok(json(find(&api, caller.id(), &id)?.json))
 }
 
 #[derive(Serialize)]
@@ -112,7 +112,7 @@ pub async fn input_items(
     id: Id,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let kept = find(&api, caller.uid, &named(id)?)?;
+    let kept = find(&api, caller.id(), &named(id)?)?;
     let wrong = |name: &str, reason: String| {
         Err(ApiError::invalid(
             StatusCode::BAD_REQUEST,

@@ -37,7 +37,7 @@ pub async fn create(
     let failed = |failure: Failure| ApiError::from(failure).relocated(request::place);
     let mut answer = api
         .engine
-        .chat(caller.uid, &model, request)
+        .chat(caller.id(), &model, request)
         .await
         .map_err(failed)?;
     let mut event = next(&mut answer).await.map_err(failed)?;

@@ -63,7 +63,7 @@ fn who_wants_a_model_whose_disk_does_not_answer_is_told_so() {
     assert_eq!((s.life(), s.next_tick()), (Life::None, None));
     assert!(names_the_disk(&s.step(at(61), submit(2, "a")), 2));
     // One that left the choice to us gets another.
-    let chosen = s.step(at(62), submit_open(3, "a"));
+    let chosen = s.step(at(62), submit_flexible(3, "a"));
     assert!(matches!(chosen[..], [Action::Choose { id: 3, .. }]));
     let model = Ok("b".to_owned());
     assert_eq!(

@@ -51,7 +51,7 @@ impl World {
                     self.choosing.push(id);
                 }
                 Action::Fail { id, .. } | Action::LoadDone { id } => self.close(id),
-                Action::Ease | Action::Unloaded | Action::Drained => {}
+                Action::Trim | Action::Unloaded | Action::Drained => {}
             }
         }
     }
@@ -102,11 +102,11 @@ proptest::proptest! {
                     next += 1;
                     world.open.insert(next);
                     let kind = if which == 3 { Kind::Load } else { Kind::Chat };
-                    let (model, open) = (MODELS[usize::from(which) % 3], what < 2);
-                    if open {
+                    let (model, flexible) = (MODELS[usize::from(which) % 3], what < 2);
+                    if flexible {
                         world.models.insert(next, model);
                     }
-                    Input::Submit { id: next, uid: u32::from(which), model: model.into(), open, kind }
+                    Input::Submit { id: next, owner: PrincipalId::User(u32::from(which)), model: model.into(), flexible, kind }
                 }
                 4 | 5 => match world.alive {
                     Some((generation, false)) if !world.dying => {
@@ -142,7 +142,7 @@ proptest::proptest! {
                     None => Input::Tick,
                 },
                 10 => Input::Unload,
-                11 => Input::Shrink(which < 2),
+                11 => Input::EndWhenIdle(which < 2),
                 12 => Input::GiveUp { cause: "dice".into() },
                 13 => match world.alive {
                     Some((generation, false)) => Input::LoadFailed { generation, failure: bad("dice"), out_of_memory: which > 1 },

@@ -8,7 +8,7 @@ const FLOOR_MIB: u64 = 64;
 
 /// Memory over time, and a worker that does as it is told.
 struct World {
-    policy: Policy,
+    policy: MemoryPolicy,
     start: Instant,
     now: Instant,
     stalled: u64,
@@ -20,7 +20,7 @@ impl World {
     fn new() -> Self {
         let start = Instant::now();
         Self {
-            policy: Policy::default(),
+            policy: MemoryPolicy::default(),
             start,
             now: start,
             stalled: 0,
@@ -59,7 +59,7 @@ impl World {
             .extend(step.map(|step| (self.now - self.start, step)));
         match (step, self.policy.level()) {
             (Some(Step::EndNow), _) => self.policy.gone(self.now),
-            (_, Level::Shrinking) if self.idle => self.policy.gone(self.now),
+            (_, Level::Draining) if self.idle => self.policy.gone(self.now),
             _ => {}
         }
         step
@@ -94,10 +94,10 @@ fn a_slow_leak_is_met_in_steps() {
     }
     assert_eq!(
         world.kinds()[..3],
-        [Step::Ease, Step::EndWhenIdle, Step::EndNow]
+        [Step::Trim, Step::EndWhenIdle, Step::EndNow]
     );
     assert!(
-        world.kinds()[3..].iter().all(|step| *step == Step::Ease),
+        world.kinds()[3..].iter().all(|step| *step == Step::Trim),
         "the next worker has its minute"
     );
 }
@@ -110,7 +110,7 @@ fn a_sudden_hog_is_met_within_two_seconds() {
     while world.now < begun + Duration::from_secs(2) {
         world.look(10, false);
     }
-    assert_eq!(world.kinds(), [Step::Ease, Step::EndWhenIdle, Step::EndNow]);
+    assert_eq!(world.kinds(), [Step::Trim, Step::EndWhenIdle, Step::EndNow]);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn an_idle_worker_is_ended_and_need_not_be_killed() {
         ..World::new()
     };
     world.looks(3, 10, false);
-    assert_eq!(world.kinds()[..2], [Step::Ease, Step::EndWhenIdle]);
+    assert_eq!(world.kinds()[..2], [Step::Trim, Step::EndWhenIdle]);
     assert!(!world.kinds().contains(&Step::EndNow));
 }
 
@@ -128,17 +128,17 @@ fn an_idle_worker_is_ended_and_need_not_be_killed() {
 fn running_requests_may_finish_while_a_little_is_left() {
     let mut world = World::new();
     world.looks(30, FLOOR_MIB - 10, false);
-    assert_eq!(world.kinds(), [Step::Ease, Step::EndWhenIdle]);
+    assert_eq!(world.kinds(), [Step::Trim, Step::EndWhenIdle]);
     // It becomes better by itself, but not at once.
     world.looks(55, 2000, false);
-    assert_eq!(world.policy.level(), Level::Shrinking);
+    assert_eq!(world.policy.level(), Level::Draining);
     world.looks(10, 2000, false);
     assert_eq!(
         (world.policy.level(), world.kinds().last()),
-        (Level::Eased, Some(&Step::GoOn))
+        (Level::Trimmed, Some(&Step::GoOn))
     );
     world.looks(55, 2000, false);
-    assert_eq!(world.policy.level(), Level::Eased);
+    assert_eq!(world.policy.level(), Level::Trimmed);
     world.looks(10, 2000, false);
     assert_eq!(world.policy.level(), Level::Calm);
 }
@@ -153,10 +153,10 @@ fn a_sawtooth_does_not_make_it_flap() {
     let eases = world
         .steps
         .iter()
-        .filter(|(_, step)| *step == Step::Ease)
+        .filter(|(_, step)| *step == Step::Trim)
         .count();
     assert!(
-        eases <= 11 && world.kinds().iter().all(|step| *step == Step::Ease),
+        eases <= 11 && world.kinds().iter().all(|step| *step == Step::Trim),
         "{:?}",
         world.steps
     );
@@ -168,7 +168,7 @@ fn waiting_programs_end_an_idle_worker_but_not_one_that_makes_them_wait() {
     busy.looks(50, 2000, true);
     assert_eq!(
         busy.kinds(),
-        [Step::Ease],
+        [Step::Trim],
         "a worker that reads its weights waits for memory by itself"
     );
     let mut idle = World {
@@ -176,11 +176,11 @@ fn waiting_programs_end_an_idle_worker_but_not_one_that_makes_them_wait() {
         ..World::new()
     };
     idle.looks(9, 2000, true);
-    assert_eq!(idle.kinds(), [Step::Ease]);
+    assert_eq!(idle.kinds(), [Step::Trim]);
     idle.looks(6, 2000, true);
-    assert_eq!(idle.kinds()[..2], [Step::Ease, Step::EndWhenIdle]);
+    assert_eq!(idle.kinds()[..2], [Step::Trim, Step::EndWhenIdle]);
     assert!(
-        idle.kinds()[2..].iter().all(|step| *step == Step::Ease),
+        idle.kinds()[2..].iter().all(|step| *step == Step::Trim),
         "the next worker has its minute"
     );
 }

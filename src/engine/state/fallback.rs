@@ -26,7 +26,7 @@ impl State {
         for job in self
             .queue
             .iter_mut()
-            .filter(|job| another && job.open && refused(job))
+            .filter(|job| another && job.flexible && refused(job))
         {
             job.choosing = true;
             actions.push(Action::Choose {

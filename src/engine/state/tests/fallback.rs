@@ -17,9 +17,9 @@ fn chosen(id: u64, model: &str) -> Input {
 fn what_left_the_choice_to_us_gets_another_model_and_what_was_named_does_not() {
     let (mut s, t) = state();
     for input in [
-        submit_open(1, "large"),
+        submit_flexible(1, "large"),
         submit(2, "large"),
-        submit_open(3, "large"),
+        submit_flexible(3, "large"),
     ] {
         s.step(t, input);
     }
@@ -53,7 +53,7 @@ fn what_left_the_choice_to_us_gets_another_model_and_what_was_named_does_not() {
 #[test]
 fn what_nothing_fits_fails_with_the_reason_that_was_found() {
     let (mut s, t) = state();
-    s.step(t, submit_open(1, "large"));
+    s.step(t, submit_flexible(1, "large"));
     s.step(t, submit(2, "other"));
     let damaged = Input::LoadFailed {
         generation: 1,
@@ -91,7 +91,7 @@ fn what_nothing_fits_fails_with_the_reason_that_was_found() {
 #[test]
 fn a_load_without_memory_is_retried_smaller_before_another_model_is_chosen() {
     let (mut s, t) = state();
-    s.step(t, submit_open(1, "large"));
+    s.step(t, submit_flexible(1, "large"));
     let killed = Failure::OutOfMemory {
         cause: "SIGKILL".into(),
     };
@@ -117,7 +117,7 @@ fn a_load_without_memory_is_retried_smaller_before_another_model_is_chosen() {
 #[test]
 fn a_model_that_takes_less_may_do_for_what_had_not_begun_when_memory_ran_out() {
     let (mut s, t) = state();
-    s.step(t, submit_open(1, "large"));
+    s.step(t, submit_flexible(1, "large"));
     s.step(t, submit(2, "large"));
     s.step(t, loaded(1));
     s.step(t, out_of_memory(1));
@@ -140,7 +140,7 @@ fn a_model_that_takes_less_may_do_for_what_had_not_begun_when_memory_ran_out() {
 #[test]
 fn a_crash_is_no_reason_for_another_model() {
     let (mut s, t) = state();
-    s.step(t, submit_open(1, "large"));
+    s.step(t, submit_flexible(1, "large"));
     assert_eq!(s.step(t, exited(1, "0")), [spawn(2, "large")]);
     assert_eq!(
         s.step(t, exited(2, "0")),
@@ -155,7 +155,7 @@ fn a_crash_is_no_reason_for_another_model() {
 fn a_worker_that_is_none_for_some_serves_the_others() {
     let (mut s, t) = state();
     for input in [
-        submit_open(1, "blind"),
+        submit_flexible(1, "blind"),
         submit(2, "blind"),
         submit(3, "blind"),
     ] {
@@ -198,7 +198,7 @@ fn a_worker_that_is_none_for_some_serves_the_others() {
 #[test]
 fn who_leaves_while_another_model_is_chosen_delays_nobody() {
     let (mut s, t) = state();
-    s.step(t, submit_open(1, "large"));
+    s.step(t, submit_flexible(1, "large"));
     s.step(t, submit(2, "other"));
     s.step(
         t,

@@ -8,17 +8,17 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Silent deaths in a row.
 #[derive(Debug)]
-pub struct Trouble {
+pub struct Backoff {
     deaths: u32,
     pub cause: String,
     /// No worker is started before; `None` once that time has come.
     pub pause: Option<Instant>,
 }
 
-impl Trouble {
+impl Backoff {
     /// One death more.
     pub fn after(before: Option<Self>, now: Instant, cause: String) -> Self {
-        let deaths = before.map_or(0, |trouble| trouble.deaths) + 1;
+        let deaths = before.map_or(0, |backoff| backoff.deaths) + 1;
         Self {
             deaths,
             cause,

@@ -1,10 +1,10 @@
-//! What to do about memory that runs short while a worker lives. Pure: [`Policy::step`] takes a
+//! What to do about memory that runs short while a worker lives. Pure: [`MemoryPolicy::step`] takes a
 //! reading and the time.
 //!
 //! ```text
 //!            near the floor,            below the floor for a moment,
 //!            or programs wait           or they wait on although the worker is idle
-//!    Calm ────────────────────▶ Eased ─────────────────────────────▶ Shrinking ──▶ (worker gone: Calm)
+//!    Calm ────────────────────▶ Trimmed ───────────────────────────▶ Draining ───▶ (worker gone: Calm)
 //!     ▲   the worker gives        │ ▲    the worker ends once idle      │    │
 //!     └── back what it can ───────┘ └───────── room for a minute ───────┘    └ far below the floor while requests run:
 //!          room for a minute                                                   the worker ends at once
@@ -42,18 +42,18 @@ pub enum Level {
     #[default]
     Calm,
     /// The worker was told to give back what it can.
-    Eased,
+    Trimmed,
     /// The worker ends as soon as it is idle.
-    Shrinking,
+    Draining,
 }
 
 impl Level {
-    /// Its name in reports.
+    /// Its name in reports, which is part of the interface and older than the levels' own.
     pub fn id(self) -> &'static str {
         match self {
             Self::Calm => "calm",
-            Self::Eased => "eased",
-            Self::Shrinking => "shrinking",
+            Self::Trimmed => "eased",
+            Self::Draining => "shrinking",
         }
     }
 }
@@ -62,7 +62,7 @@ impl Level {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// The worker gives back what it can.
-    Ease,
+    Trim,
     /// The worker ends once it is idle; until then it gets no more requests.
     EndWhenIdle,
     /// The worker ends now.
@@ -73,7 +73,7 @@ pub enum Step {
 
 /// The state of the policy.
 #[derive(Debug, Default)]
-pub struct Policy {
+pub struct MemoryPolicy {
     level: Level,
     /// When the level was reached.
     since: Option<Instant>,
@@ -81,7 +81,7 @@ pub struct Policy {
     room: Option<Instant>,
     /// Since when programs have waited although the worker is idle.
     waits: Option<Instant>,
-    eased: Option<Instant>,
+    trimmed: Option<Instant>,
     /// When a worker was last given up.
     ended: Option<Instant>,
     /// Whether this worker was told to end at once.
@@ -109,7 +109,7 @@ impl Stalls {
     }
 }
 
-impl Policy {
+impl MemoryPolicy {
     pub fn level(&self) -> Level {
         self.level
     }
@@ -124,41 +124,40 @@ impl Policy {
         let (free, floor) = (reading.room.free, floor(reading.room.whole));
         let stalled = self.stalls.step(now, reading.stalled);
         let (short, low) = (free < NEAR * floor || stalled, free < floor);
-        let since = |start: &mut Option<Instant>, so: bool| {
-            *start = if so { start.or(Some(now)) } else { None };
-            start.map_or(Duration::ZERO, |start| now - start)
-        };
-        let room = since(&mut self.room, free >= ROOMY * floor && !stalled);
-        let waits = since(&mut self.waits, stalled && idle);
+        let has_room = free >= ROOMY * floor && !stalled;
+        self.room = self.room.or(Some(now)).filter(|_| has_room);
+        self.waits = self.waits.or(Some(now)).filter(|_| stalled && idle);
+        let lasts = |since: Option<Instant>| since.map_or(Duration::ZERO, |since| now - since);
+        let (room, waits) = (lasts(self.room), lasts(self.waits));
         let at_level = self.since.map_or(Duration::MAX, |since| now - since);
         let rested = |last: Option<Instant>| last.is_none_or(|last| now - last >= PAUSE);
         match self.level {
             Level::Calm if short => {
-                self.eased = Some(now);
-                self.enter(now, Level::Eased, Step::Ease)
+                self.trimmed = Some(now);
+                self.enter(now, Level::Trimmed, Step::Trim)
             }
             Level::Calm => None,
-            Level::Eased
+            Level::Trimmed
                 if (low && at_level >= SETTLE || waits >= STALL_PATIENCE) && rested(self.ended) =>
             {
                 self.ended = Some(now);
-                self.enter(now, Level::Shrinking, Step::EndWhenIdle)
+                self.enter(now, Level::Draining, Step::EndWhenIdle)
             }
-            Level::Eased if short && rested(self.eased) => {
-                self.eased = Some(now);
-                Some(Step::Ease)
+            Level::Trimmed if short && rested(self.trimmed) => {
+                self.trimmed = Some(now);
+                Some(Step::Trim)
             }
-            Level::Eased if room >= PAUSE && at_level >= PAUSE => {
+            Level::Trimmed if room >= PAUSE && at_level >= PAUSE => {
                 self.enter(now, Level::Calm, Step::GoOn)
             }
-            Level::Shrinking if free < floor / 2 && !idle && !self.told && at_level >= SETTLE => {
+            Level::Draining if free < floor / 2 && !idle && !self.told && at_level >= SETTLE => {
                 self.told = true;
                 Some(Step::EndNow)
             }
-            Level::Shrinking if room >= PAUSE && at_level >= PAUSE && !self.told => {
-                self.enter(now, Level::Eased, Step::GoOn)
+            Level::Draining if room >= PAUSE && at_level >= PAUSE && !self.told => {
+                self.enter(now, Level::Trimmed, Step::GoOn)
             }
-            Level::Eased | Level::Shrinking => None,
+            Level::Trimmed | Level::Draining => None,
         }
     }
 

@@ -11,9 +11,9 @@ const MOST: u32 = 8;
 
 /// Steps for each model, and when the last one was taken.
 #[derive(Debug, Default)]
-pub struct Smaller(BTreeMap<String, (u32, Instant)>);
+pub struct Downsizing(BTreeMap<String, (u32, Instant)>);
 
-impl Smaller {
+impl Downsizing {
     /// One step more.
     pub fn step(&mut self, now: Instant, model: &str) {
         let steps = (self.of(now, model) + 1).min(MOST);
@@ -33,7 +33,7 @@ mod tests {
 
     #[test]
     fn steps_are_counted_and_forgotten() {
-        let (mut smaller, now) = (Smaller::default(), Instant::now());
+        let (mut smaller, now) = (Downsizing::default(), Instant::now());
         assert_eq!(smaller.of(now, "a"), 0);
         smaller.step(now, "a");
         smaller.step(now + MEMORY / 2, "a");

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::quota::Quota;
-use super::{Caller, Policy};
+use super::{Policy, Principal};
 
 /// Bytes that a user's requests may hold beyond one of the largest size, until they are answered.
 const BODIES_BESIDE: u64 = 8 << 20;
@@ -13,14 +13,14 @@ const BODIES_USERS: u64 = 2;
 /// One policy and one account for all doors: whoever comes through two of them has no more than
 /// through one.
 #[derive(Debug)]
-pub struct Gate {
+pub struct Admission {
     /// Replaced when the configuration is read again.
     policy: RwLock<Policy>,
     /// Bytes of requests that were received and not begun to be answered.
     pub bodies: Arc<Quota>,
 }
 
-impl Gate {
+impl Admission {
     /// `body_bytes` is the size of the largest request.
     pub fn new(policy: Policy, body_bytes: u64) -> Arc<Self> {
         let per_user = body_bytes.saturating_add(BODIES_BESIDE);
@@ -36,10 +36,10 @@ impl Gate {
     }
 
     /// See [`Policy::may_administer`].
-    pub fn may_administer(&self, caller: &Caller) -> bool {
+    pub fn may_administer(&self, principal: &Principal) -> bool {
         self.policy
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .may_administer(caller)
+            .may_administer(principal)
     }
 }

@@ -1,0 +1,223 @@
+//! Which installed models a client's name can mean. Pure.
+//!
+//! A name is a model's id in any case, a variant in any usual spelling, or `auto`. Every door and
+//! every kind of request resolves its names here.
+
+use std::path::PathBuf;
+
+use super::choice::accepts;
+use super::{Failure, ModelInfo};
+use crate::chat::Modalities;
+use crate::gemma::variant::Variant;
+
+const AUTO: &str = "auto";
+
+/// What a name is resolved against.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Names<'a> {
+    /// The installed models.
+    pub models: &'a [ModelInfo],
+    /// The id of the model that is up or coming up.
+    pub loaded: Option<&'a str>,
+    /// The name that the configuration gives `auto`; may be `auto` itself.
+    pub default: &'a str,
+    /// Where models are looked for.
+    pub directories: &'a [PathBuf],
+}
+
+/// What a name means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Meant<'a> {
+    One(&'a ModelInfo),
+    /// One of several; memory decides.
+    BestOf(Vec<&'a ModelInfo>),
+}
+
+impl<'a> Names<'a> {
+    /// What `name` means for a request that needs these `modalities`: of several models those that
+    /// have them, if any has; of these the one that is loaded; for `auto` the default, if it is
+    /// among them. Fails if no model is installed, or none that the name could mean.
+    pub fn resolve(&self, name: &str, modalities: Modalities) -> Result<Meant<'a>, Failure> {
+        if self.models.is_empty() {
+            return Err(no_models(self.directories));
+        }
+        if let Some(model) = exact(self.models, name) {
+            return Ok(Meant::One(model));
+        }
+        let mut meant = candidates(self.models, name);
+        if meant.is_empty() {
+            return Err(Failure::UnknownModel {
+                asked: name.to_owned(),
+                known: self.models.iter().map(|model| model.id.clone()).collect(),
+            });
+        }
+        if meant.iter().any(|model| accepts(model, modalities)) {
+            meant.retain(|model| accepts(model, modalities));
+        }
+        let loaded = meant
+            .iter()
+            .find(|model| Some(model.id.as_str()) == self.loaded);
+        if let Some(model) = loaded {
+            return Ok(Meant::One(model));
+        }
+        if is_auto(name) && !is_auto(self.default) {
+            return self.default(meant, modalities);
+        }
+        Ok(Meant::BestOf(meant))
+    }
+
+    /// What `auto` means, which could be each of `meant`: what the default's name means of them,
+    /// or any of them if that is none.
+    fn default(
+        &self,
+        meant: Vec<&'a ModelInfo>,
+        modalities: Modalities,
+    ) -> Result<Meant<'a>, Failure> {
+        match self.resolve(self.default, modalities)? {
+            Meant::One(model) if meant.contains(&model) => Ok(Meant::One(model)),
+            Meant::BestOf(models) if models.iter().any(|model| meant.contains(model)) => {
+                Ok(Meant::BestOf(models))
+            }
+            Meant::One(_) | Meant::BestOf(_) => Ok(Meant::BestOf(meant)),
+        }
+    }
+}
+
+/// The model whose own id `name` is, in any case.
+pub(super) fn exact<'a>(models: &'a [ModelInfo], name: &str) -> Option<&'a ModelInfo> {
+    models
+        .iter()
+        .find(|model| model.id.eq_ignore_ascii_case(name))
+}
+
+/// The models that a name can mean which is no model's own: all, or those of a variant.
+pub(super) fn candidates<'a>(models: &'a [ModelInfo], name: &str) -> Vec<&'a ModelInfo> {
+    let variant = Variant::named(name);
+    models
+        .iter()
+        .filter(|model| is_auto(name) || variant == Some(model.variant))
+        .collect()
+}
+
+/// What every request meets where no model is installed.
+pub(super) fn no_models(directories: &[PathBuf]) -> Failure {
+    Failure::NoModels {
+        directories: directories
+            .iter()
+            .map(|directory| directory.display().to_string())
+            .collect(),
+    }
+}
+
+fn is_auto(name: &str) -> bool {
+    name.eq_ignore_ascii_case(AUTO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Projector;
+
+    /// `e2b`, `e4b-a` with a projector, `e4b-b`, `31b`.
+    fn models() -> Vec<ModelInfo> {
+        let model = |id: &str, variant| ModelInfo {
+            variant,
+            ..ModelInfo::example(&format!("/m/{id}.gguf"))
+        };
+        let projector = Projector {
+            path: "/m/mmproj.gguf".into(),
+            size: 1,
+            width: 128,
+            longest_side: 1600,
+            hearing: None,
+            name: String::new(),
+        };
+        let mut models = vec![
+            model("e2b", Variant::E2b),
+            model("e4b-a", Variant::E4b),
+            model("e4b-b", Variant::E4b),
+            model("31b", Variant::B31),
+        ];
+        models[1].projector = Some(projector);
+        models
+    }
+
+    fn meant(
+        loaded: Option<&str>,
+        default: &str,
+        name: &str,
+        modalities: Modalities,
+    ) -> Vec<String> {
+        let models = models();
+        let names = Names {
+            models: &models,
+            loaded,
+            default,
+            directories: &[],
+        };
+        match names.resolve(name, modalities) {
+            Ok(Meant::One(model)) => vec![model.id.clone()],
+            Ok(Meant::BestOf(models)) => models.iter().map(|model| model.id.clone()).collect(),
+            Err(failure) => vec![format!("{failure:?}")],
+        }
+    }
+
+    #[test]
+    fn a_name_is_an_id_a_variant_or_auto() {
+        let all = &["e2b", "e4b-a", "e4b-b", "31b"][..];
+        for (loaded, default, name, ids) in [
+            (None, "auto", "E4B-A", &["e4b-a"][..]),
+            (Some("e2b"), "auto", "e4b-b", &["e4b-b"]),
+            (None, "auto", "gemma-4-e4b", &["e4b-a", "e4b-b"]),
+            (None, "auto", "Gemma 4 31B", &["31b"]),
+            (Some("e4b-b"), "auto", "gemma-4-e4b", &["e4b-b"]),
+            (Some("e2b"), "auto", "gemma-4-e4b", &["e4b-a", "e4b-b"]),
+            (None, "auto", "auto", all),
+            (Some("e4b-a"), "31b", "AUTO", &["e4b-a"]),
+            (None, "31b", "auto", &["31b"]),
+            (None, "gemma-4-e4b", "auto", &["e4b-a", "e4b-b"]),
+            (None, "31b", "e2b", &["e2b"]),
+        ] {
+            let got = meant(loaded, default, name, Modalities::default());
+            assert_eq!(got, ids, "{name} with {loaded:?} loaded, {default} default");
+        }
+    }
+
+    #[test]
+    fn modalities_narrow_what_is_not_named_itself() {
+        let image = Modalities {
+            image: true,
+            audio: false,
+        };
+        for (loaded, default, name, ids) in [
+            (None, "auto", "auto", &["e4b-a"][..]),
+            (Some("e4b-b"), "auto", "gemma-4-e4b", &["e4b-a"]),
+            (None, "31b", "auto", &["e4b-a"]),
+            (None, "auto", "31b", &["31b"]),
+            (None, "auto", "gemma-4-31b", &["31b"]),
+        ] {
+            assert_eq!(meant(loaded, default, name, image), ids, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_named() {
+        for (default, name, asked) in [("auto", "e9b", "e9b"), ("e9b", "auto", "e9b")] {
+            let failure = &meant(None, default, name, Modalities::default())[0];
+            assert!(
+                failure.contains(&format!("UnknownModel {{ asked: \"{asked}\"")),
+                "{failure}"
+            );
+        }
+        let names = Names {
+            models: &[],
+            loaded: None,
+            default: "auto",
+            directories: &["/m".into()],
+        };
+        assert_eq!(
+            names.resolve("auto", Modalities::default()),
+            Err(no_models(&["/m".into()]))
+        );
+    }
+}

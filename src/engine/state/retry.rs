@@ -1,0 +1,102 @@
+//! What becomes of the jobs that a worker leaves behind when it dies. Pure.
+
+use crate::engine::Failure;
+use crate::engine::queue::Job;
+
+/// Workers that may die under a job before the job is given up.
+pub const DEATHS_PER_JOB: u32 = 2;
+
+/// A job that the worker has.
+#[derive(Debug)]
+pub struct Running {
+    pub job: Job,
+    /// Something of the answer has reached the client.
+    pub begun: bool,
+}
+
+/// How a worker came to its end.
+#[derive(Clone, Debug)]
+pub struct Exit {
+    pub cause: String,
+    /// Memory is what was missing.
+    pub of_memory: bool,
+}
+
+impl Exit {
+    /// What those are told whose answers it took with it.
+    pub fn failure(&self) -> Failure {
+        let cause = self.cause.clone();
+        if self.of_memory {
+            Failure::OutOfMemory { cause }
+        } else {
+            Failure::WorkerDied { cause }
+        }
+    }
+}
+
+/// The jobs that are tried again, the last one first, and the ids of those that fail: what had
+/// begun, what has seen too many workers die, and everything while the daemon is `draining`.
+pub fn split(
+    lost: impl DoubleEndedIterator<Item = Running>,
+    exit: &Exit,
+    draining: bool,
+) -> (Vec<Job>, Vec<u64>) {
+    let (mut again, mut fail) = (vec![], vec![]);
+    for Running { mut job, begun } in lost.rev() {
+        job.deaths += 1;
+        // Where memory is what was missing, a model that takes less may do.
+        let spent = job.deaths >= DEATHS_PER_JOB && !(exit.of_memory && job.flexible);
+        if begun || spent || draining {
+            fail.push(job.id);
+        } else {
+            again.push(job);
+        }
+    }
+    (again, fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::chat::PrincipalId;
+    use crate::engine::queue::Kind;
+
+    #[test]
+    fn what_had_begun_or_died_too_often_fails() {
+        for (deaths, begun, flexible, of_memory, draining, is_retried) in [
+            (0, false, false, false, false, true),
+            (0, true, false, false, false, false),
+            (0, false, false, false, true, false),
+            (1, false, false, false, false, false),
+            (1, false, true, false, false, false),
+            (1, false, false, true, false, false),
+            (1, false, true, true, false, true),
+            (1, true, true, true, false, false),
+        ] {
+            let job = Job {
+                id: 1,
+                owner: PrincipalId::User(1),
+                model: "m".into(),
+                flexible,
+                choosing: false,
+                kind: Kind::Chat,
+                deadline: Instant::now(),
+                deaths,
+            };
+            let exit = Exit {
+                cause: "SIGKILL".into(),
+                of_memory,
+            };
+            let (again, fail) = split([Running { job, begun }].into_iter(), &exit, draining);
+            let case = (deaths, begun, flexible, of_memory, draining);
+            assert_eq!(
+                (again.len() == 1, fail == [1]),
+                (is_retried, !is_retried),
+                "{case:?}"
+            );
+            assert!(again.iter().all(|job| job.deaths == deaths + 1));
+        }
+    }
+}
