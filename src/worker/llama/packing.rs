@@ -564,7 +564,7 @@ mod tests {
         let _alone = alone();
         let manifest = include_str!("../../../Cargo.toml");
         assert!(
-            manifest.contains(&format!("\"llama-cpp-sys-2\", version = \"={GGML}\"")),
+            manifest.contains(&format!("llama-cpp-sys-2 = {{ version = \"={GGML}\"")),
             "GGML is {GGML}; mend it and look at ggml's changes"
         );
         let packing = packing();
