@@ -1,6 +1,6 @@
 //! What the model writes, token by token, becomes events: thoughts, text, function calls. Pure.
 //!
-//! [`AnswerTracker`] says to which part a token belongs, and the parser what of it is delivered.
+//! [`super::tracker::AnswerTracker`] says to which part a token belongs, and the parser what of it is delivered.
 //!
 //! Only control tokens move the parser: text that spells a marker is text. Markers out of place are
 //! dropped, and the end of a turn closes whatever is open. Nothing is held without limit: of text
@@ -80,10 +80,10 @@ impl Parser {
         }
     }
 
-    /// Takes the next token, with what the [`AnswerTracker`] says of it, and appends what became
+    /// Takes the next token, with what the [`super::tracker::AnswerTracker`] says of it, and appends what became
     /// certain to `out`. After [`Progress::Stopped`] it takes nothing.
     ///
-    /// [`AnswerTracker`]: super::tracker::AnswerTracker
+    /// [`super::tracker::AnswerTracker`]: super::tracker::AnswerTracker
     pub fn push(
         &mut self,
         token: Token<'_>,

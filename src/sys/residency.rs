@@ -191,7 +191,7 @@ impl Window {
         }
     }
 
-    /// Reads a part of the file in and maps its pages, as [`super::mapping::Space::populate`] does.
+    /// Reads a part of the file in and maps its pages, as [`super::mapping::Mapping::populate`] does.
     pub fn populate(&self, part: Range<u64>) {
         let range = self.addresses(part);
         self.advise(

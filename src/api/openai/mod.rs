@@ -1,7 +1,7 @@
 //! OpenAI's API: an endpoint's folder or file has its request, its response and its stream.
 //!
 //! What several endpoints take in the same way: [`tools`] (functions that may be called) and
-//! [`format`] (the form of the answer).
+//! [`mod@format`] (the form of the answer).
 
 pub mod chat;
 pub mod completions;

@@ -2,7 +2,7 @@
 //! next, whether messages are received first, and what llama.cpp decodes. Pure.
 //!
 //! The worker has one sequence of the KV cache for each request that runs. [`step`] looks at all of
-//! them and at the requests that wait, and [`super::serve`] performs its plan:
+//! them and at the requests that wait, and [`mod@super::serve`] performs its plan:
 //!
 //! ```text
 //!   waiting requests ──▶ admissions: the sequence with the longest usable prefix   (reuse)
