@@ -11,6 +11,7 @@ mod skip;
 pub mod access;
 pub mod api;
 pub mod attachments;
+pub mod backend;
 pub mod bus;
 pub mod chat;
 pub mod config;

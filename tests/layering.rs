@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms it may use.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     // `gemmad-worker` brings the worker's code, and with it what that may use.
     (
         "bin",
@@ -19,6 +19,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "access",
             "api",
             "attachments",
+            "backend",
             "bus",
             "config",
             "engine",
@@ -28,25 +29,27 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ),
     (
         "api",
-        &["access", "attachments", "chat", "config", "engine"],
+        &["access", "attachments", "backend", "chat", "config"],
     ),
     // The API's JSON is what goes over the bus as well.
     (
         "bus",
-        &["access", "api", "attachments", "chat", "config", "engine"],
+        &["access", "api", "attachments", "backend", "chat", "config"],
     ),
-    // `engine`: its failures, and how a worker is started for one request.
+    // `engine`: how a worker is started for one request.
     (
         "attachments",
-        &["access", "chat", "engine", "ipc", "memory"],
+        &["access", "backend", "chat", "engine", "ipc", "memory"],
     ),
     ("access", &["chat", "config", "sys"]),
     (
         "engine",
         &[
-            "chat", "config", "gemma", "ipc", "memory", "sandbox", "store", "sys",
+            "backend", "chat", "config", "gemma", "ipc", "memory", "sandbox", "store", "sys",
         ],
     ),
+    // What the doors see of a backend, in the words that it reports in.
+    ("backend", &["chat", "gemma", "ipc", "memory", "sandbox"]),
     ("memory", &["gemma", "sys"]),
     ("store", &["gemma", "sys"]),
     ("worker", &["chat", "gemma", "ipc", "sandbox", "sys"]),

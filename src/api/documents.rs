@@ -9,8 +9,8 @@ use super::Api;
 use super::error::ApiError;
 use crate::access::quota::Share;
 use crate::attachments::ReadFile;
+use crate::backend::Failure;
 use crate::chat::{ChatError, ChatRequest, Part, PrincipalId, Source};
-use crate::engine::Failure;
 
 /// What was read of each file, on the answer to the request: a JSON array, non-ASCII characters
 /// escaped.

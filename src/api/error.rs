@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::access::quota::Full;
 use crate::attachments::Refused;
+use crate::backend::Failure;
 use crate::chat::{ChatError, Constraint, Invalid, Modality, PrincipalId};
-use crate::engine::Failure;
 
 /// How long a client that met a full limit should wait: long enough for a short answer to end.
 const RETRY_SOON: Duration = Duration::from_secs(1);

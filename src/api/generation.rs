@@ -13,8 +13,8 @@ use axum::response::Response;
 use futures_util::stream;
 use serde::Serialize;
 
+use crate::backend::{Answer, Failure};
 use crate::chat::{ChatEvent, Invalid};
-use crate::engine::{Answer, Failure};
 
 /// Bodies above this are taken apart on another thread: they take long enough for others to notice.
 pub const PARSE_ASIDE: usize = 256 << 10;

@@ -50,8 +50,8 @@ use serde::Serialize;
 use crate::access::admission::Admission;
 use crate::access::quota::Quota;
 use crate::attachments::Attachments;
+use crate::backend::Backends;
 use crate::config::Limits;
-use crate::engine::Engine;
 use error::ApiError;
 use openai::files::StoredFile;
 use openai::responses::stored::StoredResponse;
@@ -65,7 +65,7 @@ const MAX_FILES: usize = 256;
 
 /// What the endpoints share.
 pub struct Api {
-    engine: Engine,
+    backends: Backends,
     attachments: Attachments,
     limits: Limits,
     gate: Arc<Admission>,
@@ -77,7 +77,7 @@ pub struct Api {
 
 impl Api {
     pub fn new(
-        engine: Engine,
+        backends: Backends,
         attachments: Attachments,
         limits: Limits,
         gate: Arc<Admission>,
@@ -99,7 +99,7 @@ impl Api {
             users: FILES_USERS,
         });
         Self {
-            engine,
+            backends,
             attachments,
             limits,
             gate,

@@ -1,4 +1,4 @@
-//! The whole front door over real sockets, with an engine that follows a script.
+//! The whole front door over real sockets, with an backends that follows a script.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,16 +15,16 @@ use crate::access::Caller;
 use crate::access::admission::Admission;
 use crate::access::{Policy, Principal};
 use crate::api::*;
+use crate::backend::{Answer, Failure, ModelInfo, Phase, Status, scripted::Call};
 use crate::chat::{ChatEvent, ChatRequest, Done, Finish, Timings, Usage};
 use crate::config::Access;
-use crate::engine::{Answer, Command, Failure, ModelInfo, Phase, Status};
 
 const SOON: Duration = Duration::from_secs(5);
 
 /// A daemon's front door in a directory of its own.
 struct Door {
     path: std::path::PathBuf,
-    asked: mpsc::Receiver<Command>,
+    asked: mpsc::Receiver<Call>,
     publish: watch::Sender<Status>,
     stop: watch::Sender<bool>,
     serving: tokio::task::JoinHandle<()>,
@@ -35,7 +35,7 @@ fn status() -> Status {
     let model = ModelInfo {
         size: 5,
         created: 6,
-        ..ModelInfo::example("/models/tiny.gguf")
+        ..ModelInfo::example("tiny")
     };
     Status::first(vec![model], vec![], Some("tiny".into()))
 }
@@ -44,13 +44,13 @@ impl Door {
     fn open(limits: Limits) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("api.sock");
-        let (engine, asked, publish) = Engine::scripted(status());
+        let (backends, asked, publish) = Backends::scripted(status());
         let access = Policy::new(&Access::default(), nix::unistd::getuid().as_raw()).unwrap();
         let (stop, stopping) = watch::channel(false);
         let listener = UnixListener::bind(&path).unwrap();
         let serving = tokio::spawn(serve(
             Arc::new(Api::new(
-                engine,
+                backends,
                 Attachments::new(Default::default(), Default::default(), Default::default()),
                 limits.clone(),
                 Admission::new(access, limits.body_bytes),
@@ -94,7 +94,7 @@ impl Door {
         let (_, none) = mpsc::channel(1);
         let mut asked = std::mem::replace(&mut self.asked, none);
         tokio::spawn(async move {
-            while let Some(Command::Find { name, reply }) = asked.recv().await {
+            while let Some(Call::Find { name, reply }) = asked.recv().await {
                 let known = ["tiny", "auto"].contains(&name.to_lowercase().as_str());
                 let found =
                     known
@@ -117,7 +117,7 @@ impl Door {
         ChatRequest,
     ) {
         match timeout(SOON, self.asked.recv()).await.unwrap().unwrap() {
-            Command::Chat {
+            Call::Chat {
                 model,
                 request,
                 reply,
@@ -361,7 +361,7 @@ async fn hanging_up_in_the_queue_takes_the_request_back() {
     let mut door = Door::open(Limits::default());
     let mut stream = door.connect().await;
     stream.write_all(chat("").as_bytes()).await.unwrap();
-    let Some(Command::Chat { mut reply, .. }) = door.asked.recv().await else {
+    let Some(Call::Chat { mut reply, .. }) = door.asked.recv().await else {
         panic!()
     };
     drop(stream);
@@ -643,7 +643,7 @@ async fn loading_is_for_administrators() {
         read_all(&mut stream).await
     });
     match timeout(SOON, door.asked.recv()).await.unwrap().unwrap() {
-        Command::Load { model, reply, .. } => {
+        Call::Load { model, reply, .. } => {
             assert_eq!(model, "tiny");
             reply.send(Ok(status().models.remove(0))).unwrap();
         }
@@ -665,10 +665,10 @@ async fn loading_is_for_administrators() {
 
 #[tokio::test]
 async fn what_is_for_administrators_is_for_nobody_else() {
-    let (engine, ..) = Engine::scripted(status());
+    let (backends, ..) = Backends::scripted(status());
     let access = Policy::new(&Access::default(), 990).unwrap();
     let api = Arc::new(Api::new(
-        engine,
+        backends,
         Attachments::new(Default::default(), Default::default(), Default::default()),
         Limits::default(),
         Admission::new(access, 1 << 20),

@@ -12,8 +12,8 @@ use tokio::sync::Semaphore;
 
 use super::document::{self, ReadFile, Way};
 use super::reserve;
+use crate::backend::Failure;
 use crate::chat::{ChatError, ChatRequest, Detail, Document, Part, Picture, Source};
-use crate::engine::Failure;
 use crate::engine::one_shot::{self, Failed};
 use crate::ipc::{DocumentKind, EXTRACT_MEMORY, Extent, Extract, ExtractEvent, Page};
 use crate::memory::reserved::ReservedMemory;

@@ -11,11 +11,11 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::reserve;
+use crate::backend::Failure;
 use crate::chat::{
     ChatError, ChatRequest, Document, MAX_DOCUMENT_BYTES, MAX_PICTURE_BYTES, Networks, Part,
     Picture, Remote, RemoteKind, Source,
 };
-use crate::engine::Failure;
 use crate::engine::one_shot::{self, Failed};
 use crate::ipc::{FETCH_MEMORY, Fetch, FetchEvent, FetchRequest};
 use crate::memory::reserved::ReservedMemory;

@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::access::quota::{Full, Share};
+use crate::backend::Failure;
 use crate::chat::{ChatRequest, Networks};
-use crate::engine::Failure;
 use crate::memory::probe;
 use crate::memory::reserved::{Reservation, ReservedMemory};
 use extractor::Extractor;

@@ -262,7 +262,7 @@ impl Shared {
         let logprobs = call.request.logprobs.is_some();
         let work = async {
             let mut answer = self
-                .engine
+                .backends
                 .chat(client.caller.id(), &call.model, call.request)
                 .await?;
             let mut event = generation::next(&mut answer).await?;

@@ -6,8 +6,8 @@ use zbus::DBusError;
 
 use crate::access::quota::Full;
 use crate::attachments::Refused;
+use crate::backend::Failure;
 use crate::chat::{ChatError, Invalid};
-use crate::engine::Failure;
 
 /// `org.gemmad.Error.…`; the text is for people.
 #[derive(Debug, DBusError)]

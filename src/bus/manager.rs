@@ -13,7 +13,7 @@ use super::options::Options;
 use super::properties::Properties;
 use super::{Shared, conversation, stream};
 use crate::api::native;
-use crate::engine::ModelInfo;
+use crate::backend::ModelInfo;
 
 pub struct Manager(Arc<Shared>);
 
@@ -23,7 +23,7 @@ impl Manager {
     }
 
     fn now(&self) -> Properties {
-        Properties::of(&self.0.engine.status())
+        Properties::of(&self.0.backends.local().status())
     }
 }
 
@@ -33,7 +33,7 @@ impl Manager {
     /// default, sees, hears, drafter (b).
     #[zbus(out_args("models"))]
     fn list_models(&self) -> Vec<HashMap<&'static str, OwnedValue>> {
-        let status = self.0.engine.status();
+        let status = self.0.backends.local().status();
         let describe = |model: &ModelInfo| {
             let is = |id: Option<&str>| id == Some(model.id.as_str());
             describe(model, is(status.loaded()), is(status.default.as_deref()))
@@ -44,7 +44,7 @@ impl Manager {
     /// What the daemon is doing, as the JSON of `GET /status`.
     #[zbus(out_args("status"))]
     fn describe(&self) -> String {
-        native::status::describe(self.0.engine.status())
+        native::status::describe(self.0.backends.local().status())
     }
 
     /// Loads a model (`auto`: the best one) and returns its id when it is up. Options: timeout (u),
@@ -62,7 +62,10 @@ impl Manager {
         let timeout = timeout_of(&mut options)?;
         options.finish()?;
         Ok(client
-            .wait(timeout, self.0.engine.load(client.caller.id(), model))
+            .wait(
+                timeout,
+                self.0.backends.local().load(client.caller.id(), model),
+            )
             .await??
             .id)
     }
@@ -78,7 +81,9 @@ impl Manager {
         let mut options = Options::new(options);
         let timeout = timeout_of(&mut options)?;
         options.finish()?;
-        Ok(client.wait(timeout, self.0.engine.unload()).await??)
+        Ok(client
+            .wait(timeout, self.0.backends.local().unload())
+            .await??)
     }
 
     /// What each model would take, as the JSON of `GET /memory/plan`. Options: context (u), for one
@@ -103,7 +108,9 @@ impl Manager {
                 "option `ram` must be from 1 to 1125899906842624".to_owned(),
             ));
         }
-        Ok(native::plan::json(&self.0.engine.plan(context, ram).await?))
+        Ok(native::plan::json(
+            &self.0.backends.local().plan(context, ram).await?,
+        ))
     }
 
     /// Answers a question with a text. Options: model, system (s), max-tokens, seed (u),
@@ -239,10 +246,12 @@ impl Manager {
 impl Shared {
     /// What the worker has, and what is free.
     async fn used(&self) -> (u64, u64) {
-        let report = self.engine.memory().await;
-        let used = report.worker.ok().flatten().map_or(0, |worker| {
-            worker.picture.anonymous + worker.picture.file_backed
-        });
+        let report = self.backends.local().memory().await;
+        let used = report
+            .worker
+            .ok()
+            .flatten()
+            .map_or(0, |worker| worker.resident());
         (used, report.available)
     }
 }
@@ -256,9 +265,9 @@ fn describe(model: &ModelInfo, loaded: bool, default: bool) -> HashMap<&'static 
         ("context-limit", model.context_limit.into()),
         ("loaded", loaded.into()),
         ("default", default.into()),
-        ("sees", model.accepts_image().into()),
-        ("hears", model.accepts_audio().into()),
-        ("drafter", model.drafter.is_some().into()),
+        ("sees", model.modalities.image.into()),
+        ("hears", model.modalities.audio.into()),
+        ("drafter", model.drafter.into()),
     ];
     // Only descriptors can fail to be copied.
     fields

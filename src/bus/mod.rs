@@ -37,8 +37,8 @@ use zbus::proxy::CacheProperties;
 use crate::access::admission::Admission;
 use crate::access::quota::Quota;
 use crate::attachments::Attachments;
+use crate::backend::Backends;
 use crate::config::{BusChoice, Limits};
-use crate::engine::Engine;
 use client::NameWatch;
 use manager::Manager;
 use polkit::AuthorityProxy;
@@ -57,7 +57,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// What the objects share.
 struct Shared {
-    engine: Engine,
+    backends: Backends,
     attachments: Attachments,
     gate: Arc<Admission>,
     limits: Limits,
@@ -71,7 +71,7 @@ struct Shared {
 /// The door. There is one, whichever bus it leads to, and however often that restarts.
 pub struct Door {
     choice: BusChoice,
-    engine: Engine,
+    backends: Backends,
     attachments: Attachments,
     gate: Arc<Admission>,
     limits: Limits,
@@ -82,7 +82,7 @@ pub struct Door {
 impl Door {
     pub fn new(
         choice: BusChoice,
-        engine: Engine,
+        backends: Backends,
         attachments: Attachments,
         gate: Arc<Admission>,
         limits: Limits,
@@ -93,7 +93,7 @@ impl Door {
         );
         Self {
             choice,
-            engine,
+            backends,
             attachments,
             gate,
             limits,
@@ -163,7 +163,7 @@ impl Door {
         // Only of those who leave: their name has no owner any more.
         let departures = bus.receive_name_owner_changed_with_args(&[(2, "")]).await?;
         let shared = Shared {
-            engine: self.engine.clone(),
+            backends: self.backends.clone(),
             attachments: self.attachments.clone(),
             gate: self.gate.clone(),
             limits: self.limits.clone(),
@@ -185,7 +185,10 @@ impl Door {
             .request_name_with_flags(NAME, RequestNameFlags::DoNotQueue.into())
             .await?;
         tokio::spawn(async move { names.watch(departures).await });
-        tokio::spawn(signals::emit(connection.clone(), self.engine.changes()));
+        tokio::spawn(signals::emit(
+            connection.clone(),
+            self.backends.local().changes(),
+        ));
         Ok(connection)
     }
 

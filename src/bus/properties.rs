@@ -1,6 +1,6 @@
 //! The manager's properties as they follow from the engine's status.
 
-use crate::engine::{Phase, Status};
+use crate::backend::{Phase, Status};
 
 /// The properties that change.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -10,7 +10,7 @@ use zbus::object_server::InterfaceRef;
 use super::PATH;
 use super::manager::Manager;
 use super::properties::Properties;
-use crate::engine::Status;
+use crate::backend::Status;
 
 /// Changes within this time become one signal.
 const PAUSE: Duration = Duration::from_millis(100);

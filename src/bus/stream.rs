@@ -96,7 +96,7 @@ async fn pump(
     let usage = matches!(call.delivery, Delivery::Stream { usage: true });
     let logprobs = call.request.logprobs.is_some();
     let answer = shared
-        .engine
+        .backends
         .chat(client.caller.id(), &call.model, call.request)
         .await;
     let chunks =

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::engine::{Engine, Phase};
+use crate::backend::{Backend, Phase};
+use crate::engine::Engine;
 
 /// Looks within the time that must be idle, and at least this far apart.
 const LOOKS: u32 = 10;

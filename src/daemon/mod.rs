@@ -22,6 +22,7 @@ use crate::access::Policy;
 use crate::access::admission::Admission;
 use crate::api::{self, Api};
 use crate::attachments::Attachments;
+use crate::backend::{Backend, Backends};
 use crate::bus;
 use crate::config::{self, BusChoice, Config, Place};
 use crate::engine::{Engine, Setup};
@@ -120,15 +121,16 @@ async fn run(
     let engine = service::patiently(Engine::start(setup)).await;
     let gate = Admission::new(policy, config.limits.body_bytes);
     let attachments = Attachments::new(worker, config.access.fetch_from.clone(), reserved);
+    let backends = Backends::new(Arc::new(engine.clone()), Vec::new());
     let api = Arc::new(Api::new(
-        engine.clone(),
+        backends.clone(),
         attachments.clone(),
         config.limits.clone(),
         gate.clone(),
     ));
     let door = Arc::new(bus::Door::new(
         config.server.dbus.clone(),
-        engine.clone(),
+        backends,
         attachments.clone(),
         gate.clone(),
         config.limits.clone(),

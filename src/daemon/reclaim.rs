@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use crate::engine::{Phase, Status};
+use crate::backend::{Phase, Status};
 
 /// Gives back the code that starting took, now and each time that a model is out of memory again.
 pub async fn reclaim_code(mut changes: watch::Receiver<Status>) {

@@ -9,7 +9,8 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::engine::{Engine, Phase, Status};
+use crate::backend::{Backend, LocalBackend, Phase, Status};
+use crate::engine::Engine;
 
 /// How much more time is asked for at once while something takes long, and how often.
 const EXTENSION: Duration = Duration::from_secs(20);
@@ -90,7 +91,7 @@ async fn tell_status(engine: Engine, mut changes: watch::Receiver<Status>) {
                 .worker
                 .ok()
                 .flatten()
-                .map(|worker| worker.picture.anonymous + worker.picture.file_backed),
+                .map(|worker| worker.resident()),
             _ => None,
         };
         notify(&[NotifyState::Status(&text(&status, bytes))]);

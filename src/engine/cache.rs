@@ -1,57 +1,12 @@
 //! The packed weights that are kept on the disk.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinError;
 
-use super::Failure;
+use crate::backend::{CacheReport, CachedFile, Failure};
 use crate::store::PackedCache;
-
-/// What there is, or what there was before it was cleared.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CacheReport {
-    /// `None`: nothing is kept.
-    pub directory: Option<PathBuf>,
-    /// Bytes that all files together may have.
-    pub limit: u64,
-    /// By name.
-    pub files: Vec<CachedFile>,
-}
-
-/// One model's packed weights.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CachedFile {
-    /// The model's id, then digits that stand for its contents.
-    pub name: String,
-    pub bytes: u64,
-    pub used: SystemTime,
-    /// Whether the worker has it mapped, so that its bytes stay until the model is unloaded.
-    pub in_use: bool,
-}
-
-impl CacheReport {
-    /// Looks at the files, and takes them away if told to. Blocks on the disk.
-    fn of(cache: Option<PackedCache>, in_use: Option<&str>, clear: bool) -> Self {
-        let Some(cache) = cache else {
-            return Self::default();
-        };
-        let files = if clear { cache.clear() } else { cache.list() };
-        let files = files.into_iter().map(|file| CachedFile {
-            in_use: in_use == Some(file.name.as_str()),
-            name: file.name,
-            bytes: file.bytes,
-            used: file.used,
-        });
-        Self {
-            directory: Some(cache.folder().to_owned()),
-            limit: cache.limit(),
-            files: files.collect(),
-        }
-    }
-}
 
 /// Lets one at a time to the disk, in the order in which they came: the others wait without a
 /// thread each. Cheap to clone.
@@ -95,9 +50,28 @@ impl CacheTurns {
         self.spawn(move || {
             // Who has left need not be waited for.
             if clear || !reply.is_closed() {
-                let report = CacheReport::of(cache, in_use.as_deref(), clear);
+                let report = report(cache, in_use.as_deref(), clear);
                 let _ = reply.send(Ok(report));
             }
         });
+    }
+}
+
+/// Looks at the files, and takes them away if told to. Blocks on the disk.
+fn report(cache: Option<PackedCache>, in_use: Option<&str>, clear: bool) -> CacheReport {
+    let Some(cache) = cache else {
+        return CacheReport::default();
+    };
+    let files = if clear { cache.clear() } else { cache.list() };
+    let files = files.into_iter().map(|file| CachedFile {
+        in_use: in_use == Some(file.name.as_str()),
+        name: file.name,
+        bytes: file.bytes,
+        used: file.used,
+    });
+    CacheReport {
+        directory: Some(cache.folder().to_owned()),
+        limit: cache.limit(),
+        files: files.collect(),
     }
 }

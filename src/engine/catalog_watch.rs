@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::ModelInfo;
-use crate::store::{self, Catalog, Rejected};
+use crate::store::{self, Catalog, Model, Rejected};
 use crate::sys::inotify::FolderWatch;
 
 /// A scan for an unknown name is so long after the last one at least.
@@ -23,7 +22,7 @@ const SCAN_TIME: Duration = Duration::from_secs(5);
 /// The models that were found when the directories were scanned last.
 #[derive(Debug)]
 pub(super) struct CatalogWatch {
-    pub models: Vec<ModelInfo>,
+    pub models: Vec<Model>,
     rejected: Vec<Rejected>,
     directories: Vec<Directory>,
     /// When the last scan that someone waited for came to its end.

@@ -20,8 +20,8 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{ChildStderr, Command};
 use tokio::sync::mpsc;
 
-use super::Failure;
 use super::state::Generation;
+use crate::backend::Failure;
 use crate::ipc::frame::{self, Decoder, FrameError};
 use crate::ipc::{Greeting, Protocol};
 use crate::sys;

@@ -1,15 +1,17 @@
 //! Which model answers a request, and how large it is run: what its name can mean (`names`), held
 //! against the memory that is free now.
 
+use super::Setup;
 use super::budget::Budget;
 use super::names::{self, Meant, Names};
-use super::{Failure, ModelInfo, Setup};
+use crate::backend::Failure;
 use crate::chat::{ChatError, Modalities};
 use crate::gemma::figures::{Keep, Sizes};
 use crate::gemma::picture;
 use crate::gemma::variant::Variant;
 use crate::memory::fit::{self, Candidate, Choice, FitRequest};
 use crate::memory::probe;
+use crate::store::Model;
 
 /// The share of the experts that should be in memory, in percent. The others are fetched as they
 /// are chosen; with a third of them a token waits for the disk about as long as for the CPU.
@@ -68,11 +70,11 @@ impl Setup {
     /// of several that it can mean the best that fits now.
     pub(super) fn resolve(
         &self,
-        models: &[ModelInfo],
+        models: &[Model],
         loaded: Option<&str>,
         name: &str,
         modalities: Modalities,
-    ) -> Result<ModelInfo, Failure> {
+    ) -> Result<Model, Failure> {
         let names = Names {
             models,
             loaded,
@@ -88,10 +90,10 @@ impl Setup {
     /// What a request wishes for that `model` was chosen for. `models` are all that are installed.
     pub(super) fn wish(
         &self,
-        models: &[ModelInfo],
+        models: &[Model],
         name: &str,
         modalities: Modalities,
-        model: &ModelInfo,
+        model: &Model,
     ) -> ModelRequest {
         let flexible = names::exact(models, name).is_none();
         ModelRequest {
@@ -109,11 +111,11 @@ impl Setup {
     /// model.
     pub(super) fn choose_less(
         &self,
-        models: &[ModelInfo],
+        models: &[Model],
         wish: &ModelRequest,
         budget: &Budget,
         failure: Failure,
-    ) -> Result<(ModelInfo, ModelRequest), Failure> {
+    ) -> Result<(Model, ModelRequest), Failure> {
         let mut less = names::candidates(models, &wish.name);
         less.retain(|model| {
             accepts(model, wish.modalities) && self.takes(model, wish.modalities) < wish.takes
@@ -127,7 +129,7 @@ impl Setup {
     }
 
     /// Bytes that a model takes at least, if it is to have these modalities.
-    fn takes(&self, model: &ModelInfo, modalities: Modalities) -> u64 {
+    fn takes(&self, model: &Model, modalities: Modalities) -> u64 {
         fit::smallest(&[self.candidate(model, modalities)], &self.wishes())
             .map_or(0, |choice| choice.total)
     }
@@ -135,10 +137,10 @@ impl Setup {
     /// The best of them that fits, or how much is missing.
     fn best_of(
         &self,
-        models: &[&ModelInfo],
+        models: &[&Model],
         modalities: Modalities,
         budget: &Budget,
-    ) -> Result<ModelInfo, Failure> {
+    ) -> Result<Model, Failure> {
         let candidates: Vec<_> = models
             .iter()
             .map(|model| self.candidate(model, modalities))
@@ -159,8 +161,8 @@ impl Setup {
     /// times, for requests that need these modalities. `others` are named if it does not fit.
     pub(super) fn fit(
         &self,
-        model: &ModelInfo,
-        others: &[ModelInfo],
+        model: &Model,
+        others: &[Model],
         shortages: u32,
         modalities: Modalities,
     ) -> Result<Placement, Failure> {
@@ -189,7 +191,7 @@ impl Setup {
         })
     }
 
-    fn candidate<'a>(&self, model: &'a ModelInfo, modalities: Modalities) -> Candidate<'a> {
+    fn candidate<'a>(&self, model: &'a Model, modalities: Modalities) -> Candidate<'a> {
         let projector = model
             .projector
             .as_ref()
@@ -228,7 +230,7 @@ impl Setup {
 }
 
 /// What a model accepts besides text.
-pub(super) fn accepted(model: &ModelInfo) -> Modalities {
+pub(super) fn accepted(model: &Model) -> Modalities {
     Modalities {
         image: model.accepts_image(),
         audio: model.accepts_audio(),
@@ -236,12 +238,12 @@ pub(super) fn accepted(model: &ModelInfo) -> Modalities {
 }
 
 /// Whether a model accepts all that is `needed`.
-pub(super) fn accepts(model: &ModelInfo, needed: Modalities) -> bool {
+pub(super) fn accepts(model: &Model, needed: Modalities) -> bool {
     needed.missing_in(accepted(model)).is_none()
 }
 
 /// The model, unless it does not accept all that is `needed`; says what is missing.
-pub(super) fn check(model: ModelInfo, needed: Modalities) -> Result<ModelInfo, Failure> {
+pub(super) fn check(model: Model, needed: Modalities) -> Result<Model, Failure> {
     let Some(modality) = needed.missing_in(accepted(&model)) else {
         return Ok(model);
     };

@@ -17,14 +17,11 @@ use super::memory_policy::Step;
 use super::queue::Kind;
 use super::relief::Relief;
 use super::state::{Action, Generation, Input, Life, State};
-use super::status::template_note;
-use super::{
-    Answer, Command, EVENTS, Failure, HangUpGuard, ModelInfo, Phase, PlanReport, Settings, Setup,
-    Status,
-};
+use super::{Command, EVENTS, Settings, Setup, describe, describe_all, plan};
+use crate::backend::{Answer, Failure, HangUpGuard, Phase, Status};
 use crate::chat::{Modalities, PrincipalId, TextTask};
-use crate::ipc::{LoadedModel, Packing, Serve, ServeEvent, ServeRequest};
-use crate::store::BadFile;
+use crate::ipc::{LoadedModel, Packing, Serve, ServeEvent, ServeRequest, TemplateSource};
+use crate::store::{BadFile, Model};
 
 mod notices;
 mod spawn;
@@ -74,7 +71,7 @@ struct RunningWorker {
 /// A worker that waits for its model's files.
 struct Start {
     generation: Generation,
-    model: ModelInfo,
+    model: Model,
     run: Placement,
     /// Steps that it is smaller by than it could be.
     smaller: u32,
@@ -208,7 +205,7 @@ impl Driver {
                 let mut answer = Answer {
                     model,
                     events,
-                    _guard: guard,
+                    guard,
                 };
                 let result = match answer.events.try_recv() {
                     Ok(Err(failure)) => Err(failure),
@@ -257,7 +254,7 @@ impl Driver {
             }
             Command::Find { name, reply } => {
                 let found = self.resolve(&name, Modalities::default());
-                let _ = reply.send(found.map(|(model, _)| model));
+                let _ = reply.send(found.map(|(model, _)| describe(&model)));
             }
             Command::Unload { reply } => {
                 self.unloads.push(reply);
@@ -277,7 +274,7 @@ impl Driver {
                 ram,
                 reply,
             } => {
-                let _ = reply.send(Ok(PlanReport::new(
+                let _ = reply.send(Ok(plan::plan(
                     &self.setup,
                     &self.catalog.models,
                     context,
@@ -366,6 +363,13 @@ impl Driver {
 
     /// The model directories may have been scanned.
     fn scanned(&mut self) {
+        let models = describe_all(&self.catalog.models);
+        self.status.send_if_modified(|status| {
+            let changed = status.models != models;
+            status.models = models;
+            status.default = self.setup.default_model(&self.catalog.models);
+            changed
+        });
         if !self.catalog.is_scanning() && !self.unresolved.is_empty() {
             self.publish();
             for command in std::mem::take(&mut self.unresolved) {
@@ -378,7 +382,7 @@ impl Driver {
         &self,
         name: &str,
         modalities: Modalities,
-    ) -> Result<(ModelInfo, ModelRequest), Failure> {
+    ) -> Result<(Model, ModelRequest), Failure> {
         let loaded = match self.state.life() {
             Life::Starting(model) | Life::Ready(model) => Some(model),
             _ => None,
@@ -459,7 +463,7 @@ impl Driver {
             Action::Fail { id, failure } => self.fail(id, failure),
             Action::LoadDone { id } => {
                 if let Some(Live::Load { model, reply, .. }) = self.live.remove(&id) {
-                    let _ = reply.send(Ok(*model));
+                    let _ = reply.send(Ok(describe(&model)));
                 }
             }
             // Whoever asked may be gone.
@@ -581,8 +585,7 @@ impl Driver {
                     status.served,
                     status.crashes,
                 ) != (waiting, running, served, crashes)
-                || status.memory != *self.relief.state()
-                || status.models != self.catalog.models;
+                || status.memory != *self.relief.state();
             if changed {
                 status.phase = phase;
                 status.memory.clone_from(self.relief.state());
@@ -594,10 +597,7 @@ impl Driver {
                 ) = (waiting, running, served, crashes);
                 // It changes with `served` only.
                 status.tokens_per_second = self.tokens_per_second;
-                if status.models != self.catalog.models {
-                    status.models.clone_from(&self.catalog.models);
-                }
-                status.default = self.setup.default_model(&status.models);
+                status.default = self.setup.default_model(&self.catalog.models);
             }
             changed
         });
@@ -606,3 +606,14 @@ impl Driver {
 
 #[cfg(test)]
 mod tests;
+
+/// What an administrator should know about the chat template in use, if anything.
+fn template_note(source: &TemplateSource) -> Option<String> {
+    match source {
+        TemplateSource::Embedded => None,
+        TemplateSource::Missing => Some("the file has none; the family's is used".into()),
+        TemplateSource::Replaced { why } => Some(format!(
+            "the file's is not used, because {why}; the family's is"
+        )),
+    }
+}

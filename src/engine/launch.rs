@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io;
 use std::time::Duration;
 
+use super::Setup;
 use super::cache::CacheTurns;
 use super::choice::Placement;
-use super::{ModelInfo, Setup};
 use crate::gemma::layout::Kind;
 use crate::ipc::{LoadPlan, MemoryPlan, PackedPlan, ProjectorPlan};
-use crate::store::{self, Anatomy, BadFile, PackedCache, PackedName};
+use crate::store::{self, Anatomy, BadFile, Model, PackedCache, PackedName};
 
 /// The part of the memory that is free which may be filled with weights before a token needs them.
 const READ_AHEAD: (u64, u64) = (3, 4);
@@ -57,7 +57,7 @@ impl ModelFiles {
     /// Opens what `model` needs, on blocking threads: takes as long as the disk does. Dropping this
     /// leaves such a thread to itself.
     pub async fn open(
-        model: ModelInfo,
+        model: Model,
         cache: Option<PackedCache>,
         turns: CacheTurns,
     ) -> Result<Self, BadFile> {
@@ -121,7 +121,7 @@ impl PackedFiles {
 
 impl Launch {
     /// How the model of these files is run like this.
-    pub fn new(setup: &Setup, model: &ModelInfo, run: &Placement, opened: ModelFiles) -> Self {
+    pub fn new(setup: &Setup, model: &Model, run: &Placement, opened: ModelFiles) -> Self {
         let mut files = vec![opened.model];
         let projector = opened.projector.filter(|_| run.sees);
         let projector = projector.map(|(plan, file)| {

@@ -4,9 +4,10 @@
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::choice::ModelRequest;
-use super::{Failure, ModelInfo};
+use crate::backend::{Failure, ModelInfo};
 use crate::chat::{ChatEvent, ChatRequest, TextAnswer, TextTask};
 use crate::ipc::ServeRequest;
+use crate::store::Model;
 
 pub(super) enum Live {
     Chat {
@@ -25,7 +26,7 @@ pub(super) enum Live {
     },
     Load {
         wish: ModelRequest,
-        model: Box<ModelInfo>,
+        model: Box<Model>,
         reply: oneshot::Sender<Result<ModelInfo, Failure>>,
     },
 }
@@ -44,7 +45,7 @@ impl Live {
     }
 
     /// Another model was chosen for it.
-    pub fn moved(&mut self, to: ModelInfo, wished: ModelRequest) {
+    pub fn moved(&mut self, to: Model, wished: ModelRequest) {
         match self {
             Self::Chat { wish, model, .. } => {
                 model.send_replace(to.id);

@@ -3,30 +3,8 @@
 use tokio::sync::oneshot;
 
 use super::child::Child;
-use super::{Failure, MemoryPicture, Packing};
+use crate::backend::{Failure, WorkerMemory};
 use crate::ipc::{Serve, ServeRequest};
-use crate::memory::probe::Usage;
-
-/// What the daemon has in memory, worker and all.
-#[derive(Clone, Debug)]
-pub struct MemoryReport {
-    /// This process's.
-    pub supervisor: Usage,
-    /// Bytes that programs can have without swapping.
-    pub available: u64,
-    /// `None` when no model is loaded.
-    pub worker: Result<Option<WorkerMemory>, Failure>,
-}
-
-/// What a worker has in memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WorkerMemory {
-    pub model: String,
-    pub pid: u32,
-    /// Where its packed weights are.
-    pub packing: Packing,
-    pub picture: MemoryPicture,
-}
 
 type Reply = oneshot::Sender<Result<Option<WorkerMemory>, Failure>>;
 

@@ -14,6 +14,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::backend::Level;
 use crate::memory::pressure::Reading;
 
 /// Bytes that must stay free: this part of the whole, within these bounds.
@@ -35,28 +36,6 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// The pause between two steps back, between two times that memory is given back, and between two
 /// workers that are ended.
 pub const PAUSE: Duration = Duration::from_secs(60);
-
-/// How far things have gone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    #[default]
-    Calm,
-    /// The worker was told to give back what it can.
-    Trimmed,
-    /// The worker ends as soon as it is idle.
-    Draining,
-}
-
-impl Level {
-    /// Its name in reports, which is part of the interface and older than the levels' own.
-    pub fn id(self) -> &'static str {
-        match self {
-            Self::Calm => "calm",
-            Self::Trimmed => "eased",
-            Self::Draining => "shrinking",
-        }
-    }
-}
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,8 @@
-//! The only door to generation, and the only owner of change.
+//! The backend of this machine: the only owner of change.
 //!
-//! Front doors hold an [`Engine`]; what they ask of a model goes as one [`Command`] to the driver,
-//! the one task that owns the worker. `state` and `queue` decide, `driver` and `child` act.
+//! Front doors hold it as a [`Backend`](crate::backend::Backend); what they ask of a model goes as
+//! one [`Command`] to the driver, the one task that owns the worker. `state` and `queue` decide,
+//! `driver` and `child` act.
 
 mod budget;
 mod cache;
@@ -10,7 +11,6 @@ mod child;
 mod choice;
 pub mod cpus;
 mod driver;
-mod failure;
 mod launch;
 mod live;
 mod look;
@@ -20,32 +20,24 @@ pub(crate) mod one_shot;
 mod plan;
 pub mod queue;
 mod relief;
-#[cfg(test)]
-pub(crate) mod scripted;
 pub mod state;
-mod status;
-
-pub use cache::{CacheReport, CachedFile};
-pub use failure::Failure;
-pub use look::{MemoryReport, WorkerMemory};
-pub use plan::{Estimate, PlanReport, PlannedModel};
-pub use status::{Change, Level, MemoryState, ModelInfo, Phase, Status};
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::chat::{ChatEvent, ChatRequest, Modalities, PrincipalId, TextAnswer, TextTask};
+use crate::backend::{
+    Answer, Backend, CacheReport, Failure, LocalBackend, MemoryReport, ModelInfo, PlanReport,
+    Reply, Status, WorkerMemory,
+};
+use crate::chat::{ChatRequest, Modalities, PrincipalId, TextAnswer, TextTask};
 use crate::config::{Inference, Limits, Memory, Models};
-pub use crate::gemma::layout::{Class, Kind};
-pub use crate::ipc::{FileMemory, FileRole, MemoryPicture, Packing, Part};
 use crate::memory;
-pub use crate::memory::pressure::Triggers;
-pub use crate::memory::probe::Usage;
 use crate::memory::reserved::ReservedMemory;
-pub use crate::sandbox::Support as Confinement;
-use crate::store::PackedCache;
+use crate::store::{Model, PackedCache};
 
 /// Commands that wait for the driver; past this their senders wait.
 const COMMANDS: usize = 256;
@@ -105,7 +97,7 @@ impl Setup {
     }
 
     /// What `auto` means while no model is loaded.
-    fn default_model(&self, models: &[ModelInfo]) -> Option<String> {
+    fn default_model(&self, models: &[Model]) -> Option<String> {
         self.resolve(models, None, "auto", Modalities::default())
             .ok()
             .map(|model| model.id)
@@ -173,40 +165,6 @@ pub(crate) enum Command {
     },
 }
 
-/// An answer on its way. Dropping it stops the generation.
-#[derive(Debug)]
-pub struct Answer {
-    model: watch::Receiver<String>,
-    events: mpsc::Receiver<Result<ChatEvent, Failure>>,
-    _guard: HangUpGuard,
-}
-
-#[derive(Debug)]
-struct HangUpGuard {
-    request: u64,
-    hang_ups: mpsc::UnboundedSender<u64>,
-}
-
-impl Drop for HangUpGuard {
-    fn drop(&mut self) {
-        // Nobody to tell when the engine is gone already.
-        let _ = self.hang_ups.send(self.request);
-    }
-}
-
-impl Answer {
-    /// The model that answers. While the request waits another may be chosen; with the first event
-    /// this is settled.
-    pub fn model(&self) -> String {
-        self.model.borrow().clone()
-    }
-
-    /// The next event; `None` after `Done` or a failure.
-    pub async fn next(&mut self) -> Option<Result<ChatEvent, Failure>> {
-        self.events.recv().await
-    }
-}
-
 impl Engine {
     /// Looks for models and starts the driver. Loads nothing. A model directory whose disk does not
     /// answer is looked through later.
@@ -220,7 +178,7 @@ impl Engine {
         let (hang_ups, hang_up_box) = mpsc::unbounded_channel();
         let (notices, notice_box) = mpsc::channel(driver::NOTICES);
         let first = Status::first(
-            catalog.models.clone(),
+            describe_all(&catalog.models),
             setup.models.directories.clone(),
             setup.default_model(&catalog.models),
         );
@@ -236,58 +194,6 @@ impl Engine {
         Self { commands, status }
     }
 
-    /// Puts a request in the queue. The answer's first event may be long in coming: a model may
-    /// have to be loaded first.
-    pub async fn chat(
-        &self,
-        owner: PrincipalId,
-        model: &str,
-        request: ChatRequest,
-    ) -> Result<Answer, Failure> {
-        let (model, request) = (model.to_owned(), Box::new(request));
-        self.ask(|reply| Command::Chat {
-            owner,
-            model,
-            request,
-            reply,
-        })
-        .await
-    }
-
-    /// Asks what the model's vocabulary and template alone can tell; a model may have to be loaded
-    /// first.
-    pub async fn text(
-        &self,
-        owner: PrincipalId,
-        model: &str,
-        task: TextTask,
-    ) -> Result<TextAnswer, Failure> {
-        let model = model.to_owned();
-        self.ask(|reply| Command::Text {
-            owner,
-            model,
-            task,
-            reply,
-        })
-        .await
-    }
-
-    /// Loads a model, ending the one that is loaded; returns when it is up.
-    pub async fn load(&self, owner: PrincipalId, model: &str) -> Result<ModelInfo, Failure> {
-        let model = model.to_owned();
-        self.ask(|reply| Command::Load {
-            owner,
-            model,
-            reply,
-        })
-        .await
-    }
-
-    /// Ends the worker once it is idle; every byte it had is back when this returns.
-    pub async fn unload(&self) -> Result<(), Failure> {
-        self.ask(|reply| Command::Unload { reply }).await
-    }
-
     /// Goes by new settings from now on, and looks for models again. A loaded model stays as it is.
     pub async fn reconfigure(&self, settings: Settings) {
         // Without a driver the daemon is leaving, and nothing needs new settings.
@@ -295,50 +201,6 @@ impl Engine {
             .commands
             .send(Command::Reconfigure(Box::new(settings)))
             .await;
-    }
-
-    /// What is in memory. Loads nothing; those who ask while the worker is looking get one picture
-    /// together.
-    pub async fn memory(&self) -> MemoryReport {
-        let look =
-            tokio::time::timeout(LOOK_TIME, self.ask(|reply| Command::Memory { reply })).await;
-        let worker = look.unwrap_or(Err(Failure::TimedOut { limit: LOOK_TIME }));
-        MemoryReport {
-            supervisor: memory::probe::own(),
-            available: memory::probe::available(),
-            worker,
-        }
-    }
-
-    /// What each model would take: of what is free now or of `ram` bytes, in several contexts or in
-    /// one.
-    pub async fn plan(
-        &self,
-        context: Option<u32>,
-        ram: Option<u64>,
-    ) -> Result<PlanReport, Failure> {
-        self.ask(|reply| Command::Plan {
-            context,
-            ram,
-            reply,
-        })
-        .await
-    }
-
-    /// What packed weights are kept on the disk.
-    pub async fn cache(&self) -> Result<CacheReport, Failure> {
-        self.ask(|reply| Command::Cache {
-            clear: false,
-            reply,
-        })
-        .await
-    }
-
-    /// Takes all packed weights from the disk; says which. A worker keeps those that it uses until
-    /// it ends.
-    pub async fn clear_cache(&self) -> Result<CacheReport, Failure> {
-        self.ask(|reply| Command::Cache { clear: true, reply })
-            .await
     }
 
     /// Refuses new requests, lets running ones finish for `grace`, ends the worker.
@@ -354,21 +216,30 @@ impl Engine {
         }
     }
 
-    async fn ask<T>(
-        &self,
-        command: impl FnOnce(oneshot::Sender<Result<T, Failure>>) -> Command,
-    ) -> Result<T, Failure> {
-        let (reply, answer) = oneshot::channel();
-        self.commands
-            .send(command(reply))
-            .await
-            .map_err(|_| Failure::ShuttingDown)?;
-        answer.await.unwrap_or(Err(Failure::ShuttingDown))
-    }
-
     /// Returns once the driver has come to it: that it is alive.
+    ///
+    /// # Errors
+    ///
+    /// The driver has ended.
     pub async fn beat(&self) -> Result<(), Failure> {
         self.ask(|reply| Command::Beat { reply }).await
+    }
+
+    /// Sends a command and waits for what the driver says.
+    fn ask<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, Failure>>) -> Command + Send + 'static,
+    ) -> Reply<'static, T> {
+        let commands = self.commands.clone();
+        async move {
+            let (reply, answer) = oneshot::channel();
+            commands
+                .send(command(reply))
+                .await
+                .map_err(|_| Failure::ShuttingDown)?;
+            answer.await.unwrap_or(Err(Failure::ShuttingDown))
+        }
+        .boxed()
     }
 
     /// An engine whose driver never comes to its commands.
@@ -378,21 +249,116 @@ impl Engine {
         let (sender, status) = watch::channel(Status::first(vec![], vec![], None));
         (Self { commands, status }, (unread, sender))
     }
+}
 
-    /// What is known, and each change of it.
-    pub fn changes(&self) -> watch::Receiver<Status> {
-        self.status.clone()
-    }
-
-    /// What is known right now.
-    pub fn status(&self) -> Status {
+impl Backend for Engine {
+    fn status(&self) -> Status {
         self.status.borrow().clone()
     }
 
-    /// The installed model that a client means by `name`, as a chat with this name would get it
-    /// now; fails as that would.
-    pub async fn find(&self, name: &str) -> Result<ModelInfo, Failure> {
-        let name = name.to_owned();
-        self.ask(|reply| Command::Find { name, reply }).await
+    fn changes(&self) -> watch::Receiver<Status> {
+        self.status.clone()
     }
+
+    fn find<'a>(&'a self, name: &'a str) -> Reply<'a, ModelInfo> {
+        let name = name.to_owned();
+        self.ask(|reply| Command::Find { name, reply })
+    }
+
+    fn chat<'a>(
+        &'a self,
+        owner: PrincipalId,
+        model: &'a str,
+        request: ChatRequest,
+    ) -> Reply<'a, Answer> {
+        let (model, request) = (model.to_owned(), Box::new(request));
+        self.ask(move |reply| Command::Chat {
+            owner,
+            model,
+            request,
+            reply,
+        })
+    }
+
+    fn text<'a>(
+        &'a self,
+        owner: PrincipalId,
+        model: &'a str,
+        task: TextTask,
+    ) -> Reply<'a, TextAnswer> {
+        let model = model.to_owned();
+        self.ask(move |reply| Command::Text {
+            owner,
+            model,
+            task,
+            reply,
+        })
+    }
+}
+
+impl LocalBackend for Engine {
+    fn load<'a>(&'a self, owner: PrincipalId, model: &'a str) -> Reply<'a, ModelInfo> {
+        let model = model.to_owned();
+        self.ask(move |reply| Command::Load {
+            owner,
+            model,
+            reply,
+        })
+    }
+
+    fn unload(&self) -> Reply<'_, ()> {
+        self.ask(|reply| Command::Unload { reply })
+    }
+
+    /// Those who ask while the worker is looking get one picture together.
+    fn memory(&self) -> BoxFuture<'_, MemoryReport> {
+        let look = self.ask(|reply| Command::Memory { reply });
+        async {
+            let worker = tokio::time::timeout(LOOK_TIME, look).await;
+            MemoryReport {
+                supervisor: memory::probe::own(),
+                available: memory::probe::available(),
+                worker: worker.unwrap_or(Err(Failure::TimedOut { limit: LOOK_TIME })),
+            }
+        }
+        .boxed()
+    }
+
+    fn plan(&self, context: Option<u32>, ram: Option<u64>) -> Reply<'_, PlanReport> {
+        self.ask(move |reply| Command::Plan {
+            context,
+            ram,
+            reply,
+        })
+    }
+
+    fn cache(&self) -> Reply<'_, CacheReport> {
+        self.ask(|reply| Command::Cache {
+            clear: false,
+            reply,
+        })
+    }
+
+    fn clear_cache(&self) -> Reply<'_, CacheReport> {
+        self.ask(|reply| Command::Cache { clear: true, reply })
+    }
+}
+
+/// What clients see of a model.
+pub(crate) fn describe(model: &Model) -> ModelInfo {
+    ModelInfo {
+        id: model.id.clone(),
+        variant: model.variant,
+        size: model.size,
+        created: model.created,
+        context_limit: model.context_limit,
+        quantization: model.quantization.clone(),
+        modalities: choice::accepted(model),
+        drafter: model.drafter.is_some(),
+    }
+}
+
+/// [`describe`], of each.
+pub(crate) fn describe_all(models: &[Model]) -> Vec<ModelInfo> {
+    models.iter().map(describe).collect()
 }

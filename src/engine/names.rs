@@ -6,9 +6,10 @@
 use std::path::PathBuf;
 
 use super::choice::accepts;
-use super::{Failure, ModelInfo};
+use crate::backend::Failure;
 use crate::chat::Modalities;
 use crate::gemma::variant::Variant;
+use crate::store::Model;
 
 const AUTO: &str = "auto";
 
@@ -16,7 +17,7 @@ const AUTO: &str = "auto";
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Names<'a> {
     /// The installed models.
-    pub models: &'a [ModelInfo],
+    pub models: &'a [Model],
     /// The id of the model that is up or coming up.
     pub loaded: Option<&'a str>,
     /// The name that the configuration gives `auto`; may be `auto` itself.
@@ -28,9 +29,9 @@ pub(super) struct Names<'a> {
 /// What a name means.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Meant<'a> {
-    One(&'a ModelInfo),
+    One(&'a Model),
     /// One of several; memory decides.
-    BestOf(Vec<&'a ModelInfo>),
+    BestOf(Vec<&'a Model>),
 }
 
 impl<'a> Names<'a> {
@@ -39,7 +40,7 @@ impl<'a> Names<'a> {
     /// among them. Fails if no model is installed, or none that the name could mean.
     pub fn resolve(&self, name: &str, modalities: Modalities) -> Result<Meant<'a>, Failure> {
         if self.models.is_empty() {
-            return Err(no_models(self.directories));
+            return Err(Failure::no_models(self.directories));
         }
         if let Some(model) = exact(self.models, name) {
             return Ok(Meant::One(model));
@@ -68,11 +69,7 @@ impl<'a> Names<'a> {
 
     /// What `auto` means, which could be each of `meant`: what the default's name means of them,
     /// or any of them if that is none.
-    fn default(
-        &self,
-        meant: Vec<&'a ModelInfo>,
-        modalities: Modalities,
-    ) -> Result<Meant<'a>, Failure> {
+    fn default(&self, meant: Vec<&'a Model>, modalities: Modalities) -> Result<Meant<'a>, Failure> {
         match self.resolve(self.default, modalities)? {
             Meant::One(model) if meant.contains(&model) => Ok(Meant::One(model)),
             Meant::BestOf(models) if models.iter().any(|model| meant.contains(model)) => {
@@ -84,29 +81,19 @@ impl<'a> Names<'a> {
 }
 
 /// The model whose own id `name` is, in any case.
-pub(super) fn exact<'a>(models: &'a [ModelInfo], name: &str) -> Option<&'a ModelInfo> {
+pub(super) fn exact<'a>(models: &'a [Model], name: &str) -> Option<&'a Model> {
     models
         .iter()
         .find(|model| model.id.eq_ignore_ascii_case(name))
 }
 
 /// The models that a name can mean which is no model's own: all, or those of a variant.
-pub(super) fn candidates<'a>(models: &'a [ModelInfo], name: &str) -> Vec<&'a ModelInfo> {
+pub(super) fn candidates<'a>(models: &'a [Model], name: &str) -> Vec<&'a Model> {
     let variant = Variant::named(name);
     models
         .iter()
         .filter(|model| is_auto(name) || variant == Some(model.variant))
         .collect()
-}
-
-/// What every request meets where no model is installed.
-pub(super) fn no_models(directories: &[PathBuf]) -> Failure {
-    Failure::NoModels {
-        directories: directories
-            .iter()
-            .map(|directory| directory.display().to_string())
-            .collect(),
-    }
 }
 
 fn is_auto(name: &str) -> bool {
@@ -119,10 +106,10 @@ mod tests {
     use crate::store::Projector;
 
     /// `e2b`, `e4b-a` with a projector, `e4b-b`, `31b`.
-    fn models() -> Vec<ModelInfo> {
-        let model = |id: &str, variant| ModelInfo {
+    fn models() -> Vec<Model> {
+        let model = |id: &str, variant| Model {
             variant,
-            ..ModelInfo::example(&format!("/m/{id}.gguf"))
+            ..Model::example(&format!("/m/{id}.gguf"))
         };
         let projector = Projector {
             path: "/m/mmproj.gguf".into(),
@@ -217,7 +204,7 @@ mod tests {
         };
         assert_eq!(
             names.resolve("auto", Modalities::default()),
-            Err(no_models(&["/m".into()]))
+            Err(Failure::no_models(&["/m".into()]))
         );
     }
 }

@@ -1,105 +1,79 @@
 //! What each model would take, before it is loaded or even there.
 
+use super::Setup;
 use super::budget::Budget;
-use super::{ModelInfo, Setup};
-use crate::gemma::figures::{Cost, Figures, Sizes};
+use crate::backend::{PlanReport, PlannedContext, PlannedModel};
+use crate::gemma::figures::{Figures, Sizes};
 use crate::memory::fit::FitRequest;
 use crate::memory::probe::{Bound, Room};
-use crate::store::family;
+use crate::store::{Model, family};
 
 /// Contexts that are shown when none was asked for, besides the configured one.
 const CONTEXTS: [u32; 3] = [4096, 32_768, 131_072];
 
-/// What each model would take, held against a budget.
-#[derive(Clone, Debug)]
-pub struct PlanReport {
-    pub budget: Budget,
-    /// The installed models, then the variants that are not installed.
-    pub models: Vec<PlannedModel>,
-}
-
-/// One model in several contexts.
-#[derive(Clone, Debug)]
-pub struct PlannedModel {
-    /// A model's id, or a variant's.
-    pub id: String,
-    pub variant: &'static str,
-    pub installed: bool,
-    pub quantization: String,
-    pub context_limit: u32,
-    /// Bytes of its projector, which is left out where it does not fit.
-    pub projector: u64,
-    pub ways: Vec<Estimate>,
-}
-
-/// One context.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Estimate {
-    pub context: u32,
-    /// Without the projector.
-    pub cost: Cost,
-    pub fits: bool,
-}
-
-impl PlanReport {
-    /// The plan for the memory that is free now, or for `ram` bytes; for one context, or for
-    /// several.
-    pub(super) fn new(
-        setup: &Setup,
-        models: &[ModelInfo],
-        context: Option<u32>,
-        ram: Option<u64>,
-    ) -> Self {
-        let budget = match ram {
-            Some(free) => Budget::of(
-                Room {
-                    free,
-                    bound: Bound::Machine,
-                    whole: free,
-                },
-                setup.memory.reserve,
-            ),
-            None => setup.budget(),
-        };
-        let wishes = setup.wishes();
-        let ways =
-            |figures: &Figures, limit: u32| ways(figures, &wishes, limit, context, budget.bytes);
-        let installed = models.iter().map(|model| PlannedModel {
-            id: model.id.clone(),
-            variant: model.variant.id(),
-            installed: true,
-            quantization: model.quantization.clone(),
-            context_limit: model.context_limit,
-            projector: model
-                .projector
-                .as_ref()
-                .map_or(0, |projector| projector.size),
-            ways: ways(&model.figures, model.context_limit),
-        });
-        let missing = family::published()
-            .into_iter()
-            .filter(|one| models.iter().all(|model| model.variant != one.variant));
-        let missing = missing.map(|one| PlannedModel {
-            id: one.variant.id().to_owned(),
-            variant: one.variant.id(),
-            installed: false,
-            quantization: one.quantization,
-            context_limit: one.context_limit,
-            projector: 0,
-            ways: ways(&one.figures, one.context_limit),
-        });
-        let models = installed.chain(missing).collect();
-        Self { budget, models }
+/// The plan for the memory that is free now, or for `ram` bytes; for one context, or for
+/// several.
+pub(super) fn plan(
+    setup: &Setup,
+    models: &[Model],
+    context: Option<u32>,
+    ram: Option<u64>,
+) -> PlanReport {
+    let budget = match ram {
+        Some(free) => Budget::of(
+            Room {
+                free,
+                bound: Bound::Machine,
+                whole: free,
+            },
+            setup.memory.reserve,
+        ),
+        None => setup.budget(),
+    };
+    let wishes = setup.wishes();
+    let contexts =
+        |figures: &Figures, limit: u32| contexts_of(figures, &wishes, limit, context, budget.bytes);
+    let installed = models.iter().map(|model| PlannedModel {
+        id: model.id.clone(),
+        variant: model.variant.id(),
+        installed: true,
+        quantization: model.quantization.clone(),
+        context_limit: model.context_limit,
+        projector: model
+            .projector
+            .as_ref()
+            .map_or(0, |projector| projector.size),
+        contexts: contexts(&model.figures, model.context_limit),
+    });
+    let missing = family::published()
+        .into_iter()
+        .filter(|one| models.iter().all(|model| model.variant != one.variant));
+    let missing = missing.map(|one| PlannedModel {
+        id: one.variant.id().to_owned(),
+        variant: one.variant.id(),
+        installed: false,
+        quantization: one.quantization,
+        context_limit: one.context_limit,
+        projector: 0,
+        contexts: contexts(&one.figures, one.context_limit),
+    });
+    let models = installed.chain(missing).collect();
+    PlanReport {
+        free: budget.room.free,
+        bound: budget.bound(),
+        reserve: budget.reserve,
+        budget: budget.bytes,
+        models,
     }
 }
 
-fn ways(
+fn contexts_of(
     figures: &Figures,
     wishes: &FitRequest,
     limit: u32,
     asked: Option<u32>,
     budget: u64,
-) -> Vec<Estimate> {
+) -> Vec<PlannedContext> {
     let mut contexts = asked.map_or_else(
         || [&CONTEXTS[..], &[wishes.sizes.context]].concat(),
         |context| vec![context],
@@ -117,7 +91,7 @@ fn ways(
             },
             &wishes.keep,
         );
-        Estimate {
+        PlannedContext {
             context,
             cost,
             fits: cost.total() <= budget,

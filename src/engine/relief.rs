@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::memory_policy::{self, Level, MemoryPolicy, Step};
-use super::status::{Change, MemoryState};
+use super::memory_policy::{self, MemoryPolicy, Step};
+use crate::backend::{Change, Level, MemoryState};
 use crate::memory::pressure::{PressureTrigger, Reading, Triggers, kills};
 
 /// Looks are so far apart at most while all is well, and while it is not.

@@ -29,8 +29,8 @@ mod worker;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::Failure;
 use super::queue::{Full, Job, Queue};
+use crate::backend::Failure;
 pub use action::Action;
 use backoff::Backoff;
 use downsizing::Downsizing;

@@ -44,7 +44,7 @@ pub async fn create(
         .map_err(located)?;
     let stops = request.output.stop.clone();
     let mut answer = api
-        .engine
+        .backends
         .chat(caller.id(), &model, request)
         .await
         .map_err(refusal)?;
@@ -105,7 +105,7 @@ pub async fn count_tokens(
         .await
         .map_err(located)?;
     match api
-        .engine
+        .backends
         .text(caller.id(), &model, TextTask::Count(Box::new(request)))
         .await
         .map_err(refusal)?

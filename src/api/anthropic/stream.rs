@@ -11,8 +11,8 @@ use crate::api::anthropic::error::AnthropicError;
 use crate::api::anthropic::response::{self, BlockOut, DeltaOut, End, Event, MessageOut};
 use crate::api::generation::{Encoder, take, write_event};
 use crate::api::parts::{Change, Kind, Part, Parts};
+use crate::backend::Failure;
 use crate::chat::{ChatEvent, Usage};
-use crate::engine::Failure;
 
 pub struct Stream {
     id: String,

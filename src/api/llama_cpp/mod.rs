@@ -14,8 +14,8 @@ use crate::access::Caller;
 use crate::api::error::ApiError;
 use crate::api::generation::parse;
 use crate::api::{Api, body, json, render};
+use crate::backend::Failure;
 use crate::chat::{TextAnswer, TextTask};
-use crate::engine::Failure;
 use tokens::{PieceOut, TokenizeCall, TokensOut};
 
 #[derive(Serialize)]
@@ -42,7 +42,7 @@ pub async fn tokenize(
         pieces,
     } = parse(received.bytes, tokens::tokenize).await?;
     match api
-        .engine
+        .backends
         .text(
             caller.id(),
             &model,
@@ -85,7 +85,7 @@ pub async fn detokenize(
         _ => failure.into(),
     };
     match api
-        .engine
+        .backends
         .text(caller.id(), &model, TextTask::Detokenize { tokens })
         .await
         .map_err(failed)?

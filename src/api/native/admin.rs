@@ -27,8 +27,11 @@ pub async fn load(
         .transpose()?
         .unwrap_or_else(|| "auto".into());
     object.finish()?;
-    let loaded = api.engine.load(caller.id(), &model).await?;
-    Ok(json(render(&Entry::new(&loaded, &api.engine.status()))))
+    let loaded = api.backends.local().load(caller.id(), &model).await?;
+    Ok(json(render(&Entry::new(
+        &loaded,
+        &api.backends.local().status(),
+    ))))
 }
 
 /// Unloads what is loaded and answers when every byte is back. A body is not looked at.
@@ -37,7 +40,7 @@ pub async fn unload(
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, ApiError> {
     allowed(&api, &caller)?;
-    api.engine.unload().await?;
+    api.backends.local().unload().await?;
     Ok(json(r#"{"status":"unloaded"}"#.into()))
 }
 

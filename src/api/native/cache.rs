@@ -12,10 +12,10 @@ use crate::access::Caller;
 use crate::api::error::ApiError;
 use crate::api::native::admin;
 use crate::api::{Api, json, render};
-use crate::engine::{CacheReport, CachedFile};
+use crate::backend::{CacheReport, CachedFile};
 
 pub async fn list(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
-    let report = api.engine.cache().await?;
+    let report = api.backends.local().cache().await?;
     let (bytes, files) = files(&report);
     let directory = report
         .directory
@@ -35,7 +35,7 @@ pub async fn clear(
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, ApiError> {
     admin::allowed(&api, &caller)?;
-    let (freed, files) = files(&api.engine.clear_cache().await?);
+    let (freed, files) = files(&api.backends.local().clear_cache().await?);
     Ok(json(render(&Cleared { freed, files })))
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::api::error::ApiError;
 use crate::api::{Api, json, render};
-use crate::engine::{Class, FileMemory, Kind, MemoryReport, Packing, Part, WorkerMemory};
+use crate::backend::{Class, FileMemory, Kind, MemoryReport, Packing, Part, WorkerMemory};
 
 /// Loads nothing. It says nothing of what anybody asked, so everybody may look.
 pub async fn memory(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
@@ -16,7 +16,7 @@ pub async fn memory(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
         supervisor,
         available,
         worker,
-    } = api.engine.memory().await;
+    } = api.backends.local().memory().await;
     let worker = worker?;
     let supervisor = Supervisor {
         anonymous: supervisor.anonymous,
@@ -31,7 +31,7 @@ pub async fn memory(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
     Ok(json(render(&match worker {
         Some(worker) => out.with(worker),
         None => MemoryOut {
-            model: api.engine.status().loaded().map(Into::into),
+            model: api.backends.local().status().loaded().map(Into::into),
             ..out
         },
     })))
@@ -178,7 +178,7 @@ fn part(part: &Part) -> PartOut {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{FileRole, MemoryPicture};
+    use crate::backend::{FileRole, MemoryPicture};
     use serde_json::{Value, json};
 
     #[test]

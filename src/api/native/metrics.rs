@@ -15,7 +15,7 @@ use crate::api::Api;
 use crate::api::error::ApiError;
 use crate::api::native::memory::kinds;
 use crate::api::native::{admin, status};
-use crate::engine::{MemoryReport, Phase, Status, WorkerMemory};
+use crate::backend::{MemoryReport, Phase, Status, WorkerMemory};
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 
@@ -25,10 +25,10 @@ pub async fn metrics(
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, ApiError> {
     admin::allowed(&api, &caller)?;
-    let memory = api.engine.memory().await;
+    let memory = api.backends.local().memory().await;
     let mut response = Response::new(Body::from(render(
         status::serves(&api).is_ok(),
-        &api.engine.status(),
+        &api.backends.local().status(),
         &memory,
     )));
     response

@@ -11,7 +11,7 @@ use url::form_urlencoded;
 
 use crate::api::error::ApiError;
 use crate::api::{Api, render};
-use crate::engine::{Estimate, PlanReport, PlannedModel};
+use crate::backend::{PlanReport, PlannedContext, PlannedModel};
 
 /// `context=N` asks for one context, `ram=BYTES` supposes that so much is free. Loads nothing.
 pub async fn plan(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, ApiError> {
@@ -28,17 +28,17 @@ pub async fn plan(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, Api
             }
         }
     }
-    let report = api.engine.plan(context, ram).await?;
+    let report = api.backends.local().plan(context, ram).await?;
     Ok(crate::api::json(json(&report)))
 }
 
 /// The report as JSON.
 pub fn json(report: &PlanReport) -> String {
     render(&PlanOut {
-        free: report.budget.room.free,
-        bound: report.budget.bound(),
-        reserve: report.budget.reserve,
-        budget: report.budget.bytes,
+        free: report.free,
+        bound: report.bound.clone(),
+        reserve: report.reserve,
+        budget: report.budget,
         models: report.models.iter().map(ModelOut::of).collect(),
     })
 }
@@ -78,11 +78,11 @@ struct ModelOut {
     context_length: u32,
     /// Left out where it does not fit; not part of the totals.
     projector: u64,
-    plans: Vec<WayOut>,
+    plans: Vec<ContextOut>,
 }
 
 #[derive(Serialize)]
-struct WayOut {
+struct ContextOut {
     context: u32,
     fits: bool,
     total: u64,
@@ -114,9 +114,9 @@ impl ModelOut {
             quantization,
             context_limit,
             projector,
-            ways,
+            contexts,
         } = model.clone();
-        let plans = ways.iter().map(WayOut::of).collect();
+        let plans = contexts.iter().map(ContextOut::of).collect();
         Self {
             id,
             variant,
@@ -129,13 +129,13 @@ impl ModelOut {
     }
 }
 
-impl WayOut {
+impl ContextOut {
     fn of(
-        Estimate {
+        PlannedContext {
             context,
             cost,
             fits,
-        }: &Estimate,
+        }: &PlannedContext,
     ) -> Self {
         let parts = Parts {
             layers: cost.layers,

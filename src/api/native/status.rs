@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::api::error::ApiError;
 use crate::api::{Api, json, render};
-use crate::engine::{Confinement, Failure, MemoryState, Phase, Status};
+use crate::backend::{Confinement, Failure, MemoryState, Phase, Status};
 
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -22,7 +22,7 @@ pub async fn health(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
 
 /// The failure that a request would meet now, if any.
 pub fn serves(api: &Api) -> Result<(), ApiError> {
-    let status = api.engine.status();
+    let status = api.backends.local().status();
     status.check_installed()?;
     match status.phase {
         Phase::BackingOff { cause, until } => Err(Failure::BackingOff {
@@ -51,7 +51,7 @@ pub async fn version() -> Response {
 }
 
 pub async fn status(State(api): State<Arc<Api>>) -> Response {
-    json(describe(api.engine.status()))
+    json(describe(api.backends.local().status()))
 }
 
 /// The status as JSON.

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::api::error::ApiError;
 use crate::api::{Api, json, render};
-use crate::engine::{ModelInfo, Phase, Status};
+use crate::backend::{ModelInfo, Phase, Status};
 
 #[derive(Serialize)]
 struct List {
@@ -44,8 +44,8 @@ impl Entry {
     pub fn new(model: &ModelInfo, status: &Status) -> Self {
         let modalities = [
             ("text", true),
-            ("image", model.accepts_image()),
-            ("audio", model.accepts_audio()),
+            ("image", model.modalities.image),
+            ("audio", model.modalities.audio),
         ];
         Self {
             id: model.id.clone(),
@@ -61,7 +61,7 @@ impl Entry {
                 .filter(|(_, able)| *able)
                 .map(|(name, _)| name)
                 .collect(),
-            drafter: model.drafter.is_some(),
+            drafter: model.drafter,
             loaded: matches!(&status.phase, Phase::Ready { model: loaded, .. } if *loaded == model.id),
             default: status.default.as_ref() == Some(&model.id),
         }
@@ -70,12 +70,12 @@ impl Entry {
 
 /// The alias `auto` is not listed: it is a way to ask, not a model.
 pub async fn list(State(api): State<Arc<Api>>) -> Response {
-    let status = api.engine.status();
-    let data = status
-        .models
-        .iter()
-        .map(|model| Entry::new(model, &status))
-        .collect();
+    let statuses = api.backends.statuses();
+    let entries = |status: &Status| -> Vec<_> {
+        let models = status.models.iter();
+        models.map(|model| Entry::new(model, status)).collect()
+    };
+    let data = statuses.iter().flat_map(entries).collect();
     json(render(&List {
         object: "list",
         data,
@@ -94,6 +94,7 @@ pub async fn get(
             "the model's name is not UTF-8",
         ));
     };
-    let model = api.engine.find(&id).await?;
-    Ok(json(render(&Entry::new(&model, &api.engine.status()))))
+    let model = api.backends.find(&id).await?;
+    let status = api.backends.status_of(&model.id);
+    Ok(json(render(&Entry::new(&model, &status))))
 }

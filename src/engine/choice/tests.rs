@@ -36,7 +36,7 @@ fn budget(bytes: u64) -> Budget {
 }
 
 /// The family, installed; those of `seeing` with a projector.
-fn family(seeing: &[Variant]) -> Vec<ModelInfo> {
+fn family(seeing: &[Variant]) -> Vec<Model> {
     let model = |one: crate::store::family::Published| {
         let path = format!("/m/{}-q4.gguf", one.variant);
         let projector = Projector {
@@ -48,18 +48,18 @@ fn family(seeing: &[Variant]) -> Vec<ModelInfo> {
             name: String::new(),
         };
         let projector = seeing.contains(&one.variant).then_some(projector);
-        ModelInfo {
+        Model {
             variant: one.variant,
             figures: one.figures,
             context_limit: one.context_limit,
             projector,
-            ..ModelInfo::example(&path)
+            ..Model::example(&path)
         }
     };
     published().into_iter().map(model).collect()
 }
 
-fn of(models: &[ModelInfo], variant: Variant) -> &ModelInfo {
+fn of(models: &[Model], variant: Variant) -> &Model {
     models
         .iter()
         .find(|model| model.variant == variant)
@@ -76,10 +76,10 @@ fn damaged() -> Failure {
 /// What is chosen one after the other for a request that can have none of them, and the failure
 /// at the end.
 fn chain(
-    models: &[ModelInfo],
+    models: &[Model],
     name: &str,
     modalities: Modalities,
-    first: &ModelInfo,
+    first: &Model,
     bytes: u64,
 ) -> (Vec<String>, Failure) {
     let (mut wish, mut chosen) = (setup().wish(models, name, modalities, first), vec![]);

@@ -1,12 +1,12 @@
 //! What the worker says, and what becomes of it.
 
+use super::super::EVENTS;
 use super::super::child::Notice;
 use super::super::launch::PackedPlace;
 use super::super::live::Live;
 use super::super::state::{Generation, Input, Life};
-use super::super::status::template_note;
-use super::super::{EVENTS, Failure, WorkerMemory};
-use super::Driver;
+use super::{Driver, template_note};
+use crate::backend::{Failure, WorkerMemory};
 use crate::chat::ChatEvent;
 use crate::ipc::{self, Packing, ServeEvent};
 

@@ -8,10 +8,11 @@ use super::super::choice::Placement;
 use super::super::launch::{Launch, ModelFiles};
 use super::super::look::Looks;
 use super::super::state::{Generation, Input};
-use super::super::{Failure, ModelInfo};
 use super::{Driver, OpenedFiles, RunningWorker, Start};
+use crate::backend::Failure;
 use crate::chat::Modalities;
 use crate::ipc::ServeRequest;
+use crate::store::Model;
 
 impl Driver {
     /// Returns for whom this worker is none.
@@ -53,7 +54,7 @@ impl Driver {
     }
 
     /// Has a model's files opened, unless that is being done already.
-    fn open(&mut self, model: ModelInfo) {
+    fn open(&mut self, model: Model) {
         let id = model.id.clone();
         if !self.opening.insert(id.clone()) {
             return;
@@ -128,7 +129,7 @@ impl Driver {
     /// is run for those that can do without, and refused to the others.
     pub(super) fn fit(
         &self,
-        model: &ModelInfo,
+        model: &Model,
         smaller: u32,
     ) -> Result<(Placement, Vec<Input>), Failure> {
         let waiting = || {

@@ -12,7 +12,7 @@ struct Bench {
     _hang_ups: mpsc::UnboundedReceiver<u64>,
 }
 
-fn model(id: &str, bytes: u64, projector: Option<u64>) -> ModelInfo {
+fn model(id: &str, bytes: u64, projector: Option<u64>) -> Model {
     let projector = projector.map(|size| Projector {
         path: format!("/none/{id}-mmproj.gguf").into(),
         size,
@@ -25,14 +25,14 @@ fn model(id: &str, bytes: u64, projector: Option<u64>) -> ModelInfo {
         layers: bytes,
         ..Figures::default()
     };
-    ModelInfo {
+    Model {
         figures,
         projector,
-        ..ModelInfo::example(&format!("/none/{id}.gguf"))
+        ..Model::example(&format!("/none/{id}.gguf"))
     }
 }
 
-fn huge() -> ModelInfo {
+fn huge() -> Model {
     model("huge", 1 << 50, Some(1))
 }
 
@@ -52,7 +52,7 @@ fn picture() -> ChatRequest {
 }
 
 impl Bench {
-    async fn with(models: Vec<ModelInfo>) -> Self {
+    async fn with(models: Vec<Model>) -> Self {
         let memory = Memory {
             cache_directory: None,
             ..Memory::default()

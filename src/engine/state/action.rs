@@ -1,7 +1,7 @@
 //! What the state wants done. Pure.
 
 use super::Generation;
-use crate::engine::Failure;
+use crate::backend::Failure;
 
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@
 //! another model by then.
 
 use super::{Action, State};
-use crate::engine::Failure;
+use crate::backend::Failure;
 use crate::engine::queue::Job;
 
 impl State {

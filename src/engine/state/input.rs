@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::Generation;
+use crate::backend::Failure;
 use crate::chat::PrincipalId;
-use crate::engine::Failure;
 use crate::engine::queue::Kind;
 
 /// What happened.

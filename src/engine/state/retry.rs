@@ -1,6 +1,6 @@
 //! What becomes of the jobs that a worker leaves behind when it dies. Pure.
 
-use crate::engine::Failure;
+use crate::backend::Failure;
 use crate::engine::queue::Job;
 
 /// Workers that may die under a job before the job is given up.

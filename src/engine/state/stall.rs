@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::{Action, Generation, Phase, State, Worker};
-use crate::engine::Failure;
+use crate::backend::Failure;
 
 /// How long a model's files may take to be opened while another model is wanted; doubles with each
 /// time that it was not enough.

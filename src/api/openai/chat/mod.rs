@@ -17,8 +17,8 @@ use crate::access::Caller;
 use crate::api::error::ApiError;
 use crate::api::generation::{next, parse, streamed};
 use crate::api::{Api, body, documents, json};
+use crate::backend::Answer;
 use crate::chat::ChatEvent;
-use crate::engine::Answer;
 use completion::Whole;
 use request::{ChatCall, Delivery};
 use response::Head;
@@ -37,7 +37,7 @@ pub async fn complete(
     } = parse(bytes, request::parse).await?;
     let files = documents::read(&api, caller.id(), &mut request, &mut share).await?;
     let logprobs = request.logprobs.is_some();
-    let mut answer = api.engine.chat(caller.id(), &model, request).await?;
+    let mut answer = api.backends.chat(caller.id(), &model, request).await?;
     // What fails before the first event fails with a status of its own.
     let first = next(&mut answer).await?;
     // From here on the request's memory is the worker's business.

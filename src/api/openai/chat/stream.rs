@@ -16,8 +16,8 @@ use crate::api::generation::{Encoder, take, write_event};
 use crate::api::openai::chat::response::{
     ArgumentsOut, CallDelta, CallOut, Chunk, ChunkChoice, Delta, Head, Logprobs,
 };
+use crate::backend::Failure;
 use crate::chat::{ChatEvent, Done, TokenLogprob};
-use crate::engine::Failure;
 
 const OBJECT: &str = "chat.completion.chunk";
 

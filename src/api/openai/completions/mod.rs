@@ -16,8 +16,8 @@ use crate::api::generation::{next, now, parse, streamed};
 use crate::api::openai::chat::request::Delivery;
 use crate::api::openai::chat::response::{FINGERPRINT, Head};
 use crate::api::{Api, body, id, json, render};
+use crate::backend::{Answer, Failure};
 use crate::chat::ChatEvent;
-use crate::engine::{Answer, Failure};
 use request::CompletionCall;
 use response::{Choice, Completion, Logprobs, OBJECT};
 use stream::Pieces;
@@ -40,7 +40,7 @@ pub async fn complete(
         ApiError::from(failure).relocated(|field| field.replace("messages", "prompt"))
     };
     let mut answer = api
-        .engine
+        .backends
         .chat(caller.id(), &model, request)
         .await
         .map_err(failed)?;

@@ -6,8 +6,8 @@ use super::response::{Choice, Completion, Logprobs, OBJECT};
 use crate::api::error::ApiError;
 use crate::api::generation::{Encoder, take, write_event};
 use crate::api::openai::chat::response::Head;
+use crate::backend::Failure;
 use crate::chat::{ChatEvent, TokenLogprob};
-use crate::engine::Failure;
 
 /// A streamed text.
 pub struct Pieces {

@@ -17,12 +17,12 @@ use crate::api::openai::responses::draft::Draft;
 use crate::api::openai::responses::recorder::Recorder;
 use crate::api::openai::responses::response::{ErrorOut, Status};
 use crate::api::openai::responses::stored::Job;
+use crate::backend::{Answer, Backends, Failure};
 use crate::chat::{ChatEvent, Done};
-use crate::engine::{Answer, Engine, Failure};
 
 /// Keeps the response as it will stand from now on, and makes it. `share` is the request's memory.
 pub fn spawn(
-    engine: Engine,
+    backends: Backends,
     ready: Ready,
     answer: Answer,
     mut draft: Draft,
@@ -37,7 +37,7 @@ pub fn spawn(
     tokio::spawn(async move {
         let outcome = tokio::select! {
             () = job.cancel.notified() => None,
-            outcome = make(&engine, &ready, answer, &mut draft, &recorder, &job, share) => Some(outcome),
+            outcome = make(&backends, &ready, answer, &mut draft, &recorder, &job, share) => Some(outcome),
         };
         // If the response was deleted, nothing is updated.
         let _ = match outcome {
@@ -62,7 +62,7 @@ fn code(error: &ApiError) -> &'static str {
 }
 
 async fn make(
-    engine: &Engine,
+    backends: &Backends,
     ready: &Ready,
     answer: Answer,
     draft: &mut Draft,
@@ -70,7 +70,7 @@ async fn make(
     job: &Arc<Job>,
     share: Share,
 ) -> Result<Done, Failure> {
-    let (mut answer, mut event) = ready.begin(engine, answer).await?;
+    let (mut answer, mut event) = ready.begin(backends, answer).await?;
     drop(share);
     draft.model = answer.model();
     recorder.update(draft, &draft.standing(Status::InProgress), job);

@@ -1,7 +1,7 @@
 //! OpenAI's Responses API.
 //!
 //! ```text
-//!   POST /v1/responses ─▶ what came before (store) ─▶ engine ─▶ whole | stream | job in the background ─▶ store, if asked
+//!   POST /v1/responses ─▶ what came before (store) ─▶ backends ─▶ whole | stream | job in the background ─▶ store, if asked
 //!   GET, DELETE /v1/responses/{id}, …/input_items, …/cancel ─▶ store (retrieve.rs)
 //! ```
 //!
@@ -32,10 +32,10 @@ use crate::api::error::ApiError;
 use crate::api::generation::{next, parse, streamed};
 use crate::api::llama_cpp::mistaken;
 use crate::api::{Api, body, documents, json, render};
+use crate::backend::{Answer, Backends, Failure};
 use crate::chat::{
     ChatError, ChatEvent, ChatRequest, Message, PrincipalId, Role, TextAnswer, TextTask,
 };
-use crate::engine::{Answer, Engine, Failure};
 use draft::Draft;
 use places::Places;
 use recorder::Recorder;
@@ -48,7 +48,7 @@ const TRUNCATIONS: usize = 6;
 /// Part of the context that a conversation may have left when turns were left out.
 const LEAVE: f64 = 0.75;
 
-/// A request that the engine can take, and what else must be known of it.
+/// A request that the backends can take, and what else must be known of it.
 struct Ready {
     owner: PrincipalId,
     model: String,
@@ -95,14 +95,14 @@ pub async fn create(
         conversation,
     });
     let answer = ready
-        .ask(&api.engine)
+        .ask(&api.backends)
         .await
         .map_err(|failure| ready.refusal(failure))?;
     let mut draft = Draft::new(answer.model(), background, keep, shown);
     if let (true, Some(recorder)) = (background, &recorder) {
         let queued = render(&draft.standing(Status::Queued));
         background::spawn(
-            api.engine.clone(),
+            api.backends.clone(),
             ready,
             answer,
             draft,
@@ -112,7 +112,7 @@ pub async fn create(
         return Ok(documents::told(json(queued), &files));
     }
     let (mut answer, mut event) = ready
-        .begin(&api.engine, answer)
+        .begin(&api.backends, answer)
         .await
         .map_err(|failure| ready.refusal(failure))?;
     // From here on the request's memory is the worker's business.
@@ -157,7 +157,7 @@ pub async fn input_tokens(
         .map_err(|error| ready.located(error))?;
     let task = TextTask::Count(Box::new(ready.request.clone()));
     match api
-        .engine
+        .backends
         .text(caller.id(), &ready.model, task)
         .await
         .map_err(|failure| ready.refusal(failure))?
@@ -225,8 +225,8 @@ fn ready(
 }
 
 impl Ready {
-    async fn ask(&self, engine: &Engine) -> Result<Answer, Failure> {
-        engine
+    async fn ask(&self, backends: &Backends) -> Result<Answer, Failure> {
+        backends
             .chat(self.owner, &self.model, self.request.clone())
             .await
     }
@@ -235,7 +235,7 @@ impl Ready {
     /// without its oldest turns.
     async fn begin(
         &self,
-        engine: &Engine,
+        backends: &Backends,
         mut answer: Answer,
     ) -> Result<(Answer, ChatEvent), Failure> {
         let mut request = None;
@@ -254,7 +254,7 @@ impl Ready {
                             context_tokens,
                         }));
                     }
-                    answer = engine
+                    answer = backends
                         .chat(self.owner, &self.model, request.clone())
                         .await?;
                 }

@@ -15,8 +15,8 @@ use crate::api::openai::responses::draft::Draft;
 use crate::api::openai::responses::recorder::Recorder;
 use crate::api::openai::responses::response::{self, At, Body, ErrorOut, Event, Status};
 use crate::api::parts::{Change, Kind, Part};
+use crate::backend::Failure;
 use crate::chat::{ChatEvent, TokenLogprob};
-use crate::engine::Failure;
 
 pub struct Stream {
     draft: Draft,

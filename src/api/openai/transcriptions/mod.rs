@@ -16,8 +16,8 @@ use crate::access::Caller;
 use crate::api::error::ApiError;
 use crate::api::generation::{next, streamed};
 use crate::api::{Api, body, json, render};
+use crate::backend::Failure;
 use crate::chat::ChatEvent;
-use crate::engine::Failure;
 use request::{Format, TranscriptionCall};
 use response::Transcription;
 use stream::Pieces;
@@ -36,7 +36,7 @@ pub async fn create(
     } = request::parse(&boundary, Bytes::from_owner(bytes)).await?;
     let failed = |failure: Failure| ApiError::from(failure).relocated(request::place);
     let mut answer = api
-        .engine
+        .backends
         .chat(caller.id(), &model, request)
         .await
         .map_err(failed)?;

@@ -6,8 +6,8 @@ use super::request;
 use super::response::Event;
 use crate::api::error::ApiError;
 use crate::api::generation::{Encoder, take, write_event};
+use crate::backend::Failure;
 use crate::chat::ChatEvent;
-use crate::engine::Failure;
 
 /// A streamed transcription.
 #[derive(Default)]

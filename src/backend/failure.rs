@@ -1,6 +1,7 @@
 //! Everything that can go wrong with a request, as reasons that someone reacts to. Pure.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::chat::ChatError;
@@ -49,6 +50,18 @@ pub enum Failure {
     ClientStalled { unread: usize },
     /// The worker refused this request.
     Chat(ChatError),
+}
+
+impl Failure {
+    /// That no model is installed in `directories`.
+    pub fn no_models(directories: &[PathBuf]) -> Self {
+        Self::NoModels {
+            directories: directories
+                .iter()
+                .map(|directory| directory.display().to_string())
+                .collect(),
+        }
+    }
 }
 
 impl fmt::Display for Failure {

@@ -1,14 +1,49 @@
-//! What the engine tells the world about itself.
+//! What a backend says of itself. Pure.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::Failure;
-pub use super::memory_policy::Level;
-use super::names;
-use crate::ipc::TemplateSource;
+use crate::chat::Modalities;
+use crate::gemma::variant::Variant;
 use crate::memory::pressure::Triggers;
-pub use crate::store::Model as ModelInfo;
+
+/// A model that answers here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// What clients call it.
+    pub id: String,
+    pub variant: Variant,
+    /// Bytes of its file.
+    pub size: u64,
+    /// Unix seconds of the file's last change.
+    pub created: u64,
+    /// Tokens the model was made for; the context it is run with is in [`Phase::Ready`].
+    pub context_limit: u32,
+    /// Weights' type as the file names it: `Q4_0`, `Q8_0`, …
+    pub quantization: String,
+    /// What a message may hold besides text.
+    pub modalities: Modalities,
+    /// Whether a drafter of it lies beside it.
+    pub drafter: bool,
+}
+
+#[cfg(test)]
+impl ModelInfo {
+    /// Some model of this id.
+    pub(crate) fn example(id: &str) -> Self {
+        Self {
+            id: id.into(),
+            variant: Variant::E2b,
+            size: 1,
+            created: 0,
+            context_limit: 4096,
+            quantization: "Q8_0".into(),
+            modalities: Modalities::default(),
+            drafter: false,
+        }
+    }
+}
 
 /// A snapshot, published on every change.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +66,28 @@ pub struct Status {
     /// Tokens per second of the answer that ended last; 0 before the first.
     pub tokens_per_second: f64,
     pub memory: MemoryState,
+}
+
+/// How far a backend has given way to other programs' need of memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    #[default]
+    Calm,
+    /// The worker was told to give back what it can.
+    Trimmed,
+    /// The worker ends as soon as it is idle.
+    Draining,
+}
+
+impl Level {
+    /// Its name in reports, which is part of the interface and older than the levels' own.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Calm => "calm",
+            Self::Trimmed => "eased",
+            Self::Draining => "shrinking",
+        }
+    }
 }
 
 /// What was done about memory that ran short.
@@ -82,7 +139,7 @@ impl Status {
     /// The failure that every request meets if no model is installed.
     pub fn check_installed(&self) -> Result<(), Failure> {
         if self.models.is_empty() {
-            return Err(names::no_models(&self.directories));
+            return Err(Failure::no_models(&self.directories));
         }
         Ok(())
     }
@@ -138,16 +195,5 @@ impl Phase {
             Self::BackingOff { .. } => "backing_off",
             Self::Draining => "draining",
         }
-    }
-}
-
-/// What an administrator should know about the chat template in use, if anything.
-pub(super) fn template_note(source: &TemplateSource) -> Option<String> {
-    match source {
-        TemplateSource::Embedded => None,
-        TemplateSource::Missing => Some("the file has none; the family's is used".into()),
-        TemplateSource::Replaced { why } => Some(format!(
-            "the file's is not used, because {why}; the family's is"
-        )),
     }
 }

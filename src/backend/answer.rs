@@ -1,0 +1,43 @@
+//! An answer on its way from a backend to a door.
+
+use tokio::sync::{mpsc, watch};
+
+use super::Failure;
+use crate::chat::ChatEvent;
+
+/// An answer on its way. Dropping it stops the generation.
+#[derive(Debug)]
+pub struct Answer {
+    /// The id of the model that answers.
+    pub model: watch::Receiver<String>,
+    /// Ends with `Done` or a failure.
+    pub events: mpsc::Receiver<Result<ChatEvent, Failure>>,
+    pub guard: HangUpGuard,
+}
+
+/// Tells the backend, when it is dropped, that nobody waits for a request any more.
+#[derive(Debug)]
+pub struct HangUpGuard {
+    pub request: u64,
+    pub hang_ups: mpsc::UnboundedSender<u64>,
+}
+
+impl Drop for HangUpGuard {
+    fn drop(&mut self) {
+        // Nobody to tell when the backend is gone already.
+        let _ = self.hang_ups.send(self.request);
+    }
+}
+
+impl Answer {
+    /// The model that answers. While the request waits another may be chosen; with the first event
+    /// this is settled.
+    pub fn model(&self) -> String {
+        self.model.borrow().clone()
+    }
+
+    /// The next event; `None` after `Done` or a failure.
+    pub async fn next(&mut self) -> Option<Result<ChatEvent, Failure>> {
+        self.events.recv().await
+    }
+}

@@ -1,0 +1,214 @@
+//! What the front doors hold: whatever answers, behind one trait.
+//!
+//! [`crate::engine::Engine`] is the backend of this machine. A door knows what is here and nothing
+//! of a backend's inside.
+
+mod answer;
+mod failure;
+mod report;
+#[cfg(test)]
+pub(crate) mod scripted;
+mod status;
+
+pub use answer::{Answer, HangUpGuard};
+pub use failure::Failure;
+pub use report::{
+    CacheReport, CachedFile, MemoryReport, PlanReport, PlannedContext, PlannedModel, WorkerMemory,
+};
+pub use status::{Change, Level, MemoryState, ModelInfo, Phase, Status};
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+use crate::chat::{ChatRequest, PrincipalId, TextAnswer, TextTask};
+pub use crate::gemma::layout::{Class, Kind};
+pub use crate::ipc::{FileMemory, FileRole, MemoryPicture, Packing, Part};
+pub use crate::sandbox::Support as Confinement;
+
+/// What comes of a call, or why nothing does.
+pub type Reply<'a, T> = BoxFuture<'a, Result<T, Failure>>;
+
+/// Something that answers requests.
+pub trait Backend: Debug + Send + Sync {
+    /// What is known right now.
+    fn status(&self) -> Status;
+
+    /// What is known, and each change of it.
+    fn changes(&self) -> watch::Receiver<Status>;
+
+    /// The model that a chat with this `name` would get now; fails as that would.
+    fn find<'a>(&'a self, name: &'a str) -> Reply<'a, ModelInfo>;
+
+    /// Queues a request. The answer's first event may be long in coming: a model may have to be
+    /// loaded first.
+    fn chat<'a>(
+        &'a self,
+        owner: PrincipalId,
+        model: &'a str,
+        request: ChatRequest,
+    ) -> Reply<'a, Answer>;
+
+    /// Asks what the model's vocabulary and template alone can tell: counts, tokens, texts.
+    fn text<'a>(
+        &'a self,
+        owner: PrincipalId,
+        model: &'a str,
+        task: TextTask,
+    ) -> Reply<'a, TextAnswer>;
+}
+
+/// A backend whose models are in this machine's memory and on its disk.
+pub trait LocalBackend: Backend {
+    /// Loads a model, ending the one that is loaded; returns when it is up.
+    fn load<'a>(&'a self, owner: PrincipalId, model: &'a str) -> Reply<'a, ModelInfo>;
+
+    /// Ends the worker once it is idle; every byte it had is back when this returns.
+    fn unload(&self) -> Reply<'_, ()>;
+
+    /// What is in memory. Loads nothing.
+    fn memory(&self) -> BoxFuture<'_, MemoryReport>;
+
+    /// What each model would take: of what is free now or of `ram` bytes, in several contexts or in
+    /// one of `context` tokens.
+    fn plan(&self, context: Option<u32>, ram: Option<u64>) -> Reply<'_, PlanReport>;
+
+    /// What packed weights are kept on the disk.
+    fn cache(&self) -> Reply<'_, CacheReport>;
+
+    /// Deletes all packed weights; says which. A worker keeps those that it uses until it ends.
+    fn clear_cache(&self) -> Reply<'_, CacheReport>;
+}
+
+/// All backends, for the doors. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Backends {
+    local: Arc<dyn LocalBackend>,
+    /// Asked for models that the local one does not have.
+    remote: Arc<[Arc<dyn Backend>]>,
+}
+
+impl Backends {
+    /// `remote`: backends for models that `local` does not have, the preferred one first.
+    pub fn new(local: Arc<dyn LocalBackend>, remote: Vec<Arc<dyn Backend>>) -> Self {
+        Self {
+            local,
+            remote: remote.into(),
+        }
+    }
+
+    /// This machine's own.
+    pub fn local(&self) -> &dyn LocalBackend {
+        &*self.local
+    }
+
+    /// What is known of each backend right now, the local one first.
+    pub fn statuses(&self) -> Vec<Status> {
+        let remote = self.remote.iter().map(|backend| backend.status());
+        std::iter::once(self.local.status()).chain(remote).collect()
+    }
+
+    /// What is known of the backend that has this model.
+    pub fn status_of(&self, model: &str) -> Status {
+        self.of(model).status()
+    }
+
+    /// The backend that a request for `model` goes to: the first that lists exactly this id, and
+    /// else the local one, which knows aliases and says what there is.
+    fn of(&self, model: &str) -> &dyn Backend {
+        let lists = |status: Status| status.models.iter().any(|info| info.id == model);
+        if lists(self.local.status()) {
+            return &*self.local;
+        }
+        let remote = self.remote.iter().find(|backend| lists(backend.status()));
+        remote.map_or(&*self.local as &dyn Backend, |backend| &**backend)
+    }
+
+    /// See [`Backend::find`].
+    ///
+    /// # Errors
+    ///
+    /// No backend has such a model.
+    pub async fn find(&self, name: &str) -> Result<ModelInfo, Failure> {
+        self.of(name).find(name).await
+    }
+
+    /// See [`Backend::chat`].
+    ///
+    /// # Errors
+    ///
+    /// Why the request is not taken; what goes wrong later is the answer's last event.
+    pub async fn chat(
+        &self,
+        owner: PrincipalId,
+        model: &str,
+        request: ChatRequest,
+    ) -> Result<Answer, Failure> {
+        self.of(model).chat(owner, model, request).await
+    }
+
+    /// See [`Backend::text`].
+    ///
+    /// # Errors
+    ///
+    /// Why there is no answer.
+    pub async fn text(
+        &self,
+        owner: PrincipalId,
+        model: &str,
+        task: TextTask,
+    ) -> Result<TextAnswer, Failure> {
+        self.of(model).text(owner, model, task).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::scripted::{Call, Scripted};
+    use super::*;
+
+    fn backend(models: &[&str]) -> (Arc<Scripted>, tokio::sync::mpsc::Receiver<Call>) {
+        let models = models.iter().map(|id| ModelInfo::example(id)).collect();
+        let (backend, calls, _) = Scripted::new(Status::first(models, vec![], None));
+        (Arc::new(backend), calls)
+    }
+
+    #[tokio::test]
+    async fn a_request_goes_to_the_backend_that_lists_its_model() {
+        let (local, mut asked_local) = backend(&["both", "here"]);
+        let (remote, mut asked_remote) = backend(&["both", "there"]);
+        let backends = Backends::new(local, vec![remote]);
+        let asked = |name: &'static str| {
+            let backends = backends.clone();
+            tokio::spawn(async move { backends.find(name).await })
+        };
+        for (name, remote) in [
+            ("here", false),
+            ("there", true),
+            ("both", false),
+            ("auto", false),
+            ("nowhere", false),
+        ] {
+            let found = asked(name);
+            let call = if remote {
+                asked_remote.recv().await
+            } else {
+                asked_local.recv().await
+            };
+            let Some(Call::Find { name: seen, reply }) = call else {
+                panic!("{name}: {call:?}");
+            };
+            assert_eq!(seen, name);
+            reply.send(Ok(ModelInfo::example(name))).unwrap();
+            assert_eq!(found.await.unwrap().unwrap().id, name);
+        }
+        let ids: Vec<Vec<_>> = backends
+            .statuses()
+            .into_iter()
+            .map(|status| status.models.into_iter().map(|model| model.id).collect())
+            .collect();
+        assert_eq!(ids, [["both", "here"], ["both", "there"]]);
+    }
+}
