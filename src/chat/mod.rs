@@ -22,7 +22,7 @@ pub use form::{Constraint, Format, ToolChoice};
 pub use media::{BUDGETS, Detail, Picture, Sound};
 pub use modality::{Modalities, Modality};
 pub use principal::PrincipalId;
-pub use remote::{MAX_URL_BYTES, Networks, Remote, RemoteKind};
+pub use remote::{Barred, MAX_URL_BYTES, Networks, Remote, RemoteKind};
 pub use text::{TextAnswer, TextTask};
 pub use thinking::Thinking;
 

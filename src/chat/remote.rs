@@ -1,7 +1,7 @@
 //! Files that a conversation names by their addresses, and the networks from which they may come.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
@@ -43,11 +43,25 @@ impl fmt::Debug for Remote {
 /// From where files may be fetched.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Networks {
-    /// From every address that anyone on the internet could reach as well.
+    /// From every address that anyone on the internet could reach as well, at the ports of the web.
     public: bool,
     listed: Vec<IpNet>,
 }
 
+/// Why a file is not fetched from an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Barred {
+    /// The address is in none of the networks.
+    NotListed,
+    /// Of the internet only the ports of the web are reached.
+    Port,
+    /// This machine's own address, or one of a network that it is in, is not the internet, however
+    /// public it looks: what listens there often trusts its neighbours.
+    Neighbour,
+}
+
+/// The ports of `http` and `https`.
+const WEB_PORTS: [u16; 2] = [80, 443];
 /// What stands for the internet.
 const PUBLIC: &str = "public";
 
@@ -106,11 +120,29 @@ impl Networks {
         Some(networks)
     }
 
-    pub fn allow(&self, address: IpAddr) -> bool {
-        // An IPv4 address in IPv6's clothes is what it is.
-        let address = address.to_canonical();
-        self.listed.iter().any(|network| network.contains(&address))
-            || (self.public && is_public(address))
+    /// Whether a file may be fetched from an address. `own` are the networks that this machine is
+    /// in.
+    ///
+    /// # Errors
+    ///
+    /// Why it may not.
+    pub fn check(&self, address: SocketAddr, own: &[IpNet]) -> Result<(), Barred> {
+        // IPv6 can spell an IPv4 address.
+        let ip = address.ip().to_canonical();
+        let within = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&ip));
+        if within(&self.listed) {
+            return Ok(());
+        }
+        if !self.public || !is_public(ip) {
+            return Err(Barred::NotListed);
+        }
+        if within(own) {
+            return Err(Barred::Neighbour);
+        }
+        if !WEB_PORTS.contains(&address.port()) {
+            return Err(Barred::Port);
+        }
+        Ok(())
     }
 }
 
@@ -136,6 +168,14 @@ fn is_public(address: IpAddr) -> bool {
 mod tests {
     use super::*;
 
+    fn web(address: &str) -> SocketAddr {
+        (address.parse::<IpAddr>().unwrap(), 443).into()
+    }
+
+    fn allows(networks: &Networks, address: &str) -> bool {
+        networks.check(web(address), &[]).is_ok()
+    }
+
     #[test]
     fn the_internet_is_what_anyone_can_reach() {
         let public = Networks::of(&["public"]).unwrap();
@@ -148,7 +188,7 @@ mod tests {
             "2a00:1450::1",
             "::ffff:1.1.1.1",
         ] {
-            assert!(public.allow(address.parse().unwrap()), "{address}");
+            assert!(allows(&public, address), "{address}");
         }
         for address in [
             "0.0.0.0",
@@ -183,7 +223,7 @@ mod tests {
             "3fff::1",
             "4000::1",
         ] {
-            assert!(!public.allow(address.parse().unwrap()), "{address}");
+            assert!(!allows(&public, address), "{address}");
         }
     }
 
@@ -199,10 +239,10 @@ mod tests {
             ("::ffff:192.168.1.20", true),
             ("1.1.1.1", false),
         ] {
-            assert_eq!(home.allow(address.parse().unwrap()), allowed, "{address}");
+            assert_eq!(allows(&home, address), allowed, "{address}");
         }
         assert!(!home.is_empty() && Networks::default().is_empty());
-        assert!(!Networks::default().allow("1.1.1.1".parse().unwrap()));
+        assert!(!allows(&Networks::default(), "1.1.1.1"));
         for text in [
             "",
             "Public",
@@ -213,6 +253,31 @@ mod tests {
         ] {
             assert_eq!(Networks::of(&["public", text]), None, "{text}");
         }
+    }
+
+    #[test]
+    fn neighbours_and_odd_ports_are_not_the_internet_unless_listed() {
+        let own = ["93.184.216.0/24", "2a01:4f8::1/128"].map(|network| network.parse().unwrap());
+        let check = |networks: &[&str], address: &str, port| {
+            let address = (address.parse::<IpAddr>().unwrap(), port).into();
+            Networks::of(networks).unwrap().check(address, &own)
+        };
+        for (address, port, outcome) in [
+            ("1.1.1.1", 80, Ok(())),
+            ("1.1.1.1", 443, Ok(())),
+            ("1.1.1.1", 22, Err(Barred::Port)),
+            ("93.184.216.34", 443, Err(Barred::Neighbour)),
+            ("::ffff:93.184.216.34", 443, Err(Barred::Neighbour)),
+            ("93.184.217.34", 443, Ok(())),
+            ("2a01:4f8::1", 443, Err(Barred::Neighbour)),
+            ("2a01:4f8::2", 443, Ok(())),
+            ("10.0.0.1", 443, Err(Barred::NotListed)),
+        ] {
+            assert_eq!(check(&["public"], address, port), outcome, "{address}");
+        }
+        let listed = &["public", "93.184.216.34"];
+        assert_eq!(check(listed, "93.184.216.34", 8080), Ok(()));
+        assert_eq!(check(listed, "1.1.1.1", 8080), Err(Barred::Port));
     }
 
     #[test]

@@ -35,6 +35,7 @@ enum Rule {
 enum Argument {
     Is(u32),
     IsNot(u32),
+    OneOf(&'static [u32]),
     /// It has all bits of the first, and none beyond those of the second.
     Bits {
         all: u32,
@@ -46,7 +47,7 @@ enum Argument {
     OwnProcess,
 }
 
-use Argument::{Bits, Is, IsNot, OwnProcess, Without};
+use Argument::{Bits, Is, IsNot, OneOf, OwnProcess, Without};
 use Rule::{Allow, If, Refuse};
 
 /// Flags of clone(2) that a thread of this process has; all others make processes or name spaces.
@@ -60,6 +61,14 @@ const THREAD_MOST: u32 = THREAD
         | libc::CLONE_PARENT_SETTID
         | libc::CLONE_CHILD_CLEARTID
         | libc::CLONE_DETACHED) as u32;
+
+/// Commands of fcntl(2) that copy a descriptor or tell about it.
+const DESCRIPTOR_COMMANDS: &[u32] = &[
+    libc::F_DUPFD_CLOEXEC as u32,
+    libc::F_GETFD as u32,
+    libc::F_SETFD as u32,
+    libc::F_GETFL as u32,
+];
 
 /// A call, what must hold for it, and who makes it.
 type Row = (Sysno, Rule, &'static str);
@@ -191,8 +200,8 @@ const SERVE: &[Row] = &[
     ),
     (
         Sysno::fcntl,
-        Allow,
-        "std: copies of descriptors; stdio: how one was opened",
+        If(1, OneOf(DESCRIPTOR_COMMANDS)),
+        "std: copies of descriptors; stdio: how one was opened; no signals (F_SETOWN, F_SETSIG, O_ASYNC)",
     ),
     (Sysno::dup, Allow, "stdio: copies of descriptors"),
     // Memory.
@@ -298,7 +307,7 @@ fn programs(profile: Profile) -> Result<[BpfProgram; 2], seccompiler::BackendErr
     for (call, rule, _) in profile.table() {
         let number = i64::from(call.id());
         let conditions = match *rule {
-            If(place, argument) => vec![SeccompRule::new(argument.conditions(place)?)?],
+            If(place, argument) => argument.rules(place)?,
             Allow | Refuse => vec![],
         };
         known.insert(number, conditions);
@@ -314,16 +323,28 @@ fn programs(profile: Profile) -> Result<[BpfProgram; 2], seccompiler::BackendErr
 }
 
 impl Argument {
-    fn conditions(self, place: u8) -> Result<Vec<SeccompCondition>, seccompiler::BackendError> {
-        let is = |operator, value: u32| SeccompCondition::new(place, Dword, operator, value.into());
-        let masked = |mask: u32, value| is(SeccompCmpOp::MaskedEq(mask.into()), value);
-        Ok(match self {
-            Is(value) => vec![is(SeccompCmpOp::Eq, value)?],
-            IsNot(value) => vec![is(SeccompCmpOp::Ne, value)?],
-            Bits { all, most } => vec![masked(all | !most, all)?],
-            Without(bits) => vec![masked(bits, 0)?],
-            OwnProcess => vec![is(SeccompCmpOp::Eq, std::process::id())?],
-        })
+    /// One of these rules must hold.
+    fn rules(self, place: u8) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+        let rule = |operator, value: u32| {
+            SeccompRule::new(vec![SeccompCondition::new(
+                place,
+                Dword,
+                operator,
+                value.into(),
+            )?])
+        };
+        let masked = |mask: u32, value| rule(SeccompCmpOp::MaskedEq(mask.into()), value);
+        match self {
+            Is(value) => Ok(vec![rule(SeccompCmpOp::Eq, value)?]),
+            IsNot(value) => Ok(vec![rule(SeccompCmpOp::Ne, value)?]),
+            OneOf(values) => values
+                .iter()
+                .map(|value| rule(SeccompCmpOp::Eq, *value))
+                .collect(),
+            Bits { all, most } => Ok(vec![masked(all | !most, all)?]),
+            Without(bits) => Ok(vec![masked(bits, 0)?]),
+            OwnProcess => Ok(vec![rule(SeccompCmpOp::Eq, std::process::id())?]),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod cgroup;
 pub mod cpu;
 pub mod inotify;
+pub mod interfaces;
 pub mod landlock;
 pub mod listen_fds;
 pub mod mapping;

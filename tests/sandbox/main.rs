@@ -176,6 +176,9 @@ mod denials {
     const READ_WRITE: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
     const EXECUTABLE: u64 = (libc::PROT_READ | libc::PROT_EXEC) as u64;
     const HERE: u64 = libc::AT_FDCWD as u64;
+    // fcntl.h's, which libc leaves out.
+    const SETSIG: u64 = 10;
+    const SETOWN_EX: u64 = 15;
 
     /// `None` where this test cannot debug another process.
     fn stop(pid: u32) -> Option<Stopped> {
@@ -247,6 +250,15 @@ mod denials {
             (Sysno::kill, [ours, 0, 0, 0, 0, 0]),
             (Sysno::tgkill, [ours, ours, 0, 0, 0, 0]),
             (Sysno::prlimit64, [ours, 0, 0, 0, 0, 0]),
+            // Signals by way of a descriptor, which Landlock does not see before its version 6.
+            (Sysno::fcntl, [0, libc::F_SETOWN as u64, ours, 0, 0, 0]),
+            (Sysno::fcntl, [0, SETSIG, libc::SIGKILL as u64, 0, 0, 0]),
+            (Sysno::fcntl, [0, SETOWN_EX, path, 0, 0, 0]),
+            (
+                Sysno::fcntl,
+                [0, libc::F_SETFL as u64, libc::O_ASYNC as u64, 0, 0, 0],
+            ),
+            (Sysno::fcntl, [0, libc::F_NOTIFY as u64, 1, 0, 0, 0]),
             // Files.
             (
                 Sysno::openat,

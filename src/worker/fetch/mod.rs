@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use ureq::config::Config;
 use ureq::http::{StatusCode, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -26,8 +27,10 @@ use url::{Host, Url};
 
 use super::link::Writer;
 use super::{EXIT_LOAD, confine_to};
+use crate::chat::{Barred, Networks};
 use crate::ipc::{FETCH_MEMORY, Fetch, FetchEvent, FetchRequest};
 use crate::sandbox::{Needs, Profile, Work};
+use crate::sys::interfaces;
 use connection::Once;
 
 /// What a connection may cost; the supervisor minds the clock.
@@ -73,21 +76,23 @@ fn reach(fetch: &FetchRequest) -> Result<Agent, String> {
     let found = url
         .socket_addrs(|| None)
         .map_err(|error| format!("cannot be fetched: `{host}` is not found: {error}"))?;
-    let allowed: Vec<&SocketAddr> = found
-        .iter()
-        .filter(|address| fetch.networks.allow(address.ip()))
-        .collect();
-    if allowed.is_empty() {
-        let address = match (url.host(), found.first()) {
+    let own = interfaces::networks().map_err(|error| {
+        format!("is not fetched: this machine's own addresses are not known: {error}")
+    })?;
+    let allowed = allowed(&fetch.networks, &found, &own).map_err(|(address, barred)| {
+        let address = match (url.host(), address) {
             (Some(Host::Domain(_)), Some(address)) => {
                 format!("`{host}` is {}, which", address.ip())
             }
             _ => format!("`{host}`"),
         };
-        return Err(format!(
-            "is not fetched: {address} is not among the networks of `fetch-from` in gemmad.toml"
-        ));
-    }
+        let why = match barred {
+            Barred::NotListed => "is not among the networks of `fetch-from` in gemmad.toml",
+            Barred::Port => "is asked for at another port than 80 and 443; list it in `fetch-from` in gemmad.toml",
+            Barred::Neighbour => "is this machine or its neighbour, which `public` leaves out; list it in `fetch-from` in gemmad.toml",
+        };
+        format!("is not fetched: {address} {why}")
+    })?;
     let connection = connect(&allowed)
         .map_err(|error| format!("cannot be fetched: `{host}` cannot be reached: {error}"))?;
     let trusted = if url.scheme() == "https" {
@@ -110,6 +115,27 @@ fn reach(fetch: &FetchRequest) -> Result<Agent, String> {
         once.clone().chain(RustlsConnector::default()),
         once,
     ))
+}
+
+/// Those of several addresses that may be connected to; if there are none, the first address and
+/// why it is barred.
+fn allowed<'a>(
+    networks: &Networks,
+    found: &'a [SocketAddr],
+    own: &[IpNet],
+) -> Result<Vec<&'a SocketAddr>, (Option<SocketAddr>, Barred)> {
+    let (mut allowed, mut barred) = (vec![], (None, Barred::NotListed));
+    for address in found {
+        match networks.check(*address, own) {
+            Ok(()) => allowed.push(address),
+            Err(why) if barred.0.is_none() => barred = (Some(*address), why),
+            Err(_) => {}
+        }
+    }
+    if allowed.is_empty() {
+        return Err(barred);
+    }
+    Ok(allowed)
 }
 
 /// The first of several addresses that answers.
