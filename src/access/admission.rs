@@ -1,8 +1,8 @@
 //! What all front doors hold their callers to.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use super::quota::Quota;
+use super::quota::{Quota, Share};
 use super::{Policy, Principal};
 
 /// Bytes that a user's requests may hold beyond one of the largest size, until they are answered.
@@ -17,7 +17,7 @@ pub struct Admission {
     /// Replaced when the configuration is read again.
     policy: RwLock<Policy>,
     /// Bytes of requests that were received and not begun to be answered.
-    pub bodies: Arc<Quota>,
+    bodies: Arc<Quota>,
 }
 
 impl Admission {
@@ -35,11 +35,27 @@ impl Admission {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
     }
 
+    /// See [`Policy::principal`].
+    pub fn principal(&self, uid: u32, groups: Arc<[u32]>) -> Principal {
+        self.policy().principal(uid, groups)
+    }
+
     /// See [`Policy::may_administer`].
     pub fn may_administer(&self, principal: &Principal) -> bool {
-        self.policy
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .may_administer(principal)
+        self.policy().may_administer(principal)
+    }
+
+    /// An empty share of something for a principal.
+    pub fn share(&self, of: &Arc<Quota>, principal: &Principal) -> Share {
+        of.share(principal.id(), self.may_administer(principal))
+    }
+
+    /// [`Admission::share`] of the bytes that requests hold.
+    pub fn share_of_bodies(&self, principal: &Principal) -> Share {
+        self.share(&self.bodies, principal)
+    }
+
+    fn policy(&self) -> RwLockReadGuard<'_, Policy> {
+        self.policy.read().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,14 +8,16 @@
 
 pub mod admission;
 pub mod quota;
+mod subuid;
 
 use std::io;
-
 use std::sync::Arc;
 
 use nix::unistd::{Group, User};
 use tokio::net::UnixStream;
 
+use self::admission::Admission;
+use self::subuid::SubordinateIds;
 use crate::chat::PrincipalId;
 use crate::config::Access;
 use crate::sys::socket;
@@ -23,15 +25,25 @@ use crate::sys::socket;
 /// Who asks, and what their rights follow from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Principal {
-    /// A Unix user, with all their groups in no order.
-    User { uid: u32, groups: Arc<[u32]> },
+    /// A Unix user, with all their groups in no order. `owner`: the user to whom the number is
+    /// assigned for containers, if it is not a user's own.
+    User {
+        uid: u32,
+        groups: Arc<[u32]>,
+        owner: Option<u32>,
+    },
 }
 
 impl Principal {
     /// The key under which their requests, quotas and files are held.
     pub fn id(&self) -> PrincipalId {
-        match self {
-            Self::User { uid, .. } => PrincipalId::User(*uid),
+        let Self::User { uid, owner, .. } = self;
+        match owner {
+            Some(owner) => PrincipalId::SubUser {
+                uid: *uid,
+                owner: *owner,
+            },
+            None => PrincipalId::User(*uid),
         }
     }
 }
@@ -47,15 +59,12 @@ pub struct Caller {
 
 impl Caller {
     /// Asks the kernel (`SO_PEERCRED`, `SO_PEERGROUPS`).
-    pub fn of(stream: &UnixStream) -> io::Result<Self> {
+    pub fn of(stream: &UnixStream, admission: &Admission) -> io::Result<Self> {
         let peer = stream.peer_cred()?;
         let mut groups = socket::peer_groups(stream)?;
         groups.push(peer.gid());
         Ok(Self {
-            principal: Principal::User {
-                uid: peer.uid(),
-                groups: groups.into(),
-            },
+            principal: admission.principal(peer.uid(), groups.into()),
             pid: peer.pid(),
         })
     }
@@ -73,6 +82,7 @@ pub struct Policy {
     own: u32,
     admins: Vec<u32>,
     admin_groups: Vec<u32>,
+    subordinate: SubordinateIds,
 }
 
 /// Finds the number of a name.
@@ -83,7 +93,11 @@ impl Policy {
     pub fn new(access: &Access, own: u32) -> Result<Self, String> {
         let user = |name: &str| Ok(User::from_name(name)?.map(|user| user.uid.as_raw()));
         let group = |name: &str| Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()));
-        Self::resolve(access, own, user, group)
+        let policy = Self::resolve(access, own, user, group)?;
+        Ok(Self {
+            subordinate: SubordinateIds::read(),
+            ..policy
+        })
     }
 
     fn resolve(access: &Access, own: u32, user: Lookup, group: Lookup) -> Result<Self, String> {
@@ -93,12 +107,22 @@ impl Policy {
             own,
             admins,
             admin_groups,
+            subordinate: SubordinateIds::default(),
         })
+    }
+
+    /// The principal that a user with these groups is.
+    pub fn principal(&self, uid: u32, groups: Arc<[u32]>) -> Principal {
+        Principal::User {
+            uid,
+            groups,
+            owner: self.subordinate.owner(uid),
+        }
     }
 
     /// Whether this principal may do what is for administrators.
     pub fn may_administer(&self, principal: &Principal) -> bool {
-        let Principal::User { uid, groups } = principal;
+        let Principal::User { uid, groups, .. } = principal;
         *uid == 0
             || *uid == self.own
             || self.admins.contains(uid)
@@ -128,6 +152,7 @@ mod tests {
         Principal::User {
             uid,
             groups: groups.into(),
+            owner: None,
         }
     }
 
@@ -223,8 +248,9 @@ mod tests {
     #[tokio::test]
     async fn the_kernel_knows_the_peer() {
         let (here, _there) = UnixStream::pair().unwrap();
-        let caller = Caller::of(&here).unwrap();
-        let Principal::User { uid, groups } = &caller.principal;
+        let admission = Admission::new(policy(&[], &[]).unwrap(), 0);
+        let caller = Caller::of(&here, &admission).unwrap();
+        let Principal::User { uid, groups, .. } = &caller.principal;
         assert_eq!(*uid, nix::unistd::getuid().as_raw());
         assert_eq!(caller.pid, Some(std::process::id() as i32));
         assert!(groups.contains(&nix::unistd::getgid().as_raw()));

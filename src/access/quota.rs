@@ -1,14 +1,33 @@
 //! A good that all callers share, with a limit for all of them and one for each user.
+//!
+//! Neither a few greedy users nor many can keep others out:
+//!
+//! | who | may take until |
+//! |---|---|
+//! | everyone | all but an eighth is taken, and nobody more than twice what of that is still free |
+//! | those who hold next to nothing | all is taken |
+//! | administrators | as much again as that eighth is taken beyond it |
+//!
+//! All of a user's numbers are one account ([`PrincipalId::account`]).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::chat::PrincipalId;
 
+/// This part of the whole is kept for those who hold little.
+const RESERVE: u64 = 8;
+/// Who holds no more than this part of the reserve holds little.
+const LITTLE: u64 = 32;
+/// How often a user may have what is still free: the fewer are there, the more each may have.
+const SHARE: u64 = 2;
+
 /// What may be taken, and what is taken now.
 #[derive(Debug)]
 pub struct Quota {
     total: u64,
+    /// The part of `total` that is kept for those who hold little.
+    reserve: u64,
     per_user: u64,
     taken: Mutex<Taken>,
 }
@@ -30,7 +49,9 @@ pub enum Full {
 #[derive(Debug)]
 pub struct Share {
     quota: Arc<Quota>,
+    /// The account.
     owner: PrincipalId,
+    privileged: bool,
     amount: u64,
 }
 
@@ -38,17 +59,49 @@ impl Quota {
     pub fn new(total: u64, per_user: u64) -> Arc<Self> {
         Arc::new(Self {
             total,
+            reserve: total / RESERVE,
             per_user,
             taken: Mutex::default(),
         })
     }
 
-    /// An empty share, to be [`Share::grow`]n.
-    pub fn share(self: &Arc<Self>, owner: PrincipalId) -> Share {
+    /// An empty share, to be [`Share::grow`]n. `privileged`: its owner is an administrator.
+    pub fn share(self: &Arc<Self>, owner: PrincipalId, privileged: bool) -> Share {
         Share {
             quota: Arc::clone(self),
-            owner,
+            owner: owner.account(),
+            privileged,
             amount: 0,
+        }
+    }
+
+    /// All that can be taken together, by administrators as well.
+    pub fn most(&self) -> u64 {
+        self.total + self.reserve
+    }
+
+    /// Whether `amount` more may go to a user who has `mine` while all have `taken`.
+    fn check(&self, amount: u64, mine: u64, taken: u64, privileged: bool) -> Result<(), Full> {
+        let (mine, taken) = (mine.saturating_add(amount), taken.saturating_add(amount));
+        // The user's own limit comes first: it is the one they can do something about.
+        if mine > self.per_user {
+            return Err(Full::User {
+                limit: self.per_user,
+            });
+        }
+        let common = self.total - self.reserve;
+        let free = (common + amount).saturating_sub(taken);
+        let fits = if privileged {
+            taken <= self.most()
+        } else if mine <= (self.reserve / LITTLE).max(1) {
+            taken <= self.total
+        } else {
+            taken <= common && mine <= free.saturating_mul(SHARE)
+        };
+        if fits {
+            Ok(())
+        } else {
+            Err(Full::Total { limit: self.total })
         }
     }
 
@@ -68,17 +121,8 @@ impl Share {
     pub fn grow(&mut self, amount: u64) -> Result<(), Full> {
         let mut taken = self.quota.taken();
         let mine = taken.users.get(&self.owner).copied().unwrap_or(0);
-        // The user's own limit comes first: it is the one they can do something about.
-        if mine + amount > self.quota.per_user {
-            return Err(Full::User {
-                limit: self.quota.per_user,
-            });
-        }
-        if taken.total + amount > self.quota.total {
-            return Err(Full::Total {
-                limit: self.quota.total,
-            });
-        }
+        self.quota
+            .check(amount, mine, taken.total, self.privileged)?;
         taken.total += amount;
         taken.users.insert(self.owner, mine + amount);
         drop(taken);
@@ -110,7 +154,7 @@ mod tests {
     use super::*;
 
     fn take(quota: &Arc<Quota>, uid: u32, amount: u64) -> Result<Share, Full> {
-        let mut share = quota.share(PrincipalId::User(uid));
+        let mut share = quota.share(PrincipalId::User(uid), false);
         share.grow(amount).map(|()| share)
     }
 
@@ -122,6 +166,47 @@ mod tests {
         let _b = take(&quota, 2, 2).unwrap();
         assert_eq!(take(&quota, 2, 1).unwrap_err(), Full::Total { limit: 5 });
         assert_eq!(take(&quota, 3, 1).unwrap_err(), Full::Total { limit: 5 });
+    }
+
+    /// Takes as much as a user gets, one by one.
+    fn hoard(quota: &Arc<Quota>, owner: PrincipalId, privileged: bool) -> Vec<Share> {
+        let one = || {
+            let mut share = quota.share(owner, privileged);
+            share.grow(1).map(|()| share)
+        };
+        std::iter::from_fn(|| one().ok()).collect()
+    }
+
+    #[test]
+    fn nobody_is_kept_out_by_the_greedy() {
+        let quota = Quota::new(2048, 1280);
+        let greedy: Vec<Vec<Share>> = (1..=20)
+            .map(|uid| hoard(&quota, PrincipalId::User(uid), false))
+            .collect();
+        assert_eq!(greedy[0].len(), 1195, "a lone user has two thirds");
+        assert!(greedy.iter().all(|shares| shares.len() >= 8));
+        let newcomer = hoard(&quota, PrincipalId::User(1000), false);
+        assert_eq!(newcomer.len(), 8);
+        // As many as fill the reserve, too: administrators have their own.
+        let crowd: Vec<_> = (2000..3000)
+            .map(|uid| hoard(&quota, PrincipalId::User(uid), false))
+            .collect();
+        assert!(crowd.last().unwrap().is_empty());
+        assert_eq!(quota.in_use(), 2048);
+        let root = hoard(&quota, PrincipalId::User(0), true);
+        assert_eq!(root.len(), 256);
+        assert_eq!(quota.in_use(), quota.most());
+    }
+
+    #[test]
+    fn one_person_has_one_account() {
+        let quota = Quota::new(100, 10);
+        let _own = hoard(&quota, PrincipalId::User(1001), false);
+        let container = PrincipalId::SubUser {
+            uid: 100_033,
+            owner: 1001,
+        };
+        assert!(hoard(&quota, container, false).is_empty());
     }
 
     #[test]

@@ -48,10 +48,12 @@ pub async fn serve(api: Arc<Api>, listener: UnixListener, mut shutdown: watch::R
             accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
         };
-        match accepted.and_then(|(stream, _)| Caller::of(&stream).map(|caller| (stream, caller))) {
+        match accepted
+            .and_then(|(stream, _)| Caller::of(&stream, &api.gate).map(|caller| (stream, caller)))
+        {
             Ok((stream, caller)) => {
                 failing = false;
-                let mut share = api.connections.share(caller.id());
+                let mut share = api.gate.share(&api.connections, &caller.principal);
                 match share.grow(1) {
                     Ok(()) => {
                         let connection = Connection {

@@ -33,10 +33,11 @@ pub trait Storable: Clone + Send + 'static {
 #[derive(Debug)]
 pub struct Store<T> {
     bounds: Bounds,
+    /// By account: bounds hold for all numbers of a user together.
     users: Mutex<HashMap<PrincipalId, User<T>>>,
 }
 
-/// One user's things, oldest first.
+/// What one account has, oldest first.
 #[derive(Debug)]
 struct User<T> {
     bytes: u64,
@@ -54,6 +55,8 @@ impl<T> Default for User<T> {
 
 #[derive(Debug)]
 struct Entry<T> {
+    /// For whom alone it is there.
+    owner: PrincipalId,
     kept: T,
     bytes: u64,
     expires: Instant,
@@ -70,8 +73,10 @@ impl<T: Storable> User<T> {
         self.remove(0).iter().for_each(T::cancel);
     }
 
-    fn place(&self, id: &str) -> Option<usize> {
-        self.entries.iter().position(|entry| entry.kept.id() == id)
+    fn place(&self, owner: PrincipalId, id: &str) -> Option<usize> {
+        self.entries
+            .iter()
+            .position(|entry| entry.owner == owner && entry.kept.id() == id)
     }
 }
 
@@ -114,9 +119,10 @@ impl<T: Storable> Store<T> {
             return kept.cancel();
         }
         let mut users = self.users();
-        let user = users.entry(owner).or_default();
+        let user = users.entry(owner.account()).or_default();
         user.bytes += bytes;
         user.entries.push_back(Entry {
+            owner,
             kept,
             bytes,
             expires: now + self.bounds.time,
@@ -139,10 +145,10 @@ impl<T: Storable> Store<T> {
     pub fn replace(&self, owner: PrincipalId, kept: T) -> bool {
         let bytes = kept.bytes();
         let mut users = self.users();
-        let Some(user) = users.get_mut(&owner) else {
+        let Some(user) = users.get_mut(&owner.account()) else {
             return false;
         };
-        let Some(place) = user.place(kept.id()) else {
+        let Some(place) = user.place(owner, kept.id()) else {
             return false;
         };
         if bytes > self.bounds.bytes {
@@ -161,16 +167,17 @@ impl<T: Storable> Store<T> {
     pub fn get(&self, owner: PrincipalId, id: &str) -> Option<T> {
         self.expire(Instant::now());
         let users = self.users();
-        let user = users.get(&owner)?;
-        Some(user.entries[user.place(id)?].kept.clone())
+        let user = users.get(&owner.account())?;
+        Some(user.entries[user.place(owner, id)?].kept.clone())
     }
 
     /// All that a user has, oldest first.
     pub fn list(&self, owner: PrincipalId) -> Vec<T> {
         self.expire(Instant::now());
-        self.users().get(&owner).map_or(vec![], |user| {
+        self.users().get(&owner.account()).map_or(vec![], |user| {
             user.entries
                 .iter()
+                .filter(|entry| entry.owner == owner)
                 .map(|entry| entry.kept.clone())
                 .collect()
         })
@@ -180,10 +187,10 @@ impl<T: Storable> Store<T> {
     pub fn delete(&self, owner: PrincipalId, id: &str) -> bool {
         self.expire(Instant::now());
         let mut users = self.users();
-        let Some(user) = users.get_mut(&owner) else {
+        let Some(user) = users.get_mut(&owner.account()) else {
             return false;
         };
-        let removed = user.place(id).and_then(|place| user.remove(place));
+        let removed = user.place(owner, id).and_then(|place| user.remove(place));
         users.retain(|_, user| !user.entries.is_empty());
         removed.iter().for_each(T::cancel);
         removed.is_some()
@@ -283,6 +290,28 @@ mod tests {
         assert_eq!(
             (lost, ids(&store, user(4)).len(), ids(&store, user(5)).len()),
             (1, 1, 1)
+        );
+    }
+
+    #[test]
+    fn a_users_numbers_share_bounds_and_nothing_else() {
+        let (store, now) = (Store::new(BOUNDS), Instant::now());
+        let container = PrincipalId::SubUser {
+            uid: 100_000,
+            owner: 1,
+        };
+        store.insert(user(1), kept("own", 10), now);
+        store.insert(container, kept("contained", 10), now);
+        assert!(store.get(container, "own").is_none() && store.get(user(1), "contained").is_none());
+        assert!(!store.delete(container, "own"));
+        let listed: Vec<String> = store.list(container).into_iter().map(|t| t.0).collect();
+        assert_eq!(listed, ["contained"]);
+        for id in ["a", "b", "c"] {
+            store.insert(container, kept(id, 10), now);
+        }
+        assert!(
+            store.get(user(1), "own").is_none(),
+            "the oldest of the account"
         );
     }
 

@@ -677,6 +677,7 @@ async fn what_is_for_administrators_is_for_nobody_else() {
         principal: Principal::User {
             uid: 1234,
             groups: [1234].into(),
+            owner: None,
         },
         pid: None,
     });

@@ -121,7 +121,7 @@ impl Shared {
         let mut options = Options::new(options);
         let (files, timeout) = (options.files("files")?, timeout_of(&mut options)?);
         options.finish()?;
-        let mut bytes = self.gate.bodies.share(client.caller.id());
+        let mut bytes = self.gate.share_of_bodies(&client.caller.principal);
         self.account(&mut bytes, text.len())?;
         let text = if files.is_empty() {
             text.as_bytes().to_vec()
@@ -213,7 +213,7 @@ impl Shared {
                 .sum::<usize>()
                 + MOST_SETTINGS,
         );
-        let mut bytes = self.gate.bodies.share(client.caller.id());
+        let mut bytes = self.gate.share_of_bodies(&client.caller.principal);
         self.account(&mut bytes, text.capacity())?;
         text.extend_from_slice(b"{\"messages\":[");
         text.extend_from_slice(messages.join(",").as_bytes());

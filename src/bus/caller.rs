@@ -7,7 +7,7 @@ use super::Shared;
 use super::client::Client;
 use super::error::BusError;
 use super::polkit::{self, Action, Verdict};
-use crate::access::{Caller, Principal};
+use crate::access::Caller;
 
 impl Shared {
     /// Lets in whoever sent the message with this header, if they may ask.
@@ -68,11 +68,11 @@ impl Shared {
                 .map(|groups| groups.as_slice())
                 .unwrap_or_default()
                 .into();
-            let principal = Principal::User { uid, groups };
+            let principal = self.gate.principal(uid, groups);
             let pid = credentials
                 .process_id()
                 .and_then(|pid| i32::try_from(pid).ok());
-            let mut share = self.open.share(principal.id());
+            let mut share = self.gate.share(&self.open, &principal);
             share.grow(1).map_err(BusError::open)?;
             Ok((Caller { principal, pid }, share))
         });

@@ -130,7 +130,7 @@ pub async fn open(
         .into_iter()
         .map(|text| message("system", json!(text)))
         .collect();
-    let mut bytes = shared.gate.bodies.share(owner.caller.id());
+    let mut bytes = shared.gate.share_of_bodies(&owner.caller.principal);
     shared.account(
         &mut bytes,
         messages.iter().map(|message| message.len()).sum(),

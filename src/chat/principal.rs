@@ -2,12 +2,27 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Tells one principal from another: what is queued, counted and kept is somebody's, and this says
 /// whose. `access::Principal` is who it is, with all that is known of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum PrincipalId {
     /// A Unix user, by number.
     User(u32),
+    /// A number that a Unix user may give to their containers (subuid(5)).
+    SubUser { uid: u32, owner: u32 },
+}
+
+impl PrincipalId {
+    /// On whose account it counts, in turns and in limits: one person has one, however many
+    /// numbers are theirs. What belongs to one number stays hidden from the others.
+    pub fn account(self) -> Self {
+        match self {
+            Self::SubUser { owner, .. } => Self::User(owner),
+            Self::User(_) => self,
+        }
+    }
 }
 
 /// As log lines and messages name them.
@@ -15,6 +30,7 @@ impl fmt::Display for PrincipalId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::User(uid) => uid.fmt(f),
+            Self::SubUser { uid, owner } => write!(f, "{uid} (of user {owner})"),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The supervisor's life, from start to end.
 
 mod args;
+mod descriptors;
 mod idle;
 mod listen;
 mod log;
@@ -97,6 +98,8 @@ async fn run(
                 message,
             }
         })?;
+    let mut limits = config.limits.clone();
+    descriptors::provide(&mut limits);
     let worker = worker_program(&config)?;
     let mut signals = Signals::new()?;
     let listeners = listen::listeners(&config.server)?;
@@ -125,7 +128,7 @@ async fn run(
     let api = Arc::new(Api::new(
         backends.clone(),
         attachments.clone(),
-        config.limits.clone(),
+        limits.clone(),
         gate.clone(),
     ));
     let door = Arc::new(bus::Door::new(
@@ -133,7 +136,7 @@ async fn run(
         backends,
         attachments.clone(),
         gate.clone(),
-        config.limits.clone(),
+        limits,
     ));
     let (leave, leaving) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();

@@ -2,12 +2,16 @@
 //!
 //! Each user has a lane of jobs, first come first served; the lanes take turns. A user with a
 //! hundred waiting requests so delays another user's single one by at most one answer, if both want
-//! the same model; between models `state/dispatch` decides.
+//! the same model; between models `state/dispatch` decides. Users who have nothing waiting are
+//! admitted beyond the limit, so that many others cannot keep them out.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::chat::PrincipalId;
+
+/// Users without a waiting job for whom there is room when the queue is full.
+const NEWCOMERS: usize = 64;
 
 /// Something that needs a model: a request, or the bare wish to have the model loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +58,7 @@ pub struct Queue {
 
 #[derive(Debug)]
 struct Lane {
+    /// The account.
     owner: PrincipalId,
     jobs: VecDeque<Job>,
 }
@@ -82,16 +87,17 @@ impl Queue {
 
     /// Admits a new job at the end of its user's lane.
     pub fn push(&mut self, job: Job) -> Result<(), Full> {
-        if self.len() >= self.limit as usize {
-            return Err(Full::Total);
-        }
-        match self.lanes.iter_mut().find(|lane| lane.owner == job.owner) {
+        let (waiting, limit) = (self.len(), self.limit as usize);
+        let account = job.owner.account();
+        match self.lanes.iter_mut().find(|lane| lane.owner == account) {
             Some(lane) if lane.jobs.len() >= self.limit_per_user as usize => {
                 return Err(Full::User);
             }
+            Some(_) if waiting >= limit => return Err(Full::Total),
             Some(lane) => lane.jobs.push_back(job),
+            None if waiting >= limit + NEWCOMERS => return Err(Full::Total),
             None => self.lanes.push_back(Lane {
-                owner: job.owner,
+                owner: account,
                 jobs: [job].into(),
             }),
         }
@@ -101,10 +107,11 @@ impl Queue {
     /// Puts a job that had its turn already in front of all others; its place is not counted
     /// against the limits.
     pub fn push_front(&mut self, job: Job) {
+        let account = job.owner.account();
         match self
             .lanes
             .iter()
-            .position(|lane| lane.owner == job.owner)
+            .position(|lane| lane.owner == account)
             .and_then(|i| self.lanes.remove(i))
         {
             Some(mut lane) => {
@@ -112,7 +119,7 @@ impl Queue {
                 self.lanes.push_front(lane);
             }
             None => self.lanes.push_front(Lane {
-                owner: job.owner,
+                owner: account,
                 jobs: [job].into(),
             }),
         }
@@ -219,9 +226,33 @@ mod tests {
         queue.push(job(1, 1)).unwrap();
         assert_eq!(queue.push(job(2, 1)), Err(Full::User));
         queue.push(job(3, 2)).unwrap();
-        assert_eq!(queue.push(job(4, 3)), Err(Full::Total));
+        assert_eq!(queue.push(job(4, 2)), Err(Full::Total));
         queue.push_front(job(5, 1));
         assert_eq!(queue.len(), 4);
+    }
+
+    #[test]
+    fn a_full_queue_has_room_for_newcomers() {
+        let mut queue = Queue::new(64, 16);
+        let greedy = (0..).map(|id| job(id, 1 + id as u32 % 5));
+        let admitted = greedy
+            .take(100)
+            .filter(|job| queue.push(job.clone()).is_ok())
+            .count();
+        assert_eq!(admitted, 64);
+        for id in 0..NEWCOMERS as u64 {
+            queue.push(job(1000 + id, 1000 + id as u32)).unwrap();
+        }
+        assert_eq!(queue.push(job(1001, 1000)), Err(Full::Total));
+        assert_eq!(queue.push(job(2000, 2000)), Err(Full::Total));
+        let container = |uid| Job {
+            owner: PrincipalId::SubUser { uid, owner: 1 },
+            ..job(3000, 0)
+        };
+        assert_eq!(queue.push(container(100_000)), Err(Full::Total));
+        // They have their turns like everyone else.
+        let first: Vec<u64> = order(&mut queue).into_iter().take(69).collect();
+        assert!(first.contains(&1000) && first.contains(&1063));
     }
 
     #[test]
