@@ -25,6 +25,7 @@ mod llama;
 mod load;
 mod logprob;
 mod media;
+mod packed;
 mod prepare;
 pub mod prompt;
 mod releasable_context;
@@ -221,7 +222,7 @@ fn confine(files: &[OwnedFd]) -> Result<(), u8> {
         .first()
         .and_then(|file| rustix::fs::fstat(file).ok())
         .map_or(0, |stat| stat.st_size as u64);
-    let largest_file = model + residency::packed::BEYOND;
+    let largest_file = model + packed::BEYOND;
     confine_to(&sandbox::Needs {
         profile: Profile::Serve,
         files: &files,
