@@ -11,7 +11,7 @@ use super::guide::{Client, Guide};
 use super::inbox::Turn;
 use super::link::Outbox;
 use super::llama::{Candidates, Sampler, Token};
-use super::load::Engine;
+use super::load::{Engine, EngineLimits};
 use super::logprob;
 use super::media::Medium;
 use super::prepare::Prepared;
@@ -19,7 +19,7 @@ use super::schedule::{EmbeddingsSegment, MediumState, RunningState, Tokens};
 use super::sequence::Sequence;
 use super::sequences::Piece;
 use super::vocab::Vocab;
-use crate::chat::{ChatError, ChatEvent, Done, Finish, Timings, TokenLogprob, Usage};
+use crate::chat::{ChatError, ChatEvent, ChatRequest, Done, Finish, Timings, TokenLogprob, Usage};
 use crate::gemma::parse::{End, Parser, Progress, Summary};
 use crate::gemma::tracker::{AnswerPart, AnswerStep, AnswerTracker, Token as Written};
 use crate::ipc::RequestId;
@@ -92,34 +92,18 @@ impl Generation {
             cancelled,
             received,
         } = prepared;
-        let (vocab, limits) = (engine.vocab, &engine.limits);
         let read = prompt
             .media
             .iter()
             .filter(|place| place.at < cached)
             .count();
-        let sampler = Sampler::new(
-            &request.sampling,
-            request.sampling.seed.unwrap_or(seed),
-            vocab.len(),
-        )
-        .ok_or_else(|| ChatError::Inference {
-            reason: "llama.cpp made no sampler".to_owned(),
-        })?;
-        let room = limits.context.saturating_sub(prompt.len() as u32);
-        let limit = request
-            .output
-            .max_tokens
-            .unwrap_or(u32::MAX)
-            .min(limits.max_output)
-            .min(room);
-        let tools = (request.tool_choice, request.parallel_tool_calls);
-        let thinking = (request.thinking, in_thought);
+        let sampler = sampler(&request, seed, engine.vocab)?;
+        let limit = output_limit(&request, prompt.len(), &engine.limits);
         let guide = Guide::new(
             engine.marks.clone(),
             constraints,
-            tools,
-            thinking,
+            (request.tool_choice, request.parallel_tool_calls),
+            (request.thinking, in_thought),
             limit,
             Client {
                 slot: sequence,
@@ -334,6 +318,22 @@ impl Generation {
         }));
         out.events(id, events);
     }
+}
+
+/// The sampler of a request; `seed` is used if it has none.
+fn sampler(request: &ChatRequest, seed: u32, vocab: Vocab) -> Result<Sampler, ChatError> {
+    let seed = request.sampling.seed.unwrap_or(seed);
+    Sampler::new(&request.sampling, seed, vocab.len()).ok_or_else(|| ChatError::Inference {
+        reason: "llama.cpp made no sampler".to_owned(),
+    })
+}
+
+/// Tokens that an answer may have: as many as were asked for, as far as the worker's limit and the
+/// context go.
+fn output_limit(request: &ChatRequest, prompt: usize, limits: &EngineLimits) -> u32 {
+    let room = limits.context.saturating_sub(prompt as u32);
+    let asked = request.output.max_tokens.unwrap_or(u32::MAX);
+    asked.min(limits.max_output).min(room)
 }
 
 fn logprob_of(row: &[f32], token: Token, count: u8, vocab: Vocab) -> TokenLogprob {

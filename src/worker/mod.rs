@@ -25,6 +25,7 @@ mod llama;
 mod load;
 mod logprob;
 mod media;
+mod packed;
 mod prepare;
 pub mod prompt;
 mod releasable_context;
@@ -42,12 +43,12 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use crate::ipc::{
-    Extract, Fetch, LoadedModel, Protocol, Serve, ServeEvent, ServeRequest, WorkerKind,
+    Extract, Fetch, LoadPlan, LoadedModel, Protocol, Serve, ServeEvent, ServeRequest, WorkerKind,
 };
 use crate::sandbox::{self, Profile};
 use crate::sys::pagemap::Pagemap;
 use crate::sys::{process, socket};
-use inbox::Inbox;
+use inbox::{Ends, Inbox};
 use link::{Reader, Writer};
 use load::{LoadError, Loaded};
 use media::Senses;
@@ -158,22 +159,13 @@ fn serve(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> 
     if inbox.ended() {
         return Ok(ExitCode::from(inbox.status()));
     }
-    let Loaded {
-        engine,
-        preparer,
-        compiler,
-        equipment,
-        template,
-        packing,
-        packed,
-        unsaved,
-    } = match loaded {
+    let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(LoadError {
             reason,
             out_of_memory,
         }) => {
-            // Nobody to tell means nobody who cares.
+            // When the channel has ended nobody reads the reason.
             let _ = writer.send(&ServeEvent::LoadFailed {
                 reason,
                 out_of_memory,
@@ -181,37 +173,63 @@ fn serve(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> 
             return Err(EXIT_LOAD);
         }
     };
-    let limits = engine.limits;
     let load_us = received.elapsed().as_micros() as u64;
-    let loaded = LoadedModel {
+    if let Some(pagemap) = pagemap {
+        look_at(&loaded, &plan, pagemap, &lookout);
+    }
+    if writer.send(&announcement(&loaded, load_us)).is_ok() {
+        answer(loaded, &inbox, ends, writer)?;
+    }
+    Ok(ExitCode::from(inbox.status()))
+}
+
+/// From now on requests for what is in memory are answered.
+fn look_at(loaded: &Loaded, plan: &LoadPlan, pagemap: Pagemap, lookout: &Lookout) {
+    let Ok(windows) = loaded.engine.model.windows() else {
+        return;
+    };
+    let (packed, layout) = (&loaded.packed, &plan.memory.layout);
+    let layout = packed
+        .as_ref()
+        .map_or_else(|| layout.clone(), |packed| packed.mark(layout));
+    // Nobody has set it before.
+    let _ = lookout.set(Looker::new(pagemap, layout, windows, packed.clone()));
+}
+
+fn announcement(loaded: &Loaded, load_us: u64) -> ServeEvent {
+    let limits = loaded.engine.limits;
+    ServeEvent::Loaded(LoadedModel {
         context: limits.context,
         slots: limits.slots,
         threads: limits.threads,
         load_us,
-        template,
-        packing,
-    };
-    if let (Some(pagemap), Ok(windows)) = (pagemap, engine.model.windows()) {
-        let layout = packed.as_ref().map_or_else(
-            || plan.memory.layout.clone(),
-            |packed| packed.mark(&plan.memory.layout),
-        );
-        // Nobody has set it before.
-        let _ = lookout.set(Looker::new(pagemap, layout, windows, packed));
+        template: loaded.template.clone(),
+        packing: loaded.packing.clone(),
+    })
+}
+
+/// Answers requests until the channel ends. An error is the exit status.
+fn answer(loaded: Loaded, inbox: &Inbox, ends: Ends, writer: Writer) -> Result<(), u8> {
+    let Loaded {
+        engine,
+        preparer,
+        compiler,
+        equipment,
+        unsaved,
+        ..
+    } = loaded;
+    if let Some(file) = unsaved {
+        save(file, writer.clone());
     }
-    if writer.send(&ServeEvent::Loaded(loaded)).is_ok() {
-        if let Some(file) = unsaved {
-            save(file, writer.clone());
-        }
-        let senses = equipment.map(|equipment| Senses::spawn(equipment, ends.ready.clone()));
-        let ready = ends.ready.clone();
-        prepare::spawn(preparer, compiler, ends, writer.clone());
-        if let Err(reason) = Server::new(engine, senses, ready, writer.clone()).run(&inbox) {
-            let _ = writer.send(&ServeEvent::Spoilt { reason });
-            return Err(EXIT_LOAD);
-        }
-    }
-    Ok(ExitCode::from(inbox.status()))
+    let ready = ends.ready.clone();
+    let senses = equipment.map(|equipment| Senses::spawn(equipment, ready.clone()));
+    prepare::spawn(preparer, compiler, ends, writer.clone());
+    let server = Server::new(engine, senses, ready, writer.clone());
+    server.run(inbox).map_err(|reason| {
+        // When the channel has ended nobody reads the reason.
+        let _ = writer.send(&ServeEvent::Spoilt { reason });
+        EXIT_LOAD
+    })
 }
 
 /// Takes away what is not needed from here on; what this kernel does not have is said.
@@ -221,7 +239,7 @@ fn confine(files: &[OwnedFd]) -> Result<(), u8> {
         .first()
         .and_then(|file| rustix::fs::fstat(file).ok())
         .map_or(0, |stat| stat.st_size as u64);
-    let largest_file = model + residency::packed::BEYOND;
+    let largest_file = model + packed::BEYOND;
     confine_to(&sandbox::Needs {
         profile: Profile::Serve,
         files: &files,

@@ -342,11 +342,8 @@ fn thoughts_end_in_time() {
     assert!(short.usage().reasoning_tokens <= 18, "{short:?}");
 }
 
-#[test]
-fn hostile_forms_are_refused_and_hold_up_nobody() {
-    let mut worker = Worker::tiny();
-    // The vocabulary's tree is there from now on.
-    worker.ask(of(Format::JsonObject, "Hi"));
+/// Schemas that take much work or have no end, each with whether it may be kept to all the same.
+fn hostile_schemas() -> Vec<(Value, bool)> {
     let mut deep = json!({"type": "string"});
     for _ in 0..60 {
         deep = json!({"type": "array", "items": deep});
@@ -360,7 +357,7 @@ fn hostile_forms_are_refused_and_hold_up_nobody() {
             json!({"anyOf": [option("a"), option("b")]})
         })
         .collect();
-    let schemas = [
+    vec![
         (
             json!({"enum": (0..20_000).map(|i| format!("value-{i}")).collect::<Vec<_>>()}),
             false,
@@ -388,8 +385,12 @@ fn hostile_forms_are_refused_and_hold_up_nobody() {
             true,
         ),
         (json!({"type": "string", "minLength": 1_000_000_000}), true),
-    ];
-    let texts = [
+    ]
+}
+
+/// Grammars and regular expressions that take much work.
+fn hostile_texts() -> Vec<Format> {
+    vec![
         Format::Regex("(".repeat(60_000)),
         Format::Regex("(a{1,1000}){1,1000}".repeat(20)),
         Format::Grammar(format!(
@@ -400,12 +401,18 @@ fn hostile_forms_are_refused_and_hold_up_nobody() {
         Format::Grammar("start: a\na: a a | \"x\" | \"\"".into()),
         Format::Grammar("start: <|channel>".into()),
         Format::Grammar("start: ((\"a\"{1,1000}){1,1000}){1,1000}".into()),
-    ];
-    let forms = schemas
-        .into_iter()
-        .map(|(form, may_work)| (schema(&form), may_work))
-        .chain(texts.map(|form| (form, true)));
-    for (form, may_work) in forms {
+    ]
+}
+
+#[test]
+fn hostile_forms_are_refused_and_hold_up_nobody() {
+    let mut worker = Worker::tiny();
+    // The vocabulary's tree is there from now on.
+    worker.ask(of(Format::JsonObject, "Hi"));
+    let schemas = hostile_schemas().into_iter();
+    let schemas = schemas.map(|(form, may_work)| (schema(&form), may_work));
+    let texts = hostile_texts().into_iter().map(|form| (form, true));
+    for (form, may_work) in schemas.chain(texts) {
         let short = OutputLimits {
             max_tokens: Some(8),
             ..OutputLimits::default()

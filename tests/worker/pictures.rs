@@ -3,12 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use gemmad::chat::{
-    ChatError, ChatRequest, Detail, Message, Modality, OutputLimits, Part, Picture, Role,
-};
+use gemmad::chat::{ChatError, ChatRequest, Detail, Message, Modality, Part, Picture, Role};
 use gemmad::ipc::{LoadPlan, ServeRequest};
 
-use super::client::{Answer, Worker, chat, plan, user};
+use super::client::{Worker, plan, user};
+use super::media::{asking, distance, text};
 
 const RED: &[u8] = include_bytes!("../data/pictures/red-circle.png");
 const BLUE: &[u8] = include_bytes!("../data/pictures/blue-square.png");
@@ -22,47 +21,8 @@ fn shown(file: &[u8], detail: Detail) -> Part {
     })
 }
 
-fn text(text: &str) -> Part {
-    Part::Text(text.into())
-}
-
-/// One token of answer, with the likeliest at its place.
-fn asking(content: Vec<Part>) -> ChatRequest {
-    let message = Message {
-        content,
-        ..Message::text(Role::User, "")
-    };
-    let output = OutputLimits {
-        max_tokens: Some(1),
-        ..OutputLimits::default()
-    };
-    ChatRequest {
-        output,
-        logprobs: Some(5),
-        ..chat(vec![message])
-    }
-}
-
 fn about(file: &[u8], question: &str) -> ChatRequest {
     asking(vec![shown(file, Detail::Auto), text(question)])
-}
-
-/// What the first token could have been, likeliest first.
-fn rivals(answer: &Answer) -> Vec<f32> {
-    assert_eq!(answer.error, None);
-    answer.logprobs[0]
-        .top
-        .iter()
-        .map(|(_, logprob)| *logprob)
-        .collect()
-}
-
-fn distance(a: &Answer, b: &Answer) -> f32 {
-    rivals(a)
-        .iter()
-        .zip(rivals(b))
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0, f32::max)
 }
 
 #[test]

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use gemmad::chat::{ChatError, ChatRequest, Message, Modality, OutputLimits, Part, Role, Sound};
+use gemmad::chat::{ChatError, ChatRequest, Modality, Part, Sound};
 use gemmad::gemma::sound::Hearing;
 use gemmad::ipc::{LoadPlan, ServeRequest};
 
-use super::client::{Answer, Worker, chat, plan, user};
+use super::client::{Worker, plan, user};
+use super::media::{asking, distance, text};
 
 const LOW: &[u8] = include_bytes!("../data/sounds/tone-1.wav");
 const HIGH: &[u8] = include_bytes!("../data/sounds/tone-3.wav");
@@ -16,45 +17,8 @@ fn heard(file: &[u8]) -> Part {
     Part::Sound(Sound { file: file.into() })
 }
 
-fn text(text: &str) -> Part {
-    Part::Text(text.into())
-}
-
-/// One token of answer, with the likeliest at its place.
-fn asking(content: Vec<Part>) -> ChatRequest {
-    let message = Message {
-        content,
-        ..Message::text(Role::User, "")
-    };
-    let output = OutputLimits {
-        max_tokens: Some(1),
-        ..OutputLimits::default()
-    };
-    ChatRequest {
-        output,
-        logprobs: Some(5),
-        ..chat(vec![message])
-    }
-}
-
 fn about(file: &[u8]) -> ChatRequest {
     asking(vec![heard(file), text("What do you hear?")])
-}
-
-fn distance(a: &Answer, b: &Answer) -> f32 {
-    let rivals = |answer: &Answer| {
-        assert_eq!(answer.error, None);
-        answer.logprobs[0]
-            .top
-            .iter()
-            .map(|(_, logprob)| *logprob)
-            .collect::<Vec<_>>()
-    };
-    rivals(a)
-        .iter()
-        .zip(rivals(b))
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0, f32::max)
 }
 
 /// Tokens of a WAV file of 16 kHz, with the one before and the one behind them.

@@ -192,19 +192,21 @@ mod tests {
         "/models/tiny/tiny-26b-a4b-q8_0.gguf"
     );
 
-    /// Fails when llama.cpp's graph is no longer what this file relies on.
-    #[test]
-    fn every_layer_tells_its_choice_before_it_is_used() {
-        let _alone = alone();
+    fn tiny() -> &'static Model {
         let model = Model::load(
             File::open(TINY).unwrap(),
             tiny_tokens(),
             None,
             &AtomicBool::new(false),
-        )
-        .0
-        .unwrap();
-        let model: &'static Model = Box::leak(Box::new(model));
+        );
+        Box::leak(Box::new(model.0.unwrap()))
+    }
+
+    /// Fails when llama.cpp's graph is no longer what this file relies on.
+    #[test]
+    fn every_layer_tells_its_choice_before_it_is_used() {
+        let _alone = alone();
+        let model = tiny();
         let told = Arc::new(Mutex::new(vec![]));
         let watcher: Watcher = {
             let told = told.clone();

@@ -154,30 +154,7 @@ impl Projector {
         // SAFETY: the watch is ours; libmtmd reads it only inside calls, of which none is running.
         unsafe { self.watch.as_mut() }.cancelled = cancelled.clone();
         log::take_reason();
-        let failed =
-            || log::take_reason().unwrap_or_else(|| "libmtmd could not read the medium".to_owned());
-        // SAFETY: no arguments.
-        let chunks = Owned(
-            unsafe { sys::mtmd_input_chunks_init() },
-            sys::mtmd_input_chunks_free,
-        );
-        let part = sys::mtmd_input_part {
-            text: std::ptr::null(),
-            bitmap: bitmap.0,
-        };
-        // SAFETY: context, list and part are alive, and one part is there.
-        if unsafe {
-            sys::mtmd_tokenize_from_parts(
-                self.raw.as_ptr(),
-                chunks.0,
-                &std::ptr::from_ref(&part),
-                1,
-                false,
-            )
-        } != 0
-        {
-            return Err(failed());
-        }
+        let chunks = self.chunks(bitmap)?;
         // SAFETY: the list is alive and has the number of chunks that it says; they live as long.
         let chunk = unsafe {
             (0..sys::mtmd_input_chunks_size(chunks.0))
@@ -200,6 +177,42 @@ impl Projector {
         if code != 0 {
             return Err(failed());
         }
+        // SAFETY: the chunk was encoded just now, and has as many tokens.
+        unsafe { self.rows(tokens) }
+    }
+
+    /// What libmtmd splits a medium into: it and the marks around it.
+    fn chunks(
+        &self,
+        bitmap: &Owned<sys::mtmd_bitmap>,
+    ) -> Result<Owned<sys::mtmd_input_chunks>, String> {
+        // SAFETY: no arguments.
+        let chunks = Owned(
+            unsafe { sys::mtmd_input_chunks_init() },
+            sys::mtmd_input_chunks_free,
+        );
+        let part = sys::mtmd_input_part {
+            text: std::ptr::null(),
+            bitmap: bitmap.0,
+        };
+        // SAFETY: context, list and part are alive, and one part is there.
+        let code = unsafe {
+            sys::mtmd_tokenize_from_parts(
+                self.raw.as_ptr(),
+                chunks.0,
+                &std::ptr::from_ref(&part),
+                1,
+                false,
+            )
+        };
+        if code == 0 { Ok(chunks) } else { Err(failed()) }
+    }
+
+    /// The rows of the medium that was encoded last.
+    ///
+    /// # Safety
+    /// One was encoded, and has `tokens` tokens.
+    unsafe fn rows(&self, tokens: usize) -> Result<Vec<f32>, String> {
         // SAFETY: the watch is ours; libmtmd reads it only inside calls, of which none is running.
         let width = unsafe { self.watch.as_ref() }.width;
         if usize::try_from(width) != Ok(self.width) {
@@ -208,8 +221,8 @@ impl Projector {
                 self.width
             ));
         }
-        // SAFETY: the medium was encoded: its rows, each of the width that was just compared, stay
-        // until the next one.
+        // SAFETY: by this function's contract; the rows, each of the width that was just compared,
+        // stay until the next medium.
         unsafe {
             let rows = sys::mtmd_get_output_embd(self.raw.as_ptr());
             if rows.is_null() {
@@ -219,6 +232,11 @@ impl Projector {
             }
         }
     }
+}
+
+/// Why libmtmd refused the medium, as far as it said.
+fn failed() -> String {
+    log::take_reason().unwrap_or_else(|| "libmtmd could not read the medium".to_owned())
 }
 
 impl Drop for Projector {

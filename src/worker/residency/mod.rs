@@ -16,7 +16,6 @@
 mod experts;
 mod look;
 mod maps;
-pub mod packed;
 mod per_layer;
 mod warm;
 
@@ -31,11 +30,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::llama::packing::{Outcome, Place, packing};
+use super::packed::{self, Contents, Key, Packed};
 use crate::gemma::layout::{Class, Layout};
 use crate::ipc::{MemoryPlan, Packing};
 use crate::sys::mapping::Mapping;
 use crate::sys::residency::{MappedFile, Window};
-use packed::{Contents, Key, Packed};
 
 /// The packed weights, where a file has them.
 #[derive(Clone, Debug)]

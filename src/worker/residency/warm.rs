@@ -9,9 +9,9 @@ use std::time::Duration;
 use rustix::fs::{Advice, fadvise};
 
 use super::PackedMap;
-use super::packed::CHUNK;
 use crate::gemma::layout::Layout;
 use crate::sys::mapping;
+use crate::worker::packed::CHUNK;
 
 /// Chunks that the disk is asked for before the first of them is waited for.
 const AHEAD: usize = 8;
@@ -174,11 +174,11 @@ impl Readiness {
 
 #[cfg(test)]
 mod tests {
-    use super::super::packed::{self, Key, Tensor, Writer};
     use super::*;
     use crate::gemma::layout::Class;
     use crate::sys::mapping::Mapping;
     use crate::sys::residency::MappedFile;
+    use crate::worker::packed::{self, Key, Tensor, Writer};
     use std::os::unix::fs::FileExt;
     use std::sync::Arc;
 

@@ -1,0 +1,97 @@
+//! The function that ggml calls for a packed buffer, and ours in its place.
+
+use std::cell::RefCell;
+use std::sync::OnceLock;
+
+use llama_cpp_sys_2 as sys;
+
+use super::abi::{AllocBuffer, BufferType, packed_type};
+use super::home::{GAP, Home, Place};
+use super::outcome::{self, Outcome};
+use crate::sys::residency::MappedFile;
+
+const NO_FILE: &str = "no file was given for them";
+
+thread_local! {
+    /// For the model that this thread is loading.
+    static PLACE: RefCell<Option<(Option<Place>, MappedFile)>> = const { RefCell::new(None) };
+}
+
+/// ggml's own function for packed buffers, once [`alloc_buffer`] stands in its place.
+pub(super) static GGML_ALLOC: OnceLock<AllocBuffer> = OnceLock::new();
+
+/// Runs `load`, which loads one model from the file `model` on this thread; its packed weights go
+/// to `place`.
+pub fn into<T>(place: Option<Place>, model: MappedFile, load: impl FnOnce() -> T) -> (T, Outcome) {
+    let known = install();
+    PLACE.set(known.then_some((place, model)));
+    outcome::set((!known).then(Outcome::unknown));
+    let loaded = load();
+    PLACE.set(None);
+    (loaded, outcome::take().unwrap_or(Outcome::Nothing))
+}
+
+/// Puts [`alloc_buffer`] in the place of ggml's function. `false` if ggml is not what we know.
+fn install() -> bool {
+    if GGML_ALLOC.get().is_some() {
+        return true;
+    }
+    let Some(buft) = packed_type() else {
+        return false;
+    };
+    let ours = buft.cast::<BufferType>();
+    // SAFETY: a live buffer type; `packed_type` has checked that it looks like ours. Nobody else
+    // loads a model now.
+    unsafe {
+        let Some(own) = (*ours).alloc_buffer else {
+            return false;
+        };
+        (*ours).alloc_buffer = Some(alloc_buffer);
+        GGML_ALLOC.get_or_init(|| own);
+    }
+    true
+}
+
+/// ggml calls this for the buffer that all packed tensors of a model go to.
+unsafe extern "C" fn alloc_buffer(
+    buft: sys::ggml_backend_buffer_type_t,
+    size: usize,
+) -> sys::ggml_backend_buffer_t {
+    let Some(ggml_alloc) = GGML_ALLOC.get() else {
+        return std::ptr::null_mut();
+    };
+    let Some((place, model)) = PLACE.take() else {
+        // SAFETY: ggml's function with ggml's arguments.
+        return unsafe { ggml_alloc(buft, size) };
+    };
+    match place.map_or_else(
+        || {
+            Err(Outcome::InMemory {
+                why: NO_FILE.to_owned(),
+            })
+        },
+        |place| Home::new(place, model, size),
+    ) {
+        Ok(home) => {
+            // A small one of ggml's own, for its functions.
+            // SAFETY: ggml's function with its own type.
+            let buffer = unsafe { ggml_alloc(buft, GAP) };
+            // SAFETY: a live buffer or null.
+            if !buffer.is_null() && unsafe { home.move_in(buffer, buft, size) } {
+                return buffer;
+            }
+            outcome::set(Some(Outcome::unknown()));
+            if !buffer.is_null() {
+                // SAFETY: the buffer is ggml's and nobody has it.
+                unsafe { sys::ggml_backend_buffer_free(buffer) };
+            }
+        }
+        Err(Outcome::Wrong { why }) => {
+            outcome::set(Some(Outcome::Wrong { why }));
+            return std::ptr::null_mut();
+        }
+        Err(other) => outcome::set(Some(other)),
+    }
+    // SAFETY: as above.
+    unsafe { ggml_alloc(buft, size) }
+}

@@ -1,0 +1,341 @@
+//! From a plan and a descriptor to something that can answer.
+
+mod limits;
+mod weights;
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use super::constraint::Compiler;
+use super::guide::Marks;
+use super::inbox::Inbox;
+use super::llama::{self, Candidates, Context, ContextPlan, Model, Token};
+use super::media::Equipment;
+use super::prepare::{Abilities, Preparer};
+use super::prompt::Prompter;
+use super::releasable_context::ReleasableContext;
+use super::residency::{self, Maps, PackedMap, PerLayer, Readiness};
+use super::sequences::Sequences;
+use super::vocab::{self, Vocab};
+use crate::gemma::picture;
+use crate::ipc::{LoadPlan, Packing, ProjectorPlan, TemplateSource};
+use crate::sys::cpu;
+use weights::Weights;
+
+/// The architecture that is served, as the file's header spells it.
+const ARCHITECTURE: &str = "gemma4";
+
+/// A loaded model with everything that a step needs.
+pub struct Engine {
+    pub model: &'static Model,
+    pub sequences: Sequences<ReleasableContext>,
+    pub vocab: Vocab,
+    pub candidates: Candidates,
+    pub limits: EngineLimits,
+    /// Tokens that are never drawn.
+    pub suppressed: Vec<Token>,
+    pub marks: Arc<Marks>,
+    /// What is mapped of the files.
+    pub maps: Maps,
+    /// `None` without Per-Layer Embeddings.
+    pub per_layer: Option<PerLayer>,
+    /// `None` if nothing is read ahead.
+    pub readiness: Option<Readiness>,
+}
+
+/// The numbers that hold for the worker's life.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineLimits {
+    /// Tokens of context that each slot has.
+    pub context: u32,
+    pub slots: u32,
+    /// Tokens of one step.
+    pub batch: u32,
+    pub threads: u32,
+    /// Tokens of one answer.
+    pub max_output: u32,
+    /// Positions that sliding layers look back.
+    pub window: u32,
+    /// Tokens of a picture that are computed in one step.
+    pub picture_step: u32,
+}
+
+/// Keeps this thread, and those it starts, on the plan's CPUs. Where that is refused the system
+/// chooses.
+pub fn pin(plan: &LoadPlan) {
+    if let Err(error) = cpu::pin(&plan.cpus) {
+        eprintln!(
+            "cannot run on CPUs {:?} only, so the system chooses: {error}",
+            plan.cpus
+        );
+    }
+}
+
+/// What a successful load leaves.
+pub struct Loaded {
+    pub engine: Engine,
+    /// For the preparer thread.
+    pub preparer: Preparer,
+    /// For the compiler thread.
+    pub compiler: Compiler,
+    /// For the senses' thread, if there is a projector.
+    pub equipment: Option<Equipment>,
+    pub template: TemplateSource,
+    pub packing: Packing,
+    /// The packed weights, where a file has them.
+    pub packed: Option<PackedMap>,
+    /// That file, if the disk may not have all of it yet.
+    pub unsaved: Option<File>,
+}
+
+/// Why there is no model.
+#[derive(Debug)]
+pub struct LoadError {
+    /// For whoever reads the supervisor's log.
+    pub reason: String,
+    /// The same model may be loaded with less context.
+    pub out_of_memory: bool,
+}
+
+impl From<String> for LoadError {
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            out_of_memory: false,
+        }
+    }
+}
+
+impl From<&str> for LoadError {
+    fn from(reason: &str) -> Self {
+        reason.to_owned().into()
+    }
+}
+
+/// Loads what `plan` says. `files` are the model and what else the plan speaks of, in
+/// [`ServeRequest::Load`]'s order.
+///
+/// [`ServeRequest::Load`]: crate::ipc::ServeRequest::Load
+pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loaded, LoadError> {
+    limits::check(plan)?;
+    let Files {
+        model: file,
+        projector,
+        packed: files,
+    } = Files::of(plan, files)?;
+    let vocab = read_vocabulary(plan, &file)?;
+    let Weights {
+        model,
+        packing,
+        packed,
+        unsaved,
+        readiness,
+    } = weights::load(plan, &file, files, &inbox.ending())?;
+    let vocab = vocab
+        .join()
+        .map_err(|_| "the file's vocabulary cannot be read")??;
+    let loader = Loader::new(plan, inbox, model, vocab);
+    let equipment = loader.equipment(projector);
+    let context = loader.context(packed.clone())?;
+    let (preparer, template) = loader.preparer()?;
+    let (maps, per_layer) = loader.residency(packed.as_ref())?;
+    let limits = loader.limits;
+    let engine = Engine {
+        model,
+        sequences: Sequences::new(context, limits.slots as usize, limits.batch as usize),
+        vocab,
+        candidates: Candidates::new(vocab.len()),
+        limits,
+        suppressed: vocab.suppressed().to_vec(),
+        marks: Arc::new(Marks::of(vocab)),
+        maps,
+        per_layer,
+        readiness,
+    };
+    let compiler = Compiler::new(vocab, engine.suppressed.clone());
+    Ok(Loaded {
+        engine,
+        preparer,
+        compiler,
+        equipment,
+        template,
+        packing,
+        packed,
+        unsaved,
+    })
+}
+
+/// The descriptors that came with a plan.
+struct Files {
+    model: File,
+    projector: Option<(ProjectorPlan, OwnedFd)>,
+    /// Those for packed weights.
+    packed: std::vec::IntoIter<OwnedFd>,
+}
+
+impl Files {
+    fn of(plan: &LoadPlan, files: Vec<OwnedFd>) -> Result<Self, String> {
+        let mut files = files.into_iter();
+        let model = files.next().ok_or("no descriptor came with the plan")?;
+        let projector = plan.projector.as_ref().map(|plan| {
+            let file = files
+                .next()
+                .ok_or("the projector's descriptor did not come with the plan")?;
+            Ok::<_, String>((plan.clone(), file))
+        });
+        Ok(Self {
+            model: model.into(),
+            projector: projector.transpose()?,
+            packed: files,
+        })
+    }
+}
+
+/// Reads the vocabulary on a thread of its own, beside the weights.
+fn read_vocabulary(
+    plan: &LoadPlan,
+    file: &File,
+) -> Result<JoinHandle<Result<Vocab, String>>, String> {
+    let file = file
+        .try_clone()
+        .map_err(|error| format!("the model's descriptor cannot be copied: {error}"))?;
+    let place = plan.vocabulary.clone();
+    Ok(std::thread::spawn(move || vocab::read(&file, &place)))
+}
+
+/// Builds what needs a loaded model and its vocabulary.
+struct Loader<'a> {
+    plan: &'a LoadPlan,
+    inbox: &'a Inbox,
+    model: &'static Model,
+    vocab: Vocab,
+    limits: EngineLimits,
+    /// Whether a picture's tokens see each other, so that it must be decoded in one step.
+    pictures_look_ahead: bool,
+}
+
+impl<'a> Loader<'a> {
+    fn new(plan: &'a LoadPlan, inbox: &'a Inbox, model: &'static Model, vocab: Vocab) -> Self {
+        let batch = plan.batch.max(plan.slots);
+        // The small variants read pictures like text. The large ones read each as a whole, in one
+        // step.
+        let pictures_look_ahead = plan.projector.is_some() && !is_small(model);
+        let picture_step = if pictures_look_ahead {
+            batch.max(picture::USUAL_BUDGET)
+        } else {
+            batch
+        };
+        let limits = EngineLimits {
+            context: plan.context,
+            slots: plan.slots,
+            batch,
+            threads: plan.cpus.len() as u32,
+            max_output: plan.max_output,
+            window: model.window(),
+            picture_step,
+        };
+        Self {
+            plan,
+            inbox,
+            model,
+            vocab,
+            limits,
+            pictures_look_ahead,
+        }
+    }
+
+    fn equipment(&self, projector: Option<(ProjectorPlan, OwnedFd)>) -> Option<Equipment> {
+        projector.map(|(plan, file)| Equipment {
+            plan,
+            file,
+            width: self.model.row_width(),
+            threads: self.limits.threads,
+            ending: self.inbox.ending(),
+        })
+    }
+
+    fn context(&self, packed: Option<PackedMap>) -> Result<ReleasableContext, LoadError> {
+        let Self { model, limits, .. } = *self;
+        let sizes = ContextPlan {
+            tokens: limits.context,
+            sequences: limits.slots,
+            batch: limits.picture_step,
+            pictures_look_ahead: self.pictures_look_ahead,
+            small_kv: self.plan.memory.small_kv,
+            threads: limits.threads,
+        };
+        let experts = model
+            .meta(&format!("{ARCHITECTURE}.expert_count"))
+            .and_then(|count| count.trim().parse().ok())
+            .filter(|count| *count > 0);
+        let ending = self.inbox.ending();
+        let make = move || {
+            let watch = experts.map(|count| residency::fetcher(packed.as_ref(), count));
+            Context::new(model, &sizes, ending.clone(), watch)
+        };
+        // All sizes were checked: what is missing is memory.
+        ReleasableContext::new(make).map_err(|reason| LoadError {
+            reason,
+            out_of_memory: true,
+        })
+    }
+
+    fn preparer(&self) -> Result<(Preparer, TemplateSource), String> {
+        let vocab = self.vocab;
+        let bos = vocab
+            .bos()
+            .and_then(|bos| vocab.text(bos))
+            .unwrap_or_default();
+        let (prompter, template) = Prompter::new(
+            self.model.chat_template().as_deref(),
+            bos,
+            vocab.spelled(),
+            is_small(self.model),
+        );
+        let most = if self.pictures_look_ahead {
+            self.limits.picture_step
+        } else {
+            u32::MAX
+        };
+        let projector = self.plan.projector.as_ref();
+        let senses = projector
+            .map(|plan| Abilities::of(plan, vocab, most))
+            .transpose()?;
+        let preparer = Preparer {
+            prompter,
+            vocab,
+            longest: vocab.longest(),
+            context: self.limits.context,
+            senses,
+        };
+        Ok((preparer, template))
+    }
+
+    /// Releases what is not needed of the model's map, now that everything was read from it, and
+    /// takes charge of the rest.
+    fn residency(&self, packed: Option<&PackedMap>) -> Result<(Maps, Option<PerLayer>), String> {
+        let memory = &self.plan.memory;
+        let windows = self
+            .model
+            .windows()
+            .map_err(|error| format!("the model's map cannot be found: {error}"))?;
+        if let Some(packed) = packed {
+            residency::let_go(&packed.mark(&memory.layout), &windows);
+        }
+        llama::trim();
+        let maps = Maps::new(windows.clone(), packed);
+        let tokens = self.vocab.len();
+        let per_layer = PerLayer::new(&memory.layout, windows, tokens, memory.per_layer);
+        Ok((maps, per_layer))
+    }
+}
+
+/// The small variants are those with a table of embeddings for each layer; their chat template
+/// differs.
+fn is_small(model: &Model) -> bool {
+    model
+        .meta(&format!("{ARCHITECTURE}.embedding_length_per_layer_input"))
+        .is_some_and(|width| width.trim() != "0")
+}

@@ -1,0 +1,225 @@
+use super::*;
+use proptest::prelude::*;
+
+const WAV: &[u8] = include_bytes!("../../../../tests/data/sounds/tone-1.wav");
+const MP3: &[u8] = include_bytes!("../../../../tests/data/sounds/tone-1.mp3");
+const FLAC: &[u8] = include_bytes!("../../../../tests/data/sounds/tone-1.flac");
+const OGG: &[u8] = include_bytes!("../../../../tests/data/sounds/tone-1.ogg");
+const OPUS: &[u8] = include_bytes!("../../../../tests/data/sounds/tone-1.opus");
+
+/// A file of 16-bit samples, its channels interleaved.
+fn wav(rate: u32, channels: u16, samples: &[i16]) -> Vec<u8> {
+    let bytes = samples.len() as u32 * 2;
+    let mut file = [
+        &b"RIFF"[..],
+        &(36 + bytes).to_le_bytes(),
+        b"WAVEfmt \x10\0\0\0\x01\0",
+        &channels.to_le_bytes(),
+    ]
+    .concat();
+    file.extend(rate.to_le_bytes());
+    file.extend((rate * u32::from(channels) * 2).to_le_bytes());
+    file.extend((channels * 2).to_le_bytes());
+    file.extend(b"\x10\0data");
+    file.extend(bytes.to_le_bytes());
+    file.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
+    file
+}
+
+/// A second of a sine of `pitch` Hz, and what its samples are multiplied with.
+fn sine(rate: u32, pitch: f32, loudness: f32) -> Vec<i16> {
+    let angle = |i: u32| std::f32::consts::TAU * pitch * i as f32 / rate as f32;
+    (0..rate)
+        .map(|i| (angle(i).sin() * loudness * 32767.0) as i16)
+        .collect()
+}
+
+fn loudness(samples: &[f32]) -> f32 {
+    (samples.iter().map(|sample| sample * sample).sum::<f32>() / samples.len() as f32).sqrt()
+}
+
+/// How alike two sounds are, in decibels of what differs.
+fn likeness(a: &[f32], b: &[f32]) -> f32 {
+    let difference: Vec<f32> = a.iter().zip(b).map(|(a, b)| a - b).collect();
+    20.0 * (loudness(a) / loudness(&difference)).log10()
+}
+
+#[test]
+fn every_format_has_the_same_sound() {
+    let exact = samples(WAV).unwrap();
+    assert_eq!(exact.len(), (WAV.len() - 44) / 2);
+    assert_eq!(samples(FLAC).unwrap(), exact);
+    // What compression loses is the noise, 6 dB or more below the tone.
+    for (file, name, least) in [
+        (MP3, "MP3", 15.0),
+        (OGG, "Vorbis", 15.0),
+        (OPUS, "Opus", 10.0),
+    ] {
+        let heard = samples(file).unwrap();
+        assert!(
+            heard.len().abs_diff(exact.len()) <= 1,
+            "{name}: {} of {}",
+            heard.len(),
+            exact.len()
+        );
+        assert!(
+            likeness(&exact, &heard) > least,
+            "{name}: {} dB",
+            likeness(&exact, &heard)
+        );
+    }
+}
+
+#[test]
+fn every_rate_becomes_the_familys() {
+    for rate in [
+        8000, 11_025, 22_050, 44_100, 48_000, 96_000, 192_000, 44_101,
+    ] {
+        let heard = samples(&wav(rate, 1, &sine(rate, 440.0, 0.5))).unwrap();
+        assert!(
+            heard.len().abs_diff(RATE as usize) <= 1,
+            "{rate}: {}",
+            heard.len()
+        );
+        // The ends are where the filter meets silence. A whole number of periods, so that sine
+        // and cosine are apart.
+        let heard = &heard[2000..14_000];
+        let wave = |at: fn(f32) -> f32| -> Vec<f32> {
+            (0..heard.len())
+                .map(|i| at(std::f32::consts::TAU * 440.0 * i as f32 / RATE as f32))
+                .collect()
+        };
+        let [sine, cosine] = [wave(f32::sin), wave(f32::cos)];
+        let share = |wave: &[f32]| {
+            2.0 * wave.iter().zip(heard).map(|(a, b)| a * b).sum::<f32>() / heard.len() as f32
+        };
+        let (a, b) = (share(&sine), share(&cosine));
+        let tone: Vec<f32> = sine
+            .iter()
+            .zip(&cosine)
+            .map(|(sine, cosine)| a * sine + b * cosine)
+            .collect();
+        assert!(
+            likeness(&tone, heard) > 40.0,
+            "{rate}: {} dB",
+            likeness(&tone, heard)
+        );
+        assert!((a.hypot(b) - 0.5).abs() < 0.01, "{rate}: {}", a.hypot(b));
+    }
+    // What the family's rate has no place for is left out and not folded.
+    let high = samples(&wav(48_000, 1, &sine(48_000, 12_000.0, 0.5))).unwrap();
+    assert!(loudness(&high[1000..15_000]) < 0.001, "{}", loudness(&high));
+}
+
+#[test]
+fn channels_are_heard_together() {
+    let (left, right) = (sine(RATE, 440.0, 0.5), sine(RATE, 660.0, 0.25));
+    let both: Vec<i16> = left
+        .iter()
+        .zip(&right)
+        .flat_map(|(left, right)| [*left, *right])
+        .collect();
+    let heard = samples(&wav(RATE, 2, &both)).unwrap();
+    let mean = |i: usize| (f32::from(left[i]) + f32::from(right[i])) / 65536.0;
+    assert!(
+        heard
+            .iter()
+            .enumerate()
+            .all(|(i, sample)| (sample - mean(i)).abs() < 1e-4)
+    );
+}
+
+#[test]
+fn long_and_short_sounds() {
+    let most = MAX_SAMPLES;
+    assert_eq!(
+        samples(&wav(RATE, 1, &vec![1000; most])).unwrap().len(),
+        most
+    );
+    let error = samples(&wav(RATE, 1, &vec![1000; most + 20_000])).unwrap_err();
+    assert!(error.contains("longer than 30 s"), "{error}");
+    assert_eq!(
+        samples(&wav(44_100, 1, &vec![1000; 44_100 * 30]))
+            .unwrap()
+            .len(),
+        most
+    );
+    let short = samples(&wav(RATE, 1, &[1000; 3])).unwrap();
+    assert_eq!((short.len(), short[2] > 0.0, short[3]), (FRAME, true, 0.0));
+    assert!(
+        samples(&wav(RATE, 1, &[]))
+            .unwrap_err()
+            .contains("no samples")
+    );
+}
+
+#[test]
+fn a_recording_that_never_learned_its_length_is_heard() {
+    let mut file = WAV.to_vec();
+    for length in [u32::MAX, 0x7FFF_F000] {
+        file[4..8].copy_from_slice(&length.saturating_add(36).to_le_bytes());
+        file[40..44].copy_from_slice(&length.to_le_bytes());
+        assert_eq!(
+            samples(&file).unwrap().len(),
+            (WAV.len() - 44) / 2,
+            "{length}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_heard_is_named() {
+    for file in [
+        &b""[..],
+        b"hello",
+        b"\x89PNG\r\n\x1a\n",
+        b"RIFF\0\0\0\0AVI LIST",
+        &[0; 5000],
+    ] {
+        let error = samples(file).unwrap_err();
+        assert!(
+            error.contains("WAV, MP3, FLAC or Ogg") || error.contains("damaged"),
+            "{error}"
+        );
+    }
+    for (file, name) in [
+        (WAV, "WAV"),
+        (FLAC, "FLAC"),
+        (OGG, "Vorbis"),
+        (OPUS, "Opus"),
+    ] {
+        assert!(
+            samples(&file[..file.len() / 2])
+                .unwrap_err()
+                .contains("cut off"),
+            "{name}"
+        );
+    }
+    let mut file = wav(RATE, 1, &[0; 100]);
+    file[24..28].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert!(
+        samples(&file)
+            .unwrap_err()
+            .contains("4294967295 samples a second")
+    );
+    assert!(
+        samples(&wav(RATE, 9, &[0; 900]))
+            .unwrap_err()
+            .contains("9 channels")
+    );
+}
+
+proptest! {
+    #[test]
+    fn damage_is_refused_or_heard(at in 0usize..9000, byte: u8, cut in 0usize..9000, which in 0usize..5) {
+        let mut file = [WAV, MP3, FLAC, OGG, OPUS][which].to_vec();
+        let (at, cut) = (at % file.len(), cut % file.len());
+        file[at] = byte;
+        for file in [&file[..], &file[..cut]] {
+            if let Ok(heard) = samples(file) {
+                prop_assert!((FRAME..=MAX_SAMPLES).contains(&heard.len()));
+                prop_assert!(heard.iter().all(|sample| sample.is_finite()));
+            }
+        }
+    }
+}
