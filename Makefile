@@ -30,7 +30,7 @@ TRAINER_VENV := $(HOME)/.cache/gemmad/venv-$(shell cksum < $(TRAINER)/requiremen
 # tools for the tests of the service, a message bus and GLib's client of it.
 PACKAGES := build-essential cmake clang libclang-dev python3 python3-venv curl openssl systemd dbus libglib2.0-bin polkitd
 # Whole machines for the tests: a root file system of the distribution's packages, and an emulator.
-VM_PACKAGES := mmdebstrap debian-archive-keyring qemu-system-x86 qemu-utils e2fsprogs
+VM_PACKAGES := mmdebstrap debian-archive-keyring qemu-system-x86 e2fsprogs
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # Where `make install` puts what `make build` made. DESTDIR is put in front, for packages.
