@@ -5,12 +5,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::choice::ModelRequest;
 use crate::backend::{Failure, ModelInfo};
-use crate::chat::{ChatEvent, ChatRequest, TextAnswer, TextTask};
+use crate::chat::{ChatEvent, ChatRequest, PrincipalId, TextAnswer, TextTask};
 use crate::ipc::ServeRequest;
 use crate::store::Model;
 
 pub(super) enum Live {
     Chat {
+        owner: PrincipalId,
         wish: ModelRequest,
         /// Tells its client which model answers.
         model: watch::Sender<String>,
@@ -59,8 +60,9 @@ impl Live {
     /// What the worker is to be told, if it can still be told.
     pub fn message(&self, id: u64) -> Option<ServeRequest> {
         match self {
-            Self::Chat { request, .. } => Some(ServeRequest::Chat {
+            Self::Chat { owner, request, .. } => Some(ServeRequest::Chat {
                 id,
+                owner: *owner,
                 request: request.clone()?,
             }),
             Self::Text { task, .. } => Some(ServeRequest::Text {

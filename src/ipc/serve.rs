@@ -20,7 +20,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{MemoryPicture, MemoryPlan, Packing, Protocol, WorkerKind};
-use crate::chat::{ChatError, ChatEvent, ChatRequest, TextAnswer, TextTask};
+use crate::chat::{ChatError, ChatEvent, ChatRequest, PrincipalId, TextAnswer, TextTask};
 use crate::gemma::sound::Hearing;
 use crate::gemma::vocabulary;
 
@@ -43,9 +43,10 @@ pub enum ServeRequest {
     /// First and once. Carries the descriptors of the model file and, where the plan speaks of
     /// them, of its projector, of its packed weights, and of an empty file for packed weights.
     Load(Box<LoadPlan>),
-    /// Answer this request.
+    /// Answer this request. What the cache holds of others than its `owner` is not for it.
     Chat {
         id: RequestId,
+        owner: PrincipalId,
         request: Box<ChatRequest>,
     },
     /// Say this of a text, without a slot; answered by `Text` or `Failed`.

@@ -91,6 +91,7 @@ impl Generation {
             constraints,
             cancelled,
             received,
+            ..
         } = prepared;
         let read = prompt
             .media

@@ -12,7 +12,7 @@ use super::link::{Reader, Writer};
 use super::media::Perceived;
 use super::prepare::Prepared;
 use super::residency::{Looker, Lookout};
-use crate::chat::{ChatError, ChatRequest, TextTask};
+use crate::chat::{ChatError, ChatRequest, PrincipalId, TextTask};
 use crate::ipc::{RequestId, ServeEvent, ServeRequest};
 
 /// Requests that wait at each of the two stations before a slot. The supervisor sends no more than
@@ -32,6 +32,7 @@ pub enum Incoming {
 /// A request as it came.
 pub struct Chat {
     pub id: RequestId,
+    pub owner: PrincipalId,
     pub request: Box<ChatRequest>,
     pub cancelled: Arc<AtomicBool>,
     pub received: Instant,
@@ -150,7 +151,9 @@ impl Sorter {
     fn read(mut self, mut reader: Reader) -> u8 {
         let status = loop {
             match reader.next() {
-                Ok(Some(ServeRequest::Chat { id, request })) => self.chat(id, request),
+                Ok(Some(ServeRequest::Chat { id, owner, request })) => {
+                    self.chat(id, owner, request)
+                }
                 Ok(Some(ServeRequest::Text { id, task })) => {
                     self.forward(id, Incoming::Text { id, task });
                 }
@@ -187,12 +190,13 @@ impl Sorter {
         status
     }
 
-    fn chat(&mut self, id: RequestId, request: Box<ChatRequest>) {
+    fn chat(&mut self, id: RequestId, owner: PrincipalId, request: Box<ChatRequest>) {
         self.requests
             .retain(|_, cancelled| Arc::strong_count(cancelled) > 1);
         let cancelled = Arc::new(AtomicBool::new(false));
         let chat = Chat {
             id,
+            owner,
             request,
             cancelled: cancelled.clone(),
             received: Instant::now(),

@@ -13,7 +13,9 @@ use super::media::{Content, Medium, less};
 use super::prompt::{Prompter, Segment, opens_thought};
 use super::sequence::Sequence;
 use super::vocab::Vocab;
-use crate::chat::{ChatError, ChatRequest, Detail, Modality, Part, TextAnswer, TextTask};
+use crate::chat::{
+    ChatError, ChatRequest, Detail, Modality, Part, PrincipalId, TextAnswer, TextTask,
+};
 use crate::gemma::marker;
 use crate::gemma::sound::Hearing;
 use crate::ipc::{ProjectorPlan, RequestId, ServeEvent};
@@ -21,6 +23,7 @@ use crate::ipc::{ProjectorPlan, RequestId, ServeEvent};
 /// A request that is ready for a slot.
 pub struct Prepared {
     pub id: RequestId,
+    pub owner: PrincipalId,
     /// Without messages and tools: they are in the prompt now.
     pub request: Box<ChatRequest>,
     /// Never empty, shorter than the context, and no medium at its end.
@@ -197,6 +200,7 @@ impl Preparer {
         &self,
         Chat {
             id,
+            owner,
             mut request,
             cancelled,
             received,
@@ -216,6 +220,7 @@ impl Preparer {
         request.tools = vec![];
         Ok(Prepared {
             id,
+            owner,
             request,
             prompt,
             media,

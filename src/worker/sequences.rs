@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::llama::{Batch, DecodeError, Rows, Token};
 use super::sequence::{MediumSpan, Sequence};
+use crate::chat::PrincipalId;
 
 /// llama.cpp's side: keys and values by sequence and position.
 pub trait KvCache {
@@ -52,6 +53,8 @@ struct Cached {
     tokens: Sequence,
     /// Tokens in the batch.
     batched: usize,
+    /// Whose request filled it.
+    owner: Option<PrincipalId>,
     last_used: u64,
 }
 
@@ -79,6 +82,11 @@ impl<C: KvCache> Sequences<C> {
     /// What the cache holds of `sequence`.
     pub fn cached(&self, sequence: usize) -> &Sequence {
         &self.cached[sequence].tokens
+    }
+
+    /// Whose request filled `sequence`; `None` before the first.
+    pub fn owner(&self, sequence: usize) -> Option<PrincipalId> {
+        self.cached[sequence].owner
     }
 
     /// When [`Sequences::reuse`] was last called for it.
@@ -117,9 +125,11 @@ impl<C: KvCache> Sequences<C> {
         self.truncate(sequence, 0);
     }
 
-    /// Begins a request at time `now` that goes on from the first `len` tokens of `sequence`.
-    pub fn reuse(&mut self, sequence: usize, len: usize, now: u64) {
+    /// Begins a request of `owner` at time `now` that goes on from the first `len` tokens of
+    /// `sequence`.
+    pub fn reuse(&mut self, sequence: usize, owner: PrincipalId, len: usize, now: u64) {
         self.truncate(sequence, len);
+        self.cached[sequence].owner = Some(owner);
         self.cached[sequence].last_used = now;
     }
 

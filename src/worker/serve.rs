@@ -136,20 +136,22 @@ impl Server {
             embeddings: limits.picture_step as usize,
             window: limits.window,
         };
-        let owner = &self.engine.sequences;
+        let held = &self.engine.sequences;
         let state = |sequence: usize| {
             let request = self.running[sequence].as_ref().map(Generation::state);
             let may_start = request.is_none() && !self.waiting.is_empty();
             SequenceState {
-                cached: owner.cached(sequence),
-                first_position: may_start.then(|| owner.first_position(sequence)).flatten(),
-                last_used: owner.last_used(sequence),
+                cached: held.cached(sequence),
+                first_position: may_start.then(|| held.first_position(sequence)).flatten(),
+                owner: held.owner(sequence),
+                last_used: held.last_used(sequence),
                 request,
             }
         };
-        let sequences: Vec<_> = (0..owner.count()).map(state).collect();
+        let sequences: Vec<_> = (0..held.count()).map(state).collect();
         let waiting = self.waiting.iter().map(|prepared| WaitingState {
             prompt: &prepared.prompt,
+            owner: prepared.owner,
             cache_prompt: prepared.request.cache_prompt,
         });
         let waiting: Vec<_> = waiting.collect();
@@ -273,9 +275,11 @@ impl Server {
         // Keys of a new `RandomState` are drawn by the system: good enough to sample words with.
         let seed = RandomState::new().hash_one(self.requests) as u32;
         let place = (sequence, self.ready.clone());
+        let owner = prepared.owner;
         match Generation::start(prepared, reuse, seed, &self.engine, place) {
             Ok(generation) => {
-                self.engine.sequences.reuse(sequence, reuse, self.requests);
+                let sequences = &mut self.engine.sequences;
+                sequences.reuse(sequence, owner, reuse, self.requests);
                 self.running[sequence] = Some(generation);
                 true
             }

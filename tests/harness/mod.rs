@@ -4,6 +4,7 @@
 
 pub mod cgroup;
 pub mod skip;
+pub mod users;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -43,6 +44,8 @@ pub struct Options {
     pub memory: String,
     pub limits: String,
     pub access: String,
+    /// A program that starts the daemon, with its arguments.
+    pub starter: Vec<String>,
 }
 
 impl Default for Options {
@@ -56,6 +59,7 @@ impl Default for Options {
             memory,
             limits,
             access,
+            starter: vec![],
         }
     }
 }
@@ -74,7 +78,16 @@ impl Daemon {
         let socket = dir.path().join("api.sock");
         write_config(dir.path(), &options);
         let log = fs::File::create(dir.path().join("log")).unwrap();
-        let process = Command::new(env!("CARGO_BIN_EXE_gemmad"))
+        let mut program = options.starter.iter();
+        let gemmad = env!("CARGO_BIN_EXE_gemmad");
+        let mut command = match program.next() {
+            Some(starter) => Command::new(starter),
+            None => Command::new(gemmad),
+        };
+        if !options.starter.is_empty() {
+            command.args(program).arg(gemmad);
+        }
+        let process = command
             .arg("--config")
             .arg(dir.path().join("gemmad.toml"))
             .envs(environment.iter().copied())
@@ -261,6 +274,7 @@ pub fn write_config(dir: &Path, options: &Options) {
         memory,
         limits,
         access,
+        ..
     } = options;
     // The largest that fits would be another member of the family.
     let chosen = *models == tiny_models() && !models_keys.contains("default");

@@ -8,7 +8,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use gemmad::chat::{
-    ChatError, ChatEvent, ChatRequest, Done, Message, Role, Sampling, TokenLogprob, ToolCall, Usage,
+    ChatError, ChatEvent, ChatRequest, Done, Message, PrincipalId, Role, Sampling, TokenLogprob,
+    ToolCall, Usage,
 };
 use gemmad::gemma::sound::Hearing;
 use gemmad::ipc::frame::{self, Decoder};
@@ -206,6 +207,7 @@ impl Worker {
         self.next += 1;
         self.send(&ServeRequest::Chat {
             id: self.next,
+            owner: PrincipalId::User(1000),
             request: Box::new(request),
         });
         self.next

@@ -99,6 +99,7 @@ impl Driver {
             },
         };
         let live = Live::Chat {
+            owner,
             wish,
             model: told,
             request: Some(request),

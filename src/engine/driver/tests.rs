@@ -202,6 +202,7 @@ async fn where_the_projector_has_no_room_the_model_is_run_for_those_who_can_do_w
     let live = |wish| {
         let ((model, _), (events, _)) = (watch::channel(String::new()), mpsc::channel(1));
         Live::Chat {
+            owner: PrincipalId::User(1000),
             wish,
             model,
             request: None,

@@ -22,6 +22,7 @@ use std::ops::Range;
 use self::reuse::Candidate;
 use self::share::{Demand, share};
 use super::sequence::{MediumSpan, Sequence};
+use crate::chat::PrincipalId;
 
 /// A sequence of the KV cache.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +32,8 @@ pub struct SequenceState<'a> {
     /// The first position that its sliding layers still have; `None` when it is empty. Looked at
     /// only where requests wait.
     pub first_position: Option<u32>,
+    /// Whose request filled it.
+    pub owner: Option<PrincipalId>,
     /// When its last request came; larger is later.
     pub last_used: u64,
     /// The request that it answers; `None` if it is free.
@@ -63,7 +66,8 @@ pub enum MediumState {
 #[derive(Clone, Copy, Debug)]
 pub struct WaitingState<'a> {
     pub prompt: &'a Sequence,
-    /// It may go on from what a sequence holds.
+    pub owner: PrincipalId,
+    /// It may go on from what a sequence holds of its owner.
     pub cache_prompt: bool,
 }
 
@@ -219,12 +223,13 @@ fn admit<'a>(
                 let candidate = Candidate {
                     cached: state.cached,
                     first_position: state.first_position,
+                    owner: state.owner,
                     last_used: state.last_used,
                 };
                 (i, candidate)
             });
-        let Some(admission) = reuse::choose(free, request.prompt, window, request.cache_prompt)
-        else {
+        let owner = request.cache_prompt.then_some(request.owner);
+        let Some(admission) = reuse::choose(free, request.prompt, window, owner) else {
             break;
         };
         running[admission.sequence] = Some(Progress {

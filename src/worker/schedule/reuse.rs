@@ -1,6 +1,7 @@
 //! Which sequence of the cache answers a request, and how much of what it holds is reused. Pure.
 
 use super::Admission;
+use crate::chat::PrincipalId;
 use crate::worker::sequence::Sequence;
 
 /// A free sequence as the choice sees it.
@@ -10,6 +11,8 @@ pub struct Candidate<'a> {
     pub cached: &'a Sequence,
     /// The first position that its sliding layers still have; `None` when it is empty.
     pub first_position: Option<u32>,
+    /// Whose request filled it.
+    pub owner: Option<PrincipalId>,
     /// Larger is later.
     pub last_used: u64,
 }
@@ -18,14 +21,17 @@ pub struct Candidate<'a> {
 /// it holds, goes on with it (the longest first); else an empty one is taken, and else the
 /// least recently used, so that a request that shares no more than a greeting does not push out
 /// someone's long conversation. `None` when none is free.
+///
+/// Only what requests of `owner` left is reused: how fast a prompt is read, and how much of it was
+/// cached, would tell everyone what others have asked. `None`: nothing is reused.
 pub fn choose<'a>(
     free: impl Iterator<Item = (usize, Candidate<'a>)>,
     prompt: &Sequence,
     window: u32,
-    may_reuse: bool,
+    owner: Option<PrincipalId>,
 ) -> Option<Admission> {
     free.map(|(sequence, candidate)| {
-        let reuse = if may_reuse {
+        let reuse = if owner.is_some() && candidate.owner == owner {
             reusable(&candidate, prompt, window)
         } else {
             0
@@ -66,6 +72,9 @@ mod tests {
     use super::*;
     use crate::gemma::vocabulary::Token;
 
+    const ANNA: PrincipalId = PrincipalId::User(1000);
+    const BEN: PrincipalId = PrincipalId::User(1001);
+
     fn tokens(range: std::ops::Range<i32>) -> Vec<Token> {
         range.collect()
     }
@@ -86,13 +95,14 @@ mod tests {
         let candidate = |i: usize| Candidate {
             cached: &cached[i],
             first_position: sequences[i].1,
+            owner: Some(ANNA),
             last_used: sequences[i].2,
         };
         let choice = choose(
             (0..sequences.len()).map(|i| (i, candidate(i))),
             &sequence(prompt),
             10,
-            may_reuse,
+            may_reuse.then_some(ANNA),
         )
         .unwrap();
         (choice.sequence, choice.reuse)
@@ -190,13 +200,14 @@ mod tests {
                     Candidate {
                         cached: &cached,
                         first_position: Some(0),
+                        owner: Some(ANNA),
                         last_used: 1,
                     },
                 )]
                 .into_iter(),
                 prompt,
                 100,
-                true,
+                Some(ANNA),
             )
             .unwrap()
             .reuse
@@ -206,9 +217,37 @@ mod tests {
     }
 
     #[test]
+    fn what_others_left_is_not_there() {
+        let sequence = Sequence {
+            tokens: tokens(0..20),
+            media: vec![],
+        };
+        let candidate = |owner| Candidate {
+            cached: &sequence,
+            first_position: Some(0),
+            owner,
+            last_used: 1,
+        };
+        let reuse = |left: Option<PrincipalId>, asks| {
+            let free = [(0, candidate(left))].into_iter();
+            choose(free, &sequence, 10, asks).unwrap().reuse
+        };
+        let container = PrincipalId::SubUser {
+            uid: 100_000,
+            owner: 1000,
+        };
+        assert_eq!(reuse(Some(ANNA), Some(ANNA)), 19);
+        for other in [BEN, container] {
+            assert_eq!(reuse(Some(ANNA), Some(other)), 0);
+            assert_eq!(reuse(Some(other), Some(ANNA)), 0);
+        }
+        assert_eq!(reuse(None, None), 0);
+    }
+
+    #[test]
     fn no_free_sequence_is_no_choice() {
         assert_eq!(
-            choose(std::iter::empty(), &Sequence::default(), 10, true),
+            choose(std::iter::empty(), &Sequence::default(), 10, Some(ANNA)),
             None
         );
     }

@@ -2,6 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+const OWNER: PrincipalId = PrincipalId::User(1000);
+
 const LIMITS: Limits = Limits {
     batch: 8,
     embeddings: 4,
@@ -31,6 +33,7 @@ fn free(cached: &Sequence) -> SequenceState<'_> {
     SequenceState {
         cached,
         first_position: Some(0),
+        owner: Some(OWNER),
         last_used: 0,
         request: None,
     }
@@ -83,6 +86,7 @@ fn a_request_is_admitted_and_decoded_in_one_step() {
     let cached = first(&prompt, 3);
     let waiting = WaitingState {
         prompt: &prompt,
+        owner: OWNER,
         cache_prompt: true,
     };
     let plan = step(&[free(&empty), free(&cached)], &[waiting], 0, &LIMITS);
@@ -205,6 +209,7 @@ impl Simulation {
             .map(|i| SequenceState {
                 cached: &self.cached[i],
                 first_position: (!self.cached[i].is_empty()).then_some(0),
+                owner: Some(OWNER),
                 last_used: self.last_used[i],
                 request: self.running[i].as_ref().map(|request| RunningState {
                     prompt: &request.prompt,
@@ -215,6 +220,7 @@ impl Simulation {
             .collect();
         let waiting = self.waiting.iter().map(|request| WaitingState {
             prompt: &request.prompt,
+            owner: OWNER,
             cache_prompt: request.cache_prompt,
         });
         let waiting: Vec<_> = waiting.collect();

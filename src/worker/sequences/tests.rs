@@ -89,7 +89,7 @@ fn what_was_decoded_is_held() {
     sequences.push(2, &[6], true);
     sequences.decode(std::iter::empty()).unwrap();
     assert_eq!(sequences.cached(2).tokens, [4, 5, 6]);
-    sequences.reuse(0, 1, 9);
+    sequences.reuse(0, PrincipalId::User(1000), 1, 9);
     assert_eq!(
         (lens(&sequences), sequences.last_used(0)),
         (vec![1, 0, 3], 9)
