@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::child::Child;
-use super::{Failure, MemoryPicture, Packing};
+use super::{Failure, MemorySnapshot, Packing};
 use crate::ipc::{Serve, ServeRequest};
 use crate::memory::probe::Usage;
 
@@ -25,7 +25,7 @@ pub struct WorkerMemory {
     pub pid: u32,
     /// Where its packed weights are.
     pub packing: Packing,
-    pub picture: MemoryPicture,
+    pub picture: MemorySnapshot,
 }
 
 type Reply = oneshot::Sender<Result<Option<WorkerMemory>, Failure>>;
@@ -44,7 +44,7 @@ impl Looks {
     pub fn ask(&mut self, reply: Reply, child: &Child<Serve>) {
         self.waiting.retain(|reply| !reply.is_closed());
         self.waiting.push(reply);
-        if !self.looking && !child.send(ServeRequest::Look) {
+        if !self.looking && !child.send(ServeRequest::ReportMemory) {
             return self.answer(None);
         }
         self.looking = true;

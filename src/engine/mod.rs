@@ -39,7 +39,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::chat::{ChatEvent, ChatRequest, Modalities, PrincipalId, TextAnswer, TextTask};
 use crate::config::{Inference, Limits, Memory, Models};
 pub use crate::gemma::layout::{Class, Kind};
-pub use crate::ipc::{FileMemory, FileRole, MemoryPicture, Packing, Part};
+pub use crate::ipc::{FileMemory, FileRole, MemorySnapshot, Packing, Part};
 use crate::memory;
 pub use crate::memory::pressure::Triggers;
 pub use crate::memory::probe::Usage;

@@ -2,7 +2,7 @@
 
 use super::budget::Budget;
 use super::{ModelInfo, Setup};
-use crate::gemma::figures::{Cost, Figures, Sizes};
+use crate::gemma::model_shape::{Cost, ModelShape, Sizes};
 use crate::memory::fit::FitRequest;
 use crate::memory::probe::{Bound, Room};
 use crate::store::family;
@@ -63,7 +63,7 @@ impl PlanReport {
         };
         let wishes = setup.wishes();
         let ways =
-            |figures: &Figures, limit: u32| ways(figures, &wishes, limit, context, budget.bytes);
+            |figures: &ModelShape, limit: u32| ways(figures, &wishes, limit, context, budget.bytes);
         let installed = models.iter().map(|model| PlannedModel {
             id: model.id.clone(),
             variant: model.variant.id(),
@@ -94,7 +94,7 @@ impl PlanReport {
 }
 
 fn ways(
-    figures: &Figures,
+    figures: &ModelShape,
     wishes: &FitRequest,
     limit: u32,
     asked: Option<u32>,

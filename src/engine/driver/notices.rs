@@ -63,7 +63,7 @@ impl Driver {
                     packed.publish(&turns);
                 }
             }
-            Notice::Message(ServeEvent::Spoilt { reason }) => {
+            Notice::Message(ServeEvent::PackedCorrupt { reason }) => {
                 tracing::error!(reason, "the file of packed weights is discarded");
                 let turns = self.cache_turns.clone();
                 if let Some(packed) = self.packed() {
@@ -85,7 +85,7 @@ impl Driver {
                 };
                 worker.looks.answer(memory);
             }
-            Notice::Message(ServeEvent::Eased { before, after }) => {
+            Notice::Message(ServeEvent::Trimmed { before, after }) => {
                 tracing::info!(
                     before_mib = before >> 20,
                     after_mib = after >> 20,

@@ -3,8 +3,8 @@
 //! A layer with experts ranks them first (a row of numbers for each token), then multiplies with
 //! the weights of the best. In between llama.cpp lets us look: before each node of its graph the
 //! scheduler asks whether somebody wants to see it (`ggml_backend_sched_eval_callback`). What this
-//! relies on, tested with the tiny model that has experts; where it does not hold nobody is told
-//! anything, and nothing else changes:
+//! relies on, tested with the tiny model that has experts; where it does not hold, the
+//! watcher is not called and nothing else changes:
 //! - the ranking is called `ffn_moe_topk-<layer>` and holds numbers of 32 bits;
 //! - the multiplication (`GGML_OP_MUL_MAT_ID`) has the weights as its first and the ranking as its
 //!   third source;
@@ -158,7 +158,7 @@ fn layer_ranked_by(node: &sys::ggml_tensor) -> Option<usize> {
 }
 
 /// # Safety
-/// `watch` is a [`ExpertWatch`] that nobody else uses; llama.cpp calls it from inside a decode,
+/// `watch` is an [`ExpertWatch`] that nothing else uses; llama.cpp calls it from inside a decode,
 /// with nodes of its graph.
 pub unsafe extern "C" fn on_node(
     node: *mut sys::ggml_tensor,

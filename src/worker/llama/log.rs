@@ -14,10 +14,10 @@ const MAX_LINE: usize = 1024;
 /// without a vocabulary; a projector's part for sound is said to be experimental.
 const USUAL: [&str; 2] = ["dummy tokens", "audio input is in experimental stage"];
 
-/// The errors since the last look, for whoever reports the failure.
+/// The errors since the last [`take_reason`].
 static REASON: Mutex<Option<String>> = Mutex::new(None);
 /// Whether warnings are expected and of no interest: a decode is being stopped on purpose.
-static HUSHED: AtomicBool = AtomicBool::new(false);
+static MUTED: AtomicBool = AtomicBool::new(false);
 
 /// Sends llama.cpp's messages, and the reason of an `abort`, to standard error. Call it before
 /// anything else.
@@ -37,13 +37,13 @@ pub fn take_reason() -> Option<String> {
 }
 
 /// Drops messages until it is called with `false`.
-pub(super) fn hush(hushed: bool) {
-    HUSHED.store(hushed, Ordering::Relaxed);
+pub(super) fn mute(muted: bool) {
+    MUTED.store(muted, Ordering::Relaxed);
 }
 
 extern "C" fn on_message(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {
     if level != sys::GGML_LOG_LEVEL_WARN && level != sys::GGML_LOG_LEVEL_ERROR
-        || HUSHED.load(Ordering::Relaxed)
+        || MUTED.load(Ordering::Relaxed)
     {
         return;
     }

@@ -108,7 +108,7 @@ unsafe fn is_known(buft: sys::ggml_backend_buffer_type_t) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::home::GAP;
+    use super::super::buffer::GAP;
     use super::super::hook::GGML_ALLOC;
     use super::*;
     use crate::worker::llama::alone;

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use llama_cpp_sys_2 as sys;
 
 use super::abi::{AllocBuffer, BufferType, packed_type};
-use super::home::{GAP, Home, Place};
+use super::buffer::{GAP, PackedBuffer, PackedTarget};
 use super::outcome::{self, Outcome};
 use crate::sys::residency::MappedFile;
 
@@ -14,7 +14,7 @@ const NO_FILE: &str = "no file was given for them";
 
 thread_local! {
     /// For the model that this thread is loading.
-    static PLACE: RefCell<Option<(Option<Place>, MappedFile)>> = const { RefCell::new(None) };
+    static PLACE: RefCell<Option<(Option<PackedTarget>, MappedFile)>> = const { RefCell::new(None) };
 }
 
 /// ggml's own function for packed buffers, once [`alloc_buffer`] stands in its place.
@@ -22,7 +22,11 @@ pub(super) static GGML_ALLOC: OnceLock<AllocBuffer> = OnceLock::new();
 
 /// Runs `load`, which loads one model from the file `model` on this thread; its packed weights go
 /// to `place`.
-pub fn into<T>(place: Option<Place>, model: MappedFile, load: impl FnOnce() -> T) -> (T, Outcome) {
+pub fn into<T>(
+    place: Option<PackedTarget>,
+    model: MappedFile,
+    load: impl FnOnce() -> T,
+) -> (T, Outcome) {
     let known = install();
     PLACE.set(known.then_some((place, model)));
     outcome::set((!known).then(Outcome::unknown));
@@ -70,14 +74,14 @@ unsafe extern "C" fn alloc_buffer(
                 why: NO_FILE.to_owned(),
             })
         },
-        |place| Home::new(place, model, size),
+        |place| PackedBuffer::new(place, model, size),
     ) {
-        Ok(home) => {
+        Ok(packed) => {
             // A small one of ggml's own, for its functions.
             // SAFETY: ggml's function with its own type.
             let buffer = unsafe { ggml_alloc(buft, GAP) };
             // SAFETY: a live buffer or null.
-            if !buffer.is_null() && unsafe { home.move_in(buffer, buft, size) } {
+            if !buffer.is_null() && unsafe { packed.install(buffer, buft, size) } {
                 return buffer;
             }
             outcome::set(Some(Outcome::unknown()));
