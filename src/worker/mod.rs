@@ -75,7 +75,6 @@ pub fn main() -> ExitCode {
         return ExitCode::from(EXIT_USAGE);
     };
     hide_panics();
-    process::close_inherited();
     if let Err(error) = process::be_killed_first() {
         eprintln!("the OOM score of this worker stays as it is: {error}");
     }
