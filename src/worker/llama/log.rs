@@ -2,8 +2,8 @@
 //! prompt.
 
 use std::ffi::{CStr, c_char, c_void};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, Once};
 
 use llama_cpp_sys_2 as sys;
 
@@ -19,16 +19,17 @@ static REASON: Mutex<Option<String>> = Mutex::new(None);
 /// Whether warnings are expected and of no interest: a decode is being stopped on purpose.
 static MUTED: AtomicBool = AtomicBool::new(false);
 
-/// Sends llama.cpp's messages, and the reason of an `abort`, to standard error. Call it before
-/// anything else.
+/// Sends llama.cpp's messages, and the reason of an `abort`, to standard error. Everything that
+/// loads something calls it first.
 pub fn report() {
-    // SAFETY: the callbacks are valid for the whole life of the process and take no data of ours;
-    // no other thread uses llama.cpp yet.
-    unsafe {
+    static ONCE: Once = Once::new();
+    // SAFETY: the callbacks are valid for the whole life of the process and take no data of ours.
+    // They are set once, and what could log waits for that here.
+    ONCE.call_once(|| unsafe {
         sys::llama_log_set(Some(on_message), std::ptr::null_mut());
         sys::mtmd_log_set(Some(on_message), std::ptr::null_mut());
         sys::ggml_set_abort_callback(Some(on_abort));
-    }
+    });
 }
 
 /// The errors since the last call, as llama.cpp worded them, the most particular one first.

@@ -44,6 +44,7 @@ impl MarkerVocabulary {
     }
 
     fn load_anew() -> Result<Self, String> {
+        log::report();
         let mut bytes = file();
         // SAFETY: plain data.
         let mut params = unsafe { sys::llama_model_default_params() };

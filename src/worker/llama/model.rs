@@ -41,7 +41,7 @@ unsafe impl Sync for Model {}
 
 impl Model {
     /// Maps the GGUF file behind `file` and prepares its weights for the CPU: what every token
-    /// needs is packed for the CPU's kernels, in `place` or else in memory, and the large per-layer
+    /// needs is packed for the CPU's kernels, in `target` or else in memory, and the large per-layer
     /// table is read row by row on demand. Nothing is read ahead. The file's pages are evicted
     /// as the loading goes on: what was packed is not read from there again, and the rest comes
     /// back from the page cache when a token needs it. Of the vocabulary llama.cpp learns the
@@ -50,14 +50,14 @@ impl Model {
     pub fn load(
         file: impl AsFd,
         tokens: u32,
-        place: Option<PackedTarget>,
+        target: Option<PackedTarget>,
         ending: &AtomicBool,
     ) -> (Result<Self, String>, Outcome) {
         let mapped = match MappedFile::of(&file) {
             Ok(mapped) => mapped,
             Err(error) => return (Err(unreadable(&error)), Outcome::Nothing),
         };
-        packing::into(place, mapped, || {
+        packing::pack_into(target, mapped, || {
             mapping::without_reading(|| Self::load_plain(&file, tokens, mapped, ending))
         })
     }
@@ -68,6 +68,7 @@ impl Model {
         mapped: MappedFile,
         ending: &AtomicBool,
     ) -> Result<Self, String> {
+        log::report();
         // SAFETY: no arguments; this sets up tables and must come before everything but the log.
         unsafe { sys::llama_backend_init() };
         // SAFETY: plain data.
@@ -222,7 +223,8 @@ unsafe extern "C" fn on_progress(progress: f32, loading: *mut c_void) -> bool {
     if progress - loading.evicted.get() >= EVICT_EVERY || progress >= 1.0 {
         loading.evicted.set(progress);
         // Without it the load is as good, and takes more memory.
-        let _ = loading.file.evict();
+        // SAFETY: llama.cpp maps and unmaps the file on this thread alone, which is here.
+        let _ = unsafe { loading.file.evict() };
     }
     !loading.ending.load(Ordering::Relaxed) && !packing::is_wrong()
 }

@@ -40,7 +40,7 @@ pub(super) fn load(
         .ready()
         .map(|packed| warm(&packed.mark(&plan.layout), Some(packed)));
     let (model, outcome) = loop {
-        match Model::load(file, tokens, packer.place(), ending) {
+        match Model::load(file, tokens, packer.target(), ending) {
             (Err(_), Outcome::Wrong { why }) => packer.reject(why),
             (model, outcome) => break (model?, outcome),
         }

@@ -26,8 +26,7 @@ impl Maps {
             .iter()
             .for_each(|window| window.evict(window.file_range()));
         if let Some(packed) = &self.packed {
-            // An error says that `/proc` cannot be read: then it stays.
-            let _ = packed.file.evict();
+            packed.space.evict();
         }
     }
 

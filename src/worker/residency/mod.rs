@@ -34,14 +34,13 @@ use super::packed::{self, Contents, Key, Packed};
 use crate::gemma::layout::{Class, Layout};
 use crate::ipc::{MemoryPlan, Packing};
 use crate::sys::mapping::Mapping;
-use crate::sys::residency::{MappedFile, Window};
+use crate::sys::residency::Window;
 
 /// The packed weights, where a file has them.
 #[derive(Clone, Debug)]
 pub struct PackedMap {
     contents: Arc<Contents>,
     space: Arc<Mapping>,
-    file: MappedFile,
 }
 
 impl PackedMap {
@@ -143,9 +142,9 @@ impl Packer {
         self.ready.as_ref()
     }
 
-    /// Where the weights of the next load are to be. After [`Outcome::Wrong`] the next place is the
-    /// empty file.
-    pub fn place(&mut self) -> Option<PackedTarget> {
+    /// Where the weights of the next load are to be. After [`Outcome::Wrong`] the next target is
+    /// the empty file.
+    pub fn target(&mut self) -> Option<PackedTarget> {
         if let Some(map) = &self.ready {
             return Some(PackedTarget::Ready {
                 contents: map.contents.clone(),
@@ -173,29 +172,14 @@ impl Packer {
             Outcome::Packed {
                 packed: Packed { file, contents },
                 space,
-            } => match MappedFile::of(&file) {
-                Ok(place) => {
-                    let map = PackedMap {
-                        contents: Arc::new(contents),
-                        space,
-                        file: place,
-                    };
-                    (
-                        Packing::New {
-                            instead: self.instead,
-                        },
-                        Some(map),
-                        Some(file),
-                    )
-                }
-                Err(error) => (
-                    Packing::InMemory {
-                        why: error.to_string(),
-                    },
-                    None,
-                    None,
-                ),
-            },
+            } => {
+                let map = PackedMap {
+                    contents: Arc::new(contents),
+                    space,
+                };
+                let instead = self.instead;
+                (Packing::New { instead }, Some(map), Some(file))
+            }
             Outcome::InMemory { why } | Outcome::Wrong { why } => {
                 (Packing::InMemory { why }, None, None)
             }
@@ -206,10 +190,8 @@ impl Packer {
 fn mapped(Packed { file, contents }: Packed) -> Result<PackedMap, String> {
     let space =
         Mapping::of_file(&file, contents.bytes as usize).map_err(|error| error.to_string())?;
-    let file = MappedFile::of(&file).map_err(|error| error.to_string())?;
     Ok(PackedMap {
         contents: Arc::new(contents),
         space: Arc::new(space),
-        file,
     })
 }

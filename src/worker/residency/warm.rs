@@ -177,7 +177,6 @@ mod tests {
     use super::*;
     use crate::gemma::layout::Class;
     use crate::sys::mapping::Mapping;
-    use crate::sys::residency::MappedFile;
     use crate::worker::packed::{self, Key, Tensor, Writer};
     use std::os::unix::fs::FileExt;
     use std::sync::Arc;
@@ -248,13 +247,11 @@ mod tests {
             )
             .unwrap();
         let space = Mapping::of_file(&packed.file, CHUNK + 500).unwrap();
-        let place = MappedFile::of(&packed.file).unwrap();
         (
             file,
             PackedMap {
                 contents: Arc::new(packed.contents),
                 space: Arc::new(space),
-                file: place,
             },
         )
     }

@@ -126,7 +126,12 @@ mod tests {
                 "packed weights have the sources' size"
             );
             assert!(sys::ggml_backend_buft_get_alignment(buft) <= GAP);
-            let ggml_alloc = GGML_ALLOC.get().copied().or(ours.alloc_buffer).unwrap();
+            let ggml_alloc = GGML_ALLOC
+                .get()
+                .copied()
+                .flatten()
+                .or(ours.alloc_buffer)
+                .unwrap();
             let buffer = ggml_alloc(buft, GAP);
             let inside = &*buffer.cast::<Buffer>();
             assert_eq!((inside.buft, inside.size), (buft, GAP));

@@ -57,11 +57,11 @@ enum State {
 
 impl PackedBuffer {
     pub(super) fn new(
-        place: PackedTarget,
+        target: PackedTarget,
         model: MappedFile,
         size: usize,
     ) -> Result<Self, Outcome> {
-        let (space, state) = match place {
+        let (space, state) = match target {
             PackedTarget::Ready { contents, space }
                 if contents.bytes == size as u64 && space.size() == size =>
             {
@@ -104,7 +104,7 @@ impl PackedBuffer {
         })
     }
 
-    /// Makes ggml's small buffer the door to this memory. `false`, and nothing changed, if it is
+    /// Makes ggml's small buffer refer to this memory. `false`, and nothing changed, if it is
     /// not what we know.
     ///
     /// # Safety

@@ -27,7 +27,7 @@ use std::ffi::CStr;
 use llama_cpp_sys_2 as sys;
 
 pub use buffer::PackedTarget;
-pub use hook::into;
+pub use hook::pack_into;
 pub use outcome::{Outcome, is_wrong};
 
 /// The version of `llama-cpp-sys-2`; a packed buffer of another one is not used.
@@ -105,11 +105,11 @@ mod tests {
             "/models/tiny/tiny-e2b-q8_0.gguf"
         ))
         .unwrap();
-        let place = PackedTarget::New {
+        let target = PackedTarget::New {
             file: file.try_clone().unwrap(),
             key,
         };
-        let (loaded, outcome) = into(Some(place), MappedFile::of(&model).unwrap(), || 5);
+        let (loaded, outcome) = pack_into(Some(target), MappedFile::of(&model).unwrap(), || 5);
         assert!(
             loaded == 5 && matches!(outcome, Outcome::Nothing),
             "{outcome:?}"
