@@ -126,7 +126,7 @@ impl Extractor {
                 ControlFlow::Continue(())
             }
             ExtractEvent::Read(extent) => ControlFlow::Break(Ok(Ok(extent))),
-            ExtractEvent::Unreadable { reason } => ControlFlow::Break(Ok(Err(reason))),
+            ExtractEvent::Rejected { reason } => ControlFlow::Break(Ok(Err(reason))),
         };
         match one_shot::run::<Extract, _>(
             &self.worker,

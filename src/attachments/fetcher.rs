@@ -148,8 +148,8 @@ impl Fetcher {
                 ControlFlow::Continue(())
             }
             FetchEvent::Fetched => ControlFlow::Break(Ok(Ok(None))),
-            FetchEvent::Moved { to } => ControlFlow::Break(Ok(Ok(Some(to)))),
-            FetchEvent::Unreadable { reason } => ControlFlow::Break(Ok(Err(reason))),
+            FetchEvent::Redirected { to } => ControlFlow::Break(Ok(Ok(Some(to)))),
+            FetchEvent::Rejected { reason } => ControlFlow::Break(Ok(Err(reason))),
             other => ControlFlow::Break(Err(other)),
         };
         match one_shot::run::<Fetch, _>(&self.worker, &fetch, &[], FETCH_TIME, each).await {

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 
 use crate::chat::{ChatRequest, PrincipalId, TextAnswer, TextTask};
 pub use crate::gemma::layout::{Class, Kind};
-pub use crate::ipc::{FileMemory, FileRole, MemoryPicture, Packing, Part};
+pub use crate::ipc::{FileMemory, FileRole, MemorySnapshot, Packing, Part};
 pub use crate::sandbox::Support as Confinement;
 
 /// What comes of a call, or why nothing does.

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use super::{Failure, MemoryPicture, Packing};
-use crate::gemma::figures::Cost;
+use super::{Failure, MemorySnapshot, Packing};
+use crate::gemma::model_shape::Cost;
 use crate::memory::probe::Usage;
 
 /// What the daemon has in memory, worker and all.
@@ -25,7 +25,7 @@ pub struct WorkerMemory {
     pub pid: u32,
     /// Where its packed weights are.
     pub packing: Packing,
-    pub picture: MemoryPicture,
+    pub picture: MemorySnapshot,
 }
 
 impl WorkerMemory {

@@ -6,7 +6,7 @@ use super::budget::Budget;
 use super::names::{self, Meant, Names};
 use crate::backend::Failure;
 use crate::chat::{ChatError, Modalities};
-use crate::gemma::figures::{Keep, Sizes};
+use crate::gemma::model_shape::{Retention, Sizes};
 use crate::gemma::picture;
 use crate::gemma::variant::Variant;
 use crate::memory::fit::{self, Candidate, Choice, FitRequest};
@@ -59,7 +59,7 @@ impl Setup {
         FitRequest {
             sizes,
             least_context: inference.least_context,
-            keep: Keep {
+            keep: Retention {
                 per_layer: self.memory.per_layer,
                 experts: EXPERTS,
             },

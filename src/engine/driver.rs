@@ -265,7 +265,7 @@ impl Driver {
     }
 
     fn ease(&mut self) {
-        self.tell(ServeRequest::Ease);
+        self.tell(ServeRequest::Trim);
     }
 
     /// Ends a worker. One that waits for its model's files is given up.

@@ -22,7 +22,7 @@ impl Looks {
     pub fn ask(&mut self, reply: Reply, child: &Child<Serve>) {
         self.waiting.retain(|reply| !reply.is_closed());
         self.waiting.push(reply);
-        if !self.looking && !child.send(ServeRequest::Look) {
+        if !self.looking && !child.send(ServeRequest::ReportMemory) {
             return self.answer(None);
         }
         self.looking = true;

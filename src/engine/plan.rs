@@ -3,7 +3,7 @@
 use super::Setup;
 use super::budget::Budget;
 use crate::backend::{PlanReport, PlannedContext, PlannedModel};
-use crate::gemma::figures::{Figures, Sizes};
+use crate::gemma::model_shape::{ModelShape, Sizes};
 use crate::memory::fit::FitRequest;
 use crate::memory::probe::{Bound, Room};
 use crate::store::{Model, family};
@@ -31,8 +31,9 @@ pub(super) fn plan(
         None => setup.budget(),
     };
     let wishes = setup.wishes();
-    let contexts =
-        |figures: &Figures, limit: u32| contexts_of(figures, &wishes, limit, context, budget.bytes);
+    let contexts = |figures: &ModelShape, limit: u32| {
+        contexts_of(figures, &wishes, limit, context, budget.bytes)
+    };
     let installed = models.iter().map(|model| PlannedModel {
         id: model.id.clone(),
         variant: model.variant.id(),
@@ -68,7 +69,7 @@ pub(super) fn plan(
 }
 
 fn contexts_of(
-    figures: &Figures,
+    figures: &ModelShape,
     wishes: &FitRequest,
     limit: u32,
     asked: Option<u32>,

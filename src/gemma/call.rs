@@ -51,7 +51,7 @@ enum At {
 
 /// What a piece of a call adds to what is known of it.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct News {
+pub struct CallDelta {
     /// The function's name.
     pub name: Option<String>,
     /// More of the arguments as JSON.
@@ -74,32 +74,27 @@ impl Default for Call {
 }
 
 impl Call {
-    pub fn text(&mut self, text: &str, news: &mut News) -> Result<(), Malformed> {
+    pub fn text(&mut self, text: &str, delta: &mut CallDelta) -> Result<(), Malformed> {
         self.bytes += text.len();
         if self.bytes > MAX_BYTES {
             return Err(Malformed);
         }
-        text.chars().try_for_each(|c| self.character(c, news))
+        text.chars().try_for_each(|c| self.character(c, delta))
     }
 
     /// Takes a control token. Only the quote has a place inside a call.
-    pub fn control(&mut self, text: &str, news: &mut News) -> Result<(), Malformed> {
+    pub fn control(&mut self, text: &str, delta: &mut CallDelta) -> Result<(), Malformed> {
         if text != marker::QUOTE {
             return Err(Malformed);
         }
         match self.at {
-            At::FirstKey | At::NextKey => {
-                (self.at, news.json) = (At::QuotedKey, std::mem::take(&mut news.json) + "\"")
-            }
-            At::QuotedKey => {
-                (self.at, news.json) = (At::Colon, std::mem::take(&mut news.json) + "\"")
-            }
-            At::FirstValue | At::Value => {
-                (self.at, news.json) = (At::String, std::mem::take(&mut news.json) + "\"")
-            }
-            At::String => (self.at, news.json) = (At::Comma, std::mem::take(&mut news.json) + "\""),
+            At::FirstKey | At::NextKey => self.at = At::QuotedKey,
+            At::QuotedKey => self.at = At::Colon,
+            At::FirstValue | At::Value => self.at = At::String,
+            At::String => self.at = At::Comma,
             _ => return Err(Malformed),
         }
+        delta.json.push('"');
         Ok(())
     }
 
@@ -108,10 +103,10 @@ impl Call {
         self.at == At::End
     }
 
-    fn character(&mut self, c: char, news: &mut News) -> Result<(), Malformed> {
+    fn character(&mut self, c: char, delta: &mut CallDelta) -> Result<(), Malformed> {
         let blank = matches!(c, ' ' | '\t' | '\n' | '\r');
         match self.at {
-            At::String | At::QuotedKey => write_escaped(&mut news.json, c),
+            At::String | At::QuotedKey => write_escaped(&mut delta.json, c),
             At::Name if c == '{' => {
                 let name = self
                     .part
@@ -119,19 +114,19 @@ impl Call {
                     .strip_prefix(PREFIX)
                     .map(str::trim)
                     .filter(|name| is_name(name));
-                news.name = Some(name.ok_or(Malformed)?.to_owned());
+                delta.name = Some(name.ok_or(Malformed)?.to_owned());
                 self.part.clear();
-                self.begin(true, news)?;
+                self.begin(true, delta)?;
             }
             At::Name if self.part.len() < MAX_NAME + 2 * PREFIX.len() => self.part.push(c),
             At::Name => return Err(Malformed),
             At::Key if c == ':' => {
-                news.json.push('"');
+                delta.json.push('"');
                 self.part
                     .trim_end()
                     .chars()
-                    .for_each(|c| write_escaped(&mut news.json, c));
-                news.json.push_str("\":");
+                    .for_each(|c| write_escaped(&mut delta.json, c));
+                delta.json.push_str("\":");
                 self.part.clear();
                 self.at = At::Value;
             }
@@ -142,56 +137,56 @@ impl Call {
                 if !matches!(word.as_str(), "true" | "false" | "null") && !is_number(&word) {
                     return Err(Malformed);
                 }
-                news.json.push_str(&word);
+                delta.json.push_str(&word);
                 self.at = At::Comma;
-                return self.character(c, news);
+                return self.character(c, delta);
             }
             _ if blank => {}
-            At::FirstKey if c == '}' => self.end(true, news)?,
+            At::FirstKey if c == '}' => self.end(true, delta)?,
             At::FirstKey | At::NextKey if is_key_character(c) => {
                 self.part.push(c);
                 self.at = At::Key;
             }
             At::Colon if c == ':' => {
-                news.json.push(c);
+                delta.json.push(c);
                 self.at = At::Value;
             }
-            At::FirstValue if c == ']' => self.end(false, news)?,
-            At::FirstValue | At::Value if c == '{' => self.begin(true, news)?,
-            At::FirstValue | At::Value if c == '[' => self.begin(false, news)?,
+            At::FirstValue if c == ']' => self.end(false, delta)?,
+            At::FirstValue | At::Value if c == '{' => self.begin(true, delta)?,
+            At::FirstValue | At::Value if c == '[' => self.begin(false, delta)?,
             At::FirstValue | At::Value if c.is_ascii_alphanumeric() || c == '-' => {
                 self.part.push(c);
                 self.at = At::Word;
             }
             At::Comma if c == ',' => {
-                news.json.push(c);
+                delta.json.push(c);
                 self.at = if self.open.last() == Some(&true) {
                     At::NextKey
                 } else {
                     At::Value
                 };
             }
-            At::Comma if matches!(c, '}' | ']') => self.end(c == '}', news)?,
+            At::Comma if matches!(c, '}' | ']') => self.end(c == '}', delta)?,
             _ => return Err(Malformed),
         }
         Ok(())
     }
 
-    fn begin(&mut self, object: bool, news: &mut News) -> Result<(), Malformed> {
+    fn begin(&mut self, object: bool, delta: &mut CallDelta) -> Result<(), Malformed> {
         if self.open.len() == MAX_DEPTH {
             return Err(Malformed);
         }
         self.open.push(object);
-        news.json.push(if object { '{' } else { '[' });
+        delta.json.push(if object { '{' } else { '[' });
         self.at = if object { At::FirstKey } else { At::FirstValue };
         Ok(())
     }
 
-    fn end(&mut self, object: bool, news: &mut News) -> Result<(), Malformed> {
+    fn end(&mut self, object: bool, delta: &mut CallDelta) -> Result<(), Malformed> {
         if self.open.pop() != Some(object) {
             return Err(Malformed);
         }
-        news.json.push(if object { '}' } else { ']' });
+        delta.json.push(if object { '}' } else { ']' });
         self.at = if self.open.is_empty() {
             At::End
         } else {
@@ -252,15 +247,15 @@ mod tests {
 
     /// Reads `«` and `»` as the quote token, everything else character by character.
     fn read(text: &str) -> Result<(String, String), Malformed> {
-        let (mut call, mut news) = (Call::default(), News::default());
+        let (mut call, mut delta) = (Call::default(), CallDelta::default());
         for c in text.chars() {
             match c {
-                '«' | '»' => call.control(marker::QUOTE, &mut news)?,
-                c => call.text(c.encode_utf8(&mut [0; 4]), &mut news)?,
+                '«' | '»' => call.control(marker::QUOTE, &mut delta)?,
+                c => call.text(c.encode_utf8(&mut [0; 4]), &mut delta)?,
             }
         }
         if call.is_whole() {
-            Ok((news.name.unwrap(), news.json))
+            Ok((delta.name.unwrap(), delta.json))
         } else {
             Err(Malformed)
         }

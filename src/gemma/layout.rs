@@ -12,7 +12,7 @@ pub enum Class {
     /// One layer's weights but for its experts: for every token.
     Layer(u16),
     /// The token embedding, which is the output head too: a row for each token that is read, all of
-    /// it for each that is drawn.
+    /// it for each that is sampled.
     Head,
     /// The table of Per-Layer Embeddings: a row for each token.
     PerLayer,

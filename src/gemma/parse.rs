@@ -7,10 +7,10 @@
 //! the longest beginning of a stop string, of a thought its last newline, of a call a key or a
 //! number.
 
-use super::call::{Call, News};
-use super::lane::Lane;
+use super::call::{Call, CallDelta};
 use super::marker;
 use super::stop::{Found, Stops};
+use super::text_buffer::TextBuffer;
 use super::tracker::{AnswerPart, AnswerStep, Token};
 use crate::chat::{ChatEvent, TokenLogprob};
 
@@ -47,12 +47,12 @@ pub struct Summary {
 /// The parser of one answer.
 #[derive(Debug)]
 pub struct Parser {
-    text: Lane,
-    thought: Lane,
+    text: TextBuffer,
+    thought: TextBuffer,
     /// The name line of the running thought was passed.
     named: bool,
     /// Decodes what goes into a call.
-    call: Lane,
+    call: TextBuffer,
     /// The running call; `None` in what was begun as a call and is none.
     running: Option<Call>,
     stops: Stops,
@@ -67,10 +67,10 @@ impl Parser {
     /// `in_thought`: the prompt ends inside an open thinking channel, behind its name line.
     pub fn new(stops: Vec<String>, in_thought: bool) -> Self {
         Self {
-            text: Lane::default(),
-            thought: Lane::default(),
+            text: TextBuffer::default(),
+            thought: TextBuffer::default(),
             named: in_thought,
-            call: Lane::default(),
+            call: TextBuffer::default(),
             running: None,
             stops: Stops::new(stops),
             stopped: None,
@@ -236,17 +236,17 @@ impl Parser {
         let Some(call) = &mut self.running else {
             return;
         };
-        let mut news = News::default();
+        let mut delta = CallDelta::default();
         let text = self
             .call
             .release(self.call.held().len())
             .map_or_else(String::new, |(text, _)| text);
         let outcome = call
-            .text(&text, &mut news)
-            .and_then(|()| control.map_or(Ok(()), |control| call.control(control, &mut news)));
-        out.extend(news.name.map(|name| ChatEvent::CallStarted { name }));
-        if !news.json.is_empty() {
-            out.push(ChatEvent::CallArguments { json: news.json });
+            .text(&text, &mut delta)
+            .and_then(|()| control.map_or(Ok(()), |control| call.control(control, &mut delta)));
+        out.extend(delta.name.map(|name| ChatEvent::CallStarted { name }));
+        if !delta.json.is_empty() {
+            out.push(ChatEvent::CallArguments { json: delta.json });
         }
         if outcome.is_err() {
             (self.running, self.cut_call) = (None, true);
@@ -285,9 +285,10 @@ impl Parser {
     }
 }
 
-fn release_thought(lane: &mut Lane, len: usize, out: &mut Vec<ChatEvent>) {
+fn release_thought(buffer: &mut TextBuffer, len: usize, out: &mut Vec<ChatEvent>) {
     out.extend(
-        lane.release(len)
+        buffer
+            .release(len)
             .map(|(text, logprobs)| ChatEvent::Thought { text, logprobs }),
     );
 }

@@ -52,7 +52,7 @@ pub struct Place {
     pub begin: Option<u32>,
     /// Which tokens end an answer, besides those that are known by their texts.
     pub ends: Vec<u32>,
-    /// Which tokens must never be drawn.
+    /// Which tokens must never be sampled.
     pub suppressed: Vec<u32>,
 }
 
@@ -155,7 +155,7 @@ impl Vocabulary {
         self.all().filter(|&token| self.is_end(token)).collect()
     }
 
-    /// Tokens that the file says must never be drawn.
+    /// Tokens that the file says must never be sampled.
     pub fn suppressed(&self) -> &[Token] {
         &self.suppressed
     }

@@ -27,7 +27,7 @@ pub enum ExtractEvent {
     /// There are no more pages. The worker exits after this.
     Read(Extent),
     /// Continues "the file …". The worker exits after this.
-    Unreadable {
+    Rejected {
         reason: String,
     },
 }
@@ -48,7 +48,7 @@ pub struct Page {
     pub picture: Option<Vec<u8>>,
 }
 
-/// What it says is nobody's business but the model's.
+/// A page may say as much as a prompt.
 impl fmt::Debug for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

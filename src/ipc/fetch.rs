@@ -29,9 +29,9 @@ pub enum FetchEvent {
     /// There are no more bytes. The worker exits after this.
     Fetched,
     /// The file is at this address, which may be relative. The worker exits after this.
-    Moved { to: String },
+    Redirected { to: String },
     /// Continues "the file …". The worker exits after this.
-    Unreadable { reason: String },
+    Rejected { reason: String },
 }
 
 /// What to fetch.

@@ -115,7 +115,7 @@ impl Decoder {
             });
         }
         let end = self.done + HEADER + bytes;
-        // It may hold a prompt, and its memory is given back or used for something else.
+        // It may hold a prompt, and its memory is freed or used for something else.
         self.buffer[self.done..end].fill(0);
         self.done = end;
         Ok(Some(message))
@@ -151,7 +151,7 @@ mod tests {
 
     fn sample() -> Vec<ServeEvent> {
         vec![
-            ServeEvent::Eased {
+            ServeEvent::Trimmed {
                 before: 7,
                 after: 0,
             },

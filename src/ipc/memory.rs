@@ -47,7 +47,7 @@ pub enum Packing {
 
 /// What a worker has in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemoryPicture {
+pub struct MemorySnapshot {
     pub files: Vec<FileMemory>,
     /// Bytes of memory of the worker that no file stands behind: `RssAnon` of proc(5).
     pub anonymous: u64,

@@ -20,7 +20,7 @@ mod serve;
 
 pub use extract::{DocumentKind, EXTRACT_MEMORY, Extent, Extract, ExtractEvent, Page};
 pub use fetch::{FETCH_MEMORY, Fetch, FetchEvent, FetchRequest};
-pub use memory::{FileMemory, FileRole, MemoryPicture, MemoryPlan, PackedPlan, Packing, Part};
+pub use memory::{FileMemory, FileRole, MemoryPlan, MemorySnapshot, PackedPlan, Packing, Part};
 pub use serve::{
     LoadPlan, LoadedModel, ProjectorPlan, RequestId, Serve, ServeEvent, ServeRequest,
     TemplateSource,

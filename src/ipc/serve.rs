@@ -4,22 +4,22 @@
 //!   supervisor                                   worker
 //!       │   ──── Load (+ descriptors) ───────────▶    │
 //!       │   ◀────────── Loaded | LoadFailed ────────  │
-//!       │   ◀────────── Packed | Spoilt ────────────  │   once at most, some time later
+//!       │   ◀────────── Packed | PackedCorrupt ─────  │   once at most, some time later
 //!       │   ──────────────── Chat(id) ──────────────▶ │
 //!       │   ◀─── Event(id)… , Event(id, Done) | Failed(id)
 //!       │   ─────────────── Cancel(id) ─────────────▶ │   answered by Failed or Done, or by nothing
 //!       │   ──────────────── Text(id) ──────────────▶ │
 //!       │   ◀────────── Text(id) | Failed(id) ──────  │
-//!       │   ───────────────── Look ─────────────────▶ │
+//!       │   ───────────── ReportMemory ─────────────▶ │
 //!       │   ◀──────────────── Memory ───────────────  │
-//!       │   ───────────────── Ease ─────────────────▶ │
-//!       │   ◀──────────────── Eased ────────────────  │
+//!       │   ───────────────── Trim ─────────────────▶ │
+//!       │   ◀─────────────── Trimmed ───────────────  │
 //!       │   ──── end of file: finish and exit ──────▶ │
 //! ```
 
 use serde::{Deserialize, Serialize};
 
-use super::{MemoryPicture, MemoryPlan, Packing, Protocol, WorkerKind};
+use super::{MemoryPlan, MemorySnapshot, Packing, Protocol, WorkerKind};
 use crate::chat::{ChatError, ChatEvent, ChatRequest, PrincipalId, TextAnswer, TextTask};
 use crate::gemma::sound::Hearing;
 use crate::gemma::vocabulary;
@@ -54,10 +54,10 @@ pub enum ServeRequest {
     /// Stop before the next decode; an unknown id is one that has just ended.
     Cancel { id: RequestId },
     /// Say what is in memory; answered by `Memory` once the model is loaded.
-    Look,
-    /// Give back memory: cold pages, and while nothing is answered everything that can be made
-    /// again. Answered by `Eased`.
-    Ease,
+    ReportMemory,
+    /// Release memory: cold pages, and while nothing is answered everything that can be made again.
+    /// Answered by `Trimmed`.
+    Trim,
 }
 
 /// From the worker to the supervisor.
@@ -74,16 +74,16 @@ pub enum ServeEvent {
     Packed,
     /// The file of packed weights does not hold what was written to it. Nothing was computed with
     /// it, and the worker exits after this.
-    Spoilt {
+    PackedCorrupt {
         reason: String,
     },
-    Memory(MemoryPicture),
+    Memory(MemorySnapshot),
     Text {
         id: RequestId,
         answer: TextAnswer,
     },
-    /// Bytes that the worker had in memory before and after it gave back what it could.
-    Eased {
+    /// Bytes that the worker had in memory before and after it released what it could.
+    Trimmed {
         before: u64,
         after: u64,
     },
@@ -113,8 +113,7 @@ pub struct LoadPlan {
     pub cpus: Vec<u32>,
     /// Tokens of answer at most, whatever a request asks.
     pub max_output: u32,
-    /// What turns pictures and sounds into embeddings. Without one the model neither sees nor
-    /// hears.
+    /// What turns pictures and sounds into embeddings. Without one the model takes text only.
     pub projector: Option<ProjectorPlan>,
     pub memory: MemoryPlan,
     /// Where the model file has its vocabulary.

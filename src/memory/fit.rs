@@ -4,7 +4,7 @@
 //! it the best one is taken. If none can, the context is halved, down to a floor. For each model
 //! smaller steps are tried before its projector is left out, where it may be.
 
-use crate::gemma::figures::{Cost, Figures, Keep, Sizes};
+use crate::gemma::model_shape::{Cost, ModelShape, Retention, Sizes};
 
 /// Tokens of a step that are tried when a larger step does not fit. Reading a prompt is hardly
 /// slower with them.
@@ -19,7 +19,7 @@ pub struct Candidate<'a> {
     pub rank: usize,
     /// Bytes of the file: of two of a rank the larger one is the better.
     pub size: u64,
-    pub figures: &'a Figures,
+    pub figures: &'a ModelShape,
     /// Tokens that it was made for.
     pub context_limit: u32,
     /// Bytes of its projector, 0 without one.
@@ -36,7 +36,7 @@ pub struct FitRequest {
     pub sizes: Sizes,
     /// The smallest context that is of use.
     pub least_context: u32,
-    pub keep: Keep,
+    pub keep: Retention,
 }
 
 impl FitRequest {
@@ -159,7 +159,7 @@ mod tests {
         FitRequest {
             sizes,
             least_context: 2048,
-            keep: Keep {
+            keep: Retention {
                 per_layer: 64 << 20,
                 experts: 33,
             },

@@ -21,7 +21,7 @@ pub fn restrict(files: &[BorrowedFd<'_>]) -> io::Result<bool> {
         Mode::empty(),
     )?;
     let enforced = enforce(&own, files).map_err(io::Error::other)?;
-    // The rule is for this inode, which the kernel may forget and make anew once nobody holds it.
+    // The rule is for this inode, which the kernel may drop and read anew once no descriptor refers to it.
     std::mem::forget(own);
     Ok(enforced)
 }

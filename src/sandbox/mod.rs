@@ -68,7 +68,7 @@ pub struct Needs<'a> {
     pub work: Option<Work>,
 }
 
-/// Bounds of a work whose amount whoever sent its input decides.
+/// Bounds of work whose amount depends on what a client sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Work {
     /// Bytes of memory that is written to.

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::gemma::figures::Figures;
+use crate::gemma::model_shape::ModelShape;
 use crate::gemma::variant::Variant;
 
 const FAMILY: &str = include_str!("../../models/family.toml");
@@ -17,7 +17,7 @@ pub struct Published {
     pub context_limit: u32,
     /// The type of the weights that the figures are for.
     pub quantization: String,
-    pub figures: Figures,
+    pub figures: ModelShape,
 }
 
 fn variant<'de, D: serde::Deserializer<'de>>(id: D) -> Result<Variant, D::Error> {

@@ -1,13 +1,14 @@
 //! What a model takes in memory, as its header says.
 
 use super::gguf::{GgufError, Header, LAYERS, Value};
-use crate::gemma::figures::Figures;
+use crate::gemma::header_key;
 use crate::gemma::layout::{Class, Kind};
+use crate::gemma::model_shape::ModelShape;
 
 /// Reads the figures of a `gemma4` model. What a header leaves out counts as nothing.
-pub fn of(header: &Header<'_>) -> Result<Figures, GgufError> {
-    let number = |key: &str| Ok::<_, GgufError>(header.u32(&format!("gemma4.{key}"))?.unwrap_or(0));
-    let each = |key: &str| header.per_layer(&format!("gemma4.{key}"));
+pub fn of(header: &Header<'_>) -> Result<ModelShape, GgufError> {
+    let number = |key: &str| Ok::<_, GgufError>(header.u32(&header_key(key))?.unwrap_or(0));
+    let each = |key: &str| header.per_layer(&header_key(key));
     let sum = |kind| {
         header
             .tensors()
@@ -44,7 +45,7 @@ pub fn of(header: &Header<'_>) -> Result<Figures, GgufError> {
         .unwrap_or(0);
     let used = number("expert_used_count")?;
     let sparse = used.saturating_mul(number("expert_feed_forward_length")?);
-    Ok(Figures {
+    Ok(ModelShape {
         layers: sum(Kind::Layers),
         head: sum(Kind::Head),
         per_layer: sum(Kind::PerLayer),

@@ -28,7 +28,7 @@ pub use vocabulary::read_vocabulary;
 
 use std::path::PathBuf;
 
-use crate::gemma::figures::Figures;
+use crate::gemma::model_shape::ModelShape;
 use crate::gemma::variant::Variant;
 
 /// An installed model.
@@ -53,7 +53,7 @@ pub struct Model {
     /// Weights' type as the header names it: `Q4_0`, `Q8_0`, …
     pub quantization: String,
     /// What it takes in memory.
-    pub figures: Figures,
+    pub figures: ModelShape,
     /// What a drafter reads of its cache.
     pub cache_rows: CacheRows,
     /// What lets it see, and perhaps hear, if that lies beside it.
@@ -90,7 +90,7 @@ impl Model {
             width: 128,
             context_limit: 4096,
             quantization: "Q8_0".into(),
-            figures: Figures::default(),
+            figures: ModelShape::default(),
             cache_rows: CacheRows::default(),
             projector: None,
             drafter: None,

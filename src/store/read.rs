@@ -11,13 +11,13 @@ use sha2::{Digest, Sha256};
 
 use super::gguf::{self, GgufError, HEADER_BYTES, Header};
 use super::{CacheRows, Model, Part, drafter, figures, projector, quantization, vocabulary};
-use crate::gemma::figures::Figures;
 use crate::gemma::layout::{Class, Layout};
+use crate::gemma::model_shape::ModelShape;
 use crate::gemma::variant::{Facts, Variant};
 use crate::gemma::vocabulary::Place;
+use crate::gemma::{ARCHITECTURE, TOKENIZER, header_key};
 use crate::sys::mmap::Mmap;
 
-const ARCHITECTURE: &str = "gemma4";
 /// Every whole model has it; files with only a tokenizer and adapters do not.
 const FIRST_TENSOR: &str = "token_embd.weight";
 
@@ -88,7 +88,7 @@ impl fmt::Display for BadFile {
             Self::Incomplete { kind } => write!(f, "not a whole model but {kind}"),
             Self::OtherTokenizer { found } => write!(
                 f,
-                "a tokenizer `{found}`; the family's is `gemma4`: convert the model anew"
+                "a tokenizer `{found}`; the family's is `{TOKENIZER}`: convert the model anew"
             ),
             Self::Vocabulary { reason } => write!(f, "a vocabulary that cannot be used: {reason}"),
         }
@@ -252,7 +252,7 @@ struct Described {
     width: u32,
     context_limit: u32,
     quantization: &'static str,
-    figures: Figures,
+    figures: ModelShape,
     cache_rows: CacheRows,
 }
 
@@ -286,16 +286,16 @@ fn describe(header: &Header<'_>) -> Result<Described, BadFile> {
         });
     }
     let facts = Facts {
-        block_count: header.need_u32("gemma4.block_count")?,
-        embedding_length: header.need_u32("gemma4.embedding_length")?,
-        expert_count: header.u32("gemma4.expert_count")?.unwrap_or(0),
+        block_count: header.need_u32(&header_key("block_count"))?,
+        embedding_length: header.need_u32(&header_key("embedding_length"))?,
+        expert_count: header.u32(&header_key("expert_count"))?.unwrap_or(0),
         per_layer_embedding_length: header
-            .u32("gemma4.embedding_length_per_layer_input")?
+            .u32(&header_key("embedding_length_per_layer_input"))?
             .unwrap_or(0),
         size_label: header.str("general.size_label")?,
     };
     vocabulary::place(header)?;
-    let context_limit = header.need_u32("gemma4.context_length")?;
+    let context_limit = header.need_u32(&header_key("context_length"))?;
     if context_limit == 0 {
         return Err(BadFile::Incomplete {
             kind: "one with a context of 0 tokens".into(),

@@ -5,10 +5,9 @@ use std::path::Path;
 
 use super::gguf::{Array, Header, Value, ValueType};
 use super::read::{BadFile, open};
+use crate::gemma::TOKENIZER;
 use crate::gemma::vocabulary::Place;
 
-/// What the family's tokenizer is called.
-const TOKENIZER: &str = "gemma4";
 /// Which tokens end something, by the keys that llama.cpp knows.
 const ENDS: [&str; 3] = [
     "tokenizer.ggml.eos_token_id",

@@ -18,6 +18,8 @@ pub const ASKED_AT_ONCE: usize = 128 << 10;
 pub struct Mapping {
     base: NonNull<u8>,
     bytes: usize,
+    /// Bytes from the start on that a file holds; the rest is memory.
+    of_file: usize,
 }
 
 // SAFETY: it is plain memory. Shared references only read it; what writes needs `&mut` or the raw
@@ -36,7 +38,7 @@ impl Mapping {
         // SAFETY: the kernel chooses a free place.
         let base =
             unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), bytes, access, flags)? };
-        Self::new(base, bytes)
+        Self::new(base, bytes, 0)
     }
 
     /// The first `bytes` bytes of `file`, to be read only. The file must not become shorter while
@@ -53,12 +55,16 @@ impl Mapping {
                 0,
             )?
         };
-        Self::new(base, bytes)
+        Self::new(base, bytes, bytes)
     }
 
-    fn new(base: *mut c_void, bytes: usize) -> io::Result<Self> {
+    fn new(base: *mut c_void, bytes: usize, of_file: usize) -> io::Result<Self> {
         let base = NonNull::new(base.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { base, bytes })
+        Ok(Self {
+            base,
+            bytes,
+            of_file,
+        })
     }
 
     /// Where it begins. What is written through it must not be read through [`Mapping::bytes`] at the
@@ -97,7 +103,25 @@ impl Mapping {
                 range.start as u64,
             )?;
         }
+        if range.start <= self.of_file {
+            self.of_file = self.of_file.max(range.end);
+        }
         Ok(())
+    }
+
+    /// Takes the pages that a file holds out of this process, from the start of the mapping to the
+    /// first that none does; what is touched again is mapped again, from the page cache if it is
+    /// still there.
+    pub fn evict(&self) {
+        // What shares a page with memory that no file holds stays.
+        let end = match self.of_file {
+            end if end == self.bytes => end,
+            end => end - end % page(),
+        };
+        // SAFETY: inside the mapping. These pages are a file's, mapped shared and without write
+        // permission, so they hold the same when they come back.
+        let _ =
+            unsafe { rustix::mm::madvise(self.base.as_ptr().cast(), end, Advice::LinuxDontNeed) };
     }
 
     /// Has the kernel read `range` from its file, without waiting for it.
@@ -182,7 +206,38 @@ mod tests {
             .collect();
         assert_eq!(found, [7, 9, 7]);
         assert!(mapping.replace(1..page(), &file).is_err());
+        // Memory before the file's pages is never evicted.
+        mapping.evict();
+        assert_eq!(mapping.bytes(0..1), [7]);
         assert!(mapping.replace(0..4 * page(), &file).is_err());
+    }
+
+    /// Pages that are mapped, of a mapping's.
+    fn present(mapping: &Mapping) -> u64 {
+        let base = mapping.base().addr();
+        let pagemap = crate::sys::pagemap::Pagemap::open().unwrap();
+        let range = base..base + mapping.size();
+        pagemap.present(&[range]).unwrap()[0]
+    }
+
+    #[test]
+    fn only_what_a_file_holds_is_evicted() {
+        let bytes = 3 * page();
+        let mut mapping = Mapping::reserve(bytes).unwrap();
+        // SAFETY: the mapping is that long, and nobody else has it.
+        unsafe { std::ptr::write_bytes(mapping.base(), 7, bytes) };
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&vec![9; bytes], 0).unwrap();
+        mapping.replace(0..2 * page(), &file).unwrap();
+        assert_eq!(mapping.bytes(0..1), [9]);
+        mapping.evict();
+        assert_eq!(present(&mapping), page() as u64);
+        assert_eq!(mapping.bytes(2 * page()..2 * page() + 1), [7]);
+        mapping.replace(2 * page()..bytes, &file).unwrap();
+        assert_eq!(mapping.bytes(0..bytes), vec![9; bytes]);
+        mapping.evict();
+        assert_eq!(present(&mapping), 0);
+        assert_eq!(mapping.bytes(0..bytes), vec![9; bytes]);
     }
 
     #[test]

@@ -34,12 +34,13 @@ impl MappedFile {
 
     /// Takes the file's pages out of this process; what is touched again is mapped again, from the
     /// page cache if it is still there. Only read-only mappings are considered, so nothing is lost.
-    /// Nobody in this process may unmap the file meanwhile. Returns the bytes of address space that
-    /// were gone through.
-    pub fn evict(&self) -> io::Result<usize> {
-        // SAFETY: the windows are used at once. Between reading them and advising on them another
-        // thread could unmap the file and map something else in its place; the worker keeps its
-        // model file and its packed weights mapped until it ends.
+    /// Returns the bytes of address space that were gone through.
+    ///
+    /// # Safety
+    /// No thread of this process unmaps the file meanwhile: what is mapped in its place would lose
+    /// its pages.
+    pub unsafe fn evict(&self) -> io::Result<usize> {
+        // SAFETY: the windows are used at once, and by this function's contract they stay.
         let windows = unsafe { self.windows()? };
         windows
             .iter()
@@ -311,10 +312,9 @@ mod tests {
         assert!(*map == *text);
         let path = file.path().to_str().unwrap();
         assert_eq!(resident(path), 1024);
-        assert_eq!(
-            MappedFile::of(file.as_file()).unwrap().evict().unwrap(),
-            1 << 20
-        );
+        let mapped = MappedFile::of(file.as_file()).unwrap();
+        // SAFETY: nothing unmaps the file before the end of this test.
+        assert_eq!(unsafe { mapped.evict() }.unwrap(), 1 << 20);
         assert_eq!(resident(path), 0);
         assert!(*map == *text);
     }

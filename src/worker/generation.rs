@@ -6,15 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
-use super::constraint::Masked;
-use super::guide::{Client, Guide};
-use super::inbox::Turn;
+use super::guide::Guide;
 use super::link::Outbox;
 use super::llama::{Candidates, Sampler, Token};
 use super::load::{Engine, EngineLimits};
 use super::logprob;
+use super::mask_thread::MaskReceiver;
 use super::media::Medium;
-use super::prepare::Prepared;
+use super::messages::{MaskReady, Prepared, ServerMessage};
 use super::schedule::{EmbeddingsSegment, MediumState, RunningState, Tokens};
 use super::sequence::Sequence;
 use super::sequences::Piece;
@@ -57,7 +56,7 @@ pub struct Generation {
 
 /// The medium that comes next.
 enum NextMedium {
-    /// Nobody was asked to encode it, or there is none.
+    /// It was not sent to the encoder yet, or there is none.
     Raw,
     Encoding,
     /// Its embeddings, one row after the other.
@@ -79,7 +78,7 @@ impl Generation {
         cached: usize,
         seed: u32,
         engine: &Engine,
-        (sequence, ready): (usize, SyncSender<Turn>),
+        (sequence, ready): (usize, SyncSender<ServerMessage>),
     ) -> Result<Self, ChatError> {
         let Prepared {
             id,
@@ -101,12 +100,12 @@ impl Generation {
         let sampler = sampler(&request, seed, engine.vocab)?;
         let limit = output_limit(&request, prompt.len(), &engine.limits);
         let guide = Guide::new(
-            engine.marks.clone(),
+            engine.control.clone(),
             constraints,
             (request.tool_choice, request.parallel_tool_calls),
             (request.thinking, in_thought),
             limit,
-            Client {
+            MaskReceiver {
                 slot: sequence,
                 id,
                 ready,
@@ -205,8 +204,8 @@ impl Generation {
     }
 
     /// Takes a mask that it waited for.
-    pub fn masked(&mut self, masked: Masked) -> Result<(), ChatError> {
-        self.guide.masked(masked, self.tracker.part())
+    pub fn mask_ready(&mut self, ready: MaskReady) -> Result<(), ChatError> {
+        self.guide.mask_ready(ready, self.tracker.part())
     }
 
     /// Samples the next token from `row` and says what it means. `Some` when the answer is complete:
@@ -233,7 +232,7 @@ impl Generation {
             );
         }
         let goes_on = self.ignore_ends || self.usage.completion_tokens < self.min_tokens;
-        let sampled = self.sampler.draw(
+        let sampled = self.sampler.sample(
             row,
             self.guide.allowed(self.tracker.part(), !goes_on),
             with.suppressed,

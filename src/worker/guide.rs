@@ -4,16 +4,15 @@
 //! grammars; the slot waits while the next mask is computed.
 
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 
-use super::constraint::{Constraints, Held, Mask, Masked, Prototype};
-use super::inbox::Turn;
+use super::constraint::{CompiledGrammar, Constraints, Mask};
 use super::llama::{Allowed, Token};
+use super::mask_thread::{MaskReceiver, MaskThread};
+use super::messages::MaskReady;
 use super::vocab::Vocab;
 use crate::chat::{ChatError, Constraint, Thinking, ToolChoice};
 use crate::gemma::marker;
 use crate::gemma::tracker::{AnswerPart, AnswerStep};
-use crate::ipc::RequestId;
 
 /// Of an answer's tokens, thoughts may use all but one in so many.
 const ANSWER_SHARE: u32 = 4;
@@ -26,7 +25,7 @@ const MOST_GRACE: u32 = 64;
 
 /// The tokens that lead from one part of an answer to another.
 #[derive(Debug)]
-pub struct Marks {
+pub struct ControlTokens {
     channel: Option<Token>,
     channel_end: Option<Token>,
     call: Option<Token>,
@@ -38,7 +37,7 @@ pub struct Marks {
     call_ends: Vec<Token>,
 }
 
-impl Marks {
+impl ControlTokens {
     pub fn of(vocab: Vocab) -> Self {
         let named = |text| vocab.named(text);
         let mut line = vec![];
@@ -64,7 +63,7 @@ impl Marks {
 
 /// The part of a request that an answer is held to.
 pub struct Guide {
-    marks: Arc<Marks>,
+    control: Arc<ControlTokens>,
     /// Tokens that may still be thought; `None` if thoughts may not be begun.
     thoughts: Option<u32>,
     grace: u32,
@@ -73,33 +72,24 @@ pub struct Guide {
     constraints: Constraints,
     choice: ToolChoice,
     parallel: bool,
-    /// The grammar that the running text or call is held to.
-    held: Option<Held>,
+    /// Computes the masks of the running text or call, if a grammar holds for it.
+    mask_thread: Option<MaskThread>,
     /// What may come next, where a grammar says so; `None` while it is being computed.
     mask: Option<Mask>,
-    slot: usize,
-    id: RequestId,
-    ready: SyncSender<Turn>,
+    receiver: MaskReceiver,
     /// Kept for its memory.
     list: Vec<Token>,
-}
-
-/// Who asks, and where masks are delivered.
-pub struct Client {
-    pub slot: usize,
-    pub id: RequestId,
-    pub ready: SyncSender<Turn>,
 }
 
 impl Guide {
     /// `limit`: tokens that the answer may have.
     pub fn new(
-        marks: Arc<Marks>,
+        control: Arc<ControlTokens>,
         constraints: Constraints,
         (choice, parallel): (ToolChoice, bool),
         (thinking, in_thought): (Thinking, bool),
         limit: u32,
-        client: Client,
+        receiver: MaskReceiver,
     ) -> Self {
         let budget = match thinking {
             Thinking::Off => None,
@@ -110,35 +100,33 @@ impl Guide {
         // A thought that the prompt has begun goes on, but not without end.
         let thoughts = budget.or(in_thought.then_some(limit - limit / ANSWER_SHARE));
         Self {
-            marks,
+            control,
             thoughts,
             grace: thoughts.map_or(0, |budget| (budget / GRACE_SHARE).min(MOST_GRACE)),
             at_line_end: in_thought,
             constraints,
             choice,
             parallel,
-            held: None,
+            mask_thread: None,
             mask: None,
-            slot: client.slot,
-            id: client.id,
-            ready: client.ready,
+            receiver,
             list: vec![],
         }
     }
 
     /// Whether the slot must wait for a mask.
     pub fn waits(&self) -> bool {
-        self.held.is_some() && self.mask.is_none()
+        self.mask_thread.is_some() && self.mask.is_none()
     }
 
     /// Takes a mask that was computed for `part`.
-    pub fn masked(&mut self, masked: Masked, part: AnswerPart) -> Result<(), ChatError> {
+    pub fn mask_ready(&mut self, ready: MaskReady, part: AnswerPart) -> Result<(), ChatError> {
         let part = if part == AnswerPart::Call {
             Constraint::Tool(0)
         } else {
             Constraint::Format
         };
-        let mask = masked.mask.map_err(|reason| ChatError::Constraint {
+        let mask = ready.mask.map_err(|reason| ChatError::Constraint {
             part,
             path: String::new(),
             reason,
@@ -155,17 +143,17 @@ impl Guide {
         let only = self.fill(&mut list, part, may_end);
         self.list = list;
         if only {
-            let grammar = match part {
+            let mask = match part {
                 AnswerPart::Start if self.holds_text() => self
                     .constraints
                     .format
                     .as_ref()
-                    .map(|prototype| &prototype.first),
+                    .map(|grammar| &grammar.first),
                 AnswerPart::Text | AnswerPart::Call => self.mask.as_ref(),
                 _ => None,
             };
             return Allowed::Only {
-                mask: grammar.map_or(&[], |mask| mask.allowed.as_slice()),
+                mask: mask.map_or(&[], |mask| mask.allowed.as_slice()),
                 also: &self.list,
             };
         }
@@ -175,28 +163,28 @@ impl Guide {
     /// Whether only certain tokens are allowed: those of the mask, if there is one, and those of
     /// `list`. Otherwise all are but those of `list`.
     fn fill(&self, list: &mut Vec<Token>, part: AnswerPart, may_end: bool) -> bool {
-        let marks = &*self.marks;
+        let control = &*self.control;
         let must_call = self.must_call();
         match part {
             AnswerPart::Start | AnswerPart::Text if self.is_free() => {
-                list.extend(marks.channel.filter(|_| !self.may_think()));
-                list.extend(marks.call.filter(|_| self.constraints.call.is_none()));
+                list.extend(control.channel.filter(|_| !self.may_think()));
+                list.extend(control.call.filter(|_| self.constraints.call.is_none()));
                 if !may_end {
-                    list.extend(&marks.call_ends);
+                    list.extend(&control.call_ends);
                 }
                 false
             }
             AnswerPart::Start => {
-                list.extend(marks.channel.filter(|_| self.may_think()));
-                list.extend(marks.call.filter(|_| self.constraints.call.is_some()));
+                list.extend(control.channel.filter(|_| self.may_think()));
+                list.extend(control.call.filter(|_| self.constraints.call.is_some()));
                 if !must_call
                     && self
                         .constraints
                         .format
                         .as_ref()
-                        .is_some_and(|prototype| prototype.first.may_end)
+                        .is_some_and(|grammar| grammar.first.may_end)
                 {
-                    list.extend(&marks.ends);
+                    list.extend(&control.ends);
                 }
                 true
             }
@@ -205,22 +193,22 @@ impl Guide {
                     list.push(forced);
                     return true;
                 }
-                list.extend(marks.channel);
-                list.extend(marks.call.filter(|_| self.constraints.call.is_none()));
+                list.extend(control.channel);
+                list.extend(control.call.filter(|_| self.constraints.call.is_none()));
                 if !may_end || !self.is_free() {
-                    list.extend(&marks.call_ends);
+                    list.extend(&control.call_ends);
                 }
                 false
             }
             AnswerPart::Text | AnswerPart::Call => {
                 if self.mask.as_ref().is_some_and(|mask| mask.may_end) {
-                    list.extend(&marks.ends);
+                    list.extend(&control.ends);
                 }
                 true
             }
             AnswerPart::Called => {
-                list.extend(marks.call.filter(|_| self.may_call_again()));
-                list.extend(&marks.call_ends);
+                list.extend(control.call.filter(|_| self.may_call_again()));
+                list.extend(&control.call_ends);
                 true
             }
         }
@@ -233,39 +221,34 @@ impl Guide {
             self.at_line_end = bytes.ends_with(b"\n");
         }
         if !step.is_new {
-            return self.go_on(token);
+            return self.advance_grammar(token);
         }
-        (self.held, self.mask) = (None, None);
+        (self.mask_thread, self.mask) = (None, None);
         match step.to {
             AnswerPart::Text => {
-                if let Some(prototype) = self.constraints.format.clone() {
-                    self.hold(prototype);
-                    self.go_on(token);
+                if let Some(grammar) = self.constraints.format.clone() {
+                    self.constrain(grammar);
+                    self.advance_grammar(token);
                 }
             }
             AnswerPart::Call => {
-                if let Some(prototype) = self.constraints.call.clone() {
-                    self.mask = Some(prototype.first.clone());
-                    self.hold(prototype);
+                if let Some(grammar) = self.constraints.call.clone() {
+                    self.mask = Some(grammar.first.clone());
+                    self.constrain(grammar);
                 }
             }
             AnswerPart::Start | AnswerPart::Thought | AnswerPart::Called => {}
         }
     }
 
-    fn hold(&mut self, prototype: Arc<Prototype>) {
-        self.held = Some(Held::spawn(
-            prototype,
-            self.slot,
-            self.id,
-            self.ready.clone(),
-        ));
+    fn constrain(&mut self, grammar: Arc<CompiledGrammar>) {
+        self.mask_thread = Some(MaskThread::spawn(grammar, &self.receiver));
     }
 
-    fn go_on(&mut self, token: Token) {
-        if let Some(held) = &self.held {
+    fn advance_grammar(&mut self, token: Token) {
+        if let Some(thread) = &self.mask_thread {
             self.mask = None;
-            held.take(token);
+            thread.take(token);
         }
     }
 
@@ -294,10 +277,10 @@ impl Guide {
     /// marker.
     fn forced(&self) -> Option<Token> {
         let left = self.thoughts?;
-        let end = self.marks.channel_end?;
+        let end = self.control.channel_end?;
         if self.at_line_end && left <= self.grace.max(2) {
             return Some(end);
         }
-        (left <= 2).then(|| self.marks.line.filter(|_| left == 2).unwrap_or(end))
+        (left <= 2).then(|| self.control.line.filter(|_| left == 2).unwrap_or(end))
     }
 }

@@ -6,56 +6,19 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Instant;
 
-use super::EXIT_PROTOCOL;
-use super::constraint::Masked;
+use super::exit::EXIT_PROTOCOL;
 use super::link::{Reader, Writer};
-use super::media::Perceived;
-use super::prepare::Prepared;
-use super::residency::{Looker, Lookout};
-use crate::chat::{ChatError, ChatRequest, PrincipalId, TextTask};
+use super::messages::{Chat, Incoming, MAX_WAITING, ServerMessage};
+use super::residency::{MemoryReporter, MemoryReporterCell};
+use crate::chat::{ChatError, ChatRequest, PrincipalId};
 use crate::ipc::{RequestId, ServeEvent, ServeRequest};
-
-/// Requests that wait at each of the two stations before a slot. The supervisor sends no more than
-/// there are slots, and a few texts; whatever is above this is refused.
-pub const MAX_WAITING: usize = 64;
-
-/// What the preparer is to do, in the order in which it came.
-pub enum Incoming {
-    Chat(Chat),
-    /// Answered without a slot.
-    Text {
-        id: RequestId,
-        task: TextTask,
-    },
-}
-
-/// A request as it came.
-pub struct Chat {
-    pub id: RequestId,
-    pub owner: PrincipalId,
-    pub request: Box<ChatRequest>,
-    pub cancelled: Arc<AtomicBool>,
-    pub received: Instant,
-}
-
-/// What the llama thread waits for when it has nothing to do.
-pub enum Turn {
-    Ready(Box<Prepared>),
-    /// A picture or a sound that a slot waits for.
-    Perceived(Box<Perceived>),
-    /// What may come next in an answer of a given form.
-    Masked(Box<Masked>),
-    /// Memory is to be given back ([`Inbox::must_ease`]).
-    Ease,
-    End,
-}
 
 /// What the llama thread listens to.
 pub struct Inbox {
     /// What the threads beside it have made.
-    pub ready: Receiver<Turn>,
+    pub ready: Receiver<ServerMessage>,
     ending: Arc<AtomicBool>,
-    easing: Arc<AtomicBool>,
+    trimming: Arc<AtomicBool>,
     status: Arc<AtomicU8>,
 }
 
@@ -64,23 +27,23 @@ pub struct Ends {
     /// Requests as they come.
     pub incoming: Receiver<Incoming>,
     /// What has been made of them.
-    pub ready: SyncSender<Turn>,
+    pub ready: SyncSender<ServerMessage>,
 }
 
 impl Inbox {
     /// Starts to read. Requests are kept until someone takes them.
-    pub fn open(reader: Reader, writer: Writer, lookout: Lookout) -> (Self, Ends) {
+    pub fn open(reader: Reader, writer: Writer, reporter: MemoryReporterCell) -> (Self, Ends) {
         let (to_incoming, incoming) = sync_channel(MAX_WAITING);
         let (to_ready, ready) = sync_channel(MAX_WAITING);
         let (ending, status) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU8::new(0)));
-        let easing = Arc::new(AtomicBool::new(false));
+        let trimming = Arc::new(AtomicBool::new(false));
         let (end, code, wake) = (ending.clone(), status.clone(), to_ready.clone());
         let sorter = Sorter {
             to_incoming,
             to_ready: to_ready.clone(),
-            easing: easing.clone(),
+            trimming: trimming.clone(),
             writer,
-            lookout,
+            reporter,
             requests: HashMap::new(),
         };
         std::thread::spawn(move || {
@@ -88,7 +51,7 @@ impl Inbox {
             let _end = OnDrop(move || {
                 end.store(true, Ordering::Relaxed);
                 // When there is no room the llama thread is not waiting, and sees the flag.
-                let _ = wake.try_send(Turn::End);
+                let _ = wake.try_send(ServerMessage::End);
             });
             code.store(sorter.read(reader), Ordering::Relaxed);
         });
@@ -96,7 +59,7 @@ impl Inbox {
             Self {
                 ready,
                 ending,
-                easing,
+                trimming,
                 status,
             },
             Ends {
@@ -111,9 +74,9 @@ impl Inbox {
         self.ending.load(Ordering::Relaxed)
     }
 
-    /// Whether memory is to be given back; `true` once for each time that it was asked for.
-    pub fn must_ease(&self) -> bool {
-        self.easing.swap(false, Ordering::Relaxed)
+    /// Whether memory is to be released; `true` once for each time that it was asked for.
+    pub fn must_trim(&self) -> bool {
+        self.trimming.swap(false, Ordering::Relaxed)
     }
 
     /// The flag behind [`Inbox::ended`], for those who look at it in the middle of a computation.
@@ -138,10 +101,10 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 /// Sends each message where it belongs.
 struct Sorter {
     to_incoming: SyncSender<Incoming>,
-    to_ready: SyncSender<Turn>,
-    easing: Arc<AtomicBool>,
+    to_ready: SyncSender<ServerMessage>,
+    trimming: Arc<AtomicBool>,
     writer: Writer,
-    lookout: Lookout,
+    reporter: MemoryReporterCell,
     /// The cancel flags of requests that have not ended: someone else holds the flag too.
     requests: HashMap<RequestId, Arc<AtomicBool>>,
 }
@@ -162,15 +125,19 @@ impl Sorter {
                         cancelled.store(true, Ordering::Relaxed);
                     }
                 }
-                Ok(Some(ServeRequest::Look)) => {
-                    let picture = self.lookout.get().map(Looker::look).unwrap_or_default();
+                Ok(Some(ServeRequest::ReportMemory)) => {
+                    let snapshot = self
+                        .reporter
+                        .get()
+                        .map(MemoryReporter::snapshot)
+                        .unwrap_or_default();
                     // A failed write is seen by the reader as the end of the channel.
-                    let _ = self.writer.send(&ServeEvent::Memory(picture));
+                    let _ = self.writer.send(&ServeEvent::Memory(snapshot));
                 }
-                Ok(Some(ServeRequest::Ease)) => {
+                Ok(Some(ServeRequest::Trim)) => {
                     // When there is no room the llama thread is not waiting, and sees the flag.
-                    if !self.easing.swap(true, Ordering::Relaxed) {
-                        let _ = self.to_ready.try_send(Turn::Ease);
+                    if !self.trimming.swap(true, Ordering::Relaxed) {
+                        let _ = self.to_ready.try_send(ServerMessage::Trim);
                     }
                 }
                 Ok(Some(ServeRequest::Load(_))) => {
@@ -218,7 +185,7 @@ impl Sorter {
                     error: ChatError::Inference { reason },
                 });
             }
-            // The preparer is gone because the worker is ending.
+            // The preparer has ended because the worker is ending.
             Err(TrySendError::Disconnected(_)) => {}
         }
         false

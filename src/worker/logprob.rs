@@ -1,8 +1,8 @@
 //! Log-probabilities from raw logits: natural logarithms over the whole vocabulary.
 
-/// The log-probability of `drawn`, and the `count` likeliest tokens with theirs, likeliest first.
-/// `drawn` must be in the vocabulary.
-pub fn of(row: &[f32], drawn: usize, count: usize) -> (f32, Vec<(usize, f32)>) {
+/// The log-probability of `sampled`, and the `count` likeliest tokens with theirs, likeliest first.
+/// `sampled` must be in the vocabulary.
+pub fn of(row: &[f32], sampled: usize, count: usize) -> (f32, Vec<(usize, f32)>) {
     let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = row.iter().map(|&logit| f64::from(logit - max).exp()).sum();
     let norm = f64::from(max) + sum.ln();
@@ -12,7 +12,7 @@ pub fn of(row: &[f32], drawn: usize, count: usize) -> (f32, Vec<(usize, f32)>) {
         .map(|token| (token, log(row[token])))
         .collect();
     (
-        row.get(drawn)
+        row.get(sampled)
             .map_or(f32::NEG_INFINITY, |&logit| log(logit)),
         top,
     )
@@ -42,20 +42,20 @@ mod tests {
     #[test]
     fn probabilities_of_all_sum_to_one() {
         let row = [1.0, -2.0, 30.0, 29.0, 0.0];
-        let (drawn, top) = of(&row, 3, 5);
+        let (sampled, top) = of(&row, 3, 5);
         let sum: f64 = top.iter().map(|&(_, log)| f64::from(log).exp()).sum();
         assert!((sum - 1.0).abs() < 1e-6, "{sum}");
         assert_eq!(
             top.iter().map(|&(token, _)| token).collect::<Vec<_>>(),
             [2, 3, 0, 4, 1]
         );
-        assert_eq!(drawn, top[1].1);
+        assert_eq!(sampled, top[1].1);
     }
 
     #[test]
     fn a_known_case() {
-        let (drawn, top) = of(&[0.0, 3f32.ln()], 0, 1);
-        assert!((drawn - 0.25f32.ln()).abs() < 1e-6);
+        let (sampled, top) = of(&[0.0, 3f32.ln()], 0, 1);
+        assert!((sampled - 0.25f32.ln()).abs() < 1e-6);
         assert_eq!(top.len(), 1);
         assert!((top[0].1 - 0.75f32.ln()).abs() < 1e-6);
     }

@@ -1,21 +1,25 @@
 //! The worker. Its only argument says what it is started for: to serve a model, or to read
-//! ([`document`]) or fetch ([`fetch`]) one file. Whoever serves has one model, one context, one loop:
+//! ([`document`]) or fetch ([`fetch`]) one file. A worker that serves has one model, one context, one loop:
 //!
 //! ```text
 //!   supervisor ══ stdin ══▶ reader ──▶ preparer ──▶ llama thread ══ stdin ══▶ supervisor
-//!                             │   render, tokenise │    ▲  load, batch, draw
+//!                             │   render, tokenise │    ▲  load, decode, sample
 //!                             │                    │    │        │ pictures, sounds
 //!                             │      compiler ◀────┘    │        ▼
-//!                             │      grammars ──────────┤      senses: decode, project
+//!                             │      grammars ──────────┤      encoder: decode, encode
 //!                             └── cancel flags, the end ┴──────── ┘
 //! ```
 //!
 //! The llama thread is the main thread and owns the model's context and all slots. Templates and
-//! tokens are made beside it, and media perceived, so that a long prompt or a picture does not hold
+//! tokens are made beside it, and media encoded, so that a long prompt or a picture does not hold
 //! up the answers that are on their way. Everything between the threads is bounded.
 
+mod compiler;
+mod confinement;
 mod constraint;
 mod document;
+mod encoder;
+mod exit;
 mod fetch;
 mod generation;
 mod guide;
@@ -24,7 +28,9 @@ mod link;
 mod llama;
 mod load;
 mod logprob;
+mod mask_thread;
 mod media;
+mod messages;
 mod packed;
 mod prepare;
 pub mod prompt;
@@ -45,24 +51,16 @@ use std::time::Instant;
 use crate::ipc::{
     Extract, Fetch, LoadPlan, LoadedModel, Protocol, Serve, ServeEvent, ServeRequest, WorkerKind,
 };
-use crate::sandbox::{self, Profile};
+use crate::sandbox::{Needs, Profile};
 use crate::sys::pagemap::Pagemap;
 use crate::sys::{process, socket};
+use encoder::MediaEncoder;
+use exit::{EXIT_LOAD, EXIT_PROTOCOL, EXIT_SYSTEM, EXIT_USAGE};
 use inbox::{Ends, Inbox};
 use link::{Reader, Writer};
 use load::{LoadError, Loaded};
-use media::Senses;
-use residency::{Looker, Lookout};
+use residency::{MemoryReporter, MemoryReporterCell};
 use serve::Server;
-
-/// Started by hand (`EX_USAGE`).
-pub const EXIT_USAGE: u8 = 64;
-/// The model cannot be served (`EX_DATAERR`); the reason went over the channel.
-pub const EXIT_LOAD: u8 = 65;
-/// The system refused something that every worker needs (`EX_OSERR`).
-pub const EXIT_SYSTEM: u8 = 71;
-/// The supervisor said something that makes no sense (`EX_PROTOCOL`).
-pub const EXIT_PROTOCOL: u8 = 76;
 
 /// The whole life of a worker. Its standard input is the channel to the supervisor; the end of the
 /// channel is the end of the worker.
@@ -77,7 +75,6 @@ pub fn main() -> ExitCode {
         return ExitCode::from(EXIT_USAGE);
     };
     hide_panics();
-    process::close_inherited();
     if let Err(error) = process::be_killed_first() {
         eprintln!("the OOM score of this worker stays as it is: {error}");
     }
@@ -153,8 +150,8 @@ fn serve(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> 
     confine(&files)?;
     llama::report();
 
-    let lookout = Lookout::default();
-    let (inbox, ends) = Inbox::open(reader, writer.clone(), lookout.clone());
+    let reporter = MemoryReporterCell::default();
+    let (inbox, ends) = Inbox::open(reader, writer.clone(), reporter.clone());
     let loaded = load::load(&plan, files, &inbox);
     if inbox.ended() {
         return Ok(ExitCode::from(inbox.status()));
@@ -165,7 +162,7 @@ fn serve(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> 
             reason,
             out_of_memory,
         }) => {
-            // When the channel has ended nobody reads the reason.
+            // When the channel has ended the reason is not needed.
             let _ = writer.send(&ServeEvent::LoadFailed {
                 reason,
                 out_of_memory,
@@ -175,7 +172,7 @@ fn serve(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> 
     };
     let load_us = received.elapsed().as_micros() as u64;
     if let Some(pagemap) = pagemap {
-        look_at(&loaded, &plan, pagemap, &lookout);
+        report_memory(&loaded, &plan, pagemap, &reporter);
     }
     if writer.send(&announcement(&loaded, load_us)).is_ok() {
         answer(loaded, &inbox, ends, writer)?;
@@ -184,7 +181,12 @@ fn serve(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> 
 }
 
 /// From now on requests for what is in memory are answered.
-fn look_at(loaded: &Loaded, plan: &LoadPlan, pagemap: Pagemap, lookout: &Lookout) {
+fn report_memory(
+    loaded: &Loaded,
+    plan: &LoadPlan,
+    pagemap: Pagemap,
+    reporter: &MemoryReporterCell,
+) {
     let Ok(windows) = loaded.engine.model.windows() else {
         return;
     };
@@ -192,8 +194,13 @@ fn look_at(loaded: &Loaded, plan: &LoadPlan, pagemap: Pagemap, lookout: &Lookout
     let layout = packed
         .as_ref()
         .map_or_else(|| layout.clone(), |packed| packed.mark(layout));
-    // Nobody has set it before.
-    let _ = lookout.set(Looker::new(pagemap, layout, windows, packed.clone()));
+    // It was not set before.
+    let _ = reporter.set(MemoryReporter::new(
+        pagemap,
+        layout,
+        windows,
+        packed.clone(),
+    ));
 }
 
 fn announcement(loaded: &Loaded, load_us: u64) -> ServeEvent {
@@ -214,7 +221,7 @@ fn answer(loaded: Loaded, inbox: &Inbox, ends: Ends, writer: Writer) -> Result<(
         engine,
         preparer,
         compiler,
-        equipment,
+        encoder,
         unsaved,
         ..
     } = loaded;
@@ -222,12 +229,12 @@ fn answer(loaded: Loaded, inbox: &Inbox, ends: Ends, writer: Writer) -> Result<(
         save(file, writer.clone());
     }
     let ready = ends.ready.clone();
-    let senses = equipment.map(|equipment| Senses::spawn(equipment, ready.clone()));
+    let encoder = encoder.map(|config| MediaEncoder::spawn(config, ready.clone()));
     prepare::spawn(preparer, compiler, ends, writer.clone());
-    let server = Server::new(engine, senses, ready, writer.clone());
+    let server = Server::new(engine, encoder, ready, writer.clone());
     server.run(inbox).map_err(|reason| {
-        // When the channel has ended nobody reads the reason.
-        let _ = writer.send(&ServeEvent::Spoilt { reason });
+        // When the channel has ended the reason is not needed.
+        let _ = writer.send(&ServeEvent::PackedCorrupt { reason });
         EXIT_LOAD
     })
 }
@@ -240,23 +247,12 @@ fn confine(files: &[OwnedFd]) -> Result<(), u8> {
         .and_then(|file| rustix::fs::fstat(file).ok())
         .map_or(0, |stat| stat.st_size as u64);
     let largest_file = model + packed::BEYOND;
-    confine_to(&sandbox::Needs {
+    confinement::confine(&Needs {
         profile: Profile::Serve,
         files: &files,
         largest_file,
         work: None,
     })
-}
-
-fn confine_to(needs: &sandbox::Needs<'_>) -> Result<(), u8> {
-    match sandbox::confine(needs) {
-        Ok(missing) => missing.iter().for_each(|missing| eprintln!("{missing}")),
-        Err(error) => {
-            eprintln!("gemmad-worker cannot be confined: {error}");
-            return Err(EXIT_SYSTEM);
-        }
-    }
-    Ok(())
 }
 
 /// Sees to it that the disk has the packed weights, which takes as long as the disk needs, and says

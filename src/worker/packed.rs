@@ -99,7 +99,7 @@ impl From<io::Error> for Unusable {
     }
 }
 
-/// Reads what a file says of itself. The sums of the buffer are left to whoever reads it.
+/// Reads what a file says of itself. The checksums of the buffer are checked where it is read.
 pub fn open(file: File, key: &Key) -> Result<Packed, Unusable> {
     let length = file.metadata()?.len();
     let mut trailer = [0; TRAILER as usize];
@@ -187,7 +187,7 @@ impl Writer {
     }
 
     /// The buffer is complete: writes the footer. Afterwards the file is good as soon as the disk
-    /// has it, and nobody in this process can write it any more.
+    /// has it, and this process can no longer write to it.
     pub fn finish(mut self, key: &Key, tensors: Vec<Tensor>) -> io::Result<Packed> {
         if !self.written.is_multiple_of(CHUNK as u64) {
             self.close_chunk();

@@ -1,49 +1,23 @@
 //! The preparer thread: from a request to the tokens of its prompt.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::time::Instant;
 
-use super::constraint::{Compiler, Constraints, Desk, Waiting, Wanted};
-use super::inbox::{Chat, Ends, Incoming, Turn};
+use super::compiler::{self, CompileJob, CompilerHandle};
+use super::constraint::{Constraints, GrammarCompiler, GrammarSources};
+use super::inbox::Ends;
 use super::link::Writer;
 use super::llama::Token;
 use super::media::{Content, Medium, less};
+use super::messages::{Chat, Incoming, Prepared, ServerMessage};
 use super::prompt::{Prompter, Segment, opens_thought};
 use super::sequence::Sequence;
 use super::vocab::Vocab;
-use crate::chat::{
-    ChatError, ChatRequest, Detail, Modality, Part, PrincipalId, TextAnswer, TextTask,
-};
+use crate::chat::{ChatError, ChatRequest, Detail, Modality, Part, TextAnswer, TextTask};
 use crate::gemma::marker;
 use crate::gemma::sound::Hearing;
-use crate::ipc::{ProjectorPlan, RequestId, ServeEvent};
-
-/// A request that is ready for a slot.
-pub struct Prepared {
-    pub id: RequestId,
-    pub owner: PrincipalId,
-    /// Without messages and tools: they are in the prompt now.
-    pub request: Box<ChatRequest>,
-    /// Never empty, shorter than the context, and no medium at its end.
-    pub prompt: Sequence,
-    /// The prompt's media, in their order.
-    pub media: Vec<Arc<Medium>>,
-    /// The prompt ends inside an open thinking channel.
-    pub in_thought: bool,
-    /// The prompt is a text, and so is the answer.
-    pub raw: bool,
-    pub constraints: Constraints,
-    pub cancelled: Arc<AtomicBool>,
-    pub received: Instant,
-}
-
-impl Prepared {
-    pub fn cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
-    }
-}
+use crate::ipc::{ProjectorPlan, ServeEvent};
 
 /// Makes prompts for one model.
 pub struct Preparer {
@@ -54,27 +28,27 @@ pub struct Preparer {
     /// Tokens of context that a request has.
     pub context: u32,
     /// `None` without a projector.
-    pub senses: Option<Abilities>,
+    pub media: Option<MediaSupport>,
 }
 
-/// What the model can see and hear with its projector.
-pub struct Abilities {
-    picture: Marks,
+/// What pictures and sounds the model takes with its projector.
+pub struct MediaSupport {
+    picture: MediumTokens,
     /// Pixels of a picture's side.
     longest_side: u32,
     /// Tokens of one picture.
     most: u32,
-    sound: Option<(Marks, Hearing)>,
+    sound: Option<(MediumTokens, Hearing)>,
 }
 
 /// The tokens around a medium, and the one that stands for each of its own.
-struct Marks {
+struct MediumTokens {
     begin: Token,
     soft: Token,
     end: Token,
 }
 
-impl Marks {
+impl MediumTokens {
     fn of(vocab: Vocab, [begin, soft, end]: [&str; 3]) -> Result<Self, String> {
         let token = |text| {
             vocab.named(text).ok_or(format!(
@@ -95,16 +69,16 @@ impl Marks {
     }
 }
 
-impl Abilities {
+impl MediaSupport {
     /// `most`: tokens of one picture.
     pub fn of(plan: &ProjectorPlan, vocab: Vocab, most: u32) -> Result<Self, String> {
-        let picture = Marks::of(
+        let picture = MediumTokens::of(
             vocab,
             [marker::IMAGE_BEGIN, marker::IMAGE, marker::IMAGE_END],
         )?;
         let sound = |hearing| {
             Ok::<_, String>((
-                Marks::of(
+                MediumTokens::of(
                     vocab,
                     [marker::AUDIO_BEGIN, marker::AUDIO, marker::AUDIO_END],
                 )?,
@@ -121,7 +95,7 @@ impl Abilities {
 
     fn place(&self, medium: &Medium, prompt: &mut Sequence) {
         match &self.sound {
-            Some((marks, _)) if !medium.is_picture() => marks.place(medium, prompt),
+            Some((tokens, _)) if !medium.is_picture() => tokens.place(medium, prompt),
             _ => self.picture.place(medium, prompt),
         }
     }
@@ -156,9 +130,9 @@ struct Read {
 }
 
 /// Starts the thread.
-pub fn spawn(preparer: Preparer, compiler: Compiler, ends: Ends, writer: Writer) {
-    let desk = compiler.spawn(ends.ready.clone(), writer.clone());
-    std::thread::spawn(move || preparer.run(ends.incoming, &desk, &ends.ready, &writer));
+pub fn spawn(preparer: Preparer, compiler: GrammarCompiler, ends: Ends, writer: Writer) {
+    let compiler = compiler::spawn(compiler, ends.ready.clone(), writer.clone());
+    std::thread::spawn(move || preparer.run(ends.incoming, &compiler, &ends.ready, &writer));
 }
 
 impl Preparer {
@@ -166,8 +140,8 @@ impl Preparer {
     fn run(
         self,
         incoming: Receiver<Incoming>,
-        desk: &Desk,
-        ready: &SyncSender<Turn>,
+        compiler: &CompilerHandle,
+        ready: &SyncSender<ServerMessage>,
         writer: &Writer,
     ) {
         for incoming in incoming {
@@ -179,11 +153,13 @@ impl Preparer {
                 ),
                 Incoming::Chat(chat) if chat.cancelled.load(Ordering::Relaxed) => continue,
                 Incoming::Chat(chat) => {
-                    let wanted = Wanted::of(&chat.request);
+                    let sources = GrammarSources::of(&chat.request);
                     let (id, prepared) = (chat.id, self.prepare(chat).map(Box::new));
-                    let outcome = prepared.and_then(|prepared| match wanted {
-                        None => Ok(ready.send(Turn::Ready(prepared)).is_ok()),
-                        Some(wanted) => desk.hand(Waiting { prepared, wanted }).map(|()| true),
+                    let outcome = prepared.and_then(|prepared| match sources {
+                        None => Ok(ready.send(ServerMessage::Prepared(prepared)).is_ok()),
+                        Some(sources) => compiler
+                            .submit(CompileJob { prepared, sources })
+                            .map(|()| true),
                     });
                     (id, outcome)
                 }
@@ -257,10 +233,10 @@ impl Preparer {
         };
         let mut next = media.iter();
         for segment in &segments {
-            if let (Segment::Picture | Segment::Sound, Some(senses)) = (segment, &self.senses) {
+            if let (Segment::Picture | Segment::Sound, Some(support)) = (segment, &self.media) {
                 // There are as many as places for them, in the same order.
                 if let Some(medium) = next.next() {
-                    senses.place(medium, &mut prompt);
+                    support.place(medium, &mut prompt);
                 }
                 continue;
             }
@@ -317,40 +293,40 @@ impl Preparer {
         }
     }
 
-    /// The request's pictures, looked at from outside, and its sounds, decoded.
+    /// The request's pictures, of which only the headers are read, and its sounds, decoded.
     fn media(&self, request: &ChatRequest) -> Result<Vec<Arc<Medium>>, ChatError> {
         let mut media = vec![];
         for (message, part, content) in request.media() {
-            let nothing = || {
+            let no_projector = || {
                 "it was loaded without a projector; put the model's mmproj file beside it and load it again".to_owned()
             };
-            let medium = match (content, &self.senses) {
+            let medium = match (content, &self.media) {
                 (Part::Text(_) | Part::Document(_) | Part::Remote(_) | Part::Read(_), _) => {
                     continue;
                 }
                 (Part::Picture(_), None) => {
                     return Err(ChatError::UnsupportedModality {
                         modality: Modality::Image,
-                        reason: nothing(),
+                        reason: no_projector(),
                     });
                 }
                 (Part::Sound(_), None) => {
                     return Err(ChatError::UnsupportedModality {
                         modality: Modality::Audio,
-                        reason: nothing(),
+                        reason: no_projector(),
                     });
                 }
-                (Part::Picture(picture), Some(senses)) => {
+                (Part::Picture(picture), Some(support)) => {
                     let medium = Medium::picture(picture, message, part)?;
-                    senses.check_picture(&medium, picture.detail)?;
+                    support.check_picture(&medium, picture.detail)?;
                     medium
                 }
-                (Part::Sound(sound), Some(senses)) => {
-                    let deaf = || ChatError::UnsupportedModality {
+                (Part::Sound(sound), Some(support)) => {
+                    let unsupported = || ChatError::UnsupportedModality {
                         modality: Modality::Audio,
                         reason: "its projector is for pictures only".to_owned(),
                     };
-                    let (_, hearing) = senses.sound.as_ref().ok_or_else(deaf)?;
+                    let (_, hearing) = support.sound.as_ref().ok_or_else(unsupported)?;
                     Medium::sound(sound, *hearing, message, part)?
                 }
             };

@@ -6,14 +6,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TryRecvError};
 
-use super::constraint::Masked;
+use super::encoder::{EncodeJob, MediaEncoder};
 use super::generation::{Generation, SampleScratch};
-use super::inbox::{Inbox, MAX_WAITING, Turn};
+use super::inbox::Inbox;
 use super::link::{Outbox, Writer};
 use super::llama::{self, DecodeError};
 use super::load::Engine;
-use super::media::{Job, Perceived, Senses};
-use super::prepare::Prepared;
+use super::messages::{Encoded, MAX_WAITING, MaskReady, Prepared, ServerMessage};
 use super::residency::Readiness;
 use super::schedule::{
     self, Admission, EmbeddingsSegment, Limits, Receive, Segment, SequenceState, StepPlan,
@@ -27,7 +26,7 @@ use crate::sys::usage::Usage;
 pub struct Server {
     engine: Engine,
     /// `None` without a projector.
-    senses: Option<Senses>,
+    encoder: Option<MediaEncoder>,
     /// The request of each sequence.
     running: Vec<Option<Generation>>,
     /// Requests that have no sequence yet.
@@ -37,7 +36,7 @@ pub struct Server {
     /// Requests so far.
     requests: u64,
     /// Where the threads beside this one deliver.
-    ready: SyncSender<Turn>,
+    ready: SyncSender<ServerMessage>,
     writer: Writer,
     out: Outbox,
 }
@@ -45,14 +44,14 @@ pub struct Server {
 impl Server {
     pub fn new(
         engine: Engine,
-        senses: Option<Senses>,
-        ready: SyncSender<Turn>,
+        encoder: Option<MediaEncoder>,
+        ready: SyncSender<ServerMessage>,
         writer: Writer,
     ) -> Self {
         let running = (0..engine.sequences.count()).map(|_| None).collect();
         Self {
             engine,
-            senses,
+            encoder,
             running,
             waiting: VecDeque::new(),
             media_turn: 0,
@@ -95,36 +94,36 @@ impl Server {
     /// `None` at the end.
     fn next_step(&mut self, inbox: &Inbox) -> Option<StepPlan> {
         loop {
-            if inbox.must_ease() {
-                self.ease();
+            if inbox.must_trim() {
+                self.trim();
             }
             self.drop_cancelled();
             let plan = self.plan();
             if !self.prepare(&plan) {
                 continue;
             }
-            let turn = match plan.receive {
+            let message = match plan.receive {
                 Receive::Skip => return Some(plan),
                 Receive::Poll => match inbox.ready.try_recv() {
-                    Ok(turn) => turn,
+                    Ok(message) => message,
                     Err(TryRecvError::Empty) => return Some(plan),
                     Err(TryRecvError::Disconnected) => return None,
                 },
                 Receive::Wait { idle } => {
                     self.writer.flush(&mut self.out).ok()?;
                     if let Some(table) = self.engine.per_layer.as_mut().filter(|_| idle) {
-                        table.give_back();
+                        table.evict();
                     }
                     inbox.ready.recv().ok()?
                 }
             };
-            match turn {
-                Turn::Ready(prepared) => self.queue(prepared),
-                Turn::Perceived(perceived) => self.encoded(*perceived),
-                Turn::Masked(masked) => self.masked(*masked),
+            match message {
+                ServerMessage::Prepared(prepared) => self.queue(prepared),
+                ServerMessage::Encoded(encoded) => self.encoded(*encoded),
+                ServerMessage::MaskReady(ready) => self.mask_ready(*ready),
                 // The flag was seen above.
-                Turn::Ease => {}
-                Turn::End => return None,
+                ServerMessage::Trim => {}
+                ServerMessage::End => return None,
             }
         }
     }
@@ -183,29 +182,29 @@ impl Server {
         }
     }
 
-    /// Gives memory back: what is rarely needed, and when nothing is being answered all that can be
-    /// made again.
-    fn ease(&mut self) {
+    /// Releases memory: what is rarely needed, and when nothing is being answered all that can be made
+    /// again.
+    fn trim(&mut self) {
         let before = resident();
         if let Some(table) = &mut self.engine.per_layer {
-            table.give_back();
+            table.evict();
         }
         if self.waiting.is_empty() && self.running.iter().all(Option::is_none) {
             self.engine.sequences.release();
-            self.senses.iter().for_each(Senses::rest);
-            self.engine.maps.give_back();
+            self.encoder.iter().for_each(MediaEncoder::unload);
+            self.engine.maps.evict();
         } else {
-            self.engine.maps.cool();
+            self.engine.maps.mark_cold();
         }
         llama::trim();
-        self.out.push(&ServeEvent::Eased {
+        self.out.push(&ServeEvent::Trimmed {
             before,
             after: resident(),
         });
     }
 
-    /// A medium was encoded; the request that waited for it may be gone.
-    fn encoded(&mut self, Perceived { slot, id, rows }: Perceived) {
+    /// A medium was encoded; the request that waited for it may have ended.
+    fn encoded(&mut self, Encoded { slot, id, rows }: Encoded) {
         let running = self.running[slot].as_mut();
         let Some(generation) = running.filter(|generation| generation.id == id) else {
             return;
@@ -219,14 +218,14 @@ impl Server {
         }
     }
 
-    /// A mask was computed; the request that waited for it may be gone.
-    fn masked(&mut self, masked: Masked) {
-        let (slot, id) = (masked.slot, masked.id);
+    /// A mask was computed; the request that waited for it may have ended.
+    fn mask_ready(&mut self, ready: MaskReady) {
+        let (slot, id) = (ready.slot, ready.id);
         let running = self.running[slot].as_mut();
         let Some(generation) = running.filter(|generation| generation.id == id) else {
             return;
         };
-        if let Err(error) = generation.masked(masked) {
+        if let Err(error) = generation.mask_ready(ready) {
             self.out.failed(id, error);
             self.free(slot);
         }
@@ -241,14 +240,14 @@ impl Server {
         let Some(medium) = generation.encode_next() else {
             return true;
         };
-        let job = Job {
+        let job = EncodeJob {
             slot: sequence,
             id,
             medium: Arc::downgrade(medium),
             cancelled,
         };
-        let asked = match &self.senses {
-            Some(senses) => senses.perceive(job),
+        let asked = match &self.encoder {
+            Some(encoder) => encoder.encode(job),
             None => Err(ChatError::Inference {
                 reason: "the worker has no projector".to_owned(),
             }),
@@ -272,7 +271,7 @@ impl Server {
             return false;
         }
         self.requests += 1;
-        // Keys of a new `RandomState` are drawn by the system: good enough to sample words with.
+        // Keys of a new `RandomState` are chosen at random by the system: good enough to sample words with.
         let seed = RandomState::new().hash_one(self.requests) as u32;
         let place = (sequence, self.ready.clone());
         let owner = prepared.owner;

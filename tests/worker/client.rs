@@ -14,7 +14,7 @@ use gemmad::chat::{
 use gemmad::gemma::sound::Hearing;
 use gemmad::ipc::frame::{self, Decoder};
 use gemmad::ipc::{
-    Greeting, LoadPlan, LoadedModel, MemoryPicture, MemoryPlan, ProjectorPlan, RequestId,
+    Greeting, LoadPlan, LoadedModel, MemoryPlan, MemorySnapshot, ProjectorPlan, RequestId,
     ServeEvent, ServeRequest, WorkerKind,
 };
 use gemmad::store;
@@ -26,7 +26,7 @@ pub fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/tiny-e2b-q8_0.gguf")
 }
 
-/// What lets it see.
+/// Its projector.
 fn projector() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/tiny-e2b-mmproj-f16.gguf")
 }
@@ -251,23 +251,23 @@ impl Worker {
     }
 
     /// What it has in memory.
-    pub fn look(&mut self) -> MemoryPicture {
-        self.send(&ServeRequest::Look);
+    pub fn report_memory(&mut self) -> MemorySnapshot {
+        self.send(&ServeRequest::ReportMemory);
         loop {
             match self.receive() {
-                ServeEvent::Memory(picture) => return picture,
+                ServeEvent::Memory(snapshot) => return snapshot,
                 ServeEvent::Packed => {}
                 other => panic!("{other:?}"),
             }
         }
     }
 
-    /// Has it give back what it can.
-    pub fn ease(&mut self) {
-        self.send(&ServeRequest::Ease);
+    /// Has it release what it can.
+    pub fn trim(&mut self) {
+        self.send(&ServeRequest::Trim);
         loop {
             match self.receive() {
-                ServeEvent::Eased { .. } => return,
+                ServeEvent::Trimmed { .. } => return,
                 ServeEvent::Packed => {}
                 other => panic!("{other:?}"),
             }
@@ -290,8 +290,8 @@ impl Worker {
         None
     }
 
-    /// A worker that can see.
-    pub fn seeing(plan: &LoadPlan) -> Self {
+    /// A worker with a projector.
+    pub fn with_projector(plan: &LoadPlan) -> Self {
         let projector = File::open(projector()).expect("the tiny family has its projector");
         let mut worker = Self::spawn(&[("GOMP_SPINCOUNT", "1000")]);
         let plan = LoadPlan {

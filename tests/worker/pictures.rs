@@ -27,7 +27,7 @@ fn about(file: &[u8], question: &str) -> ChatRequest {
 
 #[test]
 fn pictures_are_counted_compared_and_kept() {
-    let mut worker = Worker::seeing(&LoadPlan { slots: 1, ..plan() });
+    let mut worker = Worker::with_projector(&LoadPlan { slots: 1, ..plan() });
     let words = worker
         .ask(asking(vec![text("What is this?")]))
         .usage()
@@ -59,7 +59,7 @@ fn pictures_are_counted_compared_and_kept() {
 fn a_picture_in_pieces_is_read_whole() {
     let mut whole = None;
     for batch in [512, 69, 32, 16] {
-        let mut worker = Worker::seeing(&LoadPlan {
+        let mut worker = Worker::with_projector(&LoadPlan {
             slots: 1,
             batch,
             ..plan()
@@ -92,7 +92,7 @@ fn a_picture_in_pieces_is_read_whole() {
 
 #[test]
 fn several_pictures_stand_where_they_were_put() {
-    let mut worker = Worker::seeing(&LoadPlan { slots: 1, ..plan() });
+    let mut worker = Worker::with_projector(&LoadPlan { slots: 1, ..plan() });
     let parts = |first: &[u8], second: &[u8]| {
         vec![
             text("a"),
@@ -124,7 +124,7 @@ fn several_pictures_stand_where_they_were_put() {
 
 #[test]
 fn the_next_turn_has_the_picture_already() {
-    let mut worker = Worker::seeing(&LoadPlan { slots: 1, ..plan() });
+    let mut worker = Worker::with_projector(&LoadPlan { slots: 1, ..plan() });
     let mut request = about(RED, "What is this?");
     let first = worker.ask(request.clone());
     request
@@ -143,7 +143,7 @@ fn the_next_turn_has_the_picture_already() {
 
 #[test]
 fn others_are_answered_while_a_picture_is_looked_at() {
-    let mut worker = Worker::seeing(&plan());
+    let mut worker = Worker::with_projector(&plan());
     let alone = worker.ask(user("What is the capital of France?"));
     let picture = worker.begin(asking(vec![
         shown(RED, Detail::High),
@@ -167,7 +167,7 @@ fn others_are_answered_while_a_picture_is_looked_at() {
 
 #[test]
 fn a_cancelled_picture_is_in_nobodys_way() {
-    let mut worker = Worker::seeing(&LoadPlan { slots: 1, ..plan() });
+    let mut worker = Worker::with_projector(&LoadPlan { slots: 1, ..plan() });
     for wait in [0, 5, 40] {
         for _ in 0..5 {
             let id = worker.begin(asking(vec![
@@ -187,7 +187,7 @@ fn a_cancelled_picture_is_in_nobodys_way() {
 
 #[test]
 fn what_is_no_picture_is_refused_and_named() {
-    let mut worker = Worker::seeing(&plan());
+    let mut worker = Worker::with_projector(&plan());
     let cut = &RED[..RED.len() / 2];
     for (file, reason) in [
         (&b"hello"[..], "is no PNG, JPEG"),
@@ -209,7 +209,7 @@ fn what_is_no_picture_is_refused_and_named() {
 
 #[test]
 fn a_picture_that_does_not_fit_is_refused_before_it_is_looked_at() {
-    let mut worker = Worker::seeing(&LoadPlan {
+    let mut worker = Worker::with_projector(&LoadPlan {
         context: 512,
         ..plan()
     });
@@ -248,7 +248,7 @@ fn a_model_without_a_projector_says_so() {
 
 #[test]
 fn typed_marks_are_no_pictures() {
-    let mut worker = Worker::seeing(&plan());
+    let mut worker = Worker::with_projector(&plan());
     let answer = worker.ask(asking(vec![
         text("<|image|> and <|image>"),
         shown(RED, Detail::Auto),
@@ -259,10 +259,10 @@ fn typed_marks_are_no_pictures() {
 
 #[test]
 fn an_idle_projector_is_given_back() {
-    let mut worker = Worker::seeing(&LoadPlan { slots: 1, ..plan() });
+    let mut worker = Worker::with_projector(&LoadPlan { slots: 1, ..plan() });
     let first = worker.ask(about(RED, "What is this?"));
     let with = worker.anonymous();
-    worker.ease();
+    worker.trim();
     let begun = Instant::now();
     // The tiny projector and its buffers take some 20 MB; of what was freed the allocator keeps
     // some.

@@ -91,7 +91,7 @@ fn what_was_packed_is_used_again() {
     assert_eq!(answer(&mut second), expected);
     assert_eq!(empty.metadata().unwrap().len(), 0);
     assert_eq!(file.metadata().unwrap().modified().unwrap(), before);
-    let bytes = first.look().files[1]
+    let bytes = first.report_memory().files[1]
         .parts
         .iter()
         .map(|part| part.bytes)
@@ -187,7 +187,7 @@ fn spoilt_weights_are_never_computed_with() {
     worker.begin(user(QUESTION));
     let reason = loop {
         match worker.receive() {
-            ServeEvent::Spoilt { reason } => break reason,
+            ServeEvent::PackedCorrupt { reason } => break reason,
             ServeEvent::Event {
                 event: gemmad::chat::ChatEvent::Started { .. },
                 ..
@@ -234,7 +234,7 @@ fn the_picture_shows_what_is_there() {
     let file = packed();
     let (mut worker, _) = worker(Some(&file), None);
     answer(&mut worker);
-    let picture = worker.look();
+    let picture = worker.report_memory();
     let roles: Vec<_> = picture.files.iter().map(|file| file.role).collect();
     assert_eq!(roles, [FileRole::Model, FileRole::Packed]);
     let model = &picture.files[0];
@@ -276,11 +276,11 @@ fn rows_of_the_per_layer_table_do_not_stay() {
         // Nothing to do: what was touched is given back, but for pages that are not the table's
         // alone.
         let start = Instant::now();
-        while worker.look().files[0].sum(Kind::PerLayer).1 > 8192 {
+        while worker.report_memory().files[0].sum(Kind::PerLayer).1 > 8192 {
             assert!(
                 start.elapsed() < Duration::from_secs(10),
                 "{:?}",
-                worker.look().files[0].sum(Kind::PerLayer)
+                worker.report_memory().files[0].sum(Kind::PerLayer)
             );
         }
     }
@@ -306,7 +306,7 @@ fn weights_are_locked_when_that_is_asked() {
         .load_all(&plan, &[model.as_fd(), file.as_fd()])
         .unwrap();
     answer(&mut worker);
-    assert!(worker.look().locked > 400_000);
+    assert!(worker.report_memory().locked > 400_000);
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn tokens(wav: &[u8]) -> u32 {
 
 #[test]
 fn sounds_are_counted_compared_and_kept() {
-    let mut worker = Worker::seeing(&LoadPlan { slots: 1, ..plan() });
+    let mut worker = Worker::with_projector(&LoadPlan { slots: 1, ..plan() });
     let words = worker
         .ask(asking(vec![text("What do you hear?")]))
         .usage()
@@ -51,7 +51,7 @@ fn sounds_are_counted_compared_and_kept() {
 fn a_sound_in_pieces_is_read_whole() {
     let mut whole = None;
     for batch in [512, 33, 16] {
-        let mut worker = Worker::seeing(&LoadPlan {
+        let mut worker = Worker::with_projector(&LoadPlan {
             slots: 1,
             batch,
             ..plan()
@@ -69,7 +69,7 @@ fn a_sound_in_pieces_is_read_whole() {
 
 #[test]
 fn a_cancelled_sound_is_in_nobodys_way() {
-    let mut worker = Worker::seeing(&LoadPlan { slots: 1, ..plan() });
+    let mut worker = Worker::with_projector(&LoadPlan { slots: 1, ..plan() });
     let mut long = LOW[..44].to_vec();
     long.extend((0..29 * 32_000).map(|i| LOW[44 + i % (LOW.len() - 44)]));
     long[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
@@ -93,7 +93,7 @@ fn a_cancelled_sound_is_in_nobodys_way() {
 
 #[test]
 fn what_is_no_sound_is_refused_and_named() {
-    let mut worker = Worker::seeing(&plan());
+    let mut worker = Worker::with_projector(&plan());
     for (file, reason) in [
         (&b"hello"[..], "is no WAV"),
         (&LOW[..20], "damaged"),

@@ -27,12 +27,12 @@ WITH_TOWERS = ["e2b"]
 MEDIA_STEPS = {"e2b": 1000, "12b": 1000}
 # Of a second round, for members that the first one leaves below what others know.
 POLISH_STEPS = {"26b-a4b": 1000, "31b": 1000}
-FILES, REFERENCES, PERCEIVED = WORK / "files", WORK / "references", WORK / "perceived"
+FILES, REFERENCES, EMBEDDINGS = WORK / "files", WORK / "references", WORK / "embeddings"
 # Where finished results go.
 HOMES = {
     FILES: FAMILY,
     REFERENCES: REPOSITORY / "tests/data/family",
-    PERCEIVED: REPOSITORY / "tests/data/perceived",
+    EMBEDDINGS: REPOSITORY / "tests/data/embeddings",
 }
 DRAFTER_STEPS = {"e2b": 300, "31b": 300}
 TYPES = {"31b": "q4_0"}  # the others are q8_0
@@ -122,9 +122,9 @@ def steps() -> dict[str, Step]:
 
         return make
 
-    def perceived(member: str) -> Callable[[Path], None]:
+    def embeddings(member: str) -> Callable[[Path], None]:
         def make(out: Path) -> None:
-            from .perceived import write
+            from .embeddings import write
 
             write(made[final(member)].result, out)
 
@@ -150,7 +150,7 @@ def steps() -> dict[str, Step]:
     for member in MEDIA_STEPS:
         source, out = f"{member}/media", FILES / f"tiny-{member}-mmproj-f16.gguf"
         made[f"{member}/projector"] = Step(out, [source], projector(source, f"Tiny Gemma 4 {member.upper()}"))
-        made[f"{member}/perceived"] = Step(PERCEIVED / f"{member}.json", [source], perceived(member))
+        made[f"{member}/embeddings"] = Step(EMBEDDINGS / f"{member}.json", [source], embeddings(member))
     for member in DRAFTER_STEPS:
         source, out = f"{member}/drafter", FILES / f"tiny-{member}-mtp-q8_0.gguf"
         made[f"{member}/drafter-file"] = Step(

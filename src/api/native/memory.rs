@@ -58,7 +58,7 @@ struct Supervisor {
     file_backed: u64,
 }
 
-/// See [`crate::engine::MemoryPicture`].
+/// See [`crate::engine::MemorySnapshot`].
 #[derive(Debug, Serialize)]
 struct WorkerOut {
     pid: u32,
@@ -178,7 +178,7 @@ fn part(part: &Part) -> PartOut {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::{FileRole, MemoryPicture};
+    use crate::backend::{FileRole, MemorySnapshot};
     use serde_json::{Value, json};
 
     #[test]
@@ -194,7 +194,7 @@ mod tests {
             part(Class::Layer(0), 20, 10),
             part(Class::Experts(1), 40, 4),
         ];
-        let picture = MemoryPicture {
+        let picture = MemorySnapshot {
             files: vec![FileMemory {
                 role: FileRole::Model,
                 parts,

@@ -91,7 +91,7 @@ struct ContextOut {
     parts: Parts,
 }
 
-/// See [`crate::gemma::figures::Cost`].
+/// See [`crate::gemma::model_shape::Cost`].
 #[derive(Serialize)]
 struct Parts {
     layers: u64,

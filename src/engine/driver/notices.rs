@@ -9,7 +9,7 @@ use super::Driver;
 use super::publish::template_note;
 use crate::backend::{Failure, WorkerMemory};
 use crate::chat::ChatEvent;
-use crate::ipc::{self, LoadedModel, MemoryPicture, Packing, ServeEvent};
+use crate::ipc::{self, LoadedModel, MemorySnapshot, Packing, ServeEvent};
 
 impl Driver {
     pub(super) fn notice(&mut self, generation: Generation, notice: Notice<ServeEvent>) {
@@ -44,7 +44,7 @@ impl Driver {
                     packed.publish(&turns);
                 }
             }
-            ServeEvent::Spoilt { reason } => {
+            ServeEvent::PackedCorrupt { reason } => {
                 tracing::error!(reason, "the file of packed weights is discarded");
                 let turns = self.cache_turns.clone();
                 if let Some(packed) = self.packed() {
@@ -52,7 +52,7 @@ impl Driver {
                 }
             }
             ServeEvent::Memory(picture) => self.pictured(picture),
-            ServeEvent::Eased { before, after } => {
+            ServeEvent::Trimmed { before, after } => {
                 tracing::info!(
                     before_mib = before >> 20,
                     after_mib = after >> 20,
@@ -108,7 +108,7 @@ impl Driver {
         self.step(Input::Loaded { generation, slots });
     }
 
-    fn pictured(&mut self, picture: MemoryPicture) {
+    fn pictured(&mut self, picture: MemorySnapshot) {
         let Some(worker) = &mut self.worker else {
             return;
         };

@@ -2,7 +2,7 @@ use super::super::Answer;
 use super::*;
 use crate::chat::{ChatRequest, Detail, Message, Part, Picture, PrincipalId, Role};
 use crate::config::{Inference, Limits, Memory, Models};
-use crate::gemma::figures::Figures;
+use crate::gemma::model_shape::ModelShape;
 use crate::store::Projector;
 
 /// A driver without its loop, whose `auto` is the model `huge`: no machine has room for it.
@@ -22,9 +22,9 @@ fn model(id: &str, bytes: u64, projector: Option<u64>) -> Model {
         hearing: None,
         name: String::new(),
     });
-    let figures = Figures {
+    let figures = ModelShape {
         layers: bytes,
-        ..Figures::default()
+        ..ModelShape::default()
     };
     Model {
         figures,

@@ -1,9 +1,9 @@
-//! The compiler thread: from what a request is held to, to grammars. Each is compiled on a thread
-//! of its own, which is given up when it takes too long.
+//! From what a request is held to, to grammars. Each is compiled on a thread of its own, which is
+//! abandoned when it takes too long.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,40 +11,28 @@ use std::time::{Duration, Instant};
 use llguidance::api::TopLevelGrammar;
 use serde_json::{Value, json as value};
 
+use super::grammar::{CompiledGrammar, GrammarFactory};
 use super::keywords::{self, Fault};
-use super::prototype::{Grammars, Prototype};
 use super::{Constraints, call, json};
 use crate::chat::{ChatError, ChatRequest, Constraint, Format, Tool, ToolChoice};
-use crate::ipc::ServeEvent;
-use crate::worker::inbox::Turn;
-use crate::worker::link::Writer;
 use crate::worker::llama::Token;
-use crate::worker::prepare::Prepared;
 use crate::worker::vocab::Vocab;
 
 /// Time for one grammar.
-const LONGEST: Duration = Duration::from_secs(3);
-/// How often a cancelled request is looked for meanwhile.
-const GLANCE: Duration = Duration::from_millis(20);
-/// Grammars that took too long and are still being worked on.
-const MAX_STRAYS: usize = 2;
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// How often it is looked meanwhile whether the request was cancelled.
+const CANCEL_POLL: Duration = Duration::from_millis(20);
+/// Threads that were abandoned and still run.
+const MAX_ABANDONED: usize = 2;
 /// Grammars that are kept, and bytes of what they were made from.
-const KEPT: usize = 32;
-const KEPT_BYTES: usize = 1 << 20;
-/// Requests that wait for their grammars.
-const MAX_WAITING: usize = 64;
-/// For grammars that nest deeply; only what is used takes memory.
+const MAX_CACHED: usize = 32;
+const MAX_CACHED_BYTES: usize = 1 << 20;
+/// Bytes of stack for grammars that nest deeply; only what is used takes memory.
 const STACK: usize = 64 << 20;
-
-/// A request whose grammars are not ready.
-pub struct Waiting {
-    pub prepared: Box<Prepared>,
-    pub wanted: Wanted,
-}
 
 /// What a request is held to, as it came.
 #[derive(Clone, Default)]
-pub struct Wanted {
+pub struct GrammarSources {
     format: Option<Format>,
     functions: Vec<Function>,
 }
@@ -66,17 +54,17 @@ enum Source {
 }
 
 /// Makes grammars for one vocabulary.
-pub struct Compiler {
+pub struct GrammarCompiler {
     vocab: Vocab,
     suppressed: Vec<Token>,
     /// Made with the first request that needs it.
-    grammars: OnceLock<Result<Grammars, String>>,
+    factory: OnceLock<Result<GrammarFactory, String>>,
     /// The one that was used last is the last.
-    kept: Mutex<VecDeque<(Source, Arc<Prototype>)>>,
-    strays: AtomicUsize,
+    kept: Mutex<VecDeque<(Source, Arc<CompiledGrammar>)>>,
+    abandoned: AtomicUsize,
 }
 
-impl Wanted {
+impl GrammarSources {
     /// `None` if the request is held to nothing.
     pub fn of(request: &ChatRequest) -> Option<Self> {
         let format = (request.format != Format::Text).then(|| request.format.clone());
@@ -100,70 +88,33 @@ impl Wanted {
     }
 }
 
-impl Compiler {
+impl GrammarCompiler {
     pub fn new(vocab: Vocab, suppressed: Vec<Token>) -> Self {
         Self {
             vocab,
             suppressed,
-            grammars: OnceLock::new(),
+            factory: OnceLock::new(),
             kept: Mutex::default(),
-            strays: AtomicUsize::new(0),
+            abandoned: AtomicUsize::new(0),
         }
     }
 
-    /// Starts the thread; what it is sent comes out at `ready` with its grammars.
-    pub fn spawn(self, ready: SyncSender<Turn>, writer: Writer) -> Desk {
-        let (queue, waiting) = sync_channel(MAX_WAITING);
-        thread::spawn(move || Arc::new(self).run(&waiting, &ready, &writer));
-        Desk { queue }
-    }
-
-    fn run(
-        self: Arc<Self>,
-        waiting: &Receiver<Waiting>,
-        ready: &SyncSender<Turn>,
-        writer: &Writer,
-    ) {
-        for Waiting {
-            mut prepared,
-            wanted,
-        } in waiting
-        {
-            let outcome = match self.constraints(&wanted, &prepared) {
-                Some(Ok(constraints)) => {
-                    prepared.constraints = constraints;
-                    ready.send(Turn::Ready(prepared)).map_err(drop)
-                }
-                Some(Err(error)) => writer
-                    .send(&ServeEvent::Failed {
-                        id: prepared.id,
-                        error,
-                    })
-                    .map_err(drop),
-                // Nobody waits for it any more.
-                None => Ok(()),
-            };
-            if outcome.is_err() {
-                return;
-            }
-        }
-    }
-
-    fn constraints(
+    /// The grammars of one request; `None` if it was cancelled meanwhile.
+    pub fn constraints(
         self: &Arc<Self>,
-        wanted: &Wanted,
-        prepared: &Prepared,
+        sources: &GrammarSources,
+        cancelled: &AtomicBool,
     ) -> Option<Result<Constraints, ChatError>> {
         let mut constraints = Constraints::default();
-        if let Some(format) = &wanted.format {
-            match self.prototype(Source::Format(format.clone()), prepared)? {
-                Ok(prototype) => constraints.format = Some(prototype),
+        if let Some(format) = &sources.format {
+            match self.grammar(Source::Format(format.clone()), cancelled)? {
+                Ok(grammar) => constraints.format = Some(grammar),
                 Err(error) => return Some(Err(error)),
             }
         }
-        if !wanted.functions.is_empty() {
-            match self.prototype(Source::Call(wanted.functions.clone()), prepared)? {
-                Ok(prototype) => constraints.call = Some(prototype),
+        if !sources.functions.is_empty() {
+            match self.grammar(Source::Call(sources.functions.clone()), cancelled)? {
+                Ok(grammar) => constraints.call = Some(grammar),
                 Err(error) => return Some(Err(error)),
             }
         }
@@ -172,11 +123,11 @@ impl Compiler {
 
     /// The grammar, from those that are kept or anew; `None` if the request was cancelled
     /// meanwhile.
-    fn prototype(
+    fn grammar(
         self: &Arc<Self>,
         source: Source,
-        prepared: &Prepared,
-    ) -> Option<Result<Arc<Prototype>, ChatError>> {
+        cancelled: &AtomicBool,
+    ) -> Option<Result<Arc<CompiledGrammar>, ChatError>> {
         if let Some(kept) = self.recall(&source) {
             return Some(Ok(kept));
         }
@@ -193,7 +144,7 @@ impl Compiler {
                 reason,
             }))
         };
-        if self.strays.load(Ordering::Relaxed) >= MAX_STRAYS {
+        if self.abandoned.load(Ordering::Relaxed) >= MAX_ABANDONED {
             return refuse(
                 "has to wait: others that take too long are being looked at; try again".into(),
             );
@@ -210,25 +161,25 @@ impl Compiler {
         }
         let started = Instant::now();
         loop {
-            match result.recv_timeout(GLANCE) {
-                Ok(Ok(prototype)) => {
-                    let prototype = Arc::new(prototype);
-                    self.keep(source, prototype.clone());
-                    return Some(Ok(prototype));
+            match result.recv_timeout(CANCEL_POLL) {
+                Ok(Ok(grammar)) => {
+                    let grammar = Arc::new(grammar);
+                    self.keep(source, grammar.clone());
+                    return Some(Ok(grammar));
                 }
                 Ok(Err(error)) => return Some(Err(error)),
                 Err(RecvTimeoutError::Disconnected) => {
                     return refuse("cannot be used: llguidance gave up".into());
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    let ready = self.grammars.get().is_some();
-                    let late = ready && started.elapsed() > LONGEST;
-                    if late || prepared.cancelled() {
+                    let ready = self.factory.get().is_some();
+                    let late = ready && started.elapsed() > TIMEOUT;
+                    if late || cancelled.load(Ordering::Relaxed) {
                         self.abandon(result);
                         return if late {
                             refuse(format!(
                                 "takes more than {} seconds to be made a grammar of",
-                                LONGEST.as_secs()
+                                TIMEOUT.as_secs()
                             ))
                         } else {
                             None
@@ -239,40 +190,40 @@ impl Compiler {
         }
     }
 
-    /// Counts a thread that goes on for nobody, until it ends.
-    fn abandon(self: &Arc<Self>, result: Receiver<Result<Prototype, ChatError>>) {
+    /// Counts a thread whose result is not needed any more, until it ends.
+    fn abandon(self: &Arc<Self>, result: Receiver<Result<CompiledGrammar, ChatError>>) {
         let compiler = self.clone();
-        compiler.strays.fetch_add(1, Ordering::Relaxed);
+        compiler.abandoned.fetch_add(1, Ordering::Relaxed);
         thread::spawn(move || {
             let _ = result.recv();
-            compiler.strays.fetch_sub(1, Ordering::Relaxed);
+            compiler.abandoned.fetch_sub(1, Ordering::Relaxed);
         });
     }
 
-    fn recall(&self, source: &Source) -> Option<Arc<Prototype>> {
+    fn recall(&self, source: &Source) -> Option<Arc<CompiledGrammar>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let place = kept.iter().position(|(other, _)| other == source)?;
         let entry = kept.remove(place)?;
-        let prototype = entry.1.clone();
+        let grammar = entry.1.clone();
         kept.push_back(entry);
-        Some(prototype)
+        Some(grammar)
     }
 
-    fn keep(&self, source: Source, prototype: Arc<Prototype>) {
+    fn keep(&self, source: Source, grammar: Arc<CompiledGrammar>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.push_back((source, prototype));
-        while kept.len() > KEPT
+        kept.push_back((source, grammar));
+        while kept.len() > MAX_CACHED
             || (kept.len() > 1
-                && kept.iter().map(|(source, _)| source.bytes()).sum::<usize>() > KEPT_BYTES)
+                && kept.iter().map(|(source, _)| source.bytes()).sum::<usize>() > MAX_CACHED_BYTES)
         {
             kept.pop_front();
         }
     }
 
-    fn grammars(&self) -> Result<&Grammars, ChatError> {
+    fn factory(&self) -> Result<&GrammarFactory, ChatError> {
         let made = self
-            .grammars
-            .get_or_init(|| Grammars::new(self.vocab, &self.suppressed));
+            .factory
+            .get_or_init(|| GrammarFactory::new(self.vocab, &self.suppressed));
         made.as_ref().map_err(|reason| ChatError::Inference {
             reason: reason.clone(),
         })
@@ -280,22 +231,22 @@ impl Compiler {
 
     /// The grammar of an answer's text.
     #[cfg(test)]
-    pub fn format(&self, format: &Format) -> Result<Prototype, ChatError> {
+    pub fn format(&self, format: &Format) -> Result<CompiledGrammar, ChatError> {
         self.compile(&Source::Format(format.clone()))
     }
 
     /// The grammar of a call of one of `tools`.
     #[cfg(test)]
-    pub fn call(&self, tools: &[Tool]) -> Result<Prototype, ChatError> {
+    pub fn call(&self, tools: &[Tool]) -> Result<CompiledGrammar, ChatError> {
         let mut request = ChatRequest::new(vec![]);
         request.tools = tools.to_vec();
         self.compile(&Source::Call(
-            Wanted::of(&request).unwrap_or_default().functions,
+            GrammarSources::of(&request).unwrap_or_default().functions,
         ))
     }
 
-    fn compile(&self, source: &Source) -> Result<Prototype, ChatError> {
-        let grammars = self.grammars()?;
+    fn compile(&self, source: &Source) -> Result<CompiledGrammar, ChatError> {
+        let factory = self.factory()?;
         match source {
             Source::Format(format) => {
                 let refuse = |fault: Fault| ChatError::Constraint {
@@ -304,7 +255,7 @@ impl Compiler {
                     reason: fault.reason,
                 };
                 let grammar = format_grammar(format).map_err(refuse)?;
-                grammars
+                factory
                     .compile(grammar, true)
                     .map_err(|reason| refuse(Fault::new("", reason)))
             }
@@ -327,7 +278,7 @@ impl Compiler {
                     // Knows what else is wrong with a schema, and which options of a `oneOf`
                     // exclude each other.
                     let probe =
-                        grammars.compile(TopLevelGrammar::from_json_schema(schema.clone()), true);
+                        factory.compile(TopLevelGrammar::from_json_schema(schema.clone()), true);
                     probe.map_err(|reason| refuse((i, Fault::new("", reason))))?;
                 }
                 let named = functions
@@ -335,30 +286,11 @@ impl Compiler {
                     .zip(&schemas)
                     .map(|(function, schema)| (function.name.as_str(), schema));
                 let grammar = call::grammar(named).map_err(refuse)?;
-                grammars
+                factory
                     .compile(TopLevelGrammar::from_lark(grammar), false)
                     .map_err(|reason| refuse((0, Fault::new("", reason))))
             }
         }
-    }
-}
-
-/// Where requests wait for their grammars.
-pub struct Desk {
-    queue: SyncSender<Waiting>,
-}
-
-impl Desk {
-    /// Hands a request on; it comes out ready, or its failure is told.
-    pub fn hand(&self, waiting: Waiting) -> Result<(), ChatError> {
-        self.queue.try_send(waiting).map_err(|error| match error {
-            TrySendError::Full(_) => ChatError::Inference {
-                reason: format!("more than {MAX_WAITING} requests wait for their grammars"),
-            },
-            TrySendError::Disconnected(_) => ChatError::Inference {
-                reason: "no grammars are made any more".into(),
-            },
-        })
     }
 }
 

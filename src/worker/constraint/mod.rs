@@ -1,29 +1,24 @@
-//! Holding the model to a form: which tokens may come next.
+//! Holding the model to a form: which tokens may come next. Grammars are compiled and masks computed
+//! by llguidance, on threads of their own ([`super::compiler`], [`super::mask_thread`]): no answer
+//! waits for another's grammar.
 //!
 //! ```text
-//!   preparer ──▶ compiler: schema ─▶ grammar ─▶ [`Prototype`] (cached) ──▶ slot
-//!                                                                           │ tokens    a thread for each
-//!   llama thread ◀───────────────────── masks ─────────────────────── [`Held`] constrained answer
+//!   schema ─▶ grammar ─▶ [`CompiledGrammar`] (cached) ─▶ a copy for each answer ─▶ [`Mask`]s
 //! ```
-//!
-//! Grammars are compiled and masks computed by llguidance, on threads of their own: nobody waits
-//! for another's grammar.
 
 mod call;
 mod compile;
 mod formats;
-mod held;
+mod grammar;
 mod json;
 mod keywords;
 mod lark;
 mod merge;
-mod prototype;
 #[cfg(test)]
 mod tests;
 
-pub use compile::{Compiler, Desk, Waiting, Wanted};
-pub use held::{Held, Masked};
-pub use prototype::{Mask, Prototype};
+pub use compile::{GrammarCompiler, GrammarSources};
+pub use grammar::{CompiledGrammar, Mask};
 
 use std::sync::Arc;
 
@@ -31,7 +26,7 @@ use std::sync::Arc;
 #[derive(Clone, Default)]
 pub struct Constraints {
     /// The answer's text.
-    pub format: Option<Arc<Prototype>>,
+    pub format: Option<Arc<CompiledGrammar>>,
     /// What follows the token that begins a call.
-    pub call: Option<Arc<Prototype>>,
+    pub call: Option<Arc<CompiledGrammar>>,
 }

@@ -1,4 +1,4 @@
-//! Whatever is drawn of what a mask allows fits the schema: random schemas, random tokens, no
+//! Whatever is sampled of what a mask allows fits the schema: random schemas, random tokens, no
 //! model.
 
 use std::cell::{Cell, RefCell};
@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use serde_json::Value;
 
-use super::compile::Compiler;
-use super::prototype::Prototype;
+use super::compile::GrammarCompiler;
+use super::grammar::CompiledGrammar;
 use crate::worker::llama::Token;
 use crate::worker::vocab::Vocab;
 use crate::worker::vocab::tests::{real, tiny};
@@ -30,9 +30,9 @@ struct Walk {
     whole: bool,
 }
 
-/// Draws allowed tokens, each as likely as every other for a while, and then those that seem to
+/// Samples allowed tokens, each as likely as every other for a while, and then those that seem to
 /// lead to the end.
-fn walk(prototype: &Prototype, vocab: Vocab, seed: u64, closing: &[Token]) -> Walk {
+fn walk(grammar: &CompiledGrammar, vocab: Vocab, seed: u64, closing: &[Token]) -> Walk {
     const WILD: usize = 40;
     const LONGEST: usize = 1500;
     let mut state = seed | 1;
@@ -42,7 +42,7 @@ fn walk(prototype: &Prototype, vocab: Vocab, seed: u64, closing: &[Token]) -> Wa
         state ^= state << 17;
         (state % below as u64) as usize
     };
-    let (mut running, mut mask, mut tokens) = (prototype.run(), prototype.first.clone(), vec![]);
+    let (mut running, mut mask, mut tokens) = (grammar.start(), grammar.first.clone(), vec![]);
     while tokens.len() < LONGEST {
         let allowed = mask.allowed.to_list();
         if mask.may_end && (allowed.is_empty() || random(3) == 0 || tokens.len() > WILD) {
@@ -86,8 +86,8 @@ fn validator(schema: &Value) -> jsonschema::Validator {
         .unwrap()
 }
 
-fn compiler(vocab: Vocab) -> Compiler {
-    Compiler::new(vocab, vec![])
+fn compiler(vocab: Vocab) -> GrammarCompiler {
+    GrammarCompiler::new(vocab, vec![])
 }
 
 fn runner(cases: u32) -> TestRunner {
@@ -110,8 +110,8 @@ fn random_schemas_are_kept_to() {
         .run(
             &(schemas::schema(&FORMATS), any::<[u64; 3]>()),
             |(schema, seeds)| {
-                let prototype = match compiler.format(&Format::JsonSchema(schema.to_string())) {
-                    Ok(prototype) => prototype,
+                let grammar = match compiler.format(&Format::JsonSchema(schema.to_string())) {
+                    Ok(grammar) => grammar,
                     // Nothing can fit some of them.
                     Err(error) => {
                         prop_assert!(error.to_string().contains("nsatisfiable"), "{error}");
@@ -120,7 +120,7 @@ fn random_schemas_are_kept_to() {
                 };
                 let validator = validator(&schema);
                 for seed in seeds {
-                    let walk = walk(&prototype, vocab, seed, &closing);
+                    let walk = walk(&grammar, vocab, seed, &closing);
                     if !walk.whole {
                         cut.set(cut.get() + 1);
                         continue;
@@ -160,8 +160,8 @@ fn random_functions_are_called_as_they_want() {
                 .enumerate()
                 .map(|(i, schema)| tool(&format!("f{i}"), schema))
                 .collect();
-            let prototype = match compiler.call(&tools) {
-                Ok(prototype) => prototype,
+            let grammar = match compiler.call(&tools) {
+                Ok(grammar) => grammar,
                 Err(error) => {
                     prop_assert!(
                         error.to_string().contains("nsatisfiable")
@@ -173,7 +173,7 @@ fn random_functions_are_called_as_they_want() {
                 }
             };
             for seed in seeds {
-                let walk = walk(&prototype, vocab, seed, &closing);
+                let walk = walk(&grammar, vocab, seed, &closing);
                 if !walk.whole {
                     cut.set(cut.get() + 1);
                     continue;
@@ -243,10 +243,10 @@ fn what_a_function_may_be_given() {
     let vocab = tiny();
     let compiler = compiler(vocab);
     let fits = |schema: Value, arguments: &str| {
-        let prototype = compiler.call(&[tool("f", &schema)]).unwrap();
+        let grammar = compiler.call(&[tool("f", &schema)]).unwrap();
         let mut tokens = vec![];
         vocab.tokenize(&format!("call:f{arguments}<tool_call|>"), true, &mut tokens);
-        let (mut running, mut mask) = (prototype.run(), prototype.first.clone());
+        let (mut running, mut mask) = (grammar.start(), grammar.first.clone());
         tokens.iter().all(|&token| {
             let allowed = mask.allowed.is_allowed(token as u32);
             if allowed {
@@ -374,22 +374,22 @@ fn masks() {
         runner
             .run(&strategy, |(schema, seed)| {
                 let start = std::time::Instant::now();
-                let prototype = if calls {
+                let grammar = if calls {
                     compiler.call(&[tool("f", &schema)])
                 } else {
                     compiler.format(&Format::JsonSchema(schema.to_string()))
                 };
-                let Ok(prototype) = prototype else {
+                let Ok(grammar) = grammar else {
                     return Ok(());
                 };
                 compiled.borrow_mut().push(start.elapsed().as_micros());
                 let walked = walk(
-                    &prototype,
+                    &grammar,
                     vocab,
                     seed,
                     if calls { &call_ends } else { &json_ends },
                 );
-                let mut running = prototype.run();
+                let mut running = grammar.start();
                 for token in walked.tokens {
                     let start = std::time::Instant::now();
                     running.take(token).unwrap();
@@ -409,7 +409,7 @@ fn masks() {
 #[test]
 fn free_requests_are_not_compiled() {
     let mut request = ChatRequest::new(vec![Message::text(Role::User, "Hi")]);
-    assert!(super::Wanted::of(&request).is_none());
+    assert!(super::GrammarSources::of(&request).is_none());
     request.format = Format::JsonObject;
-    assert!(super::Wanted::of(&request).is_some());
+    assert!(super::GrammarSources::of(&request).is_some());
 }

@@ -2,7 +2,7 @@
 
 use super::Pages;
 
-/// Characters in a line before it is broken: nobody looks at the lines, so only to keep tables
+/// Characters in a line before it is broken: lines mean nothing here, so only to keep tables
 /// narrow.
 const WIDTH: usize = 400;
 

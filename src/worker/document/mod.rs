@@ -1,5 +1,5 @@
-//! Reading files that people send: what stands in them, as text and as pictures of pages. A worker
-//! of its own does it and then ends, so what a file does to its reader is done to nobody else.
+//! Extracts the text of files that clients send, and pictures of their pages. A worker of its own
+//! does it and then ends, so a file that crashes its reader affects nothing else.
 
 mod html;
 mod pdf;
@@ -10,8 +10,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
 
+use super::confinement::confine;
+use super::exit::{EXIT_LOAD, EXIT_PROTOCOL};
 use super::link::Writer;
-use super::{EXIT_LOAD, EXIT_PROTOCOL, confine_to};
 use crate::ipc::{DocumentKind, EXTRACT_MEMORY, Extent, Extract, ExtractEvent, Page};
 use crate::sandbox::{Needs, Profile, Work};
 
@@ -31,7 +32,7 @@ pub fn run(
     files: Vec<OwnedFd>,
     writer: &Writer<Extract>,
 ) -> Result<ExitCode, u8> {
-    confine_to(&Needs {
+    confine(&Needs {
         profile: Profile::Extract,
         files: &[],
         largest_file: 0,
@@ -63,9 +64,9 @@ pub fn run(
             }),
             Ok(ExitCode::SUCCESS),
         ),
-        Err(reason) => (ExtractEvent::Unreadable { reason }, Err(EXIT_LOAD)),
+        Err(reason) => (ExtractEvent::Rejected { reason }, Err(EXIT_LOAD)),
     };
-    // Nobody to tell means nobody who cares.
+    // When the channel has ended the result is not needed.
     let _ = writer.send(&last);
     status
 }

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Everything that the other side sends is read after the worker has confined itself: it has the
-//! connection, and cannot make another. A file that has moved is therefore the next worker's
-//! business. The addresses that are looked at are those that are connected to, so a name cannot
+//! connection, and cannot make another. A redirect is therefore followed by the next
+//! worker. The addresses that are looked at are those that are connected to, so a name cannot
 //! mean something else the second time.
 
 mod connection;
@@ -25,8 +25,9 @@ use ureq::unversioned::transport::{Connector, RustlsConnector};
 use ureq::{Agent, Error};
 use url::{Host, Url};
 
+use super::confinement::confine;
+use super::exit::EXIT_LOAD;
 use super::link::Writer;
-use super::{EXIT_LOAD, confine_to};
 use crate::chat::{Barred, Networks};
 use crate::ipc::{FETCH_MEMORY, Fetch, FetchEvent, FetchRequest};
 use crate::sandbox::{Needs, Profile, Work};
@@ -50,7 +51,7 @@ const MOST_HEAD: usize = 32 << 10;
 /// Fetches the file. Everything else is the supervisor's to decide.
 pub fn run(fetch: &FetchRequest, writer: &Writer<Fetch>) -> Result<ExitCode, u8> {
     let reached = reach(fetch);
-    confine_to(&Needs {
+    confine(&Needs {
         profile: Profile::Fetch,
         files: &[],
         largest_file: 0,
@@ -58,9 +59,9 @@ pub fn run(fetch: &FetchRequest, writer: &Writer<Fetch>) -> Result<ExitCode, u8>
     })?;
     let last = reached
         .and_then(|agent| get(&agent, fetch, writer))
-        .unwrap_or_else(|reason| FetchEvent::Unreadable { reason });
-    let failed = matches!(last, FetchEvent::Unreadable { .. });
-    // Nobody to tell means nobody who cares.
+        .unwrap_or_else(|reason| FetchEvent::Rejected { reason });
+    let failed = matches!(last, FetchEvent::Rejected { .. });
+    // When the channel has ended the result is not needed.
     let _ = writer.send(&last);
     if failed {
         Err(EXIT_LOAD)
@@ -178,7 +179,7 @@ fn get(agent: &Agent, fetch: &FetchRequest, writer: &Writer<Fetch>) -> Result<Fe
         && let Some(to) = response.headers().get(header::LOCATION)
     {
         let to = to.to_str().map_err(|_| "is moved to what is no address")?;
-        return Ok(FetchEvent::Moved { to: to.to_owned() });
+        return Ok(FetchEvent::Redirected { to: to.to_owned() });
     }
     if status != StatusCode::OK {
         return Err(format!("cannot be fetched: its server answers {status}"));

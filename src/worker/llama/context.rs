@@ -197,7 +197,7 @@ impl Context {
         watch.cancelled.extend(cancelled);
         // SAFETY: by this function's contract.
         let code = unsafe { sys::llama_decode(self.raw.as_ptr(), batch) };
-        log::hush(false);
+        log::mute(false);
         match code {
             0 => Ok(()),
             1 => Err(DecodeError::NoRoom),
@@ -266,7 +266,7 @@ unsafe extern "C" fn on_node(watch: *mut c_void) -> bool {
             .all(|flag| flag.load(Ordering::Relaxed));
     let stop = everyone || watch.ending.load(Ordering::Relaxed);
     if stop {
-        log::hush(true);
+        log::mute(true);
     }
     stop
 }

@@ -3,9 +3,10 @@
 //! A layer with experts ranks them first (a row of numbers for each token), then multiplies with
 //! the weights of the best. In between llama.cpp lets us look: before each node of its graph the
 //! scheduler asks whether somebody wants to see it (`ggml_backend_sched_eval_callback`). What this
-//! relies on, tested with the tiny model that has experts; where it does not hold nobody is told
-//! anything, and nothing else changes:
+//! relies on, tested with the tiny model that has experts; where it does not hold, the
+//! watcher is not called and nothing else changes:
 //! - the ranking is called `ffn_moe_topk-<layer>` and holds numbers of 32 bits;
+//! - it is in memory that the CPU can read (`ggml_backend_buffer_is_host`);
 //! - the multiplication (`GGML_OP_MUL_MAT_ID`) has the weights as its first and the ranking as its
 //!   third source;
 //! - of the weights one expert follows the other, each of `nb[2]` bytes, packed or not.
@@ -112,16 +113,20 @@ impl ExpertWatch {
     }
 
     /// # Safety
-    /// `ranking` was computed and lies in memory that can be read.
+    /// `ranking` was computed, and its buffer is alive.
     unsafe fn see(&mut self, ranking: &sys::ggml_tensor) {
         let Some(layer) = layer_ranked_by(ranking) else {
             return;
         };
+        // SAFETY: by this function's contract.
+        if !unsafe { is_in_host_memory(ranking) } {
+            return;
+        }
         let (columns, rows) = (ranking.ne[0].max(0) as usize, ranking.ne[1].max(0) as usize);
         self.chosen.clear();
         for row in 0..rows {
-            // SAFETY: by this function's contract; a row's numbers follow each other
-            // ([`layer_ranked_by`]).
+            // SAFETY: computed, by this function's contract, and in memory that can be read; a row's
+            // numbers follow each other ([`layer_ranked_by`]).
             let numbers = unsafe {
                 let row = ranking
                     .data
@@ -157,8 +162,17 @@ fn layer_ranked_by(node: &sys::ggml_tensor) -> Option<usize> {
     fits.then_some(layer)
 }
 
+/// Whether the CPU can read what a tensor holds: a device's buffers need not be mapped.
+///
 /// # Safety
-/// `watch` is a [`ExpertWatch`] that nobody else uses; llama.cpp calls it from inside a decode,
+/// The tensor's buffer is alive.
+unsafe fn is_in_host_memory(tensor: &sys::ggml_tensor) -> bool {
+    // SAFETY: by this function's contract; the buffer of a view is its source's.
+    !tensor.buffer.is_null() && unsafe { sys::ggml_backend_buffer_is_host(tensor.buffer) }
+}
+
+/// # Safety
+/// `watch` is an [`ExpertWatch`] that nothing else uses; llama.cpp calls it from inside a decode,
 /// with nodes of its graph.
 pub unsafe extern "C" fn on_node(
     node: *mut sys::ggml_tensor,
@@ -171,8 +185,8 @@ pub unsafe extern "C" fn on_node(
         // SAFETY: by this function's contract.
         return unsafe { watch.ask(node) };
     }
-    // SAFETY: the scheduler waits for a node that was asked for, and the graph lies in the CPU's
-    // memory.
+    // SAFETY: the scheduler waits for a node that was asked for, and the graph's buffers live until
+    // its end.
     unsafe { watch.see(node) };
     true
 }

@@ -2,8 +2,8 @@
 //! prompt.
 
 use std::ffi::{CStr, c_char, c_void};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, Once};
 
 use llama_cpp_sys_2 as sys;
 
@@ -14,21 +14,22 @@ const MAX_LINE: usize = 1024;
 /// without a vocabulary; a projector's part for sound is said to be experimental.
 const USUAL: [&str; 2] = ["dummy tokens", "audio input is in experimental stage"];
 
-/// The errors since the last look, for whoever reports the failure.
+/// The errors since the last [`take_reason`].
 static REASON: Mutex<Option<String>> = Mutex::new(None);
 /// Whether warnings are expected and of no interest: a decode is being stopped on purpose.
-static HUSHED: AtomicBool = AtomicBool::new(false);
+static MUTED: AtomicBool = AtomicBool::new(false);
 
-/// Sends llama.cpp's messages, and the reason of an `abort`, to standard error. Call it before
-/// anything else.
+/// Sends llama.cpp's messages, and the reason of an `abort`, to standard error. Everything that
+/// loads something calls it first.
 pub fn report() {
-    // SAFETY: the callbacks are valid for the whole life of the process and take no data of ours;
-    // no other thread uses llama.cpp yet.
-    unsafe {
+    static ONCE: Once = Once::new();
+    // SAFETY: the callbacks are valid for the whole life of the process and take no data of ours.
+    // They are set once, and what could log waits for that here.
+    ONCE.call_once(|| unsafe {
         sys::llama_log_set(Some(on_message), std::ptr::null_mut());
         sys::mtmd_log_set(Some(on_message), std::ptr::null_mut());
         sys::ggml_set_abort_callback(Some(on_abort));
-    }
+    });
 }
 
 /// The errors since the last call, as llama.cpp worded them, the most particular one first.
@@ -37,13 +38,13 @@ pub fn take_reason() -> Option<String> {
 }
 
 /// Drops messages until it is called with `false`.
-pub(super) fn hush(hushed: bool) {
-    HUSHED.store(hushed, Ordering::Relaxed);
+pub(super) fn mute(muted: bool) {
+    MUTED.store(muted, Ordering::Relaxed);
 }
 
 extern "C" fn on_message(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {
     if level != sys::GGML_LOG_LEVEL_WARN && level != sys::GGML_LOG_LEVEL_ERROR
-        || HUSHED.load(Ordering::Relaxed)
+        || MUTED.load(Ordering::Relaxed)
     {
         return;
     }

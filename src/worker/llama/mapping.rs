@@ -3,8 +3,8 @@
 //! llama.cpp (`llama-mmap.cpp`) asks the kernel to read the whole file at once, with `MAP_POPULATE`
 //! and `POSIX_MADV_WILLNEED`, and offers no switch for it: from a disk that is gigabytes before the
 //! first token, of which most are never needed (weights that lie packed elsewhere, experts that
-//! nobody asks for). The two functions below stand in front of libc's for this program alone and
-//! leave those wishes out while a model is being loaded. What is read then, and when,
+//! no token uses). The functions below replace libc's in this program and leave those requests out
+//! while a model is being loaded. What is read then, and when,
 //! `worker/residency` decides.
 
 use std::cell::Cell;

@@ -11,7 +11,7 @@ mod context;
 mod experts;
 mod log;
 mod mapping;
-mod marks;
+mod marker_vocabulary;
 mod model;
 pub mod packing;
 mod projector;

@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use llama_cpp_sys_2 as sys;
 use rustix::fs::SeekFrom;
 
-use super::packing::{self, Outcome, Place};
+use super::packing::{self, Outcome, PackedTarget};
 use super::{log, mapping};
+use crate::gemma::header_key;
 use crate::sys::residency::{MappedFile, Window};
 
-/// The part of the file after which its pages are given back.
-const GIVE_BACK: f32 = 1.0 / 32.0;
+/// The part of the file after which its pages are evicted.
+const EVICT_EVERY: f32 = 1.0 / 32.0;
 /// Bytes of one metadata value at most; longer ones count as missing.
 const MAX_META: usize = 4096;
 
@@ -40,8 +41,8 @@ unsafe impl Sync for Model {}
 
 impl Model {
     /// Maps the GGUF file behind `file` and prepares its weights for the CPU: what every token
-    /// needs is packed for the CPU's kernels, in `place` or else in memory, and the large per-layer
-    /// table is read row by row on demand. Nothing is read ahead. The file's pages are given back
+    /// needs is packed for the CPU's kernels, in `target` or else in memory, and the large per-layer
+    /// table is read row by row on demand. Nothing is read ahead. The file's pages are evicted
     /// as the loading goes on: what was packed is not read from there again, and the rest comes
     /// back from the page cache when a token needs it. Of the vocabulary llama.cpp learns the
     /// number of its `tokens` and nothing else: its tables would take 90 MB. Stops early, with an
@@ -49,14 +50,14 @@ impl Model {
     pub fn load(
         file: impl AsFd,
         tokens: u32,
-        place: Option<Place>,
+        target: Option<PackedTarget>,
         ending: &AtomicBool,
     ) -> (Result<Self, String>, Outcome) {
         let mapped = match MappedFile::of(&file) {
             Ok(mapped) => mapped,
             Err(error) => return (Err(unreadable(&error)), Outcome::Nothing),
         };
-        packing::into(place, mapped, || {
+        packing::pack_into(target, mapped, || {
             mapping::without_reading(|| Self::load_plain(&file, tokens, mapped, ending))
         })
     }
@@ -67,6 +68,7 @@ impl Model {
         mapped: MappedFile,
         ending: &AtomicBool,
     ) -> Result<Self, String> {
+        log::report();
         // SAFETY: no arguments; this sets up tables and must come before everything but the log.
         unsafe { sys::llama_backend_init() };
         // SAFETY: plain data.
@@ -80,7 +82,7 @@ impl Model {
         let loading = Loading {
             ending,
             file: mapped,
-            given_back: Cell::new(0.0),
+            evicted: Cell::new(0.0),
         };
         params.progress_callback = Some(on_progress);
         params.progress_callback_user_data =
@@ -189,18 +191,18 @@ impl Model {
 fn without_vocabulary(tokens: u32) -> [sys::llama_model_kv_override; 3] {
     // SAFETY: plain data, for which zeros are valid; they are an empty key.
     let mut overrides: [sys::llama_model_kv_override; 3] = unsafe { std::mem::zeroed() };
-    let copy = |to: &mut [c_char], text: &CStr| {
+    let copy = |to: &mut [c_char], text: &[u8]| {
         to.iter_mut()
-            .zip(text.to_bytes())
+            .zip(text)
             .for_each(|(to, from)| *to = *from as c_char)
     };
     let [model, size, _] = &mut overrides;
-    copy(&mut model.key, c"tokenizer.ggml.model");
+    copy(&mut model.key, b"tokenizer.ggml.model");
     model.tag = sys::LLAMA_KV_OVERRIDE_TYPE_STR;
     let mut none = [0; 128];
-    copy(&mut none, c"none");
+    copy(&mut none, b"none");
     model.__bindgen_anon_1.val_str = none;
-    copy(&mut size.key, c"gemma4.vocab_size");
+    copy(&mut size.key, header_key("vocab_size").as_bytes());
     size.tag = sys::LLAMA_KV_OVERRIDE_TYPE_INT;
     size.__bindgen_anon_1.val_i64 = tokens.into();
     overrides
@@ -210,18 +212,19 @@ fn without_vocabulary(tokens: u32) -> [sys::llama_model_kv_override; 3] {
 struct Loading<'a> {
     ending: &'a AtomicBool,
     file: MappedFile,
-    /// The progress at which pages were last given back.
-    given_back: Cell<f32>,
+    /// The progress at which pages were last evicted.
+    evicted: Cell<f32>,
 }
 
 /// llama.cpp asks this between tensors, on the thread that loads; `false` ends the loading.
 unsafe extern "C" fn on_progress(progress: f32, loading: *mut c_void) -> bool {
     // SAFETY: [`Model::load`] passes a reference that lives through the call.
     let loading = unsafe { &*loading.cast::<Loading<'_>>() };
-    if progress - loading.given_back.get() >= GIVE_BACK || progress >= 1.0 {
-        loading.given_back.set(progress);
+    if progress - loading.evicted.get() >= EVICT_EVERY || progress >= 1.0 {
+        loading.evicted.set(progress);
         // Without it the load is as good, and takes more memory.
-        let _ = loading.file.evict();
+        // SAFETY: llama.cpp maps and unmaps the file on this thread alone, which is here.
+        let _ = unsafe { loading.file.evict() };
     }
     !loading.ending.load(Ordering::Relaxed) && !packing::is_wrong()
 }

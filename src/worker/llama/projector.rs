@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use llama_cpp_sys_2 as sys;
 
 use super::log;
-use super::marks::Marks;
+use super::marker_vocabulary::MarkerVocabulary;
 use crate::gemma::picture::{BUDGETS, Size};
 use crate::gemma::sound::MAX_SAMPLES;
 
@@ -19,7 +19,7 @@ const NODES: u32 = 16;
 
 /// What [`on_node`] looks at; on the heap because libmtmd keeps its address.
 struct Watch {
-    /// The flag of whoever waits for the running medium.
+    /// The cancel flag of the request whose medium is encoded.
     cancelled: Arc<AtomicBool>,
     /// The whole worker is ending.
     ending: Arc<AtomicBool>,
@@ -39,7 +39,7 @@ pub struct Projector {
 
 impl Projector {
     /// Reads the projector behind `file` for a model whose rows have `width` numbers. All of it
-    /// will be in memory that nobody else has. Stops early, with an error, when `ending` is set.
+    /// will be in private memory. Stops early, with an error, when `ending` is set.
     /// The error is llama.cpp's.
     pub fn load(
         file: &OwnedFd,
@@ -50,7 +50,7 @@ impl Projector {
         // libmtmd takes a path only; this one leads to the descriptor's file and to no other.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let path = CString::new(path).map_err(|error| error.to_string())?;
-        let marks = Marks::load()?;
+        let markers = MarkerVocabulary::load()?;
         let watch = NonNull::from(Box::leak(Box::new(Watch {
             cancelled: Arc::default(),
             ending,
@@ -73,9 +73,9 @@ impl Projector {
         params.progress_callback_user_data = watch.as_ptr().cast::<c_void>();
 
         log::take_reason();
-        // SAFETY: the path outlives the call, the marks are never freed, and the watch is freed
+        // SAFETY: the path outlives the call, the markers are never freed, and the watch is freed
         // only after the context.
-        let raw = unsafe { sys::mtmd_init_from_file(path.as_ptr(), marks, params) };
+        let raw = unsafe { sys::mtmd_init_from_file(path.as_ptr(), markers, params) };
         let Some(raw) = NonNull::new(raw) else {
             // SAFETY: the pointer is from `Box::leak` and no context has it.
             drop(unsafe { Box::from_raw(watch.as_ptr()) });
@@ -93,7 +93,7 @@ impl Projector {
 
     /// The rows of a picture, `tokens` of them. `rgb` has three bytes for each pixel. Stops early,
     /// with an error, when `cancelled` is set.
-    pub fn look(
+    pub fn encode_image(
         &mut self,
         rgb: &[u8],
         size: Size,
@@ -119,7 +119,7 @@ impl Projector {
     /// The rows of a sound, `tokens` of them. The samples are mono,
     /// [`RATE`](crate::gemma::sound::RATE) a second, and no more than [`MAX_SAMPLES`], which
     /// libmtmd takes together. Stops early, with an error, when `cancelled` is set.
-    pub fn listen(
+    pub fn encode_audio(
         &mut self,
         samples: &[f32],
         tokens: usize,
@@ -181,7 +181,7 @@ impl Projector {
         unsafe { self.rows(tokens) }
     }
 
-    /// What libmtmd splits a medium into: it and the marks around it.
+    /// What libmtmd splits a medium into: it and the markers around it.
     fn chunks(
         &self,
         bitmap: &Owned<sys::mtmd_bitmap>,

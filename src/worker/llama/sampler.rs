@@ -1,4 +1,4 @@
-//! How the next token is drawn from the logits.
+//! Sampling: how the next token is chosen by the logits.
 
 use std::fmt;
 use std::ptr::NonNull;
@@ -10,10 +10,10 @@ use crate::chat::Sampling;
 
 /// Tokens of the answer that the penalties look back at.
 const PENALTY_WINDOW: i32 = 64;
-/// Temperatures below this draw the likeliest token: dividing by them would overflow.
+/// Temperatures below this mean greedy sampling: dividing by them would overflow.
 const GREEDY: f32 = 1e-4;
 
-/// The logits are not numbers one can draw from: the weights are damaged.
+/// The logits are not numbers that can be sampled from: the weights are damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoToken;
 
@@ -32,7 +32,7 @@ impl Candidates {
     }
 }
 
-/// What may be drawn.
+/// What may be sampled.
 #[derive(Clone, Copy, Debug)]
 pub enum Allowed<'a> {
     /// Every token but these.
@@ -42,7 +42,7 @@ pub enum Allowed<'a> {
     Only { mask: &'a [u32], also: &'a [Token] },
 }
 
-/// The drawing of one answer: its own random numbers and its own memory of what was drawn.
+/// The sampler of one answer: its own random numbers and its own memory of what was sampled.
 pub struct Sampler {
     /// `None` when the likeliest token is all that is wanted.
     chain: Option<Chain>,
@@ -50,7 +50,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// The order is llama.cpp's: bias, penalties, top-k, top-p, min-p, temperature, draw. `seed` is
+    /// The order is llama.cpp's: bias, penalties, top-k, top-p, min-p, temperature, distribution. `seed` is
     /// used as it is; every token of `sampling.logit_bias` must be in the vocabulary. `None` if
     /// llama.cpp has no memory.
     pub fn new(sampling: &Sampling, seed: u32, vocabulary: usize) -> Option<Self> {
@@ -98,7 +98,7 @@ impl Sampler {
                 chain.add(sys::llama_sampler_init_min_p(sampling.min_p, 1))?;
             }
             chain.add(sys::llama_sampler_init_temp(sampling.temperature))?;
-            // llama.cpp takes the largest number for "draw a seed", which would not repeat.
+            // llama.cpp takes the largest number for "a random seed", which would not repeat.
             let seed = seed.min(u32::MAX - 1);
             chain.add(sys::llama_sampler_init_dist(seed))?;
         }
@@ -108,9 +108,9 @@ impl Sampler {
         })
     }
 
-    /// Draws an allowed token from `row` and remembers it. Tokens of `never` are not drawn, even if
+    /// Samples an allowed token from `row` and remembers it. Tokens of `never` are not sampled, even if
     /// they are allowed.
-    pub fn draw(
+    pub fn sample(
         &mut self,
         row: &[f32],
         allowed: Allowed<'_>,
@@ -159,7 +159,7 @@ impl Sampler {
         }
         match &mut self.chain {
             None => likeliest(data),
-            Some(chain) => chain.draw(data),
+            Some(chain) => chain.sample(data),
         }
         .ok_or(NoToken)
     }
@@ -199,7 +199,7 @@ impl Chain {
         Some(())
     }
 
-    fn draw(&mut self, data: &mut [sys::llama_token_data]) -> Option<Token> {
+    fn sample(&mut self, data: &mut [sys::llama_token_data]) -> Option<Token> {
         let mut array = sys::llama_token_data_array {
             data: data.as_mut_ptr(),
             size: data.len(),
@@ -230,7 +230,7 @@ impl Drop for Chain {
 mod tests {
     use super::*;
 
-    fn draws(
+    fn samples(
         sampling: &Sampling,
         seed: u32,
         row: &[f32],
@@ -242,7 +242,7 @@ mod tests {
         (0..count)
             .map(|_| {
                 sampler
-                    .draw(row, Allowed::Except(banned), &[], &mut room)
+                    .sample(row, Allowed::Except(banned), &[], &mut room)
                     .unwrap()
             })
             .collect()
@@ -258,15 +258,15 @@ mod tests {
     #[test]
     fn temperature_zero_takes_the_likeliest_that_is_not_banned() {
         let row = [0.5, 3.0, 2.0, 3.0];
-        assert_eq!(draws(&greedy(), 1, &row, &[], 1), [1]);
-        assert_eq!(draws(&greedy(), 1, &row, &[1, 3], 1), [2]);
+        assert_eq!(samples(&greedy(), 1, &row, &[], 1), [1]);
+        assert_eq!(samples(&greedy(), 1, &row, &[1, 3], 1), [2]);
     }
 
     #[test]
     fn bias_and_penalties_change_the_likeliest() {
         let row = [0.0, 3.0, 2.9];
         assert_eq!(
-            draws(
+            samples(
                 &Sampling {
                     logit_bias: vec![(0, 5.0)],
                     ..greedy()
@@ -279,7 +279,7 @@ mod tests {
             [0]
         );
         assert_eq!(
-            draws(
+            samples(
                 &Sampling {
                     frequency_penalty: 1.0,
                     ..greedy()
@@ -297,61 +297,36 @@ mod tests {
     fn a_seed_repeats_and_the_largest_one_too() {
         let row: Vec<f32> = (0..50).map(|i| (i % 7) as f32 / 3.0).collect();
         for seed in [1, u32::MAX] {
-            let first = draws(&Sampling::default(), seed, &row, &[], 40);
-            assert_eq!(first, draws(&Sampling::default(), seed, &row, &[], 40));
+            let first = samples(&Sampling::default(), seed, &row, &[], 40);
+            assert_eq!(first, samples(&Sampling::default(), seed, &row, &[], 40));
             assert!(first.iter().any(|&token| token != first[0]));
         }
         assert_ne!(
-            draws(&Sampling::default(), 1, &row, &[], 40),
-            draws(&Sampling::default(), 2, &row, &[], 40)
+            samples(&Sampling::default(), 1, &row, &[], 40),
+            samples(&Sampling::default(), 2, &row, &[], 40)
         );
     }
 
     #[test]
     fn cuts_keep_the_best() {
         let row = [1.0, 1.1, 1.2, 1.3];
-        assert!(
-            draws(
-                &Sampling {
-                    top_k: 1,
-                    ..Sampling::default()
-                },
-                3,
-                &row,
-                &[],
-                20
-            )
-            .iter()
-            .all(|&token| token == 3)
-        );
-        assert!(
-            draws(
-                &Sampling {
-                    top_p: 0.0,
-                    ..Sampling::default()
-                },
-                3,
-                &row,
-                &[],
-                20
-            )
-            .iter()
-            .all(|&token| token == 3)
-        );
-        assert!(
-            draws(
-                &Sampling {
-                    min_p: 1.0,
-                    ..Sampling::default()
-                },
-                3,
-                &row,
-                &[],
-                20
-            )
-            .iter()
-            .all(|&token| token == 3)
-        );
+        let usual = Sampling::default;
+        for cut in [
+            Sampling {
+                top_k: 1,
+                ..usual()
+            },
+            Sampling {
+                top_p: 0.0,
+                ..usual()
+            },
+            Sampling {
+                min_p: 1.0,
+                ..usual()
+            },
+        ] {
+            assert_eq!(samples(&cut, 3, &row, &[], 20), [3; 20], "{cut:?}");
+        }
     }
 
     #[test]
@@ -359,16 +334,16 @@ mod tests {
         for row in [[f32::NAN, 1.0], [1.0, f32::INFINITY]] {
             let mut sampler = Sampler::new(&Sampling::default(), 1, 2).unwrap();
             assert_eq!(
-                sampler.draw(&row, Allowed::Except(&[]), &[], &mut Candidates::new(2)),
+                sampler.sample(&row, Allowed::Except(&[]), &[], &mut Candidates::new(2)),
                 Err(NoToken)
             );
         }
     }
 
     #[test]
-    fn only_what_is_allowed_is_drawn() {
+    fn only_what_is_allowed_is_sampled() {
         let row: Vec<f32> = (0..70).map(|i| i as f32).collect();
-        let draw = |mask: &[u32], also: &[Token], never: &[Token]| {
+        let sample = |mask: &[u32], also: &[Token], never: &[Token]| {
             let sampling = Sampling {
                 temperature: 2.0,
                 top_k: 0,
@@ -376,25 +351,25 @@ mod tests {
                 ..Sampling::default()
             };
             let mut sampler = Sampler::new(&sampling, 1, row.len()).unwrap();
-            sampler.draw(
+            sampler.sample(
                 &row,
                 Allowed::Only { mask, also },
                 never,
                 &mut Candidates::new(row.len()),
             )
         };
-        assert_eq!(draw(&[1 << 5, 0, 0], &[], &[]), Ok(5));
-        assert_eq!(draw(&[], &[69], &[]), Ok(69));
-        assert_eq!(draw(&[1 << 5, 1 << 31], &[], &[63]), Ok(5));
-        assert_eq!(draw(&[1 << 5], &[], &[5]), Err(NoToken));
-        assert_eq!(draw(&[], &[], &[]), Err(NoToken));
+        assert_eq!(sample(&[1 << 5, 0, 0], &[], &[]), Ok(5));
+        assert_eq!(sample(&[], &[69], &[]), Ok(69));
+        assert_eq!(sample(&[1 << 5, 1 << 31], &[], &[63]), Ok(5));
+        assert_eq!(sample(&[1 << 5], &[], &[5]), Err(NoToken));
+        assert_eq!(sample(&[], &[], &[]), Err(NoToken));
     }
 
     #[test]
     fn nothing_left_is_an_error() {
         let mut sampler = Sampler::new(&greedy(), 1, 2).unwrap();
         assert_eq!(
-            sampler.draw(
+            sampler.sample(
                 &[1.0, 2.0],
                 Allowed::Except(&[0]),
                 &[1],

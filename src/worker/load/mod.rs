@@ -8,24 +8,21 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use super::constraint::Compiler;
-use super::guide::Marks;
+use super::constraint::GrammarCompiler;
+use super::encoder::EncoderConfig;
+use super::guide::ControlTokens;
 use super::inbox::Inbox;
 use super::llama::{self, Candidates, Context, ContextPlan, Model, Token};
-use super::media::Equipment;
-use super::prepare::{Abilities, Preparer};
+use super::prepare::{MediaSupport, Preparer};
 use super::prompt::Prompter;
 use super::releasable_context::ReleasableContext;
 use super::residency::{self, Maps, PackedMap, PerLayer, Readiness};
 use super::sequences::Sequences;
 use super::vocab::{self, Vocab};
-use crate::gemma::picture;
+use crate::gemma::{header_key, picture};
 use crate::ipc::{LoadPlan, Packing, ProjectorPlan, TemplateSource};
 use crate::sys::cpu;
 use weights::Weights;
-
-/// The architecture that is served, as the file's header spells it.
-const ARCHITECTURE: &str = "gemma4";
 
 /// A loaded model with everything that a step needs.
 pub struct Engine {
@@ -34,9 +31,9 @@ pub struct Engine {
     pub vocab: Vocab,
     pub candidates: Candidates,
     pub limits: EngineLimits,
-    /// Tokens that are never drawn.
+    /// Tokens that are never sampled.
     pub suppressed: Vec<Token>,
-    pub marks: Arc<Marks>,
+    pub control: Arc<ControlTokens>,
     /// What is mapped of the files.
     pub maps: Maps,
     /// `None` without Per-Layer Embeddings.
@@ -79,9 +76,9 @@ pub struct Loaded {
     /// For the preparer thread.
     pub preparer: Preparer,
     /// For the compiler thread.
-    pub compiler: Compiler,
-    /// For the senses' thread, if there is a projector.
-    pub equipment: Option<Equipment>,
+    pub compiler: GrammarCompiler,
+    /// For the encoder thread, if there is a projector.
+    pub encoder: Option<EncoderConfig>,
     pub template: TemplateSource,
     pub packing: Packing,
     /// The packed weights, where a file has them.
@@ -93,7 +90,7 @@ pub struct Loaded {
 /// Why there is no model.
 #[derive(Debug)]
 pub struct LoadError {
-    /// For whoever reads the supervisor's log.
+    /// For the supervisor's log.
     pub reason: String,
     /// The same model may be loaded with less context.
     pub out_of_memory: bool,
@@ -137,7 +134,7 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
         .join()
         .map_err(|_| "the file's vocabulary cannot be read")??;
     let loader = Loader::new(plan, inbox, model, vocab);
-    let equipment = loader.equipment(projector);
+    let encoder = loader.encoder(projector);
     let context = loader.context(packed.clone())?;
     let (preparer, template) = loader.preparer()?;
     let (maps, per_layer) = loader.residency(packed.as_ref())?;
@@ -149,17 +146,17 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
         candidates: Candidates::new(vocab.len()),
         limits,
         suppressed: vocab.suppressed().to_vec(),
-        marks: Arc::new(Marks::of(vocab)),
+        control: Arc::new(ControlTokens::of(vocab)),
         maps,
         per_layer,
         readiness,
     };
-    let compiler = Compiler::new(vocab, engine.suppressed.clone());
+    let compiler = GrammarCompiler::new(vocab, engine.suppressed.clone());
     Ok(Loaded {
         engine,
         preparer,
         compiler,
-        equipment,
+        encoder,
         template,
         packing,
         packed,
@@ -246,8 +243,8 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn equipment(&self, projector: Option<(ProjectorPlan, OwnedFd)>) -> Option<Equipment> {
-        projector.map(|(plan, file)| Equipment {
+    fn encoder(&self, projector: Option<(ProjectorPlan, OwnedFd)>) -> Option<EncoderConfig> {
+        projector.map(|(plan, file)| EncoderConfig {
             plan,
             file,
             width: self.model.row_width(),
@@ -267,7 +264,7 @@ impl<'a> Loader<'a> {
             threads: limits.threads,
         };
         let experts = model
-            .meta(&format!("{ARCHITECTURE}.expert_count"))
+            .meta(&header_key("expert_count"))
             .and_then(|count| count.trim().parse().ok())
             .filter(|count| *count > 0);
         let ending = self.inbox.ending();
@@ -300,15 +297,15 @@ impl<'a> Loader<'a> {
             u32::MAX
         };
         let projector = self.plan.projector.as_ref();
-        let senses = projector
-            .map(|plan| Abilities::of(plan, vocab, most))
+        let media = projector
+            .map(|plan| MediaSupport::of(plan, vocab, most))
             .transpose()?;
         let preparer = Preparer {
             prompter,
             vocab,
             longest: vocab.longest(),
             context: self.limits.context,
-            senses,
+            media,
         };
         Ok((preparer, template))
     }
@@ -322,7 +319,7 @@ impl<'a> Loader<'a> {
             .windows()
             .map_err(|error| format!("the model's map cannot be found: {error}"))?;
         if let Some(packed) = packed {
-            residency::let_go(&packed.mark(&memory.layout), &windows);
+            residency::release_sources(&packed.mark(&memory.layout), &windows);
         }
         llama::trim();
         let maps = Maps::new(windows.clone(), packed);
@@ -336,6 +333,6 @@ impl<'a> Loader<'a> {
 /// differs.
 fn is_small(model: &Model) -> bool {
     model
-        .meta(&format!("{ARCHITECTURE}.embedding_length_per_layer_input"))
+        .meta(&header_key("embedding_length_per_layer_input"))
         .is_some_and(|width| width.trim() != "0")
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 
-use super::ARCHITECTURE;
+use crate::gemma::ARCHITECTURE;
 use crate::gemma::layout::Layout;
 use crate::ipc::{LoadPlan, Packing};
 use crate::worker::llama::Model;
@@ -40,7 +40,7 @@ pub(super) fn load(
         .ready()
         .map(|packed| warm(&packed.mark(&plan.layout), Some(packed)));
     let (model, outcome) = loop {
-        match Model::load(file, tokens, packer.place(), ending) {
+        match Model::load(file, tokens, packer.target(), ending) {
             (Err(_), Outcome::Wrong { why }) => packer.reject(why),
             (model, outcome) => break (model?, outcome),
         }
@@ -51,7 +51,7 @@ pub(super) fn load(
         (Packing::Reused, _, Some(early)) => Some(early?),
         (Packing::New { .. }, Some(packed), _) => Some(warm(&packed.mark(&plan.layout), None)?),
         (Packing::Nothing, ..) => Some(warm(&plan.layout, None)?),
-        // Nobody knows which of the file's weights are in memory already.
+        // Which of the file's weights are in memory already is not known.
         _ => None,
     };
     Ok(Weights {

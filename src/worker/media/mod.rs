@@ -1,7 +1,6 @@
 //! Pictures and sounds: from a client's file to what the model reads. Everything here is computed
 //! off the llama thread.
 
-mod perceive;
 mod picture;
 mod sound;
 
@@ -10,7 +9,7 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-pub use perceive::{Equipment, Job, Perceived, Senses};
+pub use picture::pixels;
 
 use super::sequence::Digest;
 use crate::chat::{ChatError, Detail, Picture, Sound};

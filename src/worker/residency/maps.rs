@@ -1,5 +1,5 @@
-//! The maps of the model's files as a whole, and taking them out of this process when memory is
-//! short. Whatever is given back is in its file, and as a rule still in the page cache.
+//! The maps of the model's files as a whole, and evicting them from this process when memory is
+//! short. Whatever is evicted is in its file, and as a rule still in the page cache.
 
 use super::PackedMap;
 use crate::gemma::layout::Class;
@@ -20,19 +20,18 @@ impl Maps {
         }
     }
 
-    /// Gives all of it back: nothing is computed now.
-    pub fn give_back(&self) {
+    /// Evicts all of it: nothing is computed now.
+    pub fn evict(&self) {
         self.model
             .iter()
             .for_each(|window| window.evict(window.file_range()));
         if let Some(packed) = &self.packed {
-            // An error says that `/proc` cannot be read: then it stays.
-            let _ = packed.file.evict();
+            packed.space.evict();
         }
     }
 
     /// Lets the system take what is least needed first: experts, of which a token needs a few.
-    pub fn cool(&self) {
+    pub fn mark_cold(&self) {
         let Some(packed) = &self.packed else { return };
         for extent in packed
             .layout()

@@ -10,38 +10,37 @@
 //! Nothing is read only because it is mapped ([`super::llama`] sees to that). [`warm`] reads what
 //! every token needs, in the order in which a token needs it, while the rest of the loading goes
 //! on, and checks what was packed before. Rows of the Per-Layer Embeddings are fetched together for
-//! each step, and given back when they have become many; [`experts`] are fetched together for each
+//! each step, and evicted when they have become many; [`experts`] are fetched together for each
 //! layer. All pages of both files can be evicted at any time.
 
 mod experts;
-mod look;
 mod maps;
 mod per_layer;
+mod report;
 mod warm;
 
 pub use experts::fetcher;
-pub use look::{Looker, Lookout};
 pub use maps::Maps;
 pub use per_layer::PerLayer;
+pub use report::{MemoryReporter, MemoryReporterCell};
 pub use warm::{Readiness, Warm};
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::llama::packing::{Outcome, Place, packing};
+use super::llama::packing::{Outcome, PackedTarget, packing};
 use super::packed::{self, Contents, Key, Packed};
 use crate::gemma::layout::{Class, Layout};
 use crate::ipc::{MemoryPlan, Packing};
 use crate::sys::mapping::Mapping;
-use crate::sys::residency::{MappedFile, Window};
+use crate::sys::residency::Window;
 
 /// The packed weights, where a file has them.
 #[derive(Clone, Debug)]
 pub struct PackedMap {
     contents: Arc<Contents>,
     space: Arc<Mapping>,
-    file: MappedFile,
 }
 
 impl PackedMap {
@@ -68,10 +67,10 @@ impl PackedMap {
     }
 }
 
-/// Lets go of what the model file has packed elsewhere. The small weights in between stay: they are
-/// mapped now, because the kernel maps what it has around a page, and would take hundreds of times
+/// Evicts the weights of the model file that are packed elsewhere. The small ones in between stay: they
+/// are mapped now, because the kernel maps what it has around a page, and would take hundreds of times
 /// as much to them when they are touched.
-pub fn let_go(layout: &Layout, windows: &[Window]) {
+pub fn release_sources(layout: &Layout, windows: &[Window]) {
     let sources = || {
         layout
             .extents()
@@ -143,16 +142,16 @@ impl Packer {
         self.ready.as_ref()
     }
 
-    /// Where the weights of the next load are to be. After [`Outcome::Wrong`] the next place is the
-    /// empty file.
-    pub fn place(&mut self) -> Option<Place> {
+    /// Where the weights of the next load are to be. After [`Outcome::Wrong`] the next target is
+    /// the empty file.
+    pub fn target(&mut self) -> Option<PackedTarget> {
         if let Some(map) = &self.ready {
-            return Some(Place::Ready {
+            return Some(PackedTarget::Ready {
                 contents: map.contents.clone(),
                 space: map.space.clone(),
             });
         }
-        Some(Place::New {
+        Some(PackedTarget::New {
             file: self.empty.take()?,
             key: self.key.clone()?,
         })
@@ -173,29 +172,14 @@ impl Packer {
             Outcome::Packed {
                 packed: Packed { file, contents },
                 space,
-            } => match MappedFile::of(&file) {
-                Ok(place) => {
-                    let map = PackedMap {
-                        contents: Arc::new(contents),
-                        space,
-                        file: place,
-                    };
-                    (
-                        Packing::New {
-                            instead: self.instead,
-                        },
-                        Some(map),
-                        Some(file),
-                    )
-                }
-                Err(error) => (
-                    Packing::InMemory {
-                        why: error.to_string(),
-                    },
-                    None,
-                    None,
-                ),
-            },
+            } => {
+                let map = PackedMap {
+                    contents: Arc::new(contents),
+                    space,
+                };
+                let instead = self.instead;
+                (Packing::New { instead }, Some(map), Some(file))
+            }
             Outcome::InMemory { why } | Outcome::Wrong { why } => {
                 (Packing::InMemory { why }, None, None)
             }
@@ -206,10 +190,8 @@ impl Packer {
 fn mapped(Packed { file, contents }: Packed) -> Result<PackedMap, String> {
     let space =
         Mapping::of_file(&file, contents.bytes as usize).map_err(|error| error.to_string())?;
-    let file = MappedFile::of(&file).map_err(|error| error.to_string())?;
     Ok(PackedMap {
         contents: Arc::new(contents),
         space: Arc::new(space),
-        file,
     })
 }

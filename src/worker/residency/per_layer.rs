@@ -18,7 +18,7 @@ pub struct PerLayer {
     table: Range<u64>,
     /// Bytes of a token's row.
     row: u64,
-    /// Which pieces of the table were touched since they were last given back.
+    /// Which pieces of the table were touched since the last eviction.
     touched: Vec<bool>,
     count: u64,
     /// Pieces that may stay.
@@ -67,16 +67,16 @@ impl PerLayer {
         }
     }
 
-    /// Gives back what was touched, if it has become more than may stay. The next touch finds it in
+    /// Evicts what was touched, if it has become more than may stay. The next touch finds it in
     /// the page cache, unless the system had a better use for that memory.
     pub fn trim(&mut self) {
         if self.count > self.most {
-            self.give_back();
+            self.evict();
         }
     }
 
-    /// Gives back all that was touched.
-    pub fn give_back(&mut self) {
+    /// Evicts all that was touched.
+    pub fn evict(&mut self) {
         if self.count == 0 {
             return;
         }
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_touched_is_counted_and_given_back() {
+    fn what_was_touched_is_counted_and_evicted() {
         let layout = Layout::new(
             10 * PIECE,
             [(PIECE + 100, Class::PerLayer), (9 * PIECE, Class::Head)],

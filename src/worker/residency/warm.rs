@@ -17,7 +17,7 @@ use crate::worker::packed::CHUNK;
 const AHEAD: usize = 8;
 /// Bytes of a part that is asked for before what was packed.
 const SMALL: u64 = 1 << 20;
-/// How long the loop may look at nothing but this.
+/// How long one call of [`Readiness::wait`] may block.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// What to read, in this order.
@@ -66,7 +66,7 @@ impl Warm {
     pub fn start(self) -> Readiness {
         let (done, ready) = channel();
         std::thread::spawn(move || {
-            // Whoever waited may be gone.
+            // The receiver may have ended.
             let _ = done.send(self.read());
         });
         Readiness {
@@ -156,7 +156,7 @@ pub struct Readiness {
 
 impl Readiness {
     /// Waits a short while. `true` once a token may be computed; an error if the packed file is
-    /// spoilt.
+    /// corrupt.
     pub fn wait(&mut self) -> Result<bool, String> {
         if !self.is_ready {
             match self.ready.recv_timeout(PATIENCE) {
@@ -177,7 +177,6 @@ mod tests {
     use super::*;
     use crate::gemma::layout::Class;
     use crate::sys::mapping::Mapping;
-    use crate::sys::residency::MappedFile;
     use crate::worker::packed::{self, Key, Tensor, Writer};
     use std::os::unix::fs::FileExt;
     use std::sync::Arc;
@@ -248,13 +247,11 @@ mod tests {
             )
             .unwrap();
         let space = Mapping::of_file(&packed.file, CHUNK + 500).unwrap();
-        let place = MappedFile::of(&packed.file).unwrap();
         (
             file,
             PackedMap {
                 contents: Arc::new(packed.contents),
                 space: Arc::new(space),
-                file: place,
             },
         )
     }
@@ -278,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn spoilt_weights_are_found() {
+    fn corrupt_weights_are_found() {
         let (file, map) = packed();
         assert_eq!(outcome(&map), Ok(()));
         file.write_all_at(&[4], CHUNK as u64 + 77).unwrap();

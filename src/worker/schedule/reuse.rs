@@ -52,7 +52,7 @@ pub fn choose<'a>(
     .map(|(_, _, choice)| choice)
 }
 
-/// Tokens at the start of a sequence that `prompt` shares and that can be gone on from. The prompt's
+/// Tokens at the start of a sequence that `prompt` shares and that can be reused. The prompt's
 /// last token is never among them: it must be computed for its logits.
 ///
 /// Sliding layers forget what is older than their window, except for some that they happen to have

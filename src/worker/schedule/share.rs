@@ -11,7 +11,7 @@ pub enum Demand {
     Prompt(usize),
 }
 
-/// Tokens for each sequence, `batch` in all at most. Whoever is answering comes first, with one
+/// Tokens for each sequence, `batch` in all at most. Sequences that decode come first, with one
 /// token each, so a long prompt holds no answer up for more than a step; prompts share the rest
 /// evenly, and what a short one leaves goes to the others.
 pub fn share(demands: &[Demand], batch: usize) -> Vec<usize> {

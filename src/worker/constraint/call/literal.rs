@@ -27,8 +27,8 @@ pub(super) fn literal(value: &Value) -> String {
     }
 }
 
-/// A key with its colon: bare as the chat template writes it, or quoted where nobody could tell its
-/// end.
+/// A key with its colon: bare as the chat template writes it, or quoted where its end could not
+/// be told.
 pub(super) fn key(name: &str) -> String {
     if call::is_bare_key(name) {
         return Lark::text(&format!("{name}:"));

@@ -108,7 +108,7 @@ unsafe fn is_known(buft: sys::ggml_backend_buffer_type_t) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::home::GAP;
+    use super::super::buffer::GAP;
     use super::super::hook::GGML_ALLOC;
     use super::*;
     use crate::worker::llama::alone;
@@ -126,7 +126,12 @@ mod tests {
                 "packed weights have the sources' size"
             );
             assert!(sys::ggml_backend_buft_get_alignment(buft) <= GAP);
-            let ggml_alloc = GGML_ALLOC.get().copied().or(ours.alloc_buffer).unwrap();
+            let ggml_alloc = GGML_ALLOC
+                .get()
+                .copied()
+                .flatten()
+                .or(ours.alloc_buffer)
+                .unwrap();
             let buffer = ggml_alloc(buft, GAP);
             let inside = &*buffer.cast::<Buffer>();
             assert_eq!((inside.buft, inside.size), (buft, GAP));

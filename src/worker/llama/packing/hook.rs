@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use llama_cpp_sys_2 as sys;
 
 use super::abi::{AllocBuffer, BufferType, packed_type};
-use super::home::{GAP, Home, Place};
+use super::buffer::{GAP, PackedBuffer, PackedTarget};
 use super::outcome::{self, Outcome};
 use crate::sys::residency::MappedFile;
 
@@ -14,42 +14,38 @@ const NO_FILE: &str = "no file was given for them";
 
 thread_local! {
     /// For the model that this thread is loading.
-    static PLACE: RefCell<Option<(Option<Place>, MappedFile)>> = const { RefCell::new(None) };
+    static TARGET: RefCell<Option<(Option<PackedTarget>, MappedFile)>> = const { RefCell::new(None) };
 }
 
-/// ggml's own function for packed buffers, once [`alloc_buffer`] stands in its place.
-pub(super) static GGML_ALLOC: OnceLock<AllocBuffer> = OnceLock::new();
+/// ggml's own function for packed buffers, once [`alloc_buffer`] stands in its place. `None`: ggml is
+/// not what we know.
+pub(super) static GGML_ALLOC: OnceLock<Option<AllocBuffer>> = OnceLock::new();
 
 /// Runs `load`, which loads one model from the file `model` on this thread; its packed weights go
-/// to `place`.
-pub fn into<T>(place: Option<Place>, model: MappedFile, load: impl FnOnce() -> T) -> (T, Outcome) {
+/// to `target`.
+pub fn pack_into<T>(
+    target: Option<PackedTarget>,
+    model: MappedFile,
+    load: impl FnOnce() -> T,
+) -> (T, Outcome) {
     let known = install();
-    PLACE.set(known.then_some((place, model)));
+    TARGET.set(known.then_some((target, model)));
     outcome::set((!known).then(Outcome::unknown));
     let loaded = load();
-    PLACE.set(None);
+    TARGET.set(None);
     (loaded, outcome::take().unwrap_or(Outcome::Nothing))
 }
 
 /// Puts [`alloc_buffer`] in the place of ggml's function. `false` if ggml is not what we know.
 fn install() -> bool {
-    if GGML_ALLOC.get().is_some() {
-        return true;
-    }
-    let Some(buft) = packed_type() else {
-        return false;
+    let replace = || {
+        let ours = packed_type()?.cast::<BufferType>();
+        // SAFETY: a live buffer type; `packed_type` has checked that it looks like ours. It is
+        // written once, and ggml reads it only while it allocates a model's buffers, for which
+        // every load waits here first.
+        unsafe { (*ours).alloc_buffer.replace(alloc_buffer) }
     };
-    let ours = buft.cast::<BufferType>();
-    // SAFETY: a live buffer type; `packed_type` has checked that it looks like ours. Nobody else
-    // loads a model now.
-    unsafe {
-        let Some(own) = (*ours).alloc_buffer else {
-            return false;
-        };
-        (*ours).alloc_buffer = Some(alloc_buffer);
-        GGML_ALLOC.get_or_init(|| own);
-    }
-    true
+    GGML_ALLOC.get_or_init(replace).is_some()
 }
 
 /// ggml calls this for the buffer that all packed tensors of a model go to.
@@ -57,27 +53,27 @@ unsafe extern "C" fn alloc_buffer(
     buft: sys::ggml_backend_buffer_type_t,
     size: usize,
 ) -> sys::ggml_backend_buffer_t {
-    let Some(ggml_alloc) = GGML_ALLOC.get() else {
+    let Some(ggml_alloc) = GGML_ALLOC.get().copied().flatten() else {
         return std::ptr::null_mut();
     };
-    let Some((place, model)) = PLACE.take() else {
+    let Some((target, model)) = TARGET.take() else {
         // SAFETY: ggml's function with ggml's arguments.
         return unsafe { ggml_alloc(buft, size) };
     };
-    match place.map_or_else(
+    match target.map_or_else(
         || {
             Err(Outcome::InMemory {
                 why: NO_FILE.to_owned(),
             })
         },
-        |place| Home::new(place, model, size),
+        |target| PackedBuffer::new(target, model, size),
     ) {
-        Ok(home) => {
+        Ok(packed) => {
             // A small one of ggml's own, for its functions.
             // SAFETY: ggml's function with its own type.
             let buffer = unsafe { ggml_alloc(buft, GAP) };
             // SAFETY: a live buffer or null.
-            if !buffer.is_null() && unsafe { home.move_in(buffer, buft, size) } {
+            if !buffer.is_null() && unsafe { packed.install(buffer, buft, size) } {
                 return buffer;
             }
             outcome::set(Some(Outcome::unknown()));

@@ -4,7 +4,7 @@
 //! has as many bytes as the source, lies in one buffer of the type `CPU_REPACK`, and is anonymous
 //! memory, which cannot be evicted: weights that cost twice and are made anew at each start. Here
 //! the buffer becomes the map of a file. The first time, each tensor is packed in memory, written
-//! to the file and replaced by the file's pages, and its source pages are given back, so that no
+//! to the file and replaced by the file's pages, and its source pages are evicted, so that no
 //! more than a few tensors are in memory twice. From then on the file is mapped and nothing is
 //! packed.
 //!
@@ -18,7 +18,7 @@
 //! - a kernel reads packed weights through `tensor->data` and nothing else.
 
 mod abi;
-mod home;
+mod buffer;
 mod hook;
 mod outcome;
 
@@ -26,8 +26,8 @@ use std::ffi::CStr;
 
 use llama_cpp_sys_2 as sys;
 
-pub use home::Place;
-pub use hook::into;
+pub use buffer::PackedTarget;
+pub use hook::pack_into;
 pub use outcome::{Outcome, is_wrong};
 
 /// The version of `llama-cpp-sys-2`; a packed buffer of another one is not used.
@@ -105,11 +105,11 @@ mod tests {
             "/models/tiny/tiny-e2b-q8_0.gguf"
         ))
         .unwrap();
-        let place = Place::New {
+        let target = PackedTarget::New {
             file: file.try_clone().unwrap(),
             key,
         };
-        let (loaded, outcome) = into(Some(place), MappedFile::of(&model).unwrap(), || 5);
+        let (loaded, outcome) = pack_into(Some(target), MappedFile::of(&model).unwrap(), || 5);
         assert!(
             loaded == 5 && matches!(outcome, Outcome::Nothing),
             "{outcome:?}"

@@ -30,8 +30,7 @@ const MAX_RATE: u32 = 192_000;
 const MAX_CHANNELS: usize = 8;
 /// Bytes of titles, pictures and the like that are read on the way to the sound, each.
 const MAX_TAG: usize = 64 << 10;
-/// Bytes of sound from which on a header does not mean what it says: whoever wrote it did not know
-/// the length.
+/// Bytes of sound from which on a header's length is not the real one: the writer did not know it.
 const UNKNOWN_LENGTH: u64 = 0x7FFF_0000;
 /// Samples that are resampled together.
 const CHUNK: usize = 1024;
@@ -155,8 +154,7 @@ impl<'a> Source<'a> {
         Ok(mono)
     }
 
-    /// Whether it is a WAV file whose header was written when nobody knew yet how long the sound
-    /// would be.
+    /// Whether it is a WAV file whose header was written before the length of the sound was known.
     fn has_no_length(&self) -> bool {
         let Some(CodecParameters::Audio(params)) = &self.track.codec_params else {
             return false;

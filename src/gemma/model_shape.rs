@@ -18,15 +18,14 @@ const CODE: u64 = 23 << 19;
 /// merges: 32 MB).
 const TOKEN: u64 = 98;
 const MERGE: u64 = 12;
-/// Of each token of the vocabulary: a number in each slot's row of logits, and a place among those
-/// to draw from.
+/// Of each token of the vocabulary: a number in each slot's row of logits, and a place among those/// to sample from.
 const LOGIT: u64 = 4;
 const CANDIDATE: u64 = 12;
 
 /// What a header says of a model's size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Figures {
+pub struct ModelShape {
     /// Bytes of the layers' weights but for experts, shared weights included.
     pub layers: u64,
     /// Bytes of the token embedding, which is the head.
@@ -68,7 +67,7 @@ pub struct Sizes {
 
 /// What is kept in memory of what is read in part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keep {
+pub struct Retention {
     /// Bytes of Per-Layer Embeddings at most.
     pub per_layer: u64,
     /// The part of the experts, in percent.
@@ -101,14 +100,14 @@ impl Cost {
     }
 }
 
-impl Figures {
+impl ModelShape {
     /// What it takes to run it like this.
-    pub fn cost(&self, sizes: &Sizes, keep: &Keep) -> Cost {
+    pub fn cost(&self, sizes: &Sizes, retention: &Retention) -> Cost {
         Cost {
             layers: self.layers,
             head: self.head,
-            experts: self.experts * keep.experts.min(100) / 100,
-            per_layer: self.per_layer.min(keep.per_layer),
+            experts: self.experts * retention.experts.min(100) / 100,
+            per_layer: self.per_layer.min(retention.per_layer),
             kv: self.kv(sizes),
             buffers: self.buffers(sizes),
             tables: u64::from(self.tokens) * TOKEN + u64::from(self.merges) * MERGE,
@@ -168,8 +167,8 @@ mod tests {
         found.abs_diff(measured) * 20 <= measured
     }
 
-    fn e2b() -> Figures {
-        Figures {
+    fn e2b() -> ModelShape {
+        ModelShape {
             layers: 1_056_856_204,
             head: 330_301_440,
             per_layer: 1_614_807_040,
@@ -181,19 +180,19 @@ mod tests {
             window: 512,
             sliding: 6144,
             global: 3072,
-            ..Figures::default()
+            ..ModelShape::default()
         }
     }
 
-    fn cost(figures: &Figures, context: u32, slots: u32, batch: u32, small_kv: bool) -> Cost {
-        figures.cost(
+    fn cost(shape: &ModelShape, context: u32, slots: u32, batch: u32, small_kv: bool) -> Cost {
+        shape.cost(
             &Sizes {
                 context,
                 slots,
                 batch,
                 small_kv,
             },
-            &Keep {
+            &Retention {
                 per_layer: 64 << 20,
                 experts: 33,
             },
@@ -238,12 +237,12 @@ mod tests {
 
     #[test]
     fn parts_are_counted_as_far_as_they_are_kept() {
-        let figures = Figures {
+        let shape = ModelShape {
             experts: 1000,
             per_layer: 10,
             ..e2b()
         };
-        let cost = cost(&figures, 4096, 1, 256, false);
+        let cost = cost(&shape, 4096, 1, 256, false);
         assert_eq!((cost.experts, cost.per_layer), (330, 10));
     }
 }

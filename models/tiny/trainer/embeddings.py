@@ -1,6 +1,6 @@
 """What a member's projector makes of the tests' own media, as a reference for the worker.
 
-    python -m trainer.perceived <hf_dir> <out>
+    python -m trainer.embeddings <hf_dir> <out>
 
 One soft token a row, each scaled to 127 at its largest number and rounded: the direction is what is compared.
 """
@@ -63,7 +63,7 @@ def write(hf_dir: Path, out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m trainer.perceived", description="Write what a projector makes of media.")
+    parser = argparse.ArgumentParser(prog="python -m trainer.embeddings", description="Write what a projector makes of media.")
     parser.add_argument("hf_dir", type=Path)
     parser.add_argument("out", type=Path)
     args = parser.parse_args()

@@ -20,7 +20,7 @@ pub(super) const GAP: usize = 128;
 
 /// Where the next model's packed weights are to be.
 #[derive(Debug)]
-pub enum Place {
+pub enum PackedTarget {
     /// In this file, which has them; the space is its map.
     Ready {
         contents: Arc<Contents>,
@@ -31,7 +31,7 @@ pub enum Place {
 }
 
 /// A packed buffer's memory and what is known of it: the `context` of ggml's buffer.
-pub(super) struct Home {
+pub(super) struct PackedBuffer {
     space: Arc<Mapping>,
     set: Option<SetTensor>,
     tensors: Vec<Tensor>,
@@ -55,20 +55,24 @@ enum State {
     GaveUp,
 }
 
-impl Home {
-    pub(super) fn new(place: Place, model: MappedFile, size: usize) -> Result<Self, Outcome> {
-        let (space, state) = match place {
-            Place::Ready { contents, space }
+impl PackedBuffer {
+    pub(super) fn new(
+        target: PackedTarget,
+        model: MappedFile,
+        size: usize,
+    ) -> Result<Self, Outcome> {
+        let (space, state) = match target {
+            PackedTarget::Ready { contents, space }
                 if contents.bytes == size as u64 && space.size() == size =>
             {
                 (space, State::Ready(contents))
             }
-            Place::Ready { contents, .. } => {
+            PackedTarget::Ready { contents, .. } => {
                 return Err(Outcome::Wrong {
                     why: format!("it has {} bytes instead of {size}", contents.bytes),
                 });
             }
-            Place::New { file, key } => {
+            PackedTarget::New { file, key } => {
                 let in_memory = |error: std::io::Error| Outcome::InMemory {
                     why: error.to_string(),
                 };
@@ -100,12 +104,12 @@ impl Home {
         })
     }
 
-    /// Makes ggml's small buffer the door to this memory. `false`, and nothing changed, if it is
+    /// Makes ggml's small buffer refer to this memory. `false`, and nothing changed, if it is
     /// not what we know.
     ///
     /// # Safety
     /// `buffer` is a live buffer of ggml's own that nobody else has.
-    pub(super) unsafe fn move_in(
+    pub(super) unsafe fn install(
         mut self,
         buffer: sys::ggml_backend_buffer_t,
         buft: sys::ggml_backend_buffer_type_t,
@@ -133,7 +137,7 @@ impl Home {
             ours.get_base = Some(get_base);
             ours.set_tensor = Some(set_tensor);
             ours.free_buffer = Some(free_buffer);
-            // What is mapped read-only cannot be cleared, and nobody has to.
+            // What is mapped read-only cannot be cleared, and need not be.
             (ours.memset_tensor, ours.clear, ours.reset) = (None, None, None);
             (ours.set_tensor_2d, ours.get_tensor_2d) = (None, None);
         }
@@ -209,11 +213,11 @@ impl Home {
 }
 
 /// # Safety
-/// ggml calls it with a buffer that [`Home::move_in`] has changed.
+/// ggml calls it with a buffer that [`PackedBuffer::install`] has changed.
 unsafe extern "C" fn get_base(buffer: sys::ggml_backend_buffer_t) -> *mut c_void {
     // SAFETY: by this function's contract.
     unsafe {
-        (*(*buffer.cast::<Buffer>()).context.cast::<Home>())
+        (*(*buffer.cast::<Buffer>()).context.cast::<PackedBuffer>())
             .space
             .base()
             .cast()
@@ -223,8 +227,8 @@ unsafe extern "C" fn get_base(buffer: sys::ggml_backend_buffer_t) -> *mut c_void
 /// # Safety
 /// As [`get_base`]. The buffer is not used afterwards.
 unsafe extern "C" fn free_buffer(buffer: sys::ggml_backend_buffer_t) {
-    // SAFETY: by this function's contract; the box is from [`Home::move_in`].
-    drop(unsafe { Box::from_raw((*buffer.cast::<Buffer>()).context.cast::<Home>()) });
+    // SAFETY: by this function's contract; the box is from [`PackedBuffer::install`].
+    drop(unsafe { Box::from_raw((*buffer.cast::<Buffer>()).context.cast::<PackedBuffer>()) });
 }
 
 /// # Safety
@@ -237,21 +241,21 @@ unsafe extern "C" fn set_tensor(
     size: usize,
 ) {
     // SAFETY: by this function's contract. Models are loaded on one thread.
-    let (home, name, place, source) = unsafe {
-        let home = &mut *(*buffer.cast::<Buffer>()).context.cast::<Home>();
+    let (packed, name, place, source) = unsafe {
+        let packed = &mut *(*buffer.cast::<Buffer>()).context.cast::<PackedBuffer>();
         let name = CStr::from_ptr((*tensor).name.as_ptr())
             .to_string_lossy()
             .into_owned();
-        let place = (*tensor).data.cast::<u8>().offset_from(home.space.base()) as u64;
+        let place = (*tensor).data.cast::<u8>().offset_from(packed.space.base()) as u64;
         (
-            home,
+            packed,
             name,
             place,
             std::slice::from_raw_parts(data.cast::<u8>(), size),
         )
     };
-    if let State::Ready(expected) = &home.state {
-        let found = expected.tensors.get(home.tensors.len());
+    if let State::Ready(expected) = &packed.state {
+        let found = expected.tensors.get(packed.tensors.len());
         let same = found.is_some_and(|found| {
             (found.name.as_str(), found.offset, found.bytes) == (name.as_str(), place, size as u64)
         });
@@ -262,7 +266,7 @@ unsafe extern "C" fn set_tensor(
         } else if !outcome::is_wrong() {
             outcome::set(Some(Outcome::Reused));
         }
-        home.tensors.push(Tensor {
+        packed.tensors.push(Tensor {
             name,
             offset: place,
             bytes: size as u64,
@@ -270,21 +274,21 @@ unsafe extern "C" fn set_tensor(
         });
         return;
     }
-    if let Some(set) = home.set {
+    if let Some(set) = packed.set {
         // SAFETY: ggml's function with ggml's arguments; the memory behind the tensor can be
         // written.
         unsafe { set(buffer, tensor, data, offset, size) };
     }
-    let State::Packing { windows, .. } = &home.state else {
+    let State::Packing { windows, .. } = &packed.state else {
         return;
     };
     match windows.iter().find_map(|window| window.offset_of(source)) {
-        Some(source) => home.packed(Tensor {
+        Some(source) => packed.packed(Tensor {
             name,
             offset: place,
             bytes: size as u64,
             source,
         }),
-        None => home.give_up("ggml packed something that is not in the model file".to_owned()),
+        None => packed.give_up("ggml packed something that is not in the model file".to_owned()),
     }
 }

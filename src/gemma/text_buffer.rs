@@ -1,4 +1,4 @@
-//! One stream of text on its way out, and the log-probabilities that travel with it.
+//! Text on its way out, and the log-probabilities that travel with it.
 
 use std::collections::VecDeque;
 
@@ -8,21 +8,21 @@ use crate::chat::TokenLogprob;
 /// Text released together with the log-probabilities of the tokens that began in it or before it.
 pub type Released = (String, Vec<TokenLogprob>);
 
-/// Text in arrival order: decoded, held, released. Who owns the lane decides how much is held.
+/// Text in arrival order: decoded, held, released. Its owner decides how much is held.
 #[derive(Debug, Default)]
-pub struct Lane {
+pub struct TextBuffer {
     utf8: Utf8,
     held: String,
     /// Bytes of text that have left.
-    gone: usize,
+    released: usize,
     /// Each with the length of text that must have left before it is due.
     logprobs: VecDeque<(usize, TokenLogprob)>,
 }
 
-impl Lane {
+impl TextBuffer {
     /// Takes a token's bytes and its log-probability, which leaves with the first of its text.
     pub fn feed(&mut self, bytes: &[u8], logprob: Option<TokenLogprob>) {
-        let begins = self.gone + self.held.len();
+        let begins = self.released + self.held.len();
         self.logprobs
             .extend(logprob.map(|l| (begins + usize::from(!bytes.is_empty()), l)));
         self.utf8.feed(bytes, &mut self.held);
@@ -33,7 +33,7 @@ impl Lane {
         self.feed(&[], logprob);
     }
 
-    /// Takes log-probabilities that another lane could not place.
+    /// Takes log-probabilities that another buffer could not place.
     pub fn adopt(&mut self, logprobs: Vec<TokenLogprob>) {
         for logprob in logprobs {
             self.note(Some(logprob));
@@ -53,7 +53,7 @@ impl Lane {
     /// Drops the first `len` bytes of what is held; their log-probabilities wait for the next text.
     pub fn skip(&mut self, len: usize) {
         self.held.drain(..len);
-        self.gone += len;
+        self.released += len;
     }
 
     /// Releases the first `len` bytes of what is held.
@@ -62,7 +62,7 @@ impl Lane {
             return None;
         }
         let text: String = self.held.drain(..len).collect();
-        self.gone += len;
+        self.released += len;
         let logprobs = self.due();
         Some((text, logprobs))
     }
@@ -76,7 +76,7 @@ impl Lane {
     /// forgets the rest.
     pub fn end(&mut self, len: usize) -> Released {
         let text: String = self.held.drain(..len).collect();
-        self.gone += len;
+        self.released += len;
         let logprobs = self.due();
         self.held.clear();
         self.logprobs.clear();
@@ -87,7 +87,7 @@ impl Lane {
         let count = self
             .logprobs
             .iter()
-            .take_while(|(after, _)| *after <= self.gone)
+            .take_while(|(after, _)| *after <= self.released)
             .count();
         self.logprobs.drain(..count).map(|(_, l)| l).collect()
     }

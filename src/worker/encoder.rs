@@ -1,5 +1,5 @@
-//! The senses' thread: looks at pictures and listens to sounds through the projector, one after the
-//! other, beside the llama thread.
+//! The encoder thread: encodes pictures and sounds with the projector, one after the other, beside
+//! the llama thread.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,38 +7,30 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::{Content, Medium, picture};
+use super::llama::{self, Projector};
+use super::media::{self, Content, Medium};
+use super::messages::{Encoded, ServerMessage};
 use crate::chat::ChatError;
 use crate::ipc::{ProjectorPlan, RequestId};
-use crate::worker::inbox::Turn;
-use crate::worker::llama::{self, Projector};
 
-/// Media that wait for their turn. Each slot waits for one at most; what is above that was
+/// Media that wait to be encoded. Each slot waits for one at most; what is above that was
 /// cancelled.
 const MAX_WAITING: usize = 256;
-/// A projector that was not needed for so long is given back. Reading it again takes about a second
+/// A projector that was not needed for so long is freed. Reading it again takes about a second
 /// for each GB.
 const IDLE: Duration = Duration::from_secs(120);
 
 /// A medium that a slot waits for.
-pub struct Job {
+pub struct EncodeJob {
     pub slot: usize,
     pub id: RequestId,
-    /// Gone when the request is: nobody keeps a file that nobody waits for.
+    /// Weak, so that no file outlives the request that it came with.
     pub medium: Weak<Medium>,
     pub cancelled: Arc<AtomicBool>,
 }
 
-/// What a medium has become.
-pub struct Perceived {
-    pub slot: usize,
-    pub id: RequestId,
-    /// A row for each of its tokens.
-    pub rows: Result<Vec<f32>, ChatError>,
-}
-
-/// What is needed to see and to hear.
-pub struct Equipment {
+/// What the encoder thread needs.
+pub struct EncoderConfig {
     pub plan: ProjectorPlan,
     pub file: OwnedFd,
     /// Numbers in a row of the model's.
@@ -48,60 +40,60 @@ pub struct Equipment {
     pub ending: Arc<AtomicBool>,
 }
 
-/// The llama thread's hold on the senses' thread, which ends with it.
-pub struct Senses {
-    orders: SyncSender<Order>,
+/// A handle of the encoder thread, which ends when this is dropped.
+pub struct MediaEncoder {
+    commands: SyncSender<Command>,
 }
 
-enum Order {
-    Perceive(Job),
-    /// Give the projector back.
-    Rest,
+enum Command {
+    Encode(EncodeJob),
+    /// Free the projector.
+    Unload,
 }
 
-impl Senses {
+impl MediaEncoder {
     /// Starts the thread. It loads the projector when the first medium comes.
-    pub fn spawn(equipment: Equipment, ready: SyncSender<Turn>) -> Self {
-        let (orders, waiting) = sync_channel(MAX_WAITING);
-        std::thread::spawn(move || equipment.work(waiting, &ready));
-        Self { orders }
+    pub fn spawn(config: EncoderConfig, ready: SyncSender<ServerMessage>) -> Self {
+        let (commands, waiting) = sync_channel(MAX_WAITING);
+        std::thread::spawn(move || config.run(waiting, &ready));
+        Self { commands }
     }
 
-    /// Answered by a [`Turn::Perceived`], unless the request ends before.
-    pub fn perceive(&self, job: Job) -> Result<(), ChatError> {
-        let reason = match self.orders.try_send(Order::Perceive(job)) {
+    /// Answered by a [`ServerMessage::Encoded`], unless the request ends before.
+    pub fn encode(&self, job: EncodeJob) -> Result<(), ChatError> {
+        let reason = match self.commands.try_send(Command::Encode(job)) {
             Ok(()) => return Ok(()),
             Err(TrySendError::Full(_)) => {
                 format!("more than {MAX_WAITING} pictures and sounds wait")
             }
-            Err(TrySendError::Disconnected(_)) => "nobody looks and listens any more".to_owned(),
+            Err(TrySendError::Disconnected(_)) => "the encoder has ended".to_owned(),
         };
         Err(ChatError::Inference { reason })
     }
 
-    /// Has the projector given back, to be loaded again when it is needed.
-    pub fn rest(&self) {
-        // Where there is no room for this, there is work.
-        let _ = self.orders.try_send(Order::Rest);
+    /// Has the projector freed; the next medium loads it again.
+    pub fn unload(&self) {
+        // A full queue means that the projector is needed.
+        let _ = self.commands.try_send(Command::Unload);
     }
 }
 
-impl Equipment {
-    fn work(self, waiting: Receiver<Order>, ready: &SyncSender<Turn>) {
+impl EncoderConfig {
+    fn run(self, waiting: Receiver<Command>, ready: &SyncSender<ServerMessage>) {
         let mut projector = None;
         loop {
-            let order = match projector {
+            let command = match projector {
                 Some(_) => waiting.recv_timeout(IDLE),
                 None => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
-            let Job {
+            let EncodeJob {
                 slot,
                 id,
                 medium,
                 cancelled,
-            } = match order {
-                Ok(Order::Perceive(job)) => job,
-                Ok(Order::Rest) | Err(RecvTimeoutError::Timeout) => {
+            } = match command {
+                Ok(Command::Encode(job)) => job,
+                Ok(Command::Unload) | Err(RecvTimeoutError::Timeout) => {
                     projector = None;
                     llama::trim();
                     continue;
@@ -116,7 +108,7 @@ impl Equipment {
             };
             let rows = self.rows(&mut projector, &medium, &cancelled);
             if ready
-                .send(Turn::Perceived(Box::new(Perceived { slot, id, rows })))
+                .send(ServerMessage::Encoded(Box::new(Encoded { slot, id, rows })))
                 .is_err()
             {
                 return;
@@ -133,15 +125,14 @@ impl Equipment {
         let failed = |reason| ChatError::Inference { reason };
         match &medium.content {
             Content::Picture { file, size } => {
-                let pixels =
-                    picture::pixels(file, *size).map_err(|reason| medium.refuse(reason))?;
+                let pixels = media::pixels(file, *size).map_err(|reason| medium.refuse(reason))?;
                 self.projector(loaded)?
-                    .look(&pixels.rgb, pixels.size, medium.tokens, cancelled)
+                    .encode_image(&pixels.rgb, pixels.size, medium.tokens, cancelled)
                     .map_err(failed)
             }
             Content::Sound(samples) => self
                 .projector(loaded)?
-                .listen(samples, medium.tokens, cancelled)
+                .encode_audio(samples, medium.tokens, cancelled)
                 .map_err(failed),
         }
     }
@@ -193,16 +184,16 @@ mod tests {
         }
     }
 
-    /// Looks at the directions of the rows that transformers computes in float32:
-    /// `models/tiny/trainer/perceived.py` wrote them.
+    /// Compares the directions of the rows with those that transformers computes in float32:
+    /// `models/tiny/trainer/embeddings.py` wrote them.
     fn compare(member: &str, hearing: Hearing) {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let (tiny, data) = (root.join("models/tiny"), root.join("tests/data"));
         let references: Vec<Value> = serde_json::from_slice(
-            &fs::read(data.join(format!("perceived/{member}.json"))).unwrap(),
+            &fs::read(data.join(format!("embeddings/{member}.json"))).unwrap(),
         )
         .unwrap();
-        let equipment = Equipment {
+        let config = EncoderConfig {
             plan: ProjectorPlan {
                 name: member.into(),
                 longest_side: 4096,
@@ -230,7 +221,7 @@ mod tests {
                 ),
                 false => Medium::sound(&Sound { file }, hearing, 0, 0),
             };
-            let rows = equipment
+            let rows = config
                 .rows(&mut projector, &medium.unwrap(), &Arc::default())
                 .unwrap();
             let expected = STANDARD

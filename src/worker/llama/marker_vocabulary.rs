@@ -1,6 +1,6 @@
-//! A vocabulary of a few words for libmtmd, which puts marks around each medium and splits them
-//! into tokens with llama.cpp's vocabulary. The model has none there, and nobody looks at the
-//! marks.
+//! A vocabulary of a few words for libmtmd, which puts markers around each medium and splits them
+//! into tokens with llama.cpp's vocabulary. The model has none there, and nothing reads the markers'
+//! tokens.
 
 use std::ffi::{c_char, c_void};
 use std::ptr::NonNull;
@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use llama_cpp_sys_2 as sys;
 
 use super::log;
-use crate::gemma::marker;
+use crate::gemma::{ARCHITECTURE, TOKENIZER, marker};
 
 unsafe extern "C" {
     fn fmemopen(bytes: *mut c_void, size: usize, mode: *const c_char) -> *mut c_void;
@@ -24,26 +24,27 @@ const INTEGER: u32 = 5;
 const TRUTH: u32 = 7;
 const CONTROL: u32 = 3;
 
-/// A model that is nothing but marks.
-pub(super) struct Marks(NonNull<sys::llama_model>);
+/// A model that is nothing but a vocabulary of markers.
+pub(super) struct MarkerVocabulary(NonNull<sys::llama_model>);
 
 // SAFETY: it is only read after it was loaded, and never freed.
-unsafe impl Send for Marks {}
+unsafe impl Send for MarkerVocabulary {}
 // SAFETY: as above.
-unsafe impl Sync for Marks {}
+unsafe impl Sync for MarkerVocabulary {}
 
-impl Marks {
+impl MarkerVocabulary {
     /// Loads it, once.
     pub fn load() -> Result<*mut sys::llama_model, String> {
-        static MARKS: OnceLock<Result<Marks, String>> = OnceLock::new();
-        MARKS
+        static LOADED: OnceLock<Result<MarkerVocabulary, String>> = OnceLock::new();
+        LOADED
             .get_or_init(Self::load_anew)
             .as_ref()
-            .map(|marks| marks.0.as_ptr())
+            .map(|vocabulary| vocabulary.0.as_ptr())
             .map_err(String::clone)
     }
 
     fn load_anew() -> Result<Self, String> {
+        log::report();
         let mut bytes = file();
         // SAFETY: plain data.
         let mut params = unsafe { sys::llama_model_default_params() };
@@ -66,7 +67,7 @@ impl Marks {
     }
 }
 
-/// A GGUF file of the marks and of what llama.cpp wants besides: an end, a line end, a merge.
+/// A GGUF file of the markers and of what llama.cpp wants besides: an end, a line end, a merge.
 fn file() -> Vec<u8> {
     let tokens = [
         marker::IMAGE_BEGIN,
@@ -87,8 +88,8 @@ fn file() -> Vec<u8> {
         .concat()
     };
     let keys = [
-        ("general.architecture", TEXT, text("gemma4")),
-        ("tokenizer.ggml.model", TEXT, text("gemma4")),
+        ("general.architecture", TEXT, text(ARCHITECTURE)),
+        ("tokenizer.ggml.model", TEXT, text(TOKENIZER)),
         (
             "tokenizer.ggml.tokens",
             LIST,

@@ -1,11 +1,11 @@
-//! The live picture: what of each file is in memory.
+//! The memory report: what of each file is in memory.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::PackedMap;
 use crate::gemma::layout::{Extent, Layout};
-use crate::ipc::{FileMemory, FileRole, MemoryPicture, Part};
+use crate::ipc::{FileMemory, FileRole, MemorySnapshot, Part};
 use crate::sys::pagemap::Pagemap;
 use crate::sys::residency::Window;
 use crate::sys::usage::Usage;
@@ -13,18 +13,18 @@ use crate::sys::usage::Usage;
 /// Parts that a file is shown in, at least.
 const PARTS: u64 = 512;
 
-/// Sees the model's files. Any thread may ask it.
-pub struct Looker {
+/// Reports on the model's files. Any thread may ask it.
+pub struct MemoryReporter {
     pagemap: Pagemap,
     model: Layout,
     windows: Vec<Window>,
     packed: Option<(Layout, PackedMap)>,
 }
 
-/// Where a [`Looker`] will be once the model is loaded.
-pub type Lookout = Arc<OnceLock<Looker>>;
+/// Where the [`MemoryReporter`] is once the model is loaded.
+pub type MemoryReporterCell = Arc<OnceLock<MemoryReporter>>;
 
-impl Looker {
+impl MemoryReporter {
     /// `model` is the layout of the model file, which is mapped in `windows`.
     pub fn new(
         pagemap: Pagemap,
@@ -41,7 +41,7 @@ impl Looker {
     }
 
     /// What is in memory now. Parts that cannot be looked at count as absent.
-    pub fn look(&self) -> MemoryPicture {
+    pub fn snapshot(&self) -> MemorySnapshot {
         let model = self.file(FileRole::Model, &self.model, |part| {
             self.windows
                 .iter()
@@ -64,7 +64,7 @@ impl Looker {
             peak,
             locked,
         } = Usage::own();
-        MemoryPicture {
+        MemorySnapshot {
             files: [model].into_iter().chain(packed).collect(),
             anonymous,
             file_backed,

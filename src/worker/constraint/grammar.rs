@@ -33,16 +33,16 @@ pub struct Mask {
 }
 
 /// The vocabulary, and what makes grammars for it. Some 45 MB for Gemma's, and a second of work.
-pub struct Grammars {
+pub struct GrammarFactory {
     factory: ParserFactory,
-    /// Tokens that are never drawn, and control tokens.
+    /// Tokens that are never sampled, and control tokens.
     never: SimpleVob,
     control: SimpleVob,
     end: Token,
 }
 
-impl Grammars {
-    /// `suppressed` are the tokens that are never drawn.
+impl GrammarFactory {
+    /// `suppressed` are the tokens that are never sampled.
     pub fn new(vocab: Vocab, suppressed: &[Token]) -> Result<Self, String> {
         let size = vocab.len();
         let end = vocab
@@ -92,7 +92,11 @@ impl Grammars {
 
     /// Compiles a grammar for text, or for a call, which has control tokens. The error continues
     /// "the grammar …".
-    pub fn compile(&self, grammar: TopLevelGrammar, is_text: bool) -> Result<Prototype, String> {
+    pub fn compile(
+        &self,
+        grammar: TopLevelGrammar,
+        is_text: bool,
+    ) -> Result<CompiledGrammar, String> {
         let matcher = Matcher::new(self.factory.create_parser(grammar));
         if let Some(error) = matcher.get_error() {
             return Err(format!("cannot be used: {}", first_line(&error)));
@@ -101,7 +105,7 @@ impl Grammars {
         if is_text {
             never.or(&self.control);
         }
-        let mut running = Running {
+        let mut running = GrammarState {
             matcher,
             never,
             end: self.end,
@@ -109,26 +113,26 @@ impl Grammars {
         let first = running
             .mask()
             .map_err(|error| format!("allows nothing at its beginning: {error}"))?;
-        Ok(Prototype {
-            running: Mutex::new(running),
+        Ok(CompiledGrammar {
+            initial: Mutex::new(running),
             first,
         })
     }
 }
 
 /// A compiled grammar that waits for its first token.
-pub struct Prototype {
-    running: Mutex<Running>,
+pub struct CompiledGrammar {
+    initial: Mutex<GrammarState>,
     /// What may come first.
     pub first: Mask,
 }
 
-impl Prototype {
-    /// One answer's own.
-    pub fn run(&self) -> Running {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+impl CompiledGrammar {
+    /// The state of a new answer.
+    pub fn start(&self) -> GrammarState {
+        let running = self.initial.lock().unwrap_or_else(PoisonError::into_inner);
         // The copy has its own caches, so what one answer costs ends with it.
-        Running {
+        GrammarState {
             matcher: running.matcher.deep_clone(),
             never: running.never.clone(),
             end: running.end,
@@ -137,14 +141,14 @@ impl Prototype {
 }
 
 /// A grammar in the middle of an answer.
-pub struct Running {
+pub struct GrammarState {
     matcher: Matcher,
     never: SimpleVob,
     end: Token,
 }
 
-impl Running {
-    /// Takes the token that was drawn; says what may come next.
+impl GrammarState {
+    /// Takes the token that was sampled; says what may come next.
     pub fn take(&mut self, token: Token) -> Result<Mask, String> {
         let taken = self
             .matcher
