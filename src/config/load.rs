@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{Errors, Problem};
-use super::keys::{KEYS, Key, TOTAL_CONTEXT};
+use super::keys::{TABLES, TOTAL_CONTEXT, Table};
 use super::{Config, Place};
 
 /// Largest configuration file, in bytes. A real one has a few thousand.
@@ -143,53 +143,46 @@ impl Reader {
             return;
         }
         // Sorted by place, so that problems come in the order of the file.
-        for (table, value) in in_order(document.get_ref()) {
+        for (name, value) in in_order(document.get_ref()) {
             let at = |span: &std::ops::Range<usize>| line_of(text, span.start);
-            if !KEYS.iter().any(|key| key.table == table.get_ref()) {
-                self.problem(file, at(&table.span()), unknown_table(table.get_ref()));
-            } else if let Some(entries) = value.get_ref().as_table() {
-                for (name, value) in in_order(entries) {
-                    self.entry(
-                        file,
-                        at(&name.span()),
-                        table.get_ref(),
-                        name.get_ref(),
-                        value.get_ref(),
-                    );
-                }
-            } else {
-                self.problem(
-                    file,
-                    at(&table.span()),
-                    format!(
-                        "`{0}` is a table: write its keys under [{0}]",
-                        table.get_ref()
-                    ),
-                );
+            let Some(table) = Table::named(name.get_ref()) else {
+                self.problem(file, at(&name.span()), unknown_table(name.get_ref()));
+                continue;
+            };
+            let Some(entries) = value.get_ref().as_table() else {
+                let text = format!("`{0}` is a table: write its keys under [{0}]", table.name);
+                self.problem(file, at(&name.span()), text);
+                continue;
+            };
+            for (name, value) in in_order(entries) {
+                let line = at(&name.span());
+                self.entry(file, line, table, name.get_ref(), value.get_ref());
             }
         }
     }
 
-    fn entry(&mut self, file: &Path, line: usize, table: &str, name: &str, value: &DeValue<'_>) {
-        let Some(key) = KEYS
-            .iter()
-            .find(|key| key.table == table && key.name == name)
-        else {
+    fn entry(
+        &mut self,
+        file: &Path,
+        line: usize,
+        table: &'static Table,
+        name: &str,
+        value: &DeValue<'_>,
+    ) {
+        let Some(key) = table.key(name) else {
             return self.problem(file, line, unknown_key(table, name));
         };
         if key.set(&mut self.config, value) {
             self.places
-                .insert((key.table, key.name), (file.into(), line));
+                .insert((table.name, key.name), (file.into(), line));
         } else {
-            self.problem(
-                file,
-                line,
-                format!(
-                    "[{table}] {name} is {}; allowed is {}",
-                    show(value),
-                    key.allowed()
-                ),
+            let text = format!(
+                "[{}] {name} is {}; allowed is {}",
+                table.name,
+                show(value),
+                key.allowed()
             );
+            self.problem(file, line, text);
         }
     }
 
@@ -244,8 +237,7 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 fn unknown_table(name: &str) -> String {
-    let mut tables: Vec<_> = KEYS.iter().map(|key| key.table).collect();
-    tables.dedup();
+    let tables: Vec<_> = TABLES.iter().map(|table| table.name).collect();
     let hint = match (
         homes(name).as_slice(),
         closest(name, tables.iter().copied()),
@@ -257,24 +249,23 @@ fn unknown_table(name: &str) -> String {
     format!("unknown table or key `{name}`: {hint}")
 }
 
-fn unknown_key(table: &str, name: &str) -> String {
-    let names = || {
-        KEYS.iter()
-            .filter(|key| key.table == table)
-            .map(|key| key.name)
-    };
+fn unknown_key(table: &Table, name: &str) -> String {
+    let names = || table.keys.iter().map(|key| key.name);
     let hint = match (homes(name).as_slice(), closest(name, names())) {
         ([home, ..], _) => format!("it belongs under [{home}]"),
         (_, Some(close)) => format!("did you mean `{close}`?"),
         _ => format!("there are {}", names().collect::<Vec<_>>().join(", ")),
     };
-    format!("unknown key `{name}` in [{table}]: {hint}")
+    format!("unknown key `{name}` in [{}]: {hint}", table.name)
 }
 
 /// The tables that have a key of this name.
 fn homes(name: &str) -> Vec<&'static str> {
-    let known = |key: &&Key| key.name == name;
-    KEYS.iter().filter(known).map(|key| key.table).collect()
+    TABLES
+        .iter()
+        .filter(|table| table.key(name).is_some())
+        .map(|table| table.name)
+        .collect()
 }
 
 fn closest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {

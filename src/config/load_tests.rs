@@ -29,97 +29,74 @@ fn refused(text: &str, parts: &[&str]) {
     }
 }
 
+/// Most keys, each with another value than its default.
+const CHANGED: &str = r#"
+    [server]
+    socket = "/run/x.sock"
+    socket-mode = "0666"
+    socket-group = "gemma"
+    shutdown-grace = 5
+    dbus = "unix:path=/run/bus"
+    [models]
+    directories = ["/a", "/b"]
+    default = "gemma-4-e4b"
+    idle-unload = 0
+    [inference]
+    context = 4096
+    slots = 1
+    threads = 3
+    batch = 64
+    worker = "/opt/worker"
+    [limits]
+    connections = 10
+    connections-per-user = 9
+    body-size = "512 KiB"
+    queue = 8
+    queue-per-user = 7
+    output-tokens = 100
+    request-time = "10m"
+    client-stall = "500ms"
+    load-time = "1h"
+    [access]
+    admins = ["alice"]
+    admin-groups = ["wheel"]
+    [log]
+    level = "debug"
+"#;
+
 #[test]
 fn every_key_arrives_in_its_field() {
-    let config = read_text(
-        r#"
-        [server]
-        socket = "/run/x.sock"
-        socket-mode = "0666"
-        socket-group = "gemma"
-        shutdown-grace = 5
-        dbus = "unix:path=/run/bus"
-        [models]
-        directories = ["/a", "/b"]
-        default = "gemma-4-e4b"
-        idle-unload = 0
-        [inference]
-        context = 4096
-        slots = 1
-        threads = 3
-        batch = 64
-        worker = "/opt/worker"
-        [limits]
-        connections = 10
-        connections-per-user = 9
-        body-size = "512 KiB"
-        queue = 8
-        queue-per-user = 7
-        output-tokens = 100
-        request-time = "10m"
-        client-stall = "500ms"
-        load-time = "1h"
-        [access]
-        admins = ["alice"]
-        admin-groups = ["wheel"]
-        [log]
-        level = "debug"
-        "#,
-    )
-    .unwrap();
-    assert_eq!(config.server.socket, Path::new("/run/x.sock"));
-    assert_eq!(
-        (
-            config.server.socket_mode,
-            config.server.socket_group.as_deref()
-        ),
-        (0o666, Some("gemma"))
-    );
-    assert_eq!(config.server.shutdown_grace, Duration::from_secs(5));
-    assert_eq!(
-        config.server.dbus,
-        BusChoice::Address("unix:path=/run/bus".into())
-    );
-    assert_eq!(
-        config.models.directories,
-        [Path::new("/a"), Path::new("/b")]
-    );
-    assert_eq!(
-        (config.models.default.as_str(), config.models.idle_unload),
-        ("gemma-4-e4b", Duration::ZERO)
-    );
-    let inference = &config.inference;
-    assert_eq!(
-        (
-            inference.context,
-            inference.slots,
-            inference.threads,
-            inference.batch
-        ),
-        (4096, 1, 3, 64)
-    );
-    assert_eq!(inference.worker.as_deref(), Some(Path::new("/opt/worker")));
-    let limits = &config.limits;
-    assert_eq!(
-        (
-            limits.connections,
-            limits.connections_per_user,
-            limits.body_bytes
-        ),
-        (10, 9, 512 << 10)
-    );
-    assert_eq!(
-        (limits.queue, limits.queue_per_user, limits.output_tokens),
-        (8, 7, 100)
-    );
-    assert_eq!(limits.request_time, Duration::from_secs(600));
-    assert_eq!(limits.client_stall, Duration::from_millis(500));
-    assert_eq!(limits.load_time, Duration::from_secs(3600));
-    assert_eq!(
-        (config.access.admins, config.access.admin_groups),
-        (vec!["alice".to_owned()], vec!["wheel".to_owned()])
-    );
-    assert_eq!(config.log.level, "debug");
+    let mut expected = Config::default();
+    let server = &mut expected.server;
+    server.socket = "/run/x.sock".into();
+    server.socket_mode = 0o666;
+    server.socket_group = Some("gemma".into());
+    server.shutdown_grace = Duration::from_secs(5);
+    server.dbus = BusChoice::Address("unix:path=/run/bus".into());
+    let models = &mut expected.models;
+    models.directories = vec!["/a".into(), "/b".into()];
+    models.default = "gemma-4-e4b".into();
+    models.idle_unload = Duration::ZERO;
+    let inference = &mut expected.inference;
+    inference.context = 4096;
+    inference.slots = 1;
+    inference.threads = 3;
+    inference.batch = 64;
+    inference.worker = Some("/opt/worker".into());
+    let limits = &mut expected.limits;
+    limits.connections = 10;
+    limits.connections_per_user = 9;
+    limits.body_bytes = 512 << 10;
+    limits.queue = 8;
+    limits.queue_per_user = 7;
+    limits.output_tokens = 100;
+    limits.request_time = Duration::from_secs(600);
+    limits.client_stall = Duration::from_millis(500);
+    limits.load_time = Duration::from_secs(3600);
+    expected.access.admins = vec!["alice".into()];
+    expected.access.admin_groups = vec!["wheel".into()];
+    expected.log.level = "debug".into();
+    assert_eq!(read_text(CHANGED), Ok(expected));
 }
 
 #[test]
@@ -316,7 +293,10 @@ fn the_sample_names_every_key_and_its_default() {
     assert_eq!(reader.problems, []);
     assert_eq!(reader.config, Config::default());
     let named: BTreeSet<_> = reader.places.keys().copied().collect();
-    let known: BTreeSet<_> = KEYS.iter().map(|key| (key.table, key.name)).collect();
+    let known: BTreeSet<_> = TABLES
+        .iter()
+        .flat_map(|table| table.keys.iter().map(|key| (table.name, key.name)))
+        .collect();
     assert_eq!(named, known);
 
     assert_eq!(read_text(SAMPLE), Ok(Config::default()));

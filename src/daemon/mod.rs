@@ -99,72 +99,40 @@ async fn run(
     let worker = worker_program(&config)?;
     let mut signals = Signals::new()?;
     let listeners = listen::listeners(&config.server)?;
-
-    let exit_when_idle = listeners
-        .kept_by_systemd()
-        .then_some(config.server.exit_when_idle)
-        .filter(|time| !time.is_zero());
-    if exit_when_idle.is_none() && !config.server.exit_when_idle.is_zero() {
-        tracing::warn!("`exit-when-idle` needs a socket that systemd keeps; the daemon stays");
-    }
-
-    let reserved = ReservedMemory::default();
-    let setup = Setup {
-        models: config.models.clone(),
-        inference: config.inference.clone(),
-        memory: config.memory.clone(),
-        limits: config.limits.clone(),
-        reserved: reserved.clone(),
-        worker: worker.clone(),
-    };
-    let engine = service::patiently(Engine::start(setup)).await;
-    let gate = Admission::new(policy, config.limits.body_bytes);
-    let attachments = Attachments::new(worker, config.access.fetch_from.clone(), reserved);
-    let api = Arc::new(Api::new(
-        engine.clone(),
-        attachments.clone(),
-        config.limits.clone(),
-        gate.clone(),
-    ));
-    let door = Arc::new(bus::Door::new(
-        config.server.dbus.clone(),
-        engine.clone(),
-        attachments.clone(),
-        gate.clone(),
-        config.limits.clone(),
-    ));
+    let exit_when_idle = exit_when_idle(&listeners, &config);
+    let parts = Parts::start(&config, policy, worker).await;
     let (leave, leaving) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
     for listener in listeners.sockets {
-        servers.spawn(api::serve(api.clone(), listener, leaving.clone()));
+        servers.spawn(api::serve(parts.api.clone(), listener, leaving.clone()));
     }
     if config.server.dbus != BusChoice::None {
         let (tried, first) = oneshot::channel();
-        servers.spawn(door.clone().serve(leaving.clone(), tried));
+        servers.spawn(parts.door.clone().serve(leaving.clone(), tried));
         // Whoever had the bus start the daemon finds its name there when it is ready.
         let _ = tokio::time::timeout(BUS_TIME, first).await;
     }
     service::notify(&[NotifyState::Ready]);
-    service::attend(&engine);
+    service::attend(&parts.engine);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        models = engine.status().models.len(),
+        models = parts.engine.status().models.len(),
         "serving"
     );
+    tokio::spawn(reclaim::reclaim_code(parts.engine.changes()));
 
-    tokio::spawn(reclaim::reclaim_code(engine.changes()));
     let mut config = config;
     loop {
         let wish = tokio::select! {
             wish = signals.next() => wish,
-            () = idle::idle(&engine, || api.is_connected() || door.is_used(), exit_when_idle) => {
+            () = idle::idle(&parts.engine, || parts.is_used(), exit_when_idle) => {
                 tracing::info!("nobody needs the daemon");
                 break;
             }
         };
         let Wish::Reload = wish else { break };
         service::reloading();
-        config = reload::reload(config, file, place, &engine, &attachments, &gate, &level).await;
+        config = reload::reload(config, file, place, &parts, &level).await;
         service::notify(&[NotifyState::Ready]);
     }
 
@@ -172,13 +140,76 @@ async fn run(
     tracing::info!(grace_s = grace.as_secs(), "leaving");
     service::notify(&[NotifyState::Stopping]);
     let _ = leave.send(true);
-    service::patiently(engine.drain(grace)).await;
+    service::patiently(parts.engine.drain(grace)).await;
     let _ = tokio::time::timeout(CLOSE_TIME, async {
         while servers.join_next().await.is_some() {}
     })
     .await;
     drop(listeners.files);
     Ok(())
+}
+
+/// What the daemon is made of, all of it running.
+struct Parts {
+    engine: Engine,
+    attachments: Attachments,
+    admission: Arc<Admission>,
+    api: Arc<Api>,
+    door: Arc<bus::Door>,
+}
+
+impl Parts {
+    /// Starts the engine and what stands before it. Nothing is served yet.
+    async fn start(config: &Config, policy: Policy, worker: PathBuf) -> Self {
+        let reserved = ReservedMemory::default();
+        let setup = Setup {
+            models: config.models.clone(),
+            inference: config.inference.clone(),
+            memory: config.memory.clone(),
+            limits: config.limits.clone(),
+            reserved: reserved.clone(),
+            worker: worker.clone(),
+        };
+        let engine = service::patiently(Engine::start(setup)).await;
+        let admission = Admission::new(policy, config.limits.body_bytes);
+        let attachments = Attachments::new(worker, config.access.fetch_from.clone(), reserved);
+        let api = Arc::new(Api::new(
+            engine.clone(),
+            attachments.clone(),
+            config.limits.clone(),
+            admission.clone(),
+        ));
+        let door = Arc::new(bus::Door::new(
+            config.server.dbus.clone(),
+            engine.clone(),
+            attachments.clone(),
+            admission.clone(),
+            config.limits.clone(),
+        ));
+        Self {
+            engine,
+            attachments,
+            admission,
+            api,
+            door,
+        }
+    }
+
+    /// Whether a client is there.
+    fn is_used(&self) -> bool {
+        self.api.is_connected() || self.door.is_used()
+    }
+}
+
+/// After how long without anything to do the daemon leaves; never without a socket that systemd
+/// keeps.
+fn exit_when_idle(listeners: &listen::Listeners, config: &Config) -> Option<Duration> {
+    let time = Some(config.server.exit_when_idle).filter(|time| !time.is_zero())?;
+    if listeners.kept_by_systemd() {
+        return Some(time);
+    }
+    tracing::warn!("`exit-when-idle` needs a socket that systemd keeps; the daemon stays");
+    None
 }
 
 /// What a signal asks for.

@@ -2,13 +2,10 @@
 
 use std::path::Path;
 
+use super::{Parts, log};
 use crate::access::Policy;
-use crate::access::admission::Admission;
-use crate::attachments::Attachments;
 use crate::config::{self, Config, Place};
-use crate::engine::{Engine, Settings};
-
-use super::log;
+use crate::engine::Settings;
 
 /// Reads the configuration again and applies it: the log level and `[access]` at once, models,
 /// limits of the queue and of time for new requests, `[inference]` for the next worker. `[server]`
@@ -18,9 +15,7 @@ pub async fn reload(
     old: Config,
     file: Option<&Path>,
     place: &Place,
-    engine: &Engine,
-    attachments: &Attachments,
-    gate: &Admission,
+    parts: &Parts,
     level: &log::Handle,
 ) -> Config {
     let new = match config::load(file, place) {
@@ -38,22 +33,17 @@ pub async fn reload(
         }
     };
     let _ = level.reload(log::level(&new.log));
-    gate.set_policy(policy);
-    let (models, inference, memory, limits) = (
-        new.models.clone(),
-        new.inference.clone(),
-        new.memory.clone(),
-        new.limits.clone(),
-    );
-    attachments.set_networks(new.access.fetch_from.clone());
-    engine
-        .reconfigure(Settings {
-            models,
-            inference,
-            memory,
-            limits,
-        })
-        .await;
+    parts.admission.set_policy(policy);
+    parts
+        .attachments
+        .set_networks(new.access.fetch_from.clone());
+    let settings = Settings {
+        models: new.models.clone(),
+        inference: new.inference.clone(),
+        memory: new.memory.clone(),
+        limits: new.limits.clone(),
+    };
+    parts.engine.reconfigure(settings).await;
     let fixed = |c: &Config| {
         (
             c.server.clone(),

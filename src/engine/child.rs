@@ -17,7 +17,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::process::{ChildStderr, Command};
+use tokio::process::{Child as Process, ChildStderr, Command};
 use tokio::sync::mpsc;
 
 use super::Failure;
@@ -100,7 +100,7 @@ pub fn spawn<P: Protocol>(
     ours.set_nonblocking(true)?;
     let socket = UnixStream::from_std(ours)?;
 
-    let mut process = Command::new(program)
+    let process = Command::new(program)
         .arg(P::KIND.name())
         .env_clear()
         .env("GOMP_SPINCOUNT", SPIN_COUNT)
@@ -110,52 +110,58 @@ pub fn spawn<P: Protocol>(
         .kill_on_drop(true)
         .spawn()?;
     let pid = process.id().unwrap_or_default();
-
-    let stderr = process.stderr.take();
     let (outbox, messages) = mpsc::channel(OUTBOX);
-    let (kill, mut killed) = mpsc::channel(1);
-    tokio::spawn(async move {
-        let (reader, writer) = socket.into_split();
-        let writing = tokio::spawn(write_all(writer, messages));
-        let listening = tokio::spawn(last_words(stderr));
-        let mut reading = std::pin::pin!(read_all(reader, generation, notices.clone()));
-        let (mut read, mut killed_by_us) = (false, false);
-        let status = loop {
-            tokio::select! {
-                status = process.wait() => break status,
-                _ = &mut reading, if !read => read = true,
-                Some(()) = killed.recv() => {
-                    killed_by_us = true;
-                    let _ = process.start_kill();
-                }
-            }
-        };
-        if !read {
-            let _ = tokio::time::timeout(LINGER, &mut reading).await;
-        }
-        writing.abort();
-        let words = tokio::time::timeout(LINGER, listening)
-            .await
-            .ok()
-            .and_then(Result::ok)
-            .unwrap_or_default();
-        let taken = !killed_by_us && status.as_ref().is_ok_and(was_killed);
-        let _ = notices
-            .send((
-                generation,
-                Notice::Exited {
-                    cause: describe(status, &words),
-                    taken,
-                },
-            ))
-            .await;
-    });
+    let (kill, killed) = mpsc::channel(1);
+    tokio::spawn(attend::<P>(
+        process, socket, generation, messages, killed, notices,
+    ));
     Ok(Child {
         generation,
         pid,
         outbox,
         kill,
     })
+}
+
+/// Carries messages both ways until the process is gone, and reports its end.
+async fn attend<P: Protocol>(
+    mut process: Process,
+    socket: UnixStream,
+    generation: Generation,
+    messages: mpsc::Receiver<P::Request>,
+    mut killed: mpsc::Receiver<()>,
+    notices: mpsc::Sender<(Generation, Notice<P::Event>)>,
+) {
+    let stderr = process.stderr.take();
+    let (reader, writer) = socket.into_split();
+    let writing = tokio::spawn(write_all(writer, messages));
+    let listening = tokio::spawn(last_words(stderr));
+    let mut reading = std::pin::pin!(read_all(reader, generation, notices.clone()));
+    let (mut read, mut killed_by_us) = (false, false);
+    let status = loop {
+        tokio::select! {
+            status = process.wait() => break status,
+            _ = &mut reading, if !read => read = true,
+            Some(()) = killed.recv() => {
+                killed_by_us = true;
+                let _ = process.start_kill();
+            }
+        }
+    };
+    if !read {
+        let _ = tokio::time::timeout(LINGER, &mut reading).await;
+    }
+    writing.abort();
+    let words = tokio::time::timeout(LINGER, listening)
+        .await
+        .ok()
+        .and_then(Result::ok)
+        .unwrap_or_default();
+    let exited = Notice::Exited {
+        taken: !killed_by_us && status.as_ref().is_ok_and(was_killed),
+        cause: describe(status, &words),
+    };
+    let _ = notices.send((generation, exited)).await;
 }
 
 async fn write_all(mut socket: OwnedWriteHalf, mut messages: mpsc::Receiver<impl Serialize>) {

@@ -9,24 +9,20 @@ use super::budget::Budget;
 use super::cache::CacheTurns;
 use super::catalog_watch::{CatalogWatch, ScanReport};
 use super::child::{Child, Notice};
-use super::choice::{self, ModelRequest, Placement};
+use super::choice::Placement;
 use super::launch::{ModelFiles, PackedPlace};
 use super::live::Live;
 use super::look::Looks;
 use super::memory_policy::Step;
-use super::queue::Kind;
 use super::relief::Relief;
 use super::state::{Action, Generation, Input, Life, State};
-use super::status::template_note;
-use super::{
-    Answer, Command, EVENTS, Failure, HangUpGuard, ModelInfo, Phase, PlanReport, Settings, Setup,
-    Status,
-};
-use crate::chat::{Modalities, PrincipalId, TextTask};
-use crate::ipc::{LoadedModel, Packing, Serve, ServeEvent, ServeRequest};
+use super::{Command, Failure, ModelInfo, Setup, Status};
+use crate::ipc::{LoadedModel, Serve, ServeEvent, ServeRequest};
 use crate::store::BadFile;
 
+mod commands;
 mod notices;
+mod publish;
 mod spawn;
 
 /// Notices from the worker that wait for the driver; past this the worker's writes wait.
@@ -168,228 +164,6 @@ impl Driver {
                 return;
             }
         }
-    }
-
-    fn command(&mut self, command: Command) {
-        let Some(command) = self.resolvable(command) else {
-            return;
-        };
-        match command {
-            Command::Chat {
-                owner,
-                model,
-                request,
-                reply,
-            } => {
-                let wish = match self.resolve(&model, request.modalities()) {
-                    Ok((_, wish)) => wish,
-                    Err(failure) => return drop(reply.send(Err(failure))),
-                };
-                let id = self.new_id();
-                let guard = HangUpGuard {
-                    request: id,
-                    hang_ups: self.hang_ups.clone(),
-                };
-                let (sender, events) = mpsc::channel(EVENTS);
-                let (told, model) = watch::channel(wish.model.clone());
-                self.submit(
-                    id,
-                    owner,
-                    Kind::Chat,
-                    Live::Chat {
-                        wish,
-                        model: told,
-                        request: Some(request),
-                        events: sender,
-                        started: false,
-                    },
-                );
-                // A refusal lies in the channel already: hand it over as what it is.
-                let mut answer = Answer {
-                    model,
-                    events,
-                    _guard: guard,
-                };
-                let result = match answer.events.try_recv() {
-                    Ok(Err(failure)) => Err(failure),
-                    _ => Ok(answer),
-                };
-                let _ = reply.send(result);
-            }
-            Command::Text {
-                owner,
-                model,
-                task,
-                reply,
-            } => {
-                let modalities = if let TextTask::Count(request) = &task {
-                    request.modalities()
-                } else {
-                    Modalities::default()
-                };
-                let wish = match self.resolve(&model, modalities) {
-                    Ok((_, wish)) => wish,
-                    Err(failure) => return drop(reply.send(Err(failure))),
-                };
-                let id = self.new_id();
-                self.submit(id, owner, Kind::Text, Live::Text { wish, task, reply });
-            }
-            Command::Load {
-                owner,
-                model,
-                reply,
-            } => {
-                let (model, wish) = match self.resolve(&model, Modalities::default()) {
-                    Ok(found) => found,
-                    Err(failure) => return drop(reply.send(Err(failure))),
-                };
-                let id = self.new_id();
-                self.submit(
-                    id,
-                    owner,
-                    Kind::Load,
-                    Live::Load {
-                        wish,
-                        model: Box::new(model),
-                        reply,
-                    },
-                );
-            }
-            Command::Find { name, reply } => {
-                let found = self.resolve(&name, Modalities::default());
-                let _ = reply.send(found.map(|(model, _)| model));
-            }
-            Command::Unload { reply } => {
-                self.unloads.push(reply);
-                self.step(Input::Unload);
-            }
-            Command::Beat { reply } => drop(reply.send(Ok(()))),
-            Command::Memory { reply } => match (&mut self.worker, self.state.life()) {
-                (Some(worker), Life::Ready(_)) => worker.looks.ask(reply, &worker.child),
-                _ => drop(reply.send(Ok(None))),
-            },
-            Command::Cache { clear, reply } => {
-                self.cache_turns
-                    .report(self.setup.cache(), self.packed_in_use(), clear, reply);
-            }
-            Command::Plan {
-                context,
-                ram,
-                reply,
-            } => {
-                let _ = reply.send(Ok(PlanReport::new(
-                    &self.setup,
-                    &self.catalog.models,
-                    context,
-                    ram,
-                )));
-            }
-            Command::Reconfigure(settings) => {
-                let Settings {
-                    models,
-                    inference,
-                    memory,
-                    limits,
-                } = *settings;
-                (self.setup.models, self.setup.inference) = (models, inference);
-                (self.setup.memory, self.setup.limits) = (memory, limits);
-                self.state.configure(self.setup.state_settings());
-                self.catalog
-                    .set_directories(self.setup.models.directories.clone());
-                self.status.send_modify(|status| {
-                    status
-                        .directories
-                        .clone_from(&self.setup.models.directories);
-                    status.default = self.setup.default_model(&self.catalog.models);
-                });
-            }
-            Command::Drain { grace, reply } => {
-                self.drains.push(reply);
-                self.step(Input::Drain {
-                    deadline: Instant::now() + grace,
-                });
-            }
-        }
-    }
-
-    /// The name of the file that the worker's packed weights are in.
-    fn packed_in_use(&self) -> Option<String> {
-        let worker = self.worker.as_ref()?;
-        let in_file = matches!(
-            worker.loaded.as_ref()?.packing,
-            Packing::Reused | Packing::New { .. }
-        );
-        let packed = worker.packed.as_ref().filter(|_| in_file);
-        packed.map(|place| place.name().as_str().to_owned())
-    }
-
-    fn new_id(&mut self) -> u64 {
-        self.last_id += 1;
-        self.last_id
-    }
-
-    /// Puts a job in the queue.
-    fn submit(&mut self, id: u64, owner: PrincipalId, kind: Kind, live: Live) {
-        let ModelRequest {
-            model, flexible, ..
-        } = live.wish().clone();
-        self.live.insert(id, live);
-        self.step(Input::Submit {
-            id,
-            owner,
-            model,
-            flexible,
-            kind,
-        });
-    }
-
-    /// The command, unless it is kept because it is for a model that nobody knows and the model
-    /// directories are scanned first.
-    fn resolvable(&mut self, command: Command) -> Option<Command> {
-        let name = match &command {
-            Command::Chat { model, .. }
-            | Command::Text { model, .. }
-            | Command::Load { model, .. }
-            | Command::Find { name: model, .. } => model,
-            _ => return Some(command),
-        };
-        match self.resolve(name, Modalities::default()) {
-            Err(Failure::UnknownModel { .. } | Failure::NoModels { .. })
-                if self.catalog.may_have_more() =>
-            {
-                self.unresolved.push(command);
-                None
-            }
-            _ => Some(command),
-        }
-    }
-
-    /// The model directories may have been scanned.
-    fn scanned(&mut self) {
-        if !self.catalog.is_scanning() && !self.unresolved.is_empty() {
-            self.publish();
-            for command in std::mem::take(&mut self.unresolved) {
-                self.command(command);
-            }
-        }
-    }
-
-    fn resolve(
-        &self,
-        name: &str,
-        modalities: Modalities,
-    ) -> Result<(ModelInfo, ModelRequest), Failure> {
-        let loaded = match self.state.life() {
-            Life::Starting(model) | Life::Ready(model) => Some(model),
-            _ => None,
-        };
-        let models = &self.catalog.models;
-        let model = self
-            .setup
-            .resolve(models, loaded, name, modalities)
-            .and_then(|model| choice::check(model, modalities))?;
-        let wish = self.setup.wish(models, name, modalities, &model);
-        Ok((model, wish))
     }
 
     /// Another model for a job whose own cannot be had, or why there is none.
@@ -537,70 +311,6 @@ impl Driver {
         if let Some(live) = self.live.remove(&id) {
             live.fail(failure);
         }
-    }
-
-    fn phase(&self) -> Phase {
-        let loaded = self.worker.as_ref().and_then(|worker| {
-            let loaded = worker.loaded.as_ref()?;
-            Some((loaded, worker.child.pid))
-        });
-        match (self.state.life(), loaded) {
-            (Life::None, _) => Phase::Cold,
-            (Life::Ready(model), Some((loaded, pid))) => Phase::Ready {
-                model: model.into(),
-                context: loaded.context,
-                slots: loaded.slots,
-                threads: loaded.threads,
-                pid,
-                load_time: Duration::from_micros(loaded.load_us),
-                template: template_note(&loaded.template),
-            },
-            (Life::Starting(model) | Life::Ready(model), _) => Phase::Loading {
-                model: model.into(),
-            },
-            (Life::Ending(model), _) => Phase::Unloading {
-                model: model.into(),
-            },
-            (Life::BackingOff { cause, until }, _) => Phase::BackingOff {
-                cause: cause.into(),
-                until,
-            },
-            (Life::Draining, _) => Phase::Draining,
-        }
-    }
-
-    fn publish(&mut self) {
-        let phase = self.phase();
-        let (waiting, running) = (self.state.waiting() as u32, self.state.running() as u32);
-        let (served, crashes) = (self.served, self.crashes);
-        self.status.send_if_modified(|status| {
-            let changed = status.phase != phase
-                || (
-                    status.waiting,
-                    status.running,
-                    status.served,
-                    status.crashes,
-                ) != (waiting, running, served, crashes)
-                || status.memory != *self.relief.state()
-                || status.models != self.catalog.models;
-            if changed {
-                status.phase = phase;
-                status.memory.clone_from(self.relief.state());
-                (
-                    status.waiting,
-                    status.running,
-                    status.served,
-                    status.crashes,
-                ) = (waiting, running, served, crashes);
-                // It changes with `served` only.
-                status.tokens_per_second = self.tokens_per_second;
-                if status.models != self.catalog.models {
-                    status.models.clone_from(&self.catalog.models);
-                }
-                status.default = self.setup.default_model(&status.models);
-            }
-            changed
-        });
     }
 }
 

@@ -59,71 +59,41 @@ impl fmt::Display for Failure {
                 "there is no model `{asked}`; installed: {}",
                 known.join(", ")
             ),
-            Self::NoModels { directories } => {
-                write!(
-                    f,
-                    "no model is installed; put a Gemma 4 GGUF file into {}",
-                    directories.join(" or ")
-                )
-            }
-            Self::QueueFull { limit, retry_after } => {
-                write!(
-                    f,
-                    "{limit} requests are waiting already; try again in {} s",
-                    retry_after.as_secs().max(1)
-                )
-            }
-            Self::UserQueueFull { limit, retry_after } => {
-                write!(
-                    f,
-                    "{limit} of your requests are waiting already; try again in {} s",
-                    retry_after.as_secs().max(1)
-                )
-            }
+            Self::NoModels { directories } => write!(
+                f,
+                "no model is installed; put a Gemma 4 GGUF file into {}",
+                directories.join(" or ")
+            ),
+            Self::QueueFull { limit, retry_after } => write!(
+                f,
+                "{limit} requests are waiting already; try again in {} s",
+                whole_seconds(*retry_after)
+            ),
+            Self::UserQueueFull { limit, retry_after } => write!(
+                f,
+                "{limit} of your requests are waiting already; try again in {} s",
+                whole_seconds(*retry_after)
+            ),
             Self::ShuttingDown => f.write_str("the daemon is shutting down"),
             Self::BadModel { model, reason } => {
                 write!(f, "model `{model}` cannot be loaded: {reason}")
             }
-            Self::NoRoom {
-                model,
-                needs,
-                free,
-                reserve,
-                bound,
-                instead,
-            } => {
-                let mib = |bytes: &u64| bytes >> 20;
-                let (needs, free, reserve) = (mib(needs), mib(free), mib(reserve));
-                write!(
-                    f,
-                    "`{model}` needs {needs} MiB at least; {free} MiB are {bound}, and {reserve} MiB of them are left to other programs"
-                )?;
-                match instead {
-                    Some(other) => write!(f, "; `{other}` would fit"),
-                    None => f.write_str(
-                        "; free memory, install a smaller variant, or set `allow-overcommit` in gemmad.toml for answers that come slowly",
-                    ),
-                }
-            }
+            Self::NoRoom { .. } => self.fmt_no_room(f),
             Self::NoRoomForFile { needs, free } => write!(
                 f,
                 "reading a file needs {} MiB of memory, and {} MiB are free; try again later",
                 needs >> 20,
                 free >> 20
             ),
-            Self::BackingOff { cause, retry_after } => {
-                write!(
-                    f,
-                    "the worker keeps failing ({cause}); the next attempt is in {} s",
-                    retry_after.as_secs().max(1)
-                )
-            }
-            Self::OutOfMemory { cause } => {
-                write!(
-                    f,
-                    "memory ran out ({cause}), and the answer with it; what is asked now is answered with less context"
-                )
-            }
+            Self::BackingOff { cause, retry_after } => write!(
+                f,
+                "the worker keeps failing ({cause}); the next attempt is in {} s",
+                whole_seconds(*retry_after)
+            ),
+            Self::OutOfMemory { cause } => write!(
+                f,
+                "memory ran out ({cause}), and the answer with it; what is asked now is answered with less context"
+            ),
             Self::WorkerDied { cause } => write!(f, "the worker died while it answered: {cause}"),
             Self::TimedOut { limit } => {
                 write!(f, "the request took longer than {} s", limit.as_secs())
@@ -134,4 +104,38 @@ impl fmt::Display for Failure {
             Self::Chat(error) => error.fmt(f),
         }
     }
+}
+
+impl Failure {
+    /// [`Failure::NoRoom`] and its remedy; nothing for any other.
+    fn fmt_no_room(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::NoRoom {
+            model,
+            needs,
+            free,
+            reserve,
+            bound,
+            instead,
+        } = self
+        else {
+            return Ok(());
+        };
+        let mib = |bytes: &u64| bytes >> 20;
+        let (needs, free, reserve) = (mib(needs), mib(free), mib(reserve));
+        write!(
+            f,
+            "`{model}` needs {needs} MiB at least; {free} MiB are {bound}, and {reserve} MiB of them are left to other programs"
+        )?;
+        match instead {
+            Some(other) => write!(f, "; `{other}` would fit"),
+            None => f.write_str(
+                "; free memory, install a smaller variant, or set `allow-overcommit` in gemmad.toml for answers that come slowly",
+            ),
+        }
+    }
+}
+
+/// Seconds to wait, for a message: never 0.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs().max(1)
 }

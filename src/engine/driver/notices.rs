@@ -5,50 +5,16 @@ use super::super::launch::PackedPlace;
 use super::super::live::Live;
 use super::super::state::{Generation, Input, Life};
 use super::super::status::template_note;
-use super::super::{EVENTS, Failure, WorkerMemory};
+use super::super::{EVENTS, Failure, MemoryPicture, WorkerMemory};
 use super::Driver;
 use crate::chat::ChatEvent;
-use crate::ipc::{self, Packing, ServeEvent};
+use crate::ipc::{self, LoadedModel, Packing, ServeEvent};
 
 impl Driver {
     pub(super) fn notice(&mut self, generation: Generation, notice: Notice<ServeEvent>) {
         match notice {
-            Notice::OtherVersion(version) => {
-                let reason = format!(
-                    "gemmad-worker speaks version {version} and gemmad version {}: install both from one release",
-                    ipc::VERSION
-                );
-                self.load_failed(generation, reason, false);
-                self.with_child(generation, |child| child.kill());
-            }
-            Notice::Message(ServeEvent::Loaded(loaded)) => {
-                tracing::info!(load_ms = loaded.load_us / 1000, "the model is loaded");
-                if let Some(note) = template_note(&loaded.template) {
-                    tracing::warn!("the model's chat template: {note}");
-                }
-                match &loaded.packing {
-                    Packing::New { instead: Some(why) } => {
-                        tracing::info!("the weights were packed anew: the file that had them {why}")
-                    }
-                    Packing::InMemory { why } => {
-                        tracing::warn!(why, "packed weights stay in memory")
-                    }
-                    Packing::New { instead: None } | Packing::Reused | Packing::Nothing => {}
-                }
-                let slots = loaded.slots;
-                if let Some(worker) = &mut self.worker {
-                    worker.loaded = Some(loaded);
-                }
-                self.relief.loaded();
-                self.step(Input::Loaded { generation, slots });
-            }
-            Notice::Message(ServeEvent::LoadFailed {
-                reason,
-                out_of_memory,
-            }) => {
-                tracing::error!(reason, out_of_memory, "the model cannot be loaded");
-                self.load_failed(generation, reason, out_of_memory);
-            }
+            Notice::Message(event) => self.message(generation, event),
+            Notice::OtherVersion(version) => self.other_version(generation, version),
             Notice::NotStarted(failure) => {
                 tracing::error!(reason = %failure, "no worker is started");
                 self.step(Input::LoadFailed {
@@ -57,43 +23,43 @@ impl Driver {
                     out_of_memory: false,
                 });
             }
-            Notice::Message(ServeEvent::Packed) => {
+            Notice::Exited { cause, taken } => self.exited(generation, cause, taken),
+        }
+    }
+
+    fn message(&mut self, generation: Generation, event: ServeEvent) {
+        match event {
+            ServeEvent::Loaded(loaded) => self.loaded(generation, loaded),
+            ServeEvent::LoadFailed {
+                reason,
+                out_of_memory,
+            } => {
+                tracing::error!(reason, out_of_memory, "the model cannot be loaded");
+                self.load_failed(generation, reason, out_of_memory);
+            }
+            ServeEvent::Packed => {
                 let turns = self.cache_turns.clone();
                 if let Some(packed) = self.packed() {
                     packed.publish(&turns);
                 }
             }
-            Notice::Message(ServeEvent::Spoilt { reason }) => {
+            ServeEvent::Spoilt { reason } => {
                 tracing::error!(reason, "the file of packed weights is discarded");
                 let turns = self.cache_turns.clone();
                 if let Some(packed) = self.packed() {
                     packed.discard(&turns);
                 }
             }
-            Notice::Message(ServeEvent::Memory(picture)) => {
-                let Some(worker) = &mut self.worker else {
-                    return;
-                };
-                let memory = match (self.state.life(), &worker.loaded) {
-                    (Life::Ready(model), Some(loaded)) => Some(WorkerMemory {
-                        model: model.into(),
-                        pid: worker.child.pid,
-                        packing: loaded.packing.clone(),
-                        picture,
-                    }),
-                    _ => None,
-                };
-                worker.looks.answer(memory);
-            }
-            Notice::Message(ServeEvent::Eased { before, after }) => {
+            ServeEvent::Memory(picture) => self.pictured(picture),
+            ServeEvent::Eased { before, after } => {
                 tracing::info!(
                     before_mib = before >> 20,
                     after_mib = after >> 20,
                     "memory: the worker gave back what it could"
                 );
             }
-            Notice::Message(ServeEvent::Event { id, event }) => self.event(id, event),
-            Notice::Message(ServeEvent::Text { id, answer }) => {
+            ServeEvent::Event { id, event } => self.event(id, event),
+            ServeEvent::Text { id, answer } => {
                 if let Some(Live::Text { reply, .. }) = self.live.remove(&id) {
                     self.served += 1;
                     // Whoever asked may be gone.
@@ -101,28 +67,76 @@ impl Driver {
                     self.step(Input::Ended { id });
                 }
             }
-            Notice::Message(ServeEvent::Failed { id, error }) => {
+            ServeEvent::Failed { id, error } => {
                 if self.live.contains_key(&id) {
                     self.fail(id, Failure::Chat(error));
                     self.step(Input::Ended { id });
                 }
             }
-            Notice::Exited { cause, taken } => {
-                let out_of_memory = self.relief.exited(taken);
-                if let Some(mut worker) = self.worker.take() {
-                    worker.looks.answer(None);
-                }
-                if !matches!(self.state.life(), Life::Ending(_) | Life::Draining) {
-                    self.crashes += 1;
-                    tracing::error!(cause, out_of_memory, "the worker died");
-                }
-                self.step(Input::Exited {
-                    generation,
-                    cause,
-                    out_of_memory,
-                });
-            }
         }
+    }
+
+    fn other_version(&mut self, generation: Generation, version: u32) {
+        let reason = format!(
+            "gemmad-worker speaks version {version} and gemmad version {}: install both from one release",
+            ipc::VERSION
+        );
+        self.load_failed(generation, reason, false);
+        self.with_child(generation, |child| child.kill());
+    }
+
+    fn loaded(&mut self, generation: Generation, loaded: LoadedModel) {
+        tracing::info!(load_ms = loaded.load_us / 1000, "the model is loaded");
+        if let Some(note) = template_note(&loaded.template) {
+            tracing::warn!("the model's chat template: {note}");
+        }
+        match &loaded.packing {
+            Packing::New { instead: Some(why) } => {
+                tracing::info!("the weights were packed anew: the file that had them {why}")
+            }
+            Packing::InMemory { why } => {
+                tracing::warn!(why, "packed weights stay in memory")
+            }
+            Packing::New { instead: None } | Packing::Reused | Packing::Nothing => {}
+        }
+        let slots = loaded.slots;
+        if let Some(worker) = &mut self.worker {
+            worker.loaded = Some(loaded);
+        }
+        self.relief.loaded();
+        self.step(Input::Loaded { generation, slots });
+    }
+
+    fn pictured(&mut self, picture: MemoryPicture) {
+        let Some(worker) = &mut self.worker else {
+            return;
+        };
+        let memory = match (self.state.life(), &worker.loaded) {
+            (Life::Ready(model), Some(loaded)) => Some(WorkerMemory {
+                model: model.into(),
+                pid: worker.child.pid,
+                packing: loaded.packing.clone(),
+                picture,
+            }),
+            _ => None,
+        };
+        worker.looks.answer(memory);
+    }
+
+    fn exited(&mut self, generation: Generation, cause: String, taken: bool) {
+        let out_of_memory = self.relief.exited(taken);
+        if let Some(mut worker) = self.worker.take() {
+            worker.looks.answer(None);
+        }
+        if !matches!(self.state.life(), Life::Ending(_) | Life::Draining) {
+            self.crashes += 1;
+            tracing::error!(cause, out_of_memory, "the worker died");
+        }
+        self.step(Input::Exited {
+            generation,
+            cause,
+            out_of_memory,
+        });
     }
 
     fn packed(&mut self) -> Option<&mut PackedPlace> {

@@ -1,5 +1,6 @@
+use super::super::Answer;
 use super::*;
-use crate::chat::{ChatRequest, Detail, Message, Part, Picture, Role};
+use crate::chat::{ChatRequest, Detail, Message, Part, Picture, PrincipalId, Role};
 use crate::config::{Inference, Limits, Memory, Models};
 use crate::gemma::figures::Figures;
 use crate::store::Projector;

@@ -2,8 +2,13 @@
 
 use std::time::Instant;
 
-use super::{Action, Phase, Ready, Running, State, TEXTS, Worker};
+use super::retry::Running;
+use super::worker::{Phase, Ready, Worker};
+use super::{Action, State};
 use crate::engine::queue::{Job, Kind};
+
+/// Texts that are asked of the worker at the same time; it has room for more.
+pub(super) const TEXTS: usize = 16;
 
 impl State {
     /// Starts what can be started: nothing while a job may turn out to need another model.

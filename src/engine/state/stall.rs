@@ -13,7 +13,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::{Action, Generation, Phase, State, Worker};
+use super::worker::{Phase, Worker};
+use super::{Action, Generation, State};
 use crate::engine::Failure;
 
 /// How long a model's files may take to be opened while another model is wanted; doubles with each

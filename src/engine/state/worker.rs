@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Generation, Opening};
+use super::Generation;
+use super::stall::Opening;
 
 /// How long a worker may take to exit after its socket was closed.
 pub(super) const END_TIME: Duration = Duration::from_secs(5);

@@ -42,7 +42,9 @@ impl World {
                     assert!(self.open.contains(&id) && self.sent.insert(id));
                     assert!(self.sent.len() <= 2, "slots");
                 }
-                Action::Cancel { id } => drop(self.sent.remove(&id)),
+                Action::Cancel { id } => {
+                    self.sent.remove(&id);
+                }
                 Action::Choose { id, .. } => {
                     assert!(
                         self.open.contains(&id) && self.models.contains_key(&id),
@@ -84,6 +86,105 @@ impl World {
         assert!(self.open.remove(&id), "{id} was open");
         assert!(self.closed.insert(id), "{id} ends once");
     }
+
+    /// A new request. `which` says whose it is, and what for.
+    fn submit(&mut self, id: u64, which: u8, flexible: bool) -> Input {
+        self.open.insert(id);
+        let model = MODELS[usize::from(which) % 3];
+        if flexible {
+            self.models.insert(id, model);
+        }
+        Input::Submit {
+            id,
+            owner: PrincipalId::User(u32::from(which)),
+            model: model.into(),
+            flexible,
+            kind: if which == 3 { Kind::Load } else { Kind::Chat },
+        }
+    }
+
+    /// The worker that is up or coming up, if it may still say something.
+    fn speaking(&self, is_loaded: bool) -> Option<u64> {
+        let (generation, loaded) = self.alive.filter(|_| !self.dying)?;
+        Some(generation).filter(|_| loaded == is_loaded)
+    }
+
+    fn load(&mut self, generation: u64) -> Input {
+        self.alive = Some((generation, true));
+        loaded(generation)
+    }
+
+    /// The worker is gone.
+    fn bury(&mut self) {
+        self.alive = None;
+        self.dying = false;
+        self.sent.clear();
+    }
+
+    /// What the dice say happens, unless it cannot happen now.
+    fn happen(&mut self, what: u8, which: u8) -> Option<Input> {
+        let nth = |ids: &BTreeSet<u64>| ids.iter().nth(usize::from(which)).copied();
+        let (sent, open) = (nth(&self.sent), nth(&self.open));
+        Some(match what {
+            4 | 5 => {
+                let generation = self.speaking(false)?;
+                self.load(generation)
+            }
+            6 => {
+                let (generation, _) = self.alive?;
+                self.bury();
+                Input::Exited {
+                    generation,
+                    cause: "dice".into(),
+                    out_of_memory: which > 1,
+                }
+            }
+            7 => Input::Begun { id: sent? },
+            8 => {
+                self.close(sent?);
+                Input::Ended { id: sent? }
+            }
+            9 => {
+                // The client is gone: nothing more is owed to it.
+                self.open.remove(&open?);
+                self.closed.insert(open?);
+                Input::HangUp { id: open? }
+            }
+            10 => Input::Unload,
+            11 => Input::EndWhenIdle(which < 2),
+            12 => Input::GiveUp {
+                cause: "dice".into(),
+            },
+            13 => {
+                let (generation, _) = self.alive.filter(|(_, loaded)| !loaded)?;
+                Input::LoadFailed {
+                    generation,
+                    failure: bad("dice"),
+                    out_of_memory: which > 1,
+                }
+            }
+            _ => Input::Refused {
+                id: open?,
+                failure: no_room("c"),
+            },
+        })
+    }
+
+    /// What happens next in a world where all goes well.
+    fn go_well(&mut self) -> Option<Input> {
+        match self.alive {
+            Some((generation, _)) if self.dying => {
+                self.bury();
+                Some(exited(generation, "asked"))
+            }
+            Some((generation, false)) => Some(self.load(generation)),
+            _ => {
+                let id = self.sent.first().copied()?;
+                self.close(id);
+                Some(Input::Ended { id })
+            }
+        }
+    }
 }
 
 proptest::proptest! {
@@ -96,85 +197,17 @@ proptest::proptest! {
         let mut next = 0;
         for (what, which) in dice {
             t += Duration::from_millis(300);
-            let picked = world.sent.iter().nth(usize::from(which)).copied();
-            let input = match what {
-                0..=3 => {
-                    next += 1;
-                    world.open.insert(next);
-                    let kind = if which == 3 { Kind::Load } else { Kind::Chat };
-                    let (model, flexible) = (MODELS[usize::from(which) % 3], what < 2);
-                    if flexible {
-                        world.models.insert(next, model);
-                    }
-                    Input::Submit { id: next, owner: PrincipalId::User(u32::from(which)), model: model.into(), flexible, kind }
-                }
-                4 | 5 => match world.alive {
-                    Some((generation, false)) if !world.dying => {
-                        world.alive = Some((generation, true));
-                        loaded(generation)
-                    }
-                    _ => Input::Tick,
-                },
-                6 => match world.alive {
-                    Some((generation, _)) => {
-                        (world.alive, world.dying) = (None, false);
-                        world.sent.clear();
-                        Input::Exited { generation, cause: "dice".into(), out_of_memory: which > 1 }
-                    }
-                    None => Input::Tick,
-                },
-                7 => picked.map_or(Input::Tick, |id| Input::Begun { id }),
-                8 => match picked {
-                    Some(id) => {
-                        world.close(id);
-                        Input::Ended { id }
-                    }
-                    None => Input::Tick,
-                },
-                9 => match world.open.iter().nth(usize::from(which)).copied() {
-                    Some(id) => {
-                        // The client is gone: nothing more is owed to it.
-                        world.open.remove(&id);
-                        world.closed.insert(id);
-                        world.step(&mut s, t, Input::HangUp { id });
-                        continue;
-                    }
-                    None => Input::Tick,
-                },
-                10 => Input::Unload,
-                11 => Input::EndWhenIdle(which < 2),
-                12 => Input::GiveUp { cause: "dice".into() },
-                13 => match world.alive {
-                    Some((generation, false)) => Input::LoadFailed { generation, failure: bad("dice"), out_of_memory: which > 1 },
-                    _ => Input::Tick,
-                },
-                _ => match world.open.iter().nth(usize::from(which)).copied() {
-                    Some(id) => Input::Refused { id, failure: no_room("c") },
-                    None => Input::Tick,
-                },
+            let input = if what < 4 {
+                next += 1;
+                Some(world.submit(next, which, what < 2))
+            } else {
+                world.happen(what, which)
             };
-            world.step(&mut s, t, input);
+            world.step(&mut s, t, input.unwrap_or(Input::Tick));
         }
         for _ in 0..400 {
             t += Duration::from_secs(2);
-            let input = match world.alive {
-                Some((generation, _)) if world.dying => {
-                    (world.alive, world.dying) = (None, false);
-                    world.sent.clear();
-                    exited(generation, "asked")
-                }
-                Some((generation, false)) => {
-                    world.alive = Some((generation, true));
-                    loaded(generation)
-                }
-                _ => match world.sent.first().copied() {
-                    Some(id) => {
-                        world.close(id);
-                        Input::Ended { id }
-                    }
-                    None => Input::Tick,
-                },
-            };
+            let input = world.go_well().unwrap_or(Input::Tick);
             world.step(&mut s, t, input);
         }
         proptest::prop_assert!(world.open.is_empty(), "left: {:?} {s:?}", world.open);

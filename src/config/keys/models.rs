@@ -1,0 +1,49 @@
+//! `[models]`: where models lie, and which is meant by `auto`.
+
+use super::{Key, Rule, is_absolute, is_name, key};
+use crate::gemma::variant::Variant;
+
+pub(super) static KEYS: &[Key] = &[
+    key(
+        "directories",
+        Rule::List {
+            allowed: "an array of at least one absolute path",
+            check: is_absolute,
+            may_be_empty: false,
+            put: |config, paths| {
+                config.models.directories = paths.into_iter().map(Into::into).collect()
+            },
+        },
+    ),
+    key(
+        "default",
+        Rule::Text {
+            allowed: "\"auto\" or a model's id",
+            check: is_name,
+            put: |config, name| config.models.default = name,
+        },
+    ),
+    key(
+        "prefer",
+        Rule::List {
+            allowed: "an array of variants, like \"gemma-4-e4b\"",
+            check: |name| Variant::named(name).is_some(),
+            may_be_empty: true,
+            put: |config, names| config.models.prefer = names,
+        },
+    ),
+    key(
+        "idle-release",
+        Rule::Time {
+            may_be_zero: true,
+            put: |config, time| config.models.idle_release = time,
+        },
+    ),
+    key(
+        "idle-unload",
+        Rule::Time {
+            may_be_zero: true,
+            put: |config, time| config.models.idle_unload = time,
+        },
+    ),
+];

@@ -1,0 +1,257 @@
+//! What is asked of the driver: each command, and the model that it means.
+
+use std::time::Instant;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::super::choice::{self, ModelRequest};
+use super::super::live::Live;
+use super::super::queue::Kind;
+use super::super::state::{Input, Life};
+use super::super::{
+    Answer, Command, EVENTS, Failure, HangUpGuard, ModelInfo, PlanReport, Settings, WorkerMemory,
+};
+use super::Driver;
+use crate::chat::{ChatRequest, Modalities, PrincipalId, TextAnswer, TextTask};
+use crate::ipc::Packing;
+
+/// Who waits for what comes of a command.
+type Reply<T> = oneshot::Sender<Result<T, Failure>>;
+
+// Whoever waits for a reply may be gone: nothing is lost when it cannot be sent.
+impl Driver {
+    /// Does what is asked, or puts it in the queue, or keeps it until the model directories have
+    /// been scanned.
+    pub(super) fn command(&mut self, command: Command) {
+        let Some(command) = self.resolvable(command) else {
+            return;
+        };
+        match command {
+            Command::Chat {
+                owner,
+                model,
+                request,
+                reply,
+            } => {
+                let _ = reply.send(self.chat(owner, &model, request));
+            }
+            Command::Text {
+                owner,
+                model,
+                task,
+                reply,
+            } => self.text(owner, &model, task, reply),
+            Command::Load {
+                owner,
+                model,
+                reply,
+            } => self.load(owner, &model, reply),
+            Command::Find { name, reply } => {
+                let found = self.resolve(&name, Modalities::default());
+                let _ = reply.send(found.map(|(model, _)| model));
+            }
+            Command::Unload { reply } => {
+                self.unloads.push(reply);
+                self.step(Input::Unload);
+            }
+            Command::Beat { reply } => {
+                let _ = reply.send(Ok(()));
+            }
+            Command::Memory { reply } => self.memory(reply),
+            Command::Cache { clear, reply } => {
+                self.cache_turns
+                    .report(self.setup.cache(), self.packed_in_use(), clear, reply);
+            }
+            Command::Plan {
+                context,
+                ram,
+                reply,
+            } => {
+                let plan = PlanReport::new(&self.setup, &self.catalog.models, context, ram);
+                let _ = reply.send(Ok(plan));
+            }
+            Command::Reconfigure(settings) => self.reconfigure(*settings),
+            Command::Drain { grace, reply } => {
+                self.drains.push(reply);
+                self.step(Input::Drain {
+                    deadline: Instant::now() + grace,
+                });
+            }
+        }
+    }
+
+    fn chat(
+        &mut self,
+        owner: PrincipalId,
+        name: &str,
+        request: Box<ChatRequest>,
+    ) -> Result<Answer, Failure> {
+        let (_, wish) = self.resolve(name, request.modalities())?;
+        let id = self.new_id();
+        let (sender, events) = mpsc::channel(EVENTS);
+        let (told, model) = watch::channel(wish.model.clone());
+        let mut answer = Answer {
+            model,
+            events,
+            _guard: HangUpGuard {
+                request: id,
+                hang_ups: self.hang_ups.clone(),
+            },
+        };
+        let live = Live::Chat {
+            wish,
+            model: told,
+            request: Some(request),
+            events: sender,
+            started: false,
+        };
+        self.submit(id, owner, Kind::Chat, live);
+        // A refusal lies in the channel already: hand it over as what it is.
+        match answer.events.try_recv() {
+            Ok(Err(failure)) => Err(failure),
+            _ => Ok(answer),
+        }
+    }
+
+    fn text(&mut self, owner: PrincipalId, name: &str, task: TextTask, reply: Reply<TextAnswer>) {
+        let modalities = match &task {
+            TextTask::Count(request) => request.modalities(),
+            _ => Modalities::default(),
+        };
+        match self.resolve(name, modalities) {
+            Ok((_, wish)) => {
+                let id = self.new_id();
+                self.submit(id, owner, Kind::Text, Live::Text { wish, task, reply });
+            }
+            Err(failure) => {
+                let _ = reply.send(Err(failure));
+            }
+        }
+    }
+
+    fn load(&mut self, owner: PrincipalId, name: &str, reply: Reply<ModelInfo>) {
+        match self.resolve(name, Modalities::default()) {
+            Ok((model, wish)) => {
+                let id = self.new_id();
+                let live = Live::Load {
+                    wish,
+                    model: Box::new(model),
+                    reply,
+                };
+                self.submit(id, owner, Kind::Load, live);
+            }
+            Err(failure) => {
+                let _ = reply.send(Err(failure));
+            }
+        }
+    }
+
+    fn memory(&mut self, reply: Reply<Option<WorkerMemory>>) {
+        match (&mut self.worker, self.state.life()) {
+            (Some(worker), Life::Ready(_)) => worker.looks.ask(reply, &worker.child),
+            _ => {
+                let _ = reply.send(Ok(None));
+            }
+        }
+    }
+
+    fn reconfigure(&mut self, settings: Settings) {
+        let Settings {
+            models,
+            inference,
+            memory,
+            limits,
+        } = settings;
+        self.setup.models = models;
+        self.setup.inference = inference;
+        self.setup.memory = memory;
+        self.setup.limits = limits;
+        self.state.configure(self.setup.state_settings());
+        let directories = &self.setup.models.directories;
+        self.catalog.set_directories(directories.clone());
+        self.status.send_modify(|status| {
+            status.directories.clone_from(directories);
+            status.default = self.setup.default_model(&self.catalog.models);
+        });
+    }
+
+    /// The name of the file that the worker's packed weights are in.
+    fn packed_in_use(&self) -> Option<String> {
+        let worker = self.worker.as_ref()?;
+        let in_file = matches!(
+            worker.loaded.as_ref()?.packing,
+            Packing::Reused | Packing::New { .. }
+        );
+        let packed = worker.packed.as_ref().filter(|_| in_file);
+        packed.map(|place| place.name().as_str().to_owned())
+    }
+
+    fn new_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// Puts a job in the queue.
+    fn submit(&mut self, id: u64, owner: PrincipalId, kind: Kind, live: Live) {
+        let ModelRequest {
+            model, flexible, ..
+        } = live.wish().clone();
+        self.live.insert(id, live);
+        self.step(Input::Submit {
+            id,
+            owner,
+            model,
+            flexible,
+            kind,
+        });
+    }
+
+    /// The command, unless it is kept because it is for a model that nobody knows and the model
+    /// directories are scanned first.
+    fn resolvable(&mut self, command: Command) -> Option<Command> {
+        let name = match &command {
+            Command::Chat { model, .. }
+            | Command::Text { model, .. }
+            | Command::Load { model, .. }
+            | Command::Find { name: model, .. } => model,
+            _ => return Some(command),
+        };
+        match self.resolve(name, Modalities::default()) {
+            Err(Failure::UnknownModel { .. } | Failure::NoModels { .. })
+                if self.catalog.may_have_more() =>
+            {
+                self.unresolved.push(command);
+                None
+            }
+            _ => Some(command),
+        }
+    }
+
+    /// The model directories may have been scanned.
+    pub(super) fn scanned(&mut self) {
+        if !self.catalog.is_scanning() && !self.unresolved.is_empty() {
+            self.publish();
+            for command in std::mem::take(&mut self.unresolved) {
+                self.command(command);
+            }
+        }
+    }
+
+    fn resolve(
+        &self,
+        name: &str,
+        modalities: Modalities,
+    ) -> Result<(ModelInfo, ModelRequest), Failure> {
+        let loaded = match self.state.life() {
+            Life::Starting(model) | Life::Ready(model) => Some(model),
+            _ => None,
+        };
+        let models = &self.catalog.models;
+        let model = self
+            .setup
+            .resolve(models, loaded, name, modalities)
+            .and_then(|model| choice::check(model, modalities))?;
+        let wish = self.setup.wish(models, name, modalities, &model);
+        Ok((model, wish))
+    }
+}

@@ -1,0 +1,71 @@
+//! What the driver tells the world: a new status, whenever something of it has changed.
+
+use std::time::Duration;
+
+use super::super::Phase;
+use super::super::state::Life;
+use super::super::status::template_note;
+use super::Driver;
+
+impl Driver {
+    fn phase(&self) -> Phase {
+        let loaded = self.worker.as_ref().and_then(|worker| {
+            let loaded = worker.loaded.as_ref()?;
+            Some((loaded, worker.child.pid))
+        });
+        match (self.state.life(), loaded) {
+            (Life::None, _) => Phase::Cold,
+            (Life::Ready(model), Some((loaded, pid))) => Phase::Ready {
+                model: model.into(),
+                context: loaded.context,
+                slots: loaded.slots,
+                threads: loaded.threads,
+                pid,
+                load_time: Duration::from_micros(loaded.load_us),
+                template: template_note(&loaded.template),
+            },
+            (Life::Starting(model) | Life::Ready(model), _) => Phase::Loading {
+                model: model.into(),
+            },
+            (Life::Ending(model), _) => Phase::Unloading {
+                model: model.into(),
+            },
+            (Life::BackingOff { cause, until }, _) => Phase::BackingOff {
+                cause: cause.into(),
+                until,
+            },
+            (Life::Draining, _) => Phase::Draining,
+        }
+    }
+
+    /// Publishes the status, unless it is as it was.
+    pub(super) fn publish(&mut self) {
+        let phase = self.phase();
+        let (waiting, running) = (self.state.waiting() as u32, self.state.running() as u32);
+        self.status.send_if_modified(|status| {
+            let is_unchanged = status.phase == phase
+                && status.waiting == waiting
+                && status.running == running
+                && status.served == self.served
+                && status.crashes == self.crashes
+                && status.memory == *self.relief.state()
+                && status.models == self.catalog.models;
+            if is_unchanged {
+                return false;
+            }
+            status.phase = phase;
+            status.waiting = waiting;
+            status.running = running;
+            status.served = self.served;
+            status.crashes = self.crashes;
+            // It changes with `served` only.
+            status.tokens_per_second = self.tokens_per_second;
+            status.memory.clone_from(self.relief.state());
+            if status.models != self.catalog.models {
+                status.models.clone_from(&self.catalog.models);
+            }
+            status.default = self.setup.default_model(&status.models);
+            true
+        });
+    }
+}
