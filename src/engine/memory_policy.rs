@@ -164,13 +164,18 @@ impl MemoryPolicy {
     /// The worker is gone, however it went: there is nothing left to give back.
     pub fn gone(&mut self, now: Instant) {
         if self.level != Level::Calm {
-            (self.level, self.since) = (Level::Calm, Some(now));
+            self.level = Level::Calm;
+            self.since = Some(now);
         }
-        (self.room, self.waits, self.told, self.stalls) = (None, None, false, Stalls::default());
+        self.room = None;
+        self.waits = None;
+        self.told = false;
+        self.stalls = Stalls::default();
     }
 
     fn enter(&mut self, now: Instant, level: Level, step: Step) -> Option<Step> {
-        (self.level, self.since) = (level, Some(now));
+        self.level = level;
+        self.since = Some(now);
         Some(step)
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::child::{self, Notice};
+use super::child::{self, WorkerEvent};
 use crate::ipc::Protocol;
 
 /// Messages on their way from the worker.
@@ -37,19 +37,19 @@ pub async fn run<P: Protocol, T>(
     time: Duration,
     mut each: impl FnMut(P::Event) -> ControlFlow<Result<T, P::Event>>,
 ) -> Result<T, Failed> {
-    let (sender, mut notices) = mpsc::channel(AHEAD);
+    let (sender, mut events) = mpsc::channel(AHEAD);
     let child = child::spawn::<P>(worker, 0, request, files, sender).map_err(Failed::Start)?;
     let end = Instant::now() + time;
     let outcome = loop {
-        let notice = tokio::select! {
-            notice = notices.recv() => notice,
+        let event = tokio::select! {
+            event = events.recv() => event,
             () = sleep_until(end) => break Err(Failed::Late),
         };
-        let message = match notice {
-            Some((_, Notice::Message(message))) => message,
-            Some((_, Notice::OtherVersion(_))) => break Err(Failed::Mistaken),
-            Some((_, Notice::Exited { .. })) | None => break Err(Failed::Ended),
-            Some((_, Notice::NotStarted(failure))) => {
+        let message = match event {
+            Some((_, WorkerEvent::Message(message))) => message,
+            Some((_, WorkerEvent::OtherVersion(_))) => break Err(Failed::Mistaken),
+            Some((_, WorkerEvent::Exited { .. })) | None => break Err(Failed::Ended),
+            Some((_, WorkerEvent::NotStarted(failure))) => {
                 break Err(Failed::Start(io::Error::other(failure.to_string())));
             }
         };

@@ -29,10 +29,10 @@ pub struct PlannedModel {
     pub context_limit: u32,
     /// Bytes of its projector, which is left out where it does not fit.
     pub projector: u64,
-    pub ways: Vec<Estimate>,
+    pub estimates: Vec<Estimate>,
 }
 
-/// One context.
+/// What a model takes in one context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
     pub context: u32,
@@ -61,9 +61,10 @@ impl PlanReport {
             ),
             None => setup.budget(),
         };
-        let wishes = setup.wishes();
-        let ways =
-            |figures: &Figures, limit: u32| ways(figures, &wishes, limit, context, budget.bytes);
+        let request = setup.fit_request();
+        let estimates = |figures: &Figures, limit: u32| {
+            estimates(figures, &request, limit, context, budget.bytes)
+        };
         let installed = models.iter().map(|model| PlannedModel {
             id: model.id.clone(),
             variant: model.variant.id(),
@@ -74,7 +75,7 @@ impl PlanReport {
                 .projector
                 .as_ref()
                 .map_or(0, |projector| projector.size),
-            ways: ways(&model.figures, model.context_limit),
+            estimates: estimates(&model.figures, model.context_limit),
         });
         let missing = family::published()
             .into_iter()
@@ -86,42 +87,41 @@ impl PlanReport {
             quantization: one.quantization,
             context_limit: one.context_limit,
             projector: 0,
-            ways: ways(&one.figures, one.context_limit),
+            estimates: estimates(&one.figures, one.context_limit),
         });
         let models = installed.chain(missing).collect();
         Self { budget, models }
     }
 }
 
-fn ways(
+/// What a model takes in the context that was `asked` for, or in several; none is larger than `limit`.
+fn estimates(
     figures: &Figures,
-    wishes: &FitRequest,
+    request: &FitRequest,
     limit: u32,
     asked: Option<u32>,
     budget: u64,
 ) -> Vec<Estimate> {
-    let mut contexts = asked.map_or_else(
-        || [&CONTEXTS[..], &[wishes.sizes.context]].concat(),
-        |context| vec![context],
-    );
-    contexts
-        .iter_mut()
-        .for_each(|context| *context = (*context).min(limit));
+    let mut contexts = match asked {
+        Some(context) => vec![context],
+        None => [&CONTEXTS[..], &[request.sizes.context]].concat(),
+    };
+    for context in &mut contexts {
+        *context = (*context).min(limit);
+    }
     contexts.sort_unstable();
     contexts.dedup();
-    let way = |context| {
-        let cost = figures.cost(
-            &Sizes {
-                context,
-                ..wishes.sizes
-            },
-            &wishes.keep,
-        );
+    let estimate = |context| {
+        let sizes = Sizes {
+            context,
+            ..request.sizes
+        };
+        let cost = figures.cost(&sizes, &request.keep);
         Estimate {
             context,
             cost,
             fits: cost.total() <= budget,
         }
     };
-    contexts.into_iter().map(way).collect()
+    contexts.into_iter().map(estimate).collect()
 }

@@ -78,11 +78,11 @@ struct ModelOut {
     context_length: u32,
     /// Left out where it does not fit; not part of the totals.
     projector: u64,
-    plans: Vec<WayOut>,
+    plans: Vec<EstimateOut>,
 }
 
 #[derive(Serialize)]
-struct WayOut {
+struct EstimateOut {
     context: u32,
     fits: bool,
     total: u64,
@@ -114,9 +114,9 @@ impl ModelOut {
             quantization,
             context_limit,
             projector,
-            ways,
+            estimates,
         } = model.clone();
-        let plans = ways.iter().map(WayOut::of).collect();
+        let plans = estimates.iter().map(EstimateOut::of).collect();
         Self {
             id,
             variant,
@@ -129,7 +129,7 @@ impl ModelOut {
     }
 }
 
-impl WayOut {
+impl EstimateOut {
     fn of(
         Estimate {
             context,

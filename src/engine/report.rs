@@ -1,4 +1,4 @@
-//! What is in memory, and who waits to hear it.
+//! Reports of what is in memory. However many clients ask, the worker makes one report at a time.
 
 use tokio::sync::oneshot;
 
@@ -30,30 +30,30 @@ pub struct WorkerMemory {
 
 type Reply = oneshot::Sender<Result<Option<WorkerMemory>, Failure>>;
 
-/// Who waits for the worker to say what it has in memory.
+/// Asks the worker for reports, and gives each to all who asked meanwhile.
 #[derive(Debug, Default)]
-pub(super) struct Looks {
+pub(super) struct Reporter {
     waiting: Vec<Reply>,
-    /// Whether the worker was told to look and has not answered.
-    looking: bool,
+    /// Whether the worker was asked and has not answered.
+    is_asked: bool,
 }
 
-impl Looks {
-    /// Has the worker look, unless it is looking already: however many ask, it has one look to
-    /// take.
+impl Reporter {
+    /// Asks the worker for a report, unless it is making one already.
     pub fn ask(&mut self, reply: Reply, child: &Child<Serve>) {
         self.waiting.retain(|reply| !reply.is_closed());
         self.waiting.push(reply);
-        if !self.looking && !child.send(ServeRequest::Look) {
+        if !self.is_asked && !child.send(ServeRequest::Look) {
             return self.answer(None);
         }
-        self.looking = true;
+        self.is_asked = true;
     }
 
+    /// Answers all who wait; clients may be gone.
     pub fn answer(&mut self, memory: Option<WorkerMemory>) {
-        self.looking = false;
-        self.waiting
-            .drain(..)
-            .for_each(|reply| drop(reply.send(Ok(memory.clone()))));
+        self.is_asked = false;
+        for reply in self.waiting.drain(..) {
+            let _ = reply.send(Ok(memory.clone()));
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Watches the memory while a worker lives, and says what is to be done when it runs short.
+//! Watches the free memory while a worker runs, and decides with `memory_policy` what is to be done
+//! when it runs short.
 
 use std::time::{Duration, Instant};
 
@@ -6,20 +7,21 @@ use super::memory_policy::{self, Level, MemoryPolicy, Step};
 use super::status::{Change, MemoryState};
 use crate::memory::pressure::{PressureTrigger, Reading, Triggers, kills};
 
-/// Looks are so far apart at most while all is well, and while it is not.
+/// The time between two readings while all is well, and while memory is short.
 const CALM_PAUSE: Duration = Duration::from_secs(1);
 const TENSE_PAUSE: Duration = Duration::from_millis(250);
 
-/// A worker whose end is heard of so long after memory was short ended for that. The kernel counts
-/// a kill, and its memory is free, a while before the process is gone and its last words are read.
-const AFTERMATH: Duration = Duration::from_secs(5);
+/// A SIGKILL that is reported within this time after memory was short is put down to that. The kernel
+/// counts a kill, and its memory is free, a while before the process is gone and its standard error
+/// is read.
+const OOM_WINDOW: Duration = Duration::from_secs(5);
 
-/// Without a worker there is nothing to give back, and nobody looks.
+/// Without a worker there is nothing to give back, and no reading is taken.
 #[derive(Debug, Default)]
-pub(super) struct Relief {
+pub(super) struct MemoryGuard {
     policy: MemoryPolicy,
     watch: Option<Watch>,
-    /// Processes that the kernel had killed when it was looked last.
+    /// Processes that the kernel had killed by the last reading.
     kills: u64,
     /// When memory was short last, or a process was killed for lack of it.
     short: Option<Instant>,
@@ -28,29 +30,31 @@ pub(super) struct Relief {
 
 #[derive(Debug)]
 struct Watch {
-    bell: PressureTrigger,
+    trigger: PressureTrigger,
+    /// When the last reading was taken.
     last: Instant,
 }
 
-impl Relief {
+impl MemoryGuard {
     /// A worker was started.
     pub fn started(&mut self) {
-        (self.kills, self.short) = (kills(), None);
+        self.kills = kills();
+        self.short = None;
     }
 
     /// Its model is loaded: from now on the memory is watched.
     pub fn loaded(&mut self) {
-        let bell = PressureTrigger::arm();
-        self.state.triggers = bell.triggers();
+        let trigger = PressureTrigger::arm();
+        self.state.triggers = trigger.triggers();
         self.watch = Some(Watch {
-            bell,
+            trigger,
             last: Instant::now(),
         });
     }
 
-    /// Waits until it is time to look.
+    /// Waits until the next reading is due.
     pub async fn due(&self) {
-        let Some(Watch { bell, last }) = &self.watch else {
+        let Some(Watch { trigger, last }) = &self.watch else {
             return std::future::pending().await;
         };
         let pause = if self.policy.level() == Level::Calm {
@@ -61,13 +65,13 @@ impl Relief {
         let at = |pause| tokio::time::sleep_until((*last + pause).into());
         tokio::select! {
             () = at(pause) => {}
-            // However often it rings.
-            () = async { tokio::join!(bell.wait(), at(TENSE_PAUSE)); } => {}
+            // Not more often, however often the trigger fires.
+            () = async { tokio::join!(trigger.wait(), at(TENSE_PAUSE)); } => {}
         }
     }
 
-    /// Looks, and says what is to be done and why. `idle`: the worker has nothing to do.
-    pub fn look(&mut self, idle: bool) -> Option<(Step, String)> {
+    /// Takes a reading; returns what is to be done and why. `idle`: the worker has nothing to do.
+    pub fn check(&mut self, idle: bool) -> Option<(Step, String)> {
         let (now, reading) = (Instant::now(), Reading::take());
         self.watch.as_mut()?.last = now;
         self.note_shortage(now, &reading);
@@ -89,12 +93,12 @@ impl Relief {
         Some((step?, reason))
     }
 
-    /// The worker is gone. `taken`: killed, and not by us. Says whether that was for lack of
-    /// memory.
-    pub fn exited(&mut self, taken: bool) -> bool {
+    /// The worker is gone. `killed_externally`: by a SIGKILL that was not ours. Returns whether
+    /// that was for lack of memory.
+    pub fn exited(&mut self, killed_externally: bool) -> bool {
         let now = Instant::now();
         self.note_shortage(now, &Reading::take());
-        let out_of_memory = taken && self.short.is_some_and(|at| now - at < AFTERMATH);
+        let out_of_memory = killed_externally && self.short.is_some_and(|at| now - at < OOM_WINDOW);
         if out_of_memory {
             self.state.kills += 1;
             self.note(
@@ -117,7 +121,7 @@ impl Relief {
         self.kills = kills;
     }
 
-    /// Takes note of what was done, and why.
+    /// Records what was done, and why.
     fn note(&mut self, action: &'static str, reason: String) {
         tracing::info!(reason, level = self.policy.level().id(), "memory: {action}");
         self.state.level = self.policy.level();
