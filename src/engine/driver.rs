@@ -105,6 +105,7 @@ impl Driver {
         status: watch::Sender<Status>,
     ) -> Self {
         let state = State::new(setup.state_settings());
+        let memory_guard = MemoryGuard::new(setup.reserved.clone());
         Self {
             setup,
             state,
@@ -116,7 +117,7 @@ impl Driver {
             starting: None,
             opening: BTreeSet::new(),
             disk,
-            memory_guard: MemoryGuard::default(),
+            memory_guard,
             cache_turns: CacheTurns::default(),
             unloads: vec![],
             drains: vec![],
@@ -261,6 +262,9 @@ impl Driver {
         let idle = self.state.running() + self.state.waiting() == 0;
         match self.memory_guard.check(idle) {
             Some((Step::Trim, _)) => self.trim(),
+            Some((Step::EndAttachments, _)) => {
+                self.setup.reserved.revoke();
+            }
             Some((Step::EndWhenIdle, _)) => self.step(Input::EndWhenIdle(true)),
             Some((Step::EndNow, cause)) => self.step(Input::GiveUp { cause }),
             Some((Step::GoOn, _)) => self.step(Input::EndWhenIdle(false)),

@@ -1,11 +1,12 @@
-//! Watches the free memory while a worker runs, and decides with `memory_policy` what is to be done
-//! when it runs short.
+//! Watches the free memory while a model is loaded or attachments are read, and decides with
+//! `memory_policy` what is to be done when it runs short.
 
 use std::time::{Duration, Instant};
 
-use super::memory_policy::{self, Level, MemoryPolicy, Step};
+use super::memory_policy::{self, Level, MemoryPolicy, Step, Users};
 use super::status::{Change, MemoryState};
 use crate::memory::pressure::{PressureTrigger, Reading, Triggers, kills};
+use crate::memory::reserved::ReservedMemory;
 
 /// The time between two readings while all is well, and while memory is short.
 const CALM_PAUSE: Duration = Duration::from_secs(1);
@@ -17,9 +18,12 @@ const TENSE_PAUSE: Duration = Duration::from_millis(250);
 const OOM_WINDOW: Duration = Duration::from_secs(5);
 
 /// Without a worker there is nothing to give back, and no reading is taken.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct MemoryGuard {
     policy: MemoryPolicy,
+    /// What the workers of attachments may use.
+    reserved: ReservedMemory,
+    has_model: bool,
     watch: Option<Watch>,
     /// Processes that the kernel had killed by the last reading.
     kills: u64,
@@ -36,7 +40,19 @@ struct Watch {
 }
 
 impl MemoryGuard {
-    /// A worker was started.
+    pub fn new(reserved: ReservedMemory) -> Self {
+        Self {
+            policy: MemoryPolicy::default(),
+            reserved,
+            has_model: false,
+            watch: None,
+            kills: 0,
+            short: None,
+            state: MemoryState::default(),
+        }
+    }
+
+    /// A model's worker was started.
     pub fn started(&mut self) {
         self.kills = kills();
         self.short = None;
@@ -44,18 +60,37 @@ impl MemoryGuard {
 
     /// Its model is loaded: from now on the memory is watched.
     pub fn loaded(&mut self) {
-        let trigger = PressureTrigger::arm();
-        self.state.triggers = trigger.triggers();
-        self.watch = Some(Watch {
-            trigger,
-            last: Instant::now(),
-        });
+        self.has_model = true;
+        self.policy.gone(Instant::now());
+        self.watch();
+    }
+
+    fn watch(&mut self) -> &mut Watch {
+        let triggers = &mut self.state.triggers;
+        self.watch.get_or_insert_with(|| {
+            let trigger = PressureTrigger::arm();
+            *triggers = trigger.triggers();
+            Watch {
+                trigger,
+                last: Instant::now(),
+            }
+        })
+    }
+
+    /// Watches no longer, unless something is there that could give memory back.
+    fn end_watch(&mut self) {
+        if !self.has_model && !self.reserved.is_held() {
+            self.watch = None;
+            self.state.triggers = Triggers::default();
+            self.policy.gone(Instant::now());
+            self.state.level = self.policy.level();
+        }
     }
 
     /// Waits until the next reading is due.
     pub async fn due(&self) {
         let Some(Watch { trigger, last }) = &self.watch else {
-            return std::future::pending().await;
+            return self.reserved.held().await;
         };
         let pause = if self.policy.level() == Level::Calm {
             CALM_PAUSE
@@ -70,27 +105,48 @@ impl MemoryGuard {
         }
     }
 
-    /// Takes a reading; returns what is to be done and why. `idle`: the worker has nothing to do.
-    pub fn check(&mut self, idle: bool) -> Option<(Step, String)> {
+    /// Takes a reading; returns what is to be done and why. `is_idle`: the model's worker has
+    /// nothing to do.
+    pub fn check(&mut self, is_idle: bool) -> Option<(Step, String)> {
         let (now, reading) = (Instant::now(), Reading::take());
-        self.watch.as_mut()?.last = now;
+        self.watch().last = now;
         self.note_shortage(now, &reading);
-        let step = self.policy.step(now, &reading, idle);
-        let words = reading.words();
-        let reason = if self.policy.stalls() {
-            format!("{words}, and programs wait for memory")
-        } else {
-            words
+        let users = Users {
+            has_model: self.has_model,
+            is_idle,
+            has_attachments: self.reserved.is_held(),
         };
-        let (action, counter) = match step? {
+        let step = self.policy.step(now, &reading, users);
+        self.state.level = self.policy.level();
+        self.end_watch();
+        let step = step?;
+        let (action, counter) = match step {
             Step::Trim => ("the worker gives back what it can", &mut self.state.eases),
+            Step::EndAttachments => (
+                "the workers that read and fetch attachments are ended",
+                &mut self.state.ends,
+            ),
             Step::EndWhenIdle => ("the worker ends once it is idle", &mut self.state.ends),
             Step::EndNow => ("the worker is ended", &mut self.state.ends),
             Step::GoOn => ("none", &mut 0),
         };
         *counter += 1;
+        let reason = self.reason(&reading);
         self.note(action, reason.clone());
-        Some((step?, reason))
+        Some((step, reason))
+    }
+
+    /// What a reading says, in words.
+    fn reason(&self, reading: &Reading) -> String {
+        let mut reason = reading.words();
+        if self.reserved.bytes() > 0 {
+            let mib = self.reserved.bytes() >> 20;
+            reason.push_str(&format!(", {mib} MiB are reserved for attachments"));
+        }
+        if self.policy.stalls() {
+            reason.push_str(", and programs wait for memory");
+        }
+        reason
     }
 
     /// The worker is gone. `killed_externally`: by a SIGKILL that was not ours. Returns whether
@@ -106,10 +162,10 @@ impl MemoryGuard {
                 "memory ran out".to_owned(),
             );
         }
-        self.watch = None;
-        self.state.triggers = Triggers::default();
+        self.has_model = false;
         self.policy.gone(now);
         self.state.level = self.policy.level();
+        self.end_watch();
         out_of_memory
     }
 
@@ -134,5 +190,33 @@ impl MemoryGuard {
 
     pub fn state(&self) -> &MemoryState {
         &self.state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn attachments_alone_are_watched_as_long_as_they_are_there() {
+        let reserved = ReservedMemory::default();
+        let mut guard = MemoryGuard::new(reserved.clone());
+        let longer_than_a_pause = CALM_PAUSE * 2;
+        assert!(timeout(longer_than_a_pause, guard.due()).await.is_err());
+        let reservation = reserved.reserve(5 << 20, u64::MAX).unwrap();
+        guard.due().await;
+        guard.check(false);
+        assert!(guard.watch.is_some());
+        let reason = guard.reason(&Reading::take());
+        assert!(
+            reason.contains("5 MiB are reserved for attachments"),
+            "{reason}"
+        );
+        guard.due().await;
+        drop(reservation);
+        guard.check(false);
+        assert!(guard.watch.is_none());
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::child::{self, WorkerEvent};
 use crate::ipc::Protocol;
+use crate::memory::reserved::Reservation;
 
 /// Messages on their way from the worker.
 const AHEAD: usize = 8;
@@ -24,17 +25,20 @@ pub enum Failed {
     Late,
     /// It came to an end by itself, or was stopped for what it took.
     Ended,
+    /// It was ended because memory ran short.
+    Revoked,
     /// It said what makes no sense.
     Mistaken,
 }
 
-/// Starts a worker with its request and hands over what it says until `each` has enough.
-/// Dropping this ends the worker.
+/// Starts a worker with its request and hands over what it says until `each` has enough, its `time`
+/// is over, or the memory that is reserved for it is revoked. Dropping this ends the worker.
 pub async fn run<P: Protocol, T>(
     worker: &Path,
     request: &P::Request,
     files: &[&File],
     time: Duration,
+    memory: &Reservation,
     mut each: impl FnMut(P::Event) -> ControlFlow<Result<T, P::Event>>,
 ) -> Result<T, Failed> {
     let (sender, mut events) = mpsc::channel(AHEAD);
@@ -44,6 +48,7 @@ pub async fn run<P: Protocol, T>(
         let event = tokio::select! {
             event = events.recv() => event,
             () = sleep_until(end) => break Err(Failed::Late),
+            () = memory.revoked() => break Err(Failed::Revoked),
         };
         let message = match event {
             Some((_, WorkerEvent::Message(message))) => message,
@@ -64,4 +69,36 @@ pub async fn run<P: Protocol, T>(
     };
     child.kill();
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::ipc::{DocumentKind, Extract};
+    use crate::memory::reserved::ReservedMemory;
+
+    #[tokio::test]
+    async fn a_worker_whose_memory_is_revoked_is_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("worker");
+        fs::write(&program, "#!/bin/sh\nexec sleep 600\n").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+        let memory = ReservedMemory::default();
+        let reservation = memory.reserve(1, 1).unwrap();
+        let run = run::<Extract, ()>(
+            &program,
+            &DocumentKind::Html,
+            &[],
+            Duration::from_secs(300),
+            &reservation,
+            |_| ControlFlow::Continue(()),
+        );
+        let revoke = async { memory.revoke() };
+        let (outcome, revoked) = tokio::join!(run, revoke);
+        assert!(matches!(outcome, Err(Failed::Revoked)), "{outcome:?}");
+        assert_eq!(revoked, 1);
+    }
 }
