@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::document::{self, ReadFile, Way};
-use super::reserve;
+use super::{no_room, reserve};
 use crate::backend::Failure;
 use crate::chat::{ChatError, ChatRequest, Detail, Document, Part, Picture, Source};
 use crate::engine::one_shot::{self, Failed};
@@ -116,7 +116,7 @@ impl Extractor {
             .acquire()
             .await
             .map_err(|error| failed(io::Error::other(error)))?;
-        let _memory = reserve(&self.memory, EXTRACT_MEMORY)
+        let memory = reserve(&self.memory, EXTRACT_MEMORY)
             .await
             .map_err(Unread::Failure)?;
         let mut pages = vec![];
@@ -133,6 +133,7 @@ impl Extractor {
             &kind,
             &[&in_memory(file).map_err(failed)?],
             READ_TIME,
+            &memory,
             each,
         )
         .await
@@ -146,6 +147,7 @@ impl Extractor {
                 let reason = "is damaged, or takes too much time or memory to read";
                 Err(reason.to_owned().into())
             }
+            Err(Failed::Revoked) => Err(Unread::Failure(no_room(&self.memory, EXTRACT_MEMORY))),
             Err(Failed::Mistaken) => Err("could not be read".to_owned().into()),
         }
     }

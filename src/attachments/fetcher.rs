@@ -18,7 +18,7 @@ use crate::chat::{
 };
 use crate::engine::one_shot::{self, Failed};
 use crate::ipc::{FETCH_MEMORY, Fetch, FetchEvent, FetchRequest};
-use crate::memory::reserved::ReservedMemory;
+use crate::memory::reserved::{Reservation, ReservedMemory};
 
 /// Requests whose files are fetched at the same time.
 const AT_ONCE: usize = 4;
@@ -75,11 +75,11 @@ impl Fetcher {
             .acquire()
             .await
             .map_err(|_| Failure::ShuttingDown)?;
-        let _memory = reserve(&self.memory, FETCH_MEMORY).await?;
+        let memory = reserve(&self.memory, FETCH_MEMORY).await?;
         let (end, mut left) = (Instant::now() + FETCH_TIME, most);
         for (i, j, part) in request.parts_mut() {
             let Part::Remote(remote) = part else { continue };
-            let file = match timeout_at(end, self.file(remote, &networks, left)).await {
+            let file = match timeout_at(end, self.file(remote, &networks, left, &memory)).await {
                 Ok(file) => file,
                 Err(_) => Err(format!(
                     "is not fetched within the {} s that a request's files may take",
@@ -114,6 +114,7 @@ impl Fetcher {
         remote: &Remote,
         networks: &Networks,
         left: u64,
+        memory: &Reservation,
     ) -> Result<Arc<[u8]>, String> {
         let (what, limit) = match remote.what {
             RemoteKind::Picture(_) => ("picture", MAX_PICTURE_BYTES),
@@ -131,7 +132,7 @@ impl Fetcher {
                 networks: networks.clone(),
                 most: left.min(limit as u64),
             };
-            match self.by_worker(fetch).await? {
+            match self.by_worker(fetch, memory).await? {
                 Fetched::File(file) => return Ok(file.into()),
                 Fetched::Moved(to) => url = moved(&url, &to)?,
             }
@@ -139,7 +140,11 @@ impl Fetcher {
         Err(format!("is moved more than {MOVES} times"))
     }
 
-    async fn by_worker(&self, fetch: FetchRequest) -> Result<Fetched, String> {
+    async fn by_worker(
+        &self,
+        fetch: FetchRequest,
+        memory: &Reservation,
+    ) -> Result<Fetched, String> {
         let most = fetch.most as usize;
         let mut file = vec![];
         let each = |message| match message {
@@ -152,11 +157,14 @@ impl Fetcher {
             FetchEvent::Rejected { reason } => ControlFlow::Break(Ok(Err(reason))),
             other => ControlFlow::Break(Err(other)),
         };
-        match one_shot::run::<Fetch, _>(&self.worker, &fetch, &[], FETCH_TIME, each).await {
+        match one_shot::run::<Fetch, _>(&self.worker, &fetch, &[], FETCH_TIME, memory, each).await {
             Ok(Ok(None)) => Ok(Fetched::File(file)),
             Ok(Ok(Some(to))) => Ok(Fetched::Moved(to)),
             Ok(Err(reason)) => Err(reason),
             Err(Failed::Start(error)) => Err(format!("cannot be fetched now: {error}")),
+            Err(Failed::Revoked) => {
+                Err("cannot be fetched now: memory runs short; try again later".into())
+            }
             Err(Failed::Late | Failed::Ended | Failed::Mistaken) => {
                 Err("could not be fetched".into())
             }

@@ -90,6 +90,14 @@ async fn reserve(memory: &ReservedMemory, bytes: u64) -> Result<Reservation, Fai
     reserve_within(memory, bytes, MEMORY_WAIT, || probe::room().free).await
 }
 
+/// Memory ran short while a worker used what was reserved for it.
+fn no_room(memory: &ReservedMemory, needs: u64) -> Failure {
+    Failure::NoRoomForFile {
+        needs,
+        free: probe::room().free.saturating_sub(memory.bytes()),
+    }
+}
+
 async fn reserve_within(
     memory: &ReservedMemory,
     needs: u64,
@@ -103,8 +111,10 @@ async fn reserve_within(
             return Ok(reservation);
         }
         if Instant::now() >= end {
-            let free = free.saturating_sub(memory.bytes());
-            return Err(Failure::NoRoomForFile { needs, free });
+            return Err(Failure::NoRoomForFile {
+                needs,
+                free: free.saturating_sub(memory.bytes()),
+            });
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }

@@ -125,14 +125,14 @@ async fn run(
 
     let mut config = config;
     loop {
-        let wish = tokio::select! {
-            wish = signals.next() => wish,
+        let action = tokio::select! {
+            action = signals.next() => action,
             () = idle::idle(&parts.engine, || parts.is_used(), exit_when_idle) => {
                 tracing::info!("nobody needs the daemon");
                 break;
             }
         };
-        let Wish::Reload = wish else { break };
+        let SignalAction::Reload = action else { break };
         service::reloading();
         config = reload::reload(config, file, place, &parts, &level).await;
         service::notify(&[NotifyState::Ready]);
@@ -218,9 +218,9 @@ fn exit_when_idle(listeners: &listen::Listeners, config: &Config) -> Option<Dura
 }
 
 /// What a signal asks for.
-enum Wish {
+enum SignalAction {
     Reload,
-    Leave,
+    Exit,
 }
 
 struct Signals {
@@ -244,11 +244,11 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Wish {
+    async fn next(&mut self) -> SignalAction {
         tokio::select! {
-            _ = self.hangup.recv() => Wish::Reload,
-            _ = self.terminate.recv() => Wish::Leave,
-            _ = self.interrupt.recv() => Wish::Leave,
+            _ = self.hangup.recv() => SignalAction::Reload,
+            _ = self.terminate.recv() => SignalAction::Exit,
+            _ = self.interrupt.recv() => SignalAction::Exit,
         }
     }
 }

@@ -120,7 +120,8 @@ impl CatalogWatch {
             .find(|directory| directory.path == report.directory);
         // Otherwise it is no model directory any more.
         if let Some(directory) = found {
-            (directory.catalog, directory.answered) = (report.catalog, report.answers);
+            directory.catalog = report.catalog;
+            directory.answered = report.answers;
             directory.silent = false;
             self.merge();
         }
@@ -162,7 +163,8 @@ impl CatalogWatch {
     fn end_if_answered(&mut self) {
         let waits = |directory: &Directory| directory.is_behind() && !directory.silent;
         if self.deadline.is_some() && !self.directories.iter().any(waits) {
-            (self.deadline, self.scanned) = (None, Instant::now());
+            self.deadline = None;
+            self.scanned = Instant::now();
         }
     }
 
@@ -174,7 +176,8 @@ impl CatalogWatch {
                 tracing::warn!(file = %rejected.path.display(), reason = %rejected.reason, "not a model");
             }
         }
-        (self.models, self.rejected) = (merged.models, merged.rejected);
+        self.models = merged.models;
+        self.rejected = merged.rejected;
     }
 }
 

@@ -1,7 +1,7 @@
-//! One worker process: started, talked to, and seen off.
+//! One worker process: its start, its messages, its end.
 //!
 //! A task of its own carries messages both ways and reports everything to the driver as
-//! [`Notice`]s; the last one is always [`Notice::Exited`], after the last message that the worker
+//! [`WorkerEvent`]s; the last one is always [`WorkerEvent::Exited`], after the last message that the worker
 //! managed to send.
 
 use std::collections::VecDeque;
@@ -40,19 +40,19 @@ const LINGER: Duration = Duration::from_secs(2);
 /// `docs/measuring.md` has the numbers.
 const SPIN_COUNT: &str = "1000";
 
-/// What a worker's task reports.
+/// What a worker's task reports to the driver.
 #[derive(Debug)]
-pub enum Notice<E> {
+pub enum WorkerEvent<E> {
     Message(E),
     /// The worker is of another version than [`crate::ipc::VERSION`].
     OtherVersion(u32),
-    /// There was no process at all, for a reason that is not its own; [`Notice::Exited`] follows.
+    /// There was no process at all, for a reason that is not its own; [`WorkerEvent::Exited`] follows.
     NotStarted(Failure),
-    /// The process is gone; `cause` says how, and what it said last. `taken`: by a SIGKILL that was
-    /// not ours.
+    /// The process is gone; `cause` says how, with the end of its standard error.
     Exited {
         cause: String,
-        taken: bool,
+        /// By a SIGKILL that was not ours.
+        killed_externally: bool,
     },
 }
 
@@ -71,7 +71,7 @@ impl<P: Protocol> Child<P> {
         self.outbox.try_send(message).is_ok()
     }
 
-    /// SIGKILL. Its [`Notice::Exited`] follows.
+    /// SIGKILL. Its [`WorkerEvent::Exited`] follows.
     pub fn kill(&self) {
         // A full channel means that it was told already.
         let _ = self.kill.try_send(());
@@ -89,7 +89,7 @@ pub fn spawn<P: Protocol>(
     generation: Generation,
     first: &P::Request,
     files: &[&File],
-    notices: mpsc::Sender<(Generation, Notice<P::Event>)>,
+    events: mpsc::Sender<(Generation, WorkerEvent<P::Event>)>,
 ) -> io::Result<Child<P>> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     let mut message = Vec::new();
@@ -113,7 +113,7 @@ pub fn spawn<P: Protocol>(
     let (outbox, messages) = mpsc::channel(OUTBOX);
     let (kill, killed) = mpsc::channel(1);
     tokio::spawn(attend::<P>(
-        process, socket, generation, messages, killed, notices,
+        process, socket, generation, messages, killed, events,
     ));
     Ok(Child {
         generation,
@@ -130,13 +130,13 @@ async fn attend<P: Protocol>(
     generation: Generation,
     messages: mpsc::Receiver<P::Request>,
     mut killed: mpsc::Receiver<()>,
-    notices: mpsc::Sender<(Generation, Notice<P::Event>)>,
+    events: mpsc::Sender<(Generation, WorkerEvent<P::Event>)>,
 ) {
     let stderr = process.stderr.take();
     let (reader, writer) = socket.into_split();
     let writing = tokio::spawn(write_all(writer, messages));
-    let listening = tokio::spawn(last_words(stderr));
-    let mut reading = std::pin::pin!(read_all(reader, generation, notices.clone()));
+    let tail = tokio::spawn(stderr_tail(stderr));
+    let mut reading = std::pin::pin!(read_all(reader, generation, events.clone()));
     let (mut read, mut killed_by_us) = (false, false);
     let status = loop {
         tokio::select! {
@@ -152,16 +152,16 @@ async fn attend<P: Protocol>(
         let _ = tokio::time::timeout(LINGER, &mut reading).await;
     }
     writing.abort();
-    let words = tokio::time::timeout(LINGER, listening)
+    let stderr_tail = tokio::time::timeout(LINGER, tail)
         .await
         .ok()
         .and_then(Result::ok)
         .unwrap_or_default();
-    let exited = Notice::Exited {
-        taken: !killed_by_us && status.as_ref().is_ok_and(was_killed),
-        cause: describe(status, &words),
+    let exited = WorkerEvent::Exited {
+        killed_externally: !killed_by_us && status.as_ref().is_ok_and(was_killed),
+        cause: describe(status, &stderr_tail),
     };
-    let _ = notices.send((generation, exited)).await;
+    let _ = events.send((generation, exited)).await;
 }
 
 async fn write_all(mut socket: OwnedWriteHalf, mut messages: mpsc::Receiver<impl Serialize>) {
@@ -181,7 +181,7 @@ async fn write_all(mut socket: OwnedWriteHalf, mut messages: mpsc::Receiver<impl
 async fn read_all<E: DeserializeOwned>(
     mut socket: OwnedReadHalf,
     generation: Generation,
-    notices: mpsc::Sender<(Generation, Notice<E>)>,
+    events: mpsc::Sender<(Generation, WorkerEvent<E>)>,
 ) {
     let (mut decoder, mut greeted) = (Decoder::default(), false);
     let mut chunk = vec![0; 16 << 10];
@@ -194,57 +194,59 @@ async fn read_all<E: DeserializeOwned>(
         // It may hold an answer.
         chunk[..n].fill(0);
         loop {
-            let notice = match next(&mut decoder, &mut greeted) {
-                Ok(Some(notice)) => notice,
+            let event = match next(&mut decoder, &mut greeted) {
+                Ok(Some(event)) => event,
                 Ok(None) => break,
                 Err(error) => {
                     tracing::error!(%error, "the worker sent what cannot be read");
                     return;
                 }
             };
-            let is_last = matches!(notice, Notice::OtherVersion(_));
-            if notices.send((generation, notice)).await.is_err() || is_last {
+            let is_last = matches!(event, WorkerEvent::OtherVersion(_));
+            if events.send((generation, event)).await.is_err() || is_last {
                 return;
             }
         }
     }
 }
 
-/// The next message that is worth a notice.
+/// The next message that the driver has to know of.
 fn next<E: DeserializeOwned>(
     decoder: &mut Decoder,
     greeted: &mut bool,
-) -> Result<Option<Notice<E>>, FrameError> {
+) -> Result<Option<WorkerEvent<E>>, FrameError> {
     if !*greeted {
         match decoder.next()? {
             Some(Greeting::OURS) => *greeted = true,
-            Some(Greeting::Hello { version }) => return Ok(Some(Notice::OtherVersion(version))),
+            Some(Greeting::Hello { version }) => {
+                return Ok(Some(WorkerEvent::OtherVersion(version)));
+            }
             None => return Ok(None),
         }
     }
-    Ok(decoder.next()?.map(Notice::Message))
+    Ok(decoder.next()?.map(WorkerEvent::Message))
 }
 
 /// Passes the worker's lines on to the log and keeps the last ones.
-async fn last_words(stderr: Option<ChildStderr>) -> VecDeque<String> {
-    let mut words = VecDeque::new();
-    let Some(stderr) = stderr else { return words };
+async fn stderr_tail(stderr: Option<ChildStderr>) -> VecDeque<String> {
+    let mut tail = VecDeque::new();
+    let Some(stderr) = stderr else { return tail };
     let mut lines = BufReader::with_capacity(1024, stderr);
     let mut line = Vec::new();
     loop {
         line.clear();
         // A line without end comes in pieces.
         match (&mut lines).take(4096).read_until(b'\n', &mut line).await {
-            Ok(0) | Err(_) => return words,
+            Ok(0) | Err(_) => return tail,
             Ok(_) => {
                 let text = String::from_utf8_lossy(&line[..line.len().min(LINE_BYTES)])
                     .trim_end()
                     .to_owned();
                 tracing::warn!(target: "gemmad::worker", "{text}");
-                if words.len() == LAST_LINES {
-                    words.pop_front();
+                if tail.len() == LAST_LINES {
+                    tail.pop_front();
                 }
-                words.push_back(text);
+                tail.push_back(text);
             }
         }
     }
@@ -255,7 +257,7 @@ fn was_killed(status: &ExitStatus) -> bool {
     status.signal() == Some(9) || status.code() == Some(128 + 9)
 }
 
-fn describe(status: io::Result<ExitStatus>, words: &VecDeque<String>) -> String {
+fn describe(status: io::Result<ExitStatus>, stderr_tail: &VecDeque<String>) -> String {
     let how = match status {
         Ok(status) => match (status.signal(), status.code()) {
             (Some(signal), _) => format!("killed by {}", signal_name(signal)),
@@ -264,14 +266,14 @@ fn describe(status: io::Result<ExitStatus>, words: &VecDeque<String>) -> String 
         },
         Err(error) => format!("lost: {error}"),
     };
-    if words.is_empty() {
+    if stderr_tail.is_empty() {
         return how;
     }
-    let words: Vec<_> = words
+    let lines: Vec<_> = stderr_tail
         .iter()
         .map(|line| without_build_folders(line))
         .collect();
-    format!("{how}; last words: {}", words.join(" | "))
+    format!("{how}; last lines: {}", lines.join(" | "))
 }
 
 /// A line as clients may see it: of a place in a source file, without the folders of the machine

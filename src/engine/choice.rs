@@ -16,6 +16,7 @@ use crate::store::Model;
 /// The share of the experts that should be in memory, in percent. The others are fetched as they
 /// are chosen; with a third of them a token waits for the disk about as long as for the CPU.
 const EXPERTS: u64 = 33;
+
 /// What a request asks of the model that answers it, and which one was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ModelRequest {
@@ -34,7 +35,8 @@ pub(super) struct ModelRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Placement {
     pub sizes: Sizes,
-    pub sees: bool,
+    /// Whether its projector is loaded as well; `true` without one.
+    pub with_projector: bool,
     /// Bytes that cannot be evicted.
     pub unevictable: u64,
 }
@@ -47,8 +49,8 @@ impl Setup {
         Budget::of(room, self.memory.reserve)
     }
 
-    /// What is asked of a model, whichever it is.
-    pub(super) fn wishes(&self) -> FitRequest {
+    /// What the configuration asks of a model, whichever it is.
+    pub(super) fn fit_request(&self) -> FitRequest {
         let inference = &self.inference;
         let sizes = Sizes {
             context: inference.context,
@@ -87,8 +89,9 @@ impl Setup {
         }
     }
 
-    /// What a request wishes for that `model` was chosen for. `models` are all that are installed.
-    pub(super) fn wish(
+    /// What a request asks of its model, after `model` was chosen for it. `models` are all that are
+    /// installed.
+    pub(super) fn model_request(
         &self,
         models: &[Model],
         name: &str,
@@ -112,25 +115,26 @@ impl Setup {
     pub(super) fn choose_less(
         &self,
         models: &[Model],
-        wish: &ModelRequest,
+        request: &ModelRequest,
         budget: &Budget,
         failure: Failure,
     ) -> Result<(Model, ModelRequest), Failure> {
-        let mut less = names::candidates(models, &wish.name);
+        let mut less = names::candidates(models, &request.name);
         less.retain(|model| {
-            accepts(model, wish.modalities) && self.takes(model, wish.modalities) < wish.takes
+            accepts(model, request.modalities)
+                && self.takes(model, request.modalities) < request.takes
         });
         if less.is_empty() {
             return Err(failure);
         }
-        let model = self.best_of(&less, wish.modalities, budget)?;
-        let wish = self.wish(models, &wish.name, wish.modalities, &model);
-        Ok((model, wish))
+        let model = self.best_of(&less, request.modalities, budget)?;
+        let request = self.model_request(models, &request.name, request.modalities, &model);
+        Ok((model, request))
     }
 
     /// Bytes that a model takes at least, if it is to have these modalities.
     fn takes(&self, model: &Model, modalities: Modalities) -> u64 {
-        fit::smallest(&[self.candidate(model, modalities)], &self.wishes())
+        fit::smallest(&[self.candidate(model, modalities)], &self.fit_request())
             .map_or(0, |choice| choice.total)
     }
 
@@ -145,9 +149,9 @@ impl Setup {
             .iter()
             .map(|model| self.candidate(model, modalities))
             .collect();
-        let wishes = self.wishes();
-        let chosen = fit::choose(&candidates, &wishes, budget.bytes);
-        let smallest = || fit::smallest(&candidates, &wishes);
+        let request = self.fit_request();
+        let chosen = fit::choose(&candidates, &request, budget.bytes);
+        let smallest = || fit::smallest(&candidates, &request);
         let chosen = chosen
             .or_else(|| smallest().filter(|_| self.memory.allow_overcommit))
             .map(|choice| choice.id);
@@ -166,13 +170,11 @@ impl Setup {
         shortages: u32,
         modalities: Modalities,
     ) -> Result<Placement, Failure> {
-        let (wishes, budget, candidate) = (
-            self.wishes().after(shortages),
-            self.budget(),
-            [self.candidate(model, modalities)],
-        );
-        let choice = fit::choose(&candidate, &wishes, budget.bytes);
-        let smallest = || fit::smallest(&candidate, &wishes);
+        let request = self.fit_request().after(shortages);
+        let budget = self.budget();
+        let candidate = [self.candidate(model, modalities)];
+        let choice = fit::choose(&candidate, &request, budget.bytes);
+        let smallest = || fit::smallest(&candidate, &request);
         // Weights can be evicted, the rest cannot.
         let overcommitted = || {
             smallest().filter(|choice| {
@@ -186,7 +188,7 @@ impl Setup {
                 .map(|other| self.candidate(other, modalities))
                 .collect();
             let instead =
-                fit::choose(&others, &wishes, budget.bytes).map(|choice| choice.id.to_owned());
+                fit::choose(&others, &request, budget.bytes).map(|choice| choice.id.to_owned());
             no_room(smallest(), &budget, instead)
         })
     }
@@ -203,7 +205,7 @@ impl Setup {
             figures: &model.figures,
             context_limit: model.context_limit,
             projector,
-            must_see: modalities.any(),
+            needs_projector: modalities.any(),
             // The larger variants read a picture in one step.
             picture_step: if projector > 0 && !model.variant.is_small() {
                 picture::USUAL_BUDGET
@@ -270,7 +272,7 @@ pub(super) fn check(model: Model, needed: Modalities) -> Result<Model, Failure> 
 fn placement(choice: Choice<'_>) -> Placement {
     Placement {
         sizes: choice.sizes,
-        sees: choice.sees,
+        with_projector: choice.with_projector,
         unevictable: choice.cost.unevictable(),
     }
 }

@@ -8,13 +8,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::budget::Budget;
 use super::cache::CacheTurns;
 use super::catalog_watch::{CatalogWatch, ScanReport};
-use super::child::{Child, Notice};
+use super::child::{Child, WorkerEvent};
 use super::choice::Placement;
 use super::launch::{ModelFiles, PackedPlace};
-use super::live::Live;
-use super::look::Looks;
+use super::memory_guard::MemoryGuard;
 use super::memory_policy::Step;
-use super::relief::Relief;
+use super::pending::Pending;
+use super::report::Reporter;
 use super::state::{Action, Generation, Input, Life, State};
 use super::{Command, Setup, describe};
 use crate::backend::{Failure, Status};
@@ -22,18 +22,18 @@ use crate::ipc::{LoadedModel, Serve, ServeEvent, ServeRequest};
 use crate::store::{BadFile, Model};
 
 mod commands;
-mod notices;
+mod events;
 mod publish;
 mod spawn;
 
-/// Notices from the worker that wait for the driver; past this the worker's writes wait.
-pub const NOTICES: usize = 256;
+/// Events of the worker that wait for the driver; past this the worker's writes wait.
+pub const WORKER_EVENTS: usize = 256;
 
 /// See the module's text.
 pub(super) struct Driver {
     setup: Setup,
     state: State,
-    live: HashMap<u64, Live>,
+    pending: HashMap<u64, Pending>,
     /// The id of the last request.
     last_id: u64,
     worker: Option<RunningWorker>,
@@ -46,7 +46,7 @@ pub(super) struct Driver {
     /// one thread for each, however long their disks take.
     opening: BTreeSet<String>,
     disk: mpsc::UnboundedSender<OpenedFiles>,
-    relief: Relief,
+    memory_guard: MemoryGuard,
     cache_turns: CacheTurns,
     unloads: Vec<oneshot::Sender<Result<(), Failure>>>,
     drains: Vec<oneshot::Sender<()>>,
@@ -54,7 +54,7 @@ pub(super) struct Driver {
     crashes: u64,
     tokens_per_second: f64,
     hang_ups: mpsc::UnboundedSender<u64>,
-    notices: mpsc::Sender<(Generation, Notice<ServeEvent>)>,
+    worker_events: mpsc::Sender<(Generation, WorkerEvent<ServeEvent>)>,
     status: watch::Sender<Status>,
 }
 
@@ -65,7 +65,7 @@ struct RunningWorker {
     loaded: Option<LoadedModel>,
     /// Where its packed weights come from and go to.
     packed: Option<PackedPlace>,
-    looks: Looks,
+    reporter: Reporter,
 }
 
 /// A worker that waits for its model's files.
@@ -74,7 +74,7 @@ struct Start {
     model: Model,
     run: Placement,
     /// Steps that it is smaller by than it could be.
-    smaller: u32,
+    downsized: u32,
 }
 
 /// A model's files, or why they cannot be opened.
@@ -93,7 +93,7 @@ pub(super) struct Inbox {
     pub disk: mpsc::UnboundedReceiver<OpenedFiles>,
     /// One message at most for each answer that exists, and those are limited.
     pub hang_ups: mpsc::UnboundedReceiver<u64>,
-    pub notices: mpsc::Receiver<(Generation, Notice<ServeEvent>)>,
+    pub worker_events: mpsc::Receiver<(Generation, WorkerEvent<ServeEvent>)>,
 }
 
 impl Driver {
@@ -102,14 +102,15 @@ impl Driver {
         catalog: CatalogWatch,
         disk: mpsc::UnboundedSender<OpenedFiles>,
         hang_ups: mpsc::UnboundedSender<u64>,
-        notices: mpsc::Sender<(Generation, Notice<ServeEvent>)>,
+        worker_events: mpsc::Sender<(Generation, WorkerEvent<ServeEvent>)>,
         status: watch::Sender<Status>,
     ) -> Self {
         let state = State::new(setup.state_settings());
+        let memory_guard = MemoryGuard::new(setup.reserved.clone());
         Self {
             setup,
             state,
-            live: HashMap::new(),
+            pending: HashMap::new(),
             last_id: 0,
             worker: None,
             catalog,
@@ -117,7 +118,7 @@ impl Driver {
             starting: None,
             opening: BTreeSet::new(),
             disk,
-            relief: Relief::default(),
+            memory_guard,
             cache_turns: CacheTurns::default(),
             unloads: vec![],
             drains: vec![],
@@ -125,7 +126,7 @@ impl Driver {
             crashes: 0,
             tokens_per_second: 0.0,
             hang_ups,
-            notices,
+            worker_events,
             status,
         }
     }
@@ -140,12 +141,12 @@ impl Driver {
             );
             tokio::select! {
                 Some(id) = inbox.hang_ups.recv() => self.hang_up(id),
-                Some((generation, notice)) = inbox.notices.recv() => self.notice(generation, notice),
+                Some((generation, event)) = inbox.worker_events.recv() => self.worker_event(generation, event),
                 command = inbox.commands.recv() => match command {
                     Some(command) => self.command(command),
                     None => return,
                 },
-                () = self.relief.due() => self.relieve(),
+                () = self.memory_guard.due() => self.check_memory(),
                 Some(report) = inbox.scans.recv() => {
                     self.catalog.add(report);
                     self.scanned();
@@ -169,35 +170,40 @@ impl Driver {
 
     /// Another model for a job whose own cannot be had, or why there is none.
     fn choose(&mut self, id: u64, failure: Failure, budget: &Budget) -> Result<String, Failure> {
-        // Who was told which model answers keeps it.
-        let Some(live) = self.live.get_mut(&id).filter(|live| !live.is_settled()) else {
+        // A client that was told which model answers keeps that model.
+        let Some(pending) = self
+            .pending
+            .get_mut(&id)
+            .filter(|pending| !pending.is_settled())
+        else {
             return Err(failure);
         };
         let reason = failure.to_string();
-        let (model, wish) =
+        let (model, request) =
             self.setup
-                .choose_less(&self.catalog.models, live.wish(), budget, failure)?;
+                .choose_less(&self.catalog.models, pending.wanted(), budget, failure)?;
         tracing::info!(
             request = id,
-            model = live.wish().model,
+            model = pending.wanted().model,
             instead = model.id,
             reason,
             "another model is chosen"
         );
         let chosen = model.id.clone();
-        live.moved(model, wish);
+        pending.reassign(model, request);
         Ok(chosen)
     }
 
     fn hang_up(&mut self, id: u64) {
-        if self.live.remove(&id).is_some() {
+        if self.pending.remove(&id).is_some() {
             self.step(Input::HangUp { id });
         }
     }
 
     fn step(&mut self, input: Input) {
         let mut inputs = VecDeque::from([input]);
-        // One look at the memory, so that those who waited for one model are answered by one model.
+        // One reading of the free memory, so that all jobs that waited for one model get the same
+        // other one.
         let mut budget = None;
         while let Some(input) = inputs.pop_front() {
             for action in self.state.step(Instant::now(), input) {
@@ -212,8 +218,8 @@ impl Driver {
             Action::Spawn {
                 generation,
                 model,
-                smaller,
-            } => return self.spawn(generation, &model, smaller),
+                downsized,
+            } => return self.spawn(generation, &model, downsized),
             Action::Choose { id, failure } => {
                 let budget = budget.get_or_insert_with(|| self.setup.budget());
                 return vec![Input::Chosen {
@@ -223,7 +229,7 @@ impl Driver {
             }
             Action::Trim => {
                 tracing::info!("memory: the worker has nothing to do and gives back what it can");
-                self.ease();
+                self.trim();
             }
             Action::End { generation } => self.end(generation, Child::end),
             Action::Kill { generation } => self.end(generation, |child| child.kill()),
@@ -233,7 +239,7 @@ impl Driver {
             }
             Action::Fail { id, failure } => self.fail(id, failure),
             Action::LoadDone { id } => {
-                if let Some(Live::Load { model, reply, .. }) = self.live.remove(&id) {
+                if let Some(Pending::Load { model, reply, .. }) = self.pending.remove(&id) {
                     let _ = reply.send(Ok(describe(&model)));
                 }
             }
@@ -252,11 +258,14 @@ impl Driver {
         vec![]
     }
 
-    /// Looks how much memory there is, and does what that calls for.
-    fn relieve(&mut self) {
+    /// Checks how much memory is free, and does what that calls for.
+    fn check_memory(&mut self) {
         let idle = self.state.running() + self.state.waiting() == 0;
-        match self.relief.look(idle) {
-            Some((Step::Trim, _)) => self.ease(),
+        match self.memory_guard.check(idle) {
+            Some((Step::Trim, _)) => self.trim(),
+            Some((Step::EndAttachments, _)) => {
+                self.setup.reserved.revoke();
+            }
             Some((Step::EndWhenIdle, _)) => self.step(Input::EndWhenIdle(true)),
             Some((Step::EndNow, cause)) => self.step(Input::GiveUp { cause }),
             Some((Step::GoOn, _)) => self.step(Input::EndWhenIdle(false)),
@@ -264,7 +273,8 @@ impl Driver {
         }
     }
 
-    fn ease(&mut self) {
+    /// Has the worker give back what it can.
+    fn trim(&mut self) {
         self.tell(ServeRequest::Trim);
     }
 
@@ -302,15 +312,19 @@ impl Driver {
     }
 
     fn send(&mut self, id: u64) {
-        if let Some(request) = self.live.get(&id).and_then(|live| live.message(id)) {
+        if let Some(request) = self
+            .pending
+            .get(&id)
+            .and_then(|pending| pending.message(id))
+        {
             self.tell(request);
         }
     }
 
     fn fail(&mut self, id: u64, failure: Failure) {
         self.served += 1;
-        if let Some(live) = self.live.remove(&id) {
-            live.fail(failure);
+        if let Some(pending) = self.pending.remove(&id) {
+            pending.fail(failure);
         }
     }
 }

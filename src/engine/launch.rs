@@ -123,7 +123,7 @@ impl Launch {
     /// How the model of these files is run like this.
     pub fn new(setup: &Setup, model: &Model, run: &Placement, opened: ModelFiles) -> Self {
         let mut files = vec![opened.model];
-        let projector = opened.projector.filter(|_| run.sees);
+        let projector = opened.projector.filter(|_| run.with_projector);
         let projector = projector.map(|(plan, file)| {
             files.push(file);
             plan

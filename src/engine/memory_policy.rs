@@ -1,4 +1,4 @@
-//! What to do about memory that runs short while a worker lives. Pure: [`MemoryPolicy::step`] takes a
+//! What to do about memory that runs short while workers run. Pure: [`MemoryPolicy::step`] takes a
 //! reading and the time.
 //!
 //! ```text
@@ -10,7 +10,8 @@
 //!          room for a minute                                                   the worker ends at once
 //! ```
 //!
-//! The next worker is as large as the memory that is free then allows.
+//! The next worker is as large as the memory that is free then allows. Workers that read or fetch
+//! attachments are ended before the model's worker is: what they do is not seen by anyone yet.
 
 use std::time::{Duration, Instant};
 
@@ -42,12 +43,25 @@ pub const PAUSE: Duration = Duration::from_secs(60);
 pub enum Step {
     /// The worker gives back what it can.
     Trim,
+    /// The workers that read or fetch attachments end now.
+    EndAttachments,
     /// The worker ends once it is idle; until then it gets no more requests.
     EndWhenIdle,
     /// The worker ends now.
     EndNow,
     /// There is room again: the worker may go on.
     GoOn,
+}
+
+/// Who could give memory back.
+#[derive(Clone, Copy, Debug)]
+pub struct Users {
+    /// Whether a model is loaded.
+    pub has_model: bool,
+    /// The model's worker has nothing to do.
+    pub is_idle: bool,
+    /// Whether workers read or fetch attachments.
+    pub has_attachments: bool,
 }
 
 /// The state of the policy.
@@ -63,6 +77,8 @@ pub struct MemoryPolicy {
     trimmed: Option<Instant>,
     /// When a worker was last given up.
     ended: Option<Instant>,
+    /// When the workers of attachments were last ended.
+    attachments_ended: Option<Instant>,
     /// Whether this worker was told to end at once.
     told: bool,
     stalls: Stalls,
@@ -98,8 +114,9 @@ impl MemoryPolicy {
         self.stalls.some
     }
 
-    /// A look while a worker lives. `idle`: it has nothing to do.
-    pub fn step(&mut self, now: Instant, reading: &Reading, idle: bool) -> Option<Step> {
+    /// Decides by a reading while a worker runs.
+    pub fn step(&mut self, now: Instant, reading: &Reading, users: Users) -> Option<Step> {
+        let idle = users.has_model && users.is_idle;
         let (free, floor) = (reading.room.free, floor(reading.room.whole));
         let stalled = self.stalls.step(now, reading.stalled);
         let (short, low) = (free < NEAR * floor || stalled, free < floor);
@@ -114,8 +131,26 @@ impl MemoryPolicy {
             Level::Calm if short => {
                 self.trimmed = Some(now);
                 self.enter(now, Level::Trimmed, Step::Trim)
+                    .filter(|_| users.has_model)
             }
             Level::Calm => None,
+            // Not again at once for those that come later, or the model's worker would never be
+            // asked for its part.
+            Level::Trimmed | Level::Draining
+                if low
+                    && at_level >= SETTLE
+                    && users.has_attachments
+                    && (rested(self.attachments_ended) || !users.has_model) =>
+            {
+                self.attachments_ended = Some(now);
+                self.enter(now, self.level, Step::EndAttachments)
+            }
+            Level::Trimmed | Level::Draining if !users.has_model => {
+                if room >= PAUSE && at_level >= PAUSE {
+                    self.enter(now, Level::Calm, Step::GoOn);
+                }
+                None
+            }
             Level::Trimmed
                 if (low && at_level >= SETTLE || waits >= STALL_PATIENCE) && rested(self.ended) =>
             {
@@ -140,16 +175,22 @@ impl MemoryPolicy {
         }
     }
 
-    /// The worker is gone, however it went: there is nothing left to give back.
+    /// The worker is gone, however it went, and there is nothing left to give back; or another one
+    /// begins.
     pub fn gone(&mut self, now: Instant) {
         if self.level != Level::Calm {
-            (self.level, self.since) = (Level::Calm, Some(now));
+            self.level = Level::Calm;
+            self.since = Some(now);
         }
-        (self.room, self.waits, self.told, self.stalls) = (None, None, false, Stalls::default());
+        self.room = None;
+        self.waits = None;
+        self.told = false;
+        self.stalls = Stalls::default();
     }
 
     fn enter(&mut self, now: Instant, level: Level, step: Step) -> Option<Step> {
-        (self.level, self.since) = (level, Some(now));
+        self.level = level;
+        self.since = Some(now);
         Some(step)
     }
 }

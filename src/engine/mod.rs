@@ -12,14 +12,14 @@ mod choice;
 pub mod cpus;
 mod driver;
 mod launch;
-mod live;
-mod look;
+mod memory_guard;
 mod memory_policy;
 mod names;
 pub(crate) mod one_shot;
+mod pending;
 mod plan;
 pub mod queue;
-mod relief;
+mod report;
 pub mod state;
 
 use std::path::PathBuf;
@@ -176,20 +176,21 @@ impl Engine {
         let (disk, opened) = mpsc::unbounded_channel();
         let (commands, command_box) = mpsc::channel(COMMANDS);
         let (hang_ups, hang_up_box) = mpsc::unbounded_channel();
-        let (notices, notice_box) = mpsc::channel(driver::NOTICES);
+        let (worker_events, worker_event_box) = mpsc::channel(driver::WORKER_EVENTS);
         let first = Status::first(
             describe_all(&catalog.models),
             setup.models.directories.clone(),
             setup.default_model(&catalog.models),
         );
         let (status_sender, status) = watch::channel(first);
-        let driver = driver::Driver::new(setup, catalog, disk, hang_ups, notices, status_sender);
+        let driver =
+            driver::Driver::new(setup, catalog, disk, hang_ups, worker_events, status_sender);
         tokio::spawn(driver.run(driver::Inbox {
             commands: command_box,
             scans,
             disk: opened,
             hang_ups: hang_up_box,
-            notices: notice_box,
+            worker_events: worker_event_box,
         }));
         Self { commands, status }
     }

@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::child::{self, Notice};
+use super::child::{self, WorkerEvent};
 use crate::ipc::Protocol;
+use crate::memory::reserved::Reservation;
 
 /// Messages on their way from the worker.
 const AHEAD: usize = 8;
@@ -24,32 +25,36 @@ pub enum Failed {
     Late,
     /// It came to an end by itself, or was stopped for what it took.
     Ended,
+    /// It was ended because memory ran short.
+    Revoked,
     /// It said what makes no sense.
     Mistaken,
 }
 
-/// Starts a worker with its request and hands over what it says until `each` has enough.
-/// Dropping this ends the worker.
+/// Starts a worker with its request and hands over what it says until `each` has enough, its `time`
+/// is over, or the memory that is reserved for it is revoked. Dropping this ends the worker.
 pub async fn run<P: Protocol, T>(
     worker: &Path,
     request: &P::Request,
     files: &[&File],
     time: Duration,
+    memory: &Reservation,
     mut each: impl FnMut(P::Event) -> ControlFlow<Result<T, P::Event>>,
 ) -> Result<T, Failed> {
-    let (sender, mut notices) = mpsc::channel(AHEAD);
+    let (sender, mut events) = mpsc::channel(AHEAD);
     let child = child::spawn::<P>(worker, 0, request, files, sender).map_err(Failed::Start)?;
     let end = Instant::now() + time;
     let outcome = loop {
-        let notice = tokio::select! {
-            notice = notices.recv() => notice,
+        let event = tokio::select! {
+            event = events.recv() => event,
             () = sleep_until(end) => break Err(Failed::Late),
+            () = memory.revoked() => break Err(Failed::Revoked),
         };
-        let message = match notice {
-            Some((_, Notice::Message(message))) => message,
-            Some((_, Notice::OtherVersion(_))) => break Err(Failed::Mistaken),
-            Some((_, Notice::Exited { .. })) | None => break Err(Failed::Ended),
-            Some((_, Notice::NotStarted(failure))) => {
+        let message = match event {
+            Some((_, WorkerEvent::Message(message))) => message,
+            Some((_, WorkerEvent::OtherVersion(_))) => break Err(Failed::Mistaken),
+            Some((_, WorkerEvent::Exited { .. })) | None => break Err(Failed::Ended),
+            Some((_, WorkerEvent::NotStarted(failure))) => {
                 break Err(Failed::Start(io::Error::other(failure.to_string())));
             }
         };
@@ -64,4 +69,36 @@ pub async fn run<P: Protocol, T>(
     };
     child.kill();
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::ipc::{DocumentKind, Extract};
+    use crate::memory::reserved::ReservedMemory;
+
+    #[tokio::test]
+    async fn a_worker_whose_memory_is_revoked_is_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("worker");
+        fs::write(&program, "#!/bin/sh\nexec sleep 600\n").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+        let memory = ReservedMemory::default();
+        let reservation = memory.reserve(1, 1).unwrap();
+        let run = run::<Extract, ()>(
+            &program,
+            &DocumentKind::Html,
+            &[],
+            Duration::from_secs(300),
+            &reservation,
+            |_| ControlFlow::Continue(()),
+        );
+        let revoke = async { memory.revoke() };
+        let (outcome, revoked) = tokio::join!(run, revoke);
+        assert!(matches!(outcome, Err(Failed::Revoked)), "{outcome:?}");
+        assert_eq!(revoked, 1);
+    }
 }

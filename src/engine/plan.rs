@@ -30,9 +30,9 @@ pub(super) fn plan(
         ),
         None => setup.budget(),
     };
-    let wishes = setup.wishes();
+    let request = setup.fit_request();
     let contexts = |figures: &ModelShape, limit: u32| {
-        contexts_of(figures, &wishes, limit, context, budget.bytes)
+        contexts_of(figures, &request, limit, context, budget.bytes)
     };
     let installed = models.iter().map(|model| PlannedModel {
         id: model.id.clone(),
@@ -70,13 +70,13 @@ pub(super) fn plan(
 
 fn contexts_of(
     figures: &ModelShape,
-    wishes: &FitRequest,
+    request: &FitRequest,
     limit: u32,
     asked: Option<u32>,
     budget: u64,
 ) -> Vec<PlannedContext> {
     let mut contexts = asked.map_or_else(
-        || [&CONTEXTS[..], &[wishes.sizes.context]].concat(),
+        || [&CONTEXTS[..], &[request.sizes.context]].concat(),
         |context| vec![context],
     );
     contexts
@@ -84,13 +84,13 @@ fn contexts_of(
         .for_each(|context| *context = (*context).min(limit));
     contexts.sort_unstable();
     contexts.dedup();
-    let way = |context| {
+    let estimate = |context| {
         let cost = figures.cost(
             &Sizes {
                 context,
-                ..wishes.sizes
+                ..request.sizes
             },
-            &wishes.keep,
+            &request.keep,
         );
         PlannedContext {
             context,
@@ -98,5 +98,5 @@ fn contexts_of(
             fits: cost.total() <= budget,
         }
     };
-    contexts.into_iter().map(way).collect()
+    contexts.into_iter().map(estimate).collect()
 }

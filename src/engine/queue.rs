@@ -13,7 +13,7 @@ use crate::chat::PrincipalId;
 /// Users without a waiting job for whom there is room when the queue is full.
 const NEWCOMERS: usize = 64;
 
-/// Something that needs a model: a request, or the bare wish to have the model loaded.
+/// Something that needs a model: a request, or a command to load the model and no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
     pub id: u64,
@@ -23,7 +23,7 @@ pub struct Job {
     /// Whether its client left the choice of the model to us.
     pub flexible: bool,
     /// Its model cannot be had, and another is being chosen.
-    pub choosing: bool,
+    pub reassigning: bool,
     pub kind: Kind,
     pub deadline: Instant,
     /// Workers that died under this job before it had said anything.
@@ -74,7 +74,8 @@ impl Queue {
 
     /// Waiting jobs stay, whatever the new limits.
     pub fn set_limits(&mut self, limit: u32, limit_per_user: u32) {
-        (self.limit, self.limit_per_user) = (limit, limit_per_user);
+        self.limit = limit;
+        self.limit_per_user = limit_per_user;
     }
 
     pub fn len(&self) -> usize {
@@ -193,7 +194,7 @@ mod tests {
             owner: PrincipalId::User(uid),
             model: "m".into(),
             flexible: false,
-            choosing: false,
+            reassigning: false,
             kind: Kind::Chat,
             deadline: Instant::now(),
             deaths: 0,

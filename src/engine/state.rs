@@ -185,7 +185,7 @@ impl State {
                     owner,
                     model,
                     flexible,
-                    choosing: false,
+                    reassigning: false,
                     kind,
                     deadline: now + self.settings.request_time,
                     deaths: 0,

@@ -25,7 +25,7 @@ pub struct Candidate<'a> {
     /// Bytes of its projector, 0 without one.
     pub projector: u64,
     /// Whether it is of no use without its projector.
-    pub must_see: bool,
+    pub needs_projector: bool,
     /// Tokens of a picture that it reads in one step; 0 if that may be any number.
     pub picture_step: u32,
 }
@@ -43,7 +43,7 @@ impl FitRequest {
     /// The same after memory ran out so many times: each halves the context and the steps, down to
     /// the least.
     pub fn after(self, shortages: u32) -> Self {
-        let halved = |wished: u32, least: u32| (wished >> shortages.min(31)).max(least.min(wished));
+        let halved = |full: u32, least: u32| (full >> shortages.min(31)).max(least.min(full));
         let Sizes { context, batch, .. } = self.sizes;
         let sizes = Sizes {
             context: halved(context, self.least_context),
@@ -60,7 +60,7 @@ pub struct Choice<'a> {
     pub id: &'a str,
     pub sizes: Sizes,
     /// Whether its projector fits as well; `true` without one.
-    pub sees: bool,
+    pub with_projector: bool,
     pub cost: Cost,
     /// With the projector, if that fits.
     pub total: u64,
@@ -69,76 +69,94 @@ pub struct Choice<'a> {
 /// The best choice of all that fit into `budget` bytes.
 pub fn choose<'a>(
     candidates: &[Candidate<'a>],
-    wishes: &FitRequest,
+    request: &FitRequest,
     budget: u64,
 ) -> Option<Choice<'a>> {
-    choices(candidates, wishes)
+    choices(candidates, request)
         .into_iter()
         .find(|choice| choice.total <= budget)
 }
 
-/// The way to run one of them that takes the least.
-pub fn smallest<'a>(candidates: &[Candidate<'a>], wishes: &FitRequest) -> Option<Choice<'a>> {
-    choices(candidates, wishes)
+/// The choice that takes the least.
+pub fn smallest<'a>(candidates: &[Candidate<'a>], request: &FitRequest) -> Option<Choice<'a>> {
+    choices(candidates, request)
         .into_iter()
         .min_by_key(|choice| choice.total)
 }
 
-/// All choices, the best first.
-fn choices<'a>(candidates: &[Candidate<'a>], wishes: &FitRequest) -> Vec<Choice<'a>> {
+/// All choices, the best first: every model in the context that was asked for, then every model in
+/// half of it, and so on.
+fn choices<'a>(candidates: &[Candidate<'a>], request: &FitRequest) -> Vec<Choice<'a>> {
     let mut best_first = candidates.to_vec();
-    best_first.sort_by(|a, b| (b.rank, b.size, a.id).cmp(&(a.rank, a.size, b.id)));
-    let contexts = std::iter::successors(Some(wishes.sizes.context), |context| {
-        Some(context / 2).filter(|half| *half >= wishes.least_context)
+    best_first.sort_by(|a, b| {
+        let by_rank = b.rank.cmp(&a.rank);
+        by_rank.then(b.size.cmp(&a.size)).then(a.id.cmp(b.id))
     });
-    contexts
-        .flat_map(|context| {
-            best_first
-                .iter()
-                .flat_map(move |candidate| ways(candidate, wishes, context))
-                .collect::<Vec<_>>()
-        })
-        .collect()
+    let mut all = vec![];
+    let mut context = request.sizes.context;
+    loop {
+        for candidate in &best_first {
+            all.extend(choices_in(context, candidate, request));
+        }
+        context /= 2;
+        if context == 0 || context < request.least_context {
+            return all;
+        }
+    }
 }
 
-/// The ways to run a model with this context, or all that it was made for.
-fn ways<'a>(candidate: &Candidate<'a>, wishes: &FitRequest, context: u32) -> Vec<Choice<'a>> {
-    let wished = wishes.sizes.batch;
-    let steps: Vec<u32> = [wished]
-        .into_iter()
-        .chain(SMALLER_STEPS.into_iter().filter(|step| *step < wished))
-        .collect();
-    let way = |batch, sees: bool| {
-        let sizes = Sizes {
-            context: context.min(candidate.context_limit),
-            batch,
-            ..wishes.sizes
-        };
-        let step = if sees {
-            batch.max(candidate.picture_step)
-        } else {
-            batch
-        };
-        let cost = candidate.figures.cost(
-            &Sizes {
-                batch: step,
-                ..sizes
-            },
-            &wishes.keep,
-        );
-        Choice {
-            id: candidate.id,
-            sizes,
-            sees,
-            cost,
-            total: cost.total() + if sees { candidate.projector } else { 0 },
-        }
+/// The choices of one model in a context, or in all that it was made for: the largest step first,
+/// and without its projector last.
+fn choices_in<'a>(
+    context: u32,
+    candidate: &Candidate<'a>,
+    request: &FitRequest,
+) -> Vec<Choice<'a>> {
+    let largest_step = request.sizes.batch;
+    let mut steps = vec![largest_step];
+    steps.extend(
+        SMALLER_STEPS
+            .into_iter()
+            .filter(|step| *step < largest_step),
+    );
+    let sizes = |batch| Sizes {
+        context: context.min(candidate.context_limit),
+        batch,
+        ..request.sizes
     };
-    let mut ways: Vec<_> = steps.iter().map(|batch| way(*batch, true)).collect();
-    if candidate.projector > 0 && !candidate.must_see {
-        ways.extend(steps.last().map(|batch| way(*batch, false)));
+    let mut choices: Vec<_> = steps
+        .iter()
+        .map(|batch| choice(candidate, sizes(*batch), true, &request.keep))
+        .collect();
+    if candidate.projector > 0 && !candidate.needs_projector {
+        let least_step = steps[steps.len() - 1];
+        choices.push(choice(candidate, sizes(least_step), false, &request.keep));
     }
-    ways
+    choices
+}
+
+/// A model of these sizes, and what that takes.
+fn choice<'a>(
+    candidate: &Candidate<'a>,
+    sizes: Sizes,
+    with_projector: bool,
+    keep: &Retention,
+) -> Choice<'a> {
+    let mut step = sizes;
+    let mut projector = 0;
+    if with_projector {
+        // A step has room for a whole picture.
+        step.batch = step.batch.max(candidate.picture_step);
+        projector = candidate.projector;
+    }
+    let cost = candidate.figures.cost(&step, keep);
+    Choice {
+        id: candidate.id,
+        sizes,
+        with_projector,
+        cost,
+        total: cost.total() + projector,
+    }
 }
 
 #[cfg(test)]
@@ -149,7 +167,7 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
-    fn wishes(context: u32) -> FitRequest {
+    fn request(context: u32) -> FitRequest {
         let sizes = Sizes {
             context,
             slots: 1,
@@ -180,13 +198,13 @@ mod tests {
             figures: Box::leak(Box::new(one.figures)),
             context_limit: one.context_limit,
             projector: 0,
-            must_see: false,
+            needs_projector: false,
             picture_step: 0,
         };
         family.iter().map(candidate).collect()
     }
 
-    /// Free memory, the context that is wished for, and what is chosen.
+    /// Free memory, the context that is asked for, and what is chosen.
     #[test]
     fn machines() {
         let family = published();
@@ -205,7 +223,7 @@ mod tests {
             (63 * GIB, 262_144, Some(("gemma-4-31b", 262_144))),
             (31 * GIB, 262_144, Some(("gemma-4-26b-a4b", 262_144))),
         ] {
-            let found = choose(&all, &wishes(context), free);
+            let found = choose(&all, &request(context), free);
             assert_eq!(
                 found.map(|choice| (choice.id, choice.sizes.context)),
                 expected,
@@ -222,9 +240,12 @@ mod tests {
             projector: GIB,
             ..candidates(&family)[0]
         };
-        let all: Vec<_> = choices(&[e2b], &wishes(8192))
+        let all: Vec<_> = choices(&[e2b], &request(8192))
             .iter()
-            .map(|way| (way.sizes.context, way.sizes.batch, way.sees))
+            .map(|choice| {
+                let Sizes { context, batch, .. } = choice.sizes;
+                (context, batch, choice.with_projector)
+            })
             .collect();
         let each = |context| {
             [
@@ -235,21 +256,28 @@ mod tests {
             ]
         };
         assert_eq!(all, [8192, 4096, 2048].map(each).concat());
-        let blind = choose(&[e2b], &wishes(8192), 2 * GIB).unwrap();
-        assert_eq!((blind.sizes.context, blind.sees), (8192, false));
+        let blind = choose(&[e2b], &request(8192), 2 * GIB).unwrap();
+        assert_eq!((blind.sizes.context, blind.with_projector), (8192, false));
         let seeing = Candidate {
-            must_see: true,
+            needs_projector: true,
             ..e2b
         };
-        assert!(choices(&[seeing], &wishes(8192)).iter().all(|way| way.sees));
-        assert_eq!(choose(&[seeing], &wishes(8192), 2 * GIB), None);
-        assert_eq!(smallest(&[e2b], &wishes(8192)).unwrap().sizes.context, 2048);
+        assert!(
+            choices(&[seeing], &request(8192))
+                .iter()
+                .all(|choice| choice.with_projector)
+        );
+        assert_eq!(choose(&[seeing], &request(8192), 2 * GIB), None);
+        assert_eq!(
+            smallest(&[e2b], &request(8192)).unwrap().sizes.context,
+            2048
+        );
     }
 
     #[test]
-    fn each_shortage_halves_what_is_wished_for() {
+    fn each_shortage_halves_what_is_asked_for() {
         let after = |shortages| {
-            let FitRequest { sizes, .. } = wishes(8192).after(shortages);
+            let FitRequest { sizes, .. } = request(8192).after(shortages);
             (sizes.context, sizes.batch)
         };
         assert_eq!(
@@ -257,7 +285,7 @@ mod tests {
             [(8192, 256), (4096, 128), (2048, 64), (2048, 64), (2048, 64)]
         );
         assert_eq!(
-            wishes(512).after(1).sizes.context,
+            request(512).after(1).sizes.context,
             512,
             "what is asked for below the least stays"
         );
@@ -272,7 +300,7 @@ mod tests {
             ..candidates(&family)[0]
         };
         let chosen =
-            |all: &[Candidate<'_>]| choose(all, &wishes(4096), 9 * GIB).unwrap().id.to_owned();
+            |all: &[Candidate<'_>]| choose(all, &request(4096), 9 * GIB).unwrap().id.to_owned();
         assert_eq!(chosen(&[one("a", 1), one("b", 2)]), "b");
         assert_eq!(chosen(&[one("b", 1), one("a", 1)]), "a");
         let preferred = Candidate {

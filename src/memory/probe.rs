@@ -30,15 +30,9 @@ pub enum Bound {
 
 /// What there is room for. 0 where the kernel does not say.
 pub fn room() -> Room {
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let machine = Room {
-        free: field(&meminfo, "MemAvailable:"),
-        bound: Bound::Machine,
-        whole: field(&meminfo, "MemTotal:"),
-    };
     let groups = cgroup::ancestors("memory");
     let limited = groups.iter().filter_map(|folder| read_group(folder));
-    let all: Vec<_> = std::iter::once(machine).chain(limited).collect();
+    let all: Vec<_> = std::iter::once(machine()).chain(limited).collect();
     let whole = all.iter().map(|room| room.whole).min().unwrap_or(0);
     all.into_iter().min_by_key(|room| room.free).map_or(
         Room {
@@ -53,7 +47,17 @@ pub fn room() -> Room {
 /// Bytes that new programs can have without swapping: `MemAvailable` of `/proc/meminfo`. 0 where
 /// the kernel does not say.
 pub fn available() -> u64 {
-    fs::read_to_string("/proc/meminfo").map_or(0, |text| field(&text, "MemAvailable:"))
+    machine().free
+}
+
+/// What the machine has, whatever the limits of control groups. 0 where the kernel does not say.
+fn machine() -> Room {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    Room {
+        free: field(&meminfo, "MemAvailable:"),
+        bound: Bound::Machine,
+        whole: field(&meminfo, "MemTotal:"),
+    }
 }
 
 /// What this process has.
@@ -112,6 +116,8 @@ fn left(limit: u64, used: u64, stat: &str, folder: &Path) -> Room {
 
 #[cfg(test)]
 mod tests {
+    use sysinfo::{MemoryRefreshKind, System};
+
     use super::*;
 
     #[test]
@@ -127,6 +133,29 @@ mod tests {
             room.free > 0 && room.free <= room.whole,
             "this kernel says what is free: {room:?}"
         );
+    }
+
+    /// Against sysinfo, which reads the machine on its own. Other programs take and free memory all the
+    /// time, so ours is compared with a reading before it and one after it.
+    #[test]
+    fn the_machines_memory_is_what_sysinfo_says() {
+        /// What may change and change back between two readings.
+        const SLACK: u64 = 32 << 20;
+        let mut system = System::new();
+        let mut theirs = || {
+            system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+            (system.total_memory(), system.available_memory())
+        };
+        let (total, before) = theirs();
+        let ours = available();
+        let (_, after) = theirs();
+        let least = before.min(after).saturating_sub(SLACK);
+        let most = before.max(after) + SLACK;
+        assert!(
+            (least..=most).contains(&ours),
+            "{least} <= {ours} <= {most}"
+        );
+        assert_eq!(machine().whole, total);
     }
 
     #[test]

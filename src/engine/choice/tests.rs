@@ -82,13 +82,14 @@ fn chain(
     first: &Model,
     bytes: u64,
 ) -> (Vec<String>, Failure) {
-    let (mut wish, mut chosen) = (setup().wish(models, name, modalities, first), vec![]);
+    let mut wanted = setup().model_request(models, name, modalities, first);
+    let mut chosen = vec![];
     loop {
-        match setup().choose_less(models, &wish, &budget(bytes), damaged()) {
+        match setup().choose_less(models, &wanted, &budget(bytes), damaged()) {
             Ok((model, next)) => {
-                assert!(next.takes < wish.takes && next.model == model.id && next.flexible);
+                assert!(next.takes < wanted.takes && next.model == model.id && next.flexible);
                 chosen.push(model.id);
-                wish = next;
+                wanted = next;
             }
             Err(failure) => return (chosen, failure),
         }
@@ -181,7 +182,7 @@ fn a_name_means_what_it_means_still() {
     assert_eq!(chain("gemma-4-e4b-q8"), [""; 0]);
     assert!(
         !setup()
-            .wish(&models, "Gemma-4-E4B-Q8", Modalities::default(), &large)
+            .model_request(&models, "Gemma-4-E4B-Q8", Modalities::default(), &large)
             .flexible
     );
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::choice::{self, ModelRequest};
-use super::super::live::Live;
+use super::super::pending::Pending;
 use super::super::queue::Kind;
 use super::super::state::{Input, Life};
 use super::super::{Command, EVENTS, Settings, describe, describe_all, plan};
@@ -86,10 +86,10 @@ impl Driver {
         name: &str,
         request: Box<ChatRequest>,
     ) -> Result<Answer, Failure> {
-        let (_, wish) = self.resolve(name, request.modalities())?;
+        let (_, wanted) = self.resolve(name, request.modalities())?;
         let id = self.new_id();
         let (sender, events) = mpsc::channel(EVENTS);
-        let (told, model) = watch::channel(wish.model.clone());
+        let (model_sender, model) = watch::channel(wanted.model.clone());
         let mut answer = Answer {
             model,
             events,
@@ -98,15 +98,15 @@ impl Driver {
                 hang_ups: self.hang_ups.clone(),
             },
         };
-        let live = Live::Chat {
+        let pending = Pending::Chat {
             owner,
-            wish,
-            model: told,
+            wanted,
+            model: model_sender,
             request: Some(request),
             events: sender,
             started: false,
         };
-        self.submit(id, owner, Kind::Chat, live);
+        self.submit(id, owner, Kind::Chat, pending);
         // A refusal lies in the channel already: hand it over as what it is.
         match answer.events.try_recv() {
             Ok(Err(failure)) => Err(failure),
@@ -120,9 +120,14 @@ impl Driver {
             _ => Modalities::default(),
         };
         match self.resolve(name, modalities) {
-            Ok((_, wish)) => {
+            Ok((_, wanted)) => {
                 let id = self.new_id();
-                self.submit(id, owner, Kind::Text, Live::Text { wish, task, reply });
+                let pending = Pending::Text {
+                    wanted,
+                    task,
+                    reply,
+                };
+                self.submit(id, owner, Kind::Text, pending);
             }
             Err(failure) => {
                 let _ = reply.send(Err(failure));
@@ -132,14 +137,14 @@ impl Driver {
 
     fn load(&mut self, owner: PrincipalId, name: &str, reply: Reply<ModelInfo>) {
         match self.resolve(name, Modalities::default()) {
-            Ok((model, wish)) => {
+            Ok((model, wanted)) => {
                 let id = self.new_id();
-                let live = Live::Load {
-                    wish,
+                let pending = Pending::Load {
+                    wanted,
                     model: Box::new(model),
                     reply,
                 };
-                self.submit(id, owner, Kind::Load, live);
+                self.submit(id, owner, Kind::Load, pending);
             }
             Err(failure) => {
                 let _ = reply.send(Err(failure));
@@ -149,7 +154,7 @@ impl Driver {
 
     fn memory(&mut self, reply: Reply<Option<WorkerMemory>>) {
         match (&mut self.worker, self.state.life()) {
-            (Some(worker), Life::Ready(_)) => worker.looks.ask(reply, &worker.child),
+            (Some(worker), Life::Ready(_)) => worker.reporter.ask(reply, &worker.child),
             _ => {
                 let _ = reply.send(Ok(None));
             }
@@ -193,11 +198,11 @@ impl Driver {
     }
 
     /// Puts a job in the queue.
-    fn submit(&mut self, id: u64, owner: PrincipalId, kind: Kind, live: Live) {
+    fn submit(&mut self, id: u64, owner: PrincipalId, kind: Kind, pending: Pending) {
         let ModelRequest {
             model, flexible, ..
-        } = live.wish().clone();
-        self.live.insert(id, live);
+        } = pending.wanted().clone();
+        self.pending.insert(id, pending);
         self.step(Input::Submit {
             id,
             owner,
@@ -259,7 +264,7 @@ impl Driver {
             .setup
             .resolve(models, loaded, name, modalities)
             .and_then(|model| choice::check(model, modalities))?;
-        let wish = self.setup.wish(models, name, modalities, &model);
-        Ok((model, wish))
+        let request = self.setup.model_request(models, name, modalities, &model);
+        Ok((model, request))
     }
 }

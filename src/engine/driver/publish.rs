@@ -48,7 +48,7 @@ impl Driver {
                 && status.running == running
                 && status.served == self.served
                 && status.crashes == self.crashes
-                && status.memory == *self.relief.state();
+                && status.memory == *self.memory_guard.state();
             if is_unchanged {
                 return false;
             }
@@ -59,7 +59,7 @@ impl Driver {
             status.crashes = self.crashes;
             // It changes with `served` only.
             status.tokens_per_second = self.tokens_per_second;
-            status.memory.clone_from(self.relief.state());
+            status.memory.clone_from(self.memory_guard.state());
             status.default = self.setup.default_model(&self.catalog.models);
             true
         });

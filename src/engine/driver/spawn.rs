@@ -3,10 +3,10 @@
 
 use std::fs::File;
 
-use super::super::child::{self, Notice};
+use super::super::child::{self, WorkerEvent};
 use super::super::choice::Placement;
 use super::super::launch::{Launch, ModelFiles};
-use super::super::look::Looks;
+use super::super::report::Reporter;
 use super::super::state::{Generation, Input};
 use super::{Driver, OpenedFiles, RunningWorker, Start};
 use crate::backend::Failure;
@@ -20,7 +20,7 @@ impl Driver {
         &mut self,
         generation: Generation,
         model: &str,
-        smaller: u32,
+        downsized: u32,
     ) -> Vec<Input> {
         // What goes wrong here reaches the state through the same door as what goes wrong later, so
         // that the state alone decides what follows.
@@ -32,7 +32,7 @@ impl Driver {
             self.not_spawned(generation, Some(failure));
             return vec![];
         };
-        let (run, mut inputs) = match self.fit(&info, smaller) {
+        let (run, mut inputs) = match self.fit(&info, downsized) {
             Ok(fits) => fits,
             Err(failure) => {
                 self.not_spawned(generation, Some(failure));
@@ -48,7 +48,7 @@ impl Driver {
             generation,
             model: info,
             run,
-            smaller,
+            downsized,
         });
         inputs
     }
@@ -101,21 +101,21 @@ impl Driver {
             packed,
         } = Launch::new(&self.setup, &start.model, &start.run, files);
         let files: Vec<&File> = files.iter().collect();
-        tracing::info!(model = start.model.id, file = %start.model.path.display(), context = plan.context, slots = plan.slots, smaller = start.smaller, cpus = ?plan.cpus, "starting a worker");
-        self.relief.started();
+        tracing::info!(model = start.model.id, file = %start.model.path.display(), context = plan.context, slots = plan.slots, downsized = start.downsized, cpus = ?plan.cpus, "starting a worker");
+        self.memory_guard.started();
         match child::spawn(
             &self.setup.worker,
             start.generation,
             &ServeRequest::Load(Box::new(plan)),
             &files,
-            self.notices.clone(),
+            self.worker_events.clone(),
         ) {
             Ok(child) => {
                 self.worker = Some(RunningWorker {
                     child,
                     loaded: None,
                     packed,
-                    looks: Looks::default(),
+                    reporter: Reporter::default(),
                 });
             }
             Err(error) => {
@@ -130,23 +130,23 @@ impl Driver {
     pub(super) fn fit(
         &self,
         model: &Model,
-        smaller: u32,
+        downsized: u32,
     ) -> Result<(Placement, Vec<Input>), Failure> {
         let waiting = || {
-            self.live
+            self.pending
                 .iter()
-                .filter(|(_, live)| live.wish().model == model.id)
+                .filter(|(_, pending)| pending.wanted().model == model.id)
         };
-        let modalities = waiting().fold(Modalities::default(), |all, (_, live)| {
-            all.with(live.wish().modalities)
+        let modalities = waiting().fold(Modalities::default(), |all, (_, pending)| {
+            all.with(pending.wanted().modalities)
         });
         let fit = |modalities| {
             self.setup
-                .fit(model, &self.catalog.models, smaller, modalities)
+                .fit(model, &self.catalog.models, downsized, modalities)
         };
         fit(modalities).map(|run| (run, vec![])).or_else(|failure| {
             let (needy, others): (Vec<_>, Vec<_>) =
-                waiting().partition(|(_, live)| live.wish().modalities.any());
+                waiting().partition(|(_, pending)| pending.wanted().modalities.any());
             if needy.is_empty() || others.is_empty() {
                 return Err(failure);
             }
@@ -163,21 +163,21 @@ impl Driver {
 
     /// A worker that never was: reported like one that came to its end.
     pub(super) fn not_spawned(&mut self, generation: Generation, failure: Option<Failure>) {
-        let notices = self.notices.clone();
+        let worker_events = self.worker_events.clone();
         let cause = format!("{} cannot be started", self.setup.worker.display());
         // Not at once: the step that asked for the worker is still being performed.
         tokio::spawn(async move {
             if let Some(failure) = failure {
-                let _ = notices
-                    .send((generation, Notice::NotStarted(failure)))
+                let _ = worker_events
+                    .send((generation, WorkerEvent::NotStarted(failure)))
                     .await;
             }
-            let _ = notices
+            let _ = worker_events
                 .send((
                     generation,
-                    Notice::Exited {
+                    WorkerEvent::Exited {
                         cause,
-                        taken: false,
+                        killed_externally: false,
                     },
                 ))
                 .await;

@@ -1,5 +1,5 @@
-use super::super::Answer;
 use super::*;
+use crate::backend::Answer;
 use crate::chat::{ChatRequest, Detail, Message, Part, Picture, PrincipalId, Role};
 use crate::config::{Inference, Limits, Memory, Models};
 use crate::gemma::model_shape::ModelShape;
@@ -8,7 +8,7 @@ use crate::store::Projector;
 /// A driver without its loop, whose `auto` is the model `huge`: no machine has room for it.
 struct Bench {
     driver: Driver,
-    notices: mpsc::Receiver<(Generation, Notice<ServeEvent>)>,
+    worker_events: mpsc::Receiver<(Generation, WorkerEvent<ServeEvent>)>,
     opened: mpsc::UnboundedReceiver<OpenedFiles>,
     _hang_ups: mpsc::UnboundedReceiver<u64>,
 }
@@ -76,11 +76,11 @@ impl Bench {
         catalog.models = models;
         let (disk, opened) = mpsc::unbounded_channel();
         let (hang_ups, _hang_ups) = mpsc::unbounded_channel();
-        let (send, notices) = mpsc::channel(NOTICES);
+        let (send, worker_events) = mpsc::channel(WORKER_EVENTS);
         let (status, _) = watch::channel(Status::first(vec![], vec![], None));
         Self {
             driver: Driver::new(setup, catalog, disk, hang_ups, send, status),
-            notices,
+            worker_events,
             opened,
             _hang_ups,
         }
@@ -101,9 +101,9 @@ impl Bench {
     async fn settle(&mut self) {
         while self.driver.state.waiting() > 0 || !matches!(self.driver.state.life(), Life::None) {
             tokio::select! {
-                notice = self.notices.recv() => {
-                    let (generation, notice) = notice.unwrap();
-                    self.driver.notice(generation, notice);
+                event = self.worker_events.recv() => {
+                    let (generation, event) = event.unwrap();
+                    self.driver.worker_event(generation, event);
                 }
                 opened = self.opened.recv() => self.driver.opened(opened.unwrap()),
             }
@@ -193,34 +193,37 @@ async fn what_fits_nowhere_is_told_the_least_that_is_needed() {
 async fn where_the_projector_has_no_room_the_model_is_run_for_those_who_can_do_without() {
     let blind = model("blind", 1, Some(1 << 50));
     let mut bench = Bench::with(vec![blind.clone()]).await;
-    let wish = |bench: &Bench, request: &ChatRequest| {
+    let wanted = |bench: &Bench, request: &ChatRequest| {
         bench
             .driver
             .setup
-            .wish(&[], "auto", request.modalities(), &blind)
+            .model_request(&[], "auto", request.modalities(), &blind)
     };
-    let live = |wish| {
+    let pending = |wanted| {
         let ((model, _), (events, _)) = (watch::channel(String::new()), mpsc::channel(1));
-        Live::Chat {
+        Pending::Chat {
             owner: PrincipalId::User(1000),
-            wish,
+            wanted,
             model,
             request: None,
             events,
             started: false,
         }
     };
-    let (seer, reader) = (live(wish(&bench, &picture())), live(wish(&bench, &text())));
-    bench.driver.live.insert(1, seer);
+    let (seer, reader) = (
+        pending(wanted(&bench, &picture())),
+        pending(wanted(&bench, &text())),
+    );
+    bench.driver.pending.insert(1, seer);
     let alone = bench.driver.fit(&blind, 0);
     assert!(
         matches!(&alone, Err(Failure::NoRoom { needs, .. }) if *needs > 1 << 50),
         "{alone:?}"
     );
-    bench.driver.live.insert(2, reader);
+    bench.driver.pending.insert(2, reader);
     let (run, refused) = bench.driver.fit(&blind, 0).unwrap();
     assert!(
-        !run.sees && matches!(&refused[..], [Input::Refused { id: 1, .. }]),
+        !run.with_projector && matches!(&refused[..], [Input::Refused { id: 1, .. }]),
         "{refused:?}"
     );
 }

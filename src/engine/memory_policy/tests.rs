@@ -12,7 +12,9 @@ struct World {
     start: Instant,
     now: Instant,
     stalled: u64,
+    has_model: bool,
     idle: bool,
+    has_attachments: bool,
     steps: Vec<(Duration, Step)>,
 }
 
@@ -24,7 +26,9 @@ impl World {
             start,
             now: start,
             stalled: 0,
+            has_model: true,
             idle: false,
+            has_attachments: false,
             steps: vec![],
         }
     }
@@ -53,11 +57,16 @@ impl World {
                 room,
                 stalled: self.stalled,
             },
-            self.idle,
+            Users {
+                has_model: self.has_model,
+                is_idle: self.idle,
+                has_attachments: self.has_attachments,
+            },
         );
         self.steps
             .extend(step.map(|step| (self.now - self.start, step)));
         match (step, self.policy.level()) {
+            (Some(Step::EndAttachments), _) => self.has_attachments = false,
             (Some(Step::EndNow), _) => self.policy.gone(self.now),
             (_, Level::Draining) if self.idle => self.policy.gone(self.now),
             _ => {}
@@ -215,4 +224,33 @@ proptest::proptest! {
         let ends: Vec<_> = world.steps.iter().filter(|(_, step)| *step == Step::EndWhenIdle).map(|(at, _)| *at).collect();
         proptest::prop_assert!(ends.windows(2).all(|pair| pair[1] - pair[0] >= PAUSE), "{:?}", world.steps);
     }
+}
+
+#[test]
+fn attachments_are_ended_before_the_models_worker() {
+    let mut world = World::new();
+    world.has_attachments = true;
+    world.looks(1, FLOOR_MIB + 10, false);
+    assert_eq!(world.kinds(), [Step::Trim], "near the floor");
+    world.looks(1, FLOOR_MIB - 10, false);
+    assert_eq!(world.kinds()[1..], [Step::EndAttachments]);
+    // Others come at once: the model's worker is asked for its part all the same.
+    world.has_attachments = true;
+    world.looks(1, FLOOR_MIB - 10, false);
+    assert_eq!(world.kinds()[2..], [Step::EndWhenIdle]);
+}
+
+#[test]
+fn without_a_model_attachments_alone_are_ended() {
+    let mut world = World::new();
+    world.has_model = false;
+    world.has_attachments = true;
+    world.looks(1, FLOOR_MIB + 10, false);
+    assert_eq!(world.kinds(), [], "there is nothing to trim");
+    world.looks(1, FLOOR_MIB - 10, false);
+    world.has_attachments = true;
+    world.looks(1, FLOOR_MIB - 10, false);
+    assert_eq!(world.kinds(), [Step::EndAttachments, Step::EndAttachments]);
+    world.looks(61, 2000, false);
+    assert_eq!(world.policy.level(), Level::Calm);
 }

@@ -10,7 +10,7 @@ pub enum Action {
     Spawn {
         generation: Generation,
         model: String,
-        smaller: u32,
+        downsized: u32,
     },
     /// Have the worker give back what it can.
     Trim,

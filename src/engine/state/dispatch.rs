@@ -13,7 +13,7 @@ pub(super) const TEXTS: usize = 16;
 impl State {
     /// Starts what can be started: nothing while a job may turn out to need another model.
     pub(super) fn dispatch(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        while !self.is_choosing() && self.dispatch_one(now, actions) {}
+        while !self.is_reassigning() && self.dispatch_one(now, actions) {}
     }
 
     /// One move; says whether another may be possible.
@@ -55,11 +55,11 @@ impl State {
                 opening: None,
             },
         });
-        let smaller = self.downsizing.of(now, &model);
+        let downsized = self.downsizing.of(now, &model);
         actions.push(Action::Spawn {
             generation,
             model,
-            smaller,
+            downsized,
         });
     }
 

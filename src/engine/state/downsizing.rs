@@ -33,16 +33,16 @@ mod tests {
 
     #[test]
     fn steps_are_counted_and_forgotten() {
-        let (mut smaller, now) = (Downsizing::default(), Instant::now());
-        assert_eq!(smaller.of(now, "a"), 0);
-        smaller.step(now, "a");
-        smaller.step(now + MEMORY / 2, "a");
+        let (mut downsizing, now) = (Downsizing::default(), Instant::now());
+        assert_eq!(downsizing.of(now, "a"), 0);
+        downsizing.step(now, "a");
+        downsizing.step(now + MEMORY / 2, "a");
         assert_eq!(
-            (smaller.of(now + MEMORY, "a"), smaller.of(now, "b")),
+            (downsizing.of(now + MEMORY, "a"), downsizing.of(now, "b")),
             (2, 0)
         );
-        assert_eq!(smaller.of(now + MEMORY + MEMORY / 2, "a"), 0);
-        (0..20).for_each(|_| smaller.step(now, "b"));
-        assert_eq!(smaller.of(now, "b"), MOST);
+        assert_eq!(downsizing.of(now + MEMORY + MEMORY / 2, "a"), 0);
+        (0..20).for_each(|_| downsizing.step(now, "b"));
+        assert_eq!(downsizing.of(now, "b"), MOST);
     }
 }

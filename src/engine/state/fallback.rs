@@ -2,7 +2,7 @@
 //! takes less than the one before, so that this comes to an end.
 //!
 //! ```text
-//!   waits ── its model is refused ──▶ choosing ── Chosen(model) ──▶ waits
+//!   waits ── its model is refused ──▶ reassigning ── Chosen(model) ──▶ waits
 //!     └── and was named ─▶ fails          └────── Chosen(failure) ─▶ fails
 //! ```
 //!
@@ -22,13 +22,13 @@ impl State {
         actions: &mut Vec<Action>,
         refused: impl Fn(&Job) -> bool,
     ) {
-        let refused = |job: &Job| !job.choosing && refused(job);
+        let refused = |job: &Job| !job.reassigning && refused(job);
         for job in self
             .queue
             .iter_mut()
             .filter(|job| another && job.flexible && refused(job))
         {
-            job.choosing = true;
+            job.reassigning = true;
             actions.push(Action::Choose {
                 id: job.id,
                 failure: failure.clone(),
@@ -49,11 +49,13 @@ impl State {
         model: Result<String, Failure>,
         actions: &mut Vec<Action>,
     ) {
-        let its = |job: &Job| job.id == id && job.choosing;
+        let its = |job: &Job| job.id == id && job.reassigning;
         match model {
             Ok(model) => {
                 if let Some(job) = self.queue.iter_mut().find(|job| its(job)) {
-                    (job.model, job.deaths, job.choosing) = (model, 0, false);
+                    job.model = model;
+                    job.deaths = 0;
+                    job.reassigning = false;
                 }
             }
             Err(failure) => {
@@ -65,7 +67,7 @@ impl State {
     }
 
     /// Whether another model is being chosen for a job.
-    pub(super) fn is_choosing(&self) -> bool {
-        self.queue.find(|job| job.choosing).is_some()
+    pub(super) fn is_reassigning(&self) -> bool {
+        self.queue.find(|job| job.reassigning).is_some()
     }
 }

@@ -80,7 +80,7 @@ mod tests {
                 owner: PrincipalId::User(1),
                 model: "m".into(),
                 flexible,
-                choosing: false,
+                reassigning: false,
                 kind: Kind::Chat,
                 deadline: Instant::now(),
                 deaths,

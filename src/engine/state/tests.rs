@@ -89,15 +89,15 @@ fn spawn(generation: u64, model: &str) -> Action {
     Action::Spawn {
         generation,
         model: model.into(),
-        smaller: 0,
+        downsized: 0,
     }
 }
 
-fn smaller(generation: u64, model: &str, smaller: u32) -> Action {
+fn downsized(generation: u64, model: &str, downsized: u32) -> Action {
     Action::Spawn {
         generation,
         model: model.into(),
-        smaller,
+        downsized,
     }
 }
 

@@ -95,7 +95,7 @@ fn a_load_without_memory_is_retried_smaller_before_another_model_is_chosen() {
     let killed = Failure::OutOfMemory {
         cause: "SIGKILL".into(),
     };
-    assert_eq!(s.step(t, out_of_memory(1)), [smaller(2, "large", 1)]);
+    assert_eq!(s.step(t, out_of_memory(1)), [downsized(2, "large", 1)]);
     assert_eq!(s.step(t, out_of_memory(2)), [choose(1, killed)]);
     assert_eq!(
         s.step(t, chosen(1, "small")),
@@ -110,7 +110,7 @@ fn a_load_without_memory_is_retried_smaller_before_another_model_is_chosen() {
     );
     assert_eq!(
         s.step(t + 3 * FIRST_PAUSE, Input::Tick),
-        [smaller(4, "small", 1)]
+        [downsized(4, "small", 1)]
     );
 }
 

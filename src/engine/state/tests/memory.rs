@@ -19,7 +19,7 @@ fn a_model_that_ran_out_of_memory_is_smaller_for_a_while() {
                     cause: "SIGKILL".into()
                 }
             },
-            smaller(2, "a", 1)
+            downsized(2, "a", 1)
         ]
     );
     s.step(t, loaded(2));
@@ -41,7 +41,7 @@ fn a_model_that_ran_out_of_memory_is_smaller_for_a_while() {
     };
     come_and_go(&mut s, t, 3);
     let soon = t + Duration::from_secs(599);
-    assert_eq!(s.step(soon, submit(4, "a")), [smaller(4, "a", 1)]);
+    assert_eq!(s.step(soon, submit(4, "a")), [downsized(4, "a", 1)]);
     come_and_go(&mut s, soon, 4);
     assert_eq!(
         s.step(t + Duration::from_secs(600), submit(5, "a")),
@@ -59,7 +59,7 @@ fn a_load_without_memory_is_retried_smaller_and_then_given_up() {
         out_of_memory: true,
     };
     assert_eq!(s.step(t, failed(1)), []);
-    assert_eq!(s.step(t, exited(1, "65")), [smaller(2, "a", 1)]);
+    assert_eq!(s.step(t, exited(1, "65")), [downsized(2, "a", 1)]);
     let given_up = s.step(t, failed(2));
     assert_eq!(
         given_up,
@@ -124,7 +124,7 @@ fn giving_up_a_worker_fails_what_had_begun_and_retries_the_rest() {
     let actions = s.step(t, exited(1, "SIGKILL"));
     assert_eq!(
         actions,
-        [Action::Fail { id: 1, failure }, smaller(2, "a", 1)]
+        [Action::Fail { id: 1, failure }, downsized(2, "a", 1)]
     );
     assert_eq!(s.step(t, loaded(2)), [Action::Send { id: 2 }]);
 }

@@ -14,7 +14,7 @@ struct World {
     sent: BTreeSet<u64>,
     closed: HashSet<u64>,
     /// Those for whom another model is to be chosen.
-    choosing: Vec<u64>,
+    reassigning: Vec<u64>,
     /// The model of each that left the choice to us.
     models: HashMap<u64, &'static str>,
 }
@@ -50,7 +50,7 @@ impl World {
                         self.open.contains(&id) && self.models.contains_key(&id),
                         "{id} left the choice to us"
                     );
-                    self.choosing.push(id);
+                    self.reassigning.push(id);
                 }
                 Action::Fail { id, .. } | Action::LoadDone { id } => self.close(id),
                 Action::Trim | Action::Unloaded | Action::Drained => {}
@@ -62,7 +62,7 @@ impl World {
     fn step(&mut self, s: &mut State, t: Instant, input: Input) {
         let actions = s.step(t, input);
         self.perform(actions);
-        while let Some(id) = self.choosing.pop() {
+        while let Some(id) = self.reassigning.pop() {
             let less = MODELS
                 .into_iter()
                 .skip_while(|model| *model != self.models[&id])

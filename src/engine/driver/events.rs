@@ -1,9 +1,9 @@
-//! What the worker says, and what becomes of it.
+//! The events of a worker, and what the driver does about each.
 
 use super::super::EVENTS;
-use super::super::child::Notice;
+use super::super::child::WorkerEvent;
 use super::super::launch::PackedPlace;
-use super::super::live::Live;
+use super::super::pending::Pending;
 use super::super::state::{Generation, Input, Life};
 use super::Driver;
 use super::publish::template_note;
@@ -12,11 +12,11 @@ use crate::chat::ChatEvent;
 use crate::ipc::{self, LoadedModel, MemorySnapshot, Packing, ServeEvent};
 
 impl Driver {
-    pub(super) fn notice(&mut self, generation: Generation, notice: Notice<ServeEvent>) {
-        match notice {
-            Notice::Message(event) => self.message(generation, event),
-            Notice::OtherVersion(version) => self.other_version(generation, version),
-            Notice::NotStarted(failure) => {
+    pub(super) fn worker_event(&mut self, generation: Generation, event: WorkerEvent<ServeEvent>) {
+        match event {
+            WorkerEvent::Message(event) => self.message(generation, event),
+            WorkerEvent::OtherVersion(version) => self.other_version(generation, version),
+            WorkerEvent::NotStarted(failure) => {
                 tracing::error!(reason = %failure, "no worker is started");
                 self.step(Input::LoadFailed {
                     generation,
@@ -24,7 +24,10 @@ impl Driver {
                     out_of_memory: false,
                 });
             }
-            Notice::Exited { cause, taken } => self.exited(generation, cause, taken),
+            WorkerEvent::Exited {
+                cause,
+                killed_externally,
+            } => self.exited(generation, cause, killed_externally),
         }
     }
 
@@ -59,9 +62,9 @@ impl Driver {
                     "memory: the worker gave back what it could"
                 );
             }
-            ServeEvent::Event { id, event } => self.event(id, event),
+            ServeEvent::Event { id, event } => self.chat_event(id, event),
             ServeEvent::Text { id, answer } => {
-                if let Some(Live::Text { reply, .. }) = self.live.remove(&id) {
+                if let Some(Pending::Text { reply, .. }) = self.pending.remove(&id) {
                     self.served += 1;
                     // Whoever asked may be gone.
                     let _ = reply.send(Ok(answer));
@@ -69,7 +72,7 @@ impl Driver {
                 }
             }
             ServeEvent::Failed { id, error } => {
-                if self.live.contains_key(&id) {
+                if self.pending.contains_key(&id) {
                     self.fail(id, Failure::Chat(error));
                     self.step(Input::Ended { id });
                 }
@@ -104,7 +107,7 @@ impl Driver {
         if let Some(worker) = &mut self.worker {
             worker.loaded = Some(loaded);
         }
-        self.relief.loaded();
+        self.memory_guard.loaded();
         self.step(Input::Loaded { generation, slots });
     }
 
@@ -121,13 +124,13 @@ impl Driver {
             }),
             _ => None,
         };
-        worker.looks.answer(memory);
+        worker.reporter.answer(memory);
     }
 
-    fn exited(&mut self, generation: Generation, cause: String, taken: bool) {
-        let out_of_memory = self.relief.exited(taken);
+    fn exited(&mut self, generation: Generation, cause: String, killed_externally: bool) {
+        let out_of_memory = self.memory_guard.exited(killed_externally);
         if let Some(mut worker) = self.worker.take() {
-            worker.looks.answer(None);
+            worker.reporter.answer(None);
         }
         if !matches!(self.state.life(), Life::Ending(_) | Life::Draining) {
             self.crashes += 1;
@@ -145,13 +148,13 @@ impl Driver {
     }
 
     /// Passes an event on to its client.
-    fn event(&mut self, id: u64, event: ChatEvent) {
-        let Some(Live::Chat {
+    fn chat_event(&mut self, id: u64, event: ChatEvent) {
+        let Some(Pending::Chat {
             request,
             events,
             started,
             ..
-        }) = self.live.get_mut(&id)
+        }) = self.pending.get_mut(&id)
         else {
             return;
         };
@@ -177,7 +180,7 @@ impl Driver {
         }
         if done {
             self.served += 1;
-            self.live.remove(&id);
+            self.pending.remove(&id);
             self.step(Input::Ended { id });
         }
     }
