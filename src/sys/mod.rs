@@ -7,7 +7,6 @@ pub mod inotify;
 pub mod landlock;
 pub mod listen_fds;
 pub mod mapping;
-pub mod mmap;
 pub mod pagemap;
 pub mod proc_maps;
 pub mod process;
