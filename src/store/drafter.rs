@@ -4,14 +4,11 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::Model;
 use super::companion::Companion;
 use super::gguf::{GgufError, Header, LAYERS, Tensor};
-use super::read::{BadFile, open};
+use super::open::open;
+use super::{BadFile, Model, architecture};
 
-pub(super) const ARCHITECTURE: &str = "gemma4-assistant";
-/// What converters wrote before llama.cpp knew drafters; it does not read those.
-pub(super) const EARLY: &str = "gemma4_assistant";
 /// Its own table of tokens: a column for each token of the vocabulary.
 const TOKENS: &str = "token_embd.weight";
 /// From a token's embedding and hidden state, both of the model's width, to its own width, and
@@ -47,7 +44,7 @@ pub struct CacheRows {
 impl CacheRows {
     /// As the header of a model, or of a drafter, has it. What a header leaves out counts as
     /// nothing.
-    pub(super) fn of(header: &Header<'_>, architecture: &str) -> Result<Self, GgufError> {
+    pub(super) fn of(header: &Header, architecture: &str) -> Result<Self, GgufError> {
         let number = |key: &str| {
             Ok::<_, GgufError>(header.u32(&format!("{architecture}.{key}"))?.unwrap_or(0))
         };
@@ -59,8 +56,11 @@ impl CacheRows {
             number("attention.key_length")?.saturating_add(number("attention.value_length")?);
         let mut rows = Self::default();
         for layer in 0..number("block_count")?.min(LAYERS as u32) {
-            let heads = heads.and_then(|heads| heads.layer(layer)).unwrap_or(0);
-            match slides.and_then(|slides| slides.layer(layer)) {
+            let heads = heads
+                .as_ref()
+                .and_then(|heads| heads.layer(layer))
+                .unwrap_or(0);
+            match slides.as_ref().and_then(|slides| slides.layer(layer)) {
                 Some(1..) => rows.sliding = heads.saturating_mul(narrow),
                 _ => rows.global = heads.saturating_mul(wide),
             }
@@ -99,16 +99,16 @@ struct Described {
     name: String,
 }
 
-fn describe(header: &Header<'_>) -> Result<Described, BadFile> {
+fn describe(header: &Header) -> Result<Described, BadFile> {
     let unusable = |found: String| BadFile::OtherDrafter { found };
     let architecture = header.need_str("general.architecture")?;
-    if architecture != ARCHITECTURE {
+    if architecture != architecture::DRAFTER {
         return Err(unusable(format!(
             "architecture `{}`",
             architecture.escape_debug().take(64).collect::<String>()
         )));
     }
-    let number = |key: &str| header.need_u32(&format!("{ARCHITECTURE}.{key}"));
+    let number = |key: &str| header.need_u32(&format!("{}.{key}", architecture::DRAFTER));
     let (own, width) = (number("embedding_length")?, number("embedding_length_out")?);
     if width == own {
         return Err(unusable(format!(
@@ -135,7 +135,7 @@ fn describe(header: &Header<'_>) -> Result<Described, BadFile> {
             )));
         }
     }
-    let rows = CacheRows::of(header, ARCHITECTURE)?;
+    let rows = CacheRows::of(header, architecture::DRAFTER)?;
     if rows.sliding == 0 || rows.global == 0 {
         return Err(unusable(
             "no layer of each kind that reads its model's cache".to_owned(),
@@ -171,12 +171,12 @@ impl Companion for Drafter {
 #[cfg(test)]
 mod tests {
     use super::super::companion::pair;
-    use super::super::gguf::{parse, write};
+    use super::super::gguf::write;
     use super::super::read;
     use super::*;
 
     fn key(name: &str) -> String {
-        format!("{ARCHITECTURE}.{name}")
+        format!("{}.{name}", architecture::DRAFTER)
     }
 
     /// A drafter with its keys, but for one, and with no tensors.
@@ -192,7 +192,7 @@ mod tests {
             ("attention.value_length_swa", 4),
         ];
         let file = write::File::new()
-            .text("general.architecture", ARCHITECTURE)
+            .text("general.architecture", architecture::DRAFTER)
             .text("general.name", "Tiny");
         let file = numbers
             .iter()
@@ -206,8 +206,7 @@ mod tests {
     }
 
     fn described(file: write::File) -> Result<Described, String> {
-        let bytes = file.bytes();
-        describe(&parse(&bytes, bytes.len() as u64).unwrap()).map_err(|error| error.to_string())
+        describe(&file.header()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -231,7 +230,7 @@ mod tests {
                 name: "Tiny".into()
             })
         );
-        let early = write::File::new().text("general.architecture", EARLY);
+        let early = write::File::new().text("general.architecture", architecture::EARLY_DRAFTER);
         for (file, reason) in [
             (early, "architecture `gemma4_assistant`"),
             (

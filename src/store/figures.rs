@@ -6,14 +6,14 @@ use crate::gemma::layout::{Class, Kind};
 use crate::gemma::model_shape::ModelShape;
 
 /// Reads the figures of a `gemma4` model. What a header leaves out counts as nothing.
-pub fn of(header: &Header<'_>) -> Result<ModelShape, GgufError> {
+pub fn of(header: &Header) -> Result<ModelShape, GgufError> {
     let number = |key: &str| Ok::<_, GgufError>(header.u32(&header_key(key))?.unwrap_or(0));
     let each = |key: &str| header.per_layer(&header_key(key));
     let sum = |kind| {
         header
             .tensors()
             .iter()
-            .filter(|tensor| Class::of_tensor(tensor.name).kind() == kind)
+            .filter(|tensor| Class::of_tensor(&tensor.name).kind() == kind)
             .map(|tensor| tensor.bytes)
             .sum()
     };
@@ -33,15 +33,22 @@ pub fn of(header: &Header<'_>) -> Result<ModelShape, GgufError> {
     let (mut sliding, mut global) = (0_u32, 0_u32);
     // Files of the family have 60 at most; a header may say anything.
     for layer in 0..own.min(LAYERS as u32) {
-        let heads = heads.and_then(|heads| heads.layer(layer)).unwrap_or(0);
-        let (numbers, width) = match slides.and_then(|slides| slides.layer(layer)) {
+        let heads = heads
+            .as_ref()
+            .and_then(|heads| heads.layer(layer))
+            .unwrap_or(0);
+        let (numbers, width) = match slides.as_ref().and_then(|slides| slides.layer(layer)) {
             Some(1..) => (&mut sliding, narrow),
             _ => (&mut global, wide),
         };
         *numbers = numbers.saturating_add(heads.saturating_mul(width));
     }
     let dense = each("feed_forward_length")?
-        .and_then(|widths| (0..layers).filter_map(|layer| widths.layer(layer)).max())
+        .and_then(|widths| {
+            (0..layers.min(LAYERS as u32))
+                .filter_map(|layer| widths.layer(layer))
+                .max()
+        })
         .unwrap_or(0);
     let used = number("expert_used_count")?;
     let sparse = used.saturating_mul(number("expert_feed_forward_length")?);

@@ -5,12 +5,15 @@
 //! its next tokens. [`PackedCache`] keeps what the worker makes of weights. All touch the disk and
 //! so may block. None keeps a header: what is known of a model afterwards is a [`Model`].
 
+mod architecture;
+mod bad_file;
 mod cache;
 mod companion;
 mod drafter;
 pub mod family;
 mod figures;
 pub mod gguf;
+mod open;
 mod projector;
 mod quantization;
 mod read;
@@ -18,12 +21,12 @@ mod scan;
 mod split;
 mod vocabulary;
 
+pub use bad_file::BadFile;
 pub use cache::{PackedCache, PackedFile, PackedName};
 pub use drafter::{CacheRows, Drafter, read_drafter};
 pub use projector::{Projector, read_projector};
-pub use read::{Anatomy, BadFile, dissect, read};
+pub use read::{Anatomy, dissect, read};
 pub use scan::{scan, scan_one};
-pub use split::Part;
 pub use vocabulary::read_vocabulary;
 
 use std::path::PathBuf;
@@ -96,6 +99,16 @@ impl Model {
             drafter: None,
         }
     }
+}
+
+/// What the header says of a file that is one of several which a model was cut into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// From 1 to `of`.
+    pub number: u32,
+    pub of: u32,
+    /// Tensors of all parts together.
+    tensors: u32,
 }
 
 /// What a scan found.

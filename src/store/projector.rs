@@ -3,14 +3,13 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::Model;
 use super::companion::Companion;
 use super::gguf::Header;
-use super::read::{BadFile, open};
+use super::open::open;
+use super::{BadFile, Model, architecture};
 use crate::gemma::picture::TOKEN_SIDE;
 use crate::gemma::sound::Hearing;
 
-pub(super) const ARCHITECTURE: &str = "clip";
 /// The family's projectors for pictures, and the sides in pixels of what they know the place of:
 /// the patches of an encoder, and in the unified form of the 12B whole tokens.
 const KINDS: [(&str, u32); 2] = [("gemma4v", PATCH), ("gemma4uv", TOKEN_SIDE)];
@@ -70,10 +69,10 @@ struct Described {
     name: String,
 }
 
-fn describe(header: &Header<'_>) -> Result<Described, BadFile> {
+fn describe(header: &Header) -> Result<Described, BadFile> {
     let unusable = |found: String| BadFile::OtherProjector { found };
     let architecture = header.need_str("general.architecture")?;
-    if architecture != ARCHITECTURE {
+    if architecture != architecture::PROJECTOR {
         return Err(unusable(format!(
             "architecture `{}`",
             architecture.escape_debug().take(64).collect::<String>()
@@ -140,15 +139,13 @@ impl Companion for Projector {
 
 #[cfg(test)]
 mod tests {
-    use super::super::gguf::{parse, write};
+    use super::super::gguf::write;
     use super::*;
 
     #[test]
     fn a_header_says_whether_it_sees() {
-        let describe_bytes = |file: write::File| {
-            let bytes = file.bytes();
-            describe(&parse(&bytes, bytes.len() as u64).unwrap()).map_err(|error| error.to_string())
-        };
+        let describe_bytes =
+            |file: write::File| describe(&file.header()).map_err(|error| error.to_string());
         let clip = |kind| {
             write::File::new()
                 .text("general.architecture", "clip")

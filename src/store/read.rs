@@ -1,22 +1,21 @@
 //! One model file: opened once, its header checked, described.
 
-use std::fmt;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use sha2::{Digest, Sha256};
 
-use super::gguf::{self, GgufError, HEADER_BYTES, Header};
-use super::{CacheRows, Model, Part, drafter, figures, projector, quantization, vocabulary};
+use super::gguf::Header;
+use super::open::open;
+use super::{BadFile, CacheRows, Model, architecture, figures, quantization, split, vocabulary};
+use crate::gemma::header_key;
 use crate::gemma::layout::{Class, Layout};
 use crate::gemma::model_shape::ModelShape;
 use crate::gemma::variant::{Facts, Variant};
 use crate::gemma::vocabulary::Place;
-use crate::gemma::{ARCHITECTURE, TOKENIZER, header_key};
-use crate::sys::mmap::Mmap;
 
 /// Every whole model has it; files with only a tokenizer and adapters do not.
 const FIRST_TENSOR: &str = "token_embd.weight";
@@ -24,88 +23,6 @@ const FIRST_TENSOR: &str = "token_embd.weight";
 /// Samples of a file that its fingerprint is made of, and bytes of each.
 const SAMPLES: u64 = 16;
 const SAMPLE_BYTES: usize = 4096;
-
-/// Why a file is not a model.
-#[derive(Debug)]
-pub enum BadFile {
-    /// It cannot be opened or mapped.
-    Unreadable(io::Error),
-    /// A directory, a pipe, a device.
-    NotAFile,
-    /// Not a GGUF file, or a damaged one.
-    Header(GgufError),
-    /// A GGUF file of another family.
-    OtherArchitecture { found: String },
-    /// Fine where it is, but no model by itself.
-    Projector,
-    /// Likewise.
-    Drafter,
-    /// A projector of another family, or one that is not for pictures; says what it has instead.
-    OtherProjector { found: String },
-    /// A drafter that lacks something, or of another form; says what it has instead.
-    OtherDrafter { found: String },
-    /// One file of several that a model was cut into.
-    Part(Part),
-    /// An adapter, a tokenizer alone, or the like.
-    Incomplete { kind: String },
-    /// It splits text into tokens in another way than the family.
-    OtherTokenizer { found: String },
-    /// Its vocabulary cannot be used.
-    Vocabulary { reason: String },
-}
-
-impl std::error::Error for BadFile {}
-
-impl fmt::Display for BadFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable(error) => write!(f, "cannot be read: {error}"),
-            Self::NotAFile => f.write_str("not a regular file"),
-            Self::Header(error) => error.fmt(f),
-            Self::OtherArchitecture { found } => write!(
-                f,
-                "a model of architecture `{found}`; only `{ARCHITECTURE}` is served"
-            ),
-            Self::Projector => f.write_str("a projector, which belongs to a model and is none"),
-            Self::Drafter => f.write_str("a drafter, which belongs to a model and is none"),
-            Self::OtherProjector { found } => {
-                write!(
-                    f,
-                    "not a projector for Gemma 4's pictures, which are of kind `gemma4v` or `gemma4uv`: it has {found}"
-                )
-            }
-            Self::OtherDrafter { found } => write!(
-                f,
-                "not a drafter of the form that llama.cpp reads (architecture `{}`): it has {found}; download or convert it again",
-                drafter::ARCHITECTURE
-            ),
-            Self::Part(Part { number, of, .. }) => {
-                write!(
-                    f,
-                    "part {number} of {of} of a model; join them with `llama-gguf-split --merge FIRST OUT`"
-                )
-            }
-            Self::Incomplete { kind } => write!(f, "not a whole model but {kind}"),
-            Self::OtherTokenizer { found } => write!(
-                f,
-                "a tokenizer `{found}`; the family's is `{TOKENIZER}`: convert the model anew"
-            ),
-            Self::Vocabulary { reason } => write!(f, "a vocabulary that cannot be used: {reason}"),
-        }
-    }
-}
-
-impl From<GgufError> for BadFile {
-    fn from(error: GgufError) -> Self {
-        Self::Header(error)
-    }
-}
-
-impl From<io::Error> for BadFile {
-    fn from(error: io::Error) -> Self {
-        Self::Unreadable(error)
-    }
-}
 
 /// What loading a model needs to know of its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,7 +45,7 @@ pub fn dissect(path: &Path) -> Result<(Model, File, Anatomy), BadFile> {
     let ((described, tensors, vocabulary), file, metadata) = open(path, |header| {
         let tensors = header.tensors().iter().map(|tensor| {
             (
-                tensor.name.to_owned(),
+                tensor.name.to_string(),
                 tensor.offset,
                 tensor.bytes,
                 tensor.ty.id,
@@ -209,31 +126,6 @@ fn model(path: &Path, described: Described, metadata: &Metadata) -> Model {
     }
 }
 
-/// Opens a GGUF file and hands its header to `describe`.
-pub(super) fn open<T>(
-    path: &Path,
-    describe: impl FnOnce(&Header<'_>) -> Result<T, BadFile>,
-) -> Result<(T, File, Metadata), BadFile> {
-    // Looked at before it is opened as well as after: opening some devices does something.
-    // O_NONBLOCK, which means nothing for regular files, is for a pipe that took the file's place
-    // in between.
-    if !path.metadata()?.is_file() {
-        return Err(BadFile::NotAFile);
-    }
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
-        .open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(BadFile::NotAFile);
-    }
-    let size = metadata.len();
-    let map = Mmap::first(&file, size.min(HEADER_BYTES) as usize)?;
-    let described = describe(&gguf::parse(&map, size)?)?;
-    Ok((described, file, metadata))
-}
-
 /// What clients call a file.
 pub(super) fn id(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -256,16 +148,16 @@ struct Described {
     cache_rows: CacheRows,
 }
 
-fn describe(header: &Header<'_>) -> Result<Described, BadFile> {
+fn describe(header: &Header) -> Result<Described, BadFile> {
     // First, because only the first part says more.
-    if let Some(part) = Part::in_header(header)? {
+    if let Some(part) = split::part(header)? {
         return Err(BadFile::Part(part));
     }
     let architecture = header.need_str("general.architecture")?;
     match architecture {
-        ARCHITECTURE => {}
-        projector::ARCHITECTURE => return Err(BadFile::Projector),
-        drafter::ARCHITECTURE | drafter::EARLY => return Err(BadFile::Drafter),
+        architecture::MODEL => {}
+        architecture::PROJECTOR => return Err(BadFile::Projector),
+        architecture::DRAFTER | architecture::EARLY_DRAFTER => return Err(BadFile::Drafter),
         other => {
             return Err(BadFile::OtherArchitecture {
                 found: other.escape_debug().take(64).collect(),
@@ -308,18 +200,18 @@ fn describe(header: &Header<'_>) -> Result<Described, BadFile> {
         context_limit,
         quantization: quantization::name(header)?,
         figures: figures::of(header)?,
-        cache_rows: CacheRows::of(header, ARCHITECTURE)?,
+        cache_rows: CacheRows::of(header, architecture::MODEL)?,
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::gguf::{parse, write};
+    use super::super::gguf::write;
     use super::*;
+    use std::fs::OpenOptions;
 
     fn describe_bytes(file: write::File) -> Result<Described, String> {
-        let bytes = file.bytes();
-        describe(&parse(&bytes, bytes.len() as u64).unwrap()).map_err(|error| error.to_string())
+        describe(&file.header()).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -5,39 +5,27 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::gguf::Header;
-use super::{BadFile, Rejected};
+use super::{BadFile, Part, Rejected};
 
 /// Numbers of missing parts that a reason lists.
 const LISTED: usize = 8;
 
-/// What the header of a part says of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// From 1 to `of`.
-    pub number: u32,
-    pub of: u32,
-    /// Tensors of all parts together.
-    tensors: u32,
-}
-
-impl Part {
-    /// `None` of a whole file.
-    pub(super) fn in_header(header: &Header<'_>) -> Result<Option<Self>, BadFile> {
-        let Some(of) = header.u32("split.count")?.filter(|count| *count > 1) else {
-            return Ok(None);
-        };
-        let number = header.need_u32("split.no")?.saturating_add(1);
-        if number > of {
-            return Err(BadFile::Incomplete {
-                kind: format!("part {number} of {of}, which cannot be"),
-            });
-        }
-        Ok(Some(Self {
-            number,
-            of,
-            tensors: header.u32("split.tensors.count")?.unwrap_or(0),
-        }))
+/// What the header of a part says of it; `None` of a whole file.
+pub(super) fn part(header: &Header) -> Result<Option<Part>, BadFile> {
+    let Some(of) = header.u32("split.count")?.filter(|count| *count > 1) else {
+        return Ok(None);
+    };
+    let number = header.need_u32("split.no")?.saturating_add(1);
+    if number > of {
+        return Err(BadFile::Incomplete {
+            kind: format!("part {number} of {of}, which cannot be"),
+        });
     }
+    Ok(Some(Part {
+        number,
+        of,
+        tensors: header.u32("split.tensors.count")?.unwrap_or(0),
+    }))
 }
 
 /// The parts of one file that are there.

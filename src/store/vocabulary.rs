@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::path::Path;
 
+use super::BadFile;
 use super::gguf::{Array, Header, Value, ValueType};
-use super::read::{BadFile, open};
+use super::open::open;
 use crate::gemma::TOKENIZER;
 use crate::gemma::vocabulary::Place;
 
@@ -15,13 +16,16 @@ const ENDS: [&str; 3] = [
     "tokenizer.ggml.eom_token_id",
 ];
 
+/// Which tokens must never be drawn.
+const SUPPRESSED: &str = "tokenizer.ggml.suppress_tokens";
+
 /// Opens a file for its vocabulary alone; it need not hold a model. Blocks on the disk.
 pub fn read_vocabulary(path: &Path) -> Result<(Place, File), BadFile> {
     let (place, file, _) = open(path, place)?;
     Ok((place, file))
 }
 
-pub(super) fn place(header: &Header<'_>) -> Result<Place, BadFile> {
+pub(super) fn place(header: &Header) -> Result<Place, BadFile> {
     let found = header.need_str("tokenizer.ggml.model")?;
     if found != TOKENIZER {
         return Err(BadFile::OtherTokenizer {
@@ -29,23 +33,30 @@ pub(super) fn place(header: &Header<'_>) -> Result<Place, BadFile> {
         });
     }
     let list = |key: &'static str| match header.value(key) {
-        Some(Value::Array(list)) => Ok(Some(*list)),
+        Some(Value::Array(list)) => Ok(Some(list)),
         Some(_) => Err(unusable(format!("`{key}` is no list"))),
         None => Ok(None),
     };
     let texts = |key| {
-        let list: Array = list(key)?.ok_or_else(|| unusable(format!("`{key}` is missing")))?;
+        let list = list(key)?.ok_or_else(|| unusable(format!("`{key}` is missing")))?;
         if list.element == ValueType::Text {
             Ok(list)
         } else {
             Err(unusable(format!("`{key}` is no list of texts")))
         }
     };
-    let range = |list: &Array| list.start..list.start + list.bytes.len() as u64;
+    let range = |list: &Array| list.start..list.start + list.length;
     let tokens = texts("tokenizer.ggml.tokens")?;
     let kinds = list("tokenizer.ggml.token_type")?
         .filter(|list| matches!(list.element, ValueType::I32 | ValueType::U32));
-    let suppressed = list("tokenizer.ggml.suppress_tokens")?;
+    let suppressed = match list(SUPPRESSED)? {
+        Some(list) => list
+            .integers()
+            .ok_or_else(|| unusable(format!("`{SUPPRESSED}` has {} tokens", list.count)))?
+            .filter_map(|token| u32::try_from(token).ok())
+            .collect(),
+        None => vec![],
+    };
     let mut ends = vec![];
     for key in ENDS {
         ends.extend(header.u32(key)?);
@@ -53,16 +64,12 @@ pub(super) fn place(header: &Header<'_>) -> Result<Place, BadFile> {
     Ok(Place {
         count: u32::try_from(tokens.count)
             .map_err(|_| unusable(format!("has {} tokens", tokens.count)))?,
-        texts: range(&tokens),
-        kinds: kinds.as_ref().map(range),
-        merges: range(&texts("tokenizer.ggml.merges")?),
+        texts: range(tokens),
+        kinds: kinds.map(range),
+        merges: range(texts("tokenizer.ggml.merges")?),
         begin: header.u32("tokenizer.ggml.bos_token_id")?,
         ends,
-        suppressed: suppressed
-            .iter()
-            .flat_map(Array::integers)
-            .filter_map(|token| u32::try_from(token).ok())
-            .collect(),
+        suppressed,
     })
 }
 
@@ -72,7 +79,7 @@ fn unusable(reason: String) -> BadFile {
 
 #[cfg(test)]
 mod tests {
-    use super::super::gguf::{parse, write};
+    use super::super::gguf::write;
     use super::*;
 
     #[test]
@@ -107,7 +114,7 @@ mod tests {
                 &write::list(8, 1, &list(&["b c"])),
             )
             .bytes();
-        let found = place(&parse(&bytes, bytes.len() as u64).unwrap()).unwrap();
+        let found = place(&write::header(&bytes)).unwrap();
         let at =
             |range: std::ops::Range<u64>| bytes[range.start as usize..range.end as usize].to_vec();
         assert_eq!(
@@ -136,10 +143,7 @@ mod tests {
                 "is no list of texts",
             ),
         ] {
-            let bytes = file.bytes();
-            let error = place(&parse(&bytes, bytes.len() as u64).unwrap())
-                .unwrap_err()
-                .to_string();
+            let error = place(&file.header()).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
         }
     }

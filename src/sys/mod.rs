@@ -8,7 +8,6 @@ pub mod interfaces;
 pub mod landlock;
 pub mod listen_fds;
 pub mod mapping;
-pub mod mmap;
 pub mod pagemap;
 pub mod proc_maps;
 pub mod process;

@@ -214,7 +214,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::mmap::Mmap;
+    use crate::sys::mapping::Mapping;
     use std::io::Write;
 
     #[test]
@@ -231,10 +231,11 @@ mod tests {
         assert!(runs(&[1, 1], 3).is_empty() && runs(&[], 3).is_empty());
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&vec![9; 10_000]).unwrap();
-        let map = Mmap::first(&file, 10_000).unwrap();
-        prefetch(map.as_ptr().addr() + 100..map.as_ptr().addr() + 9_000);
+        let map = Mapping::of_file(&file, 10_000).unwrap();
+        let base = map.base().addr();
+        prefetch(base + 100..base + 9_000);
         prefetch(0..page());
-        assert_eq!(map[..], vec![9; 10_000]);
+        assert_eq!(map.bytes(0..10_000), vec![9; 10_000]);
     }
 
     #[test]
@@ -308,14 +309,14 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         let text: Vec<u8> = (0..1 << 20).map(|i| (i % 251) as u8).collect();
         file.write_all(&text).unwrap();
-        let map = Mmap::first(file.as_file(), text.len()).unwrap();
-        assert!(*map == *text);
+        let map = Mapping::of_file(file.as_file(), text.len()).unwrap();
+        assert!(map.bytes(0..text.len()) == text);
         let path = file.path().to_str().unwrap();
         assert_eq!(resident(path), 1024);
         let mapped = MappedFile::of(file.as_file()).unwrap();
         // SAFETY: nothing unmaps the file before the end of this test.
         assert_eq!(unsafe { mapped.evict() }.unwrap(), 1 << 20);
         assert_eq!(resident(path), 0);
-        assert!(*map == *text);
+        assert!(map.bytes(0..text.len()) == text);
     }
 }

@@ -31,6 +31,19 @@ pub enum Fault {
         wanted: u64,
         length: u64,
     },
+    /// The file ends before it should: it was made shorter while it was read.
+    Shrunk {
+        at: u64,
+        length: u64,
+    },
+    /// The disk has an error.
+    Disk {
+        reason: String,
+    },
+    /// It took longer than it may.
+    Late,
+    /// Nobody wants to know any more.
+    Stopped,
     /// The header goes on behind the part of the file that is read.
     HeaderTooLong {
         limit: u64,
@@ -134,6 +147,16 @@ impl fmt::Display for Fault {
                     "the file ends too early: {wanted} bytes are needed at {at}, it has {length}; download it again"
                 )
             }
+            Self::Shrunk { at, length } => write!(
+                f,
+                "the file was made shorter while it was read: it had {length} bytes and now ends at {at}; \
+                 write model files beside and rename them"
+            ),
+            Self::Disk { reason } => write!(f, "cannot be read: {reason}"),
+            Self::Late => {
+                f.write_str("takes too long to read; it is tried again with the next scan")
+            }
+            Self::Stopped => f.write_str("not read to its end"),
             Self::HeaderTooLong { limit } => write!(f, "the header is longer than {limit} bytes"),
             Self::TooMany { what, found, limit } => {
                 write!(f, "{found} {what}; at most {limit} are read")

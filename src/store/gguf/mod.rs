@@ -4,11 +4,12 @@
 //!   "GGUF" version tensors keys │ key value … │ name shape type offset … │ padding │ tensor data …
 //! ```
 //!
-//! [`parse`] is a pure function of the file's first bytes and its length, and trusts neither: every
-//! count has a limit, every length is held against what is there, and memory grows with what has
-//! been read, never with what the file claims. Names, texts and lists stay where they are, so a
-//! header costs a few bytes for each key and tensor and nothing for each token. Needs nothing but
-//! `std`, so that it can be fuzzed by itself.
+//! [`parse`] reads through a window of one MiB at most, and trusts neither the file's bytes nor its
+//! length: every count has a limit, every length is held against what is there, and memory grows
+//! with what has been read, never with what the file claims. The file is never mapped, so that one
+//! that is made shorter meanwhile is an error like others. Long texts and lists stay where they
+//! are, so a header costs a few bytes for each key and tensor and nothing for each token. Needs
+//! nothing but `std`, so that it can be fuzzed by itself.
 
 mod cursor;
 mod error;
@@ -16,19 +17,28 @@ mod tensor;
 mod value;
 
 #[cfg(test)]
+mod property_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 pub(super) mod write;
 
+pub use cursor::{Patience, Source};
 pub use error::{Fault, GgufError};
 pub use tensor::{Tensor, TensorType};
-pub use value::{Array, PerLayer, Value, ValueType};
+pub use value::{Array, PerLayer, Text, Value, ValueType};
 
 use cursor::{Cursor, Place};
 
-/// Bytes of a file that are looked at for its header. A tokenizer of 262,144 tokens takes about 16
-/// MB.
-pub const HEADER_BYTES: u64 = 256 << 20;
+/// Bytes of a file that its header may have. A tokenizer of 262,144 tokens takes about 16 MB.
+pub const HEADER_BYTES: u64 = 64 << 20;
+/// Elements of lists that are stepped over one by one, in all lists together: texts, and lists
+/// inside lists. The family's tokenizer has 262,144 tokens and 514,906 merges.
+pub const ELEMENTS: u64 = 2 << 20;
+/// Bytes of a text or a list that are kept; chat templates have about 20,000.
+pub const KEPT_VALUE_BYTES: u64 = 64 << 10;
+/// Bytes that are kept of one header: names, texts and lists.
+pub const KEPT_BYTES: u64 = 8 << 20;
 /// Metadata entries; published files have about 50.
 pub const METADATA_KEYS: u64 = 4096;
 /// Bytes of a metadata key, as the format has it.
@@ -39,41 +49,38 @@ pub const TENSORS: u64 = 16_384;
 pub const TENSOR_NAME_BYTES: u64 = 63;
 /// Dimensions of a tensor.
 pub const TENSOR_RANK: usize = 4;
-/// Bytes of one text; chat templates have about 20,000.
+/// Bytes of one text.
 pub const STRING_BYTES: u64 = 16 << 20;
 /// Lists inside lists.
 pub const ARRAY_DEPTH: u64 = 4;
-/// Numbers in a list that has one for each layer; the family's largest model has 60 layers.
-pub const LAYERS: u64 = 4096;
+/// Layers of a model, as llama.cpp has it (`LLAMA_MAX_LAYERS`); the family's largest has 60.
+pub const LAYERS: u64 = 512;
 /// The largest `general.alignment`; files use 32.
 pub const ALIGNMENT: u32 = 1 << 20;
 
 const DEFAULT_ALIGNMENT: u32 = 32;
-/// The fewest bytes a metadata entry and a tensor entry can have: bounds what is set aside for
-/// them.
-const LEAST_KEY: usize = 8 + 1 + 4 + 1;
-const LEAST_TENSOR: usize = 8 + 1 + 4 + 8 + 4 + 8;
 
-/// A header that was read to its end and holds together. Borrows from the file's bytes.
+/// A header that was read to its end and holds together.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Header<'a> {
+pub struct Header {
     pub version: u32,
     /// Tensors start at multiples of this many bytes.
     pub alignment: u32,
     /// Bytes from the start of the file to the first tensor's place.
     pub data_start: u64,
-    metadata: Vec<(&'a str, Value<'a>)>,
-    tensors: Vec<Tensor<'a>>,
+    metadata: Vec<(Box<str>, Value)>,
+    tensors: Vec<Tensor>,
 }
 
-/// Reads a header. `bytes` are the file's first bytes: all of them, or at least [`HEADER_BYTES`];
-/// `file_length` is the length of the whole file, which the tensors must fit into.
-pub fn parse(bytes: &[u8], file_length: u64) -> Result<Header<'_>, GgufError> {
-    let mut cursor = Cursor::new(bytes, file_length);
-    let version = read_version(&mut cursor)?;
-    let tensor_count = cursor.count("tensors", TENSORS)?;
-    let key_count = cursor.count("metadata keys", METADATA_KEYS)?;
-
+/// Reads the header of a file of `file_length` bytes, which the tensors must fit into.
+pub fn parse(
+    source: &dyn Source,
+    file_length: u64,
+    patience: Patience<'_>,
+) -> Result<Header, GgufError> {
+    let mut cursor = Cursor::new(source, file_length, patience);
+    let (version, tensor_count, key_count) =
+        read_start(&mut cursor).map_err(|fault| Place::Header.error(fault))?;
     let mut header = Header {
         version,
         alignment: DEFAULT_ALIGNMENT,
@@ -81,37 +88,20 @@ pub fn parse(bytes: &[u8], file_length: u64) -> Result<Header<'_>, GgufError> {
         metadata: vec![],
         tensors: vec![],
     };
-    header
-        .metadata
-        .reserve_exact((key_count as usize).min(cursor.left() / LEAST_KEY));
     for index in 0..key_count {
-        cursor.place = Place::Key(index);
-        let key = cursor.name(KEY_BYTES)?;
-        cursor.place = Place::Value(key);
-        header.metadata.push((key, value::read(&mut cursor)?));
+        let key = cursor
+            .name(KEY_BYTES)
+            .map_err(|fault| Place::Key(index).error(fault))?;
+        let value = value::read(&mut cursor).map_err(|fault| Place::Value(&key).error(fault))?;
+        header.metadata.push((key, value));
     }
     check_keys(&header.metadata)?;
-    if let Some(found) = header.u32("general.alignment")? {
-        if !found.is_power_of_two() || found > ALIGNMENT {
-            return Err(
-                Place::Value("general.alignment").error(Fault::BadAlignment {
-                    found,
-                    limit: ALIGNMENT,
-                }),
-            );
-        }
-        header.alignment = found;
-    }
-
-    header
-        .tensors
-        .reserve_exact((tensor_count as usize).min(cursor.left() / LEAST_TENSOR));
+    header.alignment = alignment(&header)?;
     for index in 0..tensor_count {
-        header
-            .tensors
-            .push(Tensor::read(&mut cursor, index, header.alignment.into())?);
+        let tensor = Tensor::read(&mut cursor, index, header.alignment.into())?;
+        header.tensors.push(tensor);
     }
-    header.data_start = (cursor.position() as u64).next_multiple_of(header.alignment.into());
+    header.data_start = cursor.position().next_multiple_of(header.alignment.into());
     for tensor in &mut header.tensors {
         tensor.place(header.data_start, file_length)?;
     }
@@ -119,20 +109,39 @@ pub fn parse(bytes: &[u8], file_length: u64) -> Result<Header<'_>, GgufError> {
     Ok(header)
 }
 
-fn read_version(cursor: &mut Cursor<'_>) -> Result<u32, GgufError> {
-    let found = cursor.magic()?;
+/// The version, and how many tensors and keys there are.
+fn read_start(cursor: &mut Cursor<'_>) -> Result<(u32, u64, u64), Fault> {
+    let found = cursor.array()?;
     if &found != b"GGUF" {
-        return Err(cursor.error(Fault::NotGguf { found }));
+        return Err(Fault::NotGguf { found });
     }
-    match cursor.u32()? {
-        version @ 2..=3 => Ok(version),
-        other if matches!(other.swap_bytes(), 1..=3) => Err(cursor.error(Fault::BigEndian)),
-        found => Err(cursor.error(Fault::Version { found })),
-    }
+    let version = match cursor.u32()? {
+        version @ 2..=3 => version,
+        other if matches!(other.swap_bytes(), 1..=3) => return Err(Fault::BigEndian),
+        found => return Err(Fault::Version { found }),
+    };
+    let tensors = cursor.count("tensors", TENSORS)?;
+    Ok((
+        version,
+        tensors,
+        cursor.count("metadata keys", METADATA_KEYS)?,
+    ))
 }
 
-fn check_keys(metadata: &[(&str, Value<'_>)]) -> Result<(), GgufError> {
-    let mut keys: Vec<&str> = metadata.iter().map(|(key, _)| *key).collect();
+fn alignment(header: &Header) -> Result<u32, GgufError> {
+    let key = "general.alignment";
+    let found = header.u32(key)?.unwrap_or(DEFAULT_ALIGNMENT);
+    if found.is_power_of_two() && found <= ALIGNMENT {
+        return Ok(found);
+    }
+    Err(Place::Value(key).error(Fault::BadAlignment {
+        found,
+        limit: ALIGNMENT,
+    }))
+}
+
+fn check_keys(metadata: &[(Box<str>, Value)]) -> Result<(), GgufError> {
+    let mut keys: Vec<&str> = metadata.iter().map(|(key, _)| &**key).collect();
     keys.sort_unstable();
     match keys.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(twins) => Err(Place::Value(twins[0]).error(Fault::Duplicate)),
@@ -142,12 +151,12 @@ fn check_keys(metadata: &[(&str, Value<'_>)]) -> Result<(), GgufError> {
 
 /// Metadata by key. A key that is not there is `None`; one of another type is an error that names
 /// it.
-impl<'a> Header<'a> {
+impl Header {
     /// The value as it stands in the file.
-    pub fn value(&self, key: &str) -> Option<&Value<'a>> {
+    pub fn value(&self, key: &str) -> Option<&Value> {
         self.metadata
             .iter()
-            .find(|(name, _)| *name == key)
+            .find(|(name, _)| **name == *key)
             .map(|(_, value)| value)
     }
 
@@ -180,14 +189,14 @@ impl<'a> Header<'a> {
     }
 
     /// A text; it must be UTF-8.
-    pub fn str(&self, key: &str) -> Result<Option<&'a str>, GgufError> {
+    pub fn str(&self, key: &str) -> Result<Option<&str>, GgufError> {
         self.value(key)
             .map(|value| value.as_str(Place::Value(key)))
             .transpose()
     }
 
     /// A number for all layers or a list with one for each; both are in use for the same keys.
-    pub fn per_layer(&self, key: &str) -> Result<Option<PerLayer<'a>>, GgufError> {
+    pub fn per_layer(&self, key: &str) -> Result<Option<PerLayer>, GgufError> {
         self.value(key)
             .map(|value| value.as_per_layer(Place::Value(key)))
             .transpose()
@@ -200,23 +209,23 @@ impl<'a> Header<'a> {
     }
 
     /// A text that must be there.
-    pub fn need_str(&self, key: &str) -> Result<&'a str, GgufError> {
+    pub fn need_str(&self, key: &str) -> Result<&str, GgufError> {
         self.str(key)?
             .ok_or_else(|| Place::Value(key).error(Fault::Missing))
     }
 
     /// All entries, in the file's order.
-    pub fn metadata(&self) -> impl Iterator<Item = (&'a str, &Value<'a>)> {
-        self.metadata.iter().map(|(key, value)| (*key, value))
+    pub fn metadata(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.metadata.iter().map(|(key, value)| (&**key, value))
     }
 
     /// All tensors, in the file's order.
-    pub fn tensors(&self) -> &[Tensor<'a>] {
+    pub fn tensors(&self) -> &[Tensor] {
         &self.tensors
     }
 
     /// The tensor of this name.
-    pub fn tensor(&self, name: &str) -> Option<&Tensor<'a>> {
-        self.tensors.iter().find(|tensor| tensor.name == name)
+    pub fn tensor(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.iter().find(|tensor| *tensor.name == *name)
     }
 }

@@ -72,10 +72,13 @@ impl TensorType {
     }
 }
 
+/// A tensor's shape, rank, type, bytes and offset.
+type Described = ([u64; TENSOR_RANK], usize, &'static TensorType, u64, u64);
+
 /// One tensor; its bytes are known to lie inside the file.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Tensor<'a> {
-    pub name: &'a str,
+pub struct Tensor {
+    pub name: Box<str>,
     pub ty: &'static TensorType,
     dims: [u64; TENSOR_RANK],
     rank: usize,
@@ -85,7 +88,7 @@ pub struct Tensor<'a> {
     pub bytes: u64,
 }
 
-impl<'a> Tensor<'a> {
+impl Tensor {
     /// The shape, fastest axis first; one to four sizes, none of them 0.
     pub fn dims(&self) -> &[u64] {
         self.dims.get(..self.rank).unwrap_or_default()
@@ -93,51 +96,16 @@ impl<'a> Tensor<'a> {
 
     /// Reads one entry; `offset` is still counted from the start of the data.
     pub(super) fn read(
-        cursor: &mut Cursor<'a>,
+        cursor: &mut Cursor<'_>,
         index: u64,
         alignment: u64,
     ) -> Result<Self, GgufError> {
-        cursor.place = Place::TensorName(index);
-        let name = cursor.name(TENSOR_NAME_BYTES)?;
-        cursor.place = Place::Tensor(name);
-        let found = cursor.u32()?;
-        let rank = match usize::try_from(found) {
-            Ok(rank @ 1..=TENSOR_RANK) => rank,
-            _ => return Err(cursor.error(Fault::BadRank { found })),
-        };
-        let mut dims = [1; TENSOR_RANK];
-        for dim in dims.iter_mut().take(rank) {
-            *dim = cursor.u64()?;
-            if *dim == 0 {
-                return Err(cursor.error(Fault::EmptyDimension));
-            }
-        }
-        let found = cursor.u32()?;
-        let ty = TensorType::from_id(found)
-            .ok_or_else(|| cursor.error(Fault::UnknownTensorType { found }))?;
-        if dims[0] % ty.block_weights != 0 {
-            return Err(cursor.error(Fault::PartialBlock {
-                row: dims[0],
-                block: ty.block_weights,
-                of: ty.name,
-            }));
-        }
-        // ggml counts both weights and bytes in signed 64 bits.
-        let bytes = dims
-            .iter()
-            .try_fold(1u64, |product, &dim| product.checked_mul(dim))
-            .filter(|&weights| weights <= i64::MAX as u64)
-            .and_then(|weights| (weights / ty.block_weights).checked_mul(ty.block_bytes))
-            .filter(|&bytes| bytes <= i64::MAX as u64)
-            .ok_or_else(|| {
-                cursor.error(Fault::SizeOverflow {
-                    dims: dims[..rank].to_vec(),
-                })
-            })?;
-        let offset = cursor.u64()?;
-        if offset % alignment != 0 {
-            return Err(cursor.error(Fault::Misaligned { offset, alignment }));
-        }
+        let name = cursor
+            .name(TENSOR_NAME_BYTES)
+            .map_err(|fault| Place::TensorName(index).error(fault))?;
+        let described = Self::describe(cursor, alignment);
+        let (dims, rank, ty, bytes, offset) =
+            described.map_err(|fault| Place::Tensor(&name).error(fault))?;
         Ok(Self {
             name,
             ty,
@@ -146,6 +114,46 @@ impl<'a> Tensor<'a> {
             offset,
             bytes,
         })
+    }
+
+    /// Reads what comes behind the name.
+    fn describe(cursor: &mut Cursor<'_>, alignment: u64) -> Result<Described, Fault> {
+        let found = cursor.u32()?;
+        let rank = match usize::try_from(found) {
+            Ok(rank @ 1..=TENSOR_RANK) => rank,
+            _ => return Err(Fault::BadRank { found }),
+        };
+        let mut dims = [1; TENSOR_RANK];
+        for dim in dims.iter_mut().take(rank) {
+            *dim = cursor.u64()?;
+            if *dim == 0 {
+                return Err(Fault::EmptyDimension);
+            }
+        }
+        let found = cursor.u32()?;
+        let ty = TensorType::from_id(found).ok_or(Fault::UnknownTensorType { found })?;
+        if dims[0] % ty.block_weights != 0 {
+            return Err(Fault::PartialBlock {
+                row: dims[0],
+                block: ty.block_weights,
+                of: ty.name,
+            });
+        }
+        // ggml counts both weights and bytes in signed 64 bits.
+        let bytes = dims
+            .iter()
+            .try_fold(1u64, |product, &dim| product.checked_mul(dim))
+            .filter(|&weights| weights <= i64::MAX as u64)
+            .and_then(|weights| (weights / ty.block_weights).checked_mul(ty.block_bytes))
+            .filter(|&bytes| bytes <= i64::MAX as u64)
+            .ok_or_else(|| Fault::SizeOverflow {
+                dims: dims[..rank].to_vec(),
+            })?;
+        let offset = cursor.u64()?;
+        if offset % alignment != 0 {
+            return Err(Fault::Misaligned { offset, alignment });
+        }
+        Ok((dims, rank, ty, bytes, offset))
     }
 
     /// Moves the tensor to its place behind the header, which must be inside the file.
@@ -157,7 +165,7 @@ impl<'a> Tensor<'a> {
                 self.offset = start;
                 Ok(())
             }
-            _ => Err(Place::Tensor(self.name).error(Fault::OutsideFile {
+            _ => Err(Place::Tensor(&self.name).error(Fault::OutsideFile {
                 end,
                 length: file_length,
             })),
@@ -166,11 +174,11 @@ impl<'a> Tensor<'a> {
 }
 
 /// No two tensors may share a name or a byte.
-pub(super) fn check_distinct(tensors: &[Tensor<'_>]) -> Result<(), GgufError> {
-    let mut order: Vec<&Tensor<'_>> = tensors.iter().collect();
-    order.sort_unstable_by_key(|tensor| tensor.name);
+pub(super) fn check_distinct(tensors: &[Tensor]) -> Result<(), GgufError> {
+    let mut order: Vec<&Tensor> = tensors.iter().collect();
+    order.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     if let Some(twins) = order.windows(2).find(|pair| pair[0].name == pair[1].name) {
-        return Err(Place::Tensor(twins[0].name).error(Fault::Duplicate));
+        return Err(Place::Tensor(&twins[0].name).error(Fault::Duplicate));
     }
     order.sort_unstable_by_key(|tensor| tensor.offset);
     // The sum cannot overflow: both ends are inside the file.
@@ -178,8 +186,8 @@ pub(super) fn check_distinct(tensors: &[Tensor<'_>]) -> Result<(), GgufError> {
         .windows(2)
         .find(|pair| pair[0].offset + pair[0].bytes > pair[1].offset)
     {
-        Some(pair) => Err(Place::Tensor(pair[1].name).error(Fault::Overlap {
-            with: shown(pair[0].name),
+        Some(pair) => Err(Place::Tensor(&pair[1].name).error(Fault::Overlap {
+            with: shown(&pair[0].name),
         })),
         None => Ok(()),
     }

@@ -2,21 +2,29 @@
 
 use super::cursor::{Cursor, Place};
 use super::error::{Fault, GgufError};
-use super::{ARRAY_DEPTH, LAYERS};
+use super::{ARRAY_DEPTH, KEPT_VALUE_BYTES, LAYERS};
 
-/// One metadata value. Texts and arrays stay where they are in the file.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Value<'a> {
+/// One metadata value. Of texts and lists that are too long only the place is known.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
     /// Any of the integer types.
     Integer(i128),
     Float(f64),
     Bool(bool),
-    /// Not yet known to be UTF-8.
-    Text(&'a [u8]),
-    Array(Array<'a>),
+    Text(Text),
+    Array(Array),
 }
 
-impl Value<'_> {
+/// A text, which is not yet known to be UTF-8.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Text {
+    /// Bytes that it has.
+    pub length: u64,
+    /// Its bytes, if they are no more than [`KEPT_VALUE_BYTES`].
+    kept: Option<Box<[u8]>>,
+}
+
+impl Value {
     /// The type's name, for errors.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -78,35 +86,38 @@ impl ValueType {
         }
     }
 
-    pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Self, GgufError> {
+    pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Self, Fault> {
         let found = cursor.u32()?;
-        Self::from_id(found).ok_or_else(|| cursor.error(Fault::UnknownValueType { found }))
+        Self::from_id(found).ok_or(Fault::UnknownValueType { found })
     }
 }
 
-/// A list: what it holds, how often, and the bytes where it lies. The elements were counted, not
-/// looked at.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Array<'a> {
+/// A list: what it holds, how often, and where it lies. The elements were counted, not looked at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Array {
     pub element: ValueType,
     pub count: u64,
     /// Bytes of the file in front of the elements.
     pub start: u64,
-    /// The elements as they stand in the file.
-    pub bytes: &'a [u8],
+    /// Bytes of the elements as they stand in the file.
+    pub length: u64,
+    /// These bytes, if they are numbers or truth values and no more than [`KEPT_VALUE_BYTES`].
+    kept: Option<Box<[u8]>>,
 }
 
-impl Array<'_> {
-    /// A list of integers or truth values; empty for other lists.
-    pub fn integers(&self) -> impl Iterator<Item = i128> {
-        (0..self.count).map_while(|index| self.integer(index))
+impl Array {
+    /// A list of integers or truth values; empty for other lists. `None`: it is too long to be
+    /// known.
+    pub fn integers(&self) -> Option<impl Iterator<Item = i128>> {
+        let is_known = self.kept.is_some() || self.element.size().is_none();
+        is_known.then(|| (0..self.count).map_while(|index| self.integer(index)))
     }
 
     /// An element of a list of integers or truth values; `None` behind the end and for other lists.
     fn integer(&self, index: u64) -> Option<i128> {
         let size = self.element.size()?;
         let start = usize::try_from(index.checked_mul(size)?).ok()?;
-        let bytes = self.bytes.get(start..)?.get(..size as usize)?;
+        let bytes = self.kept.as_ref()?.get(start..)?.get(..size as usize)?;
         let mut low = [0; 8];
         low[..bytes.len()].copy_from_slice(bytes);
         let raw = u64::from_le_bytes(low);
@@ -124,13 +135,13 @@ impl Array<'_> {
 }
 
 /// A number that is the same for every layer or listed for each; files use either for the same key.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum PerLayer<'a> {
+#[derive(Clone, Debug, PartialEq)]
+pub enum PerLayer {
     Same(u32),
-    Each(Array<'a>),
+    Each(Array),
 }
 
-impl PerLayer<'_> {
+impl PerLayer {
     /// The number for one layer; `None` behind the end of a list.
     pub fn layer(&self, index: u32) -> Option<u32> {
         match self {
@@ -143,8 +154,8 @@ impl PerLayer<'_> {
     }
 }
 
-/// Reads the value of the key that the cursor's place names.
-pub(super) fn read<'a>(cursor: &mut Cursor<'a>) -> Result<Value<'a>, GgufError> {
+/// Reads the value of a key.
+pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Value, Fault> {
     Ok(match ValueType::read(cursor)? {
         ValueType::U8 => Value::Integer(cursor.u8()?.into()),
         ValueType::I8 => Value::Integer((cursor.u8()? as i8).into()),
@@ -159,34 +170,50 @@ pub(super) fn read<'a>(cursor: &mut Cursor<'a>) -> Result<Value<'a>, GgufError> 
         ValueType::Bool => match cursor.u8()? {
             0 => Value::Bool(false),
             1 => Value::Bool(true),
-            found => return Err(cursor.error(Fault::BadBool { found })),
+            found => return Err(Fault::BadBool { found }),
         },
-        ValueType::Text => Value::Text(cursor.string()?),
+        ValueType::Text => {
+            let length = cursor.text_length()?;
+            let kept = keep(cursor, length)?;
+            Value::Text(Text { length, kept })
+        }
         ValueType::Array => Value::Array(array(cursor, 1)?),
     })
 }
 
-/// Steps over a list and remembers where it lies. Allocates nothing: a tokenizer has hundreds of
-/// thousands of elements. Every element has at least one byte, so the work is bounded by the bytes
-/// that are there.
-fn array<'a>(cursor: &mut Cursor<'a>, depth: u64) -> Result<Array<'a>, GgufError> {
+/// Reads bytes if they are few, and steps over them otherwise.
+fn keep(cursor: &mut Cursor<'_>, length: u64) -> Result<Option<Box<[u8]>>, Fault> {
+    if length <= KEPT_VALUE_BYTES {
+        return cursor.keep(length).map(Some);
+    }
+    cursor.skip(length)?;
+    Ok(None)
+}
+
+/// Steps over a list and remembers where it lies: a tokenizer has hundreds of thousands of
+/// elements. Those of different lengths cost a step each, and all lists together have a limit.
+fn array(cursor: &mut Cursor<'_>, depth: u64) -> Result<Array, Fault> {
     if depth > ARRAY_DEPTH {
-        return Err(cursor.error(Fault::TooMany {
+        return Err(Fault::TooMany {
             what: "lists inside each other",
             found: depth,
             limit: ARRAY_DEPTH,
-        }));
+        });
     }
     let element = ValueType::read(cursor)?;
     let count = cursor.u64()?;
     let start = cursor.position();
+    let mut kept = None;
     match element {
         ValueType::Text => {
+            cursor.count_elements(count)?;
             for _ in 0..count {
-                cursor.string()?;
+                let length = cursor.text_length()?;
+                cursor.skip(length)?;
             }
         }
         ValueType::Array => {
+            cursor.count_elements(count)?;
             for _ in 0..count {
                 array(cursor, depth + 1)?;
             }
@@ -197,19 +224,24 @@ fn array<'a>(cursor: &mut Cursor<'a>, depth: u64) -> Result<Array<'a>, GgufError
                 .size()
                 .and_then(|size| count.checked_mul(size))
                 .unwrap_or(u64::MAX);
-            cursor.take(bytes)?;
+            if depth == 1 {
+                kept = keep(cursor, bytes)?;
+            } else {
+                cursor.skip(bytes)?;
+            }
         }
     }
     Ok(Array {
         element,
         count,
-        start: start as u64,
-        bytes: cursor.since(start),
+        start,
+        length: cursor.position() - start,
+        kept,
     })
 }
 
 /// What a key's reader needs; each refuses a value of another type by the key's name.
-impl<'a> Value<'a> {
+impl Value {
     pub(super) fn as_u64(&self, place: Place<'_>) -> Result<u64, GgufError> {
         match *self {
             Self::Integer(found) => u64::try_from(found).map_err(|_| {
@@ -248,17 +280,22 @@ impl<'a> Value<'a> {
         }
     }
 
-    pub(super) fn as_str(&self, place: Place<'_>) -> Result<&'a str, GgufError> {
-        match *self {
-            Self::Text(bytes) => {
-                std::str::from_utf8(bytes).map_err(|_| place.error(Fault::NotUtf8))
-            }
-            _ => Err(self.wrong(place, "text")),
-        }
+    pub(super) fn as_str(&self, place: Place<'_>) -> Result<&str, GgufError> {
+        let Self::Text(text) = self else {
+            return Err(self.wrong(place, "text"));
+        };
+        let bytes = text.kept.as_ref().ok_or_else(|| {
+            place.error(Fault::TooMany {
+                what: "bytes of text",
+                found: text.length,
+                limit: KEPT_VALUE_BYTES,
+            })
+        })?;
+        std::str::from_utf8(bytes).map_err(|_| place.error(Fault::NotUtf8))
     }
 
-    pub(super) fn as_per_layer(&self, place: Place<'_>) -> Result<PerLayer<'a>, GgufError> {
-        let Self::Array(list) = *self else {
+    pub(super) fn as_per_layer(&self, place: Place<'_>) -> Result<PerLayer, GgufError> {
+        let Self::Array(list) = self else {
             return self.as_u32(place).map(PerLayer::Same);
         };
         if list.count > LAYERS {
@@ -279,7 +316,7 @@ impl<'a> Value<'a> {
                 })
             })?;
         }
-        Ok(PerLayer::Each(list))
+        Ok(PerLayer::Each(list.clone()))
     }
 
     fn wrong(&self, place: Place<'_>, wanted: &'static str) -> GgufError {

@@ -1,5 +1,10 @@
 //! Writes small GGUF files for tests: right ones, and ones that lie.
 
+/// The header of bytes that are a whole file.
+pub fn header(bytes: &[u8]) -> super::Header {
+    super::parse(&bytes, bytes.len() as u64, super::Patience::default()).expect("a sound header")
+}
+
 /// A file being put together. Tensors are placed one behind the other and filled with zeros.
 #[derive(Clone)]
 pub struct File {
@@ -101,6 +106,10 @@ impl File {
     pub fn data(mut self, bytes: u64) -> Self {
         self.data += bytes;
         self
+    }
+
+    pub fn header(&self) -> super::Header {
+        header(&self.bytes())
     }
 
     pub fn bytes(&self) -> Vec<u8> {

@@ -1,0 +1,91 @@
+//! Why a file cannot be used, ready to be shown.
+
+use std::fmt;
+use std::io;
+
+use super::Part;
+use super::architecture;
+use super::gguf::GgufError;
+
+/// Why a file is not a model.
+#[derive(Debug)]
+pub enum BadFile {
+    /// It cannot be opened or mapped.
+    Unreadable(io::Error),
+    /// A directory, a pipe, a device.
+    NotAFile,
+    /// Not a GGUF file, or a damaged one.
+    Header(GgufError),
+    /// A GGUF file of another family.
+    OtherArchitecture { found: String },
+    /// Fine where it is, but no model by itself.
+    Projector,
+    /// Likewise.
+    Drafter,
+    /// A projector of another family, or one that is not for pictures; says what it has instead.
+    OtherProjector { found: String },
+    /// A drafter that lacks something, or of another form; says what it has instead.
+    OtherDrafter { found: String },
+    /// One file of several that a model was cut into.
+    Part(Part),
+    /// An adapter, a tokenizer alone, or the like.
+    Incomplete { kind: String },
+    /// It splits text into tokens in another way than the family.
+    OtherTokenizer { found: String },
+    /// Its vocabulary cannot be used.
+    Vocabulary { reason: String },
+}
+
+impl std::error::Error for BadFile {}
+
+impl fmt::Display for BadFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) => write!(f, "cannot be read: {error}"),
+            Self::NotAFile => f.write_str("not a regular file"),
+            Self::Header(error) => error.fmt(f),
+            Self::OtherArchitecture { found } => write!(
+                f,
+                "a model of architecture `{found}`; only `{}` is served",
+                architecture::MODEL
+            ),
+            Self::Projector => f.write_str("a projector, which belongs to a model and is none"),
+            Self::Drafter => f.write_str("a drafter, which belongs to a model and is none"),
+            Self::OtherProjector { found } => {
+                write!(
+                    f,
+                    "not a projector for Gemma 4's pictures, which are of kind `gemma4v` or `gemma4uv`: it has {found}"
+                )
+            }
+            Self::OtherDrafter { found } => write!(
+                f,
+                "not a drafter of the form that llama.cpp reads (architecture `{}`): it has {found}; download or convert it again",
+                architecture::DRAFTER
+            ),
+            Self::Part(Part { number, of, .. }) => {
+                write!(
+                    f,
+                    "part {number} of {of} of a model; join them with `llama-gguf-split --merge FIRST OUT`"
+                )
+            }
+            Self::Incomplete { kind } => write!(f, "not a whole model but {kind}"),
+            Self::OtherTokenizer { found } => write!(
+                f,
+                "a tokenizer `{found}`; the family's is `gemma4`: convert the model anew"
+            ),
+            Self::Vocabulary { reason } => write!(f, "a vocabulary that cannot be used: {reason}"),
+        }
+    }
+}
+
+impl From<GgufError> for BadFile {
+    fn from(error: GgufError) -> Self {
+        Self::Header(error)
+    }
+}
+
+impl From<io::Error> for BadFile {
+    fn from(error: io::Error) -> Self {
+        Self::Unreadable(error)
+    }
+}
