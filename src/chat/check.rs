@@ -3,9 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use super::{
-    ChatRequest, Format, MAX_URL_BYTES, Message, Part, RemoteKind, Role, Source, ToolChoice,
-};
+use super::{ChatRequest, Format, MAX_URL_BYTES, Message, Part, RemoteKind, Role, ToolChoice};
 
 /// Messages in one conversation.
 pub const MAX_MESSAGES: usize = 4096;
@@ -86,79 +84,20 @@ impl ChatRequest {
     }
 
     fn check_media(&self) -> Result<(), Invalid> {
-        let (mut pictures, mut sounds, mut documents) = (0, 0, 0);
+        let mut counts = [0; 3];
         for (i, j, part) in self.parts() {
-            let (field, bytes, most_bytes, what, count, most) = match part {
-                Part::Picture(picture) => (
-                    "image_url",
-                    picture.file.len(),
-                    MAX_PICTURE_BYTES,
-                    "picture",
-                    &mut pictures,
-                    MAX_PICTURES,
-                ),
-                Part::Sound(sound) => (
-                    "input_audio",
-                    sound.file.len(),
-                    MAX_SOUND_BYTES,
-                    "sound",
-                    &mut sounds,
-                    MAX_SOUNDS,
-                ),
-                Part::Document(document) => {
-                    let bytes = match &document.source {
-                        Source::File(file) => file.len(),
-                        Source::Kept(id) => id.len(),
-                    };
-                    (
-                        "file",
-                        bytes,
-                        MAX_DOCUMENT_BYTES,
-                        "file",
-                        &mut documents,
-                        MAX_DOCUMENTS,
-                    )
-                }
-                Part::Remote(remote) => match remote.what {
-                    RemoteKind::Picture(_) => (
-                        "image_url",
-                        remote.url.len(),
-                        MAX_URL_BYTES,
-                        "picture",
-                        &mut pictures,
-                        MAX_PICTURES,
-                    ),
-                    RemoteKind::Document(_) => (
-                        "file",
-                        remote.url.len(),
-                        MAX_URL_BYTES,
-                        "file",
-                        &mut documents,
-                        MAX_DOCUMENTS,
-                    ),
-                },
-                Part::Text(_) | Part::Read(_) => continue,
+            let Some(attached) = Attached::of(part) else {
+                continue;
             };
+            let count = &mut counts[attached.kind as usize];
             *count += 1;
-            let problem = match self.messages[i].role {
-                Role::User | Role::Tool if *count > most => {
-                    format!("is one {what} too many; at most {most} are allowed")
-                }
-                Role::User | Role::Tool if bytes == 0 => "is empty".to_owned(),
-                Role::User | Role::Tool if bytes > most_bytes => {
-                    format!("has {bytes} bytes; at most {most_bytes} are allowed")
-                }
-                Role::User | Role::Tool => continue,
-                Role::System | Role::Assistant => {
-                    format!(
-                        "is not supported here; a {what} belongs to the user's messages and to the results of functions"
-                    )
-                }
-            };
-            return Err(Invalid::new(
-                format!("messages[{i}].content[{j}].{field}"),
-                problem,
-            ));
+            if let Some(problem) = attached.problem(self.messages[i].role, *count) {
+                let field = attached.kind.field();
+                return Err(Invalid::new(
+                    format!("messages[{i}].content[{j}].{field}"),
+                    problem,
+                ));
+            }
         }
         Ok(())
     }
@@ -267,6 +206,88 @@ impl ChatRequest {
             }
         }
         Ok(())
+    }
+}
+
+/// What a part can bring along besides text.
+#[derive(Clone, Copy)]
+enum Kind {
+    Picture,
+    Sound,
+    Document,
+}
+
+impl Kind {
+    fn field(self) -> &'static str {
+        match self {
+            Self::Picture => "image_url",
+            Self::Sound => "input_audio",
+            Self::Document => "file",
+        }
+    }
+
+    fn noun(self) -> &'static str {
+        match self {
+            Self::Picture => "picture",
+            Self::Sound => "sound",
+            Self::Document => "file",
+        }
+    }
+
+    /// How many of them a conversation may have.
+    fn max_count(self) -> usize {
+        match self {
+            Self::Picture => MAX_PICTURES,
+            Self::Sound => MAX_SOUNDS,
+            Self::Document => MAX_DOCUMENTS,
+        }
+    }
+}
+
+/// What a part brings along: the file, or what names it.
+struct Attached {
+    kind: Kind,
+    bytes: usize,
+    max_bytes: usize,
+}
+
+impl Attached {
+    fn of(part: &Part) -> Option<Self> {
+        let bytes = part.bytes();
+        let (kind, max_bytes) = match part {
+            Part::Picture(_) => (Kind::Picture, MAX_PICTURE_BYTES),
+            Part::Sound(_) => (Kind::Sound, MAX_SOUND_BYTES),
+            Part::Document(_) => (Kind::Document, MAX_DOCUMENT_BYTES),
+            Part::Remote(remote) => match remote.what {
+                RemoteKind::Picture(_) => (Kind::Picture, MAX_URL_BYTES),
+                RemoteKind::Document(_) => (Kind::Document, MAX_URL_BYTES),
+            },
+            Part::Text(_) | Part::Read(_) => return None,
+        };
+        Some(Self {
+            kind,
+            bytes,
+            max_bytes,
+        })
+    }
+
+    /// What is wrong with it in a message of this role, as the `count`th of its kind.
+    fn problem(&self, role: Role, count: usize) -> Option<String> {
+        let (noun, most) = (self.kind.noun(), self.kind.max_count());
+        match role {
+            Role::System | Role::Assistant => Some(format!(
+                "is not supported here; a {noun} belongs to the user's messages and to the results of functions"
+            )),
+            Role::User | Role::Tool if count > most => Some(format!(
+                "is one {noun} too many; at most {most} are allowed"
+            )),
+            Role::User | Role::Tool if self.bytes == 0 => Some("is empty".to_owned()),
+            Role::User | Role::Tool if self.bytes > self.max_bytes => Some(format!(
+                "has {} bytes; at most {} are allowed",
+                self.bytes, self.max_bytes
+            )),
+            Role::User | Role::Tool => None,
+        }
     }
 }
 

@@ -208,10 +208,14 @@ mod tests {
         );
     }
 
+    /// A request that offers two functions.
+    fn with(rest: &str) -> Result<Offer, Invalid> {
+        const DIM: &str = r#"{"type":"function","function":{"name":"dim"}}"#;
+        parse(&format!("{{\"tools\":[{LIGHT},{DIM}]{rest}}}"))
+    }
+
     #[test]
     fn choices() {
-        const DIM: &str = r#"{"type":"function","function":{"name":"dim"}}"#;
-        let with = |rest: &str| parse(&format!("{{\"tools\":[{LIGHT},{DIM}]{rest}}}"));
         let names = |offer: &Offer| {
             offer
                 .tools
@@ -261,6 +265,10 @@ mod tests {
                 "{rest}"
             );
         }
+    }
+
+    #[test]
+    fn wrong_choices_name_the_field() {
         for (choice, field) in [
             (r#""any""#, "tool_choice"),
             ("7", "tool_choice"),

@@ -229,8 +229,14 @@ mod tests {
         );
     }
 
+    fn assert_refused(part: &str, field: &str, reason: &str) {
+        let error = parse(part).unwrap_err();
+        assert_eq!(error.field, field, "{part}: {error}");
+        assert!(error.reason.contains(reason), "{part}: {error}");
+    }
+
     #[test]
-    fn everything_else_is_refused_by_name() {
+    fn other_addresses_are_refused_by_name() {
         for (part, field, reason) in [
             (r#"{}"#, "image_url", "required"),
             (
@@ -264,6 +270,14 @@ mod tests {
                 "image_url.url",
                 "must be the picture itself",
             ),
+        ] {
+            assert_refused(part, field, reason);
+        }
+    }
+
+    #[test]
+    fn other_data_urls_are_refused_by_name() {
+        for (part, field, reason) in [
             (
                 r#"{"image_url":{"url":"data:image/tiff;base64,AAAA"}}"#,
                 "image_url.url",
@@ -305,9 +319,7 @@ mod tests {
                 "not a known parameter",
             ),
         ] {
-            let error = parse(part).unwrap_err();
-            assert_eq!(error.field, field, "{part}: {error}");
-            assert!(error.reason.contains(reason), "{part}: {error}");
+            assert_refused(part, field, reason);
         }
         let large = format!(
             r#"{{"image_url":{{"url":"data:image/png;base64,{}"}}}}"#,

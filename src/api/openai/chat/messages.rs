@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_field() {
+    fn errors_in_content_name_the_field() {
         for (json, field) in [
             (r#""hello""#, "messages"),
             (r#"["hello"]"#, "messages[0]"),
@@ -205,6 +205,14 @@ mod tests {
                 r#"[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"},"text":"a"}]}]"#,
                 "messages[0].content[0].text",
             ),
+        ] {
+            assert_eq!(parse(json).unwrap_err().field, field, "{json}");
+        }
+    }
+
+    #[test]
+    fn errors_beside_content_name_the_field() {
+        for (json, field) in [
             (
                 r#"[{"role":"user","content":"a","tool_calls":[]}]"#,
                 "messages[0].tool_calls",

@@ -71,16 +71,9 @@ pub async fn create(
     let files = documents::read(&api, caller.id(), &mut ready.request, &mut share)
         .await
         .map_err(|error| ready.located(error))?;
-    let (background, keep) = match delivery {
-        Delivery::Background => (true, true),
-        Delivery::Whole { keep } | Delivery::Stream { keep } => (false, keep),
-    };
+    let (background, keep) = (delivery == Delivery::Background, delivery.keeps());
     if keep && !api.responses.keeps() {
-        let message = "`store` cannot be true: this daemon keeps no responses (`stored-responses` in gemmad.toml is 0)";
-        return Err(
-            ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_value", message)
-                .param(if background { "background" } else { "store" }),
-        );
+        return Err(stores_nothing(background));
     }
     let logprobs = ready.request.logprobs.is_some();
     let conversation = if keep {
@@ -124,17 +117,24 @@ pub async fn create(
             &files,
         ));
     }
-    loop {
+    let response = loop {
         draft.parts.event(&event, |_, _, _| {});
         if let ChatEvent::Done(done) = &event {
-            let response = draft.finished(done);
-            if let Some(recorder) = recorder {
-                recorder.store(&draft, &response);
-            }
-            return Ok(documents::told(json(render(&response)), &files));
+            break draft.finished(done);
         }
         event = next(&mut answer).await?;
+    };
+    if let Some(recorder) = recorder {
+        recorder.store(&draft, &response);
     }
+    Ok(documents::told(json(render(&response)), &files))
+}
+
+/// A response is to be kept, because it is made in the background or by itself.
+fn stores_nothing(background: bool) -> ApiError {
+    let param = if background { "background" } else { "store" };
+    let message = "`store` cannot be true: this daemon keeps no responses (`stored-responses` in gemmad.toml is 0)";
+    ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_value", message).param(param)
 }
 
 #[derive(Serialize)]
