@@ -30,7 +30,7 @@ pub trait Encoder: Send + 'static {
 /// Has a body taken apart where it disturbs nobody.
 pub async fn parse<T: Send + 'static>(
     bytes: Vec<u8>,
-    parse: fn(&[u8]) -> Result<T, Invalid>,
+    parse: impl FnOnce(&[u8]) -> Result<T, Invalid> + Send + 'static,
 ) -> Result<T, Invalid> {
     if bytes.len() <= PARSE_ASIDE {
         return parse(&bytes);

@@ -48,6 +48,9 @@ fn fields(object: &mut Object) -> Result<Document, Invalid> {
 
 /// A data URL of any type, or base64 alone.
 fn data_of(json: &Json) -> Result<Arc<[u8]>, Invalid> {
+    if let Some(file) = json.passed_file() {
+        return Ok(file);
+    }
     let text = json.string()?;
     match text.split_once(',') {
         Some((media, data))

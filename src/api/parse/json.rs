@@ -6,8 +6,11 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::value::RawValue;
 
 use crate::chat::Invalid;
@@ -21,17 +24,22 @@ pub const MAX_OPAQUE_BYTES: usize = 1 << 20;
 /// Characters of a client's text that an error repeats.
 const QUOTE: usize = 64;
 
+/// Files that came beside a body, which it names `fd:0`, `fd:1`, ….
+pub type PassedFiles<'a> = &'a [Arc<[u8]>];
+
 /// A value and its place.
 #[derive(Clone, Debug)]
 pub struct Json<'a> {
     raw: &'a str,
     path: String,
+    files: PassedFiles<'a>,
 }
 
 /// The fields of an object that were not asked for yet.
 #[derive(Debug)]
 pub struct Object<'a> {
     path: String,
+    files: PassedFiles<'a>,
     fields: Vec<(String, &'a RawValue)>,
     /// Every name that was asked for: what the object may have.
     known: Vec<&'static str>,
@@ -39,6 +47,12 @@ pub struct Object<'a> {
 
 /// Takes a body apart, which must be one object.
 pub fn body(bytes: &[u8]) -> Result<Object<'_>, Invalid> {
+    body_with(bytes, &[])
+}
+
+/// The same of a body that may name these files in the place of a picture's address, a sound's data
+/// or a file's.
+pub fn body_with<'a>(bytes: &'a [u8], files: PassedFiles<'a>) -> Result<Object<'a>, Invalid> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         Invalid::new(
             "",
@@ -51,6 +65,7 @@ pub fn body(bytes: &[u8]) -> Result<Object<'_>, Invalid> {
     let top = Json {
         raw: text.trim_ascii_start(),
         path: String::new(),
+        files,
     };
     if !top.raw.starts_with(['{', '[', '"']) && serde_json::from_str::<IgnoredAny>(text).is_err() {
         return Err(Invalid::new("", "the body is not JSON; send a JSON object"));
@@ -61,6 +76,13 @@ pub fn body(bytes: &[u8]) -> Result<Object<'_>, Invalid> {
 impl<'a> Json<'a> {
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// The file beside the body that this names.
+    pub fn passed_file(&self) -> Option<Arc<[u8]>> {
+        let name = self.raw.strip_prefix('"')?.strip_suffix('"')?;
+        let number: usize = name.strip_prefix("fd:")?.parse().ok()?;
+        self.files.get(number).cloned()
     }
 
     /// The value as it was written.
@@ -172,6 +194,7 @@ impl<'a> Json<'a> {
         let place = |(i, raw): (usize, &'a RawValue)| Json {
             raw: raw.get(),
             path: format!("{}[{i}]", self.path),
+            files: self.files,
         };
         Ok(collected.items.into_iter().enumerate().map(place).collect())
     }
@@ -208,6 +231,7 @@ impl<'a> Json<'a> {
         let fields: Vec<_> = collected.names.into_iter().zip(collected.items).collect();
         let object = Object {
             path: self.path.clone(),
+            files: self.files,
             fields,
             known: vec![],
         };
@@ -271,6 +295,7 @@ impl<'a> Object<'a> {
         let json = Json {
             raw: raw.get(),
             path: self.at(name),
+            files: self.files,
         };
         (!json.is_null()).then_some(json)
     }
@@ -288,11 +313,12 @@ impl<'a> Object<'a> {
 
     /// Every field under its own name, for objects whose names are data.
     pub fn into_entries(self) -> impl Iterator<Item = (String, Json<'a>)> {
-        let path = self.path;
+        let (path, files) = (self.path, self.files);
         self.fields.into_iter().map(move |(name, raw)| {
             let json = Json {
                 raw: raw.get(),
                 path: format!("{path}.{}", quote(&name)),
+                files,
             };
             (name, json)
         })
@@ -329,10 +355,62 @@ pub fn check_object(text: &str) -> Result<(), String> {
             text.len()
         ));
     }
-    match serde_json::from_str(text) {
-        Ok(serde_json::Value::Object(_)) => Ok(()),
+    match serde_json::from_str::<WellFormed>(text) {
+        Ok(_) if text.trim_ascii_start().starts_with('{') => Ok(()),
         Ok(_) => Err("is not an object".into()),
         Err(error) => Err(format!("cannot be read: {error}")),
+    }
+}
+
+/// Any value of which every number and every escape was read, and nothing kept.
+/// [`IgnoredAny`] skips over both.
+struct WellFormed;
+
+impl<'de> Deserialize<'de> for WellFormed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for WellFormed {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self, A::Error> {
+        while seq.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        while map.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
     }
 }
 

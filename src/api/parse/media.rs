@@ -72,9 +72,11 @@ pub fn input_audio(part: &mut Object) -> Result<Sound, Invalid> {
         }
     }
     object.finish()?;
-    Ok(Sound {
-        file: decode(&data, &data.string()?, MAX_SOUND_BYTES)?,
-    })
+    let file = match data.passed_file() {
+        Some(file) => file,
+        None => decode(&data, &data.string()?, MAX_SOUND_BYTES)?,
+    };
+    Ok(Sound { file })
 }
 
 /// Anthropic's `source` of an image.
@@ -121,6 +123,9 @@ fn detail(json: &Json) -> Result<Detail, Invalid> {
 }
 
 fn picture(json: &Json, detail: Detail) -> Result<Part, Invalid> {
+    if let Some(file) = json.passed_file() {
+        return Ok(Part::Picture(Picture { file, detail }));
+    }
     let url = json.string()?;
     if is_address(&url) {
         return remote::part(json, RemoteKind::Picture(detail));

@@ -7,7 +7,7 @@
 use crate::api::openai::chat::messages;
 use crate::api::openai::tools::Offer;
 use crate::api::openai::{format, tools};
-use crate::api::parse::json::{self, Json, Object, quote};
+use crate::api::parse::json::{self, Json, Object, PassedFiles, quote};
 use crate::chat::{ChatRequest, Invalid, OutputLimits, Sampling, Thinking};
 
 /// What `model` means when it is absent.
@@ -81,7 +81,12 @@ const IGNORED: &[(&str, Harmless, &str)] = &[
 
 /// Reads a body. Every bound of the request has been checked when this returns.
 pub fn parse(body: &[u8]) -> Result<ChatCall, Invalid> {
-    let mut object = json::body(body)?;
+    parse_with(body, &[])
+}
+
+/// The same of a body that may name files that came beside it: see [`json::body_with`].
+pub fn parse_with(body: &[u8], files: PassedFiles) -> Result<ChatCall, Invalid> {
+    let mut object = json::body_with(body, files)?;
     let model = object
         .take("model")
         .map(|model| model.string())

@@ -135,3 +135,19 @@ fn size_and_depth_are_bounded() {
             .contains("1048576")
     );
 }
+
+#[test]
+fn a_file_beside_the_body_is_had_by_its_number() {
+    let files = [Arc::from(&b"a"[..]), Arc::from(&b"b"[..])];
+    let named = |name: &str| {
+        let body = format!(r#"{{"x":[{{"y":{name}}}]}}"#);
+        let array = body_with(body.as_bytes(), &files).unwrap().take("x");
+        let mut object = array.unwrap().array().unwrap()[0].object().unwrap();
+        object.take("y").unwrap().passed_file()
+    };
+    assert_eq!(named("\"fd:1\"").as_deref(), Some(&b"b"[..]));
+    for other in ["\"fd:2\"", "\"fd:\"", "\"1\"", "1"] {
+        assert_eq!(named(other), None, "{other}");
+    }
+    assert_eq!(field(r#"{"x":"fd:0"}"#).passed_file(), None);
+}
