@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::access::quota::Full;
-use crate::attachments::Refused;
-use crate::chat::{Invalid, PrincipalId};
+use crate::api::parse::Invalid;
+use crate::chat::PrincipalId;
 
 /// How long a client that met a full limit should wait: long enough for a short answer to end.
 const RETRY_SOON: Duration = Duration::from_secs(1);
@@ -81,18 +81,6 @@ impl ApiError {
 
     fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
-        self
-    }
-
-    /// The same error of an endpoint that calls the fields otherwise.
-    pub fn relocated(mut self, place: impl Fn(&str) -> String) -> Self {
-        if let Some(param) = &mut self.param {
-            let renamed = place(param);
-            self.message = self
-                .message
-                .replacen(&format!("`{param}`"), &format!("`{renamed}`"), 1);
-            *param = renamed;
-        }
         self
     }
 
@@ -191,6 +179,10 @@ impl ApiError {
         )
     }
 
+    fn internal(code: &'static str, message: String) -> Self {
+        Self::server(StatusCode::INTERNAL_SERVER_ERROR, code, message)
+    }
+
     fn server(status: StatusCode, code: &'static str, message: String) -> Self {
         Self::new(status, Kind::Server, Some(code), message)
     }
@@ -208,15 +200,6 @@ impl From<Invalid> for ApiError {
             invalid.to_string(),
         )
         .param(invalid.field)
-    }
-}
-
-impl From<Refused> for ApiError {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Failure(failure) => failure.into(),
-            Refused::Full(full) => Self::bodies(full),
-        }
     }
 }
 

@@ -13,7 +13,8 @@ use axum::response::Response;
 use futures_util::stream;
 use serde::Serialize;
 
-use crate::chat::{ChatEvent, Invalid};
+use crate::api::parse::Invalid;
+use crate::chat::ChatEvent;
 use crate::engine::{Answer, Failure};
 
 /// Bodies above this are taken apart on another thread: they take long enough for others to notice.

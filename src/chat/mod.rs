@@ -10,6 +10,7 @@ mod event;
 mod form;
 mod media;
 mod modality;
+mod place;
 mod principal;
 mod remote;
 mod text;
@@ -21,6 +22,7 @@ pub use event::{ChatError, ChatEvent, Done, Finish, Timings, TokenLogprob, Usage
 pub use form::{Constraint, Format, ToolChoice};
 pub use media::{BUDGETS, Detail, Picture, Sound};
 pub use modality::{Modalities, Modality};
+pub use place::{PartKind, Place};
 pub use principal::PrincipalId;
 pub use remote::{MAX_URL_BYTES, Networks, Remote, RemoteKind};
 pub use text::{TextAnswer, TextTask};

@@ -62,7 +62,7 @@ impl IntoResponse for AnthropicError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::Invalid;
+    use crate::api::parse::Invalid;
     use crate::engine::Failure;
 
     #[test]

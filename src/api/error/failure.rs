@@ -3,15 +3,26 @@
 use axum::http::StatusCode;
 
 use super::{ApiError, RETRY_SOON};
-use crate::chat::{ChatError, Constraint, Modality};
+use crate::api::openai::chat::fields;
+use crate::attachments::Refused;
+use crate::chat::{ChatError, Constraint, Modality, Place};
 use crate::engine::Failure;
 
 impl From<Failure> for ApiError {
+    /// In the words of a chat request.
     fn from(failure: Failure) -> Self {
+        Self::failure(failure, fields::field)
+    }
+}
+
+impl ApiError {
+    /// The failure in the words of an API, which calls the fields of a chat request as `field` says.
+    pub fn failure(failure: Failure, field: impl Fn(Place) -> String) -> Self {
         let message = failure.to_string();
         match failure {
             Failure::UnknownModel { .. } => {
-                Self::invalid(StatusCode::NOT_FOUND, "model_not_found", message).param("model")
+                Self::invalid(StatusCode::NOT_FOUND, "model_not_found", message)
+                    .param(field(Place::Model))
             }
             Failure::NoModels { .. } => Self::unavailable("no_models", message),
             Failure::QueueFull { retry_after, .. } => {
@@ -21,11 +32,7 @@ impl From<Failure> for ApiError {
                 Self::too_many("user_queue_full", message).retry_after(retry_after)
             }
             Failure::ShuttingDown => Self::unavailable("shutting_down", message),
-            Failure::BadModel { .. } => Self::server(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "model_load_failed",
-                message,
-            ),
+            Failure::BadModel { .. } => Self::internal("model_load_failed", message),
             Failure::NoRoom { .. } => Self::unavailable("insufficient_memory", message),
             Failure::NoRoomForFile { .. } => {
                 Self::unavailable("insufficient_memory", message).retry_after(RETRY_SOON)
@@ -36,63 +43,56 @@ impl From<Failure> for ApiError {
             Failure::OutOfMemory { .. } => {
                 Self::unavailable("out_of_memory", message).retry_after(RETRY_SOON)
             }
-            Failure::WorkerDied { .. } => {
-                Self::server(StatusCode::INTERNAL_SERVER_ERROR, "worker_died", message)
-            }
+            Failure::WorkerDied { .. } => Self::internal("worker_died", message),
+            Failure::Chat(error) => refused_by_worker(&error, field),
             Failure::TimedOut { .. } => {
                 Self::server(StatusCode::GATEWAY_TIMEOUT, "timed_out", message)
             }
             Failure::ClientStalled { .. } => {
                 Self::invalid(StatusCode::REQUEST_TIMEOUT, "client_stalled", message)
             }
-            Failure::Chat(error) => from_chat(&error, message),
+        }
+    }
+
+    /// Attachments that cannot be had, in the words of an API.
+    pub fn attachments(refused: Refused, field: impl Fn(Place) -> String) -> Self {
+        match refused {
+            Refused::Failure(failure) => Self::failure(failure, field),
+            Refused::Full(full) => Self::bodies(full),
         }
     }
 }
 
-fn from_chat(error: &ChatError, message: String) -> ApiError {
-    let (code, param) = match error {
-        ChatError::PromptTooLong { .. } => ("context_length_exceeded", "messages".to_owned()),
-        ChatError::UnknownToken { token, .. } => ("invalid_value", format!("logit_bias.{token}")),
+fn refused_by_worker(error: &ChatError, field: impl Fn(Place) -> String) -> ApiError {
+    let code = match error {
+        ChatError::PromptTooLong { .. } => "context_length_exceeded",
+        ChatError::UnknownToken { .. } | ChatError::Template { .. } => "invalid_value",
         ChatError::UnsupportedModality {
             modality: Modality::Image,
             ..
-        } => ("model_cannot_see", "messages".to_owned()),
+        } => "model_cannot_see",
         ChatError::UnsupportedModality {
             modality: Modality::Audio,
             ..
-        } => ("model_cannot_hear", "messages".to_owned()),
-        ChatError::Picture { message, part, .. } => (
-            "invalid_image",
-            format!("messages[{message}].content[{part}].image_url"),
-        ),
-        ChatError::Sound { message, part, .. } => (
-            "invalid_audio",
-            format!("messages[{message}].content[{part}].input_audio"),
-        ),
-        ChatError::Document { message, part, .. } => (
-            "invalid_file",
-            format!("messages[{message}].content[{part}].file"),
-        ),
+        } => "model_cannot_hear",
+        ChatError::Picture { .. } => "invalid_image",
+        ChatError::Sound { .. } => "invalid_audio",
+        ChatError::Document { .. } => "invalid_file",
         ChatError::Constraint {
             part: Constraint::Format,
             ..
-        } => ("unsupported_format", "response_format".to_owned()),
+        } => "unsupported_format",
         ChatError::Constraint {
-            part: Constraint::Tool(i),
+            part: Constraint::Tool(_),
             ..
-        } => (
-            "unsupported_schema",
-            format!("tools[{i}].function.parameters"),
-        ),
-        ChatError::Template { .. } => ("invalid_value", "messages".to_owned()),
-        ChatError::Inference { .. } => {
-            return ApiError::server(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "inference_failed",
-                message,
-            );
-        }
+        } => "unsupported_schema",
+        ChatError::Inference { .. } => "inference_failed",
     };
-    ApiError::invalid(StatusCode::BAD_REQUEST, code, message).param(param)
+    let message = error.describe(&field);
+    match error.place() {
+        Some(place) => {
+            ApiError::invalid(StatusCode::BAD_REQUEST, code, message).param(field(place))
+        }
+        None => ApiError::internal(code, message),
+    }
 }

@@ -1,5 +1,6 @@
 use super::*;
-use crate::chat::{ChatError, Constraint, Modality};
+use crate::api::openai::chat::fields;
+use crate::chat::{ChatError, Constraint, Modality, Place};
 use crate::engine::Failure;
 
 const SOON: Duration = Duration::from_millis(2500);
@@ -8,7 +9,10 @@ const SOON: Duration = Duration::from_millis(2500);
 /// does not have.
 fn assert_answers<'a>(table: impl IntoIterator<Item = (&'a str, Failure)>) {
     for (expected, failure) in table {
-        let message = failure.to_string();
+        let message = match &failure {
+            Failure::Chat(error) => error.describe(fields::field),
+            failure => failure.to_string(),
+        };
         let error = ApiError::from(failure);
         let retry = error.retry_seconds().map(|seconds| seconds.to_string());
         let given = |text: Option<&str>| text.unwrap_or("-").to_owned();
@@ -197,6 +201,27 @@ fn what_a_model_cannot_do_has_its_answer() {
             ),
         ]
         .map(|(expected, error)| (expected, Failure::Chat(error))),
+    );
+}
+
+#[test]
+fn each_api_names_the_field_in_its_own_words() {
+    let failure = Failure::Chat(ChatError::Picture {
+        message: 2,
+        part: 1,
+        reason: "is no picture".into(),
+    });
+    let error = ApiError::failure(failure.clone(), |place| match place {
+        Place::Part { message, .. } => format!("input[{message}]"),
+        place => panic!("{place}"),
+    });
+    assert_eq!(
+        (error.param.as_deref(), error.message.as_str()),
+        (Some("input[2]"), "`input[2]` is no picture")
+    );
+    assert_eq!(
+        ApiError::from(failure).message,
+        "`messages[2].content[1].image_url` is no picture"
     );
 }
 

@@ -1,8 +1,9 @@
 //! Functions: those offered (`tools`, `tool_choice`) and those called (`tool_calls` of earlier
 //! turns).
 
+use crate::api::parse::Invalid;
 use crate::api::parse::json::{Json, Object, check_object, quote};
-use crate::chat::{Invalid, Tool, ToolCall, ToolChoice};
+use crate::chat::{Tool, ToolCall, ToolChoice};
 
 /// What the model may call, and how.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use crate::api::parse::Invalid;
 use crate::api::parse::json::{Json, Object, quote};
 use crate::api::parse::media::decode;
 use crate::api::parse::remote;
-use crate::chat::{Document, Invalid, MAX_DOCUMENT_BYTES, Part, RemoteKind, Source};
+use crate::chat::{Document, MAX_DOCUMENT_BYTES, Part, RemoteKind, Source};
 
 /// The rest of a part of type `file`.
 pub fn file(part: &mut Object) -> Result<Part, Invalid> {

@@ -13,7 +13,7 @@ use serde::de::{
 };
 use serde_json::value::RawValue;
 
-use crate::chat::Invalid;
+use crate::api::parse::Invalid;
 
 /// Entries of one array and fields of one object that are looked at.
 pub const MAX_ENTRIES: usize = 4096;

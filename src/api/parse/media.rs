@@ -7,10 +7,11 @@ use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use crate::api::parse::Invalid;
 use crate::api::parse::json::{Json, Object, quote};
 use crate::api::parse::remote::{self, is_address};
 use crate::chat::{
-    BUDGETS, Detail, Invalid, MAX_PICTURE_BYTES, MAX_SOUND_BYTES, Part, Picture, RemoteKind, Sound,
+    BUDGETS, Detail, MAX_PICTURE_BYTES, MAX_SOUND_BYTES, Part, Picture, RemoteKind, Sound,
 };
 
 /// What the worker can decode. It goes by the file's content; this is what the client says of it.

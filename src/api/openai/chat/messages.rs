@@ -1,9 +1,10 @@
 //! The conversation: `messages`.
 
 use crate::api::openai::tools;
+use crate::api::parse::Invalid;
 use crate::api::parse::json::{Json, Object, quote};
 use crate::api::parse::{files, media};
-use crate::chat::{Invalid, Message, Part, Role};
+use crate::chat::{Message, Part, Role};
 
 pub fn messages(json: &Json) -> Result<Vec<Message>, Invalid> {
     json.array()?.iter().map(message).collect()

@@ -4,11 +4,12 @@
 //! Nothing is silently dropped that could change an answer: a parameter is honoured, listed in
 //! [`IGNORED`] with the reason why it may be ignored, or refused.
 
-use crate::api::openai::chat::messages;
+use crate::api::openai::chat::{fields, messages};
 use crate::api::openai::tools::Offer;
 use crate::api::openai::{format, tools};
+use crate::api::parse::Invalid;
 use crate::api::parse::json::{self, Json, Object, PassedFiles, quote};
-use crate::chat::{ChatRequest, Invalid, OutputLimits, Sampling, Thinking};
+use crate::chat::{ChatRequest, OutputLimits, Sampling, Thinking};
 
 /// What `model` means when it is absent.
 pub const DEFAULT_MODEL: &str = "auto";
@@ -121,7 +122,9 @@ pub fn parse_with(body: &[u8], files: PassedFiles) -> Result<ChatCall, Invalid> 
         cache_prompt,
         ..ChatRequest::new(messages)
     };
-    request.check()?;
+    request
+        .check()
+        .map_err(|invalid| Invalid::at(invalid, fields::field))?;
     Ok(ChatCall {
         model: model.unwrap_or_else(|| DEFAULT_MODEL.into()),
         request,

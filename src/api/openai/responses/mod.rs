@@ -31,7 +31,9 @@ use crate::access::Caller;
 use crate::api::error::ApiError;
 use crate::api::generation::{next, parse, streamed};
 use crate::api::llama_cpp::mistaken;
+use crate::api::parse::Invalid;
 use crate::api::{Api, body, documents, json, render};
+use crate::attachments::Refused;
 use crate::chat::{
     ChatError, ChatEvent, ChatRequest, Message, PrincipalId, Role, TextAnswer, TextTask,
 };
@@ -70,7 +72,7 @@ pub async fn create(
     let (mut ready, shown) = ready(&api, caller.id(), call)?;
     let files = documents::read(&api, caller.id(), &mut ready.request, &mut share)
         .await
-        .map_err(|error| ready.located(error))?;
+        .map_err(|refused| ready.unread(refused))?;
     let (background, keep) = (delivery == Delivery::Background, delivery.keeps());
     if keep && !api.responses.keeps() {
         return Err(stores_nothing(background));
@@ -154,7 +156,7 @@ pub async fn input_tokens(
     let (mut ready, _) = ready(&api, caller.id(), call)?;
     documents::read(&api, caller.id(), &mut ready.request, &mut share)
         .await
-        .map_err(|error| ready.located(error))?;
+        .map_err(|refused| ready.unread(refused))?;
     let task = TextTask::Count(Box::new(ready.request.clone()));
     match api
         .engine
@@ -207,10 +209,9 @@ fn ready(
         .chain(before.iter().cloned())
         .chain(input.messages)
         .collect();
-    request.check().map_err(|mut invalid| {
-        invalid.field = places.of(&invalid.field);
-        invalid
-    })?;
+    request
+        .check()
+        .map_err(|invalid| Invalid::at(invalid, |place| places.field(place)))?;
     Ok((
         Ready {
             owner,
@@ -267,10 +268,10 @@ impl Ready {
 
     /// The failure in the words of this API.
     fn refusal(&self, failure: Failure) -> ApiError {
-        self.located(failure.into())
+        ApiError::failure(failure, |place| self.places.field(place))
     }
 
-    fn located(&self, error: ApiError) -> ApiError {
-        error.relocated(|field| self.places.of(field))
+    fn unread(&self, refused: Refused) -> ApiError {
+        ApiError::attachments(refused, |place| self.places.field(place))
     }
 }

@@ -8,8 +8,9 @@ use serde_json::value::RawValue;
 use crate::api::openai::chat::request::{self, DEFAULT_MODEL};
 use crate::api::openai::responses::items::{self, Input};
 use crate::api::openai::tools;
+use crate::api::parse::Invalid;
 use crate::api::parse::json::{self, Json, Object, quote};
-use crate::chat::{ChatRequest, Format, Invalid, OutputLimits, Thinking, Tool, ToolChoice};
+use crate::chat::{ChatRequest, Format, OutputLimits, Thinking, Tool, ToolChoice};
 
 /// Labels of one response, bytes of a label's name and of its value, as OpenAI has it.
 const MAX_LABELS: usize = 16;
