@@ -129,6 +129,12 @@ impl Share {
         self.amount += amount;
         Ok(())
     }
+
+    /// Takes over what another share of the same owner holds.
+    pub fn absorb(&mut self, mut other: Share) {
+        debug_assert!(Arc::ptr_eq(&self.quota, &other.quota) && self.owner == other.owner);
+        self.amount += std::mem::take(&mut other.amount);
+    }
 }
 
 impl Drop for Share {
@@ -219,5 +225,15 @@ mod tests {
         assert!(quota.taken().users.is_empty());
         assert_eq!(quota.taken().total, 0);
         take(&quota, 1, 3).unwrap();
+    }
+
+    #[test]
+    fn what_is_absorbed_is_held_until_its_new_holder_ends() {
+        let quota = Quota::new(5, 3);
+        let mut a = take(&quota, 1, 1).unwrap();
+        a.absorb(take(&quota, 1, 2).unwrap());
+        assert_eq!(take(&quota, 1, 1).unwrap_err(), Full::User { limit: 3 });
+        drop(a);
+        assert_eq!(quota.in_use(), 0);
     }
 }

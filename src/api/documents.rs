@@ -6,9 +6,8 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 
 use super::Api;
-use super::error::ApiError;
 use crate::access::quota::Share;
-use crate::attachments::ReadFile;
+use crate::attachments::{ReadFile, Refused};
 use crate::backend::Failure;
 use crate::chat::{ChatError, ChatRequest, Part, PrincipalId, Source};
 
@@ -23,14 +22,14 @@ pub async fn read(
     owner: PrincipalId,
     request: &mut ChatRequest,
     share: &mut Share,
-) -> Result<Vec<ReadFile>, ApiError> {
+) -> Result<Vec<ReadFile>, Refused> {
     let before = request.bytes();
-    find(api, owner, request)?;
+    find(api, owner, request).map_err(Refused::Failure)?;
     share
         .grow(request.bytes().saturating_sub(before) as u64)
-        .map_err(ApiError::bodies)?;
+        .map_err(Refused::Full)?;
     let most = api.limits.body_bytes;
-    Ok(api.attachments.resolve(request, most, share).await?)
+    api.attachments.resolve(request, most, share).await
 }
 
 /// Takes files that were sent before from where they are kept.

@@ -13,8 +13,9 @@ use axum::response::Response;
 use futures_util::stream;
 use serde::Serialize;
 
+use crate::api::parse::Invalid;
 use crate::backend::{Answer, Failure};
-use crate::chat::{ChatEvent, Invalid};
+use crate::chat::ChatEvent;
 
 /// Bodies above this are taken apart on another thread: they take long enough for others to notice.
 pub const PARSE_ASIDE: usize = 256 << 10;
@@ -30,7 +31,7 @@ pub trait Encoder: Send + 'static {
 /// Has a body taken apart where it disturbs nobody.
 pub async fn parse<T: Send + 'static>(
     bytes: Vec<u8>,
-    parse: fn(&[u8]) -> Result<T, Invalid>,
+    parse: impl FnOnce(&[u8]) -> Result<T, Invalid> + Send + 'static,
 ) -> Result<T, Invalid> {
     if bytes.len() <= PARSE_ASIDE {
         return parse(&bytes);

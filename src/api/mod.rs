@@ -35,6 +35,7 @@ mod tests;
 mod unsupported;
 mod write_timeout;
 
+pub use parse::Invalid;
 pub use serve::serve;
 
 use std::sync::Arc;

@@ -22,8 +22,8 @@ mod tests {
     use super::*;
     use crate::api::llama_cpp::tokens;
     use crate::api::openai::{chat, completions, responses};
+    use crate::api::parse::Invalid;
     use crate::api::{anthropic, parse::json};
-    use crate::chat::Invalid;
 
     fn description() -> Value {
         serde_json::from_str(TEXT).unwrap()

@@ -1,5 +1,7 @@
 //! What a file is, and what becomes of it in a conversation. Pure.
 
+use std::borrow::Cow;
+
 use crate::chat::{Detail, Part, Picture};
 use crate::ipc::{DocumentKind, Extent, Page};
 
@@ -7,8 +9,18 @@ use crate::ipc::{DocumentKind, Extent, Page};
 const SIGNATURE_WITHIN: usize = 1024;
 /// Beginnings of pictures; the worker looks closer.
 const PICTURES: [&[u8]; 5] = [b"\x89PNG", b"\xFF\xD8\xFF", b"GIF8", b"BM", b"RIFF"];
+/// Beginnings of sounds: Ogg, FLAC, and MP3 with its labels or a frame of layer III.
+const SOUNDS: [&[u8]; 7] = [
+    b"OggS",
+    b"fLaC",
+    b"ID3",
+    b"\xFF\xFB",
+    b"\xFF\xFA",
+    b"\xFF\xF3",
+    b"\xFF\xF2",
+];
 /// Kinds of files that are known and not read, by their beginnings.
-const UNREAD: [(&[u8], &str); 7] = [
+const UNREAD: [(&[u8], &str); 4] = [
     (
         b"PK\x03\x04",
         "is a ZIP archive, as office documents are (docx, xlsx, odt, epub); save it as PDF or text",
@@ -18,18 +30,33 @@ const UNREAD: [(&[u8], &str); 7] = [
         "is an office document of an old kind (doc, xls); save it as PDF or text",
     ),
     (b"\x1F\x8B", "is compressed (gzip); send what is in it"),
-    (b"ID3", "is a sound; send it as `input_audio`"),
-    (b"OggS", "is a sound; send it as `input_audio`"),
-    (b"fLaC", "is a sound; send it as `input_audio`"),
     (b"\x7FELF", "is a program"),
 ];
 const UTF8_MARK: &[u8] = b"\xEF\xBB\xBF";
 
+/// A file that a model takes as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    Picture,
+    Sound,
+}
+
+/// Which medium a file is, as its first bytes say; `None` for text and for what is read by a worker
+/// or not at all.
+pub fn medium(file: &[u8]) -> Option<Medium> {
+    let begins = |with: &[&[u8]]| with.iter().any(|begin| file.starts_with(begin));
+    if begins(&[b"RIFF"]) && file.get(8..12) == Some(b"WAVE") || begins(&SOUNDS) {
+        return Some(Medium::Sound);
+    }
+    // Words can begin like a picture.
+    (begins(&PICTURES) && !is_text(file)).then_some(Medium::Picture)
+}
+
 /// How a file is read.
 #[derive(Debug, PartialEq)]
-pub enum Way {
-    /// It is text already.
-    Text(String),
+pub enum Way<'a> {
+    /// It is text already, in UTF-8, or in UTF-16 and translated.
+    Text(Cow<'a, str>),
     /// It is a picture.
     Picture,
     /// By a worker.
@@ -38,21 +65,20 @@ pub enum Way {
 
 /// Goes by what is in the file; the name only tells a web page from text that looks like one. The
 /// error continues "the file …".
-pub fn way(name: &str, file: &[u8]) -> Result<Way, String> {
+pub fn way<'a>(name: &str, file: &'a [u8]) -> Result<Way<'a>, String> {
     if file[..file.len().min(SIGNATURE_WITHIN)]
         .windows(5)
         .any(|part| part == b"%PDF-")
     {
         return Ok(Way::Worker(DocumentKind::Pdf));
     }
-    if file.starts_with(b"RIFF") && file.get(8..12) == Some(b"WAVE") {
-        return Err("is a sound; send it as `input_audio`".into());
-    }
     if let Some((_, reason)) = UNREAD.iter().find(|(begin, _)| file.starts_with(begin)) {
         return Err((*reason).into());
     }
-    if PICTURES.iter().any(|begin| file.starts_with(begin)) && text(file).is_none() {
-        return Ok(Way::Picture);
+    match medium(file) {
+        Some(Medium::Picture) => return Ok(Way::Picture),
+        Some(Medium::Sound) => return Err("is a sound; send it as `input_audio`".into()),
+        None => {}
     }
     let text = text(file).ok_or(
         "is of a kind that is not read; text (UTF-8 or UTF-16), HTML, PDF and pictures are",
@@ -73,23 +99,44 @@ pub fn way(name: &str, file: &[u8]) -> Result<Way, String> {
 }
 
 /// The characters of a text file; `None` if it is none.
-fn text(file: &[u8]) -> Option<String> {
-    let wide = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
-        let (pairs, rest) = bytes.as_chunks::<2>();
-        let units: Vec<u16> = pairs.iter().map(|pair| unit(*pair)).collect();
-        rest.is_empty()
-            .then(|| String::from_utf16(&units).ok())
-            .flatten()
-    };
-    let text = match file {
-        [0xFF, 0xFE, rest @ ..] => wide(rest, u16::from_le_bytes)?,
-        [0xFE, 0xFF, rest @ ..] => wide(rest, u16::from_be_bytes)?,
-        _ => std::str::from_utf8(file.strip_prefix(UTF8_MARK).unwrap_or(file))
-            .ok()?
-            .to_owned(),
+fn text(file: &[u8]) -> Option<Cow<'_, str>> {
+    let text = match wide_units(file) {
+        Some(units) => Cow::Owned(
+            char::decode_utf16(units)
+                .collect::<Result<String, _>>()
+                .ok()?,
+        ),
+        None => Cow::Borrowed(narrow(file)?),
     };
     // No text has any.
     (!text.contains('\0')).then_some(text)
+}
+
+/// As [`text`], without making one.
+fn is_text(file: &[u8]) -> bool {
+    match wide_units(file) {
+        Some(units) => char::decode_utf16(units).all(|c| c.is_ok_and(|c| c != '\0')),
+        None => narrow(file).is_some_and(|text| !text.contains('\0')),
+    }
+}
+
+/// UTF-8, with or without its mark.
+fn narrow(file: &[u8]) -> Option<&str> {
+    std::str::from_utf8(file.strip_prefix(UTF8_MARK).unwrap_or(file)).ok()
+}
+
+/// The units of a file that is marked as UTF-16; one that breaks off within a unit ends with one
+/// that is no character.
+fn wide_units(file: &[u8]) -> Option<impl Iterator<Item = u16>> {
+    const NO_CHARACTER: u16 = 0xD800;
+    let (rest, unit): (_, fn([u8; 2]) -> u16) = match file {
+        [0xFF, 0xFE, rest @ ..] => (rest, u16::from_le_bytes),
+        [0xFE, 0xFF, rest @ ..] => (rest, u16::from_be_bytes),
+        _ => return None,
+    };
+    let (pairs, odd) = rest.as_chunks::<2>();
+    let units = pairs.iter().map(move |pair| unit(*pair));
+    Some(units.chain((!odd.is_empty()).then_some(NO_CHARACTER)))
 }
 
 /// What was read of a file.
@@ -160,7 +207,7 @@ mod tests {
 
     #[test]
     fn files_are_told_by_what_is_in_them() {
-        let text = |text: &str| Ok(Way::Text(text.to_owned()));
+        let text = |text: &'static str| Ok(Way::Text(text.into()));
         for (name, file, way_of_it) in [
             ("a.txt", &b"hi"[..], text("hi")),
             ("a.txt", b"\xEF\xBB\xBFhi", text("hi")),
@@ -192,6 +239,7 @@ mod tests {
             (&b"PK\x03\x04"[..], "ZIP archive"),
             (b"RIFF\0\0\0\0WAVEfmt ", "`input_audio`"),
             (b"\xFF\xFEh", "not read"),
+            (b"\xFF\xFB\x90\x00", "`input_audio`"),
             (b"a\0b", "not read"),
             (b"\xC3(", "not read"),
         ] {

@@ -7,7 +7,7 @@ mod document;
 mod extractor;
 mod fetcher;
 
-pub use document::ReadFile;
+pub use document::{Medium, ReadFile, medium};
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

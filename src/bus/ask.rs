@@ -1,33 +1,30 @@
-//! From a call's text to an answer.
+//! From a call to an answer.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
 use zbus::zvariant::OwnedValue;
 
 use super::Shared;
+use super::charge::Charge;
 use super::client::Client;
 use super::error::BusError;
 use super::files;
 use super::options::Options;
+use super::settings::Settings;
 use crate::access::quota::Share;
 use crate::api::generation;
 use crate::api::openai::chat::completion::Whole;
-use crate::api::openai::chat::request::{self, ChatCall};
+use crate::api::openai::chat::request::{self, ChatCall, Delivery};
 use crate::api::openai::chat::response::Head;
-use crate::chat::Done;
+use crate::attachments::{self, Medium};
+use crate::chat::{Detail, Document, Done, Message, Part, Picture, Role, Sound, Source};
 
 /// How long a call may take unless it says otherwise: less than the 25 s after which callers give
 /// up by themselves, without being told why.
 const USUAL_TIME: Duration = Duration::from_secs(20);
-
-/// Bytes of a request beside its messages; more only costs a copy.
-const MOST_SETTINGS: usize = 512;
-
-/// A message of a request, as JSON.
-pub type Message = String;
 
 /// A request that was looked at, with what it takes until it is answered.
 pub struct Asked {
@@ -62,54 +59,57 @@ pub fn timeout_of(options: &mut Options) -> Result<Duration, BusError> {
 }
 
 /// What goes with a text: the options `images`, `sounds` and `files` (`ah`).
-pub struct Media {
-    images: Vec<OwnedFd>,
-    sounds: Vec<OwnedFd>,
-    files: Vec<OwnedFd>,
+pub struct PassedFiles {
+    descriptors: Vec<OwnedFd>,
+    images: usize,
+    sounds: usize,
 }
 
-impl Media {
-    pub fn of(options: &mut Options) -> Result<Self, BusError> {
+impl PassedFiles {
+    pub fn take(options: &mut Options) -> Result<Self, BusError> {
+        let mut descriptors = options.files("images")?;
+        let images = descriptors.len();
+        descriptors.extend(options.files("sounds")?);
+        let sounds = descriptors.len() - images;
+        descriptors.extend(options.files("files")?);
         Ok(Self {
-            images: options.files("images")?,
-            sounds: options.files("sounds")?,
-            files: options.files("files")?,
+            descriptors,
+            images,
+            sounds,
         })
     }
 }
 
-/// Options that hold for a question or for a whole conversation, as a request's fields.
-pub fn settings(options: &mut Options) -> Result<Map<String, Value>, BusError> {
-    let fields = [
-        ("model", options.text("model")?.map(Value::from)),
-        (
-            "max_completion_tokens",
-            options.count("max-tokens")?.map(Value::from),
-        ),
-        (
-            "temperature",
-            options.number("temperature")?.map(Value::from),
-        ),
-        ("seed", options.count("seed")?.map(Value::from)),
-        (
-            "chat_template_kwargs",
-            options
-                .switch("thinking")?
-                .map(|on| json!({"enable_thinking": on})),
-        ),
-    ];
-    Ok(fields
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-        .collect())
-}
-
-/// One message.
-pub fn message(role: &str, content: Value) -> Message {
-    json!({"role": role, "content": content}).to_string()
+/// A file as a part of a message: the medium that its first bytes say it is, and where they say
+/// nothing, what its caller calls it.
+fn part(file: Arc<[u8]>, called: Option<Medium>) -> Part {
+    match attachments::medium(&file).or(called) {
+        Some(Medium::Picture) => Part::Picture(Picture {
+            file,
+            detail: Detail::Auto,
+        }),
+        Some(Medium::Sound) => Part::Sound(Sound { file }),
+        None => Part::Document(Document {
+            name: String::new(),
+            source: Source::File(file),
+        }),
+    }
 }
 
 impl Shared {
+    /// Nothing yet of a request of this client.
+    pub fn charge(&self, client: &Client) -> Charge {
+        let share = self.gate.share_of_bodies(&client.caller.principal);
+        Charge::new(share, self.limits.body_bytes)
+    }
+
+    /// Charges the bytes of an answer that is no model's.
+    pub fn answer_share(&self, client: &Client, bytes: usize) -> Result<Share, BusError> {
+        let mut share = self.gate.share_of_bodies(&client.caller.principal);
+        share.grow(bytes as u64).map_err(BusError::bodies)?;
+        Ok(share)
+    }
+
     /// Looks at a request of OpenAI's form. Options: `timeout`, and `files` (`ah`), which the
     /// request names `fd:0`, `fd:1`, ….
     pub async fn request(
@@ -121,29 +121,23 @@ impl Shared {
         let mut options = Options::new(options);
         let (files, timeout) = (options.files("files")?, timeout_of(&mut options)?);
         options.finish()?;
-        let mut bytes = self.gate.share_of_bodies(&client.caller.principal);
-        self.account(&mut bytes, text.len())?;
-        let text = if files.is_empty() {
-            text.as_bytes().to_vec()
-        } else {
-            let request = serde_json::from_str(text).map_err(|error| {
-                BusError::InvalidRequest(format!("the request is not JSON: {error}"))
-            })?;
-            self.with_files(request, files, &mut bytes).await?
-        };
-        self.asked(text, client, timeout, bytes).await
+        let mut charge = self.charge(&client);
+        charge.take(text.len())?;
+        let (files, charge) = files::read(files, charge).await?;
+        let parse = move |text: &[u8]| request::parse_with(text, &files);
+        let call = generation::parse(text.as_bytes().to_vec(), parse).await?;
+        self.resolved(call, client, timeout, charge).await
     }
 
-    /// What the text asks, with its files read.
-    async fn asked(
+    /// A request whose files are read and whose addresses are fetched.
+    async fn resolved(
         &self,
-        text: Vec<u8>,
+        mut call: ChatCall,
         client: Client,
         timeout: Duration,
-        mut bytes: Share,
+        charge: Charge,
     ) -> Result<Asked, BusError> {
-        let mut call = generation::parse(text, request::parse).await?;
-        let most = self.limits.body_bytes;
+        let (most, mut bytes) = (self.limits.body_bytes, charge.into_share());
         let resolved = self
             .attachments
             .resolve(&mut call.request, most, &mut bytes);
@@ -156,8 +150,8 @@ impl Shared {
         })
     }
 
-    /// Makes a request of a question. Options: those of [`settings`], `system` (`s`), `timeout`,
-    /// those of [`Media`].
+    /// Makes a request of a question. Options: those of [`Settings`], `system` (`s`), `timeout`,
+    /// those of [`PassedFiles`].
     pub async fn question(
         &self,
         client: Client,
@@ -165,90 +159,61 @@ impl Shared {
         options: HashMap<String, OwnedValue>,
     ) -> Result<Asked, BusError> {
         let mut options = Options::new(options);
-        let (media, timeout) = (Media::of(&mut options)?, timeout_of(&mut options)?);
-        let (settings, system) = (settings(&mut options)?, options.text("system")?);
+        let (files, timeout) = (PassedFiles::take(&mut options)?, timeout_of(&mut options)?);
+        let (settings, system) = (Settings::take(&mut options)?, options.text("system")?);
         options.finish()?;
-        let turn = self.turn(prompt, media).await?;
-        let system = system.map(|text| message("system", json!(text)));
-        self.ask(client, &settings, system.iter().chain([&turn]), timeout)
-            .await
+        let mut charge = self.charge(&client);
+        charge.take(system.as_ref().map_or(0, String::len))?;
+        let (turn, charge) = self.turn(prompt, files, charge).await?;
+        let system = system.map(|text| Message::text(Role::System, text));
+        let messages = system.into_iter().chain([turn]).collect();
+        self.ask(client, &settings, messages, timeout, charge).await
     }
 
     /// What a user says, as a message; what is seen and heard first, as Gemma wants it.
-    pub async fn turn(&self, text: &str, media: Media) -> Result<Message, BusError> {
-        let (images, sounds) = (media.images.len(), media.sounds.len());
-        let all = media
-            .images
+    pub async fn turn(
+        &self,
+        text: &str,
+        files: PassedFiles,
+        mut charge: Charge,
+    ) -> Result<(Message, Charge), BusError> {
+        charge.take(text.len())?;
+        let PassedFiles {
+            descriptors,
+            images,
+            sounds,
+        } = files;
+        let (contents, charge) = files::read(descriptors, charge).await?;
+        let called = |place| match place {
+            i if i < images => Some(Medium::Picture),
+            i if i < images + sounds => Some(Medium::Sound),
+            _ => None,
+        };
+        let mut turn = Message::text(Role::User, text);
+        let parts = contents
             .into_iter()
-            .chain(media.sounds)
-            .chain(media.files)
-            .collect();
-        let files = files::encode(all, self.limits.body_bytes).await?;
-        let shown = files.iter().enumerate().map(|(i, data)| match i {
-            i if i < images => files::image(data),
-            i if i < images + sounds => files::sound(data),
-            _ => files::document(data),
-        });
-        Ok(message(
-            "user",
-            shown
-                .chain([json!({"type": "text", "text": text})])
-                .collect(),
-        ))
+            .enumerate()
+            .map(|(i, file)| part(file, called(i)));
+        turn.content.splice(..0, parts);
+        Ok((turn, charge))
     }
 
-    /// Makes a request of messages.
-    pub async fn ask<'a>(
+    /// Makes a request of messages, whose bytes are charged.
+    pub async fn ask(
         &self,
         client: Client,
-        settings: &Map<String, Value>,
-        messages: impl Iterator<Item = &'a Message>,
+        settings: &Settings,
+        messages: Vec<Message>,
         timeout: Duration,
+        charge: Charge,
     ) -> Result<Asked, BusError> {
-        let messages: Vec<&str> = messages.map(|message| message.as_str()).collect();
-        let mut text = Vec::with_capacity(
-            messages
-                .iter()
-                .map(|message| message.len() + 1)
-                .sum::<usize>()
-                + MOST_SETTINGS,
-        );
-        let mut bytes = self.gate.share_of_bodies(&client.caller.principal);
-        self.account(&mut bytes, text.capacity())?;
-        text.extend_from_slice(b"{\"messages\":[");
-        text.extend_from_slice(messages.join(",").as_bytes());
-        text.push(b']');
-        for (name, value) in settings {
-            // Names of options need no escaping.
-            text.extend_from_slice(format!(",\"{name}\":{value}").as_bytes());
-        }
-        text.push(b'}');
-        self.asked(text, client, timeout, bytes).await
-    }
-
-    /// The request as text, with the files in it.
-    async fn with_files(
-        &self,
-        mut request: Value,
-        files: Vec<OwnedFd>,
-        bytes: &mut Share,
-    ) -> Result<Vec<u8>, BusError> {
-        let files = files::encode(files, self.limits.body_bytes).await?;
-        files::put_in(&mut request, &files);
-        let text = request.to_string().into_bytes();
-        self.account(bytes, text.len())?;
-        Ok(text)
-    }
-
-    /// Counts bytes that are held until the request is answered.
-    pub fn account(&self, share: &mut Share, bytes: usize) -> Result<(), BusError> {
-        let limit = self.limits.body_bytes;
-        if bytes as u64 > limit {
-            return Err(BusError::TooLarge(format!(
-                "the request has {bytes} bytes; at most {limit} are taken (`body-size` in gemmad.toml)"
-            )));
-        }
-        share.grow(bytes as u64).map_err(BusError::bodies)
+        let call = ChatCall {
+            model: settings.model().to_owned(),
+            request: settings.request(messages),
+            delivery: Delivery::Whole,
+        };
+        call.request.check()?;
+        self.resolved(call, client, timeout, charge).await
     }
 
     /// Waits for the whole answer. A caller who leaves the bus cancels it.

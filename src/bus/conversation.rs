@@ -5,26 +5,28 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde_json::{Map, Value, json};
 use tokio::sync::{Mutex, Notify};
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 use zbus::{Connection, interface};
 
-use super::ask::{Media, Message, message, settings, timeout_of};
+use super::ask::{PassedFiles, timeout_of};
 use super::client::Client;
 use super::error::BusError;
+use super::history::History;
 use super::options::Options;
+use super::settings::Settings;
 use super::{PATH, Shared};
 use crate::access::quota::Share;
+use crate::chat::{Message, Role};
 
 static NUMBER: AtomicU64 = AtomicU64::new(1);
 
 pub struct Conversation {
     shared: Arc<Shared>,
     owner: Arc<Client>,
-    settings: Map<String, Value>,
+    settings: Settings,
     /// One turn at a time; others wait.
     said: Mutex<Said>,
     closing: Arc<Notify>,
@@ -51,23 +53,24 @@ impl Conversation {
         self.owner.is(&header)?;
         let client = self.shared.admit(&header).await?;
         let mut options = Options::new(options);
-        let (media, timeout) = (Media::of(&mut options)?, timeout_of(&mut options)?);
+        let (files, timeout) = (PassedFiles::take(&mut options)?, timeout_of(&mut options)?);
         options.finish()?;
         let mut said = client.wait(timeout, self.said.lock()).await?;
-        let turn = self.shared.turn(text, media).await?;
+        let kept = self.shared.charge(&self.owner);
+        let (turn, mut kept) = self.shared.turn(text, files, kept).await?;
+        // Files are shared with what is kept; the rest is copied.
+        let mut charge = self.shared.charge(&client);
+        let all = || said.messages.iter().chain([&turn]);
+        charge.take(all().map(Message::copied_bytes).sum())?;
+        let messages = all().cloned().collect();
         let asked = self
             .shared
-            .ask(
-                client,
-                &self.settings,
-                said.messages.iter().chain([&turn]),
-                timeout,
-            )
+            .ask(client, &self.settings, messages, timeout, charge)
             .await?;
         let answer = self.shared.whole(asked).await?.whole.into_content();
-        let reply = message("assistant", json!(answer));
-        self.shared
-            .account(&mut said.bytes, turn.len() + reply.len())?;
+        kept.take(answer.len())?;
+        let reply = Message::text(Role::Assistant, answer.as_str());
+        said.bytes.absorb(kept.into_share());
         said.messages.extend([turn, reply]);
         let messages = said.messages.len() as u32;
         drop(said);
@@ -84,14 +87,10 @@ impl Conversation {
     async fn history(&self, #[zbus(header)] header: Header<'_>) -> Result<String, BusError> {
         self.owner.is(&header)?;
         let said = self.said.lock().await;
-        Ok(format!(
-            "[{}]",
-            said.messages
-                .iter()
-                .map(|message| message.as_str())
-                .collect::<Vec<_>>()
-                .join(",")
-        ))
+        let history = History(&said.messages);
+        let bytes = history.bytes();
+        let _charged = self.shared.answer_share(&self.owner, bytes)?;
+        Ok(history.json(bytes))
     }
 
     /// Ends the conversation and forgets what was said.
@@ -104,11 +103,7 @@ impl Conversation {
     /// The model that was asked for when it was opened.
     #[zbus(property(emits_changed_signal = "const"))]
     fn model(&self) -> String {
-        self.settings
-            .get("model")
-            .and_then(Value::as_str)
-            .unwrap_or("auto")
-            .to_owned()
+        self.settings.model().to_owned()
     }
 
     /// A turn has ended; there are so many messages now.
@@ -124,17 +119,15 @@ pub async fn open(
     options: HashMap<String, OwnedValue>,
 ) -> Result<OwnedObjectPath, BusError> {
     let mut options = Options::new(options);
-    let (settings, system) = (settings(&mut options)?, options.text("system")?);
+    let (settings, system) = (Settings::take(&mut options)?, options.text("system")?);
     options.finish()?;
-    let messages: Vec<Message> = system
+    let mut charge = shared.charge(&owner);
+    charge.take(system.as_ref().map_or(0, String::len))?;
+    let messages = system
         .into_iter()
-        .map(|text| message("system", json!(text)))
+        .map(|text| Message::text(Role::System, text))
         .collect();
-    let mut bytes = shared.gate.share_of_bodies(&owner.caller.principal);
-    shared.account(
-        &mut bytes,
-        messages.iter().map(|message| message.len()).sum(),
-    )?;
+    let bytes = charge.into_share();
     let path = format!(
         "{PATH}/conversation/{}",
         NUMBER.fetch_add(1, Ordering::Relaxed)

@@ -5,9 +5,11 @@ use std::time::Duration;
 use zbus::DBusError;
 
 use crate::access::quota::Full;
+use crate::api::Invalid;
+use crate::api::openai::chat::fields;
 use crate::attachments::Refused;
 use crate::backend::Failure;
-use crate::chat::{ChatError, Invalid};
+use crate::chat::{self, ChatError, Place};
 
 /// `org.gemmad.Error.…`; the text is for people.
 #[derive(Debug, DBusError)]
@@ -55,7 +57,10 @@ impl From<Refused> for BusError {
 
 impl From<Failure> for BusError {
     fn from(failure: Failure) -> Self {
-        let text = failure.to_string();
+        let text = match &failure {
+            Failure::Chat(error) => error.describe(fields::field),
+            failure => failure.to_string(),
+        };
         match failure {
             Failure::UnknownModel { .. } => Self::UnknownModel(text),
             Failure::NoModels { .. } => Self::NoModels(text),
@@ -77,11 +82,18 @@ impl From<Failure> for BusError {
 
 impl From<Invalid> for BusError {
     fn from(invalid: Invalid) -> Self {
-        Self::InvalidRequest(if invalid.field.is_empty() {
-            invalid.reason
-        } else {
-            invalid.to_string()
-        })
+        Self::InvalidRequest(invalid.to_string())
+    }
+}
+
+impl From<chat::Invalid> for BusError {
+    /// A request that was made of options, which it calls by their names.
+    fn from(invalid: chat::Invalid) -> Self {
+        let option = |place| match place {
+            Place::MaxTokens => "max-tokens".to_owned(),
+            place => fields::field(place),
+        };
+        Invalid::at(invalid, option).into()
     }
 }
 

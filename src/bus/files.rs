@@ -1,28 +1,34 @@
 //! Files that come as descriptors.
 
 use std::fs::File;
+use std::iter::repeat_n;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde_json::{Value, json};
-
+use super::charge::Charge;
 use super::error::BusError;
 
-/// The files in base64, in order; no more than `limit` bytes together. Only what has an end and can
+/// The files, in order. Their bytes are charged before they are read. Only what has an end and can
 /// be read at any place is taken: a pipe could keep the daemon waiting.
-pub async fn encode(files: Vec<OwnedFd>, limit: u64) -> Result<Vec<String>, BusError> {
+///
+/// # Errors
+///
+/// A descriptor that is no regular file or cannot be read, or more bytes than the request may have.
+pub async fn read(
+    files: Vec<OwnedFd>,
+    mut charge: Charge,
+) -> Result<(Vec<Arc<[u8]>>, Charge), BusError> {
     if files.is_empty() {
-        return Ok(vec![]);
+        return Ok((vec![], charge));
     }
     let read = move || {
-        let mut left = limit;
-        files
+        let contents = files
             .into_iter()
             .enumerate()
-            .map(|(i, file)| encoded(i, &File::from(file), &mut left))
-            .collect()
+            .map(|(i, file)| contents(i, &File::from(file), &mut charge))
+            .collect::<Result<_, _>>()?;
+        Ok((contents, charge))
     };
     // Not here: the disk under it may be slow.
     tokio::task::spawn_blocking(read).await.unwrap_or_else(|_| {
@@ -32,7 +38,9 @@ pub async fn encode(files: Vec<OwnedFd>, limit: u64) -> Result<Vec<String>, BusE
     })
 }
 
-fn encoded(number: usize, file: &File, left: &mut u64) -> Result<String, BusError> {
+/// All of a file, as long as it was when it was looked at: what is added afterwards is not read,
+/// and one that became shorter is an error.
+fn contents(number: usize, file: &File, charge: &mut Charge) -> Result<Arc<[u8]>, BusError> {
     let wrong = |text: &str| BusError::InvalidRequest(format!("file {number} {text}"));
     let metadata = file
         .metadata()
@@ -40,106 +48,67 @@ fn encoded(number: usize, file: &File, left: &mut u64) -> Result<String, BusErro
     if !metadata.is_file() {
         return Err(wrong("is no file; pass a regular file or a memfd"));
     }
-    // In base64.
-    let size = metadata.len().div_ceil(3).saturating_mul(4);
-    *left = left.checked_sub(size).ok_or_else(|| {
-        BusError::TooLarge(format!("with file {number} the request is larger than what is taken (`body-size` in gemmad.toml)"))
-    })?;
-    let mut bytes = vec![0; metadata.len() as usize];
-    file.read_exact_at(&mut bytes, 0)
+    let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+    charge.take(length)?;
+    // In place, so that there is no second copy.
+    let mut bytes: Arc<[u8]> = repeat_n(0, length).collect();
+    let room = Arc::get_mut(&mut bytes).ok_or_else(|| wrong("cannot be read"))?;
+    file.read_exact_at(room, 0)
         .map_err(|error| wrong(&format!("cannot be read: {error}")))?;
-    Ok(STANDARD.encode(bytes))
-}
-
-/// A picture in base64, as the part of a message.
-pub fn image(data: &str) -> Value {
-    json!({"type": "image_url", "image_url": {"url": data_url(data)}})
-}
-
-/// A sound in base64, as the part of a message.
-pub fn sound(data: &str) -> Value {
-    json!({"type": "input_audio", "input_audio": {"data": data}})
-}
-
-/// A file to be read in base64, as the part of a message.
-pub fn document(data: &str) -> Value {
-    json!({"type": "file", "file": {"file_data": data}})
-}
-
-/// The worker goes by the bytes, whatever the type says here.
-fn data_url(data: &str) -> String {
-    format!("data:image/png;base64,{data}")
-}
-
-/// Puts the files where the request says `fd:0`, `fd:1`, … in place of a picture's address, a
-/// sound's data or a file's.
-pub fn put_in(request: &mut Value, files: &[String]) {
-    let named = |place: &Value| {
-        place
-            .as_str()
-            .and_then(|text| files.get(text.strip_prefix("fd:")?.parse::<usize>().ok()?))
-    };
-    let messages = request.get_mut("messages").and_then(Value::as_array_mut);
-    for part in messages
-        .into_iter()
-        .flatten()
-        .filter_map(|message| message.get_mut("content")?.as_array_mut())
-        .flatten()
-    {
-        for (place, is_url) in [
-            ("/image_url/url", true),
-            ("/input_audio/data", false),
-            ("/file/file_data", false),
-        ] {
-            let Some(place) = part.pointer_mut(place) else {
-                continue;
-            };
-            let Some(data) = named(place) else { continue };
-            *place = if is_url { data_url(data) } else { data.clone() }.into();
-        }
-    }
+    Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::quota::Quota;
+    use crate::chat::PrincipalId;
     use std::io::Write;
 
-    #[tokio::test]
-    async fn a_file_goes_where_it_is_named() {
+    fn charge(limit: u64) -> Charge {
+        let quota = Quota::new(150, 150);
+        Charge::new(quota.share(PrincipalId::User(7), false), limit)
+    }
+
+    fn file(bytes: &[u8]) -> OwnedFd {
         let mut file = tempfile::tempfile().unwrap();
-        file.write_all(b"abc").unwrap();
-        let files = encode(vec![file.into()], 100).await.unwrap();
-        let image = |url: &str| json!({"type": "image_url", "image_url": {"url": url}});
-        let mut request = json!({"messages": [{"content": [image("fd:0"), image("fd:1"), sound("fd:0"), document("fd:0")]}, {"content": "fd:0"}]});
-        put_in(&mut request, &files);
-        assert_eq!(
-            request["messages"][0]["content"],
-            json!([
-                image("data:image/png;base64,YWJj"),
-                image("fd:1"),
-                sound("YWJj"),
-                document("YWJj")
-            ])
-        );
+        file.write_all(bytes).unwrap();
+        file.into()
+    }
+
+    #[tokio::test]
+    async fn files_are_read_in_order() {
+        let files = vec![file(b"abc"), file(b""), file(b"d")];
+        let (read, _) = super::read(files, charge(100)).await.unwrap();
+        assert_eq!(read, [b"abc"[..].into(), [].into(), b"d"[..].into()]);
     }
 
     #[tokio::test]
     async fn what_has_no_end_or_is_too_large_is_refused() {
         let (pipe, _end) = std::io::pipe().unwrap();
-        let refused = encode(vec![pipe.into()], 100).await.unwrap_err();
+        let refused = read(vec![pipe.into()], charge(100)).await.err().unwrap();
         assert!(
             matches!(&refused, BusError::InvalidRequest(text) if text.contains("file 0 is no file")),
             "{refused:?}"
         );
-        let file = || -> OwnedFd {
-            let file = tempfile::tempfile().unwrap();
-            file.set_len(60).unwrap();
-            file.into()
-        };
-        assert!(encode(vec![file()], 100).await.is_ok());
+        let sixty = || file(&[0; 60]);
+        assert!(read(vec![sixty()], charge(100)).await.is_ok());
         assert!(matches!(
-            encode(vec![file(), file()], 100).await,
+            read(vec![sixty(), sixty()], charge(100)).await,
+            Err(BusError::TooLarge(_))
+        ));
+        assert!(matches!(
+            read(vec![sixty(), sixty(), sixty()], charge(1000)).await,
+            Err(BusError::Busy(_))
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_file_as_large_as_memory_is_refused_before_it_is_read() {
+        let sparse = tempfile::tempfile().unwrap();
+        sparse.set_len(1 << 40).unwrap();
+        assert!(matches!(
+            read(vec![sparse.into()], charge(100)).await,
             Err(BusError::TooLarge(_))
         ));
     }

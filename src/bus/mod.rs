@@ -6,20 +6,23 @@
 //!   /org/gemmad/Gemmad1/conversation/N       Conversation: what was said, kept for its owner
 //! ```
 //!
-//! A method is parse, one call, render. Who calls, the bus says. Requests are OpenAI's JSON, as the
-//! other door takes them.
+//! A method is parse, one call, render. Who calls, the bus says. `Ask` and `Send` make a request of
+//! their options; those of `Chat` and `OpenStream` are OpenAI's JSON, as the other door takes them.
 
 mod ask;
 mod caller;
+mod charge;
 mod client;
 mod conversation;
 mod error;
 mod files;
+mod history;
 mod manager;
 mod options;
 mod polkit;
 mod properties;
 pub mod proxy;
+mod settings;
 mod signals;
 mod stream;
 

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::fmt;
 
 use super::{
-    ChatRequest, Format, MAX_URL_BYTES, Message, Part, RemoteKind, Role, Source, ToolChoice,
+    ChatRequest, Format, MAX_URL_BYTES, Message, Part, PartKind, Place, RemoteKind, Role,
+    ToolChoice,
 };
 
 /// Messages in one conversation.
@@ -42,17 +43,18 @@ pub const MAX_DOCUMENTS: usize = 16;
 /// Bytes of one such file.
 pub const MAX_DOCUMENT_BYTES: usize = 32 << 20;
 
-/// What is wrong with a request: the field as the client spelled it, and the remedy.
+/// What is wrong with a request, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
-    pub field: String,
+    pub place: Place,
+    /// Continues the sentence "the field …".
     pub reason: String,
 }
 
 impl Invalid {
-    pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
+    pub fn new(place: Place, reason: impl Into<String>) -> Self {
         Self {
-            field: field.into(),
+            place,
             reason: reason.into(),
         }
     }
@@ -60,7 +62,7 @@ impl Invalid {
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` {}", self.field, self.reason)
+        write!(f, "`{}` {}", self.place, self.reason)
     }
 }
 
@@ -68,13 +70,16 @@ impl ChatRequest {
     /// Refuses what no worker could answer or what would cost without limit.
     pub fn check(&self) -> Result<(), Invalid> {
         if self.prompt.as_ref().is_some_and(String::is_empty) {
-            return Err(Invalid::new("prompt", "must not be empty"));
+            return Err(Invalid::new(Place::Prompt, "must not be empty"));
         }
         if self.messages.is_empty() && self.prompt.is_none() {
-            return Err(Invalid::new("messages", "must hold at least one message"));
+            return Err(Invalid::new(
+                Place::Messages,
+                "must hold at least one message",
+            ));
         }
-        at_most("messages", self.messages.len(), MAX_MESSAGES)?;
-        at_most("tools", self.tools.len(), MAX_TOOLS)?;
+        at_most(Place::Messages, self.messages.len(), MAX_MESSAGES)?;
+        at_most(Place::Tools, self.tools.len(), MAX_TOOLS)?;
         for (i, message) in self.messages.iter().enumerate() {
             check_message(i, message)?;
         }
@@ -86,79 +91,21 @@ impl ChatRequest {
     }
 
     fn check_media(&self) -> Result<(), Invalid> {
-        let (mut pictures, mut sounds, mut documents) = (0, 0, 0);
+        let mut counts = [0; 3];
         for (i, j, part) in self.parts() {
-            let (field, bytes, most_bytes, what, count, most) = match part {
-                Part::Picture(picture) => (
-                    "image_url",
-                    picture.file.len(),
-                    MAX_PICTURE_BYTES,
-                    "picture",
-                    &mut pictures,
-                    MAX_PICTURES,
-                ),
-                Part::Sound(sound) => (
-                    "input_audio",
-                    sound.file.len(),
-                    MAX_SOUND_BYTES,
-                    "sound",
-                    &mut sounds,
-                    MAX_SOUNDS,
-                ),
-                Part::Document(document) => {
-                    let bytes = match &document.source {
-                        Source::File(file) => file.len(),
-                        Source::Kept(id) => id.len(),
-                    };
-                    (
-                        "file",
-                        bytes,
-                        MAX_DOCUMENT_BYTES,
-                        "file",
-                        &mut documents,
-                        MAX_DOCUMENTS,
-                    )
-                }
-                Part::Remote(remote) => match remote.what {
-                    RemoteKind::Picture(_) => (
-                        "image_url",
-                        remote.url.len(),
-                        MAX_URL_BYTES,
-                        "picture",
-                        &mut pictures,
-                        MAX_PICTURES,
-                    ),
-                    RemoteKind::Document(_) => (
-                        "file",
-                        remote.url.len(),
-                        MAX_URL_BYTES,
-                        "file",
-                        &mut documents,
-                        MAX_DOCUMENTS,
-                    ),
-                },
-                Part::Text(_) | Part::Read(_) => continue,
+            let Some(attached) = Attached::of(part) else {
+                continue;
             };
+            let count = &mut counts[attached.kind as usize];
             *count += 1;
-            let problem = match self.messages[i].role {
-                Role::User | Role::Tool if *count > most => {
-                    format!("is one {what} too many; at most {most} are allowed")
-                }
-                Role::User | Role::Tool if bytes == 0 => "is empty".to_owned(),
-                Role::User | Role::Tool if bytes > most_bytes => {
-                    format!("has {bytes} bytes; at most {most_bytes} are allowed")
-                }
-                Role::User | Role::Tool => continue,
-                Role::System | Role::Assistant => {
-                    format!(
-                        "is not supported here; a {what} belongs to the user's messages and to the results of functions"
-                    )
-                }
-            };
-            return Err(Invalid::new(
-                format!("messages[{i}].content[{j}].{field}"),
-                problem,
-            ));
+            if let Some(problem) = attached.problem(self.messages[i].role, *count) {
+                let place = Place::Part {
+                    message: i,
+                    part: j,
+                    kind: attached.kind,
+                };
+                return Err(Invalid::new(place, problem));
+            }
         }
         Ok(())
     }
@@ -166,24 +113,25 @@ impl ChatRequest {
     fn check_tools(&self) -> Result<(), Invalid> {
         let mut names = HashSet::new();
         for (i, tool) in self.tools.iter().enumerate() {
-            check_name(&format!("tools[{i}].function.name"), &tool.name)?;
+            check_name(Place::ToolName(i), &tool.name)?;
             if !names.insert(&tool.name) {
                 return Err(Invalid::new(
-                    format!("tools[{i}].function.name"),
+                    Place::ToolName(i),
                     "is the name of an earlier function",
                 ));
             }
             check_constraint(
-                &format!("tools[{i}].function.parameters"),
+                Place::ToolParameters(i),
                 tool.parameters.as_deref().unwrap_or_default(),
             )?;
         }
         match &self.tool_choice {
-            ToolChoice::Required if self.tools.is_empty() => {
-                Err(Invalid::new("tool_choice", "needs `tools` to choose from"))
-            }
+            ToolChoice::Required if self.tools.is_empty() => Err(Invalid::new(
+                Place::ToolChoice,
+                "needs `tools` to choose from",
+            )),
             ToolChoice::Named(name) if !names.contains(name) => Err(Invalid::new(
-                "tool_choice",
+                Place::ToolChoice,
                 "names a function that is not in `tools`",
             )),
             _ => Ok(()),
@@ -193,11 +141,9 @@ impl ChatRequest {
     fn check_format(&self) -> Result<(), Invalid> {
         match &self.format {
             Format::Text | Format::JsonObject => Ok(()),
-            Format::JsonSchema(schema) => {
-                check_constraint("response_format.json_schema.schema", schema)
-            }
-            Format::Regex(regex) => check_constraint("regex", regex),
-            Format::Grammar(grammar) => check_constraint("grammar", grammar),
+            Format::JsonSchema(schema) => check_constraint(Place::Schema, schema),
+            Format::Regex(regex) => check_constraint(Place::Regex, regex),
+            Format::Grammar(grammar) => check_constraint(Place::Grammar, grammar),
         }
     }
 
@@ -211,19 +157,19 @@ impl ChatRequest {
 
     fn check_sampling(&self) -> Result<(), Invalid> {
         let s = &self.sampling;
-        in_range("temperature", s.temperature, 0.0, 2.0)?;
-        in_range("top_p", s.top_p, 0.0, 1.0)?;
-        in_range("min_p", s.min_p, 0.0, 1.0)?;
-        in_range("frequency_penalty", s.frequency_penalty, -2.0, 2.0)?;
-        in_range("presence_penalty", s.presence_penalty, -2.0, 2.0)?;
-        in_range("repeat_penalty", s.repeat_penalty, 0.1, 10.0)?;
-        at_most("logit_bias", s.logit_bias.len(), MAX_LOGIT_BIAS)?;
+        in_range(Place::Temperature, s.temperature, 0.0, 2.0)?;
+        in_range(Place::TopP, s.top_p, 0.0, 1.0)?;
+        in_range(Place::MinP, s.min_p, 0.0, 1.0)?;
+        in_range(Place::FrequencyPenalty, s.frequency_penalty, -2.0, 2.0)?;
+        in_range(Place::PresencePenalty, s.presence_penalty, -2.0, 2.0)?;
+        in_range(Place::RepeatPenalty, s.repeat_penalty, 0.1, 10.0)?;
+        at_most(Place::LogitBias, s.logit_bias.len(), MAX_LOGIT_BIAS)?;
         for (token, bias) in &s.logit_bias {
-            in_range(&format!("logit_bias.{token}"), *bias, -100.0, 100.0)?;
+            in_range(Place::TokenBias(*token), *bias, -100.0, 100.0)?;
         }
         match self.logprobs {
             Some(n) if n > MAX_TOP_LOGPROBS => Err(Invalid::new(
-                "top_logprobs",
+                Place::TopLogprobs,
                 format!("must be at most {MAX_TOP_LOGPROBS}, not {n}"),
             )),
             _ => Ok(()),
@@ -233,32 +179,32 @@ impl ChatRequest {
     fn check_output(&self) -> Result<(), Invalid> {
         let o = &self.output;
         if o.max_tokens == Some(0) {
-            return Err(Invalid::new("max_tokens", "must be at least 1"));
+            return Err(Invalid::new(Place::MaxTokens, "must be at least 1"));
         }
         if let Some(max) = o.max_tokens
             && o.min_tokens > max
         {
             return Err(Invalid::new(
-                "min_tokens",
+                Place::MinTokens,
                 format!("is {}, more than max_tokens ({max})", o.min_tokens),
             ));
         }
         let own_end =
             "cannot be kept up with an answer of a given form, which has an end of its own";
         if o.ignore_eos && self.has_own_end() {
-            return Err(Invalid::new("ignore_eos", own_end));
+            return Err(Invalid::new(Place::IgnoreEos, own_end));
         }
         if o.min_tokens > 0 && self.has_own_end() {
-            return Err(Invalid::new("min_tokens", own_end));
+            return Err(Invalid::new(Place::MinTokens, own_end));
         }
-        at_most("stop", o.stop.len(), MAX_STOPS)?;
+        at_most(Place::Stops, o.stop.len(), MAX_STOPS)?;
         for (i, stop) in o.stop.iter().enumerate() {
             if stop.is_empty() {
-                return Err(Invalid::new(format!("stop[{i}]"), "must not be empty"));
+                return Err(Invalid::new(Place::Stop(i), "must not be empty"));
             }
             if stop.len() > MAX_STOP_BYTES {
                 return Err(Invalid::new(
-                    format!("stop[{i}]"),
+                    Place::Stop(i),
                     format!(
                         "has {} bytes; at most {MAX_STOP_BYTES} are allowed",
                         stop.len()
@@ -270,6 +216,62 @@ impl ChatRequest {
     }
 }
 
+/// How many parts of a kind a conversation may have.
+fn max_count(kind: PartKind) -> usize {
+    match kind {
+        PartKind::Picture => MAX_PICTURES,
+        PartKind::Sound => MAX_SOUNDS,
+        PartKind::Document => MAX_DOCUMENTS,
+    }
+}
+
+/// What a part brings along: the file, or what names it.
+struct Attached {
+    kind: PartKind,
+    bytes: usize,
+    max_bytes: usize,
+}
+
+impl Attached {
+    fn of(part: &Part) -> Option<Self> {
+        let bytes = part.bytes();
+        let (kind, max_bytes) = match part {
+            Part::Picture(_) => (PartKind::Picture, MAX_PICTURE_BYTES),
+            Part::Sound(_) => (PartKind::Sound, MAX_SOUND_BYTES),
+            Part::Document(_) => (PartKind::Document, MAX_DOCUMENT_BYTES),
+            Part::Remote(remote) => match remote.what {
+                RemoteKind::Picture(_) => (PartKind::Picture, MAX_URL_BYTES),
+                RemoteKind::Document(_) => (PartKind::Document, MAX_URL_BYTES),
+            },
+            Part::Text(_) | Part::Read(_) => return None,
+        };
+        Some(Self {
+            kind,
+            bytes,
+            max_bytes,
+        })
+    }
+
+    /// What is wrong with it in a message of this role, as the `count`th of its kind.
+    fn problem(&self, role: Role, count: usize) -> Option<String> {
+        let (noun, most) = (self.kind.noun(), max_count(self.kind));
+        match role {
+            Role::System | Role::Assistant => Some(format!(
+                "is not supported here; a {noun} belongs to the user's messages and to the results of functions"
+            )),
+            Role::User | Role::Tool if count > most => Some(format!(
+                "is one {noun} too many; at most {most} are allowed"
+            )),
+            Role::User | Role::Tool if self.bytes == 0 => Some("is empty".to_owned()),
+            Role::User | Role::Tool if self.bytes > self.max_bytes => Some(format!(
+                "has {} bytes; at most {} are allowed",
+                self.bytes, self.max_bytes
+            )),
+            Role::User | Role::Tool => None,
+        }
+    }
+}
+
 fn check_message(i: usize, message: &Message) -> Result<(), Invalid> {
     let says_something = message.content.iter().any(|part| match part {
         Part::Text(text) => !text.is_empty(),
@@ -278,64 +280,64 @@ fn check_message(i: usize, message: &Message) -> Result<(), Invalid> {
     });
     let calls = message.role == Role::Assistant && !message.tool_calls.is_empty();
     if message.content.is_empty() && !calls {
-        return Err(Invalid::new(
-            format!("messages[{i}].content"),
-            "is required",
-        ));
+        return Err(Invalid::new(Place::Content { message: i }, "is required"));
     }
     if message.role == Role::User && !says_something {
         return Err(Invalid::new(
-            format!("messages[{i}].content"),
+            Place::Content { message: i },
             "must not be empty",
         ));
     }
     for (j, call) in message.tool_calls.iter().enumerate() {
         check_name(
-            &format!("messages[{i}].tool_calls[{j}].function.name"),
+            Place::CallName {
+                message: i,
+                call: j,
+            },
             &call.name,
         )?;
     }
     Ok(())
 }
 
-fn check_constraint(field: &str, text: &str) -> Result<(), Invalid> {
+fn check_constraint(place: Place, text: &str) -> Result<(), Invalid> {
     match text.len() {
         0..=MAX_CONSTRAINT_BYTES => Ok(()),
         bytes => Err(Invalid::new(
-            field,
+            place,
             format!("has {bytes} bytes; at most {MAX_CONSTRAINT_BYTES} are allowed"),
         )),
     }
 }
 
-fn check_name(field: &str, name: &str) -> Result<(), Invalid> {
+fn check_name(place: Place, name: &str) -> Result<(), Invalid> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(legal) {
         return Err(Invalid::new(
-            field,
+            place,
             format!("must be 1 to {MAX_NAME_BYTES} characters of a-z, A-Z, 0-9, `_`, `-` or `.`"),
         ));
     }
     Ok(())
 }
 
-fn in_range(field: &str, value: f32, low: f32, high: f32) -> Result<(), Invalid> {
+fn in_range(place: Place, value: f32, low: f32, high: f32) -> Result<(), Invalid> {
     if (low..=high).contains(&value) {
         Ok(())
     } else {
         Err(Invalid::new(
-            field,
+            place,
             format!("must be between {low} and {high}, not {value}"),
         ))
     }
 }
 
-fn at_most(field: &str, len: usize, max: usize) -> Result<(), Invalid> {
+fn at_most(place: Place, len: usize, max: usize) -> Result<(), Invalid> {
     if len <= max {
         Ok(())
     } else {
         Err(Invalid::new(
-            field,
+            place,
             format!("has {len} entries; at most {max} are allowed"),
         ))
     }

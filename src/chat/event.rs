@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-use super::{Constraint, Modality};
+use super::{Constraint, Modality, PartKind, Place};
 
 /// One step of an answer. `Started` comes first, `Done` last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -142,52 +142,67 @@ pub enum ChatError {
     Inference { reason: String },
 }
 
-impl fmt::Display for ChatError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl ChatError {
+    /// The field of the request that is to blame; `None` if none is.
+    pub fn place(&self) -> Option<Place> {
+        let part = |kind, message: u32, part: u32| Place::Part {
+            message: message as usize,
+            part: part as usize,
+            kind,
+        };
+        Some(match self {
+            Self::PromptTooLong { .. }
+            | Self::UnsupportedModality { .. }
+            | Self::Template { .. } => Place::Messages,
+            Self::UnknownToken { token, .. } => Place::TokenBias(*token),
+            Self::Picture {
+                message, part: j, ..
+            } => part(PartKind::Picture, *message, *j),
+            Self::Sound {
+                message, part: j, ..
+            } => part(PartKind::Sound, *message, *j),
+            Self::Document {
+                message, part: j, ..
+            } => part(PartKind::Document, *message, *j),
+            Self::Constraint {
+                part: Constraint::Format,
+                ..
+            } => Place::Format,
+            Self::Constraint {
+                part: Constraint::Tool(tool),
+                ..
+            } => Place::ToolParameters(*tool as usize),
+            Self::Inference { .. } => return None,
+        })
+    }
+
+    /// What went wrong, in the words of an API, which calls the fields as `field` says.
+    pub fn describe(&self, field: impl Fn(Place) -> String) -> String {
         match self {
             Self::PromptTooLong {
                 prompt_tokens,
                 context_tokens,
-            } => write!(
-                f,
+            } => format!(
                 "the prompt has {prompt_tokens} tokens and leaves no room for an answer in a context of {context_tokens} tokens; \
                  shorten the conversation or raise `context` in gemmad.toml"
             ),
-            Self::UnknownToken { token, vocabulary } => {
-                write!(
-                    f,
-                    "logit_bias names token {token}, but the vocabulary ends at {}",
-                    vocabulary.saturating_sub(1)
-                )
-            }
+            Self::UnknownToken { token, vocabulary } => format!(
+                "logit_bias names token {token}, but the vocabulary ends at {}",
+                vocabulary.saturating_sub(1)
+            ),
             Self::UnsupportedModality { modality, reason } => {
                 let verb = match modality {
                     Modality::Image => "see",
                     Modality::Audio => "hear",
                 };
-                write!(f, "the model cannot {verb}: {reason}")
+                format!("the model cannot {verb}: {reason}")
             }
-            Self::Picture {
-                message,
-                part,
-                reason,
-            } => write!(
-                f,
-                "`messages[{message}].content[{part}].image_url` {reason}"
-            ),
-            Self::Sound {
-                message,
-                part,
-                reason,
-            } => write!(
-                f,
-                "`messages[{message}].content[{part}].input_audio` {reason}"
-            ),
-            Self::Document {
-                message,
-                part,
-                reason,
-            } => write!(f, "`messages[{message}].content[{part}].file` {reason}"),
+            Self::Picture { reason, .. }
+            | Self::Sound { reason, .. }
+            | Self::Document { reason, .. } => {
+                let field = self.place().map(field).unwrap_or_default();
+                format!("`{field}` {reason}")
+            }
             Self::Constraint { part, path, reason } => {
                 let place = if path.is_empty() {
                     String::new()
@@ -195,18 +210,23 @@ impl fmt::Display for ChatError {
                     format!(" at `{path}`")
                 };
                 match part {
-                    Constraint::Format => write!(f, "the answer's format{place} {reason}"),
-                    Constraint::Tool(i) => write!(
-                        f,
-                        "the parameters of function {i} (counted from 0){place} {reason}"
-                    ),
+                    Constraint::Format => format!("the answer's format{place} {reason}"),
+                    Constraint::Tool(i) => {
+                        format!("the parameters of function {i} (counted from 0){place} {reason}")
+                    }
                 }
             }
-            Self::Template { reason } => write!(
-                f,
-                "the model's chat template refuses this conversation: {reason}"
-            ),
-            Self::Inference { reason } => write!(f, "inference failed: {reason}"),
+            Self::Template { reason } => {
+                format!("the model's chat template refuses this conversation: {reason}")
+            }
+            Self::Inference { reason } => format!("inference failed: {reason}"),
         }
+    }
+}
+
+/// For logs.
+impl fmt::Display for ChatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe(|place| place.to_string()))
     }
 }

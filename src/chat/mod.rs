@@ -10,6 +10,7 @@ mod event;
 mod form;
 mod media;
 mod modality;
+mod place;
 mod principal;
 mod remote;
 mod text;
@@ -21,10 +22,13 @@ pub use event::{ChatError, ChatEvent, Done, Finish, Timings, TokenLogprob, Usage
 pub use form::{Constraint, Format, ToolChoice};
 pub use media::{BUDGETS, Detail, Picture, Sound};
 pub use modality::{Modalities, Modality};
+pub use place::{PartKind, Place};
 pub use principal::PrincipalId;
 pub use remote::{Barred, MAX_URL_BYTES, Networks, Remote, RemoteKind};
 pub use text::{TextAnswer, TextTask};
 pub use thinking::Thinking;
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -169,6 +173,38 @@ impl Message {
             name: None,
         }
     }
+
+    /// Bytes of memory that a copy of it takes: all but its files, which are shared.
+    pub fn copied_bytes(&self) -> usize {
+        let own = |part: &Part| match part {
+            Part::Picture(_)
+            | Part::Sound(_)
+            | Part::Document(Document {
+                source: Source::File(_),
+                ..
+            }) => 0,
+            part => part.bytes(),
+        };
+        let calls = self
+            .tool_calls
+            .iter()
+            .map(|call| call.id.len() + call.name.len() + call.arguments.len());
+        let texts = [&self.reasoning, &self.tool_call_id, &self.name];
+        let pieces = self.content.iter().flat_map(Part::pieces);
+        size_of::<Self>()
+            + pieces
+                .map(|part| size_of::<Part>() + own(part))
+                .sum::<usize>()
+            + calls.sum::<usize>()
+            + texts.into_iter().flatten().map(String::len).sum::<usize>()
+    }
+
+    /// Bytes of memory that it takes, its files included.
+    pub fn bytes(&self) -> usize {
+        let pieces = self.content.iter().flat_map(Part::pieces);
+        let files = pieces.filter_map(Part::file).map(|file| file.len());
+        self.copied_bytes() + files.sum::<usize>()
+    }
 }
 
 /// One piece of a message's content.
@@ -191,6 +227,19 @@ impl Part {
         match self {
             Self::Read(parts) => parts,
             part => std::slice::from_ref(part),
+        }
+    }
+
+    /// The file that it is, as it was sent.
+    pub fn file(&self) -> Option<&Arc<[u8]>> {
+        match self {
+            Self::Picture(picture) => Some(&picture.file),
+            Self::Sound(sound) => Some(&sound.file),
+            Self::Document(Document {
+                source: Source::File(file),
+                ..
+            }) => Some(file),
+            Self::Document(_) | Self::Text(_) | Self::Remote(_) | Self::Read(_) => None,
         }
     }
 

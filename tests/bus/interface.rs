@@ -29,6 +29,25 @@ fn interfaces(xml: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// Holds the installed file against what the service says; writes what that is if they differ.
+fn assert_is_installed(said: &BTreeMap<String, String>) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/dbus/org.gemmad.Gemmad1.xml");
+    let written = std::fs::read_to_string(&file).unwrap_or_default();
+    if interfaces(&written) != *said {
+        let new = std::env::temp_dir().join("org.gemmad.Gemmad1.xml");
+        let body: String = said
+            .values()
+            .map(|part| format!("<interface name=\"{part}\n</interface>\n"))
+            .collect();
+        std::fs::write(&new, format!("<node>\n{body}</node>\n")).unwrap();
+        panic!(
+            "{} is not what the code says, which is now in {}",
+            file.display(),
+            new.display()
+        );
+    }
+}
+
 #[tokio::test]
 async fn the_installed_description_is_what_the_service_says_of_itself() {
     if !possible() {
@@ -57,21 +76,7 @@ async fn the_installed_description_is_what_the_service_says_of_itself() {
         assert!(xml.contains("org.freedesktop.DBus.Properties"), "{xml}");
         said.extend(interfaces(&xml));
     }
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/dbus/org.gemmad.Gemmad1.xml");
-    let written = std::fs::read_to_string(&file).unwrap_or_default();
-    if interfaces(&written) != said {
-        let new = std::env::temp_dir().join("org.gemmad.Gemmad1.xml");
-        let body: String = said
-            .values()
-            .map(|part| format!("<interface name=\"{part}\n</interface>\n"))
-            .collect();
-        std::fs::write(&new, format!("<node>\n{body}</node>\n")).unwrap();
-        panic!(
-            "{} is not what the code says, which is now in {}",
-            file.display(),
-            new.display()
-        );
-    }
+    assert_is_installed(&said);
 
     let peer = PeerProxy::builder(&connection)
         .destination(gemmad::bus::NAME)

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use gemmad::bus::proxy::Options;
 use serde_json::json;
+use zbus::zvariant::{Fd, Value};
 
 use crate::harness::{self, Daemon, endless, proc_kib, question, wait_for};
 use crate::private::{Bus, manager, named, possible, sober};
@@ -19,6 +20,109 @@ fn anonymous(daemon: &Daemon) -> u64 {
 /// KiB that the idle supervisor may have, as without a bus.
 const RSS_ANON: u64 = 2 << 10;
 const PSS: u64 = 6 << 10;
+
+/// KiB that the supervisor has more at its peak, while `work` is done, than before.
+async fn peak_growth(daemon: &Daemon, work: impl Future<Output = ()>) -> u64 {
+    // From now on `VmHWM` is the peak since now.
+    std::fs::write(format!("/proc/{}/clear_refs", daemon.pid()), "5").unwrap();
+    let before = proc_kib(daemon.pid(), "status", "VmRSS");
+    work.await;
+    proc_kib(daemon.pid(), "status", "VmHWM").saturating_sub(before)
+}
+
+/// A file of so many MiB that is in no folder; its first bytes are these, the others zeros.
+fn memfd(begin: &[u8], mib: u64) -> std::fs::File {
+    let file = rustix::fs::memfd_create("file", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    let file = std::fs::File::from(file);
+    std::os::unix::fs::FileExt::write_all_at(&file, begin, 0).unwrap();
+    file.set_len(mib << 20).unwrap();
+    file
+}
+
+fn passed(file: &std::fs::File) -> Value<'static> {
+    let file = std::os::fd::OwnedFd::from(file.try_clone().unwrap());
+    Value::from(vec![Fd::from(file)])
+}
+
+#[tokio::test]
+async fn a_large_file_is_there_once_and_in_the_frame_for_the_worker() {
+    if !possible() {
+        return;
+    }
+    let bus = Bus::start();
+    let daemon = bus.daemon(harness::Options::default());
+    daemon.load();
+    let manager = manager(&bus.connect().await).await;
+    let file = memfd(b"\x89PNG\r\n\x1a\n\xff", 20);
+    let mut options = sober();
+    options.insert("images", passed(&file));
+    let ask = async {
+        let (name, text) = named(manager.ask(FRANCE, options).await);
+        assert!(name.ends_with(".InvalidRequest"), "{name}: {text}");
+    };
+    let kib = peak_growth(&daemon, ask).await;
+    eprintln!("a file of 20 MiB took {kib} KiB");
+    assert!(kib < 48 << 10, "{kib} KiB for a file of 20 MiB");
+    let mut body = question(FRANCE);
+    body["messages"][0]["content"] = json!([{"type": "image_url", "image_url": {"url": "fd:0"}}]);
+    let chat = async {
+        let files = Options::from([("files", passed(&file)), ("timeout", 60u32.into())]);
+        let (name, text) = named(manager.chat(&body.to_string(), files).await);
+        assert!(name.ends_with(".InvalidRequest"), "{name}: {text}");
+    };
+    let kib = peak_growth(&daemon, chat).await;
+    eprintln!("the same in a request took {kib} KiB");
+    assert!(kib < 48 << 10, "{kib} KiB for a file of 20 MiB");
+}
+
+#[tokio::test]
+async fn callers_with_a_large_file_each_are_held_to_their_users_share() {
+    if !possible() {
+        return;
+    }
+    let bus = Bus::start();
+    let daemon = bus.daemon(harness::Options::default());
+    daemon.load();
+    let file = memfd(b"", 23);
+    let clients = join_all((0..8).map(|_| bus.connect())).await;
+    let ask = async |client: &zbus::Connection| {
+        let options = Options::from([("files", passed(&file)), ("timeout", 60u32.into())]);
+        named(manager(client).await.ask(FRANCE, options).await).0
+    };
+    let all = async {
+        let errors = join_all(clients.iter().map(ask)).await;
+        let are = |name: &str| errors.iter().filter(|error| error.ends_with(name)).count();
+        // 40 MiB are one user's share (`body-size`, and 8 MiB): there is room for one of them.
+        assert!(are(".InvalidRequest") >= 1, "{errors:?}");
+        assert_eq!(are(".InvalidRequest") + are(".Busy"), 8, "{errors:?}");
+    };
+    let kib = peak_growth(&daemon, all).await;
+    eprintln!("eight files of 23 MiB took {kib} KiB");
+    assert!(kib < 48 << 10, "{kib} KiB for eight files of 23 MiB");
+}
+
+#[tokio::test]
+async fn a_request_of_many_small_values_costs_little_more_than_its_bytes() {
+    if !possible() {
+        return;
+    }
+    let bus = Bus::start();
+    let daemon = bus.daemon(harness::Options::default());
+    let manager = manager(&bus.connect().await).await;
+    let file = memfd(b"abc", 0);
+    let request = format!("{{\"x\":[{}[]]}}", "[],".repeat(2 << 20));
+    let chat = async {
+        let files = Options::from([("files", passed(&file))]);
+        let (name, text) = named(manager.chat(&request, files).await);
+        assert!(
+            name.ends_with(".InvalidRequest") && text.contains("`messages` is required"),
+            "{name}: {text}"
+        );
+    };
+    let kib = peak_growth(&daemon, chat).await;
+    eprintln!("a request of 6 MiB took {kib} KiB");
+    assert!(kib < 32 << 10, "{kib} KiB for a request of 6 MiB");
+}
 
 #[tokio::test]
 async fn the_idle_supervisor_on_the_bus_is_small_before_and_after_work() {

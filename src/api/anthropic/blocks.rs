@@ -1,8 +1,9 @@
 //! `messages` and `system`: content blocks that become the messages of a conversation.
 
+use crate::api::parse::Invalid;
 use crate::api::parse::json::{Json, Object, quote};
 use crate::api::parse::{files, media};
-use crate::chat::{Invalid, Message, Part, Role, ToolCall};
+use crate::chat::{Message, Part, Role, ToolCall};
 
 /// The conversation, and for each of its messages the client's own that it was made of.
 pub fn messages(json: &Json) -> Result<(Vec<Message>, Vec<usize>), Invalid> {

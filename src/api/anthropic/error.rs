@@ -62,8 +62,8 @@ impl IntoResponse for AnthropicError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::parse::Invalid;
     use crate::backend::Failure;
-    use crate::chat::Invalid;
 
     #[test]
     fn errors_have_their_families() {

@@ -37,11 +37,11 @@ pub async fn create(
         stream,
         places,
     } = parse(bytes, request::parse).await?;
-    let refusal = |failure| ApiError::from(failure).relocated(|field| places.of(field));
-    let located = |error: ApiError| error.relocated(|field| places.of(field));
+    let refusal = |failure| ApiError::failure(failure, |place| places.field(place));
+    let unread = |refused| ApiError::attachments(refused, |place| places.field(place));
     let files = documents::read(&api, caller.id(), &mut request, &mut share)
         .await
-        .map_err(located)?;
+        .map_err(unread)?;
     let stops = request.output.stop.clone();
     let mut answer = api
         .backends
@@ -99,11 +99,11 @@ pub async fn count_tokens(
         places,
         ..
     } = parse(bytes, request::parse_count).await?;
-    let refusal = |failure| ApiError::from(failure).relocated(|field| places.of(field));
-    let located = |error: ApiError| error.relocated(|field| places.of(field));
+    let refusal = |failure| ApiError::failure(failure, |place| places.field(place));
+    let unread = |refused| ApiError::attachments(refused, |place| places.field(place));
     documents::read(&api, caller.id(), &mut request, &mut share)
         .await
-        .map_err(located)?;
+        .map_err(unread)?;
     match api
         .backends
         .text(caller.id(), &model, TextTask::Count(Box::new(request)))

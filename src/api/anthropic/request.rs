@@ -1,10 +1,12 @@
 //! A request of the Messages API, made into a [`ChatRequest`] or refused with the field's name.
 
 use crate::api::anthropic::blocks;
+use crate::api::openai::chat::fields;
 use crate::api::openai::chat::request::{self, DEFAULT_MODEL};
+use crate::api::parse::Invalid;
 use crate::api::parse::json::{self, Json, Object, quote};
 use crate::chat::{
-    ChatRequest, Format, Invalid, Message, OutputLimits, Role, Thinking, Tool, ToolChoice,
+    ChatRequest, Format, Message, OutputLimits, Place, Role, Thinking, Tool, ToolChoice,
 };
 
 /// Parameters that need no honouring here, each with the reason.
@@ -32,28 +34,21 @@ pub struct Places(Vec<Option<usize>>);
 
 impl Places {
     /// The field of this API that a field of a chat request is.
-    pub fn of(&self, field: &str) -> String {
-        if let Some(rest) = field.strip_prefix("messages[") {
-            let message = rest
-                .split(']')
-                .next()
-                .and_then(|number| number.parse::<usize>().ok())
-                .and_then(|message| self.0.get(message));
-            return match message {
+    pub fn field(&self, place: Place) -> String {
+        match place {
+            Place::Content { message }
+            | Place::Part { message, .. }
+            | Place::CallName { message, .. } => match self.0.get(message) {
                 Some(Some(message)) => format!("messages[{message}]"),
                 Some(None) => "system".into(),
                 None => "messages".into(),
-            };
-        }
-        if let Some(rest) = field.strip_prefix("stop") {
-            return format!("stop_sequences{rest}");
-        }
-        match field {
-            _ if field.starts_with("response_format") => "output_config.format".into(),
-            _ if field.starts_with("tools[") => field
-                .replacen("].function.parameters", "].input_schema", 1)
-                .replacen("].function", "]", 1),
-            _ => field.into(),
+            },
+            Place::Stops => "stop_sequences".into(),
+            Place::Stop(stop) => format!("stop_sequences[{stop}]"),
+            Place::Format | Place::Schema => "output_config.format".into(),
+            Place::ToolName(tool) => format!("tools[{tool}].name"),
+            Place::ToolParameters(tool) => format!("tools[{tool}].input_schema"),
+            place => fields::field(place),
         }
     }
 }
@@ -94,10 +89,7 @@ impl MessagesCall {
     fn checked(self) -> Result<Self, Invalid> {
         match self.request.check() {
             Ok(()) => Ok(self),
-            Err(invalid) => Err(Invalid {
-                field: self.places.of(&invalid.field),
-                ..invalid
-            }),
+            Err(invalid) => Err(Invalid::at(invalid, |place| self.places.field(place))),
         }
     }
 }

@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use crate::api::openai::chat::request::DEFAULT_MODEL;
+use crate::api::parse::Invalid;
 use crate::api::parse::json;
-use crate::chat::{Invalid, MAX_TEXT_BYTES};
+use crate::chat::MAX_TEXT_BYTES;
 
 /// What a text is turned into tokens for.
 #[derive(Clone, Debug, PartialEq)]

@@ -15,7 +15,7 @@ use crate::api::Api;
 use crate::api::error::ApiError;
 use crate::api::native::memory::kinds;
 use crate::api::native::{admin, status};
-use crate::backend::{MemoryReport, Phase, Status, WorkerMemory};
+use crate::backend::{MemoryReport, MemoryState, Phase, Status, WorkerMemory};
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 
@@ -41,91 +41,10 @@ pub async fn metrics(
 type Sample<'a> = (Vec<(&'a str, &'a str)>, u64);
 
 fn render(serves: bool, status: &Status, memory: &MemoryReport) -> String {
-    let ready = match &status.phase {
-        Phase::Ready { model, .. } => Some(model.as_str()),
-        _ => None,
-    };
     let mut text = Text(String::new());
-    text.gauge(
-        "up",
-        "Whether a request would be served now.",
-        one(u64::from(serves)),
-    );
-    text.gauge(
-        "info",
-        "The daemon's version.",
-        [(vec![("version", status::VERSION)], 1)],
-    );
-    let loaded = status.models.iter().map(|model| {
-        (
-            vec![("model", model.id.as_str())],
-            u64::from(ready == Some(&model.id)),
-        )
-    });
-    text.gauge(
-        "model_loaded",
-        "Whether an installed model is loaded.",
-        loaded,
-    );
-    text.gauge(
-        "requests_waiting",
-        "Requests that wait for a slot.",
-        one(status.waiting.into()),
-    );
-    text.gauge(
-        "requests_running",
-        "Requests being answered.",
-        one(status.running.into()),
-    );
-    text.counter(
-        "requests_served_total",
-        "Requests ended, however they ended.",
-        one(status.served),
-    );
-    text.counter(
-        "worker_crashes_total",
-        "Workers that died.",
-        one(status.crashes),
-    );
-    let state = &status.memory;
-    text.gauge(
-        "memory_level",
-        "What was done about memory that runs short: 0 nothing, 1 eased, 2 shrinking.",
-        one(state.level as u64),
-    );
-    text.counter(
-        "memory_eases_total",
-        "Times that a worker was told to give back what it can.",
-        one(state.eases),
-    );
-    text.counter(
-        "memory_ends_total",
-        "Times that a worker was told to end because memory was short.",
-        one(state.ends),
-    );
-    text.counter(
-        "worker_oom_kills_total",
-        "Workers that the system killed because memory ran out.",
-        one(state.kills),
-    );
-    text.gauge(
-        "available_bytes",
-        "Memory that programs can have without swapping.",
-        one(memory.available),
-    );
-    text.gauge(
-        "supervisor_anonymous_bytes",
-        "The supervisor's memory that no file stands behind.",
-        one(memory.supervisor.anonymous),
-    );
-    text.gauge(
-        "supervisor_file_backed_bytes",
-        "Files that the supervisor has in memory.",
-        one(memory.supervisor.file_backed),
-    );
-    if let Ok(Some(worker)) = &memory.worker {
-        text.worker(worker);
-    }
+    text.service(serves, status);
+    text.pressure(&status.memory);
+    text.memory(memory);
     text.0
 }
 
@@ -136,6 +55,101 @@ fn one<'a>(value: u64) -> [Sample<'a>; 1] {
 struct Text(String);
 
 impl Text {
+    /// What is served, and how many requests there are.
+    fn service(&mut self, serves: bool, status: &Status) {
+        let ready = match &status.phase {
+            Phase::Ready { model, .. } => Some(model.as_str()),
+            _ => None,
+        };
+        self.gauge(
+            "up",
+            "Whether a request would be served now.",
+            one(u64::from(serves)),
+        );
+        self.gauge(
+            "info",
+            "The daemon's version.",
+            [(vec![("version", status::VERSION)], 1)],
+        );
+        let loaded = status.models.iter().map(|model| {
+            (
+                vec![("model", model.id.as_str())],
+                u64::from(ready == Some(&model.id)),
+            )
+        });
+        self.gauge(
+            "model_loaded",
+            "Whether an installed model is loaded.",
+            loaded,
+        );
+        self.gauge(
+            "requests_waiting",
+            "Requests that wait for a slot.",
+            one(status.waiting.into()),
+        );
+        self.gauge(
+            "requests_running",
+            "Requests being answered.",
+            one(status.running.into()),
+        );
+        self.counter(
+            "requests_served_total",
+            "Requests ended, however they ended.",
+            one(status.served),
+        );
+        self.counter(
+            "worker_crashes_total",
+            "Workers that died.",
+            one(status.crashes),
+        );
+    }
+
+    /// What is done about memory that runs short.
+    fn pressure(&mut self, state: &MemoryState) {
+        self.gauge(
+            "memory_level",
+            "What was done about memory that runs short: 0 nothing, 1 eased, 2 shrinking.",
+            one(state.level as u64),
+        );
+        self.counter(
+            "memory_eases_total",
+            "Times that a worker was told to give back what it can.",
+            one(state.eases),
+        );
+        self.counter(
+            "memory_ends_total",
+            "Times that a worker was told to end because memory was short.",
+            one(state.ends),
+        );
+        self.counter(
+            "worker_oom_kills_total",
+            "Workers that the system killed because memory ran out.",
+            one(state.kills),
+        );
+    }
+
+    /// What is free, and what the two processes have.
+    fn memory(&mut self, memory: &MemoryReport) {
+        self.gauge(
+            "available_bytes",
+            "Memory that programs can have without swapping.",
+            one(memory.available),
+        );
+        self.gauge(
+            "supervisor_anonymous_bytes",
+            "The supervisor's memory that no file stands behind.",
+            one(memory.supervisor.anonymous),
+        );
+        self.gauge(
+            "supervisor_file_backed_bytes",
+            "Files that the supervisor has in memory.",
+            one(memory.supervisor.file_backed),
+        );
+        if let Ok(Some(worker)) = &memory.worker {
+            self.worker(worker);
+        }
+    }
+
     fn worker(&mut self, worker: &WorkerMemory) {
         let picture = &worker.picture;
         self.gauge(

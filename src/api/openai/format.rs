@@ -1,7 +1,8 @@
 //! What form the answer must have: `response_format`, and the extensions `regex` and `grammar`.
 
+use crate::api::parse::Invalid;
 use crate::api::parse::json::{Json, Object, quote};
-use crate::chat::{Format, Invalid};
+use crate::chat::Format;
 
 pub fn format(object: &mut Object) -> Result<Format, Invalid> {
     let mut format = object

@@ -1,8 +1,9 @@
 //! Functions: those offered (`tools`, `tool_choice`) and those called (`tool_calls` of earlier
 //! turns).
 
+use crate::api::parse::Invalid;
 use crate::api::parse::json::{Json, Object, check_object, quote};
-use crate::chat::{Invalid, Tool, ToolCall, ToolChoice};
+use crate::chat::{Tool, ToolCall, ToolChoice};
 
 /// What the model may call, and how.
 #[derive(Clone, Debug, PartialEq)]
@@ -208,10 +209,14 @@ mod tests {
         );
     }
 
+    /// A request that offers two functions.
+    fn with(rest: &str) -> Result<Offer, Invalid> {
+        const DIM: &str = r#"{"type":"function","function":{"name":"dim"}}"#;
+        parse(&format!("{{\"tools\":[{LIGHT},{DIM}]{rest}}}"))
+    }
+
     #[test]
     fn choices() {
-        const DIM: &str = r#"{"type":"function","function":{"name":"dim"}}"#;
-        let with = |rest: &str| parse(&format!("{{\"tools\":[{LIGHT},{DIM}]{rest}}}"));
         let names = |offer: &Offer| {
             offer
                 .tools
@@ -261,6 +266,10 @@ mod tests {
                 "{rest}"
             );
         }
+    }
+
+    #[test]
+    fn wrong_choices_name_the_field() {
         for (choice, field) in [
             (r#""any""#, "tool_choice"),
             ("7", "tool_choice"),

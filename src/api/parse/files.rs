@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use crate::api::parse::Invalid;
 use crate::api::parse::json::{Json, Object, quote};
 use crate::api::parse::media::decode;
 use crate::api::parse::remote;
-use crate::chat::{Document, Invalid, MAX_DOCUMENT_BYTES, Part, RemoteKind, Source};
+use crate::chat::{Document, MAX_DOCUMENT_BYTES, Part, RemoteKind, Source};
 
 /// The rest of a part of type `file`.
 pub fn file(part: &mut Object) -> Result<Part, Invalid> {
@@ -48,6 +49,9 @@ fn fields(object: &mut Object) -> Result<Document, Invalid> {
 
 /// A data URL of any type, or base64 alone.
 fn data_of(json: &Json) -> Result<Arc<[u8]>, Invalid> {
+    if let Some(file) = json.passed_file() {
+        return Ok(file);
+    }
     let text = json.string()?;
     match text.split_once(',') {
         Some((media, data))

@@ -6,11 +6,14 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::value::RawValue;
 
-use crate::chat::Invalid;
+use crate::api::parse::Invalid;
 
 /// Entries of one array and fields of one object that are looked at.
 pub const MAX_ENTRIES: usize = 4096;
@@ -21,17 +24,22 @@ pub const MAX_OPAQUE_BYTES: usize = 1 << 20;
 /// Characters of a client's text that an error repeats.
 const QUOTE: usize = 64;
 
+/// Files that came beside a body, which it names `fd:0`, `fd:1`, ….
+pub type PassedFiles<'a> = &'a [Arc<[u8]>];
+
 /// A value and its place.
 #[derive(Clone, Debug)]
 pub struct Json<'a> {
     raw: &'a str,
     path: String,
+    files: PassedFiles<'a>,
 }
 
 /// The fields of an object that were not asked for yet.
 #[derive(Debug)]
 pub struct Object<'a> {
     path: String,
+    files: PassedFiles<'a>,
     fields: Vec<(String, &'a RawValue)>,
     /// Every name that was asked for: what the object may have.
     known: Vec<&'static str>,
@@ -39,6 +47,12 @@ pub struct Object<'a> {
 
 /// Takes a body apart, which must be one object.
 pub fn body(bytes: &[u8]) -> Result<Object<'_>, Invalid> {
+    body_with(bytes, &[])
+}
+
+/// The same of a body that may name these files in the place of a picture's address, a sound's data
+/// or a file's.
+pub fn body_with<'a>(bytes: &'a [u8], files: PassedFiles<'a>) -> Result<Object<'a>, Invalid> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         Invalid::new(
             "",
@@ -51,6 +65,7 @@ pub fn body(bytes: &[u8]) -> Result<Object<'_>, Invalid> {
     let top = Json {
         raw: text.trim_ascii_start(),
         path: String::new(),
+        files,
     };
     if !top.raw.starts_with(['{', '[', '"']) && serde_json::from_str::<IgnoredAny>(text).is_err() {
         return Err(Invalid::new("", "the body is not JSON; send a JSON object"));
@@ -61,6 +76,13 @@ pub fn body(bytes: &[u8]) -> Result<Object<'_>, Invalid> {
 impl<'a> Json<'a> {
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// The file beside the body that this names.
+    pub fn passed_file(&self) -> Option<Arc<[u8]>> {
+        let name = self.raw.strip_prefix('"')?.strip_suffix('"')?;
+        let number: usize = name.strip_prefix("fd:")?.parse().ok()?;
+        self.files.get(number).cloned()
     }
 
     /// The value as it was written.
@@ -172,6 +194,7 @@ impl<'a> Json<'a> {
         let place = |(i, raw): (usize, &'a RawValue)| Json {
             raw: raw.get(),
             path: format!("{}[{i}]", self.path),
+            files: self.files,
         };
         Ok(collected.items.into_iter().enumerate().map(place).collect())
     }
@@ -208,6 +231,7 @@ impl<'a> Json<'a> {
         let fields: Vec<_> = collected.names.into_iter().zip(collected.items).collect();
         let object = Object {
             path: self.path.clone(),
+            files: self.files,
             fields,
             known: vec![],
         };
@@ -271,6 +295,7 @@ impl<'a> Object<'a> {
         let json = Json {
             raw: raw.get(),
             path: self.at(name),
+            files: self.files,
         };
         (!json.is_null()).then_some(json)
     }
@@ -288,11 +313,12 @@ impl<'a> Object<'a> {
 
     /// Every field under its own name, for objects whose names are data.
     pub fn into_entries(self) -> impl Iterator<Item = (String, Json<'a>)> {
-        let path = self.path;
+        let (path, files) = (self.path, self.files);
         self.fields.into_iter().map(move |(name, raw)| {
             let json = Json {
                 raw: raw.get(),
                 path: format!("{path}.{}", quote(&name)),
+                files,
             };
             (name, json)
         })
@@ -329,10 +355,62 @@ pub fn check_object(text: &str) -> Result<(), String> {
             text.len()
         ));
     }
-    match serde_json::from_str(text) {
-        Ok(serde_json::Value::Object(_)) => Ok(()),
+    match serde_json::from_str::<WellFormed>(text) {
+        Ok(_) if text.trim_ascii_start().starts_with('{') => Ok(()),
         Ok(_) => Err("is not an object".into()),
         Err(error) => Err(format!("cannot be read: {error}")),
+    }
+}
+
+/// Any value of which every number and every escape was read, and nothing kept.
+/// [`IgnoredAny`] skips over both.
+struct WellFormed;
+
+impl<'de> Deserialize<'de> for WellFormed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for WellFormed {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self, A::Error> {
+        while seq.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        while map.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
     }
 }
 
@@ -397,142 +475,4 @@ impl<'de> Visitor<'de> for &mut Collected<'de> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn field(json: &str) -> Json<'_> {
-        body(json.as_bytes()).unwrap().take("x").unwrap()
-    }
-
-    fn problem(bytes: &[u8]) -> String {
-        body(bytes).unwrap_err().reason
-    }
-
-    #[test]
-    fn a_body_is_one_object() {
-        assert!(problem(b"").contains("empty"));
-        assert!(problem(b" \n").contains("empty"));
-        assert!(problem(b"hello").contains("not JSON"));
-        assert!(problem(b"[]").contains("must be an object, not an array"));
-        assert!(problem(b"7").contains("must be an object, not a number"));
-        assert!(problem(b"{\"a\":1} x").contains("trailing"));
-        assert!(problem(b"{\"a\":\"\xff\"}").contains("UTF-8 (byte 6)"));
-    }
-
-    #[test]
-    fn broken_syntax_names_the_field_it_is_in() {
-        assert_eq!(
-            body(br#"{"a":1,"temperature":NaN}"#).unwrap_err().field,
-            "temperature"
-        );
-        assert_eq!(body(br#"{"a":1,"b":[1,2"#).unwrap_err().field, "b");
-        assert_eq!(body(br#"{"a":1,"#).unwrap_err().field, "");
-    }
-
-    #[test]
-    fn numbers_have_bounds() {
-        for bad in [
-            "-1",
-            "11",
-            "1.5",
-            "1e3",
-            "99999999999999999999999999999999999999999999",
-            "\"3\"",
-            "true",
-            "[]",
-        ] {
-            assert_eq!(
-                field(&format!("{{\"x\":{bad}}}"))
-                    .integer(0..=10)
-                    .unwrap_err()
-                    .field,
-                "x",
-                "{bad}"
-            );
-        }
-        assert_eq!(field(r#"{"x":10}"#).integer(0..=10), Ok(10));
-        for bad in ["1e999", "-1e10", "\"0.5\"", "{}"] {
-            assert_eq!(
-                field(&format!("{{\"x\":{bad}}}"))
-                    .number()
-                    .unwrap_err()
-                    .field,
-                "x",
-                "{bad}"
-            );
-        }
-        assert_eq!(field(r#"{"x":5e-1}"#).number(), Ok(0.5));
-    }
-
-    #[test]
-    fn half_a_surrogate_is_no_string() {
-        assert_eq!(field(r#"{"x":"\ud800"}"#).string().unwrap_err().field, "x");
-        assert_eq!(field(r#"{"x":"\ud83d\ude00"}"#).string().unwrap(), "😀");
-    }
-
-    #[test]
-    fn paths_lead_to_the_value() {
-        let array = field(r#"{"x":[1,{"y":"s"}]}"#).array().unwrap();
-        let y = array[1].object().unwrap().take("y").unwrap();
-        assert_eq!(
-            y.boolean().unwrap_err(),
-            Invalid::new("x[1].y", "must be true or false, not a string")
-        );
-    }
-
-    #[test]
-    fn null_is_absent_and_unknown_names_are_refused() {
-        let mut object = body(br#"{"temperature":null,"junk":null}"#).unwrap();
-        assert!(object.take("temperature").is_none());
-        object.finish().unwrap();
-
-        let mut object = body(br#"{"temprature":1}"#).unwrap();
-        assert!(object.take("temperature").is_none());
-        let error = object.finish().unwrap_err();
-        assert_eq!(error.field, "temprature");
-        assert!(error.reason.contains("`temperature`"), "{}", error.reason);
-        assert_eq!(
-            body(br#"{"a":1,"a":2}"#).unwrap_err(),
-            Invalid::new("a", "is given twice")
-        );
-    }
-
-    #[test]
-    fn size_and_depth_are_bounded() {
-        let many = format!("{{\"x\":[{}0]}}", "0,".repeat(MAX_ENTRIES));
-        assert!(field(&many).array().unwrap_err().reason.contains("4096"));
-        let deep = format!(
-            "{{\"x\":{}{}}}",
-            "{\"a\":".repeat(200) + "1",
-            "}".repeat(200)
-        );
-        assert!(
-            field(&deep)
-                .opaque_object()
-                .unwrap_err()
-                .reason
-                .contains("recursion")
-        );
-        // Far deeper than any stack.
-        let abyss = "[".repeat(5_000_000);
-        assert!(body(format!("{{\"x\":{abyss}").as_bytes()).is_err());
-        let long = format!("{{\"{}\":1}}", "n".repeat(10_000));
-        assert!(
-            body(long.as_bytes())
-                .unwrap()
-                .finish()
-                .unwrap_err()
-                .field
-                .len()
-                < 100
-        );
-        let large = format!("{{\"x\":{{\"a\":\"{}\"}}}}", "b".repeat(MAX_OPAQUE_BYTES));
-        assert!(
-            field(&large)
-                .opaque_object()
-                .unwrap_err()
-                .reason
-                .contains("1048576")
-        );
-    }
-}
+mod tests;

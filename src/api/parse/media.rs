@@ -7,10 +7,11 @@ use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use crate::api::parse::Invalid;
 use crate::api::parse::json::{Json, Object, quote};
 use crate::api::parse::remote::{self, is_address};
 use crate::chat::{
-    BUDGETS, Detail, Invalid, MAX_PICTURE_BYTES, MAX_SOUND_BYTES, Part, Picture, RemoteKind, Sound,
+    BUDGETS, Detail, MAX_PICTURE_BYTES, MAX_SOUND_BYTES, Part, Picture, RemoteKind, Sound,
 };
 
 /// What the worker can decode. It goes by the file's content; this is what the client says of it.
@@ -72,9 +73,11 @@ pub fn input_audio(part: &mut Object) -> Result<Sound, Invalid> {
         }
     }
     object.finish()?;
-    Ok(Sound {
-        file: decode(&data, &data.string()?, MAX_SOUND_BYTES)?,
-    })
+    let file = match data.passed_file() {
+        Some(file) => file,
+        None => decode(&data, &data.string()?, MAX_SOUND_BYTES)?,
+    };
+    Ok(Sound { file })
 }
 
 /// Anthropic's `source` of an image.
@@ -121,6 +124,9 @@ fn detail(json: &Json) -> Result<Detail, Invalid> {
 }
 
 fn picture(json: &Json, detail: Detail) -> Result<Part, Invalid> {
+    if let Some(file) = json.passed_file() {
+        return Ok(Part::Picture(Picture { file, detail }));
+    }
     let url = json.string()?;
     if is_address(&url) {
         return remote::part(json, RemoteKind::Picture(detail));
@@ -229,8 +235,14 @@ mod tests {
         );
     }
 
+    fn assert_refused(part: &str, field: &str, reason: &str) {
+        let error = parse(part).unwrap_err();
+        assert_eq!(error.field, field, "{part}: {error}");
+        assert!(error.reason.contains(reason), "{part}: {error}");
+    }
+
     #[test]
-    fn everything_else_is_refused_by_name() {
+    fn other_addresses_are_refused_by_name() {
         for (part, field, reason) in [
             (r#"{}"#, "image_url", "required"),
             (
@@ -264,6 +276,14 @@ mod tests {
                 "image_url.url",
                 "must be the picture itself",
             ),
+        ] {
+            assert_refused(part, field, reason);
+        }
+    }
+
+    #[test]
+    fn other_data_urls_are_refused_by_name() {
+        for (part, field, reason) in [
             (
                 r#"{"image_url":{"url":"data:image/tiff;base64,AAAA"}}"#,
                 "image_url.url",
@@ -305,9 +325,7 @@ mod tests {
                 "not a known parameter",
             ),
         ] {
-            let error = parse(part).unwrap_err();
-            assert_eq!(error.field, field, "{part}: {error}");
-            assert!(error.reason.contains(reason), "{part}: {error}");
+            assert_refused(part, field, reason);
         }
         let large = format!(
             r#"{{"image_url":{{"url":"data:image/png;base64,{}"}}}}"#,

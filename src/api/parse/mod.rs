@@ -4,6 +4,9 @@
 //! API's messages, and [`remote`] those that a message has by their address.
 
 pub mod files;
+mod invalid;
 pub mod json;
 pub mod media;
 mod remote;
+
+pub use invalid::Invalid;

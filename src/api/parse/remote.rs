@@ -2,8 +2,9 @@
 
 use url::Url;
 
+use crate::api::parse::Invalid;
 use crate::api::parse::json::Json;
-use crate::chat::{Invalid, MAX_URL_BYTES, Part, Remote, RemoteKind};
+use crate::chat::{MAX_URL_BYTES, Part, Remote, RemoteKind};
 
 /// Whether a text is meant as an address on the network.
 pub fn is_address(text: &str) -> bool {

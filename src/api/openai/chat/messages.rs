@@ -1,9 +1,10 @@
 //! The conversation: `messages`.
 
 use crate::api::openai::tools;
+use crate::api::parse::Invalid;
 use crate::api::parse::json::{Json, Object, quote};
 use crate::api::parse::{files, media};
-use crate::chat::{Invalid, Message, Part, Role};
+use crate::chat::{Message, Part, Role};
 
 pub fn messages(json: &Json) -> Result<Vec<Message>, Invalid> {
     json.array()?.iter().map(message).collect()
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_field() {
+    fn errors_in_content_name_the_field() {
         for (json, field) in [
             (r#""hello""#, "messages"),
             (r#"["hello"]"#, "messages[0]"),
@@ -205,6 +206,14 @@ mod tests {
                 r#"[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"},"text":"a"}]}]"#,
                 "messages[0].content[0].text",
             ),
+        ] {
+            assert_eq!(parse(json).unwrap_err().field, field, "{json}");
+        }
+    }
+
+    #[test]
+    fn errors_beside_content_name_the_field() {
+        for (json, field) in [
             (
                 r#"[{"role":"user","content":"a","tool_calls":[]}]"#,
                 "messages[0].tool_calls",

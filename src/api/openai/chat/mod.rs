@@ -2,6 +2,7 @@
 //! in pieces ([`stream`]), both in the shapes of [`response`].
 
 pub mod completion;
+pub mod fields;
 mod messages;
 pub mod request;
 pub mod response;
@@ -35,7 +36,9 @@ pub async fn complete(
         mut request,
         delivery,
     } = parse(bytes, request::parse).await?;
-    let files = documents::read(&api, caller.id(), &mut request, &mut share).await?;
+    let files = documents::read(&api, caller.id(), &mut request, &mut share)
+        .await
+        .map_err(|refused| ApiError::attachments(refused, fields::field))?;
     let logprobs = request.logprobs.is_some();
     let mut answer = api.backends.chat(caller.id(), &model, request).await?;
     // What fails before the first event fails with a status of its own.

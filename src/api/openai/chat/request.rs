@@ -4,11 +4,12 @@
 //! Nothing is silently dropped that could change an answer: a parameter is honoured, listed in
 //! [`IGNORED`] with the reason why it may be ignored, or refused.
 
-use crate::api::openai::chat::messages;
+use crate::api::openai::chat::{fields, messages};
 use crate::api::openai::tools::Offer;
 use crate::api::openai::{format, tools};
-use crate::api::parse::json::{self, Json, Object, quote};
-use crate::chat::{ChatRequest, Invalid, OutputLimits, Sampling, Thinking};
+use crate::api::parse::Invalid;
+use crate::api::parse::json::{self, Json, Object, PassedFiles, quote};
+use crate::chat::{ChatRequest, OutputLimits, Sampling, Thinking};
 
 /// What `model` means when it is absent.
 pub const DEFAULT_MODEL: &str = "auto";
@@ -81,7 +82,12 @@ const IGNORED: &[(&str, Harmless, &str)] = &[
 
 /// Reads a body. Every bound of the request has been checked when this returns.
 pub fn parse(body: &[u8]) -> Result<ChatCall, Invalid> {
-    let mut object = json::body(body)?;
+    parse_with(body, &[])
+}
+
+/// The same of a body that may name files that came beside it: see [`json::body_with`].
+pub fn parse_with(body: &[u8], files: PassedFiles) -> Result<ChatCall, Invalid> {
+    let mut object = json::body_with(body, files)?;
     let model = object
         .take("model")
         .map(|model| model.string())
@@ -116,7 +122,9 @@ pub fn parse(body: &[u8]) -> Result<ChatCall, Invalid> {
         cache_prompt,
         ..ChatRequest::new(messages)
     };
-    request.check()?;
+    request
+        .check()
+        .map_err(|invalid| Invalid::at(invalid, fields::field))?;
     Ok(ChatCall {
         model: model.unwrap_or_else(|| DEFAULT_MODEL.into()),
         request,
@@ -329,308 +337,4 @@ fn ignored(object: &mut Object) -> Result<(), Invalid> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::chat::{Message, Role};
-
-    fn with(rest: &str) -> Result<ChatCall, Invalid> {
-        parse(format!(r#"{{"messages":[{{"role":"user","content":"hi"}}]{rest}}}"#).as_bytes())
-    }
-
-    fn request(rest: &str) -> ChatRequest {
-        with(rest).unwrap().request
-    }
-
-    #[test]
-    fn the_least_request_has_gemmas_defaults() {
-        let call = with("").unwrap();
-        assert_eq!(call.model, "auto");
-        assert_eq!(call.delivery, Delivery::Whole);
-        assert_eq!(
-            call.request,
-            ChatRequest::new(vec![Message::text(Role::User, "hi")])
-        );
-    }
-
-    #[test]
-    fn everything_at_once() {
-        let call = with(
-            r#","model":"Tiny","max_tokens":5,"max_completion_tokens":7,"temperature":0.5,"top_p":0.5,"top_k":3,"min_p":0.25,
-            "seed":7,"stop":["a","b"],"n":1,"frequency_penalty":1,"presence_penalty":-1,"repetition_penalty":1.5,
-            "logit_bias":{"5":-100,"6":2.5},"logprobs":true,"top_logprobs":3,"stream":true,
-            "stream_options":{"include_usage":true,"include_obfuscation":false},"response_format":{"type":"text"},
-            "ignore_eos":true,"min_tokens":2,"cache_prompt":false,"chat_template_kwargs":{"enable_thinking":true},
-            "user":"u","metadata":{"a":"b"},"store":false,"service_tier":"auto","modalities":[ "text" ],"verbosity":"medium""#,
-        )
-        .unwrap();
-        assert_eq!(call.model, "Tiny");
-        assert_eq!(call.delivery, Delivery::Stream { usage: true });
-        let r = call.request;
-        assert_eq!(
-            r.sampling,
-            Sampling {
-                temperature: 0.5,
-                top_k: 3,
-                top_p: 0.5,
-                min_p: 0.25,
-                seed: Some(7),
-                frequency_penalty: 1.0,
-                presence_penalty: -1.0,
-                repeat_penalty: 1.5,
-                logit_bias: vec![(5, -100.0), (6, 2.5)],
-            }
-        );
-        assert_eq!(
-            r.output,
-            OutputLimits {
-                max_tokens: Some(7),
-                min_tokens: 2,
-                stop: vec!["a".into(), "b".into()],
-                ignore_eos: true
-            }
-        );
-        assert_eq!(
-            (r.thinking, r.logprobs, r.cache_prompt),
-            (Thinking::On { budget: None }, Some(3), false)
-        );
-    }
-
-    #[test]
-    fn null_is_absent() {
-        let nulls: String = [
-            "model",
-            "tools",
-            "tool_choice",
-            "temperature",
-            "top_k",
-            "seed",
-            "stop",
-            "n",
-            "logit_bias",
-            "logprobs",
-            "top_logprobs",
-            "stream",
-            "stream_options",
-            "max_tokens",
-            "max_completion_tokens",
-            "response_format",
-            "reasoning_effort",
-            "chat_template_kwargs",
-            "user",
-            "store",
-            "functions",
-            "audio",
-        ]
-        .iter()
-        .map(|name| format!(",\"{name}\":null"))
-        .collect();
-        assert_eq!(with(&nulls).unwrap(), with("").unwrap());
-    }
-
-    #[test]
-    fn errors_name_the_field() {
-        for (rest, field) in [
-            (r#","model":5"#, "model"),
-            (r#","temperature":"hot""#, "temperature"),
-            (r#","temperature":-0.1"#, "temperature"),
-            (r#","temperature":2.1"#, "temperature"),
-            (r#","temperature":1e400"#, "temperature"),
-            (r#","temperature":NaN"#, "temperature"),
-            (r#","top_p":1.5"#, "top_p"),
-            (r#","top_k":-2"#, "top_k"),
-            (r#","top_k":1.5"#, "top_k"),
-            (r#","min_p":-1"#, "min_p"),
-            (r#","frequency_penalty":3"#, "frequency_penalty"),
-            (r#","repeat_penalty":0"#, "repeat_penalty"),
-            (
-                r#","repeat_penalty":1,"repetition_penalty":1"#,
-                "repetition_penalty",
-            ),
-            (r#","max_tokens":0"#, "max_tokens"),
-            (r#","max_tokens":-1"#, "max_tokens"),
-            (r#","max_tokens":1e20"#, "max_tokens"),
-            (r#","max_tokens":99999999999"#, "max_tokens"),
-            (r#","max_completion_tokens":0"#, "max_completion_tokens"),
-            (r#","max_tokens":3,"min_tokens":4"#, "min_tokens"),
-            (r#","seed":"x""#, "seed"),
-            (r#","seed":99999999999999999999"#, "seed"),
-            (r#","stop":5"#, "stop"),
-            (r#","stop":["a",5]"#, "stop[1]"),
-            (r#","stop":["a",""]"#, "stop[1]"),
-            (
-                r#","stop":["a","a","a","a","a","a","a","a","a","a","a","a","a","a","a","a","a"]"#,
-                "stop",
-            ),
-            (r#","n":2"#, "n"),
-            (r#","n":0"#, "n"),
-            (r#","logit_bias":[]"#, "logit_bias"),
-            (r#","logit_bias":{"x":1}"#, "logit_bias.x"),
-            (r#","logit_bias":{"-1":1}"#, "logit_bias.-1"),
-            (r#","logit_bias":{"7":101}"#, "logit_bias.7"),
-            (r#","logit_bias":{"7":"a"}"#, "logit_bias.7"),
-            (r#","logprobs":3"#, "logprobs"),
-            (r#","top_logprobs":3"#, "top_logprobs"),
-            (r#","logprobs":true,"top_logprobs":21"#, "top_logprobs"),
-            (r#","logprobs":true,"top_logprobs":-1"#, "top_logprobs"),
-            (r#","stream":1"#, "stream"),
-            (r#","stream_options":{}"#, "stream_options"),
-            (
-                r#","stream":true,"stream_options":{"include_usage":1}"#,
-                "stream_options.include_usage",
-            ),
-            (
-                r#","stream":true,"stream_options":{"usage":true}"#,
-                "stream_options.usage",
-            ),
-            (r#","response_format":"text""#, "response_format"),
-            (
-                r#","response_format":{"type":"json_object"},"ignore_eos":true"#,
-                "ignore_eos",
-            ),
-            (r#","regex":"a+","min_tokens":3"#, "min_tokens"),
-            (r#","tool_choice":"required""#, "tool_choice"),
-            (
-                r#","tool_choice":{"type":"function","function":{"name":"f"}}"#,
-                "tool_choice",
-            ),
-            (r#","reasoning_effort":"much""#, "reasoning_effort"),
-            (r#","thinking_budget_tokens":-1"#, "thinking_budget_tokens"),
-            (
-                r#","chat_template_kwargs":{"enable_thinking":1}"#,
-                "chat_template_kwargs.enable_thinking",
-            ),
-            (
-                r#","chat_template_kwargs":{"x":1}"#,
-                "chat_template_kwargs.x",
-            ),
-            (r#","store":true"#, "store"),
-            (r#","modalities":["text","audio"]"#, "modalities"),
-            (r#","functions":[]"#, "functions"),
-            (r#","function_call":"auto""#, "function_call"),
-            (r#","audio":{}"#, "audio"),
-            (r#","prediction":{}"#, "prediction"),
-            (r#","web_search_options":{}"#, "web_search_options"),
-            (r#","tempersture":1"#, "tempersture"),
-            (r#","messages":[]"#, "messages"),
-        ] {
-            let error = with(rest).expect_err(rest);
-            assert_eq!(error.field, field, "{rest}: {error}");
-        }
-        assert_eq!(parse(b"{}").unwrap_err().field, "messages");
-        assert_eq!(parse(br#"{"messages":[]}"#).unwrap_err().field, "messages");
-        assert_eq!(
-            parse(br#"{"messages":[{"role":"user","content":""}]}"#)
-                .unwrap_err()
-                .field,
-            "messages[0].content"
-        );
-        assert!(
-            with(r#","tempersture":1"#)
-                .unwrap_err()
-                .reason
-                .contains("did you mean `temperature`?")
-        );
-        assert!(
-            !with(r#","web_search_options":{}"#)
-                .unwrap_err()
-                .reason
-                .contains("did you mean")
-        );
-    }
-
-    #[test]
-    fn thinking_is_asked_for_in_three_ways() {
-        const ENDLESS: Thinking = Thinking::On { budget: None };
-        let on = |budget| Thinking::On {
-            budget: Some(budget),
-        };
-        for (rest, thinking) in [
-            ("", Thinking::Off),
-            (r#","reasoning_effort":"none""#, Thinking::Off),
-            (r#","reasoning_effort":"minimal""#, Thinking::Off),
-            (r#","reasoning_effort":"low""#, on(512)),
-            (r#","reasoning_effort":"high""#, on(8192)),
-            (r#","reasoning_effort":"xhigh""#, ENDLESS),
-            (r#","chat_template_kwargs":{}"#, Thinking::Off),
-            (
-                r#","chat_template_kwargs":{"enable_thinking":true}"#,
-                ENDLESS,
-            ),
-            (
-                r#","reasoning_effort":"high","chat_template_kwargs":{"enable_thinking":false}"#,
-                Thinking::Off,
-            ),
-            (
-                r#","reasoning_effort":"none","chat_template_kwargs":{"enable_thinking":true}"#,
-                ENDLESS,
-            ),
-            (
-                r#","reasoning_effort":"low","chat_template_kwargs":{"enable_thinking":true}"#,
-                on(512),
-            ),
-            (
-                r#","reasoning_effort":"high","chat_template_kwargs":{"enable_thinking":null}"#,
-                on(8192),
-            ),
-            (r#","thinking_budget_tokens":100"#, on(100)),
-            (
-                r#","thinking_budget_tokens":100,"reasoning_effort":"high""#,
-                on(100),
-            ),
-            (
-                r#","thinking_budget_tokens":100,"chat_template_kwargs":{"enable_thinking":false}"#,
-                Thinking::Off,
-            ),
-            (
-                r#","thinking_budget_tokens":0,"reasoning_effort":"high""#,
-                Thinking::Off,
-            ),
-        ] {
-            assert_eq!(request(rest).thinking, thinking, "{rest}");
-        }
-    }
-
-    #[test]
-    fn seeds_fold_and_top_k_switches_off() {
-        for (seed, folded) in [
-            ("0", 0),
-            ("42", 42),
-            ("4294967295", u32::MAX),
-            ("4294967296", 1),
-            ("-1", 0),
-            ("18446744073709551615", 0),
-        ] {
-            assert_eq!(
-                request(&format!(",\"seed\":{seed}")).sampling.seed,
-                Some(folded),
-                "{seed}"
-            );
-        }
-        assert_eq!(request(r#","top_k":-1"#).sampling.top_k, 0);
-        assert_eq!(request(r#","top_k":0"#).sampling.top_k, 0);
-        assert_eq!(request(r#","stop":"end""#).output.stop, ["end"]);
-        assert_eq!(request(r#","logprobs":true"#).logprobs, Some(0));
-        assert_eq!(request(r#","logprobs":false"#).logprobs, None);
-    }
-
-    proptest::proptest! {
-        /// Whatever comes, the answer is a request or a refusal.
-        #[test]
-        fn no_body_does_harm(body in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
-            let _ = parse(&body);
-        }
-
-        /// The same for what looks like a request: one that was cut, or in which one byte is
-        /// another.
-        #[test]
-        fn no_damage_does_harm(at in 0usize..400, byte in proptest::num::u8::ANY) {
-            let mut body = br#"{"messages":[{"role":"user","content":[{"type":"text","text":"h\u00e9"}]},{"role":"assistant","tool_calls":[{"id":"c",
-                "type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]}],"tools":[{"type":"function","function":{"name":"f",
-                "parameters":{"type":"object"}}}],"stop":["x"],"logit_bias":{"1":2},"seed":-5,"temperature":0.5e0}"#.to_vec();
-            let at = at % body.len();
-            let _ = parse(&body[..at]);
-            body[at] = byte;
-            let _ = parse(&body);
-        }
-    }
-}
+mod tests;

@@ -36,9 +36,7 @@ pub async fn complete(
     } = parse(bytes, request::parse).await?;
     let logprobs = request.logprobs.is_some();
     let echo = request.prompt.clone().filter(|_| echo);
-    let failed = |failure: Failure| {
-        ApiError::from(failure).relocated(|field| field.replace("messages", "prompt"))
-    };
+    let failed = |failure| ApiError::failure(failure, request::field);
     let mut answer = api
         .backends
         .chat(caller.id(), &model, request)
@@ -67,7 +65,9 @@ pub async fn complete(
             },
         ));
     }
-    Ok(whole(answer, first, &head, text, logprobs).await?)
+    whole(answer, first, &head, text, logprobs)
+        .await
+        .map_err(failed)
 }
 
 /// Waits for the end and answers in one piece, which begins with `text`.

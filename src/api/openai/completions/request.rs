@@ -1,8 +1,10 @@
 //! A request for a text to go on with, made into a [`ChatRequest`] or refused with the field's name.
 
+use crate::api::openai::chat::fields;
 use crate::api::openai::chat::request::{self, DEFAULT_MODEL, Delivery};
+use crate::api::parse::Invalid;
 use crate::api::parse::json::{self, Json, Object};
-use crate::chat::{ChatRequest, Invalid};
+use crate::chat::{ChatRequest, Place};
 
 /// Tokens of an answer unless the client says otherwise, as OpenAI has it for this endpoint.
 const DEFAULT_TOKENS: u32 = 16;
@@ -56,16 +58,22 @@ pub fn parse(body: &[u8]) -> Result<CompletionCall, Invalid> {
     };
     request
         .check()
-        .map_err(|error| match error.field.as_str() {
-            "top_logprobs" => Invalid::new("logprobs", error.reason),
-            _ => error,
-        })?;
+        .map_err(|invalid| Invalid::at(invalid, field))?;
     Ok(CompletionCall {
         model: model.unwrap_or_else(|| DEFAULT_MODEL.into()),
         request,
         delivery,
         echo: echoes,
     })
+}
+
+/// How this endpoint calls a field of a chat request.
+pub fn field(place: Place) -> String {
+    match place {
+        Place::Messages => "prompt".into(),
+        Place::TopLogprobs => "logprobs".into(),
+        place => fields::field(place),
+    }
 }
 
 /// A string, or an array of one.

@@ -2,6 +2,7 @@
 
 use axum::body::Bytes;
 
+use super::request;
 use super::response::{Choice, Completion, Logprobs, OBJECT};
 use crate::api::error::ApiError;
 use crate::api::generation::{Encoder, take, write_event};
@@ -91,6 +92,6 @@ impl Encoder for Pieces {
     }
 
     fn failure(&mut self, failure: Failure) -> Bytes {
-        ApiError::from(failure).event()
+        ApiError::failure(failure, request::field).event()
     }
 }

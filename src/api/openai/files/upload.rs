@@ -7,8 +7,9 @@ use futures_util::stream;
 use multer::{Constraints, Multipart, SizeLimit};
 
 use crate::api::openai::transcriptions::request::broken;
+use crate::api::parse::Invalid;
 use crate::api::parse::json::quote;
-use crate::chat::{Invalid, MAX_DOCUMENT_BYTES};
+use crate::chat::MAX_DOCUMENT_BYTES;
 
 /// Bytes of a field that is not the file.
 const MAX_FIELD_BYTES: u64 = 1 << 10;

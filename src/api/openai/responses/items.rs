@@ -6,9 +6,10 @@
 use crate::api::id;
 use crate::api::openai::responses::places::Places;
 use crate::api::openai::tools;
+use crate::api::parse::Invalid;
 use crate::api::parse::json::{Json, Object, quote};
 use crate::api::parse::{files, media};
-use crate::chat::{Invalid, Message, Part, Role, ToolCall};
+use crate::chat::{Message, Part, Role, ToolCall};
 
 /// What was sent, twice: as the model will see it and as `input_items` shows it.
 #[derive(Clone, Debug, Default, PartialEq)]

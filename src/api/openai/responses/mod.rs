@@ -31,7 +31,9 @@ use crate::access::Caller;
 use crate::api::error::ApiError;
 use crate::api::generation::{next, parse, streamed};
 use crate::api::llama_cpp::mistaken;
+use crate::api::parse::Invalid;
 use crate::api::{Api, body, documents, json, render};
+use crate::attachments::Refused;
 use crate::backend::{Answer, Backends, Failure};
 use crate::chat::{
     ChatError, ChatEvent, ChatRequest, Message, PrincipalId, Role, TextAnswer, TextTask,
@@ -70,17 +72,10 @@ pub async fn create(
     let (mut ready, shown) = ready(&api, caller.id(), call)?;
     let files = documents::read(&api, caller.id(), &mut ready.request, &mut share)
         .await
-        .map_err(|error| ready.located(error))?;
-    let (background, keep) = match delivery {
-        Delivery::Background => (true, true),
-        Delivery::Whole { keep } | Delivery::Stream { keep } => (false, keep),
-    };
+        .map_err(|refused| ready.unread(refused))?;
+    let (background, keep) = (delivery == Delivery::Background, delivery.keeps());
     if keep && !api.responses.keeps() {
-        let message = "`store` cannot be true: this daemon keeps no responses (`stored-responses` in gemmad.toml is 0)";
-        return Err(
-            ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_value", message)
-                .param(if background { "background" } else { "store" }),
-        );
+        return Err(stores_nothing(background));
     }
     let logprobs = ready.request.logprobs.is_some();
     let conversation = if keep {
@@ -124,17 +119,24 @@ pub async fn create(
             &files,
         ));
     }
-    loop {
+    let response = loop {
         draft.parts.event(&event, |_, _, _| {});
         if let ChatEvent::Done(done) = &event {
-            let response = draft.finished(done);
-            if let Some(recorder) = recorder {
-                recorder.store(&draft, &response);
-            }
-            return Ok(documents::told(json(render(&response)), &files));
+            break draft.finished(done);
         }
         event = next(&mut answer).await?;
+    };
+    if let Some(recorder) = recorder {
+        recorder.store(&draft, &response);
     }
+    Ok(documents::told(json(render(&response)), &files))
+}
+
+/// A response is to be kept, because it is made in the background or by itself.
+fn stores_nothing(background: bool) -> ApiError {
+    let param = if background { "background" } else { "store" };
+    let message = "`store` cannot be true: this daemon keeps no responses (`stored-responses` in gemmad.toml is 0)";
+    ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_value", message).param(param)
 }
 
 #[derive(Serialize)]
@@ -154,7 +156,7 @@ pub async fn input_tokens(
     let (mut ready, _) = ready(&api, caller.id(), call)?;
     documents::read(&api, caller.id(), &mut ready.request, &mut share)
         .await
-        .map_err(|error| ready.located(error))?;
+        .map_err(|refused| ready.unread(refused))?;
     let task = TextTask::Count(Box::new(ready.request.clone()));
     match api
         .backends
@@ -207,10 +209,9 @@ fn ready(
         .chain(before.iter().cloned())
         .chain(input.messages)
         .collect();
-    request.check().map_err(|mut invalid| {
-        invalid.field = places.of(&invalid.field);
-        invalid
-    })?;
+    request
+        .check()
+        .map_err(|invalid| Invalid::at(invalid, |place| places.field(place)))?;
     Ok((
         Ready {
             owner,
@@ -267,10 +268,10 @@ impl Ready {
 
     /// The failure in the words of this API.
     fn refusal(&self, failure: Failure) -> ApiError {
-        self.located(failure.into())
+        ApiError::failure(failure, |place| self.places.field(place))
     }
 
-    fn located(&self, error: ApiError) -> ApiError {
-        error.relocated(|field| self.places.of(field))
+    fn unread(&self, refused: Refused) -> ApiError {
+        ApiError::attachments(refused, |place| self.places.field(place))
     }
 }

@@ -8,8 +8,9 @@ use serde_json::value::RawValue;
 use crate::api::openai::chat::request::{self, DEFAULT_MODEL};
 use crate::api::openai::responses::items::{self, Input};
 use crate::api::openai::tools;
+use crate::api::parse::Invalid;
 use crate::api::parse::json::{self, Json, Object, quote};
-use crate::chat::{ChatRequest, Format, Invalid, OutputLimits, Thinking, Tool, ToolChoice};
+use crate::chat::{ChatRequest, Format, OutputLimits, Thinking, Tool, ToolChoice};
 
 /// Labels of one response, bytes of a label's name and of its value, as OpenAI has it.
 const MAX_LABELS: usize = 16;
@@ -64,6 +65,16 @@ pub enum Delivery {
     Background,
 }
 
+impl Delivery {
+    /// Whether the response is kept when it is complete.
+    pub fn keeps(self) -> bool {
+        match self {
+            Self::Whole { keep } | Self::Stream { keep } => keep,
+            Self::Background => true,
+        }
+    }
+}
+
 /// What the response repeats of the request.
 #[derive(Debug, Serialize)]
 pub struct Shown {
@@ -105,21 +116,7 @@ pub fn parse(body: &[u8]) -> Result<ResponsesCall, Invalid> {
         raw(&object, "tools", "[]"),
     );
     let shown_choice = raw(&object, "tool_choice", "\"auto\"");
-    let (tools, tool_choice) = offered(&mut object)?;
-    let parallel_tool_calls = object
-        .take("parallel_tool_calls")
-        .map_or(Ok(true), |parallel| parallel.boolean())?;
-    let format = format(&mut object)?;
-    let sampling = request::sampling(&mut object)?;
-    let max_output_tokens = object
-        .take("max_output_tokens")
-        .map(|max| max.u32(1, u32::MAX))
-        .transpose()?;
-    let (effort, thinking) = reasoning(&mut object)?;
-    let logprobs = logprobs(&mut object)?;
-    let cache_prompt = object
-        .take("cache_prompt")
-        .map_or(Ok(true), |cache| cache.boolean())?;
+    let (request, effort) = chat_request(&mut object)?;
     let truncates = truncation(&mut object)?;
     let delivery = delivery(&mut object)?;
     let metadata = metadata(&mut object)?;
@@ -128,40 +125,24 @@ pub fn parse(body: &[u8]) -> Result<ResponsesCall, Invalid> {
         object.take(name);
     }
     object.finish()?;
-    let output = OutputLimits {
-        max_tokens: max_output_tokens,
-        ..OutputLimits::default()
-    };
     let shown = Shown {
         instructions: instructions.clone(),
-        max_output_tokens,
+        max_output_tokens: request.output.max_tokens,
         metadata,
-        parallel_tool_calls,
+        parallel_tool_calls: request.parallel_tool_calls,
         previous_response_id: previous_response_id.clone(),
         prompt_cache_key,
         reasoning: Reasoning {
             effort,
             summary: (),
         },
-        temperature: sampling.temperature,
+        temperature: request.sampling.temperature,
         text: shown_text,
         tool_choice: shown_choice,
         tools: shown_tools,
-        top_logprobs: logprobs.unwrap_or(0),
-        top_p: sampling.top_p,
+        top_logprobs: request.logprobs.unwrap_or(0),
+        top_p: request.sampling.top_p,
         truncation: if truncates { "auto" } else { "disabled" },
-    };
-    let request = ChatRequest {
-        tools,
-        tool_choice,
-        parallel_tool_calls,
-        format,
-        sampling,
-        output,
-        thinking,
-        logprobs,
-        cache_prompt,
-        ..ChatRequest::new(vec![])
     };
     let model = model.unwrap_or_else(|| DEFAULT_MODEL.into());
     Ok(ResponsesCall {
@@ -174,6 +155,41 @@ pub fn parse(body: &[u8]) -> Result<ResponsesCall, Invalid> {
         truncates,
         shown,
     })
+}
+
+/// What a chat's request has as well, without its messages; and `reasoning.effort` as it was named.
+fn chat_request(object: &mut Object) -> Result<(ChatRequest, Option<String>), Invalid> {
+    let (tools, tool_choice) = offered(object)?;
+    let parallel_tool_calls = object
+        .take("parallel_tool_calls")
+        .map_or(Ok(true), |parallel| parallel.boolean())?;
+    let format = format(object)?;
+    let sampling = request::sampling(object)?;
+    let max_tokens = object
+        .take("max_output_tokens")
+        .map(|max| max.u32(1, u32::MAX))
+        .transpose()?;
+    let (effort, thinking) = reasoning(object)?;
+    let logprobs = logprobs(object)?;
+    let cache_prompt = object
+        .take("cache_prompt")
+        .map_or(Ok(true), |cache| cache.boolean())?;
+    let request = ChatRequest {
+        tools,
+        tool_choice,
+        parallel_tool_calls,
+        format,
+        sampling,
+        output: OutputLimits {
+            max_tokens,
+            ..OutputLimits::default()
+        },
+        thinking,
+        logprobs,
+        cache_prompt,
+        ..ChatRequest::new(vec![])
+    };
+    Ok((request, effort))
 }
 
 fn text(object: &mut Object, name: &'static str) -> Result<Option<String>, Invalid> {
@@ -408,124 +424,4 @@ fn metadata(object: &mut Object) -> Result<BTreeMap<String, String>, Invalid> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::chat::{Message, Role};
-
-    fn with(rest: &str) -> Result<ResponsesCall, Invalid> {
-        parse(format!(r#"{{"input":"hi"{rest}}}"#).as_bytes())
-    }
-
-    #[test]
-    fn the_least_request_keeps_nothing() {
-        let call = with("").unwrap();
-        assert_eq!(
-            (call.model.as_str(), call.delivery, call.truncates),
-            ("auto", Delivery::Whole { keep: false }, false)
-        );
-        assert_eq!(call.request, ChatRequest::new(vec![]));
-        assert_eq!(call.input.messages, [Message::text(Role::User, "hi")]);
-        assert_eq!(call.shown.tools.get(), "[]");
-    }
-
-    #[test]
-    fn everything_at_once() {
-        let call = with(
-            r#","model":"Tiny","instructions":"Be brief","previous_response_id":"resp_1","store":true,"stream":true,"stream_options":
-            {"include_obfuscation":false},"tools":[{"type":"function","name":"f","description":"d","parameters":{"type":"object"},"strict":true}],
-            "tool_choice":{"type":"function","name":"f"},"parallel_tool_calls":false,"text":{"format":{"type":"json_schema","name":"n",
-            "schema":{"type":"object"},"strict":true},"verbosity":"medium"},"temperature":0.5,"top_p":0.5,"seed":7,"max_output_tokens":9,
-            "reasoning":{"effort":"low","summary":"auto"},"include":["message.output_text.logprobs","reasoning.encrypted_content"],
-            "top_logprobs":2,"truncation":"auto","background":false,"metadata":{"a":"b"},"user":"u","service_tier":"auto""#,
-        )
-        .unwrap();
-        assert_eq!(
-            (call.model.as_str(), call.delivery, call.truncates),
-            ("Tiny", Delivery::Stream { keep: true }, true)
-        );
-        assert_eq!(
-            (call.instructions.as_deref(), call.previous.as_deref()),
-            (Some("Be brief"), Some("resp_1"))
-        );
-        let r = &call.request;
-        assert_eq!(
-            (r.tools[0].name.as_str(), &r.tool_choice),
-            ("f", &ToolChoice::Named("f".into()))
-        );
-        assert_eq!(r.format, Format::JsonSchema(r#"{"type":"object"}"#.into()));
-        assert_eq!(
-            (
-                r.output.max_tokens,
-                r.logprobs,
-                r.sampling.seed,
-                r.parallel_tool_calls
-            ),
-            (Some(9), Some(2), Some(7), false)
-        );
-        assert!(r.thinking.is_on());
-        assert_eq!(
-            (
-                call.shown.metadata["a"].as_str(),
-                call.shown.reasoning.effort.as_deref()
-            ),
-            ("b", Some("low"))
-        );
-        assert_eq!(
-            with(r#","background":true"#).unwrap().delivery,
-            Delivery::Background
-        );
-        assert_eq!(
-            with(r#","background":true,"store":true"#).unwrap().delivery,
-            Delivery::Background
-        );
-        let call = with(
-            r#","tools":[{"type":"function","name":"f"},{"type":"function","name":"g"}],
-            "tool_choice":{"type":"allowed_tools","mode":"required","tools":[{"type":"function","name":"g"}]}"#,
-        )
-        .unwrap();
-        assert_eq!(
-            (call.request.tools.len(), &call.request.tool_choice),
-            (1, &ToolChoice::Required)
-        );
-    }
-
-    #[test]
-    fn errors_name_the_field() {
-        for (rest, field) in [
-            (r#","model":7"#, "model"),
-            (r#","tools":[{"type":"web_search"}]"#, "tools[0].type"),
-            (r#","tools":[{"type":"function"}]"#, "tools[0].name"),
-            (
-                r#","tools":[{"type":"function","name":"f","function":{}}]"#,
-                "tools[0].function",
-            ),
-            (r#","tool_choice":"any""#, "tool_choice"),
-            (
-                r#","tool_choice":{"type":"file_search"}"#,
-                "tool_choice.type",
-            ),
-            (r#","text":{"format":{"type":"yaml"}}"#, "text.format.type"),
-            (
-                r#","text":{"format":{"type":"json_schema","name":"n"}}"#,
-                "text.format.schema",
-            ),
-            (r#","text":{"verbosity":"low"}"#, "text.verbosity"),
-            (r#","max_tokens":5"#, "max_tokens"),
-            (r#","max_output_tokens":0"#, "max_output_tokens"),
-            (r#","reasoning":{"effort":"much"}"#, "reasoning.effort"),
-            (r#","reasoning":{"summary":"long"}"#, "reasoning.summary"),
-            (r#","include":["file_search_call.results"]"#, "include[0]"),
-            (r#","truncation":"middle""#, "truncation"),
-            (r#","background":true,"stream":true"#, "background"),
-            (r#","background":true,"store":false"#, "background"),
-            (r#","stream_options":{}"#, "stream_options"),
-            (r#","metadata":{"a":7}"#, "metadata.a"),
-            (r#","conversation":"c""#, "conversation"),
-            (r#","prompt":{"id":"p"}"#, "prompt"),
-            (r#","messages":[]"#, "messages"),
-        ] {
-            assert_eq!(with(rest).expect_err(rest).field, field, "{rest}");
-        }
-        assert_eq!(parse(b"{}").unwrap_err().field, "input");
-    }
-}
+mod tests;

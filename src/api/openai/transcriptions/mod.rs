@@ -16,7 +16,6 @@ use crate::access::Caller;
 use crate::api::error::ApiError;
 use crate::api::generation::{next, streamed};
 use crate::api::{Api, body, json, render};
-use crate::backend::Failure;
 use crate::chat::ChatEvent;
 use request::{Format, TranscriptionCall};
 use response::Transcription;
@@ -34,7 +33,7 @@ pub async fn create(
         request,
         format,
     } = request::parse(&boundary, Bytes::from_owner(bytes)).await?;
-    let failed = |failure: Failure| ApiError::from(failure).relocated(request::place);
+    let failed = |failure| ApiError::failure(failure, request::field);
     let mut answer = api
         .backends
         .chat(caller.id(), &model, request)

@@ -7,9 +7,11 @@ use axum::body::Bytes;
 use futures_util::stream;
 use multer::{Constraints, Error, Field, Multipart, SizeLimit};
 
+use crate::api::openai::chat::fields;
 use crate::api::openai::chat::request::DEFAULT_MODEL;
+use crate::api::parse::Invalid;
 use crate::api::parse::json::quote;
-use crate::chat::{ChatRequest, Invalid, MAX_SOUND_BYTES, Message, Part, Role, Sampling, Sound};
+use crate::chat::{ChatRequest, MAX_SOUND_BYTES, Message, Part, Place, Role, Sampling, Sound};
 
 /// Fields of a form.
 const MAX_FIELDS: usize = 32;
@@ -163,10 +165,9 @@ impl Form {
                 ..Message::text(Role::User, "")
             }])
         };
-        request.check().map_err(|invalid| Invalid {
-            field: place(&invalid.field),
-            ..invalid
-        })?;
+        request
+            .check()
+            .map_err(|invalid| Invalid::at(invalid, field))?;
         let format = if self.stream {
             Format::Stream
         } else {
@@ -200,12 +201,11 @@ impl Form {
     }
 }
 
-/// The form's name for a field of a chat request.
-pub fn place(field: &str) -> String {
-    if field.starts_with("messages") {
-        "file".into()
-    } else {
-        field.into()
+/// How the form calls a field of a chat request.
+pub fn field(place: Place) -> String {
+    match place {
+        Place::Messages | Place::Content { .. } | Place::Part { .. } => "file".into(),
+        place => fields::field(place),
     }
 }
 

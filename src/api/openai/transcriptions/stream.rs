@@ -40,6 +40,6 @@ impl Encoder for Pieces {
     }
 
     fn failure(&mut self, failure: Failure) -> Bytes {
-        ApiError::from(failure).relocated(request::place).event()
+        ApiError::failure(failure, request::field).event()
     }
 }

@@ -1,0 +1,119 @@
+use super::*;
+use crate::chat::{Message, Role};
+
+fn with(rest: &str) -> Result<ResponsesCall, Invalid> {
+    parse(format!(r#"{{"input":"hi"{rest}}}"#).as_bytes())
+}
+
+#[test]
+fn the_least_request_keeps_nothing() {
+    let call = with("").unwrap();
+    assert_eq!(
+        (call.model.as_str(), call.delivery, call.truncates),
+        ("auto", Delivery::Whole { keep: false }, false)
+    );
+    assert_eq!(call.request, ChatRequest::new(vec![]));
+    assert_eq!(call.input.messages, [Message::text(Role::User, "hi")]);
+    assert_eq!(call.shown.tools.get(), "[]");
+}
+
+#[test]
+fn everything_at_once() {
+    let call = with(
+        r#","model":"Tiny","instructions":"Be brief","previous_response_id":"resp_1","store":true,"stream":true,"stream_options":
+            {"include_obfuscation":false},"tools":[{"type":"function","name":"f","description":"d","parameters":{"type":"object"},"strict":true}],
+            "tool_choice":{"type":"function","name":"f"},"parallel_tool_calls":false,"text":{"format":{"type":"json_schema","name":"n",
+            "schema":{"type":"object"},"strict":true},"verbosity":"medium"},"temperature":0.5,"top_p":0.5,"seed":7,"max_output_tokens":9,
+            "reasoning":{"effort":"low","summary":"auto"},"include":["message.output_text.logprobs","reasoning.encrypted_content"],
+            "top_logprobs":2,"truncation":"auto","background":false,"metadata":{"a":"b"},"user":"u","service_tier":"auto""#,
+    )
+    .unwrap();
+    assert_eq!(
+        (call.model.as_str(), call.delivery, call.truncates),
+        ("Tiny", Delivery::Stream { keep: true }, true)
+    );
+    assert_eq!(
+        (call.instructions.as_deref(), call.previous.as_deref()),
+        (Some("Be brief"), Some("resp_1"))
+    );
+    let r = &call.request;
+    assert_eq!(
+        (r.tools[0].name.as_str(), &r.tool_choice),
+        ("f", &ToolChoice::Named("f".into()))
+    );
+    assert_eq!(r.format, Format::JsonSchema(r#"{"type":"object"}"#.into()));
+    assert_eq!(
+        (
+            r.output.max_tokens,
+            r.logprobs,
+            r.sampling.seed,
+            r.parallel_tool_calls
+        ),
+        (Some(9), Some(2), Some(7), false)
+    );
+    assert!(r.thinking.is_on());
+    assert_eq!(
+        (
+            call.shown.metadata["a"].as_str(),
+            call.shown.reasoning.effort.as_deref()
+        ),
+        ("b", Some("low"))
+    );
+    assert_eq!(
+        with(r#","background":true"#).unwrap().delivery,
+        Delivery::Background
+    );
+    assert_eq!(
+        with(r#","background":true,"store":true"#).unwrap().delivery,
+        Delivery::Background
+    );
+    let call = with(
+        r#","tools":[{"type":"function","name":"f"},{"type":"function","name":"g"}],
+            "tool_choice":{"type":"allowed_tools","mode":"required","tools":[{"type":"function","name":"g"}]}"#,
+    )
+    .unwrap();
+    assert_eq!(
+        (call.request.tools.len(), &call.request.tool_choice),
+        (1, &ToolChoice::Required)
+    );
+}
+
+#[test]
+fn errors_name_the_field() {
+    for (rest, field) in [
+        (r#","model":7"#, "model"),
+        (r#","tools":[{"type":"web_search"}]"#, "tools[0].type"),
+        (r#","tools":[{"type":"function"}]"#, "tools[0].name"),
+        (
+            r#","tools":[{"type":"function","name":"f","function":{}}]"#,
+            "tools[0].function",
+        ),
+        (r#","tool_choice":"any""#, "tool_choice"),
+        (
+            r#","tool_choice":{"type":"file_search"}"#,
+            "tool_choice.type",
+        ),
+        (r#","text":{"format":{"type":"yaml"}}"#, "text.format.type"),
+        (
+            r#","text":{"format":{"type":"json_schema","name":"n"}}"#,
+            "text.format.schema",
+        ),
+        (r#","text":{"verbosity":"low"}"#, "text.verbosity"),
+        (r#","max_tokens":5"#, "max_tokens"),
+        (r#","max_output_tokens":0"#, "max_output_tokens"),
+        (r#","reasoning":{"effort":"much"}"#, "reasoning.effort"),
+        (r#","reasoning":{"summary":"long"}"#, "reasoning.summary"),
+        (r#","include":["file_search_call.results"]"#, "include[0]"),
+        (r#","truncation":"middle""#, "truncation"),
+        (r#","background":true,"stream":true"#, "background"),
+        (r#","background":true,"store":false"#, "background"),
+        (r#","stream_options":{}"#, "stream_options"),
+        (r#","metadata":{"a":7}"#, "metadata.a"),
+        (r#","conversation":"c""#, "conversation"),
+        (r#","prompt":{"id":"p"}"#, "prompt"),
+        (r#","messages":[]"#, "messages"),
+    ] {
+        assert_eq!(with(rest).expect_err(rest).field, field, "{rest}");
+    }
+    assert_eq!(parse(b"{}").unwrap_err().field, "input");
+}

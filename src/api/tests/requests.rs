@@ -1,0 +1,183 @@
+//! What is wrong with a request, and how large it may be.
+
+use super::*;
+
+#[tokio::test]
+async fn requests_that_are_wrong_name_the_field() {
+    let door = Door::open(Limits::default());
+    let response = door
+        .ask(
+            "POST",
+            "/v1/chat/completions",
+            r#"{"messages":[{"role":"king","content":"x"}]}"#,
+        )
+        .await;
+    assert_eq!(code(&response), 400);
+    assert_eq!(content(&response)["error"]["param"], "messages[0].role");
+    assert_eq!(content(&response)["error"]["type"], "invalid_request_error");
+    let response = door.ask("POST", "/v1/chat/completions", "{").await;
+    assert_eq!(
+        (code(&response), &content(&response)["error"]["param"]),
+        (400, &Value::Null)
+    );
+}
+
+#[tokio::test]
+async fn a_body_has_its_limit() {
+    let door = Door::open(Limits {
+        body_bytes: 1000,
+        ..Limits::default()
+    });
+    let response = door
+        .ask("POST", "/v1/chat/completions", &" ".repeat(5000))
+        .await;
+    assert_eq!(code(&response), 413);
+    let message = content(&response)["error"]["message"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        message.contains("5000") && message.contains("1000"),
+        "{message}"
+    );
+    // Without a length in the head.
+    let mut stream = door.connect().await;
+    let piece = format!("400\r\n{}\r\n", " ".repeat(0x400));
+    let request = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n{piece}"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(code(&read_all(&mut stream).await), 413);
+}
+
+#[tokio::test]
+async fn a_request_keeps_its_clients_name() {
+    let door = Door::open(Limits::default());
+    let mut stream = door.connect().await;
+    stream.write_all(b"GET /version HTTP/1.1\r\nhost: x\r\nx-request-id: mine-7\r\nconnection: close\r\n\r\n").await.unwrap();
+    assert!(
+        read_all(&mut stream)
+            .await
+            .contains("x-request-id: mine-7\r\n")
+    );
+    assert!(door.get("/version").await.contains("x-request-id: req_"));
+}
+
+#[tokio::test]
+async fn what_other_services_have_is_explained() {
+    let door = Door::open(Limits::default());
+    let response = door.ask("POST", "/v1/embeddings", "{}").await;
+    assert_eq!(
+        (code(&response), &content(&response)["error"]["code"]),
+        (404, &json!("unsupported_endpoint"))
+    );
+    assert!(
+        content(&response)["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("/v1/chat/completions")
+    );
+}
+
+#[tokio::test]
+async fn a_completion_says_what_is_wrong_in_its_own_words() {
+    let mut door = Door::open(Limits::default());
+    let mut stream = door.connect().await;
+    let body = r#"{"prompt":"x","echo":true}"#;
+    let request = format!(
+        "POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let (events, _, request) = door.answer().await;
+    assert_eq!(
+        (request.prompt.as_deref(), request.output.max_tokens),
+        (Some("x"), Some(16))
+    );
+    let error = crate::chat::ChatError::PromptTooLong {
+        prompt_tokens: 9,
+        context_tokens: 8,
+    };
+    events.send(Err(Failure::Chat(error))).await.unwrap();
+    let response = read_all(&mut stream).await;
+    assert_eq!(
+        (code(&response), &content(&response)["error"]["param"]),
+        (400, &json!("prompt"))
+    );
+}
+
+#[tokio::test]
+async fn a_large_request_is_read_aside() {
+    let mut door = Door::open(Limits::default());
+    let long = "a".repeat(generation::PARSE_ASIDE + 1);
+    let body = json!({"messages": [{"role": "user", "content": long}]}).to_string();
+    let ask = door.path.clone();
+    let client = tokio::spawn(async move {
+        let mut stream = UnixStream::connect(ask).await.unwrap();
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(body.as_bytes()).await.unwrap();
+        read_all(&mut stream).await
+    });
+    let (events, _, request) = door.answer().await;
+    assert_eq!(
+        request.messages[0],
+        crate::chat::Message::text(crate::chat::Role::User, long)
+    );
+    events.send(done()).await.unwrap();
+    assert_eq!(code(&client.await.unwrap()), 200);
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods() {
+    let door = Door::open(Limits::default());
+    let response = door.get("/v1/nothing").await;
+    assert_eq!(
+        (code(&response), &content(&response)["error"]["code"]),
+        (404, &json!("unknown_path"))
+    );
+    let response = door.ask("DELETE", "/v1/chat/completions", "").await;
+    assert_eq!(
+        (code(&response), &content(&response)["error"]["code"]),
+        (405, &json!("method_not_allowed"))
+    );
+    assert!(response.contains("allow: POST\r\n"), "{response}");
+    let response = door.ask("POST", "/health", "").await;
+    assert!(response.contains("allow: GET,HEAD\r\n"), "{response}");
+}
+
+#[tokio::test]
+async fn requests_that_wait_have_a_limit_together() {
+    let mut door = Door::open(Limits {
+        body_bytes: 6 << 20,
+        ..Limits::default()
+    });
+    let body = json!({"messages": [{"role": "user", "content": "a".repeat(5 << 20)}]}).to_string();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut waiting = vec![];
+    // Two of 5 MiB fit into 6 + 8 MiB, a third does not.
+    for _ in 0..2 {
+        let mut stream = door.connect().await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(body.as_bytes()).await.unwrap();
+        waiting.push((stream, door.answer().await.0));
+    }
+    let response = door.ask("POST", "/v1/chat/completions", &body).await;
+    assert_eq!(
+        (code(&response), &content(&response)["error"]["code"]),
+        (429, &json!("user_requests_too_large"))
+    );
+    // What is being answered counts no longer.
+    waiting[0].1.send(started()).await.unwrap();
+    sleep(Duration::from_millis(20)).await;
+    let mut stream = door.connect().await;
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body.as_bytes()).await.unwrap();
+    door.answer().await;
+}

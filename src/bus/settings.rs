@@ -1,0 +1,99 @@
+//! Options that hold for a question, or for all of a conversation.
+
+use super::error::BusError;
+use super::options::Options;
+use crate::api::openai::chat::request::DEFAULT_MODEL;
+use crate::chat::{ChatRequest, Message, Thinking};
+
+/// The options `model`, `max-tokens`, `temperature`, `seed` and `thinking`.
+#[derive(Debug, Default)]
+pub struct Settings {
+    model: Option<String>,
+    max_tokens: Option<u32>,
+    temperature: Option<f64>,
+    seed: Option<u32>,
+    thinking: bool,
+}
+
+impl Settings {
+    /// Takes them out of a call's options.
+    pub fn take(options: &mut Options) -> Result<Self, BusError> {
+        Ok(Self {
+            model: options.text("model")?,
+            max_tokens: options.count("max-tokens")?,
+            temperature: options.number("temperature")?,
+            seed: options.count("seed")?,
+            thinking: options.switch("thinking")?.unwrap_or(false),
+        })
+    }
+
+    /// The model as it was asked for.
+    pub fn model(&self) -> &str {
+        self.model.as_deref().unwrap_or(DEFAULT_MODEL)
+    }
+
+    /// A request that continues this conversation. It is not checked.
+    pub fn request(&self, messages: Vec<Message>) -> ChatRequest {
+        let mut request = ChatRequest::new(messages);
+        request.output.max_tokens = self.max_tokens;
+        if let Some(temperature) = self.temperature {
+            request.sampling.temperature = temperature as f32;
+        }
+        request.sampling.seed = self.seed;
+        if self.thinking {
+            request.thinking = Thinking::On { budget: None };
+        }
+        request
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::{Role, Sampling};
+    use std::collections::HashMap;
+    use zbus::zvariant::{OwnedValue, Value};
+
+    fn settings(options: &[(&str, Value<'_>)]) -> Settings {
+        let owned = |(name, value): &(&str, Value<'_>)| {
+            let value = OwnedValue::try_from(value.try_clone().unwrap()).unwrap();
+            ((*name).to_owned(), value)
+        };
+        let options: HashMap<_, _> = options.iter().map(owned).collect();
+        Settings::take(&mut Options::new(options)).unwrap()
+    }
+
+    #[test]
+    fn no_options_are_the_defaults() {
+        let messages = vec![Message::text(Role::User, "hi")];
+        let settings = settings(&[]);
+        assert_eq!(settings.model(), "auto");
+        assert_eq!(
+            settings.request(messages.clone()),
+            ChatRequest::new(messages)
+        );
+    }
+
+    #[test]
+    fn every_option_has_its_field() {
+        let settings = settings(&[
+            ("model", "tiny".into()),
+            ("max-tokens", 7u32.into()),
+            ("temperature", 0.5.into()),
+            ("seed", 9u32.into()),
+            ("thinking", true.into()),
+        ]);
+        assert_eq!(settings.model(), "tiny");
+        let request = settings.request(vec![]);
+        assert_eq!(request.output.max_tokens, Some(7));
+        assert_eq!(
+            request.sampling,
+            Sampling {
+                temperature: 0.5,
+                seed: Some(9),
+                ..Sampling::default()
+            }
+        );
+        assert_eq!(request.thinking, Thinking::On { budget: None });
+    }
+}
