@@ -2,7 +2,7 @@
 //!
 //! Three kinds of bytes are told apart: weights that every token reads (they lie in files and can
 //! be evicted, at the price of reading them again), weights of which a token reads a part (experts,
-//! Per-Layer Embeddings), and what no file stands behind: the KV cache, the buffers of a step, the
+//! Per-Layer Embeddings), and anonymous memory: the KV cache, the buffers of a step, the
 //! vocabulary's tables, the program's own.
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ const CODE: u64 = 23 << 19;
 /// merges: 32 MB).
 const TOKEN: u64 = 98;
 const MERGE: u64 = 12;
-/// Of each token of the vocabulary: a number in each slot's row of logits, and a place among those/// to sample from.
+/// Bytes for each token of the vocabulary: of a row of logits, and of the list of candidates.
 const LOGIT: u64 = 4;
 const CANDIDATE: u64 = 12;
 
@@ -45,7 +45,7 @@ pub struct ModelShape {
     /// Tokens of the vocabulary, and merges.
     pub tokens: u32,
     pub merges: u32,
-    /// Tokens that sliding layers see.
+    /// Tokens that sliding layers attend to.
     pub window: u32,
     /// Numbers of a token's keys and values in all sliding layers that keep their own, and in all
     /// others that do.

@@ -1,4 +1,4 @@
-//! How large the family wants to see a picture, and how many tokens that makes. Pure.
+//! The size to which a picture is scaled for the family, and how many tokens it becomes. Pure.
 //!
 //! A picture is scaled, its proportions kept, to the largest size whose sides are whole tokens and
 //! which does not take more tokens than its budget. This is what the family's image processor does

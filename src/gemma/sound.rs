@@ -1,4 +1,4 @@
-//! How the family hears, and how many tokens a sound makes. Pure.
+//! The audio input of the family, and how many tokens a sound becomes. Pure.
 //!
 //! Both forms take mono sound of 16,000 samples a second and make about 25 tokens of a second.
 

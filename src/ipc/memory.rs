@@ -49,7 +49,7 @@ pub enum Packing {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemorySnapshot {
     pub files: Vec<FileMemory>,
-    /// Bytes of memory of the worker that no file stands behind: `RssAnon` of proc(5).
+    /// Bytes of the worker's anonymous memory: `RssAnon` of proc(5).
     pub anonymous: u64,
     /// Bytes of files that are mapped and present: `RssFile`.
     pub file_backed: u64,

@@ -34,7 +34,7 @@ pub fn spawn(
 }
 
 impl CompilerHandle {
-    /// Hands a request on; it comes out ready, or its failure is told.
+    /// Queues a request; it comes out ready, or its failure is sent to the supervisor.
     pub fn submit(&self, job: CompileJob) -> Result<(), ChatError> {
         self.queue.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => ChatError::Inference {

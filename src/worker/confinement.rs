@@ -1,4 +1,4 @@
-//! What a worker gives up before it looks at anything from outside.
+//! The rights that a worker gives up before it reads anything from outside.
 
 use super::exit::EXIT_SYSTEM;
 use crate::sandbox;

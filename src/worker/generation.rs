@@ -147,7 +147,7 @@ impl Generation {
         self.cancelled.clone()
     }
 
-    /// What the schedule has to know of it.
+    /// Its state for the schedule.
     pub fn state(&self) -> RunningState<'_> {
         RunningState {
             prompt: &self.prompt,

@@ -79,7 +79,7 @@ impl Inbox {
         self.trimming.swap(false, Ordering::Relaxed)
     }
 
-    /// The flag behind [`Inbox::ended`], for those who look at it in the middle of a computation.
+    /// The flag of [`Inbox::ended`], which is checked in the middle of computations.
     pub fn ending(&self) -> Arc<AtomicBool> {
         self.ending.clone()
     }

@@ -256,7 +256,7 @@ impl Preparer {
         })
     }
 
-    /// What the vocabulary and the template alone can tell.
+    /// Answers what needs the vocabulary and the template alone.
     fn text(&self, task: &TextTask) -> Result<TextAnswer, ChatError> {
         match task {
             TextTask::Count(request) => {

@@ -1,4 +1,4 @@
-//! The model's vocabulary, read from its file beside llama.cpp, which is told that there is none.
+//! The model's vocabulary, read from its file beside llama.cpp, which loads none.
 
 use std::fs::File;
 use std::ops::Range;

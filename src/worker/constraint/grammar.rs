@@ -72,7 +72,7 @@ impl GrammarFactory {
         let slices = [PLAIN_TEXT.to_owned()];
         let mut factory = ParserFactory::new(&env, InferenceCapabilities::default(), &slices)
             .map_err(|error| error.to_string())?;
-        // What goes wrong is told to the client alone: a grammar is as private as a prompt.
+        // Errors go to the client and not to the log: a grammar is as private as a prompt.
         factory.quiet();
         let limits = factory.limits_mut();
         limits.verbose_errors = false;

@@ -92,7 +92,7 @@ pub struct Rows<'a> {
     pub picture: bool,
 }
 
-/// Rows with what llama.cpp wants to be told of each.
+/// Rows, with the position and the sequence of each.
 pub(super) struct RowBatch<'a> {
     rows: Rows<'a>,
     positions: Vec<i32>,

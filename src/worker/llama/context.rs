@@ -24,7 +24,7 @@ pub struct ContextPlan {
     pub sequences: u32,
     /// Tokens of one step at most.
     pub batch: u32,
-    /// Whether the tokens of a picture see those that come after them, as far as the picture goes.
+    /// Whether the tokens of a picture attend to all others of it (no causal mask).
     pub pictures_look_ahead: bool,
     /// Whether the cache has numbers of 8 bits in place of 16.
     pub small_kv: bool,
@@ -61,7 +61,7 @@ impl fmt::Display for DecodeError {
     }
 }
 
-/// What the abort callback looks at; on the heap because llama.cpp keeps its address.
+/// What the abort callback reads; on the heap because llama.cpp keeps its address.
 struct Watch {
     /// The flags of everyone in the running batch.
     cancelled: Vec<Arc<AtomicBool>>,

@@ -2,7 +2,7 @@
 //!
 //! A layer with experts ranks them first (a row of numbers for each token), then multiplies with
 //! the weights of the best. In between llama.cpp lets us look: before each node of its graph the
-//! scheduler asks whether somebody wants to see it (`ggml_backend_sched_eval_callback`). What this
+//! scheduler calls `ggml_backend_sched_eval_callback`. What this
 //! relies on, tested with the tiny model that has experts; where it does not hold, the
 //! watcher is not called and nothing else changes:
 //! - the ranking is called `ffn_moe_topk-<layer>` and holds numbers of 32 bits;
@@ -51,7 +51,7 @@ impl Experts {
     }
 }
 
-/// Is told of each layer's choice: the tensors of all layers that are known so far, the layer, and
+/// Called with each layer's choice: the tensors of all layers that are known so far, the layer, and
 /// the experts it has chosen for all tokens of the step, each once and in order. Called in the
 /// middle of a step, which waits for it.
 pub type Watcher = Box<dyn FnMut(&[Vec<Experts>], usize, &[usize]) + Send>;
@@ -86,8 +86,8 @@ impl ExpertWatch {
         }
     }
 
-    /// Takes note of where experts are. `true` if `node` is a ranking, which is to be seen once it
-    /// is computed.
+    /// Notes where experts are. `true` if `node` is a ranking, for which the scheduler calls again once
+    /// it is computed.
     ///
     /// # Safety
     /// `node` is a node of a graph that is about to be computed.

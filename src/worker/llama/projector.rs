@@ -14,10 +14,10 @@ use super::marker_vocabulary::MarkerVocabulary;
 use crate::gemma::picture::{BUDGETS, Size};
 use crate::gemma::sound::MAX_SAMPLES;
 
-/// Nodes of the graph between two looks at the cancel flag.
+/// Nodes of the graph between two checks of the cancel flag.
 const NODES: u32 = 16;
 
-/// What [`on_node`] looks at; on the heap because libmtmd keeps its address.
+/// What [`on_node`] reads; on the heap because libmtmd keeps its address.
 struct Watch {
     /// The cancel flag of the request whose medium is encoded.
     cancelled: Arc<AtomicBool>,
@@ -64,7 +64,7 @@ impl Projector {
         params.n_threads = i32::try_from(threads).map_err(|_| "too many threads")?;
         // Buffers are made for the first medium as it comes.
         params.warmup = false;
-        // Pictures come in the size in which they are to be seen.
+        // Pictures come in the size in which they are encoded.
         params.image_min_tokens = 1;
         params.image_max_tokens = BUDGETS[BUDGETS.len() - 1] as i32;
         params.cb_eval = Some(on_node);

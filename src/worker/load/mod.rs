@@ -209,7 +209,7 @@ struct Loader<'a> {
     model: &'static Model,
     vocab: Vocab,
     limits: EngineLimits,
-    /// Whether a picture's tokens see each other, so that it must be decoded in one step.
+    /// Whether a picture's tokens attend to each other, so that it must be decoded in one step.
     pictures_look_ahead: bool,
 }
 

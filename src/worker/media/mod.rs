@@ -28,9 +28,9 @@ pub struct Medium {
     part: usize,
 }
 
-/// What there is to see or to hear.
+/// What is to be encoded.
 pub enum Content {
-    /// A file whose header was read, and the size at which it will be shown.
+    /// A file whose header was read, and the size at which it will be encoded.
     Picture { file: Arc<[u8]>, size: Size },
     /// All samples: how many there are is known only when they are decoded.
     Sound(Vec<f32>),

@@ -4,7 +4,7 @@ use super::Admission;
 use crate::chat::PrincipalId;
 use crate::worker::sequence::Sequence;
 
-/// A free sequence as the choice sees it.
+/// A free sequence.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
     /// What the cache holds of it.

@@ -1,4 +1,4 @@
-//! Packed weights in a place of our choosing.
+//! Packed weights in a mapped file.
 //!
 //! ggml packs most quantised weights for the CPU's kernels: it interleaves rows. The packed form
 //! has as many bytes as the source, lies in one buffer of the type `CPU_REPACK`, and is anonymous

@@ -26,7 +26,7 @@ use decoder::{Decoder, opus};
 
 /// Samples a second that a file may have.
 const MAX_RATE: u32 = 192_000;
-/// Channels that a file may have; they are heard together.
+/// Channels that a file may have; they are mixed into one.
 const MAX_CHANNELS: usize = 8;
 /// Bytes of titles, pictures and the like that are read on the way to the sound, each.
 const MAX_TAG: usize = 64 << 10;
