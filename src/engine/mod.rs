@@ -189,7 +189,7 @@ struct HangUpGuard {
 
 impl Drop for HangUpGuard {
     fn drop(&mut self) {
-        // Nobody to tell when the engine is gone already.
+        // The engine may be gone already.
         let _ = self.hang_ups.send(self.request);
     }
 }
