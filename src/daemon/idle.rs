@@ -1,4 +1,4 @@
-//! When nobody needs the daemon.
+//! Idleness: the daemon leaves when nothing needs it any more.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! systemd's side of the daemon's life: what it is told, and when (sd_notify(3)). Without systemd
-//! nobody listens.
+//! Notifications to systemd (sd_notify(3)): readiness, status text, watchdog. Without systemd none
+//! is sent.
 
 use std::env;
 use std::future::Future;

@@ -48,7 +48,7 @@ impl CacheTurns {
         reply: oneshot::Sender<Result<CacheReport, Failure>>,
     ) {
         self.spawn(move || {
-            // Who has left need not be waited for.
+            // A client that has left needs no report.
             if clear || !reply.is_closed() {
                 let report = report(cache, in_use.as_deref(), clear);
                 let _ = reply.send(Ok(report));

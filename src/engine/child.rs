@@ -36,7 +36,7 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// Turns of an OpenMP thread's waiting loop (libgomp's `GOMP_SPINCOUNT`) before it sleeps. Long
 /// enough for the usual wait at a barrier, and so as fast as spinning while the CPUs are free;
-/// short enough to give the CPU to whoever the others are waiting for when they are not.
+/// short enough to give the CPU to the thread that the others are waiting for when they are not.
 /// `docs/measuring.md` has the numbers.
 const SPIN_COUNT: &str = "1000";
 
@@ -73,7 +73,7 @@ impl<P: Protocol> Child<P> {
 
     /// SIGKILL. Its [`WorkerEvent::Exited`] follows.
     pub fn kill(&self) {
-        // A full channel means that it was told already.
+        // A full channel means that the kill was asked for already.
         let _ = self.kill.try_send(());
     }
 

@@ -38,7 +38,7 @@ pub(super) struct Driver {
     last_id: u64,
     worker: Option<RunningWorker>,
     catalog: CatalogWatch,
-    /// Commands for a model that nobody knows, until the directories have been scanned again.
+    /// Commands that name an unknown model, until the directories have been scanned again.
     unresolved: Vec<Command>,
     /// The worker that waits for its model's files.
     starting: Option<Start>,
@@ -243,7 +243,7 @@ impl Driver {
                     let _ = reply.send(Ok(describe(&model)));
                 }
             }
-            // Whoever asked may be gone.
+            // The clients that asked may be gone.
             Action::Unloaded => {
                 for reply in self.unloads.drain(..) {
                     let _ = reply.send(Ok(()));

@@ -136,7 +136,7 @@ impl MemoryGuard {
         Some((step, reason))
     }
 
-    /// What a reading says, in words.
+    /// A reading as text for the log and the status.
     fn reason(&self, reading: &Reading) -> String {
         let mut reason = reading.words();
         if self.reserved.bytes() > 0 {

@@ -1,4 +1,4 @@
-//! Who waits, and whose turn is next. Pure.
+//! The queue of jobs, and whose turn is next. Pure.
 //!
 //! Each user has a lane of jobs, first come first served; the lanes take turns. A user with a
 //! hundred waiting requests so delays another user's single one by at most one answer, if both want

@@ -10,7 +10,7 @@
 //!        Exited                                      GiveUp: at once
 //! ```
 //!
-//! A death that nobody asked for leads to None from anywhere. Jobs that had said nothing are
+//! A crash of the worker leads to None from anywhere. Jobs whose answer had not begun are
 //! retried once; workers that die before they have said anything are started again with growing
 //! pauses. A model that ran out of memory is loaded one step smaller for a while. A job that left
 //! the choice of its model to us gets another one when its own cannot be loaded, or has no room

@@ -1,6 +1,6 @@
 //! Memory that is reserved for processes beside the model's worker: those that read and fetch files.
 //!
-//! When memory runs out, all reservations can be revoked: whoever holds one ends its process.
+//! When memory runs out, all reservations can be revoked: the holder of one ends its process.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Being told that files in a folder have changed (inotify(7)).
+//! Waits for changes of the files in a folder (inotify(7)).
 
 use std::io;
 use std::mem::MaybeUninit;

@@ -15,10 +15,10 @@ use crate::chat::{ChatRequest, Modalities, PrincipalId, TextAnswer, TextTask};
 use crate::ipc::Packing;
 use crate::store::Model;
 
-/// Who waits for what comes of a command.
+/// The channel to the client that waits for a command.
 type Reply<T> = oneshot::Sender<Result<T, Failure>>;
 
-// Whoever waits for a reply may be gone: nothing is lost when it cannot be sent.
+// A client that waits for a reply may be gone: nothing is lost when it cannot be sent.
 impl Driver {
     /// Does what is asked, or puts it in the queue, or keeps it until the model directories have
     /// been scanned.
@@ -212,7 +212,7 @@ impl Driver {
         });
     }
 
-    /// The command, unless it is kept because it is for a model that nobody knows and the model
+    /// The command, unless it is kept because it names an unknown model and the model
     /// directories are scanned first.
     fn resolvable(&mut self, command: Command) -> Option<Command> {
         let name = match &command {

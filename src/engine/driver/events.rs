@@ -66,7 +66,7 @@ impl Driver {
             ServeEvent::Text { id, answer } => {
                 if let Some(Pending::Text { reply, .. }) = self.pending.remove(&id) {
                     self.served += 1;
-                    // Whoever asked may be gone.
+                    // The client may be gone.
                     let _ = reply.send(Ok(answer));
                     self.step(Input::Ended { id });
                 }

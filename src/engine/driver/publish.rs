@@ -1,4 +1,4 @@
-//! What the driver tells the world: a new status, whenever something of it has changed.
+//! Publishes the engine's status whenever something of it has changed.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the state wants done. Pure.
+//! The actions that the state asks of the driver. Pure.
 
 use super::Generation;
 use crate::backend::Failure;
@@ -25,7 +25,7 @@ pub enum Action {
     Send {
         id: u64,
     },
-    /// Tell the worker to stop this one; nobody listens any more.
+    /// Tell the worker to stop this one; its client has left.
     Cancel {
         id: u64,
     },
@@ -44,7 +44,7 @@ pub enum Action {
     LoadDone {
         id: u64,
     },
-    /// Everyone who asked for the model to be unloaded can be told.
+    /// Answer all clients that asked for the model to be unloaded.
     Unloaded,
     Drained,
 }

@@ -8,7 +8,7 @@ use super::{Action, State};
 use crate::backend::Failure;
 
 impl State {
-    /// When [`Input::Tick`] is due at the latest, if nothing else happens.
+    /// When [`super::Input::Tick`] is due at the latest, if nothing else happens.
     pub fn next_tick(&self) -> Option<Instant> {
         let mut opening = None;
         let worker = match self.worker.as_ref().map(|worker| &worker.phase) {

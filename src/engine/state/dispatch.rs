@@ -1,4 +1,4 @@
-//! Who is next: which model is loaded, and which job goes to the worker. Pure.
+//! Dispatch: which model is loaded, and which job goes to the worker. Pure.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! What the state is told. Pure.
+//! The inputs of the state. Pure.
 
 use std::time::Instant;
 

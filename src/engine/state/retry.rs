@@ -23,7 +23,7 @@ pub struct Exit {
 }
 
 impl Exit {
-    /// What those are told whose answers it took with it.
+    /// The failure of the answers that ended with the worker.
     pub fn failure(&self) -> Failure {
         let cause = self.cause.clone();
         if self.of_memory {
