@@ -21,11 +21,7 @@ pub async fn load(
     allowed(&api, &caller)?;
     let received = body::read(&api, &caller, request).await?;
     let mut object = parse(&received.bytes)?;
-    let model = object
-        .take("model")
-        .map(|model| model.string())
-        .transpose()?
-        .unwrap_or_else(|| "auto".into());
+    let model = object.string("model")?.unwrap_or_else(|| "auto".into());
     object.finish()?;
     let loaded = api.engine.load(caller.id(), &model).await?;
     Ok(json(render(&Entry::new(&loaded, &api.engine.status()))))

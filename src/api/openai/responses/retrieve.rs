@@ -15,7 +15,7 @@ use url::form_urlencoded;
 
 use crate::access::Caller;
 use crate::api::error::ApiError;
-use crate::api::openai::Deleted;
+use crate::api::openai::deleted;
 use crate::api::openai::responses::stored::StoredResponse;
 use crate::api::parse::json::quote;
 use crate::api::{Api, json, render};
@@ -66,11 +66,7 @@ pub async fn delete(
 ) -> Result<Response, ApiError> {
     let id = named(id)?;
     match api.responses.delete(caller.id(), &id) {
-        true => Ok(json(render(&Deleted {
-            id: &id,
-            object: "response.deleted",
-            deleted: true,
-        }))),
+        true => Ok(deleted(&id, "response.deleted")),
         false => Err(missing(&id)),
     }
 }

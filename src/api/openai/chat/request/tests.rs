@@ -1,5 +1,5 @@
 use super::*;
-use crate::chat::{Message, Role};
+use crate::chat::{Message, Role, Sampling};
 
 fn with(rest: &str) -> Result<ChatCall, Invalid> {
     parse(format!(r#"{{"messages":[{{"role":"user","content":"hi"}}]{rest}}}"#).as_bytes())

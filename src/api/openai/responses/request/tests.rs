@@ -1,5 +1,5 @@
 use super::*;
-use crate::chat::{Message, Role};
+use crate::chat::{Message, Role, ToolChoice};
 
 fn with(rest: &str) -> Result<ResponsesCall, Invalid> {
     parse(format!(r#"{{"input":"hi"{rest}}}"#).as_bytes())
@@ -92,6 +92,10 @@ fn errors_name_the_field() {
         (
             r#","tool_choice":{"type":"file_search"}"#,
             "tool_choice.type",
+        ),
+        (
+            r#","tool_choice":{"type":"allowed_tools","mode":"auto","tools":[{"type":"function","name":"f"}]}"#,
+            "tool_choice.tools[0].name",
         ),
         (r#","text":{"format":{"type":"yaml"}}"#, "text.format.type"),
         (
