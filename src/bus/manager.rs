@@ -1,6 +1,8 @@
 //! `org.gemmad.Gemmad1.Manager`: the service as a whole.
 
 use std::collections::HashMap;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use zbus::message::Header;
@@ -13,6 +15,7 @@ use super::options::Options;
 use super::properties::Properties;
 use super::{Shared, conversation, stream};
 use crate::api::native;
+use crate::api::native::plan::{CONTEXTS, RAMS};
 use crate::engine::ModelInfo;
 
 pub struct Manager(Arc<Shared>);
@@ -93,16 +96,8 @@ impl Manager {
         let mut options = Options::new(options);
         let (context, ram) = (options.count("context")?, options.size("ram")?);
         options.finish()?;
-        if context.is_some_and(|context| !(256..=1 << 18).contains(&context)) {
-            return Err(BusError::InvalidRequest(
-                "option `context` must be from 256 to 262144".to_owned(),
-            ));
-        }
-        if ram.is_some_and(|ram| !(1..=1 << 50).contains(&ram)) {
-            return Err(BusError::InvalidRequest(
-                "option `ram` must be from 1 to 1125899906842624".to_owned(),
-            ));
-        }
+        in_range("context", context, CONTEXTS)?;
+        in_range("ram", ram, RAMS)?;
         Ok(native::plan::json(&self.0.engine.plan(context, ram).await?))
     }
 
@@ -245,6 +240,21 @@ impl Shared {
         });
         (used, report.available)
     }
+}
+
+fn in_range<N: PartialOrd + Display>(
+    option: &str,
+    value: Option<N>,
+    range: RangeInclusive<N>,
+) -> Result<(), BusError> {
+    if value.is_none_or(|value| range.contains(&value)) {
+        return Ok(());
+    }
+    Err(BusError::InvalidRequest(format!(
+        "option `{option}` must be from {} to {}",
+        range.start(),
+        range.end()
+    )))
 }
 
 fn describe(model: &ModelInfo, loaded: bool, default: bool) -> HashMap<&'static str, OwnedValue> {
