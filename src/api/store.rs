@@ -1,4 +1,4 @@
-//! What was asked to be kept: in memory, for a time, each thing for its own user alone.
+//! What was asked to be stored: in memory, for a time, each thing for its own user alone.
 //!
 //! A user who keeps too many loses their own oldest ones. When all users together keep too much,
 //! the one who has the most loses their oldest, so nobody can push others' things out by keeping
@@ -21,7 +21,7 @@ pub struct Bounds {
     pub users: u64,
 }
 
-/// Something that can be kept.
+/// Something that can be stored.
 pub trait Storable: Clone + Send + 'static {
     fn id(&self) -> &str;
     /// What it takes.
@@ -54,7 +54,7 @@ impl<T> Default for User<T> {
 
 #[derive(Debug)]
 struct Entry<T> {
-    kept: T,
+    stored: T,
     bytes: u64,
     expires: Instant,
 }
@@ -63,7 +63,7 @@ impl<T: Storable> User<T> {
     fn remove(&mut self, place: usize) -> Option<T> {
         let entry = self.entries.remove(place)?;
         self.bytes -= entry.bytes;
-        Some(entry.kept)
+        Some(entry.stored)
     }
 
     fn drop_oldest(&mut self) {
@@ -71,7 +71,9 @@ impl<T: Storable> User<T> {
     }
 
     fn place(&self, id: &str) -> Option<usize> {
-        self.entries.iter().position(|entry| entry.kept.id() == id)
+        self.entries
+            .iter()
+            .position(|entry| entry.stored.id() == id)
     }
 }
 
@@ -84,7 +86,7 @@ impl<T: Storable> Store<T> {
     }
 
     /// Whether anything may be kept at all.
-    pub fn keeps(&self) -> bool {
+    pub fn stores(&self) -> bool {
         self.bounds.count > 0
     }
 
@@ -95,8 +97,8 @@ impl<T: Storable> Store<T> {
 
     /// Keeps a thing, at the cost of older ones. One that is larger than all that may be kept is
     /// not.
-    pub fn put(self: &Arc<Self>, owner: PrincipalId, kept: T) {
-        self.insert(owner, kept, Instant::now());
+    pub fn put(self: &Arc<Self>, owner: PrincipalId, stored: T) {
+        self.insert(owner, stored, Instant::now());
         // Whoever comes back later finds nothing; whoever does not must not have it in memory for
         // ever.
         let (store, time) = (Arc::downgrade(self), self.bounds.time);
@@ -108,16 +110,16 @@ impl<T: Storable> Store<T> {
         });
     }
 
-    fn insert(&self, owner: PrincipalId, kept: T, now: Instant) {
-        let bytes = kept.bytes();
-        if bytes > self.bounds.bytes || !self.keeps() {
-            return kept.cancel();
+    fn insert(&self, owner: PrincipalId, stored: T, now: Instant) {
+        let bytes = stored.bytes();
+        if bytes > self.bounds.bytes || !self.stores() {
+            return stored.cancel();
         }
         let mut users = self.users();
         let user = users.entry(owner).or_default();
         user.bytes += bytes;
         user.entries.push_back(Entry {
-            kept,
+            stored,
             bytes,
             expires: now + self.bounds.time,
         });
@@ -136,13 +138,13 @@ impl<T: Storable> Store<T> {
     }
 
     /// Puts a thing in the place of what it was before. `false` if that is gone.
-    pub fn replace(&self, owner: PrincipalId, kept: T) -> bool {
-        let bytes = kept.bytes();
+    pub fn replace(&self, owner: PrincipalId, stored: T) -> bool {
+        let bytes = stored.bytes();
         let mut users = self.users();
         let Some(user) = users.get_mut(&owner) else {
             return false;
         };
-        let Some(place) = user.place(kept.id()) else {
+        let Some(place) = user.place(stored.id()) else {
             return false;
         };
         if bytes > self.bounds.bytes {
@@ -151,7 +153,7 @@ impl<T: Storable> Store<T> {
         }
         let entry = &mut user.entries[place];
         user.bytes = user.bytes - entry.bytes + bytes;
-        (entry.kept, entry.bytes) = (kept, bytes);
+        (entry.stored, entry.bytes) = (stored, bytes);
         while user.bytes > self.bounds.bytes {
             user.drop_oldest();
         }
@@ -162,7 +164,7 @@ impl<T: Storable> Store<T> {
         self.expire(Instant::now());
         let users = self.users();
         let user = users.get(&owner)?;
-        Some(user.entries[user.place(id)?].kept.clone())
+        Some(user.entries[user.place(id)?].stored.clone())
     }
 
     /// All that a user has, oldest first.
@@ -171,7 +173,7 @@ impl<T: Storable> Store<T> {
         self.users().get(&owner).map_or(vec![], |user| {
             user.entries
                 .iter()
-                .map(|entry| entry.kept.clone())
+                .map(|entry| entry.stored.clone())
                 .collect()
         })
     }
@@ -243,7 +245,7 @@ mod tests {
         store.users().get(&uid).map_or(vec![], |user| {
             user.entries
                 .iter()
-                .map(|entry| entry.kept.0.clone())
+                .map(|entry| entry.stored.0.clone())
                 .collect()
         })
     }

@@ -22,7 +22,7 @@ use fetcher::Fetcher;
 
 /// How long a worker waits for memory before its request is refused, and how often it looks.
 const MEMORY_WAIT: Duration = Duration::from_secs(5);
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Has them fetched and read. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -106,7 +106,7 @@ async fn reserve_within(
             let free = free.saturating_sub(memory.bytes());
             return Err(Failure::NoRoomForFile { needs, free });
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
 

@@ -92,7 +92,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         options: HashMap<String, OwnedValue>,
     ) -> Result<String, BusError> {
-        let _guest = self.0.admit(&header).await?;
+        let _client = self.0.admit(&header).await?;
         let mut options = Options::new(options);
         let (context, ram) = (options.count("context")?, options.size("ram")?);
         options.finish()?;
@@ -114,7 +114,7 @@ impl Manager {
     ) -> Result<String, BusError> {
         let client = self.0.admit(&header).await?;
         let asked = self.0.question(client, prompt, options).await?;
-        Ok(self.0.whole(asked).await?.whole.into_content())
+        Ok(self.0.complete(asked).await?.completion.into_content())
     }
 
     /// Answers a request of `POST /v1/chat/completions` with a `chat.completion`, both JSON.
@@ -129,7 +129,7 @@ impl Manager {
     ) -> Result<String, BusError> {
         let client = self.0.admit(&header).await?;
         let asked = self.0.request(client, request, options).await?;
-        Ok(self.0.whole(asked).await?.json())
+        Ok(self.0.complete(asked).await?.json())
     }
 
     /// Takes the request of Chat and returns at once with an object and a socket, on which the

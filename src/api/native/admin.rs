@@ -39,7 +39,7 @@ pub async fn unload(
 
 /// Refuses everyone else.
 pub fn allowed(api: &Api, caller: &Caller) -> Result<(), ApiError> {
-    if api.gate.may_administer(&caller.principal) {
+    if api.admission.may_administer(&caller.principal) {
         Ok(())
     } else {
         Err(ApiError::forbidden(caller.id()))

@@ -282,7 +282,7 @@ impl<'a> Object<'a> {
     }
 
     /// The field as it was written, unless it is absent or null. It can still be taken.
-    pub fn look(&self, name: &str) -> Option<&'a str> {
+    pub fn peek(&self, name: &str) -> Option<&'a str> {
         let (_, raw) = self.fields.iter().find(|(field, _)| field == name)?;
         Some(raw.get()).filter(|raw| *raw != "null")
     }

@@ -24,7 +24,7 @@ pub struct ChatCall {
 /// How the answer is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    Whole,
+    Complete,
     Stream {
         /// Whether a last chunk tells the usage.
         usage: bool,
@@ -183,7 +183,7 @@ pub fn delivery(object: &mut Object) -> Result<Delivery, Invalid> {
         return Ok(if stream {
             Delivery::Stream { usage: false }
         } else {
-            Delivery::Whole
+            Delivery::Complete
         });
     };
     if !stream {

@@ -116,7 +116,7 @@ mod tests {
         let call = with("").unwrap();
         assert_eq!(
             (call.model.as_str(), call.echo, call.delivery),
-            ("auto", false, Delivery::Whole)
+            ("auto", false, Delivery::Complete)
         );
         assert_eq!(
             (

@@ -73,9 +73,9 @@ pub async fn create(
     let files = documents::read(&api, caller.id(), &mut ready.request, &mut share)
         .await
         .map_err(|refused| ready.unread(refused))?;
-    let (background, keep) = (delivery == Delivery::Background, delivery.keeps());
-    if keep && !api.responses.keeps() {
-        return Err(stores_nothing(background));
+    let (background, keep) = (delivery == Delivery::Background, delivery.stores());
+    if keep && !api.responses.stores() {
+        return Err(storing_is_off(background));
     }
     let logprobs = ready.request.logprobs.is_some();
     let conversation = if keep {
@@ -104,7 +104,7 @@ pub async fn create(
             recorder.clone(),
             share,
         );
-        return Ok(documents::told(json(queued), &files));
+        return Ok(documents::with_files_header(json(queued), &files));
     }
     let (mut answer, mut event) = ready
         .begin(&api.engine, answer)
@@ -114,7 +114,7 @@ pub async fn create(
     drop(share);
     draft.model = answer.model();
     if let Delivery::Stream { .. } = delivery {
-        return Ok(documents::told(
+        return Ok(documents::with_files_header(
             streamed(answer, event, Stream::new(draft, recorder, logprobs)),
             &files,
         ));
@@ -129,11 +129,14 @@ pub async fn create(
     if let Some(recorder) = recorder {
         recorder.store(&draft, &response);
     }
-    Ok(documents::told(json(render(&response)), &files))
+    Ok(documents::with_files_header(
+        json(render(&response)),
+        &files,
+    ))
 }
 
 /// A response is to be kept, because it is made in the background or by itself.
-fn stores_nothing(background: bool) -> ApiError {
+fn storing_is_off(background: bool) -> ApiError {
     let param = if background { "background" } else { "store" };
     let message = "`store` cannot be true: this daemon keeps no responses (`stored-responses` in gemmad.toml is 0)";
     ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_value", message).param(param)

@@ -55,7 +55,7 @@ pub struct ResponsesCall {
 /// How the answer is to be sent and kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    Whole {
+    Complete {
         keep: bool,
     },
     Stream {
@@ -67,9 +67,9 @@ pub enum Delivery {
 
 impl Delivery {
     /// Whether the response is kept when it is complete.
-    pub fn keeps(self) -> bool {
+    pub fn stores(self) -> bool {
         match self {
-            Self::Whole { keep } | Self::Stream { keep } => keep,
+            Self::Complete { keep } | Self::Stream { keep } => keep,
             Self::Background => true,
         }
     }
@@ -108,7 +108,7 @@ pub fn parse(body: &[u8]) -> Result<ResponsesCall, Invalid> {
     let instructions = object.string("instructions")?;
     let previous_response_id = object.string("previous_response_id")?;
     let raw = |object: &Object, name: &str, default: &str| {
-        raw(object.look(name).map_or(default, |json| json))
+        raw(object.peek(name).map_or(default, |json| json))
     };
     let (shown_text, shown_tools) = (
         raw(&object, "text", r#"{"format":{"type":"text"}}"#),
@@ -286,7 +286,7 @@ fn delivery(object: &mut Object) -> Result<Delivery, Invalid> {
                 keep: keep == Some(true),
             }
         } else {
-            Delivery::Whole {
+            Delivery::Complete {
                 keep: keep == Some(true),
             }
         });
@@ -298,7 +298,7 @@ fn delivery(object: &mut Object) -> Result<Delivery, Invalid> {
         }
         (true, false, _) => Ok(Delivery::Background),
         (false, true, _) => Ok(Delivery::Stream { keep: keep == Some(true) }),
-        (false, false, _) => Ok(Delivery::Whole { keep: keep == Some(true) }),
+        (false, false, _) => Ok(Delivery::Complete { keep: keep == Some(true) }),
     }
 }
 

@@ -49,14 +49,14 @@ pub async fn get(
     id: Id,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let kept = find(&api, caller.id(), &named(id)?)?;
+    let stored = find(&api, caller.id(), &named(id)?)?;
     if query(&uri, "stream").is_some_and(|stream| stream != "false") {
         let message = "`stream` cannot be true here: a kept response comes as a whole";
         return Err(
             ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_value", message).param("stream"),
         );
     }
-    Ok(json(kept.json))
+    Ok(json(stored.json))
 }
 
 pub async fn delete(
@@ -108,7 +108,7 @@ pub async fn input_items(
     id: Id,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let kept = find(&api, caller.id(), &named(id)?)?;
+    let stored = find(&api, caller.id(), &named(id)?)?;
     let wrong = |name: &str, reason: String| {
         Err(ApiError::invalid(
             StatusCode::BAD_REQUEST,
@@ -127,7 +127,7 @@ pub async fn input_items(
             );
         }
     };
-    let mut items: Vec<_> = kept.input.iter().collect();
+    let mut items: Vec<_> = stored.input.iter().collect();
     match query(&uri, "order").as_deref() {
         None | Some("desc") => items.reverse(),
         Some("asc") => {}

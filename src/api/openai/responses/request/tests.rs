@@ -10,7 +10,7 @@ fn the_least_request_keeps_nothing() {
     let call = with("").unwrap();
     assert_eq!(
         (call.model.as_str(), call.delivery, call.truncates),
-        ("auto", Delivery::Whole { keep: false }, false)
+        ("auto", Delivery::Complete { keep: false }, false)
     );
     assert_eq!(call.request, ChatRequest::new(vec![]));
     assert_eq!(call.input.messages, [Message::text(Role::User, "hi")]);
