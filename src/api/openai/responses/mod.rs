@@ -35,7 +35,7 @@ use crate::api::parse::Invalid;
 use crate::api::{Api, body, documents, json, render};
 use crate::attachments::Refused;
 use crate::chat::{
-    ChatError, ChatEvent, ChatRequest, Message, PrincipalId, Role, TextAnswer, TextTask,
+    ChatError, ChatEvent, ChatRequest, Done, Message, PrincipalId, Role, TextAnswer, TextTask,
 };
 use crate::engine::{Answer, Engine, Failure};
 use draft::Draft;
@@ -106,7 +106,7 @@ pub async fn create(
         );
         return Ok(documents::with_files_header(json(queued), &files));
     }
-    let (mut answer, mut event) = ready
+    let (answer, event) = ready
         .begin(&api.engine, answer)
         .await
         .map_err(|failure| ready.refusal(failure))?;
@@ -119,13 +119,8 @@ pub async fn create(
             &files,
         ));
     }
-    let response = loop {
-        draft.parts.event(&event, |_, _, _| {});
-        if let ChatEvent::Done(done) = &event {
-            break draft.finished(done);
-        }
-        event = next(&mut answer).await?;
-    };
+    let done = collected(answer, event, &mut draft).await?;
+    let response = draft.finished(&done);
     if let Some(recorder) = recorder {
         recorder.store(&draft, &response);
     }
@@ -133,6 +128,21 @@ pub async fn create(
         json(render(&response)),
         &files,
     ))
+}
+
+/// Reads an answer to its end.
+async fn collected(
+    mut answer: Answer,
+    mut event: ChatEvent,
+    draft: &mut Draft,
+) -> Result<Done, Failure> {
+    loop {
+        draft.parts.event(&event, |_, _, _| {});
+        if let ChatEvent::Done(done) = event {
+            return Ok(done);
+        }
+        event = next(&mut answer).await?;
+    }
 }
 
 /// A response is to be kept, because it is made in the background or by itself.
