@@ -17,7 +17,7 @@ pub struct Admission {
     /// Replaced when the configuration is read again.
     policy: RwLock<Policy>,
     /// Bytes of requests that were received and not begun to be answered.
-    bodies: Arc<Quota>,
+    pub(crate) bodies: Arc<Quota>,
 }
 
 impl Admission {

@@ -59,7 +59,7 @@ async fn receive(api: &Api, caller: &Caller, request: Request<Body>) -> Result<R
     {
         return Err(too_large(format!("the body has {length} bytes"), limit));
     }
-    let share = api.gate.share_of_bodies(&caller.principal);
+    let share = api.admission.share_of_bodies(&caller.principal);
     match timeout(BODY_TIME, collect(request.into_body(), share, limit)).await {
         Ok(received) => received,
         Err(_) => {

@@ -41,7 +41,7 @@ fn find(api: &Api, owner: PrincipalId, request: &mut ChatRequest) -> Result<(), 
         let Source::Kept(id) = &document.source else {
             continue;
         };
-        let Some(kept) = api.files.get(owner, id) else {
+        let Some(stored) = api.files.get(owner, id) else {
             let reason = format!(
                 "names `{}`, but there is no such file; files are kept for a time",
                 super::parse::json::quote(id)
@@ -53,15 +53,15 @@ fn find(api: &Api, owner: PrincipalId, request: &mut ChatRequest) -> Result<(), 
             }));
         };
         if document.name.is_empty() {
-            document.name.clone_from(&kept.name);
+            document.name.clone_from(&stored.name);
         }
-        document.source = Source::File(kept.bytes.clone());
+        document.source = Source::File(stored.bytes.clone());
     }
     Ok(())
 }
 
 /// Says on the answer what was read, if the request had files.
-pub fn told(mut response: Response, files: &[ReadFile]) -> Response {
+pub fn with_files_header(mut response: Response, files: &[ReadFile]) -> Response {
     if !files.is_empty()
         && let Ok(value) = HeaderValue::try_from(list(files))
     {
@@ -80,7 +80,7 @@ fn list(files: &[ReadFile]) -> String {
                 "pages": extent.pages,
                 "read": extent.read,
                 "unseen": extent.unseen,
-                "whole": file.is_whole(),
+                "whole": file.is_complete(),
             })
         })
         .collect();
@@ -107,8 +107,12 @@ mod tests {
             extent: Default::default(),
         };
         (file.extent.pages, file.extent.read) = (9, 4);
-        assert!(told(Response::new(Body::empty()), &[]).headers().is_empty());
-        let response = told(Response::new(Body::empty()), &[file]);
+        assert!(
+            with_files_header(Response::new(Body::empty()), &[])
+                .headers()
+                .is_empty()
+        );
+        let response = with_files_header(Response::new(Body::empty()), &[file]);
         let header = response.headers()[FILES].to_str().unwrap();
         let said: serde_json::Value = serde_json::from_str(header).unwrap();
         assert_eq!(

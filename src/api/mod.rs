@@ -69,7 +69,7 @@ pub struct Api {
     backends: Backends,
     attachments: Attachments,
     limits: Limits,
-    gate: Arc<Admission>,
+    admission: Arc<Admission>,
     connections: Arc<Quota>,
     /// Those that are kept.
     responses: Arc<Store<StoredResponse>>,
@@ -81,7 +81,7 @@ impl Api {
         backends: Backends,
         attachments: Attachments,
         limits: Limits,
-        gate: Arc<Admission>,
+        admission: Arc<Admission>,
     ) -> Self {
         let connections = Quota::new(
             limits.connections.into(),
@@ -103,7 +103,7 @@ impl Api {
             backends,
             attachments,
             limits,
-            gate,
+            admission,
             connections,
             responses,
             files,

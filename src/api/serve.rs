@@ -48,12 +48,12 @@ pub async fn serve(api: Arc<Api>, listener: UnixListener, mut shutdown: watch::R
             accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
         };
-        match accepted
-            .and_then(|(stream, _)| Caller::of(&stream, &api.gate).map(|caller| (stream, caller)))
-        {
+        match accepted.and_then(|(stream, _)| {
+            Caller::of(&stream, &api.admission).map(|caller| (stream, caller))
+        }) {
             Ok((stream, caller)) => {
                 failing = false;
-                let mut share = api.gate.share(&api.connections, &caller.principal);
+                let mut share = api.admission.share(&api.connections, &caller.principal);
                 match share.grow(1) {
                     Ok(()) => {
                         let connection = Connection {
@@ -118,20 +118,20 @@ impl Connection {
     async fn run(self, router: Router, mut shutdown: watch::Receiver<bool>) {
         // Buffers come with the first byte, so a new connection that only waits costs about 1.5
         // KiB.
-        let spoken = tokio::select! {
+        let first_byte = tokio::select! {
             () = stopped(&mut shutdown) => return,
-            spoken = timeout(IDLE, spoken(&self.stream)) => spoken,
+            first_byte = timeout(IDLE, first_byte(&self.stream)) => first_byte,
         };
-        if !matches!(spoken, Ok(Ok(()))) {
+        if !matches!(first_byte, Ok(Ok(()))) {
             return;
         }
         // On the heap, for the same reason: the task is as large as the largest thing it may hold.
-        if let Err(error) = Box::pin(self.talk(router, shutdown)).await {
+        if let Err(error) = Box::pin(self.serve(router, shutdown)).await {
             debug!(%error, "a connection ended early");
         }
     }
 
-    async fn talk(
+    async fn serve(
         self,
         router: Router,
         mut shutdown: watch::Receiver<bool>,
@@ -160,7 +160,7 @@ impl Connection {
 }
 
 /// Waits for the first byte (or the end) without taking it. Readiness alone is only a hint.
-async fn spoken(stream: &UnixStream) -> io::Result<()> {
+async fn first_byte(stream: &UnixStream) -> io::Result<()> {
     let mut byte = [0u8; 1];
     let peek = || {
         Ok(

@@ -1,4 +1,4 @@
-//! What was asked to be kept: in memory, for a time, each thing for its own user alone.
+//! What was asked to be stored: in memory, for a time, each thing for its own user alone.
 //!
 //! A user who keeps too many loses their own oldest ones. When all users together keep too much,
 //! the one who has the most loses their oldest, so nobody can push others' things out by keeping
@@ -21,7 +21,7 @@ pub struct Bounds {
     pub users: u64,
 }
 
-/// Something that can be kept.
+/// Something that can be stored.
 pub trait Storable: Clone + Send + 'static {
     fn id(&self) -> &str;
     /// What it takes.
@@ -57,7 +57,7 @@ impl<T> Default for User<T> {
 struct Entry<T> {
     /// For whom alone it is there.
     owner: PrincipalId,
-    kept: T,
+    stored: T,
     bytes: u64,
     expires: Instant,
 }
@@ -66,7 +66,7 @@ impl<T: Storable> User<T> {
     fn remove(&mut self, place: usize) -> Option<T> {
         let entry = self.entries.remove(place)?;
         self.bytes -= entry.bytes;
-        Some(entry.kept)
+        Some(entry.stored)
     }
 
     fn drop_oldest(&mut self) {
@@ -76,7 +76,7 @@ impl<T: Storable> User<T> {
     fn place(&self, owner: PrincipalId, id: &str) -> Option<usize> {
         self.entries
             .iter()
-            .position(|entry| entry.owner == owner && entry.kept.id() == id)
+            .position(|entry| entry.owner == owner && entry.stored.id() == id)
     }
 }
 
@@ -88,8 +88,8 @@ impl<T: Storable> Store<T> {
         })
     }
 
-    /// Whether anything may be kept at all.
-    pub fn keeps(&self) -> bool {
+    /// Whether anything may be stored at all.
+    pub fn stores(&self) -> bool {
         self.bounds.count > 0
     }
 
@@ -98,10 +98,10 @@ impl<T: Storable> Store<T> {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a thing, at the cost of older ones. One that is larger than all that may be kept is
+    /// Keeps a thing, at the cost of older ones. One that is larger than all that may be stored is
     /// not.
-    pub fn put(self: &Arc<Self>, owner: PrincipalId, kept: T) {
-        self.insert(owner, kept, Instant::now());
+    pub fn put(self: &Arc<Self>, owner: PrincipalId, stored: T) {
+        self.insert(owner, stored, Instant::now());
         // Whoever comes back later finds nothing; whoever does not must not have it in memory for
         // ever.
         let (store, time) = (Arc::downgrade(self), self.bounds.time);
@@ -113,17 +113,17 @@ impl<T: Storable> Store<T> {
         });
     }
 
-    fn insert(&self, owner: PrincipalId, kept: T, now: Instant) {
-        let bytes = kept.bytes();
-        if bytes > self.bounds.bytes || !self.keeps() {
-            return kept.cancel();
+    fn insert(&self, owner: PrincipalId, stored: T, now: Instant) {
+        let bytes = stored.bytes();
+        if bytes > self.bounds.bytes || !self.stores() {
+            return stored.cancel();
         }
         let mut users = self.users();
         let user = users.entry(owner.account()).or_default();
         user.bytes += bytes;
         user.entries.push_back(Entry {
             owner,
-            kept,
+            stored,
             bytes,
             expires: now + self.bounds.time,
         });
@@ -142,13 +142,13 @@ impl<T: Storable> Store<T> {
     }
 
     /// Puts a thing in the place of what it was before. `false` if that is gone.
-    pub fn replace(&self, owner: PrincipalId, kept: T) -> bool {
-        let bytes = kept.bytes();
+    pub fn replace(&self, owner: PrincipalId, stored: T) -> bool {
+        let bytes = stored.bytes();
         let mut users = self.users();
         let Some(user) = users.get_mut(&owner.account()) else {
             return false;
         };
-        let Some(place) = user.place(owner, kept.id()) else {
+        let Some(place) = user.place(owner, stored.id()) else {
             return false;
         };
         if bytes > self.bounds.bytes {
@@ -157,7 +157,7 @@ impl<T: Storable> Store<T> {
         }
         let entry = &mut user.entries[place];
         user.bytes = user.bytes - entry.bytes + bytes;
-        (entry.kept, entry.bytes) = (kept, bytes);
+        (entry.stored, entry.bytes) = (stored, bytes);
         while user.bytes > self.bounds.bytes {
             user.drop_oldest();
         }
@@ -168,7 +168,7 @@ impl<T: Storable> Store<T> {
         self.expire(Instant::now());
         let users = self.users();
         let user = users.get(&owner.account())?;
-        Some(user.entries[user.place(owner, id)?].kept.clone())
+        Some(user.entries[user.place(owner, id)?].stored.clone())
     }
 
     /// All that a user has, oldest first.
@@ -178,7 +178,7 @@ impl<T: Storable> Store<T> {
             user.entries
                 .iter()
                 .filter(|entry| entry.owner == owner)
-                .map(|entry| entry.kept.clone())
+                .map(|entry| entry.stored.clone())
                 .collect()
         })
     }
@@ -238,7 +238,7 @@ mod tests {
         }
     }
 
-    fn kept(id: &str, bytes: u64) -> Thing {
+    fn stored(id: &str, bytes: u64) -> Thing {
         Thing(id.into(), bytes)
     }
 
@@ -250,7 +250,7 @@ mod tests {
         store.users().get(&uid).map_or(vec![], |user| {
             user.entries
                 .iter()
-                .map(|entry| entry.kept.0.clone())
+                .map(|entry| entry.stored.0.clone())
                 .collect()
         })
     }
@@ -259,9 +259,9 @@ mod tests {
     fn each_user_has_their_own_and_loses_their_oldest() {
         let (store, now) = (Store::new(BOUNDS), Instant::now());
         for id in ["a", "b", "c", "d"] {
-            store.insert(user(1), kept(id, 10), now);
+            store.insert(user(1), stored(id, 10), now);
         }
-        store.insert(user(2), kept("e", 10), now);
+        store.insert(user(2), stored("e", 10), now);
         assert_eq!(ids(&store, user(1)), ["b", "c", "d"]);
         assert!(store.get(user(2), "b").is_none() && store.get(user(2), "e").is_some());
         assert!(
@@ -269,9 +269,9 @@ mod tests {
                 && store.delete(user(1), "b")
                 && !store.delete(user(1), "b")
         );
-        store.insert(user(1), kept("large", 995), now);
+        store.insert(user(1), stored("large", 995), now);
         assert_eq!(ids(&store, user(1)), ["large"]);
-        store.insert(user(1), kept("too large", 1001), now);
+        store.insert(user(1), stored("too large", 1001), now);
         assert_eq!(ids(&store, user(1)), ["large"]);
     }
 
@@ -279,11 +279,11 @@ mod tests {
     fn who_keeps_most_makes_room_for_all() {
         let (store, now) = (Store::new(BOUNDS), Instant::now());
         for uid in 1..=3 {
-            store.insert(user(uid), kept("a", 500), now);
-            store.insert(user(uid), kept("b", 499), now);
+            store.insert(user(uid), stored("a", 500), now);
+            store.insert(user(uid), stored("b", 499), now);
         }
-        store.insert(user(4), kept("small", 900), now);
-        store.insert(user(5), kept("small", 200), now);
+        store.insert(user(4), stored("small", 900), now);
+        store.insert(user(5), stored("small", 200), now);
         let lost = (1..=3)
             .filter(|uid| ids(&store, user(*uid)).len() == 1)
             .count();
@@ -300,14 +300,14 @@ mod tests {
             uid: 100_000,
             owner: 1,
         };
-        store.insert(user(1), kept("own", 10), now);
-        store.insert(container, kept("contained", 10), now);
+        store.insert(user(1), stored("own", 10), now);
+        store.insert(container, stored("contained", 10), now);
         assert!(store.get(container, "own").is_none() && store.get(user(1), "contained").is_none());
         assert!(!store.delete(container, "own"));
         let listed: Vec<String> = store.list(container).into_iter().map(|t| t.0).collect();
         assert_eq!(listed, ["contained"]);
         for id in ["a", "b", "c"] {
-            store.insert(container, kept(id, 10), now);
+            store.insert(container, stored(id, 10), now);
         }
         assert!(
             store.get(user(1), "own").is_none(),
@@ -318,8 +318,8 @@ mod tests {
     #[test]
     fn time_passes() {
         let (store, now) = (Store::new(BOUNDS), Instant::now());
-        store.insert(user(1), kept("a", 10), now);
-        store.insert(user(1), kept("b", 10), now + Duration::from_secs(30));
+        store.insert(user(1), stored("a", 10), now);
+        store.insert(user(1), stored("b", 10), now + Duration::from_secs(30));
         store.expire(now + BOUNDS.time);
         assert_eq!(ids(&store, user(1)), ["b"]);
         store.expire(now + 2 * BOUNDS.time);
@@ -329,12 +329,14 @@ mod tests {
     #[test]
     fn a_response_that_grew_is_counted_anew() {
         let (store, now) = (Store::new(BOUNDS), Instant::now());
-        store.insert(user(1), kept("a", 10), now);
-        store.insert(user(1), kept("b", 10), now);
-        assert!(store.replace(user(1), kept("b", 995)));
+        store.insert(user(1), stored("a", 10), now);
+        store.insert(user(1), stored("b", 10), now);
+        assert!(store.replace(user(1), stored("b", 995)));
         assert_eq!(ids(&store, user(1)), ["b"]);
-        assert!(!store.replace(user(1), kept("a", 10)) && !store.replace(user(2), kept("b", 10)));
-        assert!(!store.replace(user(1), kept("b", 2000)));
+        assert!(
+            !store.replace(user(1), stored("a", 10)) && !store.replace(user(2), stored("b", 10))
+        );
+        assert!(!store.replace(user(1), stored("b", 2000)));
         assert_eq!(ids(&store, user(1)), [] as [&str; 0]);
         assert_eq!(store.users()[&user(1)].bytes, 0);
     }

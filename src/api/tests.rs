@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::access::Caller;
 use crate::access::admission::Admission;
@@ -30,6 +30,7 @@ const SOON: Duration = Duration::from_secs(5);
 /// A daemon's front door in a directory of its own.
 struct Door {
     path: std::path::PathBuf,
+    api: Arc<Api>,
     asked: mpsc::Receiver<Call>,
     publish: watch::Sender<Status>,
     stop: watch::Sender<bool>,
@@ -54,18 +55,16 @@ impl Door {
         let access = Policy::new(&Access::default(), nix::unistd::getuid().as_raw()).unwrap();
         let (stop, stopping) = watch::channel(false);
         let listener = UnixListener::bind(&path).unwrap();
-        let serving = tokio::spawn(serve(
-            Arc::new(Api::new(
-                backends,
-                Attachments::new(Default::default(), Default::default(), Default::default()),
-                limits.clone(),
-                Admission::new(access, limits.body_bytes),
-            )),
-            listener,
-            stopping,
+        let api = Arc::new(Api::new(
+            backends,
+            Attachments::new(Default::default(), Default::default(), Default::default()),
+            limits.clone(),
+            Admission::new(access, limits.body_bytes),
         ));
+        let serving = tokio::spawn(serve(Arc::clone(&api), listener, stopping));
         Self {
             path,
+            api,
             asked,
             publish,
             stop,
@@ -136,6 +135,16 @@ impl Door {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// Lets everything else run until it is so.
+async fn until(what: &str, so: impl Fn() -> bool) {
+    let waiting = async {
+        while !so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(timeout(SOON, waiting).await.is_ok(), "no {what}");
 }
 
 async fn read_all(stream: &mut UnixStream) -> String {

@@ -20,7 +20,7 @@ const SOUNDS: [&[u8]; 7] = [
     b"\xFF\xF2",
 ];
 /// Kinds of files that are known and not read, by their beginnings.
-const UNREAD: [(&[u8], &str); 4] = [
+const UNSUPPORTED: [(&[u8], &str); 4] = [
     (
         b"PK\x03\x04",
         "is a ZIP archive, as office documents are (docx, xlsx, odt, epub); save it as PDF or text",
@@ -54,7 +54,7 @@ pub fn medium(file: &[u8]) -> Option<Medium> {
 
 /// How a file is read.
 #[derive(Debug, PartialEq)]
-pub enum Way<'a> {
+pub enum Reader<'a> {
     /// It is text already, in UTF-8, or in UTF-16 and translated.
     Text(Cow<'a, str>),
     /// It is a picture.
@@ -65,18 +65,21 @@ pub enum Way<'a> {
 
 /// Goes by what is in the file; the name only tells a web page from text that looks like one. The
 /// error continues "the file …".
-pub fn way<'a>(name: &str, file: &'a [u8]) -> Result<Way<'a>, String> {
+pub fn reader<'a>(name: &str, file: &'a [u8]) -> Result<Reader<'a>, String> {
     if file[..file.len().min(SIGNATURE_WITHIN)]
         .windows(5)
         .any(|part| part == b"%PDF-")
     {
-        return Ok(Way::Worker(DocumentKind::Pdf));
+        return Ok(Reader::Worker(DocumentKind::Pdf));
     }
-    if let Some((_, reason)) = UNREAD.iter().find(|(begin, _)| file.starts_with(begin)) {
+    if let Some((_, reason)) = UNSUPPORTED
+        .iter()
+        .find(|(begin, _)| file.starts_with(begin))
+    {
         return Err((*reason).into());
     }
     match medium(file) {
-        Some(Medium::Picture) => return Ok(Way::Picture),
+        Some(Medium::Picture) => return Ok(Reader::Picture),
         Some(Medium::Sound) => return Err("is a sound; send it as `input_audio`".into()),
         None => {}
     }
@@ -93,9 +96,9 @@ pub fn way<'a>(name: &str, file: &'a [u8]) -> Result<Way<'a>, String> {
         .iter()
         .any(|end| lower.ends_with(end));
     if named || begins("<!doctype html") || begins("<html") {
-        return Ok(Way::Worker(DocumentKind::Html));
+        return Ok(Reader::Worker(DocumentKind::Html));
     }
-    Ok(Way::Text(text))
+    Ok(Reader::Text(text))
 }
 
 /// The characters of a text file; `None` if it is none.
@@ -149,7 +152,7 @@ pub struct ReadFile {
 
 impl ReadFile {
     /// Whether the model gets all of it.
-    pub fn is_whole(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         !self.extent.cut && self.extent.read == self.extent.pages && self.extent.unseen == 0
     }
 }
@@ -207,8 +210,8 @@ mod tests {
 
     #[test]
     fn files_are_told_by_what_is_in_them() {
-        let text = |text: &'static str| Ok(Way::Text(text.into()));
-        for (name, file, way_of_it) in [
+        let text = |text: &'static str| Ok(Reader::Text(text.into()));
+        for (name, file, expected) in [
             ("a.txt", &b"hi"[..], text("hi")),
             ("a.txt", b"\xEF\xBB\xBFhi", text("hi")),
             ("a.txt", b"\xFF\xFEh\0i\0", text("hi")),
@@ -222,18 +225,22 @@ mod tests {
             (
                 "page.HTML",
                 b"<p>hi</p>",
-                Ok(Way::Worker(DocumentKind::Html)),
+                Ok(Reader::Worker(DocumentKind::Html)),
             ),
             (
                 "",
                 b" <!DOCTYPE HTML><p>hi",
-                Ok(Way::Worker(DocumentKind::Html)),
+                Ok(Reader::Worker(DocumentKind::Html)),
             ),
             ("a.md", b"about <html>", text("about <html>")),
-            ("a.txt", b"\n%PDF-1.7", Ok(Way::Worker(DocumentKind::Pdf))),
-            ("a.pdf", b"\x89PNG\r\n\x1a\n\xFF", Ok(Way::Picture)),
+            (
+                "a.txt",
+                b"\n%PDF-1.7",
+                Ok(Reader::Worker(DocumentKind::Pdf)),
+            ),
+            ("a.pdf", b"\x89PNG\r\n\x1a\n\xFF", Ok(Reader::Picture)),
         ] {
-            assert_eq!(way(name, file), way_of_it, "{name} {file:?}");
+            assert_eq!(reader(name, file), expected, "{name} {file:?}");
         }
         for (file, reason) in [
             (&b"PK\x03\x04"[..], "ZIP archive"),
@@ -243,7 +250,7 @@ mod tests {
             (b"a\0b", "not read"),
             (b"\xC3(", "not read"),
         ] {
-            assert!(way("", file).unwrap_err().contains(reason), "{file:?}");
+            assert!(reader("", file).unwrap_err().contains(reason), "{file:?}");
         }
     }
 
@@ -287,12 +294,12 @@ mod tests {
                 name: String::new(),
                 extent: whole
             }
-            .is_whole()
+            .is_complete()
                 && !ReadFile {
                     name: String::new(),
                     extent
                 }
-                .is_whole()
+                .is_complete()
         );
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::document::{self, ReadFile, Way};
+use super::document::{self, ReadFile, Reader};
 use super::{no_room, reserve};
 use crate::backend::Failure;
 use crate::chat::{ChatError, ChatRequest, Detail, Document, Part, Picture, Source};
@@ -19,7 +19,7 @@ use crate::ipc::{DocumentKind, EXTRACT_MEMORY, Extent, Extract, ExtractEvent, Pa
 use crate::memory::reserved::ReservedMemory;
 
 /// Files that are read at the same time.
-const AT_ONCE: usize = 2;
+const MAX_CONCURRENT: usize = 2;
 /// How long one may take by the clock.
 const READ_TIME: Duration = Duration::from_secs(30);
 
@@ -27,18 +27,18 @@ const READ_TIME: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Extractor {
     worker: Arc<PathBuf>,
-    turns: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     memory: ReservedMemory,
 }
 
 /// Why nothing was read of a file.
-enum Unread {
+enum ExtractError {
     /// Continues "the file …".
     File(String),
     Failure(Failure),
 }
 
-impl From<String> for Unread {
+impl From<String> for ExtractError {
     fn from(reason: String) -> Self {
         Self::File(reason)
     }
@@ -48,7 +48,7 @@ impl Extractor {
     pub fn new(worker: PathBuf, memory: ReservedMemory) -> Self {
         Self {
             worker: Arc::new(worker),
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            slots: Arc::new(Semaphore::new(MAX_CONCURRENT)),
             memory,
         }
     }
@@ -60,13 +60,13 @@ impl Extractor {
             let Part::Document(document) = part else {
                 continue;
             };
-            let failed = |unread| match unread {
-                Unread::File(reason) => Failure::Chat(ChatError::Document {
+            let failed = |error| match error {
+                ExtractError::File(reason) => Failure::Chat(ChatError::Document {
                     message: i as u32,
                     part: j as u32,
                     reason,
                 }),
-                Unread::Failure(failure) => failure,
+                ExtractError::Failure(failure) => failure,
             };
             let (parts, extent) = self.document(document).await.map_err(failed)?;
             read.push(ReadFile {
@@ -78,8 +78,8 @@ impl Extractor {
         Ok(read)
     }
 
-    async fn document(&self, document: &Document) -> Result<(Vec<Part>, Extent), Unread> {
-        const WHOLE: Extent = Extent {
+    async fn document(&self, document: &Document) -> Result<(Vec<Part>, Extent), ExtractError> {
+        const COMPLETE: Extent = Extent {
             pages: 1,
             read: 1,
             unseen: 0,
@@ -89,16 +89,16 @@ impl Extractor {
             let reason = "names a file that was sent before, and there is none here";
             return Err(reason.to_owned().into());
         };
-        match document::way(&document.name, file)? {
-            Way::Text(text) => Ok((vec![document::quoted(&document.name, &text)], WHOLE)),
-            Way::Picture => Ok((
+        match document::reader(&document.name, file)? {
+            Reader::Text(text) => Ok((vec![document::quoted(&document.name, &text)], COMPLETE)),
+            Reader::Picture => Ok((
                 vec![Part::Picture(Picture {
                     file: file.clone(),
                     detail: Detail::Auto,
                 })],
-                WHOLE,
+                COMPLETE,
             )),
-            Way::Worker(kind) => {
+            Reader::Worker(kind) => {
                 let (pages, extent) = self.by_worker(kind, file).await?;
                 Ok((document::assembled(&document.name, pages, extent), extent))
             }
@@ -109,16 +109,16 @@ impl Extractor {
         &self,
         kind: DocumentKind,
         file: &[u8],
-    ) -> Result<(Vec<Page>, Extent), Unread> {
+    ) -> Result<(Vec<Page>, Extent), ExtractError> {
         let failed = |error: io::Error| format!("cannot be read now: {error}");
-        let _turn = self
-            .turns
+        let _slot = self
+            .slots
             .acquire()
             .await
             .map_err(|error| failed(io::Error::other(error)))?;
         let memory = reserve(&self.memory, EXTRACT_MEMORY)
             .await
-            .map_err(Unread::Failure)?;
+            .map_err(ExtractError::Failure)?;
         let mut pages = vec![];
         let each = |message| match message {
             ExtractEvent::Page(page) => {
@@ -147,7 +147,9 @@ impl Extractor {
                 let reason = "is damaged, or takes too much time or memory to read";
                 Err(reason.to_owned().into())
             }
-            Err(Failed::Revoked) => Err(Unread::Failure(no_room(&self.memory, EXTRACT_MEMORY))),
+            Err(Failed::Revoked) => {
+                Err(ExtractError::Failure(no_room(&self.memory, EXTRACT_MEMORY)))
+            }
             Err(Failed::Mistaken) => Err("could not be read".to_owned().into()),
         }
     }

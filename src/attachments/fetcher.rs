@@ -21,17 +21,17 @@ use crate::ipc::{FETCH_MEMORY, Fetch, FetchEvent, FetchRequest};
 use crate::memory::reserved::{Reservation, ReservedMemory};
 
 /// Requests whose files are fetched at the same time.
-const AT_ONCE: usize = 4;
+const MAX_CONCURRENT: usize = 4;
 /// How long all files of a request may take.
 const FETCH_TIME: Duration = Duration::from_secs(30);
 /// Addresses that one file may be moved to.
-const MOVES: usize = 5;
+const MAX_REDIRECTS: usize = 5;
 
 /// Starts the fetchers. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     worker: Arc<PathBuf>,
-    turns: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     memory: ReservedMemory,
     /// Replaced when the configuration is read again.
     networks: Arc<RwLock<Networks>>,
@@ -41,7 +41,7 @@ impl Fetcher {
     pub fn new(worker: PathBuf, networks: Networks, memory: ReservedMemory) -> Self {
         Self {
             worker: Arc::new(worker),
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            slots: Arc::new(Semaphore::new(MAX_CONCURRENT)),
             memory,
             networks: Arc::new(RwLock::new(networks)),
         }
@@ -70,8 +70,8 @@ impl Fetcher {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         // Nobody closes it.
-        let _turn = self
-            .turns
+        let _slot = self
+            .slots
             .acquire()
             .await
             .map_err(|_| Failure::ShuttingDown)?;
@@ -126,7 +126,7 @@ impl Fetcher {
             ));
         }
         let mut url = remote.url.clone();
-        for _ in 0..=MOVES {
+        for _ in 0..=MAX_REDIRECTS {
             let fetch = FetchRequest {
                 url: url.clone(),
                 networks: networks.clone(),
@@ -134,10 +134,10 @@ impl Fetcher {
             };
             match self.by_worker(fetch, memory).await? {
                 Fetched::File(file) => return Ok(file.into()),
-                Fetched::Moved(to) => url = moved(&url, &to)?,
+                Fetched::Redirected(to) => url = redirected(&url, &to)?,
             }
         }
-        Err(format!("is moved more than {MOVES} times"))
+        Err(format!("is moved more than {MAX_REDIRECTS} times"))
     }
 
     async fn by_worker(
@@ -159,7 +159,7 @@ impl Fetcher {
         };
         match one_shot::run::<Fetch, _>(&self.worker, &fetch, &[], FETCH_TIME, memory, each).await {
             Ok(Ok(None)) => Ok(Fetched::File(file)),
-            Ok(Ok(Some(to))) => Ok(Fetched::Moved(to)),
+            Ok(Ok(Some(to))) => Ok(Fetched::Redirected(to)),
             Ok(Err(reason)) => Err(reason),
             Err(Failed::Start(error)) => Err(format!("cannot be fetched now: {error}")),
             Err(Failed::Revoked) => {
@@ -174,7 +174,7 @@ impl Fetcher {
 
 enum Fetched {
     File(Vec<u8>),
-    Moved(String),
+    Redirected(String),
 }
 
 fn refusal(what: &RemoteKind, message: u32, part: u32, reason: String) -> Failure {
@@ -193,7 +193,7 @@ fn refusal(what: &RemoteKind, message: u32, part: u32, reason: String) -> Failur
 }
 
 /// Where a server sends those who ask for `url`.
-fn moved(url: &str, to: &str) -> Result<String, String> {
+fn redirected(url: &str, to: &str) -> Result<String, String> {
     match Url::parse(url).and_then(|url| url.join(to)) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url.into()),
         _ => Err("is moved to what is no address".into()),
@@ -220,13 +220,13 @@ mod tests {
             ("http://127.0.0.1/", "http://127.0.0.1/"),
         ] {
             assert_eq!(
-                moved("https://example.org/x/a", to).as_deref(),
+                redirected("https://example.org/x/a", to).as_deref(),
                 Ok(url),
                 "{to}"
             );
         }
         for to in ["file:///etc/passwd", "data:text/plain,x", "http://"] {
-            assert!(moved("https://example.org/x/a", to).is_err(), "{to}");
+            assert!(redirected("https://example.org/x/a", to).is_err(), "{to}");
         }
     }
 

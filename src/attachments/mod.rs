@@ -22,7 +22,7 @@ use fetcher::Fetcher;
 
 /// How long a worker waits for memory before its request is refused, and how often it looks.
 const MEMORY_WAIT: Duration = Duration::from_secs(5);
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Has them fetched and read. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -116,20 +116,22 @@ async fn reserve_within(
                 free: free.saturating_sub(memory.bytes()),
             });
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
 
     #[tokio::test]
     async fn a_worker_waits_for_memory_and_is_refused_if_there_is_none() {
         let memory = ReservedMemory::default();
-        let wait = Duration::from_millis(300);
-        let held = reserve_within(&memory, 60, wait, || 100).await.unwrap();
-        let refused = reserve_within(&memory, 50, wait, || 100).await;
+        let held = reserve_within(&memory, 60, Duration::ZERO, || 100)
+            .await
+            .unwrap();
+        let refused = reserve_within(&memory, 50, Duration::ZERO, || 100).await;
         assert_eq!(
             refused.unwrap_err(),
             Failure::NoRoomForFile {
@@ -137,11 +139,16 @@ mod tests {
                 free: 40
             }
         );
-        let later = async {
-            tokio::time::sleep(wait / 3).await;
-            drop(held);
+        // It is given back when the second has looked once in vain.
+        let (held, looks) = (Cell::new(Some(held)), Cell::new(0));
+        let free = || {
+            looks.set(looks.get() + 1);
+            if looks.get() == 2 {
+                held.take();
+            }
+            100
         };
-        let (second, ()) = tokio::join!(reserve_within(&memory, 50, wait, || 100), later);
-        assert!(second.is_ok());
+        assert!(reserve_within(&memory, 50, MEMORY_WAIT, free).await.is_ok());
+        assert_eq!(looks.get(), 2);
     }
 }

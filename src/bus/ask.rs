@@ -16,7 +16,7 @@ use super::options::Options;
 use super::settings::Settings;
 use crate::access::quota::Share;
 use crate::api::generation;
-use crate::api::openai::chat::completion::Whole;
+use crate::api::openai::chat::completion::CompletionBuilder;
 use crate::api::openai::chat::request::{self, ChatCall, Delivery};
 use crate::api::openai::chat::response::Head;
 use crate::attachments::{self, Medium};
@@ -38,7 +38,7 @@ pub struct Asked {
 
 /// A whole answer.
 pub struct Answered {
-    pub whole: Whole,
+    pub completion: CompletionBuilder,
     head: Head,
     done: Done,
     logprobs: bool,
@@ -47,7 +47,7 @@ pub struct Answered {
 impl Answered {
     /// As OpenAI's `chat.completion`.
     pub fn json(&self) -> String {
-        self.whole.json(&self.head, &self.done, self.logprobs)
+        self.completion.json(&self.head, &self.done, self.logprobs)
     }
 }
 
@@ -99,13 +99,13 @@ fn part(file: Arc<[u8]>, called: Option<Medium>) -> Part {
 impl Shared {
     /// Nothing yet of a request of this client.
     pub fn charge(&self, client: &Client) -> Charge {
-        let share = self.gate.share_of_bodies(&client.caller.principal);
+        let share = self.admission.share_of_bodies(&client.caller.principal);
         Charge::new(share, self.limits.body_bytes)
     }
 
     /// Charges the bytes of an answer that is no model's.
     pub fn answer_share(&self, client: &Client, bytes: usize) -> Result<Share, BusError> {
-        let mut share = self.gate.share_of_bodies(&client.caller.principal);
+        let mut share = self.admission.share_of_bodies(&client.caller.principal);
         share.grow(bytes as u64).map_err(BusError::bodies)?;
         Ok(share)
     }
@@ -210,14 +210,14 @@ impl Shared {
         let call = ChatCall {
             model: settings.model().to_owned(),
             request: settings.request(messages),
-            delivery: Delivery::Whole,
+            delivery: Delivery::Complete,
         };
         call.request.check()?;
         self.resolved(call, client, timeout, charge).await
     }
 
     /// Waits for the whole answer. A caller who leaves the bus cancels it.
-    pub async fn whole(&self, asked: Asked) -> Result<Answered, BusError> {
+    pub async fn complete(&self, asked: Asked) -> Result<Answered, BusError> {
         let Asked {
             call,
             client,
@@ -233,11 +233,11 @@ impl Shared {
             let mut event = generation::next(&mut answer).await?;
             // From here on the request's memory is the worker's business.
             drop(bytes);
-            let mut whole = Whole::default();
+            let mut completion = CompletionBuilder::default();
             loop {
-                if let Some(done) = whole.event(event) {
+                if let Some(done) = completion.event(event) {
                     return Ok(Answered {
-                        whole,
+                        completion,
                         head: Head::new(&answer.model()),
                         done,
                         logprobs,

@@ -13,7 +13,7 @@ impl Shared {
     /// Lets in whoever sent the message with this header, if they may ask.
     pub async fn admit(&self, header: &Header<'_>) -> Result<Client, BusError> {
         let client = self.identify(header).await?;
-        if self.gate.may_administer(&client.caller.principal) {
+        if self.admission.may_administer(&client.caller.principal) {
             return Ok(client);
         }
         match polkit::verdict(&self.polkit, &client, header, Action::Infer).await? {
@@ -30,7 +30,7 @@ impl Shared {
     /// Lets in whoever sent the message with this header, for what is for administrators.
     pub async fn admit_admin(&self, header: &Header<'_>) -> Result<Client, BusError> {
         let client = self.identify(header).await?;
-        if self.gate.may_administer(&client.caller.principal) {
+        if self.admission.may_administer(&client.caller.principal) {
             return Ok(client);
         }
         let remedy = match polkit::verdict(&self.polkit, &client, header, Action::Load).await? {
@@ -68,11 +68,11 @@ impl Shared {
                 .map(|groups| groups.as_slice())
                 .unwrap_or_default()
                 .into();
-            let principal = self.gate.principal(uid, groups);
+            let principal = self.admission.principal(uid, groups);
             let pid = credentials
                 .process_id()
                 .and_then(|pid| i32::try_from(pid).ok());
-            let mut share = self.gate.share(&self.open, &principal);
+            let mut share = self.admission.share(&self.open, &principal);
             share.grow(1).map_err(BusError::open)?;
             Ok((Caller { principal, pid }, share))
         });

@@ -67,7 +67,7 @@ impl Conversation {
             .shared
             .ask(client, &self.settings, messages, timeout, charge)
             .await?;
-        let answer = self.shared.whole(asked).await?.whole.into_content();
+        let answer = self.shared.complete(asked).await?.completion.into_content();
         kept.take(answer.len())?;
         let reply = Message::text(Role::Assistant, answer.as_str());
         said.bytes.absorb(kept.into_share());

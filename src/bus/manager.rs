@@ -1,6 +1,8 @@
 //! `org.gemmad.Gemmad1.Manager`: the service as a whole.
 
 use std::collections::HashMap;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use zbus::message::Header;
@@ -13,6 +15,7 @@ use super::options::Options;
 use super::properties::Properties;
 use super::{Shared, conversation, stream};
 use crate::api::native;
+use crate::api::native::plan::{CONTEXTS, RAMS};
 use crate::backend::ModelInfo;
 
 pub struct Manager(Arc<Shared>);
@@ -94,20 +97,12 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         options: HashMap<String, OwnedValue>,
     ) -> Result<String, BusError> {
-        let _guest = self.0.admit(&header).await?;
+        let _client = self.0.admit(&header).await?;
         let mut options = Options::new(options);
         let (context, ram) = (options.count("context")?, options.size("ram")?);
         options.finish()?;
-        if context.is_some_and(|context| !(256..=1 << 18).contains(&context)) {
-            return Err(BusError::InvalidRequest(
-                "option `context` must be from 256 to 262144".to_owned(),
-            ));
-        }
-        if ram.is_some_and(|ram| !(1..=1 << 50).contains(&ram)) {
-            return Err(BusError::InvalidRequest(
-                "option `ram` must be from 1 to 1125899906842624".to_owned(),
-            ));
-        }
+        in_range("context", context, CONTEXTS)?;
+        in_range("ram", ram, RAMS)?;
         Ok(native::plan::json(
             &self.0.backends.local().plan(context, ram).await?,
         ))
@@ -126,7 +121,7 @@ impl Manager {
     ) -> Result<String, BusError> {
         let client = self.0.admit(&header).await?;
         let asked = self.0.question(client, prompt, options).await?;
-        Ok(self.0.whole(asked).await?.whole.into_content())
+        Ok(self.0.complete(asked).await?.completion.into_content())
     }
 
     /// Answers a request of `POST /v1/chat/completions` with a `chat.completion`, both JSON.
@@ -141,7 +136,7 @@ impl Manager {
     ) -> Result<String, BusError> {
         let client = self.0.admit(&header).await?;
         let asked = self.0.request(client, request, options).await?;
-        Ok(self.0.whole(asked).await?.json())
+        Ok(self.0.complete(asked).await?.json())
     }
 
     /// Takes the request of Chat and returns at once with an object and a socket, on which the
@@ -254,6 +249,21 @@ impl Shared {
             .map_or(0, |worker| worker.resident());
         (used, report.available)
     }
+}
+
+fn in_range<N: PartialOrd + Display>(
+    option: &str,
+    value: Option<N>,
+    range: RangeInclusive<N>,
+) -> Result<(), BusError> {
+    if value.is_none_or(|value| range.contains(&value)) {
+        return Ok(());
+    }
+    Err(BusError::InvalidRequest(format!(
+        "option `{option}` must be from {} to {}",
+        range.start(),
+        range.end()
+    )))
 }
 
 fn describe(model: &ModelInfo, loaded: bool, default: bool) -> HashMap<&'static str, OwnedValue> {

@@ -62,7 +62,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 struct Shared {
     backends: Backends,
     attachments: Attachments,
-    gate: Arc<Admission>,
+    admission: Arc<Admission>,
     limits: Limits,
     open: Arc<Quota>,
     names: Arc<NameWatch>,
@@ -76,7 +76,7 @@ pub struct Door {
     choice: BusChoice,
     backends: Backends,
     attachments: Attachments,
-    gate: Arc<Admission>,
+    admission: Arc<Admission>,
     limits: Limits,
     /// Calls, streams and conversations; they count as connections do.
     open: Arc<Quota>,
@@ -87,7 +87,7 @@ impl Door {
         choice: BusChoice,
         backends: Backends,
         attachments: Attachments,
-        gate: Arc<Admission>,
+        admission: Arc<Admission>,
         limits: Limits,
     ) -> Self {
         let open = Quota::new(
@@ -98,7 +98,7 @@ impl Door {
             choice,
             backends,
             attachments,
-            gate,
+            admission,
             limits,
             open,
         }
@@ -109,16 +109,16 @@ impl Door {
         self.open.in_use() > 0
     }
 
-    /// Serves on the bus until `leaving` becomes true and everything that is open has ended. A bus
+    /// Serves on the bus until `shutdown` becomes true and everything that is open has ended. A bus
     /// that is not there, or goes away, is looked for again. `tried` hears of the first attempt,
     /// however it ends.
     pub async fn serve(
         self: Arc<Self>,
-        mut leaving: watch::Receiver<bool>,
-        tried: oneshot::Sender<()>,
+        mut shutdown: watch::Receiver<bool>,
+        attempted: oneshot::Sender<()>,
     ) {
         let (mut pause, mut missed) = (FIRST_PAUSE, false);
-        let mut tried = Some(tried);
+        let mut attempted = Some(attempted);
         loop {
             let connected = timeout(CONNECT_TIME, self.connect()).await.unwrap_or(Err(
                 zbus::Error::InputOutput(Arc::new(std::io::Error::from(
@@ -126,14 +126,14 @@ impl Door {
                 ))),
             ));
             // Nobody may wait for it.
-            tried.take().map(|tried| tried.send(()));
+            attempted.take().map(|attempted| attempted.send(()));
             match connected {
                 Ok(connection) => {
                     info!(name = NAME, "on the bus");
                     (pause, missed) = (FIRST_PAUSE, false);
                     tokio::select! {
                         () = connection.closed() => warn!("the bus has hung up"),
-                        () = told(&mut leaving) => return self.leave(&connection).await,
+                        () = requested(&mut shutdown) => return self.drain(&connection).await,
                     }
                 }
                 // Once for each time that it is away: it may last.
@@ -144,7 +144,7 @@ impl Door {
             }
             tokio::select! {
                 () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
-                () = told(&mut leaving) => return,
+                () = requested(&mut shutdown) => return,
             }
         }
     }
@@ -168,7 +168,7 @@ impl Door {
         let shared = Shared {
             backends: self.backends.clone(),
             attachments: self.attachments.clone(),
-            gate: self.gate.clone(),
+            admission: self.admission.clone(),
             limits: self.limits.clone(),
             open: self.open.clone(),
             names: names.clone(),
@@ -197,7 +197,7 @@ impl Door {
 
     /// Takes no more calls and lets those that are being answered finish. The caller bounds how
     /// long that may take.
-    async fn leave(&self, connection: &Connection) {
+    async fn drain(&self, connection: &Connection) {
         // From now on the bus starts another daemon, if it is told how.
         let _ = connection.release_name(NAME).await;
         while self.is_used() {
@@ -209,7 +209,7 @@ impl Door {
     }
 }
 
-async fn told(leaving: &mut watch::Receiver<bool>) {
+async fn requested(shutdown: &mut watch::Receiver<bool>) {
     // A sender that is gone will never say so.
-    let _ = leaving.wait_for(|leave| *leave).await;
+    let _ = shutdown.wait_for(|leave| *leave).await;
 }

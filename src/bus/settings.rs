@@ -2,7 +2,7 @@
 
 use super::error::BusError;
 use super::options::Options;
-use crate::api::openai::chat::request::DEFAULT_MODEL;
+use crate::api::openai::common::DEFAULT_MODEL;
 use crate::chat::{ChatRequest, Message, Thinking};
 
 /// The options `model`, `max-tokens`, `temperature`, `seed` and `thinking`.

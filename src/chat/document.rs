@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::media::whole;
+use super::media::file_bytes;
 
 /// A file as the client sent it. No model reads it as it is: it becomes text and pictures first.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ pub struct Document {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
     /// Here.
-    File(#[serde(with = "whole")] Arc<[u8]>),
+    File(#[serde(with = "file_bytes")] Arc<[u8]>),
     /// Among the files that were sent before, under this id.
     Kept(String),
 }

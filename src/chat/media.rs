@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Picture {
     /// Shared, because a request is kept for its retry while it is on its way to the worker.
-    #[serde(with = "whole")]
+    #[serde(with = "file_bytes")]
     pub file: Arc<[u8]>,
     pub detail: Detail,
 }
@@ -19,7 +19,7 @@ pub struct Picture {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sound {
     /// Shared like a picture's.
-    #[serde(with = "whole")]
+    #[serde(with = "file_bytes")]
     pub file: Arc<[u8]>,
 }
 
@@ -54,7 +54,7 @@ impl fmt::Debug for Sound {
 }
 
 /// The file in one piece.
-pub(super) mod whole {
+pub(super) mod file_bytes {
     use std::sync::Arc;
 
     use serde::{Deserializer, Serializer};

@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use nix::unistd::{Group, User, getuid};
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
+use url::form_urlencoded;
 
 use super::client::{Client, Events, Reply};
 use super::error::Error;
@@ -130,11 +131,15 @@ impl Client for Http {
     fn plan(&self, context: Option<u32>, ram: Option<u64>) -> Reply<'_, Value> {
         Box::pin(async move {
             let parameters = [
-                context.map(|context| format!("context={context}")),
-                ram.map(|bytes| format!("ram={bytes}")),
+                context.map(|context| ("context", context.to_string())),
+                ram.map(|bytes| ("ram", bytes.to_string())),
             ];
-            let query: Vec<String> = parameters.into_iter().flatten().collect();
-            self.get(&format!("/memory/plan?{}", query.join("&"))).await
+            let path = "/memory/plan?".to_owned();
+            let start = path.len();
+            let mut query = form_urlencoded::Serializer::for_suffix(path, start);
+            query.extend_pairs(parameters.into_iter().flatten());
+            let path = query.finish();
+            self.get(&path).await
         })
     }
 

@@ -167,9 +167,7 @@ impl Block {
 
 fn result(object: &mut Object) -> Result<Block, Invalid> {
     let id = object.need("tool_use_id")?.string()?;
-    let failed = object
-        .take("is_error")
-        .map_or(Ok(false), |failed| failed.boolean())?;
+    let failed = object.switch("is_error", false)?;
     let mut content = match object.take("content") {
         Some(content) if content.is_string() => vec![Part::Text(content.string()?)],
         Some(content) => {

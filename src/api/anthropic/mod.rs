@@ -55,7 +55,7 @@ pub async fn create(
     let id = id::random("msg_");
     if stream {
         let model = answer.model();
-        return Ok(documents::told(
+        return Ok(documents::with_files_header(
             streamed(answer, event, Stream::new(id, model, stops)),
             &files,
         ));
@@ -70,13 +70,13 @@ pub async fn create(
                 r#type: "message",
                 role: "assistant",
                 model: &answer.model(),
-                content: parts.list().iter().filter_map(BlockOut::whole).collect(),
+                content: parts.list().iter().filter_map(BlockOut::of).collect(),
                 stop_reason: Some(stop_reason),
                 stop_sequence,
                 usage: done.usage.into(),
                 timings: Some(done.into()),
             };
-            return Ok(documents::told(json(render(&message)), &files));
+            return Ok(documents::with_files_header(json(render(&message)), &files));
         }
         event = next(&mut answer).await?;
     }

@@ -2,7 +2,7 @@
 
 use crate::api::anthropic::blocks;
 use crate::api::openai::chat::fields;
-use crate::api::openai::chat::request::{self, DEFAULT_MODEL};
+use crate::api::openai::common;
 use crate::api::parse::Invalid;
 use crate::api::parse::json::{self, Json, Object, quote};
 use crate::chat::{
@@ -60,10 +60,8 @@ pub fn parse(body: &[u8]) -> Result<MessagesCall, Invalid> {
     let stop = object.take("stop_sequences").map_or(Ok(vec![]), |stop| {
         stop.array()?.iter().map(Json::string).collect()
     })?;
-    let stream = object
-        .take("stream")
-        .map_or(Ok(false), |stream| stream.boolean())?;
-    let mut sampling = request::sampling(&mut object)?;
+    let stream = object.switch("stream", false)?;
+    let mut sampling = common::sampling(&mut object)?;
     if sampling.temperature > 1.0 {
         // Anthropic's bound; more is likely meant for another API.
         return Err(Invalid::new("temperature", "must be between 0 and 1"));
@@ -96,10 +94,7 @@ impl MessagesCall {
 
 /// What the model is to read, and how it may answer.
 fn prompt(mut object: Object) -> Result<MessagesCall, Invalid> {
-    let model = object
-        .take("model")
-        .map(|model| model.string())
-        .transpose()?;
+    let model = common::model(&mut object)?;
     let (mut messages, places) = blocks::messages(&object.need("messages")?)?;
     let mut places: Vec<_> = places.into_iter().map(Some).collect();
     let system = object
@@ -129,7 +124,7 @@ fn prompt(mut object: Object) -> Result<MessagesCall, Invalid> {
     }
     object.finish()?;
     Ok(MessagesCall {
-        model: model.unwrap_or_else(|| DEFAULT_MODEL.into()),
+        model,
         request,
         stream: false,
         places: Places(places),
@@ -147,11 +142,7 @@ fn tool(json: &Json) -> Result<Tool, Invalid> {
         ));
     }
     let name = object.need("name")?.string()?;
-    let description = object
-        .take("description")
-        .map(|text| text.string())
-        .transpose()?
-        .unwrap_or_default();
+    let description = object.string("description")?.unwrap_or_default();
     let parameters = Some(object.need("input_schema")?.opaque_object()?);
     // The model is held to the schema in any case; the prefix cache finds its entries by itself.
     for idle in [
@@ -227,7 +218,7 @@ fn config(object: &mut Object) -> Result<(Option<Thinking>, Format), Invalid> {
     let effort = fields.take("effort");
     let effort = effort.map(|effort| match effort.string()?.as_str() {
         "max" => Ok(Thinking::On { budget: None }),
-        _ => request::effort(&effort),
+        _ => common::effort(&effort),
     });
     let format = fields.take("format");
     fields.finish()?;

@@ -93,7 +93,7 @@ impl<'a> BlockOut<'a> {
     }
 
     /// A whole part. There is none for a call that was cut off.
-    pub fn whole(part: &'a Part) -> Option<Self> {
+    pub fn of(part: &'a Part) -> Option<Self> {
         Some(match &part.kind {
             Kind::Thought => Self::Thinking {
                 thinking: &part.text,

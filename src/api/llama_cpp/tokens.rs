@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::api::openai::chat::request::DEFAULT_MODEL;
+use crate::api::openai::common;
 use crate::api::parse::Invalid;
 use crate::api::parse::json;
 use crate::chat::MAX_TEXT_BYTES;
@@ -21,10 +21,7 @@ pub struct TokenizeCall {
 /// The body of `/tokenize`, in the shape of llama.cpp's server.
 pub fn tokenize(body: &[u8]) -> Result<TokenizeCall, Invalid> {
     let mut object = json::body(body)?;
-    let model = object
-        .take("model")
-        .map(|model| model.string())
-        .transpose()?;
+    let model = common::model(&mut object)?;
     let content = object.need("content")?;
     let text = content.string()?;
     if text.len() > MAX_TEXT_BYTES {
@@ -42,7 +39,7 @@ pub fn tokenize(body: &[u8]) -> Result<TokenizeCall, Invalid> {
     );
     object.finish()?;
     Ok(TokenizeCall {
-        model: model.unwrap_or_else(|| DEFAULT_MODEL.into()),
+        model,
         text,
         begin,
         control,
@@ -53,13 +50,10 @@ pub fn tokenize(body: &[u8]) -> Result<TokenizeCall, Invalid> {
 /// The body of `/detokenize`: the model and the tokens.
 pub fn detokenize(body: &[u8]) -> Result<(String, Vec<u32>), Invalid> {
     let mut object = json::body(body)?;
-    let model = object
-        .take("model")
-        .map(|model| model.string())
-        .transpose()?;
+    let model = common::model(&mut object)?;
     let tokens = object.need("tokens")?.numbers()?;
     object.finish()?;
-    Ok((model.unwrap_or_else(|| DEFAULT_MODEL.into()), tokens))
+    Ok((model, tokens))
 }
 
 #[derive(Debug, Serialize)]

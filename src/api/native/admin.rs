@@ -21,11 +21,7 @@ pub async fn load(
     allowed(&api, &caller)?;
     let received = body::read(&api, &caller, request).await?;
     let mut object = parse(&received.bytes)?;
-    let model = object
-        .take("model")
-        .map(|model| model.string())
-        .transpose()?
-        .unwrap_or_else(|| "auto".into());
+    let model = object.string("model")?.unwrap_or_else(|| "auto".into());
     object.finish()?;
     let loaded = api.backends.local().load(caller.id(), &model).await?;
     Ok(json(render(&Entry::new(
@@ -46,7 +42,7 @@ pub async fn unload(
 
 /// Refuses everyone else.
 pub fn allowed(api: &Api, caller: &Caller) -> Result<(), ApiError> {
-    if api.gate.may_administer(&caller.principal) {
+    if api.admission.may_administer(&caller.principal) {
         Ok(())
     } else {
         Err(ApiError::forbidden(caller.id()))

@@ -1,6 +1,9 @@
 //! `GET /memory/plan`: what each model would take, before it is loaded or even there. All sizes are
 //! bytes.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -13,13 +16,18 @@ use crate::api::error::ApiError;
 use crate::api::{Api, render};
 use crate::backend::{PlanReport, PlannedContext, PlannedModel};
 
+/// Tokens of context that can be asked about.
+pub const CONTEXTS: RangeInclusive<u32> = 256..=1 << 18;
+/// Bytes of memory that can be supposed to be free.
+pub const RAMS: RangeInclusive<u64> = 1..=1 << 50;
+
 /// `context=N` asks for one context, `ram=BYTES` supposes that so much is free. Loads nothing.
 pub async fn plan(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, ApiError> {
     let (mut context, mut ram) = (None, None);
     for (key, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
         match &*key {
-            "context" => context = Some(number(&key, &value, 256..=1 << 18)? as u32),
-            "ram" => ram = Some(number(&key, &value, 1..=1 << 50)?),
+            "context" => context = Some(number(&key, &value, CONTEXTS)?),
+            "ram" => ram = Some(number(&key, &value, RAMS)?),
             _ => {
                 return Err(wrong(format!(
                     "there is no parameter `{}`; there are `context` and `ram`",
@@ -43,7 +51,11 @@ pub fn json(report: &PlanReport) -> String {
     })
 }
 
-fn number(key: &str, value: &str, range: std::ops::RangeInclusive<u64>) -> Result<u64, ApiError> {
+fn number<N: FromStr + PartialOrd + Display>(
+    key: &str,
+    value: &str,
+    range: RangeInclusive<N>,
+) -> Result<N, ApiError> {
     let found = value.parse().ok().filter(|number| range.contains(number));
     found.ok_or_else(|| {
         wrong(format!(

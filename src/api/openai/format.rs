@@ -51,11 +51,8 @@ fn response_format(json: &Json) -> Result<Format, Invalid> {
 /// The fields that describe a schema.
 pub fn schema(fields: &mut Object) -> Result<Format, Invalid> {
     // Labels; what the model should know of the data belongs into the conversation.
-    fields.take("name").map(|name| name.string()).transpose()?;
-    fields
-        .take("description")
-        .map(|text| text.string())
-        .transpose()?;
+    fields.string("name")?;
+    fields.string("description")?;
     // The model is held to the schema in any case.
     fields
         .take("strict")

@@ -4,6 +4,7 @@
 //! [`mod@format`] (the form of the answer).
 
 pub mod chat;
+pub mod common;
 pub mod completions;
 pub mod files;
 mod format;
@@ -12,12 +13,24 @@ pub mod responses;
 mod tools;
 pub mod transcriptions;
 
+use axum::response::Response;
 use serde::Serialize;
+
+use crate::api::{json, render};
 
 /// What a `DELETE` answers.
 #[derive(Serialize)]
-pub struct Deleted<'a> {
-    pub id: &'a str,
-    pub object: &'static str,
-    pub deleted: bool,
+struct Deleted<'a> {
+    id: &'a str,
+    object: &'static str,
+    deleted: bool,
+}
+
+/// Says that the thing with this id, which OpenAI calls an `object`, is no more.
+fn deleted(id: &str, object: &'static str) -> Response {
+    json(render(&Deleted {
+        id,
+        object,
+        deleted: true,
+    }))
 }

@@ -13,20 +13,30 @@ pub struct Offer {
     pub parallel: bool,
 }
 
+/// Where the fields that describe or name a function stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// In an object `function`, as a chat has it.
+    Nested,
+    /// Beside `type`, as a response has it.
+    Flat,
+}
+
 /// Reads `tools`, `tool_choice` and `parallel_tool_calls`. `tool_choice` "none" means that the
 /// model is shown no functions.
-pub fn offered(object: &mut Object) -> Result<Offer, Invalid> {
+pub fn offered(object: &mut Object, shape: Shape) -> Result<Offer, Invalid> {
     let tools = match object.take("tools") {
-        Some(tools) => tools.array()?.iter().map(tool).collect::<Result<_, _>>()?,
+        Some(tools) => tools
+            .array()?
+            .iter()
+            .map(|json| tool(json, shape))
+            .collect::<Result<_, _>>()?,
         None => vec![],
     };
-    let parallel = object
-        .take("parallel_tool_calls")
-        .map_or(Ok(true), |parallel| parallel.boolean())?;
     let mut offer = Offer {
         tools,
         choice: ToolChoice::Auto,
-        parallel,
+        parallel: object.switch("parallel_tool_calls", true)?,
     };
     let Some(choice) = object.take("tool_choice") else {
         return Ok(offer);
@@ -37,15 +47,17 @@ pub fn offered(object: &mut Object) -> Result<Offer, Invalid> {
     }
     let mut fields = choice.object()?;
     let kind = fields.need("type")?;
-    match kind.string()?.as_str() {
-        "function" => offer.choice = ToolChoice::Named(name_of(&mut fields)?),
-        "allowed_tools" => {
+    match (kind.string()?.as_str(), shape) {
+        ("function", _) => {
+            offer.choice = ToolChoice::Named(name_of(&mut fields, shape)?.string()?);
+        }
+        ("allowed_tools", Shape::Nested) => {
             let mut allowed = fields.need("allowed_tools")?.object()?;
-            choose(&allowed.need("mode")?, &mut offer)?;
-            only(&allowed.need("tools")?, &mut offer)?;
+            allow(&mut allowed, &mut offer, shape)?;
             allowed.finish()?;
         }
-        other => {
+        ("allowed_tools", Shape::Flat) => allow(&mut fields, &mut offer, shape)?,
+        (other, _) => {
             return kind.wrong(format!(
                 "must be `function` or `allowed_tools`, not `{}`",
                 quote(other)
@@ -54,6 +66,12 @@ pub fn offered(object: &mut Object) -> Result<Offer, Invalid> {
     }
     fields.finish()?;
     Ok(offer)
+}
+
+/// `mode`, and the `tools` that it is about.
+fn allow(allowed: &mut Object, offer: &mut Offer, shape: Shape) -> Result<(), Invalid> {
+    choose(&allowed.need("mode")?, offer)?;
+    only(&allowed.need("tools")?, offer, shape)
 }
 
 fn choose(mode: &Json, offer: &mut Offer) -> Result<(), Invalid> {
@@ -72,48 +90,60 @@ fn choose(mode: &Json, offer: &mut Offer) -> Result<(), Invalid> {
 }
 
 /// Leaves only those functions that a list names.
-fn only(list: &Json, offer: &mut Offer) -> Result<(), Invalid> {
+fn only(list: &Json, offer: &mut Offer, shape: Shape) -> Result<(), Invalid> {
     let mut names = vec![];
     for json in list.array()? {
         let mut object = json.object()?;
         is_function(&object.need("type")?)?;
-        let name = name_of(&mut object)?;
+        let name = name_of(&mut object, shape)?;
+        let text = name.string()?;
         object.finish()?;
-        if !offer.tools.iter().any(|tool| tool.name == name) {
-            return json.wrong("names a function that is not in `tools`");
+        if !offer.tools.iter().any(|tool| tool.name == text) {
+            let blamed = match shape {
+                Shape::Nested => json,
+                Shape::Flat => name,
+            };
+            return blamed.wrong("names a function that is not in `tools`");
         }
-        names.push(name);
+        names.push(text);
     }
     offer.tools.retain(|tool| names.contains(&tool.name));
     Ok(())
 }
 
-/// `"function": {"name": …}`
-fn name_of(object: &mut Object) -> Result<String, Invalid> {
-    let mut function = object.need("function")?.object()?;
-    let name = function.need("name")?.string()?;
-    function.finish()?;
-    Ok(name)
+/// The name of a function that was offered.
+fn name_of<'a>(object: &mut Object<'a>, shape: Shape) -> Result<Json<'a>, Invalid> {
+    match shape {
+        Shape::Nested => {
+            let mut function = object.need("function")?.object()?;
+            let name = function.need("name")?;
+            function.finish()?;
+            Ok(name)
+        }
+        Shape::Flat => object.need("name"),
+    }
 }
 
-fn tool(json: &Json) -> Result<Tool, Invalid> {
+fn tool(json: &Json, shape: Shape) -> Result<Tool, Invalid> {
     let mut object = json.object()?;
     is_function(&object.need("type")?)?;
-    let mut function = object.need("function")?.object()?;
-    object.finish()?;
-    let tool = self::function(&mut function)?;
-    function.finish()?;
+    let mut fields = match shape {
+        Shape::Nested => {
+            let function = object.need("function")?.object()?;
+            object.finish()?;
+            function
+        }
+        Shape::Flat => object,
+    };
+    let tool = function(&mut fields)?;
+    fields.finish()?;
     Ok(tool)
 }
 
 /// The fields that describe a function.
-pub fn function(object: &mut Object) -> Result<Tool, Invalid> {
+fn function(object: &mut Object) -> Result<Tool, Invalid> {
     let name = object.need("name")?.string()?;
-    let description = object
-        .take("description")
-        .map(|text| text.string())
-        .transpose()?
-        .unwrap_or_default();
+    let description = object.string("description")?.unwrap_or_default();
     let parameters = object
         .take("parameters")
         .map(|schema| schema.opaque_object())
@@ -165,7 +195,7 @@ pub fn arguments(json: &Json) -> Result<String, Invalid> {
     }
 }
 
-pub fn is_function(json: &Json) -> Result<(), Invalid> {
+fn is_function(json: &Json) -> Result<(), Invalid> {
     match json.string()?.as_str() {
         "function" => Ok(()),
         other => json.wrong(format!("must be `function`, not `{}`", quote(other))),
@@ -179,7 +209,7 @@ mod tests {
 
     fn parse(json: &str) -> Result<Offer, Invalid> {
         let mut object = body(json.as_bytes())?;
-        let offer = offered(&mut object)?;
+        let offer = offered(&mut object, Shape::Nested)?;
         object.finish()?;
         Ok(offer)
     }

@@ -22,22 +22,14 @@ pub fn input_file(part: &mut Object) -> Result<Part, Invalid> {
     // How pages are shown is for this service to say.
     part.take("detail");
     if let Some(url) = part.take("file_url") {
-        let name = part
-            .take("filename")
-            .map(|name| name.string())
-            .transpose()?
-            .unwrap_or_default();
+        let name = part.string("filename")?.unwrap_or_default();
         return remote::part(&url, RemoteKind::Document(name));
     }
     Ok(Part::Document(fields(part)?))
 }
 
 fn fields(object: &mut Object) -> Result<Document, Invalid> {
-    let name = object
-        .take("filename")
-        .map(|name| name.string())
-        .transpose()?
-        .unwrap_or_default();
+    let name = object.string("filename")?.unwrap_or_default();
     let source = match (object.take("file_id"), object.take("file_data")) {
         (Some(id), None) => Source::Kept(id.string()?),
         (None, Some(data)) => Source::File(data_of(&data)?),
@@ -74,20 +66,13 @@ fn data_of(json: &Json) -> Result<Arc<[u8]>, Invalid> {
 
 /// The rest of Anthropic's block `document`.
 pub fn document(block: &mut Object) -> Result<Part, Invalid> {
-    let name = block
-        .take("title")
-        .map(|title| title.string())
-        .transpose()?
-        .unwrap_or_default();
+    let name = block.string("title")?.unwrap_or_default();
     if let Some(context) = block.take("context") {
         return context.wrong("is not supported; put it into a `text` block");
     }
     if let Some(citations) = block.take("citations") {
         let mut object = citations.object()?;
-        if object
-            .take("enabled")
-            .map_or(Ok(false), |enabled| enabled.boolean())?
-        {
+        if object.switch("enabled", false)? {
             return citations
                 .wrong("cannot be `enabled`: the model does not say where it has something from");
         }

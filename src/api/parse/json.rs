@@ -282,7 +282,7 @@ impl<'a> Object<'a> {
     }
 
     /// The field as it was written, unless it is absent or null. It can still be taken.
-    pub fn look(&self, name: &str) -> Option<&'a str> {
+    pub fn peek(&self, name: &str) -> Option<&'a str> {
         let (_, raw) = self.fields.iter().find(|(field, _)| field == name)?;
         Some(raw.get()).filter(|raw| *raw != "null")
     }
@@ -298,6 +298,23 @@ impl<'a> Object<'a> {
             files: self.files,
         };
         (!json.is_null()).then_some(json)
+    }
+
+    /// A text that may be absent.
+    pub fn string(&mut self, name: &'static str) -> Result<Option<String>, Invalid> {
+        self.take(name).map(|text| text.string()).transpose()
+    }
+
+    /// A switch, and what it is if it is absent.
+    pub fn switch(&mut self, name: &'static str, absent: bool) -> Result<bool, Invalid> {
+        self.take(name).map_or(Ok(absent), |on| on.boolean())
+    }
+
+    /// A number that may be absent.
+    pub fn u32(&mut self, name: &'static str, low: u32, high: u32) -> Result<Option<u32>, Invalid> {
+        self.take(name)
+            .map(|number| number.u32(low, high))
+            .transpose()
     }
 
     /// The field, which must be there.

@@ -25,7 +25,7 @@ async fn connections_have_limits() {
         .unwrap();
     assert_eq!(code(&read_all(&mut second).await), 200);
     drop(first);
-    sleep(Duration::from_millis(20)).await;
+    until("room", || door.api.connections.in_use() == 0).await;
     assert_eq!(code(&door.get("/health").await), 200);
 
     let door = Door::open(Limits {
@@ -44,12 +44,16 @@ async fn a_thousand_idle_connections_disturb_nobody() {
     for _ in 0..1000 {
         idle.push(door.connect().await);
     }
-    let start = Instant::now();
-    assert_eq!(code(&door.get("/health").await), 200);
+    // Other work on the machine may delay one answer, not three.
+    let mut times = vec![];
+    for _ in 0..3 {
+        let start = Instant::now();
+        assert_eq!(code(&door.get("/health").await), 200);
+        times.push(start.elapsed());
+    }
     assert!(
-        start.elapsed() < Duration::from_millis(100),
-        "{:?}",
-        start.elapsed()
+        times.iter().any(|time| *time < Duration::from_millis(100)),
+        "{times:?}"
     );
 }
 
@@ -67,17 +71,19 @@ async fn stopping_lets_running_answers_finish() {
     stream.write_all(chat("").as_bytes()).await.unwrap();
     let (events, ..) = door.answer().await;
     door.stop.send(true).unwrap();
-    sleep(Duration::from_millis(50)).await;
-    assert!(
-        UnixStream::connect(&door.path).await.is_err(),
-        "new connections are refused"
-    );
-    assert!(!door.serving.is_finished());
     assert_eq!(
-        kept.read(&mut buffer).await.unwrap(),
+        timeout(SOON, kept.read(&mut buffer))
+            .await
+            .unwrap()
+            .unwrap(),
         0,
         "idle connections are closed"
     );
+    until("refusal of new connections", || {
+        std::os::unix::net::UnixStream::connect(&door.path).is_err()
+    })
+    .await;
+    assert!(!door.serving.is_finished());
     for event in [started(), text("bye"), done()] {
         events.send(event).await.unwrap();
     }

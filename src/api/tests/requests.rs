@@ -174,8 +174,9 @@ async fn requests_that_wait_have_a_limit_together() {
         (429, &json!("user_requests_too_large"))
     );
     // What is being answered counts no longer.
+    let before = door.api.admission.bodies.in_use();
     waiting[0].1.send(started()).await.unwrap();
-    sleep(Duration::from_millis(20)).await;
+    until("room", || door.api.admission.bodies.in_use() < before).await;
     let mut stream = door.connect().await;
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(body.as_bytes()).await.unwrap();

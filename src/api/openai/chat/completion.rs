@@ -5,7 +5,7 @@ use crate::chat::{ChatEvent, Done, TokenLogprob};
 
 /// Collects events. Bounded by the limit on output tokens.
 #[derive(Debug, Default)]
-pub struct Whole {
+pub struct CompletionBuilder {
     content: String,
     reasoning: String,
     calls: Vec<CallOut>,
@@ -15,7 +15,7 @@ pub struct Whole {
     reasoning_logprobs: Vec<TokenLogprob>,
 }
 
-impl Whole {
+impl CompletionBuilder {
     /// Adds an event, or hands back the last one.
     pub fn event(&mut self, event: ChatEvent) -> Option<Done> {
         match event {
@@ -90,9 +90,9 @@ mod tests {
             model: "tiny".into(),
             system_fingerprint: "gemmad-test",
         };
-        let mut whole = Whole::default();
+        let mut completion = CompletionBuilder::default();
         for event in events {
-            assert_eq!(whole.event(event), None);
+            assert_eq!(completion.event(event), None);
         }
         let usage = Usage {
             prompt_tokens: 10,
@@ -108,8 +108,8 @@ mod tests {
                 predicted_us: 1_000,
             },
         };
-        let done = whole.event(ChatEvent::Done(done)).unwrap();
-        serde_json::from_str(&whole.json(&head, &done, logprobs)).unwrap()
+        let done = completion.event(ChatEvent::Done(done)).unwrap();
+        serde_json::from_str(&completion.json(&head, &done, logprobs)).unwrap()
     }
 
     fn text(text: &str) -> ChatEvent {

@@ -21,15 +21,12 @@ fn message(json: &Json) -> Result<Message, Invalid> {
     };
     // OpenAI lets every message carry its author's name; Gemma's turns have no place for it, save
     // for tools.
-    let name = object.take("name").map(|name| name.string()).transpose()?;
+    let name = object.string("name")?;
     match role {
         Role::Assistant => assistant(&mut object, &mut message)?,
         Role::Tool => {
             message.name = name;
-            message.tool_call_id = object
-                .take("tool_call_id")
-                .map(|id| id.string())
-                .transpose()?;
+            message.tool_call_id = object.string("tool_call_id")?;
             if message.tool_call_id.is_none() && message.name.is_none() {
                 return Err(Invalid::new(
                     format!("{}.tool_call_id", json.path()),
@@ -44,10 +41,7 @@ fn message(json: &Json) -> Result<Message, Invalid> {
 }
 
 fn assistant(object: &mut Object, message: &mut Message) -> Result<(), Invalid> {
-    message.reasoning = object
-        .take("reasoning_content")
-        .map(|text| text.string())
-        .transpose()?;
+    message.reasoning = object.string("reasoning_content")?;
     if let Some(calls) = object.take("tool_calls") {
         message.tool_calls = calls
             .array()?

@@ -20,7 +20,7 @@ use crate::api::generation::{next, parse, streamed};
 use crate::api::{Api, body, documents, json};
 use crate::backend::Answer;
 use crate::chat::ChatEvent;
-use completion::Whole;
+use completion::CompletionBuilder;
 use request::{ChatCall, Delivery};
 use response::Head;
 use stream::Chunks;
@@ -47,23 +47,23 @@ pub async fn complete(
     drop(share);
     let head = Head::new(&answer.model());
     let response = match delivery {
-        Delivery::Whole => whole(answer, first, &head, logprobs).await?,
+        Delivery::Complete => collected(answer, first, &head, logprobs).await?,
         Delivery::Stream { usage } => streamed(answer, first, Chunks::new(head, usage, logprobs)),
     };
-    Ok(documents::told(response, &files))
+    Ok(documents::with_files_header(response, &files))
 }
 
-async fn whole(
+async fn collected(
     mut answer: Answer,
     first: ChatEvent,
     head: &Head,
     logprobs: bool,
 ) -> Result<Response, ApiError> {
-    let mut whole = Whole::default();
+    let mut completion = CompletionBuilder::default();
     let mut event = first;
     loop {
-        if let Some(done) = whole.event(event) {
-            return Ok(json(whole.json(head, &done, logprobs)));
+        if let Some(done) = completion.event(event) {
+            return Ok(json(completion.json(head, &done, logprobs)));
         }
         event = next(&mut answer).await?;
     }

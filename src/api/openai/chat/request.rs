@@ -5,14 +5,12 @@
 //! [`IGNORED`] with the reason why it may be ignored, or refused.
 
 use crate::api::openai::chat::{fields, messages};
-use crate::api::openai::tools::Offer;
-use crate::api::openai::{format, tools};
+use crate::api::openai::common::{Common, effort};
+use crate::api::openai::format;
+use crate::api::openai::tools::Shape;
 use crate::api::parse::Invalid;
-use crate::api::parse::json::{self, Json, Object, PassedFiles, quote};
-use crate::chat::{ChatRequest, OutputLimits, Sampling, Thinking};
-
-/// What `model` means when it is absent.
-pub const DEFAULT_MODEL: &str = "auto";
+use crate::api::parse::json::{self, Json, Object, PassedFiles};
+use crate::chat::{ChatRequest, OutputLimits, Thinking};
 
 /// A chat request with what only this front door needs to know.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +24,7 @@ pub struct ChatCall {
 /// How the answer is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    Whole,
+    Complete,
     Stream {
         /// Whether a last chunk tells the usage.
         usage: bool,
@@ -88,122 +86,34 @@ pub fn parse(body: &[u8]) -> Result<ChatCall, Invalid> {
 /// The same of a body that may name files that came beside it: see [`json::body_with`].
 pub fn parse_with(body: &[u8], files: PassedFiles) -> Result<ChatCall, Invalid> {
     let mut object = json::body_with(body, files)?;
-    let model = object
-        .take("model")
-        .map(|model| model.string())
-        .transpose()?;
     let messages = messages::messages(&object.need("messages")?)?;
-    let Offer {
-        tools,
-        choice: tool_choice,
-        parallel: parallel_tool_calls,
-    } = tools::offered(&mut object)?;
-    let format = format::format(&mut object)?;
-    let sampling = sampling(&mut object)?;
-    let output = output(&mut object)?;
-    let thinking = thinking(&mut object)?;
-    let logprobs = logprobs(&mut object)?;
-    let cache_prompt = object
-        .take("cache_prompt")
-        .map_or(Ok(true), |cache| cache.boolean())?;
+    let Common { model, request } = Common::take(&mut object, Shape::Nested)?;
+    let request = ChatRequest {
+        messages,
+        format: format::format(&mut object)?,
+        output: output(&mut object)?,
+        thinking: thinking(&mut object)?,
+        logprobs: logprobs(&mut object)?,
+        ..request
+    };
     let delivery = delivery(&mut object)?;
     only_choice(&mut object)?;
     ignored(&mut object)?;
     object.finish()?;
-    let request = ChatRequest {
-        tools,
-        tool_choice,
-        parallel_tool_calls,
-        format,
-        sampling,
-        output,
-        thinking,
-        logprobs,
-        cache_prompt,
-        ..ChatRequest::new(messages)
-    };
     request
         .check()
         .map_err(|invalid| Invalid::at(invalid, fields::field))?;
     Ok(ChatCall {
-        model: model.unwrap_or_else(|| DEFAULT_MODEL.into()),
+        model,
         request,
         delivery,
     })
 }
 
-pub fn sampling(object: &mut Object) -> Result<Sampling, Invalid> {
-    let mut s = Sampling::default();
-    for (name, value) in [
-        ("temperature", &mut s.temperature),
-        ("top_p", &mut s.top_p),
-        ("min_p", &mut s.min_p),
-        ("frequency_penalty", &mut s.frequency_penalty),
-        ("presence_penalty", &mut s.presence_penalty),
-    ] {
-        if let Some(number) = object.take(name) {
-            *value = number.number()?;
-        }
-    }
-    if let Some(penalty) = one_of(object, "repeat_penalty", "repetition_penalty")? {
-        s.repeat_penalty = penalty.number()?;
-    }
-    if let Some(top_k) = object.take("top_k") {
-        // Other servers write "off" as -1 or as 0.
-        s.top_k = top_k.integer(-1..=i32::MAX.into())?.max(0) as u32;
-    }
-    s.seed = object
-        .take("seed")
-        .map(|seed| seed.integer(i64::MIN.into()..=u64::MAX.into()))
-        .transpose()?
-        .map(fold_seed);
-    if let Some(bias) = object.take("logit_bias") {
-        s.logit_bias = bias
-            .object()?
-            .into_entries()
-            .map(bias_entry)
-            .collect::<Result<_, _>>()?;
-    }
-    Ok(s)
-}
-
-/// Small seeds stay as they are, so that they mean the same to every client.
-fn fold_seed(seed: i128) -> u32 {
-    let bits = seed as u64;
-    (bits as u32) ^ (bits >> 32) as u32
-}
-
-fn bias_entry((token, bias): (String, Json)) -> Result<(u32, f32), Invalid> {
-    match token.parse() {
-        Ok(token) => Ok((token, bias.number()?)),
-        Err(_) => bias.wrong("is not named by a token id (a whole number)"),
-    }
-}
-
-/// A parameter that goes by two names.
-fn one_of<'a>(
-    object: &mut Object<'a>,
-    name: &'static str,
-    alias: &'static str,
-) -> Result<Option<Json<'a>>, Invalid> {
-    match (object.take(name), object.take(alias)) {
-        (Some(_), Some(second)) => {
-            second.wrong(format!("is another name of `{name}`; give one of them"))
-        }
-        (first, second) => Ok(first.or(second)),
-    }
-}
-
 pub fn output(object: &mut Object) -> Result<OutputLimits, Invalid> {
-    let old = object
-        .take("max_tokens")
-        .map(|max| max.u32(1, u32::MAX))
-        .transpose()?;
+    let old = object.u32("max_tokens", 1, u32::MAX)?;
     // OpenAI's newer name wins: clients that send both keep the old one for older servers.
-    let new = object
-        .take("max_completion_tokens")
-        .map(|max| max.u32(1, u32::MAX))
-        .transpose()?;
+    let new = object.u32("max_completion_tokens", 1, u32::MAX)?;
     let min_tokens = object
         .take("min_tokens")
         .map_or(Ok(0), |min| min.u32(0, u32::MAX))?;
@@ -217,9 +127,7 @@ pub fn output(object: &mut Object) -> Result<OutputLimits, Invalid> {
         Some(stop) => return stop.wrong("must be a string or an array of strings"),
         None => vec![],
     };
-    let ignore_eos = object
-        .take("ignore_eos")
-        .map_or(Ok(false), |ignore| ignore.boolean())?;
+    let ignore_eos = object.switch("ignore_eos", false)?;
     Ok(OutputLimits {
         max_tokens: new.or(old),
         min_tokens,
@@ -233,7 +141,7 @@ pub fn output(object: &mut Object) -> Result<OutputLimits, Invalid> {
 fn thinking(object: &mut Object) -> Result<Thinking, Invalid> {
     let effort = object
         .take("reasoning_effort")
-        .map(|effort| self::effort(&effort))
+        .map(|name| effort(&name))
         .transpose()?;
     let budget = object.take("thinking_budget_tokens");
     let tokens = budget
@@ -259,29 +167,8 @@ fn thinking(object: &mut Object) -> Result<Thinking, Invalid> {
     })
 }
 
-pub fn effort(json: &Json) -> Result<Thinking, Invalid> {
-    let name = json.string()?;
-    let known = || {
-        Thinking::EFFORTS
-            .map(|(name, _)| format!("`{name}`"))
-            .join(", ")
-    };
-    Thinking::of_effort(&name).map_or_else(
-        || {
-            json.wrong(format!(
-                "must be one of {}, not `{}`",
-                known(),
-                quote(&name)
-            ))
-        },
-        Ok,
-    )
-}
-
 pub fn logprobs(object: &mut Object) -> Result<Option<u8>, Invalid> {
-    let wanted = object
-        .take("logprobs")
-        .map_or(Ok(false), |wanted| wanted.boolean())?;
+    let wanted = object.switch("logprobs", false)?;
     match object.take("top_logprobs") {
         Some(top) if !wanted => top.wrong("needs `logprobs` to be true"),
         // The number's bound is checked with the whole request.
@@ -291,23 +178,19 @@ pub fn logprobs(object: &mut Object) -> Result<Option<u8>, Invalid> {
 }
 
 pub fn delivery(object: &mut Object) -> Result<Delivery, Invalid> {
-    let stream = object
-        .take("stream")
-        .map_or(Ok(false), |stream| stream.boolean())?;
+    let stream = object.switch("stream", false)?;
     let Some(options) = object.take("stream_options") else {
         return Ok(if stream {
             Delivery::Stream { usage: false }
         } else {
-            Delivery::Whole
+            Delivery::Complete
         });
     };
     if !stream {
         return options.wrong("needs `stream` to be true");
     }
     let mut options = options.object()?;
-    let usage = options
-        .take("include_usage")
-        .map_or(Ok(false), |usage| usage.boolean())?;
+    let usage = options.switch("include_usage", false)?;
     // Padding against eavesdroppers on a network; there is none here.
     options.take("include_obfuscation");
     options.finish()?;

@@ -65,13 +65,13 @@ pub async fn complete(
             },
         ));
     }
-    whole(answer, first, &head, text, logprobs)
+    collected(answer, first, &head, text, logprobs)
         .await
         .map_err(failed)
 }
 
 /// Waits for the end and answers in one piece, which begins with `text`.
-async fn whole(
+async fn collected(
     mut answer: Answer,
     first: ChatEvent,
     head: &Head,
@@ -97,14 +97,14 @@ async fn whole(
                     finish_reason: Some(done.finish.into()),
                 }];
                 let usage = Some(Some(done.usage.into()));
-                let whole = Completion {
+                let completion = Completion {
                     head,
                     object: OBJECT,
                     choices: &choices,
                     usage,
                     timings: Some((&done).into()),
                 };
-                return Ok(json(render(&whole)));
+                return Ok(json(render(&completion)));
             }
             // A text has no thoughts and no calls.
             _ => {}

@@ -1,7 +1,8 @@
 //! A request for a text to go on with, made into a [`ChatRequest`] or refused with the field's name.
 
 use crate::api::openai::chat::fields;
-use crate::api::openai::chat::request::{self, DEFAULT_MODEL, Delivery};
+use crate::api::openai::chat::request::{self, Delivery};
+use crate::api::openai::common;
 use crate::api::parse::Invalid;
 use crate::api::parse::json::{self, Json, Object};
 use crate::chat::{ChatRequest, Place};
@@ -21,12 +22,9 @@ pub struct CompletionCall {
 /// Reads a body. Every bound of the request has been checked when this returns.
 pub fn parse(body: &[u8]) -> Result<CompletionCall, Invalid> {
     let mut object = json::body(body)?;
-    let model = object
-        .take("model")
-        .map(|model| model.string())
-        .transpose()?;
+    let model = common::model(&mut object)?;
     let prompt = prompt(&object.need("prompt")?)?;
-    let sampling = request::sampling(&mut object)?;
+    let sampling = common::sampling(&mut object)?;
     let mut output = request::output(&mut object)?;
     output.max_tokens.get_or_insert(DEFAULT_TOKENS);
     let logprobs = object.take("logprobs");
@@ -41,9 +39,7 @@ pub fn parse(body: &[u8]) -> Result<CompletionCall, Invalid> {
         .map(|count| count.u32(0, u8::MAX.into()))
         .transpose()?
         .map(|count| count as u8);
-    let cache_prompt = object
-        .take("cache_prompt")
-        .map_or(Ok(true), |cache| cache.boolean())?;
+    let cache_prompt = object.switch("cache_prompt", true)?;
     let delivery = request::delivery(&mut object)?;
     request::only_choice(&mut object)?;
     refused(&mut object)?;
@@ -60,7 +56,7 @@ pub fn parse(body: &[u8]) -> Result<CompletionCall, Invalid> {
         .check()
         .map_err(|invalid| Invalid::at(invalid, field))?;
     Ok(CompletionCall {
-        model: model.unwrap_or_else(|| DEFAULT_MODEL.into()),
+        model,
         request,
         delivery,
         echo: echoes,
@@ -120,7 +116,7 @@ mod tests {
         let call = with("").unwrap();
         assert_eq!(
             (call.model.as_str(), call.echo, call.delivery),
-            ("auto", false, Delivery::Whole)
+            ("auto", false, Delivery::Complete)
         );
         assert_eq!(
             (

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::access::Caller;
 use crate::api::error::ApiError;
 use crate::api::generation::now;
-use crate::api::openai::Deleted;
+use crate::api::openai::deleted;
 use crate::api::parse::json::quote;
 use crate::api::store::Storable;
 use crate::api::{Api, body, id, json, render};
@@ -188,11 +188,7 @@ pub async fn delete(
 ) -> Result<Response, ApiError> {
     let file = find(&api, &caller, id)?;
     match api.files.delete(caller.id(), &file.id) {
-        true => Ok(json(render(&Deleted {
-            id: &file.id,
-            object: "file",
-            deleted: true,
-        }))),
+        true => Ok(deleted(&file.id, "file")),
         false => Err(missing(&file.id)),
     }
 }

@@ -11,14 +11,13 @@ use tokio::sync::{Notify, watch};
 
 use crate::access::quota::Share;
 use crate::api::error::ApiError;
-use crate::api::generation::next;
-use crate::api::openai::responses::Ready;
 use crate::api::openai::responses::draft::Draft;
 use crate::api::openai::responses::recorder::Recorder;
 use crate::api::openai::responses::response::{ErrorOut, Status};
 use crate::api::openai::responses::stored::Job;
+use crate::api::openai::responses::{Ready, collected};
 use crate::backend::{Answer, Backends, Failure};
-use crate::chat::{ChatEvent, Done};
+use crate::chat::Done;
 
 /// Keeps the response as it will stand from now on, and makes it. `share` is the request's memory.
 pub fn spawn(
@@ -70,15 +69,9 @@ async fn make(
     job: &Arc<Job>,
     share: Share,
 ) -> Result<Done, Failure> {
-    let (mut answer, mut event) = ready.begin(backends, answer).await?;
+    let (answer, event) = ready.begin(backends, answer).await?;
     drop(share);
     draft.model = answer.model();
     recorder.update(draft, &draft.standing(Status::InProgress), job);
-    loop {
-        draft.parts.event(&event, |_, _, _| {});
-        if let ChatEvent::Done(done) = event {
-            return Ok(done);
-        }
-        event = next(&mut answer).await?;
-    }
+    collected(answer, event, draft).await
 }

@@ -36,7 +36,7 @@ use crate::api::{Api, body, documents, json, render};
 use crate::attachments::Refused;
 use crate::backend::{Answer, Backends, Failure};
 use crate::chat::{
-    ChatError, ChatEvent, ChatRequest, Message, PrincipalId, Role, TextAnswer, TextTask,
+    ChatError, ChatEvent, ChatRequest, Done, Message, PrincipalId, Role, TextAnswer, TextTask,
 };
 use draft::Draft;
 use places::Places;
@@ -73,9 +73,9 @@ pub async fn create(
     let files = documents::read(&api, caller.id(), &mut ready.request, &mut share)
         .await
         .map_err(|refused| ready.unread(refused))?;
-    let (background, keep) = (delivery == Delivery::Background, delivery.keeps());
-    if keep && !api.responses.keeps() {
-        return Err(stores_nothing(background));
+    let (background, keep) = (delivery == Delivery::Background, delivery.stores());
+    if keep && !api.responses.stores() {
+        return Err(storing_is_off(background));
     }
     let logprobs = ready.request.logprobs.is_some();
     let conversation = if keep {
@@ -104,9 +104,9 @@ pub async fn create(
             recorder.clone(),
             share,
         );
-        return Ok(documents::told(json(queued), &files));
+        return Ok(documents::with_files_header(json(queued), &files));
     }
-    let (mut answer, mut event) = ready
+    let (answer, event) = ready
         .begin(&api.backends, answer)
         .await
         .map_err(|failure| ready.refusal(failure))?;
@@ -114,26 +114,39 @@ pub async fn create(
     drop(share);
     draft.model = answer.model();
     if let Delivery::Stream { .. } = delivery {
-        return Ok(documents::told(
+        return Ok(documents::with_files_header(
             streamed(answer, event, Stream::new(draft, recorder, logprobs)),
             &files,
         ));
     }
-    let response = loop {
-        draft.parts.event(&event, |_, _, _| {});
-        if let ChatEvent::Done(done) = &event {
-            break draft.finished(done);
-        }
-        event = next(&mut answer).await?;
-    };
+    let done = collected(answer, event, &mut draft).await?;
+    let response = draft.finished(&done);
     if let Some(recorder) = recorder {
         recorder.store(&draft, &response);
     }
-    Ok(documents::told(json(render(&response)), &files))
+    Ok(documents::with_files_header(
+        json(render(&response)),
+        &files,
+    ))
+}
+
+/// Reads an answer to its end.
+async fn collected(
+    mut answer: Answer,
+    mut event: ChatEvent,
+    draft: &mut Draft,
+) -> Result<Done, Failure> {
+    loop {
+        draft.parts.event(&event, |_, _, _| {});
+        if let ChatEvent::Done(done) = event {
+            return Ok(done);
+        }
+        event = next(&mut answer).await?;
+    }
 }
 
 /// A response is to be kept, because it is made in the background or by itself.
-fn stores_nothing(background: bool) -> ApiError {
+fn storing_is_off(background: bool) -> ApiError {
     let param = if background { "background" } else { "store" };
     let message = "`store` cannot be true: this daemon keeps no responses (`stored-responses` in gemmad.toml is 0)";
     ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_value", message).param(param)

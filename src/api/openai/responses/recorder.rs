@@ -24,23 +24,28 @@ pub struct Recorder {
 impl Recorder {
     /// Keeps a response with its answer.
     pub fn store(self, draft: &Draft, response: &ResponseOut) {
-        let kept = self.kept(draft, response, None);
-        self.store.put(self.owner, kept);
+        let stored = self.stored(draft, response, None);
+        self.store.put(self.owner, stored);
     }
 
     /// Keeps a response that is not made yet.
     pub fn begin(&self, draft: &Draft, response: &ResponseOut, job: &Arc<Job>) {
         self.store
-            .put(self.owner, self.kept(draft, response, Some(job.clone())));
+            .put(self.owner, self.stored(draft, response, Some(job.clone())));
     }
 
     /// Says how a response that is kept already stands now; `false` if it was deleted meanwhile.
     pub fn update(&self, draft: &Draft, response: &ResponseOut, job: &Arc<Job>) -> bool {
         self.store
-            .replace(self.owner, self.kept(draft, response, Some(job.clone())))
+            .replace(self.owner, self.stored(draft, response, Some(job.clone())))
     }
 
-    fn kept(&self, draft: &Draft, response: &ResponseOut, job: Option<Arc<Job>>) -> StoredResponse {
+    fn stored(
+        &self,
+        draft: &Draft,
+        response: &ResponseOut,
+        job: Option<Arc<Job>>,
+    ) -> StoredResponse {
         let conversation = self
             .conversation
             .iter()

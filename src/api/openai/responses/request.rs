@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::api::openai::chat::request::{self, DEFAULT_MODEL};
+use crate::api::openai::common::{self, Common};
 use crate::api::openai::responses::items::{self, Input};
-use crate::api::openai::tools;
+use crate::api::openai::tools::Shape;
 use crate::api::parse::Invalid;
 use crate::api::parse::json::{self, Json, Object, quote};
-use crate::chat::{ChatRequest, Format, OutputLimits, Thinking, Tool, ToolChoice};
+use crate::chat::{ChatRequest, Format, OutputLimits, Thinking};
 
 /// Labels of one response, bytes of a label's name and of its value, as OpenAI has it.
 const MAX_LABELS: usize = 16;
@@ -55,7 +55,7 @@ pub struct ResponsesCall {
 /// How the answer is to be sent and kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    Whole {
+    Complete {
         keep: bool,
     },
     Stream {
@@ -67,9 +67,9 @@ pub enum Delivery {
 
 impl Delivery {
     /// Whether the response is kept when it is complete.
-    pub fn keeps(self) -> bool {
+    pub fn stores(self) -> bool {
         match self {
-            Self::Whole { keep } | Self::Stream { keep } => keep,
+            Self::Complete { keep } | Self::Stream { keep } => keep,
             Self::Background => true,
         }
     }
@@ -104,23 +104,33 @@ pub struct Reasoning {
 /// Reads a body. The bounds of the request are checked when the conversation is complete.
 pub fn parse(body: &[u8]) -> Result<ResponsesCall, Invalid> {
     let mut object = json::body(body)?;
-    let model = text(&mut object, "model")?;
     let input = items::input(&object.need("input")?)?;
-    let instructions = text(&mut object, "instructions")?;
-    let previous_response_id = text(&mut object, "previous_response_id")?;
+    let instructions = object.string("instructions")?;
+    let previous_response_id = object.string("previous_response_id")?;
     let raw = |object: &Object, name: &str, default: &str| {
-        raw(object.look(name).map_or(default, |json| json))
+        raw(object.peek(name).map_or(default, |json| json))
     };
     let (shown_text, shown_tools) = (
         raw(&object, "text", r#"{"format":{"type":"text"}}"#),
         raw(&object, "tools", "[]"),
     );
     let shown_choice = raw(&object, "tool_choice", "\"auto\"");
-    let (request, effort) = chat_request(&mut object)?;
+    let Common { model, request } = Common::take(&mut object, Shape::Flat)?;
+    let (effort, thinking) = reasoning(&mut object)?;
+    let request = ChatRequest {
+        format: format(&mut object)?,
+        output: OutputLimits {
+            max_tokens: object.u32("max_output_tokens", 1, u32::MAX)?,
+            ..OutputLimits::default()
+        },
+        thinking,
+        logprobs: logprobs(&mut object)?,
+        ..request
+    };
     let truncates = truncation(&mut object)?;
     let delivery = delivery(&mut object)?;
     let metadata = metadata(&mut object)?;
-    let prompt_cache_key = text(&mut object, "prompt_cache_key")?;
+    let prompt_cache_key = object.string("prompt_cache_key")?;
     for (name, _) in IGNORED {
         object.take(name);
     }
@@ -144,7 +154,6 @@ pub fn parse(body: &[u8]) -> Result<ResponsesCall, Invalid> {
         top_p: request.sampling.top_p,
         truncation: if truncates { "auto" } else { "disabled" },
     };
-    let model = model.unwrap_or_else(|| DEFAULT_MODEL.into());
     Ok(ResponsesCall {
         model,
         request,
@@ -157,114 +166,9 @@ pub fn parse(body: &[u8]) -> Result<ResponsesCall, Invalid> {
     })
 }
 
-/// What a chat's request has as well, without its messages; and `reasoning.effort` as it was named.
-fn chat_request(object: &mut Object) -> Result<(ChatRequest, Option<String>), Invalid> {
-    let (tools, tool_choice) = offered(object)?;
-    let parallel_tool_calls = object
-        .take("parallel_tool_calls")
-        .map_or(Ok(true), |parallel| parallel.boolean())?;
-    let format = format(object)?;
-    let sampling = request::sampling(object)?;
-    let max_tokens = object
-        .take("max_output_tokens")
-        .map(|max| max.u32(1, u32::MAX))
-        .transpose()?;
-    let (effort, thinking) = reasoning(object)?;
-    let logprobs = logprobs(object)?;
-    let cache_prompt = object
-        .take("cache_prompt")
-        .map_or(Ok(true), |cache| cache.boolean())?;
-    let request = ChatRequest {
-        tools,
-        tool_choice,
-        parallel_tool_calls,
-        format,
-        sampling,
-        output: OutputLimits {
-            max_tokens,
-            ..OutputLimits::default()
-        },
-        thinking,
-        logprobs,
-        cache_prompt,
-        ..ChatRequest::new(vec![])
-    };
-    Ok((request, effort))
-}
-
-fn text(object: &mut Object, name: &'static str) -> Result<Option<String>, Invalid> {
-    object.take(name).map(|text| text.string()).transpose()
-}
-
 /// A part of the request as the client wrote it.
 fn raw(json: &str) -> Box<RawValue> {
     RawValue::from_string(json.to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned())
-}
-
-/// `tools` and `tool_choice`, which lack the level `function` that they have in a chat.
-fn offered(object: &mut Object) -> Result<(Vec<Tool>, ToolChoice), Invalid> {
-    let mut offer = match object.take("tools") {
-        Some(tools) => tools.array()?.iter().map(tool).collect::<Result<_, _>>()?,
-        None => vec![],
-    };
-    let Some(choice) = object.take("tool_choice") else {
-        return Ok((offer, ToolChoice::Auto));
-    };
-    if choice.is_string() {
-        let choice = mode(&choice, &mut offer)?;
-        return Ok((offer, choice));
-    }
-    let mut fields = choice.object()?;
-    let kind = fields.need("type")?;
-    let choice = match kind.string()?.as_str() {
-        "function" => ToolChoice::Named(fields.need("name")?.string()?),
-        "allowed_tools" => {
-            let mut names = vec![];
-            for allowed in fields.need("tools")?.array()? {
-                let mut object = allowed.object()?;
-                tools::is_function(&object.need("type")?)?;
-                let name = object.need("name")?;
-                names.push(name.string()?);
-                if !offer.iter().any(|tool| Some(&tool.name) == names.last()) {
-                    return name.wrong("is not in `tools`");
-                }
-                object.finish()?;
-            }
-            offer.retain(|tool| names.contains(&tool.name));
-            mode(&fields.need("mode")?, &mut offer)?
-        }
-        other => {
-            return kind.wrong(format!(
-                "must be `function` or `allowed_tools`, not `{}`",
-                quote(other)
-            ));
-        }
-    };
-    fields.finish()?;
-    Ok((offer, choice))
-}
-
-fn mode(json: &Json, offer: &mut Vec<Tool>) -> Result<ToolChoice, Invalid> {
-    match json.string()?.as_str() {
-        "auto" => Ok(ToolChoice::Auto),
-        "none" => {
-            offer.clear();
-            Ok(ToolChoice::Auto)
-        }
-        "required" => Ok(ToolChoice::Required),
-        other => json.wrong(format!(
-            "must be `auto`, `none`, `required` or an object, not `{}`",
-            quote(other)
-        )),
-    }
-}
-
-fn tool(json: &Json) -> Result<Tool, Invalid> {
-    let mut object = json.object()?;
-    tools::is_function(&object.need("type")?)?;
-    let tool = tools::function(&mut object)?;
-    object.finish()?;
-    Ok(tool)
 }
 
 fn format(object: &mut Object) -> Result<Format, Invalid> {
@@ -307,7 +211,7 @@ fn reasoning(object: &mut Object) -> Result<(Option<String>, Thinking), Invalid>
     let effort = fields.take("effort");
     let thinking = effort
         .as_ref()
-        .map(request::effort)
+        .map(common::effort)
         .transpose()?
         .unwrap_or_default();
     // Whoever wants a summary gets the thoughts themselves.
@@ -366,9 +270,7 @@ fn delivery(object: &mut Object) -> Result<Delivery, Invalid> {
         .take("store")
         .map(|store| store.boolean())
         .transpose()?;
-    let stream = object
-        .take("stream")
-        .map_or(Ok(false), |stream| stream.boolean())?;
+    let stream = object.switch("stream", false)?;
     if let Some(options) = object.take("stream_options") {
         if !stream {
             return options.wrong("needs `stream` to be true");
@@ -384,7 +286,7 @@ fn delivery(object: &mut Object) -> Result<Delivery, Invalid> {
                 keep: keep == Some(true),
             }
         } else {
-            Delivery::Whole {
+            Delivery::Complete {
                 keep: keep == Some(true),
             }
         });
@@ -396,7 +298,7 @@ fn delivery(object: &mut Object) -> Result<Delivery, Invalid> {
         }
         (true, false, _) => Ok(Delivery::Background),
         (false, true, _) => Ok(Delivery::Stream { keep: keep == Some(true) }),
-        (false, false, _) => Ok(Delivery::Whole { keep: keep == Some(true) }),
+        (false, false, _) => Ok(Delivery::Complete { keep: keep == Some(true) }),
     }
 }
 

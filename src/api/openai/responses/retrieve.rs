@@ -15,7 +15,7 @@ use url::form_urlencoded;
 
 use crate::access::Caller;
 use crate::api::error::ApiError;
-use crate::api::openai::Deleted;
+use crate::api::openai::deleted;
 use crate::api::openai::responses::stored::StoredResponse;
 use crate::api::parse::json::quote;
 use crate::api::{Api, json, render};
@@ -49,14 +49,14 @@ pub async fn get(
     id: Id,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let kept = find(&api, caller.id(), &named(id)?)?;
+    let stored = find(&api, caller.id(), &named(id)?)?;
     if query(&uri, "stream").is_some_and(|stream| stream != "false") {
         let message = "`stream` cannot be true here: a kept response comes as a whole";
         return Err(
             ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_value", message).param("stream"),
         );
     }
-    Ok(json(kept.json))
+    Ok(json(stored.json))
 }
 
 pub async fn delete(
@@ -66,11 +66,7 @@ pub async fn delete(
 ) -> Result<Response, ApiError> {
     let id = named(id)?;
     match api.responses.delete(caller.id(), &id) {
-        true => Ok(json(render(&Deleted {
-            id: &id,
-            object: "response.deleted",
-            deleted: true,
-        }))),
+        true => Ok(deleted(&id, "response.deleted")),
         false => Err(missing(&id)),
     }
 }
@@ -112,7 +108,7 @@ pub async fn input_items(
     id: Id,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let kept = find(&api, caller.id(), &named(id)?)?;
+    let stored = find(&api, caller.id(), &named(id)?)?;
     let wrong = |name: &str, reason: String| {
         Err(ApiError::invalid(
             StatusCode::BAD_REQUEST,
@@ -131,7 +127,7 @@ pub async fn input_items(
             );
         }
     };
-    let mut items: Vec<_> = kept.input.iter().collect();
+    let mut items: Vec<_> = stored.input.iter().collect();
     match query(&uri, "order").as_deref() {
         None | Some("desc") => items.reverse(),
         Some("asc") => {}

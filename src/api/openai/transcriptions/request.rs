@@ -8,7 +8,7 @@ use futures_util::stream;
 use multer::{Constraints, Error, Field, Multipart, SizeLimit};
 
 use crate::api::openai::chat::fields;
-use crate::api::openai::chat::request::DEFAULT_MODEL;
+use crate::api::openai::common::DEFAULT_MODEL;
 use crate::api::parse::Invalid;
 use crate::api::parse::json::quote;
 use crate::chat::{ChatRequest, MAX_SOUND_BYTES, Message, Part, Place, Role, Sampling, Sound};

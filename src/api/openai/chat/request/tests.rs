@@ -1,5 +1,5 @@
 use super::*;
-use crate::chat::{Message, Role};
+use crate::chat::{Message, Role, Sampling};
 
 fn with(rest: &str) -> Result<ChatCall, Invalid> {
     parse(format!(r#"{{"messages":[{{"role":"user","content":"hi"}}]{rest}}}"#).as_bytes())
@@ -13,7 +13,7 @@ fn request(rest: &str) -> ChatRequest {
 fn the_least_request_has_gemmas_defaults() {
     let call = with("").unwrap();
     assert_eq!(call.model, "auto");
-    assert_eq!(call.delivery, Delivery::Whole);
+    assert_eq!(call.delivery, Delivery::Complete);
     assert_eq!(
         call.request,
         ChatRequest::new(vec![Message::text(Role::User, "hi")])

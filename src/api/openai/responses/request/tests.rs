@@ -1,5 +1,5 @@
 use super::*;
-use crate::chat::{Message, Role};
+use crate::chat::{Message, Role, ToolChoice};
 
 fn with(rest: &str) -> Result<ResponsesCall, Invalid> {
     parse(format!(r#"{{"input":"hi"{rest}}}"#).as_bytes())
@@ -10,7 +10,7 @@ fn the_least_request_keeps_nothing() {
     let call = with("").unwrap();
     assert_eq!(
         (call.model.as_str(), call.delivery, call.truncates),
-        ("auto", Delivery::Whole { keep: false }, false)
+        ("auto", Delivery::Complete { keep: false }, false)
     );
     assert_eq!(call.request, ChatRequest::new(vec![]));
     assert_eq!(call.input.messages, [Message::text(Role::User, "hi")]);
@@ -92,6 +92,10 @@ fn errors_name_the_field() {
         (
             r#","tool_choice":{"type":"file_search"}"#,
             "tool_choice.type",
+        ),
+        (
+            r#","tool_choice":{"type":"allowed_tools","mode":"auto","tools":[{"type":"function","name":"f"}]}"#,
+            "tool_choice.tools[0].name",
         ),
         (r#","text":{"format":{"type":"yaml"}}"#, "text.format.type"),
         (

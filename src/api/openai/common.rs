@@ -1,0 +1,127 @@
+//! What requests of several endpoints have alike.
+
+use crate::api::openai::tools::{self, Offer};
+use crate::api::parse::Invalid;
+use crate::api::parse::json::{Json, Object, quote};
+use crate::chat::{ChatRequest, Sampling, Thinking};
+
+/// What `model` means when it is absent.
+pub const DEFAULT_MODEL: &str = "auto";
+
+/// What requests for a chat and for a response say in the same fields.
+pub struct Common {
+    /// As the client spelled it.
+    pub model: String,
+    /// Without messages and without what each endpoint says in fields of its own. Not checked yet.
+    pub request: ChatRequest,
+}
+
+impl Common {
+    /// Takes the model, the functions, and what concerns sampling and the prefix cache.
+    pub fn take(object: &mut Object, shape: tools::Shape) -> Result<Self, Invalid> {
+        let model = model(object)?;
+        let Offer {
+            tools,
+            choice: tool_choice,
+            parallel: parallel_tool_calls,
+        } = tools::offered(object, shape)?;
+        let request = ChatRequest {
+            tools,
+            tool_choice,
+            parallel_tool_calls,
+            sampling: sampling(object)?,
+            cache_prompt: object.switch("cache_prompt", true)?,
+            ..ChatRequest::new(vec![])
+        };
+        Ok(Self { model, request })
+    }
+}
+
+/// The model as the client spelled it.
+pub fn model(object: &mut Object) -> Result<String, Invalid> {
+    Ok(object
+        .string("model")?
+        .unwrap_or_else(|| DEFAULT_MODEL.into()))
+}
+
+pub fn sampling(object: &mut Object) -> Result<Sampling, Invalid> {
+    let mut s = Sampling::default();
+    for (name, value) in [
+        ("temperature", &mut s.temperature),
+        ("top_p", &mut s.top_p),
+        ("min_p", &mut s.min_p),
+        ("frequency_penalty", &mut s.frequency_penalty),
+        ("presence_penalty", &mut s.presence_penalty),
+    ] {
+        if let Some(number) = object.take(name) {
+            *value = number.number()?;
+        }
+    }
+    if let Some(penalty) = one_of(object, "repeat_penalty", "repetition_penalty")? {
+        s.repeat_penalty = penalty.number()?;
+    }
+    if let Some(top_k) = object.take("top_k") {
+        // Other servers write "off" as -1 or as 0.
+        s.top_k = top_k.integer(-1..=i32::MAX.into())?.max(0) as u32;
+    }
+    s.seed = object
+        .take("seed")
+        .map(|seed| seed.integer(i64::MIN.into()..=u64::MAX.into()))
+        .transpose()?
+        .map(fold_seed);
+    if let Some(bias) = object.take("logit_bias") {
+        s.logit_bias = bias
+            .object()?
+            .into_entries()
+            .map(bias_entry)
+            .collect::<Result<_, _>>()?;
+    }
+    Ok(s)
+}
+
+/// Small seeds stay as they are, so that they mean the same to every client.
+fn fold_seed(seed: i128) -> u32 {
+    let bits = seed as u64;
+    (bits as u32) ^ (bits >> 32) as u32
+}
+
+fn bias_entry((token, bias): (String, Json)) -> Result<(u32, f32), Invalid> {
+    match token.parse() {
+        Ok(token) => Ok((token, bias.number()?)),
+        Err(_) => bias.wrong("is not named by a token id (a whole number)"),
+    }
+}
+
+/// A parameter that goes by two names.
+fn one_of<'a>(
+    object: &mut Object<'a>,
+    name: &'static str,
+    alias: &'static str,
+) -> Result<Option<Json<'a>>, Invalid> {
+    match (object.take(name), object.take(alias)) {
+        (Some(_), Some(second)) => {
+            second.wrong(format!("is another name of `{name}`; give one of them"))
+        }
+        (first, second) => Ok(first.or(second)),
+    }
+}
+
+/// How long the model thinks, by the name of an effort.
+pub fn effort(json: &Json) -> Result<Thinking, Invalid> {
+    let name = json.string()?;
+    let known = || {
+        Thinking::EFFORTS
+            .map(|(name, _)| format!("`{name}`"))
+            .join(", ")
+    };
+    Thinking::of_effort(&name).map_or_else(
+        || {
+            json.wrong(format!(
+                "must be one of {}, not `{}`",
+                known(),
+                quote(&name)
+            ))
+        },
+        Ok,
+    )
+}

@@ -1,0 +1,218 @@
+//! Conversations, and the other commands.
+
+use super::*;
+
+#[test]
+fn chat_sends_the_whole_conversation_and_remembers_only_when_told() {
+    let home = tempfile::tempdir().unwrap();
+    let history = home.path().join("history");
+    for keep in [false, true] {
+        let daemon = Daemon::start(3, |index, peer| {
+            peer.begin_stream();
+            peer.text(&format!("answer {index}."), 4096);
+            peer.end_stream();
+        });
+        let mut chat = daemon.command(&["chat"]);
+        chat.env("XDG_STATE_HOME", home.path())
+            .env("HOME", home.path());
+        if keep {
+            chat.arg("--history").arg(&history);
+        }
+        let mut child = chat
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let typed = "/system Be brief.\nfirst \\\nline\n\"\"\"\nsecond\n/quit\n\"\"\"\n/clear\n/think on\n/model m\nthird\n/quit\nnot this\n";
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(typed.as_bytes())
+            .unwrap();
+        let (out, err, code) = texts(&wait(child));
+        assert_eq!(
+            (out.as_str(), code),
+            ("answer 0.answer 1.answer 2.", Some(0)),
+            "{err}"
+        );
+        let bodies: Vec<_> = daemon
+            .requests()
+            .into_iter()
+            .map(|request| request.body)
+            .collect();
+        let (system, user) = (
+            json!({"role": "system", "content": "Be brief."}),
+            |text: &str| json!({"role": "user", "content": text}),
+        );
+        assert_eq!(bodies[0]["messages"], json!([system, user("first \nline")]));
+        let answer = json!({"role": "assistant", "content": "answer 0."});
+        assert_eq!(
+            bodies[1]["messages"],
+            json!([system, user("first \nline"), answer, user("second\n/quit")])
+        );
+        assert_eq!(bodies[2]["messages"], json!([system, user("third")]));
+        assert_eq!(
+            (&bodies[1]["model"], &bodies[2]["model"]),
+            (&json!("auto"), &json!("m"))
+        );
+        assert_eq!(bodies[2]["chat_template_kwargs"]["enable_thinking"], true);
+        let kept: Vec<_> = std::fs::read_dir(home.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        assert_eq!(kept, if keep { vec![history.clone()] } else { vec![] });
+    }
+    assert!(std::fs::read_to_string(&history).unwrap().contains("third"));
+    assert_eq!(
+        std::fs::metadata(&history).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+}
+
+#[test]
+fn the_daemons_commands_reach_it() {
+    let daemon = Daemon::start(5, |index, peer| {
+        let status = json!({"state": "cold", "waiting": 0, "running": 0, "served": 5, "crashes": 0, "version": "9.9"});
+        let models = json!({"object": "list", "data": [{"id": "tiny", "size": 2 << 20, "context_length": 2048, "loaded": true}]});
+        peer.answer(
+            "200 OK",
+            "",
+            &[
+                status.clone(),
+                status,
+                models,
+                json!({"id": "tiny"}),
+                json!({}),
+            ][index],
+        );
+    });
+    assert!(texts(&daemon.run(&["status"])).0.contains("9.9, cold"));
+    let (out, _, _) = texts(&daemon.run(&["status", "--json"]));
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["served"], 5);
+    assert!(texts(&daemon.run(&["models"])).0.contains("2.0 MiB"));
+    assert_eq!(
+        texts(&daemon.run(&["load", "tiny"])),
+        ("tiny is loaded\n".into(), String::new(), Some(0))
+    );
+    assert_eq!(
+        texts(&daemon.run(&["unload"])),
+        ("no model is loaded\n".into(), String::new(), Some(0))
+    );
+    let requests = daemon.requests();
+    let lines: Vec<_> = requests
+        .iter()
+        .map(|request| request.line.strip_suffix(" HTTP/1.1").unwrap())
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "GET /status",
+            "GET /status",
+            "GET /v1/models",
+            "POST /models/load",
+            "POST /models/unload"
+        ]
+    );
+    assert_eq!(
+        (&requests[3].body, &requests[4].body),
+        (&json!({"model": "tiny"}), &json!({}))
+    );
+}
+
+#[test]
+fn config_check_names_files_and_mistakes() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("g.toml");
+    let check = || {
+        texts(
+            &Command::new(GEMMACTL)
+                .args(["config", "check", "--config"])
+                .arg(&file)
+                .output()
+                .unwrap(),
+        )
+    };
+    assert_eq!(check().2, Some(78));
+    std::fs::write(&file, "[inference]\nslots = 3\n").unwrap();
+    assert_eq!(
+        check(),
+        (format!("{}\nok\n", file.display()), String::new(), Some(0))
+    );
+    std::fs::write(&file, "[inference]\nslot = 3\n").unwrap();
+    let (_, err, code) = check();
+    assert_eq!(code, Some(78));
+    assert!(
+        err.contains("g.toml:2: unknown key `slot` in [inference]: did you mean `slots`?"),
+        "{err}"
+    );
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_usage_errors() {
+    let home = tempfile::tempdir().unwrap();
+    let none = home.path().join("none");
+    for args in [
+        &["ask"][..],
+        &["nonsense"],
+        &["ask", "x", "--temperature", "hot"],
+        &["ask", "x", "--timeout", "soon"],
+    ] {
+        assert_eq!(
+            command(&none, args).output().unwrap().status.code(),
+            Some(2),
+            "{args:?}"
+        );
+    }
+    let long = home.path().join("x".repeat(200));
+    assert_eq!(
+        command(&long, &["status"]).output().unwrap().status.code(),
+        Some(2)
+    );
+}
+
+#[test]
+fn completions_manual_and_help_are_complete() {
+    let run = |args: &[&str]| texts(&Command::new(GEMMACTL).args(args).output().unwrap());
+    for shell in ["bash", "zsh", "fish"] {
+        let (out, err, code) = run(&["completions", shell]);
+        assert!(
+            code == Some(0) && out.contains("show-thoughts"),
+            "{shell}: {err}"
+        );
+    }
+    let (page, _, code) = run(&["man"]);
+    assert_eq!(code, Some(0));
+    let (help, ..) = run(&["--help"]);
+    for code in ["69", "75", "77", "78", "130"] {
+        assert!(
+            help.contains(&format!("\n  {code}")),
+            "{code} is not in --help: {help}"
+        );
+        assert!(
+            page.contains(&format!("\\fB{code}\\fR")),
+            "{code} is not in the manual"
+        );
+    }
+    for name in ["GEMMAD_SOCKET", "GEMMAD_HISTORY", "NO_COLOR"] {
+        assert!(page.contains(name), "{name} is not in the manual");
+    }
+    let home = tempfile::tempdir().unwrap();
+    let pages = home.path().join("man1");
+    assert_eq!(run(&["man", pages.to_str().unwrap()]).2, Some(0));
+    for name in [
+        "gemmactl.1",
+        "gemmactl-ask.1",
+        "gemmactl-chat.1",
+        "gemmactl-memory.1",
+        "gemmactl-cache-clear.1",
+        "gemmactl-config-check.1",
+    ] {
+        let page = std::fs::read_to_string(pages.join(name)).unwrap();
+        assert!(
+            page.contains(".TH ") && page.contains("EXIT STATUS"),
+            "{name}"
+        );
+    }
+}
