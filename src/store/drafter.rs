@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::companion::Companion;
 use super::gguf::{GgufError, Header, LAYERS, Tensor};
 use super::open::open;
-use super::{BadFile, Model, architecture};
+use super::{BadFile, Model, architecture, bounds};
 
 /// Its own table of tokens: a column for each token of the vocabulary.
 const TOKENS: &str = "token_embd.weight";
@@ -108,6 +108,7 @@ fn describe(header: &Header) -> Result<Described, BadFile> {
             architecture.escape_debug().take(64).collect::<String>()
         )));
     }
+    bounds::check(header, architecture::DRAFTER, false)?;
     let number = |key: &str| header.need_u32(&format!("{}.{key}", architecture::DRAFTER));
     let (own, width) = (number("embedding_length")?, number("embedding_length_out")?);
     if width == own {
@@ -190,6 +191,7 @@ mod tests {
             ("attention.value_length", 8),
             ("attention.key_length_swa", 4),
             ("attention.value_length_swa", 4),
+            ("rope.dimension_count_swa", 4),
         ];
         let file = write::File::new()
             .text("general.architecture", architecture::DRAFTER)

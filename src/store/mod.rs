@@ -7,6 +7,7 @@
 
 mod architecture;
 mod bad_file;
+mod bounds;
 mod cache;
 mod companion;
 mod drafter;

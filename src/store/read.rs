@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::gguf::Header;
 use super::open::open;
-use super::{BadFile, CacheRows, Model, architecture, figures, quantization, split, vocabulary};
+use super::{BadFile, CacheRows, Model, architecture, bounds, figures, quantization, split, vocabulary};
 use crate::gemma::figures::Figures;
 use crate::gemma::layout::{Class, Layout};
 use crate::gemma::variant::{Facts, Variant};
@@ -176,6 +176,7 @@ fn describe(header: &Header) -> Result<Described, BadFile> {
             kind: format!("a file without the tensor `{FIRST_TENSOR}`"),
         });
     }
+    bounds::check(header, architecture::MODEL, true)?;
     let facts = Facts {
         block_count: header.need_u32("gemma4.block_count")?,
         embedding_length: header.need_u32("gemma4.embedding_length")?,
@@ -187,11 +188,6 @@ fn describe(header: &Header) -> Result<Described, BadFile> {
     };
     vocabulary::place(header)?;
     let context_limit = header.need_u32("gemma4.context_length")?;
-    if context_limit == 0 {
-        return Err(BadFile::Incomplete {
-            kind: "one with a context of 0 tokens".into(),
-        });
-    }
     Ok(Described {
         variant: Variant::of(facts),
         name: header.str("general.name")?.unwrap_or_default().to_owned(),

@@ -272,7 +272,7 @@ mod tests {
         assert!(
             rejected[2]
                 .1
-                .contains("`gemma4-assistant.embedding_length`: missing"),
+                .contains("`gemma4-assistant.block_count`: missing"),
             "{}",
             rejected[2].1
         );

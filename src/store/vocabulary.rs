@@ -10,6 +10,8 @@ use crate::gemma::vocabulary::Place;
 
 /// What the family's tokenizer is called.
 const TOKENIZER: &str = "gemma4";
+/// Tokens at most; the family has 262,144.
+const TOKENS: u32 = 1 << 20;
 /// Which tokens end something, by the keys that llama.cpp knows.
 const ENDS: [&str; 3] = [
     "tokenizer.ggml.eos_token_id",
@@ -64,7 +66,9 @@ pub(super) fn place(header: &Header) -> Result<Place, BadFile> {
     }
     Ok(Place {
         count: u32::try_from(tokens.count)
-            .map_err(|_| unusable(format!("has {} tokens", tokens.count)))?,
+            .ok()
+            .filter(|count| (1..=TOKENS).contains(count))
+            .ok_or_else(|| unusable(format!("has {} tokens", tokens.count)))?,
         texts: range(tokens),
         kinds: kinds.map(range),
         merges: range(texts("tokenizer.ggml.merges")?),
