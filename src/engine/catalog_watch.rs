@@ -4,13 +4,15 @@
 //! nothing waits for it for long.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::ModelInfo;
-use crate::store::{self, Catalog, Rejected};
+use crate::store::{Catalog, Rejected, Scan};
 use crate::sys::inotify::FolderWatch;
 
 /// A scan for an unknown name is so long after the last one at least.
@@ -44,6 +46,8 @@ struct Directory {
     answered: u64,
     /// It has not answered in [`SCAN_TIME`], and nothing waits for it.
     silent: bool,
+    /// Ends the scan that is under way when nobody wants its result.
+    stop: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
@@ -182,13 +186,15 @@ impl CatalogWatch {
 impl Directory {
     fn watch(path: PathBuf, reports: mpsc::UnboundedSender<ScanReport>) -> Self {
         let (asked, requests) = watch::channel(0);
+        let stop = Arc::new(AtomicBool::new(false));
         Self {
             path: path.clone(),
             catalog: Catalog::default(),
             asked,
             answered: 0,
             silent: false,
-            task: tokio::spawn(scan_on_change(path, requests, reports)),
+            stop: stop.clone(),
+            task: tokio::spawn(scan_on_change(path, stop, requests, reports)),
         }
     }
 
@@ -199,6 +205,7 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
         self.task.abort();
     }
 }
@@ -206,14 +213,15 @@ impl Drop for Directory {
 /// Scans a directory now, and again whenever something in it changes or a scan is asked for.
 async fn scan_on_change(
     directory: PathBuf,
+    stop: Arc<AtomicBool>,
     mut requests: watch::Receiver<u64>,
     reports: mpsc::UnboundedSender<ScanReport>,
 ) {
     loop {
         let answers = *requests.borrow_and_update();
-        let path = directory.clone();
+        let (path, stop) = (directory.clone(), stop.clone());
         let scan = move || {
-            let catalog = store::scan_one(&path);
+            let catalog = Scan::new(&stop).run(&path);
             let folders = FolderWatch::new(catalog.folders.iter().map(PathBuf::as_path));
             (catalog, folders)
         };

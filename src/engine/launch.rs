@@ -9,7 +9,7 @@ use super::choice::Placement;
 use super::{ModelInfo, Setup};
 use crate::gemma::layout::Kind;
 use crate::ipc::{LoadPlan, MemoryPlan, PackedPlan, ProjectorPlan};
-use crate::store::{self, Anatomy, BadFile, PackedCache, PackedName};
+use crate::store::{self, Anatomy, BadFile, PackedCache, PackedName, Patience};
 
 /// The part of the memory that is free which may be filled with weights before a token needs them.
 const READ_AHEAD: (u64, u64) = (3, 4);
@@ -195,7 +195,7 @@ impl PackedPlace {
 
 /// The projector's plan and its file. Without it the model is as good for everything else.
 fn open_projector(projector: &store::Projector) -> Option<(ProjectorPlan, File)> {
-    match store::read_projector(&projector.path) {
+    match store::read_projector(&projector.path, Patience::default()) {
         Ok((projector, file)) => {
             let name = projector
                 .path

@@ -25,9 +25,10 @@ mod vocabulary;
 pub use bad_file::BadFile;
 pub use cache::{PackedCache, PackedFile, PackedName};
 pub use drafter::{CacheRows, Drafter, read_drafter};
+pub use gguf::Patience;
 pub use projector::{Projector, read_projector};
 pub use read::{Anatomy, dissect, read};
-pub use scan::{scan, scan_one};
+pub use scan::{Scan, scan};
 pub use vocabulary::read_vocabulary;
 
 use std::path::PathBuf;

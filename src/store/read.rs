@@ -8,9 +8,11 @@ use std::time::UNIX_EPOCH;
 
 use sha2::{Digest, Sha256};
 
-use super::gguf::Header;
+use super::gguf::{Header, Patience};
 use super::open::open;
-use super::{BadFile, CacheRows, Model, architecture, bounds, figures, quantization, split, vocabulary};
+use super::{
+    BadFile, CacheRows, Model, architecture, bounds, figures, quantization, split, vocabulary,
+};
 use crate::gemma::figures::Figures;
 use crate::gemma::layout::{Class, Layout};
 use crate::gemma::variant::{Facts, Variant};
@@ -34,28 +36,29 @@ pub struct Anatomy {
 
 /// Opens a model file and checks its header. The descriptor is the very file that was checked, and
 /// closes on exec. Symbolic links are followed: model stores are full of them. Blocks on the disk.
-pub fn read(path: &Path) -> Result<(Model, File), BadFile> {
-    let (described, file, metadata) = open(path, describe)?;
+pub fn read(path: &Path, patience: Patience<'_>) -> Result<(Model, File), BadFile> {
+    let (described, file, metadata) = open(path, patience, describe)?;
     Ok((model(path, described, &metadata), file))
 }
 
 /// As [`read`], with what loading needs besides.
 pub fn dissect(path: &Path) -> Result<(Model, File, Anatomy), BadFile> {
-    let ((described, tensors, vocabulary), file, metadata) = open(path, |header| {
-        let tensors = header.tensors().iter().map(|tensor| {
-            (
-                tensor.name.to_string(),
-                tensor.offset,
-                tensor.bytes,
-                tensor.ty.id,
-            )
-        });
-        Ok((
-            describe(header)?,
-            tensors.collect::<Vec<_>>(),
-            vocabulary::place(header)?,
-        ))
-    })?;
+    let ((described, tensors, vocabulary), file, metadata) =
+        open(path, Patience::default(), |header| {
+            let tensors = header.tensors().iter().map(|tensor| {
+                (
+                    tensor.name.to_string(),
+                    tensor.offset,
+                    tensor.bytes,
+                    tensor.ty.id,
+                )
+            });
+            Ok((
+                describe(header)?,
+                tensors.collect::<Vec<_>>(),
+                vocabulary::place(header)?,
+            ))
+        })?;
     let layout = Layout::new(
         metadata.len(),
         tensors
@@ -293,7 +296,7 @@ mod tests {
     #[test]
     fn the_tiny_model_is_read() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/tiny-e2b-q8_0.gguf");
-        let (model, file) = read(&path).unwrap();
+        let (model, file) = read(&path, Patience::default()).unwrap();
         assert_eq!(model.id, "tiny-e2b-q8_0");
         assert_eq!(model.variant, Variant::E2b);
         assert_eq!(model.quantization, "Q8_0");
@@ -350,18 +353,27 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe.gguf");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(matches!(read(&pipe), Err(BadFile::NotAFile)));
-        assert!(matches!(read(folder.path()), Err(BadFile::NotAFile)));
         assert!(matches!(
-            read(Path::new("/dev/null")),
+            read(&pipe, Patience::default()),
             Err(BadFile::NotAFile)
         ));
         assert!(matches!(
-            read(&folder.path().join("none.gguf")),
+            read(folder.path(), Patience::default()),
+            Err(BadFile::NotAFile)
+        ));
+        assert!(matches!(
+            read(Path::new("/dev/null"), Patience::default()),
+            Err(BadFile::NotAFile)
+        ));
+        assert!(matches!(
+            read(&folder.path().join("none.gguf"), Patience::default()),
             Err(BadFile::Unreadable(_))
         ));
         let empty = folder.path().join("empty.gguf");
         std::fs::write(&empty, b"").unwrap();
-        assert!(matches!(read(&empty), Err(BadFile::Header(_))));
+        assert!(matches!(
+            read(&empty, Patience::default()),
+            Err(BadFile::Header(_))
+        ));
     }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use super::BadFile;
-use super::gguf::{Array, Header, Value, ValueType};
+use super::gguf::{Array, Header, Patience, Value, ValueType};
 use super::open::open;
 use crate::gemma::vocabulary::Place;
 
@@ -24,7 +24,7 @@ const SUPPRESSED: &str = "tokenizer.ggml.suppress_tokens";
 
 /// Opens a file for its vocabulary alone; it need not hold a model. Blocks on the disk.
 pub fn read_vocabulary(path: &Path) -> Result<(Place, File), BadFile> {
-    let (place, file, _) = open(path, place)?;
+    let (place, file, _) = open(path, Patience::default(), place)?;
     Ok((place, file))
 }
 
