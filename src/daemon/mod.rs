@@ -24,7 +24,7 @@ use crate::api::{self, Api};
 use crate::attachments::Attachments;
 use crate::bus;
 use crate::config::{self, BusChoice, Config, Place};
-use crate::engine::{Engine, Setup};
+use crate::engine::{Engine, Installers, Setup};
 use crate::memory::reserved::ReservedMemory;
 use args::Args;
 
@@ -96,6 +96,10 @@ async fn run(
                 message,
             }
         })?;
+    let installers = installers(&policy, &config).map_err(|message| StartError {
+        code: EX_CONFIG,
+        message,
+    })?;
     let worker = worker_program(&config)?;
     let mut signals = Signals::new()?;
     let listeners = listen::listeners(&config.server)?;
@@ -114,6 +118,7 @@ async fn run(
         inference: config.inference.clone(),
         memory: config.memory.clone(),
         limits: config.limits.clone(),
+        installers,
         reserved: reserved.clone(),
         worker: worker.clone(),
     };
@@ -215,6 +220,12 @@ impl Signals {
             _ = self.interrupt.recv() => Wish::Leave,
         }
     }
+}
+
+/// Whose model files are used.
+fn installers(policy: &Policy, config: &Config) -> Result<Installers, String> {
+    let (users, groups) = policy.installers(&config.models)?;
+    Ok(Installers { users, groups })
 }
 
 /// The worker lies beside the daemon, unless the configuration says otherwise.

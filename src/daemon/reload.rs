@@ -37,6 +37,13 @@ pub async fn reload(
             return old;
         }
     };
+    let installers = match super::installers(&policy, &new) {
+        Ok(installers) => installers,
+        Err(error) => {
+            tracing::error!(error, "the configuration has errors; the old one stays");
+            return old;
+        }
+    };
     let _ = level.reload(log::level(&new.log));
     gate.set_policy(policy);
     let (models, inference, memory, limits) = (
@@ -52,6 +59,7 @@ pub async fn reload(
             inference,
             memory,
             limits,
+            installers,
         })
         .await;
     let fixed = |c: &Config| {

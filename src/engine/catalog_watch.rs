@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::ModelInfo;
-use crate::store::{Catalog, Rejected, Scan};
+use crate::store::{Catalog, Installers, Rejected, Scan};
 use crate::sys::inotify::FolderWatch;
 
 /// A scan for an unknown name is so long after the last one at least.
@@ -40,8 +40,7 @@ pub(super) struct CatalogWatch {
 struct Directory {
     path: PathBuf,
     catalog: Catalog,
-    /// How often a scan was asked for.
-    asked: watch::Sender<u64>,
+    asked: watch::Sender<Asked>,
     /// How many of these the last report answers.
     answered: u64,
     /// It has not answered in [`SCAN_TIME`], and nothing waits for it.
@@ -49,6 +48,15 @@ struct Directory {
     /// Ends the scan that is under way when nobody wants its result.
     stop: Arc<AtomicBool>,
     task: JoinHandle<()>,
+}
+
+/// What a directory's task is to do.
+#[derive(Debug)]
+struct Asked {
+    /// How often a scan was asked for.
+    times: u64,
+    /// Whose files count.
+    installers: Arc<Installers>,
 }
 
 /// What was found in one directory.
@@ -62,7 +70,11 @@ pub(super) struct ScanReport {
 impl CatalogWatch {
     /// Starts to scan the directories; `reports` has its results, which are to be given to
     /// [`CatalogWatch::add`].
-    pub fn new(directories: Vec<PathBuf>, reports: mpsc::UnboundedSender<ScanReport>) -> Self {
+    pub fn new(
+        directories: Vec<PathBuf>,
+        installers: Installers,
+        reports: mpsc::UnboundedSender<ScanReport>,
+    ) -> Self {
         let mut watch = Self {
             models: vec![],
             rejected: vec![],
@@ -71,13 +83,14 @@ impl CatalogWatch {
             deadline: None,
             reports,
         };
-        watch.set_directories(directories);
+        watch.set_directories(directories, installers);
         watch
     }
 
-    /// Looks into these directories from now on. Those that stay keep their models until they are
-    /// scanned again.
-    pub fn set_directories(&mut self, directories: Vec<PathBuf>) {
+    /// Looks into these directories from now on, for files of these installers. Those that stay keep
+    /// their models until they are scanned again.
+    pub fn set_directories(&mut self, directories: Vec<PathBuf>, installers: Installers) {
+        let installers = Arc::new(installers);
         let mut before = std::mem::take(&mut self.directories);
         for path in directories {
             if self.directories.iter().any(|one| one.path == path) {
@@ -85,8 +98,15 @@ impl CatalogWatch {
             }
             let known = before.iter().position(|directory| directory.path == path);
             let directory = match known {
-                Some(at) => before.swap_remove(at),
-                None => Directory::watch(path, self.reports.clone()),
+                Some(at) => {
+                    let known = before.swap_remove(at);
+                    let installers = installers.clone();
+                    known
+                        .asked
+                        .send_modify(|asked| asked.installers = installers);
+                    known
+                }
+                None => Directory::watch(path, installers.clone(), self.reports.clone()),
             };
             self.directories.push(directory);
         }
@@ -97,7 +117,7 @@ impl CatalogWatch {
     /// Has every directory scanned again.
     pub fn scan(&mut self) {
         for directory in &self.directories {
-            directory.asked.send_modify(|asked| *asked += 1);
+            directory.asked.send_modify(|asked| asked.times += 1);
         }
         self.deadline = Some(Instant::now() + SCAN_TIME);
         self.end_if_answered();
@@ -184,8 +204,15 @@ impl CatalogWatch {
 }
 
 impl Directory {
-    fn watch(path: PathBuf, reports: mpsc::UnboundedSender<ScanReport>) -> Self {
-        let (asked, requests) = watch::channel(0);
+    fn watch(
+        path: PathBuf,
+        installers: Arc<Installers>,
+        reports: mpsc::UnboundedSender<ScanReport>,
+    ) -> Self {
+        let (asked, requests) = watch::channel(Asked {
+            times: 0,
+            installers,
+        });
         let stop = Arc::new(AtomicBool::new(false));
         Self {
             path: path.clone(),
@@ -199,7 +226,7 @@ impl Directory {
     }
 
     fn is_behind(&self) -> bool {
-        self.answered < *self.asked.borrow()
+        self.answered < self.asked.borrow().times
     }
 }
 
@@ -214,14 +241,17 @@ impl Drop for Directory {
 async fn scan_on_change(
     directory: PathBuf,
     stop: Arc<AtomicBool>,
-    mut requests: watch::Receiver<u64>,
+    mut requests: watch::Receiver<Asked>,
     reports: mpsc::UnboundedSender<ScanReport>,
 ) {
     loop {
-        let answers = *requests.borrow_and_update();
+        let (answers, installers) = {
+            let asked = requests.borrow_and_update();
+            (asked.times, asked.installers.clone())
+        };
         let (path, stop) = (directory.clone(), stop.clone());
         let scan = move || {
-            let catalog = Scan::new(&stop).run(&path);
+            let catalog = Scan::new(&installers, &stop).run(&path);
             let folders = FolderWatch::new(catalog.folders.iter().map(PathBuf::as_path));
             (catalog, folders)
         };

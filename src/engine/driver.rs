@@ -290,12 +290,16 @@ impl Driver {
                     inference,
                     memory,
                     limits,
+                    installers,
                 } = *settings;
+                self.setup.installers = installers;
                 (self.setup.models, self.setup.inference) = (models, inference);
                 (self.setup.memory, self.setup.limits) = (memory, limits);
                 self.state.configure(self.setup.state_settings());
-                self.catalog
-                    .set_directories(self.setup.models.directories.clone());
+                self.catalog.set_directories(
+                    self.setup.models.directories.clone(),
+                    self.setup.installers.clone(),
+                );
                 self.status.send_modify(|status| {
                     status
                         .directories

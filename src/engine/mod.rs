@@ -45,6 +45,7 @@ pub use crate::memory::pressure::Triggers;
 pub use crate::memory::probe::Usage;
 use crate::memory::reserved::ReservedMemory;
 pub use crate::sandbox::Support as Confinement;
+pub use crate::store::Installers;
 use crate::store::PackedCache;
 
 /// Commands that wait for the driver; past this their senders wait.
@@ -69,6 +70,8 @@ pub struct Setup {
     pub inference: Inference,
     pub memory: Memory,
     pub limits: Limits,
+    /// Whose model files are used.
+    pub installers: Installers,
     /// What others than the model's worker are promised.
     pub reserved: ReservedMemory,
     /// The worker program.
@@ -82,6 +85,7 @@ pub struct Settings {
     pub inference: Inference,
     pub memory: Memory,
     pub limits: Limits,
+    pub installers: Installers,
 }
 
 impl Setup {
@@ -212,8 +216,9 @@ impl Engine {
     /// answer is looked through later.
     pub async fn start(setup: Setup) -> Self {
         let (reports, mut scans) = mpsc::unbounded_channel();
-        let mut catalog =
-            catalog_watch::CatalogWatch::new(setup.models.directories.clone(), reports);
+        let (directories, installers) =
+            (setup.models.directories.clone(), setup.installers.clone());
+        let mut catalog = catalog_watch::CatalogWatch::new(directories, installers, reports);
         catalog.settle(&mut scans).await;
         let (disk, opened) = mpsc::unbounded_channel();
         let (commands, command_box) = mpsc::channel(COMMANDS);

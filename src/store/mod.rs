@@ -20,6 +20,7 @@ mod quantization;
 mod read;
 mod scan;
 mod split;
+mod trust;
 mod vocabulary;
 
 pub use bad_file::BadFile;
@@ -29,6 +30,7 @@ pub use gguf::Patience;
 pub use projector::{Projector, read_projector};
 pub use read::{Anatomy, dissect, read};
 pub use scan::{Scan, scan};
+pub use trust::{Installers, check_trust};
 pub use vocabulary::read_vocabulary;
 
 use std::path::PathBuf;

@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 use super::gguf::{Header, Patience};
 use super::open::open;
 use super::{
-    BadFile, CacheRows, Model, architecture, bounds, figures, quantization, split, vocabulary,
+    BadFile, CacheRows, Installers, Model, architecture, bounds, check_trust, figures,
+    quantization, split, vocabulary,
 };
 use crate::gemma::figures::Figures;
 use crate::gemma::layout::{Class, Layout};
@@ -41,8 +42,9 @@ pub fn read(path: &Path, patience: Patience<'_>) -> Result<(Model, File), BadFil
     Ok((model(path, described, &metadata), file))
 }
 
-/// As [`read`], with what loading needs besides.
-pub fn dissect(path: &Path) -> Result<(Model, File, Anatomy), BadFile> {
+/// As [`read`], with what loading needs besides, of a file that only these may have changed.
+pub fn dissect(path: &Path, installers: &Installers) -> Result<(Model, File, Anatomy), BadFile> {
+    check_trust(path, installers)?;
     let ((described, tensors, vocabulary), file, metadata) =
         open(path, Patience::default(), |header| {
             let tensors = header.tensors().iter().map(|tensor| {
@@ -310,7 +312,7 @@ mod tests {
     fn every_byte_of_the_tiny_model_has_a_class() {
         use crate::gemma::layout::Kind;
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/tiny-e2b-q8_0.gguf");
-        let (model, _, anatomy) = dissect(&path).unwrap();
+        let (model, _, anatomy) = dissect(&path, &Installers::default()).unwrap();
         assert_eq!(anatomy.layout.length(), model.size);
         assert_eq!(
             Kind::ALL
@@ -336,7 +338,8 @@ mod tests {
         );
         std::fs::copy(&source, &one).unwrap();
         std::fs::copy(&source, &two).unwrap();
-        let fingerprint = |path: &Path| dissect(path).unwrap().2.fingerprint;
+        let fingerprint =
+            |path: &Path| dissect(path, &Installers::default()).unwrap().2.fingerprint;
         let time = one.metadata().unwrap().modified().unwrap();
         let file = OpenOptions::new().write(true).open(&two).unwrap();
         assert_ne!(fingerprint(&one), fingerprint(&two));

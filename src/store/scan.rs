@@ -7,9 +7,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::companion::pair;
+use super::trust::Strictness;
 use super::{
-    BadFile, Catalog, Drafter, Model, Part, Patience, Projector, Rejected, read, read_drafter,
-    read_projector, split,
+    BadFile, Catalog, Drafter, Installers, Model, Part, Patience, Projector, Rejected, read,
+    read_drafter, read_projector, split,
 };
 
 /// Entries that are looked at below one model directory, its subfolders' included.
@@ -26,14 +27,12 @@ const RESERVED: &str = "auto";
 /// names are passed over; projectors and drafters go to the models of their folder that they fit.
 /// Where two files have the same id, the one found first is the model: directories in the order
 /// given, a directory's own files before its subfolders', names in the order of their bytes. Never
-/// fails: what cannot be used is in `rejected`.
+/// fails: what cannot be used is in `rejected`, and so is what others than root and the daemon's own
+/// user may change.
 pub fn scan(directories: &[PathBuf]) -> Catalog {
-    let never = AtomicBool::new(false);
-    Catalog::merged(
-        directories
-            .iter()
-            .map(|directory| Scan::new(&never).run(directory)),
-    )
+    let (never, installers) = (AtomicBool::new(false), Installers::default());
+    let scan = |directory: &PathBuf| Scan::new(&installers, &never).run(directory);
+    Catalog::merged(directories.iter().map(scan))
 }
 
 /// A look at one directory, as of [`scan`]; [`Catalog::merged`] puts several together.
@@ -43,16 +42,18 @@ pub struct Scan<'a> {
     entries: usize,
     deadline: Instant,
     stop: &'a AtomicBool,
+    strictness: Strictness<'a>,
     catalog: Catalog,
 }
 
 impl<'a> Scan<'a> {
     /// Whoever no longer wants to know what is found sets `stop`.
-    pub fn new(stop: &'a AtomicBool) -> Self {
+    pub fn new(installers: &'a Installers, stop: &'a AtomicBool) -> Self {
         Self {
             entries: ENTRIES,
             deadline: Instant::now() + DIRECTORY_TIME,
             stop,
+            strictness: Strictness::new(installers),
             catalog: Catalog::default(),
         }
     }
@@ -70,11 +71,12 @@ impl<'a> Scan<'a> {
 
     /// Adds one folder's files to the catalog; returns its subfolders, sorted.
     fn folder(&mut self, folder: &Path) -> Vec<PathBuf> {
-        let listing = match list(folder, &mut self.entries) {
+        let checked = self.strictness.check(folder).map_err(BadFile::from);
+        let listed = checked.and_then(|()| Ok(list(folder, &mut self.entries)?));
+        let listing = match listed {
             Ok(listing) => listing,
             Err(error) => {
-                self.catalog
-                    .reject(folder, format!("cannot be read: {error}"));
+                self.catalog.reject(folder, error.to_string());
                 return vec![];
             }
         };
@@ -105,6 +107,7 @@ impl<'a> Scan<'a> {
 
     /// Adds a file to the catalog, if it is a model, and to what was found otherwise.
     fn file(&mut self, path: &Path, found: &mut Found) -> Result<(), BadFile> {
+        self.strictness.check(path)?;
         let deadline = self.deadline.min(Instant::now() + FILE_TIME);
         let patience = Patience {
             deadline: Some(deadline),
@@ -512,7 +515,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         put(folder.path(), "good.gguf", &File::model().bytes());
         let stop = AtomicBool::new(true);
-        let catalog = Scan::new(&stop).run(folder.path());
+        let catalog = Scan::new(&Installers::default(), &stop).run(folder.path());
         assert!(catalog.models.is_empty());
         assert!(rejected(&catalog)[0].1.ends_with("not read to its end"));
     }
@@ -521,10 +524,10 @@ mod tests {
     fn a_file_that_takes_too_long_is_passed_over() {
         let folder = tempfile::tempdir().unwrap();
         put(folder.path(), "good.gguf", &File::model().bytes());
-        let never = AtomicBool::new(false);
+        let (never, installers) = (AtomicBool::new(false), Installers::default());
         let late = Scan {
             deadline: Instant::now(),
-            ..Scan::new(&never)
+            ..Scan::new(&installers, &never)
         };
         let catalog = late.run(folder.path());
         assert!(catalog.models.is_empty());
@@ -547,5 +550,31 @@ mod tests {
         let names = ["device.gguf", "linked.gguf", "pipe.gguf", "socket.gguf"];
         let expected = names.map(|name| (name.to_owned(), "not a regular file"));
         assert_eq!(rejected(&catalog), expected);
+    }
+
+    #[test]
+    fn files_that_others_may_change_are_passed_over_by_name() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let chmod = |name: &str, mode| {
+            fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(mode))
+                .unwrap();
+        };
+        for name in ["good.gguf", "shared.gguf", "open/model.gguf"] {
+            put(folder.path(), name, &File::model().bytes());
+        }
+        chmod("shared.gguf", 0o666);
+        chmod("open", 0o777);
+        let catalog = scan(&[folder.path().to_owned()]);
+        assert_eq!(ids(&catalog), ["good"]);
+        let rejected = rejected(&catalog);
+        assert_eq!(rejected.len(), 2);
+        for ((name, reason), expected) in rejected.iter().zip(["shared.gguf", "open"]) {
+            assert_eq!(name, expected);
+            assert!(
+                reason.contains("everyone may change") && reason.contains("`chmod o-w "),
+                "{reason}"
+            );
+        }
     }
 }
