@@ -19,7 +19,7 @@ use tokio::net::UnixStream;
 use self::admission::Admission;
 use self::subuid::SubordinateIds;
 use crate::chat::PrincipalId;
-use crate::config::Access;
+use crate::config::{Access, INSTALLERS, Models};
 use crate::sys::socket;
 
 /// Who asks, and what their rights follow from.
@@ -118,6 +118,32 @@ impl Policy {
             groups,
             owner: self.subordinate.owner(uid),
         }
+    }
+
+    /// The users and the groups whose model files may be used besides root's and the daemon's own:
+    /// administrators, and the group that the configuration names.
+    pub fn installers(&self, models: &Models) -> Result<(Vec<u32>, Vec<u32>), String> {
+        let group = |name: &str| Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()));
+        self.resolve_installers(&models.installers, group)
+    }
+
+    fn resolve_installers(
+        &self,
+        name: &str,
+        group: Lookup,
+    ) -> Result<(Vec<u32>, Vec<u32>), String> {
+        let mut groups = self.admin_groups.clone();
+        // The group of a system where the service is installed; elsewhere there is none.
+        let is_there = name != INSTALLERS || matches!(group(name), Ok(Some(_)));
+        if !name.is_empty() && is_there {
+            groups.extend(numbers(
+                "models.installers",
+                "group",
+                &[name.to_owned()],
+                group,
+            )?);
+        }
+        Ok((self.admins.clone(), groups))
     }
 
     /// Whether this principal may do what is for administrators.
@@ -232,6 +258,24 @@ mod tests {
                 .unwrap_err()
                 .contains("cannot be looked up")
         );
+    }
+
+    #[test]
+    fn administrators_and_a_group_install() {
+        let policy = policy(&["anna"], &["wheel"]).unwrap();
+        let group: Lookup = |name| Ok((name == "staff").then_some(50));
+        let resolve = |name| policy.resolve_installers(name, group);
+        assert_eq!(resolve("staff"), Ok((vec![1000], vec![10, 50])));
+        assert_eq!(resolve(""), Ok((vec![1000], vec![10])));
+        assert_eq!(resolve(INSTALLERS), Ok((vec![1000], vec![10])));
+        assert!(
+            resolve("nobodys")
+                .unwrap_err()
+                .contains("models.installers names `nobodys`")
+        );
+        let there: Lookup = |_| Ok(Some(51));
+        let found = policy.resolve_installers(INSTALLERS, there);
+        assert_eq!(found, Ok((vec![1000], vec![10, 51])));
     }
 
     #[test]

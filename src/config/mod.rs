@@ -19,6 +19,9 @@ use std::time::Duration;
 
 use crate::chat::Networks;
 
+/// The group of those who may install models, unless the configuration names another.
+pub const INSTALLERS: &str = "gemmad-models";
+
 /// The whole configuration. Every key is documented in `systemd/gemmad.toml`, the commented sample.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
@@ -64,6 +67,8 @@ pub struct Models {
     pub default: String,
     /// Variants that `auto` takes before others, the best first.
     pub prefer: Vec<String>,
+    /// The group whose members may install models; empty: none. [`INSTALLERS`] need not exist.
+    pub installers: String,
     /// How long a loaded model may have nothing to do before it is unloaded; zero: for ever.
     pub idle_unload: Duration,
     /// How long it may have nothing to do before it gives back what it can; zero: for ever.
@@ -174,6 +179,7 @@ impl Default for Models {
             directories: vec!["/var/lib/gemmad/models".into()],
             default: "auto".into(),
             prefer: vec![],
+            installers: INSTALLERS.into(),
             idle_unload: Duration::from_secs(600),
             idle_release: Duration::from_secs(120),
         }

@@ -26,7 +26,7 @@ use crate::attachments::Attachments;
 use crate::backend::{Backend, Backends};
 use crate::bus;
 use crate::config::{self, BusChoice, Config, Place};
-use crate::engine::{Engine, Setup};
+use crate::engine::{Engine, Installers, Setup};
 use crate::memory::reserved::ReservedMemory;
 use args::Args;
 
@@ -98,11 +98,15 @@ async fn run(
                 message,
             }
         })?;
+    let installers = installers(&policy, &config).map_err(|message| StartError {
+        code: EX_CONFIG,
+        message,
+    })?;
     let worker = worker_program(&config)?;
     let mut signals = Signals::new()?;
     let listeners = listen::listeners(&config.server)?;
     let exit_when_idle = exit_when_idle(&listeners, &config);
-    let parts = Parts::start(&config, policy, worker).await;
+    let parts = Parts::start(&config, policy, installers, worker).await;
     let (leave, leaving) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
     for listener in listeners.sockets {
@@ -162,13 +166,19 @@ struct Parts {
 
 impl Parts {
     /// Starts the engine and what stands before it. Nothing is served yet.
-    async fn start(config: &Config, policy: Policy, worker: PathBuf) -> Self {
+    async fn start(
+        config: &Config,
+        policy: Policy,
+        installers: Installers,
+        worker: PathBuf,
+    ) -> Self {
         let reserved = ReservedMemory::default();
         let setup = Setup {
             models: config.models.clone(),
             inference: config.inference.clone(),
             memory: config.memory.clone(),
             limits: config.limits.clone(),
+            installers,
             reserved: reserved.clone(),
             worker: worker.clone(),
         };
@@ -251,6 +261,12 @@ impl Signals {
             _ = self.interrupt.recv() => SignalAction::Exit,
         }
     }
+}
+
+/// Whose model files are used.
+fn installers(policy: &Policy, config: &Config) -> Result<Installers, String> {
+    let (users, groups) = policy.installers(&config.models)?;
+    Ok(Installers { users, groups })
 }
 
 /// The worker lies beside the daemon, unless the configuration says otherwise.

@@ -32,6 +32,13 @@ pub async fn reload(
             return old;
         }
     };
+    let installers = match super::installers(&policy, &new) {
+        Ok(installers) => installers,
+        Err(error) => {
+            tracing::error!(error, "the configuration has errors; the old one stays");
+            return old;
+        }
+    };
     let _ = level.reload(log::level(&new.log));
     parts.admission.set_policy(policy);
     parts
@@ -42,6 +49,7 @@ pub async fn reload(
         inference: new.inference.clone(),
         memory: new.memory.clone(),
         limits: new.limits.clone(),
+        installers,
     };
     parts.engine.reconfigure(settings).await;
     let fixed = |c: &Config| {

@@ -4,12 +4,14 @@
 //! nothing waits for it for long.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::store::{self, Catalog, Model, Rejected};
+use crate::store::{Catalog, Installers, Model, Rejected, Scan};
 use crate::sys::inotify::FolderWatch;
 
 /// A scan for an unknown name is so long after the last one at least.
@@ -37,13 +39,23 @@ pub(super) struct CatalogWatch {
 struct Directory {
     path: PathBuf,
     catalog: Catalog,
-    /// How often a scan was asked for.
-    asked: watch::Sender<u64>,
+    asked: watch::Sender<Asked>,
     /// How many of these the last report answers.
     answered: u64,
     /// It has not answered in [`SCAN_TIME`], and nothing waits for it.
     silent: bool,
+    /// Ends the scan that is under way when nobody wants its result.
+    stop: Arc<AtomicBool>,
     task: JoinHandle<()>,
+}
+
+/// What a directory's task is to do.
+#[derive(Debug)]
+struct Asked {
+    /// How often a scan was asked for.
+    times: u64,
+    /// Whose files count.
+    installers: Arc<Installers>,
 }
 
 /// What was found in one directory.
@@ -57,7 +69,11 @@ pub(super) struct ScanReport {
 impl CatalogWatch {
     /// Starts to scan the directories; `reports` has its results, which are to be given to
     /// [`CatalogWatch::add`].
-    pub fn new(directories: Vec<PathBuf>, reports: mpsc::UnboundedSender<ScanReport>) -> Self {
+    pub fn new(
+        directories: Vec<PathBuf>,
+        installers: Installers,
+        reports: mpsc::UnboundedSender<ScanReport>,
+    ) -> Self {
         let mut watch = Self {
             models: vec![],
             rejected: vec![],
@@ -66,13 +82,14 @@ impl CatalogWatch {
             deadline: None,
             reports,
         };
-        watch.set_directories(directories);
+        watch.set_directories(directories, installers);
         watch
     }
 
-    /// Looks into these directories from now on. Those that stay keep their models until they are
-    /// scanned again.
-    pub fn set_directories(&mut self, directories: Vec<PathBuf>) {
+    /// Looks into these directories from now on, for files of these installers. Those that stay keep
+    /// their models until they are scanned again.
+    pub fn set_directories(&mut self, directories: Vec<PathBuf>, installers: Installers) {
+        let installers = Arc::new(installers);
         let mut before = std::mem::take(&mut self.directories);
         for path in directories {
             if self.directories.iter().any(|one| one.path == path) {
@@ -80,8 +97,15 @@ impl CatalogWatch {
             }
             let known = before.iter().position(|directory| directory.path == path);
             let directory = match known {
-                Some(at) => before.swap_remove(at),
-                None => Directory::watch(path, self.reports.clone()),
+                Some(at) => {
+                    let known = before.swap_remove(at);
+                    let installers = installers.clone();
+                    known
+                        .asked
+                        .send_modify(|asked| asked.installers = installers);
+                    known
+                }
+                None => Directory::watch(path, installers.clone(), self.reports.clone()),
             };
             self.directories.push(directory);
         }
@@ -92,7 +116,7 @@ impl CatalogWatch {
     /// Has every directory scanned again.
     pub fn scan(&mut self) {
         for directory in &self.directories {
-            directory.asked.send_modify(|asked| *asked += 1);
+            directory.asked.send_modify(|asked| asked.times += 1);
         }
         self.deadline = Some(Instant::now() + SCAN_TIME);
         self.end_if_answered();
@@ -182,25 +206,35 @@ impl CatalogWatch {
 }
 
 impl Directory {
-    fn watch(path: PathBuf, reports: mpsc::UnboundedSender<ScanReport>) -> Self {
-        let (asked, requests) = watch::channel(0);
+    fn watch(
+        path: PathBuf,
+        installers: Arc<Installers>,
+        reports: mpsc::UnboundedSender<ScanReport>,
+    ) -> Self {
+        let (asked, requests) = watch::channel(Asked {
+            times: 0,
+            installers,
+        });
+        let stop = Arc::new(AtomicBool::new(false));
         Self {
             path: path.clone(),
             catalog: Catalog::default(),
             asked,
             answered: 0,
             silent: false,
-            task: tokio::spawn(scan_on_change(path, requests, reports)),
+            stop: stop.clone(),
+            task: tokio::spawn(scan_on_change(path, stop, requests, reports)),
         }
     }
 
     fn is_behind(&self) -> bool {
-        self.answered < *self.asked.borrow()
+        self.answered < self.asked.borrow().times
     }
 }
 
 impl Drop for Directory {
     fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
         self.task.abort();
     }
 }
@@ -208,14 +242,18 @@ impl Drop for Directory {
 /// Scans a directory now, and again whenever something in it changes or a scan is asked for.
 async fn scan_on_change(
     directory: PathBuf,
-    mut requests: watch::Receiver<u64>,
+    stop: Arc<AtomicBool>,
+    mut requests: watch::Receiver<Asked>,
     reports: mpsc::UnboundedSender<ScanReport>,
 ) {
     loop {
-        let answers = *requests.borrow_and_update();
-        let path = directory.clone();
+        let (answers, installers) = {
+            let asked = requests.borrow_and_update();
+            (asked.times, asked.installers.clone())
+        };
+        let (path, stop) = (directory.clone(), stop.clone());
         let scan = move || {
-            let catalog = store::scan_one(&path);
+            let catalog = Scan::new(&installers, &stop).run(&path);
             let folders = FolderWatch::new(catalog.folders.iter().map(PathBuf::as_path));
             (catalog, folders)
         };

@@ -9,7 +9,7 @@ use super::cache::CacheTurns;
 use super::choice::Placement;
 use crate::gemma::layout::Kind;
 use crate::ipc::{LoadPlan, MemoryPlan, PackedPlan, ProjectorPlan};
-use crate::store::{self, Anatomy, BadFile, Model, PackedCache, PackedName};
+use crate::store::{self, Anatomy, BadFile, Installers, Model, PackedCache, PackedName, Patience};
 
 /// The part of the memory that is free which may be filled with weights before a token needs them.
 const READ_AHEAD: (u64, u64) = (3, 4);
@@ -58,13 +58,15 @@ impl ModelFiles {
     /// leaves such a thread to itself.
     pub async fn open(
         model: Model,
+        installers: Installers,
         cache: Option<PackedCache>,
         turns: CacheTurns,
     ) -> Result<Self, BadFile> {
         let id = model.id.clone();
         let open = move || {
-            let (_, file, anatomy) = store::dissect(&model.path)?;
-            let projector = model.projector.as_ref().and_then(open_projector);
+            let (_, file, anatomy) = store::dissect(&model.path, &installers)?;
+            let projector = model.projector.as_ref();
+            let projector = projector.and_then(|projector| open_projector(projector, &installers));
             Ok::<_, BadFile>((file, anatomy, projector))
         };
         let opened = tokio::task::spawn_blocking(open).await;
@@ -194,8 +196,12 @@ impl PackedPlace {
 }
 
 /// The projector's plan and its file. Without it the model is as good for everything else.
-fn open_projector(projector: &store::Projector) -> Option<(ProjectorPlan, File)> {
-    match store::read_projector(&projector.path) {
+fn open_projector(
+    projector: &store::Projector,
+    installers: &Installers,
+) -> Option<(ProjectorPlan, File)> {
+    let trusted = store::check_trust(&projector.path, installers);
+    match trusted.and_then(|()| store::read_projector(&projector.path, Patience::default())) {
         Ok((projector, file)) => {
             let name = projector
                 .path

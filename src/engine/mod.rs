@@ -37,6 +37,7 @@ use crate::chat::{ChatRequest, Modalities, PrincipalId, TextAnswer, TextTask};
 use crate::config::{Inference, Limits, Memory, Models};
 use crate::memory;
 use crate::memory::reserved::ReservedMemory;
+pub use crate::store::Installers;
 use crate::store::{Model, PackedCache};
 
 /// Commands that wait for the driver; past this their senders wait.
@@ -61,6 +62,8 @@ pub struct Setup {
     pub inference: Inference,
     pub memory: Memory,
     pub limits: Limits,
+    /// Whose model files are used.
+    pub installers: Installers,
     /// What others than the model's worker are promised.
     pub reserved: ReservedMemory,
     /// The worker program.
@@ -74,6 +77,7 @@ pub struct Settings {
     pub inference: Inference,
     pub memory: Memory,
     pub limits: Limits,
+    pub installers: Installers,
 }
 
 impl Setup {
@@ -170,8 +174,9 @@ impl Engine {
     /// answer is looked through later.
     pub async fn start(setup: Setup) -> Self {
         let (reports, mut scans) = mpsc::unbounded_channel();
-        let mut catalog =
-            catalog_watch::CatalogWatch::new(setup.models.directories.clone(), reports);
+        let (directories, installers) =
+            (setup.models.directories.clone(), setup.installers.clone());
+        let mut catalog = catalog_watch::CatalogWatch::new(directories, installers, reports);
         catalog.settle(&mut scans).await;
         let (disk, opened) = mpsc::unbounded_channel();
         let (commands, command_box) = mpsc::channel(COMMANDS);

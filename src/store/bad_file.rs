@@ -6,6 +6,7 @@ use std::io;
 use super::Part;
 use super::architecture;
 use super::gguf::GgufError;
+use super::trust::{Distrust, Refusal};
 
 /// Why a file is not a model.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub enum BadFile {
     Unreadable(io::Error),
     /// A directory, a pipe, a device.
     NotAFile,
+    /// Somebody who may not install models may change it.
+    Distrust(Distrust),
     /// Not a GGUF file, or a damaged one.
     Header(GgufError),
     /// A GGUF file of another family.
@@ -43,6 +46,7 @@ impl fmt::Display for BadFile {
         match self {
             Self::Unreadable(error) => write!(f, "cannot be read: {error}"),
             Self::NotAFile => f.write_str("not a regular file"),
+            Self::Distrust(distrust) => distrust.fmt(f),
             Self::Header(error) => error.fmt(f),
             Self::OtherArchitecture { found } => write!(
                 f,
@@ -87,5 +91,14 @@ impl From<GgufError> for BadFile {
 impl From<io::Error> for BadFile {
     fn from(error: io::Error) -> Self {
         Self::Unreadable(error)
+    }
+}
+
+impl From<Refusal> for BadFile {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Distrust(distrust) => Self::Distrust(distrust),
+            Refusal::Unreadable(error) => Self::Unreadable(error),
+        }
     }
 }

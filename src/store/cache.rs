@@ -7,7 +7,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -73,13 +73,26 @@ impl PackedCache {
         self.most
     }
 
-    /// A model's file, if there is one. It counts as used now.
+    /// A model's file, if there is one that only the daemon's user, or root, may write. It counts as
+    /// used now. What is no regular file is left to [`PackedCache::publish`], which takes its place;
+    /// it is not waited for, as one would for a pipe.
     pub fn open(&self, name: &PackedName) -> Option<File> {
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = OpenOptions::new()
             .read(true)
-            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+            .custom_flags(flags.bits() as i32)
             .open(self.path(&name.0))
             .ok()?;
+        let metadata = file.metadata().ok()?;
+        let own = rustix::process::geteuid().as_raw();
+        let is_ours = [0, own].contains(&metadata.uid()) && metadata.mode() & 0o022 == 0;
+        if !metadata.is_file() || !is_ours {
+            tracing::warn!(
+                file = %self.path(&name.0).display(),
+                "not the daemon's own packed weights; they are packed again"
+            );
+            return None;
+        }
         // On a disk that cannot be written the time stays, and nothing is cleaned up there either.
         let _ = file.set_modified(SystemTime::now());
         Some(file)
@@ -133,7 +146,11 @@ impl PackedCache {
         rustix::fs::linkat(CWD, source, CWD, &beside, AtFlags::SYMLINK_FOLLOW)?;
         fs::rename(&beside, &path)?;
         // So that the name is on the disk as well.
-        File::open(&self.folder)?.sync_all()
+        let folder = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::DIRECTORY.bits() as i32)
+            .open(&self.folder)?;
+        folder.sync_all()
     }
 
     /// Takes a model's file away.
@@ -222,6 +239,7 @@ fn packed_file(entry: &fs::DirEntry) -> Option<PackedFile> {
 mod tests {
     use super::*;
     use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
     use std::time::Duration;
 
     fn name(id: &str) -> PackedName {
@@ -298,5 +316,38 @@ mod tests {
             "{error}"
         );
         assert!(cache.create(u64::MAX, &name("m")).is_err());
+    }
+
+    #[test]
+    fn what_is_no_file_of_ours_is_not_waited_for_and_replaced() {
+        use nix::sys::stat::Mode;
+        let folder = tempfile::tempdir().unwrap();
+        let cache = PackedCache::new(folder.path().to_owned(), 100);
+        let path = cache.path(name("m").as_str());
+        let pipe = || nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
+        let socket = || drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let link = || std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
+        let shared = || {
+            fs::write(&path, b"anyone's").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        };
+        for plant in [&pipe as &dyn Fn(), &socket, &link, &shared] {
+            plant();
+            assert!(cache.open(&name("m")).is_none());
+            put(&cache, "m", 10, 0);
+            assert_eq!(
+                cache.open(&name("m")).unwrap().metadata().unwrap().len(),
+                10
+            );
+            assert!(cache.discard(&name("m")));
+        }
+        pipe();
+        assert!(cache.list().is_empty() && cache.clear().is_empty());
+        // What cannot be replaced is an error, and is not waited for either.
+        fs::remove_file(&path).unwrap();
+        fs::create_dir_all(path.join("inside")).unwrap();
+        assert!(cache.open(&name("m")).is_none());
+        let file = cache.create(10, &name("m")).unwrap();
+        assert!(cache.publish(&file, &name("m")).is_err());
     }
 }

@@ -5,9 +5,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::companion::Companion;
-use super::gguf::{GgufError, Header, LAYERS, Tensor};
+use super::gguf::{GgufError, Header, LAYERS, Patience, Tensor};
 use super::open::open;
-use super::{BadFile, Model, architecture};
+use super::{BadFile, Model, architecture, bounds};
 
 /// Its own table of tokens: a column for each token of the vocabulary.
 const TOKENS: &str = "token_embd.weight";
@@ -70,8 +70,8 @@ impl CacheRows {
 }
 
 /// Opens a drafter and checks its header, like [`super::read()`]. Blocks on the disk.
-pub fn read_drafter(path: &Path) -> Result<(Drafter, File), BadFile> {
-    let (described, file, metadata) = open(path, describe)?;
+pub fn read_drafter(path: &Path, patience: Patience<'_>) -> Result<(Drafter, File), BadFile> {
+    let (described, file, metadata) = open(path, patience, describe)?;
     let Described {
         width,
         tokens,
@@ -108,6 +108,7 @@ fn describe(header: &Header) -> Result<Described, BadFile> {
             architecture.escape_debug().take(64).collect::<String>()
         )));
     }
+    bounds::check(header, architecture::DRAFTER, false)?;
     let number = |key: &str| header.need_u32(&format!("{}.{key}", architecture::DRAFTER));
     let (own, width) = (number("embedding_length")?, number("embedding_length_out")?);
     if width == own {
@@ -190,6 +191,7 @@ mod tests {
             ("attention.value_length", 8),
             ("attention.key_length_swa", 4),
             ("attention.value_length_swa", 4),
+            ("rope.dimension_count_swa", 4),
         ];
         let file = write::File::new()
             .text("general.architecture", architecture::DRAFTER)
@@ -265,7 +267,8 @@ mod tests {
     fn the_tiny_drafters_find_their_models_by_their_numbers_alone() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny");
         let drafters = ["tiny-e2b-mtp-q8_0", "tiny-31b-mtp-q8_0"].map(|id| {
-            let (drafter, _) = read_drafter(&folder.join(format!("{id}.gguf"))).unwrap();
+            let (drafter, _) =
+                read_drafter(&folder.join(format!("{id}.gguf")), Patience::default()).unwrap();
             Drafter {
                 path: folder.join(format!("{}.gguf", drafter.rows.sliding)),
                 name: String::new(),
@@ -273,7 +276,7 @@ mod tests {
             }
         });
         let paired = |id: &str| {
-            let (model, _) = read(&folder.join(format!("{id}.gguf"))).unwrap();
+            let (model, _) = read(&folder.join(format!("{id}.gguf")), Patience::default()).unwrap();
             pair(&model, &drafters).map(|drafter| drafter.rows)
         };
         assert_eq!(

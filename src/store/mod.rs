@@ -7,6 +7,7 @@
 
 mod architecture;
 mod bad_file;
+mod bounds;
 mod cache;
 mod companion;
 mod drafter;
@@ -19,14 +20,17 @@ mod quantization;
 mod read;
 mod scan;
 mod split;
+mod trust;
 mod vocabulary;
 
 pub use bad_file::BadFile;
 pub use cache::{PackedCache, PackedFile, PackedName};
 pub use drafter::{CacheRows, Drafter, read_drafter};
+pub use gguf::Patience;
 pub use projector::{Projector, read_projector};
 pub use read::{Anatomy, dissect, read};
-pub use scan::{scan, scan_one};
+pub use scan::{Scan, scan};
+pub use trust::{Installers, check_trust};
 pub use vocabulary::read_vocabulary;
 
 use std::path::PathBuf;

@@ -1,8 +1,12 @@
 //! Opens a file and has its header read.
 
 use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use rustix::fs::OFlags;
 
 use super::BadFile;
 use super::gguf::{self, Header, Patience};
@@ -10,23 +14,33 @@ use super::gguf::{self, Header, Patience};
 /// Opens a GGUF file and hands its header to `describe`.
 pub(super) fn open<T>(
     path: &Path,
+    patience: Patience<'_>,
     describe: impl FnOnce(&Header) -> Result<T, BadFile>,
 ) -> Result<(T, File, Metadata), BadFile> {
-    // Looked at before it is opened as well as after: opening some devices does something.
-    // O_NONBLOCK, which means nothing for regular files, is for a pipe that took the file's place
-    // in between.
-    if !path.metadata()?.is_file() {
-        return Err(BadFile::NotAFile);
-    }
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
-        .open(path)?;
-    let metadata = file.metadata()?;
+    let (file, metadata) = open_regular(path)?;
+    let header = gguf::parse(&file, metadata.len(), patience)?;
+    let described = describe(&header)?;
+    Ok((described, file, metadata))
+}
+
+/// Opens a regular file for reading, and nothing else: opening a pipe can wait for ever, and opening
+/// some devices does something. So the name is resolved first, and what it stands for is opened once
+/// it is known to be a file.
+fn open_regular(path: &Path) -> Result<(File, Metadata), BadFile> {
+    let named = with_flags(path, OFlags::PATH)?;
+    let metadata = named.metadata()?;
     if !metadata.is_file() {
         return Err(BadFile::NotAFile);
     }
-    let header = gguf::parse(&file, metadata.len(), Patience::default())?;
-    let described = describe(&header)?;
-    Ok((described, file, metadata))
+    let itself = format!("/proc/self/fd/{}", named.as_raw_fd());
+    let file = with_flags(itself.as_ref(), OFlags::NONBLOCK)?;
+    Ok((file, metadata))
+}
+
+/// The descriptor closes on exec, as all of std's do.
+fn with_flags(path: &Path, flags: OFlags) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits() as i32)
+        .open(path)
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::companion::Companion;
-use super::gguf::Header;
+use super::gguf::{Header, Patience};
 use super::open::open;
 use super::{BadFile, Model, architecture};
 use crate::gemma::picture::TOKEN_SIDE;
@@ -40,8 +40,8 @@ pub struct Projector {
 }
 
 /// Opens a projector and checks its header, like [`super::read()`]. Blocks on the disk.
-pub fn read_projector(path: &Path) -> Result<(Projector, File), BadFile> {
-    let (described, file, metadata) = open(path, describe)?;
+pub fn read_projector(path: &Path, patience: Patience<'_>) -> Result<(Projector, File), BadFile> {
+    let (described, file, metadata) = open(path, patience, describe)?;
     let Described {
         width,
         longest_side,

@@ -8,9 +8,12 @@ use std::time::UNIX_EPOCH;
 
 use sha2::{Digest, Sha256};
 
-use super::gguf::Header;
+use super::gguf::{Header, Patience};
 use super::open::open;
-use super::{BadFile, CacheRows, Model, architecture, figures, quantization, split, vocabulary};
+use super::{
+    BadFile, CacheRows, Installers, Model, architecture, bounds, check_trust, figures,
+    quantization, split, vocabulary,
+};
 use crate::gemma::header_key;
 use crate::gemma::layout::{Class, Layout};
 use crate::gemma::model_shape::ModelShape;
@@ -35,28 +38,30 @@ pub struct Anatomy {
 
 /// Opens a model file and checks its header. The descriptor is the very file that was checked, and
 /// closes on exec. Symbolic links are followed: model stores are full of them. Blocks on the disk.
-pub fn read(path: &Path) -> Result<(Model, File), BadFile> {
-    let (described, file, metadata) = open(path, describe)?;
+pub fn read(path: &Path, patience: Patience<'_>) -> Result<(Model, File), BadFile> {
+    let (described, file, metadata) = open(path, patience, describe)?;
     Ok((model(path, described, &metadata), file))
 }
 
-/// As [`read`], with what loading needs besides.
-pub fn dissect(path: &Path) -> Result<(Model, File, Anatomy), BadFile> {
-    let ((described, tensors, vocabulary), file, metadata) = open(path, |header| {
-        let tensors = header.tensors().iter().map(|tensor| {
-            (
-                tensor.name.to_string(),
-                tensor.offset,
-                tensor.bytes,
-                tensor.ty.id,
-            )
-        });
-        Ok((
-            describe(header)?,
-            tensors.collect::<Vec<_>>(),
-            vocabulary::place(header)?,
-        ))
-    })?;
+/// As [`read`], with what loading needs besides, of a file that only these may have changed.
+pub fn dissect(path: &Path, installers: &Installers) -> Result<(Model, File, Anatomy), BadFile> {
+    check_trust(path, installers)?;
+    let ((described, tensors, vocabulary), file, metadata) =
+        open(path, Patience::default(), |header| {
+            let tensors = header.tensors().iter().map(|tensor| {
+                (
+                    tensor.name.to_string(),
+                    tensor.offset,
+                    tensor.bytes,
+                    tensor.ty.id,
+                )
+            });
+            Ok((
+                describe(header)?,
+                tensors.collect::<Vec<_>>(),
+                vocabulary::place(header)?,
+            ))
+        })?;
     let layout = Layout::new(
         metadata.len(),
         tensors
@@ -177,6 +182,7 @@ fn describe(header: &Header) -> Result<Described, BadFile> {
             kind: format!("a file without the tensor `{FIRST_TENSOR}`"),
         });
     }
+    bounds::check(header, architecture::MODEL, true)?;
     let facts = Facts {
         block_count: header.need_u32(&header_key("block_count"))?,
         embedding_length: header.need_u32(&header_key("embedding_length"))?,
@@ -188,11 +194,6 @@ fn describe(header: &Header) -> Result<Described, BadFile> {
     };
     vocabulary::place(header)?;
     let context_limit = header.need_u32(&header_key("context_length"))?;
-    if context_limit == 0 {
-        return Err(BadFile::Incomplete {
-            kind: "one with a context of 0 tokens".into(),
-        });
-    }
     Ok(Described {
         variant: Variant::of(facts),
         name: header.str("general.name")?.unwrap_or_default().to_owned(),
@@ -298,7 +299,7 @@ mod tests {
     #[test]
     fn the_tiny_model_is_read() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/tiny-e2b-q8_0.gguf");
-        let (model, file) = read(&path).unwrap();
+        let (model, file) = read(&path, Patience::default()).unwrap();
         assert_eq!(model.id, "tiny-e2b-q8_0");
         assert_eq!(model.variant, Variant::E2b);
         assert_eq!(model.quantization, "Q8_0");
@@ -312,7 +313,7 @@ mod tests {
     fn every_byte_of_the_tiny_model_has_a_class() {
         use crate::gemma::layout::Kind;
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/tiny-e2b-q8_0.gguf");
-        let (model, _, anatomy) = dissect(&path).unwrap();
+        let (model, _, anatomy) = dissect(&path, &Installers::default()).unwrap();
         assert_eq!(anatomy.layout.length(), model.size);
         assert_eq!(
             Kind::ALL
@@ -338,7 +339,8 @@ mod tests {
         );
         std::fs::copy(&source, &one).unwrap();
         std::fs::copy(&source, &two).unwrap();
-        let fingerprint = |path: &Path| dissect(path).unwrap().2.fingerprint;
+        let fingerprint =
+            |path: &Path| dissect(path, &Installers::default()).unwrap().2.fingerprint;
         let time = one.metadata().unwrap().modified().unwrap();
         let file = OpenOptions::new().write(true).open(&two).unwrap();
         assert_ne!(fingerprint(&one), fingerprint(&two));
@@ -355,18 +357,27 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe.gguf");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(matches!(read(&pipe), Err(BadFile::NotAFile)));
-        assert!(matches!(read(folder.path()), Err(BadFile::NotAFile)));
         assert!(matches!(
-            read(Path::new("/dev/null")),
+            read(&pipe, Patience::default()),
             Err(BadFile::NotAFile)
         ));
         assert!(matches!(
-            read(&folder.path().join("none.gguf")),
+            read(folder.path(), Patience::default()),
+            Err(BadFile::NotAFile)
+        ));
+        assert!(matches!(
+            read(Path::new("/dev/null"), Patience::default()),
+            Err(BadFile::NotAFile)
+        ));
+        assert!(matches!(
+            read(&folder.path().join("none.gguf"), Patience::default()),
             Err(BadFile::Unreadable(_))
         ));
         let empty = folder.path().join("empty.gguf");
         std::fs::write(&empty, b"").unwrap();
-        assert!(matches!(read(&empty), Err(BadFile::Header(_))));
+        assert!(matches!(
+            read(&empty, Patience::default()),
+            Err(BadFile::Header(_))
+        ));
     }
 }

@@ -3,12 +3,23 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use super::companion::pair;
-use super::{BadFile, Catalog, Model, Rejected, read, read_drafter, read_projector, split};
+use super::trust::Strictness;
+use super::{
+    BadFile, Catalog, Drafter, Installers, Model, Part, Patience, Projector, Rejected, read,
+    read_drafter, read_projector, split,
+};
 
 /// Entries that are looked at below one model directory, its subfolders' included.
 const ENTRIES: usize = 4096;
+/// How long one file's header may take to be read: a slow card reads one of 16 MB in less. What it
+/// may take besides has limits of its own (`gguf`).
+const FILE_TIME: Duration = Duration::from_secs(10);
+/// How long one directory's files may take together.
+const DIRECTORY_TIME: Duration = Duration::from_secs(60);
 /// The model name that stands for "the one that fits"; no file can have it.
 const RESERVED: &str = "auto";
 
@@ -16,69 +27,109 @@ const RESERVED: &str = "auto";
 /// names are passed over; projectors and drafters go to the models of their folder that they fit.
 /// Where two files have the same id, the one found first is the model: directories in the order
 /// given, a directory's own files before its subfolders', names in the order of their bytes. Never
-/// fails: what cannot be used is in `rejected`.
+/// fails: what cannot be used is in `rejected`, and so is what others than root and the daemon's own
+/// user may change.
 pub fn scan(directories: &[PathBuf]) -> Catalog {
-    Catalog::merged(directories.iter().map(|directory| scan_one(directory)))
+    let (never, installers) = (AtomicBool::new(false), Installers::default());
+    let scan = |directory: &PathBuf| Scan::new(&installers, &never).run(directory);
+    Catalog::merged(directories.iter().map(scan))
 }
 
-/// As [`scan`], for one directory; [`Catalog::merged`] puts several together.
-pub fn scan_one(directory: &Path) -> Catalog {
-    let (mut catalog, mut budget) = (Catalog::default(), ENTRIES);
-    catalog.folders.push(directory.to_owned());
-    for folder in scan_folder(directory, &mut budget, &mut catalog) {
-        scan_folder(&folder, &mut budget, &mut catalog);
-        catalog.folders.push(folder);
-    }
-    catalog.models.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-    catalog
+/// A look at one directory, as of [`scan`]; [`Catalog::merged`] puts several together.
+#[derive(Debug)]
+pub struct Scan<'a> {
+    /// Entries that may still be looked at.
+    entries: usize,
+    deadline: Instant,
+    stop: &'a AtomicBool,
+    strictness: Strictness<'a>,
+    catalog: Catalog,
 }
 
-/// Adds one folder's files to the catalog; returns its subfolders, sorted.
-fn scan_folder(folder: &Path, budget: &mut usize, catalog: &mut Catalog) -> Vec<PathBuf> {
-    let listing = match list(folder, budget) {
-        Ok(listing) => listing,
-        Err(error) => {
-            catalog.reject(folder, format!("cannot be read: {error}"));
-            return vec![];
+impl<'a> Scan<'a> {
+    /// Whoever no longer wants to know what is found sets `stop`.
+    pub fn new(installers: &'a Installers, stop: &'a AtomicBool) -> Self {
+        Self {
+            entries: ENTRIES,
+            deadline: Instant::now() + DIRECTORY_TIME,
+            stop,
+            strictness: Strictness::new(installers),
+            catalog: Catalog::default(),
         }
-    };
-    if listing.cut {
-        catalog.reject(
-            folder,
-            format!("more than {ENTRIES} entries; not all were looked at"),
-        );
     }
-    let (mut projectors, mut drafters, mut parts) = (vec![], vec![], vec![]);
-    for path in listing.files {
-        let added = match read(&path) {
-            Ok((model, _)) => {
-                catalog.add(model);
-                Ok(())
+
+    /// Blocks on the disk.
+    pub fn run(mut self, directory: &Path) -> Catalog {
+        self.catalog.folders.push(directory.to_owned());
+        for folder in self.folder(directory) {
+            self.folder(&folder);
+            self.catalog.folders.push(folder);
+        }
+        self.catalog.models.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        self.catalog
+    }
+
+    /// Adds one folder's files to the catalog; returns its subfolders, sorted.
+    fn folder(&mut self, folder: &Path) -> Vec<PathBuf> {
+        let checked = self.strictness.check(folder).map_err(BadFile::from);
+        let listed = checked.and_then(|()| Ok(list(folder, &mut self.entries)?));
+        let listing = match listed {
+            Ok(listing) => listing,
+            Err(error) => {
+                self.catalog.reject(folder, error.to_string());
+                return vec![];
             }
-            Err(BadFile::Projector) => {
-                read_projector(&path).map(|(projector, _)| projectors.push(projector))
-            }
-            Err(BadFile::Drafter) => read_drafter(&path).map(|(drafter, _)| drafters.push(drafter)),
-            Err(BadFile::Part(part)) => {
-                parts.push((path.clone(), part));
-                Ok(())
-            }
-            Err(error) => Err(error),
         };
-        if let Err(error) = added {
-            catalog.reject(&path, error.to_string());
+        if listing.cut {
+            self.catalog.reject(
+                folder,
+                format!("more than {ENTRIES} entries; not all were looked at"),
+            );
         }
+        let mut found = Found::default();
+        for path in &listing.files {
+            if let Err(error) = self.file(path, &mut found) {
+                self.catalog.reject(path, error.to_string());
+            }
+        }
+        self.catalog.rejected.extend(split::reject(found.parts));
+        for model in self
+            .catalog
+            .models
+            .iter_mut()
+            .filter(|model| model.path.parent() == Some(folder))
+        {
+            model.projector = pair(model, &found.projectors).cloned();
+            model.drafter = pair(model, &found.drafters).cloned();
+        }
+        listing.folders
     }
-    catalog.rejected.extend(split::reject(parts));
-    for model in catalog
-        .models
-        .iter_mut()
-        .filter(|model| model.path.parent() == Some(folder))
-    {
-        model.projector = pair(model, &projectors).cloned();
-        model.drafter = pair(model, &drafters).cloned();
+
+    /// Adds a file to the catalog, if it is a model, and to what was found otherwise.
+    fn file(&mut self, path: &Path, found: &mut Found) -> Result<(), BadFile> {
+        self.strictness.check(path)?;
+        let deadline = self.deadline.min(Instant::now() + FILE_TIME);
+        let patience = Patience {
+            deadline: Some(deadline),
+            stop: Some(self.stop),
+        };
+        match read(path, patience) {
+            Ok((model, _)) => self.catalog.add(model),
+            Err(BadFile::Projector) => found.projectors.push(read_projector(path, patience)?.0),
+            Err(BadFile::Drafter) => found.drafters.push(read_drafter(path, patience)?.0),
+            Err(BadFile::Part(part)) => found.parts.push((path.to_owned(), part)),
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
-    listing.folders
+}
+
+/// What a folder has besides models.
+#[derive(Default)]
+struct Found {
+    projectors: Vec<Projector>,
+    drafters: Vec<Drafter>,
+    parts: Vec<(PathBuf, Part)>,
 }
 
 /// A folder's visible entries that matter, sorted.
@@ -161,7 +212,8 @@ impl Catalog {
 
 #[cfg(test)]
 mod tests {
-    use super::super::gguf::write::File;
+    use super::super::gguf::ELEMENTS;
+    use super::super::gguf::write::{File, list};
     use super::*;
 
     fn put(folder: &Path, name: &str, bytes: &[u8]) {
@@ -272,7 +324,7 @@ mod tests {
         assert!(
             rejected[2]
                 .1
-                .contains("`gemma4-assistant.embedding_length`: missing"),
+                .contains("`gemma4-assistant.block_count`: missing"),
             "{}",
             rejected[2].1
         );
@@ -421,5 +473,108 @@ mod tests {
             "{:?}",
             catalog.rejected
         );
+    }
+
+    /// A header that says it has `count` empty texts, in a file of holes.
+    fn put_holes(folder: &Path, name: &str, count: u64) {
+        let head = File::new()
+            .text("general.architecture", "gemma4")
+            .key(b"a", 9, &list(8, count, &[]))
+            .bytes();
+        let path = folder.join(name);
+        put(folder, name, &head);
+        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.set_len(head.len() as u64 + 8 * count).unwrap();
+    }
+
+    #[test]
+    fn files_of_holes_cost_little_and_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        for index in 0..20 {
+            put_holes(folder.path(), &format!("many{index}.gguf"), 30_000_000);
+            put_holes(folder.path(), &format!("most{index}.gguf"), ELEMENTS);
+        }
+        put(folder.path(), "good.gguf", &File::model().bytes());
+        let start = Instant::now();
+        let catalog = scan(&[folder.path().to_owned()]);
+        let took = start.elapsed();
+        assert_eq!(ids(&catalog), ["good"]);
+        let rejected = rejected(&catalog);
+        assert_eq!(rejected.len(), 40);
+        assert_eq!(
+            rejected[0].1,
+            "metadata `a`: 30000000 elements of lists; at most 2097152 are read"
+        );
+        // Some 25 ms for each of the twenty that have as many as they may, on a machine that is
+        // busy otherwise.
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    }
+
+    #[test]
+    fn a_scan_can_be_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        put(folder.path(), "good.gguf", &File::model().bytes());
+        let stop = AtomicBool::new(true);
+        let catalog = Scan::new(&Installers::default(), &stop).run(folder.path());
+        assert!(catalog.models.is_empty());
+        assert!(rejected(&catalog)[0].1.ends_with("not read to its end"));
+    }
+
+    #[test]
+    fn a_file_that_takes_too_long_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        put(folder.path(), "good.gguf", &File::model().bytes());
+        let (never, installers) = (AtomicBool::new(false), Installers::default());
+        let late = Scan {
+            deadline: Instant::now(),
+            ..Scan::new(&installers, &never)
+        };
+        let catalog = late.run(folder.path());
+        assert!(catalog.models.is_empty());
+        assert!(rejected(&catalog)[0].1.contains("takes too long to read"));
+    }
+
+    #[test]
+    fn what_is_no_file_is_passed_over_at_once() {
+        use nix::sys::stat::Mode;
+        let folder = tempfile::tempdir().unwrap();
+        put(folder.path(), "good.gguf", &File::model().bytes());
+        nix::unistd::mkfifo(&folder.path().join("pipe.gguf"), Mode::S_IRWXU).unwrap();
+        std::os::unix::net::UnixListener::bind(folder.path().join("socket.gguf")).unwrap();
+        let device = folder.path().join("device.gguf");
+        std::os::unix::fs::symlink("/dev/zero", device).unwrap();
+        let pipe = folder.path().join("linked.gguf");
+        std::os::unix::fs::symlink(folder.path().join("pipe.gguf"), pipe).unwrap();
+        let catalog = scan(&[folder.path().to_owned()]);
+        assert_eq!(ids(&catalog), ["good"]);
+        let names = ["device.gguf", "linked.gguf", "pipe.gguf", "socket.gguf"];
+        let expected = names.map(|name| (name.to_owned(), "not a regular file"));
+        assert_eq!(rejected(&catalog), expected);
+    }
+
+    #[test]
+    fn files_that_others_may_change_are_passed_over_by_name() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let chmod = |name: &str, mode| {
+            fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(mode))
+                .unwrap();
+        };
+        for name in ["good.gguf", "shared.gguf", "open/model.gguf"] {
+            put(folder.path(), name, &File::model().bytes());
+        }
+        chmod("shared.gguf", 0o666);
+        chmod("open", 0o777);
+        let catalog = scan(&[folder.path().to_owned()]);
+        assert_eq!(ids(&catalog), ["good"]);
+        let rejected = rejected(&catalog);
+        assert_eq!(rejected.len(), 2);
+        for ((name, reason), expected) in rejected.iter().zip(["shared.gguf", "open"]) {
+            assert_eq!(name, expected);
+            assert!(
+                reason.contains("everyone may change") && reason.contains("`chmod o-w "),
+                "{reason}"
+            );
+        }
     }
 }

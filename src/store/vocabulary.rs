@@ -4,11 +4,13 @@ use std::fs::File;
 use std::path::Path;
 
 use super::BadFile;
-use super::gguf::{Array, Header, Value, ValueType};
+use super::gguf::{Array, Header, Patience, Value, ValueType};
 use super::open::open;
 use crate::gemma::TOKENIZER;
 use crate::gemma::vocabulary::Place;
 
+/// Tokens at most; the family has 262,144.
+const TOKENS: u32 = 1 << 20;
 /// Which tokens end something, by the keys that llama.cpp knows.
 const ENDS: [&str; 3] = [
     "tokenizer.ggml.eos_token_id",
@@ -21,7 +23,7 @@ const SUPPRESSED: &str = "tokenizer.ggml.suppress_tokens";
 
 /// Opens a file for its vocabulary alone; it need not hold a model. Blocks on the disk.
 pub fn read_vocabulary(path: &Path) -> Result<(Place, File), BadFile> {
-    let (place, file, _) = open(path, place)?;
+    let (place, file, _) = open(path, Patience::default(), place)?;
     Ok((place, file))
 }
 
@@ -63,7 +65,9 @@ pub(super) fn place(header: &Header) -> Result<Place, BadFile> {
     }
     Ok(Place {
         count: u32::try_from(tokens.count)
-            .map_err(|_| unusable(format!("has {} tokens", tokens.count)))?,
+            .ok()
+            .filter(|count| (1..=TOKENS).contains(count))
+            .ok_or_else(|| unusable(format!("has {} tokens", tokens.count)))?,
         texts: range(tokens),
         kinds: kinds.map(range),
         merges: range(texts("tokenizer.ggml.merges")?),

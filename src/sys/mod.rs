@@ -1,6 +1,7 @@
 //! System calls that std and tokio do not have, as safe functions, and what is made of a few of
 //! them. With `worker/llama`, the only home of `unsafe`.
 
+pub mod accounts;
 pub mod cgroup;
 pub mod cpu;
 pub mod inotify;

@@ -37,7 +37,7 @@ pub fn plan() -> LoadPlan {
 
 /// A plan for a model file, without files for packed weights.
 pub fn plan_of(model: &Path) -> LoadPlan {
-    let (.., anatomy) = store::dissect(model).unwrap();
+    let (.., anatomy) = store::dissect(model, &store::Installers::default()).unwrap();
     let memory = MemoryPlan {
         layout: anatomy.layout,
         packed: None,

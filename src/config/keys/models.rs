@@ -33,6 +33,14 @@ pub(super) static KEYS: &[Key] = &[
         },
     ),
     key(
+        "installers",
+        Rule::Text {
+            allowed: "the name of a group, or \"\" for none",
+            check: |name| name.is_empty() || is_name(name),
+            put: |config, name| config.models.installers = name,
+        },
+    ),
+    key(
         "idle-release",
         Rule::Time {
             may_be_zero: true,

@@ -18,6 +18,7 @@ fn setup() -> Setup {
         inference,
         memory,
         limits,
+        installers: Default::default(),
         reserved: Default::default(),
         worker: "worker".into(),
     }

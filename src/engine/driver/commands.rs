@@ -167,14 +167,17 @@ impl Driver {
             inference,
             memory,
             limits,
+            installers,
         } = settings;
         self.setup.models = models;
         self.setup.inference = inference;
         self.setup.memory = memory;
         self.setup.limits = limits;
+        self.setup.installers = installers;
         self.state.configure(self.setup.state_settings());
         let directories = &self.setup.models.directories;
-        self.catalog.set_directories(directories.clone());
+        self.catalog
+            .set_directories(directories.clone(), self.setup.installers.clone());
         self.status.send_modify(|status| {
             status.directories.clone_from(directories);
             status.default = self.setup.default_model(&self.catalog.models);

@@ -60,9 +60,10 @@ impl Driver {
             return;
         }
         let (cache, turns) = (self.setup.cache(), self.cache_turns.clone());
+        let installers = self.setup.installers.clone();
         let disk = self.disk.clone();
         tokio::spawn(async move {
-            let files = ModelFiles::open(model, cache, turns).await;
+            let files = ModelFiles::open(model, installers, cache, turns).await;
             // Without a driver no worker is started.
             let _ = disk.send(OpenedFiles { model: id, files });
         });

@@ -68,11 +68,12 @@ impl Bench {
             inference: Inference::default(),
             memory,
             limits: Limits::default(),
+            installers: Default::default(),
             reserved: Default::default(),
             worker: "/none/worker".into(),
         };
         let (reports, _) = mpsc::unbounded_channel();
-        let mut catalog = CatalogWatch::new(vec![], reports);
+        let mut catalog = CatalogWatch::new(vec![], Default::default(), reports);
         catalog.models = models;
         let (disk, opened) = mpsc::unbounded_channel();
         let (hang_ups, _hang_ups) = mpsc::unbounded_channel();

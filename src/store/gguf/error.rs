@@ -73,6 +73,11 @@ pub enum Fault {
         wanted: &'static str,
         found: i128,
     },
+    /// A value that the format allows and a model cannot have.
+    NotAllowed {
+        found: String,
+        wanted: String,
+    },
     /// Neither 0 nor 1.
     BadBool {
         found: u8,
@@ -167,6 +172,9 @@ impl fmt::Display for Fault {
             Self::UnknownValueType { found } => write!(f, "value type {found} does not exist"),
             Self::WrongType { wanted, found } => write!(f, "a {found} where a {wanted} is needed"),
             Self::OutOfRange { wanted, found } => write!(f, "{found} does not fit into a {wanted}"),
+            Self::NotAllowed { found, wanted } => {
+                write!(f, "{found}; possible is {wanted}")
+            }
             Self::BadBool { found } => write!(f, "{found} is not a truth value"),
             Self::Missing => f.write_str("missing"),
             Self::BadAlignment { found, limit } => {

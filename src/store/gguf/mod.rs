@@ -149,6 +149,16 @@ fn check_keys(metadata: &[(Box<str>, Value)]) -> Result<(), GgufError> {
     }
 }
 
+/// The error that refuses the value of this key.
+pub(super) fn refuse_value(key: &str, fault: Fault) -> GgufError {
+    Place::Value(key).error(fault)
+}
+
+/// The error that refuses this tensor.
+pub(super) fn refuse_tensor(name: &str, fault: Fault) -> GgufError {
+    Place::Tensor(name).error(fault)
+}
+
 /// Metadata by key. A key that is not there is `None`; one of another type is an error that names
 /// it.
 impl Header {

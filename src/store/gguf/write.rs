@@ -45,7 +45,7 @@ impl File {
         Self::new()
             .text("general.architecture", "gemma4")
             .u32("general.file_type", 7)
-            .u32("gemma4.block_count", 1)
+            .u32("gemma4.block_count", 2)
             .u32("gemma4.context_length", 4096)
             .u32("gemma4.embedding_length", 32)
             .text("tokenizer.ggml.model", "gemma4")
@@ -71,6 +71,10 @@ impl File {
 
     pub fn u32(self, key: &str, value: u32) -> Self {
         self.key(key.as_bytes(), 4, &value.to_le_bytes())
+    }
+
+    pub fn f32(self, key: &str, value: f32) -> Self {
+        self.key(key.as_bytes(), 6, &value.to_le_bytes())
     }
 
     pub fn text(self, key: &str, value: &str) -> Self {

@@ -1,0 +1,180 @@
+//! Whose model files are used: real files of real other users. Needs root, who can become them.
+
+mod harness;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use harness::skip::skip;
+use harness::{Daemon, Options, TINY, signal, tiny_models, wait_for, write_config};
+
+/// Users that no machine has.
+const ALICE: u32 = 31_001;
+const BOB: u32 = 31_002;
+
+/// Whether this test can be other users.
+fn is_root(promise: &str) -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        skip(promise, "only root can become another user");
+    }
+    is_root
+}
+
+/// Puts the tiny model into a folder under a name, as this user's.
+fn install(folder: &Path, name: &str, user: u32) {
+    let file = folder.join(format!("{name}.gguf"));
+    fs::copy(tiny_models().join(format!("{TINY}.gguf")), &file).unwrap();
+    chown(&file, Some(user), Some(user)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+}
+
+fn listed(daemon: &Daemon) -> Vec<String> {
+    let models = daemon.get("/v1/models").json();
+    let models = models["data"].as_array().unwrap();
+    let id = |model: &serde_json::Value| model["id"].as_str().unwrap().to_owned();
+    models.iter().map(id).collect()
+}
+
+/// The line of the log that says why a path is passed over.
+fn reason(daemon: &Daemon, path: &Path) -> String {
+    let (log, path) = (daemon.log(), path.display().to_string());
+    let line = log
+        .lines()
+        .find(|line| line.contains("not a model") && line.contains(&path));
+    line.unwrap_or_else(|| panic!("{path} is not named:\n{log}"))
+        .to_owned()
+}
+
+/// A daemon that another user runs.
+fn run_as(user: u32, options: Options) -> Daemon {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("api.sock");
+    write_config(dir.path(), &options);
+    // The build may lie where only its owner looks.
+    let program = dir.path().join("gemmad");
+    fs::copy(env!("CARGO_BIN_EXE_gemmad"), &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    chown(dir.path(), Some(user), Some(user)).unwrap();
+    let log = fs::File::create(dir.path().join("log")).unwrap();
+    let process = Command::new(&program)
+        .arg("--config")
+        .arg(dir.path().join("gemmad.toml"))
+        .uid(user)
+        .gid(user)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let daemon = Daemon {
+        dir,
+        process,
+        socket,
+    };
+    wait_for("the daemon's socket", || {
+        UnixStream::connect(&daemon.socket).is_ok()
+    });
+    daemon
+}
+
+#[test]
+fn files_of_strangers_are_passed_over_until_the_configuration_names_them() {
+    if !is_root("whose files are used") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    install(folder.path(), "mine", 0);
+    install(folder.path(), "alices", ALICE);
+    install(folder.path(), "bobs", BOB);
+    install(folder.path(), "open", 0);
+    let open = folder.path().join("open.gguf");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o666)).unwrap();
+    let options = |access: String| Options {
+        models: folder.path().into(),
+        access,
+        ..Options::default()
+    };
+    let daemon = Daemon::with(options(String::new()));
+    assert_eq!(listed(&daemon), ["mine"]);
+    let alices = reason(&daemon, &folder.path().join("alices.gguf"));
+    assert!(
+        alices.contains("belongs to the user of number 31001")
+            && alices.contains("`chown root ")
+            && alices.contains("`admins` in gemmad.toml"),
+        "{alices}"
+    );
+    let open = reason(&daemon, &open);
+    assert!(
+        open.contains("everyone may change") && open.contains("`chmod o-w "),
+        "{open}"
+    );
+
+    // Named as an administrator, also while the daemon runs.
+    write_config(
+        daemon.dir.path(),
+        &options(format!("admins = [\"{ALICE}\"]")),
+    );
+    signal(daemon.pid(), "HUP");
+    wait_for("alice's model", || listed(&daemon) == ["alices", "mine"]);
+}
+
+#[test]
+fn a_folder_that_a_group_may_write_needs_the_groups_name() {
+    if !is_root("whose folders are used") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    install(folder.path(), "mine", 0);
+    chown(folder.path(), Some(0), Some(BOB)).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o2775)).unwrap();
+    let options = |models_keys: String| Options {
+        models: folder.path().into(),
+        models_keys,
+        ..Options::default()
+    };
+    let daemon = Daemon::with(options(String::new()));
+    assert_eq!(listed(&daemon), Vec::<String>::new());
+    let said = reason(&daemon, folder.path());
+    assert!(
+        said.contains("the group of number 31002 may change")
+            && said.contains("`installers` in gemmad.toml"),
+        "{said}"
+    );
+    write_config(
+        daemon.dir.path(),
+        &options(format!("installers = \"{BOB}\"")),
+    );
+    signal(daemon.pid(), "HUP");
+    wait_for("the model", || listed(&daemon) == ["mine"]);
+}
+
+#[test]
+fn a_user_s_own_daemon_uses_the_user_s_own_files_without_configuration() {
+    if !is_root("a user's own daemon") {
+        return;
+    }
+    // Below /tmp, which is sticky.
+    let folder = tempfile::tempdir().unwrap();
+    chown(folder.path(), Some(ALICE), Some(ALICE)).unwrap();
+    install(folder.path(), "alices", ALICE);
+    install(folder.path(), "roots", 0);
+    install(folder.path(), "bobs", BOB);
+    let daemon = run_as(
+        ALICE,
+        Options {
+            models: folder.path().into(),
+            ..Options::default()
+        },
+    );
+    assert_eq!(listed(&daemon), ["alices", "roots"]);
+    let bobs = reason(&daemon, &folder.path().join("bobs.gguf"));
+    assert!(
+        bobs.contains("belongs to the user of number 31002"),
+        "{bobs}"
+    );
+}
