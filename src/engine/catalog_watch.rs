@@ -26,7 +26,7 @@ const SCAN_TIME: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct CatalogWatch {
     pub models: Vec<ModelInfo>,
-    rejected: Vec<Rejected>,
+    pub rejected: Vec<Rejected>,
     directories: Vec<Directory>,
     /// When the last scan that someone waited for came to its end.
     scanned: Instant,

@@ -586,7 +586,8 @@ impl Driver {
                     status.crashes,
                 ) != (waiting, running, served, crashes)
                 || status.memory != *self.relief.state()
-                || status.models != self.catalog.models;
+                || status.models != self.catalog.models
+                || status.rejected != self.catalog.rejected;
             if changed {
                 status.phase = phase;
                 status.memory.clone_from(self.relief.state());
@@ -600,6 +601,9 @@ impl Driver {
                 status.tokens_per_second = self.tokens_per_second;
                 if status.models != self.catalog.models {
                     status.models.clone_from(&self.catalog.models);
+                }
+                if status.rejected != self.catalog.rejected {
+                    status.rejected.clone_from(&self.catalog.rejected);
                 }
                 status.default = self.setup.default_model(&status.models);
             }

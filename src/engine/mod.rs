@@ -29,7 +29,7 @@ pub use cache::{CacheReport, CachedFile};
 pub use failure::Failure;
 pub use look::{MemoryReport, WorkerMemory};
 pub use plan::{Estimate, PlanReport, PlannedModel};
-pub use status::{Change, Level, MemoryState, ModelInfo, Phase, Status};
+pub use status::{Change, Level, MemoryState, ModelInfo, Phase, Rejected, Status};
 
 use std::path::PathBuf;
 use std::time::Duration;

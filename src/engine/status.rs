@@ -8,7 +8,7 @@ pub use super::memory_policy::Level;
 use super::names;
 use crate::ipc::TemplateSource;
 use crate::memory::pressure::Triggers;
-pub use crate::store::Model as ModelInfo;
+pub use crate::store::{Model as ModelInfo, Rejected};
 
 /// A snapshot, published on every change.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +16,8 @@ pub struct Status {
     pub phase: Phase,
     /// Installed models, by id.
     pub models: Vec<ModelInfo>,
+    /// What lies beside them and is not used.
+    pub rejected: Vec<Rejected>,
     /// Where models are looked for.
     pub directories: Vec<PathBuf>,
     /// What `auto` stands for while nothing is loaded.
@@ -68,6 +70,7 @@ impl Status {
         Self {
             phase: Phase::Cold,
             models,
+            rejected: vec![],
             directories,
             default,
             waiting: 0,

@@ -57,8 +57,8 @@ fn work(bytes: &[u8], end: usize, length: u64) -> (u64, u64) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// However a real header is cut and changed, each of its bytes is read once at most, in windows:
-    /// the reader never goes back, and never reads for what a number only claims.
+    /// However a real header is cut and changed, it is read in windows, each behind the one before:
+    /// what lies across an edge is read twice, and nothing for what a number only claims.
     #[test]
     fn cuts_and_flips_are_read_within_a_bound_of_work(
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..24),
@@ -72,7 +72,7 @@ proptest! {
         }
         let end = if is_cut { cut.index(bytes.len()) } else { bytes.len() };
         let (reads, read) = work(&bytes, end, bytes.len() as u64 + longer);
-        prop_assert!(read <= bytes.len() as u64, "{read} of {} bytes", bytes.len());
+        prop_assert!(read <= 2 * bytes.len() as u64, "{read} of {} bytes", bytes.len());
         // A window is read in one go and, where the file ends too early, once more.
         prop_assert!(reads <= 2 * (2 + read / (64 << 10)), "{reads} reads of {read} bytes");
     }

@@ -191,6 +191,11 @@ fn other_files_are_refused_by_name() {
         whole(b"PK\x03\x04....").unwrap_err().to_string(),
         "header: not a GGUF file (it starts with `PK\\x03\\x04`)"
     );
+    // A link may lead to any file.
+    assert_eq!(
+        whole(b"root:$6$...").unwrap_err().to_string(),
+        "header: not a GGUF file"
+    );
     assert!(matches!(
         whole(b"").unwrap_err().fault,
         Fault::Truncated { .. }
