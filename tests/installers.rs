@@ -114,6 +114,21 @@ fn files_of_strangers_are_passed_over_until_the_configuration_names_them() {
         "{open}"
     );
 
+    // Whoever lists the models is told.
+    let listing = Command::new(env!("CARGO_BIN_EXE_gemmactl"))
+        .arg("--socket")
+        .arg(&daemon.socket)
+        .arg("models")
+        .output()
+        .unwrap();
+    let remarks = String::from_utf8_lossy(&listing.stderr);
+    assert!(
+        remarks.contains("alices.gguf is passed over: not used"),
+        "{remarks}"
+    );
+    let passed_over = daemon.status()["passed_over"].clone();
+    assert_eq!(passed_over.as_array().unwrap().len(), 3, "{passed_over}");
+
     // Named as an administrator, also while the daemon runs.
     write_config(
         daemon.dir.path(),

@@ -5,6 +5,7 @@ mod harness;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -341,7 +342,21 @@ fn what_is_installed_is_sound_and_goes_away() {
                 .unwrap()
                 .contains("gemmad")
         );
-        assert!(root.path().join("var/lib/gemmad/models").is_dir());
+        // Those who install are others than those who ask, and change only their own files.
+        let models = root
+            .path()
+            .join("var/lib/gemmad/models")
+            .metadata()
+            .unwrap();
+        let groups = fs::read_to_string(root.path().join("etc/group")).unwrap();
+        let installers = groups
+            .lines()
+            .find_map(|line| line.strip_prefix("gemmad-models:"))
+            .unwrap();
+        let number = installers.split(':').nth(1).unwrap();
+        assert_eq!(models.gid().to_string(), number, "{groups}");
+        assert!(installers.ends_with(":gemmad"), "{installers}");
+        assert_eq!(models.mode() & 0o7777, 0o3775);
     }
     fs::write(&config, "# mine\n").unwrap();
     make("install", root.path());

@@ -15,7 +15,7 @@ pub use failure::Failure;
 pub use report::{
     CacheReport, CachedFile, MemoryReport, PlanReport, PlannedContext, PlannedModel, WorkerMemory,
 };
-pub use status::{Change, Level, MemoryState, ModelInfo, Phase, Status};
+pub use status::{Change, Level, MemoryState, ModelInfo, Phase, Rejected, Status};
 
 use std::fmt::Debug;
 use std::sync::Arc;

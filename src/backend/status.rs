@@ -45,12 +45,22 @@ impl ModelInfo {
     }
 }
 
+/// A file that looks like a model and is not served, or a directory that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    pub path: PathBuf,
+    /// Ready to be shown behind the path.
+    pub reason: String,
+}
+
 /// A snapshot, published on every change.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
     pub phase: Phase,
     /// Installed models, by id.
     pub models: Vec<ModelInfo>,
+    /// What lies beside them and is not used.
+    pub rejected: Vec<Rejected>,
     /// Where models are looked for.
     pub directories: Vec<PathBuf>,
     /// What `auto` stands for while nothing is loaded.
@@ -125,6 +135,7 @@ impl Status {
         Self {
             phase: Phase::Cold,
             models,
+            rejected: vec![],
             directories,
             default,
             waiting: 0,

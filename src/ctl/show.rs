@@ -33,9 +33,17 @@ struct Status {
     template: Option<String>,
     cause: Option<String>,
     retry_in_s: Option<f64>,
+    passed_over: Vec<PassedOver>,
     memory: Memory,
     sandbox: Option<Sandbox>,
     version: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PassedOver {
+    path: String,
+    reason: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -95,6 +103,10 @@ pub async fn models(
         return Ok(pretty(&models, terminal));
     }
     let models: Models = parse(models)?;
+    let status: Status = parse(promptly(client.status()).await?)?;
+    for PassedOver { path, reason } in &status.passed_over {
+        terminal.remark(&format!("{path} is passed over: {reason}"));
+    }
     if models.data.is_empty() {
         terminal.remark("no model is installed; put a Gemma 4 GGUF file into one of the daemon's model directories");
     }

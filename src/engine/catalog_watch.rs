@@ -25,7 +25,7 @@ const SCAN_TIME: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct CatalogWatch {
     pub models: Vec<Model>,
-    rejected: Vec<Rejected>,
+    pub rejected: Vec<Rejected>,
     directories: Vec<Directory>,
     /// When the last scan that someone waited for came to its end.
     scanned: Instant,

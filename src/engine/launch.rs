@@ -9,7 +9,9 @@ use super::cache::CacheTurns;
 use super::choice::Placement;
 use crate::gemma::layout::Kind;
 use crate::ipc::{LoadPlan, MemoryPlan, PackedPlan, ProjectorPlan};
-use crate::store::{self, Anatomy, BadFile, Installers, Model, PackedCache, PackedName, Patience};
+use crate::store::{
+    self, BadFile, Installers, Model, ModelFile, PackedCache, PackedName, Patience,
+};
 
 /// The part of the memory that is free which may be filled with weights before a token needs them.
 const READ_AHEAD: (u64, u64) = (3, 4);
@@ -28,8 +30,7 @@ pub(super) struct Launch {
 /// A model's files, open.
 #[derive(Debug)]
 pub(super) struct ModelFiles {
-    model: File,
-    anatomy: Anatomy,
+    model: ModelFile,
     projector: Option<(ProjectorPlan, File)>,
     packed: Option<PackedFiles>,
 }
@@ -64,20 +65,19 @@ impl ModelFiles {
     ) -> Result<Self, BadFile> {
         let id = model.id.clone();
         let open = move || {
-            let (_, file, anatomy) = store::dissect(&model.path, &installers)?;
+            let file = store::inspect(&model.path, &installers)?;
             let projector = model.projector.as_ref();
             let projector = projector.and_then(|projector| open_projector(projector, &installers));
-            Ok::<_, BadFile>((file, anatomy, projector))
+            Ok::<_, BadFile>((file, projector))
         };
         let opened = tokio::task::spawn_blocking(open).await;
-        let (file, anatomy, projector) = opened.map_err(io::Error::other)??;
+        let (file, projector) = opened.map_err(io::Error::other)??;
         let packed = match cache {
-            Some(cache) => Some(PackedFiles::open(cache, &id, &anatomy, &turns).await),
+            Some(cache) => Some(PackedFiles::open(cache, &id, &file, &turns).await),
             None => None,
         };
         Ok(Self {
             model: file,
-            anatomy,
             projector,
             packed,
         })
@@ -86,9 +86,9 @@ impl ModelFiles {
 
 impl PackedFiles {
     /// Without files if the cache has none or its disk does not answer.
-    async fn open(cache: PackedCache, id: &str, anatomy: &Anatomy, turns: &CacheTurns) -> Self {
-        let name = PackedName::new(id, &anatomy.fingerprint);
-        let bytes = anatomy.layout.sum(Kind::Layers) + anatomy.layout.sum(Kind::Experts);
+    async fn open(cache: PackedCache, id: &str, file: &ModelFile, turns: &CacheTurns) -> Self {
+        let name = PackedName::new(id, &file.fingerprint);
+        let bytes = file.layout.sum(Kind::Layers) + file.layout.sum(Kind::Experts);
         let place = PackedPlace {
             cache: cache.clone(),
             name: name.clone(),
@@ -124,16 +124,16 @@ impl PackedFiles {
 impl Launch {
     /// How the model of these files is run like this.
     pub fn new(setup: &Setup, model: &Model, run: &Placement, opened: ModelFiles) -> Self {
-        let mut files = vec![opened.model];
+        let opened_model = opened.model;
+        let mut files = vec![opened_model.file];
         let projector = opened.projector.filter(|_| run.with_projector);
         let projector = projector.map(|(plan, file)| {
             files.push(file);
             plan
         });
-        let anatomy = opened.anatomy;
         let packed = opened.packed.map(|packed| {
             let plan = PackedPlan {
-                model: anatomy.fingerprint,
+                model: opened_model.fingerprint,
                 ready: packed.ready.is_some(),
                 empty: packed.empty.is_some(),
             };
@@ -150,7 +150,7 @@ impl Launch {
             max_output: setup.limits.output_tokens,
             projector,
             memory: MemoryPlan {
-                layout: anatomy.layout,
+                layout: opened_model.layout,
                 packed,
                 read_ahead: setup.budget().room.free.saturating_sub(run.unevictable) / READ_AHEAD.1
                     * READ_AHEAD.0,
@@ -158,7 +158,7 @@ impl Launch {
                 small_kv: run.sizes.small_kv,
                 lock: setup.memory.lock_weights,
             },
-            vocabulary: anatomy.vocabulary,
+            vocabulary: opened_model.vocabulary,
         };
         Self {
             plan,

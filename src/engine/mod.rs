@@ -31,14 +31,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backend::{
     Answer, Backend, CacheReport, Failure, LocalBackend, MemoryReport, ModelInfo, PlanReport,
-    Reply, Status, WorkerMemory,
+    Rejected, Reply, Status, WorkerMemory,
 };
 use crate::chat::{ChatRequest, Modalities, PrincipalId, TextAnswer, TextTask};
 use crate::config::{Inference, Limits, Memory, Models};
 use crate::memory;
 use crate::memory::reserved::ReservedMemory;
 pub use crate::store::Installers;
-use crate::store::{Model, PackedCache};
+use crate::store::{self, Model, PackedCache};
 
 /// Commands that wait for the driver; past this their senders wait.
 const COMMANDS: usize = 256;
@@ -182,11 +182,14 @@ impl Engine {
         let (commands, command_box) = mpsc::channel(COMMANDS);
         let (hang_ups, hang_up_box) = mpsc::unbounded_channel();
         let (worker_events, worker_event_box) = mpsc::channel(driver::WORKER_EVENTS);
-        let first = Status::first(
-            describe_all(&catalog.models),
-            setup.models.directories.clone(),
-            setup.default_model(&catalog.models),
-        );
+        let first = Status {
+            rejected: describe_rejected(&catalog.rejected),
+            ..Status::first(
+                describe_all(&catalog.models),
+                setup.models.directories.clone(),
+                setup.default_model(&catalog.models),
+            )
+        };
         let (status_sender, status) = watch::channel(first);
         let driver =
             driver::Driver::new(setup, catalog, disk, hang_ups, worker_events, status_sender);
@@ -367,4 +370,13 @@ pub(crate) fn describe(model: &Model) -> ModelInfo {
 /// [`describe`], of each.
 pub(crate) fn describe_all(models: &[Model]) -> Vec<ModelInfo> {
     models.iter().map(describe).collect()
+}
+
+/// What clients see of files that are no models.
+pub(crate) fn describe_rejected(rejected: &[store::Rejected]) -> Vec<Rejected> {
+    let one = |one: &store::Rejected| Rejected {
+        path: one.path.clone(),
+        reason: one.reason.clone(),
+    };
+    rejected.iter().map(one).collect()
 }

@@ -1,6 +1,7 @@
 //! Model files: which there are, what they are, and whether they can be trusted so far.
 //!
 //! [`scan()`] looks through the model directories; [`read()`] opens one file and checks its header,
+//! [`inspect()`] with all that loading needs to know;
 //! [`read_projector()`] does so for what lets a model see and [`read_drafter()`] for what guesses
 //! its next tokens. [`PackedCache`] keeps what the worker makes of weights. All touch the disk and
 //! so may block. None keeps a header: what is known of a model afterwards is a [`Model`].
@@ -13,11 +14,12 @@ mod companion;
 mod drafter;
 pub mod family;
 mod figures;
+mod fingerprint;
 pub mod gguf;
+mod inspect;
 mod open;
 mod projector;
 mod quantization;
-mod read;
 mod scan;
 mod split;
 mod trust;
@@ -27,8 +29,8 @@ pub use bad_file::BadFile;
 pub use cache::{PackedCache, PackedFile, PackedName};
 pub use drafter::{CacheRows, Drafter, read_drafter};
 pub use gguf::Patience;
+pub use inspect::{ModelFile, inspect, read};
 pub use projector::{Projector, read_projector};
-pub use read::{Anatomy, dissect, read};
 pub use scan::{Scan, scan};
 pub use trust::{Installers, check_trust};
 pub use vocabulary::read_vocabulary;
@@ -88,7 +90,7 @@ impl Model {
     /// Some model, in a file that is not there.
     pub(crate) fn example(path: &str) -> Self {
         Self {
-            id: read::id(path.as_ref()),
+            id: inspect::id(path.as_ref()),
             path: path.into(),
             size: 1,
             created: 0,

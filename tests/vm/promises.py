@@ -6,6 +6,7 @@ in which they stand here, those of one boot together. alice may ask, bob may not
 """
 
 import fcntl
+import grp
 import hashlib
 import json
 import os
@@ -244,6 +245,8 @@ def installed():
     for name in MODELS:
         do("install", "-m644", PRODUCT / "source/models/tiny" / name, "/var/lib/gemmad/models")
     configure()
+    models = os.stat("/var/lib/gemmad/models")
+    check((models.st_mode & 0o7777, grp.getgrgid(models.st_gid).gr_name) == (0o3775, "gemmad-models"), oct(models.st_mode))
     found = os.stat(SOCKET)
     check((found.st_mode & 0o777, pwd.getpwuid(found.st_uid).pw_name) == (0o660, "root"), oct(found.st_mode))
     check(active() == "inactive" and active("gemmad.socket") == "active", active(), active("gemmad.socket"))

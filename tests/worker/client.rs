@@ -37,16 +37,16 @@ pub fn plan() -> LoadPlan {
 
 /// A plan for a model file, without files for packed weights.
 pub fn plan_of(model: &Path) -> LoadPlan {
-    let (.., anatomy) = store::dissect(model, &store::Installers::default()).unwrap();
+    let file = store::inspect(model, &store::Installers::default()).unwrap();
     let memory = MemoryPlan {
-        layout: anatomy.layout,
+        layout: file.layout,
         packed: None,
         read_ahead: 1 << 30,
         per_layer: 1 << 20,
         small_kv: false,
         lock: false,
     };
-    let (name, cpus, vocabulary) = ("tiny".into(), vec![0, 1], anatomy.vocabulary);
+    let (name, cpus, vocabulary) = ("tiny".into(), vec![0, 1], file.vocabulary);
     LoadPlan {
         name,
         context: 4096,

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::api::error::ApiError;
 use crate::api::{Api, json, render};
-use crate::backend::{Confinement, Failure, MemoryState, Phase, Status};
+use crate::backend::{Confinement, Failure, MemoryState, Phase, Rejected, Status};
 
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -83,9 +83,29 @@ struct StatusOut {
     /// Why the workers died.
     cause: Option<String>,
     retry_in_s: Option<f64>,
+    /// Files and folders that are not used.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    passed_over: Vec<PassedOver>,
     memory: MemoryOut,
     sandbox: SandboxOut,
     version: &'static str,
+}
+
+/// What is not used of a model directory, and why.
+#[derive(Debug, Serialize)]
+struct PassedOver {
+    path: String,
+    /// With what to do about it, where there is something.
+    reason: String,
+}
+
+impl From<Rejected> for PassedOver {
+    fn from(Rejected { path, reason }: Rejected) -> Self {
+        Self {
+            path: path.display().to_string(),
+            reason,
+        }
+    }
 }
 
 /// What was done about memory that ran short.
@@ -161,6 +181,7 @@ impl From<Status> for StatusOut {
             running: status.running,
             served: status.served,
             crashes: status.crashes,
+            passed_over: status.rejected.into_iter().map(PassedOver::from).collect(),
             memory: status.memory.into(),
             sandbox: Confinement::of_kernel().into(),
             version: VERSION,

@@ -8,7 +8,7 @@ use super::super::choice::{self, ModelRequest};
 use super::super::pending::Pending;
 use super::super::queue::Kind;
 use super::super::state::{Input, Life};
-use super::super::{Command, EVENTS, Settings, describe, describe_all, plan};
+use super::super::{Command, EVENTS, Settings, describe, describe_all, describe_rejected, plan};
 use super::Driver;
 use crate::backend::{Answer, Failure, HangUpGuard, ModelInfo, WorkerMemory};
 use crate::chat::{ChatRequest, Modalities, PrincipalId, TextAnswer, TextTask};
@@ -239,9 +239,11 @@ impl Driver {
     /// The model directories may have been scanned.
     pub(super) fn scanned(&mut self) {
         let models = describe_all(&self.catalog.models);
+        let rejected = describe_rejected(&self.catalog.rejected);
         self.status.send_if_modified(|status| {
-            let changed = status.models != models;
+            let changed = status.models != models || status.rejected != rejected;
             status.models = models;
+            status.rejected = rejected;
             status.default = self.setup.default_model(&self.catalog.models);
             changed
         });

@@ -5,6 +5,10 @@ use std::fmt;
 /// Characters of a name from the file that an error repeats.
 const SHOWN: usize = 80;
 
+/// Starts of files that are taken for models, which an error repeats: web pages, archives. Others it
+/// does not, because a link may lead to any file.
+const MISTAKEN: [&[u8; 4]; 5] = [b"<htm", b"<HTM", b"<!DO", b"<!do", b"PK\x03\x04"];
+
 /// Why a header was refused: where, and what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GgufError {
@@ -135,11 +139,12 @@ impl fmt::Display for GgufError {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotGguf { found } => write!(
+            Self::NotGguf { found } if MISTAKEN.contains(&found) => write!(
                 f,
                 "not a GGUF file (it starts with `{}`)",
                 found.escape_ascii()
             ),
+            Self::NotGguf { .. } => f.write_str("not a GGUF file"),
             Self::BigEndian => {
                 f.write_str("a GGUF file for big-endian machines; get the little-endian one")
             }

@@ -17,7 +17,11 @@ mod tensor;
 mod value;
 
 #[cfg(test)]
+mod bounded_tests;
+#[cfg(test)]
 mod property_tests;
+#[cfg(test)]
+mod tensor_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

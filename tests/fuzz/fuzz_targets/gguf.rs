@@ -15,11 +15,10 @@ const LONG: u64 = 1 << 40;
 fuzz_target!(|bytes: &[u8]| {
     check(bytes, bytes.len() as u64);
     check(bytes, LONG);
-    check(bytes, u64::MAX);
 });
 
 fn check(bytes: &[u8], length: u64) {
-    let header = match gguf::parse(bytes, length) {
+    let header = match gguf::parse(&bytes, length, gguf::Patience::default()) {
         Ok(header) => header,
         Err(error) => {
             assert!(error.to_string().len() < 2000, "an error as long as the file");
@@ -38,8 +37,9 @@ fn check(bytes: &[u8], length: u64) {
         assert_eq!(header.value(key).map(|found| found.kind()), Some(value.kind()), "a key is there twice");
         let _ = black_box((header.u32(key), header.u64(key), header.f32(key), header.bool(key), header.str(key)));
         if let Ok(Some(gguf::PerLayer::Each(list))) = header.per_layer(key) {
+            let count = list.count as u32;
             let layers = gguf::PerLayer::Each(list);
-            assert!((0..list.count as u32).all(|layer| layers.layer(layer).is_some()) && layers.layer(list.count as u32).is_none());
+            assert!((0..count).all(|layer| layers.layer(layer).is_some()) && layers.layer(count).is_none());
         }
     }
 }

@@ -1,17 +1,13 @@
 //! One model file: opened once, its header checked, described.
 
 use std::fs::{File, Metadata};
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
-
-use sha2::{Digest, Sha256};
 
 use super::gguf::{Header, Patience};
 use super::open::open;
 use super::{
-    BadFile, CacheRows, Installers, Model, architecture, bounds, check_trust, figures,
+    BadFile, CacheRows, Installers, Model, architecture, bounds, check_trust, figures, fingerprint,
     quantization, split, vocabulary,
 };
 use crate::gemma::header_key;
@@ -23,16 +19,14 @@ use crate::gemma::vocabulary::Place;
 /// Every whole model has it; files with only a tokenizer and adapters do not.
 const FIRST_TENSOR: &str = "token_embd.weight";
 
-/// Samples of a file that its fingerprint is made of, and bytes of each.
-const SAMPLES: u64 = 16;
-const SAMPLE_BYTES: usize = 4096;
-
-/// What loading a model needs to know of its file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Anatomy {
+/// A model's file, open, and what loading it needs to know.
+#[derive(Debug)]
+pub struct ModelFile {
+    pub model: Model,
+    pub file: File,
     pub layout: Layout,
     pub vocabulary: Place,
-    /// Stands for what the file holds, wherever it lies: see [`fingerprint`].
+    /// Stands for what the file holds: see `fingerprint`.
     pub fingerprint: [u8; 32],
 }
 
@@ -44,69 +38,23 @@ pub fn read(path: &Path, patience: Patience<'_>) -> Result<(Model, File), BadFil
 }
 
 /// As [`read`], with what loading needs besides, of a file that only these may have changed.
-pub fn dissect(path: &Path, installers: &Installers) -> Result<(Model, File, Anatomy), BadFile> {
+pub fn inspect(path: &Path, installers: &Installers) -> Result<ModelFile, BadFile> {
     check_trust(path, installers)?;
-    let ((described, tensors, vocabulary), file, metadata) =
+    let ((described, vocabulary, tensors), file, metadata) =
         open(path, Patience::default(), |header| {
-            let tensors = header.tensors().iter().map(|tensor| {
-                (
-                    tensor.name.to_string(),
-                    tensor.offset,
-                    tensor.bytes,
-                    tensor.ty.id,
-                )
-            });
-            Ok((
-                describe(header)?,
-                tensors.collect::<Vec<_>>(),
-                vocabulary::place(header)?,
-            ))
+            let tensors = header.tensors().to_vec();
+            Ok((describe(header)?, vocabulary::place(header)?, tensors))
         })?;
-    let layout = Layout::new(
-        metadata.len(),
-        tensors
-            .iter()
-            .map(|(name, offset, ..)| (*offset, Class::of_tensor(name))),
-    );
-    let fingerprint = fingerprint(&file, &metadata, &tensors)?;
-    Ok((
-        model(path, described, &metadata),
+    let classes = tensors
+        .iter()
+        .map(|tensor| (tensor.offset, Class::of_tensor(&tensor.name)));
+    Ok(ModelFile {
+        layout: Layout::new(metadata.len(), classes),
+        vocabulary,
+        fingerprint: fingerprint::of(&file, &metadata, &tensors)?,
+        model: model(path, described, &metadata),
         file,
-        Anatomy {
-            layout,
-            vocabulary,
-            fingerprint,
-        },
-    ))
-}
-
-/// A file's fingerprint: of its length and time of change, of where which tensor lies, and of
-/// samples from all over it. Whoever replaces a file changes the time, and whoever keeps the time
-/// changes the samples; reading all of it would take longer than what the fingerprint saves.
-fn fingerprint(
-    file: &File,
-    metadata: &Metadata,
-    tensors: &[(String, u64, u64, u32)],
-) -> io::Result<[u8; 32]> {
-    let mut hash = Sha256::new();
-    let length = metadata.len();
-    for number in [
-        length,
-        metadata.mtime() as u64,
-        metadata.mtime_nsec() as u64,
-    ] {
-        hash.update(number.to_le_bytes());
-    }
-    for (name, offset, bytes, kind) in tensors {
-        hash.update(format!("{name} {offset} {bytes} {kind}\n"));
-    }
-    let mut sample = [0; SAMPLE_BYTES];
-    for index in 0..SAMPLES {
-        let place = length.saturating_sub(SAMPLE_BYTES as u64) / (SAMPLES - 1) * index;
-        let read = file.read_at(&mut sample, place)?;
-        hash.update(&sample[..read]);
-    }
-    Ok(hash.finalize().into())
+    })
 }
 
 fn model(path: &Path, described: Described, metadata: &Metadata) -> Model {
@@ -209,7 +157,6 @@ fn describe(header: &Header) -> Result<Described, BadFile> {
 mod tests {
     use super::super::gguf::write;
     use super::*;
-    use std::fs::OpenOptions;
 
     fn describe_bytes(file: write::File) -> Result<Described, String> {
         describe(&file.header()).map_err(|error| error.to_string())
@@ -313,43 +260,17 @@ mod tests {
     fn every_byte_of_the_tiny_model_has_a_class() {
         use crate::gemma::layout::Kind;
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/tiny-e2b-q8_0.gguf");
-        let (model, _, anatomy) = dissect(&path, &Installers::default()).unwrap();
-        assert_eq!(anatomy.layout.length(), model.size);
+        let ModelFile { model, layout, .. } = inspect(&path, &Installers::default()).unwrap();
+        assert_eq!(layout.length(), model.size);
         assert_eq!(
-            Kind::ALL
-                .iter()
-                .map(|kind| anatomy.layout.sum(*kind))
-                .sum::<u64>(),
+            Kind::ALL.iter().map(|kind| layout.sum(*kind)).sum::<u64>(),
             model.size
         );
         // 2048 tokens of 128 numbers, and of 6 layers of 32 numbers, in Q8_0.
-        assert_eq!(anatomy.layout.sum(Kind::Head), 2048 * 128 / 32 * 34);
-        assert_eq!(anatomy.layout.sum(Kind::PerLayer), 2048 * 6 * 32 / 32 * 34);
-        assert!(anatomy.layout.sum(Kind::Layers) > 500_000);
-        assert_eq!(anatomy.layout.sum(Kind::Experts), 0);
-    }
-
-    #[test]
-    fn a_fingerprint_is_the_files_contents() {
-        let folder = tempfile::tempdir().unwrap();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/tiny-e2b-q8_0.gguf");
-        let (one, two) = (
-            folder.path().join("one.gguf"),
-            folder.path().join("two.gguf"),
-        );
-        std::fs::copy(&source, &one).unwrap();
-        std::fs::copy(&source, &two).unwrap();
-        let fingerprint =
-            |path: &Path| dissect(path, &Installers::default()).unwrap().2.fingerprint;
-        let time = one.metadata().unwrap().modified().unwrap();
-        let file = OpenOptions::new().write(true).open(&two).unwrap();
-        assert_ne!(fingerprint(&one), fingerprint(&two));
-        file.set_modified(time).unwrap();
-        assert_eq!(fingerprint(&one), fingerprint(&two));
-        let length = file.metadata().unwrap().len();
-        file.write_all_at(&[77; 1000], length - 1000).unwrap();
-        file.set_modified(time).unwrap();
-        assert_ne!(fingerprint(&one), fingerprint(&two));
+        assert_eq!(layout.sum(Kind::Head), 2048 * 128 / 32 * 34);
+        assert_eq!(layout.sum(Kind::PerLayer), 2048 * 6 * 32 / 32 * 34);
+        assert!(layout.sum(Kind::Layers) > 500_000);
+        assert_eq!(layout.sum(Kind::Experts), 0);
     }
 
     #[test]

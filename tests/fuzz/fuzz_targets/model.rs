@@ -1,0 +1,95 @@
+//! Model files, projectors and drafters from opening to what they take in memory, against anything
+//! that a file may hold: whatever comes is refused by name or has sizes that can be reckoned with,
+//! in bounded time.
+#![no_main]
+
+use std::cell::OnceCell;
+use std::fs::File;
+use std::hint::black_box;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use libfuzzer_sys::fuzz_target;
+
+#[allow(dead_code, reason = "the daemon uses more of it than this target")]
+#[path = "../../../src/chat"]
+mod chat {
+    mod media;
+    pub use media::*;
+}
+#[allow(dead_code, unused_imports, reason = "as above")]
+#[path = "../../../src/gemma"]
+mod gemma {
+    pub mod figures;
+    pub mod layout;
+    pub mod picture;
+    pub mod sound;
+    pub mod variant;
+    pub mod vocabulary;
+}
+#[allow(dead_code, unused_imports, reason = "as above")]
+#[path = "../../../src/store/mod.rs"]
+mod store;
+#[allow(dead_code, reason = "as above")]
+#[path = "../../../src/sys"]
+mod sys {
+    pub mod accounts;
+}
+
+use gemma::figures::{Keep, Sizes};
+use store::{BadFile, Installers, Patience};
+
+/// Bytes of holes behind a header, for the tensors of a model whose header alone is the seed.
+const HOLES: u64 = 1 << 40;
+/// One file may take so much of a CPU, read four times in a build that counts its branches.
+const LONGEST: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static PLACE: OnceCell<(PathBuf, File)> = const { OnceCell::new() };
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    PLACE.with(|place| {
+        let (path, file) = place.get_or_init(|| {
+            let path = PathBuf::from(format!("/dev/shm/gemmad-fuzz-{}.gguf", std::process::id()));
+            let file = File::create(&path).unwrap();
+            (path, file)
+        });
+        file.set_len(0).unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+        let before = used();
+        if let Err(bad) = store::inspect(path, &Installers::default()) {
+            check_reason(&bad);
+        }
+        file.set_len(bytes.len() as u64 + HOLES).unwrap();
+        match store::read(path, Patience::default()) {
+            Ok((model, _)) => reckon(&model),
+            Err(bad) => check_reason(&bad),
+        }
+        black_box(store::read_projector(path, Patience::default()).is_ok());
+        black_box(store::read_drafter(path, Patience::default()).is_ok());
+        let took = used() - before;
+        assert!(took < LONGEST, "{took:?}");
+    });
+});
+
+/// What this process has used of a CPU, however many others want it.
+fn used() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+fn check_reason(bad: &BadFile) {
+    assert!(bad.to_string().len() < 4000, "a reason as long as the file");
+}
+
+/// Sums overflow in no size that a model may be run at.
+fn reckon(model: &store::Model) {
+    for (context, slots, batch) in [(256, 1, 32), (262_144, 4, 2048), (16_384, 64, 512)] {
+        let sizes = Sizes { context, slots, batch, small_kv: batch > 1000 };
+        let keep = Keep { per_layer: 64 << 20, experts: 33 };
+        let cost = model.figures.cost(&sizes, &keep);
+        assert!(cost.total() >= cost.unevictable());
+    }
+}
