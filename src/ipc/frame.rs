@@ -4,7 +4,7 @@
 //! Descriptors that belong to a message travel with the first byte of its frame. Nothing here reads
 //! or writes; the supervisor drives it from async code, the worker from blocking code.
 
-use std::fmt;
+use std::{fmt, io};
 
 use serde::{Serialize, de::DeserializeOwned};
 /// Bytes of one message at most; the length is checked before anything is reserved for it.
@@ -47,26 +47,37 @@ impl From<postcard::Error> for FrameError {
     }
 }
 
-/// Appends the frame of `message` to `out`. After an error `out` is as it was.
+/// Appends the frame of `message` to `out`. After an error `out` is as it was. What it takes is
+/// counted first: a buffer that grows leaves copies of what it holds, and a file is large.
 pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), FrameError> {
-    let start = out.len();
-    out.extend_from_slice(&[0; HEADER]);
-    let written = postcard::to_io(message, &mut *out)
-        .map(|_| ())
-        .map_err(FrameError::from);
-    let bytes = out.len() - start - HEADER;
-    let checked = written.and(if bytes > MAX_FRAME {
-        Err(FrameError::TooLarge { bytes })
-    } else {
-        Ok(())
-    });
-    if checked.is_err() {
-        out.truncate(start);
-        return checked;
+    let bytes = postcard::to_io(message, Count(0))?.0;
+    if bytes > MAX_FRAME {
+        return Err(FrameError::TooLarge { bytes });
     }
+    let start = out.len();
+    out.reserve(HEADER + bytes);
     // MAX_FRAME fits a u32, and `bytes` is no larger.
-    out[start..start + HEADER].copy_from_slice(&(bytes as u32).to_le_bytes());
+    out.extend_from_slice(&(bytes as u32).to_le_bytes());
+    if let Err(error) = postcard::to_io(message, &mut *out) {
+        out.truncate(start);
+        return Err(error.into());
+    }
+    debug_assert_eq!(out.len(), start + HEADER + bytes);
     Ok(())
+}
+
+/// Counts the bytes that are written to it.
+struct Count(usize);
+
+impl io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Puts messages together from bytes that come in any pieces.
