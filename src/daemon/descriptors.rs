@@ -77,6 +77,6 @@ mod tests {
                 "{descriptors}"
             );
         }
-        assert_eq!(fitting(1024), 265);
+        assert_eq!(fitting(1024), 264);
     }
 }

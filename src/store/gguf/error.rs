@@ -185,6 +185,15 @@ impl fmt::Display for Fault {
             Self::BadAlignment { found, limit } => {
                 write!(f, "{found} is not a power of two up to {limit}")
             }
+            of_a_tensor => of_a_tensor.describe_tensor(f),
+        }
+    }
+}
+
+impl Fault {
+    /// Of what is wrong with a tensor's shape, type or place.
+    fn describe_tensor(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::BadRank { found } => write!(f, "{found} dimensions; there can be 1 to 4"),
             Self::EmptyDimension => f.write_str("a dimension is 0"),
             Self::SizeOverflow { dims } => {
@@ -213,6 +222,8 @@ impl fmt::Display for Fault {
                 write!(f, "its data lies far outside the file's {length} bytes")
             }
             Self::Overlap { with } => write!(f, "shares bytes with tensor `{with}`"),
+            // All others are described by `fmt`.
+            other => fmt::Debug::fmt(other, f),
         }
     }
 }

@@ -102,28 +102,18 @@ fn queue_limits_are_named() {
             }
         }]
     );
-    for id in 10..14 {
-        s.step(
-            t,
-            Input::Submit {
-                id,
-                owner: PrincipalId::User(1),
-                model: "a".into(),
-                flexible: false,
-                kind: Kind::Chat,
-            },
-        );
+    let submit_as = |id, uid| Input::Submit {
+        id,
+        owner: PrincipalId::User(uid),
+        model: "a".into(),
+        flexible: false,
+        kind: Kind::Chat,
+    };
+    for (id, uid) in [(10, 1), (11, 1), (12, 1), (13, 2)] {
+        s.step(t, submit_as(id, uid));
     }
-    let all = s.step(
-        t,
-        Input::Submit {
-            id: 20,
-            owner: PrincipalId::User(2),
-            model: "a".into(),
-            flexible: false,
-            kind: Kind::Chat,
-        },
-    );
+    // A user who has nothing waiting would still be admitted.
+    let all = s.step(t, submit_as(20, 2));
     assert_eq!(
         all,
         [Action::Fail {
