@@ -224,11 +224,12 @@ impl Engine {
         let (commands, command_box) = mpsc::channel(COMMANDS);
         let (hang_ups, hang_up_box) = mpsc::unbounded_channel();
         let (notices, notice_box) = mpsc::channel(driver::NOTICES);
-        let first = Status::first(
+        let mut first = Status::first(
             catalog.models.clone(),
             setup.models.directories.clone(),
             setup.default_model(&catalog.models),
         );
+        first.rejected.clone_from(&catalog.rejected);
         let (status_sender, status) = watch::channel(first);
         let driver = driver::Driver::new(setup, catalog, disk, hang_ups, notices, status_sender);
         tokio::spawn(driver.run(driver::Inbox {
