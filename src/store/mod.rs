@@ -30,9 +30,10 @@ pub use cache::{PackedCache, PackedFile, PackedName};
 pub use drafter::{CacheRows, Drafter, read_drafter};
 pub use gguf::Patience;
 pub use inspect::{ModelFile, inspect, read};
+pub use open::check_trust;
 pub use projector::{Projector, read_projector};
 pub use scan::{Scan, scan};
-pub use trust::{Installers, check_trust};
+pub use trust::Installers;
 pub use vocabulary::read_vocabulary;
 
 use std::path::PathBuf;

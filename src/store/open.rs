@@ -8,8 +8,15 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-use super::BadFile;
 use super::gguf::{self, Header, Patience};
+use super::trust::Strictness;
+use super::{BadFile, Installers};
+
+/// Whether nobody but these, root and the daemon's own user can change what an absolute path stands
+/// for. Blocks on the disk.
+pub fn check_trust(path: &Path, installers: &Installers) -> Result<(), BadFile> {
+    Ok(Strictness::new(installers).check(path)?)
+}
 
 /// Opens a GGUF file and hands its header to `describe`.
 pub(super) fn open<T>(

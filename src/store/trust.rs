@@ -14,7 +14,6 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-use super::BadFile;
 use crate::sys::accounts;
 
 /// Links that are followed on the way to a file, as in the kernel.
@@ -82,11 +81,6 @@ impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Self {
         Self::Unreadable(error)
     }
-}
-
-/// See [`Strictness::check`], for one path.
-pub fn check_trust(path: &Path, installers: &Installers) -> Result<(), BadFile> {
-    Ok(Strictness::new(installers).check(path)?)
 }
 
 /// Checks paths; asks for each user and group once.
