@@ -60,7 +60,7 @@ INSTALLED := \
   systemd/gemmad.tmpfiles.conf:$(PREFIX)/lib/tmpfiles.d/gemmad.conf:644 \
   systemd/gemmad-memory.conf:$(PREFIX)/share/doc/gemmad/gemmad-memory.conf:644 \
   systemd/gemmad-fetch.conf:$(PREFIX)/share/doc/gemmad/gemmad-fetch.conf:644 \
-  $(foreach page,README.md $(wildcard docs/*.md docs/clients/*.* docs/clients/dbus/*),$(page):$(PREFIX)/share/doc/gemmad/$(page):644)
+  $(foreach page,README.md SECURITY.md $(wildcard docs/*.md docs/clients/*.* docs/clients/dbus/*),$(page):$(PREFIX)/share/doc/gemmad/$(page):644)
 CONFIG := $(SYSCONFDIR)/gemmad/gemmad.toml
 # By which the bus has systemd start the daemon.
 ALIASES := $(UNITS)/system/dbus-org.gemmad.Gemmad1.service $(UNITS)/user/dbus-org.gemmad.Gemmad1.service

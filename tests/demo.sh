@@ -14,6 +14,9 @@ directories = ["$here/models/tiny"]
 default = "tiny-e2b-q8_0"
 [memory]
 cache-directory = "$dir/cache"
+[access]
+# Root does not use model files of others, unless they are administrators: whoever cloned this is one.
+admins = ["$(stat -c %u "$here")"]
 [inference]
 context = 2048
 [log]

@@ -73,16 +73,18 @@ fn chat_sends_the_whole_conversation_and_remembers_only_when_told() {
 
 #[test]
 fn the_daemons_commands_reach_it() {
-    let daemon = Daemon::start(5, |index, peer| {
-        let status = json!({"state": "cold", "waiting": 0, "running": 0, "served": 5, "crashes": 0, "version": "9.9"});
+    let daemon = Daemon::start(6, |index, peer| {
+        let status = json!({"state": "cold", "waiting": 0, "running": 0, "served": 5, "crashes": 0, "version": "9.9",
+            "passed_over": [{"path": "/m/open.gguf", "reason": "others can change it"}]});
         let models = json!({"object": "list", "data": [{"id": "tiny", "size": 2 << 20, "context_length": 2048, "loaded": true}]});
         peer.answer(
             "200 OK",
             "",
             &[
                 status.clone(),
-                status,
+                status.clone(),
                 models,
+                status,
                 json!({"id": "tiny"}),
                 json!({}),
             ][index],
@@ -91,7 +93,12 @@ fn the_daemons_commands_reach_it() {
     assert!(texts(&daemon.run(&["status"])).0.contains("9.9, cold"));
     let (out, _, _) = texts(&daemon.run(&["status", "--json"]));
     assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["served"], 5);
-    assert!(texts(&daemon.run(&["models"])).0.contains("2.0 MiB"));
+    let (listed, _, _) = texts(&daemon.run(&["models"]));
+    assert!(listed.contains("2.0 MiB"), "{listed}");
+    assert!(
+        listed.contains("/m/open.gguf") && listed.contains("others can change it"),
+        "{listed}"
+    );
     assert_eq!(
         texts(&daemon.run(&["load", "tiny"])),
         ("tiny is loaded\n".into(), String::new(), Some(0))
@@ -111,12 +118,13 @@ fn the_daemons_commands_reach_it() {
             "GET /status",
             "GET /status",
             "GET /v1/models",
+            "GET /status",
             "POST /models/load",
             "POST /models/unload"
         ]
     );
     assert_eq!(
-        (&requests[3].body, &requests[4].body),
+        (&requests[4].body, &requests[5].body),
         (&json!({"model": "tiny"}), &json!({}))
     );
 }

@@ -283,8 +283,17 @@ pub fn write_config(dir: &Path, options: &Options) {
     } else {
         String::new()
     };
+    // Root does not use model files of others, unless they are administrators.
+    let owner =
+        fs::metadata(models).map_or(0, |models| std::os::unix::fs::MetadataExt::uid(&models));
+    let trusted = owner == 0 || owner == rustix::process::geteuid().as_raw();
+    let admins = if trusted || access.contains("admins") {
+        String::new()
+    } else {
+        format!("admins = [\"{owner}\"]\n")
+    };
     let text = format!(
-        "[server]\nsocket = \"{dir}/api.sock\"\n{bus}{server}\n[models]\ndirectories = [\"{models}\"]\n{default}{models_keys}\n[inference]\n{context}{inference}\n[memory]\ncache-directory = \"{dir}/cache\"\n{memory}\n[limits]\n{limits}\n[access]\n{access}\n[log]\nlevel = \"debug\"\n",
+        "[server]\nsocket = \"{dir}/api.sock\"\n{bus}{server}\n[models]\ndirectories = [\"{models}\"]\n{default}{models_keys}\n[inference]\n{context}{inference}\n[memory]\ncache-directory = \"{dir}/cache\"\n{memory}\n[limits]\n{limits}\n[access]\n{admins}{access}\n[log]\nlevel = \"debug\"\n",
         dir = dir.display(),
         // The machine's own bus is none of a test's business.
         bus = if server.contains("dbus") {
