@@ -54,7 +54,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("store", &["gemma", "sys"]),
     ("worker", &["chat", "gemma", "ipc", "sandbox", "sys"]),
     ("sandbox", &["sys"]),
-    ("ctl", &["bus", "chat", "config"]),
+    ("ctl", &["access", "bus", "chat", "config"]),
     ("sys", &[]),
     ("ipc", &["chat", "gemma"]),
     ("gemma", &["chat"]),

@@ -19,7 +19,7 @@ use tokio::net::UnixStream;
 use self::admission::Admission;
 use self::subuid::SubordinateIds;
 use crate::chat::PrincipalId;
-use crate::config::{Access, INSTALLERS, Models};
+use crate::config::{Access, Config, INSTALLERS, Models};
 use crate::sys::socket;
 
 /// Who asks, and what their rights follow from.
@@ -85,15 +85,47 @@ pub struct Policy {
     subordinate: SubordinateIds,
 }
 
+/// What a configuration names and this machine does not have, a sentence for each key: with any of
+/// these the daemon does not start.
+pub fn unknown_names(config: &Config) -> Vec<String> {
+    let (access, group) = (&config.access, config.server.socket_group.as_slice());
+    let installers = Some(&config.models.installers)
+        .filter(|name| !name.is_empty() && *name != INSTALLERS)
+        .cloned();
+    let checks = [
+        numbers("access.admins", "user", &access.admins, find_user),
+        numbers(
+            "access.admin-groups",
+            "group",
+            &access.admin_groups,
+            find_group,
+        ),
+        numbers(
+            "models.installers",
+            "group",
+            installers.as_slice(),
+            find_group,
+        ),
+        numbers("server.socket-group", "group", group, find_group),
+    ];
+    checks.into_iter().filter_map(Result::err).collect()
+}
+
+fn find_user(name: &str) -> nix::Result<Option<u32>> {
+    Ok(User::from_name(name)?.map(|user| user.uid.as_raw()))
+}
+
+fn find_group(name: &str) -> nix::Result<Option<u32>> {
+    Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
+}
+
 /// Finds the number of a name.
 type Lookup = fn(&str) -> nix::Result<Option<u32>>;
 
 impl Policy {
     /// Resolves the configured names once. The error is for whoever edits the configuration.
     pub fn new(access: &Access, own: u32) -> Result<Self, String> {
-        let user = |name: &str| Ok(User::from_name(name)?.map(|user| user.uid.as_raw()));
-        let group = |name: &str| Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()));
-        let policy = Self::resolve(access, own, user, group)?;
+        let policy = Self::resolve(access, own, find_user, find_group)?;
         Ok(Self {
             subordinate: SubordinateIds::read(),
             ..policy
@@ -123,8 +155,7 @@ impl Policy {
     /// The users and the groups whose model files may be used besides root's and the daemon's own:
     /// administrators, and the group that the configuration names.
     pub fn installers(&self, models: &Models) -> Result<(Vec<u32>, Vec<u32>), String> {
-        let group = |name: &str| Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()));
-        self.resolve_installers(&models.installers, group)
+        self.resolve_installers(&models.installers, find_group)
     }
 
     fn resolve_installers(
@@ -276,6 +307,24 @@ mod tests {
         let there: Lookup = |_| Ok(Some(51));
         let found = policy.resolve_installers(INSTALLERS, there);
         assert_eq!(found, Ok((vec![1000], vec![10, 51])));
+    }
+
+    #[test]
+    fn names_that_nobody_has_are_found_before_the_start() {
+        let mut config = Config::default();
+        assert_eq!(unknown_names(&config), [] as [String; 0]);
+        config.access.admins = vec!["root".into(), "nobody-of-this-name".into()];
+        config.models.installers = "no-such-installers".into();
+        config.server.socket_group = Some("no-such-group".into());
+        let found = unknown_names(&config);
+        let named = |key: &str, name: &str| {
+            let is = |line: &String| line.starts_with(key) && line.contains(name);
+            assert!(found.iter().any(is), "{found:?}");
+        };
+        assert_eq!(found.len(), 3);
+        named("access.admins", "`nobody-of-this-name`");
+        named("models.installers", "`no-such-installers`");
+        named("server.socket-group", "`no-such-group`");
     }
 
     #[test]

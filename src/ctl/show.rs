@@ -11,6 +11,7 @@ use super::client::{Client, Reply};
 use super::error::Error;
 use super::table::table;
 use super::text::{Stream, Terminal};
+use crate::access;
 use crate::config;
 
 /// A daemon that lives answers these at once.
@@ -130,6 +131,18 @@ pub async fn unload(client: &dyn Client) -> Result<Vec<u8>, Error> {
 pub fn config_check(file: Option<&Path>, terminal: &Terminal) -> Result<(), Error> {
     let place = config::Place::system();
     let loaded = config::load(file, &place).map_err(Error::Config)?;
+    let named_in = loaded.files.last().unwrap_or(&place.file);
+    let unknown = access::unknown_names(&loaded.config).into_iter();
+    let problems: Vec<_> = unknown
+        .map(|text| config::Problem {
+            file: named_in.clone(),
+            line: None,
+            text,
+        })
+        .collect();
+    if !problems.is_empty() {
+        return Err(Error::Config(config::Errors(problems)));
+    }
     let mut text = String::new();
     for file in &loaded.files {
         text.push_str(&format!(

@@ -128,7 +128,8 @@ fn clear_stale(path: &Path) -> Result<(), StartError> {
 fn group_id(name: &str) -> Result<rustix::fs::Gid, StartError> {
     match nix::unistd::Group::from_name(name) {
         Ok(Some(group)) => Ok(rustix::fs::Gid::from_raw(group.gid.as_raw())),
-        Ok(None) => Err(StartError {
+        // A number stands for itself: in a container the host's groups have no names.
+        Ok(None) => name.parse().map(rustix::fs::Gid::from_raw).map_err(|_| StartError {
             code: EX_CONFIG,
             message: format!(
                 "there is no group `{name}` (`socket-group` in gemmad.toml); create it with `groupadd --system {name}`"

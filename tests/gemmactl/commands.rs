@@ -155,6 +155,13 @@ fn config_check_names_files_and_mistakes() {
         err.contains("g.toml:2: unknown key `slot` in [inference]: did you mean `slots`?"),
         "{err}"
     );
+    std::fs::write(&file, "[access]\nadmins = [\"nobody-of-this-name\"]\n").unwrap();
+    let (_, err, code) = check();
+    assert_eq!(code, Some(78));
+    assert!(
+        err.contains("g.toml: access.admins names `nobody-of-this-name`"),
+        "{err}"
+    );
 }
 
 #[test]
