@@ -208,11 +208,13 @@ fn a_model_may_be_replaced_or_deleted_while_it_is_loaded() {
     answers(&daemon);
     let other = folder.path().join("other");
     fs::copy(&model, &other).unwrap();
+    let worker = || daemon.status()["pid"].as_u64();
+    let first = worker();
     fs::rename(&other, &model).unwrap();
+    wait_for("the old file's worker to end", || worker() != first);
     answers(&daemon);
     fs::remove_file(&model).unwrap();
-    answers(&daemon);
-    unload(&daemon);
+    wait_for("the lost file's worker to end", || worker().is_none());
     let reply = daemon.chat(&question(QUESTION));
     // On a slow machine the daemon has noticed by now that the file is gone.
     let named = ["q4_0", "no model is installed"]

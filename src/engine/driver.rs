@@ -60,6 +60,10 @@ pub(super) struct Driver {
 
 /// A worker process, and what is known of it.
 struct RunningWorker {
+    /// Its model as it was when its files were opened.
+    model: Model,
+    /// The model's file has changed: the worker ends once it is idle.
+    is_outdated: bool,
     child: Child<Serve>,
     /// `None` until its model is loaded.
     loaded: Option<LoadedModel>,

@@ -13,6 +13,9 @@ use crate::store::{
     self, BadFile, Installers, Model, ModelFile, PackedCache, PackedName, Patience,
 };
 
+/// Bytes that a worker may ask for beside what was reckoned: stacks, room of the allocator, a
+/// template while it is compiled.
+const DATA_BESIDE: u64 = 1 << 30;
 /// The part of the memory that is free which may be filled with weights before a token needs them.
 const READ_AHEAD: (u64, u64) = (3, 4);
 
@@ -157,6 +160,7 @@ impl Launch {
                 per_layer: setup.memory.per_layer,
                 small_kv: run.sizes.small_kv,
                 lock: setup.memory.lock_weights,
+                data_limit: data_limit(model, run),
             },
             vocabulary: opened_model.vocabulary,
         };
@@ -166,6 +170,15 @@ impl Launch {
             packed: place,
         }
     }
+}
+
+/// What the worker may ask for: twice what was reckoned, and weights that are packed in memory.
+fn data_limit(model: &Model, run: &Placement) -> u64 {
+    let projector = model
+        .projector
+        .as_ref()
+        .map_or(0, |projector| projector.size);
+    2 * (run.unevictable + projector) + model.size + DATA_BESIDE
 }
 
 impl PackedPlace {

@@ -19,6 +19,9 @@ pub struct MemoryPlan {
     pub small_kv: bool,
     /// Whether the packed weights of an earlier start that every token needs are locked in memory.
     pub lock: bool,
+    /// Bytes of memory that the worker may ask for (RLIMIT_DATA), files that it maps not counted: a
+    /// template or a vocabulary that wants more ends it. 0: no limit.
+    pub data_limit: u64,
 }
 
 /// Where packed weights are kept. The descriptors come behind the model's and its projector's.

@@ -64,26 +64,21 @@ pub struct Needs<'a> {
     pub files: &'a [BorrowedFd<'a>],
     /// Bytes that a file may grow to.
     pub largest_file: u64,
-    /// What the work may take, if its amount is not the supervisor's to bound.
-    pub work: Option<Work>,
-}
-
-/// Bounds of work whose amount depends on what a client sent.
-#[derive(Clone, Copy, Debug)]
-pub struct Work {
-    /// Bytes of memory that is written to.
-    pub memory: u64,
-    /// Seconds of a CPU.
-    pub seconds: u64,
+    /// Bytes of memory that may be written to: whoever sent the input decides how much is wanted.
+    pub memory: Option<u64>,
+    /// Seconds of a CPU, likewise.
+    pub cpu_seconds: Option<u64>,
 }
 
 /// Confines the calling thread and all that it starts. Says what this kernel does not have.
 pub fn confine(needs: &Needs<'_>) -> io::Result<Vec<&'static str>> {
     limit(Resource::Nofile, DESCRIPTORS)?;
     limit(Resource::Fsize, needs.largest_file)?;
-    if let Some(work) = needs.work {
-        limit(Resource::Data, work.memory)?;
-        limit(Resource::Cpu, work.seconds)?;
+    if let Some(memory) = needs.memory {
+        limit(Resource::Data, memory)?;
+    }
+    if let Some(seconds) = needs.cpu_seconds {
+        limit(Resource::Cpu, seconds)?;
     }
     let mut missing = vec![];
     if !files::restrict(needs.files)? {

@@ -1,14 +1,15 @@
 //! One model file: opened once, its header checked, described.
 
 use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use super::gguf::{Header, Patience};
 use super::open::open;
 use super::{
-    BadFile, CacheRows, Installers, Model, architecture, bounds, check_trust, figures, fingerprint,
-    quantization, split, vocabulary,
+    BadFile, CacheRows, FileIdentity, Installers, Model, architecture, bounds, check_trust,
+    figures, fingerprint, quantization, split, vocabulary,
 };
 use crate::gemma::header_key;
 use crate::gemma::layout::{Class, Layout};
@@ -67,6 +68,12 @@ fn model(path: &Path, described: Described, metadata: &Metadata) -> Model {
         path: path.to_owned(),
         size: metadata.len(),
         created: created.map_or(0, |since| since.as_secs()),
+        identity: FileIdentity {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            changed: i128::from(metadata.ctime()) * 1_000_000_000
+                + i128::from(metadata.ctime_nsec()),
+        },
         variant: described.variant,
         name: described.name,
         width: described.width,

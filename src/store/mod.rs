@@ -41,6 +41,15 @@ use std::path::PathBuf;
 use crate::gemma::model_shape::ModelShape;
 use crate::gemma::variant::Variant;
 
+/// Tells one state of a file from another: its device and inode, and when it last changed
+/// (nanoseconds; ctime, which nobody can set).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileIdentity {
+    pub device: u64,
+    pub inode: u64,
+    pub changed: i128,
+}
+
 /// An installed model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
@@ -52,6 +61,7 @@ pub struct Model {
     pub size: u64,
     /// Unix seconds of the file's last change.
     pub created: u64,
+    pub identity: FileIdentity,
     /// From the header.
     pub variant: Variant,
     /// What the header calls it; empty if it does not say.
@@ -95,6 +105,7 @@ impl Model {
             path: path.into(),
             size: 1,
             created: 0,
+            identity: FileIdentity::default(),
             variant: Variant::E2b,
             name: String::new(),
             width: 128,

@@ -147,7 +147,7 @@ fn serve(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> 
     let files = reader.take_fds();
     // Before any thread is started: they all inherit it.
     load::pin(&plan);
-    confine(&files)?;
+    confine(&files, plan.memory.data_limit)?;
     llama::report();
 
     let reporter = MemoryReporterCell::default();
@@ -240,7 +240,7 @@ fn answer(loaded: Loaded, inbox: &Inbox, ends: Ends, writer: Writer) -> Result<(
 }
 
 /// Takes away what is not needed from here on; what this kernel does not have is said.
-fn confine(files: &[OwnedFd]) -> Result<(), u8> {
+fn confine(files: &[OwnedFd], data_limit: u64) -> Result<(), u8> {
     let files: Vec<BorrowedFd> = files.iter().map(AsFd::as_fd).collect();
     let model = files
         .first()
@@ -251,7 +251,8 @@ fn confine(files: &[OwnedFd]) -> Result<(), u8> {
         profile: Profile::Serve,
         files: &files,
         largest_file,
-        work: None,
+        memory: Some(data_limit).filter(|limit| *limit > 0),
+        cpu_seconds: None,
     })
 }
 

@@ -45,6 +45,7 @@ pub fn plan_of(model: &Path) -> LoadPlan {
         per_layer: 1 << 20,
         small_kv: false,
         lock: false,
+        data_limit: 0,
     };
     let (name, cpus, vocabulary) = ("tiny".into(), vec![0, 1], file.vocabulary);
     LoadPlan {

@@ -247,12 +247,36 @@ impl Driver {
             status.default = self.setup.default_model(&self.catalog.models);
             changed
         });
+        self.end_outdated();
         if !self.catalog.is_scanning() && !self.unresolved.is_empty() {
             self.publish();
             for command in std::mem::take(&mut self.unresolved) {
                 self.command(command);
             }
         }
+    }
+
+    /// Ends the worker once it is idle if its model's file was replaced, changed or taken away: it
+    /// would answer under the new file's name, and keep the old one's memory and disk.
+    fn end_outdated(&mut self) {
+        let Some(worker) = self.worker.as_mut().filter(|worker| !worker.is_outdated) else {
+            return;
+        };
+        let models = &self.catalog.models;
+        let now = models.iter().find(|model| model.id == worker.model.id);
+        if now.map(|model| model.identity) == Some(worker.model.identity) {
+            return;
+        }
+        worker.is_outdated = true;
+        let what = match now {
+            Some(_) => "was replaced or changed",
+            None => "is gone",
+        };
+        tracing::info!(
+            model = worker.model.id,
+            "the model's file {what}: the worker ends once it is idle"
+        );
+        self.step(Input::Unload);
     }
 
     fn resolve(

@@ -113,6 +113,8 @@ impl Driver {
         ) {
             Ok(child) => {
                 self.worker = Some(RunningWorker {
+                    model: start.model,
+                    is_outdated: false,
                     child,
                     loaded: None,
                     packed,

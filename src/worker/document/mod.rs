@@ -14,14 +14,10 @@ use super::confinement::confine;
 use super::exit::{EXIT_LOAD, EXIT_PROTOCOL};
 use super::link::Writer;
 use crate::ipc::{DocumentKind, EXTRACT_MEMORY, Extent, Extract, ExtractEvent, Page};
-use crate::sandbox::{Needs, Profile, Work};
+use crate::sandbox::{Needs, Profile};
 
-/// What a file may cost. The supervisor stops the reader when it takes longer than it should by the
-/// clock.
-const WORK: Work = Work {
-    memory: EXTRACT_MEMORY,
-    seconds: 20,
-};
+/// Seconds of a CPU that it may cost; the supervisor minds the clock.
+const CPU_SECONDS: u64 = 20;
 /// Bytes of text, and of pictures of pages, that are taken from a file.
 const MAX_TEXT: usize = 1 << 20;
 const MAX_PICTURES: usize = 16 << 20;
@@ -36,7 +32,8 @@ pub fn run(
         profile: Profile::Extract,
         files: &[],
         largest_file: 0,
-        work: Some(WORK),
+        memory: Some(EXTRACT_MEMORY),
+        cpu_seconds: Some(CPU_SECONDS),
     })?;
     let Ok([file]) = <[OwnedFd; 1]>::try_from(files) else {
         eprintln!("a file to read was announced, and none came");

@@ -30,15 +30,12 @@ use super::exit::EXIT_LOAD;
 use super::link::Writer;
 use crate::chat::{Barred, Networks};
 use crate::ipc::{FETCH_MEMORY, Fetch, FetchEvent, FetchRequest};
-use crate::sandbox::{Needs, Profile, Work};
+use crate::sandbox::{Needs, Profile};
 use crate::sys::interfaces;
 use connection::Once;
 
-/// What a connection may cost; the supervisor minds the clock.
-const WORK: Work = Work {
-    memory: FETCH_MEMORY,
-    seconds: 10,
-};
+/// Seconds of a CPU that it may cost; the supervisor minds the clock.
+const CPU_SECONDS: u64 = 10;
 /// How long the other side may take to answer a call, or to send anything at all.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of the file that go to the supervisor at a time.
@@ -55,7 +52,8 @@ pub fn run(fetch: &FetchRequest, writer: &Writer<Fetch>) -> Result<ExitCode, u8>
         profile: Profile::Fetch,
         files: &[],
         largest_file: 0,
-        work: Some(WORK),
+        memory: Some(FETCH_MEMORY),
+        cpu_seconds: Some(CPU_SECONDS),
     })?;
     let last = reached
         .and_then(|agent| get(&agent, fetch, writer))

@@ -11,6 +11,10 @@ use crate::gemma::{marker, template};
 use crate::ipc::TemplateSource;
 use guard::Guard;
 
+/// Bytes of a template; the family's have up to 18 KB.
+const MAX_TEMPLATE: usize = 64 << 10;
+/// Bytes of stack for its compiler: enough for a template that is one nested expression.
+const COMPILE_STACK: usize = 256 << 20;
 /// Steps of a template for one prompt, about a second. The family's template takes a small part of
 /// it for the longest conversation; Google's own, whose cost grows with the square of the length,
 /// reaches it at some 2,000 messages.
@@ -148,12 +152,13 @@ impl Prompter {
 
     /// Uses a template; says why if it cannot.
     fn adopt(&mut self, text: &str) -> Result<(), String> {
-        let mut env = Environment::new();
-        python::equip(&mut env).map_err(|e| reason(&e))?;
-        env.set_fuel(Some(FUEL));
-        env.add_template_owned(NAME, text.to_owned())
-            .map_err(|e| format!("it does not compile: {}", reason(&e)))?;
-        self.env = env;
+        if text.len() > MAX_TEMPLATE {
+            return Err(format!(
+                "it has {} bytes, and {MAX_TEMPLATE} are the most",
+                text.len()
+            ));
+        }
+        self.env = compiled(text)?;
         let probe = ChatRequest::new(vec![Message::text(Role::User, "Hi")]);
         let segments = self.render(&probe).map_err(|e| e.to_string())?;
         let prompt: String = segments.iter().map(Segment::text).collect();
@@ -164,6 +169,28 @@ impl Prompter {
             Err("it does not write the family's turns".into())
         }
     }
+}
+
+/// Compiles a template, which goes as deep as the template's expressions are nested.
+fn compiled(text: &str) -> Result<Environment<'static>, String> {
+    let compile = || {
+        let mut env = Environment::new();
+        python::equip(&mut env).map_err(|e| reason(&e))?;
+        env.set_fuel(Some(FUEL));
+        env.add_template_owned(NAME, text.to_owned())
+            .map_err(|e| format!("it does not compile: {}", reason(&e)))?;
+        Ok(env)
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("template".into())
+            .stack_size(COMPILE_STACK)
+            .spawn_scoped(scope, compile)
+            .map_err(|error| format!("it is not compiled: {error}"))?;
+        thread
+            .join()
+            .unwrap_or_else(|_| Err("its compiler panicked".into()))
+    })
 }
 
 /// Takes the template's marks for media out of its markup; clients cannot write any.
@@ -201,4 +228,49 @@ fn reason(error: &minijinja::Error) -> String {
         return format!("it takes more than {FUEL} steps; shorten the conversation");
     }
     error.to_string().chars().take(MAX_REASON).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of a nested expression.
+    const DEEP: usize = 8 << 10;
+
+    #[test]
+    fn a_template_that_is_one_nested_expression_ends_nothing() {
+        for (before, again, after) in [
+            ("", "not ", "x"),
+            ("", "-", "x"),
+            ("", "(", "x"),
+            ("", "[", "x"),
+            ("x", ".a", ""),
+            ("x", "|upper", ""),
+            ("x", "~x", ""),
+            ("x", "**x", ""),
+            ("x", "+x", ""),
+            ("x", " if x else x", ""),
+            ("x", " and x", ""),
+        ] {
+            // The compiler takes time by the square of the length: load-time bounds that.
+            let middle = again.repeat(DEEP / again.len());
+            let text = format!("{{{{ {before}{middle}{after} }}}}");
+            // Whether it compiles is the compiler's business.
+            drop(compiled(&text));
+        }
+        let (mut nested, mut ends) = (String::new(), String::new());
+        while nested.len() + ends.len() < MAX_TEMPLATE - 30 {
+            nested.push_str("{% if x %}");
+            ends.push_str("{% endif %}");
+        }
+        drop(compiled(&(nested + &ends)));
+    }
+
+    #[test]
+    fn a_template_that_is_too_long_is_replaced() {
+        let text = " ".repeat(MAX_TEMPLATE + 1);
+        let mut prompter = Prompter::new(None, "<bos>", vec![], true).0;
+        let why = prompter.adopt(&text).unwrap_err();
+        assert!(why.contains("65537 bytes"), "{why}");
+    }
 }
