@@ -181,7 +181,7 @@ impl Driver {
         let reason = failure.to_string();
         let (model, request) =
             self.setup
-                .choose_less(&self.catalog.models, pending.wanted(), budget, failure)?;
+                .choose_another(&self.catalog.models, pending.wanted(), budget, failure)?;
         tracing::info!(
             request = id,
             model = pending.wanted().model,

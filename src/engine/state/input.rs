@@ -19,8 +19,8 @@ pub enum Input {
         flexible: bool,
         kind: Kind,
     },
-    /// Another model's id for a job, or why there is none; answers [`super::Action::Choose`]. It takes
-    /// less than the one before.
+    /// Another model's id for a job, or why there is none; answers [`super::Action::Choose`]. None is
+    /// chosen twice.
     Chosen {
         id: u64,
         model: Result<String, Failure>,

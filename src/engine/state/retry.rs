@@ -36,16 +36,16 @@ impl Exit {
 
 /// The jobs that are tried again, the last one first, and the ids of those that fail: what had
 /// begun, what has seen too many workers die, and everything while the daemon is `draining`.
+/// `another`: a job that left the choice of its model to us may have another one instead.
 pub fn split(
     lost: impl DoubleEndedIterator<Item = Running>,
-    exit: &Exit,
+    another: bool,
     draining: bool,
 ) -> (Vec<Job>, Vec<u64>) {
     let (mut again, mut fail) = (vec![], vec![]);
     for Running { mut job, begun } in lost.rev() {
         job.deaths += 1;
-        // Where memory is what was missing, a model that takes less may do.
-        let spent = job.deaths >= DEATHS_PER_JOB && !(exit.of_memory && job.flexible);
+        let spent = job.deaths >= DEATHS_PER_JOB && !(another && job.flexible);
         if begun || spent || draining {
             fail.push(job.id);
         } else {
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn what_had_begun_or_died_too_often_fails() {
-        for (deaths, begun, flexible, of_memory, draining, is_retried) in [
+        for (deaths, begun, flexible, another, draining, is_retried) in [
             (0, false, false, false, false, true),
             (0, true, false, false, false, false),
             (0, false, false, false, true, false),
@@ -85,12 +85,8 @@ mod tests {
                 deadline: Instant::now(),
                 deaths,
             };
-            let exit = Exit {
-                cause: "SIGKILL".into(),
-                of_memory,
-            };
-            let (again, fail) = split([Running { job, begun }].into_iter(), &exit, draining);
-            let case = (deaths, begun, flexible, of_memory, draining);
+            let (again, fail) = split([Running { job, begun }].into_iter(), another, draining);
+            let case = (deaths, begun, flexible, another, draining);
             assert_eq!(
                 (again.len() == 1, fail == [1]),
                 (is_retried, !is_retried),

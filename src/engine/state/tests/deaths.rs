@@ -16,7 +16,7 @@ fn a_death_in_mid_answer_is_told_and_one_before_it_is_retried_unseen() {
             Action::Fail {
                 id: 1,
                 failure: Failure::WorkerDied {
-                    cause: "SIGKILL".into()
+                    cause: "model `a`: SIGKILL".into()
                 }
             },
             spawn(2, "a")
@@ -29,7 +29,7 @@ fn a_death_in_mid_answer_is_told_and_one_before_it_is_retried_unseen() {
         [Action::Fail {
             id: 2,
             failure: Failure::WorkerDied {
-                cause: "again".into()
+                cause: "model `a`: again".into()
             }
         }]
     );
@@ -49,7 +49,9 @@ fn silent_deaths_lead_to_growing_pauses_that_are_told() {
         failed,
         [Action::Fail {
             id: 1,
-            failure: Failure::WorkerDied { cause: "x".into() }
+            failure: Failure::WorkerDied {
+                cause: "model `a`: x".into()
+            }
         }]
     );
     let refused = s.step(t, submit(2, "a"));
@@ -58,7 +60,7 @@ fn silent_deaths_lead_to_growing_pauses_that_are_told() {
         [Action::Fail {
             id: 2,
             failure: Failure::BackingOff {
-                cause: "x".into(),
+                cause: "model `a`: x".into(),
                 retry_after: FIRST_PAUSE
             }
         }]

@@ -16,7 +16,7 @@ fn a_model_that_ran_out_of_memory_is_smaller_for_a_while() {
             Action::Fail {
                 id: 1,
                 failure: Failure::OutOfMemory {
-                    cause: "SIGKILL".into()
+                    cause: "model `a`: SIGKILL".into()
                 }
             },
             downsized(2, "a", 1)
@@ -119,7 +119,7 @@ fn giving_up_a_worker_fails_what_had_begun_and_retries_the_rest() {
     );
     assert_eq!(s.step(t, Input::EndWhenIdle(false)), []);
     let failure = Failure::OutOfMemory {
-        cause: "5 MiB".into(),
+        cause: "model `a`: 5 MiB".into(),
     };
     let actions = s.step(t, exited(1, "SIGKILL"));
     assert_eq!(
