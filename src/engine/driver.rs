@@ -16,7 +16,7 @@ use super::memory_policy::Step;
 use super::pending::Pending;
 use super::report::Reporter;
 use super::state::{Action, Generation, Input, Life, State};
-use super::{Command, Setup, describe};
+use super::{Command, EVENTS, Setup, describe};
 use crate::backend::{Failure, Status};
 use crate::ipc::{LoadedModel, Serve, ServeEvent, ServeRequest};
 use crate::store::{BadFile, Model};
@@ -233,7 +233,7 @@ impl Driver {
             }
             Action::End { generation } => self.end(generation, Child::end),
             Action::Kill { generation } => self.end(generation, |child| child.kill()),
-            Action::Send { id } => self.send(id),
+            Action::Send { id } => return self.send(id),
             Action::Cancel { id } => {
                 self.tell(ServeRequest::Cancel { id });
             }
@@ -311,7 +311,13 @@ impl Driver {
         }
     }
 
-    fn send(&mut self, id: u64) {
+    fn send(&mut self, id: u64) -> Vec<Input> {
+        if let Some(pending) = self.pending.get_mut(&id)
+            && !pending.restart()
+        {
+            self.fail(id, Failure::ClientStalled { unread: EVENTS });
+            return vec![Input::HangUp { id }];
+        }
         if let Some(request) = self
             .pending
             .get(&id)
@@ -319,6 +325,7 @@ impl Driver {
         {
             self.tell(request);
         }
+        vec![]
     }
 
     fn fail(&mut self, id: u64, failure: Failure) {

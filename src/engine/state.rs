@@ -203,7 +203,7 @@ impl State {
             } => {
                 self.load_failed(now, generation, &failure, out_of_memory, actions);
             }
-            Input::Begun { id } => self.begun(id),
+            Input::Begun { id, shown } => self.begun(id, shown),
             Input::Ended { id } => {
                 self.running.remove(&id);
             }

@@ -126,7 +126,12 @@ impl State {
 
     fn send(&mut self, job: Job, actions: &mut Vec<Action>) {
         actions.push(Action::Send { id: job.id });
-        self.running.insert(job.id, Running { job, begun: false });
+        let running = Running {
+            job,
+            begun: false,
+            shown: false,
+        };
+        self.running.insert(running.job.id, running);
     }
 
     /// Running jobs of one kind.

@@ -49,9 +49,10 @@ impl State {
         }
     }
 
-    pub(super) fn begun(&mut self, id: u64) {
+    pub(super) fn begun(&mut self, id: u64, shown: bool) {
         if let Some(running) = self.running.get_mut(&id) {
             running.begun = true;
+            running.shown = shown;
             if let Some(worker) = &self.worker {
                 self.backoffs.answered(&worker.model);
             }

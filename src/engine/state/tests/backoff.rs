@@ -176,7 +176,7 @@ fn a_request_that_kills_a_model_that_has_answered_is_refused_and_does_not_move()
     let (mut s, t) = state();
     s.step(t, submit(1, "a"));
     s.step(t, loaded(1));
-    s.step(t, Input::Begun { id: 1 });
+    s.step(t, Input::Begun { id: 1, shown: true });
     s.step(t, Input::Ended { id: 1 });
     assert_eq!(s.step(t, submit_flexible(2, "a")), [Action::Send { id: 2 }]);
     assert_eq!(s.step(t, exited(1, "abort")), [spawn(2, "a")]);
