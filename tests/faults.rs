@@ -107,6 +107,39 @@ fn a_request_that_had_not_begun_is_retried_unseen() {
 }
 
 #[test]
+fn a_whole_answer_is_begun_anew_unseen_when_its_worker_is_killed() {
+    let daemon = Daemon::with(Options {
+        inference: "slots = 2".into(),
+        ..Options::default()
+    });
+    let pid = daemon.load();
+    let mut body = endless();
+    body["temperature"] = json!(0.0);
+    body["max_tokens"] = json!(1500);
+    let whole = daemon.send("/v1/chat/completions", body.to_string().as_bytes());
+    wait_for("the whole answer to have a slot", || {
+        daemon.status()["running"] == 1
+    });
+    // Both slots take part in each step: while this one is streamed the other answer goes on.
+    let mut events = daemon.stream(&endless());
+    for _ in 0..20 {
+        events.next().unwrap();
+    }
+    assert_eq!(daemon.status()["running"], 2, "neither is at its end");
+    signal(pid, "KILL");
+    assert!(events.text().1.unwrap_err().contains("SIGKILL"));
+    let reply = harness::Reply::read(whole).unwrap();
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let answer = reply.json();
+    assert_eq!(answer["usage"]["completion_tokens"], 1500);
+    let content = reply.content();
+    assert!(content.starts_with(PARIS), "{content}");
+    // What the first worker had said is not in it.
+    assert_eq!(daemon.chat(&body).content(), content);
+    assert_eq!(daemon.status()["crashes"], 1);
+}
+
+#[test]
 fn a_worker_that_always_dies_is_backed_off_from_and_quoted() {
     let dir = tempfile::tempdir().unwrap();
     let worker = dir.path().join("worker");

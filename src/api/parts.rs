@@ -55,6 +55,7 @@ impl Parts {
     pub fn event(&mut self, event: &ChatEvent, mut see: impl FnMut(usize, &Part, Change)) {
         match event {
             ChatEvent::Started { .. } => {}
+            ChatEvent::Restarted => *self = Self::default(),
             ChatEvent::Thought { text, logprobs } => {
                 self.grow(Kind::Thought, text, logprobs, &mut see)
             }

@@ -219,11 +219,12 @@ impl Shared {
     /// Waits for the whole answer. A caller who leaves the bus cancels it.
     pub async fn complete(&self, asked: Asked) -> Result<Answered, BusError> {
         let Asked {
-            call,
+            mut call,
             client,
             timeout,
             bytes,
         } = asked;
+        call.request.whole = true;
         let logprobs = call.request.logprobs.is_some();
         let work = async {
             let mut answer = self
@@ -231,11 +232,11 @@ impl Shared {
                 .chat(client.caller.id(), &call.model, call.request)
                 .await?;
             let mut event = generation::next(&mut answer).await?;
-            // From here on the request's memory is the worker's business.
-            drop(bytes);
             let mut completion = CompletionBuilder::default();
             loop {
                 if let Some(done) = completion.event(event) {
+                    // To here the request was kept: it might have been answered anew.
+                    drop(bytes);
                     return Ok(Answered {
                         completion,
                         head: Head::new(&answer.model()),

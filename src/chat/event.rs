@@ -35,6 +35,10 @@ pub enum ChatEvent {
         json: String,
     },
     CallEnded,
+    /// Everything up to here is void: the worker died, and another begins the answer again. Comes
+    /// only in answers to requests that are [`whole`](super::ChatRequest::whole), and never from a
+    /// worker.
+    Restarted,
     Done(Done),
 }
 

@@ -55,6 +55,10 @@ pub struct ChatRequest {
     pub logprobs: Option<u8>,
     /// Whether the prompt may reuse, and stay in, the prefix cache.
     pub cache_prompt: bool,
+    /// Nobody sees anything of the answer before its end, so that it may start over
+    /// ([`ChatEvent::Restarted`]). The worker need not know.
+    #[serde(skip)]
+    pub whole: bool,
 }
 
 /// Who speaks in a message. `developer` is OpenAI's newer name for `system`; Gemma has one turn for
@@ -100,6 +104,7 @@ impl ChatRequest {
             thinking: Thinking::Off,
             logprobs: None,
             cache_prompt: true,
+            whole: false,
         }
     }
 

@@ -266,32 +266,37 @@ fn describe(status: io::Result<ExitStatus>, stderr_tail: &VecDeque<String>) -> S
         },
         Err(error) => format!("lost: {error}"),
     };
-    if stderr_tail.is_empty() {
-        return how;
-    }
     let lines: Vec<_> = stderr_tail
         .iter()
-        .map(|line| without_build_folders(line))
+        .map(|line| without_build_places(line))
+        .filter(|line| !line.is_empty())
         .collect();
+    if lines.is_empty() {
+        return how;
+    }
     format!("{how}; last lines: {}", lines.join(" | "))
 }
 
-/// A line as clients may see it: of a place in a source file, without the folders of the machine
-/// that compiled it. A path with a line number is such a place; the log has it whole.
-fn without_build_folders(line: &str) -> String {
-    let is_source = |word: &str| {
-        let numbered = word
-            .rsplit_once('/')
-            .and_then(|(_, file)| file.split_once(':'));
-        numbered.is_some_and(|(file, line)| {
-            file.contains('.') && line.starts_with(|c: char| c.is_ascii_digit())
-        })
+/// A line as clients may see it: a place in llama.cpp's source is left out, one in a Rust source has
+/// no folders of the machine that compiled it. A path with a line number is such a place; the log has
+/// it whole.
+fn without_build_places(line: &str) -> String {
+    let brief = |word: &str| match (source_kind(word), word.rsplitn(3, '/').collect::<Vec<_>>()) {
+        (Some("c" | "cc" | "cpp" | "cxx" | "h" | "hpp"), _) => None,
+        (Some(_), parts) if parts.len() == 3 => Some(format!("{}/{}", parts[1], parts[0])),
+        _ => Some(word.to_owned()),
     };
-    let brief = |word: &str| match word.rsplitn(3, '/').collect::<Vec<_>>()[..] {
-        [file, folder, _] if is_source(word) => format!("{folder}/{file}"),
-        _ => word.to_owned(),
-    };
-    line.split(' ').map(brief).collect::<Vec<_>>().join(" ")
+    let words: Vec<_> = line.split(' ').filter_map(brief).collect();
+    words.join(" ")
+}
+
+/// What kind of source file a place in one is in, by the file's extension.
+fn source_kind(word: &str) -> Option<&str> {
+    let file = word.rsplit('/').next()?;
+    let (name, line) = file.split_once(':')?;
+    let (_, kind) = name.rsplit_once('.')?;
+    line.starts_with(|c: char| c.is_ascii_digit())
+        .then_some(kind)
 }
 
 fn signal_name(signal: i32) -> String {
@@ -304,7 +309,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_see_no_folder_of_the_machine_that_compiled_the_program() {
+    fn clients_see_no_place_of_the_machine_that_compiled_the_program() {
         for (line, expected) in [
             (
                 "gemmad-worker panicked at /home/me/.cargo/registry/src/crates-1/rustix-1.1.6/src/param/auxv.rs:269:9",
@@ -312,16 +317,19 @@ mod tests {
             ),
             (
                 "/b/ggml/src/ggml.c:1712: GGML_ASSERT(a /b) failed",
-                "src/ggml.c:1712: GGML_ASSERT(a /b) failed",
+                "GGML_ASSERT(a /b) failed",
             ),
+            ("/b/llama.cpp/src/llama-model.cpp:99: fatal", "fatal"),
+            ("/b/llama.cpp/src/llama-model.cpp:99:", ""),
             (
                 "/proc/self/fd/9 cannot be opened: /m/x.gguf",
                 "/proc/self/fd/9 cannot be opened: /m/x.gguf",
             ),
+            ("ggml.c:7: no", "no"),
             ("src/worker/mod.rs:7", "worker/mod.rs:7"),
             ("", ""),
         ] {
-            assert_eq!(without_build_folders(line), expected);
+            assert_eq!(without_build_places(line), expected);
         }
     }
 }

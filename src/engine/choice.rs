@@ -29,6 +29,8 @@ pub(super) struct ModelRequest {
     takes: u64,
     /// Whether the name leaves a choice.
     pub flexible: bool,
+    /// The models that were chosen before and cannot be had.
+    before: Vec<String>,
 }
 
 /// How one model is run.
@@ -105,30 +107,37 @@ impl Setup {
             model: model.id.clone(),
             takes: self.takes(model, modalities),
             flexible,
+            before: vec![],
         }
     }
 
     /// Another model for a request that cannot have the one that was chosen for it: of those that
-    /// it can mean, the best that fits `budget` and takes less. Each takes less than the one
-    /// before, so asking again and again comes to an end. `failure` is returned if there is no such
-    /// model.
-    pub(super) fn choose_less(
+    /// it can mean and that were not chosen before, the best that fits `budget` and takes no more.
+    /// None is chosen twice, so asking again and again comes to an end. `failure` is returned if
+    /// there is no such model.
+    pub(super) fn choose_another(
         &self,
         models: &[Model],
         request: &ModelRequest,
         budget: &Budget,
         failure: Failure,
     ) -> Result<(Model, ModelRequest), Failure> {
-        let mut less = names::candidates(models, &request.name);
-        less.retain(|model| {
+        let mut before = request.before.clone();
+        before.push(request.model.clone());
+        let mut others = names::candidates(models, &request.name);
+        others.retain(|model| {
             accepts(model, request.modalities)
-                && self.takes(model, request.modalities) < request.takes
+                && !before.contains(&model.id)
+                && self.takes(model, request.modalities) <= request.takes
         });
-        if less.is_empty() {
+        if others.is_empty() {
             return Err(failure);
         }
-        let model = self.best_of(&less, request.modalities, budget)?;
-        let request = self.model_request(models, &request.name, request.modalities, &model);
+        let model = self.best_of(&others, request.modalities, budget)?;
+        let request = ModelRequest {
+            before,
+            ..self.model_request(models, &request.name, request.modalities, &model)
+        };
         Ok((model, request))
     }
 

@@ -16,7 +16,7 @@ use super::memory_policy::Step;
 use super::pending::Pending;
 use super::report::Reporter;
 use super::state::{Action, Generation, Input, Life, State};
-use super::{Command, Setup, describe};
+use super::{Command, EVENTS, Setup, describe};
 use crate::backend::{Failure, Status};
 use crate::ipc::{LoadedModel, Serve, ServeEvent, ServeRequest};
 use crate::store::{BadFile, Model};
@@ -185,7 +185,7 @@ impl Driver {
         let reason = failure.to_string();
         let (model, request) =
             self.setup
-                .choose_less(&self.catalog.models, pending.wanted(), budget, failure)?;
+                .choose_another(&self.catalog.models, pending.wanted(), budget, failure)?;
         tracing::info!(
             request = id,
             model = pending.wanted().model,
@@ -237,7 +237,7 @@ impl Driver {
             }
             Action::End { generation } => self.end(generation, Child::end),
             Action::Kill { generation } => self.end(generation, |child| child.kill()),
-            Action::Send { id } => self.send(id),
+            Action::Send { id } => return self.send(id),
             Action::Cancel { id } => {
                 self.tell(ServeRequest::Cancel { id });
             }
@@ -315,7 +315,13 @@ impl Driver {
         }
     }
 
-    fn send(&mut self, id: u64) {
+    fn send(&mut self, id: u64) -> Vec<Input> {
+        if let Some(pending) = self.pending.get_mut(&id)
+            && !pending.restart()
+        {
+            self.fail(id, Failure::ClientStalled { unread: EVENTS });
+            return vec![Input::HangUp { id }];
+        }
         if let Some(request) = self
             .pending
             .get(&id)
@@ -323,6 +329,7 @@ impl Driver {
         {
             self.tell(request);
         }
+        vec![]
     }
 
     fn fail(&mut self, id: u64, failure: Failure) {

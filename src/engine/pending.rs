@@ -15,10 +15,12 @@ pub(super) enum Pending {
         wanted: ModelRequest,
         /// Tells the client which model answers.
         model: watch::Sender<String>,
-        /// Kept until the answer has begun, for the one silent retry.
+        /// Kept for the one silent retry: until the answer has begun, or to its end if it is whole.
         request: Option<Box<ChatRequest>>,
         events: mpsc::Sender<Result<ChatEvent, Failure>>,
         started: bool,
+        /// Something of the answer was handed to the client since the request was sent last.
+        begun: bool,
     },
     Text {
         wanted: ModelRequest,
@@ -60,6 +62,14 @@ impl Pending {
                 *wanted = request;
             }
         }
+    }
+
+    /// Has the client forget what a worker said that is gone. `false` if it does not read.
+    pub fn restart(&mut self) -> bool {
+        let Self::Chat { begun, events, .. } = self else {
+            return true;
+        };
+        !std::mem::take(begun) || events.try_send(Ok(ChatEvent::Restarted)).is_ok()
     }
 
     /// The message for the worker, if it can still be sent.

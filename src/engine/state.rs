@@ -11,8 +11,8 @@
 //! ```
 //!
 //! A crash of the worker leads to None from anywhere. Jobs whose answer had not begun are
-//! retried once; workers that die before they have said anything are started again with growing
-//! pauses. A model that ran out of memory is loaded one step smaller for a while. A job that left
+//! retried once; a model whose workers die before they have said anything is started again with growing
+//! pauses, which delay no other model. A model that ran out of memory is loaded one step smaller for a while. A job that left
 //! the choice of its model to us gets another one when its own cannot be loaded, or has no room
 //! (`fallback`).
 
@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 
 use super::queue::{Job, Queue};
 pub use action::Action;
-use backoff::Backoff;
+use backoff::Backoffs;
 use downsizing::Downsizing;
 pub use input::Input;
 use retry::{Exit, Running};
@@ -64,7 +64,11 @@ pub enum Life<'a> {
     Starting(&'a str),
     Ready(&'a str),
     Ending(&'a str),
-    BackingOff { cause: &'a str, until: Instant },
+    /// Nothing is loaded, and the model that a worker was started for last is backed off from.
+    BackingOff {
+        cause: &'a str,
+        until: Instant,
+    },
     Draining,
 }
 
@@ -75,7 +79,7 @@ pub struct State {
     worker: Option<Worker>,
     queue: Queue,
     running: BTreeMap<u64, Running>,
-    backoff: Option<Backoff>,
+    backoffs: Backoffs,
     downsizing: Downsizing,
     stalls: Stalls,
     unload_wanted: bool,
@@ -94,7 +98,7 @@ impl State {
             worker: None,
             queue,
             running: BTreeMap::new(),
-            backoff: None,
+            backoffs: Backoffs::default(),
             downsizing: Downsizing::default(),
             stalls: Stalls::default(),
             unload_wanted: false,
@@ -128,7 +132,7 @@ impl State {
 
     pub fn life(&self) -> Life<'_> {
         let Some(worker) = &self.worker else {
-            return match self.paused() {
+            return match self.backoffs.of_last() {
                 _ if self.drain.is_some() => Life::Draining,
                 Some((cause, until)) => Life::BackingOff { cause, until },
                 None => Life::None,
@@ -142,19 +146,10 @@ impl State {
         }
     }
 
-    /// Why no worker is started now, and until when.
-    fn paused(&self) -> Option<(&str, Instant)> {
-        self.backoff
-            .as_ref()
-            .and_then(|backoff| Some((backoff.cause.as_str(), backoff.pause?)))
-    }
-
     /// Takes one input and says what is to be done about it.
     pub fn step(&mut self, now: Instant, input: Input) -> Vec<Action> {
         let mut actions = Vec::new();
-        if let Some(backoff) = &mut self.backoff {
-            backoff.pause = backoff.pause.filter(|until| *until > now);
-        }
+        self.backoffs.expire(now);
         self.take(now, input, &mut actions);
         self.expire(now, &mut actions);
         self.dispatch(now, &mut actions);
@@ -192,7 +187,7 @@ impl State {
                 };
                 self.submit(now, job, actions);
             }
-            Input::Chosen { id, model } => self.chosen(id, model, actions),
+            Input::Chosen { id, model } => self.chosen(now, id, model, actions),
             Input::Refused { id, failure } => {
                 self.refuse(true, &failure, actions, |job| job.id == id)
             }
@@ -208,7 +203,7 @@ impl State {
             } => {
                 self.load_failed(now, generation, &failure, out_of_memory, actions);
             }
-            Input::Begun { id } => self.begun(id),
+            Input::Begun { id, shown } => self.begun(id, shown),
             Input::Ended { id } => {
                 self.running.remove(&id);
             }

@@ -101,6 +101,7 @@ impl Answer {
             }),
             ChatEvent::CallArguments { json } => self.calls.last_mut().unwrap().arguments += &json,
             ChatEvent::CallEnded => self.ended_calls += 1,
+            ChatEvent::Restarted => panic!("a worker begins no answer anew"),
             ChatEvent::Done(done) => self.done = Some(done),
         }
     }

@@ -43,6 +43,7 @@ pub async fn create(
         .await
         .map_err(unread)?;
     let stops = request.output.stop.clone();
+    request.whole = !stream;
     let mut answer = api
         .backends
         .chat(caller.id(), &model, request)
@@ -50,10 +51,11 @@ pub async fn create(
         .map_err(refusal)?;
     // What fails before the first event fails with a status of its own.
     let mut event = next(&mut answer).await.map_err(refusal)?;
-    // From here on the request's memory is the worker's business.
-    drop(share);
     let id = id::random("msg_");
     if stream {
+        // From here on the request's memory is the worker's business. One that is answered whole is
+        // kept to the end: it may be answered anew.
+        drop(share);
         let model = answer.model();
         return Ok(documents::with_files_header(
             streamed(answer, event, Stream::new(id, model, stops)),

@@ -105,6 +105,7 @@ impl Driver {
             request: Some(request),
             events: sender,
             started: false,
+            begun: false,
         };
         self.submit(id, owner, Kind::Chat, pending);
         // A refusal lies in the channel already: hand it over as what it is.

@@ -153,16 +153,26 @@ impl Driver {
             request,
             events,
             started,
+            begun,
             ..
         }) = self.pending.get_mut(&id)
         else {
             return;
         };
+        if matches!(event, ChatEvent::Restarted) {
+            // Not the worker's to say.
+            return;
+        }
         if matches!(event, ChatEvent::Started { .. }) && std::mem::replace(started, true) {
             // A retried request starts twice; its client need not know.
             return;
         }
-        let begun = !matches!(event, ChatEvent::Started { .. }) && request.take().is_some();
+        let begins = !matches!(event, ChatEvent::Started { .. }) && !std::mem::replace(begun, true);
+        // What the client shows nobody before the end can start over, until its end is handed over.
+        let shown = !request.as_ref().is_some_and(|request| request.whole);
+        if begins && shown {
+            *request = None;
+        }
         let done = matches!(event, ChatEvent::Done(_));
         if let ChatEvent::Done(done) = &event {
             self.tokens_per_second = done.tokens_per_second().unwrap_or(self.tokens_per_second);
@@ -175,8 +185,8 @@ impl Driver {
             self.fail(id, Failure::ClientStalled { unread: EVENTS });
             return self.step(Input::HangUp { id });
         }
-        if begun {
-            self.step(Input::Begun { id });
+        if begins {
+            self.step(Input::Begun { id, shown });
         }
         if done {
             self.served += 1;

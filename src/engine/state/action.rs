@@ -29,7 +29,7 @@ pub enum Action {
     Cancel {
         id: u64,
     },
-    /// The job's model cannot be had, for this reason: choose one that takes less. Answered by
+    /// The job's model cannot be had, for this reason: choose another. Answered by
     /// [`super::Input::Chosen`] before anything else.
     Choose {
         id: u64,

@@ -21,7 +21,7 @@ impl State {
                 Some(*deadline)
             }
             Some(Phase::Ending { deadline }) => Some(*deadline),
-            None => self.paused().map(|(_, until)| until),
+            None => self.backoffs.of_last().map(|(_, until)| until),
             Some(Phase::Ready(Ready { idle, trimmed, .. })) => {
                 let limits = [
                     self.settings.idle_unload,
@@ -37,11 +37,18 @@ impl State {
             .iter()
             .filter_map(|job| self.stalls.deadline(&job.model))
             .min();
+        let backed_off = self
+            .queue
+            .iter()
+            .filter_map(|job| Some(self.backoffs.pause(&job.model)?.1))
+            .min();
         let waiting = self.queue.first_deadline();
-        [worker, opening, running, stalled, waiting, self.drain]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            worker, opening, running, stalled, backed_off, waiting, self.drain,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Ends what has taken too long.

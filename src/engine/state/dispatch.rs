@@ -41,11 +41,9 @@ impl State {
         let Some(model) = self.next_job().map(|job| job.model.clone()) else {
             return;
         };
-        if self.paused().is_some() {
-            return;
-        }
         let generation = self.next_generation;
         self.next_generation += 1;
+        self.backoffs.started(&model);
         self.worker = Some(Worker {
             generation,
             model: model.clone(),
@@ -122,12 +120,18 @@ impl State {
 
     /// The job whose turn it is, among those whose model can be started.
     fn next_job(&self) -> Option<&Job> {
-        self.queue.find(|job| !self.stalls.holds(&job.model))
+        self.queue
+            .find(|job| !self.stalls.holds(&job.model) && !self.backoffs.holds(&job.model))
     }
 
     fn send(&mut self, job: Job, actions: &mut Vec<Action>) {
         actions.push(Action::Send { id: job.id });
-        self.running.insert(job.id, Running { job, begun: false });
+        let running = Running {
+            job,
+            begun: false,
+            shown: false,
+        };
+        self.running.insert(running.job.id, running);
     }
 
     /// Running jobs of one kind.

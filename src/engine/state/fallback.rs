@@ -1,5 +1,5 @@
-//! Jobs whose model cannot be had. Pure. Another is chosen for those that left the choice to us; it
-//! takes less than the one before, so that this comes to an end.
+//! Jobs whose model cannot be had. Pure. Another is chosen for those that left the choice to us; none
+//! is chosen twice, so that this comes to an end.
 //!
 //! ```text
 //!   waits ── its model is refused ──▶ reassigning ── Chosen(model) ──▶ waits
@@ -8,6 +8,8 @@
 //!
 //! A job keeps its place in the queue meanwhile, and nothing is started: who is next may need
 //! another model by then.
+
+use std::time::Instant;
 
 use super::{Action, State};
 use crate::backend::Failure;
@@ -45,6 +47,7 @@ impl State {
     /// Another model for a job, or why there is none. It may have gone meanwhile.
     pub(super) fn chosen(
         &mut self,
+        now: Instant,
         id: u64,
         model: Result<String, Failure>,
         actions: &mut Vec<Action>,
@@ -53,16 +56,30 @@ impl State {
         match model {
             Ok(model) => {
                 if let Some(job) = self.queue.iter_mut().find(|job| its(job)) {
-                    job.model = model;
+                    job.model.clone_from(&model);
                     job.deaths = 0;
                     job.reassigning = false;
                 }
+                self.refuse_backed_off(now, id, &model, actions);
             }
             Err(failure) => {
                 if !self.queue.extract(its).is_empty() {
                     actions.push(Action::Fail { id, failure });
                 }
             }
+        }
+    }
+
+    /// A job whose model is backed off from does not wait for it.
+    pub(super) fn refuse_backed_off(
+        &mut self,
+        now: Instant,
+        id: u64,
+        model: &str,
+        actions: &mut Vec<Action>,
+    ) {
+        if let Some(failure) = self.backing_off(now, model) {
+            self.refuse(true, &failure, actions, |job| job.id == id);
         }
     }
 

@@ -19,8 +19,8 @@ pub enum Input {
         flexible: bool,
         kind: Kind,
     },
-    /// Another model's id for a job, or why there is none; answers [`super::Action::Choose`]. It takes
-    /// less than the one before.
+    /// Another model's id for a job, or why there is none; answers [`super::Action::Choose`]. None is
+    /// chosen twice.
     Chosen {
         id: u64,
         model: Result<String, Failure>,
@@ -49,8 +49,9 @@ pub enum Input {
         failure: Failure,
         out_of_memory: bool,
     },
-    /// The first piece of an answer went to its client.
-    Begun { id: u64 },
+    /// The first piece of an answer went to its client. `shown`: it cannot be taken back, because
+    /// the client does not wait for the whole.
+    Begun { id: u64, shown: bool },
     /// The answer's end went to its client.
     Ended { id: u64 },
     /// The worker is gone, however it went. `out_of_memory`: the kernel took it.

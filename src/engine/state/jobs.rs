@@ -16,14 +16,16 @@ impl State {
         if self.drain.is_some() {
             return actions.push(refuse(Failure::ShuttingDown));
         }
-        if let Some((cause, until)) = self.paused() {
-            return actions.push(refuse(Failure::BackingOff {
-                cause: cause.to_owned(),
-                retry_after: until - now,
-            }));
+        let backing_off = self.backing_off(now, &job.model);
+        if let Some(failure) = backing_off.as_ref().filter(|_| !job.flexible) {
+            return actions.push(refuse(failure.clone()));
         }
         match self.queue.push(job) {
-            Ok(()) => {}
+            Ok(()) => {
+                if let Some(failure) = backing_off {
+                    self.refuse(true, &failure, actions, |job| job.id == id);
+                }
+            }
             Err(Full::Total) => {
                 actions.push(refuse(Failure::QueueFull {
                     limit: self.settings.queue,
@@ -47,11 +49,13 @@ impl State {
         }
     }
 
-    pub(super) fn begun(&mut self, id: u64) {
+    pub(super) fn begun(&mut self, id: u64, shown: bool) {
         if let Some(running) = self.running.get_mut(&id) {
             running.begun = true;
-            // A worker that answers is a worker that works.
-            self.backoff = None;
+            running.shown = shown;
+            if let Some(worker) = &self.worker {
+                self.backoffs.answered(&worker.model);
+            }
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::backoff::Backoff;
 use super::retry::{self, DEATHS_PER_JOB, Exit};
 use super::worker::{Phase, Ready, Worker};
 use super::{Action, Generation, State};
@@ -92,7 +91,7 @@ impl State {
         let Some(worker) = self.worker.take_if(|worker| worker.generation == of) else {
             return;
         };
-        let exit = match self.given_up.take() {
+        let mut exit = match self.given_up.take() {
             Some(cause) => Exit {
                 cause,
                 of_memory: true,
@@ -107,12 +106,16 @@ impl State {
         if worker.is_ending() {
             return;
         }
+        exit.cause = format!("model `{}`: {}", worker.model, exit.cause);
         if exit.of_memory {
             self.downsizing.step(now, &worker.model);
         }
+        // The model may be to blame, and not what was asked of it.
+        let another =
+            exit.of_memory || worker.is_starting() || !self.backoffs.has_answered(&worker.model);
         let silent = !lost.values().any(|running| running.begun);
         let failure = exit.failure();
-        let (again, fail) = retry::split(lost.into_values(), &exit, self.drain.is_some());
+        let (again, fail) = retry::split(lost.into_values(), another, self.drain.is_some());
         for id in fail {
             actions.push(Action::Fail {
                 id,
@@ -123,11 +126,11 @@ impl State {
         if worker.is_starting() {
             self.count_death(&worker.model);
         }
-        self.refuse(exit.of_memory, &failure, actions, |job| {
+        self.refuse(another, &failure, actions, |job| {
             job.deaths >= DEATHS_PER_JOB
         });
         if silent {
-            self.backoff = Some(Backoff::after(self.backoff.take(), now, exit.cause));
+            self.died_silently(now, &worker.model, &exit.cause, actions);
         }
     }
 

@@ -10,8 +10,10 @@ pub const DEATHS_PER_JOB: u32 = 2;
 #[derive(Debug)]
 pub struct Running {
     pub job: Job,
-    /// Something of the answer has reached the client.
+    /// The worker has said something of the answer.
     pub begun: bool,
+    /// The client has seen something of it.
+    pub shown: bool,
 }
 
 /// How a worker came to its end.
@@ -34,19 +36,19 @@ impl Exit {
     }
 }
 
-/// The jobs that are tried again, the last one first, and the ids of those that fail: what had
-/// begun, what has seen too many workers die, and everything while the daemon is `draining`.
+/// The jobs that are tried again, the last one first, and the ids of those that fail: what was
+/// seen already, what has seen too many workers die, and everything while the daemon is `draining`.
+/// `another`: a job that left the choice of its model to us may have another one instead.
 pub fn split(
     lost: impl DoubleEndedIterator<Item = Running>,
-    exit: &Exit,
+    another: bool,
     draining: bool,
 ) -> (Vec<Job>, Vec<u64>) {
     let (mut again, mut fail) = (vec![], vec![]);
-    for Running { mut job, begun } in lost.rev() {
+    for Running { mut job, shown, .. } in lost.rev() {
         job.deaths += 1;
-        // Where memory is what was missing, a model that takes less may do.
-        let spent = job.deaths >= DEATHS_PER_JOB && !(exit.of_memory && job.flexible);
-        if begun || spent || draining {
+        let spent = job.deaths >= DEATHS_PER_JOB && !(another && job.flexible);
+        if shown || spent || draining {
             fail.push(job.id);
         } else {
             again.push(job);
@@ -64,8 +66,8 @@ mod tests {
     use crate::engine::queue::Kind;
 
     #[test]
-    fn what_had_begun_or_died_too_often_fails() {
-        for (deaths, begun, flexible, of_memory, draining, is_retried) in [
+    fn what_was_seen_or_died_too_often_fails() {
+        for (deaths, shown, flexible, another, draining, is_retried) in [
             (0, false, false, false, false, true),
             (0, true, false, false, false, false),
             (0, false, false, false, true, false),
@@ -85,12 +87,13 @@ mod tests {
                 deadline: Instant::now(),
                 deaths,
             };
-            let exit = Exit {
-                cause: "SIGKILL".into(),
-                of_memory,
+            let running = Running {
+                job,
+                begun: true,
+                shown,
             };
-            let (again, fail) = split([Running { job, begun }].into_iter(), &exit, draining);
-            let case = (deaths, begun, flexible, of_memory, draining);
+            let (again, fail) = split([running].into_iter(), another, draining);
+            let case = (deaths, shown, flexible, another, draining);
             assert_eq!(
                 (again.len() == 1, fail == [1]),
                 (is_retried, !is_retried),

@@ -135,9 +135,11 @@ impl State {
             && (opening.patience <= now || *deadline <= now)
         {
             opening.is_late = true;
-            let another = self
-                .queue
-                .find(|job| job.model != *model && !self.stalls.holds(&job.model));
+            let another = self.queue.find(|job| {
+                job.model != *model
+                    && !self.stalls.holds(&job.model)
+                    && !self.backoffs.holds(&job.model)
+            });
             if another.is_some() || *deadline <= now {
                 let (model, file) = (std::mem::take(model), std::mem::take(&mut opening.file));
                 self.stalls.begin(model, file, *deadline);

@@ -7,6 +7,7 @@ use crate::backend::Failure;
 use crate::chat::PrincipalId;
 use crate::engine::queue::Kind;
 
+mod backoff;
 mod deaths;
 mod fallback;
 mod jobs;

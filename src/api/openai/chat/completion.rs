@@ -34,6 +34,7 @@ impl CompletionBuilder {
                 .iter_mut()
                 .for_each(|call| call.function.arguments.push_str(&json)),
             ChatEvent::CallEnded => self.calls.extend(self.open.take()),
+            ChatEvent::Restarted => *self = Self::default(),
             ChatEvent::Done(done) => return Some(done),
         }
         None
@@ -190,6 +191,21 @@ mod tests {
         assert_eq!(
             answer(vec![], Finish::Stop, false)["choices"][0]["message"]["content"],
             ""
+        );
+    }
+
+    #[test]
+    fn what_a_dead_worker_had_said_is_void() {
+        let call = |name: &str| ChatEvent::CallStarted { name: name.into() };
+        let before = [text("half of"), call("f"), ChatEvent::Restarted];
+        let events = before.into_iter().chain([text("whole")]).collect();
+        let answer = answer(events, Finish::Stop, true);
+        let choice = &answer["choices"][0];
+        assert_eq!(choice["message"]["content"], "whole");
+        assert_eq!(choice["message"].get("tool_calls"), None);
+        assert_eq!(
+            choice["logprobs"]["content"].as_array().map(Vec::len),
+            Some(1)
         );
     }
 

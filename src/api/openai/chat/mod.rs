@@ -40,15 +40,19 @@ pub async fn complete(
         .await
         .map_err(|refused| ApiError::attachments(refused, fields::field))?;
     let logprobs = request.logprobs.is_some();
+    request.whole = delivery == Delivery::Complete;
     let mut answer = api.backends.chat(caller.id(), &model, request).await?;
     // What fails before the first event fails with a status of its own.
     let first = next(&mut answer).await?;
-    // From here on the request's memory is the worker's business.
-    drop(share);
     let head = Head::new(&answer.model());
     let response = match delivery {
+        // The request is kept to the end: it may be answered anew.
         Delivery::Complete => collected(answer, first, &head, logprobs).await?,
-        Delivery::Stream { usage } => streamed(answer, first, Chunks::new(head, usage, logprobs)),
+        Delivery::Stream { usage } => {
+            // From here on the request's memory is the worker's business.
+            drop(share);
+            streamed(answer, first, Chunks::new(head, usage, logprobs))
+        }
     };
     Ok(documents::with_files_header(response, &files))
 }

@@ -188,6 +188,8 @@ impl Encoder for Chunks {
             }
             // The next call's first delta says as much.
             ChatEvent::CallEnded => self.calls += 1,
+            // Only answers that are sent whole start over.
+            ChatEvent::Restarted => {}
             ChatEvent::Done(done) => self.end(&done),
         }
         take(&mut self.buffer)

@@ -30,20 +30,20 @@ pub async fn complete(
     let body::Received { bytes, share } = body::read(&api, &caller, request).await?;
     let CompletionCall {
         model,
-        request,
+        mut request,
         delivery,
         echo,
     } = parse(bytes, request::parse).await?;
     let logprobs = request.logprobs.is_some();
     let echo = request.prompt.clone().filter(|_| echo);
     let failed = |failure| ApiError::failure(failure, request::field);
+    request.whole = delivery == Delivery::Complete;
     let mut answer = api
         .backends
         .chat(caller.id(), &model, request)
         .await
         .map_err(failed)?;
     let first = next(&mut answer).await.map_err(failed)?;
-    drop(share);
     let head = Head {
         id: id::random("cmpl-"),
         created: now(),
@@ -52,6 +52,8 @@ pub async fn complete(
     };
     let text = echo.unwrap_or_default();
     if let Delivery::Stream { usage } = delivery {
+        // One that is answered whole is kept to the end: it may be answered anew.
+        drop(share);
         return Ok(streamed(
             answer,
             first,
@@ -78,7 +80,7 @@ async fn collected(
     mut text: String,
     logprobs: bool,
 ) -> Result<Response, Failure> {
-    let (mut tokens, mut event) = (vec![], first);
+    let (mut tokens, mut event, echo) = (vec![], first, text.len());
     loop {
         match event {
             ChatEvent::Text {
@@ -87,6 +89,10 @@ async fn collected(
             } => {
                 text.push_str(&piece);
                 tokens.extend(logprobs);
+            }
+            ChatEvent::Restarted => {
+                text.truncate(echo);
+                tokens.clear();
             }
             ChatEvent::Done(done) => {
                 let logprobs = logprobs.then(|| Logprobs::new(&tokens, &mut 0));

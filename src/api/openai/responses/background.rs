@@ -70,8 +70,10 @@ async fn make(
     share: Share,
 ) -> Result<Done, Failure> {
     let (answer, event) = ready.begin(backends, answer).await?;
-    drop(share);
     draft.model = answer.model();
     recorder.update(draft, &draft.standing(Status::InProgress), job);
-    collected(answer, event, draft).await
+    let done = collected(answer, event, draft).await;
+    // To here the request was kept: it might have been answered anew.
+    drop(share);
+    done
 }

@@ -89,6 +89,8 @@ pub async fn create(
         input,
         conversation,
     });
+    let streams = matches!(delivery, Delivery::Stream { .. });
+    ready.request.whole = !streams;
     let answer = ready
         .ask(&api.backends)
         .await
@@ -110,10 +112,11 @@ pub async fn create(
         .begin(&api.backends, answer)
         .await
         .map_err(|failure| ready.refusal(failure))?;
-    // From here on the request's memory is the worker's business.
-    drop(share);
     draft.model = answer.model();
-    if let Delivery::Stream { .. } = delivery {
+    if streams {
+        // From here on the request's memory is the worker's business. One that is answered whole is
+        // kept to the end: it may be answered anew.
+        drop(share);
         return Ok(documents::with_files_header(
             streamed(answer, event, Stream::new(draft, recorder, logprobs)),
             &files,

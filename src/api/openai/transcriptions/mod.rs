@@ -30,24 +30,27 @@ pub async fn create(
     let body::Received { bytes, share } = body::read_form(&api, &caller, request).await?;
     let TranscriptionCall {
         model,
-        request,
+        mut request,
         format,
     } = request::parse(&boundary, Bytes::from_owner(bytes)).await?;
     let failed = |failure| ApiError::failure(failure, request::field);
+    request.whole = format != Format::Stream;
     let mut answer = api
         .backends
         .chat(caller.id(), &model, request)
         .await
         .map_err(failed)?;
     let mut event = next(&mut answer).await.map_err(failed)?;
-    drop(share);
     if format == Format::Stream {
+        // One that is answered whole is kept to the end: it may be answered anew.
+        drop(share);
         return Ok(streamed(answer, event, Pieces::default()));
     }
     let mut text = String::new();
     loop {
         match event {
             ChatEvent::Text { text: piece, .. } => text.push_str(&piece),
+            ChatEvent::Restarted => text.clear(),
             ChatEvent::Done(done) if format == Format::Json => {
                 return Ok(json(render(&Transcription {
                     text: text.trim(),

@@ -8,7 +8,7 @@ fn a_death_in_mid_answer_is_told_and_one_before_it_is_retried_unseen() {
     s.step(t, submit(1, "a"));
     s.step(t, submit(2, "a"));
     s.step(t, loaded(1));
-    s.step(t, Input::Begun { id: 1 });
+    s.step(t, Input::Begun { id: 1, shown: true });
     let actions = s.step(t, exited(1, "SIGKILL"));
     assert_eq!(
         actions,
@@ -16,7 +16,7 @@ fn a_death_in_mid_answer_is_told_and_one_before_it_is_retried_unseen() {
             Action::Fail {
                 id: 1,
                 failure: Failure::WorkerDied {
-                    cause: "SIGKILL".into()
+                    cause: "model `a`: SIGKILL".into()
                 }
             },
             spawn(2, "a")
@@ -29,9 +29,33 @@ fn a_death_in_mid_answer_is_told_and_one_before_it_is_retried_unseen() {
         [Action::Fail {
             id: 2,
             failure: Failure::WorkerDied {
-                cause: "again".into()
+                cause: "model `a`: again".into()
             }
         }]
+    );
+}
+
+#[test]
+fn an_answer_of_which_nothing_was_seen_is_retried_once() {
+    let (mut s, t) = state();
+    let begun = |id| Input::Begun { id, shown: false };
+    s.step(t, submit(1, "a"));
+    s.step(t, loaded(1));
+    s.step(t, begun(1));
+    assert_eq!(s.step(t, exited(1, "SIGKILL")), [spawn(2, "a")]);
+    assert_eq!(s.step(t, loaded(2)), [Action::Send { id: 1 }]);
+    s.step(t, begun(1));
+    let failure = Failure::WorkerDied {
+        cause: "model `a`: SIGKILL".into(),
+    };
+    assert_eq!(
+        s.step(t, exited(2, "SIGKILL")),
+        [Action::Fail { id: 1, failure }]
+    );
+    assert_eq!(
+        s.step(t, submit(2, "a")),
+        [spawn(3, "a")],
+        "both workers had answered: there is no pause"
     );
 }
 
@@ -49,7 +73,9 @@ fn silent_deaths_lead_to_growing_pauses_that_are_told() {
         failed,
         [Action::Fail {
             id: 1,
-            failure: Failure::WorkerDied { cause: "x".into() }
+            failure: Failure::WorkerDied {
+                cause: "model `a`: x".into()
+            }
         }]
     );
     let refused = s.step(t, submit(2, "a"));
@@ -58,7 +84,7 @@ fn silent_deaths_lead_to_growing_pauses_that_are_told() {
         [Action::Fail {
             id: 2,
             failure: Failure::BackingOff {
-                cause: "x".into(),
+                cause: "model `a`: x".into(),
                 retry_after: FIRST_PAUSE
             }
         }]
@@ -83,7 +109,7 @@ fn silent_deaths_lead_to_growing_pauses_that_are_told() {
     t += 2 * FIRST_PAUSE;
     assert_eq!(s.step(t, Input::Tick), [spawn(4, "a")]);
     s.step(t, loaded(4));
-    s.step(t, Input::Begun { id: 3 });
+    s.step(t, Input::Begun { id: 3, shown: true });
     s.step(t, Input::Ended { id: 3 });
     assert_eq!(s.step(t, exited(4, "x")), []);
     assert_eq!(

@@ -93,24 +93,19 @@ fn a_load_without_memory_is_retried_smaller_before_another_model_is_chosen() {
     let (mut s, t) = state();
     s.step(t, submit_flexible(1, "large"));
     let killed = Failure::OutOfMemory {
-        cause: "SIGKILL".into(),
+        cause: "model `large`: SIGKILL".into(),
     };
     assert_eq!(s.step(t, out_of_memory(1)), [downsized(2, "large", 1)]);
     assert_eq!(s.step(t, out_of_memory(2)), [choose(1, killed)]);
     assert_eq!(
         s.step(t, chosen(1, "small")),
-        [],
-        "there is a pause after the second silent death"
+        [spawn(3, "small")],
+        "the pause is the other model's"
     );
-    assert_eq!(s.step(t + FIRST_PAUSE, Input::Tick), [spawn(3, "small")]);
     assert_eq!(
-        s.step(t + FIRST_PAUSE, out_of_memory(3)),
-        [],
+        s.step(t, out_of_memory(3)),
+        [downsized(4, "small", 1)],
         "it has another attempt with its new model"
-    );
-    assert_eq!(
-        s.step(t + 3 * FIRST_PAUSE, Input::Tick),
-        [downsized(4, "small", 1)]
     );
 }
 
@@ -123,7 +118,7 @@ fn a_model_that_takes_less_may_do_for_what_had_not_begun_when_memory_ran_out() {
     s.step(t, out_of_memory(1));
     s.step(t, loaded(2));
     let killed = Failure::OutOfMemory {
-        cause: "SIGKILL".into(),
+        cause: "model `large`: SIGKILL".into(),
     };
     assert_eq!(
         s.step(t, out_of_memory(2)),
@@ -134,20 +129,6 @@ fn a_model_that_takes_less_may_do_for_what_had_not_begun_when_memory_ran_out() {
             },
             choose(1, killed)
         ]
-    );
-}
-
-#[test]
-fn a_crash_is_no_reason_for_another_model() {
-    let (mut s, t) = state();
-    s.step(t, submit_flexible(1, "large"));
-    assert_eq!(s.step(t, exited(1, "0")), [spawn(2, "large")]);
-    assert_eq!(
-        s.step(t, exited(2, "0")),
-        [Action::Fail {
-            id: 1,
-            failure: Failure::WorkerDied { cause: "0".into() }
-        }]
     );
 }
 

@@ -8,7 +8,7 @@ fn the_first_request_starts_a_worker_and_goes_to_it() {
     assert_eq!(s.step(t, submit(1, "a")), [spawn(1, "a")]);
     assert_eq!(s.life(), Life::Starting("a"));
     assert_eq!(s.step(t, loaded(1)), [Action::Send { id: 1 }]);
-    assert_eq!(s.step(t, Input::Begun { id: 1 }), []);
+    assert_eq!(s.step(t, Input::Begun { id: 1, shown: true }), []);
     assert_eq!(s.step(t, Input::Ended { id: 1 }), []);
     assert_eq!(s.life(), Life::Ready("a"));
 }
@@ -71,7 +71,7 @@ fn texts_take_no_slot_and_still_load_the_model() {
     for id in [4].into_iter().chain(10..10 + TEXTS as u64 - 2) {
         s.step(t, Input::Ended { id });
     }
-    s.step(t, Input::Begun { id: 2 });
+    s.step(t, Input::Begun { id: 2, shown: true });
     s.step(t, exited(1, "x"));
     assert_eq!(
         s.step(

@@ -8,7 +8,7 @@ fn a_model_that_ran_out_of_memory_is_smaller_for_a_while() {
     s.step(t, submit(1, "a"));
     s.step(t, submit(2, "a"));
     s.step(t, loaded(1));
-    s.step(t, Input::Begun { id: 1 });
+    s.step(t, Input::Begun { id: 1, shown: true });
     let actions = s.step(t, out_of_memory(1));
     assert_eq!(
         actions,
@@ -16,14 +16,14 @@ fn a_model_that_ran_out_of_memory_is_smaller_for_a_while() {
             Action::Fail {
                 id: 1,
                 failure: Failure::OutOfMemory {
-                    cause: "SIGKILL".into()
+                    cause: "model `a`: SIGKILL".into()
                 }
             },
             downsized(2, "a", 1)
         ]
     );
     s.step(t, loaded(2));
-    s.step(t, Input::Begun { id: 2 });
+    s.step(t, Input::Begun { id: 2, shown: true });
     s.step(t, Input::Ended { id: 2 });
     assert_eq!(s.step(t, Input::Unload), [Action::End { generation: 2 }]);
     s.step(t, exited(2, "0"));
@@ -34,7 +34,13 @@ fn a_model_that_ran_out_of_memory_is_smaller_for_a_while() {
     );
     let come_and_go = |s: &mut State, t: Instant, generation: u64| {
         s.step(t, loaded(generation));
-        s.step(t, Input::Begun { id: generation });
+        s.step(
+            t,
+            Input::Begun {
+                id: generation,
+                shown: true,
+            },
+        );
         s.step(t, Input::Ended { id: generation });
         s.step(t, Input::Unload);
         s.step(t, exited(generation, "0"));
@@ -107,7 +113,7 @@ fn giving_up_a_worker_fails_what_had_begun_and_retries_the_rest() {
     s.step(t, submit(1, "a"));
     s.step(t, submit(2, "a"));
     s.step(t, loaded(1));
-    s.step(t, Input::Begun { id: 1 });
+    s.step(t, Input::Begun { id: 1, shown: true });
     assert_eq!(
         s.step(
             t,
@@ -119,7 +125,7 @@ fn giving_up_a_worker_fails_what_had_begun_and_retries_the_rest() {
     );
     assert_eq!(s.step(t, Input::EndWhenIdle(false)), []);
     let failure = Failure::OutOfMemory {
-        cause: "5 MiB".into(),
+        cause: "model `a`: 5 MiB".into(),
     };
     let actions = s.step(t, exited(1, "SIGKILL"));
     assert_eq!(

@@ -139,7 +139,10 @@ impl World {
                     out_of_memory: which > 1,
                 }
             }
-            7 => Input::Begun { id: sent? },
+            7 => Input::Begun {
+                id: sent?,
+                shown: which < 2,
+            },
             8 => {
                 self.close(sent?);
                 Input::Ended { id: sent? }
