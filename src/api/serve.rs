@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
+use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -185,7 +187,20 @@ async fn answer(
         request.uri().path().to_owned(),
         Instant::now(),
     );
-    let Ok(mut response) = TowerToHyperService::new(router).call(request).await;
+    let mut response = match host(request.version(), request.headers()) {
+        Ok(()) => {
+            let Ok(response) = TowerToHyperService::new(router).call(request).await;
+            response
+        }
+        Err(error) => {
+            let mut response = error.into_response();
+            // Who frames requests wrongly may have meant the rest as another one.
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response
+        }
+    };
     debug!(request = ?id, %uid, pid, %method, path = path.as_str(), status = response.status().as_u16(), after = ?arrived.elapsed());
     if path.starts_with(ANTHROPIC) {
         response
@@ -194,4 +209,20 @@ async fn answer(
     }
     response.headers_mut().insert(id::REQUEST, id);
     Ok(response)
+}
+
+/// A request of HTTP/1.1 names its host once; none names it twice (RFC 9112, section 3.2). Which
+/// host it is does not matter here.
+fn host(version: Version, headers: &HeaderMap) -> Result<(), ApiError> {
+    let message = match headers.get_all(header::HOST).iter().count() {
+        1 => return Ok(()),
+        0 if version < Version::HTTP_11 => return Ok(()),
+        0 => "the request has no `Host` header; HTTP/1.1 requires one, with any value",
+        _ => "the request has more than one `Host` header; send one",
+    };
+    Err(ApiError::invalid(
+        StatusCode::BAD_REQUEST,
+        "invalid_host",
+        message,
+    ))
 }

@@ -81,7 +81,7 @@ async fn a_failure_in_mid_stream_is_told() {
     stream
         .write_all(
             chat(r#","stream":true"#)
-                .replace("host: x", "connection: close")
+                .replace("host: x", "host: x\r\nconnection: close")
                 .as_bytes(),
         )
         .await
@@ -115,7 +115,7 @@ async fn a_failure_before_the_first_event_has_its_status() {
         connection
             .write_all(
                 chat(stream)
-                    .replace("host: x", "connection: close")
+                    .replace("host: x", "host: x\r\nconnection: close")
                     .as_bytes(),
             )
             .await

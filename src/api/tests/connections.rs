@@ -20,7 +20,7 @@ async fn connections_have_limits() {
     assert_eq!(content(&response)["error"]["code"], "user_connections_full");
     // The others go on, and a closed one makes room.
     second
-        .write_all(b"GET /health HTTP/1.1\r\nconnection: close\r\n\r\n")
+        .write_all(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         .await
         .unwrap();
     assert_eq!(code(&read_all(&mut second).await), 200);
@@ -62,7 +62,7 @@ async fn stopping_lets_running_answers_finish() {
     let mut door = Door::open(Limits::default());
     let _idle = door.connect().await;
     let mut kept = door.connect().await;
-    kept.write_all(b"GET /health HTTP/1.1\r\n\r\n")
+    kept.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
         .await
         .unwrap();
     let mut buffer = vec![0; 1024];

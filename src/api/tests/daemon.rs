@@ -56,7 +56,7 @@ async fn loading_is_for_administrators() {
     let client = tokio::spawn(async move {
         let mut stream = UnixStream::connect(path).await.unwrap();
         stream
-            .write_all(b"POST /models/load HTTP/1.1\r\nconnection: close\r\ncontent-length: 16\r\n\r\n{\"model\":\"tiny\"}")
+            .write_all(b"POST /models/load HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 16\r\n\r\n{\"model\":\"tiny\"}")
             .await
             .unwrap();
         read_all(&mut stream).await

@@ -44,10 +44,41 @@ async fn a_body_has_its_limit() {
     let mut stream = door.connect().await;
     let piece = format!("400\r\n{}\r\n", " ".repeat(0x400));
     let request = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n{piece}"
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n{piece}"
     );
     stream.write_all(request.as_bytes()).await.unwrap();
     assert_eq!(code(&read_all(&mut stream).await), 413);
+}
+
+#[tokio::test]
+async fn a_request_names_its_host_once() {
+    let door = Door::open(Limits::default());
+    for (head, status) in [
+        ("HTTP/1.1\r\nhost: x", 200),
+        ("HTTP/1.1\r\nHost:", 200),
+        ("HTTP/1.1", 400),
+        ("HTTP/1.1\r\nhost: x\r\nHost: x", 400),
+        ("HTTP/1.0", 200),
+        ("HTTP/1.0\r\nhost: x", 200),
+        ("HTTP/1.0\r\nhost: x\r\nhost: y", 400),
+    ] {
+        let mut stream = door.connect().await;
+        let request = format!("GET /version {head}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let response = read_all(&mut stream).await;
+        assert_eq!(code(&response), status, "{head}: {response}");
+        if status == 400 {
+            assert_eq!(content(&response)["error"]["code"], "invalid_host");
+        }
+    }
+    // What follows such a request is not read.
+    let mut stream = door.connect().await;
+    let two = "GET /version HTTP/1.1\r\n\r\nGET /version HTTP/1.1\r\nhost: x\r\n\r\n";
+    stream.write_all(two.as_bytes()).await.unwrap();
+    assert_eq!(
+        read_all(&mut stream).await.matches("x-request-id").count(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -115,7 +146,7 @@ async fn a_large_request_is_read_aside() {
     let client = tokio::spawn(async move {
         let mut stream = UnixStream::connect(ask).await.unwrap();
         let head = format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
         stream.write_all(head.as_bytes()).await.unwrap();
