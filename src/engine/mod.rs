@@ -39,6 +39,7 @@ use crate::memory;
 use crate::memory::reserved::ReservedMemory;
 pub use crate::store::Installers;
 use crate::store::{self, Model, PackedCache};
+pub use state::LEAST_SILENCE;
 
 /// Commands that wait for the driver; past this their senders wait.
 const COMMANDS: usize = 256;
@@ -68,6 +69,8 @@ pub struct Setup {
     pub reserved: ReservedMemory,
     /// The worker program.
     pub worker: PathBuf,
+    /// How long a worker that has something to do may do nothing; [`LEAST_SILENCE`], but in tests.
+    pub worker_silence: Duration,
 }
 
 /// What of a [`Setup`] may change while the daemon runs.
@@ -89,6 +92,7 @@ impl Setup {
             load_time: self.limits.load_time,
             idle_unload: Some(self.models.idle_unload).filter(|time| !time.is_zero()),
             idle_release: Some(self.models.idle_release).filter(|time| !time.is_zero()),
+            worker_silence: self.worker_silence,
         }
     }
 
@@ -225,15 +229,6 @@ impl Engine {
         }
     }
 
-    /// Returns once the driver has come to it: that it is alive.
-    ///
-    /// # Errors
-    ///
-    /// The driver has ended.
-    pub async fn beat(&self) -> Result<(), Failure> {
-        self.ask(|reply| Command::Beat { reply }).await
-    }
-
     /// Sends a command and waits for what the driver says.
     fn ask<T: Send + 'static>(
         &self,
@@ -346,6 +341,10 @@ impl LocalBackend for Engine {
             clear: false,
             reply,
         })
+    }
+
+    fn beat(&self) -> Reply<'_, ()> {
+        self.ask(|reply| Command::Beat { reply })
     }
 
     fn clear_cache(&self) -> Reply<'_, CacheReport> {
