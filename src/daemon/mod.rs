@@ -40,6 +40,10 @@ const CLOSE_TIME: Duration = Duration::from_secs(2);
 /// How long the start waits for the bus. It is joined later as well.
 const BUS_TIME: Duration = Duration::from_secs(2);
 
+/// Threads that take large bodies apart and read the files of D-Bus callers. What hangs with a disk of
+/// ours has threads of its own (`engine/thread`).
+const BLOCKING_THREADS: usize = 16;
+
 /// Why the daemon could not start, or had to end.
 struct StartError {
     code: u8,
@@ -74,6 +78,7 @@ fn start(args: &Args) -> Result<(), StartError> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(|error| StartError {
             code: EX_OSERR,
@@ -131,6 +136,13 @@ async fn run(
     loop {
         let action = tokio::select! {
             action = signals.next() => action,
+            () = parts.engine.ended() => {
+                // Whoever started the daemon is to start it again: systemd does.
+                return Err(StartError {
+                    code: EX_SOFTWARE,
+                    message: "the engine has ended, and nothing can be answered any more; the log says why".to_owned(),
+                });
+            }
             () = idle::idle(&parts.engine, || parts.is_used(), exit_when_idle) => {
                 tracing::info!("nobody needs the daemon");
                 break;

@@ -21,6 +21,7 @@ mod plan;
 pub mod queue;
 mod report;
 pub mod state;
+mod thread;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -227,6 +228,11 @@ impl Engine {
         {
             let _ = answer.await;
         }
+    }
+
+    /// Returns when the driver has ended, however it came to that: nothing is answered from then on.
+    pub async fn ended(&self) {
+        self.commands.closed().await;
     }
 
     /// Sends a command and waits for what the driver says.
