@@ -140,6 +140,74 @@ fn a_whole_answer_is_begun_anew_unseen_when_its_worker_is_killed() {
 }
 
 #[test]
+fn a_worker_that_is_stopped_is_replaced_and_what_had_not_begun_is_answered() {
+    let options = Options {
+        inference: "slots = 1".into(),
+        ..Options::default()
+    };
+    // In earnest it is minutes.
+    let daemon = Daemon::with_environment(options, &[("GEMMAD_TEST_WORKER_SILENCE", "2")]);
+    let pid = daemon.load();
+    let mut events = daemon.stream(&endless());
+    for _ in 0..3 {
+        events.next().unwrap();
+    }
+    let waiting = daemon.send(
+        "/v1/chat/completions",
+        question(FRANCE).to_string().as_bytes(),
+    );
+    wait_for("the second request to wait", || {
+        daemon.status()["waiting"] == 1
+    });
+    signal(pid, "STOP");
+    let message = events.text().1.unwrap_err();
+    assert!(message.contains("computed nothing for"), "{message}");
+    assert_eq!(harness::Reply::read(waiting).unwrap().content(), PARIS);
+    assert_ne!(daemon.status()["pid"], pid);
+    assert_eq!(daemon.status()["crashes"], 1);
+    assert_eq!(daemon.get("/health").status, 200);
+}
+
+#[test]
+fn a_model_that_aborts_llama_cpp_costs_the_requests_for_another_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["bad", "good"] {
+        spoil(dir.path(), name, |_| {});
+    }
+    // Aborts for as long as there is a file `fail`; which model it is for only the real one knows.
+    let worker = dir.path().join("worker");
+    let real = env!("CARGO_BIN_EXE_gemmad-worker");
+    let script = format!(
+        "#!/bin/sh\nif [ -e {0}/fail ]; then\necho '/b/ggml/src/ggml.c:1712: GGML_ASSERT(a) failed' >&2\nkill -ABRT $$\nfi\nexec {real} \"$@\"\n",
+        dir.path().display()
+    );
+    fs::write(&worker, script).unwrap();
+    fs::set_permissions(&worker, fs::Permissions::from_mode(0o755)).unwrap();
+    let daemon = Daemon::with(Options {
+        models: dir.path().into(),
+        inference: format!("worker = \"{}\"", worker.display()),
+        ..Options::default()
+    });
+    let ask = |model: &str| {
+        let mut body = question(FRANCE);
+        body["model"] = json!(model);
+        daemon.chat(&body)
+    };
+    fs::write(dir.path().join("fail"), "").unwrap();
+    let first = ask("bad");
+    assert_eq!(first.status, 500, "{}", first.text());
+    let message = first.error();
+    assert!(
+        message.contains("`bad`") && message.contains("GGML_ASSERT(a) failed"),
+        "{message}"
+    );
+    assert!(!message.contains("ggml.c"), "{message}");
+    fs::remove_file(dir.path().join("fail")).unwrap();
+    assert_eq!(ask("good").content(), PARIS);
+    assert_eq!(daemon.status()["model"], "good");
+}
+
+#[test]
 fn a_worker_that_always_dies_is_backed_off_from_and_quoted() {
     let dir = tempfile::tempdir().unwrap();
     let worker = dir.path().join("worker");

@@ -170,6 +170,12 @@ impl ApiError {
         Self::unavailable(code, message).retry_after(RETRY_SOON)
     }
 
+    /// That the engine has not answered within `limit`.
+    pub fn engine_silent(limit: Duration) -> Self {
+        let message = format!("the engine has not answered within {} s", limit.as_secs());
+        Self::unavailable("engine_silent", message)
+    }
+
     fn unavailable(code: &'static str, message: String) -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -78,6 +78,9 @@ pub trait LocalBackend: Backend {
     /// What packed weights are kept on the disk.
     fn cache(&self) -> Reply<'_, CacheReport>;
 
+    /// Returns once the backend has come to it: that it is alive. Fails when it has ended.
+    fn beat(&self) -> Reply<'_, ()>;
+
     /// Deletes all packed weights; says which. A worker keeps those that it uses until it ends.
     fn clear_cache(&self) -> Reply<'_, CacheReport>;
 }

@@ -115,6 +115,14 @@ impl LocalBackend for Scripted {
         unscripted("cache")
     }
 
+    /// At once, as long as somebody reads what is asked; else never.
+    fn beat(&self) -> Reply<'_, ()> {
+        if self.calls.is_closed() {
+            return Box::pin(std::future::pending());
+        }
+        Box::pin(async { Ok(()) })
+    }
+
     fn clear_cache(&self) -> Reply<'_, CacheReport> {
         unscripted("clear_cache")
     }

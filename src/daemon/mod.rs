@@ -26,7 +26,7 @@ use crate::attachments::Attachments;
 use crate::backend::{Backend, Backends};
 use crate::bus;
 use crate::config::{self, BusChoice, Config, Place};
-use crate::engine::{Engine, Installers, Setup};
+use crate::engine::{Engine, Installers, LEAST_SILENCE, Setup};
 use crate::memory::reserved::ReservedMemory;
 use args::Args;
 
@@ -40,7 +40,11 @@ const CLOSE_TIME: Duration = Duration::from_secs(2);
 /// How long the start waits for the bus. It is joined later as well.
 const BUS_TIME: Duration = Duration::from_secs(2);
 
-/// Why the daemon could not start.
+/// Threads that take large bodies apart and read the files of D-Bus callers. What hangs with a disk of
+/// ours has threads of its own (`engine/thread`).
+const BLOCKING_THREADS: usize = 16;
+
+/// Why the daemon could not start, or had to end.
 struct StartError {
     code: u8,
     message: String,
@@ -74,6 +78,7 @@ fn start(args: &Args) -> Result<(), StartError> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(|error| StartError {
             code: EX_OSERR,
@@ -131,6 +136,13 @@ async fn run(
     loop {
         let action = tokio::select! {
             action = signals.next() => action,
+            () = parts.engine.ended() => {
+                // Whoever started the daemon is to start it again: systemd does.
+                return Err(StartError {
+                    code: EX_SOFTWARE,
+                    message: "the engine has ended, and nothing can be answered any more; the log says why".to_owned(),
+                });
+            }
             () = idle::idle(&parts.engine, || parts.is_used(), exit_when_idle) => {
                 tracing::info!("nobody needs the daemon");
                 break;
@@ -181,6 +193,7 @@ impl Parts {
             installers,
             reserved: reserved.clone(),
             worker: worker.clone(),
+            worker_silence: worker_silence(),
         };
         let engine = service::patiently(Engine::start(setup)).await;
         let admission = Admission::new(policy, config.limits.body_bytes);
@@ -267,6 +280,14 @@ impl Signals {
 fn installers(policy: &Policy, config: &Config) -> Result<Installers, String> {
     let (users, groups) = policy.installers(&config.models)?;
     Ok(Installers { users, groups })
+}
+
+/// How long a worker that has something to do may do nothing. Only tests set the variable, which is
+/// a number of seconds.
+fn worker_silence() -> Duration {
+    let seconds = std::env::var("GEMMAD_TEST_WORKER_SILENCE").ok();
+    let seconds = seconds.and_then(|seconds| seconds.parse().ok());
+    seconds.map_or(LEAST_SILENCE, Duration::from_secs)
 }
 
 /// The worker lies beside the daemon, unless the configuration says otherwise.

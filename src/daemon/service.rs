@@ -151,6 +151,18 @@ mod tests {
         assert_eq!(fed.load(Ordering::Relaxed), 0);
     }
 
+    #[tokio::test]
+    async fn the_end_of_the_driver_is_seen() {
+        let (engine, commands) = Engine::wedged();
+        assert!(
+            timeout(Duration::from_millis(20), engine.ended())
+                .await
+                .is_err()
+        );
+        drop(commands);
+        engine.ended().await;
+    }
+
     #[test]
     fn the_status_names_state_and_memory() {
         let status = |phase| Status {

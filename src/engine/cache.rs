@@ -1,10 +1,11 @@
 //! The packed weights that are kept on the disk.
 
+use std::io;
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, oneshot};
-use tokio::task::JoinError;
 
+use super::thread;
 use crate::backend::{CacheReport, CachedFile, Failure};
 use crate::store::PackedCache;
 
@@ -14,14 +15,14 @@ use crate::store::PackedCache;
 pub(super) struct CacheTurns(Arc<Mutex<()>>);
 
 impl CacheTurns {
-    /// Has `work` done on a blocking thread when it is its turn. The turn lasts until the disk has
+    /// Has `work` done on a thread of its own when it is its turn. The turn lasts until the disk has
     /// answered, whether anyone still waits for it or not.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, JoinError> {
+    ) -> io::Result<T> {
         let turn = self.0.clone().lock_owned().await;
-        tokio::task::spawn_blocking(move || {
+        thread::run(move || {
             let done = work();
             drop(turn);
             done

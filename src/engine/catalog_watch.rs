@@ -1,9 +1,10 @@
-//! The installed models. Each model directory is scanned by a task of its own, on a blocking
+//! The installed models. Each model directory is scanned by a task of its own, on another
 //! thread: when it is added, when its folders change, and when someone asks for a name that nobody
 //! knows. A directory whose disk does not answer keeps the models that were known of it, and
 //! nothing waits for it for long.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::thread;
 use crate::store::{Catalog, Installers, Model, Rejected, Scan};
 use crate::sys::inotify::FolderWatch;
 
@@ -18,6 +20,8 @@ use crate::sys::inotify::FolderWatch;
 const PAUSE: Duration = Duration::from_secs(1);
 /// After a change, the time in which others are likely.
 const SETTLE: Duration = Duration::from_millis(500);
+/// After this long a scan is tried again for which the system had no thread.
+const NO_THREAD: Duration = Duration::from_secs(1);
 /// How long anyone waits for a directory to be scanned.
 const SCAN_TIME: Duration = Duration::from_secs(5);
 
@@ -251,17 +255,17 @@ async fn scan_on_change(
             let asked = requests.borrow_and_update();
             (asked.times, asked.installers.clone())
         };
-        let (path, stop) = (directory.clone(), stop.clone());
-        let scan = move || {
-            let catalog = Scan::new(&installers, &stop).run(&path);
-            let folders = FolderWatch::new(catalog.folders.iter().map(PathBuf::as_path));
-            (catalog, folders)
-        };
-        let (catalog, folders) = match tokio::task::spawn_blocking(scan).await {
+        let (catalog, folders) = match scan(&directory, &stop, &installers).await {
             Ok((catalog, Ok(folders))) => (catalog, Some(folders)),
             Ok((catalog, Err(error))) => {
                 tracing::warn!(%error, "changes in the model directories are not seen by themselves");
                 (catalog, None)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // What is known of the directory stays as it was.
+                tracing::warn!(%error, "a model directory is scanned later");
+                tokio::time::sleep(NO_THREAD).await;
+                continue;
             }
             Err(error) => {
                 tracing::error!(%error, "a model directory could not be scanned");
@@ -281,6 +285,22 @@ async fn scan_on_change(
             asked = requests.changed() => if asked.is_err() { return },
         }
     }
+}
+
+/// Scans a directory on a thread of its own, and begins to watch what it is made of.
+async fn scan(
+    directory: &Path,
+    stop: &Arc<AtomicBool>,
+    installers: &Arc<Installers>,
+) -> io::Result<(Catalog, io::Result<FolderWatch>)> {
+    let (path, stop) = (directory.to_owned(), stop.clone());
+    let installers = installers.clone();
+    thread::run(move || {
+        let catalog = Scan::new(&installers, &stop).run(&path);
+        let folders = FolderWatch::new(catalog.folders.iter().map(PathBuf::as_path));
+        (catalog, folders)
+    })
+    .await
 }
 
 /// Waits until something has changed and the others that are likely then have, too.

@@ -237,6 +237,17 @@ impl Driver {
             }
             Action::End { generation } => self.end(generation, Child::end),
             Action::Kill { generation } => self.end(generation, |child| child.kill()),
+            Action::AskBeat => self.tell(ServeRequest::Beat),
+            Action::KillSilent {
+                generation,
+                silence,
+            } => {
+                tracing::error!(
+                    silence_s = silence.as_secs(),
+                    "the worker has something to do and does nothing; killing it"
+                );
+                self.with_child(generation, |child| child.kill());
+            }
             Action::Send { id } => return self.send(id),
             Action::Cancel { id } => {
                 self.tell(ServeRequest::Cancel { id });

@@ -1,12 +1,12 @@
 //! Everything that a worker is started with: its plan and its files.
 
 use std::fs::File;
-use std::io;
 use std::time::Duration;
 
 use super::Setup;
 use super::cache::CacheTurns;
 use super::choice::Placement;
+use super::thread;
 use crate::gemma::layout::Kind;
 use crate::ipc::{LoadPlan, MemoryPlan, PackedPlan, ProjectorPlan};
 use crate::store::{
@@ -58,7 +58,7 @@ pub(super) struct PackedPlace {
 }
 
 impl ModelFiles {
-    /// Opens what `model` needs, on blocking threads: takes as long as the disk does. Dropping this
+    /// Opens what `model` needs, on threads of its own: takes as long as the disk does. Dropping this
     /// leaves such a thread to itself.
     pub async fn open(
         model: Model,
@@ -73,8 +73,7 @@ impl ModelFiles {
             let projector = projector.and_then(|projector| open_projector(projector, &installers));
             Ok::<_, BadFile>((file, projector))
         };
-        let opened = tokio::task::spawn_blocking(open).await;
-        let (file, projector) = opened.map_err(io::Error::other)??;
+        let (file, projector) = thread::run(open).await??;
         let packed = match cache {
             Some(cache) => Some(PackedFiles::open(cache, &id, &file, &turns).await),
             None => None,

@@ -21,6 +21,7 @@ mod plan;
 pub mod queue;
 mod report;
 pub mod state;
+mod thread;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,6 +40,7 @@ use crate::memory;
 use crate::memory::reserved::ReservedMemory;
 pub use crate::store::Installers;
 use crate::store::{self, Model, PackedCache};
+pub use state::LEAST_SILENCE;
 
 /// Commands that wait for the driver; past this their senders wait.
 const COMMANDS: usize = 256;
@@ -68,6 +70,8 @@ pub struct Setup {
     pub reserved: ReservedMemory,
     /// The worker program.
     pub worker: PathBuf,
+    /// How long a worker that has something to do may do nothing; [`LEAST_SILENCE`], but in tests.
+    pub worker_silence: Duration,
 }
 
 /// What of a [`Setup`] may change while the daemon runs.
@@ -89,6 +93,7 @@ impl Setup {
             load_time: self.limits.load_time,
             idle_unload: Some(self.models.idle_unload).filter(|time| !time.is_zero()),
             idle_release: Some(self.models.idle_release).filter(|time| !time.is_zero()),
+            worker_silence: self.worker_silence,
         }
     }
 
@@ -225,13 +230,9 @@ impl Engine {
         }
     }
 
-    /// Returns once the driver has come to it: that it is alive.
-    ///
-    /// # Errors
-    ///
-    /// The driver has ended.
-    pub async fn beat(&self) -> Result<(), Failure> {
-        self.ask(|reply| Command::Beat { reply }).await
+    /// Returns when the driver has ended, however it came to that: nothing is answered from then on.
+    pub async fn ended(&self) {
+        self.commands.closed().await;
     }
 
     /// Sends a command and waits for what the driver says.
@@ -346,6 +347,10 @@ impl LocalBackend for Engine {
             clear: false,
             reply,
         })
+    }
+
+    fn beat(&self) -> Reply<'_, ()> {
+        self.ask(|reply| Command::Beat { reply })
     }
 
     fn clear_cache(&self) -> Reply<'_, CacheReport> {

@@ -22,6 +22,7 @@ mod deadlines;
 mod dispatch;
 mod downsizing;
 mod fallback;
+mod heartbeat;
 mod input;
 mod jobs;
 mod lifecycle;
@@ -36,6 +37,7 @@ use super::queue::{Job, Queue};
 pub use action::Action;
 use backoff::Backoffs;
 use downsizing::Downsizing;
+pub use heartbeat::LEAST_SILENCE;
 pub use input::Input;
 use retry::{Exit, Running};
 use stall::Stalls;
@@ -52,6 +54,8 @@ pub struct Settings {
     pub idle_unload: Option<Duration>,
     /// After how long without anything to do it gives back what it can; `None`: never.
     pub idle_release: Option<Duration>,
+    /// Silence that is no reason to end a worker: [`LEAST_SILENCE`], but in tests.
+    pub worker_silence: Duration,
 }
 
 /// Tells one worker from the next.
@@ -85,7 +89,7 @@ pub struct State {
     unload_wanted: bool,
     end_wanted: bool,
     /// Why this worker was given up.
-    given_up: Option<String>,
+    given_up: Option<Exit>,
     drain: Option<Instant>,
     next_generation: Generation,
 }
@@ -162,6 +166,7 @@ impl State {
             ready.idle = ready.idle.or(Some(now)).filter(|_| is_idle);
             ready.trimmed &= is_idle;
         }
+        self.watch(now, &mut actions);
         actions
     }
 
@@ -218,6 +223,11 @@ impl State {
                 };
                 self.exited(now, generation, exit, actions);
             }
+            Input::Beat {
+                generation,
+                steps,
+                computing,
+            } => self.beat(generation, steps, computing),
             Input::EndWhenIdle(wanted) => {
                 self.end_wanted = wanted
                     && self

@@ -12,6 +12,8 @@
 //!       │   ◀────────── Text(id) | Failed(id) ──────  │
 //!       │   ───────────── ReportMemory ─────────────▶ │
 //!       │   ◀──────────────── Memory ───────────────  │
+//!       │   ───────────────── Beat ─────────────────▶ │
+//!       │   ◀──────────────── Beat ─────────────────  │
 //!       │   ───────────────── Trim ─────────────────▶ │
 //!       │   ◀─────────────── Trimmed ───────────────  │
 //!       │   ──── end of file: finish and exit ──────▶ │
@@ -55,6 +57,8 @@ pub enum ServeRequest {
     Cancel { id: RequestId },
     /// Say what is in memory; answered by `Memory` once the model is loaded.
     ReportMemory,
+    /// Say how far the computation is; answered by `Beat`, whatever the llama thread does.
+    Beat,
     /// Release memory: cold pages, and while nothing is answered everything that can be made again.
     /// Answered by `Trimmed`.
     Trim,
@@ -78,6 +82,12 @@ pub enum ServeEvent {
         reason: String,
     },
     Memory(MemorySnapshot),
+    Beat {
+        /// Nodes of llama.cpp's graph that were computed since the start.
+        steps: u64,
+        /// Whether llama.cpp is at one now.
+        computing: bool,
+    },
     Text {
         id: RequestId,
         answer: TextAnswer,

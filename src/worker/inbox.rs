@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::exit::EXIT_PROTOCOL;
 use super::link::{Reader, Writer};
 use super::messages::{Chat, Incoming, MAX_WAITING, ServerMessage};
+use super::progress::Progress;
 use super::residency::{MemoryReporter, MemoryReporterCell};
 use crate::chat::{ChatError, ChatRequest, PrincipalId};
 use crate::ipc::{RequestId, ServeEvent, ServeRequest};
@@ -19,6 +20,7 @@ pub struct Inbox {
     pub ready: Receiver<ServerMessage>,
     ending: Arc<AtomicBool>,
     trimming: Arc<AtomicBool>,
+    progress: Arc<Progress>,
     status: Arc<AtomicU8>,
 }
 
@@ -37,11 +39,13 @@ impl Inbox {
         let (to_ready, ready) = sync_channel(MAX_WAITING);
         let (ending, status) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU8::new(0)));
         let trimming = Arc::new(AtomicBool::new(false));
+        let progress = Arc::new(Progress::default());
         let (end, code, wake) = (ending.clone(), status.clone(), to_ready.clone());
         let sorter = Sorter {
             to_incoming,
             to_ready: to_ready.clone(),
             trimming: trimming.clone(),
+            progress: progress.clone(),
             writer,
             reporter,
             requests: HashMap::new(),
@@ -60,6 +64,7 @@ impl Inbox {
                 ready,
                 ending,
                 trimming,
+                progress,
                 status,
             },
             Ends {
@@ -84,6 +89,11 @@ impl Inbox {
         self.ending.clone()
     }
 
+    /// What the llama thread tells of its computations.
+    pub fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
+    }
+
     /// The exit status that the end of the channel calls for.
     pub fn status(&self) -> u8 {
         self.status.load(Ordering::Relaxed)
@@ -103,6 +113,7 @@ struct Sorter {
     to_incoming: SyncSender<Incoming>,
     to_ready: SyncSender<ServerMessage>,
     trimming: Arc<AtomicBool>,
+    progress: Arc<Progress>,
     writer: Writer,
     reporter: MemoryReporterCell,
     /// The cancel flags of requests that have not ended: someone else holds the flag too.
@@ -133,6 +144,11 @@ impl Sorter {
                         .unwrap_or_default();
                     // A failed write is seen by the reader as the end of the channel.
                     let _ = self.writer.send(&ServeEvent::Memory(snapshot));
+                }
+                Ok(Some(ServeRequest::Beat)) => {
+                    let (steps, computing) = self.progress.get();
+                    // A failed write is seen by the reader as the end of the channel.
+                    let _ = self.writer.send(&ServeEvent::Beat { steps, computing });
                 }
                 Ok(Some(ServeRequest::Trim)) => {
                     // When there is no room the llama thread is not waiting, and sees the flag.

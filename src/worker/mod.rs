@@ -33,6 +33,7 @@ mod media;
 mod messages;
 mod packed;
 mod prepare;
+mod progress;
 pub mod prompt;
 mod releasable_context;
 mod residency;

@@ -1,23 +1,35 @@
 //! `GET /health`, `GET /status` and `GET /version`: for service managers, for people, for scripts.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
+use tokio::time::timeout;
 
 use crate::api::error::ApiError;
 use crate::api::{Api, json, render};
-use crate::backend::{Confinement, Failure, MemoryState, Phase, Rejected, Status};
+use crate::backend::{Backends, Confinement, Failure, MemoryState, Phase, Rejected, Status};
 
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// 200 when a request would be served now (a model that is not loaded yet is no obstacle), else the
+/// How long the engine may take to say that it is there.
+const BEAT_TIME: Duration = Duration::from_secs(5);
+
+/// 200 when a request would be served now and the engine answers (a model that is not loaded yet is no obstacle), else the
 /// failure that the request would meet.
 pub async fn health(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
     serves(&api)?;
+    answers(&api.backends, BEAT_TIME).await?;
     Ok(json(r#"{"status":"ok"}"#.into()))
+}
+
+/// Whether the engine itself answers, and not only this door.
+async fn answers(backends: &Backends, limit: Duration) -> Result<(), ApiError> {
+    let beat = timeout(limit, backends.local().beat()).await;
+    beat.map_err(|_| ApiError::engine_silent(limit))?
+        .map_err(ApiError::from)
 }
 
 /// The failure that a request would meet now, if any.
@@ -240,6 +252,20 @@ mod tests {
             ..first
         };
         serde_json::from_str(&render(&StatusOut::from(status))).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_does_not_answer_is_not_healthy() {
+        let status = Status::first(vec![], vec![], None);
+        let (backends, asked, _publish) = Backends::scripted(status);
+        let limit = Duration::from_millis(20);
+        assert!(answers(&backends, limit).await.is_ok());
+        drop(asked);
+        let error = answers(&backends, limit).await.unwrap_err();
+        assert_eq!(
+            (error.status.as_u16(), error.code),
+            (503, Some("engine_silent"))
+        );
     }
 
     #[test]

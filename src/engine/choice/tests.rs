@@ -21,6 +21,7 @@ fn setup() -> Setup {
         installers: Default::default(),
         reserved: Default::default(),
         worker: "worker".into(),
+        worker_silence: crate::engine::LEAST_SILENCE,
     }
 }
 

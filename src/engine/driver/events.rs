@@ -55,6 +55,11 @@ impl Driver {
                 }
             }
             ServeEvent::Memory(picture) => self.pictured(picture),
+            ServeEvent::Beat { steps, computing } => self.step(Input::Beat {
+                generation,
+                steps,
+                computing,
+            }),
             ServeEvent::Trimmed { before, after } => {
                 tracing::info!(
                     before_mib = before >> 20,

@@ -71,6 +71,7 @@ impl Bench {
             installers: Default::default(),
             reserved: Default::default(),
             worker: "/none/worker".into(),
+            worker_silence: crate::engine::LEAST_SILENCE,
         };
         let (reports, _) = mpsc::unbounded_channel();
         let mut catalog = CatalogWatch::new(vec![], Default::default(), reports);

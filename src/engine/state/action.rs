@@ -1,5 +1,7 @@
 //! The actions that the state asks of the driver. Pure.
 
+use std::time::Duration;
+
 use super::Generation;
 use crate::backend::Failure;
 
@@ -20,6 +22,13 @@ pub enum Action {
     },
     Kill {
         generation: Generation,
+    },
+    /// Ask the worker how far it is; answered by [`super::Input::Beat`], or by nothing.
+    AskBeat,
+    /// The worker has something to do and has done nothing for so long: kill it.
+    KillSilent {
+        generation: Generation,
+        silence: Duration,
     },
     /// Hand the request to the worker.
     Send {

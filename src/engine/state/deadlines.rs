@@ -22,13 +22,19 @@ impl State {
             }
             Some(Phase::Ending { deadline }) => Some(*deadline),
             None => self.backoffs.of_last().map(|(_, until)| until),
-            Some(Phase::Ready(Ready { idle, trimmed, .. })) => {
+            Some(Phase::Ready(Ready {
+                idle,
+                trimmed,
+                pulse,
+                ..
+            })) => {
                 let limits = [
                     self.settings.idle_unload,
                     self.settings.idle_release.filter(|_| !trimmed),
                 ];
                 idle.zip(limits.into_iter().flatten().min())
                     .map(|(since, limit)| since + limit)
+                    .or_else(|| Some(pulse.as_ref()?.next()))
             }
         };
         let running = self.running.values().map(|r| r.job.deadline).min();

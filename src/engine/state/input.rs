@@ -60,6 +60,13 @@ pub enum Input {
         cause: String,
         out_of_memory: bool,
     },
+    /// The worker says how many steps it has computed, and whether it is at one; answers
+    /// [`super::Action::AskBeat`].
+    Beat {
+        generation: Generation,
+        steps: u64,
+        computing: bool,
+    },
     /// Memory is short: the worker ends once it is idle (`true`), or may go on after all. Legal
     /// always; for a loaded one.
     EndWhenIdle(bool),

@@ -44,6 +44,8 @@ impl State {
                 turn: now + ((now - since) * TURN).min(LONGEST_TURN),
                 idle: None,
                 trimmed: false,
+                pulse: None,
+                longest_silence: Duration::ZERO,
             });
             let model = worker.model.clone();
             self.stalls.forget(&model);
@@ -92,10 +94,7 @@ impl State {
             return;
         };
         let mut exit = match self.given_up.take() {
-            Some(cause) => Exit {
-                cause,
-                of_memory: true,
-            },
+            Some(reason) => reason,
             None => exit,
         };
         self.end_wanted = false;
@@ -141,7 +140,10 @@ impl State {
             actions.push(Action::Kill {
                 generation: worker.generation,
             });
-            self.given_up = Some(cause);
+            self.given_up = Some(Exit {
+                cause,
+                of_memory: true,
+            });
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::engine::queue::Kind;
 mod backoff;
 mod deaths;
 mod fallback;
+mod heartbeat;
 mod jobs;
 mod memory;
 mod stall;
@@ -25,7 +26,12 @@ fn settings() -> Settings {
         load_time: Duration::from_secs(60),
         idle_unload: Some(Duration::from_secs(1000)),
         idle_release: None,
+        worker_silence: heartbeat_floor(),
     }
+}
+
+fn heartbeat_floor() -> Duration {
+    super::heartbeat::LEAST_SILENCE
 }
 
 fn state() -> (State, Instant) {

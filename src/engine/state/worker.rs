@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Generation;
+use super::heartbeat::Pulse;
 use super::stall::Opening;
 
 /// How long a worker may take to exit after its socket was closed.
@@ -39,6 +40,10 @@ pub(super) struct Ready {
     pub idle: Option<Instant>,
     /// It has given back what it can since then.
     pub trimmed: bool,
+    /// What is heard from it; `None` while it has nothing to do.
+    pub pulse: Option<Pulse>,
+    /// The longest silence after which something was heard again.
+    pub longest_silence: Duration,
 }
 
 impl Worker {

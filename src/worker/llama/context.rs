@@ -11,6 +11,7 @@ use llama_cpp_sys_2 as sys;
 use super::batch::RowBatch;
 use super::experts::{self, ExpertWatch};
 use super::{Batch, Model, Rows, log};
+use crate::worker::progress::Progress;
 
 /// llama.cpp rounds a sequence's cells up to a multiple of this, and warns when it has to.
 const GRAIN: u32 = 256;
@@ -67,6 +68,7 @@ struct Watch {
     cancelled: Vec<Arc<AtomicBool>>,
     /// The whole worker is ending.
     ending: Arc<AtomicBool>,
+    progress: Arc<Progress>,
 }
 
 /// All sequences of one model. One owner, one thread.
@@ -84,16 +86,18 @@ pub struct Context {
 
 impl Context {
     /// Reserves the cache and the buffers of a step. A running step stops when `ending` is set, and
-    /// tells `experts` of each layer's choice.
+    /// tells `progress` of each node and `experts` of each layer's choice.
     pub fn new(
         model: &'static Model,
         plan: &ContextPlan,
         ending: Arc<AtomicBool>,
+        progress: Arc<Progress>,
         experts: Option<ExpertWatch>,
     ) -> Result<Self, String> {
         let watch = NonNull::from(Box::leak(Box::new(Watch {
             cancelled: vec![],
             ending,
+            progress,
         })));
         let total = plan
             .tokens
@@ -195,8 +199,9 @@ impl Context {
         let watch = unsafe { self.watch.as_mut() };
         watch.cancelled.clear();
         watch.cancelled.extend(cancelled);
+        let progress = watch.progress.clone();
         // SAFETY: by this function's contract.
-        let code = unsafe { sys::llama_decode(self.raw.as_ptr(), batch) };
+        let code = progress.during(|| unsafe { sys::llama_decode(self.raw.as_ptr(), batch) });
         log::mute(false);
         match code {
             0 => Ok(()),
@@ -259,6 +264,7 @@ unsafe extern "C" fn on_node(watch: *mut c_void) -> bool {
     // SAFETY: [`Context::new`] passes its watch, which outlives the context and is not written
     // during a decode.
     let watch = unsafe { &*watch.cast::<Watch>() };
+    watch.progress.step();
     let everyone = !watch.cancelled.is_empty()
         && watch
             .cancelled

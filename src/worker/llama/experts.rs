@@ -240,7 +240,7 @@ mod tests {
         };
         let watch = ExpertWatch::new(watcher, []);
         let mut context =
-            Context::new(model, &plan, Arc::new(AtomicBool::new(false)), Some(watch)).unwrap();
+            Context::new(model, &plan, Arc::default(), Arc::default(), Some(watch)).unwrap();
         let mut batch = Batch::new(8);
         let mut position = 0;
         for tokens in [1, 2, 1, 2] {

@@ -267,10 +267,10 @@ impl<'a> Loader<'a> {
             .meta(&header_key("expert_count"))
             .and_then(|count| count.trim().parse().ok())
             .filter(|count| *count > 0);
-        let ending = self.inbox.ending();
+        let (ending, progress) = (self.inbox.ending(), self.inbox.progress());
         let make = move || {
             let watch = experts.map(|count| residency::fetcher(packed.as_ref(), count));
-            Context::new(model, &sizes, ending.clone(), watch)
+            Context::new(model, &sizes, ending.clone(), progress.clone(), watch)
         };
         // All sizes were checked: what is missing is memory.
         ReleasableContext::new(make).map_err(|reason| LoadError {

@@ -30,7 +30,9 @@ impl World {
                     assert_eq!(self.alive, None, "one worker at a time");
                     (self.alive, self.dying) = (Some((generation, false)), false);
                 }
-                Action::End { generation } | Action::Kill { generation } => {
+                Action::End { generation }
+                | Action::Kill { generation }
+                | Action::KillSilent { generation, .. } => {
                     assert_eq!(self.alive.map(|a| a.0), Some(generation));
                     self.dying = true;
                 }
@@ -53,7 +55,7 @@ impl World {
                     self.reassigning.push(id);
                 }
                 Action::Fail { id, .. } | Action::LoadDone { id } => self.close(id),
-                Action::Trim | Action::Unloaded | Action::Drained => {}
+                Action::Trim | Action::AskBeat | Action::Unloaded | Action::Drained => {}
             }
         }
     }
