@@ -156,6 +156,24 @@ impl ApiError {
         }
     }
 
+    /// Too many bytes of kept things are being read at the same time.
+    pub fn reading(full: Full) -> Self {
+        match full {
+            Full::User { limit } => Self::too_many(
+                "user_answers_too_large",
+                format!(
+                    "you are reading kept responses and files of more than {limit} bytes together; read some of them to their end"
+                ),
+            ),
+            Full::Total { limit } => Self::overloaded(
+                "answers_too_large",
+                format!(
+                    "kept responses and files of more than {limit} bytes are being read; try again when some were"
+                ),
+            ),
+        }
+    }
+
     fn too_many(code: &'static str, message: String) -> Self {
         Self::new(
             StatusCode::TOO_MANY_REQUESTS,

@@ -22,6 +22,7 @@ mod documents;
 mod error;
 pub mod generation;
 mod id;
+mod kept;
 mod llama_cpp;
 pub mod native;
 pub mod openai;
@@ -71,6 +72,8 @@ pub struct Api {
     limits: Limits,
     admission: Arc<Admission>,
     connections: Arc<Quota>,
+    /// Bytes of kept things that are being read.
+    readers: Arc<Quota>,
     /// Those that are kept.
     responses: Arc<Store<StoredResponse>>,
     files: Arc<Store<StoredFile>>,
@@ -99,12 +102,14 @@ impl Api {
             time: limits.files_time,
             users: FILES_USERS,
         });
+        let readers = kept::quota(&limits);
         Self {
             backends,
             attachments,
             limits,
             admission,
             connections,
+            readers,
             responses,
             files,
         }

@@ -96,17 +96,7 @@ async fn run(
     place: &Place,
     level: log::Handle,
 ) -> Result<(), StartError> {
-    let policy =
-        Policy::new(&config.access, rustix::process::geteuid().as_raw()).map_err(|message| {
-            StartError {
-                code: EX_CONFIG,
-                message,
-            }
-        })?;
-    let installers = installers(&policy, &config).map_err(|message| StartError {
-        code: EX_CONFIG,
-        message,
-    })?;
+    let (policy, installers) = rights(&config)?;
     let worker = worker_program(&config)?;
     let mut signals = Signals::new()?;
     let listeners = listen::listeners(&config.server)?;
@@ -165,6 +155,20 @@ async fn run(
     .await;
     drop(listeners.files);
     Ok(())
+}
+
+/// Who may do what, and whose model files are used.
+fn rights(config: &Config) -> Result<(Policy, Installers), StartError> {
+    let own = rustix::process::geteuid().as_raw();
+    let rights = || {
+        let policy = Policy::new(&config.access, own)?;
+        let installers = installers(&policy, config)?;
+        Ok((policy, installers))
+    };
+    rights().map_err(|message| StartError {
+        code: EX_CONFIG,
+        message,
+    })
 }
 
 /// What the daemon is made of, all of it running.

@@ -7,21 +7,21 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Request, State};
+use axum::http::HeaderValue;
 use axum::response::Response;
 use serde::Serialize;
 
 use crate::access::Caller;
 use crate::api::error::ApiError;
 use crate::api::generation::parse;
-use crate::api::{Api, body, json, render};
+use crate::api::{Api, body, json, kept, render};
 use crate::backend::Failure;
 use crate::chat::{TextAnswer, TextTask};
-use tokens::{PieceOut, TokenizeCall, TokensOut};
+use tokens::{TokenList, TokenizeCall};
 
-#[derive(Serialize)]
-struct Tokens {
-    tokens: TokensOut,
-}
+/// Bytes that the answer may take for each byte of the text while it waits for its reader: at worst
+/// each is a token.
+const ANSWER_WEIGHT: u64 = 16;
 
 #[derive(Serialize)]
 struct Content {
@@ -33,14 +33,17 @@ pub async fn tokenize(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let received = body::read(&api, &caller, request).await?;
+    let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
     let TokenizeCall {
         model,
         text,
         begin,
         control,
         pieces,
-    } = parse(received.bytes, tokens::tokenize).await?;
+    } = parse(bytes, tokens::tokenize).await?;
+    share
+        .grow(text.len() as u64 * ANSWER_WEIGHT)
+        .map_err(ApiError::bodies)?;
     match api
         .backends
         .text(
@@ -54,21 +57,11 @@ pub async fn tokenize(
         )
         .await?
     {
-        TextAnswer::Tokens(tokens) if pieces => {
-            let pieces = tokens
-                .into_iter()
-                .map(|(id, bytes)| PieceOut {
-                    id,
-                    piece: bytes.into(),
-                })
-                .collect();
-            Ok(json(render(&Tokens {
-                tokens: TokensOut::Pieces(pieces),
-            })))
+        TextAnswer::Tokens(tokens) => {
+            let kind = HeaderValue::from_static("application/json");
+            let list = TokenList::new(tokens, pieces);
+            Ok(kept::streamed(list.json(), share, kind))
         }
-        TextAnswer::Tokens(tokens) => Ok(json(render(&Tokens {
-            tokens: TokensOut::Ids(tokens.into_iter().map(|(id, _)| id).collect()),
-        }))),
         other => Err(mistaken(&other)),
     }
 }

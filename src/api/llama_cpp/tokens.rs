@@ -1,10 +1,12 @@
 //! `/tokenize` and `/detokenize`, in the shape of llama.cpp's server.
 
+use axum::body::Bytes;
 use serde::Serialize;
 
 use crate::api::openai::common;
 use crate::api::parse::Invalid;
 use crate::api::parse::json;
+use crate::api::render;
 use crate::chat::MAX_TEXT_BYTES;
 
 /// What a text is turned into tokens for.
@@ -56,37 +58,127 @@ pub fn detokenize(body: &[u8]) -> Result<(String, Vec<u32>), Invalid> {
     Ok((model, tokens))
 }
 
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub enum TokensOut {
-    Ids(Vec<u32>),
-    Pieces(Vec<PieceOut>),
+/// Tokens that are rendered at a time.
+const AT_A_TIME: usize = 512;
+
+/// Tokens on their way to the client, packed: at most nine bytes for each, and the text.
+#[derive(Debug)]
+pub struct TokenList {
+    ids: Vec<u32>,
+    /// What they stand for, one behind the other, and where each ends; empty if it is not wanted.
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+}
+
+impl TokenList {
+    /// `pieces`: whether what they stand for is wanted.
+    pub fn new(tokens: Vec<(u32, Vec<u8>)>, pieces: bool) -> Self {
+        let mut list = Self {
+            ids: Vec::with_capacity(tokens.len()),
+            bytes: vec![],
+            ends: vec![],
+        };
+        if pieces {
+            list.bytes
+                .reserve_exact(tokens.iter().map(|(_, bytes)| bytes.len()).sum());
+            list.ends.reserve_exact(tokens.len());
+        }
+        for (id, bytes) in tokens {
+            list.ids.push(id);
+            if pieces {
+                list.bytes.extend_from_slice(&bytes);
+                list.ends.push(list.bytes.len() as u32);
+            }
+        }
+        list
+    }
+
+    /// The body of the answer, some tokens at a time.
+    pub fn json(self) -> impl Iterator<Item = Bytes> {
+        let mut next = 0;
+        let lists = std::iter::from_fn(move || {
+            let from = next;
+            next = self.ids.len().min(from + AT_A_TIME);
+            (from < next).then(|| self.some(from, next).into())
+        });
+        [Bytes::from_static(br#"{"tokens":["#)]
+            .into_iter()
+            .chain(lists)
+            .chain([Bytes::from_static(b"]}")])
+    }
+
+    fn some(&self, from: usize, to: usize) -> String {
+        let mut out = String::new();
+        for (i, &id) in self.ids.iter().enumerate().take(to).skip(from) {
+            if i > 0 {
+                out.push(',');
+            }
+            match self.ends.get(i) {
+                Some(&end) => {
+                    let start = i.checked_sub(1).map_or(0, |before| self.ends[before]);
+                    let piece = Text::of(&self.bytes[start as usize..end as usize]);
+                    out.push_str(&render(&PieceOut { id, piece }));
+                }
+                None => out.push_str(&id.to_string()),
+            }
+        }
+        out
+    }
 }
 
 #[derive(Debug, Serialize)]
-pub struct PieceOut {
-    pub id: u32,
-    pub piece: Text,
+struct PieceOut<'a> {
+    id: u32,
+    piece: Text<'a>,
 }
 
 /// Bytes as a string where they are one.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Text {
-    Characters(String),
-    Bytes(Vec<u8>),
+enum Text<'a> {
+    Characters(&'a str),
+    Bytes(&'a [u8]),
 }
 
-impl From<Vec<u8>> for Text {
-    fn from(bytes: Vec<u8>) -> Self {
-        String::from_utf8(bytes)
-            .map_or_else(|error| Self::Bytes(error.into_bytes()), Self::Characters)
+impl<'a> Text<'a> {
+    fn of(bytes: &'a [u8]) -> Self {
+        std::str::from_utf8(bytes).map_or(Self::Bytes(bytes), Self::Characters)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_tokens_come_some_at_a_time() {
+        let tokens: Vec<(u32, Vec<u8>)> = (0..2 * AT_A_TIME as u32 + 1)
+            .map(|id| {
+                (
+                    id,
+                    if id == 1 {
+                        vec![0xe2]
+                    } else {
+                        id.to_string().into()
+                    },
+                )
+            })
+            .collect();
+        for (tokens, pieces) in [(&tokens[..], true), (&tokens[..], false), (&[], true)] {
+            let parts: Vec<Bytes> = TokenList::new(tokens.to_vec(), pieces).json().collect();
+            assert_eq!(parts.len(), 2 + tokens.len().div_ceil(AT_A_TIME));
+            let expected: Vec<serde_json::Value> = tokens
+                .iter()
+                .map(|(id, _)| match (pieces, id) {
+                    (false, _) => serde_json::json!(id),
+                    (true, 1) => serde_json::json!({"id": 1, "piece": [0xe2]}),
+                    (true, _) => serde_json::json!({"id": id, "piece": id.to_string()}),
+                })
+                .collect();
+            let json: serde_json::Value = serde_json::from_slice(&parts.concat()).unwrap();
+            assert_eq!(json, serde_json::json!({"tokens": expected}));
+        }
+    }
 
     #[test]
     fn texts_and_tokens() {

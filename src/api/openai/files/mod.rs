@@ -5,10 +5,10 @@ mod upload;
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
 
@@ -18,7 +18,7 @@ use crate::api::generation::now;
 use crate::api::openai::deleted;
 use crate::api::parse::json::quote;
 use crate::api::store::Storable;
-use crate::api::{Api, body, id, json, render};
+use crate::api::{Api, body, id, json, kept, render};
 use upload::Upload;
 
 /// A file that is kept.
@@ -173,12 +173,8 @@ pub async fn content(
     id: Id,
 ) -> Result<Response, ApiError> {
     let file = find(&api, &caller, id)?;
-    let mut response = Response::new(Body::from(Bytes::from_owner(file.bytes)));
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/octet-stream"),
-    );
-    Ok(response)
+    let kind = HeaderValue::from_static("application/octet-stream");
+    kept::sent(&api, &caller, vec![Bytes::from_owner(file.bytes)], kind)
 }
 
 pub async fn delete(

@@ -22,7 +22,7 @@ use crate::chat::Done;
 /// Keeps the response as it will stand from now on, and makes it. `share` is the request's memory.
 pub fn spawn(
     backends: Backends,
-    ready: Ready,
+    mut ready: Ready,
     answer: Answer,
     mut draft: Draft,
     recorder: Recorder,
@@ -36,7 +36,7 @@ pub fn spawn(
     tokio::spawn(async move {
         let outcome = tokio::select! {
             () = job.cancel.notified() => None,
-            outcome = make(&backends, &ready, answer, &mut draft, &recorder, &job, share) => Some(outcome),
+            outcome = make(&backends, &mut ready, answer, &mut draft, &recorder, &job, share) => Some(outcome),
         };
         // If the response was deleted, nothing is updated.
         let _ = match outcome {
@@ -62,7 +62,7 @@ fn code(error: &ApiError) -> &'static str {
 
 async fn make(
     backends: &Backends,
-    ready: &Ready,
+    ready: &mut Ready,
     answer: Answer,
     draft: &mut Draft,
     recorder: &Recorder,

@@ -3,12 +3,15 @@
 //! What the model said in one turn is several items here and one message there: a thought, a text
 //! and calls that follow each other belong together.
 
+use axum::body::Bytes;
+
 use crate::api::id;
 use crate::api::openai::responses::places::Places;
 use crate::api::openai::tools;
 use crate::api::parse::Invalid;
 use crate::api::parse::json::{Json, Object, quote};
 use crate::api::parse::{files, media};
+use crate::api::render;
 use crate::chat::{Message, Part, Role, ToolCall};
 
 /// What was sent, twice: as the model will see it and as `input_items` shows it.
@@ -23,8 +26,8 @@ pub struct Input {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
     pub id: String,
-    /// A JSON object.
-    pub json: String,
+    /// A JSON object, shared by all who read it.
+    pub json: Bytes,
 }
 
 pub fn input(json: &Json) -> Result<Input, Invalid> {
@@ -32,12 +35,13 @@ pub fn input(json: &Json) -> Result<Input, Invalid> {
     if json.is_string() {
         let text = json.string()?;
         let id = id::random("msg_");
-        let content = serde_json::json!([{"type": "input_text", "text": text}]);
-        let item =
-            serde_json::json!({"id": id, "type": "message", "role": "user", "content": content});
+        let json = format!(
+            r#"{{"id":"{id}","type":"message","role":"user","content":[{{"type":"input_text","text":{}}}]}}"#,
+            json.raw().trim_ascii()
+        );
         input.items.push(Item {
             id,
-            json: item.to_string(),
+            json: json.into(),
         });
         input.messages.push(Message::text(Role::User, text));
         input.places.0.push(None);
@@ -49,33 +53,59 @@ pub fn input(json: &Json) -> Result<Input, Invalid> {
     for (place, item) in json.array()?.iter().enumerate() {
         let prefix = read(item, &mut input.messages)?;
         input.places.0.resize(input.messages.len(), Some(place));
-        input.items.push(named(item, prefix));
+        input.items.push(named(item, prefix)?);
     }
     Ok(input)
 }
 
-/// The item as clients expect it back: with an id and a type, and a text as a part.
-fn named(json: &Json, prefix: &str) -> Item {
-    // It was read before: these do not fail.
-    let mut value: serde_json::Value = serde_json::from_str(json.raw()).unwrap_or_default();
-    let own = value["id"].as_str().map(str::to_owned);
-    let id = own.unwrap_or_else(|| id::random(prefix));
-    value["id"] = id.clone().into();
-    if value["type"].is_null() {
-        value["type"] = "message".into();
+/// The item as clients expect it back: with an id and a type, and a text as a part. What the client
+/// wrote is copied as it is, so this costs no more than the item's own bytes.
+fn named(json: &Json, prefix: &str) -> Result<Item, Invalid> {
+    let fields: Vec<(String, Json)> = json.object()?.into_entries().collect();
+    let is = |name: &str, text: &str| fields.iter().any(|(n, json)| n == name && json.is(text));
+    let has = |name: &str| {
+        let says = |(n, json): &(String, Json)| n == name && json.raw() != "null";
+        fields.iter().any(says)
+    };
+    let own = fields
+        .iter()
+        .find(|(name, json)| name == "id" && json.is_string());
+    let id = match own {
+        Some((_, json)) => json.string()?,
+        None => id::random(prefix),
+    };
+    let mut out = String::with_capacity(json.raw().len() + id.len() + 64);
+    out.push_str("{\"id\":");
+    out.push_str(&render(&id));
+    if !has("type") {
+        out.push_str(",\"type\":\"message\"");
     }
-    if let Some(text) = value["content"].as_str() {
-        let kind = if value["role"] == "assistant" {
-            "output_text"
-        } else {
-            "input_text"
-        };
-        value["content"] = serde_json::json!([{"type": kind, "text": text}]);
+    for (name, value) in &fields {
+        if name == "id" || name == "type" && !has("type") {
+            continue;
+        }
+        let value_is_text = name == "content" && value.is_string();
+        out.push(',');
+        out.push_str(&render(name));
+        out.push(':');
+        if value_is_text {
+            let kind = if is("role", "\"assistant\"") {
+                "output_text"
+            } else {
+                "input_text"
+            };
+            out.push_str(&format!("[{{\"type\":\"{kind}\",\"text\":"));
+        }
+        out.push_str(value.raw());
+        if value_is_text {
+            out.push_str("}]");
+        }
     }
-    Item {
+    out.push('}');
+    Ok(Item {
         id,
-        json: value.to_string(),
-    }
+        json: out.into(),
+    })
 }
 
 /// Adds an item to the conversation. Returns what ids of its kind begin with.
@@ -265,10 +295,39 @@ mod tests {
     fn a_text_is_what_the_user_says() {
         let input = parse("\"hi\"").unwrap();
         assert_eq!(input.messages, [Message::text(Role::User, "hi")]);
-        let item: serde_json::Value = serde_json::from_str(&input.items[0].json).unwrap();
+        let item: serde_json::Value = serde_json::from_slice(&input.items[0].json).unwrap();
         assert_eq!(
             (&item["id"], &item["content"][0]["text"]),
             (&input.items[0].id.as_str().into(), &"hi".into())
+        );
+    }
+
+    #[test]
+    fn an_item_is_shown_as_it_was_sent() {
+        let shown = |json: &str| -> serde_json::Value {
+            let input = parse(&format!("[{json}]")).unwrap();
+            let item = &input.items[0];
+            let value: serde_json::Value = serde_json::from_slice(&item.json).unwrap();
+            assert_eq!(value["id"], item.id.as_str());
+            value
+        };
+        let text = shown(r#"{"content" : "a \"\u00e9\" b", "role": "user", "id": null}"#);
+        assert!(text["id"].as_str().unwrap().starts_with("msg_"));
+        assert_eq!(text["type"], "message");
+        assert_eq!(
+            text["content"],
+            serde_json::json!([{"type": "input_text", "text": "a \"\u{e9}\" b"}])
+        );
+        let answer = shown(r#"{"type":null,"id":"msg_\"1","role":"assistant","content":"x"}"#);
+        assert_eq!(
+            answer,
+            serde_json::json!({"id": "msg_\"1", "type": "message", "role": "assistant",
+                "content": [{"type": "output_text", "text": "x"}]})
+        );
+        let parts = r#"{"type":"message","role":"user","content":[{"type":"input_text","text":"a"}],"id":"m"}"#;
+        assert_eq!(
+            shown(parts),
+            serde_json::from_str::<serde_json::Value>(parts).unwrap()
         );
     }
 

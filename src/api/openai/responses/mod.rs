@@ -28,6 +28,7 @@ use axum::response::Response;
 use serde::Serialize;
 
 use crate::access::Caller;
+use crate::access::quota::Share;
 use crate::api::error::ApiError;
 use crate::api::generation::{next, parse, streamed};
 use crate::api::llama_cpp::mistaken;
@@ -39,10 +40,12 @@ use crate::chat::{
     ChatError, ChatEvent, ChatRequest, Done, Message, PrincipalId, Role, TextAnswer, TextTask,
 };
 use draft::Draft;
+use items::Item;
 use places::Places;
 use recorder::Recorder;
 use request::{Delivery, ResponsesCall};
 use response::Status;
+use stored::StoredResponse;
 use stream::Stream;
 
 /// Times that turns are left out before a conversation is given up as too long.
@@ -54,6 +57,7 @@ const LEAVE: f64 = 0.75;
 struct Ready {
     owner: PrincipalId,
     model: String,
+    /// Left here only for another try, without its oldest turns.
     request: ChatRequest,
     /// Messages in front that are instructions, and not kept.
     instructions: usize,
@@ -68,8 +72,8 @@ pub async fn create(
 ) -> Result<Response, ApiError> {
     let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
     let call = parse(bytes, request::parse).await?;
-    let (delivery, input) = (call.delivery, Arc::from(call.input.items.as_slice()));
-    let (mut ready, shown) = ready(&api, caller.id(), call)?;
+    let delivery = call.delivery;
+    let (mut ready, input, shown) = ready(&api, caller.id(), call, &mut share)?;
     let files = documents::read(&api, caller.id(), &mut ready.request, &mut share)
         .await
         .map_err(|refused| ready.unread(refused))?;
@@ -78,17 +82,13 @@ pub async fn create(
         return Err(storing_is_off(background));
     }
     let logprobs = ready.request.logprobs.is_some();
-    let conversation = if keep {
-        ready.request.messages[ready.instructions..].to_vec()
-    } else {
-        vec![]
+    let recorder = match keep {
+        true => Some(ready.recorder(&api, caller.id(), input, &mut share)?),
+        false => {
+            drop(input);
+            None
+        }
     };
-    let recorder = keep.then(|| Recorder {
-        store: api.responses.clone(),
-        owner: caller.id(),
-        input,
-        conversation,
-    });
     let streams = matches!(delivery, Delivery::Stream { .. });
     ready.request.whole = !streams;
     let answer = ready
@@ -169,11 +169,11 @@ pub async fn input_tokens(
 ) -> Result<Response, ApiError> {
     let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
     let call = parse(bytes, request::parse).await?;
-    let (mut ready, _) = ready(&api, caller.id(), call)?;
+    let (mut ready, ..) = ready(&api, caller.id(), call, &mut share)?;
     documents::read(&api, caller.id(), &mut ready.request, &mut share)
         .await
         .map_err(|refused| ready.unread(refused))?;
-    let task = TextTask::Count(Box::new(ready.request.clone()));
+    let task = TextTask::Count(Box::new(ready.take()));
     match api
         .backends
         .text(caller.id(), &ready.model, task)
@@ -188,12 +188,14 @@ pub async fn input_tokens(
     }
 }
 
-/// Puts what came before in front of what was sent, and checks the whole.
+/// Puts what came before in front of what was sent, and checks the whole. What is copied is charged
+/// to `share` before. With it comes what was sent, as it is shown.
 fn ready(
     api: &Api,
     owner: PrincipalId,
     call: ResponsesCall,
-) -> Result<(Ready, request::Shown), ApiError> {
+    share: &mut Share,
+) -> Result<(Ready, Vec<Item>, request::Shown), ApiError> {
     let ResponsesCall {
         model,
         mut request,
@@ -205,24 +207,29 @@ fn ready(
         ..
     } = call;
     let before = match &previous {
-        Some(id) => {
-            retrieve::find(api, owner, id)
-                .map_err(|error| error.param("previous_response_id"))?
-                .conversation
-        }
-        None => [].into(),
+        Some(id) => Some(
+            retrieve::find(api, owner, id).map_err(|error| error.param("previous_response_id"))?,
+        ),
+        None => None,
     };
+    let before = || before.iter().flat_map(StoredResponse::conversation);
+    // One that may have to be cut is there twice: here, and where it waits.
+    let copies = 1 + usize::from(truncates);
+    let copied = before().map(Message::copied_bytes).sum::<usize>();
+    share
+        .grow((copied * copies) as u64)
+        .map_err(ApiError::bodies)?;
     let instructions: Vec<Message> = instructions
         .filter(|text| !text.is_empty())
         .map(|text| Message::text(Role::System, text))
         .into_iter()
         .collect();
-    let mut places = Places(vec![None; instructions.len() + before.len()]);
+    let mut places = Places(vec![None; instructions.len() + before().count()]);
     places.0.extend(&input.places.0);
     let ahead = instructions.len();
     request.messages = instructions
         .into_iter()
-        .chain(before.iter().cloned())
+        .chain(before().cloned())
         .chain(input.messages)
         .collect();
     request
@@ -237,43 +244,68 @@ fn ready(
             truncates,
             places,
         },
+        input.items,
         shown,
     ))
 }
 
 impl Ready {
-    async fn ask(&self, backends: &Backends) -> Result<Answer, Failure> {
-        backends
-            .chat(self.owner, &self.model, self.request.clone())
-            .await
+    /// What will keep the response. The copies that it keeps are charged to `share`.
+    fn recorder(
+        &self,
+        api: &Api,
+        owner: PrincipalId,
+        input: Vec<Item>,
+        share: &mut Share,
+    ) -> Result<Recorder, ApiError> {
+        let conversation = &self.request.messages[self.instructions..];
+        let items = input.iter().map(|item| item.json.len() + item.id.len());
+        let copied = conversation.iter().map(Message::copied_bytes);
+        let bytes = items.sum::<usize>() + copied.sum::<usize>();
+        share.grow(bytes as u64).map_err(ApiError::bodies)?;
+        Ok(Recorder {
+            store: api.responses.clone(),
+            owner,
+            input: input.into(),
+            conversation: conversation.into(),
+        })
+    }
+
+    async fn ask(&mut self, backends: &Backends) -> Result<Answer, Failure> {
+        let request = match self.truncates {
+            true => self.request.clone(),
+            false => self.take(),
+        };
+        backends.chat(self.owner, &self.model, request).await
+    }
+
+    /// The request, which is asked once.
+    fn take(&mut self) -> ChatRequest {
+        std::mem::replace(&mut self.request, ChatRequest::new(vec![]))
     }
 
     /// Waits for the answer to begin; if the conversation is too long and may be cut, asks again
     /// without its oldest turns.
     async fn begin(
-        &self,
+        &mut self,
         backends: &Backends,
         mut answer: Answer,
     ) -> Result<(Answer, ChatEvent), Failure> {
-        let mut request = None;
         for _ in 0..TRUNCATIONS {
             match next(&mut answer).await {
                 Err(Failure::Chat(ChatError::PromptTooLong {
                     prompt_tokens,
                     context_tokens,
                 })) if self.truncates => {
-                    let request = request.get_or_insert_with(|| self.request.clone());
                     let share =
                         1.0 - LEAVE * f64::from(context_tokens) / f64::from(prompt_tokens.max(1));
-                    if !truncation::drop_oldest(&mut request.messages, share) {
+                    if !truncation::drop_oldest(&mut self.request.messages, share) {
                         return Err(Failure::Chat(ChatError::PromptTooLong {
                             prompt_tokens,
                             context_tokens,
                         }));
                     }
-                    answer = backends
-                        .chat(self.owner, &self.model, request.clone())
-                        .await?;
+                    answer = self.ask(backends).await?;
                 }
                 event => return event.map(|event| (answer, event)),
             }

@@ -18,7 +18,7 @@ pub struct Recorder {
     pub owner: PrincipalId,
     pub input: Arc<[Item]>,
     /// What came before the answer, instructions left out: they are for one response.
-    pub conversation: Vec<Message>,
+    pub conversation: Arc<[Message]>,
 }
 
 impl Recorder {
@@ -46,17 +46,12 @@ impl Recorder {
         response: &ResponseOut,
         job: Option<Arc<Job>>,
     ) -> StoredResponse {
-        let conversation = self
-            .conversation
-            .iter()
-            .cloned()
-            .chain([draft.turn()])
-            .collect();
         StoredResponse {
             id: draft.id.clone(),
-            json: render(response),
+            json: render(response).into(),
             input: self.input.clone(),
-            conversation,
+            before: self.conversation.clone(),
+            turn: Arc::new(draft.turn()),
             job,
         }
     }

@@ -5,25 +5,27 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Extension;
+use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::Response;
-use serde::Serialize;
-use serde_json::value::RawValue;
 use url::form_urlencoded;
 
 use crate::access::Caller;
 use crate::api::error::ApiError;
 use crate::api::openai::deleted;
+use crate::api::openai::responses::items::Item;
 use crate::api::openai::responses::stored::StoredResponse;
 use crate::api::parse::json::quote;
-use crate::api::{Api, json, render};
+use crate::api::{Api, kept, render};
 use crate::chat::PrincipalId;
 
 /// Items of a page, as OpenAI has it.
 const PAGE: usize = 20;
 const LARGEST_PAGE: usize = 100;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 type Id = Result<Path<String>, PathRejection>;
 
@@ -56,7 +58,7 @@ pub async fn get(
             ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_value", message).param("stream"),
         );
     }
-    Ok(json(stored.json))
+    kept::sent(&api, &caller, vec![stored.json], JSON)
 }
 
 pub async fn delete(
@@ -89,16 +91,8 @@ pub async fn cancel(
     job.cancel.notify_one();
     // Its sender is in the job that is held here.
     let _ = job.ended.subscribe().wait_for(|ended| *ended).await;
-    Ok(json(find(&api, caller.id(), &id)?.json))
-}
-
-#[derive(Serialize)]
-struct Page<'a> {
-    object: &'static str,
-    data: Vec<&'a RawValue>,
-    first_id: Option<&'a str>,
-    last_id: Option<&'a str>,
-    has_more: bool,
+    let stored = find(&api, caller.id(), &id)?;
+    kept::sent(&api, &caller, vec![stored.json], JSON)
 }
 
 /// What was sent for a response, newest first unless `order` is `asc`.
@@ -141,18 +135,28 @@ pub async fn input_items(
     }
     let has_more = items.len() > limit;
     items.truncate(limit);
-    let page = Page {
-        object: "list",
-        // They were made here, and are JSON.
-        data: items
-            .iter()
-            .filter_map(|item| serde_json::from_str(&item.json).ok())
-            .collect(),
-        first_id: items.first().map(|item| item.id.as_str()),
-        last_id: items.last().map(|item| item.id.as_str()),
-        has_more,
-    };
-    Ok(json(render(&page)))
+    kept::sent(&api, &caller, page(&items, has_more), JSON)
+}
+
+/// A page of items, in pieces: the items themselves are not copied.
+fn page(items: &[&Item], has_more: bool) -> Vec<Bytes> {
+    let mut pieces = Vec::with_capacity(2 * items.len() + 2);
+    pieces.push(Bytes::from_static(br#"{"object":"list","data":["#));
+    for (i, item) in items.iter().enumerate() {
+        if i > 0 {
+            pieces.push(Bytes::from_static(b","));
+        }
+        pieces.push(item.json.clone());
+    }
+    let (first, last) = (items.first(), items.last());
+    let id = |item: Option<&&Item>| render(&item.map(|item| &item.id));
+    let end = format!(
+        r#"],"first_id":{},"last_id":{},"has_more":{has_more}}}"#,
+        id(first),
+        id(last)
+    );
+    pieces.push(end.into());
+    pieces
 }
 
 /// The first value of the query that has this name.
@@ -160,4 +164,30 @@ fn query<'a>(uri: &'a Uri, name: &str) -> Option<Cow<'a, str>> {
     form_urlencoded::parse(uri.query()?.as_bytes())
         .find(|(key, _)| key == name)
         .map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_json_made_of_shared_items() {
+        let item = |id: &str| Item {
+            id: id.into(),
+            json: format!(r#"{{"id":"{id}"}}"#).into(),
+        };
+        let (a, b) = (item("a"), item("b"));
+        for items in [&[&a, &b][..], &[&a], &[]] {
+            let pieces = page(items, true);
+            let shared = |item: &&&Item| pieces.iter().any(|p| p.as_ptr() == item.json.as_ptr());
+            assert_eq!(items.iter().filter(shared).count(), items.len());
+            let page: serde_json::Value = serde_json::from_slice(&pieces.concat()).unwrap();
+            let ids: Vec<_> = items.iter().map(|item| item.id.as_str()).collect();
+            assert_eq!(
+                page,
+                serde_json::json!({"object": "list", "first_id": ids.first(), "last_id": ids.last(),
+                    "data": ids.iter().map(|id| serde_json::json!({"id": id})).collect::<Vec<_>>(), "has_more": true})
+            );
+        }
+    }
 }

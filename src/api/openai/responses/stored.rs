@@ -2,22 +2,25 @@
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use tokio::sync::{Notify, watch};
 
 use crate::api::openai::responses::items::Item;
 use crate::api::store::Storable;
-use crate::chat::{Message, Part};
+use crate::chat::Message;
 
 /// A kept response.
 #[derive(Clone, Debug)]
 pub struct StoredResponse {
     pub id: String,
-    /// The response as it is sent.
-    pub json: String,
+    /// The response as it is sent, shared by all who read it.
+    pub json: Bytes,
     /// What was sent for it.
     pub input: Arc<[Item]>,
-    /// Everything up to and with its answer: what a next response goes on from.
-    pub conversation: Arc<[Message]>,
+    /// Everything up to its answer, shared by all states of the response.
+    pub before: Arc<[Message]>,
+    /// Its answer. With what was before it, what a next response goes on from.
+    pub turn: Arc<Message>,
     /// Whether it is made in the background, and by what.
     pub job: Option<Arc<Job>>,
 }
@@ -31,29 +34,26 @@ pub struct Job {
     pub ended: watch::Sender<bool>,
 }
 
+impl StoredResponse {
+    /// What a next response goes on from.
+    pub fn conversation(&self) -> impl Iterator<Item = &Message> {
+        self.before.iter().chain([&*self.turn])
+    }
+}
+
 impl Storable for StoredResponse {
     fn id(&self) -> &str {
         &self.id
     }
 
     fn bytes(&self) -> u64 {
-        let message = |message: &Message| {
-            let calls = message
-                .tool_calls
-                .iter()
-                .map(|call| call.name.len() + call.arguments.len() + call.id.len());
-            size_of::<Message>()
-                + message.content.iter().map(Part::bytes).sum::<usize>()
-                + calls.sum::<usize>()
-                + message.reasoning.as_ref().map_or(0, String::len)
-        };
         let items = self
             .input
             .iter()
             .map(|item| item.json.len() + item.id.len());
         (self.json.len()
             + items.sum::<usize>()
-            + self.conversation.iter().map(message).sum::<usize>()) as u64
+            + self.conversation().map(Message::bytes).sum::<usize>()) as u64
     }
 
     /// Ends the job that makes it.
