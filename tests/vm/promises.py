@@ -340,6 +340,23 @@ def reloaded():
 
 
 @promise("first")
+def mistaken():
+    """A mistake in the configuration that only the start finds is named by `config check`, and is no restart loop"""
+    do("systemctl", "stop", "gemmad.service")
+    CONFIG.write_text('[access]\nadmins = ["nobody-of-this-name"]\n')
+    done = run("gemmactl", "config", "check")
+    check(done.returncode == 78 and "nobody-of-this-name" in done.stderr, done)
+    run("systemctl", "start", "gemmad.service")
+    # One that is to be started again is "activating".
+    wait_for("the start to fail for good", lambda: active() == "failed")
+    check(of_unit("NRestarts") == "0" and of_unit("ExecMainStatus") == "78", of_unit("NRestarts"), of_unit("ExecMainStatus"))
+    configure()
+    do("systemctl", "reset-failed", "gemmad.service")
+    do("systemctl", "start", "gemmad.socket")
+    answers()
+
+
+@promise("first")
 def administrators():
     """Members of `admin-groups` load and unload; others may not"""
     do("groupadd", "--force", "modeladmins")
