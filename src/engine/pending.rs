@@ -5,7 +5,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::choice::ModelRequest;
 use crate::backend::{Failure, ModelInfo};
-use crate::chat::{ChatEvent, ChatRequest, PrincipalId, TextAnswer, TextTask};
+use crate::chat::{ChatEvent, ChatRequest, PrincipalId, TextAnswer, TextTask, TokenLogprob};
 use crate::ipc::ServeRequest;
 use crate::store::Model;
 
@@ -19,6 +19,8 @@ pub(super) enum Pending {
         request: Option<Box<ChatRequest>>,
         events: mpsc::Sender<Result<ChatEvent, Failure>>,
         started: bool,
+        /// Bytes of events that a worker may still send for it; see [`allowance`].
+        left: u64,
     },
     Text {
         wanted: ModelRequest,
@@ -30,6 +32,43 @@ pub(super) enum Pending {
         model: Box<Model>,
         reply: oneshot::Sender<Result<ModelInfo, Failure>>,
     },
+}
+
+/// Bytes of a token's text at most, generously: the longest have about a hundred, and escapes of
+/// JSON make more of them.
+const TOKEN_BYTES: u64 = 1 << 10;
+/// Bytes of events besides those of tokens.
+const EVENT_BYTES: u64 = 64 << 10;
+
+/// Bytes of events that a worker may send for a request whose answer has `most_tokens` at most. A
+/// worker that was taken over would send more.
+pub fn allowance(request: &ChatRequest, most_tokens: u32) -> u64 {
+    let tokens = request
+        .output
+        .max_tokens
+        .map_or(most_tokens, |tokens| tokens.min(most_tokens));
+    let rivals = request.logprobs.map_or(0, |top| 1 + u64::from(top));
+    EVENT_BYTES + u64::from(tokens) * TOKEN_BYTES * (1 + rivals)
+}
+
+/// Bytes of memory that an event takes.
+pub fn event_bytes(event: &ChatEvent) -> u64 {
+    let (text, logprobs) = match event {
+        ChatEvent::Thought { text, logprobs } | ChatEvent::Text { text, logprobs } => {
+            (text.len(), &logprobs[..])
+        }
+        ChatEvent::CallStarted { name } => (name.len(), &[][..]),
+        ChatEvent::CallArguments { json } => (json.len(), &[][..]),
+        ChatEvent::Started { .. } | ChatEvent::CallEnded | ChatEvent::Done(_) => (0, &[][..]),
+    };
+    let token = |token: &TokenLogprob| {
+        let top = token.top.iter().map(|(bytes, _)| bytes.len());
+        size_of::<TokenLogprob>()
+            + token.bytes.len()
+            + top.sum::<usize>()
+            + token.top.len() * size_of::<(Vec<u8>, f32)>()
+    };
+    (size_of::<ChatEvent>() + text + logprobs.iter().map(token).sum::<usize>()) as u64
 }
 
 impl Pending {
@@ -92,5 +131,41 @@ impl Pending {
                 let _ = reply.send(Err(failure));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_request_allows_holds_the_largest_answer_and_no_flood() {
+        let mut request = ChatRequest::new(vec![]);
+        let text = |bytes: usize| ChatEvent::Text {
+            text: "a".repeat(bytes),
+            logprobs: vec![],
+        };
+        request.output.max_tokens = Some(10);
+        assert_eq!(
+            allowance(&request, 8),
+            allowance(&request, 8192) - 2 * TOKEN_BYTES
+        );
+        assert!(10 * event_bytes(&text(600)) < allowance(&request, 8192));
+        assert!(event_bytes(&text(1 << 20)) > allowance(&request, 8192));
+        request.logprobs = Some(20);
+        let token = TokenLogprob {
+            bytes: vec![0; 100],
+            logprob: 0.0,
+            top: vec![(vec![0; 100], 0.0); 20],
+        };
+        let event = ChatEvent::Text {
+            text: String::new(),
+            logprobs: vec![token; 10],
+        };
+        assert!(event_bytes(&event) > 10 * 21 * 100);
+        assert!(event_bytes(&event) < allowance(&request, 8192));
+        // Events that say nothing count as well.
+        let none = 2 * allowance(&request, 8192) / event_bytes(&ChatEvent::CallEnded);
+        assert!(none < 100_000, "{none}");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::choice::{self, ModelRequest};
-use super::super::pending::Pending;
+use super::super::pending::{Pending, allowance};
 use super::super::queue::Kind;
 use super::super::state::{Input, Life};
 use super::super::{Command, EVENTS, Settings, describe, describe_all, describe_rejected, plan};
@@ -99,6 +99,7 @@ impl Driver {
             },
         };
         let pending = Pending::Chat {
+            left: allowance(&request, self.setup.limits.output_tokens),
             owner,
             wanted,
             model: model_sender,

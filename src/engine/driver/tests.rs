@@ -209,6 +209,7 @@ async fn where_the_projector_has_no_room_the_model_is_run_for_those_who_can_do_w
             request: None,
             events,
             started: false,
+            left: 0,
         }
     };
     let (seer, reader) = (

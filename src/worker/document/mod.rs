@@ -13,7 +13,10 @@ use std::process::ExitCode;
 use super::confinement::confine;
 use super::exit::{EXIT_LOAD, EXIT_PROTOCOL};
 use super::link::Writer;
-use crate::ipc::{DocumentKind, EXTRACT_MEMORY, Extent, Extract, ExtractEvent, Page};
+use crate::ipc::{
+    DocumentKind, EXTRACT_MEMORY, EXTRACT_PICTURES, EXTRACT_TEXT, Extent, Extract, ExtractEvent,
+    Page,
+};
 use crate::sandbox::{Needs, Profile, Work};
 
 /// What a file may cost. The supervisor stops the reader when it takes longer than it should by the
@@ -22,10 +25,6 @@ const WORK: Work = Work {
     memory: EXTRACT_MEMORY,
     seconds: 20,
 };
-/// Bytes of text, and of pictures of pages, that are taken from a file.
-const MAX_TEXT: usize = 1 << 20;
-const MAX_PICTURES: usize = 16 << 20;
-
 /// Reads the one file that came.
 pub fn run(
     kind: DocumentKind,
@@ -46,8 +45,8 @@ pub fn run(
         writer,
         read: 0,
         unseen: 0,
-        left: MAX_TEXT,
-        pictures_left: MAX_PICTURES,
+        left: EXTRACT_TEXT,
+        pictures_left: EXTRACT_PICTURES,
         cut: false,
     };
     let read = contents(File::from(file)).and_then(|bytes| match kind {
