@@ -130,6 +130,11 @@ impl Share {
         Ok(())
     }
 
+    /// On whose account it counts.
+    pub fn account(&self) -> PrincipalId {
+        self.owner
+    }
+
     /// Takes over what another share of the same owner holds.
     pub fn absorb(&mut self, mut other: Share) {
         debug_assert!(Arc::ptr_eq(&self.quota, &other.quota) && self.owner == other.owner);

@@ -184,7 +184,12 @@ impl Parts {
         };
         let engine = service::patiently(Engine::start(setup)).await;
         let admission = Admission::new(policy, config.limits.body_bytes);
-        let attachments = Attachments::new(worker, config.access.fetch_from.clone(), reserved);
+        let attachments = Attachments::new(
+            worker,
+            config.access.fetch_from.clone(),
+            reserved,
+            config.limits.request_time,
+        );
         let mut limits = config.limits.clone();
         descriptors::provide(&mut limits);
         let backends = Backends::new(Arc::new(engine.clone()), Vec::new());
