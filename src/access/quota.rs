@@ -13,6 +13,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use crate::chat::PrincipalId;
 
 /// This part of the whole is kept for those who hold little.
@@ -30,6 +32,7 @@ pub struct Quota {
     reserve: u64,
     per_user: u64,
     taken: Mutex<Taken>,
+    given_back: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +65,7 @@ impl Quota {
             reserve: total / RESERVE,
             per_user,
             taken: Mutex::default(),
+            given_back: Notify::new(),
         })
     }
 
@@ -103,6 +107,12 @@ impl Quota {
         } else {
             Err(Full::Total { limit: self.total })
         }
+    }
+
+    /// Waits until somebody gives something back, or returns at once if somebody has since the last
+    /// time. For one who waits.
+    pub async fn given_back(&self) {
+        self.given_back.notified().await;
     }
 
     /// What all have together.
@@ -157,6 +167,8 @@ impl Drop for Share {
                 taken.users.remove(&self.owner);
             }
         }
+        drop(taken);
+        self.quota.given_back.notify_one();
     }
 }
 
@@ -230,6 +242,21 @@ mod tests {
         assert!(quota.taken().users.is_empty());
         assert_eq!(quota.taken().total, 0);
         take(&quota, 1, 3).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_given_back_is_told_once() {
+        let quota = Quota::new(5, 3);
+        let told = || {
+            let mut told = Box::pin(quota.given_back());
+            std::future::poll_fn(move |cx| {
+                std::task::Poll::Ready(told.as_mut().poll(cx).is_ready())
+            })
+        };
+        drop(quota.share(PrincipalId::User(1), false));
+        assert!(!told().await, "nothing was taken");
+        drop((take(&quota, 1, 1), take(&quota, 1, 1)));
+        assert!(told().await && !told().await);
     }
 
     #[test]

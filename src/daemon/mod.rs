@@ -28,6 +28,7 @@ use crate::bus;
 use crate::config::{self, BusChoice, Config, Place};
 use crate::engine::{Engine, Installers, Setup};
 use crate::memory::reserved::ReservedMemory;
+use crate::sys;
 use args::Args;
 
 /// Exit codes of `sysexits.h`.
@@ -48,6 +49,7 @@ struct StartError {
 
 /// The program `gemmad`.
 pub fn main() -> ExitCode {
+    sys::allocator::keep_large_blocks_apart();
     let args = Args::parse();
     match start(&args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -126,6 +128,11 @@ async fn run(
         "serving"
     );
     tokio::spawn(reclaim::reclaim_code(parts.engine.changes()));
+    tokio::spawn(reclaim::reclaim_memory(
+        parts.engine.changes(),
+        parts.api.clone(),
+        parts.admission.clone(),
+    ));
 
     let mut config = config;
     loop {
