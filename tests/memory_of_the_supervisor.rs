@@ -107,3 +107,38 @@ fn those_who_wait_with_a_long_conversation_are_charged_for_it() {
     let reply = Reply::read(daemon.send("/v1/responses", body.as_bytes())).unwrap();
     assert_eq!(reply.status, 429, "{}", reply.text());
 }
+
+/// Waits until the supervisor holds no more than when it is idle.
+fn gives_back(daemon: &Daemon, what: &str) {
+    let anon = || proc_kib(daemon.pid(), "status", "RssAnon");
+    let after = anon();
+    wait_for(what, || anon() <= 2 << 10);
+    eprintln!("{what}: RssAnon {after} KiB, then {} KiB", anon());
+}
+
+#[test]
+fn memory_goes_back_when_it_is_quiet() {
+    let daemon = Daemon::start();
+    daemon.load();
+    let reply = daemon.chat(&harness::question(&"a".repeat(20_000_000)));
+    assert_eq!(reply.status, 400, "{}", reply.text());
+    gives_back(&daemon, "a request of 20 MB");
+    // More at once need more descriptors than a test may have.
+    for _ in 0..4 {
+        let many: Vec<UnixStream> = (0..500)
+            .map(|_| {
+                let mut stream = daemon.connect();
+                stream.write_all(b"GET /health HTTP/1.1\r\nhost").unwrap();
+                stream
+            })
+            .collect();
+        wait_for("all to be accepted", || {
+            harness::descriptors(daemon.pid()) >= 500
+        });
+        drop(many);
+        wait_for("all to be closed", || {
+            harness::descriptors(daemon.pid()) < 100
+        });
+    }
+    gives_back(&daemon, "2,000 closed connections");
+}

@@ -30,6 +30,16 @@ impl Admission {
         })
     }
 
+    /// Waits until a request has given back its bytes since the last time. For one who waits.
+    pub async fn given_back(&self) {
+        self.bodies.given_back().await;
+    }
+
+    /// Whether requests hold bytes.
+    pub fn is_holding(&self) -> bool {
+        self.bodies.in_use() > 0
+    }
+
     /// Goes by another policy from now on.
     pub fn set_policy(&self, policy: Policy) {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;

@@ -13,6 +13,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use crate::chat::PrincipalId;
 
 /// This part of the whole is kept for those who hold little.
@@ -30,6 +32,7 @@ pub struct Quota {
     reserve: u64,
     per_user: u64,
     taken: Mutex<Taken>,
+    given_back: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +65,7 @@ impl Quota {
             reserve: total / RESERVE,
             per_user,
             taken: Mutex::default(),
+            given_back: Notify::new(),
         })
     }
 
@@ -105,6 +109,12 @@ impl Quota {
         }
     }
 
+    /// Waits until somebody gives something back, or returns at once if somebody has since the last
+    /// time. For one who waits.
+    pub async fn given_back(&self) {
+        self.given_back.notified().await;
+    }
+
     /// What all have together.
     pub fn in_use(&self) -> u64 {
         self.taken().total
@@ -130,6 +140,11 @@ impl Share {
         Ok(())
     }
 
+    /// On whose account it counts.
+    pub fn account(&self) -> PrincipalId {
+        self.owner
+    }
+
     /// Takes over what another share of the same owner holds.
     pub fn absorb(&mut self, mut other: Share) {
         debug_assert!(Arc::ptr_eq(&self.quota, &other.quota) && self.owner == other.owner);
@@ -152,6 +167,8 @@ impl Drop for Share {
                 taken.users.remove(&self.owner);
             }
         }
+        drop(taken);
+        self.quota.given_back.notify_one();
     }
 }
 
@@ -225,6 +242,21 @@ mod tests {
         assert!(quota.taken().users.is_empty());
         assert_eq!(quota.taken().total, 0);
         take(&quota, 1, 3).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_given_back_is_told_once() {
+        let quota = Quota::new(5, 3);
+        let told = || {
+            let mut told = Box::pin(quota.given_back());
+            std::future::poll_fn(move |cx| {
+                std::task::Poll::Ready(told.as_mut().poll(cx).is_ready())
+            })
+        };
+        drop(quota.share(PrincipalId::User(1), false));
+        assert!(!told().await, "nothing was taken");
+        drop((take(&quota, 1, 1), take(&quota, 1, 1)));
+        assert!(told().await && !told().await);
     }
 
     #[test]

@@ -115,6 +115,15 @@ impl Api {
         }
     }
 
+    /// Waits until a connection, or what is kept for one, has ended since the last time. For one
+    /// who waits.
+    pub async fn given_back(&self) {
+        tokio::select! {
+            () = self.connections.given_back() => {}
+            () = self.readers.given_back() => {}
+        }
+    }
+
     /// Whether any program is connected.
     pub fn is_connected(&self) -> bool {
         self.connections.in_use() > 0

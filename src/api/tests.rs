@@ -57,7 +57,12 @@ impl Door {
         let listener = UnixListener::bind(&path).unwrap();
         let api = Arc::new(Api::new(
             backends,
-            Attachments::new(Default::default(), Default::default(), Default::default()),
+            Attachments::new(
+                Default::default(),
+                Default::default(),
+                Default::default(),
+                SOON,
+            ),
             limits.clone(),
             Admission::new(access, limits.body_bytes),
         ));

@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// is there.
 const LEAST: usize = 4 << 10;
 
-/// Fails with `TimedOut` when the peer took less than [`LEAST`] bytes within the given time, and
+/// Fails with `TimedOut` when the peer took less than `LEAST` bytes within the given time, and
 /// left something.
 pub struct WriteTimeout<S> {
     stream: S,

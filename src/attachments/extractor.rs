@@ -8,14 +8,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
 use super::document::{self, ReadFile, Reader};
-use super::{no_room, reserve};
+use super::turns::{Turns, Waiting};
+use super::{MAX_REASON, no_room, reserve};
 use crate::backend::Failure;
 use crate::chat::{ChatError, ChatRequest, Detail, Document, Part, Picture, Source};
 use crate::engine::one_shot::{self, Failed};
-use crate::ipc::{DocumentKind, EXTRACT_MEMORY, Extent, Extract, ExtractEvent, Page};
+use crate::ipc::{
+    DocumentKind, EXTRACT_MEMORY, EXTRACT_PAGES, EXTRACT_PICTURES, EXTRACT_TEXT, Extent, Extract,
+    ExtractEvent, Page,
+};
 use crate::memory::reserved::ReservedMemory;
 
 /// Files that are read at the same time.
@@ -27,7 +29,7 @@ const READ_TIME: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Extractor {
     worker: Arc<PathBuf>,
-    slots: Arc<Semaphore>,
+    turns: Turns,
     memory: ReservedMemory,
 }
 
@@ -48,13 +50,17 @@ impl Extractor {
     pub fn new(worker: PathBuf, memory: ReservedMemory) -> Self {
         Self {
             worker: Arc::new(worker),
-            slots: Arc::new(Semaphore::new(MAX_CONCURRENT)),
+            turns: Turns::new(MAX_CONCURRENT),
             memory,
         }
     }
 
     /// Puts what stands in the request's files in their place; says of each how much that is.
-    pub async fn read(&self, request: &mut ChatRequest) -> Result<Vec<ReadFile>, Failure> {
+    pub async fn read(
+        &self,
+        request: &mut ChatRequest,
+        waiting: &Waiting,
+    ) -> Result<Vec<ReadFile>, Failure> {
         let mut read = vec![];
         for (i, j, part) in request.parts_mut() {
             let Part::Document(document) = part else {
@@ -68,7 +74,7 @@ impl Extractor {
                 }),
                 ExtractError::Failure(failure) => failure,
             };
-            let (parts, extent) = self.document(document).await.map_err(failed)?;
+            let (parts, extent) = self.document(document, waiting).await.map_err(failed)?;
             read.push(ReadFile {
                 name: document.name.clone(),
                 extent,
@@ -78,7 +84,11 @@ impl Extractor {
         Ok(read)
     }
 
-    async fn document(&self, document: &Document) -> Result<(Vec<Part>, Extent), ExtractError> {
+    async fn document(
+        &self,
+        document: &Document,
+        waiting: &Waiting,
+    ) -> Result<(Vec<Part>, Extent), ExtractError> {
         const COMPLETE: Extent = Extent {
             pages: 1,
             read: 1,
@@ -99,7 +109,7 @@ impl Extractor {
                 COMPLETE,
             )),
             Reader::Worker(kind) => {
-                let (pages, extent) = self.by_worker(kind, file).await?;
+                let (pages, extent) = self.by_worker(kind, file, waiting).await?;
                 Ok((document::assembled(&document.name, pages, extent), extent))
             }
         }
@@ -109,24 +119,28 @@ impl Extractor {
         &self,
         kind: DocumentKind,
         file: &[u8],
+        waiting: &Waiting,
     ) -> Result<(Vec<Page>, Extent), ExtractError> {
         let failed = |error: io::Error| format!("cannot be read now: {error}");
-        let _slot = self
-            .slots
-            .acquire()
+        let _turn = self
+            .turns
+            .turn(waiting)
             .await
-            .map_err(|error| failed(io::Error::other(error)))?;
+            .map_err(ExtractError::Failure)?;
         let memory = reserve(&self.memory, EXTRACT_MEMORY)
             .await
             .map_err(ExtractError::Failure)?;
-        let mut pages = vec![];
+        let mut pages = Pages::default();
         let each = |message| match message {
-            ExtractEvent::Page(page) => {
-                pages.push(page);
-                ControlFlow::Continue(())
-            }
+            ExtractEvent::Page(page) => match pages.take(page) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(page) => ControlFlow::Break(Err(ExtractEvent::Page(page))),
+            },
             ExtractEvent::Read(extent) => ControlFlow::Break(Ok(Ok(extent))),
-            ExtractEvent::Rejected { reason } => ControlFlow::Break(Ok(Err(reason))),
+            ExtractEvent::Rejected { reason } if reason.len() <= MAX_REASON => {
+                ControlFlow::Break(Ok(Err(reason)))
+            }
+            other @ ExtractEvent::Rejected { .. } => ControlFlow::Break(Err(other)),
         };
         match one_shot::run::<Extract, _>(
             &self.worker,
@@ -138,7 +152,7 @@ impl Extractor {
         )
         .await
         {
-            Ok(read) => Ok((pages, read?)),
+            Ok(read) => Ok((pages.taken, read?)),
             Err(Failed::Start(error)) => Err(failed(error).into()),
             Err(Failed::Late) => {
                 Err(format!("takes more than {} s to read", READ_TIME.as_secs()).into())
@@ -155,6 +169,30 @@ impl Extractor {
     }
 }
 
+/// The pages that a worker has sent, as many as it may: it may have been taken over by the file.
+#[derive(Default)]
+struct Pages {
+    taken: Vec<Page>,
+    /// Bytes of all of them.
+    text: usize,
+    pictures: usize,
+}
+
+impl Pages {
+    /// Takes a page, or gives it back if a worker that keeps to its bounds would not have sent it.
+    fn take(&mut self, page: Page) -> Result<(), Page> {
+        let text = self.text.saturating_add(page.text.len());
+        let picture = page.picture.as_ref().map_or(0, Vec::len);
+        let pictures = self.pictures.saturating_add(picture);
+        if self.taken.len() >= EXTRACT_PAGES || text > EXTRACT_TEXT || pictures > EXTRACT_PICTURES {
+            return Err(page);
+        }
+        (self.text, self.pictures) = (text, pictures);
+        self.taken.push(page);
+        Ok(())
+    }
+}
+
 /// A file that is in no directory.
 fn in_memory(bytes: &[u8]) -> io::Result<File> {
     let file = File::from(rustix::fs::memfd_create(
@@ -163,4 +201,78 @@ fn in_memory(bytes: &[u8]) -> io::Result<File> {
     )?);
     file.write_all_at(bytes, 0)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::ipc::{Greeting, frame};
+
+    fn page(text: usize, picture: Option<usize>) -> Page {
+        Page {
+            text: "a".repeat(text),
+            picture: picture.map(|bytes| vec![0; bytes]),
+        }
+    }
+
+    #[test]
+    fn a_worker_may_send_what_a_file_may_have_and_no_more() {
+        let taken = |pages: &[Page]| {
+            let mut all = Pages::default();
+            let fits = |page: &&Page| all.take((*page).clone()).is_ok();
+            pages.iter().take_while(fits).count()
+        };
+        let many = vec![page(0, None); EXTRACT_PAGES + 1];
+        assert_eq!(taken(&many), EXTRACT_PAGES);
+        let long = [page(EXTRACT_TEXT - 1, None), page(1, None), page(1, None)];
+        assert_eq!(taken(&long), 2);
+        let shown = [page(1, Some(EXTRACT_PICTURES)), page(1, Some(1))];
+        assert_eq!(taken(&shown), 1);
+    }
+
+    /// What comes of a file whose reader sends the greeting, and then these bytes for ever.
+    async fn read_by_liar(frames: &[u8]) -> ExtractError {
+        let folder = tempfile::tempdir().unwrap();
+        let (program, lies) = (folder.path().join("worker"), folder.path().join("lies"));
+        let mut hello = vec![];
+        frame::encode(&Greeting::OURS, &mut hello).unwrap();
+        fs::write(folder.path().join("hello"), hello).unwrap();
+        fs::write(&lies, frames).unwrap();
+        // Its standard input is the channel, both ways.
+        let script = format!(
+            "#!/bin/sh\ncd {}\ncat hello >&0\nwhile cat lies >&0; do :; done\n",
+            folder.path().display()
+        );
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+        let extractor = Extractor::new(program, ReservedMemory::default());
+        let waiting = Waiting {
+            account: crate::chat::PrincipalId::User(1),
+            limit: READ_TIME,
+            end: tokio::time::Instant::now() + READ_TIME,
+        };
+        let read = extractor.by_worker(DocumentKind::Html, b"<p>", &waiting);
+        let Err(error) = read.await else {
+            panic!("something was read");
+        };
+        error
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_was_taken_over_is_ended() {
+        let mut pages = vec![];
+        for _ in 0..16 {
+            frame::encode(&ExtractEvent::Page(page(4096, None)), &mut pages).unwrap();
+        }
+        let huge = (frame::MAX_FRAME as u32).to_le_bytes();
+        for (frames, refusal) in [(&pages[..], "could not be read"), (&huge, "is damaged")] {
+            match read_by_liar(frames).await {
+                ExtractError::File(reason) => assert!(reason.starts_with(refusal), "{reason}"),
+                ExtractError::Failure(failure) => panic!("{failure:?}"),
+            }
+        }
+    }
 }

@@ -6,15 +6,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use super::reserve;
+use super::turns::{Turns, Waiting};
+use super::{MAX_REASON, reserve};
 use crate::backend::Failure;
 use crate::chat::{
-    ChatError, ChatRequest, Document, MAX_DOCUMENT_BYTES, MAX_PICTURE_BYTES, Networks, Part,
-    Picture, Remote, RemoteKind, Source,
+    ChatError, ChatRequest, Document, MAX_DOCUMENT_BYTES, MAX_PICTURE_BYTES, MAX_URL_BYTES,
+    Networks, Part, Picture, Remote, RemoteKind, Source,
 };
 use crate::engine::one_shot::{self, Failed};
 use crate::ipc::{FETCH_MEMORY, Fetch, FetchEvent, FetchRequest};
@@ -31,7 +31,7 @@ const MAX_REDIRECTS: usize = 5;
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     worker: Arc<PathBuf>,
-    slots: Arc<Semaphore>,
+    turns: Turns,
     memory: ReservedMemory,
     /// Replaced when the configuration is read again.
     networks: Arc<RwLock<Networks>>,
@@ -41,7 +41,7 @@ impl Fetcher {
     pub fn new(worker: PathBuf, networks: Networks, memory: ReservedMemory) -> Self {
         Self {
             worker: Arc::new(worker),
-            slots: Arc::new(Semaphore::new(MAX_CONCURRENT)),
+            turns: Turns::new(MAX_CONCURRENT),
             memory,
             networks: Arc::new(RwLock::new(networks)),
         }
@@ -57,7 +57,12 @@ impl Fetcher {
 
     /// Puts the files that the request names by their addresses in their place; `most`: bytes of
     /// all of them.
-    pub async fn fetch(&self, request: &mut ChatRequest, most: u64) -> Result<(), Failure> {
+    pub async fn fetch(
+        &self,
+        request: &mut ChatRequest,
+        most: u64,
+        waiting: &Waiting,
+    ) -> Result<(), Failure> {
         if !request
             .parts()
             .any(|(_, _, part)| matches!(part, Part::Remote(_)))
@@ -69,12 +74,7 @@ impl Fetcher {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        // Nobody closes it.
-        let _slot = self
-            .slots
-            .acquire()
-            .await
-            .map_err(|_| Failure::ShuttingDown)?;
+        let _turn = self.turns.turn(waiting).await?;
         let memory = reserve(&self.memory, FETCH_MEMORY).await?;
         let (end, mut left) = (Instant::now() + FETCH_TIME, most);
         for (i, j, part) in request.parts_mut() {
@@ -148,13 +148,18 @@ impl Fetcher {
         let most = fetch.most as usize;
         let mut file = vec![];
         let each = |message| match message {
-            FetchEvent::Piece(piece) if file.len() + piece.len() <= most => {
+            // A piece has something in it, or they could come for ever.
+            FetchEvent::Piece(piece) if !piece.is_empty() && file.len() + piece.len() <= most => {
                 file.extend_from_slice(&piece);
                 ControlFlow::Continue(())
             }
             FetchEvent::Fetched => ControlFlow::Break(Ok(Ok(None))),
-            FetchEvent::Redirected { to } => ControlFlow::Break(Ok(Ok(Some(to)))),
-            FetchEvent::Rejected { reason } => ControlFlow::Break(Ok(Err(reason))),
+            FetchEvent::Redirected { to } if to.len() <= MAX_URL_BYTES => {
+                ControlFlow::Break(Ok(Ok(Some(to))))
+            }
+            FetchEvent::Rejected { reason } if reason.len() <= MAX_REASON => {
+                ControlFlow::Break(Ok(Err(reason)))
+            }
             other => ControlFlow::Break(Err(other)),
         };
         match one_shot::run::<Fetch, _>(&self.worker, &fetch, &[], FETCH_TIME, memory, each).await {

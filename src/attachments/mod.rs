@@ -6,10 +6,13 @@
 mod document;
 mod extractor;
 mod fetcher;
+mod lanes;
+mod turns;
 
 pub use document::{Medium, ReadFile, medium};
 
 use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::access::quota::{Full, Share};
@@ -19,16 +22,21 @@ use crate::memory::probe;
 use crate::memory::reserved::{Reservation, ReservedMemory};
 use extractor::Extractor;
 use fetcher::Fetcher;
+use turns::Waiting;
 
 /// How long a worker waits for memory before its request is refused, and how often it looks.
 const MEMORY_WAIT: Duration = Duration::from_secs(5);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// Bytes of what a worker may say is wrong with a file.
+const MAX_REASON: usize = 16 << 10;
 
 /// Has them fetched and read. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Attachments {
     fetcher: Fetcher,
     extractor: Extractor,
+    /// How long a request may take; replaced when the configuration is read again.
+    request_time: Arc<RwLock<Duration>>,
 }
 
 /// Why a request's attachments cannot be had.
@@ -40,11 +48,18 @@ pub enum Refused {
 }
 
 impl Attachments {
-    /// `worker` is the worker program; what its processes may use is reserved in `memory`.
-    pub fn new(worker: PathBuf, networks: Networks, memory: ReservedMemory) -> Self {
+    /// `worker` is the worker program; what its processes may use is reserved in `memory`. No
+    /// request waits longer than `request_time` for its turn.
+    pub fn new(
+        worker: PathBuf,
+        networks: Networks,
+        memory: ReservedMemory,
+        request_time: Duration,
+    ) -> Self {
         Self {
             fetcher: Fetcher::new(worker.clone(), networks, memory.clone()),
             extractor: Extractor::new(worker, memory),
+            request_time: Arc::new(RwLock::new(request_time)),
         }
     }
 
@@ -53,9 +68,17 @@ impl Attachments {
         self.fetcher.set_networks(networks);
     }
 
+    /// How long requests may take from now on.
+    pub fn set_request_time(&self, time: Duration) {
+        *self
+            .request_time
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = time;
+    }
+
     /// Puts what the request's addresses and files have in their place; a request is to be asked
-    /// only after this. At most `most` bytes are fetched; `share` grows as the request does. Says of
-    /// each file how much of it was read.
+    /// only after this. At most `most` bytes are fetched; `share`, whose owner's turn is waited for,
+    /// grows as the request does. Says of each file how much of it was read.
     ///
     /// # Errors
     ///
@@ -67,9 +90,18 @@ impl Attachments {
         most: u64,
         share: &mut Share,
     ) -> Result<Vec<ReadFile>, Refused> {
+        let limit = *self
+            .request_time
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let waiting = Waiting {
+            account: share.account(),
+            limit,
+            end: tokio::time::Instant::now() + limit,
+        };
         let before = request.bytes();
         self.fetcher
-            .fetch(request, most)
+            .fetch(request, most, &waiting)
             .await
             .map_err(Refused::Failure)?;
         let fetched = request.bytes();
@@ -77,7 +109,7 @@ impl Attachments {
         grow(share, fetched.saturating_sub(before)).map_err(Refused::Full)?;
         let read = self
             .extractor
-            .read(request)
+            .read(request, &waiting)
             .await
             .map_err(Refused::Failure)?;
         grow(share, request.bytes().saturating_sub(fetched)).map_err(Refused::Full)?;

@@ -28,6 +28,7 @@ use crate::bus;
 use crate::config::{self, BusChoice, Config, Place};
 use crate::engine::{Engine, Installers, LEAST_SILENCE, Setup};
 use crate::memory::reserved::ReservedMemory;
+use crate::sys;
 use args::Args;
 
 /// Exit codes of `sysexits.h`.
@@ -52,6 +53,7 @@ struct StartError {
 
 /// The program `gemmad`.
 pub fn main() -> ExitCode {
+    sys::allocator::keep_large_blocks_apart();
     let args = Args::parse();
     match start(&args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -120,7 +122,7 @@ async fn run(
         models = parts.engine.status().models.len(),
         "serving"
     );
-    tokio::spawn(reclaim::reclaim_code(parts.engine.changes()));
+    parts.reclaim();
 
     let mut config = config;
     loop {
@@ -201,7 +203,12 @@ impl Parts {
         };
         let engine = service::patiently(Engine::start(setup)).await;
         let admission = Admission::new(policy, config.limits.body_bytes);
-        let attachments = Attachments::new(worker, config.access.fetch_from.clone(), reserved);
+        let attachments = Attachments::new(
+            worker,
+            config.access.fetch_from.clone(),
+            reserved,
+            config.limits.request_time,
+        );
         let mut limits = config.limits.clone();
         descriptors::provide(&mut limits);
         let backends = Backends::new(Arc::new(engine.clone()), Vec::new());
@@ -225,6 +232,16 @@ impl Parts {
             api,
             door,
         }
+    }
+
+    /// Gives back, from now on, memory that is not needed any more.
+    fn reclaim(&self) {
+        tokio::spawn(reclaim::reclaim_code(self.engine.changes()));
+        tokio::spawn(reclaim::reclaim_memory(
+            self.engine.changes(),
+            self.api.clone(),
+            self.admission.clone(),
+        ));
     }
 
     /// Whether a client is there.

@@ -1,8 +1,41 @@
 //! What the daemon gives back when it has nothing to do.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use tokio::sync::watch;
 
+use crate::access::admission::Admission;
+use crate::api::Api;
 use crate::backend::{Phase, Status};
+use crate::sys;
+
+/// How long it must have been quiet, and so how often memory is given back at most.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// Gives memory back that requests have freed, each time that a busy spell is over. While nothing
+/// happens, nothing wakes this.
+pub async fn reclaim_memory(
+    mut changes: watch::Receiver<Status>,
+    api: Arc<Api>,
+    admission: Arc<Admission>,
+) {
+    loop {
+        tokio::select! {
+            () = api.given_back() => {}
+            () = admission.given_back() => {}
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+        tokio::time::sleep(QUIET).await;
+        // What happened meanwhile is seen with this; what is still going on has an end to come.
+        let status = changes.borrow_and_update();
+        let is_busy = status.running + status.waiting > 0 || admission.is_holding();
+        drop(status);
+        if !is_busy {
+            sys::allocator::trim();
+        }
+    }
+}
 
 /// Gives back the code that starting took, now and each time that a model is out of memory again.
 pub async fn reclaim_code(mut changes: watch::Receiver<Status>) {

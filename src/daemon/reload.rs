@@ -44,6 +44,7 @@ pub async fn reload(
     parts
         .attachments
         .set_networks(new.access.fetch_from.clone());
+    parts.attachments.set_request_time(new.limits.request_time);
     let settings = Settings {
         models: new.models.clone(),
         inference: new.inference.clone(),

@@ -136,12 +136,19 @@ async fn attend<P: Protocol>(
     let (reader, writer) = socket.into_split();
     let writing = tokio::spawn(write_all(writer, messages));
     let tail = tokio::spawn(stderr_tail(stderr));
-    let mut reading = std::pin::pin!(read_all(reader, generation, events.clone()));
+    let mut reading = std::pin::pin!(read_all::<P>(reader, generation, events.clone()));
     let (mut read, mut killed_by_us) = (false, false);
     let status = loop {
         tokio::select! {
             status = process.wait() => break status,
-            _ = &mut reading, if !read => read = true,
+            end = &mut reading, if !read => {
+                read = true;
+                // Nothing that it says from now on is heard: it would live on, and wait, for ever.
+                if end == ChannelEnd::Broken {
+                    killed_by_us = true;
+                    let _ = process.start_kill();
+                }
+            }
             Some(()) = killed.recv() => {
                 killed_by_us = true;
                 let _ = process.start_kill();
@@ -178,16 +185,25 @@ async fn write_all(mut socket: OwnedWriteHalf, mut messages: mpsc::Receiver<impl
     let _ = socket.shutdown().await;
 }
 
-async fn read_all<E: DeserializeOwned>(
+/// Why nothing more is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ChannelEnd {
+    /// The worker has closed it, or nobody listens.
+    Closed,
+    /// The worker sent what cannot be read.
+    Broken,
+}
+
+async fn read_all<P: Protocol>(
     mut socket: OwnedReadHalf,
     generation: Generation,
-    events: mpsc::Sender<(Generation, WorkerEvent<E>)>,
-) {
-    let (mut decoder, mut greeted) = (Decoder::default(), false);
+    events: mpsc::Sender<(Generation, WorkerEvent<P::Event>)>,
+) -> ChannelEnd {
+    let (mut decoder, mut greeted) = (Decoder::with_limit(P::LARGEST_EVENT), false);
     let mut chunk = vec![0; 16 << 10];
     loop {
         let n = match socket.read(&mut chunk).await {
-            Ok(0) | Err(_) => return,
+            Ok(0) | Err(_) => return ChannelEnd::Closed,
             Ok(n) => n,
         };
         decoder.feed(&chunk[..n]);
@@ -199,12 +215,12 @@ async fn read_all<E: DeserializeOwned>(
                 Ok(None) => break,
                 Err(error) => {
                     tracing::error!(%error, "the worker sent what cannot be read");
-                    return;
+                    return ChannelEnd::Broken;
                 }
             };
             let is_last = matches!(event, WorkerEvent::OtherVersion(_));
             if events.send((generation, event)).await.is_err() || is_last {
-                return;
+                return ChannelEnd::Closed;
             }
         }
     }

@@ -5,7 +5,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::choice::ModelRequest;
 use crate::backend::{Failure, ModelInfo};
-use crate::chat::{ChatEvent, ChatRequest, PrincipalId, TextAnswer, TextTask};
+use crate::chat::{ChatEvent, ChatRequest, PrincipalId, TextAnswer, TextTask, TokenLogprob};
 use crate::ipc::ServeRequest;
 use crate::store::Model;
 
@@ -21,6 +21,10 @@ pub(super) enum Pending {
         started: bool,
         /// Something of the answer was handed to the client since the request was sent last.
         begun: bool,
+        /// Bytes of events that one worker may send for it, and that the present one may still
+        /// send; see [`allowance`].
+        allowed: u64,
+        left: u64,
     },
     Text {
         wanted: ModelRequest,
@@ -32,6 +36,46 @@ pub(super) enum Pending {
         model: Box<Model>,
         reply: oneshot::Sender<Result<ModelInfo, Failure>>,
     },
+}
+
+/// Bytes of a token's text at most, generously: the longest have about a hundred, and escapes of
+/// JSON make more of them.
+const TOKEN_BYTES: u64 = 1 << 10;
+/// Bytes of events besides those of tokens.
+const EVENT_BYTES: u64 = 64 << 10;
+
+/// Bytes of events that a worker may send for a request whose answer has `most_tokens` at most. A
+/// worker that was taken over would send more.
+pub fn allowance(request: &ChatRequest, most_tokens: u32) -> u64 {
+    let tokens = request
+        .output
+        .max_tokens
+        .map_or(most_tokens, |tokens| tokens.min(most_tokens));
+    let rivals = request.logprobs.map_or(0, |top| 1 + u64::from(top));
+    EVENT_BYTES + u64::from(tokens) * TOKEN_BYTES * (1 + rivals)
+}
+
+/// Bytes of memory that an event takes.
+pub fn event_bytes(event: &ChatEvent) -> u64 {
+    let (text, logprobs) = match event {
+        ChatEvent::Thought { text, logprobs } | ChatEvent::Text { text, logprobs } => {
+            (text.len(), &logprobs[..])
+        }
+        ChatEvent::CallStarted { name } => (name.len(), &[][..]),
+        ChatEvent::CallArguments { json } => (json.len(), &[][..]),
+        ChatEvent::Started { .. }
+        | ChatEvent::CallEnded
+        | ChatEvent::Done(_)
+        | ChatEvent::Restarted => (0, &[][..]),
+    };
+    let token = |token: &TokenLogprob| {
+        let top = token.top.iter().map(|(bytes, _)| bytes.len());
+        size_of::<TokenLogprob>()
+            + token.bytes.len()
+            + top.sum::<usize>()
+            + token.top.len() * size_of::<(Vec<u8>, f32)>()
+    };
+    (size_of::<ChatEvent>() + text + logprobs.iter().map(token).sum::<usize>()) as u64
 }
 
 impl Pending {
@@ -66,9 +110,17 @@ impl Pending {
 
     /// Has the client forget what a worker said that is gone. `false` if it does not read.
     pub fn restart(&mut self) -> bool {
-        let Self::Chat { begun, events, .. } = self else {
+        let Self::Chat {
+            begun,
+            events,
+            allowed,
+            left,
+            ..
+        } = self
+        else {
             return true;
         };
+        *left = *allowed;
         !std::mem::take(begun) || events.try_send(Ok(ChatEvent::Restarted)).is_ok()
     }
 
@@ -102,5 +154,41 @@ impl Pending {
                 let _ = reply.send(Err(failure));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_request_allows_holds_the_largest_answer_and_no_flood() {
+        let mut request = ChatRequest::new(vec![]);
+        let text = |bytes: usize| ChatEvent::Text {
+            text: "a".repeat(bytes),
+            logprobs: vec![],
+        };
+        request.output.max_tokens = Some(10);
+        assert_eq!(
+            allowance(&request, 8),
+            allowance(&request, 8192) - 2 * TOKEN_BYTES
+        );
+        assert!(10 * event_bytes(&text(600)) < allowance(&request, 8192));
+        assert!(event_bytes(&text(1 << 20)) > allowance(&request, 8192));
+        request.logprobs = Some(20);
+        let token = TokenLogprob {
+            bytes: vec![0; 100],
+            logprob: 0.0,
+            top: vec![(vec![0; 100], 0.0); 20],
+        };
+        let event = ChatEvent::Text {
+            text: String::new(),
+            logprobs: vec![token; 10],
+        };
+        assert!(event_bytes(&event) > 10 * 21 * 100);
+        assert!(event_bytes(&event) < allowance(&request, 8192));
+        // Events that say nothing count as well.
+        let none = 2 * allowance(&request, 8192) / event_bytes(&ChatEvent::CallEnded);
+        assert!(none < 100_000, "{none}");
     }
 }

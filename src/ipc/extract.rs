@@ -15,10 +15,17 @@ impl Protocol for Extract {
     const KIND: WorkerKind = WorkerKind::Extract;
     type Request = DocumentKind;
     type Event = ExtractEvent;
+    const LARGEST_EVENT: usize = EXTRACT_TEXT + EXTRACT_PICTURES + (64 << 10);
 }
 
 /// Bytes of memory that such a worker may use.
 pub const EXTRACT_MEMORY: u64 = 384 << 20;
+
+/// Pages of a file, bytes of text, and bytes of pictures of pages that are taken from it. The worker
+/// keeps to them; the supervisor takes no more from a worker that does not.
+pub const EXTRACT_PAGES: usize = 1000;
+pub const EXTRACT_TEXT: usize = 1 << 20;
+pub const EXTRACT_PICTURES: usize = 16 << 20;
 
 /// From the worker to the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

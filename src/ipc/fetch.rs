@@ -16,10 +16,14 @@ impl Protocol for Fetch {
     const KIND: WorkerKind = WorkerKind::Fetch;
     type Request = FetchRequest;
     type Event = FetchEvent;
+    const LARGEST_EVENT: usize = FETCH_PIECE + (64 << 10);
 }
 
 /// Bytes of memory that such a worker may use.
 pub const FETCH_MEMORY: u64 = 64 << 20;
+
+/// Bytes of the file in one message at most.
+pub const FETCH_PIECE: usize = 64 << 10;
 
 /// From the worker to the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,8 +19,8 @@ const KEEP: usize = 64 << 10;
 /// use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FrameError {
-    /// The message has more than [`MAX_FRAME`] bytes.
-    TooLarge { bytes: usize },
+    /// The message has more bytes than it may.
+    TooLarge { bytes: usize, limit: usize },
     /// The bytes of a frame are not the message they should be.
     Malformed { reason: String },
 }
@@ -28,10 +28,9 @@ pub enum FrameError {
 impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLarge { bytes } => write!(
-                f,
-                "a message of {bytes} bytes; at most {MAX_FRAME} are allowed"
-            ),
+            Self::TooLarge { bytes, limit } => {
+                write!(f, "a message of {bytes} bytes; at most {limit} are allowed")
+            }
             Self::Malformed { reason } => write!(f, "a malformed message: {reason}"),
         }
     }
@@ -52,7 +51,10 @@ impl From<postcard::Error> for FrameError {
 pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), FrameError> {
     let bytes = postcard::to_io(message, Count(0))?.0;
     if bytes > MAX_FRAME {
-        return Err(FrameError::TooLarge { bytes });
+        return Err(FrameError::TooLarge {
+            bytes,
+            limit: MAX_FRAME,
+        });
     }
     let start = out.len();
     out.reserve(HEADER + bytes);
@@ -81,16 +83,34 @@ impl io::Write for Count {
 }
 
 /// Puts messages together from bytes that come in any pieces.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Decoder {
+    /// Bytes of one message at most.
+    limit: usize,
     buffer: Vec<u8>,
     /// Bytes of `buffer` that have been decoded.
     done: usize,
 }
 
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::with_limit(MAX_FRAME)
+    }
+}
+
 impl Decoder {
+    /// For messages of up to [`MAX_FRAME`] bytes.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// For messages of up to `limit` bytes.
+    pub fn with_limit(limit: usize) -> Self {
+        Self {
+            limit,
+            buffer: Vec::new(),
+            done: 0,
+        }
     }
 
     /// Takes bytes as they came. Call [`Decoder::next`] until it has no more before feeding again:
@@ -112,8 +132,11 @@ impl Decoder {
             return Ok(None);
         };
         let bytes = u32::from_le_bytes(*header) as usize;
-        if bytes > MAX_FRAME {
-            return Err(FrameError::TooLarge { bytes });
+        if bytes > self.limit {
+            return Err(FrameError::TooLarge {
+                bytes,
+                limit: self.limit,
+            });
         }
         let Some(body) = rest.get(..bytes) else {
             self.compact();
@@ -207,10 +230,20 @@ mod tests {
         assert_eq!(
             decoder.next::<ServeEvent>(),
             Err(FrameError::TooLarge {
-                bytes: MAX_FRAME + 1
+                bytes: MAX_FRAME + 1,
+                limit: MAX_FRAME
             })
         );
         assert!(decoder.buffer.capacity() < 1024);
+        let mut decoder = Decoder::with_limit(1000);
+        decoder.feed(&1001u32.to_le_bytes());
+        assert_eq!(
+            decoder.next::<ServeEvent>(),
+            Err(FrameError::TooLarge {
+                bytes: 1001,
+                limit: 1000
+            })
+        );
     }
 
     #[test]

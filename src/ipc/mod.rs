@@ -18,8 +18,11 @@ pub mod frame;
 mod memory;
 mod serve;
 
-pub use extract::{DocumentKind, EXTRACT_MEMORY, Extent, Extract, ExtractEvent, Page};
-pub use fetch::{FETCH_MEMORY, Fetch, FetchEvent, FetchRequest};
+pub use extract::{
+    DocumentKind, EXTRACT_MEMORY, EXTRACT_PAGES, EXTRACT_PICTURES, EXTRACT_TEXT, Extent, Extract,
+    ExtractEvent, Page,
+};
+pub use fetch::{FETCH_MEMORY, FETCH_PIECE, Fetch, FetchEvent, FetchRequest};
 pub use memory::{FileMemory, FileRole, MemoryPlan, MemorySnapshot, PackedPlan, Packing, Part};
 pub use serve::{
     LoadPlan, LoadedModel, ProjectorPlan, RequestId, Serve, ServeEvent, ServeRequest,
@@ -41,6 +44,9 @@ pub trait Protocol: Send + 'static {
     type Request: Debug + Send + Serialize + DeserializeOwned;
     /// From the worker to the supervisor.
     type Event: Debug + Send + Serialize + DeserializeOwned;
+    /// Bytes of an event's frame: one that says it is larger ends the channel before its bytes are
+    /// taken.
+    const LARGEST_EVENT: usize;
 }
 
 /// What a worker is started for.

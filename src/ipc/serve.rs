@@ -34,6 +34,8 @@ impl Protocol for Serve {
     const KIND: WorkerKind = WorkerKind::Serve;
     type Request = ServeRequest;
     type Event = ServeEvent;
+    // A megabyte of text may be a million tokens, and 262144 tokens a text of 25 MB.
+    const LARGEST_EVENT: usize = 32 << 20;
 }
 
 /// Names a request for as long as its worker lives.

@@ -2,6 +2,7 @@
 //! them. With `worker/llama`, the only home of `unsafe`.
 
 pub mod accounts;
+pub mod allocator;
 pub mod cgroup;
 pub mod cpu;
 pub mod inotify;

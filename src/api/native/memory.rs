@@ -51,14 +51,14 @@ struct MemoryOut {
     packing: Option<PackingOut>,
 }
 
-/// See [`crate::engine::Usage`].
+/// See [`crate::sys::usage::Usage`].
 #[derive(Debug, Default, Serialize)]
 struct Supervisor {
     anonymous: u64,
     file_backed: u64,
 }
 
-/// See [`crate::engine::MemorySnapshot`].
+/// See [`crate::backend::MemorySnapshot`].
 #[derive(Debug, Serialize)]
 struct WorkerOut {
     pid: u32,

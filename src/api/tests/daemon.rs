@@ -88,7 +88,12 @@ async fn what_is_for_administrators_is_for_nobody_else() {
     let access = Policy::new(&Access::default(), 990).unwrap();
     let api = Arc::new(Api::new(
         backends,
-        Attachments::new(Default::default(), Default::default(), Default::default()),
+        Attachments::new(
+            Default::default(),
+            Default::default(),
+            Default::default(),
+            SOON,
+        ),
         Limits::default(),
         Admission::new(access, 1 << 20),
     ));

@@ -5,7 +5,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::choice::{self, ModelRequest};
-use super::super::pending::Pending;
+use super::super::pending::{Pending, allowance};
 use super::super::queue::Kind;
 use super::super::state::{Input, Life};
 use super::super::{Command, EVENTS, Settings, describe, describe_all, describe_rejected, plan};
@@ -98,7 +98,10 @@ impl Driver {
                 hang_ups: self.hang_ups.clone(),
             },
         };
+        let allowed = allowance(&request, self.setup.limits.output_tokens);
         let pending = Pending::Chat {
+            allowed,
+            left: allowed,
             owner,
             wanted,
             model: model_sender,

@@ -3,7 +3,7 @@
 use super::super::EVENTS;
 use super::super::child::WorkerEvent;
 use super::super::launch::PackedPlace;
-use super::super::pending::Pending;
+use super::super::pending::{Pending, event_bytes};
 use super::super::state::{Generation, Input, Life};
 use super::Driver;
 use super::publish::template_note;
@@ -67,7 +67,7 @@ impl Driver {
                     "memory: the worker gave back what it could"
                 );
             }
-            ServeEvent::Event { id, event } => self.chat_event(id, event),
+            ServeEvent::Event { id, event } => self.chat_event(generation, id, event),
             ServeEvent::Text { id, answer } => {
                 if let Some(Pending::Text { reply, .. }) = self.pending.remove(&id) {
                     self.served += 1;
@@ -153,12 +153,13 @@ impl Driver {
     }
 
     /// Passes an event on to its client.
-    fn chat_event(&mut self, id: u64, event: ChatEvent) {
+    fn chat_event(&mut self, generation: Generation, id: u64, event: ChatEvent) {
         let Some(Pending::Chat {
             request,
             events,
             started,
             begun,
+            left,
             ..
         }) = self.pending.get_mut(&id)
         else {
@@ -168,6 +169,14 @@ impl Driver {
             // Not the worker's to say.
             return;
         }
+        let Some(rest) = left.checked_sub(event_bytes(&event)) else {
+            tracing::error!(
+                request = id,
+                "the worker sends more than the request allows"
+            );
+            return self.with_child(generation, |child| child.kill());
+        };
+        *left = rest;
         if matches!(event, ChatEvent::Started { .. }) && std::mem::replace(started, true) {
             // A retried request starts twice; its client need not know.
             return;

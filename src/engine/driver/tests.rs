@@ -211,6 +211,8 @@ async fn where_the_projector_has_no_room_the_model_is_run_for_those_who_can_do_w
             events,
             started: false,
             begun: false,
+            allowed: 0,
+            left: 0,
         }
     };
     let (seer, reader) = (

@@ -13,14 +13,14 @@ use std::process::ExitCode;
 use super::confinement::confine;
 use super::exit::{EXIT_LOAD, EXIT_PROTOCOL};
 use super::link::Writer;
-use crate::ipc::{DocumentKind, EXTRACT_MEMORY, Extent, Extract, ExtractEvent, Page};
+use crate::ipc::{
+    DocumentKind, EXTRACT_MEMORY, EXTRACT_PICTURES, EXTRACT_TEXT, Extent, Extract, ExtractEvent,
+    Page,
+};
 use crate::sandbox::{Needs, Profile};
 
 /// Seconds of a CPU that it may cost; the supervisor minds the clock.
 const CPU_SECONDS: u64 = 20;
-/// Bytes of text, and of pictures of pages, that are taken from a file.
-const MAX_TEXT: usize = 1 << 20;
-const MAX_PICTURES: usize = 16 << 20;
 
 /// Reads the one file that came.
 pub fn run(
@@ -43,8 +43,8 @@ pub fn run(
         writer,
         read: 0,
         unseen: 0,
-        left: MAX_TEXT,
-        pictures_left: MAX_PICTURES,
+        left: EXTRACT_TEXT,
+        pictures_left: EXTRACT_PICTURES,
         cut: false,
     };
     let read = contents(File::from(file)).and_then(|bytes| match kind {

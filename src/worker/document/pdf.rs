@@ -15,9 +15,8 @@ use hayro::{PixmapSettings, RenderCache, RenderSettings, render};
 
 use super::Pages;
 use super::text::Lines;
+use crate::ipc::EXTRACT_PAGES;
 
-/// Pages that are read.
-const MAX_PAGES: usize = 1000;
 /// Pages that are shown as pictures.
 const MAX_PICTURES: u32 = 16;
 /// Pixels of a picture's longest side: what the most tokens can show of a page.
@@ -40,7 +39,7 @@ pub fn read(bytes: Vec<u8>, pages: &mut Pages<'_>) -> Result<u32, String> {
     }
     let (cache, mut pictures) = (RenderCache::new(), 0);
     let texts = InterpreterCache::new();
-    for page in pdf.pages().iter().take(MAX_PAGES) {
+    for page in pdf.pages().iter().take(EXTRACT_PAGES) {
         let reading = Reading::of(page, &texts, &pdf);
         let says_little = reading.characters < LITTLE && reading.shows;
         let picture = (says_little && pictures < MAX_PICTURES)

@@ -29,7 +29,7 @@ use super::confinement::confine;
 use super::exit::EXIT_LOAD;
 use super::link::Writer;
 use crate::chat::{Barred, Networks};
-use crate::ipc::{FETCH_MEMORY, Fetch, FetchEvent, FetchRequest};
+use crate::ipc::{FETCH_MEMORY, FETCH_PIECE, Fetch, FetchEvent, FetchRequest};
 use crate::sandbox::{Needs, Profile};
 use crate::sys::interfaces;
 use connection::Once;
@@ -38,8 +38,6 @@ use connection::Once;
 const CPU_SECONDS: u64 = 10;
 /// How long the other side may take to answer a call, or to send anything at all.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Bytes of the file that go to the supervisor at a time.
-const PIECE: usize = 64 << 10;
 /// Characters of what is said of a failure.
 const MOST_WORDS: usize = 160;
 /// Bytes of the answer's head.
@@ -196,7 +194,7 @@ fn get(agent: &Agent, fetch: &FetchRequest, writer: &Writer<Fetch>) -> Result<Fe
         return Err(too_long());
     }
     let mut body = response.body_mut().as_reader();
-    let (mut piece, mut left) = (vec![0; PIECE], fetch.most);
+    let (mut piece, mut left) = (vec![0; FETCH_PIECE], fetch.most);
     loop {
         let read = body
             .read(&mut piece)
