@@ -10,8 +10,8 @@ use crate::api::Api;
 use crate::backend::{Phase, Status};
 use crate::sys;
 
-/// How long it must have been quiet, and so how often memory is given back at most.
-const QUIET: Duration = Duration::from_secs(2);
+/// The time from something that freed memory to its being given back, in which more may come.
+const TRIM_PAUSE: Duration = Duration::from_secs(2);
 
 /// Gives memory back that requests have freed, each time that a busy spell is over. While nothing
 /// happens, nothing wakes this.
@@ -26,7 +26,7 @@ pub async fn reclaim_memory(
             () = admission.given_back() => {}
             changed = changes.changed() => if changed.is_err() { return },
         }
-        tokio::time::sleep(QUIET).await;
+        tokio::time::sleep(TRIM_PAUSE).await;
         // What happened meanwhile is seen with this; what is still going on has an end to come.
         let status = changes.borrow_and_update();
         let is_busy = status.running + status.waiting > 0 || admission.is_holding();

@@ -1,6 +1,6 @@
 //! The backend of this machine: the only owner of change.
 //!
-//! Front doors hold it as a [`Backend`](crate::backend::Backend); what they ask of a model goes as
+//! Front doors hold it as a [`Backend`]; what they ask of a model goes as
 //! one [`Command`] to the driver, the one task that owns the worker. `state` and `queue` decide,
 //! `driver` and `child` act.
 
@@ -70,7 +70,8 @@ pub struct Setup {
     pub reserved: ReservedMemory,
     /// The worker program.
     pub worker: PathBuf,
-    /// How long a worker that has something to do may do nothing; [`LEAST_SILENCE`], but in tests.
+    /// How long a worker that has something to do may do nothing: [`state::LEAST_SILENCE`], but in
+    /// tests.
     pub worker_silence: Duration,
 }
 

@@ -186,7 +186,8 @@ async fn requests_that_wait_have_a_limit_together() {
         body_bytes: 6 << 20,
         ..Limits::default()
     });
-    let body = json!({"messages": [{"role": "user", "content": "a".repeat(5 << 20)}]}).to_string();
+    let message = json!({"role": "user", "content": "a".repeat(5 << 20)});
+    let body = json!({"messages": [message], "stream": true}).to_string();
     let head = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
         body.len()
@@ -204,7 +205,7 @@ async fn requests_that_wait_have_a_limit_together() {
         (code(&response), &content(&response)["error"]["code"]),
         (429, &json!("user_requests_too_large"))
     );
-    // What is being answered counts no longer.
+    // What is being answered counts no longer, unless it is answered whole: that may begin anew.
     let before = door.api.admission.bodies.in_use();
     waiting[0].1.send(started()).await.unwrap();
     until("room", || door.api.admission.bodies.in_use() < before).await;

@@ -34,6 +34,12 @@ fn heartbeat_floor() -> Duration {
     super::heartbeat::LEAST_SILENCE
 }
 
+/// What is done besides asking the worker whether it computes.
+fn besides_beats(mut actions: Vec<Action>) -> Vec<Action> {
+    actions.retain(|action| *action != Action::AskBeat);
+    actions
+}
+
 fn state() -> (State, Instant) {
     (State::new(settings()), Instant::now())
 }
