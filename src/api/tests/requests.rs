@@ -155,7 +155,9 @@ async fn requests_that_wait_have_a_limit_together() {
         body_bytes: 6 << 20,
         ..Limits::default()
     });
-    let body = json!({"messages": [{"role": "user", "content": "a".repeat(5 << 20)}]}).to_string();
+    let message = json!({"role": "user", "content": "a".repeat(5 << 20)});
+    // One that is answered whole counts to its end: it may be answered anew.
+    let body = json!({"messages": [message], "stream": true}).to_string();
     let head = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
         body.len()

@@ -73,5 +73,9 @@ fn who_wants_a_model_whose_disk_does_not_answer_is_told_so() {
     // Its disk answers, and it can be wanted again.
     assert_eq!(s.step(at(63), opened("a")), []);
     s.step(at(63), loaded(2));
-    assert_eq!(s.step(at(64), submit(4, "a")), []);
+    assert_eq!(
+        s.step(at(64), submit(4, "a")),
+        [Action::AskBeat],
+        "it waits"
+    );
 }
