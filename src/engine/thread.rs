@@ -3,6 +3,7 @@
 
 use std::io;
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 /// Has `work` done on a thread of its own. Dropping this leaves the thread to itself.
@@ -14,9 +15,12 @@ pub(super) async fn run<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
     let (send, done) = oneshot::channel();
+    let runtime = Handle::current();
     std::thread::Builder::new()
         .name("gemmad-disk".to_owned())
         .spawn(move || {
+            // What is made to watch folders belongs to the runtime.
+            let _entered = runtime.enter();
             // Whoever waited may have left.
             let _ = send.send(work());
         })
@@ -30,10 +34,13 @@ pub(super) async fn run<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::inotify::FolderWatch;
 
     #[tokio::test]
     async fn what_panics_is_an_error_and_the_rest_is_done() {
         assert_eq!(run(|| 7).await.unwrap(), 7);
+        let watched = run(|| FolderWatch::new([std::env::temp_dir().as_path()])).await;
+        watched.unwrap().unwrap();
         let failed = run(|| assert_eq!(1, 2, "on purpose")).await.unwrap_err();
         assert!(failed.to_string().contains("panicked"), "{failed}");
     }
