@@ -1,5 +1,6 @@
 //! What is asked of the driver: each command, and the model that it means.
 
+use std::path::Path;
 use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -269,6 +270,12 @@ impl Driver {
         let models = &self.catalog.models;
         let now = models.iter().find(|model| model.id == worker.model.id);
         if now.map(|model| model.identity) == Some(worker.model.identity) {
+            return;
+        }
+        // Of a directory that is not looked into any more nothing is known: what is loaded stays.
+        let directories = &self.setup.models.directories;
+        let is_looked_for = |path: &Path| directories.iter().any(|one| path.starts_with(one));
+        if now.is_none() && !is_looked_for(&worker.model.path) {
             return;
         }
         worker.is_outdated = true;
