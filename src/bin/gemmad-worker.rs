@@ -11,7 +11,7 @@ static WIPING: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
     zeroizing_alloc::ZeroAlloc(std::alloc::System);
 
 fn main() -> std::process::ExitCode {
-    // SAFETY: nothing in this process has opened a descriptor yet.
-    unsafe { sys::process::close_inherited() };
+    // First: nothing in this process has opened a descriptor yet.
+    sys::process::close_inherited();
     worker::main()
 }

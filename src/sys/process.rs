@@ -16,13 +16,11 @@ pub fn keep_memory_out_of_cores() -> io::Result<()> {
 }
 
 /// Closes every descriptor but the three standard ones: what a parent, or a parent's library,
-/// forgot to close. Kernels before 5.9 cannot.
-///
-/// # Safety
-/// Nothing in this process owns one of them: for the first line of a program.
-pub unsafe fn close_inherited() {
-    // SAFETY: it touches no memory, and by this function's contract nothing loses a descriptor.
-    // Where the kernel cannot do it everything stays as it was.
+/// forgot to close. Kernels before 5.9 cannot. For the first line of a program and nothing else:
+/// whoever owns one of them by then loses it.
+pub fn close_inherited() {
+    // SAFETY: it touches no memory; its one caller is the worker's first line, before anything owns
+    // a descriptor. Where the kernel cannot do it everything stays as it was.
     unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
 }
 
