@@ -21,7 +21,7 @@ mod body;
 mod documents;
 mod error;
 pub mod generation;
-mod id;
+pub mod id;
 mod kept;
 mod llama_cpp;
 pub mod native;

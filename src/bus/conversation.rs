@@ -3,13 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Mutex, Notify};
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
-use zbus::{Connection, interface};
+use zbus::{Connection, fdo, interface};
 
 use super::ask::{PassedFiles, timeout_of};
 use super::client::Client;
@@ -17,11 +16,10 @@ use super::error::BusError;
 use super::history::History;
 use super::options::Options;
 use super::settings::Settings;
-use super::{PATH, Shared};
+use super::{CLIENTS, Shared};
 use crate::access::quota::Share;
+use crate::api::id;
 use crate::chat::{Message, Role};
-
-static NUMBER: AtomicU64 = AtomicU64::new(1);
 
 pub struct Conversation {
     shared: Arc<Shared>,
@@ -100,10 +98,15 @@ impl Conversation {
         Ok(())
     }
 
-    /// The model that was asked for when it was opened.
+    /// The model that was asked for when it was opened. For its owner.
     #[zbus(property(emits_changed_signal = "const"))]
-    fn model(&self) -> String {
-        self.settings.model().to_owned()
+    fn model(&self, #[zbus(header)] header: Option<Header<'_>>) -> fdo::Result<String> {
+        match header.filter(|header| self.owner.is(header).is_ok()) {
+            Some(_) => Ok(self.settings.model().to_owned()),
+            None => Err(fdo::Error::AccessDenied(
+                "this conversation is another program's".to_owned(),
+            )),
+        }
     }
 
     /// A turn has ended; there are so many messages now.
@@ -128,10 +131,7 @@ pub async fn open(
         .map(|text| Message::text(Role::System, text))
         .collect();
     let bytes = charge.into_share();
-    let path = format!(
-        "{PATH}/conversation/{}",
-        NUMBER.fetch_add(1, Ordering::Relaxed)
-    );
+    let path = format!("{CLIENTS}/{}", id::random("conversation_"));
     let path = OwnedObjectPath::try_from(path).map_err(zbus::Error::from)?;
     let (owner, closing) = (Arc::new(owner), Arc::new(Notify::new()));
     let said = Mutex::new(Said { messages, bytes });

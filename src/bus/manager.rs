@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use zbus::message::Header;
 use zbus::zvariant::{OwnedFd, OwnedObjectPath, OwnedValue, Value};
@@ -18,7 +19,23 @@ use crate::api::native;
 use crate::api::native::plan::{CONTEXTS, RAMS};
 use crate::backend::ModelInfo;
 
+/// Everybody on the bus may read properties, and only what the worker says is dear: it is asked
+/// once in this time at most.
+const MEMORY_AGE: Duration = Duration::from_secs(1);
+/// How long such a read waits for the worker; then it is told what is known.
+const MEMORY_WAIT: Duration = Duration::from_secs(1);
+
 pub struct Manager(Arc<Shared>);
+
+/// What was said last of the memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct MemoryRead {
+    at: Option<Instant>,
+    /// Bytes that the worker has.
+    used: u64,
+    /// Bytes that are free.
+    available: u64,
+}
 
 impl Manager {
     pub fn new(shared: Arc<Shared>) -> Self {
@@ -226,28 +243,36 @@ impl Manager {
     /// in between as well.
     #[zbus(property(emits_changed_signal = "invalidates"))]
     async fn memory_used(&self) -> u64 {
-        self.0.used().await.0
+        self.0.memory().await.used
     }
 
     /// Bytes that it could have without swapping: what it has, and what is free. Invalidated like
     /// MemoryUsed.
     #[zbus(property(emits_changed_signal = "invalidates"))]
     async fn memory_budget(&self) -> u64 {
-        let (used, available) = self.0.used().await;
-        used + available
+        let memory = self.0.memory().await;
+        memory.used + memory.available
     }
 }
 
 impl Shared {
-    /// What the worker has, and what is free.
-    async fn used(&self) -> (u64, u64) {
-        let report = self.backends.local().memory().await;
-        let used = report
-            .worker
-            .ok()
-            .flatten()
-            .map_or(0, |worker| worker.resident());
-        (used, report.available)
+    /// What the worker has, and what is free, as it was a moment ago.
+    async fn memory(&self) -> MemoryRead {
+        let mut known = self.memory_read.lock().await;
+        if known.at.is_some_and(|at| at.elapsed() < MEMORY_AGE) {
+            return *known;
+        }
+        let read = tokio::time::timeout(MEMORY_WAIT, self.backends.local().memory());
+        if let Ok(report) = read.await {
+            known.available = report.available;
+            known.used = report
+                .worker
+                .ok()
+                .flatten()
+                .map_or(0, |worker| worker.resident());
+        }
+        known.at = Some(Instant::now());
+        *known
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   /org/gemmad/Gemmad1                      Manager: what is there, load, ask, open
-//!   /org/gemmad/Gemmad1/stream/N             Stream: an answer on its way through a socket
-//!   /org/gemmad/Gemmad1/conversation/N       Conversation: what was said, kept for its owner
+//!   /org/gemmad/client/stream_ID             Stream: an answer on its way through a socket
+//!   /org/gemmad/client/conversation_ID       Conversation: what was said, kept for its owner
 //! ```
 //!
 //! A method is parse, one call, render. Who calls, the bus says. `Ask` and `Send` make a request of
@@ -29,12 +29,12 @@ mod stream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Mutex, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 use zbus::Connection;
 use zbus::connection::Builder;
-use zbus::fdo::{DBusProxy, ObjectManager, RequestNameFlags};
+use zbus::fdo::{DBusProxy, RequestNameFlags};
 use zbus::proxy::CacheProperties;
 
 use crate::access::admission::Admission;
@@ -43,12 +43,15 @@ use crate::attachments::Attachments;
 use crate::backend::Backends;
 use crate::config::{BusChoice, Limits};
 use client::NameWatch;
-use manager::Manager;
+use manager::{Manager, MemoryRead};
 use polkit::AuthorityProxy;
 
 /// What others call the service, and where its objects are.
 pub const NAME: &str = "org.gemmad.Gemmad1";
 pub const PATH: &str = "/org/gemmad/Gemmad1";
+/// Where its clients' objects are: beside it, so that whoever may look at the service does not see
+/// who has something open. The bus's policy lets nobody list them, and their names cannot be guessed.
+const CLIENTS: &str = "/org/gemmad/client";
 
 /// Messages of the bus that wait to be looked at; past this the bus waits.
 const QUEUED: usize = 8;
@@ -69,6 +72,7 @@ struct Shared {
     /// The bus itself, which knows its users.
     bus: DBusProxy<'static>,
     polkit: AuthorityProxy<'static>,
+    memory_read: Mutex<MemoryRead>,
 }
 
 /// The door. There is one, whichever bus it leads to, and however often that restarts.
@@ -177,8 +181,8 @@ impl Door {
                 .cache_properties(CacheProperties::No)
                 .build()
                 .await?,
+            memory_read: Mutex::default(),
         };
-        connection.object_server().at(PATH, ObjectManager).await?;
         connection
             .object_server()
             .at(PATH, Manager::new(Arc::new(shared)))

@@ -3,7 +3,6 @@
 
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -17,14 +16,13 @@ use zbus::{Connection, interface};
 use super::ask::Asked;
 use super::client::Client;
 use super::error::BusError;
-use super::{PATH, Shared};
+use super::{CLIENTS, Shared};
 use crate::api::generation::{self, Encoder};
+use crate::api::id;
 use crate::api::openai::chat::request::{ChatCall, Delivery};
 use crate::api::openai::chat::response::Head;
 use crate::api::openai::chat::stream::{Chunks, Framing};
 use crate::chat::ChatEvent;
-
-static NUMBER: AtomicU64 = AtomicU64::new(1);
 
 pub struct Stream {
     owner: Arc<Client>,
@@ -50,7 +48,7 @@ pub async fn open(
     let (ours, theirs) = StdStream::pair().map_err(zbus::Error::from)?;
     ours.set_nonblocking(true).map_err(zbus::Error::from)?;
     let ours = UnixStream::from_std(ours).map_err(zbus::Error::from)?;
-    let path = format!("{PATH}/stream/{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    let path = format!("{CLIENTS}/{}", id::random("stream_"));
     let path = OwnedObjectPath::try_from(path).map_err(zbus::Error::from)?;
     let Asked {
         call,

@@ -8,6 +8,7 @@ mod harness;
 mod interface;
 mod private;
 mod strain;
+mod strangers;
 mod streams;
 mod users;
 
