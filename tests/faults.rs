@@ -141,12 +141,11 @@ fn a_whole_answer_is_begun_anew_unseen_when_its_worker_is_killed() {
 
 #[test]
 fn a_worker_that_is_stopped_is_replaced_and_what_had_not_begun_is_answered() {
-    let options = Options {
+    let daemon = Daemon::with(Options {
         inference: "slots = 1".into(),
+        limits: "worker-silence = \"2s\"".into(),
         ..Options::default()
-    };
-    // In earnest it is minutes.
-    let daemon = Daemon::with_environment(options, &[("GEMMAD_TEST_WORKER_SILENCE", "2")]);
+    });
     let pid = daemon.load();
     let mut events = daemon.stream(&endless());
     for _ in 0..3 {

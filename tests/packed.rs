@@ -264,3 +264,39 @@ fn a_lowered_memory_limit_costs_time_and_no_answer() {
     assert_eq!(daemon.status()["pid"].as_u64(), Some(worker.into()));
     unload(&daemon);
 }
+
+#[test]
+fn without_a_file_for_them_packed_weights_are_counted_where_they_are() {
+    if !packs() {
+        return;
+    }
+    let (folder, _) = models();
+    let daemon = daemon(folder.path());
+    let plan = || {
+        let plan = daemon.get("/memory/plan?context=4096").json();
+        let models = plan["models"].as_array().unwrap();
+        let model = models.iter().find(|model| model["installed"] == true);
+        (
+            plan["no_packed_file"].clone(),
+            model.unwrap()["plans"][0].clone(),
+        )
+    };
+    let (why, kept) = plan();
+    assert_eq!(
+        (why.as_str(), &kept["packed_weights"]),
+        (None, &json!("file"))
+    );
+
+    // From now on there is no folder for them.
+    let cache = daemon.dir.path().join("cache");
+    let _ = fs::remove_dir_all(&cache);
+    fs::write(&cache, b"in the way").unwrap();
+    let (why, in_memory) = plan();
+    assert!(why.as_str().unwrap().contains("cannot make"), "{why}");
+    assert_eq!(in_memory["packed_weights"], "memory");
+    let unevictable = |plan: &serde_json::Value| plan["unevictable"].as_u64().unwrap();
+    let layers = kept["parts"]["layers"].as_u64().unwrap();
+    assert_eq!(unevictable(&in_memory), unevictable(&kept) + layers);
+    answers(&daemon);
+    assert_eq!(daemon.get("/memory").json()["packing"]["how"], "in-memory");
+}

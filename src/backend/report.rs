@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::{Failure, MemorySnapshot, Packing};
-use crate::gemma::model_shape::Cost;
+use crate::gemma::model_shape::{Cost, PackedWeights};
 use crate::memory::probe::Usage;
 
 /// What the daemon has in memory, worker and all.
@@ -45,6 +45,8 @@ pub struct PlanReport {
     pub reserve: u64,
     /// What a model may take.
     pub budget: u64,
+    /// Why no file can hold packed weights, if none can.
+    pub no_packed_file: Option<String>,
     /// The installed models, then the variants that are not installed.
     pub models: Vec<PlannedModel>,
 }
@@ -68,6 +70,7 @@ pub struct PlannedModel {
 pub struct PlannedContext {
     /// Tokens.
     pub context: u32,
+    pub packed: PackedWeights,
     /// Without the projector.
     pub cost: Cost,
     pub fits: bool,

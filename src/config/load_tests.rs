@@ -57,6 +57,7 @@ const CHANGED: &str = r#"
     request-time = "10m"
     client-stall = "500ms"
     load-time = "1h"
+    worker-silence = "2h"
     [access]
     admins = ["alice"]
     admin-groups = ["wheel"]
@@ -93,6 +94,7 @@ fn every_key_arrives_in_its_field() {
     limits.request_time = Duration::from_secs(600);
     limits.client_stall = Duration::from_millis(500);
     limits.load_time = Duration::from_secs(3600);
+    limits.worker_silence = Duration::from_secs(7200);
     expected.access.admins = vec!["alice".into()];
     expected.access.admin_groups = vec!["wheel".into()];
     expected.log.level = "debug".into();

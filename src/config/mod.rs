@@ -130,6 +130,10 @@ pub struct Limits {
     pub client_stall: Duration,
     /// From the start of a worker to its model being loaded.
     pub load_time: Duration,
+    /// How long a worker that has something to do may compute nothing. The longest step that is known
+    /// to be sound is the head of the largest model, read from a slow card: 800 MB, which take more
+    /// than a minute.
+    pub worker_silence: Duration,
     /// Responses of one user that are kept because they were asked to be; 0 keeps none.
     pub stored_responses: u32,
     /// Bytes of one user's kept responses.
@@ -225,6 +229,7 @@ impl Default for Limits {
             request_time: Duration::from_secs(3600),
             client_stall: Duration::from_secs(10),
             load_time: Duration::from_secs(300),
+            worker_silence: Duration::from_secs(180),
             stored_responses: 128,
             stored_bytes: 16 << 20,
             stored_time: Duration::from_secs(3600),

@@ -190,6 +190,7 @@ fn lines(memory: &Memory) -> Vec<(&'static str, String)> {
             "reused" => "in a file that was there",
             "new" => "in a file that is new",
             "in-memory" => "in memory that cannot be evicted",
+            "left" => "nothing, so that the weights can be evicted",
             "nothing" => "nothing: the CPU uses the model file as it is",
             other => other,
         };

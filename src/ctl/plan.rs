@@ -24,6 +24,7 @@ struct Plan {
     bound: String,
     reserve: u64,
     budget: u64,
+    no_packed_file: Option<String>,
     models: Vec<Model>,
 }
 
@@ -43,6 +44,7 @@ struct Model {
 struct Way {
     context: u64,
     fits: bool,
+    packed_weights: String,
     total: u64,
     unevictable: u64,
 }
@@ -122,7 +124,7 @@ fn view(plan: &Plan, out: Stream, palette: [char; 4]) -> String {
                 way.context.to_string(),
                 show_size(way.unevictable),
                 show_size(way.total),
-                if way.fits { "fits" } else { "no" }.to_owned(),
+                verdict(way).to_owned(),
                 bar(way, plan.budget, most, palette),
             ]);
         }
@@ -147,6 +149,15 @@ fn view(plan: &Plan, out: Stream, palette: [char; 4]) -> String {
             show_size(model.projector)
         );
     }
+    let ways = || plan.models.iter().flat_map(|model| &model.plans);
+    if ways().any(|way| ["memory", "none"].contains(&way.packed_weights.as_str())) {
+        let why = plan.no_packed_file.as_deref();
+        let _ = writeln!(
+            view,
+            "packed weights cannot be kept in a file ({}): they are packed in memory, which cannot be evicted, or not packed, which is slower",
+            out.clean(why.unwrap_or("the disk has too little space"))
+        );
+    }
     let (free, reserve, budget) = (
         show_size(plan.free),
         show_size(plan.reserve),
@@ -158,6 +169,16 @@ fn view(plan: &Plan, out: Stream, palette: [char; 4]) -> String {
         out.clean(&plan.bound)
     );
     view
+}
+
+/// Whether it fits, and where its packed weights are if not in a file.
+fn verdict(way: &Way) -> &'static str {
+    match (way.fits, way.packed_weights.as_str()) {
+        (false, _) => "no",
+        (true, "memory") => "fits, packed in memory",
+        (true, "none") => "fits, not packed",
+        (true, _) => "fits",
+    }
 }
 
 /// The total as a bar: what cannot be evicted, then weights, then what is over the budget.

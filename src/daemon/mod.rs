@@ -26,7 +26,7 @@ use crate::attachments::Attachments;
 use crate::backend::{Backend, Backends};
 use crate::bus;
 use crate::config::{self, BusChoice, Config, Place};
-use crate::engine::{Engine, Installers, LEAST_SILENCE, Setup};
+use crate::engine::{Engine, Installers, Setup};
 use crate::memory::reserved::ReservedMemory;
 use crate::sys;
 use args::Args;
@@ -192,6 +192,7 @@ impl Parts {
     ) -> Self {
         let reserved = ReservedMemory::default();
         let setup = Setup {
+            cache_space: Default::default(),
             models: config.models.clone(),
             inference: config.inference.clone(),
             memory: config.memory.clone(),
@@ -199,7 +200,6 @@ impl Parts {
             installers,
             reserved: reserved.clone(),
             worker: worker.clone(),
-            worker_silence: worker_silence(),
         };
         let engine = service::patiently(Engine::start(setup)).await;
         let admission = Admission::new(policy, config.limits.body_bytes);
@@ -301,14 +301,6 @@ impl Signals {
 fn installers(policy: &Policy, config: &Config) -> Result<Installers, String> {
     let (users, groups) = policy.installers(&config.models)?;
     Ok(Installers { users, groups })
-}
-
-/// How long a worker that has something to do may do nothing. Only tests set the variable, which is
-/// a number of seconds.
-fn worker_silence() -> Duration {
-    let seconds = std::env::var("GEMMAD_TEST_WORKER_SILENCE").ok();
-    let seconds = seconds.and_then(|seconds| seconds.parse().ok());
-    seconds.map_or(LEAST_SILENCE, Duration::from_secs)
 }
 
 /// The worker lies beside the daemon, unless the configuration says otherwise.

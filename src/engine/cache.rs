@@ -1,13 +1,45 @@
 //! The packed weights that are kept on the disk.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::sync::{Mutex, oneshot};
 
 use super::thread;
 use crate::backend::{CacheReport, CachedFile, Failure};
-use crate::store::PackedCache;
+use crate::store::{CacheSpace, PackedCache};
+
+/// How long anyone waits to know what the cache can hold.
+const SPACE_TIME: Duration = Duration::from_secs(2);
+
+/// What the cache could hold when it was looked at last. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct KnownSpace(Arc<RwLock<Option<CacheSpace>>>);
+
+impl KnownSpace {
+    /// `None` while it is not known.
+    pub(super) fn get(&self) -> Option<CacheSpace> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn set(&self, space: Option<CacheSpace>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = space;
+    }
+
+    /// Looks at the cache, unless its disk does not answer; then what is known stays.
+    pub(super) async fn refresh(&self, turns: &CacheTurns, cache: Option<PackedCache>) {
+        let Some(cache) = cache else { return };
+        let known = self.clone();
+        let look = turns.run(move || known.set(Some(cache.space())));
+        if tokio::time::timeout(SPACE_TIME, look).await.is_err() {
+            tracing::warn!("the disk of the cache of packed weights does not answer");
+        }
+    }
+}
 
 /// Lets one at a time to the disk, in the order in which they came: the others wait without a
 /// thread each. Cheap to clone.

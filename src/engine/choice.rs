@@ -6,7 +6,7 @@ use super::budget::Budget;
 use super::names::{self, Meant, Names};
 use crate::backend::Failure;
 use crate::chat::{ChatError, Modalities};
-use crate::gemma::model_shape::{Retention, Sizes};
+use crate::gemma::model_shape::{ModelShape, PackedWeights, Retention, Sizes};
 use crate::gemma::picture;
 use crate::gemma::variant::Variant;
 use crate::memory::fit::{self, Candidate, Choice, FitRequest};
@@ -39,6 +39,10 @@ pub(super) struct Placement {
     pub sizes: Sizes,
     /// Whether its projector is loaded as well; `true` without one.
     pub with_projector: bool,
+    /// Where its packed weights are to be.
+    pub packed: PackedWeights,
+    /// Whether there is room for them in anonymous memory as well, should the file fail.
+    pub fits_in_memory: bool,
     /// Bytes that cannot be evicted.
     pub unevictable: u64,
 }
@@ -66,6 +70,7 @@ impl Setup {
             keep: Retention {
                 per_layer: self.memory.per_layer,
                 experts: EXPERTS,
+                packed: PackedWeights::InFile,
             },
         }
     }
@@ -190,6 +195,20 @@ impl Setup {
                 self.memory.allow_overcommit && choice.cost.unevictable() <= budget.room.free
             })
         };
+        let placement = |choice: Choice<'_>| {
+            let in_memory = Retention {
+                packed: PackedWeights::InMemory,
+                ..request.keep
+            };
+            let more = model.figures.cost(&choice.sizes, &in_memory).total() - choice.cost.total();
+            Placement {
+                sizes: choice.sizes,
+                with_projector: choice.with_projector,
+                packed: choice.packed,
+                fits_in_memory: choice.total + more <= budget.bytes,
+                unevictable: choice.cost.unevictable(),
+            }
+        };
         choice.or_else(overcommitted).map(placement).ok_or_else(|| {
             let others: Vec<_> = others
                 .iter()
@@ -221,7 +240,27 @@ impl Setup {
             } else {
                 0
             },
+            has_packed_file: self.has_packed_file(&model.id, &model.figures),
         }
+    }
+
+    /// Whether a file can hold the packed weights of a model, as far as that is known: if not, that
+    /// is found when its files are opened.
+    pub(super) fn has_packed_file(&self, id: &str, figures: &ModelShape) -> bool {
+        let bytes = figures.layers + figures.experts;
+        self.memory.cache_directory.is_some()
+            && self
+                .cache_space
+                .get()
+                .is_none_or(|space| space.has_file(id, bytes))
+    }
+
+    /// Why no file can hold packed weights, if none can.
+    pub(super) fn why_no_packed_file(&self) -> Option<String> {
+        if self.memory.cache_directory.is_none() {
+            return Some("`cache-directory` is not set".to_owned());
+        }
+        self.cache_space.get()?.why
     }
 
     /// The higher the better: `prefer` in its order, then the larger variants.
@@ -276,14 +315,6 @@ pub(super) fn check(model: Model, needed: Modalities) -> Result<Model, Failure> 
         modality,
         reason,
     }))
-}
-
-fn placement(choice: Choice<'_>) -> Placement {
-    Placement {
-        sizes: choice.sizes,
-        with_projector: choice.with_projector,
-        unevictable: choice.cost.unevictable(),
-    }
 }
 
 fn no_room(smallest: Option<Choice<'_>>, budget: &Budget, instead: Option<String>) -> Failure {

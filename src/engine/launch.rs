@@ -4,11 +4,11 @@ use std::fs::File;
 use std::time::Duration;
 
 use super::Setup;
-use super::cache::CacheTurns;
+use super::cache::{CacheTurns, KnownSpace};
 use super::choice::Placement;
 use super::thread;
 use crate::gemma::layout::Kind;
-use crate::ipc::{LoadPlan, MemoryPlan, PackedPlan, ProjectorPlan};
+use crate::ipc::{LoadPlan, MemoryPlan, PackedPlan, ProjectorPlan, Repack};
 use crate::store::{
     self, BadFile, Installers, Model, ModelFile, PackedCache, PackedName, Patience,
 };
@@ -64,6 +64,7 @@ impl ModelFiles {
         model: Model,
         installers: Installers,
         cache: Option<PackedCache>,
+        space: KnownSpace,
         turns: CacheTurns,
     ) -> Result<Self, BadFile> {
         let id = model.id.clone();
@@ -75,7 +76,7 @@ impl ModelFiles {
         };
         let (file, projector) = thread::run(open).await??;
         let packed = match cache {
-            Some(cache) => Some(PackedFiles::open(cache, &id, &file, &turns).await),
+            Some(cache) => Some(PackedFiles::open(cache, &id, &file, &space, &turns).await),
             None => None,
         };
         Ok(Self {
@@ -84,11 +85,23 @@ impl ModelFiles {
             packed,
         })
     }
+
+    /// Whether there is a file that has the packed weights, or one that can get them.
+    pub fn has_packed_file(&self) -> bool {
+        let packed = self.packed.as_ref();
+        packed.is_some_and(|packed| packed.ready.is_some() || packed.empty.is_some())
+    }
 }
 
 impl PackedFiles {
     /// Without files if the cache has none or its disk does not answer.
-    async fn open(cache: PackedCache, id: &str, file: &ModelFile, turns: &CacheTurns) -> Self {
+    async fn open(
+        cache: PackedCache,
+        id: &str,
+        file: &ModelFile,
+        space: &KnownSpace,
+        turns: &CacheTurns,
+    ) -> Self {
         let name = PackedName::new(id, &file.fingerprint);
         let bytes = file.layout.sum(Kind::Layers) + file.layout.sum(Kind::Experts);
         let place = PackedPlace {
@@ -96,7 +109,17 @@ impl PackedFiles {
             name: name.clone(),
             empty: None,
         };
-        let open = turns.run(move || (cache.open(&name), cache.create(bytes, &name)));
+        let space = space.clone();
+        let open = turns.run(move || {
+            let ready = cache.open(&name);
+            let created = cache.create(bytes, &name).and_then(|file| match ready {
+                // Another file is needed only if this one is not good.
+                Some(_) => Ok(file),
+                None => cache.set_aside(&file, bytes).map(|()| file),
+            });
+            space.set(Some(cache.space()));
+            (ready, created)
+        });
         let (ready, created) = match tokio::time::timeout(CACHE_TIME, open).await {
             Ok(Ok(opened)) => opened,
             Ok(Err(error)) => (None, Err(error.to_string())),
@@ -109,7 +132,7 @@ impl PackedFiles {
             Ok(file) => file.try_clone().ok().map(|copy| (file, copy)),
             Err(reason) => {
                 if ready.is_none() {
-                    tracing::warn!(reason, "packed weights stay in memory");
+                    tracing::warn!(reason, "packed weights cannot be kept in a file");
                 }
                 None
             }
@@ -126,6 +149,11 @@ impl PackedFiles {
 impl Launch {
     /// How the model of these files is run like this.
     pub fn new(setup: &Setup, model: &Model, run: &Placement, opened: ModelFiles) -> Self {
+        let repack = match (run.fits_in_memory, opened.has_packed_file()) {
+            (true, _) => Repack::Anywhere,
+            (false, true) => Repack::IntoFile,
+            (false, false) => Repack::Never,
+        };
         let opened_model = opened.model;
         let mut files = vec![opened_model.file];
         let projector = opened.projector.filter(|_| run.with_projector);
@@ -154,6 +182,7 @@ impl Launch {
             memory: MemoryPlan {
                 layout: opened_model.layout,
                 packed,
+                repack,
                 read_ahead: setup.budget().room.free.saturating_sub(run.unevictable) / READ_AHEAD.1
                     * READ_AHEAD.0,
                 per_layer: setup.memory.per_layer,
@@ -183,6 +212,11 @@ fn data_limit(model: &Model, run: &Placement) -> u64 {
 impl PackedPlace {
     pub fn name(&self) -> &PackedName {
         &self.name
+    }
+
+    /// The worker has no use for the empty file: what is set aside for it goes back.
+    pub fn close_empty(&mut self) {
+        self.empty = None;
     }
 
     /// The worker has filled the empty file, and the disk has all of it.

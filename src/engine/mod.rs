@@ -40,7 +40,7 @@ use crate::memory;
 use crate::memory::reserved::ReservedMemory;
 pub use crate::store::Installers;
 use crate::store::{self, Model, PackedCache};
-pub use state::LEAST_SILENCE;
+pub use cache::KnownSpace;
 
 /// Commands that wait for the driver; past this their senders wait.
 const COMMANDS: usize = 256;
@@ -68,11 +68,10 @@ pub struct Setup {
     pub installers: Installers,
     /// What others than the model's worker are promised.
     pub reserved: ReservedMemory,
+    /// What the cache of packed weights can hold.
+    pub cache_space: KnownSpace,
     /// The worker program.
     pub worker: PathBuf,
-    /// How long a worker that has something to do may do nothing: [`state::LEAST_SILENCE`], but in
-    /// tests.
-    pub worker_silence: Duration,
 }
 
 /// What of a [`Setup`] may change while the daemon runs.
@@ -94,7 +93,7 @@ impl Setup {
             load_time: self.limits.load_time,
             idle_unload: Some(self.models.idle_unload).filter(|time| !time.is_zero()),
             idle_release: Some(self.models.idle_release).filter(|time| !time.is_zero()),
-            worker_silence: self.worker_silence,
+            worker_silence: self.limits.worker_silence,
         }
     }
 

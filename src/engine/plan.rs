@@ -3,7 +3,7 @@
 use super::Setup;
 use super::budget::Budget;
 use crate::backend::{PlanReport, PlannedContext, PlannedModel};
-use crate::gemma::model_shape::{ModelShape, Sizes};
+use crate::gemma::model_shape::{ModelShape, PackedWeights, Retention, Sizes};
 use crate::memory::fit::FitRequest;
 use crate::memory::probe::{Bound, Room};
 use crate::store::{Model, family};
@@ -31,7 +31,18 @@ pub(super) fn plan(
         None => setup.budget(),
     };
     let request = setup.fit_request();
-    let contexts = |figures: &ModelShape, limit: u32| {
+    let contexts = |id: &str, figures: &ModelShape, limit: u32| {
+        let has_file = setup.has_packed_file(id, figures);
+        let request = FitRequest {
+            keep: Retention {
+                packed: match has_file {
+                    true => PackedWeights::InFile,
+                    false => PackedWeights::InMemory,
+                },
+                ..request.keep
+            },
+            ..request
+        };
         contexts_of(figures, &request, limit, context, budget.bytes)
     };
     let installed = models.iter().map(|model| PlannedModel {
@@ -44,7 +55,7 @@ pub(super) fn plan(
             .projector
             .as_ref()
             .map_or(0, |projector| projector.size),
-        contexts: contexts(&model.figures, model.context_limit),
+        contexts: contexts(&model.id, &model.figures, model.context_limit),
     });
     let missing = family::published()
         .into_iter()
@@ -56,7 +67,7 @@ pub(super) fn plan(
         quantization: one.quantization,
         context_limit: one.context_limit,
         projector: 0,
-        contexts: contexts(&one.figures, one.context_limit),
+        contexts: contexts(one.variant.id(), &one.figures, one.context_limit),
     });
     let models = installed.chain(missing).collect();
     PlanReport {
@@ -64,6 +75,7 @@ pub(super) fn plan(
         bound: budget.bound(),
         reserve: budget.reserve,
         budget: budget.bytes,
+        no_packed_file: setup.why_no_packed_file(),
         models,
     }
 }
@@ -85,15 +97,24 @@ fn contexts_of(
     contexts.sort_unstable();
     contexts.dedup();
     let estimate = |context| {
-        let cost = figures.cost(
-            &Sizes {
-                context,
-                ..request.sizes
-            },
-            &request.keep,
-        );
+        let sizes = Sizes {
+            context,
+            ..request.sizes
+        };
+        let mut packed = request.keep.packed;
+        let mut cost = figures.cost(&sizes, &request.keep);
+        // Rather without packing than not at all.
+        if packed == PackedWeights::InMemory && cost.total() > budget {
+            packed = PackedWeights::Nowhere;
+            let keep = Retention {
+                packed,
+                ..request.keep
+            };
+            cost = figures.cost(&sizes, &keep);
+        }
         PlannedContext {
             context,
+            packed,
             cost,
             fits: cost.total() <= budget,
         }

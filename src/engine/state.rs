@@ -37,7 +37,6 @@ use super::queue::{Job, Queue};
 pub use action::Action;
 use backoff::Backoffs;
 use downsizing::Downsizing;
-pub use heartbeat::LEAST_SILENCE;
 pub use input::Input;
 use retry::{Exit, Running};
 use stall::Stalls;
@@ -54,7 +53,7 @@ pub struct Settings {
     pub idle_unload: Option<Duration>,
     /// After how long without anything to do it gives back what it can; `None`: never.
     pub idle_release: Option<Duration>,
-    /// Silence that is no reason to end a worker: [`LEAST_SILENCE`], but in tests.
+    /// Silence that is no reason to end a worker.
     pub worker_silence: Duration,
 }
 

@@ -65,13 +65,26 @@ pub struct Sizes {
     pub small_kv: bool,
 }
 
-/// What is kept in memory of what is read in part.
+/// What is kept in memory of what is read in part, and which weights can be evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Bytes of Per-Layer Embeddings at most.
     pub per_layer: u64,
     /// The part of the experts, in percent.
     pub experts: u64,
+    pub packed: PackedWeights,
+}
+
+/// Where the weights are that ggml packs for the CPU's kernels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PackedWeights {
+    /// In a file that is mapped: they can be evicted.
+    #[default]
+    InFile,
+    /// In anonymous memory, all of them, for want of a file: they cannot be evicted.
+    InMemory,
+    /// Nowhere: the model file's own are computed with, which is slower. They can be evicted.
+    Nowhere,
 }
 
 /// Bytes that a loaded model takes, by what they are for.
@@ -86,27 +99,47 @@ pub struct Cost {
     pub tables: u64,
     pub program: u64,
     pub code: u64,
+    /// Whether the weights of layers and experts cannot be evicted either.
+    pub packed_in_memory: bool,
 }
 
 impl Cost {
     /// What cannot be evicted.
     pub fn unevictable(&self) -> u64 {
-        self.kv + self.buffers + self.tables + self.program
+        let weights = if self.packed_in_memory {
+            self.layers + self.experts
+        } else {
+            0
+        };
+        weights + self.anonymous()
     }
 
     /// What has to be in memory for the model to run at the speed of memory.
     pub fn total(&self) -> u64 {
-        self.layers + self.head + self.experts + self.per_layer + self.code + self.unevictable()
+        let weights = self.layers + self.head + self.experts + self.per_layer;
+        weights + self.code + self.anonymous()
+    }
+
+    /// What is in no file in any case.
+    fn anonymous(&self) -> u64 {
+        self.kv + self.buffers + self.tables + self.program
     }
 }
 
 impl ModelShape {
     /// What it takes to run it like this.
     pub fn cost(&self, sizes: &Sizes, retention: &Retention) -> Cost {
+        let packed_in_memory = retention.packed == PackedWeights::InMemory;
+        let experts = if packed_in_memory {
+            100
+        } else {
+            retention.experts.min(100)
+        };
         Cost {
+            packed_in_memory,
             layers: self.layers,
             head: self.head,
-            experts: self.experts * retention.experts.min(100) / 100,
+            experts: self.experts * experts / 100,
             per_layer: self.per_layer.min(retention.per_layer),
             kv: self.kv(sizes),
             buffers: self.buffers(sizes),
@@ -195,6 +228,7 @@ mod tests {
             &Retention {
                 per_layer: 64 << 20,
                 experts: 33,
+                packed: PackedWeights::InFile,
             },
         )
     }
@@ -244,5 +278,33 @@ mod tests {
         };
         let cost = cost(&shape, 4096, 1, 256, false);
         assert_eq!((cost.experts, cost.per_layer), (330, 10));
+    }
+
+    #[test]
+    fn weights_that_are_packed_in_memory_are_counted_whole() {
+        let shape = ModelShape {
+            experts: 1000,
+            ..e2b()
+        };
+        let sizes = Sizes {
+            context: 4096,
+            slots: 1,
+            batch: 256,
+            small_kv: false,
+        };
+        let cost = |packed| {
+            let retention = Retention {
+                per_layer: 0,
+                experts: 33,
+                packed,
+            };
+            shape.cost(&sizes, &retention)
+        };
+        let (file, memory) = (cost(PackedWeights::InFile), cost(PackedWeights::InMemory));
+        assert_eq!(memory.experts, 1000);
+        assert_eq!(memory.total(), file.total() + 670);
+        let weights = shape.layers + 1000;
+        assert_eq!(memory.unevictable(), file.unevictable() + weights);
+        assert_eq!(cost(PackedWeights::Nowhere), file);
     }
 }

@@ -9,8 +9,9 @@ use crate::gemma::layout::{Class, Kind, Layout};
 pub struct MemoryPlan {
     /// The model file's.
     pub layout: Layout,
-    /// `None`: packed weights are anonymous memory.
+    /// The files for packed weights, if there are any.
     pub packed: Option<PackedPlan>,
+    pub repack: Repack,
     /// Bytes of weights that may be read before a token needs them.
     pub read_ahead: u64,
     /// Bytes of Per-Layer Embeddings that may stay.
@@ -22,6 +23,18 @@ pub struct MemoryPlan {
     /// Bytes of memory that the worker may ask for (RLIMIT_DATA), files that it maps not counted: a
     /// template or a vocabulary that wants more ends it. 0: no limit.
     pub data_limit: u64,
+}
+
+/// Where weights may be packed for the CPU's kernels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Repack {
+    /// Nowhere: the model file's own are computed with.
+    Never,
+    /// In the files that come along; nowhere if that fails.
+    IntoFile,
+    /// In the files that come along, or else in memory that cannot be evicted.
+    #[default]
+    Anywhere,
 }
 
 /// Where packed weights are kept. The descriptors come behind the model's and its projector's.
@@ -46,6 +59,8 @@ pub enum Packing {
     New { instead: Option<String> },
     /// In memory that cannot be evicted; says why.
     InMemory { why: String },
+    /// They were not packed, for want of a file and of memory; says why there is no file.
+    Left { why: String },
 }
 
 /// What a worker has in memory.

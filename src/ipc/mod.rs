@@ -23,7 +23,9 @@ pub use extract::{
     ExtractEvent, Page,
 };
 pub use fetch::{FETCH_MEMORY, FETCH_PIECE, Fetch, FetchEvent, FetchRequest};
-pub use memory::{FileMemory, FileRole, MemoryPlan, MemorySnapshot, PackedPlan, Packing, Part};
+pub use memory::{
+    FileMemory, FileRole, MemoryPlan, MemorySnapshot, PackedPlan, Packing, Part, Repack,
+};
 pub use serve::{
     LoadPlan, LoadedModel, ProjectorPlan, RequestId, Serve, ServeEvent, ServeRequest,
     TemplateSource,

@@ -2,9 +2,11 @@
 //!
 //! The context that was asked for counts more than a larger variant: among the models that can have
 //! it the best one is taken. If none can, the context is halved, down to a floor. For each model
-//! smaller steps are tried before its projector is left out, where it may be.
+//! smaller steps are tried before its projector is left out, where it may be. Where no file can hold
+//! its packed weights they are counted as memory that cannot be evicted; if there is no room for that
+//! the model is run without packing, which is slower.
 
-use crate::gemma::model_shape::{Cost, ModelShape, Retention, Sizes};
+use crate::gemma::model_shape::{Cost, ModelShape, PackedWeights, Retention, Sizes};
 
 /// Tokens of a step that are tried when a larger step does not fit. Reading a prompt is hardly
 /// slower with them.
@@ -28,6 +30,18 @@ pub struct Candidate<'a> {
     pub needs_projector: bool,
     /// Tokens of a picture that it reads in one step; 0 if that may be any number.
     pub picture_step: u32,
+    /// Whether a file can hold its packed weights.
+    pub has_packed_file: bool,
+}
+
+impl Candidate<'_> {
+    /// Where its packed weights can be, the best first.
+    pub fn packed_weights(&self) -> &'static [PackedWeights] {
+        match self.has_packed_file {
+            true => &[PackedWeights::InFile],
+            false => &[PackedWeights::InMemory, PackedWeights::Nowhere],
+        }
+    }
 }
 
 /// How a model is to be run, if it fits.
@@ -61,6 +75,7 @@ pub struct Choice<'a> {
     pub sizes: Sizes,
     /// Whether its projector fits as well; `true` without one.
     pub with_projector: bool,
+    pub packed: PackedWeights,
     pub cost: Cost,
     /// With the projector, if that fits.
     pub total: u64,
@@ -124,13 +139,19 @@ fn choices_in<'a>(
         batch,
         ..request.sizes
     };
-    let mut choices: Vec<_> = steps
-        .iter()
-        .map(|batch| choice(candidate, sizes(*batch), true, &request.keep))
-        .collect();
+    let ways = candidate.packed_weights().iter();
+    let ways = ways.map(|packed| Retention {
+        packed: *packed,
+        ..request.keep
+    });
+    let mut choices = vec![];
+    for keep in ways.clone() {
+        let of_step = |batch: &u32| choice(candidate, sizes(*batch), true, &keep);
+        choices.extend(steps.iter().map(of_step));
+    }
     if candidate.projector > 0 && !candidate.needs_projector {
         let least_step = steps[steps.len() - 1];
-        choices.push(choice(candidate, sizes(least_step), false, &request.keep));
+        choices.extend(ways.map(|keep| choice(candidate, sizes(least_step), false, &keep)));
     }
     choices
 }
@@ -154,6 +175,7 @@ fn choice<'a>(
         id: candidate.id,
         sizes,
         with_projector,
+        packed: keep.packed,
         cost,
         total: cost.total() + projector,
     }
@@ -180,6 +202,7 @@ mod tests {
             keep: Retention {
                 per_layer: 64 << 20,
                 experts: 33,
+                packed: PackedWeights::InFile,
             },
         }
     }
@@ -200,6 +223,7 @@ mod tests {
             projector: 0,
             needs_projector: false,
             picture_step: 0,
+            has_packed_file: true,
         };
         family.iter().map(candidate).collect()
     }
@@ -272,6 +296,34 @@ mod tests {
             smallest(&[e2b], &request(8192)).unwrap().sizes.context,
             2048
         );
+    }
+
+    #[test]
+    fn without_a_file_weights_are_packed_in_memory_where_there_is_room_and_not_at_all_elsewhere() {
+        let family = published();
+        let sparse = Candidate {
+            has_packed_file: false,
+            ..candidates(&family)
+                .into_iter()
+                .find(|one| one.id == "gemma-4-26b-a4b")
+                .unwrap()
+        };
+        let chosen = |free| choose(&[sparse], &request(4096), free).map(|choice| choice.packed);
+        assert_eq!(chosen(5 * GIB), None);
+        assert_eq!(
+            chosen(8 * GIB),
+            Some(PackedWeights::Nowhere),
+            "all experts do not fit into the memory of a small machine"
+        );
+        assert_eq!(chosen(24 * GIB), Some(PackedWeights::InMemory));
+        let packed = choose(&[sparse], &request(4096), 24 * GIB).unwrap();
+        assert!(packed.cost.unevictable() > 12 * GIB, "{:?}", packed.cost);
+        let kept = Candidate {
+            has_packed_file: true,
+            ..sparse
+        };
+        let kept = choose(&[kept], &request(4096), 8 * GIB).unwrap();
+        assert_eq!(kept.packed, PackedWeights::InFile);
     }
 
     #[test]

@@ -11,7 +11,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, CWD, OFlags};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, OFlags};
+use rustix::io::Errno;
 
 /// What names end in.
 const ENDING: &str = ".packed";
@@ -37,6 +38,28 @@ pub struct PackedFile {
     pub used: SystemTime,
 }
 
+/// What the folder could hold when it was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheSpace {
+    /// Bytes that a new file may have.
+    pub largest: u64,
+    /// Names of the files that are there, as in [`PackedFile::name`].
+    pub names: Vec<String>,
+    /// Why there can be no new file, if there cannot.
+    pub why: Option<String>,
+}
+
+impl CacheSpace {
+    /// Whether there is a file for the model `id`, or can be one of so many bytes.
+    pub fn has_file(&self, id: &str, bytes: u64) -> bool {
+        let is_its = |name: &String| {
+            let digits = name.strip_prefix(plain(id))?.strip_prefix('-')?;
+            (digits.len() == 2 * DIGITS).then_some(())
+        };
+        bytes <= self.largest || self.names.iter().any(|name| is_its(name).is_some())
+    }
+}
+
 /// A model's place in the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackedName(String);
@@ -49,8 +72,7 @@ impl PackedName {
             .take(DIGITS)
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        // A file's name has 255 bytes at most.
-        Self(format!("{}-{digits}", id.get(..200).unwrap_or(id)))
+        Self(format!("{}-{digits}", plain(id)))
     }
 
     /// As [`PackedFile::name`].
@@ -102,13 +124,7 @@ impl PackedCache {
     /// for it: the files that were not used for the longest time go first. The error says why there
     /// can be none.
     pub fn create(&self, bytes: u64, name: &PackedName) -> Result<File, String> {
-        let there =
-            |what: &str, error: io::Error| format!("{what} {}: {error}", self.folder.display());
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.folder)
-            .map_err(|error| there("cannot make", error))?;
+        self.disk()?;
         if bytes > self.most {
             return Err(format!(
                 "it would have {bytes} bytes; `cache-size` allows {}",
@@ -122,20 +138,64 @@ impl PackedCache {
             let Some(oldest) = files.pop() else { break };
             self.remove(&oldest.name);
         }
-        let disk = rustix::fs::statvfs(&self.folder)
-            .map_err(|error| there("cannot ask for the free space of", error.into()))?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let free = self.disk()?;
         if free < bytes.saturating_add(RESERVE) {
             return Err(format!(
                 "{} has {free} bytes free; {bytes} and a reserve of {RESERVE} are needed",
                 self.folder.display()
             ));
         }
-        nameless(&self.folder).map_err(|error| there("cannot create a file in", error))
+        nameless(&self.folder).map_err(|error| self.failed("create a file in", error))
+    }
+
+    /// Sets `bytes` of the disk aside for a file, so that it is not full before all is written. Not
+    /// every file system can; what is not needed goes back when the file is published or closed.
+    pub fn set_aside(&self, file: &File, bytes: u64) -> Result<(), String> {
+        match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes.max(1)) {
+            Err(error @ (Errno::NOSPC | Errno::DQUOT)) => {
+                Err(self.failed(&format!("keep {bytes} bytes in"), error.into()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What it could hold now.
+    pub fn space(&self) -> CacheSpace {
+        let names = self.list().into_iter().map(|file| file.name).collect();
+        let (largest, why) = match self.disk().and_then(|free| {
+            let there = |error| self.failed("create a file in", error);
+            nameless(&self.folder).map_err(there).map(|_| free)
+        }) {
+            Ok(free) => (self.most.min(free.saturating_sub(RESERVE)), None),
+            Err(why) => (0, Some(why)),
+        };
+        CacheSpace {
+            largest,
+            names,
+            why,
+        }
+    }
+
+    /// Makes the folder; returns the bytes that are free on its disk.
+    fn disk(&self) -> Result<u64, String> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.folder)
+            .map_err(|error| self.failed("make", error))?;
+        let disk = rustix::fs::statvfs(&self.folder)
+            .map_err(|error| self.failed("ask for the free space of", error.into()))?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
+    fn failed(&self, what: &str, error: io::Error) -> String {
+        format!("cannot {what} {}: {error}", self.folder.display())
     }
 
     /// Gives a file that the disk has its name.
     pub fn publish(&self, file: &File, name: &PackedName) -> io::Result<()> {
+        // What was set aside and is not needed goes back.
+        file.set_len(file.metadata()?.len())?;
         // A name can only be given, not taken over: so under another one first.
         let (path, beside) = (
             self.path(&name.0),
@@ -186,6 +246,11 @@ impl PackedCache {
     }
 }
 
+/// The part of a model's id that is in its file's name, which has 255 bytes at most.
+fn plain(id: &str) -> &str {
+    id.get(..200).unwrap_or(id)
+}
+
 /// A new file that nobody else can open and that is gone when it is closed.
 fn nameless(folder: &Path) -> io::Result<File> {
     let options = || {
@@ -202,10 +267,8 @@ fn nameless(folder: &Path) -> io::Result<File> {
         // The kernel's answers for file systems that cannot do that.
         Err(error)
             if matches!(
-                error
-                    .raw_os_error()
-                    .map(rustix::io::Errno::from_raw_os_error),
-                Some(rustix::io::Errno::OPNOTSUPP)
+                error.raw_os_error().map(Errno::from_raw_os_error),
+                Some(Errno::OPNOTSUPP)
             ) =>
         {
             Err(io::Error::new(
@@ -303,6 +366,33 @@ mod tests {
         assert_eq!(names(&cache), ["c-abababababababab"]);
         assert_eq!(cache.clear().len(), 1);
         assert!(names(&cache).is_empty());
+    }
+
+    #[test]
+    fn what_it_could_hold_is_known_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = PackedCache::new(folder.path().join("new"), 100);
+        assert_eq!(
+            cache.space(),
+            CacheSpace {
+                largest: 100,
+                names: vec![],
+                why: None
+            }
+        );
+        put(&cache, "m", 10, 0);
+        let space = cache.space();
+        assert!(space.has_file("m", 101) && space.has_file("n", 100) && !space.has_file("n", 101));
+        assert!(!space.has_file("m-abababababababab", 101));
+        // What was set aside for it and not needed goes back.
+        let file = cache.create(10, &name("n")).unwrap();
+        cache.set_aside(&file, 1 << 20).unwrap();
+        cache.publish(&file, &name("n")).unwrap();
+        let blocks = fs::metadata(cache.path(&cache.list()[0].name)).unwrap();
+        assert!(blocks.blocks() <= 16, "{}", blocks.blocks());
+        fs::write(folder.path().join("file"), b"").unwrap();
+        let none = PackedCache::new(folder.path().join("file/cache"), 100).space();
+        assert!(none.why.is_some() && !none.has_file("m", 1), "{none:?}");
     }
 
     #[test]

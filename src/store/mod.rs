@@ -26,7 +26,7 @@ mod trust;
 mod vocabulary;
 
 pub use bad_file::BadFile;
-pub use cache::{PackedCache, PackedFile, PackedName};
+pub use cache::{CacheSpace, PackedCache, PackedFile, PackedName};
 pub use drafter::{CacheRows, Drafter, read_drafter};
 pub use gguf::Patience;
 pub use inspect::{ModelFile, inspect, read};

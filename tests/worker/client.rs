@@ -14,7 +14,7 @@ use gemmad::chat::{
 use gemmad::gemma::sound::Hearing;
 use gemmad::ipc::frame::{self, Decoder};
 use gemmad::ipc::{
-    Greeting, LoadPlan, LoadedModel, MemoryPlan, MemorySnapshot, ProjectorPlan, RequestId,
+    Greeting, LoadPlan, LoadedModel, MemoryPlan, MemorySnapshot, ProjectorPlan, Repack, RequestId,
     ServeEvent, ServeRequest, WorkerKind,
 };
 use gemmad::store;
@@ -41,6 +41,7 @@ pub fn plan_of(model: &Path) -> LoadPlan {
     let memory = MemoryPlan {
         layout: file.layout,
         packed: None,
+        repack: Repack::Anywhere,
         read_ahead: 1 << 30,
         per_layer: 1 << 20,
         small_kv: false,

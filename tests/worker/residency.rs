@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use gemmad::gemma::layout::Kind;
-use gemmad::ipc::{FileRole, LoadPlan, MemoryPlan, PackedPlan, Packing, ServeEvent};
+use gemmad::ipc::{FileRole, LoadPlan, MemoryPlan, PackedPlan, Packing, Repack, ServeEvent};
 
 use crate::client::{Worker, plan_of, user};
 use crate::quantize::{packs, quantized};
@@ -40,8 +40,13 @@ fn plan(ready: bool, empty: bool) -> LoadPlan {
     }
 }
 
-/// A worker with the packable model, its packed weights in `ready` or going to `empty`.
+/// A worker with the packable model, its packed weights in `ready` or going to `empty`, or else to
+/// memory.
 fn worker(ready: Option<&File>, empty: Option<&File>) -> (Worker, Packing) {
+    worker_of(Repack::Anywhere, ready, empty)
+}
+
+fn worker_of(repack: Repack, ready: Option<&File>, empty: Option<&File>) -> (Worker, Packing) {
     let model = File::open(packable()).unwrap();
     let files: Vec<BorrowedFd> = [Some(&model), ready, empty]
         .into_iter()
@@ -49,9 +54,9 @@ fn worker(ready: Option<&File>, empty: Option<&File>) -> (Worker, Packing) {
         .map(AsFd::as_fd)
         .collect();
     let mut worker = Worker::spawn(&[("GOMP_SPINCOUNT", "1000")]);
-    let loaded = worker
-        .load_all(&plan(ready.is_some(), empty.is_some()), &files)
-        .unwrap();
+    let mut plan = plan(ready.is_some(), empty.is_some());
+    plan.memory.repack = repack;
+    let loaded = worker.load_all(&plan, &files).unwrap();
     (worker, loaded.packing)
 }
 
@@ -224,6 +229,45 @@ fn a_full_disk_leaves_the_weights_in_memory() {
         "{why}"
     );
     assert_eq!(answer(&mut worker), ANSWER);
+}
+
+/// Where there is no room for packed weights in memory they stay where they can be evicted, whatever
+/// becomes of the files.
+#[test]
+fn without_a_file_and_without_room_weights_are_not_packed() {
+    if !packs() {
+        return;
+    }
+    let full = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let (mut in_memory, _) = worker(None, None);
+    let expected = answer(&mut in_memory);
+    let damaged = packed();
+    damaged
+        .set_len(damaged.metadata().unwrap().len() - 3)
+        .unwrap();
+    for (repack, ready, empty, reason) in [
+        (Repack::Never, None, None, "no room"),
+        (Repack::IntoFile, None, Some(&full), "No space left"),
+        (Repack::IntoFile, Some(&damaged), None, "no file"),
+    ] {
+        let (mut worker, packing) = worker_of(repack, ready, empty);
+        let Packing::Left { why } = packing else {
+            panic!("{repack:?}: {packing:?}")
+        };
+        assert!(why.contains(reason), "{repack:?}: {why}");
+        assert_eq!(answer(&mut worker), expected, "{repack:?}");
+        let (packed, left) = (in_memory.anonymous(), worker.anonymous());
+        assert!(left + 200_000 < packed, "{repack:?}: {left} and {packed}");
+        let kinds = worker.report_memory().files.len();
+        assert_eq!(kinds, 1, "{repack:?}: the model file alone is mapped");
+    }
+    let file = tempfile::tempfile().unwrap();
+    let (_, packing) = worker_of(Repack::IntoFile, None, Some(&file));
+    assert_eq!(packing, Packing::New { instead: None });
 }
 
 #[test]

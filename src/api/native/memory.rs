@@ -132,6 +132,7 @@ impl From<Packing> for PackingOut {
             Packing::Reused => ("reused", None),
             Packing::New { instead } => ("new", instead),
             Packing::InMemory { why } => ("in-memory", Some(why)),
+            Packing::Left { why } => ("left", Some(why)),
         };
         Self { how, why }
     }

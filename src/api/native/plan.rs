@@ -15,6 +15,7 @@ use url::form_urlencoded;
 use crate::api::error::ApiError;
 use crate::api::{Api, render};
 use crate::backend::{PlanReport, PlannedContext, PlannedModel};
+use crate::gemma::model_shape::PackedWeights;
 
 /// Tokens of context that can be asked about.
 pub const CONTEXTS: RangeInclusive<u32> = 256..=1 << 18;
@@ -47,6 +48,7 @@ pub fn json(report: &PlanReport) -> String {
         bound: report.bound.clone(),
         reserve: report.reserve,
         budget: report.budget,
+        no_packed_file: report.no_packed_file.clone(),
         models: report.models.iter().map(ModelOut::of).collect(),
     })
 }
@@ -78,6 +80,9 @@ struct PlanOut {
     /// Of them, those that are left to other programs.
     reserve: u64,
     budget: u64,
+    /// Why packed weights cannot be kept in a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_packed_file: Option<String>,
     models: Vec<ModelOut>,
 }
 
@@ -97,6 +102,8 @@ struct ModelOut {
 struct ContextOut {
     context: u32,
     fits: bool,
+    /// Where the weights that are packed for the CPU are: `file`, `memory` or `none`.
+    packed_weights: &'static str,
     total: u64,
     /// Of the total, what cannot be evicted.
     unevictable: u64,
@@ -145,6 +152,7 @@ impl ContextOut {
     fn of(
         PlannedContext {
             context,
+            packed,
             cost,
             fits,
         }: &PlannedContext,
@@ -163,6 +171,11 @@ impl ContextOut {
         Self {
             context: *context,
             fits: *fits,
+            packed_weights: match packed {
+                PackedWeights::InFile => "file",
+                PackedWeights::InMemory => "memory",
+                PackedWeights::Nowhere => "none",
+            },
             total: cost.total(),
             unevictable: cost.unevictable(),
             parts,

@@ -51,6 +51,13 @@ pub(super) static KEYS: &[Key] = &[
         },
     ),
     key(
+        "worker-silence",
+        Rule::Time {
+            may_be_zero: false,
+            put: |config, time| config.limits.worker_silence = time,
+        },
+    ),
+    key(
         "stored-responses",
         Rule::Number {
             min: 0,

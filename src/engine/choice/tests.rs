@@ -14,6 +14,7 @@ fn setup() -> Setup {
         Limits::default(),
     );
     Setup {
+        cache_space: Default::default(),
         models,
         inference,
         memory,
@@ -21,7 +22,6 @@ fn setup() -> Setup {
         installers: Default::default(),
         reserved: Default::default(),
         worker: "worker".into(),
-        worker_silence: crate::engine::LEAST_SILENCE,
     }
 }
 

@@ -68,8 +68,13 @@ impl Driver {
                 ram,
                 reply,
             } => {
-                let plan = plan::plan(&self.setup, &self.catalog.models, context, ram);
-                let _ = reply.send(Ok(plan));
+                let (setup, models) = (self.setup.clone(), self.catalog.models.clone());
+                let turns = self.cache_turns.clone();
+                // The disk may have filled since the cache was looked at last.
+                tokio::spawn(async move {
+                    setup.cache_space.refresh(&turns, setup.cache()).await;
+                    let _ = reply.send(Ok(plan::plan(&setup, &models, context, ram)));
+                });
             }
             Command::Reconfigure(settings) => self.reconfigure(*settings),
             Command::Drain { grace, reply } => {
@@ -176,6 +181,9 @@ impl Driver {
         } = settings;
         self.setup.models = models;
         self.setup.inference = inference;
+        if self.setup.memory.cache_directory != memory.cache_directory {
+            self.setup.cache_space.set(None);
+        }
         self.setup.memory = memory;
         self.setup.limits = limits;
         self.setup.installers = installers;

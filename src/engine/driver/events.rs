@@ -106,10 +106,20 @@ impl Driver {
             Packing::InMemory { why } => {
                 tracing::warn!(why, "packed weights stay in memory")
             }
+            Packing::Left { why } => {
+                tracing::warn!(
+                    why,
+                    "the weights are not packed, so that they can be evicted: reading prompts is slower"
+                )
+            }
             Packing::New { instead: None } | Packing::Reused | Packing::Nothing => {}
         }
         let slots = loaded.slots;
         if let Some(worker) = &mut self.worker {
+            let is_kept = matches!(loaded.packing, Packing::New { .. });
+            if let Some(packed) = worker.packed.as_mut().filter(|_| !is_kept) {
+                packed.close_empty();
+            }
             worker.loaded = Some(loaded);
         }
         self.memory_guard.loaded();

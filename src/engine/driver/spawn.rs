@@ -11,6 +11,7 @@ use super::super::state::{Generation, Input};
 use super::{Driver, OpenedFiles, RunningWorker, Start};
 use crate::backend::Failure;
 use crate::chat::Modalities;
+use crate::gemma::model_shape::PackedWeights;
 use crate::ipc::ServeRequest;
 use crate::store::Model;
 
@@ -60,10 +61,11 @@ impl Driver {
             return;
         }
         let (cache, turns) = (self.setup.cache(), self.cache_turns.clone());
+        let space = self.setup.cache_space.clone();
         let installers = self.setup.installers.clone();
         let disk = self.disk.clone();
         tokio::spawn(async move {
-            let files = ModelFiles::open(model, installers, cache, turns).await;
+            let files = ModelFiles::open(model, installers, cache, space, turns).await;
             // Without a driver no worker is started.
             let _ = disk.send(OpenedFiles { model: id, files });
         });
@@ -84,7 +86,7 @@ impl Driver {
             .take_if(|start| Some(start.generation) == wanted && Some(start.generation) == waiting);
         let Some(start) = start else { return };
         match files {
-            Ok(files) => self.start(start, files),
+            Ok(files) => self.place_and_start(start, files),
             Err(bad) => {
                 let failure = Failure::BadModel {
                     model: start.model.id,
@@ -93,6 +95,21 @@ impl Driver {
                 self.not_spawned(start.generation, Some(failure));
             }
         }
+    }
+
+    /// Starts the worker, after another look at the memory if the file is not there that was to have
+    /// its packed weights.
+    fn place_and_start(&mut self, mut start: Start, files: ModelFiles) {
+        if start.run.packed == PackedWeights::InFile && !files.has_packed_file() {
+            match self.fit(&start.model, start.downsized) {
+                Ok((run, inputs)) => {
+                    start.run = run;
+                    inputs.into_iter().for_each(|input| self.step(input));
+                }
+                Err(failure) => return self.not_spawned(start.generation, Some(failure)),
+            }
+        }
+        self.start(start, files);
     }
 
     fn start(&mut self, start: Start, files: ModelFiles) {

@@ -64,6 +64,7 @@ impl Bench {
             ..Models::default()
         };
         let setup = Setup {
+            cache_space: Default::default(),
             models: defaults,
             inference: Inference::default(),
             memory,
@@ -71,7 +72,6 @@ impl Bench {
             installers: Default::default(),
             reserved: Default::default(),
             worker: "/none/worker".into(),
-            worker_silence: crate::engine::LEAST_SILENCE,
         };
         let (reports, _) = mpsc::unbounded_channel();
         let mut catalog = CatalogWatch::new(vec![], Default::default(), reports);

@@ -14,9 +14,6 @@ use super::{Action, Generation, State};
 
 /// How often a worker is asked.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
-/// Silence that is no reason to end a worker. The longest step that is known to be sound is the head
-/// of the largest model, read from a slow card: 800 MB, which take more than a minute.
-pub const LEAST_SILENCE: Duration = Duration::from_secs(180);
 /// A worker may be silent for so many times its longest silence so far.
 const PATIENCE: u32 = 8;
 /// But not for more than so many times the least silence.

@@ -26,13 +26,11 @@ fn settings() -> Settings {
         load_time: Duration::from_secs(60),
         idle_unload: Some(Duration::from_secs(1000)),
         idle_release: None,
-        worker_silence: heartbeat_floor(),
+        worker_silence: LEAST_SILENCE,
     }
 }
 
-fn heartbeat_floor() -> Duration {
-    super::heartbeat::LEAST_SILENCE
-}
+const LEAST_SILENCE: Duration = Duration::from_secs(180);
 
 /// What is done besides asking the worker whether it computes.
 fn besides_beats(mut actions: Vec<Action>) -> Vec<Action> {

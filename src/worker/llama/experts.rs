@@ -198,6 +198,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::ipc::Repack;
     use crate::worker::llama::{Batch, Context, ContextPlan, Model, alone};
     use crate::worker::vocab::tests::tiny_tokens;
 
@@ -211,6 +212,7 @@ mod tests {
             File::open(TINY).unwrap(),
             tiny_tokens(),
             None,
+            Repack::Anywhere,
             &AtomicBool::new(false),
         );
         Box::leak(Box::new(model.0.unwrap()))

@@ -12,6 +12,7 @@ use rustix::fs::SeekFrom;
 use super::packing::{self, Outcome, PackedTarget};
 use super::{log, mapping};
 use crate::gemma::header_key;
+use crate::ipc::Repack;
 use crate::sys::residency::{MappedFile, Window};
 
 /// The part of the file after which its pages are evicted.
@@ -41,7 +42,7 @@ unsafe impl Sync for Model {}
 
 impl Model {
     /// Maps the GGUF file behind `file` and prepares its weights for the CPU: what every token
-    /// needs is packed for the CPU's kernels, in `target` or else in memory, and the large per-layer
+    /// needs is packed for the CPU's kernels, as `repack` has it and with `target` as the file, and the large per-layer
     /// table is read row by row on demand. Nothing is read ahead. The file's pages are evicted
     /// as the loading goes on: what was packed is not read from there again, and the rest comes
     /// back from the page cache when a token needs it. Of the vocabulary llama.cpp learns the
@@ -51,20 +52,24 @@ impl Model {
         file: impl AsFd,
         tokens: u32,
         target: Option<PackedTarget>,
+        repack: Repack,
         ending: &AtomicBool,
     ) -> (Result<Self, String>, Outcome) {
         let mapped = match MappedFile::of(&file) {
             Ok(mapped) => mapped,
             Err(error) => return (Err(unreadable(&error)), Outcome::Nothing),
         };
-        packing::pack_into(target, mapped, || {
-            mapping::without_reading(|| Self::load_plain(&file, tokens, mapped, ending))
+        let may_use_memory = repack == Repack::Anywhere;
+        packing::pack_into(target, may_use_memory, mapped, || {
+            let repacks = repack != Repack::Never;
+            mapping::without_reading(|| Self::load_plain(&file, tokens, repacks, mapped, ending))
         })
     }
 
     fn load_plain(
         file: impl AsFd,
         tokens: u32,
+        repacks: bool,
         mapped: MappedFile,
         ending: &AtomicBool,
     ) -> Result<Self, String> {
@@ -76,7 +81,7 @@ impl Model {
         params.n_gpu_layers = 0;
         params.load_mode = sys::LLAMA_LOAD_MODE_MMAP;
         params.lazy_mode = sys::LLAMA_LAZY_MODE_ON;
-        params.use_extra_bufts = true;
+        params.use_extra_bufts = repacks;
         let overrides = without_vocabulary(tokens);
         params.kv_overrides = overrides.as_ptr();
         let loading = Loading {
@@ -226,7 +231,7 @@ unsafe extern "C" fn on_progress(progress: f32, loading: *mut c_void) -> bool {
         // SAFETY: llama.cpp maps and unmaps the file on this thread alone, which is here.
         let _ = unsafe { loading.file.evict() };
     }
-    !loading.ending.load(Ordering::Relaxed) && !packing::is_wrong()
+    !loading.ending.load(Ordering::Relaxed) && !packing::has_failed()
 }
 
 fn unreadable(error: &std::io::Error) -> String {

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::gemma::ARCHITECTURE;
 use crate::gemma::layout::Layout;
-use crate::ipc::{LoadPlan, Packing};
+use crate::ipc::{LoadPlan, Packing, Repack};
 use crate::worker::llama::Model;
 use crate::worker::llama::packing::Outcome;
 use crate::worker::residency::{PackedMap, Packer, Readiness, Warm};
@@ -39,9 +39,14 @@ pub(super) fn load(
     let early = packer
         .ready()
         .map(|packed| warm(&packed.mark(&plan.layout), Some(packed)));
+    let mut repack = plan.repack;
     let (model, outcome) = loop {
-        match Model::load(file, tokens, packer.target(), ending) {
+        match Model::load(file, tokens, packer.target(), repack, ending) {
             (Err(_), Outcome::Wrong { why }) => packer.reject(why),
+            (Err(_), Outcome::NoFile { why }) => {
+                packer.leave(why);
+                repack = Repack::Never;
+            }
             (model, outcome) => break (model?, outcome),
         }
     };
@@ -50,7 +55,7 @@ pub(super) fn load(
     let readiness = match (&packing, &packed, early) {
         (Packing::Reused, _, Some(early)) => Some(early?),
         (Packing::New { .. }, Some(packed), _) => Some(warm(&packed.mark(&plan.layout), None)?),
-        (Packing::Nothing, ..) => Some(warm(&plan.layout, None)?),
+        (Packing::Nothing | Packing::Left { .. }, ..) => Some(warm(&plan.layout, None)?),
         // Which of the file's weights are in memory already is not known.
         _ => None,
     };

@@ -32,9 +32,12 @@ use std::sync::Arc;
 use super::llama::packing::{Outcome, PackedTarget, packing};
 use super::packed::{self, Contents, Key, Packed};
 use crate::gemma::layout::{Class, Layout};
-use crate::ipc::{MemoryPlan, Packing};
+use crate::ipc::{MemoryPlan, Packing, Repack};
 use crate::sys::mapping::Mapping;
 use crate::sys::residency::Window;
+
+/// Why a plan has nothing packed.
+const NO_ROOM: &str = "no file can hold them, and there is no room for them in memory";
 
 /// The packed weights, where a file has them.
 #[derive(Clone, Debug)]
@@ -104,13 +107,19 @@ pub struct Packer {
     /// Why there was a file that is not used.
     instead: Option<String>,
     empty: Option<File>,
+    /// Why nothing is packed, if nothing is.
+    left: Option<String>,
 }
 
 impl Packer {
     /// Looks at what came. `files` are the descriptors behind the model's and its projector's.
     pub fn new(plan: &MemoryPlan, mut files: impl Iterator<Item = OwnedFd>) -> Self {
+        let left = (plan.repack == Repack::Never).then(|| NO_ROOM.to_owned());
         let Some(plan) = &plan.packed else {
-            return Self::default();
+            return Self {
+                left,
+                ..Self::default()
+            };
         };
         let key = Key {
             model: plan.model,
@@ -123,6 +132,7 @@ impl Packer {
             ready: None,
             instead: None,
             empty,
+            left,
         };
         if let Some(file) = ready {
             match packed::open(file, &key)
@@ -163,11 +173,20 @@ impl Packer {
         self.instead = Some(why);
     }
 
+    /// Neither a file nor memory can take them.
+    pub fn leave(&mut self, why: String) {
+        (self.ready, self.empty) = (None, None);
+        self.left = Some(why);
+    }
+
     /// What became of the weights, and the file that has to reach the disk before it can be used
     /// again.
     pub fn settle(self, outcome: Outcome) -> (Packing, Option<PackedMap>, Option<File>) {
         match outcome {
-            Outcome::Nothing => (Packing::Nothing, None, None),
+            Outcome::Nothing => {
+                let left = self.left.map(|why| Packing::Left { why });
+                (left.unwrap_or(Packing::Nothing), None, None)
+            }
             Outcome::Reused => (Packing::Reused, self.ready, None),
             Outcome::Packed {
                 packed: Packed { file, contents },
@@ -183,6 +202,7 @@ impl Packer {
             Outcome::InMemory { why } | Outcome::Wrong { why } => {
                 (Packing::InMemory { why }, None, None)
             }
+            Outcome::NoFile { why } => (Packing::Left { why }, None, None),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Workers that live and do nothing.
 
-use super::super::heartbeat::{INTERVAL, LEAST_SILENCE};
+use super::super::heartbeat::INTERVAL;
+use super::LEAST_SILENCE;
 use super::*;
 
 /// A worker that runs two requests; something of the first was seen.

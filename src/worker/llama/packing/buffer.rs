@@ -35,6 +35,7 @@ pub(super) struct PackedBuffer {
     space: Arc<Mapping>,
     set: Option<SetTensor>,
     tensors: Vec<Tensor>,
+    may_use_memory: bool,
     state: State,
 }
 
@@ -51,13 +52,14 @@ enum State {
         /// Bytes that are in the file and replaced by it.
         written: usize,
     },
-    /// What is not in the file stays in memory.
+    /// What is not in the file stays in memory, or the loading ends.
     GaveUp,
 }
 
 impl PackedBuffer {
     pub(super) fn new(
         target: PackedTarget,
+        may_use_memory: bool,
         model: MappedFile,
         size: usize,
     ) -> Result<Self, Outcome> {
@@ -73,14 +75,14 @@ impl PackedBuffer {
                 });
             }
             PackedTarget::New { file, key } => {
-                let in_memory = |error: std::io::Error| Outcome::InMemory {
-                    why: error.to_string(),
+                let failed = |error: std::io::Error| {
+                    Outcome::without_file(error.to_string(), may_use_memory)
                 };
-                let space = Mapping::reserve(size).map_err(in_memory)?;
+                let space = Mapping::reserve(size).map_err(failed)?;
                 // SAFETY: the map lives until the model is loaded, and the windows until the last
                 // tensor is packed.
-                let windows = unsafe { model.windows() }.map_err(in_memory)?;
-                let writer = Writer::new(file).map_err(in_memory)?;
+                let windows = unsafe { model.windows() }.map_err(failed)?;
+                let writer = Writer::new(file).map_err(failed)?;
                 outcome::set(Some(Outcome::InMemory {
                     why: "not all weights were packed".to_owned(),
                 }));
@@ -100,6 +102,7 @@ impl PackedBuffer {
             space,
             set: None,
             tensors: vec![],
+            may_use_memory,
             state,
         })
     }
@@ -208,7 +211,7 @@ impl PackedBuffer {
 
     fn give_up(&mut self, why: String) {
         self.state = State::GaveUp;
-        outcome::set(Some(Outcome::InMemory { why }));
+        outcome::set(Some(Outcome::without_file(why, self.may_use_memory)));
     }
 }
 
@@ -263,7 +266,7 @@ unsafe extern "C" fn set_tensor(
             outcome::set(Some(Outcome::Wrong {
                 why: format!("it does not have `{name}` where it should be"),
             }));
-        } else if !outcome::is_wrong() {
+        } else if !outcome::has_failed() {
             outcome::set(Some(Outcome::Reused));
         }
         packed.tensors.push(Tensor {

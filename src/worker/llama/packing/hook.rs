@@ -11,10 +11,19 @@ use super::outcome::{self, Outcome};
 use crate::sys::residency::MappedFile;
 
 const NO_FILE: &str = "no file was given for them";
+/// ggml's structures are not those that [`super::abi`] has.
+const UNKNOWN: &str = "this version of ggml is not known";
 
 thread_local! {
     /// For the model that this thread is loading.
-    static TARGET: RefCell<Option<(Option<PackedTarget>, MappedFile)>> = const { RefCell::new(None) };
+    static TARGET: RefCell<Option<Target>> = const { RefCell::new(None) };
+}
+
+struct Target {
+    file: Option<PackedTarget>,
+    /// Whether anonymous memory is taken where the file fails.
+    may_use_memory: bool,
+    model: MappedFile,
 }
 
 /// ggml's own function for packed buffers, once [`alloc_buffer`] stands in its place. `None`: ggml is
@@ -22,15 +31,20 @@ thread_local! {
 pub(super) static GGML_ALLOC: OnceLock<Option<AllocBuffer>> = OnceLock::new();
 
 /// Runs `load`, which loads one model from the file `model` on this thread; its packed weights go
-/// to `target`.
+/// to `file`, or else to memory if that may be.
 pub fn pack_into<T>(
-    target: Option<PackedTarget>,
+    file: Option<PackedTarget>,
+    may_use_memory: bool,
     model: MappedFile,
     load: impl FnOnce() -> T,
 ) -> (T, Outcome) {
     let known = install();
-    TARGET.set(known.then_some((target, model)));
-    outcome::set((!known).then(Outcome::unknown));
+    TARGET.set(known.then_some(Target {
+        file,
+        may_use_memory,
+        model,
+    }));
+    outcome::set((!known).then(|| Outcome::without_file(UNKNOWN.to_owned(), may_use_memory)));
     let loaded = load();
     TARGET.set(None);
     (loaded, outcome::take().unwrap_or(Outcome::Nothing))
@@ -56,17 +70,19 @@ unsafe extern "C" fn alloc_buffer(
     let Some(ggml_alloc) = GGML_ALLOC.get().copied().flatten() else {
         return std::ptr::null_mut();
     };
-    let Some((target, model)) = TARGET.take() else {
+    let Some(Target {
+        file,
+        may_use_memory,
+        model,
+    }) = TARGET.take()
+    else {
         // SAFETY: ggml's function with ggml's arguments.
         return unsafe { ggml_alloc(buft, size) };
     };
-    match target.map_or_else(
-        || {
-            Err(Outcome::InMemory {
-                why: NO_FILE.to_owned(),
-            })
-        },
-        |target| PackedBuffer::new(target, model, size),
+    let without_file = |why: &str| Outcome::without_file(why.to_owned(), may_use_memory);
+    let failed = match file.map_or_else(
+        || Err(without_file(NO_FILE)),
+        |file| PackedBuffer::new(file, may_use_memory, model, size),
     ) {
         Ok(packed) => {
             // A small one of ggml's own, for its functions.
@@ -76,17 +92,17 @@ unsafe extern "C" fn alloc_buffer(
             if !buffer.is_null() && unsafe { packed.install(buffer, buft, size) } {
                 return buffer;
             }
-            outcome::set(Some(Outcome::unknown()));
             if !buffer.is_null() {
                 // SAFETY: the buffer is ggml's and nobody has it.
                 unsafe { sys::ggml_backend_buffer_free(buffer) };
             }
+            without_file(UNKNOWN)
         }
-        Err(Outcome::Wrong { why }) => {
-            outcome::set(Some(Outcome::Wrong { why }));
-            return std::ptr::null_mut();
-        }
-        Err(other) => outcome::set(Some(other)),
+        Err(failed) => failed,
+    };
+    outcome::set(Some(failed));
+    if outcome::has_failed() {
+        return std::ptr::null_mut();
     }
     // SAFETY: as above.
     unsafe { ggml_alloc(buft, size) }

@@ -28,7 +28,7 @@ use llama_cpp_sys_2 as sys;
 
 pub use buffer::PackedTarget;
 pub use hook::pack_into;
-pub use outcome::{Outcome, is_wrong};
+pub use outcome::{Outcome, has_failed};
 
 /// The version of `llama-cpp-sys-2`; a packed buffer of another one is not used.
 const GGML: &str = "0.1.161";
@@ -109,7 +109,8 @@ mod tests {
             file: file.try_clone().unwrap(),
             key,
         };
-        let (loaded, outcome) = pack_into(Some(target), MappedFile::of(&model).unwrap(), || 5);
+        let (loaded, outcome) =
+            pack_into(Some(target), false, MappedFile::of(&model).unwrap(), || 5);
         assert!(
             loaded == 5 && matches!(outcome, Outcome::Nothing),
             "{outcome:?}"

@@ -23,13 +23,16 @@ pub enum Outcome {
     InMemory { why: String },
     /// The file does not hold this model's weights: the model was not loaded.
     Wrong { why: String },
+    /// No file could take them, and memory may not: the model was not loaded.
+    NoFile { why: String },
 }
 
 impl Outcome {
-    /// ggml's structures are not those that [`super::abi`] has.
-    pub(super) fn unknown() -> Self {
-        Self::InMemory {
-            why: "this version of ggml is not known".to_owned(),
+    /// What there is instead of packed weights in a file.
+    pub(super) fn without_file(why: String, may_use_memory: bool) -> Self {
+        match may_use_memory {
+            true => Self::InMemory { why },
+            false => Self::NoFile { why },
         }
     }
 }
@@ -44,7 +47,12 @@ pub(super) fn take() -> Option<Outcome> {
     OUTCOME.take()
 }
 
-/// Whether loading is to stop because the packed file is another model's.
-pub fn is_wrong() -> bool {
-    OUTCOME.with_borrow(|outcome| matches!(outcome, Some(Outcome::Wrong { .. })))
+/// Whether loading is to stop because the packed weights cannot be where they were to be.
+pub fn has_failed() -> bool {
+    OUTCOME.with_borrow(|outcome| {
+        matches!(
+            outcome,
+            Some(Outcome::Wrong { .. } | Outcome::NoFile { .. })
+        )
+    })
 }
