@@ -17,7 +17,7 @@ use super::properties::Properties;
 use super::{Shared, conversation, stream};
 use crate::api::native;
 use crate::api::native::plan::{CONTEXTS, RAMS};
-use crate::backend::ModelInfo;
+use crate::backend::{ModelInfo, Phase};
 
 /// Everybody on the bus may read properties, and only what the worker says is dear: it is asked
 /// once in this time at most.
@@ -28,9 +28,11 @@ const MEMORY_WAIT: Duration = Duration::from_secs(1);
 pub struct Manager(Arc<Shared>);
 
 /// What was said last of the memory.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct MemoryRead {
     at: Option<Instant>,
+    /// What the daemon was doing then.
+    phase: Option<Phase>,
     /// Bytes that the worker has.
     used: u64,
     /// Bytes that are free.
@@ -259,8 +261,10 @@ impl Shared {
     /// What the worker has, and what is free, as it was a moment ago.
     async fn memory(&self) -> MemoryRead {
         let mut known = self.memory_read.lock().await;
-        if known.at.is_some_and(|at| at.elapsed() < MEMORY_AGE) {
-            return *known;
+        let phase = Some(self.backends.local().status().phase);
+        let is_fresh = known.at.is_some_and(|at| at.elapsed() < MEMORY_AGE);
+        if is_fresh && known.phase == phase {
+            return known.clone();
         }
         let read = tokio::time::timeout(MEMORY_WAIT, self.backends.local().memory());
         if let Ok(report) = read.await {
@@ -271,8 +275,8 @@ impl Shared {
                 .flatten()
                 .map_or(0, |worker| worker.resident());
         }
-        known.at = Some(Instant::now());
-        *known
+        (known.at, known.phase) = (Some(Instant::now()), phase);
+        known.clone()
     }
 }
 

@@ -9,6 +9,7 @@ mod reclaim;
 mod reload;
 mod service;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use sd_notify::NotifyState;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
@@ -78,14 +80,7 @@ fn start(args: &Args) -> Result<(), StartError> {
     if let Err(error) = crate::sys::process::keep_memory_out_of_cores() {
         tracing::warn!(%error, "a crash could write prompts to a core file");
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS)
-        .build()
-        .map_err(|error| StartError {
-            code: EX_OSERR,
-            message: format!("the event loop cannot be started: {error}"),
-        })?;
+    let runtime = event_loop()?;
     let result = runtime.block_on(run(loaded.config, file, &place, level));
     // A scan of a dead network mount must not keep the daemon from leaving.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -111,7 +106,7 @@ async fn run(
     }
     if config.server.dbus != BusChoice::None {
         let (tried, first) = oneshot::channel();
-        servers.spawn(parts.door.clone().serve(leaving.clone(), tried));
+        servers.spawn(serve_bus(parts.door.clone(), leaving.clone(), tried)?);
         // Whoever had the bus start the daemon finds its name there when it is ready.
         let _ = tokio::time::timeout(BUS_TIME, first).await;
     }
@@ -157,6 +152,41 @@ async fn run(
     .await;
     drop(listeners.files);
     Ok(())
+}
+
+/// Serves the bus on a thread of its own, until the returned future's end: everybody may send
+/// messages to a service on the system bus, and a flood of them is to delay no token.
+fn serve_bus(
+    door: Arc<bus::Door>,
+    leaving: watch::Receiver<bool>,
+    tried: oneshot::Sender<()>,
+) -> Result<impl Future<Output = ()> + Send + 'static, StartError> {
+    let (done, ended) = oneshot::channel::<()>();
+    let runtime = event_loop()?;
+    std::thread::Builder::new()
+        .name("gemmad-bus".to_owned())
+        .spawn(move || {
+            runtime.block_on(door.serve(leaving, tried));
+            runtime.shutdown_background();
+            drop(done);
+        })
+        .map_err(no_thread)?;
+    Ok(async move { drop(ended.await) })
+}
+
+fn event_loop() -> Result<Runtime, StartError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .map_err(no_thread)
+}
+
+fn no_thread(error: io::Error) -> StartError {
+    StartError {
+        code: EX_OSERR,
+        message: format!("the event loop cannot be started: {error}"),
+    }
 }
 
 /// Who may do what, and whose model files are used.

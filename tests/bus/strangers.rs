@@ -117,7 +117,7 @@ fn a_flood_of_reads_does_not_reach_the_worker() {
         let read = reads.load(Ordering::Relaxed) - before;
         let per_second = read as f64 / begun.elapsed().as_secs_f64();
         ended.store(true, Ordering::Relaxed);
-        floods.map(|flood| flood.join().unwrap());
+        floods.into_iter().for_each(|flood| flood.join().unwrap());
         (flooded, per_second, computed)
     });
     eprintln!(
