@@ -18,10 +18,13 @@
 
 mod anthropic;
 mod body;
+mod conversation;
 mod documents;
 mod error;
+mod foreign;
 pub mod generation;
 pub mod id;
+mod ignored;
 mod kept;
 mod llama_cpp;
 pub mod native;
@@ -29,6 +32,7 @@ pub mod openai;
 mod openapi;
 mod parse;
 mod parts;
+mod sealed;
 mod serve;
 mod store;
 #[cfg(test)]
@@ -161,6 +165,11 @@ fn routes() -> Vec<Route> {
             POST,
             "/v1/responses/input_tokens",
             openai::responses::input_tokens,
+        ),
+        route(
+            POST,
+            "/v1/responses/compact",
+            openai::responses::compact::compact,
         ),
         route(GET, "/v1/responses/{id}", openai::responses::retrieve::get),
         route(

@@ -20,8 +20,8 @@ pub const MAX_STOP_BYTES: usize = 256;
 pub const MAX_TOP_LOGPROBS: u8 = 20;
 /// Tokens with a bias of their own.
 pub const MAX_LOGIT_BIAS: usize = 1024;
-/// Bytes of a function's name, as OpenAI has it.
-pub const MAX_NAME_BYTES: usize = 64;
+/// Bytes of a function's name, as Anthropic has it; OpenAI has 64, and as many for a namespace.
+pub const MAX_NAME_BYTES: usize = 128;
 
 /// Bytes of what describes the form of an answer or of a call's arguments.
 pub const MAX_CONSTRAINT_BYTES: usize = 256 << 10;

@@ -186,10 +186,7 @@ impl ChatError {
             Self::PromptTooLong {
                 prompt_tokens,
                 context_tokens,
-            } => format!(
-                "the prompt has {prompt_tokens} tokens and leaves no room for an answer in a context of {context_tokens} tokens; \
-                 shorten the conversation or raise `context` in gemmad.toml"
-            ),
+            } => too_long(*prompt_tokens, *context_tokens),
             Self::UnknownToken { token, vocabulary } => format!(
                 "logit_bias names token {token}, but the vocabulary ends at {}",
                 vocabulary.saturating_sub(1)
@@ -228,9 +225,62 @@ impl ChatError {
     }
 }
 
+/// Tokens of an answer that a context is advised to have room for, and what it is a multiple of.
+const ANSWER: u32 = 2048;
+const STEP: u32 = 4096;
+/// The largest that `context` can be.
+const MAX_CONTEXT: u32 = 262_144;
+
+/// Begins as Anthropic's service says it, by which agents know that they have to shorten the
+/// conversation.
+fn too_long(prompt: u32, context: u32) -> String {
+    let needed = prompt
+        .saturating_add(ANSWER)
+        .div_ceil(STEP)
+        .saturating_mul(STEP);
+    let remedy = match needed {
+        ..=MAX_CONTEXT => format!(
+            "shorten the conversation, or set `context = {needed}` or more under [inference] in gemmad.toml, which takes more memory"
+        ),
+        _ => "shorten the conversation".to_owned(),
+    };
+    format!(
+        "prompt is too long: {prompt} tokens > {context} maximum; the model's context length here is {context} tokens for the \
+         prompt and the answer together; {remedy}"
+    )
+}
+
 /// For logs.
 impl fmt::Display for ChatError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.describe(|place| place.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_that_is_too_long_says_which_context_it_needs() {
+        for (prompt, context, needed) in [
+            (21_034, 8192, Some("24576")),
+            (9000, 8192, Some("12288")),
+            (300_000, 8192, None),
+        ] {
+            let message = too_long(prompt, context);
+            assert!(message.starts_with(&format!(
+                "prompt is too long: {prompt} tokens > {context} maximum"
+            )));
+            assert_eq!(
+                message.contains("gemmad.toml"),
+                needed.is_some(),
+                "{message}"
+            );
+            assert!(
+                needed.is_none_or(|needed| message.contains(needed)),
+                "{message}"
+            );
+        }
     }
 }

@@ -16,7 +16,9 @@ mod remote;
 mod text;
 mod thinking;
 
-pub use check::{Invalid, MAX_DOCUMENT_BYTES, MAX_PICTURE_BYTES, MAX_SOUND_BYTES, MAX_TEXT_BYTES};
+pub use check::{
+    Invalid, MAX_DOCUMENT_BYTES, MAX_NAME_BYTES, MAX_PICTURE_BYTES, MAX_SOUND_BYTES, MAX_TEXT_BYTES,
+};
 pub use document::{Document, Source};
 pub use event::{ChatError, ChatEvent, Done, Finish, Timings, TokenLogprob, Usage};
 pub use form::{Constraint, Format, ToolChoice};
@@ -40,6 +42,9 @@ pub struct ChatRequest {
     /// A text to go on with as it is, control tokens that it spells included, in place of a
     /// conversation.
     pub prompt: Option<String>,
+    /// The last message is the beginning of the answer, which is gone on with: an assistant's that
+    /// says something and calls nothing.
+    pub continues: bool,
     /// Functions the model may call.
     pub tools: Vec<Tool>,
     pub tool_choice: ToolChoice,
@@ -95,6 +100,7 @@ impl ChatRequest {
         Self {
             messages,
             prompt: None,
+            continues: false,
             tools: vec![],
             tool_choice: ToolChoice::Auto,
             parallel_tool_calls: true,

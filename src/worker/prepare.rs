@@ -14,7 +14,9 @@ use super::messages::{Chat, Incoming, Prepared, ServerMessage};
 use super::prompt::{Prompter, Segment, opens_thought};
 use super::sequence::Sequence;
 use super::vocab::Vocab;
-use crate::chat::{ChatError, ChatRequest, Detail, Modality, Part, TextAnswer, TextTask};
+use crate::chat::{
+    ChatError, ChatRequest, Detail, MAX_TEXT_BYTES, Modality, Part, TextAnswer, TextTask,
+};
 use crate::gemma::marker;
 use crate::gemma::sound::Hearing;
 use crate::ipc::{ProjectorPlan, ServeEvent};
@@ -222,10 +224,13 @@ impl Preparer {
         let media = self.media(request)?;
         let segments = self.prompter.render(request)?;
         // Tokenising costs time and memory by the byte. What is certainly too long is refused
-        // before, with the least number of tokens that it can have.
+        // before, with the least number of tokens that it can have; a shorter one is counted, so
+        // that its client is told which context it needs.
         let bytes: usize = segments.iter().map(|segment| segment.text().len()).sum();
         let soft: usize = media.iter().map(|medium| medium.tokens).sum();
-        self.fits(bytes.div_ceil(self.longest) + soft)?;
+        if bytes > MAX_TEXT_BYTES {
+            self.fits(bytes.div_ceil(self.longest) + soft)?;
+        }
 
         let mut prompt = Sequence {
             tokens: self.vocab.bos().into_iter().collect(),

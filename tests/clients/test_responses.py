@@ -26,6 +26,8 @@ LIGHT = {
     "strict": True,
 }
 
+CALL = {"type": "function_call", "call_id": "c1", "name": "set_light", "arguments": '{"room": "kitchen", "state": "on"}'}
+
 
 def ask(client, input, **options):
     return client.responses.create(**{"model": "auto", "temperature": 0, "max_output_tokens": 200, "input": input} | options)
@@ -132,9 +134,9 @@ def test_nothing_is_kept_unless_asked(client):
     for attempt in [client.responses.retrieve, client.responses.delete, client.responses.cancel, client.responses.input_items.list]:
         with pytest.raises(openai.NotFoundError):
             attempt(response.id)
-    with pytest.raises(openai.NotFoundError) as caught:
+    with pytest.raises(openai.BadRequestError) as caught:
         ask(client, CAPITAL, previous_response_id=response.id)
-    assert caught.value.param == "previous_response_id"
+    assert (caught.value.param, caught.value.code) == ("previous_response_id", "previous_response_not_found")
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -195,6 +197,142 @@ def test_a_response_in_the_background_can_be_cancelled(client, http):
         client.responses.cancel(ask(client, CAPITAL, store=True).id)
 
 
+def test_a_response_in_the_background_tells_its_events_from_anywhere(client):
+    events = list(ask(client, CAPITAL, background=True, stream=True))
+    assert [event.type for event in events][:3] == ["response.created", "response.queued", "response.in_progress"]
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    last = events[-1]
+    assert (last.type, last.response.output_text, last.response.background) == ("response.completed", PARIS, True)
+    again = list(client.responses.retrieve(last.response.id, stream=True))
+    assert [event.model_dump() for event in again] == [event.model_dump() for event in events]
+    rest = list(client.responses.retrieve(last.response.id, stream=True, starting_after=4))
+    assert [event.model_dump() for event in rest] == [event.model_dump() for event in events[5:]]
+    assert client.responses.retrieve(last.response.id).output_text == PARIS
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.responses.retrieve(ask(client, CAPITAL, store=True).id, stream=True)
+    assert caught.value.param == "stream"
+
+
+def test_a_reader_of_a_running_response_sees_its_end(client, http):
+    endless = {"logit_bias": {"106": -100, "1": -100}}
+    made = ask(client, STORY, background=True, stream=True, max_output_tokens=3000, extra_body=endless)
+    id = next(iter(made)).response.id
+    reader = iter(client.responses.retrieve(id, stream=True, starting_after=1))
+    assert next(reader).sequence_number == 2
+    made.close()
+    assert client.responses.retrieve(id).status == "in_progress"
+    client.responses.cancel(id)
+    last = list(reader)[-1]
+    assert (last.type, last.response.status) == ("response.failed", "cancelled")
+    client.responses.delete(id)
+
+
+# What agents send
+
+
+def raw(http, body):
+    return http.post("/v1/responses", json={"model": "auto", "temperature": 0, "max_output_tokens": 200} | body)
+
+
+def test_functions_of_a_namespace(client, http):
+    home = {"type": "namespace", "name": "home", "description": "The house.", "tools": [LIGHT]}
+    tools = [{"type": "web_search", "external_web_access": False}, home]
+    body = {"input": KITCHEN, "tools": tools, "client_metadata": {"turn_id": "t"}, "reasoning": {"summary": "auto"}, "store": False}
+    answer = raw(http, body)
+    assert (answer.status_code, answer.headers["x-gemmad-ignored"]) == (200, "tools[0] web_search")
+    [call] = answer.json()["output"]
+    assert (call["type"], call["name"], call["namespace"]) == ("function_call", "set_light", "home")
+    items = [{"role": "user", "content": KITCHEN}, call, {"type": "function_call_output", "call_id": call["call_id"], "output": '{"ok": true}'}]
+    assert raw(http, body | {"input": items}).json()["output"][0]["content"][0]["text"] == "The light in the kitchen is now on."
+    chosen = {"type": "function", "name": "set_light", "namespace": "home"}
+    events = list(ask(client, CAPITAL, tools=tools, tool_choice=chosen, stream=True))
+    assert events[-1].response.output[0].to_dict()["namespace"] == "home"
+
+
+def test_a_tool_that_takes_a_text(client):
+    tool = {"type": "custom", "name": "note", "description": "Take a note"}
+    events = list(ask(client, CAPITAL, tools=[tool], tool_choice={"type": "custom", "name": "note"}, stream=True))
+    [call] = events[-1].response.output
+    assert (call.type, call.name) == ("custom_tool_call", "note")
+    [done] = [event for event in events if event.type == "response.custom_tool_call_input.done"]
+    said = "".join(event.delta for event in events if event.type == "response.custom_tool_call_input.delta")
+    assert said == done.input == call.input
+    items = [{"role": "user", "content": CAPITAL}, call.model_dump(), {"type": "custom_tool_call_output", "call_id": call.call_id, "output": "noted"}]
+    assert ask(client, items, tools=[tool]).status in ("completed", "incomplete")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_thought_as_a_summary(client, stream):
+    options = {"reasoning": {"effort": "high", "summary": "auto"}, "include": ["reasoning.encrypted_content"]}
+    response = ask(client, SUM, stream=stream, **options)
+    if stream:
+        events = list(response)
+        response = events[-1].response
+        said = "".join(event.delta for event in events if event.type == "response.reasoning_summary_text.delta")
+        assert said == response.output[0].summary[0].text
+        names = [event.type for event in events]
+        for name in ["part.added", "text.done", "part.done"]:
+            assert names.count(f"response.reasoning_summary_{name}") == 1
+    thought, text = response.output
+    assert thought.summary[0].text == thought.content[0].text and "carry 1" in thought.summary[0].text
+    assert text.content[0].text == "27 + 58 = 85."
+    # Without what can be read, the sealed thought is the thought.
+    sealed = {"type": "reasoning", "summary": [], "encrypted_content": thought.encrypted_content}
+    plain = {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": thought.content[0].text}]}
+    call = CALL | {"name": "note", "arguments": "{}"}
+    count = lambda item: client.responses.input_tokens.count(
+        model="auto", input=[{"role": "user", "content": SUM}, item, call, {"type": "function_call_output", "call_id": "c1", "output": "x"}]
+    )
+    assert count(sealed).input_tokens == count(plain).input_tokens > count({"type": "reasoning", "summary": []}).input_tokens
+
+
+def test_every_field_of_a_response_is_there(http):
+    response = raw(http, {"input": CAPITAL, "tools": [{"type": "function", "name": "f"}], "safety_identifier": "s", "max_tool_calls": 2}).json()
+    integers = ["created_at", "completed_at", "top_logprobs", "max_output_tokens", "max_tool_calls"]
+    numbers = ["temperature", "top_p", "presence_penalty", "frequency_penalty"]
+    for name in integers + numbers:
+        assert isinstance(response[name], int if name in integers else (int, float)), name
+    for name in ["error", "incomplete_details", "previous_response_id", "instructions", "prompt_cache_key", "conversation", "user"]:
+        assert response[name] is None, name
+    assert response["tools"] == [{"type": "function", "name": "f", "description": None, "parameters": None, "strict": None}]
+    assert (response["tool_choice"], response["text"]) == ("auto", {"format": {"type": "text"}})
+    assert (response["reasoning"], response["safety_identifier"]) == ({"effort": None, "summary": None}, "s")
+    assert (response["store"], response["background"], response["service_tier"], response["metadata"]) == (False, False, "default", {})
+    assert raw(http, {"input": STORY, "max_output_tokens": 3}).json()["completed_at"] is None
+
+
+def test_a_conversation_is_summed_up(client, http):
+    items = [{"role": "user", "content": "My name is Anna."}, {"role": "assistant", "content": "Hello Anna!"}]
+    answer = http.post("/v1/responses/compact", json={"model": "auto", "input": items, "prompt_cache_key": "k"}).json()
+    [summary] = answer["output"]
+    assert (answer["object"], summary["type"]) == ("response.compaction", "compaction")
+    assert answer["usage"]["output_tokens"] > 0 and summary["encrypted_content"]
+    assert ask(client, [summary, {"role": "user", "content": CAPITAL}]).status in ("completed", "incomplete")
+    missing = http.post("/v1/responses/compact", json={"input": items})
+    assert (missing.status_code, missing.json()["error"]["param"]) == (400, "model")
+
+
+def test_what_went_wrong_before_does_not_end_a_conversation(client, http):
+    user = {"role": "user", "content": KITCHEN}
+    output = {"type": "function_call_output", "call_id": "c1", "output": "no"}
+    for items in [
+        [user, CALL | {"arguments": '{"room":"kitch', "status": "incomplete"}, output],
+        [user, CALL, user],
+        [user, output, user],
+        [user, {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm"}]}, user],
+        [user, {"role": "assistant", "content": []}, user],
+        [user, {"type": "reasoning", "summary": [], "encrypted_content": "gAAAAABo"}, {"role": "assistant", "content": "Yes."}, user],
+        [user, {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "x"}}, user],
+    ]:
+        answer = raw(http, {"input": items, "tools": [LIGHT], "max_output_tokens": 20})
+        assert answer.status_code == 200, (items, answer.text)
+    # A result that comes late is shown with its call.
+    late = [user, CALL, {"role": "assistant", "content": "A moment."}, output]
+    early = [user, CALL, output, {"role": "assistant", "content": "A moment."}]
+    count = lambda items: client.responses.input_tokens.count(model="auto", input=items, tools=[LIGHT]).input_tokens
+    assert count(late) == count(early)
+
+
 # What does not fit, and what is wrong
 
 
@@ -204,6 +342,7 @@ def test_truncation(client):
     with pytest.raises(openai.BadRequestError) as caught:
         ask(client, items)
     assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "input")
+    assert "maximum" in caught.value.message and "`context = " in caught.value.message
     assert ask(client, items, truncation="auto").status in ("completed", "incomplete")
     with pytest.raises(openai.BadRequestError) as caught:
         ask(client, "word " * 4000, truncation="auto")
@@ -222,7 +361,9 @@ def test_input_tokens(client):
         ("input[0].role", {"input": [{"role": "king", "content": "x"}]}),
         ("input[1]", {"input": [{"role": "user", "content": "x"}, {"role": "user", "content": ""}]}),
         ("temperature", {"temperature": 3}),
-        ("tools[0].type", {"tools": [{"type": "web_search"}]}),
+        ("tools[0].type", {"tools": [{"type": "web"}]}),
+        ("tools[0].tools[0].parameters", {"tools": [{"type": "namespace", "name": "home", "tools": [LIGHT | {"parameters": 7}]}]}),
+        ("input[1]", {"input": [{"role": "user", "content": KITCHEN}, CALL]}),
         ("max_tokens", {"extra_body": {"max_tokens": 5}}),
         ("conversation", {"conversation": "c"}),
     ],

@@ -5,7 +5,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::api::anthropic::response::ErrorOut;
+use crate::api::anthropic::request::THREAD;
+use crate::api::anthropic::response::{Details, ErrorOut};
 use crate::api::error::ApiError;
 use crate::api::render;
 
@@ -16,6 +17,10 @@ impl AnthropicError {
         ErrorOut {
             r#type: kind(self.0.status),
             message: &self.0.message,
+            details: (self.0.param.as_deref() == Some(THREAD)).then_some(Details {
+                error_code: "thread_unsupported_request",
+                unsupported: [THREAD],
+            }),
         }
     }
 }

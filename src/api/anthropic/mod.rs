@@ -5,6 +5,7 @@ mod error;
 pub mod request;
 mod response;
 mod stream;
+mod tools;
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use crate::api::{Api, body, documents, id, json, render};
 use crate::chat::{ChatEvent, TextAnswer, TextTask};
 use error::AnthropicError;
 use request::MessagesCall;
-use response::{BlockOut, MessageOut};
+use response::{BlockOut, Edits, MessageOut};
 use stream::Stream;
 
 pub async fn create(
@@ -36,6 +37,8 @@ pub async fn create(
         mut request,
         stream,
         places,
+        show,
+        ignored,
     } = parse(bytes, request::parse).await?;
     let refusal = |failure| ApiError::failure(failure, |place| places.field(place));
     let unread = |refused| ApiError::attachments(refused, |place| places.field(place));
@@ -57,10 +60,8 @@ pub async fn create(
         // kept to the end: it may be answered anew.
         drop(share);
         let model = answer.model();
-        return Ok(documents::with_files_header(
-            streamed(answer, event, Stream::new(id, model, stops)),
-            &files,
-        ));
+        let response = streamed(answer, event, Stream::new(id, model, stops, show));
+        return Ok(ignored.said_on(documents::with_files_header(response, &files)));
     }
     let mut parts = Parts::default();
     loop {
@@ -72,13 +73,20 @@ pub async fn create(
                 r#type: "message",
                 role: "assistant",
                 model: &answer.model(),
-                content: parts.list().iter().filter_map(BlockOut::of).collect(),
+                content: parts
+                    .list()
+                    .iter()
+                    .filter_map(|part| BlockOut::of(part, show))
+                    .collect(),
                 stop_reason: Some(stop_reason),
                 stop_sequence,
                 usage: done.usage.into(),
+                container: (),
+                context_management: Edits::of(show),
                 timings: Some(done.into()),
             };
-            return Ok(documents::with_files_header(json(render(&message)), &files));
+            let response = documents::with_files_header(json(render(&message)), &files);
+            return Ok(ignored.said_on(response));
         }
         event = next(&mut answer).await?;
     }
@@ -99,6 +107,7 @@ pub async fn count_tokens(
         model,
         mut request,
         places,
+        ignored,
         ..
     } = parse(bytes, request::parse_count).await?;
     let refusal = |failure| ApiError::failure(failure, |place| places.field(place));
@@ -112,7 +121,9 @@ pub async fn count_tokens(
         .await
         .map_err(refusal)?
     {
-        TextAnswer::Count(input_tokens) => Ok(json(render(&Count { input_tokens }))),
+        TextAnswer::Count(input_tokens) => {
+            Ok(ignored.said_on(json(render(&Count { input_tokens }))))
+        }
         other => Err(mistaken(&other).into()),
     }
 }

@@ -3,8 +3,10 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::api::anthropic::request::Show;
 use crate::api::openai::chat::response::TimingsOut;
 use crate::api::parts::{Kind, Part};
+use crate::api::sealed;
 use crate::chat::{Done, Finish, Usage};
 
 #[derive(Debug, Serialize)]
@@ -18,8 +20,25 @@ pub struct MessageOut<'a> {
     pub stop_reason: Option<&'static str>,
     pub stop_sequence: Option<&'a str>,
     pub usage: UsageOut,
+    /// No tool of the service's own runs.
+    pub container: (),
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_management: Option<Edits>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timings: Option<TimingsOut>,
+}
+
+/// What was done to a conversation: nothing.
+#[derive(Debug, Default, Serialize)]
+pub struct Edits {
+    applied_edits: [(); 0],
+}
+
+impl Edits {
+    /// What an answer says of it, to those who asked.
+    pub fn of(show: Show) -> Option<Self> {
+        show.edits.then(Self::default)
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -60,10 +79,10 @@ pub fn stop<'a>(done: &Done, stops: &'a [String]) -> (&'static str, Option<&'a s
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum BlockOut<'a> {
-    /// Clients send it back with its signature, so there must be one.
+    /// Clients send it back with its signature.
     Thinking {
         thinking: &'a str,
-        signature: &'static str,
+        signature: String,
     },
     Text {
         text: &'a str,
@@ -81,7 +100,7 @@ impl<'a> BlockOut<'a> {
         match &part.kind {
             Kind::Thought => Self::Thinking {
                 thinking: "",
-                signature: "",
+                signature: String::new(),
             },
             Kind::Text => Self::Text { text: "" },
             Kind::Call { name } => Self::ToolUse {
@@ -93,11 +112,11 @@ impl<'a> BlockOut<'a> {
     }
 
     /// A whole part. There is none for a call that was cut off.
-    pub fn of(part: &'a Part) -> Option<Self> {
+    pub fn of(part: &'a Part, show: Show) -> Option<Self> {
         Some(match &part.kind {
             Kind::Thought => Self::Thinking {
-                thinking: &part.text,
-                signature: "",
+                thinking: if show.omits_thoughts { "" } else { &part.text },
+                signature: signature(part, show),
             },
             Kind::Text => Self::Text { text: &part.text },
             Kind::Call { name } => {
@@ -112,6 +131,11 @@ impl<'a> BlockOut<'a> {
             }
         })
     }
+}
+
+/// By it a thought is known as the model's; it holds one that is not to be read.
+pub fn signature(part: &Part, show: Show) -> String {
+    sealed::seal(if show.omits_thoughts { &part.text } else { "" })
 }
 
 fn call_id(part: &Part) -> String {
@@ -145,6 +169,8 @@ pub enum Event<'a> {
     MessageDelta {
         delta: End<'a>,
         usage: UsageOut,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        context_management: Option<Edits>,
     },
     MessageStop {},
     Error {
@@ -172,6 +198,8 @@ impl Event<'_> {
 pub enum DeltaOut<'a> {
     #[serde(rename = "thinking_delta")]
     Thinking { thinking: &'a str },
+    #[serde(rename = "signature_delta")]
+    Signature { signature: String },
     #[serde(rename = "text_delta")]
     Text { text: &'a str },
     #[serde(rename = "input_json_delta")]
@@ -188,4 +216,13 @@ pub struct End<'a> {
 pub struct ErrorOut<'a> {
     pub r#type: &'static str,
     pub message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub details: Option<Details>,
+}
+
+/// By which Anthropic's packages know that a conversation is not kept here, and go on without that.
+#[derive(Debug, Serialize)]
+pub struct Details {
+    pub error_code: &'static str,
+    pub unsupported: [&'static str; 1],
 }

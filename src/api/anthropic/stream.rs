@@ -2,13 +2,15 @@
 //!
 //! ```text
 //!   Started ─▶ message_start     a part ─▶ content_block_start, …delta…, content_block_stop
+//!                                a thought has a signature_delta at its end
 //!   Done ─▶ message_delta (why, usage), message_stop             failure ─▶ error
 //! ```
 
 use axum::body::Bytes;
 
 use crate::api::anthropic::error::AnthropicError;
-use crate::api::anthropic::response::{self, BlockOut, DeltaOut, End, Event, MessageOut};
+use crate::api::anthropic::request::Show;
+use crate::api::anthropic::response::{self, BlockOut, DeltaOut, Edits, End, Event, MessageOut};
 use crate::api::generation::{Encoder, take, write_event};
 use crate::api::parts::{Change, Kind, Part, Parts};
 use crate::backend::Failure;
@@ -19,16 +21,18 @@ pub struct Stream {
     model: String,
     /// The request's stop sequences.
     stops: Vec<String>,
+    show: Show,
     parts: Parts,
     buffer: Vec<u8>,
 }
 
 impl Stream {
-    pub fn new(id: String, model: String, stops: Vec<String>) -> Self {
+    pub fn new(id: String, model: String, stops: Vec<String>, show: Show) -> Self {
         Self {
             id,
             model,
             stops,
+            show,
             parts: Parts::default(),
             buffer: vec![],
         }
@@ -39,7 +43,7 @@ fn write(buffer: &mut Vec<u8>, event: &Event) {
     write_event(buffer, Some(event.name()), event);
 }
 
-fn change(buffer: &mut Vec<u8>, index: usize, part: &Part, change: Change) {
+fn change(buffer: &mut Vec<u8>, index: usize, part: &Part, change: Change, show: Show) {
     let event = match change {
         Change::Opened => Event::ContentBlockStart {
             index,
@@ -47,6 +51,7 @@ fn change(buffer: &mut Vec<u8>, index: usize, part: &Part, change: Change) {
         },
         // It carries log-probabilities, which have no place here.
         Change::Grew { delta: "", .. } => return,
+        Change::Grew { .. } if part.kind == Kind::Thought && show.omits_thoughts => return,
         Change::Grew { delta, .. } => {
             let delta = match part.kind {
                 Kind::Thought => DeltaOut::Thinking { thinking: delta },
@@ -57,7 +62,14 @@ fn change(buffer: &mut Vec<u8>, index: usize, part: &Part, change: Change) {
             };
             Event::ContentBlockDelta { index, delta }
         }
-        Change::Closed => Event::ContentBlockStop { index },
+        Change::Closed => {
+            if part.kind == Kind::Thought {
+                let signature = response::signature(part, show);
+                let delta = DeltaOut::Signature { signature };
+                write(buffer, &Event::ContentBlockDelta { index, delta });
+            }
+            Event::ContentBlockStop { index }
+        }
     };
     write(buffer, &event);
 }
@@ -68,9 +80,11 @@ impl Encoder for Stream {
             id,
             model,
             stops,
+            show,
             parts,
             buffer,
         } = self;
+        let show = *show;
         if let ChatEvent::Started {
             prompt_tokens,
             cached_tokens,
@@ -90,12 +104,14 @@ impl Encoder for Stream {
                 stop_reason: None,
                 stop_sequence: None,
                 usage: usage.into(),
+                container: (),
+                context_management: None,
                 timings: None,
             };
             write(buffer, &Event::MessageStart { message });
         }
         parts.event(&event, |index, part, what| {
-            change(buffer, index, part, what)
+            change(buffer, index, part, what, show)
         });
         if let ChatEvent::Done(done) = &event {
             let (stop_reason, stop_sequence) = response::stop(done, stops);
@@ -107,6 +123,7 @@ impl Encoder for Stream {
                         stop_sequence,
                     },
                     usage: done.usage.into(),
+                    context_management: Edits::of(show),
                 },
             );
             write(buffer, &Event::MessageStop {});

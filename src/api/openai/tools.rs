@@ -141,7 +141,7 @@ fn tool(json: &Json, shape: Shape) -> Result<Tool, Invalid> {
 }
 
 /// The fields that describe a function.
-fn function(object: &mut Object) -> Result<Tool, Invalid> {
+pub fn function(object: &mut Object) -> Result<Tool, Invalid> {
     let name = object.need("name")?.string()?;
     let description = object.string("description")?.unwrap_or_default();
     let parameters = object

@@ -100,7 +100,9 @@ impl Prompter {
         if let Some(prompt) = &request.prompt {
             return Ok(vec![Segment::Markup(self.without_bos(prompt).to_owned())]);
         }
-        let mut context = values::context(request, &self.guard)?;
+        let begun = request.messages.last().filter(|_| request.continues);
+        let count = request.messages.len() - usize::from(begun.is_some());
+        let mut context = values::context(request, count, &self.guard)?;
         context.push((Value::from("bos_token"), Value::from(self.bos.as_str())));
         context.push((
             Value::from("small_variant"),
@@ -110,12 +112,15 @@ impl Prompter {
         let rendered = template
             .render(Value::from_pairs(context))
             .map_err(refusal)?;
-        let segments: Vec<Segment> = self
+        let mut segments: Vec<Segment> = self
             .guard
             .split(self.without_bos(&rendered))
             .into_iter()
             .flat_map(place_media)
             .collect();
+        if let Some(begun) = begun {
+            self.begin(begun, &mut segments);
+        }
         let wanted: Vec<_> = request
             .media()
             .map(|(_, _, part)| {
@@ -139,6 +144,26 @@ impl Prompter {
             return Err(ChatError::Template { reason });
         }
         Ok(segments)
+    }
+
+    /// Adds the beginning of an answer to a prompt that ends where the model begins to write.
+    fn begin(&self, begun: &Message, segments: &mut Vec<Segment>) {
+        let written = |text: &str| self.guard.split(&self.guard.protect(text));
+        let has_thought = matches!(segments.last(), Some(Segment::Markup(text)) if text.ends_with(marker::CHANNEL_END));
+        if let Some(thought) = &begun.reasoning
+            && !thought.is_empty()
+            && !has_thought
+        {
+            let begin = format!("{}{}", marker::CHANNEL, marker::THOUGHT_NAME);
+            segments.push(Segment::Markup(begin));
+            segments.extend(written(thought));
+            segments.push(Segment::Markup(format!("\n{}", marker::CHANNEL_END)));
+        }
+        for part in begun.content.iter().flat_map(Part::pieces) {
+            if let Part::Text(text) = part {
+                segments.extend(written(&values::without_thoughts(text)));
+            }
+        }
     }
 
     fn without_bos<'a>(&self, mut text: &'a str) -> &'a str {
@@ -264,6 +289,36 @@ mod tests {
             ends.push_str("{% endif %}");
         }
         drop(compiled(&(nested + &ends)));
+    }
+
+    #[test]
+    fn a_begun_answer_is_gone_on_with() {
+        let (prompter, _) = Prompter::new(None, "<bos>", vec![marker::TURN.into()], true);
+        let mut begun = Message::text(Role::Assistant, "1, 2, <|turn>");
+        begun.reasoning = Some("Count.".into());
+        let mut request = ChatRequest::new(vec![Message::text(Role::User, "Count"), begun]);
+        request.continues = true;
+        let segments = prompter.render(&request).unwrap();
+        let prompt: String = segments.iter().map(Segment::text).collect();
+        assert!(
+            prompt.ends_with("<|turn>model\n<|channel>thought\nCount.\n<channel|>1, 2, <|turn>"),
+            "{prompt}"
+        );
+        // What the client spelled is no turn.
+        assert!(
+            segments
+                .iter()
+                .any(|s| *s == Segment::Plain("|turn>".into()))
+        );
+        assert!(!opens_thought(&segments));
+        // A model that is shown an empty thought is not shown another.
+        let (prompter, _) = Prompter::new(None, "<bos>", vec![], false);
+        let segments = prompter.render(&request).unwrap();
+        let prompt: String = segments.iter().map(Segment::text).collect();
+        assert!(
+            prompt.ends_with("<|channel>thought\n<channel|>1, 2, <|turn>"),
+            "{prompt}"
+        );
     }
 
     #[test]

@@ -9,12 +9,14 @@ use crate::gemma::marker;
 /// A dictionary in the making, in the order in which templates will see it.
 type Fields = Vec<(Value, Value)>;
 
-/// The variables of one rendering. Every string of the client's is guarded.
-pub fn context(request: &ChatRequest, guard: &Guard) -> Result<Fields, ChatError> {
+/// The variables of one rendering of the first `count` messages. Every string of the client's is
+/// guarded.
+pub fn context(request: &ChatRequest, count: usize, guard: &Guard) -> Result<Fields, ChatError> {
     let writer = Writer { guard };
     let messages = request
         .messages
         .iter()
+        .take(count)
         .map(|m| writer.message(m, &request.messages))
         .collect::<Result<Vec<_>, _>>()?;
     let tools = request
@@ -198,7 +200,7 @@ fn result_name<'a>(result: &'a Message, all: &'a [Message]) -> &'a str {
 
 /// An earlier answer without the thoughts that a client left in it. The template would take them
 /// out too, but does not recognise them once they are guarded.
-fn without_thoughts(text: &str) -> String {
+pub fn without_thoughts(text: &str) -> String {
     text.split(marker::CHANNEL_END)
         .map(|part| part.split(marker::CHANNEL).next().unwrap_or_default())
         .collect()

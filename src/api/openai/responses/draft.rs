@@ -1,9 +1,13 @@
 //! A response in the making: what it shows of the request, and the answer as far as it has come.
 
+use std::sync::OnceLock;
+
 use crate::api::generation::now;
 use crate::api::id;
 use crate::api::openai::responses::request::Shown;
-use crate::api::openai::responses::response::{self, ErrorOut, Incomplete, ResponseOut, Status};
+use crate::api::openai::responses::response::{
+    self, ErrorOut, Incomplete, ItemOut, ResponseOut, Status,
+};
 use crate::api::parts::{Kind, Parts};
 use crate::chat::{Done, Message, Part, Role, ToolCall};
 
@@ -14,8 +18,10 @@ pub struct Draft {
     pub model: String,
     background: bool,
     store: bool,
-    shown: Shown,
+    pub shown: Shown,
     pub parts: Parts,
+    /// When it came to its end: Unix seconds.
+    completed: OnceLock<u64>,
 }
 
 impl Draft {
@@ -28,6 +34,7 @@ impl Draft {
             store,
             shown,
             parts: Parts::default(),
+            completed: OnceLock::new(),
         }
     }
 
@@ -37,6 +44,7 @@ impl Draft {
             id: &self.id,
             object: "response",
             created_at: self.created,
+            completed_at: None,
             status,
             background: self.background,
             error: None,
@@ -45,6 +53,7 @@ impl Draft {
             output: vec![],
             service_tier: "default",
             store: self.store,
+            conversation: (),
             shown: &self.shown,
             usage: None,
             timings: None,
@@ -52,20 +61,28 @@ impl Draft {
     }
 
     pub fn finished(&self, done: &Done) -> ResponseOut<'_> {
+        let status = Status::of(done.finish);
+        let completed = *self.completed.get_or_init(now);
         ResponseOut {
+            completed_at: (status == Status::Completed).then_some(completed),
             incomplete_details: Incomplete::of(done),
-            output: self.parts.list().iter().map(response::ended).collect(),
+            output: self.output(),
             usage: Some(done.usage.into()),
             timings: Some(done.into()),
-            ..self.standing(Status::of(done.finish))
+            ..self.standing(status)
         }
+    }
+
+    fn output(&self) -> Vec<ItemOut<'_>> {
+        let ended = |part| response::ended(part, &self.shown.look);
+        self.parts.list().iter().map(ended).collect()
     }
 
     /// The response that broke off, with what it had said.
     pub fn broken<'a>(&'a self, status: Status, error: Option<ErrorOut<'a>>) -> ResponseOut<'a> {
         ResponseOut {
             error,
-            output: self.parts.list().iter().map(response::ended).collect(),
+            output: self.output(),
             ..self.standing(status)
         }
     }

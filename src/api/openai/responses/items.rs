@@ -1,24 +1,31 @@
 //! `input`: a text, or items that become the messages of a conversation.
 //!
 //! What the model said in one turn is several items here and one message there: a thought, a text
-//! and calls that follow each other belong together.
+//! and calls that follow each other belong together. What another service's own tools did becomes a
+//! text of that turn ([`foreign`]); thoughts and summaries that only another service can read are
+//! left out, which the answer says.
 
 use axum::body::Bytes;
+use serde::de::IgnoredAny;
 
-use crate::api::id;
-use crate::api::openai::responses::places::Places;
+use crate::api::ignored::Ignored;
+use crate::api::openai::responses::tools::{Names, is_hosted};
 use crate::api::openai::tools;
 use crate::api::parse::Invalid;
 use crate::api::parse::json::{Json, Object, quote};
 use crate::api::parse::{files, media};
-use crate::api::render;
+use crate::api::{foreign, id, render, sealed};
 use crate::chat::{Message, Part, Role, ToolCall};
+
+/// What stands before a summary of what was left out of a conversation.
+const SUMMARY: &str = "[Summary of the conversation until here:]\n";
 
 /// What was sent, twice: as the model will see it and as `input_items` shows it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Input {
     pub messages: Vec<Message>,
-    pub places: Places,
+    /// For each message, the item that it was made of; `None` for a text.
+    pub places: Vec<Option<usize>>,
     pub items: Vec<Item>,
 }
 
@@ -30,7 +37,8 @@ pub struct Item {
     pub json: Bytes,
 }
 
-pub fn input(json: &Json) -> Result<Input, Invalid> {
+/// `names`: of the request's tools, by which calls are named.
+pub fn input(json: &Json, names: &Names, ignored: &mut Ignored) -> Result<Input, Invalid> {
     let mut input = Input::default();
     if json.is_string() {
         let text = json.string()?;
@@ -44,15 +52,15 @@ pub fn input(json: &Json) -> Result<Input, Invalid> {
             json: json.into(),
         });
         input.messages.push(Message::text(Role::User, text));
-        input.places.0.push(None);
+        input.places.push(None);
         return Ok(input);
     }
     if !json.is_array() {
         return json.wrong("must be a string or an array of items");
     }
     for (place, item) in json.array()?.iter().enumerate() {
-        let prefix = read(item, &mut input.messages)?;
-        input.places.0.resize(input.messages.len(), Some(place));
+        let prefix = read(item, names, &mut input.messages, ignored)?;
+        input.places.resize(input.messages.len(), Some(place));
         input.items.push(named(item, prefix)?);
     }
     Ok(input)
@@ -109,45 +117,163 @@ fn named(json: &Json, prefix: &str) -> Result<Item, Invalid> {
 }
 
 /// Adds an item to the conversation. Returns what ids of its kind begin with.
-fn read(json: &Json, messages: &mut Vec<Message>) -> Result<&'static str, Invalid> {
+fn read(
+    json: &Json,
+    names: &Names,
+    messages: &mut Vec<Message>,
+    ignored: &mut Ignored,
+) -> Result<&'static str, Invalid> {
     let mut object = json.object()?;
     let kind = object.take("type");
     let name = kind.as_ref().map_or(Ok("message".into()), Json::string)?;
     // What the daemon gave them, or the client: neither says anything.
     let id = object.take("id");
     id.map(|id| id.string()).transpose()?;
-    object.take("status");
+    for idle in ["status", "created_by", "caller"] {
+        object.take(idle);
+    }
     let prefix = match name.as_str() {
         "message" => {
             message(&mut object, messages)?;
             "msg_"
         }
         "reasoning" => {
-            let thought = thought(&mut object)?;
-            messages.push(Message { reasoning: Some(thought), content: vec![], ..Message::text(Role::Assistant, "") });
+            reasoning(json, &mut object, messages, ignored)?;
             "rs_"
         }
         "function_call" => {
-            let id = object.need("call_id")?.string()?;
-            let name = object.need("name")?.string()?;
-            let arguments = tools::arguments(&object.need("arguments")?)?;
-            model_turn(messages).tool_calls.push(ToolCall { id, name, arguments });
+            let given = object.need("arguments")?;
+            called(&mut object, arguments(&given)?, names, messages)?;
             "fc_"
         }
-        "function_call_output" => {
-            let id = object.need("call_id")?.string()?;
-            let content = output(&object.need("output")?)?;
-            messages.push(Message { content, tool_call_id: Some(id), ..Message::text(Role::Tool, "") });
+        "custom_tool_call" => {
+            let input = object.need("input")?.string()?;
+            let arguments = serde_json::json!({ "input": input }).to_string();
+            called(&mut object, arguments, names, messages)?;
+            "ctc_"
+        }
+        "function_call_output" | "custom_tool_call_output" => {
+            messages.push(answered(&mut object)?);
             "fco_"
         }
-        "item_reference" => return json.wrong("refers to an item that is kept elsewhere; send the item itself, or `previous_response_id`"),
+        "compaction" | "compaction_summary" => {
+            summed_up(json, &mut object, messages, ignored)?;
+            "cmp_"
+        }
+        "mcp_list_tools" => {
+            ignored.note(json.path(), &name);
+            return Ok("item_");
+        }
+        hosted if is_hosted(hosted) => {
+            let text = foreign::text(hosted, json.raw());
+            model_turn(messages).content.push(Part::Text(text));
+            return Ok("item_");
+        }
+        "item_reference" => {
+            return json.wrong("refers to an item that is kept elsewhere; send the item itself, or `previous_response_id`");
+        }
         other => {
-            let known = "`message`, `reasoning`, `function_call` or `function_call_output`";
-            return kind.unwrap_or(json.clone()).wrong(format!("must be {known}, not `{}`", quote(other)));
+            let known = "`message`, `reasoning`, `function_call`, `function_call_output`, `custom_tool_call`, \
+                         `custom_tool_call_output` or `compaction`";
+            return kind
+                .unwrap_or(json.clone())
+                .wrong(format!("must be {known}, not `{}`", quote(other)));
         }
     };
     object.finish()?;
     Ok(prefix)
+}
+
+/// A call that the model made.
+fn called(
+    object: &mut Object,
+    arguments: String,
+    names: &Names,
+    messages: &mut Vec<Message>,
+) -> Result<(), Invalid> {
+    let id = object.need("call_id")?.string()?;
+    let namespace = object.string("namespace")?;
+    let name = names.called(namespace.as_deref(), &object.need("name")?.string()?);
+    let call = ToolCall {
+        id,
+        name,
+        arguments,
+    };
+    model_turn(messages).tool_calls.push(call);
+    Ok(())
+}
+
+/// A call's arguments. Of a call that was cut off they are a text that is no JSON.
+fn arguments(json: &Json) -> Result<String, Invalid> {
+    let invalid = match tools::arguments(json) {
+        Err(invalid) if json.is_string() => invalid,
+        arguments => return arguments,
+    };
+    let text = json.string()?;
+    match serde_json::from_str::<IgnoredAny>(&text) {
+        Err(_) => Ok(serde_json::json!({ "cut_off": text }).to_string()),
+        Ok(_) => Err(invalid),
+    }
+}
+
+/// What a function answered, with its call's name.
+fn answered(object: &mut Object) -> Result<Message, Invalid> {
+    let id = object.need("call_id")?.string()?;
+    let output = object.take("output");
+    object.take("namespace");
+    Ok(Message {
+        content: output.map_or(Ok(vec![Part::Text(String::new())]), |json| output_of(&json))?,
+        tool_call_id: Some(id),
+        name: object.string("name")?,
+        ..Message::text(Role::Tool, "")
+    })
+}
+
+/// A thought, which belongs to what is said behind it.
+fn reasoning(
+    json: &Json,
+    object: &mut Object,
+    messages: &mut Vec<Message>,
+    ignored: &mut Ignored,
+) -> Result<(), Invalid> {
+    let sealed = object.string("encrypted_content")?.unwrap_or_default();
+    let mut text = thought(object)?;
+    if text.is_empty() && !sealed.is_empty() {
+        match sealed::open(&sealed) {
+            Some(own) => text = own,
+            None => ignored.note(json.path(), "encrypted_content"),
+        }
+    }
+    if text.is_empty() {
+        return Ok(());
+    }
+    match messages.last_mut().filter(|message| is_thought(message)) {
+        Some(last) => {
+            let before = last.reasoning.get_or_insert_default();
+            before.push('\n');
+            before.push_str(&text);
+        }
+        None => messages.push(Message {
+            reasoning: Some(text),
+            content: vec![],
+            ..Message::text(Role::Assistant, "")
+        }),
+    }
+    Ok(())
+}
+
+/// A summary in the place of what it sums up.
+fn summed_up(
+    json: &Json,
+    object: &mut Object,
+    messages: &mut Vec<Message>,
+    ignored: &mut Ignored,
+) -> Result<(), Invalid> {
+    match sealed::open(&object.need("encrypted_content")?.string()?) {
+        Some(text) => messages.push(Message::text(Role::User, format!("{SUMMARY}{text}"))),
+        None => ignored.note(json.path(), "compaction"),
+    }
+    Ok(())
 }
 
 /// The model's turn that is going on, or a new one.
@@ -191,12 +317,7 @@ fn message(object: &mut Object, messages: &mut Vec<Message>) -> Result<(), Inval
             .collect::<Result<_, _>>()?
     };
     // Behind a thought, unless something was said or called after it.
-    let thought = |message: &Message| {
-        message.role == Role::Assistant
-            && message.content.is_empty()
-            && message.tool_calls.is_empty()
-    };
-    if role == Role::Assistant && messages.last().is_some_and(thought) {
+    if role == Role::Assistant && messages.last().is_some_and(is_thought) {
         model_turn(messages).content = content;
     } else {
         messages.push(Message {
@@ -205,6 +326,11 @@ fn message(object: &mut Object, messages: &mut Vec<Message>) -> Result<(), Inval
         });
     }
     Ok(())
+}
+
+/// Whether a message is a thought and nothing else.
+fn is_thought(message: &Message) -> bool {
+    message.role == Role::Assistant && message.content.is_empty() && message.tool_calls.is_empty()
 }
 
 fn part(json: &Json) -> Result<Part, Invalid> {
@@ -234,8 +360,7 @@ fn part(json: &Json) -> Result<Part, Invalid> {
     Ok(part)
 }
 
-/// What a function answered.
-fn output(json: &Json) -> Result<Vec<Part>, Invalid> {
+fn output_of(json: &Json) -> Result<Vec<Part>, Invalid> {
     if json.is_string() {
         return Ok(vec![Part::Text(json.string()?)]);
     }
@@ -247,9 +372,6 @@ fn output(json: &Json) -> Result<Vec<Part>, Invalid> {
 
 /// The thought itself, or its summary if that is all there is.
 fn thought(object: &mut Object) -> Result<String, Invalid> {
-    if let Some(sealed) = object.take("encrypted_content") {
-        return sealed.wrong("was sealed by another service and cannot be read; leave it out");
-    }
     let mut texts = |name, kind| -> Result<Vec<String>, Invalid> {
         let Some(list) = object.take(name) else {
             return Ok(vec![]);
@@ -283,12 +405,21 @@ mod tests {
     use crate::api::parse::json::body;
 
     fn parse(json: &str) -> Result<Input, Invalid> {
-        input(
+        parse_all(json).map(|(input, _)| input)
+    }
+
+    /// With what was left out.
+    fn parse_all(json: &str) -> Result<(Input, Option<String>), Invalid> {
+        let mut ignored = Ignored::default();
+        let input = input(
             &body(format!("{{\"input\":{json}}}").as_bytes())
                 .unwrap()
                 .take("input")
                 .unwrap(),
-        )
+            &Names::default(),
+            &mut ignored,
+        )?;
+        Ok((input, ignored.value()))
     }
 
     #[test]
@@ -371,7 +502,7 @@ mod tests {
         );
         assert_eq!(input.messages[4].tool_call_id.as_deref(), Some("c2"));
         assert_eq!(
-            input.places.0,
+            input.places,
             [Some(0), Some(1), Some(2), Some(6), Some(7), Some(8)]
         );
         assert_eq!(input.items.len(), 9);
@@ -401,7 +532,7 @@ mod tests {
                 r#"[{"role":"user","content":"a","junk":1}]"#,
                 "input[0].junk",
             ),
-            (r#"[{"type":"web_search_call","id":"x"}]"#, "input[0].type"),
+            (r#"[{"type":"web_searching","id":"x"}]"#, "input[0].type"),
             (r#"[{"type":"item_reference","id":"x"}]"#, "input[0]"),
             (
                 r#"[{"type":"function_call","call_id":"c","name":"f","arguments":"[]"}]"#,
@@ -412,8 +543,13 @@ mod tests {
                 "input[0].output",
             ),
             (
-                r#"[{"type":"reasoning","summary":[],"encrypted_content":"x"}]"#,
+                r#"[{"type":"reasoning","summary":[],"encrypted_content":7}]"#,
                 "input[0].encrypted_content",
+            ),
+            (r#"[{"type":"compaction"}]"#, "input[0].encrypted_content"),
+            (
+                r#"[{"type":"custom_tool_call","call_id":"c","name":"f","input":{}}]"#,
+                "input[0].input",
             ),
             (
                 r#"[{"type":"reasoning","summary":[{"type":"text","text":"x"}]}]"#,
@@ -422,5 +558,59 @@ mod tests {
         ] {
             assert_eq!(parse(json).unwrap_err().field, field, "{json}");
         }
+    }
+
+    #[test]
+    fn what_clients_send_back_is_taken() {
+        let sealed = sealed::seal("a thought");
+        let summary = sealed::seal("They agreed.");
+        let (input, ignored) = parse_all(&format!(
+            r#"[{{"type":"compaction","encrypted_content":"{summary}"}},
+                {{"type":"compaction","encrypted_content":"gAAAAA"}},
+                {{"type":"reasoning","summary":[],"content":null,"encrypted_content":""}},
+                {{"type":"reasoning","summary":[],"encrypted_content":"{sealed}"}},
+                {{"type":"reasoning","summary":[{{"type":"summary_text","text":"more"}}],"encrypted_content":"gAAAAA"}},
+                {{"type":"reasoning","summary":[],"encrypted_content":"gAAAAA"}},
+                {{"type":"custom_tool_call","call_id":"c1","name":"say","input":"a \"b\""}},
+                {{"type":"function_call","call_id":"c2","name":"close","namespace":"agents","arguments":"{{\"a\":1"}},
+                {{"type":"web_search_call","id":"ws_1","status":"completed","action":{{"type":"search","query":"x"}}}},
+                {{"type":"mcp_list_tools","server_label":"s","tools":[]}},
+                {{"type":"custom_tool_call_output","call_id":"c1","output":"said"}},
+                {{"type":"function_call_output","call_id":"c2","output":null}}]"#
+        ))
+        .unwrap();
+        let [summed, turn, said, closed] = &input.messages[..] else {
+            panic!("{:?}", input.messages);
+        };
+        assert_eq!(
+            *summed,
+            Message::text(Role::User, format!("{SUMMARY}They agreed."))
+        );
+        assert_eq!(turn.reasoning.as_deref(), Some("a thought\nmore"));
+        let calls: Vec<_> = turn
+            .tool_calls
+            .iter()
+            .map(|call| (call.name.as_str(), call.arguments.as_str()))
+            .collect();
+        assert_eq!(
+            calls,
+            [
+                ("say", r#"{"input":"a \"b\""}"#),
+                ("agents.close", r#"{"cut_off":"{\"a\":1"}"#)
+            ]
+        );
+        let Part::Text(searched) = &turn.content[0] else {
+            panic!("{turn:?}");
+        };
+        assert!(searched.starts_with("[web_search_call: {"), "{searched}");
+        assert_eq!(
+            (said.tool_call_id.as_deref(), &closed.content[..]),
+            (Some("c1"), &[Part::Text(String::new())][..])
+        );
+        assert_eq!(
+            ignored.as_deref(),
+            Some("input[1] compaction, input[5] encrypted_content, input[9] mcp_list_tools")
+        );
+        assert_eq!(input.items.len(), 12);
     }
 }

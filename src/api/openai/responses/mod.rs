@@ -2,13 +2,16 @@
 //!
 //! ```text
 //!   POST /v1/responses ─▶ what came before (store) ─▶ backends ─▶ whole | stream | job in the background ─▶ store, if asked
+//!   POST /v1/responses/compact ─▶ a summary of what came before
 //!   GET, DELETE /v1/responses/{id}, …/input_items, …/cancel ─▶ store (retrieve.rs)
 //! ```
 //!
 //! Nothing is kept unless a request says `store` or `background`.
 
 mod background;
+pub mod compact;
 mod draft;
+mod event_log;
 mod items;
 mod places;
 mod recorder;
@@ -17,6 +20,7 @@ mod response;
 pub mod retrieve;
 pub mod stored;
 mod stream;
+mod tools;
 mod truncation;
 
 use std::sync::Arc;
@@ -31,14 +35,16 @@ use crate::access::Caller;
 use crate::access::quota::Share;
 use crate::api::error::ApiError;
 use crate::api::generation::{next, parse, streamed};
+use crate::api::ignored::Ignored;
 use crate::api::llama_cpp::mistaken;
 use crate::api::parse::Invalid;
-use crate::api::{Api, body, documents, json, render};
+use crate::api::{Api, body, conversation, documents, json, render};
 use crate::attachments::Refused;
 use crate::backend::{Answer, Backends, Failure};
 use crate::chat::{
     ChatError, ChatEvent, ChatRequest, Done, Message, PrincipalId, Role, TextAnswer, TextTask,
 };
+use background::Work;
 use draft::Draft;
 use items::Item;
 use places::Places;
@@ -73,15 +79,17 @@ pub async fn create(
     let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
     let call = parse(bytes, request::parse).await?;
     let delivery = call.delivery;
-    let (mut ready, input, shown) = ready(&api, caller.id(), call, &mut share)?;
+    let (mut ready, input, shown, ignored) = ready(&api, caller.id(), call, &mut share)?;
     let files = documents::read(&api, caller.id(), &mut ready.request, &mut share)
         .await
         .map_err(|refused| ready.unread(refused))?;
-    let (background, keep) = (delivery == Delivery::Background, delivery.stores());
+    let keep = delivery.stores();
     if keep && !api.responses.stores() {
-        return Err(storing_is_off(background));
+        return Err(storing_is_off(matches!(
+            delivery,
+            Delivery::Background { .. }
+        )));
     }
-    let logprobs = ready.request.logprobs.is_some();
     let recorder = match keep {
         true => Some(ready.recorder(&api, caller.id(), input, &mut share)?),
         false => {
@@ -89,48 +97,62 @@ pub async fn create(
             None
         }
     };
-    let streams = matches!(delivery, Delivery::Stream { .. });
-    ready.request.whole = !streams;
+    let response = answered(&api, ready, delivery, shown, recorder, share).await?;
+    Ok(ignored.said_on(documents::with_files_header(response, &files)))
+}
+
+/// Has the request answered, and sends the answer as it was asked for.
+async fn answered(
+    api: &Api,
+    mut ready: Ready,
+    delivery: Delivery,
+    shown: request::Shown,
+    recorder: Option<Recorder>,
+    share: Share,
+) -> Result<Response, ApiError> {
+    let logprobs = ready.request.logprobs.is_some();
+    let in_background = matches!(delivery, Delivery::Background { .. });
+    let stream = delivery.streams();
+    ready.request.whole = !stream;
     let answer = ready
         .ask(&api.backends)
         .await
         .map_err(|failure| ready.refusal(failure))?;
-    let mut draft = Draft::new(answer.model(), background, keep, shown);
-    if let (true, Some(recorder)) = (background, &recorder) {
+    let mut draft = Draft::new(answer.model(), in_background, delivery.stores(), shown);
+    if let (true, Some(recorder)) = (in_background, &recorder) {
         let queued = render(&draft.standing(Status::Queued));
-        background::spawn(
-            api.backends.clone(),
+        let work = Work {
+            backends: api.backends.clone(),
             ready,
-            answer,
             draft,
-            recorder.clone(),
+            recorder: recorder.clone(),
             share,
-        );
-        return Ok(documents::with_files_header(json(queued), &files));
+            stream,
+            logprobs,
+        };
+        return Ok(match background::spawn(work, answer) {
+            Some(events) => events.streamed(0),
+            None => json(queued),
+        });
     }
     let (answer, event) = ready
         .begin(&api.backends, answer)
         .await
         .map_err(|failure| ready.refusal(failure))?;
     draft.model = answer.model();
-    if streams {
+    if stream {
         // From here on the request's memory is the worker's business. One that is answered whole is
         // kept to the end: it may be answered anew.
         drop(share);
-        return Ok(documents::with_files_header(
-            streamed(answer, event, Stream::new(draft, recorder, logprobs)),
-            &files,
-        ));
+        let encoder = Stream::new(draft, recorder, logprobs);
+        return Ok(streamed(answer, event, encoder));
     }
     let done = collected(answer, event, &mut draft).await?;
     let response = draft.finished(&done);
     if let Some(recorder) = recorder {
         recorder.store(&draft, &response);
     }
-    Ok(documents::with_files_header(
-        json(render(&response)),
-        &files,
-    ))
+    Ok(json(render(&response)))
 }
 
 /// Reads an answer to its end.
@@ -195,7 +217,7 @@ fn ready(
     owner: PrincipalId,
     call: ResponsesCall,
     share: &mut Share,
-) -> Result<(Ready, Vec<Item>, request::Shown), ApiError> {
+) -> Result<(Ready, Vec<Item>, request::Shown, Ignored), ApiError> {
     let ResponsesCall {
         model,
         mut request,
@@ -204,12 +226,12 @@ fn ready(
         previous,
         truncates,
         shown,
+        tools,
+        ignored,
         ..
     } = call;
     let before = match &previous {
-        Some(id) => Some(
-            retrieve::find(api, owner, id).map_err(|error| error.param("previous_response_id"))?,
-        ),
+        Some(id) => Some(retrieve::previous(api, owner, id)?),
         None => None,
     };
     let before = || before.iter().flat_map(StoredResponse::conversation);
@@ -224,16 +246,19 @@ fn ready(
         .map(|text| Message::text(Role::System, text))
         .into_iter()
         .collect();
-    let mut places = Places(vec![None; instructions.len() + before().count()]);
-    places.0.extend(&input.places.0);
+    let mut places = Places {
+        messages: vec![None; instructions.len() + before().count()],
+        tools,
+    };
+    places.messages.extend(&input.places);
     let ahead = instructions.len();
     request.messages = instructions
         .into_iter()
         .chain(before().cloned())
         .chain(input.messages)
         .collect();
-    request
-        .check()
+    conversation::mend(&mut request.messages, &mut places.messages)
+        .and_then(|()| request.check())
         .map_err(|invalid| Invalid::at(invalid, |place| places.field(place)))?;
     Ok((
         Ready {
@@ -246,6 +271,7 @@ fn ready(
         },
         input.items,
         shown,
+        ignored,
     ))
 }
 

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::api::ignored::Ignored;
 use crate::api::openai::common::{self, Common};
 use crate::api::openai::responses::items::{self, Input};
+use crate::api::openai::responses::response::Look;
+use crate::api::openai::responses::tools::{self, Toolbox};
 use crate::api::openai::tools::Shape;
 use crate::api::parse::Invalid;
 use crate::api::parse::json::{self, Json, Object, quote};
@@ -18,24 +21,35 @@ const MAX_LABEL_NAME: usize = 64;
 const MAX_LABEL_BYTES: usize = 512;
 
 /// Parameters that need no honouring here, each with the reason.
-const IGNORED: [(&str, &str); 5] = [
-    ("user", "the kernel says who the caller is"),
-    ("safety_identifier", "the kernel says who the caller is"),
+const IGNORED: [(&str, &str); 4] = [
     ("service_tier", "there is one tier"),
     (
         "prompt_cache_retention",
         "the prefix cache lives as long as the model is loaded",
     ),
     (
-        "max_tool_calls",
-        "a bound of tools that the service itself runs; none does here",
+        "prompt_cache_options",
+        "the prefix cache finds its entries by content",
     ),
+    ("client_metadata", "labels of the client's for itself"),
 ];
 
-/// What is sent along with the answer's tokens if asked for. The others speak of tools that are not
-/// served.
+/// What is sent along with the answer's tokens if asked for.
 const LOGPROBS: &str = "message.output_text.logprobs";
-const INCLUDABLE: [&str; 2] = [LOGPROBS, "reasoning.encrypted_content"];
+/// Thoughts, sealed, for clients that keep nothing else of them.
+const SEALED: &str = "reasoning.encrypted_content";
+/// Of the rest there is never anything to include: it belongs to tools that are not served, or to
+/// what the client sent itself.
+const INCLUDABLE: [&str; 8] = [
+    LOGPROBS,
+    SEALED,
+    "web_search_call.action.sources",
+    "web_search_call.results",
+    "file_search_call.results",
+    "code_interpreter_call.outputs",
+    "computer_call_output.output.image_url",
+    "message.input_image.image_url",
+];
 
 #[derive(Debug)]
 pub struct ResponsesCall {
@@ -50,6 +64,10 @@ pub struct ResponsesCall {
     /// Whether the oldest turns may be left out if not everything fits.
     pub truncates: bool,
     pub shown: Shown,
+    /// Where each of the tools stands in the request.
+    pub tools: Vec<String>,
+    /// What was left out of the request.
+    pub ignored: Ignored,
 }
 
 /// How the answer is to be sent and kept.
@@ -61,30 +79,46 @@ pub enum Delivery {
     Stream {
         keep: bool,
     },
-    /// Later, to whoever asks for it; it is kept in any case.
-    Background,
+    /// Later, to whoever asks for it; it is kept in any case. `stream`: its events are kept as well,
+    /// and sent now.
+    Background {
+        stream: bool,
+    },
 }
 
 impl Delivery {
+    /// Whether it is sent as it is made.
+    pub fn streams(self) -> bool {
+        match self {
+            Self::Complete { .. } => false,
+            Self::Stream { .. } => true,
+            Self::Background { stream } => stream,
+        }
+    }
+
     /// Whether the response is kept when it is complete.
     pub fn stores(self) -> bool {
         match self {
             Self::Complete { keep } | Self::Stream { keep } => keep,
-            Self::Background => true,
+            Self::Background { .. } => true,
         }
     }
 }
 
 /// What the response repeats of the request.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Shown {
+    pub frequency_penalty: f32,
     pub instructions: Option<String>,
     pub max_output_tokens: Option<u32>,
+    pub max_tool_calls: Option<u32>,
     pub metadata: BTreeMap<String, String>,
     pub parallel_tool_calls: bool,
+    pub presence_penalty: f32,
     pub previous_response_id: Option<String>,
     pub prompt_cache_key: Option<String>,
     pub reasoning: Reasoning,
+    pub safety_identifier: Option<String>,
     pub temperature: f32,
     pub text: Box<RawValue>,
     pub tool_choice: Box<RawValue>,
@@ -92,68 +126,89 @@ pub struct Shown {
     pub top_logprobs: u8,
     pub top_p: f32,
     pub truncation: &'static str,
+    pub user: Option<String>,
+    #[serde(skip)]
+    pub look: Look,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Reasoning {
     pub effort: Option<String>,
-    /// Thoughts are shown as they are.
-    pub summary: (),
+    /// Whoever wants a summary gets the thoughts themselves.
+    pub summary: Option<String>,
 }
 
 /// Reads a body. The bounds of the request are checked when the conversation is complete.
 pub fn parse(body: &[u8]) -> Result<ResponsesCall, Invalid> {
     let mut object = json::body(body)?;
-    let input = items::input(&object.need("input")?)?;
+    let mut ignored = Ignored::default();
+    let shown_choice = raw(object.peek("tool_choice").unwrap_or("\"auto\""));
+    let toolbox = tools::toolbox(&mut object, &mut ignored)?;
+    let input = items::input(&object.need("input")?, &toolbox.names, &mut ignored)?;
+    parsed(object, toolbox, input, shown_choice, ignored)
+}
+
+/// Reads the rest of a body.
+fn parsed(
+    mut object: Object,
+    toolbox: Toolbox,
+    input: Input,
+    tool_choice: Box<RawValue>,
+    mut ignored: Ignored,
+) -> Result<ResponsesCall, Invalid> {
     let instructions = object.string("instructions")?;
     let previous_response_id = object.string("previous_response_id")?;
-    let raw = |object: &Object, name: &str, default: &str| {
-        raw(object.peek(name).map_or(default, |json| json))
-    };
-    let (shown_text, shown_tools) = (
-        raw(&object, "text", r#"{"format":{"type":"text"}}"#),
-        raw(&object, "tools", "[]"),
-    );
-    let shown_choice = raw(&object, "tool_choice", "\"auto\"");
     let Common { model, request } = Common::take(&mut object, Shape::Flat)?;
-    let (effort, thinking) = reasoning(&mut object)?;
+    let (reasoning, thinking) = reasoning(&mut object)?;
+    let (format, text) = format(&mut object, &mut ignored)?;
+    let (logprobs, sealed) = included(&mut object)?;
     let request = ChatRequest {
-        format: format(&mut object)?,
+        tools: toolbox.tools,
+        tool_choice: toolbox.choice,
+        format,
         output: OutputLimits {
             max_tokens: object.u32("max_output_tokens", 1, u32::MAX)?,
             ..OutputLimits::default()
         },
         thinking,
-        logprobs: logprobs(&mut object)?,
+        logprobs,
         ..request
     };
     let truncates = truncation(&mut object)?;
     let delivery = delivery(&mut object)?;
-    let metadata = metadata(&mut object)?;
-    let prompt_cache_key = object.string("prompt_cache_key")?;
+    context_management(&mut object, &mut ignored)?;
     for (name, _) in IGNORED {
         object.take(name);
     }
-    object.finish()?;
     let shown = Shown {
+        frequency_penalty: request.sampling.frequency_penalty,
         instructions: instructions.clone(),
         max_output_tokens: request.output.max_tokens,
-        metadata,
+        // A bound of tools that the service itself runs; none does here.
+        max_tool_calls: object.u32("max_tool_calls", 0, u32::MAX)?,
+        metadata: metadata(&mut object)?,
         parallel_tool_calls: request.parallel_tool_calls,
+        presence_penalty: request.sampling.presence_penalty,
         previous_response_id: previous_response_id.clone(),
-        prompt_cache_key,
-        reasoning: Reasoning {
-            effort,
-            summary: (),
+        // The prefix cache finds its entries by content, and the kernel says who the caller is.
+        prompt_cache_key: object.string("prompt_cache_key")?,
+        safety_identifier: object.string("safety_identifier")?,
+        user: object.string("user")?,
+        look: Look {
+            names: toolbox.names,
+            summary: reasoning.summary.is_some(),
+            sealed,
         },
+        reasoning,
         temperature: request.sampling.temperature,
-        text: shown_text,
-        tool_choice: shown_choice,
-        tools: shown_tools,
+        text: raw(&text),
+        tool_choice,
+        tools: raw(&toolbox.shown),
         top_logprobs: request.logprobs.unwrap_or(0),
         top_p: request.sampling.top_p,
         truncation: if truncates { "auto" } else { "disabled" },
     };
+    object.finish()?;
     Ok(ResponsesCall {
         model,
         request,
@@ -163,6 +218,8 @@ pub fn parse(body: &[u8]) -> Result<ResponsesCall, Invalid> {
         delivery,
         truncates,
         shown,
+        tools: toolbox.places,
+        ignored,
     })
 }
 
@@ -171,21 +228,36 @@ fn raw(json: &str) -> Box<RawValue> {
     RawValue::from_string(json.to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
-fn format(object: &mut Object) -> Result<Format, Invalid> {
-    let Some(text) = object.take("text") else {
-        return Ok(Format::Text);
+/// The answer's form, and how a response shows it.
+fn format(object: &mut Object, ignored: &mut Ignored) -> Result<(Format, String), Invalid> {
+    const TEXT: &str = r#"{"type":"text"}"#;
+    let Some(json) = object.take("text") else {
+        return Ok((Format::Text, format!(r#"{{"format":{TEXT}}}"#)));
     };
-    let mut text = text.object()?;
-    if let Some(verbosity) = text.take("verbosity")
-        && !verbosity.is("\"medium\"")
-    {
-        return verbosity.wrong("can only be \"medium\": Gemma has no other");
+    let mut text = json.object()?;
+    let mut verbosity = String::new();
+    if let Some(json) = text.take("verbosity") {
+        match json.string()?.as_str() {
+            "medium" => {}
+            "low" | "high" => ignored.note(json.path(), ""),
+            other => {
+                return json.wrong(format!(
+                    "must be `low`, `medium` or `high`, not `{}`",
+                    quote(other)
+                ));
+            }
+        }
+        verbosity = format!(r#","verbosity":{}"#, json.raw());
     }
     let format = text.take("format");
     text.finish()?;
-    let Some(format) = format else {
-        return Ok(Format::Text);
-    };
+    let shown = format.as_ref().map_or(TEXT, Json::raw);
+    let shown = format!(r#"{{"format":{shown}{verbosity}}}"#);
+    let format = format.map_or(Ok(Format::Text), |json| form(&json))?;
+    Ok((format, shown))
+}
+
+fn form(format: &Json) -> Result<Format, Invalid> {
     let mut fields = format.object()?;
     let kind = fields.need("type")?;
     let format = match kind.string()?.as_str() {
@@ -203,9 +275,10 @@ fn format(object: &mut Object) -> Result<Format, Invalid> {
     Ok(format)
 }
 
-fn reasoning(object: &mut Object) -> Result<(Option<String>, Thinking), Invalid> {
+fn reasoning(object: &mut Object) -> Result<(Reasoning, Thinking), Invalid> {
+    let mut shown = Reasoning::default();
     let Some(reasoning) = object.take("reasoning") else {
-        return Ok((None, Thinking::Off));
+        return Ok((shown, Thinking::Off));
     };
     let mut fields = reasoning.object()?;
     let effort = fields.take("effort");
@@ -214,21 +287,24 @@ fn reasoning(object: &mut Object) -> Result<(Option<String>, Thinking), Invalid>
         .map(common::effort)
         .transpose()?
         .unwrap_or_default();
-    // Whoever wants a summary gets the thoughts themselves.
-    for name in ["summary", "generate_summary"] {
-        let Some(summary) = fields.take(name) else {
+    shown.effort = effort.map(|effort| effort.string()).transpose()?;
+    for name in ["generate_summary", "summary"] {
+        let Some(json) = fields.take(name) else {
             continue;
         };
-        if !["auto", "concise", "detailed"].contains(&summary.string()?.as_str()) {
-            return summary.wrong("must be `auto`, `concise` or `detailed`");
+        match json.string()?.as_str() {
+            summary @ ("auto" | "concise" | "detailed") => shown.summary = Some(summary.to_owned()),
+            "none" => shown.summary = None,
+            _ => return json.wrong("must be `auto`, `concise`, `detailed` or `none`"),
         }
     }
     fields.finish()?;
-    Ok((effort.map(|effort| effort.string()).transpose()?, thinking))
+    Ok((shown, thinking))
 }
 
-fn logprobs(object: &mut Object) -> Result<Option<u8>, Invalid> {
-    let mut wanted = false;
+/// How many rivals of each token are reported, and whether thoughts are sent sealed as well.
+fn included(object: &mut Object) -> Result<(Option<u8>, bool), Invalid> {
+    let (mut wanted, mut sealed) = (false, false);
     if let Some(include) = object.take("include") {
         for name in include.array()? {
             let text = name.string()?;
@@ -240,6 +316,7 @@ fn logprobs(object: &mut Object) -> Result<Option<u8>, Invalid> {
                 ));
             }
             wanted |= text == LOGPROBS;
+            sealed |= text == SEALED;
         }
     }
     // The number's bound is checked with the whole request.
@@ -248,7 +325,20 @@ fn logprobs(object: &mut Object) -> Result<Option<u8>, Invalid> {
         .map(|top| top.u32(0, u8::MAX.into()))
         .transpose()?
         .map(|top| top as u8);
-    Ok(top.filter(|top| wanted || *top > 0).or(wanted.then_some(0)))
+    let top = top.filter(|top| wanted || *top > 0).or(wanted.then_some(0));
+    Ok((top, sealed))
+}
+
+/// Summing up by itself what has become long is not done; `truncation` and `/v1/responses/compact`
+/// are what there is.
+fn context_management(object: &mut Object, ignored: &mut Ignored) -> Result<(), Invalid> {
+    if let Some(management) = object.take("context_management") {
+        for entry in management.array()? {
+            let kind = entry.object()?.need("type")?.string()?;
+            ignored.note(entry.path(), &kind);
+        }
+    }
+    Ok(())
 }
 
 fn truncation(object: &mut Object) -> Result<bool, Invalid> {
@@ -280,25 +370,24 @@ fn delivery(object: &mut Object) -> Result<Delivery, Invalid> {
         options.take("include_obfuscation");
         options.finish()?;
     }
-    let Some(background) = object.take("background") else {
-        return Ok(if stream {
-            Delivery::Stream {
-                keep: keep == Some(true),
-            }
-        } else {
-            Delivery::Complete {
-                keep: keep == Some(true),
-            }
-        });
+    let background = object.take("background");
+    let in_background = match &background {
+        Some(background) => background.boolean()?,
+        None => false,
     };
-    match (background.boolean()?, stream, keep) {
-        (true, true, _) => background.wrong("cannot be true together with `stream`; ask for the response with GET /v1/responses/{id}"),
-        (true, false, Some(false)) => {
-            background.wrong("cannot be true while `store` is false: the response must be kept until it is asked for")
+    match (background, keep) {
+        (Some(background), Some(false)) if in_background => background.wrong(
+            "cannot be true while `store` is false: the response must be kept until it is asked for",
+        ),
+        _ if in_background => Ok(Delivery::Background { stream }),
+        (_, keep) => {
+            let keep = keep == Some(true);
+            Ok(if stream {
+                Delivery::Stream { keep }
+            } else {
+                Delivery::Complete { keep }
+            })
         }
-        (true, false, _) => Ok(Delivery::Background),
-        (false, true, _) => Ok(Delivery::Stream { keep: keep == Some(true) }),
-        (false, false, _) => Ok(Delivery::Complete { keep: keep == Some(true) }),
     }
 }
 

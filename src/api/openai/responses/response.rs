@@ -4,7 +4,9 @@ use serde::Serialize;
 
 use crate::api::openai::chat::response::{TimingsOut, TokenOut, tokens};
 use crate::api::openai::responses::request::Shown;
+use crate::api::openai::responses::tools::{Named, Names};
 use crate::api::parts::{Kind, Part};
+use crate::api::sealed;
 use crate::chat::{Done, Finish, TokenLogprob, Usage};
 
 /// Where a response stands.
@@ -36,6 +38,8 @@ pub struct ResponseOut<'a> {
     pub object: &'static str,
     /// Unix seconds.
     pub created_at: u64,
+    /// Unix seconds; only of a response that came to its own end.
+    pub completed_at: Option<u64>,
     pub status: Status,
     pub background: bool,
     pub error: Option<ErrorOut<'a>>,
@@ -45,6 +49,8 @@ pub struct ResponseOut<'a> {
     pub output: Vec<ItemOut<'a>>,
     pub service_tier: &'static str,
     pub store: bool,
+    /// Conversations are not kept.
+    pub conversation: (),
     #[serde(flatten)]
     pub shown: &'a Shown,
     pub usage: Option<UsageOut>,
@@ -106,14 +112,40 @@ impl From<Usage> for UsageOut {
     }
 }
 
+/// How the parts of an answer are shown.
+#[derive(Clone, Debug, Default)]
+pub struct Look {
+    pub names: Names,
+    /// Thoughts are given as a summary as well, which some clients look for.
+    pub summary: bool,
+    /// Thoughts are given sealed as well, for clients that send nothing else back.
+    pub sealed: bool,
+}
+
+impl Look {
+    fn named(&self, called: &str) -> Option<&Named> {
+        self.names.of(called)
+    }
+
+    /// Whether a part is a call of a tool that takes a text.
+    pub fn is_custom(&self, part: &Part) -> bool {
+        match &part.kind {
+            Kind::Call { name } => self.named(name).is_some_and(|named| named.is_custom),
+            _ => false,
+        }
+    }
+}
+
 /// A part of the answer.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ItemOut<'a> {
     Reasoning {
         id: String,
-        summary: [(); 0],
+        summary: Vec<ContentOut<'a>>,
         content: Vec<ContentOut<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        encrypted_content: Option<String>,
         status: Status,
     },
     Message {
@@ -126,7 +158,18 @@ pub enum ItemOut<'a> {
         id: String,
         call_id: String,
         name: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        namespace: Option<&'a str>,
         arguments: &'a str,
+        status: Status,
+    },
+    CustomToolCall {
+        id: String,
+        call_id: String,
+        name: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        namespace: Option<&'a str>,
+        input: String,
         status: Status,
     },
 }
@@ -135,6 +178,9 @@ pub enum ItemOut<'a> {
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ContentOut<'a> {
+    SummaryText {
+        text: &'a str,
+    },
     ReasoningText {
         text: &'a str,
     },
@@ -146,10 +192,11 @@ pub enum ContentOut<'a> {
 }
 
 /// The name of a part's item.
-pub fn item_id(part: &Part) -> String {
+pub fn item_id(part: &Part, look: &Look) -> String {
     let prefix = match part.kind {
         Kind::Thought => "rs_",
         Kind::Text => "msg_",
+        Kind::Call { .. } if look.is_custom(part) => "ctc_",
         Kind::Call { .. } => "fc_",
     };
     format!("{prefix}{}", part.key)
@@ -173,47 +220,85 @@ pub fn content(part: &Part) -> Option<ContentOut<'_>> {
     }
 }
 
+/// The thought once more, where it is looked for as a summary.
+pub fn summary<'a>(part: &'a Part, look: &Look) -> Option<ContentOut<'a>> {
+    (look.summary && part.kind == Kind::Thought)
+        .then_some(ContentOut::SummaryText { text: &part.text })
+}
+
+/// The text that a call of a tool brings which takes one, as far as it has come.
+pub fn input(part: &Part) -> String {
+    #[derive(serde::Deserialize)]
+    struct Arguments {
+        input: String,
+    }
+    // One that was cut off ends within its text.
+    [part.text.clone(), format!("{}\"}}", part.text)]
+        .iter()
+        .find_map(|json| serde_json::from_str::<Arguments>(json).ok())
+        .map_or_else(String::new, |arguments| arguments.input)
+}
+
 pub fn logprobs(logprobs: &[TokenLogprob]) -> Vec<TokenOut<'_>> {
     tokens(logprobs).collect()
 }
 
 /// The part as an item, as it stands. A part that just began is empty.
-pub fn item(part: &Part, status: Status) -> ItemOut<'_> {
+pub fn item<'a>(part: &'a Part, look: &'a Look, status: Status) -> ItemOut<'a> {
     let begun = part.text.is_empty() && status == Status::InProgress;
     let content = content(part).filter(|_| !begun).into_iter().collect();
+    let id = item_id(part, look);
     match &part.kind {
         Kind::Thought => ItemOut::Reasoning {
-            id: item_id(part),
-            summary: [],
+            id,
+            summary: summary(part, look).filter(|_| !begun).into_iter().collect(),
             content,
+            encrypted_content: (look.sealed && !begun).then(|| sealed::seal(&part.text)),
             status,
         },
         Kind::Text => ItemOut::Message {
-            id: item_id(part),
+            id,
             role: "assistant",
             content,
             status,
         },
-        Kind::Call { name } => ItemOut::FunctionCall {
-            id: item_id(part),
-            call_id: call_id(part),
-            name,
-            arguments: &part.text,
-            status,
-        },
+        Kind::Call { name } => {
+            let named = look.named(name);
+            let (call_id, namespace) = (
+                call_id(part),
+                named.and_then(|named| named.namespace.as_deref()),
+            );
+            let name = named.map_or(name.as_str(), |named| &named.name);
+            if look.is_custom(part) {
+                return ItemOut::CustomToolCall {
+                    id,
+                    call_id,
+                    name,
+                    namespace,
+                    input: input(part),
+                    status,
+                };
+            }
+            ItemOut::FunctionCall {
+                id,
+                call_id,
+                name,
+                namespace,
+                arguments: &part.text,
+                status,
+            }
+        }
     }
 }
 
 /// The part as an item that has come to its end.
-pub fn ended(part: &Part) -> ItemOut<'_> {
-    item(
-        part,
-        if part.complete {
-            Status::Completed
-        } else {
-            Status::Incomplete
-        },
-    )
+pub fn ended<'a>(part: &'a Part, look: &'a Look) -> ItemOut<'a> {
+    let status = if part.complete {
+        Status::Completed
+    } else {
+        Status::Incomplete
+    };
+    item(part, look, status)
 }
 
 /// A server-sent event.
@@ -261,6 +346,11 @@ pub enum Body<'a> {
         name: &'a str,
         arguments: &'a str,
     },
+    Input {
+        #[serde(flatten)]
+        at: At,
+        input: &'a str,
+    },
 }
 
 /// Where in the output something is.
@@ -271,4 +361,7 @@ pub struct At {
     /// Items have one piece of content; calls have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content_index: Option<u32>,
+    /// A thought has one summary, if one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary_index: Option<u32>,
 }

@@ -33,6 +33,18 @@ pub fn find(api: &Api, owner: PrincipalId, id: &str) -> Result<StoredResponse, A
     api.responses.get(owner, id).ok_or_else(|| missing(id))
 }
 
+/// The response that another one goes on from.
+pub fn previous(api: &Api, owner: PrincipalId, id: &str) -> Result<StoredResponse, ApiError> {
+    let stored = api.responses.get(owner, id);
+    stored.ok_or_else(|| {
+        // OpenAI's status and code, by which clients know to send the conversation again.
+        let mut error = missing(id).param("previous_response_id");
+        error.status = StatusCode::BAD_REQUEST;
+        error.code = Some("previous_response_not_found");
+        error
+    })
+}
+
 fn missing(id: &str) -> ApiError {
     let message = format!(
         "there is no response `{}`; responses are kept if asked to by `store`, and for a time",
@@ -53,12 +65,34 @@ pub async fn get(
 ) -> Result<Response, ApiError> {
     let stored = find(&api, caller.id(), &named(id)?)?;
     if query(&uri, "stream").is_some_and(|stream| stream != "false") {
-        let message = "`stream` cannot be true here: a kept response comes as a whole";
-        return Err(
-            ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_value", message).param("stream"),
-        );
+        return events(&stored, &uri);
+    }
+    if query(&uri, "starting_after").is_some() {
+        return Err(wrong("starting_after", "needs `stream` to be true"));
     }
     kept::sent(&api, &caller, vec![stored.json], JSON)
+}
+
+/// The events of a response, as they come; those up to `starting_after` are left out.
+fn events(stored: &StoredResponse, uri: &Uri) -> Result<Response, ApiError> {
+    let Some(events) = stored.events() else {
+        let reason = "cannot be true here: only a response that was made with `background` and `stream` has events";
+        return Err(wrong("stream", reason));
+    };
+    let after = query(uri, "starting_after").map(|number| number.parse::<u32>());
+    match after {
+        None => Ok(events.streamed(0)),
+        Some(Ok(number)) => Ok(events.streamed(number as usize + 1)),
+        Some(Err(_)) => Err(wrong(
+            "starting_after",
+            "must be the sequence number of an event",
+        )),
+    }
+}
+
+fn wrong(name: &str, reason: &str) -> ApiError {
+    let message = format!("`{name}` {reason}");
+    ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_value", message).param(name)
 }
 
 pub async fn delete(
@@ -103,34 +137,24 @@ pub async fn input_items(
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let stored = find(&api, caller.id(), &named(id)?)?;
-    let wrong = |name: &str, reason: String| {
-        Err(ApiError::invalid(
-            StatusCode::BAD_REQUEST,
-            "invalid_value",
-            format!("`{name}` {reason}"),
-        )
-        .param(name))
-    };
     let limit = match query(&uri, "limit").map(|limit| limit.parse::<usize>()) {
         None => PAGE,
         Some(Ok(limit)) if (1..=LARGEST_PAGE).contains(&limit) => limit,
         Some(_) => {
-            return wrong(
-                "limit",
-                format!("must be a whole number between 1 and {LARGEST_PAGE}"),
-            );
+            let reason = format!("must be a whole number between 1 and {LARGEST_PAGE}");
+            return Err(wrong("limit", &reason));
         }
     };
     let mut items: Vec<_> = stored.input.iter().collect();
     match query(&uri, "order").as_deref() {
         None | Some("desc") => items.reverse(),
         Some("asc") => {}
-        Some(_) => return wrong("order", "must be `asc` or `desc`".into()),
+        Some(_) => return Err(wrong("order", "must be `asc` or `desc`")),
     }
     if let Some(after) = query(&uri, "after") {
         match items.iter().position(|item| item.id == after) {
             Some(place) => drop(items.drain(..=place)),
-            None => return wrong("after", "is no item of this response".into()),
+            None => return Err(wrong("after", "is no item of this response")),
         }
     }
     let has_more = items.len() > limit;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use tokio::sync::{Notify, watch};
 
+use crate::api::openai::responses::event_log::EventLog;
 use crate::api::openai::responses::items::Item;
 use crate::api::store::Storable;
 use crate::chat::Message;
@@ -32,12 +33,19 @@ pub struct Job {
     pub cancel: Notify,
     /// Becomes true when the response will not change any more.
     pub ended: watch::Sender<bool>,
+    /// Its events, if they were asked for.
+    pub events: Option<Arc<EventLog>>,
 }
 
 impl StoredResponse {
     /// What a next response goes on from.
     pub fn conversation(&self) -> impl Iterator<Item = &Message> {
         self.before.iter().chain([&*self.turn])
+    }
+
+    /// Its events, if it keeps them.
+    pub fn events(&self) -> Option<&Arc<EventLog>> {
+        self.job.as_ref()?.events.as_ref()
     }
 }
 
@@ -51,13 +59,18 @@ impl Storable for StoredResponse {
             .input
             .iter()
             .map(|item| item.json.len() + item.id.len());
+        let events = self.events().map_or(0, |events| events.bytes());
         (self.json.len()
             + items.sum::<usize>()
+            + events
             + self.conversation().map(Message::bytes).sum::<usize>()) as u64
     }
 
-    /// Ends the job that makes it.
+    /// Ends the job that makes it, and those who read its events.
     fn cancel(&self) {
+        if let Some(events) = self.events() {
+            events.forget();
+        }
         self.job.iter().for_each(|job| job.cancel.notify_one());
     }
 }

@@ -5,6 +5,8 @@
 //!   a part  ─▶ output_item.added [, content_part.added], …delta…, …done [, content_part.done], output_item.done
 //!   Done    ─▶ response.completed | response.incomplete        failure ─▶ response.failed
 //! ```
+//!
+//! A thought comes twice if a summary was asked for: as what it is, and as its own summary.
 
 use axum::body::Bytes;
 
@@ -13,7 +15,7 @@ use crate::api::generation::{Encoder, take, write_event};
 use crate::api::openai::chat::response::TokenOut;
 use crate::api::openai::responses::draft::Draft;
 use crate::api::openai::responses::recorder::Recorder;
-use crate::api::openai::responses::response::{self, At, Body, ErrorOut, Event, Status};
+use crate::api::openai::responses::response::{self, At, Body, ErrorOut, Event, Look, Status};
 use crate::api::parts::{Change, Kind, Part};
 use crate::backend::Failure;
 use crate::chat::{ChatEvent, TokenLogprob};
@@ -22,19 +24,48 @@ pub struct Stream {
     draft: Draft,
     /// Where the response goes when it is complete, if it is to be kept.
     recorder: Option<Recorder>,
-    out: Out,
-    logprobs: bool,
+    events: Events,
 }
 
-/// The events' way out.
+/// The events of one response, in the making.
 #[derive(Default)]
-struct Out {
+pub struct Events {
     /// Of the next event.
     number: u64,
     buffer: Vec<u8>,
+    /// Where each event in the buffer ends.
+    ends: Vec<usize>,
+    logprobs: bool,
 }
 
-impl Out {
+impl Events {
+    /// `logprobs`: texts come with their log-probabilities.
+    pub fn new(logprobs: bool) -> Self {
+        Self {
+            logprobs,
+            ..Self::default()
+        }
+    }
+
+    /// Everything that was written, as one piece.
+    fn take(&mut self) -> Bytes {
+        self.ends.clear();
+        take(&mut self.buffer)
+    }
+
+    /// Everything that was written, each event by itself.
+    pub fn each(&mut self) -> Vec<Bytes> {
+        let mut at = 0;
+        let pieces = self.ends.drain(..).map(|end| {
+            let piece = Bytes::copy_from_slice(&self.buffer[at..end]);
+            at = end;
+            piece
+        });
+        let pieces = pieces.collect();
+        self.buffer.clear();
+        pieces
+    }
+
     fn event(&mut self, kind: &'static str, body: Body) {
         write_event(
             &mut self.buffer,
@@ -45,78 +76,193 @@ impl Out {
                 body,
             },
         );
+        self.ends.push(self.buffer.len());
         self.number += 1;
     }
 
+    /// The response waits for its turn.
+    pub fn queued(&mut self, draft: &Draft) {
+        for kind in ["response.created", "response.queued"] {
+            let response = draft.standing(Status::Queued);
+            self.event(kind, Body::Response { response });
+        }
+    }
+
+    /// What an event of the answer tells. The response is told of as created unless it was before.
+    pub fn answer(&mut self, draft: &mut Draft, event: &ChatEvent) {
+        if matches!(event, ChatEvent::Started { .. }) {
+            let created = (self.number == 0).then_some("response.created");
+            for kind in created.into_iter().chain(["response.in_progress"]) {
+                let response = draft.standing(Status::InProgress);
+                self.event(kind, Body::Response { response });
+            }
+        }
+        let look = &draft.shown.look;
+        draft.parts.event(event, |place, part, change| {
+            self.change(place, part, change, look)
+        });
+        if let ChatEvent::Done(done) = event {
+            let response = draft.finished(done);
+            let kind = if response.status == Status::Completed {
+                "response.completed"
+            } else {
+                "response.incomplete"
+            };
+            self.event(kind, Body::Response { response });
+        }
+    }
+
+    /// The response broke off.
+    pub fn failed(&mut self, draft: &Draft, status: Status, error: ErrorOut) {
+        let response = draft.broken(status, Some(error));
+        self.event("response.failed", Body::Response { response });
+    }
+
     /// What became of the part at this place.
-    fn change(&mut self, output_index: usize, part: &Part, change: Change, with_logprobs: bool) {
-        let (delta_kind, _) = kinds(part);
+    fn change(&mut self, output_index: usize, part: &Part, change: Change, look: &Look) {
         match change {
-            Change::Opened => {
+            Change::Opened => self.opened(output_index, part, look),
+            Change::Grew { delta, logprobs } => {
+                if look.is_custom(part) {
+                    // Its text is known when the arguments around it are complete.
+                    return;
+                }
+                let (kind, _) = kinds(part);
+                let logprobs = list(part, logprobs, self.logprobs);
+                let at = at(part, output_index, look);
                 self.event(
-                    "response.output_item.added",
-                    Body::Item {
-                        output_index,
-                        item: response::item(part, Status::InProgress),
+                    kind,
+                    Body::Delta {
+                        at,
+                        delta,
+                        logprobs,
                     },
                 );
-                if let Some(content) = response::content(part) {
+                if response::summary(part, look).is_some() {
+                    let at = summary_at(part, output_index, look);
                     self.event(
-                        "response.content_part.added",
-                        Body::Content {
-                            at: at(part, output_index),
-                            part: content,
+                        "response.reasoning_summary_text.delta",
+                        Body::Delta {
+                            at,
+                            delta,
+                            logprobs: None,
                         },
                     );
                 }
             }
-            Change::Grew { delta, logprobs } => self.event(
-                delta_kind,
-                Body::Delta {
-                    at: at(part, output_index),
-                    delta,
-                    logprobs: list(part, logprobs, with_logprobs),
-                },
-            ),
-            Change::Closed => self.closed(output_index, part, with_logprobs),
+            Change::Closed => self.closed(output_index, part, look),
+        }
+    }
+
+    fn opened(&mut self, output_index: usize, part: &Part, look: &Look) {
+        let item = response::item(part, look, Status::InProgress);
+        self.event(
+            "response.output_item.added",
+            Body::Item { output_index, item },
+        );
+        if let Some(part_out) = response::summary(part, look) {
+            let at = summary_at(part, output_index, look);
+            self.event(
+                "response.reasoning_summary_part.added",
+                Body::Content { at, part: part_out },
+            );
+        }
+        if let Some(content) = response::content(part) {
+            let at = at(part, output_index, look);
+            self.event(
+                "response.content_part.added",
+                Body::Content { at, part: content },
+            );
         }
     }
 
     /// The end of the part at this place.
-    fn closed(&mut self, output_index: usize, part: &Part, with_logprobs: bool) {
+    fn closed(&mut self, output_index: usize, part: &Part, look: &Look) {
         let (_, done) = kinds(part);
+        let at = || at(part, output_index, look);
         match &part.kind {
-            Kind::Call { name } => self.event(
-                done,
-                Body::Arguments {
-                    at: at(part, output_index),
-                    name,
-                    arguments: &part.text,
-                },
-            ),
-            _ => self.event(
-                done,
-                Body::Text {
-                    at: at(part, output_index),
-                    text: &part.text,
-                    logprobs: list(part, &part.logprobs, with_logprobs),
-                },
-            ),
+            Kind::Call { .. } if look.is_custom(part) => self.custom(at, part),
+            Kind::Call { name } => {
+                let name = look
+                    .names
+                    .of(name)
+                    .map_or(name.as_str(), |named| &named.name);
+                self.event(
+                    done,
+                    Body::Arguments {
+                        at: at(),
+                        name,
+                        arguments: &part.text,
+                    },
+                );
+            }
+            _ => {
+                let logprobs = list(part, &part.logprobs, self.logprobs);
+                self.event(
+                    done,
+                    Body::Text {
+                        at: at(),
+                        text: &part.text,
+                        logprobs,
+                    },
+                );
+            }
         }
         if let Some(content) = response::content(part) {
             self.event(
                 "response.content_part.done",
                 Body::Content {
-                    at: at(part, output_index),
+                    at: at(),
                     part: content,
                 },
             );
         }
+        self.summed_up(output_index, part, look);
+        let item = response::ended(part, look);
         self.event(
             "response.output_item.done",
-            Body::Item {
-                output_index,
-                item: response::ended(part),
+            Body::Item { output_index, item },
+        );
+    }
+
+    /// The text that a tool is called with which takes one.
+    fn custom(&mut self, at: impl Fn() -> At, part: &Part) {
+        let input = response::input(part);
+        self.event(
+            "response.custom_tool_call_input.delta",
+            Body::Delta {
+                at: at(),
+                delta: &input,
+                logprobs: None,
+            },
+        );
+        self.event(
+            "response.custom_tool_call_input.done",
+            Body::Input {
+                at: at(),
+                input: &input,
+            },
+        );
+    }
+
+    /// The end of a thought's summary, if it has one.
+    fn summed_up(&mut self, output_index: usize, part: &Part, look: &Look) {
+        let Some(summary) = response::summary(part, look) else {
+            return;
+        };
+        self.event(
+            "response.reasoning_summary_text.done",
+            Body::Text {
+                at: summary_at(part, output_index, look),
+                text: &part.text,
+                logprobs: None,
+            },
+        );
+        self.event(
+            "response.reasoning_summary_part.done",
+            Body::Content {
+                at: summary_at(part, output_index, look),
+                part: summary,
             },
         );
     }
@@ -137,11 +283,20 @@ fn kinds(part: &Part) -> (&'static str, &'static str) {
     }
 }
 
-fn at(part: &Part, output_index: usize) -> At {
+fn at(part: &Part, output_index: usize, look: &Look) -> At {
     At {
-        item_id: response::item_id(part),
+        item_id: response::item_id(part, look),
         output_index,
         content_index: (!matches!(part.kind, Kind::Call { .. })).then_some(0),
+        summary_index: None,
+    }
+}
+
+fn summary_at(part: &Part, output_index: usize, look: &Look) -> At {
+    At {
+        content_index: None,
+        summary_index: Some(0),
+        ..at(part, output_index, look)
     }
 }
 
@@ -155,50 +310,20 @@ impl Stream {
         Self {
             draft,
             recorder,
-            out: Out::default(),
-            logprobs,
+            events: Events::new(logprobs),
         }
     }
 }
 
 impl Encoder for Stream {
     fn event(&mut self, event: ChatEvent) -> Bytes {
-        let Self {
-            draft,
-            out,
-            logprobs,
-            ..
-        } = self;
-        if matches!(event, ChatEvent::Started { .. }) {
-            out.event(
-                "response.created",
-                Body::Response {
-                    response: draft.standing(Status::InProgress),
-                },
-            );
-            out.event(
-                "response.in_progress",
-                Body::Response {
-                    response: draft.standing(Status::InProgress),
-                },
-            );
+        self.events.answer(&mut self.draft, &event);
+        if let ChatEvent::Done(done) = &event
+            && let Some(recorder) = self.recorder.take()
+        {
+            recorder.store(&self.draft, &self.draft.finished(done));
         }
-        draft.parts.event(&event, |place, part, change| {
-            out.change(place, part, change, *logprobs)
-        });
-        if let ChatEvent::Done(done) = &event {
-            let response = draft.finished(done);
-            let kind = if response.status == Status::Completed {
-                "response.completed"
-            } else {
-                "response.incomplete"
-            };
-            out.event(kind, Body::Response { response });
-            if let Some(recorder) = self.recorder.take() {
-                recorder.store(draft, &draft.finished(done));
-            }
-        }
-        take(&mut out.buffer)
+        self.events.take()
     }
 
     fn failure(&mut self, failure: Failure) -> Bytes {
@@ -207,12 +332,7 @@ impl Encoder for Stream {
             code: error.code.unwrap_or("server_error"),
             message: &error.message,
         };
-        self.out.event(
-            "response.failed",
-            Body::Response {
-                response: self.draft.broken(Status::Failed, Some(error)),
-            },
-        );
-        take(&mut self.out.buffer)
+        self.events.failed(&self.draft, Status::Failed, error);
+        self.events.take()
     }
 }

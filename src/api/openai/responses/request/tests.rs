@@ -60,12 +60,14 @@ fn everything_at_once() {
         ("b", Some("low"))
     );
     assert_eq!(
-        with(r#","background":true"#).unwrap().delivery,
-        Delivery::Background
+        with(r#","background":true,"stream":true"#)
+            .unwrap()
+            .delivery,
+        Delivery::Background { stream: true }
     );
     assert_eq!(
         with(r#","background":true,"store":true"#).unwrap().delivery,
-        Delivery::Background
+        Delivery::Background { stream: false }
     );
     let call = with(
         r#","tools":[{"type":"function","name":"f"},{"type":"function","name":"g"}],
@@ -82,7 +84,7 @@ fn everything_at_once() {
 fn errors_name_the_field() {
     for (rest, field) in [
         (r#","model":7"#, "model"),
-        (r#","tools":[{"type":"web_search"}]"#, "tools[0].type"),
+        (r#","tools":[{"type":"web"}]"#, "tools[0].type"),
         (r#","tools":[{"type":"function"}]"#, "tools[0].name"),
         (
             r#","tools":[{"type":"function","name":"f","function":{}}]"#,
@@ -102,14 +104,15 @@ fn errors_name_the_field() {
             r#","text":{"format":{"type":"json_schema","name":"n"}}"#,
             "text.format.schema",
         ),
-        (r#","text":{"verbosity":"low"}"#, "text.verbosity"),
+        (r#","text":{"verbosity":"lower"}"#, "text.verbosity"),
         (r#","max_tokens":5"#, "max_tokens"),
         (r#","max_output_tokens":0"#, "max_output_tokens"),
         (r#","reasoning":{"effort":"much"}"#, "reasoning.effort"),
         (r#","reasoning":{"summary":"long"}"#, "reasoning.summary"),
-        (r#","include":["file_search_call.results"]"#, "include[0]"),
+        (r#","include":["everything"]"#, "include[0]"),
+        (r#","context_management":{}"#, "context_management"),
+        (r#","max_tool_calls":-1"#, "max_tool_calls"),
         (r#","truncation":"middle""#, "truncation"),
-        (r#","background":true,"stream":true"#, "background"),
         (r#","background":true,"store":false"#, "background"),
         (r#","stream_options":{}"#, "stream_options"),
         (r#","metadata":{"a":7}"#, "metadata.a"),
@@ -120,4 +123,43 @@ fn errors_name_the_field() {
         assert_eq!(with(rest).expect_err(rest).field, field, "{rest}");
     }
     assert_eq!(parse(b"{}").unwrap_err().field, "input");
+}
+
+#[test]
+fn what_agents_send_is_taken_and_what_was_left_out_is_said() {
+    let call = with(
+        r#","tools":[{"type":"function","name":"f","strict":false,"parameters":{"type":"object"}},
+            {"type":"namespace","name":"agents","description":"Helpers.","tools":[{"type":"function","name":"close"}]},
+            {"type":"web_search","external_web_access":false}],"tool_choice":"auto","parallel_tool_calls":true,
+            "reasoning":{"summary":"auto"},"store":false,"include":["reasoning.encrypted_content","web_search_call.results"],
+            "prompt_cache_key":"k","client_metadata":{"turn_id":"t"},"text":{"verbosity":"low"},"max_tool_calls":3,
+            "context_management":[{"type":"compaction","compact_threshold":1000}],"safety_identifier":"s""#,
+    )
+    .unwrap();
+    assert_eq!(
+        call.ignored.value().as_deref(),
+        Some("tools[2] web_search, text.verbosity, context_management[0] compaction")
+    );
+    assert_eq!(call.request.tools[1].name, "agents.close");
+    assert_eq!(call.tools, ["tools[0]", "tools[1].tools[0]"]);
+    let shown = serde_json::to_value(&call.shown).unwrap();
+    for (field, value) in [
+        (
+            "text",
+            serde_json::json!({"format": {"type": "text"}, "verbosity": "low"}),
+        ),
+        ("max_tool_calls", 3.into()),
+        ("safety_identifier", "s".into()),
+        ("prompt_cache_key", "k".into()),
+        ("presence_penalty", 0.0.into()),
+        (
+            "reasoning",
+            serde_json::json!({"effort": null, "summary": "auto"}),
+        ),
+    ] {
+        assert_eq!(shown[field], value, "{field}");
+    }
+    assert_eq!(shown["tools"].as_array().unwrap().len(), 2);
+    assert!(call.shown.look.summary && call.shown.look.sealed);
+    assert!(shown.get("look").is_none());
 }
