@@ -1,6 +1,7 @@
 //! A request of the Messages API, made into a [`ChatRequest`] or refused with the field's name.
 
 use crate::api::anthropic::blocks;
+use crate::api::fields::{self as known, Level};
 use crate::api::openai::chat::fields;
 use crate::api::openai::common;
 use crate::api::parse::Invalid;
@@ -122,6 +123,7 @@ fn prompt(mut object: Object) -> Result<MessagesCall, Invalid> {
     for (name, _) in IGNORED {
         object.take(name);
     }
+    known::neutral(&mut object, Level::Request)?;
     object.finish()?;
     Ok(MessagesCall {
         model,

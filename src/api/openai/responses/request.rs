@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::api::fields::{self, Level};
 use crate::api::openai::common::{self, Common};
 use crate::api::openai::responses::items::{self, Input};
 use crate::api::openai::tools::Shape;
@@ -134,6 +135,7 @@ pub fn parse(body: &[u8]) -> Result<ResponsesCall, Invalid> {
     for (name, _) in IGNORED {
         object.take(name);
     }
+    fields::neutral(&mut object, Level::Request)?;
     object.finish()?;
     let shown = Shown {
         instructions: instructions.clone(),
