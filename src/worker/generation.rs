@@ -107,17 +107,8 @@ impl Generation {
             .count();
         let sampler = sampler(&request, seed, engine.vocab)?;
         let limit = output_limit(&request, prompt.len(), &engine.limits);
-        // Before the first token is nothing that it could be rated by; one that the vocabulary puts
-        // there is none of the client's.
         let first = prompt.tokens.first().filter(|_| !adds_bos);
-        let rated = request.prompt_logprobs.then(|| {
-            let unrated = |&token: &Token| PromptToken {
-                bytes: engine.vocab.bytes(token),
-                logprob: None,
-                top: vec![],
-            };
-            first.map(unrated).into_iter().collect()
-        });
+        let rated = rated_so_far(&request, first, engine.vocab);
         let guide = Guide::new(
             engine.control.clone(),
             constraints,
@@ -389,6 +380,23 @@ fn output_limit(request: &ChatRequest, prompt: usize, limits: &EngineLimits) -> 
     let room = limits.context.saturating_sub(prompt as u32);
     let asked = request.output.max_tokens.unwrap_or(u32::MAX);
     asked.min(limits.max_output).min(room)
+}
+
+/// The first token of a prompt that is rated, unless the vocabulary put it there: it stands before
+/// everything that it could be rated by.
+fn rated_so_far(
+    request: &ChatRequest,
+    first: Option<&Token>,
+    vocab: Vocab,
+) -> Option<Vec<PromptToken>> {
+    let unrated = first.map(|&token| PromptToken {
+        bytes: vocab.bytes(token),
+        logprob: None,
+        top: vec![],
+    });
+    request
+        .prompt_logprobs
+        .then(|| unrated.into_iter().collect())
 }
 
 fn logprob_of(row: &[f32], token: Token, count: u8, vocab: Vocab) -> TokenLogprob {

@@ -18,7 +18,7 @@ use crate::api::openai::{common, completions};
 use crate::api::parse::{Invalid, json};
 use crate::api::{Api, body, render};
 use crate::backend::Failure;
-use crate::chat::{ChatEvent, ChatRequest, Done, Finish, TokenLogprob};
+use crate::chat::{ChatEvent, ChatRequest, Done, Finish, Place, TokenLogprob};
 
 /// What a body says.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,12 +58,21 @@ pub fn request(body: &[u8]) -> Result<CompletionCall, Invalid> {
     object.finish()?;
     request
         .check()
-        .map_err(|invalid| Invalid::at(invalid, completions::request::field))?;
+        .map_err(|invalid| Invalid::at(invalid, field))?;
     Ok(CompletionCall {
         model,
         request,
         streams,
     })
+}
+
+/// How this endpoint calls a field of a chat request.
+fn field(place: Place) -> String {
+    match place {
+        Place::TopLogprobs => "n_probs".into(),
+        Place::MaxTokens => "n_predict".into(),
+        place => completions::request::field(place),
+    }
 }
 
 /// A piece of an answer, or all of it.
@@ -137,7 +146,7 @@ impl Encoder for Pieces {
     }
 
     fn failure(&mut self, failure: Failure) -> Bytes {
-        ApiError::failure(failure, completions::request::field).event()
+        ApiError::failure(failure, field).event()
     }
 }
 
@@ -162,7 +171,7 @@ pub async fn complete(
         mut request,
         streams,
     } = parse(bytes, self::request).await?;
-    let failed = |failure| ApiError::failure(failure, completions::request::field);
+    let failed = |failure| ApiError::failure(failure, field);
     request.whole = !streams;
     let stops = request.output.stop.clone();
     let asked = api.backends.chat(caller.id(), &model, request).await;
@@ -226,7 +235,7 @@ mod tests {
         for (body, field) in [
             (r#"{}"#, "prompt"),
             (r#"{"prompt":["a","b"]}"#, "prompt"),
-            (r#"{"prompt":"a","n_probs":21}"#, "logprobs"),
+            (r#"{"prompt":"a","n_probs":21}"#, "n_probs"),
             (r#"{"prompt":"a","n":2}"#, "n"),
             (r#"{"prompt":"a","mirostat":2}"#, "mirostat"),
             (r#"{"prompt":"a","messages":[]}"#, "messages"),

@@ -6,20 +6,22 @@ use super::json::check_object;
 /// name without its value, and a word that is no value yet, are left out. `None` if it does not
 /// begin an object, or is none for another reason.
 pub fn closed(text: &str) -> Option<String> {
-    let breaks_off = |text: &&str| match serde_json::from_str::<serde::de::IgnoredAny>(text) {
-        Ok(_) => false,
-        Err(error) => error.is_eof(),
-    };
     // A number that ends like this could go on.
     let number = text.trim_end_matches(['-', '+', '.', 'e', 'E']);
-    let text = [text, number].into_iter().find(breaks_off)?;
-    if !text.trim_ascii_start().starts_with('{') {
+    let is_begun = text.trim_ascii_start().starts_with('{');
+    if !is_begun || !(breaks_off(text) || breaks_off(number)) {
         return None;
     }
     let Ends { all, certain } = Ends::of(text);
-    [all, certain]
+    [all, Ends::of(number).all, certain]
         .into_iter()
         .find(|closed| check_object(closed).is_ok())
+}
+
+/// Whether the text is JSON as far as it goes, and ends too early.
+fn breaks_off(text: &str) -> bool {
+    let read = serde_json::from_str::<serde::de::IgnoredAny>(text);
+    read.is_err_and(|error| error.is_eof())
 }
 
 /// Two ways to close a text.
@@ -104,6 +106,7 @@ mod tests {
             (r#"{"a":1,"b":tr"#, r#"{"a":1}"#),
             (r#"{"a":12"#, r#"{"a":12}"#),
             (r#"{"a":1."#, r#"{"a":1}"#),
+            (r#"{"a":true"#, r#"{"a":true}"#),
             (r#"{"a":-"#, "{}"),
             (r#"{"a":"1."#, r#"{"a":"1."}"#),
             (r#"{"#, "{}"),

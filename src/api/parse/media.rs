@@ -263,10 +263,11 @@ mod tests {
         for (part, field, reason) in [
             (r#"{}"#, "image_url", "required"),
             (
-                r#"{"image_url":"data:image/png;base64,iVBORw=="}"#,
+                r#"{"image_url":"data:image/tiff;base64,AAAA"}"#,
                 "image_url",
-                "must be an object",
+                "`image/tiff`",
             ),
+            (r#"{"image_url":7}"#, "image_url", "must be an object"),
             (r#"{"image_url":{}}"#, "image_url.url", "required"),
             (
                 r#"{"image_url":{"url":7}}"#,

@@ -344,8 +344,11 @@ impl Simulation {
                 cached.tokens.push(8);
             }
         }
-        assert_eq!(segment.logits, request.decoded == request.prompt.len());
-        if segment.logits {
+        assert_eq!(
+            segment.logits,
+            usize::from(request.decoded == request.prompt.len())
+        );
+        if segment.logits > 0 {
             request.sampled += 1;
             request.awaits_mask = masked;
         }

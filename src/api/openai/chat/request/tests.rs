@@ -184,7 +184,7 @@ fn errors_of_everything_else_name_the_field() {
             "tool_choice",
         ),
         (r#","reasoning_effort":"much""#, "reasoning_effort"),
-        (r#","thinking_budget_tokens":-1"#, "thinking_budget_tokens"),
+        (r#","thinking_budget_tokens":-2"#, "thinking_budget_tokens"),
         (
             r#","chat_template_kwargs":{"enable_thinking":1}"#,
             "chat_template_kwargs.enable_thinking",
@@ -228,7 +228,7 @@ fn what_is_missing_or_misspelt_is_said() {
 }
 
 #[test]
-fn thinking_is_asked_for_in_everybodys_words() {
+fn thinking_is_asked_for_in_three_ways() {
     const ENDLESS: Thinking = Thinking::On { budget: None };
     let on = |budget| Thinking::On {
         budget: Some(budget),
@@ -274,6 +274,18 @@ fn thinking_is_asked_for_in_everybodys_words() {
             r#","thinking_budget_tokens":0,"reasoning_effort":"high""#,
             Thinking::Off,
         ),
+    ] {
+        assert_eq!(request(rest).thinking, thinking, "{rest}");
+    }
+}
+
+#[test]
+fn thinking_is_asked_for_in_everybodys_words() {
+    const ENDLESS: Thinking = Thinking::On { budget: None };
+    let on = |budget| Thinking::On {
+        budget: Some(budget),
+    };
+    for (rest, thinking) in [
         (r#","reasoning_effort":"max""#, ENDLESS),
         (r#","reasoning":{"effort":"low"}"#, on(512)),
         (r#","reasoning":{"max_tokens":70,"exclude":false}"#, on(70)),
