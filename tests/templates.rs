@@ -109,6 +109,30 @@ fn tool(json: &Value) -> Tool {
 }
 
 #[test]
+fn a_required_that_is_no_list_harms_no_prompt() {
+    let schema = |required: &str| {
+        format!(
+            r#"{{"type":"object"{required},"properties":{{"a":{{"type":"object"{required},"properties":{{"b":{{"type":"string"}}}}}},
+            "required":{{"type":"boolean","description":"kept"}}}}}}"#
+        )
+    };
+    for embedded in [None, Some(BIG), Some(SMALL)] {
+        let (prompter, _) = prompter(embedded, true);
+        let rendered = |required: &str| {
+            let mut request = request(vec![Message::text(Role::User, "Hi")]);
+            request.tools = vec![Tool {
+                name: "f".into(),
+                description: String::new(),
+                parameters: Some(schema(required)),
+            }];
+            joined(&prompter.render(&request).unwrap())
+        };
+        assert_eq!(rendered(r#","required":true"#), rendered(""));
+        assert!(rendered("").contains("kept"));
+    }
+}
+
+#[test]
 fn prompts_are_those_of_transformers() {
     let cases: Vec<Value> = serde_json::from_str(CASES).unwrap();
     assert!(cases.len() > 100);

@@ -78,7 +78,12 @@ pub fn streamed(answer: Answer, first: ChatEvent, encoder: impl Encoder) -> Resp
             Some((Ok::<Bytes, Infallible>(piece), (answer, encoder, stage)))
         },
     );
-    let mut response = Response::new(Body::from_stream(pieces));
+    events(Body::from_stream(pieces))
+}
+
+/// A response of server-sent events.
+pub fn events(body: Body) -> Response {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,

@@ -8,7 +8,7 @@
 //!
 //! - [`openai`] — chat, completions, responses, transcriptions, files, models
 //! - [`anthropic`] — messages
-//! - [`llama_cpp`] — tokenize, detokenize
+//! - [`llama_cpp`] — tokens, prompts, completion, properties
 //! - [`native`] — gemmad's own, on the state of the daemon and its models
 //!
 //! What they share lies here: [`parse`] reads JSON strictly, [`generation`] waits for an answer's
@@ -18,9 +18,11 @@
 
 mod anthropic;
 mod body;
+mod choices;
 mod conversation;
 mod documents;
 mod error;
+pub mod fields;
 mod foreign;
 pub mod generation;
 pub mod id;
@@ -201,6 +203,15 @@ fn routes() -> Vec<Route> {
         route(GET, "/v1/files/{id}/content", openai::files::content),
         route(GET, "/v1/models", openai::models::list),
         route(GET, "/v1/models/{*id}", openai::models::get),
+        route(
+            POST,
+            "/v1/chat/completions/input_tokens",
+            llama_cpp::prompt::input_tokens,
+        ),
+        route(POST, "/apply-template", llama_cpp::prompt::apply_template),
+        route(POST, "/completion", llama_cpp::completion::complete),
+        route(GET, "/props", llama_cpp::server::props),
+        route(GET, "/slots", llama_cpp::server::slots),
         route(POST, "/tokenize", llama_cpp::tokenize),
         route(POST, "/detokenize", llama_cpp::detokenize),
         route(GET, "/health", native::status::health),
@@ -217,6 +228,11 @@ fn routes() -> Vec<Route> {
     ]
 }
 
+/// Where clients look for a path whose base address has no `/v1`.
+fn alias(path: &str) -> Option<String> {
+    Some(format!("/{}", path.strip_prefix("/v1/")?))
+}
+
 fn router(api: Arc<Api>) -> Router {
     let add = |router: Router<_>,
                Route {
@@ -224,7 +240,13 @@ fn router(api: Arc<Api>) -> Router {
                    path,
                    serve,
                }| match MethodFilter::try_from(method) {
-        Ok(method) => router.route(path, serve(method)),
+        Ok(method) => {
+            let serve = serve(method);
+            match alias(path) {
+                Some(alias) => router.route(path, serve.clone()).route(&alias, serve),
+                None => router.route(path, serve),
+            }
+        }
         // None of the table's.
         Err(_) => router,
     };

@@ -20,7 +20,7 @@ mod tests {
 
     use super::super::routes;
     use super::*;
-    use crate::api::llama_cpp::tokens;
+    use crate::api::llama_cpp::{completion, tokens};
     use crate::api::openai::{chat, completions, responses};
     use crate::api::parse::Invalid;
     use crate::api::{anthropic, parse::json};
@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn every_example_is_accepted() {
         type Reads = fn(&[u8]) -> Result<(), Invalid>;
-        let readers: [(&str, Reads); 9] = [
+        let readers: [(&str, Reads); 12] = [
             ("/v1/chat/completions", |body| {
                 chat::request::parse(body).map(drop)
             }),
@@ -75,6 +75,13 @@ mod tests {
             ("/v1/messages/count_tokens", |body| {
                 anthropic::request::parse_count(body).map(drop)
             }),
+            ("/v1/chat/completions/input_tokens", |body| {
+                chat::request::parse(body).map(drop)
+            }),
+            ("/apply-template", |body| {
+                chat::request::parse(body).map(drop)
+            }),
+            ("/completion", |body| completion::request(body).map(drop)),
             ("/tokenize", |body| tokens::tokenize(body).map(drop)),
             ("/detokenize", |body| tokens::detokenize(body).map(drop)),
             ("/models/load", |body| json::body(body).map(drop)),

@@ -1,6 +1,6 @@
 //! Endpoints of other services that have no meaning here, each answered with what there is instead.
 
-/// The beginning of a path below `/v1/`, what it would be for, and what to use in its place.
+/// The beginning of a path, with or without `/v1/` before it, what it would be for, and what to use in its place.
 const UNSUPPORTED: &[(&str, &str, &str)] = &[
     ("embeddings", "embeddings", GENERATES),
     (
@@ -47,14 +47,30 @@ const UNSUPPORTED: &[(&str, &str, &str)] = &[
         "use POST /v1/messages",
     ),
     ("edits", "edits", GENERATES),
+    ("embedding", "embeddings", GENERATES),
+    ("rerank", "ranking", GENERATES),
+    ("reranking", "ranking", GENERATES),
+    (
+        "infill",
+        "filling gaps",
+        "the family was not taught to; POST /v1/completions goes on with a text",
+    ),
+    (
+        "lora-adapters",
+        "adapters",
+        "merge them into the model's file elsewhere",
+    ),
+    ("api", "Ollama's own API", OPENAI),
 ];
 
 const GENERATES: &str = "the Gemma 4 family generates text: POST /v1/chat/completions, /v1/responses, /v1/messages and /v1/completions are served";
+const OPENAI: &str =
+    "its OpenAI-compatible one is: POST /v1/chat/completions, /v1/completions, GET /v1/models";
 const STATE: &str = "use POST /v1/responses with `store` and `previous_response_id`";
 
 /// Why there is nothing at this path, if it is one that clients know from elsewhere.
 pub fn reason(path: &str) -> Option<String> {
-    let rest = path.strip_prefix("/v1/")?;
+    let rest = path.strip_prefix("/v1/").or(path.strip_prefix('/'))?;
     let is_under = |prefix: &str| {
         rest.strip_prefix(prefix)
             .is_some_and(|more| more.is_empty() || more.starts_with('/'))
@@ -75,19 +91,16 @@ mod tests {
             "/v1/fine_tuning/jobs/x",
             "/v1/batches",
             "/v1/assistants",
+            "/embeddings",
+            "/api/chat",
+            "/infill",
         ] {
             assert!(
                 reason(path).is_some_and(|reason| reason.contains("not served here; ")),
                 "{path}"
             );
         }
-        for path in [
-            "/v1/embeddingsx",
-            "/embeddings",
-            "/v1",
-            "/v1/",
-            "/v1/chat/completions",
-        ] {
+        for path in ["/v1/embeddingsx", "/v1", "/v1/", "/v1/chat/completions"] {
             assert_eq!(reason(path), None, "{path}");
         }
     }

@@ -15,6 +15,7 @@ use super::files;
 use super::options::Options;
 use super::settings::Settings;
 use crate::access::quota::Share;
+use crate::api::Invalid;
 use crate::api::generation;
 use crate::api::openai::chat::completion::CompletionBuilder;
 use crate::api::openai::chat::request::{self, ChatCall, Delivery};
@@ -126,6 +127,9 @@ impl Shared {
         let (files, charge) = files::read(files, charge).await?;
         let parse = move |text: &[u8]| request::parse_with(text, &files);
         let call = generation::parse(text.as_bytes().to_vec(), parse).await?;
+        if call.choices > 1 {
+            return Err(Invalid::new("n", "must be 1: a call over D-Bus has one answer").into());
+        }
         self.resolved(call, client, timeout, charge).await
     }
 
@@ -210,7 +214,9 @@ impl Shared {
         let call = ChatCall {
             model: settings.model().to_owned(),
             request: settings.request(messages),
+            choices: 1,
             delivery: Delivery::Complete,
+            hides_thoughts: false,
         };
         call.request.check()?;
         self.resolved(call, client, timeout, charge).await
@@ -232,7 +238,7 @@ impl Shared {
                 .chat(client.caller.id(), &call.model, call.request)
                 .await?;
             let mut event = generation::next(&mut answer).await?;
-            let mut completion = CompletionBuilder::default();
+            let mut completion = CompletionBuilder::hiding_thoughts(call.hides_thoughts);
             loop {
                 if let Some(done) = completion.event(event) {
                     // To here the request was kept: it might have been answered anew.

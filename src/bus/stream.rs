@@ -92,13 +92,16 @@ async fn pump(
     mut socket: OwnedWriteHalf,
 ) {
     let usage = matches!(call.delivery, Delivery::Stream { usage: true });
-    let logprobs = call.request.logprobs.is_some();
+    let (logprobs, hides_thoughts) = (call.request.logprobs.is_some(), call.hides_thoughts);
     let answer = shared
         .backends
         .chat(client.caller.id(), &call.model, call.request)
         .await;
-    let chunks =
-        |model: &str| Chunks::new(Head::new(model), usage, logprobs).framed(Framing::Lines);
+    let chunks = |model: &str| {
+        Chunks::new(Head::new(model), usage, logprobs)
+            .hiding_thoughts(hides_thoughts)
+            .framed(Framing::Lines)
+    };
     let (mut answer, mut bytes) = match answer {
         Ok(answer) => (answer, Some(bytes)),
         Err(failure) => {

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::fmt;
 
 use super::{
-    ChatRequest, Format, MAX_URL_BYTES, Message, Part, PartKind, Place, RemoteKind, Role,
-    ToolChoice,
+    ChatRequest, Format, MAX_URL_BYTES, Message, Part, PartKind, Place, RawPrompt, RemoteKind,
+    Role, ToolChoice,
 };
 
 /// Messages in one conversation.
@@ -69,7 +69,7 @@ impl fmt::Display for Invalid {
 impl ChatRequest {
     /// Refuses what no worker could answer or what would cost without limit.
     pub fn check(&self) -> Result<(), Invalid> {
-        if self.prompt.as_ref().is_some_and(String::is_empty) {
+        if self.prompt.as_ref().is_some_and(RawPrompt::is_empty) {
             return Err(Invalid::new(Place::Prompt, "must not be empty"));
         }
         if self.messages.is_empty() && self.prompt.is_none() {
@@ -178,7 +178,8 @@ impl ChatRequest {
 
     fn check_output(&self) -> Result<(), Invalid> {
         let o = &self.output;
-        if o.max_tokens == Some(0) {
+        // Who wants the prompt rated needs no answer.
+        if o.max_tokens == Some(0) && !self.prompt_logprobs {
             return Err(Invalid::new(Place::MaxTokens, "must be at least 1"));
         }
         if let Some(max) = o.max_tokens

@@ -13,6 +13,11 @@ pub enum ChatEvent {
         prompt_tokens: u32,
         cached_tokens: u32,
     },
+    /// Tokens of the prompt, in their order, before everything that the model says. Only if they
+    /// were asked for.
+    Prompt {
+        tokens: Vec<PromptToken>,
+    },
     /// A piece of the model's reasoning: whole characters, never empty.
     Thought {
         text: String,
@@ -51,10 +56,12 @@ pub struct Done {
 }
 
 impl Done {
-    /// At which tokens came; `None` of an answer without any.
+    /// At which tokens came, but for the first, which comes of the prompt's last step; `None` of an
+    /// answer of no more.
     pub fn tokens_per_second(&self) -> Option<f64> {
-        let (tokens, us) = (self.usage.completion_tokens, self.timings.predicted_us);
-        (tokens > 0 && us > 0).then(|| f64::from(tokens) * 1e6 / us as f64)
+        let steps = self.usage.completion_tokens.saturating_sub(1);
+        let us = self.timings.predicted_us;
+        (steps > 0 && us > 0).then(|| f64::from(steps) * 1e6 / us as f64)
     }
 }
 
@@ -103,6 +110,16 @@ pub struct TokenLogprob {
     pub top: Vec<(Vec<u8>, f32)>,
 }
 
+/// A token of a prompt, as it would have been rated if the model had drawn it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PromptToken {
+    pub bytes: Vec<u8>,
+    /// As in [`TokenLogprob`]; `None` for the first of all, before which there is nothing.
+    pub logprob: Option<f32>,
+    /// Likeliest first.
+    pub top: Vec<(Vec<u8>, f32)>,
+}
+
 /// Why the worker could not answer a request. The worker itself lives on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChatError {
@@ -113,6 +130,8 @@ pub enum ChatError {
     },
     /// A `logit_bias` names a token that the vocabulary does not have.
     UnknownToken { token: u32, vocabulary: u32 },
+    /// A prompt has a token that the vocabulary does not have.
+    UnknownPromptToken { token: u32, vocabulary: u32 },
     /// The model has no projector for this; says why and what would help.
     UnsupportedModality { modality: Modality, reason: String },
     /// This part of the conversation is no picture that can be shown to the model.
@@ -159,6 +178,7 @@ impl ChatError {
             | Self::UnsupportedModality { .. }
             | Self::Template { .. } => Place::Messages,
             Self::UnknownToken { token, .. } => Place::TokenBias(*token),
+            Self::UnknownPromptToken { .. } => Place::Prompt,
             Self::Picture {
                 message, part: j, ..
             } => part(PartKind::Picture, *message, *j),
@@ -189,6 +209,10 @@ impl ChatError {
             } => too_long(*prompt_tokens, *context_tokens),
             Self::UnknownToken { token, vocabulary } => format!(
                 "logit_bias names token {token}, but the vocabulary ends at {}",
+                vocabulary.saturating_sub(1)
+            ),
+            Self::UnknownPromptToken { token, vocabulary } => format!(
+                "the prompt has token {token}, but the vocabulary ends at {}",
                 vocabulary.saturating_sub(1)
             ),
             Self::UnsupportedModality { modality, reason } => {

@@ -20,7 +20,7 @@ pub use check::{
     Invalid, MAX_DOCUMENT_BYTES, MAX_NAME_BYTES, MAX_PICTURE_BYTES, MAX_SOUND_BYTES, MAX_TEXT_BYTES,
 };
 pub use document::{Document, Source};
-pub use event::{ChatError, ChatEvent, Done, Finish, Timings, TokenLogprob, Usage};
+pub use event::{ChatError, ChatEvent, Done, Finish, PromptToken, Timings, TokenLogprob, Usage};
 pub use form::{Constraint, Format, ToolChoice};
 pub use media::{BUDGETS, Detail, Picture, Sound};
 pub use modality::{Modalities, Modality};
@@ -41,7 +41,7 @@ pub struct ChatRequest {
     pub messages: Vec<Message>,
     /// A text to go on with as it is, control tokens that it spells included, in place of a
     /// conversation.
-    pub prompt: Option<String>,
+    pub prompt: Option<RawPrompt>,
     /// The last message is the beginning of the answer, which is gone on with: an assistant's that
     /// says something and calls nothing.
     pub continues: bool,
@@ -58,12 +58,49 @@ pub struct ChatRequest {
     pub thinking: Thinking,
     /// `Some(n)`: report the log-probability of each token and of its `n` best rivals.
     pub logprobs: Option<u8>,
+    /// Whether the same is reported of the tokens of the `prompt`, which must be there
+    /// ([`ChatEvent::Prompt`]).
+    pub prompt_logprobs: bool,
     /// Whether the prompt may reuse, and stay in, the prefix cache.
     pub cache_prompt: bool,
     /// Nobody sees anything of the answer before its end, so that it may start over
     /// ([`ChatEvent::Restarted`]). The worker need not know.
     #[serde(skip)]
     pub whole: bool,
+}
+
+/// A text that is gone on with as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RawPrompt {
+    /// The model's vocabulary turns it into tokens, behind the one that begins every prompt.
+    Text(String),
+    /// Nothing is added to them.
+    Tokens(Vec<u32>),
+}
+
+impl RawPrompt {
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Text(text) => text.is_empty(),
+            Self::Tokens(tokens) => tokens.is_empty(),
+        }
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Tokens(tokens) => size_of_val(&tokens[..]),
+        }
+    }
+
+    /// Tokens that it can have at most, with the one that begins it.
+    pub fn most_tokens(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len() + 1,
+            Self::Tokens(tokens) => tokens.len(),
+        }
+    }
 }
 
 /// Who speaks in a message. `developer` is OpenAI's newer name for `system`; Gemma has one turn for
@@ -109,13 +146,14 @@ impl ChatRequest {
             output: OutputLimits::default(),
             thinking: Thinking::Off,
             logprobs: None,
+            prompt_logprobs: false,
             cache_prompt: true,
             whole: false,
         }
     }
 
     /// A text to go on with.
-    pub fn raw(prompt: String) -> Self {
+    pub fn raw(prompt: RawPrompt) -> Self {
         Self {
             prompt: Some(prompt),
             ..Self::new(vec![])

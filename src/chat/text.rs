@@ -20,6 +20,8 @@ pub enum TextTask {
     Detokenize { tokens: Vec<u32> },
     /// How many tokens this request's prompt has.
     Count(Box<ChatRequest>),
+    /// The text that this request's prompt is, with a marker in the place of each picture and sound.
+    Render(Box<ChatRequest>),
 }
 
 /// What comes back.

@@ -23,7 +23,7 @@ pub enum Thinking {
 
 impl Thinking {
     /// What `reasoning_effort` has names for, least effort first.
-    pub const EFFORTS: [(&str, Self); 6] = [
+    pub const EFFORTS: [(&str, Self); 7] = [
         ("none", Self::Off),
         // Gemma's least is none.
         ("minimal", Self::Off),
@@ -46,6 +46,7 @@ impl Thinking {
             },
         ),
         ("xhigh", Self::On { budget: None }),
+        ("max", Self::On { budget: None }),
     ];
 
     /// The effort of this name.

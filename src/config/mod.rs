@@ -22,6 +22,23 @@ use crate::chat::Networks;
 /// The group of those who may install models, unless the configuration names another.
 pub const INSTALLERS: &str = "gemmad-models";
 
+/// What clients ask for that were not told of a model: nothing, the usual word, and the names that
+/// are preset in programs for OpenAI's services.
+const AUTO_NAMES: [&str; 12] = [
+    "",
+    "default",
+    "gpt-3.5-turbo",
+    "gpt-4o",
+    "gpt-4o-mini",
+    "gpt-4.1",
+    "gpt-4.1-mini",
+    "gpt-5",
+    "gpt-5-mini",
+    "whisper-1",
+    "gpt-4o-transcribe",
+    "gpt-4o-mini-transcribe",
+];
+
 /// The whole configuration. Every key is documented in `systemd/gemmad.toml`, the commented sample.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
@@ -65,6 +82,8 @@ pub struct Models {
     pub directories: Vec<PathBuf>,
     /// `auto`, or a model id.
     pub default: String,
+    /// Other names for `auto`, in any case: what clients ask for that know other services.
+    pub auto_names: Vec<String>,
     /// Variants that `auto` takes before others, the best first.
     pub prefer: Vec<String>,
     /// The group whose members may install models; empty: none. [`INSTALLERS`] need not exist.
@@ -182,6 +201,7 @@ impl Default for Models {
         Self {
             directories: vec!["/var/lib/gemmad/models".into()],
             default: "auto".into(),
+            auto_names: AUTO_NAMES.map(Into::into).into(),
             prefer: vec![],
             installers: INSTALLERS.into(),
             idle_unload: Duration::from_secs(600),

@@ -88,6 +88,7 @@ impl Setup {
             models,
             loaded,
             default: &self.models.default,
+            auto_names: &self.models.auto_names,
             directories: &self.models.directories,
         };
         match names.resolve(name, modalities)? {
@@ -129,7 +130,7 @@ impl Setup {
     ) -> Result<(Model, ModelRequest), Failure> {
         let mut before = request.before.clone();
         before.push(request.model.clone());
-        let mut others = names::candidates(models, &request.name);
+        let mut others = names::candidates(models, &self.models.auto_names, &request.name);
         others.retain(|model| {
             accepts(model, request.modalities)
                 && !before.contains(&model.id)

@@ -5,7 +5,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::choice::ModelRequest;
 use crate::backend::{Failure, ModelInfo};
-use crate::chat::{ChatEvent, ChatRequest, PrincipalId, TextAnswer, TextTask, TokenLogprob};
+use crate::chat::{ChatEvent, ChatRequest, PrincipalId, PromptToken, TextAnswer, TextTask};
 use crate::ipc::ServeRequest;
 use crate::store::Model;
 
@@ -52,7 +52,9 @@ pub fn allowance(request: &ChatRequest, most_tokens: u32) -> u64 {
         .max_tokens
         .map_or(most_tokens, |tokens| tokens.min(most_tokens));
     let rivals = request.logprobs.map_or(0, |top| 1 + u64::from(top));
-    EVENT_BYTES + u64::from(tokens) * TOKEN_BYTES * (1 + rivals)
+    let rated = request.prompt.as_ref().filter(|_| request.prompt_logprobs);
+    let rated = rated.map_or(0, |prompt| prompt.most_tokens() as u64);
+    EVENT_BYTES + (u64::from(tokens) + rated) * TOKEN_BYTES * (1 + rivals)
 }
 
 /// Bytes of memory that an event takes.
@@ -64,18 +66,27 @@ pub fn event_bytes(event: &ChatEvent) -> u64 {
         ChatEvent::CallStarted { name } => (name.len(), &[][..]),
         ChatEvent::CallArguments { json } => (json.len(), &[][..]),
         ChatEvent::Started { .. }
+        | ChatEvent::Prompt { .. }
         | ChatEvent::CallEnded
         | ChatEvent::Done(_)
         | ChatEvent::Restarted => (0, &[][..]),
     };
-    let token = |token: &TokenLogprob| {
-        let top = token.top.iter().map(|(bytes, _)| bytes.len());
-        size_of::<TokenLogprob>()
-            + token.bytes.len()
-            + top.sum::<usize>()
-            + token.top.len() * size_of::<(Vec<u8>, f32)>()
+    let token = |bytes: &[u8], top: &[(Vec<u8>, f32)]| {
+        let rivals = top.iter().map(|(bytes, _)| bytes.len());
+        size_of::<PromptToken>() + bytes.len() + rivals.sum::<usize>() + size_of_val(top)
     };
-    (size_of::<ChatEvent>() + text + logprobs.iter().map(token).sum::<usize>()) as u64
+    let rated = match event {
+        ChatEvent::Prompt { tokens } => {
+            let tokens = tokens.iter().map(|rated| token(&rated.bytes, &rated.top));
+            tokens.sum()
+        }
+        _ => 0,
+    };
+    let drawn: usize = logprobs
+        .iter()
+        .map(|drawn| token(&drawn.bytes, &drawn.top))
+        .sum();
+    (size_of::<ChatEvent>() + text + rated + drawn) as u64
 }
 
 impl Pending {
@@ -160,6 +171,7 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chat::TokenLogprob;
 
     #[test]
     fn what_a_request_allows_holds_the_largest_answer_and_no_flood() {

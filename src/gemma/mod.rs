@@ -3,6 +3,7 @@
 pub mod call;
 pub mod layout;
 pub mod marker;
+pub mod model_name;
 pub mod model_shape;
 pub mod parse;
 pub mod picture;

@@ -171,10 +171,12 @@ impl Parser {
             || (step.from == AnswerPart::Thought && text == marker::CHANNEL_END);
         self.reasoning_tokens += u32::from(thinks);
         self.text.settle();
-        if step.from == AnswerPart::Thought {
-            self.thought.note(logprob);
-        } else {
-            self.text.note(logprob);
+        match (step.from, step.to) {
+            // A thought's markers are neither thought nor text.
+            (_, AnswerPart::Thought) if step.is_new => {}
+            (AnswerPart::Thought, _) if text == marker::CHANNEL_END => {}
+            (AnswerPart::Thought, AnswerPart::Thought) => self.thought.note(logprob),
+            _ => self.text.note(logprob),
         }
         match step.from {
             AnswerPart::Thought if step.is_new => self.end_thought(text != marker::CHANNEL, out),
@@ -227,8 +229,8 @@ impl Parser {
                 release_thought(&mut self.thought, held, out);
             }
         }
-        let leftovers = self.thought.leftovers();
-        self.text.adopt(leftovers);
+        // What its text did not take is of the format as well.
+        self.thought.leftovers();
     }
 
     /// Delivers what is certain of the running call, with the control token that came, if one did.

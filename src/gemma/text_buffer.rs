@@ -33,13 +33,6 @@ impl TextBuffer {
         self.feed(&[], logprob);
     }
 
-    /// Takes log-probabilities that another buffer could not place.
-    pub fn adopt(&mut self, logprobs: Vec<TokenLogprob>) {
-        for logprob in logprobs {
-            self.note(Some(logprob));
-        }
-    }
-
     /// A character that was begun will not be completed.
     pub fn settle(&mut self) {
         self.utf8.flush(&mut self.held);
@@ -50,10 +43,17 @@ impl TextBuffer {
         &self.held
     }
 
-    /// Drops the first `len` bytes of what is held; their log-probabilities wait for the next text.
+    /// Drops the first `len` bytes of what is held, with the log-probabilities of the tokens that end
+    /// in them.
     pub fn skip(&mut self, len: usize) {
+        let all = self.released + self.held.len();
         self.held.drain(..len);
         self.released += len;
+        // A token ends where the next one begins.
+        let begins = |(due, _): &(usize, TokenLogprob)| due.saturating_sub(1);
+        let ends = self.logprobs.iter().skip(1).map(begins).chain([all]);
+        let skipped = ends.take_while(|end| *end <= self.released).count();
+        self.logprobs.drain(..skipped.min(self.logprobs.len()));
     }
 
     /// Releases the first `len` bytes of what is held.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::model_name::ModelName;
+
 /// What a model's header says of itself, as far as it tells the variants apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts<'a> {
@@ -66,24 +68,12 @@ impl Variant {
     /// The published ones, from the smallest to the largest.
     pub const PUBLISHED: [Self; 5] = [Self::E2b, Self::E4b, Self::B12, Self::B26A4b, Self::B31];
 
-    /// The variant that clients mean by a family's name in any usual spelling: `gemma-4-e2b`,
-    /// `gemma-4-E2B-it`, `google/gemma-4-26b-a4b-it`, `gemma4:12b`.
+    /// The variant that a name means which says no more than that, in any usual spelling: see
+    /// [`ModelName`].
     pub fn named(name: &str) -> Option<Self> {
-        let name = name.to_ascii_lowercase().replace([':', '_', ' '], "-");
-        let name = name.rsplit('/').next().unwrap_or_default();
-        let size = name
-            .strip_prefix("gemma-4-")
-            .or_else(|| name.strip_prefix("gemma4-"))?;
-        let size = size.strip_suffix("-it").unwrap_or(size);
-        let variant = match size {
-            "e2b" => Self::E2b,
-            "e4b" => Self::E4b,
-            "12b" => Self::B12,
-            "26b-a4b" | "26b" => Self::B26A4b,
-            "31b" => Self::B31,
-            _ => return None,
-        };
-        Some(variant)
+        ModelName::parse(name)
+            .filter(|name| name.quantization.is_none())?
+            .variant
     }
 
     /// What clients and the catalog call it.

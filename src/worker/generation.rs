@@ -18,10 +18,15 @@ use super::schedule::{EmbeddingsSegment, MediumState, RunningState, Tokens};
 use super::sequence::Sequence;
 use super::sequences::Piece;
 use super::vocab::Vocab;
-use crate::chat::{ChatError, ChatEvent, ChatRequest, Done, Finish, Timings, TokenLogprob, Usage};
+use crate::chat::{
+    ChatError, ChatEvent, ChatRequest, Done, Finish, PromptToken, Timings, TokenLogprob, Usage,
+};
 use crate::gemma::parse::{End, Parser, Progress, Summary};
 use crate::gemma::tracker::{AnswerPart, AnswerStep, AnswerTracker, Token as Written};
 use crate::ipc::RequestId;
+
+/// Tokens of a prompt that are reported in one event.
+const RATED_AT_ONCE: usize = 128;
 
 /// A request that has a sequence of the cache.
 pub struct Generation {
@@ -44,6 +49,8 @@ pub struct Generation {
     /// Everything that the model writes is text.
     raw: bool,
     logprobs: Option<u8>,
+    /// The prompt's own tokens, as far as they are rated; `None` if that is not wanted.
+    rated: Option<Vec<PromptToken>>,
     usage: Usage,
     /// Tokens that may be sampled.
     limit: u32,
@@ -87,6 +94,7 @@ impl Generation {
             media,
             in_thought,
             raw,
+            adds_bos,
             constraints,
             cancelled,
             received,
@@ -99,6 +107,8 @@ impl Generation {
             .count();
         let sampler = sampler(&request, seed, engine.vocab)?;
         let limit = output_limit(&request, prompt.len(), &engine.limits);
+        let first = prompt.tokens.first().filter(|_| !adds_bos);
+        let rated = rated_so_far(&request, first, engine.vocab);
         let guide = Guide::new(
             engine.control.clone(),
             constraints,
@@ -131,6 +141,7 @@ impl Generation {
             ignore_ends: request.output.ignore_eos,
             raw,
             logprobs: request.logprobs,
+            rated,
             usage,
             limit,
             last: 0,
@@ -157,6 +168,50 @@ impl Generation {
                 NextMedium::Encoded(_) => MediumState::Encoded,
             },
             awaits_mask: self.guide.waits(),
+            rates_prompt: self.rates_prompt(),
+        }
+    }
+
+    /// Whether the tokens of its prompt are to be rated.
+    pub fn rates_prompt(&self) -> bool {
+        self.rated.is_some()
+    }
+
+    /// Rates the prompt's token at `at` by the logits behind the one before it. There is none behind
+    /// the prompt.
+    pub fn rate(&mut self, row: &[f32], at: usize, vocab: Vocab) {
+        let (Some(rated), Some(&token)) = (&mut self.rated, self.prompt.tokens.get(at)) else {
+            return;
+        };
+        let TokenLogprob {
+            bytes,
+            logprob,
+            top,
+        } = logprob_of(row, token, self.logprobs.unwrap_or_default(), vocab);
+        rated.push(PromptToken {
+            bytes,
+            logprob: Some(logprob),
+            top,
+        });
+    }
+
+    /// What is said when the prompt was read: how long it is, and what its tokens are rated at.
+    fn started(&mut self, out: &mut Outbox) {
+        self.read = Some(Instant::now());
+        let Usage {
+            prompt_tokens,
+            cached_tokens,
+            ..
+        } = self.usage;
+        let started = ChatEvent::Started {
+            prompt_tokens,
+            cached_tokens,
+        };
+        out.events(self.id, [started]);
+        let mut tokens = self.rated.take().unwrap_or_default().into_iter().peekable();
+        while tokens.peek().is_some() {
+            let tokens = tokens.by_ref().take(RATED_AT_ONCE).collect();
+            out.events(self.id, [ChatEvent::Prompt { tokens }]);
         }
     }
 
@@ -217,19 +272,10 @@ impl Generation {
         out: &mut Outbox,
     ) -> Result<Option<Finish>, ChatError> {
         if self.read.is_none() {
-            self.read = Some(Instant::now());
-            let Usage {
-                prompt_tokens,
-                cached_tokens,
-                ..
-            } = self.usage;
-            out.events(
-                self.id,
-                [ChatEvent::Started {
-                    prompt_tokens,
-                    cached_tokens,
-                }],
-            );
+            self.started(out);
+        }
+        if self.limit == 0 {
+            return Ok(Some(Finish::Length));
         }
         let goes_on = self.ignore_ends || self.usage.completion_tokens < self.min_tokens;
         let sampled = self.sampler.sample(
@@ -334,6 +380,23 @@ fn output_limit(request: &ChatRequest, prompt: usize, limits: &EngineLimits) -> 
     let room = limits.context.saturating_sub(prompt as u32);
     let asked = request.output.max_tokens.unwrap_or(u32::MAX);
     asked.min(limits.max_output).min(room)
+}
+
+/// The first token of a prompt that is rated, unless the vocabulary put it there: it stands before
+/// everything that it could be rated by.
+fn rated_so_far(
+    request: &ChatRequest,
+    first: Option<&Token>,
+    vocab: Vocab,
+) -> Option<Vec<PromptToken>> {
+    let unrated = first.map(|&token| PromptToken {
+        bytes: vocab.bytes(token),
+        logprob: None,
+        top: vec![],
+    });
+    request
+        .prompt_logprobs
+        .then(|| unrated.into_iter().collect())
 }
 
 fn logprob_of(row: &[f32], token: Token, count: u8, vocab: Vocab) -> TokenLogprob {

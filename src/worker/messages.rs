@@ -53,6 +53,8 @@ pub struct Prepared {
     pub in_thought: bool,
     /// The prompt is a text, and so is the answer.
     pub raw: bool,
+    /// Its first token is the vocabulary's, and stands before what the client sent.
+    pub adds_bos: bool,
     pub constraints: Constraints,
     pub cancelled: Arc<AtomicBool>,
     pub received: Instant,

@@ -23,6 +23,7 @@ mod exit;
 mod fetch;
 mod generation;
 mod guide;
+mod history;
 mod inbox;
 mod link;
 mod llama;

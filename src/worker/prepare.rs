@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 
 use super::compiler::{self, CompileJob, CompilerHandle};
 use super::constraint::{Constraints, GrammarCompiler, GrammarSources};
+use super::history::{self, Mended};
 use super::inbox::Ends;
 use super::link::Writer;
 use super::llama::Token;
@@ -15,7 +16,7 @@ use super::prompt::{Prompter, Segment, opens_thought};
 use super::sequence::Sequence;
 use super::vocab::Vocab;
 use crate::chat::{
-    ChatError, ChatRequest, Detail, MAX_TEXT_BYTES, Modality, Part, TextAnswer, TextTask,
+    ChatError, ChatRequest, Detail, MAX_TEXT_BYTES, Modality, Part, RawPrompt, TextAnswer, TextTask,
 };
 use crate::gemma::marker;
 use crate::gemma::sound::Hearing;
@@ -131,6 +132,14 @@ struct Read {
     in_thought: bool,
 }
 
+/// The request with a history that was mended, if it was.
+fn with_mended(request: &ChatRequest, mended: Option<&Mended>) -> Option<ChatRequest> {
+    Some(ChatRequest {
+        messages: mended?.messages.clone(),
+        ..request.clone()
+    })
+}
+
 /// Starts the thread.
 pub fn spawn(preparer: Preparer, compiler: GrammarCompiler, ends: Ends, writer: Writer) {
     let compiler = compiler::spawn(compiler, ends.ready.clone(), writer.clone());
@@ -191,6 +200,8 @@ impl Preparer {
         } = self.read(&request)?;
         self.fits(prompt.len())?;
         let raw = request.prompt.is_some();
+        let tokens = matches!(request.prompt, Some(RawPrompt::Tokens(_)));
+        let adds_bos = !tokens && self.vocab.bos().is_some();
         // Whatever a raw prompt leaves open, all that follows is text.
         let in_thought = in_thought && !raw;
         request.messages = vec![];
@@ -204,6 +215,7 @@ impl Preparer {
             media,
             in_thought,
             raw,
+            adds_bos,
             constraints: Constraints::default(),
             cancelled,
             received,
@@ -221,7 +233,17 @@ impl Preparer {
         {
             return Err(ChatError::UnknownToken { token, vocabulary });
         }
-        let media = self.media(request)?;
+        if let Some(RawPrompt::Tokens(tokens)) = &request.prompt {
+            return self.tokens(tokens);
+        }
+        let mended = history::mended(&request.messages);
+        let origin = |message: usize| {
+            let origins = mended.as_ref().map(|mended| &mended.origins);
+            origins.map_or(message, |origins| origins[message])
+        };
+        let with_mended = with_mended(request, mended.as_ref());
+        let request = with_mended.as_ref().unwrap_or(request);
+        let media = self.media(request, origin)?;
         let segments = self.prompter.render(request)?;
         // Tokenising costs time and memory by the byte. What is certainly too long is refused
         // before, with the least number of tokens that it can have; a shorter one is counted, so
@@ -261,11 +283,37 @@ impl Preparer {
         })
     }
 
+    /// A prompt of tokens, which stays as it is.
+    fn tokens(&self, tokens: &[u32]) -> Result<Read, ChatError> {
+        let vocabulary = self.vocab.len() as u32;
+        if let Some(&token) = tokens.iter().find(|token| **token >= vocabulary) {
+            return Err(ChatError::UnknownPromptToken { token, vocabulary });
+        }
+        let prompt = Sequence {
+            tokens: tokens.iter().map(|&token| token as Token).collect(),
+            media: vec![],
+        };
+        Ok(Read {
+            prompt,
+            media: vec![],
+            in_thought: false,
+        })
+    }
+
     /// Answers what needs the vocabulary and the template alone.
     fn text(&self, task: &TextTask) -> Result<TextAnswer, ChatError> {
         match task {
             TextTask::Count(request) => {
                 Ok(TextAnswer::Count(self.read(request)?.prompt.len() as u32))
+            }
+            TextTask::Render(request) => {
+                let mended = history::mended(&request.messages);
+                let with_mended = with_mended(request, mended.as_ref());
+                let segments = self
+                    .prompter
+                    .render(with_mended.as_ref().unwrap_or(request))?;
+                let text: String = segments.iter().map(Segment::text).collect();
+                Ok(TextAnswer::Bytes(text.into()))
             }
             TextTask::Tokenize {
                 text,
@@ -299,9 +347,15 @@ impl Preparer {
     }
 
     /// The request's pictures, of which only the headers are read, and its sounds, decoded.
-    fn media(&self, request: &ChatRequest) -> Result<Vec<Arc<Medium>>, ChatError> {
+    /// `origin` says which message of the client's one of the request's is.
+    fn media(
+        &self,
+        request: &ChatRequest,
+        origin: impl Fn(usize) -> usize,
+    ) -> Result<Vec<Arc<Medium>>, ChatError> {
         let mut media = vec![];
         for (message, part, content) in request.media() {
+            let message = origin(message);
             let no_projector = || {
                 "it was loaded without a projector; put the model's mmproj file beside it and load it again".to_owned()
             };

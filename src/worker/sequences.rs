@@ -139,17 +139,15 @@ impl<C: KvCache> Sequences<C> {
         self.cached.iter_mut().for_each(|cached| cached.batched = 0);
     }
 
-    /// Adds the next tokens of `sequence` to the batch. With `logits` those behind the last of them
+    /// Adds the next tokens of `sequence` to the batch. The logits behind the last `logits` of them
     /// are computed. Returns the row of the last.
-    pub fn push(&mut self, sequence: usize, tokens: &[Token], logits: bool) -> usize {
+    pub fn push(&mut self, sequence: usize, tokens: &[Token], logits: usize) -> usize {
         let cached = &mut self.cached[sequence];
         let mut row = 0;
         for (i, &token) in tokens.iter().enumerate() {
             let position = (cached.tokens.len() + cached.batched) as u32;
-            let is_last = i + 1 == tokens.len();
-            row = self
-                .batch
-                .push(token, position, sequence as u32, logits && is_last);
+            let is_wanted = i + logits >= tokens.len();
+            row = self.batch.push(token, position, sequence as u32, is_wanted);
             cached.batched += 1;
         }
         row

@@ -15,7 +15,7 @@ use super::load::Engine;
 use super::messages::{Encoded, MAX_WAITING, MaskReady, Prepared, ServerMessage};
 use super::residency::Readiness;
 use super::schedule::{
-    self, Admission, EmbeddingsSegment, Limits, Receive, Segment, SequenceState, StepPlan,
+    self, Admission, EmbeddingsSegment, Limits, Receive, Segment, SequenceState, StepPlan, Tokens,
     WaitingState,
 };
 use crate::chat::{ChatError, Finish};
@@ -132,6 +132,7 @@ impl Server {
         let limits = &self.engine.limits;
         let limits = Limits {
             batch: limits.batch as usize,
+            outputs: limits.slots as usize,
             embeddings: limits.picture_step as usize,
             window: limits.window,
         };
@@ -152,6 +153,7 @@ impl Server {
             prompt: &prepared.prompt,
             owner: prepared.owner,
             cache_prompt: prepared.request.cache_prompt,
+            rates_prompt: prepared.request.prompt_logprobs,
         });
         let waiting: Vec<_> = waiting.collect();
         schedule::step(&sequences, &waiting, self.media_turn, &limits)
@@ -332,7 +334,7 @@ impl Server {
             if let Some(generation) = &running[segment.sequence] {
                 let tokens = generation.tokens(&segment.tokens);
                 let row = sequences.push(segment.sequence, tokens, segment.logits);
-                rows.push((segment.sequence, segment.logits.then_some(row)));
+                rows.push((segment, row));
             }
         }
         if rows.is_empty() {
@@ -342,14 +344,17 @@ impl Server {
             table.trim();
             table.fetch(sequences.batch());
         }
-        let flags = rows
-            .iter()
-            .filter_map(|(sequence, _)| running[*sequence].as_ref().map(Generation::cancel_flag));
+        let flags = rows.iter().filter_map(|(segment, _)| {
+            running[segment.sequence]
+                .as_ref()
+                .map(Generation::cancel_flag)
+        });
         match sequences.decode(flags) {
             Ok(()) => {
-                for (sequence, row) in rows {
-                    if let Some(row) = row {
-                        self.sample(sequence, row);
+                for (segment, row) in rows {
+                    self.rate(segment, row);
+                    if segment.logits > 0 {
+                        self.sample(segment.sequence, row);
                     }
                 }
             }
@@ -357,7 +362,30 @@ impl Server {
             Err(DecodeError::Aborted) => {}
             Err(error) => rows
                 .iter()
-                .for_each(|(sequence, _)| self.fail(*sequence, inference(error))),
+                .for_each(|(segment, _)| self.fail(segment.sequence, inference(error))),
+        }
+    }
+
+    /// Rates the tokens of a prompt that stand behind those of a segment, whose last is at `last` in
+    /// the batch. Only where all of the segment's logits were wanted for that.
+    fn rate(&mut self, segment: &Segment, last: usize) {
+        let Tokens::Prompt(range) = &segment.tokens else {
+            return;
+        };
+        let Engine {
+            sequences, vocab, ..
+        } = &mut self.engine;
+        let Some(generation) = &mut self.running[segment.sequence] else {
+            return;
+        };
+        if !generation.rates_prompt() {
+            return;
+        }
+        for at in range.clone() {
+            let row = last + at + 1 - range.end;
+            if let Some(logits) = sequences.logits(row) {
+                generation.rate(logits, at + 1, *vocab);
+            }
         }
     }
 

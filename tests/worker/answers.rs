@@ -1,6 +1,8 @@
 //! What the worker answers, and what a request can have changed of it.
 
-use gemmad::chat::{ChatError, ChatRequest, Finish, OutputLimits, Sampling, Thinking, Tool};
+use gemmad::chat::{
+    ChatError, ChatRequest, Finish, OutputLimits, RawPrompt, Sampling, Thinking, Tool,
+};
 
 use super::client::{Worker, user};
 use super::{STORY, limited, story};
@@ -129,7 +131,7 @@ fn a_raw_prompt_is_gone_on_with() {
         ChatRequest {
             output,
             sampling: user("").sampling,
-            ..ChatRequest::raw(prompt.into())
+            ..ChatRequest::raw(RawPrompt::Text(prompt.into()))
         }
     };
     // The markers that it spells are markers: this is what the template makes of a question.

@@ -8,8 +8,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use gemmad::chat::{
-    ChatError, ChatEvent, ChatRequest, Done, Message, PrincipalId, Role, Sampling, TokenLogprob,
-    ToolCall, Usage,
+    ChatError, ChatEvent, ChatRequest, Done, Message, PrincipalId, PromptToken, Role, Sampling,
+    TokenLogprob, ToolCall, Usage,
 };
 use gemmad::gemma::sound::Hearing;
 use gemmad::ipc::frame::{self, Decoder};
@@ -71,6 +71,8 @@ pub struct Answer {
     /// How many of the calls are complete.
     pub ended_calls: usize,
     pub logprobs: Vec<TokenLogprob>,
+    /// Tokens of the prompt.
+    pub rated: Vec<PromptToken>,
     pub started: Option<(u32, u32)>,
     /// Pieces of text that came.
     pub pieces: usize,
@@ -102,6 +104,7 @@ impl Answer {
             }),
             ChatEvent::CallArguments { json } => self.calls.last_mut().unwrap().arguments += &json,
             ChatEvent::CallEnded => self.ended_calls += 1,
+            ChatEvent::Prompt { tokens } => self.rated.extend(tokens),
             ChatEvent::Restarted => panic!("a worker begins no answer anew"),
             ChatEvent::Done(done) => self.done = Some(done),
         }

@@ -1,8 +1,10 @@
 //! A request of the Messages API, made into a [`ChatRequest`] or refused with the field's name.
 
+use crate::api::anthropic::blocks;
 use crate::api::anthropic::blocks::{self, Conversation};
 use crate::api::anthropic::tools;
 use crate::api::conversation;
+use crate::api::fields::{self as known, Level};
 use crate::api::ignored::Ignored;
 use crate::api::openai::chat::fields;
 use crate::api::openai::common;
@@ -172,6 +174,7 @@ fn prompt(mut object: Object) -> Result<MessagesCall, Invalid> {
     for (name, _) in IGNORED {
         object.take(name);
     }
+    known::neutral(&mut object, Level::Request)?;
     object.finish()?;
     Ok(MessagesCall {
         model,

@@ -66,7 +66,9 @@ impl ApiError {
 fn refused_by_worker(error: &ChatError, field: impl Fn(Place) -> String) -> ApiError {
     let code = match error {
         ChatError::PromptTooLong { .. } => "context_length_exceeded",
-        ChatError::UnknownToken { .. } | ChatError::Template { .. } => "invalid_value",
+        ChatError::UnknownToken { .. }
+        | ChatError::UnknownPromptToken { .. }
+        | ChatError::Template { .. } => "invalid_value",
         ChatError::UnsupportedModality {
             modality: Modality::Image,
             ..

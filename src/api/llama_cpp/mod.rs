@@ -1,6 +1,10 @@
-//! What llama.cpp's server has for tokens: `POST /tokenize` and `POST /detokenize`. The model's own
-//! worker answers, so a model may have to be loaded first.
+//! What llama.cpp's server has beside OpenAI's API: tokens and prompts, which the model's own worker
+//! knows, so a model may have to be loaded first; its way to go on with a text; and how the model is
+//! run.
 
+pub mod completion;
+pub mod prompt;
+pub mod server;
 pub mod tokens;
 
 use std::sync::Arc;

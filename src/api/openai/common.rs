@@ -5,6 +5,11 @@ use crate::api::parse::Invalid;
 use crate::api::parse::json::{Json, Object, quote};
 use crate::chat::{ChatRequest, Sampling, Thinking};
 
+/// The least bias: a token that is never drawn.
+const BAN: f32 = -100.0;
+/// How other servers write that each answer has a seed of its own.
+const RANDOM_SEED: i128 = -1;
+
 /// What `model` means when it is absent.
 pub const DEFAULT_MODEL: &str = "auto";
 
@@ -58,7 +63,7 @@ pub fn sampling(object: &mut Object) -> Result<Sampling, Invalid> {
         }
     }
     if let Some(penalty) = one_of(object, "repeat_penalty", "repetition_penalty")? {
-        s.repeat_penalty = penalty.number()?;
+        s.repeat_penalty = penalty;
     }
     if let Some(top_k) = object.take("top_k") {
         // Other servers write "off" as -1 or as 0.
@@ -68,13 +73,10 @@ pub fn sampling(object: &mut Object) -> Result<Sampling, Invalid> {
         .take("seed")
         .map(|seed| seed.integer(i64::MIN.into()..=u64::MAX.into()))
         .transpose()?
+        .filter(|seed| *seed != RANDOM_SEED)
         .map(fold_seed);
     if let Some(bias) = object.take("logit_bias") {
-        s.logit_bias = bias
-            .object()?
-            .into_entries()
-            .map(bias_entry)
-            .collect::<Result<_, _>>()?;
+        s.logit_bias = logit_bias(&bias)?;
     }
     Ok(s)
 }
@@ -85,6 +87,14 @@ fn fold_seed(seed: i128) -> u32 {
     (bits as u32) ^ (bits >> 32) as u32
 }
 
+/// An object from token to bias, or llama.cpp's list of pairs, in which `false` bans a token.
+fn logit_bias(json: &Json) -> Result<Vec<(u32, f32)>, Invalid> {
+    if json.is_array() {
+        return json.array()?.iter().map(bias_pair).collect();
+    }
+    json.object()?.into_entries().map(bias_entry).collect()
+}
+
 fn bias_entry((token, bias): (String, Json)) -> Result<(u32, f32), Invalid> {
     match token.parse() {
         Ok(token) => Ok((token, bias.number()?)),
@@ -92,17 +102,33 @@ fn bias_entry((token, bias): (String, Json)) -> Result<(u32, f32), Invalid> {
     }
 }
 
-/// A parameter that goes by two names.
-fn one_of<'a>(
-    object: &mut Object<'a>,
+fn bias_pair(json: &Json) -> Result<(u32, f32), Invalid> {
+    let [token, bias] = &json.array()?[..] else {
+        return json.wrong("must be a pair of a token id and a bias");
+    };
+    let bias = match bias.is("false") {
+        true => BAN,
+        false => bias.number()?,
+    };
+    Ok((token.u32(0, u32::MAX)?, bias))
+}
+
+/// A number that goes by two names, which must not say different things.
+fn one_of(
+    object: &mut Object,
     name: &'static str,
     alias: &'static str,
-) -> Result<Option<Json<'a>>, Invalid> {
-    match (object.take(name), object.take(alias)) {
-        (Some(_), Some(second)) => {
-            second.wrong(format!("is another name of `{name}`; give one of them"))
-        }
-        (first, second) => Ok(first.or(second)),
+) -> Result<Option<f32>, Invalid> {
+    let first = object.take(name).map(|json| json.number()).transpose()?;
+    let Some(second) = object.take(alias) else {
+        return Ok(first);
+    };
+    let number = second.number()?;
+    match first {
+        Some(first) if first != number => second.wrong(format!(
+            "is another name of `{name}`, which says something else; give one of them"
+        )),
+        _ => Ok(Some(number)),
     }
 }
 

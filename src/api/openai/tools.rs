@@ -2,6 +2,7 @@
 //! turns).
 
 use crate::api::parse::Invalid;
+use crate::api::parse::cut_off::closed;
 use crate::api::parse::json::{Json, Object, check_object, quote};
 use crate::chat::{Tool, ToolCall, ToolChoice};
 
@@ -160,18 +161,21 @@ pub fn function(object: &mut Object) -> Result<Tool, Invalid> {
     })
 }
 
-/// A call in an assistant's message.
+/// A call in an assistant's message. What clients and gateways add to it is theirs.
 pub fn call(json: &Json) -> Result<ToolCall, Invalid> {
     let mut object = json.object()?;
-    let id = object.need("id")?.string()?;
-    is_function(&object.need("type")?)?;
-    // Clients that collect streamed deltas send this back.
-    object.take("index");
+    let id = object.string("id")?.unwrap_or_default();
+    if let Some(kind) = object.take("type") {
+        is_function(&kind)?;
+    }
     let mut function = object.need("function")?.object()?;
-    object.finish()?;
+    object.finish_openly()?;
     let name = function.need("name")?.string()?;
-    let arguments = arguments(&function.need("arguments")?)?;
-    function.finish()?;
+    let arguments = match function.take("arguments") {
+        Some(arguments) => self::arguments(&arguments)?,
+        None => "{}".into(),
+    };
+    function.finish_openly()?;
     Ok(ToolCall {
         id,
         name,
@@ -180,7 +184,7 @@ pub fn call(json: &Json) -> Result<ToolCall, Invalid> {
 }
 
 /// A JSON object in a string, as OpenAI has it; a bare object is taken too. Some clients say "" for
-/// none.
+/// none. One that a token limit cut off is closed where it was.
 pub fn arguments(json: &Json) -> Result<String, Invalid> {
     if !json.is_string() {
         return json.opaque_object();
@@ -191,7 +195,10 @@ pub fn arguments(json: &Json) -> Result<String, Invalid> {
     }
     match check_object(&text) {
         Ok(()) => Ok(text),
-        Err(reason) => json.wrong(format!("must be a JSON object in a string; it {reason}")),
+        Err(reason) => closed(&text).map_or_else(
+            || json.wrong(format!("must be a JSON object in a string; it {reason}")),
+            Ok,
+        ),
     }
 }
 
@@ -374,7 +381,8 @@ mod tests {
         assert_eq!(parse(r#""{\"a\":[1]}""#).unwrap(), r#"{"a":[1]}"#);
         assert_eq!(parse(r#"{"a":1}"#).unwrap(), r#"{"a":1}"#);
         assert_eq!(parse(r#""""#).unwrap(), "{}");
-        for bad in [r#""[1]""#, r#""{""#, r#""{\"a\":1} x""#, "7", "[]"] {
+        assert_eq!(parse(r#""{\"a\":1,\"b""#).unwrap(), r#"{"a":1}"#);
+        for bad in [r#""[1]""#, r#""{a""#, r#""{\"a\":1} x""#, "7", "[]"] {
             assert_eq!(
                 parse(bad).unwrap_err().field,
                 "x.function.arguments",

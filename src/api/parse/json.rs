@@ -3,17 +3,18 @@
 //! Values stay slices of the body until something asks for them, so a body costs little more than
 //! its own bytes however it is built, and an error can name the exact field.
 
+mod well_formed;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::api::parse::Invalid;
+pub use well_formed::check_object;
 
 /// Entries of one array and fields of one object that are looked at.
 pub const MAX_ENTRIES: usize = 4096;
@@ -106,6 +107,10 @@ impl<'a> Json<'a> {
 
     pub fn is_string(&self) -> bool {
         self.raw.starts_with('"')
+    }
+
+    pub fn is_object(&self) -> bool {
+        self.raw.starts_with('{')
     }
 
     pub fn is_array(&self) -> bool {
@@ -217,7 +222,7 @@ impl<'a> Json<'a> {
     }
 
     pub fn object(&self) -> Result<Object<'a>, Invalid> {
-        if !self.raw.starts_with('{') {
+        if !self.is_object() {
             return self.expected("an object");
         }
         let mut collected = Collected::default();
@@ -244,7 +249,7 @@ impl<'a> Json<'a> {
 
     /// An object that is passed on as it is. It is bounded, and well-formed to the last escape.
     pub fn opaque_object(&self) -> Result<String, Invalid> {
-        if !self.raw.starts_with('{') {
+        if !self.is_object() {
             return self.expected("an object");
         }
         match check_object(self.raw) {
@@ -290,6 +295,11 @@ impl<'a> Object<'a> {
     /// The field, unless it is absent or null.
     pub fn take(&mut self, name: &'static str) -> Option<Json<'a>> {
         self.known.push(name);
+        self.take_quietly(name)
+    }
+
+    /// The same of a field that is no hint for those who misspell others.
+    pub fn take_quietly(&mut self, name: &'static str) -> Option<Json<'a>> {
         let i = self.fields.iter().position(|(field, _)| field == name)?;
         let (_, raw) = self.fields.swap_remove(i);
         let json = Json {
@@ -346,88 +356,36 @@ impl<'a> Object<'a> {
         let Some((name, _)) = self.fields.iter().find(|(_, raw)| raw.get() != "null") else {
             return Ok(());
         };
-        let near = self
-            .known
-            .iter()
-            .map(|known| (strsim::damerau_levenshtein(&quote(name), known), known))
-            .filter(|(distance, known)| *distance <= 1 + known.len() / 6)
-            .min();
-        let hint = near.map_or(String::new(), |(_, known)| {
-            format!("; did you mean `{known}`?")
-        });
-        Err(Invalid::new(
+        Err(self.unknown(name, self.near(name)))
+    }
+
+    /// Refuses of what was not asked for what looks like a misspelt name. The rest is the client's
+    /// own.
+    pub fn finish_openly(self) -> Result<(), Invalid> {
+        let given = self.fields.iter().filter(|(_, raw)| raw.get() != "null");
+        for (name, _) in given {
+            if let Some(known) = self.near(name) {
+                return Err(self.unknown(name, Some(known)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The name that was asked for which this one is a misspelling of.
+    fn near(&self, name: &str) -> Option<&'static str> {
+        let known = self.known.iter();
+        let near = known
+            .map(|known| (strsim::damerau_levenshtein(&quote(name), known), *known))
+            .filter(|(distance, known)| *distance <= 1 + known.len() / 6);
+        near.min().map(|(_, known)| known)
+    }
+
+    fn unknown(&self, name: &str, near: Option<&str>) -> Invalid {
+        let hint = near.map_or(String::new(), |known| format!("; did you mean `{known}`?"));
+        Invalid::new(
             self.at(name),
             format!("is not a known parameter here{hint}"),
-        ))
-    }
-}
-
-/// Whether a text is one JSON object that every reader will take: bounded in size and depth, with
-/// numbers that are numbers and escapes that are characters. The error continues the sentence "it
-/// …".
-pub fn check_object(text: &str) -> Result<(), String> {
-    if text.len() > MAX_OPAQUE_BYTES {
-        return Err(format!(
-            "has {} bytes; at most {MAX_OPAQUE_BYTES} are allowed",
-            text.len()
-        ));
-    }
-    match serde_json::from_str::<WellFormed>(text) {
-        Ok(_) if text.trim_ascii_start().starts_with('{') => Ok(()),
-        Ok(_) => Err("is not an object".into()),
-        Err(error) => Err(format!("cannot be read: {error}")),
-    }
-}
-
-/// Any value of which every number and every escape was read, and nothing kept.
-/// [`IgnoredAny`] skips over both.
-struct WellFormed;
-
-impl<'de> Deserialize<'de> for WellFormed {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Self)
-    }
-}
-
-impl<'de> Visitor<'de> for WellFormed {
-    type Value = Self;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self, A::Error> {
-        while seq.next_element::<Self>()?.is_some() {}
-        Ok(self)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
-        while map.next_entry::<Self, Self>()?.is_some() {}
-        Ok(self)
+        )
     }
 }
 

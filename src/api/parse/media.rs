@@ -35,24 +35,41 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The rest of a part of type `image_url`.
+/// The rest of a part of type `image_url`: an object with the picture's `url`, or that alone.
 pub fn image_url(part: &mut Object) -> Result<Part, Invalid> {
-    let mut object = part.need("image_url")?.object()?;
+    let image = part.need("image_url")?;
+    if image.is_string() {
+        return picture(&image, of_detail(part)?);
+    }
+    let mut object = image.object()?;
     let url = object.need("url")?;
-    let detail = object
-        .take("detail")
-        .map_or(Ok(Detail::Auto), |detail| self::detail(&detail))?;
+    let beside = of_detail(part)?;
+    let detail = of_detail(&mut object)?;
+    // It goes by what is in the file.
+    for name in ["format", "media_type", "mime_type"] {
+        object.string(name)?;
+    }
     object.finish()?;
-    picture(&url, detail)
+    picture(
+        &url,
+        if detail == Detail::Auto {
+            beside
+        } else {
+            detail
+        },
+    )
+}
+
+fn of_detail(object: &mut Object) -> Result<Detail, Invalid> {
+    object
+        .take("detail")
+        .map_or(Ok(Detail::Auto), |detail| self::detail(&detail))
 }
 
 /// The rest of a part of type `input_image`.
 pub fn input_image(part: &mut Object) -> Result<Part, Invalid> {
     let url = part.need("image_url")?;
-    let detail = part
-        .take("detail")
-        .map_or(Ok(Detail::Auto), |detail| self::detail(&detail))?;
-    picture(&url, detail)
+    picture(&url, of_detail(part)?)
 }
 
 /// The rest of a part of type `input_audio`.
@@ -246,10 +263,11 @@ mod tests {
         for (part, field, reason) in [
             (r#"{}"#, "image_url", "required"),
             (
-                r#"{"image_url":"data:image/png;base64,iVBORw=="}"#,
+                r#"{"image_url":"data:image/tiff;base64,AAAA"}"#,
                 "image_url",
-                "must be an object",
+                "`image/tiff`",
             ),
+            (r#"{"image_url":7}"#, "image_url", "must be an object"),
             (r#"{"image_url":{}}"#, "image_url.url", "required"),
             (
                 r#"{"image_url":{"url":7}}"#,

@@ -3,6 +3,7 @@
 //! [`json`] reads values; [`media`] and [`files`] read the pictures, sounds and files of every
 //! API's messages, and [`remote`] those that a message has by their address.
 
+pub mod cut_off;
 pub mod files;
 mod invalid;
 pub mod json;

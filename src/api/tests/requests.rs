@@ -122,8 +122,8 @@ async fn a_completion_says_what_is_wrong_in_its_own_words() {
     stream.write_all(request.as_bytes()).await.unwrap();
     let (events, _, request) = door.answer().await;
     assert_eq!(
-        (request.prompt.as_deref(), request.output.max_tokens),
-        (Some("x"), Some(16))
+        (request.prompt, request.output.max_tokens),
+        (Some(crate::chat::RawPrompt::Text("x".into())), Some(16))
     );
     let error = crate::chat::ChatError::PromptTooLong {
         prompt_tokens: 9,
@@ -160,6 +160,77 @@ async fn a_large_request_is_read_aside() {
     );
     events.send(done()).await.unwrap();
     assert_eq!(code(&client.await.unwrap()), 200);
+}
+
+#[tokio::test]
+async fn paths_are_found_without_v1() {
+    let mut door = Door::open(Limits::default());
+    let models = door.get("/models").await;
+    assert_eq!(
+        (code(&models), &content(&models)["object"]),
+        (200, &json!("list"))
+    );
+    assert_eq!(code(&door.get("/props").await), 200);
+    let mut stream = door.connect().await;
+    let request = chat("")
+        .replace("/v1/chat", "/chat")
+        .replace("host: x", "host: x\r\nconnection: close");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let (events, ..) = door.answer().await;
+    events.send(done()).await.unwrap();
+    assert_eq!(code(&read_all(&mut stream).await), 200);
+}
+
+#[tokio::test]
+async fn several_answers_come_side_by_side() {
+    let mut door = Door::open(Limits::default());
+    for streams in [false, true] {
+        let mut stream = door.connect().await;
+        let request = chat(&format!(
+            r#","n":2,"seed":7,"stream":{streams},"stream_options":{{"include_usage":true}}"#
+        ));
+        let request = request.replace("host: x", "host: x\r\nconnection: close");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let (first, _, one) = door.answer().await;
+        let (second, _, two) = door.answer().await;
+        assert_eq!((one.sampling.seed, two.sampling.seed), (Some(7), Some(8)));
+        for (events, said) in [(&second, "b"), (&first, "a"), (&first, "c")] {
+            events.send(text(said)).await.unwrap();
+        }
+        for events in [second, first] {
+            events.send(done()).await.unwrap();
+        }
+        let response = read_all(&mut stream).await;
+        assert_eq!(code(&response), 200);
+        if !streams {
+            let choices = &content(&response)["choices"];
+            assert_eq!(choices[0]["message"]["content"], "ac");
+            assert_eq!(choices[1]["message"]["content"], "b");
+            assert_eq!(
+                (&choices[0]["index"], &choices[1]["index"]),
+                (&json!(0), &json!(1))
+            );
+            continue;
+        }
+        let events: Vec<Value> = response
+            .split("data: ")
+            .skip(1)
+            .filter_map(|event| serde_json::from_str(event.lines().next()?).ok())
+            .collect();
+        let of = |index: u64| -> String {
+            let choices = events.iter().map(|event| &event["choices"][0]);
+            let mine = choices.filter(|choice| choice["index"] == index);
+            mine.filter_map(|choice| choice["delta"]["content"].as_str())
+                .collect()
+        };
+        assert_eq!((of(0), of(1)), ("ac".into(), "b".into()));
+        let ends = events
+            .iter()
+            .filter(|event| event["choices"][0]["finish_reason"] == "stop");
+        assert_eq!(ends.count(), 2);
+        assert_eq!(response.matches("[DONE]").count(), 1);
+        assert_eq!(events.last().unwrap()["choices"], json!([]));
+    }
 }
 
 #[tokio::test]

@@ -24,6 +24,15 @@ pub(super) static KEYS: &[Key] = &[
         },
     ),
     key(
+        "auto-names",
+        Rule::List {
+            allowed: "an array of names of at most 128 bytes, like \"gpt-4o\"",
+            check: |name| name.len() <= 128,
+            may_be_empty: true,
+            put: |config, names| config.models.auto_names = names,
+        },
+    ),
+    key(
         "prefer",
         Rule::List {
             allowed: "an array of variants, like \"gemma-4-e4b\"",

@@ -6,7 +6,7 @@ mod values;
 
 use minijinja::{Environment, ErrorKind, Value};
 
-use crate::chat::{ChatError, ChatRequest, Message, Part, Role};
+use crate::chat::{ChatError, ChatRequest, Message, Part, RawPrompt, Role};
 use crate::gemma::{marker, template};
 use crate::ipc::TemplateSource;
 use guard::Guard;
@@ -97,7 +97,7 @@ impl Prompter {
 
     /// Renders the prompt without the token that begins it; the tokenizer adds that one.
     pub fn render(&self, request: &ChatRequest) -> Result<Vec<Segment>, ChatError> {
-        if let Some(prompt) = &request.prompt {
+        if let Some(RawPrompt::Text(prompt)) = &request.prompt {
             return Ok(vec![Segment::Markup(self.without_bos(prompt).to_owned())]);
         }
         let begun = request.messages.last().filter(|_| request.continues);

@@ -134,9 +134,10 @@ impl Writer<'_> {
             ("description", self.text(&tool.description)),
         ]);
         if let Some(parameters) = &tool.parameters {
-            let schema = self.object(parameters, || {
-                format!("the parameters of the function `{}`", tool.name)
-            })?;
+            let what = || format!("the parameters of the function `{}`", tool.name);
+            let mut schema = object(parameters, what)?;
+            only_lists_required(&mut schema);
+            let schema = from_json(schema, self.guard);
             function.push((Value::from("parameters"), schema));
         }
         Ok(Value::from_pairs(map([
@@ -150,15 +151,43 @@ impl Writer<'_> {
     }
 
     fn object(&self, json: &str, what: impl Fn() -> String) -> Result<Value, ChatError> {
-        match serde_json::from_str::<serde_json::Value>(json) {
-            Ok(value @ serde_json::Value::Object(_)) => Ok(from_json(value, self.guard)),
-            Ok(_) => Err(ChatError::Template {
-                reason: format!("{} are not a JSON object", what()),
-            }),
-            Err(error) => Err(ChatError::Template {
-                reason: format!("{} are not JSON: {error}", what()),
-            }),
+        Ok(from_json(object(json, what)?, self.guard))
+    }
+}
+
+fn object(json: &str, what: impl Fn() -> String) -> Result<serde_json::Value, ChatError> {
+    match serde_json::from_str::<serde_json::Value>(json) {
+        Ok(value @ serde_json::Value::Object(_)) => Ok(value),
+        Ok(_) => Err(ChatError::Template {
+            reason: format!("{} are not a JSON object", what()),
+        }),
+        Err(error) => Err(ChatError::Template {
+            reason: format!("{} are not JSON: {error}", what()),
+        }),
+    }
+}
+
+/// Takes `required` out of a schema where it is no list, as draft 3 and OpenAPI's parameters have it:
+/// templates go through it. A property of that name stays.
+fn only_lists_required(schema: &mut serde_json::Value) {
+    match schema {
+        serde_json::Value::Array(schemas) => schemas.iter_mut().for_each(only_lists_required),
+        serde_json::Value::Object(fields) => {
+            if fields.get("required").is_some_and(|list| !list.is_array()) {
+                fields.remove("required");
+            }
+            for (name, value) in fields {
+                match value {
+                    serde_json::Value::Object(named)
+                        if ["properties", "$defs", "definitions"].contains(&name.as_str()) =>
+                    {
+                        named.values_mut().for_each(only_lists_required);
+                    }
+                    value => only_lists_required(value),
+                }
+            }
         }
+        _ => {}
     }
 }
 

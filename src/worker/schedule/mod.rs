@@ -48,6 +48,8 @@ pub struct RunningState<'a> {
     pub medium: MediumState,
     /// The mask of the next token is still being computed.
     pub awaits_mask: bool,
+    /// The logits behind each token of the prompt are wanted.
+    pub rates_prompt: bool,
 }
 
 /// How far a medium is.
@@ -69,6 +71,8 @@ pub struct WaitingState<'a> {
     pub owner: PrincipalId,
     /// It may go on from what a sequence holds of its owner.
     pub cache_prompt: bool,
+    /// As in [`RunningState`]; then nothing is gone on from.
+    pub rates_prompt: bool,
 }
 
 /// What holds for the worker's life.
@@ -76,6 +80,8 @@ pub struct WaitingState<'a> {
 pub struct Limits {
     /// Tokens of one batch.
     pub batch: usize,
+    /// Tokens of one batch whose logits are computed: as many as there are sequences, at least.
+    pub outputs: usize,
     /// Tokens of a medium that are decoded at once.
     pub embeddings: usize,
     /// Positions that sliding layers look back.
@@ -125,8 +131,8 @@ pub enum Receive {
 pub struct Segment {
     pub sequence: usize,
     pub tokens: Tokens,
-    /// The logits of its last token are wanted.
-    pub logits: bool,
+    /// Of how many of its last tokens the logits are wanted.
+    pub logits: usize,
 }
 
 /// Where the tokens of a segment come from.
@@ -190,7 +196,7 @@ pub fn step(
         .map(|(sequence, _)| sequence)
         .collect();
     let receive = receive(&running, limits);
-    let segments = batch(&running, limits.batch);
+    let segments = batch(&running, limits);
     for segment in &segments {
         if let Some(progress) = &mut running[segment.sequence] {
             progress.position += segment.tokens.count();
@@ -228,7 +234,8 @@ fn admit<'a>(
                 };
                 (i, candidate)
             });
-        let owner = request.cache_prompt.then_some(request.owner);
+        let reuses = request.cache_prompt && !request.rates_prompt;
+        let owner = reuses.then_some(request.owner);
         let Some(admission) = reuse::choose(free, request.prompt, window, owner) else {
             break;
         };
@@ -238,6 +245,7 @@ fn admit<'a>(
                 prompt: request.prompt,
                 medium: MediumState::Raw,
                 awaits_mask: false,
+                rates_prompt: request.rates_prompt,
             },
         });
         admissions.push(admission);
@@ -265,12 +273,19 @@ fn receive(running: &[Option<Progress<'_>>], limits: &Limits) -> Receive {
     }
 }
 
-fn batch(running: &[Option<Progress<'_>>], limit: usize) -> Vec<Segment> {
+fn batch(running: &[Option<Progress<'_>>], limits: &Limits) -> Vec<Segment> {
+    let rated = rated_share(running, limits.outputs);
+    let demand = |progress: &Progress<'_>| match progress.demand() {
+        Demand::Prompt(tokens) if progress.request.rates_prompt => {
+            Demand::Prompt(tokens.min(rated))
+        }
+        demand => demand,
+    };
     let demands: Vec<Demand> = running
         .iter()
-        .map(|progress| progress.map_or(Demand::Nothing, |progress| progress.demand()))
+        .map(|progress| progress.as_ref().map_or(Demand::Nothing, demand))
         .collect();
-    let shares = share(&demands, limit);
+    let shares = share(&demands, limits.batch);
     let segments = running.iter().zip(shares).enumerate();
     segments
         .filter_map(|(sequence, (progress, count))| {
@@ -278,6 +293,13 @@ fn batch(running: &[Option<Progress<'_>>], limit: usize) -> Vec<Segment> {
             Some(progress.segment(sequence, count))
         })
         .collect()
+}
+
+/// Tokens that each prompt that is rated may have in a batch: all others need one output at most.
+fn rated_share(running: &[Option<Progress<'_>>], outputs: usize) -> usize {
+    let all = running.iter().flatten();
+    let rated = all.clone().filter(|progress| progress.is_rated()).count();
+    outputs.saturating_sub(all.count() - rated) / rated.max(1)
 }
 
 /// The piece of a medium that comes next: other sequences' tokens are decoded in between.
@@ -327,11 +349,20 @@ impl Progress<'_> {
         } else {
             Tokens::Sampled
         };
+        let logits = match self.is_rated() {
+            true => count,
+            false => usize::from(position + count >= prompt),
+        };
         Segment {
             sequence,
             tokens,
-            logits: position + count >= prompt,
+            logits,
         }
+    }
+
+    /// Tokens of its prompt come next whose logits are all wanted.
+    fn is_rated(&self) -> bool {
+        self.request.rates_prompt && self.position < self.request.prompt.len()
     }
 
     /// The medium at its position, if it is encoded: with the offset and the length of the piece,

@@ -6,6 +6,7 @@ const OWNER: PrincipalId = PrincipalId::User(1000);
 
 const LIMITS: Limits = Limits {
     batch: 8,
+    outputs: 4,
     embeddings: 4,
     window: 100,
 };
@@ -45,6 +46,7 @@ fn busy<'a>(cached: &'a Sequence, prompt: &'a Sequence, medium: MediumState) -> 
             prompt,
             medium,
             awaits_mask: false,
+            rates_prompt: false,
         }),
         ..free(cached)
     }
@@ -54,7 +56,7 @@ fn prompt_segment(sequence: usize, range: Range<usize>, logits: bool) -> Segment
     Segment {
         sequence,
         tokens: Tokens::Prompt(range),
-        logits,
+        logits: usize::from(logits),
     }
 }
 
@@ -62,7 +64,7 @@ fn sampled(sequence: usize) -> Segment {
     Segment {
         sequence,
         tokens: Tokens::Sampled,
-        logits: true,
+        logits: 1,
     }
 }
 
@@ -88,6 +90,7 @@ fn a_request_is_admitted_and_decoded_in_one_step() {
         prompt: &prompt,
         owner: OWNER,
         cache_prompt: true,
+        rates_prompt: false,
     };
     let plan = step(&[free(&empty), free(&cached)], &[waiting], 0, &LIMITS);
     let [one, two] = [(1, 3), (0, 0)].map(|(sequence, reuse)| Admission { sequence, reuse });
@@ -118,6 +121,48 @@ fn answers_and_prompts_share_a_batch() {
         [prompt_segment(0, 10..17, false), sampled(1)]
     );
     assert_eq!(plan.receive, Receive::Skip);
+}
+
+#[test]
+fn prompts_that_are_rated_share_the_outputs() {
+    let long = prompt(&".".repeat(50));
+    let (some, all) = (first(&long, 10), long.clone());
+    let rated = |cached| {
+        let mut state = busy(cached, &long, MediumState::Raw);
+        state.request.as_mut().unwrap().rates_prompt = true;
+        state
+    };
+    let segments = |states: &[SequenceState<'_>]| step(states, &[], 0, &LIMITS).segments;
+    let all_of = |sequence, range: Range<usize>| Segment {
+        logits: range.len(),
+        ..prompt_segment(sequence, range, false)
+    };
+    assert_eq!(segments(&[rated(&some)]), [all_of(0, 10..14)]);
+    assert_eq!(
+        segments(&[rated(&some), busy(&all, &long, MediumState::Raw)]),
+        [all_of(0, 10..13), sampled(1)]
+    );
+    let other = busy(&some, &long, MediumState::Raw);
+    assert_eq!(
+        segments(&[rated(&some), other, rated(&some)]),
+        [
+            all_of(0, 10..11),
+            prompt_segment(1, 10..16, false),
+            all_of(2, 10..11)
+        ]
+    );
+    // Once it is read it is an answer like any other.
+    assert_eq!(segments(&[rated(&all)]), [sampled(0)]);
+    // Nothing is gone on from: what is not computed has no logits.
+    let waiting = WaitingState {
+        prompt: &long,
+        owner: OWNER,
+        cache_prompt: true,
+        rates_prompt: true,
+    };
+    let plan = step(&[free(&some)], &[waiting], 0, &LIMITS);
+    assert_eq!(plan.admissions[0].reuse, 0);
+    assert_eq!(plan.segments, [all_of(0, 0..4)]);
 }
 
 #[test]
@@ -215,6 +260,7 @@ impl Simulation {
                     prompt: &request.prompt,
                     medium: request.medium,
                     awaits_mask: request.awaits_mask,
+                    rates_prompt: false,
                 }),
             })
             .collect();
@@ -222,6 +268,7 @@ impl Simulation {
             prompt: &request.prompt,
             owner: OWNER,
             cache_prompt: request.cache_prompt,
+            rates_prompt: false,
         });
         let waiting: Vec<_> = waiting.collect();
         step(&sequences, &waiting, self.media_turn, &self.limits)
@@ -297,8 +344,11 @@ impl Simulation {
                 cached.tokens.push(8);
             }
         }
-        assert_eq!(segment.logits, request.decoded == request.prompt.len());
-        if segment.logits {
+        assert_eq!(
+            segment.logits,
+            usize::from(request.decoded == request.prompt.len())
+        );
+        if segment.logits > 0 {
             request.sampled += 1;
             request.awaits_mask = masked;
         }
@@ -371,7 +421,7 @@ proptest! {
             last_used: vec![0; sequences],
             running: vec![None; sequences],
             waiting: vec![],
-            limits: Limits { batch, embeddings, window: 100 },
+            limits: Limits { batch, outputs: 8, embeddings, window: 100 },
             media_turn: 0,
             now: 0,
         };

@@ -69,8 +69,8 @@ fn lens(sequences: &Sequences<FakeCache>) -> Vec<usize> {
 
 fn filled() -> Sequences<FakeCache> {
     let mut sequences = Sequences::new(FakeCache::new(3), 3, 16);
-    assert_eq!(sequences.push(0, &[1, 2, 3], true), 2);
-    assert_eq!(sequences.push(2, &[4, 5], false), 4);
+    assert_eq!(sequences.push(0, &[1, 2, 3], 1), 2);
+    assert_eq!(sequences.push(2, &[4, 5], 0), 4);
     assert_eq!(sequences.batch(), [1, 2, 3, 4, 5]);
     assert_eq!(
         lens(&sequences),
@@ -86,7 +86,7 @@ fn filled() -> Sequences<FakeCache> {
 #[test]
 fn what_was_decoded_is_held() {
     let mut sequences = filled();
-    sequences.push(2, &[6], true);
+    sequences.push(2, &[6], 1);
     sequences.decode(std::iter::empty()).unwrap();
     assert_eq!(sequences.cached(2).tokens, [4, 5, 6]);
     sequences.reuse(0, PrincipalId::User(1000), 1, 9);
@@ -104,7 +104,7 @@ fn what_was_decoded_is_held() {
 fn a_batch_that_was_aborted_leaves_nothing() {
     let mut sequences = filled();
     sequences.cache.next = Some(DecodeError::Aborted);
-    sequences.push(0, &[7, 8], true);
+    sequences.push(0, &[7, 8], 1);
     assert_eq!(
         sequences.decode(std::iter::empty()),
         Err(DecodeError::Aborted)
@@ -116,7 +116,7 @@ fn a_batch_that_was_aborted_leaves_nothing() {
 fn a_batch_that_failed_empties_its_sequences() {
     let mut sequences = filled();
     sequences.cache.next = Some(DecodeError::Failed(-1));
-    sequences.push(0, &[7, 8], true);
+    sequences.push(0, &[7, 8], 1);
     assert_eq!(
         sequences.decode(std::iter::empty()),
         Err(DecodeError::Failed(-1))

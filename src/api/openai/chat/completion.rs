@@ -1,5 +1,6 @@
 //! An answer that is sent when it is complete.
 
+use crate::api::choices::Total;
 use crate::api::openai::chat::response::{CallOut, Choice, Completion, Head, Logprobs, MessageOut};
 use crate::chat::{ChatEvent, Done, TokenLogprob};
 
@@ -13,17 +14,27 @@ pub struct CompletionBuilder {
     open: Option<CallOut>,
     content_logprobs: Vec<TokenLogprob>,
     reasoning_logprobs: Vec<TokenLogprob>,
+    hides_thoughts: bool,
 }
 
 impl CompletionBuilder {
+    /// One that leaves out what the model thinks, if so.
+    pub fn hiding_thoughts(hides_thoughts: bool) -> Self {
+        Self {
+            hides_thoughts,
+            ..Self::default()
+        }
+    }
+
     /// Adds an event, or hands back the last one.
     pub fn event(&mut self, event: ChatEvent) -> Option<Done> {
         match event {
-            ChatEvent::Started { .. } => {}
+            ChatEvent::Started { .. } | ChatEvent::Prompt { .. } => {}
             ChatEvent::Text { text, mut logprobs } => {
                 self.content.push_str(&text);
                 self.content_logprobs.append(&mut logprobs);
             }
+            ChatEvent::Thought { .. } if self.hides_thoughts => {}
             ChatEvent::Thought { text, mut logprobs } => {
                 self.reasoning.push_str(&text);
                 self.reasoning_logprobs.append(&mut logprobs);
@@ -34,7 +45,7 @@ impl CompletionBuilder {
                 .iter_mut()
                 .for_each(|call| call.function.arguments.push_str(&json)),
             ChatEvent::CallEnded => self.calls.extend(self.open.take()),
-            ChatEvent::Restarted => *self = Self::default(),
+            ChatEvent::Restarted => *self = Self::hiding_thoughts(self.hides_thoughts),
             ChatEvent::Done(done) => return Some(done),
         }
         None
@@ -47,6 +58,14 @@ impl CompletionBuilder {
 
     /// The answer as OpenAI's `chat.completion`.
     pub fn json(&self, head: &Head, done: &Done, logprobs: bool) -> String {
+        let mut total = Total::default();
+        total.add(done, false);
+        let choice = self.choice(0, done, logprobs);
+        completion(head, vec![choice], &total)
+    }
+
+    /// The answer as one of several.
+    pub fn choice(&self, index: usize, done: &Done, logprobs: bool) -> Choice<'_> {
         let only_calls = self.content.is_empty() && !self.calls.is_empty();
         let message = MessageOut {
             role: "assistant",
@@ -60,22 +79,26 @@ impl CompletionBuilder {
             reasoning_content: &self.reasoning_logprobs,
             refusal: (),
         });
-        let choice = Choice {
-            index: 0,
+        Choice {
+            index: index as u32,
             message,
             logprobs,
             finish_reason: done.finish.into(),
-        };
-        let completion = Completion {
-            head,
-            object: "chat.completion",
-            choices: [choice],
-            usage: done.usage.into(),
-            timings: done.into(),
-        };
-        // Plain structs always serialise.
-        serde_json::to_string(&completion).unwrap_or_default()
+        }
     }
+}
+
+/// Answers as one `chat.completion`.
+pub fn completion(head: &Head, choices: Vec<Choice>, total: &Total) -> String {
+    let completion = Completion {
+        head,
+        object: "chat.completion",
+        choices,
+        usage: total.usage.into(),
+        timings: total.into(),
+    };
+    // Plain structs always serialise.
+    serde_json::to_string(&completion).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -146,7 +169,7 @@ mod tests {
                 "usage": {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12,
                     "prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 0}},
                 "timings": {"cache_n": 0, "prompt_n": 10, "prompt_ms": 0.0, "prompt_per_second": 0.0,
-                    "predicted_n": 2, "predicted_ms": 1.0, "predicted_per_second": 2000.0}
+                    "predicted_n": 2, "predicted_ms": 1.0, "predicted_per_second": 1000.0}
             })
         );
     }

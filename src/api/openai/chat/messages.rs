@@ -1,5 +1,6 @@
 //! The conversation: `messages`.
 
+use crate::api::fields::{self, Level};
 use crate::api::openai::tools;
 use crate::api::parse::Invalid;
 use crate::api::parse::json::{Json, Object, quote};
@@ -14,18 +15,19 @@ fn message(json: &Json) -> Result<Message, Invalid> {
     let mut object = json.object()?;
     let role = role(&object.need("role")?)?;
     let mut message = Message::text(role, "");
-    message.content = match object.take("content") {
-        Some(content) => parts(&content)?,
-        // The checks of the whole request know when it may be absent.
-        None => vec![],
-    };
+    message.content.clear();
+    let content = object.take("content");
+    if let Some(content) = &content {
+        content_of(content, &mut message)?;
+    }
     // OpenAI lets every message carry its author's name; Gemma's turns have no place for it, save
     // for tools.
-    let name = object.string("name")?;
+    let name = object.take("name");
     match role {
         Role::Assistant => assistant(&mut object, &mut message)?,
         Role::Tool => {
-            message.name = name;
+            let name = name.or(object.take("tool_name"));
+            message.name = name.map(|name| name.string()).transpose()?;
             message.tool_call_id = object.string("tool_call_id")?;
             if message.tool_call_id.is_none() && message.name.is_none() {
                 return Err(Invalid::new(
@@ -33,15 +35,32 @@ fn message(json: &Json) -> Result<Message, Invalid> {
                     "is required for a tool's result (or `name`)",
                 ));
             }
+            // Nothing came of the call.
+            if message.content.is_empty() && content.is_some() {
+                message.content.push(Part::Text(String::new()));
+            }
         }
         Role::System | Role::User => {}
     }
-    object.finish()?;
+    fields::labels(object, Level::Message)?;
     Ok(message)
 }
 
 fn assistant(object: &mut Object, message: &mut Message) -> Result<(), Invalid> {
-    message.reasoning = object.string("reasoning_content")?;
+    for name in ["thinking", "reasoning", "reasoning_content"] {
+        if let Some(thought) = object.string(name)?.filter(|thought| !thought.is_empty()) {
+            message.reasoning = Some(thought);
+        }
+    }
+    for name in ["reasoning_details", "thinking_blocks"] {
+        let Some(blocks) = object.take(name) else {
+            continue;
+        };
+        let thought = thoughts(&blocks)?;
+        if message.reasoning.is_none() && !thought.is_empty() {
+            message.reasoning = Some(thought);
+        }
+    }
     if let Some(calls) = object.take("tool_calls") {
         message.tool_calls = calls
             .array()?
@@ -49,19 +68,38 @@ fn assistant(object: &mut Object, message: &mut Message) -> Result<(), Invalid> 
             .map(tools::call)
             .collect::<Result<_, _>>()?;
     }
-    // Clients send answers back as they got them, with these and without a meaning.
-    for idle in ["refusal", "annotations"] {
-        object.take(idle);
+    if let Some(refusal) = object.take("refusal") {
+        let refusal = refusal.string()?;
+        if message.content.is_empty() && !refusal.is_empty() {
+            message.content.push(Part::Text(refusal));
+        }
+    }
+    // An answer of which nothing was said, as one is that was cut off in a thought or in a call.
+    if message.content.is_empty() && message.tool_calls.is_empty() {
+        message.content.push(Part::Text(String::new()));
     }
     Ok(())
+}
+
+/// The texts of what gateways tell of thoughts in blocks. Of those that are sealed there is none.
+fn thoughts(blocks: &Json) -> Result<String, Invalid> {
+    let mut texts = vec![];
+    for block in blocks.array()? {
+        let mut block = block.object()?;
+        for name in ["thinking", "text", "summary"] {
+            texts.extend(block.take(name).filter(Json::is_string));
+        }
+    }
+    let texts: Vec<_> = texts.iter().map(Json::string).collect::<Result<_, _>>()?;
+    Ok(texts.join("\n"))
 }
 
 fn role(json: &Json) -> Result<Role, Invalid> {
     match json.string()?.as_str() {
         "system" | "developer" => Ok(Role::System),
         "user" => Ok(Role::User),
-        "assistant" => Ok(Role::Assistant),
-        "tool" => Ok(Role::Tool),
+        "assistant" | "model" => Ok(Role::Assistant),
+        "tool" | "function" => Ok(Role::Tool),
         other => json.wrong(format!(
             "must be `system`, `developer`, `user`, `assistant` or `tool`, not `{}`",
             quote(other)
@@ -69,47 +107,64 @@ fn role(json: &Json) -> Result<Role, Invalid> {
     }
 }
 
-fn parts(json: &Json) -> Result<Vec<Part>, Invalid> {
-    if json.is_array() {
-        return json.array()?.iter().map(part).collect();
+/// A text, a part, or an array of texts and parts.
+fn content_of(json: &Json, message: &mut Message) -> Result<(), Invalid> {
+    if json.is_string() {
+        message.content.push(Part::Text(json.string()?));
+        return Ok(());
     }
-    if !json.is_string() {
+    if json.is_object() {
+        return part(json, message);
+    }
+    if !json.is_array() {
         return json.wrong("must be a string or an array of parts");
     }
-    Ok(vec![Part::Text(json.string()?)])
-}
-
-fn part(json: &Json) -> Result<Part, Invalid> {
-    let mut object = json.object()?;
-    let kind = object.need("type")?;
-    match kind.string()?.as_str() {
-        "text" => {
-            let text = object.need("text")?.string()?;
-            object.finish()?;
-            Ok(Part::Text(text))
-        }
-        "image_url" => {
-            let picture = media::image_url(&mut object)?;
-            object.finish()?;
-            Ok(picture)
-        }
-        "input_audio" => {
-            let sound = media::input_audio(&mut object)?;
-            object.finish()?;
-            Ok(Part::Sound(sound))
-        }
-        "file" => {
-            let document = files::file(&mut object)?;
-            object.finish()?;
-            Ok(document)
-        }
-        video @ ("video" | "video_url" | "input_video") => kind.wrong(format!(
-            "is `{video}`, which is not supported: send its frames as `image_url` parts with `detail` 70, each behind its time"
-        )),
-        other => {
-            kind.wrong(format!("is `{}`, which is not supported; only `text`, `image_url`, `input_audio` and `file` are", quote(other)))
+    for json in json.array()? {
+        match json.is_string() {
+            true => message.content.push(Part::Text(json.string()?)),
+            false => part(&json, message)?,
         }
     }
+    Ok(())
+}
+
+fn part(json: &Json, message: &mut Message) -> Result<(), Invalid> {
+    let mut object = json.object()?;
+    let kind = object.need("type")?;
+    let assistant = message.role == Role::Assistant;
+    let part = match (kind.string()?.as_str(), assistant) {
+        ("text" | "input_text", _) | ("output_text", true) => {
+            Part::Text(object.need("text")?.string()?)
+        }
+        ("refusal", true) => Part::Text(object.need("refusal")?.string()?),
+        ("thinking" | "reasoning" | "redacted_thinking", true) => {
+            let thought = object.take("thinking").or(object.take("text"));
+            if let Some(thought) = thought {
+                let before = message.reasoning.get_or_insert_default();
+                before.push_str(&thought.string()?);
+            }
+            // Signatures and what is sealed are for the service that made them.
+            object.take("signature");
+            object.take("data");
+            return fields::labels(object, Level::Part);
+        }
+        ("image_url" | "input_image", _) => media::image_url(&mut object)?,
+        ("input_audio", _) => Part::Sound(media::input_audio(&mut object)?),
+        ("file", _) => files::file(&mut object)?,
+        (video @ ("video" | "video_url" | "input_video"), _) => {
+            return kind.wrong(format!(
+                "is `{video}`, which is not supported: send its frames as `image_url` parts with `detail` 70, each behind its time"
+            ));
+        }
+        (other, _) => {
+            return kind.wrong(format!(
+                "is `{}`, which is not supported; only `text`, `image_url`, `input_audio` and `file` are",
+                quote(other)
+            ));
+        }
+    };
+    message.content.push(part);
+    fields::labels(object, Level::Part)
 }
 
 #[cfg(test)]
@@ -160,6 +215,85 @@ mod tests {
         assert_eq!(parsed[5].name.as_deref(), Some("f"));
     }
 
+    /// What clients keep of answers, and send back.
+    #[test]
+    fn answers_come_back_as_they_were_kept() {
+        let answer = |fields: &str| {
+            parse(&format!(r#"[{{"role":"assistant",{fields}}}]"#))
+                .unwrap()
+                .remove(0)
+        };
+        let text = |text: &str| vec![Part::Text(text.into())];
+        for (fields, reasoning, content) in [
+            (r#""content":null"#, None, ""),
+            (r#""id":"x""#, None, ""),
+            (r#""content":[]"#, None, ""),
+            (r#""content":"","reasoning":"hm""#, Some("hm"), ""),
+            (
+                r#""content":"a","reasoning":"hm","reasoning_content":"hm","parsed":{"b":1}"#,
+                Some("hm"),
+                "a",
+            ),
+            (
+                r#""content":"a","reasoning_details":[{"type":"reasoning.text","text":"h","signature":"s"},{"type":"reasoning.encrypted","data":"x"}]"#,
+                Some("h"),
+                "a",
+            ),
+            (
+                r#""content":"a","thinking_blocks":[{"type":"thinking","thinking":"h","signature":"s"}],"provider_specific_fields":{}"#,
+                Some("h"),
+                "a",
+            ),
+            (
+                r#""content":[{"type":"thinking","thinking":"h","signature":"s"},{"type":"output_text","text":"a","annotations":[]}]"#,
+                Some("h"),
+                "a",
+            ),
+            (r#""content":null,"refusal":"no""#, None, "no"),
+            (r#""content":{"type":"refusal","refusal":"no"}"#, None, "no"),
+        ] {
+            let message = answer(fields);
+            assert_eq!(message.reasoning.as_deref(), reasoning, "{fields}");
+            assert_eq!(message.content, text(content), "{fields}");
+        }
+        let cut = answer(
+            r#""content":null,"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{\"a\":\"b","parsed_arguments":null}}]"#,
+        );
+        assert_eq!(
+            (cut.content.len(), cut.tool_calls[0].arguments.as_str()),
+            (0, r#"{"a":"b"}"#)
+        );
+    }
+
+    #[test]
+    fn labels_and_short_forms_are_taken() {
+        let picture = |image: &str| {
+            let part = format!(
+                r#"{{"type":"image_url","image_url":{image},"cache_control":{{"type":"ephemeral"}}}}"#
+            );
+            parse(&format!(
+                r#"[{{"role":"user","content":[{part}],"id":7,"opts":{{"visible":false}}}}]"#
+            ))
+            .unwrap()
+        };
+        let url = r#""data:image/png;base64,AAAA""#;
+        let long = picture(&format!(r#"{{"url":{url},"detail":"auto"}}"#));
+        assert_eq!(picture(url), long);
+        let said =
+            parse(r#"[{"role":"user","content":["a",{"type":"text","text":"b"}],"timestamp":1}]"#);
+        assert_eq!(said.unwrap()[0].content.len(), 2);
+        let results = parse(
+            r#"[{"role":"function","name":"f","content":"ok"},{"role":"tool","tool_name":"f","content":[]}]"#,
+        );
+        for result in results.unwrap() {
+            assert_eq!(
+                (result.role, result.name.as_deref()),
+                (Role::Tool, Some("f"))
+            );
+            assert_eq!(result.content.len(), 1);
+        }
+    }
+
     #[test]
     fn errors_in_content_name_the_field() {
         for (json, field) in [
@@ -200,6 +334,14 @@ mod tests {
                 r#"[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"},"text":"a"}]}]"#,
                 "messages[0].content[0].text",
             ),
+            (
+                r#"[{"role":"user","content":[{"type":"image_url","image_url":"x"}]}]"#,
+                "messages[0].content[0].image_url",
+            ),
+            (
+                r#"[{"role":"user","content":[{"type":"thinking","thinking":"x"}]}]"#,
+                "messages[0].content[0].type",
+            ),
         ] {
             assert_eq!(parse(json).unwrap_err().field, field, "{json}");
         }
@@ -209,12 +351,16 @@ mod tests {
     fn errors_beside_content_name_the_field() {
         for (json, field) in [
             (
-                r#"[{"role":"user","content":"a","tool_calls":[]}]"#,
+                r#"[{"role":"user","content":"a","tool_calls":[{}]}]"#,
                 "messages[0].tool_calls",
             ),
             (
-                r#"[{"role":"user","content":"a","junk":1}]"#,
-                "messages[0].junk",
+                r#"[{"role":"user","content":"a","contens":1}]"#,
+                "messages[0].contens",
+            ),
+            (
+                r#"[{"role":"assistant","content":"a","prefix":true}]"#,
+                "messages[0].prefix",
             ),
             (
                 r#"[{"role":"assistant","content":"a","reasoning_content":1}]"#,

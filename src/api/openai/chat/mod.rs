@@ -3,10 +3,12 @@
 
 pub mod completion;
 pub mod fields;
+mod form;
 mod messages;
 pub mod request;
 pub mod response;
 pub mod stream;
+mod thinking;
 
 use std::sync::Arc;
 
@@ -15,11 +17,13 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 
 use crate::access::Caller;
+use crate::access::quota::Share;
+use crate::api::choices::{Choices, Total, of_choice, streamed};
 use crate::api::error::ApiError;
-use crate::api::generation::{next, parse, streamed};
+use crate::api::generation::parse;
 use crate::api::{Api, body, documents, json};
-use crate::backend::Answer;
-use crate::chat::ChatEvent;
+use crate::backend::Failure;
+use crate::chat::{ChatEvent, ChatRequest, Done, Message};
 use completion::CompletionBuilder;
 use request::{ChatCall, Delivery};
 use response::Head;
@@ -31,44 +35,93 @@ pub async fn complete(
     request: Request,
 ) -> Result<Response, ApiError> {
     let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
+    let call = parse(bytes, request::parse).await?;
     let ChatCall {
         model,
         mut request,
+        choices,
         delivery,
-    } = parse(bytes, request::parse).await?;
+        hides_thoughts,
+    } = call;
     let files = documents::read(&api, caller.id(), &mut request, &mut share)
         .await
         .map_err(|refused| ApiError::attachments(refused, fields::field))?;
     let logprobs = request.logprobs.is_some();
     request.whole = delivery == Delivery::Complete;
-    let mut answer = api.backends.chat(caller.id(), &model, request).await?;
+    let requests = copies(&request, choices, &mut share)?;
+    drop(request);
+    let mut answers = Choices::ask(&api.backends, caller.id(), &model, requests).await?;
     // What fails before the first event fails with a status of its own.
-    let first = next(&mut answer).await?;
-    let head = Head::new(&answer.model());
+    let (choice, first) = next(&mut answers).await?;
+    let head = Head::new(&answers.model());
     let response = match delivery {
         // The request is kept to the end: it may be answered anew.
-        Delivery::Complete => collected(answer, first, &head, logprobs).await?,
+        Delivery::Complete => {
+            let new = || CompletionBuilder::hiding_thoughts(hides_thoughts);
+            let builders = (0..choices).map(|_| (new(), None)).collect();
+            let whole = collected(&mut answers, (choice, first), builders).await?;
+            json(whole.json(&head, logprobs))
+        }
         Delivery::Stream { usage } => {
             // From here on the request's memory is the worker's business.
             drop(share);
-            streamed(answer, first, Chunks::new(head, usage, logprobs))
+            let chunks = Chunks::new(head, usage, logprobs)
+                .of(choices)
+                .hiding_thoughts(hides_thoughts);
+            streamed(answers, (choice, first), chunks)
         }
     };
     Ok(documents::with_files_header(response, &files))
 }
 
-async fn collected(
-    mut answer: Answer,
-    first: ChatEvent,
-    head: &Head,
-    logprobs: bool,
-) -> Result<Response, ApiError> {
-    let mut completion = CompletionBuilder::default();
-    let mut event = first;
-    loop {
-        if let Some(done) = completion.event(event) {
-            return Ok(json(completion.json(head, &done, logprobs)));
-        }
-        event = next(&mut answer).await?;
+/// A request for each answer, all but the first charged; files are shared.
+fn copies(
+    request: &ChatRequest,
+    choices: u32,
+    share: &mut Share,
+) -> Result<Vec<ChatRequest>, ApiError> {
+    let bytes: usize = request.messages.iter().map(Message::copied_bytes).sum();
+    share
+        .grow(bytes as u64 * u64::from(choices - 1))
+        .map_err(ApiError::bodies)?;
+    Ok((0..choices).map(|i| of_choice(request, i)).collect())
+}
+
+/// Answers that have ended, each with its end.
+struct Whole(Vec<(CompletionBuilder, Option<Done>)>);
+
+impl Whole {
+    fn json(&self, head: &Head, logprobs: bool) -> String {
+        let mut total = Total::default();
+        let ended = self.0.iter().enumerate();
+        let ended = ended.filter_map(|(i, (builder, done))| Some((i, builder, done.as_ref()?)));
+        let choices = ended.map(|(i, builder, done)| {
+            total.add(done, i > 0);
+            builder.choice(i, done, logprobs)
+        });
+        let choices = choices.collect();
+        completion::completion(head, choices, &total)
     }
+}
+
+async fn next(answers: &mut Choices) -> Result<(usize, ChatEvent), Failure> {
+    match answers.next().await {
+        Some((choice, event)) => Ok((choice, event?)),
+        None => Err(Failure::ShuttingDown),
+    }
+}
+
+async fn collected(
+    answers: &mut Choices,
+    first: (usize, ChatEvent),
+    builders: Vec<(CompletionBuilder, Option<Done>)>,
+) -> Result<Whole, ApiError> {
+    let mut whole = Whole(builders);
+    let mut at = Some((first.0, Ok(first.1)));
+    while let Some((choice, event)) = at {
+        let (builder, done) = &mut whole.0[choice];
+        *done = builder.event(event?);
+        at = answers.next().await;
+    }
+    Ok(whole)
 }

@@ -2,15 +2,15 @@
 //! field's name.
 //!
 //! Nothing is silently dropped that could change an answer: a parameter is honoured, listed in
-//! [`IGNORED`] with the reason why it may be ignored, or refused.
+//! [`mod@crate::api::fields`] with the reason why it changes nothing, or refused.
 
-use crate::api::openai::chat::{fields, messages};
-use crate::api::openai::common::{Common, effort};
-use crate::api::openai::format;
+use crate::api::fields::{self as known, Level};
+use crate::api::openai::chat::{fields, form, messages, thinking};
+use crate::api::openai::common::Common;
 use crate::api::openai::tools::Shape;
 use crate::api::parse::Invalid;
 use crate::api::parse::json::{self, Json, Object, PassedFiles};
-use crate::chat::{ChatRequest, OutputLimits, Thinking};
+use crate::chat::{ChatRequest, OutputLimits};
 
 /// A chat request with what only this front door needs to know.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +18,11 @@ pub struct ChatCall {
     /// As the client spelled it.
     pub model: String,
     pub request: ChatRequest,
+    /// How many answers are wanted, at least 1.
+    pub choices: u32,
     pub delivery: Delivery,
+    /// The client does not want to see what the model thinks.
+    pub hides_thoughts: bool,
 }
 
 /// How the answer is to be sent.
@@ -31,52 +35,8 @@ pub enum Delivery {
     },
 }
 
-/// Values of an ignored parameter that change nothing.
-enum Harmless {
-    Any,
-    Only(&'static str),
-}
-
-/// Parameters that need no honouring, each with the reason.
-const IGNORED: &[(&str, Harmless, &str)] = &[
-    ("user", Harmless::Any, "the kernel says who the caller is"),
-    (
-        "safety_identifier",
-        Harmless::Any,
-        "the kernel says who the caller is",
-    ),
-    (
-        "metadata",
-        Harmless::Any,
-        "labels for a service that stores answers; nothing is stored here",
-    ),
-    (
-        "store",
-        Harmless::Only("false"),
-        "nothing is stored here; `true` would be a promise",
-    ),
-    ("service_tier", Harmless::Any, "there is one tier"),
-    (
-        "prompt_cache_key",
-        Harmless::Any,
-        "the prefix cache finds its entries by content",
-    ),
-    (
-        "prompt_cache_retention",
-        Harmless::Any,
-        "the prefix cache lives as long as the model is loaded",
-    ),
-    (
-        "verbosity",
-        Harmless::Only("\"medium\""),
-        "the default; Gemma has no other",
-    ),
-    (
-        "modalities",
-        Harmless::Only("[\"text\"]"),
-        "answers are text",
-    ),
-];
+/// Answers to one request.
+pub const MAX_CHOICES: u32 = 8;
 
 /// Reads a body. Every bound of the request has been checked when this returns.
 pub fn parse(body: &[u8]) -> Result<ChatCall, Invalid> {
@@ -88,17 +48,21 @@ pub fn parse_with(body: &[u8], files: PassedFiles) -> Result<ChatCall, Invalid> 
     let mut object = json::body_with(body, files)?;
     let messages = messages::messages(&object.need("messages")?)?;
     let Common { model, request } = Common::take(&mut object, Shape::Nested)?;
+    let thinking::Wish {
+        thinking,
+        hides_thoughts,
+    } = thinking::wish(&mut object)?;
     let request = ChatRequest {
         messages,
-        format: format::format(&mut object)?,
+        format: form::format(&mut object)?,
         output: output(&mut object)?,
-        thinking: thinking(&mut object)?,
+        thinking,
         logprobs: logprobs(&mut object)?,
         ..request
     };
     let delivery = delivery(&mut object)?;
-    only_choice(&mut object)?;
-    ignored(&mut object)?;
+    let choices = choices(&mut object)?;
+    known::neutral(&mut object, Level::Request)?;
     object.finish()?;
     request
         .check()
@@ -106,14 +70,17 @@ pub fn parse_with(body: &[u8], files: PassedFiles) -> Result<ChatCall, Invalid> 
     Ok(ChatCall {
         model,
         request,
+        choices,
         delivery,
+        hides_thoughts,
     })
 }
 
 pub fn output(object: &mut Object) -> Result<OutputLimits, Invalid> {
-    let old = object.u32("max_tokens", 1, u32::MAX)?;
+    let llama = most(object, "n_predict")?;
+    let old = most(object, "max_tokens")?;
     // OpenAI's newer name wins: clients that send both keep the old one for older servers.
-    let new = object.u32("max_completion_tokens", 1, u32::MAX)?;
+    let new = most(object, "max_completion_tokens")?;
     let min_tokens = object
         .take("min_tokens")
         .map_or(Ok(0), |min| min.u32(0, u32::MAX))?;
@@ -129,94 +96,67 @@ pub fn output(object: &mut Object) -> Result<OutputLimits, Invalid> {
     };
     let ignore_eos = object.switch("ignore_eos", false)?;
     Ok(OutputLimits {
-        max_tokens: new.or(old),
+        max_tokens: new.or(old).or(llama),
         min_tokens,
         stop,
         ignore_eos,
     })
 }
 
-/// Off unless asked for. Whether: `enable_thinking`, else a budget says so, else
-/// `reasoning_effort`. How long: the budget, else the effort.
-fn thinking(object: &mut Object) -> Result<Thinking, Invalid> {
-    let effort = object
-        .take("reasoning_effort")
-        .map(|name| effort(&name))
-        .transpose()?;
-    let budget = object.take("thinking_budget_tokens");
-    let tokens = budget
-        .as_ref()
-        .map(|budget| budget.u32(0, u32::MAX))
-        .transpose()?;
-    let mut enabled = None;
-    if let Some(kwargs) = object.take("chat_template_kwargs") {
-        let mut kwargs = kwargs.object()?;
-        enabled = kwargs
-            .take("enable_thinking")
-            .map(|enable| enable.boolean())
-            .transpose()?;
-        kwargs.finish()?;
+/// A limit on tokens; other servers write "none" as -1, and Ollama "the context" as -2.
+fn most(object: &mut Object, name: &'static str) -> Result<Option<u32>, Invalid> {
+    let Some(number) = object.take(name) else {
+        return Ok(None);
+    };
+    if number.is("-1") || number.is("-2") {
+        return Ok(None);
     }
-    Ok(match (enabled, tokens, effort) {
-        (Some(false), ..) | (_, Some(0), _) => Thinking::Off,
-        (_, Some(budget), _) => Thinking::On {
-            budget: Some(budget),
-        },
-        (Some(true), None, None | Some(Thinking::Off)) => Thinking::On { budget: None },
-        (_, None, effort) => effort.unwrap_or_default(),
-    })
+    number.u32(1, u32::MAX).map(Some)
 }
 
 pub fn logprobs(object: &mut Object) -> Result<Option<u8>, Invalid> {
     let wanted = object.switch("logprobs", false)?;
     match object.take("top_logprobs") {
-        Some(top) if !wanted => top.wrong("needs `logprobs` to be true"),
+        Some(top) if !wanted && !top.is("0") => top.wrong("needs `logprobs` to be true"),
+        Some(_) if !wanted => Ok(None),
         // The number's bound is checked with the whole request.
         Some(top) => Ok(Some(top.u32(0, u8::MAX.into())? as u8)),
         None => Ok(wanted.then_some(0)),
     }
 }
 
+/// How the answer is to be sent. What concerns streams alone says nothing where there is none.
 pub fn delivery(object: &mut Object) -> Result<Delivery, Invalid> {
     let stream = object.switch("stream", false)?;
-    let Some(options) = object.take("stream_options") else {
-        return Ok(if stream {
-            Delivery::Stream { usage: false }
-        } else {
-            Delivery::Complete
-        });
-    };
-    if !stream {
-        return options.wrong("needs `stream` to be true");
+    let mut usage = false;
+    if let Some(options) = object.take("stream_options") {
+        let mut options = options.object()?;
+        for name in ["include_usage", "continuous_usage_stats"] {
+            usage |= options.switch(name, false)?;
+        }
+        known::neutral_members(&mut options, "stream_options")?;
+        options.finish()?;
     }
-    let mut options = options.object()?;
-    let usage = options.switch("include_usage", false)?;
-    // Padding against eavesdroppers on a network; there is none here.
-    options.take("include_obfuscation");
-    options.finish()?;
-    Ok(Delivery::Stream { usage })
+    if let Some(wish) = object.take("usage") {
+        let mut wish = wish.object()?;
+        usage |= wish.switch("include", false)?;
+        wish.finish()?;
+    }
+    Ok(match stream {
+        true => Delivery::Stream { usage },
+        false => Delivery::Complete,
+    })
 }
 
-pub fn only_choice(object: &mut Object) -> Result<(), Invalid> {
-    let Some(n) = object.take("n") else {
-        return Ok(());
-    };
-    match n.u32(0, u32::MAX)? {
-        1 => Ok(()),
-        _ => n.wrong("must be 1: there is one answer to a request"),
-    }
-}
-
-fn ignored(object: &mut Object) -> Result<(), Invalid> {
-    for (name, harmless, reason) in IGNORED {
-        match (object.take(name), harmless) {
-            (Some(value), Harmless::Only(only)) if !value.is(only) => {
-                return value.wrong(format!("can only be {only}: {reason}"));
-            }
-            _ => {}
+/// How many answers are wanted: `n`, which llama.cpp also calls `n_cmpl`.
+pub fn choices(object: &mut Object) -> Result<u32, Invalid> {
+    let mut choices = 1;
+    for name in ["n_cmpl", "n"] {
+        if let Some(n) = object.take(name) {
+            choices = n.u32(1, MAX_CHOICES)?;
         }
     }
-    Ok(())
+    Ok(choices)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use serde::{Serialize, Serializer};
 
+use crate::api::choices::Total;
 use crate::api::generation::now;
 use crate::api::id;
 use crate::chat::{Done, Finish, TokenLogprob, Usage};
@@ -44,7 +45,7 @@ pub struct Completion<'a> {
     #[serde(flatten)]
     pub head: &'a Head,
     pub object: &'static str,
-    pub choices: [Choice<'a>; 1],
+    pub choices: Vec<Choice<'a>>,
     pub usage: UsageOut,
     pub timings: TimingsOut,
 }
@@ -212,13 +213,24 @@ pub struct TimingsOut {
     pub prompt_n: u32,
     pub prompt_ms: f64,
     pub prompt_per_second: f64,
+    /// Tokens of the answer.
     pub predicted_n: u32,
+    /// From the first of them to the last.
     pub predicted_ms: f64,
+    /// Of those after the first.
     pub predicted_per_second: f64,
 }
 
 impl From<&Done> for TimingsOut {
     fn from(done: &Done) -> Self {
+        let mut total = Total::default();
+        total.add(done, false);
+        Self::from(&total)
+    }
+}
+
+impl From<&Total> for TimingsOut {
+    fn from(total: &Total) -> Self {
         let rate = |n: u32, us: u64| {
             if us == 0 {
                 0.0
@@ -226,8 +238,14 @@ impl From<&Done> for TimingsOut {
                 f64::from(n) * 1e6 / us as f64
             }
         };
-        let (usage, timings) = (&done.usage, &done.timings);
+        let Total {
+            usage,
+            timings,
+            answers,
+        } = total;
         let prompt_n = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
+        // The first token of an answer comes of its prompt's last step.
+        let steps = usage.completion_tokens.saturating_sub(*answers);
         Self {
             cache_n: usage.cached_tokens,
             prompt_n,
@@ -235,7 +253,7 @@ impl From<&Done> for TimingsOut {
             prompt_per_second: rate(prompt_n, timings.prompt_us),
             predicted_n: usage.completion_tokens,
             predicted_ms: timings.predicted_us as f64 / 1e3,
-            predicted_per_second: rate(usage.completion_tokens, timings.predicted_us),
+            predicted_per_second: rate(steps, timings.predicted_us),
         }
     }
 }

@@ -11,6 +11,7 @@
 use axum::body::Bytes;
 use serde::Serialize;
 
+use crate::api::choices::{ChoiceEncoder, Total};
 use crate::api::error::ApiError;
 use crate::api::generation::{Encoder, take, write_event};
 use crate::api::openai::chat::response::{
@@ -51,7 +52,11 @@ pub struct Chunks {
     usage: bool,
     /// Whether the client asked for log-probabilities.
     logprobs: bool,
-    calls: u32,
+    hides_thoughts: bool,
+    /// Calls that have ended, of each answer.
+    calls: Vec<u32>,
+    /// Of the answers that have ended.
+    total: Total,
     /// Kept from event to event for its memory; empty in between.
     buffer: Vec<u8>,
 }
@@ -63,8 +68,26 @@ impl Chunks {
             framing: Framing::Events,
             usage,
             logprobs,
-            calls: 0,
+            hides_thoughts: false,
+            calls: vec![0],
+            total: Total::default(),
             buffer: vec![],
+        }
+    }
+
+    /// The same for several answers to one prompt.
+    pub fn of(self, answers: u32) -> Self {
+        Self {
+            calls: vec![0; answers as usize],
+            ..self
+        }
+    }
+
+    /// Leaves out what the model thinks, if so.
+    pub fn hiding_thoughts(self, hides_thoughts: bool) -> Self {
+        Self {
+            hides_thoughts,
+            ..self
         }
     }
 
@@ -72,13 +95,14 @@ impl Chunks {
         Self { framing, ..self }
     }
 
-    fn call(&mut self, start: Option<&CallOut>, function: Option<ArgumentsOut>) {
+    fn call(&mut self, choice: usize, start: Option<&CallOut>, function: Option<ArgumentsOut>) {
         let call = CallDelta {
-            index: self.calls,
+            index: self.calls[choice],
             start,
             function,
         };
         self.delta(
+            choice,
             Delta {
                 tool_calls: Some([call]),
                 ..Delta::default()
@@ -88,7 +112,13 @@ impl Chunks {
         );
     }
 
-    fn delta(&mut self, delta: Delta, content: &[TokenLogprob], thought: &[TokenLogprob]) {
+    fn delta(
+        &mut self,
+        choice: usize,
+        delta: Delta,
+        content: &[TokenLogprob],
+        thought: &[TokenLogprob],
+    ) {
         let any = self.logprobs && !(content.is_empty() && thought.is_empty());
         let logprobs = any.then_some(Logprobs {
             content,
@@ -96,7 +126,7 @@ impl Chunks {
             refusal: (),
         });
         let choices = [ChunkChoice {
-            index: 0,
+            index: choice as u32,
             delta,
             logprobs,
             finish_reason: None,
@@ -114,9 +144,10 @@ impl Chunks {
         );
     }
 
-    fn end(&mut self, done: &Done) {
+    fn end(&mut self, choice: usize, done: &Done) {
+        self.total.add(done, self.total.answers > 0);
         let choices = [ChunkChoice {
-            index: 0,
+            index: choice as u32,
             delta: Delta::default(),
             logprobs: None,
             finish_reason: Some(done.finish.into()),
@@ -129,8 +160,11 @@ impl Chunks {
             timings: Some(done.into()),
         };
         self.framing.write(&mut self.buffer, &last);
+        if (self.total.answers as usize) < self.calls.len() {
+            return;
+        }
         if self.usage {
-            let usage = Some(Some(done.usage.into()));
+            let usage = Some(Some(self.total.usage.into()));
             self.framing.write(
                 &mut self.buffer,
                 &Chunk {
@@ -150,52 +184,54 @@ impl Chunks {
 
 impl Encoder for Chunks {
     fn event(&mut self, event: ChatEvent) -> Bytes {
+        self.choice(0, event)
+    }
+
+    fn failure(&mut self, failure: Failure) -> Bytes {
+        self.broken(failure)
+    }
+}
+
+impl ChoiceEncoder for Chunks {
+    fn choice(&mut self, choice: usize, event: ChatEvent) -> Bytes {
         match event {
             ChatEvent::Started { .. } => {
-                self.delta(
-                    Delta {
-                        role: Some("assistant"),
-                        content: Some(""),
-                        ..Delta::default()
-                    },
-                    &[],
-                    &[],
-                );
+                let start = Delta {
+                    role: Some("assistant"),
+                    content: Some(""),
+                    ..Delta::default()
+                };
+                self.delta(choice, start, &[], &[]);
             }
             ChatEvent::Text { text, logprobs } => {
-                self.delta(
-                    Delta {
-                        content: Some(&text),
-                        ..Delta::default()
-                    },
-                    &logprobs,
-                    &[],
-                );
+                let delta = Delta {
+                    content: Some(&text),
+                    ..Delta::default()
+                };
+                self.delta(choice, delta, &logprobs, &[]);
             }
+            ChatEvent::Thought { .. } if self.hides_thoughts => {}
             ChatEvent::Thought { text, logprobs } => {
-                self.delta(
-                    Delta {
-                        reasoning_content: Some(&text),
-                        ..Delta::default()
-                    },
-                    &[],
-                    &logprobs,
-                );
+                let delta = Delta {
+                    reasoning_content: Some(&text),
+                    ..Delta::default()
+                };
+                self.delta(choice, delta, &[], &logprobs);
             }
-            ChatEvent::CallStarted { name } => self.call(Some(&CallOut::new(name)), None),
+            ChatEvent::CallStarted { name } => self.call(choice, Some(&CallOut::new(name)), None),
             ChatEvent::CallArguments { json } => {
-                self.call(None, Some(ArgumentsOut { arguments: &json }))
+                self.call(choice, None, Some(ArgumentsOut { arguments: &json }));
             }
             // The next call's first delta says as much.
-            ChatEvent::CallEnded => self.calls += 1,
-            // Only answers that are sent whole start over.
-            ChatEvent::Restarted => {}
-            ChatEvent::Done(done) => self.end(&done),
+            ChatEvent::CallEnded => self.calls[choice] += 1,
+            // Only answers that are sent whole start over, and only texts have prompts that are rated.
+            ChatEvent::Restarted | ChatEvent::Prompt { .. } => {}
+            ChatEvent::Done(done) => self.end(choice, &done),
         }
         take(&mut self.buffer)
     }
 
-    fn failure(&mut self, failure: Failure) -> Bytes {
+    fn broken(&mut self, failure: Failure) -> Bytes {
         let error = ApiError::from(failure);
         match self.framing {
             Framing::Events => error.event(),
@@ -295,7 +331,7 @@ mod tests {
         assert_eq!(
             last["timings"],
             json!({"cache_n": 4, "prompt_n": 6, "prompt_ms": 3.0, "prompt_per_second": 2000.0,
-                "predicted_n": 20, "predicted_ms": 40.0, "predicted_per_second": 500.0})
+                "predicted_n": 20, "predicted_ms": 40.0, "predicted_per_second": 475.0})
         );
         assert!(last.get("usage").is_none());
     }

@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use crate::api::openai::chat::response::{FinishOut, Head, TimingsOut, UNLIKELY, UsageOut};
-use crate::chat::TokenLogprob;
+use crate::chat::{PromptToken, TokenLogprob};
 
 pub const OBJECT: &str = "text_completion";
 
@@ -30,11 +30,12 @@ pub struct Choice<'a> {
 }
 
 /// This endpoint's own shape: one list for each property.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Logprobs<'a> {
     tokens: Vec<String>,
-    token_logprobs: Vec<f32>,
-    top_logprobs: Vec<Rivals<'a>>,
+    /// Null for a token with nothing before it.
+    token_logprobs: Vec<Option<f32>>,
+    top_logprobs: Vec<Option<Rivals<'a>>>,
     /// Characters of the answer before each token.
     text_offset: Vec<usize>,
 }
@@ -45,26 +46,41 @@ struct Rivals<'a>(&'a [(Vec<u8>, f32)]);
 
 impl<'a> Logprobs<'a> {
     /// `offset`: characters before the first of these tokens; it is moved behind the last.
-    pub fn new(tokens: &'a [TokenLogprob], offset: &mut usize) -> Self {
-        let mut text_offset = vec![];
-        for token in tokens {
-            text_offset.push(*offset);
-            // Bytes that begin a character: a token may hold a part of one.
-            *offset += token
-                .bytes
-                .iter()
-                .filter(|byte| **byte & 0xc0 != 0x80)
-                .count();
+    pub fn new(prompt: &'a [PromptToken], drawn: &'a [TokenLogprob], offset: &mut usize) -> Self {
+        let mut lists = Self::default();
+        for PromptToken {
+            bytes,
+            logprob,
+            top,
+        } in prompt
+        {
+            lists.push(bytes, *logprob, top, offset);
         }
-        Self {
-            tokens: tokens
-                .iter()
-                .map(|token| String::from_utf8_lossy(&token.bytes).into_owned())
-                .collect(),
-            token_logprobs: tokens.iter().map(|token| finite(token.logprob)).collect(),
-            top_logprobs: tokens.iter().map(|token| Rivals(&token.top)).collect(),
-            text_offset,
+        for TokenLogprob {
+            bytes,
+            logprob,
+            top,
+        } in drawn
+        {
+            lists.push(bytes, Some(*logprob), top, offset);
         }
+        lists
+    }
+
+    fn push(
+        &mut self,
+        bytes: &[u8],
+        logprob: Option<f32>,
+        top: &'a [(Vec<u8>, f32)],
+        offset: &mut usize,
+    ) {
+        self.tokens
+            .push(String::from_utf8_lossy(bytes).into_owned());
+        self.token_logprobs.push(logprob.map(finite));
+        self.top_logprobs.push(logprob.map(|_| Rivals(top)));
+        self.text_offset.push(*offset);
+        // Bytes that begin a character: a token may hold a part of one.
+        *offset += bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count();
     }
 }
 
@@ -105,9 +121,33 @@ mod tests {
             token(b"x"),
         ];
         assert_eq!(
-            serde_json::to_value(Logprobs::new(&tokens, &mut 0)).unwrap(),
+            serde_json::to_value(Logprobs::new(&[], &tokens, &mut 0)).unwrap(),
             json!({"tokens": ["né", "\u{fffd}", "\u{fffd}", "x"], "token_logprobs": [-0.5, -0.5, -0.5, -0.5],
                 "top_logprobs": [{"a": -9999.0}, {"a": -9999.0}, {"a": -9999.0}, {"a": -9999.0}], "text_offset": [0, 2, 3, 3]})
+        );
+    }
+
+    #[test]
+    fn a_prompts_tokens_come_first() {
+        let first = PromptToken {
+            bytes: b"On".to_vec(),
+            logprob: None,
+            top: vec![],
+        };
+        let second = PromptToken {
+            bytes: b"ce".to_vec(),
+            logprob: Some(-2.0),
+            top: vec![(b"ly".to_vec(), -1.0)],
+        };
+        let drawn = TokenLogprob {
+            bytes: b" upon".to_vec(),
+            logprob: -3.0,
+            top: vec![],
+        };
+        assert_eq!(
+            serde_json::to_value(Logprobs::new(&[first, second], &[drawn], &mut 0)).unwrap(),
+            json!({"tokens": ["On", "ce", " upon"], "token_logprobs": [null, -2.0, -3.0],
+                "top_logprobs": [null, {"ly": -1.0}, {}], "text_offset": [0, 2, 4]})
         );
     }
 }

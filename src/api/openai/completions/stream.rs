@@ -1,34 +1,59 @@
-//! A streamed text, as server-sent events.
+//! Streamed texts, as server-sent events.
 
 use axum::body::Bytes;
 
 use super::request;
 use super::response::{Choice, Completion, Logprobs, OBJECT};
+use crate::api::choices::{ChoiceEncoder, Total};
 use crate::api::error::ApiError;
-use crate::api::generation::{Encoder, take, write_event};
+use crate::api::generation::{take, write_event};
 use crate::api::openai::chat::response::Head;
 use crate::backend::Failure;
-use crate::chat::{ChatEvent, TokenLogprob};
+use crate::chat::{ChatEvent, PromptToken, TokenLogprob};
 
-/// A streamed text.
+/// Streamed texts, which come side by side.
 pub struct Pieces {
-    pub head: Head,
-    /// Sent before the answer.
-    pub echo: Option<String>,
+    head: Head,
+    /// What is sent before each answer.
+    echoes: Vec<String>,
+    /// Characters of each answer whose tokens were reported.
+    offsets: Vec<usize>,
+    /// Answers to each prompt.
+    per_prompt: usize,
     /// Whether a last chunk tells the usage.
-    pub usage: bool,
-    pub logprobs: bool,
-    /// Characters of the answer whose tokens were reported.
-    pub offset: usize,
-    pub buffer: Vec<u8>,
+    usage: bool,
+    logprobs: bool,
+    /// Of the answers that have ended.
+    total: Total,
+    buffer: Vec<u8>,
 }
 
 impl Pieces {
-    fn text(&mut self, text: &str, tokens: &[TokenLogprob]) {
-        let logprobs =
-            (self.logprobs && !tokens.is_empty()).then(|| Logprobs::new(tokens, &mut self.offset));
+    /// `echoes`: what is sent before each answer. There are `per_prompt` to each prompt.
+    pub fn new(
+        head: Head,
+        echoes: Vec<String>,
+        per_prompt: usize,
+        usage: bool,
+        logprobs: bool,
+    ) -> Self {
+        Self {
+            head,
+            offsets: vec![0; echoes.len()],
+            echoes,
+            per_prompt,
+            usage,
+            logprobs,
+            total: Total::default(),
+            buffer: vec![],
+        }
+    }
+
+    fn text(&mut self, choice: usize, text: &str, prompt: &[PromptToken], drawn: &[TokenLogprob]) {
+        let any = self.logprobs && !(prompt.is_empty() && drawn.is_empty());
+        let logprobs = any.then(|| Logprobs::new(prompt, drawn, &mut self.offsets[choice]));
         self.write(&[Choice {
-            index: 0,
+            index: choice as u32,
             text,
             logprobs,
             finish_reason: None,
@@ -46,52 +71,58 @@ impl Pieces {
         };
         write_event(&mut self.buffer, None, &chunk);
     }
+
+    /// The last chunk of an answer, and behind that of the last answer what there is to all.
+    fn end(&mut self, choice: usize, done: &crate::chat::Done) {
+        self.total
+            .add(done, !choice.is_multiple_of(self.per_prompt));
+        let choices = [Choice {
+            index: choice as u32,
+            text: "",
+            logprobs: None,
+            finish_reason: Some(done.finish.into()),
+        }];
+        let last = Completion {
+            head: &self.head,
+            object: OBJECT,
+            choices: &choices,
+            usage: self.usage.then_some(None),
+            timings: Some(done.into()),
+        };
+        write_event(&mut self.buffer, None, &last);
+        if (self.total.answers as usize) < self.offsets.len() {
+            return;
+        }
+        if self.usage {
+            let chunk = Completion {
+                head: &self.head,
+                object: OBJECT,
+                choices: &[],
+                usage: Some(Some(self.total.usage.into())),
+                timings: None,
+            };
+            write_event(&mut self.buffer, None, &chunk);
+        }
+        self.buffer.extend_from_slice(b"data: [DONE]\n\n");
+    }
 }
 
-impl Encoder for Pieces {
-    fn event(&mut self, event: ChatEvent) -> Bytes {
+impl ChoiceEncoder for Pieces {
+    fn choice(&mut self, choice: usize, event: ChatEvent) -> Bytes {
         match event {
             ChatEvent::Started { .. } => {
-                let echo = self.echo.take().unwrap_or_default();
-                self.text(&echo, &[]);
+                let echo = std::mem::take(&mut self.echoes[choice]);
+                self.text(choice, &echo, &[], &[]);
             }
-            ChatEvent::Text { text, logprobs } => self.text(&text, &logprobs),
-            ChatEvent::Done(done) => {
-                let choices = [Choice {
-                    index: 0,
-                    text: "",
-                    logprobs: None,
-                    finish_reason: Some(done.finish.into()),
-                }];
-                let usage = self.usage.then_some(None);
-                let timings = Some((&done).into());
-                let last = Completion {
-                    head: &self.head,
-                    object: OBJECT,
-                    choices: &choices,
-                    usage,
-                    timings,
-                };
-                write_event(&mut self.buffer, None, &last);
-                if self.usage {
-                    let usage = Some(Some(done.usage.into()));
-                    let chunk = Completion {
-                        head: &self.head,
-                        object: OBJECT,
-                        choices: &[],
-                        usage,
-                        timings: None,
-                    };
-                    write_event(&mut self.buffer, None, &chunk);
-                }
-                self.buffer.extend_from_slice(b"data: [DONE]\n\n");
-            }
+            ChatEvent::Prompt { tokens } => self.text(choice, "", &tokens, &[]),
+            ChatEvent::Text { text, logprobs } => self.text(choice, &text, &[], &logprobs),
+            ChatEvent::Done(done) => self.end(choice, &done),
             _ => {}
         }
         take(&mut self.buffer)
     }
 
-    fn failure(&mut self, failure: Failure) -> Bytes {
+    fn broken(&mut self, failure: Failure) -> Bytes {
         ApiError::failure(failure, request::field).event()
     }
 }

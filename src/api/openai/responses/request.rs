@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::api::fields::{self, Level};
 use crate::api::ignored::Ignored;
 use crate::api::openai::common::{self, Common};
 use crate::api::openai::responses::items::{self, Input};
@@ -208,6 +209,7 @@ fn parsed(
         top_p: request.sampling.top_p,
         truncation: if truncates { "auto" } else { "disabled" },
     };
+    fields::neutral(&mut object, Level::Request)?;
     object.finish()?;
     Ok(ResponsesCall {
         model,

@@ -45,15 +45,49 @@ fn logprobs_travel_with_their_text() {
     assert_eq!(step(b"o c"), []);
 }
 
+/// All but those of the tokens around a thought, which are neither thought nor text.
 #[test]
 fn no_logprob_is_lost() {
     let model = pieces(
         "a<|channel>thought\nx\n<channel|>b<|tool_call>call:f{}<tool_call|><|tool_response>",
         2,
     );
+    let format = ["<|channel>", "th", "ou", "gh", "t\n", "<channel|>"];
     let mut all: Vec<_> = model.iter().map(|p| p.logprob().bytes).collect();
+    all.retain(|bytes| !format.iter().any(|of| of.as_bytes() == bytes));
     let mut got = run(&model, &["zz"], false, End::Turn).logprobs;
     all.sort();
     got.sort();
     assert_eq!(got, all);
+}
+
+#[test]
+fn the_text_has_no_token_of_a_thought() {
+    for size in [1, 2, 3, 50] {
+        let model = pieces("<|channel>thought\nhm hm\n<channel|>yes", size);
+        let mut parser = Parser::new(vec![], false);
+        let mut tracker = AnswerTracker::new(false);
+        let (mut out, mut text, mut thought) = (vec![], vec![], vec![]);
+        for piece in &model {
+            let step = tracker.take(piece.token());
+            parser.push(piece.token(), step, Some(piece.logprob()), &mut out);
+        }
+        parser.finish(tracker.part(), End::Turn, &mut out);
+        for event in out {
+            match event {
+                ChatEvent::Text { logprobs, .. } => text.extend(logprobs),
+                ChatEvent::Thought { logprobs, .. } => thought.extend(logprobs),
+                other => panic!("{other:?}"),
+            }
+        }
+        let bytes = |logprobs: Vec<TokenLogprob>| -> Vec<u8> {
+            logprobs.into_iter().flat_map(|token| token.bytes).collect()
+        };
+        assert_eq!(bytes(text), b"yes", "{size}");
+        let thought = String::from_utf8(bytes(thought)).unwrap();
+        assert!(
+            thought.contains("hm") && !thought.contains('<'),
+            "{thought}"
+        );
+    }
 }

@@ -69,7 +69,10 @@ proptest! {
         for stop in stops {
             prop_assert!(!one.text.contains(stop), "{} leaked in {}", stop, one.text);
         }
-        if !one.stopped {
+        // The tokens around a thought are neither thought nor text.
+        let thinks = |piece: &Piece| matches!(piece, Piece::Control(marker::CHANNEL | marker::CHANNEL_END));
+        prop_assert!(one.logprobs.len() <= pieces.len());
+        if !one.stopped && !in_thought && !pieces.iter().any(thinks) {
             prop_assert_eq!(one.logprobs.len(), pieces.len());
         }
         for (_, arguments) in &one.calls {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::chat::{Message, Role, Sampling};
+use crate::chat::{Message, Role, Sampling, Thinking};
 
 fn with(rest: &str) -> Result<ChatCall, Invalid> {
     parse(format!(r#"{{"messages":[{{"role":"user","content":"hi"}}]{rest}}}"#).as_bytes())
@@ -118,9 +118,11 @@ fn errors_of_sampling_name_the_field() {
         (r#","frequency_penalty":3"#, "frequency_penalty"),
         (r#","repeat_penalty":0"#, "repeat_penalty"),
         (
-            r#","repeat_penalty":1,"repetition_penalty":1"#,
+            r#","repeat_penalty":1,"repetition_penalty":2"#,
             "repetition_penalty",
         ),
+        (r#","typical_p":0.5"#, "typical_p"),
+        (r#","mirostat":2"#, "mirostat"),
     ]);
 }
 
@@ -128,7 +130,7 @@ fn errors_of_sampling_name_the_field() {
 fn errors_of_output_name_the_field() {
     assert_fields(&[
         (r#","max_tokens":0"#, "max_tokens"),
-        (r#","max_tokens":-1"#, "max_tokens"),
+        (r#","max_tokens":-3"#, "max_tokens"),
         (r#","max_tokens":1e20"#, "max_tokens"),
         (r#","max_tokens":99999999999"#, "max_tokens"),
         (r#","max_completion_tokens":0"#, "max_completion_tokens"),
@@ -142,9 +144,10 @@ fn errors_of_output_name_the_field() {
             r#","stop":["a","a","a","a","a","a","a","a","a","a","a","a","a","a","a","a","a"]"#,
             "stop",
         ),
-        (r#","n":2"#, "n"),
+        (r#","n":9"#, "n"),
         (r#","n":0"#, "n"),
-        (r#","logit_bias":[]"#, "logit_bias"),
+        (r#","logit_bias":7"#, "logit_bias"),
+        (r#","logit_bias":[[7]]"#, "logit_bias[0]"),
         (r#","logit_bias":{"x":1}"#, "logit_bias.x"),
         (r#","logit_bias":{"-1":1}"#, "logit_bias.-1"),
         (r#","logit_bias":{"7":101}"#, "logit_bias.7"),
@@ -160,7 +163,7 @@ fn errors_of_output_name_the_field() {
 fn errors_of_everything_else_name_the_field() {
     assert_fields(&[
         (r#","stream":1"#, "stream"),
-        (r#","stream_options":{}"#, "stream_options"),
+        (r#","stream_options":7"#, "stream_options"),
         (
             r#","stream":true,"stream_options":{"include_usage":1}"#,
             "stream_options.include_usage",
@@ -181,7 +184,7 @@ fn errors_of_everything_else_name_the_field() {
             "tool_choice",
         ),
         (r#","reasoning_effort":"much""#, "reasoning_effort"),
-        (r#","thinking_budget_tokens":-1"#, "thinking_budget_tokens"),
+        (r#","thinking_budget_tokens":-2"#, "thinking_budget_tokens"),
         (
             r#","chat_template_kwargs":{"enable_thinking":1}"#,
             "chat_template_kwargs.enable_thinking",
@@ -190,12 +193,10 @@ fn errors_of_everything_else_name_the_field() {
             r#","chat_template_kwargs":{"x":1}"#,
             "chat_template_kwargs.x",
         ),
-        (r#","store":true"#, "store"),
         (r#","modalities":["text","audio"]"#, "modalities"),
-        (r#","functions":[]"#, "functions"),
-        (r#","function_call":"auto""#, "function_call"),
+        (r#","functions":[{}]"#, "functions"),
+        (r#","function_call":{"name":"f"}"#, "function_call"),
         (r#","audio":{}"#, "audio"),
-        (r#","prediction":{}"#, "prediction"),
         (r#","web_search_options":{}"#, "web_search_options"),
         (r#","tempersture":1"#, "tempersture"),
         (r#","messages":[]"#, "messages"),
@@ -279,13 +280,58 @@ fn thinking_is_asked_for_in_three_ways() {
 }
 
 #[test]
+fn thinking_is_asked_for_in_everybodys_words() {
+    const ENDLESS: Thinking = Thinking::On { budget: None };
+    let on = |budget| Thinking::On {
+        budget: Some(budget),
+    };
+    for (rest, thinking) in [
+        (r#","reasoning_effort":"max""#, ENDLESS),
+        (r#","reasoning":{"effort":"low"}"#, on(512)),
+        (r#","reasoning":{"max_tokens":70,"exclude":false}"#, on(70)),
+        (r#","reasoning":{"enabled":true}"#, ENDLESS),
+        (r#","think":true"#, ENDLESS),
+        (r#","think":"low""#, on(512)),
+        (r#","think":false,"reasoning_effort":"high""#, Thinking::Off),
+        (
+            r#","thinking":{"type":"enabled","budget_tokens":70}"#,
+            on(70),
+        ),
+        (r#","thinking":{"type":"disabled"}"#, Thinking::Off),
+        (r#","enable_thinking":true,"thinking_budget":70"#, on(70)),
+        (r#","reasoning_budget":-1"#, Thinking::Off),
+        (r#","reasoning_budget":0"#, Thinking::Off),
+        (
+            r#","chat_template_kwargs":{"thinking":true,"thinking_budget":70}"#,
+            on(70),
+        ),
+    ] {
+        assert_eq!(request(rest).thinking, thinking, "{rest}");
+    }
+    for (rest, hides) in [
+        (r#","reasoning":{"effort":"low","exclude":true}"#, true),
+        (r#","include_reasoning":false,"think":true"#, true),
+        (r#","include_reasoning":true"#, false),
+    ] {
+        assert_eq!(with(rest).unwrap().hides_thoughts, hides, "{rest}");
+    }
+    assert_fields(&[
+        (r#","reasoning":{"effort":"much"}"#, "reasoning.effort"),
+        (r#","reasoning":"high""#, "reasoning"),
+        (r#","think":7"#, "think"),
+        (r#","thinking":{"type":"much"}"#, "thinking.type"),
+        (r#","reasoning_format":"none""#, "reasoning_format"),
+    ]);
+}
+
+#[test]
 fn seeds_fold_and_top_k_switches_off() {
     for (seed, folded) in [
         ("0", 0),
         ("42", 42),
         ("4294967295", u32::MAX),
         ("4294967296", 1),
-        ("-1", 0),
+        ("-2", 1),
         ("18446744073709551615", 0),
     ] {
         assert_eq!(
@@ -294,11 +340,42 @@ fn seeds_fold_and_top_k_switches_off() {
             "{seed}"
         );
     }
+    assert_eq!(request(r#","seed":-1"#).sampling.seed, None);
     assert_eq!(request(r#","top_k":-1"#).sampling.top_k, 0);
     assert_eq!(request(r#","top_k":0"#).sampling.top_k, 0);
     assert_eq!(request(r#","stop":"end""#).output.stop, ["end"]);
     assert_eq!(request(r#","logprobs":true"#).logprobs, Some(0));
     assert_eq!(request(r#","logprobs":false"#).logprobs, None);
+}
+
+#[test]
+fn what_changes_nothing_is_taken() {
+    let plain = with("").unwrap();
+    for rest in [
+        r#","max_tokens":-1"#,
+        r#","max_completion_tokens":-1,"n_predict":-2"#,
+        r#","typical_p":1,"mirostat":0,"timings_per_token":true,"return_progress":true,"keep_alive":"5m""#,
+        r#","id_slot":0,"cache_control":{"type":"ephemeral"},"verbosity":"low","store":true,"prediction":null"#,
+        r#","best_of":1,"use_beam_search":false,"skip_special_tokens":true,"repetition_penalty":1.0"#,
+        r#","provider":{"order":["x"]},"transforms":[],"usage":{"include":true},"safety_identifier":"x""#,
+        r#","prompt_cache_key":"k","service_tier":"auto","modalities":["text"],"stream_options":{"include_usage":true}"#,
+        r#","top_logprobs":0,"logprobs":false,"functions":[],"function_call":"none","logit_bias":[],"n":1"#,
+        r#","reasoning":{"effort":"none"},"think":false,"thinking":{"type":"disabled"},"include_reasoning":true"#,
+        r#","options":{"num_ctx":4096},"stop":[],"tools":[],"reasoning_format":"auto","speculative.n_max":8"#,
+    ] {
+        assert_eq!(with(rest).unwrap(), plain, "{rest}");
+    }
+    assert_eq!(
+        with(r#","stream":true,"usage":{"include":true}"#)
+            .unwrap()
+            .delivery,
+        Delivery::Stream { usage: true }
+    );
+    let biased = request(r#","logit_bias":[[5,-1.5],[6,false]]"#)
+        .sampling
+        .logit_bias;
+    assert_eq!(biased, [(5, -1.5), (6, -100.0)]);
+    assert_eq!(with(r#","n":8"#).unwrap().choices, 8);
 }
 
 proptest::proptest! {
