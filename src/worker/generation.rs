@@ -172,6 +172,15 @@ impl Generation {
         }
     }
 
+    /// Whether the next token is sampled behind these of its tokens: the last of its prompt are
+    /// among them, or they are no prompt.
+    pub fn samples_behind(&self, tokens: &Tokens) -> bool {
+        match tokens {
+            Tokens::Prompt(range) => range.end == self.prompt.len(),
+            Tokens::Sampled => true,
+        }
+    }
+
     /// Whether the tokens of its prompt are to be rated.
     pub fn rates_prompt(&self) -> bool {
         self.rated.is_some()
