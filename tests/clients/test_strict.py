@@ -209,7 +209,9 @@ def test_the_tokens_of_a_prompt_are_rated(http):
     options = {"echo": True, "logprobs": 2, "max_tokens": 1}
     rated = post(http, "/v1/completions", prompt=tokens + said, **options)["choices"][0]
     logprobs = rated["logprobs"]
+    # The one that is drawn behind it ends the turn, and has its place all the same.
     assert len(logprobs["tokens"]) == len(tokens) + len(said) + 1
+    assert logprobs["tokens"][-1] == "<turn|>" and rated["finish_reason"] == "stop"
     assert logprobs["token_logprobs"][0] is None and logprobs["top_logprobs"][0] is None
     # The model's own words are rated as they were when it drew them, and are the likeliest.
     own = slice(len(tokens), len(tokens) + len(said))
