@@ -51,6 +51,8 @@ pub struct Generation {
     logprobs: Option<u8>,
     /// The prompt's own tokens, as far as they are rated; `None` if that is not wanted.
     rated: Option<Vec<PromptToken>>,
+    /// The token that ends the answer is reported as well.
+    rates_end: bool,
     usage: Usage,
     /// Tokens that may be sampled.
     limit: u32,
@@ -142,6 +144,7 @@ impl Generation {
             raw,
             logprobs: request.logprobs,
             rated,
+            rates_end: request.prompt_logprobs,
             usage,
             limit,
             last: 0,
@@ -169,6 +172,15 @@ impl Generation {
             },
             awaits_mask: self.guide.waits(),
             rates_prompt: self.rates_prompt(),
+        }
+    }
+
+    /// Whether the next token is sampled behind these of its tokens: the last of its prompt are
+    /// among them, or they are no prompt.
+    pub fn samples_behind(&self, tokens: &Tokens) -> bool {
+        match tokens {
+            Tokens::Prompt(range) => range.end == self.prompt.len(),
+            Tokens::Sampled => true,
         }
     }
 
@@ -290,6 +302,7 @@ impl Generation {
         self.last = token;
         self.usage.completion_tokens += 1;
         if with.vocab.is_end(token) {
+            self.rate_end(row, token, with.vocab, out);
             return Ok(Some(Finish::Stop));
         }
         let bytes = with.vocab.bytes(token);
@@ -317,6 +330,17 @@ impl Generation {
             Progress::More if self.usage.completion_tokens >= self.limit => Some(Finish::Length),
             Progress::More => None,
         })
+    }
+
+    /// Reports the token that ends an answer to a rated prompt, in whose list each token has a place.
+    fn rate_end(&mut self, row: &[f32], token: Token, vocab: Vocab, out: &mut Outbox) {
+        if let Some(count) = self.logprobs.filter(|_| self.rates_end) {
+            let logprob = logprob_of(row, token, count, vocab);
+            let (none, mut events) = (Written::Bytes(&[]), vec![]);
+            self.parser
+                .push(none, AnswerStep::TEXT, Some(logprob), &mut events);
+            out.events(self.id, events);
+        }
     }
 
     /// Says what is left to say, and that this was it.

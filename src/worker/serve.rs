@@ -353,7 +353,9 @@ impl Server {
             Ok(()) => {
                 for (segment, row) in rows {
                     self.rate(segment, row);
-                    if segment.logits > 0 {
+                    let running = self.running[segment.sequence].as_ref();
+                    if running.is_some_and(|generation| generation.samples_behind(&segment.tokens))
+                    {
                         self.sample(segment.sequence, row);
                     }
                 }

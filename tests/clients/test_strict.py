@@ -166,7 +166,7 @@ def test_streamed_answers_come_side_by_side(client):
 
 
 def test_answers_of_one_seed_differ(client):
-    options = {"model": "auto", "messages": user("Tell me a story about Anna and a red dog."), "temperature": 2, "seed": 7, "n": 3}
+    options = {"model": "auto", "messages": user("Tell me a story about Anna and a red dog."), "temperature": 2, "top_p": 1, "seed": 7, "n": 3}
     said = lambda: [choice.message.content for choice in client.chat.completions.create(**options, max_tokens=40, extra_body={"top_k": 0}).choices]
     first = said()
     assert len(set(first)) > 1 and said() == first
@@ -209,7 +209,9 @@ def test_the_tokens_of_a_prompt_are_rated(http):
     options = {"echo": True, "logprobs": 2, "max_tokens": 1}
     rated = post(http, "/v1/completions", prompt=tokens + said, **options)["choices"][0]
     logprobs = rated["logprobs"]
+    # The one that is drawn behind it ends the turn, and has its place all the same.
     assert len(logprobs["tokens"]) == len(tokens) + len(said) + 1
+    assert logprobs["tokens"][-1] == "<turn|>" and rated["finish_reason"] == "stop"
     assert logprobs["token_logprobs"][0] is None and logprobs["top_logprobs"][0] is None
     # The model's own words are rated as they were when it drew them, and are the likeliest.
     own = slice(len(tokens), len(tokens) + len(said))

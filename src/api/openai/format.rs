@@ -30,6 +30,8 @@ fn response_format(json: &Json) -> Result<Format, Invalid> {
     let kind = fields.need("type")?;
     let format = match kind.string()?.as_str() {
         "text" => Format::Text,
+        // llama.cpp's server takes a schema for both beside `type`.
+        "json_object" | "json_schema" if fields.peek("schema").is_some() => schema(&mut fields)?,
         "json_object" => Format::JsonObject,
         "json_schema" => {
             let mut fields = fields.need("json_schema")?.object()?;
@@ -91,6 +93,14 @@ mod tests {
                 Format::JsonSchema(r#"{"type":"object"}"#.into()),
             ),
             (
+                r#"{"response_format":{"type":"json_object","schema":{"type":"object"}}}"#.into(),
+                Format::JsonSchema(r#"{"type":"object"}"#.into()),
+            ),
+            (
+                r#"{"response_format":{"type":"json_schema","schema":{"type":"object"},"strict":true}}"#.into(),
+                Format::JsonSchema(r#"{"type":"object"}"#.into()),
+            ),
+            (
                 r#"{"response_format":{"type":"text"},"regex":"a+"}"#.into(),
                 Format::Regex("a+".into()),
             ),
@@ -113,8 +123,12 @@ mod tests {
                 "response_format.type",
             ),
             (
-                r#"{"response_format":{"type":"json_object","schema":{}}}"#,
+                r#"{"response_format":{"type":"json_object","schema":7}}"#,
                 "response_format.schema",
+            ),
+            (
+                r#"{"response_format":{"type":"json_schema","schema":{},"json_schema":{}}}"#,
+                "response_format.json_schema",
             ),
             (
                 r#"{"response_format":{"type":"json_schema"}}"#,
