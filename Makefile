@@ -22,6 +22,8 @@ BIN := $(CARGO_TARGET_DIR)/release
 # Named by what it holds: a fresh clone finds it again.
 VENV := $(HOME)/.cache/gemmad/venv-$(shell cksum < tests/clients/requirements.txt | cut -d' ' -f1)
 NODE := $(HOME)/.cache/gemmad/node-$(shell cksum < tests/clients/package-lock.json | cut -d' ' -f1)
+# Coding agents: 360 MB to fetch, 840 MB of disk.
+AGENTS := $(HOME)/.cache/gemmad/agents-$(shell cksum < tests/agents/package-lock.json | cut -d' ' -f1)
 TRAINER := models/tiny/trainer
 TRAINER_VENV := $(HOME)/.cache/gemmad/venv-$(shell cksum < $(TRAINER)/requirements.txt | cut -d' ' -f1)
 
@@ -72,6 +74,7 @@ help:
 	@echo 'make test    everything CI runs: format, clippy, unit, integration, clients, docs'
 	@echo 'make build   the three programs, in $(BIN)'
 	@echo 'make install, make uninstall   programs, units, manual pages under PREFIX ($(PREFIX)); DESTDIR for packages'
+	@echo 'make agents  try Codex CLI and Claude Code against the tiny model (360 MB of packages)'
 	@echo 'make vm-test   boot Debian in a virtual machine with the programs in it (MACHINES=all for every kind)'
 	@echo 'make bench   measure the daemon (see docs/measuring.md)'
 	@echo 'make tiny-family   train the tiny models of the tests anew: hours (see models/tiny/README.md)'
@@ -148,6 +151,11 @@ boot:
 	@python3 tests/vm/run.py --programs $(BIN) $(addprefix --machine ,$(MACHINES)) $(addprefix --only ,$(ONLY)) || { status=$$?; \
 	  [ $$status = 77 ] && [ -z '$(filter-out 0,$(GEMMAD_NO_SKIPS))' ] || exit $$status; }
 
+# Coding agents as they are, against the tiny model. Not a part of `make test`: their packages are large.
+.PHONY: agents
+agents: setup checkout $(VENV)/ready $(AGENTS)/ready
+	GEMMAD_PYTHON=$(VENV)/bin/python GEMMAD_AGENTS=$(AGENTS)/node_modules cargo test --release --locked --test agents -- --ignored
+
 $(VENV)/ready: REQUIREMENTS := tests/clients/requirements.txt
 $(TRAINER_VENV)/ready: REQUIREMENTS := $(TRAINER)/requirements.txt
 $(VENV)/ready $(TRAINER_VENV)/ready:
@@ -157,9 +165,11 @@ $(VENV)/ready $(TRAINER_VENV)/ready:
 
 # Node may be of another origin than the system's packages, and only the tests need it. Scripts of packages are not run:
 # none needs any.
-$(NODE)/ready:
+$(NODE)/ready: PACKAGE := tests/clients
+$(AGENTS)/ready: PACKAGE := tests/agents
+$(NODE)/ready $(AGENTS)/ready:
 	command -v npm >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null; }
-	rm -rf $(@D) && mkdir -p $(@D) && cp tests/clients/package.json tests/clients/package-lock.json $(@D)
+	rm -rf $(@D) && mkdir -p $(@D) && cp $(PACKAGE)/package.json $(PACKAGE)/package-lock.json $(@D)
 	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel error
 	touch $@
 
@@ -174,4 +184,4 @@ tiny-family: setup $(TRAINER_VENV)/ready
 	cd models/tiny && $(TRAINER_VENV)/bin/python -m trainer
 
 clean:
-	rm -rf $(CARGO_TARGET_DIR) $(HOME)/.cache/gemmad/venv-* $(HOME)/.cache/gemmad/node-*
+	rm -rf $(CARGO_TARGET_DIR) $(HOME)/.cache/gemmad/venv-* $(HOME)/.cache/gemmad/node-* $(HOME)/.cache/gemmad/agents-*

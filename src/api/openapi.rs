@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn every_example_is_accepted() {
         type Reads = fn(&[u8]) -> Result<(), Invalid>;
-        let readers: [(&str, Reads); 12] = [
+        let readers: [(&str, Reads); 13] = [
             ("/v1/chat/completions", |body| {
                 chat::request::parse(body).map(drop)
             }),
@@ -68,6 +68,9 @@ mod tests {
             }),
             ("/v1/responses/input_tokens", |body| {
                 responses::request::parse(body).map(drop)
+            }),
+            ("/v1/responses/compact", |body| {
+                responses::compact::read(body).map(drop)
             }),
             ("/v1/messages", |body| {
                 anthropic::request::parse(body).map(drop)

@@ -15,7 +15,7 @@ use crate::api::openai::responses::Ready;
 use crate::api::openai::responses::draft::Draft;
 use crate::api::openai::responses::event_log::EventLog;
 use crate::api::openai::responses::recorder::Recorder;
-use crate::api::openai::responses::response::{ErrorOut, Status};
+use crate::api::openai::responses::response::{ErrorOut, ResponseOut, Status};
 use crate::api::openai::responses::stored::Job;
 use crate::api::openai::responses::stream::Events;
 use crate::backend::{Answer, Backends, Failure};
@@ -100,7 +100,10 @@ impl Work {
                 None => self.draft.parts.event(&event, |_, _, _| {}),
                 Some(told) => {
                     told.events.answer(&mut self.draft, &event);
-                    told.keep(false);
+                    // The last one is told when the response is kept as it tells.
+                    if !matches!(event, ChatEvent::Done(_)) {
+                        told.keep(false);
+                    }
                     if told.log.bytes() > told.weighed + WEIGHED {
                         told.weighed = told.log.bytes();
                         self.update(job);
@@ -134,28 +137,25 @@ impl Work {
         // To here the request was kept: it might have been answered anew.
         drop(share);
         let kept = match outcome {
-            Some(Ok(done)) => {
-                if let Some(mut told) = told {
-                    told.keep(true);
-                }
-                recorder.update(&draft, &draft.finished(&done), job)
-            }
+            Some(Ok(done)) => keep(&recorder, &draft, &draft.finished(&done), told, job),
             Some(Err(failure)) => {
                 let error = ready.refusal(failure);
                 let shown = || ErrorOut {
                     code: error.code.unwrap_or("server_error"),
                     message: &error.message,
                 };
-                broke_off(told, &draft, Status::Failed, shown());
-                recorder.update(&draft, &draft.broken(Status::Failed, Some(shown())), job)
+                let told = broke_off(told, &draft, Status::Failed, shown());
+                let broken = draft.broken(Status::Failed, Some(shown()));
+                keep(&recorder, &draft, &broken, told, job)
             }
             None => {
                 let error = ErrorOut {
                     code: "cancelled",
                     message: "the response was cancelled",
                 };
-                broke_off(told, &draft, Status::Cancelled, error);
-                recorder.update(&draft, &draft.broken(Status::Cancelled, None), job)
+                let told = broke_off(told, &draft, Status::Cancelled, error);
+                let broken = draft.broken(Status::Cancelled, None);
+                keep(&recorder, &draft, &broken, told, job)
             }
         };
         if let (false, Some(log)) = (kept, &job.events) {
@@ -164,10 +164,34 @@ impl Work {
     }
 }
 
-/// Says in the response's last event that it broke off.
-fn broke_off(told: Option<Told>, draft: &Draft, status: Status, error: ErrorOut) {
-    if let Some(mut told) = told {
-        told.events.failed(draft, status, error);
-        told.keep(true);
+/// Keeps the response as it is from now on, and tells its last events. `false` if it was deleted.
+fn keep(
+    recorder: &Recorder,
+    draft: &Draft,
+    response: &ResponseOut,
+    told: Option<Told>,
+    job: &Arc<Job>,
+) -> bool {
+    let kept = recorder.update(draft, response, job);
+    match told {
+        Some(mut told) if kept => {
+            told.keep(true);
+            // With all of its events it is larger.
+            recorder.update(draft, response, job)
+        }
+        _ => kept,
     }
+}
+
+/// Has the response's last event say that it broke off.
+fn broke_off(
+    mut told: Option<Told>,
+    draft: &Draft,
+    status: Status,
+    error: ErrorOut,
+) -> Option<Told> {
+    if let Some(told) = &mut told {
+        told.events.failed(draft, status, error);
+    }
+    told
 }

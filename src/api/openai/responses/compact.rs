@@ -123,7 +123,7 @@ pub async fn compact(
 }
 
 /// Reads a body: a conversation, to which the question for a summary is added.
-fn read(body: &[u8]) -> Result<ResponsesCall, Invalid> {
+pub fn read(body: &[u8]) -> Result<ResponsesCall, Invalid> {
     let mut object = json::body(body)?;
     let model = object.need("model")?.string()?;
     let mut ignored = Ignored::default();

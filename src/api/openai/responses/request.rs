@@ -177,21 +177,17 @@ fn parsed(
     };
     let truncates = truncation(&mut object)?;
     let delivery = delivery(&mut object)?;
-    context_management(&mut object, &mut ignored)?;
-    for (name, _) in IGNORED {
-        object.take(name);
-    }
+    idle(&mut object, &mut ignored)?;
     let shown = Shown {
         frequency_penalty: request.sampling.frequency_penalty,
         instructions: instructions.clone(),
         max_output_tokens: request.output.max_tokens,
-        // A bound of tools that the service itself runs; none does here.
         max_tool_calls: object.u32("max_tool_calls", 0, u32::MAX)?,
         metadata: metadata(&mut object)?,
         parallel_tool_calls: request.parallel_tool_calls,
         presence_penalty: request.sampling.presence_penalty,
         previous_response_id: previous_response_id.clone(),
-        // The prefix cache finds its entries by content, and the kernel says who the caller is.
+        // These three change nothing: the prefix cache goes by content, users by what the kernel says.
         prompt_cache_key: object.string("prompt_cache_key")?,
         safety_identifier: object.string("safety_identifier")?,
         user: object.string("user")?,
@@ -331,9 +327,12 @@ fn included(object: &mut Object) -> Result<(Option<u8>, bool), Invalid> {
     Ok((top, sealed))
 }
 
-/// Summing up by itself what has become long is not done; `truncation` and `/v1/responses/compact`
-/// are what there is.
-fn context_management(object: &mut Object, ignored: &mut Ignored) -> Result<(), Invalid> {
+/// What changes nothing, and `context_management`: summing up by itself what has become long is not
+/// done; `truncation` and `/v1/responses/compact` are what there is.
+fn idle(object: &mut Object, ignored: &mut Ignored) -> Result<(), Invalid> {
+    for (name, _) in IGNORED {
+        object.take(name);
+    }
     if let Some(management) = object.take("context_management") {
         for entry in management.array()? {
             let kind = entry.object()?.need("type")?.string()?;

@@ -3,9 +3,11 @@
 //! | type | what is done |
 //! |---|---|
 //! | `function` | offered |
-//! | `namespace` | its functions are offered under the names of both, and come back with `namespace` |
+//! | `namespace` | its functions are offered, and come back with `namespace`; those whose name is not the only one under the names of both |
 //! | `custom` | offered as a function with one text, `input`; one with a grammar is left out |
 //! | what the service itself would run | left out, and said in `x-gemmad-ignored` |
+
+use std::collections::HashMap;
 
 use crate::api::ignored::Ignored;
 use crate::api::openai::tools;
@@ -124,6 +126,7 @@ pub fn toolbox(object: &mut Object, ignored: &mut Ignored) -> Result<Toolbox, In
             shown.extend(toolbox.add(&json, None, ignored)?);
         }
     }
+    toolbox.tell_apart();
     toolbox.shown = format!("[{}]", shown.join(","));
     if let Some(choice) = object.take("tool_choice") {
         toolbox.choose(&choice)?;
@@ -168,16 +171,29 @@ impl Toolbox {
         }
     }
 
-    fn put(&mut self, json: &Json, namespace: Option<&str>, is_custom: bool, mut tool: Tool) {
-        let called = joined(namespace, &tool.name);
+    fn put(&mut self, json: &Json, namespace: Option<&str>, is_custom: bool, tool: Tool) {
         self.names.0.push(Named {
-            called: called.clone(),
-            name: std::mem::replace(&mut tool.name, called),
+            called: tool.name.clone(),
+            name: tool.name.clone(),
             namespace: namespace.map(str::to_owned),
             is_custom,
         });
         self.places.push(json.path().to_owned());
         self.tools.push(tool);
+    }
+
+    /// Gives functions of namespaces that share a name with others a longer one.
+    fn tell_apart(&mut self) {
+        let mut count = HashMap::<String, usize>::new();
+        for named in &self.names.0 {
+            *count.entry(named.name.clone()).or_default() += 1;
+        }
+        for (named, tool) in self.names.0.iter_mut().zip(&mut self.tools) {
+            if count[&named.name] > 1 && named.namespace.is_some() {
+                named.called = joined(named.namespace.as_deref(), &named.name);
+                tool.name.clone_from(&named.called);
+            }
+        }
     }
 
     /// A tool that takes a text; `false` if it was left out.
@@ -408,10 +424,7 @@ mod tests {
     #[test]
     fn functions_reach_the_model_and_the_rest_is_said() {
         let (toolbox, ignored) = with("").unwrap();
-        assert_eq!(
-            called(&toolbox),
-            ["f", "agents.close", "agents.say", "mcp__home__light"]
-        );
+        assert_eq!(called(&toolbox), ["f", "close", "say", "light"]);
         assert_eq!(
             toolbox.places,
             [
@@ -428,7 +441,7 @@ mod tests {
                 "tools[1] web_search, tools[4] custom with a grammar, tools[5] computer_use_preview"
             )
         );
-        let named = toolbox.names.of("agents.close").unwrap();
+        let named = toolbox.names.of("close").unwrap();
         assert_eq!(
             (
                 named.name.as_str(),
@@ -437,12 +450,9 @@ mod tests {
             ),
             ("close", Some("agents"), false)
         );
-        assert!(toolbox.names.of("agents.say").unwrap().is_custom);
-        assert_eq!(
-            toolbox.names.called(Some("agents"), "close"),
-            "agents.close"
-        );
-        assert_eq!(toolbox.names.called(None, "light"), "mcp__home__light");
+        assert!(toolbox.names.of("say").unwrap().is_custom);
+        assert_eq!(toolbox.names.called(Some("agents"), "close"), "close");
+        assert_eq!(toolbox.names.called(None, "light"), "light");
         assert_eq!(toolbox.names.called(Some("gone"), "x"), "gone.x");
         let shown: serde_json::Value = serde_json::from_str(&toolbox.shown).unwrap();
         assert_eq!(
@@ -464,12 +474,12 @@ mod tests {
             (
                 r#"{"type":"function","name":"close","namespace":"agents"}"#,
                 4,
-                ToolChoice::Named("agents.close".into()),
+                ToolChoice::Named("close".into()),
             ),
             (
                 r#"{"type":"custom","name":"say"}"#,
                 4,
-                ToolChoice::Named("agents.say".into()),
+                ToolChoice::Named("say".into()),
             ),
             (
                 r#"{"type":"allowed_tools","mode":"required","tools":[{"type":"function","name":"f"},{"type":"web_search"}]}"#,
@@ -493,14 +503,25 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_too_long_for_both_is_the_functions_own() {
-        let json = format!(
-            r#"{{"tools":[{{"type":"namespace","name":"{}","tools":[{{"type":"function","name":"{}"}}]}}]}}"#,
-            "n".repeat(64),
+    fn functions_of_the_same_name_are_told_apart() {
+        let (toolbox, _) = parse(
+            r#"{"tools":[{"type":"function","name":"f"},{"type":"namespace","name":"a","tools":[{"type":"function","name":"f"}]},
+               {"type":"namespace","name":"mcp__b__","tools":[{"type":"function","name":"f"},{"type":"function","name":"g"}]}]}"#,
+        )
+        .unwrap();
+        assert_eq!(called(&toolbox), ["f", "a.f", "mcp__b__f", "g"]);
+        for (namespace, name, expected) in [
+            (None, "f", "f"),
+            (Some("a"), "f", "a.f"),
+            (Some("mcp__b__"), "g", "g"),
+        ] {
+            assert_eq!(toolbox.names.called(namespace, name), expected);
+        }
+        // Both together would be too long.
+        assert_eq!(
+            joined(Some(&"n".repeat(64)), &"f".repeat(64)),
             "f".repeat(64)
         );
-        let (toolbox, _) = parse(&json).unwrap();
-        assert_eq!(toolbox.tools[0].name, "f".repeat(64));
     }
 
     #[test]

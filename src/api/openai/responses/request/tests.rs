@@ -140,7 +140,7 @@ fn what_agents_send_is_taken_and_what_was_left_out_is_said() {
         call.ignored.value().as_deref(),
         Some("tools[2] web_search, text.verbosity, context_management[0] compaction")
     );
-    assert_eq!(call.request.tools[1].name, "agents.close");
+    assert_eq!(call.request.tools[1].name, "close");
     assert_eq!(call.tools, ["tools[0]", "tools[1].tools[0]"]);
     let shown = serde_json::to_value(&call.shown).unwrap();
     for (field, value) in [
