@@ -20,7 +20,7 @@ pub use check::{Invalid, MAX_DOCUMENT_BYTES, MAX_PICTURE_BYTES, MAX_SOUND_BYTES,
 pub use document::{Document, Source};
 pub use event::{ChatError, ChatEvent, Done, Finish, Timings, TokenLogprob, Usage};
 pub use form::{Constraint, Format, ToolChoice};
-pub use media::{BUDGETS, Detail, Picture, Sound};
+pub use media::{BUDGETS, DecodedMedia, Detail, Picture, Pixels, Samples, Sound};
 pub use modality::{Modalities, Modality};
 pub use place::{PartKind, Place};
 pub use principal::PrincipalId;
@@ -59,6 +59,9 @@ pub struct ChatRequest {
     /// ([`ChatEvent::Restarted`]). The worker need not know.
     #[serde(skip)]
     pub whole: bool,
+    /// What its pictures and sounds were decoded to. It goes to the worker beside the message.
+    #[serde(skip)]
+    pub decoded: Option<DecodedMedia>,
 }
 
 /// Who speaks in a message. `developer` is OpenAI's newer name for `system`; Gemma has one turn for
@@ -105,6 +108,7 @@ impl ChatRequest {
             logprobs: None,
             cache_prompt: true,
             whole: false,
+            decoded: None,
         }
     }
 
@@ -120,7 +124,26 @@ impl ChatRequest {
     /// message.
     pub fn media(&self) -> impl Iterator<Item = (usize, usize, &Part)> {
         self.parts()
-            .filter(|(_, _, part)| matches!(part, Part::Picture(_) | Part::Sound(_)))
+            .filter(|(_, _, part)| part.modality().is_some())
+    }
+
+    /// [`ChatRequest::media`], to be replaced by what is decoded of them.
+    pub fn media_mut(&mut self) -> impl Iterator<Item = (usize, usize, &mut Part)> {
+        let pieces = self
+            .parts_mut()
+            .flat_map(|(i, j, part)| part.pieces_mut().iter_mut().map(move |piece| (i, j, piece)));
+        pieces.filter(|(_, _, piece)| piece.modality().is_some())
+    }
+
+    /// The file with its decoded media, where it has such.
+    pub fn media_file(&self) -> Option<&DecodedMedia> {
+        self.decoded.as_ref().filter(|_| self.has_decoded_media())
+    }
+
+    /// Whether some of its media are decoded: then they are in a file, which comes with the request.
+    pub fn has_decoded_media(&self) -> bool {
+        self.parts()
+            .any(|(_, _, part)| matches!(part, Part::Pixels(_) | Part::Samples(_)))
     }
 
     /// Everything that was said, each piece with its message and its place there. What stands in a
@@ -155,13 +178,13 @@ impl ChatRequest {
 
     /// What besides text it takes to read it.
     pub fn modalities(&self) -> Modalities {
+        let has = |modality| {
+            self.parts()
+                .any(|(_, _, part)| part.modality() == Some(modality))
+        };
         Modalities {
-            image: self
-                .media()
-                .any(|(_, _, part)| matches!(part, Part::Picture(_))),
-            audio: self
-                .media()
-                .any(|(_, _, part)| matches!(part, Part::Sound(_))),
+            image: has(Modality::Image),
+            audio: has(Modality::Audio),
         }
     }
 }
@@ -218,6 +241,10 @@ pub enum Part {
     Text(String),
     Picture(Picture),
     Sound(Sound),
+    /// What a picture is replaced by before a model's worker gets the request.
+    Pixels(Pixels),
+    /// What a sound is replaced by.
+    Samples(Samples),
     /// Read, and replaced by what it says, before a worker gets the request.
     Document(Document),
     /// Fetched, and replaced by what came, before that.
@@ -235,6 +262,23 @@ impl Part {
         }
     }
 
+    /// [`Part::pieces`], to be replaced.
+    fn pieces_mut(&mut self) -> &mut [Part] {
+        match self {
+            Self::Read(parts) => parts,
+            part => std::slice::from_mut(part),
+        }
+    }
+
+    /// What besides text it takes to read it, files apart.
+    pub fn modality(&self) -> Option<Modality> {
+        match self {
+            Self::Picture(_) | Self::Pixels(_) => Some(Modality::Image),
+            Self::Sound(_) | Self::Samples(_) => Some(Modality::Audio),
+            Self::Text(_) | Self::Document(_) | Self::Remote(_) | Self::Read(_) => None,
+        }
+    }
+
     /// The file that it is, as it was sent.
     pub fn file(&self) -> Option<&Arc<[u8]>> {
         match self {
@@ -244,11 +288,16 @@ impl Part {
                 source: Source::File(file),
                 ..
             }) => Some(file),
-            Self::Document(_) | Self::Text(_) | Self::Remote(_) | Self::Read(_) => None,
+            Self::Document(_)
+            | Self::Text(_)
+            | Self::Remote(_)
+            | Self::Read(_)
+            | Self::Pixels(_)
+            | Self::Samples(_) => None,
         }
     }
 
-    /// What it takes.
+    /// Bytes that it takes; what is decoded is elsewhere.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -264,6 +313,7 @@ impl Part {
             }) => id.len(),
             Self::Remote(remote) => remote.url.len(),
             Self::Read(parts) => parts.iter().map(Self::bytes).sum(),
+            Self::Pixels(_) | Self::Samples(_) => 0,
         }
     }
 }

@@ -36,7 +36,7 @@ pub async fn complete(
         mut request,
         delivery,
     } = parse(bytes, request::parse).await?;
-    let files = documents::read(&api, caller.id(), &mut request, &mut share)
+    let files = documents::resolve(&api, caller.id(), &model, &mut request, &mut share)
         .await
         .map_err(|refused| ApiError::attachments(refused, fields::field))?;
     let logprobs = request.logprobs.is_some();
