@@ -82,13 +82,8 @@ pub async fn create(
         return Err(storing_is_off(background));
     }
     let logprobs = ready.request.logprobs.is_some();
-    let recorder = match keep {
-        true => Some(ready.recorder(&api, caller.id(), input, &mut share)?),
-        false => {
-            drop(input);
-            None
-        }
-    };
+    let recorder = keep.then(|| ready.recorder(&api, caller.id(), input, &mut share));
+    let recorder = recorder.transpose()?;
     // What is kept has the media as they were sent.
     api.attachments
         .decode(&mut ready.request, &ready.model, &mut share)
