@@ -222,14 +222,18 @@ fn sounds_that_are_slow_to_decode_delay_others_by_a_turn() {
     std::thread::scope(|scope| {
         for _ in 0..most {
             scope.spawn(|| {
-                let reply = as_user(ALICE, || Reply::read(daemon.send(path, slow.as_bytes())));
+                let reply = as_user(ALICE, || {
+                    Reply::read(daemon.send(path, slow.as_bytes())).unwrap()
+                });
                 answered.fetch_add(1, Ordering::Relaxed);
                 assert_eq!(reply.status, 200, "{}", reply.text());
             });
         }
         wait_for("the first of many", || answered.load(Ordering::Relaxed) > 0);
         let before = answered.load(Ordering::Relaxed);
-        let reply = as_user(BOB, || Reply::read(daemon.send(path, small.as_bytes())));
+        let reply = as_user(BOB, || {
+            Reply::read(daemon.send(path, small.as_bytes())).unwrap()
+        });
         let meanwhile = answered.load(Ordering::Relaxed) - before;
         assert_eq!(reply.status, 200, "{}", reply.text());
         assert!(

@@ -82,8 +82,11 @@ pub fn main() -> ExitCode {
     if let Err(error) = process::be_killed_first() {
         eprintln!("the OOM score of this worker stays as it is: {error}");
     }
-    // While it still may be opened.
-    let pagemap = Pagemap::open().ok();
+    // While it still may be opened; by who has something to report with it.
+    let pagemap = match kind {
+        WorkerKind::Serve => Pagemap::open().ok(),
+        WorkerKind::Extract | WorkerKind::Decode | WorkerKind::Fetch => None,
+    };
     match process::harden_child().and_then(|()| stdin.as_fd().try_clone_to_owned()) {
         Ok(channel) => run(kind, UnixStream::from(channel), pagemap).unwrap_or_else(ExitCode::from),
         Err(error) => {
