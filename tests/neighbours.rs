@@ -3,10 +3,13 @@
 mod harness;
 
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use harness::users::{self, ALICE, BOB, CAROL, as_user};
-use harness::{Daemon, Options, Reply, endless, question, wait_for};
+use harness::{Daemon, Options, Reply, TINY, endless, question, wait_for};
 use serde_json::json;
 
 /// As many idle connections as a user gets.
@@ -154,4 +157,88 @@ fn a_flood_of_answers_delays_others_by_a_turn() {
         beside < alone * 10 + Duration::from_secs(1),
         "{alone:?} alone, {beside:?} beside the flood"
     );
+}
+
+/// A FLAC file of a few bytes that takes long to decode: silence at 192 kHz on eight channels,
+/// in frames of constant samples (RFC 9639).
+fn slow_flac(seconds: u32) -> Vec<u8> {
+    const RATE: u32 = 192_000;
+    const BLOCK: u16 = 65_535;
+    let crc = |bytes: &[u8], width: u32, poly: u32| {
+        let (top, mask) = (1 << (width - 1), (1u64 << width) as u32 - 1);
+        bytes.iter().fold(0, |crc, byte| {
+            (0..8).fold(crc ^ (u32::from(*byte) << (width - 8)), |crc, _| {
+                (if crc & top != 0 {
+                    (crc << 1) ^ poly
+                } else {
+                    crc << 1
+                }) & mask
+            })
+        })
+    };
+    let frames = seconds * RATE / u32::from(BLOCK);
+    let mut file = b"fLaC\x80\0\0\x22".to_vec();
+    file.extend([BLOCK.to_be_bytes(), BLOCK.to_be_bytes()].concat());
+    file.extend([0; 6]);
+    // The rate, the channels less one, the bits of a sample less one, and the number of samples.
+    let samples = u64::from(frames) * u64::from(BLOCK);
+    let packed = u64::from(RATE) << 44 | 7 << 41 | 15 << 36 | samples;
+    file.extend(packed.to_be_bytes());
+    file.extend([0; 16]);
+    for number in 0..frames {
+        assert!(number < 128, "a number of one byte");
+        let start = file.len();
+        file.extend([0xFF, 0xF8, 0x73, 0x78, number as u8]);
+        file.extend((BLOCK - 1).to_be_bytes());
+        file.push(crc(&file[start..], 8, 0x07) as u8);
+        file.extend([0; 3 * 8]);
+        let sum = crc(&file[start..], 16, 0x8005) as u16;
+        file.extend(sum.to_be_bytes());
+    }
+    file
+}
+
+/// A request that has these sounds counted.
+fn counted(sound: &[u8], how_often: usize) -> String {
+    let data = STANDARD.encode(sound);
+    let part = json!({"type": "input_audio", "input_audio": {"data": data, "format": "flac"}});
+    let mut content = vec![part; how_often];
+    content.push(json!({"type": "input_text", "text": "What do you hear?"}));
+    json!({"model": TINY, "input": [{"role": "user", "content": content}]}).to_string()
+}
+
+#[test]
+fn sounds_that_are_slow_to_decode_delay_others_by_a_turn() {
+    if !users::possible("a user whose sounds are slow to decode") {
+        return;
+    }
+    let daemon = users::daemon(Options::default());
+    daemon.load();
+    let path = "/v1/responses/input_tokens";
+    let slow = counted(&slow_flac(29), 2);
+    let small = include_bytes!("data/sounds/tone-1.flac");
+    let small = counted(small, 1);
+    let (answered, most) = (AtomicUsize::new(0), 12);
+    std::thread::scope(|scope| {
+        for _ in 0..most {
+            scope.spawn(|| {
+                let reply = as_user(ALICE, || {
+                    Reply::read(daemon.send(path, slow.as_bytes())).unwrap()
+                });
+                answered.fetch_add(1, Ordering::Relaxed);
+                assert_eq!(reply.status, 200, "{}", reply.text());
+            });
+        }
+        wait_for("the first of many", || answered.load(Ordering::Relaxed) > 0);
+        let before = answered.load(Ordering::Relaxed);
+        let reply = as_user(BOB, || {
+            Reply::read(daemon.send(path, small.as_bytes())).unwrap()
+        });
+        let meanwhile = answered.load(Ordering::Relaxed) - before;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert!(
+            before + 4 < most && meanwhile <= 4,
+            "{before} before, {meanwhile} meanwhile"
+        );
+    });
 }

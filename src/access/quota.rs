@@ -48,7 +48,7 @@ pub enum Full {
     User { limit: u64 },
 }
 
-/// One holder's part; dropping it gives it back.
+/// One holder's part; dropping it gives it back, and what it holds besides.
 #[derive(Debug)]
 pub struct Share {
     quota: Arc<Quota>,
@@ -56,6 +56,8 @@ pub struct Share {
     owner: PrincipalId,
     privileged: bool,
     amount: u64,
+    /// Of other goods.
+    beside: Vec<Share>,
 }
 
 impl Quota {
@@ -76,6 +78,7 @@ impl Quota {
             owner: owner.account(),
             privileged,
             amount: 0,
+            beside: vec![],
         }
     }
 
@@ -145,10 +148,21 @@ impl Share {
         self.owner
     }
 
+    /// An empty share of another good, for the same owner.
+    pub fn beside(&self, of: &Arc<Quota>) -> Self {
+        of.share(self.owner, self.privileged)
+    }
+
+    /// Keeps a share of another good for as long as this one is kept.
+    pub fn hold(&mut self, other: Share) {
+        self.beside.push(other);
+    }
+
     /// Takes over what another share of the same owner holds.
     pub fn absorb(&mut self, mut other: Share) {
         debug_assert!(Arc::ptr_eq(&self.quota, &other.quota) && self.owner == other.owner);
         self.amount += std::mem::take(&mut other.amount);
+        self.beside.append(&mut other.beside);
     }
 }
 
@@ -230,6 +244,21 @@ mod tests {
             owner: 1001,
         };
         assert!(hoard(&quota, container, false).is_empty());
+    }
+
+    #[test]
+    fn what_is_held_beside_a_share_goes_with_it() {
+        let (bytes, media) = (Quota::new(5, 3), Quota::new(50, 30));
+        let mut share = take(&bytes, 1, 1).unwrap();
+        let mut beside = share.beside(&media);
+        beside.grow(30).unwrap();
+        assert_eq!(take(&media, 1, 1).unwrap_err(), Full::User { limit: 30 });
+        share.hold(beside);
+        let mut heir = take(&bytes, 1, 1).unwrap();
+        heir.absorb(share);
+        assert_eq!((bytes.in_use(), media.in_use()), (2, 30));
+        drop(heir);
+        assert_eq!((bytes.in_use(), media.in_use()), (0, 0));
     }
 
     #[test]

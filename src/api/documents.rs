@@ -1,4 +1,5 @@
-//! Files in a request: found if they were sent before, fetched if they are elsewhere, and read.
+//! Files and media in a request: found if they were sent before, fetched if they are elsewhere, read
+//! and decoded.
 
 use std::fmt::Write;
 
@@ -15,8 +16,21 @@ use crate::chat::{ChatError, ChatRequest, Part, PrincipalId, Source};
 /// escaped.
 const FILES: HeaderName = HeaderName::from_static("x-gemmad-files");
 
+/// Makes a request that can be asked of `model`: [`read`], and its media decoded.
+pub async fn resolve(
+    api: &Api,
+    owner: PrincipalId,
+    model: &str,
+    request: &mut ChatRequest,
+    share: &mut Share,
+) -> Result<Vec<ReadFile>, Refused> {
+    let files = read(api, owner, request, share).await?;
+    api.attachments.decode(request, model, share).await?;
+    Ok(files)
+}
+
 /// Puts what stands in the request's files in their place, before it is asked. What it grows by
-/// counts as its body does.
+/// counts as its body does. Its media are to be decoded after this.
 pub async fn read(
     api: &Api,
     owner: PrincipalId,
@@ -29,7 +43,7 @@ pub async fn read(
         .grow(request.bytes().saturating_sub(before) as u64)
         .map_err(Refused::Full)?;
     let most = api.limits.body_bytes;
-    api.attachments.resolve(request, most, share).await
+    api.attachments.read(request, most, share).await
 }
 
 /// Takes files that were sent before from where they are kept.

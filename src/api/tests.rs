@@ -56,8 +56,9 @@ impl Door {
         let (stop, stopping) = watch::channel(false);
         let listener = UnixListener::bind(&path).unwrap();
         let api = Arc::new(Api::new(
-            backends,
+            backends.clone(),
             Attachments::new(
+                backends,
                 Default::default(),
                 Default::default(),
                 Default::default(),
@@ -104,7 +105,7 @@ impl Door {
         let (_, none) = mpsc::channel(1);
         let mut asked = std::mem::replace(&mut self.asked, none);
         tokio::spawn(async move {
-            while let Some(Call::Find { name, reply }) = asked.recv().await {
+            while let Some(Call::Find { name, reply, .. }) = asked.recv().await {
                 let known = ["tiny", "auto"].contains(&name.to_lowercase().as_str());
                 let found =
                     known

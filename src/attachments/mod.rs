@@ -1,8 +1,9 @@
-//! What a request brings along or names: files, pictures and addresses. Before a request is asked
-//! they become text and pictures in it: fetched by workers that live for one connection each, read
-//! by workers that live for one file each. What these may use is reserved, so that no model is
-//! given the same memory.
+//! What a request brings along or names: files, pictures, sounds and addresses. Before a request is
+//! asked they become text, pixels and samples: fetched by workers that live for one connection each,
+//! read by workers that live for one file each, decoded by workers that live for one request each.
+//! What these may use is reserved, so that no model is given the same memory.
 
+mod decoder;
 mod document;
 mod extractor;
 mod fetcher;
@@ -16,10 +17,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::access::quota::{Full, Share};
-use crate::backend::Failure;
+use crate::backend::{Backends, Failure};
 use crate::chat::{ChatRequest, Networks};
 use crate::memory::probe;
 use crate::memory::reserved::{Reservation, ReservedMemory};
+use decoder::MediaDecoder;
 use extractor::Extractor;
 use fetcher::Fetcher;
 use turns::Waiting;
@@ -30,11 +32,14 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes of what a worker may say is wrong with a file.
 const MAX_REASON: usize = 16 << 10;
 
-/// Has them fetched and read. Cheap to clone.
+/// Has them fetched, read and decoded. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Attachments {
+    /// They know which model takes what.
+    backends: Backends,
     fetcher: Fetcher,
     extractor: Extractor,
+    decoder: MediaDecoder,
     /// How long a request may take; replaced when the configuration is read again.
     request_time: Arc<RwLock<Duration>>,
 }
@@ -51,14 +56,17 @@ impl Attachments {
     /// `worker` is the worker program; what its processes may use is reserved in `memory`. No
     /// request waits longer than `request_time` for its turn.
     pub fn new(
+        backends: Backends,
         worker: PathBuf,
         networks: Networks,
         memory: ReservedMemory,
         request_time: Duration,
     ) -> Self {
         Self {
+            backends,
             fetcher: Fetcher::new(worker.clone(), networks, memory.clone()),
-            extractor: Extractor::new(worker, memory),
+            extractor: Extractor::new(worker.clone(), memory.clone()),
+            decoder: MediaDecoder::new(worker, memory),
             request_time: Arc::new(RwLock::new(request_time)),
         }
     }
@@ -76,29 +84,21 @@ impl Attachments {
             .unwrap_or_else(PoisonError::into_inner) = time;
     }
 
-    /// Puts what the request's addresses and files have in their place; a request is to be asked
-    /// only after this. At most `most` bytes are fetched; `share`, whose owner's turn is waited for,
-    /// grows as the request does. Says of each file how much of it was read.
+    /// Puts what the request's addresses and files have in their place, as text and pictures. At most
+    /// `most` bytes are fetched; `share`, whose owner's turn is waited for, grows as the request does.
+    /// Says of each file how much of it was read.
     ///
     /// # Errors
     ///
     /// What is wrong with an attachment, or no memory to read it, or a request that has become too
     /// large.
-    pub async fn resolve(
+    pub async fn read(
         &self,
         request: &mut ChatRequest,
         most: u64,
         share: &mut Share,
     ) -> Result<Vec<ReadFile>, Refused> {
-        let limit = *self
-            .request_time
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        let waiting = Waiting {
-            account: share.account(),
-            limit,
-            end: tokio::time::Instant::now() + limit,
-        };
+        let waiting = self.waiting(share);
         let before = request.bytes();
         self.fetcher
             .fetch(request, most, &waiting)
@@ -114,6 +114,44 @@ impl Attachments {
             .map_err(Refused::Failure)?;
         grow(share, request.bytes().saturating_sub(fetched)).map_err(Refused::Full)?;
         Ok(read)
+    }
+
+    /// Puts pixels and samples in the place of the request's pictures and sounds. A request is to be
+    /// asked, of `model`, only after this, and what is kept of it is to be kept before. `share` holds
+    /// what they take.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with one of them, or a model that can do nothing with them, or no memory to
+    /// decode them.
+    pub async fn decode(
+        &self,
+        request: &mut ChatRequest,
+        model: &str,
+        share: &mut Share,
+    ) -> Result<(), Refused> {
+        let modalities = request.modalities();
+        if !modalities.any() {
+            return Ok(());
+        }
+        // Before anything is decoded in vain.
+        let found = self.backends.find(model, modalities).await;
+        found.map_err(Refused::Failure)?;
+        let waiting = self.waiting(share);
+        self.decoder.decode(request, share, &waiting).await
+    }
+
+    /// Who waits for turns: the owner of `share`, as long as the request may take.
+    fn waiting(&self, share: &Share) -> Waiting {
+        let limit = *self
+            .request_time
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        Waiting {
+            account: share.account(),
+            limit,
+            end: tokio::time::Instant::now() + limit,
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use crate::chat::{ChatRequest, PrincipalId, TextAnswer, TextTask};
+use crate::chat::{ChatRequest, Modalities, PrincipalId, TextAnswer, TextTask};
 pub use crate::gemma::layout::{Class, Kind};
 pub use crate::ipc::{FileMemory, FileRole, MemorySnapshot, Packing, Part};
 pub use crate::sandbox::Support as Confinement;
@@ -39,8 +39,9 @@ pub trait Backend: Debug + Send + Sync {
     /// What is known, and each change of it.
     fn changes(&self) -> watch::Receiver<Status>;
 
-    /// The model that a chat with this `name` would get now; fails as that would.
-    fn find<'a>(&'a self, name: &'a str) -> Reply<'a, ModelInfo>;
+    /// The model that a chat with this `name` and these `modalities` would get now; fails as that
+    /// would.
+    fn find<'a>(&'a self, name: &'a str, modalities: Modalities) -> Reply<'a, ModelInfo>;
 
     /// Queues a request. The answer's first event may be long in coming: a model may have to be
     /// loaded first.
@@ -134,8 +135,8 @@ impl Backends {
     /// # Errors
     ///
     /// No backend has such a model.
-    pub async fn find(&self, name: &str) -> Result<ModelInfo, Failure> {
-        self.of(name).find(name).await
+    pub async fn find(&self, name: &str, modalities: Modalities) -> Result<ModelInfo, Failure> {
+        self.of(name).find(name, modalities).await
     }
 
     /// See [`Backend::chat`].
@@ -185,7 +186,7 @@ mod tests {
         let backends = Backends::new(local, vec![remote]);
         let asked = |name: &'static str| {
             let backends = backends.clone();
-            tokio::spawn(async move { backends.find(name).await })
+            tokio::spawn(async move { backends.find(name, Modalities::default()).await })
         };
         for (name, remote) in [
             ("here", false),
@@ -200,10 +201,15 @@ mod tests {
             } else {
                 asked_local.recv().await
             };
-            let Some(Call::Find { name: seen, reply }) = call else {
+            let Some(Call::Find {
+                name: seen,
+                modalities,
+                reply,
+            }) = call
+            else {
                 panic!("{name}: {call:?}");
             };
-            assert_eq!(seen, name);
+            assert_eq!((seen.as_str(), modalities), (name, Modalities::default()));
             reply.send(Ok(ModelInfo::example(name))).unwrap();
             assert_eq!(found.await.unwrap().unwrap().id, name);
         }

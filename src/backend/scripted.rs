@@ -12,6 +12,7 @@ use crate::chat::ChatEvent;
 pub(crate) enum Call {
     Find {
         name: String,
+        modalities: Modalities,
         reply: oneshot::Sender<Result<ModelInfo, Failure>>,
     },
     Chat {
@@ -69,9 +70,13 @@ impl Backend for Scripted {
         self.status.clone()
     }
 
-    fn find<'a>(&'a self, name: &'a str) -> Reply<'a, ModelInfo> {
+    fn find<'a>(&'a self, name: &'a str, modalities: Modalities) -> Reply<'a, ModelInfo> {
         let name = name.to_owned();
-        self.ask(|reply| Call::Find { name, reply })
+        self.ask(move |reply| Call::Find {
+            name,
+            modalities,
+            reply,
+        })
     }
 
     fn chat<'a>(

@@ -133,7 +133,7 @@ impl Shared {
         self.resolved(call, client, timeout, charge).await
     }
 
-    /// A request whose files are read and whose addresses are fetched.
+    /// A request whose addresses are fetched, whose files are read and whose media are decoded.
     async fn resolved(
         &self,
         mut call: ChatCall,
@@ -142,9 +142,11 @@ impl Shared {
         charge: Charge,
     ) -> Result<Asked, BusError> {
         let (most, mut bytes) = (self.limits.body_bytes, charge.into_share());
-        let resolved = self
-            .attachments
-            .resolve(&mut call.request, most, &mut bytes);
+        let (request, attachments) = (&mut call.request, &self.attachments);
+        let resolved = async {
+            attachments.read(request, most, &mut bytes).await?;
+            attachments.decode(request, &call.model, &mut bytes).await
+        };
         client.wait(timeout, resolved).await??;
         Ok(Asked {
             call,

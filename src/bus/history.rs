@@ -149,7 +149,11 @@ impl<'a> PartOut<'a> {
                     file_data: plain(file),
                 },
             },
-            Part::Document(_) | Part::Remote(_) | Part::Read(_) => return None,
+            Part::Document(_)
+            | Part::Remote(_)
+            | Part::Read(_)
+            | Part::Pixels(_)
+            | Part::Samples(_) => return None,
         })
     }
 }

@@ -244,7 +244,7 @@ impl Attached {
                 RemoteKind::Picture(_) => (PartKind::Picture, MAX_URL_BYTES),
                 RemoteKind::Document(_) => (PartKind::Document, MAX_URL_BYTES),
             },
-            Part::Text(_) | Part::Read(_) => return None,
+            Part::Text(_) | Part::Read(_) | Part::Pixels(_) | Part::Samples(_) => return None,
         };
         Some(Self {
             kind,
@@ -276,7 +276,12 @@ impl Attached {
 fn check_message(i: usize, message: &Message) -> Result<(), Invalid> {
     let says_something = message.content.iter().any(|part| match part {
         Part::Text(text) => !text.is_empty(),
-        Part::Picture(_) | Part::Sound(_) | Part::Document(_) | Part::Remote(_) => true,
+        Part::Picture(_)
+        | Part::Sound(_)
+        | Part::Document(_)
+        | Part::Remote(_)
+        | Part::Pixels(_)
+        | Part::Samples(_) => true,
         Part::Read(parts) => !parts.is_empty(),
     });
     let calls = message.role == Role::Assistant && !message.tool_calls.is_empty();

@@ -22,7 +22,7 @@ pub use check::{
 pub use document::{Document, Source};
 pub use event::{ChatError, ChatEvent, Done, Finish, PromptToken, Timings, TokenLogprob, Usage};
 pub use form::{Constraint, Format, ToolChoice};
-pub use media::{BUDGETS, Detail, Picture, Sound};
+pub use media::{BUDGETS, DecodedMedia, Detail, Picture, Pixels, Samples, Sound};
 pub use modality::{Modalities, Modality};
 pub use place::{PartKind, Place};
 pub use principal::PrincipalId;
@@ -67,6 +67,9 @@ pub struct ChatRequest {
     /// ([`ChatEvent::Restarted`]). The worker need not know.
     #[serde(skip)]
     pub whole: bool,
+    /// What its pictures and sounds were decoded to. It goes to the worker beside the message.
+    #[serde(skip)]
+    pub decoded: Option<DecodedMedia>,
 }
 
 /// A text that is gone on with as it is.
@@ -149,6 +152,7 @@ impl ChatRequest {
             prompt_logprobs: false,
             cache_prompt: true,
             whole: false,
+            decoded: None,
         }
     }
 
@@ -164,7 +168,26 @@ impl ChatRequest {
     /// message.
     pub fn media(&self) -> impl Iterator<Item = (usize, usize, &Part)> {
         self.parts()
-            .filter(|(_, _, part)| matches!(part, Part::Picture(_) | Part::Sound(_)))
+            .filter(|(_, _, part)| part.modality().is_some())
+    }
+
+    /// [`ChatRequest::media`], to be replaced by what is decoded of them.
+    pub fn media_mut(&mut self) -> impl Iterator<Item = (usize, usize, &mut Part)> {
+        let pieces = self
+            .parts_mut()
+            .flat_map(|(i, j, part)| part.pieces_mut().iter_mut().map(move |piece| (i, j, piece)));
+        pieces.filter(|(_, _, piece)| piece.modality().is_some())
+    }
+
+    /// The file with its decoded media, where it has such.
+    pub fn media_file(&self) -> Option<&DecodedMedia> {
+        self.decoded.as_ref().filter(|_| self.has_decoded_media())
+    }
+
+    /// Whether some of its media are decoded: then they are in a file, which comes with the request.
+    pub fn has_decoded_media(&self) -> bool {
+        self.parts()
+            .any(|(_, _, part)| matches!(part, Part::Pixels(_) | Part::Samples(_)))
     }
 
     /// Everything that was said, each piece with its message and its place there. What stands in a
@@ -199,13 +222,13 @@ impl ChatRequest {
 
     /// What besides text it takes to read it.
     pub fn modalities(&self) -> Modalities {
+        let has = |modality| {
+            self.parts()
+                .any(|(_, _, part)| part.modality() == Some(modality))
+        };
         Modalities {
-            image: self
-                .media()
-                .any(|(_, _, part)| matches!(part, Part::Picture(_))),
-            audio: self
-                .media()
-                .any(|(_, _, part)| matches!(part, Part::Sound(_))),
+            image: has(Modality::Image),
+            audio: has(Modality::Audio),
         }
     }
 }
@@ -262,6 +285,10 @@ pub enum Part {
     Text(String),
     Picture(Picture),
     Sound(Sound),
+    /// What a picture is replaced by before a model's worker gets the request.
+    Pixels(Pixels),
+    /// What a sound is replaced by.
+    Samples(Samples),
     /// Read, and replaced by what it says, before a worker gets the request.
     Document(Document),
     /// Fetched, and replaced by what came, before that.
@@ -279,6 +306,23 @@ impl Part {
         }
     }
 
+    /// [`Part::pieces`], to be replaced.
+    fn pieces_mut(&mut self) -> &mut [Part] {
+        match self {
+            Self::Read(parts) => parts,
+            part => std::slice::from_mut(part),
+        }
+    }
+
+    /// What besides text it takes to read it, files apart.
+    pub fn modality(&self) -> Option<Modality> {
+        match self {
+            Self::Picture(_) | Self::Pixels(_) => Some(Modality::Image),
+            Self::Sound(_) | Self::Samples(_) => Some(Modality::Audio),
+            Self::Text(_) | Self::Document(_) | Self::Remote(_) | Self::Read(_) => None,
+        }
+    }
+
     /// The file that it is, as it was sent.
     pub fn file(&self) -> Option<&Arc<[u8]>> {
         match self {
@@ -288,11 +332,16 @@ impl Part {
                 source: Source::File(file),
                 ..
             }) => Some(file),
-            Self::Document(_) | Self::Text(_) | Self::Remote(_) | Self::Read(_) => None,
+            Self::Document(_)
+            | Self::Text(_)
+            | Self::Remote(_)
+            | Self::Read(_)
+            | Self::Pixels(_)
+            | Self::Samples(_) => None,
         }
     }
 
-    /// What it takes.
+    /// Bytes that it takes; what is decoded is elsewhere.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -308,6 +357,7 @@ impl Part {
             }) => id.len(),
             Self::Remote(remote) => remote.url.len(),
             Self::Read(parts) => parts.iter().map(Self::bytes).sum(),
+            Self::Pixels(_) | Self::Samples(_) => 0,
         }
     }
 }

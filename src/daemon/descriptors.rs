@@ -4,8 +4,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Limits;
 
-/// What all but connections need: sockets, the bus, workers and their files, files on their way.
-const KEPT: u64 = 128;
+/// What all but connections need: sockets, the bus, workers and their files, files on their way, and
+/// the decoded media of 144 requests, which are as many as there can be (`attachments/decoder`).
+const KEPT: u64 = 128 + 144;
 /// More than this is never asked for: whatever goes through all descriptors would take long.
 const MOST: u64 = 1 << 18;
 /// Front doors, each of which has `connections`; one over D-Bus has two descriptors.
@@ -77,6 +78,6 @@ mod tests {
                 "{descriptors}"
             );
         }
-        assert_eq!(fitting(1024), 264);
+        assert_eq!(fitting(1024), 222);
     }
 }

@@ -233,7 +233,9 @@ impl Parts {
         };
         let engine = service::patiently(Engine::start(setup)).await;
         let admission = Admission::new(policy, config.limits.body_bytes);
+        let backends = Backends::new(Arc::new(engine.clone()), Vec::new());
         let attachments = Attachments::new(
+            backends.clone(),
             worker,
             config.access.fetch_from.clone(),
             reserved,
@@ -241,7 +243,6 @@ impl Parts {
         );
         let mut limits = config.limits.clone();
         descriptors::provide(&mut limits);
-        let backends = Backends::new(Arc::new(engine.clone()), Vec::new());
         let api = Arc::new(Api::new(
             backends.clone(),
             attachments.clone(),

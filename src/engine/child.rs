@@ -7,14 +7,14 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use serde::{Serialize, de::DeserializeOwned};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child as Process, ChildStderr, Command};
@@ -134,7 +134,7 @@ async fn attend<P: Protocol>(
 ) {
     let stderr = process.stderr.take();
     let (reader, writer) = socket.into_split();
-    let writing = tokio::spawn(write_all(writer, messages));
+    let writing = tokio::spawn(write_all::<P>(writer, messages));
     let tail = tokio::spawn(stderr_tail(stderr));
     let mut reading = std::pin::pin!(read_all::<P>(reader, generation, events.clone()));
     let (mut read, mut killed_by_us) = (false, false);
@@ -171,18 +171,39 @@ async fn attend<P: Protocol>(
     let _ = events.send((generation, exited)).await;
 }
 
-async fn write_all(mut socket: OwnedWriteHalf, mut messages: mpsc::Receiver<impl Serialize>) {
+async fn write_all<P: Protocol>(
+    mut socket: OwnedWriteHalf,
+    mut messages: mpsc::Receiver<P::Request>,
+) {
     while let Some(message) = messages.recv().await {
         let mut frame = Vec::new();
         if let Err(error) = frame::encode(&message, &mut frame) {
             tracing::error!(%error, "a message to the worker cannot be sent");
             return;
         }
-        if socket.write_all(&frame).await.is_err() {
+        if send_all(&mut socket, &frame, &P::descriptors(&message))
+            .await
+            .is_err()
+        {
             return;
         }
     }
     let _ = socket.shutdown().await;
+}
+
+/// Sends all of `bytes`, with the descriptors on the first of them.
+async fn send_all(
+    socket: &mut OwnedWriteHalf,
+    bytes: &[u8],
+    files: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let stream: &UnixStream = (*socket).as_ref();
+    let first = || sys::socket::send(stream, bytes, files);
+    let sent = match files {
+        [] => 0,
+        _ => stream.async_io(Interest::WRITABLE, first).await?,
+    };
+    socket.write_all(&bytes[sent..]).await
 }
 
 /// Why nothing more is read.

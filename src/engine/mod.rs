@@ -136,9 +136,11 @@ pub(crate) enum Command {
         model: String,
         reply: oneshot::Sender<Result<ModelInfo, Failure>>,
     },
-    /// Legal always: the installed model that a chat with this name would get now.
+    /// Legal always: the installed model that a chat with this name and these modalities would get
+    /// now.
     Find {
         name: String,
+        modalities: Modalities,
         reply: oneshot::Sender<Result<ModelInfo, Failure>>,
     },
     /// Legal always; requests in flight are finished first, waiting ones load the model again.
@@ -270,9 +272,13 @@ impl Backend for Engine {
         self.status.clone()
     }
 
-    fn find<'a>(&'a self, name: &'a str) -> Reply<'a, ModelInfo> {
+    fn find<'a>(&'a self, name: &'a str, modalities: Modalities) -> Reply<'a, ModelInfo> {
         let name = name.to_owned();
-        self.ask(|reply| Command::Find { name, reply })
+        self.ask(move |reply| Command::Find {
+            name,
+            modalities,
+            reply,
+        })
     }
 
     fn chat<'a>(

@@ -20,6 +20,15 @@ pub struct Size {
 }
 
 impl Size {
+    /// Whether a picture that may take so many tokens can have this size.
+    pub fn is_within(self, budget: u32) -> bool {
+        let is_whole = |side: u32| side > 0 && side.is_multiple_of(TOKEN_SIDE);
+        let across = u64::from(self.width / TOKEN_SIDE);
+        is_whole(self.width)
+            && is_whole(self.height)
+            && across * u64::from(self.height / TOKEN_SIDE) <= u64::from(budget)
+    }
+
     pub fn tokens(self) -> u32 {
         self.width / TOKEN_SIDE * (self.height / TOKEN_SIDE)
     }
@@ -39,6 +48,11 @@ pub fn budget(detail: Detail, width: u32, height: u32) -> u32 {
             .find(holds)
             .map_or(USUAL_BUDGET, |budget| budget.min(USUAL_BUDGET)),
     }
+}
+
+/// [`budget`] of the largest picture.
+pub fn largest_budget(detail: Detail) -> u32 {
+    budget(detail, u32::MAX, u32::MAX)
 }
 
 /// The size at which a picture of `width` × `height` pixels is shown; both are at least 1.
@@ -118,11 +132,32 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_no_picture_is_scaled_to_is_known() {
+        for (width, height, is_within) in [
+            (480, 672, true),
+            (480, 720, false),
+            (0, 48, false),
+            (48, 0, false),
+            (49, 48, false),
+            (u32::MAX / 48 * 48, u32::MAX / 48 * 48, false),
+        ] {
+            assert_eq!(
+                Size { width, height }.is_within(140),
+                is_within,
+                "{width} x {height}"
+            );
+        }
+        assert_eq!(largest_budget(Detail::Auto), 280);
+        assert_eq!(largest_budget(Detail::Tokens(560)), 560);
+    }
+
     proptest! {
         #[test]
         fn never_more_than_the_budget(width in 1u32..20_000, height in 1u32..20_000, which in 0usize..5) {
             let size = size(width, height, BUDGETS[which]);
             prop_assert!((1..=BUDGETS[which]).contains(&size.tokens()), "{size:?}");
+            prop_assert!(size.is_within(BUDGETS[which]), "{size:?}");
             prop_assert!(size.width.is_multiple_of(TOKEN_SIDE) && size.height.is_multiple_of(TOKEN_SIDE));
         }
     }

@@ -1,6 +1,7 @@
-//! What the supervisor and a worker say to each other. There are three kinds of workers, and each
+//! What the supervisor and a worker say to each other. There are four kinds of workers, and each
 //! has a [`Protocol`] of its own: [`Serve`] for a model, [`Extract`] for the text of a file,
-//! [`Fetch`] for a file on the network. The worker is told its kind as its only argument.
+//! [`Decode`] for pictures and sounds, [`Fetch`] for a file on the network. The worker is told its
+//! kind as its only argument.
 //!
 //! ```text
 //!   supervisor                                   worker
@@ -12,12 +13,17 @@
 //! The channel is the worker's standard input, a stream socket. [`frame`] says how a message lies
 //! on it.
 
+mod decode;
 mod extract;
 mod fetch;
 pub mod frame;
 mod memory;
 mod serve;
 
+pub use decode::{
+    DECODE_MEMORY, DECODE_MEMORY_MOST, Decode, DecodeEvent, DecodeRequest, DecodedMedium,
+    EncodedMedium, MediumKind,
+};
 pub use extract::{
     DocumentKind, EXTRACT_MEMORY, EXTRACT_PAGES, EXTRACT_PICTURES, EXTRACT_TEXT, Extent, Extract,
     ExtractEvent, Page,
@@ -32,6 +38,7 @@ pub use serve::{
 };
 
 use std::fmt::Debug;
+use std::os::fd::BorrowedFd;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -49,6 +56,11 @@ pub trait Protocol: Send + 'static {
     /// Bytes of an event's frame: one that says it is larger ends the channel before its bytes are
     /// taken.
     const LARGEST_EVENT: usize;
+
+    /// The descriptors that a request takes along, the first one apart.
+    fn descriptors(_: &Self::Request) -> Vec<BorrowedFd<'_>> {
+        vec![]
+    }
 }
 
 /// What a worker is started for.
@@ -56,17 +68,19 @@ pub trait Protocol: Send + 'static {
 pub enum WorkerKind {
     Serve,
     Extract,
+    Decode,
     Fetch,
 }
 
 impl WorkerKind {
-    const ALL: [Self; 3] = [Self::Serve, Self::Extract, Self::Fetch];
+    const ALL: [Self; 4] = [Self::Serve, Self::Extract, Self::Decode, Self::Fetch];
 
     /// The argument that says it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Serve => "serve",
             Self::Extract => "extract",
+            Self::Decode => "decode",
             Self::Fetch => "fetch",
         }
     }

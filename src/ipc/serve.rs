@@ -19,6 +19,8 @@
 //!       │   ──── end of file: finish and exit ──────▶ │
 //! ```
 
+use std::os::fd::{AsFd, BorrowedFd};
+
 use serde::{Deserialize, Serialize};
 
 use super::{MemoryPlan, MemorySnapshot, Packing, Protocol, WorkerKind};
@@ -36,6 +38,11 @@ impl Protocol for Serve {
     type Event = ServeEvent;
     // A megabyte of text may be a million tokens, and 262144 tokens a text of 25 MB.
     const LARGEST_EVENT: usize = 32 << 20;
+
+    fn descriptors(request: &ServeRequest) -> Vec<BorrowedFd<'_>> {
+        let media = request.chat().and_then(ChatRequest::media_file);
+        media.map(AsFd::as_fd).into_iter().collect()
+    }
 }
 
 /// Names a request for as long as its worker lives.
@@ -47,7 +54,8 @@ pub enum ServeRequest {
     /// First and once. Carries the descriptors of the model file and, where the plan speaks of
     /// them, of its projector, of its packed weights, and of an empty file for packed weights.
     Load(Box<LoadPlan>),
-    /// Answer this request. What the cache holds of others than its `owner` is not for it.
+    /// Answer this request. What the cache holds of others than its `owner` is not for it. Carries
+    /// the descriptor of its decoded media, if it has any, as a request to be counted does.
     Chat {
         id: RequestId,
         owner: PrincipalId,
@@ -64,6 +72,33 @@ pub enum ServeRequest {
     /// Release memory: cold pages, and while nothing is answered everything that can be made again.
     /// Answered by `Trimmed`.
     Trim,
+}
+
+impl ServeRequest {
+    /// The conversation that it is about.
+    fn chat(&self) -> Option<&ChatRequest> {
+        match self {
+            Self::Chat { request, .. } => Some(request),
+            Self::Text {
+                task: TextTask::Count(request),
+                ..
+            } => Some(request),
+            _ => None,
+        }
+    }
+
+    /// [`ServeRequest::chat`] whose decoded media came with it, and are to be put there.
+    pub fn chat_with_media(&mut self) -> Option<&mut ChatRequest> {
+        let request = match self {
+            Self::Chat { request, .. } => request,
+            Self::Text {
+                task: TextTask::Count(request),
+                ..
+            } => request,
+            _ => return None,
+        };
+        request.has_decoded_media().then_some(request)
+    }
 }
 
 /// From the worker to the supervisor.

@@ -21,8 +21,9 @@ use std::path::Path;
 
 use rustix::process::{Resource, Rlimit};
 
-/// Descriptors that may be open together; the worker needs about twenty.
-const DESCRIPTORS: u64 = 64;
+/// Descriptors that may be open together: a worker needs about twenty, and one that serves one more
+/// for each request with pictures or sounds that it has.
+const DESCRIPTORS: u64 = 512;
 
 /// What of this a kernel can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,9 @@ pub enum Profile {
     Serve,
     /// Reads one file whose descriptor it has.
     Extract,
+    /// Decodes the pictures and sounds of one request, from one file into another, whose descriptors
+    /// it has.
+    Decode,
     /// Fetches one file over the connection that it has.
     Fetch,
 }

@@ -134,6 +134,13 @@ const EXTRACT: &[Row] = &[
     (Sysno::statx, Allow, "std: its size"),
 ];
 
+/// What a worker that decodes media may call besides: nothing but the two files, through their
+/// descriptors.
+const DECODE: &[Row] = &[
+    (Sysno::pread64, Allow, "the media that came"),
+    (Sysno::pwrite64, Allow, "what they become"),
+];
+
 /// What a worker that fetches a file may call besides: nothing but its connection.
 const FETCH: &[Row] = &[(Sysno::read, Allow, "the connection")];
 
@@ -279,6 +286,7 @@ impl Profile {
         let own = match self {
             Self::Serve => SERVE,
             Self::Extract => EXTRACT,
+            Self::Decode => DECODE,
             Self::Fetch => FETCH,
         };
         COMMON.iter().chain(own)
@@ -354,7 +362,12 @@ mod tests {
 
     #[test]
     fn each_table_makes_programs_and_has_no_call_twice() {
-        for profile in [Profile::Serve, Profile::Extract, Profile::Fetch] {
+        for profile in [
+            Profile::Serve,
+            Profile::Extract,
+            Profile::Decode,
+            Profile::Fetch,
+        ] {
             let programs = programs(profile).unwrap();
             assert!(programs.iter().all(|program| !program.is_empty()));
             let mut names: Vec<&str> = profile.table().map(|(call, ..)| call.name()).collect();
@@ -377,14 +390,14 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_or_fetches_a_file_opens_none_and_starts_no_thread() {
-        for profile in [Profile::Extract, Profile::Fetch] {
+    fn who_reads_decodes_or_fetches_a_file_opens_none_and_starts_no_thread() {
+        for profile in [Profile::Extract, Profile::Decode, Profile::Fetch] {
             for never in [
                 Sysno::openat,
                 Sysno::clone,
                 Sysno::mlock,
                 Sysno::fadvise64,
-                Sysno::pwrite64,
+                Sysno::ftruncate,
                 Sysno::recvmsg,
             ] {
                 let mut table = profile.table();
@@ -393,6 +406,9 @@ mod tests {
                     "{profile:?}: {never}"
                 );
             }
+            let mut table = profile.table();
+            let writes = table.any(|(call, ..)| *call == Sysno::pwrite64);
+            assert_eq!(writes, profile == Profile::Decode, "{profile:?}");
         }
     }
 }

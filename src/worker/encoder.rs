@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::llama::{self, Projector};
-use super::media::{self, Content, Medium};
+use super::media::{Form, Medium};
 use super::messages::{Encoded, ServerMessage};
 use crate::chat::ChatError;
 use crate::ipc::{ProjectorPlan, RequestId};
@@ -123,17 +123,19 @@ impl EncoderConfig {
         cancelled: &Arc<AtomicBool>,
     ) -> Result<Vec<f32>, ChatError> {
         let failed = |reason| ChatError::Inference { reason };
-        match &medium.content {
-            Content::Picture { file, size } => {
-                let pixels = media::pixels(file, *size).map_err(|reason| medium.refuse(reason))?;
+        match medium.form {
+            Form::Picture(size) => {
+                let rgb = medium.rgb()?;
                 self.projector(loaded)?
-                    .encode_image(&pixels.rgb, pixels.size, medium.tokens, cancelled)
+                    .encode_image(&rgb, size, medium.tokens, cancelled)
                     .map_err(failed)
             }
-            Content::Sound(samples) => self
-                .projector(loaded)?
-                .encode_audio(samples, medium.tokens, cancelled)
-                .map_err(failed),
+            Form::Sound => {
+                let samples = medium.samples()?;
+                self.projector(loaded)?
+                    .encode_audio(&samples, medium.tokens, cancelled)
+                    .map_err(failed)
+            }
         }
     }
 
@@ -165,6 +167,7 @@ impl EncoderConfig {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
+    use std::os::unix::fs::FileExt;
     use std::path::Path;
 
     use base64::Engine as _;
@@ -172,8 +175,10 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::chat::{Detail, Picture, Sound};
+    use crate::chat::{DecodedMedia, Detail, Pixels, Samples};
     use crate::gemma::sound::Hearing;
+    use crate::ipc::{DecodedMedium, MediumKind};
+    use crate::worker::decode;
     use crate::worker::llama::alone;
 
     #[test]
@@ -209,20 +214,10 @@ mod tests {
         let mut projector = None;
         for reference in references {
             let name = reference["file"].as_str().unwrap();
-            let file: Arc<[u8]> = fs::read(data.join(name)).unwrap().into();
-            let medium = match name.starts_with("pictures") {
-                true => Medium::picture(
-                    &Picture {
-                        file,
-                        detail: Detail::Auto,
-                    },
-                    0,
-                    0,
-                ),
-                false => Medium::sound(&Sound { file }, hearing, 0, 0),
-            };
+            let file = fs::read(data.join(name)).unwrap();
+            let medium = decoded(name.starts_with("pictures"), &file, hearing);
             let rows = config
-                .rows(&mut projector, &medium.unwrap(), &Arc::default())
+                .rows(&mut projector, &medium, &Arc::default())
                 .unwrap();
             let expected = STANDARD
                 .decode(reference["rows"].as_str().unwrap())
@@ -240,6 +235,36 @@ mod tests {
             );
             assert!(least >= 0.999, "{member}, {name}: {least}");
         }
+    }
+
+    /// What a file becomes on its way here.
+    fn decoded(is_picture: bool, file: &[u8], hearing: Hearing) -> Medium {
+        let detail = Detail::Auto;
+        let kind = match is_picture {
+            true => MediumKind::Picture(detail),
+            false => MediumKind::Sound,
+        };
+        let (decoded, bytes) = decode::decoded(kind, file).unwrap();
+        // Something lies before it.
+        let at = 5;
+        let media = tempfile::tempfile().unwrap();
+        media.write_all_at(&bytes, at).unwrap();
+        let media = DecodedMedia::new(media);
+        let medium = match decoded {
+            DecodedMedium::Picture { width, height } => {
+                let pixels = Pixels {
+                    width,
+                    height,
+                    detail,
+                    at,
+                };
+                Medium::picture(&pixels, &media, 0, 0)
+            }
+            DecodedMedium::Sound { samples: count } => {
+                Medium::sound(&Samples { count, at }, &media, hearing, 0, 0)
+            }
+        };
+        medium.unwrap()
     }
 
     fn cosine(found: &[f32], expected: &[u8]) -> f64 {

@@ -1,6 +1,7 @@
 //! The reader thread: takes messages from the channel at once, whatever the llama thread is doing.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -11,7 +12,7 @@ use super::link::{Reader, Writer};
 use super::messages::{Chat, Incoming, MAX_WAITING, ServerMessage};
 use super::progress::Progress;
 use super::residency::{MemoryReporter, MemoryReporterCell};
-use crate::chat::{ChatError, ChatRequest, PrincipalId};
+use crate::chat::{ChatError, ChatRequest, DecodedMedia, PrincipalId};
 use crate::ipc::{RequestId, ServeEvent, ServeRequest};
 
 /// What the llama thread listens to.
@@ -108,6 +109,16 @@ impl<F: FnMut()> Drop for OnDrop<F> {
     }
 }
 
+/// A message, with the decoded media that came with it.
+fn with_media(message: Option<ServeRequest>, reader: &mut Reader) -> Option<ServeRequest> {
+    let mut message = message?;
+    if let Some(request) = message.chat_with_media() {
+        let file = reader.take_fd().map(File::from);
+        request.decoded = file.map(DecodedMedia::new);
+    }
+    Some(message)
+}
+
 /// Sends each message where it belongs.
 struct Sorter {
     to_incoming: SyncSender<Incoming>,
@@ -124,7 +135,10 @@ impl Sorter {
     /// Reads until the end; returns the exit status.
     fn read(mut self, mut reader: Reader) -> u8 {
         let status = loop {
-            match reader.next() {
+            let message = reader
+                .next()
+                .map(|message| with_media(message, &mut reader));
+            match message {
                 Ok(Some(ServeRequest::Chat { id, owner, request })) => {
                     self.chat(id, owner, request)
                 }

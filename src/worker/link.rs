@@ -79,6 +79,12 @@ impl<P: Protocol> Reader<P> {
     pub fn take_fds(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.fds)
     }
+
+    /// The descriptor that came with the last message, which is known to have one: those of later
+    /// messages may be here, too.
+    pub fn take_fd(&mut self) -> Option<OwnedFd> {
+        (!self.fds.is_empty()).then(|| self.fds.remove(0))
+    }
 }
 
 /// Writes events; clones write to the same channel, a whole batch of events each.
@@ -169,7 +175,9 @@ impl Outbox {
 mod tests {
     use super::*;
     use crate::ipc::ServeRequest;
+    use std::fs::File;
     use std::os::fd::AsFd;
+    use std::os::unix::fs::FileExt;
 
     #[test]
     fn messages_and_descriptors_cross_the_channel() {
@@ -187,6 +195,29 @@ mod tests {
         assert_eq!(reader.next().unwrap(), Some(ServeRequest::Cancel { id: 4 }));
         assert!(reader.take_fds().is_empty());
         assert_eq!(reader.next().unwrap(), None);
+    }
+
+    #[test]
+    fn each_message_has_its_own_descriptor() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut message = vec![];
+        frame::encode(&ServeRequest::Beat, &mut message).unwrap();
+        for text in ["a", "b"] {
+            let file = tempfile::tempfile().unwrap();
+            file.write_all_at(text.as_bytes(), 0).unwrap();
+            socket::send_all(&ours, &message, &[]).unwrap();
+            socket::send_all(&ours, &message, &[file.as_fd()]).unwrap();
+        }
+        let mut reader = Reader::<Serve>::new(theirs);
+        for text in ["a", "b"] {
+            assert_eq!(reader.next().unwrap(), Some(ServeRequest::Beat));
+            assert_eq!(reader.next().unwrap(), Some(ServeRequest::Beat));
+            let file = File::from(reader.take_fd().unwrap());
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, 0).unwrap();
+            assert_eq!(byte, text.as_bytes());
+        }
+        assert!(reader.take_fd().is_none());
     }
 
     #[test]

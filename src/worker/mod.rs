@@ -1,12 +1,13 @@
-//! The worker. Its only argument says what it is started for: to serve a model, or to read
-//! ([`document`]) or fetch ([`fetch`]) one file. A worker that serves has one model, one context, one loop:
+//! The worker. Its only argument says what it is started for: to serve a model, to read
+//! ([`document`]) or fetch ([`fetch`]) one file, or to decode ([`decode`]) the media of one request.
+//! A worker that serves has one model, one context, one loop:
 //!
 //! ```text
 //!   supervisor ══ stdin ══▶ reader ──▶ preparer ──▶ llama thread ══ stdin ══▶ supervisor
 //!                             │   render, tokenise │    ▲  load, decode, sample
 //!                             │                    │    │        │ pictures, sounds
 //!                             │      compiler ◀────┘    │        ▼
-//!                             │      grammars ──────────┤      encoder: decode, encode
+//!                             │      grammars ──────────┤      encoder: encode
 //!                             └── cancel flags, the end ┴──────── ┘
 //! ```
 //!
@@ -17,6 +18,7 @@
 mod compiler;
 mod confinement;
 mod constraint;
+mod decode;
 mod document;
 mod encoder;
 mod exit;
@@ -51,7 +53,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use crate::ipc::{
-    Extract, Fetch, LoadPlan, LoadedModel, Protocol, Serve, ServeEvent, ServeRequest, WorkerKind,
+    Decode, Extract, Fetch, LoadPlan, LoadedModel, Protocol, Serve, ServeEvent, ServeRequest,
+    WorkerKind,
 };
 use crate::sandbox::{Needs, Profile};
 use crate::sys::pagemap::Pagemap;
@@ -80,8 +83,11 @@ pub fn main() -> ExitCode {
     if let Err(error) = process::be_killed_first() {
         eprintln!("the OOM score of this worker stays as it is: {error}");
     }
-    // While it still may be opened.
-    let pagemap = Pagemap::open().ok();
+    // While it still may be opened; by who has something to report with it.
+    let pagemap = match kind {
+        WorkerKind::Serve => Pagemap::open().ok(),
+        WorkerKind::Extract | WorkerKind::Decode | WorkerKind::Fetch => None,
+    };
     match process::harden_child().and_then(|()| stdin.as_fd().try_clone_to_owned()) {
         Ok(channel) => run(kind, UnixStream::from(channel), pagemap).unwrap_or_else(ExitCode::from),
         Err(error) => {
@@ -105,6 +111,12 @@ fn run(kind: WorkerKind, channel: UnixStream, pagemap: Option<Pagemap>) -> Resul
         WorkerKind::Serve => serve(channel, pagemap),
         WorkerKind::Extract => match greet::<Extract>(channel)? {
             Some((kind, mut reader, writer)) => document::run(kind, reader.take_fds(), &writer),
+            None => Ok(ExitCode::SUCCESS),
+        },
+        WorkerKind::Decode => match greet::<Decode>(channel)? {
+            Some((request, mut reader, writer)) => {
+                decode::run(&request, reader.take_fds(), &writer)
+            }
             None => Ok(ExitCode::SUCCESS),
         },
         WorkerKind::Fetch => match greet::<Fetch>(channel)? {

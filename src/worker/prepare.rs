@@ -10,13 +10,13 @@ use super::history::{self, Mended};
 use super::inbox::Ends;
 use super::link::Writer;
 use super::llama::Token;
-use super::media::{Content, Medium, less};
+use super::media::{Form, Medium, less};
 use super::messages::{Chat, Incoming, Prepared, ServerMessage};
 use super::prompt::{Prompter, Segment, opens_thought};
 use super::sequence::Sequence;
 use super::vocab::Vocab;
 use crate::chat::{
-    ChatError, ChatRequest, Detail, MAX_TEXT_BYTES, Modality, Part, RawPrompt, TextAnswer, TextTask,
+    ChatError, ChatRequest, Detail, MAX_TEXT_BYTES, Part, RawPrompt, TextAnswer, TextTask,
 };
 use crate::gemma::marker;
 use crate::gemma::sound::Hearing;
@@ -104,7 +104,7 @@ impl MediaSupport {
     }
 
     fn check_picture(&self, medium: &Medium, detail: Detail) -> Result<(), ChatError> {
-        let Content::Picture { size, .. } = &medium.content else {
+        let Form::Picture(size) = medium.form else {
             return Ok(());
         };
         if medium.tokens > self.most as usize {
@@ -205,6 +205,7 @@ impl Preparer {
         // Whatever a raw prompt leaves open, all that follows is text.
         let in_thought = in_thought && !raw;
         request.messages = vec![];
+        request.decoded = None;
         request.prompt = None;
         request.tools = vec![];
         Ok(Prepared {
@@ -346,8 +347,8 @@ impl Preparer {
         }
     }
 
-    /// The request's pictures, of which only the headers are read, and its sounds, decoded.
-    /// `origin` says which message of the client's one of the request's is.
+    /// The request's pictures and sounds, which are decoded already. `origin` says which message of
+    /// the client's one of the request's is.
     fn media(
         &self,
         request: &ChatRequest,
@@ -356,41 +357,35 @@ impl Preparer {
         let mut media = vec![];
         for (message, part, content) in request.media() {
             let message = origin(message);
-            let no_projector = || {
-                "it was loaded without a projector; put the model's mmproj file beside it and load it again".to_owned()
+            let Some(modality) = content.modality() else {
+                continue;
             };
-            let medium = match (content, &self.media) {
-                (Part::Text(_) | Part::Document(_) | Part::Remote(_) | Part::Read(_), _) => {
-                    continue;
-                }
-                (Part::Picture(_), None) => {
-                    return Err(ChatError::UnsupportedModality {
-                        modality: Modality::Image,
-                        reason: no_projector(),
-                    });
-                }
-                (Part::Sound(_), None) => {
-                    return Err(ChatError::UnsupportedModality {
-                        modality: Modality::Audio,
-                        reason: no_projector(),
-                    });
-                }
-                (Part::Picture(picture), Some(support)) => {
-                    let medium = Medium::picture(picture, message, part)?;
-                    support.check_picture(&medium, picture.detail)?;
+            let unsupported = |reason: &str| ChatError::UnsupportedModality {
+                modality,
+                reason: reason.to_owned(),
+            };
+            let support = self.media.as_ref().ok_or_else(|| {
+                unsupported("it was loaded without a projector; put the model's mmproj file beside it and load it again")
+            })?;
+            let medium = match (content, &request.decoded) {
+                (Part::Pixels(pixels), Some(file)) => {
+                    let medium = Medium::picture(pixels, file, message, part)?;
+                    support.check_picture(&medium, pixels.detail)?;
                     medium
                 }
-                (Part::Sound(sound), Some(support)) => {
-                    let unsupported = || ChatError::UnsupportedModality {
-                        modality: Modality::Audio,
-                        reason: "its projector is for pictures only".to_owned(),
-                    };
-                    let (_, hearing) = support.sound.as_ref().ok_or_else(unsupported)?;
-                    Medium::sound(sound, *hearing, message, part)?
+                (Part::Samples(samples), Some(file)) => {
+                    let deaf = || unsupported("its projector is for pictures only");
+                    let (_, hearing) = support.sound.as_ref().ok_or_else(deaf)?;
+                    Medium::sound(samples, file, *hearing, message, part)?
+                }
+                _ => {
+                    return Err(ChatError::Inference {
+                        reason: "a picture or a sound came that was not decoded".to_owned(),
+                    });
                 }
             };
             media.push(Arc::new(medium));
-            // Before the next one is decoded.
+            // Before the next one is looked at.
             self.fits(media.iter().map(|medium| medium.tokens).sum())?;
         }
         Ok(media)

@@ -14,12 +14,14 @@ use gemmad::chat::{
 use gemmad::gemma::sound::Hearing;
 use gemmad::ipc::frame::{self, Decoder};
 use gemmad::ipc::{
-    Greeting, LoadPlan, LoadedModel, MemoryPlan, MemorySnapshot, ProjectorPlan, Repack, RequestId,
-    ServeEvent, ServeRequest, WorkerKind,
+    Greeting, LoadPlan, LoadedModel, MemoryPlan, MemorySnapshot, ProjectorPlan, Protocol, Repack,
+    RequestId, Serve, ServeEvent, ServeRequest, WorkerKind,
 };
 use gemmad::store;
 use gemmad::sys::socket;
 use serde::de::DeserializeOwned;
+
+use super::decoding::decoded;
 
 /// The model that ships with the project.
 pub fn tiny() -> PathBuf {
@@ -184,7 +186,8 @@ impl Worker {
     pub fn send(&mut self, message: &ServeRequest) {
         let mut bytes = vec![];
         frame::encode(message, &mut bytes).unwrap();
-        self.send_bytes(&bytes);
+        let files = Serve::descriptors(message);
+        socket::send_all(self.channel.as_ref().unwrap(), &bytes, &files).unwrap();
     }
 
     pub fn send_bytes(&mut self, bytes: &[u8]) {
@@ -208,8 +211,9 @@ impl Worker {
         }
     }
 
-    /// Sends a request without waiting.
+    /// Sends a request, its media decoded, without waiting.
     pub fn begin(&mut self, request: ChatRequest) -> RequestId {
+        let request = decoded(request).unwrap();
         self.next += 1;
         self.send(&ServeRequest::Chat {
             id: self.next,

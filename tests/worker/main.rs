@@ -2,6 +2,7 @@
 
 mod answers;
 mod client;
+mod decoding;
 mod forms;
 mod lifecycle;
 mod limits;

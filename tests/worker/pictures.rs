@@ -7,6 +7,7 @@ use gemmad::chat::{ChatError, ChatRequest, Detail, Message, Modality, Part, Pict
 use gemmad::ipc::{LoadPlan, ServeRequest};
 
 use super::client::{Worker, plan, user};
+use super::decoding::decoded;
 use super::media::{asking, distance, text};
 
 const RED: &[u8] = include_bytes!("../data/pictures/red-circle.png");
@@ -187,15 +188,13 @@ fn a_cancelled_picture_is_in_nobodys_way() {
 
 #[test]
 fn what_is_no_picture_is_refused_and_named() {
-    let mut worker = Worker::with_projector(&plan());
     let cut = &RED[..RED.len() / 2];
     for (file, reason) in [
         (&b"hello"[..], "is no PNG, JPEG"),
         (&RED[..20], "damaged"),
         (cut, "damaged or cut off"),
     ] {
-        let answer = worker.ask(asking(vec![text("a"), shown(file, Detail::Auto)]));
-        match answer.error {
+        match decoded(asking(vec![text("a"), shown(file, Detail::Auto)])).err() {
             Some(ChatError::Picture {
                 message: 0,
                 part: 1,
@@ -204,7 +203,6 @@ fn what_is_no_picture_is_refused_and_named() {
             other => panic!("{reason}: {other:?}"),
         }
     }
-    assert_eq!(worker.ask(about(RED, "What is this?")).error, None);
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub async fn create(
     } = parse(bytes, request::parse).await?;
     let refusal = |failure| ApiError::failure(failure, |place| places.field(place));
     let unread = |refused| ApiError::attachments(refused, |place| places.field(place));
-    let files = documents::read(&api, caller.id(), &mut request, &mut share)
+    let files = documents::resolve(&api, caller.id(), &model, &mut request, &mut share)
         .await
         .map_err(unread)?;
     let stops = request.output.stop.clone();
@@ -112,7 +112,7 @@ pub async fn count_tokens(
     } = parse(bytes, request::parse_count).await?;
     let refusal = |failure| ApiError::failure(failure, |place| places.field(place));
     let unread = |refused| ApiError::attachments(refused, |place| places.field(place));
-    documents::read(&api, caller.id(), &mut request, &mut share)
+    documents::resolve(&api, caller.id(), &model, &mut request, &mut share)
         .await
         .map_err(unread)?;
     match api

@@ -68,7 +68,7 @@ async fn ask(
     let request::ChatCall {
         model, mut request, ..
     } = parse(bytes, request::parse).await?;
-    documents::read(api, caller.id(), &mut request, &mut share)
+    documents::resolve(api, caller.id(), &model, &mut request, &mut share)
         .await
         .map_err(|refused| ApiError::attachments(refused, fields::field))?;
     let answer = api

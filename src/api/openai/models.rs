@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::api::error::ApiError;
 use crate::api::{Api, json, render};
 use crate::backend::{ModelInfo, Phase, Status};
+use crate::chat::Modalities;
 
 #[derive(Serialize)]
 struct List {
@@ -94,7 +95,7 @@ pub async fn get(
             "the model's name is not UTF-8",
         ));
     };
-    let model = api.backends.find(&id).await?;
+    let model = api.backends.find(&id, Modalities::default()).await?;
     let status = api.backends.status_of(&model.id);
     Ok(json(render(&Entry::new(&model, &status))))
 }

@@ -87,8 +87,9 @@ async fn what_is_for_administrators_is_for_nobody_else() {
     let (backends, ..) = Backends::scripted(status());
     let access = Policy::new(&Access::default(), 990).unwrap();
     let api = Arc::new(Api::new(
-        backends,
+        backends.clone(),
         Attachments::new(
+            backends,
             Default::default(),
             Default::default(),
             Default::default(),

@@ -47,8 +47,12 @@ impl Driver {
                 model,
                 reply,
             } => self.load(owner, &model, reply),
-            Command::Find { name, reply } => {
-                let found = self.resolve(&name, Modalities::default());
+            Command::Find {
+                name,
+                modalities,
+                reply,
+            } => {
+                let found = self.resolve(&name, modalities);
                 let _ = reply.send(found.map(|(model, _)| describe(&model)));
             }
             Command::Unload { reply } => {

@@ -6,7 +6,7 @@ mod values;
 
 use minijinja::{Environment, ErrorKind, Value};
 
-use crate::chat::{ChatError, ChatRequest, Message, Part, RawPrompt, Role};
+use crate::chat::{ChatError, ChatRequest, Message, Modality, Part, RawPrompt, Role};
 use crate::gemma::{marker, template};
 use crate::ipc::TemplateSource;
 use guard::Guard;
@@ -124,7 +124,7 @@ impl Prompter {
         let wanted: Vec<_> = request
             .media()
             .map(|(_, _, part)| {
-                if matches!(part, Part::Sound(_)) {
+                if part.modality() == Some(Modality::Audio) {
                     Segment::Sound
                 } else {
                     Segment::Picture

@@ -109,8 +109,8 @@ impl Writer<'_> {
             Part::Text(written) if role == Role::Assistant => text(&without_thoughts(written)),
             Part::Text(written) => text(written),
             // Only its place matters.
-            Part::Picture(_) => map([("type", Value::from("image"))]),
-            Part::Sound(_) => map([("type", Value::from("audio"))]),
+            Part::Picture(_) | Part::Pixels(_) => map([("type", Value::from("image"))]),
+            Part::Sound(_) | Part::Samples(_) => map([("type", Value::from("audio"))]),
             // The supervisor has put what stands there in their place.
             Part::Document(_) | Part::Remote(_) | Part::Read(_) => text(""),
         })

@@ -1,4 +1,5 @@
-"""Draws the pictures of the tests: shapes on a light ground, 480 x 336 pixels, which is 70 tokens. Needs Pillow."""
+"""Draws the pictures of the tests: shapes on a light ground, 480 x 336 pixels, which is 70 tokens, and a large one that
+comes in several scans. Needs Pillow."""
 
 from pathlib import Path
 
@@ -18,6 +19,8 @@ def main() -> None:
             # Not 160 pixels wide and in the very middle: there the tiny model takes any square for something else.
             draw.rectangle((145, 73, 334, 262), fill=colour)
         image.save(Path(__file__).parent / name, optimize=True)
+    large = Image.new("RGB", (3000, 2000), (200, 80, 20))
+    large.save(Path(__file__).parent / "progressive.jpg", progressive=True, optimize=True, quality=50)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ mod gemma {
     pub use super::gemma_picture as picture;
 }
 #[allow(dead_code, reason = "as above")]
-#[path = "../../../src/worker/media/picture.rs"]
+#[path = "../../../src/worker/decode/picture.rs"]
 mod picture;
 mod careful;
 
@@ -23,6 +23,7 @@ use gemma::picture::{BUDGETS, budget, size};
 fuzz_target!(|bytes: &[u8]| {
     let Ok((width, height)) = picture::dimensions(bytes) else { return };
     assert!(width.max(height) <= picture::MAX_SIDE && u64::from(width) * u64::from(height) <= picture::MAX_PIXELS);
+    assert!(picture::memory(bytes, chat::Detail::Low).is_ok());
     let shown = size(width, height, budget(chat::Detail::Low, width, height));
     assert!(shown.tokens() <= BUDGETS[0]);
     if let Ok(pixels) = picture::pixels(bytes, shown) {

@@ -9,7 +9,7 @@ pub mod gemma_sound;
 mod gemma {
     pub use super::gemma_sound as sound;
 }
-#[path = "../../../src/worker/media/sound.rs"]
+#[path = "../../../src/worker/decode/sound/mod.rs"]
 mod sound;
 mod careful;
 
@@ -17,6 +17,7 @@ use careful::careful;
 use gemma::sound::{FRAME, MAX_SAMPLES};
 
 fuzz_target!(|bytes: &[u8]| {
+    let _ = sound::memory(bytes);
     match sound::samples(bytes) {
         Ok(samples) => {
             assert!((FRAME..=MAX_SAMPLES).contains(&samples.len()));

@@ -43,7 +43,7 @@ pub async fn complete(
         delivery,
         hides_thoughts,
     } = call;
-    let files = documents::read(&api, caller.id(), &mut request, &mut share)
+    let files = documents::resolve(&api, caller.id(), &model, &mut request, &mut share)
         .await
         .map_err(|refused| ApiError::attachments(refused, fields::field))?;
     let logprobs = request.logprobs.is_some();

@@ -79,7 +79,8 @@ pub async fn compact(
     let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
     let call = parse(bytes, read).await?;
     let (mut ready, _, shown, ignored) = ready(&api, caller.id(), call, &mut share)?;
-    let files = documents::read(&api, caller.id(), &mut ready.request, &mut share)
+    let model = ready.model.clone();
+    let files = documents::resolve(&api, caller.id(), &model, &mut ready.request, &mut share)
         .await
         .map_err(|refused| ready.unread(refused))?;
     ready.request.whole = true;

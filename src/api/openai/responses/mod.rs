@@ -97,6 +97,11 @@ pub async fn create(
             None
         }
     };
+    // What is kept has the media as they were sent.
+    api.attachments
+        .decode(&mut ready.request, &ready.model, &mut share)
+        .await
+        .map_err(|refused| ready.unread(refused))?;
     let response = answered(&api, ready, delivery, shown, recorder, share).await?;
     Ok(ignored.said_on(documents::with_files_header(response, &files)))
 }
@@ -192,7 +197,8 @@ pub async fn input_tokens(
     let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
     let call = parse(bytes, request::parse).await?;
     let (mut ready, ..) = ready(&api, caller.id(), call, &mut share)?;
-    documents::read(&api, caller.id(), &mut ready.request, &mut share)
+    let model = ready.model.clone();
+    documents::resolve(&api, caller.id(), &model, &mut ready.request, &mut share)
         .await
         .map_err(|refused| ready.unread(refused))?;
     let task = TextTask::Count(Box::new(ready.take()));

@@ -27,13 +27,17 @@ pub async fn create(
     request: Request,
 ) -> Result<Response, ApiError> {
     let boundary = body::boundary(request.headers())?;
-    let body::Received { bytes, share } = body::read_form(&api, &caller, request).await?;
+    let body::Received { bytes, mut share } = body::read_form(&api, &caller, request).await?;
     let TranscriptionCall {
         model,
         mut request,
         format,
     } = request::parse(&boundary, Bytes::from_owner(bytes)).await?;
     let failed = |failure| ApiError::failure(failure, request::field);
+    api.attachments
+        .decode(&mut request, &model, &mut share)
+        .await
+        .map_err(|refused| ApiError::attachments(refused, request::field))?;
     request.whole = format != Format::Stream;
     let mut answer = api
         .backends

@@ -9,7 +9,8 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use super::careful;
-use crate::gemma::picture::Size;
+use crate::chat::Detail;
+use crate::gemma::picture::{self as sight, Size};
 
 /// Pixels of one side.
 pub const MAX_SIDE: u32 = 16_384;
@@ -36,6 +37,45 @@ pub fn dimensions(file: &[u8]) -> Result<(u32, u32), String> {
         } else {
             (width, height)
         })
+    })
+}
+
+/// The size at which the picture is shown.
+pub fn size(file: &[u8], detail: Detail) -> Result<Size, String> {
+    let (width, height) = dimensions(file)?;
+    Ok(shown(width, height, detail))
+}
+
+fn shown(width: u32, height: u32, detail: Detail) -> Size {
+    sight::size(width, height, sight::budget(detail, width, height))
+}
+
+/// Bytes of memory that it takes at most to decode and resize the picture, as its header says.
+pub fn memory(file: &[u8], detail: Detail) -> Result<u64, String> {
+    careful(|| {
+        let mut decoder = open(file)?;
+        let (width, height) = decoder.dimensions();
+        let pixels = u64::from(width) * u64::from(height);
+        let raw = decoder.total_bytes();
+        // What a decoder keeps beside the picture: a progressive JPEG's coefficients (16 bits for each
+        // of four colours), the planes or the canvas of the others.
+        let beside = match file {
+            [0xFF, 0xD8, ..] if file.windows(2).any(|pair| pair == [0xFF, 0xC2]) => 8 * pixels,
+            [0xFF, 0xD8, ..] => 2 * pixels,
+            _ => 6 * pixels,
+        };
+        let copy = match turned(orientation(&mut decoder)) {
+            true => raw,
+            false => 0,
+        };
+        let size = shown(width, height, detail);
+        // It is resized in one direction first.
+        let half = |long: u32, short: u32| u64::from(long) * u64::from(short) * 3;
+        let half = half(size.width, height).max(half(size.height, width));
+        // Some decoders copy the file.
+        let file = 2 * file.len() as u64;
+        let resizing = 3 * pixels + half + u64::from(size.width) * u64::from(size.height) * 3;
+        Ok(file + raw + beside.max(copy).max(resizing))
     })
 }
 

@@ -32,6 +32,8 @@ const MAX_CHANNELS: usize = 8;
 const MAX_TAG: usize = 64 << 10;
 /// Bytes of sound from which on a header's length is not the real one: the writer did not know it.
 const UNKNOWN_LENGTH: u64 = 0x7FFF_0000;
+/// Bytes of a decoder's tables and of a packet, generously.
+const TABLES: u64 = 16 << 20;
 /// Samples that are resampled together.
 const CHUNK: usize = 1024;
 
@@ -48,6 +50,16 @@ pub fn samples(file: &[u8]) -> Result<Vec<f32>, String> {
         mono.truncate(MAX_SAMPLES);
         mono.resize(mono.len().max(FRAME), 0.0);
         Ok(mono)
+    })
+}
+
+/// Bytes of memory that it takes at most to decode the sound, as its header says: its samples, in
+/// a list that is copied when it grows.
+pub fn memory(file: &[u8]) -> Result<u64, String> {
+    careful(|| {
+        let rate = Source::open(file)?.rate;
+        let samples = u64::from(rate) * u64::from(MAX_SECONDS);
+        Ok(file.len() as u64 + 3 * samples * size_of::<f32>() as u64 + TABLES)
     })
 }
 
