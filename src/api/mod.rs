@@ -29,6 +29,7 @@ pub mod openai;
 mod openapi;
 mod parse;
 mod parts;
+mod relaxed;
 mod serve;
 mod store;
 #[cfg(test)]

@@ -148,6 +148,7 @@ impl Answer {
                 model,
                 events,
                 guard,
+                relaxed: vec![],
             },
             send,
         )

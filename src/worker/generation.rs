@@ -228,6 +228,7 @@ impl Generation {
                 [ChatEvent::Started {
                     prompt_tokens,
                     cached_tokens,
+                    relaxed: self.guide.left_out(),
                 }],
             );
         }

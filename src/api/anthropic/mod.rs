@@ -18,7 +18,7 @@ use crate::api::error::ApiError;
 use crate::api::generation::{next, parse, streamed};
 use crate::api::llama_cpp::mistaken;
 use crate::api::parts::Parts;
-use crate::api::{Api, body, documents, id, json, render};
+use crate::api::{Api, body, documents, id, json, relaxed, render};
 use crate::chat::{ChatEvent, TextAnswer, TextTask};
 use error::AnthropicError;
 use request::MessagesCall;
@@ -51,16 +51,16 @@ pub async fn create(
         .map_err(refusal)?;
     // What fails before the first event fails with a status of its own.
     let mut event = next(&mut answer).await.map_err(refusal)?;
+    let relaxed = answer.relaxed.clone();
     let id = id::random("msg_");
     if stream {
         // From here on the request's memory is the worker's business. One that is answered whole is
         // kept to the end: it may be answered anew.
         drop(share);
         let model = answer.model();
-        return Ok(documents::with_files_header(
-            streamed(answer, event, Stream::new(id, model, stops)),
-            &files,
-        ));
+        let response = streamed(answer, event, Stream::new(id, model, stops));
+        let response = relaxed::with_header(response, &relaxed);
+        return Ok(documents::with_files_header(response, &files));
     }
     let mut parts = Parts::default();
     loop {
@@ -78,7 +78,8 @@ pub async fn create(
                 usage: done.usage.into(),
                 timings: Some(done.into()),
             };
-            return Ok(documents::with_files_header(json(render(&message)), &files));
+            let response = relaxed::with_header(json(render(&message)), &relaxed);
+            return Ok(documents::with_files_header(response, &files));
         }
         event = next(&mut answer).await?;
     }

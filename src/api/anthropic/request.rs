@@ -144,13 +144,9 @@ fn tool(json: &Json) -> Result<Tool, Invalid> {
     let name = object.need("name")?.string()?;
     let description = object.string("description")?.unwrap_or_default();
     let parameters = Some(object.need("input_schema")?.opaque_object()?);
-    // The model is held to the schema in any case; the prefix cache finds its entries by itself.
-    for idle in [
-        "strict",
-        "cache_control",
-        "input_examples",
-        "eager_input_streaming",
-    ] {
+    let strict = object.switch("strict", false)?;
+    // The prefix cache finds its entries by itself.
+    for idle in ["cache_control", "input_examples", "eager_input_streaming"] {
         object.take(idle);
     }
     object.finish()?;
@@ -158,6 +154,7 @@ fn tool(json: &Json) -> Result<Tool, Invalid> {
         name,
         description,
         parameters,
+        strict,
     })
 }
 
@@ -235,7 +232,8 @@ fn config(object: &mut Object) -> Result<(Option<Thinking>, Format), Invalid> {
     }
     let schema = fields.need("schema")?.opaque_object()?;
     fields.finish()?;
-    Ok((effort.transpose()?, Format::JsonSchema(schema)))
+    let strict = false;
+    Ok((effort.transpose()?, Format::JsonSchema { schema, strict }))
 }
 
 #[cfg(test)]
@@ -280,7 +278,10 @@ mod tests {
         assert_eq!(
             (call.request.format, call.request.thinking),
             (
-                Format::JsonSchema("{\"type\":\"object\"}".into()),
+                Format::JsonSchema {
+                    schema: "{\"type\":\"object\"}".into(),
+                    strict: false,
+                },
                 Thinking::Off
             )
         );

@@ -53,12 +53,9 @@ pub fn schema(fields: &mut Object) -> Result<Format, Invalid> {
     // Labels; what the model should know of the data belongs into the conversation.
     fields.string("name")?;
     fields.string("description")?;
-    // The model is held to the schema in any case.
-    fields
-        .take("strict")
-        .map(|strict| strict.boolean())
-        .transpose()?;
-    Ok(Format::JsonSchema(fields.need("schema")?.opaque_object()?))
+    let strict = fields.switch("strict", false)?;
+    let schema = fields.need("schema")?.opaque_object()?;
+    Ok(Format::JsonSchema { schema, strict })
 }
 
 #[cfg(test)]
@@ -88,7 +85,10 @@ mod tests {
             ),
             (
                 format!(r#"{{"response_format":{schema}}}"#),
-                Format::JsonSchema(r#"{"type":"object"}"#.into()),
+                Format::JsonSchema {
+                    schema: r#"{"type":"object"}"#.into(),
+                    strict: true,
+                },
             ),
             (
                 r#"{"response_format":{"type":"text"},"regex":"a+"}"#.into(),

@@ -17,7 +17,7 @@ use axum::response::Response;
 use crate::access::Caller;
 use crate::api::error::ApiError;
 use crate::api::generation::{next, parse, streamed};
-use crate::api::{Api, body, documents, json};
+use crate::api::{Api, body, documents, json, relaxed};
 use crate::backend::Answer;
 use crate::chat::ChatEvent;
 use completion::CompletionBuilder;
@@ -45,6 +45,7 @@ pub async fn complete(
     // What fails before the first event fails with a status of its own.
     let first = next(&mut answer).await?;
     let head = Head::new(&answer.model());
+    let relaxed = answer.relaxed.clone();
     let response = match delivery {
         // The request is kept to the end: it may be answered anew.
         Delivery::Complete => collected(answer, first, &head, logprobs).await?,
@@ -54,6 +55,7 @@ pub async fn complete(
             streamed(answer, first, Chunks::new(head, usage, logprobs))
         }
     };
+    let response = relaxed::with_header(response, &relaxed);
     Ok(documents::with_files_header(response, &files))
 }
 

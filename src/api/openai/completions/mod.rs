@@ -15,7 +15,7 @@ use crate::api::error::ApiError;
 use crate::api::generation::{next, now, parse, streamed};
 use crate::api::openai::chat::request::Delivery;
 use crate::api::openai::chat::response::{FINGERPRINT, Head};
-use crate::api::{Api, body, id, json, render};
+use crate::api::{Api, body, id, json, relaxed, render};
 use crate::backend::{Answer, Failure};
 use crate::chat::ChatEvent;
 use request::CompletionCall;
@@ -44,6 +44,7 @@ pub async fn complete(
         .await
         .map_err(failed)?;
     let first = next(&mut answer).await.map_err(failed)?;
+    let relaxed = answer.relaxed.clone();
     let head = Head {
         id: id::random("cmpl-"),
         created: now(),
@@ -54,21 +55,22 @@ pub async fn complete(
     if let Delivery::Stream { usage } = delivery {
         // One that is answered whole is kept to the end: it may be answered anew.
         drop(share);
-        return Ok(streamed(
-            answer,
-            first,
-            Pieces {
-                head,
-                echo: Some(text),
-                usage,
-                logprobs,
-                offset: 0,
-                buffer: vec![],
-            },
+        let pieces = Pieces {
+            head,
+            echo: Some(text),
+            usage,
+            logprobs,
+            offset: 0,
+            buffer: vec![],
+        };
+        return Ok(relaxed::with_header(
+            streamed(answer, first, pieces),
+            &relaxed,
         ));
     }
-    collected(answer, first, &head, text, logprobs)
-        .await
+    let response = collected(answer, first, &head, text, logprobs).await;
+    response
+        .map(|response| relaxed::with_header(response, &relaxed))
         .map_err(failed)
 }
 

@@ -33,7 +33,7 @@ use crate::api::error::ApiError;
 use crate::api::generation::{next, parse, streamed};
 use crate::api::llama_cpp::mistaken;
 use crate::api::parse::Invalid;
-use crate::api::{Api, body, documents, json, render};
+use crate::api::{Api, body, documents, json, relaxed, render};
 use crate::attachments::Refused;
 use crate::backend::{Answer, Backends, Failure};
 use crate::chat::{
@@ -113,24 +113,22 @@ pub async fn create(
         .await
         .map_err(|failure| ready.refusal(failure))?;
     draft.model = answer.model();
+    let relaxed = answer.relaxed.clone();
     if streams {
         // From here on the request's memory is the worker's business. One that is answered whole is
         // kept to the end: it may be answered anew.
         drop(share);
-        return Ok(documents::with_files_header(
-            streamed(answer, event, Stream::new(draft, recorder, logprobs)),
-            &files,
-        ));
+        let response = streamed(answer, event, Stream::new(draft, recorder, logprobs));
+        let response = relaxed::with_header(response, &relaxed);
+        return Ok(documents::with_files_header(response, &files));
     }
     let done = collected(answer, event, &mut draft).await?;
     let response = draft.finished(&done);
     if let Some(recorder) = recorder {
         recorder.store(&draft, &response);
     }
-    Ok(documents::with_files_header(
-        json(render(&response)),
-        &files,
-    ))
+    let response = relaxed::with_header(json(render(&response)), &relaxed);
+    Ok(documents::with_files_header(response, &files))
 }
 
 /// Reads an answer to its end.
