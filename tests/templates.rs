@@ -105,6 +105,7 @@ fn tool(json: &Value) -> Tool {
         name: function["name"].as_str().unwrap().into(),
         description: function["description"].as_str().unwrap().into(),
         parameters: function.get("parameters").map(Value::to_string),
+        strict: true,
     }
 }
 
@@ -221,6 +222,7 @@ fn no_client_text_becomes_a_control_token() {
             name: "f".into(),
             description: text.clone(),
             parameters: Some(schema.to_string()),
+            strict: true,
         }];
 
         let segments = prompter.render(&request).unwrap();

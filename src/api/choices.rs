@@ -25,6 +25,8 @@ pub struct Choices {
     /// Those that were not asked for yet.
     waiting: VecDeque<(usize, ChatRequest)>,
     running: Vec<(usize, Answer)>,
+    /// What of the schemas the first answer is not held to, and so none is.
+    relaxed: Vec<String>,
     /// The one of `running` that is looked at first.
     turn: usize,
 }
@@ -55,6 +57,7 @@ impl Choices {
             model: model.to_owned(),
             waiting: requests.into_iter().enumerate().collect(),
             running: vec![],
+            relaxed: vec![],
             turn: 0,
         };
         choices.refill().await?;
@@ -65,6 +68,11 @@ impl Choices {
     pub fn model(&self) -> String {
         let first = self.running.first();
         first.map_or_else(|| self.model.clone(), |(_, answer)| answer.model())
+    }
+
+    /// What of the request's schemas its answers are not held to; known with the first event.
+    pub fn relaxed(&self) -> &[String] {
+        &self.relaxed
     }
 
     /// The next event, with the number of its answer. The last of each is `Done`; `None` after the
@@ -79,6 +87,9 @@ impl Choices {
         }
         let (at, event) = poll_fn(|context| self.poll(context)).await;
         let (choice, _) = self.running[at];
+        if let Some(Ok(ChatEvent::Started { relaxed, .. })) = &event {
+            self.relaxed.clone_from(relaxed);
+        }
         let event = event.unwrap_or_else(|| {
             Err(Failure::WorkerDied {
                 cause: "the answer broke off".into(),

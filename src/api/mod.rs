@@ -34,6 +34,7 @@ pub mod openai;
 mod openapi;
 mod parse;
 mod parts;
+mod relaxed;
 mod sealed;
 mod serve;
 mod store;

@@ -194,6 +194,7 @@ fn started() -> Result<ChatEvent, Failure> {
     Ok(ChatEvent::Started {
         prompt_tokens: 3,
         cached_tokens: 0,
+        relaxed: vec![],
     })
 }
 

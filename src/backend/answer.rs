@@ -13,6 +13,8 @@ pub struct Answer {
     /// Ends with `Done` or a failure.
     pub events: mpsc::Receiver<Result<ChatEvent, Failure>>,
     pub guard: HangUpGuard,
+    /// What of the request's schemas the answer is not held to; known with the first event.
+    pub relaxed: Vec<String>,
 }
 
 /// Tells the backend, when it is dropped, that nobody waits for a request any more.
@@ -38,6 +40,10 @@ impl Answer {
 
     /// The next event; `None` after `Done` or a failure.
     pub async fn next(&mut self) -> Option<Result<ChatEvent, Failure>> {
-        self.events.recv().await
+        let event = self.events.recv().await;
+        if let Some(Ok(ChatEvent::Started { relaxed, .. })) = &event {
+            self.relaxed.clone_from(relaxed);
+        }
+        event
     }
 }

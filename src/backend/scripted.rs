@@ -153,6 +153,7 @@ impl Answer {
                 model,
                 events,
                 guard,
+                relaxed: vec![],
             },
             send,
         )

@@ -141,7 +141,7 @@ impl ChatRequest {
     fn check_format(&self) -> Result<(), Invalid> {
         match &self.format {
             Format::Text | Format::JsonObject => Ok(()),
-            Format::JsonSchema(schema) => check_constraint(Place::Schema, schema),
+            Format::JsonSchema { schema, .. } => check_constraint(Place::Schema, schema),
             Format::Regex(regex) => check_constraint(Place::Regex, regex),
             Format::Grammar(grammar) => check_constraint(Place::Grammar, grammar),
         }

@@ -12,6 +12,9 @@ pub enum ChatEvent {
     Started {
         prompt_tokens: u32,
         cached_tokens: u32,
+        /// What of the request's schemas the answer is not held to: JSON pointers behind `#`, and
+        /// before it the function's name, or nothing for the answer's schema.
+        relaxed: Vec<String>,
     },
     /// Tokens of the prompt, in their order, before everything that the model says. Only if they
     /// were asked for.
@@ -156,6 +159,8 @@ pub enum ChatError {
     /// lies (a JSON pointer, RFC 6901; empty for the part as a whole).
     Constraint {
         part: Constraint,
+        /// The function's name; empty for the answer's format.
+        name: String,
         path: String,
         reason: String,
     },
@@ -228,17 +233,27 @@ impl ChatError {
                 let field = self.place().map(field).unwrap_or_default();
                 format!("`{field}` {reason}")
             }
-            Self::Constraint { part, path, reason } => {
+            Self::Constraint {
+                part,
+                name,
+                path,
+                reason,
+            } => {
                 let place = if path.is_empty() {
                     String::new()
                 } else {
                     format!(" at `{path}`")
                 };
+                let name = if name.is_empty() {
+                    String::new()
+                } else {
+                    format!(" `{name}`")
+                };
                 match part {
                     Constraint::Format => format!("the answer's format{place} {reason}"),
-                    Constraint::Tool(i) => {
-                        format!("the parameters of function {i} (counted from 0){place} {reason}")
-                    }
+                    Constraint::Tool(i) => format!(
+                        "the parameters of function {i} (counted from 0){name}{place} {reason}"
+                    ),
                 }
             }
             Self::Template { reason } => {

@@ -11,7 +11,12 @@ pub enum Format {
     /// Any JSON object.
     JsonObject,
     /// A JSON value that fits this JSON Schema.
-    JsonSchema(String),
+    JsonSchema {
+        schema: String,
+        /// Whether what cannot be kept to is an error; else it is left out, and that is said
+        /// ([`ChatEvent::Started`](super::ChatEvent::Started)).
+        strict: bool,
+    },
     /// What this regular expression matches as a whole.
     Regex(String),
     /// What this grammar in llguidance's dialect of Lark derives.

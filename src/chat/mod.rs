@@ -380,6 +380,8 @@ pub struct Tool {
     /// The JSON schema of the arguments (an object) as text; `None` for a function without
     /// arguments.
     pub parameters: Option<String>,
+    /// As in [`Format::JsonSchema`].
+    pub strict: bool,
 }
 
 /// How the next token is drawn. The defaults are those published for Gemma 4: temperature 1.0,

@@ -218,6 +218,7 @@ impl Generation {
         let started = ChatEvent::Started {
             prompt_tokens,
             cached_tokens,
+            relaxed: self.guide.left_out(),
         };
         out.events(self.id, [started]);
         let mut tokens = self.rated.take().unwrap_or_default().into_iter().peekable();

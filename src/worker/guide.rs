@@ -114,6 +114,11 @@ impl Guide {
         }
     }
 
+    /// What of the request's schemas is not kept to.
+    pub fn left_out(&self) -> Vec<String> {
+        self.constraints.left_out()
+    }
+
     /// Whether the slot must wait for a mask.
     pub fn waits(&self) -> bool {
         self.mask_thread.is_some() && self.mask.is_none()
@@ -127,6 +132,7 @@ impl Guide {
             Constraint::Format
         };
         let mask = ready.mask.map_err(|reason| ChatError::Constraint {
+            name: String::new(),
             part,
             path: String::new(),
             reason,

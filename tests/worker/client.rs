@@ -88,6 +88,7 @@ impl Answer {
             ChatEvent::Started {
                 prompt_tokens,
                 cached_tokens,
+                ..
             } => self.started = Some((prompt_tokens, cached_tokens)),
             ChatEvent::Thought { text, logprobs } => {
                 self.thought += &text;

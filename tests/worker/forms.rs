@@ -20,6 +20,7 @@ fn tool(name: &str, parameters: Value) -> Tool {
         name: name.into(),
         description: format!("The function {name}"),
         parameters: Some(parameters.to_string()),
+        strict: true,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::api::error::ApiError;
 use crate::api::generation::{next, parse, streamed};
 use crate::api::llama_cpp::mistaken;
 use crate::api::parts::Parts;
-use crate::api::{Api, body, documents, id, json, render};
+use crate::api::{Api, body, documents, id, json, relaxed, render};
 use crate::chat::{ChatEvent, TextAnswer, TextTask};
 use error::AnthropicError;
 use request::MessagesCall;
@@ -54,6 +54,7 @@ pub async fn create(
         .map_err(refusal)?;
     // What fails before the first event fails with a status of its own.
     let mut event = next(&mut answer).await.map_err(refusal)?;
+    let relaxed = answer.relaxed.clone();
     let id = id::random("msg_");
     if stream {
         // From here on the request's memory is the worker's business. One that is answered whole is
@@ -61,6 +62,7 @@ pub async fn create(
         drop(share);
         let model = answer.model();
         let response = streamed(answer, event, Stream::new(id, model, stops, show));
+        let response = relaxed::with_header(response, &relaxed);
         return Ok(ignored.said_on(documents::with_files_header(response, &files)));
     }
     let mut parts = Parts::default();
@@ -85,7 +87,8 @@ pub async fn create(
                 context_management: Edits::of(show),
                 timings: Some(done.into()),
             };
-            let response = documents::with_files_header(json(render(&message)), &files);
+            let response = relaxed::with_header(json(render(&message)), &relaxed);
+            let response = documents::with_files_header(response, &files);
             return Ok(ignored.said_on(response));
         }
         event = next(&mut answer).await?;

@@ -323,7 +323,8 @@ fn format(json: &Json) -> Result<Format, Invalid> {
     }
     let schema = fields.need("schema")?.opaque_object()?;
     fields.finish()?;
-    Ok(Format::JsonSchema(schema))
+    let strict = false;
+    Ok(Format::JsonSchema { schema, strict })
 }
 
 #[cfg(test)]
@@ -369,7 +370,10 @@ mod tests {
         assert_eq!(
             (call.request.format, call.request.thinking),
             (
-                Format::JsonSchema("{\"type\":\"object\"}".into()),
+                Format::JsonSchema {
+                    schema: "{\"type\":\"object\"}".into(),
+                    strict: false,
+                },
                 Thinking::Off
             )
         );

@@ -88,6 +88,7 @@ impl Encoder for Stream {
         if let ChatEvent::Started {
             prompt_tokens,
             cached_tokens,
+            ..
         } = event
         {
             let usage = Usage {

@@ -95,10 +95,9 @@ pub fn tool(json: &Json) -> Result<Result<Offered, String>, Invalid> {
     let description = object.string("description")?.unwrap_or_default();
     let parameters = Some(object.need("input_schema")?.opaque_object()?);
     let is_deferred = object.switch("defer_loading", false)?;
-    // The model is held to the schema in any case; the prefix cache finds its entries by itself; no
-    // other tool calls tools.
+    let strict = object.switch("strict", false)?;
+    // The prefix cache finds its entries by itself; no other tool calls tools.
     for idle in [
-        "strict",
         "cache_control",
         "input_examples",
         "eager_input_streaming",
@@ -112,6 +111,7 @@ pub fn tool(json: &Json) -> Result<Result<Offered, String>, Invalid> {
             name,
             description,
             parameters,
+            strict,
         },
         place: json.path().to_owned(),
         is_deferred,

@@ -177,6 +177,7 @@ fn what_a_model_cannot_do_has_its_answer() {
         reason: "r".into(),
     };
     let constraint = |part, path: &str| ChatError::Constraint {
+        name: "f".into(),
         part,
         path: path.into(),
         reason: "r".into(),

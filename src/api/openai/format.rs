@@ -55,12 +55,9 @@ pub fn schema(fields: &mut Object) -> Result<Format, Invalid> {
     // Labels; what the model should know of the data belongs into the conversation.
     fields.string("name")?;
     fields.string("description")?;
-    // The model is held to the schema in any case.
-    fields
-        .take("strict")
-        .map(|strict| strict.boolean())
-        .transpose()?;
-    Ok(Format::JsonSchema(fields.need("schema")?.opaque_object()?))
+    let strict = fields.switch("strict", false)?;
+    let schema = fields.need("schema")?.opaque_object()?;
+    Ok(Format::JsonSchema { schema, strict })
 }
 
 #[cfg(test)]
@@ -90,15 +87,24 @@ mod tests {
             ),
             (
                 format!(r#"{{"response_format":{schema}}}"#),
-                Format::JsonSchema(r#"{"type":"object"}"#.into()),
+                Format::JsonSchema {
+                    schema: r#"{"type":"object"}"#.into(),
+                    strict: true,
+                },
             ),
             (
                 r#"{"response_format":{"type":"json_object","schema":{"type":"object"}}}"#.into(),
-                Format::JsonSchema(r#"{"type":"object"}"#.into()),
+                Format::JsonSchema {
+                    schema: r#"{"type":"object"}"#.into(),
+                    strict: false,
+                },
             ),
             (
                 r#"{"response_format":{"type":"json_schema","schema":{"type":"object"},"strict":true}}"#.into(),
-                Format::JsonSchema(r#"{"type":"object"}"#.into()),
+                Format::JsonSchema {
+                    schema: r#"{"type":"object"}"#.into(),
+                    strict: true,
+                },
             ),
             (
                 r#"{"response_format":{"type":"text"},"regex":"a+"}"#.into(),

@@ -149,15 +149,11 @@ pub fn function(object: &mut Object) -> Result<Tool, Invalid> {
         .take("parameters")
         .map(|schema| schema.opaque_object())
         .transpose()?;
-    // The model is held to the schema in any case.
-    object
-        .take("strict")
-        .map(|strict| strict.boolean())
-        .transpose()?;
     Ok(Tool {
         name,
         description,
         parameters,
+        strict: object.switch("strict", false)?,
     })
 }
 
@@ -241,7 +237,8 @@ mod tests {
             Tool {
                 name: "f".into(),
                 description: String::new(),
-                parameters: None
+                parameters: None,
+                strict: false,
             }
         );
     }

@@ -107,6 +107,7 @@ impl Driver {
                 request: id,
                 hang_ups: self.hang_ups.clone(),
             },
+            relaxed: vec![],
         };
         let allowed = allowance(&request, self.setup.limits.output_tokens);
         let pending = Pending::Chat {

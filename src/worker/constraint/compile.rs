@@ -9,12 +9,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use llguidance::api::TopLevelGrammar;
-use serde_json::{Value, json as value};
+use serde_json::{Value, json};
 
+use super::Constraints;
 use super::grammar::{CompiledGrammar, GrammarFactory};
-use super::keywords::{self, Fault};
-use super::{Constraints, call, json};
+use super::rules::Rules;
+use super::schema::{Care, Fault, Schema};
+use super::write::{self, Form};
 use crate::chat::{ChatError, ChatRequest, Constraint, Format, Tool, ToolChoice};
+use crate::gemma::{call, marker};
 use crate::worker::llama::Token;
 use crate::worker::vocab::Vocab;
 
@@ -44,6 +47,8 @@ struct Function {
     place: u32,
     name: String,
     parameters: Option<String>,
+    /// Nothing of the parameters may be left out.
+    strict: bool,
 }
 
 /// What one grammar is made from.
@@ -72,7 +77,10 @@ impl GrammarSources {
         for (
             place,
             Tool {
-                name, parameters, ..
+                name,
+                parameters,
+                strict,
+                ..
             },
         ) in request.tools.iter().enumerate()
         {
@@ -81,6 +89,7 @@ impl GrammarSources {
                     place: place as u32,
                     name: name.clone(),
                     parameters: parameters.clone(),
+                    strict: *strict,
                 });
             }
         }
@@ -131,14 +140,10 @@ impl GrammarCompiler {
         if let Some(kept) = self.recall(&source) {
             return Some(Ok(kept));
         }
-        let part = match &source {
-            Source::Format(_) => Constraint::Format,
-            Source::Call(functions) => {
-                Constraint::Tool(functions.first().map_or(0, |function| function.place))
-            }
-        };
+        let (part, name) = source.part();
         let refuse = |reason: String| {
             Some(Err(ChatError::Constraint {
+                name: name.clone(),
                 part,
                 path: String::new(),
                 reason,
@@ -246,59 +251,148 @@ impl GrammarCompiler {
     }
 
     fn compile(&self, source: &Source) -> Result<CompiledGrammar, ChatError> {
-        let factory = self.factory()?;
         match source {
-            Source::Format(format) => {
-                let refuse = |fault: Fault| ChatError::Constraint {
-                    part: Constraint::Format,
-                    path: fault.path,
-                    reason: fault.reason,
-                };
-                let grammar = format_grammar(format).map_err(refuse)?;
-                factory
-                    .compile(grammar, true)
-                    .map_err(|reason| refuse(Fault::new("", reason)))
+            Source::Format(format) => self.compile_format(format),
+            Source::Call(functions) => self.compile_call(functions),
+        }
+    }
+
+    fn compile_format(&self, format: &Format) -> Result<CompiledGrammar, ChatError> {
+        let factory = self.factory()?;
+        let refuse = |fault: Fault| ChatError::Constraint {
+            part: Constraint::Format,
+            name: String::new(),
+            path: fault.path,
+            reason: fault.reason,
+        };
+        let refuse_all = |reason| refuse(Fault::new("", reason));
+        let (schema, strict) = match format {
+            Format::Regex(regex) => {
+                let grammar = TopLevelGrammar::from_regex(regex);
+                return factory.compile(grammar).map_err(refuse_all);
             }
-            Source::Call(functions) => {
-                let refuse = |(i, fault): (usize, Fault)| {
-                    let part =
-                        Constraint::Tool(functions.get(i).map_or(0, |function| function.place));
-                    ChatError::Constraint {
-                        part,
-                        path: fault.path,
-                        reason: fault.reason,
-                    }
-                };
-                let schemas: Vec<Value> = functions
-                    .iter()
-                    .map(|function| parameters(function.parameters.as_deref()))
-                    .collect();
-                for (i, schema) in schemas.iter().enumerate() {
-                    keywords::check(schema).map_err(|fault| refuse((i, fault)))?;
-                    // Knows what else is wrong with a schema, and which options of a `oneOf`
-                    // exclude each other.
-                    let probe =
-                        factory.compile(TopLevelGrammar::from_json_schema(schema.clone()), true);
-                    probe.map_err(|reason| refuse((i, Fault::new("", reason))))?;
-                }
-                let named = functions
-                    .iter()
-                    .zip(&schemas)
-                    .map(|(function, schema)| (function.name.as_str(), schema));
-                let grammar = call::grammar(named).map_err(refuse)?;
-                factory
-                    .compile(TopLevelGrammar::from_lark(grammar), false)
-                    .map_err(|reason| refuse((0, Fault::new("", reason))))
+            Format::Grammar(grammar) => {
+                let grammar = TopLevelGrammar::from_lark(grammar.clone());
+                return factory.compile(grammar).map_err(refuse_all);
+            }
+            Format::Text | Format::JsonObject => (json!({"type": "object"}), true),
+            Format::JsonSchema { schema, strict } => {
+                let schema = serde_json::from_str(schema);
+                let schema = schema.map_err(|error| refuse_all(format!("cannot be read: {error}")));
+                (schema?, *strict)
+            }
+        };
+        let mut care = Care::Exact;
+        loop {
+            let tried = Self::held_to(factory, &schema, strict, care);
+            match (tried, care.less()) {
+                (Err(_), Some(less)) if !strict => care = less,
+                (tried, _) => return tried.map_err(refuse),
             }
         }
     }
+
+    /// The grammar of JSON that fits a schema.
+    fn held_to(
+        factory: &GrammarFactory,
+        schema: &Value,
+        strict: bool,
+        care: Care,
+    ) -> Result<CompiledGrammar, Fault> {
+        let mut rules = Rules::default();
+        let schema = Schema::read(schema, strict, care)?;
+        let (start, schema) = write::write(&mut rules, schema, Form::Json)?;
+        let grammar = factory.compile_rules(&rules, start, true);
+        let mut grammar = grammar.map_err(|reason| Fault::new("", reason))?;
+        grammar.left_out = places("", &schema.left_out);
+        Ok(grammar)
+    }
+
+    /// One call of one of the functions.
+    fn compile_call(&self, functions: &[Function]) -> Result<CompiledGrammar, ChatError> {
+        let factory = self.factory()?;
+        let mut cares = vec![Care::Exact; functions.len()];
+        loop {
+            let (blamed, fault) = match Self::call_of(factory, functions, &cares) {
+                Ok(grammar) => return Ok(grammar),
+                Err(refused) => refused,
+            };
+            // What is too much is left out of the function that it is about, or of all.
+            let mut goes_on = false;
+            for (i, function) in functions.iter().enumerate() {
+                let less = cares[i].less().filter(|_| !function.strict);
+                if let Some(less) = less.filter(|_| blamed.is_none_or(|blamed| blamed == i)) {
+                    cares[i] = less;
+                    goes_on = true;
+                }
+            }
+            if !goes_on {
+                let function = &functions[blamed.unwrap_or(0)];
+                return Err(ChatError::Constraint {
+                    part: Constraint::Tool(function.place),
+                    name: function.name.clone(),
+                    path: fault.path,
+                    reason: fault.reason,
+                });
+            }
+        }
+    }
+
+    /// The error names the function by its place, if it is about one.
+    fn call_of(
+        factory: &GrammarFactory,
+        functions: &[Function],
+        cares: &[Care],
+    ) -> Result<CompiledGrammar, (Option<usize>, Fault)> {
+        let mut rules = Rules::default();
+        let (mut calls, mut left_out) = (vec![], vec![]);
+        let end = rules.control(marker::TOOL_CALL_END);
+        for (i, (function, care)) in functions.iter().zip(cares).enumerate() {
+            let blame = |fault| (Some(i), fault);
+            let parameters = parameters(function.parameters.as_deref());
+            let schema = Schema::read(&parameters, function.strict, *care).map_err(blame)?;
+            let written = write::write(&mut rules, schema, Form::Call);
+            let (arguments, schema) = written.map_err(blame)?;
+            let name = rules.text(&format!("{}{}", call::PREFIX, function.name));
+            calls.push(vec![name, arguments, end]);
+            left_out.extend(places(&function.name, &schema.left_out));
+        }
+        let start = rules.rule(calls);
+        let grammar = factory.compile_rules(&rules, start, false);
+        let mut grammar = grammar.map_err(|reason| (None, Fault::new("", reason)))?;
+        grammar.left_out = left_out;
+        Ok(grammar)
+    }
+}
+
+/// Where something was left out: a pointer within the answer's schema, or within a function's.
+fn places(function: &str, left_out: &[Fault]) -> Vec<String> {
+    let places = left_out.iter();
+    places
+        .map(|fault| format!("{function}#{}", fault.path))
+        .collect()
 }
 
 impl Source {
+    /// What an error is about that is about the whole of it.
+    fn part(&self) -> (Constraint, String) {
+        match self {
+            Self::Format(_) => (Constraint::Format, String::new()),
+            Self::Call(functions) => {
+                let first = functions.first();
+                let place = first.map_or(0, |function| function.place);
+                let name = first.map_or(String::new(), |function| function.name.clone());
+                (Constraint::Tool(place), name)
+            }
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Self::Format(
-                Format::JsonSchema(text) | Format::Regex(text) | Format::Grammar(text),
+                Format::JsonSchema { schema: text, .. }
+                | Format::Regex(text)
+                | Format::Grammar(text),
             ) => text.len(),
             Self::Format(Format::Text | Format::JsonObject) => 0,
             Self::Call(functions) => functions
@@ -311,20 +405,8 @@ impl Source {
 
 /// A function without a schema takes no arguments.
 fn parameters(schema: Option<&str>) -> Value {
-    let none = || value!({"type": "object", "additionalProperties": false});
+    let none = || json!({"type": "object", "additionalProperties": false});
     schema
         .and_then(|schema| serde_json::from_str(schema).ok())
         .unwrap_or_else(none)
-}
-
-fn format_grammar(format: &Format) -> Result<TopLevelGrammar, Fault> {
-    let schema = match format {
-        Format::Regex(regex) => return Ok(TopLevelGrammar::from_regex(regex)),
-        Format::Grammar(grammar) => return Ok(TopLevelGrammar::from_lark(grammar.clone())),
-        Format::Text | Format::JsonObject => value!({"type": "object"}),
-        Format::JsonSchema(schema) => serde_json::from_str(schema)
-            .map_err(|error| Fault::new("", format!("cannot be read: {error}")))?,
-    };
-    keywords::check(&schema)?;
-    Ok(TopLevelGrammar::from_json_schema(json::tamed(&schema)))
 }

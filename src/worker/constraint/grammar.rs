@@ -2,18 +2,22 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use llguidance::api::TopLevelGrammar;
+use llguidance::api::{GrammarInit, SkipSpec, TopLevelGrammar};
+use llguidance::derivre::RegexAst;
+use llguidance::earley::lexerspec::LexerSpec;
+use llguidance::earley::{Grammar, SymIdx, SymbolProps};
 use llguidance::toktrie::{
     ApproximateTokEnv, InferenceCapabilities, SimpleVob, TokEnv, TokRxInfo, TokTrie,
 };
 use llguidance::{Matcher, ParserFactory};
 
+use super::rules::{Rules, Symbol};
 use crate::worker::llama::Token;
 use crate::worker::vocab::Vocab;
 
 /// What grammars may cost. Fuel and items are llguidance's own units.
 const COMPILE_FUEL: u64 = 200_000;
-const GRAMMAR_SYMBOLS: usize = 100_000;
+const GRAMMAR_SYMBOLS: usize = 60_000;
 /// About 2 KB each, for one answer.
 const LEXER_STATES: usize = 10_000;
 const MASK_FUEL: u64 = 100_000;
@@ -22,6 +26,10 @@ const MASK_ITEMS: usize = 20_000;
 /// Text without the ends and escapes of JSON's strings: most of the vocabulary, looked at once
 /// instead of at every token of a string.
 const PLAIN_TEXT: &str = r#"[^"\\\x00-\x1F\x7F]{1,30}"#;
+
+/// Blanks and line breaks between the parts of JSON: one blank, or one line break with indentation.
+/// Without a bound a model may write blanks for ever.
+const BLANKS: &str = r"\x20|\n\x20{0,24}";
 
 /// Which tokens may come next.
 #[derive(Clone, Debug)]
@@ -90,14 +98,90 @@ impl GrammarFactory {
         })
     }
 
-    /// Compiles a grammar for text, or for a call, which has control tokens. The error continues
-    /// "the grammar …".
-    pub fn compile(
+    /// Compiles a grammar as llguidance has it. The error continues "the grammar …".
+    pub fn compile(&self, grammar: TopLevelGrammar) -> Result<CompiledGrammar, String> {
+        self.start(GrammarInit::Serialized(grammar), true)
+    }
+
+    /// Compiles rules: for text that is JSON, or for a call, which has control tokens.
+    pub fn compile_rules(
         &self,
-        grammar: TopLevelGrammar,
+        rules: &Rules,
+        start: Symbol,
         is_text: bool,
     ) -> Result<CompiledGrammar, String> {
-        let matcher = Matcher::new(self.factory.create_parser(grammar));
+        let made = self.assemble(rules, start, is_text);
+        let (grammar, lexer) =
+            made.map_err(|error| format!("cannot be used: {}", first_line(&error.to_string())))?;
+        if lexer.cost() > COMPILE_FUEL || grammar.num_symbols() > GRAMMAR_SYMBOLS {
+            return Err("is too large".into());
+        }
+        self.start(GrammarInit::Internal(grammar, lexer), is_text)
+    }
+
+    fn assemble(
+        &self,
+        rules: &Rules,
+        start: Symbol,
+        blanks: bool,
+    ) -> Result<(Grammar, LexerSpec), Box<dyn std::error::Error + Send + Sync>> {
+        let mut lexer = LexerSpec::new()?;
+        let skip = if blanks {
+            RegexAst::Regex(BLANKS.into())
+        } else {
+            RegexAst::NoMatch
+        };
+        let class = lexer.setup_lexeme_class_with_skip(SkipSpec::once(skip))?;
+        let mut grammar = Grammar::new(None);
+        let symbol = |grammar: &mut Grammar, name: &str, is_start| {
+            let props = SymbolProps {
+                grammar_id: class,
+                is_start,
+                ..SymbolProps::default()
+            };
+            grammar.fresh_symbol_ext(name, props)
+        };
+        let first = symbol(&mut grammar, "start", true);
+        let numbers: Vec<SymIdx> = rules
+            .rules
+            .iter()
+            .map(|_| symbol(&mut grammar, "r", false))
+            .collect();
+        let mut regexes = vec![];
+        for regex in &rules.regexes {
+            let lexeme =
+                lexer.add_greedy_lexeme(String::new(), regex.clone(), false, None, usize::MAX)?;
+            let terminal = symbol(&mut grammar, "t", false);
+            grammar.make_terminal(terminal, lexeme, &lexer)?;
+            regexes.push(terminal);
+        }
+        let mut controls = vec![];
+        for &name in &rules.controls {
+            let token = self.factory.tok_env().tok_trie().get_special_token(name);
+            let ranges = token.into_iter().map(|token| token..=token).collect();
+            let lexeme = lexer.add_special_token(name.to_owned(), ranges)?;
+            let terminal = symbol(&mut grammar, "c", false);
+            grammar.make_terminal(terminal, lexeme, &lexer)?;
+            controls.push(terminal);
+        }
+        let number = |symbol: &Symbol| match symbol {
+            Symbol::Rule(i) => Some(numbers[*i as usize]),
+            Symbol::Regex(i) => Some(regexes[*i as usize]),
+            Symbol::Control(i) => Some(controls[*i as usize]),
+            Symbol::Nothing => None,
+        };
+        grammar.add_rule(first, number(&start).into_iter().collect())?;
+        for (rows, lhs) in rules.rules.iter().zip(&numbers) {
+            for row in rows {
+                grammar.add_rule(*lhs, row.iter().filter_map(number).collect())?;
+            }
+        }
+        Ok((grammar, lexer))
+    }
+
+    fn start(&self, grammar: GrammarInit, is_text: bool) -> Result<CompiledGrammar, String> {
+        let parser = self.factory.create_parser_from_init_default(grammar);
+        let matcher = Matcher::new(parser);
         if let Some(error) = matcher.get_error() {
             return Err(format!("cannot be used: {}", first_line(&error)));
         }
@@ -116,6 +200,7 @@ impl GrammarFactory {
         Ok(CompiledGrammar {
             initial: Mutex::new(running),
             first,
+            left_out: vec![],
         })
     }
 }
@@ -125,6 +210,8 @@ pub struct CompiledGrammar {
     initial: Mutex<GrammarState>,
     /// What may come first.
     pub first: Mask,
+    /// What of the schemas it does not keep to.
+    pub left_out: Vec<String>,
 }
 
 impl CompiledGrammar {

@@ -3,19 +3,19 @@
 //! waits for another's grammar.
 //!
 //! ```text
-//!   schema ─▶ grammar ─▶ [`CompiledGrammar`] (cached) ─▶ a copy for each answer ─▶ [`Mask`]s
+//!   JSON ─▶ nodes ─▶ goals ─▶ rules ─▶ [`CompiledGrammar`] (cached) ─▶ a copy for each answer ─▶ [`Mask`]s
+//!         schema/   goal/    write/    grammar
 //! ```
 
-mod call;
 mod compile;
 mod formats;
+mod goal;
 mod grammar;
-mod json;
-mod keywords;
-mod lark;
-mod merge;
+mod rules;
+mod schema;
 #[cfg(test)]
 mod tests;
+mod write;
 
 pub use compile::{GrammarCompiler, GrammarSources};
 pub use grammar::{CompiledGrammar, Mask};
@@ -29,4 +29,15 @@ pub struct Constraints {
     pub format: Option<Arc<CompiledGrammar>>,
     /// What follows the token that begins a call.
     pub call: Option<Arc<CompiledGrammar>>,
+}
+
+impl Constraints {
+    /// What of the schemas the answer is not held to.
+    pub fn left_out(&self) -> Vec<String> {
+        let grammars = [&self.format, &self.call];
+        let grammars = grammars.into_iter().flatten();
+        grammars
+            .flat_map(|grammar| grammar.left_out.iter().cloned())
+            .collect()
+    }
 }

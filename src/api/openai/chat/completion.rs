@@ -154,7 +154,8 @@ mod tests {
                 vec![
                     ChatEvent::Started {
                         prompt_tokens: 10,
-                        cached_tokens: 0
+                        cached_tokens: 0,
+                        relaxed: vec![],
                     },
                     text("Hello"),
                     text("!")

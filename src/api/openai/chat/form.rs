@@ -41,7 +41,10 @@ fn schema(json: &Json) -> Result<Format, Invalid> {
         false => json.opaque_object()?,
     };
     match crate::api::parse::json::check_object(&text) {
-        Ok(()) => Ok(Format::JsonSchema(text)),
+        Ok(()) => Ok(Format::JsonSchema {
+            schema: text,
+            strict: false,
+        }),
         Err(reason) => json.wrong(format!("must be a JSON schema; it {reason}")),
     }
 }
@@ -118,7 +121,10 @@ mod tests {
 
     #[test]
     fn other_servers_words() {
-        let schema = || Format::JsonSchema(r#"{"type":"object"}"#.into());
+        let schema = || Format::JsonSchema {
+            schema: r#"{"type":"object"}"#.into(),
+            strict: false,
+        };
         let regex = |text: &str| Format::Regex(text.into());
         for (json, format) in [
             (r#"{"json_schema":{"type":"object"}}"#, schema()),

@@ -21,7 +21,7 @@ use crate::access::quota::Share;
 use crate::api::choices::{Choices, Total, of_choice, streamed};
 use crate::api::error::ApiError;
 use crate::api::generation::parse;
-use crate::api::{Api, body, documents, json};
+use crate::api::{Api, body, documents, json, relaxed};
 use crate::backend::Failure;
 use crate::chat::{ChatEvent, ChatRequest, Done, Message};
 use completion::CompletionBuilder;
@@ -54,6 +54,7 @@ pub async fn complete(
     // What fails before the first event fails with a status of its own.
     let (choice, first) = next(&mut answers).await?;
     let head = Head::new(&answers.model());
+    let relaxed = answers.relaxed().to_vec();
     let response = match delivery {
         // The request is kept to the end: it may be answered anew.
         Delivery::Complete => {
@@ -71,6 +72,7 @@ pub async fn complete(
             streamed(answers, (choice, first), chunks)
         }
     };
+    let response = relaxed::with_header(response, &relaxed);
     Ok(documents::with_files_header(response, &files))
 }
 

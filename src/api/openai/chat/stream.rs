@@ -306,6 +306,7 @@ mod tests {
         let started = chunks.event(ChatEvent::Started {
             prompt_tokens: 10,
             cached_tokens: 4,
+            relaxed: vec![],
         });
         assert_eq!(
             one(&started),

@@ -17,7 +17,7 @@ use crate::api::error::ApiError;
 use crate::api::generation::{now, parse};
 use crate::api::openai::chat::request::Delivery;
 use crate::api::openai::chat::response::{FINGERPRINT, Head};
-use crate::api::{Api, body, id, json, render};
+use crate::api::{Api, body, id, json, relaxed, render};
 use crate::backend::Failure;
 use crate::chat::{
     ChatEvent, ChatRequest, Done, PromptToken, RawPrompt, TextAnswer, TextTask, TokenLogprob,
@@ -45,6 +45,7 @@ pub async fn complete(
         .map_err(failed)?;
     // What fails before the first event fails with a status of its own.
     let first = next(&mut answers).await.map_err(failed)?;
+    let relaxed = answers.relaxed().to_vec();
     let head = Head {
         id: id::random("cmpl-"),
         created: now(),
@@ -55,12 +56,14 @@ pub async fn complete(
         // One that is answered whole is kept to the end: it may be answered anew.
         drop(share);
         let pieces = Pieces::new(head, echoes, per_prompt, usage, logprobs);
-        return Ok(streamed(answers, first, pieces));
+        let response = streamed(answers, first, pieces);
+        return Ok(relaxed::with_header(response, &relaxed));
     }
     let texts = collected(&mut answers, first, echoes)
         .await
         .map_err(failed)?;
-    Ok(json(whole(&head, &texts, per_prompt, logprobs)))
+    let response = json(whole(&head, &texts, per_prompt, logprobs));
+    Ok(relaxed::with_header(response, &relaxed))
 }
 
 /// A request for each answer, all but the first charged.

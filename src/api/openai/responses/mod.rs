@@ -38,7 +38,7 @@ use crate::api::generation::{next, parse, streamed};
 use crate::api::ignored::Ignored;
 use crate::api::llama_cpp::mistaken;
 use crate::api::parse::Invalid;
-use crate::api::{Api, body, conversation, documents, json, render};
+use crate::api::{Api, body, conversation, documents, json, relaxed, render};
 use crate::attachments::Refused;
 use crate::backend::{Answer, Backends, Failure};
 use crate::chat::{
@@ -145,19 +145,21 @@ async fn answered(
         .await
         .map_err(|failure| ready.refusal(failure))?;
     draft.model = answer.model();
+    let relaxed = answer.relaxed.clone();
     if stream {
         // From here on the request's memory is the worker's business. One that is answered whole is
         // kept to the end: it may be answered anew.
         drop(share);
         let encoder = Stream::new(draft, recorder, logprobs);
-        return Ok(streamed(answer, event, encoder));
+        let response = streamed(answer, event, encoder);
+        return Ok(relaxed::with_header(response, &relaxed));
     }
     let done = collected(answer, event, &mut draft).await?;
     let response = draft.finished(&done);
     if let Some(recorder) = recorder {
         recorder.store(&draft, &response);
     }
-    Ok(json(render(&response)))
+    Ok(relaxed::with_header(json(render(&response)), &relaxed))
 }
 
 /// Reads an answer to its end.

@@ -230,6 +230,7 @@ impl Toolbox {
             name,
             description,
             parameters: Some(TEXT.to_owned()),
+            strict: false,
         };
         self.put(json, namespace, true, tool);
         Ok(true)
