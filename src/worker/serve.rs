@@ -386,7 +386,7 @@ impl Server {
         for at in range.clone() {
             let row = last + at + 1 - range.end;
             if let Some(logits) = sequences.logits(row) {
-                generation.rate(logits, at + 1, *vocab);
+                generation.rate(logits, at + 1, vocab);
             }
         }
     }
