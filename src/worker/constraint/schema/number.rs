@@ -131,7 +131,9 @@ pub fn numbers(whole: bool, least: Option<&Bound>, most: Option<&Bound>) -> Rege
     let bounds = least.into_iter().chain(most);
     let longest = bounds.map(|(number, _)| number.whole.len()).max();
     let more = longest.unwrap_or(0).max(DIGITS) - 1;
-    let fraction = format!("(\\.[0-9]{{1,{FRACTION_DIGITS}}})?");
+    // Near a bound no more digits than readers can tell from it.
+    let places = longest.map_or(FRACTION_DIGITS, |whole| DIGITS.saturating_sub(whole).max(1));
+    let fraction = format!("(\\.[0-9]{{1,{places}}})?");
     let size = format!("(0|[1-9][0-9]{{0,{more}}})");
     let signed = match (whole, longest) {
         // Some readers take -0 for a number with a fraction.

@@ -221,12 +221,13 @@ impl<'a> Reader<'a> {
     }
 
     fn values(&mut self, words: &Keywords<'a>, pieces: &mut Pieces) -> Result<(), Fault> {
+        let mut kinds = Kinds::ALL;
         if let Some(value) = words.get("type") {
             let names = match value {
                 Value::Array(names) => names.iter().collect(),
                 one => vec![one],
             };
-            let mut kinds = Kinds::NONE;
+            kinds = Kinds::NONE;
             for name in names {
                 let kind = name.as_str().and_then(Kinds::named);
                 kinds = kinds.or(kind.ok_or_else(|| {
@@ -239,6 +240,10 @@ impl<'a> Reader<'a> {
             pieces.push(self.piece(words, Says::Kinds(kinds)));
         }
         if let Some(list) = words.list("enum")? {
+            if !list.is_empty() && !list.iter().any(|value| kinds.has(Kinds::of(value))) {
+                let reason = "lists values none of which is of the `type`";
+                return Err(Fault::new(words.at("enum"), reason));
+            }
             pieces.push(self.piece(words, Says::Listed(Rc::new(list.to_vec()))));
         }
         if let Some(value) = words.get("const") {

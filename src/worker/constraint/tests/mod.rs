@@ -309,6 +309,10 @@ fn what_cannot_be_held_is_refused_with_its_place() {
             "`/properties/a/pattern`",
         ),
         (json!({"type": "text"}), "`/properties/a/type`"),
+        (
+            json!({"type": "integer", "enum": ["1", "2"]}),
+            "`/properties/a/enum`",
+        ),
         (json!({"$ref": "https://example.com/x"}), "another document"),
     ] {
         let schema = json!({"type": "object", "properties": {"a": property}, "required": ["a"]});
