@@ -67,7 +67,7 @@ CONFIG := $(SYSCONFDIR)/gemmad/gemmad.toml
 # By which the bus has systemd start the daemon.
 ALIASES := $(UNITS)/system/dbus-org.gemmad.Gemmad1.service $(UNITS)/user/dbus-org.gemmad.Gemmad1.service
 
-.PHONY: help build install uninstall setup checkout demo test vm-test boot bench tiny-family clean env
+.PHONY: help build install uninstall setup checkout demo test vm-test boot bench deny tiny-family clean env
 
 help:
 	@echo 'make demo    build, start the daemon in a private directory, ask it something'
@@ -77,6 +77,7 @@ help:
 	@echo 'make agents  try Codex CLI and Claude Code against the tiny model (360 MB of packages)'
 	@echo 'make vm-test   boot Debian in a virtual machine with the programs in it (MACHINES=all for every kind)'
 	@echo 'make bench   measure the daemon (see docs/measuring.md)'
+	@echo 'make deny    licences, sources and known weaknesses of all dependencies (cargo-deny; needs the internet)'
 	@echo 'make tiny-family   train the tiny models of the tests anew: hours (see models/tiny/README.md)'
 
 # $(1): Debian packages. Those that are missing are installed.
@@ -178,6 +179,13 @@ bench: build
 	python3 tests/bench/bench.py --gemmad $(BIN)/gemmad
 	$(if $(PEER),python3 tests/bench/bench.py memory --gemmad $(BIN)/gemmad --peer $(PEER) --variant e2b)
 	$(if $(PEER),python3 tests/bench/bench.py memory --gemmad $(BIN)/gemmad --peer $(PEER) --variant 26b-a4b --peer-options=--no-repack)
+
+# The tool is built once, outside of the checkout. Its list of weaknesses comes from GitHub.
+DENY := $(HOME)/.cache/gemmad/deny
+deny: setup
+	[ -x $(DENY)/bin/cargo-deny ] || env -u RUSTFLAGS CARGO_TARGET_DIR=$(DENY)/build cargo install --quiet --locked --root $(DENY) cargo-deny
+	rm -rf $(DENY)/build
+	$(DENY)/bin/cargo-deny --manifest-path Cargo.toml check --config .ci/deny.toml $(DENY_CHECKS)
 
 # What is there already is not made again: see `python -m trainer --list`. PyTorch alone takes 5 GB of disk.
 tiny-family: setup $(TRAINER_VENV)/ready

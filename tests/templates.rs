@@ -125,6 +125,7 @@ fn a_required_that_is_no_list_harms_no_prompt() {
                 name: "f".into(),
                 description: String::new(),
                 parameters: Some(schema(required)),
+                strict: false,
             }];
             joined(&prompter.render(&request).unwrap())
         };

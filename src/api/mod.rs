@@ -158,6 +158,13 @@ fn route<H: Handler<T, Arc<Api>>, T: 'static>(
 
 /// All there is. `openapi.json` describes it.
 fn routes() -> Vec<Route> {
+    let mut routes = other_apis();
+    routes.extend(own());
+    routes
+}
+
+/// The paths of other services' APIs.
+fn other_apis() -> Vec<Route> {
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
     vec![
@@ -215,6 +222,15 @@ fn routes() -> Vec<Route> {
         route(GET, "/slots", llama_cpp::server::slots),
         route(POST, "/tokenize", llama_cpp::tokenize),
         route(POST, "/detokenize", llama_cpp::detokenize),
+        route(GET, "/openapi.json", openapi::describe),
+    ]
+}
+
+/// gemmad's own paths.
+fn own() -> Vec<Route> {
+    const GET: Method = Method::GET;
+    const POST: Method = Method::POST;
+    vec![
         route(GET, "/health", native::status::health),
         route(GET, "/status", native::status::status),
         route(GET, "/version", native::status::version),
@@ -225,7 +241,6 @@ fn routes() -> Vec<Route> {
         route(POST, "/cache/clear", native::cache::clear),
         route(POST, "/models/load", native::admin::load),
         route(POST, "/models/unload", native::admin::unload),
-        route(GET, "/openapi.json", openapi::describe),
     ]
 }
 

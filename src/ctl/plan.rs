@@ -149,15 +149,7 @@ fn view(plan: &Plan, out: Stream, palette: [char; 4]) -> String {
             show_size(model.projector)
         );
     }
-    let ways = || plan.models.iter().flat_map(|model| &model.plans);
-    if ways().any(|way| ["memory", "none"].contains(&way.packed_weights.as_str())) {
-        let why = plan.no_packed_file.as_deref();
-        let _ = writeln!(
-            view,
-            "packed weights cannot be kept in a file ({}): they are packed in memory, which cannot be evicted, or not packed, which is slower",
-            out.clean(why.unwrap_or("the disk has too little space"))
-        );
-    }
+    view.push_str(&without_file(plan, out));
     let (free, reserve, budget) = (
         show_size(plan.free),
         show_size(plan.reserve),
@@ -169,6 +161,19 @@ fn view(plan: &Plan, out: Stream, palette: [char; 4]) -> String {
         out.clean(&plan.bound)
     );
     view
+}
+
+/// What is to be said where no file can hold a model's packed weights.
+fn without_file(plan: &Plan, out: Stream) -> String {
+    let mut ways = plan.models.iter().flat_map(|model| &model.plans);
+    if !ways.any(|way| ["memory", "none"].contains(&way.packed_weights.as_str())) {
+        return String::new();
+    }
+    let why = plan.no_packed_file.as_deref();
+    format!(
+        "packed weights cannot be kept in a file ({}): they are packed in memory, which cannot be evicted, or not packed, which is slower\n",
+        out.clean(why.unwrap_or("the disk has too little space"))
+    )
 }
 
 /// Whether it fits, and where its packed weights are if not in a file.

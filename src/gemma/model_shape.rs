@@ -87,6 +87,17 @@ pub enum PackedWeights {
     Nowhere,
 }
 
+impl PackedWeights {
+    /// Its name in plans.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::InFile => "file",
+            Self::InMemory => "memory",
+            Self::Nowhere => "none",
+        }
+    }
+}
+
 /// Bytes that a loaded model takes, by what they are for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {

@@ -58,6 +58,7 @@ fn it_calls_tools() {
             r#"{"type":"object","properties":{"room":{"type":"string","description":"Name of the room"},"state":{"type":"string","description":"on or off","enum":["on","off"]}},"required":["room","state"]}"#
                 .into(),
         ),
+        strict: false,
     };
     let answer = worker.ask(ChatRequest {
         tools: vec![tool],

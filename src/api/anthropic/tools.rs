@@ -144,7 +144,7 @@ impl Tools {
         } in self.offered.into_iter().chain(changes.added)
         {
             let absent = is_deferred && waits && !wanted.contains(&tool.name);
-            let twice = request.tools.iter().any(|other| *other == tool);
+            let twice = request.tools.contains(&tool);
             if !absent && !twice && !changes.removed.contains(&tool.name) {
                 request.tools.push(tool);
                 places.push(place);

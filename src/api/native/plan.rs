@@ -15,7 +15,6 @@ use url::form_urlencoded;
 use crate::api::error::ApiError;
 use crate::api::{Api, render};
 use crate::backend::{PlanReport, PlannedContext, PlannedModel};
-use crate::gemma::model_shape::PackedWeights;
 
 /// Tokens of context that can be asked about.
 pub const CONTEXTS: RangeInclusive<u32> = 256..=1 << 18;
@@ -171,11 +170,7 @@ impl ContextOut {
         Self {
             context: *context,
             fits: *fits,
-            packed_weights: match packed {
-                PackedWeights::InFile => "file",
-                PackedWeights::InMemory => "memory",
-                PackedWeights::Nowhere => "none",
-            },
+            packed_weights: packed.id(),
             total: cost.total(),
             unevictable: cost.unevictable(),
             parts,

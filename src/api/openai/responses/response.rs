@@ -176,15 +176,14 @@ pub enum ItemOut<'a> {
 
 /// What a thought or a text says.
 #[derive(Debug, Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 pub enum ContentOut<'a> {
-    SummaryText {
-        text: &'a str,
-    },
-    ReasoningText {
-        text: &'a str,
-    },
-    OutputText {
+    #[serde(rename = "summary_text")]
+    Summary { text: &'a str },
+    #[serde(rename = "reasoning_text")]
+    Reasoning { text: &'a str },
+    #[serde(rename = "output_text")]
+    Output {
         text: &'a str,
         annotations: [(); 0],
         logprobs: Vec<TokenOut<'a>>,
@@ -210,8 +209,8 @@ pub fn call_id(part: &Part) -> String {
 /// What the part says; nothing for a call.
 pub fn content(part: &Part) -> Option<ContentOut<'_>> {
     match part.kind {
-        Kind::Thought => Some(ContentOut::ReasoningText { text: &part.text }),
-        Kind::Text => Some(ContentOut::OutputText {
+        Kind::Thought => Some(ContentOut::Reasoning { text: &part.text }),
+        Kind::Text => Some(ContentOut::Output {
             text: &part.text,
             annotations: [],
             logprobs: logprobs(&part.logprobs),
@@ -222,8 +221,7 @@ pub fn content(part: &Part) -> Option<ContentOut<'_>> {
 
 /// The thought once more, where it is looked for as a summary.
 pub fn summary<'a>(part: &'a Part, look: &Look) -> Option<ContentOut<'a>> {
-    (look.summary && part.kind == Kind::Thought)
-        .then_some(ContentOut::SummaryText { text: &part.text })
+    (look.summary && part.kind == Kind::Thought).then_some(ContentOut::Summary { text: &part.text })
 }
 
 /// The text that a call of a tool brings which takes one, as far as it has come.

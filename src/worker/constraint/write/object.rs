@@ -17,6 +17,9 @@ const MAX_STATES: usize = 20_000;
 
 /// A property: its key with its value, and whether it must be there.
 type Item = (Symbol, bool);
+/// A class of names: for each pattern whether they match it; and what a property of such a name must
+/// be, `None` if there may be none.
+type Class = (Vec<(Rc<Pattern>, bool)>, Option<Vec<Term>>);
 
 impl Writer<'_> {
     pub(super) fn object(&mut self, object: &ObjectPart) -> Result<Symbol, Fault> {
@@ -122,12 +125,8 @@ impl Writer<'_> {
         Ok((!rows.is_empty()).then(|| self.rules.rule(rows)))
     }
 
-    /// Classes of names: by which patterns they match and which they do not, each with what a
-    /// property of such a name must be, if there may be one.
-    fn classes(
-        &mut self,
-        object: &ObjectPart,
-    ) -> Vec<(Vec<(Rc<Pattern>, bool)>, Option<Vec<Term>>)> {
+    /// All classes of the names that the schema does not list.
+    fn classes(&mut self, object: &ObjectPart) -> Vec<Class> {
         let mut patterns: Vec<Rc<Pattern>> = vec![];
         for (pattern, _) in object.fields.iter().flat_map(|fields| &fields.patterns) {
             if !patterns.iter().any(|other| other.source == pattern.source) {
