@@ -13,7 +13,7 @@ use serde_json::json;
 const LONG: usize = 7_000_000;
 /// KiB that the supervisor may hold: what is stored (twice the conversation), what one caller's
 /// requests and answers may hold, and what the allocator has kept of what is freed.
-const BOUND: u64 = 96 << 10;
+const BOUND: u64 = 64 << 10;
 
 fn daemon() -> Daemon {
     Daemon::with(Options {

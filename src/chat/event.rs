@@ -279,7 +279,7 @@ fn too_long(prompt: u32, context: u32) -> String {
         .saturating_mul(STEP);
     let remedy = match needed {
         ..=MAX_CONTEXT => format!(
-            "shorten the conversation, or, if the model and the memory allow it, set `context` to {needed} or more under [inference] in gemmad.toml"
+            "shorten the conversation, or, if the model and the memory allow it, raise [inference] `context` in gemmad.toml to {needed} or more"
         ),
         _ => "shorten the conversation".to_owned(),
     };

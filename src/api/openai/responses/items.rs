@@ -596,7 +596,7 @@ mod tests {
             calls,
             [
                 ("say", r#"{"input":"a \"b\""}"#),
-                ("agents.close", r#"{"cut_off":"{\"a\":1"}"#)
+                ("agents.close", r#"{"a":1}"#)
             ]
         );
         let Part::Text(searched) = &turn.content[0] else {
