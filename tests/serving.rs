@@ -305,7 +305,7 @@ fn bad_requests_name_the_field() {
         (json!({"max_tokens": -5}), "max_tokens"),
         (json!({"max_tokens": 1e30}), "max_tokens"),
         (json!({"top_k": 1.5}), "top_k"),
-        (json!({"n": 2}), "n"),
+        (json!({"n": 9}), "n"),
         (json!({"stop": [""]}), "stop[0]"),
         (json!({"temprature": 1}), "temprature"),
     ] {

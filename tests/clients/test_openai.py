@@ -393,17 +393,18 @@ def test_a_budget_of_thought(client):
 @pytest.mark.parametrize(
     "param, word, options",
     [
-        ("response_format", "/properties/a/not", {"response_format": {"properties": {"a": {"not": {}}}}}),
-        ("response_format", "/format", {"response_format": {"type": "string", "format": "color"}}),
+        ("response_format", "/properties/a/uniqueItems", {"response_format": {"properties": {"a": {"type": "array", "uniqueItems": True}}}}),
+        ("response_format", "/pattern", {"response_format": {"type": "string", "pattern": "a(?=b)c"}}),
         ("response_format", "", {"extra_body": {"regex": "("}}),
-        ("tools[1].function.parameters", "/uniqueItems", {"tools": {"type": "array", "uniqueItems": True}}),
+        ("tools[1].function.parameters", "/properties/a/uniqueItems", {"tools": {"properties": {"a": {"type": "array", "uniqueItems": True}}}}),
+        ("tools[1].function.parameters", "by nothing", {"tools": {"type": "array"}}),
     ],
 )
 def test_forms_that_cannot_be_kept(client, param, word, options):
     if schema := options.get("response_format"):
-        options = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+        options = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}}
     if schema := options.get("tools"):
-        options = {"tools": [TOOLS[0], {"type": "function", "function": {"name": "f", "parameters": schema}}]}
+        options = {"tools": [TOOLS[0], {"type": "function", "function": {"name": "f", "parameters": schema, "strict": True}}]}
     with pytest.raises(openai.BadRequestError) as caught:
         ask(client, CAPITAL, **options)
     assert caught.value.param == param and word in caught.value.message

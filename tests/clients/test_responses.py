@@ -343,7 +343,7 @@ def test_truncation(client):
     with pytest.raises(openai.BadRequestError) as caught:
         ask(client, items)
     assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "input")
-    assert "maximum" in caught.value.message and "`context = " in caught.value.message
+    assert "maximum" in caught.value.message and "[inference] `context`" in caught.value.message
     assert ask(client, items, truncation="auto").status in ("completed", "incomplete")
     with pytest.raises(openai.BadRequestError) as caught:
         ask(client, "word " * 4000, truncation="auto")
