@@ -24,7 +24,7 @@ pub fn check_object(text: &str) -> Result<(), String> {
 }
 
 /// Any value of which every number and every escape was read, and nothing kept.
-/// [`IgnoredAny`] skips over both.
+/// `IgnoredAny` skips over both.
 struct WellFormed;
 
 impl<'de> Deserialize<'de> for WellFormed {
