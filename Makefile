@@ -11,7 +11,10 @@ TARGET_CPU ?= $(if $(filter x86_64,$(shell uname -m)),$(LEVEL),native)
 
 # The build lives outside the checkout, so that a fresh clone need not build llama.cpp again.
 SUFFIX := $(TARGET_CPU)$(if $(filter native,$(TARGET_CPU)),-$(shell grep -m1 -E '^(flags|Features)' /proc/cpuinfo | cksum | cut -d' ' -f1))
-export CARGO_TARGET_DIR ?= $(HOME)/.cache/gemmad/target-$(SUFFIX)
+TARGET = .cache/gemmad/target-$(SUFFIX)
+# `sudo make install` installs what the user has built, whose home is another than root's.
+USERS_HOME := $(if $(filter install,$(MAKECMDGOALS)),$(if $(SUDO_USER),$(if $(wildcard $(HOME)/$(TARGET)/release/gemmad-worker),,$(shell getent passwd '$(SUDO_USER)' | cut -d: -f6))))
+export CARGO_TARGET_DIR ?= $(or $(USERS_HOME),$(HOME))/$(TARGET)
 # What a crash prints names the source file, never the folders of the machine that built it.
 CRATES := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src
 PREFIX_MAPS := -ffile-prefix-map=$(CRATES)=crates -ffile-prefix-map=$(CARGO_TARGET_DIR)=build
@@ -22,8 +25,9 @@ BIN := $(CARGO_TARGET_DIR)/release
 # Named by what it holds: a fresh clone finds it again.
 VENV := $(HOME)/.cache/gemmad/venv-$(shell cksum < tests/clients/requirements.txt | cut -d' ' -f1)
 NODE := $(HOME)/.cache/gemmad/node-$(shell cksum < tests/clients/package-lock.json | cut -d' ' -f1)
-# Coding agents: 360 MB to fetch, 840 MB of disk.
+# Coding agents: 700 MB to fetch, 2 GB of disk. aider is not made for each Python.
 AGENTS := $(HOME)/.cache/gemmad/agents-$(shell cksum < tests/agents/package-lock.json | cut -d' ' -f1)
+AIDER := $(if $(shell python3 -c 'import sys; print("yes" if (3, 10) <= sys.version_info < (3, 13) else "")'),$(HOME)/.cache/gemmad/venv-$(shell cksum < tests/agents/requirements.txt | cut -d' ' -f1))
 TRAINER := models/tiny/trainer
 TRAINER_VENV := $(HOME)/.cache/gemmad/venv-$(shell cksum < $(TRAINER)/requirements.txt | cut -d' ' -f1)
 
@@ -51,6 +55,10 @@ INSTALLED := \
   $(BIN)/gemmactl:$(PREFIX)/bin/gemmactl:755 \
   systemd/gemmad.service:$(UNITS)/system/gemmad.service:644 \
   systemd/gemmad.socket:$(UNITS)/system/gemmad.socket:644 \
+  systemd/gemmad-pull.socket:$(UNITS)/system/gemmad-pull.socket:644 \
+  systemd/gemmad-pull@.service:$(UNITS)/system/gemmad-pull@.service:644 \
+  systemd/user/gemmad-pull.socket:$(UNITS)/user/gemmad-pull.socket:644 \
+  systemd/user/gemmad-pull@.service:$(UNITS)/user/gemmad-pull@.service:644 \
   systemd/user/gemmad.service:$(UNITS)/user/gemmad.service:644 \
   systemd/user/gemmad.socket:$(UNITS)/user/gemmad.socket:644 \
   systemd/dbus/org.gemmad.Gemmad1.conf:$(BUS_POLICY)/org.gemmad.Gemmad1.conf:644 \
@@ -62,22 +70,33 @@ INSTALLED := \
   systemd/gemmad.tmpfiles.conf:$(PREFIX)/lib/tmpfiles.d/gemmad.conf:644 \
   systemd/gemmad-memory.conf:$(PREFIX)/share/doc/gemmad/gemmad-memory.conf:644 \
   systemd/gemmad-fetch.conf:$(PREFIX)/share/doc/gemmad/gemmad-fetch.conf:644 \
-  $(foreach page,README.md SECURITY.md $(wildcard docs/*.md docs/clients/*.* docs/clients/dbus/*),$(page):$(PREFIX)/share/doc/gemmad/$(page):644)
+  $(foreach page,README.md SECURITY.md LICENSE $(wildcard docs/*.md docs/*.txt docs/clients/*.* docs/clients/dbus/*),$(page):$(PREFIX)/share/doc/gemmad/$(page):644)
 CONFIG := $(SYSCONFDIR)/gemmad/gemmad.toml
+# What gemmactl writes: manual pages, each into the directory of its section, and where each shell looks for completions.
+MAN := $(PREFIX)/share/man
+PAGES = $(DESTDIR)$(MAN)/man1/gemmactl*.1 $(DESTDIR)$(MAN)/man5/gemmad.toml.5 $(DESTDIR)$(MAN)/man8/gemmad.8
+COMPLETIONS := \
+  bash:$(PREFIX)/share/bash-completion/completions/gemmactl \
+  zsh:$(PREFIX)/share/zsh/site-functions/_gemmactl \
+  fish:$(PREFIX)/share/fish/vendor_completions.d/gemmactl.fish
 # By which the bus has systemd start the daemon.
 ALIASES := $(UNITS)/system/dbus-org.gemmad.Gemmad1.service $(UNITS)/user/dbus-org.gemmad.Gemmad1.service
 
-.PHONY: help build install uninstall setup checkout demo test vm-test boot bench deny tiny-family clean env
+.PHONY: help build install uninstall setup checkout demo test vm-test boot bench deny fuzz miri asan licences tiny-family clean env
 
 help:
 	@echo 'make demo    build, start the daemon in a private directory, ask it something'
 	@echo 'make test    everything CI runs: format, clippy, unit, integration, clients, docs'
 	@echo 'make build   the three programs, in $(BIN)'
-	@echo 'make install, make uninstall   programs, units, manual pages under PREFIX ($(PREFIX)); DESTDIR for packages'
-	@echo 'make agents  try Codex CLI and Claude Code against the tiny model (360 MB of packages)'
+	@echo 'make install, make uninstall   programs, units, manual pages, completions under PREFIX ($(PREFIX)); DESTDIR for packages'
+	@echo 'make agents  try coding agents against the tiny model (700 MB of packages)'
 	@echo 'make vm-test   boot Debian in a virtual machine with the programs in it (MACHINES=all for every kind)'
 	@echo 'make bench   measure the daemon (see docs/measuring.md)'
+	@echo 'make licences   write docs/third-party-licences.txt anew'
 	@echo 'make deny    licences, sources and known weaknesses of all dependencies (cargo-deny; needs the internet)'
+	@echo 'make fuzz    run each fuzz target for two minutes (FUZZ_SECONDS=600, FUZZ="gguf model")'
+	@echo 'make miri    look for undefined behaviour with Miri (needs a nightly compiler)'
+	@echo 'make asan    have the tiny models answer with AddressSanitizer in worker and llama.cpp (builds it: 20 minutes)'
 	@echo 'make tiny-family   train the tiny models of the tests anew: hours (see models/tiny/README.md)'
 
 # $(1): Debian packages. Those that are missing are installed.
@@ -102,13 +121,15 @@ env:
 build: setup checkout
 	cargo build --release --locked --bins
 
-# Does not build, so that it can run as root. A configuration that is there is left alone, here and by uninstall.
+# Builds nothing and installs no packages, so that it can run as root. A configuration that is there is left alone, here and by uninstall.
 install:
 	@[ -x $(BIN)/gemmad-worker ] || { echo 'nothing is built; run `make build` first' >&2; exit 1; }
 	@set -e; $(foreach file,$(INSTALLED),$(call put,$(subst :, ,$(file))))
 	@set -e; $(foreach alias,$(ALIASES),ln -sf gemmad.service $(DESTDIR)$(alias);)
 	@[ -e $(DESTDIR)$(CONFIG) ] || install -Dm644 systemd/gemmad.toml $(DESTDIR)$(CONFIG)
-	@mkdir -p $(DESTDIR)$(PREFIX)/share/man/man1 && $(BIN)/gemmactl man $(DESTDIR)$(PREFIX)/share/man/man1
+	@set -e; made=$$(mktemp -d); trap 'rm -rf "$$made"' EXIT; $(BIN)/gemmactl man "$$made/man"; \
+	  for page in "$$made"/man/*; do install -Dm644 "$$page" "$(DESTDIR)$(MAN)/man$${page##*.}/$${page##*/}"; done; \
+	  $(foreach shell,$(COMPLETIONS),$(call complete,$(subst :, ,$(shell))))
 	@[ -n '$(DESTDIR)' ] || echo 'now: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload && systemctl reload dbus && systemctl enable --now gemmad.socket'
 
 # $(1): source, destination, mode.
@@ -116,12 +137,16 @@ put = sed_in='$(if $(filter systemd/%.service,$(word 1,$(1))),yes)'; \
   install -Dm$(word 3,$(1)) $(word 1,$(1)) $(DESTDIR)$(word 2,$(1)); \
   [ -z "$$sed_in" ] || sed -i 's,@BINDIR@,$(PREFIX)/bin,' $(DESTDIR)$(word 2,$(1));
 
+# $(1): shell, destination.
+complete = $(BIN)/gemmactl completions $(word 1,$(1)) > "$$made/completions"; \
+  install -Dm644 "$$made/completions" $(DESTDIR)$(word 2,$(1));
+
 # With DESTDIR, or where systemd does not run, there is nothing to stop.
 RUNS := $(if $(DESTDIR),,$(wildcard /run/systemd/system))
 uninstall:
-	@$(if $(RUNS),systemctl disable --quiet --now gemmad.socket gemmad.service || true)
+	@$(if $(RUNS),systemctl disable --quiet --now gemmad.socket gemmad.service gemmad-pull.socket || true)
 	@rm -f $(foreach file,$(INSTALLED),$(DESTDIR)$(word 2,$(subst :, ,$(file)))) $(addprefix $(DESTDIR),$(ALIASES)) \
-	  $(DESTDIR)$(PREFIX)/share/man/man1/gemmactl*.1
+	  $(PAGES) $(foreach shell,$(COMPLETIONS),$(DESTDIR)$(word 2,$(subst :, ,$(shell))))
 	@cd $(DESTDIR)$(PREFIX)/share/doc && rmdir -p --ignore-fail-on-non-empty gemmad/docs/clients/dbus
 	@$(if $(RUNS),systemctl daemon-reload && systemctl reload dbus)
 	@echo 'models, packed weights, $(CONFIG) and the user gemmad stay'
@@ -136,6 +161,7 @@ test: setup checkout $(VENV)/ready $(NODE)/ready
 	@: > $(GEMMAD_SKIPPED)
 	cargo fmt --check
 	cargo clippy --release --locked --all-targets -- -D warnings
+	@$(MAKE) --no-print-directory deny DENY_CHECKS='bans licenses sources'
 	GEMMAD_PYTHON=$(VENV)/bin/python GEMMAD_NODE_MODULES=$(NODE)/node_modules cargo test --release --locked
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --release --locked --no-deps --document-private-items
 	@$(MAKE) --no-print-directory boot
@@ -154,12 +180,13 @@ boot:
 
 # Coding agents as they are, against the tiny model. Not a part of `make test`: their packages are large.
 .PHONY: agents
-agents: setup checkout $(VENV)/ready $(AGENTS)/ready
-	GEMMAD_PYTHON=$(VENV)/bin/python GEMMAD_AGENTS=$(AGENTS)/node_modules cargo test --release --locked --test agents -- --ignored
+agents: setup checkout $(VENV)/ready $(AGENTS)/ready $(addsuffix /ready,$(AIDER))
+	GEMMAD_PYTHON=$(VENV)/bin/python GEMMAD_AGENTS=$(AGENTS)/node_modules GEMMAD_AIDER=$(addsuffix /bin/aider,$(AIDER)) cargo test --release --locked --test agents -- --ignored
 
 $(VENV)/ready: REQUIREMENTS := tests/clients/requirements.txt
+$(AIDER)/ready: REQUIREMENTS := tests/agents/requirements.txt
 $(TRAINER_VENV)/ready: REQUIREMENTS := $(TRAINER)/requirements.txt
-$(VENV)/ready $(TRAINER_VENV)/ready:
+$(sort $(VENV)/ready $(addsuffix /ready,$(AIDER)) $(TRAINER_VENV)/ready):
 	rm -rf $(@D) && python3 -m venv $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
 	touch $@
@@ -180,12 +207,32 @@ bench: build
 	$(if $(PEER),python3 tests/bench/bench.py memory --gemmad $(BIN)/gemmad --peer $(PEER) --variant e2b)
 	$(if $(PEER),python3 tests/bench/bench.py memory --gemmad $(BIN)/gemmad --peer $(PEER) --variant 26b-a4b --peer-options=--no-repack)
 
-# The tool is built once, outside of the checkout. Its list of weaknesses comes from GitHub.
+# The tool is built once, outside of the checkout. Its list of weaknesses comes from GitHub, so `make test` asks for the
+# rest.
 DENY := $(HOME)/.cache/gemmad/deny
 deny: setup
-	[ -x $(DENY)/bin/cargo-deny ] || env -u RUSTFLAGS CARGO_TARGET_DIR=$(DENY)/build cargo install --quiet --locked --root $(DENY) cargo-deny
+	[ -x $(DENY)/bin/cargo-deny ] || env -u RUSTFLAGS CARGO_TARGET_DIR=$(DENY)/build CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
+	  CARGO_PROFILE_RELEASE_LTO=off cargo install --quiet --locked --root $(DENY) cargo-deny@0.20.2
 	rm -rf $(DENY)/build
-	$(DENY)/bin/cargo-deny --manifest-path Cargo.toml check --config .ci/deny.toml $(DENY_CHECKS)
+	$(DENY)/bin/cargo-deny --manifest-path Cargo.toml --config .ci/deny.toml check $(DENY_CHECKS)
+
+# Long, and with other compilers than the build's: none of them is a part of `make test`.
+FUZZER := $(HOME)/.cache/gemmad/fuzz
+FUZZ_SECONDS ?= 120
+fuzz: setup
+	[ -x $(FUZZER)/bin/cargo-fuzz ] || env -u RUSTFLAGS CARGO_TARGET_DIR=$(FUZZER)/build cargo install --quiet --locked --root $(FUZZER) cargo-fuzz@0.13.2
+	env -u RUSTFLAGS PATH="$(FUZZER)/bin:$$PATH" tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZER) $(FUZZ)
+
+miri:
+	env -u RUSTFLAGS tests/miri.sh $(HOME)/.cache/gemmad/miri
+
+asan: setup
+	python3 tests/asan.py $(HOME)/.cache/gemmad/asan
+
+# After every change of Cargo.lock; the tests hold the two together.
+licences:
+	cargo fetch --quiet --locked
+	python3 .ci/third-party-licences.py
 
 # What is there already is not made again: see `python -m trainer --list`. PyTorch alone takes 5 GB of disk.
 tiny-family: setup $(TRAINER_VENV)/ready

@@ -10,7 +10,7 @@ use harness::{Daemon, Options};
 const CONTEXT: &str = "context = 4096\nslots = 1\n";
 
 #[test]
-#[ignore = "their packages take 360 MB to fetch and 840 MB of disk: `make agents`"]
+#[ignore = "their packages take 700 MB to fetch and 2 GB of disk: `make agents`"]
 fn agents_work_unchanged() {
     let python = std::env::var("GEMMAD_PYTHON").expect("`make agents` names a Python with pytest");
     let daemon = Daemon::with(Options {

@@ -2,14 +2,17 @@
 
 mod harness;
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use harness::{Daemon, Options, Reply, TINY, question, wait_for};
+use harness::{Daemon, Options, Reply, TINY, UNIFIED, endless, question, tiny_models, wait_for};
 use serde_json::{Value, json};
 
 const QUESTION: &str = "What is the capital of France?";
+const ANSWER: &str = "The capital of France is Paris.";
 
 fn ask(daemon: &Daemon, model: &str) -> harness::Reply {
     let mut body = question(QUESTION);
@@ -140,6 +143,17 @@ fn auto_gives_way_to_a_smaller_model_where_its_own_cannot_be_loaded() {
         "{}",
         named.text()
     );
+    assert!(named.error().contains("model `spoilt` cannot be loaded"));
+    // Every line about a model says which.
+    for (text, model) in [
+        ("the model cannot be loaded", "spoilt"),
+        ("another model is chosen", "spoilt"),
+        ("the model is loaded", TINY),
+    ] {
+        let log = daemon.log();
+        let line = log.lines().find(|line| line.contains(text)).unwrap();
+        assert!(line.contains(&format!("model=\"{model}\"")), "{line}");
+    }
 }
 
 #[test]
@@ -163,13 +177,28 @@ fn a_plan_names_every_variant_before_it_is_there() {
         (&tiny["installed"], &tiny["variant"], first(&tiny, "fits")),
         (&json!(true), &json!("gemma-4-e2b"), json!(true))
     );
-    let large = model("gemma-4-31b");
-    if large != Value::Null {
+    let size = std::fs::metadata(harness::tiny_models().join(format!("{TINY}.gguf")));
+    assert_eq!(tiny["size"], size.unwrap().len());
+    // The published ones are there beside others of their variant.
+    for (id, fits, least) in [
+        ("gemma-4-e2b", true, 2_u64 << 30),
+        ("gemma-4-e4b", false, 4 << 30),
+        ("gemma-4-12b", false, 6 << 30),
+        ("gemma-4-26b-a4b", false, 12 << 30),
+        ("gemma-4-31b", false, 15 << 30),
+    ] {
+        let published = model(id);
         assert_eq!(
-            (&large["installed"], first(&large, "fits")),
-            (&json!(false), json!(false))
+            (&published["installed"], first(&published, "fits")),
+            (&json!(false), json!(fits)),
+            "{published}"
         );
+        assert!(published["size"].as_u64().unwrap() > least, "{published}");
     }
+    assert_eq!(
+        (&plan["experts_percent"], &plan["bound"]),
+        (&json!(33), &json!("supposed to be free"))
+    );
     assert_eq!(
         plan["budget"].as_u64().unwrap() + plan["reserve"].as_u64().unwrap(),
         2 << 30
@@ -199,19 +228,7 @@ fn a_plan_names_every_variant_before_it_is_there() {
         );
     }
 
-    let gemmactl = |args: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_gemmactl"))
-            .arg("--socket")
-            .arg(&daemon.socket)
-            .args(args)
-            .output()
-            .unwrap();
-        (
-            output.status.code(),
-            String::from_utf8(output.stdout).unwrap(),
-            String::from_utf8(output.stderr).unwrap(),
-        )
-    };
+    let gemmactl = |args: &[&str]| gemmactl(&daemon, args);
     let (code, view, _) = gemmactl(&["memory", "plan", "e2b", "--ram", "2G", "--ctx", "4096"]);
     assert!(
         code == Some(0)
@@ -221,8 +238,31 @@ fn a_plan_names_every_variant_before_it_is_there() {
             && !view.contains("26b"),
         "{view}"
     );
+    let (_, view, _) = gemmactl(&["memory", "plan", "--ram", "4.5 GB", "--ctx", "4096"]);
+    for line in [
+        "4.5 GiB supposed to be free (--ram)",
+        "of experts a third is counted",
+        "gemma-4-e2b (not installed)       ~2.8 GiB",
+    ] {
+        assert!(view.contains(line), "{line} in {view}");
+    }
     let (code, _, error) = gemmactl(&["memory", "plan", "e9b"]);
     assert!(code == Some(2) && error.contains("e9b"), "{error}");
+}
+
+/// What gemmactl answers: its exit code, its output, its errors.
+fn gemmactl(daemon: &Daemon, args: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_gemmactl"))
+        .arg("--socket")
+        .arg(&daemon.socket)
+        .args(args)
+        .output()
+        .unwrap();
+    (
+        output.status.code(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
 }
 
 #[test]
@@ -247,7 +287,15 @@ fn a_file_that_comes_or_goes_is_noticed() {
     wait_for("the new file", || ids() == ["new"]);
     std::fs::rename(&file, folder.path().join("old.gguf")).unwrap();
     wait_for("its new name", || ids() == ["old"]);
-    std::fs::remove_file(folder.path().join("old.gguf")).unwrap();
+    // A name that cannot be an id.
+    let odd = folder.path().join("Old model (1).gguf");
+    std::fs::rename(folder.path().join("old.gguf"), &odd).unwrap();
+    wait_for("its odd name", || ids() == ["old-model--1-"]);
+    let (_, view, _) = gemmactl(&daemon, &["models"]);
+    assert!(view.contains("file Old model (1).gguf"), "{view}");
+    let (code, view, _) = gemmactl(&daemon, &["show", "Old model (1)"]);
+    assert!(code == Some(0) && view.contains("old-model--1-"), "{view}");
+    std::fs::remove_file(odd).unwrap();
     wait_for("its absence", || ids().is_empty());
 }
 
@@ -281,4 +329,115 @@ fn one_that_can_see_and_hear_is_taken_where_that_is_needed() {
         "{}",
         reply.text()
     );
+}
+
+/// A copy of a tiny model; `damaged`: with weights that are no numbers.
+fn copy(folder: &Path, model: &str, name: &str, damaged: bool) {
+    let mut bytes = fs::read(tiny_models().join(format!("{model}.gguf"))).unwrap();
+    if damaged {
+        // The header is at the other end.
+        let at = bytes.len() * 3 / 4;
+        bytes[at..].fill(0xFF);
+    }
+    // As an installer does it, so that nobody sees half of it.
+    let new = folder.join("new");
+    fs::write(&new, bytes).unwrap();
+    fs::rename(new, folder.join(format!("{name}.gguf"))).unwrap();
+}
+
+fn answered_by(reply: &Reply) -> String {
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    reply.json()["model"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_model_whose_output_is_no_number_gives_way_and_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(folder.path(), UNIFIED, "bad", true);
+    copy(folder.path(), TINY, "good", false);
+    let daemon = Daemon::with(Options {
+        models: folder.path().into(),
+        ..Options::default()
+    });
+    assert_eq!(daemon.status()["default"], "bad", "it is the larger one");
+    // Before anything is known of it.
+    assert_eq!(answered_by(&ask(&daemon, "auto")), "good");
+    assert!(daemon.log().contains("not a number"), "{}", daemon.log());
+    assert_eq!(daemon.status()["default"], "good");
+    // Who names it is told, and changes nothing for others.
+    let named = ask(&daemon, "bad");
+    assert_eq!(named.status, 500, "{}", named.text());
+    assert_eq!(named.json()["error"]["code"], "model_damaged");
+    let said = named.error();
+    assert!(said.contains("`bad`") && said.contains("damaged"), "{said}");
+    assert_eq!(daemon.status()["model"], "bad", "it is loaded");
+    assert_eq!(answered_by(&ask(&daemon, "auto")), "good");
+    assert_eq!(answered_by(&ask(&daemon, "auto")), "good");
+    assert_eq!(daemon.status()["crashes"], 0);
+    // Another of its variant does; and so does a file that takes its place.
+    copy(folder.path(), UNIFIED, "other", false);
+    wait_for("the other", || {
+        daemon.get("/v1/models").text().contains("\"other\"")
+    });
+    assert_eq!(answered_by(&ask(&daemon, "gemma-4-12b")), "other");
+    fs::remove_file(folder.path().join("other.gguf")).unwrap();
+    copy(folder.path(), UNIFIED, "bad", false);
+    wait_for("the new file", || daemon.status()["default"] == "bad");
+    assert_eq!(answered_by(&ask(&daemon, "gemma-4-12b")), "bad");
+}
+
+#[test]
+fn a_stream_of_which_nothing_was_said_gets_another_model_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(folder.path(), UNIFIED, "bad", true);
+    copy(folder.path(), TINY, "good", false);
+    let daemon = Daemon::with(Options {
+        models: folder.path().into(),
+        ..Options::default()
+    });
+    let (text, end) = daemon.stream(&question(QUESTION)).text();
+    assert_eq!((text.as_str(), end), (ANSWER, Ok(())));
+}
+
+#[test]
+fn a_whole_answer_whose_model_is_gone_is_given_by_another() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(folder.path(), UNIFIED, "large", false);
+    copy(folder.path(), TINY, "small", false);
+    let daemon = Daemon::with(Options {
+        models: folder.path().into(),
+        ..Options::default()
+    });
+    let ask = |model: &str| {
+        let mut body = endless();
+        body["model"] = json!(model);
+        daemon.chat(&body)
+    };
+    std::thread::scope(|scope| {
+        for (model, expected) in [("auto", Some("small")), ("large", None)] {
+            copy(folder.path(), UNIFIED, "large", false);
+            wait_for("the large one", || {
+                daemon.get("/v1/models").text().contains("\"large\"")
+            });
+            daemon.post("/models/unload", &json!({}));
+            let asked = scope.spawn(|| ask(model));
+            wait_for("the answer to be begun", || {
+                let status = daemon.status();
+                status["model"] == "large" && status["running"] == 1
+            });
+            let worker = daemon.status()["pid"].as_u64().unwrap() as u32;
+            // It has said something by now, which nobody has seen.
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            fs::remove_file(folder.path().join("large.gguf")).unwrap();
+            wait_for("the file to be missed", || {
+                !daemon.get("/v1/models").text().contains("\"large\"")
+            });
+            harness::signal(worker, "KILL");
+            let reply = asked.join().unwrap();
+            match expected {
+                Some(expected) => assert_eq!(answered_by(&reply), expected),
+                None => assert!(reply.status >= 500, "{}", reply.text()),
+            }
+        }
+    });
 }

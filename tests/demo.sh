@@ -1,22 +1,29 @@
 #!/usr/bin/env bash
-# A daemon in a private directory with the tiny model of this repository, and a few questions to it.
+# A daemon in a private directory, which fetches the tiny model of this repository from a hub of its own, and a few questions to it.
 set -euo pipefail
 bin=$1
 here=$(cd "$(dirname "$0")/.." && pwd)
 dir=$(mktemp -d)
-trap 'kill "${daemon:-}" 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$dir"' EXIT
+trap 'kill "${daemon:-}" "${hub:-}" 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$dir"' EXIT
+
+mkdir "$dir/models" "$dir/hub"
+# In the place of Hugging Face.
+cp "$here"/models/tiny/tiny-e2b-*.gguf "$dir/hub"
+mkfifo "$dir/port"
+python3 "$here/tests/hub.py" "$dir/hub" - > "$dir/port" &
+hub=$!
+read -r port < "$dir/port"
 
 cat > "$dir/gemmad.toml" <<TOML
 [server]
 socket = "$dir/api.sock"
 [models]
-directories = ["$here/models/tiny"]
-default = "tiny-e2b-q8_0"
+directories = ["$dir/models"]
 [memory]
 cache-directory = "$dir/cache"
-[access]
-# Root does not use model files of others, unless they are administrators: whoever cloned this is one.
-admins = ["$(stat -c %u "$here")"]
+[pull]
+hub = "http://127.0.0.1:$port"
+proxy = "none"
 [inference]
 context = 2048
 [log]
@@ -33,6 +40,7 @@ daemon=$!
 for _ in $(seq 100); do [ -S "$GEMMAD_SOCKET" ] && break; sleep 0.05; done
 PATH="$bin:$PATH"
 
+run gemmactl pull --yes tiny/models:tiny-e2b-q8_0.gguf
 run gemmactl models
 run gemmactl ask --temperature 0 "What is the capital of France?"
 run gemmactl ask --temperature 0 --think --show-thoughts "What is 27 + 48?"
@@ -55,7 +63,6 @@ run gemmactl memory
 cat <<HINT
 
 That was a model of 1.9 million parameters, made for tests: it knows little more than what was asked here.
-For real answers put a Gemma 4 GGUF file (for example gemma-4-E2B_q4_0-it.gguf from
-google/gemma-4-E2B-it-qat-q4_0-gguf on Hugging Face, 3.3 GB) into /var/lib/gemmad/models and start
-  $bin/gemmad
+For real answers install gemmad (sudo make install), and fetch a Gemma 4 that fits this machine:
+  sudo gemmactl pull
 HINT

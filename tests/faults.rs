@@ -3,10 +3,14 @@
 mod harness;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use harness::{
     Daemon, Options, TINY, descriptors, endless, proc_kib, question, signal, tiny_models, wait_for,
 };
@@ -36,6 +40,55 @@ fn a_worker_killed_in_mid_answer_is_told_at_once_and_replaced() {
     assert_eq!(daemon.chat(&question(FRANCE)).content(), PARIS);
     assert_ne!(daemon.status()["pid"], pid);
     assert_eq!(daemon.status()["crashes"], 1);
+    let log = daemon.log();
+    let died = log.lines().find(|line| line.contains("the worker died"));
+    let named = format!("model=\"{TINY}\"");
+    assert!(message.contains(TINY), "{message}");
+    assert!(died.is_some_and(|line| line.contains(&named)), "{log}");
+}
+
+#[test]
+fn a_file_name_or_a_worker_cannot_forge_a_line_of_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let evil = "x\n<3>gemmad: evil\u{1b}[2K";
+    fs::write(folder.path().join(format!("{evil}.gguf")), "no model").unwrap();
+    let model = folder.path().join("m.gguf");
+    fs::copy(tiny_models().join(format!("{TINY}.gguf")), model).unwrap();
+    let worker = folder.path().join("worker");
+    fs::write(
+        &worker,
+        "#!/bin/sh\nprintf 'bad\\r<3>\\033[2Kevil\\n<3>evil\\n' >&2; exit 1\n",
+    )
+    .unwrap();
+    fs::set_permissions(&worker, fs::Permissions::from_mode(0o755)).unwrap();
+    let daemon = Daemon::with(Options {
+        models: folder.path().into(),
+        inference: format!("worker = \"{}\"", worker.display()),
+        ..Options::default()
+    });
+    assert_ne!(daemon.chat(&question(FRANCE)).status, 200);
+    let log = daemon.log();
+    assert!(log.contains("x\\n<3>gemmad: evil"), "{log}");
+    assert!(log.contains("bad\\r<3>\\u{1b}[2Kevil"), "{log}");
+    assert!(!log.replace('\n', "").contains(char::is_control), "{log:?}");
+    let levels = ["ERROR", "WARN", "INFO", "DEBUG"];
+    for line in log.lines() {
+        let line = line.trim_start();
+        assert!(levels.iter().any(|level| line.starts_with(level)), "{line}");
+    }
+
+    let config = folder.path().join(evil);
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_gemmad"))
+        .arg("--config")
+        .arg(&config)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.starts_with("gemmad: ") && said.contains("x\\n<3>gemmad: evil\\u{1b}[2K"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1, "{said}");
 }
 
 #[test]
@@ -167,6 +220,86 @@ fn a_worker_that_is_stopped_is_replaced_and_what_had_not_begun_is_answered() {
     assert_eq!(daemon.get("/health").status, 200);
 }
 
+/// Stops one thread of a process, while the others go on. It stands still for as long as this
+/// lives, or until it is killed.
+struct StoppedThread(Child);
+
+impl StoppedThread {
+    /// `None` where that may not be done.
+    fn stop(pid: u32, name: &str) -> Option<Self> {
+        // PTRACE_SEIZE, PTRACE_INTERRUPT; then __WALL: who debugs a thread has to see it die.
+        let script = "import ctypes, os, sys
+pid, name = sys.argv[1:]
+ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+[thread] = [t for t in os.listdir(f'/proc/{pid}/task') if open(f'/proc/{pid}/task/{t}/comm').read().strip() == name]
+for request in 0x4206, 0x4207:
+    if ptrace(request, int(thread), None, None) < 0:
+        sys.exit(os.strerror(ctypes.get_errno()))
+print('stopped', flush=True)
+while os.WIFSTOPPED(os.waitpid(int(thread), 0x40000000)[1]):
+    pass";
+        let mut python = Command::new("python3")
+            .args(["-c", script, &pid.to_string(), name])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(python.stdout.take().unwrap())
+            .read_line(&mut said)
+            .unwrap();
+        let stopped = Self(python);
+        (said == "stopped\n").then_some(stopped)
+    }
+}
+
+impl Drop for StoppedThread {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn an_encoder_that_hangs_is_seen_beside_a_decoder_that_does_not() {
+    let daemon = Daemon::with(Options {
+        inference: "slots = 2".into(),
+        limits: "worker-silence = \"2s\"".into(),
+        ..Options::default()
+    });
+    let pid = daemon.load();
+    let Some(_stopped) = StoppedThread::stop(pid, "encoder") else {
+        harness::skip::skip(
+            "that an encoder that hangs is seen",
+            "this process may not debug others",
+        );
+        return;
+    };
+    let picture = STANDARD.encode(include_bytes!("data/pictures/red-circle.png"));
+    let url = format!("data:image/png;base64,{picture}");
+    let parts = json!([
+        {"type": "image_url", "image_url": {"url": url}},
+        {"type": "text", "text": "What is in the picture?"}
+    ]);
+    let asked = json!({"model": TINY, "messages": [{"role": "user", "content": parts}], "temperature": 0, "max_tokens": 40});
+    let seen = daemon.send("/v1/chat/completions", asked.to_string().as_bytes());
+    wait_for("the picture to have a slot", || {
+        daemon.status()["running"] == 1
+    });
+    // Others are answered meanwhile, by the same worker.
+    assert_eq!(daemon.chat(&question(FRANCE)).content(), PARIS);
+    assert_eq!(daemon.status()["crashes"], 0);
+    let seen = harness::Reply::read(seen).unwrap().content();
+    assert!(seen.contains("red") && seen.contains("circle"), "{seen}");
+    assert_eq!(daemon.status()["crashes"], 1);
+    assert_ne!(daemon.status()["pid"], pid);
+    let log = daemon.log();
+    assert!(
+        log.contains("its encoder of pictures and sounds does nothing"),
+        "{log}"
+    );
+}
+
 #[test]
 fn a_model_that_aborts_llama_cpp_costs_the_requests_for_another_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -244,6 +377,39 @@ fn a_worker_that_always_dies_is_backed_off_from_and_quoted() {
     );
     assert_eq!(daemon.get("/health").status, 503);
     assert_eq!(daemon.status()["state"], "backing_off");
+}
+
+#[test]
+fn descriptors_that_run_out_for_a_while_delay_a_start_and_blame_nobody() {
+    let daemon = Daemon::start();
+    let body = question(FRANCE).to_string();
+    // Is accepted before there are none left.
+    let mut client = daemon.connect();
+    client
+        .write_all(b"POST /v1/chat/completions HTTP/1.1\r\n")
+        .unwrap();
+    let limited = |limit: &str| {
+        let pid = daemon.pid().to_string();
+        let set = Command::new("prlimit")
+            .args(["--pid", &pid, &format!("--nofile={limit}")])
+            .status();
+        assert!(set.unwrap().success());
+    };
+    let before = descriptors(daemon.pid());
+    wait_for("the connection", || daemon.status()["state"] == "cold");
+    limited(&format!("{}:", before + 1));
+    let head = format!(
+        "host: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    client.write_all(head.as_bytes()).unwrap();
+    client.write_all(body.as_bytes()).unwrap();
+    wait_for("the shortage", || {
+        daemon.log().contains("no worker can be started now")
+    });
+    limited("1024:");
+    assert_eq!(harness::Reply::read(client).unwrap().content(), PARIS);
+    assert_eq!(daemon.status()["crashes"], 0);
 }
 
 #[test]

@@ -319,3 +319,62 @@ fn a_server_is_believed_if_the_system_trusts_it() {
         wrong.text()
     );
 }
+
+/// Gives the loopback interface public addresses, with the networks around them.
+const PUBLIC_LOOPBACK: &str = r#"
+import fcntl, socket, struct
+def v4(address):
+    return struct.pack("<HH", socket.AF_INET, 0) + socket.inet_aton(address) + bytes(8)
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    for name, call, value in [
+        (b"lo", 0x8914, struct.pack("<h", 0x49)),  # SIOCSIFFLAGS: up, loopback, running
+        (b"lo:0", 0x8916, v4("9.9.9.9")),  # SIOCSIFADDR
+        (b"lo:0", 0x891C, v4("255.255.255.0")),  # SIOCSIFNETMASK
+    ]:
+        fcntl.ioctl(s, call, name.ljust(16, b"\0") + value)
+with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
+    address = socket.inet_pton(socket.AF_INET6, "2620:fe::fe")
+    fcntl.ioctl(s, 0x8916, address + struct.pack("<Ii", 64, socket.if_nametoindex("lo")))
+"#;
+
+/// In a network namespace of its own, where the machine has public addresses.
+#[test]
+fn what_the_machine_serves_at_its_public_addresses_is_no_public_file() {
+    const PROMISE: &str = "public addresses of this machine";
+    let in_namespace = || {
+        // SAFETY: changes the namespace of this thread, and of what it starts.
+        if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+            let error = std::io::Error::last_os_error();
+            return harness::skip::skip(PROMISE, format!("no network namespace: {error}"));
+        }
+        let mut python = Command::new("python3");
+        let given = python.args(["-c", PUBLIC_LOOPBACK]).output().unwrap();
+        if !given.status.success() {
+            let said = String::from_utf8_lossy(&given.stderr);
+            return harness::skip::skip(PROMISE, format!("no IPv6: {}", said.trim()));
+        }
+        let _web = Web::start(Some(Path::new("everywhere")));
+        let public = daemon("\"public\"");
+        // Its own, a neighbour's, and both as IPv6 has them.
+        for host in [
+            "9.9.9.9",
+            "9.9.9.10",
+            "[2620:fe::fe]",
+            "[2620:fe::ff]",
+            "[::ffff:9.9.9.9]",
+        ] {
+            let reply = ask(&public, picture(&format!("http://{host}/red-circle.png")));
+            assert_eq!(reply.status, 400, "{host}: {}", reply.text());
+            assert!(reply.error().contains("its neighbour"), "{}", reply.error());
+        }
+        let reply = ask(&public, picture("http://9.9.9.9:8080/red-circle.png"));
+        assert_eq!(reply.status, 400, "{}", reply.text());
+        drop(public);
+        let listed = daemon("\"9.9.9.9\", \"2620:fe::/64\"");
+        for host in ["9.9.9.9", "[2620:fe::fe]"] {
+            let reply = ask(&listed, picture(&format!("http://{host}/red-circle.png")));
+            assert_eq!(reply.status, 200, "{host}: {}", reply.text());
+        }
+    };
+    std::thread::scope(|scope| scope.spawn(in_namespace).join().unwrap());
+}

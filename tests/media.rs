@@ -374,7 +374,8 @@ fn what_means_harm_is_refused_in_little_time_and_memory() {
         );
         assert!(begun.elapsed() < SOON, "{name} took {:?}", begun.elapsed());
     }
-    let more = peak() - before;
+    // The kernel counts in batches: a peak may be a little lower when it is asked for again.
+    let more = peak().saturating_sub(before);
     assert!(more < ROOM, "{} MiB", more >> 20);
     // One worker has refused them all, and answers.
     assert_eq!(daemon.chat(&asked(&question)).status, 200);

@@ -126,15 +126,15 @@ fn the_picture_is_empty_before_a_request_and_whole_after_it() {
 }
 
 /// What `memory plan` says of each member of the tiny family, against what its worker has after a
-/// prompt that fills a step.
+/// prompt that nearly fills its context.
 #[test]
 fn what_is_said_beforehand_is_what_is_taken() {
     let daemon = Daemon::with(Options {
-        inference: "context = 4096\nslots = 1".into(),
+        inference: "context = 2048\nslots = 1".into(),
         ..Options::default()
     });
-    let numbers: String = (0..300).map(|i| format!("{i} ")).collect();
-    for model in daemon.get("/memory/plan?context=4096").json()["models"]
+    let numbers: String = (0..480).map(|i| format!("{i} ")).collect();
+    for model in daemon.get("/memory/plan?context=2048").json()["models"]
         .as_array()
         .unwrap()
     {
@@ -384,7 +384,7 @@ fn the_cache_can_be_looked_at_and_cleared() {
     let none = daemon.get("/cache").json();
     assert_eq!(
         none,
-        json!({"directory": folder.to_str().unwrap(), "limit": 32_u64 << 30, "bytes": 0, "files": []})
+        json!({"directory": folder.to_str().unwrap(), "limit": 32_u64 << 30, "bytes": 0, "files": [], "prompts": {"bytes": 0, "entries": []}})
     );
     fs::create_dir_all(&folder).unwrap();
     let file = folder.join(format!("{DUMMY}.packed"));

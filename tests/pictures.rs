@@ -177,5 +177,16 @@ fn gemmactl_shows_pictures() {
         "{output:?}"
     );
     let output = gemmactl(Path::new("/nonexistent.png"));
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    // It begins like one. What the daemon says of it names the file, not a field of the request.
+    let folder = tempfile::tempdir().unwrap();
+    let cut = folder.path().join("half a picture.png");
+    std::fs::write(&cut, &std::fs::read(&file).unwrap()[..40]).unwrap();
+    let output = gemmactl(&cut);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(
+        told.starts_with(&format!("gemmactl: {}", cut.display())) && !told.contains("messages["),
+        "{told}"
+    );
 }

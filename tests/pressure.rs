@@ -3,11 +3,9 @@
 mod harness;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::cgroup::Group;
+use harness::cgroup::{Group, Hog};
 use harness::{Daemon, Options, Reply, endless, proc_kib, question, signal, wait_for};
 use serde_json::json;
 
@@ -18,39 +16,6 @@ const MIB: u64 = 1 << 20;
 const LIMIT: u64 = 400 * MIB;
 /// What the daemon wants to stay free of it.
 const FLOOR: u64 = 24 * MIB;
-
-/// A program in the group that takes memory.
-struct Hog(Child);
-
-impl Hog {
-    /// Takes so much at once that only so many bytes are free, or so many are missing, and waits.
-    fn leave(group: &Group, bytes: i64) -> Self {
-        let script = "import sys,time; print(flush=True); kept = b'x' * int(sys.stdin.readline()); time.sleep(600)";
-        let mut child = Command::new("python3")
-            .args(["-c", script])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        group.admit(child.id());
-        child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
-        writeln!(
-            child.stdin.as_ref().unwrap(),
-            "{}",
-            group.free() as i64 - bytes
-        )
-        .unwrap();
-        Self(child)
-    }
-}
-
-impl Drop for Hog {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 fn level(daemon: &Daemon) -> String {
     daemon.status()["memory"]["level"]
@@ -73,16 +38,18 @@ fn samples(daemon: &Daemon, name: &str) -> u64 {
 #[test]
 fn an_idle_worker_gives_back_what_it_can_and_answers_as_before() {
     let options = Options {
-        models_keys: "idle-release = \"300ms\"".into(),
-        inference: "context = 65536".into(),
+        models_keys: "idle-release = \"2s\"".into(),
+        inference: "context = 4096".into(),
         ..Options::default()
     };
     let daemon = Daemon::with(options);
     let worker = daemon.load();
+    let long = question(&"a word and another ".repeat(400));
+    assert_eq!(daemon.chat(&long).status, 200);
     let anonymous = || proc_kib(worker, "status", "RssAnon");
     let before = anonymous();
     wait_for("the memory to be given back", || {
-        anonymous() < before * 2 / 3
+        anonymous() + 3 * 1024 < before
     });
     wait_for("the report", || {
         daemon.log().contains("the worker gave back what it could")

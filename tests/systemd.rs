@@ -5,7 +5,7 @@ mod harness;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -212,25 +212,49 @@ fn a_users_own_instance_lives_in_the_users_directories() {
     assert!(process.wait().unwrap().success());
 }
 
+/// What installs packages or builds.
+const BUILDERS: [&str; 14] = [
+    "apt",
+    "apt-get",
+    "dpkg",
+    "dpkg-query",
+    "sudo",
+    "cargo",
+    "rustc",
+    "cc",
+    "gcc",
+    "cmake",
+    "pip",
+    "npm",
+    "curl",
+    "wget",
+];
+
+/// Reaches a goal with a umask that keeps others out, and with nothing to build or to fetch with.
 fn make(goal: &str, destination: &Path) {
-    let output = Command::new("make")
+    let stand_ins = tempfile::tempdir().unwrap();
+    let called = stand_ins.path().join("called");
+    for name in BUILDERS {
+        let program = stand_ins.path().join(name);
+        let script = format!("#!/bin/sh\necho {name} >> {}\nexit 1\n", called.display());
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = std::env::var("PATH").unwrap();
+    let programs = Path::new(env!("CARGO_BIN_EXE_gemmad")).parent().unwrap();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "umask 077; exec make \"$@\"", "sh"])
         .args(["--no-print-directory", goal, "PREFIX=/usr"])
         .arg(format!("DESTDIR={}", destination.display()))
+        .env("PATH", format!("{}:{path}", stand_ins.path().display()))
         // This test's programs, wherever they were built.
-        .arg(format!(
-            "BIN={}",
-            Path::new(env!("CARGO_BIN_EXE_gemmad"))
-                .parent()
-                .unwrap()
-                .display()
-        ))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
+        .arg(format!("BIN={}", programs.display()));
+    here(command);
+    assert_eq!(
+        fs::read_to_string(&called).unwrap_or_default(),
+        "",
+        "{goal}"
     );
 }
 
@@ -262,6 +286,14 @@ fn what_is_installed_is_sound_and_goes_away() {
         "usr/bin/gemmad-worker",
         "usr/bin/gemmactl",
         "usr/share/man/man1/gemmactl.1",
+        "usr/share/man/man1/gemmactl-memory-plan.1",
+        "usr/share/man/man5/gemmad.toml.5",
+        "usr/share/man/man8/gemmad.8",
+        "usr/share/bash-completion/completions/gemmactl",
+        "usr/share/zsh/site-functions/_gemmactl",
+        "usr/share/fish/vendor_completions.d/gemmactl.fish",
+        "usr/share/doc/gemmad/LICENSE",
+        "usr/share/doc/gemmad/docs/third-party-licences.txt",
     ] {
         assert!(
             root.path().join(file).exists(),
@@ -269,13 +301,24 @@ fn what_is_installed_is_sound_and_goes_away() {
             files(root.path())
         );
     }
+    // Everybody can read it, whatever the umask of who installs it.
+    for file in files(&root.path().join("usr")) {
+        let mode = file.metadata().unwrap().mode();
+        assert_eq!(mode & 0o444, 0o444, "{}: {mode:o}", file.display());
+        let folder = file.parent().unwrap().metadata().unwrap().mode();
+        assert_eq!(folder & 0o555, 0o555, "{}: {folder:o}", file.display());
+    }
     // systemd looks whether the program is there.
     let folder = tempfile::tempdir().unwrap();
     for name in [
         "system/gemmad.service",
         "system/gemmad.socket",
+        "system/gemmad-pull.socket",
+        "system/gemmad-pull@.service",
         "user/gemmad.service",
         "user/gemmad.socket",
+        "user/gemmad-pull.socket",
+        "user/gemmad-pull@.service",
     ] {
         let text = fs::read_to_string(root.path().join("usr/lib/systemd").join(name)).unwrap();
         assert!(
@@ -292,8 +335,13 @@ fn what_is_installed_is_sound_and_goes_away() {
     }
     if has("systemd-analyze") {
         for (scope, args) in [("system", &["verify"][..]), ("user", &["--user", "verify"])] {
-            let units = ["gemmad.service", "gemmad.socket"]
-                .map(|name| folder.path().join(scope).join(name));
+            let units = [
+                "gemmad.service",
+                "gemmad.socket",
+                "gemmad-pull.socket",
+                "gemmad-pull@.service",
+            ]
+            .map(|name| folder.path().join(scope).join(name));
             let output = Command::new("systemd-analyze")
                 .args(args)
                 .args(units)
@@ -368,6 +416,52 @@ fn what_is_installed_is_sound_and_goes_away() {
         .collect();
     assert_eq!(left, Vec::<PathBuf>::new());
     assert!(config.exists());
+}
+
+/// What `make install` would do, for a user with this home.
+fn planned_installation(variables: &[(&str, &str)]) -> String {
+    let mut command = Command::new("make");
+    command
+        .args(["--no-print-directory", "-n", "install"])
+        .env_remove("CARGO_TARGET_DIR")
+        .env_remove("MAKEFLAGS")
+        .envs(variables.iter().copied());
+    here(command)
+}
+
+/// Runs a command in the folder of the sources, which must succeed; what it said.
+fn here(mut command: Command) -> String {
+    let output = command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[test]
+fn users_are_made_before_the_bus_reads_its_policy() {
+    let plan = planned_installation(&[]);
+    let place = |text: &str| plan.find(text).unwrap_or_else(|| panic!("{text}: {plan}"));
+    assert!(place("systemd-sysusers &&") < place("systemctl reload dbus"));
+}
+
+#[test]
+fn with_sudo_what_the_user_has_built_is_installed() {
+    let home = Path::new("/root/.cache/gemmad/target-");
+    let built = |variables: &[(&str, &str)]| {
+        planned_installation(variables).contains(&home.display().to_string())
+    };
+    assert!(built(&[("HOME", "/nonexistent"), ("SUDO_USER", "root")]));
+    assert!(!built(&[("HOME", "/nonexistent"), ("SUDO_USER", "")]));
+}
+
+#[test]
+fn the_licences_of_what_is_built_in_are_listed() {
+    let mut command = Command::new("python3");
+    command.args([".ci/third-party-licences.py", "--check"]);
+    here(command);
 }
 
 #[test]

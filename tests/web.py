@@ -1,13 +1,15 @@
 """A web server for the tests: files that are there, and everything else that a server may do.
 
     web.py FOLDER [CERTIFICATE]
+    web.py FOLDER everywhere
 
-serves on a free port of 127.0.0.1 and prints its number; CERTIFICATE is a PEM file with its key in it. `/asked` says how many
-other requests there were.
+serves on a free port of 127.0.0.1 and prints its number; CERTIFICATE is a PEM file with its key in it. `everywhere` is port 80
+of all addresses. `/asked` says how many other requests there were.
 """
 
 import http.server
 import pathlib
+import socket
 import ssl
 import sys
 import time
@@ -72,10 +74,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+class Server(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6 if sys.argv[2:] == ["everywhere"] else socket.AF_INET
+
+
+server = Server(("::", 80) if Server.address_family == socket.AF_INET6 else ("127.0.0.1", 0), Handler)
 server.daemon_threads = True
 server.handle_error = lambda *_: None
-if len(sys.argv) > 2:
+if Server.address_family == socket.AF_INET and len(sys.argv) > 2:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(sys.argv[2])
     server.socket = context.wrap_socket(server.socket, server_side=True)

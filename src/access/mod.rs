@@ -46,6 +46,33 @@ impl Principal {
             None => PrincipalId::User(*uid),
         }
     }
+
+    /// Whether this is one of the users, or a member of one of the groups. Names that this machine does not have name nobody.
+    pub fn is_among(&self, users: &[String], groups: &[String]) -> bool {
+        self.is_among_found(users, groups, find_user, find_group)
+    }
+
+    fn is_among_found(
+        &self,
+        users: &[String],
+        groups: &[String],
+        user: Lookup,
+        group: Lookup,
+    ) -> bool {
+        let Self::User {
+            uid, groups: own, ..
+        } = self;
+        let number = |name: &String, lookup: Lookup| match lookup(name) {
+            Ok(Some(number)) => Some(number),
+            _ => name.parse().ok(),
+        };
+        let is_user = users.iter().any(|name| number(name, user) == Some(*uid));
+        is_user
+            || groups
+                .iter()
+                .filter_map(|name| number(name, group))
+                .any(|number| own.contains(&number))
+    }
 }
 
 /// Who is at the other end of a connection, as the kernel saw it when they connected.
@@ -264,6 +291,21 @@ mod tests {
                 "groups {groups:?}"
             );
         }
+    }
+
+    #[test]
+    fn who_is_named_by_name_number_or_group_is_among_them() {
+        let one = |name: &str| Ok((name == "anna").then_some(1000));
+        let staff = |name: &str| Ok((name == "staff").then_some(50));
+        let is_among = |users: &[&str], groups: &[&str]| {
+            let owned = |names: &[&str]| -> Vec<String> {
+                names.iter().map(|name| (*name).to_owned()).collect()
+            };
+            user(1000, &[50]).is_among_found(&owned(users), &owned(groups), one, staff)
+        };
+        assert!(is_among(&["anna"], &[]) && is_among(&["1000"], &[]));
+        assert!(is_among(&[], &["staff"]) && is_among(&["bob"], &["50"]));
+        assert!(!is_among(&[], &[]) && !is_among(&["bob", "staff"], &["anna", "1000"]));
     }
 
     #[test]

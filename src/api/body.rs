@@ -12,6 +12,7 @@ use crate::access::Caller;
 use crate::access::quota::Share;
 use crate::api::Api;
 use crate::api::error::ApiError;
+use crate::api::prefer::Prefer;
 
 /// From the head of a request to the end of its body. Clients are on this machine.
 const BODY_TIME: Duration = Duration::from_secs(30);
@@ -24,6 +25,7 @@ const NOT_JSON: [&str; 4] = ["multipart/", "image/", "audio/", "video/"];
 pub struct Received {
     pub bytes: Vec<u8>,
     pub share: Share,
+    pub prefer: Prefer,
 }
 
 /// Reads all of a JSON body or says why not.
@@ -60,8 +62,13 @@ async fn receive(api: &Api, caller: &Caller, request: Request<Body>) -> Result<R
         return Err(too_large(format!("the body has {length} bytes"), limit));
     }
     let share = api.admission.share_of_bodies(&caller.principal);
+    let prefer = Prefer::of(request.headers());
     match timeout(BODY_TIME, collect(request.into_body(), share, limit)).await {
-        Ok(received) => received,
+        Ok(collected) => collected.map(|(bytes, share)| Received {
+            bytes,
+            share,
+            prefer,
+        }),
         Err(_) => {
             let message = format!("the body did not arrive within {} s", BODY_TIME.as_secs());
             Err(ApiError::invalid(
@@ -73,7 +80,11 @@ async fn receive(api: &Api, caller: &Caller, request: Request<Body>) -> Result<R
     }
 }
 
-async fn collect(mut body: Body, mut share: Share, limit: u64) -> Result<Received, ApiError> {
+async fn collect(
+    mut body: Body,
+    mut share: Share,
+    limit: u64,
+) -> Result<(Vec<u8>, Share), ApiError> {
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| {
@@ -96,7 +107,7 @@ async fn collect(mut body: Body, mut share: Share, limit: u64) -> Result<Receive
         share.grow(data.len() as u64).map_err(ApiError::bodies)?;
         bytes.extend_from_slice(&data);
     }
-    Ok(Received { bytes, share })
+    Ok((bytes, share))
 }
 
 fn length(headers: &HeaderMap) -> Option<u64> {

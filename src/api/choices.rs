@@ -9,10 +9,11 @@ use std::task::{Context, Poll};
 use axum::body::{Body, Bytes};
 use axum::response::Response;
 use futures_util::stream;
+use tokio::sync::watch;
 
 use crate::api::generation::events;
 use crate::backend::{Answer, Backends, Failure};
-use crate::chat::{ChatEvent, ChatRequest, Done, PrincipalId, Timings, Usage};
+use crate::chat::{ChatEvent, ChatRequest, Done, PrincipalId, Timings, Usage, Waiting};
 
 /// Answers of one request that wait or run at a time; the others follow as these end.
 const AT_ONCE: usize = 8;
@@ -29,6 +30,8 @@ pub struct Choices {
     relaxed: Vec<String>,
     /// The one of `running` that is looked at first.
     turn: usize,
+    /// Which model gave the last answer that has ended.
+    answered_by: Option<String>,
 }
 
 /// Turns the events of several answers into what is sent for them.
@@ -59,15 +62,23 @@ impl Choices {
             running: vec![],
             relaxed: vec![],
             turn: 0,
+            answered_by: None,
         };
         choices.refill().await?;
         Ok(choices)
     }
 
-    /// The model that answers; settled with the first event.
+    /// The model that answers; see [`Answer::model`].
     pub fn model(&self) -> String {
-        let first = self.running.first();
-        first.map_or_else(|| self.model.clone(), |(_, answer)| answer.model())
+        let running = self.running.first().map(|(_, answer)| answer.model());
+        let known = running.or_else(|| self.answered_by.clone());
+        known.unwrap_or_else(|| self.model.clone())
+    }
+
+    /// How far the first answer is; `None` when there is none any more.
+    pub fn waiting(&self) -> Option<watch::Receiver<Option<Waiting>>> {
+        let (_, answer) = self.running.first()?;
+        Some(answer.waiting.clone())
     }
 
     /// What of the request's schemas its answers are not held to; known with the first event.
@@ -87,7 +98,7 @@ impl Choices {
         }
         let (at, event) = poll_fn(|context| self.poll(context)).await;
         let (choice, _) = self.running[at];
-        if let Some(Ok(ChatEvent::Started { relaxed, .. })) = &event {
+        if let Some(Ok(ChatEvent::Accepted { relaxed })) = &event {
             self.relaxed.clone_from(relaxed);
         }
         let event = event.unwrap_or_else(|| {
@@ -96,7 +107,10 @@ impl Choices {
             })
         });
         match &event {
-            Ok(ChatEvent::Done(_)) => drop(self.running.remove(at)),
+            Ok(ChatEvent::Done(_)) => {
+                let (_, answer) = self.running.remove(at);
+                self.answered_by = Some(answer.model());
+            }
             Ok(_) => {}
             Err(_) => self.clear(),
         }

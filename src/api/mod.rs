@@ -19,7 +19,7 @@
 mod anthropic;
 mod body;
 mod choices;
-mod conversation;
+pub mod conversation;
 mod documents;
 mod error;
 pub mod fields;
@@ -29,15 +29,22 @@ pub mod id;
 mod ignored;
 mod kept;
 mod llama_cpp;
+#[cfg(test)]
+mod mutations;
 pub mod native;
 pub mod openai;
 mod openapi;
 mod parse;
 mod parts;
+mod prefer;
+pub mod progress;
+#[cfg(any(test, fuzzing))]
+pub mod readers;
 mod relaxed;
 mod sealed;
 mod serve;
 mod store;
+pub mod telling;
 #[cfg(test)]
 mod tests;
 mod unsupported;
@@ -211,6 +218,10 @@ fn other_apis() -> Vec<Route> {
         route(GET, "/v1/files/{id}/content", openai::files::content),
         route(GET, "/v1/models", openai::models::list),
         route(GET, "/v1/models/{*id}", openai::models::get),
+        route(Method::DELETE, "/v1/models/{*id}", native::keep::remove),
+        route(POST, "/v1/models/pull", native::pull::pull),
+        route(GET, "/v1/models/pulls", native::pull::list),
+        route(POST, "/v1/models/pulls/{id}/cancel", native::pull::cancel),
         route(
             POST,
             "/v1/chat/completions/input_tokens",
@@ -222,6 +233,7 @@ fn other_apis() -> Vec<Route> {
         route(GET, "/slots", llama_cpp::server::slots),
         route(POST, "/tokenize", llama_cpp::tokenize),
         route(POST, "/detokenize", llama_cpp::detokenize),
+        route(GET, "/tokenizer_info", llama_cpp::tokenizer_info),
         route(GET, "/openapi.json", openapi::describe),
     ]
 }
@@ -239,8 +251,11 @@ fn own() -> Vec<Route> {
         route(GET, "/metrics", native::metrics::metrics),
         route(GET, "/cache", native::cache::list),
         route(POST, "/cache/clear", native::cache::clear),
+        route(POST, "/cache/prompts/clear", native::cache::clear_prompts),
         route(POST, "/models/load", native::admin::load),
         route(POST, "/models/unload", native::admin::unload),
+        route(POST, "/models/import", native::keep::import),
+        route(POST, "/models/verify", native::keep::verify),
     ]
 }
 

@@ -21,6 +21,7 @@ mod tests {
     use super::super::routes;
     use super::*;
     use crate::api::llama_cpp::{completion, tokens};
+    use crate::api::native::pull;
     use crate::api::openai::{chat, completions, responses};
     use crate::api::parse::Invalid;
     use crate::api::{anthropic, parse::json};
@@ -56,7 +57,7 @@ mod tests {
     #[test]
     fn every_example_is_accepted() {
         type Reads = fn(&[u8]) -> Result<(), Invalid>;
-        let readers: [(&str, Reads); 13] = [
+        let readers: [(&str, Reads); 15] = [
             ("/v1/chat/completions", |body| {
                 chat::request::parse(body).map(drop)
             }),
@@ -88,6 +89,10 @@ mod tests {
             ("/tokenize", |body| tokens::tokenize(body).map(drop)),
             ("/detokenize", |body| tokens::detokenize(body).map(drop)),
             ("/models/load", |body| json::body(body).map(drop)),
+            ("/models/verify", |body| json::body(body).map(drop)),
+            ("/v1/models/pull", |body| {
+                json::body(body).and_then(pull::read).map(drop)
+            }),
         ];
         for (path, methods) in description()["paths"].as_object().unwrap() {
             let content = &methods["post"]["requestBody"]["content"]["application/json"];

@@ -54,7 +54,7 @@ impl Parts {
     /// Takes an event in and shows every change that it makes, with the part's place.
     pub fn event(&mut self, event: &ChatEvent, mut see: impl FnMut(usize, &Part, Change)) {
         match event {
-            ChatEvent::Started { .. } | ChatEvent::Prompt { .. } => {}
+            ChatEvent::Accepted { .. } | ChatEvent::Started { .. } | ChatEvent::Prompt { .. } => {}
             ChatEvent::Restarted => *self = Self::default(),
             ChatEvent::Thought { text, logprobs } => {
                 self.grow(Kind::Thought, text, logprobs, &mut see)

@@ -40,6 +40,7 @@ struct Door {
 
 fn status() -> Status {
     let model = ModelInfo {
+        parts: vec![],
         size: 5,
         created: 6,
         ..ModelInfo::example("tiny")
@@ -113,10 +114,23 @@ impl Door {
                         .ok_or(Failure::UnknownModel {
                             asked: name,
                             known: vec![],
+                            passed_over: None,
+                            hint: None,
                         });
                 reply.send(found).unwrap();
             }
         });
+    }
+
+    /// A connection on which a chat is under way, and what sends the events of its answer.
+    async fn begin_chat(
+        &mut self,
+        rest: &str,
+    ) -> (UnixStream, mpsc::Sender<Result<ChatEvent, Failure>>) {
+        let mut stream = self.connect().await;
+        stream.write_all(chat(rest).as_bytes()).await.unwrap();
+        let (events, ..) = self.answer().await;
+        (stream, events)
     }
 
     /// Takes the next command, which must be a chat, and answers it with a scripted answer.
@@ -153,6 +167,19 @@ async fn until(what: &str, so: impl Fn() -> bool) {
     assert!(timeout(SOON, waiting).await.is_ok(), "no {what}");
 }
 
+/// Reads on until `seen` is so.
+async fn read_until(stream: &mut UnixStream, seen: &mut String, so: impl Fn(&str) -> bool) {
+    let mut buffer = vec![0; 4096];
+    while !so(seen) {
+        let n = timeout(SOON, stream.read(&mut buffer))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_ne!(n, 0, "{seen}");
+        seen.push_str(std::str::from_utf8(&buffer[..n]).unwrap());
+    }
+}
+
 async fn read_all(stream: &mut UnixStream) -> String {
     let mut response = Vec::new();
     // Who is refused before all was sent finds a reset behind the answer.
@@ -175,6 +202,11 @@ fn content(response: &str) -> Value {
     serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {response}"))
 }
 
+/// The same, on a connection that ends with its answer.
+fn last_chat(rest: &str) -> String {
+    chat(rest).replace("host: x", "host: x\r\nconnection: close")
+}
+
 fn chat(rest: &str) -> String {
     let body = format!(r#"{{"messages":[{{"role":"user","content":"hi"}}]{rest}}}"#);
     format!(
@@ -194,7 +226,6 @@ fn started() -> Result<ChatEvent, Failure> {
     Ok(ChatEvent::Started {
         prompt_tokens: 3,
         cached_tokens: 0,
-        relaxed: vec![],
     })
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 
 use super::turns::{Turns, Waiting};
-use super::{MAX_REASON, Refused, no_room, reserve};
+use super::{MAX_REASON, Refused, killed, no_room, not_started, reserve};
 use crate::access::quota::{Quota, Share};
 use crate::backend::Failure;
 use crate::chat::{ChatError, ChatRequest, DecodedMedia, Part, Pixels, Samples};
@@ -26,6 +26,8 @@ use crate::memory::reserved::ReservedMemory;
 
 /// Requests whose media are decoded at the same time.
 const MAX_CONCURRENT: usize = 2;
+/// In messages.
+const WHAT: &str = "pictures and sounds cannot be decoded";
 /// How long the media of one may take by the clock.
 const DECODE_TIME: Duration = Duration::from_secs(30);
 /// Bytes of decoded media that a user's requests, and so each of them, may hold until they are
@@ -156,12 +158,12 @@ impl MediaDecoder {
     /// Has them decoded; by a second worker if their headers say that the memory of the first is not
     /// enough.
     async fn by_workers(&self, media: &Media) -> Result<(File, Vec<DecodedMedium>), Failure> {
-        let now = |error: io::Error| media.refuse(0, format!("cannot be decoded now: {error}"));
-        let encoded = media.in_memory().map_err(now)?;
+        let failed = |error: io::Error| not_started(WHAT, &error);
+        let encoded = media.in_memory().map_err(failed)?;
         let most = media.most_bytes();
         let mut memory = DECODE_MEMORY;
         loop {
-            let decoded = bounded(most).map_err(now)?;
+            let decoded = bounded(most).map_err(failed)?;
             match self.by_worker(media, &encoded, &decoded, memory).await? {
                 Outcome::All(all) => {
                     let bytes = all.iter().map(|medium| medium.bytes()).sum();
@@ -232,7 +234,7 @@ impl MediaDecoder {
             Ok(Ok(None)) => Ok(Outcome::All(done)),
             Ok(Ok(Some(memory))) => Ok(Outcome::Needs(memory)),
             Ok(Err(reason)) => refuse(reason),
-            Err(Failed::Start(error)) => refuse(format!("cannot be decoded now: {error}")),
+            Err(Failed::Start(error)) => Err(not_started(WHAT, &error)),
             Err(Failed::Late) => refuse(format!(
                 "takes more than {} s to decode",
                 DECODE_TIME.as_secs()
@@ -240,6 +242,7 @@ impl MediaDecoder {
             Err(Failed::Ended) => {
                 refuse("is damaged, or takes too much time or memory to decode".to_owned())
             }
+            Err(Failed::Killed) => Err(killed(WHAT)),
             Err(Failed::Revoked) => Err(no_room(&self.memory, takes)),
             Err(Failed::Mistaken) => Err(mistaken(media, done.len())),
         }

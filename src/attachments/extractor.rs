@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::document::{self, ReadFile, Reader};
 use super::turns::{Turns, Waiting};
-use super::{MAX_REASON, no_room, reserve};
+use super::{Fault, MAX_REASON, killed, no_room, not_started, reserve};
 use crate::backend::Failure;
 use crate::chat::{ChatError, ChatRequest, Detail, Document, Part, Picture, Source};
 use crate::engine::one_shot::{self, Failed};
@@ -22,6 +22,8 @@ use crate::memory::reserved::ReservedMemory;
 
 /// Files that are read at the same time.
 const MAX_CONCURRENT: usize = 2;
+/// In messages.
+const WHAT: &str = "files cannot be read";
 /// How long one may take by the clock.
 const READ_TIME: Duration = Duration::from_secs(30);
 
@@ -31,19 +33,6 @@ pub struct Extractor {
     worker: Arc<PathBuf>,
     turns: Turns,
     memory: ReservedMemory,
-}
-
-/// Why nothing was read of a file.
-enum ExtractError {
-    /// Continues "the file …".
-    File(String),
-    Failure(Failure),
-}
-
-impl From<String> for ExtractError {
-    fn from(reason: String) -> Self {
-        Self::File(reason)
-    }
 }
 
 impl Extractor {
@@ -67,12 +56,12 @@ impl Extractor {
                 continue;
             };
             let failed = |error| match error {
-                ExtractError::File(reason) => Failure::Chat(ChatError::Document {
+                Fault::File(reason) => Failure::Chat(ChatError::Document {
                     message: i as u32,
                     part: j as u32,
                     reason,
                 }),
-                ExtractError::Failure(failure) => failure,
+                Fault::Failure(failure) => failure,
             };
             let (parts, extent) = self.document(document, waiting).await.map_err(failed)?;
             read.push(ReadFile {
@@ -88,7 +77,7 @@ impl Extractor {
         &self,
         document: &Document,
         waiting: &Waiting,
-    ) -> Result<(Vec<Part>, Extent), ExtractError> {
+    ) -> Result<(Vec<Part>, Extent), Fault> {
         const COMPLETE: Extent = Extent {
             pages: 1,
             read: 1,
@@ -120,16 +109,10 @@ impl Extractor {
         kind: DocumentKind,
         file: &[u8],
         waiting: &Waiting,
-    ) -> Result<(Vec<Page>, Extent), ExtractError> {
-        let failed = |error: io::Error| format!("cannot be read now: {error}");
-        let _turn = self
-            .turns
-            .turn(waiting)
-            .await
-            .map_err(ExtractError::Failure)?;
-        let memory = reserve(&self.memory, EXTRACT_MEMORY)
-            .await
-            .map_err(ExtractError::Failure)?;
+    ) -> Result<(Vec<Page>, Extent), Fault> {
+        let failed = |error: io::Error| Fault::Failure(not_started(WHAT, &error));
+        let _turn = self.turns.turn(waiting).await?;
+        let memory = reserve(&self.memory, EXTRACT_MEMORY).await?;
         let mut pages = Pages::default();
         let each = |message| match message {
             ExtractEvent::Page(page) => match pages.take(page) {
@@ -153,7 +136,7 @@ impl Extractor {
         .await
         {
             Ok(read) => Ok((pages.taken, read?)),
-            Err(Failed::Start(error)) => Err(failed(error).into()),
+            Err(Failed::Start(error)) => Err(failed(error)),
             Err(Failed::Late) => {
                 Err(format!("takes more than {} s to read", READ_TIME.as_secs()).into())
             }
@@ -161,9 +144,8 @@ impl Extractor {
                 let reason = "is damaged, or takes too much time or memory to read";
                 Err(reason.to_owned().into())
             }
-            Err(Failed::Revoked) => {
-                Err(ExtractError::Failure(no_room(&self.memory, EXTRACT_MEMORY)))
-            }
+            Err(Failed::Killed) => Err(killed(WHAT).into()),
+            Err(Failed::Revoked) => Err(no_room(&self.memory, EXTRACT_MEMORY).into()),
             Err(Failed::Mistaken) => Err("could not be read".to_owned().into()),
         }
     }
@@ -234,7 +216,7 @@ mod tests {
     }
 
     /// What comes of a file whose reader sends the greeting, and then these bytes for ever.
-    async fn read_by_liar(frames: &[u8]) -> ExtractError {
+    async fn read_by_liar(frames: &[u8]) -> Fault {
         let folder = tempfile::tempdir().unwrap();
         let (program, lies) = (folder.path().join("worker"), folder.path().join("lies"));
         let mut hello = vec![];
@@ -270,8 +252,8 @@ mod tests {
         let huge = (frame::MAX_FRAME as u32).to_le_bytes();
         for (frames, refusal) in [(&pages[..], "could not be read"), (&huge, "is damaged")] {
             match read_by_liar(frames).await {
-                ExtractError::File(reason) => assert!(reason.starts_with(refusal), "{reason}"),
-                ExtractError::Failure(failure) => panic!("{failure:?}"),
+                Fault::File(reason) => assert!(reason.starts_with(refusal), "{reason}"),
+                Fault::Failure(failure) => panic!("{failure:?}"),
             }
         }
     }

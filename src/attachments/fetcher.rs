@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::turns::{Turns, Waiting};
-use super::{MAX_REASON, reserve};
+use super::{Fault, MAX_REASON, killed, no_room, not_started, reserve};
 use crate::backend::Failure;
 use crate::chat::{
     ChatError, ChatRequest, Document, MAX_DOCUMENT_BYTES, MAX_PICTURE_BYTES, MAX_URL_BYTES,
@@ -22,6 +22,8 @@ use crate::memory::reserved::{Reservation, ReservedMemory};
 
 /// Requests whose files are fetched at the same time.
 const MAX_CONCURRENT: usize = 4;
+/// In messages.
+const WHAT: &str = "files cannot be fetched";
 /// How long all files of a request may take.
 const FETCH_TIME: Duration = Duration::from_secs(30);
 /// Addresses that one file may be moved to.
@@ -81,12 +83,15 @@ impl Fetcher {
             let Part::Remote(remote) = part else { continue };
             let file = match timeout_at(end, self.file(remote, &networks, left, &memory)).await {
                 Ok(file) => file,
-                Err(_) => Err(format!(
+                Err(_) => Err(Fault::File(format!(
                     "is not fetched within the {} s that a request's files may take",
                     FETCH_TIME.as_secs()
-                )),
+                ))),
             };
-            let file = file.map_err(|reason| refusal(&remote.what, i as u32, j as u32, reason))?;
+            let file = file.map_err(|fault| match fault {
+                Fault::File(reason) => refusal(&remote.what, i as u32, j as u32, reason),
+                Fault::Failure(failure) => failure,
+            })?;
             left = left.saturating_sub(file.len() as u64);
             *part = match &remote.what {
                 RemoteKind::Picture(detail) => Part::Picture(Picture {
@@ -115,15 +120,15 @@ impl Fetcher {
         networks: &Networks,
         left: u64,
         memory: &Reservation,
-    ) -> Result<Arc<[u8]>, String> {
+    ) -> Result<Arc<[u8]>, Fault> {
         let (what, limit) = match remote.what {
             RemoteKind::Picture(_) => ("picture", MAX_PICTURE_BYTES),
             RemoteKind::Document(_) => ("file", MAX_DOCUMENT_BYTES),
         };
         if networks.is_empty() {
-            return Err(format!(
+            return Err(Fault::File(format!(
                 "is an address on the network, and nothing is fetched (`fetch-from` in gemmad.toml); send the {what} itself, in base64"
-            ));
+            )));
         }
         let mut url = remote.url.clone();
         for _ in 0..=MAX_REDIRECTS {
@@ -137,14 +142,10 @@ impl Fetcher {
                 Fetched::Redirected(to) => url = redirected(&url, &to)?,
             }
         }
-        Err(format!("is moved more than {MAX_REDIRECTS} times"))
+        Err(format!("is moved more than {MAX_REDIRECTS} times").into())
     }
 
-    async fn by_worker(
-        &self,
-        fetch: FetchRequest,
-        memory: &Reservation,
-    ) -> Result<Fetched, String> {
+    async fn by_worker(&self, fetch: FetchRequest, memory: &Reservation) -> Result<Fetched, Fault> {
         let most = fetch.most as usize;
         let mut file = vec![];
         let each = |message| match message {
@@ -165,13 +166,12 @@ impl Fetcher {
         match one_shot::run::<Fetch, _>(&self.worker, &fetch, &[], FETCH_TIME, memory, each).await {
             Ok(Ok(None)) => Ok(Fetched::File(file)),
             Ok(Ok(Some(to))) => Ok(Fetched::Redirected(to)),
-            Ok(Err(reason)) => Err(reason),
-            Err(Failed::Start(error)) => Err(format!("cannot be fetched now: {error}")),
-            Err(Failed::Revoked) => {
-                Err("cannot be fetched now: memory runs short; try again later".into())
-            }
+            Ok(Err(reason)) => Err(reason.into()),
+            Err(Failed::Start(error)) => Err(not_started(WHAT, &error).into()),
+            Err(Failed::Killed) => Err(killed(WHAT).into()),
+            Err(Failed::Revoked) => Err(no_room(&self.memory, FETCH_MEMORY).into()),
             Err(Failed::Late | Failed::Ended | Failed::Mistaken) => {
-                Err("could not be fetched".into())
+                Err("could not be fetched".to_owned().into())
             }
         }
     }
@@ -214,7 +214,11 @@ fn last_of(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+    use crate::ipc::{FETCH_PIECE, Greeting, frame};
 
     #[test]
     fn moves_are_followed_to_addresses_only() {
@@ -244,5 +248,60 @@ mod tests {
         ] {
             assert_eq!(last_of(url), name, "{url}");
         }
+    }
+
+    /// What comes of a file whose worker sends the greeting, and then these events for ever.
+    async fn fetched_by_liar(events: &[FetchEvent]) -> Result<Fetched, Fault> {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+        let mut hello = vec![];
+        frame::encode(&Greeting::OURS, &mut hello).unwrap();
+        let mut lies = vec![];
+        for event in events {
+            frame::encode(event, &mut lies).unwrap();
+        }
+        write("hello", &hello);
+        write("lies", &lies);
+        // Its standard input is the channel, both ways.
+        let script = format!(
+            "#!/bin/sh\ncd {}\ncat hello >&0\nwhile cat lies >&0; do :; done\n",
+            folder.path().display()
+        );
+        let program = folder.path().join("worker");
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+        let memory = ReservedMemory::default();
+        let reservation = memory.reserve(1, 1).unwrap();
+        let fetcher = Fetcher::new(program, Networks::default(), memory.clone());
+        let fetch = FetchRequest {
+            url: "https://example.org/".into(),
+            networks: Networks::default(),
+            most: 1000,
+        };
+        fetcher.by_worker(fetch, &reservation).await
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_was_taken_over_is_ended() {
+        let piece = |bytes: usize| FetchEvent::Piece(vec![b'x'; bytes]);
+        let long = "x".repeat(MAX_REASON + 1);
+        for lies in [
+            vec![piece(100)],
+            vec![piece(1001)],
+            vec![piece(0)],
+            vec![piece(FETCH_PIECE * 4)],
+            vec![FetchEvent::Redirected {
+                to: "x".repeat(MAX_URL_BYTES + 1),
+            }],
+            vec![FetchEvent::Rejected { reason: long }],
+        ] {
+            match fetched_by_liar(&lies).await {
+                Err(Fault::File(reason)) => assert_eq!(reason, "could not be fetched", "{lies:?}"),
+                _ => panic!("{lies:?}"),
+            }
+        }
+        let whole = [piece(600), piece(400), FetchEvent::Fetched, piece(1)];
+        let fetched = fetched_by_liar(&whole).await;
+        assert!(matches!(fetched, Ok(Fetched::File(file)) if file.len() == 1000));
     }
 }

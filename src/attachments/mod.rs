@@ -1,24 +1,28 @@
 //! What a request brings along or names: files, pictures, sounds and addresses. Before a request is
 //! asked they become text, pixels and samples: fetched by workers that live for one connection each,
 //! read by workers that live for one file each, decoded by workers that live for one request each.
-//! What these may use is reserved, so that no model is given the same memory.
+//! What these may use is reserved, so that no model is given the same memory. Large bodies, and files
+//! that come as descriptors, are read [`aside()`].
 
+mod aside;
 mod decoder;
 mod document;
 mod extractor;
 mod fetcher;
-mod lanes;
 mod turns;
 
+pub use aside::aside;
 pub use document::{Medium, ReadFile, medium};
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::access::quota::{Full, Share};
 use crate::backend::{Backends, Failure};
-use crate::chat::{ChatRequest, Networks};
+use crate::chat::{ChatError, ChatRequest, Networks};
+use crate::engine::one_shot;
 use crate::memory::probe;
 use crate::memory::reserved::{Reservation, ReservedMemory};
 use decoder::MediaDecoder;
@@ -152,6 +156,47 @@ impl Attachments {
             limit,
             end: tokio::time::Instant::now() + limit,
         }
+    }
+}
+
+/// Why nothing came of a file.
+#[derive(Debug)]
+enum Fault {
+    /// The file's own; continues "the file …".
+    File(String),
+    /// The machine's, or of what was started for it.
+    Failure(Failure),
+}
+
+impl From<String> for Fault {
+    fn from(reason: String) -> Self {
+        Self::File(reason)
+    }
+}
+
+impl From<Failure> for Fault {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+/// There is no worker, or nothing to hand it the file in. What was sent is not at fault: `what`
+/// cannot be done.
+fn not_started(what: &'static str, error: &io::Error) -> Failure {
+    let cause = error.to_string();
+    if one_shot::is_shortage(error) {
+        return Failure::NotNow { what, cause };
+    }
+    Failure::Chat(ChatError::Inference {
+        reason: format!("{what}: {cause}"),
+    })
+}
+
+/// Something else has ended the worker, and so it says nothing of what was sent.
+fn killed(what: &'static str) -> Failure {
+    Failure::NotNow {
+        what,
+        cause: "the process that was started for it was ended by something else (SIGKILL)".into(),
     }
 }
 

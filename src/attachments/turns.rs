@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::lanes::Lanes;
 use crate::backend::Failure;
 use crate::chat::PrincipalId;
+use crate::chat::lanes::Lanes;
 
 /// Cheap to clone.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use tokio::sync::{mpsc, watch};
 
 use super::Failure;
-use crate::chat::ChatEvent;
+use crate::chat::{ChatEvent, Waiting};
 
 /// An answer on its way. Dropping it stops the generation.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub struct Answer {
     pub guard: HangUpGuard,
     /// What of the request's schemas the answer is not held to; known with the first event.
     pub relaxed: Vec<String>,
+    /// How far the request is, until its answer begins; `None` before that is known.
+    pub waiting: watch::Receiver<Option<Waiting>>,
 }
 
 /// Tells the backend, when it is dropped, that nobody waits for a request any more.
@@ -33,7 +35,7 @@ impl Drop for HangUpGuard {
 
 impl Answer {
     /// The model that answers. While the request waits another may be chosen; with the first event
-    /// this is settled.
+    /// this is settled, or at the end of an answer that is not streamed.
     pub fn model(&self) -> String {
         self.model.borrow().clone()
     }
@@ -41,7 +43,7 @@ impl Answer {
     /// The next event; `None` after `Done` or a failure.
     pub async fn next(&mut self) -> Option<Result<ChatEvent, Failure>> {
         let event = self.events.recv().await;
-        if let Some(Ok(ChatEvent::Started { relaxed, .. })) = &event {
+        if let Some(Ok(ChatEvent::Accepted { relaxed })) = &event {
             self.relaxed.clone_from(relaxed);
         }
         event

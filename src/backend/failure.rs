@@ -4,15 +4,28 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::{PullFault, Rejected, StoreFault};
 use crate::chat::ChatError;
+
+/// Files that are passed over, of which a failure tells.
+const SHOWN: usize = 3;
 
 /// Why there is no answer, or no more of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// No such model; names those there are.
-    UnknownModel { asked: String, known: Vec<String> },
-    /// No model is installed at all; names where one is looked for.
-    NoModels { directories: Vec<String> },
+    /// No such model; names those there are, and the file that would be it, were it not passed over, or
+    /// a directory that may have it. `hint`: what to do, or why nothing can be done, if a catalog knows the name.
+    UnknownModel {
+        asked: String,
+        known: Vec<String>,
+        passed_over: Option<Rejected>,
+        hint: Option<Box<str>>,
+    },
+    /// No model is installed at all; names where one is looked for, and what lies there instead.
+    NoModels {
+        directories: Vec<String>,
+        passed_over: Vec<Rejected>,
+    },
     /// The queue is full for everyone.
     QueueFull { limit: u32, retry_after: Duration },
     /// This user has too many requests waiting.
@@ -21,6 +34,8 @@ pub enum Failure {
     ShuttingDown,
     /// The model's file is damaged, is not a Gemma 4, or llama.cpp refuses it.
     BadModel { model: String, reason: String },
+    /// The model was loaded, and its output is not a number.
+    Unsound { model: String },
     /// It would not fit into the memory that is free, however small it is run: bytes that it needs,
     /// that are free, and that are left to other programs; what sets the bound; another model that
     /// would fit.
@@ -35,6 +50,9 @@ pub enum Failure {
     /// There is no memory for a worker that reads or fetches a file: bytes that it needs, and that
     /// are free.
     NoRoomForFile { needs: u64, free: u64 },
+    /// The system has no descriptor, thread or process for this, or something else ended the worker that
+    /// read, decoded or fetched a file: what was sent is not at fault. `what` cannot be done, in words.
+    NotNow { what: &'static str, cause: String },
     /// Workers died again and again; no new one is started before the time is over.
     BackingOff {
         cause: String,
@@ -48,35 +66,50 @@ pub enum Failure {
     TimedOut { limit: Duration },
     /// The client left more of its answer unread than is kept for it.
     ClientStalled { unread: usize },
+    /// The model is loaded, or is being loaded, and is not taken away from those who use it.
+    ModelInUse { model: String },
+    /// A file is not taken into a model directory, or not taken away; says why, with its path.
+    Store { fault: StoreFault, text: String },
+    /// A model is not fetched; says why.
+    Pull { fault: PullFault, text: String },
     /// The worker refused this request.
     Chat(ChatError),
 }
 
 impl Failure {
-    /// That no model is installed in `directories`.
-    pub fn no_models(directories: &[PathBuf]) -> Self {
+    /// That no model is installed in `directories`, of which these files are `passed_over`.
+    pub fn no_models(directories: &[PathBuf], passed_over: &[Rejected]) -> Self {
         Self::NoModels {
             directories: directories
                 .iter()
                 .map(|directory| directory.display().to_string())
                 .collect(),
+            // One more than is shown says that there are more.
+            passed_over: passed_over.iter().take(SHOWN + 1).cloned().collect(),
         }
+    }
+}
+
+impl Failure {
+    /// Whether the model had too little memory.
+    pub fn is_of_memory(&self) -> bool {
+        matches!(self, Self::NoRoom { .. } | Self::OutOfMemory { .. })
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownModel { asked, known } => write!(
-                f,
-                "there is no model `{asked}`; installed: {}",
-                known.join(", ")
-            ),
-            Self::NoModels { directories } => write!(
-                f,
-                "no model is installed; put a Gemma 4 GGUF file into {}",
-                directories.join(" or ")
-            ),
+            Self::UnknownModel {
+                asked,
+                known,
+                passed_over,
+                hint,
+            } => fmt_unknown(f, asked, known, passed_over.as_ref(), hint.as_deref()),
+            Self::NoModels {
+                directories,
+                passed_over,
+            } => fmt_no_models(f, directories, passed_over),
             Self::QueueFull { limit, retry_after } => write!(
                 f,
                 "{limit} requests are waiting already; try again in {} s",
@@ -91,6 +124,10 @@ impl fmt::Display for Failure {
             Self::BadModel { model, reason } => {
                 write!(f, "model `{model}` cannot be loaded: {reason}")
             }
+            Self::Unsound { model } => write!(
+                f,
+                "the output of model `{model}` is not a number: its file is probably damaged; fetch it again, or ask for another model"
+            ),
             Self::NoRoom { .. } => self.fmt_no_room(f),
             Self::NoRoomForFile { needs, free } => write!(
                 f,
@@ -98,6 +135,9 @@ impl fmt::Display for Failure {
                 needs >> 20,
                 free >> 20
             ),
+            Self::NotNow { what, cause } => {
+                write!(f, "{what} now: {cause}; try again later")
+            }
             Self::BackingOff { cause, retry_after } => write!(
                 f,
                 "the worker keeps failing ({cause}); the next attempt is in {} s",
@@ -114,6 +154,11 @@ impl fmt::Display for Failure {
             Self::ClientStalled { unread } => {
                 write!(f, "{unread} events of the answer were left unread")
             }
+            Self::ModelInUse { model } => write!(
+                f,
+                "model `{model}` is in use; `gemmactl unload {model}` ends that"
+            ),
+            Self::Store { text, .. } | Self::Pull { text, .. } => f.write_str(text),
             Self::Chat(error) => error.fmt(f),
         }
     }
@@ -146,6 +191,56 @@ impl Failure {
             ),
         }
     }
+}
+
+/// [`Failure::UnknownModel`]
+fn fmt_unknown(
+    f: &mut fmt::Formatter<'_>,
+    asked: &str,
+    known: &[String],
+    passed_over: Option<&Rejected>,
+    hint: Option<&str>,
+) -> fmt::Result {
+    write!(f, "there is no model `{asked}`")?;
+    match passed_over.map(|one| (one, one.path.display())) {
+        Some((Rejected { reason, hides, .. }, path)) if *hides => {
+            write!(
+                f,
+                ", unless it lies in {path}, which is passed over: {reason}"
+            )?;
+        }
+        Some((Rejected { reason, .. }, path)) => {
+            write!(f, ": the file {path} is passed over: {reason}")?;
+        }
+        None => {}
+    }
+    if let Some(hint) = hint {
+        write!(f, "; {hint}")?;
+    }
+    match known {
+        [] => f.write_str("; installed: none"),
+        known => write!(f, "; installed: {}", known.join(", ")),
+    }
+}
+
+/// [`Failure::NoModels`]
+fn fmt_no_models(
+    f: &mut fmt::Formatter<'_>,
+    directories: &[String],
+    passed_over: &[Rejected],
+) -> fmt::Result {
+    write!(
+        f,
+        "no model is installed; `gemmactl pull auto` fetches one, or put a Gemma 4 GGUF file into {}",
+        directories.join(" or ")
+    )?;
+    for Rejected { path, reason, .. } in passed_over.iter().take(SHOWN) {
+        write!(f, "; {} is passed over: {reason}", path.display())?;
+    }
+    if passed_over.len() > SHOWN {
+        f.write_str("; so are others, which `gemmactl models` lists")?;
+    }
+    Ok(())
 }
 
 /// Seconds to wait, for a message: never 0.

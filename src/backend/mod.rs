@@ -5,6 +5,8 @@
 
 mod answer;
 mod failure;
+mod keep;
+mod pull;
 mod report;
 #[cfg(test)]
 pub(crate) mod scripted;
@@ -12,10 +14,17 @@ mod status;
 
 pub use answer::{Answer, HangUpGuard};
 pub use failure::Failure;
-pub use report::{
-    CacheReport, CachedFile, MemoryReport, PlanReport, PlannedContext, PlannedModel, WorkerMemory,
+pub use keep::{Import, Imported, ModelPart, Removed, StoreFault, Verdict, VerifiedFile};
+pub use pull::{
+    PullAsk, PullBackend, PullFault, PullMemory, PullPlan, PullRights, PullState, PullStatus,
+    PullWatch, PulledFile,
 };
-pub use status::{Change, Level, MemoryState, ModelInfo, Phase, Rejected, Status};
+pub use report::{
+    CacheReport, CachedFile, CatalogEntry, CatalogMemory, CatalogReport, ContextSpan, KeptFor,
+    KeptPrompt, Member, MemoryReport, ModelDetails, PlanReport, PlannedContext, PlannedModel,
+    WorkerMemory,
+};
+pub use status::{Change, Level, MemoryState, ModelInfo, Phase, Rejected, Status, WaitingUser};
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -62,7 +71,7 @@ pub trait Backend: Debug + Send + Sync {
 }
 
 /// A backend whose models are in this machine's memory and on its disk.
-pub trait LocalBackend: Backend {
+pub trait LocalBackend: Backend + PullBackend {
     /// Loads a model, ending the one that is loaded; returns when it is up.
     fn load<'a>(&'a self, owner: PrincipalId, model: &'a str) -> Reply<'a, ModelInfo>;
 
@@ -76,6 +85,26 @@ pub trait LocalBackend: Backend {
     /// one of `context` tokens.
     fn plan(&self, context: Option<u32>, ram: Option<u64>) -> Reply<'_, PlanReport>;
 
+    /// What could be had, and what it would take here.
+    fn catalog(&self) -> Reply<'_, CatalogReport>;
+
+    /// All that there is to know of the installed model that a name means.
+    fn details<'a>(&'a self, name: &'a str) -> Reply<'a, ModelDetails>;
+
+    /// Takes an installed model of exactly this id away, with what belongs to it alone. Fails while it is in use.
+    fn remove<'a>(&'a self, id: &'a str) -> Reply<'a, Removed>;
+
+    /// Hashes the files of the installed model that a name means; returns its id.
+    fn verify<'a>(&'a self, name: &'a str) -> Reply<'a, (String, Vec<VerifiedFile>)>;
+
+    /// Begins to take in a file of so many bytes, in a folder of the model directory if one is named.
+    fn import<'a>(
+        &'a self,
+        folder: Option<&'a str>,
+        name: &'a str,
+        bytes: u64,
+    ) -> Reply<'a, Import>;
+
     /// What packed weights are kept on the disk.
     fn cache(&self) -> Reply<'_, CacheReport>;
 
@@ -84,6 +113,12 @@ pub trait LocalBackend: Backend {
 
     /// Deletes all packed weights; says which. A worker keeps those that it uses until it ends.
     fn clear_cache(&self) -> Reply<'_, CacheReport>;
+
+    /// Prompts of `owner`, or of everybody, that are kept beyond their worker.
+    fn prompts(&self, owner: Option<PrincipalId>) -> Vec<KeptPrompt>;
+
+    /// Forgets them; says which. What a worker has of them in memory stays there.
+    fn clear_prompts(&self, owner: Option<PrincipalId>) -> Vec<KeptPrompt>;
 }
 
 /// All backends, for the doors. Cheap to clone.

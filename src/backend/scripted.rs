@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::*;
-use crate::chat::ChatEvent;
+use crate::chat::{ChatEvent, PrincipalId};
 
 /// What was asked of a [`Scripted`] backend, and where its answer goes.
 #[derive(Debug)]
@@ -98,6 +98,28 @@ impl Backend for Scripted {
     }
 }
 
+impl PullBackend for Scripted {
+    fn pull_rights<'a>(&'a self, ask: &'a PullAsk) -> Reply<'a, Vec<PullRights>> {
+        unscripted(ask)
+    }
+
+    fn plan_pull<'a>(&'a self, ask: &'a PullAsk) -> Reply<'a, PullPlan> {
+        unscripted(ask)
+    }
+
+    fn pull<'a>(&'a self, ask: &'a PullAsk) -> Reply<'a, PullWatch> {
+        unscripted(ask)
+    }
+
+    fn pulls(&self) -> Vec<PullStatus> {
+        unscripted("pulls")
+    }
+
+    fn cancel_pull<'a>(&'a self, id: &'a str) -> Reply<'a, PullStatus> {
+        unscripted(id)
+    }
+}
+
 impl LocalBackend for Scripted {
     fn load<'a>(&'a self, _: PrincipalId, model: &'a str) -> Reply<'a, ModelInfo> {
         let model = model.to_owned();
@@ -116,6 +138,26 @@ impl LocalBackend for Scripted {
         unscripted((context, ram))
     }
 
+    fn details<'a>(&'a self, name: &'a str) -> Reply<'a, ModelDetails> {
+        unscripted(name)
+    }
+
+    fn remove<'a>(&'a self, id: &'a str) -> Reply<'a, Removed> {
+        unscripted(id)
+    }
+
+    fn verify<'a>(&'a self, name: &'a str) -> Reply<'a, (String, Vec<VerifiedFile>)> {
+        unscripted(name)
+    }
+
+    fn import<'a>(&'a self, _: Option<&'a str>, name: &'a str, _: u64) -> Reply<'a, Import> {
+        unscripted(name)
+    }
+
+    fn catalog(&self) -> Reply<'_, CatalogReport> {
+        unscripted("catalog")
+    }
+
     fn cache(&self) -> Reply<'_, CacheReport> {
         unscripted("cache")
     }
@@ -131,6 +173,14 @@ impl LocalBackend for Scripted {
     fn clear_cache(&self) -> Reply<'_, CacheReport> {
         unscripted("clear_cache")
     }
+
+    fn prompts(&self, _: Option<PrincipalId>) -> Vec<KeptPrompt> {
+        unscripted("prompts")
+    }
+
+    fn clear_prompts(&self, _: Option<PrincipalId>) -> Vec<KeptPrompt> {
+        unscripted("clear_prompts")
+    }
 }
 
 fn unscripted<T>(call: impl Debug) -> T {
@@ -144,6 +194,7 @@ impl Answer {
         let (send, events) = mpsc::channel(8);
         let (hang_ups, _) = mpsc::unbounded_channel();
         let (_, model) = watch::channel(model.to_owned());
+        let (_, waiting) = watch::channel(None);
         let guard = HangUpGuard {
             request: 0,
             hang_ups,
@@ -154,6 +205,7 @@ impl Answer {
                 events,
                 guard,
                 relaxed: vec![],
+                waiting,
             },
             send,
         )

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::Failure;
-use crate::chat::Modalities;
+use super::{Failure, ModelPart};
+use crate::chat::{Modalities, PrincipalId};
 use crate::gemma::variant::Variant;
 use crate::memory::pressure::Triggers;
 
@@ -13,6 +13,8 @@ use crate::memory::pressure::Triggers;
 pub struct ModelInfo {
     /// What clients call it.
     pub id: String,
+    /// Its file's own name.
+    pub file: String,
     pub variant: Variant,
     /// Bytes of its file.
     pub size: u64,
@@ -26,6 +28,8 @@ pub struct ModelInfo {
     pub modalities: Modalities,
     /// Whether a drafter of it lies beside it.
     pub drafter: bool,
+    /// Its file, and those that belong to it.
+    pub parts: Vec<ModelPart>,
 }
 
 #[cfg(test)]
@@ -34,6 +38,7 @@ impl ModelInfo {
     pub(crate) fn example(id: &str) -> Self {
         Self {
             id: id.into(),
+            file: format!("{id}.gguf"),
             variant: Variant::E2b,
             size: 1,
             created: 0,
@@ -41,6 +46,7 @@ impl ModelInfo {
             quantization: "Q8_0".into(),
             modalities: Modalities::default(),
             drafter: false,
+            parts: vec![],
         }
     }
 }
@@ -51,6 +57,8 @@ pub struct Rejected {
     pub path: PathBuf,
     /// Ready to be shown behind the path.
     pub reason: String,
+    /// A directory in which there may be models that were not looked at.
+    pub hides: bool,
 }
 
 /// A snapshot, published on every change.
@@ -67,6 +75,8 @@ pub struct Status {
     pub default: Option<String>,
     /// Requests that wait for a slot.
     pub waiting: u32,
+    /// Whose they are; who is next comes first.
+    pub queue: Vec<WaitingUser>,
     /// Requests being answered.
     pub running: u32,
     /// Requests ended since the start, however they ended.
@@ -75,7 +85,20 @@ pub struct Status {
     pub crashes: u64,
     /// Tokens per second of the answer that ended last; 0 before the first.
     pub tokens_per_second: f64,
+    /// When the model is unloaded if nothing is asked meanwhile; `None` while it answers, without
+    /// one, and where idle models stay.
+    pub unload_at: Option<Instant>,
     pub memory: MemoryState,
+}
+
+/// The requests of one account that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitingUser {
+    pub account: PrincipalId,
+    /// How many; at least one.
+    pub waiting: u32,
+    /// Since when the first of them has.
+    pub since: Instant,
 }
 
 /// How far a backend has given way to other programs' need of memory.
@@ -139,10 +162,12 @@ impl Status {
             directories,
             default,
             waiting: 0,
+            queue: vec![],
             running: 0,
             served: 0,
             crashes: 0,
             tokens_per_second: 0.0,
+            unload_at: None,
             memory,
         }
     }
@@ -150,7 +175,7 @@ impl Status {
     /// The failure that every request meets if no model is installed.
     pub fn check_installed(&self) -> Result<(), Failure> {
         if self.models.is_empty() {
-            return Err(Failure::no_models(&self.directories));
+            return Err(Failure::no_models(&self.directories, &self.rejected));
         }
         Ok(())
     }
@@ -174,7 +199,12 @@ pub enum Phase {
     },
     Ready {
         model: String,
+        /// Tokens of context that one request could have when the model was loaded.
         context: u32,
+        /// Those that each slot has in any case.
+        floor: u32,
+        /// Those that all slots together may hold now.
+        granted: u64,
         slots: u32,
         threads: u32,
         pid: u32,

@@ -11,7 +11,5 @@ static WIPING: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
     zeroizing_alloc::ZeroAlloc(std::alloc::System);
 
 fn main() -> std::process::ExitCode {
-    // First: nothing in this process has opened a descriptor yet.
-    sys::process::close_inherited();
     worker::main()
 }

@@ -16,10 +16,10 @@ use super::options::Options;
 use super::settings::Settings;
 use crate::access::quota::Share;
 use crate::api::Invalid;
-use crate::api::generation;
 use crate::api::openai::chat::completion::CompletionBuilder;
 use crate::api::openai::chat::request::{self, ChatCall, Delivery};
 use crate::api::openai::chat::response::Head;
+use crate::api::{conversation, generation};
 use crate::attachments::{self, Medium};
 use crate::chat::{Detail, Document, Done, Message, Part, Picture, Role, Sound, Source};
 
@@ -148,6 +148,7 @@ impl Shared {
             attachments.decode(request, &call.model, &mut bytes).await
         };
         client.wait(timeout, resolved).await??;
+        conversation::settle(&mut call.request);
         Ok(Asked {
             call,
             client,

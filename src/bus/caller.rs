@@ -8,6 +8,7 @@ use super::client::Client;
 use super::error::BusError;
 use super::polkit::{self, Action, Verdict};
 use crate::access::Caller;
+use crate::api::native::status::Viewer;
 
 impl Shared {
     /// Lets in whoever sent the message with this header, if they may ask.
@@ -46,6 +47,14 @@ impl Shared {
             client.caller.id(),
             Action::Load.id()
         )))
+    }
+
+    /// Whose requests in the queue the sender of this message is shown.
+    pub async fn viewer(&self, header: &Header<'_>) -> Viewer {
+        match self.identify(header).await {
+            Ok(client) => Viewer::of(&client.caller, &self.admission),
+            Err(_) => Viewer::Stranger,
+        }
     }
 
     /// Who sent the message with this header. It counts as one thing more that is open.

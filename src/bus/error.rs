@@ -6,6 +6,7 @@ use zbus::DBusError;
 
 use crate::access::quota::Full;
 use crate::api::Invalid;
+use crate::api::generation::Unread;
 use crate::api::openai::chat::fields;
 use crate::attachments::Refused;
 use crate::backend::Failure;
@@ -64,9 +65,11 @@ impl From<Failure> for BusError {
         match failure {
             Failure::UnknownModel { .. } => Self::UnknownModel(text),
             Failure::NoModels { .. } => Self::NoModels(text),
-            Failure::QueueFull { .. } | Failure::UserQueueFull { .. } => Self::Busy(text),
+            Failure::QueueFull { .. } | Failure::UserQueueFull { .. } | Failure::NotNow { .. } => {
+                Self::Busy(text)
+            }
             Failure::ShuttingDown => Self::ShuttingDown(text),
-            Failure::BadModel { .. } => Self::BadModel(text),
+            Failure::BadModel { .. } | Failure::Unsound { .. } => Self::BadModel(text),
             Failure::NoRoom { .. }
             | Failure::NoRoomForFile { .. }
             | Failure::OutOfMemory { .. } => Self::InsufficientMemory(text),
@@ -75,7 +78,19 @@ impl From<Failure> for BusError {
             | Failure::Chat(ChatError::Inference { .. }) => Self::WorkerFailed(text),
             Failure::TimedOut { .. } => Self::TimedOut(text),
             Failure::ClientStalled { .. } => Self::Stalled(text),
-            Failure::Chat(_) => Self::InvalidRequest(text),
+            Failure::ModelInUse { .. } => Self::Busy(text),
+            Failure::Chat(_) | Failure::Store { .. } | Failure::Pull { .. } => {
+                Self::InvalidRequest(text)
+            }
+        }
+    }
+}
+
+impl From<Unread> for BusError {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Invalid(invalid) => invalid.into(),
+            Unread::Failure(failure) => failure.into(),
         }
     }
 }

@@ -8,13 +8,15 @@ use std::sync::Arc;
 
 use super::charge::Charge;
 use super::error::BusError;
+use crate::attachments::aside;
 
 /// The files, in order. Their bytes are charged before they are read. Only what has an end and can
 /// be read at any place is taken: a pipe could keep the daemon waiting.
 ///
 /// # Errors
 ///
-/// A descriptor that is no regular file or cannot be read, or more bytes than the request may have.
+/// A descriptor that is no regular file or cannot be read, or more bytes than the request may have, or
+/// no thread to read them.
 pub async fn read(
     files: Vec<OwnedFd>,
     mut charge: Charge,
@@ -31,11 +33,7 @@ pub async fn read(
         Ok((contents, charge))
     };
     // Not here: the disk under it may be slow.
-    tokio::task::spawn_blocking(read).await.unwrap_or_else(|_| {
-        Err(BusError::InvalidRequest(
-            "the files could not be read".to_owned(),
-        ))
-    })
+    aside(read).await?
 }
 
 /// All of a file, as long as it was when it was looked at: what is added afterwards is not read,

@@ -18,6 +18,7 @@ use super::{Shared, conversation, stream};
 use crate::api::native;
 use crate::api::native::plan::{CONTEXTS, RAMS};
 use crate::backend::{ModelInfo, Phase};
+use crate::chat::Modalities;
 
 /// Everybody on the bus may read properties, and only what the worker says is dear: it is asked
 /// once in this time at most.
@@ -51,7 +52,7 @@ impl Manager {
 
 #[interface(name = "org.gemmad.Gemmad1.Manager")]
 impl Manager {
-    /// Installed models: id, variant, quantization (s), size (t), context-limit (u), loaded,
+    /// Installed models: id, file, variant, quantization (s), size (t), context-limit (u), loaded,
     /// default, sees, hears, drafter (b).
     #[zbus(out_args("models"))]
     fn list_models(&self) -> Vec<HashMap<&'static str, OwnedValue>> {
@@ -63,10 +64,38 @@ impl Manager {
         status.models.iter().map(describe).collect()
     }
 
+    /// What could be had, and what it would take here, as the JSON of `catalog` in `GET /v1/models?catalog=1`.
+    #[zbus(out_args("catalog"))]
+    async fn list_catalog(&self, #[zbus(header)] header: Header<'_>) -> Result<String, BusError> {
+        let _client = self.0.admit(&header).await?;
+        let catalog = self.0.backends.local().catalog().await?;
+        Ok(native::catalog::json(catalog))
+    }
+
+    /// The installed model that a name means now (an id, a variant, `auto`), as in ListModels.
+    #[zbus(out_args("model"))]
+    async fn find_model(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        name: &str,
+    ) -> Result<HashMap<&'static str, OwnedValue>, BusError> {
+        let _client = self.0.admit(&header).await?;
+        let local = self.0.backends.local();
+        let model = local.find(name, Modalities::default()).await?;
+        let status = local.status();
+        let is = |id: Option<&str>| id == Some(model.id.as_str());
+        Ok(describe(
+            &model,
+            is(status.loaded()),
+            is(status.default.as_deref()),
+        ))
+    }
+
     /// What the daemon is doing, as the JSON of `GET /status`.
     #[zbus(out_args("status"))]
-    fn describe(&self) -> String {
-        native::status::describe(self.0.backends.local().status())
+    async fn describe(&self, #[zbus(header)] header: Header<'_>) -> String {
+        let viewer = self.0.viewer(&header).await;
+        native::status::describe(self.0.backends.local().status(), viewer)
     }
 
     /// Loads a model (`auto`: the best one) and returns its id when it is up. Options: timeout (u),
@@ -128,9 +157,10 @@ impl Manager {
     }
 
     /// Answers a question with a text. Options: model, system (s), max-tokens, seed (u),
-    /// temperature (d), thinking (b), images, sounds, files (ah), and timeout (u): the seconds
-    /// after which the call fails, 20 unless given. A model may have to be loaded first, which
-    /// takes longer: then give more, and have your library wait as long.
+    /// temperature (d), thinking (b), prompt-cache-retention (s: in_memory or 24h), images,
+    /// sounds, files (ah), and timeout (u): the seconds after which the call fails, 20 unless
+    /// given. A model may have to be loaded first, which takes longer: then give more, and have
+    /// your library wait as long.
     #[zbus(out_args("answer"))]
     async fn ask(
         &self,
@@ -160,8 +190,9 @@ impl Manager {
 
     /// Takes the request of Chat and returns at once with an object and a socket, on which the
     /// answer comes as lines of JSON (`chat.completion.chunk`; `error`, if it fails), and then its
-    /// end. Closing the socket, or Cancel on the object, ends the answer. Options: files (ah), as
-    /// for Chat.
+    /// end. With `"stream": true` and `"stream_options": {"include_progress": true}` lines before
+    /// the answer have a `progress`: how far the request is. Closing the socket, or Cancel on the
+    /// object, ends the answer. Options: files (ah), as for Chat.
     #[zbus(out_args("stream", "socket"))]
     async fn open_stream(
         &self,
@@ -296,8 +327,9 @@ fn in_range<N: PartialOrd + Display>(
 }
 
 fn describe(model: &ModelInfo, loaded: bool, default: bool) -> HashMap<&'static str, OwnedValue> {
-    let fields: [(&str, Value<'_>); 10] = [
+    let fields: [(&str, Value<'_>); 11] = [
         ("id", model.id.as_str().into()),
+        ("file", model.file.as_str().into()),
         ("variant", model.variant.id().into()),
         ("quantization", model.quantization.as_str().into()),
         ("size", model.size.into()),

@@ -27,6 +27,7 @@ mod signals;
 mod stream;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, oneshot, watch};
@@ -34,7 +35,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 use zbus::Connection;
 use zbus::connection::Builder;
-use zbus::fdo::{DBusProxy, RequestNameFlags};
+use zbus::fdo::{self, DBusProxy, RequestNameFlags};
 use zbus::proxy::CacheProperties;
 
 use crate::access::admission::Admission;
@@ -84,6 +85,8 @@ pub struct Door {
     limits: Limits,
     /// Calls, streams and conversations; they count as connections do.
     open: Arc<Quota>,
+    /// The bus was asked to read its policies again.
+    has_reloaded: AtomicBool,
 }
 
 impl Door {
@@ -105,6 +108,7 @@ impl Door {
             admission,
             limits,
             open,
+            has_reloaded: AtomicBool::new(false),
         }
     }
 
@@ -176,7 +180,7 @@ impl Door {
             limits: self.limits.clone(),
             open: self.open.clone(),
             names: names.clone(),
-            bus,
+            bus: bus.clone(),
             polkit: AuthorityProxy::builder(&connection)
                 .cache_properties(CacheProperties::No)
                 .build()
@@ -188,15 +192,37 @@ impl Door {
             .at(PATH, Manager::new(Arc::new(shared)))
             .await?;
         // Last: whoever sees the name finds everything there.
-        connection
-            .request_name_with_flags(NAME, RequestNameFlags::DoNotQueue.into())
-            .await?;
+        self.take_name(&connection, &bus).await?;
         tokio::spawn(async move { names.watch(departures).await });
         tokio::spawn(signals::emit(
             connection.clone(),
             self.backends.local().changes(),
         ));
         Ok(connection)
+    }
+
+    /// Takes the service's name. A bus looks up the users and groups of its policies when it reads
+    /// them: where that was before the service's user was made, they hold from the next time on.
+    async fn take_name(&self, connection: &Connection, bus: &DBusProxy<'_>) -> zbus::Result<()> {
+        let request =
+            || connection.request_name_with_flags(NAME, RequestNameFlags::DoNotQueue.into());
+        let refused = match request().await {
+            Ok(_) => return Ok(()),
+            Err(error) if is_denied(&error) => error,
+            Err(error) => return Err(error),
+        };
+        // dbus-daemon does that for everybody, dbus-broker for root alone.
+        let is_first = !self.has_reloaded.swap(true, Ordering::Relaxed);
+        if is_first && bus.reload_config().await.is_ok() {
+            return request().await.map(|_| ());
+        }
+        if is_first {
+            warn!(
+                "the bus does not let this user have the service's name; if the user was made after \
+                 the bus had read its policies, `systemctl reload dbus` helps"
+            );
+        }
+        Err(refused)
     }
 
     /// Takes no more calls and lets those that are being answered finish. The caller bounds how
@@ -210,6 +236,16 @@ impl Door {
                 () = sleep(Duration::from_millis(20)) => {}
             }
         }
+    }
+}
+
+fn is_denied(error: &zbus::Error) -> bool {
+    match error {
+        zbus::Error::FDO(error) => matches!(**error, fdo::Error::AccessDenied(_)),
+        zbus::Error::MethodError(name, ..) => {
+            name.as_str() == "org.freedesktop.DBus.Error.AccessDenied"
+        }
+        _ => false,
     }
 }
 

@@ -3,9 +3,9 @@
 use super::error::BusError;
 use super::options::Options;
 use crate::api::openai::common::DEFAULT_MODEL;
-use crate::chat::{ChatRequest, Message, Thinking};
+use crate::chat::{ChatRequest, Message, Retention, Thinking};
 
-/// The options `model`, `max-tokens`, `temperature`, `seed` and `thinking`.
+/// The options `model`, `max-tokens`, `temperature`, `seed`, `thinking` and `prompt-cache-retention`.
 #[derive(Debug, Default)]
 pub struct Settings {
     model: Option<String>,
@@ -13,6 +13,7 @@ pub struct Settings {
     temperature: Option<f64>,
     seed: Option<u32>,
     thinking: bool,
+    retention: Retention,
 }
 
 impl Settings {
@@ -24,6 +25,7 @@ impl Settings {
             temperature: options.number("temperature")?,
             seed: options.count("seed")?,
             thinking: options.switch("thinking")?.unwrap_or(false),
+            retention: retention(options)?,
         })
     }
 
@@ -40,11 +42,24 @@ impl Settings {
             request.sampling.temperature = temperature as f32;
         }
         request.sampling.seed = self.seed;
+        request.retention = self.retention;
         if self.thinking {
             request.thinking = Thinking::On { budget: None };
         }
         request
     }
+}
+
+fn retention(options: &mut Options) -> Result<Retention, BusError> {
+    let Some(name) = options.text("prompt-cache-retention")? else {
+        return Ok(Retention::default());
+    };
+    let known = Retention::NAMES.iter().find(|(known, _)| *known == name);
+    known.map(|(_, retention)| *retention).ok_or_else(|| {
+        BusError::InvalidRequest(format!(
+            "option `prompt-cache-retention` is `in_memory` or `24h`, not {name:?}"
+        ))
+    })
 }
 
 #[cfg(test)]
@@ -82,6 +97,7 @@ mod tests {
             ("temperature", 0.5.into()),
             ("seed", 9u32.into()),
             ("thinking", true.into()),
+            ("prompt-cache-retention", "24h".into()),
         ]);
         assert_eq!(settings.model(), "tiny");
         let request = settings.request(vec![]);
@@ -95,5 +111,6 @@ mod tests {
             }
         );
         assert_eq!(request.thinking, Thinking::On { budget: None });
+        assert_eq!(request.retention, Retention::Day);
     }
 }

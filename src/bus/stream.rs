@@ -18,10 +18,10 @@ use super::client::Client;
 use super::error::BusError;
 use super::{CLIENTS, Shared};
 use crate::api::generation::{self, Encoder};
-use crate::api::id;
 use crate::api::openai::chat::request::{ChatCall, Delivery};
 use crate::api::openai::chat::response::Head;
-use crate::api::openai::chat::stream::{Chunks, Framing};
+use crate::api::openai::chat::stream::{Chunks, Framing, ProgressChunks};
+use crate::api::{id, telling};
 use crate::chat::ChatEvent;
 
 pub struct Stream {
@@ -91,14 +91,22 @@ async fn pump(
     bytes: impl Sized,
     mut socket: OwnedWriteHalf,
 ) {
-    let usage = matches!(call.delivery, Delivery::Stream { usage: true });
+    let (usage, wish) = match call.delivery {
+        Delivery::Stream { usage, progress } => (usage, progress),
+        Delivery::Complete => Default::default(),
+    };
     let (logprobs, hides_thoughts) = (call.request.logprobs.is_some(), call.hides_thoughts);
     let answer = shared
         .backends
         .chat(client.caller.id(), &call.model, call.request)
         .await;
+    let head = Head::new(&call.model);
     let chunks = |model: &str| {
-        Chunks::new(Head::new(model), usage, logprobs)
+        let head = Head {
+            model: model.to_owned(),
+            ..head.clone()
+        };
+        Chunks::new(head, usage, logprobs)
             .hiding_thoughts(hides_thoughts)
             .framed(Framing::Lines)
     };
@@ -112,17 +120,32 @@ async fn pump(
             );
         }
     };
+    let progress = ProgressChunks {
+        head: Head {
+            model: answer.model(),
+            ..head.clone()
+        },
+        wish,
+        framing: Framing::Lines,
+    };
+    let mut teller = progress.teller(answer.waiting.clone());
     let mut written = None;
     loop {
-        let event = generation::next(&mut answer).await;
-        // From the first one on the request's memory is the worker's business, and it is settled
-        // which model answers.
-        bytes.take();
-        let chunks = written.get_or_insert_with(|| chunks(&answer.model()));
-        let ended = matches!(event, Err(_) | Ok(ChatEvent::Done(_)));
-        let line = match event {
-            Ok(event) => chunks.event(event),
-            Err(failure) => chunks.failure(failure),
+        let (line, ended) = tokio::select! {
+            biased;
+            event = generation::next(&mut answer) => {
+                // From the first one on the request's memory is the worker's business, and it is
+                // settled which model answers.
+                bytes.take();
+                let chunks = written.get_or_insert_with(|| chunks(&answer.model()));
+                let ended = matches!(event, Err(_) | Ok(ChatEvent::Done(_)));
+                let line = match event {
+                    Ok(event) => chunks.event(event),
+                    Err(failure) => chunks.failure(failure),
+                };
+                (telling::before(&mut teller, line), ended)
+            }
+            line = telling::next(&mut teller) => (line, false),
         };
         let sent = timeout(shared.limits.client_stall, socket.write_all(&line)).await;
         if ended || !matches!(sent, Ok(Ok(()))) {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use super::{
     ChatRequest, Format, MAX_URL_BYTES, Message, Part, PartKind, Place, RawPrompt, RemoteKind,
@@ -20,6 +21,16 @@ pub const MAX_STOP_BYTES: usize = 256;
 pub const MAX_TOP_LOGPROBS: u8 = 20;
 /// Tokens with a bias of their own.
 pub const MAX_LOGIT_BIAS: usize = 1024;
+/// Temperatures, as OpenAI has it.
+pub const TEMPERATURES: RangeInclusive<f32> = 0.0..=2.0;
+/// What `top_p` and `min_p` may be.
+pub const PROBABILITIES: RangeInclusive<f32> = 0.0..=1.0;
+/// What is taken off a token's logit, as OpenAI has it.
+pub const PENALTIES: RangeInclusive<f32> = -2.0..=2.0;
+/// What a token's logit is divided by.
+pub const REPEAT_PENALTIES: RangeInclusive<f32> = 0.1..=10.0;
+/// What is added to a token's logit, as OpenAI has it.
+const BIASES: RangeInclusive<f32> = -100.0..=100.0;
 /// Bytes of a function's name, as Anthropic has it; OpenAI has 64, and as many for a namespace.
 pub const MAX_NAME_BYTES: usize = 128;
 
@@ -157,15 +168,15 @@ impl ChatRequest {
 
     fn check_sampling(&self) -> Result<(), Invalid> {
         let s = &self.sampling;
-        in_range(Place::Temperature, s.temperature, 0.0, 2.0)?;
-        in_range(Place::TopP, s.top_p, 0.0, 1.0)?;
-        in_range(Place::MinP, s.min_p, 0.0, 1.0)?;
-        in_range(Place::FrequencyPenalty, s.frequency_penalty, -2.0, 2.0)?;
-        in_range(Place::PresencePenalty, s.presence_penalty, -2.0, 2.0)?;
-        in_range(Place::RepeatPenalty, s.repeat_penalty, 0.1, 10.0)?;
+        in_range(Place::Temperature, s.temperature, TEMPERATURES)?;
+        in_range(Place::TopP, s.top_p, PROBABILITIES)?;
+        in_range(Place::MinP, s.min_p, PROBABILITIES)?;
+        in_range(Place::FrequencyPenalty, s.frequency_penalty, PENALTIES)?;
+        in_range(Place::PresencePenalty, s.presence_penalty, PENALTIES)?;
+        in_range(Place::RepeatPenalty, s.repeat_penalty, REPEAT_PENALTIES)?;
         at_most(Place::LogitBias, s.logit_bias.len(), MAX_LOGIT_BIAS)?;
         for (token, bias) in &s.logit_bias {
-            in_range(Place::TokenBias(*token), *bias, -100.0, 100.0)?;
+            in_range(Place::TokenBias(*token), *bias, BIASES)?;
         }
         match self.logprobs {
             Some(n) if n > MAX_TOP_LOGPROBS => Err(Invalid::new(
@@ -327,13 +338,17 @@ fn check_name(place: Place, name: &str) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn in_range(place: Place, value: f32, low: f32, high: f32) -> Result<(), Invalid> {
-    if (low..=high).contains(&value) {
+fn in_range(place: Place, value: f32, range: RangeInclusive<f32>) -> Result<(), Invalid> {
+    if range.contains(&value) {
         Ok(())
     } else {
         Err(Invalid::new(
             place,
-            format!("must be between {low} and {high}, not {value}"),
+            format!(
+                "must be between {} and {}, not {value}",
+                range.start(),
+                range.end()
+            ),
         ))
     }
 }

@@ -3,33 +3,48 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-use super::{Constraint, Modality, PartKind, Place};
+use super::{Constraint, Modality, PartKind, Place, bounded};
 
-/// One step of an answer. `Started` comes first, `Done` last.
+/// Elements of the lists in an event at most, whatever a worker sends: what is left out of schemas,
+/// tokens of a prompt (the longest context), tokens of a piece of text, rivals of a token.
+const MAX_RELAXED: usize = 1 << 16;
+const MAX_PROMPT: usize = 1 << 18;
+const MAX_PIECE: usize = 1 << 16;
+const MAX_RIVALS: usize = u8::MAX as usize;
+
+/// One step of an answer. `Accepted` comes first, then `Started`, `Done` last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ChatEvent {
+    /// The worker has the request and finds nothing wrong with it; the prompt is read when its turn
+    /// comes.
+    Accepted {
+        /// What of the request's schemas the answer is not held to: JSON pointers behind `#`, and
+        /// before it the function's name, or nothing for the answer's schema.
+        #[serde(deserialize_with = "bounded::list::<MAX_RELAXED, _, _>")]
+        relaxed: Vec<String>,
+    },
     /// The prompt was read and the first token comes next.
     Started {
         prompt_tokens: u32,
         cached_tokens: u32,
-        /// What of the request's schemas the answer is not held to: JSON pointers behind `#`, and
-        /// before it the function's name, or nothing for the answer's schema.
-        relaxed: Vec<String>,
     },
     /// Tokens of the prompt, in their order, before everything that the model says. Only if they
     /// were asked for.
     Prompt {
+        #[serde(deserialize_with = "bounded::list::<MAX_PROMPT, _, _>")]
         tokens: Vec<PromptToken>,
     },
     /// A piece of the model's reasoning: whole characters, never empty.
     Thought {
         text: String,
+        #[serde(deserialize_with = "bounded::list::<MAX_PIECE, _, _>")]
         logprobs: Vec<TokenLogprob>,
     },
     /// A piece of the answer: whole characters, never empty (unless it only carries
     /// log-probabilities).
     Text {
         text: String,
+        #[serde(deserialize_with = "bounded::list::<MAX_PIECE, _, _>")]
         logprobs: Vec<TokenLogprob>,
     },
     /// The model calls a function. Its arguments and `CallEnded` follow; a call without that end
@@ -77,6 +92,8 @@ pub enum Finish {
     StopString(u8),
     /// The token limit or the end of the context was reached.
     Length,
+    /// The model said the same again and again, and would have done so for ever.
+    Repetition,
     /// The model waits for the results of its calls.
     ToolCalls,
 }
@@ -91,6 +108,17 @@ pub struct Usage {
     pub completion_tokens: u32,
     /// Of the completion's tokens, those of the thinking channel.
     pub reasoning_tokens: u32,
+}
+
+impl Usage {
+    /// Of a prompt of so many tokens, before anything is drawn.
+    pub fn of_prompt(tokens: usize, cached: usize) -> Self {
+        Self {
+            prompt_tokens: tokens as u32,
+            cached_tokens: cached as u32,
+            ..Self::default()
+        }
+    }
 }
 
 /// Where the time went, in microseconds.
@@ -110,6 +138,7 @@ pub struct TokenLogprob {
     pub bytes: Vec<u8>,
     pub logprob: f32,
     /// Likeliest first.
+    #[serde(deserialize_with = "bounded::list::<MAX_RIVALS, _, _>")]
     pub top: Vec<(Vec<u8>, f32)>,
 }
 
@@ -120,16 +149,19 @@ pub struct PromptToken {
     /// As in [`TokenLogprob`]; `None` for the first of all, before which there is nothing.
     pub logprob: Option<f32>,
     /// Likeliest first.
+    #[serde(deserialize_with = "bounded::list::<MAX_RIVALS, _, _>")]
     pub top: Vec<(Vec<u8>, f32)>,
 }
 
 /// Why the worker could not answer a request. The worker itself lives on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChatError {
-    /// Prompt and at least one token of answer do not fit the context.
+    /// Prompt and at least one token of answer do not fit the context, or what the memory has room for
+    /// of it now; it may have `ceiling` tokens where the memory allows them.
     PromptTooLong {
         prompt_tokens: u32,
         context_tokens: u32,
+        ceiling: u32,
     },
     /// A `logit_bias` names a token that the vocabulary does not have.
     UnknownToken { token: u32, vocabulary: u32 },
@@ -166,6 +198,8 @@ pub enum ChatError {
     },
     /// The model's chat template refuses the conversation.
     Template { reason: String },
+    /// The model's output is not a number, whatever is asked: its file is damaged.
+    Unsound,
     /// llama.cpp failed on this request.
     Inference { reason: String },
 }
@@ -201,7 +235,7 @@ impl ChatError {
                 part: Constraint::Tool(tool),
                 ..
             } => Place::ToolParameters(*tool as usize),
-            Self::Inference { .. } => return None,
+            Self::Unsound | Self::Inference { .. } => return None,
         })
     }
 
@@ -211,7 +245,8 @@ impl ChatError {
             Self::PromptTooLong {
                 prompt_tokens,
                 context_tokens,
-            } => too_long(*prompt_tokens, *context_tokens),
+                ceiling,
+            } => too_long(*prompt_tokens, *context_tokens, *ceiling),
             Self::UnknownToken { token, vocabulary } => format!(
                 "logit_bias names token {token}, but the vocabulary ends at {}",
                 vocabulary.saturating_sub(1)
@@ -259,6 +294,7 @@ impl ChatError {
             Self::Template { reason } => {
                 format!("the model's chat template refuses this conversation: {reason}")
             }
+            Self::Unsound => "the model's output is not a number".to_owned(),
             Self::Inference { reason } => format!("inference failed: {reason}"),
         }
     }
@@ -272,19 +308,26 @@ const MAX_CONTEXT: u32 = 262_144;
 
 /// Begins as Anthropic's service says it, by which agents know that they have to shorten the
 /// conversation.
-fn too_long(prompt: u32, context: u32) -> String {
+fn too_long(prompt: u32, context: u32, ceiling: u32) -> String {
+    if context < ceiling {
+        return format!(
+            "prompt is too long: {prompt} tokens > {context} maximum; for more the memory that is free now has no room, though the \
+             context may grow to {ceiling} tokens: shorten the conversation, or free memory (`gemmactl memory plan` shows what a \
+             context takes)"
+        );
+    }
     let needed = prompt
         .saturating_add(ANSWER)
         .div_ceil(STEP)
         .saturating_mul(STEP);
     let remedy = match needed {
         ..=MAX_CONTEXT => format!(
-            "shorten the conversation, or, if the model and the memory allow it, raise [inference] `context` in gemmad.toml to {needed} or more"
+            "shorten the conversation, or, if the model and the memory allow it, raise [inference] `context` in gemmad.toml to {needed} or more, or `most-context` if that is \"auto\""
         ),
         _ => "shorten the conversation".to_owned(),
     };
     format!(
-        "prompt is too long: {prompt} tokens > {context} maximum; the model's context length here is {context} tokens for the \
+        "prompt is too long: {prompt} tokens > {context} maximum; this model's maximum context length is {context} tokens for the \
          prompt and the answer together; {remedy}"
     )
 }
@@ -307,7 +350,7 @@ mod tests {
             (9000, 8192, Some("12288")),
             (300_000, 8192, None),
         ] {
-            let message = too_long(prompt, context);
+            let message = too_long(prompt, context, context);
             assert!(message.starts_with(&format!(
                 "prompt is too long: {prompt} tokens > {context} maximum"
             )));
@@ -320,6 +363,10 @@ mod tests {
                 needed.is_none_or(|needed| message.contains(needed)),
                 "{message}"
             );
+        }
+        let message = too_long(30_000, 12_000, 131_072);
+        for part in ["30000 tokens > 12000 maximum", "131072", "memory plan"] {
+            assert!(message.contains(part), "{message}");
         }
     }
 }

@@ -14,7 +14,7 @@ pub enum Format {
     JsonSchema {
         schema: String,
         /// Whether what cannot be kept to is an error; else it is left out, and that is said
-        /// ([`ChatEvent::Started`](super::ChatEvent::Started)).
+        /// ([`ChatEvent::Accepted`](super::ChatEvent::Accepted)).
         strict: bool,
     },
     /// What this regular expression matches as a whole.

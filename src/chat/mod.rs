@@ -4,10 +4,12 @@
 //! Everything here is plain data. Front doors build a [`ChatRequest`] from what a client sent and
 //! [`ChatRequest::check`] it once; after that no one needs to look again.
 
+pub mod bounded;
 mod check;
 mod document;
 mod event;
 mod form;
+pub mod lanes;
 mod media;
 mod modality;
 mod place;
@@ -15,9 +17,11 @@ mod principal;
 mod remote;
 mod text;
 mod thinking;
+mod waiting;
 
 pub use check::{
-    Invalid, MAX_DOCUMENT_BYTES, MAX_NAME_BYTES, MAX_PICTURE_BYTES, MAX_SOUND_BYTES, MAX_TEXT_BYTES,
+    Invalid, MAX_DOCUMENT_BYTES, MAX_NAME_BYTES, MAX_PICTURE_BYTES, MAX_SOUND_BYTES,
+    MAX_STOP_BYTES, MAX_TEXT_BYTES, PENALTIES, PROBABILITIES, REPEAT_PENALTIES, TEMPERATURES,
 };
 pub use document::{Document, Source};
 pub use event::{ChatError, ChatEvent, Done, Finish, PromptToken, Timings, TokenLogprob, Usage};
@@ -29,6 +33,7 @@ pub use principal::PrincipalId;
 pub use remote::{Barred, MAX_URL_BYTES, Networks, Remote, RemoteKind};
 pub use text::{TextAnswer, TextTask};
 pub use thinking::Thinking;
+pub use waiting::{Reading, Stage, Waiting};
 
 use std::sync::Arc;
 
@@ -39,6 +44,9 @@ use serde::{Deserialize, Serialize};
 pub struct ChatRequest {
     /// The conversation so far, oldest first; empty only if there is a `prompt`.
     pub messages: Vec<Message>,
+    /// For each message, the client's own that it is or stands beside, of which the worker speaks in
+    /// its place. Empty: they are the client's.
+    pub origins: Vec<u32>,
     /// A text to go on with as it is, control tokens that it spells included, in place of a
     /// conversation.
     pub prompt: Option<RawPrompt>,
@@ -63,6 +71,8 @@ pub struct ChatRequest {
     pub prompt_logprobs: bool,
     /// Whether the prompt may reuse, and stay in, the prefix cache.
     pub cache_prompt: bool,
+    /// How long what was read is kept.
+    pub retention: Retention,
     /// Nobody sees anything of the answer before its end, so that it may start over
     /// ([`ChatEvent::Restarted`]). The worker need not know.
     #[serde(skip)]
@@ -70,6 +80,21 @@ pub struct ChatRequest {
     /// What its pictures and sounds were decoded to. It goes to the worker beside the message.
     #[serde(skip)]
     pub decoded: Option<DecodedMedia>,
+}
+
+/// How long what the model has made of a prompt may be kept, so that the next one goes on from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Retention {
+    /// Until the daemon stops.
+    #[default]
+    InMemory,
+    /// For a day, restarts of the daemon included.
+    Day,
+}
+
+impl Retention {
+    /// As OpenAI names them in `prompt_cache_retention`.
+    pub const NAMES: [(&str, Self); 2] = [("in_memory", Self::InMemory), ("24h", Self::Day)];
 }
 
 /// A text that is gone on with as it is.
@@ -139,6 +164,7 @@ impl ChatRequest {
     pub fn new(messages: Vec<Message>) -> Self {
         Self {
             messages,
+            origins: vec![],
             prompt: None,
             continues: false,
             tools: vec![],
@@ -151,6 +177,7 @@ impl ChatRequest {
             logprobs: None,
             prompt_logprobs: false,
             cache_prompt: true,
+            retention: Retention::InMemory,
             whole: false,
             decoded: None,
         }
@@ -432,4 +459,6 @@ pub struct OutputLimits {
     pub stop: Vec<String>,
     /// Go on after the model ended its turn (for measuring).
     pub ignore_eos: bool,
+    /// Go on for ever with the same, if the model does.
+    pub may_repeat: bool,
 }

@@ -15,6 +15,13 @@ pub enum PrincipalId {
 }
 
 impl PrincipalId {
+    /// Its own number.
+    pub fn uid(self) -> u32 {
+        match self {
+            Self::User(uid) | Self::SubUser { uid, .. } => uid,
+        }
+    }
+
     /// On whose account it counts, in turns and in limits: one person has one, however many
     /// numbers are theirs. What belongs to one number stays hidden from the others.
     pub fn account(self) -> Self {

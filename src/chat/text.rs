@@ -3,12 +3,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ChatRequest;
+use super::{ChatRequest, MAX_TEXT_BYTES, bounded};
+
+/// A token has a byte at least, and one more may stand before all.
+const MAX_TOKENS: usize = MAX_TEXT_BYTES + 1;
 
 /// What is wanted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum TextTask {
-    /// The tokens of a text of at most [`MAX_TEXT_BYTES`](super::MAX_TEXT_BYTES).
+    /// The tokens of a text of at most [`MAX_TEXT_BYTES`].
     Tokenize {
         text: String,
         /// Whether the token that begins every prompt comes first.
@@ -28,7 +31,7 @@ pub enum TextTask {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TextAnswer {
     /// Each token with the bytes that it stands for.
-    Tokens(Vec<(u32, Vec<u8>)>),
+    Tokens(#[serde(deserialize_with = "bounded::list::<MAX_TOKENS, _, _>")] Vec<(u32, Vec<u8>)>),
     /// Not always characters: a token may be a part of one.
     Bytes(#[serde(with = "serde_bytes")] Vec<u8>),
     Count(u32),

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::one_line;
+
 /// One thing to mend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -19,9 +21,11 @@ pub struct Errors(pub Vec<Problem>);
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (file, text) = (self.file.display().to_string(), one_line(&self.text));
+        let file = one_line(&file);
         match self.line {
-            Some(line) => write!(f, "{}:{line}: {}", self.file.display(), self.text),
-            None => write!(f, "{}: {}", self.file.display(), self.text),
+            Some(line) => write!(f, "{file}:{line}: {text}"),
+            None => write!(f, "{file}: {text}"),
         }
     }
 }

@@ -6,6 +6,7 @@ mod limits;
 mod log;
 mod memory;
 mod models;
+mod pull;
 mod server;
 
 use std::path::Path;
@@ -19,7 +20,7 @@ use super::value::{parse_duration, parse_size, show_size};
 /// Longest socket path that the kernel takes, in bytes.
 const SOCKET_PATH_BYTES: usize = 107;
 /// Tokens of context over all slots: four slots of the family's full context.
-pub(super) const TOTAL_CONTEXT: u64 = 1 << 20;
+pub const TOTAL_CONTEXT: u64 = 1 << 20;
 /// Longest time that can be set.
 const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 
@@ -42,14 +43,20 @@ enum Rule {
         max: u32,
         put: fn(&mut Config, u32),
     },
+    /// `None` is "auto".
+    NumberOrAuto {
+        min: u32,
+        max: u32,
+        put: fn(&mut Config, Option<u32>),
+    },
     Size {
         min: u64,
         max: u64,
         put: fn(&mut Config, u64),
     },
-    /// At most [`LONGEST`].
     Time {
         may_be_zero: bool,
+        most: Duration,
         put: fn(&mut Config, Duration),
     },
     Switch {
@@ -81,10 +88,29 @@ const fn count(max: u32, put: fn(&mut Config, u32)) -> Rule {
     Rule::Number { min: 1, max, put }
 }
 
+/// A time of more than 0.
+const fn time(put: fn(&mut Config, Duration)) -> Rule {
+    Rule::Time {
+        may_be_zero: false,
+        most: LONGEST,
+        put,
+    }
+}
+
+/// A time, or 0 for what the key says of it.
+const fn time_or_zero(put: fn(&mut Config, Duration)) -> Rule {
+    Rule::Time {
+        may_be_zero: true,
+        most: LONGEST,
+        put,
+    }
+}
+
 /// Every table there is, in the order of the sample.
-pub(super) static TABLES: [Table; 7] = [
+pub(super) static TABLES: [Table; 8] = [
     table("server", server::KEYS),
     table("models", models::KEYS),
+    table("pull", pull::KEYS),
     table("inference", inference::KEYS),
     table("memory", memory::KEYS),
     table("limits", limits::KEYS),
@@ -114,6 +140,9 @@ impl Key {
     pub fn allowed(&self) -> String {
         match &self.rule {
             Rule::Number { min, max, .. } => format!("a whole number from {min} to {max}"),
+            Rule::NumberOrAuto { min, max, .. } => {
+                format!("\"auto\" or a whole number from {min} to {max}")
+            }
             Rule::Size { min, max, .. } => {
                 format!(
                     "a size from {} to {}, like \"32 MiB\", \"512 KiB\" or a number of bytes",
@@ -121,11 +150,18 @@ impl Key {
                     show_size(*max)
                 )
             }
-            Rule::Time { may_be_zero, .. } => {
+            Rule::Time {
+                may_be_zero, most, ..
+            } => {
                 format!(
-                    "a time of {}at most {}d, like \"500ms\", \"30s\", \"10m\", \"1h\" or a number of seconds",
+                    "a time of {}at most {}, like \"500ms\", \"30s\"{} or a number of seconds",
                     if *may_be_zero { "" } else { "more than 0 and " },
-                    days(LONGEST)
+                    show_time(*most),
+                    if *most == LONGEST {
+                        ", \"10m\", \"1h\""
+                    } else {
+                        ""
+                    },
                 )
             }
             Rule::Switch { .. } => "true or false".into(),
@@ -137,23 +173,24 @@ impl Key {
 impl Rule {
     fn set(&self, config: &mut Config, value: &DeValue<'_>) -> Option<()> {
         match self {
-            Self::Number { min, max, put } => {
-                let number = u32::try_from(whole(value)?)
-                    .ok()
-                    .filter(|n| (min..=max).contains(&n))?;
-                put(config, number);
-            }
+            Self::Number { min, max, put } => put(config, number(value, *min, *max)?),
+            Self::NumberOrAuto { put, .. } if value.as_str() == Some("auto") => put(config, None),
+            Self::NumberOrAuto { min, max, put } => put(config, Some(number(value, *min, *max)?)),
             Self::Size { min, max, put } => {
                 let bytes = whole(value)
                     .or_else(|| parse_size(value.as_str()?))
                     .filter(|n| (min..=max).contains(&n))?;
                 put(config, bytes);
             }
-            Self::Time { may_be_zero, put } => {
+            Self::Time {
+                may_be_zero,
+                most,
+                put,
+            } => {
                 let time = whole(value)
                     .map(Duration::from_secs)
                     .or_else(|| parse_duration(value.as_str()?))?;
-                if (time.is_zero() && !may_be_zero) || time > LONGEST {
+                if (time.is_zero() && !may_be_zero) || time > *most {
                     return None;
                 }
                 put(config, time);
@@ -185,6 +222,12 @@ impl Rule {
     }
 }
 
+/// A whole number within these bounds.
+fn number(value: &DeValue<'_>, min: u32, max: u32) -> Option<u32> {
+    let number = u32::try_from(whole(value)?).ok();
+    number.filter(|n| (min..=max).contains(n))
+}
+
 /// A whole number that is not negative.
 fn whole(value: &DeValue<'_>) -> Option<u64> {
     let number = value.as_integer()?;
@@ -207,6 +250,10 @@ fn octal(bits: &str) -> Option<u32> {
         .flatten()
 }
 
-const fn days(time: Duration) -> u64 {
-    time.as_secs() / 86_400
+/// In whole days, or else in whole minutes.
+fn show_time(time: Duration) -> String {
+    match time.as_secs() {
+        seconds if seconds.is_multiple_of(86_400) => format!("{}d", seconds / 86_400),
+        seconds => format!("{}m", seconds / 60),
+    }
 }

@@ -189,11 +189,12 @@ impl Reader {
     /// What no key can know alone.
     fn check_together(&mut self) {
         let inference = &self.config.inference;
-        let total = u64::from(inference.context) * u64::from(inference.slots);
+        let context = inference.counted_context();
+        let slots = inference.least_slots();
+        let total = u64::from(context) * u64::from(slots);
         if total > TOTAL_CONTEXT {
             let text = format!(
-                "[inference] context × slots is {} × {} = {total} tokens; allowed are at most {TOTAL_CONTEXT}: lower one of them",
-                inference.context, inference.slots
+                "[inference] context × slots is {context} × {slots} = {total} tokens; allowed are at most {TOTAL_CONTEXT}: lower one of them"
             );
             let places = [("inference", "context"), ("inference", "slots")];
             // Defaults are within the limit, so one of the two was set.
@@ -268,7 +269,8 @@ fn homes(name: &str) -> Vec<&'static str> {
         .collect()
 }
 
-fn closest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+/// The word of `known` that `name` is a misspelling of.
+pub fn closest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     /// Below this, two words have too little in common to be each other's misspelling.
     const LIKENESS: f64 = 0.6;
     let scored = known.map(|word| (strsim::normalized_damerau_levenshtein(name, word), word));

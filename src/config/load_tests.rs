@@ -46,6 +46,7 @@ const CHANGED: &str = r#"
     slots = 1
     threads = 3
     batch = 64
+    step-time = "100ms"
     worker = "/opt/worker"
     [limits]
     connections = 10
@@ -79,10 +80,11 @@ fn every_key_arrives_in_its_field() {
     models.default = "gemma-4-e4b".into();
     models.idle_unload = Duration::ZERO;
     let inference = &mut expected.inference;
-    inference.context = 4096;
-    inference.slots = 1;
+    inference.context = Some(4096);
+    inference.slots = Some(1);
     inference.threads = 3;
     inference.batch = 64;
+    inference.step_time = Duration::from_millis(100);
     inference.worker = Some("/opt/worker".into());
     let limits = &mut expected.limits;
     limits.connections = 10;
@@ -114,7 +116,7 @@ fn unknown_names_get_a_suggestion_and_a_line() {
     refused("[log]\nxyzzy = 1", &["there are level"]);
     refused(
         "[xyzzy]",
-        &["[server], [models], [inference], [memory], [limits], [access], [log]"],
+        &["[server], [models], [pull], [inference], [memory], [limits], [access], [log]"],
     );
     refused("server = 3", &["`server` is a table"]);
     refused("[[server]]\nsocket = \"/x\"", &["`server` is a table"]);
@@ -141,12 +143,16 @@ fn values_out_of_range_name_the_key_and_what_is_allowed() {
     refused("[inference]\nworker = \"worker\"", &["absolute"]);
     refused("[limits]\nqueue = 0", &["1 to 65536"]);
     refused(
-        "[limits]\nbody-size = \"32 MB\"",
-        &["\"32 MB\"", "from 1 KiB to 48 MiB", "32 MiB"],
+        "[limits]\nbody-size = \"32 MX\"",
+        &["\"32 MX\"", "from 1 KiB to 48 MiB", "32 MiB"],
     );
     refused("[limits]\nrequest-time = \"0s\"", &["more than 0"]);
     refused("[limits]\nrequest-time = 0", &["more than 0"]);
     refused("[limits]\nrequest-time = \"8d\"", &["at most 7d"]);
+    refused(
+        "[inference]\nstep-time = \"2m\"",
+        &["step-time", "more than 0 and at most 1m"],
+    );
     refused("[limits]\nrequest-time = 1979-05-27", &["a date"]);
     refused("[server]\nsocket = \"run/api.sock\"", &["absolute"]);
     refused(
@@ -224,7 +230,7 @@ fn drop_ins_win_key_by_key_in_the_order_of_their_names() {
     let inference = &loaded.config.inference;
     assert_eq!(
         (inference.slots, inference.batch, inference.threads),
-        (3, 128, 5)
+        (Some(3), 128, 5)
     );
     assert_eq!(
         loaded.files,

@@ -1,19 +1,27 @@
 //! `gemmad.toml`: what can be set, what holds when nothing is set.
 //!
 //! `keys` is the table of all keys with what each allows, `value` reads sizes and times, `load`
-//! finds the files and merges them.
+//! finds the files and merges them; `line` keeps what they hold to one line of a message.
+//! `reference` is what manual pages say of the keys, `args` the daemon's command line.
 
+mod args;
 mod error;
 mod keys;
+mod line;
 mod load;
 mod place;
+mod reference;
 mod value;
 
+pub use args::{Args, EXIT_STATUS};
 pub use error::{Errors, Problem};
-pub use load::{Loaded, load};
+pub use line::one_line;
+pub use load::{Loaded, closest, load};
 pub use place::Place;
+pub use reference::{KeyReference, TableReference, introduction, reference};
 pub use value::{parse_duration, parse_size};
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -44,6 +52,7 @@ const AUTO_NAMES: [&str; 12] = [
 pub struct Config {
     pub server: Server,
     pub models: Models,
+    pub pull: Pull,
     pub inference: Inference,
     pub memory: Memory,
     pub limits: Limits,
@@ -88,29 +97,73 @@ pub struct Models {
     pub prefer: Vec<String>,
     /// The group whose members may install models; empty: none. [`INSTALLERS`] need not exist.
     pub installers: String,
+    /// Where catalogs are that are added to the built-in one; it need not exist. `None`: nowhere.
+    pub catalog_directory: Option<PathBuf>,
+    /// The key that must have signed each of them, in minisign's base64; empty: none.
+    pub catalog_key: String,
     /// How long a loaded model may have nothing to do before it is unloaded; zero: for ever.
     pub idle_unload: Duration,
     /// How long it may have nothing to do before it gives back what it can; zero: for ever.
     pub idle_release: Duration,
 }
 
+/// From where models are fetched, and how.
+#[derive(Clone, PartialEq)]
+pub struct Pull {
+    /// The hub's address, without a slash at its end.
+    pub hub: String,
+    /// The file with the token that the hub wants; `None`: the credential that systemd passes, if it does.
+    pub token_file: Option<PathBuf>,
+    /// An `http` address; `none`; empty: what the environment says.
+    pub proxy: String,
+    /// Bytes a second at most, of each file that is fetched; 0: no limit.
+    pub rate: u64,
+    /// Bytes a second below which a connection is given up; 0: never.
+    pub least_rate: u64,
+}
+
 /// How a model is run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inference {
-    /// Tokens of context for each slot.
-    pub context: u32,
+    /// Tokens of context for each slot; `None`: as many as requests need.
+    pub context: Option<u32>,
     /// The smallest context that is of use, where memory is short.
     pub least_context: u32,
-    /// Requests answered at the same time.
-    pub slots: u32,
-    /// 0: one thread for each CPU that the worker may use.
+    /// The most that one request gets where it is as many as it needs.
+    pub most_context: u32,
+    /// Requests answered at the same time; `None`: as many as memory and CPUs are good for.
+    pub slots: Option<u32>,
+    /// 0: one thread for each fast core that the worker may use, within the quota.
     pub threads: u32,
     /// Tokens computed in one step of reading a prompt.
     pub batch: u32,
+    /// How long a running answer waits for its next token while prompts of others are read.
+    pub step_time: Duration,
     /// Whether the KV cache has numbers of 8 bits in place of 16.
     pub small_kv: bool,
+    /// Files of system prompts that everybody goes on from, whoever has sent them first.
+    pub system_prompts: Vec<PathBuf>,
     /// The worker program; `None` is `gemmad-worker` beside the daemon's own program.
     pub worker: Option<PathBuf>,
+}
+
+/// Tokens of context for each slot for which a model should have memory where requests get as many as
+/// they need.
+const USUAL_CONTEXT: u32 = 8192;
+/// Slots for which a model should have memory where it may have more.
+const USUAL_SLOTS: u32 = 2;
+
+impl Inference {
+    /// Tokens of context that are counted for each slot, where memory is not short.
+    pub fn counted_context(&self) -> u32 {
+        let usual = || USUAL_CONTEXT.max(self.least_context).min(self.most_context);
+        self.context.unwrap_or_else(usual)
+    }
+
+    /// Slots that a model has at least.
+    pub fn least_slots(&self) -> u32 {
+        self.slots.unwrap_or(USUAL_SLOTS)
+    }
 }
 
 /// What is kept in memory, and on the disk so that it need not be.
@@ -120,6 +173,11 @@ pub struct Memory {
     pub cache_directory: Option<PathBuf>,
     /// Bytes that they may have there.
     pub cache_size: u64,
+    /// Bytes of that directory's disk that prompts which were read may have besides; 0: they are
+    /// forgotten with their worker.
+    pub prompt_cache_size: u64,
+    /// The file with the key of prompts that outlive the daemon; `None`: none does.
+    pub prompt_cache_key: Option<PathBuf>,
     /// Bytes that are left to other programs; `None`: a part of the RAM.
     pub reserve: Option<u64>,
     /// Whether a model may be loaded whose weights do not fit.
@@ -204,8 +262,29 @@ impl Default for Models {
             auto_names: AUTO_NAMES.map(Into::into).into(),
             prefer: vec![],
             installers: INSTALLERS.into(),
+            catalog_directory: Some("/etc/gemmad/catalog.d".into()),
+            catalog_key: String::new(),
             idle_unload: Duration::from_secs(600),
             idle_release: Duration::from_secs(120),
+        }
+    }
+}
+
+/// A proxy's address may have a password.
+impl fmt::Debug for Pull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pull({})", self.hub)
+    }
+}
+
+impl Default for Pull {
+    fn default() -> Self {
+        Self {
+            hub: "https://huggingface.co".into(),
+            token_file: None,
+            proxy: String::new(),
+            rate: 0,
+            least_rate: 1 << 10,
         }
     }
 }
@@ -213,12 +292,15 @@ impl Default for Models {
 impl Default for Inference {
     fn default() -> Self {
         Self {
-            context: 8192,
+            context: None,
             least_context: 2048,
-            slots: 2,
+            most_context: 262_144,
+            slots: Some(USUAL_SLOTS),
             threads: 0,
             batch: 256,
+            step_time: Duration::from_millis(250),
             small_kv: false,
+            system_prompts: vec![],
             worker: None,
         }
     }
@@ -229,6 +311,8 @@ impl Default for Memory {
         Self {
             cache_directory: Some("/var/cache/gemmad".into()),
             cache_size: 32 << 30,
+            prompt_cache_size: 2 << 30,
+            prompt_cache_key: Some("/var/lib/gemmad/prompt-cache.key".into()),
             reserve: None,
             allow_overcommit: false,
             per_layer: 64 << 20,

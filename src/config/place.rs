@@ -46,8 +46,12 @@ impl Place {
             .directories
             .insert(0, directory("XDG_DATA_HOME", ".local/share").join("models"));
         defaults.memory.cache_directory = Some(directory("XDG_CACHE_HOME", ".cache"));
+        let state = directory("XDG_STATE_HOME", ".local/state");
+        defaults.memory.prompt_cache_key = Some(state.join("prompt-cache.key"));
+        let own = directory("XDG_CONFIG_HOME", ".config");
+        defaults.models.catalog_directory = Some(own.join("catalog.d"));
         Ok(Self {
-            file: directory("XDG_CONFIG_HOME", ".config").join("gemmad.toml"),
+            file: own.join("gemmad.toml"),
             defaults,
         })
     }
@@ -91,6 +95,12 @@ mod tests {
             .map(PathBuf::from)
         );
         assert_eq!(memory.cache_directory, Some("/fast/cache/gemmad".into()));
+        assert_eq!(
+            memory.prompt_cache_key,
+            Some("/home/anna/.local/state/gemmad/prompt-cache.key".into())
+        );
+        let catalogs = models.catalog_directory.clone();
+        assert_eq!(catalogs, Some("/home/anna/.config/gemmad/catalog.d".into()));
         assert!(Place::of_user(|_| None).unwrap_err().contains("HOME"));
     }
 }

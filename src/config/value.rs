@@ -2,17 +2,45 @@
 
 use std::time::Duration;
 
-/// Reads `32 MiB`, `512KiB`, `1 GiB` or a plain number of bytes. `None` for anything else.
+/// Digits behind the point of a size.
+const FRACTION: usize = 9;
+
+/// Reads `32 MiB`, `512K`, `4GB`, `4.5 G` or a plain number of bytes. `None` for anything else.
+/// `K`, `KB` and `KiB` are 1024 bytes and so on, in small letters as well: memory comes in such
+/// units, and systemd's `MemoryMax=` reads them so. A fraction of a byte is left out.
 pub fn parse_size(text: &str) -> Option<u64> {
-    let (number, unit) = split(text)?;
-    let factor = match unit {
-        "" | "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
+    let text = text.trim();
+    let number = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(number);
+    let power = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
         _ => return None,
     };
-    number.checked_mul(factor)
+    let (whole, fraction) = match number.split_once('.') {
+        // There is nothing between two bytes.
+        Some((_, fraction)) if power == 0 || fraction.is_empty() || fraction.len() > FRACTION => {
+            return None;
+        }
+        Some(parts) => parts,
+        None => (number, ""),
+    };
+    let whole = match whole {
+        // `.5G`
+        "" if !fraction.is_empty() => 0,
+        digits => digits.parse::<u64>().ok()?.checked_mul(1 << power)?,
+    };
+    let part = match fraction {
+        "" => 0,
+        // Less than 10^9, times 2^40 at most.
+        digits => (digits.parse::<u128>().ok()? << power) / 10_u128.pow(digits.len() as u32),
+    };
+    whole.checked_add(u64::try_from(part).ok()?)
 }
 
 /// Reads `500ms`, `30s`, `10m`, `1h`, `2d` or a plain number of seconds. `None` for anything else.
@@ -59,16 +87,36 @@ mod tests {
             (" 1 GiB ", 1 << 30),
             ("17", 17),
             ("17 B", 17),
+            ("4G", 4 << 30),
+            ("4GB", 4 << 30),
+            ("4 GB", 4 << 30),
+            ("4gib", 4 << 30),
+            ("4.5G", 9 << 29),
+            ("0.5 KiB", 512),
+            (".5 GiB", 1 << 29),
+            ("1500MB", 1500 << 20),
+            ("1.5 mib", 3 << 19),
+            ("0.000000001 TB", 1099),
+            ("2T", 2 << 40),
         ] {
             assert_eq!(parse_size(text), Some(bytes), "{text}");
         }
         for text in [
             "",
             "MiB",
-            "1 MB",
-            "1.5 GiB",
+            "1 M iB",
+            "1 Mbit",
+            "1.5",
+            "1. GiB",
+            ". GiB",
+            ".5",
+            "1.5.2 GiB",
+            "1,5 GiB",
+            "0.0000000001 TB",
+            "+1",
             "-1",
-            "1 mib",
+            "1e3",
+            "1 PiB",
             "99999999999999999999",
             "18446744073709551615 KiB",
         ] {

@@ -1,52 +1,59 @@
 //! What can be typed.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::OsStringValueParser;
-use clap::{Args, Parser, Subcommand};
-use clap_complete::Shell;
+use clap::builder::{NonEmptyStringValueParser as NotEmpty, OsStringValueParser, TypedValueParser};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
+use clap_complete::{ArgValueCandidates, Shell};
+use serde_json::Number;
 
+mod keep;
+
+pub use keep::{Foreign, ImportArgs, RmArgs, VerifyArgs};
+
+use super::completion::{model_names, planned_names};
 use super::error::exit_status_help;
 use super::text::Colour;
+use super::values;
+use crate::chat::{PENALTIES, PROBABILITIES, REPEAT_PENALTIES, TEMPERATURES};
 use crate::config::BusChoice;
 
 /// Ask the local Gemma daemon from the command line.
 #[derive(Debug, Parser)]
-#[command(name = "gemmactl", version, after_help = exit_status_help(), propagate_version = true, disable_help_subcommand = true)]
+#[command(name = "gemmactl", version, after_help = exit_status_help(), disable_version_flag = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 
-    /// The daemon's socket
+    /// The daemon's socket [default: $XDG_RUNTIME_DIR/gemmad/api.sock if you have a daemon of your
+    /// own, else /run/gemmad/api.sock]
     #[arg(
         long,
         global = true,
         value_name = "PATH",
         env = "GEMMAD_SOCKET",
         hide_env_values = true,
-        default_value = "/run/gemmad/api.sock"
+        // An empty variable is as good as none.
+        value_parser = OsStringValueParser::new().map(PathBuf::from),
+        value_hint = ValueHint::FilePath
     )]
-    pub socket: PathBuf,
+    pub socket: Option<PathBuf>,
 
     /// Ask over D-Bus instead of the socket: on the system bus, or on `session`, or on the bus at
     /// an address
-    #[arg(long, global = true, value_name = "BUS", num_args = 0..=1, require_equals = true, default_missing_value = "system", value_parser = bus)]
+    #[arg(long, global = true, value_name = "BUS", num_args = 0..=1, require_equals = true, default_missing_value = "system", value_parser = values::bus)]
     pub bus: Option<BusChoice>,
 
     /// When to use colours; `auto` is on a terminal, unless NO_COLOR is set
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Colour::Auto)]
     pub color: Colour,
-}
 
-fn bus(name: &str) -> Result<BusChoice, String> {
-    match name {
-        "system" => Ok(BusChoice::System),
-        "session" => Ok(BusChoice::Session),
-        address if address.starts_with("unix:") => Ok(BusChoice::Address(address.into())),
-        _ => Err("it must be `system`, `session` or an address like `unix:path=/run/dbus/system_bus_socket`".into()),
-    }
+    /// Print version
+    #[arg(short = 'V', visible_short_alias = 'v', long, action = ArgAction::Version)]
+    version: (),
 }
 
 #[derive(Debug, Subcommand)]
@@ -73,14 +80,33 @@ pub enum Command {
     /// Ctrl-C stops the answer or clears the line, Ctrl-D leaves. /help names the commands. Nothing
     /// you type is kept on disk, unless --history says so.
     Chat(ChatArgs),
-    /// Show what the daemon is doing
+    /// Chat with a model, or ask it one thing: `chat --model MODEL`, or `ask --model MODEL PROMPT`
+    #[command(hide = true)]
+    Run(RunArgs),
+    /// Show what the daemon is doing; also `ps`
+    #[command(alias = "ps")]
     Status {
         /// Print the daemon's own JSON
         #[arg(long)]
         json: bool,
     },
-    /// List the installed models
+    /// List the installed models; also `ls`
+    #[command(aliases = ["ls", "list"])]
     Models {
+        /// What could be had instead: what each published file takes on the disk and in memory here
+        #[arg(long)]
+        all: bool,
+
+        /// Print the daemon's own JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one model: its file, its context, what it can see and hear
+    Show {
+        /// The model's id, a variant like `e2b`, or `auto`
+        #[arg(default_value = "auto", value_parser = NotEmpty::new(), add = ArgValueCandidates::new(model_names))]
+        model: String,
+
         /// Print the daemon's own JSON
         #[arg(long)]
         json: bool,
@@ -98,18 +124,48 @@ pub enum Command {
     Memory(MemoryArgs),
     /// List the packed weights that are kept on the disk
     Cache(CacheArgs),
+    /// Fetch a model: from the hub, by a name of the catalog, or from an address
+    ///
+    /// Shows what would come, how large it is, and what room there is, and asks. The daemon fetches it, and goes on when this
+    /// ends: after a break, a restart or a reboot it goes on where it was. What has come is checked against its hash before
+    /// it can be used. For administrators.
+    Pull(PullArgs),
     /// Load a model now, instead of at the next request
     Load {
-        /// The model's id, or `auto`
+        /// The model's id, a variant like `e2b`, or `auto`
+        #[arg(value_parser = NotEmpty::new(), add = ArgValueCandidates::new(model_names))]
         model: String,
     },
-    /// Unload the model; its memory is free when this returns
-    Unload,
+    /// Unload the model; its memory is free when this returns; also `stop`
+    #[command(alias = "stop")]
+    Unload {
+        /// Only if it is this one that is loaded
+        #[arg(value_parser = NotEmpty::new(), add = ArgValueCandidates::new(model_names))]
+        model: Option<String>,
+    },
+    /// Make models of files that are there already
+    ///
+    /// Each file is checked first: a Gemma 4 model, a projector or a drafter. Who may write the model directory gets a file
+    /// that shares its bytes with the source, where the file system can, or a copy; everyone else sends it to the daemon,
+    /// which lets administrators.
+    Import(ImportArgs),
+    /// Remove installed models, with what belongs to them alone; for administrators
+    Rm(RmArgs),
+    /// Read files again and say whether they are what they were, or what was published; for administrators
+    Verify(VerifyArgs),
+    /// Show what models, packed weights and prompts take on the disk
+    Du {
+        /// Print it as JSON; sizes are bytes
+        #[arg(long)]
+        json: bool,
+    },
     /// Look at the daemon's configuration
     Config(ConfigArgs),
     /// Print completions for a shell
     ///
-    /// For bash: gemmactl completions bash > ~/.local/share/bash-completion/completions/gemmactl
+    /// The script asks gemmactl, which asks the daemon for the names of models. `make install` puts
+    /// those for bash, zsh and fish where they are found. By hand, for bash:
+    /// gemmactl completions bash > ~/.local/share/bash-completion/completions/gemmactl
     Completions { shell: Shell },
     /// Print the manual page, or write all pages to a directory
     Man {
@@ -133,25 +189,63 @@ pub struct MemoryArgs {
 pub enum MemoryCommand {
     /// Show what each model would take, before it is loaded or downloaded
     ///
-    /// For every installed model and every variant of the family. TOTAL is what has to be in memory
-    /// for the model to run at full speed; UNEVICTABLE is the part of it that the system cannot
-    /// take back: the KV cache, buffers, tables. The bars show both, and what is over the memory
-    /// that is free. Of experts a third is counted.
+    /// For every installed model and every variant of the family. FILE is the size of the model
+    /// file, about which is said (~) what one in Q4_0 has that is not here. TOTAL is what has to be
+    /// in memory for the model to run at full speed; UNEVICTABLE is the part of it that the system
+    /// cannot take back: the KV cache, buffers, tables. The bars show both, and what is over the
+    /// memory that is free. Of experts a third is counted; the others are read from the disk when
+    /// they are needed.
     Plan(PlanArgs),
 }
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
     /// Only this model or variant; a part of the name is enough
+    #[arg(value_parser = NotEmpty::new(), add = ArgValueCandidates::new(planned_names))]
     pub model: Option<String>,
 
-    /// For a context of so many tokens, instead of several
-    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(256..=262_144))]
+    /// For a context of so many tokens, like 4096 or 4k, instead of several
+    #[arg(long, value_name = "TOKENS", value_parser = values::context, allow_hyphen_values = true)]
     pub ctx: Option<u32>,
 
-    /// As if so much memory were free, like 4G or 1500M, instead of what is free now
-    #[arg(long, value_name = "SIZE", value_parser = ram)]
+    /// As if so much memory were free, instead of what is free now: 4G, 4.5GB, 1500M. G, GB and GiB
+    /// are the same, 1024 MiB. Of this, too, a part is left to other programs
+    #[arg(long, value_name = "SIZE", value_parser = values::ram, allow_hyphen_values = true)]
     pub ram: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct PullArgs {
+    /// `auto` for what fits this machine best, a variant like `e2b` or `gemma4:e2b`, a model's id (see `gemmactl models --all`),
+    /// OWNER/REPO, OWNER/REPO:FILE or OWNER/REPO:QUANTISATION on the hub, or the https address of a GGUF file, which may end in
+    /// #sha256=DIGITS
+    #[arg(value_name = "MODEL", value_parser = NotEmpty::new(), default_value = "auto")]
+    pub model: String,
+
+    /// What belongs to it: vision, audio and drafter, with commas between them, or none [default: all that there is and has
+    /// room on the disk]
+    #[arg(long, value_name = "LIST")]
+    pub with: Option<String>,
+
+    /// The type of its weights, like Q4_0
+    #[arg(long, value_name = "TYPE")]
+    pub quant: Option<String>,
+
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+
+    /// Show what is being fetched, and what was
+    #[arg(long, conflicts_with_all = ["with", "quant", "yes", "cancel"])]
+    pub status: bool,
+
+    /// Stop a download, and forget what came
+    #[arg(long, value_name = "ID", conflicts_with_all = ["with", "quant", "yes"])]
+    pub cancel: Option<String>,
+
+    /// Print the daemon's own JSON; a line for each event
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -166,11 +260,19 @@ pub struct CacheArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum CacheCommand {
-    /// Remove them; they are packed anew when their model is loaded
+    /// Remove the packed weights; they are packed anew when their model is loaded
     ///
     /// For administrators. A model that is loaded goes on; what it uses is free once it is
     /// unloaded.
-    Clear,
+    Clear {
+        /// Forget your own prompts instead
+        #[arg(long)]
+        prompts: bool,
+
+        /// Forget everybody's prompts (for administrators)
+        #[arg(long, requires = "prompts")]
+        all: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -186,6 +288,10 @@ pub enum ConfigCommand {
         /// This file and FILE.d/*.toml, instead of /etc/gemmad/gemmad.toml
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+
+        /// The configuration of a daemon of your own, as `gemmad --user` reads it
+        #[arg(long)]
+        user: bool,
     },
 }
 
@@ -223,17 +329,39 @@ pub struct AskArgs {
     pub json: bool,
 
     /// Give up after this time, like 30s or 5m
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = values::duration, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
+
+    /// Print the answer as it is, without a newline behind it
+    #[arg(long, short = 'n', conflicts_with = "json")]
+    pub no_newline: bool,
 
     #[command(flatten)]
     pub conversation: ConversationArgs,
 }
 
 #[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The model's id, a variant like `e2b`, or `auto`
+    #[arg(value_parser = NotEmpty::new(), add = ArgValueCandidates::new(model_names))]
+    pub model: String,
+
+    /// What to ask; without it, a conversation
+    pub prompt: Vec<String>,
+
+    /// Let the model think before it answers
+    #[arg(long)]
+    pub think: bool,
+
+    /// Print how fast it was, to standard error
+    #[arg(long, short)]
+    pub verbose: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct ChatArgs {
     /// Keep what you type in FILE; without FILE in $XDG_STATE_HOME/gemmad/history
-    #[arg(long, value_name = "FILE", env = "GEMMAD_HISTORY", hide_env_values = true, value_parser = OsStringValueParser::new())]
+    #[arg(long, value_name = "FILE", env = "GEMMAD_HISTORY", hide_env_values = true, value_parser = OsStringValueParser::new(), value_hint = ValueHint::FilePath)]
     pub history: Option<Option<OsString>>,
 
     #[command(flatten)]
@@ -247,7 +375,7 @@ pub struct ConversationArgs {
     pub system: Option<String>,
 
     /// The model's id (see `gemmactl models`)
-    #[arg(long, value_name = "MODEL", default_value = "auto")]
+    #[arg(long, value_name = "MODEL", default_value = "auto", value_parser = NotEmpty::new(), add = ArgValueCandidates::new(model_names))]
     pub model: String,
 
     /// Let the model think before it answers
@@ -257,6 +385,10 @@ pub struct ConversationArgs {
     /// Let the model think, and print its thoughts to standard error
     #[arg(long)]
     pub show_thoughts: bool,
+
+    /// Print how many tokens were read and written, and how fast, to standard error
+    #[arg(long, short)]
+    pub verbose: bool,
 
     #[command(flatten)]
     pub sampling: Sampling,
@@ -273,67 +405,71 @@ impl ConversationArgs {
 #[command(next_help_heading = "Sampling")]
 pub struct Sampling {
     /// How freely words are drawn; 0 always takes the likeliest [daemon's default: 1.0]
-    #[arg(long, value_name = "NUMBER", value_parser = finite, allow_negative_numbers = true)]
+    #[arg(long, value_name = "NUMBER", value_parser = |text: &str| values::number(text, TEMPERATURES), allow_hyphen_values = true)]
     pub temperature: Option<f64>,
 
     /// Draw from this many likeliest tokens [daemon's default: 64]
-    #[arg(long, value_name = "COUNT")]
-    pub top_k: Option<u32>,
+    #[arg(long, value_name = "COUNT", value_parser = values::top_k, allow_hyphen_values = true)]
+    pub top_k: Option<i64>,
 
     /// Draw from the likeliest tokens that together have this probability [daemon's default: 0.95]
-    #[arg(long, value_name = "NUMBER", value_parser = finite, allow_negative_numbers = true)]
+    #[arg(long, value_name = "NUMBER", value_parser = |text: &str| values::number(text, PROBABILITIES), allow_hyphen_values = true)]
     pub top_p: Option<f64>,
 
     /// Leave out tokens less likely than this share of the likeliest [daemon's default: 0]
-    #[arg(long, value_name = "NUMBER", value_parser = finite, allow_negative_numbers = true)]
+    #[arg(long, value_name = "NUMBER", value_parser = |text: &str| values::number(text, PROBABILITIES), allow_hyphen_values = true)]
     pub min_p: Option<f64>,
 
-    /// Makes the answer repeatable
-    #[arg(long, value_name = "NUMBER")]
-    pub seed: Option<u64>,
+    /// Makes the answer repeatable; -1 is another seed each time, as without it
+    #[arg(long, value_name = "NUMBER", value_parser = values::seed, allow_hyphen_values = true)]
+    pub seed: Option<Number>,
 
-    /// Tokens of the answer at most, thoughts included
-    #[arg(long, value_name = "COUNT")]
-    pub max_tokens: Option<u32>,
+    /// Tokens of the answer at most, thoughts included, like 500 or 4k; -1 is no limit, as without it
+    #[arg(long, value_name = "COUNT", value_parser = values::max_tokens, allow_hyphen_values = true)]
+    pub max_tokens: Option<i64>,
 
     /// End the answer before this text; may be given several times
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", value_parser = values::stop, allow_hyphen_values = true)]
     pub stop: Vec<String>,
 
     /// Make what was said less likely, by this factor [daemon's default: 1.0]
-    #[arg(long, value_name = "NUMBER", value_parser = finite, allow_negative_numbers = true)]
+    #[arg(long, value_name = "NUMBER", value_parser = |text: &str| values::number(text, REPEAT_PENALTIES), allow_hyphen_values = true)]
     pub repeat_penalty: Option<f64>,
 
     /// Make what was said less likely, more so the more often
-    #[arg(long, value_name = "NUMBER", value_parser = finite, allow_negative_numbers = true)]
+    #[arg(long, value_name = "NUMBER", value_parser = |text: &str| values::number(text, PENALTIES), allow_hyphen_values = true)]
     pub frequency_penalty: Option<f64>,
 
     /// Make what was said less likely, however often
-    #[arg(long, value_name = "NUMBER", value_parser = finite, allow_negative_numbers = true)]
+    #[arg(long, value_name = "NUMBER", value_parser = |text: &str| values::number(text, PENALTIES), allow_hyphen_values = true)]
     pub presence_penalty: Option<f64>,
 }
 
-/// JSON has no infinities; which numbers make sense is the daemon's to say.
-fn finite(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|number: &f64| number.is_finite())
-        .ok_or_else(|| "not a number".into())
+/// What `run` stands for.
+pub enum Meant {
+    Ask(Box<AskArgs>),
+    Chat(Box<ChatArgs>),
 }
 
-/// A size as memory is sold: `4G` and `4GiB` are the same.
-fn ram(text: &str) -> Result<u64, String> {
-    let long = text
-        .strip_suffix(['G', 'M', 'K'])
-        .map(|number| format!("{number}{}iB", &text[number.len()..]));
-    let bytes =
-        crate::config::parse_size(long.as_deref().unwrap_or(text)).filter(|bytes| *bytes > 0);
-    bytes.ok_or_else(|| "write a size like 4G, 1500M or 2GiB".into())
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let time = crate::config::parse_duration(text).filter(|time| !time.is_zero());
-    time.ok_or_else(|| "write a time like 500ms, 30s, 10m or 1h".into())
+impl RunArgs {
+    /// A conversation, unless there is something to ask: words, or input that no one types.
+    pub fn meant(self) -> Meant {
+        let is_question = !self.prompt.is_empty() || !std::io::stdin().is_terminal();
+        let (name, options) = match is_question {
+            true => ("ask", self.prompt),
+            false => ("chat", vec![]),
+        };
+        let words = ["gemmactl", name, "--model", &self.model].map(String::from);
+        let flags = [(self.verbose, "--verbose"), (self.think, "--think")];
+        let flags = flags.into_iter().filter(|(is_given, _)| *is_given);
+        let flags = flags.map(|(_, flag)| flag.into());
+        let line = words.into_iter().chain(flags).chain(["--".into()]);
+        match Cli::parse_from(line.chain(options)).command {
+            Command::Ask(args) => Meant::Ask(Box::new(args)),
+            Command::Chat(args) => Meant::Chat(Box::new(args)),
+            _ => unreachable!("the line is one of these two"),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -345,19 +481,6 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn numbers_and_times() {
-        assert_eq!(finite("0.5"), Ok(0.5));
-        assert_eq!(
-            (ram("4G"), ram("512MiB"), ram("1000")),
-            (Ok(4 << 30), Ok(512 << 20), Ok(1000))
-        );
-        assert!(ram("0").is_err() && ram("G").is_err() && ram("4 T").is_err());
-        assert!(finite("nan").is_err() && finite("inf").is_err() && finite("x").is_err());
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        assert!(duration("0").is_err() && duration("soon").is_err());
     }
 
     #[test]

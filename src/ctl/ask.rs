@@ -5,14 +5,15 @@ use std::io::{self, IsTerminal, Read};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::answer;
+use super::answer::Question;
 use super::args::AskArgs;
+use super::blame::{Origin, option};
 use super::client::Client;
 use super::error::Error;
 use super::form;
-use super::media;
+use super::media::{self, Attached, attach};
 use super::text::{Printer, Terminal};
-use super::wire::{chat_body, message, message_with_media};
+use super::wire::{ask_for_progress, chat_body, message, message_with_media};
 
 /// Bytes of a prompt at most; the daemon's own limit for a whole request is 32 MiB unless it is
 /// changed.
@@ -24,7 +25,7 @@ pub fn run(
     runtime: &Runtime,
     terminal: &Terminal,
 ) -> Result<(), Error> {
-    let media = media(args)?;
+    let attached = attached(args)?;
     let takes_input = args
         .image
         .iter()
@@ -44,11 +45,17 @@ pub fn run(
         .system
         .as_deref()
         .map(|text| message("system", text));
-    let question = if media.is_empty() {
-        message("user", &prompt)
-    } else {
-        message_with_media(media, &prompt)
+    let before = system.iter().map(|_| vec![]);
+    let (names, parts): (Vec<_>, Vec<_>) = attached
+        .into_iter()
+        .map(|file| (file.name, file.part))
+        .unzip();
+    let origin = Origin {
+        files: before.chain([names]).collect(),
+        schema: args.schema.as_deref().map(|path| option("schema", path)),
+        tools: args.tools.as_deref().map(|path| option("tools", path)),
     };
+    let question = message_with_media(parts, &prompt);
     let messages: Vec<Value> = system.into_iter().chain([question]).collect();
     let conversation = &args.conversation;
     let mut body = chat_body(
@@ -58,13 +65,10 @@ pub fn run(
         conversation.thinks(),
         !args.json,
     );
-    if let Some(path) = &args.schema {
-        let schema = form::read(path)?;
-        body["response_format"] = json!({ "type": "json_schema", "json_schema": { "name": "answer", "strict": true, "schema": schema } });
+    if !args.json && terminal.shows_waiting() {
+        ask_for_progress(&mut body);
     }
-    if let Some(path) = &args.tools {
-        body["tools"] = form::tools(form::read(path)?, path)?;
-    }
+    hold_to(&mut body, args)?;
     let work = async {
         if args.json {
             print_json(client, &body, terminal).await
@@ -72,18 +76,31 @@ pub fn run(
             print_text(client, &body, args, terminal).await
         }
     };
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         match args.timeout {
             Some(limit) => tokio::time::timeout(limit, work)
                 .await
                 .unwrap_or(Err(Error::TimedOut { limit })),
             None => work.await,
         }
-    })
+    });
+    done.map_err(|error| origin.explain(error))
 }
 
-/// The pictures, then the sounds. One of them may come from standard input.
-fn media(args: &AskArgs) -> Result<Vec<Value>, Error> {
+/// Adds the form that the answer is to have, and the tools.
+fn hold_to(body: &mut Value, args: &AskArgs) -> Result<(), Error> {
+    if let Some(path) = &args.schema {
+        let schema = form::schema(form::read(path)?, path)?;
+        body["response_format"] = json!({ "type": "json_schema", "json_schema": { "name": "answer", "strict": true, "schema": schema } });
+    }
+    if let Some(path) = &args.tools {
+        body["tools"] = form::tools(form::read(path)?, path)?;
+    }
+    Ok(())
+}
+
+/// The pictures, then the sounds, then the files. One of them may come from standard input.
+fn attached(args: &AskArgs) -> Result<Vec<Attached>, Error> {
     if args
         .image
         .iter()
@@ -97,12 +114,10 @@ fn media(args: &AskArgs) -> Result<Vec<Value>, Error> {
             "standard input can be one picture, sound or file, not several".into(),
         ));
     }
-    let pictures = args.image.iter().map(|path| media::picture(path));
-    let sounds = args.audio.iter().map(|path| media::sound(path));
-    pictures
-        .chain(sounds)
-        .chain(args.file.iter().map(|path| media::document(path)))
-        .collect()
+    let pictures = args.image.iter().map(|path| attach(path, media::picture));
+    let sounds = args.audio.iter().map(|path| attach(path, media::sound));
+    let files = args.file.iter().map(|path| attach(path, media::document));
+    pictures.chain(sounds).chain(files).collect()
 }
 
 async fn print_json(client: &dyn Client, body: &Value, terminal: &Terminal) -> Result<(), Error> {
@@ -118,23 +133,21 @@ async fn print_text(
 ) -> Result<(), Error> {
     // Standard output's own buffer would hold a line back until its end; the printer flushes every
     // piece.
-    let mut printer = Printer::new(io::stdout(), io::stderr(), *terminal);
-    let mut text = String::new();
-    let result = answer::stream(
+    let mut printer = Printer::new(io::stdout(), io::stderr(), *terminal).bare(args.no_newline);
+    let mut said = String::new();
+    let question = Question {
         client,
         body,
-        args.conversation.show_thoughts,
-        &mut printer,
-        &mut text,
-    )
-    .await;
+        thoughts: args.conversation.show_thoughts,
+        printer: &mut printer,
+        said: &mut said,
+    };
+    let result = question.stream().await;
     // A refusal needs no empty line before it; an answer that broke off needs its line ended.
-    if result.is_ok() || !text.is_empty() {
+    if result.is_ok() || !said.is_empty() {
         printer.end().map_err(Error::from_output)?;
     }
-    if let Some(remark) = answer::remark(result?.as_deref()) {
-        terminal.remark(remark);
-    }
+    result?.remark(args.conversation.verbose, terminal);
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! `gemmactl cache`: the packed weights that are kept on the disk.
+//! `gemmactl cache`: the packed weights and the prompts that are kept on the disk.
 
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,6 +18,26 @@ struct Cache {
     limit: Option<u64>,
     bytes: u64,
     files: Vec<File>,
+    prompts: Prompts,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Prompts {
+    bytes: u64,
+    entries: Vec<Prompt>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Prompt {
+    model: String,
+    owner: String,
+    tokens: u64,
+    bytes: u64,
+    /// Seconds since 1970.
+    used: u64,
+    retention: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -57,6 +77,21 @@ pub async fn clear(client: &dyn Client, json: bool, terminal: &Terminal) -> Resu
     }
 }
 
+pub async fn forget(
+    client: &dyn Client,
+    all: bool,
+    json: bool,
+    terminal: &Terminal,
+) -> Result<Vec<u8>, Error> {
+    let forgotten = client.clear_prompts(all).await?;
+    if json {
+        return Ok(pretty(&forgotten, terminal));
+    }
+    let forgotten: Prompts = parse(forgotten)?;
+    let (count, bytes) = (forgotten.entries.len(), show_size(forgotten.bytes));
+    Ok(format!("forgot {}, {bytes} freed\n", counted(count, "prompt")).into_bytes())
+}
+
 /// `now` is since 1970.
 fn list_view(cache: &Cache, now: Duration, out: Stream) -> String {
     let Some(directory) = &cache.directory else {
@@ -80,7 +115,7 @@ fn list_view(cache: &Cache, now: Duration, out: Stream) -> String {
         .limit
         .map(|limit| format!(" of {} at most", show_size(limit)))
         .unwrap_or_default();
-    let count = files(cache.files.len());
+    let count = counted(cache.files.len(), "file");
     // Writing to a string does not fail.
     let _ = writeln!(
         view,
@@ -88,6 +123,37 @@ fn list_view(cache: &Cache, now: Duration, out: Stream) -> String {
         show_size(cache.bytes),
         out.clean(directory)
     );
+    if !cache.prompts.entries.is_empty() {
+        view += "\n";
+        view += &prompts_view(&cache.prompts, now, out);
+    }
+    view
+}
+
+fn prompts_view(prompts: &Prompts, now: Duration, out: Stream) -> String {
+    let row = |prompt: &Prompt| {
+        [
+            prompt.model.clone(),
+            prompt.owner.clone(),
+            prompt.tokens.to_string(),
+            show_size(prompt.bytes),
+            ago(now.saturating_sub(Duration::from_secs(prompt.used))),
+            match &prompt.retention[..] {
+                "24h" => "24 h".to_owned(),
+                "configured" => "as long as configured".to_owned(),
+                _ => "until the daemon stops".to_owned(),
+            },
+        ]
+    };
+    let mut view = table(
+        ["PROMPTS OF", "OWNER", "TOKENS", "SIZE", "USED", "KEPT"],
+        prompts.entries.iter().map(row),
+        &[2, 3],
+        out,
+    );
+    let count = counted(prompts.entries.len(), "prompt");
+    // Writing to a string does not fail.
+    let _ = writeln!(view, "{count}, {}", show_size(prompts.bytes));
     view
 }
 
@@ -105,17 +171,16 @@ fn clear_view(cleared: &Cleared) -> String {
     };
     format!(
         "removed {}, {} ({} bytes) freed{later}\n",
-        files(cleared.files.len()),
+        counted(cleared.files.len(), "file"),
         show_size(cleared.freed),
         cleared.freed
     )
 }
 
-fn files(count: usize) -> String {
-    if count == 1 {
-        "1 file".into()
-    } else {
-        format!("{count} files")
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
     }
 }
 
@@ -159,6 +224,15 @@ mod tests {
             list_view(&parse(cache).unwrap(), Duration::from_secs(1300), PIPE),
             expected
         );
+        let prompt = |retention| json!({"model": "e2b", "owner": "1000", "tokens": 3000, "bytes": 24 << 20, "used": 1240, "retention": retention});
+        let entries = [prompt("in_memory"), prompt("24h")];
+        let cache = json!({"directory": "/c", "files": [], "prompts": {"bytes": 48 << 20, "entries": entries}});
+        let view = list_view(&parse(cache).unwrap(), Duration::from_secs(1300), PIPE);
+        let prompts = "\nPROMPTS OF  OWNER  TOKENS      SIZE  USED       KEPT\n\
+                       e2b         1000     3000  24.0 MiB  1 min ago  until the daemon stops\n\
+                       e2b         1000     3000  24.0 MiB  1 min ago  24 h\n\
+                       2 prompts, 48.0 MiB\n";
+        assert!(view.ends_with(prompts), "{view}");
         let cleared = json!({"freed": 6 << 20, "files": files});
         assert_eq!(
             clear_view(&parse(cleared).unwrap()),

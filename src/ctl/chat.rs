@@ -1,29 +1,26 @@
 //! `gemmactl chat`: a conversation. It lives in this process alone and is sent whole with every
 //! turn.
 
-use std::ffi::OsStr;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
 
-use rustyline::error::ReadlineError;
-use rustyline::history::FileHistory;
-use rustyline::{Config, Editor};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use super::answer;
+use super::answer::Question;
 use super::args::{ChatArgs, ConversationArgs};
+use super::blame::Origin;
 use super::client::Client;
+use super::completion;
 use super::compose::{Composer, HELP, Slash, Step};
 use super::error::Error;
 use super::interrupt::Interrupts;
-use super::media;
+use super::lines::{Lines, Typed};
+use super::media::{self, Attached, attach};
+use super::settings::Settings;
+use super::show::promptly;
 use super::text::{Printer, Terminal};
-use super::wire::{chat_body, message, message_with_media};
-
-/// Lines kept in memory, and in the history file if there is one.
-const HISTORY_LINES: usize = 1000;
+use super::wire::{ask_for_progress, chat_body, message, message_with_media};
+use crate::config;
 
 pub fn run(
     args: &ChatArgs,
@@ -32,59 +29,81 @@ pub fn run(
     interrupts: &Interrupts,
     terminal: &Terminal,
 ) -> Result<(), Error> {
-    let mut lines = Lines::open(args.history.as_ref().map(Option::as_deref))?;
+    let check = |model: &str| runtime.block_on(promptly(client.model(model))).map(drop);
+    check(&args.conversation.model)?;
+    let models = || {
+        let installed = completion::installed(client, runtime);
+        ["auto".into()].into_iter().chain(installed).collect()
+    };
+    let history = args.history.as_ref().map(Option::as_deref);
+    let mut lines = Lines::open(history, &models, runtime, interrupts)?;
     let mut talk = Talk {
         settings: args.conversation.clone(),
+        sampling: Settings::new(args.conversation.sampling.clone()),
         turns: vec![],
         shown: vec![],
     };
     let mut composer = Composer::default();
     if lines.on_terminal {
-        terminal.remark("/help names the commands, Ctrl-D leaves");
+        let tab = if lines.edits() {
+            ", Tab completes them"
+        } else {
+            ""
+        };
+        terminal.remark(&format!("/help names the commands{tab}, Ctrl-D leaves"));
     }
     let result = loop {
-        let line = match lines.next(if composer.is_open() { "… " } else { "> " }) {
-            Ok(Some(line)) => line,
-            Ok(None) => break Ok(()),
-            Err(ReadlineError::Interrupted) => {
+        let step = match lines.next(if composer.is_open() { "… " } else { "> " }) {
+            Ok(Typed::Line(line)) => composer.line(&line),
+            Ok(Typed::End) => break Ok(()),
+            Ok(Typed::Cleared) => {
                 composer.reset();
                 continue;
             }
-            Err(error) => break Err(Error::Output(io::Error::other(error))),
+            Err(error) => break Err(error),
         };
-        match composer.line(&line) {
-            Step::More | Step::Nothing => {}
-            Step::Wrong(text) => terminal.remark(&text),
+        let done = match step {
+            Step::More | Step::Nothing => Ok(()),
+            Step::Wrong(text) => Err(Error::Usage(text)),
             Step::Do(Slash::Quit) => break Ok(()),
-            Step::Do(command) => terminal.remark(&talk.obey(command)),
-            Step::Say(text) => {
-                match runtime.block_on(talk.turn(&text, client, interrupts, terminal)) {
-                    Ok(()) => {}
-                    Err(error @ (Error::Closed | Error::Output(_))) => break Err(error),
-                    // On a terminal the user can try again; a script's next line would miss this
-                    // one.
-                    Err(error) if !lines.on_terminal => break Err(error),
-                    Err(error) => terminal.complain(&error.message().unwrap_or_default()),
-                }
-            }
+            Step::Do(command) => talk.obey(command, check).map(|said| terminal.remark(&said)),
+            Step::Say(text) => runtime.block_on(talk.turn(&text, client, interrupts, terminal)),
+        };
+        match done {
+            Ok(()) => {}
+            Err(error @ (Error::Closed | Error::Output(_))) => break Err(error),
+            // On a terminal the user can try again; a script's next line would miss this one.
+            Err(error) if !lines.on_terminal => break Err(error),
+            Err(error) => terminal.complain(&error.message().unwrap_or_default()),
         }
     };
     result.and(lines.save())
 }
 
+/// What was said, and the files that went with it.
+struct Turn {
+    message: Value,
+    files: Vec<String>,
+}
+
 /// The conversation so far and how it goes on.
 struct Talk {
     settings: ConversationArgs,
-    turns: Vec<Value>,
+    sampling: Settings,
+    turns: Vec<Turn>,
     /// Pictures, sounds and files that go with what is said next.
-    shown: Vec<Value>,
+    shown: Vec<Attached>,
 }
 
 impl Talk {
-    /// Does what a command says and returns what to tell.
-    fn obey(&mut self, command: Slash) -> String {
+    /// Does what a command says and returns what to tell. `check` says whether there is such a model.
+    fn obey(
+        &mut self,
+        command: Slash,
+        check: impl Fn(&str) -> Result<(), Error>,
+    ) -> Result<String, Error> {
         let settings = &mut self.settings;
-        match command {
+        Ok(match command {
             Slash::Help | Slash::Quit => HELP.into(),
             Slash::System(text) => {
                 settings.system = Some(text).filter(|text| !text.is_empty());
@@ -99,9 +118,16 @@ impl Talk {
                 .system
                 .clone()
                 .unwrap_or_else(|| "there are no instructions".into()),
-            Slash::Image(path) => self.show(&path, media::picture(&path)),
-            Slash::Audio(path) => self.show(&path, media::sound(&path)),
-            Slash::File(path) => self.show(&path, media::document(&path)),
+            Slash::Image(path) | Slash::Audio(path) | Slash::File(path)
+                if media::is_input(&path) =>
+            {
+                return Err(Error::Usage(
+                    "standard input is what you type here: name a file".into(),
+                ));
+            }
+            Slash::Image(path) => self.show(attach(&path, media::picture)?),
+            Slash::Audio(path) => self.show(attach(&path, media::sound)?),
+            Slash::File(path) => self.show(attach(&path, media::document)?),
             Slash::Clear => {
                 self.turns.clear();
                 self.shown.clear();
@@ -118,23 +144,32 @@ impl Talk {
                 }
                 .into()
             }
+            Slash::Set(name, _) if name.is_empty() => self.sampling.to_string(),
+            Slash::Set(name, value) => self.sampling.set(&name, &value).map_err(Error::Usage)?,
+            Slash::Verbose(verbose) => {
+                settings.verbose = verbose;
+                if verbose {
+                    "rates are told after each answer"
+                } else {
+                    "rates are not told"
+                }
+                .into()
+            }
             Slash::Model(None) => format!("the model is {}", settings.model),
             Slash::Model(Some(model)) => {
+                check(&model)?;
                 settings.model = model;
                 format!("the model is {} from now on", settings.model)
             }
-        }
+        })
     }
 
-    /// Keeps a picture or a sound for the next question; says so, or why not.
-    fn show(&mut self, path: &Path, part: Result<Value, Error>) -> String {
-        match part {
-            Ok(part) => {
-                self.shown.push(part);
-                format!("{} goes with what you say next", path.display())
-            }
-            Err(error) => error.message().unwrap_or_default(),
-        }
+    /// Keeps a file for the next question, and says so.
+    fn show(&mut self, attached: Attached) -> String {
+        let name = config::one_line(&attached.name);
+        let said = format!("{name} goes with what you say next");
+        self.shown.push(attached);
+        said
     }
 
     /// Asks, prints, remembers. A question without any answer is forgotten, so that it can be asked
@@ -147,148 +182,72 @@ impl Talk {
         terminal: &Terminal,
     ) -> Result<(), Error> {
         let shown = std::mem::take(&mut self.shown);
-        self.turns.push(if shown.is_empty() {
-            message("user", text)
-        } else {
-            message_with_media(shown, text)
+        let has_files = !shown.is_empty();
+        let (files, parts) = shown.into_iter().map(|one| (one.name, one.part)).unzip();
+        self.turns.push(Turn {
+            message: message_with_media(parts, text),
+            files,
         });
-        let settings = &self.settings;
-        let system = settings
-            .system
-            .as_deref()
-            .map(|text| message("system", text));
-        let messages: Vec<Value> = system
-            .into_iter()
-            .chain(self.turns.iter().cloned())
-            .collect();
-        let body = chat_body(
-            &settings.model,
-            &messages,
-            &settings.sampling,
-            settings.thinks(),
-            true,
-        );
+        let (mut body, origin) = self.request();
+        if terminal.shows_waiting() {
+            ask_for_progress(&mut body);
+        }
         let mut printer = Printer::new(io::stdout(), io::stderr(), *terminal);
         let mut said = String::new();
-        let result = interrupts
-            .stops(answer::stream(
-                client,
-                &body,
-                settings.show_thoughts,
-                &mut printer,
-                &mut said,
-            ))
-            .await;
+        let question = Question {
+            client,
+            body: &body,
+            thoughts: self.settings.show_thoughts,
+            printer: &mut printer,
+            said: &mut said,
+        };
+        let result = interrupts.stops(question.stream()).await;
         if said.is_empty() && !matches!(result, Some(Ok(_))) {
             self.turns.pop();
+            if has_files {
+                terminal.remark("(what you had added to the question is forgotten with it)");
+            }
         } else {
-            self.turns.push(message("assistant", &said));
+            self.turns.push(Turn {
+                message: message("assistant", &said),
+                files: vec![],
+            });
         }
         if !matches!(result, Some(Err(_))) || !said.is_empty() {
             printer.end().map_err(Error::from_output)?;
         }
         match result {
             None => terminal.remark("(stopped)"),
-            Some(result) => {
-                if let Some(remark) = answer::remark(result?.as_deref()) {
-                    terminal.remark(remark);
-                }
-            }
+            Some(result) => result
+                .map_err(|error| origin.explain(error))?
+                .remark(self.settings.verbose, terminal),
         }
         Ok(())
     }
-}
 
-/// The user's lines, from a terminal with editing or from a pipe.
-struct Lines {
-    editor: Editor<(), FileHistory>,
-    file: Option<PathBuf>,
-    on_terminal: bool,
-}
-
-impl Lines {
-    /// `history`: nowhere, in the user's own place for such things, or in a file. An empty name, as
-    /// an empty environment variable gives it, is nowhere.
-    fn open(history: Option<Option<&OsStr>>) -> Result<Self, Error> {
-        let broken = |error: ReadlineError| Error::Output(io::Error::other(error));
-        let config = Config::builder()
-            .max_history_size(HISTORY_LINES)
-            .map_err(broken)?
-            .build();
-        let history_lines = FileHistory::with_config(&config);
-        let mut editor = Editor::with_history(config, history_lines).map_err(broken)?;
-        let file = match history {
-            None => None,
-            Some(Some(file)) => {
-                Some(PathBuf::from(file)).filter(|file| !file.as_os_str().is_empty())
-            }
-            Some(None) => Some(own_file()?),
+    /// The conversation so far as a request, and what that is made of.
+    fn request(&self) -> (Value, Origin) {
+        let settings = &self.settings;
+        let system = settings.system.as_deref();
+        let turns = self.turns.iter();
+        let messages: Vec<_> = system
+            .map(|text| message("system", text))
+            .into_iter()
+            .chain(turns.clone().map(|turn| turn.message.clone()))
+            .collect();
+        let files = system.map(|_| vec![]).into_iter();
+        let origin = Origin {
+            files: files.chain(turns.map(|turn| turn.files.clone())).collect(),
+            ..Origin::default()
         };
-        if let Some(file) = file.as_deref().filter(|file| file.exists()) {
-            editor
-                .load_history(file)
-                .map_err(|error| unusable(file, error))?;
-        }
-        Ok(Self {
-            editor,
-            file,
-            on_terminal: io::IsTerminal::is_terminal(&io::stdin()),
-        })
+        let sampling = self.sampling.sampling();
+        let body = chat_body(
+            &settings.model,
+            &messages,
+            sampling,
+            settings.thinks(),
+            true,
+        );
+        (body, origin)
     }
-
-    /// `None` at the end of input.
-    fn next(&mut self, prompt: &str) -> Result<Option<String>, ReadlineError> {
-        match self.editor.readline(prompt) {
-            Ok(line) => {
-                self.editor.add_history_entry(line.as_str())?;
-                Ok(Some(line))
-            }
-            Err(ReadlineError::Eof) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn save(&mut self) -> Result<(), Error> {
-        match &self.file {
-            // Readable by the user alone: rustyline sees to it.
-            Some(file) => self
-                .editor
-                .save_history(file)
-                .map_err(|error| unusable(file, error)),
-            None => Ok(()),
-        }
-    }
-}
-
-fn unusable(file: &Path, error: ReadlineError) -> Error {
-    Error::File {
-        path: file.into(),
-        cause: io::Error::other(error),
-    }
-}
-
-/// `$XDG_STATE_HOME/gemmad/history`, its directory made if it is missing.
-fn own_file() -> Result<PathBuf, Error> {
-    let from = |name: &str| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    let state = from("XDG_STATE_HOME").or_else(|| Some(from("HOME")?.join(".local/state")));
-    let directory = state
-        .ok_or_else(|| {
-            Error::Usage(
-                "neither XDG_STATE_HOME nor HOME is set: name the file, --history FILE".into(),
-            )
-        })?
-        .join("gemmad");
-    let made = std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&directory);
-    made.map_err(|cause| Error::File {
-        path: directory.clone(),
-        cause,
-    })?;
-    Ok(directory.join("history"))
 }

@@ -1,5 +1,6 @@
 //! What gemmactl asks of the daemon, whichever way it is reached: `http` or `over_bus`.
 
+use std::path::Path;
 use std::pin::Pin;
 
 use serde_json::Value;
@@ -17,6 +18,17 @@ pub trait Client {
     /// The installed models, as in `GET /v1/models`.
     fn models(&self) -> Reply<'_, Value>;
 
+    /// What could be had, as `catalog` in `GET /v1/models?catalog=1`.
+    fn catalog(&self) -> Reply<'_, Value>;
+
+    /// The model that a name means, as in `GET /v1/models/NAME`.
+    fn model<'a>(&'a self, name: &'a str) -> Reply<'a, Value>;
+
+    /// All that there is to know of it, as in `GET /v1/models/NAME?details=1`; over D-Bus no more than `model`.
+    fn details<'a>(&'a self, name: &'a str) -> Reply<'a, Value> {
+        self.model(name)
+    }
+
     /// What each model would take, as in `GET /memory/plan`: for one context in tokens, and as if
     /// so many bytes were free, where given.
     fn plan(&self, context: Option<u32>, ram: Option<u64>) -> Reply<'_, Value>;
@@ -33,12 +45,52 @@ pub trait Client {
     /// The answer to a request of `POST /v1/chat/completions` as it comes.
     fn stream<'a>(&'a self, request: &'a Value) -> Reply<'a, Box<dyn Events>>;
 
+    /// Takes a model away, as `DELETE /v1/models/ID`.
+    fn remove<'a>(&'a self, _id: &'a str) -> Reply<'a, Value> {
+        not_served()
+    }
+
+    /// Hashes a model's files, as `POST /models/verify`.
+    fn verify<'a>(&'a self, _model: &'a str) -> Reply<'a, Value> {
+        not_served()
+    }
+
+    /// Sends a file, as `POST /models/import`.
+    fn import<'a>(
+        &'a self,
+        _folder: Option<&'a str>,
+        _name: &'a str,
+        _file: &'a Path,
+    ) -> Reply<'a, Value> {
+        not_served()
+    }
+
     /// What is in memory, as in `GET /memory`.
     fn memory(&self) -> Reply<'_, Value> {
         not_served()
     }
 
-    /// The packed weights on the disk, as in `GET /cache`.
+    /// What a pull would fetch, as `POST /v1/models/pull` says it.
+    fn pull_plan<'a>(&'a self, _request: &'a Value) -> Reply<'a, Value> {
+        not_served()
+    }
+
+    /// Fetches a model, as `POST /v1/models/pull` does, and tells how far it is.
+    fn pull_events<'a>(&'a self, _request: &'a Value) -> Reply<'a, Box<dyn Events>> {
+        Box::pin(async { Err(not_on_bus()) })
+    }
+
+    /// What is being fetched, as in `GET /v1/models/pulls`.
+    fn pulls(&self) -> Reply<'_, Value> {
+        not_served()
+    }
+
+    /// Stops a download, as `POST /v1/models/pulls/ID/cancel` does.
+    fn cancel_pull<'a>(&'a self, _id: &'a str) -> Reply<'a, Value> {
+        not_served()
+    }
+
+    /// The packed weights and prompts on the disk, as in `GET /cache`.
     fn packed_weights(&self) -> Reply<'_, Value> {
         not_served()
     }
@@ -47,14 +99,19 @@ pub trait Client {
     fn clear_packed_weights(&self) -> Reply<'_, Value> {
         not_served()
     }
+
+    /// Forgets the caller's prompts, or everybody's, as `POST /cache/prompts/clear`.
+    fn clear_prompts(&self, _all: bool) -> Reply<'_, Value> {
+        not_served()
+    }
 }
 
 fn not_served<'a>() -> Reply<'a, Value> {
-    Box::pin(async {
-        Err(Error::Usage(
-            "this is not served over D-Bus; leave --bus out".into(),
-        ))
-    })
+    Box::pin(async { Err(not_on_bus()) })
+}
+
+fn not_on_bus() -> Error {
+    Error::Usage("this is not served over D-Bus; leave --bus out".into())
 }
 
 /// The events of an answer on their way. Dropping it hangs up.

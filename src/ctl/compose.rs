@@ -33,20 +33,35 @@ pub enum Slash {
     Think(Option<bool>),
     /// `None` shows it.
     Model(Option<String>),
+    /// A setting's name and its value; both empty to show all.
+    Set(String, String),
+    /// Whether rates are told after each answer.
+    Verbose(bool),
     Quit,
 }
+
+/// Their names, without those that are other words for the same.
+pub const COMMANDS: [&str; 10] = [
+    "help", "system", "image", "audio", "file", "clear", "think", "model", "set", "quit",
+];
 
 /// The commands, as /help prints them.
 pub const HELP: &str = "\
 /help          this
-/system TEXT   instructions before the conversation; `/system -` takes them away, /system shows them
-/image FILE    show a picture with what you say next; /audio FILE plays a sound, /file FILE is read
+/system TEXT   instructions for the conversation; /system shows them, and
+               `/system -` takes them away
+/image FILE    show a picture with what you say next; in the same way
+               /audio FILE plays a sound, and /file FILE is read
 /clear         forget the conversation
 /think on|off  let the model think before it answers
 /model MODEL   another model for what follows; /model shows it
+/set NAME X    a sampling option of `gemmactl chat --help`, as in
+               /set temperature 0.5; X `default` takes it back; /set shows all;
+               /set verbose tells how fast each answer was, /set quiet does not
 /quit          leave, as Ctrl-D does
-A line that ends with \\ goes on in the next. Lines of \"\"\" hold several lines between them.
-Ctrl-C stops an answer.";
+A line that ends with \\ goes on in the next. Lines of \"\"\" hold several lines
+between them. Tab completes commands, models and the names of files.
+Ctrl-C stops an answer, or clears the line.";
 
 const FENCE: &str = "\"\"\"";
 
@@ -128,6 +143,7 @@ fn slash(command: &str) -> Step {
         ("think", _) => return Step::Wrong("write /think on or /think off".into()),
         ("model", "") => Slash::Model(None),
         ("model", model) => Slash::Model(Some(model.into())),
+        ("set", rest) => set(rest),
         ("quit" | "exit" | "bye", _) => Slash::Quit,
         _ => {
             return Step::Wrong(format!(
@@ -137,10 +153,64 @@ fn slash(command: &str) -> Step {
     })
 }
 
-/// A path as it is typed or pasted: a file that was dropped onto a terminal often comes in quotes.
-fn path(text: &str) -> PathBuf {
+/// `parameter` may stand before a name, as in other programs.
+fn set(rest: &str) -> Slash {
+    let halves = |text: &str| {
+        let (name, value) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+        (name.to_owned(), value.trim().to_owned())
+    };
+    let (mut name, mut value) = halves(rest);
+    if name == "parameter" {
+        (name, value) = halves(&value);
+    }
+    match (name.as_str(), value.as_str()) {
+        ("verbose", "") => Slash::Verbose(true),
+        ("quiet", "") => Slash::Verbose(false),
+        ("think", "") => Slash::Think(Some(true)),
+        ("nothink", "") => Slash::Think(Some(false)),
+        ("system", "") => Slash::ShowSystem,
+        ("system", text) => Slash::System(text.trim_matches('"').into()),
+        ("model", "") => Slash::Model(None),
+        ("model", model) => Slash::Model(Some(model.into())),
+        _ => Slash::Set(name.replace('_', "-"), value),
+    }
+}
+
+/// A path as it is typed or pasted: a file that was dropped onto a terminal comes in quotes, or with a
+/// backslash before each blank.
+pub fn path(text: &str) -> PathBuf {
     let quoted = |quote| text.strip_prefix(quote)?.strip_suffix(quote);
-    quoted('\'').or_else(|| quoted('"')).unwrap_or(text).into()
+    if let Some(path) = quoted('\'').or_else(|| quoted('"')) {
+        return path.into();
+    }
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    match (text.strip_prefix("~/"), home) {
+        (Some(below), Some(home)) => home.join(unescaped(below)),
+        _ => unescaped(text).into(),
+    }
+}
+
+/// Without the backslashes that a shell would take away.
+pub fn unescaped(text: &str) -> String {
+    let mut chars = text.chars().peekable();
+    let mut path = String::new();
+    while let Some(c) = chars.next() {
+        let escapes = c == '\\' && chars.peek().is_some_and(|next| !next.is_alphanumeric());
+        path.extend(if escapes { chars.next() } else { Some(c) });
+    }
+    path
+}
+
+/// A name as it must be typed to be taken as it is.
+pub fn escaped(name: &str) -> String {
+    let mut typed = String::with_capacity(name.len());
+    for c in name.chars() {
+        if ['\\', '\'', '"'].contains(&c) {
+            typed.push('\\');
+        }
+        typed.push(c);
+    }
+    typed
 }
 
 #[cfg(test)]
@@ -192,12 +262,32 @@ mod tests {
             last(&["/audio '/tmp/a b.wav' "]),
             Step::Do(Slash::Audio("/tmp/a b.wav".into()))
         );
+        assert_eq!(
+            last(&["/file /tmp/a\\ \\(b\\).txt"]),
+            Step::Do(Slash::File("/tmp/a (b).txt".into()))
+        );
+        let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+        assert_eq!(
+            last(&["/file ~/a b.txt"]),
+            Step::Do(Slash::File(home.join("a b.txt")))
+        );
         assert!(matches!(last(&["/image"]), Step::Wrong(text) if text.contains("/image FILE")));
         assert_eq!(last(&["/think"]), Step::Do(Slash::Think(None)));
         assert_eq!(last(&["/think off"]), Step::Do(Slash::Think(Some(false))));
         assert_eq!(
             last(&["/model e4b"]),
             Step::Do(Slash::Model(Some("e4b".into())))
+        );
+        let set = |name: &str, value: &str| Step::Do(Slash::Set(name.into(), value.into()));
+        assert_eq!(last(&["/set top_k  5"]), set("top-k", "5"));
+        assert_eq!(last(&["/set parameter seed 1"]), set("seed", "1"));
+        assert_eq!(last(&["/set stop two words"]), set("stop", "two words"));
+        assert_eq!(last(&["/set"]), set("", ""));
+        assert_eq!(last(&["/set verbose"]), Step::Do(Slash::Verbose(true)));
+        assert_eq!(last(&["/set nothink"]), Step::Do(Slash::Think(Some(false))));
+        assert_eq!(
+            last(&["/set system \"Be brief.\""]),
+            Step::Do(Slash::System("Be brief.".into()))
         );
         assert!(matches!(last(&["/think maybe"]), Step::Wrong(_)));
         assert!(
@@ -206,11 +296,22 @@ mod tests {
     }
 
     #[test]
-    fn help_names_every_command() {
-        for name in [
-            "/help", "/system", "/image", "/audio", "/file", "/clear", "/think", "/model", "/quit",
-        ] {
-            assert!(HELP.contains(name), "{name}");
+    fn help_names_every_command_and_fits_a_terminal() {
+        for name in COMMANDS {
+            assert!(HELP.contains(&format!("/{name}")), "{name}");
+            assert!(
+                !matches!(last(&[&format!("/{name}")]), Step::Wrong(text) if text.contains("no command"))
+            );
+        }
+        for line in HELP.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+    }
+
+    #[test]
+    fn names_of_files_survive_their_typing() {
+        for name in ["a b", "a\\b", "'a'", "\"a b\"", "\\", "a\\ b"] {
+            assert_eq!(path(&escaped(name)), PathBuf::from(name), "{name}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! How gemmactl can fail, what it says then, and the exit codes that scripts rely on.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config;
@@ -21,7 +21,10 @@ pub const EXIT_STATUS: &[(u8, &str)] = &[
         FAILED,
         "The daemon refused the request or failed while it answered.",
     ),
-    (USAGE, "The command line or the prompt cannot be used."),
+    (
+        USAGE,
+        "The command line, the prompt or a file that goes with it cannot be used.",
+    ),
     (
         UNAVAILABLE,
         "The daemon is not running or cannot be reached.",
@@ -32,7 +35,7 @@ pub const EXIT_STATUS: &[(u8, &str)] = &[
     ),
     (
         NO_PERMISSION,
-        "You may not open the socket, not call over the bus, or not do this: it is for administrators.",
+        "You may not open the socket, not call over the bus, not read or write the file, or not do this: it is for administrators.",
     ),
     (BAD_CONFIG, "The configuration has mistakes."),
     (INTERRUPTED, "Interrupted by Ctrl-C."),
@@ -41,8 +44,8 @@ pub const EXIT_STATUS: &[(u8, &str)] = &[
 /// Why a command did not do what it was asked to.
 #[derive(Debug)]
 pub enum Error {
-    /// Nobody listens on the socket.
-    NotRunning { socket: PathBuf, cause: io::Error },
+    /// Nobody listens on any of the sockets.
+    NotRunning { sockets: Vec<(PathBuf, io::Error)> },
     /// The socket, or a directory on the way to it, is closed to this user. `remedy` says how to
     /// get in.
     NotPermitted { socket: PathBuf, remedy: String },
@@ -57,8 +60,11 @@ pub enum Error {
     },
     /// The daemon is there and lets this user not do it.
     NotAllowed { message: String },
-    /// The daemon said no.
-    Refused { message: String },
+    /// The daemon said no, and perhaps to which field of the request.
+    Refused {
+        message: String,
+        field: Option<String>,
+    },
     /// The connection ended before the answer did, or what came is no answer.
     Broken { cause: String },
     /// `--timeout` is over.
@@ -99,6 +105,9 @@ impl Error {
             Self::NotPermitted { .. } | Self::KeptOut { .. } | Self::NotAllowed { .. } => {
                 NO_PERMISSION
             }
+            Self::File { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => {
+                NO_PERMISSION
+            }
             Self::Busy { .. } | Self::TimedOut { .. } => TRY_LATER,
             Self::Refused { .. } | Self::Broken { .. } | Self::File { .. } | Self::Output(_) => {
                 FAILED
@@ -111,42 +120,58 @@ impl Error {
 
     /// What to tell the user, and what can be done; `None` when there is nothing to tell.
     pub fn message(&self) -> Option<String> {
+        // What others wrote stays within its line, and shows what is in it.
+        let plain = |text: &str| config::one_line(text).into_owned();
+        let name = |path: &Path| plain(&path.display().to_string());
         Some(match self {
-            Self::NotRunning { socket, cause } => format!(
-                "gemmad is not running: {}: {cause}\nstart it with `systemctl start gemmad`, or by hand with `gemmad --config FILE`; \
-                 if it listens on another socket, name that with --socket or GEMMAD_SOCKET",
-                socket.display()
-            ),
+            Self::NotRunning { sockets } => {
+                let tried = sockets
+                    .iter()
+                    .map(|(socket, cause)| format!("{}: {cause}", name(socket)));
+                format!(
+                    "gemmad is not running: {}\nstart it with `systemctl start gemmad`, your own one with `systemctl --user start \
+                     gemmad`, or by hand with `gemmad --config FILE`; if it listens on another socket, name that with --socket or \
+                     GEMMAD_SOCKET",
+                    tried.collect::<Vec<_>>().join(", ")
+                )
+            }
             Self::NotPermitted { socket, remedy } => {
-                format!("you may not open {}\n{remedy}", socket.display())
+                format!("you may not open {}\n{}", name(socket), plain(remedy))
             }
             Self::NotOnBus { cause } => format!(
-                "gemmad is not on the bus: {cause}\nstart it with `systemctl start gemmad`; `dbus` in gemmad.toml says on which bus it \
-                 serves, and --bus=session or --bus=ADDRESS names another one here"
+                "gemmad is not on the bus: {}\nstart it with `systemctl start gemmad`; `dbus` in gemmad.toml says on which bus it \
+                 serves, and --bus=session or --bus=ADDRESS names another one here",
+                plain(cause)
             ),
             Self::KeptOut { cause } => {
                 format!(
-                    "the bus does not let you in: {cause}\nan administrator can, with `usermod -aG gemmad NAME`; then log in again"
+                    "the bus does not let you in: {}\nan administrator can, with `usermod -aG gemmad NAME`; then log in again",
+                    plain(cause)
                 )
             }
             Self::Busy {
                 message,
                 retry_after: Some(time),
-            } => format!("{message}\ntry again in {} s", time.as_secs().max(1)),
+            } => format!(
+                "{}\ntry again in {} s",
+                plain(message),
+                time.as_secs().max(1)
+            ),
             Self::Busy {
                 message,
                 retry_after: None,
-            } => format!("{message}\ntry again later"),
-            Self::NotAllowed { message } | Self::Refused { message } => message.clone(),
+            } => format!("{}\ntry again later", plain(message)),
+            Self::NotAllowed { message } | Self::Refused { message, .. } => plain(message),
             Self::Broken { cause } => format!(
-                "the daemon broke off: {cause}\n`gemmactl status` and `journalctl -u gemmad` may say why"
+                "the daemon broke off: {}\n`gemmactl status` and `journalctl -u gemmad` may say why",
+                plain(cause)
             ),
             Self::TimedOut { limit } => format!(
                 "no complete answer after {limit:?}\ngive it more time with --timeout, or try again later"
             ),
-            Self::Usage(message) => message.clone(),
+            Self::Usage(message) => plain(message),
             Self::Config(errors) => format!("the configuration has mistakes:\n{errors}"),
-            Self::File { path, cause } => format!("{}: {cause}", path.display()),
+            Self::File { path, cause } => format!("{}: {cause}", name(path)),
             Self::Output(cause) => cause.to_string(),
             Self::Closed => return None,
         })
@@ -163,8 +188,6 @@ pub fn exit_status_help() -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::super::http::not_connected;
     use super::*;
 
@@ -200,6 +223,7 @@ mod tests {
             (
                 Error::Refused {
                     message: String::new(),
+                    field: None,
                 },
                 1,
             ),
@@ -215,6 +239,13 @@ mod tests {
                     cause: io::ErrorKind::NotFound.into(),
                 },
                 1,
+            ),
+            (
+                Error::File {
+                    path: socket(),
+                    cause: io::ErrorKind::PermissionDenied.into(),
+                },
+                77,
             ),
             (Error::from_output(io::ErrorKind::StorageFull.into()), 1),
             (Error::from_output(io::ErrorKind::BrokenPipe.into()), 0),
@@ -246,5 +277,18 @@ mod tests {
             retry_after: Some(Duration::from_secs(7)),
         });
         assert_eq!(busy, "full\ntry again in 7 s");
+        for error in [
+            Error::Usage("a\n\x1b[2Jb".into()),
+            Error::NotAllowed {
+                message: "a\n\x1b[2Jb".into(),
+            },
+        ] {
+            assert_eq!(text(error), "a\\n\\u{1b}[2Jb");
+        }
+        let odd = text(not_connected(
+            Path::new("a\nb"),
+            io::ErrorKind::NotFound.into(),
+        ));
+        assert!(odd.starts_with("gemmad is not running: a\\nb: "), "{odd}");
     }
 }

@@ -30,12 +30,23 @@ pub fn read(path: &Path) -> Result<Value, Error> {
         .map_err(|error| Error::Usage(format!("{} is not JSON: {error}", path.display())))
 }
 
+/// A schema as the API has it: an object.
+pub fn schema(file: Value, path: &Path) -> Result<Value, Error> {
+    match file.is_object() {
+        true => Ok(file),
+        false => Err(Error::Usage(format!(
+            "--schema {} is no JSON Schema: it must hold an object",
+            path.display()
+        ))),
+    }
+}
+
 /// Functions as the API has them. A function may stand alone, without the object around it that
 /// says it is one.
 pub fn tools(file: Value, path: &Path) -> Result<Value, Error> {
     let Value::Array(tools) = file else {
         return Err(Error::Usage(format!(
-            "{} is not a JSON array of functions",
+            "--tools {} is not a JSON array of functions",
             path.display()
         )));
     };
@@ -54,15 +65,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn functions_may_stand_alone() {
+    fn functions_may_stand_alone_and_schemas_are_objects() {
         let whole = json!({"type": "function", "function": {"name": "f"}});
         assert_eq!(
             tools(json!([{"name": "f"}, whole]), Path::new("x")).unwrap(),
             json!([whole, whole])
         );
         assert!(
-            matches!(tools(json!({}), Path::new("x")), Err(Error::Usage(text)) if text.contains("x is not"))
+            matches!(tools(json!({}), Path::new("x")), Err(Error::Usage(text)) if text.contains("--tools x is not"))
         );
+        for no_schema in [json!([]), json!("x"), Value::Null] {
+            assert!(
+                matches!(schema(no_schema, Path::new("x")), Err(Error::Usage(text)) if text.contains("--schema x is no"))
+            );
+        }
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
@@ -28,16 +29,18 @@ use super::wire;
 const MAX_BODY: usize = 16 << 20;
 
 const CHAT_PATH: &str = "/v1/chat/completions";
+const PULL_PATH: &str = "/v1/models/pull";
 
 /// The daemon, as reached over its socket.
 pub struct Http {
-    socket: PathBuf,
+    /// The first on which somebody listens is it.
+    sockets: Vec<PathBuf>,
 }
 
 /// The connection's own work. It is done only while someone waits for something, and dropping it
 /// hangs up at once: a task of its own would outlive an interrupted answer until the runtime ran
 /// again.
-struct Link(Option<Pin<Box<dyn Future<Output = hyper::Result<()>>>>>);
+pub(super) struct Link(Option<Pin<Box<dyn Future<Output = hyper::Result<()>>>>>);
 
 impl Link {
     async fn drive<T>(&mut self, work: impl Future<Output = T>) -> T {
@@ -55,8 +58,23 @@ impl Link {
 }
 
 impl Http {
-    pub fn new(socket: PathBuf) -> Self {
-        Self { socket }
+    /// `sockets`: where the daemon may listen, in the order in which they are tried.
+    pub fn new(sockets: Vec<PathBuf>) -> Self {
+        Self { sockets }
+    }
+
+    async fn connect(&self) -> Result<UnixStream, Error> {
+        let mut nobody = vec![];
+        for socket in &self.sockets {
+            match UnixStream::connect(socket).await {
+                Ok(stream) => return Ok(stream),
+                Err(cause) => match not_connected(socket, cause) {
+                    Error::NotRunning { sockets } => nobody.extend(sockets),
+                    error => return Err(error),
+                },
+            }
+        }
+        Err(Error::NotRunning { sockets: nobody })
     }
 
     async fn get(&self, path: &str) -> Result<Value, Error> {
@@ -68,10 +86,26 @@ impl Http {
     }
 
     async fn json(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Error> {
-        let (response, mut link) = self.send(method, path, body).await?;
+        let sent = self.send(method, path, body).await?;
+        self.read(sent).await
+    }
+
+    /// The JSON of a response.
+    pub(super) async fn read(&self, sent: (Response<Incoming>, Link)) -> Result<Value, Error> {
+        let (response, mut link) = sent;
         let body = link.drive(collect(response.into_body())).await?;
         serde_json::from_slice(&body)
             .map_err(|error| Error::broken(format!("it sent no valid JSON: {error}")))
+    }
+
+    async fn events(&self, path: &str, request: &Value) -> Result<Box<dyn Events>, Error> {
+        let (response, link) = self.send(Method::POST, path, Some(request)).await?;
+        Ok(Box::new(HttpEvents {
+            body: response.into_body(),
+            link,
+            reader: SseReader::default(),
+            ready: VecDeque::new(),
+        }))
     }
 
     async fn send(
@@ -80,21 +114,31 @@ impl Http {
         path: &str,
         body: Option<&Value>,
     ) -> Result<(Response<Incoming>, Link), Error> {
-        let stream = UnixStream::connect(&self.socket)
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let body = Full::new(Bytes::from(body)).map_err(|never| match never {});
+        self.send_body(method, path, "application/json", body.boxed())
             .await
-            .map_err(|error| not_connected(&self.socket, error))?;
+    }
+
+    pub(super) async fn send_body(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: BoxBody<Bytes, io::Error>,
+    ) -> Result<(Response<Incoming>, Link), Error> {
+        let stream = self.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(Error::broken)?;
         let mut link = Link(Some(Box::pin(connection)));
-        let body = body.map(Value::to_string).unwrap_or_default();
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header(HOST, "localhost")
             .header(USER_AGENT, concat!("gemmactl/", env!("CARGO_PKG_VERSION")))
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))
+            .header(CONTENT_TYPE, kind)
+            .body(body)
             .map_err(Error::broken)?;
         let response = link
             .drive(sender.send_request(request))
@@ -113,9 +157,10 @@ impl Http {
             .drive(collect(response.into_body()))
             .await
             .unwrap_or_default();
-        let message = wire::error_message(&body)
+        let (message, field) = wire::error(&body);
+        let message = message
             .unwrap_or_else(|| format!("the daemon answered with status {status} and no reason"));
-        Err(refusal(status, retry_after, message))
+        Err(refusal(status, retry_after, message, field))
     }
 }
 
@@ -126,6 +171,24 @@ impl Client for Http {
 
     fn models(&self) -> Reply<'_, Value> {
         Box::pin(self.get("/v1/models"))
+    }
+
+    fn catalog(&self) -> Reply<'_, Value> {
+        Box::pin(async {
+            let mut models = self.get("/v1/models?catalog=1").await?;
+            Ok(models["catalog"].take())
+        })
+    }
+
+    fn model<'a>(&'a self, name: &'a str) -> Reply<'a, Value> {
+        Box::pin(async move { self.get(&model_path(name)).await })
+    }
+
+    fn details<'a>(&'a self, name: &'a str) -> Reply<'a, Value> {
+        Box::pin(async move {
+            let path = format!("{}?details=1", model_path(name));
+            self.get(&path).await
+        })
     }
 
     fn plan(&self, context: Option<u32>, ram: Option<u64>) -> Reply<'_, Value> {
@@ -161,16 +224,47 @@ impl Client for Http {
     }
 
     fn stream<'a>(&'a self, request: &'a Value) -> Reply<'a, Box<dyn Events>> {
+        Box::pin(self.events(CHAT_PATH, request))
+    }
+
+    fn pull_plan<'a>(&'a self, request: &'a Value) -> Reply<'a, Value> {
+        Box::pin(self.post(PULL_PATH, request))
+    }
+
+    fn pull_events<'a>(&'a self, request: &'a Value) -> Reply<'a, Box<dyn Events>> {
+        Box::pin(self.events(PULL_PATH, request))
+    }
+
+    fn pulls(&self) -> Reply<'_, Value> {
+        Box::pin(self.get("/v1/models/pulls"))
+    }
+
+    fn cancel_pull<'a>(&'a self, id: &'a str) -> Reply<'a, Value> {
         Box::pin(async move {
-            let (response, link) = self.send(Method::POST, CHAT_PATH, Some(request)).await?;
-            let events: Box<dyn Events> = Box::new(HttpEvents {
-                body: response.into_body(),
-                link,
-                reader: SseReader::default(),
-                ready: VecDeque::new(),
-            });
-            Ok(events)
+            let id: String = form_urlencoded::byte_serialize(id.as_bytes()).collect();
+            let path = format!("/v1/models/pulls/{}/cancel", id.replace('+', "%20"));
+            self.post(&path, &json!({})).await
         })
+    }
+
+    fn remove<'a>(&'a self, id: &'a str) -> Reply<'a, Value> {
+        Box::pin(async move { self.json(Method::DELETE, &model_path(id), None).await })
+    }
+
+    fn verify<'a>(&'a self, model: &'a str) -> Reply<'a, Value> {
+        Box::pin(async move {
+            let body = json!({ "model": model });
+            self.post("/models/verify", &body).await
+        })
+    }
+
+    fn import<'a>(
+        &'a self,
+        folder: Option<&'a str>,
+        name: &'a str,
+        file: &'a Path,
+    ) -> Reply<'a, Value> {
+        Box::pin(self.upload(folder, name, file))
     }
 
     fn memory(&self) -> Reply<'_, Value> {
@@ -184,6 +278,20 @@ impl Client for Http {
     fn clear_packed_weights(&self) -> Reply<'_, Value> {
         Box::pin(async { self.post("/cache/clear", &json!({})).await })
     }
+
+    fn clear_prompts(&self, all: bool) -> Reply<'_, Value> {
+        let path = match all {
+            true => "/cache/prompts/clear?all=true",
+            false => "/cache/prompts/clear",
+        };
+        Box::pin(async { self.post(path, &json!({})).await })
+    }
+}
+
+fn model_path(name: &str) -> String {
+    let segment: String = form_urlencoded::byte_serialize(name.as_bytes()).collect();
+    // In a path a plus sign is itself.
+    format!("/v1/models/{}", segment.replace('+', "%20"))
 }
 
 /// The events of an answer on their way. Dropping it hangs up.
@@ -234,14 +342,14 @@ async fn collect(body: Incoming) -> Result<Bytes, Error> {
 }
 
 /// 503 without a time to come back is a failure, not a queue.
-fn refusal(status: u16, retry_after: Option<u64>, message: String) -> Error {
+fn refusal(status: u16, retry_after: Option<u64>, message: String, field: Option<String>) -> Error {
     match (status, retry_after) {
         (429, _) | (503, Some(_)) => Error::Busy {
             message,
             retry_after: retry_after.map(Duration::from_secs),
         },
         (403, _) => Error::NotAllowed { message },
-        _ => Error::Refused { message },
+        _ => Error::Refused { message, field },
     }
 }
 
@@ -261,8 +369,19 @@ pub fn not_connected(socket: &Path, cause: io::Error) -> Error {
         io::ErrorKind::InvalidInput => {
             Error::Usage(format!("{} cannot be a socket: {cause}", socket.display()))
         }
-        _ => Error::NotRunning { socket, cause },
+        // What the kernel says of a connection to any other file, too.
+        io::ErrorKind::ConnectionRefused if is_no_socket(&socket) => {
+            Error::Usage(format!("{} is not a socket", socket.display()))
+        }
+        _ => Error::NotRunning {
+            sockets: vec![(socket, cause)],
+        },
     }
+}
+
+fn is_no_socket(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|metadata| !metadata.file_type().is_socket())
 }
 
 /// How this user could be let in: who owns the socket, or the directory that hides it, and what to
@@ -314,7 +433,7 @@ mod tests {
 
     #[test]
     fn busy_and_not_allowed_are_told_from_refused() {
-        let code = |status, retry| refusal(status, retry, String::new()).code();
+        let code = |status, retry| refusal(status, retry, String::new(), None).code();
         assert_eq!(
             (code(429, None), code(429, Some(1)), code(503, Some(1))),
             (75, 75, 75)

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use super::error::{Error, INTERRUPTED};
-use super::text::Terminal;
+use super::text::{Stream, Terminal};
 
 /// Who reacts to Ctrl-C.
 #[derive(Clone)]
@@ -42,14 +42,14 @@ impl Interrupts {
             let _inside = runtime.enter();
             signal(SignalKind::interrupt()).map_err(Error::Output)?
         };
-        let (shared, on_terminal) = (state.clone(), terminal.err.is_terminal);
+        let (shared, screen) = (state.clone(), terminal.err);
         let watch = move || {
             while runtime.block_on(signals.recv()).is_some() {
                 // A second Ctrl-C, before the first was heard, ends the program too.
                 if shared.answering.swap(false, Ordering::SeqCst) {
                     shared.stop.notify_one();
                 } else {
-                    leave(on_terminal);
+                    leave(screen);
                 }
             }
         };
@@ -75,11 +75,12 @@ impl Interrupts {
     }
 }
 
-/// Takes the terminal out of whatever colour it was left in, and off the line that was begun. Not
-/// through `std::io`, whose locks the main thread may hold.
-fn leave(on_terminal: bool) -> ! {
-    if on_terminal {
-        let _ = rustix::io::write(rustix::stdio::stderr(), b"\x1b[0m\n");
+/// Takes the terminal out of the colour that it may have been left in, and off the line that was
+/// begun. Not through `std::io`, whose locks the main thread may hold.
+fn leave(screen: Stream) -> ! {
+    if screen.is_terminal {
+        let end = screen.uncoloured();
+        let _ = rustix::io::write(rustix::stdio::stderr(), format!("{end}\n").as_bytes());
     }
     std::process::exit(INTERRUPTED.into())
 }

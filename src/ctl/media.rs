@@ -14,6 +14,22 @@ use crate::chat::{MAX_DOCUMENT_BYTES, MAX_PICTURE_BYTES, MAX_SOUND_BYTES};
 /// Stands for standard input.
 const INPUT: &str = "-";
 
+/// A file that goes with a question.
+pub struct Attached {
+    /// What messages call it: what was typed.
+    pub name: String,
+    /// The part of the message that it became.
+    pub part: Value,
+}
+
+/// Reads a file with one of the readers below.
+pub fn attach(path: &Path, read: fn(&Path) -> Result<Value, Error>) -> Result<Attached, Error> {
+    Ok(Attached {
+        part: read(path)?,
+        name: name(path),
+    })
+}
+
 /// Whether this names standard input.
 pub fn is_input(path: &Path) -> bool {
     path.as_os_str() == INPUT
@@ -115,7 +131,13 @@ fn read(path: &Path, most: usize) -> Result<Vec<u8>, Error> {
     } else {
         File::open(path).and_then(|mut file| read(&mut file))
     };
-    done.map_err(|error| wrong(path, &error.to_string()))?;
+    done.map_err(|cause| Error::File {
+        path: path.into(),
+        cause,
+    })?;
+    if bytes.is_empty() {
+        return Err(wrong(path, "it is empty"));
+    }
     if bytes.len() > most {
         return Err(wrong(
             path,
@@ -126,12 +148,16 @@ fn read(path: &Path, most: usize) -> Result<Vec<u8>, Error> {
 }
 
 fn wrong(path: &Path, what: &str) -> Error {
-    let name = if is_input(path) {
+    Error::Usage(format!("{}: {what}", name(path)))
+}
+
+/// What a message calls it.
+fn name(path: &Path) -> String {
+    if is_input(path) {
         "standard input".to_owned()
     } else {
         path.display().to_string()
-    };
-    Error::Usage(format!("{name}: {what}"))
+    }
 }
 
 #[cfg(test)]
@@ -179,7 +205,7 @@ mod tests {
         ] {
             assert_eq!(format(bytes), Some(named.into()));
         }
-        for bytes in [&b"II*\0"[..], b"", b"RIFF\0\0\0\0AVI "] {
+        for bytes in [&b"II*\0"[..], b"RIFF\0\0\0\0AVI "] {
             assert!(
                 matches!(given(bytes, picture), Err(Error::Usage(text)) if text.contains("no PNG, JPEG, WebP, GIF or BMP"))
             );
@@ -194,8 +220,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
         assert!(
-            matches!(picture(&path), Err(Error::Usage(text)) if text.contains("a.png: No such file"))
+            matches!(picture(&path), Err(error @ Error::File { .. }) if error.message().unwrap().contains("a.png: No such file"))
         );
+        std::fs::write(&path, "").unwrap();
+        for read in [picture, sound, document] {
+            let refused = attach(&path, read).map(|attached| attached.name);
+            assert!(
+                matches!(refused, Err(Error::Usage(text)) if text.ends_with("a.png: it is empty"))
+            );
+        }
         std::fs::write(&path, vec![0; MAX_PICTURE_BYTES + 1]).unwrap();
         assert!(
             matches!(picture(&path), Err(Error::Usage(text)) if text.contains("more than 20 MiB"))

@@ -3,29 +3,46 @@
 //! `args` is what can be typed, `client` what is asked of the daemon, through `http` or `over_bus`; `sse` and
 //! `wire` read what comes back, `answer` brings an answer to the terminal, `text` owns what a
 //! terminal may be shown, `table` and `map` lay out what the daemon says about itself, `error` has
-//! the exit codes.
+//! the exit codes, and `blame` says in whose words a refusal is told. `values` reads the values of options,
+//! `mistakes` tells what cannot be read. `socket` finds the daemon, `completion` answers shells. Of a chat,
+//! `lines` has what is typed, `tab` completes it, `compose` takes it apart, `settings` is `/set`.
 
 mod answer;
 mod args;
 mod ask;
+mod blame;
 mod cache;
+mod catalog;
 mod chat;
 mod client;
+mod completion;
 mod compose;
 mod error;
+mod foreign;
 mod form;
 mod http;
+mod import;
 mod interrupt;
+mod keep;
+mod lines;
 mod manual;
 mod map;
 mod media;
 mod memory;
+mod mistakes;
 mod over_bus;
 mod plan;
+mod pull;
+mod settings;
 mod show;
+mod show_model;
+mod socket;
 mod sse;
+mod tab;
 mod table;
 mod text;
+mod upload;
+mod values;
 mod wire;
 
 use std::io::Write;
@@ -34,7 +51,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use tokio::runtime::{Builder, Runtime};
 
-use args::{CacheArgs, CacheCommand, Cli, Command, ConfigCommand, MemoryArgs, MemoryCommand};
+use args::{
+    CacheArgs, CacheCommand, Cli, Command, ConfigCommand, Meant, MemoryArgs, MemoryCommand,
+};
 use client::Client;
 use error::Error;
 use http::Http;
@@ -44,13 +63,10 @@ use text::Terminal;
 
 /// Runs gemmactl with the process's arguments.
 pub fn main() -> ExitCode {
+    completion::answer_shell();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Nothing can be done when the message cannot be written.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(error::USAGE));
-        }
+        Err(error) => return ExitCode::from(mistakes::tell(error, std::env::args_os())),
     };
     let terminal = Terminal::detect(cli.color);
     match run(cli, &terminal) {
@@ -67,15 +83,15 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli, terminal: &Terminal) -> Result<(), Error> {
     match cli.command {
         Command::Config(args::ConfigArgs {
-            command: ConfigCommand::Check { config },
-        }) => show::config_check(config.as_deref(), terminal),
-        Command::Completions { shell } => write_out(&manual::completions(shell)),
+            command: ConfigCommand::Check { config, user },
+        }) => show::config_check(config.as_deref(), user, terminal),
+        Command::Completions { shell } => write_out(&completion::script(shell)?),
         Command::Man { directory: None } => write_out(&manual::main_page()?),
         Command::Man {
             directory: Some(directory),
         } => manual::write_pages(&directory),
         online => match cli.bus {
-            None => talk(online, &Http::new(cli.socket), terminal),
+            None => talk(online, &Http::new(socket::candidates(cli.socket)), terminal),
             Some(bus) => talk(online, &OverBus::new(bus), terminal),
         },
     }
@@ -88,11 +104,21 @@ fn talk(command: Command, client: &dyn Client, terminal: &Terminal) -> Result<()
     match command {
         Command::Ask(args) => ask::run(&args, client, &runtime, terminal),
         Command::Chat(args) => chat::run(&args, client, &runtime, &interrupts, terminal),
+        Command::Run(args) => match args.meant() {
+            Meant::Ask(args) => ask::run(&args, client, &runtime, terminal),
+            Meant::Chat(args) => chat::run(&args, client, &runtime, &interrupts, terminal),
+        },
         Command::Status { json } => {
             write_out(&runtime.block_on(show::status(client, json, terminal))?)
         }
-        Command::Models { json } => {
+        Command::Models { all: false, json } => {
             write_out(&runtime.block_on(show::models(client, json, terminal))?)
+        }
+        Command::Models { all: true, json } => {
+            write_out(&runtime.block_on(catalog::list(client, json, terminal))?)
+        }
+        Command::Show { model, json } => {
+            write_out(&runtime.block_on(show_model::model(client, &model, json, terminal))?)
         }
         Command::Memory(MemoryArgs { json, command }) => write_out(&match command {
             None => runtime.block_on(memory::memory(client, json, terminal))?,
@@ -106,12 +132,29 @@ fn talk(command: Command, client: &dyn Client, terminal: &Terminal) -> Result<()
         }) => write_out(&runtime.block_on(cache::list(client, json, terminal))?),
         Command::Cache(CacheArgs {
             json,
-            command: Some(CacheCommand::Clear),
-        }) => write_out(&runtime.block_on(cache::clear(client, json, terminal))?),
+            command: Some(CacheCommand::Clear { prompts, all }),
+        }) => write_out(&match prompts {
+            false => runtime.block_on(cache::clear(client, json, terminal))?,
+            true => runtime.block_on(cache::forget(client, all, json, terminal))?,
+        }),
+        Command::Pull(args) => pull::run(&args, client, &runtime, &interrupts, terminal),
         Command::Load { model } => {
             write_out(&runtime.block_on(show::load(client, &model, terminal))?)
         }
-        Command::Unload => write_out(&runtime.block_on(show::unload(client))?),
+        Command::Unload { model } => {
+            write_out(&runtime.block_on(show::unload(client, model.as_deref(), terminal))?)
+        }
+        Command::Import(args) => {
+            write_out(&runtime.block_on(import::run(client, &args, terminal))?)
+        }
+        Command::Rm(args) => {
+            write_out(&runtime.block_on(keep::rm(client, &args.models, terminal))?)
+        }
+        Command::Verify(args) => {
+            let model = args.model.as_deref();
+            write_out(&runtime.block_on(keep::verify(client, model, args.json, terminal))?)
+        }
+        Command::Du { json } => write_out(&runtime.block_on(keep::du(client, json, terminal))?),
         Command::Config(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
     }
 }

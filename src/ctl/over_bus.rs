@@ -64,6 +64,17 @@ impl Client for OverBus {
         })
     }
 
+    fn catalog(&self) -> Reply<'_, Value> {
+        Box::pin(async { parsed(self.manager().await?.list_catalog().await) })
+    }
+
+    fn model<'a>(&'a self, name: &'a str) -> Reply<'a, Value> {
+        Box::pin(async move {
+            let found = self.manager().await?.find_model(name).await;
+            Ok(model(&found.map_err(failed)?))
+        })
+    }
+
     fn plan(&self, context: Option<u32>, ram: Option<u64>) -> Reply<'_, Value> {
         Box::pin(async move {
             let context = context.map(|context| ("context", context.into()));
@@ -184,6 +195,12 @@ impl Events for BusEvents {
     }
 }
 
+/// The field of the request that is to blame: the text begins with it, where there is one.
+fn blamed(message: &str) -> Option<String> {
+    let (field, _) = message.strip_prefix('`')?.split_once('`')?;
+    Some(field.to_owned())
+}
+
 /// What an error on the bus means to a user.
 fn failed(error: zbus::Error) -> Error {
     let zbus::Error::MethodError(name, text, _) = &error else {
@@ -196,7 +213,14 @@ fn failed(error: zbus::Error) -> Error {
             retry_after: None,
         },
         (Some("NotAuthorized"), _) => Error::NotAllowed { message },
-        (Some(_), _) => Error::Refused { message },
+        (Some("InvalidRequest"), _) => Error::Refused {
+            field: blamed(&message),
+            message,
+        },
+        (Some(_), _) => Error::Refused {
+            message,
+            field: None,
+        },
         (_, Some("AccessDenied")) => Error::KeptOut { cause: message },
         (_, Some(_)) => Error::NotOnBus { cause: message },
         _ => Error::broken(message),

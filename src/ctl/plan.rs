@@ -24,6 +24,7 @@ struct Plan {
     bound: String,
     reserve: u64,
     budget: u64,
+    experts_percent: u64,
     no_packed_file: Option<String>,
     models: Vec<Model>,
 }
@@ -34,8 +35,11 @@ struct Model {
     id: String,
     variant: String,
     installed: bool,
+    size: u64,
     quantization: String,
     projector: u64,
+    context_floor: Option<u64>,
+    context_ceiling: Option<u64>,
     plans: Vec<Way>,
 }
 
@@ -47,6 +51,13 @@ struct Way {
     packed_weights: String,
     total: u64,
     unevictable: u64,
+    parts: Parts,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Parts {
+    experts: u64,
 }
 
 pub async fn plan(
@@ -76,7 +87,8 @@ pub async fn plan(
         return Ok(pretty(&plan, terminal));
     }
     let palette = if text::speaks_utf8() { BLOCKS } else { ASCII };
-    Ok(view(&parse(plan)?, terminal.out, palette).into_bytes())
+    let supposed = args.ram.is_some();
+    Ok(view(&parse(plan)?, supposed, terminal.out, palette).into_bytes())
 }
 
 /// Whether a name is, or is a part of, what was asked for: `e2b` means the variant and all its
@@ -94,21 +106,60 @@ fn is_meant(asked: Option<&str>, name: Option<&str>) -> bool {
     asked.is_none_or(|asked| name.is_some_and(|name| plain(name).contains(&plain(asked))))
 }
 
-fn view(plan: &Plan, out: Stream, palette: [char; 4]) -> String {
-    let most = plan
-        .models
-        .iter()
-        .flat_map(|model| &model.plans)
-        .map(|way| way.total)
-        .max()
-        .unwrap_or(0)
-        .min(4 * plan.budget.max(1));
+/// `supposed`: the free memory is what `--ram` says.
+fn view(plan: &Plan, supposed: bool, out: Stream, palette: [char; 4]) -> String {
+    let head = [
+        "MODEL",
+        "FILE",
+        "WEIGHTS",
+        "CONTEXT",
+        "UNEVICTABLE",
+        "TOTAL",
+        "",
+        "",
+    ];
+    let mut view = table(head, rows(plan, palette).into_iter(), &[1, 3, 4, 5], out);
+    let sees = plan.models.iter().filter(|model| model.projector > 0);
+    // Writing to a string does not fail.
+    for model in sees {
+        let _ = writeln!(
+            view,
+            "pictures for {}: {} more",
+            out.clean(&model.id),
+            show_size(model.projector)
+        );
+    }
+    view.push_str(&growth(plan, out));
+    view.push_str(&of_experts(plan));
+    view.push_str(&without_file(plan, out));
+    let (free, reserve, budget) = (
+        show_size(plan.free),
+        show_size(plan.reserve),
+        show_size(plan.budget),
+    );
+    let bound = match supposed {
+        true => "supposed to be free (--ram), whatever is free now".into(),
+        false => out.clean(&plan.bound),
+    };
+    let _ = writeln!(
+        view,
+        "{free} {bound}, {reserve} of them left to other programs: {budget} for a model"
+    );
+    view
+}
+
+/// A row for each context of each model.
+fn rows(plan: &Plan, palette: [char; 4]) -> Vec<[String; 8]> {
+    let ways = || plan.models.iter().flat_map(|model| &model.plans);
+    let most = ways().map(|way| way.total).max().unwrap_or(0);
+    let most = most.min(4 * plan.budget.max(1));
     let mut rows = vec![];
     for model in &plan.models {
-        let name = if model.installed {
-            model.id.clone()
+        let (name, file) = if model.installed {
+            (model.id.clone(), show_size(model.size))
         } else {
-            format!("{} (not installed)", model.id)
+            let about = format!("~{}", show_size(model.size));
+            (format!("{} (not installed)", model.id), about)
         };
         for (index, way) in model.plans.iter().enumerate() {
             let first = |text: &str| {
@@ -120,6 +171,7 @@ fn view(plan: &Plan, out: Stream, palette: [char; 4]) -> String {
             };
             rows.push([
                 first(&name),
+                first(&file),
                 first(&model.quantization),
                 way.context.to_string(),
                 show_size(way.unevictable),
@@ -129,38 +181,36 @@ fn view(plan: &Plan, out: Stream, palette: [char; 4]) -> String {
             ]);
         }
     }
-    let head = [
-        "MODEL",
-        "WEIGHTS",
-        "CONTEXT",
-        "UNEVICTABLE",
-        "TOTAL",
-        "",
-        "",
-    ];
-    let mut view = table(head, rows.into_iter(), &[2, 3, 4], out);
-    let sees = plan.models.iter().filter(|model| model.projector > 0);
-    // Writing to a string does not fail.
-    for model in sees {
-        let _ = writeln!(
-            view,
-            "pictures for {}: {} more",
-            out.clean(&model.id),
-            show_size(model.projector)
+    rows
+}
+
+/// How far contexts grow.
+fn growth(plan: &Plan, out: Stream) -> String {
+    let spans = plan.models.iter().filter_map(|model| {
+        let (floor, ceiling) = (model.context_floor?, model.context_ceiling?);
+        let line = format!(
+            "a request to {} can have {floor} tokens of context in any case, and up to {ceiling} as it needs them\n",
+            out.clean(&model.id)
         );
+        (floor < ceiling).then_some(line)
+    });
+    spans.collect()
+}
+
+/// How much of the experts is counted, where there are some. What is packed in memory is counted
+/// whole.
+fn of_experts(plan: &Plan) -> String {
+    let mut ways = plan.models.iter().flat_map(|model| &model.plans);
+    if !ways.any(|way| way.parts.experts > 0 && way.packed_weights != "memory") {
+        return String::new();
     }
-    view.push_str(&without_file(plan, out));
-    let (free, reserve, budget) = (
-        show_size(plan.free),
-        show_size(plan.reserve),
-        show_size(plan.budget),
-    );
-    let _ = writeln!(
-        view,
-        "{free} {}, {reserve} of them left to other programs: {budget} for a model",
-        out.clean(&plan.bound)
-    );
-    view
+    let part = match plan.experts_percent {
+        33 => "a third".to_owned(),
+        percent => format!("{percent} %"),
+    };
+    format!(
+        "of experts {part} is counted; the others are read from the disk when they are needed\n"
+    )
 }
 
 /// What is to be said where no file can hold a model's packed weights.
@@ -179,6 +229,7 @@ fn without_file(plan: &Plan, out: Stream) -> String {
 /// Whether it fits, and where its packed weights are if not in a file.
 fn verdict(way: &Way) -> &'static str {
     match (way.fits, way.packed_weights.as_str()) {
+        (false, "none") => "no, even if not packed",
         (false, _) => "no",
         (true, "memory") => "fits, packed in memory",
         (true, "none") => "fits, not packed",
@@ -211,31 +262,51 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    const PLAIN: Stream = Stream {
+        is_terminal: false,
+        colour: false,
+    };
+
+    fn gib(tenths: u64) -> u64 {
+        tenths * (1 << 30) / 10
+    }
+
     #[test]
     fn models_stand_in_columns_with_bars() {
-        let gib = |tenths: u64| tenths * (1 << 30) / 10;
-        let way = |context: u32, total, fits| json!({"context": context, "fits": fits, "total": total, "unevictable": gib(2)});
-        let plan = json!({"free": gib(21), "bound": "available on this machine", "reserve": gib(1), "budget": gib(20), "models": [
-            {"id": "e2b-q4", "installed": true, "quantization": "Q4_0", "projector": gib(9), "plans": [way(4096, gib(16), true), way(32768, gib(18), true)]},
-            {"id": "gemma-4-e4b", "quantization": "Q4_0", "plans": [way(4096, gib(30), false)]},
+        let way = |context: u32, total, fits| json!({"context": context, "fits": fits, "total": total, "unevictable": gib(2), "parts": {"experts": 0}});
+        let plan = json!({"free": gib(21), "bound": "available on this machine", "reserve": gib(1), "budget": gib(20), "experts_percent": 33, "models": [
+            {"id": "e2b-q4", "installed": true, "size": gib(28), "quantization": "Q4_0", "projector": gib(9), "context_floor": 2048, "context_ceiling": 65536, "plans": [way(4096, gib(16), true), way(32768, gib(18), true)]},
+            {"id": "gemma-4-e4b", "size": gib(44), "quantization": "Q4_0", "plans": [way(4096, gib(30), false)]},
         ]});
-        let view = view(
-            &parse(plan).unwrap(),
-            Stream {
-                is_terminal: false,
-                colour: false,
-            },
-            ASCII,
-        );
+        let view = view(&parse(plan).unwrap(), false, PLAIN, ASCII);
         let expected = "\
-MODEL                        WEIGHTS  CONTEXT  UNEVICTABLE    TOTAL
-e2b-q4                       Q4_0        4096    204.8 MiB  1.6 GiB  fits  ##+++++++++++...
-                                        32768    204.8 MiB  1.8 GiB  fits  ##+++++++++++++.
-gemma-4-e4b (not installed)  Q4_0        4096    204.8 MiB  3.0 GiB  no    ##++++++++++++++!!!!!!!!
+MODEL                            FILE  WEIGHTS  CONTEXT  UNEVICTABLE    TOTAL
+e2b-q4                        2.8 GiB  Q4_0        4096    204.8 MiB  1.6 GiB  fits  ##+++++++++++...
+                                                  32768    204.8 MiB  1.8 GiB  fits  ##+++++++++++++.
+gemma-4-e4b (not installed)  ~4.4 GiB  Q4_0        4096    204.8 MiB  3.0 GiB  no    ##++++++++++++++!!!!!!!!
 pictures for e2b-q4: 921.6 MiB more
+a request to e2b-q4 can have 2048 tokens of context in any case, and up to 65536 as it needs them
 2.1 GiB available on this machine, 102.4 MiB of them left to other programs: 2.0 GiB for a model
 ";
         assert_eq!(view, expected);
+    }
+
+    #[test]
+    fn what_is_counted_and_what_is_supposed_is_said() {
+        let plan = |packed: &str, experts: u64| {
+            let way = json!({"context": 4096, "total": gib(10), "packed_weights": packed, "parts": {"experts": experts}});
+            let plan = json!({"free": gib(40), "bound": "supposed to be free", "reserve": gib(5), "budget": gib(35), "experts_percent": 33,
+                "models": [{"id": "26b", "plans": [way]}]});
+            view(&parse(plan).unwrap(), true, PLAIN, ASCII)
+        };
+        let third = "of experts a third is counted; the others are read from the disk";
+        assert!(plan("file", 1).contains(third));
+        assert!(plan("none", 1).contains(third));
+        assert!(!plan("file", 0).contains("experts"));
+        assert!(!plan("memory", 1).contains(third));
+        assert!(plan("file", 0).ends_with(
+            "4.0 GiB supposed to be free (--ram), whatever is free now, 512.0 MiB of them left to other programs: 3.5 GiB for a model\n"
+        ));
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! What the daemon says about itself, and the commands that change it.
 
 use std::fmt::Write;
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::unistd::{Uid, User};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -13,6 +16,7 @@ use super::table::table;
 use super::text::{Stream, Terminal};
 use crate::access;
 use crate::config;
+use crate::store::catalog::{Broken, Place, read_all};
 
 /// A daemon that lives answers these at once.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,20 +28,41 @@ struct Status {
     model: Option<String>,
     default: Option<String>,
     waiting: u64,
+    queue: Queue,
     running: u64,
     served: u64,
     crashes: u64,
     context: Option<u64>,
+    context_floor: Option<u64>,
+    context_granted: Option<u64>,
     slots: Option<u64>,
     threads: Option<u64>,
     pid: Option<u64>,
     template: Option<String>,
     cause: Option<String>,
     retry_in_s: Option<f64>,
+    unload_in_s: Option<f64>,
+    tokens_per_second: Option<f64>,
     passed_over: Vec<PassedOver>,
     memory: Memory,
     sandbox: Option<Sandbox>,
     version: String,
+}
+
+/// Who waits, as far as the daemon tells us.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Queue {
+    users: Vec<QueueUser>,
+    others: u64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct QueueUser {
+    uid: u32,
+    waiting: u64,
+    longest_wait_s: f64,
 }
 
 #[derive(Default, Deserialize)]
@@ -71,12 +96,16 @@ struct Models {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Model {
-    id: String,
+pub struct Model {
+    pub id: String,
+    /// The name of its file.
+    file: String,
     variant: String,
     size: u64,
     context_length: u64,
     quantization: String,
+    input_modalities: Vec<String>,
+    drafter: bool,
     loaded: bool,
     default: bool,
 }
@@ -90,7 +119,9 @@ pub async fn status(
     if json {
         Ok(pretty(&status, terminal))
     } else {
-        Ok(status_view(&parse(status)?, terminal.out).into_bytes())
+        let mut status: Status = parse(status)?;
+        status.default = default_now(client).await;
+        Ok(status_view(&status, terminal.out).into_bytes())
     }
 }
 
@@ -103,15 +134,27 @@ pub async fn models(
     if json {
         return Ok(pretty(&models, terminal));
     }
-    let models: Models = parse(models)?;
+    let mut models: Models = parse(models)?;
+    let default = default_now(client).await;
+    for model in &mut models.data {
+        model.default = Some(&model.id) == default.as_ref();
+    }
     let status: Status = parse(promptly(client.status()).await?)?;
     for PassedOver { path, reason } in &status.passed_over {
+        let path = config::one_line(path);
         terminal.remark(&format!("{path} is passed over: {reason}"));
     }
     if models.data.is_empty() {
-        terminal.remark("no model is installed; put a Gemma 4 GGUF file into one of the daemon's model directories");
+        terminal.remark("no model is installed; `gemmactl pull auto` fetches one, or put a Gemma 4 GGUF file into one of the daemon's model directories");
     }
     Ok(models_view(&models.data, terminal.out).into_bytes())
+}
+
+/// What `auto` stands for now: what the daemon publishes is as old as the last change of anything,
+/// and the free memory changes without it. `None` where there is no model.
+pub async fn default_now(client: &dyn Client) -> Option<String> {
+    let model = promptly(client.model("auto")).await.ok()?;
+    Some(parse::<Model>(model).ok()?.id)
 }
 
 pub async fn load(client: &dyn Client, model: &str, terminal: &Terminal) -> Result<Vec<u8>, Error> {
@@ -122,14 +165,44 @@ pub async fn load(client: &dyn Client, model: &str, terminal: &Terminal) -> Resu
     Ok(format!("{} is loaded\n", terminal.out.clean(&name)).into_bytes())
 }
 
-pub async fn unload(client: &dyn Client) -> Result<Vec<u8>, Error> {
+/// `model`: unloads this one only. It is no mistake if it is not loaded.
+pub async fn unload(
+    client: &dyn Client,
+    model: Option<&str>,
+    terminal: &Terminal,
+) -> Result<Vec<u8>, Error> {
+    let loaded = match model {
+        None => parse::<Status>(promptly(client.status()).await?)?.model,
+        Some(name) => {
+            let model: Model = parse(promptly(client.model(name)).await?)?;
+            if !model.loaded {
+                let id = terminal.out.clean(&model.id);
+                return Ok(format!("{id} is not loaded\n").into_bytes());
+            }
+            Some(model.id)
+        }
+    };
     client.unload().await?;
-    Ok(b"no model is loaded\n".into())
+    Ok(match loaded {
+        Some(id) => format!("{} is unloaded\n", terminal.out.clean(&id)),
+        None => "no model was loaded\n".into(),
+    }
+    .into_bytes())
 }
 
 /// `gemmactl config check`: what the daemon would read, by the same code.
-pub fn config_check(file: Option<&Path>, terminal: &Terminal) -> Result<(), Error> {
-    let place = config::Place::system();
+pub fn config_check(file: Option<&Path>, user: bool, terminal: &Terminal) -> Result<(), Error> {
+    let place = if user {
+        config::Place::of_user(|name| std::env::var_os(name)).map_err(Error::Usage)?
+    } else {
+        config::Place::system()
+    };
+    if let Err(cause) = File::open(file.unwrap_or(&place.file))
+        && cause.kind() == io::ErrorKind::PermissionDenied
+    {
+        let path = file.unwrap_or(&place.file).to_path_buf();
+        return Err(Error::File { path, cause });
+    }
     let loaded = config::load(file, &place).map_err(Error::Config)?;
     let named_in = loaded.files.last().unwrap_or(&place.file);
     let unknown = access::unknown_names(&loaded.config).into_iter();
@@ -140,6 +213,7 @@ pub fn config_check(file: Option<&Path>, terminal: &Terminal) -> Result<(), Erro
             text,
         })
         .collect();
+    let problems = [problems, broken_catalogs(&loaded.config.models)].concat();
     if !problems.is_empty() {
         return Err(Error::Config(config::Errors(problems)));
     }
@@ -158,6 +232,21 @@ pub fn config_check(file: Option<&Path>, terminal: &Terminal) -> Result<(), Erro
     }
     text.push_str("ok\n");
     super::write_out(text.as_bytes())
+}
+
+/// The catalogs that the daemon would pass over.
+fn broken_catalogs(models: &config::Models) -> Vec<config::Problem> {
+    let place = models.catalog_directory.as_deref().map(|folder| Place {
+        folder,
+        key: &models.catalog_key,
+    });
+    let broken = read_all(place.as_ref()).broken.into_iter();
+    let problem = |broken: Broken| config::Problem {
+        file: broken.path,
+        line: None,
+        text: format!("the catalog is passed over: {}", broken.reason),
+    };
+    broken.map(problem).collect()
 }
 
 /// Waits for what the daemon has at hand.
@@ -191,9 +280,15 @@ fn status_view(status: &Status, out: Stream) -> String {
         } else {
             out.clean(&value).into_owned()
         };
-        let _ = writeln!(view, "{} {value}", out.dim(&format!("{name:<9}")));
+        push_line(&mut view, name, &value, out);
     }
     view
+}
+
+/// A name, and behind it what there is of it.
+pub fn push_line(view: &mut String, name: &str, value: &str, out: Stream) {
+    // Writing to a string does not fail.
+    let _ = writeln!(view, "{} {value}", out.dim(&format!("{name:<9}")));
 }
 
 /// What is shown, each with its name.
@@ -206,23 +301,17 @@ fn status_lines(status: &Status, out: Stream) -> Vec<(&'static str, String)> {
             out.bold(&status.state.replace('_', " "))
         ),
     )];
-    if let Some(model) = &status.model {
-        lines.push(("model", model.clone()));
-    }
-    if let Some(default) = status
-        .default
-        .as_ref()
-        .filter(|default| status.model.as_ref() != Some(default))
-    {
-        lines.push(("default", default.clone()));
-    }
+    lines.extend(model_lines(status));
     if let (Some(context), Some(slots), Some(threads)) =
         (status.context, status.slots, status.threads)
     {
-        lines.push((
-            "context",
-            format!("{context} tokens in each of {slots} slots, {threads} threads"),
-        ));
+        let room = match (status.context_floor, status.context_granted) {
+            (Some(floor), Some(granted)) if floor < context => format!(
+                "{granted} tokens for {slots} slots, at least {floor} for each; up to {context} for one that needs them"
+            ),
+            _ => format!("{context} tokens in each of {slots} slots"),
+        };
+        lines.push(("context", format!("{room}, {threads} threads")));
     }
     if let Some(pid) = status.pid {
         lines.push(("worker", format!("process {pid}")));
@@ -259,8 +348,51 @@ fn status_lines(status: &Status, out: Stream) -> Vec<(&'static str, String)> {
             status.running, status.waiting, status.served
         ),
     ));
+    lines.extend(queue_lines(&status.queue, user_name));
+    if let Some(rate) = status.tokens_per_second {
+        lines.push(("speed", format!("{rate:.1} tokens/s in the last answer")));
+    }
     lines.push(("crashes", status.crashes.to_string()));
     lines
+}
+
+/// Whose requests wait, a line for each user. `name`: what a number is called.
+fn queue_lines(queue: &Queue, name: impl Fn(u32) -> String) -> Vec<(&'static str, String)> {
+    let user = |user: &QueueUser| {
+        let (name, longest) = (name(user.uid), show_time(user.longest_wait_s));
+        format!(
+            "{name}: {} waiting, the longest for {longest}",
+            user.waiting
+        )
+    };
+    let others = match queue.others {
+        0 => None,
+        others if queue.users.is_empty() => Some(format!("{others} waiting, none of them yours")),
+        others => Some(format!("others: {others} waiting")),
+    };
+    let lines = queue.users.iter().map(user).chain(others);
+    lines.map(|line| ("queue", line)).collect()
+}
+
+/// A user's name, or the number where there is none.
+fn user_name(uid: u32) -> String {
+    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    user.map_or_else(|| format!("user {uid}"), |user| user.name)
+}
+
+/// The model that is loaded, and the one that would be if that is another.
+fn model_lines(status: &Status) -> impl Iterator<Item = (&'static str, String)> {
+    let left = status
+        .unload_in_s
+        .map(|seconds| format!("; idle: unloaded in {}", show_time(seconds)))
+        .unwrap_or_default();
+    let model = status.model.as_ref();
+    let default = status.default.as_ref();
+    let default = default.filter(|default| model != Some(default));
+    let model = model.map(|model| ("model", format!("{model}{left}")));
+    model
+        .into_iter()
+        .chain(default.map(|default| ("default", default.clone())))
 }
 
 fn sandbox_line(sandbox: &Sandbox) -> String {
@@ -279,12 +411,16 @@ fn sandbox_line(sandbox: &Sandbox) -> String {
 
 fn models_view(models: &[Model], out: Stream) -> String {
     let row = |model: &Model| {
-        let marks = [(model.loaded, "loaded"), (model.default, "default")];
-        let marks: Vec<_> = marks
-            .iter()
-            .filter(|(holds, _)| *holds)
-            .map(|(_, mark)| *mark)
-            .collect();
+        let marks = [
+            (model.loaded, "loaded"),
+            (model.default, "default"),
+            (model.drafter, "has a drafter"),
+        ];
+        let marks = marks.iter().filter(|(holds, _)| *holds);
+        let mut marks: Vec<_> = marks.map(|(_, mark)| (*mark).to_owned()).collect();
+        if !is_named_by_file(model) {
+            marks.push(format!("file {}", config::one_line(&model.file)));
+        }
         let context = model.context_length.to_string();
         [
             model.id.clone(),
@@ -299,7 +435,12 @@ fn models_view(models: &[Model], out: Stream) -> String {
     table(head, models.iter().map(row), &[3, 4], out)
 }
 
-fn show_time(seconds: f64) -> String {
+/// Whether a model is called what its file is called; capitals are no difference to the daemon.
+fn is_named_by_file(Model { id, file, .. }: &Model) -> bool {
+    file.is_empty() || file.to_lowercase() == format!("{id}.gguf")
+}
+
+pub fn show_time(seconds: f64) -> String {
     match seconds {
         7200.0.. => format!("{:.0} h", seconds / 3600.0),
         120.0.. => format!("{:.0} min", seconds / 60.0),
@@ -330,11 +471,56 @@ mod tests {
     fn status_of_a_ready_daemon() {
         let status = json!({"state": "ready", "model": "m", "default": "m", "waiting": 1, "running": 2, "served": 3, "crashes": 0,
             "context": 8192, "slots": 2, "threads": 4, "pid": 77, "cause": null, "retry_in_s": null,
-            "sandbox": {"seccomp": true, "landlock_abi": 2}, "version": "0.1.0"});
-        let expected = "gemmad    0.1.0, ready\nmodel     m\ncontext   8192 tokens in each of 2 slots, 4 threads\nworker    process 77\n\
+            "unload_in_s": 240.2, "tokens_per_second": 9.04, "sandbox": {"seccomp": true, "landlock_abi": 2}, "version": "0.1.0"});
+        let expected = "gemmad    0.1.0, ready\nmodel     m; idle: unloaded in 4 min\ncontext   8192 tokens in each of 2 slots, 4 threads\nworker    process 77\n\
                         sandbox   seccomp, Landlock ABI 2\n\
-                        requests  2 running, 1 waiting, 3 served\ncrashes   0\n";
-        assert_eq!(status_view(&parse(status).unwrap(), PIPE), expected);
+                        requests  2 running, 1 waiting, 3 served\nspeed     9.0 tokens/s in the last answer\ncrashes   0\n";
+        assert_eq!(status_view(&parse(status.clone()).unwrap(), PIPE), expected);
+        let mut grows = status;
+        grows["context_floor"] = json!(2048);
+        grows["context_granted"] = json!(6000);
+        let view = status_view(&parse(grows).unwrap(), PIPE);
+        assert!(
+            view.contains(
+                "context   6000 tokens for 2 slots, at least 2048 for each; up to 8192 for one that needs them, 4 threads\n"
+            ),
+            "{view}"
+        );
+    }
+
+    #[test]
+    fn the_queue_is_shown_by_user() {
+        let lines = |json| {
+            let queue: Queue = parse(json).unwrap();
+            let name = |uid| {
+                if uid == 0 {
+                    "root".into()
+                } else {
+                    format!("user {uid}")
+                }
+            };
+            let lines = queue_lines(&queue, name).into_iter();
+            lines.map(|(_, line)| line).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            lines(
+                json!({"users": [{"uid": 0, "waiting": 2, "longest_wait_s": 3.4}, {"uid": 7, "waiting": 1, "longest_wait_s": 150.0}], "others": 0})
+            ),
+            [
+                "root: 2 waiting, the longest for 3 s",
+                "user 7: 1 waiting, the longest for 2 min"
+            ]
+        );
+        assert_eq!(
+            lines(json!({"users": [{"uid": 0, "waiting": 1, "longest_wait_s": 0.0}], "others": 4})),
+            ["root: 1 waiting, the longest for 0 s", "others: 4 waiting"]
+        );
+        assert_eq!(
+            lines(json!({"users": [], "others": 4})),
+            ["4 waiting, none of them yours"]
+        );
+        assert!(lines(json!({})).is_empty());
+        assert_eq!(user_name(0), "root");
     }
 
     #[test]
@@ -365,13 +551,13 @@ mod tests {
     #[test]
     fn models_stand_in_columns() {
         let models = json!({"object": "list", "data": [
-            {"id": "gemma-4-e2b-q4_0", "variant": "gemma-4-e2b", "size": 3_020_000_000_u64, "context_length": 131_072, "quantization": "Q4_0", "loaded": true, "default": true},
-            {"id": "tiny", "variant": "gemma-4-e2b", "size": 1_900_000, "context_length": 2048, "quantization": "Q8_0", "loaded": false, "default": false},
+            {"id": "gemma-4-e2b-q4_0", "file": "Gemma-4-E2B-Q4_0.gguf", "variant": "gemma-4-e2b", "size": 3_020_000_000_u64, "context_length": 131_072, "quantization": "Q4_0", "loaded": true, "default": true},
+            {"id": "tiny-1", "file": "Tiny (1).gguf", "variant": "gemma-4-e2b", "size": 1_900_000, "context_length": 2048, "quantization": "Q8_0", "loaded": false, "drafter": true},
         ]});
         let models: Models = parse(models).unwrap();
         let expected = "MODEL             VARIANT      WEIGHTS     SIZE  CONTEXT\n\
                         gemma-4-e2b-q4_0  gemma-4-e2b  Q4_0     2.8 GiB   131072  loaded, default\n\
-                        tiny              gemma-4-e2b  Q8_0     1.8 MiB     2048\n";
+                        tiny-1            gemma-4-e2b  Q8_0     1.8 MiB     2048  has a drafter, file Tiny (1).gguf\n";
         assert_eq!(models_view(&models.data, PIPE), expected);
         assert_eq!(models_view(&[], PIPE), "");
     }

@@ -10,6 +10,8 @@ const DIM: &str = "\x1b[2m";
 const BOLD: &str = "\x1b[1m";
 const RED: &str = "\x1b[1;31m";
 const PLAIN: &str = "\x1b[0m";
+/// Takes the line away that the cursor is in.
+const CLEAR_LINE: &str = "\r\x1b[K";
 /// Columns where nobody says how many there are.
 const COLUMNS: usize = 80;
 
@@ -61,6 +63,11 @@ impl Stream {
         self.paint(&format!("\x1b[{code}m"), text)
     }
 
+    /// Takes a colour back, where there are any.
+    pub fn uncoloured(self) -> &'static str {
+        if self.colour { PLAIN } else { "" }
+    }
+
     fn paint(self, with: &str, text: &str) -> String {
         if self.colour {
             format!("{with}{text}{PLAIN}")
@@ -87,6 +94,11 @@ impl Terminal {
             out: Stream::new(io::stdout().is_terminal(), wish, plain),
             err: Stream::new(io::stderr().is_terminal(), wish, plain),
         }
+    }
+
+    /// Whether somebody sees a line that goes away again.
+    pub fn shows_waiting(&self) -> bool {
+        self.err.is_terminal && self.out.is_terminal
     }
 
     /// An error message. What it quotes may come from anyone.
@@ -153,7 +165,13 @@ pub struct Printer<O, E> {
     terminal: Terminal,
     /// Newlines held back: on a terminal an answer ends with exactly one.
     newlines: usize,
+    /// A line of the answer was begun.
+    in_line: bool,
+    /// Nothing is added to the answer where it does not go to a terminal.
+    bare: bool,
     thinking: bool,
+    /// A line says that the answer has not begun.
+    waiting: bool,
 }
 
 impl<O: Write, E: Write> Printer<O, E> {
@@ -163,14 +181,46 @@ impl<O: Write, E: Write> Printer<O, E> {
             err,
             terminal,
             newlines: 0,
+            in_line: false,
+            bare: false,
             thinking: false,
+            waiting: false,
         }
+    }
+
+    /// The answer has not begun: this is why. Said in a line that goes away when it does, where
+    /// people see it.
+    pub fn waits(&mut self, why: &str) -> io::Result<()> {
+        if !self.terminal.shows_waiting() {
+            return Ok(());
+        }
+        self.waiting = true;
+        // A line that is longer than the terminal is wide would not go away.
+        let why: String = why.chars().take(columns().saturating_sub(1)).collect();
+        write!(self.err, "{CLEAR_LINE}{}", self.terminal.err.dim(&why))?;
+        self.err.flush()
+    }
+
+    /// Takes that line away, if it is there.
+    pub fn stop_waiting(&mut self) -> io::Result<()> {
+        if !std::mem::take(&mut self.waiting) {
+            return Ok(());
+        }
+        self.err.write_all(CLEAR_LINE.as_bytes())?;
+        self.err.flush()
+    }
+
+    /// Leaves the newline out that ends the answer, as long as that does not go to a terminal.
+    pub fn bare(self, bare: bool) -> Self {
+        Self { bare, ..self }
     }
 
     /// A piece of the answer. It is on its way when this returns.
     pub fn text(&mut self, text: &str) -> io::Result<()> {
+        self.stop_waiting()?;
         self.end_thought()?;
         if !self.terminal.out.is_terminal {
+            self.in_line = !text.ends_with('\n');
             self.out.write_all(text.as_bytes())?;
             return self.out.flush();
         }
@@ -188,6 +238,7 @@ impl<O: Write, E: Write> Printer<O, E> {
 
     /// A piece of the model's thoughts.
     pub fn thought(&mut self, text: &str) -> io::Result<()> {
+        self.stop_waiting()?;
         if !self.thinking && self.terminal.err.colour {
             self.err.write_all(DIM.as_bytes())?;
         }
@@ -199,9 +250,11 @@ impl<O: Write, E: Write> Printer<O, E> {
 
     /// Ends the line, whether or not the answer came to its end.
     pub fn end(&mut self) -> io::Result<()> {
+        self.stop_waiting()?;
         self.end_thought()?;
         self.newlines = 0;
-        if self.terminal.out.is_terminal {
+        let begun = std::mem::take(&mut self.in_line) && !self.bare;
+        if self.terminal.out.is_terminal || begun {
             self.out.write_all(b"\n")?;
         }
         self.out.flush()
@@ -212,7 +265,7 @@ impl<O: Write, E: Write> Printer<O, E> {
             return Ok(());
         }
         self.err
-            .write_all(if self.terminal.err.colour { PLAIN } else { "" }.as_bytes())?;
+            .write_all(self.terminal.err.uncoloured().as_bytes())?;
         self.err.write_all(if self.terminal.err.is_terminal {
             b"\n\n"
         } else {
@@ -262,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_gets_what_the_model_wrote() {
+    fn a_pipe_gets_what_the_model_wrote_and_whole_lines() {
         let terminal = Terminal {
             out: PIPE,
             err: PIPE,
@@ -271,7 +324,45 @@ mod tests {
             printed(terminal, &[], &["a\x1b[2J\n", "\n"]).0,
             "a\x1b[2J\n\n"
         );
-        assert_eq!(printed(terminal, &[], &["a"]).0, "a");
+        assert_eq!(printed(terminal, &[], &["a", "b"]).0, "ab\n");
+        assert_eq!(printed(terminal, &[], &[]).0, "");
+        let mut out = vec![];
+        let mut printer = Printer::new(&mut out, io::sink(), terminal).bare(true);
+        printer.text("a").unwrap();
+        printer.end().unwrap();
+        assert_eq!(out, b"a");
+    }
+
+    #[test]
+    fn who_waits_at_a_terminal_is_told_until_the_answer_comes() {
+        let shown = |terminal| {
+            let (mut out, mut err) = (vec![], vec![]);
+            let mut printer = Printer::new(&mut out, &mut err, terminal);
+            printer.waits("loading the model, 2 s").unwrap();
+            printer.waits(&"long ".repeat(1000)).unwrap();
+            printer.waits("waiting for the first word, 4 s").unwrap();
+            printer.text("yes").unwrap();
+            printer.end().unwrap();
+            String::from_utf8(err).unwrap()
+        };
+        let said = shown(Terminal { out: TTY, err: TTY });
+        assert!(said.contains("first word, 4 s"), "{said:?}");
+        assert!(said.len() < 1000, "{said:?}");
+        assert!(said.ends_with("\x1b[0m\r\x1b[K"), "{said:?}");
+        assert_eq!(
+            shown(Terminal {
+                out: PIPE,
+                err: TTY
+            }),
+            ""
+        );
+        assert_eq!(
+            shown(Terminal {
+                out: TTY,
+                err: PIPE
+            }),
+            ""
+        );
     }
 
     #[test]
@@ -299,7 +390,7 @@ mod tests {
             &["hm", "m"],
             &["yes"],
         );
-        assert_eq!((out.as_str(), err.as_str()), ("yes", "hmm\n"));
+        assert_eq!((out.as_str(), err.as_str()), ("yes\n", "hmm\n"));
         let (out, err) = printed(Terminal { out: TTY, err: TTY }, &["hm", "m"], &["yes"]);
         assert_eq!(
             (out.as_str(), err.as_str()),

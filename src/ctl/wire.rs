@@ -11,9 +11,12 @@ pub fn message(role: &str, content: &str) -> Value {
     json!({ "role": role, "content": content })
 }
 
-/// A user's message that begins with pictures and sounds, each a part of it, and then says
+/// A user's message that begins with pictures, sounds and files, each a part of it, and then says
 /// something.
 pub fn message_with_media(mut parts: Vec<Value>, text: &str) -> Value {
+    if parts.is_empty() {
+        return message("user", text);
+    }
     parts.push(json!({ "type": "text", "text": text }));
     json!({ "role": "user", "content": parts })
 }
@@ -41,7 +44,7 @@ pub fn chat_body(
         ("top_k", sampling.top_k.map(Value::from)),
         ("top_p", sampling.top_p.map(Value::from)),
         ("min_p", sampling.min_p.map(Value::from)),
-        ("seed", sampling.seed.map(Value::from)),
+        ("seed", sampling.seed.clone().map(Value::from)),
         ("max_tokens", sampling.max_tokens.map(Value::from)),
         ("stop", stop.map(|stop| stop.as_slice().into())),
         ("repeat_penalty", sampling.repeat_penalty.map(Value::from)),
@@ -62,14 +65,75 @@ pub fn chat_body(
     body.into()
 }
 
+/// Has the daemon say how far the request is, until its streamed answer begins.
+pub fn ask_for_progress(body: &mut Value) {
+    body["stream_options"] = json!({ "include_progress": true });
+}
+
 /// What one event of a streamed answer brings.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Piece {
     pub text: Option<String>,
     pub thought: Option<String>,
     pub calls: Vec<CallPiece>,
     /// Why the answer ended: `stop`, `length`, …
     pub finish: Option<String>,
+    /// It was ended because it repeated itself.
+    pub repeats: bool,
+    /// Comes with the last piece.
+    pub timings: Option<Timings>,
+    /// Comes before the answer: how far the request is.
+    pub progress: Option<Progress>,
+}
+
+/// How far a request is whose answer has not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub struct Progress {
+    #[serde(flatten)]
+    pub phase: Phase,
+    pub seconds_left: Option<f64>,
+}
+
+/// What it waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(tag = "phase", rename_all = "snake_case")]
+pub enum Phase {
+    Queued {
+        position: u32,
+    },
+    Loading {
+        share: Option<f64>,
+    },
+    Reading {
+        tokens_read: u32,
+        tokens_to_read: u32,
+    },
+    /// A daemon that is newer knows more.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Piece {
+    /// Whether there is anything of the answer in it.
+    pub fn has_token(&self) -> bool {
+        let is_some = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+        is_some(&self.text) || is_some(&self.thought) || !self.calls.is_empty()
+    }
+}
+
+/// How long an answer took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Timings {
+    /// Tokens of the prompt that were in the cache, and those that were not.
+    pub cache_n: u64,
+    pub prompt_n: u64,
+    pub prompt_ms: f64,
+    pub prompt_per_second: f64,
+    /// Tokens of the answer.
+    pub predicted_n: u64,
+    pub predicted_ms: f64,
+    pub predicted_per_second: f64,
 }
 
 /// A piece of a call: its name, which comes first, or some of its arguments.
@@ -84,6 +148,8 @@ pub struct CallPiece {
 struct Chunk {
     #[serde(default)]
     choices: Vec<Choice>,
+    timings: Option<Timings>,
+    progress: Option<Progress>,
     error: Option<Value>,
 }
 
@@ -92,6 +158,12 @@ struct Choice {
     #[serde(default)]
     delta: Delta,
     finish_reason: Option<String>,
+    finish_details: Option<FinishDetails>,
+}
+
+#[derive(Deserialize)]
+struct FinishDetails {
+    r#type: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -121,10 +193,16 @@ pub fn piece(data: &str) -> Result<Piece, Error> {
             message: message_of(&error)
                 .unwrap_or("the answer failed for a reason that was not told")
                 .into(),
+            field: field_of(&error),
         });
     }
+    let (timings, progress) = (chunk.timings, chunk.progress);
     let Some(choice) = chunk.choices.into_iter().next() else {
-        return Ok(Piece::default());
+        return Ok(Piece {
+            timings,
+            progress,
+            ..Piece::default()
+        });
     };
     let calls = choice
         .delta
@@ -137,13 +215,24 @@ pub fn piece(data: &str) -> Result<Piece, Error> {
         thought: choice.delta.reasoning_content,
         calls,
         finish: choice.finish_reason,
+        repeats: choice
+            .finish_details
+            .is_some_and(|details| details.r#type == "repetition"),
+        timings,
+        progress,
     })
 }
 
-/// The message of an error response, if the body has one.
-pub fn error_message(body: &[u8]) -> Option<String> {
-    let body: Value = serde_json::from_slice(body).ok()?;
-    message_of(body.get("error")?).map(Into::into)
+/// The message of an error response, and the field of the request that is to blame, as far as the
+/// body has them.
+pub fn error(body: &[u8]) -> (Option<String>, Option<String>) {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let error = &body["error"];
+    (message_of(error).map(Into::into), field_of(error))
+}
+
+fn field_of(error: &Value) -> Option<String> {
+    Some(error.get("param")?.as_str()?.to_owned())
 }
 
 fn message_of(error: &Value) -> Option<&str> {
@@ -170,7 +259,7 @@ mod tests {
         assert_eq!(body, expected);
         let sampling = Sampling {
             temperature: Some(0.7),
-            seed: Some(u64::MAX),
+            seed: Some(u64::MAX.into()),
             stop: vec!["a".into(), "b".into()],
             ..Sampling::default()
         };
@@ -217,17 +306,43 @@ mod tests {
             }]
         );
         let end = piece(r#"{"choices":[{"delta":{},"finish_reason":"length"}]}"#).unwrap();
-        assert_eq!(end.finish.as_deref(), Some("length"));
+        assert_eq!(
+            (end.finish.as_deref(), end.repeats),
+            (Some("length"), false)
+        );
+        let end = piece(
+            r#"{"choices":[{"delta":{},"finish_reason":"length","finish_details":{"type":"repetition"}}]}"#,
+        );
+        assert!(end.unwrap().repeats);
         assert_eq!(
             piece(r#"{"choices":[],"usage":{}}"#).unwrap(),
             Piece::default()
         );
+        for (json, phase) in [
+            (r#""queued","position":3"#, Phase::Queued { position: 3 }),
+            (r#""loading","share":null"#, Phase::Loading { share: None }),
+            (
+                r#""reading","tokens_read":4,"tokens_to_read":9,"tokens_cached":1"#,
+                Phase::Reading {
+                    tokens_read: 4,
+                    tokens_to_read: 9,
+                },
+            ),
+            (r#""dreaming","sheep":1"#, Phase::Unknown),
+        ] {
+            let json =
+                format!(r#"{{"choices":[],"progress":{{"phase":{json},"seconds_left":1.5}}}}"#);
+            let progress = piece(&json).unwrap().progress.unwrap();
+            assert_eq!((progress.phase, progress.seconds_left), (phase, Some(1.5)));
+        }
     }
 
     #[test]
     fn failures_in_mid_stream() {
         let failed = piece(r#"{"error":{"message":"the worker died"}}"#);
-        assert!(matches!(failed, Err(Error::Refused { message }) if message == "the worker died"));
+        assert!(
+            matches!(failed, Err(Error::Refused { message, field: None }) if message == "the worker died")
+        );
         assert!(matches!(
             piece(r#"{"error":{}}"#),
             Err(Error::Refused { .. })
@@ -241,11 +356,12 @@ mod tests {
 
     #[test]
     fn error_bodies() {
+        let told = |body: &[u8]| error(body);
         assert_eq!(
-            error_message(br#"{"error":{"message":"no"}}"#).as_deref(),
-            Some("no")
+            told(br#"{"error":{"message":"no","param":"stop[0]"}}"#),
+            (Some("no".into()), Some("stop[0]".into()))
         );
-        assert_eq!(error_message(br#"{"error":"no"}"#).as_deref(), Some("no"));
-        assert_eq!(error_message(b"<html>"), None);
+        assert_eq!(told(br#"{"error":"no"}"#), (Some("no".into()), None));
+        assert_eq!(told(b"<html>"), (None, None));
     }
 }

@@ -1,6 +1,5 @@
 //! The supervisor's life, from start to end.
 
-mod args;
 mod descriptors;
 mod idle;
 mod listen;
@@ -27,11 +26,10 @@ use crate::api::{self, Api};
 use crate::attachments::Attachments;
 use crate::backend::{Backend, Backends};
 use crate::bus;
-use crate::config::{self, BusChoice, Config, Place};
-use crate::engine::{Engine, Installers, Setup};
+use crate::config::{self, Args, BusChoice, Config, Place};
+use crate::engine::{Engine, Installers, PromptCache, Setup};
 use crate::memory::reserved::ReservedMemory;
 use crate::sys;
-use args::Args;
 
 /// Exit codes of `sysexits.h`.
 const EX_SOFTWARE: u8 = 70;
@@ -40,12 +38,11 @@ const EX_CONFIG: u8 = 78;
 
 /// How long connections may take to close once every answer has ended.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
+/// What the socket is called behind which systemd starts workers that may use the network.
+const PULL_SOCKET: &str = "pull.sock";
+
 /// How long the start waits for the bus. It is joined later as well.
 const BUS_TIME: Duration = Duration::from_secs(2);
-
-/// Threads that take large bodies apart and read the files of D-Bus callers. What hangs with a disk of
-/// ours has threads of its own (`engine/thread`).
-const BLOCKING_THREADS: usize = 16;
 
 /// Why the daemon could not start, or had to end.
 struct StartError {
@@ -60,7 +57,10 @@ pub fn main() -> ExitCode {
     match start(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("gemmad: {}", error.message);
+            // One for each problem.
+            for line in error.message.lines() {
+                eprintln!("gemmad: {}", config::one_line(line));
+            }
             ExitCode::from(error.code)
         }
     }
@@ -99,6 +99,7 @@ async fn run(
     let listeners = listen::listeners(&config.server)?;
     let exit_when_idle = exit_when_idle(&listeners, &config);
     let parts = Parts::start(&config, policy, installers, worker).await;
+    parts.engine.resume_pulls().await;
     let (leave, leaving) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
     for listener in listeners.sockets {
@@ -177,7 +178,6 @@ fn serve_bus(
 fn event_loop() -> Result<Runtime, StartError> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(no_thread)
 }
@@ -222,7 +222,10 @@ impl Parts {
     ) -> Self {
         let reserved = ReservedMemory::default();
         let setup = Setup {
+            unsound: Default::default(),
+            catalogs: Default::default(),
             cache_space: Default::default(),
+            prompts: PromptCache::new(given_key()),
             models: config.models.clone(),
             inference: config.inference.clone(),
             memory: config.memory.clone(),
@@ -230,6 +233,9 @@ impl Parts {
             installers,
             reserved: reserved.clone(),
             worker: worker.clone(),
+            pull: config.pull.clone(),
+            // Beside the daemon's own socket: a user's daemon, and one of a test, has none there and starts its workers itself.
+            pull_socket: config.server.socket.with_file_name(PULL_SOCKET),
         };
         let engine = service::patiently(Engine::start(setup)).await;
         let admission = Admission::new(policy, config.limits.body_bytes);
@@ -277,8 +283,14 @@ impl Parts {
 
     /// Whether a client is there.
     fn is_used(&self) -> bool {
-        self.api.is_connected() || self.door.is_used()
+        self.api.is_connected() || self.door.is_used() || self.engine.is_pulling()
     }
+}
+
+/// The key of prompts that outlive the daemon, if the service manager keeps it.
+fn given_key() -> Option<PathBuf> {
+    let folder = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?);
+    Some(folder.join("prompt-cache.key")).filter(|key| key.exists())
 }
 
 /// After how long without anything to do the daemon leaves; never without a socket that systemd

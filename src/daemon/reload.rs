@@ -21,7 +21,9 @@ pub async fn reload(
     let new = match config::load(file, place) {
         Ok(loaded) => loaded.config,
         Err(errors) => {
-            tracing::error!(%errors, "the configuration has errors; the old one stays");
+            for problem in errors.0 {
+                tracing::error!(%problem, "the configuration has errors; the old one stays");
+            }
             return old;
         }
     };
@@ -51,6 +53,7 @@ pub async fn reload(
         memory: new.memory.clone(),
         limits: new.limits.clone(),
         installers,
+        pull: new.pull.clone(),
     };
     parts.engine.reconfigure(settings).await;
     let fixed = |c: &Config| {

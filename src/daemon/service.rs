@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::backend::{Backend, LocalBackend, Phase, Status};
+use crate::config::one_line;
 use crate::engine::Engine;
 
 /// How much more time is asked for at once while something takes long, and how often.
@@ -124,7 +125,10 @@ fn text(status: &Status, bytes: Option<u64>) -> String {
             )
         }
         Phase::Unloading { model } => format!("Unloading {}", variant(model)),
-        Phase::BackingOff { cause, .. } => format!("Waiting before the next try: {cause}"),
+        // In this message a line is an assignment.
+        Phase::BackingOff { cause, .. } => {
+            format!("Waiting before the next try: {}", one_line(cause))
+        }
         Phase::Draining => "Finishing the last answers".to_owned(),
     }
 }
@@ -175,9 +179,19 @@ mod tests {
             text(&status(Phase::Loading { model: "m".into() }), None),
             "Loading m"
         );
+        let backing_off = Phase::BackingOff {
+            cause: "x\nMAINPID=1".into(),
+            until: std::time::Instant::now(),
+        };
+        assert_eq!(
+            text(&status(backing_off), None),
+            "Waiting before the next try: x\\nMAINPID=1"
+        );
         let ready = Phase::Ready {
             model: "m".into(),
             context: 1,
+            floor: 1,
+            granted: 1,
             slots: 1,
             threads: 1,
             pid: 1,

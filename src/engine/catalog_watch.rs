@@ -13,8 +13,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::thread;
-use crate::store::{Catalog, Installers, Model, Rejected, Scan};
+use crate::store::{Catalog, Installers, Model, Rejected, Scan, Surroundings, surroundings};
 use crate::sys::inotify::FolderWatch;
+use crate::sys::mounts::MountWatch;
 
 /// A scan for an unknown name is so long after the last one at least.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -255,12 +256,8 @@ async fn scan_on_change(
             let asked = requests.borrow_and_update();
             (asked.times, asked.installers.clone())
         };
-        let (catalog, folders) = match scan(&directory, &stop, &installers).await {
-            Ok((catalog, Ok(folders))) => (catalog, Some(folders)),
-            Ok((catalog, Err(error))) => {
-                tracing::warn!(%error, "changes in the model directories are not seen by themselves");
-                (catalog, None)
-            }
+        let (catalog, watch) = match scan(&directory, &stop, &installers).await {
+            Ok((catalog, watch)) => (catalog, watch),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 // What is known of the directory stays as it was.
                 tracing::warn!(%error, "a model directory is scanned later");
@@ -269,7 +266,7 @@ async fn scan_on_change(
             }
             Err(error) => {
                 tracing::error!(%error, "a model directory could not be scanned");
-                (Catalog::default(), None)
+                (Catalog::default(), Watch::default())
             }
         };
         let report = ScanReport {
@@ -281,33 +278,68 @@ async fn scan_on_change(
             return;
         }
         tokio::select! {
-            () = change(folders) => {}
+            () = watch.change() => {}
             asked = requests.changed() => if asked.is_err() { return },
         }
     }
 }
 
-/// Scans a directory on a thread of its own, and begins to watch what it is made of.
+/// Scans a directory on a thread of its own, and begins to watch what it is made of: its folders,
+/// and what leads to them, so that one is noticed that comes later or whose rights are mended.
 async fn scan(
     directory: &Path,
     stop: &Arc<AtomicBool>,
     installers: &Arc<Installers>,
-) -> io::Result<(Catalog, io::Result<FolderWatch>)> {
+) -> io::Result<(Catalog, Watch)> {
     let (path, stop) = (directory.to_owned(), stop.clone());
     let installers = installers.clone();
     thread::run(move || {
-        let catalog = Scan::new(&installers, &stop).run(&path);
-        let folders = FolderWatch::new(catalog.folders.iter().map(PathBuf::as_path));
-        (catalog, folders)
+        // Watched before they are read, so that no change falls between.
+        let watch = Watch::of(surroundings(&path));
+        (Scan::new(&installers, &stop).run(&path), watch)
     })
     .await
 }
 
-/// Waits until something has changed and the others that are likely then have, too.
-async fn change(folders: Option<FolderWatch>) {
-    match folders {
-        Some(folders) => folders.change().await,
-        None => std::future::pending().await,
+/// What tells that a directory may hold something else than it did. What there is none of is never
+/// noticed.
+#[derive(Debug, Default)]
+struct Watch {
+    folders: Option<FolderWatch>,
+    mounts: Option<MountWatch>,
+}
+
+impl Watch {
+    fn of(around: Surroundings) -> Self {
+        let unseen = |error: io::Error| tracing::warn!(%error, "changes in the model directories are not seen by themselves");
+        let folders = around.folders.iter().map(PathBuf::as_path);
+        let places = around.places.iter().map(PathBuf::as_path);
+        let folders_watch = FolderWatch::new(folders, places).map_err(unseen).ok();
+        let places = around.places.into_iter().collect();
+        Self {
+            folders: folders_watch,
+            mounts: MountWatch::new(around.folders, places).map_err(unseen).ok(),
+        }
     }
-    tokio::time::sleep(SETTLE).await;
+
+    /// Waits until something has changed and the others that are likely then have, too.
+    async fn change(self) {
+        let folders = async {
+            match &self.folders {
+                Some(folders) => folders.change().await,
+                None => std::future::pending().await,
+            }
+        };
+        let mounts = async {
+            match &self.mounts {
+                Some(mounts) => mounts.change().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = folders => {}
+            () = mounts => {}
+        }
+        tokio::time::sleep(SETTLE).await;
+    }
 }

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::UnixStream;
@@ -22,6 +23,7 @@ use tokio::sync::mpsc;
 
 use super::state::Generation;
 use crate::backend::Failure;
+use crate::config::one_line;
 use crate::ipc::frame::{self, Decoder, FrameError};
 use crate::ipc::{Greeting, Protocol};
 use crate::sys;
@@ -100,6 +102,8 @@ pub fn spawn<P: Protocol>(
     ours.set_nonblocking(true)?;
     let socket = UnixStream::from_std(ours)?;
 
+    // What it is to have it gets over the socket.
+    sys::process::keep_descriptors();
     let process = Command::new(program)
         .arg(P::KIND.name())
         .env_clear()
@@ -121,6 +125,15 @@ pub fn spawn<P: Protocol>(
         outbox,
         kill,
     })
+}
+
+/// Whether the system had no descriptor, process or memory left: what was to be started is not at
+/// fault, and it may be tried again.
+pub fn is_shortage(error: &io::Error) -> bool {
+    let short = [Errno::MFILE, Errno::NFILE, Errno::AGAIN, Errno::NOMEM];
+    // An error that was put into words has its kind alone.
+    Errno::from_io_error(error).is_some_and(|error| short.contains(&error))
+        || error.kind() == io::ErrorKind::WouldBlock
 }
 
 /// Carries messages both ways until the process is gone, and reports its end.
@@ -276,9 +289,9 @@ async fn stderr_tail(stderr: Option<ChildStderr>) -> VecDeque<String> {
         match (&mut lines).take(4096).read_until(b'\n', &mut line).await {
             Ok(0) | Err(_) => return tail,
             Ok(_) => {
-                let text = String::from_utf8_lossy(&line[..line.len().min(LINE_BYTES)])
-                    .trim_end()
-                    .to_owned();
+                let text = String::from_utf8_lossy(&line[..line.len().min(LINE_BYTES)]);
+                // llama.cpp says what a model file holds.
+                let text = one_line(text.trim_end()).into_owned();
                 tracing::warn!(target: "gemmad::worker", "{text}");
                 if tail.len() == LAST_LINES {
                     tail.pop_front();

@@ -3,6 +3,7 @@
 
 use super::Setup;
 use super::budget::Budget;
+use super::growth::Growth;
 use super::names::{self, Meant, Names};
 use crate::backend::Failure;
 use crate::chat::{ChatError, Modalities};
@@ -12,10 +13,13 @@ use crate::gemma::variant::Variant;
 use crate::memory::fit::{self, Candidate, Choice, FitRequest};
 use crate::memory::probe;
 use crate::store::Model;
+use crate::sys::topology;
 
 /// The share of the experts that should be in memory, in percent. The others are fetched as they
 /// are chosen; with a third of them a token waits for the disk about as long as for the CPU.
 const EXPERTS: u64 = 33;
+/// Slots for each CPU, where their number is left to us.
+const SLOTS_OF_CPU: u32 = 2;
 
 /// What a request asks of the model that answers it, and which one was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +49,7 @@ pub(super) struct Placement {
     pub fits_in_memory: bool,
     /// Bytes that cannot be evicted.
     pub unevictable: u64,
+    pub growth: Growth,
 }
 
 impl Setup {
@@ -55,18 +60,31 @@ impl Setup {
         Budget::of(room, self.memory.reserve)
     }
 
+    /// Slots that the CPUs are good for: a step of as many tokens takes little longer than one of a token,
+    /// and each answer gets its own still.
+    fn useful_slots(&self) -> u32 {
+        let cpus = super::cpus::choose(&topology::probe(), self.inference.threads);
+        SLOTS_OF_CPU * cpus.len() as u32
+    }
+
     /// What the configuration asks of a model, whichever it is.
     pub(super) fn fit_request(&self) -> FitRequest {
         let inference = &self.inference;
         let sizes = Sizes {
-            context: inference.context,
-            slots: inference.slots,
+            context: inference.counted_context(),
+            ceiling: inference.counted_context(),
+            slots: inference.least_slots(),
             batch: inference.batch,
             small_kv: inference.small_kv,
         };
         FitRequest {
             sizes,
+            most_slots: inference.slots.is_none().then(|| self.useful_slots()),
             least_context: inference.least_context,
+            most_context: inference
+                .context
+                .is_none()
+                .then_some(inference.most_context),
             keep: Retention {
                 per_layer: self.memory.per_layer,
                 experts: EXPERTS,
@@ -86,6 +104,7 @@ impl Setup {
     ) -> Result<Model, Failure> {
         let names = Names {
             models,
+            unsound: &self.unsound,
             loaded,
             default: &self.models.default,
             auto_names: &self.models.auto_names,
@@ -118,9 +137,10 @@ impl Setup {
     }
 
     /// Another model for a request that cannot have the one that was chosen for it: of those that
-    /// it can mean and that were not chosen before, the best that fits `budget` and takes no more.
-    /// None is chosen twice, so asking again and again comes to an end. `failure` is returned if
-    /// there is no such model.
+    /// it can mean and that were not chosen before, the best that fits `budget`. If memory was what
+    /// was missing it takes no more than that one: what seems to be free was not. None is chosen
+    /// twice, so asking again and again comes to an end. `failure` is returned if there is no such
+    /// model.
     pub(super) fn choose_another(
         &self,
         models: &[Model],
@@ -128,18 +148,22 @@ impl Setup {
         budget: &Budget,
         failure: Failure,
     ) -> Result<(Model, ModelRequest), Failure> {
+        let of_memory = failure.is_of_memory();
         let mut before = request.before.clone();
         before.push(request.model.clone());
         let mut others = names::candidates(models, &self.models.auto_names, &request.name);
         others.retain(|model| {
             accepts(model, request.modalities)
                 && !before.contains(&model.id)
-                && self.takes(model, request.modalities) <= request.takes
+                && (!of_memory || self.takes(model, request.modalities) <= request.takes)
         });
         if others.is_empty() {
             return Err(failure);
         }
-        let model = self.best_of(&others, request.modalities, budget)?;
+        self.unsound.leave_out(&mut others);
+        let best = self.best_of(&others, request.modalities, budget);
+        // How much the others lack is told where memory is what matters.
+        let model = best.map_err(|no_room| if of_memory { no_room } else { failure })?;
         let request = ModelRequest {
             before,
             ..self.model_request(models, &request.name, request.modalities, &model)
@@ -208,18 +232,24 @@ impl Setup {
                 packed: choice.packed,
                 fits_in_memory: choice.total + more <= budget.bytes,
                 unevictable: choice.cost.unevictable(),
+                growth: Growth::of(model, &choice, &request, budget.bytes),
             }
         };
-        choice.or_else(overcommitted).map(placement).ok_or_else(|| {
-            let others: Vec<_> = others
-                .iter()
-                .filter(|other| accepts(other, modalities))
-                .map(|other| self.candidate(other, modalities))
-                .collect();
-            let instead =
-                fit::choose(&others, &request, budget.bytes).map(|choice| choice.id.to_owned());
-            no_room(smallest(), &budget, instead)
-        })
+        let widened =
+            choice.map(|choice| fit::widen(choice, &candidate[0], &request, budget.bytes));
+        widened
+            .or_else(overcommitted)
+            .map(placement)
+            .ok_or_else(|| {
+                let others: Vec<_> = others
+                    .iter()
+                    .filter(|other| accepts(other, modalities))
+                    .map(|other| self.candidate(other, modalities))
+                    .collect();
+                let instead =
+                    fit::choose(&others, &request, budget.bytes).map(|choice| choice.id.to_owned());
+                no_room(smallest(), &budget, instead)
+            })
     }
 
     fn candidate<'a>(&self, model: &'a Model, modalities: Modalities) -> Candidate<'a> {
@@ -265,7 +295,7 @@ impl Setup {
     }
 
     /// The higher the better: `prefer` in its order, then the larger variants.
-    fn rank(&self, variant: Variant) -> usize {
+    pub(super) fn rank(&self, variant: Variant) -> usize {
         let preferred = self
             .models
             .prefer

@@ -2,7 +2,8 @@
 //!
 //! ggml gives every thread the same share of each matrix, so a thread on a slow core holds all
 //! others back, two threads on one core share what one could use, and more threads than the quota
-//! pays for are put to sleep by the kernel while the others wait for them.
+//! pays for use it up before the period is over, when the kernel puts all of them to sleep. So a
+//! quota counts in whole CPUs, rounded down.
 
 use crate::sys::topology::{Cpu, Topology};
 
@@ -28,7 +29,7 @@ pub fn choose(topology: &Topology, wanted: u32) -> Vec<u32> {
             .collect();
         let mut ids = ids(&big);
         if let Some(quota) = topology.quota {
-            ids.truncate(quota.ceil().max(1.0) as usize);
+            ids.truncate(quota.max(1.0) as usize);
         }
         ids
     } else {
@@ -79,12 +80,8 @@ mod tests {
             &[(0, 0, 1024), (1, 0, 1024), (2, 1, 1024), (3, 1, 1024)],
             None,
         );
-        let quota = machine(
-            &[(0, 0, 1024), (1, 1, 1024), (2, 2, 1024), (3, 3, 1024)],
-            Some(1.5),
-        );
         let pinned = machine(&[(3, 3, 1024)], None);
-        let table: [(&str, &Topology, u32, &[u32]); 8] = [
+        let table: [(&str, &Topology, u32, &[u32]); 7] = [
             ("all equal", &pi5, 0, &[0, 1, 2, 3]),
             ("big cores only", &rk3588, 0, &[4, 5, 6, 7]),
             (
@@ -95,7 +92,6 @@ mod tests {
             ),
             ("one thread a core", &smt, 0, &[0, 2]),
             ("second threads when asked for", &smt, 3, &[0, 2, 1]),
-            ("quota rounds up", &quota, 0, &[0, 1]),
             ("affinity", &pinned, 0, &[3]),
             ("never more than there are", &pinned, 9, &[3]),
         ];
@@ -103,5 +99,25 @@ mod tests {
             assert_eq!(choose(topology, wanted), expected, "{name}");
         }
         assert_eq!(choose(&Topology::default(), 0), [0], "nothing known");
+    }
+
+    #[test]
+    fn a_quota_is_rounded_down_to_whole_cpus() {
+        let cores = [(0, 0, 1024), (1, 1, 1024), (2, 2, 1024), (3, 3, 1024)];
+        for (quota, threads) in [
+            (0.05, 1),
+            (0.99, 1),
+            (1.0, 1),
+            (1.5, 1),
+            (1.99, 1),
+            (2.0, 2),
+            (3.7, 3),
+            (4.0, 4),
+            (64.0, 4),
+        ] {
+            let chosen = choose(&machine(&cores, Some(quota)), 0);
+            assert_eq!(chosen.len(), threads, "{quota}");
+        }
+        assert_eq!(choose(&machine(&cores, Some(1.5)), 3).len(), 3, "as asked");
     }
 }

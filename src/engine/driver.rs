@@ -10,6 +10,8 @@ use super::cache::CacheTurns;
 use super::catalog_watch::{CatalogWatch, ScanReport};
 use super::child::{Child, WorkerEvent};
 use super::choice::Placement;
+use super::estimates::Estimates;
+use super::growth::Growth;
 use super::launch::{ModelFiles, PackedPlace};
 use super::memory_guard::MemoryGuard;
 use super::memory_policy::Step;
@@ -20,11 +22,14 @@ use super::{Command, EVENTS, Setup, describe};
 use crate::backend::{Failure, Status};
 use crate::ipc::{LoadedModel, Serve, ServeEvent, ServeRequest};
 use crate::store::{BadFile, Model};
+use waiting::Load;
 
 mod commands;
 mod events;
+mod keep;
 mod publish;
 mod spawn;
+mod waiting;
 
 /// Events of the worker that wait for the driver; past this the worker's writes wait.
 pub const WORKER_EVENTS: usize = 256;
@@ -53,6 +58,8 @@ pub(super) struct Driver {
     served: u64,
     crashes: u64,
     tokens_per_second: f64,
+    load: Load,
+    estimates: Estimates,
     hang_ups: mpsc::UnboundedSender<u64>,
     worker_events: mpsc::Sender<(Generation, WorkerEvent<ServeEvent>)>,
     status: watch::Sender<Status>,
@@ -70,6 +77,9 @@ struct RunningWorker {
     /// Where its packed weights come from and go to.
     packed: Option<PackedPlace>,
     reporter: Reporter,
+    growth: Growth,
+    /// Tokens of context that all its slots may hold together.
+    granted: u64,
 }
 
 /// A worker that waits for its model's files.
@@ -79,6 +89,8 @@ struct Start {
     run: Placement,
     /// Steps that it is smaller by than it could be.
     downsized: u32,
+    /// How often the system had nothing left for it.
+    shortages: u32,
 }
 
 /// A model's files, or why they cannot be opened.
@@ -129,6 +141,8 @@ impl Driver {
             served: 0,
             crashes: 0,
             tokens_per_second: 0.0,
+            load: Load::begin(),
+            estimates: Estimates::default(),
             hang_ups,
             worker_events,
             status,
@@ -163,6 +177,7 @@ impl Driver {
                 () = sleep => self.step(Input::Tick),
             }
             self.publish();
+            self.tell_waiting();
             if self.drains.is_empty()
                 && matches!(self.state.life(), Life::Draining)
                 && self.worker.is_none()
@@ -182,6 +197,10 @@ impl Driver {
         else {
             return Err(failure);
         };
+        // No other model's worker would be started either.
+        if matches!(failure, Failure::NotNow { .. }) {
+            return Err(failure);
+        }
         let reason = failure.to_string();
         let (model, request) =
             self.setup
@@ -223,7 +242,10 @@ impl Driver {
                 generation,
                 model,
                 downsized,
-            } => return self.spawn(generation, &model, downsized),
+            } => {
+                self.load = Load::begin();
+                return self.spawn(generation, &model, downsized);
+            }
             Action::Choose { id, failure } => {
                 let budget = budget.get_or_insert_with(|| self.setup.budget());
                 return vec![Input::Chosen {
@@ -240,11 +262,14 @@ impl Driver {
             Action::AskBeat => self.tell(ServeRequest::Beat),
             Action::KillSilent {
                 generation,
+                what,
                 silence,
             } => {
+                let worker = self.worker.as_ref();
                 tracing::error!(
+                    model = worker.map(|worker| worker.model.id.as_str()),
                     silence_s = silence.as_secs(),
-                    "the worker has something to do and does nothing; killing it"
+                    "the worker has something to do, and {what} does nothing; killing it"
                 );
                 self.with_child(generation, |child| child.kill());
             }
@@ -315,10 +340,11 @@ impl Driver {
 
     /// Hands a request to the worker, if there is one.
     fn tell(&self, request: ServeRequest) {
-        if let Some(RunningWorker { child, .. }) = &self.worker
+        if let Some(RunningWorker { child, model, .. }) = &self.worker
             && !child.send(request)
         {
             tracing::error!(
+                model = model.id,
                 pid = child.pid,
                 "the worker does not read its messages; killing it"
             );
@@ -333,11 +359,9 @@ impl Driver {
             self.fail(id, Failure::ClientStalled { unread: EVENTS });
             return vec![Input::HangUp { id }];
         }
-        if let Some(request) = self
-            .pending
-            .get(&id)
-            .and_then(|pending| pending.message(id))
-        {
+        let now = self.setup.prompts.now();
+        let pending = self.pending.get(&id);
+        if let Some(request) = pending.and_then(|pending| pending.message(id, now)) {
             self.tell(request);
         }
         vec![]

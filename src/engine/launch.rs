@@ -1,16 +1,21 @@
 //! Everything that a worker is started with: its plan and its files.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
+use std::io;
 use std::time::Duration;
 
 use super::Setup;
 use super::cache::{CacheTurns, KnownSpace};
 use super::choice::Placement;
+use super::prompt_cache::{ModelKey, Room};
+use super::system_prompts::SystemPrompts;
 use super::thread;
 use crate::gemma::layout::Kind;
+use crate::gemma::model_shape::{Retention, Sizes};
+use crate::ipc::prompts::PromptCachePlan;
 use crate::ipc::{LoadPlan, MemoryPlan, PackedPlan, ProjectorPlan, Repack};
 use crate::store::{
-    self, BadFile, Installers, Model, ModelFile, PackedCache, PackedName, Patience,
+    self, BadFile, FileIdentity, Installers, Model, ModelFile, PackedCache, PackedName, Patience,
 };
 
 /// Bytes that a worker may ask for beside what was reckoned: stacks, room of the allocator, a
@@ -36,6 +41,7 @@ pub(super) struct ModelFiles {
     model: ModelFile,
     projector: Option<(ProjectorPlan, File)>,
     packed: Option<PackedFiles>,
+    system_prompts: SystemPrompts,
 }
 
 /// The files of a model's packed weights.
@@ -60,21 +66,20 @@ pub(super) struct PackedPlace {
 impl ModelFiles {
     /// Opens what `model` needs, on threads of its own: takes as long as the disk does. Dropping this
     /// leaves such a thread to itself.
-    pub async fn open(
-        model: Model,
-        installers: Installers,
-        cache: Option<PackedCache>,
-        space: KnownSpace,
-        turns: CacheTurns,
-    ) -> Result<Self, BadFile> {
+    pub async fn open(model: Model, setup: Setup, turns: CacheTurns) -> Result<Self, BadFile> {
         let id = model.id.clone();
+        let (cache, space) = (setup.cache(), setup.cache_space);
+        let (installers, texts) = (setup.installers, setup.inference.system_prompts);
         let open = move || {
+            let system_prompts = SystemPrompts::read(&texts, &installers);
             let file = store::inspect(&model.path, &installers)?;
             let projector = model.projector.as_ref();
-            let projector = projector.and_then(|projector| open_projector(projector, &installers));
-            Ok::<_, BadFile>((file, projector))
+            let projector =
+                projector.and_then(|projector| open_projector(&model.id, projector, &installers));
+            Ok::<_, BadFile>((file, projector, system_prompts))
         };
-        let (file, projector) = thread::run(open).await??;
+        let (file, projector, system_prompts) = thread::run(open).await??;
+        setup.prompts.recalled().await;
         let packed = match cache {
             Some(cache) => Some(PackedFiles::open(cache, &id, &file, &space, &turns).await),
             None => None,
@@ -83,6 +88,7 @@ impl ModelFiles {
             model: file,
             projector,
             packed,
+            system_prompts,
         })
     }
 
@@ -132,7 +138,11 @@ impl PackedFiles {
             Ok(file) => file.try_clone().ok().map(|copy| (file, copy)),
             Err(reason) => {
                 if ready.is_none() {
-                    tracing::warn!(reason, "packed weights cannot be kept in a file");
+                    tracing::warn!(
+                        model = id,
+                        reason,
+                        "packed weights cannot be kept in a file"
+                    );
                 }
                 None
             }
@@ -149,14 +159,13 @@ impl PackedFiles {
 impl Launch {
     /// How the model of these files is run like this.
     pub fn new(setup: &Setup, model: &Model, run: &Placement, opened: ModelFiles) -> Self {
-        let repack = match (run.fits_in_memory, opened.has_packed_file()) {
-            (true, _) => Repack::Anywhere,
-            (false, true) => Repack::IntoFile,
-            (false, false) => Repack::Never,
-        };
+        let repack = repack(run, &opened);
         let opened_model = opened.model;
         let mut files = vec![opened_model.file];
         let projector = opened.projector.filter(|_| run.with_projector);
+        let projector_identity = projector
+            .as_ref()
+            .and_then(|(_, file)| identity(file.metadata()));
         let projector = projector.map(|(plan, file)| {
             files.push(file);
             plan
@@ -171,11 +180,27 @@ impl Launch {
             (plan, packed.place)
         });
         let (packed, place) = packed.unzip();
+        let key = ModelKey {
+            model: model.id.clone(),
+            fingerprint: opened_model.fingerprint,
+            projector: projector_identity,
+            slots: run.sizes.slots,
+            small_kv: run.sizes.small_kv,
+            worker: identity(std::fs::metadata(&setup.worker)),
+        };
+        let system_prompts = opened.system_prompts;
+        let shared = system_prompts.digests();
+        let prompts = open_prompts(setup, key, run.unevictable, shared).map(|(plan, channel)| {
+            files.push(channel);
+            plan
+        });
         let plan = LoadPlan {
             name: model.id.clone(),
-            context: run.sizes.context,
+            context: run.sizes.ceiling,
+            floor: run.growth.floor,
             slots: run.sizes.slots,
             batch: run.sizes.batch,
+            step_time_ms: setup.inference.step_time.as_millis() as u32,
             cpus: super::cpus::choose(&crate::sys::topology::probe(), setup.inference.threads),
             max_output: setup.limits.output_tokens,
             projector,
@@ -191,6 +216,8 @@ impl Launch {
                 data_limit: data_limit(model, run),
             },
             vocabulary: opened_model.vocabulary,
+            prompts,
+            system_prompts: system_prompts.texts,
         };
         Self {
             plan,
@@ -200,13 +227,50 @@ impl Launch {
     }
 }
 
+/// Where the weights may be packed.
+fn repack(run: &Placement, opened: &ModelFiles) -> Repack {
+    match (run.fits_in_memory, opened.has_packed_file()) {
+        (true, _) => Repack::Anywhere,
+        (false, true) => Repack::IntoFile,
+        (false, false) => Repack::Never,
+    }
+}
+
 /// What the worker may ask for: twice what was reckoned, and weights that are packed in memory.
 fn data_limit(model: &Model, run: &Placement) -> u64 {
     let projector = model
         .projector
         .as_ref()
         .map_or(0, |projector| projector.size);
-    2 * (run.unevictable + projector) + model.size + DATA_BESIDE
+    // What a context may grow by is set aside from the start, though it takes no memory.
+    let grown = Sizes {
+        context: run.sizes.ceiling,
+        ..run.sizes
+    };
+    let grown = model
+        .figures
+        .cost(&grown, &Retention::default())
+        .unevictable();
+    2 * (run.unevictable.max(grown) + projector) + model.size + DATA_BESIDE
+}
+
+/// A worker's channel to the cache of prompts. Without one it forgets them.
+fn open_prompts(
+    setup: &Setup,
+    key: ModelKey,
+    unevictable: u64,
+    shared: Vec<[u8; 32]>,
+) -> Option<(PromptCachePlan, File)> {
+    let room = Room::of(&setup.memory).filter(|room| room.most > 0)?;
+    let free = setup.budget().room.free.saturating_sub(unevictable);
+    let opened = setup.prompts.open_channel(key, room, free, shared);
+    opened
+        .inspect_err(|error| tracing::warn!(%error, "prompts are not kept beyond their worker"))
+        .ok()
+}
+
+pub(super) fn identity(metadata: io::Result<Metadata>) -> Option<FileIdentity> {
+    metadata.ok().as_ref().map(FileIdentity::from)
 }
 
 impl PackedPlace {
@@ -227,7 +291,7 @@ impl PackedPlace {
         let (cache, name) = (self.cache.clone(), self.name.clone());
         turns.spawn(move || {
             if let Err(error) = cache.publish(&file, &name) {
-                tracing::warn!(folder = %cache.folder().display(), %error, "packed weights cannot be kept");
+                tracing::warn!(file = name.as_str(), folder = %cache.folder().display(), %error, "packed weights cannot be kept");
             }
         });
     }
@@ -243,6 +307,7 @@ impl PackedPlace {
 
 /// The projector's plan and its file. Without it the model is as good for everything else.
 fn open_projector(
+    model: &str,
     projector: &store::Projector,
     installers: &Installers,
 ) -> Option<(ProjectorPlan, File)> {
@@ -265,7 +330,7 @@ fn open_projector(
             ))
         }
         Err(bad) => {
-            tracing::warn!(file = %projector.path.display(), reason = %bad, "the model is loaded without its projector");
+            tracing::warn!(model, file = %projector.path.display(), reason = %bad, "the model is loaded without its projector");
             None
         }
     }

@@ -41,12 +41,14 @@ struct Watch {
 
 impl MemoryGuard {
     pub fn new(reserved: ReservedMemory) -> Self {
+        // Opens the kernel's files while there are descriptors for them.
+        let _ = Reading::take();
         Self {
             policy: MemoryPolicy::default(),
             reserved,
             has_model: false,
             watch: None,
-            kills: 0,
+            kills: kills(),
             short: None,
             state: MemoryState::default(),
         }

@@ -10,20 +10,30 @@ mod catalog_watch;
 mod child;
 mod choice;
 pub mod cpus;
+mod described;
 mod driver;
+mod estimates;
+mod growth;
+mod keep;
 mod launch;
 mod memory_guard;
 mod memory_policy;
 mod names;
+mod offers;
 pub(crate) mod one_shot;
 mod pending;
 mod plan;
+mod prompt_cache;
+mod pulls;
 pub mod queue;
 mod report;
 pub mod state;
+mod system_prompts;
 mod thread;
+mod unsound;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -31,16 +41,24 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backend::{
-    Answer, Backend, CacheReport, Failure, LocalBackend, MemoryReport, ModelInfo, PlanReport,
-    Rejected, Reply, Status, WorkerMemory,
+    Answer, Backend, CacheReport, CatalogReport, Failure, Import, KeptPrompt, LocalBackend,
+    MemoryReport, ModelDetails, ModelInfo, PlanReport, Removed, Reply, Status, VerifiedFile,
+    WorkerMemory,
 };
-use crate::chat::{ChatRequest, Modalities, PrincipalId, TextAnswer, TextTask};
-use crate::config::{Inference, Limits, Memory, Models};
+use crate::chat::{ChatRequest, Modalities, PrincipalId, Retention, TextAnswer, TextTask};
+use crate::config::{Inference, Limits, Memory, Models, Pull};
 use crate::memory;
 use crate::memory::reserved::ReservedMemory;
 pub use crate::store::Installers;
-use crate::store::{self, Model, PackedCache};
+use crate::store::catalog::Catalogs;
+use crate::store::{Model, PackedCache};
 pub use cache::KnownSpace;
+pub(crate) use described::{describe, describe_all, describe_rejected, rejected};
+pub(crate) use keep::StoreCommand;
+pub use offers::PullBasis;
+pub use prompt_cache::PromptCache;
+pub use pulls::Pulls;
+pub use unsound::UnsoundModels;
 
 /// Commands that wait for the driver; past this their senders wait.
 const COMMANDS: usize = 256;
@@ -55,6 +73,8 @@ const LOOK_TIME: Duration = Duration::from_secs(5);
 pub struct Engine {
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
+    prompts: PromptCache,
+    pulls: Pulls,
 }
 
 /// What the engine is told at its start.
@@ -66,12 +86,22 @@ pub struct Setup {
     pub limits: Limits,
     /// Whose model files are used.
     pub installers: Installers,
+    /// What could be had; read when the engine starts.
+    pub catalogs: Arc<Catalogs>,
     /// What others than the model's worker are promised.
     pub reserved: ReservedMemory,
     /// What the cache of packed weights can hold.
     pub cache_space: KnownSpace,
+    /// Prompts that were read.
+    pub prompts: PromptCache,
+    /// Those that `auto` means last.
+    pub unsound: UnsoundModels,
     /// The worker program.
     pub worker: PathBuf,
+    /// From where models are fetched, and how.
+    pub pull: Pull,
+    /// Where systemd starts workers that may use the network, if it does.
+    pub pull_socket: PathBuf,
 }
 
 /// What of a [`Setup`] may change while the daemon runs.
@@ -82,6 +112,7 @@ pub struct Settings {
     pub memory: Memory,
     pub limits: Limits,
     pub installers: Installers,
+    pub pull: Pull,
 }
 
 impl Setup {
@@ -169,6 +200,8 @@ pub(crate) enum Command {
         ram: Option<u64>,
         reply: oneshot::Sender<Result<PlanReport, Failure>>,
     },
+    /// Legal always. Something of the model directories, or of what could be in them.
+    Store(StoreCommand),
     /// Take no more requests; answered when the last has ended or the grace time is over.
     Drain {
         grace: Duration,
@@ -179,7 +212,17 @@ pub(crate) enum Command {
 impl Engine {
     /// Looks for models and starts the driver. Loads nothing. A model directory whose disk does not
     /// answer is looked through later.
-    pub async fn start(setup: Setup) -> Self {
+    pub async fn start(mut setup: Setup) -> Self {
+        setup.catalogs = offers::read(&setup.models);
+        let prompts = setup.prompts.clone();
+        let room = prompt_cache::Room::of(&setup.memory);
+        prompts.recall(room, launch::identity(std::fs::metadata(&setup.worker)));
+        let pulls = Pulls::new(
+            setup.worker.clone(),
+            setup.pull_socket.clone(),
+            setup.pull.clone(),
+            setup.models.directories.clone(),
+        );
         let (reports, mut scans) = mpsc::unbounded_channel();
         let (directories, installers) =
             (setup.models.directories.clone(), setup.installers.clone());
@@ -190,7 +233,7 @@ impl Engine {
         let (hang_ups, hang_up_box) = mpsc::unbounded_channel();
         let (worker_events, worker_event_box) = mpsc::channel(driver::WORKER_EVENTS);
         let first = Status {
-            rejected: describe_rejected(&catalog.rejected),
+            rejected: rejected(&setup.catalogs, &catalog.rejected),
             ..Status::first(
                 describe_all(&catalog.models),
                 setup.models.directories.clone(),
@@ -207,11 +250,18 @@ impl Engine {
             hang_ups: hang_up_box,
             worker_events: worker_event_box,
         }));
-        Self { commands, status }
+        Self {
+            commands,
+            status,
+            prompts,
+            pulls,
+        }
     }
 
     /// Goes by new settings from now on, and looks for models again. A loaded model stays as it is.
     pub async fn reconfigure(&self, settings: Settings) {
+        let directories = settings.models.directories.clone();
+        self.pulls.set(settings.pull.clone(), directories);
         // Without a driver the daemon is leaving, and nothing needs new settings.
         let _ = self
             .commands
@@ -237,6 +287,15 @@ impl Engine {
         self.commands.closed().await;
     }
 
+    /// What the name of something that is to be fetched is resolved against.
+    ///
+    /// # Errors
+    /// The disk does not answer, or the daemon is leaving.
+    pub async fn pull_basis(&self) -> Result<PullBasis, Failure> {
+        self.ask(|reply| Command::Store(StoreCommand::PullBasis { reply }))
+            .await
+    }
+
     /// Sends a command and waits for what the driver says.
     fn ask<T: Send + 'static>(
         &self,
@@ -259,7 +318,18 @@ impl Engine {
     pub(crate) fn wedged() -> (Self, impl Sized) {
         let (commands, unread) = mpsc::channel(COMMANDS);
         let (sender, status) = watch::channel(Status::first(vec![], vec![], None));
-        (Self { commands, status }, (unread, sender))
+        let engine = Self {
+            commands,
+            status,
+            prompts: PromptCache::default(),
+            pulls: Pulls::new(
+                PathBuf::default(),
+                PathBuf::default(),
+                Pull::default(),
+                vec![],
+            ),
+        };
+        (engine, (unread, sender))
     }
 }
 
@@ -288,6 +358,9 @@ impl Backend for Engine {
         request: ChatRequest,
     ) -> Reply<'a, Answer> {
         let (model, request) = (model.to_owned(), Box::new(request));
+        if request.retention == Retention::Day {
+            self.prompts.ask(owner);
+        }
         self.ask(move |reply| Command::Chat {
             owner,
             model,
@@ -348,6 +421,42 @@ impl LocalBackend for Engine {
         })
     }
 
+    fn details<'a>(&'a self, name: &'a str) -> Reply<'a, ModelDetails> {
+        let name = name.to_owned();
+        self.ask(move |reply| Command::Store(StoreCommand::Details { name, reply }))
+    }
+
+    fn remove<'a>(&'a self, id: &'a str) -> Reply<'a, Removed> {
+        let id = id.to_owned();
+        self.ask(move |reply| Command::Store(StoreCommand::Remove { id, reply }))
+    }
+
+    fn verify<'a>(&'a self, name: &'a str) -> Reply<'a, (String, Vec<VerifiedFile>)> {
+        let name = name.to_owned();
+        self.ask(move |reply| Command::Store(StoreCommand::Verify { name, reply }))
+    }
+
+    fn import<'a>(
+        &'a self,
+        folder: Option<&'a str>,
+        name: &'a str,
+        bytes: u64,
+    ) -> Reply<'a, Import> {
+        let (folder, name) = (folder.map(str::to_owned), name.to_owned());
+        self.ask(move |reply| {
+            Command::Store(StoreCommand::Import {
+                folder,
+                name,
+                bytes,
+                reply,
+            })
+        })
+    }
+
+    fn catalog(&self) -> Reply<'_, CatalogReport> {
+        self.ask(|reply| Command::Store(StoreCommand::Catalog { reply }))
+    }
+
     fn cache(&self) -> Reply<'_, CacheReport> {
         self.ask(|reply| Command::Cache {
             clear: false,
@@ -362,32 +471,12 @@ impl LocalBackend for Engine {
     fn clear_cache(&self) -> Reply<'_, CacheReport> {
         self.ask(|reply| Command::Cache { clear: true, reply })
     }
-}
 
-/// What clients see of a model.
-pub(crate) fn describe(model: &Model) -> ModelInfo {
-    ModelInfo {
-        id: model.id.clone(),
-        variant: model.variant,
-        size: model.size,
-        created: model.created,
-        context_limit: model.context_limit,
-        quantization: model.quantization.clone(),
-        modalities: choice::accepted(model),
-        drafter: model.drafter.is_some(),
+    fn prompts(&self, owner: Option<PrincipalId>) -> Vec<KeptPrompt> {
+        self.prompts.list(owner)
     }
-}
 
-/// [`describe`], of each.
-pub(crate) fn describe_all(models: &[Model]) -> Vec<ModelInfo> {
-    models.iter().map(describe).collect()
-}
-
-/// What clients see of files that are no models.
-pub(crate) fn describe_rejected(rejected: &[store::Rejected]) -> Vec<Rejected> {
-    let one = |one: &store::Rejected| Rejected {
-        path: one.path.clone(),
-        reason: one.reason.clone(),
-    };
-    rejected.iter().map(one).collect()
+    fn clear_prompts(&self, owner: Option<PrincipalId>) -> Vec<KeptPrompt> {
+        self.prompts.clear(owner)
+    }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+pub use super::child::is_shortage;
 use super::child::{self, WorkerEvent};
 use crate::ipc::Protocol;
 use crate::memory::reserved::Reservation;
@@ -25,6 +26,9 @@ pub enum Failed {
     Late,
     /// It came to an end by itself, or was stopped for what it took.
     Ended,
+    /// Something else than this process or a limit of its own ended it: an administrator, or the
+    /// kernel, for lack of memory.
+    Killed,
     /// It was ended because memory ran short.
     Revoked,
     /// It said what makes no sense.
@@ -53,6 +57,13 @@ pub async fn run<P: Protocol, T>(
         let message = match event {
             Some((_, WorkerEvent::Message(message))) => message,
             Some((_, WorkerEvent::OtherVersion(_))) => break Err(Failed::Mistaken),
+            Some((
+                _,
+                WorkerEvent::Exited {
+                    killed_externally: true,
+                    ..
+                },
+            )) => break Err(Failed::Killed),
             Some((_, WorkerEvent::Exited { .. })) | None => break Err(Failed::Ended),
             Some((_, WorkerEvent::NotStarted(failure))) => {
                 break Err(Failed::Start(io::Error::other(failure.to_string())));
@@ -80,25 +91,41 @@ mod tests {
     use crate::ipc::{DocumentKind, Extract};
     use crate::memory::reserved::ReservedMemory;
 
-    #[tokio::test]
-    async fn a_worker_whose_memory_is_revoked_is_ended() {
+    /// Runs a script as the worker, with this memory.
+    async fn run_script(script: &str, memory: &ReservedMemory) -> Result<(), Failed> {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("worker");
-        fs::write(&program, "#!/bin/sh\nexec sleep 600\n").unwrap();
+        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
-        let memory = ReservedMemory::default();
         let reservation = memory.reserve(1, 1).unwrap();
-        let run = run::<Extract, ()>(
+        run::<Extract, ()>(
             &program,
             &DocumentKind::Html,
             &[],
             Duration::from_secs(300),
             &reservation,
             |_| ControlFlow::Continue(()),
-        );
+        )
+        .await
+    }
+
+    #[tokio::test]
+    async fn a_worker_whose_memory_is_revoked_is_ended() {
+        let memory = ReservedMemory::default();
         let revoke = async { memory.revoke() };
-        let (outcome, revoked) = tokio::join!(run, revoke);
+        let (outcome, revoked) = tokio::join!(run_script("exec sleep 600", &memory), revoke);
         assert!(matches!(outcome, Err(Failed::Revoked)), "{outcome:?}");
         assert_eq!(revoked, 1);
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_something_else_ends_is_told_from_one_that_fails() {
+        let memory = ReservedMemory::default();
+        let killed = run_script("kill -9 $$", &memory).await;
+        assert!(matches!(killed, Err(Failed::Killed)), "{killed:?}");
+        for script in ["kill -6 $$", "kill -24 $$", "exit 65"] {
+            let ended = run_script(script, &memory).await;
+            assert!(matches!(ended, Err(Failed::Ended)), "{script}: {ended:?}");
+        }
     }
 }

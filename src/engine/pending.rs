@@ -5,7 +5,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::choice::ModelRequest;
 use crate::backend::{Failure, ModelInfo};
-use crate::chat::{ChatEvent, ChatRequest, PrincipalId, PromptToken, TextAnswer, TextTask};
+use crate::chat::{
+    ChatEvent, ChatRequest, PrincipalId, PromptToken, Stage, TextAnswer, TextTask, Waiting,
+};
 use crate::ipc::ServeRequest;
 use crate::store::Model;
 
@@ -15,6 +17,8 @@ pub(super) enum Pending {
         wanted: ModelRequest,
         /// Tells the client which model answers.
         model: watch::Sender<String>,
+        /// Tells the client how far its request is.
+        waiting: watch::Sender<Option<Waiting>>,
         /// Kept for the one silent retry: until the answer has begun, or to its end if it is whole.
         request: Option<Box<ChatRequest>>,
         events: mpsc::Sender<Result<ChatEvent, Failure>>,
@@ -65,7 +69,8 @@ pub fn event_bytes(event: &ChatEvent) -> u64 {
         }
         ChatEvent::CallStarted { name } => (name.len(), &[][..]),
         ChatEvent::CallArguments { json } => (json.len(), &[][..]),
-        ChatEvent::Started { .. }
+        ChatEvent::Accepted { .. }
+        | ChatEvent::Started { .. }
         | ChatEvent::Prompt { .. }
         | ChatEvent::CallEnded
         | ChatEvent::Done(_)
@@ -99,9 +104,47 @@ impl Pending {
         }
     }
 
-    /// Whether the client knows already which model answers.
+    /// Whether the client knows already which model answers. Who waits for the whole is told at its
+    /// end.
     pub fn is_settled(&self) -> bool {
-        matches!(self, Self::Chat { started: true, .. })
+        let Self::Chat {
+            started, request, ..
+        } = self
+        else {
+            return false;
+        };
+        *started && !request.as_ref().is_some_and(|request| request.whole)
+    }
+
+    /// What its client was told last, as long as its answer has not begun.
+    pub fn stage(&self) -> Option<Stage> {
+        match self {
+            Self::Chat {
+                started: false,
+                waiting,
+                ..
+            } => Some((*waiting.borrow())?.stage),
+            _ => None,
+        }
+    }
+
+    /// Tells the client how far its request is, unless it knows or its answer has begun.
+    pub fn tell(&self, now: Waiting) {
+        let Self::Chat {
+            started: false,
+            waiting,
+            ..
+        } = self
+        else {
+            return;
+        };
+        waiting.send_if_modified(|told| {
+            let is_new = told.is_none_or(|told| told.stage != now.stage);
+            if is_new {
+                *told = Some(now);
+            }
+            is_new
+        });
     }
 
     /// Another model was chosen for the job.
@@ -135,12 +178,14 @@ impl Pending {
         !std::mem::take(begun) || events.try_send(Ok(ChatEvent::Restarted)).is_ok()
     }
 
-    /// The message for the worker, if it can still be sent.
-    pub fn message(&self, id: u64) -> Option<ServeRequest> {
+    /// The message for the worker, if it can still be sent, which it is `now` in the time of the cache of
+    /// prompts.
+    pub fn message(&self, id: u64, now: u64) -> Option<ServeRequest> {
         match self {
             Self::Chat { owner, request, .. } => Some(ServeRequest::Chat {
                 id,
                 owner: *owner,
+                sent: now,
                 request: request.clone()?,
             }),
             Self::Text { task, .. } => Some(ServeRequest::Text {

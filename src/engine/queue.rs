@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use crate::backend::WaitingUser;
 use crate::chat::PrincipalId;
 
 /// Users without a waiting job for whom there is room when the queue is full.
@@ -25,6 +26,8 @@ pub struct Job {
     /// Its model cannot be had, and another is being chosen.
     pub reassigning: bool,
     pub kind: Kind,
+    /// When it came.
+    pub since: Instant,
     pub deadline: Instant,
     /// Workers that died under this job before it had said anything.
     pub deaths: u32,
@@ -164,6 +167,28 @@ impl Queue {
         out
     }
 
+    /// The waiting jobs in the order of their turns, if nothing comes between.
+    pub fn in_turn(&self) -> impl Iterator<Item = &Job> {
+        let longest = self.lanes.iter().map(|lane| lane.jobs.len()).max();
+        (0..longest.unwrap_or(0)).flat_map(|turn| {
+            self.lanes
+                .iter()
+                .filter_map(move |lane| lane.jobs.get(turn))
+        })
+    }
+
+    /// How many wait, and since when, of each account; whose turn is next comes first.
+    pub fn users(&self) -> Vec<WaitingUser> {
+        let user = |lane: &Lane| {
+            Some(WaitingUser {
+                account: lane.owner,
+                waiting: lane.jobs.len() as u32,
+                since: lane.jobs.iter().map(|job| job.since).min()?,
+            })
+        };
+        self.lanes.iter().filter_map(user).collect()
+    }
+
     /// Every waiting job, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Job> {
         self.lanes.iter().flat_map(|lane| &lane.jobs)
@@ -196,6 +221,7 @@ mod tests {
             flexible: false,
             reassigning: false,
             kind: Kind::Chat,
+            since: Instant::now(),
             deadline: Instant::now(),
             deaths: 0,
         }
@@ -216,6 +242,18 @@ mod tests {
         queue.push(job(10, 1001)).unwrap();
         queue.push(job(11, 1001)).unwrap();
         queue.push(job(20, 1002)).unwrap();
+        let turns: Vec<_> = queue.in_turn().map(|job| job.id).collect();
+        let users = queue.users().into_iter();
+        let users: Vec<_> = users.map(|user| (user.account, user.waiting)).collect();
+        assert_eq!(
+            users,
+            [1000, 1001, 1002]
+                .map(PrincipalId::User)
+                .into_iter()
+                .zip([4, 2, 1])
+                .collect::<Vec<_>>()
+        );
+        assert_eq!(turns, [0, 10, 20, 1, 11, 2, 3]);
         assert_eq!(order(&mut queue), [0, 10, 20, 1, 11, 2, 3]);
         assert!(queue.is_empty());
     }

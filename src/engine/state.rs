@@ -34,13 +34,14 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::queue::{Job, Queue};
+use crate::backend::WaitingUser;
 pub use action::Action;
 use backoff::Backoffs;
 use downsizing::Downsizing;
 pub use input::Input;
 use retry::{Exit, Running};
 use stall::Stalls;
-use worker::{Phase, Worker};
+use worker::{Phase, Ready, Worker};
 
 /// What the policies are set to.
 #[derive(Clone, Debug)]
@@ -119,8 +120,28 @@ impl State {
         self.settings = settings;
     }
 
+    /// Whether the model has ever answered.
+    pub fn has_answered(&self, model: &str) -> bool {
+        self.backoffs.has_answered(model)
+    }
+
     pub fn waiting(&self) -> usize {
         self.queue.len()
+    }
+
+    /// See [`Queue::in_turn`].
+    pub fn in_turn(&self) -> impl Iterator<Item = &Job> {
+        self.queue.in_turn()
+    }
+
+    /// See [`Queue::users`].
+    pub fn waiting_users(&self) -> Vec<WaitingUser> {
+        self.queue.users()
+    }
+
+    /// The jobs that the worker has.
+    pub fn at_the_worker(&self) -> impl Iterator<Item = u64> {
+        self.running.keys().copied()
     }
 
     pub fn running(&self) -> usize {
@@ -146,6 +167,14 @@ impl State {
             Phase::Starting { .. } => Life::Starting(&worker.model),
             Phase::Ready(_) => Life::Ready(&worker.model),
             Phase::Ending { .. } => Life::Ending(&worker.model),
+        }
+    }
+
+    /// When the worker ends if nothing is asked meanwhile.
+    pub fn unload_at(&self) -> Option<Instant> {
+        match self.worker.as_ref()?.phase {
+            Phase::Ready(Ready { idle, .. }) => Some(idle? + self.settings.idle_unload?),
+            _ => None,
         }
     }
 
@@ -186,6 +215,7 @@ impl State {
                     flexible,
                     reassigning: false,
                     kind,
+                    since: now,
                     deadline: now + self.settings.request_time,
                     deaths: 0,
                 };
@@ -208,6 +238,11 @@ impl State {
                 self.load_failed(now, generation, &failure, out_of_memory, actions);
             }
             Input::Begun { id, shown } => self.begun(id, shown),
+            Input::Unsound {
+                id,
+                failure,
+                of_model,
+            } => self.unsound(id, &failure, of_model, actions),
             Input::Ended { id } => {
                 self.running.remove(&id);
             }
@@ -215,18 +250,12 @@ impl State {
                 generation,
                 cause,
                 out_of_memory,
-            } => {
-                let exit = Exit {
-                    cause,
-                    of_memory: out_of_memory,
-                };
-                self.exited(now, generation, exit, actions);
-            }
+            } => self.exited(now, generation, Exit::new(cause, out_of_memory), actions),
             Input::Beat {
                 generation,
-                steps,
-                computing,
-            } => self.beat(generation, steps, computing),
+                decoder,
+                encoder,
+            } => self.beat(generation, decoder, encoder),
             Input::EndWhenIdle(wanted) => {
                 self.end_wanted = wanted
                     && self

@@ -39,7 +39,7 @@ mod tests {
     #[tokio::test]
     async fn what_panics_is_an_error_and_the_rest_is_done() {
         assert_eq!(run(|| 7).await.unwrap(), 7);
-        let watched = run(|| FolderWatch::new([std::env::temp_dir().as_path()])).await;
+        let watched = run(|| FolderWatch::new([std::env::temp_dir().as_path()], [])).await;
         watched.unwrap().unwrap();
         let failed = run(|| assert_eq!(1, 2, "on purpose")).await.unwrap_err();
         assert!(failed.to_string().contains("panicked"), "{failed}");

@@ -12,15 +12,22 @@ const CELLS: u64 = 256;
 /// A worker without a model: its heap, stacks, and what OpenMP and the C++ library keep; and the
 /// pages of its program and libraries. Measured with the tiny models.
 const PROGRAM: u64 = 9 << 19;
-const CODE: u64 = 23 << 19;
+const CODE: u64 = 28 << 19;
 /// The tokenizer's tables, for each token and for each merge. Of a token half is llama.cpp's, which
 /// keeps an empty text for each. Measured with the family's vocabulary (262,144 tokens, 514,906
 /// merges: 32 MB).
 const TOKEN: u64 = 98;
 const MERGE: u64 = 12;
+/// What llama.cpp knows of each cell of a cache that does not slide (`llama-kv-cells.h`): whether it is
+/// used or not, and more of one that is.
+const CELL: u64 = 48;
+const USED_CELL: u64 = 96;
 /// Bytes for each token of the vocabulary: of a row of logits, and of the list of candidates.
 const LOGIT: u64 = 4;
 const CANDIDATE: u64 = 12;
+
+/// Bytes of a checkpoint of the sliding layers that is kept in memory, for each slot: larger ones are not.
+pub const CHECKPOINT_MOST: u64 = 32 << 20;
 
 /// What a header says of a model's size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,8 +63,10 @@ pub struct ModelShape {
 /// How large a model is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Sizes {
-    /// Tokens of context of each slot.
+    /// Tokens of context that are counted for each slot.
     pub context: u32,
+    /// Tokens that one slot may come to have, as long as others have less.
+    pub ceiling: u32,
     pub slots: u32,
     /// Tokens of a step.
     pub batch: u32,
@@ -66,7 +75,7 @@ pub struct Sizes {
 }
 
 /// What is kept in memory of what is read in part, and which weights can be evicted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
     /// Bytes of Per-Layer Embeddings at most.
     pub per_layer: u64,
@@ -107,6 +116,8 @@ pub struct Cost {
     pub per_layer: u64,
     pub kv: u64,
     pub buffers: u64,
+    /// What sequences can be brought back to.
+    pub checkpoints: u64,
     pub tables: u64,
     pub program: u64,
     pub code: u64,
@@ -133,11 +144,17 @@ impl Cost {
 
     /// What is in no file in any case.
     fn anonymous(&self) -> u64 {
-        self.kv + self.buffers + self.tables + self.program
+        self.kv + self.checkpoints + self.buffers + self.tables + self.program
     }
 }
 
 impl ModelShape {
+    /// Bytes of all weights, which is all of a file but its header.
+    pub fn weights(&self) -> u64 {
+        let parts = [self.layers, self.head, self.per_layer, self.experts];
+        parts.into_iter().fold(0, u64::saturating_add)
+    }
+
     /// What it takes to run it like this.
     pub fn cost(&self, sizes: &Sizes, retention: &Retention) -> Cost {
         let packed_in_memory = retention.packed == PackedWeights::InMemory;
@@ -153,11 +170,21 @@ impl ModelShape {
             experts: self.experts * experts / 100,
             per_layer: self.per_layer.min(retention.per_layer),
             kv: self.kv(sizes),
+            checkpoints: self.checkpoints(sizes),
             buffers: self.buffers(sizes),
-            tables: u64::from(self.tokens) * TOKEN + u64::from(self.merges) * MERGE,
+            tables: u64::from(self.tokens) * TOKEN
+                + u64::from(self.merges) * MERGE
+                + u64::from(sizes.ceiling) * u64::from(sizes.slots) * CELL,
             program: PROGRAM,
             code: CODE,
         }
+    }
+
+    /// Bytes that each token takes which a slot has beyond those that are counted: its keys and values in
+    /// the layers that see everything, and what a step keeps of it.
+    pub fn token_bytes(&self, sizes: &Sizes) -> u64 {
+        let keys = kv_bytes(u64::from(self.global), sizes);
+        keys + 2 * u64::from(sizes.batch) + USED_CELL
     }
 
     /// The KV cache: layers that see everything have a cell for each token of the context, sliding
@@ -166,12 +193,17 @@ impl ModelShape {
     fn kv(&self, sizes: &Sizes) -> u64 {
         let all = u64::from(sizes.context).next_multiple_of(CELLS);
         let numbers = u64::from(self.sliding) * self.ring(sizes) + u64::from(self.global) * all;
-        let bytes = if sizes.small_kv {
-            numbers / 32 * 34
-        } else {
-            numbers * 2
-        };
-        bytes * u64::from(sizes.slots)
+        kv_bytes(numbers, sizes) * u64::from(sizes.slots)
+    }
+
+    /// A checkpoint for each slot: the window of the sliding layers. The worker makes none that are
+    /// larger than [`CHECKPOINT_MOST`].
+    fn checkpoints(&self, sizes: &Sizes) -> u64 {
+        let tokens = u64::from(self.window.min(sizes.ceiling));
+        match kv_bytes(u64::from(self.sliding) * tokens, sizes) {
+            bytes if bytes > CHECKPOINT_MOST => 0,
+            bytes => bytes * u64::from(sizes.slots),
+        }
     }
 
     /// What a step needs besides: what llama.cpp keeps at the same time for each of its tokens
@@ -196,7 +228,16 @@ impl ModelShape {
     fn ring(&self, sizes: &Sizes) -> u64 {
         u64::from(self.window + sizes.batch)
             .next_multiple_of(CELLS)
-            .min(u64::from(sizes.context).next_multiple_of(CELLS))
+            .min(u64::from(sizes.ceiling).next_multiple_of(CELLS))
+    }
+}
+
+/// Bytes of so many numbers of the KV cache.
+fn kv_bytes(numbers: u64, sizes: &Sizes) -> u64 {
+    if sizes.small_kv {
+        numbers / 32 * 34
+    } else {
+        numbers * 2
     }
 }
 
@@ -232,6 +273,7 @@ mod tests {
         shape.cost(
             &Sizes {
                 context,
+                ceiling: context,
                 slots,
                 batch,
                 small_kv,
@@ -272,7 +314,9 @@ mod tests {
     #[test]
     fn what_cannot_be_evicted_is_as_measured() {
         for (batch, measured) in [(128, 104 * MB), (256, 132 * MB), (512, 192 * MB)] {
-            let found = cost(&e2b(), 4096, 1, batch, false).unevictable();
+            let cost = cost(&e2b(), 4096, 1, batch, false);
+            // The prompts were no conversations that are gone back in.
+            let found = cost.unevictable() - cost.checkpoints;
             assert!(is_near(found, measured), "{batch}: {found}");
         }
         let total = cost(&e2b(), 4096, 1, 256, false).total();
@@ -299,6 +343,7 @@ mod tests {
         };
         let sizes = Sizes {
             context: 4096,
+            ceiling: 4096,
             slots: 1,
             batch: 256,
             small_kv: false,

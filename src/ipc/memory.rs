@@ -2,7 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::chat::bounded;
 use crate::gemma::layout::{Class, Kind, Layout};
+
+/// Files that a worker has mapped, and parts of one, at most, whatever it says.
+const MAX_FILES: usize = 8;
+const MAX_PARTS: usize = 1 << 16;
 
 /// What to keep in memory, and where.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +71,7 @@ pub enum Packing {
 /// What a worker has in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemorySnapshot {
+    #[serde(deserialize_with = "bounded::list::<MAX_FILES, _, _>")]
     pub files: Vec<FileMemory>,
     /// Bytes of the worker's anonymous memory: `RssAnon` of proc(5).
     pub anonymous: u64,
@@ -82,6 +88,7 @@ pub struct MemorySnapshot {
 pub struct FileMemory {
     pub role: FileRole,
     /// From the file's start to its end, without gaps.
+    #[serde(deserialize_with = "bounded::list::<MAX_PARTS, _, _>")]
     pub parts: Vec<Part>,
 }
 

@@ -1,6 +1,7 @@
-//! What the supervisor and a worker say to each other. There are four kinds of workers, and each
+//! What the supervisor and a worker say to each other. There are five kinds of workers, and each
 //! has a [`Protocol`] of its own: [`Serve`] for a model, [`Extract`] for the text of a file,
-//! [`Decode`] for pictures and sounds, [`Fetch`] for a file on the network. The worker is told its
+//! [`Decode`] for pictures and sounds, [`Fetch`] for a file on the network, [`Pull`] for a
+//! model's file. The worker is told its
 //! kind as its only argument.
 //!
 //! ```text
@@ -18,6 +19,8 @@ mod extract;
 mod fetch;
 pub mod frame;
 mod memory;
+pub mod prompts;
+mod pull;
 mod serve;
 
 pub use decode::{
@@ -32,9 +35,10 @@ pub use fetch::{FETCH_MEMORY, FETCH_PIECE, Fetch, FetchEvent, FetchRequest};
 pub use memory::{
     FileMemory, FileRole, MemoryPlan, MemorySnapshot, PackedPlan, Packing, Part, Repack,
 };
+pub use pull::{PULL_MEMORY, Pull, PullEvent, PullHead, PullRequest};
 pub use serve::{
-    LoadPlan, LoadedModel, ProjectorPlan, RequestId, Serve, ServeEvent, ServeRequest,
-    TemplateSource,
+    ContextUse, LoadPlan, LoadedModel, MAX_SYSTEM_PROMPT_BYTES, MAX_SYSTEM_PROMPTS, Progress,
+    ProjectorPlan, RequestId, Serve, ServeEvent, ServeRequest, TemplateSource,
 };
 
 use std::fmt::Debug;
@@ -44,7 +48,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Version of all protocols; they change together with it. Supervisor and worker are installed
 /// together, so a difference means a half-done upgrade and the worker is refused.
-pub const VERSION: u32 = 12;
+pub const VERSION: u32 = 15;
 
 /// What is said to one kind of worker, and what it says.
 pub trait Protocol: Send + 'static {
@@ -70,10 +74,17 @@ pub enum WorkerKind {
     Extract,
     Decode,
     Fetch,
+    Pull,
 }
 
 impl WorkerKind {
-    const ALL: [Self; 4] = [Self::Serve, Self::Extract, Self::Decode, Self::Fetch];
+    const ALL: [Self; 5] = [
+        Self::Serve,
+        Self::Extract,
+        Self::Decode,
+        Self::Fetch,
+        Self::Pull,
+    ];
 
     /// The argument that says it.
     pub fn name(self) -> &'static str {
@@ -82,6 +93,7 @@ impl WorkerKind {
             Self::Extract => "extract",
             Self::Decode => "decode",
             Self::Fetch => "fetch",
+            Self::Pull => "pull",
         }
     }
 

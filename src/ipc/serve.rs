@@ -3,9 +3,11 @@
 //! ```text
 //!   supervisor                                   worker
 //!       │   ──── Load (+ descriptors) ───────────▶    │
+//!       │   ◀────────────── Loading… ────────────────  │   as long as weights are on their way
 //!       │   ◀────────── Loaded | LoadFailed ────────  │
 //!       │   ◀────────── Packed | PackedCorrupt ─────  │   once at most, some time later
 //!       │   ──────────────── Chat(id) ──────────────▶ │
+//!       │   ◀─────────────── Reading(id)… ──────────  │
 //!       │   ◀─── Event(id)… , Event(id, Done) | Failed(id)
 //!       │   ─────────────── Cancel(id) ─────────────▶ │   answered by Failed or Done, or by nothing
 //!       │   ──────────────── Text(id) ──────────────▶ │
@@ -16,6 +18,8 @@
 //!       │   ◀──────────────── Beat ─────────────────  │
 //!       │   ───────────────── Trim ─────────────────▶ │
 //!       │   ◀─────────────── Trimmed ───────────────  │
+//!       │   ◀─────────────── Context ───────────────  │   as requests need more, or no longer
+//!       │   ───────────── GrantContext ─────────────▶ │
 //!       │   ──── end of file: finish and exit ──────▶ │
 //! ```
 
@@ -23,8 +27,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use serde::{Deserialize, Serialize};
 
+use super::prompts::PromptCachePlan;
 use super::{MemoryPlan, MemorySnapshot, Packing, Protocol, WorkerKind};
-use crate::chat::{ChatError, ChatEvent, ChatRequest, PrincipalId, TextAnswer, TextTask};
+use crate::chat::{
+    ChatError, ChatEvent, ChatRequest, PrincipalId, Reading, TextAnswer, TextTask, bounded,
+};
 use crate::gemma::sound::Hearing;
 use crate::gemma::vocabulary;
 
@@ -45,6 +52,11 @@ impl Protocol for Serve {
     }
 }
 
+/// System prompts that are shared, at most.
+pub const MAX_SYSTEM_PROMPTS: usize = 16;
+/// Bytes of one of them at most.
+pub const MAX_SYSTEM_PROMPT_BYTES: usize = 128 << 10;
+
 /// Names a request for as long as its worker lives.
 pub type RequestId = u64;
 
@@ -52,13 +64,16 @@ pub type RequestId = u64;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ServeRequest {
     /// First and once. Carries the descriptors of the model file and, where the plan speaks of
-    /// them, of its projector, of its packed weights, and of an empty file for packed weights.
+    /// them, of its projector, of its packed weights, of an empty file for packed weights, and the
+    /// channel to the cache of prompts.
     Load(Box<LoadPlan>),
     /// Answer this request. What the cache holds of others than its `owner` is not for it. Carries
     /// the descriptor of its decoded media, if it has any, as a request to be counted does.
     Chat {
         id: RequestId,
         owner: PrincipalId,
+        /// See [`PromptRequest::Keep`](super::prompts::PromptRequest::Keep).
+        sent: u64,
         request: Box<ChatRequest>,
     },
     /// Say this of a text, without a slot; answered by `Text` or `Failed`.
@@ -67,11 +82,13 @@ pub enum ServeRequest {
     Cancel { id: RequestId },
     /// Say what is in memory; answered by `Memory` once the model is loaded.
     ReportMemory,
-    /// Say how far the computation is; answered by `Beat`, whatever the llama thread does.
+    /// Say how far the computations are; answered by `Beat`, whatever the other threads do.
     Beat,
     /// Release memory: cold pages, and while nothing is answered everything that can be made again.
     /// Answered by `Trimmed`.
     Trim,
+    /// All slots together may hold so many tokens; answers a `Context` that wants more.
+    GrantContext { tokens: u64 },
 }
 
 impl ServeRequest {
@@ -104,6 +121,11 @@ impl ServeRequest {
 /// From the worker to the supervisor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ServeEvent {
+    /// How much of the weights is where it should be: by bytes, from 0 to 1. Some of it may be on its
+    /// way still when the model is loaded; the first token waits for it.
+    Loading {
+        share: f32,
+    },
     Loaded(LoadedModel),
     /// The worker exits after this.
     LoadFailed {
@@ -120,19 +142,28 @@ pub enum ServeEvent {
     },
     Memory(MemorySnapshot),
     Beat {
-        /// Nodes of llama.cpp's graph that were computed since the start.
-        steps: u64,
-        /// Whether llama.cpp is at one now.
-        computing: bool,
+        /// Of the model: a step is a node of llama.cpp's graph.
+        decoder: Progress,
+        /// Of pictures and sounds: a step is some nodes of the projector's graph, or a tensor of it
+        /// that was read.
+        encoder: Progress,
     },
     Text {
         id: RequestId,
         answer: TextAnswer,
     },
+    /// What the slots hold together, and what they may. Where they want more than that, it is answered by
+    /// `GrantContext`; else it is said because it has become less.
+    Context(ContextUse),
     /// Bytes that the worker had in memory before and after it released what it could.
     Trimmed {
         before: u64,
         after: u64,
+    },
+    /// How far the prompt of a request is read, a few times a second at most.
+    Reading {
+        id: RequestId,
+        reading: Reading,
     },
     Event {
         id: RequestId,
@@ -145,17 +176,41 @@ pub enum ServeEvent {
     },
 }
 
+/// Tokens of context of all slots together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContextUse {
+    /// For which memory has been taken.
+    pub held: u64,
+    /// That they may hold.
+    pub granted: u64,
+    /// That they want to hold.
+    pub wanted: u64,
+}
+
+/// How far one of the worker's computations is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Steps since the start.
+    pub steps: u64,
+    /// Whether there is something to compute, so that steps must follow.
+    pub computing: bool,
+}
+
 /// How to load the model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoadPlan {
     /// For messages only.
     pub name: String,
-    /// Tokens of context that each slot has.
+    /// Tokens of context that a slot may come to have.
     pub context: u32,
+    /// Tokens that each slot has in any case, of those; what it needs beyond them is asked for.
+    pub floor: u32,
     /// Sequences that are answered at the same time.
     pub slots: u32,
     /// Tokens computed in one step, and so the grain of cancelling.
     pub batch: u32,
+    /// Milliseconds that a running answer waits for its next token while prompts of others are read.
+    pub step_time_ms: u32,
     /// The CPUs to run on, one thread each.
     pub cpus: Vec<u32>,
     /// Tokens of answer at most, whatever a request asks.
@@ -165,6 +220,11 @@ pub struct LoadPlan {
     pub memory: MemoryPlan,
     /// Where the model file has its vocabulary.
     pub vocabulary: vocabulary::Place,
+    /// How prompts that were read are kept beyond the KV cache. Without one they are not.
+    pub prompts: Option<PromptCachePlan>,
+    /// System prompts that all may go on from, whoever asked first.
+    #[serde(deserialize_with = "bounded::list::<MAX_SYSTEM_PROMPTS, _, _>")]
+    pub system_prompts: Vec<String>,
 }
 
 /// How to use the projector, whose descriptor comes behind the model's.
@@ -182,8 +242,10 @@ pub struct ProjectorPlan {
 /// What was loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadedModel {
-    /// Tokens of context that each slot has.
+    /// Tokens of context that a slot may come to have.
     pub context: u32,
+    /// Tokens that each slot has in any case.
+    pub floor: u32,
     pub slots: u32,
     pub threads: u32,
     /// Microseconds from the receipt of `Load`.

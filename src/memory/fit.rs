@@ -12,6 +12,14 @@ use crate::gemma::model_shape::{Cost, ModelShape, PackedWeights, Retention, Size
 /// slower with them.
 const SMALLER_STEPS: [u32; 2] = [128, LEAST_STEP];
 const LEAST_STEP: u32 = 64;
+/// Tokens that all slots together could come to have: what is known of each takes memory from the start.
+const MOST_CELLS: u32 = 1 << 20;
+/// Slots at most, where their number is left to us, and the part of the memory that is left which they may
+/// take.
+const MOST_SLOTS: u32 = 8;
+const SLOTS_PART: u64 = 4;
+/// Times its context that a slot could come to have, for the same reason.
+const MOST_GROWTH: u32 = 32;
 
 /// A model that could be loaded.
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +56,12 @@ impl Candidate<'_> {
 #[derive(Clone, Copy, Debug)]
 pub struct FitRequest {
     pub sizes: Sizes,
+    /// Slots that it may have beyond those, where memory is plenty; `None`: no more.
+    pub most_slots: Option<u32>,
     /// The smallest context that is of use.
     pub least_context: u32,
+    /// What one slot may come to have, where that is more than the context; `None`: no more.
+    pub most_context: Option<u32>,
     pub keep: Retention,
 }
 
@@ -64,7 +76,30 @@ impl FitRequest {
             batch: halved(batch, LEAST_STEP),
             ..self.sizes
         };
-        Self { sizes, ..self }
+        let most_context = self.most_context.map(|most| halved(most, sizes.context));
+        Self {
+            sizes,
+            most_context,
+            ..self
+        }
+    }
+}
+
+impl FitRequest {
+    /// What a slot of `context` tokens has in any case.
+    pub fn floor(&self, context: u32) -> u32 {
+        match self.most_context {
+            Some(_) => self.least_context.min(context),
+            None => context,
+        }
+    }
+
+    /// What a slot of `context` tokens may come to have, of a model that was made for `limit`.
+    pub fn ceiling(&self, context: u32, limit: u32) -> u32 {
+        let of_slot = MOST_CELLS / self.sizes.slots.max(1);
+        let most = self.most_context.unwrap_or(context);
+        let most = most.min(limit).min(of_slot);
+        most.min(context.saturating_mul(MOST_GROWTH)).max(context)
     }
 }
 
@@ -90,6 +125,51 @@ pub fn choose<'a>(
     choices(candidates, request)
         .into_iter()
         .find(|choice| choice.total <= budget)
+}
+
+/// The same with more slots, twice as many and again, if the request leaves that to us: as long as they
+/// take no more than a part of what is left of the budget. Where contexts grow by need, the slots share
+/// what is counted.
+pub fn widen<'a>(
+    choice: Choice<'a>,
+    candidate: &Candidate<'a>,
+    request: &FitRequest,
+    budget: u64,
+) -> Choice<'a> {
+    let most = request.most_slots.unwrap_or(0).min(MOST_SLOTS);
+    let allowed = choice.total + budget.saturating_sub(choice.total) / SLOTS_PART;
+    let mut wide = choice;
+    loop {
+        let slots = wide.sizes.slots * 2;
+        let context = match request.most_context {
+            Some(_) => request
+                .floor(wide.sizes.context)
+                .max(wide.sizes.context / 2),
+            None => wide.sizes.context,
+        };
+        if slots > most || context.saturating_mul(slots) > MOST_CELLS {
+            return wide;
+        }
+        let sizes = Sizes {
+            context,
+            slots,
+            ceiling: wide.sizes.ceiling.min(MOST_CELLS / slots).max(context),
+            ..wide.sizes
+        };
+        let more = self::choice(
+            candidate,
+            sizes,
+            wide.with_projector,
+            &Retention {
+                packed: wide.packed,
+                ..request.keep
+            },
+        );
+        if more.total > allowed {
+            return wide;
+        }
+        wide = more;
+    }
 }
 
 /// The choice that takes the least.
@@ -134,8 +214,11 @@ fn choices_in<'a>(
             .into_iter()
             .filter(|step| *step < largest_step),
     );
+    let context = context.min(candidate.context_limit);
+    let ceiling = request.ceiling(context, candidate.context_limit);
     let sizes = |batch| Sizes {
-        context: context.min(candidate.context_limit),
+        context,
+        ceiling,
         batch,
         ..request.sizes
     };
@@ -192,13 +275,16 @@ mod tests {
     fn request(context: u32) -> FitRequest {
         let sizes = Sizes {
             context,
+            ceiling: context,
             slots: 1,
             batch: 256,
             small_kv: false,
         };
         FitRequest {
             sizes,
+            most_slots: None,
             least_context: 2048,
+            most_context: None,
             keep: Retention {
                 per_layer: 64 << 20,
                 experts: 33,
@@ -324,6 +410,34 @@ mod tests {
         };
         let kept = choose(&[kept], &request(4096), 8 * GIB).unwrap();
         assert_eq!(kept.packed, PackedWeights::InFile);
+    }
+
+    #[test]
+    fn slots_are_added_as_long_as_they_take_little() {
+        let family = published();
+        let all = candidates(&family);
+        let slots = |index: usize, free, most_context, most_slots| {
+            let one = all[index];
+            let request = FitRequest {
+                sizes: Sizes {
+                    slots: 2,
+                    ..request(8192).sizes
+                },
+                most_context,
+                most_slots,
+                ..request(8192)
+            };
+            let choice = choose(&[one], &request, free).unwrap();
+            let wide = widen(choice, &one, &request, free);
+            assert!(wide.total <= free && wide.sizes.ceiling >= wide.sizes.context);
+            (wide.sizes.slots, wide.sizes.context)
+        };
+        assert_eq!(slots(0, 8 * GIB, Some(131_072), Some(16)), (8, 2048));
+        assert_eq!(slots(0, 8 * GIB, Some(131_072), Some(4)), (4, 4096));
+        assert_eq!(slots(0, 8 * GIB, None, Some(16)), (8, 8192));
+        assert_eq!(slots(0, 2 * GIB, Some(131_072), Some(16)).0, 4);
+        assert_eq!(slots(0, 8 * GIB, Some(131_072), None), (2, 8192));
+        assert_eq!(slots(4, 24 * GIB, Some(131_072), Some(16)).0, 2);
     }
 
     #[test]

@@ -4,12 +4,11 @@
 //! `Documentation/accounting/psi.rst`), for the machine and for a control group of version 2, and
 //! can be told when to wake us. Where it cannot, looking now and then has to do.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::probe::{self, Bound, Room};
-use crate::sys::cgroup;
 use crate::sys::psi::PsiTrigger;
+use crate::sys::{cgroup, kernel_file};
 
 const MACHINE: &str = "/proc/pressure/memory";
 /// When the kernel wakes us: some program has waited for so many microseconds out of so many. The second
@@ -27,7 +26,7 @@ pub struct Reading {
 
 impl Reading {
     pub fn take() -> Self {
-        let stalled = |path: &Path| fs::read_to_string(path).map_or(0, |text| some_total(&text));
+        let stalled = |path: &Path| kernel_file::read(path).map_or(0, |text| some_total(&text));
         let group = own_pressure().map_or(0, |path| stalled(&path));
         Self {
             room: probe::room(),
@@ -51,7 +50,7 @@ impl Reading {
 /// Processes that the kernel has killed because memory ran out: in our control group, or on the
 /// machine if there is none.
 pub fn kills() -> u64 {
-    let read = |path: PathBuf| kill_count(&fs::read_to_string(path).ok()?);
+    let read = |path: PathBuf| kill_count(&kernel_file::read(&path).ok()?);
     let in_group = |group: &PathBuf| {
         read(group.join("memory.events")).or_else(|| read(group.join("memory.oom_control")))
     };

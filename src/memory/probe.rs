@@ -1,10 +1,9 @@
 //! What memory is free right now, what limits it, and what this process has.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::sys::cgroup;
 pub use crate::sys::usage::Usage;
+use crate::sys::{cgroup, kernel_file};
 
 /// A limit of the first version of control groups that is none: it is as large as an address space.
 const NO_LIMIT: u64 = 1 << 60;
@@ -52,7 +51,7 @@ pub fn available() -> u64 {
 
 /// What the machine has, whatever the limits of control groups. 0 where the kernel does not say.
 fn machine() -> Room {
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let meminfo = kernel_file::read(Path::new("/proc/meminfo")).unwrap_or_default();
     Room {
         free: field(&meminfo, "MemAvailable:"),
         bound: Bound::Machine,
@@ -77,13 +76,13 @@ fn field(meminfo: &str, name: &str) -> u64 {
 /// evicted.
 fn read_group(folder: &Path) -> Option<Room> {
     let number = |name: &str| {
-        fs::read_to_string(folder.join(name))
+        kernel_file::read(&folder.join(name))
             .ok()?
             .trim()
             .parse::<u64>()
             .ok()
     };
-    let stat = fs::read_to_string(folder.join("memory.stat")).ok()?;
+    let stat = kernel_file::read(&folder.join("memory.stat")).ok()?;
     let limits = ["memory.max", "memory.high", "memory.limit_in_bytes"]
         .into_iter()
         .filter_map(number);
@@ -116,6 +115,8 @@ fn left(limit: u64, used: u64, stat: &str, folder: &Path) -> Room {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use sysinfo::{MemoryRefreshKind, System};
 
     use super::*;

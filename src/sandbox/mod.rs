@@ -58,6 +58,8 @@ pub enum Profile {
     Decode,
     /// Fetches one file over the connection that it has.
     Fetch,
+    /// Fetches a part of a model's file over the connection that it has, into a pipe.
+    Pull,
 }
 
 /// What a worker needs beyond its memory and its channel.
@@ -76,13 +78,20 @@ pub struct Needs<'a> {
 
 /// Confines the calling thread and all that it starts. Says what this kernel does not have.
 pub fn confine(needs: &Needs<'_>) -> io::Result<Vec<&'static str>> {
+    if cfg!(asan) {
+        return Ok(vec![
+            "AddressSanitizer cannot be confined; this worker is for tests",
+        ]);
+    }
     limit(Resource::Nofile, DESCRIPTORS)?;
     limit(Resource::Fsize, needs.largest_file)?;
     if let Some(memory) = needs.memory {
         limit(Resource::Data, memory)?;
     }
     if let Some(seconds) = needs.cpu_seconds {
-        limit(Resource::Cpu, seconds)?;
+        // At the first limit it ends by SIGXCPU. The second, which would end it by SIGKILL as an
+        // administrator does, is never reached.
+        limits(Resource::Cpu, seconds, seconds + 1)?;
     }
     let mut missing = vec![];
     if !files::restrict(needs.files)? {
@@ -99,14 +108,18 @@ pub fn confine(needs: &Needs<'_>) -> io::Result<Vec<&'static str>> {
 
 /// Both limits, as far as the present ones allow.
 fn limit(resource: Resource, most: u64) -> io::Result<()> {
-    let most = rustix::process::getrlimit(resource)
-        .maximum
-        .map_or(most, |present| present.min(most));
+    limits(resource, most, most)
+}
+
+/// The limit that counts and the one that it cannot be raised beyond, as far as the present ones allow.
+fn limits(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
+    let present = rustix::process::getrlimit(resource).maximum;
+    let allowed = |most: u64| Some(present.map_or(most, |present| present.min(most)));
     Ok(rustix::process::setrlimit(
         resource,
         Rlimit {
-            current: Some(most),
-            maximum: Some(most),
+            current: allowed(soft),
+            maximum: allowed(hard),
         },
     )?)
 }

@@ -144,6 +144,10 @@ const DECODE: &[Row] = &[
 /// What a worker that fetches a file may call besides: nothing but its connection.
 const FETCH: &[Row] = &[(Sysno::read, Allow, "the connection")];
 
+/// What a worker that pulls a model's file may call besides: nothing but its connection; into its
+/// pipe it writes with what all may call.
+const PULL: &[Row] = FETCH;
+
 /// What a worker that serves a model may call besides.
 const SERVE: &[Row] = &[
     // The channel.
@@ -288,6 +292,7 @@ impl Profile {
             Self::Extract => EXTRACT,
             Self::Decode => DECODE,
             Self::Fetch => FETCH,
+            Self::Pull => PULL,
         };
         COMMON.iter().chain(own)
     }
@@ -367,6 +372,7 @@ mod tests {
             Profile::Extract,
             Profile::Decode,
             Profile::Fetch,
+            Profile::Pull,
         ] {
             let programs = programs(profile).unwrap();
             assert!(programs.iter().all(|program| !program.is_empty()));
@@ -391,7 +397,12 @@ mod tests {
 
     #[test]
     fn who_reads_decodes_or_fetches_a_file_opens_none_and_starts_no_thread() {
-        for profile in [Profile::Extract, Profile::Decode, Profile::Fetch] {
+        for profile in [
+            Profile::Extract,
+            Profile::Decode,
+            Profile::Fetch,
+            Profile::Pull,
+        ] {
             for never in [
                 Sysno::openat,
                 Sysno::clone,

@@ -5,3 +5,8 @@ pub const PROJECTOR: &str = "clip";
 pub const DRAFTER: &str = "gemma4-assistant";
 /// What converters wrote before llama.cpp knew drafters; it does not read those.
 pub const EARLY_DRAFTER: &str = "gemma4_assistant";
+
+/// Whether files of this architecture can be of use.
+pub fn is_known(architecture: &str) -> bool {
+    [MODEL, PROJECTOR, DRAFTER].contains(&architecture)
+}

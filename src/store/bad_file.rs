@@ -7,6 +7,7 @@ use super::Part;
 use super::architecture;
 use super::gguf::GgufError;
 use super::trust::{Distrust, Refusal};
+use crate::sys::accounts;
 
 /// Why a file is not a model.
 #[derive(Debug)]
@@ -44,6 +45,11 @@ impl std::error::Error for BadFile {}
 impl fmt::Display for BadFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unreadable(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let own = rustix::process::geteuid().as_raw();
+                let user = accounts::user_name(own);
+                write!(f, "cannot be read by the daemon's user {user}: {error}")
+            }
             Self::Unreadable(error) => write!(f, "cannot be read: {error}"),
             Self::NotAFile => f.write_str("not a regular file"),
             Self::Distrust(distrust) => distrust.fmt(f),
@@ -78,6 +84,17 @@ impl fmt::Display for BadFile {
                 "a tokenizer `{found}`; the family's is `gemma4`: convert the model anew"
             ),
             Self::Vocabulary { reason } => write!(f, "a vocabulary that cannot be used: {reason}"),
+        }
+    }
+}
+
+impl BadFile {
+    /// Whether a directory of which this is said is there, and what it holds is not seen.
+    pub(super) fn hides_what_is_there(&self) -> bool {
+        match self {
+            Self::Distrust(_) => true,
+            Self::Unreadable(error) => error.kind() == io::ErrorKind::PermissionDenied,
+            _ => false,
         }
     }
 }

@@ -178,14 +178,8 @@ impl PackedCache {
 
     /// Makes the folder; returns the bytes that are free on its disk.
     fn disk(&self) -> Result<u64, String> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.folder)
-            .map_err(|error| self.failed("make", error))?;
-        let disk = rustix::fs::statvfs(&self.folder)
-            .map_err(|error| self.failed("ask for the free space of", error.into()))?;
-        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+        make_folder(&self.folder).map_err(|error| self.failed("make", error))?;
+        free_bytes(&self.folder).map_err(|error| self.failed("ask for the free space of", error))
     }
 
     fn failed(&self, what: &str, error: io::Error) -> String {
@@ -251,8 +245,22 @@ fn plain(id: &str) -> &str {
     id.get(..200).unwrap_or(id)
 }
 
+/// Makes the folder, if it is not there, for the daemon's user alone.
+pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+}
+
+/// Bytes that are free on the disk of `folder`.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(folder)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
 /// A new file that nobody else can open and that is gone when it is closed.
-fn nameless(folder: &Path) -> io::Result<File> {
+pub(super) fn nameless(folder: &Path) -> io::Result<File> {
     let options = || {
         OpenOptions::new()
             .read(true)

@@ -1,15 +1,14 @@
 //! One model file: opened once, its header checked, described.
 
 use std::fs::{File, Metadata};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use super::gguf::{Header, Patience};
 use super::open::open;
 use super::{
-    BadFile, CacheRows, FileIdentity, Installers, Model, architecture, bounds, check_trust,
-    figures, fingerprint, quantization, split, vocabulary,
+    BadFile, CacheRows, Installers, Model, architecture, bounds, check_trust, figures, fingerprint,
+    quantization, split, vocabulary,
 };
 use crate::gemma::header_key;
 use crate::gemma::layout::{Class, Layout};
@@ -68,12 +67,7 @@ fn model(path: &Path, described: Described, metadata: &Metadata) -> Model {
         path: path.to_owned(),
         size: metadata.len(),
         created: created.map_or(0, |since| since.as_secs()),
-        identity: FileIdentity {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            changed: i128::from(metadata.ctime()) * 1_000_000_000
-                + i128::from(metadata.ctime_nsec()),
-        },
+        identity: metadata.into(),
         variant: described.variant,
         name: described.name,
         width: described.width,
@@ -87,7 +81,7 @@ fn model(path: &Path, described: Described, metadata: &Metadata) -> Model {
 }
 
 /// What clients call a file.
-pub(super) fn id(path: &Path) -> String {
+pub fn id(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let spell = |c: char| match c.to_ascii_lowercase() {
         c @ ('a'..='z' | '0'..='9' | '.' | '_' | '-') => c,

@@ -3,13 +3,15 @@
 //! [`scan()`] looks through the model directories; [`read()`] opens one file and checks its header,
 //! [`inspect()`] with all that loading needs to know;
 //! [`read_projector()`] does so for what lets a model see and [`read_drafter()`] for what guesses
-//! its next tokens. [`PackedCache`] keeps what the worker makes of weights. All touch the disk and
+//! its next tokens. [`PackedCache`] keeps what the worker makes of weights, and a
+//! [`SealedFile`] what nobody else may read, a [`RetainedFile`] what of that outlives the process. All touch the disk and
 //! so may block. None keeps a header: what is known of a model afterwards is a [`Model`].
 
 mod architecture;
 mod bad_file;
 mod bounds;
 mod cache;
+pub mod catalog;
 mod companion;
 mod drafter;
 pub mod family;
@@ -17,37 +19,63 @@ mod figures;
 mod fingerprint;
 pub mod gguf;
 mod inspect;
+pub mod install;
+pub mod metadata;
 mod open;
+pub mod partial;
+mod pieces;
 mod projector;
 mod quantization;
+pub mod record;
+mod retained;
 mod scan;
+mod sealed;
 mod split;
 mod trust;
 mod vocabulary;
+mod way;
 
+pub use architecture::is_known as is_known_architecture;
 pub use bad_file::BadFile;
-pub use cache::{CacheSpace, PackedCache, PackedFile, PackedName};
+pub use cache::{CacheSpace, PackedCache, PackedFile, PackedName, free_bytes};
 pub use drafter::{CacheRows, Drafter, read_drafter};
 pub use gguf::Patience;
-pub use inspect::{ModelFile, inspect, read};
+pub use inspect::{ModelFile, id as model_id, inspect, read};
 pub use open::check_trust;
 pub use projector::{Projector, read_projector};
-pub use scan::{Scan, scan};
+pub use retained::{RetainedFile, RetainedWriter, Secret};
+pub use scan::{Scan, Surroundings, scan, surroundings};
+pub use sealed::{SealedFile, SealedStore, SealedWriter};
 pub use trust::Installers;
 pub use vocabulary::read_vocabulary;
 
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
 
 use crate::gemma::model_shape::ModelShape;
 use crate::gemma::variant::Variant;
 
 /// Tells one state of a file from another: its device and inode, and when it last changed
 /// (nanoseconds; ctime, which nobody can set).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileIdentity {
     pub device: u64,
     pub inode: u64,
     pub changed: i128,
+}
+
+impl From<&Metadata> for FileIdentity {
+    fn from(metadata: &Metadata) -> Self {
+        let seconds = i128::from(metadata.ctime());
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            changed: seconds * 1_000_000_000 + i128::from(metadata.ctime_nsec()),
+        }
+    }
 }
 
 /// An installed model.
@@ -136,8 +164,6 @@ pub struct Catalog {
     pub models: Vec<Model>,
     /// What looked like a model and is none, in the order in which it was found.
     pub rejected: Vec<Rejected>,
-    /// Where it was looked.
-    pub folders: Vec<PathBuf>,
 }
 
 /// A file that cannot be used, or a directory that cannot be read.
@@ -146,4 +172,6 @@ pub struct Rejected {
     pub path: PathBuf,
     /// Ready to be shown behind the path.
     pub reason: String,
+    /// A directory in which there may be models that were not looked at.
+    pub hides: bool,
 }

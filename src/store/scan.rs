@@ -1,5 +1,6 @@
 //! Looks for models in directories.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use super::companion::pair;
 use super::trust::Strictness;
 use super::{
     BadFile, Catalog, Drafter, Installers, Model, Part, Patience, Projector, Rejected, read,
-    read_drafter, read_projector, split,
+    read_drafter, read_projector, split, way,
 };
 
 /// Entries that are looked at below one model directory, its subfolders' included.
@@ -60,10 +61,8 @@ impl<'a> Scan<'a> {
 
     /// Blocks on the disk.
     pub fn run(mut self, directory: &Path) -> Catalog {
-        self.catalog.folders.push(directory.to_owned());
         for folder in self.folder(directory) {
             self.folder(&folder);
-            self.catalog.folders.push(folder);
         }
         self.catalog.models.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         self.catalog
@@ -76,15 +75,14 @@ impl<'a> Scan<'a> {
         let listing = match listed {
             Ok(listing) => listing,
             Err(error) => {
-                self.catalog.reject(folder, error.to_string());
+                let hides = error.hides_what_is_there();
+                self.catalog.reject_as(folder, error.to_string(), hides);
                 return vec![];
             }
         };
         if listing.cut {
-            self.catalog.reject(
-                folder,
-                format!("more than {ENTRIES} entries; not all were looked at"),
-            );
+            let reason = format!("more than {ENTRIES} entries; not all were looked at");
+            self.catalog.reject_as(folder, reason, true);
         }
         let mut found = Found::default();
         for path in &listing.files {
@@ -122,6 +120,38 @@ impl<'a> Scan<'a> {
         }
         Ok(())
     }
+}
+
+/// Where a change can change what a scan of a directory finds.
+#[derive(Debug, Default)]
+pub struct Surroundings {
+    /// The directory and its subfolders: whatever happens in them.
+    pub folders: Vec<PathBuf>,
+    /// Places outside of them, or links in them: directories and links that lead to the folders or
+    /// to a linked file, and what these stand for. Some may be missing.
+    pub places: BTreeSet<PathBuf>,
+}
+
+/// What surrounds a directory's models at the moment. Blocks on the disk.
+pub fn surroundings(directory: &Path) -> Surroundings {
+    let mut around = Surroundings::default();
+    let mut entries = ENTRIES;
+    let mut ahead = vec![(directory.to_owned(), true)];
+    while let Some((folder, is_top)) = ahead.pop() {
+        around.places.extend(way::places(&folder));
+        // One that is not there, or that cannot be read, has nothing to add.
+        if let Ok(listing) = list(&folder, &mut entries) {
+            let linked = listing.files.iter().filter(|file| file.is_symlink());
+            around
+                .places
+                .extend(linked.flat_map(|file| way::places(file)));
+            if is_top {
+                ahead.extend(listing.folders.into_iter().map(|folder| (folder, false)));
+            }
+        }
+        around.folders.push(folder);
+    }
+    around
 }
 
 /// What a folder has besides models.
@@ -176,7 +206,6 @@ impl Catalog {
     pub fn merged(catalogs: impl IntoIterator<Item = Self>) -> Self {
         let mut all = Self::default();
         for catalog in catalogs {
-            all.folders.extend(catalog.folders);
             all.rejected.extend(catalog.rejected);
             catalog.models.into_iter().for_each(|model| all.add(model));
         }
@@ -203,9 +232,14 @@ impl Catalog {
     }
 
     fn reject(&mut self, path: &Path, reason: String) {
+        self.reject_as(path, reason, false);
+    }
+
+    fn reject_as(&mut self, path: &Path, reason: String, hides: bool) {
         self.rejected.push(Rejected {
             path: path.to_owned(),
             reason,
+            hides,
         });
     }
 }

@@ -93,6 +93,7 @@ impl Set {
         Some(Rejected {
             path: path.clone(),
             reason,
+            hides: false,
         })
     }
 }

@@ -7,17 +7,14 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
+use super::way::walk;
 use crate::sys::accounts;
-
-/// Links that are followed on the way to a file, as in the kernel.
-const LINKS: usize = 40;
 
 const STICKY: u32 = 0o1000;
 const GROUP_WRITES: u32 = 0o020;
@@ -46,27 +43,33 @@ enum Fault {
     Everyone,
 }
 
-impl fmt::Display for Distrust {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Distrust {
+    /// Who may change it.
+    pub fn cause(&self) -> String {
         let path = self.path.display();
         match self.fault {
-            Fault::Owner(uid) => write!(
-                f,
-                "not used, because {path} belongs to the user {}, who may not install models; \
-                 `chown root {path}`, or name the user in `admins` in gemmad.toml",
-                accounts::user_name(uid)
-            ),
-            Fault::Group(gid) => write!(
-                f,
-                "not used, because the group {} may change {path}; \
-                 `chmod g-w {path}`, or name the group in `installers` in gemmad.toml",
-                accounts::group_name(gid)
-            ),
-            Fault::Everyone => write!(
-                f,
-                "not used, because everyone may change {path}; `chmod o-w {path}`"
-            ),
+            Fault::Owner(uid) => format!("{path} belongs to the user {}", accounts::user_name(uid)),
+            Fault::Group(gid) => {
+                format!("the group {} may change {path}", accounts::group_name(gid))
+            }
+            Fault::Everyone => format!("everyone may change {path}"),
         }
+    }
+}
+
+impl fmt::Display for Distrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, cause) = (self.path.display(), self.cause());
+        let remedy = match self.fault {
+            Fault::Owner(_) => format!(
+                ", who may not install models; `chown root {path}`, or name the user in `admins` in gemmad.toml"
+            ),
+            Fault::Group(_) => {
+                format!("; `chmod g-w {path}`, or name the group in `installers` in gemmad.toml")
+            }
+            Fault::Everyone => format!("; `chmod o-w {path}`"),
+        };
+        write!(f, "not used, because {cause}{remedy}")
     }
 }
 
@@ -104,32 +107,11 @@ impl<'a> Strictness<'a> {
 
     /// Whether nobody but those who may install models can change what an absolute path stands for.
     pub fn check(&self, path: &Path) -> Result<(), Refusal> {
-        let mut at = PathBuf::from("/");
-        self.judge(&at, &fs::symlink_metadata(&at)?)?;
-        let (mut ahead, mut links) = (parts(path), 0);
-        while let Some(part) = ahead.pop() {
-            if part == ".." {
-                at.pop();
-                continue;
-            }
-            at.push(part);
-            let metadata = fs::symlink_metadata(&at)?;
-            self.judge(&at, &metadata)?;
-            if metadata.is_symlink() {
-                links += 1;
-                if links > LINKS {
-                    return Err(io::Error::from(rustix::io::Errno::LOOP).into());
-                }
-                let target = fs::read_link(&at)?;
-                if target.is_absolute() {
-                    at = PathBuf::from("/");
-                } else {
-                    at.pop();
-                }
-                ahead.extend(parts(&target));
-            }
-        }
-        Ok(())
+        walk(path, |at| {
+            let metadata = fs::symlink_metadata(at)?;
+            self.judge(at, &metadata)?;
+            Ok(metadata)
+        })
     }
 
     fn judge(&self, path: &Path, metadata: &Metadata) -> Result<(), Refusal> {
@@ -181,16 +163,6 @@ impl<'a> Strictness<'a> {
                 .entry(gid)
                 .or_insert_with(is_private)
     }
-}
-
-/// The parts of a path, the last one first.
-fn parts(path: &Path) -> Vec<OsString> {
-    let names = path.components().filter_map(|part| match part {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    });
-    names.collect::<Vec<_>>().into_iter().rev().collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The control groups that this process is in (cgroups(7)), of both versions.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+
+use super::kernel_file;
 
 /// Where the control groups are mounted.
 const MOUNT: &str = "/sys/fs/cgroup";
@@ -10,7 +11,7 @@ const MOUNT: &str = "/sys/fs/cgroup";
 /// (`memory`, `cpu`), each version's narrowest first. Empty where the kernel does not say.
 pub fn ancestors(controller: &str) -> Vec<PathBuf> {
     folders(
-        &fs::read_to_string("/proc/self/cgroup").unwrap_or_default(),
+        &kernel_file::read(Path::new("/proc/self/cgroup")).unwrap_or_default(),
         controller,
     )
 }

@@ -154,6 +154,26 @@ impl Mapping {
         Ok(())
     }
 
+    /// Gives the memory of the pages that lie in `range` as a whole back to the system. They are zeros
+    /// from then on, and cost nothing until they are touched.
+    ///
+    /// # Safety
+    /// No file holds any of them, and nobody reads or writes there meanwhile or counts on what was
+    /// there.
+    pub unsafe fn discard(&self, range: Range<usize>) {
+        let start = range.start.next_multiple_of(page());
+        let end = range.end.min(self.bytes);
+        let end = end - end % page();
+        if start < end {
+            // SAFETY: inside the mapping, and by this function's contract of no use to anyone. Where
+            // it is refused the memory stays.
+            let _ = unsafe {
+                let place = self.base.as_ptr().add(start).cast();
+                rustix::mm::madvise(place, end - start, Advice::LinuxDontNeed)
+            };
+        }
+    }
+
     fn advise(&self, range: Range<usize>, advice: Advice) {
         let range = self.pages(range);
         // SAFETY: inside the mapping; no such advice changes what is held there. They are hints: a
@@ -218,6 +238,24 @@ mod tests {
         let pagemap = crate::sys::pagemap::Pagemap::open().unwrap();
         let range = base..base + mapping.size();
         pagemap.present(&[range]).unwrap()[0]
+    }
+
+    #[test]
+    fn whole_pages_are_discarded() {
+        let bytes = 3 * page();
+        let mapping = Mapping::reserve(bytes).unwrap();
+        assert_eq!(present(&mapping), 0, "what was not touched costs nothing");
+        // SAFETY: the mapping is that long, and nobody else has it.
+        unsafe { std::ptr::write_bytes(mapping.base(), 7, bytes) };
+        // SAFETY: as above.
+        unsafe { mapping.discard(1..2 * page() + 1) };
+        let found: Vec<u8> = (0..3)
+            .map(|i| mapping.bytes(i * page()..bytes)[0])
+            .collect();
+        assert_eq!(found, [7, 0, 7]);
+        // SAFETY: as above.
+        unsafe { mapping.discard(0..bytes) };
+        assert_eq!(present(&mapping), 0);
     }
 
     #[test]

@@ -15,13 +15,20 @@ pub fn keep_memory_out_of_cores() -> io::Result<()> {
     std::fs::write("/proc/self/coredump_filter", "0")
 }
 
-/// Closes every descriptor but the three standard ones: what a parent, or a parent's library,
-/// forgot to close. Kernels before 5.9 cannot. For the first line of a program and nothing else:
-/// whoever owns one of them by then loses it.
-pub fn close_inherited() {
-    // SAFETY: it touches no memory; its one caller is the worker's first line, before anything owns
-    // a descriptor. Where the kernel cannot do it everything stays as it was.
-    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+/// Keeps every descriptor but the three standard ones from the programs that this process starts:
+/// what its parent, or a library, did not mark as its own. Nothing is closed here. Kernels before 5.11
+/// cannot.
+pub fn keep_descriptors() {
+    // SAFETY: it touches no memory and closes nothing; whoever owns a descriptor keeps it. Where the
+    // kernel cannot do it everything stays as it was.
+    unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
 }
 
 /// Takes the program's code out of this process: what runs again is mapped again, from the page

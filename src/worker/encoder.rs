@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::llama::{self, Projector};
 use super::media::{Form, Medium};
 use super::messages::{Encoded, ServerMessage};
+use super::progress::Progress;
 use crate::chat::ChatError;
 use crate::ipc::{ProjectorPlan, RequestId};
 
@@ -38,11 +39,13 @@ pub struct EncoderConfig {
     pub threads: u32,
     /// The worker is ending.
     pub ending: Arc<AtomicBool>,
+    pub progress: Arc<Progress>,
 }
 
 /// A handle of the encoder thread, which ends when this is dropped.
 pub struct MediaEncoder {
     commands: SyncSender<Command>,
+    progress: Arc<Progress>,
 }
 
 enum Command {
@@ -53,14 +56,19 @@ enum Command {
 
 impl MediaEncoder {
     /// Starts the thread. It loads the projector when the first medium comes.
-    pub fn spawn(config: EncoderConfig, ready: SyncSender<ServerMessage>) -> Self {
+    pub fn spawn(config: EncoderConfig, ready: SyncSender<ServerMessage>) -> std::io::Result<Self> {
         let (commands, waiting) = sync_channel(MAX_WAITING);
-        std::thread::spawn(move || config.run(waiting, &ready));
-        Self { commands }
+        let progress = config.progress.clone();
+        std::thread::Builder::new()
+            .name("encoder".into())
+            .spawn(move || config.run(waiting, &ready))?;
+        Ok(Self { commands, progress })
     }
 
     /// Answered by a [`ServerMessage::Encoded`], unless the request ends before.
     pub fn encode(&self, job: EncodeJob) -> Result<(), ChatError> {
+        // What waits counts as well: a thread that does not take it is one that hangs.
+        self.progress.encoder.begin();
         let reason = match self.commands.try_send(Command::Encode(job)) {
             Ok(()) => return Ok(()),
             Err(TrySendError::Full(_)) => {
@@ -68,6 +76,7 @@ impl MediaEncoder {
             }
             Err(TrySendError::Disconnected(_)) => "the encoder has ended".to_owned(),
         };
+        self.progress.encoder.end();
         Err(ChatError::Inference { reason })
     }
 
@@ -104,9 +113,11 @@ impl EncoderConfig {
                 .upgrade()
                 .filter(|_| !cancelled.load(Ordering::Relaxed))
             else {
+                self.progress.encoder.end();
                 continue;
             };
             let rows = self.rows(&mut projector, &medium, &cancelled);
+            self.progress.encoder.end();
             if ready
                 .send(ServerMessage::Encoded(Box::new(Encoded { slot, id, rows })))
                 .is_err()
@@ -146,8 +157,13 @@ impl EncoderConfig {
         match loaded {
             Some(projector) => Ok(projector),
             None => {
-                let projector =
-                    Projector::load(&self.file, self.width, self.threads, self.ending.clone());
+                let projector = Projector::load(
+                    &self.file,
+                    self.width,
+                    self.threads,
+                    self.ending.clone(),
+                    self.progress.clone(),
+                );
                 let failed = |reason| {
                     format!(
                         "the projector {} cannot be loaded: {reason}",
@@ -210,6 +226,7 @@ mod tests {
             width: references[0]["width"].as_u64().unwrap() as usize,
             threads: 1,
             ending: Arc::default(),
+            progress: Arc::default(),
         };
         let mut projector = None;
         for reference in references {

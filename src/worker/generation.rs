@@ -7,23 +7,26 @@ use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
 use super::guide::Guide;
-use super::link::Outbox;
+use super::link::{Outbox, Writer};
 use super::llama::{Candidates, Sampler, Token};
 use super::load::{Engine, EngineLimits};
 use super::logprob;
 use super::mask_thread::MaskReceiver;
 use super::media::Medium;
 use super::messages::{MaskReady, Prepared, ServerMessage};
-use super::schedule::{EmbeddingsSegment, MediumState, RunningState, Tokens};
+use super::progress::TOLD_EVERY;
+use super::repetition::RepetitionGuard;
+use super::schedule::{EmbeddingsSegment, MediumState, RunningState, Stops, Tokens};
 use super::sequence::Sequence;
-use super::sequences::Piece;
+use super::sequences::{KvCache, Piece, Sequences};
 use super::vocab::Vocab;
 use crate::chat::{
-    ChatError, ChatEvent, ChatRequest, Done, Finish, PromptToken, Timings, TokenLogprob, Usage,
+    ChatError, ChatEvent, ChatRequest, Done, Finish, Format, PromptToken, Reading, Timings,
+    TokenLogprob, Usage,
 };
 use crate::gemma::parse::{End, Parser, Progress, Summary};
 use crate::gemma::tracker::{AnswerPart, AnswerStep, AnswerTracker, Token as Written};
-use crate::ipc::RequestId;
+use crate::ipc::{RequestId, ServeEvent};
 
 /// Tokens of a prompt that are reported in one event.
 const RATED_AT_ONCE: usize = 128;
@@ -35,6 +38,7 @@ pub struct Generation {
     pub cache_prompt: bool,
     cancelled: Arc<AtomicBool>,
     prompt: Sequence,
+    stops: Stops,
     /// Pictures and sounds that are not read yet.
     media: VecDeque<Arc<Medium>>,
     /// How far the first of them is.
@@ -46,6 +50,8 @@ pub struct Generation {
     /// Tokens that must be sampled before the model may end its turn.
     min_tokens: u32,
     ignore_ends: bool,
+    /// Ends the answer when it says the same for ever; `None` if it may, or has a given form.
+    repetition: Option<RepetitionGuard>,
     /// Everything that the model writes is text.
     raw: bool,
     logprobs: Option<u8>,
@@ -59,6 +65,10 @@ pub struct Generation {
     /// The token that was sampled last.
     last: Token,
     received: Instant,
+    /// When its prompt had its turn.
+    begun: Instant,
+    /// When it was told last how far that is read.
+    told: Option<Instant>,
     /// When the prompt had been read.
     read: Option<Instant>,
 }
@@ -80,11 +90,11 @@ pub struct SampleScratch<'a> {
 }
 
 impl Generation {
-    /// `cached` tokens of the prompt are in its sequence already. `seed` is used if the request has
+    /// `cached` tokens of the prompt are in its sequence already, and at `stops` its states are noted. `seed` is used if the request has
     /// none; masks are delivered at `ready` for its `sequence`.
     pub fn start(
         prepared: Prepared,
-        cached: usize,
+        (cached, stops): (usize, Stops),
         seed: u32,
         engine: &Engine,
         (sequence, ready): (usize, SyncSender<ServerMessage>),
@@ -102,13 +112,11 @@ impl Generation {
             received,
             ..
         } = prepared;
-        let read = prompt
-            .media
-            .iter()
-            .filter(|place| place.at < cached)
-            .count();
+        let read = prompt.media.partition_point(|place| place.at < cached);
+        let usage = Usage::of_prompt(prompt.len(), cached);
         let sampler = sampler(&request, seed, engine.vocab)?;
         let limit = output_limit(&request, prompt.len(), &engine.limits);
+        let repetition = repetition_guard(&request);
         let first = prompt.tokens.first().filter(|_| !adds_bos);
         let rated = rated_so_far(&request, first, engine.vocab);
         let guide = Guide::new(
@@ -123,16 +131,12 @@ impl Generation {
                 ready,
             },
         );
-        let usage = Usage {
-            prompt_tokens: prompt.len() as u32,
-            cached_tokens: cached as u32,
-            ..Usage::default()
-        };
         Ok(Self {
             id,
             cache_prompt: request.cache_prompt,
             cancelled,
             prompt,
+            stops,
             media: media.into_iter().skip(read).collect(),
             medium: NextMedium::Raw,
             sampler,
@@ -141,6 +145,7 @@ impl Generation {
             parser: Parser::new(request.output.stop, in_thought),
             min_tokens: request.output.min_tokens,
             ignore_ends: request.output.ignore_eos,
+            repetition,
             raw,
             logprobs: request.logprobs,
             rated,
@@ -149,6 +154,8 @@ impl Generation {
             limit,
             last: 0,
             received,
+            begun: Instant::now(),
+            told: None,
             read: None,
         })
     }
@@ -172,6 +179,7 @@ impl Generation {
             },
             awaits_mask: self.guide.waits(),
             rates_prompt: self.rates_prompt(),
+            stops: self.stops,
         }
     }
 
@@ -207,8 +215,30 @@ impl Generation {
         });
     }
 
+    /// What is to be told now and then as long as its prompt is read, of which the cache holds `done`
+    /// tokens.
+    fn due_reading(&mut self, done: usize) -> Option<ServeEvent> {
+        let is_due = self.told.is_none_or(|at| at.elapsed() >= TOLD_EVERY);
+        (self.read.is_none() && is_due).then(|| {
+            self.told = Some(Instant::now());
+            self.reading(done)
+        })
+    }
+
+    fn reading(&self, done: usize) -> ServeEvent {
+        let reading = Reading {
+            total: self.usage.prompt_tokens,
+            cached: self.usage.cached_tokens,
+            done: done as u32,
+            time_ms: self.begun.elapsed().as_millis() as u64,
+        };
+        let id = self.id;
+        ServeEvent::Reading { id, reading }
+    }
+
     /// What is said when the prompt was read: how long it is, and what its tokens are rated at.
     fn started(&mut self, out: &mut Outbox) {
+        out.push(&self.reading(self.prompt.len()));
         self.read = Some(Instant::now());
         let Usage {
             prompt_tokens,
@@ -218,7 +248,6 @@ impl Generation {
         let started = ChatEvent::Started {
             prompt_tokens,
             cached_tokens,
-            relaxed: self.guide.left_out(),
         };
         out.events(self.id, [started]);
         let mut tokens = self.rated.take().unwrap_or_default().into_iter().peekable();
@@ -226,6 +255,11 @@ impl Generation {
             let tokens = tokens.by_ref().take(RATED_AT_ONCE).collect();
             out.events(self.id, [ChatEvent::Prompt { tokens }]);
         }
+    }
+
+    /// Where the states of its prompt are noted.
+    pub fn stops(&self) -> Stops {
+        self.stops
     }
 
     /// The tokens of a segment.
@@ -284,10 +318,8 @@ impl Generation {
         with: &mut SampleScratch<'_>,
         out: &mut Outbox,
     ) -> Result<Option<Finish>, ChatError> {
-        if self.read.is_none() {
-            self.started(out);
-        }
         if self.limit == 0 {
+            self.started(out);
             return Ok(Some(Finish::Length));
         }
         let goes_on = self.ignore_ends || self.usage.completion_tokens < self.min_tokens;
@@ -297,9 +329,11 @@ impl Generation {
             with.suppressed,
             with.candidates,
         );
-        let token = sampled.map_err(|error| ChatError::Inference {
-            reason: error.to_string(),
-        })?;
+        // Before anything is said: where the model is at fault another may answer.
+        let token = sampled?;
+        if self.read.is_none() {
+            self.started(out);
+        }
         self.last = token;
         self.usage.completion_tokens += 1;
         if with.vocab.is_end(token) {
@@ -307,6 +341,8 @@ impl Generation {
             return Ok(Some(Finish::Stop));
         }
         let bytes = with.vocab.bytes(token);
+        let guard = self.repetition.as_mut();
+        let repeats = guard.is_some_and(|guard| guard.take(token as u32, &bytes));
         let control = with.vocab.is_marker(token);
         let written = match std::str::from_utf8(&bytes) {
             Ok(marker) if control => Written::Control(marker),
@@ -329,6 +365,7 @@ impl Generation {
         Ok(match progress {
             Progress::Stopped => Some(Finish::Stop),
             Progress::More if self.usage.completion_tokens >= self.limit => Some(Finish::Length),
+            Progress::More if repeats && !goes_on => Some(Finish::Repetition),
             Progress::More => None,
         })
     }
@@ -369,7 +406,8 @@ impl Generation {
             Summary {
                 stop: Some(which), ..
             } => Finish::StopString(which),
-            Summary { cut_call: true, .. } => Finish::Length,
+            // One that was ended for another reason is cut off as well.
+            Summary { cut_call: true, .. } if finish != Finish::Repetition => Finish::Length,
             Summary { called: true, .. } if ended => Finish::ToolCalls,
             _ => finish,
         };
@@ -391,12 +429,34 @@ impl Generation {
     }
 }
 
+/// Tells of those whose prompts are being read how far that is, a few times a second.
+pub fn tell_reading<C: KvCache>(
+    running: &mut [Option<Generation>],
+    held: &Sequences<C>,
+    writer: &Writer,
+) {
+    for (sequence, generation) in running.iter_mut().enumerate() {
+        let done = held.cached(sequence).len();
+        let due = generation.as_mut().and_then(|one| one.due_reading(done));
+        // A failed write is seen by the reader as the end of the channel.
+        let _ = due.map(|event| writer.send(&event));
+    }
+}
+
 /// The sampler of a request; `seed` is used if it has none.
 fn sampler(request: &ChatRequest, seed: u32, vocab: Vocab) -> Result<Sampler, ChatError> {
     let seed = request.sampling.seed.unwrap_or(seed);
     Sampler::new(&request.sampling, seed, vocab.len()).ok_or_else(|| ChatError::Inference {
         reason: "llama.cpp made no sampler".to_owned(),
     })
+}
+
+/// What watches over an answer that goes on for as long as the model likes. A given form is an end of
+/// its own, and who wants no end gets none.
+fn repetition_guard(request: &ChatRequest) -> Option<RepetitionGuard> {
+    let output = &request.output;
+    let watched = !output.may_repeat && !output.ignore_eos && request.format == Format::Text;
+    watched.then(RepetitionGuard::new)
 }
 
 /// Tokens that an answer may have: as many as were asked for, as far as the worker's limit and the

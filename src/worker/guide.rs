@@ -114,11 +114,6 @@ impl Guide {
         }
     }
 
-    /// What of the request's schemas is not kept to.
-    pub fn left_out(&self) -> Vec<String> {
-        self.constraints.left_out()
-    }
-
     /// Whether the slot must wait for a mask.
     pub fn waits(&self) -> bool {
         self.mask_thread.is_some() && self.mask.is_none()

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Instant;
 
@@ -21,6 +21,7 @@ pub struct Inbox {
     pub ready: Receiver<ServerMessage>,
     ending: Arc<AtomicBool>,
     trimming: Arc<AtomicBool>,
+    granted: Arc<AtomicU64>,
     progress: Arc<Progress>,
     status: Arc<AtomicU8>,
 }
@@ -40,18 +41,20 @@ impl Inbox {
         let (to_ready, ready) = sync_channel(MAX_WAITING);
         let (ending, status) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU8::new(0)));
         let trimming = Arc::new(AtomicBool::new(false));
+        let granted = Arc::new(AtomicU64::new(0));
         let progress = Arc::new(Progress::default());
         let (end, code, wake) = (ending.clone(), status.clone(), to_ready.clone());
         let sorter = Sorter {
             to_incoming,
             to_ready: to_ready.clone(),
             trimming: trimming.clone(),
+            granted: granted.clone(),
             progress: progress.clone(),
             writer,
             reporter,
             requests: HashMap::new(),
         };
-        std::thread::spawn(move || {
+        super::thread::start(move || {
             // Also when the thread panics: without a reader there is nothing left to do.
             let _end = OnDrop(move || {
                 end.store(true, Ordering::Relaxed);
@@ -65,6 +68,7 @@ impl Inbox {
                 ready,
                 ending,
                 trimming,
+                granted,
                 progress,
                 status,
             },
@@ -85,12 +89,17 @@ impl Inbox {
         self.trimming.swap(false, Ordering::Relaxed)
     }
 
+    /// Tokens of context that all sequences together may have, once for each time that this was said.
+    pub fn granted(&self) -> Option<u64> {
+        Some(self.granted.swap(0, Ordering::Relaxed)).filter(|tokens| *tokens > 0)
+    }
+
     /// The flag of [`Inbox::ended`], which is checked in the middle of computations.
     pub fn ending(&self) -> Arc<AtomicBool> {
         self.ending.clone()
     }
 
-    /// What the llama thread tells of its computations.
+    /// What the threads tell of their computations.
     pub fn progress(&self) -> Arc<Progress> {
         self.progress.clone()
     }
@@ -124,6 +133,8 @@ struct Sorter {
     to_incoming: SyncSender<Incoming>,
     to_ready: SyncSender<ServerMessage>,
     trimming: Arc<AtomicBool>,
+    /// Tokens of context that were granted last; 0 once that was seen.
+    granted: Arc<AtomicU64>,
     progress: Arc<Progress>,
     writer: Writer,
     reporter: MemoryReporterCell,
@@ -139,9 +150,12 @@ impl Sorter {
                 .next()
                 .map(|message| with_media(message, &mut reader));
             match message {
-                Ok(Some(ServeRequest::Chat { id, owner, request })) => {
-                    self.chat(id, owner, request)
-                }
+                Ok(Some(ServeRequest::Chat {
+                    id,
+                    owner,
+                    sent,
+                    request,
+                })) => self.chat(id, (owner, sent), request),
                 Ok(Some(ServeRequest::Text { id, task })) => {
                     self.forward(id, Incoming::Text { id, task });
                 }
@@ -160,15 +174,24 @@ impl Sorter {
                     let _ = self.writer.send(&ServeEvent::Memory(snapshot));
                 }
                 Ok(Some(ServeRequest::Beat)) => {
-                    let (steps, computing) = self.progress.get();
+                    let (decoder, encoder) = (&self.progress.decoder, &self.progress.encoder);
+                    let beat = ServeEvent::Beat {
+                        decoder: decoder.get(),
+                        encoder: encoder.get(),
+                    };
                     // A failed write is seen by the reader as the end of the channel.
-                    let _ = self.writer.send(&ServeEvent::Beat { steps, computing });
+                    let _ = self.writer.send(&beat);
                 }
                 Ok(Some(ServeRequest::Trim)) => {
                     // When there is no room the llama thread is not waiting, and sees the flag.
                     if !self.trimming.swap(true, Ordering::Relaxed) {
                         let _ = self.to_ready.try_send(ServerMessage::Trim);
                     }
+                }
+                Ok(Some(ServeRequest::GrantContext { tokens })) => {
+                    self.granted.store(tokens.max(1), Ordering::Relaxed);
+                    // When there is no room the llama thread is not waiting, and sees the number.
+                    let _ = self.to_ready.try_send(ServerMessage::Granted);
                 }
                 Ok(Some(ServeRequest::Load(_))) => {
                     eprintln!("the supervisor sent a second `Load`");
@@ -187,13 +210,19 @@ impl Sorter {
         status
     }
 
-    fn chat(&mut self, id: RequestId, owner: PrincipalId, request: Box<ChatRequest>) {
+    fn chat(
+        &mut self,
+        id: RequestId,
+        (owner, sent): (PrincipalId, u64),
+        request: Box<ChatRequest>,
+    ) {
         self.requests
             .retain(|_, cancelled| Arc::strong_count(cancelled) > 1);
         let cancelled = Arc::new(AtomicBool::new(false));
         let chat = Chat {
             id,
             owner,
+            sent,
             request,
             cancelled: cancelled.clone(),
             received: Instant::now(),

@@ -62,9 +62,12 @@ impl<P: Protocol> Reader<P> {
             if let Some(message) = self.decoder.next().map_err(LinkError::Frame)? {
                 return Ok(Some(message));
             }
-            match socket::recv(&self.socket, &mut self.piece, &mut self.fds)
-                .map_err(LinkError::Io)?
-            {
+            let got = match socket::recv(&self.socket, &mut self.piece, &mut self.fds) {
+                // It hung up before it had read all that we sent.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
+                got => got.map_err(LinkError::Io)?,
+            };
+            match got {
                 0 if self.decoder.in_frame() => return Err(LinkError::Cut),
                 0 => return Ok(None),
                 got => {
@@ -194,6 +197,15 @@ mod tests {
         assert_eq!(reader.take_fds().len(), 1);
         assert_eq!(reader.next().unwrap(), Some(ServeRequest::Cancel { id: 4 }));
         assert!(reader.take_fds().is_empty());
+        assert_eq!(reader.next().unwrap(), None);
+    }
+
+    #[test]
+    fn who_hangs_up_on_what_was_sent_has_hung_up() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        socket::send_all(&theirs, b"unread", &[]).unwrap();
+        drop(ours);
+        let mut reader = Reader::<Serve>::new(theirs);
         assert_eq!(reader.next().unwrap(), None);
     }
 

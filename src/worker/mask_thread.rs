@@ -25,7 +25,7 @@ impl MaskThread {
     pub fn spawn(grammar: Arc<CompiledGrammar>, receiver: &MaskReceiver) -> Self {
         let (tokens, taken) = sync_channel(1);
         let (slot, id, ready) = (receiver.slot, receiver.id, receiver.ready.clone());
-        std::thread::spawn(move || compute(&grammar, &taken, slot, id, &ready));
+        super::thread::start(move || compute(&grammar, &taken, slot, id, &ready));
         Self { tokens }
     }
 

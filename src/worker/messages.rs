@@ -4,17 +4,21 @@
 //!   reader ── [`Incoming`] ──▶ preparer ── [`Prepared`] ──▶ compiler ── [`Prepared`] ──▶ server
 //!                                                            encoder ── [`Encoded`] ───▶
 //!                                                       mask threads ── [`MaskReady`] ─▶
+//!                                                             keeper ── [`KeeperDone`] ▶
 //! ```
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
 use super::constraint::{Constraints, Mask};
+use super::link::{Outbox, Writer};
 use super::media::Medium;
+use super::prompt_cache::{KeeperDone, Places};
 use super::sequence::Sequence;
-use crate::chat::{ChatError, ChatRequest, PrincipalId, TextTask};
-use crate::ipc::RequestId;
+use crate::chat::{ChatError, ChatEvent, ChatRequest, PrincipalId, TextTask};
+use crate::ipc::{RequestId, ServeEvent};
 
 /// Requests that wait for each of the threads before a slot. The supervisor sends no more than
 /// there are slots, and a few texts; whatever is above this is refused.
@@ -34,6 +38,8 @@ pub enum Incoming {
 pub struct Chat {
     pub id: RequestId,
     pub owner: PrincipalId,
+    /// See [`ServeRequest::Chat`](crate::ipc::ServeRequest::Chat).
+    pub sent: u64,
     pub request: Box<ChatRequest>,
     pub cancelled: Arc<AtomicBool>,
     pub received: Instant,
@@ -43,10 +49,14 @@ pub struct Chat {
 pub struct Prepared {
     pub id: RequestId,
     pub owner: PrincipalId,
+    /// As in [`Chat`].
+    pub sent: u64,
     /// Without messages and tools: they are in the prompt now.
     pub request: Box<ChatRequest>,
     /// Never empty, shorter than the context, and no medium at its end.
     pub prompt: Sequence,
+    /// Places in the prompt from which others go on; `None` where it has no turns.
+    pub places: Option<Places>,
     /// The prompt's media, in their order.
     pub media: Vec<Arc<Medium>>,
     /// The prompt ends inside an open thinking channel.
@@ -56,13 +66,44 @@ pub struct Prepared {
     /// Its first token is the vocabulary's, and stands before what the client sent.
     pub adds_bos: bool,
     pub constraints: Constraints,
+    /// It needs no more room than every slot has.
+    pub has_room: bool,
     pub cancelled: Arc<AtomicBool>,
     pub received: Instant,
 }
 
 impl Prepared {
+    /// Tells the supervisor that nothing is wrong with it, unless that was said: it has room now.
+    pub fn accept(&self, out: &mut Outbox) {
+        if !self.has_room {
+            out.push(&self.accepted());
+        }
+    }
+
+    fn accepted(&self) -> ServeEvent {
+        ServeEvent::Event {
+            id: self.id,
+            event: ChatEvent::Accepted {
+                relaxed: self.constraints.left_out(),
+            },
+        }
+    }
+
     pub fn cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Hands it to the server. Before that the supervisor is told that nothing is wrong with it, if it
+    /// has room for certain. Fails when either has ended.
+    pub fn hand_over(
+        self: Box<Self>,
+        ready: &SyncSender<ServerMessage>,
+        writer: &Writer,
+    ) -> Result<(), ()> {
+        if self.has_room {
+            writer.send(&self.accepted()).map_err(drop)?;
+        }
+        ready.send(ServerMessage::Prepared(self)).map_err(drop)
     }
 }
 
@@ -71,6 +112,9 @@ pub enum ServerMessage {
     Prepared(Box<Prepared>),
     Encoded(Box<Encoded>),
     MaskReady(Box<MaskReady>),
+    Kept(Box<KeeperDone>),
+    /// More context was granted, or not: [`super::inbox::Inbox::granted`].
+    Granted,
     /// Memory is to be released: [`super::inbox::Inbox::must_trim`].
     Trim,
     End,

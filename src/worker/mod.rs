@@ -1,5 +1,5 @@
 //! The worker. Its only argument says what it is started for: to serve a model, to read
-//! ([`document`]) or fetch ([`fetch`]) one file, or to decode ([`decode`]) the media of one request.
+//! ([`document`]) or fetch ([`fetch`], [`pull`]) one file, or to decode ([`decode`]) the media of one request.
 //! A worker that serves has one model, one context, one loop:
 //!
 //! ```text
@@ -17,6 +17,7 @@
 
 mod compiler;
 mod confinement;
+mod connection;
 mod constraint;
 mod decode;
 mod document;
@@ -25,7 +26,6 @@ mod exit;
 mod fetch;
 mod generation;
 mod guide;
-mod history;
 mod inbox;
 mod link;
 mod llama;
@@ -38,12 +38,16 @@ mod packed;
 mod prepare;
 mod progress;
 pub mod prompt;
+mod prompt_cache;
+mod pull;
 mod releasable_context;
+mod repetition;
 mod residency;
 mod schedule;
 mod sequence;
 mod sequences;
 mod serve;
+mod thread;
 pub mod vocab;
 
 use std::fs::File;
@@ -52,8 +56,9 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use crate::ipc::prompts::PromptCachePlan;
 use crate::ipc::{
-    Decode, Extract, Fetch, LoadPlan, LoadedModel, Protocol, Serve, ServeEvent, ServeRequest,
+    Decode, Extract, Fetch, LoadPlan, LoadedModel, Protocol, Pull, Serve, ServeEvent, ServeRequest,
     WorkerKind,
 };
 use crate::sandbox::{Needs, Profile};
@@ -64,6 +69,8 @@ use exit::{EXIT_LOAD, EXIT_PROTOCOL, EXIT_SYSTEM, EXIT_USAGE};
 use inbox::{Ends, Inbox};
 use link::{Reader, Writer};
 use load::{LoadError, Loaded};
+use progress::LoadProgress;
+use prompt_cache::PromptCache;
 use residency::{MemoryReporter, MemoryReporterCell};
 use serve::Server;
 
@@ -86,7 +93,7 @@ pub fn main() -> ExitCode {
     // While it still may be opened; by who has something to report with it.
     let pagemap = match kind {
         WorkerKind::Serve => Pagemap::open().ok(),
-        WorkerKind::Extract | WorkerKind::Decode | WorkerKind::Fetch => None,
+        WorkerKind::Extract | WorkerKind::Decode | WorkerKind::Fetch | WorkerKind::Pull => None,
     };
     match process::harden_child().and_then(|()| stdin.as_fd().try_clone_to_owned()) {
         Ok(channel) => run(kind, UnixStream::from(channel), pagemap).unwrap_or_else(ExitCode::from),
@@ -123,6 +130,10 @@ fn run(kind: WorkerKind, channel: UnixStream, pagemap: Option<Pagemap>) -> Resul
             Some((fetch, _, writer)) => fetch::run(&fetch, &writer),
             None => Ok(ExitCode::SUCCESS),
         },
+        WorkerKind::Pull => match greet::<Pull>(channel)? {
+            Some((pull, mut reader, writer)) => pull::run(&pull, reader.take_fds(), &writer),
+            None => Ok(ExitCode::SUCCESS),
+        },
     }
 }
 
@@ -149,7 +160,7 @@ fn greet<P: Protocol>(
 
 /// Loads a model and serves it.
 fn serve(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> {
-    let (plan, mut reader, writer) = match greet::<Serve>(channel)? {
+    let (mut plan, mut reader, writer) = match greet::<Serve>(channel)? {
         Some((ServeRequest::Load(plan), reader, writer)) => (plan, reader, writer),
         Some(_) => {
             eprintln!("the supervisor's first request was not `Load`");
@@ -158,7 +169,10 @@ fn serve(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> 
         None => return Ok(ExitCode::SUCCESS),
     };
     let received = Instant::now();
-    let files = reader.take_fds();
+    let mut files = reader.take_fds();
+    // No file: the last of the descriptors.
+    let prompts = plan.prompts.take();
+    let prompts = prompts.and_then(|plan| Some((plan, files.pop()?)));
     // Before any thread is started: they all inherit it.
     load::pin(&plan);
     confine(&files, plan.memory.data_limit)?;
@@ -166,7 +180,10 @@ fn serve(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> 
 
     let reporter = MemoryReporterCell::default();
     let (inbox, ends) = Inbox::open(reader, writer.clone(), reporter.clone());
-    let loaded = load::load(&plan, files, &inbox);
+    let progress = LoadProgress::told_to(writer.clone());
+    let loaded = load::load(&plan, files, &inbox, &progress);
+    // It goes on where weights are read still.
+    drop(progress);
     if inbox.ended() {
         return Ok(ExitCode::from(inbox.status()));
     }
@@ -189,7 +206,7 @@ fn serve(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> 
         report_memory(&loaded, &plan, pagemap, &reporter);
     }
     if writer.send(&announcement(&loaded, load_us)).is_ok() {
-        answer(loaded, &inbox, ends, writer)?;
+        answer(loaded, prompts, &inbox, ends, writer)?;
     }
     Ok(ExitCode::from(inbox.status()))
 }
@@ -221,6 +238,7 @@ fn announcement(loaded: &Loaded, load_us: u64) -> ServeEvent {
     let limits = loaded.engine.limits;
     ServeEvent::Loaded(LoadedModel {
         context: limits.context,
+        floor: limits.floor,
         slots: limits.slots,
         threads: limits.threads,
         load_us,
@@ -230,7 +248,13 @@ fn announcement(loaded: &Loaded, load_us: u64) -> ServeEvent {
 }
 
 /// Answers requests until the channel ends. An error is the exit status.
-fn answer(loaded: Loaded, inbox: &Inbox, ends: Ends, writer: Writer) -> Result<(), u8> {
+fn answer(
+    loaded: Loaded,
+    prompts: Option<(PromptCachePlan, OwnedFd)>,
+    inbox: &Inbox,
+    ends: Ends,
+    writer: Writer,
+) -> Result<(), u8> {
     let Loaded {
         engine,
         preparer,
@@ -243,9 +267,16 @@ fn answer(loaded: Loaded, inbox: &Inbox, ends: Ends, writer: Writer) -> Result<(
         save(file, writer.clone());
     }
     let ready = ends.ready.clone();
-    let encoder = encoder.map(|config| MediaEncoder::spawn(config, ready.clone()));
+    let encoder = encoder
+        .map(|config| MediaEncoder::spawn(config, ready.clone()))
+        .transpose()
+        .map_err(|error| {
+            eprintln!("the encoder cannot start: {error}");
+            EXIT_SYSTEM
+        })?;
     prepare::spawn(preparer, compiler, ends, writer.clone());
-    let server = Server::new(engine, encoder, ready, writer.clone());
+    let prompts = PromptCache::new(prompts, engine.sequences.count(), ready.clone());
+    let server = Server::new(engine, encoder, prompts, ready, writer.clone());
     server.run(inbox).map_err(|reason| {
         // When the channel has ended the reason is not needed.
         let _ = writer.send(&ServeEvent::PackedCorrupt { reason });
@@ -273,7 +304,7 @@ fn confine(files: &[OwnedFd], data_limit: u64) -> Result<(), u8> {
 /// Sees to it that the disk has the packed weights, which takes as long as the disk needs, and says
 /// so.
 fn save(file: File, writer: Writer) {
-    std::thread::spawn(move || match file.sync_all() {
+    thread::start(move || match file.sync_all() {
         // A failed write is seen by the reader as the end of the channel.
         Ok(()) => drop(writer.send(&ServeEvent::Packed)),
         Err(error) => eprintln!("the packed weights did not reach the disk: {error}"),

@@ -4,19 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 
+use sha2::{Digest, Sha256};
+
 use super::compiler::{self, CompileJob, CompilerHandle};
 use super::constraint::{Constraints, GrammarCompiler, GrammarSources};
-use super::history::{self, Mended};
 use super::inbox::Ends;
 use super::link::Writer;
 use super::llama::Token;
 use super::media::{Form, Medium, less};
 use super::messages::{Chat, Incoming, Prepared, ServerMessage};
 use super::prompt::{Prompter, Segment, opens_thought};
+use super::prompt_cache::{Listed, Places};
+use super::schedule::room::ANSWER;
 use super::sequence::Sequence;
 use super::vocab::Vocab;
 use crate::chat::{
-    ChatError, ChatRequest, Detail, MAX_TEXT_BYTES, Part, RawPrompt, TextAnswer, TextTask,
+    ChatError, ChatRequest, Detail, MAX_TEXT_BYTES, Message, Part, RawPrompt, Role, TextAnswer,
+    TextTask, Thinking, Tool,
 };
 use crate::gemma::marker;
 use crate::gemma::sound::Hearing;
@@ -28,10 +32,13 @@ pub struct Preparer {
     pub vocab: Vocab,
     /// Bytes of the longest token.
     pub longest: usize,
-    /// Tokens of context that a request has.
+    /// Tokens of context that a request may come to have, and those that it has in any case.
     pub context: u32,
+    pub floor: u32,
     /// `None` without a projector.
     pub media: Option<MediaSupport>,
+    /// Those that everybody goes on from.
+    pub system_prompts: Vec<String>,
 }
 
 /// What pictures and sounds the model takes with its projector.
@@ -132,18 +139,10 @@ struct Read {
     in_thought: bool,
 }
 
-/// The request with a history that was mended, if it was.
-fn with_mended(request: &ChatRequest, mended: Option<&Mended>) -> Option<ChatRequest> {
-    Some(ChatRequest {
-        messages: mended?.messages.clone(),
-        ..request.clone()
-    })
-}
-
 /// Starts the thread.
 pub fn spawn(preparer: Preparer, compiler: GrammarCompiler, ends: Ends, writer: Writer) {
     let compiler = compiler::spawn(compiler, ends.ready.clone(), writer.clone());
-    std::thread::spawn(move || preparer.run(ends.incoming, &compiler, &ends.ready, &writer));
+    super::thread::start(move || preparer.run(ends.incoming, &compiler, &ends.ready, &writer));
 }
 
 impl Preparer {
@@ -155,6 +154,7 @@ impl Preparer {
         ready: &SyncSender<ServerMessage>,
         writer: &Writer,
     ) {
+        let listed = self.listed();
         for incoming in incoming {
             let (id, outcome) = match incoming {
                 Incoming::Text { id, task } => (
@@ -165,9 +165,9 @@ impl Preparer {
                 Incoming::Chat(chat) if chat.cancelled.load(Ordering::Relaxed) => continue,
                 Incoming::Chat(chat) => {
                     let sources = GrammarSources::of(&chat.request);
-                    let (id, prepared) = (chat.id, self.prepare(chat).map(Box::new));
+                    let (id, prepared) = (chat.id, self.prepare(&listed, chat).map(Box::new));
                     let outcome = prepared.and_then(|prepared| match sources {
-                        None => Ok(ready.send(ServerMessage::Prepared(prepared)).is_ok()),
+                        None => Ok(prepared.hand_over(ready, writer).is_ok()),
                         Some(sources) => compiler
                             .submit(CompileJob { prepared, sources })
                             .map(|()| true),
@@ -185,9 +185,11 @@ impl Preparer {
 
     fn prepare(
         &self,
+        listed: &[Listed],
         Chat {
             id,
             owner,
+            sent,
             mut request,
             cancelled,
             received,
@@ -199,6 +201,7 @@ impl Preparer {
             in_thought,
         } = self.read(&request)?;
         self.fits(prompt.len())?;
+        let has_room = (prompt.len() + ANSWER).min(self.context as usize) <= self.floor as usize;
         let raw = request.prompt.is_some();
         let tokens = matches!(request.prompt, Some(RawPrompt::Tokens(_)));
         let adds_bos = !tokens && self.vocab.bos().is_some();
@@ -211,16 +214,52 @@ impl Preparer {
         Ok(Prepared {
             id,
             owner,
+            sent,
             request,
+            places: Places::of(&prompt, self.vocab, listed),
             prompt,
             media,
             in_thought,
             raw,
             adds_bos,
             constraints: Constraints::default(),
+            has_room,
             cancelled,
             received,
         })
+    }
+
+    /// How prompts begin that have one of the system prompts which are everybody's: up to the end of its
+    /// text, whatever follows. That begins otherwise where the model is to think.
+    fn listed(&self) -> Vec<Listed> {
+        let thinking = [Thinking::Off, Thinking::On { budget: None }];
+        let all = self
+            .system_prompts
+            .iter()
+            .flat_map(|text| thinking.map(|thinking| (text, thinking)));
+        let listed = all.filter_map(|(text, thinking)| {
+            let tool = Tool {
+                name: "f".to_owned(),
+                description: String::new(),
+                parameters: None,
+                strict: false,
+            };
+            let request = |tools| ChatRequest {
+                tools,
+                thinking,
+                ..ChatRequest::new(vec![
+                    Message::text(Role::System, text.as_str()),
+                    Message::text(Role::User, "Hi"),
+                ])
+            };
+            let one = self.read(&request(vec![])).ok()?.prompt;
+            let other = self.read(&request(vec![tool])).ok()?.prompt;
+            Some(Listed {
+                tokens: one.first(one.common(&other)).tokens,
+                text: Sha256::digest(text.as_bytes()).into(),
+            })
+        });
+        listed.collect()
     }
 
     /// The whole prompt, unless it is certain that it does not fit.
@@ -237,14 +276,7 @@ impl Preparer {
         if let Some(RawPrompt::Tokens(tokens)) = &request.prompt {
             return self.tokens(tokens);
         }
-        let mended = history::mended(&request.messages);
-        let origin = |message: usize| {
-            let origins = mended.as_ref().map(|mended| &mended.origins);
-            origins.map_or(message, |origins| origins[message])
-        };
-        let with_mended = with_mended(request, mended.as_ref());
-        let request = with_mended.as_ref().unwrap_or(request);
-        let media = self.media(request, origin)?;
+        let media = self.media(request)?;
         let segments = self.prompter.render(request)?;
         // Tokenising costs time and memory by the byte. What is certainly too long is refused
         // before, with the least number of tokens that it can have; a shorter one is counted, so
@@ -308,11 +340,7 @@ impl Preparer {
                 Ok(TextAnswer::Count(self.read(request)?.prompt.len() as u32))
             }
             TextTask::Render(request) => {
-                let mended = history::mended(&request.messages);
-                let with_mended = with_mended(request, mended.as_ref());
-                let segments = self
-                    .prompter
-                    .render(with_mended.as_ref().unwrap_or(request))?;
+                let segments = self.prompter.render(request)?;
                 let text: String = segments.iter().map(Segment::text).collect();
                 Ok(TextAnswer::Bytes(text.into()))
             }
@@ -347,16 +375,12 @@ impl Preparer {
         }
     }
 
-    /// The request's pictures and sounds, which are decoded already. `origin` says which message of
-    /// the client's one of the request's is.
-    fn media(
-        &self,
-        request: &ChatRequest,
-        origin: impl Fn(usize) -> usize,
-    ) -> Result<Vec<Arc<Medium>>, ChatError> {
+    /// The request's pictures and sounds, which are decoded already.
+    fn media(&self, request: &ChatRequest) -> Result<Vec<Arc<Medium>>, ChatError> {
         let mut media = vec![];
         for (message, part, content) in request.media() {
-            let message = origin(message);
+            let origin = request.origins.get(message);
+            let message = origin.map_or(message, |origin| *origin as usize);
             let Some(modality) = content.modality() else {
                 continue;
             };
@@ -399,6 +423,7 @@ impl Preparer {
         Err(ChatError::PromptTooLong {
             prompt_tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
             context_tokens: self.context,
+            ceiling: self.context,
         })
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::llama::{Batch, Context, DecodeError, Rows};
+use super::llama::{Batch, Context, DecodeError, Extent, Rows};
 use super::sequences::KvCache;
 
 /// Makes the context, the first time and again.
@@ -64,6 +64,20 @@ impl KvCache for ReleasableContext {
     ) -> Result<(), DecodeError> {
         let context = self.context.as_mut().ok_or(DecodeError::Released)?;
         context.decode_embeddings(rows, cancelled)
+    }
+
+    fn state_bytes(&mut self, sequence: u32, extent: Extent) -> usize {
+        let context = self.context.as_mut();
+        context.map_or(0, |context| context.state_bytes(sequence, extent))
+    }
+
+    fn save(&mut self, sequence: u32, extent: Extent) -> Option<Vec<u8>> {
+        self.context.as_mut()?.save(sequence, extent)
+    }
+
+    fn restore(&mut self, sequence: u32, state: &[u8], extent: Extent) -> bool {
+        let context = self.context.as_mut();
+        context.is_some_and(|context| context.restore(sequence, state, extent))
     }
 
     fn logits(&mut self, row: usize) -> Option<&[f32]> {

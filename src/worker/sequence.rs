@@ -47,6 +47,15 @@ impl Sequence {
         self.media.retain(|span| span.at < len);
     }
 
+    /// The first `len` tokens, with their media.
+    pub fn first(&self, len: usize) -> Self {
+        let spans = self.media.iter().filter(|span| span.at < len);
+        Self {
+            tokens: self.tokens[..len].to_vec(),
+            media: spans.copied().collect(),
+        }
+    }
+
     /// Tokens at the start that both have, media as wholes.
     pub fn common(&self, other: &Self) -> usize {
         let same = self

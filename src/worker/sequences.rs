@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::llama::{Batch, DecodeError, Rows, Token};
+use super::llama::{Batch, DecodeError, Extent, Rows, Token};
 use super::sequence::{MediumSpan, Sequence};
 use crate::chat::PrincipalId;
 
@@ -33,8 +33,30 @@ pub trait KvCache {
         rows: Rows<'_>,
         cancelled: Arc<AtomicBool>,
     ) -> Result<(), DecodeError>;
+    /// Bytes of what [`KvCache::save`] makes.
+    fn state_bytes(&mut self, sequence: u32, extent: Extent) -> usize;
+    /// What the cache holds of `sequence`.
+    fn save(&mut self, sequence: u32, extent: Extent) -> Option<Vec<u8>>;
+    /// Puts what was saved in the place of what `sequence` holds; `false` where that cannot be done,
+    /// after which the sequence is in doubt.
+    fn restore(&mut self, sequence: u32, state: &[u8], extent: Extent) -> bool;
     /// The logits behind the token at `row` of the last batch.
     fn logits(&mut self, row: usize) -> Option<&[f32]>;
+}
+
+/// A place to which the sliding layers can be brought back, after they have forgotten it.
+struct Checkpoint {
+    /// Tokens before it.
+    tokens: usize,
+    state: Vec<u8>,
+}
+
+/// What brings a sequence to a place in a prompt.
+#[derive(Debug)]
+pub struct SavedState {
+    /// Tokens before it.
+    pub tokens: usize,
+    pub bytes: Vec<u8>,
 }
 
 /// A piece of a medium's embeddings.
@@ -51,11 +73,15 @@ pub struct Piece<'a> {
 #[derive(Default)]
 struct Cached {
     tokens: Sequence,
+    /// Tokens for which the cache has memory: the most that it held since it was empty.
+    most: usize,
     /// Tokens in the batch.
     batched: usize,
     /// Whose request filled it.
     owner: Option<PrincipalId>,
     last_used: u64,
+    /// Within `tokens`.
+    checkpoint: Option<Checkpoint>,
 }
 
 /// All sequences, and the batch that is decoded next.
@@ -89,9 +115,14 @@ impl<C: KvCache> Sequences<C> {
         self.cached[sequence].owner
     }
 
-    /// When [`Sequences::reuse`] was last called for it.
+    /// When [`Sequences::begin`] was last called for it.
     pub fn last_used(&self, sequence: usize) -> u64 {
         self.cached[sequence].last_used
+    }
+
+    /// Tokens for which the cache has memory of `sequence`.
+    pub fn reserved(&self, sequence: usize) -> usize {
+        self.cached[sequence].most
     }
 
     /// See [`KvCache::first_position`].
@@ -109,7 +140,9 @@ impl<C: KvCache> Sequences<C> {
         self.batch.clear();
         for cached in &mut self.cached {
             cached.tokens.truncate(0);
+            cached.most = 0;
             cached.batched = 0;
+            cached.checkpoint = None;
         }
         self.cache.release();
     }
@@ -117,7 +150,109 @@ impl<C: KvCache> Sequences<C> {
     /// Keeps the first `len` tokens of `sequence`.
     pub fn truncate(&mut self, sequence: usize, len: usize) {
         self.cache.truncate(sequence as u32, len as u32);
-        self.cached[sequence].tokens.truncate(len);
+        let cached = &mut self.cached[sequence];
+        cached.tokens.truncate(len);
+        if len == 0 {
+            cached.most = 0;
+        }
+        cached
+            .checkpoint
+            .take_if(|checkpoint| checkpoint.tokens > len);
+    }
+
+    /// To which the sliding layers of `sequence` can be brought back: the tokens before it.
+    pub fn checkpoint(&self, sequence: usize) -> Option<usize> {
+        let checkpoint = self.cached[sequence].checkpoint.as_ref()?;
+        Some(checkpoint.tokens)
+    }
+
+    /// Notes the state of the sliding layers, if that has no more than `most` bytes. It takes the place
+    /// of the one that was noted before. Returns whether it is noted.
+    pub fn take_checkpoint(&mut self, sequence: usize, most: usize) -> bool {
+        let tokens = self.cached[sequence].tokens.len();
+        let bytes = self.cache.state_bytes(sequence as u32, Extent::Sliding);
+        if bytes > most {
+            return false;
+        }
+        let state = self.cache.save(sequence as u32, Extent::Sliding);
+        self.cached[sequence].checkpoint = state.map(|state| Checkpoint { tokens, state });
+        self.cached[sequence].checkpoint.is_some()
+    }
+
+    /// Brings `sequence` back to its checkpoint. `false`: it is empty now.
+    pub fn go_back(&mut self, sequence: usize) -> bool {
+        let Some(Checkpoint { tokens, state }) = self.cached[sequence].checkpoint.take() else {
+            self.clear(sequence);
+            return false;
+        };
+        if !self.cache.restore(sequence as u32, &state, Extent::Sliding) {
+            self.clear(sequence);
+            return false;
+        }
+        self.truncate(sequence, tokens);
+        self.cached[sequence].checkpoint = Some(Checkpoint { tokens, state });
+        true
+    }
+
+    /// Bytes of what [`Sequences::save`] makes.
+    pub fn state_bytes(&mut self, sequence: usize) -> usize {
+        let checkpoint = self.cached[sequence].checkpoint.as_ref();
+        let noted = checkpoint.map_or(0, |checkpoint| checkpoint.state.len());
+        self.cache.state_bytes(sequence as u32, Extent::Whole) + noted
+    }
+
+    /// What brings another sequence, or a later cache, to where `sequence` is; and then what brings it
+    /// back to the checkpoint.
+    pub fn save(&mut self, sequence: usize) -> Option<Vec<SavedState>> {
+        let whole = SavedState {
+            tokens: self.cached[sequence].tokens.len(),
+            bytes: self.cache.save(sequence as u32, Extent::Whole)?,
+        };
+        let checkpoint = self.cached[sequence].checkpoint.as_ref();
+        let checkpoint = checkpoint
+            .filter(|checkpoint| checkpoint.tokens < whole.tokens)
+            .map(|checkpoint| SavedState {
+                tokens: checkpoint.tokens,
+                bytes: checkpoint.state.clone(),
+            });
+        Some([whole].into_iter().chain(checkpoint).collect())
+    }
+
+    /// Puts the first `tokens` of `prompt`, which one of `states` brings it to, in the place of what
+    /// `sequence` holds. `false`: it is empty now.
+    pub fn restore(
+        &mut self,
+        sequence: usize,
+        prompt: &Sequence,
+        states: Vec<SavedState>,
+        tokens: usize,
+    ) -> bool {
+        self.clear(sequence);
+        let whole_tokens = states.first().map_or(0, |whole| whole.tokens);
+        let mut states = states.into_iter();
+        let restored = states.next().is_some_and(|whole| {
+            let is_whole = whole.tokens >= tokens;
+            is_whole
+                && self
+                    .cache
+                    .restore(sequence as u32, &whole.bytes, Extent::Whole)
+                && (whole.tokens == tokens || {
+                    let earlier = states.find(|state| state.tokens == tokens);
+                    earlier.is_some_and(|state| {
+                        self.cache
+                            .restore(sequence as u32, &state.bytes, Extent::Sliding)
+                    })
+                })
+        });
+        if !restored {
+            self.clear(sequence);
+            return false;
+        }
+        self.cache.truncate(sequence as u32, tokens as u32);
+        let cached = &mut self.cached[sequence];
+        cached.tokens = prompt.first(tokens);
+        cached.most = whole_tokens;
+        true
     }
 
     /// Empties `sequence`.
@@ -125,10 +260,8 @@ impl<C: KvCache> Sequences<C> {
         self.truncate(sequence, 0);
     }
 
-    /// Begins a request of `owner` at time `now` that goes on from the first `len` tokens of
-    /// `sequence`.
-    pub fn reuse(&mut self, sequence: usize, owner: PrincipalId, len: usize, now: u64) {
-        self.truncate(sequence, len);
+    /// Begins a request of `owner` at time `now` that goes on from what `sequence` holds.
+    pub fn begin(&mut self, sequence: usize, owner: PrincipalId, now: u64) {
         self.cached[sequence].owner = Some(owner);
         self.cached[sequence].last_used = now;
     }
@@ -164,6 +297,9 @@ impl<C: KvCache> Sequences<C> {
         &mut self,
         cancelled: impl Iterator<Item = Arc<AtomicBool>>,
     ) -> Result<(), DecodeError> {
+        for cached in &mut self.cached {
+            cached.most = cached.most.max(cached.tokens.len() + cached.batched);
+        }
         let decoded = self.cache.decode(&mut self.batch, cancelled);
         if decoded.is_ok() {
             for (sequence, token) in self.batch.entries() {
@@ -195,6 +331,8 @@ impl<C: KvCache> Sequences<C> {
             sequence: sequence as u32,
             picture: piece.is_picture,
         };
+        let cached = &mut self.cached[sequence];
+        cached.most = cached.most.max(position + piece.tokens.len());
         let decoded = self.cache.decode_embeddings(rows, cancelled);
         match decoded {
             Ok(()) => {

@@ -3,24 +3,29 @@
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TryRecvError};
+use std::time::Instant;
 
-use super::encoder::{EncodeJob, MediaEncoder};
-use super::generation::{Generation, SampleScratch};
+use super::encoder::MediaEncoder;
+use super::generation::{Generation, SampleScratch, tell_reading};
 use super::inbox::Inbox;
 use super::link::{Outbox, Writer};
 use super::llama::{self, DecodeError};
 use super::load::Engine;
-use super::messages::{Encoded, MAX_WAITING, MaskReady, Prepared, ServerMessage};
+use super::messages::{MAX_WAITING, MaskReady, Prepared, ServerMessage};
+use super::prompt_cache::{PromptCache, Wish};
 use super::residency::Readiness;
-use super::schedule::{
-    self, Admission, EmbeddingsSegment, Limits, Receive, Segment, SequenceState, StepPlan, Tokens,
-    WaitingState,
-};
+use super::schedule::pace::{Measured, Pace};
+use super::schedule::{self, Admission, Limits, Receive, Segment, SequenceState, StepPlan, Tokens};
 use crate::chat::{ChatError, Finish};
 use crate::ipc::ServeEvent;
 use crate::sys::usage::Usage;
+use prompts::{Fetching, Waiting};
+use room::ServerRoom;
+
+mod media;
+mod prompts;
+mod room;
 
 /// Owner of the engine and of everything that is computed with it. Lives on one thread.
 pub struct Server {
@@ -30,7 +35,14 @@ pub struct Server {
     /// The request of each sequence.
     running: Vec<Option<Generation>>,
     /// Requests that have no sequence yet.
-    waiting: VecDeque<Box<Prepared>>,
+    waiting: VecDeque<Waiting>,
+    /// Those that wait for what is kept of their prompts.
+    fetching: Vec<Fetching>,
+    prompts: PromptCache,
+    room: ServerRoom,
+    /// Something was read since all was kept.
+    has_unkept: bool,
+    pace: Pace,
     /// The sequence whose media come first.
     media_turn: usize,
     /// Requests so far.
@@ -45,15 +57,23 @@ impl Server {
     pub fn new(
         engine: Engine,
         encoder: Option<MediaEncoder>,
+        prompts: PromptCache,
         ready: SyncSender<ServerMessage>,
         writer: Writer,
     ) -> Self {
         let running = (0..engine.sequences.count()).map(|_| None).collect();
+        let pace = Pace::new(engine.limits.step_time, engine.limits.batch as usize);
+        let room = ServerRoom::new(&engine.limits);
         Self {
             engine,
+            room,
+            pace,
             encoder,
             running,
             waiting: VecDeque::new(),
+            fetching: vec![],
+            prompts,
+            has_unkept: false,
             media_turn: 0,
             requests: 0,
             ready,
@@ -70,16 +90,41 @@ impl Server {
         {
             if self.is_warm()? {
                 self.drop_cancelled();
-                self.decode(&plan.segments);
-                if let Some(segment) = plan.embeddings {
-                    self.decode_embeddings(&segment);
-                }
+                tell_reading(&mut self.running, &self.engine.sequences, &self.writer);
+                self.perform(&plan);
             }
             if self.writer.flush(&mut self.out).is_err() {
                 break;
             }
         }
+        // What was fetched for those who wait is not needed any more.
+        self.waiting.clear();
+        self.prompts.end();
+        self.keep_all(true);
+        self.prompts.finish();
         Ok(())
+    }
+
+    /// Decodes what the plan has, and learns how long that takes.
+    fn perform(&mut self, plan: &StepPlan) {
+        let start = Instant::now();
+        let mut whole = self.decode(&plan.segments);
+        if let Some(segment) = plan.embeddings {
+            whole &= self.decode_embeddings(&segment);
+        }
+        let is_one_piece = plan.embeddings.is_some() && self.engine.limits.whole_pictures;
+        if whole && !is_one_piece {
+            let (prompt, answers) = plan.counts();
+            let time = start.elapsed();
+            if answers == 0 {
+                self.prompts.read(prompt, time);
+            }
+            self.pace.learn(Measured {
+                prompt,
+                answers,
+                time,
+            });
+        }
     }
 
     /// Whether the weights were read and are good; waits a moment for that.
@@ -97,7 +142,11 @@ impl Server {
             if inbox.must_trim() {
                 self.trim();
             }
+            if let Some(tokens) = inbox.granted() {
+                self.granted(tokens);
+            }
             self.drop_cancelled();
+            self.give_up_fetching();
             let plan = self.plan();
             if !self.prepare(&plan) {
                 continue;
@@ -110,19 +159,24 @@ impl Server {
                     Err(TryRecvError::Disconnected) => return None,
                 },
                 Receive::Wait { idle } => {
+                    let idle = idle && self.fetching.is_empty();
                     self.writer.flush(&mut self.out).ok()?;
                     if let Some(table) = self.engine.per_layer.as_mut().filter(|_| idle) {
                         table.evict();
                     }
-                    inbox.ready.recv().ok()?
+                    match self.wait(inbox, idle)? {
+                        Some(message) => message,
+                        None => continue,
+                    }
                 }
             };
             match message {
                 ServerMessage::Prepared(prepared) => self.queue(prepared),
                 ServerMessage::Encoded(encoded) => self.encoded(*encoded),
                 ServerMessage::MaskReady(ready) => self.mask_ready(*ready),
-                // The flag was seen above.
-                ServerMessage::Trim => {}
+                ServerMessage::Kept(done) => self.keeper_done(*done),
+                // Both are seen above.
+                ServerMessage::Trim | ServerMessage::Granted => {}
                 ServerMessage::End => return None,
             }
         }
@@ -132,9 +186,12 @@ impl Server {
         let limits = &self.engine.limits;
         let limits = Limits {
             batch: limits.batch as usize,
+            beside_answers: self.pace.prompt_tokens(),
             outputs: limits.slots as usize,
             embeddings: limits.picture_step as usize,
+            whole_media: limits.whole_pictures,
             window: limits.window,
+            room: self.room.limits,
         };
         let held = &self.engine.sequences;
         let state = |sequence: usize| {
@@ -143,30 +200,30 @@ impl Server {
             SequenceState {
                 cached: held.cached(sequence),
                 first_position: may_start.then(|| held.first_position(sequence)).flatten(),
+                checkpoint: held.checkpoint(sequence),
                 owner: held.owner(sequence),
                 last_used: held.last_used(sequence),
+                reserved: self.reserved(sequence),
                 request,
             }
         };
         let sequences: Vec<_> = (0..held.count()).map(state).collect();
-        let waiting = self.waiting.iter().map(|prepared| WaitingState {
-            prompt: &prepared.prompt,
-            owner: prepared.owner,
-            cache_prompt: prepared.request.cache_prompt,
-            rates_prompt: prepared.request.prompt_logprobs,
-        });
-        let waiting: Vec<_> = waiting.collect();
+        let waiting: Vec<_> = self.waiting.iter().map(Waiting::state).collect();
         schedule::step(&sequences, &waiting, self.media_turn, &limits)
     }
 
     /// Performs what the plan has before messages are received. `false` if something failed: then
     /// the rest of the plan is out of date.
     fn prepare(&mut self, plan: &StepPlan) -> bool {
-        let mut all = true;
-        for &admission in &plan.admissions {
-            if let Some(prepared) = self.waiting.pop_front() {
-                all &= self.start(*prepared, admission);
-            }
+        let mut all = self.make_room(&plan.room);
+        // The last ones first, so that the places of the others stay.
+        let mut admitted = vec![];
+        for &admission in plan.admissions.iter().rev().filter(|_| all) {
+            let waiting = self.waiting.remove(admission.place);
+            admitted.extend(waiting.map(|waiting| (waiting, admission)));
+        }
+        for (waiting, admission) in admitted.into_iter().rev() {
+            all &= self.start(waiting, admission);
         }
         for &sequence in &plan.encode {
             all &= self.encode(sequence);
@@ -175,8 +232,8 @@ impl Server {
     }
 
     fn queue(&mut self, prepared: Box<Prepared>) {
-        if self.waiting.len() < MAX_WAITING {
-            self.waiting.push_back(prepared);
+        if self.waiting.len() + self.fetching.len() < MAX_WAITING {
+            self.enqueue(prepared);
         } else {
             let reason = format!("more than {MAX_WAITING} requests wait for a slot");
             self.out
@@ -191,33 +248,21 @@ impl Server {
         if let Some(table) = &mut self.engine.per_layer {
             table.evict();
         }
-        if self.waiting.is_empty() && self.running.iter().all(Option::is_none) {
-            self.engine.sequences.release();
+        let is_idle = self.waiting.is_empty() && self.fetching.is_empty();
+        if is_idle && self.running.iter().all(Option::is_none) {
+            self.forget_all();
             self.encoder.iter().for_each(MediaEncoder::unload);
             self.engine.maps.evict();
         } else {
             self.engine.maps.mark_cold();
+            self.prompts.spare_memory();
+            self.spare_room();
         }
         llama::trim();
         self.out.push(&ServeEvent::Trimmed {
             before,
             after: resident(),
         });
-    }
-
-    /// A medium was encoded; the request that waited for it may have ended.
-    fn encoded(&mut self, Encoded { slot, id, rows }: Encoded) {
-        let running = self.running[slot].as_mut();
-        let Some(generation) = running.filter(|generation| generation.id == id) else {
-            return;
-        };
-        match rows {
-            Ok(rows) => generation.encoded(rows),
-            Err(error) => {
-                self.out.failed(id, error);
-                self.free(slot);
-            }
-        }
     }
 
     /// A mask was computed; the request that waited for it may have ended.
@@ -233,37 +278,14 @@ impl Server {
         }
     }
 
-    /// Has the next medium of a sequence's request encoded; `false` if that failed.
-    fn encode(&mut self, sequence: usize) -> bool {
-        let Some(generation) = &mut self.running[sequence] else {
-            return true;
-        };
-        let (id, cancelled) = (generation.id, generation.cancel_flag());
-        let Some(medium) = generation.encode_next() else {
-            return true;
-        };
-        let job = EncodeJob {
-            slot: sequence,
-            id,
-            medium: Arc::downgrade(medium),
-            cancelled,
-        };
-        let asked = match &self.encoder {
-            Some(encoder) => encoder.encode(job),
-            None => Err(ChatError::Inference {
-                reason: "the worker has no projector".to_owned(),
-            }),
-        };
-        if let Err(error) = asked {
-            self.out.failed(id, error);
-            self.free(sequence);
-            return false;
-        }
-        true
-    }
-
     /// Starts a request on a free sequence; `false` if that failed.
-    fn start(&mut self, prepared: Prepared, Admission { sequence, reuse }: Admission) -> bool {
+    fn start(&mut self, waiting: Waiting, admission: Admission) -> bool {
+        let Waiting {
+            prepared,
+            stops,
+            fetched,
+        } = waiting;
+        let sequence = admission.sequence;
         if prepared.cancelled() {
             return false;
         }
@@ -277,12 +299,22 @@ impl Server {
         let seed = RandomState::new().hash_one(self.requests) as u32;
         let place = (sequence, self.ready.clone());
         let owner = prepared.owner;
-        match Generation::start(prepared, reuse, seed, &self.engine, place) {
+        let wish = Wish {
+            retention: prepared.request.retention,
+            sent: prepared.sent,
+        };
+        let there = self.bring(&prepared.prompt, admission, fetched, wish);
+        self.engine.sequences.begin(sequence, owner, self.requests);
+        self.room.promised[sequence] = admission.reserved;
+        prepared.accept(&mut self.out);
+        if there > 0 && stops.turn == Some(there) {
+            self.note_turn(sequence, there);
+        }
+        match Generation::start(*prepared, (there, stops), seed, &self.engine, place) {
             Ok(generation) => {
-                let sequences = &mut self.engine.sequences;
-                sequences.reuse(sequence, owner, reuse, self.requests);
                 self.running[sequence] = Some(generation);
-                true
+                // What could not be brought back has to be read: the plan counted on it.
+                there == admission.reuse
             }
             Err(error) => {
                 self.out.failed(id, error);
@@ -292,7 +324,9 @@ impl Server {
     }
 
     fn drop_cancelled(&mut self) {
-        self.waiting.retain(|prepared| !prepared.cancelled());
+        self.waiting.retain(|waiting| !waiting.prepared.cancelled());
+        self.fetching
+            .retain(|fetching| !fetching.waiting.prepared.cancelled());
         for sequence in 0..self.running.len() {
             if self.running[sequence]
                 .as_ref()
@@ -308,7 +342,7 @@ impl Server {
     fn free(&mut self, sequence: usize) -> Option<Generation> {
         let generation = self.running[sequence].take()?;
         if !generation.cache_prompt {
-            self.engine.sequences.clear(sequence);
+            self.clear(sequence);
         }
         Some(generation)
     }
@@ -318,11 +352,12 @@ impl Server {
         if let Some(generation) = self.running[sequence].take() {
             self.out.failed(generation.id, error);
         }
-        self.engine.sequences.clear(sequence);
+        self.clear(sequence);
     }
 
-    /// Decodes a batch and samples from it.
-    fn decode(&mut self, segments: &[Segment]) {
+    /// Decodes a batch and samples from it; `false` if that did not come to its end.
+    fn decode(&mut self, segments: &[Segment]) -> bool {
+        self.note_before(segments);
         let Self {
             engine, running, ..
         } = self;
@@ -338,7 +373,7 @@ impl Server {
             }
         }
         if rows.is_empty() {
-            return;
+            return true;
         }
         if let Some(table) = &mut engine.per_layer {
             table.trim();
@@ -349,10 +384,12 @@ impl Server {
                 .as_ref()
                 .map(Generation::cancel_flag)
         });
-        match sequences.decode(flags) {
+        let decoded = sequences.decode(flags);
+        match decoded {
             Ok(()) => {
                 for (segment, row) in rows {
                     self.rate(segment, row);
+                    self.note(segment);
                     let running = self.running[segment.sequence].as_ref();
                     if running.is_some_and(|generation| generation.samples_behind(&segment.tokens))
                     {
@@ -366,6 +403,7 @@ impl Server {
                 .iter()
                 .for_each(|(segment, _)| self.fail(segment.sequence, inference(error))),
         }
+        decoded.is_ok()
     }
 
     /// Rates the tokens of a prompt that stand behind those of a segment, whose last is at `last` in
@@ -424,27 +462,6 @@ impl Server {
     fn finish(&mut self, sequence: usize, finish: Finish) {
         if let Some(generation) = self.free(sequence) {
             generation.finish(finish, self.engine.vocab, &mut self.out);
-        }
-    }
-
-    /// Decodes a medium, or as much of it as one step takes.
-    fn decode_embeddings(&mut self, segment: &EmbeddingsSegment) {
-        let sequence = segment.sequence;
-        let sequences = &mut self.engine.sequences;
-        // A batch that failed has not brought the sequence to where the medium is.
-        let due = sequences.cached(sequence).len() == segment.span.at + segment.offset;
-        let Some(generation) = self.running[sequence].as_mut().filter(|_| due) else {
-            return;
-        };
-        let cancelled = generation.cancel_flag();
-        let Some(piece) = generation.piece(segment) else {
-            return;
-        };
-        self.media_turn = sequence + 1;
-        match sequences.decode_embeddings(sequence, &piece, cancelled) {
-            Ok(()) => generation.piece_decoded(segment),
-            Err(DecodeError::Aborted) => {}
-            Err(error) => self.fail(sequence, inference(error)),
         }
     }
 }

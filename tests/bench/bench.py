@@ -4,6 +4,9 @@
     bench.py overhead                                  what the daemon adds to its worker (tiny model)
     bench.py speed --model FILE [--peer llama-server]  prefill, decode, first token, memory
     bench.py share --model FILE [--peer llama-server]  decode beside busy programs of equal priority
+    bench.py beside --model FILE [--peer llama-server] a running answer while another prompt is read
+    bench.py turns --model FILE [--peer llama-server]  a second turn at once, and after all that ends a worker
+    bench.py clients --model FILE [--other GEMMAD]     tokens/s of several answers together
     bench.py idle                                      the supervisor's memory and start
     bench.py picture --model FILE --eyes FILE [--peer llama-server]   the first token behind a picture
     bench.py activation [--model FILE]                 the first token when systemd starts the daemon for it
@@ -36,21 +39,11 @@ class Server:
     """A server process, ready to answer."""
 
     def __init__(self, command, connect, load):
-        self.connect, start = connect, time.monotonic()
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.command, self.connect, start = command, connect, time.monotonic()
+        self.run()
         self.peak, self.stop = 0, threading.Event()
         threading.Thread(target=self.watch, daemon=True).start()
-        while True:
-            if self.process.poll() is not None:
-                sys.exit(f"{command[0]} ended with {self.process.returncode}")
-            try:
-                c = self.connect()
-                c.request("GET", "/health")
-                if c.getresponse().status == 200:
-                    break
-            except OSError:
-                pass
-            time.sleep(0.005)
+        self.wait()
         self.ready = time.monotonic() - start
         if load:
             c = self.connect()
@@ -59,6 +52,30 @@ class Server:
             self.loaded, self.loading_peak = time.monotonic() - start, self.peak
             self.chat("hello", 1)
         self.first_token = time.monotonic() - start
+
+    def run(self):
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def wait(self):
+        """Until it serves."""
+        while True:
+            if self.process.poll() is not None:
+                sys.exit(f"{self.command[0]} ended with {self.process.returncode}")
+            try:
+                c = self.connect()
+                c.request("GET", "/health")
+                if c.getresponse().status == 200:
+                    return
+            except OSError:
+                pass
+            time.sleep(0.005)
+
+    def restart(self):
+        """Ends it as a service manager does, and starts it again; nothing is loaded."""
+        self.process.terminate()
+        self.process.wait(60)
+        self.run()
+        self.wait()
 
     def watch(self):
         while not self.stop.wait(0.05):
@@ -85,8 +102,10 @@ class Server:
                 pass
         return total / 1024
 
-    def chat(self, text, tokens, **more):
-        """Streams one answer (`text` may be parts): seconds to the first event with text and to the end, prompt and completion tokens, timings."""
+    def chat(self, text, tokens, seen=None, **more):
+        """Streams one answer (`text` may be parts): seconds to the first event with text and to the end, prompt and completion tokens, timings.
+
+        `seen` is given the time of each event with text."""
         body = {"model": "auto", "messages": [{"role": "user", "content": text}], "max_tokens": tokens, "temperature": 1.0, "top_p": 1.0,
                 "seed": 1, "stream": True, "stream_options": {"include_usage": True}, "ignore_eos": True, "cache_prompt": False,
                 "chat_template_kwargs": {"enable_thinking": False}, **more}
@@ -104,8 +123,10 @@ class Server:
             if "error" in d:
                 sys.exit(str(d))
             usage, timings = d.get("usage") or usage, d.get("timings") or timings
-            if first is None and d.get("choices") and d["choices"][0]["delta"].get("content"):
-                first = time.perf_counter() - start
+            if d.get("choices") and d["choices"][0]["delta"].get("content"):
+                first = first or time.perf_counter() - start
+                if seen is not None:
+                    seen.append(time.perf_counter())
         return first, time.perf_counter() - start, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0), timings
 
     def close(self):
@@ -117,21 +138,21 @@ class Server:
             self.process.kill()
 
 
-def configured(a):
-    """The daemon's command, and the socket that it is told to serve on."""
+def configured(a, inference=""):
+    """The daemon's command, and the socket that it is told to serve on. `inference`: more lines of that table."""
     config, sock = os.path.join(a.directory, "gemmad.toml"), os.path.join(a.directory, "api.sock")
     model = os.path.abspath(a.model) if a.model else None
     models = os.path.dirname(model) if model else os.path.abspath(TINY)
     default = os.path.basename(model)[:-5].lower() if model else "auto"
     with open(config, "w") as f:
-        f.write(f'[server]\nsocket = "{sock}"\n[models]\ndirectories = ["{models}"]\ndefault = "{default}"\n'
-                f'[memory]\ncache-directory = "{os.path.join(a.directory, "cache")}"\n'
-                f'[inference]\nslots = 1\ncontext = {a.context}\nthreads = {a.threads}\n[log]\nlevel = "error"\n')
+        f.write(f'[server]\nsocket = "{sock}"\n[models]\ndirectories = ["{models}", "{os.path.abspath(TINY)}"]\ndefault = "{default}"\n'
+                f'[memory]\ncache-directory = "{os.path.join(a.directory, "cache")}"\nprompt-cache-key = "{os.path.join(a.directory, "prompt-cache.key")}"\n'
+                f'[inference]\nslots = {a.slots}\ncontext = {a.context}\nthreads = {a.threads}\n{inference}[log]\nlevel = "error"\n')
     return [a.gemmad, "--config", config], sock
 
 
-def gemmad(a, load=True):
-    command, sock = configured(a)
+def gemmad(a, load=True, inference=""):
+    command, sock = configured(a, inference)
     return Server(command, lambda: UnixConnection(sock), load)
 
 
@@ -139,7 +160,7 @@ def peer(a):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    command = [a.peer, "-m", a.model, "-c", str(a.context), "-np", "1", "-t", str(a.threads or os.cpu_count()), "--host", "127.0.0.1",
+    command = [a.peer, "-m", a.model, "-c", str(a.context * a.slots), "-np", str(a.slots), "-t", str(a.threads or os.cpu_count()), "--host", "127.0.0.1",
                "--port", str(port), "--jinja", "--no-webui", *a.peer_options]
     return Server(command, lambda: http.client.HTTPConnection("127.0.0.1", port, timeout=1800), True)
 
@@ -149,6 +170,8 @@ def servers(a):
     both = {"gemmad": lambda: gemmad(a)}
     if a.peer:
         both["llama-server"] = lambda: peer(a)
+    if a.other:
+        both["other"] = lambda: gemmad(argparse.Namespace(**{**vars(a), "gemmad": a.other}))
     return both
 
 
@@ -191,6 +214,148 @@ def overhead(a):
         rates.append(out / end)
     s.close()
     print(f"first byte beyond the worker's time: {median(firsts):.2f} ms; per token, everything counted: {median(tokens):.1f} µs; at {median(rates):.0f} tokens/s")
+
+
+def disturbed(server, a, seed):
+    """An answer runs while a prompt of another is read: the answer's longest pause, and what both computed in a second."""
+    seen = []
+
+    def run():
+        try:
+            server.chat(prompt(20, seed), a.context - 200, seen)
+        except (OSError, http.client.HTTPException):
+            pass  # The server was closed.
+
+    answer = threading.Thread(target=run)
+    answer.start()
+    while len(seen) < 5:
+        time.sleep(0.01)
+    start = time.perf_counter()
+    first, _, tokens, _, _ = server.chat(prompt(a.prompt, seed + 1), 1)
+    end = start + first
+    between = [at for at in seen if start <= at <= end]
+    pauses = [b - a for a, b in zip([start, *between], [*between, end])]
+    if not answer.is_alive():
+        sys.exit("the answer ended before the prompt was read: raise --context")
+    server.close()
+    answer.join()
+    return max(pauses), (tokens + len(between)) / first, first
+
+
+def beside(a):
+    """With the default step-time, with steps of any length, and the peer; a start for each measurement."""
+    kinds = {"gemmad": lambda: gemmad(a), "whole steps": lambda: gemmad(a, inference='step-time = "1m"\n')}
+    if a.peer:
+        kinds["llama-server"] = lambda: peer(a)
+    rows = {name: [] for name in kinds}
+    for run in range(a.runs):
+        for name, start in kinds.items():
+            server = start()
+            server.chat("hello", 8)
+            pause, rate, first = disturbed(server, a, run)
+            rows[name].append({"longest pause, s": pause, "tokens/s in all": rate, "other's first token, s": first})
+    report({name: rows[name] for name in ("gemmad", "whole steps")})
+    if a.peer:
+        report({name: rows[name] for name in ("gemmad", "llama-server")})
+
+
+def together(server, a, count, seed):
+    """Tokens/s of so many answers together, while all of them are written."""
+    seen = [[] for _ in range(count)]
+    threads = [threading.Thread(target=server.chat, args=(prompt(a.prompt, seed + i), a.predict, seen[i])) for i in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    start, end = max(times[0] for times in seen), min(times[-1] for times in seen)
+    return sum(sum(start < time <= end for time in times) for times in seen) / max(end - start, 1e-9)
+
+
+def clients(a):
+    """Tokens/s of several answers together, against the bound: as many times one answer, and no more than prompts are read."""
+    a.slots = max(a.clients)
+    rows = {name: [] for name in servers(a)}
+    for run in range(a.runs):
+        for name, start in servers(a).items():
+            s = start()
+            row, read = {}, []
+            for i in range(a.rounds):
+                read.append(speed_of(s, a, 1000 * run + 10 * i)[0])
+                for count in a.clients:
+                    row.setdefault(count, []).append(together(s, a, count, 1000 * run + 100 * i + count))
+            one, read = median(row.get(1, [0])), median(read)
+            rows[name].append({f"{count} clients, tokens/s": median(values) for count, values in row.items()} | {"prefill, tokens/s": read}
+                              | {f"{count} clients, of the bound": median(values) / min(count * one, read) for count, values in row.items() if one and count > 1})
+            s.close()
+    report(rows)
+
+
+def turn(server, messages, **more):
+    """Seconds to the first token of one more turn, the tokens that were read for it, and the answer."""
+    # Random weights answer with random tokens, which are not those of the text that they spell; digits are.
+    digit = post(server, "/tokenize", {"content": "7"})["tokens"][0]
+    body = {"model": "auto", "messages": messages, "max_tokens": 8, "temperature": 0, "ignore_eos": True, "cache_prompt": True,
+            "logit_bias": {str(digit): 100}, "chat_template_kwargs": {"enable_thinking": False}, **more}
+    c, start = server.connect(), time.perf_counter()
+    c.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+    answer = json.loads(c.getresponse().read())
+    if "error" in answer:
+        sys.exit(str(answer))
+    took, timings = time.perf_counter() - start, answer["timings"]
+    read = answer["usage"]["prompt_tokens"] - timings["cache_n"]
+    return took - timings["predicted_ms"] / 1000, read, answer["choices"][0]["message"]["content"]
+
+
+def post(server, path, body={}):
+    c = server.connect()
+    c.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+    return json.loads(c.getresponse().read())
+
+
+def status(server):
+    c = server.connect()
+    c.request("GET", "/status")
+    return json.loads(c.getresponse().read())
+
+
+def kill_worker(server):
+    time.sleep(3)  # What was read is kept when nothing was to be done for a second.
+    os.kill(status(server)["pid"], 9)
+
+
+def swap_models(server):
+    for model in ["tiny-e2b-q8_0", status(server)["model"]]:
+        post(server, "/models/load", {"model": model})
+
+
+def turns(a):
+    """The first turn of a conversation, and second turns of it: the first token's time as a share of the first turn's."""
+    between = {"at once": lambda server: None, "after an unload": lambda server: post(server, "/models/unload"),
+               "after another model's turn": swap_models, "after a crash of the worker": kill_worker,
+               "after a restart of the daemon": Server.restart}
+    rows = {name: [] for name in servers(a)}
+    for run in range(a.runs):
+        for name, start in servers(a).items():
+            results = {}
+            for what, happens in between.items():
+                if name != "gemmad" and what != "at once":
+                    continue
+                server = start()
+                messages = [{"role": "user", "content": prompt(a.prompt, run)}]
+                # Only what asks for it is kept over a restart.
+                more = {"prompt_cache_retention": "24h"} if happens == Server.restart else {}
+                first, tokens, text = turn(server, messages, **more)
+                happens(server)
+                messages += [{"role": "assistant", "content": text}, {"role": "user", "content": "And what else?"}]
+                second, read, _ = turn(server, messages, **more)
+                server.close()
+                print(f"{name}: {tokens} tokens read in {first:.2f} s; second turn {what}: {read} in {second:.2f} s, {second / first:.3f}", flush=True)
+                results[f"second turn {what}"] = second / first
+            rows[name].append(results)
+    for name, runs in rows.items():
+        for what in runs[0]:
+            shares = sorted(run[what] for run in runs)
+            print(f"{name}: {what}: {median(shares):.3f} ({shares[0]:.3f} to {shares[-1]:.3f}) of the first turn")
 
 
 def speed(a):
@@ -356,14 +521,17 @@ def activation(a):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("what", nargs="?", default="all", choices=["all", "overhead", "speed", "share", "idle", "picture", "activation", "memory"],
+    p.add_argument("what", nargs="?", default="all", choices=["all", "overhead", "speed", "share", "beside", "clients", "turns", "idle", "picture", "activation", "memory"],
                    help="all: idle and overhead")
     p.add_argument("--gemmad", required=True, help="the daemon's program; its worker lies beside it")
     p.add_argument("--peer", help="llama.cpp's llama-server, to compare with")
+    p.add_argument("--other", help="another build's daemon, to compare with")
+    p.add_argument("--clients", type=lambda text: [int(n) for n in text.split(",")], default=[1, 4, 16], help="clients: how many at a time")
     p.add_argument("--model", help="a GGUF file; the tiny model if none is given")
     p.add_argument("--eyes", help="picture: the model's projector, which lies beside it for gemmad to find it")
     p.add_argument("--context", type=int, default=4096)
     p.add_argument("--threads", type=int, default=0)
+    p.add_argument("--slots", type=int, default=1, help="conversations at a time; beside needs 2")
     p.add_argument("--prompt", type=int, default=256, help="words in a prompt")
     p.add_argument("--predict", type=int, default=32, help="tokens in an answer")
     p.add_argument("--runs", type=int, default=3, help="starts of each server")
@@ -376,7 +544,9 @@ def main():
     a = p.parse_args()
     if a.what == "picture" and not a.eyes:
         p.error("picture needs --eyes")
-    if a.what in ("speed", "share", "picture") and not a.model:
+    if a.what == "beside":
+        a.slots = max(a.slots, 2)
+    if a.what in ("speed", "share", "beside", "clients", "turns", "picture") and not a.model:
         p.error(f"{a.what} needs --model")
     os.makedirs(a.files, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="gemmad-bench-", dir=a.files if a.what == "memory" else None) as a.directory:

@@ -19,7 +19,15 @@ async fn questions_and_requests_are_answered() {
     let daemon = bus.daemon(harness::Options::default());
     let manager = manager(&bus.connect().await).await;
     assert_eq!(manager.ask(FRANCE, sober()).await.unwrap(), PARIS);
-    assert!(manager.tokens_per_second().await.unwrap() > 1.0);
+    // The state is published when the answer is out.
+    let rate = async {
+        while manager.tokens_per_second().await.unwrap() <= 1.0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), rate)
+        .await
+        .expect("tokens per second");
     let whole: Value = serde_json::from_str(
         &manager
             .chat(&question(FRANCE).to_string(), none())
@@ -51,7 +59,16 @@ async fn errors_have_names_and_remedies() {
         return;
     }
     let bus = Bus::start();
+    let models = tempfile::tempdir().unwrap();
+    let tiny = format!("{TINY}.gguf");
+    std::fs::copy(
+        harness::tiny_models().join(&tiny),
+        models.path().join(&tiny),
+    )
+    .unwrap();
+    std::fs::write(models.path().join("page.gguf"), "<html>").unwrap();
     let _daemon = bus.daemon(harness::Options {
+        models: models.path().into(),
         limits: "body-size = \"64 KiB\"".into(),
         ..harness::Options::default()
     });
@@ -69,6 +86,12 @@ async fn errors_have_names_and_remedies() {
     )
     .await;
     assert!(text.contains("gemma-9") && text.contains(TINY), "{text}");
+    let page = Options::from([("model", "page".into())]);
+    let text = refused("UnknownModel", FRANCE, page).await;
+    assert!(
+        text.contains("page.gguf is passed over: header: not a GGUF file"),
+        "{text}"
+    );
     assert!(
         refused(
             "InvalidRequest",

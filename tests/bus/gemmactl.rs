@@ -42,7 +42,9 @@ fn gemmactl_asks_over_the_bus() {
     let models = said(&["models"]);
     assert!(models.contains(TINY) && models.contains("Q8_0"), "{models}");
     assert!(said(&["memory", "plan", "--ctx", "4096", "--ram", "1G"]).contains("4096"));
-    assert_eq!(said(&["unload"]), "no model is loaded\n");
+    assert_eq!(said(&["stop", "e4b"]), "tiny-e4b-q8_0 is not loaded\n");
+    assert_eq!(said(&["stop", "e2b"]), format!("{TINY} is unloaded\n"));
+    assert_eq!(said(&["unload"]), "no model was loaded\n");
     let fails = |uid: u32, args: &[&str]| {
         let output = run(uid, args);
         (
@@ -52,6 +54,12 @@ fn gemmactl_asks_over_the_bus() {
     };
     let (code, text) = fails(0, &["cache"]);
     assert!(code == 2 && text.contains("--bus"), "{text}");
+    let stops = ["--stop", "a"].repeat(17);
+    let (code, text) = fails(0, &[&["ask", "x"], &stops[..]].concat());
+    assert!(code == 2 && text.contains("--stop has 17"), "{text}");
+    assert!(said(&["show", "e2b"]).contains(TINY));
+    let (code, text) = fails(0, &["chat", "--model", "gemma-9"]);
+    assert!(code == 1 && text.contains(TINY), "{text}");
     let (code, text) = fails(0, &["ask", "--model", "gemma-9", "x"]);
     assert!(code == 1 && text.contains(TINY), "{text}");
     let (code, text) = fails(private::NOBODY, &["unload"]);

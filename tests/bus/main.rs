@@ -11,6 +11,7 @@ mod strain;
 mod strangers;
 mod streams;
 mod users;
+mod younger;
 
 use futures_util::StreamExt;
 use gemmad::bus::proxy::{ManagerProxy, Options};

@@ -44,6 +44,22 @@ pub fn possible() -> bool {
     there
 }
 
+/// Writes `bus.conf` for the system's own bus with this policy, but that it starts nothing by itself:
+/// that would be the system's, not a test's.
+pub fn configure(dir: &Path, policy: &str) {
+    fs::write(dir.join("policy.conf"), policy).unwrap();
+    let system = fs::read_to_string(SYSTEM)
+        .unwrap()
+        .replace("<standard_system_servicedirs/>", "");
+    let system = system.replace(
+        "<includedir>system.d",
+        "<includedir>/usr/share/dbus-1/system.d",
+    );
+    let include = format!("<include>{}/policy.conf</include>", dir.display());
+    let config = system.replace("</busconfig>", &format!("{include}</busconfig>"));
+    fs::write(dir.join("bus.conf"), config).unwrap();
+}
+
 impl Bus {
     pub fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -58,24 +74,7 @@ impl Bus {
             .replace("user=\"gemmad\"", "user=\"root\"")
             .replace("group=\"gemmad\"", "group=\"nogroup\"");
         assert_ne!(policy, shipped);
-        fs::write(dir.path().join("policy.conf"), policy).unwrap();
-        // The system's own bus, but that it starts nothing by itself: that would be the system's,
-        // not this test's.
-        let system = fs::read_to_string(SYSTEM)
-            .unwrap()
-            .replace("<standard_system_servicedirs/>", "");
-        let system = system.replace(
-            "<includedir>system.d",
-            "<includedir>/usr/share/dbus-1/system.d",
-        );
-        let config = system.replace(
-            "</busconfig>",
-            &format!(
-                "<include>{}/policy.conf</include></busconfig>",
-                dir.path().display()
-            ),
-        );
-        fs::write(dir.path().join("bus.conf"), config).unwrap();
+        configure(dir.path(), &policy);
         let address = format!("unix:path={}/bus", dir.path().display());
         let process = Self::run(&dir, &address);
         Self {

@@ -139,3 +139,57 @@ async fn a_stream_ends_when_its_owner_closes_it_or_leaves() {
     wait_for("the abandoned answer's end", || running(&daemon) == 0);
     drop(fd);
 }
+
+#[tokio::test]
+async fn a_stream_tells_how_far_its_request_is_if_it_is_asked_to() {
+    if !possible() {
+        return;
+    }
+    let bus = Bus::start();
+    let daemon = bus.daemon(harness::Options {
+        inference: "slots = 1\ncontext = 4096\nbatch = 64".into(),
+        ..harness::Options::default()
+    });
+    let connection = bus.connect().await;
+    let manager = manager(&connection).await;
+    let (_, running_fd) = manager
+        .open_stream(&endless().to_string(), none())
+        .await
+        .unwrap();
+    wait_for("the answer to begin", || running(&daemon) == 1);
+    let mut body = question(&"word ".repeat(3000));
+    body["max_tokens"] = json!(3);
+    body["stream"] = json!(true);
+    body["stream_options"] = json!({"include_progress": true});
+    let (_, fd) = manager
+        .open_stream(&body.to_string(), none())
+        .await
+        .unwrap();
+    let described = async || {
+        let status = manager.describe().await.unwrap();
+        serde_json::from_str::<Value>(&status).unwrap()
+    };
+    while described().await["waiting"] != 1 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let queue = described().await["queue"].clone();
+    assert_eq!(queue["users"][0]["waiting"], 1, "{queue}");
+    drop(running_fd);
+    let lines = tokio::task::spawn_blocking(|| {
+        let lines = BufReader::new(socket(fd)).lines();
+        lines
+            .map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap())
+            .collect::<Vec<_>>()
+    });
+    let lines = lines.await.unwrap();
+    let mut phases: Vec<_> = lines
+        .iter()
+        .filter_map(|line| line["progress"]["phase"].as_str())
+        .collect();
+    phases.dedup();
+    assert_eq!(phases, ["queued", "reading"], "{lines:?}");
+    assert_eq!(
+        lines.last().unwrap()["choices"][0]["finish_reason"],
+        "length"
+    );
+}

@@ -317,7 +317,7 @@ def test_texts_become_tokens_and_back(http):
     text = "Anna é <turn|>"
     tokens = http.post("/tokenize", json={"content": text}).json()["tokens"]
     assert all(isinstance(token, int) for token in tokens)
-    assert http.post("/detokenize", json={"tokens": tokens}).json() == {"content": text}
+    assert http.post("/detokenize", json={"tokens": tokens}).json() == {"content": text, "prompt": text}
     pieces = http.post("/tokenize", json={"content": text, "with_pieces": True, "parse_special": False}).json()["tokens"]
     assert "".join(piece["piece"] for piece in pieces if isinstance(piece["piece"], str)).startswith("Anna")
     assert len(pieces) > len(tokens)

@@ -258,7 +258,7 @@ def test_a_call_that_was_cut_off_is_shown_as_far_as_it_went(http):
 def test_results_without_calls_and_calls_without_results(http):
     result = {"role": "tool", "tool_call_id": "c1", "content": "it is on"}
     orphan = prompt(http, user("a") + [result] + user("b"))
-    assert orphan.index("it is on") < orphan.index("user\nb") and "call:unknown{}" in orphan
+    assert orphan.index("it is on") < orphan.index("user\nb") and "which is not in this conversation" in orphan
     alone = prompt(http, user("a") + [said(call("c1", "{}"))] + user("b"))
     assert "no result" in alone and alone.count("<|tool_response>") == alone.count("<tool_response|>") == 1
     late = prompt(http, user("a") + [said(call("c1", "{}"))] + user("b") + [result] + user("c"))

@@ -84,7 +84,7 @@ fn text_is_shown_as_it_comes_and_the_prompt_may_come_from_a_pipe() {
         .unwrap();
     assert_eq!(&first, b"first");
     shown.send(()).unwrap();
-    assert_eq!(texts(&wait(child)).0, " second");
+    assert_eq!(texts(&wait(child)).0, " second\n");
     assert_eq!(
         daemon.requests()[0].body["messages"],
         json!([{"role": "user", "content": "sum up:\n\na\nb"}])
@@ -100,7 +100,7 @@ fn thoughts_go_to_standard_error_when_wanted() {
         peer.end_stream();
     });
     let output = daemon.run(&["ask", "well?", "--show-thoughts"]);
-    assert_eq!(texts(&output), ("yes".into(), "hm\n".into(), Some(0)));
+    assert_eq!(texts(&output), ("yes\n".into(), "hm\n".into(), Some(0)));
     assert_eq!(
         daemon.requests()[0].body["chat_template_kwargs"]["enable_thinking"],
         true
@@ -129,8 +129,8 @@ fn an_error_in_mid_stream_keeps_what_was_said_and_fails() {
         peer.0.write_all(b"0\r\n\r\n").unwrap();
     });
     let (out, err, code) = texts(&daemon.run(&["ask", "hello"]));
-    assert_eq!((out.as_str(), code), ("half", Some(1)));
-    assert_eq!(err, "gemmactl: the worker died[2J\n");
+    assert_eq!((out.as_str(), code), ("half\n", Some(1)));
+    assert_eq!(err, "gemmactl: the worker died\\u{1b}[2J\n");
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn an_answer_without_an_end_is_a_failure() {
             }
         });
         let (out, err, code) = texts(&daemon.run(&["ask", "hello"]));
-        assert_eq!((out.as_str(), code), ("half", Some(1)), "{err}");
+        assert_eq!((out.as_str(), code), ("half\n", Some(1)), "{err}");
         assert!(err.contains("broke off"), "{err}");
     }
 }

@@ -7,23 +7,14 @@ fn chat_sends_the_whole_conversation_and_remembers_only_when_told() {
     let home = tempfile::tempdir().unwrap();
     let history = home.path().join("history");
     for keep in [false, true] {
-        let daemon = Daemon::start(3, |index, peer| {
-            peer.begin_stream();
-            peer.text(&format!("answer {index}."), 4096);
-            peer.end_stream();
-        });
+        let daemon = Daemon::answering(3);
         let mut chat = daemon.command(&["chat"]);
         chat.env("XDG_STATE_HOME", home.path())
             .env("HOME", home.path());
         if keep {
             chat.arg("--history").arg(&history);
         }
-        let mut child = chat
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = piped(chat);
         let typed = "/system Be brief.\nfirst \\\nline\n\"\"\"\nsecond\n/quit\n\"\"\"\n/clear\n/think on\n/model m\nthird\n/quit\nnot this\n";
         child
             .stdin
@@ -34,7 +25,7 @@ fn chat_sends_the_whole_conversation_and_remembers_only_when_told() {
         let (out, err, code) = texts(&wait(child));
         assert_eq!(
             (out.as_str(), code),
-            ("answer 0.answer 1.answer 2.", Some(0)),
+            ("answer 0.\nanswer 1.\nanswer 2.\n", Some(0)),
             "{err}"
         );
         let bodies: Vec<_> = daemon
@@ -73,7 +64,7 @@ fn chat_sends_the_whole_conversation_and_remembers_only_when_told() {
 
 #[test]
 fn the_daemons_commands_reach_it() {
-    let daemon = Daemon::start(6, |index, peer| {
+    let daemon = Daemon::start(9, |index, peer| {
         let status = json!({"state": "cold", "waiting": 0, "running": 0, "served": 5, "crashes": 0, "version": "9.9",
             "passed_over": [{"path": "/m/open.gguf", "reason": "others can change it"}]});
         let models = json!({"object": "list", "data": [{"id": "tiny", "size": 2 << 20, "context_length": 2048, "loaded": true}]});
@@ -82,10 +73,13 @@ fn the_daemons_commands_reach_it() {
             "",
             &[
                 status.clone(),
+                json!({"id": "tiny"}),
                 status.clone(),
                 models,
-                status,
                 json!({"id": "tiny"}),
+                status.clone(),
+                json!({"id": "tiny"}),
+                status,
                 json!({}),
             ][index],
         );
@@ -105,7 +99,7 @@ fn the_daemons_commands_reach_it() {
     );
     assert_eq!(
         texts(&daemon.run(&["unload"])),
-        ("no model is loaded\n".into(), String::new(), Some(0))
+        ("no model was loaded\n".into(), String::new(), Some(0))
     );
     let requests = daemon.requests();
     let lines: Vec<_> = requests
@@ -116,15 +110,18 @@ fn the_daemons_commands_reach_it() {
         lines,
         [
             "GET /status",
+            "GET /v1/models/auto",
             "GET /status",
             "GET /v1/models",
+            "GET /v1/models/auto",
             "GET /status",
             "POST /models/load",
+            "GET /status",
             "POST /models/unload"
         ]
     );
     assert_eq!(
-        (&requests[4].body, &requests[5].body),
+        (&requests[6].body, &requests[8].body),
         (&json!({"model": "tiny"}), &json!({}))
     );
 }
@@ -168,17 +165,45 @@ fn config_check_names_files_and_mistakes() {
 fn mistakes_on_the_command_line_are_usage_errors() {
     let home = tempfile::tempdir().unwrap();
     let none = home.path().join("none");
+    let file = |name: &str, text: &str| {
+        let path = home.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (list, schema) = (file("list.json", "[]"), file("schema.json", "{}"));
+    let empty = file("empty.txt", "");
     for args in [
         &["ask"][..],
         &["nonsense"],
         &["ask", "x", "--temperature", "hot"],
         &["ask", "x", "--timeout", "soon"],
+        &["ask", "x", "--temperature", "-1"],
+        &["ask", "x", "--max-tokens", "0"],
+        &["ask", "x", "--stop", ""],
+        &["ask", "x", "--model", ""],
+        &["ask", "x", "--schema", list.to_str().unwrap()],
+        &["ask", "x", "--tools", schema.to_str().unwrap()],
+        &["ask", "x", "--file", empty.to_str().unwrap()],
+        &["memory", "plan", "--ram", "512"],
+        &["memory", "plan", "--ctx", "-5"],
+        &["--socket", "/tmp", "status"],
     ] {
-        assert_eq!(
-            command(&none, args).output().unwrap().status.code(),
-            Some(2),
-            "{args:?}"
+        let (_, err, code) = texts(&command(&none, args).output().unwrap());
+        assert_eq!(code, Some(2), "{args:?}: {err}");
+        // It names what it is about: an option, or what was typed.
+        let last = args.last().unwrap();
+        let named = args
+            .iter()
+            .any(|arg| arg.starts_with("--") && err.contains(arg));
+        assert!(
+            named || err.contains(last) || args.len() == 1,
+            "{args:?}: {err}"
         );
+    }
+    // A command that is a group shows what is in it.
+    for (args, shown) in [(&[][..], "  ask "), (&["config"], "  check ")] {
+        let (_, err, code) = texts(&command(&none, args).output().unwrap());
+        assert!(code == Some(2) && err.contains(shown), "{args:?}: {err}");
     }
     let long = home.path().join("x".repeat(200));
     assert_eq!(
@@ -193,7 +218,7 @@ fn completions_manual_and_help_are_complete() {
     for shell in ["bash", "zsh", "fish"] {
         let (out, err, code) = run(&["completions", shell]);
         assert!(
-            code == Some(0) && out.contains("show-thoughts"),
+            code == Some(0) && out.contains("gemmactl"),
             "{shell}: {err}"
         );
     }
@@ -229,5 +254,18 @@ fn completions_manual_and_help_are_complete() {
             page.contains(".TH ") && page.contains("EXIT STATUS"),
             "{name}"
         );
+    }
+    let names: Vec<_> = std::fs::read_dir(&pages)
+        .unwrap()
+        .map(|page| page.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(names.iter().all(|name| !name.contains("help")), "{names:?}");
+    assert!(!page.contains("gemmactl\\-help"), "{page}");
+    for (name, text) in [
+        ("gemmad.8", "gemmad.toml(5)"),
+        ("gemmad.toml.5", "\\fBidle\\-unload\\fR = \"10m\""),
+    ] {
+        let page = std::fs::read_to_string(pages.join(name)).unwrap();
+        assert!(page.contains(text), "{name}: {page}");
     }
 }

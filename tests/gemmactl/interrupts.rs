@@ -95,7 +95,7 @@ fn timeout_gives_up() {
 #[test]
 fn ctrl_c_in_chat_stops_the_answer_and_not_the_program() {
     let (gone, is_gone) = mpsc::channel();
-    let daemon = Daemon::start(2, move |index, peer| {
+    let daemon = Daemon::for_chat(2, move |index, peer| {
         peer.begin_stream();
         peer.text("begun", 4096);
         if index == 0 {
@@ -104,13 +104,7 @@ fn ctrl_c_in_chat_stops_the_answer_and_not_the_program() {
             peer.end_stream();
         }
     });
-    let mut child = daemon
-        .command(&["chat"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = daemon.piped(&["chat"]);
     let mut input = child.stdin.take().unwrap();
     input.write_all(b"one\n").unwrap();
     child
@@ -125,11 +119,38 @@ fn ctrl_c_in_chat_stops_the_answer_and_not_the_program() {
     input.write_all(b"two\n").unwrap();
     drop(input);
     let (out, err, code) = texts(&wait(child));
-    assert_eq!((out.as_str(), code), ("begun", Some(0)), "{err}");
+    assert_eq!((out.as_str(), code), ("\nbegun\n", Some(0)), "{err}");
     assert!(err.contains("(stopped)"), "{err}");
     let requests = daemon.requests();
     let expected = json!([
         {"role": "user", "content": "one"}, {"role": "assistant", "content": "begun"}, {"role": "user", "content": "two"},
     ]);
     assert_eq!(requests[1].body["messages"], expected);
+}
+
+#[test]
+fn ctrl_c_at_a_prompt_clears_the_line_on_every_terminal() {
+    for term in ["xterm", "dumb"] {
+        let daemon = Daemon::answering(1);
+        let output = daemon.run_on_terminal(term, &["chat"], "> ", "half\x03\x1fone?\r\x1f/quit\r");
+        let (shown, err, code) = texts(&output);
+        assert_eq!(code, Some(0), "{term}: {shown}{err}");
+        assert!(shown.contains("answer 0."), "{term}: {shown}");
+        assert_eq!(daemon.questions(), ["one?"], "{term}");
+    }
+}
+
+#[test]
+fn ctrl_c_leaves_no_colour_where_there_is_none() {
+    for (option, has_colour) in [("--color=never", false), ("--color=always", true)] {
+        let daemon = Daemon::start(1, |_, peer| {
+            peer.begin_stream();
+            peer.text("begun", 4096);
+            peer.sees_the_hang_up();
+        });
+        let output = daemon.run_on_terminal("xterm", &[option, "ask", "x"], "begun", "\x03");
+        let (shown, _, code) = texts(&output);
+        assert_eq!(code, Some(130), "{shown}");
+        assert_eq!(shown.contains('\x1b'), has_colour, "{option}: {shown:?}");
+    }
 }

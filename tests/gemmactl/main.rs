@@ -6,16 +6,18 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
 mod answers;
 mod commands;
+mod completions;
 mod interrupts;
 mod refusals;
 #[path = "../harness/skip.rs"]
 mod skip;
+mod terminal;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -86,6 +88,13 @@ impl Peer {
             .unwrap();
     }
 
+    /// A whole stream of one text.
+    fn say(&mut self, text: &str) {
+        self.begin_stream();
+        self.text(text, 4096);
+        self.end_stream();
+    }
+
     /// Writes until the other side is gone; false when it stays.
     fn sees_the_hang_up(&mut self) -> bool {
         self.0.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -105,18 +114,41 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(
+    fn start(connections: usize, script: impl FnMut(usize, &mut Peer) + Send + 'static) -> Self {
+        Self::serve(connections, false, script)
+    }
+
+    /// One that has every model: what a chat asks about them is answered beside the script.
+    fn for_chat(connections: usize, script: impl FnMut(usize, &mut Peer) + Send + 'static) -> Self {
+        Self::serve(connections, true, script)
+    }
+
+    /// `answers` questions are answered with `answer 0.` and so on.
+    fn answering(answers: usize) -> Self {
+        Self::for_chat(answers, |index, peer| peer.say(&format!("answer {index}.")))
+    }
+
+    fn serve(
         connections: usize,
+        has_models: bool,
         mut script: impl FnMut(usize, &mut Peer) + Send + 'static,
     ) -> Self {
         let home = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(home.path().join("s")).unwrap();
         let (sender, requests) = mpsc::channel();
         let thread = thread::spawn(move || {
-            for index in 0..connections {
+            let mut index = 0;
+            while index < connections {
                 let stream = listener.accept().unwrap().0;
-                receive(&stream, &sender);
-                script(index, &mut Peer(stream));
+                let request = receive(&stream);
+                let mut peer = Peer(stream);
+                if has_models && request.line.starts_with("GET /v1/models/") {
+                    peer.answer("200 OK", "", &json!({"id": "tiny"}));
+                    continue;
+                }
+                sender.send(request).unwrap();
+                script(index, &mut peer);
+                index += 1;
             }
         });
         Self {
@@ -138,6 +170,45 @@ impl Daemon {
         self.command(args).output().unwrap()
     }
 
+    /// gemmactl with all of its streams at hand.
+    fn piped(&self, args: &[&str]) -> Child {
+        piped(self.command(args))
+    }
+
+    /// What gemmactl does when this is typed into a pipe.
+    fn run_with(&self, args: &[&str], typed: &str) -> Output {
+        let mut child = self.piped(args);
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(typed.as_bytes()).unwrap();
+        drop(input);
+        wait(child)
+    }
+
+    /// What gemmactl does on a terminal of this kind, where each part of
+    /// `text`, with `\x1f` between them, is typed once `mark` is shown.
+    fn run_on_terminal(&self, term: &str, args: &[&str], mark: &str, text: &str) -> Output {
+        let mut command = Command::new("python3");
+        command
+            .args(["tests/gemmactl/typist.py", mark, text, GEMMACTL])
+            .args(args)
+            .arg("--socket")
+            .arg(self.socket())
+            .env("TERM", term)
+            .env_remove("NO_COLOR")
+            .env_remove("GEMMAD_HISTORY");
+        command.output().unwrap()
+    }
+
+    /// The last words of each request for an answer, once the script is over.
+    fn questions(self) -> Vec<String> {
+        let last = |request: &Request| {
+            let messages = request.body["messages"].as_array().unwrap();
+            let content = &messages.last().unwrap()["content"];
+            content.as_str().unwrap().to_owned()
+        };
+        self.requests().iter().map(last).collect()
+    }
+
     /// What was asked, once the script is over.
     fn requests(self) -> Vec<Request> {
         self.thread.join().unwrap();
@@ -145,7 +216,7 @@ impl Daemon {
     }
 }
 
-fn receive(stream: &UnixStream, to: &Sender<Request>) {
+fn receive(stream: &UnixStream) -> Request {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).unwrap();
@@ -164,11 +235,19 @@ fn receive(stream: &UnixStream, to: &Sender<Request>) {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
-    to.send(Request {
+    Request {
         line: line.trim().into(),
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),
-    })
-    .unwrap();
+    }
+}
+
+fn piped(mut command: Command) -> Child {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
 
 fn command(socket: &Path, args: &[&str]) -> Command {

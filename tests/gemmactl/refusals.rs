@@ -119,3 +119,57 @@ fn a_closed_socket_names_the_group_that_may() {
         "{err}"
     );
 }
+
+#[test]
+fn a_refusal_names_what_was_typed() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("a b.png");
+    std::fs::write(&path, b"\x89PNG").unwrap();
+    let schema = home.path().join("s.json");
+    std::fs::write(&schema, "{}").unwrap();
+    let (picture, schema) = (path.to_str().unwrap(), schema.to_str().unwrap());
+    let part = "messages[1].content[0].image_url";
+    let cases = [
+        (
+            &["ask", "x", "--system", "s", "--image", picture][..],
+            part,
+            format!("`{part}` is damaged"),
+            format!("gemmactl: {picture} is damaged\n"),
+        ),
+        (
+            &["ask", "x", "--schema", schema],
+            "response_format.json_schema.schema",
+            "the answer's format at `/a` is odd".into(),
+            format!("gemmactl: --schema {schema}: the answer's format at `/a` is odd\n"),
+        ),
+        (
+            &["ask", "x", "--json", "--stop", "a"],
+            "stop",
+            "`stop` has 17 entries".into(),
+            "gemmactl: --stop has 17 entries\n".into(),
+        ),
+    ];
+    for (args, field, message, told) in cases {
+        let daemon = Daemon::start(1, move |_, peer| {
+            let error = json!({"error": {"message": message, "param": field}});
+            peer.answer("400 Bad Request", "", &error);
+        });
+        let (_, err, code) = texts(&daemon.run(args));
+        assert_eq!((err, code), (told, Some(2)));
+    }
+    // In a chat, where it may be one that was shown long ago.
+    let daemon = Daemon::for_chat(2, |index, peer| match index {
+        0 => peer.say("yes"),
+        _ => {
+            let error = json!({"error": {"message": "the model cannot see", "param": "messages[0].content[0].image_url"}});
+            peer.answer("400 Bad Request", "", &error);
+        }
+    });
+    let typed = format!("/image {picture}\none?\ntwo?\n");
+    let (_, err, code) = texts(&daemon.run_with(&["chat"], &typed));
+    assert_eq!(code, Some(2), "{err}");
+    assert!(
+        err.contains(&format!("{picture}: the model cannot see\n")),
+        "{err}"
+    );
+}

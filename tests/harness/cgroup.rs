@@ -1,8 +1,9 @@
 //! A control group with a memory limit, of whichever version this machine has.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::skip::skip;
@@ -121,5 +122,38 @@ impl Drop for Group {
         while fs::remove_dir(&self.folder).is_err() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+}
+
+/// A program in the group that takes memory.
+pub struct Hog(Child);
+
+impl Hog {
+    /// Takes so much at once that only so many bytes are free, or so many are missing, and waits.
+    pub fn leave(group: &Group, bytes: i64) -> Self {
+        let script = "import sys,time; print(flush=True); kept = b'x' * int(sys.stdin.readline()); time.sleep(600)";
+        let mut child = Command::new("python3")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        group.admit(child.id());
+        child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+        writeln!(
+            child.stdin.as_ref().unwrap(),
+            "{}",
+            group.free() as i64 - bytes
+        )
+        .unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for Hog {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

@@ -101,15 +101,38 @@ impl Daemon {
             process,
             socket,
         };
+        daemon.wait_until_it_serves();
+        daemon
+    }
+
+    fn wait_until_it_serves(&mut self) {
         wait_for("the daemon's socket", || {
             assert!(
-                daemon.process.try_wait().unwrap().is_none(),
+                self.process.try_wait().unwrap().is_none(),
                 "the daemon ended:\n{}",
-                daemon.log()
+                self.log()
             );
-            daemon.try_get("/version").is_some()
+            self.try_get("/version").is_some()
         });
-        daemon
+    }
+
+    /// Ends it with this signal and starts it again, in the same directory.
+    pub fn restart(&mut self, signal: &str) {
+        self.signal(signal);
+        self.wait();
+        let log = fs::OpenOptions::new()
+            .append(true)
+            .open(self.dir.path().join("log"))
+            .unwrap();
+        self.process = Command::new(env!("CARGO_BIN_EXE_gemmad"))
+            .arg("--config")
+            .arg(self.config())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.wait_until_it_serves();
     }
 
     pub fn config(&self) -> PathBuf {
@@ -168,6 +191,14 @@ impl Daemon {
             .unwrap();
         let _ = stream.write_all(body);
         Reply::read(stream).unwrap_or_else(|e| panic!("POST {path}: {e}:\n{}", self.log()))
+    }
+
+    pub fn delete(&self, path: &str) -> Reply {
+        let mut stream = self.connect();
+        stream
+            .write_all(head("DELETE", path, 0).as_bytes())
+            .unwrap();
+        Reply::read(stream).unwrap_or_else(|e| panic!("DELETE {path}: {e}:\n{}", self.log()))
     }
 
     /// Sends a request and leaves the reading to the caller.
@@ -293,7 +324,7 @@ pub fn write_config(dir: &Path, options: &Options) {
         format!("admins = [\"{owner}\"]\n")
     };
     let text = format!(
-        "[server]\nsocket = \"{dir}/api.sock\"\n{bus}{server}\n[models]\ndirectories = [\"{models}\"]\n{default}{models_keys}\n[inference]\n{context}{inference}\n[memory]\ncache-directory = \"{dir}/cache\"\n{memory}\n[limits]\n{limits}\n[access]\n{admins}{access}\n[log]\nlevel = \"debug\"\n",
+        "[server]\nsocket = \"{dir}/api.sock\"\n{bus}{server}\n[models]\ndirectories = [\"{models}\"]\n{default}{models_keys}\n[inference]\n{context}{inference}\n[memory]\ncache-directory = \"{dir}/cache\"\nprompt-cache-key = \"{dir}/prompt-cache.key\"\n{memory}\n[limits]\n{limits}\n[access]\n{admins}{access}\n[log]\nlevel = \"debug\"\n",
         dir = dir.display(),
         // The machine's own bus is none of a test's business.
         bus = if server.contains("dbus") {
@@ -423,7 +454,7 @@ impl Reply {
     }
 }
 
-/// A stream of server-sent events, as their data.
+/// A stream of server-sent events, as their data; comments are passed over.
 pub struct Events {
     pub status: u16,
     reader: BufReader<UnixStream>,
@@ -469,13 +500,13 @@ impl Iterator for Events {
         loop {
             if let Some(end) = self.buffer.find("\n\n") {
                 let event: String = self.buffer.drain(..end + 2).collect();
-                return Some(
-                    event
-                        .trim_end()
-                        .strip_prefix("data: ")
-                        .expect("an event with data")
-                        .to_owned(),
-                );
+                let is_comment = event.starts_with(':');
+                let data = event.lines().find_map(|line| line.strip_prefix("data: "));
+                match data {
+                    Some(data) => return Some(data.to_owned()),
+                    None => assert!(is_comment, "an event with data: {event}"),
+                }
+                continue;
             }
             let chunk = read_chunk(&mut self.reader).ok()??;
             self.buffer += std::str::from_utf8(&chunk).expect("whole characters");

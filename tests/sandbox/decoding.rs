@@ -68,17 +68,21 @@ fn who_decodes_has_its_two_files_and_nothing_else() {
     let (mut child, channel) = standing();
     let pid = child.id();
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
-    let limit = |name: &str| {
+    // The one that counts and the one that it cannot be raised beyond.
+    let both = |name: &str| {
         let line = limits.lines().find(|line| line.starts_with(name));
-        let most = line.and_then(|line| line[name.len()..].split_whitespace().nth(1));
-        most.unwrap().parse::<u64>().unwrap()
+        let words = line.unwrap()[name.len()..].split_whitespace();
+        let numbers: Vec<u64> = words.take(2).map(|word| word.parse().unwrap()).collect();
+        (numbers[0], numbers[1])
     };
+    let limit = |name: &str| both(name).1;
     let most = MANY as u64 * MediumKind::Sound.most_bytes();
     assert_eq!(
         (limit("Max data size"), limit("Max file size")),
         (MEMORY, most)
     );
-    assert_eq!(limit("Max cpu time"), 20);
+    // It ends by SIGXCPU, which nobody else sends.
+    assert_eq!(both("Max cpu time"), (20, 21));
     assert_eq!(status(pid, "NoNewPrivs"), "1");
     assert_eq!(status(pid, "Threads"), "1");
     let Some(worker) = stop(pid) else { return };
@@ -106,14 +110,19 @@ fn who_decodes_has_its_two_files_and_nothing_else() {
     for (call, arguments) in calls.into_iter().flatten() {
         assert_eq!(worker.call(call, arguments), KILLED, "{call}{arguments:?}");
     }
-    // Its own files it reads and fills; that much it may.
+    // Its own files it reads and fills; that much it may. A model that another test of this process
+    // makes is open here, too: llama.cpp does not mark it, as the daemon does before it starts anyone.
+    let named = |file: &u64| fs::read_link(format!("/proc/{pid}/fd/{file}")).unwrap();
+    let is_model = |file: &u64| named(file).extension().is_some_and(|kind| kind == "gguf");
     let descriptors: Vec<u64> = fs::read_dir(format!("/proc/{pid}/fd"))
         .unwrap()
         .map(|entry| entry.unwrap())
         .filter(|entry| fs::metadata(entry.path()).is_ok_and(|file| file.is_file()))
         .map(|entry| entry.file_name().into_string().unwrap().parse().unwrap())
+        .filter(|file| !is_model(file))
         .collect();
-    assert_eq!(descriptors.len(), 2, "{descriptors:?}");
+    let names: Vec<_> = descriptors.iter().map(named).collect();
+    assert_eq!(descriptors.len(), 2, "{names:?}");
     for file in descriptors {
         assert_eq!(
             worker.call(Sysno::pread64, [file, path, 1, 0, 0, 0]),

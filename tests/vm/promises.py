@@ -12,6 +12,7 @@ import json
 import os
 import pwd
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -251,6 +252,9 @@ def installed():
     check((found.st_mode & 0o777, pwd.getpwuid(found.st_uid).pw_name) == (0o660, "root"), oct(found.st_mode))
     check(active() == "inactive" and active("gemmad.socket") == "active", active(), active("gemmad.socket"))
     do("gemmactl", "config", "check")
+    for name in ["man/man1/gemmactl.1", "man/man5/gemmad.toml.5", "man/man8/gemmad.8", "bash-completion/completions/gemmactl",
+                 "zsh/site-functions/_gemmactl", "fish/vendor_completions.d/gemmactl.fish", "doc/gemmad/LICENSE"]:
+        check((Path("/usr/local/share") / name).is_file(), name)
 
 
 @promise("first", "second", "memory")
@@ -304,6 +308,30 @@ def shown():
     check("Ready" in text and "tiny-e2b-q8_0" in text, text)
     *_, rated = do("systemd-analyze", "security", "--no-pager", "gemmad").strip().splitlines()
     check(float(re.search(r"(\d+\.\d+)", rated)[1]) <= 0.6, rated)
+
+
+@promise("first")
+def pulled():
+    """A model is fetched by processes that may use the network, for a daemon that has none, and belongs to the daemon"""
+    folder = Path("/tmp/hub")
+    folder.mkdir()
+    shutil.copy(PRODUCT / "source/models/tiny/tiny-e4b-q8_0.gguf", folder / "pulled-e4b.gguf")
+    hub = subprocess.Popen(["python3", PRODUCT / "source/tests/hub.py", folder, "-"], stdout=subprocess.PIPE, text=True)
+    try:
+        configure(pull=[f'hub = "http://127.0.0.1:{int(hub.stdout.readline())}"', 'proxy = "none"'])
+        answers()
+        check(os.readlink(f"/proc/{of_unit('MainPID')}/ns/net") != os.readlink("/proc/self/ns/net"), "the daemon has a network")
+        done = run("gemmactl", "pull", "--yes", "tiny/models:pulled-e4b.gguf")
+        check(done.returncode == 0, do("journalctl", "--no-pager", "-n", "20", "-u", "gemmad*"), done)
+    finally:
+        hub.kill()
+    found = os.stat("/var/lib/gemmad/models/models/pulled-e4b.gguf")
+    check((pwd.getpwuid(found.st_uid).pw_name, found.st_mode & 0o777) == ("gemmad", 0o644), oct(found.st_mode))
+    wait_for("the model", lambda: "pulled-e4b" in do("gemmactl", "models"))
+    socket = os.stat("/run/gemmad/pull.sock")
+    check((pwd.getpwuid(socket.st_uid).pw_name, socket.st_mode & 0o777) == ("gemmad", 0o600), oct(socket.st_mode))
+    shutil.rmtree("/var/lib/gemmad/models/models")
+    configure()
 
 
 @promise("first")
@@ -498,11 +526,31 @@ def idle():
     do("systemctl", "stop", "gemmad.service")
 
 
-# --- Memory.
+# --- Limits.
 
 def limit(**values):
     do("systemctl", "set-property", "--runtime", "gemmad.service", *[f"{name}={value}" for name, value in values.items()])
 
+
+@promise("first")
+def few_tasks():
+    """A `TasksMax` that leaves no thread and no process refuses for now, hangs nobody, and loses nothing"""
+    answers()
+    do("gemmactl", "unload")
+    daemon, allowed = of_unit("MainPID"), of_unit("TasksMax")
+    wait_for("the worker's end", lambda: status()["pid"] is None)
+    limit(TasksMax=(GROUP / "pids.current").read_text().strip())
+    try:
+        done = ask(FRANCE, seconds=60)
+        check(done.returncode != 0 and "try again" in done.stderr, done)
+        check(status()["pid"] is None, status())
+    finally:
+        limit(TasksMax=allowed)
+    wait_for("an answer", lambda: ask(FRANCE).stdout.strip() == PARIS)
+    check(of_unit("MainPID") == daemon, "the daemon is another")
+
+
+# --- Memory.
 
 @promise("first")
 def small_group():

@@ -129,7 +129,7 @@ def product(programs, folder):
     for name in ["gemmad", "gemmad-worker", "gemmactl"]:
         # Lines of source are for debuggers, and half of what would be read through an emulated disk.
         subprocess.run(["strip", "--strip-debug", "-o", tree / "build" / name, programs / name], check=True)
-    for name in ["Makefile", "README.md", "SECURITY.md", "docs", "systemd", "tests/clients/requirements.txt", "tests/clients/package-lock.json",
+    for name in ["Makefile", "README.md", "SECURITY.md", "LICENSE", "docs", "systemd", "tests/clients/requirements.txt", "tests/clients/package-lock.json", "tests/hub.py",
                  "models/tiny", "tests/data/pictures", "tests/data/sounds"]:
         source, copy = PROJECT / name, tree / "source" / name
         copy.parent.mkdir(parents=True, exist_ok=True)

@@ -54,13 +54,18 @@ pub fn plan_of(model: &Path) -> LoadPlan {
     LoadPlan {
         name,
         context: 4096,
+        // All of it.
+        floor: u32::MAX,
         slots: 2,
         batch: 128,
         cpus,
+        step_time_ms: 250,
         max_output: 2048,
         projector: None,
         memory,
         vocabulary,
+        prompts: None,
+        system_prompts: vec![],
     }
 }
 
@@ -85,10 +90,10 @@ pub struct Answer {
 impl Answer {
     pub fn take(&mut self, event: ChatEvent) {
         match event {
+            ChatEvent::Accepted { .. } => {}
             ChatEvent::Started {
                 prompt_tokens,
                 cached_tokens,
-                ..
             } => self.started = Some((prompt_tokens, cached_tokens)),
             ChatEvent::Thought { text, logprobs } => {
                 self.thought += &text;
@@ -195,7 +200,17 @@ impl Worker {
         socket::send_all(self.channel.as_ref().unwrap(), bytes, &[]).unwrap();
     }
 
+    /// The next event that says more than how far something is.
     pub fn receive(&mut self) -> ServeEvent {
+        loop {
+            match self.receive_any() {
+                ServeEvent::Loading { .. } | ServeEvent::Reading { .. } => {}
+                event => return event,
+            }
+        }
+    }
+
+    pub fn receive_any(&mut self) -> ServeEvent {
         self.try_receive().expect("the worker hung up")
     }
 
@@ -214,11 +229,17 @@ impl Worker {
 
     /// Sends a request, its media decoded, without waiting.
     pub fn begin(&mut self, request: ChatRequest) -> RequestId {
+        self.begin_as(PrincipalId::User(1000), request)
+    }
+
+    /// Sends another user's request.
+    pub fn begin_as(&mut self, owner: PrincipalId, request: ChatRequest) -> RequestId {
         let request = decoded(request).unwrap();
         self.next += 1;
         self.send(&ServeRequest::Chat {
+            sent: 0,
             id: self.next,
-            owner: PrincipalId::User(1000),
+            owner,
             request: Box::new(request),
         });
         self.next

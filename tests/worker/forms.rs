@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use gemmad::chat::{
-    ChatError, ChatRequest, Constraint, Finish, Format, OutputLimits, Sampling, Thinking, Tool,
-    ToolChoice,
+    ChatError, ChatEvent, ChatRequest, Constraint, Finish, Format, OutputLimits, PrincipalId,
+    Sampling, Thinking, Tool, ToolChoice,
 };
-use gemmad::ipc::ServeRequest;
+use gemmad::ipc::{ServeEvent, ServeRequest};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use serde_json::{Value, json};
@@ -478,5 +478,62 @@ fn a_cancelled_request_leaves_before_its_grammar_is_there() {
         start.elapsed() < Duration::from_secs(20),
         "{:?}",
         start.elapsed()
+    );
+}
+
+#[test]
+fn slow_schemas_of_one_user_delay_another_by_one() {
+    let mut worker = Worker::tiny();
+    // The vocabulary's tree is there from now on.
+    worker.ask(of(Format::JsonObject, "Hi"));
+    let wide = |number: usize| {
+        let many: serde_json::Map<String, Value> = (0..300)
+            .map(|i| (format!("p{number}-{i}"), json!({"type": "string"})))
+            .collect();
+        let short = OutputLimits {
+            max_tokens: Some(2),
+            ..OutputLimits::default()
+        };
+        ChatRequest {
+            output: short,
+            ..of(schema(&json!({"type": "object", "properties": many})), "Hi")
+        }
+    };
+    let (greedy, honest) = (PrincipalId::User(1), PrincipalId::User(2));
+    let many: Vec<_> = (0..20)
+        .map(|number| worker.begin_as(greedy, wide(number)))
+        .collect();
+    // A schema's turn is over when its answer begins, or when it is refused for what it takes.
+    let ended = |event: ServeEvent| match event {
+        ServeEvent::Event {
+            id,
+            event: ChatEvent::Started { .. },
+        }
+        | ServeEvent::Failed { id, .. } => Some(id),
+        _ => None,
+    };
+    let mut before = 0;
+    while before == 0 {
+        before += usize::from(ended(worker.receive()).is_some());
+    }
+    // All others wait by now.
+    let one = worker.begin_as(honest, of(Format::Regex("yes|no".into()), "Hi"));
+    let begun = Instant::now();
+    let mut meanwhile = 0;
+    loop {
+        match ended(worker.receive()) {
+            Some(id) if id == one => break,
+            Some(_) => meanwhile += 1,
+            None => {}
+        }
+    }
+    println!(
+        "{before} before, {meanwhile} meanwhile, {:?}",
+        begun.elapsed()
+    );
+    // One was being compiled, and another's turn may have come before this one was there.
+    assert!(
+        before + meanwhile < many.len() / 2 && meanwhile <= 2,
+        "{before} before, {meanwhile} meanwhile"
     );
 }

@@ -18,7 +18,8 @@ fn a_prompt_that_does_not_fit_names_both_numbers() {
             error,
             Some(ChatError::PromptTooLong {
                 prompt_tokens: 257..,
-                context_tokens: 256
+                context_tokens: 256,
+                ..
             })
         ),
         "{error:?}"
@@ -30,7 +31,8 @@ fn a_prompt_that_does_not_fit_names_both_numbers() {
             error,
             Some(ChatError::PromptTooLong {
                 prompt_tokens: 257..,
-                context_tokens: 256
+                context_tokens: 256,
+                ..
             })
         ),
         "{error:?}"
@@ -44,6 +46,7 @@ fn a_prompt_that_does_not_fit_names_both_numbers() {
 #[test]
 fn limits_end_the_answer() {
     let mut worker = Worker::with(&LoadPlan {
+        step_time_ms: 250,
         max_output: 9,
         ..plan()
     });

@@ -163,7 +163,10 @@ fn others_are_answered_while_a_picture_is_looked_at() {
         answers.iter().all(|answer| answer.error.is_none()),
         "{answers:?}"
     );
-    assert!(distance(&answers[0], &answers[4]) < 0.05 && distance(&answers[0], &answers[1]) > 0.01);
+    // How a prompt was cut into steps rounds it a little: 0.07 has been seen, and 2.8 between pictures.
+    let same = distance(&answers[0], &answers[4]);
+    let other = distance(&answers[0], &answers[1]);
+    assert!(same < other / 10.0, "{same} {other}");
 }
 
 #[test]
@@ -220,7 +223,8 @@ fn a_picture_that_does_not_fit_is_refused_before_it_is_looked_at() {
             answer.error,
             Some(ChatError::PromptTooLong {
                 prompt_tokens: 1120..,
-                context_tokens: 512
+                context_tokens: 512,
+                ..
             })
         ),
         "{:?}",

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use gemmad::chat::ChatEvent;
 use gemmad::gemma::layout::Kind;
 use gemmad::ipc::{FileRole, LoadPlan, MemoryPlan, PackedPlan, Packing, Repack, ServeEvent};
 
@@ -194,7 +195,7 @@ fn spoilt_weights_are_never_computed_with() {
         match worker.receive() {
             ServeEvent::PackedCorrupt { reason } => break reason,
             ServeEvent::Event {
-                event: gemmad::chat::ChatEvent::Started { .. },
+                event: ChatEvent::Accepted { .. } | ChatEvent::Started { .. },
                 ..
             } => {}
             other => panic!("{other:?}"),
@@ -210,16 +211,18 @@ fn spoilt_weights_are_never_computed_with() {
     );
 }
 
+/// A file on which nothing can be written.
+fn full_disk() -> File {
+    let file = OpenOptions::new().read(true).write(true).open("/dev/full");
+    file.unwrap()
+}
+
 #[test]
 fn a_full_disk_leaves_the_weights_in_memory() {
     if !packs() {
         return;
     }
-    let full = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/full")
-        .unwrap();
+    let full = full_disk();
     let (mut worker, packing) = worker(None, Some(&full));
     let Packing::InMemory { why } = packing else {
         panic!("{packing:?}")
@@ -238,11 +241,7 @@ fn without_a_file_and_without_room_weights_are_not_packed() {
     if !packs() {
         return;
     }
-    let full = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/full")
-        .unwrap();
+    let full = full_disk();
     let (mut in_memory, _) = worker(None, None);
     let expected = answer(&mut in_memory);
     let damaged = packed();
@@ -367,8 +366,11 @@ fn a_small_kv_cache_takes_less_memory() {
         };
         let mut worker = Worker::with(&plan);
         assert_eq!(answer(&mut worker), ANSWER);
+        // What is not used takes nothing.
+        let long = worker.ask(user("word ".repeat(3500)));
+        assert_eq!(long.error, None);
         worker.anonymous()
     };
     let (large, small) = (anonymous(false), anonymous(true));
-    assert!(small < large - (1 << 20), "{small} and {large}");
+    assert!(small < large - (1 << 19), "{small} and {large}");
 }

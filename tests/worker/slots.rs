@@ -287,3 +287,61 @@ fn what_the_sliding_layers_forgot_is_read_again() {
         }
     }
 }
+
+#[test]
+fn it_is_told_how_far_a_prompt_is_read_until_the_answer_begins() {
+    let mut worker = Worker::with(&LoadPlan {
+        context: 3900,
+        batch: 16,
+        ..plan()
+    });
+    let text = "The garden is green. ".repeat(400);
+    let of = |worker: &mut Worker| {
+        let id = worker.begin(limited(
+            user(text.as_str()),
+            OutputLimits {
+                max_tokens: Some(2),
+                ..OutputLimits::default()
+            },
+        ));
+        let mut told = vec![];
+        let start = Instant::now();
+        loop {
+            match worker.receive_any() {
+                ServeEvent::Reading { id: of, reading } => {
+                    assert_eq!(of, id);
+                    told.push(reading);
+                }
+                ServeEvent::Event {
+                    event: ChatEvent::Started { prompt_tokens, .. },
+                    ..
+                } => {
+                    assert_eq!(told.last().map(|last| last.done), Some(prompt_tokens));
+                    break;
+                }
+                ServeEvent::Event { .. } | ServeEvent::Loading { .. } | ServeEvent::Packed => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        // At its beginning, at its end, and four times a second.
+        let most = 3 + start.elapsed().as_millis() as usize / 250;
+        assert!((2..=most).contains(&told.len()), "{told:?}");
+        while !matches!(
+            worker.receive_any(),
+            ServeEvent::Event {
+                event: ChatEvent::Done(_),
+                ..
+            }
+        ) {}
+        told
+    };
+    let first = of(&mut worker);
+    assert!(first.is_sorted_by_key(|reading| (reading.done, reading.time_ms)));
+    let total = first[0].total;
+    let begun = &first[0];
+    assert!(total > 2000 && (begun.cached, begun.done) == (0, 0));
+    // What is there already is not read again.
+    let again = of(&mut worker);
+    assert!(again[0].cached > 0 && again[0].done == again[0].cached);
+    assert!(again.iter().all(|reading| reading.total == total));
+}

@@ -81,7 +81,9 @@ mod tests {
             kind_of(
                 Failure::UnknownModel {
                     asked: "x".into(),
-                    known: vec![]
+                    known: vec![],
+                    passed_over: None,
+                    hint: None,
                 }
                 .into()
             ),

@@ -16,13 +16,14 @@ use serde::Serialize;
 
 use crate::access::Caller;
 use crate::api::error::ApiError;
-use crate::api::generation::{next, parse, streamed};
-use crate::api::llama_cpp::mistaken;
+use crate::api::generation::{Meanwhile, begun, mistaken, next, parse, streamed};
+use crate::api::openai::chat::response::FinishDetails;
 use crate::api::parts::Parts;
-use crate::api::{Api, body, documents, id, json, relaxed, render};
+use crate::api::{Api, body, documents, id, json, relaxed, render, telling};
+use crate::backend::{Answer, Failure};
 use crate::chat::{ChatEvent, TextAnswer, TextTask};
 use error::AnthropicError;
-use request::MessagesCall;
+use request::{MessagesCall, Show};
 use response::{BlockOut, Edits, MessageOut};
 use stream::Stream;
 
@@ -31,11 +32,16 @@ pub async fn create(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, AnthropicError> {
-    let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
+    let body::Received {
+        bytes,
+        mut share,
+        prefer,
+    } = body::read(&api, &caller, request).await?;
     let MessagesCall {
         model,
         mut request,
         stream,
+        progress,
         places,
         show,
         ignored,
@@ -52,26 +58,47 @@ pub async fn create(
         .chat(caller.id(), &model, request)
         .await
         .map_err(refusal)?;
-    // What fails before the first event fails with a status of its own.
-    let mut event = next(&mut answer).await.map_err(refusal)?;
-    let relaxed = answer.relaxed.clone();
-    let id = id::random("msg_");
-    if stream {
-        // From here on the request's memory is the worker's business. One that is answered whole is
-        // kept to the end: it may be answered anew.
-        drop(share);
-        let model = answer.model();
-        let response = streamed(answer, event, Stream::new(id, model, stops, show));
+    let meanwhile = match stream {
+        true => Meanwhile::Comments(telling::by_events(progress, answer.waiting.clone())),
+        false => Meanwhile::of_whole(prefer),
+    };
+    let answering = async move {
+        // What fails before the first event fails with a status of its own.
+        let first = next(&mut answer)
+            .await
+            .map_err(|failure| ApiError::failure(failure, |place| places.field(place)))?;
+        let relaxed = answer.relaxed.clone();
+        let id = id::random("msg_");
+        let response = if stream {
+            // From here on the request's memory is the worker's business. One that is answered
+            // whole is kept to the end: it may be answered anew.
+            drop(share);
+            let model = answer.model();
+            streamed(answer, first, Stream::new(id, model, stops, show))
+        } else {
+            json(whole(&mut answer, first, &id, &stops, show).await?)
+        };
         let response = relaxed::with_header(response, &relaxed);
-        return Ok(ignored.said_on(documents::with_files_header(response, &files)));
-    }
-    let mut parts = Parts::default();
+        Ok(ignored.said_on(documents::with_files_header(response, &files)))
+    };
+    begun(meanwhile, answering, |error: AnthropicError| error.event()).await
+}
+
+/// The message that an answer becomes, from its `first` event on.
+async fn whole(
+    answer: &mut Answer,
+    first: ChatEvent,
+    id: &str,
+    stops: &[String],
+    show: Show,
+) -> Result<String, Failure> {
+    let (mut parts, mut event) = (Parts::default(), first);
     loop {
         parts.event(&event, |_, _, _| {});
         if let ChatEvent::Done(done) = &event {
-            let (stop_reason, stop_sequence) = response::stop(done, &stops);
-            let message = MessageOut {
-                id: &id,
+            let (stop_reason, stop_sequence) = response::stop(done, stops);
+            return Ok(render(&MessageOut {
+                id,
                 r#type: "message",
                 role: "assistant",
                 model: &answer.model(),
@@ -82,16 +109,14 @@ pub async fn create(
                     .collect(),
                 stop_reason: Some(stop_reason),
                 stop_sequence,
+                finish_details: FinishDetails::of(done.finish),
                 usage: done.usage.into(),
                 container: (),
                 context_management: Edits::of(show),
                 timings: Some(done.into()),
-            };
-            let response = relaxed::with_header(json(render(&message)), &relaxed);
-            let response = documents::with_files_header(response, &files);
-            return Ok(ignored.said_on(response));
+            }));
         }
-        event = next(&mut answer).await?;
+        event = next(answer).await?;
     }
 }
 
@@ -105,7 +130,9 @@ pub async fn count_tokens(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, AnthropicError> {
-    let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
+    let body::Received {
+        bytes, mut share, ..
+    } = body::read(&api, &caller, request).await?;
     let MessagesCall {
         model,
         mut request,

@@ -6,30 +6,12 @@ use crate::api::conversation;
 use crate::api::fields::{self as known, Level};
 use crate::api::ignored::Ignored;
 use crate::api::openai::chat::fields;
+use crate::api::openai::chat::request::may_repeat;
 use crate::api::openai::common;
 use crate::api::parse::Invalid;
 use crate::api::parse::json::{self, Json, Object, quote};
+use crate::api::progress::Wish;
 use crate::chat::{ChatRequest, Format, OutputLimits, Part, Place, Role, Thinking};
-
-/// Parameters that need no honouring here, each with the reason.
-const IGNORED: [(&str, &str); 13] = [
-    ("metadata", "the kernel says who the caller is"),
-    ("user_profile_id", "the kernel says who the caller is"),
-    ("workspace_id", "the kernel says who the caller is"),
-    ("service_tier", "there is one tier"),
-    ("speed", "there is one speed"),
-    ("inference_geo", "there is one place"),
-    ("billing_policy", "nothing is billed"),
-    ("fallback_credit_token", "nothing is billed"),
-    ("fallbacks", "no model refuses a request for what it says"),
-    ("diagnostics", "the journal has them"),
-    ("betas", "there is one version"),
-    ("anthropic_version", "there is one version"),
-    (
-        "cache_control",
-        "the prefix cache finds its entries by content",
-    ),
-];
 
 /// What a client asks for that has a conversation kept, and takes as an answer.
 pub const THREAD: &str = "thread";
@@ -39,6 +21,8 @@ pub struct MessagesCall {
     pub model: String,
     pub request: ChatRequest,
     pub stream: bool,
+    /// What is told while the request waits.
+    pub progress: Wish,
     pub places: Places,
     pub show: Show,
     /// What was left out of the request.
@@ -109,6 +93,8 @@ fn with_wishes(mut object: Object, max_tokens: Option<u32>) -> Result<MessagesCa
         stop.array()?.iter().map(Json::string).collect()
     })?;
     let stream = object.switch("stream", false)?;
+    let progress = Wish::take_with_options(&mut object)?;
+    let may_repeat = may_repeat(&mut object)?;
     let mut sampling = common::sampling(&mut object)?;
     if sampling.temperature > 1.0 {
         // Anthropic's bound; more is likely meant for another API.
@@ -120,9 +106,11 @@ fn with_wishes(mut object: Object, max_tokens: Option<u32>) -> Result<MessagesCa
     call.request.output = OutputLimits {
         max_tokens,
         stop,
+        may_repeat,
         ..OutputLimits::default()
     };
     call.stream = stream;
+    call.progress = progress;
     call.checked()
 }
 
@@ -170,15 +158,13 @@ fn prompt(mut object: Object) -> Result<MessagesCall, Invalid> {
     go_on(&messages, &mut request)?;
     let edits = edits(&mut object, &mut ignored)?;
     servers(&mut object, &mut ignored)?;
-    for (name, _) in IGNORED {
-        object.take(name);
-    }
     known::neutral(&mut object, Level::Request)?;
     object.finish()?;
     Ok(MessagesCall {
         model,
         request,
         stream: false,
+        progress: Wish::default(),
         places,
         show: Show {
             omits_thoughts,

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::api::anthropic::request::Show;
-use crate::api::openai::chat::response::TimingsOut;
+use crate::api::openai::chat::response::{FinishDetails, TimingsOut};
 use crate::api::parts::{Kind, Part};
 use crate::api::sealed;
 use crate::chat::{Done, Finish, Usage};
@@ -19,6 +19,8 @@ pub struct MessageOut<'a> {
     pub content: Vec<BlockOut<'a>>,
     pub stop_reason: Option<&'static str>,
     pub stop_sequence: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finish_details: Option<FinishDetails>,
     pub usage: UsageOut,
     /// No tool of the service's own runs.
     pub container: (),
@@ -70,7 +72,7 @@ pub fn stop<'a>(done: &Done, stops: &'a [String]) -> (&'static str, Option<&'a s
             "stop_sequence",
             stops.get(usize::from(which)).map(String::as_str),
         ),
-        Finish::Length => ("max_tokens", None),
+        Finish::Length | Finish::Repetition => ("max_tokens", None),
         Finish::ToolCalls => ("tool_use", None),
     }
 }
@@ -210,6 +212,8 @@ pub enum DeltaOut<'a> {
 pub struct End<'a> {
     pub stop_reason: &'static str,
     pub stop_sequence: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finish_details: Option<FinishDetails>,
 }
 
 #[derive(Debug, Serialize)]

@@ -12,6 +12,7 @@ use crate::api::anthropic::error::AnthropicError;
 use crate::api::anthropic::request::Show;
 use crate::api::anthropic::response::{self, BlockOut, DeltaOut, Edits, End, Event, MessageOut};
 use crate::api::generation::{Encoder, take, write_event};
+use crate::api::openai::chat::response::FinishDetails;
 use crate::api::parts::{Change, Kind, Part, Parts};
 use crate::backend::Failure;
 use crate::chat::{ChatEvent, Usage};
@@ -36,6 +37,15 @@ impl Stream {
             parts: Parts::default(),
             buffer: vec![],
         }
+    }
+}
+
+impl AnthropicError {
+    /// As the last event of a stream.
+    pub fn event(&self) -> Bytes {
+        let mut buffer = vec![];
+        write(&mut buffer, &Event::Error { error: self.out() });
+        buffer.into()
     }
 }
 
@@ -88,7 +98,6 @@ impl Encoder for Stream {
         if let ChatEvent::Started {
             prompt_tokens,
             cached_tokens,
-            ..
         } = event
         {
             let usage = Usage {
@@ -104,6 +113,7 @@ impl Encoder for Stream {
                 content: vec![],
                 stop_reason: None,
                 stop_sequence: None,
+                finish_details: None,
                 usage: usage.into(),
                 container: (),
                 context_management: None,
@@ -122,6 +132,7 @@ impl Encoder for Stream {
                     delta: End {
                         stop_reason,
                         stop_sequence,
+                        finish_details: FinishDetails::of(done.finish),
                     },
                     usage: done.usage.into(),
                     context_management: Edits::of(show),
@@ -133,12 +144,6 @@ impl Encoder for Stream {
     }
 
     fn failure(&mut self, failure: Failure) -> Bytes {
-        write(
-            &mut self.buffer,
-            &Event::Error {
-                error: AnthropicError::from(failure).out(),
-            },
-        );
-        take(&mut self.buffer)
+        AnthropicError::from(failure).event()
     }
 }

@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use super::{ApiError, RETRY_SOON};
 use crate::api::openai::chat::fields;
 use crate::attachments::Refused;
-use crate::backend::Failure;
+use crate::backend::{Failure, PullFault, StoreFault};
 use crate::chat::{ChatError, Constraint, Modality, Place};
 
 impl From<Failure> for ApiError {
@@ -33,10 +33,12 @@ impl ApiError {
             }
             Failure::ShuttingDown => Self::unavailable("shutting_down", message),
             Failure::BadModel { .. } => Self::internal("model_load_failed", message),
+            Failure::Unsound { .. } => Self::internal("model_damaged", message),
             Failure::NoRoom { .. } => Self::unavailable("insufficient_memory", message),
             Failure::NoRoomForFile { .. } => {
                 Self::unavailable("insufficient_memory", message).retry_after(RETRY_SOON)
             }
+            Failure::NotNow { .. } => Self::unavailable("not_now", message).retry_after(RETRY_SOON),
             Failure::BackingOff { retry_after, .. } => {
                 Self::unavailable("backing_off", message).retry_after(retry_after)
             }
@@ -44,6 +46,20 @@ impl ApiError {
                 Self::unavailable("out_of_memory", message).retry_after(RETRY_SOON)
             }
             Failure::WorkerDied { .. } => Self::internal("worker_died", message),
+            Failure::ModelInUse { .. } => {
+                Self::invalid(StatusCode::CONFLICT, "model_in_use", message)
+            }
+            Failure::Store { fault, .. } => match fault {
+                StoreFault::BadFile => {
+                    Self::invalid(StatusCode::BAD_REQUEST, "not_a_model", message)
+                }
+                StoreFault::Exists => Self::invalid(StatusCode::CONFLICT, "file_exists", message),
+                StoreFault::Full => {
+                    Self::server(StatusCode::INSUFFICIENT_STORAGE, "disk_full", message)
+                }
+                StoreFault::Disk => Self::internal("disk_failed", message),
+            },
+            Failure::Pull { fault, .. } => not_pulled(fault, message),
             Failure::Chat(error) => refused_by_worker(&error, field),
             Failure::TimedOut { .. } => {
                 Self::server(StatusCode::GATEWAY_TIMEOUT, "timed_out", message)
@@ -60,6 +76,23 @@ impl ApiError {
             Refused::Failure(failure) => Self::failure(failure, field),
             Refused::Full(full) => Self::bodies(full),
         }
+    }
+}
+
+fn not_pulled(fault: PullFault, message: String) -> ApiError {
+    match fault {
+        PullFault::Unknown => {
+            ApiError::invalid(StatusCode::NOT_FOUND, "model_not_found", message).param("model")
+        }
+        PullFault::Refused => {
+            ApiError::invalid(StatusCode::BAD_REQUEST, "cannot_pull", message).param("model")
+        }
+        PullFault::Gated => ApiError::server(StatusCode::BAD_GATEWAY, "gated", message),
+        PullFault::Server => ApiError::server(StatusCode::BAD_GATEWAY, "download_failed", message),
+        PullFault::Full => ApiError::server(StatusCode::INSUFFICIENT_STORAGE, "disk_full", message),
+        PullFault::Directory => ApiError::internal("models_not_writable", message),
+        PullFault::NoJob => ApiError::invalid(StatusCode::NOT_FOUND, "pull_not_found", message),
+        PullFault::Busy => ApiError::unavailable("not_now", message).retry_after(RETRY_SOON),
     }
 }
 
@@ -88,7 +121,7 @@ fn refused_by_worker(error: &ChatError, field: impl Fn(Place) -> String) -> ApiE
             part: Constraint::Tool(_),
             ..
         } => "unsupported_schema",
-        ChatError::Inference { .. } => "inference_failed",
+        ChatError::Unsound | ChatError::Inference { .. } => "inference_failed",
     };
     let message = error.describe(&field);
     match error.place() {

@@ -38,12 +38,15 @@ fn failures_of_models_and_workers_have_their_answers() {
             Failure::UnknownModel {
                 asked: "gpt".into(),
                 known: vec![],
+                passed_over: None,
+                hint: None,
             },
         ),
         (
             "503 server_error no_models - -",
             Failure::NoModels {
                 directories: vec!["/m".into()],
+                passed_over: vec![],
             },
         ),
         (
@@ -54,6 +57,10 @@ fn failures_of_models_and_workers_have_their_answers() {
             },
         ),
         (
+            "500 server_error model_damaged - -",
+            Failure::Unsound { model: "m".into() },
+        ),
+        (
             "503 server_error insufficient_memory - -",
             Failure::NoRoom {
                 model: "m".into(),
@@ -62,6 +69,13 @@ fn failures_of_models_and_workers_have_their_answers() {
                 reserve: 1,
                 bound: "b".into(),
                 instead: None,
+            },
+        ),
+        (
+            "503 server_error not_now - 1",
+            Failure::NotNow {
+                what: "files cannot be read",
+                cause: "c".into(),
             },
         ),
         (
@@ -121,6 +135,7 @@ fn what_the_worker_refuses_has_its_answer() {
             ChatError::PromptTooLong {
                 prompt_tokens: 9000,
                 context_tokens: 8192,
+                ceiling: 8192,
             },
         ),
         (
@@ -231,6 +246,7 @@ fn a_prompt_that_does_not_fit_names_both_numbers() {
     let error = ApiError::from(Failure::Chat(ChatError::PromptTooLong {
         prompt_tokens: 9000,
         context_tokens: 8192,
+        ceiling: 8192,
     }));
     assert!(
         error.message.contains("9000") && error.message.contains("8192"),

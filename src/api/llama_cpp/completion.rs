@@ -7,30 +7,34 @@ use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use serde::Serialize;
+use serde_json::json;
+use tokio::sync::watch;
 
 use crate::access::Caller;
 use crate::api::error::ApiError;
 use crate::api::fields::{self, Level};
-use crate::api::generation::{Encoder, next, parse, streamed, take, write_event};
+use crate::api::generation::{Encoder, Meanwhile, begun, next, parse, streamed, take, write_event};
 use crate::api::openai::chat::request::{self as chat, Delivery};
-use crate::api::openai::chat::response::{TimingsOut, TokenOut, tokens};
+use crate::api::openai::chat::response::{FinishDetails, TimingsOut, TokenOut, tokens};
 use crate::api::openai::{common, completions};
-use crate::api::parse::{Invalid, json};
+use crate::api::parse::{Invalid, json as body_json};
+use crate::api::progress::Wish;
+use crate::api::telling::Teller;
 use crate::api::{Api, body, render};
 use crate::backend::Failure;
-use crate::chat::{ChatEvent, ChatRequest, Done, Finish, Place, TokenLogprob};
+use crate::chat::{ChatEvent, ChatRequest, Done, Finish, Place, TokenLogprob, Waiting};
 
 /// What a body says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CompletionCall {
     pub model: String,
     pub request: ChatRequest,
-    pub streams: bool,
+    pub delivery: Delivery,
 }
 
 /// Reads a body. Every bound of the request has been checked when this returns.
 pub fn request(body: &[u8]) -> Result<CompletionCall, Invalid> {
-    let mut object = json::body(body)?;
+    let mut object = body_json::body(body)?;
     let model = common::model(&mut object)?;
     let prompt = object.need("prompt")?;
     let mut prompts = completions::request::prompts(&prompt)?;
@@ -46,9 +50,10 @@ pub fn request(body: &[u8]) -> Result<CompletionCall, Invalid> {
             Some(count) => Some(count as u8),
         },
         cache_prompt: object.switch("cache_prompt", true)?,
+        retention: common::retention(&mut object)?,
         ..ChatRequest::raw(first)
     };
-    let streams = matches!(chat::delivery(&mut object)?, Delivery::Stream { .. });
+    let delivery = chat::delivery(&mut object)?;
     if let Some(n) = object.take("n_cmpl").or(object.take("n"))
         && !n.is("1")
     {
@@ -62,7 +67,7 @@ pub fn request(body: &[u8]) -> Result<CompletionCall, Invalid> {
     Ok(CompletionCall {
         model,
         request,
-        streams,
+        delivery,
     })
 }
 
@@ -98,6 +103,8 @@ struct End<'a> {
     truncated: bool,
     stop_type: &'static str,
     stopping_word: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finish_details: Option<FinishDetails>,
     timings: TimingsOut,
 }
 
@@ -112,7 +119,7 @@ impl Pieces {
     fn end(&self, done: &Done) -> End<'_> {
         let (stop_type, word) = match done.finish {
             Finish::StopString(which) => ("word", self.stops.get(usize::from(which))),
-            Finish::Length => ("limit", None),
+            Finish::Length | Finish::Repetition => ("limit", None),
             Finish::Stop | Finish::ToolCalls => ("eos", None),
         };
         End {
@@ -123,6 +130,7 @@ impl Pieces {
             truncated: false,
             stop_type,
             stopping_word: word.map_or("", |word| word),
+            finish_details: FinishDetails::of(done.finish),
             timings: done.into(),
         }
     }
@@ -160,62 +168,90 @@ fn piece<'a>(text: &'a str, logprobs: &'a [TokenLogprob], end: Option<End<'a>>) 
     }
 }
 
+/// Tells how far the request is, if that is wished.
+fn teller(wish: Wish, waiting: watch::Receiver<Option<Waiting>>) -> Option<Teller> {
+    let pieces = move |waiting: &Waiting| {
+        let around = |_| json!({ "index": 0, "content": "", "stop": false });
+        let mut buffer = vec![];
+        for piece in wish.told(waiting, around) {
+            write_event(&mut buffer, None, &piece);
+        }
+        buffer.into()
+    };
+    wish.is_any().then(|| Teller::new(waiting, pieces))
+}
+
 pub async fn complete(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
     http: Request,
 ) -> Result<Response, ApiError> {
-    let body::Received { bytes, share } = body::read(&api, &caller, http).await?;
+    let body::Received {
+        bytes,
+        share,
+        prefer,
+    } = body::read(&api, &caller, http).await?;
     let CompletionCall {
         model,
         mut request,
-        streams,
+        delivery,
     } = parse(bytes, self::request).await?;
     let failed = |failure| ApiError::failure(failure, field);
-    request.whole = !streams;
+    request.whole = delivery == Delivery::Complete;
     let stops = request.output.stop.clone();
     let asked = api.backends.chat(caller.id(), &model, request).await;
     let mut answer = asked.map_err(failed)?;
-    let mut event = next(&mut answer).await.map_err(failed)?;
-    let pieces = Pieces {
-        model: answer.model(),
-        stops,
-        buffer: vec![],
-    };
-    if streams {
-        // One that is answered whole is kept to the end: it may be answered anew.
-        drop(share);
-        return Ok(streamed(answer, event, pieces));
-    }
-    let (mut text, mut drawn) = (String::new(), vec![]);
-    loop {
-        match event {
-            ChatEvent::Text {
-                text: more,
-                logprobs,
-            } => {
-                text.push_str(&more);
-                drawn.extend(logprobs);
-            }
-            ChatEvent::Restarted => {
-                text.clear();
-                drawn.clear();
-            }
-            ChatEvent::Done(done) => {
-                let end = pieces.end(&done);
-                return Ok(crate::api::json(render(&piece(&text, &drawn, Some(end)))));
-            }
-            _ => {}
+    let meanwhile = match delivery {
+        Delivery::Complete => Meanwhile::of_whole(prefer),
+        Delivery::Stream { progress, .. } => {
+            Meanwhile::Comments(teller(progress, answer.waiting.clone()))
         }
-        event = next(&mut answer).await.map_err(failed)?;
-    }
+    };
+    let answering = async move {
+        let mut event = next(&mut answer).await.map_err(failed)?;
+        let mut pieces = Pieces {
+            model: answer.model(),
+            stops,
+            buffer: vec![],
+        };
+        if delivery != Delivery::Complete {
+            // One that is answered whole is kept to the end: it may be answered anew.
+            drop(share);
+            return Ok(streamed(answer, event, pieces));
+        }
+        let (mut text, mut drawn) = (String::new(), vec![]);
+        loop {
+            match event {
+                ChatEvent::Text {
+                    text: more,
+                    logprobs,
+                } => {
+                    text.push_str(&more);
+                    drawn.extend(logprobs);
+                }
+                ChatEvent::Restarted => {
+                    text.clear();
+                    drawn.clear();
+                }
+                ChatEvent::Done(done) => {
+                    pieces.model = answer.model();
+                    let end = pieces.end(&done);
+                    return Ok(crate::api::json(render(&piece(&text, &drawn, Some(end)))));
+                }
+                _ => {}
+            }
+            event = next(&mut answer).await.map_err(failed)?;
+        }
+    };
+    begun(meanwhile, answering, |error: ApiError| error.event()).await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::parse::json::assert_refused;
     use crate::chat::{RawPrompt, Timings, Usage};
-    use serde_json::{Value, json};
+    use serde_json::Value;
 
     #[test]
     fn bodies_of_llama_cpps_clients() {
@@ -227,21 +263,22 @@ mod tests {
             (call.request.output.max_tokens, call.request.logprobs),
             (None, Some(3))
         );
-        assert!(call.streams && !call.request.cache_prompt);
+        assert!(call.delivery != Delivery::Complete && !call.request.cache_prompt);
         let tokens = request(br#"{"prompt":[2,5],"n_predict":4}"#)
             .unwrap()
             .request;
         assert_eq!(tokens.prompt, Some(RawPrompt::Tokens(vec![2, 5])));
-        for (body, field) in [
-            (r#"{}"#, "prompt"),
-            (r#"{"prompt":["a","b"]}"#, "prompt"),
-            (r#"{"prompt":"a","n_probs":21}"#, "n_probs"),
-            (r#"{"prompt":"a","n":2}"#, "n"),
-            (r#"{"prompt":"a","mirostat":2}"#, "mirostat"),
-            (r#"{"prompt":"a","messages":[]}"#, "messages"),
-        ] {
-            assert_eq!(request(body.as_bytes()).unwrap_err().field, field, "{body}");
-        }
+        assert_refused(
+            request,
+            &[
+                (r#"{}"#, "prompt"),
+                (r#"{"prompt":["a","b"]}"#, "prompt"),
+                (r#"{"prompt":"a","n_probs":21}"#, "n_probs"),
+                (r#"{"prompt":"a","n":2}"#, "n"),
+                (r#"{"prompt":"a","mirostat":2}"#, "mirostat"),
+                (r#"{"prompt":"a","messages":[]}"#, "messages"),
+            ],
+        );
     }
 
     #[test]
@@ -264,6 +301,7 @@ mod tests {
         for (finish, kind, word) in [
             (Finish::Stop, "eos", ""),
             (Finish::Length, "limit", ""),
+            (Finish::Repetition, "limit", ""),
             (Finish::StopString(0), "word", "x"),
         ] {
             let end = said(ChatEvent::Done(Done {

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::access::Caller;
 use crate::api::error::ApiError;
-use crate::api::generation::parse;
+use crate::api::generation::{mistaken, parse};
 use crate::api::{Api, body, json, kept, render};
 use crate::backend::Failure;
 use crate::chat::{TextAnswer, TextTask};
@@ -27,9 +27,11 @@ use tokens::{TokenList, TokenizeCall};
 /// each is a token.
 const ANSWER_WEIGHT: u64 = 16;
 
+/// A text, by the names of both servers whose clients ask for it.
 #[derive(Serialize)]
-struct Content {
-    content: String,
+struct Content<'a> {
+    content: &'a str,
+    prompt: &'a str,
 }
 
 pub async fn tokenize(
@@ -37,7 +39,9 @@ pub async fn tokenize(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
+    let body::Received {
+        bytes, mut share, ..
+    } = body::read(&api, &caller, request).await?;
     let TokenizeCall {
         model,
         text,
@@ -87,22 +91,15 @@ pub async fn detokenize(
         .await
         .map_err(failed)?
     {
-        TextAnswer::Bytes(bytes) => Ok(json(render(&Content {
-            content: String::from_utf8_lossy(&bytes).into_owned(),
-        }))),
+        TextAnswer::Bytes(bytes) => {
+            let text = String::from_utf8_lossy(&bytes);
+            let (content, prompt) = (&*text, &*text);
+            Ok(json(render(&Content { content, prompt })))
+        }
         other => Err(mistaken(&other)),
     }
 }
 
-/// The worker answered another question.
-pub fn mistaken(answer: &TextAnswer) -> ApiError {
-    let kind = match answer {
-        TextAnswer::Tokens(_) => "tokens",
-        TextAnswer::Bytes(_) => "a text",
-        TextAnswer::Count(_) => "a number",
-    };
-    Failure::WorkerDied {
-        cause: format!("it answered with {kind}, which was not asked for"),
-    }
-    .into()
+pub async fn tokenizer_info() -> Response {
+    json(render(&tokens::INFO))
 }

@@ -8,24 +8,18 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use serde::Serialize;
 
-use super::mistaken;
 use crate::access::Caller;
 use crate::access::quota::Share;
 use crate::api::error::ApiError;
-use crate::api::generation::parse;
+use crate::api::generation::{mistaken, parse};
 use crate::api::openai::chat::{fields, request};
-use crate::api::{Api, body, documents, json, render};
+use crate::api::openai::common::counted;
+use crate::api::{Api, body, conversation, documents, json, render};
 use crate::chat::{ChatRequest, TextAnswer, TextTask};
 
 #[derive(Serialize)]
 struct Prompt {
     prompt: String,
-}
-
-#[derive(Serialize)]
-struct Counted {
-    object: &'static str,
-    input_tokens: u32,
 }
 
 pub async fn apply_template(
@@ -49,13 +43,8 @@ pub async fn input_tokens(
     request: Request,
 ) -> Result<Response, ApiError> {
     let count = |request| TextTask::Count(Box::new(request));
-    match ask(&api, &caller, request, count).await? {
-        (TextAnswer::Count(input_tokens), _) => Ok(json(render(&Counted {
-            object: "response.input_tokens",
-            input_tokens,
-        }))),
-        (other, _) => Err(mistaken(&other)),
-    }
+    let (answer, _) = ask(&api, &caller, request, count).await?;
+    counted(&answer)
 }
 
 async fn ask(
@@ -64,13 +53,16 @@ async fn ask(
     http: Request,
     task: impl FnOnce(ChatRequest) -> TextTask,
 ) -> Result<(TextAnswer, Share), ApiError> {
-    let body::Received { bytes, mut share } = body::read(api, caller, http).await?;
+    let body::Received {
+        bytes, mut share, ..
+    } = body::read(api, caller, http).await?;
     let request::ChatCall {
         model, mut request, ..
     } = parse(bytes, request::parse).await?;
     documents::resolve(api, caller.id(), &model, &mut request, &mut share)
         .await
         .map_err(|refused| ApiError::attachments(refused, fields::field))?;
+    conversation::settle(&mut request);
     let answer = api
         .backends
         .text(caller.id(), &model, task(request))

@@ -149,6 +149,8 @@ mod tests {
         status.phase = Phase::Ready {
             model: "tiny".into(),
             context: 4096,
+            floor: 4096,
+            granted: 8192,
             slots: 2,
             threads: 1,
             pid: 1,

@@ -1,4 +1,4 @@
-//! `/tokenize` and `/detokenize`, in the shape of llama.cpp's server.
+//! `/tokenize` and `/detokenize`, in the shape of llama.cpp's server and in that of vLLM's.
 
 use axum::body::Bytes;
 use serde::Serialize;
@@ -20,11 +20,17 @@ pub struct TokenizeCall {
     pub pieces: bool,
 }
 
-/// The body of `/tokenize`, in the shape of llama.cpp's server.
+/// The body of `/tokenize`. vLLM's clients call the text `prompt`, and mean one that begins like
+/// every prompt.
 pub fn tokenize(body: &[u8]) -> Result<TokenizeCall, Invalid> {
     let mut object = json::body(body)?;
     let model = common::model(&mut object)?;
-    let content = object.need("content")?;
+    let prompt = object.take("prompt");
+    let is_prompt = prompt.is_some();
+    let content = match prompt {
+        Some(prompt) => prompt,
+        None => object.need("content")?,
+    };
     let text = content.string()?;
     if text.len() > MAX_TEXT_BYTES {
         return content.wrong(format!(
@@ -34,11 +40,20 @@ pub fn tokenize(body: &[u8]) -> Result<TokenizeCall, Invalid> {
         ));
     }
     let mut switch = |name, default| object.take(name).map_or(Ok(default), |on| on.boolean());
+    let begins = match is_prompt {
+        true => switch("add_special_tokens", true)?,
+        false => switch("add_special", false)?,
+    };
     let (begin, control, pieces) = (
-        switch("add_special", false)?,
+        begins,
         switch("parse_special", true)?,
         switch("with_pieces", false)?,
     );
+    if let Some(strings) = object.take("return_token_strs")
+        && strings.boolean()?
+    {
+        return strings.wrong("can only be false: `with_pieces` tells what tokens stand for");
+    }
     object.finish()?;
     Ok(TokenizeCall {
         model,
@@ -57,6 +72,23 @@ pub fn detokenize(body: &[u8]) -> Result<(String, Vec<u32>), Invalid> {
     object.finish()?;
     Ok((model, tokens))
 }
+
+/// What clients of vLLM's tokenizer ask for before they use it: the control tokens that frame texts.
+#[derive(Debug, Serialize)]
+pub struct TokenizerInfo {
+    bos_token: &'static str,
+    eos_token: &'static str,
+    pad_token: &'static str,
+    unk_token: &'static str,
+}
+
+/// Those of the family.
+pub const INFO: TokenizerInfo = TokenizerInfo {
+    bos_token: "<bos>",
+    eos_token: "<eos>",
+    pad_token: "<pad>",
+    unk_token: "<unk>",
+};
 
 /// Tokens that are rendered at a time.
 const AT_A_TIME: usize = 512;
@@ -95,7 +127,7 @@ impl TokenList {
 
     /// The body of the answer, some tokens at a time.
     pub fn json(self) -> impl Iterator<Item = Bytes> {
-        let mut next = 0;
+        let (mut next, count) = (0, self.ids.len());
         let lists = std::iter::from_fn(move || {
             let from = next;
             next = self.ids.len().min(from + AT_A_TIME);
@@ -104,7 +136,7 @@ impl TokenList {
         [Bytes::from_static(br#"{"tokens":["#)]
             .into_iter()
             .chain(lists)
-            .chain([Bytes::from_static(b"]}")])
+            .chain([format!("],\"count\":{count}}}").into()])
     }
 
     fn some(&self, from: usize, to: usize) -> String {
@@ -176,7 +208,10 @@ mod tests {
                 })
                 .collect();
             let json: serde_json::Value = serde_json::from_slice(&parts.concat()).unwrap();
-            assert_eq!(json, serde_json::json!({"tokens": expected}));
+            assert_eq!(
+                json,
+                serde_json::json!({"tokens": expected, "count": expected.len()})
+            );
         }
     }
 
@@ -193,7 +228,27 @@ mod tests {
                 pieces: true
             }
         );
-        assert_eq!(tokenize(br#"{"content":7}"#).unwrap_err().field, "content");
+        let begins = |body: &[u8]| tokenize(body).unwrap().begin;
+        assert!(begins(br#"{"prompt":"hi"}"#));
+        assert!(!begins(
+            br#"{"prompt":"hi","add_special_tokens":false,"return_token_strs":false}"#
+        ));
+        json::assert_refused(
+            tokenize,
+            &[
+                (r#"{"content":7}"#, "content"),
+                (r#"{"prompt":7}"#, "prompt"),
+                (r#"{"prompt":"a","content":"a"}"#, "content"),
+                (
+                    r#"{"prompt":"a","return_token_strs":true}"#,
+                    "return_token_strs",
+                ),
+                (
+                    r#"{"content":"a","add_special_tokens":true}"#,
+                    "add_special_tokens",
+                ),
+            ],
+        );
         assert_eq!(
             detokenize(br#"{"tokens":[1, 262143]}"#).unwrap().1,
             [1, 262_143]

@@ -1,10 +1,12 @@
-//! `GET /cache` and `POST /cache/clear`: the packed weights that are kept on the disk.
+//! `GET /cache`: the packed weights that are kept on the disk, and the prompts. `POST /cache/clear` removes
+//! the first, `POST /cache/prompts/clear` the others.
 
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Extension;
 use axum::extract::State;
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::Serialize;
 
@@ -12,10 +14,17 @@ use crate::access::Caller;
 use crate::api::error::ApiError;
 use crate::api::native::admin;
 use crate::api::{Api, json, render};
-use crate::backend::{CacheReport, CachedFile};
+use crate::backend::{CacheReport, CachedFile, KeptFor, KeptPrompt};
 
-pub async fn list(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
+/// Everybody sees their own prompts, administrators all.
+pub async fn list(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, ApiError> {
     let report = api.backends.local().cache().await?;
+    let sees_all = api.admission.may_administer(&caller.principal);
+    let owner = Some(caller.id()).filter(|_| !sees_all);
+    let prompts = Prompts::of(&api.backends.local().prompts(owner));
     let (bytes, files) = files(&report);
     let directory = report
         .directory
@@ -26,7 +35,33 @@ pub async fn list(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
         limit,
         bytes,
         files,
+        prompts,
     })))
+}
+
+/// Forgets the caller's prompts, with `?all=true` everybody's; answers with what was forgotten.
+pub async fn clear_prompts(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let all = match uri.query() {
+        None | Some("" | "all=false") => false,
+        Some("all=true") => true,
+        Some(_) => {
+            return Err(ApiError::invalid(
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                "the only parameter is `all`, which is true or false",
+            ));
+        }
+    };
+    if all {
+        admin::allowed(&api, &caller)?;
+    }
+    let owner = Some(caller.id()).filter(|_| !all);
+    let cleared = api.backends.local().clear_prompts(owner);
+    Ok(json(render(&Prompts::of(&cleared))))
 }
 
 /// Answers with what was taken away. A body is not looked at.
@@ -41,15 +76,10 @@ pub async fn clear(
 
 /// All files, and their bytes together.
 fn files(report: &CacheReport) -> (u64, Vec<FileOut>) {
-    let used = |file: &CachedFile| {
-        file.used
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |time| time.as_secs())
-    };
     let out = |file: &CachedFile| FileOut {
         name: file.name.clone(),
         bytes: file.bytes,
-        used: used(file),
+        used: seconds(file.used),
         in_use: file.in_use,
     };
     (
@@ -67,6 +97,56 @@ struct CacheOut {
     /// Bytes that they have.
     bytes: u64,
     files: Vec<FileOut>,
+    prompts: Prompts,
+}
+
+#[derive(Serialize)]
+struct Prompts {
+    /// Bytes of them all on the disk.
+    bytes: u64,
+    entries: Vec<PromptOut>,
+}
+
+#[derive(Serialize)]
+struct PromptOut {
+    model: String,
+    /// Who asked: a user's number; `everyone` for a system prompt of the configuration's.
+    owner: String,
+    tokens: u32,
+    bytes: u64,
+    /// When it was kept, or gone on from, last: seconds since 1970.
+    used: u64,
+    /// How long it is kept at most: `in_memory` (until the daemon stops), `24h`, or `configured`.
+    retention: &'static str,
+}
+
+impl Prompts {
+    fn of(prompts: &[KeptPrompt]) -> Self {
+        let entries = prompts.iter().map(|prompt| PromptOut {
+            model: prompt.model.clone(),
+            owner: prompt
+                .owner
+                .map_or("everyone".to_owned(), |owner| owner.to_string()),
+            tokens: prompt.tokens,
+            bytes: prompt.bytes,
+            used: seconds(prompt.used),
+            retention: match prompt.kept_for {
+                KeptFor::DaemonsLife => "in_memory",
+                KeptFor::Day => "24h",
+                KeptFor::Configuration => "configured",
+            },
+        });
+        Self {
+            bytes: prompts.iter().map(|prompt| prompt.bytes).sum(),
+            entries: entries.collect(),
+        }
+    }
+}
+
+/// Since 1970.
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
 }
 
 #[derive(Serialize)]

@@ -3,7 +3,10 @@
 
 pub mod admin;
 pub mod cache;
+pub mod catalog;
+pub mod keep;
 pub mod memory;
 pub mod metrics;
 pub mod plan;
+pub mod pull;
 pub mod status;

@@ -47,6 +47,7 @@ pub fn json(report: &PlanReport) -> String {
         bound: report.bound.clone(),
         reserve: report.reserve,
         budget: report.budget,
+        experts_percent: report.experts,
         no_packed_file: report.no_packed_file.clone(),
         models: report.models.iter().map(ModelOut::of).collect(),
     })
@@ -79,6 +80,9 @@ struct PlanOut {
     /// Of them, those that are left to other programs.
     reserve: u64,
     budget: u64,
+    /// The part of the experts that is counted; the others are read from the disk when a token
+    /// needs them.
+    experts_percent: u64,
     /// Why packed weights cannot be kept in a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     no_packed_file: Option<String>,
@@ -90,8 +94,14 @@ struct ModelOut {
     id: String,
     variant: &'static str,
     installed: bool,
+    /// Of the file; of one that is not installed, about so many.
+    size: u64,
     quantization: String,
     context_length: u32,
+    /// Tokens that a request can have in any case, and as long as nobody else needs more than that; null
+    /// where the model does not fit.
+    context_floor: Option<u32>,
+    context_ceiling: Option<u32>,
     /// Left out where it does not fit; not part of the totals.
     projector: u64,
     plans: Vec<ContextOut>,
@@ -118,6 +128,7 @@ struct Parts {
     per_layer: u64,
     kv_cache: u64,
     buffers: u64,
+    checkpoints: u64,
     tables: u64,
     program: u64,
     code: u64,
@@ -129,18 +140,23 @@ impl ModelOut {
             id,
             variant,
             installed,
+            size,
             quantization,
             context_limit,
             projector,
             contexts,
+            span,
         } = model.clone();
         let plans = contexts.iter().map(ContextOut::of).collect();
         Self {
             id,
             variant,
             installed,
+            size,
             quantization,
             context_length: context_limit,
+            context_floor: span.map(|span| span.floor),
+            context_ceiling: span.map(|span| span.ceiling),
             projector,
             plans,
         }
@@ -163,6 +179,7 @@ impl ContextOut {
             per_layer: cost.per_layer,
             kv_cache: cost.kv,
             buffers: cost.buffers,
+            checkpoints: cost.checkpoints,
             tables: cost.tables,
             program: cost.program,
             code: cost.code,

@@ -3,14 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
 use tokio::time::timeout;
 
+use crate::access::Caller;
+use crate::access::admission::Admission;
 use crate::api::error::ApiError;
 use crate::api::{Api, json, render};
-use crate::backend::{Backends, Confinement, Failure, MemoryState, Phase, Rejected, Status};
+use crate::backend::{
+    Backends, Confinement, Failure, MemoryState, Phase, Rejected, Status, WaitingUser,
+};
+use crate::chat::PrincipalId;
 
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -62,13 +68,46 @@ pub async fn version() -> Response {
     }))
 }
 
-pub async fn status(State(api): State<Arc<Api>>) -> Response {
-    json(describe(api.backends.local().status()))
+pub async fn status(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>) -> Response {
+    let viewer = Viewer::of(&caller, &api.admission);
+    json(describe(api.backends.local().status(), viewer))
 }
 
-/// The status as JSON.
-pub fn describe(status: Status) -> String {
-    render(&StatusOut::from(status))
+/// Whose requests in the queue are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Viewer {
+    /// Sees everybody's.
+    Administrator,
+    /// Sees their own, and how many others there are.
+    User(PrincipalId),
+    /// Nobody knows who it is.
+    Stranger,
+}
+
+impl Viewer {
+    pub fn of(caller: &Caller, admission: &Admission) -> Self {
+        match admission.may_administer(&caller.principal) {
+            true => Self::Administrator,
+            false => Self::User(caller.id().account()),
+        }
+    }
+
+    fn sees(self, account: PrincipalId) -> bool {
+        match self {
+            Self::Administrator => true,
+            Self::User(own) => own == account,
+            Self::Stranger => false,
+        }
+    }
+}
+
+/// The status as JSON, for this viewer.
+pub fn describe(status: Status, viewer: Viewer) -> String {
+    let queue = QueueOut::of(&status.queue, viewer);
+    render(&StatusOut {
+        queue,
+        ..StatusOut::from(status)
+    })
 }
 
 /// [`Status`] in one flat object; what does not apply is null.
@@ -80,11 +119,15 @@ struct StatusOut {
     model: Option<String>,
     default: Option<String>,
     waiting: u32,
+    queue: QueueOut,
     running: u32,
     served: u64,
     crashes: u64,
-    /// Tokens of context for each slot.
+    /// Tokens of context that one request can have.
     context: Option<u32>,
+    /// Those that each slot has in any case, and those that all of them together may hold now.
+    context_floor: Option<u32>,
+    context_granted: Option<u64>,
     slots: Option<u32>,
     threads: Option<u32>,
     /// The worker's.
@@ -95,6 +138,11 @@ struct StatusOut {
     /// Why the workers died.
     cause: Option<String>,
     retry_in_s: Option<f64>,
+    /// Until the model is unloaded if nothing is asked meanwhile; null while it answers, without
+    /// one, and where idle models stay.
+    unload_in_s: Option<f64>,
+    /// Of the answer that ended last.
+    tokens_per_second: Option<f64>,
     /// Files and folders that are not used.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     passed_over: Vec<PassedOver>,
@@ -103,16 +151,49 @@ struct StatusOut {
     version: &'static str,
 }
 
+/// Who waits, as far as the viewer may know.
+#[derive(Debug, Default, Serialize)]
+struct QueueOut {
+    /// Who is next comes first.
+    users: Vec<UserOut>,
+    /// Requests of those who are not shown.
+    others: u32,
+}
+
+/// The requests of one user that wait.
+#[derive(Debug, Serialize)]
+struct UserOut {
+    uid: u32,
+    waiting: u32,
+    longest_wait_s: f64,
+}
+
+impl QueueOut {
+    fn of(queue: &[WaitingUser], viewer: Viewer) -> Self {
+        let (seen, others): (Vec<_>, Vec<_>) =
+            queue.iter().partition(|user| viewer.sees(user.account));
+        let shown = |user: &WaitingUser| UserOut {
+            uid: user.account.uid(),
+            waiting: user.waiting,
+            longest_wait_s: user.since.elapsed().as_millis() as f64 / 1e3,
+        };
+        Self {
+            users: seen.into_iter().map(shown).collect(),
+            others: others.iter().map(|user| user.waiting).sum(),
+        }
+    }
+}
+
 /// What is not used of a model directory, and why.
 #[derive(Debug, Serialize)]
-struct PassedOver {
+pub struct PassedOver {
     path: String,
     /// With what to do about it, where there is something.
     reason: String,
 }
 
 impl From<Rejected> for PassedOver {
-    fn from(Rejected { path, reason }: Rejected) -> Self {
+    fn from(Rejected { path, reason, .. }: Rejected) -> Self {
         Self {
             path: path.display().to_string(),
             reason,
@@ -186,6 +267,8 @@ impl From<MemoryState> for MemoryOut {
 
 impl From<Status> for StatusOut {
     fn from(status: Status) -> Self {
+        let left =
+            |at: Instant| at.saturating_duration_since(Instant::now()).as_millis() as f64 / 1e3;
         let out = Self {
             state: status.phase.id(),
             default: status.default,
@@ -193,6 +276,8 @@ impl From<Status> for StatusOut {
             running: status.running,
             served: status.served,
             crashes: status.crashes,
+            unload_in_s: status.unload_at.map(left),
+            tokens_per_second: Some(status.tokens_per_second).filter(|rate| *rate > 0.0),
             passed_over: status.rejected.into_iter().map(PassedOver::from).collect(),
             memory: status.memory.into(),
             sandbox: Confinement::of_kernel().into(),
@@ -207,6 +292,8 @@ impl From<Status> for StatusOut {
             Phase::Ready {
                 model,
                 context,
+                floor,
+                granted,
                 slots,
                 threads,
                 pid,
@@ -215,6 +302,8 @@ impl From<Status> for StatusOut {
             } => Self {
                 model: Some(model),
                 context: Some(context),
+                context_floor: Some(floor),
+                context_granted: Some(granted),
                 slots: Some(slots),
                 threads: Some(threads),
                 pid: Some(pid),
@@ -222,14 +311,11 @@ impl From<Status> for StatusOut {
                 template,
                 ..out
             },
-            Phase::BackingOff { cause, until } => {
-                let retry_in = until - Instant::now();
-                Self {
-                    cause: Some(cause),
-                    retry_in_s: Some(retry_in.as_millis() as f64 / 1e3),
-                    ..out
-                }
-            }
+            Phase::BackingOff { cause, until } => Self {
+                cause: Some(cause),
+                retry_in_s: Some(left(until)),
+                ..out
+            },
             Phase::Cold | Phase::Draining => out,
         }
     }
@@ -251,7 +337,7 @@ mod tests {
             crashes: 4,
             ..first
         };
-        serde_json::from_str(&render(&StatusOut::from(status))).unwrap()
+        serde_json::from_str(&describe(status, Viewer::Stranger)).unwrap()
     }
 
     #[tokio::test]
@@ -269,11 +355,36 @@ mod tests {
     }
 
     #[test]
+    fn others_in_the_queue_are_a_number_to_those_who_are_no_administrators() {
+        let since = Instant::now() - Duration::from_secs(3);
+        let queue = [(1000, 2), (1001, 5), (1002, 1)].map(|(uid, waiting)| WaitingUser {
+            account: PrincipalId::User(uid),
+            waiting,
+            since,
+        });
+        let seen = |viewer| {
+            let QueueOut { users, others } = QueueOut::of(&queue, viewer);
+            assert!(users.iter().all(|user| user.longest_wait_s >= 3.0));
+            let users = users.iter().map(|user| (user.uid, user.waiting));
+            (users.collect::<Vec<_>>(), others)
+        };
+        assert_eq!(
+            seen(Viewer::Administrator),
+            (vec![(1000, 2), (1001, 5), (1002, 1)], 0)
+        );
+        let own = Viewer::User(PrincipalId::User(1001));
+        assert_eq!(seen(own), (vec![(1001, 5)], 3));
+        assert_eq!(seen(Viewer::Stranger), (vec![], 8));
+    }
+
+    #[test]
     fn every_phase_has_its_name_and_facts() {
         let (load_time, kernel) = (Duration::from_millis(1200), Confinement::of_kernel());
         let ready = rendered(Phase::Ready {
             model: "tiny".into(),
             context: 8192,
+            floor: 8192,
+            granted: 16_384,
             slots: 2,
             threads: 4,
             pid: 77,
@@ -282,11 +393,22 @@ mod tests {
         });
         assert_eq!(
             ready,
-            json!({"state": "ready", "model": "tiny", "default": "tiny", "waiting": 1, "running": 2, "served": 3, "crashes": 4,
-                "context": 8192, "slots": 2, "threads": 4, "pid": 77, "load_ms": 1200, "template": null, "cause": null, "retry_in_s": null,
+            json!({"state": "ready", "model": "tiny", "default": "tiny", "waiting": 1,
+                "queue": {"users": [], "others": 0}, "running": 2, "served": 3, "crashes": 4,
+                "context": 8192, "context_floor": 8192, "context_granted": 16384, "slots": 2, "threads": 4, "pid": 77, "load_ms": 1200, "template": null, "cause": null, "retry_in_s": null,
+                "unload_in_s": null, "tokens_per_second": null,
                 "memory": {"level": "calm", "since_s": null, "reason": null, "action": null, "psi_triggers": []},
                 "sandbox": {"seccomp": kernel.seccomp, "landlock_abi": kernel.landlock_abi}, "version": VERSION})
         );
+        let mut idle = Status::first(vec![], vec![], None);
+        idle.unload_at = Some(Instant::now() + Duration::from_secs(60));
+        idle.tokens_per_second = 9.5;
+        let idle: Value = serde_json::from_str(&describe(idle, Viewer::Stranger)).unwrap();
+        assert!(
+            (59.0..=60.0).contains(&idle["unload_in_s"].as_f64().unwrap()),
+            "{idle}"
+        );
+        assert_eq!(idle["tokens_per_second"], 9.5);
         let backing = rendered(Phase::BackingOff {
             cause: "SIGSEGV".into(),
             until: Instant::now() + Duration::from_millis(2500),

@@ -1,9 +1,15 @@
 //! What requests of several endpoints have alike.
 
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::api::error::ApiError;
+use crate::api::generation::mistaken;
 use crate::api::openai::tools::{self, Offer};
 use crate::api::parse::Invalid;
 use crate::api::parse::json::{Json, Object, quote};
-use crate::chat::{ChatRequest, Sampling, Thinking};
+use crate::api::{json, render};
+use crate::chat::{ChatRequest, Retention, Sampling, TextAnswer, Thinking};
 
 /// The least bias: a token that is never drawn.
 const BAN: f32 = -100.0;
@@ -36,6 +42,7 @@ impl Common {
             parallel_tool_calls,
             sampling: sampling(object)?,
             cache_prompt: object.switch("cache_prompt", true)?,
+            retention: retention(object)?,
             ..ChatRequest::new(vec![])
         };
         Ok(Self { model, request })
@@ -47,6 +54,25 @@ pub fn model(object: &mut Object) -> Result<String, Invalid> {
     Ok(object
         .string("model")?
         .unwrap_or_else(|| DEFAULT_MODEL.into()))
+}
+
+/// How long what is read may be kept.
+pub fn retention(object: &mut Object) -> Result<Retention, Invalid> {
+    let Some(json) = object.take("prompt_cache_retention") else {
+        return Ok(Retention::default());
+    };
+    // OpenAI's own clients have written it both ways.
+    let name = json.string()?.replace('-', "_");
+    let known = Retention::NAMES.iter().find(|(known, _)| *known == name);
+    known.map_or_else(
+        || {
+            json.wrong(format!(
+                "must be `in_memory` or `24h`, not `{}`",
+                quote(&name)
+            ))
+        },
+        |(_, retention)| Ok(*retention),
+    )
 }
 
 pub fn sampling(object: &mut Object) -> Result<Sampling, Invalid> {
@@ -150,4 +176,21 @@ pub fn effort(json: &Json) -> Result<Thinking, Invalid> {
         },
         Ok,
     )
+}
+
+#[derive(Serialize)]
+struct InputTokens {
+    object: &'static str,
+    input_tokens: u32,
+}
+
+/// How many tokens a request would have the model read, as an answer.
+pub fn counted(answer: &TextAnswer) -> Result<Response, ApiError> {
+    match answer {
+        TextAnswer::Count(input_tokens) => Ok(json(render(&InputTokens {
+            object: "response.input_tokens",
+            input_tokens: *input_tokens,
+        }))),
+        other => Err(mistaken(other)),
+    }
 }

@@ -208,13 +208,10 @@ fn is_function(json: &Json) -> Result<(), Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::parse::json::body;
+    use crate::api::parse::json::{body, whole};
 
     fn parse(json: &str) -> Result<Offer, Invalid> {
-        let mut object = body(json.as_bytes())?;
-        let offer = offered(&mut object, Shape::Nested)?;
-        object.finish()?;
-        Ok(offer)
+        whole(json, |object| offered(object, Shape::Nested))
     }
 
     const LIGHT: &str = r#"{"type":"function","function":{"name":"set_light","description":"Turn it","strict":false,

@@ -449,5 +449,28 @@ impl<'de> Visitor<'de> for &mut Collected<'de> {
     }
 }
 
+/// A body of a test, taken apart to its end.
+#[cfg(test)]
+pub fn whole<T>(
+    json: &str,
+    read: impl FnOnce(&mut Object) -> Result<T, Invalid>,
+) -> Result<T, Invalid> {
+    let mut object = body(json.as_bytes())?;
+    let read = read(&mut object)?;
+    object.finish()?;
+    Ok(read)
+}
+
+/// That each of these bodies is refused for this field.
+#[cfg(test)]
+pub fn assert_refused<T: std::fmt::Debug>(
+    read: impl Fn(&[u8]) -> Result<T, Invalid>,
+    cases: &[(&str, &str)],
+) {
+    for (body, field) in cases {
+        assert_eq!(&read(body.as_bytes()).unwrap_err().field, field, "{body}");
+    }
+}
+
 #[cfg(test)]
 mod tests;

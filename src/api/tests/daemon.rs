@@ -6,8 +6,8 @@ use super::*;
 async fn models_are_listed_and_found() {
     let mut door = Door::open(Limits::default());
     door.answer_finds();
-    let entry = json!({"id": "tiny", "object": "model", "created": 6, "owned_by": "google", "variant": "gemma-4-e2b", "size": 5,
-        "context_length": 4096, "quantization": "Q8_0", "input_modalities": ["text"], "drafter": false, "loaded": false, "default": true});
+    let entry = json!({"id": "tiny", "object": "model", "created": 6, "owned_by": "google", "file": "tiny.gguf", "variant": "gemma-4-e2b", "size": 5,
+        "context_length": 4096, "quantization": "Q8_0", "input_modalities": ["text"], "drafter": false, "files": [], "loaded": false, "default": true});
     assert_eq!(
         content(&door.get("/v1/models").await),
         json!({"object": "list", "data": [entry]})

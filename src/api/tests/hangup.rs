@@ -11,9 +11,7 @@ async fn hanging_up_ends_the_answer() {
         ("", vec![started(), text("a")]),
         (r#","stream":true"#, vec![started(), text("a")]),
     ] {
-        let mut stream = door.connect().await;
-        stream.write_all(chat(rest).as_bytes()).await.unwrap();
-        let (events, ..) = door.answer().await;
+        let (stream, events) = door.begin_chat(rest).await;
         for event in begun {
             events.send(event).await.unwrap();
         }
@@ -30,9 +28,7 @@ async fn hanging_up_ends_the_answer() {
 #[tokio::test]
 async fn a_client_that_closes_its_sending_side_has_hung_up() {
     let mut door = Door::open(Limits::default());
-    let mut stream = door.connect().await;
-    stream.write_all(chat("").as_bytes()).await.unwrap();
-    let (events, ..) = door.answer().await;
+    let (mut stream, events) = door.begin_chat("").await;
     stream.shutdown().await.unwrap();
     timeout(SOON, events.closed()).await.unwrap();
 }
@@ -55,12 +51,7 @@ async fn a_client_that_does_not_read_is_hung_up_on() {
         client_stall: Duration::from_millis(100),
         ..Limits::default()
     });
-    let mut stream = door.connect().await;
-    stream
-        .write_all(chat(r#","stream":true"#).as_bytes())
-        .await
-        .unwrap();
-    let (events, ..) = door.answer().await;
+    let (_stream, events) = door.begin_chat(r#","stream":true"#).await;
     events.send(started()).await.unwrap();
     let flood = async { while events.send(text(&"x".repeat(4096))).await.is_ok() {} };
     timeout(SOON, flood).await.unwrap();

@@ -128,6 +128,7 @@ async fn a_completion_says_what_is_wrong_in_its_own_words() {
     let error = crate::chat::ChatError::PromptTooLong {
         prompt_tokens: 9,
         context_tokens: 8,
+        ceiling: 8,
     };
     events.send(Err(Failure::Chat(error))).await.unwrap();
     let response = read_all(&mut stream).await;

@@ -1,11 +1,16 @@
 //! `[inference]`: how a model is run.
 
-use super::{Key, Rule, count, is_absolute, key};
+use std::time::Duration;
+
+use super::{Key, Rule, is_absolute, key};
+
+/// Nobody waits longer than this for a token while other prompts are read.
+const LONGEST_STEP: Duration = Duration::from_secs(60);
 
 pub(super) static KEYS: &[Key] = &[
     key(
         "context",
-        Rule::Number {
+        Rule::NumberOrAuto {
             min: 256,
             max: 262_144,
             put: |config, n| config.inference.context = n,
@@ -19,7 +24,22 @@ pub(super) static KEYS: &[Key] = &[
             put: |config, n| config.inference.least_context = n,
         },
     ),
-    key("slots", count(64, |config, n| config.inference.slots = n)),
+    key(
+        "most-context",
+        Rule::Number {
+            min: 256,
+            max: 262_144,
+            put: |config, n| config.inference.most_context = n,
+        },
+    ),
+    key(
+        "slots",
+        Rule::NumberOrAuto {
+            min: 1,
+            max: 64,
+            put: |config, n| config.inference.slots = n,
+        },
+    ),
     key(
         "threads",
         Rule::Number {
@@ -37,11 +57,30 @@ pub(super) static KEYS: &[Key] = &[
         },
     ),
     key(
+        "step-time",
+        Rule::Time {
+            may_be_zero: false,
+            most: LONGEST_STEP,
+            put: |config, time| config.inference.step_time = time,
+        },
+    ),
+    key(
         "kv-cache",
         Rule::Text {
             allowed: "\"f16\" or \"q8_0\"",
             check: |kind| ["f16", "q8_0"].contains(&kind),
             put: |config, kind| config.inference.small_kv = kind == "q8_0",
+        },
+    ),
+    key(
+        "system-prompts",
+        Rule::List {
+            allowed: "absolute paths of files, 16 at most",
+            check: is_absolute,
+            may_be_empty: true,
+            put: |config, files| {
+                config.inference.system_prompts = files.into_iter().map(Into::into).collect();
+            },
         },
     ),
     key(

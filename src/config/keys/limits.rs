@@ -1,6 +1,6 @@
 //! `[limits]`: the limits that keep one client from harming the others.
 
-use super::{Key, Rule, count, key};
+use super::{Key, Rule, count, key, time};
 
 pub(super) static KEYS: &[Key] = &[
     key(
@@ -31,31 +31,19 @@ pub(super) static KEYS: &[Key] = &[
     ),
     key(
         "request-time",
-        Rule::Time {
-            may_be_zero: false,
-            put: |config, time| config.limits.request_time = time,
-        },
+        time(|config, time| config.limits.request_time = time),
     ),
     key(
         "client-stall",
-        Rule::Time {
-            may_be_zero: false,
-            put: |config, time| config.limits.client_stall = time,
-        },
+        time(|config, time| config.limits.client_stall = time),
     ),
     key(
         "load-time",
-        Rule::Time {
-            may_be_zero: false,
-            put: |config, time| config.limits.load_time = time,
-        },
+        time(|config, time| config.limits.load_time = time),
     ),
     key(
         "worker-silence",
-        Rule::Time {
-            may_be_zero: false,
-            put: |config, time| config.limits.worker_silence = time,
-        },
+        time(|config, time| config.limits.worker_silence = time),
     ),
     key(
         "stored-responses",
@@ -75,10 +63,7 @@ pub(super) static KEYS: &[Key] = &[
     ),
     key(
         "stored-time",
-        Rule::Time {
-            may_be_zero: false,
-            put: |config, time| config.limits.stored_time = time,
-        },
+        time(|config, time| config.limits.stored_time = time),
     ),
     key(
         "files-size",
@@ -90,9 +75,6 @@ pub(super) static KEYS: &[Key] = &[
     ),
     key(
         "files-time",
-        Rule::Time {
-            may_be_zero: false,
-            put: |config, time| config.limits.files_time = time,
-        },
+        time(|config, time| config.limits.files_time = time),
     ),
 ];

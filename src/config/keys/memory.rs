@@ -24,6 +24,25 @@ pub(super) static KEYS: &[Key] = &[
         },
     ),
     key(
+        "prompt-cache-size",
+        Rule::Size {
+            min: 0,
+            max: 1 << 44,
+            put: |config, n| config.memory.prompt_cache_size = n,
+        },
+    ),
+    key(
+        "prompt-cache-key",
+        Rule::Text {
+            allowed: "an absolute path, or \"\" for none",
+            check: |path| path.is_empty() || is_absolute(path),
+            put: |config, path| {
+                config.memory.prompt_cache_key =
+                    Some(path).filter(|path| !path.is_empty()).map(Into::into)
+            },
+        },
+    ),
+    key(
         "reserve",
         Rule::Text {
             allowed: "\"auto\" or a size, like \"512 MiB\"",

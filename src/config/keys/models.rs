@@ -1,6 +1,8 @@
 //! `[models]`: where models lie, and which is meant by `auto`.
 
-use super::{Key, Rule, is_absolute, is_name, key};
+use minisign_verify::PublicKey;
+
+use super::{Key, Rule, is_absolute, is_name, key, time_or_zero};
 use crate::gemma::variant::Variant;
 
 pub(super) static KEYS: &[Key] = &[
@@ -50,17 +52,30 @@ pub(super) static KEYS: &[Key] = &[
         },
     ),
     key(
-        "idle-release",
-        Rule::Time {
-            may_be_zero: true,
-            put: |config, time| config.models.idle_release = time,
+        "catalog-directory",
+        Rule::Text {
+            allowed: "an absolute path, or \"\" for none",
+            check: |path| path.is_empty() || is_absolute(path),
+            put: |config, path| {
+                config.models.catalog_directory =
+                    Some(path).filter(|path| !path.is_empty()).map(Into::into)
+            },
         },
     ),
     key(
-        "idle-unload",
-        Rule::Time {
-            may_be_zero: true,
-            put: |config, time| config.models.idle_unload = time,
+        "catalog-key",
+        Rule::Text {
+            allowed: "a public key of minisign's, like \"RWQ…\", or \"\" for none",
+            check: |key| key.is_empty() || PublicKey::from_base64(key).is_ok(),
+            put: |config, key| config.models.catalog_key = key,
         },
+    ),
+    key(
+        "idle-release",
+        time_or_zero(|config, time| config.models.idle_release = time),
+    ),
+    key(
+        "idle-unload",
+        time_or_zero(|config, time| config.models.idle_unload = time),
     ),
 ];

@@ -1,6 +1,6 @@
 //! `[server]`: where the daemon listens.
 
-use super::{Key, Rule, SOCKET_PATH_BYTES, is_absolute, is_name, key, octal};
+use super::{Key, Rule, SOCKET_PATH_BYTES, is_absolute, is_name, key, octal, time, time_or_zero};
 use crate::config::BusChoice;
 
 pub(super) static KEYS: &[Key] = &[
@@ -36,10 +36,7 @@ pub(super) static KEYS: &[Key] = &[
     ),
     key(
         "shutdown-grace",
-        Rule::Time {
-            may_be_zero: false,
-            put: |config, time| config.server.shutdown_grace = time,
-        },
+        time(|config, time| config.server.shutdown_grace = time),
     ),
     key(
         "dbus",
@@ -58,9 +55,6 @@ pub(super) static KEYS: &[Key] = &[
     ),
     key(
         "exit-when-idle",
-        Rule::Time {
-            may_be_zero: true,
-            put: |config, time| config.server.exit_when_idle = time,
-        },
+        time_or_zero(|config, time| config.server.exit_when_idle = time),
     ),
 ];

@@ -15,12 +15,17 @@ fn setup() -> Setup {
     );
     Setup {
         cache_space: Default::default(),
+        prompts: Default::default(),
+        unsound: Default::default(),
+        catalogs: Default::default(),
         models,
         inference,
         memory,
         limits,
         installers: Default::default(),
         reserved: Default::default(),
+        pull: Default::default(),
+        pull_socket: Default::default(),
         worker: "worker".into(),
     }
 }
@@ -75,8 +80,14 @@ fn damaged() -> Failure {
     }
 }
 
-/// What is chosen one after the other for a request that can have none of them, and the failure
-/// at the end.
+fn starved() -> Failure {
+    Failure::OutOfMemory {
+        cause: "SIGKILL".into(),
+    }
+}
+
+/// What is chosen one after the other for a request that can have none of them, because all are
+/// damaged, and the failure at the end.
 fn chain(
     models: &[Model],
     name: &str,
@@ -84,12 +95,25 @@ fn chain(
     first: &Model,
     bytes: u64,
 ) -> (Vec<String>, Failure) {
+    chain_of(models, name, modalities, first, bytes, damaged)
+}
+
+/// [`chain`], for another reason.
+fn chain_of(
+    models: &[Model],
+    name: &str,
+    modalities: Modalities,
+    first: &Model,
+    bytes: u64,
+    failure: fn() -> Failure,
+) -> (Vec<String>, Failure) {
     let mut wanted = setup().model_request(models, name, modalities, first);
     let mut chosen = vec![];
     loop {
-        match setup().choose_another(models, &wanted, &budget(bytes), damaged()) {
+        match setup().choose_another(models, &wanted, &budget(bytes), failure()) {
             Ok((model, next)) => {
-                assert!(next.takes <= wanted.takes && next.model == model.id && next.flexible);
+                assert!(next.takes <= wanted.takes || !failure().is_of_memory());
+                assert!(next.model == model.id && next.flexible);
                 chosen.push(model.id);
                 wanted = next;
             }
@@ -98,43 +122,75 @@ fn chain(
     }
 }
 
+/// The failure at the end of a chain.
+enum End {
+    /// The one that it was about.
+    Same,
+    /// That this one has no room.
+    NoRoom(&'static str),
+}
+
 #[test]
-fn each_choice_takes_no_more_than_the_one_before() {
+fn the_next_best_that_fits_is_chosen_and_where_memory_was_missing_none_that_takes_more() {
     let models = family(&[]);
-    let chain = |first, bytes| {
-        chain(
-            &models,
-            "auto",
-            Modalities::default(),
-            of(&models, first),
-            bytes,
-        )
-    };
-    let ids = |ids: &[&str]| {
-        ids.iter()
-            .map(|id| format!("gemma-4-{id}-q4"))
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(
-        chain(Variant::B31, 63 * GIB),
-        (ids(&["26b-a4b", "e4b", "e2b"]), damaged())
-    );
-    assert_eq!(
-        chain(Variant::B31, 7 * GIB / 2),
-        (ids(&["e4b", "e2b"]), damaged())
-    );
-    assert_eq!(chain(Variant::E4b, 2 * GIB), (ids(&["e2b"]), damaged()));
-    assert_eq!(
-        chain(Variant::E2b, 63 * GIB),
-        (vec![], damaged()),
-        "the others take more"
-    );
-    let (chosen, failure) = chain(Variant::B31, GIB);
-    assert!(
-        chosen.is_empty()
-            && matches!(&failure, Failure::NoRoom { model, .. } if *model == ids(&["e2b"])[0]),
-        "{failure}"
-    );
+    let (plenty, some, little) = (63 * GIB, 7 * GIB / 2, 2 * GIB);
+    let table = [
+        (
+            Variant::B31,
+            plenty,
+            damaged as fn() -> _,
+            &["26b-a4b", "12b", "e4b", "e2b"][..],
+            End::Same,
+        ),
+        (Variant::B31, some, damaged, &["e4b", "e2b"], End::Same),
+        // Also larger ones, as far as they fit.
+        (
+            Variant::E2b,
+            plenty,
+            damaged,
+            &["31b", "26b-a4b", "12b", "e4b"],
+            End::Same,
+        ),
+        (
+            Variant::E4b,
+            plenty,
+            damaged,
+            &["31b", "26b-a4b", "12b", "e2b"],
+            End::Same,
+        ),
+        (Variant::E2b, some, damaged, &["e4b"], End::Same),
+        (Variant::E4b, little, damaged, &["e2b"], End::Same),
+        // That larger ones have no room is not why the small one cannot be had.
+        (Variant::E2b, little, damaged, &[], End::Same),
+        (Variant::B31, GIB, damaged, &[], End::Same),
+        (
+            Variant::B31,
+            plenty,
+            starved,
+            &["26b-a4b", "e4b", "e2b"],
+            End::Same,
+        ),
+        (Variant::E4b, plenty, starved, &["e2b"], End::Same),
+        (Variant::E2b, plenty, starved, &[], End::Same),
+        (Variant::B31, GIB, starved, &[], End::NoRoom("e2b")),
+    ];
+    for (first, bytes, failure, ids, end) in table {
+        let case = format!(
+            "{first} cannot be had, {bytes} bytes are free: {}",
+            failure()
+        );
+        let id = |id: &&str| format!("gemma-4-{id}-q4");
+        let all = Modalities::default();
+        let (chosen, last) = chain_of(&models, "auto", all, of(&models, first), bytes, failure);
+        assert_eq!(chosen, ids.iter().map(id).collect::<Vec<_>>(), "{case}");
+        match end {
+            End::Same => assert_eq!(last, failure(), "{case}"),
+            End::NoRoom(least) => assert!(
+                matches!(&last, Failure::NoRoom { model, .. } if *model == id(&least)),
+                "{case}: {last}"
+            ),
+        }
+    }
 }
 
 #[test]
@@ -177,7 +233,9 @@ fn modalities_are_kept() {
             0
         }
     };
-    assert!(seeing(7 * GIB / 4).0.is_empty() && needs(seeing(7 * GIB / 4).1) > 7 * GIB / 4);
+    let first = of(&models, Variant::B31);
+    let (chosen, failure) = chain_of(&models, "auto", image, first, 7 * GIB / 4, starved);
+    assert!(chosen.is_empty() && needs(failure) > 7 * GIB / 4);
     let deaf = Modalities {
         image: true,
         audio: true,

@@ -6,10 +6,14 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::choice::{self, ModelRequest};
+use super::super::names;
+use super::super::offers;
 use super::super::pending::{Pending, allowance};
 use super::super::queue::Kind;
 use super::super::state::{Input, Life};
-use super::super::{Command, EVENTS, Settings, describe, describe_all, describe_rejected, plan};
+use super::super::{
+    Command, EVENTS, Settings, describe, describe_all, describe_rejected, plan, rejected,
+};
 use super::Driver;
 use crate::backend::{Answer, Failure, HangUpGuard, ModelInfo, WorkerMemory};
 use crate::chat::{ChatRequest, Modalities, PrincipalId, TextAnswer, TextTask};
@@ -80,6 +84,7 @@ impl Driver {
                     let _ = reply.send(Ok(plan::plan(&setup, &models, context, ram)));
                 });
             }
+            Command::Store(command) => self.store_command(command),
             Command::Reconfigure(settings) => self.reconfigure(*settings),
             Command::Drain { grace, reply } => {
                 self.drains.push(reply);
@@ -100,6 +105,7 @@ impl Driver {
         let id = self.new_id();
         let (sender, events) = mpsc::channel(EVENTS);
         let (model_sender, model) = watch::channel(wanted.model.clone());
+        let (waiting_sender, waiting) = watch::channel(None);
         let mut answer = Answer {
             model,
             events,
@@ -108,6 +114,7 @@ impl Driver {
                 hang_ups: self.hang_ups.clone(),
             },
             relaxed: vec![],
+            waiting,
         };
         let allowed = allowance(&request, self.setup.limits.output_tokens);
         let pending = Pending::Chat {
@@ -116,6 +123,7 @@ impl Driver {
             owner,
             wanted,
             model: model_sender,
+            waiting: waiting_sender,
             request: Some(request),
             events: sender,
             started: false,
@@ -183,12 +191,15 @@ impl Driver {
             memory,
             limits,
             installers,
+            pull: _,
         } = settings;
+        self.setup.catalogs = offers::read(&models);
         self.setup.models = models;
         self.setup.inference = inference;
         if self.setup.memory.cache_directory != memory.cache_directory {
             self.setup.cache_space.set(None);
         }
+        self.setup.prompts.set_limit(memory.prompt_cache_size);
         self.setup.memory = memory;
         self.setup.limits = limits;
         self.setup.installers = installers;
@@ -196,8 +207,10 @@ impl Driver {
         let directories = &self.setup.models.directories;
         self.catalog
             .set_directories(directories.clone(), self.setup.installers.clone());
+        let rejected = rejected(&self.setup.catalogs, &self.catalog.rejected);
         self.status.send_modify(|status| {
             status.directories.clone_from(directories);
+            status.rejected = rejected;
             status.default = self.setup.default_model(&self.catalog.models);
         });
     }
@@ -240,8 +253,12 @@ impl Driver {
             Command::Chat { model, .. }
             | Command::Text { model, .. }
             | Command::Load { model, .. }
-            | Command::Find { name: model, .. } => model,
-            _ => return Some(command),
+            | Command::Find { name: model, .. } => Some(model.as_str()),
+            Command::Store(command) => command.model(),
+            _ => None,
+        };
+        let Some(name) = name else {
+            return Some(command);
         };
         match self.resolve(name, Modalities::default()) {
             Err(Failure::UnknownModel { .. } | Failure::NoModels { .. })
@@ -257,7 +274,7 @@ impl Driver {
     /// The model directories may have been scanned.
     pub(super) fn scanned(&mut self) {
         let models = describe_all(&self.catalog.models);
-        let rejected = describe_rejected(&self.catalog.rejected);
+        let rejected = rejected(&self.setup.catalogs, &self.catalog.rejected);
         self.status.send_if_modified(|status| {
             let changed = status.models != models || status.rejected != rejected;
             status.models = models;
@@ -303,7 +320,7 @@ impl Driver {
         self.step(Input::Unload);
     }
 
-    fn resolve(
+    pub(super) fn resolve(
         &self,
         name: &str,
         modalities: Modalities,
@@ -313,9 +330,16 @@ impl Driver {
             _ => None,
         };
         let models = &self.catalog.models;
+        let explain = |failure| {
+            let passed_over = describe_rejected(&self.catalog.rejected);
+            let hint = |name: &str| offers::hint(&self.setup.catalogs.offers(), name);
+            let directories = &self.setup.models.directories;
+            names::explain(failure, name, directories, &passed_over, hint)
+        };
         let model = self
             .setup
             .resolve(models, loaded, name, modalities)
+            .map_err(explain)
             .and_then(|model| choice::check(model, modalities))?;
         let request = self.setup.model_request(models, name, modalities, &model);
         Ok((model, request))

@@ -7,9 +7,12 @@ use super::super::pending::{Pending, event_bytes};
 use super::super::state::{Generation, Input, Life};
 use super::Driver;
 use super::publish::template_note;
-use crate::backend::{Failure, WorkerMemory};
-use crate::chat::ChatEvent;
-use crate::ipc::{self, LoadedModel, MemorySnapshot, Packing, ServeEvent};
+use crate::backend::{Failure, Level, WorkerMemory};
+use crate::chat::{ChatError, ChatEvent};
+use crate::config::one_line;
+use crate::ipc::{
+    self, ContextUse, LoadedModel, MemorySnapshot, Packing, ServeEvent, ServeRequest,
+};
 
 impl Driver {
     pub(super) fn worker_event(&mut self, generation: Generation, event: WorkerEvent<ServeEvent>) {
@@ -33,12 +36,14 @@ impl Driver {
 
     fn message(&mut self, generation: Generation, event: ServeEvent) {
         match event {
+            ServeEvent::Loading { share } => self.loading(generation, share),
             ServeEvent::Loaded(loaded) => self.loaded(generation, loaded),
             ServeEvent::LoadFailed {
                 reason,
                 out_of_memory,
             } => {
-                tracing::error!(reason, out_of_memory, "the model cannot be loaded");
+                let model = self.model_of_worker();
+                tracing::error!(model, reason, out_of_memory, "the model cannot be loaded");
                 self.load_failed(generation, reason, out_of_memory);
             }
             ServeEvent::Packed => {
@@ -48,17 +53,18 @@ impl Driver {
                 }
             }
             ServeEvent::PackedCorrupt { reason } => {
-                tracing::error!(reason, "the file of packed weights is discarded");
+                let model = self.model_of_worker();
+                tracing::error!(model, reason, "the file of packed weights is discarded");
                 let turns = self.cache_turns.clone();
                 if let Some(packed) = self.packed() {
                     packed.discard(&turns);
                 }
             }
             ServeEvent::Memory(picture) => self.pictured(picture),
-            ServeEvent::Beat { steps, computing } => self.step(Input::Beat {
+            ServeEvent::Beat { decoder, encoder } => self.step(Input::Beat {
                 generation,
-                steps,
-                computing,
+                decoder,
+                encoder,
             }),
             ServeEvent::Trimmed { before, after } => {
                 tracing::info!(
@@ -67,6 +73,8 @@ impl Driver {
                     "memory: the worker gave back what it could"
                 );
             }
+            ServeEvent::Context(usage) => self.context(usage),
+            ServeEvent::Reading { id, reading } => self.reading(id, reading),
             ServeEvent::Event { id, event } => self.chat_event(generation, id, event),
             ServeEvent::Text { id, answer } => {
                 if let Some(Pending::Text { reply, .. }) = self.pending.remove(&id) {
@@ -76,6 +84,10 @@ impl Driver {
                     self.step(Input::Ended { id });
                 }
             }
+            ServeEvent::Failed {
+                id,
+                error: ChatError::Unsound,
+            } => self.unsound(id),
             ServeEvent::Failed { id, error } => {
                 if self.pending.contains_key(&id) {
                     self.fail(id, Failure::Chat(error));
@@ -83,6 +95,63 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// The worker's slots want to hold more than they may, or no longer do.
+    fn context(&mut self, usage: ContextUse) {
+        // What is short goes to nobody.
+        let budget = match self.memory_guard.state().level {
+            Level::Calm => self.setup.budget().bytes,
+            _ => 0,
+        };
+        let Some(worker) = &mut self.worker else {
+            return;
+        };
+        let granted = worker
+            .granted
+            .min(usage.granted)
+            .max(worker.growth.at_first());
+        let usage = ContextUse { granted, ..usage };
+        worker.granted = granted;
+        if usage.wanted <= granted {
+            return;
+        }
+        let tokens = worker.growth.grant(usage, budget);
+        worker.granted = tokens;
+        let model = &worker.model.id;
+        tracing::info!(
+            model,
+            wanted = usage.wanted,
+            granted = tokens,
+            "the context grows as far as memory allows"
+        );
+        self.tell(ServeRequest::GrantContext { tokens });
+    }
+
+    /// The output of a request's model is not a number. Unless it is by a picture or a sound, whose
+    /// projector may be at fault, or by something in the request, because the model has answered others,
+    /// every request will be told the same.
+    fn unsound(&mut self, id: u64) {
+        let (Some(worker), Some(pending)) = (&self.worker, self.pending.get(&id)) else {
+            return;
+        };
+        let model = worker.model.id.clone();
+        let of_model = !pending.wanted().modalities.any() && !self.state.has_answered(&model);
+        tracing::error!(
+            model,
+            request = id,
+            "the model's output is not a number; its file is probably damaged"
+        );
+        if of_model {
+            self.setup.unsound.add(&worker.model);
+            let default = self.setup.default_model(&self.catalog.models);
+            self.status.send_modify(|status| status.default = default);
+        }
+        self.step(Input::Unsound {
+            id,
+            failure: Failure::Unsound { model },
+            of_model,
+        });
     }
 
     fn other_version(&mut self, generation: Generation, version: u32) {
@@ -95,22 +164,29 @@ impl Driver {
     }
 
     fn loaded(&mut self, generation: Generation, loaded: LoadedModel) {
-        tracing::info!(load_ms = loaded.load_us / 1000, "the model is loaded");
+        let model = self.model_of_worker();
+        tracing::info!(
+            model,
+            load_ms = loaded.load_us / 1000,
+            "the model is loaded"
+        );
         if let Some(note) = template_note(&loaded.template) {
-            tracing::warn!("the model's chat template: {note}");
+            let note = one_line(&note);
+            tracing::warn!(model, "the model's chat template: {note}");
         }
         match &loaded.packing {
             Packing::New { instead: Some(why) } => {
-                tracing::info!("the weights were packed anew: the file that had them {why}")
+                tracing::info!(model, why, "the weights were packed anew");
             }
             Packing::InMemory { why } => {
-                tracing::warn!(why, "packed weights stay in memory")
+                tracing::warn!(model, why, "packed weights stay in memory");
             }
             Packing::Left { why } => {
                 tracing::warn!(
+                    model,
                     why,
                     "the weights are not packed, so that they can be evicted: reading prompts is slower"
-                )
+                );
             }
             Packing::New { instead: None } | Packing::Reused | Packing::Nothing => {}
         }
@@ -123,6 +199,9 @@ impl Driver {
             worker.loaded = Some(loaded);
         }
         self.memory_guard.loaded();
+        if let Some(model) = self.model_of_worker().map(str::to_owned) {
+            self.loaded_by_now(&model);
+        }
         self.step(Input::Loaded { generation, slots });
     }
 
@@ -144,12 +223,14 @@ impl Driver {
 
     fn exited(&mut self, generation: Generation, cause: String, killed_externally: bool) {
         let out_of_memory = self.memory_guard.exited(killed_externally);
-        if let Some(mut worker) = self.worker.take() {
+        let worker = self.worker.take();
+        let model = worker.map(|mut worker| {
             worker.reporter.answer(None);
-        }
+            worker.model.id
+        });
         if !matches!(self.state.life(), Life::Ending(_) | Life::Draining) {
             self.crashes += 1;
-            tracing::error!(cause, out_of_memory, "the worker died");
+            tracing::error!(model, cause, out_of_memory, "the worker died");
         }
         self.step(Input::Exited {
             generation,
@@ -158,12 +239,21 @@ impl Driver {
         });
     }
 
+    /// For the log.
+    fn model_of_worker(&self) -> Option<&str> {
+        let worker = self.worker.as_ref()?;
+        Some(worker.model.id.as_str())
+    }
+
     fn packed(&mut self) -> Option<&mut PackedPlace> {
         self.worker.as_mut()?.packed.as_mut()
     }
 
     /// Passes an event on to its client.
     fn chat_event(&mut self, generation: Generation, id: u64, event: ChatEvent) {
+        if matches!(event, ChatEvent::Started { .. }) {
+            self.was_read(id);
+        }
         let Some(Pending::Chat {
             request,
             events,
@@ -191,7 +281,11 @@ impl Driver {
             // A retried request starts twice; its client need not know.
             return;
         }
-        let begins = !matches!(event, ChatEvent::Started { .. }) && !std::mem::replace(begun, true);
+        let says_nothing = matches!(
+            event,
+            ChatEvent::Accepted { .. } | ChatEvent::Started { .. }
+        );
+        let begins = !says_nothing && !std::mem::replace(begun, true);
         // What the client shows nobody before the end can start over, until its end is handed over.
         let shown = !request.as_ref().is_some_and(|request| request.whole);
         if begins && shown {
@@ -224,7 +318,8 @@ impl Driver {
             return;
         };
         let failure = if out_of_memory {
-            Failure::OutOfMemory { cause: reason }
+            let cause = format!("model `{model}`: {reason}");
+            Failure::OutOfMemory { cause }
         } else {
             Failure::BadModel {
                 model: model.to_owned(),

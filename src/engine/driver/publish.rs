@@ -11,16 +11,18 @@ impl Driver {
     fn phase(&self) -> Phase {
         let loaded = self.worker.as_ref().and_then(|worker| {
             let loaded = worker.loaded.as_ref()?;
-            Some((loaded, worker.child.pid))
+            Some((loaded, worker))
         });
         match (self.state.life(), loaded) {
             (Life::None, _) => Phase::Cold,
-            (Life::Ready(model), Some((loaded, pid))) => Phase::Ready {
+            (Life::Ready(model), Some((loaded, worker))) => Phase::Ready {
                 model: model.into(),
-                context: loaded.context,
+                context: loaded.context.min(worker.growth.reach),
+                floor: loaded.floor,
+                granted: worker.granted,
                 slots: loaded.slots,
                 threads: loaded.threads,
-                pid,
+                pid: worker.child.pid,
                 load_time: Duration::from_micros(loaded.load_us),
                 template: template_note(&loaded.template),
             },
@@ -42,21 +44,26 @@ impl Driver {
     pub(super) fn publish(&mut self) {
         let phase = self.phase();
         let (waiting, running) = (self.state.waiting() as u32, self.state.running() as u32);
+        let (queue, unload_at) = (self.state.waiting_users(), self.state.unload_at());
         self.status.send_if_modified(|status| {
             let is_unchanged = status.phase == phase
                 && status.waiting == waiting
+                && status.queue == queue
                 && status.running == running
                 && status.served == self.served
                 && status.crashes == self.crashes
+                && status.unload_at == unload_at
                 && status.memory == *self.memory_guard.state();
             if is_unchanged {
                 return false;
             }
             status.phase = phase;
             status.waiting = waiting;
+            status.queue = queue;
             status.running = running;
             status.served = self.served;
             status.crashes = self.crashes;
+            status.unload_at = unload_at;
             // It changes with `served` only.
             status.tokens_per_second = self.tokens_per_second;
             status.memory.clone_from(self.memory_guard.state());

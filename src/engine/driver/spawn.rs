@@ -2,6 +2,8 @@
 //! on other threads, and then the process is started.
 
 use std::fs::File;
+use std::io;
+use std::time::Duration;
 
 use super::super::child::{self, WorkerEvent};
 use super::super::choice::Placement;
@@ -13,7 +15,12 @@ use crate::backend::Failure;
 use crate::chat::Modalities;
 use crate::gemma::model_shape::PackedWeights;
 use crate::ipc::ServeRequest;
-use crate::store::Model;
+use crate::store::{BadFile, Model};
+
+/// A worker for which the system has no descriptor or process is tried again so often, with these
+/// pauses: that is no fault of its model's.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(500);
 
 impl Driver {
     /// Returns for whom this worker is none.
@@ -44,28 +51,28 @@ impl Driver {
             generation,
             file: info.path.display().to_string(),
         });
-        self.open(info.clone());
+        self.open(info.clone(), Duration::ZERO);
         self.starting = Some(Start {
             generation,
             model: info,
             run,
             downsized,
+            shortages: 0,
         });
         inputs
     }
 
-    /// Has a model's files opened, unless that is being done already.
-    fn open(&mut self, model: Model) {
+    /// Has a model's files opened after a pause, unless that is being done already.
+    fn open(&mut self, model: Model, pause: Duration) {
         let id = model.id.clone();
         if !self.opening.insert(id.clone()) {
             return;
         }
-        let (cache, turns) = (self.setup.cache(), self.cache_turns.clone());
-        let space = self.setup.cache_space.clone();
-        let installers = self.setup.installers.clone();
+        let (setup, turns) = (self.setup.clone(), self.cache_turns.clone());
         let disk = self.disk.clone();
         tokio::spawn(async move {
-            let files = ModelFiles::open(model, installers, cache, space, turns).await;
+            tokio::time::sleep(pause).await;
+            let files = ModelFiles::open(model, setup, turns).await;
             // Without a driver no worker is started.
             let _ = disk.send(OpenedFiles { model: id, files });
         });
@@ -87,6 +94,12 @@ impl Driver {
         let Some(start) = start else { return };
         match files {
             Ok(files) => self.place_and_start(start, files),
+            Err(BadFile::Unreadable(error)) if is_passing(&error, start.shortages) => {
+                self.try_again(start, &error);
+            }
+            Err(BadFile::Unreadable(error)) if child::is_shortage(&error) => {
+                self.not_spawned(start.generation, Some(nothing_left(&error)));
+            }
             Err(bad) => {
                 let failure = Failure::BadModel {
                     model: start.model.id,
@@ -95,6 +108,16 @@ impl Driver {
                 self.not_spawned(start.generation, Some(failure));
             }
         }
+    }
+
+    /// The system has nothing left for a worker now.
+    fn try_again(&mut self, start: Start, error: &io::Error) {
+        tracing::warn!(model = start.model.id, %error, "no worker can be started now; trying again");
+        self.open(start.model.clone(), PAUSE);
+        self.starting = Some(Start {
+            shortages: start.shortages + 1,
+            ..start
+        });
     }
 
     /// Starts the worker, after another look at the memory if the file is not there that was to have
@@ -136,11 +159,19 @@ impl Driver {
                     loaded: None,
                     packed,
                     reporter: Reporter::default(),
+                    growth: start.run.growth,
+                    granted: start.run.growth.at_first(),
                 });
+            }
+            Err(error) if is_passing(&error, start.shortages) => self.try_again(start, &error),
+            Err(error) if child::is_shortage(&error) => {
+                self.not_spawned(start.generation, Some(nothing_left(&error)));
             }
             Err(error) => {
                 tracing::error!(worker = %self.setup.worker.display(), %error, "the worker cannot be started");
-                self.not_spawned(start.generation, None);
+                let worker = self.setup.worker.display();
+                let cause = format!("{worker} cannot be started: {error}");
+                self.never_was(start.generation, None, cause);
             }
         }
     }
@@ -183,8 +214,11 @@ impl Driver {
 
     /// A worker that never was: reported like one that came to its end.
     pub(super) fn not_spawned(&mut self, generation: Generation, failure: Option<Failure>) {
+        self.never_was(generation, failure, "it was not started".to_owned());
+    }
+
+    fn never_was(&mut self, generation: Generation, failure: Option<Failure>, cause: String) {
         let worker_events = self.worker_events.clone();
-        let cause = format!("{} cannot be started", self.setup.worker.display());
         // Not at once: the step that asked for the worker is still being performed.
         tokio::spawn(async move {
             if let Some(failure) = failure {
@@ -203,4 +237,17 @@ impl Driver {
                 .await;
         });
     }
+}
+
+/// The system has had nothing left for a worker for so long that it is said.
+fn nothing_left(error: &io::Error) -> Failure {
+    Failure::NotNow {
+        what: "the model cannot be loaded",
+        cause: error.to_string(),
+    }
+}
+
+/// Whether it may be tried again after so many tries.
+fn is_passing(error: &io::Error, tries: u32) -> bool {
+    tries < TRIES && child::is_shortage(error)
 }

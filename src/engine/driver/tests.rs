@@ -64,13 +64,18 @@ impl Bench {
             ..Models::default()
         };
         let setup = Setup {
+            unsound: Default::default(),
+            catalogs: Default::default(),
             cache_space: Default::default(),
+            prompts: Default::default(),
             models: defaults,
             inference: Inference::default(),
             memory,
             limits: Limits::default(),
             installers: Default::default(),
             reserved: Default::default(),
+            pull: Default::default(),
+            pull_socket: Default::default(),
             worker: "/none/worker".into(),
         };
         let (reports, _) = mpsc::unbounded_channel();
@@ -204,6 +209,7 @@ async fn where_the_projector_has_no_room_the_model_is_run_for_those_who_can_do_w
     let pending = |wanted| {
         let ((model, _), (events, _)) = (watch::channel(String::new()), mpsc::channel(1));
         Pending::Chat {
+            waiting: watch::channel(None).0,
             owner: PrincipalId::User(1000),
             wanted,
             model,

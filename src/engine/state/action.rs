@@ -28,6 +28,8 @@ pub enum Action {
     /// The worker has something to do and has done nothing for so long: kill it.
     KillSilent {
         generation: Generation,
+        /// What of it is silent, in words.
+        what: &'static str,
         silence: Duration,
     },
     /// Hand the request to the worker.

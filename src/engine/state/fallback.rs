@@ -11,12 +11,13 @@
 
 use std::time::Instant;
 
+use super::retry::Running;
 use super::{Action, State};
 use crate::backend::Failure;
 use crate::engine::queue::Job;
 
 impl State {
-    /// These waiting jobs cannot have their model. `another`: one that takes less may do.
+    /// These waiting jobs cannot have their model. `another`: another one may do.
     pub(super) fn refuse(
         &mut self,
         another: bool,
@@ -42,6 +43,30 @@ impl State {
                 failure: failure.clone(),
             });
         }
+    }
+
+    /// The output of a running job's model is not a number. The worker lives, and so the job needs
+    /// another model; `of_model`: so do those that wait for this one and left the choice to us.
+    pub(super) fn unsound(
+        &mut self,
+        id: u64,
+        failure: &Failure,
+        of_model: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(Running { job, shown, .. }) = self.running.remove(&id) else {
+            return;
+        };
+        let model = job.model.clone();
+        if shown || self.drain.is_some() {
+            let failure = failure.clone();
+            actions.push(Action::Fail { id, failure });
+        } else {
+            self.queue.push_front(job);
+        }
+        self.refuse(true, failure, actions, |job| {
+            job.id == id || of_model && job.flexible && job.model == model
+        });
     }
 
     /// Another model for a job, or why there is none. It may have gone meanwhile.

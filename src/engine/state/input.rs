@@ -6,6 +6,7 @@ use super::Generation;
 use crate::backend::Failure;
 use crate::chat::PrincipalId;
 use crate::engine::queue::Kind;
+use crate::ipc::Progress;
 
 /// What happened.
 #[derive(Debug)]
@@ -52,6 +53,12 @@ pub enum Input {
     /// The first piece of an answer went to its client. `shown`: it cannot be taken back, because
     /// the client does not wait for the whole.
     Begun { id: u64, shown: bool },
+    /// The output of this job's model is not a number. `of_model`: whatever is asked of it.
+    Unsound {
+        id: u64,
+        failure: Failure,
+        of_model: bool,
+    },
     /// The answer's end went to its client.
     Ended { id: u64 },
     /// The worker is gone, however it went. `out_of_memory`: the kernel took it.
@@ -60,12 +67,11 @@ pub enum Input {
         cause: String,
         out_of_memory: bool,
     },
-    /// The worker says how many steps it has computed, and whether it is at one; answers
-    /// [`super::Action::AskBeat`].
+    /// The worker says how far it is; answers [`super::Action::AskBeat`].
     Beat {
         generation: Generation,
-        steps: u64,
-        computing: bool,
+        decoder: Progress,
+        encoder: Progress,
     },
     /// Memory is short: the worker ends once it is idle (`true`), or may go on after all. Legal
     /// always; for a loaded one.

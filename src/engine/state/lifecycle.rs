@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::heartbeat::Longest;
 use super::retry::{self, DEATHS_PER_JOB, Exit};
 use super::worker::{Phase, Ready, Worker};
 use super::{Action, Generation, State};
@@ -45,7 +46,7 @@ impl State {
                 idle: None,
                 trimmed: false,
                 pulse: None,
-                longest_silence: Duration::ZERO,
+                longest: Longest::default(),
             });
             let model = worker.model.clone();
             self.stalls.forget(&model);

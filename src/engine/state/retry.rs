@@ -25,6 +25,10 @@ pub struct Exit {
 }
 
 impl Exit {
+    pub fn new(cause: String, of_memory: bool) -> Self {
+        Self { cause, of_memory }
+    }
+
     /// The failure of the answers that ended with the worker.
     pub fn failure(&self) -> Failure {
         let cause = self.cause.clone();
@@ -84,6 +88,7 @@ mod tests {
                 flexible,
                 reassigning: false,
                 kind: Kind::Chat,
+                since: Instant::now(),
                 deadline: Instant::now(),
                 deaths,
             };

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Generation;
-use super::heartbeat::Pulse;
+use super::heartbeat::{Longest, Pulse};
 use super::stall::Opening;
 
 /// How long a worker may take to exit after its socket was closed.
@@ -42,8 +42,8 @@ pub(super) struct Ready {
     pub trimmed: bool,
     /// What is heard from it; `None` while it has nothing to do.
     pub pulse: Option<Pulse>,
-    /// The longest silence after which something was heard again.
-    pub longest_silence: Duration,
+    /// The longest silences after which something was heard again.
+    pub longest: Longest,
 }
 
 impl Worker {

@@ -113,6 +113,32 @@ pub fn parse(
     Ok(header)
 }
 
+/// The first value of a key that is a text, of a file whose beginning is all that there is yet: `None` if it ends before that, or
+/// has another value there.
+///
+/// # Errors
+/// It is no GGUF file.
+pub fn beginning_says(beginning: &[u8], key: &str) -> Result<Option<String>, GgufError> {
+    // What it will have is not known; what is missing is an error of its own.
+    let mut cursor = Cursor::new(&beginning, beginning.len() as u64, Patience::default());
+    let (_, _, keys) = read_start(&mut cursor).map_err(|fault| Place::Header.error(fault))?;
+    for _ in 0..keys {
+        let Ok(name) = cursor.name(KEY_BYTES) else {
+            return Ok(None);
+        };
+        match value::read(&mut cursor) {
+            Ok(value) if *name == *key => {
+                return value
+                    .as_str(Place::Value(key))
+                    .map(|text| Some(text.to_owned()));
+            }
+            Ok(_) => {}
+            Err(_) => return Ok(None),
+        }
+    }
+    Ok(None)
+}
+
 /// The version, and how many tensors and keys there are.
 fn read_start(cursor: &mut Cursor<'_>) -> Result<(u32, u64, u64), Fault> {
     let found = cursor.array()?;

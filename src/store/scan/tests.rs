@@ -237,6 +237,7 @@ fn a_missing_directory_is_reported_and_the_next_one_read() {
     let catalog = scan(&[folder.path().join("none"), folder.path().to_owned()]);
     assert_eq!(ids(&catalog), ["model"]);
     assert_eq!(rejected(&catalog)[0].0, "none");
+    assert!(!catalog.rejected[0].hides);
     assert!(
         catalog.rejected[0].reason.contains("No such file"),
         "{}",
@@ -351,6 +352,11 @@ fn files_that_others_may_change_are_passed_over_by_name() {
     chmod("open", 0o777);
     let catalog = scan(&[folder.path().to_owned()]);
     assert_eq!(ids(&catalog), ["good"]);
+    let hide = |entry: &Rejected| entry.hides;
+    assert_eq!(
+        catalog.rejected.iter().map(hide).collect::<Vec<_>>(),
+        [false, true]
+    );
     let rejected = rejected(&catalog);
     assert_eq!(rejected.len(), 2);
     for ((name, reason), expected) in rejected.iter().zip(["shared.gguf", "open"]) {

@@ -2,9 +2,9 @@
 //! abandoned when it takes too long.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,12 @@ use llguidance::api::TopLevelGrammar;
 use serde_json::{Value, json};
 
 use super::Constraints;
+use super::abandoned::Abandoned;
 use super::grammar::{CompiledGrammar, GrammarFactory};
 use super::rules::Rules;
 use super::schema::{Care, Fault, Schema};
 use super::write::{self, Form};
-use crate::chat::{ChatError, ChatRequest, Constraint, Format, Tool, ToolChoice};
+use crate::chat::{ChatError, ChatRequest, Constraint, Format, PrincipalId, Tool, ToolChoice};
 use crate::gemma::{call, marker};
 use crate::worker::llama::Token;
 use crate::worker::vocab::Vocab;
@@ -25,8 +26,6 @@ use crate::worker::vocab::Vocab;
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// How often it is looked meanwhile whether the request was cancelled.
 const CANCEL_POLL: Duration = Duration::from_millis(20);
-/// Threads that were abandoned and still run.
-const MAX_ABANDONED: usize = 2;
 /// Grammars that are kept, and bytes of what they were made from.
 const MAX_CACHED: usize = 32;
 const MAX_CACHED_BYTES: usize = 1 << 20;
@@ -66,7 +65,7 @@ pub struct GrammarCompiler {
     factory: OnceLock<Result<GrammarFactory, String>>,
     /// The one that was used last is the last.
     kept: Mutex<VecDeque<(Source, Arc<CompiledGrammar>)>>,
-    abandoned: AtomicUsize,
+    abandoned: Mutex<Abandoned>,
 }
 
 impl GrammarSources {
@@ -104,25 +103,26 @@ impl GrammarCompiler {
             suppressed,
             factory: OnceLock::new(),
             kept: Mutex::default(),
-            abandoned: AtomicUsize::new(0),
+            abandoned: Mutex::default(),
         }
     }
 
-    /// The grammars of one request; `None` if it was cancelled meanwhile.
+    /// The grammars of one request of an account's; `None` if it was cancelled meanwhile.
     pub fn constraints(
         self: &Arc<Self>,
         sources: &GrammarSources,
+        account: PrincipalId,
         cancelled: &AtomicBool,
     ) -> Option<Result<Constraints, ChatError>> {
         let mut constraints = Constraints::default();
         if let Some(format) = &sources.format {
-            match self.grammar(Source::Format(format.clone()), cancelled)? {
+            match self.grammar(Source::Format(format.clone()), account, cancelled)? {
                 Ok(grammar) => constraints.format = Some(grammar),
                 Err(error) => return Some(Err(error)),
             }
         }
         if !sources.functions.is_empty() {
-            match self.grammar(Source::Call(sources.functions.clone()), cancelled)? {
+            match self.grammar(Source::Call(sources.functions.clone()), account, cancelled)? {
                 Ok(grammar) => constraints.call = Some(grammar),
                 Err(error) => return Some(Err(error)),
             }
@@ -135,6 +135,7 @@ impl GrammarCompiler {
     fn grammar(
         self: &Arc<Self>,
         source: Source,
+        account: PrincipalId,
         cancelled: &AtomicBool,
     ) -> Option<Result<Arc<CompiledGrammar>, ChatError>> {
         if let Some(kept) = self.recall(&source) {
@@ -149,10 +150,9 @@ impl GrammarCompiler {
                 reason,
             }))
         };
-        if self.abandoned.load(Ordering::Relaxed) >= MAX_ABANDONED {
-            return refuse(
-                "has to wait: others that take too long are being looked at; try again".into(),
-            );
+        let refusal = self.abandoned().refusal(account);
+        if let Some(reason) = refusal {
+            return refuse(reason.into());
         }
         let (done, result) = sync_channel(1);
         let (compiler, wanted) = (self.clone(), source.clone());
@@ -180,7 +180,7 @@ impl GrammarCompiler {
                     let ready = self.factory.get().is_some();
                     let late = ready && started.elapsed() > TIMEOUT;
                     if late || cancelled.load(Ordering::Relaxed) {
-                        self.abandon(result);
+                        self.abandon(account, result);
                         return if late {
                             refuse(format!(
                                 "takes more than {} seconds to be made a grammar of",
@@ -196,13 +196,28 @@ impl GrammarCompiler {
     }
 
     /// Counts a thread whose result is not needed any more, until it ends.
-    fn abandon(self: &Arc<Self>, result: Receiver<Result<CompiledGrammar, ChatError>>) {
+    fn abandon(
+        self: &Arc<Self>,
+        account: PrincipalId,
+        result: Receiver<Result<CompiledGrammar, ChatError>>,
+    ) {
         let compiler = self.clone();
-        compiler.abandoned.fetch_add(1, Ordering::Relaxed);
-        thread::spawn(move || {
+        compiler.abandoned().add(account);
+        let wait = move || {
             let _ = result.recv();
-            compiler.abandoned.fetch_sub(1, Ordering::Relaxed);
-        });
+            compiler.abandoned().remove(account);
+        };
+        if thread::Builder::new().spawn(wait).is_err() {
+            // Better one that is not counted than one that is for ever.
+            self.abandoned().remove(account);
+        }
+    }
+
+    fn abandoned(&self) -> MutexGuard<'_, Abandoned> {
+        // Nothing panics while it is held.
+        self.abandoned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn recall(&self, source: &Source) -> Option<Arc<CompiledGrammar>> {

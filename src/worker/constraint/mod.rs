@@ -7,6 +7,7 @@
 //!         schema/   goal/    write/    grammar
 //! ```
 
+mod abandoned;
 mod compile;
 mod formats;
 mod goal;

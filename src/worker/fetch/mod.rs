@@ -9,40 +9,29 @@
 //! worker. The addresses that are looked at are those that are connected to, so a name cannot
 //! mean something else the second time.
 
-mod connection;
-
-use std::io::{self, Read};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Read;
+use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use ureq::config::Config;
+use ureq::Agent;
 use ureq::http::{StatusCode, header};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::unversioned::transport::{Connector, RustlsConnector};
-use ureq::{Agent, Error};
 use url::{Host, Url};
 
 use super::confinement::confine;
+use super::connection;
 use super::exit::EXIT_LOAD;
 use super::link::Writer;
 use crate::chat::{Barred, Networks};
 use crate::ipc::{FETCH_MEMORY, FETCH_PIECE, Fetch, FetchEvent, FetchRequest};
 use crate::sandbox::{Needs, Profile};
 use crate::sys::interfaces;
-use connection::Once;
 
 /// Seconds of a CPU that it may cost; the supervisor minds the clock.
 const CPU_SECONDS: u64 = 10;
 /// How long the other side may take to answer a call, or to send anything at all.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Characters of what is said of a failure.
-const MOST_WORDS: usize = 160;
-/// Bytes of the answer's head.
-const MOST_HEAD: usize = 32 << 10;
-
 /// Fetches the file. Everything else is the supervisor's to decide.
 pub fn run(fetch: &FetchRequest, writer: &Writer<Fetch>) -> Result<ExitCode, u8> {
     let reached = reach(fetch);
@@ -90,28 +79,10 @@ fn reach(fetch: &FetchRequest) -> Result<Agent, String> {
         };
         format!("is not fetched: {address} {why}")
     })?;
-    let connection = connect(&allowed)
+    let connection = connection::connect(allowed, PATIENCE)
         .map_err(|error| format!("cannot be fetched: `{host}` cannot be reached: {error}"))?;
-    let trusted = if url.scheme() == "https" {
-        trusted()
-    } else {
-        RootCerts::WebPki
-    };
-    let config = Config::builder()
-        .tls_config(TlsConfig::builder().root_certs(trusted).build())
-        .proxy(None)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .http_status_as_error(false)
-        .max_response_header_size(MOST_HEAD)
-        .user_agent(concat!("gemmad/", env!("CARGO_PKG_VERSION")))
-        .build();
-    let once = Once::new(connection);
-    Ok(Agent::with_parts(
-        config,
-        once.clone().chain(RustlsConnector::default()),
-        once,
-    ))
+    let trusted = connection::trusted(url.scheme());
+    Ok(connection::agent(connection::as_file(connection), trusted))
 }
 
 /// Those of several addresses that may be connected to; if there are none, the first address and
@@ -133,36 +104,6 @@ fn allowed<'a>(
         return Err(barred);
     }
     Ok(allowed)
-}
-
-/// The first of several addresses that answers.
-fn connect(addresses: &[&SocketAddr]) -> io::Result<TcpStream> {
-    let mut failure = io::ErrorKind::AddrNotAvailable.into();
-    for address in addresses {
-        match TcpStream::connect_timeout(address, PATIENCE) {
-            Ok(connection) => {
-                connection.set_read_timeout(Some(PATIENCE))?;
-                connection.set_write_timeout(Some(PATIENCE))?;
-                return Ok(connection);
-            }
-            Err(error) => failure = error,
-        }
-    }
-    Err(failure)
-}
-
-/// Whom the system trusts; where it has no list, whom browsers trusted when this was built.
-fn trusted() -> RootCerts {
-    let found = rustls_native_certs::load_native_certs().certs;
-    if found.is_empty() {
-        return RootCerts::WebPki;
-    }
-    RootCerts::Specific(Arc::new(
-        found
-            .iter()
-            .map(|certificate| Certificate::from_der(certificate).to_owned())
-            .collect(),
-    ))
 }
 
 fn get(agent: &Agent, fetch: &FetchRequest, writer: &Writer<Fetch>) -> Result<FetchEvent, String> {
@@ -212,30 +153,6 @@ fn get(agent: &Agent, fetch: &FetchRequest, writer: &Writer<Fetch>) -> Result<Fe
     }
 }
 
-fn broken(error: &Error) -> String {
-    let what = match error {
-        // What a socket says when its time is over.
-        Error::Io(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-            ) =>
-        {
-            return format!(
-                "cannot be fetched: its server sends nothing for {} s",
-                PATIENCE.as_secs()
-            );
-        }
-        // What TLS says when a certificate is not in order.
-        Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-            format!("its server cannot be trusted: {error}")
-        }
-        Error::Rustls(error) => format!("its server cannot be trusted: {error}"),
-        error => error.to_string(),
-    };
-    // Some of it may be the server's own words.
-    format!(
-        "cannot be fetched: {}",
-        what.escape_debug().take(MOST_WORDS).collect::<String>()
-    )
+fn broken(error: &ureq::Error) -> String {
+    format!("cannot be fetched: {}", connection::broken(error, PATIENCE))
 }

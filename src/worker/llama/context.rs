@@ -10,11 +10,15 @@ use llama_cpp_sys_2 as sys;
 
 use super::batch::RowBatch;
 use super::experts::{self, ExpertWatch};
+use super::kv_memory::{KvMemory, lazily};
 use super::{Batch, Model, Rows, log};
 use crate::worker::progress::Progress;
 
 /// llama.cpp rounds a sequence's cells up to a multiple of this, and warns when it has to.
 const GRAIN: u32 = 256;
+
+/// `LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY` of llama.h, a macro that the binding leaves out.
+const PARTIAL_ONLY: sys::llama_state_seq_flags = 1;
 
 /// How large a context is.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +79,8 @@ struct Watch {
 pub struct Context {
     raw: NonNull<sys::llama_context>,
     memory: sys::llama_memory_t,
+    /// Where it lies.
+    kv: KvMemory,
     watch: NonNull<Watch>,
     experts: Option<NonNull<ExpertWatch>>,
     /// Logits of a row.
@@ -85,7 +91,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// Reserves the cache and the buffers of a step. A running step stops when `ending` is set, and
+    /// Makes the cache and the buffers of a step, whose memory is taken as they are used
+    /// (`kv_memory`). A running step stops when `ending` is set, and
     /// tells `progress` of each node and `experts` of each layer's choice.
     pub fn new(
         model: &'static Model,
@@ -134,7 +141,8 @@ impl Context {
 
         log::take_reason();
         // SAFETY: the model is never freed, and the watch is freed only after the context.
-        let raw = unsafe { sys::llama_init_from_model(model.raw(), params) };
+        let make = || unsafe { sys::llama_init_from_model(model.raw(), params) };
+        let (raw, kv) = lazily(make);
         let Some(raw) = NonNull::new(raw) else {
             // SAFETY: the pointers are from `Box::leak` and no context has them.
             unsafe { free(watch, experts) };
@@ -147,6 +155,7 @@ impl Context {
         Ok(Self {
             raw,
             memory,
+            kv,
             watch,
             experts,
             width,
@@ -201,7 +210,9 @@ impl Context {
         watch.cancelled.extend(cancelled);
         let progress = watch.progress.clone();
         // SAFETY: by this function's contract.
-        let code = progress.during(|| unsafe { sys::llama_decode(self.raw.as_ptr(), batch) });
+        let code = progress
+            .decoder
+            .during(|| unsafe { sys::llama_decode(self.raw.as_ptr(), batch) });
         log::mute(false);
         match code {
             0 => Ok(()),
@@ -223,11 +234,15 @@ impl Context {
         }
     }
 
-    /// Removes all of `sequence` from position `from` on.
+    /// Removes all of `sequence` from position `from` on. From the start on: its memory is given back.
     pub fn truncate(&mut self, sequence: u32, from: u32) {
         // SAFETY: the memory lives as long as the context; removing a tail from this kind of cache
         // cannot fail.
         unsafe { sys::llama_memory_seq_rm(self.memory, sequence as i32, from as i32, -1) };
+        if from == 0 {
+            // SAFETY: the sequence is empty, and `&mut` says that nothing is being computed.
+            unsafe { self.kv.give_back(sequence) };
+        }
     }
 
     /// The first position that the sliding layers of `sequence` still have; `None` when it is
@@ -235,6 +250,64 @@ impl Context {
     pub fn first_position(&self, sequence: u32) -> Option<u32> {
         // SAFETY: the memory lives as long as the context.
         u32::try_from(unsafe { sys::llama_memory_seq_pos_min(self.memory, sequence as i32) }).ok()
+    }
+
+    /// Bytes of the state of `sequence` that [`Context::save`] makes; 0 where llama.cpp cannot say.
+    pub fn state_bytes(&mut self, sequence: u32, extent: Extent) -> usize {
+        // SAFETY: the context is alive; nothing is changed.
+        unsafe {
+            sys::llama_state_seq_get_size_ext(self.raw.as_ptr(), sequence as i32, extent.flags())
+        }
+    }
+
+    /// What the cache holds of `sequence`, in llama.cpp's own form. `None` where it cannot say.
+    pub fn save(&mut self, sequence: u32, extent: Extent) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; self.state_bytes(sequence, extent)];
+        // SAFETY: the context is alive, and llama.cpp writes no more than the bytes that there are.
+        let written = unsafe {
+            sys::llama_state_seq_get_data_ext(
+                self.raw.as_ptr(),
+                bytes.as_mut_ptr(),
+                bytes.len(),
+                sequence as i32,
+                extent.flags(),
+            )
+        };
+        (written == bytes.len() && written > 0).then_some(bytes)
+    }
+
+    /// Puts what [`Context::save`] made of one sequence of this model in the place of what the cache
+    /// holds of `sequence`; `false` where llama.cpp cannot, after which the sequence is in doubt.
+    pub fn restore(&mut self, sequence: u32, state: &[u8], extent: Extent) -> bool {
+        // SAFETY: the context is alive, and llama.cpp reads no more than the bytes that there are.
+        let read = unsafe {
+            sys::llama_state_seq_set_data_ext(
+                self.raw.as_ptr(),
+                state.as_ptr(),
+                state.len(),
+                sequence as i32,
+                extent.flags(),
+            )
+        };
+        read > 0 && read == state.len()
+    }
+}
+
+/// Which layers a state is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All of them.
+    Whole,
+    /// The sliding ones, which forget. The others keep what they hold.
+    Sliding,
+}
+
+impl Extent {
+    fn flags(self) -> sys::llama_state_seq_flags {
+        match self {
+            Self::Whole => 0,
+            Self::Sliding => PARTIAL_ONLY,
+        }
     }
 }
 
@@ -264,7 +337,7 @@ unsafe extern "C" fn on_node(watch: *mut c_void) -> bool {
     // SAFETY: [`Context::new`] passes its watch, which outlives the context and is not written
     // during a decode.
     let watch = unsafe { &*watch.cast::<Watch>() };
-    watch.progress.step();
+    watch.progress.decoder.step();
     let everyone = !watch.cancelled.is_empty()
         && watch
             .cancelled

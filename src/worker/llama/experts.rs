@@ -214,6 +214,7 @@ mod tests {
             None,
             Repack::Anywhere,
             &AtomicBool::new(false),
+            &|_| {},
         );
         Box::leak(Box::new(model.0.unwrap()))
     }

@@ -9,6 +9,7 @@
 mod batch;
 mod context;
 mod experts;
+mod kv_memory;
 mod log;
 mod mapping;
 mod marker_vocabulary;
@@ -20,8 +21,9 @@ mod sampler;
 pub mod vocabulary;
 
 pub use batch::{Batch, Rows};
-pub use context::{Context, ContextPlan, DecodeError};
+pub use context::{Context, ContextPlan, DecodeError, Extent};
 pub use experts::{ExpertWatch, Experts, Watcher};
+pub use kv_memory::is_lazy;
 pub use log::report;
 pub use model::Model;
 pub use projector::Projector;

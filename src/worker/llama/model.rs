@@ -47,13 +47,15 @@ impl Model {
     /// as the loading goes on: what was packed is not read from there again, and the rest comes
     /// back from the page cache when a token needs it. Of the vocabulary llama.cpp learns the
     /// number of its `tokens` and nothing else: its tables would take 90 MB. Stops early, with an
-    /// error, when `ending` is set. The error is llama.cpp's.
+    /// error, when `ending` is set. `progress` hears how much of the tensors is done, from 0 to 1. The
+    /// error is llama.cpp's.
     pub fn load(
         file: impl AsFd,
         tokens: u32,
         target: Option<PackedTarget>,
         repack: Repack,
         ending: &AtomicBool,
+        progress: &dyn Fn(f32),
     ) -> (Result<Self, String>, Outcome) {
         let mapped = match MappedFile::of(&file) {
             Ok(mapped) => mapped,
@@ -62,7 +64,13 @@ impl Model {
         let may_use_memory = repack == Repack::Anywhere;
         packing::pack_into(target, may_use_memory, mapped, || {
             let repacks = repack != Repack::Never;
-            mapping::without_reading(|| Self::load_plain(&file, tokens, repacks, mapped, ending))
+            let loading = Loading {
+                ending,
+                progress,
+                file: mapped,
+                evicted: Cell::new(0.0),
+            };
+            mapping::without_reading(|| Self::load_plain(&file, tokens, repacks, &loading))
         })
     }
 
@@ -70,8 +78,7 @@ impl Model {
         file: impl AsFd,
         tokens: u32,
         repacks: bool,
-        mapped: MappedFile,
-        ending: &AtomicBool,
+        loading: &Loading<'_>,
     ) -> Result<Self, String> {
         log::report();
         // SAFETY: no arguments; this sets up tables and must come before everything but the log.
@@ -84,14 +91,9 @@ impl Model {
         params.use_extra_bufts = repacks;
         let overrides = without_vocabulary(tokens);
         params.kv_overrides = overrides.as_ptr();
-        let loading = Loading {
-            ending,
-            file: mapped,
-            evicted: Cell::new(0.0),
-        };
         params.progress_callback = Some(on_progress);
         params.progress_callback_user_data =
-            std::ptr::from_ref(&loading).cast_mut().cast::<c_void>();
+            std::ptr::from_ref(loading).cast_mut().cast::<c_void>();
 
         log::take_reason();
         // A load before this one may have left the place in the file elsewhere, which all
@@ -115,7 +117,7 @@ impl Model {
         // SAFETY: the stream is ours. A map of the file does not need it any more.
         unsafe { fclose(stream) };
         let raw = NonNull::new(raw).ok_or_else(|| {
-            if ending.load(Ordering::Relaxed) {
+            if loading.ending.load(Ordering::Relaxed) {
                 "stopped while loading".to_owned()
             } else {
                 log::take_reason().unwrap_or_else(|| "llama.cpp gave no reason".to_owned())
@@ -125,7 +127,7 @@ impl Model {
         Ok(Self {
             raw,
             tokens: tokens as usize,
-            file: mapped,
+            file: loading.file,
         })
     }
 
@@ -216,6 +218,7 @@ fn without_vocabulary(tokens: u32) -> [sys::llama_model_kv_override; 3] {
 /// What [`on_progress`] needs.
 struct Loading<'a> {
     ending: &'a AtomicBool,
+    progress: &'a dyn Fn(f32),
     file: MappedFile,
     /// The progress at which pages were last evicted.
     evicted: Cell<f32>,
@@ -225,6 +228,7 @@ struct Loading<'a> {
 unsafe extern "C" fn on_progress(progress: f32, loading: *mut c_void) -> bool {
     // SAFETY: [`Model::load`] passes a reference that lives through the call.
     let loading = unsafe { &*loading.cast::<Loading<'_>>() };
+    (loading.progress)(progress);
     if progress - loading.evicted.get() >= EVICT_EVERY || progress >= 1.0 {
         loading.evicted.set(progress);
         // Without it the load is as good, and takes more memory.

@@ -13,8 +13,9 @@ use super::log;
 use super::marker_vocabulary::MarkerVocabulary;
 use crate::gemma::picture::{BUDGETS, Size};
 use crate::gemma::sound::MAX_SAMPLES;
+use crate::worker::progress::Progress;
 
-/// Nodes of the graph between two checks of the cancel flag.
+/// Nodes of the graph that are one step: between two of them the cancel flag is checked.
 const NODES: u32 = 16;
 
 /// What [`on_node`] reads; on the heap because libmtmd keeps its address.
@@ -23,6 +24,7 @@ struct Watch {
     cancelled: Arc<AtomicBool>,
     /// The whole worker is ending.
     ending: Arc<AtomicBool>,
+    progress: Arc<Progress>,
     /// Nodes since the last look.
     nodes: u32,
     /// Numbers in a row of the node that was computed last: the rows of a medium, in the end.
@@ -39,13 +41,15 @@ pub struct Projector {
 
 impl Projector {
     /// Reads the projector behind `file` for a model whose rows have `width` numbers. All of it
-    /// will be in private memory. Stops early, with an error, when `ending` is set.
+    /// will be in private memory. Stops early, with an error, when `ending` is set, and tells
+    /// `progress` of each tensor, as it does of the steps of what is encoded later.
     /// The error is llama.cpp's.
     pub fn load(
         file: &OwnedFd,
         width: usize,
         threads: u32,
         ending: Arc<AtomicBool>,
+        progress: Arc<Progress>,
     ) -> Result<Self, String> {
         // libmtmd takes a path only; this one leads to the descriptor's file and to no other.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -54,6 +58,7 @@ impl Projector {
         let watch = NonNull::from(Box::leak(Box::new(Watch {
             cancelled: Arc::default(),
             ending,
+            progress,
             nodes: 0,
             width: 0,
         })));
@@ -272,6 +277,7 @@ unsafe extern "C" fn on_node(tensor: *mut sys::ggml_tensor, ask: bool, watch: *m
         watch.width = unsafe { (*tensor).ne[0] };
         return watch.nodes.is_multiple_of(NODES);
     }
+    watch.progress.encoder.step();
     !watch.cancelled.load(Ordering::Relaxed) && !watch.ending.load(Ordering::Relaxed)
 }
 
@@ -279,5 +285,6 @@ unsafe extern "C" fn on_node(tensor: *mut sys::ggml_tensor, ask: bool, watch: *m
 unsafe extern "C" fn on_progress(_: f32, watch: *mut c_void) -> bool {
     // SAFETY: as above.
     let watch = unsafe { &*watch.cast::<Watch>() };
+    watch.progress.encoder.step();
     !watch.ending.load(Ordering::Relaxed)
 }

@@ -1,25 +1,35 @@
 //! Sampling: how the next token is chosen by the logits.
 
-use std::fmt;
 use std::ptr::NonNull;
 
 use llama_cpp_sys_2 as sys;
 
 use super::Token;
-use crate::chat::Sampling;
+use crate::chat::{ChatError, Sampling};
 
 /// Tokens of the answer that the penalties look back at.
 const PENALTY_WINDOW: i32 = 64;
 /// Temperatures below this mean greedy sampling: dividing by them would overflow.
 const GREEDY: f32 = 1e-4;
 
-/// The logits are not numbers that can be sampled from: the weights are damaged.
+/// Why no token can be sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoToken;
+pub enum NoToken {
+    /// The logits are not numbers that can be sampled from, whatever was asked: the weights are
+    /// damaged.
+    Unsound,
+    /// What was asked leaves none.
+    NoneLeft,
+}
 
-impl fmt::Display for NoToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the model's output is not a number; the model file may be damaged")
+impl From<NoToken> for ChatError {
+    fn from(error: NoToken) -> Self {
+        match error {
+            NoToken::Unsound => Self::Unsound,
+            NoToken::NoneLeft => Self::Inference {
+                reason: "no token may follow".to_owned(),
+            },
+        }
     }
 }
 
@@ -130,7 +140,7 @@ impl Sampler {
             entry(id, logit)
         }));
         if !sound {
-            return Err(NoToken);
+            return Err(NoToken::Unsound);
         }
         for &(token, bias) in &self.bias {
             if let Some(entry) = data.get_mut(token as usize) {
@@ -154,14 +164,14 @@ impl Sampler {
                     && entry.logit > f32::NEG_INFINITY
             });
             if data.is_empty() {
-                return Err(NoToken);
+                return Err(NoToken::NoneLeft);
             }
         }
         match &mut self.chain {
             None => likeliest(data),
             Some(chain) => chain.sample(data),
         }
-        .ok_or(NoToken)
+        .ok_or(NoToken::NoneLeft)
     }
 }
 
@@ -335,7 +345,7 @@ mod tests {
             let mut sampler = Sampler::new(&Sampling::default(), 1, 2).unwrap();
             assert_eq!(
                 sampler.sample(&row, Allowed::Except(&[]), &[], &mut Candidates::new(2)),
-                Err(NoToken)
+                Err(NoToken::Unsound)
             );
         }
     }
@@ -361,8 +371,8 @@ mod tests {
         assert_eq!(sample(&[1 << 5, 0, 0], &[], &[]), Ok(5));
         assert_eq!(sample(&[], &[69], &[]), Ok(69));
         assert_eq!(sample(&[1 << 5, 1 << 31], &[], &[63]), Ok(5));
-        assert_eq!(sample(&[1 << 5], &[], &[5]), Err(NoToken));
-        assert_eq!(sample(&[], &[], &[]), Err(NoToken));
+        assert_eq!(sample(&[1 << 5], &[], &[5]), Err(NoToken::NoneLeft));
+        assert_eq!(sample(&[], &[], &[]), Err(NoToken::NoneLeft));
     }
 
     #[test]
@@ -375,7 +385,7 @@ mod tests {
                 &[1],
                 &mut Candidates::new(2)
             ),
-            Err(NoToken)
+            Err(NoToken::NoneLeft)
         );
     }
 }

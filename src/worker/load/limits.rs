@@ -6,6 +6,8 @@ use crate::ipc::LoadPlan;
 const MAX_SLOTS: u32 = 64;
 /// Tokens of one step at most.
 const MAX_BATCH: u32 = 4096;
+/// Milliseconds of one step at most.
+const MAX_STEP_TIME: u32 = 60_000;
 /// Tokens of context at most, for all slots together.
 const MAX_CONTEXT: u32 = 1 << 22;
 /// Threads at most, which is ggml's own limit.
@@ -21,6 +23,8 @@ pub(super) fn check(plan: &LoadPlan) -> Result<(), String> {
         1,
         MAX_CONTEXT,
     )?;
+    between("floor", plan.floor, 1, u32::MAX)?;
+    between("step_time_ms", plan.step_time_ms, 1, MAX_STEP_TIME)?;
     between("max_output", plan.max_output, 1, u32::MAX)?;
     between(
         "CPUs",
@@ -50,13 +54,17 @@ mod tests {
         let good = LoadPlan {
             name: String::new(),
             context: 4096,
+            floor: 4096,
             slots: 2,
             batch: 128,
+            step_time_ms: 250,
             cpus: vec![0],
             max_output: 10,
             projector: None,
             memory: MemoryPlan::default(),
             vocabulary: Default::default(),
+            prompts: None,
+            system_prompts: vec![],
         };
         assert_eq!(check(&good), Ok(()));
         for (name, bad) in [
@@ -92,6 +100,13 @@ mod tests {
                 "context",
                 LoadPlan {
                     context: 0,
+                    ..good.clone()
+                },
+            ),
+            (
+                "floor",
+                LoadPlan {
+                    floor: 0,
                     ..good.clone()
                 },
             ),

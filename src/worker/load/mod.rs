@@ -7,6 +7,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::constraint::GrammarCompiler;
 use super::encoder::EncoderConfig;
@@ -14,6 +15,7 @@ use super::guide::ControlTokens;
 use super::inbox::Inbox;
 use super::llama::{self, Candidates, Context, ContextPlan, Model, Token};
 use super::prepare::{MediaSupport, Preparer};
+use super::progress::LoadProgress;
 use super::prompt::Prompter;
 use super::releasable_context::ReleasableContext;
 use super::residency::{self, Maps, PackedMap, PerLayer, Readiness};
@@ -45,11 +47,15 @@ pub struct Engine {
 /// The numbers that hold for the worker's life.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineLimits {
-    /// Tokens of context that each slot has.
+    /// Tokens of context that a slot may come to have.
     pub context: u32,
+    /// Those that each has in any case.
+    pub floor: u32,
     pub slots: u32,
     /// Tokens of one step.
     pub batch: u32,
+    /// What a step may take that has running answers and prompts.
+    pub step_time: Duration,
     pub threads: u32,
     /// Tokens of one answer.
     pub max_output: u32,
@@ -57,6 +63,8 @@ pub struct EngineLimits {
     pub window: u32,
     /// Tokens of a picture that are computed in one step.
     pub picture_step: u32,
+    /// A picture is computed in one step.
+    pub whole_pictures: bool,
 }
 
 /// Keeps this thread, and those it starts, on the plan's CPUs. Where that is refused the system
@@ -115,7 +123,12 @@ impl From<&str> for LoadError {
 /// [`ServeRequest::Load`]'s order.
 ///
 /// [`ServeRequest::Load`]: crate::ipc::ServeRequest::Load
-pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loaded, LoadError> {
+pub fn load(
+    plan: &LoadPlan,
+    files: Vec<OwnedFd>,
+    inbox: &Inbox,
+    progress: &LoadProgress,
+) -> Result<Loaded, LoadError> {
     limits::check(plan)?;
     let Files {
         model: file,
@@ -129,7 +142,7 @@ pub fn load(plan: &LoadPlan, files: Vec<OwnedFd>, inbox: &Inbox) -> Result<Loade
         packed,
         unsaved,
         readiness,
-    } = weights::load(plan, &file, files, &inbox.ending())?;
+    } = weights::load(plan, &file, files, &inbox.ending(), progress)?;
     let vocab = vocab
         .join()
         .map_err(|_| "the file's vocabulary cannot be read")??;
@@ -199,7 +212,7 @@ fn read_vocabulary(
         .try_clone()
         .map_err(|error| format!("the model's descriptor cannot be copied: {error}"))?;
     let place = plan.vocabulary.clone();
-    Ok(std::thread::spawn(move || vocab::read(&file, &place)))
+    Ok(super::thread::start(move || vocab::read(&file, &place)))
 }
 
 /// Builds what needs a loaded model and its vocabulary.
@@ -224,14 +237,22 @@ impl<'a> Loader<'a> {
         } else {
             batch
         };
+        // A context that takes all its memory at once is no larger than what is counted.
+        let context = match llama::is_lazy() {
+            true => plan.context,
+            false => plan.floor.min(plan.context),
+        };
         let limits = EngineLimits {
-            context: plan.context,
+            context,
+            floor: plan.floor.min(context),
             slots: plan.slots,
             batch,
+            step_time: Duration::from_millis(plan.step_time_ms.into()),
             threads: plan.cpus.len() as u32,
             max_output: plan.max_output,
             window: model.window(),
             picture_step,
+            whole_pictures: pictures_look_ahead,
         };
         Self {
             plan,
@@ -250,6 +271,7 @@ impl<'a> Loader<'a> {
             width: self.model.row_width(),
             threads: self.limits.threads,
             ending: self.inbox.ending(),
+            progress: self.inbox.progress(),
         })
     }
 
@@ -305,7 +327,9 @@ impl<'a> Loader<'a> {
             vocab,
             longest: vocab.longest(),
             context: self.limits.context,
+            floor: self.limits.floor,
             media,
+            system_prompts: self.plan.system_prompts.clone(),
         };
         Ok((preparer, template))
     }

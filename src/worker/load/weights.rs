@@ -9,6 +9,7 @@ use crate::gemma::layout::Layout;
 use crate::ipc::{LoadPlan, Packing, Repack};
 use crate::worker::llama::Model;
 use crate::worker::llama::packing::Outcome;
+use crate::worker::progress::LoadProgress;
 use crate::worker::residency::{PackedMap, Packer, Readiness, Warm};
 
 /// A model whose weights are where they should be, or on their way.
@@ -26,13 +27,16 @@ pub(super) fn load(
     file: &File,
     files: impl Iterator<Item = OwnedFd>,
     ending: &AtomicBool,
+    progress: &LoadProgress,
 ) -> Result<Weights, String> {
     let (tokens, plan) = (plan.vocabulary.count, &plan.memory);
     let warm = |layout: &Layout, packed: Option<&PackedMap>| -> Result<Readiness, String> {
+        let progress = progress.clone();
         let file = file
             .try_clone()
             .map_err(|error| format!("the model's descriptor cannot be copied: {error}"))?;
-        Ok(Warm::plan(layout, packed, file, plan.read_ahead, plan.lock).start())
+        Ok(Warm::plan(layout, packed, file, plan.read_ahead, plan.lock)
+            .start(move |chunks, of| progress.warmed(chunks, of)))
     };
     let mut packer = Packer::new(plan, files);
     // While the model is being loaded.
@@ -41,7 +45,9 @@ pub(super) fn load(
         .map(|packed| warm(&packed.mark(&plan.layout), Some(packed)));
     let mut repack = plan.repack;
     let (model, outcome) = loop {
-        match Model::load(file, tokens, packer.target(), repack, ending) {
+        match Model::load(file, tokens, packer.target(), repack, ending, &|share| {
+            progress.loaded(share);
+        }) {
             (Err(_), Outcome::Wrong { why }) => packer.reject(why),
             (Err(_), Outcome::NoFile { why }) => {
                 packer.leave(why);

@@ -1,5 +1,6 @@
 //! A conversation becomes the text that the model reads.
 
+mod bounds;
 mod guard;
 mod python;
 mod values;
@@ -11,10 +12,8 @@ use crate::gemma::{marker, template};
 use crate::ipc::TemplateSource;
 use guard::Guard;
 
-/// Bytes of a template; the family's have up to 18 KB.
-const MAX_TEMPLATE: usize = 64 << 10;
-/// Bytes of stack for its compiler: enough for a template that is one nested expression.
-const COMPILE_STACK: usize = 256 << 20;
+/// Bytes of stack for a template's compiler, which goes as deep as expressions are nested.
+const COMPILE_STACK: usize = 16 << 20;
 /// Steps of a template for one prompt, about a second. The family's template takes a small part of
 /// it for the longest conversation; Google's own, whose cost grows with the square of the length,
 /// reaches it at some 2,000 messages.
@@ -177,12 +176,7 @@ impl Prompter {
 
     /// Uses a template; says why if it cannot.
     fn adopt(&mut self, text: &str) -> Result<(), String> {
-        if text.len() > MAX_TEMPLATE {
-            return Err(format!(
-                "it has {} bytes, and {MAX_TEMPLATE} are the most",
-                text.len()
-            ));
-        }
+        bounds::check(text)?;
         self.env = compiled(text)?;
         let probe = ChatRequest::new(vec![Message::text(Role::User, "Hi")]);
         let segments = self.render(&probe).map_err(|e| e.to_string())?;
@@ -257,38 +251,68 @@ fn reason(error: &minijinja::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
-    /// Bytes of a nested expression.
-    const DEEP: usize = 8 << 10;
+    /// A template of as many expressions as fit into it, each as long and as deep as may be; of one, where
+    /// that has no end.
+    fn deepest(before: &str, again: &str, after: &str) -> String {
+        let tokens = again.replace('x', " x ").split_whitespace().count();
+        let one = |times: usize| format!("{{{{ {before}{}{after} }}}}", again.repeat(times));
+        let mut times = bounds::MAX_TOKENS / tokens;
+        while bounds::check(&one(times)).is_err() {
+            times -= 1;
+        }
+        let one = one(times);
+        let full = one.repeat(bounds::MAX_TEMPLATE / one.len());
+        Some(full)
+            .filter(|full| bounds::check(full).is_ok())
+            .unwrap_or(one)
+    }
 
     #[test]
-    fn a_template_that_is_one_nested_expression_ends_nothing() {
+    fn the_worst_templates_compile_in_time_and_end_nothing() {
         for (before, again, after) in [
             ("", "not ", "x"),
             ("", "-", "x"),
+            ("", "- ", "1"),
             ("", "(", "x"),
             ("", "[", "x"),
             ("x", ".a", ""),
             ("x", "|upper", ""),
             ("x", "~x", ""),
+            ("1", "~1", ""),
             ("x", "**x", ""),
             ("x", "+x", ""),
+            ("1", "+1", ""),
             ("x", " if x else x", ""),
             ("x", " and x", ""),
         ] {
-            // The compiler takes time by the square of the length: load-time bounds that.
-            let middle = again.repeat(DEEP / again.len());
-            let text = format!("{{{{ {before}{middle}{after} }}}}");
+            let text = deepest(before, again, after);
+            assert_eq!(bounds::check(&text), Ok(()));
+            let begun = Instant::now();
             // Whether it compiles is the compiler's business.
             drop(compiled(&text));
+            let took = begun.elapsed();
+            assert!(took < Duration::from_secs(5), "{again:?}: {took:?}");
         }
         let (mut nested, mut ends) = (String::new(), String::new());
-        while nested.len() + ends.len() < MAX_TEMPLATE - 30 {
+        while nested.len() + ends.len() < bounds::MAX_TEMPLATE - 30 {
             nested.push_str("{% if x %}");
             ends.push_str("{% endif %}");
         }
         drop(compiled(&(nested + &ends)));
+    }
+
+    #[test]
+    fn a_template_that_is_one_nested_expression_is_replaced_at_once() {
+        let text = format!("{{{{ {}x }}}}", "not ".repeat(16_000));
+        let mut prompter = Prompter::new(None, "<bos>", vec![], true).0;
+        let begun = Instant::now();
+        let why = prompter.adopt(&text).unwrap_err();
+        assert!(why.contains("an expression of more than"), "{why}");
+        assert!(begun.elapsed() < Duration::from_secs(1));
     }
 
     #[test]
@@ -319,13 +343,5 @@ mod tests {
             prompt.ends_with("<|channel>thought\n<channel|>1, 2, <|turn>"),
             "{prompt}"
         );
-    }
-
-    #[test]
-    fn a_template_that_is_too_long_is_replaced() {
-        let text = " ".repeat(MAX_TEMPLATE + 1);
-        let mut prompter = Prompter::new(None, "<bos>", vec![], true).0;
-        let why = prompter.adopt(&text).unwrap_err();
-        assert!(why.contains("65537 bytes"), "{why}");
     }
 }

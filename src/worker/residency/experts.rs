@@ -23,7 +23,7 @@ const QUEUE: usize = 2;
 /// that each layer has.
 pub fn fetcher(packed: Option<&PackedMap>, count: usize) -> ExpertWatch {
     let (send, wanted) = sync_channel::<Vec<Range<usize>>>(QUEUE);
-    std::thread::spawn(move || wanted.iter().flatten().for_each(residency::prefetch));
+    super::super::thread::start(move || wanted.iter().flatten().for_each(residency::prefetch));
     let watcher: Watcher = Box::new(move |layers, layer, chosen| {
         // It is a hint: with a queue that is full the touch itself reads.
         let _ = send.try_send(wanted_by(layers, layer, chosen));

@@ -62,12 +62,12 @@ impl Warm {
         }
     }
 
-    /// Starts to read on a thread of its own.
-    pub fn start(self) -> Readiness {
+    /// Starts to read on a thread of its own. `progress` hears how many chunks of how many are read.
+    pub fn start(self, progress: impl Fn(usize, usize) + Send + 'static) -> Readiness {
         let (done, ready) = channel();
-        std::thread::spawn(move || {
+        crate::worker::thread::start(move || {
             // The receiver may have ended.
-            let _ = done.send(self.read());
+            let _ = done.send(self.read(&progress));
         });
         Readiness {
             ready,
@@ -76,14 +76,14 @@ impl Warm {
     }
 
     /// Reads everything. The error says that the packed file is not what was written.
-    fn read(&self) -> Result<(), String> {
+    fn read(&self, progress: &dyn Fn(usize, usize)) -> Result<(), String> {
         // The small parts first: they are scattered over the file, and the disk can sort them.
         let (small, large): (Vec<_>, Vec<_>) = self
             .parts
             .iter()
             .partition(|part| part.end - part.start <= SMALL);
         small.into_iter().for_each(|part| self.ask_for(part));
-        self.read_packed()?;
+        self.read_packed(progress)?;
         large.into_iter().for_each(|part| self.ask_for(part));
         Ok(())
     }
@@ -100,7 +100,7 @@ impl Warm {
         }
     }
 
-    fn read_packed(&self) -> Result<(), String> {
+    fn read_packed(&self, progress: &dyn Fn(usize, usize)) -> Result<(), String> {
         let Some(PackedMap {
             contents, space, ..
         }) = &self.packed
@@ -128,6 +128,7 @@ impl Warm {
             {
                 eprintln!("weights cannot be locked in memory: {error}; see LimitMEMLOCK");
             }
+            progress(place + 1, self.chunks.len());
         }
         Ok(())
     }
@@ -264,7 +265,7 @@ mod tests {
             1 << 30,
             false,
         )
-        .start();
+        .start(|_, _| {});
         loop {
             match readiness.wait() {
                 Ok(true) => return Ok(()),

@@ -5,22 +5,28 @@
 //! them and at the requests that wait, and [`mod@super::serve`] performs its plan:
 //!
 //! ```text
-//!   waiting requests ──▶ admissions: the sequence with the longest usable prefix   (reuse)
+//!   waiting requests ──▶ admissions: the sequence with the longest usable prefix   (reuse),
+//!                                    as far as there is room for more tokens       (room)
 //!   media            ──▶ encode: one medium at a time for each request
 //!   messages         ──▶ receive: skip, poll or wait
 //!   prompts, answers ──▶ segments: one batch of tokens for all sequences           (share)
 //!   encoded media    ──▶ embeddings: a piece of one medium, after the batch
 //! ```
 
-mod reuse;
+pub mod pace;
+mod plan;
+pub mod reuse;
+pub mod room;
 mod share;
+mod stops;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
-
-use self::reuse::Candidate;
-use self::share::{Demand, share};
+pub use self::plan::{Admission, EmbeddingsSegment, From, Receive, Segment, StepPlan, Tokens};
+use self::reuse::{Candidate, Wanted};
+use self::room::{Room, Short};
+use self::share::{Claim, Demand, share};
+pub use self::stops::{SharedStop, Stops};
 use super::sequence::{MediumSpan, Sequence};
 use crate::chat::PrincipalId;
 
@@ -34,8 +40,12 @@ pub struct SequenceState<'a> {
     pub first_position: Option<u32>,
     /// Whose request filled it.
     pub owner: Option<PrincipalId>,
+    /// A place to which they can be brought back: the tokens before it.
+    pub checkpoint: Option<usize>,
     /// When its last request came; larger is later.
     pub last_used: u64,
+    /// Tokens for which it has memory, or may take some.
+    pub reserved: usize,
     /// The request that it answers; `None` if it is free.
     pub request: Option<RunningState<'a>>,
 }
@@ -50,6 +60,7 @@ pub struct RunningState<'a> {
     pub awaits_mask: bool,
     /// The logits behind each token of the prompt are wanted.
     pub rates_prompt: bool,
+    pub stops: Stops,
 }
 
 /// How far a medium is.
@@ -73,6 +84,9 @@ pub struct WaitingState<'a> {
     pub cache_prompt: bool,
     /// As in [`RunningState`]; then nothing is gone on from.
     pub rates_prompt: bool,
+    pub stops: Stops,
+    /// Tokens of the prompt to which a state brings it that was fetched.
+    pub fetched: Option<usize>,
 }
 
 /// What holds for the worker's life.
@@ -80,95 +94,58 @@ pub struct WaitingState<'a> {
 pub struct Limits {
     /// Tokens of one batch.
     pub batch: usize,
+    /// Tokens of prompts, or of a medium that can be decoded in pieces, in a step beside running
+    /// answers ([`pace`]).
+    pub beside_answers: usize,
     /// Tokens of one batch whose logits are computed: as many as there are sequences, at least.
     pub outputs: usize,
     /// Tokens of a medium that are decoded at once.
     pub embeddings: usize,
+    /// A medium must be decoded in one step, because its tokens attend to each other.
+    pub whole_media: bool,
     /// Positions that sliding layers look back.
     pub window: u32,
+    pub room: room::Limits,
 }
 
-/// What is to be done, in this order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StepPlan {
-    /// In the order in which the requests wait.
-    pub admissions: Vec<Admission>,
-    /// Sequences whose next medium is to be encoded.
-    pub encode: Vec<usize>,
-    pub receive: Receive,
-    /// The batch: sequences in their order, since llama.cpp computes those together that follow
-    /// each other.
-    pub segments: Vec<Segment>,
-    /// Decoded after the batch.
-    pub embeddings: Option<EmbeddingsSegment>,
-}
-
-/// The request that has waited longest, and after it the next, gets a sequence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Admission {
-    pub sequence: usize,
-    /// Tokens of the sequence that stay; all that follow are truncated.
-    pub reuse: usize,
-}
-
-/// What to do about messages before the batch is decoded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Receive {
-    /// Every sequence computes: a message could change nothing.
-    #[default]
-    Skip,
-    /// Take a message if there is one.
-    Poll,
-    /// There is nothing to decode: wait for one.
-    Wait {
-        /// No request runs.
-        idle: bool,
-    },
-}
-
-/// Tokens of one sequence in a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Segment {
-    pub sequence: usize,
-    pub tokens: Tokens,
-    /// Of how many of its last tokens the logits are wanted.
-    pub logits: usize,
-}
-
-/// Where the tokens of a segment come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tokens {
-    /// The prompt, at these positions.
-    Prompt(Range<usize>),
-    /// The token that was sampled last.
-    Sampled,
-}
-
-impl Tokens {
-    fn count(&self) -> usize {
-        match self {
-            Self::Prompt(range) => range.len(),
-            Self::Sampled => 1,
+impl Limits {
+    /// Tokens of the next batch. Alone, prompts take all of it.
+    fn batch(&self, running: &[Option<Progress<'_>>]) -> usize {
+        match answers(running) {
+            0 => self.batch,
+            answers => self.batch.min(answers + self.beside_answers),
         }
+    }
+
+    /// Tokens of a medium in the step that has these segments.
+    fn piece(&self, running: &[Option<Progress<'_>>], segments: &[Segment]) -> usize {
+        if self.whole_media || answers(running) == 0 {
+            return self.embeddings;
+        }
+        let prompts = segments.iter().map(|segment| match &segment.tokens {
+            Tokens::Prompt(range) => range.len(),
+            Tokens::Sampled => 0,
+        });
+        let left = self.beside_answers.saturating_sub(prompts.sum());
+        self.embeddings.min(left.max(1))
     }
 }
 
-/// A piece of an encoded medium.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EmbeddingsSegment {
-    pub sequence: usize,
-    pub span: MediumSpan,
-    /// The first token of the piece, counted from the medium's.
-    pub offset: usize,
-    /// Tokens.
-    pub count: usize,
+/// Requests that are being answered, and not only read.
+fn answers(running: &[Option<Progress<'_>>]) -> usize {
+    let running = running.iter().flatten();
+    running.filter(|progress| progress.is_answering()).count()
 }
 
 /// A request on its sequence, `position` tokens of which are in the cache.
 #[derive(Clone, Copy)]
 struct Progress<'a> {
     position: usize,
+    /// Whose it is.
+    owner: Option<PrincipalId>,
     request: RunningState<'a>,
+    /// There is no room for its next token.
+    is_blocked: bool,
 }
 
 /// Plans one step. `waiting` are in the order in which they came; of the sequences with encoded
@@ -184,11 +161,22 @@ pub fn step(
         .map(|state| {
             state.request.map(|request| Progress {
                 position: state.cached.len(),
+                owner: state.owner,
                 request,
+                is_blocked: false,
             })
         })
         .collect();
-    let admissions = admit(sequences, waiting, &mut running, limits.window);
+    let mut room = Room::of(sequences, limits.room);
+    let mut short = extend(&mut room, &mut running);
+    let admissions = admit(
+        sequences,
+        waiting,
+        &mut running,
+        &mut room,
+        (limits.window, &mut short),
+    );
+    let room = room.plan(short);
     let encode = running
         .iter()
         .enumerate()
@@ -202,14 +190,29 @@ pub fn step(
             progress.position += segment.tokens.count();
         }
     }
-    let embeddings = embeddings(&running, media_turn, limits.embeddings);
+    let embeddings = embeddings(&running, media_turn, limits.piece(&running, &segments));
     StepPlan {
         admissions,
         encode,
         receive,
         segments,
         embeddings,
+        room,
     }
+}
+
+/// Lets answers have more room that have used theirs. Returns the first for which there is none.
+fn extend(room: &mut Room, running: &mut [Option<Progress<'_>>]) -> Option<Short> {
+    let mut short = None;
+    for (sequence, progress) in running.iter_mut().enumerate() {
+        if let Some(progress) = progress
+            && let Err(shortage) = room.extend(sequence, progress.position)
+        {
+            progress.is_blocked = true;
+            short.get_or_insert(shortage);
+        }
+    }
+    short
 }
 
 /// Gives free sequences to waiting requests.
@@ -217,10 +220,11 @@ fn admit<'a>(
     sequences: &[SequenceState<'a>],
     waiting: &[WaitingState<'a>],
     running: &mut [Option<Progress<'a>>],
-    window: u32,
+    room: &mut Room,
+    (window, short): (u32, &mut Option<Short>),
 ) -> Vec<Admission> {
     let mut admissions = vec![];
-    for request in waiting {
+    for (place, request) in waiting.iter().enumerate() {
         let free = sequences
             .iter()
             .enumerate()
@@ -229,6 +233,7 @@ fn admit<'a>(
                 let candidate = Candidate {
                     cached: state.cached,
                     first_position: state.first_position,
+                    checkpoint: state.checkpoint,
                     owner: state.owner,
                     last_used: state.last_used,
                 };
@@ -236,17 +241,40 @@ fn admit<'a>(
             });
         let reuses = request.cache_prompt && !request.rates_prompt;
         let owner = reuses.then_some(request.owner);
-        let Some(admission) = reuse::choose(free, request.prompt, window, owner) else {
+        let wanted = Wanted {
+            prompt: request.prompt,
+            owner,
+            fetched: request.fetched.filter(|_| reuses).unwrap_or_default(),
+        };
+        let Some(choice) = reuse::choose(free, &wanted, window) else {
             break;
+        };
+        // Who comes later goes on with what everybody has.
+        let reserved = match room.admit(place, &choice, request.prompt.len(), short.is_none()) {
+            Ok(reserved) => reserved,
+            Err(shortage) => {
+                short.get_or_insert(shortage);
+                continue;
+            }
+        };
+        let admission = Admission {
+            place,
+            sequence: choice.sequence,
+            reserved,
+            reuse: choice.reuse,
+            from: choice.from,
         };
         running[admission.sequence] = Some(Progress {
             position: admission.reuse,
+            owner: Some(request.owner),
             request: RunningState {
                 prompt: request.prompt,
                 medium: MediumState::Raw,
                 awaits_mask: false,
                 rates_prompt: request.rates_prompt,
+                stops: request.stops,
             },
+            is_blocked: false,
         });
         admissions.push(admission);
     }
@@ -281,11 +309,14 @@ fn batch(running: &[Option<Progress<'_>>], limits: &Limits) -> Vec<Segment> {
         }
         demand => demand,
     };
-    let demands: Vec<Demand> = running
+    let claims: Vec<Claim> = running
         .iter()
-        .map(|progress| progress.as_ref().map_or(Demand::Nothing, demand))
+        .map(|progress| Claim {
+            demand: progress.as_ref().map_or(Demand::Nothing, demand),
+            account: progress.and_then(|progress| Some(progress.owner?.account())),
+        })
         .collect();
-    let shares = share(&demands, limits.batch);
+    let shares = share(&claims, limits.batch(running));
     let segments = running.iter().zip(shares).enumerate();
     segments
         .filter_map(|(sequence, (progress, count))| {
@@ -332,9 +363,13 @@ impl Progress<'_> {
         if self.position < prompt.len() {
             match prompt.text_from(self.position) {
                 0 => Demand::Nothing,
-                tokens => Demand::Prompt(tokens),
+                tokens => {
+                    let stop = self.request.stops.next(self.position);
+                    let most = stop.map_or(usize::MAX, |stop| stop - self.position);
+                    Demand::Prompt(tokens.min(most))
+                }
             }
-        } else if awaits_mask {
+        } else if awaits_mask || self.is_blocked {
             Demand::Nothing
         } else {
             Demand::Decode
@@ -358,6 +393,10 @@ impl Progress<'_> {
             tokens,
             logits,
         }
+    }
+
+    fn is_answering(&self) -> bool {
+        self.position >= self.request.prompt.len()
     }
 
     /// Tokens of its prompt come next whose logits are all wanted.
@@ -385,6 +424,6 @@ impl Progress<'_> {
     }
 
     fn awaits_message(&self) -> bool {
-        self.has_medium() || self.request.awaits_mask
+        self.has_medium() || self.request.awaits_mask || self.is_blocked
     }
 }

@@ -1,6 +1,6 @@
 //! Which sequence of the cache answers a request, and how much of what it holds is reused. Pure.
 
-use super::Admission;
+use super::From;
 use crate::chat::PrincipalId;
 use crate::worker::sequence::Sequence;
 
@@ -11,59 +11,94 @@ pub struct Candidate<'a> {
     pub cached: &'a Sequence,
     /// The first position that its sliding layers still have; `None` when it is empty.
     pub first_position: Option<u32>,
+    /// A place to which they can be brought back: the tokens before it.
+    pub checkpoint: Option<usize>,
     /// Whose request filled it.
     pub owner: Option<PrincipalId>,
     /// Larger is later.
     pub last_used: u64,
 }
 
+/// What a sequence is chosen for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    pub prompt: &'a Sequence,
+    /// Whose sequences it may go on from; `None`: nobody's.
+    pub owner: Option<PrincipalId>,
+    /// Tokens of the prompt to which a state brings it that was fetched; 0 without one.
+    pub fetched: usize,
+}
+
+/// The sequence for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    pub sequence: usize,
+    /// Tokens of the prompt that are there already.
+    pub reuse: usize,
+    pub from: From,
+}
+
 /// Chooses among the free sequences. One whose reusable part is at least half of the prompt, or of what
-/// it holds, goes on with it (the longest first); else an empty one is taken, and else the
-/// least recently used, so that a request that shares no more than a greeting does not push out
-/// someone's long conversation. `None` when none is free.
+/// it holds, goes on with it (the longest first), unless what was fetched is longer; else an empty one
+/// is taken, and else the least recently used, so that a request that shares no more than a greeting
+/// does not push out someone's long conversation. `None` when none is free.
 ///
-/// Only what requests of `owner` left is reused: how fast a prompt is read, and how much of it was
-/// cached, would tell everyone what others have asked. `None`: nothing is reused.
+/// Only what requests of the owner left is reused: how fast a prompt is read, and how much of it was
+/// cached, would tell everyone what others have asked.
 pub fn choose<'a>(
     free: impl Iterator<Item = (usize, Candidate<'a>)>,
-    prompt: &Sequence,
+    wanted: &Wanted<'_>,
     window: u32,
-    owner: Option<PrincipalId>,
-) -> Option<Admission> {
+) -> Option<Choice> {
+    let Wanted {
+        prompt,
+        owner,
+        fetched,
+    } = *wanted;
     free.map(|(sequence, candidate)| {
-        let reuse = if owner.is_some() && candidate.owner == owner {
+        let (reuse, from) = if owner.is_some() && candidate.owner == owner {
             reusable(&candidate, prompt, window)
         } else {
-            0
+            (0, From::Sequence)
         };
         let fits = reuse > 0 && (2 * reuse >= prompt.len() || 2 * reuse >= candidate.cached.len());
-        let rank = if fits {
-            (2, reuse as u64)
+        let (rank, reuse, from) = if fits && reuse >= fetched {
+            ((2, reuse as u64), reuse, from)
+        } else if fetched > reuse {
+            let is_empty = u8::from(candidate.cached.is_empty());
+            ((is_empty, 0), fetched, From::Fetched)
         } else {
-            (u8::from(candidate.cached.is_empty()), 0)
+            let is_empty = u8::from(candidate.cached.is_empty());
+            ((is_empty, 0), reuse, from)
         };
         (
             rank,
             std::cmp::Reverse(candidate.last_used),
-            Admission { sequence, reuse },
+            Choice {
+                sequence,
+                reuse,
+                from,
+            },
         )
     })
     .max_by_key(|&(rank, last_used, choice)| (rank, last_used, std::cmp::Reverse(choice.sequence)))
     .map(|(_, _, choice)| choice)
 }
 
-/// Tokens at the start of a sequence that `prompt` shares and that can be reused. The prompt's
+/// Tokens at the start of a sequence that `prompt` shares and that can be reused, and how. The prompt's
 /// last token is never among them: it must be computed for its logits.
 ///
 /// Sliding layers forget what is older than their window, except for some that they happen to have
-/// left. To compute position `reuse` they need everything from `reuse - window` on.
-fn reusable(candidate: &Candidate<'_>, prompt: &Sequence, window: u32) -> usize {
+/// left. To compute position `reuse` they need everything from `reuse - window` on; else they can be
+/// brought back to their checkpoint.
+pub fn reusable(candidate: &Candidate<'_>, prompt: &Sequence, window: u32) -> (usize, From) {
     let common = candidate.cached.common(prompt);
     let reuse = prompt.whole(common.min(prompt.len().saturating_sub(1)));
     let needed = reuse.saturating_sub(window as usize);
-    match candidate.first_position {
-        Some(first_position) if first_position as usize <= needed => reuse,
-        _ => 0,
+    match (candidate.first_position, candidate.checkpoint) {
+        (Some(first_position), _) if first_position as usize <= needed => (reuse, From::Sequence),
+        (Some(_), Some(checkpoint)) if checkpoint <= reuse => (checkpoint, From::Checkpoint),
+        _ => (0, From::Sequence),
     }
 }
 
@@ -95,14 +130,18 @@ mod tests {
         let candidate = |i: usize| Candidate {
             cached: &cached[i],
             first_position: sequences[i].1,
+            checkpoint: None,
             owner: Some(ANNA),
             last_used: sequences[i].2,
         };
         let choice = choose(
             (0..sequences.len()).map(|i| (i, candidate(i))),
-            &sequence(prompt),
+            &Wanted {
+                prompt: &sequence(prompt),
+                owner: may_reuse.then_some(ANNA),
+                fetched: 0,
+            },
             10,
-            may_reuse.then_some(ANNA),
         )
         .unwrap();
         (choice.sequence, choice.reuse)
@@ -200,14 +239,18 @@ mod tests {
                     Candidate {
                         cached: &cached,
                         first_position: Some(0),
+                        checkpoint: None,
                         owner: Some(ANNA),
                         last_used: 1,
                     },
                 )]
                 .into_iter(),
-                prompt,
+                &Wanted {
+                    prompt,
+                    owner: Some(ANNA),
+                    fetched: 0,
+                },
                 100,
-                Some(ANNA),
             )
             .unwrap()
             .reuse
@@ -225,12 +268,18 @@ mod tests {
         let candidate = |owner| Candidate {
             cached: &sequence,
             first_position: Some(0),
+            checkpoint: None,
             owner,
             last_used: 1,
         };
         let reuse = |left: Option<PrincipalId>, asks| {
             let free = [(0, candidate(left))].into_iter();
-            choose(free, &sequence, 10, asks).unwrap().reuse
+            let wanted = Wanted {
+                prompt: &sequence,
+                owner: asks,
+                fetched: 0,
+            };
+            choose(free, &wanted, 10).unwrap().reuse
         };
         let container = PrincipalId::SubUser {
             uid: 100_000,
@@ -247,8 +296,81 @@ mod tests {
     #[test]
     fn no_free_sequence_is_no_choice() {
         assert_eq!(
-            choose(std::iter::empty(), &Sequence::default(), 10, Some(ANNA)),
+            choose(
+                std::iter::empty(),
+                &Wanted {
+                    prompt: &Sequence::default(),
+                    owner: Some(ANNA),
+                    fetched: 0,
+                },
+                10
+            ),
             None
         );
+    }
+
+    #[test]
+    fn sliding_layers_are_brought_back_to_their_checkpoint() {
+        let cached = Sequence {
+            tokens: tokens(0..100),
+            media: vec![],
+        };
+        let candidate = |checkpoint, first_position| Candidate {
+            cached: &cached,
+            first_position: Some(first_position),
+            checkpoint: Some(checkpoint),
+            owner: Some(ANNA),
+            last_used: 1,
+        };
+        let mut prompt = Sequence {
+            tokens: tokens(0..50),
+            media: vec![],
+        };
+        prompt.tokens.push(-1);
+        for (checkpoint, first_position, reused) in [
+            (45, 80, (45, From::Checkpoint)),
+            (50, 80, (50, From::Checkpoint)),
+            (51, 80, (0, From::Sequence)),
+            (45, 40, (50, From::Sequence)),
+        ] {
+            let candidate = candidate(checkpoint, first_position);
+            assert_eq!(reusable(&candidate, &prompt, 10), reused);
+        }
+    }
+
+    #[test]
+    fn what_was_fetched_takes_the_place_of_what_is_of_least_use() {
+        let (short, long) = (tokens(0..10), tokens(0..20));
+        let sequence = |tokens: &[Token]| Sequence {
+            tokens: tokens.to_vec(),
+            media: vec![],
+        };
+        let (short, long, none) = (sequence(&short), sequence(&long), Sequence::default());
+        let prompt = sequence(&tokens(0..30));
+        let candidate = |cached, last_used| Candidate {
+            cached,
+            first_position: Some(0),
+            checkpoint: None,
+            owner: Some(ANNA),
+            last_used,
+        };
+        let choose = |fetched, free: &[Candidate<'_>]| {
+            let wanted = Wanted {
+                prompt: &prompt,
+                owner: Some(ANNA),
+                fetched,
+            };
+            let free = free.iter().copied().enumerate();
+            let choice = choose(free, &wanted, 10).unwrap();
+            (choice.sequence, choice.reuse, choice.from)
+        };
+        let free = [
+            candidate(&short, 1),
+            candidate(&long, 2),
+            candidate(&none, 0),
+        ];
+        assert_eq!(choose(25, &free), (2, 25, From::Fetched));
+        assert_eq!(choose(25, &free[..2]), (0, 25, From::Fetched));
+        assert_eq!(choose(20, &free), (1, 20, From::Sequence));
     }
 }

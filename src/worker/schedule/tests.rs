@@ -1,3 +1,8 @@
+mod beside_answers;
+mod growing;
+
+use std::ops::Range;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -6,9 +11,20 @@ const OWNER: PrincipalId = PrincipalId::User(1000);
 
 const LIMITS: Limits = Limits {
     batch: 8,
+    beside_answers: 8,
     outputs: 4,
     embeddings: 4,
+    whole_media: false,
     window: 100,
+    room: ROOM,
+};
+
+/// Everybody has all that they may have.
+const ROOM: room::Limits = room::Limits {
+    ceiling: 1 << 20,
+    floor: 1 << 20,
+    granted: 1 << 30,
+    refused: 0,
 };
 
 /// A prompt: `.` is a token of text, a letter a medium of six tokens.
@@ -34,8 +50,10 @@ fn free(cached: &Sequence) -> SequenceState<'_> {
     SequenceState {
         cached,
         first_position: Some(0),
+        checkpoint: None,
         owner: Some(OWNER),
         last_used: 0,
+        reserved: cached.len(),
         request: None,
     }
 }
@@ -47,6 +65,7 @@ fn busy<'a>(cached: &'a Sequence, prompt: &'a Sequence, medium: MediumState) -> 
             medium,
             awaits_mask: false,
             rates_prompt: false,
+            stops: Stops::default(),
         }),
         ..free(cached)
     }
@@ -91,9 +110,17 @@ fn a_request_is_admitted_and_decoded_in_one_step() {
         owner: OWNER,
         cache_prompt: true,
         rates_prompt: false,
+        stops: Stops::default(),
+        fetched: None,
     };
     let plan = step(&[free(&empty), free(&cached)], &[waiting], 0, &LIMITS);
-    let [one, two] = [(1, 3), (0, 0)].map(|(sequence, reuse)| Admission { sequence, reuse });
+    let [one, two] = [(0, 1, 3), (1, 0, 0)].map(|(place, sequence, reuse)| Admission {
+        place,
+        sequence,
+        reserved: prompt.len() + room::ANSWER,
+        reuse,
+        from: From::Sequence,
+    });
     assert_eq!(plan.admissions, [one]);
     assert_eq!(plan.segments, [prompt_segment(1, 3..4, true)]);
     assert_eq!(plan.receive, Receive::Poll, "the other sequence is free");
@@ -159,6 +186,8 @@ fn prompts_that_are_rated_share_the_outputs() {
         owner: OWNER,
         cache_prompt: true,
         rates_prompt: true,
+        stops: Stops::default(),
+        fetched: Some(7),
     };
     let plan = step(&[free(&some)], &[waiting], 0, &LIMITS);
     assert_eq!(plan.admissions[0].reuse, 0);
@@ -230,6 +259,7 @@ struct Request {
     /// Tokens of its answer.
     answer: usize,
     cache_prompt: bool,
+    stops: Stops,
     medium: MediumState,
     awaits_mask: bool,
     /// Prompt tokens decoded, and reused.
@@ -254,13 +284,16 @@ impl Simulation {
             .map(|i| SequenceState {
                 cached: &self.cached[i],
                 first_position: (!self.cached[i].is_empty()).then_some(0),
+                checkpoint: None,
                 owner: Some(OWNER),
                 last_used: self.last_used[i],
+                reserved: self.cached[i].len(),
                 request: self.running[i].as_ref().map(|request| RunningState {
                     prompt: &request.prompt,
                     medium: request.medium,
                     awaits_mask: request.awaits_mask,
                     rates_prompt: false,
+                    stops: request.stops,
                 }),
             })
             .collect();
@@ -269,6 +302,8 @@ impl Simulation {
             owner: OWNER,
             cache_prompt: request.cache_prompt,
             rates_prompt: false,
+            stops: request.stops,
+            fetched: None,
         });
         let waiting: Vec<_> = waiting.collect();
         step(&sequences, &waiting, self.media_turn, &self.limits)
@@ -314,6 +349,11 @@ impl Simulation {
         let progress = total > 0 || plan.embeddings.is_some();
         assert_eq!(progress, !matches!(plan.receive, Receive::Wait { .. }));
         for segment in &plan.segments {
+            if let Tokens::Prompt(range) = &segment.tokens {
+                let stops = self.running[segment.sequence].as_ref().unwrap().stops;
+                let jumps = |stop: usize| range.start < stop && stop < range.end;
+                assert!(![stops.fork, stops.turn].into_iter().flatten().any(jumps));
+            }
             self.decode(segment, masked);
         }
         if let Some(segment) = plan.embeddings {
@@ -396,6 +436,12 @@ impl Simulation {
 fn request() -> impl Strategy<Value = Request> {
     ("[.ab]{0,8}[.]{1,12}", 0usize..6, any::<bool>()).prop_map(|(text, answer, cache_prompt)| {
         Request {
+            stops: Stops {
+                ends: [Some(text.len() / 4), None, None],
+                shared: None,
+                fork: Some(text.len() / 3),
+                turn: Some(text.len() / 2),
+            },
             prompt: prompt(&text),
             answer,
             cache_prompt,
@@ -413,6 +459,7 @@ proptest! {
         requests in prop::collection::vec((request(), 0usize..4), 1..12),
         sequences in 1usize..4,
         batch in 4usize..20,
+        beside_answers in 1usize..20,
         embeddings in 1usize..8,
         masks in prop::collection::vec(any::<bool>(), 1..8),
     ) {
@@ -421,7 +468,7 @@ proptest! {
             last_used: vec![0; sequences],
             running: vec![None; sequences],
             waiting: vec![],
-            limits: Limits { batch, outputs: 8, embeddings, window: 100 },
+            limits: Limits { batch, beside_answers, outputs: 8, embeddings, whole_media: false, window: 100, room: ROOM },
             media_turn: 0,
             now: 0,
         };

@@ -55,6 +55,32 @@ impl KvCache for FakeCache {
         self.next.take().map_or(Ok(()), Err)
     }
 
+    /// A state is how many tokens there are; of sliding layers, with a mark.
+    fn state_bytes(&mut self, _: u32, extent: Extent) -> usize {
+        match extent {
+            Extent::Whole => 8,
+            Extent::Sliding => 9,
+        }
+    }
+
+    fn save(&mut self, sequence: u32, extent: Extent) -> Option<Vec<u8>> {
+        let mut state = self.lens[sequence as usize].to_le_bytes().to_vec();
+        if extent == Extent::Sliding {
+            state.push(0);
+        }
+        Some(state)
+    }
+
+    fn restore(&mut self, sequence: u32, state: &[u8], extent: Extent) -> bool {
+        if state.len() != self.state_bytes(sequence, extent) {
+            return false;
+        }
+        if extent == Extent::Whole {
+            self.lens[sequence as usize] = usize::from_le_bytes(state.try_into().unwrap());
+        }
+        true
+    }
+
     fn logits(&mut self, _: usize) -> Option<&[f32]> {
         None
     }
@@ -89,7 +115,8 @@ fn what_was_decoded_is_held() {
     sequences.push(2, &[6], 1);
     sequences.decode(std::iter::empty()).unwrap();
     assert_eq!(sequences.cached(2).tokens, [4, 5, 6]);
-    sequences.reuse(0, PrincipalId::User(1000), 1, 9);
+    sequences.truncate(0, 1);
+    sequences.begin(0, PrincipalId::User(1000), 9);
     assert_eq!(
         (lens(&sequences), sequences.last_used(0)),
         (vec![1, 0, 3], 9)
@@ -155,4 +182,60 @@ fn a_medium_is_held_in_pieces() {
         (lens(&sequences), sequences.cached(0).media.len()),
         (vec![0, 0, 2], 0)
     );
+}
+
+#[test]
+fn a_sequence_goes_back_to_its_checkpoint() {
+    let mut sequences = filled();
+    assert!(!sequences.take_checkpoint(0, 8), "too large");
+    assert_eq!(sequences.checkpoint(0), None);
+    assert!(sequences.take_checkpoint(0, 9));
+    sequences.push(0, &[7, 8], 1);
+    sequences.decode(std::iter::empty()).unwrap();
+    assert_eq!(
+        (sequences.checkpoint(0), lens(&sequences)),
+        (Some(3), vec![5, 0, 2])
+    );
+    assert!(sequences.go_back(0));
+    assert_eq!(
+        (sequences.checkpoint(0), lens(&sequences)),
+        (Some(3), vec![3, 0, 2])
+    );
+    sequences.truncate(0, 2);
+    assert_eq!(sequences.checkpoint(0), None, "what it was made of is gone");
+    assert!(!sequences.go_back(0));
+    assert_eq!(lens(&sequences), [0, 0, 2]);
+}
+
+#[test]
+fn what_was_saved_is_restored_in_another_sequence() {
+    let mut sequences = filled();
+    sequences.take_checkpoint(0, 9);
+    sequences.push(0, &[7, 8], 1);
+    sequences.decode(std::iter::empty()).unwrap();
+    let saved = || {
+        let mut sequences = filled();
+        sequences.take_checkpoint(0, 9);
+        sequences.push(0, &[7, 8], 1);
+        sequences.decode(std::iter::empty()).unwrap();
+        sequences.save(0).unwrap()
+    };
+    let prompt = Sequence {
+        tokens: vec![1, 2, 3, 7, 8, 9],
+        media: vec![],
+    };
+    for tokens in [5, 3] {
+        assert!(sequences.restore(1, &prompt, saved(), tokens));
+        assert_eq!(sequences.cached(1).tokens, prompt.tokens[..tokens]);
+        assert_eq!(lens(&sequences), [5, tokens, 2]);
+    }
+    assert!(
+        !sequences.restore(1, &prompt, saved(), 4),
+        "there is no such place"
+    );
+    assert_eq!(lens(&sequences), [5, 0, 2]);
+    let mut broken = saved();
+    broken[0].bytes.pop();
+    assert!(!sequences.restore(1, &prompt, broken, 5));
+    assert_eq!(lens(&sequences), [5, 0, 2]);
 }

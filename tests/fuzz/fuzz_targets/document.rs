@@ -3,6 +3,7 @@
 
 use std::marker::PhantomData;
 
+use gemmad::ipc;
 use libfuzzer_sys::fuzz_target;
 
 mod careful;

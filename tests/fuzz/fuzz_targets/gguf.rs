@@ -3,11 +3,8 @@
 
 use std::hint::black_box;
 
+use gemmad::store::gguf;
 use libfuzzer_sys::fuzz_target;
-
-#[allow(dead_code, unused_imports, reason = "the daemon uses more of it than this target")]
-#[path = "../../../src/store/gguf/mod.rs"]
-mod gguf;
 
 /// Long enough for the tensors of a model whose header alone is the seed.
 const LONG: u64 = 1 << 40;

@@ -10,35 +10,9 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gemmad::gemma::model_shape::{PackedWeights, Retention, Sizes};
+use gemmad::store::{self, BadFile, Installers, Patience};
 use libfuzzer_sys::fuzz_target;
-
-#[allow(dead_code, reason = "the daemon uses more of it than this target")]
-#[path = "../../../src/chat"]
-mod chat {
-    mod media;
-    pub use media::*;
-}
-#[allow(dead_code, unused_imports, reason = "as above")]
-#[path = "../../../src/gemma"]
-mod gemma {
-    pub mod figures;
-    pub mod layout;
-    pub mod picture;
-    pub mod sound;
-    pub mod variant;
-    pub mod vocabulary;
-}
-#[allow(dead_code, unused_imports, reason = "as above")]
-#[path = "../../../src/store/mod.rs"]
-mod store;
-#[allow(dead_code, reason = "as above")]
-#[path = "../../../src/sys"]
-mod sys {
-    pub mod accounts;
-}
-
-use gemma::figures::{Keep, Sizes};
-use store::{BadFile, Installers, Patience};
 
 /// Bytes of holes behind a header, for the tensors of a model whose header alone is the seed.
 const HOLES: u64 = 1 << 40;
@@ -87,9 +61,11 @@ fn check_reason(bad: &BadFile) {
 /// Sums overflow in no size that a model may be run at.
 fn reckon(model: &store::Model) {
     for (context, slots, batch) in [(256, 1, 32), (262_144, 4, 2048), (16_384, 64, 512)] {
-        let sizes = Sizes { context, slots, batch, small_kv: batch > 1000 };
-        let keep = Keep { per_layer: 64 << 20, experts: 33 };
-        let cost = model.figures.cost(&sizes, &keep);
-        assert!(cost.total() >= cost.unevictable());
+        let sizes = Sizes { context, ceiling: context, slots, batch, small_kv: batch > 1000 };
+        for packed in [PackedWeights::InFile, PackedWeights::InMemory] {
+            let keep = Retention { per_layer: 64 << 20, experts: 33, packed };
+            let cost = model.figures.cost(&sizes, &keep);
+            assert!(cost.total() >= cost.unevictable());
+        }
     }
 }

@@ -1,24 +1,16 @@
 //! The decoding of pictures against anything that a client may call one.
 #![no_main]
 
+use gemmad::gemma::picture::{BUDGETS, budget, size};
+use gemmad::{chat, gemma};
 use libfuzzer_sys::fuzz_target;
 
-#[allow(dead_code, reason = "the daemon uses more of it than this target")]
-#[path = "../../../src/chat/media.rs"]
-mod chat;
-#[allow(dead_code, reason = "as above")]
-#[path = "../../../src/gemma/picture.rs"]
-pub mod gemma_picture;
-mod gemma {
-    pub use super::gemma_picture as picture;
-}
-#[allow(dead_code, reason = "as above")]
+#[allow(dead_code, reason = "the worker uses more of it than this target")]
 #[path = "../../../src/worker/decode/picture.rs"]
 mod picture;
 mod careful;
 
 use careful::careful;
-use gemma::picture::{BUDGETS, budget, size};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok((width, height)) = picture::dimensions(bytes) else { return };

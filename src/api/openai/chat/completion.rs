@@ -1,7 +1,9 @@
 //! An answer that is sent when it is complete.
 
 use crate::api::choices::Total;
-use crate::api::openai::chat::response::{CallOut, Choice, Completion, Head, Logprobs, MessageOut};
+use crate::api::openai::chat::response::{
+    CallOut, Choice, Completion, FinishDetails, Head, Logprobs, MessageOut,
+};
 use crate::chat::{ChatEvent, Done, TokenLogprob};
 
 /// Collects events. Bounded by the limit on output tokens.
@@ -29,7 +31,7 @@ impl CompletionBuilder {
     /// Adds an event, or hands back the last one.
     pub fn event(&mut self, event: ChatEvent) -> Option<Done> {
         match event {
-            ChatEvent::Started { .. } | ChatEvent::Prompt { .. } => {}
+            ChatEvent::Accepted { .. } | ChatEvent::Started { .. } | ChatEvent::Prompt { .. } => {}
             ChatEvent::Text { text, mut logprobs } => {
                 self.content.push_str(&text);
                 self.content_logprobs.append(&mut logprobs);
@@ -84,6 +86,7 @@ impl CompletionBuilder {
             message,
             logprobs,
             finish_reason: done.finish.into(),
+            finish_details: FinishDetails::of(done.finish),
         }
     }
 }
@@ -155,7 +158,6 @@ mod tests {
                     ChatEvent::Started {
                         prompt_tokens: 10,
                         cached_tokens: 0,
-                        relaxed: vec![],
                     },
                     text("Hello"),
                     text("!")

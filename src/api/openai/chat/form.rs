@@ -110,13 +110,10 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::parse::json::body;
+    use crate::api::parse::json::whole;
 
     fn parse(json: &str) -> Result<Format, Invalid> {
-        let mut object = body(json.as_bytes())?;
-        let format = format(&mut object)?;
-        object.finish()?;
-        Ok(format)
+        whole(json, format)
     }
 
     #[test]

@@ -20,21 +20,25 @@ use crate::access::Caller;
 use crate::access::quota::Share;
 use crate::api::choices::{Choices, Total, of_choice, streamed};
 use crate::api::error::ApiError;
-use crate::api::generation::parse;
-use crate::api::{Api, body, documents, json, relaxed};
+use crate::api::generation::{Meanwhile, begun, parse};
+use crate::api::{Api, body, conversation, documents, json, relaxed};
 use crate::backend::Failure;
 use crate::chat::{ChatEvent, ChatRequest, Done, Message};
 use completion::CompletionBuilder;
 use request::{ChatCall, Delivery};
 use response::Head;
-use stream::Chunks;
+use stream::{Chunks, Framing, ProgressChunks};
 
 pub async fn complete(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
+    let body::Received {
+        bytes,
+        mut share,
+        prefer,
+    } = body::read(&api, &caller, request).await?;
     let call = parse(bytes, request::parse).await?;
     let ChatCall {
         model,
@@ -46,34 +50,51 @@ pub async fn complete(
     let files = documents::resolve(&api, caller.id(), &model, &mut request, &mut share)
         .await
         .map_err(|refused| ApiError::attachments(refused, fields::field))?;
+    conversation::settle(&mut request);
     let logprobs = request.logprobs.is_some();
     request.whole = delivery == Delivery::Complete;
     let requests = copies(&request, choices, &mut share)?;
     drop(request);
     let mut answers = Choices::ask(&api.backends, caller.id(), &model, requests).await?;
-    // What fails before the first event fails with a status of its own.
-    let (choice, first) = next(&mut answers).await?;
-    let head = Head::new(&answers.model());
-    let relaxed = answers.relaxed().to_vec();
-    let response = match delivery {
-        // The request is kept to the end: it may be answered anew.
-        Delivery::Complete => {
-            let new = || CompletionBuilder::hiding_thoughts(hides_thoughts);
-            let builders = (0..choices).map(|_| (new(), None)).collect();
-            let whole = collected(&mut answers, (choice, first), builders).await?;
-            json(whole.json(&head, logprobs))
-        }
-        Delivery::Stream { usage } => {
-            // From here on the request's memory is the worker's business.
-            drop(share);
-            let chunks = Chunks::new(head, usage, logprobs)
-                .of(choices)
-                .hiding_thoughts(hides_thoughts);
-            streamed(answers, (choice, first), chunks)
+    let mut head = Head::new(&answers.model());
+    let meanwhile = match delivery {
+        Delivery::Complete => Meanwhile::of_whole(prefer),
+        Delivery::Stream { progress, .. } => {
+            let chunks = ProgressChunks {
+                head: head.clone(),
+                wish: progress,
+                framing: Framing::Events,
+            };
+            Meanwhile::Comments(answers.waiting().and_then(|waiting| chunks.teller(waiting)))
         }
     };
-    let response = relaxed::with_header(response, &relaxed);
-    Ok(documents::with_files_header(response, &files))
+    let answering = async move {
+        // What fails before the first event fails with a status of its own.
+        let (choice, first) = next(&mut answers).await?;
+        let relaxed = answers.relaxed().to_vec();
+        let response = match delivery {
+            // The request is kept to the end: it may be answered anew.
+            Delivery::Complete => {
+                let new = || CompletionBuilder::hiding_thoughts(hides_thoughts);
+                let builders = (0..choices).map(|_| (new(), None)).collect();
+                let whole = collected(&mut answers, (choice, first), builders).await?;
+                head.model = answers.model();
+                json(whole.json(&head, logprobs))
+            }
+            Delivery::Stream { usage, .. } => {
+                // From here on the request's memory is the worker's business.
+                drop(share);
+                head.model = answers.model();
+                let chunks = Chunks::new(head, usage, logprobs)
+                    .of(choices)
+                    .hiding_thoughts(hides_thoughts);
+                streamed(answers, (choice, first), chunks)
+            }
+        };
+        let response = relaxed::with_header(response, &relaxed);
+        Ok(documents::with_files_header(response, &files))
+    };
+    begun(meanwhile, answering, |error: ApiError| error.event()).await
 }
 
 /// A request for each answer, all but the first charged; files are shared.

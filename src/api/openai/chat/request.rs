@@ -10,6 +10,7 @@ use crate::api::openai::common::Common;
 use crate::api::openai::tools::Shape;
 use crate::api::parse::Invalid;
 use crate::api::parse::json::{self, Json, Object, PassedFiles};
+use crate::api::progress::Wish;
 use crate::chat::{ChatRequest, OutputLimits};
 
 /// A chat request with what only this front door needs to know.
@@ -32,6 +33,8 @@ pub enum Delivery {
     Stream {
         /// Whether a last chunk tells the usage.
         usage: bool,
+        /// What is told while the request waits.
+        progress: Wish,
     },
 }
 
@@ -95,12 +98,19 @@ pub fn output(object: &mut Object) -> Result<OutputLimits, Invalid> {
         None => vec![],
     };
     let ignore_eos = object.switch("ignore_eos", false)?;
+    let may_repeat = may_repeat(object)?;
     Ok(OutputLimits {
         max_tokens: new.or(old).or(llama),
         min_tokens,
         stop,
         ignore_eos,
+        may_repeat,
     })
+}
+
+/// Whether an answer goes on that says the same for ever: `repetition_guard` is false.
+pub fn may_repeat(object: &mut Object) -> Result<bool, Invalid> {
+    Ok(!object.switch("repetition_guard", true)?)
 }
 
 /// A limit on tokens; other servers write "none" as -1, and Ollama "the context" as -2.
@@ -128,12 +138,13 @@ pub fn logprobs(object: &mut Object) -> Result<Option<u8>, Invalid> {
 /// How the answer is to be sent. What concerns streams alone says nothing where there is none.
 pub fn delivery(object: &mut Object) -> Result<Delivery, Invalid> {
     let stream = object.switch("stream", false)?;
-    let mut usage = false;
+    let (mut usage, mut progress) = (false, Wish::take(object)?);
     if let Some(options) = object.take("stream_options") {
         let mut options = options.object()?;
         for name in ["include_usage", "continuous_usage_stats"] {
             usage |= options.switch(name, false)?;
         }
+        progress.take_option(&mut options)?;
         known::neutral_members(&mut options, "stream_options")?;
         options.finish()?;
     }
@@ -143,7 +154,7 @@ pub fn delivery(object: &mut Object) -> Result<Delivery, Invalid> {
         wish.finish()?;
     }
     Ok(match stream {
-        true => Delivery::Stream { usage },
+        true => Delivery::Stream { usage, progress },
         false => Delivery::Complete,
     })
 }

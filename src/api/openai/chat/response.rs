@@ -4,6 +4,7 @@
 //! for each token.
 
 use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 
 use crate::api::choices::Total;
 use crate::api::generation::now;
@@ -38,6 +39,18 @@ impl Head {
             system_fingerprint: FINGERPRINT,
         }
     }
+
+    /// A chunk with these choices, to which something is added.
+    pub fn around(&self, object: &str, choices: Value) -> Value {
+        let mut chunk = json!({ "object": object, "choices": choices });
+        // Texts and a number always serialise.
+        if let (Value::Object(chunk), Ok(Value::Object(head))) =
+            (&mut chunk, serde_json::to_value(self))
+        {
+            chunk.extend(head);
+        }
+        chunk
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -56,6 +69,8 @@ pub struct Choice<'a> {
     pub message: MessageOut<'a>,
     pub logprobs: Option<Logprobs<'a>>,
     pub finish_reason: FinishOut,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finish_details: Option<FinishDetails>,
 }
 
 #[derive(Debug, Serialize)]
@@ -119,6 +134,8 @@ pub struct ChunkChoice<'a> {
     pub delta: Delta<'a>,
     pub logprobs: Option<Logprobs<'a>>,
     pub finish_reason: Option<FinishOut>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finish_details: Option<FinishDetails>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -163,9 +180,23 @@ impl From<Finish> for FinishOut {
     fn from(finish: Finish) -> Self {
         match finish {
             Finish::Stop | Finish::StopString(_) => Self::Stop,
-            Finish::Length => Self::Length,
+            Finish::Length | Finish::Repetition => Self::Length,
             Finish::ToolCalls => Self::ToolCalls,
         }
+    }
+}
+
+/// What there is to know of an end beside its reason.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct FinishDetails {
+    r#type: &'static str,
+}
+
+impl FinishDetails {
+    pub fn of(finish: Finish) -> Option<Self> {
+        (finish == Finish::Repetition).then_some(Self {
+            r#type: "repetition",
+        })
     }
 }
 

@@ -10,15 +10,19 @@
 
 use axum::body::Bytes;
 use serde::Serialize;
+use serde_json::json;
+use tokio::sync::watch;
 
 use crate::api::choices::{ChoiceEncoder, Total};
 use crate::api::error::ApiError;
 use crate::api::generation::{Encoder, take, write_event};
 use crate::api::openai::chat::response::{
-    ArgumentsOut, CallDelta, CallOut, Chunk, ChunkChoice, Delta, Head, Logprobs,
+    ArgumentsOut, CallDelta, CallOut, Chunk, ChunkChoice, Delta, FinishDetails, Head, Logprobs,
 };
+use crate::api::progress::{Form, Wish};
+use crate::api::telling::Teller;
 use crate::backend::Failure;
-use crate::chat::{ChatEvent, Done, TokenLogprob};
+use crate::chat::{ChatEvent, Done, TokenLogprob, Waiting};
 
 const OBJECT: &str = "chat.completion.chunk";
 
@@ -40,6 +44,40 @@ impl Framing {
                 buffer.push(b'\n');
             }
         }
+    }
+}
+
+/// What is sent to say how far a request is.
+#[derive(Debug)]
+pub struct ProgressChunks {
+    pub head: Head,
+    pub wish: Wish,
+    pub framing: Framing,
+}
+
+impl ProgressChunks {
+    pub fn chunks(&self, waiting: &Waiting) -> Bytes {
+        let around = |form| {
+            let choices = match form {
+                Form::Gemmad => json!([]),
+                Form::LlamaCpp => {
+                    let delta = json!({ "role": "assistant", "content": null });
+                    json!([{ "index": 0, "delta": delta, "finish_reason": null }])
+                }
+            };
+            self.head.around(OBJECT, choices)
+        };
+        let mut buffer = vec![];
+        for chunk in self.wish.told(waiting, around) {
+            self.framing.write(&mut buffer, &chunk);
+        }
+        buffer.into()
+    }
+
+    /// Tells of this request, if anything was wished.
+    pub fn teller(self, waiting: watch::Receiver<Option<Waiting>>) -> Option<Teller> {
+        let is_any = self.wish.is_any();
+        is_any.then(|| Teller::new(waiting, move |waiting| self.chunks(waiting)))
     }
 }
 
@@ -130,6 +168,7 @@ impl Chunks {
             delta,
             logprobs,
             finish_reason: None,
+            finish_details: None,
         }];
         let usage = self.usage.then_some(None);
         self.framing.write(
@@ -151,6 +190,7 @@ impl Chunks {
             delta: Delta::default(),
             logprobs: None,
             finish_reason: Some(done.finish.into()),
+            finish_details: FinishDetails::of(done.finish),
         }];
         let last = Chunk {
             head: &self.head,
@@ -222,6 +262,7 @@ impl ChoiceEncoder for Chunks {
             ChatEvent::CallArguments { json } => {
                 self.call(choice, None, Some(ArgumentsOut { arguments: &json }));
             }
+            ChatEvent::Accepted { .. } => {}
             // The next call's first delta says as much.
             ChatEvent::CallEnded => self.calls[choice] += 1,
             // Only answers that are sent whole start over, and only texts have prompts that are rated.
@@ -306,7 +347,6 @@ mod tests {
         let started = chunks.event(ChatEvent::Started {
             prompt_tokens: 10,
             cached_tokens: 4,
-            relaxed: vec![],
         });
         assert_eq!(
             one(&started),

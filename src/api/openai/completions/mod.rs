@@ -14,9 +14,9 @@ use crate::access::Caller;
 use crate::access::quota::Share;
 use crate::api::choices::{Choices, Total, streamed};
 use crate::api::error::ApiError;
-use crate::api::generation::{now, parse};
+use crate::api::generation::{Meanwhile, begun, now, parse};
 use crate::api::openai::chat::request::Delivery;
-use crate::api::openai::chat::response::{FINGERPRINT, Head};
+use crate::api::openai::chat::response::{FINGERPRINT, FinishDetails, Head};
 use crate::api::{Api, body, id, json, relaxed, render};
 use crate::backend::Failure;
 use crate::chat::{
@@ -31,7 +31,11 @@ pub async fn complete(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
+    let body::Received {
+        bytes,
+        mut share,
+        prefer,
+    } = body::read(&api, &caller, request).await?;
     let mut call = parse(bytes, request::parse).await?;
     let failed = |failure| ApiError::failure(failure, request::field);
     call.request.whole = call.delivery == Delivery::Complete;
@@ -43,27 +47,40 @@ pub async fn complete(
     let mut answers = Choices::ask(&api.backends, caller.id(), &model, requests)
         .await
         .map_err(failed)?;
-    // What fails before the first event fails with a status of its own.
-    let first = next(&mut answers).await.map_err(failed)?;
-    let relaxed = answers.relaxed().to_vec();
-    let head = Head {
+    let mut head = Head {
         id: id::random("cmpl-"),
         created: now(),
         model: answers.model(),
         system_fingerprint: FINGERPRINT,
     };
-    if let Delivery::Stream { usage } = delivery {
-        // One that is answered whole is kept to the end: it may be answered anew.
-        drop(share);
-        let pieces = Pieces::new(head, echoes, per_prompt, usage, logprobs);
-        let response = streamed(answers, first, pieces);
-        return Ok(relaxed::with_header(response, &relaxed));
-    }
-    let texts = collected(&mut answers, first, echoes)
-        .await
-        .map_err(failed)?;
-    let response = json(whole(&head, &texts, per_prompt, logprobs));
-    Ok(relaxed::with_header(response, &relaxed))
+    let meanwhile = match delivery {
+        Delivery::Complete => Meanwhile::of_whole(prefer),
+        Delivery::Stream { progress, .. } => Meanwhile::Comments(
+            answers
+                .waiting()
+                .and_then(|waiting| stream::teller(head.clone(), progress, waiting)),
+        ),
+    };
+    let answering = async move {
+        // What fails before the first event fails with a status of its own.
+        let first = next(&mut answers).await.map_err(failed)?;
+        let relaxed = answers.relaxed().to_vec();
+        if let Delivery::Stream { usage, .. } = delivery {
+            // One that is answered whole is kept to the end: it may be answered anew.
+            drop(share);
+            head.model = answers.model();
+            let pieces = Pieces::new(head, echoes, per_prompt, usage, logprobs);
+            let response = streamed(answers, first, pieces);
+            return Ok(relaxed::with_header(response, &relaxed));
+        }
+        let texts = collected(&mut answers, first, echoes)
+            .await
+            .map_err(failed)?;
+        head.model = answers.model();
+        let response = json(whole(&head, &texts, per_prompt, logprobs));
+        Ok(relaxed::with_header(response, &relaxed))
+    };
+    begun(meanwhile, answering, |error: ApiError| error.event()).await
 }
 
 /// A request for each answer, all but the first charged.
@@ -169,6 +186,7 @@ fn whole(head: &Head, texts: &[Text], per_prompt: usize, logprobs: bool) -> Stri
                 text: &text.text,
                 logprobs: logprobs.then_some(rated),
                 finish_reason: Some(done.finish.into()),
+                finish_details: FinishDetails::of(done.finish),
             }
         })
         .collect();

@@ -59,6 +59,7 @@ pub fn parse(body: &[u8]) -> Result<CompletionCall, Invalid> {
     let logprobs = logprobs(&mut object)?;
     let echo = object.switch("echo", false)?;
     let cache_prompt = object.switch("cache_prompt", true)?;
+    let retention = common::retention(&mut object)?;
     let delivery = request::delivery(&mut object)?;
     let choices = choices(&mut object, prompts.len())?;
     known::neutral(&mut object, Level::Request)?;
@@ -73,6 +74,7 @@ pub fn parse(body: &[u8]) -> Result<CompletionCall, Invalid> {
         logprobs,
         prompt_logprobs: echo && logprobs.is_some(),
         cache_prompt,
+        retention,
         ..ChatRequest::raw(first)
     };
     request
@@ -164,6 +166,7 @@ fn choices(object: &mut Object, prompts: usize) -> Result<u32, Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::parse::json::assert_refused;
 
     fn with(rest: &str) -> Result<CompletionCall, Invalid> {
         parse(format!(r#"{{"prompt":"Once"{rest}}}"#).as_bytes())
@@ -233,27 +236,28 @@ mod tests {
     #[test]
     fn what_cannot_be_is_named() {
         let many = format!(r#"{{"prompt":[{}"a"]}}"#, r#""a","#.repeat(MAX_ANSWERS));
-        for (body, field) in [
-            (r#"{}"#, "prompt"),
-            (r#"{"prompt":""}"#, "prompt"),
-            (r#"{"prompt":[]}"#, "prompt"),
-            (r#"{"prompt":["a",""]}"#, "prompt[1]"),
-            (r#"{"prompt":[[]]}"#, "prompt[0]"),
-            (r#"{"prompt":[1,"a"]}"#, "prompt"),
-            (r#"{"prompt":[-1]}"#, "prompt[0]"),
-            (r#"{"prompt":7}"#, "prompt"),
-            (&many, "prompt"),
-            (r#"{"prompt":"a","suffix":"b"}"#, "suffix"),
-            (r#"{"prompt":"a","best_of":2}"#, "best_of"),
-            (r#"{"prompt":"a","n":9}"#, "n"),
-            (r#"{"prompt":["a","b","c","d","e"],"n":8}"#, "n"),
-            (r#"{"prompt":"a","max_tokens":0}"#, "max_tokens"),
-            (r#"{"prompt":"a","logprobs":true}"#, "logprobs"),
-            (r#"{"prompt":"a","logprobs":21}"#, "logprobs"),
-            (r#"{"prompt":"a","messages":[]}"#, "messages"),
-            (r#"{"prompt":"a","mirostat":1}"#, "mirostat"),
-        ] {
-            assert_eq!(parse(body.as_bytes()).unwrap_err().field, field, "{body}");
-        }
+        assert_refused(
+            parse,
+            &[
+                (r#"{}"#, "prompt"),
+                (r#"{"prompt":""}"#, "prompt"),
+                (r#"{"prompt":[]}"#, "prompt"),
+                (r#"{"prompt":["a",""]}"#, "prompt[1]"),
+                (r#"{"prompt":[[]]}"#, "prompt[0]"),
+                (r#"{"prompt":[1,"a"]}"#, "prompt"),
+                (r#"{"prompt":[-1]}"#, "prompt[0]"),
+                (r#"{"prompt":7}"#, "prompt"),
+                (&many, "prompt"),
+                (r#"{"prompt":"a","suffix":"b"}"#, "suffix"),
+                (r#"{"prompt":"a","best_of":2}"#, "best_of"),
+                (r#"{"prompt":"a","n":9}"#, "n"),
+                (r#"{"prompt":["a","b","c","d","e"],"n":8}"#, "n"),
+                (r#"{"prompt":"a","max_tokens":0}"#, "max_tokens"),
+                (r#"{"prompt":"a","logprobs":true}"#, "logprobs"),
+                (r#"{"prompt":"a","logprobs":21}"#, "logprobs"),
+                (r#"{"prompt":"a","messages":[]}"#, "messages"),
+                (r#"{"prompt":"a","mirostat":1}"#, "mirostat"),
+            ],
+        );
     }
 }

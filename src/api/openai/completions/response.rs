@@ -2,7 +2,9 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::api::openai::chat::response::{FinishOut, Head, TimingsOut, UNLIKELY, UsageOut};
+use crate::api::openai::chat::response::{
+    FinishDetails, FinishOut, Head, TimingsOut, UNLIKELY, UsageOut,
+};
 use crate::chat::{PromptToken, TokenLogprob};
 
 pub const OBJECT: &str = "text_completion";
@@ -27,6 +29,8 @@ pub struct Choice<'a> {
     pub text: &'a str,
     pub logprobs: Option<Logprobs<'a>>,
     pub finish_reason: Option<FinishOut>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finish_details: Option<FinishDetails>,
 }
 
 /// This endpoint's own shape: one list for each property.

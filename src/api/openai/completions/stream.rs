@@ -1,15 +1,39 @@
 //! Streamed texts, as server-sent events.
 
 use axum::body::Bytes;
+use serde_json::json;
+use tokio::sync::watch;
 
 use super::request;
 use super::response::{Choice, Completion, Logprobs, OBJECT};
 use crate::api::choices::{ChoiceEncoder, Total};
 use crate::api::error::ApiError;
 use crate::api::generation::{take, write_event};
-use crate::api::openai::chat::response::Head;
+use crate::api::openai::chat::response::{FinishDetails, Head};
+use crate::api::progress::{Form, Wish};
+use crate::api::telling::Teller;
 use crate::backend::Failure;
-use crate::chat::{ChatEvent, PromptToken, TokenLogprob};
+use crate::chat::{ChatEvent, PromptToken, TokenLogprob, Waiting};
+
+/// Tells how far the first of the texts is, if that is wished.
+pub fn teller(head: Head, wish: Wish, waiting: watch::Receiver<Option<Waiting>>) -> Option<Teller> {
+    let chunks = move |waiting: &Waiting| {
+        let around = |form| {
+            let none = json!({ "index": 0, "text": "", "logprobs": null, "finish_reason": null });
+            let choices = match form {
+                Form::Gemmad => json!([]),
+                Form::LlamaCpp => json!([none]),
+            };
+            head.around(OBJECT, choices)
+        };
+        let mut buffer = vec![];
+        for chunk in wish.told(waiting, around) {
+            write_event(&mut buffer, None, &chunk);
+        }
+        buffer.into()
+    };
+    wish.is_any().then(|| Teller::new(waiting, chunks))
+}
 
 /// Streamed texts, which come side by side.
 pub struct Pieces {
@@ -57,6 +81,7 @@ impl Pieces {
             text,
             logprobs,
             finish_reason: None,
+            finish_details: None,
         }]);
     }
 
@@ -81,6 +106,7 @@ impl Pieces {
             text: "",
             logprobs: None,
             finish_reason: Some(done.finish.into()),
+            finish_details: FinishDetails::of(done.finish),
         }];
         let last = Completion {
             head: &self.head,

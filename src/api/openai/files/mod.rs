@@ -87,6 +87,7 @@ pub async fn create(
     let body::Received {
         bytes,
         share: _share,
+        ..
     } = body::read_form(&api, &caller, request).await?;
     let Upload {
         name,

@@ -24,6 +24,7 @@ use crate::api::openai::responses::{collected, ready};
 use crate::api::parse::Invalid;
 use crate::api::parse::json;
 use crate::api::parts::Kind;
+use crate::api::progress::Wish;
 use crate::api::{Api, body, documents, id, json as answer, render, sealed};
 use crate::chat::{ChatRequest, Message, OutputLimits, Role};
 
@@ -76,7 +77,9 @@ pub async fn compact(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
+    let body::Received {
+        bytes, mut share, ..
+    } = body::read(&api, &caller, request).await?;
     let call = parse(bytes, read).await?;
     let (mut ready, _, shown, ignored) = ready(&api, caller.id(), call, &mut share)?;
     let model = ready.model.clone();
@@ -151,6 +154,7 @@ pub fn read(body: &[u8]) -> Result<ResponsesCall, Invalid> {
         ..ChatRequest::new(vec![])
     };
     Ok(ResponsesCall {
+        progress: Wish::default(),
         model,
         request,
         input,

@@ -6,7 +6,6 @@
 //! left out, which the answer says.
 
 use axum::body::Bytes;
-use serde::de::IgnoredAny;
 
 use crate::api::ignored::Ignored;
 use crate::api::openai::responses::tools::{Names, is_hosted};
@@ -143,7 +142,7 @@ fn read(
         }
         "function_call" => {
             let given = object.need("arguments")?;
-            called(&mut object, arguments(&given)?, names, messages)?;
+            called(&mut object, tools::arguments(&given)?, names, messages)?;
             "fc_"
         }
         "custom_tool_call" => {
@@ -201,19 +200,6 @@ fn called(
     };
     model_turn(messages).tool_calls.push(call);
     Ok(())
-}
-
-/// A call's arguments. Of a call that was cut off they are a text that is no JSON.
-fn arguments(json: &Json) -> Result<String, Invalid> {
-    let invalid = match tools::arguments(json) {
-        Err(invalid) if json.is_string() => invalid,
-        arguments => return arguments,
-    };
-    let text = json.string()?;
-    match serde_json::from_str::<IgnoredAny>(&text) {
-        Err(_) => Ok(serde_json::json!({ "cut_off": text }).to_string()),
-        Ok(_) => Err(invalid),
-    }
 }
 
 /// What a function answered, with its call's name.

@@ -29,21 +29,20 @@ use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
 
 use crate::access::Caller;
 use crate::access::quota::Share;
 use crate::api::error::ApiError;
-use crate::api::generation::{next, parse, streamed};
+use crate::api::generation::{Meanwhile, begun, next, parse, streamed};
 use crate::api::ignored::Ignored;
-use crate::api::llama_cpp::mistaken;
+use crate::api::openai::common::counted;
 use crate::api::parse::Invalid;
+use crate::api::prefer::Prefer;
+use crate::api::progress::Wish;
 use crate::api::{Api, body, conversation, documents, json, relaxed, render};
 use crate::attachments::Refused;
 use crate::backend::{Answer, Backends, Failure};
-use crate::chat::{
-    ChatError, ChatEvent, ChatRequest, Done, Message, PrincipalId, Role, TextAnswer, TextTask,
-};
+use crate::chat::{ChatError, ChatEvent, ChatRequest, Done, Message, PrincipalId, Role, TextTask};
 use background::Work;
 use draft::Draft;
 use items::Item;
@@ -52,7 +51,7 @@ use recorder::Recorder;
 use request::{Delivery, ResponsesCall};
 use response::Status;
 use stored::StoredResponse;
-use stream::Stream;
+use stream::{Created, Events, Stream};
 
 /// Times that turns are left out before a conversation is given up as too long.
 const TRUNCATIONS: usize = 6;
@@ -76,9 +75,13 @@ pub async fn create(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
+    let body::Received {
+        bytes,
+        mut share,
+        prefer,
+    } = body::read(&api, &caller, request).await?;
     let call = parse(bytes, request::parse).await?;
-    let delivery = call.delivery;
+    let (delivery, progress) = (call.delivery, call.progress);
     let (mut ready, input, shown, ignored) = ready(&api, caller.id(), call, &mut share)?;
     let files = documents::read(&api, caller.id(), &mut ready.request, &mut share)
         .await
@@ -102,20 +105,33 @@ pub async fn create(
         .decode(&mut ready.request, &ready.model, &mut share)
         .await
         .map_err(|refused| ready.unread(refused))?;
-    let response = answered(&api, ready, delivery, shown, recorder, share).await?;
+    let sending = Sending {
+        delivery,
+        progress,
+        prefer,
+    };
+    let response = answered(&api, ready, sending, shown, recorder, share).await?;
     Ok(ignored.said_on(documents::with_files_header(response, &files)))
+}
+
+/// How an answer is sent, and what its client hears before.
+struct Sending {
+    delivery: Delivery,
+    progress: Wish,
+    prefer: Prefer,
 }
 
 /// Has the request answered, and sends the answer as it was asked for.
 async fn answered(
     api: &Api,
     mut ready: Ready,
-    delivery: Delivery,
+    sending: Sending,
     shown: request::Shown,
     recorder: Option<Recorder>,
     share: Share,
 ) -> Result<Response, ApiError> {
     let logprobs = ready.request.logprobs.is_some();
+    let delivery = sending.delivery;
     let in_background = matches!(delivery, Delivery::Background { .. });
     let stream = delivery.streams();
     ready.request.whole = !stream;
@@ -140,26 +156,41 @@ async fn answered(
             None => json(queued),
         });
     }
-    let (answer, event) = ready
-        .begin(&api.backends, answer)
-        .await
-        .map_err(|failure| ready.refusal(failure))?;
-    draft.model = answer.model();
-    let relaxed = answer.relaxed.clone();
-    if stream {
-        // From here on the request's memory is the worker's business. One that is answered whole is
-        // kept to the end: it may be answered anew.
-        drop(share);
-        let encoder = Stream::new(draft, recorder, logprobs);
-        let response = streamed(answer, event, encoder);
-        return Ok(relaxed::with_header(response, &relaxed));
-    }
-    let done = collected(answer, event, &mut draft).await?;
-    let response = draft.finished(&done);
-    if let Some(recorder) = recorder {
-        recorder.store(&draft, &response);
-    }
-    Ok(relaxed::with_header(json(render(&response)), &relaxed))
+    let backends = api.backends.clone();
+    let created = Created::default();
+    let meanwhile = match stream {
+        true => Meanwhile::Comments(stream::teller(
+            sending.progress,
+            answer.waiting.clone(),
+            &draft,
+            created.clone(),
+        )),
+        false => Meanwhile::of_whole(sending.prefer),
+    };
+    let answering = async move {
+        let (answer, event) = ready
+            .begin(&backends, answer)
+            .await
+            .map_err(|failure| ready.refusal(failure))?;
+        draft.model = answer.model();
+        let relaxed = answer.relaxed.clone();
+        if stream {
+            // From here on the request's memory is the worker's business. One that is answered whole
+            // is kept to the end: it may be answered anew.
+            drop(share);
+            let events = Events::new(logprobs, created);
+            let encoder = Stream::new(draft, recorder, events);
+            let response = streamed(answer, event, encoder);
+            return Ok(relaxed::with_header(response, &relaxed));
+        }
+        let done = collected(answer, event, &mut draft).await?;
+        let response = draft.finished(&done);
+        if let Some(recorder) = recorder {
+            recorder.store(&draft, &response);
+        }
+        Ok(relaxed::with_header(json(render(&response)), &relaxed))
+    };
+    begun(meanwhile, answering, |error| stream::error_event(&error)).await
 }
 
 /// Reads an answer to its end.
@@ -171,6 +202,7 @@ async fn collected(
     loop {
         draft.parts.event(&event, |_, _, _| {});
         if let ChatEvent::Done(done) = event {
+            draft.model = answer.model();
             return Ok(done);
         }
         event = next(&mut answer).await?;
@@ -184,19 +216,15 @@ fn storing_is_off(background: bool) -> ApiError {
     ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_value", message).param(param)
 }
 
-#[derive(Serialize)]
-struct InputTokens {
-    object: &'static str,
-    input_tokens: u32,
-}
-
 /// How many tokens a request would have the model read.
 pub async fn input_tokens(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let body::Received { bytes, mut share } = body::read(&api, &caller, request).await?;
+    let body::Received {
+        bytes, mut share, ..
+    } = body::read(&api, &caller, request).await?;
     let call = parse(bytes, request::parse).await?;
     let (mut ready, ..) = ready(&api, caller.id(), call, &mut share)?;
     let model = ready.model.clone();
@@ -204,18 +232,12 @@ pub async fn input_tokens(
         .await
         .map_err(|refused| ready.unread(refused))?;
     let task = TextTask::Count(Box::new(ready.take()));
-    match api
+    let answer = api
         .backends
         .text(caller.id(), &ready.model, task)
         .await
-        .map_err(|failure| ready.refusal(failure))?
-    {
-        TextAnswer::Count(input_tokens) => Ok(json(render(&InputTokens {
-            object: "response.input_tokens",
-            input_tokens,
-        }))),
-        other => Err(mistaken(&other)),
-    }
+        .map_err(|failure| ready.refusal(failure))?;
+    counted(&answer)
 }
 
 /// Puts what came before in front of what was sent, and checks the whole. What is copied is charged
@@ -330,6 +352,7 @@ impl Ready {
                 Err(Failure::Chat(ChatError::PromptTooLong {
                     prompt_tokens,
                     context_tokens,
+                    ceiling,
                 })) if self.truncates => {
                     let share =
                         1.0 - LEAVE * f64::from(context_tokens) / f64::from(prompt_tokens.max(1));
@@ -337,6 +360,7 @@ impl Ready {
                         return Err(Failure::Chat(ChatError::PromptTooLong {
                             prompt_tokens,
                             context_tokens,
+                            ceiling,
                         }));
                     }
                     answer = self.ask(backends).await?;

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::api::fields::{self, Level};
 use crate::api::ignored::Ignored;
+use crate::api::openai::chat;
 use crate::api::openai::common::{self, Common};
 use crate::api::openai::responses::items::{self, Input};
 use crate::api::openai::responses::response::Look;
@@ -14,26 +15,13 @@ use crate::api::openai::responses::tools::{self, Toolbox};
 use crate::api::openai::tools::Shape;
 use crate::api::parse::Invalid;
 use crate::api::parse::json::{self, Json, Object, quote};
+use crate::api::progress::Wish;
 use crate::chat::{ChatRequest, Format, OutputLimits, Thinking};
 
 /// Labels of one response, bytes of a label's name and of its value, as OpenAI has it.
 const MAX_LABELS: usize = 16;
 const MAX_LABEL_NAME: usize = 64;
 const MAX_LABEL_BYTES: usize = 512;
-
-/// Parameters that need no honouring here, each with the reason.
-const IGNORED: [(&str, &str); 4] = [
-    ("service_tier", "there is one tier"),
-    (
-        "prompt_cache_retention",
-        "the prefix cache lives as long as the model is loaded",
-    ),
-    (
-        "prompt_cache_options",
-        "the prefix cache finds its entries by content",
-    ),
-    ("client_metadata", "labels of the client's for itself"),
-];
 
 /// What is sent along with the answer's tokens if asked for.
 const LOGPROBS: &str = "message.output_text.logprobs";
@@ -62,6 +50,8 @@ pub struct ResponsesCall {
     pub instructions: Option<String>,
     pub previous: Option<String>,
     pub delivery: Delivery,
+    /// What is told while the request waits.
+    pub progress: Wish,
     /// Whether the oldest turns may be left out if not everything fits.
     pub truncates: bool,
     pub shown: Shown,
@@ -167,17 +157,14 @@ fn parsed(
         tools: toolbox.tools,
         tool_choice: toolbox.choice,
         format,
-        output: OutputLimits {
-            max_tokens: object.u32("max_output_tokens", 1, u32::MAX)?,
-            ..OutputLimits::default()
-        },
+        output: output(&mut object)?,
         thinking,
         logprobs,
         ..request
     };
     let truncates = truncation(&mut object)?;
-    let delivery = delivery(&mut object)?;
-    idle(&mut object, &mut ignored)?;
+    let (delivery, progress) = delivery(&mut object)?;
+    management(&mut object, &mut ignored)?;
     let shown = Shown {
         frequency_penalty: request.sampling.frequency_penalty,
         instructions: instructions.clone(),
@@ -214,10 +201,19 @@ fn parsed(
         instructions,
         previous: previous_response_id,
         delivery,
+        progress,
         truncates,
         shown,
         tools: toolbox.places,
         ignored,
+    })
+}
+
+fn output(object: &mut Object) -> Result<OutputLimits, Invalid> {
+    Ok(OutputLimits {
+        max_tokens: object.u32("max_output_tokens", 1, u32::MAX)?,
+        may_repeat: chat::request::may_repeat(object)?,
+        ..OutputLimits::default()
     })
 }
 
@@ -327,12 +323,9 @@ fn included(object: &mut Object) -> Result<(Option<u8>, bool), Invalid> {
     Ok((top, sealed))
 }
 
-/// What changes nothing, and `context_management`: summing up by itself what has become long is not
-/// done; `truncation` and `/v1/responses/compact` are what there is.
-fn idle(object: &mut Object, ignored: &mut Ignored) -> Result<(), Invalid> {
-    for (name, _) in IGNORED {
-        object.take(name);
-    }
+/// `context_management`: summing up by itself what has become long is not done; `truncation` and
+/// `/v1/responses/compact` are what there is.
+fn management(object: &mut Object, ignored: &mut Ignored) -> Result<(), Invalid> {
     if let Some(management) = object.take("context_management") {
         for entry in management.array()? {
             let kind = entry.object()?.need("type")?.string()?;
@@ -356,19 +349,23 @@ fn truncation(object: &mut Object) -> Result<bool, Invalid> {
     }
 }
 
-fn delivery(object: &mut Object) -> Result<Delivery, Invalid> {
+/// How the answer is sent, and what is told before it.
+fn delivery(object: &mut Object) -> Result<(Delivery, Wish), Invalid> {
     let keep = object
         .take("store")
         .map(|store| store.boolean())
         .transpose()?;
     let stream = object.switch("stream", false)?;
+    let mut progress = Wish::take(object)?;
     if let Some(options) = object.take("stream_options") {
         if !stream {
             return options.wrong("needs `stream` to be true");
         }
         let mut options = options.object()?;
-        // Padding against eavesdroppers on a network; there is none here.
-        options.take("include_obfuscation");
+        // The last event tells the usage in any case.
+        options.take("include_usage");
+        progress.take_option(&mut options)?;
+        fields::neutral_members(&mut options, "stream_options")?;
         options.finish()?;
     }
     let background = object.take("background");
@@ -376,20 +373,26 @@ fn delivery(object: &mut Object) -> Result<Delivery, Invalid> {
         Some(background) => background.boolean()?,
         None => false,
     };
-    match (background, keep) {
-        (Some(background), Some(false)) if in_background => background.wrong(
-            "cannot be true while `store` is false: the response must be kept until it is asked for",
-        ),
-        _ if in_background => Ok(Delivery::Background { stream }),
-        (_, keep) => {
-            let keep = keep == Some(true);
-            Ok(if stream {
-                Delivery::Stream { keep }
-            } else {
-                Delivery::Complete { keep }
-            })
+    let delivery = match (background, keep) {
+        (Some(background), _) if in_background && progress.is_any() => {
+            return background.wrong(
+                "cannot be true with `include_progress` or `return_progress`: the events of such a response are kept, and how far it was is nothing to keep",
+            );
         }
-    }
+        (Some(background), Some(false)) if in_background => {
+            return background.wrong(
+                "cannot be true while `store` is false: the response must be kept until it is asked for",
+            );
+        }
+        _ if in_background => Delivery::Background { stream },
+        (_, keep) if stream => Delivery::Stream {
+            keep: keep == Some(true),
+        },
+        (_, keep) => Delivery::Complete {
+            keep: keep == Some(true),
+        },
+    };
+    Ok((delivery, progress))
 }
 
 fn metadata(object: &mut Object) -> Result<BTreeMap<String, String>, Invalid> {

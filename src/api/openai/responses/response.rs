@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::api::openai::chat::response::{TimingsOut, TokenOut, tokens};
+use crate::api::openai::chat::response::{FinishDetails, TimingsOut, TokenOut, tokens};
 use crate::api::openai::responses::request::Shown;
 use crate::api::openai::responses::tools::{Named, Names};
 use crate::api::parts::{Kind, Part};
@@ -24,7 +24,7 @@ pub enum Status {
 impl Status {
     /// The end that an answer came to.
     pub fn of(finish: Finish) -> Self {
-        if finish == Finish::Length {
+        if matches!(finish, Finish::Length | Finish::Repetition) {
             Self::Incomplete
         } else {
             Self::Completed
@@ -66,13 +66,17 @@ pub struct ErrorOut<'a> {
 
 #[derive(Debug, Serialize)]
 pub struct Incomplete {
+    /// One of those that OpenAI's packages know.
     pub reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub details: Option<FinishDetails>,
 }
 
 impl Incomplete {
     pub fn of(done: &Done) -> Option<Self> {
-        (done.finish == Finish::Length).then_some(Self {
+        (Status::of(done.finish) == Status::Incomplete).then_some(Self {
             reason: "max_output_tokens",
+            details: FinishDetails::of(done.finish),
         })
     }
 }

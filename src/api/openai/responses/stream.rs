@@ -1,14 +1,19 @@
 //! A streamed response, as OpenAI's typed events.
 //!
 //! ```text
-//!   Started ─▶ response.created, response.in_progress
+//!   Started ─▶ response.created, unless how far it is was told before; response.in_progress
 //!   a part  ─▶ output_item.added [, content_part.added], …delta…, …done [, content_part.done], output_item.done
 //!   Done    ─▶ response.completed | response.incomplete        failure ─▶ response.failed
 //! ```
 //!
 //! A thought comes twice if a summary was asked for: as what it is, and as its own summary.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use axum::body::Bytes;
+use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::api::error::ApiError;
 use crate::api::generation::{Encoder, take, write_event};
@@ -17,8 +22,10 @@ use crate::api::openai::responses::draft::Draft;
 use crate::api::openai::responses::recorder::Recorder;
 use crate::api::openai::responses::response::{self, At, Body, ErrorOut, Event, Look, Status};
 use crate::api::parts::{Change, Kind, Part};
+use crate::api::progress::Wish;
+use crate::api::telling::{self, Teller};
 use crate::backend::Failure;
-use crate::chat::{ChatEvent, TokenLogprob};
+use crate::chat::{ChatEvent, TokenLogprob, Waiting};
 
 pub struct Stream {
     draft: Draft,
@@ -36,13 +43,75 @@ pub struct Events {
     /// Where each event in the buffer ends.
     ends: Vec<usize>,
     logprobs: bool,
+    created: Created,
+}
+
+/// By which a response is told of first.
+const CREATED: &str = "response.created";
+
+/// Whether the response was told of as created.
+pub type Created = Arc<AtomicBool>;
+
+/// Tells how far the request is, if that is wished: behind the event that tells of the response,
+/// which packages expect to be the first.
+pub fn teller(
+    wish: Wish,
+    waiting: watch::Receiver<Option<Waiting>>,
+    draft: &Draft,
+    created: Created,
+) -> Option<Teller> {
+    let mut events = Events::default();
+    let response = draft.standing(Status::Queued);
+    events.event(CREATED, Body::Response { response });
+    let first = events.take();
+    let told = move |waiting: &Waiting| {
+        let events = telling::events(wish, waiting);
+        match events.is_empty() || created.swap(true, Ordering::Relaxed) {
+            true => events,
+            false => [first.clone(), events].concat().into(),
+        }
+    };
+    wish.is_any().then(|| Teller::new(waiting, told))
+}
+
+/// The `error` event, by which a stream says that there will be no response. `error` in it is what
+/// OpenAI's SDKs raise.
+pub fn error_event(error: &ApiError) -> Bytes {
+    #[derive(Serialize)]
+    struct Out<'a> {
+        r#type: &'static str,
+        sequence_number: u64,
+        code: Option<&'a str>,
+        message: &'a str,
+        param: Option<&'a str>,
+        error: ErrorOut<'a>,
+    }
+    let (code, message) = (error.code, &*error.message);
+    let mut buffer = vec![];
+    write_event(
+        &mut buffer,
+        Some("error"),
+        &Out {
+            r#type: "error",
+            sequence_number: 0,
+            code,
+            message,
+            param: error.param.as_deref(),
+            error: ErrorOut {
+                code: code.unwrap_or("server_error"),
+                message,
+            },
+        },
+    );
+    buffer.into()
 }
 
 impl Events {
     /// `logprobs`: texts come with their log-probabilities.
-    pub fn new(logprobs: bool) -> Self {
+    pub fn new(logprobs: bool, created: Created) -> Self {
         Self {
             logprobs,
+            created,
             ..Self::default()
         }
     }
@@ -67,6 +136,10 @@ impl Events {
     }
 
     fn event(&mut self, kind: &'static str, body: Body) {
+        // The first one was told before.
+        if self.number == 0 && kind != CREATED && self.created.load(Ordering::Relaxed) {
+            self.number = 1;
+        }
         write_event(
             &mut self.buffer,
             Some(kind),
@@ -82,7 +155,7 @@ impl Events {
 
     /// The response waits for its turn.
     pub fn queued(&mut self, draft: &Draft) {
-        for kind in ["response.created", "response.queued"] {
+        for kind in [CREATED, "response.queued"] {
             let response = draft.standing(Status::Queued);
             self.event(kind, Body::Response { response });
         }
@@ -91,7 +164,8 @@ impl Events {
     /// What an event of the answer tells. The response is told of as created unless it was before.
     pub fn answer(&mut self, draft: &mut Draft, event: &ChatEvent) {
         if matches!(event, ChatEvent::Started { .. }) {
-            let created = (self.number == 0).then_some("response.created");
+            let is_first = self.number == 0 && !self.created.swap(true, Ordering::Relaxed);
+            let created = is_first.then_some(CREATED);
             for kind in created.into_iter().chain(["response.in_progress"]) {
                 let response = draft.standing(Status::InProgress);
                 self.event(kind, Body::Response { response });
@@ -306,11 +380,11 @@ fn list<'a>(part: &Part, tokens: &'a [TokenLogprob], wanted: bool) -> Option<Vec
 }
 
 impl Stream {
-    pub fn new(draft: Draft, recorder: Option<Recorder>, logprobs: bool) -> Self {
+    pub fn new(draft: Draft, recorder: Option<Recorder>, events: Events) -> Self {
         Self {
             draft,
             recorder,
-            events: Events::new(logprobs),
+            events,
         }
     }
 }

@@ -276,12 +276,7 @@ impl Toolbox {
         let kind = fields.need("type")?;
         match kind.string()?.as_str() {
             "function" | "custom" => {
-                let (name, called) = self.named(&mut fields)?;
-                fields.finish()?;
-                if !self.names.has(&called) {
-                    return name.wrong("names a function that is not in `tools`");
-                }
-                self.choice = ToolChoice::Named(called);
+                self.choice = ToolChoice::Named(self.named(fields)?);
                 Ok(())
             }
             "allowed_tools" => {
@@ -301,12 +296,16 @@ impl Toolbox {
         }
     }
 
-    /// The tool that an object names, and what the model knows it by.
-    fn named<'a>(&self, fields: &mut Object<'a>) -> Result<(Json<'a>, String), Invalid> {
+    /// What the model knows the tool by that an object names.
+    fn named(&self, mut fields: Object) -> Result<String, Invalid> {
         let name = fields.need("name")?;
         let namespace = fields.string("namespace")?;
         let called = self.names.called(namespace.as_deref(), &name.string()?);
-        Ok((name, called))
+        fields.finish()?;
+        if !self.names.has(&called) {
+            return name.wrong("names a function that is not in `tools`");
+        }
+        Ok(called)
     }
 
     fn mode(&mut self, mode: &Json) -> Result<(), Invalid> {
@@ -335,14 +334,7 @@ impl Toolbox {
             let mut fields = json.object()?;
             let kind = fields.need("type")?;
             match kind.string()?.as_str() {
-                "function" | "custom" => {
-                    let (name, called) = self.named(&mut fields)?;
-                    fields.finish()?;
-                    if !self.names.has(&called) {
-                        return name.wrong("names a function that is not in `tools`");
-                    }
-                    wanted.push(called);
-                }
+                "function" | "custom" => wanted.push(self.named(fields)?),
                 "namespace" => {
                     let name = fields.need("name")?.string()?;
                     fields.finish()?;
@@ -392,13 +384,11 @@ fn as_function(json: &Json) -> Result<String, Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::parse::json::body;
+    use crate::api::parse::json::whole;
 
     fn parse(json: &str) -> Result<(Toolbox, Option<String>), Invalid> {
-        let mut object = body(json.as_bytes())?;
         let mut ignored = Ignored::default();
-        let toolbox = toolbox(&mut object, &mut ignored)?;
-        object.finish()?;
+        let toolbox = whole(json, |object| toolbox(object, &mut ignored))?;
         Ok((toolbox, ignored.value()))
     }
 

@@ -14,7 +14,7 @@ use axum::response::Response;
 
 use crate::access::Caller;
 use crate::api::error::ApiError;
-use crate::api::generation::{next, streamed};
+use crate::api::generation::{Meanwhile, begun, next, streamed};
 use crate::api::{Api, body, json, render};
 use crate::chat::ChatEvent;
 use request::{Format, TranscriptionCall};
@@ -27,7 +27,11 @@ pub async fn create(
     request: Request,
 ) -> Result<Response, ApiError> {
     let boundary = body::boundary(request.headers())?;
-    let body::Received { bytes, mut share } = body::read_form(&api, &caller, request).await?;
+    let body::Received {
+        bytes,
+        mut share,
+        prefer,
+    } = body::read_form(&api, &caller, request).await?;
     let TranscriptionCall {
         model,
         mut request,
@@ -44,28 +48,37 @@ pub async fn create(
         .chat(caller.id(), &model, request)
         .await
         .map_err(failed)?;
-    let mut event = next(&mut answer).await.map_err(failed)?;
-    if format == Format::Stream {
-        // One that is answered whole is kept to the end: it may be answered anew.
-        drop(share);
-        return Ok(streamed(answer, event, Pieces::default()));
-    }
-    let mut text = String::new();
-    loop {
-        match event {
-            ChatEvent::Text { text: piece, .. } => text.push_str(&piece),
-            ChatEvent::Restarted => text.clear(),
-            ChatEvent::Done(done) if format == Format::Json => {
-                return Ok(json(render(&Transcription {
-                    text: text.trim(),
-                    usage: done.usage.into(),
-                })));
-            }
-            ChatEvent::Done(_) => return Ok(plain(text.trim())),
-            _ => {}
+    let answering = async move {
+        let mut event = next(&mut answer).await.map_err(failed)?;
+        if format == Format::Stream {
+            // One that is answered whole is kept to the end: it may be answered anew.
+            drop(share);
+            return Ok(streamed(answer, event, Pieces::default()));
         }
-        event = next(&mut answer).await?;
-    }
+        let mut text = String::new();
+        loop {
+            match event {
+                ChatEvent::Text { text: piece, .. } => text.push_str(&piece),
+                ChatEvent::Restarted => text.clear(),
+                ChatEvent::Done(done) if format == Format::Json => {
+                    return Ok(json(render(&Transcription {
+                        text: text.trim(),
+                        usage: done.usage.into(),
+                    })));
+                }
+                ChatEvent::Done(_) => return Ok(plain(text.trim())),
+                _ => {}
+            }
+            event = next(&mut answer).await?;
+        }
+    };
+    let meanwhile = match format {
+        Format::Stream => Meanwhile::Comments(None),
+        Format::Json => Meanwhile::of_whole(prefer),
+        // Blanks would be a part of the text.
+        _ => Meanwhile::Nothing,
+    };
+    begun(meanwhile, answering, |error: ApiError| error.event()).await
 }
 
 /// The text alone, and the end of its line.

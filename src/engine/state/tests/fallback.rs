@@ -192,3 +192,47 @@ fn who_leaves_while_another_model_is_chosen_delays_nobody() {
     assert_eq!(s.step(t, exited(1, "0")), []);
     assert_eq!(s.step(t, Input::HangUp { id: 1 }), [spawn(2, "other")]);
 }
+
+#[test]
+fn where_the_output_is_no_number_who_left_the_choice_gets_another_model() {
+    let (mut s, t) = state();
+    for input in [
+        submit_flexible(1, "bad"),
+        submit(2, "bad"),
+        submit_flexible(3, "bad"),
+        submit(4, "bad"),
+    ] {
+        s.step(t, input);
+    }
+    // It has its turn for a while.
+    let t = t + Duration::from_secs(1);
+    s.step(t, loaded(1));
+    let failure = Failure::Unsound {
+        model: "bad".into(),
+    };
+    let unsound = |id, of_model| Input::Unsound {
+        id,
+        failure: Failure::Unsound {
+            model: "bad".into(),
+        },
+        of_model,
+    };
+    // Those that wait need not find it out themselves, unless they have named it.
+    let told = [choose(1, failure.clone()), choose(3, failure.clone())];
+    assert_eq!(s.step(t, unsound(1, true)), told);
+    s.step(t, chosen(3, "good"));
+    assert_eq!(s.step(t, chosen(1, "good")), [Action::Send { id: 4 }]);
+    let failed = |id| Action::Fail {
+        id,
+        failure: failure.clone(),
+    };
+    assert_eq!(s.step(t, unsound(2, true)), [failed(2)]);
+    let actions = s.step(t, unsound(4, false));
+    assert_eq!(actions, [failed(4), Action::End { generation: 1 }]);
+    assert_eq!(s.step(t, exited(1, "0")), [spawn(2, "good")]);
+    s.step(t, loaded(2));
+    // What was shown cannot be taken back.
+    s.step(t, Input::Begun { id: 1, shown: true });
+    assert_eq!(s.step(t, unsound(1, false)), [failed(1)]);
+    assert_eq!(s.step(t, unsound(1, false)), [], "it is gone");
+}

@@ -3,6 +3,7 @@
 use super::super::heartbeat::INTERVAL;
 use super::LEAST_SILENCE;
 use super::*;
+use crate::ipc::Progress;
 
 /// A worker that runs two requests; something of the first was seen.
 fn running() -> (State, Instant) {
@@ -15,12 +16,21 @@ fn running() -> (State, Instant) {
     (s, t)
 }
 
+/// How far the decoder is, which has no media.
 fn beat(steps: u64, computing: bool) -> Input {
+    both(progress(steps, computing), progress(0, false))
+}
+
+fn both(decoder: Progress, encoder: Progress) -> Input {
     Input::Beat {
         generation: 1,
-        steps,
-        computing,
+        decoder,
+        encoder,
     }
+}
+
+fn progress(steps: u64, computing: bool) -> Progress {
+    Progress { steps, computing }
 }
 
 /// Lets time pass, and has the worker answer each question so; returns the first action that is no
@@ -55,6 +65,7 @@ fn a_silent_worker_is_ended_and_what_was_not_seen_is_retried() {
         ended,
         Action::KillSilent {
             generation: 1,
+            what: "it",
             silence: after
         }
     );
@@ -82,7 +93,7 @@ fn the_same_step_over_and_over_is_silence_and_waiting_is_none() {
     assert_eq!(
         pass(&mut s, t, 5 * LEAST_SILENCE / 2, |_| Some(beat(7, false))),
         None,
-        "media are encoded"
+        "nothing is computed"
     );
     let (mut s, t) = running();
     assert_eq!(
@@ -95,6 +106,51 @@ fn the_same_step_over_and_over_is_silence_and_waiting_is_none() {
         matches!(spins, Some((_, Action::KillSilent { generation: 1, .. }))),
         "{spins:?}"
     );
+}
+
+#[test]
+fn an_encoder_that_hangs_is_seen_whatever_the_decoder_does() {
+    for decodes in [false, true] {
+        let (mut s, t) = running();
+        let hangs = |n| Some(both(progress(n, decodes), progress(3, true)));
+        let Some((after, Action::KillSilent { generation: 1, .. })) =
+            pass(&mut s, t, 2 * LEAST_SILENCE, hangs)
+        else {
+            panic!("a hanging encoder was not seen");
+        };
+        // Its first answer came in the second second.
+        assert_eq!(after, LEAST_SILENCE + 2 * INTERVAL);
+        let told = s.step(t + after, exited(1, "SIGKILL"));
+        let [
+            Action::Fail {
+                failure: Failure::WorkerDied { cause },
+                ..
+            },
+            _,
+        ] = &told[..]
+        else {
+            panic!("{told:?}")
+        };
+        assert!(
+            cause.contains("its encoder of pictures and sounds computed nothing for 181 s"),
+            "{cause}"
+        );
+    }
+}
+
+#[test]
+fn an_encoder_that_is_slow_is_waited_for_and_makes_nobody_else_patient() {
+    let (mut s, t) = running();
+    let step = LEAST_SILENCE.as_secs() / 2;
+    let slow = |n: u64| Some(both(progress(n, true), progress(n / step, true)));
+    assert_eq!(pass(&mut s, t, 2 * LEAST_SILENCE, slow), None);
+    let t = t + 2 * LEAST_SILENCE;
+    let hangs = |n: u64| Some(both(progress(7, true), progress(n / step, true)));
+    let told = pass(&mut s, t, 2 * LEAST_SILENCE, hangs);
+    let Some((after, Action::KillSilent { .. })) = told else {
+        panic!("{told:?}")
+    };
+    assert!(after <= LEAST_SILENCE + 2 * INTERVAL, "{after:?}");
 }
 
 #[test]

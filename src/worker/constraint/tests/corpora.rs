@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{closing, compiler, strictly, takes, tiny, tool, walk};
+use super::{closing, compiler, strictly, takes, tiny, tool, try_walk};
 use crate::worker::constraint::compile::GrammarCompiler;
 use crate::worker::constraint::grammar::CompiledGrammar;
 use gemmad::chat::Format;
@@ -161,7 +161,8 @@ fn bench() {
     let vocab = tiny();
     let compiler = compiler(vocab);
     let closing = closing(vocab, &["\"", "}", "]", "0", "1"]);
-    let (mut schemas, mut accepted, mut whole_schemas, mut answers, mut wrong) = (0, 0, 0, 0, 0);
+    let (mut schemas, mut accepted, mut whole_schemas) = (0, 0, 0);
+    let (mut answers, mut wrong, mut broken) = (0, 0, 0);
     let mut times = vec![];
     for (i, path) in files("GEMMAD_SCHEMA_BENCH").iter().enumerate() {
         let Some(schema) = read(path) else { continue };
@@ -185,10 +186,15 @@ fn bench() {
             continue;
         };
         for seed in 1..3 {
-            let walk = walk(&grammar, vocab, seed * 7919 + i as u64, &closing);
-            if !walk.whole {
-                continue;
-            }
+            let walk = match try_walk(&grammar, vocab, seed * 7919 + i as u64, &closing) {
+                Ok(walk) if walk.whole => walk,
+                Ok(_) => continue,
+                Err(error) => {
+                    broken += 1;
+                    println!("{}: an answer breaks off: {error}", path.display());
+                    continue;
+                }
+            };
             answers += 1;
             let tokens = walk.tokens.iter();
             let bytes: Vec<u8> = tokens.flat_map(|&token| vocab.bytes(token)).collect();
@@ -204,7 +210,7 @@ fn bench() {
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
     println!(
         "{accepted} of {schemas} accepted, {whole_schemas} without anything left out; {wrong} of {answers} answers \
-         are wrong; a grammar takes {:?}, p99 {:?}, at most {:?}",
+         are wrong, {broken} more broke off; a grammar takes {:?}, p99 {:?}, at most {:?}",
         at(0.5),
         at(0.99),
         at(1.0)

@@ -32,9 +32,18 @@ struct Walk {
     whole: bool,
 }
 
-/// Samples allowed tokens, each as likely as every other for a while, and then those that seem to
-/// lead to the end.
 fn walk(grammar: &CompiledGrammar, vocab: Vocab, seed: u64, closing: &[Token]) -> Walk {
+    try_walk(grammar, vocab, seed, closing).unwrap()
+}
+
+/// Samples allowed tokens, each as likely as every other for a while, and then those that seem to
+/// lead to the end. The error is what ends an answer whose next token cannot be found.
+fn try_walk(
+    grammar: &CompiledGrammar,
+    vocab: Vocab,
+    seed: u64,
+    closing: &[Token],
+) -> Result<Walk, String> {
     const WILD: usize = 40;
     const LONGEST: usize = 1500;
     let mut state = seed | 1;
@@ -48,10 +57,10 @@ fn walk(grammar: &CompiledGrammar, vocab: Vocab, seed: u64, closing: &[Token]) -
     while tokens.len() < LONGEST {
         let allowed = mask.allowed.to_list();
         if mask.may_end && (allowed.is_empty() || random(3) == 0 || tokens.len() > WILD) {
-            return Walk {
+            return Ok(Walk {
                 tokens,
                 whole: true,
-            };
+            });
         }
         let close = closing
             .iter()
@@ -64,17 +73,17 @@ fn walk(grammar: &CompiledGrammar, vocab: Vocab, seed: u64, closing: &[Token]) -
         assert!(token < vocab.len() as Token);
         tokens.push(token);
         if vocab.text(token) == Some(marker::TOOL_CALL_END) {
-            return Walk {
+            return Ok(Walk {
                 tokens,
                 whole: true,
-            };
+            });
         }
-        mask = running.take(token).unwrap();
+        mask = running.take(token)?;
     }
-    Walk {
+    Ok(Walk {
         tokens,
         whole: false,
-    }
+    })
 }
 
 fn closing(vocab: Vocab, texts: &[&str]) -> Vec<Token> {

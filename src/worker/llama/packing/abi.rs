@@ -5,60 +5,66 @@ use std::ffi::{CStr, c_char, c_void};
 
 use llama_cpp_sys_2 as sys;
 
-/// The type's name.
+/// The types' names.
 const REPACK: &CStr = c"CPU_REPACK";
+const MEMORY: &CStr = c"CPU";
 
-pub(super) type AllocBuffer =
+pub(in crate::worker::llama) type AllocBuffer =
     unsafe extern "C" fn(sys::ggml_backend_buffer_type_t, usize) -> sys::ggml_backend_buffer_t;
-pub(super) type SetTensor = unsafe extern "C" fn(
+pub(in crate::worker::llama) type SetTensor = unsafe extern "C" fn(
     sys::ggml_backend_buffer_t,
     *mut sys::ggml_tensor,
     *const c_void,
     usize,
     usize,
 );
+pub(in crate::worker::llama) type InitTensor =
+    unsafe extern "C" fn(sys::ggml_backend_buffer_t, *mut sys::ggml_tensor) -> sys::ggml_status;
+pub(in crate::worker::llama) type Clear = unsafe extern "C" fn(sys::ggml_backend_buffer_t, u8);
 /// A function that is only compared or left alone.
 type Other = Option<unsafe extern "C" fn()>;
 
 /// `ggml_backend_buffer_type`.
 #[repr(C)]
-pub(super) struct BufferType {
-    pub(super) get_name:
+pub(in crate::worker::llama) struct BufferType {
+    pub(in crate::worker::llama) get_name:
         Option<unsafe extern "C" fn(sys::ggml_backend_buffer_type_t) -> *const c_char>,
-    pub(super) alloc_buffer: Option<AllocBuffer>,
-    pub(super) alloc_buffer_n: Other,
-    pub(super) get_alignment:
+    pub(in crate::worker::llama) alloc_buffer: Option<AllocBuffer>,
+    pub(in crate::worker::llama) alloc_buffer_n: Other,
+    pub(in crate::worker::llama) get_alignment:
         Option<unsafe extern "C" fn(sys::ggml_backend_buffer_type_t) -> usize>,
-    pub(super) get_max_size: Other,
-    pub(super) get_alloc_size: Other,
-    pub(super) get_alloc_size_n: Other,
-    pub(super) is_host: Other,
-    pub(super) device: sys::ggml_backend_dev_t,
-    pub(super) context: *mut c_void,
+    pub(in crate::worker::llama) get_max_size: Other,
+    pub(in crate::worker::llama) get_alloc_size: Other,
+    pub(in crate::worker::llama) get_alloc_size_n: Other,
+    pub(in crate::worker::llama) is_host: Other,
+    pub(in crate::worker::llama) device: sys::ggml_backend_dev_t,
+    pub(in crate::worker::llama) context: *mut c_void,
 }
 
 /// `ggml_backend_buffer`.
 #[repr(C)]
-pub(super) struct Buffer {
-    pub(super) free_buffer: Option<unsafe extern "C" fn(sys::ggml_backend_buffer_t)>,
-    pub(super) get_base: Option<unsafe extern "C" fn(sys::ggml_backend_buffer_t) -> *mut c_void>,
-    pub(super) init_tensor: Other,
-    pub(super) memset_tensor: Other,
-    pub(super) set_tensor: Option<SetTensor>,
-    pub(super) get_tensor: Other,
-    pub(super) set_tensor_2d: Other,
-    pub(super) get_tensor_2d: Other,
-    pub(super) cpy_tensor: Other,
-    pub(super) clear: Other,
-    pub(super) reset: Other,
-    pub(super) buft: sys::ggml_backend_buffer_type_t,
-    pub(super) context: *mut c_void,
-    pub(super) size: usize,
-    pub(super) usage: i32,
+pub(in crate::worker::llama) struct Buffer {
+    pub(in crate::worker::llama) free_buffer:
+        Option<unsafe extern "C" fn(sys::ggml_backend_buffer_t)>,
+    pub(in crate::worker::llama) get_base:
+        Option<unsafe extern "C" fn(sys::ggml_backend_buffer_t) -> *mut c_void>,
+    pub(in crate::worker::llama) init_tensor: Option<InitTensor>,
+    pub(in crate::worker::llama) memset_tensor: Other,
+    pub(in crate::worker::llama) set_tensor: Option<SetTensor>,
+    pub(in crate::worker::llama) get_tensor: Other,
+    pub(in crate::worker::llama) set_tensor_2d: Other,
+    pub(in crate::worker::llama) get_tensor_2d: Other,
+    pub(in crate::worker::llama) cpy_tensor: Other,
+    pub(in crate::worker::llama) clear: Option<Clear>,
+    pub(in crate::worker::llama) reset: Other,
+    pub(in crate::worker::llama) buft: sys::ggml_backend_buffer_type_t,
+    pub(in crate::worker::llama) context: *mut c_void,
+    pub(in crate::worker::llama) size: usize,
+    pub(in crate::worker::llama) usage: i32,
 }
 
 /// ggml's type of packed buffers, if it has one that looks as we know it.
-pub(super) fn packed_type() -> Option<sys::ggml_backend_buffer_type_t> {
+pub(in crate::worker::llama) fn packed_type() -> Option<sys::ggml_backend_buffer_type_t> {
     // SAFETY: as in `packing`: the list is of buffer types that live as long as the process and
     // ends in null.
     unsafe {
@@ -78,7 +84,7 @@ pub(super) fn packed_type() -> Option<sys::ggml_backend_buffer_type_t> {
         let mut next = list?(device);
         while !next.is_null() && !(*next).is_null() {
             if CStr::from_ptr(sys::ggml_backend_buft_name(*next)) == REPACK {
-                return Some(*next).filter(|buft| is_known(*buft));
+                return Some(*next).filter(|buft| is_known(*buft, REPACK));
             }
             next = next.add(1);
         }
@@ -86,18 +92,27 @@ pub(super) fn packed_type() -> Option<sys::ggml_backend_buffer_type_t> {
     None
 }
 
+/// ggml's type of plain buffers in memory, if it looks as we know it.
+pub(in crate::worker::llama) fn memory_type() -> Option<sys::ggml_backend_buffer_type_t> {
+    // SAFETY: the type lives as long as the process.
+    unsafe {
+        let buft = sys::ggml_backend_cpu_buffer_type();
+        (!buft.is_null() && is_known(buft, MEMORY)).then_some(buft)
+    }
+}
+
 /// Whether a buffer type's fields are where [`BufferType`] has them, as far as ggml's own functions
 /// tell.
 ///
 /// # Safety
 /// `buft` is a live buffer type.
-unsafe fn is_known(buft: sys::ggml_backend_buffer_type_t) -> bool {
+unsafe fn is_known(buft: sys::ggml_backend_buffer_type_t, name: &CStr) -> bool {
     // SAFETY: by this function's contract. ggml's structure is no smaller than ours: the tests hold
     // the sizes of the version that is linked.
     unsafe {
         let ours = &*buft.cast::<BufferType>();
         ours.get_name
-            .is_some_and(|name| CStr::from_ptr(name(buft)) == REPACK)
+            .is_some_and(|found| CStr::from_ptr(found(buft)) == name)
             && ours.alloc_buffer.is_some()
             && ours.get_alignment.is_some_and(|alignment| {
                 alignment(buft) == sys::ggml_backend_buft_get_alignment(buft)

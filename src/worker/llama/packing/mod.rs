@@ -17,7 +17,7 @@
 //!   from the file's map;
 //! - a kernel reads packed weights through `tensor->data` and nothing else.
 
-mod abi;
+pub(super) mod abi;
 mod buffer;
 mod hook;
 mod outcome;

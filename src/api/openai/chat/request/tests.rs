@@ -1,5 +1,5 @@
 use super::*;
-use crate::chat::{Message, Role, Sampling, Thinking};
+use crate::chat::{Message, Retention, Role, Sampling, Thinking};
 
 fn with(rest: &str) -> Result<ChatCall, Invalid> {
     parse(format!(r#"{{"messages":[{{"role":"user","content":"hi"}}]{rest}}}"#).as_bytes())
@@ -28,11 +28,17 @@ fn everything_at_once() {
             "logit_bias":{"5":-100,"6":2.5},"logprobs":true,"top_logprobs":3,"stream":true,
             "stream_options":{"include_usage":true,"include_obfuscation":false},"response_format":{"type":"text"},
             "ignore_eos":true,"min_tokens":2,"cache_prompt":false,"chat_template_kwargs":{"enable_thinking":true},
-            "user":"u","metadata":{"a":"b"},"store":false,"service_tier":"auto","modalities":[ "text" ],"verbosity":"medium""#,
+            "user":"u","metadata":{"a":"b"},"store":false,"prompt_cache_retention":"24h","service_tier":"auto","modalities":[ "text" ],"verbosity":"medium""#,
     )
     .unwrap();
     assert_eq!(call.model, "Tiny");
-    assert_eq!(call.delivery, Delivery::Stream { usage: true });
+    assert_eq!(
+        call.delivery,
+        Delivery::Stream {
+            usage: true,
+            progress: Wish::default()
+        }
+    );
     let r = call.request;
     assert_eq!(
         r.sampling,
@@ -54,13 +60,36 @@ fn everything_at_once() {
             max_tokens: Some(7),
             min_tokens: 2,
             stop: vec!["a".into(), "b".into()],
-            ignore_eos: true
+            ignore_eos: true,
+            may_repeat: false,
         }
     );
     assert_eq!(
-        (r.thinking, r.logprobs, r.cache_prompt),
-        (Thinking::On { budget: None }, Some(3), false)
+        (r.thinking, r.logprobs, r.cache_prompt, r.retention),
+        (
+            Thinking::On { budget: None },
+            Some(3),
+            false,
+            Retention::Day
+        )
     );
+}
+
+#[test]
+fn how_long_a_prompt_is_kept_is_one_of_two() {
+    let retention = |value: &str| with(&format!(r#","prompt_cache_retention":{value}"#));
+    for (value, kept) in [
+        ("null", Retention::InMemory),
+        (r#""in_memory""#, Retention::InMemory),
+        (r#""in-memory""#, Retention::InMemory),
+        (r#""24h""#, Retention::Day),
+    ] {
+        assert_eq!(retention(value).unwrap().request.retention, kept, "{value}");
+    }
+    for value in [r#""7d""#, "24", "{}"] {
+        let refused = retention(value).unwrap_err();
+        assert_eq!(refused.field, "prompt_cache_retention", "{value}");
+    }
 }
 
 #[test]
@@ -369,7 +398,10 @@ fn what_changes_nothing_is_taken() {
         with(r#","stream":true,"usage":{"include":true}"#)
             .unwrap()
             .delivery,
-        Delivery::Stream { usage: true }
+        Delivery::Stream {
+            usage: true,
+            progress: Wish::default()
+        }
     );
     let biased = request(r#","logit_bias":[[5,-1.5],[6,false]]"#)
         .sampling
@@ -396,5 +428,43 @@ proptest::proptest! {
         let _ = parse(&body[..at]);
         body[at] = byte;
         let _ = parse(&body);
+    }
+}
+
+#[test]
+fn what_is_told_before_an_answer_and_what_ends_it() {
+    let call = |rest: &str| {
+        let body = format!(r#"{{"messages":[{{"role":"user","content":"hi"}}]{rest}}}"#);
+        parse(body.as_bytes())
+    };
+    let told = call(
+        r#","stream":true,"stream_options":{"include_progress":true},"return_progress":true,"repetition_guard":false"#,
+    )
+    .unwrap();
+    let progress = Wish {
+        stages: true,
+        prompt: true,
+    };
+    assert_eq!(
+        told.delivery,
+        Delivery::Stream {
+            usage: false,
+            progress
+        }
+    );
+    assert!(told.request.output.may_repeat);
+    // Where there is no stream there is nothing to tell.
+    let whole = call(r#","return_progress":true"#).unwrap();
+    assert_eq!(whole.delivery, Delivery::Complete);
+    assert!(!whole.request.output.may_repeat);
+    for (rest, field) in [
+        (
+            r#","stream_options":{"include_progress":1}"#,
+            "stream_options.include_progress",
+        ),
+        (r#","return_progress":"yes""#, "return_progress"),
+        (r#","repetition_guard":0"#, "repetition_guard"),
+    ] {
+        assert_eq!(call(rest).unwrap_err().field, field);
     }
 }

@@ -21,7 +21,7 @@ fn the_least_request_keeps_nothing() {
 fn everything_at_once() {
     let call = with(
         r#","model":"Tiny","instructions":"Be brief","previous_response_id":"resp_1","store":true,"stream":true,"stream_options":
-            {"include_obfuscation":false},"tools":[{"type":"function","name":"f","description":"d","parameters":{"type":"object"},"strict":true}],
+            {"include_obfuscation":false,"include_usage":true},"tools":[{"type":"function","name":"f","description":"d","parameters":{"type":"object"},"strict":true}],
             "tool_choice":{"type":"function","name":"f"},"parallel_tool_calls":false,"text":{"format":{"type":"json_schema","name":"n",
             "schema":{"type":"object"},"strict":true},"verbosity":"medium"},"temperature":0.5,"top_p":0.5,"seed":7,"max_output_tokens":9,
             "reasoning":{"effort":"low","summary":"auto"},"include":["message.output_text.logprobs","reasoning.encrypted_content"],
@@ -116,6 +116,11 @@ fn errors_name_the_field() {
         (r#","max_tool_calls":-1"#, "max_tool_calls"),
         (r#","truncation":"middle""#, "truncation"),
         (r#","background":true,"store":false"#, "background"),
+        (
+            r#","background":true,"stream":true,"stream_options":{"include_progress":true}"#,
+            "background",
+        ),
+        (r#","background":true,"return_progress":true"#, "background"),
         (r#","stream_options":{}"#, "stream_options"),
         (r#","metadata":{"a":7}"#, "metadata.a"),
         (r#","conversation":"c""#, "conversation"),

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::chat::PrincipalId;
+use super::PrincipalId;
 
 /// The turns, and those who wait for one, known by `T`.
 #[derive(Debug)]
@@ -43,6 +43,11 @@ impl<T> Lanes<T> {
             Some((_, lane)) => lane.push_back(who),
             None => self.waiting.push_back((account, [who].into())),
         }
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.iter().map(|(_, lane)| lane.len()).sum()
     }
 
     /// An account's turn is over: passes it on to who is next, or keeps it.

@@ -2,15 +2,20 @@
 
 use std::path::PathBuf;
 
-use crate::config::Place;
+use super::Place;
+
+/// Status 1 and others are no promise.
+pub const EXIT_STATUS: &[(u8, &str)] = &[
+    (0, "A signal has ended it."),
+    (69, "Another program serves on the socket."),
+    (70, "A part of the daemon has failed."),
+    (71, "The system refused what the daemon needs to start."),
+    (78, "The configuration has mistakes."),
+];
 
 /// Serve the Gemma 4 family to the programs of this machine.
 #[derive(clap::Parser, Debug)]
-#[command(
-    name = "gemmad",
-    version,
-    after_help = "Exit codes: 0 ended by a signal, 69 the socket is in use, 71 the system refused, 78 the configuration is wrong."
-)]
+#[command(name = "gemmad", version, after_help = exit_status_help())]
 pub struct Args {
     /// Read this file, and the drop-ins beside it, instead of /etc/gemmad/gemmad.toml
     #[arg(long, value_name = "FILE")]
@@ -30,4 +35,11 @@ impl Args {
             Ok(Place::system())
         }
     }
+}
+
+fn exit_status_help() -> String {
+    let lines = EXIT_STATUS
+        .iter()
+        .map(|(status, text)| format!("\n  {status:>3}  {text}"));
+    format!("Exit status:{}", lines.collect::<String>())
 }

@@ -1,0 +1,205 @@
+//! `DELETE /v1/models/{id}`, `POST /models/verify` and `POST /models/import`, for those whom the policy allows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::{StatusCode, Uri, header};
+use axum::response::Response;
+use http_body_util::BodyExt;
+use serde::Serialize;
+use tokio::time::timeout;
+use url::form_urlencoded;
+
+use super::admin;
+use crate::access::Caller;
+use crate::api::error::ApiError;
+use crate::api::parse::json::body as parse;
+use crate::api::{Api, body, json, render};
+use crate::backend::{Failure, Import, Verdict, VerifiedFile};
+
+/// How long the next bytes of a file may be in coming, and the disk in taking them.
+const PIECE_TIME: Duration = Duration::from_secs(60);
+
+#[derive(Serialize)]
+struct RemovedOut {
+    id: String,
+    object: &'static str,
+    deleted: bool,
+    /// gemmad's own: the paths, and the bytes that were freed.
+    files: Vec<String>,
+    freed: u64,
+}
+
+/// Takes an installed model away, with what belongs to it alone.
+pub async fn remove(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    admin::allowed(&api, &caller)?;
+    let Ok(Path(id)) = id else {
+        return Err(wrong("the model's name is not UTF-8"));
+    };
+    let removed = api.backends.local().remove(&id).await?;
+    Ok(json(render(&RemovedOut {
+        id: removed.id,
+        object: "model",
+        deleted: true,
+        files: removed.files,
+        freed: removed.bytes,
+    })))
+}
+
+#[derive(Serialize)]
+struct VerifiedOut {
+    model: String,
+    /// Whether no file differs from what it should be.
+    ok: bool,
+    files: Vec<FileOut>,
+}
+
+#[derive(Serialize)]
+struct FileOut {
+    role: &'static str,
+    file: String,
+    bytes: u64,
+    sha256: String,
+    /// `matches`, `differs` or `unknown`
+    verdict: &'static str,
+    /// What it was held against.
+    against: Option<String>,
+    expected: Option<String>,
+}
+
+impl From<VerifiedFile> for FileOut {
+    fn from(file: VerifiedFile) -> Self {
+        let (verdict, against, expected) = match file.verdict {
+            Verdict::Matches { what } => ("matches", Some(what), None),
+            Verdict::Differs { expected, what } => ("differs", Some(what), Some(expected)),
+            Verdict::Unknown => ("unknown", None, None),
+        };
+        Self {
+            role: file.role,
+            file: file.file,
+            bytes: file.bytes,
+            sha256: file.sha256,
+            verdict,
+            against,
+            expected,
+        }
+    }
+}
+
+/// Hashes the files of `{"model": …}` again; answers when they are read.
+pub async fn verify(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    admin::allowed(&api, &caller)?;
+    let received = body::read(&api, &caller, request).await?;
+    let mut object = parse(&received.bytes)?;
+    let model = object.string("model")?;
+    object.finish()?;
+    let model = model.ok_or_else(|| wrong("`model` is missing: the id of an installed model"))?;
+    let (model, files) = api.backends.local().verify(&model).await?;
+    Ok(json(render(&VerifiedOut {
+        model,
+        ok: !files
+            .iter()
+            .any(|file| matches!(file.verdict, Verdict::Differs { .. })),
+        files: files.into_iter().map(FileOut::from).collect(),
+    })))
+}
+
+#[derive(Serialize)]
+struct ImportedOut {
+    id: String,
+    file: String,
+    role: &'static str,
+    bytes: u64,
+    sha256: Option<String>,
+}
+
+/// Takes in the file that is the body, as `name`, in `folder` of the model directory if there is one.
+pub async fn import(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+    request: Request,
+) -> Result<Response, ApiError> {
+    admin::allowed(&api, &caller)?;
+    let (mut name, mut folder) = (None, None);
+    for (key, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+        match &*key {
+            "name" => name = Some(value.into_owned()),
+            "folder" => folder = Some(value.into_owned()),
+            _ => return Err(wrong("the parameters are `name` and `folder`")),
+        }
+    }
+    let name = name.ok_or_else(|| wrong("`name` is missing: what the file is to be called"))?;
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    let length: u64 = length.ok_or_else(|| {
+        ApiError::invalid(
+            StatusCode::LENGTH_REQUIRED,
+            "length_required",
+            "the body's length must be told (Content-Length)",
+        )
+    })?;
+    let import = api
+        .backends
+        .local()
+        .import(folder.as_deref(), &name, length)
+        .await?;
+    let imported = take(import, request.into_body()).await?;
+    Ok(json(render(&ImportedOut {
+        id: imported.id,
+        file: imported.file,
+        role: imported.role,
+        bytes: imported.bytes,
+        sha256: imported.sha256,
+    })))
+}
+
+/// Hands the body on, as fast as the disk takes it.
+async fn take(import: Import, mut body: Body) -> Result<crate::backend::Imported, ApiError> {
+    let Import { pieces, outcome } = import;
+    loop {
+        let frame = timeout(PIECE_TIME, body.frame()).await;
+        let frame = frame.map_err(|_| late())?;
+        let Some(frame) = frame else { break };
+        let frame = frame.map_err(|_| wrong("the body broke off or is framed wrongly"))?;
+        // Trailers say nothing here.
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        let sent = timeout(PIECE_TIME, pieces.send(data.to_vec())).await;
+        if sent.map_err(|_| late())?.is_err() {
+            // It is not wanted any more; why, the outcome says.
+            break;
+        }
+    }
+    drop(pieces);
+    let outcome = outcome.await.unwrap_or(Err(Failure::ShuttingDown));
+    Ok(outcome?)
+}
+
+fn late() -> ApiError {
+    ApiError::invalid(
+        StatusCode::REQUEST_TIMEOUT,
+        "body_timeout",
+        format!(
+            "no bytes came, or could be written, for {} s",
+            PIECE_TIME.as_secs()
+        ),
+    )
+}
+
+fn wrong(message: &str) -> ApiError {
+    ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_parameter", message)
+}

@@ -1,0 +1,335 @@
+//! `POST /v1/models/pull`, `GET /v1/models/pulls` and `POST /v1/models/pulls/{id}/cancel`, for those whom the policy allows.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use futures_util::stream;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::admin;
+use crate::access::Caller;
+use crate::api::error::ApiError;
+use crate::api::generation::{events, write_event};
+use crate::api::parse::json::{Json, Object, body as parse};
+use crate::api::{Api, Invalid, body, json, render};
+use crate::backend::{
+    PullAsk, PullPlan, PullRights, PullState, PullStatus, PullWatch, PulledFile, Status,
+};
+
+/// Events of one stream are no closer than this.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How long the end of a download waits for its model to be found.
+const LISTED: Duration = Duration::from_secs(10);
+
+/// What is asked for, and how it is answered.
+pub struct Asked {
+    ask: PullAsk,
+    stream: bool,
+    /// Only what would be fetched is told.
+    plan: bool,
+}
+
+/// Fetches a model: answers with events, or when it is there.
+pub async fn pull(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let received = body::read(&api, &caller, request).await?;
+    let asked = read(parse(&received.bytes)?)?;
+    drop(received);
+    allowed(&api, &caller, &asked.ask).await?;
+    let local = api.backends.local();
+    if asked.plan {
+        return Ok(json(render(&PlanOut::from(
+            local.plan_pull(&asked.ask).await?,
+        ))));
+    }
+    let mut watched = local.pull(&asked.ask).await?;
+    let models = local.changes();
+    if asked.stream {
+        return Ok(events(Body::from_stream(told(watched, models))));
+    }
+    // Its sender lives as long as it is told of.
+    let _ = watched.wait_for(|status| status.state.is_over()).await;
+    let last = watched.borrow().clone();
+    listed(&last, models).await;
+    Ok(json(render(&StatusOut::from(&last))))
+}
+
+/// Refuses everyone but administrators, and those whom a catalog lets fetch from all places that are meant.
+async fn allowed(api: &Api, caller: &Caller, ask: &PullAsk) -> Result<(), ApiError> {
+    let refusal = match admin::allowed(api, caller) {
+        Ok(()) => return Ok(()),
+        Err(refusal) => refusal,
+    };
+    // What there is is no secret, but why something is not is not told to those who may not have it.
+    let Ok(places) = api.backends.local().pull_rights(ask).await else {
+        return Err(refusal);
+    };
+    let may = |rights: &PullRights| caller.principal.is_among(&rights.users, &rights.groups);
+    match !places.is_empty() && places.iter().all(may) {
+        true => Ok(()),
+        false => Err(refusal),
+    }
+}
+
+/// What is fetched, and what was since the daemon started.
+pub async fn list(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, ApiError> {
+    admin::allowed(&api, &caller)?;
+    let pulls = api.backends.local().pulls();
+    Ok(json(render(&List {
+        object: "list",
+        data: pulls.iter().map(StatusOut::from).collect(),
+    })))
+}
+
+/// Stops a download, and answers when it has stopped. A body is not looked at.
+pub async fn cancel(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    admin::allowed(&api, &caller)?;
+    let Ok(Path(id)) = id else {
+        return Err(ApiError::invalid(
+            StatusCode::NOT_FOUND,
+            "pull_not_found",
+            "the download's id is not UTF-8",
+        ));
+    };
+    let stopped = api.backends.local().cancel_pull(&id).await?;
+    Ok(json(render(&StatusOut::from(&stopped))))
+}
+
+/// Takes a request apart.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read(mut object: Object<'_>) -> Result<Asked, Invalid> {
+    let model = object.need("model")?.string()?;
+    let with = object.take("with").map(|with| words(&with)).transpose()?;
+    let quantization = object.string("quant")?;
+    let stream = object.switch("stream", false)?;
+    let plan = object.switch("plan", false)?;
+    object.finish()?;
+    Ok(Asked {
+        ask: PullAsk {
+            model,
+            with,
+            quantization,
+        },
+        stream,
+        plan,
+    })
+}
+
+/// A list of texts, as one text; an empty list is none of them.
+fn words(with: &Json<'_>) -> Result<String, Invalid> {
+    let words: Result<Vec<_>, _> = with.array()?.iter().map(Json::string).collect();
+    let words = words?;
+    if words.iter().any(|word| word.contains(',')) {
+        return with.wrong("must be a list of \"vision\", \"audio\" and \"drafter\"");
+    }
+    Ok(match words.is_empty() {
+        true => "none".to_owned(),
+        false => words.join(","),
+    })
+}
+
+/// Waits until a model that was fetched is among those that are installed: whoever hears that it is
+/// there may ask it at once.
+async fn listed(last: &PullStatus, mut models: watch::Receiver<Status>) {
+    if last.state != PullState::Done {
+        return;
+    }
+    let is_there = |status: &Status| status.models.iter().any(|model| model.id == last.model);
+    // A disk that does not answer keeps nobody from hearing that the file is whole.
+    let _ = timeout(LISTED, models.wait_for(is_there)).await;
+}
+
+/// An event now, one for each change, but not too many, and one for the end.
+fn told(
+    watched: PullWatch,
+    models: watch::Receiver<Status>,
+) -> impl stream::Stream<Item = Result<Vec<u8>, Infallible>> {
+    stream::unfold(Some((watched, models, true)), |state| async move {
+        let (mut watched, models, first) = state?;
+        if !first {
+            sleep(PAUSE).await;
+            // The job is gone with the daemon.
+            watched.changed().await.ok()?;
+        }
+        let status = watched.borrow_and_update().clone();
+        listed(&status, models.clone()).await;
+        let mut buffer = vec![];
+        write_event(&mut buffer, None, &StatusOut::from(&status));
+        let next = match status.state.is_over() {
+            true => None,
+            false => Some((watched, models, false)),
+        };
+        Some((Ok(buffer), next))
+    })
+}
+
+#[derive(Serialize)]
+struct List {
+    object: &'static str,
+    data: Vec<StatusOut>,
+}
+
+#[derive(Serialize)]
+struct StatusOut {
+    id: String,
+    object: &'static str,
+    model: String,
+    /// `downloading`, `waiting`, `verifying`, `done`, `failed` or `cancelled`
+    state: &'static str,
+    /// Why it waits or has failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// Seconds until the next attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+    /// Whether asking again goes on with what came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resumable: Option<bool>,
+    /// Bytes of all files; null where a server does not say.
+    bytes: Option<u64>,
+    /// Bytes that are here, and hashed.
+    received: u64,
+    /// Bytes a second.
+    rate: u64,
+    files: Vec<FileOut>,
+}
+
+#[derive(Serialize)]
+struct FileOut {
+    role: &'static str,
+    name: String,
+    source: String,
+    bytes: Option<u64>,
+    sha256: Option<String>,
+    received: u64,
+    done: bool,
+}
+
+impl From<&PulledFile> for FileOut {
+    fn from(file: &PulledFile) -> Self {
+        Self {
+            role: file.role,
+            name: file.name.clone(),
+            source: file.source.clone(),
+            bytes: file.bytes,
+            sha256: file.sha256.clone(),
+            received: file.received,
+            done: file.done,
+        }
+    }
+}
+
+impl From<&PullStatus> for StatusOut {
+    fn from(status: &PullStatus) -> Self {
+        let (mut reason, mut retry_after, mut kept) = (None, None, None);
+        match &status.state {
+            PullState::Waiting { cause, seconds } => {
+                (reason, retry_after) = (Some(cause.clone()), Some(*seconds));
+            }
+            PullState::Failed { cause, resumable } => {
+                (reason, kept) = (Some(cause.clone()), Some(*resumable));
+            }
+            _ => {}
+        }
+        Self {
+            id: status.id.clone(),
+            object: "pull",
+            model: status.model.clone(),
+            state: status.state.name(),
+            reason,
+            retry_after,
+            resumable: kept,
+            bytes: status.bytes(),
+            received: status.received(),
+            rate: status.rate,
+            files: status.files.iter().map(FileOut::from).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct PlanOut {
+    object: &'static str,
+    model: String,
+    directory: String,
+    files: Vec<FileOut>,
+    /// Bytes that have to come still; null where a server does not say.
+    download: Option<u64>,
+    /// Bytes that the disk has free.
+    disk: u64,
+    left_out: Vec<&'static str>,
+    /// Null where no catalog knows.
+    memory: Option<MemoryOut>,
+}
+
+#[derive(Serialize)]
+struct MemoryOut {
+    fits: bool,
+    needs: u64,
+    budget: u64,
+    automatic: Option<String>,
+}
+
+impl From<PullPlan> for PlanOut {
+    fn from(plan: PullPlan) -> Self {
+        Self {
+            object: "pull.plan",
+            model: plan.model,
+            directory: plan.directory,
+            files: plan.files.iter().map(FileOut::from).collect(),
+            download: plan.download,
+            disk: plan.disk,
+            left_out: plan.left_out,
+            memory: plan.memory.map(|memory| MemoryOut {
+                fits: memory.fits,
+                needs: memory.needs,
+                budget: memory.budget,
+                automatic: memory.automatic,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_read_strictly() {
+        let asked = read(parse(br#"{"model": "e2b", "with": ["vision", "drafter"], "quant": "Q4_0", "stream": true}"#).unwrap()).unwrap();
+        assert_eq!(asked.ask.with.as_deref(), Some("vision,drafter"));
+        assert!(asked.stream && !asked.plan);
+        let none = read(parse(br#"{"model": "e2b", "with": []}"#).unwrap()).unwrap();
+        assert_eq!(none.ask.with.as_deref(), Some("none"));
+        for bad in [
+            "{}",
+            r#"{"model": 1}"#,
+            r#"{"model": "x", "with": "vision"}"#,
+            r#"{"model": "x", "with": ["a,b"]}"#,
+            r#"{"model": "x", "insecure": true}"#,
+        ] {
+            assert!(read(parse(bad.as_bytes()).unwrap()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The readers of bodies, for tests and for the fuzz target `body`, which try whatever comes on them.
+
+use super::{Invalid, anthropic, llama_cpp, openai};
+
+/// Reads a body and forgets it.
+pub type Reader = fn(&[u8]) -> Result<(), Invalid>;
+
+pub const CHAT: Reader = |body| openai::chat::request::parse(body).map(drop);
+pub const RESPONSES: Reader = |body| openai::responses::request::parse(body).map(drop);
+pub const MESSAGES: Reader = |body| anthropic::request::parse(body).map(drop);
+pub const COMPLETIONS: Reader = |body| openai::completions::request::parse(body).map(drop);
+pub const COMPLETION: Reader = |body| llama_cpp::completion::request(body).map(drop);
+
+/// One for each API that generates.
+pub const ALL: [Reader; 5] = [CHAT, RESPONSES, MESSAGES, COMPLETIONS, COMPLETION];

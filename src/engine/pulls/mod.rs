@@ -1,0 +1,353 @@
+//! Models that are fetched: what is planned, what goes on, what became of it.
+//!
+//! ```text
+//!   ask ─▶ plan: which files, how large, is there room ─▶ a thread for each model ─▶ a worker for each connection
+//!                                                            │ hashes, writes              ▲ bytes through a pipe
+//!                                                            ▼
+//!                                       the model directory's folder of partial files ─▶ names, all at once
+//! ```
+//!
+//! `retry` and `hub` are pure; `way` says who gets the token and where the proxy is, `leg` is one connection, `hops` follows
+//! redirects, `file` goes on until a file is whole, `job` until a model is, `plan` finds out what is meant, `door` is asked.
+
+mod door;
+mod file;
+mod hops;
+mod hub;
+mod job;
+mod leg;
+mod plan;
+mod retry;
+mod way;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+
+use tokio::sync::watch;
+
+use super::PullBasis;
+use crate::backend::{
+    CatalogReport, Failure, PullAsk, PullFault, PullPlan, PullRights, PullState, PullStatus,
+    PullWatch,
+};
+use crate::config::Pull;
+use crate::store::partial::{FolderError, Journal, PartialFolder};
+use way::Way;
+
+/// Models that are fetched at the same time.
+const MAX_RUNNING: usize = 4;
+/// Models that were fetched, of which is told.
+const MAX_PAST: usize = 32;
+
+/// All downloads of this daemon. Cheap to clone.
+#[derive(Clone)]
+pub struct Pulls(Arc<Shared>);
+
+struct Shared {
+    worker: PathBuf,
+    socket: PathBuf,
+    /// Replaced when the configuration is read again.
+    settings: RwLock<Settings>,
+    /// Never held while a disk is waited for.
+    jobs: Mutex<BTreeMap<String, Job>>,
+    /// Held by who starts one.
+    starting: Mutex<()>,
+    /// Held by those who write there.
+    folders: Mutex<BTreeMap<PathBuf, Weak<PartialFolder>>>,
+}
+
+/// What may change while the daemon runs.
+#[derive(Clone)]
+struct Settings {
+    pull: Pull,
+    directories: Vec<PathBuf>,
+}
+
+/// A model that is fetched.
+#[derive(Clone)]
+struct Job {
+    status: Arc<watch::Sender<PullStatus>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for Pulls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pulls({})", lock(&self.0.jobs).len())
+    }
+}
+
+/// That it cannot be used.
+fn refused(text: impl Into<String>) -> Failure {
+    Failure::Pull {
+        fault: PullFault::Refused,
+        text: text.into(),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pulls {
+    /// `socket`: where systemd starts workers that may use the network, if it does. `directories`: the model directories, of which
+    /// the first is written to.
+    pub fn new(worker: PathBuf, socket: PathBuf, pull: Pull, directories: Vec<PathBuf>) -> Self {
+        Self(Arc::new(Shared {
+            worker,
+            socket,
+            settings: RwLock::new(Settings { pull, directories }),
+            jobs: Mutex::default(),
+            starting: Mutex::default(),
+            folders: Mutex::default(),
+        }))
+    }
+
+    /// Goes by other settings from now on; what runs stays as it is.
+    pub fn set(&self, pull: Pull, directories: Vec<PathBuf>) {
+        let mut settings = self
+            .0
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *settings = Settings { pull, directories };
+    }
+
+    /// Goes on with what an earlier daemon began. Blocks on the disk.
+    pub fn resume(&self) {
+        let Ok((way, directory)) = self.place() else {
+            return;
+        };
+        if !PartialFolder::is_there(&directory) {
+            return;
+        }
+        let Ok(folder) = self.folder(&directory) else {
+            return;
+        };
+        for journal in folder.journals() {
+            tracing::info!(model = journal.model, "a download goes on");
+            if let Err(failure) = self.start(way.clone(), folder.clone(), journal) {
+                tracing::warn!(%failure, "a download does not go on");
+            }
+        }
+    }
+
+    /// See [`crate::backend::PullBackend::pull_rights`].
+    pub(super) fn rights(
+        &self,
+        ask: &PullAsk,
+        basis: &PullBasis,
+    ) -> Result<Vec<PullRights>, Failure> {
+        let settings = self
+            .0
+            .settings
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        plan::rights(&settings.pull.hub, ask, basis)
+    }
+
+    /// See [`crate::backend::PullBackend::plan_pull`]. Blocks.
+    pub(super) fn plan(
+        &self,
+        ask: &PullAsk,
+        basis: &PullBasis,
+        report: Option<&CatalogReport>,
+    ) -> Result<PullPlan, Failure> {
+        let (way, directory) = self.place()?;
+        plan::plan(&way, &directory, ask, basis, report).map(|planned| planned.plan)
+    }
+
+    /// See [`crate::backend::PullBackend::pull`]. Blocks.
+    pub(super) fn pull(&self, ask: &PullAsk, basis: &PullBasis) -> Result<PullWatch, Failure> {
+        let (way, directory) = self.place()?;
+        let planned = plan::plan(&way, &directory, ask, basis, None)?;
+        let folder = self.folder(&directory)?;
+        plan::check_room(&planned.plan)?;
+        let begun = folder.journals();
+        let begun = begun.into_iter().find(|one| one.id == planned.journal.id);
+        let journal = plan::carried_over(planned.journal, begun);
+        self.start(way, folder, journal)
+    }
+
+    /// What is fetched, and what was.
+    pub fn list(&self) -> Vec<PullStatus> {
+        let jobs = lock(&self.0.jobs);
+        jobs.values()
+            .map(|job| job.status.borrow().clone())
+            .collect()
+    }
+
+    /// Whether something is fetched.
+    pub fn is_busy(&self) -> bool {
+        lock(&self.0.jobs).values().any(Job::is_running)
+    }
+
+    /// Stops a download; what came of it is forgotten.
+    pub fn cancel(&self, id: &str) -> Result<PullWatch, Failure> {
+        let jobs = lock(&self.0.jobs);
+        let Some(job) = jobs.get(id).filter(|job| job.is_running()) else {
+            return Err(Failure::Pull {
+                fault: PullFault::NoJob,
+                text: "there is no such download; `gemmactl pull --status` lists them".into(),
+            });
+        };
+        job.stop.store(true, Ordering::Relaxed);
+        Ok(job.status.subscribe())
+    }
+
+    /// The way to servers, and where files go.
+    fn place(&self) -> Result<(Way, PathBuf), Failure> {
+        let settings = self
+            .0
+            .settings
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let Some(directory) = settings.directories.first() else {
+            return Err(refused("no model directory is configured"));
+        };
+        let (worker, socket) = (self.0.worker.clone(), self.0.socket.clone());
+        let way = Way::new(worker, socket, settings.pull).map_err(refused)?;
+        Ok((way, directory.clone()))
+    }
+
+    /// The folder of partial files, which all of this daemon's downloads into a directory share.
+    fn folder(&self, directory: &Path) -> Result<Arc<PartialFolder>, Failure> {
+        let mut folders = lock(&self.0.folders);
+        if let Some(folder) = folders.get(directory).and_then(Weak::upgrade) {
+            return Ok(folder);
+        }
+        let folder =
+            PartialFolder::open(directory).map_err(|error| not_written(directory, error))?;
+        let folder = Arc::new(folder);
+        folders.insert(directory.to_owned(), Arc::downgrade(&folder));
+        Ok(folder)
+    }
+
+    /// Starts a thread for a model, unless there is one.
+    fn start(
+        &self,
+        way: Way,
+        folder: Arc<PartialFolder>,
+        journal: Journal,
+    ) -> Result<PullWatch, Failure> {
+        let _starting = lock(&self.0.starting);
+        {
+            let jobs = lock(&self.0.jobs);
+            if let Some(job) = jobs.get(&journal.id).filter(|job| job.is_running()) {
+                return Ok(job.status.subscribe());
+            }
+            if jobs.values().filter(|job| job.is_running()).count() >= MAX_RUNNING {
+                return Err(Failure::Pull {
+                    fault: PullFault::Busy,
+                    text: format!(
+                        "{MAX_RUNNING} models are fetched already; try again when one is done"
+                    ),
+                });
+            }
+        }
+        let written = folder.write(&journal);
+        written.map_err(|error| not_written(folder.directory(), error.into()))?;
+        let (status, watched) = watch::channel(job::status(&folder, &journal));
+        let job = Job {
+            status: Arc::new(status),
+            stop: Arc::default(),
+        };
+        {
+            let mut jobs = lock(&self.0.jobs);
+            forget_past(&mut jobs);
+            jobs.insert(journal.id.clone(), job.clone());
+        }
+        // Dropped with the thread's work, whether that was done, panicked, or had no thread.
+        let end = End(job);
+        let work = move || job::run(&way, &folder, journal, &end.0);
+        let thread = std::thread::Builder::new().name("gemmad-pull".to_owned());
+        thread.spawn(work).map_err(|error| Failure::NotNow {
+            what: "models cannot be fetched",
+            cause: error.to_string(),
+        })?;
+        Ok(watched)
+    }
+}
+
+impl Job {
+    fn is_running(&self) -> bool {
+        !self.status.borrow().state.is_over()
+    }
+}
+
+/// Sees to it that a job ends.
+struct End(Job);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if self.0.is_running() {
+            self.0.status.send_modify(|status| {
+                status.state = PullState::Failed {
+                    cause: "its thread came to an end".into(),
+                    resumable: true,
+                };
+            });
+        }
+    }
+}
+
+/// Of those that are over some are told of.
+fn forget_past(jobs: &mut BTreeMap<String, Job>) {
+    let over: Vec<String> = jobs
+        .iter()
+        .filter(|(_, job)| !job.is_running())
+        .map(|(id, _)| id.clone())
+        .collect();
+    for id in over.iter().skip(MAX_PAST) {
+        jobs.remove(id);
+    }
+}
+
+/// Whose directory it is, and what to do.
+fn not_written(directory: &Path, error: FolderError) -> Failure {
+    use std::os::unix::fs::MetadataExt;
+    let shown = directory.display();
+    let text = match error {
+        FolderError::Held => {
+            return Failure::Pull {
+                fault: PullFault::Busy,
+                text: format!("another daemon fetches models into {shown}; one does at a time"),
+            };
+        }
+        FolderError::Disk(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+            return file::disk(directory, error);
+        }
+        FolderError::Disk(error) => {
+            let there = directory.ancestors().find_map(|path| path.metadata().ok());
+            let owner = there.map_or(0, |metadata| metadata.uid());
+            let own = rustix::process::geteuid().as_raw();
+            format!(
+                "{shown} cannot be written ({error}): it belongs to user {owner}, and the daemon is user {own}. The daemon's user has to own the first of `directories` in gemmad.toml"
+            )
+        }
+    };
+    Failure::Pull {
+        fault: PullFault::Directory,
+        text,
+    }
+}
+
+/// How a status says that it was stopped.
+fn over(failure: Failure, stopped: bool) -> PullState {
+    let resumable = !matches!(
+        failure,
+        Failure::Pull {
+            fault: PullFault::Refused | PullFault::Unknown,
+            ..
+        }
+    );
+    match stopped {
+        true => PullState::Cancelled,
+        false => PullState::Failed {
+            cause: failure.to_string(),
+            resumable,
+        },
+    }
+}

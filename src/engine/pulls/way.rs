@@ -1,0 +1,174 @@
+//! The way to a server: who gets the token, and through which proxy.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use url::Url;
+
+use crate::config::Pull;
+use crate::ipc::PullRequest;
+
+/// The longest token, in bytes.
+const LONGEST_TOKEN: u64 = 4096;
+/// The credential in which systemd may pass the token.
+const CREDENTIAL: &str = "hub-token";
+
+/// What every connection needs to know.
+#[derive(Clone)]
+pub struct Way {
+    /// The worker program.
+    pub worker: PathBuf,
+    /// Where systemd starts one that may use the network, if it does.
+    pub socket: PathBuf,
+    pub pull: Pull,
+    token: Option<String>,
+}
+
+impl Way {
+    /// Reads the token. Blocks on the disk.
+    ///
+    /// # Errors
+    /// There is a file for it that cannot be read.
+    pub fn new(worker: PathBuf, socket: PathBuf, pull: Pull) -> Result<Self, String> {
+        let token = match (&pull.token_file, std::env::var_os("CREDENTIALS_DIRECTORY")) {
+            (Some(file), _) => Some(read_token(file).map_err(|error| {
+                format!(
+                    "`token-file` in gemmad.toml names {}: {error}",
+                    file.display()
+                )
+            })?),
+            (None, Some(credentials)) => read_token(&Path::new(&credentials).join(CREDENTIAL)).ok(),
+            (None, None) => None,
+        };
+        Ok(Self {
+            worker,
+            socket,
+            pull,
+            token: token.filter(|token| !token.is_empty()),
+        })
+    }
+
+    pub fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Asks for a part of what is at an address.
+    pub fn request(&self, url: &Url, from: u64, most: u64) -> PullRequest {
+        let hub = Url::parse(&self.pull.hub).ok();
+        let is_hub = hub.is_some_and(|hub| hub.origin() == url.origin());
+        PullRequest {
+            url: url.as_str().to_owned(),
+            from,
+            most,
+            part: false,
+            etag: None,
+            token: self.token.clone().filter(|_| is_hub),
+            proxy: proxy(url, &self.pull.proxy, |name| std::env::var(name).ok()),
+        }
+    }
+}
+
+fn read_token(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?
+        .take(LONGEST_TOKEN)
+        .read_to_string(&mut text)?;
+    let text = text.trim();
+    // It stands in a header.
+    match text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(text.to_owned()),
+        false => Err(std::io::Error::other("what it holds is no token")),
+    }
+}
+
+/// The proxy that leads to an address: the configured one, or what the environment says.
+fn proxy(url: &Url, configured: &str, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    match configured {
+        "none" => return None,
+        "" => {}
+        proxy => return Some(proxy.to_owned()),
+    }
+    let either = |name: &str| {
+        let found = variable(name).or_else(|| variable(&name.to_uppercase()));
+        found.filter(|value| !value.is_empty())
+    };
+    let host = url.host_str()?.trim_matches(['[', ']']);
+    let is_named = |list: String| {
+        list.split(',').map(str::trim).any(|name| {
+            let name = name.trim_start_matches("*.").trim_start_matches('.');
+            let beneath = || {
+                host.strip_suffix(name)
+                    .is_some_and(|rest| rest.ends_with('.'))
+            };
+            name == "*" || (!name.is_empty() && (host == name || beneath()))
+        })
+    };
+    if either("no_proxy").is_some_and(is_named) {
+        return None;
+    }
+    let proxy = either(&format!("{}_proxy", url.scheme())).or_else(|| either("all_proxy"))?;
+    Some(match proxy.contains("://") {
+        true => proxy,
+        false => format!("http://{proxy}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_names_a_proxy_and_who_needs_none() {
+        let through = |url: &str, configured: &str, variables: &[(&str, &str)]| {
+            proxy(&Url::parse(url).unwrap(), configured, |name| {
+                let found = variables.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            })
+        };
+        let url = "https://a.example.org/x";
+        assert_eq!(through(url, "", &[]), None);
+        let set = ("HTTPS_PROXY", "p:3128");
+        assert_eq!(through(url, "", &[set]).as_deref(), Some("http://p:3128"));
+        assert_eq!(through(url, "none", &[set]), None);
+        assert_eq!(
+            through(url, "http://q", &[set]).as_deref(),
+            Some("http://q")
+        );
+        assert_eq!(through("http://a.org/", "", &[set]), None);
+        assert!(through("http://a.org/", "", &[("all_proxy", "http://p")]).is_some());
+        for (exempt, goes_through) in [
+            ("example.org", false),
+            (".example.org", false),
+            ("x, a.example.org", false),
+            ("*", false),
+            ("ample.org", true),
+            ("b.example.org", true),
+        ] {
+            let found = through(url, "", &[set, ("no_proxy", exempt)]);
+            assert_eq!(found.is_some(), goes_through, "{exempt}");
+        }
+    }
+
+    #[test]
+    fn the_token_goes_to_the_hub_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        std::fs::write(&file, "hf_secret\n").unwrap();
+        let pull = Pull {
+            hub: "https://hub.example".into(),
+            token_file: Some(file),
+            ..Pull::default()
+        };
+        let way = Way::new("w".into(), "s".into(), pull).unwrap();
+        let token = |url: &str| way.request(&Url::parse(url).unwrap(), 0, 1).token;
+        assert_eq!(token("https://hub.example/a").as_deref(), Some("hf_secret"));
+        for other in [
+            "https://cdn.example/a",
+            "http://hub.example/a",
+            "https://hub.example:8443/a",
+        ] {
+            assert_eq!(token(other), None, "{other}");
+        }
+    }
+}

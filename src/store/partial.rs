@@ -1,0 +1,434 @@
+//! Files of a model directory that are still being fetched: they lie in its hidden folder `.pull`, which no scan looks
+//! into, under names that no model has, beside a journal for each model that says what they will be and how far they are.
+//!
+//! ```text
+//!   .pull/ID.json    the journal: what is fetched from where, and of each file how many bytes the disk has
+//!   .pull/ID.N.part  the file of number N
+//! ```
+//!
+//! A journal is written after the disk has what it speaks of, and replaced whole. So after whatever happened, the first bytes
+//! of a file up to what its journal says are good, and the rest is fetched again. A file gets its name when all files of its
+//! model are whole, on the disk and known to be what they should be; the model itself gets it last, so that it is never there without what
+//! belongs to it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FallocateFlags, FlockOperation, OFlags, RenameFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+const FOLDER: &str = ".pull";
+/// The largest journal that is read, in bytes.
+const LARGEST: u64 = 256 << 10;
+/// Journals that are looked at.
+const JOURNALS: usize = 64;
+/// Everybody may read a model; see [`super::install`].
+const MODE: u32 = 0o644;
+const FOLDER_MODE: u32 = 0o755;
+
+/// What is fetched for one model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Journal {
+    /// Hexadecimal digits.
+    pub id: String,
+    /// What was asked for.
+    pub asked: String,
+    /// What the model will be called.
+    pub model: String,
+    /// The folder of the model directory that its files go into; `None`: the directory itself.
+    pub folder: Option<String>,
+    pub files: Vec<PartialFile>,
+    /// The kernel's start, as it names them: as long as it is the same one, what was written is there, whether the disk has it
+    /// or not.
+    #[serde(default)]
+    pub boot: String,
+}
+
+/// One of its files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartialFile {
+    /// `model`, `projector` or `drafter`
+    pub role: String,
+    pub source: PartialSource,
+    pub name: String,
+    pub bytes: Option<u64>,
+    /// In hexadecimal digits.
+    pub sha256: Option<String>,
+    /// What its server called this state of it.
+    pub etag: Option<String>,
+    /// Bytes that the disk has.
+    pub good: u64,
+    /// What it hashed to when it was whole.
+    pub whole: Option<String>,
+}
+
+/// Where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PartialSource {
+    Hub {
+        repository: String,
+        revision: String,
+        path: String,
+    },
+    Url(String),
+}
+
+impl PartialSource {
+    /// As it may be told: what follows a question mark can be a key.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Hub {
+                repository,
+                revision,
+                path,
+            } => format!("{repository}@{revision}:{path}"),
+            Self::Url(url) => url.split('?').next().unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+/// The hidden folder of a model directory, held by this daemon alone.
+#[derive(Debug)]
+pub struct PartialFolder {
+    directory: PathBuf,
+    path: PathBuf,
+    /// Its lock is this process's for as long as it is open.
+    _lock: File,
+}
+
+/// Why the folder cannot be had.
+#[derive(Debug)]
+pub enum FolderError {
+    /// Another daemon fetches files into this directory.
+    Held,
+    Disk(io::Error),
+}
+
+impl From<io::Error> for FolderError {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl PartialFolder {
+    /// Makes the folder, if it is not there, and takes it for this daemon. Blocks on the disk, as all of this does.
+    ///
+    /// # Errors
+    /// Another daemon has it, or the directory cannot be written.
+    pub fn open(directory: &Path) -> Result<Self, FolderError> {
+        let path = directory.join(FOLDER);
+        let make = || DirBuilder::new().mode(0o700).create(&path);
+        let made = match make() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(FOLDER_MODE)
+                    .create(directory)?;
+                make()
+            }
+            made => made,
+        };
+        match made {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
+            _ => {}
+        }
+        // Not a link that somebody put there.
+        let lock = OpenOptions::new()
+            .read(true)
+            .custom_flags((OFlags::DIRECTORY | OFlags::NOFOLLOW).bits() as i32)
+            .open(&path)?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Err(FolderError::Held),
+            locked => locked.map_err(io::Error::from)?,
+        }
+        Ok(Self {
+            directory: directory.to_owned(),
+            path,
+            _lock: lock,
+        })
+    }
+
+    /// Whether the directory has such a folder; one that it has not needs no look for what is left in it.
+    pub fn is_there(directory: &Path) -> bool {
+        directory.join(FOLDER).is_dir()
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// What was begun and is not done. What cannot be understood is passed over.
+    pub fn journals(&self) -> Vec<Journal> {
+        let Ok(entries) = fs::read_dir(&self.path) else {
+            return vec![];
+        };
+        let paths = entries.flatten().map(|entry| entry.path());
+        let named = paths.filter(|path| path.extension().is_some_and(|end| end == "json"));
+        let mut journals: Vec<Journal> = named
+            .take(JOURNALS)
+            .filter_map(|path| read(&path))
+            .collect();
+        journals.sort_by(|a, b| a.id.cmp(&b.id));
+        journals
+    }
+
+    fn journal(&self, id: &str) -> PathBuf {
+        self.path.join(format!("{id}.json"))
+    }
+
+    /// Where the file of this number lies until it is whole.
+    pub fn part(&self, id: &str, number: usize) -> PathBuf {
+        self.path.join(format!("{id}.{number}.part"))
+    }
+
+    /// Bytes of a file that are good: those that the disk had when the journal was written, and all if the kernel is still the
+    /// same.
+    pub fn good(&self, journal: &Journal, number: usize) -> u64 {
+        let file = &journal.files[number];
+        let length = self
+            .part(&journal.id, number)
+            .metadata()
+            .map(|part| part.len());
+        match length {
+            Ok(length) if !journal.boot.is_empty() && journal.boot == boot() => length,
+            Ok(length) => file.good.min(length),
+            Err(_) => 0,
+        }
+    }
+
+    /// Replaces a journal, whole or not at all.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write(&self, journal: &Journal) -> io::Result<()> {
+        let new = self.path.join(format!("{}.new", journal.id));
+        let mut file = File::create(&new)?;
+        file.write_all(serde_json::to_string(journal)?.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(new, self.journal(&journal.id))?;
+        sync(&self.path)
+    }
+
+    /// Opens a file that is to be written from byte `good` on; what is behind that is cut off. Takes the room for `bytes` on the
+    /// disk, where the file system can.
+    ///
+    /// # Errors
+    /// The disk refuses, or has no room.
+    pub fn open_part(
+        &self,
+        id: &str,
+        number: usize,
+        good: u64,
+        bytes: Option<u64>,
+    ) -> io::Result<(File, u64)> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+            .open(self.part(id, number))?;
+        // Somebody may have cut it.
+        let good = good.min(file.metadata()?.len());
+        file.set_len(good)?;
+        if let Some(bytes) = bytes.filter(|bytes| *bytes > good) {
+            let room = rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, good, bytes - good);
+            // Any other refusal is of no account: it only takes what is needed later anyway.
+            if let Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) = room {
+                return Err(error.into());
+            }
+        }
+        Ok((file, good))
+    }
+
+    /// Where a file goes.
+    pub fn place(&self, journal: &Journal, number: usize) -> PathBuf {
+        let folder = match &journal.folder {
+            Some(folder) => self.directory.join(folder),
+            None => self.directory.clone(),
+        };
+        folder.join(&journal.files[number].name)
+    }
+
+    /// Gives a whole file its name. One that has it already is left as it is.
+    ///
+    /// # Errors
+    /// There is another file of that name, or the disk refuses.
+    pub fn publish(&self, journal: &Journal, number: usize) -> io::Result<PathBuf> {
+        let (part, place) = (self.part(&journal.id, number), self.place(journal, number));
+        let folder = place.parent().unwrap_or(&self.directory);
+        let file = match File::open(&part) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && place.exists() => {
+                return Ok(place);
+            }
+            file => file?,
+        };
+        file.set_permissions(fs::Permissions::from_mode(MODE))?;
+        file.sync_all()?;
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => {
+                made?;
+                fs::set_permissions(folder, fs::Permissions::from_mode(FOLDER_MODE))?;
+                sync(&self.directory)?;
+            }
+        }
+        match rustix::fs::renameat_with(CWD, &part, CWD, &place, RenameFlags::NOREPLACE) {
+            // The file system cannot say so; a link takes no other file's place either.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                fs::hard_link(&part, &place)?;
+                fs::remove_file(&part)?;
+            }
+            renamed => renamed?,
+        }
+        sync(folder)?;
+        Ok(place)
+    }
+
+    /// Forgets a model that is there, or not wanted any more, with all that is left of its files.
+    pub fn forget(&self, journal: &Journal) {
+        for number in 0..journal.files.len() {
+            let _ = fs::remove_file(self.part(&journal.id, number));
+        }
+        let _ = fs::remove_file(self.journal(&journal.id));
+    }
+}
+
+fn read(path: &Path) -> Option<Journal> {
+    if !path.symlink_metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut text = String::new();
+    File::open(path)
+        .ok()?
+        .take(LARGEST)
+        .read_to_string(&mut text)
+        .ok()?;
+    let journal: Journal = serde_json::from_str(&text).ok()?;
+    let is_sound = path
+        .file_stem()
+        .is_some_and(|stem| stem == journal.id.as_str())
+        && journal.id.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && !journal.files.is_empty()
+        && journal
+            .files
+            .iter()
+            .all(|file| super::catalog::is_file_name(&file.name))
+        && journal
+            .folder
+            .as_ref()
+            .is_none_or(|folder| super::catalog::is_file_name(&format!("{folder}.gguf")));
+    is_sound.then_some(journal)
+}
+
+/// How the kernel names its start; empty if it does not.
+pub fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// So that names are on the disk as well.
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn journal(files: &[&str]) -> Journal {
+        let file = |name: &&str| PartialFile {
+            role: "model".into(),
+            source: PartialSource::Url(format!("https://h/{name}?key=1")),
+            name: (*name).into(),
+            bytes: Some(4),
+            sha256: None,
+            etag: None,
+            good: 0,
+            whole: None,
+        };
+        Journal {
+            id: "0a".into(),
+            asked: "x".into(),
+            model: "x".into(),
+            folder: Some("some-model".into()),
+            files: files.iter().map(file).collect(),
+            boot: String::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_begun_is_found_again_up_to_what_is_good() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = PartialFolder::open(directory.path()).unwrap();
+        let mut begun = journal(&["a.gguf", "b.gguf"]);
+        let (mut file, good) = folder.open_part("0a", 0, 0, Some(4)).unwrap();
+        assert_eq!(good, 0);
+        file.write_all(b"abXX").unwrap();
+        begun.files[0].good = 2;
+        folder.write(&begun).unwrap();
+        drop((file, folder));
+
+        let folder = PartialFolder::open(directory.path()).unwrap();
+        assert_eq!(folder.journals(), [begun.clone()]);
+        let (mut file, good) = folder.open_part("0a", 0, 2, Some(4)).unwrap();
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), good), ("ab", 2));
+        // One that was cut is good as far as it goes.
+        file.set_len(1).unwrap();
+        assert_eq!(folder.open_part("0a", 0, 2, Some(4)).unwrap().1, 1);
+        folder.forget(&begun);
+        assert_eq!(fs::read_dir(&folder.path).unwrap().count(), 0);
+        assert!(!begun.files[0].source.shown().contains("key"));
+    }
+
+    #[test]
+    fn two_daemons_do_not_share_a_folder() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = PartialFolder::open(directory.path()).unwrap();
+        assert!(matches!(
+            PartialFolder::open(directory.path()),
+            Err(FolderError::Held)
+        ));
+        drop(held);
+        assert!(PartialFolder::open(directory.path()).is_ok());
+    }
+
+    #[test]
+    fn a_name_is_given_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = PartialFolder::open(directory.path()).unwrap();
+        let begun = journal(&["a.gguf"]);
+        let (mut file, _) = folder.open_part("0a", 0, 0, None).unwrap();
+        file.write_all(b"abcd").unwrap();
+        let place = folder.publish(&begun, 0).unwrap();
+        assert_eq!(fs::read(&place).unwrap(), b"abcd");
+        // Again, as after a crash behind it.
+        assert_eq!(folder.publish(&begun, 0).unwrap(), place);
+        // Another file does not take its place.
+        folder.open_part("0a", 0, 0, None).unwrap();
+        assert!(folder.publish(&begun, 0).is_err());
+        assert_eq!(fs::read(&place).unwrap(), b"abcd");
+    }
+
+    #[test]
+    fn a_journal_that_would_write_elsewhere_is_passed_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = PartialFolder::open(directory.path()).unwrap();
+        let mut bad = journal(&["../a.gguf"]);
+        folder.write(&bad).unwrap();
+        assert_eq!(folder.journals(), []);
+        bad = journal(&["a.gguf"]);
+        bad.folder = Some("..".into());
+        folder.write(&bad).unwrap();
+        assert_eq!(folder.journals(), []);
+        fs::write(folder.journal("ff"), "{").unwrap();
+        assert_eq!(folder.journals(), []);
+    }
+}

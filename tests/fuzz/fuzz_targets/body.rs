@@ -1,0 +1,14 @@
+//! The bodies of every API that generates, against anything that a client may send: it is a request, or
+//! it is refused by a reason.
+#![no_main]
+
+use gemmad::api::readers;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|body: &[u8]| {
+    for read in readers::ALL {
+        if let Err(refused) = read(body) {
+            assert!(!refused.reason.is_empty());
+        }
+    }
+});

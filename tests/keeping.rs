@@ -1,0 +1,295 @@
+//! Models that come, are looked at, and go: with a real daemon, its administrator, and a user who is none.
+
+mod harness;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use harness::users::{ALICE, BOB, as_user, daemon, possible};
+use harness::{Daemon, Options, TINY, tiny_models, wait_for};
+use serde_json::{Value, json};
+
+fn gemmactl(daemon: &Daemon, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_gemmactl"))
+        .arg("--socket")
+        .arg(&daemon.socket)
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A daemon with an empty model directory.
+fn bare() -> (tempfile::TempDir, Daemon) {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::with(Options {
+        models: folder.path().into(),
+        ..Options::default()
+    });
+    (folder, daemon)
+}
+
+fn tiny(name: &str) -> PathBuf {
+    tiny_models().join(name)
+}
+
+fn file(name: &str) -> String {
+    tiny(name).to_str().unwrap().to_owned()
+}
+
+fn listed(daemon: &Daemon) -> Vec<String> {
+    let models = daemon.get("/v1/models").json();
+    let models = models["data"].as_array().unwrap();
+    models
+        .iter()
+        .map(|model| model["id"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn model(daemon: &Daemon, id: &str) -> Value {
+    daemon.get(&format!("/v1/models/{id}")).json()
+}
+
+#[test]
+fn a_model_is_imported_with_what_belongs_to_it_and_removed() {
+    let (folder, daemon) = bare();
+    let files = ["tiny-e2b-q8_0.gguf", "tiny-e2b-mmproj-f16.gguf"].map(file);
+    let imported = gemmactl(&daemon, &["import", &files[0], &files[1]]);
+    assert!(imported.status.success(), "{}", err(&imported));
+    let said = out(&imported);
+    assert!(
+        said.contains("tiny-e2b-q8_0/tiny-e2b-q8_0.gguf: a model, ")
+            && said.contains(": a projector, "),
+        "{said}"
+    );
+    wait_for("the model and its projector", || {
+        model(&daemon, TINY)["input_modalities"] == json!(["text", "image", "audio"])
+    });
+    let again = gemmactl(&daemon, &["import", &files[0], &files[1]]);
+    assert!(
+        err(&again).contains("is there already; `gemmactl rm`"),
+        "{}",
+        err(&again)
+    );
+
+    let verified = gemmactl(&daemon, &["verify"]);
+    assert!(verified.status.success(), "{}", err(&verified));
+    let du = out(&gemmactl(&daemon, &["du"]));
+    assert!(
+        du.contains("tiny-e2b-q8_0") && du.contains(" of models, "),
+        "{du}"
+    );
+
+    // Not under its worker.
+    assert_eq!(
+        daemon.post("/models/load", &json!({"model": TINY})).status,
+        200
+    );
+    let refused = gemmactl(&daemon, &["rm", TINY]);
+    assert!(
+        err(&refused).contains("`gemmactl unload tiny-e2b-q8_0`"),
+        "{}",
+        err(&refused)
+    );
+    assert_eq!(daemon.delete(&format!("/v1/models/{TINY}")).status, 409);
+    assert_eq!(daemon.post("/models/unload", &json!({})).status, 200);
+    let removed = gemmactl(&daemon, &["rm", TINY]);
+    assert!(removed.status.success(), "{}", err(&removed));
+    assert!(
+        out(&removed).contains("is removed: 2 files"),
+        "{}",
+        out(&removed)
+    );
+    wait_for("the model to be gone", || listed(&daemon).is_empty());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    // A name that can mean several is none to delete by.
+    assert_eq!(daemon.delete("/v1/models/e2b").status, 404);
+}
+
+#[test]
+fn what_is_no_model_is_not_taken() {
+    let (folder, daemon) = bare();
+    let other = folder.path().join("other");
+    fs::write(&other, b"GGUF, or not").unwrap();
+    let refused = gemmactl(&daemon, &["import", other.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(2), "{}", err(&refused));
+    assert!(
+        err(&refused).contains("it is not taken: "),
+        "{}",
+        err(&refused)
+    );
+    let send = |query: &str, body: &[u8]| {
+        daemon.post_as(
+            &format!("/models/import?{query}"),
+            "application/octet-stream",
+            body,
+        )
+    };
+    let reply = send("name=x.gguf", b"GGUF, or not");
+    assert_eq!(
+        (reply.status, reply.json()["error"]["code"].as_str()),
+        (400, Some("not_a_model"))
+    );
+    for query in [
+        "name=..%2Fx.gguf",
+        "name=x",
+        "name=.x.gguf",
+        "name=x.gguf&folder=..",
+        "x=1",
+        "",
+    ] {
+        assert_eq!(send(query, b"x").status, 400, "{query}");
+    }
+    assert_eq!(listed(&daemon), [] as [String; 0]);
+    let names: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.file_name())
+        .collect();
+    assert_eq!(names, ["other"]);
+}
+
+#[test]
+fn a_file_that_changed_is_found() {
+    let (folder, daemon) = bare();
+    let path = folder.path().join("mine.gguf");
+    let imported = gemmactl(
+        &daemon,
+        &["import", &file("tiny-e2b-q8_0.gguf"), "--as", "mine"],
+    );
+    assert!(imported.status.success(), "{}", err(&imported));
+    let verify = || {
+        let reply = daemon.post("/models/verify", &json!({"model": "mine"}));
+        assert_eq!(reply.status, 200);
+        reply.json()["files"][0]["verdict"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    wait_for("the model", || listed(&daemon) == ["mine"]);
+    // A file system that shares bytes does so without reading them.
+    let before = verify();
+    assert!(
+        ["matches", "unknown"].contains(&before.as_str()),
+        "{before}"
+    );
+    let record = folder.path().join(".mine.gguf.json");
+    let digest = "0".repeat(64);
+    fs::write(
+        &record,
+        format!("{{\"sha256\": \"{digest}\", \"bytes\": 1}}"),
+    )
+    .unwrap();
+    assert_eq!(verify(), "differs");
+    let told = gemmactl(&daemon, &["verify", "mine"]);
+    assert_eq!(told.status.code(), Some(1));
+    assert!(
+        out(&told).contains("DIFFERS: sha256 is ") && err(&told).contains("fetch it again"),
+        "{}",
+        err(&told)
+    );
+    fs::write(record, "nonsense").unwrap();
+    assert_eq!(verify(), "unknown");
+    assert!(path.exists());
+}
+
+#[test]
+fn only_administrators_change_the_store_and_anybody_of_them_can() {
+    if !possible("who may change the store") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let daemon = daemon(Options {
+        models: folder.path().into(),
+        access: format!("admins = [\"{ALICE}\"]\n"),
+        ..Options::default()
+    });
+    let body = fs::read(tiny("tiny-e2b-q8_0.gguf")).unwrap();
+    let send = |user: u32, name: &str| {
+        let path = format!("/models/import?name={name}");
+        as_user(user, || {
+            daemon
+                .post_as(&path, "application/octet-stream", &body)
+                .status
+        })
+    };
+    assert_eq!(send(BOB, "bobs.gguf"), 403);
+    // She may not write the directory: the daemon does.
+    assert_eq!(send(ALICE, "alices.gguf"), 200);
+    wait_for("the model", || listed(&daemon) == ["alices"]);
+    let owner = fs::metadata(folder.path().join("alices.gguf")).unwrap();
+    assert_eq!(
+        (
+            std::os::unix::fs::MetadataExt::uid(&owner),
+            owner.permissions().mode() & 0o777
+        ),
+        (0, 0o644)
+    );
+    assert_eq!(send(ALICE, "alices.gguf"), 409);
+    let verify = json!({"model": "alices"});
+    assert_eq!(
+        as_user(BOB, || daemon.post("/models/verify", &verify).status),
+        403
+    );
+    let verified = as_user(ALICE, || daemon.post("/models/verify", &verify).json());
+    assert_eq!(verified["files"][0]["verdict"], "matches");
+    assert_eq!(
+        as_user(BOB, || daemon.delete("/v1/models/alices").status),
+        403
+    );
+    assert_eq!(
+        as_user(ALICE, || daemon.delete("/v1/models/alices").status),
+        200
+    );
+    wait_for("the model to be gone", || listed(&daemon).is_empty());
+}
+
+#[test]
+fn other_programs_models_are_found() {
+    let (_folder, daemon) = bare();
+    let home = tempfile::tempdir().unwrap();
+    let snapshot = home
+        .path()
+        .join("hub/models--acme--gemma-4-tiny/snapshots/1");
+    fs::create_dir_all(&snapshot).unwrap();
+    for name in ["tiny-e2b-q8_0.gguf", "tiny-e4b-q8_0.gguf"] {
+        std::os::unix::fs::symlink(tiny(name), snapshot.join(name)).unwrap();
+    }
+    let import = |more: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_gemmactl"))
+            .arg("--socket")
+            .arg(&daemon.socket)
+            .args(["import", "--from", "huggingface"])
+            .args(more)
+            .env("HF_HUB_CACHE", home.path().join("hub"))
+            .env_remove("HF_HOME")
+            .env("HOME", Path::new("/nowhere"))
+            .output()
+            .unwrap()
+    };
+    let several = import(&[]);
+    assert!(
+        err(&several).contains("acme/gemma-4-tiny:tiny-e4b-q8_0.gguf"),
+        "{}",
+        err(&several)
+    );
+    let one = import(&["--only", "tiny-E2B"]);
+    assert!(one.status.success(), "{}", err(&one));
+    wait_for("the model", || listed(&daemon) == [TINY]);
+    let none = import(&["--only", "31b"]);
+    assert!(
+        err(&none).contains("no Gemma 4 model of that name is in "),
+        "{}",
+        err(&none)
+    );
+}

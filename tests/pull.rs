@@ -1,0 +1,691 @@
+//! Models that are fetched: from a hub with TLS that does what hubs do, and all that they do wrong.
+
+mod harness;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use harness::skip::skip;
+use harness::{Daemon, Events, Options, Reply, TINY, tiny_models, wait_for};
+use serde_json::{Value, json};
+
+/// What the hub has.
+const FILES: [&str; 3] = [
+    "tiny-e2b-q8_0.gguf",
+    "tiny-e2b-mmproj-f16.gguf",
+    "tiny-e2b-mtp-q8_0.gguf",
+];
+const REPOSITORY: &str = "tiny/models";
+
+/// `hub.py`.
+struct Hub {
+    process: Child,
+    port: u16,
+    folder: tempfile::TempDir,
+}
+
+impl Hub {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("files")).unwrap();
+        for name in FILES {
+            fs::copy(tiny_models().join(name), path("files").join(name)).unwrap();
+        }
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt"])
+            .args(["ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
+            .args(["-subj", "/CN=a hub of gemmad's tests"])
+            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .arg("-keyout")
+            .arg(path("pair.pem"))
+            .arg("-out")
+            .arg(path("trusted.pem"))
+            .output()
+            .unwrap();
+        assert!(
+            made.status.success(),
+            "{}",
+            String::from_utf8_lossy(&made.stderr)
+        );
+        let pair = fs::read_to_string(path("pair.pem")).unwrap()
+            + &fs::read_to_string(path("trusted.pem")).unwrap();
+        fs::write(path("pair.pem"), pair).unwrap();
+        let mut process = Command::new("python3")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hub.py"))
+            .arg(path("files"))
+            .arg(path("pair.pem"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        Self {
+            process,
+            port: line.trim().parse().unwrap(),
+            folder,
+        }
+    }
+
+    fn at(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.port)
+    }
+
+    /// By another name than the hub's own, at which it is an address like others.
+    fn file(&self, name: &str) -> String {
+        format!("https://127.0.0.1:{}/files/{name}", self.port)
+    }
+
+    fn curl(&self, arguments: &[&str]) -> String {
+        let output = Command::new("curl")
+            .args(["--silent", "--show-error", "--fail", "--cacert"])
+            .arg(self.folder.path().join("trusted.pem"))
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn behave(&self, how: Value) {
+        self.curl(&["--data", &how.to_string(), &self.at("/behave")]);
+    }
+
+    /// What it was asked for since it was told how to behave.
+    fn seen(&self) -> Vec<Value> {
+        serde_json::from_str(&self.curl(&[&self.at("/seen")])).unwrap()
+    }
+
+    fn daemon(&self, models: &Path, keys: &str) -> Daemon {
+        let trusted = self.folder.path().join("trusted.pem");
+        let options = Options {
+            models: models.to_owned(),
+            limits: format!(
+                "[pull]\nhub = \"{}\"\nproxy = \"none\"\n{keys}",
+                self.at("")
+            ),
+            ..Options::default()
+        };
+        Daemon::with_environment(options, &[("SSL_CERT_FILE", trusted.to_str().unwrap())])
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn model_directory() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn asked() -> Value {
+    json!({"model": format!("{REPOSITORY}:{}", FILES[0])})
+}
+
+/// Fetches it, and returns what was told last. What is there can be asked at once.
+fn pull(daemon: &Daemon, request: &Value) -> Value {
+    let reply = daemon.post("/v1/models/pull", request);
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let last = reply.json();
+    if last["state"] == "done" {
+        let listed = daemon.get("/v1/models").json();
+        let mut models = listed["data"].as_array().unwrap().iter();
+        assert!(models.any(|model| model["id"] == last["model"]), "{listed}");
+    }
+    last
+}
+
+/// Begins to fetch it; whoever asked leaves, and it goes on.
+fn begin(daemon: &Daemon) {
+    let mut request = asked();
+    request["stream"] = json!(true);
+    let stream = daemon.send("/v1/models/pull", request.to_string().as_bytes());
+    assert!(Events::read(stream).next().is_some());
+}
+
+fn refused(reply: &Reply, status: u16, code: &str, words: &[&str]) {
+    assert_eq!(reply.status, status, "{}", reply.text());
+    assert_eq!(reply.json()["error"]["code"], code, "{}", reply.text());
+    for word in words {
+        assert!(reply.error().contains(word), "{word}: {}", reply.error());
+    }
+}
+
+/// The visible files below a model directory.
+fn visible(directory: &Path) -> Vec<PathBuf> {
+    let mut found = vec![];
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        if name.to_string_lossy().starts_with('.') {
+            continue;
+        }
+        match path.is_dir() {
+            true => found.extend(visible(&path)),
+            false => found.push(path),
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Each visible file is whole and what the hub has.
+fn all_whole(directory: &Path) -> usize {
+    let found = visible(directory);
+    for path in &found {
+        let original = tiny_models().join(path.file_name().unwrap());
+        assert!(
+            fs::read(path).unwrap() == fs::read(original).unwrap(),
+            "{}",
+            path.display()
+        );
+    }
+    found.len()
+}
+
+/// What is left of downloads that are over.
+fn leftovers(directory: &Path) -> Vec<PathBuf> {
+    let left = fs::read_dir(directory.join(".pull"));
+    left.map_or(vec![], |left| {
+        left.flatten().map(|entry| entry.path()).collect()
+    })
+}
+
+fn answers(daemon: &Daemon) {
+    let reply = daemon.chat(&json!({"model": TINY, "temperature": 0, "max_tokens": 8,
+        "messages": [{"role": "user", "content": "What is the capital of France?"}]}));
+    assert_eq!(reply.status, 200, "{}", reply.text());
+}
+
+#[test]
+fn a_model_is_fetched_with_what_belongs_to_it_and_answers() {
+    let (hub, models) = (Hub::start(), model_directory());
+    let daemon = hub.daemon(models.path(), "");
+    let mut request = asked();
+    request["plan"] = json!(true);
+    let plan = pull(&daemon, &request);
+    let size = |name: &str| fs::metadata(tiny_models().join(name)).unwrap().len();
+    let all: u64 = FILES.iter().map(|name| size(name)).sum();
+    assert_eq!(
+        (&plan["download"], plan["files"].as_array().unwrap().len()),
+        (&json!(all), 3),
+        "{plan}"
+    );
+    assert_eq!(visible(models.path()), Vec::<PathBuf>::new());
+
+    let mut request = asked();
+    request["stream"] = json!(true);
+    let events = Events::read(daemon.send("/v1/models/pull", request.to_string().as_bytes()));
+    let told: Vec<Value> = events
+        .map(|event| serde_json::from_str(&event).unwrap())
+        .collect();
+    let last = told.last().unwrap();
+    assert_eq!(
+        (&last["state"], &last["received"], &last["bytes"]),
+        (&json!("done"), &json!(all), &json!(all)),
+        "{last}"
+    );
+    assert_eq!(all_whole(models.path()), 3);
+    assert_eq!(leftovers(models.path()), Vec::<PathBuf>::new());
+    wait_for("the model to be listed", || {
+        let listed = daemon.get("/v1/models").json();
+        let entry = &listed["data"][0];
+        entry["id"] == TINY
+            && entry["drafter"] == true
+            && entry["input_modalities"].as_array().unwrap().len() > 1
+    });
+    answers(&daemon);
+    // What was fetched is known again, and fetched no more.
+    let verified = daemon.post("/models/verify", &json!({"model": TINY}));
+    assert_eq!(verified.json()["ok"], true, "{}", verified.text());
+    hub.behave(json!({}));
+    assert_eq!(pull(&daemon, &asked())["state"], "done");
+    assert!(
+        hub.seen().iter().all(|asked| asked["host"] != "127.0.0.1"),
+        "{:?}",
+        hub.seen()
+    );
+    let listed = daemon.get("/v1/models/pulls").json();
+    assert_eq!(listed["data"][0]["state"], "done", "{listed}");
+}
+
+#[test]
+fn connections_that_break_are_taken_up_where_they_broke() {
+    let (hub, models) = (Hub::start(), model_directory());
+    let daemon = hub.daemon(models.path(), "");
+    hub.behave(json!({"cut": 700_000, "refuse": [503, 2, 1]}));
+    assert_eq!(pull(&daemon, &asked())["state"], "done");
+    assert_eq!(all_whole(models.path()), 3);
+    let ranges: Vec<String> = hub
+        .seen()
+        .iter()
+        .filter_map(|asked| Some(asked["range"].as_str()?.to_owned()))
+        .collect();
+    assert!(
+        ranges
+            .iter()
+            .any(|range| range.starts_with("bytes=700000-")),
+        "{ranges:?}"
+    );
+    assert!(
+        ranges
+            .iter()
+            .any(|range| range.starts_with("bytes=1400000-")),
+        "{ranges:?}"
+    );
+    // Each time by way of the hub: where it is moved to may hold for a while only.
+    let through_hub = hub
+        .seen()
+        .iter()
+        .filter(|asked| asked["path"].as_str().unwrap().contains("/resolve/"))
+        .count();
+    assert!(through_hub > 6, "{through_hub}");
+}
+
+#[test]
+fn a_trickle_is_given_up_and_a_server_without_ranges_is_taken_from_the_start() {
+    let (hub, models) = (Hub::start(), model_directory());
+    let daemon = hub.daemon(models.path(), "");
+    hub.behave(json!({"slow": [200_000, 40], "no_ranges": true}));
+    let start = Instant::now();
+    assert_eq!(
+        pull(&daemon, &json!({"model": hub.file(FILES[0])}))["state"],
+        "done"
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(35),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(all_whole(models.path()), 1);
+}
+
+#[test]
+fn what_is_not_what_it_should_be_is_refused_and_nothing_is_left() {
+    let (hub, models) = (Hub::start(), model_directory());
+    let daemon = hub.daemon(models.path(), "");
+    hub.behave(json!({"flip": 300_000}));
+    let last = pull(&daemon, &asked());
+    assert_eq!(
+        (&last["state"], &last["resumable"]),
+        (&json!("failed"), &json!(false)),
+        "{last}"
+    );
+    let reason = last["reason"].as_str().unwrap();
+    let digests = reason
+        .split(|c: char| !c.is_ascii_hexdigit())
+        .filter(|word| word.len() == 64);
+    assert_eq!(digests.count(), 2, "{reason}");
+
+    hub.behave(json!({"short": 1000}));
+    let size = fs::metadata(tiny_models().join(FILES[0])).unwrap().len();
+    let sizes = [size.to_string(), (size - 1000).to_string()];
+    let reply = daemon.post("/v1/models/pull", &asked());
+    refused(&reply, 400, "cannot_pull", &[&sizes[0], &sizes[1]]);
+
+    hub.behave(json!({}));
+    let address = hub.file(FILES[0]);
+    let other = format!("{address}#sha256={}", "0".repeat(64));
+    assert_eq!(pull(&daemon, &json!({"model": other}))["state"], "failed");
+    assert_eq!(visible(models.path()), Vec::<PathBuf>::new());
+    assert_eq!(leftovers(models.path()), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn what_cannot_be_had_is_refused_by_name_before_it_is_fetched() {
+    let (hub, models) = (Hub::start(), model_directory());
+    let daemon = hub.daemon(models.path(), "");
+    let ask = |model: &str| daemon.post("/v1/models/pull", &json!({"model": model}));
+    refused(
+        &ask("tiny/absent"),
+        404,
+        "model_not_found",
+        &["tiny/absent", "404"],
+    );
+    refused(
+        &ask("tiny/nothing"),
+        400,
+        "cannot_pull",
+        &["tiny/nothing", "GGUF"],
+    );
+    refused(
+        &ask(&format!("{REPOSITORY}:absent.gguf")),
+        400,
+        "cannot_pull",
+        &["absent.gguf"],
+    );
+    refused(
+        &ask("http://localhost/x.gguf"),
+        400,
+        "cannot_pull",
+        &["https"],
+    );
+    refused(
+        &ask(&hub.file("absent.gguf")),
+        404,
+        "model_not_found",
+        &["404"],
+    );
+    refused(&ask("diffusiongemma-26b-a4b-it"), 400, "cannot_pull", &[]);
+    // A header, and nothing behind it.
+    let mut llama = b"GGUF\x03\0\0\0".to_vec();
+    llama.extend([0u64.to_le_bytes(), 1u64.to_le_bytes()].concat());
+    for text in ["general.architecture", "llama"] {
+        llama.extend((text.len() as u64).to_le_bytes());
+        llama.extend(text.as_bytes());
+        if text != "llama" {
+            llama.extend(8u32.to_le_bytes());
+        }
+    }
+    llama.extend(vec![0; 200_000]);
+    let files = hub.folder.path().join("files");
+    fs::write(files.join("llama.gguf"), llama).unwrap();
+    fs::write(files.join("page.gguf"), "<!doctype html>").unwrap();
+    refused(
+        &ask(&hub.file("llama.gguf")),
+        400,
+        "cannot_pull",
+        &["`llama`"],
+    );
+    refused(
+        &ask(&hub.file("page.gguf")),
+        400,
+        "cannot_pull",
+        &["page.gguf"],
+    );
+    let bytes: Vec<Value> = hub
+        .seen()
+        .into_iter()
+        .filter(|asked| asked["path"].as_str().unwrap().ends_with("llama.gguf"))
+        .collect();
+    assert!(
+        !bytes.is_empty() && bytes.iter().all(|asked| asked["range"] == "bytes=0-65535"),
+        "{bytes:?}"
+    );
+    assert_eq!(visible(models.path()), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_server_that_is_not_trusted_gets_no_second_chance() {
+    let (hub, models) = (Hub::start(), model_directory());
+    let options = Options {
+        models: models.path().to_owned(),
+        limits: format!("[pull]\nhub = \"{}\"\nproxy = \"none\"\n", hub.at("")),
+        ..Options::default()
+    };
+    let daemon = Daemon::with(options);
+    refused(
+        &daemon.post("/v1/models/pull", &asked()),
+        502,
+        "download_failed",
+        &["cannot be trusted"],
+    );
+}
+
+#[test]
+fn a_token_opens_a_gated_repository_and_is_told_to_nobody_else() {
+    let (hub, models) = (Hub::start(), model_directory());
+    hub.behave(json!({"gated": "hf_very_secret"}));
+    let daemon = hub.daemon(models.path(), "");
+    refused(
+        &daemon.post("/v1/models/pull", &asked()),
+        502,
+        "gated",
+        &["401", "token-file"],
+    );
+    drop(daemon);
+    let file = hub.folder.path().join("token");
+    fs::write(&file, "hf_very_secret\n").unwrap();
+    let daemon = hub.daemon(
+        models.path(),
+        &format!("token-file = \"{}\"\n", file.display()),
+    );
+    assert_eq!(pull(&daemon, &asked())["state"], "done");
+    for asked in hub.seen() {
+        // `127.0.0.1` is where the hub moves those who ask.
+        let expected = match asked["host"] == "localhost" {
+            true => json!("Bearer hf_very_secret"),
+            false => Value::Null,
+        };
+        if asked["host"] == "127.0.0.1" || daemon.log().contains("hf_very") {
+            assert_eq!(asked["token"], expected, "{asked}");
+        }
+    }
+    assert!(!daemon.log().contains("hf_very"), "{}", daemon.log());
+}
+
+#[test]
+fn a_download_is_seen_stopped_and_for_administrators_only() {
+    let (hub, models) = (Hub::start(), model_directory());
+    let daemon = hub.daemon(models.path(), "rate = \"256 KiB\"\n");
+    begin(&daemon);
+    let running = || daemon.get("/v1/models/pulls").json()["data"][0].clone();
+    wait_for("bytes to come", || {
+        running()["received"]
+            .as_u64()
+            .is_some_and(|received| received > 0)
+    });
+    if let Some(said) = daemon.ask_as_stranger("GET", "/v1/models/pulls", "") {
+        assert!(
+            said.contains(" 403 ") || said.contains("Permission denied"),
+            "{said}"
+        );
+    }
+    let id = running()["id"].as_str().unwrap().to_owned();
+    let reply = daemon.post(&format!("/v1/models/pulls/{id}/cancel"), &json!({}));
+    assert_eq!(
+        (reply.status, &reply.json()["state"]),
+        (200, &json!("cancelled")),
+        "{}",
+        reply.text()
+    );
+    assert_eq!(leftovers(models.path()), Vec::<PathBuf>::new());
+    let again = daemon.post(&format!("/v1/models/pulls/{id}/cancel"), &json!({}));
+    refused(&again, 404, "pull_not_found", &["--status"]);
+}
+
+#[test]
+fn a_catalog_lets_a_user_fetch_from_what_it_names() {
+    let (hub, models) = (Hub::start(), model_directory());
+    let catalogs = tempfile::tempdir().unwrap();
+    fs::write(
+        catalogs.path().join("own.toml"),
+        format!("[[allow]]\nrepositories = [\"{REPOSITORY}\"]\nusers = [\"65534\"]\n"),
+    )
+    .unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    fs::set_permissions(catalogs.path().join("own.toml"), mode).unwrap();
+    let trusted = hub.folder.path().join("trusted.pem");
+    let options = Options {
+        server: "socket-mode = \"0666\"\n".into(),
+        models: models.path().to_owned(),
+        models_keys: format!("catalog-directory = \"{}\"\n", catalogs.path().display()),
+        limits: format!("[pull]\nhub = \"{}\"\nproxy = \"none\"\n", hub.at("")),
+        ..Options::default()
+    };
+    let trusted = [("SSL_CERT_FILE", trusted.to_str().unwrap())];
+    let daemon = Daemon::with_environment(options, &trusted);
+    let stranger = |model: &str| {
+        let body = json!({"model": model, "plan": true}).to_string();
+        daemon.ask_as_stranger("POST", "/v1/models/pull", &body)
+    };
+    let Some(said) = stranger(&format!("{REPOSITORY}:{}", FILES[0])) else {
+        return;
+    };
+    assert!(
+        said.contains(" 200 ") && said.contains("pull.plan"),
+        "{said}"
+    );
+    for other in ["tiny/nothing", "e2b", &hub.file(FILES[0]), "no such model"] {
+        let said = stranger(other).unwrap();
+        assert!(said.contains(" 403 "), "{other}: {said}");
+    }
+    let said = daemon
+        .ask_as_stranger("GET", "/v1/models/pulls", "")
+        .unwrap();
+    assert!(said.contains(" 403 "), "{said}");
+}
+
+/// What systemd does with `gemmad-pull.socket`.
+struct Activator(Child);
+
+impl Activator {
+    fn start(hub: &Hub, socket: &Path) -> Option<Self> {
+        let trusted = hub.folder.path().join("trusted.pem");
+        let started = Command::new("systemd-socket-activate")
+            .args(["--accept", "--inetd", "--listen"])
+            .arg(socket)
+            .arg(format!("--setenv=SSL_CERT_FILE={}", trusted.display()))
+            .args([env!("CARGO_BIN_EXE_gemmad-worker"), "pull"])
+            .stderr(Stdio::null())
+            .spawn();
+        let Ok(process) = started else {
+            skip(
+                "fetching by units of systemd's",
+                "there is no systemd-socket-activate",
+            );
+            return None;
+        };
+        wait_for("the socket", || socket.exists());
+        Some(Self(process))
+    }
+}
+
+impl Drop for Activator {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn where_systemd_starts_workers_for_the_network_the_daemon_starts_none() {
+    let (hub, models) = (Hub::start(), model_directory());
+    let options = Options {
+        models: models.path().to_owned(),
+        limits: format!("[pull]\nhub = \"{}\"\nproxy = \"none\"\n", hub.at("")),
+        ..Options::default()
+    };
+    // One of its own would trust nobody here.
+    let daemon = Daemon::with(options);
+    let Some(_activator) = Activator::start(&hub, &daemon.dir.path().join("pull.sock")) else {
+        return;
+    };
+    hub.behave(json!({"cut": 900_000}));
+    assert_eq!(pull(&daemon, &asked())["state"], "done");
+    assert_eq!(all_whole(models.path()), 3);
+}
+
+#[test]
+fn two_daemons_do_not_fetch_into_one_directory() {
+    let (hub, models) = (Hub::start(), model_directory());
+    let first = hub.daemon(models.path(), "rate = \"64 KiB\"\n");
+    begin(&first);
+    wait_for("the first to fetch", || {
+        first.get("/v1/models/pulls").json()["data"][0]["received"]
+            .as_u64()
+            .is_some_and(|received| received > 0)
+    });
+    let second = hub.daemon(models.path(), "");
+    refused(
+        &second.post("/v1/models/pull", &asked()),
+        503,
+        "not_now",
+        &["another daemon"],
+    );
+    drop(first);
+    assert_eq!(pull(&second, &asked())["state"], "done");
+    assert_eq!(all_whole(models.path()), 3);
+}
+
+/// `GEMMAD_KILLS` says how often.
+#[test]
+fn a_daemon_that_is_killed_goes_on_or_is_done_and_never_leaves_a_part() {
+    let kills: u32 = std::env::var("GEMMAD_KILLS").map_or(6, |kills| kills.parse().unwrap());
+    let (hub, models) = (Hub::start(), model_directory());
+    hub.behave(json!({"pace": 0.008}));
+    let (mut chance, mut went_on) = (20_261_127u64, 0);
+    for kill in 0..kills {
+        let daemon = hub.daemon(models.path(), "");
+        if daemon.get("/v1/models/pulls").json()["data"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+        {
+            // The next one begins anew.
+            for path in visible(models.path()) {
+                fs::remove_file(path).unwrap();
+            }
+            begin(&daemon);
+        } else {
+            went_on += 1;
+        }
+        chance = chance
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        std::thread::sleep(Duration::from_millis(50 + (chance >> 33) % 900));
+        // SIGKILL.
+        drop(daemon);
+        let whole = all_whole(models.path());
+        assert!(
+            whole > 0 || !leftovers(models.path()).is_empty() || kill == 0,
+            "kill {kill}"
+        );
+    }
+    let daemon = hub.daemon(models.path(), "");
+    assert_eq!(pull(&daemon, &asked())["state"], "done");
+    assert_eq!(all_whole(models.path()), 3);
+    wait_for("the model to be listed", || {
+        daemon.get("/v1/models").json()["data"][0]["id"] == TINY
+    });
+    answers(&daemon);
+    assert!(kills < 6 || went_on > 0, "no download was gone on with");
+}
+
+#[test]
+fn gemmactl_shows_what_comes_asks_and_fetches() {
+    let (hub, models) = (Hub::start(), model_directory());
+    let daemon = hub.daemon(models.path(), "");
+    let gemmactl = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_gemmactl"))
+            .arg("--socket")
+            .arg(&daemon.socket)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
+    };
+    let model = format!("{REPOSITORY}:{}", FILES[0]);
+    let (code, out, err) = gemmactl(&["pull", &model]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(
+        out.contains("mmproj") && out.contains("to download") && err.contains("--yes"),
+        "{out}{err}"
+    );
+    let (code, out, err) = gemmactl(&["pull", "--yes", "--with", "none", &model]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("gemmactl ask --model tiny-e2b-q8_0"), "{out}");
+    assert_eq!(all_whole(models.path()), 1);
+    let (code, out, _) = gemmactl(&["pull", "--status"]);
+    assert!(code == Some(0) && out.contains("done"), "{out}");
+    let (code, _, err) = gemmactl(&["pull", "--yes", "tiny/absent"]);
+    assert!(code == Some(1) && err.contains("tiny/absent"), "{err}");
+}
