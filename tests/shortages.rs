@@ -107,6 +107,39 @@ fn without_descriptors_what_a_request_brings_along_is_refused_for_now() {
 }
 
 #[test]
+fn without_descriptors_the_models_that_are_known_stay() {
+    let models = tempfile::tempdir().unwrap();
+    let put = |name: &str| {
+        let file = models.path().join(format!("{name}.gguf"));
+        fs::copy(tiny_models().join(format!("{TINY}.gguf")), file).unwrap();
+    };
+    put(TINY);
+    let daemon = Daemon::with(Options {
+        models: models.path().into(),
+        ..Options::default()
+    });
+    let names = || {
+        let models = daemon.get("/v1/models").json();
+        let models = models["data"].as_array().unwrap().iter();
+        models.map(|one| one["id"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(), [TINY]);
+    let own = rustix::process::geteuid().as_raw();
+    // Those that the standard streams need, and no more.
+    limit(&daemon, own, "--nofile=3:");
+    put("another");
+    wait_for("a scan for which nothing is left", || {
+        daemon.log().contains("a model directory is scanned later")
+    });
+    limit(&daemon, own, "--nofile=1024:");
+    assert!(names().contains(&json!(TINY)));
+    assert_eq!(daemon.chat(&question("Hi")).status, 200);
+    wait_for("the scan that was put off", || {
+        names().contains(&json!("another"))
+    });
+}
+
+#[test]
 fn a_process_that_something_else_ends_says_nothing_of_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let worker = dir.path().join("worker");

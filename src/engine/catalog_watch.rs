@@ -13,7 +13,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::thread;
-use crate::store::{Catalog, Installers, Model, Rejected, Scan, Surroundings, surroundings};
+use crate::store::{
+    Catalog, Installers, Model, Rejected, Scan, Scanned, Surroundings, surroundings,
+};
 use crate::sys::inotify::FolderWatch;
 use crate::sys::mounts::MountWatch;
 
@@ -21,8 +23,12 @@ use crate::sys::mounts::MountWatch;
 const PAUSE: Duration = Duration::from_secs(1);
 /// After a change, the time in which others are likely.
 const SETTLE: Duration = Duration::from_millis(500);
-/// After this long a scan is tried again for which the system had no thread.
-const NO_THREAD: Duration = Duration::from_secs(1);
+/// After this long a scan is tried again for which the system had no thread, descriptor or memory,
+/// and so often.
+const SHORT: Duration = Duration::from_secs(1);
+const TRIES: u32 = 30;
+/// How often a directory is scanned whose changes cannot be watched.
+const UNSEEN: Duration = Duration::from_secs(30);
 /// How long anyone waits for a directory to be scanned.
 const SCAN_TIME: Duration = Duration::from_secs(5);
 
@@ -251,24 +257,40 @@ async fn scan_on_change(
     mut requests: watch::Receiver<Asked>,
     reports: mpsc::UnboundedSender<ScanReport>,
 ) {
+    let (mut tries, mut unseen) = (0, false);
     loop {
         let (answers, installers) = {
             let asked = requests.borrow_and_update();
             (asked.times, asked.installers.clone())
         };
-        let (catalog, watch) = match scan(&directory, &stop, &installers).await {
-            Ok((catalog, watch)) => (catalog, watch),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+        let (Scanned { catalog, shortage }, watch) =
+            match scan(&directory, &stop, &installers).await {
+                Ok(scanned) => scanned,
+                Err(error) => (
+                    Scanned {
+                        catalog: Catalog::default(),
+                        shortage: Some(error),
+                    },
+                    Watch::default(),
+                ),
+            };
+        if let Some(error) = shortage {
+            tries += 1;
+            if tries < TRIES {
                 // What is known of the directory stays as it was.
-                tracing::warn!(%error, "a model directory is scanned later");
-                tokio::time::sleep(NO_THREAD).await;
+                tracing::warn!(directory = %directory.display(), %error, "a model directory is scanned later");
+                tokio::time::sleep(SHORT).await;
                 continue;
             }
-            Err(error) => {
-                tracing::error!(%error, "a model directory could not be scanned");
-                (Catalog::default(), Watch::default())
-            }
-        };
+            tracing::error!(directory = %directory.display(), %error, "a model directory could not be scanned");
+        }
+        tries = 0;
+        if let Some(error) = &watch.fault
+            && !unseen
+        {
+            tracing::warn!(directory = %directory.display(), %error, "a model directory cannot be watched; it is scanned every {} s", UNSEEN.as_secs());
+        }
+        unseen = watch.fault.is_some();
         let report = ScanReport {
             directory: directory.clone(),
             catalog,
@@ -290,7 +312,7 @@ async fn scan(
     directory: &Path,
     stop: &Arc<AtomicBool>,
     installers: &Arc<Installers>,
-) -> io::Result<(Catalog, Watch)> {
+) -> io::Result<(Scanned, Watch)> {
     let (path, stop) = (directory.to_owned(), stop.clone());
     let installers = installers.clone();
     thread::run(move || {
@@ -301,25 +323,31 @@ async fn scan(
     .await
 }
 
-/// What tells that a directory may hold something else than it did. What there is none of is never
-/// noticed.
+/// What tells that a directory may hold something else than it did.
 #[derive(Debug, Default)]
 struct Watch {
     folders: Option<FolderWatch>,
     mounts: Option<MountWatch>,
+    /// Not everything is watched, for this reason.
+    fault: Option<io::Error>,
 }
 
 impl Watch {
-    fn of(around: Surroundings) -> Self {
-        let unseen = |error: io::Error| tracing::warn!(%error, "changes in the model directories are not seen by themselves");
+    fn of(around: io::Result<Surroundings>) -> Self {
+        let mut watch = Self::default();
+        if let Err(error) = around.and_then(|around| watch.begin(around)) {
+            watch.fault = Some(error);
+        }
+        watch
+    }
+
+    fn begin(&mut self, around: Surroundings) -> io::Result<()> {
         let folders = around.folders.iter().map(PathBuf::as_path);
         let places = around.places.iter().map(PathBuf::as_path);
-        let folders_watch = FolderWatch::new(folders, places).map_err(unseen).ok();
+        self.folders = Some(FolderWatch::new(folders, places)?);
         let places = around.places.into_iter().collect();
-        Self {
-            folders: folders_watch,
-            mounts: MountWatch::new(around.folders, places).map_err(unseen).ok(),
-        }
+        self.mounts = Some(MountWatch::new(around.folders, places)?);
+        Ok(())
     }
 
     /// Waits until something has changed and the others that are likely then have, too.
@@ -336,9 +364,16 @@ impl Watch {
                 None => std::future::pending().await,
             }
         };
+        let unseen = async {
+            match &self.fault {
+                Some(_) => tokio::time::sleep(UNSEEN).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = folders => {}
             () = mounts => {}
+            () = unseen => {}
         }
         tokio::time::sleep(SETTLE).await;
     }

@@ -13,7 +13,6 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::UnixStream;
@@ -125,15 +124,6 @@ pub fn spawn<P: Protocol>(
         outbox,
         kill,
     })
-}
-
-/// Whether the system had no descriptor, process or memory left: what was to be started is not at
-/// fault, and it may be tried again.
-pub fn is_shortage(error: &io::Error) -> bool {
-    let short = [Errno::MFILE, Errno::NFILE, Errno::AGAIN, Errno::NOMEM];
-    // An error that was put into words has its kind alone.
-    Errno::from_io_error(error).is_some_and(|error| short.contains(&error))
-        || error.kind() == io::ErrorKind::WouldBlock
 }
 
 /// Carries messages both ways until the process is gone, and reports its end.

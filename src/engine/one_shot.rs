@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-pub use super::child::is_shortage;
 use super::child::{self, WorkerEvent};
 use crate::ipc::Protocol;
 use crate::memory::reserved::Reservation;
+pub use crate::sys::shortage::is_shortage;
 
 /// Messages on their way from the worker.
 const AHEAD: usize = 8;

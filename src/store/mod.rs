@@ -1,6 +1,6 @@
 //! Model files: which there are, what they are, and whether they can be trusted so far.
 //!
-//! [`scan()`] looks through the model directories; [`read()`] opens one file and checks its header,
+//! [`Scan`] looks through a model directory; [`read()`] opens one file and checks its header,
 //! [`inspect()`] with all that loading needs to know;
 //! [`read_projector()`] does so for what lets a model see and [`read_drafter()`] for what guesses
 //! its next tokens. [`PackedCache`] keeps what the worker makes of weights, and a
@@ -44,7 +44,7 @@ pub use inspect::{ModelFile, id as model_id, inspect, read};
 pub use open::check_trust;
 pub use projector::{Projector, read_projector};
 pub use retained::{RetainedFile, RetainedWriter, Secret};
-pub use scan::{Scan, Surroundings, scan, surroundings};
+pub use scan::{Scan, Scanned, Surroundings, surroundings};
 pub use sealed::{SealedFile, SealedStore, SealedWriter};
 pub use trust::Installers;
 pub use vocabulary::read_vocabulary;

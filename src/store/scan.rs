@@ -13,6 +13,7 @@ use super::{
     BadFile, Catalog, Drafter, Installers, Model, Part, Patience, Projector, Rejected, read,
     read_drafter, read_projector, split, way,
 };
+use crate::sys::shortage::is_shortage;
 
 /// Entries that are looked at below one model directory, its subfolders' included.
 const ENTRIES: usize = 4096;
@@ -24,19 +25,12 @@ const DIRECTORY_TIME: Duration = Duration::from_secs(60);
 /// The model name that stands for "the one that fits"; no file can have it.
 const RESERVED: &str = "auto";
 
-/// Looks for `*.gguf` files in each directory and in its subfolders, but not below those. Hidden
-/// names are passed over; projectors and drafters go to the models of their folder that they fit.
-/// Where two files have the same id, the one found first is the model: directories in the order
-/// given, a directory's own files before its subfolders', names in the order of their bytes. Never
-/// fails: what cannot be used is in `rejected`, and so is what others than root and the daemon's own
-/// user may change.
-pub fn scan(directories: &[PathBuf]) -> Catalog {
-    let (never, installers) = (AtomicBool::new(false), Installers::default());
-    let scan = |directory: &PathBuf| Scan::new(&installers, &never).run(directory);
-    Catalog::merged(directories.iter().map(scan))
-}
-
-/// A look at one directory, as of [`scan`]; [`Catalog::merged`] puts several together.
+/// Looks for `*.gguf` files in a directory and in its subfolders, but not below those. Hidden names
+/// are passed over; projectors and drafters go to the models of their folder that they fit. Where
+/// two files have the same id, the one found first is the model: a directory's own files before its
+/// subfolders', names in the order of their bytes. [`Catalog::merged`] puts several directories
+/// together. Never fails: what cannot be used is in `rejected`, and so is what others may change
+/// than root, the daemon's own user and those who may install models.
 #[derive(Debug)]
 pub struct Scan<'a> {
     /// Entries that may still be looked at.
@@ -44,7 +38,15 @@ pub struct Scan<'a> {
     deadline: Instant,
     stop: &'a AtomicBool,
     strictness: Strictness<'a>,
-    catalog: Catalog,
+    scanned: Scanned,
+}
+
+/// What a scan has found.
+#[derive(Debug, Default)]
+pub struct Scanned {
+    pub catalog: Catalog,
+    /// The system had no descriptor or memory left: more may be there.
+    pub shortage: Option<io::Error>,
 }
 
 impl<'a> Scan<'a> {
@@ -55,17 +57,18 @@ impl<'a> Scan<'a> {
             deadline: Instant::now() + DIRECTORY_TIME,
             stop,
             strictness: Strictness::new(installers),
-            catalog: Catalog::default(),
+            scanned: Scanned::default(),
         }
     }
 
     /// Blocks on the disk.
-    pub fn run(mut self, directory: &Path) -> Catalog {
+    pub fn run(mut self, directory: &Path) -> Scanned {
         for folder in self.folder(directory) {
             self.folder(&folder);
         }
-        self.catalog.models.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-        self.catalog
+        let models = &mut self.scanned.catalog.models;
+        models.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        self.scanned
     }
 
     /// Adds one folder's files to the catalog; returns its subfolders, sorted.
@@ -76,23 +79,23 @@ impl<'a> Scan<'a> {
             Ok(listing) => listing,
             Err(error) => {
                 let hides = error.hides_what_is_there();
-                self.catalog.reject_as(folder, error.to_string(), hides);
+                self.scanned.reject(folder, error, hides);
                 return vec![];
             }
         };
         if listing.cut {
             let reason = format!("more than {ENTRIES} entries; not all were looked at");
-            self.catalog.reject_as(folder, reason, true);
+            self.scanned.catalog.reject_as(folder, reason, true);
         }
         let mut found = Found::default();
         for path in &listing.files {
             if let Err(error) = self.file(path, &mut found) {
-                self.catalog.reject(path, error.to_string());
+                self.scanned.reject(path, error, false);
             }
         }
-        self.catalog.rejected.extend(split::reject(found.parts));
-        for model in self
-            .catalog
+        let catalog = &mut self.scanned.catalog;
+        catalog.rejected.extend(split::reject(found.parts));
+        for model in catalog
             .models
             .iter_mut()
             .filter(|model| model.path.parent() == Some(folder))
@@ -112,13 +115,24 @@ impl<'a> Scan<'a> {
             stop: Some(self.stop),
         };
         match read(path, patience) {
-            Ok((model, _)) => self.catalog.add(model),
+            Ok((model, _)) => self.scanned.catalog.add(model),
             Err(BadFile::Projector) => found.projectors.push(read_projector(path, patience)?.0),
             Err(BadFile::Drafter) => found.drafters.push(read_drafter(path, patience)?.0),
             Err(BadFile::Part(part)) => found.parts.push((path.to_owned(), part)),
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+}
+
+impl Scanned {
+    fn reject(&mut self, path: &Path, error: BadFile, hides: bool) {
+        self.catalog.reject_as(path, error.to_string(), hides);
+        if let BadFile::Unreadable(error) = error
+            && is_shortage(&error)
+        {
+            self.shortage = Some(error);
+        }
     }
 }
 
@@ -133,25 +147,31 @@ pub struct Surroundings {
 }
 
 /// What surrounds a directory's models at the moment. Blocks on the disk.
-pub fn surroundings(directory: &Path) -> Surroundings {
+///
+/// # Errors
+///
+/// The system has no descriptor or memory left.
+pub fn surroundings(directory: &Path) -> io::Result<Surroundings> {
     let mut around = Surroundings::default();
     let mut entries = ENTRIES;
     let mut ahead = vec![(directory.to_owned(), true)];
     while let Some((folder, is_top)) = ahead.pop() {
         around.places.extend(way::places(&folder));
-        // One that is not there, or that cannot be read, has nothing to add.
-        if let Ok(listing) = list(&folder, &mut entries) {
-            let linked = listing.files.iter().filter(|file| file.is_symlink());
-            around
-                .places
-                .extend(linked.flat_map(|file| way::places(file)));
-            if is_top {
-                ahead.extend(listing.folders.into_iter().map(|folder| (folder, false)));
-            }
+        let listing = match list(&folder, &mut entries) {
+            Err(error) if is_shortage(&error) => return Err(error),
+            // One that is not there, or that cannot be read, has nothing to add.
+            listing => listing.unwrap_or_default(),
+        };
+        let linked = listing.files.iter().filter(|file| file.is_symlink());
+        around
+            .places
+            .extend(linked.flat_map(|file| way::places(file)));
+        if is_top {
+            ahead.extend(listing.folders.into_iter().map(|folder| (folder, false)));
         }
         around.folders.push(folder);
     }
-    around
+    Ok(around)
 }
 
 /// What a folder has besides models.

@@ -119,7 +119,7 @@ impl<'a> Strictness<'a> {
             let path = path.to_owned();
             Err(Refusal::Distrust(Distrust { path, fault }))
         };
-        if !self.trusts_user(metadata.uid()) {
+        if !self.trusts_user(metadata.uid())? {
             return refuse(Fault::Owner(metadata.uid()));
         }
         let mode = metadata.mode();
@@ -132,36 +132,41 @@ impl<'a> Strictness<'a> {
         if mode & OTHERS_WRITE != 0 {
             return refuse(Fault::Everyone);
         }
-        if mode & GROUP_WRITES != 0 && !self.trusts_group(metadata.gid()) {
+        if mode & GROUP_WRITES != 0 && !self.trusts_group(metadata.gid())? {
             return refuse(Fault::Group(metadata.gid()));
         }
         Ok(())
     }
 
-    fn trusts_user(&self, uid: u32) -> bool {
-        if uid == 0 || uid == self.own || self.installers.users.contains(&uid) {
-            return true;
-        }
+    fn trusts_user(&self, uid: u32) -> io::Result<bool> {
         let groups = &self.installers.groups;
-        let is_member = || {
-            !groups.is_empty()
-                && accounts::groups_of(uid)
-                    .iter()
-                    .any(|group| groups.contains(group))
-        };
-        *self.users.borrow_mut().entry(uid).or_insert_with(is_member)
+        if uid == 0 || uid == self.own || self.installers.users.contains(&uid) {
+            return Ok(true);
+        }
+        if groups.is_empty() {
+            return Ok(false);
+        }
+        if let Some(trusted) = self.users.borrow().get(&uid) {
+            return Ok(*trusted);
+        }
+        let of = accounts::groups_of(uid)?;
+        let is_member = of.iter().any(|group| groups.contains(group));
+        self.users.borrow_mut().insert(uid, is_member);
+        Ok(is_member)
     }
 
     /// A group that may install, or that is nobody's but one user's who may.
-    fn trusts_group(&self, gid: u32) -> bool {
-        let is_private =
-            || accounts::private_owner(gid).is_some_and(|owner| self.trusts_user(owner));
-        self.installers.groups.contains(&gid)
-            || *self
-                .groups
-                .borrow_mut()
-                .entry(gid)
-                .or_insert_with(is_private)
+    fn trusts_group(&self, gid: u32) -> io::Result<bool> {
+        if self.installers.groups.contains(&gid) {
+            return Ok(true);
+        }
+        if let Some(trusted) = self.groups.borrow().get(&gid) {
+            return Ok(*trusted);
+        }
+        let owner = accounts::private_owner(gid)?;
+        let is_private = owner.map_or(Ok(false), |owner| self.trusts_user(owner))?;
+        self.groups.borrow_mut().insert(gid, is_private);
+        Ok(is_private)
     }
 }
 
@@ -252,7 +257,7 @@ mod tests {
         assert_eq!(refusal(&group, &file), None);
         // Root's own group is nobody else's, unless it has members.
         chown(folder.path(), None, Some(0)).unwrap();
-        let is_alone = accounts::private_owner(0) == Some(0);
+        let is_alone = accounts::private_owner(0).unwrap() == Some(0);
         assert_eq!(refusal(&none, &file).is_none(), is_alone);
     }
 

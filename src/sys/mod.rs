@@ -17,6 +17,7 @@ pub mod proc_maps;
 pub mod process;
 pub mod psi;
 pub mod residency;
+pub mod shortage;
 pub mod sigsys;
 pub mod socket;
 pub mod topology;

@@ -153,6 +153,8 @@ def responses_streamed(path, text, **more):
     all_events = [data for _, data in events(path, "/v1/responses", responses_body(text, **more))]
     ends = [i for i, e in enumerate(all_events) if e["type"] in ("response.completed", "response.incomplete", "response.failed", "error")]
     once(ends, all_events[ends[0] + 1:] if ends else [], "responses")
+    if all_events[-1]["type"] == "error":
+        raise_error(all_events[-1]["error"], "responses")
     return output_text(all_events[-1]["response"])
 
 

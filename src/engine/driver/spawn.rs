@@ -16,6 +16,7 @@ use crate::chat::Modalities;
 use crate::gemma::model_shape::PackedWeights;
 use crate::ipc::ServeRequest;
 use crate::store::{BadFile, Model};
+use crate::sys::shortage::is_shortage;
 
 /// A worker for which the system has no descriptor or process is tried again so often, with these
 /// pauses: that is no fault of its model's.
@@ -97,7 +98,7 @@ impl Driver {
             Err(BadFile::Unreadable(error)) if is_passing(&error, start.shortages) => {
                 self.try_again(start, &error);
             }
-            Err(BadFile::Unreadable(error)) if child::is_shortage(&error) => {
+            Err(BadFile::Unreadable(error)) if is_shortage(&error) => {
                 self.not_spawned(start.generation, Some(nothing_left(&error)));
             }
             Err(bad) => {
@@ -164,7 +165,7 @@ impl Driver {
                 });
             }
             Err(error) if is_passing(&error, start.shortages) => self.try_again(start, &error),
-            Err(error) if child::is_shortage(&error) => {
+            Err(error) if is_shortage(&error) => {
                 self.not_spawned(start.generation, Some(nothing_left(&error)));
             }
             Err(error) => {
@@ -249,5 +250,5 @@ fn nothing_left(error: &io::Error) -> Failure {
 
 /// Whether it may be tried again after so many tries.
 fn is_passing(error: &io::Error, tries: u32) -> bool {
-    tries < TRIES && child::is_shortage(error)
+    tries < TRIES && is_shortage(error)
 }

@@ -8,6 +8,12 @@ fn put(folder: &Path, name: &str, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
 
+fn scan(directories: &[PathBuf]) -> Catalog {
+    let (never, installers) = (AtomicBool::new(false), Installers::default());
+    let scan = |directory: &PathBuf| Scan::new(&installers, &never).run(directory).catalog;
+    Catalog::merged(directories.iter().map(scan))
+}
+
 fn ids(catalog: &Catalog) -> Vec<&str> {
     catalog
         .models
@@ -301,7 +307,9 @@ fn a_scan_can_be_given_up() {
     let folder = tempfile::tempdir().unwrap();
     put(folder.path(), "good.gguf", &File::model().bytes());
     let stop = AtomicBool::new(true);
-    let catalog = Scan::new(&Installers::default(), &stop).run(folder.path());
+    let catalog = Scan::new(&Installers::default(), &stop)
+        .run(folder.path())
+        .catalog;
     assert!(catalog.models.is_empty());
     assert!(rejected(&catalog)[0].1.ends_with("not read to its end"));
 }
@@ -315,7 +323,7 @@ fn a_file_that_takes_too_long_is_passed_over() {
         deadline: Instant::now(),
         ..Scan::new(&installers, &never)
     };
-    let catalog = late.run(folder.path());
+    let catalog = late.run(folder.path()).catalog;
     assert!(catalog.models.is_empty());
     assert!(rejected(&catalog)[0].1.contains("takes too long to read"));
 }
