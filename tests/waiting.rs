@@ -297,3 +297,37 @@ fn others_in_the_queue_are_a_number_to_those_who_are_no_administrators() {
     );
     drop((running, waiting));
 }
+
+#[test]
+fn what_nobody_waits_for_is_answered_last() {
+    let daemon = one_slot();
+    let mut running = daemon.stream(&endless());
+    running.next().unwrap();
+    let mut flex = question("Hi");
+    flex["service_tier"] = json!("flex");
+    let flex = daemon.send("/v1/chat/completions", flex.to_string().as_bytes());
+    wait_for("the flex one to wait", || daemon.status()["waiting"] == 1);
+    let mut whole = endless();
+    whole["stream"] = json!(true);
+    let asked = daemon.send("/v1/chat/completions", whole.to_string().as_bytes());
+    wait_for("the other to wait", || daemon.status()["waiting"] == 2);
+    drop(running);
+    // It answers, while the one that came before it waits.
+    let mut other = Events::read(asked);
+    other.next().unwrap();
+    assert_eq!(daemon.status()["waiting"], 1);
+    drop(other);
+    assert_eq!(Reply::read(flex).unwrap().status, 200);
+
+    for (tier, background, told) in [
+        (None, false, "default"),
+        (Some("flex"), false, "flex"),
+        (None, true, "flex"),
+        (Some("default"), true, "default"),
+        (Some("priority"), false, "default"),
+    ] {
+        let body = json!({"input": "Hi", "max_output_tokens": 4, "service_tier": tier, "background": background});
+        let reply = daemon.post("/v1/responses", &body);
+        assert_eq!(reply.json()["service_tier"], told, "{}", reply.text());
+    }
+}

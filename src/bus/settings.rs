@@ -3,9 +3,10 @@
 use super::error::BusError;
 use super::options::Options;
 use crate::api::openai::common::DEFAULT_MODEL;
-use crate::chat::{ChatRequest, Message, Retention, Thinking};
+use crate::chat::{ChatRequest, Message, Retention, ServiceTier, Thinking};
 
-/// The options `model`, `max-tokens`, `temperature`, `seed`, `thinking` and `prompt-cache-retention`.
+/// The options `model`, `max-tokens`, `temperature`, `seed`, `thinking`, `prompt-cache-retention`
+/// and `service-tier`.
 #[derive(Debug, Default)]
 pub struct Settings {
     model: Option<String>,
@@ -14,6 +15,7 @@ pub struct Settings {
     seed: Option<u32>,
     thinking: bool,
     retention: Retention,
+    tier: ServiceTier,
 }
 
 impl Settings {
@@ -26,6 +28,7 @@ impl Settings {
             seed: options.count("seed")?,
             thinking: options.switch("thinking")?.unwrap_or(false),
             retention: retention(options)?,
+            tier: tier(options)?,
         })
     }
 
@@ -43,6 +46,7 @@ impl Settings {
         }
         request.sampling.seed = self.seed;
         request.retention = self.retention;
+        request.tier = self.tier;
         if self.thinking {
             request.thinking = Thinking::On { budget: None };
         }
@@ -60,6 +64,16 @@ fn retention(options: &mut Options) -> Result<Retention, BusError> {
             "option `prompt-cache-retention` is `in_memory` or `24h`, not {name:?}"
         ))
     })
+}
+
+fn tier(options: &mut Options) -> Result<ServiceTier, BusError> {
+    match options.text("service-tier")?.as_deref() {
+        None | Some("auto" | "default") => Ok(ServiceTier::Default),
+        Some("flex") => Ok(ServiceTier::Flex),
+        Some(name) => Err(BusError::InvalidRequest(format!(
+            "option `service-tier` is `default` or `flex`, not {name:?}"
+        ))),
+    }
 }
 
 #[cfg(test)]
@@ -98,6 +112,7 @@ mod tests {
             ("seed", 9u32.into()),
             ("thinking", true.into()),
             ("prompt-cache-retention", "24h".into()),
+            ("service-tier", "flex".into()),
         ]);
         assert_eq!(settings.model(), "tiny");
         let request = settings.request(vec![]);
@@ -112,5 +127,6 @@ mod tests {
         );
         assert_eq!(request.thinking, Thinking::On { budget: None });
         assert_eq!(request.retention, Retention::Day);
+        assert_eq!(request.tier, ServiceTier::Flex);
     }
 }

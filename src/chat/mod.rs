@@ -73,6 +73,7 @@ pub struct ChatRequest {
     pub cache_prompt: bool,
     /// How long what was read is kept.
     pub retention: Retention,
+    pub tier: ServiceTier,
     /// Nobody sees anything of the answer before its end, so that it may start over
     /// ([`ChatEvent::Restarted`]). The worker need not know.
     #[serde(skip)]
@@ -95,6 +96,26 @@ pub enum Retention {
 impl Retention {
     /// As OpenAI names them in `prompt_cache_retention`.
     pub const NAMES: [(&str, Self); 2] = [("in_memory", Self::InMemory), ("24h", Self::Day)];
+}
+
+/// Whose turn comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ServiceTier {
+    /// Somebody waits for the answer.
+    #[default]
+    Default,
+    /// Nobody does: all others come first.
+    Flex,
+}
+
+impl ServiceTier {
+    /// As OpenAI names it in `service_tier`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Flex => "flex",
+        }
+    }
 }
 
 /// A text that is gone on with as it is.
@@ -178,6 +199,7 @@ impl ChatRequest {
             prompt_logprobs: false,
             cache_prompt: true,
             retention: Retention::InMemory,
+            tier: ServiceTier::Default,
             whole: false,
             decoded: None,
         }

@@ -6,7 +6,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::choice::ModelRequest;
 use crate::backend::{Failure, ModelInfo};
 use crate::chat::{
-    ChatEvent, ChatRequest, PrincipalId, PromptToken, Stage, TextAnswer, TextTask, Waiting,
+    ChatEvent, ChatRequest, PrincipalId, PromptToken, ServiceTier, Stage, TextAnswer, TextTask,
+    Waiting,
 };
 use crate::ipc::ServeRequest;
 use crate::store::Model;
@@ -101,6 +102,17 @@ impl Pending {
             Self::Chat { wanted, .. } | Self::Text { wanted, .. } | Self::Load { wanted, .. } => {
                 wanted
             }
+        }
+    }
+
+    /// Whose turn comes first.
+    pub fn tier(&self) -> ServiceTier {
+        match self {
+            Self::Chat {
+                request: Some(request),
+                ..
+            } => request.tier,
+            _ => ServiceTier::Default,
         }
     }
 

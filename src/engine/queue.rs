@@ -3,16 +3,20 @@
 //! Each user has a lane of jobs, first come first served; the lanes take turns. A user with a
 //! hundred waiting requests so delays another user's single one by at most one answer, if both want
 //! the same model; between models `state/dispatch` decides. Users who have nothing waiting are
-//! admitted beyond the limit, so that many others cannot keep them out.
+//! admitted beyond the limit, so that many others cannot keep them out. A job of the flex tier waits
+//! until no other does, whosever these are.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::backend::WaitingUser;
-use crate::chat::PrincipalId;
+use crate::chat::{PrincipalId, ServiceTier};
 
 /// Users without a waiting job for whom there is room when the queue is full.
 const NEWCOMERS: usize = 64;
+
+/// The tiers in the order of their turns.
+const TURNS: [ServiceTier; 2] = [ServiceTier::Default, ServiceTier::Flex];
 
 /// Something that needs a model: a request, or a command to load the model and no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +27,7 @@ pub struct Job {
     pub model: String,
     /// Whether its client left the choice of the model to us.
     pub flexible: bool,
+    pub tier: ServiceTier,
     /// Its model cannot be had, and another is being chosen.
     pub reassigning: bool,
     pub kind: Kind,
@@ -131,19 +136,20 @@ impl Queue {
 
     /// The job whose turn it is among those that `wanted` picks.
     pub fn find(&self, mut wanted: impl FnMut(&Job) -> bool) -> Option<&Job> {
-        self.lanes
-            .iter()
-            .flat_map(|lane| &lane.jobs)
-            .find(|job| wanted(job))
+        TURNS.into_iter().find_map(|tier| {
+            self.iter()
+                .filter(|job| job.tier == tier)
+                .find(|job| wanted(job))
+        })
     }
 
     /// Takes that job; its user's next job waits for everyone else's turn.
     pub fn pop(&mut self, wanted: impl Fn(&Job) -> bool) -> Option<Job> {
-        let (i, j) = self
-            .lanes
-            .iter()
-            .enumerate()
-            .find_map(|(i, lane)| Some((i, lane.jobs.iter().position(&wanted)?)))?;
+        let id = self.find(wanted)?.id;
+        let (i, j) = self.lanes.iter().enumerate().find_map(|(i, lane)| {
+            let place = lane.jobs.iter().position(|job| job.id == id)?;
+            Some((i, place))
+        })?;
         let mut lane = self.lanes.remove(i)?;
         let job = lane.jobs.remove(j);
         if !lane.jobs.is_empty() {
@@ -170,10 +176,14 @@ impl Queue {
     /// The waiting jobs in the order of their turns, if nothing comes between.
     pub fn in_turn(&self) -> impl Iterator<Item = &Job> {
         let longest = self.lanes.iter().map(|lane| lane.jobs.len()).max();
-        (0..longest.unwrap_or(0)).flat_map(|turn| {
-            self.lanes
-                .iter()
-                .filter_map(move |lane| lane.jobs.get(turn))
+        let longest = longest.unwrap_or(0);
+        TURNS.into_iter().flat_map(move |tier| {
+            (0..longest).flat_map(move |turn| {
+                self.lanes.iter().filter_map(move |lane| {
+                    let mut jobs = lane.jobs.iter().filter(move |job| job.tier == tier);
+                    jobs.nth(turn)
+                })
+            })
         })
     }
 
@@ -189,7 +199,7 @@ impl Queue {
         self.lanes.iter().filter_map(user).collect()
     }
 
-    /// Every waiting job, in no order.
+    /// Every waiting job, lane by lane.
     pub fn iter(&self) -> impl Iterator<Item = &Job> {
         self.lanes.iter().flat_map(|lane| &lane.jobs)
     }
@@ -219,6 +229,7 @@ mod tests {
             owner: PrincipalId::User(uid),
             model: "m".into(),
             flexible: false,
+            tier: ServiceTier::Default,
             reassigning: false,
             kind: Kind::Chat,
             since: Instant::now(),
@@ -303,6 +314,26 @@ mod tests {
         queue.push_front(job(9, 2));
         assert_eq!(queue.find(|_| true).unwrap().id, 9);
         assert_eq!(order(&mut queue), [9, 0, 1, 2]);
+    }
+
+    #[test]
+    fn those_of_the_flex_tier_come_last() {
+        let mut queue = Queue::new(10, 10);
+        for (id, uid) in [(0, 1), (1, 1), (2, 2), (3, 2)] {
+            let tier = match id {
+                0 | 2 => ServiceTier::Flex,
+                _ => ServiceTier::Default,
+            };
+            queue
+                .push(Job {
+                    tier,
+                    ..job(id, uid)
+                })
+                .unwrap();
+        }
+        let turns: Vec<_> = queue.in_turn().map(|job| job.id).collect();
+        assert_eq!(turns, [1, 3, 0, 2]);
+        assert_eq!(order(&mut queue), [1, 3, 0, 2]);
     }
 
     #[test]

@@ -206,6 +206,7 @@ impl State {
                 owner,
                 model,
                 flexible,
+                tier,
                 kind,
             } => {
                 let job = Job {
@@ -213,6 +214,7 @@ impl State {
                     owner,
                     model,
                     flexible,
+                    tier,
                     reassigning: false,
                     kind,
                     since: now,

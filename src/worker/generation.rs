@@ -21,8 +21,8 @@ use super::sequence::Sequence;
 use super::sequences::{KvCache, Piece, Sequences};
 use super::vocab::Vocab;
 use crate::chat::{
-    ChatError, ChatEvent, ChatRequest, Done, Finish, Format, PromptToken, Reading, Timings,
-    TokenLogprob, Usage,
+    ChatError, ChatEvent, ChatRequest, Done, Finish, Format, PromptToken, Reading, ServiceTier,
+    Timings, TokenLogprob, Usage,
 };
 use crate::gemma::parse::{End, Parser, Progress, Summary};
 use crate::gemma::tracker::{AnswerPart, AnswerStep, AnswerTracker, Token as Written};
@@ -36,6 +36,7 @@ pub struct Generation {
     pub id: RequestId,
     /// What its sequence holds may be reused afterwards.
     pub cache_prompt: bool,
+    tier: ServiceTier,
     cancelled: Arc<AtomicBool>,
     prompt: Sequence,
     stops: Stops,
@@ -134,6 +135,7 @@ impl Generation {
         Ok(Self {
             id,
             cache_prompt: request.cache_prompt,
+            tier: request.tier,
             cancelled,
             prompt,
             stops,
@@ -179,6 +181,7 @@ impl Generation {
             },
             awaits_mask: self.guide.waits(),
             rates_prompt: self.rates_prompt(),
+            tier: self.tier,
             stops: self.stops,
         }
     }

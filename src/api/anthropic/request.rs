@@ -155,6 +155,7 @@ fn prompt(mut object: Object) -> Result<MessagesCall, Invalid> {
         // An effort alone is about the answer; thoughts are asked for by `thinking`.
         (None, _) => Thinking::Off,
     };
+    request.tier = common::tier(&mut object)?.unwrap_or_default();
     go_on(&messages, &mut request)?;
     let edits = edits(&mut object, &mut ignored)?;
     servers(&mut object, &mut ignored)?;

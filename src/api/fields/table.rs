@@ -32,7 +32,7 @@ pub static TABLE: &[Field] = &[
     row(Request, "client_metadata", "Codex", Neutral, "labels"),
     row(Request, "user_profile_id", "Anthropic", Neutral, "the kernel says who the caller is"),
     row(Request, "workspace_id", "Anthropic", Neutral, "the kernel says who the caller is"),
-    row(Request, "service_tier", "OpenAI, Anthropic", Neutral, "there is one tier"),
+    row(Request, "service_tier", "OpenAI, Anthropic", Meaning, "`flex`: all others come first; a response in the `background` is `flex` unless it says otherwise"),
     row(Request, "speed", "Anthropic", Neutral, "there is one speed"),
     row(Request, "billing_policy", "Anthropic", Neutral, "nothing is billed"),
     row(Request, "fallback_credit_token", "Anthropic", Neutral, "nothing is billed"),

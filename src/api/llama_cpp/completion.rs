@@ -51,6 +51,7 @@ pub fn request(body: &[u8]) -> Result<CompletionCall, Invalid> {
         },
         cache_prompt: object.switch("cache_prompt", true)?,
         retention: common::retention(&mut object)?,
+        tier: common::tier(&mut object)?.unwrap_or_default(),
         ..ChatRequest::raw(first)
     };
     let delivery = chat::delivery(&mut object)?;

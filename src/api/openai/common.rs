@@ -9,7 +9,7 @@ use crate::api::openai::tools::{self, Offer};
 use crate::api::parse::Invalid;
 use crate::api::parse::json::{Json, Object, quote};
 use crate::api::{json, render};
-use crate::chat::{ChatRequest, Retention, Sampling, TextAnswer, Thinking};
+use crate::chat::{ChatRequest, Retention, Sampling, ServiceTier, TextAnswer, Thinking};
 
 /// The least bias: a token that is never drawn.
 const BAN: f32 = -100.0;
@@ -23,6 +23,8 @@ pub const DEFAULT_MODEL: &str = "auto";
 pub struct Common {
     /// As the client spelled it.
     pub model: String,
+    /// `None`: as we think fit.
+    pub tier: Option<ServiceTier>,
     /// Without messages and without what each endpoint says in fields of its own. Not checked yet.
     pub request: ChatRequest,
 }
@@ -45,7 +47,12 @@ impl Common {
             retention: retention(object)?,
             ..ChatRequest::new(vec![])
         };
-        Ok(Self { model, request })
+        let tier = tier(object)?;
+        Ok(Self {
+            model,
+            tier,
+            request,
+        })
     }
 }
 
@@ -73,6 +80,20 @@ pub fn retention(object: &mut Object) -> Result<Retention, Invalid> {
         },
         |(_, retention)| Ok(*retention),
     )
+}
+
+/// `None`: the client leaves it to us, with `auto` or by saying nothing.
+pub fn tier(object: &mut Object) -> Result<Option<ServiceTier>, Invalid> {
+    let Some(json) = object.take("service_tier") else {
+        return Ok(None);
+    };
+    let name = json.string()?;
+    Ok(match &*name {
+        "auto" => None,
+        "flex" => Some(ServiceTier::Flex),
+        // `default`, and those that other servers sell: nothing comes before them here.
+        _ => Some(ServiceTier::Default),
+    })
 }
 
 pub fn sampling(object: &mut Object) -> Result<Sampling, Invalid> {

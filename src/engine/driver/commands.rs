@@ -236,12 +236,14 @@ impl Driver {
         let ModelRequest {
             model, flexible, ..
         } = pending.wanted().clone();
+        let tier = pending.tier();
         self.pending.insert(id, pending);
         self.step(Input::Submit {
             id,
             owner,
             model,
             flexible,
+            tier,
             kind,
         });
     }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::retry::Running;
 use super::worker::{Phase, Ready, Worker};
 use super::{Action, State};
+use crate::chat::ServiceTier;
 use crate::engine::queue::{Job, Kind};
 
 /// Texts that are asked of the worker at the same time; it has room for more.
@@ -69,7 +70,7 @@ impl State {
         let own = self
             .queue
             .find(|job| job.model == model)
-            .map(|job| job.kind);
+            .map(|job| (job.kind, job.tier));
         let next = self.next_job();
         let other_model =
             next.is_some_and(|job| job.model != model) && (own.is_none() || ready.turn <= now);
@@ -103,9 +104,9 @@ impl State {
             return true;
         }
         match own {
-            None | Some(Kind::Text) => false,
-            Some(Kind::Chat) if self.count(Kind::Chat) >= ready.slots as usize => false,
-            Some(kind) => {
+            None | Some((Kind::Text, _)) => false,
+            Some((Kind::Chat, tier)) if self.count(Kind::Chat) >= slots_for(tier, ready) => false,
+            Some((kind, _)) => {
                 let Some(job) = self.queue.pop(|job| job.model == model) else {
                     return false;
                 };
@@ -140,5 +141,15 @@ impl State {
             .values()
             .filter(|running| running.job.kind == kind)
             .count()
+    }
+}
+
+/// Slots that jobs of this tier may fill. The last one is kept for whoever waits for an answer, since
+/// what runs is not interrupted.
+fn slots_for(tier: ServiceTier, ready: Ready) -> usize {
+    let slots = ready.slots as usize;
+    match tier {
+        ServiceTier::Default => slots,
+        ServiceTier::Flex => slots.saturating_sub(1).max(1),
     }
 }

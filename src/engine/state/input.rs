@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Generation;
 use crate::backend::Failure;
-use crate::chat::PrincipalId;
+use crate::chat::{PrincipalId, ServiceTier};
 use crate::engine::queue::Kind;
 use crate::ipc::Progress;
 
@@ -18,6 +18,7 @@ pub enum Input {
         owner: PrincipalId,
         model: String,
         flexible: bool,
+        tier: ServiceTier,
         kind: Kind,
     },
     /// Another model's id for a job, or why there is none; answers [`super::Action::Choose`]. None is

@@ -66,7 +66,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::chat::PrincipalId;
+    use crate::chat::{PrincipalId, ServiceTier};
     use crate::engine::queue::Kind;
 
     #[test]
@@ -86,6 +86,7 @@ mod tests {
                 owner: PrincipalId::User(1),
                 model: "m".into(),
                 flexible,
+                tier: ServiceTier::Default,
                 reassigning: false,
                 kind: Kind::Chat,
                 since: Instant::now(),

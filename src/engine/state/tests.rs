@@ -4,7 +4,7 @@ use super::jobs::RETRY_AFTER;
 use super::worker::END_TIME;
 use super::*;
 use crate::backend::Failure;
-use crate::chat::PrincipalId;
+use crate::chat::{PrincipalId, ServiceTier};
 use crate::engine::queue::Kind;
 
 mod backoff;
@@ -48,6 +48,7 @@ fn submit(id: u64, model: &str) -> Input {
         owner: PrincipalId::User(1000),
         model: model.into(),
         flexible: false,
+        tier: ServiceTier::Default,
         kind: Kind::Chat,
     }
 }
@@ -59,6 +60,7 @@ fn submit_flexible(id: u64, model: &str) -> Input {
         owner: PrincipalId::User(1000),
         model: model.into(),
         flexible: true,
+        tier: ServiceTier::Default,
         kind: Kind::Chat,
     }
 }

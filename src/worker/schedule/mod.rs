@@ -28,7 +28,7 @@ use self::room::{Room, Short};
 use self::share::{Claim, Demand, share};
 pub use self::stops::{SharedStop, Stops};
 use super::sequence::{MediumSpan, Sequence};
-use crate::chat::PrincipalId;
+use crate::chat::{PrincipalId, ServiceTier};
 
 /// A sequence of the KV cache.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +60,7 @@ pub struct RunningState<'a> {
     pub awaits_mask: bool,
     /// The logits behind each token of the prompt are wanted.
     pub rates_prompt: bool,
+    pub tier: ServiceTier,
     pub stops: Stops,
 }
 
@@ -84,6 +85,7 @@ pub struct WaitingState<'a> {
     pub cache_prompt: bool,
     /// As in [`RunningState`]; then nothing is gone on from.
     pub rates_prompt: bool,
+    pub tier: ServiceTier,
     pub stops: Stops,
     /// Tokens of the prompt to which a state brings it that was fetched.
     pub fetched: Option<usize>,
@@ -131,10 +133,13 @@ impl Limits {
     }
 }
 
-/// Requests that are being answered, and not only read.
+/// Requests that are being answered, and not only read. Those of the flex tier do not count while
+/// others run: they hold nobody up.
 fn answers(running: &[Option<Progress<'_>>]) -> usize {
-    let running = running.iter().flatten();
-    running.filter(|progress| progress.is_answering()).count()
+    let all = running.iter().flatten();
+    let only_flex = all.clone().all(Progress::is_flex);
+    all.filter(|progress| progress.is_answering() && (only_flex || !progress.is_flex()))
+        .count()
 }
 
 /// A request on its sequence, `position` tokens of which are in the cache.
@@ -146,6 +151,8 @@ struct Progress<'a> {
     request: RunningState<'a>,
     /// There is no room for its next token.
     is_blocked: bool,
+    /// Its prompt is not read while somebody waits for another answer.
+    is_paused: bool,
 }
 
 /// Plans one step. `waiting` are in the order in which they came; of the sequences with encoded
@@ -164,6 +171,7 @@ pub fn step(
                 owner: state.owner,
                 request,
                 is_blocked: false,
+                is_paused: false,
             })
         })
         .collect();
@@ -177,6 +185,7 @@ pub fn step(
         (limits.window, &mut short),
     );
     let room = room.plan(short);
+    pause(&mut running);
     let encode = running
         .iter()
         .enumerate()
@@ -272,13 +281,25 @@ fn admit<'a>(
                 medium: MediumState::Raw,
                 awaits_mask: false,
                 rates_prompt: request.rates_prompt,
+                tier: request.tier,
                 stops: request.stops,
             },
             is_blocked: false,
+            is_paused: false,
         });
         admissions.push(admission);
     }
     admissions
+}
+
+/// Lets prompts of the flex tier wait for all requests of others that go on. Flex answers go on, a
+/// token in a step, so that their room is free again soon.
+fn pause(running: &mut [Option<Progress<'_>>]) {
+    let goes_on = |progress: &Progress<'_>| !progress.is_flex() && !progress.is_blocked;
+    let somebody_waits = running.iter().flatten().any(goes_on);
+    for progress in running.iter_mut().flatten() {
+        progress.is_paused = somebody_waits && progress.is_flex() && !progress.is_answering();
+    }
 }
 
 fn receive(running: &[Option<Progress<'_>>], limits: &Limits) -> Receive {
@@ -360,7 +381,9 @@ impl Progress<'_> {
             awaits_mask,
             ..
         } = self.request;
-        if self.position < prompt.len() {
+        if self.is_paused {
+            Demand::Nothing
+        } else if self.position < prompt.len() {
             match prompt.text_from(self.position) {
                 0 => Demand::Nothing,
                 tokens => {
@@ -395,6 +418,10 @@ impl Progress<'_> {
         }
     }
 
+    fn is_flex(&self) -> bool {
+        self.request.tier == ServiceTier::Flex
+    }
+
     fn is_answering(&self) -> bool {
         self.position >= self.request.prompt.len()
     }
@@ -407,7 +434,7 @@ impl Progress<'_> {
     /// The medium at its position, if it is encoded: with the offset and the length of the piece,
     /// of `limit` tokens at most, that comes next.
     fn embeddings(&self, limit: usize) -> Option<(MediumSpan, usize, usize)> {
-        if self.request.medium != MediumState::Encoded {
+        if self.request.medium != MediumState::Encoded || self.is_paused {
             return None;
         }
         let span = *self.request.prompt.medium_over(self.position)?;
@@ -420,7 +447,7 @@ impl Progress<'_> {
     }
 
     fn must_encode(&self) -> bool {
-        self.request.medium == MediumState::Raw && self.has_medium()
+        self.request.medium == MediumState::Raw && self.has_medium() && !self.is_paused
     }
 
     fn awaits_message(&self) -> bool {

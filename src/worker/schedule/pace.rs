@@ -71,6 +71,8 @@ impl Pace {
         let time = time.as_secs_f64().max(1e-6);
         match (answers, prompt) {
             (0, _) => {}
+            // Its answers were such as may wait.
+            (_, read) if read > self.prompt_tokens() => {}
             (_, 0) => {
                 let known = self.answers.unwrap_or(time);
                 self.answers = Some(known + WEIGHT * (time - known));

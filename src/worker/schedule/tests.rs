@@ -65,6 +65,7 @@ fn busy<'a>(cached: &'a Sequence, prompt: &'a Sequence, medium: MediumState) -> 
             medium,
             awaits_mask: false,
             rates_prompt: false,
+            tier: ServiceTier::Default,
             stops: Stops::default(),
         }),
         ..free(cached)
@@ -110,6 +111,7 @@ fn a_request_is_admitted_and_decoded_in_one_step() {
         owner: OWNER,
         cache_prompt: true,
         rates_prompt: false,
+        tier: ServiceTier::Default,
         stops: Stops::default(),
         fetched: None,
     };
@@ -186,6 +188,7 @@ fn prompts_that_are_rated_share_the_outputs() {
         owner: OWNER,
         cache_prompt: true,
         rates_prompt: true,
+        tier: ServiceTier::Default,
         stops: Stops::default(),
         fetched: Some(7),
     };
@@ -293,6 +296,7 @@ impl Simulation {
                     medium: request.medium,
                     awaits_mask: request.awaits_mask,
                     rates_prompt: false,
+                    tier: ServiceTier::Default,
                     stops: request.stops,
                 }),
             })
@@ -302,6 +306,7 @@ impl Simulation {
             owner: OWNER,
             cache_prompt: request.cache_prompt,
             rates_prompt: false,
+            tier: ServiceTier::Default,
             stops: request.stops,
             fetched: None,
         });

@@ -46,6 +46,7 @@ impl Waiting {
             owner: prepared.owner,
             cache_prompt: prepared.request.cache_prompt,
             rates_prompt: prepared.request.prompt_logprobs,
+            tier: prepared.request.tier,
             stops: *stops,
             fetched: fetched.as_ref().map(|(found, _)| found.tokens),
         }

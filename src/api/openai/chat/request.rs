@@ -50,7 +50,11 @@ pub fn parse(body: &[u8]) -> Result<ChatCall, Invalid> {
 pub fn parse_with(body: &[u8], files: PassedFiles) -> Result<ChatCall, Invalid> {
     let mut object = json::body_with(body, files)?;
     let messages = messages::messages(&object.need("messages")?)?;
-    let Common { model, request } = Common::take(&mut object, Shape::Nested)?;
+    let Common {
+        model,
+        tier,
+        request,
+    } = Common::take(&mut object, Shape::Nested)?;
     let thinking::Wish {
         thinking,
         hides_thoughts,
@@ -61,6 +65,7 @@ pub fn parse_with(body: &[u8], files: PassedFiles) -> Result<ChatCall, Invalid> 
         output: output(&mut object)?,
         thinking,
         logprobs: logprobs(&mut object)?,
+        tier: tier.unwrap_or_default(),
         ..request
     };
     let delivery = delivery(&mut object)?;

@@ -60,6 +60,7 @@ pub fn parse(body: &[u8]) -> Result<CompletionCall, Invalid> {
     let echo = object.switch("echo", false)?;
     let cache_prompt = object.switch("cache_prompt", true)?;
     let retention = common::retention(&mut object)?;
+    let tier = common::tier(&mut object)?.unwrap_or_default();
     let delivery = request::delivery(&mut object)?;
     let choices = choices(&mut object, prompts.len())?;
     known::neutral(&mut object, Level::Request)?;
@@ -75,6 +76,7 @@ pub fn parse(body: &[u8]) -> Result<CompletionCall, Invalid> {
         prompt_logprobs: echo && logprobs.is_some(),
         cache_prompt,
         retention,
+        tier,
         ..ChatRequest::raw(first)
     };
     request

@@ -51,7 +51,6 @@ impl Draft {
             incomplete_details: None,
             model: &self.model,
             output: vec![],
-            service_tier: "default",
             store: self.store,
             conversation: (),
             shown: &self.shown,

@@ -16,7 +16,7 @@ use crate::api::openai::tools::Shape;
 use crate::api::parse::Invalid;
 use crate::api::parse::json::{self, Json, Object, quote};
 use crate::api::progress::Wish;
-use crate::chat::{ChatRequest, Format, OutputLimits, Thinking};
+use crate::chat::{ChatRequest, Format, OutputLimits, ServiceTier, Thinking};
 
 /// Labels of one response, bytes of a label's name and of its value, as OpenAI has it.
 const MAX_LABELS: usize = 16;
@@ -110,6 +110,7 @@ pub struct Shown {
     pub prompt_cache_key: Option<String>,
     pub reasoning: Reasoning,
     pub safety_identifier: Option<String>,
+    pub service_tier: &'static str,
     pub temperature: f32,
     pub text: Box<RawValue>,
     pub tool_choice: Box<RawValue>,
@@ -149,10 +150,21 @@ fn parsed(
 ) -> Result<ResponsesCall, Invalid> {
     let instructions = object.string("instructions")?;
     let previous_response_id = object.string("previous_response_id")?;
-    let Common { model, request } = Common::take(&mut object, Shape::Flat)?;
+    let Common {
+        model,
+        tier,
+        request,
+    } = Common::take(&mut object, Shape::Flat)?;
     let (reasoning, thinking) = reasoning(&mut object)?;
     let (format, text) = format(&mut object, &mut ignored)?;
     let (logprobs, sealed) = included(&mut object)?;
+    let truncates = truncation(&mut object)?;
+    let (delivery, progress) = delivery(&mut object)?;
+    // Nobody waits for what is made in the background.
+    let tier = tier.unwrap_or(match delivery {
+        Delivery::Background { .. } => ServiceTier::Flex,
+        Delivery::Stream { .. } | Delivery::Complete { .. } => ServiceTier::Default,
+    });
     let request = ChatRequest {
         tools: toolbox.tools,
         tool_choice: toolbox.choice,
@@ -160,10 +172,9 @@ fn parsed(
         output: output(&mut object)?,
         thinking,
         logprobs,
+        tier,
         ..request
     };
-    let truncates = truncation(&mut object)?;
-    let (delivery, progress) = delivery(&mut object)?;
     management(&mut object, &mut ignored)?;
     let shown = Shown {
         frequency_penalty: request.sampling.frequency_penalty,
@@ -174,6 +185,7 @@ fn parsed(
         parallel_tool_calls: request.parallel_tool_calls,
         presence_penalty: request.sampling.presence_penalty,
         previous_response_id: previous_response_id.clone(),
+        service_tier: request.tier.name(),
         // These three change nothing: the prefix cache goes by content, users by what the kernel says.
         prompt_cache_key: object.string("prompt_cache_key")?,
         safety_identifier: object.string("safety_identifier")?,

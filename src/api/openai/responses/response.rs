@@ -47,7 +47,6 @@ pub struct ResponseOut<'a> {
     /// The model that answers, not what was asked for.
     pub model: &'a str,
     pub output: Vec<ItemOut<'a>>,
-    pub service_tier: &'static str,
     pub store: bool,
     /// Conversations are not kept.
     pub conversation: (),

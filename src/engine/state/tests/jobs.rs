@@ -37,6 +37,7 @@ fn texts_take_no_slot_and_still_load_the_model() {
         owner: PrincipalId::User(1000 + id as u32),
         model: model.into(),
         flexible: false,
+        tier: ServiceTier::Default,
         kind: Kind::Text,
     };
     assert_eq!(s.step(t, ask(1, "a")), [spawn(1, "a")]);
@@ -107,6 +108,7 @@ fn queue_limits_are_named() {
         owner: PrincipalId::User(uid),
         model: "a".into(),
         flexible: false,
+        tier: ServiceTier::Default,
         kind: Kind::Chat,
     };
     for (id, uid) in [(10, 1), (11, 1), (12, 1), (13, 2)] {

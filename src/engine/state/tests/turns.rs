@@ -78,3 +78,25 @@ fn a_turn_is_not_kept_for_nobody() {
         [Action::End { generation: 1 }]
     );
 }
+
+#[test]
+fn what_nobody_waits_for_leaves_a_slot_and_the_turn_to_others() {
+    let (mut s, t) = state();
+    let flex = |id| Input::Submit {
+        id,
+        owner: PrincipalId::User(1001),
+        model: "a".into(),
+        flexible: false,
+        tier: ServiceTier::Flex,
+        kind: Kind::Chat,
+    };
+    assert_eq!(s.step(t, flex(1)), [spawn(1, "a")]);
+    assert_eq!(s.step(t, loaded(1)), [Action::Send { id: 1 }]);
+    assert_eq!(s.step(t, flex(2)), [], "the last slot is kept");
+    assert_eq!(s.step(t, submit(3, "a")), [Action::Send { id: 3 }]);
+    assert_eq!(s.step(t, submit(4, "a")), []);
+    let done = |id| Input::Ended { id };
+    assert_eq!(s.step(t, done(1)), [Action::Send { id: 4 }]);
+    assert_eq!(s.step(t, done(3)), [], "one of them still runs");
+    assert_eq!(s.step(t, done(4)), [Action::Send { id: 2 }]);
+}

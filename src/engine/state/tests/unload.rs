@@ -10,6 +10,7 @@ fn load_and_unload() {
         owner: PrincipalId::User(0),
         model: "a".into(),
         flexible: false,
+        tier: ServiceTier::Default,
         kind: Kind::Load,
     };
     assert_eq!(s.step(t, load(1)), [spawn(1, "a")]);

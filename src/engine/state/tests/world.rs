@@ -101,6 +101,10 @@ impl World {
             owner: PrincipalId::User(u32::from(which)),
             model: model.into(),
             flexible,
+            tier: match which {
+                1 => ServiceTier::Flex,
+                _ => ServiceTier::Default,
+            },
             kind: if which == 3 { Kind::Load } else { Kind::Chat },
         }
     }

@@ -60,3 +60,53 @@ fn beside_answers_a_medium_comes_in_pieces_that_fit() {
     let alone = step(&sequences[..1], &[], 0, &limits);
     assert_eq!(alone.embeddings.unwrap().count, 4);
 }
+
+/// The same of the flex tier.
+fn flex(mut state: SequenceState<'_>) -> SequenceState<'_> {
+    if let Some(request) = &mut state.request {
+        request.tier = ServiceTier::Flex;
+    }
+    state
+}
+
+#[test]
+fn what_nobody_waits_for_holds_up_nobody() {
+    let (long, short) = (prompt("...................."), prompt("..."));
+    let (begun, done) = (first(&long, 4), first(&short, 3));
+    let limits = Limits {
+        beside_answers: 2,
+        ..LIMITS
+    };
+    let sampled = |sequence| Segment {
+        sequence,
+        tokens: Tokens::Sampled,
+        logits: 1,
+    };
+    let reads = busy(&begun, &long, MediumState::Raw);
+    let answers = busy(&done, &short, MediumState::Raw);
+
+    // Its prompt waits for an answer, and its answer takes nothing from a prompt.
+    let plan = step(&[flex(reads), answers], &[], 0, &limits);
+    assert_eq!(plan.segments, [sampled(1)]);
+    let plan = step(&[reads, flex(answers)], &[], 0, &limits);
+    let read = prompt_segment(0, 4..11, false);
+    assert_eq!(plan.segments, [read, sampled(1)]);
+
+    // By itself it is as any other.
+    let plan = step(&[flex(reads), flex(answers)], &[], 0, &limits);
+    let read = prompt_segment(0, 4..6, false);
+    assert_eq!(plan.segments, [read, sampled(1)]);
+
+    // Whoever has no room may be waiting for what it holds.
+    let room = room::Limits {
+        ceiling: 100,
+        floor: 3,
+        granted: 7,
+        refused: 100,
+    };
+    let plan = step(&[flex(reads), answers], &[], 0, &Limits { room, ..limits });
+    assert!(
+        matches!(plan.segments[..], [Segment { sequence: 0, .. }]),
+        "{plan:?}"
+    );
+}

@@ -24,6 +24,7 @@ fn waits(prompt: &Sequence) -> WaitingState<'_> {
         owner: OWNER,
         cache_prompt: false,
         rates_prompt: false,
+        tier: ServiceTier::Default,
         stops: Stops::default(),
         fetched: None,
     }
