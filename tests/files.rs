@@ -216,7 +216,7 @@ fn web_pages_and_pdf_become_text() {
     };
     let page = b"<!DOCTYPE html><html><head><title>T</title><script>alert(1)</script><style>p{}</style></head>\
         <body><h1>News</h1><p>It is <b>warm</b> today.</p></body></html>";
-    same(file("a", page), "News\n\nIt is warm today.");
+    same(file("a", page), "T\n\nNews\n\nIt is warm today.");
     let lines = [
         "Hello, world. This is the first line of it,",
         "and this is the second.",
@@ -238,6 +238,50 @@ fn web_pages_and_pdf_become_text() {
     same(
         file("a", &pages(&[apart], b"null")),
         "These words have been set apart by their places",
+    );
+}
+
+#[test]
+fn text_of_any_encoding_is_text() {
+    let daemon = Daemon::start();
+    let said = "Die Größe der Fläche: 20 m², für 30 £ – und Äpfel, Öl, Übermut.\n";
+    let wide = |unit: fn(u16) -> [u8; 2]| said.encode_utf16().flat_map(unit).collect::<Vec<u8>>();
+    let narrow: Vec<u8> = said
+        .chars()
+        .map(|c| if c == '–' { 0x96 } else { c as u8 })
+        .collect();
+    let zero = [said.as_bytes(), b"a\0b\n"].concat();
+    let shown = format!("{said}a\u{FFFD}b\n");
+    for (bytes, as_utf8, encoding) in [
+        (narrow.clone(), said, "windows-1252"),
+        (wide(u16::to_le_bytes), said, "UTF-16LE"),
+        (wide(u16::to_be_bytes), said, "UTF-16BE"),
+        (zero, &shown, "UTF-8"),
+    ] {
+        let reply = ask(&daemon, json!([file("a.txt", &bytes)]));
+        let files: Value = serde_json::from_str(reply.header("x-gemmad-files").unwrap()).unwrap();
+        assert_eq!(
+            (&files[0]["encoding"], &files[0]["whole"]),
+            (&json!(encoding), &json!(true))
+        );
+        assert_eq!(
+            reply.json()["usage"]["prompt_tokens"],
+            tokens(&daemon, json!([file("a.txt", as_utf8.as_bytes())])),
+            "{encoding}"
+        );
+    }
+    let page = [b"<html><meta charset=latin1><p>".as_slice(), &narrow].concat();
+    assert_eq!(
+        tokens(&daemon, json!([file("a.html", &page)])),
+        tokens(&daemon, json!([file("a.html", said.as_bytes())]))
+    );
+    let bytes: Vec<u8> = (0..=255).cycle().take(900).collect();
+    let reply = daemon.chat(&asked(&json!([file("a.bin", &bytes)])));
+    assert_eq!(reply.status, 400);
+    assert!(
+        reply.error().contains("is of a kind that is not read"),
+        "{}",
+        reply.error()
     );
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
+use serde_json::json;
 
 use super::Api;
 use crate::access::quota::Share;
@@ -88,14 +89,18 @@ fn list(files: &[ReadFile]) -> String {
     let list: Vec<_> = files
         .iter()
         .map(|file| {
-            let extent = file.extent;
-            serde_json::json!({
+            let extent = &file.extent;
+            let mut said = json!({
                 "name": file.name.chars().take(200).collect::<String>(),
                 "pages": extent.pages,
                 "read": extent.read,
                 "unseen": extent.unseen,
                 "whole": file.is_complete(),
-            })
+            });
+            if let Some(encoding) = &extent.encoding {
+                said["encoding"] = json!(encoding);
+            }
+            said
         })
         .collect();
     let mut ascii = String::new();

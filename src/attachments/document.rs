@@ -9,11 +9,14 @@ use crate::ipc::{DocumentKind, Extent, Page};
 const SIGNATURE_WITHIN: usize = 1024;
 /// Beginnings of pictures; the worker looks closer.
 const PICTURES: [&[u8]; 5] = [b"\x89PNG", b"\xFF\xD8\xFF", b"GIF8", b"BM", b"RIFF"];
-/// Beginnings of sounds: Ogg, FLAC, and MP3 with its labels or a frame of layer III.
-const SOUNDS: [&[u8]; 7] = [
-    b"OggS",
-    b"fLaC",
-    b"ID3",
+/// Beginnings of sounds: Ogg, FLAC, and MP3 with its labels (of version 2.2 to 2.4) or a frame of
+/// layer III.
+const SOUNDS: [&[u8]; 9] = [
+    b"OggS\0",
+    b"fLaC\0",
+    b"ID3\x02",
+    b"ID3\x03",
+    b"ID3\x04",
     b"\xFF\xFB",
     b"\xFF\xFA",
     b"\xFF\xF3",
@@ -55,7 +58,7 @@ pub fn medium(file: &[u8]) -> Option<Medium> {
 /// How a file is read.
 #[derive(Debug, PartialEq)]
 pub enum Reader<'a> {
-    /// It is text already, in UTF-8, or in UTF-16 and translated.
+    /// It is text already, in UTF-8, or in UTF-16 with a mark and translated.
     Text(Cow<'a, str>),
     /// It is a picture.
     Picture,
@@ -66,10 +69,8 @@ pub enum Reader<'a> {
 /// Goes by what is in the file; the name only tells a web page from text that looks like one. The
 /// error continues "the file …".
 pub fn reader<'a>(name: &str, file: &'a [u8]) -> Result<Reader<'a>, String> {
-    if file[..file.len().min(SIGNATURE_WITHIN)]
-        .windows(5)
-        .any(|part| part == b"%PDF-")
-    {
+    let lower = name.to_ascii_lowercase();
+    if is_pdf(&lower, file) {
         return Ok(Reader::Worker(DocumentKind::Pdf));
     }
     if let Some((_, reason)) = UNSUPPORTED
@@ -83,10 +84,10 @@ pub fn reader<'a>(name: &str, file: &'a [u8]) -> Result<Reader<'a>, String> {
         Some(Medium::Sound) => return Err("is a sound; send it as `input_audio`".into()),
         None => {}
     }
-    let text = text(file).ok_or(
-        "is of a kind that is not read; text (UTF-8 or UTF-16), HTML, PDF and pictures are",
-    )?;
-    let (lower, begin) = (name.to_ascii_lowercase(), text.trim_start().as_bytes());
+    let text = text(file);
+    // In every other encoding that is in use a tag is as in ASCII.
+    let begin = text.as_ref().map_or(file, |text| text.as_bytes());
+    let begin = begin.trim_ascii_start();
     let begins = |with: &str| {
         begin
             .get(..with.len())
@@ -98,7 +99,16 @@ pub fn reader<'a>(name: &str, file: &'a [u8]) -> Result<Reader<'a>, String> {
     if named || begins("<!doctype html") || begins("<html") {
         return Ok(Reader::Worker(DocumentKind::Html));
     }
-    Ok(Reader::Text(text))
+    Ok(text.map_or(Reader::Worker(DocumentKind::Text), Reader::Text))
+}
+
+/// Some programs write before the signature; a text may speak of it.
+fn is_pdf(name: &str, file: &[u8]) -> bool {
+    const SIGNATURE: &[u8] = b"%PDF-";
+    let head = &file[..file.len().min(SIGNATURE_WITHIN)];
+    let is_there = || head.windows(SIGNATURE.len()).any(|part| part == SIGNATURE);
+    head.trim_ascii_start().starts_with(SIGNATURE)
+        || is_there() && (name.ends_with(".pdf") || !is_text(file))
 }
 
 /// The characters of a text file; `None` if it is none.
@@ -176,7 +186,7 @@ fn begin(name: &str) -> String {
 }
 
 /// A file's pages, each picture at its page, and a word on what is missing.
-pub fn assembled(name: &str, pages: Vec<Page>, extent: Extent) -> Vec<Part> {
+pub fn assembled(name: &str, pages: Vec<Page>, extent: &Extent) -> Vec<Part> {
     let (mut parts, mut text) = (vec![], begin(name));
     let many = extent.pages > 1;
     for (i, page) in pages.into_iter().enumerate() {
@@ -233,6 +243,18 @@ mod tests {
                 Ok(Reader::Worker(DocumentKind::Html)),
             ),
             ("a.md", b"about <html>", text("about <html>")),
+            ("a.txt", b"of %PDF-1.7", text("of %PDF-1.7")),
+            ("a.txt", b"ID3 labels", text("ID3 labels")),
+            (
+                "a.pdf",
+                b"mail\n%PDF-1.7",
+                Ok(Reader::Worker(DocumentKind::Pdf)),
+            ),
+            ("", b"\0\n%PDF-1.7", Ok(Reader::Worker(DocumentKind::Pdf))),
+            ("", b"<html>\xFC", Ok(Reader::Worker(DocumentKind::Html))),
+            ("", b"\xFC", Ok(Reader::Worker(DocumentKind::Text))),
+            ("", b"a\0b", Ok(Reader::Worker(DocumentKind::Text))),
+            ("", b"\xFF\xFEh", Ok(Reader::Worker(DocumentKind::Text))),
             (
                 "a.txt",
                 b"\n%PDF-1.7",
@@ -245,10 +267,7 @@ mod tests {
         for (file, reason) in [
             (&b"PK\x03\x04"[..], "ZIP archive"),
             (b"RIFF\0\0\0\0WAVEfmt ", "`input_audio`"),
-            (b"\xFF\xFEh", "not read"),
             (b"\xFF\xFB\x90\x00", "`input_audio`"),
-            (b"a\0b", "not read"),
-            (b"\xC3(", "not read"),
         ] {
             assert!(reader("", file).unwrap_err().contains(reason), "{file:?}");
         }
@@ -268,9 +287,9 @@ mod tests {
             pages: 3,
             read: 2,
             unseen: 0,
-            cut: false,
+            ..Extent::default()
         };
-        let parts = assembled("", vec![page("one", None), page("", Some(b"png"))], extent);
+        let parts = assembled("", vec![page("one", None), page("", Some(b"png"))], &extent);
         assert_eq!(
             parts[0],
             Part::Text("<file>\n[page 1]\none\n[page 2]\n\n".into())
@@ -286,7 +305,7 @@ mod tests {
             ..Extent::default()
         };
         assert_eq!(
-            assembled("a", vec![page("one", None)], whole),
+            assembled("a", vec![page("one", None)], &whole),
             [Part::Text("<file name=\"a\">\none\n</file>\n".into())]
         );
         assert!(

@@ -78,28 +78,28 @@ impl Extractor {
         document: &Document,
         waiting: &Waiting,
     ) -> Result<(Vec<Part>, Extent), Fault> {
-        const COMPLETE: Extent = Extent {
+        let complete = Extent {
             pages: 1,
             read: 1,
-            unseen: 0,
-            cut: false,
+            ..Extent::default()
         };
         let Source::File(file) = &document.source else {
             let reason = "names a file that was sent before, and there is none here";
             return Err(reason.to_owned().into());
         };
         match document::reader(&document.name, file)? {
-            Reader::Text(text) => Ok((vec![document::quoted(&document.name, &text)], COMPLETE)),
+            Reader::Text(text) => Ok((vec![document::quoted(&document.name, &text)], complete)),
             Reader::Picture => Ok((
                 vec![Part::Picture(Picture {
                     file: file.clone(),
                     detail: Detail::Auto,
                 })],
-                COMPLETE,
+                complete,
             )),
             Reader::Worker(kind) => {
                 let (pages, extent) = self.by_worker(kind, file, waiting).await?;
-                Ok((document::assembled(&document.name, pages, extent), extent))
+                let parts = document::assembled(&document.name, pages, &extent);
+                Ok((parts, extent))
             }
         }
     }
@@ -119,11 +119,13 @@ impl Extractor {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(page) => ControlFlow::Break(Err(ExtractEvent::Page(page))),
             },
-            ExtractEvent::Read(extent) => ControlFlow::Break(Ok(Ok(extent))),
+            ExtractEvent::Read(extent) if extent.encoding.as_deref().is_none_or(is_name) => {
+                ControlFlow::Break(Ok(Ok(extent)))
+            }
             ExtractEvent::Rejected { reason } if reason.len() <= MAX_REASON => {
                 ControlFlow::Break(Ok(Err(reason)))
             }
-            other @ ExtractEvent::Rejected { .. } => ControlFlow::Break(Err(other)),
+            other => ControlFlow::Break(Err(other)),
         };
         match one_shot::run::<Extract, _>(
             &self.worker,
@@ -173,6 +175,11 @@ impl Pages {
         self.taken.push(page);
         Ok(())
     }
+}
+
+/// Whether it can be an encoding's.
+fn is_name(name: &str) -> bool {
+    name.len() <= 32 && name.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// A file that is in no directory.

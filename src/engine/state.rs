@@ -258,17 +258,16 @@ impl State {
                 decoder,
                 encoder,
             } => self.beat(generation, decoder, encoder),
-            Input::EndWhenIdle(wanted) => {
-                self.end_wanted = wanted
-                    && self
-                        .worker
-                        .as_ref()
-                        .is_some_and(|worker| matches!(worker.phase, Phase::Ready(_)))
-            }
+            Input::EndWhenIdle(wanted) => self.end_when_idle(wanted),
             Input::GiveUp { cause } => self.give_up(cause, actions),
             Input::Drain { deadline } => self.start_drain(deadline, actions),
             Input::Tick => {}
         }
+    }
+
+    fn end_when_idle(&mut self, wanted: bool) {
+        let is_ready = |worker: &Worker| matches!(worker.phase, Phase::Ready(_));
+        self.end_wanted = wanted && self.worker.as_ref().is_some_and(is_ready);
     }
 }
 

@@ -44,6 +44,8 @@ pub enum ExtractEvent {
 pub enum DocumentKind {
     Html,
     Pdf,
+    /// In an encoding that has to be found out, if it is text.
+    Text,
 }
 
 /// A page of it; a file without pages is one.
@@ -68,7 +70,7 @@ impl fmt::Debug for Page {
 }
 
 /// What was read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extent {
     /// Pages that the file has.
     pub pages: u32,
@@ -78,4 +80,6 @@ pub struct Extent {
     pub unseen: u32,
     /// The last of them is not whole.
     pub cut: bool,
+    /// The encoding of its text, as the WHATWG's standard names it, where a worker found it out.
+    pub encoding: Option<String>,
 }

@@ -210,7 +210,7 @@ impl Generation {
             bytes,
             logprob,
             top,
-        } = logprob_of(row, token, self.logprobs.unwrap_or_default(), vocab);
+        } = logprob::told(row, token, self.logprobs.unwrap_or_default(), vocab);
         rated.push(PromptToken {
             bytes,
             logprob: Some(logprob),
@@ -355,7 +355,7 @@ impl Generation {
         self.guide.take(token, &bytes, step);
         let logprob = self
             .logprobs
-            .map(|count| logprob_of(row, token, count, with.vocab));
+            .map(|count| logprob::told(row, token, count, with.vocab));
         let (written, step) = match written {
             // A marker is no text, and begins nothing here.
             Written::Control(_) if self.raw => (Written::Bytes(&[]), AnswerStep::TEXT),
@@ -376,7 +376,7 @@ impl Generation {
     /// Reports the token that ends an answer to a rated prompt, in whose list each token has a place.
     fn rate_end(&mut self, row: &[f32], token: Token, vocab: Vocab, out: &mut Outbox) {
         if let Some(count) = self.logprobs.filter(|_| self.rates_end) {
-            let logprob = logprob_of(row, token, count, vocab);
+            let logprob = logprob::told(row, token, count, vocab);
             let (none, mut events) = (Written::Bytes(&[]), vec![]);
             self.parser
                 .push(none, AnswerStep::TEXT, Some(logprob), &mut events);
@@ -485,17 +485,4 @@ fn rated_so_far(
     request
         .prompt_logprobs
         .then(|| unrated.into_iter().collect())
-}
-
-fn logprob_of(row: &[f32], token: Token, count: u8, vocab: Vocab) -> TokenLogprob {
-    let (logprob, top) = logprob::of(row, token as usize, count as usize);
-    let top = top
-        .into_iter()
-        .map(|(token, logprob)| (vocab.bytes(token as Token), logprob))
-        .collect();
-    TokenLogprob {
-        bytes: vocab.bytes(token),
-        logprob,
-        top,
-    }
 }

@@ -1,5 +1,9 @@
 //! Log-probabilities from raw logits: natural logarithms over the whole vocabulary.
 
+use super::llama::Token;
+use super::vocab::Vocab;
+use crate::chat::TokenLogprob;
+
 /// The log-probability of `sampled`, and the `count` likeliest tokens with theirs, likeliest first.
 /// `sampled` must be in the vocabulary.
 pub fn of(row: &[f32], sampled: usize, count: usize) -> (f32, Vec<(usize, f32)>) {
@@ -16,6 +20,20 @@ pub fn of(row: &[f32], sampled: usize, count: usize) -> (f32, Vec<(usize, f32)>)
             .map_or(f32::NEG_INFINITY, |&logit| log(logit)),
         top,
     )
+}
+
+/// The same as it is told to clients: tokens as their bytes.
+pub fn told(row: &[f32], token: Token, count: u8, vocab: Vocab) -> TokenLogprob {
+    let (logprob, top) = of(row, token as usize, count as usize);
+    let top = top
+        .into_iter()
+        .map(|(token, logprob)| (vocab.bytes(token as Token), logprob))
+        .collect();
+    TokenLogprob {
+        bytes: vocab.bytes(token),
+        logprob,
+        top,
+    }
 }
 
 /// Indices of the `count` largest, largest first; of equals the first.

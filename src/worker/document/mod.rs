@@ -1,6 +1,7 @@
 //! Extracts the text of files that clients send, and pictures of their pages. A worker of its own
 //! does it and then ends, so a file that crashes its reader affects nothing else.
 
+mod encoding;
 mod html;
 mod pdf;
 mod text;
@@ -46,10 +47,12 @@ pub fn run(
         left: EXTRACT_TEXT,
         pictures_left: EXTRACT_PICTURES,
         cut: false,
+        encoding: None,
     };
     let read = contents(File::from(file)).and_then(|bytes| match kind {
         DocumentKind::Html => html::read(&bytes, &mut pages),
         DocumentKind::Pdf => pdf::read(bytes, &mut pages),
+        DocumentKind::Text => plain(&bytes, &mut pages),
     });
     let (last, status) = match read {
         Ok(count) => (
@@ -58,6 +61,7 @@ pub fn run(
                 read: pages.read,
                 unseen: pages.unseen,
                 cut: pages.cut,
+                encoding: pages.encoding.map(str::to_owned),
             }),
             Ok(ExitCode::SUCCESS),
         ),
@@ -66,6 +70,14 @@ pub fn run(
     // When the channel has ended the result is not needed.
     let _ = writer.send(&last);
     status
+}
+
+fn plain(bytes: &[u8], pages: &mut Pages<'_>) -> Result<u32, String> {
+    let decoded = encoding::text(bytes)
+        .ok_or("is of a kind that is not read; text, HTML, PDF and pictures are")?;
+    pages.encoding = Some(decoded.encoding);
+    pages.push(decoded.text, false, None);
+    Ok(1)
 }
 
 fn contents(file: File) -> Result<Vec<u8>, String> {
@@ -85,6 +97,8 @@ struct Pages<'a> {
     left: usize,
     pictures_left: usize,
     cut: bool,
+    /// In which the text was found to be.
+    encoding: Option<&'static str>,
 }
 
 impl Pages<'_> {

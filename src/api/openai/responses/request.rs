@@ -87,6 +87,14 @@ impl Delivery {
         }
     }
 
+    /// Nobody waits for what is made in the background.
+    fn tier(self) -> ServiceTier {
+        match self {
+            Self::Background { .. } => ServiceTier::Flex,
+            Self::Complete { .. } | Self::Stream { .. } => ServiceTier::Default,
+        }
+    }
+
     /// Whether the response is kept when it is complete.
     pub fn stores(self) -> bool {
         match self {
@@ -150,21 +158,12 @@ fn parsed(
 ) -> Result<ResponsesCall, Invalid> {
     let instructions = object.string("instructions")?;
     let previous_response_id = object.string("previous_response_id")?;
-    let Common {
-        model,
-        tier,
-        request,
-    } = Common::take(&mut object, Shape::Flat)?;
+    let common = Common::take(&mut object, Shape::Flat)?;
     let (reasoning, thinking) = reasoning(&mut object)?;
     let (format, text) = format(&mut object, &mut ignored)?;
     let (logprobs, sealed) = included(&mut object)?;
     let truncates = truncation(&mut object)?;
     let (delivery, progress) = delivery(&mut object)?;
-    // Nobody waits for what is made in the background.
-    let tier = tier.unwrap_or(match delivery {
-        Delivery::Background { .. } => ServiceTier::Flex,
-        Delivery::Stream { .. } | Delivery::Complete { .. } => ServiceTier::Default,
-    });
     let request = ChatRequest {
         tools: toolbox.tools,
         tool_choice: toolbox.choice,
@@ -172,8 +171,8 @@ fn parsed(
         output: output(&mut object)?,
         thinking,
         logprobs,
-        tier,
-        ..request
+        tier: common.tier.unwrap_or(delivery.tier()),
+        ..common.request
     };
     management(&mut object, &mut ignored)?;
     let shown = Shown {
@@ -207,7 +206,7 @@ fn parsed(
     fields::neutral(&mut object, Level::Request)?;
     object.finish()?;
     Ok(ResponsesCall {
-        model,
+        model: common.model,
         request,
         input,
         instructions,
