@@ -23,7 +23,7 @@ const SOUNDS: [&[u8]; 9] = [
     b"\xFF\xF2",
 ];
 /// Kinds of files that are known and not read, by their beginnings.
-const UNSUPPORTED: [(&[u8], &str); 4] = [
+const UNSUPPORTED: [(&[u8], &str); 7] = [
     (
         b"PK\x03\x04",
         "is a ZIP archive, as office documents are (docx, xlsx, odt, epub); save it as PDF or text",
@@ -34,6 +34,18 @@ const UNSUPPORTED: [(&[u8], &str); 4] = [
     ),
     (b"\x1F\x8B", "is compressed (gzip); send what is in it"),
     (b"\x7FELF", "is a program"),
+    (
+        b"{\\rtf",
+        "is a rich-text document (RTF); save it as PDF or text",
+    ),
+    (
+        b"\x1A\x45\xDF\xA3",
+        "is a film or a sound (WebM, Matroska); send its sound as WAV or Ogg in `input_audio`",
+    ),
+    (
+        b"#!AMR",
+        "is a sound (AMR); send it as WAV or Ogg in `input_audio`",
+    ),
 ];
 const UTF8_MARK: &[u8] = b"\xEF\xBB\xBF";
 
@@ -267,6 +279,7 @@ mod tests {
         for (file, reason) in [
             (&b"PK\x03\x04"[..], "ZIP archive"),
             (b"RIFF\0\0\0\0WAVEfmt ", "`input_audio`"),
+            (b"{\\rtf1\\ansi hello}", "rich-text"),
             (b"\xFF\xFB\x90\x00", "`input_audio`"),
         ] {
             assert!(reader("", file).unwrap_err().contains(reason), "{file:?}");

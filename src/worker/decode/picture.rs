@@ -1,12 +1,16 @@
 //! Files of pictures into pixels. What a file claims is held against the limits before anything is
 //! set aside for it.
 
+use std::borrow::Cow;
 use std::io::Cursor;
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use image::{
+    DynamicImage, GenericImageView as _, ImageDecoder, ImageError, ImageFormat, ImageReader,
+    Limits, RgbImage,
+};
 
 use super::careful;
 use crate::chat::Detail;
@@ -19,6 +23,8 @@ pub const MAX_PIXELS: u64 = 24 << 20;
 /// Bytes that a decoder may set aside: the largest picture with two bytes for each of four
 /// channels.
 const MAX_ALLOC: u64 = MAX_PIXELS * 8;
+
+const JPEG_END: &[u8] = b"\xFF\xD9";
 
 /// Red, green and blue of each pixel, row by row.
 pub struct Pixels {
@@ -68,30 +74,35 @@ pub fn memory(file: &[u8], detail: Detail) -> Result<u64, String> {
             true => raw,
             false => 0,
         };
+        let again = if lacks_end(file) { raw } else { 0 };
         let size = shown(width, height, detail);
         // It is resized in one direction first.
         let half = |long: u32, short: u32| u64::from(long) * u64::from(short) * 3;
         let half = half(size.width, height).max(half(size.height, width));
-        // Some decoders copy the file.
-        let file = 2 * file.len() as u64;
-        let resizing = 3 * pixels + half + u64::from(size.width) * u64::from(size.height) * 3;
-        Ok(file + raw + beside.max(copy).max(resizing))
+        // Some decoders copy the file, and so does what gives it an end.
+        let file = 3 * file.len() as u64;
+        let channels = match decoder.color_type().has_alpha() {
+            true => 4,
+            false => 3,
+        };
+        let resizing =
+            channels * pixels + half + u64::from(size.width) * u64::from(size.height) * 3;
+        Ok(file + raw + (beside + again).max(copy).max(resizing))
     })
 }
 
 /// The picture at `size`; of one that moves, what it begins with.
 pub fn pixels(file: &[u8], size: Size) -> Result<Pixels, String> {
     careful(|| {
-        let mut decoder = open(file)?;
+        let ended = with_end(file);
+        let mut decoder = open(&ended)?;
         let orientation = orientation(&mut decoder);
-        if is_cut(file) {
+        let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| reason(&error))?;
+        if lacks_end(file) && is_cut(file, &picture)? {
             return Err("is damaged or cut off".into());
         }
-        let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| reason(&error))?;
         picture.apply_orientation(orientation);
-        // Transparent pixels show the colour that the file gives them, as in the family's image
-        // processor.
-        let picture = picture.into_rgb8();
+        let picture = on_white(picture);
         if picture.dimensions() == (size.width, size.height) {
             return Ok(Pixels {
                 size,
@@ -132,7 +143,7 @@ fn open(file: &[u8]) -> Result<impl ImageDecoder + '_, String> {
             | ImageFormat::Gif
             | ImageFormat::Bmp,
         ) => {}
-        _ => return Err("is no PNG, JPEG, WebP, GIF or BMP file".into()),
+        _ => return Err(other_kind(file).into()),
     }
     let decoder = reader.into_decoder().map_err(|error| reason(&error))?;
     let (width, height) = decoder.dimensions();
@@ -147,11 +158,67 @@ fn open(file: &[u8]) -> Result<impl ImageDecoder + '_, String> {
     Ok(decoder)
 }
 
-/// Whether a JPEG's end is missing, for which its decoder would put grey: no end mark comes behind
-/// the last scan.
-fn is_cut(file: &[u8]) -> bool {
+/// What a file is that is none of the formats. Continues "the picture …".
+fn other_kind(file: &[u8]) -> &'static str {
+    let brand = (file.get(4..8) == Some(b"ftyp")).then(|| file.get(8..12));
+    match brand.flatten() {
+        Some(b"heic" | b"heix" | b"hevc" | b"mif1" | b"msf1") => {
+            "is an HEIC file, which is not read; save it as JPEG (`heif-convert` does)"
+        }
+        Some(b"avif" | b"avis") => "is an AVIF file, which is not read; save it as JPEG or WebP",
+        Some(_) => "is a film and no picture; send frames of it as JPEG",
+        None if file.starts_with(b"II*\0") || file.starts_with(b"MM\0*") => {
+            "is a TIFF file, which is not read; save it as PNG or JPEG"
+        }
+        None => "is no PNG, JPEG, WebP, GIF or BMP file",
+    }
+}
+
+/// The file with the mark that ends it, where that is missing: some programs leave it out. A PNG
+/// whose rows are not all there remains one that is cut off.
+fn with_end(file: &[u8]) -> Cow<'_, [u8]> {
+    const PNG_END: &[u8] = b"\0\0\0\0IEND\xAE\x42\x60\x82";
+    let has_end = |end: &[u8]| file.windows(end.len()).rev().any(|part| part == end);
+    match file {
+        _ if lacks_end(file) => [file, JPEG_END].concat().into(),
+        [0x89, b'P', b'N', b'G', ..] if !has_end(PNG_END) => [file, PNG_END].concat().into(),
+        _ => file.into(),
+    }
+}
+
+/// A JPEG without an end mark behind its last scan.
+fn lacks_end(file: &[u8]) -> bool {
     let last = |mark: u8| file.windows(2).rposition(|pair| pair == [0xFF, mark]);
     file.starts_with(&[0xFF, 0xD8]) && last(0xD9) < last(0xDA)
+}
+
+/// Whether more is missing of a JPEG than the mark of its end: its decoder makes pixels of whatever
+/// stands there in the place of what is missing, and passes over it where nothing is.
+fn is_cut(jpeg: &[u8], picture: &DynamicImage) -> Result<bool, String> {
+    const FILLING: [u8; 256] = [0x5A; 256];
+    let filled = [jpeg, &FILLING, JPEG_END].concat();
+    let filled = DynamicImage::from_decoder(open(&filled)?).map_err(|error| reason(&error))?;
+    Ok(filled != *picture)
+}
+
+/// As viewers show it: what is transparent lets a white page through.
+fn on_white(picture: DynamicImage) -> RgbImage {
+    if !picture.color().has_alpha() {
+        return picture.into_rgb8();
+    }
+    let (width, height) = picture.dimensions();
+    let mut bytes = picture.into_rgba8().into_raw();
+    let pixels = bytes.len() / 4;
+    for i in 0..pixels {
+        let alpha = u32::from(bytes[4 * i + 3]);
+        for channel in 0..3 {
+            let mixed = u32::from(bytes[4 * i + channel]) * alpha + 255 * (255 - alpha);
+            bytes[3 * i + channel] = ((mixed + 127) / 255) as u8;
+        }
+    }
+    bytes.truncate(3 * pixels);
+    // It has three bytes for each pixel.
+    RgbImage::from_raw(width, height, bytes).unwrap_or_default()
 }
 
 /// How a camera was held. What a file says wrongly about that does not make it unreadable.
@@ -179,7 +246,7 @@ fn reason(error: &ImageError) -> String {
 
 #[cfg(test)]
 mod tests {
-    use image::{Rgb, RgbImage, Rgba, RgbaImage};
+    use image::{Rgb, Rgba, RgbaImage};
     use proptest::prelude::*;
 
     use super::*;
@@ -288,7 +355,16 @@ mod tests {
                 5,
                 5
             ),
-            [10, 200, 30]
+            [255; 3]
+        );
+        let half = RgbaImage::from_pixel(50, 50, Rgba([0, 100, 255, 51]));
+        assert_eq!(
+            at(
+                &pixels(&encoded(&half.into(), ImageFormat::Png), size).unwrap(),
+                5,
+                5
+            ),
+            [204, 224, 255]
         );
         let grey =
             DynamicImage::ImageLuma8(image::GrayImage::from_pixel(50, 50, image::Luma([77])));
@@ -355,6 +431,35 @@ mod tests {
     }
 
     #[test]
+    fn what_lacks_the_mark_of_its_end_alone_is_read() {
+        let size = Size {
+            width: 48,
+            height: 48,
+        };
+        for (format, mark) in [(ImageFormat::Png, 12), (ImageFormat::Jpeg, 2)] {
+            let whole = encoded(&halves(200, 200), format);
+            let ended = &whole[..whole.len() - mark];
+            assert_eq!(
+                pixels(ended, size).unwrap().rgb,
+                pixels(&whole, size).unwrap().rgb
+            );
+        }
+    }
+
+    #[test]
+    fn kinds_that_are_not_read_are_named() {
+        for (file, named) in [
+            (&b"\0\0\0\x18ftypheic"[..], "HEIC"),
+            (b"\0\0\0\x18ftypavif", "AVIF"),
+            (b"\0\0\0\x18ftypisom", "a film"),
+            (b"II*\0\x08\0\0\0", "TIFF"),
+        ] {
+            let said = dimensions(file).unwrap_err();
+            assert!(said.contains(named), "{said}");
+        }
+    }
+
+    #[test]
     fn bombs_are_refused_by_their_header() {
         // The sizes of a BMP, a GIF and a WebP lie where they always do.
         let huge = |format, at: usize, bytes: &[u8]| {
@@ -399,13 +504,7 @@ mod tests {
 
     #[test]
     fn what_is_no_picture_is_refused() {
-        for file in [
-            &b""[..],
-            b"II*\0\x08\0\0\0",
-            b"RIFF\0\0\0\0WAVEfmt ",
-            b"<svg/>",
-            b"hello",
-        ] {
+        for file in [&b""[..], b"RIFF\0\0\0\0WAVEfmt ", b"<svg/>", b"hello"] {
             assert!(
                 dimensions(file).unwrap_err().contains("is no PNG, JPEG"),
                 "{file:?}"
