@@ -21,6 +21,15 @@ ENCODERS = {
     "tone-1.mp3": ("lame", "--quiet", "-b", "48", "{wav}", "{out}"),
     "tone-1.flac": ("flac", "--silent", "--force", "--no-padding", "{wav}", "-o", "{out}"),
     "tone-1.ogg": ("oggenc", "--quiet", "{wav}", "-o", "{out}"),
+    **{f"tone-1.{kind}": ("ffmpeg", "-y", "-loglevel", "error", "-bitexact", "-i", "{wav}", "-map_metadata", "-1", *codec, "-flags", "+bitexact", "{out}") for kind, codec in {
+        "m4a": ("-c:a", "aac", "-b:a", "48k"),
+        "alac.m4a": ("-c:a", "alac"),
+        "webm": ("-c:a", "libopus", "-b:a", "24k"),
+        "mp4": ("-c:a", "libopus", "-b:a", "24k"),
+        "adpcm.wav": ("-c:a", "adpcm_ima_wav"),
+        "aiff": (),
+        "caf": (),
+    }.items()},
     "tone-1.opus": ("opusenc", "--quiet", "--bitrate", "24", "{wav}", "{out}"),
 }
 

@@ -5,6 +5,7 @@ mod decoder;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::io::Cursor;
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
@@ -41,7 +42,8 @@ const CHUNK: usize = 1024;
 /// error continues the sentence "the sound …".
 pub fn samples(file: &[u8]) -> Result<Vec<f32>, String> {
     careful(|| {
-        let mut source = Source::open(file)?;
+        let file = with_length(file);
+        let mut source = Source::open(&file)?;
         let mut mono = source.mono()?;
         if source.rate != RATE {
             mono = resampled(&mono, source.rate)?;
@@ -57,9 +59,9 @@ pub fn samples(file: &[u8]) -> Result<Vec<f32>, String> {
 /// a list that is copied when it grows.
 pub fn memory(file: &[u8]) -> Result<u64, String> {
     careful(|| {
-        let rate = Source::open(file)?.rate;
+        let rate = Source::open(&with_length(file))?.rate;
         let samples = u64::from(rate) * u64::from(MAX_SECONDS);
-        Ok(file.len() as u64 + 3 * samples * size_of::<f32>() as u64 + TABLES)
+        Ok(2 * file.len() as u64 + 3 * samples * size_of::<f32>() as u64 + TABLES)
     })
 }
 
@@ -74,6 +76,9 @@ struct Source<'a> {
 
 impl<'a> Source<'a> {
     fn open(file: &'a [u8]) -> Result<Self, String> {
+        if is_speex(file) {
+            return Err("is Speex, which is not read; convert it to Opus or WAV".into());
+        }
         let stream = MediaSourceStream::new(Box::new(Cursor::new(file)), Default::default());
         let tags = MetadataOptions::default()
             .limit_tag_bytes(Limit::Maximum(MAX_TAG))
@@ -85,7 +90,7 @@ impl<'a> Source<'a> {
             tags,
         );
         let format = format.map_err(|error| match error {
-            Error::Unsupported(_) => "is no WAV, MP3, FLAC or Ogg file (Vorbis or Opus)".to_owned(),
+            Error::Unsupported(_) => other_kind(file).to_owned(),
             other => reason(&other),
         })?;
         let track = format
@@ -188,6 +193,50 @@ impl<'a> Source<'a> {
                 .num_frames
                 .is_none_or(|frames| claims(frames) >= UNKNOWN_LENGTH)
     }
+}
+
+/// What a file is that is none of the formats. Continues "the sound …".
+fn other_kind(file: &[u8]) -> &'static str {
+    match file.starts_with(b"#!AMR") {
+        true => "is AMR, which is not read; convert it to Opus or WAV",
+        false => "is no WAV, AIFF, CAF, MP3, FLAC, Ogg, M4A, MP4, WebM or Matroska file",
+    }
+}
+
+/// The first packet of an Ogg stream says what it has, behind the page's header of 28 bytes or so.
+fn is_speex(file: &[u8]) -> bool {
+    let head = &file[..file.len().min(64)];
+    file.starts_with(b"OggS") && head.windows(8).any(|part| part == b"Speex   ")
+}
+
+/// A WAV file with the length of its sound in its header, where a recorder has left zeros there for a
+/// later that never came.
+fn with_length(file: &[u8]) -> Cow<'_, [u8]> {
+    /// `RIFF`, its length, `WAVE`; then chunks: a name, a length, and as many bytes, rounded up.
+    const CHUNKS: usize = 12;
+    let mut at = CHUNKS;
+    while file.starts_with(b"RIFF")
+        && let Some((name, length)) = file.get(at..).and_then(|rest| {
+            let (name, rest) = rest.split_first_chunk::<4>()?;
+            Some((name, u32::from_le_bytes(*rest.first_chunk()?)))
+        })
+    {
+        let begin = at + 8;
+        if name == b"data" {
+            let rest = file.len() - begin;
+            if length != 0 || rest == 0 {
+                break;
+            }
+            let mut mended = file.to_vec();
+            mended[4..8].copy_from_slice(&((file.len() - 8) as u32).to_le_bytes());
+            mended[at + 4..begin].copy_from_slice(&(rest as u32).to_le_bytes());
+            return mended.into();
+        }
+        at = begin
+            .saturating_add(length as usize)
+            .saturating_add(length as usize % 2);
+    }
+    file.into()
 }
 
 fn resampled(mono: &[f32], rate: u32) -> Result<Vec<f32>, String> {
