@@ -254,7 +254,7 @@ pub fn hard_link(
 /// What a file is to a model, by its header.
 pub fn role_of(path: &Path) -> Result<Role, BadFile> {
     let patience = Patience::default();
-    match read(path, patience) {
+    match read(&[path.to_owned()], patience) {
         Ok(_) => Ok(Role::Model),
         Err(BadFile::Projector) => read_projector(path, patience).map(|_| Role::Projector),
         Err(BadFile::Drafter) => read_drafter(path, patience).map(|_| Role::Drafter),

@@ -17,7 +17,7 @@ mod source;
 pub use allow::Allow;
 pub use check::{digest as digest_of, hexadecimal, is_file_name};
 pub use choose::{Listed, choose};
-pub use name::quantization_of;
+pub use name::{part_of, quantization_of};
 pub use offers::{Entry, Offers};
 pub use parse::{CatalogText, Problem, parse};
 pub use read::{Broken, Catalogs, Place, read_all};
