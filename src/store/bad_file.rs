@@ -33,6 +33,8 @@ pub enum BadFile {
     OtherDrafter { found: String },
     /// One file of several that a model was cut into, without the others.
     Part(Part),
+    /// Such a file by another name than that of a part.
+    Misnamed(Part),
     /// What is wrong with one of the parts that belong together.
     InPart { name: String, cause: Box<BadFile> },
     /// An adapter, a tokenizer alone, or the like.
@@ -78,6 +80,10 @@ impl fmt::Display for BadFile {
             Self::Part(Part { number, of, .. }) => {
                 write!(f, "part {number} of {of} of a model, without the others")
             }
+            Self::Misnamed(Part { number, of, .. }) => write!(
+                f,
+                "part {number} of {of} of a model, and not called so; call it `NAME-{number:05}-of-{of:05}.gguf`, and the other parts alike"
+            ),
             Self::InPart { name, cause } => write!(f, "{name}: {cause}"),
             Self::Incomplete { kind } => write!(f, "not a whole model but {kind}"),
             Self::OtherTokenizer { found } => write!(

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use super::gguf::{Header, Patience};
-use super::open::open_all;
+use super::open::{open, open_all};
 use super::{
     BadFile, CacheRows, Installers, Model, StoredFile, architecture, bounds, check_trust, figures,
     fingerprint, quantization, split, vocabulary,
@@ -37,6 +37,20 @@ pub fn read(paths: &[PathBuf], patience: Patience<'_>) -> Result<(Model, Vec<Fil
     let (header, files) = open_all(paths, patience)?;
     let model = model(paths, describe(&header)?, &files);
     Ok((model, files.into_iter().map(|(file, _)| file).collect()))
+}
+
+/// Opens one of the parts of a model and checks what can be known without the others.
+///
+/// # Errors
+/// It is none, or of another family.
+pub fn read_part(path: &Path, patience: Patience<'_>) -> Result<(), BadFile> {
+    open(path, patience, |header| match split::part(header)? {
+        // Only the first says what it is of.
+        Some(part) if part.number == 1 => check_architecture(header),
+        Some(_) => Ok(()),
+        None => describe(header).map(drop),
+    })
+    .map(drop)
 }
 
 /// As [`read`], with what loading needs besides, of files that only these may have changed.
@@ -112,17 +126,7 @@ struct Described {
 }
 
 fn describe(header: &Header) -> Result<Described, BadFile> {
-    let architecture = header.need_str("general.architecture")?;
-    match architecture {
-        architecture::MODEL => {}
-        architecture::PROJECTOR => return Err(BadFile::Projector),
-        architecture::DRAFTER | architecture::EARLY_DRAFTER => return Err(BadFile::Drafter),
-        other => {
-            return Err(BadFile::OtherArchitecture {
-                found: other.escape_debug().take(64).collect(),
-            });
-        }
-    }
+    check_architecture(header)?;
     if let Some(kind) = header.str("general.type")?.filter(|kind| *kind != "model") {
         return Err(BadFile::Incomplete {
             kind: format!(
@@ -157,6 +161,17 @@ fn describe(header: &Header) -> Result<Described, BadFile> {
         figures: figures::of(header)?,
         cache_rows: CacheRows::of(header, architecture::MODEL)?,
     })
+}
+
+fn check_architecture(header: &Header) -> Result<(), BadFile> {
+    match header.need_str("general.architecture")? {
+        architecture::MODEL => Ok(()),
+        architecture::PROJECTOR => Err(BadFile::Projector),
+        architecture::DRAFTER | architecture::EARLY_DRAFTER => Err(BadFile::Drafter),
+        other => Err(BadFile::OtherArchitecture {
+            found: other.escape_debug().take(64).collect(),
+        }),
+    }
 }
 
 #[cfg(test)]

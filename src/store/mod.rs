@@ -40,7 +40,7 @@ pub use bad_file::BadFile;
 pub use cache::{CacheSpace, PackedCache, PackedFile, PackedName, free_bytes};
 pub use drafter::{CacheRows, Drafter, read_drafter};
 pub use gguf::Patience;
-pub use inspect::{OpenModel, id as model_id, inspect, read};
+pub use inspect::{OpenModel, id as model_id, inspect, read, read_part};
 pub use open::check_trust;
 pub use projector::{Projector, read_projector};
 pub use retained::{RetainedFile, RetainedWriter, Secret};

@@ -77,7 +77,10 @@ pub(super) fn sets(
         let named =
             numbered(&path).filter(|(_, number, of)| (*number, *of) == (part.number, part.of));
         let Some((whole, ..)) = named else {
-            misnamed.push(Err(misname(&path, part)));
+            misnamed.push(Err(Rejected::file(
+                &path,
+                BadFile::Misnamed(part).to_string(),
+            )));
             continue;
         };
         let part_of_it = |set: &&mut Set| {
@@ -95,14 +98,6 @@ pub(super) fn sets(
     }
     let sets = sets.into_iter().map(Set::whole);
     sets.chain(misnamed).collect()
-}
-
-fn misname(path: &Path, part: Part) -> Rejected {
-    let Part { number, of, .. } = part;
-    let reason = format!(
-        "part {number} of {of} of a model, and not called so; call it `NAME-{number:05}-of-{of:05}.gguf`, and the other parts alike"
-    );
-    Rejected::file(path, reason)
 }
 
 impl Set {

@@ -94,12 +94,12 @@ mod tests {
         let files = WeightFiles::take(&[100, 50, 1], &mut came).unwrap();
         assert_eq!(came.len(), 1);
         let pieces = |part: Range<u64>| {
-            let pieces = files.pieces(part).map(|(_, own)| own);
+            let pieces = files.pieces(part).map(|(_, own)| (own.start, own.end));
             pieces.collect::<Vec<_>>()
         };
-        assert_eq!(pieces(10..20), [10..20]);
-        assert_eq!(pieces(100..150), [0..50]);
-        assert_eq!(pieces(90..151), [90..100, 0..50, 0..1]);
+        assert_eq!(pieces(10..20), [(10, 20)]);
+        assert_eq!(pieces(100..150), [(0, 50)]);
+        assert_eq!(pieces(90..151), [(90, 100), (0, 50), (0, 1)]);
         assert!(pieces(151..200).is_empty());
         for (sizes, count) in [(&[1, 2][..], 1), (&[], 1), (&[1, u64::MAX], 2)] {
             assert!(WeightFiles::take(sizes, &mut descriptors(count)).is_err());
