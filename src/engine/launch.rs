@@ -167,6 +167,7 @@ impl Launch {
     pub fn new(setup: &Setup, model: &Model, run: &Placement, opened: ModelFiles) -> Self {
         let repack = repack(run, &opened);
         let opened_model = opened.model;
+        let sizes = opened_model.model.sizes();
         let mut files = opened_model.files;
         let projector = opened.projector.filter(|_| run.with_projector);
         let projector_identity = projector
@@ -202,12 +203,7 @@ impl Launch {
         });
         let plan = LoadPlan {
             name: model.id.clone(),
-            files: opened_model
-                .model
-                .files
-                .iter()
-                .map(|file| file.bytes)
-                .collect(),
+            files: sizes,
             context: run.sizes.ceiling,
             floor: run.growth.floor,
             slots: run.sizes.slots,

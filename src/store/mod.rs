@@ -129,6 +129,11 @@ impl Model {
         self.files.iter().map(|file| file.path.clone()).collect()
     }
 
+    /// Bytes of each of its files.
+    pub fn sizes(&self) -> Vec<u64> {
+        self.files.iter().map(|file| file.bytes).collect()
+    }
+
     /// Bytes of all its files.
     pub fn size(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()

@@ -53,7 +53,7 @@ pub fn plan_of(model: &Path) -> LoadPlan {
     let (name, cpus, vocabulary) = ("tiny".into(), vec![0, 1], file.vocabulary);
     LoadPlan {
         name,
-        files: file.model.files.iter().map(|file| file.bytes).collect(),
+        files: file.model.sizes(),
         context: 4096,
         // All of it.
         floor: u32::MAX,
