@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use harness::parts::split;
 use harness::users::{ALICE, BOB, as_user, daemon, possible};
 use harness::{Daemon, Options, TINY, tiny_models, wait_for};
 use serde_json::{Value, json};
@@ -113,6 +114,94 @@ fn a_model_is_imported_with_what_belongs_to_it_and_removed() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     // A name that can mean several is none to delete by.
     assert_eq!(daemon.delete("/v1/models/e2b").status, 404);
+}
+
+#[test]
+fn a_model_in_parts_is_kept_like_any_other() {
+    let (folder, daemon) = bare();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let parts = split(&tiny("tiny-e2b-q8_0.gguf"), elsewhere.path(), "Parts", 3);
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let (second, eyes) = (text(&parts[1]), file("tiny-e2b-mmproj-f16.gguf"));
+    // Any of them means all, and one that is missing is named.
+    let aside = elsewhere.path().join("aside");
+    fs::rename(&parts[2], &aside).unwrap();
+    let import = || gemmactl(&daemon, &["import", &second, &eyes]);
+    let missing = err(&import());
+    assert!(missing.contains("Parts-00003-of-00003.gguf"), "{missing}");
+    fs::rename(&aside, &parts[2]).unwrap();
+    let imported = import();
+    assert!(imported.status.success(), "{}", err(&imported));
+    let said = out(&imported);
+    assert!(
+        said.contains("parts/Parts-00002-of-00003.gguf: part 2 of 3 of a model, ")
+            && said.contains(": a projector, "),
+        "{said}"
+    );
+    wait_for("the model and its projector", || {
+        model(&daemon, "parts")["input_modalities"] == json!(["text", "image", "audio"])
+    });
+    let files = model(&daemon, "parts")["files"].as_array().unwrap().len();
+    assert_eq!(files, 4);
+    let shown = out(&gemmactl(&daemon, &["show", "parts"]));
+    assert!(
+        shown.contains("Parts-00001-of-00003.gguf, and 2 more parts beside it"),
+        "{shown}"
+    );
+    let verified = daemon
+        .post("/models/verify", &json!({"model": "parts"}))
+        .json();
+    assert_eq!(
+        (&verified["ok"], verified["files"].as_array().unwrap().len()),
+        (&json!(true), 4),
+        "{verified}"
+    );
+    let sizes = parts.iter().map(|part| part.metadata().unwrap().len());
+    let models = daemon.get("/v1/models").json();
+    assert_eq!(models["data"][0]["size"], json!(sizes.sum::<u64>()));
+    assert!(out(&gemmactl(&daemon, &["du"])).contains("parts "));
+    let removed = gemmactl(&daemon, &["rm", "parts"]);
+    assert!(
+        out(&removed).contains("is removed: 4 files"),
+        "{}",
+        out(&removed)
+    );
+    wait_for("the model to be gone", || listed(&daemon).is_empty());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+
+    // Over HTTP one by one, and what is there already may come again if it is the same.
+    let send = |name: &str, bytes: &[u8]| {
+        let path = format!("/models/import?folder=big&name={name}");
+        daemon.post_as(&path, "application/octet-stream", bytes)
+    };
+    let name = |number: usize| format!("Big-0000{number}-of-00003.gguf");
+    let bytes = |number: usize| fs::read(&parts[number - 1]).unwrap();
+    for number in [1, 2, 1] {
+        let reply = send(&name(number), &bytes(number));
+        assert_eq!(
+            (reply.status, &reply.json()["id"]),
+            (200, &json!("big")),
+            "{}",
+            reply.text()
+        );
+    }
+    assert_eq!(listed(&daemon), [] as [String; 0]);
+    let mut other = bytes(1);
+    *other.last_mut().unwrap() ^= 1;
+    assert_eq!(send(&name(1), &other).status, 409);
+    let misnamed = send(&name(3), &bytes(2));
+    assert!(
+        misnamed.status == 400
+            && misnamed
+                .error()
+                .contains("call it `NAME-00002-of-00003.gguf`"),
+        "{}",
+        misnamed.text()
+    );
+    let half = &bytes(3)[..1000];
+    assert_eq!(send(&name(3), half).status, 400);
+    assert_eq!(send(&name(3), &bytes(3)).status, 200);
+    wait_for("the model", || listed(&daemon) == ["big"]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use harness::parts::split;
 use harness::skip::skip;
 use harness::{Daemon, Events, Options, Reply, TINY, tiny_models, wait_for};
 use serde_json::{Value, json};
@@ -259,6 +260,127 @@ fn a_model_is_fetched_with_what_belongs_to_it_and_answers() {
     );
     let listed = daemon.get("/v1/models/pulls").json();
     assert_eq!(listed["data"][0]["state"], "done", "{listed}");
+}
+
+/// Puts a model in parts beside the others: what is asked for, and the names of its files.
+fn in_parts(hub: &Hub) -> (Value, Vec<String>) {
+    let source = tiny_models().join(FILES[0]);
+    let parts = split(
+        &source,
+        &hub.folder.path().join("files"),
+        "Tiny-E2B-Q8_0",
+        3,
+    );
+    let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+    let names: Vec<String> = parts.iter().map(name).collect();
+    let asked = json!({"model": format!("{REPOSITORY}:{}", names[0]), "with": []});
+    (asked, names)
+}
+
+/// Each visible file is what the hub has.
+fn same_as_at_hub(hub: &Hub, directory: &Path) -> Vec<String> {
+    let found = visible(directory).into_iter();
+    let name = found.map(|path| {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let original = hub.folder.path().join("files").join(&name);
+        assert!(
+            fs::read(path).unwrap() == fs::read(original).unwrap(),
+            "{name}"
+        );
+        name
+    });
+    name.collect()
+}
+
+#[test]
+fn a_model_in_parts_is_fetched_as_it_is_and_answers() {
+    let (hub, models) = (Hub::start(), model_directory());
+    let (asked, names) = in_parts(&hub);
+    let daemon = hub.daemon(models.path(), "");
+    hub.behave(json!({"cut": 700_000}));
+    let last = pull(&daemon, &asked);
+    assert_eq!(
+        (&last["state"], &last["model"]),
+        (&json!("done"), &json!("tiny-e2b-q8_0")),
+        "{last}"
+    );
+    assert_eq!(same_as_at_hub(&hub, models.path()), names);
+    assert_eq!(leftovers(models.path()), Vec::<PathBuf>::new());
+    answers(&daemon);
+    let verified = daemon
+        .post("/models/verify", &json!({"model": "tiny-e2b-q8_0"}))
+        .json();
+    assert_eq!(
+        (&verified["ok"], verified["files"].as_array().unwrap().len()),
+        (&json!(true), 3),
+        "{verified}"
+    );
+    for file in verified["files"].as_array().unwrap() {
+        assert_eq!(file["verdict"], "matches", "{file}");
+    }
+    // By the address of one of them as well.
+    let elsewhere = model_directory();
+    let other = hub.daemon(elsewhere.path(), "");
+    let address = hub.file(&names[1]);
+    assert_eq!(pull(&other, &json!({"model": address}))["state"], "done");
+    assert_eq!(same_as_at_hub(&hub, elsewhere.path()), names);
+    let one = format!("{address}#sha256={}", "0".repeat(64));
+    refused(
+        &other.post("/v1/models/pull", &json!({"model": one})),
+        400,
+        "cannot_pull",
+        &["one file", "3 parts"],
+    );
+}
+
+#[test]
+fn parts_that_make_no_model_are_refused_and_nothing_is_left() {
+    let (hub, models) = (Hub::start(), model_directory());
+    let (asked, names) = in_parts(&hub);
+    // Another model's in the place of the last: its header says the same.
+    let folder = tempfile::tempdir().unwrap();
+    let other = split(
+        &tiny_models().join("tiny-12b-q8_0.gguf"),
+        folder.path(),
+        "x",
+        3,
+    );
+    fs::copy(&other[2], hub.folder.path().join("files").join(&names[2])).unwrap();
+    let daemon = hub.daemon(models.path(), "");
+    let last = pull(&daemon, &asked);
+    assert_eq!(last["state"], "failed", "{last}");
+    assert!(
+        last.to_string()
+            .contains("the parts of tiny-e2b-q8_0 cannot be used"),
+        "{last}"
+    );
+    assert_eq!(visible(models.path()), Vec::<PathBuf>::new());
+    assert_eq!(leftovers(models.path()), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_daemon_that_is_killed_over_parts_goes_on() {
+    let (hub, models) = (Hub::start(), model_directory());
+    let (asked, names) = in_parts(&hub);
+    hub.behave(json!({"pace": 0.06}));
+    let mut request = asked.clone();
+    request["stream"] = json!(true);
+    for kill in 0..3 {
+        let daemon = hub.daemon(models.path(), "");
+        let body = request.to_string();
+        let stream = daemon.send("/v1/models/pull", body.as_bytes());
+        assert!(Events::read(stream).next().is_some());
+        std::thread::sleep(Duration::from_millis(200 + 150 * kill));
+        assert_eq!(daemon.get("/v1/models").json()["data"], json!([]));
+        drop(daemon);
+        assert_eq!(visible(models.path()), Vec::<PathBuf>::new());
+        assert!(!leftovers(models.path()).is_empty());
+    }
+    hub.behave(json!({}));
+    let daemon = hub.daemon(models.path(), "");
+    assert_eq!(pull(&daemon, &asked)["state"], "done");
+    assert_eq!(same_as_at_hub(&hub, models.path()), names);
+    answers(&daemon);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::args::Foreign;
+use crate::store::catalog::{all_parts, is_first};
 
 /// Manifests and folders that are looked at.
 const ENTRIES: usize = 4096;
@@ -136,13 +137,19 @@ fn hugging_face(store: &Path, found: &mut Vec<Found>) {
                 };
                 let is_model = own.to_lowercase().ends_with(".gguf")
                     && (is_of_family(&name) || is_of_family(&own));
-                // What is still being downloaded is a link to nothing.
-                if let (true, Ok(blob)) = (is_model, file.canonicalize()) {
-                    found.push(Found {
-                        name: format!("{name}:{own}"),
-                        files: vec![(blob, own)],
-                    });
+                // Parts come with the first.
+                if !is_model || !is_first(&own) {
+                    continue;
                 }
+                // What is still being downloaded is a link to nothing.
+                let kept =
+                    |own: String| Some((file.with_file_name(&own).canonicalize().ok()?, own));
+                let parts = all_parts(&own).unwrap_or_else(|| vec![own.clone()]);
+                let files: Option<Vec<_>> = parts.into_iter().map(kept).collect();
+                found.extend(files.map(|files| Found {
+                    name: format!("{name}:{own}"),
+                    files,
+                }));
             }
         }
     }
@@ -262,6 +269,12 @@ mod tests {
         symlink("../../blobs/1234", snapshot.join("gemma.gguf")).unwrap();
         symlink("../../../blobs/1234", snapshot.join("MTP/mtp.gguf")).unwrap();
         symlink("../../blobs/none", snapshot.join("half.gguf")).unwrap();
+        for (name, blob) in [("all", "1234"), ("some", "none")] {
+            let first = snapshot.join(format!("{name}-00001-of-00002.gguf"));
+            symlink("../../blobs/1234", first).unwrap();
+            let second = snapshot.join(format!("{name}-00002-of-00002.gguf"));
+            symlink(format!("../../blobs/{blob}"), second).unwrap();
+        }
         fs::write(snapshot.join("README.md"), b"").unwrap();
         fs::write(
             cache.path().join("models--x--other/snapshots/1/other.gguf"),
@@ -275,10 +288,14 @@ mod tests {
         assert_eq!(
             names,
             [
+                format!("{repository}:all-00001-of-00002.gguf"),
                 format!("{repository}:gemma.gguf"),
                 format!("{repository}:mtp.gguf")
             ]
         );
-        assert_eq!(found[0].files[0].0, blob.canonicalize().unwrap());
+        let blob = blob.canonicalize().unwrap();
+        let part = |number| (blob.clone(), format!("all-0000{number}-of-00002.gguf"));
+        assert_eq!(found[0].files, [part(1), part(2)]);
+        assert_eq!(found[1].files[0].0, blob);
     }
 }

@@ -4,7 +4,6 @@
 //! (reflink), or is a copy, or a second name. Everyone else sends the file to the daemon, which lets administrators.
 
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD};
@@ -16,14 +15,13 @@ use super::error::Error;
 use super::foreign::{self, Found};
 use super::show::{parse, promptly, show_size};
 use super::text::Terminal;
-use crate::store::catalog::Role;
+use crate::store::catalog::{Role, all_parts, part_name};
 use crate::store::install::{self, Incoming, InstallError, Installed};
 use crate::store::model_id;
 
-/// A file, and what it is to be called.
+/// A file, or all parts of one in their order, with what each is to be called.
 struct Source {
-    path: PathBuf,
-    name: String,
+    files: Vec<(PathBuf, String)>,
     role: Role,
 }
 
@@ -49,9 +47,9 @@ pub async fn run(
         None => args.files.iter().map(|path| (path.clone(), None)).collect(),
         Some(_) => foreign(args, terminal)?,
     };
-    let sources = files
+    let sources = together(files)
         .into_iter()
-        .map(|(path, name)| look(path, name, args.name.as_deref()))
+        .map(|files| look(files, args.name.as_deref()))
         .collect::<Result<Vec<_>, _>>()?;
     let models = sources.iter().filter(|source| source.role == Role::Model);
     if sources.len() > 1
@@ -63,33 +61,85 @@ pub async fn run(
         ));
     }
     // What belongs together lies together, under a name that is nobody else's.
-    let folder = models.map(|model| model_id(Path::new(&model.name))).next();
-    let folder = folder.filter(|_| sources.len() > 1);
+    let folder = models
+        .map(|model| model_id(Path::new(&model.files[0].1)))
+        .next();
+    let folder = folder.filter(|_| {
+        sources
+            .iter()
+            .map(|source| source.files.len())
+            .sum::<usize>()
+            > 1
+    });
     let directory = parse::<Where>(promptly(client.catalog()).await?)?.directory;
     let directory = directory.filter(|directory| is_writable(directory));
+    if directory.is_none() && args.link {
+        return Err(Error::Usage("you may not write the model directory, so it can have no second name of yours there; leave --link out".into()));
+    }
     let mut told = String::new();
     for source in &sources {
-        let (path, bytes, how) = match &directory {
+        let taken = match &directory {
             Some(directory) => here(source, directory, folder.as_deref(), args.link)?,
-            None if args.link => {
-                return Err(Error::Usage("you may not write the model directory, so it can have no second name of yours there; leave --link out".into()));
-            }
-            None => {
-                let sent = client
-                    .import(folder.as_deref(), &source.name, &source.path)
-                    .await?;
-                let taken: Taken = parse(sent)?;
-                (taken.file, taken.bytes, "sent to the daemon")
-            }
+            None => sent(client, source, folder.as_deref()).await?,
         };
-        let path = terminal.out.clean(&path).into_owned();
-        told.push_str(&format!(
-            "{path}: a {}, {}, {how}\n",
-            source.role,
-            show_size(bytes)
-        ));
+        for (number, (path, bytes, how)) in taken.iter().enumerate() {
+            let what = match taken.len() {
+                1 => format!("a {}", source.role),
+                of => format!("part {} of {of} of a {}", number + 1, source.role),
+            };
+            let (path, bytes) = (terminal.out.clean(path), show_size(*bytes));
+            told.push_str(&format!("{path}: {what}, {bytes}, {how}\n"));
+        }
     }
     Ok(told.into_bytes())
+}
+
+/// A file that was taken in: its path there, its bytes, and how it came there.
+type TakenIn = (String, u64, &'static str);
+
+/// Sends the files to the daemon.
+async fn sent(
+    client: &dyn Client,
+    source: &Source,
+    folder: Option<&str>,
+) -> Result<Vec<TakenIn>, Error> {
+    let mut taken = vec![];
+    for (path, name) in &source.files {
+        let Taken { file, bytes } = parse(client.import(folder, name, path).await?)?;
+        taken.push((file, bytes, "sent to the daemon"));
+    }
+    Ok(taken)
+}
+
+/// Files and what each is to be called, with the parts of one model together: whichever of them are named, all are meant, and those
+/// that are not named lie beside them.
+fn together(files: Vec<(PathBuf, Option<String>)>) -> Vec<Vec<(PathBuf, String)>> {
+    let mut all: Vec<Vec<(PathBuf, String)>> = vec![];
+    let files: Vec<_> = files
+        .into_iter()
+        .map(|(path, name)| {
+            let own = path.file_name().unwrap_or_default().to_string_lossy();
+            let name = name.unwrap_or_else(|| own.into_owned());
+            (path, name)
+        })
+        .collect();
+    for (path, name) in &files {
+        let Some(parts) = all_parts(name) else {
+            all.push(vec![(path.clone(), name.clone())]);
+            continue;
+        };
+        if all.iter().flatten().any(|(_, taken)| taken == name) {
+            continue;
+        }
+        let part = |name: String| {
+            let given = files.iter().find(|(_, given)| *given == name);
+            let beside = path.with_file_name(&name);
+            let path = given.map_or(beside, |(given, _)| given.clone());
+            (path, name)
+        };
+        all.push(parts.into_iter().map(part).collect());
+    }
+    all
 }
 
 /// The files of the one model that is meant in another program's store.
@@ -133,28 +183,32 @@ fn foreign(
     }
 }
 
-/// What a file is, and what it is to be called.
-fn look(path: PathBuf, name: Option<String>, asked: Option<&str>) -> Result<Source, Error> {
-    let failed = |cause: io::Error| Error::File {
-        path: path.clone(),
-        cause,
-    };
-    let whole = path.canonicalize().map_err(failed)?;
-    let own = path
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned());
-    // What another program keeps may have a name of several files.
+/// What files are together, and what they are to be called.
+fn look(files: Vec<(PathBuf, String)>, asked: Option<&str>) -> Result<Source, Error> {
+    let first = files[0].0.clone();
+    let found = files.into_iter().map(|(path, name)| {
+        // What another program keeps may have a name of several files.
+        let whole = path.canonicalize();
+        let whole = whole.map_err(|cause| Error::File { path, cause })?;
+        Ok((whole, name))
+    });
+    let mut files = found.collect::<Result<Vec<_>, Error>>()?;
+    let paths: Vec<_> = files.iter().map(|(path, _)| path.clone()).collect();
     let role =
-        install::role_of(&whole).map_err(|error| refused(&path, &InstallError::BadFile(error)))?;
-    let name = match asked.filter(|_| role == Role::Model) {
-        Some(asked) => format!("{}.gguf", asked.strip_suffix(".gguf").unwrap_or(asked)),
-        None => name.or(own).unwrap_or_default(),
-    };
-    Ok(Source {
-        path: whole,
-        name,
-        role,
-    })
+        install::role_of(&paths).map_err(|error| refused(&first, &InstallError::BadFile(error)))?;
+    if let Some(asked) = asked.filter(|_| role == Role::Model) {
+        let (asked, of) = (
+            asked.strip_suffix(".gguf").unwrap_or(asked),
+            files.len() as u32,
+        );
+        for ((_, name), number) in files.iter_mut().zip(1..) {
+            *name = match of {
+                1 => format!("{asked}.gguf"),
+                _ => part_name(asked, number, of),
+            };
+        }
+    }
+    Ok(Source { files, role })
 }
 
 fn refused(path: &Path, error: &InstallError) -> Error {
@@ -172,31 +226,56 @@ fn is_writable(directory: &Path) -> bool {
     .is_ok()
 }
 
-/// Puts a file into the model directory: its path there, its bytes, and how it came there.
+/// Puts files into the model directory: all, or none.
 fn here(
     source: &Source,
     directory: &Path,
     folder: Option<&str>,
     link: bool,
-) -> Result<(String, u64, &'static str), Error> {
+) -> Result<Vec<TakenIn>, Error> {
+    let place = folder.map_or(directory.to_owned(), |folder| directory.join(folder));
+    let (mut taken, mut came) = (vec![], vec![]);
+    for (path, name) in &source.files {
+        let was_there = place.join(name).exists();
+        match put(path, name, directory, folder, link) {
+            Ok((one, how)) => {
+                came.extend((!was_there).then(|| one.path.clone()));
+                taken.push((one, how));
+            }
+            Err(error) => {
+                // What stays is told at the next attempt.
+                let _ = install::remove(&came, &[directory.to_owned()]);
+                return Err(error);
+            }
+        }
+    }
+    let told = taken.into_iter();
+    Ok(told
+        .map(|(one, how)| (one.path.display().to_string(), one.bytes, how))
+        .collect())
+}
+
+fn put(
+    path: &Path,
+    name: &str,
+    directory: &Path,
+    folder: Option<&str>,
+    link: bool,
+) -> Result<(Installed, &'static str), Error> {
     let failed = |error: InstallError| match error {
         InstallError::Disk { path, cause } => Error::File { path, cause },
-        error => Error::Usage(format!("{}: {error}", source.path.display())),
+        error => refused(path, &error),
     };
-    let told =
-        |installed: Installed, how| (installed.path.display().to_string(), installed.bytes, how);
     if link {
-        let linked = install::hard_link(&source.path, directory, folder, &source.name);
-        return linked
-            .map(|linked| told(linked, "another name of the same file"))
-            .map_err(failed);
+        let linked = install::hard_link(path, directory, folder, name).map_err(failed)?;
+        return Ok((linked, "another name of the same file"));
     }
     let cannot_read = |cause| Error::File {
-        path: source.path.clone(),
+        path: path.to_owned(),
         cause,
     };
-    let file = File::open(&source.path).map_err(cannot_read)?;
-    let mut incoming = Incoming::begin(directory, folder, &source.name).map_err(failed)?;
+    let file = File::open(path).map_err(cannot_read)?;
+    let mut incoming = Incoming::begin(directory, folder, name).map_err(failed)?;
     let how = match incoming.share(&file) {
         true => "sharing its bytes",
         false => {
@@ -204,8 +283,39 @@ fn here(
             "copied"
         }
     };
-    incoming
-        .finish()
-        .map(|installed| told(installed, how))
-        .map_err(failed)
+    Ok((incoming.finish().map_err(failed)?, how))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whichever_part_is_named_all_are_meant() {
+        let named = |paths: &[&str]| {
+            let files = paths.iter().map(|path| (PathBuf::from(path), None));
+            let all = together(files.collect());
+            let paths = |set: Vec<(PathBuf, String)>| {
+                set.into_iter()
+                    .map(|(path, _)| path.display().to_string())
+                    .collect::<Vec<_>>()
+            };
+            all.into_iter().map(paths).collect::<Vec<_>>()
+        };
+        let parts = [1, 2, 3].map(|number| format!("/d/x-0000{number}-of-00003.gguf"));
+        assert_eq!(named(&[&parts[0]]), [parts.to_vec()]);
+        let eyes = "/e/mmproj.gguf";
+        assert_eq!(
+            named(&[&parts[2], eyes, &parts[1]]),
+            [parts.to_vec(), vec![eyes.to_owned()]]
+        );
+        // Another program keeps them under names that say nothing.
+        let kept = |number: u32| {
+            let name = format!("x-{number:05}-of-00002.gguf");
+            (PathBuf::from(format!("/blobs/{number}")), Some(name))
+        };
+        let all = together(vec![kept(2), kept(1)]);
+        let paths = all[0].iter().map(|(path, _)| path.to_str().unwrap());
+        assert_eq!(paths.collect::<Vec<_>>(), ["/blobs/1", "/blobs/2"]);
+    }
 }

@@ -114,6 +114,15 @@ fn lines(model: &Model, is_default: bool, plan: &Plan) -> Vec<(&'static str, Str
         true => model.file.clone(),
         false => model.path.clone(),
     };
+    let parts = model
+        .files
+        .iter()
+        .filter(|part| part.role == "model")
+        .count();
+    let file = match parts {
+        0 | 1 => file,
+        _ => format!("{file}, and {} more parts beside it", parts - 1),
+    };
     let senses = model.input_modalities.iter().map(|sense| match &**sense {
         "image" => "pictures",
         "audio" => "sounds",

@@ -260,7 +260,7 @@ impl Setup {
         Candidate {
             id: &model.id,
             rank: self.rank(model.variant),
-            size: model.size,
+            size: model.size(),
             figures: &model.figures,
             context_limit: model.context_limit,
             projector,
@@ -330,7 +330,7 @@ pub(super) fn check(model: Model, needed: Modalities) -> Result<Model, Failure> 
     };
     let reason = match &model.projector {
         None => {
-            let folder = model.path.parent().unwrap_or(&model.path).display();
+            let folder = model.path().parent().unwrap_or(model.path()).display();
             format!(
                 "`{}` has no projector beside it; put the model's mmproj file (GGUF, architecture `clip`, {} wide) into {folder}",
                 model.id, model.width

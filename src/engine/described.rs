@@ -10,12 +10,12 @@ pub(crate) fn describe(model: &Model) -> ModelInfo {
     ModelInfo {
         id: model.id.clone(),
         file: model
-            .path
+            .path()
             .file_name()
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default(),
         variant: model.variant,
-        size: model.size,
+        size: model.size(),
         created: model.created,
         context_limit: model.context_limit,
         quantization: model.quantization.clone(),

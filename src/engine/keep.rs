@@ -69,7 +69,7 @@ impl StoreCommand {
     }
 }
 
-/// A model's files: its own, then those that belong to it.
+/// A model's files: its own in their order, then those that belong to it.
 pub(super) fn files_of(model: &Model) -> Vec<(Role, PathBuf)> {
     let projector = model
         .projector
@@ -79,7 +79,7 @@ pub(super) fn files_of(model: &Model) -> Vec<(Role, PathBuf)> {
         .drafter
         .iter()
         .map(|one| (Role::Drafter, one.path.clone()));
-    let own = std::iter::once((Role::Model, model.path.clone()));
+    let own = model.paths().into_iter().map(|path| (Role::Model, path));
     own.chain(projector).chain(drafter).collect()
 }
 
@@ -94,7 +94,10 @@ pub(super) fn parts_of(model: &Model) -> Vec<ModelPart> {
         file: name(path),
         bytes,
     };
-    let mut parts = vec![part(Role::Model, &model.path, model.size)];
+    let own = model.files.iter();
+    let mut parts: Vec<_> = own
+        .map(|file| part(Role::Model, &file.path, file.bytes))
+        .collect();
     parts.extend(
         model
             .projector
@@ -112,7 +115,7 @@ pub(super) fn parts_of(model: &Model) -> Vec<ModelPart> {
 
 /// All that there is to know of a model. Blocks on the disk.
 pub(super) fn details(model: &Model, offers: &Offers) -> Result<ModelDetails, Failure> {
-    let found = metadata(&model.path).map_err(|reason| Failure::BadModel {
+    let found = metadata(model.path()).map_err(|reason| Failure::BadModel {
         model: model.id.clone(),
         reason: reason.to_string(),
     })?;
@@ -121,7 +124,7 @@ pub(super) fn details(model: &Model, offers: &Offers) -> Result<ModelDetails, Fa
         found.map(|(_, value)| value.clone())
     };
     let published = offers.published(model.variant);
-    let recorded = record::read(&model.path);
+    let recorded = record::read(model.path());
     let source = recorded.and_then(|record| {
         let published = offers.recognise(&record.sha256);
         let named =
@@ -130,7 +133,7 @@ pub(super) fn details(model: &Model, offers: &Offers) -> Result<ModelDetails, Fa
     });
     Ok(ModelDetails {
         model: super::describe(model),
-        path: model.path.clone(),
+        path: model.path().to_owned(),
         source,
         licence: key("general.license").or_else(|| published.map(|one| one.licence.clone())),
         sampling: published.map(|one| {

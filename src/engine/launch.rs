@@ -10,13 +10,19 @@ use super::choice::Placement;
 use super::prompt_cache::{ModelKey, Room};
 use super::system_prompts::SystemPrompts;
 use super::thread;
-use crate::gemma::layout::Kind;
+use crate::gemma::layout::{Kind, MOST_FILES};
 use crate::gemma::model_shape::{Retention, Sizes};
 use crate::ipc::prompts::PromptCachePlan;
 use crate::ipc::{LoadPlan, MemoryPlan, PackedPlan, ProjectorPlan, Repack};
 use crate::store::{
-    self, BadFile, FileIdentity, Installers, Model, ModelFile, PackedCache, PackedName, Patience,
+    self, BadFile, FileIdentity, Installers, Model, OpenModel, PackedCache, PackedName, Patience,
 };
+use crate::sys::socket::MAX_FDS;
+
+/// Descriptors that a plan takes along beside those of the model's files: of the projector, of packed weights and of a file for
+/// them, and the prompts' channel.
+const OTHER_FILES: usize = 4;
+const _: () = assert!(MOST_FILES + OTHER_FILES <= MAX_FDS);
 
 /// Bytes that a worker may ask for beside what was reckoned: stacks, room of the allocator, a
 /// template while it is compiled.
@@ -38,7 +44,7 @@ pub(super) struct Launch {
 /// A model's files, open.
 #[derive(Debug)]
 pub(super) struct ModelFiles {
-    model: ModelFile,
+    model: OpenModel,
     projector: Option<(ProjectorPlan, File)>,
     packed: Option<PackedFiles>,
     system_prompts: SystemPrompts,
@@ -72,7 +78,7 @@ impl ModelFiles {
         let (installers, texts) = (setup.installers, setup.inference.system_prompts);
         let open = move || {
             let system_prompts = SystemPrompts::read(&texts, &installers);
-            let file = store::inspect(&model.path, &installers)?;
+            let file = store::inspect(&model.paths(), &installers)?;
             let projector = model.projector.as_ref();
             let projector =
                 projector.and_then(|projector| open_projector(&model.id, projector, &installers));
@@ -104,7 +110,7 @@ impl PackedFiles {
     async fn open(
         cache: PackedCache,
         id: &str,
-        file: &ModelFile,
+        file: &OpenModel,
         space: &KnownSpace,
         turns: &CacheTurns,
     ) -> Self {
@@ -161,7 +167,8 @@ impl Launch {
     pub fn new(setup: &Setup, model: &Model, run: &Placement, opened: ModelFiles) -> Self {
         let repack = repack(run, &opened);
         let opened_model = opened.model;
-        let mut files = vec![opened_model.file];
+        let sizes = opened_model.model.sizes();
+        let mut files = opened_model.files;
         let projector = opened.projector.filter(|_| run.with_projector);
         let projector_identity = projector
             .as_ref()
@@ -196,6 +203,7 @@ impl Launch {
         });
         let plan = LoadPlan {
             name: model.id.clone(),
+            files: sizes,
             context: run.sizes.ceiling,
             floor: run.growth.floor,
             slots: run.sizes.slots,
@@ -251,7 +259,7 @@ fn data_limit(model: &Model, run: &Placement) -> u64 {
         .figures
         .cost(&grown, &Retention::default())
         .unevictable();
-    2 * (run.unevictable.max(grown) + projector) + model.size + DATA_BESIDE
+    2 * (run.unevictable.max(grown) + projector) + model.size() + DATA_BESIDE
 }
 
 /// A worker's channel to the cache of prompts. Without one it forgets them.

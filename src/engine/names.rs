@@ -97,7 +97,7 @@ pub(super) fn exact<'a>(models: &'a [Model], name: &str) -> Option<&'a Model> {
         spellings(name)
             .find_map(|spelling| models.iter().find(move |model| what(model) == spelling))
     };
-    named(|model| model.id.to_lowercase()).or_else(|| named(|model| stem(&model.path)))
+    named(|model| model.id.to_lowercase()).or_else(|| named(|model| stem(model.path())))
 }
 
 /// A file's own name in small letters, without its suffix.
@@ -355,7 +355,7 @@ mod tests {
     fn names_in_every_script_and_types_of_weights() {
         let mut models = models();
         models[0].id = "Моя Модель é".into();
-        models[1].path = "/m/My model (1).gguf".into();
+        models[1].files[0].path = "/m/My model (1).gguf".into();
         models[1].id = "my-model--1-".into();
         let find = |name: &str| exact(&models, name).map(|model| model.id.as_str());
         assert_eq!(find("моя модель É.gguf"), Some("Моя Модель é"));

@@ -177,7 +177,7 @@ fn describe(
         },
         drafter: entry.drafter.is_some(),
         licence: published.map(|one| one.licence.clone()),
-        size: entry.file.bytes,
+        size: entry.model_bytes(),
         download: entry.bytes(),
         memory: published.map(|one| memory(setup, one, entry, budget)),
         installed,
@@ -187,7 +187,7 @@ fn describe(
 
 /// What a published file would take here, in the largest context that fits, or else at the least.
 fn memory(setup: &Setup, one: &Published, entry: &Entry<'_>, budget: &Budget) -> CatalogMemory {
-    let figures = scaled(one, entry.file.bytes);
+    let figures = scaled(one, entry.model_bytes());
     let projector = entry
         .projector
         .and_then(|(_, file)| file.bytes)

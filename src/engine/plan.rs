@@ -46,7 +46,7 @@ pub(super) fn plan(
         id: model.id.clone(),
         variant: model.variant.id(),
         installed: true,
-        size: model.size,
+        size: model.size(),
         quantization: model.quantization.clone(),
         context_limit: model.context_limit,
         projector: model

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 
 use crate::store::{FileIdentity, Model};
 
-/// Them, by their ids, each with its file: one that is put in its place is innocent.
+/// Them, by their ids, each with its files: what is put in their place is innocent.
 #[derive(Clone, Debug, Default)]
-pub struct UnsoundModels(BTreeMap<String, FileIdentity>);
+pub struct UnsoundModels(BTreeMap<String, Vec<FileIdentity>>);
 
 impl UnsoundModels {
     pub(super) fn add(&mut self, model: &Model) {
-        self.0.insert(model.id.clone(), model.identity);
+        self.0.insert(model.id.clone(), model.identity());
     }
 
     pub(super) fn has(&self, model: &Model) -> bool {
-        self.0.get(&model.id) == Some(&model.identity)
+        self.0.get(&model.id) == Some(&model.identity())
     }
 
     /// Leaves those of `models` that are sound, if there are any.
@@ -44,7 +44,7 @@ mod tests {
         assert_eq!(left(&unsound, vec![&a, &b]), ["b"]);
         assert_eq!(left(&unsound, vec![&a]), ["a"]);
         let mut new = a.clone();
-        new.identity.inode += 1;
+        new.files[0].identity.inode += 1;
         assert_eq!(left(&unsound, vec![&new, &b]), ["a", "b"]);
     }
 }

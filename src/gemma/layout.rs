@@ -1,6 +1,9 @@
-//! What each byte of a model file is for, and so when it is needed.
+//! What each byte of a model's files is for, and so when it is needed.
 
 use serde::{Deserialize, Serialize};
+
+/// Files that one model may lie in: each takes a descriptor to its worker. Published ones have 13 at most.
+pub const MOST_FILES: usize = 64;
 
 /// What a part of a file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -126,15 +129,15 @@ impl Extent {
     }
 }
 
-/// A whole file: extents without gap or overlap, from its first byte to its last.
+/// A model's file, or its files counted as one: extents without gap or overlap, from the first byte to the last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout(Vec<Extent>);
 
 impl Layout {
-    /// The layout of a file of `length` bytes. `tensors` are offsets and classes in any order. What
-    /// lies in front of the first is the header; padding counts with the tensor in front of it.
-    pub fn new(length: u64, tensors: impl IntoIterator<Item = (u64, Class)>) -> Self {
-        let mut starts: Vec<_> = [(0, Class::Header)].into_iter().chain(tensors).collect();
+    /// The layout of `length` bytes. `starts` are offsets of tensors, with their classes, and of further files' headers, in
+    /// any order. What lies in front of the first is the header; padding counts with the tensor in front of it.
+    pub fn new(length: u64, starts: impl IntoIterator<Item = (u64, Class)>) -> Self {
+        let mut starts: Vec<_> = [(0, Class::Header)].into_iter().chain(starts).collect();
         starts.sort_unstable_by_key(|(offset, _)| *offset);
         starts.dedup_by_key(|(_, class)| *class);
         let ends = starts
@@ -199,7 +202,7 @@ impl Layout {
             .sum()
     }
 
-    /// The file's length.
+    /// The length of all.
     pub fn length(&self) -> u64 {
         self.0.last().map_or(0, Extent::end)
     }

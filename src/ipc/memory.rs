@@ -12,7 +12,7 @@ const MAX_PARTS: usize = 1 << 16;
 /// What to keep in memory, and where.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryPlan {
-    /// The model file's.
+    /// That of the model's files.
     pub layout: Layout,
     /// The files for packed weights, if there are any.
     pub packed: Option<PackedPlan>,
@@ -45,7 +45,7 @@ pub enum Repack {
 /// Where packed weights are kept. The descriptors come behind the model's and its projector's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackedPlan {
-    /// Stands for the model file's contents.
+    /// Stands for the contents of the model's files.
     pub model: [u8; 32],
     /// A file that should have them comes along.
     pub ready: bool,

@@ -32,6 +32,7 @@ use super::{MemoryPlan, MemorySnapshot, Packing, Protocol, WorkerKind};
 use crate::chat::{
     ChatError, ChatEvent, ChatRequest, PrincipalId, Reading, TextAnswer, TextTask, bounded,
 };
+use crate::gemma::layout::MOST_FILES;
 use crate::gemma::sound::Hearing;
 use crate::gemma::vocabulary;
 
@@ -63,7 +64,7 @@ pub type RequestId = u64;
 /// From the supervisor to the worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ServeRequest {
-    /// First and once. Carries the descriptors of the model file and, where the plan speaks of
+    /// First and once. Carries the descriptors of the model's files and, where the plan speaks of
     /// them, of its projector, of its packed weights, of an empty file for packed weights, and the
     /// channel to the cache of prompts.
     Load(Box<LoadPlan>),
@@ -201,6 +202,9 @@ pub struct Progress {
 pub struct LoadPlan {
     /// For messages only.
     pub name: String,
+    /// Bytes of each of the model's files, in their order; the layout and the places of the vocabulary count on from one to the next.
+    #[serde(deserialize_with = "bounded::list::<MOST_FILES, _, _>")]
+    pub files: Vec<u64>,
     /// Tokens of context that a slot may come to have.
     pub context: u32,
     /// Tokens that each slot has in any case, of those; what it needs beyond them is asked for.
@@ -218,7 +222,7 @@ pub struct LoadPlan {
     /// What turns pictures and sounds into embeddings. Without one the model takes text only.
     pub projector: Option<ProjectorPlan>,
     pub memory: MemoryPlan,
-    /// Where the model file has its vocabulary.
+    /// Where the first of the model's files has its vocabulary.
     pub vocabulary: vocabulary::Place,
     /// How prompts that were read are kept beyond the KV cache. Without one they are not.
     pub prompts: Option<PromptCachePlan>,

@@ -207,7 +207,7 @@ const SERVE: &[Row] = &[
     (
         Sysno::openat,
         If(2, Without(!(O_CLOEXEC | O_LARGEFILE | O_NONBLOCK) as u32)),
-        "libmtmd: the projector through /proc/self/fd; for reading, never making a file",
+        "llama.cpp and libmtmd: the model and the projector through /proc/self/fd; for reading, never making a file",
     ),
     (
         Sysno::fcntl,

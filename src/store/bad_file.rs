@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 use super::Part;
 use super::architecture;
@@ -30,8 +31,12 @@ pub enum BadFile {
     OtherProjector { found: String },
     /// A drafter that lacks something, or of another form; says what it has instead.
     OtherDrafter { found: String },
-    /// One file of several that a model was cut into.
+    /// One file of several that a model was cut into, without the others.
     Part(Part),
+    /// Such a file by another name than that of a part.
+    Misnamed(Part),
+    /// What is wrong with one of the parts that belong together.
+    InPart { name: String, cause: Box<BadFile> },
     /// An adapter, a tokenizer alone, or the like.
     Incomplete { kind: String },
     /// It splits text into tokens in another way than the family.
@@ -73,11 +78,13 @@ impl fmt::Display for BadFile {
                 architecture::DRAFTER
             ),
             Self::Part(Part { number, of, .. }) => {
-                write!(
-                    f,
-                    "part {number} of {of} of a model; join them with `llama-gguf-split --merge FIRST OUT`"
-                )
+                write!(f, "part {number} of {of} of a model, without the others")
             }
+            Self::Misnamed(Part { number, of, .. }) => write!(
+                f,
+                "part {number} of {of} of a model, and not called so; call it `NAME-{number:05}-of-{of:05}.gguf`, and the other parts alike"
+            ),
+            Self::InPart { name, cause } => write!(f, "{name}: {cause}"),
             Self::Incomplete { kind } => write!(f, "not a whole model but {kind}"),
             Self::OtherTokenizer { found } => write!(
                 f,
@@ -89,6 +96,15 @@ impl fmt::Display for BadFile {
 }
 
 impl BadFile {
+    /// Says in which of several files it is.
+    pub(super) fn in_file(self, path: &Path) -> Self {
+        let name = path.file_name().unwrap_or_default();
+        Self::InPart {
+            name: name.to_string_lossy().into_owned(),
+            cause: Box::new(self),
+        }
+    }
+
     /// Whether a directory of which this is said is there, and what it holds is not seen.
     pub(super) fn hides_what_is_there(&self) -> bool {
         match self {

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::path::Path;
 
-use super::Model;
+use super::{Model, split};
 
 /// Words of names that say what a file is, not whose.
 const ROLES: [&str; 5] = ["mmproj", "mtp", "assistant", "draft", "drafter"];
@@ -21,16 +21,16 @@ pub trait Companion {
 /// speaks of no other size. Of several the one whose file is named most like the model's, then the
 /// first.
 pub fn pair<'a, C: Companion>(model: &Model, companions: &'a [C]) -> Option<&'a C> {
-    let own = sizes(&model.path, &model.name);
+    let own = sizes(model.path(), &model.name);
     let is_its = |companion: &&C| {
         let theirs = sizes(companion.path(), companion.name());
         let named_so = theirs.is_empty() || own.is_empty() || theirs == own;
-        companion.path().parent() == model.path.parent() && named_so && companion.fits(model)
+        companion.path().parent() == model.path().parent() && named_so && companion.fits(model)
     };
     let alike = |companion: &C| {
         words(companion.path())
             .iter()
-            .zip(words(&model.path))
+            .zip(words(model.path()))
             .take_while(|(a, b)| *a == b)
             .count()
     };
@@ -52,7 +52,7 @@ fn sizes(path: &Path, name: &str) -> Vec<String> {
     };
     let found: Vec<String> = words(path).into_iter().filter(is_size).collect();
     if found.is_empty() {
-        split(name).into_iter().filter(is_size).collect()
+        split_words(name).into_iter().filter(is_size).collect()
     } else {
         found
     }
@@ -60,14 +60,13 @@ fn sizes(path: &Path, name: &str) -> Vec<String> {
 
 /// The words of a file's name that tell models apart.
 fn words(path: &Path) -> Vec<String> {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    split(&stem)
+    split_words(&split::whole_stem(path))
         .into_iter()
         .filter(|word| !ROLES.contains(&word.as_str()))
         .collect()
 }
 
-fn split(text: &str) -> Vec<String> {
+fn split_words(text: &str) -> Vec<String> {
     text.to_ascii_lowercase()
         .split(|c: char| !c.is_ascii_alphanumeric())
         .filter(|word| !word.is_empty())

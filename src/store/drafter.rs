@@ -276,7 +276,8 @@ mod tests {
             }
         });
         let paired = |id: &str| {
-            let (model, _) = read(&folder.join(format!("{id}.gguf")), Patience::default()).unwrap();
+            let (model, _) =
+                read(&[folder.join(format!("{id}.gguf"))], Patience::default()).unwrap();
             pair(&model, &drafters).map(|drafter| drafter.rows)
         };
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What a model file holds, in 32 bytes: packed weights are those of a file with this fingerprint.
+//! What a model's files hold, in 32 bytes: packed weights are those of files with this fingerprint.
 //!
 //! Reading a file as a whole takes longer than packing saves, and a start from packed weights reads
 //! no source at all. So where the kernel keeps the time of an inode's last change (ctime), which
@@ -12,6 +12,7 @@
 
 use std::fs::{File, Metadata};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use sha2::{Digest, Sha256};
@@ -34,8 +35,8 @@ const KEEP_CHANGE_TIME: [u32; 9] = [
 /// Bytes that are read at a time.
 const PIECE: usize = 1 << 20;
 
-/// The fingerprint of an open file. Blocks on the disk.
-pub(super) fn of(file: &File, metadata: &Metadata, tensors: &[Tensor]) -> io::Result<[u8; 32]> {
+/// The fingerprint of open files, whose tensors are counted on from one to the next. Blocks on the disk.
+pub(super) fn of(files: &[(File, Metadata)], tensors: &[Tensor]) -> io::Result<[u8; 32]> {
     let mut hash = Sha256::new();
     for tensor in tensors {
         let Tensor {
@@ -46,13 +47,17 @@ pub(super) fn of(file: &File, metadata: &Metadata, tensors: &[Tensor]) -> io::Re
         } = tensor;
         hash.update(format!("{name} {offset} {bytes} {}\n", tensor.ty.id));
     }
-    hash.update(metadata.len().to_le_bytes());
-    // A file system that cannot say what it is is none of those.
-    let kind = rustix::fs::fstatfs(file).map_or(0, |found| found.f_type as u32);
-    if KEEP_CHANGE_TIME.contains(&kind) {
-        add_identity(&mut hash, metadata);
-    } else {
-        add_contents(&mut hash, file, tensors)?;
+    let mut start = 0;
+    for (file, metadata) in files {
+        hash.update(metadata.len().to_le_bytes());
+        // A file system that cannot say what it is is none of those.
+        let kind = rustix::fs::fstatfs(file).map_or(0, |found| found.f_type as u32);
+        if KEEP_CHANGE_TIME.contains(&kind) {
+            add_identity(&mut hash, metadata);
+        } else {
+            add_contents(&mut hash, file, start..start + metadata.len(), tensors)?;
+        }
+        start += metadata.len();
     }
     Ok(hash.finalize().into())
 }
@@ -69,10 +74,17 @@ fn add_identity(hash: &mut Sha256, metadata: &Metadata) {
     }
 }
 
-fn add_contents(hash: &mut Sha256, file: &File, tensors: &[Tensor]) -> io::Result<()> {
+/// Those of the tensors that lie in this file, whose bytes count as `place`.
+fn add_contents(
+    hash: &mut Sha256,
+    file: &File,
+    place: Range<u64>,
+    tensors: &[Tensor],
+) -> io::Result<()> {
     let mut piece = vec![0; PIECE];
-    for tensor in tensors {
-        let (mut at, end) = (tensor.offset, tensor.offset + tensor.bytes);
+    for tensor in tensors.iter().filter(|one| place.contains(&one.offset)) {
+        let at = tensor.offset - place.start;
+        let (mut at, end) = (at, at + tensor.bytes);
         while at < end {
             let count = (end - at).min(PIECE as u64) as usize;
             file.read_exact_at(&mut piece[..count], at)?;
@@ -118,9 +130,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = copy(folder.path(), "model.gguf");
         let header = header(&file);
-        let print = || of(&file, &file.metadata().unwrap(), header.tensors()).unwrap();
+        let opened = |file: &File| (file.try_clone().unwrap(), file.metadata().unwrap());
+        let print = || of(&[opened(&file)], header.tensors()).unwrap();
         let before = print();
         assert_eq!(print(), before);
+        // Each of several files counts, in its place.
+        let second = copy(folder.path(), "second.gguf");
+        let both = |files: [&File; 2]| of(&files.map(opened), header.tensors()).unwrap();
+        assert_ne!(both([&file, &second]), before);
+        assert_ne!(both([&file, &second]), both([&second, &file]));
         let time = file.metadata().unwrap().modified().unwrap();
         // A byte that no sample would have.
         let tensor = &header.tensors()[7];
@@ -136,7 +154,8 @@ mod tests {
         let header = header(&one);
         let print = |file: &File| {
             let mut hash = Sha256::new();
-            add_contents(&mut hash, file, header.tensors()).unwrap();
+            let length = file.metadata().unwrap().len();
+            add_contents(&mut hash, file, 0..length, header.tensors()).unwrap();
             hash.finalize()
         };
         let before = print(&one);
@@ -148,7 +167,23 @@ mod tests {
             flip(&two, at);
         }
         assert_eq!(print(&two), before);
+        // As a part, its places are counted from its own start.
+        let moved: Vec<_> = header
+            .tensors()
+            .iter()
+            .cloned()
+            .map(|mut one| {
+                one.offset += 1000;
+                one
+            })
+            .collect();
+        let mut hash = Sha256::new();
+        add_contents(&mut hash, &two, 1000..u64::MAX, &moved).unwrap();
+        assert_eq!(hash.finalize(), before);
+        let mut nothing = Sha256::new();
+        add_contents(&mut nothing, &two, 0..1000, &moved).unwrap();
+        assert_eq!(nothing.finalize(), Sha256::new().finalize());
         two.set_len(header.data_start).unwrap();
-        assert!(add_contents(&mut Sha256::new(), &two, header.tensors()).is_err());
+        assert!(add_contents(&mut Sha256::new(), &two, 0..u64::MAX, header.tensors()).is_err());
     }
 }

@@ -1,14 +1,14 @@
-//! One model file: opened once, its header checked, described.
+//! One model: its files opened once, their headers checked as one, described.
 
 use std::fs::{File, Metadata};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use super::gguf::{Header, Patience};
-use super::open::open;
+use super::open::{open, open_all};
 use super::{
-    BadFile, CacheRows, Installers, Model, architecture, bounds, check_trust, figures, fingerprint,
-    quantization, split, vocabulary,
+    BadFile, CacheRows, Installers, Model, StoredFile, architecture, bounds, check_trust, figures,
+    fingerprint, quantization, split, vocabulary,
 };
 use crate::gemma::header_key;
 use crate::gemma::layout::{Class, Layout};
@@ -19,55 +19,78 @@ use crate::gemma::vocabulary::Place;
 /// Every whole model has it; files with only a tokenizer and adapters do not.
 const FIRST_TENSOR: &str = "token_embd.weight";
 
-/// A model's file, open, and what loading it needs to know.
+/// A model's files, open, and what loading them needs to know.
 #[derive(Debug)]
-pub struct ModelFile {
+pub struct OpenModel {
     pub model: Model,
-    pub file: File,
+    /// In the order of [`Model::files`].
+    pub files: Vec<File>,
     pub layout: Layout,
     pub vocabulary: Place,
-    /// Stands for what the file holds: see `fingerprint`.
+    /// Stands for what the files hold: see `fingerprint`.
     pub fingerprint: [u8; 32],
 }
 
-/// Opens a model file and checks its header. The descriptor is the very file that was checked, and
-/// closes on exec. Symbolic links are followed: model stores are full of them. Blocks on the disk.
-pub fn read(path: &Path, patience: Patience<'_>) -> Result<(Model, File), BadFile> {
-    let (described, file, metadata) = open(path, patience, describe)?;
-    Ok((model(path, described, &metadata), file))
+/// Opens a model's file, or all its parts in their order, and checks the headers. The descriptors are the very files that were
+/// checked, and close on exec. Symbolic links are followed: model stores are full of them. Blocks on the disk.
+pub fn read(paths: &[PathBuf], patience: Patience<'_>) -> Result<(Model, Vec<File>), BadFile> {
+    let (header, files) = open_all(paths, patience)?;
+    let model = model(paths, describe(&header)?, &files);
+    Ok((model, files.into_iter().map(|(file, _)| file).collect()))
 }
 
-/// As [`read`], with what loading needs besides, of a file that only these may have changed.
-pub fn inspect(path: &Path, installers: &Installers) -> Result<ModelFile, BadFile> {
-    check_trust(path, installers)?;
-    let ((described, vocabulary, tensors), file, metadata) =
-        open(path, Patience::default(), |header| {
-            let tensors = header.tensors().to_vec();
-            Ok((describe(header)?, vocabulary::place(header)?, tensors))
-        })?;
-    let classes = tensors
-        .iter()
-        .map(|tensor| (tensor.offset, Class::of_tensor(&tensor.name)));
-    Ok(ModelFile {
-        layout: Layout::new(metadata.len(), classes),
-        vocabulary,
-        fingerprint: fingerprint::of(&file, &metadata, &tensors)?,
-        model: model(path, described, &metadata),
-        file,
+/// Opens one of the parts of a model and checks what can be known without the others.
+///
+/// # Errors
+/// It is none, or of another family.
+pub fn read_part(path: &Path, patience: Patience<'_>) -> Result<(), BadFile> {
+    open(path, patience, |header| match split::part(header)? {
+        // Only the first says what it is of.
+        Some(part) if part.number == 1 => check_architecture(header),
+        Some(_) => Ok(()),
+        None => describe(header).map(drop),
+    })
+    .map(drop)
+}
+
+/// As [`read`], with what loading needs besides, of files that only these may have changed.
+pub fn inspect(paths: &[PathBuf], installers: &Installers) -> Result<OpenModel, BadFile> {
+    for path in paths {
+        check_trust(path, installers)?;
+    }
+    let (header, files) = open_all(paths, Patience::default())?;
+    let model = model(paths, describe(&header)?, &files);
+    let tensors = header.tensors().iter();
+    let classes = tensors.map(|tensor| (tensor.offset, Class::of_tensor(&tensor.name)));
+    let starts = model.files.iter().scan(0, |end, file| {
+        let start = *end;
+        *end += file.bytes;
+        Some((start, Class::Header))
+    });
+    Ok(OpenModel {
+        layout: Layout::new(model.size(), classes.chain(starts)),
+        vocabulary: vocabulary::place(&header)?,
+        fingerprint: fingerprint::of(&files, header.tensors())?,
+        model,
+        files: files.into_iter().map(|(file, _)| file).collect(),
     })
 }
 
-fn model(path: &Path, described: Described, metadata: &Metadata) -> Model {
-    let created = metadata
-        .modified()
-        .ok()
-        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    Model {
-        id: id(path),
-        path: path.to_owned(),
-        size: metadata.len(),
-        created: created.map_or(0, |since| since.as_secs()),
+fn model(paths: &[PathBuf], described: Described, files: &[(File, Metadata)]) -> Model {
+    let created = files.iter().filter_map(|(_, metadata)| {
+        let since = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+        Some(since.as_secs())
+    });
+    let stored = paths.iter().zip(files);
+    let stored = stored.map(|(path, (_, metadata))| StoredFile {
+        path: path.clone(),
+        bytes: metadata.len(),
         identity: metadata.into(),
+    });
+    Model {
+        id: paths.first().map(|path| id(path)).unwrap_or_default(),
+        files: stored.collect(),
+        created: created.max().unwrap_or(0),
         variant: described.variant,
         name: described.name,
         width: described.width,
@@ -80,9 +103,9 @@ fn model(path: &Path, described: Described, metadata: &Metadata) -> Model {
     }
 }
 
-/// What clients call a file.
+/// What clients call the model in a file, which may be one of its parts.
 pub fn id(path: &Path) -> String {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let stem = split::whole_stem(path);
     let spell = |c: char| match c.to_ascii_lowercase() {
         c @ ('a'..='z' | '0'..='9' | '.' | '_' | '-') => c,
         _ => '-',
@@ -103,21 +126,7 @@ struct Described {
 }
 
 fn describe(header: &Header) -> Result<Described, BadFile> {
-    // First, because only the first part says more.
-    if let Some(part) = split::part(header)? {
-        return Err(BadFile::Part(part));
-    }
-    let architecture = header.need_str("general.architecture")?;
-    match architecture {
-        architecture::MODEL => {}
-        architecture::PROJECTOR => return Err(BadFile::Projector),
-        architecture::DRAFTER | architecture::EARLY_DRAFTER => return Err(BadFile::Drafter),
-        other => {
-            return Err(BadFile::OtherArchitecture {
-                found: other.escape_debug().take(64).collect(),
-            });
-        }
-    }
+    check_architecture(header)?;
     if let Some(kind) = header.str("general.type")?.filter(|kind| *kind != "model") {
         return Err(BadFile::Incomplete {
             kind: format!(
@@ -152,6 +161,17 @@ fn describe(header: &Header) -> Result<Described, BadFile> {
         figures: figures::of(header)?,
         cache_rows: CacheRows::of(header, architecture::MODEL)?,
     })
+}
+
+fn check_architecture(header: &Header) -> Result<(), BadFile> {
+    match header.need_str("general.architecture")? {
+        architecture::MODEL => Ok(()),
+        architecture::PROJECTOR => Err(BadFile::Projector),
+        architecture::DRAFTER | architecture::EARLY_DRAFTER => Err(BadFile::Drafter),
+        other => Err(BadFile::OtherArchitecture {
+            found: other.escape_debug().take(64).collect(),
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -194,32 +214,6 @@ mod tests {
                 .unwrap_err()
                 .contains("`general.architecture`: missing")
         );
-        let part = |number| {
-            write::File::new()
-                .u16("split.no", number)
-                .u16("split.count", 3)
-                .u32("split.tensors.count", 9)
-        };
-        assert!(describe_bytes(part(1)).unwrap_err().contains("part 2 of 3"));
-        assert!(
-            describe_bytes(part(3))
-                .unwrap_err()
-                .contains("part 4 of 3, which cannot be")
-        );
-        assert!(
-            describe_bytes(write::File::model().u16("split.count", 3))
-                .unwrap_err()
-                .contains("`split.no`: missing")
-        );
-        // What was joined says so.
-        assert!(
-            describe_bytes(
-                write::File::model()
-                    .u16("split.no", 0)
-                    .u16("split.count", 0)
-            )
-            .is_ok()
-        );
         assert!(
             describe_bytes(write::File::model().text("general.type", "adapter"))
                 .unwrap_err()
@@ -242,18 +236,19 @@ mod tests {
             "gemma-4_e2b-it.q4_0"
         );
         assert_eq!(id(Path::new("Größe & Co.GGUF")), "gr--e---co");
+        assert_eq!(id(Path::new("Big-00002-of-00003.gguf")), "big");
     }
 
     #[test]
     fn the_tiny_model_is_read() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/tiny-e2b-q8_0.gguf");
-        let (model, file) = read(&path, Patience::default()).unwrap();
+        let (model, files) = read(&[path], Patience::default()).unwrap();
         assert_eq!(model.id, "tiny-e2b-q8_0");
         assert_eq!(model.variant, Variant::E2b);
         assert_eq!(model.quantization, "Q8_0");
-        assert_eq!(model.size, file.metadata().unwrap().len());
+        assert_eq!(model.size(), files[0].metadata().unwrap().len());
         assert!(model.context_limit > 0 && model.created > 0);
-        let flags = rustix::io::fcntl_getfd(&file).unwrap();
+        let flags = rustix::io::fcntl_getfd(&files[0]).unwrap();
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
     }
 
@@ -261,11 +256,11 @@ mod tests {
     fn every_byte_of_the_tiny_model_has_a_class() {
         use crate::gemma::layout::Kind;
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/tiny-e2b-q8_0.gguf");
-        let ModelFile { model, layout, .. } = inspect(&path, &Installers::default()).unwrap();
-        assert_eq!(layout.length(), model.size);
+        let OpenModel { model, layout, .. } = inspect(&[path], &Installers::default()).unwrap();
+        assert_eq!(layout.length(), model.size());
         assert_eq!(
             Kind::ALL.iter().map(|kind| layout.sum(*kind)).sum::<u64>(),
-            model.size
+            model.size()
         );
         // 2048 tokens of 128 numbers, and of 6 layers of 32 numbers, in Q8_0.
         assert_eq!(layout.sum(Kind::Head), 2048 * 128 / 32 * 34);
@@ -279,27 +274,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe.gguf");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(matches!(
-            read(&pipe, Patience::default()),
-            Err(BadFile::NotAFile)
-        ));
-        assert!(matches!(
-            read(folder.path(), Patience::default()),
-            Err(BadFile::NotAFile)
-        ));
-        assert!(matches!(
-            read(Path::new("/dev/null"), Patience::default()),
-            Err(BadFile::NotAFile)
-        ));
-        assert!(matches!(
-            read(&folder.path().join("none.gguf"), Patience::default()),
-            Err(BadFile::Unreadable(_))
-        ));
+        let read = |path: &Path| read(&[path.into()], Patience::default()).map(|_| ());
+        for path in [pipe.as_path(), folder.path(), Path::new("/dev/null")] {
+            assert!(matches!(read(path), Err(BadFile::NotAFile)));
+        }
+        let none = read(&folder.path().join("none.gguf"));
+        assert!(matches!(none, Err(BadFile::Unreadable(_))));
         let empty = folder.path().join("empty.gguf");
         std::fs::write(&empty, b"").unwrap();
-        assert!(matches!(
-            read(&empty, Patience::default()),
-            Err(BadFile::Header(_))
-        ));
+        assert!(matches!(read(&empty), Err(BadFile::Header(_))));
     }
 }

@@ -14,9 +14,9 @@ use rustix::fs::{AtFlags, CWD, OFlags};
 use sha2::{Digest as _, Sha256};
 
 use super::cache::nameless;
-use super::catalog::{Digest, Role, is_file_name};
+use super::catalog::{Digest, Role, is_file_name, part_of};
 use super::record::{self, Record};
-use super::{BadFile, Patience, read, read_drafter, read_projector};
+use super::{BadFile, Patience, read, read_drafter, read_part, read_projector};
 
 /// Bytes that are read at a time.
 const PIECE: usize = 1 << 20;
@@ -109,7 +109,8 @@ impl Incoming {
             None => directory.to_owned(),
         };
         let path = folder.join(name);
-        if path.symlink_metadata().is_ok() {
+        // A part may have come at an attempt that broke off later: whether it is the same is known in the end.
+        if part_of(name).is_none() && path.symlink_metadata().is_ok() {
             return Err(InstallError::Exists(path));
         }
         make(&folder).map_err(|cause| InstallError::Disk {
@@ -182,7 +183,7 @@ impl Incoming {
     /// It is not what can be used, or somebody was faster; nothing of it is left.
     pub fn finish(mut self) -> Result<Installed, InstallError> {
         let itself = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
-        let role = role_of(&itself).map_err(InstallError::BadFile)?;
+        let role = taken_as(&itself, &self.name).map_err(InstallError::BadFile)?;
         let path = self.folder.join(&self.name);
         let done = || -> io::Result<u64> {
             self.file
@@ -192,14 +193,21 @@ impl Incoming {
             sync(&self.folder)?;
             Ok(self.file.metadata()?.len())
         };
+        let sha256 = self.hash.take().map(|hash| hash.finalize().into());
         let bytes = match done() {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(InstallError::Exists(path));
+                let is_same = part_of(&self.name).is_some()
+                    && sha256.is_some()
+                    && path.symlink_metadata().is_ok_and(|there| there.is_file())
+                    && hash(&path).ok() == sha256;
+                if !is_same {
+                    return Err(InstallError::Exists(path));
+                }
+                self.bytes
             }
             Err(cause) => return Err(self.failed(cause)),
         };
-        let sha256 = self.hash.take().map(|hash| hash.finalize().into());
         if let Some(sha256) = sha256 {
             // It only spares a look at the catalog.
             let _ = record::write(
@@ -237,7 +245,7 @@ pub fn hard_link(
     folder: Option<&str>,
     name: &str,
 ) -> Result<Installed, InstallError> {
-    let role = role_of(source).map_err(InstallError::BadFile)?;
+    let role = taken_as(source, name).map_err(InstallError::BadFile)?;
     // Only for what it checks and makes.
     let incoming = Incoming::begin(directory, folder, name)?;
     let path = incoming.folder.join(name);
@@ -251,14 +259,38 @@ pub fn hard_link(
     })
 }
 
-/// What a file is to a model, by its header.
-pub fn role_of(path: &Path) -> Result<Role, BadFile> {
+/// What a file, or all parts of one in their order, is to a model, by the header.
+///
+/// # Errors
+/// Nothing, or what cannot be used.
+pub fn role_of(paths: &[PathBuf]) -> Result<Role, BadFile> {
     let patience = Patience::default();
-    match read(path, patience) {
-        Ok(_) => Ok(Role::Model),
-        Err(BadFile::Projector) => read_projector(path, patience).map(|_| Role::Projector),
-        Err(BadFile::Drafter) => read_drafter(path, patience).map(|_| Role::Drafter),
-        Err(error) => Err(error),
+    match (read(paths, patience), paths) {
+        (Ok(_), _) => Ok(Role::Model),
+        (Err(BadFile::Projector), [path]) => {
+            read_projector(path, patience).map(|_| Role::Projector)
+        }
+        (Err(BadFile::Drafter), [path]) => read_drafter(path, patience).map(|_| Role::Drafter),
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// What a file that is to be called `name` is to a model, by its header, without the other parts if it is one of several.
+///
+/// # Errors
+/// As [`role_of`], or it is a part, and called something else.
+pub fn taken_as(path: &Path, name: &str) -> Result<Role, BadFile> {
+    match role_of(&[path.to_owned()]) {
+        Err(BadFile::Part(part)) => {
+            read_part(path, Patience::default())?;
+            let is_called_so =
+                part_of(name).is_some_and(|(_, number, of)| (number, of) == (part.number, part.of));
+            match is_called_so {
+                true => Ok(Role::Model),
+                false => Err(BadFile::Misnamed(part)),
+            }
+        }
+        role => role,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Model files: which there are, what they are, and whether they can be trusted so far.
 //!
-//! [`Scan`] looks through a model directory; [`read()`] opens one file and checks its header,
+//! [`Scan`] looks through a model directory; [`read()`] opens one model's files and checks their headers,
 //! [`inspect()`] with all that loading needs to know;
 //! [`read_projector()`] does so for what lets a model see and [`read_drafter()`] for what guesses
 //! its next tokens. [`PackedCache`] keeps what the worker makes of weights, and a
@@ -40,7 +40,7 @@ pub use bad_file::BadFile;
 pub use cache::{CacheSpace, PackedCache, PackedFile, PackedName, free_bytes};
 pub use drafter::{CacheRows, Drafter, read_drafter};
 pub use gguf::Patience;
-pub use inspect::{ModelFile, id as model_id, inspect, read};
+pub use inspect::{OpenModel, id as model_id, inspect, read, read_part};
 pub use open::check_trust;
 pub use projector::{Projector, read_projector};
 pub use retained::{RetainedFile, RetainedWriter, Secret};
@@ -51,7 +51,7 @@ pub use vocabulary::read_vocabulary;
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -81,15 +81,13 @@ impl From<&Metadata> for FileIdentity {
 /// An installed model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
-    /// What clients call it: the file's name without `.gguf`, in lower case, other characters than
-    /// `a-z 0-9 . _ -` as `-`.
+    /// What clients call it: the file's name without `.gguf` and without the number of a part, in lower case, other characters
+    /// than `a-z 0-9 . _ -` as `-`.
     pub id: String,
-    pub path: PathBuf,
-    /// Bytes of the file.
-    pub size: u64,
-    /// Unix seconds of the file's last change.
+    /// The file that it lies in, or its parts in their order; at least one.
+    pub files: Vec<StoredFile>,
+    /// Unix seconds of the files' last change.
     pub created: u64,
-    pub identity: FileIdentity,
     /// From the header.
     pub variant: Variant,
     /// What the header calls it; empty if it does not say.
@@ -110,7 +108,42 @@ pub struct Model {
     pub drafter: Option<Drafter>,
 }
 
+/// One of the files that a model lies in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredFile {
+    pub path: PathBuf,
+    pub bytes: u64,
+    pub identity: FileIdentity,
+}
+
 impl Model {
+    /// The first of its files: it stands for all of them.
+    pub fn path(&self) -> &Path {
+        self.files
+            .first()
+            .map_or(Path::new(""), |file| file.path.as_path())
+    }
+
+    /// Where its files are.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.files.iter().map(|file| file.path.clone()).collect()
+    }
+
+    /// Bytes of each of its files.
+    pub fn sizes(&self) -> Vec<u64> {
+        self.files.iter().map(|file| file.bytes).collect()
+    }
+
+    /// Bytes of all its files.
+    pub fn size(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// Tells whether a byte of any of its files may have changed.
+    pub fn identity(&self) -> Vec<FileIdentity> {
+        self.files.iter().map(|file| file.identity).collect()
+    }
+
     /// Whether pictures can be shown to it.
     pub fn accepts_image(&self) -> bool {
         self.projector.is_some()
@@ -130,10 +163,12 @@ impl Model {
     pub(crate) fn example(path: &str) -> Self {
         Self {
             id: inspect::id(path.as_ref()),
-            path: path.into(),
-            size: 1,
+            files: vec![StoredFile {
+                path: path.into(),
+                bytes: 1,
+                identity: FileIdentity::default(),
+            }],
             created: 0,
-            identity: FileIdentity::default(),
             variant: Variant::E2b,
             name: String::new(),
             width: 128,
@@ -147,7 +182,7 @@ impl Model {
     }
 }
 
-/// What the header says of a file that is one of several which a model was cut into.
+/// What the header says of a file that is one of several parts of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
     /// From 1 to `of`.
@@ -174,4 +209,14 @@ pub struct Rejected {
     pub reason: String,
     /// A directory in which there may be models that were not looked at.
     pub hides: bool,
+}
+
+impl Rejected {
+    fn file(path: &Path, reason: String) -> Self {
+        Self {
+            path: path.to_owned(),
+            reason,
+            hides: false,
+        }
+    }
 }

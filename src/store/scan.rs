@@ -28,9 +28,9 @@ const RESERVED: &str = "auto";
 /// Looks for `*.gguf` files in a directory and in its subfolders, but not below those. Hidden names
 /// are passed over; projectors and drafters go to the models of their folder that they fit. Where
 /// two files have the same id, the one found first is the model: a directory's own files before its
-/// subfolders', names in the order of their bytes. [`Catalog::merged`] puts several directories
-/// together. Never fails: what cannot be used is in `rejected`, and so is what others may change
-/// than root, the daemon's own user and those who may install models.
+/// subfolders', names in the order of their bytes, models in parts last. [`Catalog::merged`] puts
+/// several directories together. Never fails: what cannot be used is in `rejected`, and so is what
+/// others may change than root, the daemon's own user and those who may install models.
 #[derive(Debug)]
 pub struct Scan<'a> {
     /// Entries that may still be looked at.
@@ -93,12 +93,21 @@ impl<'a> Scan<'a> {
                 self.scanned.reject(path, error, false);
             }
         }
+        for parts in split::sets(std::mem::take(&mut found.parts)) {
+            match parts {
+                Ok(paths) => {
+                    if let Err(error) = self.model(&paths) {
+                        self.scanned.reject(&paths[0], error, false);
+                    }
+                }
+                Err(rejected) => self.scanned.catalog.rejected.push(rejected),
+            }
+        }
         let catalog = &mut self.scanned.catalog;
-        catalog.rejected.extend(split::reject(found.parts));
         for model in catalog
             .models
             .iter_mut()
-            .filter(|model| model.path.parent() == Some(folder))
+            .filter(|model| model.path().parent() == Some(folder))
         {
             model.projector = pair(model, &found.projectors).cloned();
             model.drafter = pair(model, &found.drafters).cloned();
@@ -109,19 +118,29 @@ impl<'a> Scan<'a> {
     /// Adds a file to the catalog, if it is a model, and to what was found otherwise.
     fn file(&mut self, path: &Path, found: &mut Found) -> Result<(), BadFile> {
         self.strictness.check(path)?;
-        let deadline = self.deadline.min(Instant::now() + FILE_TIME);
-        let patience = Patience {
-            deadline: Some(deadline),
-            stop: Some(self.stop),
-        };
-        match read(path, patience) {
-            Ok((model, _)) => self.scanned.catalog.add(model),
+        let patience = self.patience();
+        match self.model(&[path.to_owned()]) {
+            Ok(()) => {}
             Err(BadFile::Projector) => found.projectors.push(read_projector(path, patience)?.0),
             Err(BadFile::Drafter) => found.drafters.push(read_drafter(path, patience)?.0),
             Err(BadFile::Part(part)) => found.parts.push((path.to_owned(), part)),
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Adds the model in a file, or in several, to the catalog.
+    fn model(&mut self, paths: &[PathBuf]) -> Result<(), BadFile> {
+        let (model, _) = read(paths, self.patience())?;
+        self.scanned.catalog.add(model);
+        Ok(())
+    }
+
+    fn patience(&self) -> Patience<'a> {
+        Patience {
+            deadline: Some(self.deadline.min(Instant::now() + FILE_TIME)),
+            stop: Some(self.stop),
+        }
     }
 }
 
@@ -236,23 +255,23 @@ impl Catalog {
     fn add(&mut self, model: Model) {
         if model.id == RESERVED {
             self.reject(
-                &model.path,
+                model.path(),
                 format!("the name `{RESERVED}` means the model that fits best; rename the file"),
             );
         } else if let Some(first) = self.models.iter().find(|other| other.id == model.id) {
             let reason = format!(
                 "{} has the same id `{}` and comes first; rename one of them",
-                first.path.display(),
+                first.path().display(),
                 model.id
             );
-            self.reject(&model.path, reason);
+            self.reject(model.path(), reason);
         } else {
             self.models.push(model);
         }
     }
 
     fn reject(&mut self, path: &Path, reason: String) {
-        self.reject_as(path, reason, false);
+        self.rejected.push(Rejected::file(path, reason));
     }
 
     fn reject_as(&mut self, path: &Path, reason: String, hides: bool) {

@@ -14,30 +14,41 @@ unsafe extern "C" {
     fn mincore(start: *const c_void, bytes: usize, present: *mut u8) -> c_int;
 }
 
-/// A file, wherever it is mapped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MappedFile {
+/// Files that are counted as one, the bytes of each behind those of the one before it, wherever they are mapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappedFiles(Vec<MappedFile>);
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct MappedFile {
     major: u32,
     minor: u32,
     inode: u64,
+    /// Which bytes of the whole are its.
+    place: Range<u64>,
 }
 
-impl MappedFile {
-    pub fn of(file: impl AsFd) -> io::Result<Self> {
-        let stat = rustix::fs::fstat(file)?;
-        Ok(Self {
-            major: rustix::fs::major(stat.st_dev),
-            minor: rustix::fs::minor(stat.st_dev),
-            inode: stat.st_ino,
-        })
+impl MappedFiles {
+    /// Each with its place in the whole.
+    pub fn of<F: AsFd>(files: impl IntoIterator<Item = (F, Range<u64>)>) -> io::Result<Self> {
+        let mapped = files.into_iter().map(|(file, place)| {
+            let stat = rustix::fs::fstat(file)?;
+            Ok(MappedFile {
+                major: rustix::fs::major(stat.st_dev),
+                minor: rustix::fs::minor(stat.st_dev),
+                inode: stat.st_ino,
+                place,
+            })
+        });
+        Ok(Self(mapped.collect::<io::Result<_>>()?))
     }
 
-    /// Takes the file's pages out of this process; what is touched again is mapped again, from the
+    /// Takes the files' pages out of this process; what is touched again is mapped again, from the
     /// page cache if it is still there. Only read-only mappings are considered, so nothing is lost.
     /// Returns the bytes of address space that were gone through.
     ///
     /// # Safety
-    /// No thread of this process unmaps the file meanwhile: what is mapped in its place would lose
+    /// No thread of this process unmaps the files meanwhile: what is mapped in their place would lose
     /// its pages.
     pub unsafe fn evict(&self) -> io::Result<usize> {
         // SAFETY: the windows are used at once, and by this function's contract they stay.
@@ -48,28 +59,31 @@ impl MappedFile {
         Ok(windows.iter().map(|window| window.addresses.len()).sum())
     }
 
-    /// Where the file is mapped and cannot be written, by whoever.
+    /// Where the files are mapped and cannot be written, by whoever.
     ///
     /// # Safety
-    /// The windows must not be used any more once the file is unmapped there: something else may be
+    /// The windows must not be used any more once a file is unmapped there: something else may be
     /// in its place.
     pub unsafe fn windows(&self) -> io::Result<Vec<Window>> {
         let maps = proc_maps::read()?;
-        Ok(joined(
-            proc_maps::lines(&maps).filter_map(|line| self.window(&line)),
-        ))
+        let of_file = |file: &MappedFile| {
+            joined(proc_maps::lines(&maps).filter_map(|line| file.window(&line)))
+        };
+        Ok(self.0.iter().flat_map(of_file).collect())
     }
+}
 
+impl MappedFile {
     /// The window of one mapping, if it is of this file and cannot be written.
     fn window(&self, line: &MapsLine<'_>) -> Option<Window> {
-        let found = Self {
-            major: line.device.0,
-            minor: line.device.1,
-            inode: line.inode,
-        };
-        (found == *self && line.permissions.starts_with("r--")).then(|| Window {
-            addresses: line.addresses.clone(),
-            offset: line.offset,
+        let is_its = (line.device, line.inode) == ((self.major, self.minor), self.inode);
+        (is_its && line.permissions.starts_with("r--")).then(|| {
+            let start = (self.place.start + line.offset).min(self.place.end);
+            let end = start + line.addresses.len() as u64;
+            Window {
+                addresses: line.addresses.clone(),
+                part: start..end.min(self.place.end),
+            }
         })
     }
 }
@@ -120,9 +134,10 @@ fn joined(windows: impl Iterator<Item = Window>) -> Vec<Window> {
         match joined.last_mut() {
             Some(last)
                 if last.addresses.end == window.addresses.start
-                    && last.file_range().end == window.offset =>
+                    && last.part.end == window.part.start =>
             {
                 last.addresses.end = window.addresses.end;
+                last.part.end = window.part.end;
             }
             _ => joined.push(window),
         }
@@ -133,26 +148,27 @@ fn joined(windows: impl Iterator<Item = Window>) -> Vec<Window> {
 /// A part of a file that is mapped and cannot be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
+    /// Whole pages.
     addresses: Range<usize>,
-    /// Where in the file it begins.
-    offset: u64,
+    /// Which bytes of the whole ([`MappedFiles`]) lie there, from the first on.
+    part: Range<u64>,
 }
 
 impl Window {
-    /// The part of the file that is mapped here.
+    /// The part of the whole that is mapped here.
     pub fn file_range(&self) -> Range<u64> {
-        self.offset..self.offset + self.addresses.len() as u64
+        self.part.clone()
     }
 
-    /// Where in the file `bytes` lie; `None` if they are not in this window.
+    /// Where in the whole `bytes` lie; `None` if they are not in this window.
     pub fn offset_of(&self, bytes: &[u8]) -> Option<u64> {
         let range = bytes.as_ptr_range();
         let inside =
             self.addresses.start <= range.start.addr() && range.end.addr() <= self.addresses.end;
-        inside.then(|| self.offset + (range.start.addr() - self.addresses.start) as u64)
+        inside.then(|| self.part.start + (range.start.addr() - self.addresses.start) as u64)
     }
 
-    /// The addresses of what is mapped here of a part of the file; may be empty.
+    /// The addresses of what is mapped here of a part of the whole; may be empty.
     pub fn addresses(&self, part: Range<u64>) -> Range<usize> {
         let whole = self.file_range();
         let (start, end) = (
@@ -163,24 +179,31 @@ impl Window {
         address(start)..address(end.max(start))
     }
 
-    /// Takes the pages that lie wholly in a part of the file out of this process.
+    /// The pages that hold nothing else than a part of the whole. A file's last page may be filled up with nothing.
+    fn pages_of(&self, part: Range<u64>) -> Range<usize> {
+        let range = self.addresses(part.clone());
+        let end = match part.end >= self.part.end {
+            true => self.addresses.end,
+            false => range.end - range.end % page(),
+        };
+        range.start.next_multiple_of(page())..end
+    }
+
+    /// Takes the pages that lie wholly in a part of the whole out of this process.
     pub fn evict(&self, part: Range<u64>) {
-        let range = self.addresses(part);
-        let range = range.start.next_multiple_of(page())..range.end - range.end % page();
-        self.advise(range, Advice::LinuxDontNeed);
+        self.advise(self.pages_of(part), Advice::LinuxDontNeed);
     }
 
     /// Has the kernel read no more around a page of this part than the page, and map it by itself:
     /// giving back a part of a huge page would take all of it away, and the next touch would bring
     /// all of it back.
     pub fn read_singly(&self, part: Range<u64>) {
-        let range = self.addresses(part);
-        let range = range.start.next_multiple_of(page())..range.end - range.end % page();
+        let range = self.pages_of(part);
         self.advise(range.clone(), Advice::Random);
         self.advise(range, Advice::LinuxNoHugepage);
     }
 
-    /// Has the kernel read a part of the file, without waiting for it.
+    /// Has the kernel read a part of the whole, without waiting for it.
     pub fn will_need(&self, part: Range<u64>) {
         let range = self.addresses(part);
         let start = range.start - range.start % page();
@@ -192,7 +215,7 @@ impl Window {
         }
     }
 
-    /// Reads a part of the file in and maps its pages, as [`super::mapping::Mapping::populate`] does.
+    /// Reads a part of the whole in and maps its pages, as [`super::mapping::Mapping::populate`] does.
     pub fn populate(&self, part: Range<u64>) {
         let range = self.addresses(part);
         self.advise(
@@ -203,7 +226,7 @@ impl Window {
 
     fn advise(&self, range: Range<usize>, advice: Advice) {
         if range.start < range.end {
-            // SAFETY: inside a mapping of the file without write permission ([`MappedFile::windows`]'s
+            // SAFETY: inside a mapping of the file without write permission ([`MappedFiles::windows`]'s
             // contract). Its pages hold what the file holds, and come back from there. A kernel
             // that does not take the advice loses nothing.
             let _ = unsafe { rustix::mm::madvise(range.start as *mut _, range.len(), advice) };
@@ -244,9 +267,10 @@ mod tests {
             major: 0xfe,
             minor: 0,
             inode: 77,
+            place: 0x10_0000..0x10_2123,
         };
         let line = |permissions, device, inode| MapsLine {
-            addresses: 0x7f00..0x7f10,
+            addresses: 0x7000..0x8000,
             permissions,
             offset: 0x2000,
             device,
@@ -254,8 +278,9 @@ mod tests {
             path: None,
         };
         let window = Window {
-            addresses: 0x7f00..0x7f10,
-            offset: 0x2000,
+            addresses: 0x7000..0x8000,
+            // The file ends in the middle of its last page.
+            part: 0x10_2000..0x10_2123,
         };
         let found = |permissions, device, inode| file.window(&line(permissions, device, inode));
         assert_eq!(found("r--s", (0xfe, 0), 77), Some(window.clone()));
@@ -269,26 +294,31 @@ mod tests {
     fn places_in_the_file_and_in_memory_are_told() {
         let window = Window {
             addresses: 0x10_000..0x14_000,
-            offset: 0x8000,
+            part: 0x8000..0xc000,
         };
         assert_eq!(window.addresses(0x9000..0xa000), 0x11_000..0x12_000);
         assert_eq!(window.addresses(0..0x8100), 0x10_000..0x10_100);
         let next = Window {
             addresses: 0x14_000..0x15_000,
-            offset: 0xc000,
+            part: 0xc000..0xc700,
         };
         let apart = Window {
             addresses: 0x15_000..0x16_000,
-            offset: 0xe000,
+            part: 0xe000..0xf000,
         };
         let whole = Window {
             addresses: 0x10_000..0x15_000,
-            offset: 0x8000,
+            part: 0x8000..0xc700,
         };
         assert_eq!(
             joined([window.clone(), next, apart.clone()].into_iter()),
-            [whole, apart]
+            [whole.clone(), apart]
         );
+        // What lies in the last page behind the file's end belongs to nothing else.
+        assert_eq!(whole.addresses(0xc000..0xd000), 0x14_000..0x14_700);
+        assert_eq!(whole.pages_of(0x8001..0xc700), 0x11_000..0x15_000);
+        assert_eq!(whole.pages_of(0x8000..0xc6ff), 0x10_000..0x14_000);
+        assert!(whole.pages_of(0xc700..0xffff).is_empty());
         assert!(
             window.addresses(0..0x100).is_empty() && window.addresses(0xf000..0xffff).is_empty()
         );
@@ -313,7 +343,8 @@ mod tests {
         assert!(map.bytes(0..text.len()) == text);
         let path = file.path().to_str().unwrap();
         assert_eq!(resident(path), 1024);
-        let mapped = MappedFile::of(file.as_file()).unwrap();
+        // A part of something larger.
+        let mapped = MappedFiles::of([(file.as_file(), 77..77 + (1 << 20))]).unwrap();
         // SAFETY: nothing unmaps the file before the end of this test.
         assert_eq!(unsafe { mapped.evict() }.unwrap(), 1 << 20);
         assert_eq!(resident(path), 0);

@@ -10,7 +10,7 @@ use rustix::net::{
 };
 
 /// Descriptors that may travel together.
-pub const MAX_FDS: usize = 8;
+pub const MAX_FDS: usize = 72;
 
 /// Whether `fd` is a stream socket.
 pub fn is_stream(fd: impl AsFd) -> bool {

@@ -49,6 +49,7 @@ mod sequences;
 mod serve;
 mod thread;
 pub mod vocab;
+mod weight_files;
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -175,7 +176,7 @@ fn serve(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> 
     let prompts = prompts.and_then(|plan| Some((plan, files.pop()?)));
     // Before any thread is started: they all inherit it.
     load::pin(&plan);
-    confine(&files, plan.memory.data_limit)?;
+    confine(&files, &plan)?;
     llama::report();
 
     let reporter = MemoryReporterCell::default();
@@ -285,18 +286,18 @@ fn answer(
 }
 
 /// Takes away what is not needed from here on; what this kernel does not have is said.
-fn confine(files: &[OwnedFd], data_limit: u64) -> Result<(), u8> {
+fn confine(files: &[OwnedFd], plan: &LoadPlan) -> Result<(), u8> {
     let files: Vec<BorrowedFd> = files.iter().map(AsFd::as_fd).collect();
-    let model = files
-        .first()
-        .and_then(|file| rustix::fs::fstat(file).ok())
-        .map_or(0, |stat| stat.st_size as u64);
-    let largest_file = model + packed::BEYOND;
+    let model = plan
+        .files
+        .iter()
+        .fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
+    let largest_file = model.saturating_add(packed::BEYOND);
     confinement::confine(&Needs {
         profile: Profile::Serve,
         files: &files,
         largest_file,
-        memory: Some(data_limit).filter(|limit| *limit > 0),
+        memory: Some(plan.memory.data_limit).filter(|limit| *limit > 0),
         cpu_seconds: None,
     })
 }

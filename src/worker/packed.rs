@@ -46,7 +46,7 @@ pub struct Tensor {
     pub offset: u64,
     /// As many as it has in the model file: packing changes their order alone.
     pub bytes: u64,
-    /// Where they are in the model file.
+    /// Where they are in the model's files, counted as one.
     pub source: u64,
 }
 

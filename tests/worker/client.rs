@@ -39,7 +39,7 @@ pub fn plan() -> LoadPlan {
 
 /// A plan for a model file, without files for packed weights.
 pub fn plan_of(model: &Path) -> LoadPlan {
-    let file = store::inspect(model, &store::Installers::default()).unwrap();
+    let file = store::inspect(&[model.to_owned()], &store::Installers::default()).unwrap();
     let memory = MemoryPlan {
         layout: file.layout,
         packed: None,
@@ -53,6 +53,7 @@ pub fn plan_of(model: &Path) -> LoadPlan {
     let (name, cpus, vocabulary) = ("tiny".into(), vec![0, 1], file.vocabulary);
     LoadPlan {
         name,
+        files: file.model.sizes(),
         context: 4096,
         // All of it.
         floor: u32::MAX,

@@ -301,13 +301,13 @@ impl Driver {
         };
         let models = &self.catalog.models;
         let now = models.iter().find(|model| model.id == worker.model.id);
-        if now.map(|model| model.identity) == Some(worker.model.identity) {
+        if now.map(Model::identity) == Some(worker.model.identity()) {
             return;
         }
         // Of a directory that is not looked into any more nothing is known: what is loaded stays.
         let directories = &self.setup.models.directories;
         let is_looked_for = |path: &Path| directories.iter().any(|one| path.starts_with(one));
-        if now.is_none() && !is_looked_for(&worker.model.path) {
+        if now.is_none() && !is_looked_for(worker.model.path()) {
             return;
         }
         worker.is_outdated = true;

@@ -50,7 +50,7 @@ impl Driver {
         };
         inputs.push(Input::Opening {
             generation,
-            file: info.path.display().to_string(),
+            file: info.path().display().to_string(),
         });
         self.open(info.clone(), Duration::ZERO);
         self.starting = Some(Start {
@@ -143,7 +143,7 @@ impl Driver {
             packed,
         } = Launch::new(&self.setup, &start.model, &start.run, files);
         let files: Vec<&File> = files.iter().collect();
-        tracing::info!(model = start.model.id, file = %start.model.path.display(), context = plan.context, slots = plan.slots, downsized = start.downsized, cpus = ?plan.cpus, "starting a worker");
+        tracing::info!(model = start.model.id, file = %start.model.path().display(), context = plan.context, slots = plan.slots, downsized = start.downsized, cpus = ?plan.cpus, "starting a worker");
         self.memory_guard.started();
         match child::spawn(
             &self.setup.worker,

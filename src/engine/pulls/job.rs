@@ -8,8 +8,8 @@ use super::file::{self, Context};
 use super::way::Way;
 use super::{Job, over, refused};
 use crate::backend::{Failure, PullState, PullStatus, PulledFile};
-use crate::store::catalog::{Role, digest_of};
-use crate::store::install::role_of;
+use crate::store::catalog::{Role, digest_of, hexadecimal};
+use crate::store::install::{role_of, taken_as};
 use crate::store::partial::{Journal, PartialFile, PartialFolder};
 use crate::store::record::{self, Record};
 
@@ -96,7 +96,13 @@ fn fetch_all(
         if is_gone {
             (entry.whole, entry.good) = (None, 0);
         }
-        if entry.whole.is_none() {
+        if entry.whole.is_none()
+            && let Some(hash) = there_already(folder, journal, number)
+        {
+            journal.files[number].whole = Some(hash.clone());
+            done(job, number, journal.files[number].bytes, hash);
+        }
+        if journal.files[number].whole.is_none() {
             let pace = RefCell::new(Pace::new());
             let tell = |state: Option<PullState>, at: u64| tell(job, &pace, number, state, at);
             let hash = file::fetch(Context {
@@ -111,26 +117,40 @@ fn fetch_all(
             journal.files[number].whole = Some(hash.clone());
             let written = folder.write(journal);
             written.map_err(|error| file::disk(folder.directory(), error))?;
-            let bytes = journal.files[number].bytes;
-            job.status.send_modify(|status| {
-                let file = &mut status.files[number];
-                file.bytes = bytes;
-                file.received = bytes.unwrap_or(file.received);
-                file.sha256 = Some(hash);
-                file.done = true;
-            });
+            done(job, number, journal.files[number].bytes, hash);
         }
     }
     match job.stop.load(Ordering::Relaxed) {
         true => Err(file::cancelled()),
-        false => Ok(()),
+        false => check_together(folder, journal),
     }
+}
+
+/// Tells that a file is whole.
+fn done(job: &Job, number: usize, bytes: Option<u64>, hash: String) {
+    job.status.send_modify(|status| {
+        let file = &mut status.files[number];
+        file.bytes = bytes;
+        file.received = bytes.unwrap_or(file.received);
+        file.sha256 = Some(hash);
+        file.done = true;
+    });
+}
+
+/// What a file hashes to that came since it was planned to fetch it: another pull of the same model ended meanwhile.
+fn there_already(folder: &PartialFolder, journal: &Journal, number: usize) -> Option<String> {
+    let recorded = record::read(&folder.place(journal, number))?;
+    let hash = hexadecimal(&recorded.sha256);
+    let entry = &journal.files[number];
+    let length = folder.place(journal, number).metadata().ok()?.len();
+    let is_same = entry.sha256.as_ref() == Some(&hash) && entry.bytes == Some(length);
+    is_same.then_some(hash)
 }
 
 /// Whether a whole file is what it is fetched for, by its header.
 fn check(folder: &PartialFolder, journal: &Journal, number: usize) -> Result<(), Failure> {
     let entry = &journal.files[number];
-    let found = role_of(&folder.part(&journal.id, number));
+    let found = taken_as(&folder.part(&journal.id, number), &entry.name);
     let found = found.map_err(|bad| refused(format!("{} cannot be used: {bad}", entry.name)))?;
     match found == role(entry) {
         true => Ok(()),
@@ -138,6 +158,33 @@ fn check(folder: &PartialFolder, journal: &Journal, number: usize) -> Result<(),
             "{} is a {found}, and not a {}",
             entry.name, entry.role
         ))),
+    }
+}
+
+/// Whether the parts of a model are one together. What came as one file is known to be a model.
+fn check_together(folder: &PartialFolder, journal: &Journal) -> Result<(), Failure> {
+    let numbers = 0..journal.files.len();
+    let models = numbers.filter(|number| role(&journal.files[*number]) == Role::Model);
+    let paths = models.map(|number| {
+        let part = folder.part(&journal.id, number);
+        match part.exists() {
+            true => part,
+            false => folder.place(journal, number),
+        }
+    });
+    let paths: Vec<_> = paths.collect();
+    if paths.len() < 2 {
+        return Ok(());
+    }
+    let cannot = |why: String| {
+        refused(format!(
+            "the parts of {} cannot be used: {why}",
+            journal.model
+        ))
+    };
+    match role_of(&paths).map_err(|bad| cannot(bad.to_string()))? {
+        Role::Model => Ok(()),
+        other => Err(cannot(format!("together they are a {other}"))),
     }
 }
 

@@ -57,16 +57,11 @@ pub fn plan(
 ) -> Result<Planned, Failure> {
     let (what, hash) = split_hash(&ask.model)?;
     let pull = meant(way, what, ask, basis)?;
-    if pull
-        .files
-        .iter()
-        .filter(|file| file.role == Role::Model)
-        .count()
-        > 1
-    {
+    if hash.is_some() && pull.files.len() > 1 {
         return Err(refused(format!(
-            "{} comes in several parts, and models in parts are not served; another quantisation may be one file",
-            pull.id
+            "what follows #sha256= is of one file, and {} comes in {} parts; leave it out",
+            pull.id,
+            pull.files.len()
         )));
     }
     let folder = folder_of(&pull);

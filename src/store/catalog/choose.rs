@@ -1,10 +1,11 @@
 //! Which files of a repository are fetched, of all that it has. Pure.
 
 use super::check;
-use super::name::{is_meant, part_of, quantization_of, role_of};
+use super::name::{is_first, is_meant, part_of, quantization_of, role_of};
 use super::resolve::{Pull, Question, Unresolved, With};
 use super::source::Part;
 use super::{Digest, FileToFetch, Role, Source};
+use crate::gemma::layout::MOST_FILES;
 use crate::gemma::model_name::normal;
 use crate::gemma::variant::Variant;
 
@@ -25,8 +26,6 @@ const OF_PROJECTORS: [&str; 4] = ["f16", "bf16", "q8-0", "f32"];
 const OF_DRAFTERS: [&str; 4] = ["q4-0", "q8-0", "f16", "bf16"];
 /// Names that a message lists.
 const NAMED: usize = 12;
-/// Parts of one model.
-const MOST_PARTS: u32 = 64;
 
 /// A file that a repository has, as its server lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,7 +146,6 @@ fn model<'a>(question: &Question, models: &[&'a Listed]) -> Result<Vec<&'a Liste
 
 /// The models of a type, one for each set of parts.
 fn of_type<'a>(models: &[&'a Listed], asked: &str) -> Vec<&'a Listed> {
-    let is_first = |path: &str| part_of(path).is_none_or(|(_, number, _)| number == 1);
     let typed = |exact: bool| {
         let fits = |path: &str| {
             quantization_of(path).is_some_and(|found| match exact {
@@ -170,9 +168,9 @@ fn of_type<'a>(models: &[&'a Listed], asked: &str) -> Vec<&'a Listed> {
 
 /// All parts of a model, in their order.
 fn parts<'a>(models: &[&'a Listed], name: &str, of: u32) -> Result<Vec<&'a Listed>, Unresolved> {
-    if of == 0 || of > MOST_PARTS {
+    if of == 0 || of as usize > MOST_FILES {
         return Err(Unresolved::refused(format!(
-            "{name} is cut into {of} parts; at most {MOST_PARTS} are fetched"
+            "{name} is cut into {of} parts; at most {MOST_FILES} are fetched"
         )));
     }
     (1..=of)

@@ -4,6 +4,7 @@
 //! means; of a repository that no catalog names it asks for the list of its files, in which [`choose()`] finds the model and
 //! what belongs to it. [`read_all()`] alone touches the disk.
 
+mod address;
 mod allow;
 mod check;
 mod choose;
@@ -17,7 +18,7 @@ mod source;
 pub use allow::Allow;
 pub use check::{digest as digest_of, hexadecimal, is_file_name};
 pub use choose::{Listed, choose};
-pub use name::quantization_of;
+pub use name::{all_parts, is_first, part_name, part_of, quantization_of};
 pub use offers::{Entry, Offers};
 pub use parse::{CatalogText, Problem, parse};
 pub use read::{Broken, Catalogs, Place, read_all};

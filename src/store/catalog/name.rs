@@ -2,6 +2,7 @@
 
 use super::Role;
 use super::check::file_name;
+use crate::gemma::layout::MOST_FILES;
 use crate::gemma::model_name::{normal, without_suffix};
 
 /// Words that follow the first of a type of weights: `Q4_K_M`, `IQ2_XXS`, `Q8_0`.
@@ -65,6 +66,28 @@ pub fn part_of(path: &str) -> Option<(&str, u32, u32)> {
     Some((name, digits(number)?, digits(of)?))
 }
 
+/// What a part is called.
+pub fn part_name(whole: &str, number: u32, of: u32) -> String {
+    format!("{whole}-{number:05}-of-{of:05}.gguf")
+}
+
+/// The names of all parts of a model, by that of one of them. `None`: a file is named like no part, or like one of more parts than
+/// a model may have.
+pub fn all_parts(path: &str) -> Option<Vec<String>> {
+    let (whole, number, of) = part_of(path)?;
+    let can_be = (1..=of).contains(&number) && of as usize <= MOST_FILES;
+    can_be.then(|| {
+        (1..=of)
+            .map(|number| part_name(whole, number, of))
+            .collect()
+    })
+}
+
+/// Whether a file is a model's first part, or all of it.
+pub fn is_first(path: &str) -> bool {
+    part_of(path).is_none_or(|(_, number, _)| number == 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +124,16 @@ mod tests {
         assert_eq!(part_of("d/x-00002-of-00003.gguf"), Some(("d/x", 2, 3)));
         assert_eq!(part_of("x-2-of-3.gguf"), None);
         assert_eq!(part_of("x.gguf"), None);
+        let both = ["x-00001-of-00002.gguf", "x-00002-of-00002.gguf"];
+        assert_eq!(all_parts(both[1]).unwrap(), both);
+        for none in [
+            "x.gguf",
+            "x-00003-of-00002.gguf",
+            "x-00000-of-00002.gguf",
+            "x-00001-of-00099.gguf",
+        ] {
+            assert_eq!(all_parts(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::name::{is_first, part_of};
 use super::parse::{CatalogText, Problem, parse};
 use super::{
     Allow, Digest, FileRef, FileToFetch, PublishedFile, Refused, Repository, Role, Source, check,
@@ -24,12 +25,22 @@ pub struct Offers {
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
     pub repository: &'a Repository,
+    /// The first, if there are several.
     pub file: &'a PublishedFile,
     pub projector: Option<(&'a Repository, &'a PublishedFile)>,
     pub drafter: Option<(&'a Repository, &'a PublishedFile)>,
 }
 
-impl Entry<'_> {
+impl<'a> Entry<'a> {
+    /// The model's files: its parts in their order, or the one that it is.
+    pub fn files(&self) -> Vec<&'a PublishedFile> {
+        let Some((name, _, of)) = part_of(&self.file.name) else {
+            return vec![self.file];
+        };
+        let part = |number| self.repository.part(name, number, of);
+        (1..=of).map_while(part).collect()
+    }
+
     /// What the model is called once it is there.
     pub fn id(&self) -> String {
         crate::store::model_id(Path::new(check::file_name(&self.file.name)))
@@ -39,14 +50,41 @@ impl Entry<'_> {
         self.repository.variant
     }
 
+    /// Bytes of the model's files; `None` where one is not known.
+    pub fn model_bytes(&self) -> Option<u64> {
+        self.files().iter().map(|file| file.bytes).sum()
+    }
+
     /// Bytes of the model, and of what belongs to it; `None` where one is not known.
     pub fn bytes(&self) -> Option<u64> {
         let more = [self.projector, self.drafter];
-        let mut sum = self.file.bytes?;
+        let mut sum = self.model_bytes()?;
         for (_, file) in more.into_iter().flatten() {
             sum += file.bytes?;
         }
         Some(sum)
+    }
+}
+
+impl Repository {
+    /// A part of a model.
+    pub(super) fn part(&self, name: &str, number: u32, of: u32) -> Option<&PublishedFile> {
+        let is_it = |file: &&PublishedFile| {
+            file.role == Role::Model && part_of(&file.name) == Some((name, number, of))
+        };
+        self.files.iter().find(is_it)
+    }
+
+    /// What is missing of a model in parts.
+    pub(super) fn missing_part(&self) -> Option<String> {
+        let missing = |file: &PublishedFile| {
+            let (name, _, of) = part_of(&file.name)?;
+            let lacks = |number: &u32| self.part(name, *number, of).is_none();
+            let number = (1..=of).find(lacks)?;
+            Some(format!("part {number} of {of} of {name}"))
+        };
+        let models = self.files.iter().filter(|file| file.role == Role::Model);
+        models.filter_map(missing).next()
     }
 }
 
@@ -161,7 +199,7 @@ impl Offers {
             let models = repository
                 .files
                 .iter()
-                .filter(|file| file.role == Role::Model);
+                .filter(|file| file.role == Role::Model && is_first(&file.name));
             models.map(|file| Entry {
                 repository,
                 file,

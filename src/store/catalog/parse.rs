@@ -221,7 +221,7 @@ impl Reader<'_> {
                 self.problem(line, format!("{name} has two entries for {}", file.name));
             }
         }
-        Some(Repository {
+        let repository = Repository {
             name,
             revision: revision.flatten(),
             url: url.flatten(),
@@ -229,7 +229,12 @@ impl Reader<'_> {
             preferred: raw.preferred,
             files,
             line,
-        })
+        };
+        if let Some(part) = repository.missing_part() {
+            let name = &repository.name;
+            self.problem(line, format!("{name} has no entry for {part}"));
+        }
+        Some(repository)
     }
 
     fn file(&mut self, repository: &str, raw: Spanned<RawFile>) -> Option<PublishedFile> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use super::address::of_url;
 use super::name::is_meant;
 use super::offers::{Entry, Offers, to_fetch};
 use super::source::{self, Part, Place};
@@ -219,7 +220,7 @@ fn of_place(
             entry.repository.name == known.name
                 && match &part {
                     None => true,
-                    Some(Part::File(name)) => entry.file.name == *name,
+                    Some(Part::File(name)) => entry.files().iter().any(|file| file.name == *name),
                     Some(Part::Quantization(asked)) => is_meant(asked, &entry.file.quantization),
                 }
         });
@@ -237,30 +238,6 @@ fn of_place(
 
 fn no_type() -> Unresolved {
     Unresolved::refused("--quant takes the name of a type of weights, like Q4_0 or UD-Q4_K_XL")
-}
-
-/// One file that no hub has.
-fn of_url(ask: &Ask<'_>, url: String) -> Result<Resolved, Unresolved> {
-    if ask.with.is_some() || ask.quantization.is_some() {
-        return Err(Unresolved::refused(
-            "an address is of one file; leave --with and --quant out, and pull what belongs to it by its own address",
-        ));
-    }
-    let path = url.split(['?', '#']).next().unwrap_or_default();
-    let name = source::name_in(path);
-    let role = super::name::role_of(&name).unwrap_or(Role::Model);
-    Ok(Resolved::Pull(Pull {
-        id: crate::store::model_id(std::path::Path::new(&name)),
-        variant: None,
-        files: vec![FileToFetch {
-            role,
-            source: Source::Url(url),
-            name,
-            bytes: None,
-            sha256: None,
-        }],
-        left_out: vec![],
-    }))
 }
 
 /// What a name without a `/` means.
@@ -382,10 +359,11 @@ fn pull(
         can_have(offers, entry, with)?;
     }
     let wanted = with.unwrap_or(With::ALL);
-    let mut files = vec![to_fetch(entry.repository, entry.file)];
+    let own = entry.files().into_iter();
+    let mut files: Vec<_> = own.map(|file| to_fetch(entry.repository, file)).collect();
     let mut left_out = vec![];
     let room = machine.disk.unwrap_or(u64::MAX);
-    let mut taken = entry.file.bytes.unwrap_or(0);
+    let mut taken = entry.model_bytes().unwrap_or(0);
     let companions = [
         (entry.projector, wanted.vision || wanted.audio),
         (entry.drafter, wanted.drafter),

@@ -387,6 +387,81 @@ fn a_model_in_parts_is_fetched_whole() {
     );
 }
 
+#[test]
+fn a_catalog_may_name_parts() {
+    let part = |number: u32| {
+        format!(
+            r#"
+[[repository.file]]
+name = "Q8_0/big-0000{number}-of-00003.gguf"
+role = "model"
+quantization = "Q8_0"
+bytes = {}
+sha256 = "{}"
+"#,
+            number * 10,
+            number.to_string().repeat(64)
+        )
+    };
+    let catalog = |numbers: &[u32]| {
+        let head = "[[repository]]\nname = \"acme/big\"\nvariant = \"gemma-4-31b\"\nrevision = \"0123456789abcdef0123456789abcdef01234567\"\n";
+        head.to_owned()
+            + &numbers
+                .iter()
+                .map(|number| part(*number))
+                .collect::<String>()
+    };
+    let mut offers = offers();
+    let before = offers.entries().count();
+    offers.add(parse(&catalog(&[3, 1, 2])).unwrap()).unwrap();
+    assert_eq!(offers.entries().count(), before + 1);
+    let entry = offers.entries().find(|entry| entry.id() == "big").unwrap();
+    assert_eq!((entry.model_bytes(), entry.bytes()), (Some(60), Some(60)));
+    for what in [
+        "big",
+        "acme/big",
+        "acme/big:Q8_0",
+        "acme/big:Q8_0/big-00002-of-00003.gguf",
+    ] {
+        let Ok(Resolved::Pull(pull)) = resolve(&offers, &ask(what), &all()) else {
+            panic!("{what}");
+        };
+        let whole = [1, 2, 3].map(|number| format!("big-0000{number}-of-00003.gguf"));
+        assert_eq!(
+            (pull.id.as_str(), names(&pull)),
+            ("big", whole.iter().map(String::as_str).collect::<Vec<_>>()),
+            "{what}"
+        );
+        let known = pull.files.iter().map(|file| (file.bytes, file.sha256));
+        let expected =
+            [1u8, 2, 3].map(|number| (Some(u64::from(number) * 10), Some([number * 0x11; 32])));
+        assert_eq!(known.collect::<Vec<_>>(), expected);
+    }
+    let problems = parse(&catalog(&[1, 3])).unwrap_err();
+    assert_eq!(
+        problems[0].text,
+        "acme/big has no entry for part 2 of 3 of Q8_0/big"
+    );
+}
+
+#[test]
+fn parts_at_an_address_lie_together() {
+    let address = |number: u32| {
+        format!("https://h/a-00001-of-00002/x-0000{number}-of-00002.gguf?key=-00001-of-00002")
+    };
+    let Ok(Resolved::Pull(pull)) = resolve(&offers(), &ask(&address(2)), &all()) else {
+        panic!();
+    };
+    let sources: Vec<_> = pull.files.iter().map(|file| file.source.clone()).collect();
+    assert_eq!(sources, [1, 2].map(|number| Source::Url(address(number))));
+    assert_eq!(
+        (pull.id.as_str(), names(&pull)),
+        ("x", vec!["x-00001-of-00002.gguf", "x-00002-of-00002.gguf"])
+    );
+    let many = resolve(&offers(), &ask("https://h/x-00001-of-00099.gguf"), &all());
+    assert!(many.unwrap_err().to_string().contains("64"));
+}
+
 const DROP_IN: &str = r#"
 [[repository]]
 name = "acme/tiny"

@@ -109,7 +109,7 @@ pub fn parse(
     for tensor in &mut header.tensors {
         tensor.place(header.data_start, file_length)?;
     }
-    tensor::check_distinct(&header.tensors)?;
+    header.check_distinct()?;
     Ok(header)
 }
 
@@ -262,6 +262,36 @@ impl Header {
     /// All tensors, in the file's order.
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors
+    }
+
+    /// Adds the tensors of the next part of the same model, which begins `at` bytes behind this file's start;
+    /// [`Header::check_distinct`] is for when all are there.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub fn append(&mut self, part: Self, at: u64) -> Result<(), GgufError> {
+        self.tensors
+            .extend(part.tensors.into_iter().map(|mut tensor| {
+                tensor.offset = tensor.offset.saturating_add(at);
+                tensor
+            }));
+        let found = self.tensors.len() as u64;
+        if found > TENSORS {
+            return Err(Place::Header.error(Fault::TooMany {
+                what: "tensors",
+                found,
+                limit: TENSORS,
+            }));
+        }
+        Ok(())
+    }
+
+    /// Whether no two tensors share a name or a byte.
+    ///
+    /// # Errors
+    /// Two do.
+    pub fn check_distinct(&self) -> Result<(), GgufError> {
+        tensor::check_distinct(&self.tensors)
     }
 
     /// The tensor of this name.

@@ -201,6 +201,7 @@ mod tests {
     use crate::ipc::Repack;
     use crate::worker::llama::{Batch, Context, ContextPlan, Model, alone};
     use crate::worker::vocab::tests::tiny_tokens;
+    use crate::worker::weight_files::WeightFiles;
 
     const TINY: &str = concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -209,7 +210,7 @@ mod tests {
 
     fn tiny() -> &'static Model {
         let model = Model::load(
-            File::open(TINY).unwrap(),
+            &WeightFiles::one(File::open(TINY).unwrap()),
             tiny_tokens(),
             None,
             Repack::Anywhere,

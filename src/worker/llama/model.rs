@@ -1,29 +1,25 @@
-//! One model, loaded from a descriptor and kept until the process ends.
+//! One model, loaded from descriptors and kept until the process ends.
 
 use std::cell::Cell;
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::os::fd::{AsFd, IntoRawFd};
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use llama_cpp_sys_2 as sys;
-use rustix::fs::SeekFrom;
 
 use super::packing::{self, Outcome, PackedTarget};
 use super::{log, mapping};
 use crate::gemma::header_key;
 use crate::ipc::Repack;
-use crate::sys::residency::{MappedFile, Window};
+use crate::sys::residency::{MappedFiles, Window};
+use crate::worker::weight_files::WeightFiles;
 
 /// The part of the file after which its pages are evicted.
 const EVICT_EVERY: f32 = 1.0 / 32.0;
 /// Bytes of one metadata value at most; longer ones count as missing.
 const MAX_META: usize = 4096;
-
-unsafe extern "C" {
-    fn fdopen(fd: c_int, mode: *const c_char) -> *mut c_void;
-    fn fclose(file: *mut c_void) -> c_int;
-}
 
 /// A loaded model. It is never freed: contexts and samplers point into it, and a worker serves one
 /// model for its whole life.
@@ -31,8 +27,8 @@ unsafe extern "C" {
 pub struct Model {
     raw: NonNull<sys::llama_model>,
     tokens: usize,
-    /// Which file it is mapped from.
-    file: MappedFile,
+    /// What it is mapped from.
+    files: MappedFiles,
 }
 
 // SAFETY: a model is never freed, and everything here only reads. llama.cpp
@@ -41,41 +37,41 @@ pub struct Model {
 unsafe impl Sync for Model {}
 
 impl Model {
-    /// Maps the GGUF file behind `file` and prepares its weights for the CPU: what every token
+    /// Maps the GGUF file, or the parts of one, and prepares its weights for the CPU: what every token
     /// needs is packed for the CPU's kernels, as `repack` has it and with `target` as the file, and the large per-layer
-    /// table is read row by row on demand. Nothing is read ahead. The file's pages are evicted
+    /// table is read row by row on demand. Nothing is read ahead. The files' pages are evicted
     /// as the loading goes on: what was packed is not read from there again, and the rest comes
     /// back from the page cache when a token needs it. Of the vocabulary llama.cpp learns the
     /// number of its `tokens` and nothing else: its tables would take 90 MB. Stops early, with an
     /// error, when `ending` is set. `progress` hears how much of the tensors is done, from 0 to 1. The
     /// error is llama.cpp's.
     pub fn load(
-        file: impl AsFd,
+        files: &WeightFiles,
         tokens: u32,
         target: Option<PackedTarget>,
         repack: Repack,
         ending: &AtomicBool,
         progress: &dyn Fn(f32),
     ) -> (Result<Self, String>, Outcome) {
-        let mapped = match MappedFile::of(&file) {
+        let mapped = match files.mapped() {
             Ok(mapped) => mapped,
             Err(error) => return (Err(unreadable(&error)), Outcome::Nothing),
         };
         let may_use_memory = repack == Repack::Anywhere;
-        packing::pack_into(target, may_use_memory, mapped, || {
+        packing::pack_into(target, may_use_memory, mapped.clone(), || {
             let repacks = repack != Repack::Never;
             let loading = Loading {
                 ending,
                 progress,
-                file: mapped,
+                files: mapped,
                 evicted: Cell::new(0.0),
             };
-            mapping::without_reading(|| Self::load_plain(&file, tokens, repacks, &loading))
+            mapping::without_reading(|| Self::load_plain(files, tokens, repacks, &loading))
         })
     }
 
     fn load_plain(
-        file: impl AsFd,
+        files: &WeightFiles,
         tokens: u32,
         repacks: bool,
         loading: &Loading<'_>,
@@ -96,26 +92,13 @@ impl Model {
             std::ptr::from_ref(loading).cast_mut().cast::<c_void>();
 
         log::take_reason();
-        // A load before this one may have left the place in the file elsewhere, which all
-        // descriptors share.
-        let own = rustix::fs::seek(&file, SeekFrom::Start(0))
-            .map_err(Into::into)
-            .and_then(|_| file.as_fd().try_clone_to_owned());
-        // SAFETY: the descriptor is ours and open, and the stream now owns it: it closes it.
-        let stream = unsafe {
-            fdopen(
-                own.map_err(|error| unreadable(&error))?.into_raw_fd(),
-                c"rb".as_ptr(),
-            )
-        };
-        if stream.is_null() {
-            return Err(unreadable(&std::io::Error::last_os_error()));
-        }
-        // SAFETY: the stream is open; `overrides`, which end with an empty one, and `loading`
+        // llama.cpp takes parts by their names only. These are our descriptors'.
+        let names: Vec<CString> = files.files().map(name_of).collect();
+        let mut names: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
+        // SAFETY: the names, `overrides`, which end with an empty one, and `loading`
         // outlive this call, after which the callback is not called.
-        let raw = unsafe { sys::llama_model_load_from_file_ptr(stream, params) };
-        // SAFETY: the stream is ours. A map of the file does not need it any more.
-        unsafe { fclose(stream) };
+        let raw =
+            unsafe { sys::llama_model_load_from_splits(names.as_mut_ptr(), names.len(), params) };
         let raw = NonNull::new(raw).ok_or_else(|| {
             if loading.ending.load(Ordering::Relaxed) {
                 "stopped while loading".to_owned()
@@ -127,14 +110,14 @@ impl Model {
         Ok(Self {
             raw,
             tokens: tokens as usize,
-            file: loading.file,
+            files: loading.files.clone(),
         })
     }
 
-    /// Where the file is mapped.
+    /// Where its files are mapped.
     pub fn windows(&self) -> std::io::Result<Vec<Window>> {
-        // SAFETY: the model is never freed, and its file stays mapped as long.
-        unsafe { self.file.windows() }
+        // SAFETY: the model is never freed, and its files stay mapped as long.
+        unsafe { self.files.windows() }
     }
 
     /// Tokens of its vocabulary.
@@ -192,6 +175,11 @@ impl Model {
     }
 }
 
+/// The name by which this process opens the file behind a descriptor once more.
+fn name_of(file: &File) -> CString {
+    CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default()
+}
+
 /// What is said to llama.cpp in the place of the file: that there is no vocabulary, and how many
 /// rows the table of embeddings has all the same (`llama_vocab::impl::load`, "no_vocab";
 /// `LLM_KV_VOCAB_SIZE`).
@@ -219,7 +207,7 @@ fn without_vocabulary(tokens: u32) -> [sys::llama_model_kv_override; 3] {
 struct Loading<'a> {
     ending: &'a AtomicBool,
     progress: &'a dyn Fn(f32),
-    file: MappedFile,
+    files: MappedFiles,
     /// The progress at which pages were last evicted.
     evicted: Cell<f32>,
 }
@@ -232,12 +220,12 @@ unsafe extern "C" fn on_progress(progress: f32, loading: *mut c_void) -> bool {
     if progress - loading.evicted.get() >= EVICT_EVERY || progress >= 1.0 {
         loading.evicted.set(progress);
         // Without it the load is as good, and takes more memory.
-        // SAFETY: llama.cpp maps and unmaps the file on this thread alone, which is here.
-        let _ = unsafe { loading.file.evict() };
+        // SAFETY: llama.cpp maps and unmaps the files on this thread alone, which is here.
+        let _ = unsafe { loading.files.evict() };
     }
     !loading.ending.load(Ordering::Relaxed) && !packing::has_failed()
 }
 
 fn unreadable(error: &std::io::Error) -> String {
-    format!("the model's descriptor cannot be read: {error}")
+    format!("the model's descriptors cannot be read: {error}")
 }

@@ -53,6 +53,7 @@ mod tests {
     fn absurd_plans_are_refused_by_name() {
         let good = LoadPlan {
             name: String::new(),
+            files: vec![1],
             context: 4096,
             floor: 4096,
             slots: 2,

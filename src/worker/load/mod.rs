@@ -1,4 +1,4 @@
-//! From a plan and a descriptor to something that can answer.
+//! From a plan and descriptors to something that can answer.
 
 mod limits;
 mod weights;
@@ -21,6 +21,7 @@ use super::releasable_context::ReleasableContext;
 use super::residency::{self, Maps, PackedMap, PerLayer, Readiness};
 use super::sequences::Sequences;
 use super::vocab::{self, Vocab};
+use super::weight_files::WeightFiles;
 use crate::gemma::{header_key, picture};
 use crate::ipc::{LoadPlan, Packing, ProjectorPlan, TemplateSource};
 use crate::sys::cpu;
@@ -131,18 +132,18 @@ pub fn load(
 ) -> Result<Loaded, LoadError> {
     limits::check(plan)?;
     let Files {
-        model: file,
+        model: weights,
         projector,
         packed: files,
     } = Files::of(plan, files)?;
-    let vocab = read_vocabulary(plan, &file)?;
+    let vocab = read_vocabulary(plan, &weights)?;
     let Weights {
         model,
         packing,
         packed,
         unsaved,
         readiness,
-    } = weights::load(plan, &file, files, &inbox.ending(), progress)?;
+    } = weights::load(plan, &weights, files, &inbox.ending(), progress)?;
     let vocab = vocab
         .join()
         .map_err(|_| "the file's vocabulary cannot be read")??;
@@ -179,7 +180,7 @@ pub fn load(
 
 /// The descriptors that came with a plan.
 struct Files {
-    model: File,
+    model: WeightFiles,
     projector: Option<(ProjectorPlan, OwnedFd)>,
     /// Those for packed weights.
     packed: std::vec::IntoIter<OwnedFd>,
@@ -188,7 +189,7 @@ struct Files {
 impl Files {
     fn of(plan: &LoadPlan, files: Vec<OwnedFd>) -> Result<Self, String> {
         let mut files = files.into_iter();
-        let model = files.next().ok_or("no descriptor came with the plan")?;
+        let model = WeightFiles::take(&plan.files, &mut files)?;
         let projector = plan.projector.as_ref().map(|plan| {
             let file = files
                 .next()
@@ -196,7 +197,7 @@ impl Files {
             Ok::<_, String>((plan.clone(), file))
         });
         Ok(Self {
-            model: model.into(),
+            model,
             projector: projector.transpose()?,
             packed: files,
         })
@@ -206,8 +207,13 @@ impl Files {
 /// Reads the vocabulary on a thread of its own, beside the weights.
 fn read_vocabulary(
     plan: &LoadPlan,
-    file: &File,
+    weights: &WeightFiles,
 ) -> Result<JoinHandle<Result<Vocab, String>>, String> {
+    // The first part has all that is no weight.
+    let file = weights
+        .files()
+        .next()
+        .ok_or("the plan has no file for the model")?;
     let file = file
         .try_clone()
         .map_err(|error| format!("the model's descriptor cannot be copied: {error}"))?;

@@ -11,6 +11,7 @@ use crate::worker::llama::Model;
 use crate::worker::llama::packing::Outcome;
 use crate::worker::progress::LoadProgress;
 use crate::worker::residency::{PackedMap, Packer, Readiness, Warm};
+use crate::worker::weight_files::WeightFiles;
 
 /// A model whose weights are where they should be, or on their way.
 pub(super) struct Weights {
@@ -21,10 +22,10 @@ pub(super) struct Weights {
     pub(super) readiness: Option<Readiness>,
 }
 
-/// Loads the model in `file`. `files` are those for packed weights.
+/// Loads the model in these files. `files` are those for packed weights.
 pub(super) fn load(
     plan: &LoadPlan,
-    file: &File,
+    model: &WeightFiles,
     files: impl Iterator<Item = OwnedFd>,
     ending: &AtomicBool,
     progress: &LoadProgress,
@@ -32,11 +33,13 @@ pub(super) fn load(
     let (tokens, plan) = (plan.vocabulary.count, &plan.memory);
     let warm = |layout: &Layout, packed: Option<&PackedMap>| -> Result<Readiness, String> {
         let progress = progress.clone();
-        let file = file
+        let model = model
             .try_clone()
-            .map_err(|error| format!("the model's descriptor cannot be copied: {error}"))?;
-        Ok(Warm::plan(layout, packed, file, plan.read_ahead, plan.lock)
-            .start(move |chunks, of| progress.warmed(chunks, of)))
+            .map_err(|error| format!("the model's descriptors cannot be copied: {error}"))?;
+        Ok(
+            Warm::plan(layout, packed, model, plan.read_ahead, plan.lock)
+                .start(move |chunks, of| progress.warmed(chunks, of)),
+        )
     };
     let mut packer = Packer::new(plan, files);
     // While the model is being loaded.
@@ -45,7 +48,7 @@ pub(super) fn load(
         .map(|packed| warm(&packed.mark(&plan.layout), Some(packed)));
     let mut repack = plan.repack;
     let (model, outcome) = loop {
-        match Model::load(file, tokens, packer.target(), repack, ending, &|share| {
+        match Model::load(model, tokens, packer.target(), repack, ending, &|share| {
             progress.loaded(share);
         }) {
             (Err(_), Outcome::Wrong { why }) => packer.reject(why),
@@ -80,6 +83,6 @@ fn check_architecture(model: &Model) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "the file holds a `{architecture}` model; only `{ARCHITECTURE}` is served"
+        "the model's file holds a `{architecture}` model; only `{ARCHITECTURE}` is served"
     ))
 }

@@ -25,7 +25,7 @@ pub struct MemoryReporter {
 pub type MemoryReporterCell = Arc<OnceLock<MemoryReporter>>;
 
 impl MemoryReporter {
-    /// `model` is the layout of the model file, which is mapped in `windows`.
+    /// `model` is the layout of the model's files, which are mapped in `windows`.
     pub fn new(
         pagemap: Pagemap,
         model: Layout,

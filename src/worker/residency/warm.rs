@@ -1,7 +1,6 @@
 //! Reads what every token needs before a token needs it, and checks what was packed at an earlier
 //! start.
 
-use std::fs::File;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use super::PackedMap;
 use crate::gemma::layout::Layout;
 use crate::sys::mapping;
 use crate::worker::packed::CHUNK;
+use crate::worker::weight_files::WeightFiles;
 
 /// Chunks that the disk is asked for before the first of them is waited for.
 const AHEAD: usize = 8;
@@ -25,19 +25,19 @@ pub struct Warm {
     /// Chunks of the packed file that every token needs.
     chunks: Vec<usize>,
     packed: Option<PackedMap>,
-    /// Parts of the model file.
+    /// Parts of the model's files.
     parts: Vec<Range<u64>>,
-    model: File,
+    model: WeightFiles,
     lock: bool,
 }
 
 impl Warm {
-    /// What every token needs of the model file and of what was packed at an earlier start, until
-    /// `most` bytes are reached. `layout` is the model file's.
+    /// What every token needs of the model's files and of what was packed at an earlier start, until
+    /// `most` bytes are reached. `layout` is the model's.
     pub fn plan(
         layout: &Layout,
         packed: Option<&PackedMap>,
-        model: File,
+        model: WeightFiles,
         most: u64,
         lock: bool,
     ) -> Self {
@@ -88,15 +88,17 @@ impl Warm {
         Ok(())
     }
 
-    /// Has the kernel read a part of the model file, without waiting for it.
+    /// Has the kernel read a part of the model, without waiting for it.
     fn ask_for(&self, part: &Range<u64>) {
-        for start in (part.start..part.end).step_by(mapping::ASKED_AT_ONCE) {
-            let length = (part.end - start)
-                .min(mapping::ASKED_AT_ONCE as u64)
-                .try_into()
-                .ok();
-            // A hint; a file system that does not take it reads at the first touch.
-            let _ = fadvise(&self.model, start, length, Advice::WillNeed);
+        for (file, part) in self.model.pieces(part.clone()) {
+            for start in (part.start..part.end).step_by(mapping::ASKED_AT_ONCE) {
+                let length = (part.end - start)
+                    .min(mapping::ASKED_AT_ONCE as u64)
+                    .try_into()
+                    .ok();
+                // A hint; a file system that does not take it reads at the first touch.
+                let _ = fadvise(file, start, length, Advice::WillNeed);
+            }
         }
     }
 
@@ -179,8 +181,13 @@ mod tests {
     use crate::gemma::layout::Class;
     use crate::sys::mapping::Mapping;
     use crate::worker::packed::{self, Key, Tensor, Writer};
+    use std::fs::File;
     use std::os::unix::fs::FileExt;
     use std::sync::Arc;
+
+    fn empty() -> WeightFiles {
+        WeightFiles::one(tempfile::tempfile().unwrap())
+    }
 
     fn layout() -> Layout {
         Layout::new(
@@ -197,8 +204,7 @@ mod tests {
 
     #[test]
     fn the_order_is_that_of_a_token() {
-        let parts =
-            |most| Warm::plan(&layout(), None, tempfile::tempfile().unwrap(), most, false).parts;
+        let parts = |most| Warm::plan(&layout(), None, empty(), most, false).parts;
         assert_eq!(parts(1000), [90..100, 50..70, 30..50, 10..30]);
         assert_eq!(parts(35), [90..100, 50..70]);
         assert!(parts(0).is_empty());
@@ -258,14 +264,8 @@ mod tests {
     }
 
     fn outcome(packed: &PackedMap) -> Result<(), String> {
-        let mut readiness = Warm::plan(
-            &layout(),
-            Some(packed),
-            tempfile::tempfile().unwrap(),
-            1 << 30,
-            false,
-        )
-        .start(|_, _| {});
+        let mut readiness =
+            Warm::plan(&layout(), Some(packed), empty(), 1 << 30, false).start(|_, _| {});
         loop {
             match readiness.wait() {
                 Ok(true) => return Ok(()),

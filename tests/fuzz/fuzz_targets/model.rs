@@ -33,14 +33,20 @@ fuzz_target!(|bytes: &[u8]| {
         file.set_len(0).unwrap();
         file.write_all_at(bytes, 0).unwrap();
         let before = used();
-        if let Err(bad) = store::inspect(path, &Installers::default()) {
+        let paths = std::slice::from_ref(path);
+        if let Err(bad) = store::inspect(paths, &Installers::default()) {
             check_reason(&bad);
         }
         file.set_len(bytes.len() as u64 + HOLES).unwrap();
-        match store::read(path, Patience::default()) {
+        match store::read(paths, Patience::default()) {
             Ok((model, _)) => reckon(&model),
             Err(bad) => check_reason(&bad),
         }
+        // As both parts of a model, which it cannot be.
+        let twice = [path.clone(), path.clone()];
+        let bad = store::read(&twice, Patience::default()).unwrap_err();
+        check_reason(&bad);
+        black_box(store::read_part(path, Patience::default()).is_ok());
         black_box(store::read_projector(path, Patience::default()).is_ok());
         black_box(store::read_drafter(path, Patience::default()).is_ok());
         let took = used() - before;

@@ -10,7 +10,7 @@ use llama_cpp_sys_2 as sys;
 use super::abi::{Buffer, SetTensor};
 use super::outcome::{self, Outcome};
 use crate::sys::mapping::{Mapping, page};
-use crate::sys::residency::{MappedFile, Window};
+use crate::sys::residency::{MappedFiles, Window};
 use crate::worker::packed::{Contents, Key, Tensor, Writer};
 
 /// Bytes of packed tensors that are collected before they are written.
@@ -60,7 +60,7 @@ impl PackedBuffer {
     pub(super) fn new(
         target: PackedTarget,
         may_use_memory: bool,
-        model: MappedFile,
+        model: &MappedFiles,
         size: usize,
     ) -> Result<Self, Outcome> {
         let (space, state) = match target {
@@ -292,6 +292,6 @@ unsafe extern "C" fn set_tensor(
             bytes: size as u64,
             source,
         }),
-        None => packed.give_up("ggml packed something that is not in the model file".to_owned()),
+        None => packed.give_up("ggml packed something that is not in the model's files".to_owned()),
     }
 }

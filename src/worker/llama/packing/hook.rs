@@ -8,7 +8,7 @@ use llama_cpp_sys_2 as sys;
 use super::abi::{AllocBuffer, BufferType, packed_type};
 use super::buffer::{GAP, PackedBuffer, PackedTarget};
 use super::outcome::{self, Outcome};
-use crate::sys::residency::MappedFile;
+use crate::sys::residency::MappedFiles;
 
 const NO_FILE: &str = "no file was given for them";
 /// ggml's structures are not those that [`super::abi`] has.
@@ -23,19 +23,19 @@ struct Target {
     file: Option<PackedTarget>,
     /// Whether anonymous memory is taken where the file fails.
     may_use_memory: bool,
-    model: MappedFile,
+    model: MappedFiles,
 }
 
 /// ggml's own function for packed buffers, once [`alloc_buffer`] stands in its place. `None`: ggml is
 /// not what we know.
 pub(super) static GGML_ALLOC: OnceLock<Option<AllocBuffer>> = OnceLock::new();
 
-/// Runs `load`, which loads one model from the file `model` on this thread; its packed weights go
+/// Runs `load`, which loads one model from the files `model` on this thread; its packed weights go
 /// to `file`, or else to memory if that may be.
 pub fn pack_into<T>(
     file: Option<PackedTarget>,
     may_use_memory: bool,
-    model: MappedFile,
+    model: MappedFiles,
     load: impl FnOnce() -> T,
 ) -> (T, Outcome) {
     let known = install();
@@ -82,7 +82,7 @@ unsafe extern "C" fn alloc_buffer(
     let without_file = |why: &str| Outcome::without_file(why.to_owned(), may_use_memory);
     let failed = match file.map_or_else(
         || Err(without_file(NO_FILE)),
-        |file| PackedBuffer::new(file, may_use_memory, model, size),
+        |file| PackedBuffer::new(file, may_use_memory, &model, size),
     ) {
         Ok(packed) => {
             // A small one of ggml's own, for its functions.

@@ -73,9 +73,9 @@ pub fn packing() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::residency::MappedFile;
     use crate::worker::llama::alone;
     use crate::worker::packed::Key;
+    use crate::worker::weight_files::WeightFiles;
 
     #[test]
     fn the_version_is_the_one_that_is_linked() {
@@ -109,8 +109,12 @@ mod tests {
             file: file.try_clone().unwrap(),
             key,
         };
-        let (loaded, outcome) =
-            pack_into(Some(target), false, MappedFile::of(&model).unwrap(), || 5);
+        let (loaded, outcome) = pack_into(
+            Some(target),
+            false,
+            WeightFiles::one(model).mapped().unwrap(),
+            || 5,
+        );
         assert!(
             loaded == 5 && matches!(outcome, Outcome::Nothing),
             "{outcome:?}"
