@@ -3,129 +3,14 @@
 mod harness;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use harness::hub::{FILES, Hub, REPOSITORY};
 use harness::skip::skip;
 use harness::{Daemon, Events, Options, Reply, TINY, tiny_models, wait_for};
 use serde_json::{Value, json};
-
-/// What the hub has.
-const FILES: [&str; 3] = [
-    "tiny-e2b-q8_0.gguf",
-    "tiny-e2b-mmproj-f16.gguf",
-    "tiny-e2b-mtp-q8_0.gguf",
-];
-const REPOSITORY: &str = "tiny/models";
-
-/// `hub.py`.
-struct Hub {
-    process: Child,
-    port: u16,
-    folder: tempfile::TempDir,
-}
-
-impl Hub {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        fs::create_dir(path("files")).unwrap();
-        for name in FILES {
-            fs::copy(tiny_models().join(name), path("files").join(name)).unwrap();
-        }
-        let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt"])
-            .args(["ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
-            .args(["-subj", "/CN=a hub of gemmad's tests"])
-            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
-            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-            .arg("-keyout")
-            .arg(path("pair.pem"))
-            .arg("-out")
-            .arg(path("trusted.pem"))
-            .output()
-            .unwrap();
-        assert!(
-            made.status.success(),
-            "{}",
-            String::from_utf8_lossy(&made.stderr)
-        );
-        let pair = fs::read_to_string(path("pair.pem")).unwrap()
-            + &fs::read_to_string(path("trusted.pem")).unwrap();
-        fs::write(path("pair.pem"), pair).unwrap();
-        let mut process = Command::new("python3")
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hub.py"))
-            .arg(path("files"))
-            .arg(path("pair.pem"))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        Self {
-            process,
-            port: line.trim().parse().unwrap(),
-            folder,
-        }
-    }
-
-    fn at(&self, path: &str) -> String {
-        format!("https://localhost:{}{path}", self.port)
-    }
-
-    /// By another name than the hub's own, at which it is an address like others.
-    fn file(&self, name: &str) -> String {
-        format!("https://127.0.0.1:{}/files/{name}", self.port)
-    }
-
-    fn curl(&self, arguments: &[&str]) -> String {
-        let output = Command::new("curl")
-            .args(["--silent", "--show-error", "--fail", "--cacert"])
-            .arg(self.folder.path().join("trusted.pem"))
-            .args(arguments)
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn behave(&self, how: Value) {
-        self.curl(&["--data", &how.to_string(), &self.at("/behave")]);
-    }
-
-    /// What it was asked for since it was told how to behave.
-    fn seen(&self) -> Vec<Value> {
-        serde_json::from_str(&self.curl(&[&self.at("/seen")])).unwrap()
-    }
-
-    fn daemon(&self, models: &Path, keys: &str) -> Daemon {
-        let trusted = self.folder.path().join("trusted.pem");
-        let options = Options {
-            models: models.to_owned(),
-            limits: format!(
-                "[pull]\nhub = \"{}\"\nproxy = \"none\"\n{keys}",
-                self.at("")
-            ),
-            ..Options::default()
-        };
-        Daemon::with_environment(options, &[("SSL_CERT_FILE", trusted.to_str().unwrap())])
-    }
-}
-
-impl Drop for Hub {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 fn model_directory() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
