@@ -4,7 +4,7 @@ mod harness;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::hub::{FILES, Hub, REPOSITORY};
@@ -496,6 +496,169 @@ fn two_daemons_do_not_fetch_into_one_directory() {
 }
 
 /// `GEMMAD_KILLS` says how often.
+/// A file system of its own; taken away at the end of its test.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    /// `None`, and that is said, where the test may not mount.
+    fn new(promise: &str, size: &str) -> Option<Self> {
+        let disk = Self(tempfile::tempdir().unwrap());
+        match disk.mount(&format!("size={size},mode=0755")) {
+            Ok(()) => Some(disk),
+            Err(why) => {
+                skip(promise, why);
+                None
+            }
+        }
+    }
+
+    fn mount(&self, options: &str) -> Result<(), String> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "none"]);
+        let output = mount.arg(self.path()).output().unwrap();
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).output();
+    }
+}
+
+#[test]
+fn a_disk_without_room_is_refused_before_a_byte_comes() {
+    let Some(disk) = Disk::new("pulls onto a small disk", "200m") else {
+        return;
+    };
+    let hub = Hub::start();
+    let daemon = hub.daemon(disk.path(), "");
+    let reply = daemon.post("/v1/models/pull", &asked());
+    refused(&reply, 507, "disk_full", &["MiB free", "gemmactl rm"]);
+    assert_eq!(leftovers(disk.path()), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_disk_that_fills_in_the_middle_keeps_what_came() {
+    let Some(disk) = Disk::new("a disk that fills during a pull", "280m") else {
+        return;
+    };
+    let hub = Hub::start();
+    let daemon = hub.daemon(disk.path(), "");
+    hub.behave(json!({"pace": 0.05}));
+    begin(&daemon);
+    let status = || daemon.get("/v1/models/pulls").json()["data"][0].clone();
+    wait_for("some bytes", || {
+        status()["received"].as_u64().is_some_and(|got| got > 0)
+    });
+    // Everything that is left, by others.
+    let filler = disk.path().join(".filler");
+    let mut file = fs::File::create(&filler).unwrap();
+    while std::io::Write::write_all(&mut file, &[1; 1 << 16]).is_ok() {}
+    wait_for("the end", || status()["state"] == "failed");
+    let last = status();
+    assert_eq!(last["resumable"], true, "{last}");
+    let reason = last["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("make room") && reason.contains("what came is kept"),
+        "{reason}"
+    );
+    assert_eq!(visible(disk.path()), Vec::<PathBuf>::new());
+    let kept = last["received"].as_u64().unwrap();
+    assert!(kept > 0, "{last}");
+    drop(file);
+    fs::remove_file(filler).unwrap();
+    hub.behave(json!({}));
+    assert_eq!(pull(&daemon, &asked())["state"], "done");
+    assert_eq!(all_whole(disk.path()), 3);
+    // What was here did not come again.
+    let whole = hub.seen().iter().any(|asked| {
+        let is_model = asked["path"].as_str().unwrap().ends_with(FILES[0]);
+        is_model && asked["range"].is_null() && asked["host"] == "127.0.0.1"
+    });
+    assert!(!whole, "{:?}", hub.seen());
+}
+
+#[test]
+fn a_directory_that_is_mounted_read_only_serves_and_says_why_it_does_not_change() {
+    let Some(disk) = Disk::new("a read-only model directory", "300m") else {
+        return;
+    };
+    fs::copy(tiny_models().join(FILES[0]), disk.path().join(FILES[0])).unwrap();
+    let output = Command::new("mount")
+        .args(["-o", "remount,ro"])
+        .arg(disk.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let hub = Hub::start();
+    let daemon = hub.daemon(disk.path(), "");
+    answers(&daemon);
+    let reply = daemon.post(
+        "/v1/models/pull",
+        &json!({"model": format!("{REPOSITORY}:{}", FILES[1])}),
+    );
+    assert!(reply.status >= 400, "{}", reply.text());
+    let reply = daemon.post("/v1/models/pull", &json!({"model": hub.file(FILES[0])}));
+    assert_eq!(reply.status, 500, "{}", reply.text());
+    assert!(
+        reply.error().contains("mounted read-only"),
+        "{}",
+        reply.error()
+    );
+    assert_eq!(daemon.post("/models/unload", &json!({})).status, 200);
+    let reply = daemon.delete(&format!("/v1/models/{TINY}"));
+    assert!(
+        reply.status == 500 && reply.error().contains("ead-only"),
+        "{}",
+        reply.text()
+    );
+    answers(&daemon);
+}
+
+#[test]
+fn what_others_left_in_the_directory_does_no_harm() {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+    let (hub, models) = (Hub::start(), model_directory());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let odd = models
+        .path()
+        .join(std::ffi::OsStr::from_bytes(b"odd-\xff\xfe.gguf"));
+    fs::copy(tiny_models().join(FILES[0]), &odd).unwrap();
+    fs::create_dir(
+        models
+            .path()
+            .join(std::ffi::OsStr::from_bytes(b"folder-\xff")),
+    )
+    .unwrap();
+    symlink("/nowhere/at.gguf", models.path().join("dangling.gguf")).unwrap();
+    symlink("round.gguf", models.path().join("round.gguf")).unwrap();
+    symlink(".", models.path().join("itself")).unwrap();
+    // Partial files would go where somebody else says.
+    symlink(elsewhere.path(), models.path().join(".pull")).unwrap();
+    let daemon = hub.daemon(models.path(), "");
+    let reply = daemon.post("/v1/models/pull", &asked());
+    assert_eq!(reply.status, 500, "{}", reply.text());
+    assert!(
+        reply.error().contains(".pull") && reply.error().contains("delete it"),
+        "{}",
+        reply.error()
+    );
+    assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+    fs::remove_file(models.path().join(".pull")).unwrap();
+    assert_eq!(pull(&daemon, &asked())["state"], "done");
+    answers(&daemon);
+    assert!(odd.exists());
+}
+
 #[test]
 fn a_daemon_that_is_killed_goes_on_or_is_done_and_never_leaves_a_part() {
     let kills: u32 = std::env::var("GEMMAD_KILLS").map_or(6, |kills| kills.parse().unwrap());

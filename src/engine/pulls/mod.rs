@@ -21,6 +21,7 @@ mod retry;
 mod way;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
@@ -33,7 +34,7 @@ use crate::backend::{
     PullWatch,
 };
 use crate::config::Pull;
-use crate::store::partial::{FolderError, Journal, PartialFolder};
+use crate::store::partial::{FOLDER, FolderError, Journal, PartialFolder};
 use way::Way;
 
 /// Models that are fetched at the same time.
@@ -316,9 +317,16 @@ fn not_written(directory: &Path, error: FolderError) -> Failure {
                 text: format!("another daemon fetches models into {shown}; one does at a time"),
             };
         }
-        FolderError::Disk(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+        FolderError::Disk(error) if error.kind() == ErrorKind::StorageFull => {
             return file::disk(directory, error);
         }
+        FolderError::Disk(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => format!(
+            "{shown} is on a file system that is mounted read-only, so models are not changed there; those that it has are used"
+        ),
+        FolderError::Disk(error) if error.kind() == ErrorKind::NotADirectory => format!(
+            "{} is a link or a file where partial downloads are kept; delete it",
+            directory.join(FOLDER).display()
+        ),
         FolderError::Disk(error) => {
             let there = directory.ancestors().find_map(|path| path.metadata().ok());
             let owner = there.map_or(0, |metadata| metadata.uid());
