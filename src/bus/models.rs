@@ -37,7 +37,7 @@ impl Models {
 impl Models {
     /// Begins to download a model, or joins a download of it that goes on, and returns an object that
     /// says how far it is. Options: with (as: vision, audio, drafter; empty for none of them), quant
-    /// (s). Servers are asked first, which can take longer than a library waits (25 s, usually). For
+    /// (s), force (b: even if it takes more memory than there is). Servers are asked first, which can take longer than a library waits (25 s, usually). For
     /// administrators, and those whom a catalog lets download it.
     #[zbus(out_args("download"))]
     async fn pull(
@@ -156,6 +156,7 @@ impl Models {
     ) -> Result<(Client, PullAsk), BusError> {
         let mut options = Options::new(options);
         let (with, quantization) = (options.words("with")?, options.text("quant")?);
+        let force = options.switch("force")?.unwrap_or(false);
         options.finish()?;
         let joined = |words: Vec<String>| {
             let wrong =
@@ -167,6 +168,7 @@ impl Models {
             model: model.to_owned(),
             with,
             quantization,
+            force,
         };
         let client = self.0.identify(header).await?;
         let local = self.0.backends.local();

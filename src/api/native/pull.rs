@@ -140,12 +140,14 @@ pub fn read(mut object: Object<'_>) -> Result<Asked, Invalid> {
     let quantization = object.string("quant")?;
     let stream = object.switch("stream", false)?;
     let plan = object.switch("plan", false)?;
+    let force = object.switch("force", false)?;
     object.finish()?;
     Ok(Asked {
         ask: PullAsk {
             model,
             with,
             quantization,
+            force,
         },
         stream,
         plan,
@@ -337,9 +339,9 @@ mod tests {
 
     #[test]
     fn requests_are_read_strictly() {
-        let asked = read(parse(br#"{"model": "e2b", "with": ["vision", "drafter"], "quant": "Q4_0", "stream": true}"#).unwrap()).unwrap();
+        let asked = read(parse(br#"{"model": "e2b", "with": ["vision", "drafter"], "quant": "Q4_0", "stream": true, "force": true}"#).unwrap()).unwrap();
         assert_eq!(asked.ask.with.as_deref(), Some("vision,drafter"));
-        assert!(asked.stream && !asked.plan);
+        assert!(asked.stream && asked.ask.force && !asked.plan);
         let none = read(parse(br#"{"model": "e2b", "with": []}"#).unwrap()).unwrap();
         assert_eq!(none.ask.with.as_deref(), Some("none"));
         for bad in [

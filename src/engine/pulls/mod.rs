@@ -34,6 +34,7 @@ use crate::backend::{
     PullWatch,
 };
 use crate::config::Pull;
+use crate::memory::probe;
 use crate::store::partial::{FOLDER, FolderError, Journal, PartialFolder};
 use way::Way;
 
@@ -153,16 +154,24 @@ impl Pulls {
         &self,
         ask: &PullAsk,
         basis: &PullBasis,
-        report: Option<&CatalogReport>,
+        report: &CatalogReport,
     ) -> Result<PullPlan, Failure> {
         let (way, directory) = self.place()?;
         plan::plan(&way, &directory, ask, basis, report).map(|planned| planned.plan)
     }
 
     /// See [`crate::backend::PullBackend::pull`]. Blocks.
-    pub(super) fn pull(&self, ask: &PullAsk, basis: &PullBasis) -> Result<PullWatch, Failure> {
+    pub(super) fn pull(
+        &self,
+        ask: &PullAsk,
+        basis: &PullBasis,
+        report: &CatalogReport,
+    ) -> Result<PullWatch, Failure> {
         let (way, directory) = self.place()?;
-        let planned = plan::plan(&way, &directory, ask, basis, None)?;
+        let planned = plan::plan(&way, &directory, ask, basis, report)?;
+        if !ask.force {
+            check_memory(&planned.plan, probe::room().whole)?;
+        }
         let folder = self.folder(&directory)?;
         plan::check_room(&planned.plan)?;
         let begun = folder.journals();
@@ -294,6 +303,27 @@ impl Drop for End {
     }
 }
 
+/// Refuses what takes more memory than the machine has, `whole` bytes (0: not known); what does not fit just now may fit later.
+fn check_memory(plan: &PullPlan, whole: u64) -> Result<(), Failure> {
+    let Some(memory) = plan
+        .memory
+        .as_ref()
+        .filter(|memory| whole > 0 && memory.needs > whole)
+    else {
+        return Ok(());
+    };
+    let fits = match &memory.automatic {
+        Some(other) => format!("{other} would fit (`gemmactl pull auto`)"),
+        None => "no model of the catalogs fits now".to_owned(),
+    };
+    Err(refused(format!(
+        "{} takes {} MiB of memory, and this machine has {} MiB; {fits}. `--force` (`\"force\": true`) fetches it all the same",
+        plan.model,
+        memory.needs >> 20,
+        whole >> 20
+    )))
+}
+
 /// Of those that are over some are told of.
 fn forget_past(jobs: &mut BTreeMap<String, Job>) {
     let over: Vec<String> = jobs
@@ -357,5 +387,38 @@ fn over(failure: Failure, stopped: bool) -> PullState {
             cause: failure.to_string(),
             resumable,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::PullMemory;
+
+    #[test]
+    fn what_the_machine_could_never_hold_is_refused_with_what_would_fit() {
+        let mut plan = PullPlan {
+            model: "large".into(),
+            directory: "/models".into(),
+            files: vec![],
+            download: Some(1),
+            disk: 1 << 40,
+            left_out: vec![],
+            memory: Some(PullMemory {
+                fits: false,
+                needs: 20 << 30,
+                budget: 1 << 30,
+                automatic: Some("small".into()),
+            }),
+        };
+        let text = check_memory(&plan, 16 << 30).unwrap_err().to_string();
+        for word in ["large", "20480 MiB", "16384 MiB", "small", "--force"] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+        // It may fit when others have ended.
+        check_memory(&plan, 24 << 30).unwrap();
+        check_memory(&plan, 0).unwrap();
+        plan.memory = None;
+        check_memory(&plan, 1).unwrap();
     }
 }
