@@ -3,130 +3,15 @@
 mod harness;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use harness::hub::{FILES, Hub, REPOSITORY};
 use harness::parts::split;
 use harness::skip::skip;
 use harness::{Daemon, Events, Options, Reply, TINY, tiny_models, wait_for};
 use serde_json::{Value, json};
-
-/// What the hub has.
-const FILES: [&str; 3] = [
-    "tiny-e2b-q8_0.gguf",
-    "tiny-e2b-mmproj-f16.gguf",
-    "tiny-e2b-mtp-q8_0.gguf",
-];
-const REPOSITORY: &str = "tiny/models";
-
-/// `hub.py`.
-struct Hub {
-    process: Child,
-    port: u16,
-    folder: tempfile::TempDir,
-}
-
-impl Hub {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        fs::create_dir(path("files")).unwrap();
-        for name in FILES {
-            fs::copy(tiny_models().join(name), path("files").join(name)).unwrap();
-        }
-        let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt"])
-            .args(["ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
-            .args(["-subj", "/CN=a hub of gemmad's tests"])
-            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
-            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-            .arg("-keyout")
-            .arg(path("pair.pem"))
-            .arg("-out")
-            .arg(path("trusted.pem"))
-            .output()
-            .unwrap();
-        assert!(
-            made.status.success(),
-            "{}",
-            String::from_utf8_lossy(&made.stderr)
-        );
-        let pair = fs::read_to_string(path("pair.pem")).unwrap()
-            + &fs::read_to_string(path("trusted.pem")).unwrap();
-        fs::write(path("pair.pem"), pair).unwrap();
-        let mut process = Command::new("python3")
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hub.py"))
-            .arg(path("files"))
-            .arg(path("pair.pem"))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        Self {
-            process,
-            port: line.trim().parse().unwrap(),
-            folder,
-        }
-    }
-
-    fn at(&self, path: &str) -> String {
-        format!("https://localhost:{}{path}", self.port)
-    }
-
-    /// By another name than the hub's own, at which it is an address like others.
-    fn file(&self, name: &str) -> String {
-        format!("https://127.0.0.1:{}/files/{name}", self.port)
-    }
-
-    fn curl(&self, arguments: &[&str]) -> String {
-        let output = Command::new("curl")
-            .args(["--silent", "--show-error", "--fail", "--cacert"])
-            .arg(self.folder.path().join("trusted.pem"))
-            .args(arguments)
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn behave(&self, how: Value) {
-        self.curl(&["--data", &how.to_string(), &self.at("/behave")]);
-    }
-
-    /// What it was asked for since it was told how to behave.
-    fn seen(&self) -> Vec<Value> {
-        serde_json::from_str(&self.curl(&[&self.at("/seen")])).unwrap()
-    }
-
-    fn daemon(&self, models: &Path, keys: &str) -> Daemon {
-        let trusted = self.folder.path().join("trusted.pem");
-        let options = Options {
-            models: models.to_owned(),
-            limits: format!(
-                "[pull]\nhub = \"{}\"\nproxy = \"none\"\n{keys}",
-                self.at("")
-            ),
-            ..Options::default()
-        };
-        Daemon::with_environment(options, &[("SSL_CERT_FILE", trusted.to_str().unwrap())])
-    }
-}
-
-impl Drop for Hub {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 fn model_directory() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
@@ -733,6 +618,169 @@ fn two_daemons_do_not_fetch_into_one_directory() {
 }
 
 /// `GEMMAD_KILLS` says how often.
+/// A file system of its own; taken away at the end of its test.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    /// `None`, and that is said, where the test may not mount.
+    fn new(promise: &str, size: &str) -> Option<Self> {
+        let disk = Self(tempfile::tempdir().unwrap());
+        match disk.mount(&format!("size={size},mode=0755")) {
+            Ok(()) => Some(disk),
+            Err(why) => {
+                skip(promise, why);
+                None
+            }
+        }
+    }
+
+    fn mount(&self, options: &str) -> Result<(), String> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "none"]);
+        let output = mount.arg(self.path()).output().unwrap();
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).output();
+    }
+}
+
+#[test]
+fn a_disk_without_room_is_refused_before_a_byte_comes() {
+    let Some(disk) = Disk::new("pulls onto a small disk", "200m") else {
+        return;
+    };
+    let hub = Hub::start();
+    let daemon = hub.daemon(disk.path(), "");
+    let reply = daemon.post("/v1/models/pull", &asked());
+    refused(&reply, 507, "disk_full", &["MiB free", "gemmactl rm"]);
+    assert_eq!(leftovers(disk.path()), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_disk_that_fills_in_the_middle_keeps_what_came() {
+    let Some(disk) = Disk::new("a disk that fills during a pull", "280m") else {
+        return;
+    };
+    let hub = Hub::start();
+    let daemon = hub.daemon(disk.path(), "");
+    hub.behave(json!({"pace": 0.05}));
+    begin(&daemon);
+    let status = || daemon.get("/v1/models/pulls").json()["data"][0].clone();
+    wait_for("some bytes", || {
+        status()["received"].as_u64().is_some_and(|got| got > 0)
+    });
+    // Everything that is left, by others.
+    let filler = disk.path().join(".filler");
+    let mut file = fs::File::create(&filler).unwrap();
+    while std::io::Write::write_all(&mut file, &[1; 1 << 16]).is_ok() {}
+    wait_for("the end", || status()["state"] == "failed");
+    let last = status();
+    assert_eq!(last["resumable"], true, "{last}");
+    let reason = last["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("make room") && reason.contains("what came is kept"),
+        "{reason}"
+    );
+    assert_eq!(visible(disk.path()), Vec::<PathBuf>::new());
+    let kept = last["received"].as_u64().unwrap();
+    assert!(kept > 0, "{last}");
+    drop(file);
+    fs::remove_file(filler).unwrap();
+    hub.behave(json!({}));
+    assert_eq!(pull(&daemon, &asked())["state"], "done");
+    assert_eq!(all_whole(disk.path()), 3);
+    // What was here did not come again.
+    let whole = hub.seen().iter().any(|asked| {
+        let is_model = asked["path"].as_str().unwrap().ends_with(FILES[0]);
+        is_model && asked["range"].is_null() && asked["host"] == "127.0.0.1"
+    });
+    assert!(!whole, "{:?}", hub.seen());
+}
+
+#[test]
+fn a_directory_that_is_mounted_read_only_serves_and_says_why_it_does_not_change() {
+    let Some(disk) = Disk::new("a read-only model directory", "300m") else {
+        return;
+    };
+    fs::copy(tiny_models().join(FILES[0]), disk.path().join(FILES[0])).unwrap();
+    let output = Command::new("mount")
+        .args(["-o", "remount,ro"])
+        .arg(disk.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let hub = Hub::start();
+    let daemon = hub.daemon(disk.path(), "");
+    answers(&daemon);
+    let reply = daemon.post(
+        "/v1/models/pull",
+        &json!({"model": format!("{REPOSITORY}:{}", FILES[1])}),
+    );
+    assert!(reply.status >= 400, "{}", reply.text());
+    let reply = daemon.post("/v1/models/pull", &json!({"model": hub.file(FILES[0])}));
+    assert_eq!(reply.status, 500, "{}", reply.text());
+    assert!(
+        reply.error().contains("mounted read-only"),
+        "{}",
+        reply.error()
+    );
+    assert_eq!(daemon.post("/models/unload", &json!({})).status, 200);
+    let reply = daemon.delete(&format!("/v1/models/{TINY}"));
+    assert!(
+        reply.status == 500 && reply.error().contains("ead-only"),
+        "{}",
+        reply.text()
+    );
+    answers(&daemon);
+}
+
+#[test]
+fn what_others_left_in_the_directory_does_no_harm() {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+    let (hub, models) = (Hub::start(), model_directory());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let odd = models
+        .path()
+        .join(std::ffi::OsStr::from_bytes(b"odd-\xff\xfe.gguf"));
+    fs::copy(tiny_models().join(FILES[0]), &odd).unwrap();
+    fs::create_dir(
+        models
+            .path()
+            .join(std::ffi::OsStr::from_bytes(b"folder-\xff")),
+    )
+    .unwrap();
+    symlink("/nowhere/at.gguf", models.path().join("dangling.gguf")).unwrap();
+    symlink("round.gguf", models.path().join("round.gguf")).unwrap();
+    symlink(".", models.path().join("itself")).unwrap();
+    // Partial files would go where somebody else says.
+    symlink(elsewhere.path(), models.path().join(".pull")).unwrap();
+    let daemon = hub.daemon(models.path(), "");
+    let reply = daemon.post("/v1/models/pull", &asked());
+    assert_eq!(reply.status, 500, "{}", reply.text());
+    assert!(
+        reply.error().contains(".pull") && reply.error().contains("delete it"),
+        "{}",
+        reply.error()
+    );
+    assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+    fs::remove_file(models.path().join(".pull")).unwrap();
+    assert_eq!(pull(&daemon, &asked())["state"], "done");
+    answers(&daemon);
+    assert!(odd.exists());
+}
+
 #[test]
 fn a_daemon_that_is_killed_goes_on_or_is_done_and_never_leaves_a_part() {
     let kills: u32 = std::env::var("GEMMAD_KILLS").map_or(6, |kills| kills.parse().unwrap());

@@ -13,6 +13,8 @@ pub struct PullAsk {
     pub with: Option<String>,
     /// A type of weights.
     pub quantization: Option<String>,
+    /// Even if it takes more memory than this machine has.
+    pub force: bool,
 }
 
 /// Who may fetch from one place, besides administrators: by names or numbers.

@@ -29,12 +29,22 @@ impl Shared {
     }
 
     /// Lets in whoever sent the message with this header, for what is for administrators.
-    pub async fn admit_admin(&self, header: &Header<'_>) -> Result<Client, BusError> {
+    pub async fn admit_for(&self, header: &Header<'_>, action: Action) -> Result<Client, BusError> {
         let client = self.identify(header).await?;
+        self.authorize(client, header, action).await
+    }
+
+    /// Refuses who is no administrator, unless polkit lets them do this.
+    pub async fn authorize(
+        &self,
+        client: Client,
+        header: &Header<'_>,
+        action: Action,
+    ) -> Result<Client, BusError> {
         if self.admission.may_administer(&client.caller.principal) {
             return Ok(client);
         }
-        let remedy = match polkit::verdict(&self.polkit, &client, header, Action::Load).await? {
+        let remedy = match polkit::verdict(&self.polkit, &client, header, action).await? {
             Verdict::Yes => return Ok(client),
             Verdict::No | Verdict::Away => "",
             Verdict::Challenge => {
@@ -45,7 +55,7 @@ impl Shared {
             "this is for administrators, and user {} is none; `admins` and `admin-groups` under [access] in gemmad.toml name them, \
              and rules of polkit for {}{remedy}",
             client.caller.id(),
-            Action::Load.id()
+            action.id()
         )))
     }
 
@@ -58,7 +68,7 @@ impl Shared {
     }
 
     /// Who sent the message with this header. It counts as one thing more that is open.
-    async fn identify(&self, header: &Header<'_>) -> Result<Client, BusError> {
+    pub async fn identify(&self, header: &Header<'_>) -> Result<Client, BusError> {
         let unknown =
             || BusError::NotAuthorized("the bus does not say which user you are".to_owned());
         let name = header.sender().ok_or_else(unknown)?.to_owned();

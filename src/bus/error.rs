@@ -9,7 +9,7 @@ use crate::api::Invalid;
 use crate::api::generation::Unread;
 use crate::api::openai::chat::fields;
 use crate::attachments::Refused;
-use crate::backend::Failure;
+use crate::backend::{Failure, PullFault, StoreFault};
 use crate::chat::{self, ChatError, Place};
 
 /// `org.gemmad.Error.…`; the text is for people.
@@ -43,6 +43,10 @@ pub enum BusError {
     Cancelled(String),
     /// The daemon is leaving; a call starts it again where the bus activates it.
     ShuttingDown(String),
+    /// A server does not give the model, or cannot be reached.
+    DownloadFailed(String),
+    /// The disk has no room, or the model directory cannot be written.
+    DiskFailed(String),
     /// The answer was not read.
     Stalled(String),
 }
@@ -79,9 +83,18 @@ impl From<Failure> for BusError {
             Failure::TimedOut { .. } => Self::TimedOut(text),
             Failure::ClientStalled { .. } => Self::Stalled(text),
             Failure::ModelInUse { .. } => Self::Busy(text),
-            Failure::Chat(_) | Failure::Store { .. } | Failure::Pull { .. } => {
-                Self::InvalidRequest(text)
-            }
+            Failure::Pull { fault, .. } => match fault {
+                PullFault::Unknown => Self::UnknownModel(text),
+                PullFault::Refused | PullFault::NoJob => Self::InvalidRequest(text),
+                PullFault::Gated | PullFault::Server => Self::DownloadFailed(text),
+                PullFault::Full | PullFault::Directory => Self::DiskFailed(text),
+                PullFault::Busy => Self::Busy(text),
+            },
+            Failure::Store { fault, .. } => match fault {
+                StoreFault::BadFile | StoreFault::Exists => Self::InvalidRequest(text),
+                StoreFault::Full | StoreFault::Disk => Self::DiskFailed(text),
+            },
+            Failure::Chat(_) => Self::InvalidRequest(text),
         }
     }
 }

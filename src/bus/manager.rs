@@ -13,6 +13,7 @@ use zbus::{Connection, interface};
 use super::ask::timeout_of;
 use super::error::BusError;
 use super::options::Options;
+use super::polkit::Action;
 use super::properties::Properties;
 use super::{Shared, conversation, stream};
 use crate::api::native;
@@ -108,7 +109,7 @@ impl Manager {
         model: &str,
         options: HashMap<String, OwnedValue>,
     ) -> Result<String, BusError> {
-        let client = self.0.admit_admin(&header).await?;
+        let client = self.0.admit_for(&header, Action::Load).await?;
         let mut options = Options::new(options);
         let timeout = timeout_of(&mut options)?;
         options.finish()?;
@@ -128,7 +129,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         options: HashMap<String, OwnedValue>,
     ) -> Result<(), BusError> {
-        let client = self.0.admit_admin(&header).await?;
+        let client = self.0.admit_for(&header, Action::Load).await?;
         let mut options = Options::new(options);
         let timeout = timeout_of(&mut options)?;
         options.finish()?;

@@ -1,9 +1,10 @@
 //! Front door 2: D-Bus, for programs that use this machine's other services in the same way.
 //!
 //! ```text
-//!   /org/gemmad/Gemmad1                      Manager: what is there, load, ask, open
+//!   /org/gemmad/Gemmad1                      Manager: what is there, load, ask, open; Models: what is installed
 //!   /org/gemmad/client/stream_ID             Stream: an answer on its way through a socket
 //!   /org/gemmad/client/conversation_ID       Conversation: what was said, kept for its owner
+//!   /org/gemmad/client/download_ID           Download: a model that comes, as one who waits sees it
 //! ```
 //!
 //! A method is parse, one call, render. Who calls, the bus says. `Ask` and `Send` make a request of
@@ -14,10 +15,12 @@ mod caller;
 mod charge;
 mod client;
 mod conversation;
+mod download;
 mod error;
 mod files;
 mod history;
 mod manager;
+mod models;
 mod options;
 mod polkit;
 mod properties;
@@ -45,6 +48,7 @@ use crate::backend::Backends;
 use crate::config::{BusChoice, Limits};
 use client::NameWatch;
 use manager::{Manager, MemoryRead};
+use models::Models;
 use polkit::AuthorityProxy;
 
 /// What others call the service, and where its objects are.
@@ -74,6 +78,8 @@ struct Shared {
     bus: DBusProxy<'static>,
     polkit: AuthorityProxy<'static>,
     memory_read: Mutex<MemoryRead>,
+    /// Becomes true when the daemon leaves.
+    leaving: watch::Receiver<bool>,
 }
 
 /// The door. There is one, whichever bus it leads to, and however often that restarts.
@@ -128,11 +134,11 @@ impl Door {
         let (mut pause, mut missed) = (FIRST_PAUSE, false);
         let mut attempted = Some(attempted);
         loop {
-            let connected = timeout(CONNECT_TIME, self.connect()).await.unwrap_or(Err(
-                zbus::Error::InputOutput(Arc::new(std::io::Error::from(
-                    std::io::ErrorKind::TimedOut,
-                ))),
-            ));
+            let connected = timeout(CONNECT_TIME, self.connect(&shutdown))
+                .await
+                .unwrap_or(Err(zbus::Error::InputOutput(Arc::new(
+                    std::io::Error::from(std::io::ErrorKind::TimedOut),
+                ))));
             // Nobody may wait for it.
             attempted.take().map(|attempted| attempted.send(()));
             match connected {
@@ -158,7 +164,7 @@ impl Door {
     }
 
     /// Connects and takes the service's name.
-    async fn connect(&self) -> zbus::Result<Connection> {
+    async fn connect(&self, shutdown: &watch::Receiver<bool>) -> zbus::Result<Connection> {
         let builder = match &self.choice {
             BusChoice::None => return Err(zbus::Error::Address("no bus is configured".into())),
             BusChoice::System => Builder::system()?,
@@ -186,11 +192,11 @@ impl Door {
                 .build()
                 .await?,
             memory_read: Mutex::default(),
+            leaving: shutdown.clone(),
         };
-        connection
-            .object_server()
-            .at(PATH, Manager::new(Arc::new(shared)))
-            .await?;
+        let (shared, server) = (Arc::new(shared), connection.object_server());
+        server.at(PATH, Models::new(shared.clone())).await?;
+        server.at(PATH, Manager::new(shared)).await?;
         // Last: whoever sees the name finds everything there.
         self.take_name(&connection, &bus).await?;
         tokio::spawn(async move { names.watch(departures).await });

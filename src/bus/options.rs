@@ -23,6 +23,13 @@ impl Options {
         })
     }
 
+    pub fn words(&mut self, name: &str) -> Result<Option<Vec<String>>, BusError> {
+        self.take(name, "an array of strings", |value| match value {
+            Value::Array(words) => words.iter().map(word).collect(),
+            _ => None,
+        })
+    }
+
     pub fn switch(&mut self, name: &str) -> Result<Option<bool>, BusError> {
         self.take(name, "a boolean", |value| match value {
             Value::Bool(on) => Some(*on),
@@ -92,6 +99,13 @@ impl Options {
                 value.value_signature().to_string()
             ))),
         }
+    }
+}
+
+fn word(value: &Value<'_>) -> Option<String> {
+    match value {
+        Value::Str(text) => Some(text.to_string()),
+        _ => None,
     }
 }
 

@@ -16,6 +16,8 @@ pub enum Action {
     Infer,
     /// Load and unload models, which takes memory from everyone else.
     Load,
+    /// Install and delete models, which answer everyone.
+    Models,
 }
 
 impl Action {
@@ -24,6 +26,7 @@ impl Action {
         match self {
             Self::Infer => "org.gemmad.infer",
             Self::Load => "org.gemmad.load",
+            Self::Models => "org.gemmad.models",
         }
     }
 }

@@ -61,6 +61,56 @@ pub trait Manager {
     fn memory_budget(&self) -> zbus::Result<u64>;
 }
 
+/// Which models are installed. Downloading, installing and deleting are for administrators; polkit
+/// may ask the user for a password.
+#[proxy(
+    interface = "org.gemmad.Gemmad1.Models",
+    default_service = "org.gemmad.Gemmad1",
+    default_path = "/org/gemmad/Gemmad1"
+)]
+pub trait Models {
+    #[zbus(allow_interactive_auth)]
+    fn pull(&self, model: &str, options: Options<'_>) -> zbus::Result<OwnedObjectPath>;
+    #[zbus(allow_interactive_auth)]
+    fn plan_pull(&self, model: &str, options: Options<'_>) -> zbus::Result<String>;
+    #[zbus(allow_interactive_auth)]
+    fn list_pulls(&self) -> zbus::Result<String>;
+    #[zbus(allow_interactive_auth)]
+    fn cancel_pull(&self, id: &str) -> zbus::Result<()>;
+    #[zbus(allow_interactive_auth)]
+    fn import(&self, name: &str, file: OwnedFd, options: Options<'_>) -> zbus::Result<String>;
+    #[zbus(allow_interactive_auth)]
+    fn remove(&self, id: &str) -> zbus::Result<String>;
+    #[zbus(allow_interactive_auth)]
+    fn verify(&self, model: &str, options: Options<'_>) -> zbus::Result<String>;
+}
+
+/// A model that is being downloaded.
+#[proxy(
+    interface = "org.gemmad.Gemmad1.Download",
+    default_service = "org.gemmad.Gemmad1"
+)]
+pub trait Download {
+    #[zbus(allow_interactive_auth)]
+    fn cancel(&self) -> zbus::Result<()>;
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn id(&self) -> zbus::Result<String>;
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn model(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn state(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn error(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn received(&self) -> zbus::Result<u64>;
+    #[zbus(property)]
+    fn total(&self) -> zbus::Result<u64>;
+    #[zbus(property)]
+    fn speed(&self) -> zbus::Result<u64>;
+    #[zbus(signal)]
+    fn finished(&self, state: &str, error: &str) -> zbus::Result<()>;
+}
+
 /// An answer on its way.
 #[proxy(
     interface = "org.gemmad.Gemmad1.Stream",

@@ -235,6 +235,10 @@ pub struct PullArgs {
     #[arg(long, short)]
     pub yes: bool,
 
+    /// Also if it takes more memory than this machine has
+    #[arg(long, conflicts_with_all = ["status", "cancel"])]
+    pub force: bool,
+
     /// Show what is being fetched, and what was
     #[arg(long, conflicts_with_all = ["with", "quant", "yes", "cancel"])]
     pub status: bool,

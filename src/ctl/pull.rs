@@ -104,6 +104,9 @@ fn request(args: &PullArgs) -> Value {
     if let Some(quant) = &args.quant {
         request["quant"] = json!(quant);
     }
+    if args.force {
+        request["force"] = json!(true);
+    }
     request
 }
 
@@ -401,6 +404,7 @@ mod tests {
             with: with.map(Into::into),
             quant: None,
             yes: true,
+            force: false,
             status: false,
             cancel: None,
             json: false,

@@ -20,7 +20,8 @@ use rustix::fs::{CWD, FallocateFlags, FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-const FOLDER: &str = ".pull";
+/// Where partial files lie, in a model directory.
+pub const FOLDER: &str = ".pull";
 /// The largest journal that is read, in bytes.
 const LARGEST: u64 = 256 << 10;
 /// Journals that are looked at.

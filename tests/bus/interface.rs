@@ -6,6 +6,8 @@ use std::process::Command;
 
 use zbus::fdo::{IntrospectableProxy, PeerProxy};
 
+use crate::downloads::{asked, models_of, with_tiny};
+use crate::harness::hub::Hub;
 use crate::harness::skip::skip;
 use crate::harness::{self, endless};
 use crate::private::{Bus, bus_of, manager, possible};
@@ -54,16 +56,25 @@ async fn the_installed_description_is_what_the_service_says_of_itself() {
         return;
     }
     let bus = Bus::start();
-    let _daemon = bus.daemon(harness::Options::default());
+    let (hub, models) = (Hub::start(), with_tiny());
+    let environment = [("SSL_CERT_FILE", &*hub.trusted())];
+    let _daemon = bus.daemon_with(hub.options(models.path(), ""), &environment);
     let connection = bus.connect().await;
     let manager = manager(&connection).await;
+    let download = models_of(&connection).await.pull(&asked(), none()).await;
+    let download = download.unwrap();
     let (stream, _fd) = manager
         .open_stream(&endless().to_string(), none())
         .await
         .unwrap();
     let conversation = manager.open_conversation(none()).await.unwrap();
     let mut said = BTreeMap::new();
-    for path in [gemmad::bus::PATH, stream.as_str(), conversation.as_str()] {
+    for path in [
+        gemmad::bus::PATH,
+        stream.as_str(),
+        conversation.as_str(),
+        download.as_str(),
+    ] {
         let object = IntrospectableProxy::builder(&connection)
             .destination(gemmad::bus::NAME)
             .unwrap()

@@ -2,6 +2,7 @@
 
 mod asking;
 mod conversations;
+mod downloads;
 mod gemmactl;
 #[path = "../harness/mod.rs"]
 mod harness;

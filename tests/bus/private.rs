@@ -116,10 +116,15 @@ impl Bus {
 
     /// A daemon on this bus that has its name.
     pub fn daemon(&self, options: harness::Options) -> Daemon {
+        self.daemon_with(options, &[])
+    }
+
+    pub fn daemon_with(&self, options: harness::Options, environment: &[(&str, &str)]) -> Daemon {
         let server = format!("{}\ndbus = \"system\"", options.server);
+        let bus = ("DBUS_SYSTEM_BUS_ADDRESS", self.address.as_str());
         let daemon = Daemon::with_environment(
             harness::Options { server, ..options },
-            &[("DBUS_SYSTEM_BUS_ADDRESS", &self.address)],
+            &[&[bus], environment].concat(),
         );
         self.wait_for_name();
         daemon

@@ -19,7 +19,7 @@ use crate::access::Caller;
 use crate::api::error::ApiError;
 use crate::api::parse::json::body as parse;
 use crate::api::{Api, body, json, render};
-use crate::backend::{Failure, Import, Verdict, VerifiedFile};
+use crate::backend::{Failure, Import, Imported, Removed, Verdict, VerifiedFile};
 
 /// How long the next bytes of a file may be in coming, and the disk in taking them.
 const PIECE_TIME: Duration = Duration::from_secs(60);
@@ -44,14 +44,18 @@ pub async fn remove(
     let Ok(Path(id)) = id else {
         return Err(wrong("the model's name is not UTF-8"));
     };
-    let removed = api.backends.local().remove(&id).await?;
-    Ok(json(render(&RemovedOut {
+    Ok(json(removed_json(api.backends.local().remove(&id).await?)))
+}
+
+/// What both doors say of a model that was taken away.
+pub fn removed_json(removed: Removed) -> String {
+    render(&RemovedOut {
         id: removed.id,
         object: "model",
         deleted: true,
         files: removed.files,
         freed: removed.bytes,
-    })))
+    })
 }
 
 #[derive(Serialize)]
@@ -107,13 +111,18 @@ pub async fn verify(
     object.finish()?;
     let model = model.ok_or_else(|| wrong("`model` is missing: the id of an installed model"))?;
     let (model, files) = api.backends.local().verify(&model).await?;
-    Ok(json(render(&VerifiedOut {
+    Ok(json(verified_json(model, files)))
+}
+
+/// What both doors say of a model whose files were hashed again.
+pub fn verified_json(model: String, files: Vec<VerifiedFile>) -> String {
+    render(&VerifiedOut {
         model,
         ok: !files
             .iter()
             .any(|file| matches!(file.verdict, Verdict::Differs { .. })),
         files: files.into_iter().map(FileOut::from).collect(),
-    })))
+    })
 }
 
 #[derive(Serialize)]
@@ -157,17 +166,22 @@ pub async fn import(
         .import(folder.as_deref(), &name, length)
         .await?;
     let imported = take(import, request.into_body()).await?;
-    Ok(json(render(&ImportedOut {
+    Ok(json(imported_json(imported)))
+}
+
+/// What both doors say of a file that was taken in.
+pub fn imported_json(imported: Imported) -> String {
+    render(&ImportedOut {
         id: imported.id,
         file: imported.file,
         role: imported.role,
         bytes: imported.bytes,
         sha256: imported.sha256,
-    })))
+    })
 }
 
 /// Hands the body on, as fast as the disk takes it.
-async fn take(import: Import, mut body: Body) -> Result<crate::backend::Imported, ApiError> {
+async fn take(import: Import, mut body: Body) -> Result<Imported, ApiError> {
     let Import { pieces, outcome } = import;
     loop {
         let frame = timeout(PIECE_TIME, body.frame()).await;

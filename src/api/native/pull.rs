@@ -16,17 +16,20 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::admin;
-use crate::access::Caller;
+use crate::access::{Caller, Principal};
 use crate::api::error::ApiError;
 use crate::api::generation::{events, write_event};
 use crate::api::parse::json::{Json, Object, body as parse};
 use crate::api::{Api, Invalid, body, json, render};
 use crate::backend::{
-    PullAsk, PullPlan, PullRights, PullState, PullStatus, PullWatch, PulledFile, Status,
+    LocalBackend, PullAsk, PullPlan, PullRights, PullState, PullStatus, PullWatch, PulledFile,
+    Status,
 };
 
 /// Events of one stream are no closer than this.
 const PAUSE: Duration = Duration::from_millis(200);
+/// What [`joined`] takes.
+pub const WITH: &str = "must be a list of \"vision\", \"audio\" and \"drafter\"";
 /// How long the end of a download waits for its model to be found.
 const LISTED: Duration = Duration::from_secs(10);
 
@@ -50,9 +53,8 @@ pub async fn pull(
     allowed(&api, &caller, &asked.ask).await?;
     let local = api.backends.local();
     if asked.plan {
-        return Ok(json(render(&PlanOut::from(
-            local.plan_pull(&asked.ask).await?,
-        ))));
+        let plan = local.plan_pull(&asked.ask).await?;
+        return Ok(json(plan_json(plan)));
     }
     let mut watched = local.pull(&asked.ask).await?;
     let models = local.changes();
@@ -72,15 +74,20 @@ async fn allowed(api: &Api, caller: &Caller, ask: &PullAsk) -> Result<(), ApiErr
         Ok(()) => return Ok(()),
         Err(refusal) => refusal,
     };
-    // What there is is no secret, but why something is not is not told to those who may not have it.
-    let Ok(places) = api.backends.local().pull_rights(ask).await else {
-        return Err(refusal);
-    };
-    let may = |rights: &PullRights| caller.principal.is_among(&rights.users, &rights.groups);
-    match !places.is_empty() && places.iter().all(may) {
+    match is_allowed(api.backends.local(), &caller.principal, ask).await {
         true => Ok(()),
         false => Err(refusal),
     }
+}
+
+/// Whether a catalog lets somebody fetch from all places that are meant.
+pub async fn is_allowed(local: &dyn LocalBackend, who: &Principal, ask: &PullAsk) -> bool {
+    // What there is is no secret, but why something is not is not told to those who may not have it.
+    let Ok(places) = local.pull_rights(ask).await else {
+        return false;
+    };
+    let may = |rights: &PullRights| who.is_among(&rights.users, &rights.groups);
+    !places.is_empty() && places.iter().all(may)
 }
 
 /// What is fetched, and what was since the daemon started.
@@ -89,11 +96,20 @@ pub async fn list(
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, ApiError> {
     admin::allowed(&api, &caller)?;
-    let pulls = api.backends.local().pulls();
-    Ok(json(render(&List {
+    Ok(json(list_json(&api.backends.local().pulls())))
+}
+
+/// The list as both doors give it.
+pub fn list_json(pulls: &[PullStatus]) -> String {
+    render(&List {
         object: "list",
         data: pulls.iter().map(StatusOut::from).collect(),
-    })))
+    })
+}
+
+/// The plan as both doors give it.
+pub fn plan_json(plan: PullPlan) -> String {
+    render(&PlanOut::from(plan))
 }
 
 /// Stops a download, and answers when it has stopped. A body is not looked at.
@@ -124,12 +140,14 @@ pub fn read(mut object: Object<'_>) -> Result<Asked, Invalid> {
     let quantization = object.string("quant")?;
     let stream = object.switch("stream", false)?;
     let plan = object.switch("plan", false)?;
+    let force = object.switch("force", false)?;
     object.finish()?;
     Ok(Asked {
         ask: PullAsk {
             model,
             with,
             quantization,
+            force,
         },
         stream,
         plan,
@@ -139,11 +157,15 @@ pub fn read(mut object: Object<'_>) -> Result<Asked, Invalid> {
 /// A list of texts, as one text; an empty list is none of them.
 fn words(with: &Json<'_>) -> Result<String, Invalid> {
     let words: Result<Vec<_>, _> = with.array()?.iter().map(Json::string).collect();
-    let words = words?;
+    joined(&words?).map_or_else(|| with.wrong(WITH), Ok)
+}
+
+/// What goes with a model, as one text. `None` where a word is none that could mean something.
+pub fn joined(words: &[String]) -> Option<String> {
     if words.iter().any(|word| word.contains(',')) {
-        return with.wrong("must be a list of \"vision\", \"audio\" and \"drafter\"");
+        return None;
     }
-    Ok(match words.is_empty() {
+    Some(match words.is_empty() {
         true => "none".to_owned(),
         false => words.join(","),
     })
@@ -151,7 +173,7 @@ fn words(with: &Json<'_>) -> Result<String, Invalid> {
 
 /// Waits until a model that was fetched is among those that are installed: whoever hears that it is
 /// there may ask it at once.
-async fn listed(last: &PullStatus, mut models: watch::Receiver<Status>) {
+pub async fn listed(last: &PullStatus, mut models: watch::Receiver<Status>) {
     if last.state != PullState::Done {
         return;
     }
@@ -317,9 +339,9 @@ mod tests {
 
     #[test]
     fn requests_are_read_strictly() {
-        let asked = read(parse(br#"{"model": "e2b", "with": ["vision", "drafter"], "quant": "Q4_0", "stream": true}"#).unwrap()).unwrap();
+        let asked = read(parse(br#"{"model": "e2b", "with": ["vision", "drafter"], "quant": "Q4_0", "stream": true, "force": true}"#).unwrap()).unwrap();
         assert_eq!(asked.ask.with.as_deref(), Some("vision,drafter"));
-        assert!(asked.stream && !asked.plan);
+        assert!(asked.stream && asked.ask.force && !asked.plan);
         let none = read(parse(br#"{"model": "e2b", "with": []}"#).unwrap()).unwrap();
         assert_eq!(none.ask.with.as_deref(), Some("none"));
         for bad in [

@@ -37,16 +37,16 @@ impl PullBackend for Engine {
         async move {
             let (basis, report) = (self.pull_basis().await?, self.catalog().await?);
             let (pulls, ask) = (self.pulls.clone(), ask.clone());
-            of_servers(move || pulls.plan(&ask, &basis, Some(&report))).await
+            of_servers(move || pulls.plan(&ask, &basis, &report)).await
         }
         .boxed()
     }
 
     fn pull<'a>(&'a self, ask: &'a PullAsk) -> Reply<'a, PullWatch> {
         async move {
-            let basis = self.pull_basis().await?;
+            let (basis, report) = (self.pull_basis().await?, self.catalog().await?);
             let (pulls, ask) = (self.pulls.clone(), ask.clone());
-            of_servers(move || pulls.pull(&ask, &basis)).await
+            of_servers(move || pulls.pull(&ask, &basis, &report)).await
         }
         .boxed()
     }

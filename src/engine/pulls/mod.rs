@@ -21,6 +21,7 @@ mod retry;
 mod way;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
@@ -33,7 +34,8 @@ use crate::backend::{
     PullWatch,
 };
 use crate::config::Pull;
-use crate::store::partial::{FolderError, Journal, PartialFolder};
+use crate::memory::probe;
+use crate::store::partial::{FOLDER, FolderError, Journal, PartialFolder};
 use way::Way;
 
 /// Models that are fetched at the same time.
@@ -152,16 +154,24 @@ impl Pulls {
         &self,
         ask: &PullAsk,
         basis: &PullBasis,
-        report: Option<&CatalogReport>,
+        report: &CatalogReport,
     ) -> Result<PullPlan, Failure> {
         let (way, directory) = self.place()?;
         plan::plan(&way, &directory, ask, basis, report).map(|planned| planned.plan)
     }
 
     /// See [`crate::backend::PullBackend::pull`]. Blocks.
-    pub(super) fn pull(&self, ask: &PullAsk, basis: &PullBasis) -> Result<PullWatch, Failure> {
+    pub(super) fn pull(
+        &self,
+        ask: &PullAsk,
+        basis: &PullBasis,
+        report: &CatalogReport,
+    ) -> Result<PullWatch, Failure> {
         let (way, directory) = self.place()?;
-        let planned = plan::plan(&way, &directory, ask, basis, None)?;
+        let planned = plan::plan(&way, &directory, ask, basis, report)?;
+        if !ask.force {
+            check_memory(&planned.plan, probe::room().whole)?;
+        }
         let folder = self.folder(&directory)?;
         plan::check_room(&planned.plan)?;
         let begun = folder.journals();
@@ -293,6 +303,27 @@ impl Drop for End {
     }
 }
 
+/// Refuses what takes more memory than the machine has, `whole` bytes (0: not known); what does not fit just now may fit later.
+fn check_memory(plan: &PullPlan, whole: u64) -> Result<(), Failure> {
+    let Some(memory) = plan
+        .memory
+        .as_ref()
+        .filter(|memory| whole > 0 && memory.needs > whole)
+    else {
+        return Ok(());
+    };
+    let fits = match &memory.automatic {
+        Some(other) => format!("{other} would fit (`gemmactl pull auto`)"),
+        None => "no model of the catalogs fits now".to_owned(),
+    };
+    Err(refused(format!(
+        "{} takes {} MiB of memory, and this machine has {} MiB; {fits}. `--force` (`\"force\": true`) fetches it all the same",
+        plan.model,
+        memory.needs >> 20,
+        whole >> 20
+    )))
+}
+
 /// Of those that are over some are told of.
 fn forget_past(jobs: &mut BTreeMap<String, Job>) {
     let over: Vec<String> = jobs
@@ -316,9 +347,16 @@ fn not_written(directory: &Path, error: FolderError) -> Failure {
                 text: format!("another daemon fetches models into {shown}; one does at a time"),
             };
         }
-        FolderError::Disk(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+        FolderError::Disk(error) if error.kind() == ErrorKind::StorageFull => {
             return file::disk(directory, error);
         }
+        FolderError::Disk(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => format!(
+            "{shown} is on a file system that is mounted read-only, so models are not changed there; those that it has are used"
+        ),
+        FolderError::Disk(error) if error.kind() == ErrorKind::NotADirectory => format!(
+            "{} is a link or a file where partial downloads are kept; delete it",
+            directory.join(FOLDER).display()
+        ),
         FolderError::Disk(error) => {
             let there = directory.ancestors().find_map(|path| path.metadata().ok());
             let owner = there.map_or(0, |metadata| metadata.uid());
@@ -349,5 +387,38 @@ fn over(failure: Failure, stopped: bool) -> PullState {
             cause: failure.to_string(),
             resumable,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::PullMemory;
+
+    #[test]
+    fn what_the_machine_could_never_hold_is_refused_with_what_would_fit() {
+        let mut plan = PullPlan {
+            model: "large".into(),
+            directory: "/models".into(),
+            files: vec![],
+            download: Some(1),
+            disk: 1 << 40,
+            left_out: vec![],
+            memory: Some(PullMemory {
+                fits: false,
+                needs: 20 << 30,
+                budget: 1 << 30,
+                automatic: Some("small".into()),
+            }),
+        };
+        let text = check_memory(&plan, 16 << 30).unwrap_err().to_string();
+        for word in ["large", "20480 MiB", "16384 MiB", "small", "--force"] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+        // It may fit when others have ended.
+        check_memory(&plan, 24 << 30).unwrap();
+        check_memory(&plan, 0).unwrap();
+        plan.memory = None;
+        check_memory(&plan, 1).unwrap();
     }
 }

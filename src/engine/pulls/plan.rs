@@ -53,7 +53,7 @@ pub fn plan(
     directory: &Path,
     ask: &PullAsk,
     basis: &PullBasis,
-    report: Option<&CatalogReport>,
+    report: &CatalogReport,
 ) -> Result<Planned, Failure> {
     let (what, hash) = split_hash(&ask.model)?;
     let pull = meant(way, what, ask, basis)?;
@@ -84,7 +84,7 @@ pub fn plan(
         download: download(&journal),
         disk: free(directory),
         left_out: pull.left_out.iter().map(|role| role.id()).collect(),
-        memory: report.and_then(|report| memory(report, &pull.id)),
+        memory: memory(report, &pull.id),
         files: journal.files.iter().map(planned).collect(),
     };
     Ok(Planned { plan, journal })
