@@ -162,7 +162,8 @@ PACKAGES_TARGET ?= $(HOME)/.cache/gemmad/target-$(OLDEST_CPU)
 packages:
 	@[ -n '$(OLDEST_CPU)' ] || { echo 'packages are made for ARCH=amd64, not for $(ARCH)' >&2; exit 1; }
 	@[ "$$(dpkg --print-architecture)" = '$(ARCH)' ] || { echo 'a package for $(ARCH) is made on a machine of that architecture' >&2; exit 1; }
-	@$(MAKE) --no-print-directory TARGET_CPU=$(OLDEST_CPU) CARGO_TARGET_DIR=$(PACKAGES_TARGET) build deb
+	@$(MAKE) --no-print-directory TARGET_CPU=$(OLDEST_CPU) CARGO_TARGET_DIR=$(PACKAGES_TARGET) build
+	@$(MAKE) --no-print-directory TARGET_CPU=$(OLDEST_CPU) CARGO_TARGET_DIR=$(PACKAGES_TARGET) deb
 
 # The package of what is built, whatever CPU it is for. lintian finds nothing in it, and made again elsewhere it is the same.
 DEBS := $(CARGO_TARGET_DIR)/packages

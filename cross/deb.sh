@@ -1,8 +1,8 @@
 #!/bin/sh
 # Makes gemmad's Debian package of programs that are built: deb.sh PROGRAMS OUTPUT [VERSION]
 #
-# It has what `make install` installs. VERSION is for tests of upgrades: a version above that of debian/changelog. The same
-# sources and programs give the same bytes.
+# It has what `make install` installs. VERSION is for tests of upgrades: a version above that of debian/changelog. So is
+# COMPRESSION in the environment, options of dpkg-deb. The same sources and programs give the same bytes.
 set -eu
 # The newest of the libraries that Debian 12 has.
 FLOORS='libc6=2.36 libstdc++6=12.2.0'
