@@ -171,7 +171,7 @@ deb:
 	@$(call install_packages,$(DEB_PACKAGES))
 	@rm -f $(DEBS)/*.deb
 	@cross/deb.sh $(BIN) $(DEBS)
-	@lintian --allow-root --pedantic --display-experimental --fail-on error,warning,info,pedantic,experimental $(DEBS)/*.deb
+	@lintian --allow-root --display-info --pedantic --display-experimental --fail-on error,warning,info,pedantic,experimental $(DEBS)/*.deb
 	@again=$$(mktemp -d); trap 'rm -rf "$$again"' EXIT; TZ=Asia/Tokyo LC_ALL=C cross/deb.sh $(BIN) "$$again" >/dev/null; \
 	  cmp $(DEBS)/*.deb "$$again"/*.deb
 
