@@ -731,7 +731,9 @@ def upgraded():
     stream.events(40)
     rate = 40 / (time.monotonic() - began)
     stream.close()
-    users = {user: manager_of(user) for user in ["alice", "bob"]}
+    # Not alice: a daemon of her own would be asked in place of the system's.
+    do("useradd", "--create-home", "--shell", "/bin/bash", "carol")
+    users = {user: manager_of(user) for user in ["bob", "carol"]}
     for user, env in users.items():
         do("systemctl", "--user", "enable", "--now", "gemmad.socket", user=user, env=env)
     answers(user="bob", env=users["bob"])
@@ -773,7 +775,7 @@ def upgraded():
     check([contents("/etc/gemmad"), contents("/var/lib/gemmad/models")] == kept, "configuration or models changed")
     wait_for("bob's restart", lambda: of_users("MainPID", "bob", users["bob"]) not in [bobs, "0"])
     answers(user="bob", env=users["bob"])
-    check(of_users("ActiveState", "alice", users["alice"]) == "inactive", "a daemon of alice's was started")
+    check(of_users("ActiveState", "carol", users["carol"]) == "inactive", "a daemon of carol's was started")
 
 
 def version_of(file):
