@@ -36,7 +36,9 @@ TRAINER_VENV := $(HOME)/.cache/gemmad/venv-$(shell cksum < $(TRAINER)/requiremen
 # tools for the tests of the service, a message bus and GLib's client of it.
 PACKAGES := build-essential cmake clang libclang-dev python3 python3-venv curl openssl systemd dbus libglib2.0-bin polkitd
 # Whole machines for the tests: a root file system of the distribution's packages, and an emulator.
-VM_PACKAGES := mmdebstrap debian-archive-keyring qemu-system-x86 e2fsprogs
+VM_PACKAGES := mmdebstrap debian-archive-keyring qemu-system-x86 e2fsprogs dpkg-dev debhelper
+# What makes a Debian package, and what judges it.
+DEB_PACKAGES := dpkg-dev debhelper lintian
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # Where `make install` puts what `make build` made. DESTDIR is put in front, for packages.
@@ -82,13 +84,14 @@ COMPLETIONS := \
 # By which the bus has systemd start the daemon.
 ALIASES := $(UNITS)/system/dbus-org.gemmad.Gemmad1.service $(UNITS)/user/dbus-org.gemmad.Gemmad1.service
 
-.PHONY: help build install uninstall setup checkout demo test vm-test boot bench deny fuzz miri asan licences tiny-family clean env
+.PHONY: help build install uninstall packages deb setup checkout demo test vm-test boot bench deny fuzz miri asan licences tiny-family clean env
 
 help:
 	@echo 'make demo    build, start the daemon in a private directory, ask it something'
 	@echo 'make test    everything CI runs: format, clippy, unit, integration, clients, docs'
 	@echo 'make build   the three programs, in $(BIN)'
 	@echo 'make install, make uninstall   programs, units, manual pages, completions under PREFIX ($(PREFIX)); DESTDIR for packages'
+	@echo 'make packages   a Debian package for every machine of this architecture (see docs/packages.md)'
 	@echo 'make agents  try coding agents against the tiny model (700 MB of packages)'
 	@echo 'make vm-test   boot Debian in a virtual machine with the programs in it (MACHINES=all for every kind)'
 	@echo 'make bench   measure the daemon (see docs/measuring.md)'
@@ -150,6 +153,27 @@ uninstall:
 	@cd $(DESTDIR)$(PREFIX)/share/doc && rmdir -p --ignore-fail-on-non-empty gemmad/docs/clients/dbus
 	@$(if $(RUNS),systemctl daemon-reload && systemctl reload dbus)
 	@echo 'models, packed weights, $(CONFIG) and the user gemmad stay'
+
+# Packages are for every machine of an architecture, so they are built apart, for its oldest CPU.
+ARCH ?= $(shell dpkg --print-architecture)
+OLDEST_CPU_amd64 := x86-64
+OLDEST_CPU := $(OLDEST_CPU_$(ARCH))
+PACKAGES_TARGET ?= $(HOME)/.cache/gemmad/target-$(OLDEST_CPU)
+packages:
+	@[ -n '$(OLDEST_CPU)' ] || { echo 'packages are made for ARCH=amd64, not for $(ARCH)' >&2; exit 1; }
+	@[ "$$(dpkg --print-architecture)" = '$(ARCH)' ] || { echo 'a package for $(ARCH) is made on a machine of that architecture' >&2; exit 1; }
+	@$(MAKE) --no-print-directory TARGET_CPU=$(OLDEST_CPU) CARGO_TARGET_DIR=$(PACKAGES_TARGET) build
+	@$(MAKE) --no-print-directory TARGET_CPU=$(OLDEST_CPU) CARGO_TARGET_DIR=$(PACKAGES_TARGET) deb
+
+# The package of what is built, whatever CPU it is for. lintian finds nothing in it, and made again elsewhere it is the same.
+DEBS := $(CARGO_TARGET_DIR)/packages
+deb:
+	@$(call install_packages,$(DEB_PACKAGES))
+	@rm -f $(DEBS)/*.deb
+	@cross/deb.sh $(BIN) $(DEBS)
+	@lintian --allow-root --display-info --pedantic --display-experimental --fail-on error,warning,info,pedantic,experimental $(DEBS)/*.deb
+	@again=$$(mktemp -d); trap 'rm -rf "$$again"' EXIT; TZ=Asia/Tokyo LC_ALL=C cross/deb.sh $(BIN) "$$again" >/dev/null; \
+	  cmp $(DEBS)/*.deb "$$again"/*.deb
 
 demo: build
 	@tests/demo.sh $(BIN)

@@ -16,6 +16,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -229,13 +231,28 @@ def files():
 
 # --- Installed as the README says.
 
-@promise("first", "memory")
+def apt(*words):
+    """What apt says, which must succeed and asks nobody."""
+    return do("apt-get", "-y", "-q", *words, seconds=200, env={"DEBIAN_FRONTEND": "noninteractive"})
+
+
+def package(name="package"):
+    """The file of a package: the version under test, or the `newer` one."""
+    return next((PRODUCT / name).glob("gemmad_*.deb"))
+
+
+def version():
+    return " ".join(do("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Version}", "gemmad").split())
+
+
+@promise("first", "memory", seconds=240)
 def installed():
-    """`make install` and the commands of the README put the service in, with nothing running before it is asked"""
+    """`apt install` puts the service in, with a socket that listens and nothing running before it is asked"""
     BEFORE.write_text("\n".join(sorted(files())))
-    do("make", "-C", PRODUCT / "source", "install", f"BIN={PRODUCT}/build")
-    for command in ["systemd-sysusers", "systemd-tmpfiles --create", "systemctl daemon-reload", "systemctl reload dbus", "systemctl enable --now gemmad.socket"]:
-        do(*command.split())
+    apt("install", package())
+    check(version().startswith("ii "), version())
+    check(do("dpkg", "--verify", "gemmad") == "", "files are not as packaged")
+    check(do("systemctl", "is-enabled", "gemmad.socket").strip() == "enabled", "the socket is not enabled")
     # A call that the unit denies ends the process here, which the kernel logs; as the unit is, it only fails.
     STRICT.parent.mkdir(parents=True, exist_ok=True)
     STRICT.write_text("[Service]\nSystemCallErrorNumber=kill\n")
@@ -252,9 +269,9 @@ def installed():
     check((found.st_mode & 0o777, pwd.getpwuid(found.st_uid).pw_name) == (0o660, "root"), oct(found.st_mode))
     check(active() == "inactive" and active("gemmad.socket") == "active", active(), active("gemmad.socket"))
     do("gemmactl", "config", "check")
-    for name in ["man/man1/gemmactl.1", "man/man5/gemmad.toml.5", "man/man8/gemmad.8", "bash-completion/completions/gemmactl",
+    for name in ["man/man1/gemmactl.1.gz", "man/man5/gemmad.toml.5.gz", "man/man8/gemmad.8.gz", "bash-completion/completions/gemmactl",
                  "zsh/site-functions/_gemmactl", "fish/vendor_completions.d/gemmactl.fish", "doc/gemmad/LICENSE"]:
-        check((Path("/usr/local/share") / name).is_file(), name)
+        check((Path("/usr/share") / name).is_file(), name)
 
 
 @promise("first", "second", "memory")
@@ -476,27 +493,35 @@ def polkit_by_rule():
 
 # --- The manager.
 
+def manager_of(user):
+    """A user's own manager, which runs until `loginctl disable-linger`. Returns what its programs find in their environment."""
+    do("loginctl", "enable-linger", user)
+    home = f"/run/user/{pwd.getpwnam(user).pw_uid}"
+    wait_for(f"{user}'s manager", lambda: Path(home, "systemd/private").exists() and Path(home, "bus").exists())
+    return {"XDG_RUNTIME_DIR": home, "DBUS_SESSION_BUS_ADDRESS": f"unix:path={home}/bus", "HOME": f"/home/{user}",
+            "GEMMAD_SOCKET": f"{home}/gemmad/api.sock"}
+
+
+def of_users(name, user, env, unit="gemmad.service"):
+    return do("systemctl", "--user", "show", "--value", "-p", name, unit, user=user, env=env).strip()
+
+
 @promise("first")
 def of_a_user():
     """A user without any right has an instance of their own, started by the first program, over socket and bus"""
-    bob = pwd.getpwnam("bob")
     models = Path("/home/bob/.local/share/gemmad/models")
     do("mkdir", "-p", models, user="bob")
     do("cp", PRODUCT / "source/models/tiny" / MODELS[0], models, user="bob")
-    do("loginctl", "enable-linger", "bob")
-    home = f"/run/user/{bob.pw_uid}"
-    wait_for("bob's manager", lambda: Path(home, "systemd/private").exists() and Path(home, "bus").exists())
-    env = {"XDG_RUNTIME_DIR": home, "DBUS_SESSION_BUS_ADDRESS": f"unix:path={home}/bus", "HOME": "/home/bob",
-           "GEMMAD_SOCKET": f"{home}/gemmad/api.sock"}
+    env = manager_of("bob")
     do("systemctl", "--user", "enable", "--now", "gemmad.socket", user="bob", env=env)
-    state = lambda: do("systemctl", "--user", "show", "--value", "-p", "ActiveState", "gemmad.service", user="bob", env=env).strip()
+    state = lambda: of_users("ActiveState", "bob", env)
     check(state() == "inactive", state())
     answers(user="bob", env=env)
     check(state() == "active", state())
     do("systemctl", "--user", "stop", "gemmad.service", user="bob", env=env)
     answers("--bus=session", FRANCE, user="bob", env=env)
     check(state() == "active", state())
-    done = ask(FRANCE, user="alice", env={"GEMMAD_SOCKET": f"{home}/gemmad/api.sock"})
+    done = ask(FRANCE, user="alice", env={"GEMMAD_SOCKET": env["GEMMAD_SOCKET"]})
     check(done.returncode == 77, "another user came in", done)
     do("systemctl", "--user", "disable", "--now", "gemmad.socket", "gemmad.service", user="bob", env=env)
     do("loginctl", "disable-linger", "bob")
@@ -696,6 +721,82 @@ def packed_before():
     check("packed" in drawn and "packed     nothing" not in drawn, drawn)
 
 
+# --- Other versions.
+
+@promise("second", seconds=400)
+def upgraded():
+    """An upgrade cuts off no answer and asks nothing, and restarts those daemons that run, for which newcomers wait"""
+    answers()
+    stream, began = Stream(), time.monotonic()
+    stream.events(40)
+    rate = 40 / (time.monotonic() - began)
+    stream.close()
+    # Not alice: a daemon of her own would be asked in place of the system's.
+    do("useradd", "--create-home", "--shell", "/bin/bash", "carol")
+    users = {user: manager_of(user) for user in ["bob", "carol"]}
+    for user, env in users.items():
+        do("systemctl", "--user", "enable", "--now", "gemmad.socket", user=user, env=env)
+    answers(user="bob", env=users["bob"])
+    with Path("/etc/gemmad/gemmad.toml").open("a") as sample:
+        sample.write("# The administrator was here.\n")
+    kept = [contents("/etc/gemmad"), contents("/var/lib/gemmad/models")]
+    socket, daemon, bobs = os.stat(SOCKET).st_ino, of_unit("MainPID"), of_users("MainPID", "bob", users["bob"])
+    do("dpkg", "--unpack", package("newer"), seconds=100)
+    check(of_unit("MainPID") == daemon, "it was restarted before it was configured")
+    with tempfile.TemporaryFile("w+") as said:
+        configuring = subprocess.Popen(["dpkg", "--configure", "gemmad"], stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+        newcomers = []
+
+        def newcomer():
+            wait_for("the restart", lambda: active() == "deactivating" or configuring.poll() is not None, seconds=200)
+            newcomers.append(ask(FRANCE, seconds=100))
+        asking = threading.Thread(target=newcomer)
+        asking.start()
+        # One answer after the other, each well within `shutdown-grace`: the restart comes into one of them.
+        answered = []
+        while configuring.poll() is None and of_unit("MainPID") == daemon and active() == "active":
+            try:
+                stream, began = Stream(tokens=max(20, int(rate * 12))), time.monotonic()
+            except Broken:
+                # One that has not begun when the daemon is told to leave is refused.
+                check(active() != "active" or of_unit("MainPID") != daemon, "the stream did not begin")
+                break
+            answered.append((began, stream.end(), time.monotonic()))
+        configuring.wait(200)
+        asking.join()
+        said.seek(0)
+        check(configuring.returncode == 0, said.read())
+    check({end for _, end, _ in answered} == {"[DONE]"}, answered)
+    restarted = int(of_unit("ActiveExitTimestampMonotonic")) / 1e6
+    check(any(began < restarted < ended for began, _, ended in answered), "the restart came into no answer", restarted, answered)
+    check(newcomers and newcomers[0].stdout.strip() == PARIS, *newcomers)
+    check(version() == f"ii {version_of(package('newer'))}", version())
+    check(of_unit("MainPID") not in [daemon, "0"] and os.stat(SOCKET).st_ino == socket, "the daemon is the same, or the socket another")
+    check([contents("/etc/gemmad"), contents("/var/lib/gemmad/models")] == kept, "configuration or models changed")
+    wait_for("bob's restart", lambda: of_users("MainPID", "bob", users["bob"]) not in [bobs, "0"])
+    answers(user="bob", env=users["bob"])
+    check(of_users("ActiveState", "carol", users["carol"]) == "inactive", "a daemon of carol's was started")
+
+
+def version_of(file):
+    return do("dpkg-deb", "-f", file, "Version").strip()
+
+
+def contents(folder):
+    """Each file below a folder and what is in it."""
+    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in Path(folder).rglob("*") if file.is_file()}
+
+
+@promise("second", seconds=240)
+def downgraded():
+    """A downgrade starts no daemon that does not run, and the next question is answered"""
+    do("systemctl", "stop", "gemmad.service")
+    apt("install", "--allow-downgrades", package())
+    check(version() == f"ii {version_of(package())}", version())
+    check(active() == "inactive" and active("gemmad.socket") == "active", active(), active("gemmad.socket"))
+    answers()
+
+
 @promise("first", "second", "memory")
 def nothing_denied():
     """The kernel denied no system call and no file to daemon or worker, and nothing crashed"""
@@ -716,16 +817,53 @@ def other_bus():
     do("systemctl", "--global", "disable", "dbus-broker.service")
 
 
-@promise("second")
-def uninstalled():
-    """`make uninstall` leaves models, packed weights, configuration and user, and nothing else"""
-    done = do("make", "-C", PRODUCT / "source", "uninstall")
-    check(active() == "inactive" and active("gemmad.socket") == "inactive" and not Path(SOCKET).exists(), "it still runs")
-    check("gemmad" in pwd.getpwnam("gemmad").pw_name and "stay" in done, done)
-    left = sorted(files() - set(BEFORE.read_text().splitlines()))
-    ours = [name for name in left if "gemmad" in name or "gemmactl" in name]
-    said = ("/etc/gemmad", "/var/lib/gemmad", "/var/cache/gemmad", str(STRICT.parent))
-    check(all(name.startswith(said) for name in ours), *[name for name in ours if not name.startswith(said)])
+def left(*expected):
+    """Checks that of all files of gemmad's these are left, with what is in them, and no others."""
+    ours = sorted(name for name in files() - set(BEFORE.read_text().splitlines()) if "gemmad" in name or "gemmactl" in name)
+    said = [*map(Path, expected), STRICT.parent]
+    check(all(os.path.lexists(path) for path in said), "less is left than is said", *ours)
+    unsaid = [name for name in ours if not any(path.is_relative_to(name) or Path(name).is_relative_to(path) for path in said)]
+    check(not unsaid, *unsaid)
+    pwd.getpwnam("gemmad")
+
+
+@promise("second", seconds=240)
+def removed():
+    """`apt remove` ends every daemon, and leaves models, caches, configuration and user, and nothing else"""
+    env = manager_of("bob")
+    answers()
+    answers(user="bob", env=env)
+    apt("remove", "gemmad")
+    check(active() == "inactive" and active("gemmad.socket") == "inactive" and not Path("/run/gemmad").exists(), "it still runs")
+    check(run("pgrep", "-x", "gemmad|gemmad-worker").returncode == 1, do("ps", "-e"))
+    # The link says that the socket was enabled: so it is after the next installation.
+    left("/etc/gemmad", "/var/lib/gemmad", "/var/cache/gemmad", "/etc/systemd/system/sockets.target.wants/gemmad.socket")
+
+
+@promise("second", seconds=240)
+def reinstalled():
+    """Installed again it goes on with its models, packed weights and configuration"""
+    kept = [contents("/etc/gemmad"), contents("/var/lib/gemmad/models"), packed_files()]
+    apt("install", package())
+    check([contents("/etc/gemmad"), contents("/var/lib/gemmad/models"), packed_files()] == kept, "something changed")
+    answers()
+
+
+@promise("second", seconds=300)
+def purged():
+    """`apt purge` says that it leaves the models, and leaves nothing else; without models it leaves nothing"""
+    said = apt("purge", "gemmad")
+    check("models stay" in said, said)
+    left("/var/lib/gemmad/models")
+    check(sorted(MODELS) == sorted(os.listdir("/var/lib/gemmad/models")), os.listdir("/var/lib/gemmad/models"))
+    apt("install", package())
+    answers("--model", "tiny-e2b-q8_0", FRANCE)
+    do("gemmactl", "config", "check")
+    for name in MODELS:
+        Path("/var/lib/gemmad/models", name).unlink()
+    said = apt("purge", "gemmad")
+    check("models stay" not in said, said)
+    left()
 
 
 def main():

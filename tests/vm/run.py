@@ -4,9 +4,9 @@
     run.py --programs DIR [--machine NAME ...] [--keep]
 
 A machine is a distribution's root file system made with mmdebstrap, booted by qemu with the distribution's own kernel and
-systemd. Nothing is copied into the root: the programs, what `make install` needs, models and `promises.py` come as a tar
-file that is the machine's second disk. Inside, `promises.py` installs the product as an administrator would and keeps the
-promises one by one; each is a line of JSON on the second serial port. Here they are held against the list of those that
+systemd. Nothing is copied into the root: the Debian package in two versions, models and `promises.py` come as a tar file that
+is the machine's second disk. Inside, `promises.py` installs the package as an administrator would and keeps the promises one
+by one; each is a line of JSON on the second serial port. Here they are held against the list of those that
 were to come, so a machine that dies half way fails the rest.
 
 Exit status: 0 all promises were kept, 1 some were not, 77 no machine can be made here (the reason is printed).
@@ -33,6 +33,8 @@ sys.path.insert(0, str(HERE))
 import promises  # noqa: E402  (the same file runs inside)
 
 SKIPPED = 77
+# The version of the package that the machine is upgraded to; its programs are the same.
+NEWER = "999"
 # A boot that says nothing for so long is dead: seconds.
 SILENCE = 600
 # One boot altogether: seconds.
@@ -41,8 +43,8 @@ BOOT_TIME = 1200
 PACKAGES = [
     "systemd", "systemd-sysv", "libpam-systemd", "udev", "kmod", "procps", "linux-image-cloud-amd64",
     "dbus", "dbus-broker", "dbus-user-session", "polkitd",
-    # What the product needs, and an administrator who installs it.
-    "libgomp1", "libstdc++6", "make",
+    # What the package depends on: the machine has no network to fetch it from.
+    "libgomp1", "libstdc++6",
     # What the script inside needs.
     "python3", "curl",
 ]
@@ -122,15 +124,25 @@ def base(release):
     return folder
 
 
-def product(programs, folder):
-    """The second disk: a tar file of the checkout's files that an administrator needs, of what was built, and of the tests."""
+def packages(programs, folder):
+    """The package that is installed, and the one that it is upgraded to."""
+    making = [subprocess.Popen([PROJECT / "cross/deb.sh", programs, folder / name, *version], stdout=subprocess.DEVNULL,
+                               env={**os.environ, "COMPRESSION": "-Zgzip -z1"})
+              for name, version in [("package", []), ("newer", [NEWER])]]
+    if any([process.wait() for process in making]):
+        raise SystemExit("the package cannot be made")
+
+
+def product(programs, debs, folder):
+    """The second disk: a tar file of the package, of the checkout's files that the promises need, and of the tests."""
     tree = folder / "product"
-    (tree / "build").mkdir(parents=True)
+    for name in ["package", "newer"]:
+        shutil.copytree(debs / name, tree / name)
+    # Where the tests of their own look for the programs.
+    (tree / "build").mkdir()
     for name in ["gemmad", "gemmad-worker", "gemmactl"]:
-        # Lines of source are for debuggers, and half of what would be read through an emulated disk.
-        subprocess.run(["strip", "--strip-debug", "-o", tree / "build" / name, programs / name], check=True)
-    for name in ["Makefile", "README.md", "SECURITY.md", "LICENSE", "docs", "systemd", "tests/clients/requirements.txt", "tests/clients/package-lock.json", "tests/hub.py",
-                 "models/tiny", "tests/data/pictures", "tests/data/sounds"]:
+        (tree / "build" / name).symlink_to(f"/usr/bin/{name}")
+    for name in ["tests/hub.py", "models/tiny", "tests/data/pictures", "tests/data/sounds"]:
         source, copy = PROJECT / name, tree / "source" / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, copy) if source.is_dir() else shutil.copy(source, copy)
@@ -200,14 +212,14 @@ def show(report):
             print(f"      | {line}", flush=True)
 
 
-def judge(name, programs, keep, only):
+def judge(name, programs, debs, keep, only):
     """Boots a machine as often as it is to be. Returns how many promises were kept and how many were not."""
     machine = MACHINES[name]
     files = base(machine.release)
     kept = broken = 0
     folder = Path(tempfile.mkdtemp(prefix="gemmad-vm-"))
     try:
-        disk, root = product(programs, folder), folder / "root.img"
+        disk, root = product(programs, debs, folder), folder / "root.img"
         # With holes, so it takes what is in use; the machine makes its file system as large as the disk.
         subprocess.run(["cp", "--sparse=always", "--reflink=auto", files / "root.img", root], check=True)
         os.truncate(root, 6 << 30)
@@ -240,12 +252,14 @@ def main():
     args = parser.parse_args()
     if platform.machine() != "x86_64":
         skip("the machines are for programs of x86-64")
-    for tool in ["qemu-system-x86_64", "mke2fs", "strip"]:
+    for tool in ["qemu-system-x86_64", "mke2fs", "strip", "dh", "dpkg-deb"]:
         if not (shutil.which(tool) or shutil.which(tool, path="/usr/sbin:/sbin")):
             skip(f"{tool} is not installed")
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     names = args.machine or ["debian-12"]
-    totals = [judge(name, args.programs, args.keep, args.only) for name in (MACHINES if "all" in names else names)]
+    with tempfile.TemporaryDirectory(prefix="gemmad-debs-") as made:
+        packages(args.programs, debs := Path(made))
+        totals = [judge(name, args.programs, debs, args.keep, args.only) for name in (MACHINES if "all" in names else names)]
     kept, broken = sum(kept for kept, _ in totals), sum(broken for _, broken in totals)
     print(f"machines: {kept} passed, {broken} failed", flush=True)
     sys.exit(1 if broken or not kept else 0)
