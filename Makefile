@@ -31,9 +31,8 @@ AIDER := $(if $(shell python3 -c 'import sys; print("yes" if (3, 10) <= sys.vers
 TRAINER := models/tiny/trainer
 TRAINER_VENV := $(HOME)/.cache/gemmad/venv-$(shell cksum < $(TRAINER)/requirements.txt | cut -d' ' -f1)
 
-# A compiler, CMake and libclang for llama.cpp and its binding; Python, curl and openssl for the tests with real clients and
-# servers; systemd's
-# tools for the tests of the service, a message bus and GLib's client of it.
+# A compiler, CMake and libclang for llama.cpp and its binding; Python, curl and openssl for the tests with real clients
+# and servers; systemd's tools for the tests of the service, a message bus and GLib's client of it.
 PACKAGES := build-essential cmake clang libclang-dev python3 python3-venv curl openssl systemd dbus libglib2.0-bin polkitd
 # Whole machines for the tests: a root file system of the distribution's packages, and an emulator.
 VM_PACKAGES := mmdebstrap debian-archive-keyring qemu-system-x86 e2fsprogs dpkg-dev debhelper
@@ -157,7 +156,7 @@ uninstall:
 # Packages are for every machine of an architecture, so they are built apart, for its oldest CPU.
 ARCH ?= $(shell dpkg --print-architecture)
 OLDEST_CPU_amd64 := x86-64
-OLDEST_CPU := $(OLDEST_CPU_$(ARCH))
+OLDEST_CPU = $(OLDEST_CPU_$(ARCH))
 PACKAGES_TARGET ?= $(HOME)/.cache/gemmad/target-$(OLDEST_CPU)
 packages:
 	@[ -n '$(OLDEST_CPU)' ] || { echo 'packages are made for ARCH=amd64, not for $(ARCH)' >&2; exit 1; }
