@@ -296,7 +296,7 @@ pub fn taken_as(path: &Path, name: &str) -> Result<Role, BadFile> {
 
 /// Whether a folder is nobody's but ours, root's or the model directory's owner's: others who may put files into the directory
 /// could replace what lies in a folder of theirs, or lead us elsewhere with a link.
-fn check_folder(folder: &Path, directory: &Path) -> io::Result<()> {
+pub(super) fn check_folder(folder: &Path, directory: &Path) -> io::Result<()> {
     let metadata = folder.symlink_metadata()?;
     let owners = [
         0,

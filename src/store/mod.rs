@@ -27,6 +27,7 @@ mod pieces;
 mod projector;
 mod quantization;
 pub mod record;
+mod replace;
 mod retained;
 mod scan;
 mod sealed;

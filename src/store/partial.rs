@@ -12,13 +12,16 @@
 //! belongs to it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FallocateFlags, FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+
+use super::install::check_folder;
+use super::replace::{UNFINISHED, replace};
 
 /// Where partial files lie, in a model directory.
 pub const FOLDER: &str = ".pull";
@@ -141,10 +144,20 @@ impl PartialFolder {
             .read(true)
             .custom_flags((OFlags::DIRECTORY | OFlags::NOFOLLOW).bits() as i32)
             .open(&path)?;
+        let metadata = lock.metadata()?;
+        let is_own = metadata.uid() == rustix::process::geteuid().as_raw();
+        if !is_own || metadata.mode() & 0o077 != 0 {
+            // What lies in it would be taken for what this daemon began.
+            return Err(FolderError::Disk(io::Error::other(format!(
+                "{} is not this daemon's alone; take it away",
+                path.display()
+            ))));
+        }
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => return Err(FolderError::Held),
             locked => locked.map_err(io::Error::from)?,
         }
+        sweep(&path);
         Ok(Self {
             directory: directory.to_owned(),
             path,
@@ -205,11 +218,9 @@ impl PartialFolder {
     /// # Errors
     /// The disk refuses.
     pub fn write(&self, journal: &Journal) -> io::Result<()> {
-        let new = self.path.join(format!("{}.new", journal.id));
-        let mut file = File::create(&new)?;
-        file.write_all(serde_json::to_string(journal)?.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(new, self.journal(&journal.id))?;
+        let text = serde_json::to_string(journal)?;
+        // An address in it can have a key.
+        replace(&self.journal(&journal.id), 0o600, text.as_bytes())?;
         sync(&self.path)
     }
 
@@ -271,7 +282,11 @@ impl PartialFolder {
         file.set_permissions(fs::Permissions::from_mode(MODE))?;
         file.sync_all()?;
         match fs::create_dir(folder) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if folder != self.directory {
+                    check_folder(folder, &self.directory)?;
+                }
+            }
             made => {
                 made?;
                 fs::set_permissions(folder, fs::Permissions::from_mode(FOLDER_MODE))?;
@@ -290,12 +305,34 @@ impl PartialFolder {
         Ok(place)
     }
 
+    /// Gives the room back that was taken for what has not come.
+    pub fn give_room_back(&self, journal: &Journal) {
+        for number in 0..journal.files.len() {
+            let part = OpenOptions::new()
+                .write(true)
+                .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+                .open(self.part(&journal.id, number));
+            // Room that stays taken is given back when the download goes on.
+            let _ = part.and_then(|part| part.set_len(part.metadata()?.len()));
+        }
+    }
+
     /// Forgets a model that is there, or not wanted any more, with all that is left of its files.
     pub fn forget(&self, journal: &Journal) {
         for number in 0..journal.files.len() {
             let _ = fs::remove_file(self.part(&journal.id, number));
         }
         let _ = fs::remove_file(self.journal(&journal.id));
+    }
+}
+
+/// Takes away what was not whole when the daemon ended.
+fn sweep(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -340,6 +377,8 @@ fn sync(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     fn journal(files: &[&str]) -> Journal {
@@ -416,6 +455,37 @@ mod tests {
         folder.open_part("0a", 0, 0, None).unwrap();
         assert!(folder.publish(&begun, 0).is_err());
         assert_eq!(fs::read(&place).unwrap(), b"abcd");
+    }
+
+    #[test]
+    fn a_folder_that_others_may_look_into_is_not_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join(FOLDER);
+        DirBuilder::new().mode(0o777).create(&place).unwrap();
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = PartialFolder::open(directory.path()).unwrap_err();
+        assert!(
+            matches!(&refused, FolderError::Disk(error) if error.to_string().contains("take it away")),
+            "{refused:?}"
+        );
+        // What was not whole goes with the next start.
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o700)).unwrap();
+        fs::write(place.join(format!("{UNFINISHED}1")), "{").unwrap();
+        PartialFolder::open(directory.path()).unwrap();
+        assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn nothing_is_published_behind_a_link() {
+        let [directory, elsewhere] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let folder = PartialFolder::open(directory.path()).unwrap();
+        let begun = journal(&["a.gguf"]);
+        folder.open_part("0a", 0, 0, None).unwrap();
+        let link = directory.path().join("some-model");
+        std::os::unix::fs::symlink(elsewhere.path(), &link).unwrap();
+        let refused = folder.publish(&begun, 0).unwrap_err();
+        assert!(refused.to_string().contains("it is a link"), "{refused}");
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -1,15 +1,20 @@
 //! What was known of a file when it came: beside it, in a hidden file.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::catalog::{Digest, digest_of, hexadecimal};
+use super::replace::replace;
 
 /// The largest record, in bytes.
 const LARGEST: u64 = 16 << 10;
+/// Everyone may read it, as the file itself.
+const MODE: u32 = 0o644;
 
 /// What a file is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,15 +41,26 @@ fn path_of(file: &Path) -> Option<PathBuf> {
     Some(file.with_file_name(name))
 }
 
-/// What is recorded of a file, if that can be read and understood.
+/// What is recorded of a file, if that can be read and understood. What others say of it than root,
+/// the daemon's user and the file's owner is no record.
 pub fn read(file: &Path) -> Option<Record> {
     let mut text = String::new();
-    let path = path_of(file)?;
-    if !path.symlink_metadata().ok()?.is_file() {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let record = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits() as i32)
+        .open(path_of(file)?)
+        .ok()?;
+    let metadata = record.metadata().ok()?;
+    let believed = [
+        0,
+        rustix::process::geteuid().as_raw(),
+        file.metadata().ok()?.uid(),
+    ];
+    if !metadata.is_file() || !believed.contains(&metadata.uid()) {
         return None;
     }
-    let file = File::open(path).ok()?;
-    file.take(LARGEST).read_to_string(&mut text).ok()?;
+    record.take(LARGEST).read_to_string(&mut text).ok()?;
     let written: Written = serde_json::from_str(&text).ok()?;
     Some(Record {
         sha256: digest_of(&written.sha256)?,
@@ -64,12 +80,7 @@ pub fn write(file: &Path, record: &Record) -> io::Result<()> {
         bytes: record.bytes,
         source: record.source.clone(),
     };
-    let mut new = path.clone().into_os_string();
-    new.push(".new");
-    let mut out = File::create(&new)?;
-    out.write_all(serde_json::to_string(&written)?.as_bytes())?;
-    out.sync_all()?;
-    fs::rename(new, path)
+    replace(&path, MODE, serde_json::to_string(&written)?.as_bytes())
 }
 
 /// Forgets a file that is gone.

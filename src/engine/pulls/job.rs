@@ -73,8 +73,9 @@ pub fn run(way: &Way, folder: &PartialFolder, mut journal: Journal, job: &Job) {
             ..
         }
     );
-    if !kept {
-        folder.forget(&journal);
+    match kept {
+        true => folder.give_room_back(&journal),
+        false => folder.forget(&journal),
     }
     job.status.send_modify(|status| {
         status.state = state;
