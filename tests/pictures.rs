@@ -61,7 +61,8 @@ fn what_cannot_be_shown_is_refused_by_name() {
             .refusal()
     };
     for (file, reason) in [
-        (&b"II*\0"[..], "is no PNG, JPEG, WebP, GIF or BMP file"),
+        (&b"hello"[..], "is no PNG, JPEG, WebP, GIF or BMP file"),
+        (b"II*\0", "is a TIFF file"),
         (&RED[..RED.len() / 2], "damaged or cut off"),
     ] {
         let (code, param, message) = with(picture(file));

@@ -199,7 +199,7 @@ fn a_users_own_instance_lives_in_the_users_directories() {
         .spawn()
         .unwrap();
     let socket = home.path().join("run/gemmad/api.sock");
-    wait_for("the user's socket", || socket.exists());
+    wait_for("the user's socket", || UnixStream::connect(&socket).is_ok());
     let answer = Command::new(env!("CARGO_BIN_EXE_gemmactl"))
         .args(["--socket", socket.to_str().unwrap(), "models"])
         .output()

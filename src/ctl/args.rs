@@ -310,8 +310,8 @@ pub struct AskArgs {
     #[arg(long, value_name = "FILE")]
     pub image: Vec<PathBuf>,
 
-    /// Let the model hear a sound of 30 s at most, WAV, MP3, FLAC or Ogg (Vorbis, Opus); like
-    /// --image
+    /// Let the model hear a sound of 30 s at most, WAV, AIFF, CAF, MP3, FLAC, Ogg, M4A, MP4 or
+    /// WebM; like --image
     #[arg(long, value_name = "FILE")]
     pub audio: Vec<PathBuf>,
 

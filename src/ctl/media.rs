@@ -100,10 +100,14 @@ pub fn sound(path: &Path) -> Result<Value, Error> {
         // Titles before the sound, or the mark of a frame of layer 3.
         [b'I', b'D', b'3', ..] => "mp3",
         [0xFF, second, ..] if second & 0xE6 == 0xE2 => "mp3",
+        [_, _, _, _, b'f', b't', b'y', b'p', ..] => "m4a",
+        [0x1A, 0x45, 0xDF, 0xA3, ..] => "webm",
+        [b'F', b'O', b'R', b'M', ..] => "aiff",
+        [b'c', b'a', b'f', b'f', ..] => "caf",
         _ => {
             return Err(wrong(
                 path,
-                "neither WAV, MP3, FLAC nor Ogg; convert it first",
+                "neither WAV, AIFF, CAF, MP3, FLAC, Ogg, M4A, MP4 nor WebM; convert it first",
             ));
         }
     };

@@ -26,9 +26,12 @@ const FORMATS: [&str; 7] = [
 ];
 /// … and how it is said.
 const KNOWN: &str = "only PNG, JPEG, WebP, GIF and BMP are supported";
-/// What a client may call a sound; Opus and Vorbis come in Ogg. It goes by the file's content as
+/// What a client may call a sound, by its format or by its codec. It goes by the file's content as
 /// well.
-const SOUNDS: [&str; 6] = ["wav", "mp3", "flac", "ogg", "opus", "vorbis"];
+const SOUNDS: [&str; 15] = [
+    "wav", "mp3", "flac", "ogg", "opus", "vorbis", "aac", "alac", "m4a", "mp4", "webm", "mkv",
+    "aiff", "aif", "caf",
+];
 /// Some clients leave the padding out.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -92,7 +95,13 @@ pub fn input_audio(part: &mut Object) -> Result<Sound, Invalid> {
     object.finish()?;
     let file = match data.passed_file() {
         Some(file) => file,
-        None => decode(&data, &data.string()?, MAX_SOUND_BYTES)?,
+        None => {
+            let text = data.string()?;
+            // Some clients send a data URL in the place of what it has.
+            let url = text.strip_prefix("data:");
+            let content = url.and_then(|url| Some(url.split_once(";base64,")?.1));
+            decode(&data, content.unwrap_or(&text), MAX_SOUND_BYTES)?
+        }
     };
     Ok(Sound { file })
 }
@@ -361,25 +370,22 @@ mod tests {
     fn sounds_are_taken_and_refused_by_name() {
         let parse = |part: &str| input_audio(&mut body(part.as_bytes()).unwrap());
         for format in ["\"wav\"", "\"MP3\"", "\"opus\"", "null"] {
-            let part = format!(r#"{{"input_audio":{{"data":"UklGRg","format":{format}}}}}"#);
-            assert_eq!(
-                parse(&part),
-                Ok(Sound {
-                    file: b"RIFF"[..].into()
-                }),
-                "{part}"
-            );
+            for data in ["UklGRg", "data:audio/wav;base64,UklGRg=="] {
+                let part = format!(r#"{{"input_audio":{{"data":"{data}","format":{format}}}}}"#);
+                let file = b"RIFF"[..].into();
+                assert_eq!(parse(&part), Ok(Sound { file }), "{part}");
+            }
         }
         for (part, field, reason) in [
             (r#"{}"#, "input_audio", "required"),
             (r#"{"input_audio":{}}"#, "input_audio.data", "required"),
             (
-                r#"{"input_audio":{"data":"UklGRg==","format":"aac"}}"#,
+                r#"{"input_audio":{"data":"UklGRg==","format":"amr"}}"#,
                 "input_audio.format",
-                "`aac`; only wav, mp3",
+                "`amr`; only wav, mp3",
             ),
             (
-                r#"{"input_audio":{"data":"data:audio/wav;base64,UklGRg==","format":"wav"}}"#,
+                r#"{"input_audio":{"data":"data:audio/wav,UklGRg==","format":"wav"}}"#,
                 "input_audio.data",
                 "not valid base64",
             ),
