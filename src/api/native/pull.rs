@@ -59,7 +59,12 @@ pub async fn pull(
     let mut watched = local.pull(&asked.ask).await?;
     let models = local.changes();
     if asked.stream {
-        return Ok(events(Body::from_stream(told(watched, models))));
+        let event = |status: &PullStatus| {
+            let mut buffer = vec![];
+            write_event(&mut buffer, None, &StatusOut::from(status));
+            buffer
+        };
+        return Ok(events(Body::from_stream(told(watched, models, event))));
     }
     // Its sender lives as long as it is told of.
     let _ = watched.wait_for(|status| status.state.is_over()).await;
@@ -69,7 +74,7 @@ pub async fn pull(
 }
 
 /// Refuses everyone but administrators, and those whom a catalog lets fetch from all places that are meant.
-async fn allowed(api: &Api, caller: &Caller, ask: &PullAsk) -> Result<(), ApiError> {
+pub async fn allowed(api: &Api, caller: &Caller, ask: &PullAsk) -> Result<(), ApiError> {
     let refusal = match admin::allowed(api, caller) {
         Ok(()) => return Ok(()),
         Err(refusal) => refusal,
@@ -182,13 +187,15 @@ pub async fn listed(last: &PullStatus, mut models: watch::Receiver<Status>) {
     let _ = timeout(LISTED, models.wait_for(is_there)).await;
 }
 
-/// An event now, one for each change, but not too many, and one for the end.
-fn told(
+/// The `event` of how it stands now, one for each change, but not too many, and one for the end.
+pub fn told(
     watched: PullWatch,
     models: watch::Receiver<Status>,
-) -> impl stream::Stream<Item = Result<Vec<u8>, Infallible>> {
-    stream::unfold(Some((watched, models, true)), |state| async move {
-        let (mut watched, models, first) = state?;
+    event: impl FnMut(&PullStatus) -> Vec<u8> + Send,
+) -> impl stream::Stream<Item = Result<Vec<u8>, Infallible>> + Send {
+    let begin = Some((watched, models, event, true));
+    stream::unfold(begin, |state| async move {
+        let (mut watched, models, mut event, first) = state?;
         if !first {
             sleep(PAUSE).await;
             // The job is gone with the daemon.
@@ -196,13 +203,12 @@ fn told(
         }
         let status = watched.borrow_and_update().clone();
         listed(&status, models.clone()).await;
-        let mut buffer = vec![];
-        write_event(&mut buffer, None, &StatusOut::from(&status));
+        let piece = event(&status);
         let next = match status.state.is_over() {
             true => None,
-            false => Some((watched, models, false)),
+            false => Some((watched, models, event, false)),
         };
-        Some((Ok(buffer), next))
+        Some((Ok(piece), next))
     })
 }
 

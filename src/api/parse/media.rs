@@ -131,6 +131,32 @@ pub fn source(json: &Json) -> Result<Part, Invalid> {
     }))
 }
 
+/// A file of Ollama's `images`, in base64 alone: a picture, or a sound, which its first bytes tell. Also as
+/// a data URL, or by its address.
+pub fn bare(json: &Json) -> Result<Part, Invalid> {
+    let text = json.string()?;
+    if text.starts_with("data:") || is_address(&text) {
+        return picture(json, Detail::Auto);
+    }
+    let file = decode(json, &text, MAX_PICTURE_BYTES.max(MAX_SOUND_BYTES))?;
+    Ok(match is_sound(&file) {
+        true => Part::Sound(Sound { file }),
+        false => Part::Picture(Picture {
+            file,
+            detail: Detail::Auto,
+        }),
+    })
+}
+
+/// Whether a file begins as sounds do that are sent without a word of what they are.
+fn is_sound(file: &[u8]) -> bool {
+    let begins = [&b"fLaC"[..], b"OggS", b"ID3"];
+    begins.iter().any(|begin| file.starts_with(begin))
+        || (file.starts_with(b"RIFF") && file.get(8..12) == Some(b"WAVE"))
+        // The first frame of MPEG audio.
+        || matches!(file, [0xff, second, ..] if second & 0xe6 == 0xe2)
+}
+
 fn detail(json: &Json) -> Result<Detail, Invalid> {
     if !json.is_string() {
         return match json.u32(0, u32::MAX)? {

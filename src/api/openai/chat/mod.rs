@@ -4,11 +4,11 @@
 pub mod completion;
 pub mod fields;
 mod form;
-mod messages;
+pub mod messages;
 pub mod request;
 pub mod response;
 pub mod stream;
-mod thinking;
+pub mod thinking;
 
 use std::sync::Arc;
 
