@@ -55,7 +55,7 @@ def test_an_answer(client, default):
     parts = answer.load_duration + answer.prompt_eval_duration + answer.eval_duration
     assert 0 < answer.eval_duration <= parts <= answer.total_duration < 60e9
     assert chat(client, COUNT, options=SURE | {"num_predict": 3}).done_reason == "length"
-    assert chat(client, COUNT, options=SURE | {"stop": ["4"]}).message.content.strip() == "1 2 3"
+    assert chat(client, COUNT, options=SURE | {"stop": ["4"]}).message.content.strip() == "1, 2, 3,"
 
 
 def test_a_streamed_answer(client):
@@ -118,9 +118,6 @@ def test_forms(client):
     assert Person.model_validate_json(chat(client, ANNA, format=schema).message.content) == Person(name="Anna", age=27)
     assert Person.model_validate_json(client.generate("auto", ANNA, format=schema, options=SURE).response).age == 27
     assert isinstance(json.loads(chat(client, ANNA, format="json").message.content), dict)
-    with pytest.raises(ollama.ResponseError, match="`format` must be `json` or a JSON Schema, not `yaml`"):
-        http_chat = client._client.post("/api/chat", json={"messages": user("x"), "format": "yaml"})
-        raise ollama.ResponseError(http_chat.text, http_chat.status_code)
 
 
 def test_log_probabilities(client):
@@ -233,30 +230,29 @@ def test_the_server_is_known(http):
 # What cannot be had
 
 
-@pytest.mark.parametrize("ask, words", [
-    (lambda c: c.embed("auto", "a"), "embeddings: not served here"),
-    (lambda c: c.embeddings("auto", "a"), "embeddings: not served here"),
-    (lambda c: c.create("mine", from_="auto", system="be brief"), "send `system`, `options` and `messages` with each request"),
-    (lambda c: c.copy("auto", "mine"), "gemmactl import --link"),
-    (lambda c: c.push("auto"), "publishing models: not served here"),
-    (lambda c: c.create_blob(CIRCLE), "gemmactl import"),
-    (lambda c: c.generate("auto", "def f(", suffix="return"), "`suffix` can only be \"\""),
-    (lambda c: c.generate("auto", "a", context=[1, 2]), "send the conversation to `/api/chat`"),
-    (lambda c: c.generate("auto", "a", template="{{ .Prompt }}"), "`template` can only be \"\""),
-    (lambda c: chat(c, "a", options={"mirostat": 2}), "`options.mirostat` can only be 0"),
-    (lambda c: chat(c, "a", options={"temperature": 9}), "`options.temperature` must be between 0 and 2"),
-    (lambda c: chat(c, "a", model="llama3.2"), "there is no model `llama3.2`"),
-    (lambda c: list(chat(c, "a", model="llama3.2", stream=True)), "there is no model `llama3.2`"),
-    (lambda c: c.show("llama3.2"), "there is no model `llama3.2`"),
-    (lambda c: c.delete("llama3.2"), "there is no model `llama3.2`"),
-    (lambda c: c.pull("llama3.2"), "llama3.2"),
-    (lambda c: chat(c, "word " * 60_000), "prompt is too long"),
+@pytest.mark.parametrize("ask, status, words", [
+    (lambda c: c.embed("auto", "a"), 404, "embeddings: not served here"),
+    (lambda c: c.embeddings("auto", "a"), 404, "embeddings: not served here"),
+    (lambda c: c.create("mine", from_="auto", system="be brief"), 404, "send `system`, `options` and `messages` with each request"),
+    (lambda c: c.copy("auto", "mine"), 404, "gemmactl import --link"),
+    (lambda c: c.push("auto"), 404, "publishing models: not served here"),
+    (lambda c: c.create_blob(CIRCLE), 404, "gemmactl import"),
+    (lambda c: c.generate("auto", "def f(", suffix="return"), 400, '`suffix` can only be ""'),
+    (lambda c: c.generate("auto", "a", context=[1, 2]), 400, "send the conversation to `/api/chat`"),
+    (lambda c: c.generate("auto", "a", template="{{ .Prompt }}"), 400, '`template` can only be ""'),
+    (lambda c: chat(c, "a", options={"mirostat": 2}), 400, "`options.mirostat` can only be 0"),
+    (lambda c: chat(c, "a", options={"temperature": 9}), 400, "`options.temperature` must be between 0 and 2"),
+    (lambda c: chat(c, "a", model="llama3.2"), 404, "there is no model `llama3.2`"),
+    (lambda c: list(chat(c, "a", model="llama3.2", stream=True)), 404, "there is no model `llama3.2`"),
+    (lambda c: c.show("llama3.2"), 404, "there is no model `llama3.2`"),
+    (lambda c: c.delete("llama3.2"), 404, "there is no model `llama3.2`"),
+    (lambda c: c.pull("llama3.2"), 404, "llama3.2"),
+    (lambda c: chat(c, "word " * 60_000), 400, "prompt is too long"),
 ])
-def test_what_cannot_be_had(client, ask, words):
+def test_what_cannot_be_had(client, ask, status, words):
     with pytest.raises(ollama.ResponseError) as error:
         ask(client)
-    assert words in error.value.error
-    assert error.value.status_code == (404 if "no model" in words or "not served" in words or "gemmactl" in words or "llama" in words or "each request" in words else 400)
+    assert words in error.value.error and error.value.status_code == status
 
 
 def test_what_was_left_out_is_said(http):
@@ -291,7 +287,8 @@ def test_home_assistant():
             said.append((content, calls))
             functions_called = [ollama.Message.ToolCall(function=ollama.Message.ToolCall.Function(name=name, arguments=values)) for name, values in calls]
             messages.append(ollama.Message(role="assistant", content=content, thinking=None, tool_calls=functions_called or None))
-            messages += [ollama.Message(role="tool", content='{"data": {"success": true}, "error": null}') for _ in calls]
+            # Its own results have an `error` as well, of which the tiny model thinks the worst.
+            messages += [ollama.Message(role="tool", content='{"ok": true}') for _ in calls]
         assert f"{TINY}:latest" in models and not thinking
         return said
 
@@ -342,10 +339,6 @@ def test_langchain():
     picture = {"type": "image_url", "image_url": f"data:image/png;base64,{base64.b64encode(CIRCLE.read_bytes()).decode()}"}
     seen = model.invoke([HumanMessage([{"type": "text", "text": "What is in the picture?"}, picture])])
     assert "red" in seen.content
-
-    class Later:
-        pass
-
     assert asyncio.run(model.ainvoke(CAPITAL)).content == PARIS
 
 

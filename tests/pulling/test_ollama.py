@@ -41,7 +41,7 @@ def test_a_model_comes_and_goes(client):
     assert client.pull(MODEL).status == "success"
     answer = client.chat(f"{ID}:latest", [{"role": "user", "content": "What is the capital of France?"}], options={"temperature": 0})
     assert answer.message.content == PARIS
-    with pytest.raises(ollama.ResponseError, match="is loaded") as error:
+    with pytest.raises(ollama.ResponseError, match="is in use") as error:
         client.delete(ID)
     assert error.value.status_code == 409
     client.generate(ID, keep_alive=0)

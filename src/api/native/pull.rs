@@ -30,8 +30,8 @@ use crate::backend::{
 const PAUSE: Duration = Duration::from_millis(200);
 /// What [`joined`] takes.
 pub const WITH: &str = "must be a list of \"vision\", \"audio\" and \"drafter\"";
-/// How long the end of a download waits for its model to be found.
-const LISTED: Duration = Duration::from_secs(10);
+/// How long it is waited for that the list of models has what came, and no more what went.
+pub const LISTED: Duration = Duration::from_secs(10);
 
 /// What is asked for, and how it is answered.
 pub struct Asked {

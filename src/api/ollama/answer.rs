@@ -114,18 +114,23 @@ impl Clock {
 
     fn end(self, done: &Done) -> End {
         let prompt = Duration::from_micros(done.timings.prompt_us);
+        let eval = Duration::from_micros(done.timings.predicted_us);
+        let total = self.asked.elapsed();
+        // What passes between the processes is in none of the worker's times, or in two.
+        let load = self.read.saturating_sub(prompt);
+        let load = load.min(total.saturating_sub(prompt + eval));
         End {
             done_reason: match done.finish {
                 Finish::Stop | Finish::StopString(_) | Finish::ToolCalls => "stop",
                 Finish::Length | Finish::Repetition => "length",
             },
             finish_details: FinishDetails::of(done.finish),
-            total_duration: nanos(self.asked.elapsed()),
-            load_duration: nanos(self.read.saturating_sub(prompt)),
+            total_duration: nanos(total),
+            load_duration: nanos(load),
             prompt_eval_count: done.usage.prompt_tokens,
             prompt_eval_duration: nanos(prompt),
             eval_count: done.usage.completion_tokens,
-            eval_duration: nanos(Duration::from_micros(done.timings.predicted_us)),
+            eval_duration: nanos(eval),
         }
     }
 

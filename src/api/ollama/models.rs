@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use super::OllamaError;
 use crate::access::Caller;
 use crate::api::native::admin;
+use crate::api::native::keep::take_away;
 use crate::api::parse::json::{Object, body as parse};
 use crate::api::timestamp::{NEVER, rfc3339};
 use crate::api::{Api, Invalid, body, json as answered, render};
@@ -293,7 +294,7 @@ pub async fn delete(
     let mut object = parse(&received.bytes)?;
     let name = named(&mut object)?;
     object.finish()?;
-    api.backends.local().remove(&name).await?;
+    take_away(api.backends.local(), &name).await?;
     Ok(Response::new(Body::empty()))
 }
 

@@ -287,6 +287,46 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_file_alone_is_a_picture_or_a_sound() {
+        let parse = |text: &str| {
+            let json = format!("{{\"x\":\"{text}\"}}");
+            bare(&body(json.as_bytes()).unwrap().take("x").unwrap())
+        };
+        let is_sound = |file: &[u8]| match parse(&BASE64.encode(file)).unwrap() {
+            Part::Sound(sound) => &sound.file[..] == file,
+            Part::Picture(picture) => !(&picture.file[..] == file),
+            other => panic!("{other:?}"),
+        };
+        for sound in [
+            &b"RIFF\x10\0\0\0WAVEfmt "[..],
+            b"fLaC\0",
+            b"OggS\0",
+            b"ID3\x04",
+            b"\xff\xfb\x90",
+        ] {
+            assert!(is_sound(sound), "{sound:?}");
+        }
+        for picture in [
+            &b"\x89PNG"[..],
+            b"\xff\xd8\xff\xe0",
+            b"RIFF\x10\0\0\0WEBP",
+            b"GIF8",
+            b"RIFF",
+        ] {
+            assert!(!is_sound(picture), "{picture:?}");
+        }
+        assert!(matches!(
+            parse("data:image/png;base64,iVBORw=="),
+            Ok(Part::Picture(_))
+        ));
+        assert!(matches!(
+            parse("https://example.org/a.png"),
+            Ok(Part::Remote(_))
+        ));
+        assert_eq!(parse("a picture").unwrap_err().field, "x");
+    }
+
     fn assert_refused(part: &str, field: &str, reason: &str) {
         let error = parse(part).unwrap_err();
         assert_eq!(error.field, field, "{part}: {error}");
