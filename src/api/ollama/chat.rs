@@ -37,13 +37,13 @@ pub fn parse(body: &[u8]) -> Result<Call, Invalid> {
         endpoint.system = true;
     }
     link(&mut said);
-    let request = ChatRequest {
+    common.asking(object, endpoint, |request| ChatRequest {
+        messages: said,
         tools,
         tool_choice,
         parallel_tool_calls,
-        ..ChatRequest::new(said)
-    };
-    common.asking(object, endpoint, request)
+        ..request
+    })
 }
 
 fn message(json: &Json) -> Result<Message, Invalid> {
@@ -151,6 +151,8 @@ mod tests {
         assert_eq!(of(r#","format":"","think":true"#).format, Format::Text);
         assert!(of(r#","think":"max""#).thinking.is_on());
         assert!(!of(r#","think":false"#).thinking.is_on());
+        let effort = of(r#","options":{"reasoning_effort":"low"}"#).thinking;
+        assert_eq!(Some(effort), Thinking::of_effort("low"));
         // Open WebUI's.
         let beside = of(r#","num_predict":5,"system":"be brief""#);
         assert_eq!(beside.output.max_tokens, Some(5));

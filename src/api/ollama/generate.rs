@@ -3,7 +3,7 @@
 use crate::api::ollama::request::{Call, Common, Endpoint, Kind, images};
 use crate::api::parse::Invalid;
 use crate::api::parse::json::{self, Object};
-use crate::chat::{ChatRequest, Message, Part, RawPrompt, Role};
+use crate::chat::{ChatRequest, Message, Part, RawPrompt, Role, Thinking};
 
 /// Reads a body. Every bound of the request has been checked when this returns.
 pub fn parse(body: &[u8]) -> Result<Call, Invalid> {
@@ -28,8 +28,10 @@ pub fn parse(body: &[u8]) -> Result<Call, Invalid> {
         ..Message::text(Role::User, "")
     };
     let system = system.map(|text| Message::text(Role::System, text));
-    let messages = system.into_iter().chain([user]).collect();
-    common.asking(object, endpoint, ChatRequest::new(messages))
+    common.asking(object, endpoint, |request| ChatRequest {
+        messages: system.into_iter().chain([user]).collect(),
+        ..request
+    })
 }
 
 /// A prompt that is the client's own from its first token to its last.
@@ -47,10 +49,15 @@ fn raw(mut object: Object, common: Common, prompt: String) -> Result<Call, Inval
         kind: Kind::Generate,
         system: false,
     };
-    match prompt.is_empty() {
-        true => common.idle(object, endpoint),
-        false => common.asking(object, endpoint, ChatRequest::raw(RawPrompt::Text(prompt))),
+    if prompt.is_empty() {
+        return common.idle(object, endpoint);
     }
+    common.asking(object, endpoint, |request| ChatRequest {
+        prompt: Some(RawPrompt::Text(prompt)),
+        // It has no place for thoughts.
+        thinking: Thinking::Off,
+        ..request
+    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use crate::api::fields::{self, Level};
 use crate::api::ignored::Ignored;
-use crate::api::openai::chat::{fields as chat_fields, request as chat, thinking};
+use crate::api::openai::chat::{fields as chat_fields, request as chat};
 use crate::api::openai::common;
 use crate::api::parse::Invalid;
 use crate::api::parse::json::{Object, quote};
@@ -113,13 +113,14 @@ impl Endpoint {
 
 /// What both endpoints take.
 pub struct Common {
+    head: Head,
+    /// Without what is said.
+    request: ChatRequest,
+}
+
+struct Head {
     model: String,
     stream: bool,
-    format: Format,
-    sampling: Sampling,
-    output: OutputLimits,
-    thinking: Thinking,
-    logprobs: Option<u8>,
     keep: Option<Keep>,
     ignored: Ignored,
 }
@@ -134,65 +135,64 @@ enum Keep {
 impl Common {
     pub fn take(object: &mut Object) -> Result<Self, Invalid> {
         let mut ignored = Ignored::default();
-        let (sampling, mut output) = options(object, &mut ignored)?;
+        let Options {
+            sampling,
+            mut output,
+            effort,
+        } = options(object, &mut ignored)?;
         // Where Open WebUI has it.
         let beside = chat::most(object, "num_predict")?;
         output.max_tokens = output.max_tokens.or(beside);
         if let Some(name) = OPTIONS.iter().find(|name| object.peek(name).is_some()) {
             return object.lacks(name, "belongs into `options`");
         }
-        let keep = keep(object)?;
         Ok(Self {
-            model: common::model(object)?,
-            stream: object.switch("stream", true)?,
-            format: format(object)?,
-            sampling,
-            output,
-            thinking: thinking::wish(object)?.thinking,
-            logprobs: chat::logprobs(object)?,
-            keep,
-            ignored,
+            head: Head {
+                model: common::model(object)?,
+                stream: object.switch("stream", true)?,
+                keep: keep(object)?,
+                ignored,
+            },
+            request: ChatRequest {
+                format: format(object)?,
+                sampling,
+                output,
+                thinking: think(object)?.or(effort).unwrap_or_default(),
+                logprobs: chat::logprobs(object)?,
+                ..ChatRequest::new(vec![])
+            },
         })
     }
 
     /// Nothing is asked.
     pub fn idle(self, object: Object, endpoint: Endpoint) -> Result<Call, Invalid> {
-        let wish = match self.keep {
+        let wish = match self.head.keep {
             Some(Keep::Not) => Wish::Unload,
             Some(Keep::AWhile) | None => Wish::Load,
         };
-        self.call(object, endpoint, wish)
+        self.head.call(object, endpoint, wish)
     }
 
-    /// This is asked, with what this says of the answer.
+    /// Something is asked, which `say` adds to what this says of the answer.
     pub fn asking(
         self,
         object: Object,
         endpoint: Endpoint,
-        request: ChatRequest,
+        say: impl FnOnce(ChatRequest) -> ChatRequest,
     ) -> Result<Call, Invalid> {
-        let request = ChatRequest {
-            format: self.format.clone(),
-            sampling: self.sampling.clone(),
-            output: self.output.clone(),
-            // A text that is gone on with as it is has no place for thoughts.
-            thinking: match request.prompt {
-                Some(_) => Thinking::Off,
-                None => self.thinking,
-            },
-            logprobs: self.logprobs,
-            ..request
-        };
+        let request = say(self.request);
         request
             .check()
             .map_err(|invalid| Invalid::at(invalid, |place| endpoint.field(place)))?;
-        self.call(object, endpoint, Wish::Answer(Box::new(request)))
+        let wish = Wish::Answer(Box::new(request));
+        self.head.call(object, endpoint, wish)
     }
+}
 
-    fn call(self, mut object: Object, endpoint: Endpoint, wish: Wish) -> Result<Call, Invalid> {
-        let mut ignored = self.ignored;
+impl Head {
+    fn call(mut self, mut object: Object, endpoint: Endpoint, wish: Wish) -> Result<Call, Invalid> {
         if self.keep.is_some() && wish != Wish::Unload {
-            ignored.note("keep_alive", "");
+            self.ignored.note("keep_alive", "");
         }
         fields::neutral(&mut object, Level::Request)?;
         object.finish()?;
@@ -201,29 +201,52 @@ impl Common {
             wish,
             stream: self.stream,
             endpoint,
-            ignored,
+            ignored: self.ignored,
         })
     }
 }
 
+#[derive(Default)]
+struct Options {
+    sampling: Sampling,
+    output: OutputLimits,
+    /// Where Open WebUI has it.
+    effort: Option<Thinking>,
+}
+
 /// `options`: how tokens are drawn, and when the answer ends.
-fn options(
-    object: &mut Object,
-    ignored: &mut Ignored,
-) -> Result<(Sampling, OutputLimits), Invalid> {
+fn options(object: &mut Object, ignored: &mut Ignored) -> Result<Options, Invalid> {
     let Some(options) = object.take("options") else {
-        return Ok(Default::default());
+        return Ok(Options::default());
     };
     let mut options = options.object()?;
     for name in fields::given(&options, "options") {
         ignored.note(&format!("options.{name}"), "");
     }
-    let sampling = common::sampling(&mut options)?;
-    let output = chat::output(&mut options)?;
+    let effort = options.take("reasoning_effort");
+    let taken = Options {
+        sampling: common::sampling(&mut options)?,
+        output: chat::output(&mut options)?,
+        effort: effort.map(|name| common::effort(&name)).transpose()?,
+    };
     fields::neutral_members(&mut options, "options")?;
     fields::neutral(&mut options, Level::Request)?;
     options.finish()?;
-    Ok((sampling, output))
+    Ok(taken)
+}
+
+/// `think`: a switch, or an effort.
+fn think(object: &mut Object) -> Result<Option<Thinking>, Invalid> {
+    let Some(think) = object.take("think") else {
+        return Ok(None);
+    };
+    if think.is_string() {
+        return common::effort(&think).map(Some);
+    }
+    Ok(Some(match think.boolean()? {
+        true => Thinking::On { budget: None },
+        false => Thinking::Off,
+    }))
 }
 
 /// `json`, or a schema.

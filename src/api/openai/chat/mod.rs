@@ -8,7 +8,7 @@ pub mod messages;
 pub mod request;
 pub mod response;
 pub mod stream;
-pub mod thinking;
+mod thinking;
 
 use std::sync::Arc;
 
