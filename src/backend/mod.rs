@@ -17,7 +17,7 @@ pub use failure::Failure;
 pub use keep::{Import, Imported, ModelPart, Removed, StoreFault, Verdict, VerifiedFile};
 pub use pull::{
     PullAsk, PullBackend, PullFault, PullMemory, PullPlan, PullRights, PullState, PullStatus,
-    PullWatch, PulledFile,
+    PullWatch, PulledFile, Puller,
 };
 pub use report::{
     CacheReport, CachedFile, CatalogEntry, CatalogMemory, CatalogReport, ContextSpan, KeptFor,

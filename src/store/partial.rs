@@ -26,8 +26,8 @@ use super::replace::{UNFINISHED, replace};
 /// Where partial files lie, in a model directory.
 pub const FOLDER: &str = ".pull";
 /// The largest journal that is read, in bytes.
-const LARGEST: u64 = 256 << 10;
-/// Journals that are looked at.
+const LARGEST: u64 = 1 << 20;
+/// Journals that are looked at, and that are written.
 const JOURNALS: usize = 64;
 /// Everybody may read a model; see [`super::install`].
 const MODE: u32 = 0o644;
@@ -49,6 +49,9 @@ pub struct Journal {
     /// or not.
     #[serde(default)]
     pub boot: String,
+    /// The user on whose account it is; `None`: nobody's, an administrator's.
+    #[serde(default)]
+    pub owner: Option<u32>,
 }
 
 /// One of its files.
@@ -216,9 +219,12 @@ impl PartialFolder {
     /// Replaces a journal, whole or not at all.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// The disk refuses, or it is more than would be read again.
     pub fn write(&self, journal: &Journal) -> io::Result<()> {
         let text = serde_json::to_string(journal)?;
+        if text.len() as u64 > LARGEST {
+            return Err(io::Error::other("the addresses of its files are too long"));
+        }
         // An address in it can have a key.
         replace(&self.journal(&journal.id), 0o600, text.as_bytes())?;
         sync(&self.path)
@@ -399,6 +405,7 @@ mod tests {
             folder: Some("some-model".into()),
             files: files.iter().map(file).collect(),
             boot: String::new(),
+            owner: None,
         }
     }
 
