@@ -247,7 +247,7 @@ fn discard_aside(gone: Vec<Entry>, secret: Option<(PromptCache, PathBuf)>) {
         return;
     }
     let what = Arc::new(Mutex::new((gone, secret)));
-    let take = |what: &Mutex<(Vec<Entry>, Option<PathBuf>)>| {
+    let take = |what: &Mutex<(Vec<Entry>, Option<(PromptCache, PathBuf)>)>| {
         let mut what = what.lock().unwrap_or_else(PoisonError::into_inner);
         discard(std::mem::take(&mut what.0));
         let Some((cache, path)) = what.1.take() else {
