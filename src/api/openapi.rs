@@ -90,6 +90,7 @@ mod tests {
             ("/detokenize", |body| tokens::detokenize(body).map(drop)),
             ("/models/load", |body| json::body(body).map(drop)),
             ("/models/verify", |body| json::body(body).map(drop)),
+            ("/models/prune", |body| json::body(body).map(drop)),
             ("/v1/models/pull", |body| {
                 json::body(body).and_then(pull::read).map(drop)
             }),

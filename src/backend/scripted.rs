@@ -174,6 +174,10 @@ impl LocalBackend for Scripted {
         Box::pin(async { Ok(()) })
     }
 
+    fn prune(&self, remove: bool) -> Reply<'_, Vec<Unused>> {
+        unscripted(remove)
+    }
+
     fn clear_cache(&self) -> Reply<'_, CacheReport> {
         unscripted("clear_cache")
     }

@@ -131,6 +131,23 @@ impl Models {
         ))
     }
 
+    /// Deletes what serves no installed model: packed weights of models that are gone, and what is kept
+    /// of downloads that failed. Options: dry-run (b: only say what). Returns the JSON of `POST
+    /// /models/prune`. For administrators.
+    #[zbus(out_args("pruned"))]
+    async fn prune(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        options: HashMap<String, OwnedValue>,
+    ) -> Result<String, BusError> {
+        let _client = self.0.admit_for(&header, Action::Models).await?;
+        let mut options = Options::new(options);
+        let dry_run = options.switch("dry-run")?.unwrap_or(false);
+        options.finish()?;
+        let found = self.0.backends.local().prune(!dry_run).await?;
+        Ok(native::keep::pruned_json(dry_run, found))
+    }
+
     /// Hashes a model's files again. Options: timeout (u), as for Ask; reading a large model takes
     /// longer than that. Returns the JSON of `POST /models/verify`. For administrators.
     #[zbus(out_args("verified"))]

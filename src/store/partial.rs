@@ -192,6 +192,23 @@ impl PartialFolder {
         journals
     }
 
+    /// Parts of which no journal speaks, with their bytes. Not for use while a download begins.
+    pub fn forgotten(&self) -> Vec<(PathBuf, u64)> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let is_part = |entry: &fs::DirEntry| {
+            let name = entry.file_name();
+            let parts: Vec<&str> = name.to_str()?.split('.').collect();
+            match parts[..] {
+                [id, _, "part"] => Some(!self.journal(id).exists()),
+                _ => None,
+            }
+        };
+        let forgotten = entries.filter(|entry| is_part(entry) == Some(true));
+        let sized =
+            forgotten.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.len())));
+        sized.collect()
+    }
+
     fn journal(&self, id: &str) -> PathBuf {
         self.path.join(format!("{id}.json"))
     }
@@ -430,6 +447,9 @@ mod tests {
         // One that was cut is good as far as it goes.
         file.set_len(1).unwrap();
         assert_eq!(folder.open_part("0a", 0, 2, Some(4)).unwrap().1, 1);
+        assert_eq!(folder.forgotten(), []);
+        fs::remove_file(folder.journal("0a")).unwrap();
+        assert_eq!(folder.forgotten(), [(folder.part("0a", 0), 1)]);
         folder.forget(&begun);
         assert_eq!(fs::read_dir(&folder.path).unwrap().count(), 0);
         assert!(!begun.files[0].source.shown().contains("key"));

@@ -18,6 +18,7 @@ mod job;
 mod leg;
 mod limits;
 mod plan;
+mod prune;
 mod retry;
 mod way;
 
