@@ -278,6 +278,7 @@ fn own() -> Vec<Route> {
         route(POST, "/models/unload", native::admin::unload),
         route(POST, "/models/import", native::keep::import),
         route(POST, "/models/verify", native::keep::verify),
+        route(POST, "/models/prune", native::keep::prune),
     ]
 }
 

@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn every_example_is_accepted() {
         type Reads = fn(&[u8]) -> Result<(), Invalid>;
-        let readers: [(&str, Reads); 19] = [
+        let readers: [(&str, Reads); 20] = [
             ("/v1/chat/completions", |body| {
                 chat::request::parse(body).map(drop)
             }),
@@ -96,6 +96,7 @@ mod tests {
             ("/detokenize", |body| tokens::detokenize(body).map(drop)),
             ("/models/load", |body| json::body(body).map(drop)),
             ("/models/verify", |body| json::body(body).map(drop)),
+            ("/models/prune", |body| json::body(body).map(drop)),
             ("/v1/models/pull", |body| {
                 json::body(body).and_then(pull::read).map(drop)
             }),

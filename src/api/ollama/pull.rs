@@ -12,7 +12,7 @@ use super::OllamaError;
 use super::models::named;
 use crate::access::Caller;
 use crate::api::generation::{lines, write_line};
-use crate::api::native::pull::{allowed, listed, told};
+use crate::api::native::pull::{listed, puller, told};
 use crate::api::parse::json::body as parse;
 use crate::api::{Api, Invalid, body, json, render};
 use crate::backend::{Failure, PullAsk, PullFault, PullState, PullStatus, PulledFile};
@@ -62,9 +62,9 @@ pub async fn pull(
     let received = body::read(&api, &caller, http).await?;
     let Asked { ask, stream } = read(&received.bytes)?;
     drop(received);
-    allowed(&api, &caller, &ask).await?;
+    let by = puller(&api, &caller, &ask).await?;
     let local = api.backends.local();
-    let mut watched = local.pull(&ask).await?;
+    let mut watched = local.pull(&ask, &by).await?;
     let models = local.changes();
     if stream {
         let mut telling = Telling::default();
@@ -223,6 +223,7 @@ mod tests {
             state,
             files: vec![file(Some("ab"), one), file(None, two)],
             rate: 0,
+            owner: None,
         };
         let mut telling = Telling::default();
         let mut told = |status: &PullStatus| -> Vec<Value> {
