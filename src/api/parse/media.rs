@@ -294,8 +294,14 @@ mod tests {
             bare(&body(json.as_bytes()).unwrap().take("x").unwrap())
         };
         let is_sound = |file: &[u8]| match parse(&BASE64.encode(file)).unwrap() {
-            Part::Sound(sound) => &sound.file[..] == file,
-            Part::Picture(picture) => !(&picture.file[..] == file),
+            Part::Sound(sound) => {
+                assert_eq!(&sound.file[..], file);
+                true
+            }
+            Part::Picture(picture) => {
+                assert_eq!(&picture.file[..], file);
+                false
+            }
             other => panic!("{other:?}"),
         };
         for sound in [
