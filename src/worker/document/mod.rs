@@ -10,6 +10,8 @@ mod office;
 mod pdf;
 mod rich;
 mod table;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::fs::File;

@@ -11,7 +11,7 @@ const MAX_DEPTH: usize = 1000;
 const MAX_FONTS: usize = 4096;
 
 /// Groups that hold none of the text.
-const HIDDEN: [&str; 29] = [
+const HIDDEN: [&str; 28] = [
     "colortbl",
     "stylesheet",
     "info",
@@ -35,8 +35,7 @@ const HIDDEN: [&str; 29] = [
     "blipuid",
     "picprop",
     "shpinst",
-    "listtext",
-    "pntext",
+    "nonesttables",
     "pnseclvl",
     "panose",
     "atnid",
@@ -85,6 +84,8 @@ enum Kind {
     Result,
     Note,
     Edge,
+    /// Of an item of a list: its number, or a sign.
+    Marker,
 }
 
 struct Rich {
@@ -104,6 +105,7 @@ struct Rich {
     table: Table,
     cells: Vec<String>,
     instruction: String,
+    marker: String,
     /// Where results of fields, and notes, begin in the text.
     starts: Vec<usize>,
     notes: Vec<String>,
@@ -124,6 +126,7 @@ impl Default for Rich {
             table: Table::default(),
             cells: vec![],
             instruction: String::new(),
+            marker: String::new(),
             starts: vec![],
             notes: vec![],
         }
@@ -260,6 +263,7 @@ impl Rich {
     fn push(&mut self, text: &str) {
         match self.group().kind {
             Kind::Instruction => self.instruction += text,
+            Kind::Marker => self.marker += text,
             Kind::Hidden | Kind::Fonts | Kind::Picture => {}
             Kind::Text | Kind::Result | Kind::Note | Kind::Edge => self.text += text,
         }
@@ -403,6 +407,7 @@ impl Rich {
                 self.end_paragraph();
                 self.group().kind = Kind::Edge;
             }
+            "listtext" | "pntext" => self.group().kind = Kind::Marker,
             "shptxt" => self.group().kind = Kind::Edge,
             word if HIDDEN.contains(&word) => self.group().kind = Kind::Hidden,
             word => self.layout(word, value),
@@ -483,9 +488,14 @@ impl Rich {
         self.end_table();
         let text = std::mem::take(&mut self.text);
         self.starts.clear();
-        match (group.heading, group.item) {
+        let marker = std::mem::take(&mut self.marker);
+        let item = group.item.or((!marker.is_empty()).then_some(0));
+        // Bullets are of many shapes.
+        let is_number = marker.contains(char::is_alphanumeric) && marker.trim() != "o";
+        let marker = if is_number { marker.trim() } else { "-" };
+        match (group.heading, item) {
             (Some(level), _) => self.out.heading(level, &text),
-            (None, Some(depth)) => self.out.item(depth, "-", &text),
+            (None, Some(depth)) => self.out.item(depth, marker, &text),
             (None, None) => self.out.paragraph(&text),
         }
     }
