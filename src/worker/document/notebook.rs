@@ -8,28 +8,24 @@ use super::{Pages, encoding};
 /// Reads the file as a notebook if it is one, else as text.
 pub fn read(bytes: &[u8], pages: &mut Pages<'_>) -> Result<u32, String> {
     let decoded = encoding::text(bytes).ok_or("is no text, and so no notebook")?;
-    let notebook: Option<Value> = serde_json::from_str(&decoded.text).ok();
-    let version = notebook
-        .as_ref()
-        .and_then(|notebook| notebook["nbformat"].as_u64());
-    let cells = |of: &Value| of["cells"].as_array().cloned();
-    let cells = match (&notebook, version) {
-        (Some(notebook), Some(4..)) => cells(notebook),
-        (Some(notebook), Some(_)) => cells(&notebook["worksheets"][0]),
-        _ => None,
+    let notebook = serde_json::from_str(&decoded.text).unwrap_or(Value::Null);
+    let cells = match notebook["nbformat"].as_u64() {
+        Some(4..) => notebook["cells"].as_array(),
+        Some(_) => notebook["worksheets"][0]["cells"].as_array(),
+        None => None,
     };
     let Some(cells) = cells else {
         pages.encoding = Some(decoded.encoding);
         pages.push(decoded.text, false, None);
         return Ok(1);
     };
-    let metadata = &notebook.as_ref().unwrap_or(&Value::Null)["metadata"];
+    let metadata = &notebook["metadata"];
     let language = metadata["language_info"]["name"].as_str();
     let language = language
         .or(metadata["kernelspec"]["language"].as_str())
         .unwrap_or_default();
     let mut out = Blocks::default();
-    for cell in &cells {
+    for cell in cells {
         if out.is_full() {
             out.cut = true;
             break;

@@ -21,7 +21,7 @@ const MAX_UNPACKED: u64 = 256 << 20;
 /// 150.
 const MAX_RATIO: u64 = 300;
 /// Bytes to which any part may unpack.
-const RATIO_FREE: u64 = 1 << 20;
+const RATIO_FREE: u64 = 16 << 20;
 
 const DAMAGED: &str = "is damaged or cut off";
 

@@ -93,7 +93,7 @@ fn zip(parts: &[(&str, &[u8])]) -> Vec<u8> {
             .new_file(name)
             .compression_method(CompressionMethod::DEFLATE);
         let (mut entry, config) = file.start().unwrap();
-        let encoder = DeflateEncoder::new(&mut entry, Compression::fast());
+        let encoder = DeflateEncoder::new(&mut entry, Compression::best());
         let mut writer = config.wrap(encoder);
         writer.write_all(content).unwrap();
         let (encoder, descriptor) = writer.finish().unwrap();
