@@ -318,7 +318,9 @@ pub struct AskArgs {
     #[arg(long, value_name = "FILE")]
     pub audio: Vec<PathBuf>,
 
-    /// Let the model read a file: text of any kind, HTML or PDF; like --image
+    /// Let the model read a file: text of any kind, HTML, PDF, an office document (docx, xlsx, pptx,
+    /// odt, ods, odp, rtf), a book (epub), a mail (eml), a notebook (ipynb) or a table (csv); like
+    /// --image
     #[arg(long, value_name = "FILE")]
     pub file: Vec<PathBuf>,
 
