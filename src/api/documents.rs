@@ -25,7 +25,7 @@ pub async fn resolve(
     request: &mut ChatRequest,
     share: &mut Share,
 ) -> Result<Vec<ReadFile>, Refused> {
-    let files = read(api, owner, request, share).await?;
+    let files = read(api, owner, model, request, share).await?;
     api.attachments.decode(request, model, share).await?;
     Ok(files)
 }
@@ -35,6 +35,7 @@ pub async fn resolve(
 pub async fn read(
     api: &Api,
     owner: PrincipalId,
+    model: &str,
     request: &mut ChatRequest,
     share: &mut Share,
 ) -> Result<Vec<ReadFile>, Refused> {
@@ -44,7 +45,11 @@ pub async fn read(
         .grow(request.bytes().saturating_sub(before) as u64)
         .map_err(Refused::Full)?;
     let most = api.limits.body_bytes;
-    api.attachments.read(request, most, share).await
+    let mut files = vec![];
+    let read = api
+        .attachments
+        .read(request, model, most, share, &mut files);
+    read.await.map(|()| files)
 }
 
 /// Takes files that were sent before from where they are kept.
@@ -94,7 +99,8 @@ fn list(files: &[ReadFile]) -> String {
                 "name": file.name.chars().take(200).collect::<String>(),
                 "pages": extent.pages,
                 "read": extent.read,
-                "unseen": extent.unseen,
+                "shown": file.shown(),
+                "unseen": file.unseen(),
                 "whole": file.is_complete(),
             });
             if let Some(encoding) = &extent.encoding {
@@ -121,10 +127,7 @@ mod tests {
 
     #[test]
     fn what_was_read_is_said() {
-        let mut file = ReadFile {
-            name: "größe 😀.pdf".into(),
-            extent: Default::default(),
-        };
+        let mut file = ReadFile::unread("größe 😀.pdf");
         (file.extent.pages, file.extent.read) = (9, 4);
         assert!(
             with_files_header(Response::new(Body::empty()), &[])
@@ -136,7 +139,7 @@ mod tests {
         let said: serde_json::Value = serde_json::from_str(header).unwrap();
         assert_eq!(
             said,
-            serde_json::json!([{"name": "größe 😀.pdf", "pages": 9, "read": 4, "unseen": 0, "whole": false}])
+            serde_json::json!([{"name": "größe 😀.pdf", "pages": 9, "read": 4, "shown": 0, "unseen": 0, "whole": false}])
         );
     }
 }

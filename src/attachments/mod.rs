@@ -9,10 +9,11 @@ mod decoder;
 mod document;
 mod extractor;
 mod fetcher;
+mod look;
 mod turns;
 
 pub use aside::aside;
-pub use document::{Medium, ReadFile, medium};
+pub use document::{Medium, ReadFile, ReadPage, Seen, medium};
 
 use std::io;
 use std::path::PathBuf;
@@ -21,13 +22,14 @@ use std::time::{Duration, Instant};
 
 use crate::access::quota::{Full, Share};
 use crate::backend::{Backends, Failure};
-use crate::chat::{ChatError, ChatRequest, Networks};
+use crate::chat::{ChatError, ChatRequest, Modalities, Networks, Part};
 use crate::engine::one_shot;
 use crate::memory::probe;
 use crate::memory::reserved::{Reservation, ReservedMemory};
-use decoder::MediaDecoder;
+use decoder::{MEDIA_PER_USER, MediaDecoder};
 use extractor::Extractor;
 use fetcher::Fetcher;
+use look::Viewer;
 use turns::Waiting;
 
 /// How long a worker waits for memory before its request is refused, and how often it looks.
@@ -88,9 +90,9 @@ impl Attachments {
             .unwrap_or_else(PoisonError::into_inner) = time;
     }
 
-    /// Puts what the request's addresses and files have in their place, as text and pictures. At most
-    /// `most` bytes are fetched; `share`, whose owner's turn is waited for, grows as the request does.
-    /// Says of each file how much of it was read.
+    /// Puts what the request's addresses and files have in their place, as text and pictures such as
+    /// `model` can take. At most `most` bytes are fetched; `share`, whose owner's turn is waited for,
+    /// grows as the request does. Says in `read` of each file how much of it was read.
     ///
     /// # Errors
     ///
@@ -99,9 +101,11 @@ impl Attachments {
     pub async fn read(
         &self,
         request: &mut ChatRequest,
+        model: &str,
         most: u64,
         share: &mut Share,
-    ) -> Result<Vec<ReadFile>, Refused> {
+        read: &mut Vec<ReadFile>,
+    ) -> Result<(), Refused> {
         let waiting = self.waiting(share);
         let before = request.bytes();
         self.fetcher
@@ -111,13 +115,21 @@ impl Attachments {
         let fetched = request.bytes();
         let grow = |share: &mut Share, bytes: usize| share.grow(bytes as u64);
         grow(share, fetched.saturating_sub(before)).map_err(Refused::Full)?;
-        let read = self
-            .extractor
-            .read(request, &waiting)
+        let is_document = |(_, _, part): (_, _, &Part)| matches!(part, Part::Document(_));
+        if !request.parts().any(is_document) {
+            return Ok(());
+        }
+        let seeing = Modalities {
+            image: true,
+            ..request.modalities()
+        };
+        let found = self.backends.find(model, seeing).await;
+        let viewer = Viewer::new(request, found, MEDIA_PER_USER);
+        self.extractor
+            .read(request, viewer, &waiting, read)
             .await
             .map_err(Refused::Failure)?;
-        grow(share, request.bytes().saturating_sub(fetched)).map_err(Refused::Full)?;
-        Ok(read)
+        grow(share, request.bytes().saturating_sub(fetched)).map_err(Refused::Full)
     }
 
     /// Puts pixels and samples in the place of the request's pictures and sounds. A request is to be

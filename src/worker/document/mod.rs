@@ -1,9 +1,11 @@
 //! Extracts the text of files that clients send, and pictures of their pages. A worker of its own
 //! does it and then ends, so a file that crashes its reader affects nothing else.
 
+mod area;
 mod encoding;
 mod html;
 mod pdf;
+mod sight;
 mod text;
 
 use std::fs::File;
@@ -16,7 +18,7 @@ use super::exit::{EXIT_LOAD, EXIT_PROTOCOL};
 use super::link::Writer;
 use crate::ipc::{
     DocumentKind, EXTRACT_MEMORY, EXTRACT_PICTURES, EXTRACT_TEXT, Extent, Extract, ExtractEvent,
-    Page,
+    ExtractRequest, Page, Sight,
 };
 use crate::sandbox::{Needs, Profile};
 
@@ -25,7 +27,7 @@ const CPU_SECONDS: u64 = 20;
 
 /// Reads the one file that came.
 pub fn run(
-    kind: DocumentKind,
+    request: ExtractRequest,
     files: Vec<OwnedFd>,
     writer: &Writer<Extract>,
 ) -> Result<ExitCode, u8> {
@@ -43,15 +45,15 @@ pub fn run(
     let mut pages = Pages {
         writer,
         read: 0,
-        unseen: 0,
+        budget: request.look.tokens,
         left: EXTRACT_TEXT,
         pictures_left: EXTRACT_PICTURES,
         cut: false,
         encoding: None,
     };
-    let read = contents(File::from(file)).and_then(|bytes| match kind {
+    let read = contents(File::from(file)).and_then(|bytes| match request.kind {
         DocumentKind::Html => html::read(&bytes, &mut pages),
-        DocumentKind::Pdf => pdf::read(bytes, &mut pages),
+        DocumentKind::Pdf => pdf::read(bytes, request.look, &mut pages),
         DocumentKind::Text => plain(&bytes, &mut pages),
     });
     let (last, status) = match read {
@@ -59,7 +61,7 @@ pub fn run(
             ExtractEvent::Read(Extent {
                 pages: count,
                 read: pages.read,
-                unseen: pages.unseen,
+                budget: pages.budget,
                 cut: pages.cut,
                 encoding: pages.encoding.map(str::to_owned),
             }),
@@ -76,7 +78,7 @@ fn plain(bytes: &[u8], pages: &mut Pages<'_>) -> Result<u32, String> {
     let decoded = encoding::text(bytes)
         .ok_or("is of a kind that is not read; text, HTML, PDF and pictures are")?;
     pages.encoding = Some(decoded.encoding);
-    pages.push(decoded.text, false, None);
+    pages.push(decoded.text, Sight::Told);
     Ok(1)
 }
 
@@ -91,8 +93,8 @@ fn contents(file: File) -> Result<Vec<u8>, String> {
 struct Pages<'a> {
     writer: &'a Writer<Extract>,
     read: u32,
-    /// Of them, those that show what was not sent.
-    unseen: u32,
+    /// Tokens of a page's picture.
+    budget: u32,
     /// Bytes of text that may still be taken.
     left: usize,
     pictures_left: usize,
@@ -102,20 +104,17 @@ struct Pages<'a> {
 }
 
 impl Pages<'_> {
-    /// Sends a page, with a picture if it says little of what it shows; false if no more are
-    /// wanted.
-    fn push(&mut self, mut text: String, says_little: bool, picture: Option<Vec<u8>>) -> bool {
+    /// Sends a page, whose picture has no more bytes than are left; false if no more are wanted.
+    fn push(&mut self, mut text: String, sight: Sight) -> bool {
         if text.len() > self.left {
             text.truncate(text.floor_char_boundary(self.left));
             self.cut = true;
         }
         self.left -= text.len();
-        let picture = picture.filter(|picture| picture.len() <= self.pictures_left);
-        self.pictures_left -= picture.as_ref().map_or(0, Vec::len);
-        self.unseen += u32::from(says_little && picture.is_none());
+        self.pictures_left -= sight.picture().map_or(0, <[u8]>::len);
         self.read += 1;
         self.writer
-            .send(&ExtractEvent::Page(Page { text, picture }))
+            .send(&ExtractEvent::Page(Page { text, sight }))
             .is_ok()
             && !self.cut
     }

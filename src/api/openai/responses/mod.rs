@@ -83,7 +83,8 @@ pub async fn create(
     let call = parse(bytes, request::parse).await?;
     let (delivery, progress) = (call.delivery, call.progress);
     let (mut ready, input, shown, ignored) = ready(&api, caller.id(), call, &mut share)?;
-    let files = documents::read(&api, caller.id(), &mut ready.request, &mut share)
+    let model = ready.model.clone();
+    let files = documents::read(&api, caller.id(), &model, &mut ready.request, &mut share)
         .await
         .map_err(|refused| ready.unread(refused))?;
     let keep = delivery.stores();
