@@ -178,3 +178,44 @@ fn a_model_that_takes_no_pictures_gets_the_text() {
     let (code, _, message) = daemon.chat(&asked(&document, &json!("auto"))).refusal();
     assert_eq!(code, "model_cannot_see", "{message}");
 }
+
+#[test]
+fn errors_tell_what_was_read_as_well() {
+    let daemon = Daemon::start();
+    let fine = file(&pages(&[drawn(STAMP, "")], b"null"), &json!("auto"));
+    let damaged = file(b"%PDF-1.7\nno pages", &json!("auto"));
+    let messages = |parts: Value| json!([{"role": "user", "content": parts}]);
+    let files = |reply: &Reply| -> Value {
+        assert_eq!(reply.status, 400, "{}", reply.text());
+        serde_json::from_str(reply.header("x-gemmad-files").unwrap()).unwrap()
+    };
+    let whole = |pages: u32, whole: bool| json!({"name": "a.pdf", "pages": pages, "read": pages, "shown": 0, "unseen": 0, "whole": whole});
+    let body = json!({"model": TINY, "messages": messages(json!([fine, damaged]))});
+    let refused = daemon.chat(&body);
+    assert_eq!(files(&refused), json!([whole(1, true), whole(0, false)]));
+    // What goes wrong after they were read.
+    let long = json!({"type": "text", "text": "word ".repeat(20_000)});
+    let body = json!({"model": TINY, "messages": messages(json!([fine, long]))});
+    let refused = daemon.chat(&body);
+    assert_eq!(refused.refusal().0, "context_length_exceeded");
+    assert_eq!(files(&refused), json!([whole(1, true)]));
+    let counted = daemon.post("/v1/chat/completions/input_tokens", &body);
+    assert!(counted.header("x-gemmad-files").is_some());
+
+    let document = |file: &[u8]| {
+        let data = STANDARD.encode(file);
+        let source = json!({"type": "base64", "media_type": "application/pdf", "data": data});
+        json!({"type": "document", "title": "a.pdf", "source": source})
+    };
+    let body = json!({"model": TINY, "max_tokens": 8, "messages": messages(json!([document(b"%PDF-1.7\n")]))});
+    assert_eq!(
+        files(&daemon.post("/v1/messages", &body)),
+        json!([whole(0, false)])
+    );
+    let part = json!({"type": "input_file", "filename": "a.pdf", "file_data": STANDARD.encode("%PDF-1.7\n")});
+    let body = json!({"model": TINY, "input": messages(json!([part]))});
+    assert_eq!(
+        files(&daemon.post("/v1/responses", &body)),
+        json!([whole(0, false)])
+    );
+}
