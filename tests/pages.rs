@@ -4,6 +4,7 @@
 mod harness;
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -218,4 +219,122 @@ fn errors_tell_what_was_read_as_well() {
         files(&daemon.post("/v1/responses", &body)),
         json!([whole(0, false)])
     );
+}
+
+#[test]
+fn what_the_model_would_get_can_be_seen() {
+    let daemon = Daemon::with(Options {
+        inference: "context = 4096".into(),
+        ..Options::default()
+    });
+    let all: Vec<_> = (0..18)
+        .map(|_| scan(STAMP))
+        .chain([drawn(STAMP, "")])
+        .collect();
+    let document = pages(&all, &red_circle());
+    let shown = daemon.post("/v1/chat/completions/input", &asked(&document, &json!(70)));
+    assert_eq!(shown.status, 200, "{}", shown.text());
+    assert_eq!(told(&shown), (16, 2, false));
+    let input = shown.json();
+    let counted = daemon.post(
+        "/v1/chat/completions/input_tokens",
+        &asked(&document, &json!(70)),
+    );
+    assert_eq!(input["prompt_tokens"], counted.json()["input_tokens"]);
+    assert_eq!(
+        (&input["model"], &input["context_tokens"]),
+        (&json!(TINY), &json!(4096))
+    );
+    let prompt = input["prompt"].as_str().unwrap();
+    assert!(
+        prompt.contains(STAMP) && prompt.contains("What is in the picture?"),
+        "{prompt}"
+    );
+    let media = input["media"].as_array().unwrap();
+    assert_eq!((media.len(), prompt.matches("<|image|>").count()), (16, 16));
+    assert_eq!(
+        media[0],
+        json!({"type": "image", "message": 0, "part": 0, "width": 384, "height": 384, "tokens": 64})
+    );
+    let page = |number: usize| &input["files"][0]["content"][number - 1];
+    let why = &page(1)["why"];
+    assert!(
+        why.as_str().unwrap().starts_with("the page has pictures"),
+        "{why}"
+    );
+    let expected = json!({"page": 1, "text_bytes": STAMP.len(), "picture": "shown", "why": why});
+    assert_eq!(*page(1), expected);
+    let because = "at most 16 pages of a file are shown";
+    let expected = json!({"page": 18, "text_bytes": STAMP.len(), "picture": "skipped", "why": why, "skipped_because": because});
+    assert_eq!(*page(18), expected);
+    assert_eq!(
+        *page(19),
+        json!({"page": 19, "text_bytes": STAMP.len(), "picture": "none"})
+    );
+    // What does not fit is shown, too.
+    let long =
+        json!({"model": TINY, "messages": [{"role": "user", "content": "word ".repeat(5000)}]});
+    let long = daemon.post("/v1/chat/completions/input", &long).json();
+    assert!(
+        long["prompt_tokens"].as_u64().unwrap() > 4096,
+        "{}",
+        long["prompt_tokens"]
+    );
+
+    // The same on the command line, without a question.
+    let path = daemon.dir.path().join("scan.pdf");
+    fs::write(&path, &document).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_gemmactl"))
+        .arg("--socket")
+        .arg(&daemon.socket)
+        .args(["ask", "--show-input", "--model", TINY, "--file"])
+        .arg(&path)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let pages = "scan.pdf: 19 of 19 pages read, not whole\n  pages 1 to ";
+    assert!(
+        out.starts_with(pages) && out.contains("  page 19: text\n"),
+        "{out}"
+    );
+    assert!(
+        out.contains(&format!("prompt for {TINY}: ")) && out.contains(STAMP),
+        "{out}"
+    );
+    // Nothing was asked, and nothing is kept of it.
+    assert_eq!(daemon.status()["tokens_per_second"], 0.0);
+    assert!(!daemon.log().contains("scan.pdf") && !daemon.log().contains("registry"));
+}
+
+#[test]
+fn what_is_read_of_a_kept_file_can_be_seen() {
+    let daemon = Daemon::start();
+    let send = |name: &str, bytes: &[u8]| {
+        let head = format!(
+            "--x\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nuser_data\r\n--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\r\n"
+        );
+        let form = [head.as_bytes(), bytes, b"\r\n--x--\r\n"].concat();
+        let sent = daemon.post_as("/v1/files", "multipart/form-data; boundary=x", &form);
+        let id = sent.json()["id"].as_str().map(str::to_owned);
+        id.unwrap_or_else(|| panic!("{}", sent.text()))
+    };
+    let document = pages(&[scan(STAMP), drawn(STAMP, "")], &red_circle());
+    let read = daemon.get(&format!("/v1/files/{}/text", send("a.pdf", &document)));
+    assert_eq!(read.status, 200, "{}", read.text());
+    let expected = format!(
+        "<file name=\"a.pdf\">\n[page 1]\n{STAMP}\n[shown: this page as a picture]\n[page 2]\n{STAMP}\n</file>\n"
+    );
+    assert_eq!(read.text(), expected);
+    assert_eq!(told(&read), (1, 0, true));
+    let damaged = daemon.get(&format!("/v1/files/{}/text", send("b.pdf", b"%PDF-1.7\n")));
+    assert_eq!(damaged.refusal().0, "invalid_file");
+    assert_eq!(daemon.get("/v1/files/file-none/text").status, 404);
+    // No model was needed.
+    assert_eq!(daemon.status()["state"], "cold");
 }

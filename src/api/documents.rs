@@ -5,11 +5,11 @@ use std::fmt::Write;
 
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Api;
 use crate::access::quota::Share;
-use crate::attachments::{ReadFile, Refused};
+use crate::attachments::{ReadFile, Refused, Seen};
 use crate::backend::Failure;
 use crate::chat::{ChatError, ChatRequest, Part, PrincipalId, Source};
 
@@ -91,27 +91,48 @@ pub fn said(answered: Result<Response, impl IntoResponse>, files: &[ReadFile]) -
     response
 }
 
+/// How much of a file was read.
+pub fn described(file: &ReadFile) -> Value {
+    let extent = &file.extent;
+    let mut said = json!({
+        "name": file.name.chars().take(200).collect::<String>(),
+        "pages": extent.pages,
+        "read": extent.read,
+        "shown": file.shown(),
+        "unseen": file.unseen(),
+        "whole": file.is_complete(),
+    });
+    if let Some(encoding) = &extent.encoding {
+        said["encoding"] = json!(encoding);
+    }
+    said
+}
+
+/// What the model gets of each page that was read.
+pub fn pages(file: &ReadFile) -> Vec<Value> {
+    let pages = (1..).zip(&file.pages);
+    let pages = pages.map(|(number, page): (u32, _)| {
+        let picture = match page.seen {
+            Seen::Told => "none",
+            Seen::Shown(_) => "shown",
+            Seen::Unseen(..) => "skipped",
+        };
+        let mut said = json!({"page": number, "text_bytes": page.bytes, "picture": picture});
+        if let Some(why) = page.seen.why() {
+            said["why"] = json!(format!("the page {why}"));
+        }
+        if let Some(because) = page.seen.because() {
+            said["skipped_because"] = json!(because);
+        }
+        said
+    });
+    pages.collect()
+}
+
 fn list(files: &[ReadFile]) -> String {
-    let list: Vec<_> = files
-        .iter()
-        .map(|file| {
-            let extent = &file.extent;
-            let mut said = json!({
-                "name": file.name.chars().take(200).collect::<String>(),
-                "pages": extent.pages,
-                "read": extent.read,
-                "shown": file.shown(),
-                "unseen": file.unseen(),
-                "whole": file.is_complete(),
-            });
-            if let Some(encoding) = &extent.encoding {
-                said["encoding"] = json!(encoding);
-            }
-            said
-        })
-        .collect();
+    let list: Vec<_> = files.iter().map(described).collect();
     let mut ascii = String::new();
-    for unit in serde_json::Value::from(list).to_string().encode_utf16() {
+    for unit in Value::from(list).to_string().encode_utf16() {
         match u8::try_from(unit) {
             Ok(byte) if byte.is_ascii() && !byte.is_ascii_control() => ascii.push(byte.into()),
             // Writing into a string does not fail.
@@ -136,7 +157,7 @@ mod tests {
         assert!(said(answered(), &[]).headers().is_empty());
         let response = said(answered(), &[file.clone()]);
         let header = response.headers()[FILES].to_str().unwrap();
-        let told: serde_json::Value = serde_json::from_str(header).unwrap();
+        let told: Value = serde_json::from_str(header).unwrap();
         assert_eq!(
             told,
             serde_json::json!([{"name": "größe 😀.pdf", "pages": 9, "read": 4, "shown": 0, "unseen": 0, "whole": false}])

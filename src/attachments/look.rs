@@ -45,6 +45,15 @@ impl Viewer {
         }
     }
 
+    /// For one who looks what there is to be seen.
+    pub fn of_anything() -> Self {
+        let [_, _, largest] = Look::BUDGETS;
+        Self {
+            picture: Ok(largest),
+            left: 0,
+        }
+    }
+
     /// How the pages of the next file are shown.
     pub fn look(&self, detail: Detail) -> Look {
         let Ok(picture) = self.picture else {

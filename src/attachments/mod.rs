@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use crate::access::quota::{Full, Share};
 use crate::backend::{Backends, Failure};
-use crate::chat::{ChatError, ChatRequest, Modalities, Networks, Part};
+use crate::chat::{ChatError, ChatRequest, Document, Message, Modalities, Networks, Part, Role};
 use crate::engine::one_shot;
 use crate::memory::probe;
 use crate::memory::reserved::{Reservation, ReservedMemory};
@@ -130,6 +130,33 @@ impl Attachments {
             .await
             .map_err(Refused::Failure)?;
         grow(share, request.bytes().saturating_sub(fetched)).map_err(Refused::Full)
+    }
+
+    /// What a file becomes for a model that takes pictures, and as many as there may be: its texts, and
+    /// small pictures in the places of large ones. `share` grows as the file does.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file, or no memory to read it.
+    pub async fn look_into(
+        &self,
+        file: Document,
+        share: &mut Share,
+        read: &mut Vec<ReadFile>,
+    ) -> Result<Vec<Part>, Refused> {
+        let message = Message {
+            content: vec![Part::Document(file)],
+            ..Message::text(Role::User, "")
+        };
+        let mut request = ChatRequest::new(vec![message]);
+        let (viewer, waiting) = (Viewer::of_anything(), self.waiting(share));
+        self.extractor
+            .read(&mut request, viewer, &waiting, read)
+            .await
+            .map_err(Refused::Failure)?;
+        share.grow(request.bytes() as u64).map_err(Refused::Full)?;
+        let parts = request.parts();
+        Ok(parts.map(|(_, _, part)| part.clone()).collect())
     }
 
     /// Puts pixels and samples in the place of the request's pictures and sounds. A request is to be

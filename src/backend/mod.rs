@@ -36,6 +36,8 @@ use tokio::sync::watch;
 
 use crate::chat::{ChatRequest, Modalities, PrincipalId, TextAnswer, TextTask};
 pub use crate::gemma::layout::{Class, Kind};
+pub use crate::gemma::picture::Size as PictureSize;
+pub use crate::gemma::sound::RATE as SOUND_RATE;
 pub use crate::ipc::{FileMemory, FileRole, MemorySnapshot, Packing, Part};
 pub use crate::sandbox::Support as Confinement;
 

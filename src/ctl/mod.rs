@@ -22,6 +22,7 @@ mod foreign;
 mod form;
 mod http;
 mod import;
+mod input;
 mod interrupt;
 mod keep;
 mod lines;
