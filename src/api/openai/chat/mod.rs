@@ -5,7 +5,7 @@ pub mod completion;
 pub mod fields;
 mod form;
 pub mod input;
-mod messages;
+pub mod messages;
 pub mod request;
 pub mod response;
 pub mod stream;
