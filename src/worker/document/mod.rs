@@ -2,7 +2,9 @@
 //! does it and then ends, so a file that crashes its reader affects nothing else.
 
 mod encoding;
+mod glyphs;
 mod html;
+mod notes;
 mod pdf;
 mod text;
 

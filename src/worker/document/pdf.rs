@@ -1,7 +1,6 @@
 //! PDF: the text of each page, and a picture of a page that shows more than it says.
 
-use hayro::hayro_interpret::font::{Glyph, GlyphRun};
-use hayro::hayro_interpret::hayro_cmap::{BfString, WritingMode};
+use hayro::hayro_interpret::font::GlyphRun;
 use hayro::hayro_interpret::util::TransformExt;
 use hayro::hayro_interpret::{
     BlendMode, ClipPath, Context, Device, DrawMode, DrawProps, Image, ImageDrawProps,
@@ -9,12 +8,13 @@ use hayro::hayro_interpret::{
 };
 use hayro::hayro_syntax::page::Page;
 use hayro::hayro_syntax::{LoadPdfError, Pdf};
-use hayro::kurbo::{Affine, BezPath, Point, Rect};
+use hayro::kurbo::{BezPath, Rect};
 use hayro::vello_cpu::color::palette::css::WHITE;
 use hayro::{PixmapSettings, RenderCache, RenderSettings, render};
 
 use super::Pages;
-use super::text::Lines;
+use super::text::Text;
+use super::{glyphs, notes};
 use crate::ipc::EXTRACT_PAGES;
 
 /// Pages that are shown as pictures.
@@ -23,8 +23,6 @@ const MAX_PICTURES: u32 = 16;
 const SIDE: f32 = 1280.0;
 /// A page with fewer characters than this says little of what it shows.
 const LITTLE: usize = 40;
-/// A character's width in parts of its size, where its font does not tell.
-const USUAL_WIDTH: f64 = 0.5;
 
 pub fn read(bytes: Vec<u8>, pages: &mut Pages<'_>) -> Result<u32, String> {
     let pdf = Pdf::new(bytes).map_err(|error| match error {
@@ -46,7 +44,7 @@ pub fn read(bytes: Vec<u8>, pages: &mut Pages<'_>) -> Result<u32, String> {
             .then(|| picture(page, &cache))
             .flatten();
         pictures += u32::from(picture.is_some());
-        if !pages.push(reading.lines.finish(), says_little, picture) {
+        if !pages.push(reading.text.finish(), says_little, picture) {
             break;
         }
     }
@@ -74,7 +72,7 @@ fn picture<'a>(page: &'a Page<'a>, cache: &RenderCache<'a>) -> Option<Vec<u8>> {
 
 /// What a page says, and whether it shows anything else.
 struct Reading {
-    lines: Lines,
+    text: Text,
     characters: usize,
     shows: bool,
 }
@@ -82,7 +80,7 @@ struct Reading {
 impl Reading {
     fn of<'a>(page: &'a Page<'a>, cache: &InterpreterCache<'a>, pdf: &'a Pdf) -> Self {
         let mut reading = Self {
-            lines: Lines::default(),
+            text: Text::default(),
             characters: 0,
             shows: false,
         };
@@ -97,50 +95,17 @@ impl Reading {
             InterpreterSettings::default(),
         );
         interpret_page(page, &mut context, &mut reading);
+        notes::read(page, upright, &mut reading.text);
         reading
     }
 }
 
 impl Device<'_> for Reading {
     fn draw_glyph_run(&mut self, run: &GlyphRun<'_, '_>, props: DrawProps<'_>, _: &DrawMode) {
-        for glyph in run.glyphs() {
-            let placed: Affine = props.transform * glyph.transform();
-            let at = placed * Point::ZERO;
-            // A glyph is drawn in thousandths of its size.
-            let (right, up) = (
-                placed * Point::new(1000.0, 0.0) - at,
-                placed * Point::new(0.0, 1000.0) - at,
-            );
-            let advance = match &**glyph {
-                Glyph::Outline(glyph) => glyph
-                    .advance_width()
-                    .map_or(USUAL_WIDTH, |width| f64::from(width) / 1000.0),
-                Glyph::Type3(_) => USUAL_WIDTH,
-            };
-            let text = match glyph.as_unicode() {
-                Some(BfString::Char(character)) => character.to_string(),
-                Some(BfString::String(text)) => text,
-                None => {
-                    // What cannot be read can be seen.
-                    self.shows = true;
-                    continue;
-                }
-            };
-            self.characters += text
-                .chars()
-                .filter(|character| !character.is_whitespace())
-                .count();
-            match run.writing_mode() {
-                WritingMode::Horizontal => {
-                    self.lines
-                        .push(&text, at.x, at.y, advance * right.hypot(), up.hypot())
-                }
-                // From top to bottom, and then to the left.
-                WritingMode::Vertical => {
-                    self.lines.push(&text, at.y, -at.x, up.hypot(), up.hypot())
-                }
-            }
-        }
+        let (read, unread) = glyphs::read(run, props.transform, &mut self.text);
+        self.characters += read;
+        // What cannot be read can be seen.
+        self.shows |= unread > 0;
     }
 
     fn draw_image(&mut self, _: Image<'_, '_>, _: ImageDrawProps<'_>) {

@@ -7,11 +7,15 @@ use gemmad::ipc;
 use libfuzzer_sys::fuzz_target;
 
 mod careful;
+#[path = "../../../src/worker/document/glyphs.rs"]
+mod glyphs;
 #[path = "../../../src/worker/document/html.rs"]
 mod html;
+#[path = "../../../src/worker/document/notes.rs"]
+mod notes;
 #[path = "../../../src/worker/document/pdf.rs"]
 mod pdf;
-#[path = "../../../src/worker/document/text.rs"]
+#[path = "../../../src/worker/document/text/mod.rs"]
 mod text;
 
 use careful::careful;
