@@ -5,6 +5,8 @@ mod encoding;
 mod glyphs;
 mod html;
 mod notes;
+#[cfg(test)]
+mod page_tests;
 mod pdf;
 mod text;
 

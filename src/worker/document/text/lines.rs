@@ -19,6 +19,9 @@ const EVEN: f64 = 0.08;
 /// … and are no wider than this.
 const WIDEST_TRACKING: f64 = 0.7;
 
+/// Characters that fill a hole are fewer.
+const FEW: usize = 12;
+
 /// Characters side by side, in the frame in which their line is level.
 #[derive(Debug, Clone)]
 pub struct Piece {
@@ -84,6 +87,18 @@ impl Run {
         self.characters.push(next);
     }
 
+    /// Whether the other one fills a hole that was left for it, as signs of formulas do.
+    fn has_a_hole_for(&self, other: &Self) -> bool {
+        let covers = |placed: &Placed| {
+            placed.left.max(other.left) + 0.2 * other.size < placed.right.min(other.right)
+        };
+        let (few, inside) = (
+            other.characters.len() < FEW,
+            self.left < other.left && other.right < self.right,
+        );
+        few && inside && !self.characters.iter().any(covers)
+    }
+
     fn append(&mut self, other: Self) {
         let within = other.left < self.right - 0.2 * self.size.min(other.size);
         self.left = self.left.min(other.left);
@@ -93,7 +108,6 @@ impl Run {
         }
         self.characters.extend(other.characters);
         if within {
-            // Fills a hole that was left for it, as signs of formulas do.
             self.characters.sort_by(|a, b| a.left.total_cmp(&b.left));
         }
     }
@@ -155,7 +169,8 @@ fn joined(mut runs: Vec<Run>) -> Vec<Run> {
             };
             let step = (run.left - there.right) / there.size.max(run.size);
             let most = if raised { 0.3 } else { COLUMN };
-            (there.base - run.base).abs() <= apart && (-BACK..=most).contains(&step)
+            (there.base - run.base).abs() <= apart
+                && ((-BACK..=most).contains(&step) || there.has_a_hole_for(&run))
         };
         let best = near.filter(|&i| takes(&out[i])).min_by(|&a, &b| {
             (out[a].base - run.base)

@@ -12,42 +12,86 @@ const LONGEST_HEADING: usize = 120;
 /// Signs that programs put before the items of a list.
 const BULLETS: [char; 9] = ['•', '‣', '◦', '▪', '●', '■', '\u{f0b7}', '\u{f0a7}', '·'];
 
+/// Lines of a heading.
+const HEADING_LINES: usize = 3;
+
+/// Adds a part of a page.
 pub fn write(blocks: &[Block], out: &mut String) {
     let body = body(blocks);
-    paragraph(out);
-    let mut last: Option<(f64, f64)> = None;
+    let mut lines: Vec<&[Piece]> = vec![];
     for block in blocks {
         match block {
             Block::Line(row) if row.is_empty() => {}
             Block::Line(row) => {
-                let (base, size) = row.iter().fold((0.0, 0.0), |(base, size), piece| {
-                    if piece.size > size {
-                        (piece.base, piece.size)
-                    } else {
-                        (base, size)
-                    }
-                });
-                let below = last.is_some_and(|(above, its)| {
-                    base > above
-                        && base - above <= PARAGRAPH * size.max(its)
-                        && size / its < 1.15
-                        && its / size < 1.15
-                });
-                if !below {
-                    paragraph(out);
+                if lines.last().is_some_and(|last| !goes_on(last, row)) {
+                    lines_of(&std::mem::take(&mut lines), body, out);
                 }
-                let at = out.len();
-                line(row, size / body, out);
-                if below {
-                    close_up(out, at);
-                }
-                last = Some((base, size));
+                lines.push(row);
             }
             Block::Table(rows) => {
+                lines_of(&std::mem::take(&mut lines), body, out);
                 paragraph(out);
                 table(rows, out);
-                last = None;
             }
+        }
+    }
+    lines_of(&lines, body, out);
+}
+
+/// Where a row's line is, and how large its largest letters are.
+fn place(row: &[Piece]) -> (f64, f64) {
+    let larger = |at: (f64, f64), piece: &Piece| {
+        if piece.size > at.1 {
+            (piece.base, piece.size)
+        } else {
+            at
+        }
+    };
+    row.iter().fold((0.0, 0.0), larger)
+}
+
+/// Whether a row belongs to the paragraph of the one above.
+fn goes_on(above: &[Piece], row: &[Piece]) -> bool {
+    let ((above, its), (base, size)) = (place(above), place(row));
+    base > above
+        && base - above <= PARAGRAPH * size.max(its)
+        && (its / 1.15..its * 1.15).contains(&size)
+}
+
+/// A paragraph, or a heading.
+fn lines_of(lines: &[&[Piece]], body: f64, out: &mut String) {
+    let Some(first) = lines.first() else {
+        return;
+    };
+    paragraph(out);
+    let larger = place(first).1 / body;
+    let texts: Vec<String> = lines.iter().map(|row| line(row)).collect();
+    let long = texts.iter().map(|text| text.chars().count()).sum::<usize>();
+    let sign = HEADINGS.iter().find(|(least, _)| larger >= *least);
+    if let Some((_, sign)) =
+        sign.filter(|_| lines.len() <= HEADING_LINES && long <= LONGEST_HEADING)
+    {
+        if texts
+            .iter()
+            .any(|text| text.chars().any(char::is_alphabetic))
+        {
+            out.push_str(sign);
+            out.push_str(&texts.join(" "));
+            return out.push('\n');
+        }
+    }
+    for (i, text) in texts.iter().enumerate() {
+        let at = out.len();
+        match text.strip_prefix(BULLETS) {
+            Some(item) if !item.trim().is_empty() => {
+                out.push_str("- ");
+                out.push_str(item.trim_start());
+            }
+            _ => out.push_str(text),
+        }
+        out.push('\n');
+        if i > 0 {
+            close_up(out, at);
         }
     }
 }
@@ -79,7 +123,7 @@ fn body(blocks: &[Block]) -> f64 {
     usual_size(pieces.flatten())
 }
 
-fn line(row: &[Piece], larger: f64, out: &mut String) {
+fn line(row: &[Piece]) -> String {
     let mut text = String::new();
     let mut end = None;
     for piece in row {
@@ -90,20 +134,7 @@ fn line(row: &[Piece], larger: f64, out: &mut String) {
         text.push_str(&piece.text);
         end = Some(piece.right);
     }
-    let letters = text.chars().any(char::is_alphabetic);
-    if letters && text.chars().count() <= LONGEST_HEADING {
-        if let Some((_, sign)) = HEADINGS.iter().find(|(least, _)| larger >= *least) {
-            out.push_str(sign);
-        }
-    }
-    match text.strip_prefix(BULLETS) {
-        Some(item) if !item.trim().is_empty() => {
-            out.push_str("- ");
-            out.push_str(item.trim_start());
-        }
-        _ => out.push_str(&text),
-    }
-    out.push('\n');
+    text
 }
 
 fn table(rows: &[Vec<String>], out: &mut String) {

@@ -208,3 +208,126 @@ fn angle(along: Vec2) -> i16 {
     };
     (degrees.round() as i16).rem_euclid(360)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is read of lines at these places, of letters that are ten high and five wide.
+    fn read(lines: &[(&str, f64, f64)]) -> String {
+        let mut text = Text::default();
+        for (line, x, y) in lines {
+            put(&mut text, line, *x, *y, 10.0);
+        }
+        text.finish()
+    }
+
+    fn put(text: &mut Text, line: &str, x: f64, y: f64, size: f64) {
+        for (i, c) in line.chars().enumerate() {
+            let at = Point::new(x + 0.5 * size * i as f64, y);
+            let (advance, up) = (Vec2::new(0.5 * size, 0.0), Vec2::new(0.0, -size));
+            let text_of = c.to_string();
+            text.push(Mark {
+                text: &text_of,
+                at,
+                advance,
+                up,
+                sized: true,
+            });
+        }
+    }
+
+    #[test]
+    fn steps_become_spaces_lines_and_paragraphs() {
+        assert_eq!(
+            read(&[("a", 0.0, 0.0), ("b", 5.0, 0.0), ("c", 10.5, 0.0)]),
+            "abc"
+        );
+        assert_eq!(read(&[("a", 0.0, 0.0), ("b", 8.0, 0.0)]), "a b");
+        assert_eq!(read(&[("a ", 0.0, 0.0), ("b", 12.0, 0.0)]), "a b");
+        assert_eq!(
+            read(&[("a", 0.0, 0.0), ("b", 0.0, 12.0), ("c", 0.0, 40.0)]),
+            "a\nb\n\nc"
+        );
+        assert_eq!(read(&[("m", 0.0, 10.0), ("2", 5.0, 7.0)]), "m2");
+        assert_eq!(read(&[]), "");
+    }
+
+    #[test]
+    fn the_order_is_that_of_the_page() {
+        let lines = [
+            ("third", 0.0, 40.0),
+            ("first", 0.0, 10.0),
+            ("second", 0.0, 25.0),
+        ];
+        assert_eq!(read(&lines), "first\nsecond\nthird");
+        // A sign that is drawn into a hole.
+        assert_eq!(
+            read(&[("0.23", 0.0, 0.0), ("0.03", 28.0, 0.0), ("±", 21.5, 0.0)]),
+            "0.23 ± 0.03"
+        );
+    }
+
+    #[test]
+    fn lines_from_right_to_left_are_put_as_they_are_spoken() {
+        // Seen from left to right, whole and letter by letter from the right.
+        assert_eq!(read(&[("םלוע םולש", 0.0, 0.0)]), "שלום עולם");
+        let letters: Vec<String> = "שלום".chars().map(String::from).collect();
+        let placed: Vec<_> = letters
+            .iter()
+            .enumerate()
+            .map(|(i, c)| (c.as_str(), 50.0 - 5.0 * i as f64, 0.0))
+            .collect();
+        assert_eq!(read(&placed), "שלום");
+        // Figures within it run as they always do; letters of print are the ones that are typed.
+        assert_eq!(read(&[("07 םולש", 0.0, 0.0)]), "שלום 07");
+        assert_eq!(
+            read(&[("\u{FE8E}\u{FE92}\u{FEA3}\u{FEAE}\u{FEE3}", 0.0, 0.0)]),
+            "مرحبا"
+        );
+    }
+
+    #[test]
+    fn words_go_on_after_a_line() {
+        assert_eq!(
+            read(&[
+                ("a defi-", 0.0, 0.0),
+                ("nition of", 0.0, 12.0),
+                ("it", 0.0, 24.0)
+            ]),
+            "a definition of\nit"
+        );
+        assert_eq!(read(&[("A-", 0.0, 0.0), ("B", 0.0, 12.0)]), "A-\nB");
+    }
+
+    #[test]
+    fn large_lines_are_headings_and_items_are_lists() {
+        let mut text = Text::default();
+        put(&mut text, "What it is", 0.0, 0.0, 20.0);
+        put(
+            &mut text,
+            "Text of the usual size, some of it",
+            0.0,
+            30.0,
+            10.0,
+        );
+        put(&mut text, "• one", 0.0, 60.0, 10.0);
+        put(&mut text, "• two", 0.0, 72.0, 10.0);
+        assert_eq!(
+            text.finish(),
+            "# What it is\n\nText of the usual size, some of it\n\n- one\n- two"
+        );
+    }
+
+    #[test]
+    fn places_beyond_all_numbers_are_left_out() {
+        assert_eq!(
+            read(&[
+                ("a", f64::NAN, 0.0),
+                ("b", f64::MAX, f64::NEG_INFINITY),
+                ("c", 0.0, 0.0)
+            ]),
+            "c"
+        );
+    }
+}

@@ -13,6 +13,8 @@ const ABOVE: f64 = 0.72;
 const BELOW: f64 = 0.18;
 /// Pieces whose lines are no further apart, in parts of their size, are in one row.
 const ROW: f64 = 0.35;
+/// Lines of different columns are level if they differ by less.
+const LEVEL: f64 = 0.12;
 /// How deep columns within columns go.
 const MAX_DEPTH: usize = 12;
 
@@ -107,7 +109,11 @@ impl Group {
             // One line below the other; two that do not overlap could be the rows of two columns.
             return self.with(next).len() == 1;
         }
-        self.with(next).len() > 1
+        let size = self.size.min(next.size);
+        let fits = |a: &(f64, f64)| next.covered.iter().all(|b| fits(*a, *b, size));
+        // Cells of a row can stand anyhow in their columns, a single line cannot.
+        let row = self.covered.len() > 1 && next.covered.len() > 1;
+        self.with(next).len() > 1 && (row || self.covered.iter().all(fits))
     }
 
     fn with(&self, next: &Self) -> Vec<(f64, f64)> {
@@ -176,6 +182,17 @@ impl Group {
     }
 }
 
+/// Whether two stretches that overlap can be of one column: they begin or end together, or one lies
+/// within the other.
+fn fits(a: (f64, f64), b: (f64, f64), size: f64) -> bool {
+    let (left, right) = (b.0 - a.0, b.1 - a.1);
+    a.1 <= b.0
+        || b.1 <= a.0
+        || left.abs() < size
+        || right.abs() < size
+        || left.signum() != right.signum()
+}
+
 /// Whether two columns are read one after the other.
 fn apart(left: &[Piece], right: &[Piece]) -> bool {
     let (few, many) = if left.len() <= right.len() {
@@ -183,17 +200,34 @@ fn apart(left: &[Piece], right: &[Piece]) -> bool {
     } else {
         (right, left)
     };
-    let aligned = few
-        .iter()
-        .filter(|piece| {
-            many.iter()
-                .any(|other| (other.base - piece.base).abs() <= ROW * piece.size.min(other.size))
-        })
-        .count();
-    if prose(left) && prose(right) {
-        return true;
+    // How many lines have one in the other column that is no further up or down.
+    let level = |most: f64| {
+        let by = |piece: &Piece, other: &Piece| {
+            (other.base - piece.base).abs() / piece.size.min(other.size)
+        };
+        let lines = few
+            .iter()
+            .filter(|piece| many.iter().any(|other| by(piece, other) <= most));
+        lines.count() as f64 / few.len() as f64
+    };
+    // A table is drawn by its rows, more often than not.
+    let drawn_apart = turns(left, right) < few.len();
+    match (prose(left), prose(right)) {
+        (true, true) => drawn_apart || level(LEVEL) < 0.8,
+        (false, false) => few.len() > 1 && level(ROW) < 0.5,
+        _ => few.len() > 1 && (level(ROW) < 0.5 || drawn_apart && level(LEVEL) < 0.75),
     }
-    few.len() > 1 && aligned * 2 < few.len()
+}
+
+/// How often a page that draws both changes from one to the other.
+fn turns(left: &[Piece], right: &[Piece]) -> usize {
+    let mut drawn: Vec<(u32, bool)> = left.iter().map(|piece| (piece.drawn, false)).collect();
+    drawn.extend(right.iter().map(|piece| (piece.drawn, true)));
+    drawn.sort_unstable();
+    drawn
+        .windows(2)
+        .filter(|pair| pair[0].1 != pair[1].1)
+        .count()
 }
 
 /// Lines that fill their column, as those of running text do.

@@ -23,11 +23,12 @@ pub fn table(rows: &[Vec<Vec<Piece>>]) -> Option<Vec<Vec<String>>> {
             return None;
         }
         let (base, size) = place(row);
+        let alone = filled(row) == 1 && last.is_some_and(|(above, _)| base - above < 2.0 * size);
         let close = last
             .is_some_and(|(above, _)| base - above < 1.35 * size && base - above < 0.85 * pitch);
         match out.last_mut() {
             // The next line of cells that go on.
-            Some(above) if close && cells[0].is_empty() && goes_on(above, &cells) => {
+            Some(above) if (close || alone) && cells[0].is_empty() && goes_on(above, &cells) => {
                 for (above, cell) in above
                     .iter_mut()
                     .zip(&cells)
