@@ -4,9 +4,11 @@
 pub mod document {
     pub mod blocks;
     pub mod encoding;
+    pub mod glyphs;
     pub mod html;
     pub mod mail;
     pub mod notebook;
+    pub mod notes;
     pub mod office;
     pub mod pdf;
     pub mod rich;
