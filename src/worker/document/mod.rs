@@ -4,10 +4,14 @@
 mod area;
 mod blocks;
 mod encoding;
+mod glyphs;
 mod html;
 mod mail;
 mod notebook;
+mod notes;
 mod office;
+#[cfg(test)]
+mod page_tests;
 mod pdf;
 mod rich;
 mod sight;

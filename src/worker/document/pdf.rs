@@ -1,7 +1,6 @@
 //! PDF: the text of each page, and pictures of pages that show more than they say.
 
-use hayro::hayro_interpret::font::{Glyph, GlyphRun};
-use hayro::hayro_interpret::hayro_cmap::{BfString, WritingMode};
+use hayro::hayro_interpret::font::GlyphRun;
 use hayro::hayro_interpret::util::TransformExt;
 use hayro::hayro_interpret::{
     BlendMode, ClipPath, Context, Device, DrawMode, DrawProps, Image, ImageDrawProps,
@@ -9,7 +8,7 @@ use hayro::hayro_interpret::{
 };
 use hayro::hayro_syntax::page::Page;
 use hayro::hayro_syntax::{LoadPdfError, Pdf};
-use hayro::kurbo::{Affine, BezPath, Point, Rect, Shape};
+use hayro::kurbo::{BezPath, Point, Rect, Shape};
 use hayro::vello_cpu::color::palette::css::WHITE;
 use hayro::{PixmapSettings, RenderCache, RenderSettings, render};
 use image::codecs::jpeg::JpegEncoder;
@@ -18,15 +17,14 @@ use image::{ImageError, RgbImage};
 
 use super::Pages;
 use super::sight::{Bounds, Found, Measure, plan};
-use super::text::Lines;
+use super::text::Text;
+use super::{glyphs, notes};
 use crate::gemma::picture::{Size, size};
 use crate::ipc::{EXTRACT_PAGES, EXTRACT_TEXT, Look, Sight, Unseen};
 
 /// A picture of more bytes than this is a photo, which is smaller as a JPEG of this quality.
 const LARGE: usize = 512 << 10;
 const QUALITY: u8 = 90;
-/// A character's width in parts of its size, where its font does not tell.
-const USUAL_WIDTH: f64 = 0.5;
 
 pub fn read(bytes: Vec<u8>, pages: &mut Pages<'_>) -> Result<u32, String> {
     let pdf = Pdf::new(bytes).map_err(|error| match error {
@@ -49,7 +47,7 @@ pub fn read(bytes: Vec<u8>, pages: &mut Pages<'_>) -> Result<u32, String> {
     {
         let reading = Reading::of(page, &cache, &pdf);
         found.push(reading.measure.found());
-        let text = reading.lines.finish();
+        let text = reading.text.finish();
         bytes += text.len();
         texts.push(text);
         if bytes > EXTRACT_TEXT {
@@ -155,7 +153,7 @@ fn encoded(picture: &RgbImage) -> Result<Vec<u8>, ImageError> {
 
 /// What a page says, and how much it shows besides.
 struct Reading {
-    lines: Lines,
+    text: Text,
     measure: Measure,
 }
 
@@ -163,7 +161,7 @@ impl Reading {
     fn of<'a>(page: &'a Page<'a>, cache: &InterpreterCache<'a>, pdf: &'a Pdf) -> Self {
         let (width, height) = page.render_dimensions();
         let mut reading = Self {
-            lines: Lines::default(),
+            text: Text::default(),
             measure: Measure::new(width, height),
         };
         let whole = Rect::new(0.0, 0.0, width.into(), height.into());
@@ -176,6 +174,7 @@ impl Reading {
             InterpreterSettings::default(),
         );
         interpret_page(page, &mut context, &mut reading);
+        notes::read(page, upright, &mut reading.text);
         reading
     }
 }
@@ -200,42 +199,7 @@ fn is_white(paint: &Paint<'_>) -> bool {
 
 impl Device<'_> for Reading {
     fn draw_glyph_run(&mut self, run: &GlyphRun<'_, '_>, props: DrawProps<'_>, _: &DrawMode) {
-        for glyph in run.glyphs() {
-            let placed: Affine = props.transform * glyph.transform();
-            let at = placed * Point::ZERO;
-            // A glyph is drawn in thousandths of its size.
-            let (right, up) = (
-                placed * Point::new(1000.0, 0.0) - at,
-                placed * Point::new(0.0, 1000.0) - at,
-            );
-            let advance = match &**glyph {
-                Glyph::Outline(glyph) => glyph
-                    .advance_width()
-                    .map_or(USUAL_WIDTH, |width| f64::from(width) / 1000.0),
-                Glyph::Type3(_) => USUAL_WIDTH,
-            };
-            let text = match glyph.as_unicode() {
-                Some(BfString::Char(character)) => Some(character.to_string()),
-                Some(BfString::String(text)) => Some(text),
-                None => None,
-            };
-            // Through the middle of a small letter.
-            let middle = at + up * 0.25;
-            let end = middle + right * advance;
-            let (middle, end) = ((middle.x, middle.y), (end.x, end.y));
-            self.measure.glyph(text.as_deref(), middle, end);
-            let Some(text) = text else { continue };
-            match run.writing_mode() {
-                WritingMode::Horizontal => {
-                    self.lines
-                        .push(&text, at.x, at.y, advance * right.hypot(), up.hypot())
-                }
-                // From top to bottom, and then to the left.
-                WritingMode::Vertical => {
-                    self.lines.push(&text, at.y, -at.x, up.hypot(), up.hypot())
-                }
-            }
-        }
+        glyphs::read(run, props.transform, &mut self.text, &mut self.measure);
     }
 
     fn draw_image(&mut self, image: Image<'_, '_>, props: ImageDrawProps<'_>) {

@@ -5,9 +5,11 @@ pub mod document {
     pub mod area;
     pub mod blocks;
     pub mod encoding;
+    pub mod glyphs;
     pub mod html;
     pub mod mail;
     pub mod notebook;
+    pub mod notes;
     pub mod office;
     pub mod pdf;
     pub mod rich;

@@ -1,0 +1,111 @@
+//! The characters of a PDF's glyphs: what they say, where they are and how wide.
+
+use hayro::hayro_interpret::font::{Glyph, GlyphRun, PositionedGlyph};
+use hayro::hayro_interpret::hayro_cmap::{BfString, WritingMode};
+use hayro::kurbo::{Affine, Point, Vec2};
+
+use super::sight::Measure;
+use super::text::{Mark, Text, UNREADABLE};
+
+/// A character's width in parts of its size, where its font does not tell.
+const USUAL_WIDTH: f64 = 0.5;
+/// Glyphs are drawn in thousandths of their size.
+const UNITS: f64 = 1000.0;
+
+/// A glyph's place on the page.
+struct Placed<'g, 'a> {
+    glyph: &'g PositionedGlyph<'a>,
+    at: Point,
+    right: Vec2,
+    up: Vec2,
+    /// In parts of its size.
+    advance: f64,
+}
+
+impl<'g, 'a> Placed<'g, 'a> {
+    fn new(glyph: &'g PositionedGlyph<'a>, page: Affine) -> Self {
+        let placed = page * glyph.transform();
+        let at = placed * Point::ZERO;
+        let advance = match &**glyph {
+            Glyph::Outline(glyph) => glyph.advance_width(),
+            Glyph::Type3(glyph) => glyph.advance_width(),
+        };
+        Self {
+            glyph,
+            at,
+            right: placed * Point::new(UNITS, 0.0) - at,
+            up: placed * Point::new(0.0, UNITS) - at,
+            advance: advance.map_or(USUAL_WIDTH, |width| f64::from(width) / UNITS),
+        }
+    }
+
+    /// To the right, as far as the character is large.
+    fn wide(&self, narrowed: Option<f64>) -> Vec2 {
+        match narrowed {
+            Some(narrowed) if self.right.hypot() > 0.0 => {
+                self.right * (narrowed * self.up.hypot() / self.right.hypot())
+            }
+            _ => self.right,
+        }
+    }
+
+    fn text(&self) -> Option<String> {
+        match self.glyph.as_unicode()? {
+            BfString::Char(character) => Some(character.to_string()),
+            BfString::String(text) => Some(text),
+        }
+    }
+}
+
+/// Adds what the glyphs say, and where they are.
+pub fn read(run: &GlyphRun<'_, '_>, page: Affine, text: &mut Text, measure: &mut Measure) {
+    let glyphs = run
+        .glyphs()
+        .iter()
+        .map(|glyph| Placed::new(glyph, page))
+        .collect::<Vec<_>>();
+    let narrowed = narrowed(&glyphs);
+    for glyph in &glyphs {
+        let said = glyph.text();
+        let advance = match run.writing_mode() {
+            WritingMode::Horizontal => glyph.wide(narrowed) * glyph.advance,
+            // From top to bottom, and then to the left.
+            WritingMode::Vertical => -glyph.up,
+        };
+        // Through the middle of a small letter.
+        let middle = glyph.at + glyph.up * 0.25;
+        let end = middle + advance;
+        measure.glyph(said.as_deref(), (middle.x, middle.y), (end.x, end.y));
+        text.push(Mark {
+            text: said.as_deref().unwrap_or(UNREADABLE),
+            at: glyph.at,
+            advance,
+            up: glyph.up,
+            sized: matches!(&**glyph.glyph, Glyph::Outline(_)),
+        });
+    }
+}
+
+/// How wide the letters of a run are set, in parts of their usual width, by the steps between them;
+/// nothing where all are drawn alike. A font that is not embedded is replaced by another, whose
+/// glyphs are drawn wider or narrower so that each fills its place.
+fn narrowed(glyphs: &[Placed<'_, '_>]) -> Option<f64> {
+    let ratio = |glyph: &Placed<'_, '_>| glyph.right.hypot() / glyph.up.hypot().max(1e-6);
+    let first = ratio(glyphs.first()?);
+    if glyphs
+        .iter()
+        .all(|glyph| (ratio(glyph) / first.max(1e-6) - 1.0).abs() < 0.02)
+    {
+        return None;
+    }
+    let mut steps: Vec<f64> = glyphs
+        .windows(2)
+        .filter(|pair| pair[0].advance > 0.0)
+        .map(|pair| {
+            ((pair[1].at - pair[0].at).hypot() / (pair[0].advance * pair[0].up.hypot()).max(1e-6))
+                .min(1.0)
+        })
+        .collect();
+    steps.sort_by(f64::total_cmp);
+    steps.get(steps.len() / 2).copied()
+}

@@ -1,0 +1,237 @@
+//! PDFs of one page as programs write them, and what a person reads on them.
+
+use std::io::Write;
+
+use hayro::hayro_interpret::font::GlyphRun;
+use hayro::hayro_interpret::util::TransformExt;
+use hayro::hayro_interpret::{
+    BlendMode, ClipPath, Context, Device, DrawMode, DrawProps, Image, ImageDrawProps,
+    InterpreterCache, InterpreterSettings, SoftMask, interpret_page,
+};
+use hayro::hayro_syntax::Pdf;
+use hayro::kurbo::{BezPath, Rect};
+
+use super::sight::Measure;
+use super::text::Text;
+use super::{glyphs, notes};
+
+struct Reader(Text, Measure);
+
+impl Device<'_> for Reader {
+    fn draw_glyph_run(&mut self, run: &GlyphRun<'_, '_>, props: DrawProps<'_>, _: &DrawMode) {
+        glyphs::read(run, props.transform, &mut self.0, &mut self.1);
+    }
+    fn draw_image(&mut self, _: Image<'_, '_>, _: ImageDrawProps<'_>) {}
+    fn draw_path(&mut self, _: &BezPath, _: DrawProps<'_>, _: &DrawMode) {}
+    fn push_clip_path(&mut self, _: &ClipPath) {}
+    fn push_transparency_group(&mut self, _: f32, _: Option<SoftMask<'_>>, _: BlendMode) {}
+    fn pop_clip(&mut self) {}
+    fn pop_transparency_group(&mut self) {}
+}
+
+const HELVETICA: &str =
+    "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>";
+
+/// What is read on a page with this content, whose font F is `font`; of `more`, what the page has
+/// besides, and objects from the sixth on.
+fn read(font: &str, content: &str, more: &str, objects: &[&str]) -> String {
+    let mut all = vec![
+        "<< /Type /Catalog /Pages 2 0 R /AcroForm << /Fields [] >> >>".to_owned(),
+        "<< /Type /Pages /Count 1 /Kids [3 0 R] >>".to_owned(),
+        format!(
+            "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 400 300] /Resources << /Font << /F 4 0 R >> >> /Contents 5 0 R {more} >>"
+        ),
+        font.to_owned(),
+        format!(
+            "<< /Length {} >>\nstream\n{content}\nendstream",
+            content.len()
+        ),
+    ];
+    all.extend(objects.iter().map(|object| (*object).to_owned()));
+    let (mut out, mut places) = (b"%PDF-1.7\n".to_vec(), vec![]);
+    for (i, object) in all.iter().enumerate() {
+        places.push(out.len());
+        write!(out, "{} 0 obj\n{object}\nendobj\n", i + 1).unwrap();
+    }
+    let table = out.len();
+    write!(out, "xref\n0 {}\n0000000000 65535 f \n", all.len() + 1).unwrap();
+    places
+        .iter()
+        .for_each(|place| writeln!(out, "{place:010} 00000 n ").unwrap());
+    write!(
+        out,
+        "trailer\n<< /Size {} /Root 1 0 R >>\nstartxref\n{table}\n%%EOF\n",
+        all.len() + 1
+    )
+    .unwrap();
+
+    let pdf = Pdf::new(out).unwrap();
+    let page = &pdf.pages()[0];
+    let upright = page.initial_transform(true).to_kurbo();
+    let cache = InterpreterCache::new();
+    let whole = Rect::new(0.0, 0.0, 400.0, 300.0);
+    let mut context = Context::new(
+        upright,
+        whole,
+        &cache,
+        pdf.xref(),
+        InterpreterSettings::default(),
+    );
+    let mut reader = Reader(Text::default(), Measure::new(400.0, 300.0));
+    interpret_page(page, &mut context, &mut reader);
+    notes::read(page, upright, &mut reader.0);
+    reader.0.finish()
+}
+
+fn plain(content: &str) -> String {
+    read(HELVETICA, content, "", &[])
+}
+
+#[test]
+fn bold_that_is_drawn_twice_is_read_once() {
+    let twice = "BT /F 12 Tf 20 200 Td (Total 2,007) Tj 0.3 0 Td (Total 2,007) Tj ET";
+    assert_eq!(plain(twice), "Total 2,007");
+}
+
+#[test]
+fn letters_that_are_drawings_are_as_wide_as_their_font_says() {
+    // Their unit is a 40th of their size.
+    let font = "<< /Type /Font /Subtype /Type3 /FontBBox [0 0 40 40] /FontMatrix [1 0 0 1 0 0] /FirstChar 97 /LastChar 100 \
+        /Widths [20 20 20 20] /CharProcs << /a 6 0 R /b 6 0 R /c 6 0 R /d 6 0 R >> \
+        /Encoding << /Type /Encoding /Differences [97 /a /b /c /d] >> >>";
+    let drawing = "<< /Length 27 >>\nstream\n20 0 d0 0 0 18 30 re f     \nendstream";
+    let content = "BT 0.3 0 0 0.3 20 200 Tm /F 1 Tf [(abba) -12000 (cab)] TJ 1 0 0 1 0 0 Tm ET";
+    assert_eq!(read(font, content, "", &[drawing]), "abba cab");
+}
+
+#[test]
+fn lines_may_run_upwards_and_downwards() {
+    for (matrix, next) in [
+        ("0 1 -1 0", "60 40"),
+        ("0 -1 1 0", "40 260"),
+        ("-1 0 0 -1", "300 40"),
+    ] {
+        let (x, y) = next.split_once(' ').unwrap();
+        let content = format!(
+            "BT /F 12 Tf {matrix} {x} {y} Tm (A line in a landscape) Tj 0 -14 Td (table, and another.) Tj ET"
+        );
+        assert_eq!(
+            plain(&content),
+            "A line in a landscape\ntable, and another.",
+            "{matrix}"
+        );
+    }
+}
+
+#[test]
+fn widths_are_the_files_where_the_font_is_not_there() {
+    // Letters that are narrower than those of any font that takes their place.
+    let widths = "250 ".repeat(224);
+    let font = format!(
+        "<< /Type /Font /Subtype /TrueType /BaseFont /Unknown-Narrow /Encoding /WinAnsiEncoding /FirstChar 32 /LastChar 255 \
+         /Widths [{widths}] /FontDescriptor << /Type /FontDescriptor /FontName /Unknown-Narrow /Flags 32 /FontBBox [0 0 500 500] >> >>"
+    );
+    let content = "BT /F 12 Tf 20 200 Td [(minimum) -250 (of) -250 (wwww)] TJ ET";
+    assert_eq!(read(&font, content, "", &[]), "minimum of wwww");
+}
+
+#[test]
+fn letters_that_are_spaced_for_looks_are_words() {
+    let content = "BT /F 12 Tf 3 Tc 20 200 Td (ABSTRACT AND SUMMARY) Tj ET";
+    assert_eq!(plain(content), "ABSTRACT AND SUMMARY");
+}
+
+#[test]
+fn what_cannot_be_read_is_seen_to_be_missing() {
+    let font = "<< /Type /Font /Subtype /Type0 /BaseFont /Unknown /Encoding /Identity-H /DescendantFonts [6 0 R] >>";
+    let descendant = "<< /Type /Font /Subtype /CIDFontType2 /BaseFont /Unknown /CIDSystemInfo << /Registry (Adobe) /Ordering (Identity) \
+        /Supplement 0 >> /DW 500 /FontDescriptor << /Type /FontDescriptor /FontName /Unknown /Flags 4 /FontBBox [0 0 1 1] >> >>";
+    let content = "BT /F 12 Tf 20 200 Td <000100020003> Tj ET";
+    assert_eq!(
+        read(font, content, "", &[descendant]),
+        "\u{fffd}\u{fffd}\u{fffd}"
+    );
+}
+
+#[test]
+fn tables_are_read_by_rows_however_they_are_drawn() {
+    let columns = [
+        ("20", ["Item", "Apple", "Pear"]),
+        ("120", ["Qty", "3", ""]),
+        ("200", ["Price", "1.20", "2.50"]),
+    ];
+    let mut content = String::from("BT /F 12 Tf ");
+    for (x, cells) in columns {
+        for (i, cell) in cells
+            .iter()
+            .enumerate()
+            .filter(|(_, cell)| !cell.is_empty())
+        {
+            content += &format!("1 0 0 1 {x} {} Tm ({cell}) Tj ", 250 - 20 * i);
+        }
+    }
+    assert_eq!(
+        plain(&(content + "ET")),
+        "| Item | Qty | Price |\n|---|---|---|\n| Apple | 3 | 1.20 |\n| Pear | | 2.50 |"
+    );
+}
+
+#[test]
+fn columns_are_read_one_after_the_other() {
+    let line = "Lines that fill a column of text %";
+    let mut content = String::from("BT /F 10 Tf ");
+    for i in 0..6 {
+        for (column, x) in [(1, 20), (2, 210)] {
+            content += &format!(
+                "1 0 0 1 {x} {} Tm ({}) Tj ",
+                250 - 12 * i,
+                line.replace('%', &format!("{column}{i}"))
+            );
+        }
+    }
+    // Drawn by rows as a table is, these would be one.
+    let by_rows = plain(&(content.clone() + "ET"));
+    let left = content.replace("BT /F 10 Tf ", "");
+    let (left, right): (Vec<_>, Vec<_>) = left
+        .split_inclusive("Tj ")
+        .partition(|shown| shown.contains(" 20 "));
+    let by_columns = plain(&format!(
+        "BT /F 10 Tf {}{}ET",
+        left.concat(),
+        right.concat()
+    ));
+    let place = |text: &str, what: &str| text.find(what).unwrap();
+    assert!(
+        place(&by_columns, "text 15") < place(&by_columns, "text 20"),
+        "{by_columns}"
+    );
+    assert!(
+        place(&by_rows, "text 20") < place(&by_rows, "text 15"),
+        "{by_rows}"
+    );
+}
+
+#[test]
+fn values_of_forms_stand_beside_their_labels() {
+    let content = "BT /F 12 Tf 20 250 Td (Name:) Tj 0 -30 Td (Married:) Tj 0 -30 Td (Please fill in every field of it.) Tj ET";
+    let widgets = "/Annots [<< /Type /Annot /Subtype /Widget /FT /Tx /T (name) /V (Anna Example) /Rect [100 245 300 265] >> \
+        << /Type /Annot /Subtype /Widget /FT /Btn /T (married) /AS /Off /Rect [100 215 115 230] >>]";
+    let read = read(HELVETICA, content, widgets, &[]);
+    assert_eq!(
+        read,
+        "Name:  Anna Example\n\nMarried:  [ ]\n\nPlease fill in every field of it."
+    );
+}
+
+#[test]
+fn notes_and_links_are_read() {
+    let content = "BT /F 12 Tf 20 250 Td (See our page for more of it.) Tj ET";
+    let annotations = "/Annots [<< /Type /Annot /Subtype /Text /T (Ben) /Contents (Is this right?) /Rect [300 240 320 260] >> \
+        << /Type /Annot /Subtype /Link /Rect [43 245 94 265] /A << /S /URI /URI (https://example.org/a) >> >> \
+        << /Type /Annot /Subtype /Text /F 2 /Contents (hidden) /Rect [300 240 320 260] >>]";
+    let read = read(HELVETICA, content, annotations, &[]);
+    assert_eq!(
+        read,
+        "See [our page](https://example.org/a) for more of it.\n\n[Note by Ben: Is this right?]"
+    );
+}
