@@ -110,7 +110,7 @@ fn documents_become_text_and_what_is_not_shown_is_said() {
     let attached = STANDARD.encode(&letter);
     let mail = format!(
         "From: a@example.org\r\nSubject: Tea\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n\
-         --x\r\n\r\nSee.\r\n--x\r\nContent-Disposition: attachment; filename=l.bin\r\nContent-Transfer-Encoding: base64\r\n\r\n{attached}\r\n--x--\r\n"
+         --x\r\n\r\nSee.\r\n--x\r\nContent-Type: application/octet-stream\r\nContent-Disposition: attachment; filename=l.bin\r\nContent-Transfer-Encoding: base64\r\n\r\n{attached}\r\n--x--\r\n"
     );
     let text = "[page 1]\nFrom: a@example.org\nSubject: Tea\n\nSee.\n[page 2]\n[attachment l.bin]\nDear Ann,\n\ncome at 5 & bring cake.";
     let said = becomes(&daemon, "a.eml", mail.as_bytes(), text);

@@ -265,6 +265,12 @@ fn own() -> Vec<Route> {
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
     vec![
+        route(
+            POST,
+            "/v1/chat/completions/input",
+            openai::chat::input::show,
+        ),
+        route(GET, "/v1/files/{id}/text", openai::files::text),
         route(GET, "/health", native::status::health),
         route(GET, "/status", native::status::status),
         route(GET, "/version", native::status::version),

@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn every_example_is_accepted() {
         type Reads = fn(&[u8]) -> Result<(), Invalid>;
-        let readers: [(&str, Reads); 20] = [
+        let readers: [(&str, Reads); 21] = [
             ("/v1/chat/completions", |body| {
                 chat::request::parse(body).map(drop)
             }),
@@ -78,6 +78,9 @@ mod tests {
             }),
             ("/v1/messages/count_tokens", |body| {
                 anthropic::request::parse_count(body).map(drop)
+            }),
+            ("/v1/chat/completions/input", |body| {
+                chat::request::parse(body).map(drop)
             }),
             ("/v1/chat/completions/input_tokens", |body| {
                 chat::request::parse(body).map(drop)

@@ -26,7 +26,9 @@ pub use report::{
     KeptPrompt, Member, MemoryReport, ModelDetails, PlanReport, PlannedContext, PlannedModel,
     WorkerMemory,
 };
-pub use status::{Change, Level, MemoryState, ModelInfo, Phase, Rejected, Status, WaitingUser};
+pub use status::{
+    Change, Found, Level, MemoryState, ModelInfo, Phase, Rejected, Status, WaitingUser,
+};
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -36,6 +38,8 @@ use tokio::sync::watch;
 
 use crate::chat::{ChatRequest, Modalities, PrincipalId, TextAnswer, TextTask};
 pub use crate::gemma::layout::{Class, Kind};
+pub use crate::gemma::picture::Size as PictureSize;
+pub use crate::gemma::sound::RATE as SOUND_RATE;
 pub use crate::ipc::{FileMemory, FileRole, MemorySnapshot, Packing, Part};
 pub use crate::sandbox::Support as Confinement;
 
@@ -52,7 +56,7 @@ pub trait Backend: Debug + Send + Sync {
 
     /// The model that a chat with this `name` and these `modalities` would get now; fails as that
     /// would.
-    fn find<'a>(&'a self, name: &'a str, modalities: Modalities) -> Reply<'a, ModelInfo>;
+    fn find<'a>(&'a self, name: &'a str, modalities: Modalities) -> Reply<'a, Found>;
 
     /// Queues a request. The answer's first event may be long in coming: a model may have to be
     /// loaded first.
@@ -175,7 +179,7 @@ impl Backends {
     /// # Errors
     ///
     /// No backend has such a model.
-    pub async fn find(&self, name: &str, modalities: Modalities) -> Result<ModelInfo, Failure> {
+    pub async fn find(&self, name: &str, modalities: Modalities) -> Result<Found, Failure> {
         self.of(name).find(name, modalities).await
     }
 
@@ -250,8 +254,8 @@ mod tests {
                 panic!("{name}: {call:?}");
             };
             assert_eq!((seen.as_str(), modalities), (name, Modalities::default()));
-            reply.send(Ok(ModelInfo::example(name))).unwrap();
-            assert_eq!(found.await.unwrap().unwrap().id, name);
+            reply.send(Ok(Found::example(name))).unwrap();
+            assert_eq!(found.await.unwrap().unwrap().model.id, name);
         }
         let ids: Vec<Vec<_>> = backends
             .statuses()

@@ -13,7 +13,7 @@ pub(crate) enum Call {
     Find {
         name: String,
         modalities: Modalities,
-        reply: oneshot::Sender<Result<ModelInfo, Failure>>,
+        reply: oneshot::Sender<Result<Found, Failure>>,
     },
     Chat {
         model: String,
@@ -70,7 +70,7 @@ impl Backend for Scripted {
         self.status.clone()
     }
 
-    fn find<'a>(&'a self, name: &'a str, modalities: Modalities) -> Reply<'a, ModelInfo> {
+    fn find<'a>(&'a self, name: &'a str, modalities: Modalities) -> Reply<'a, Found> {
         let name = name.to_owned();
         self.ask(move |reply| Call::Find {
             name,

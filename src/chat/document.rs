@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Detail;
 use super::media::file_bytes;
 
 /// A file as the client sent it. No model reads it as it is: it becomes text and pictures first.
@@ -14,6 +15,8 @@ pub struct Document {
     /// As the client calls it; empty if it says nothing.
     pub name: String,
     pub source: Source,
+    /// How closely pages that are shown are looked at.
+    pub detail: Detail,
 }
 
 /// Where its bytes are.

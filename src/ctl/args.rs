@@ -333,6 +333,11 @@ pub struct AskArgs {
     #[arg(long, value_name = "FILE")]
     pub tools: Option<PathBuf>,
 
+    /// Print what the model would be given, and ask it nothing: of files which pages are read, shown
+    /// as pictures or left out and why, then the whole prompt; the words may be left out
+    #[arg(long)]
+    pub show_input: bool,
+
     /// Print the whole response object of the API, when it is complete
     #[arg(long, conflicts_with = "show_thoughts")]
     pub json: bool,

@@ -42,6 +42,11 @@ pub trait Client {
     /// The whole answer to a request of `POST /v1/chat/completions`.
     fn chat<'a>(&'a self, request: &'a Value) -> Reply<'a, Value>;
 
+    /// What the model would get, as `POST /v1/chat/completions/input` says it.
+    fn input<'a>(&'a self, _request: &'a Value) -> Reply<'a, Value> {
+        not_served()
+    }
+
     /// The answer to a request of `POST /v1/chat/completions` as it comes.
     fn stream<'a>(&'a self, request: &'a Value) -> Reply<'a, Box<dyn Events>>;
 

@@ -29,6 +29,7 @@ use super::wire;
 const MAX_BODY: usize = 16 << 20;
 
 const CHAT_PATH: &str = "/v1/chat/completions";
+const INPUT_PATH: &str = "/v1/chat/completions/input";
 const PULL_PATH: &str = "/v1/models/pull";
 
 /// The daemon, as reached over its socket.
@@ -221,6 +222,10 @@ impl Client for Http {
 
     fn chat<'a>(&'a self, request: &'a Value) -> Reply<'a, Value> {
         Box::pin(self.post(CHAT_PATH, request))
+    }
+
+    fn input<'a>(&'a self, request: &'a Value) -> Reply<'a, Value> {
+        Box::pin(self.post(INPUT_PATH, request))
     }
 
     fn stream<'a>(&'a self, request: &'a Value) -> Reply<'a, Box<dyn Events>> {

@@ -23,6 +23,7 @@ mod foreign;
 mod form;
 mod http;
 mod import;
+mod input;
 mod interrupt;
 mod keep;
 mod lines;

@@ -42,7 +42,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backend::{
-    Answer, Backend, CacheReport, CatalogReport, Failure, Import, KeptPrompt, LocalBackend,
+    Answer, Backend, CacheReport, CatalogReport, Failure, Found, Import, KeptPrompt, LocalBackend,
     MemoryReport, ModelDetails, ModelInfo, PlanReport, Removed, Reply, Status, Unused,
     VerifiedFile, WorkerMemory,
 };
@@ -173,7 +173,7 @@ pub(crate) enum Command {
     Find {
         name: String,
         modalities: Modalities,
-        reply: oneshot::Sender<Result<ModelInfo, Failure>>,
+        reply: oneshot::Sender<Result<Found, Failure>>,
     },
     /// Legal always; requests in flight are finished first, waiting ones load the model again.
     Unload {
@@ -345,7 +345,7 @@ impl Backend for Engine {
         self.status.clone()
     }
 
-    fn find<'a>(&'a self, name: &'a str, modalities: Modalities) -> Reply<'a, ModelInfo> {
+    fn find<'a>(&'a self, name: &'a str, modalities: Modalities) -> Reply<'a, Found> {
         let name = name.to_owned();
         self.ask(move |reply| Command::Find {
             name,

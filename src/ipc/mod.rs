@@ -30,7 +30,7 @@ pub use decode::{
 };
 pub use extract::{
     DocumentKind, EXTRACT_MEMORY, EXTRACT_PAGES, EXTRACT_PICTURES, EXTRACT_TEXT, Extent, Extract,
-    ExtractEvent, Page,
+    ExtractEvent, ExtractRequest, Look, Page, Shows, Sight, Unseen,
 };
 pub use fetch::{FETCH_MEMORY, FETCH_PIECE, Fetch, FetchEvent, FetchRequest};
 pub use memory::{

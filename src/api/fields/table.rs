@@ -280,7 +280,7 @@ pub static TABLE: &[Field] = &[
     row(Part, "type", "OpenAI", Meaning, "of which kind it is"),
     row(Part, "text", "OpenAI", Meaning, "the text of a part of type `text`"),
     row(Part, "image_url", "OpenAI", Meaning, "the picture: an object with its `url`, or a string"),
-    row(Part, "detail", "OpenAI", Meaning, "the size of the picture"),
+    row(Part, "detail", "OpenAI", Meaning, "the size of the picture, or of the pages of a file"),
     row(Part, "input_audio", "OpenAI", Meaning, "the sound"),
     row(Part, "file", "OpenAI", Meaning, "the file"),
     row(Part, "cache_control", "Anthropic, OpenRouter, LiteLLM", Neutral, "the prefix cache finds its entries by content"),

@@ -121,7 +121,9 @@ async fn answer(
         meanwhile,
     } = asked;
     let failed = move |failure| ApiError::failure(failure, |place| endpoint.field(place));
-    documents::resolve(api, caller.id(), &model, &mut request, &mut share)
+    // Its requests bring no files.
+    let files = &mut vec![];
+    documents::resolve(api, caller.id(), &model, &mut request, &mut share, files)
         .await
         .map_err(|refused| ApiError::attachments(refused, |place| endpoint.field(place)))?;
     conversation::settle(&mut request);
@@ -176,7 +178,11 @@ async fn unload(api: &Api, caller: &Caller, asked: Asked) -> Result<Response, Ol
         clock,
         ..
     } = asked;
-    let found = api.backends.find(&model, Modalities::default()).await?;
+    let found = api
+        .backends
+        .find(&model, Modalities::default())
+        .await?
+        .model;
     let local = api.backends.local();
     if local.status().loaded() == Some(&found.id) {
         admin::allowed(api, caller)?;

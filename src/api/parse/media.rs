@@ -63,7 +63,8 @@ pub fn image_url(part: &mut Object) -> Result<Part, Invalid> {
     )
 }
 
-fn of_detail(object: &mut Object) -> Result<Detail, Invalid> {
+/// What is said of a part's `detail`.
+pub fn of_detail(object: &mut Object) -> Result<Detail, Invalid> {
     object
         .take("detail")
         .map_or(Ok(Detail::Auto), |detail| self::detail(&detail))
@@ -167,9 +168,9 @@ fn detail(json: &Json) -> Result<Detail, Invalid> {
     match json.string()?.as_str() {
         "auto" => Ok(Detail::Auto),
         "low" => Ok(Detail::Low),
-        "high" => Ok(Detail::High),
+        "high" | "original" => Ok(Detail::High),
         other => json.wrong(format!(
-            "must be `auto`, `low`, `high` or a number of tokens, not `{}`",
+            "must be `auto`, `low`, `high`, `original` or a number of tokens, not `{}`",
             quote(other)
         )),
     }

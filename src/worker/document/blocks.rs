@@ -125,7 +125,7 @@ impl Blocks {
         inner.text
     }
 
-    /// All of it, and whether something is left out or not shown.
+    /// All of it.
     pub fn finish(self) -> String {
         self.text
     }

@@ -56,35 +56,34 @@ impl<'g, 'a> Placed<'g, 'a> {
     }
 }
 
-/// Adds what the glyphs say; returns how many characters can be read and how many cannot.
-pub fn read(run: &GlyphRun<'_, '_>, page: Affine, text: &mut Text) -> (usize, usize) {
-    let (mut read, mut unread) = (0, 0);
-    let glyphs = run
-        .glyphs()
-        .iter()
-        .map(|glyph| Placed::new(glyph, page))
-        .collect::<Vec<_>>();
+/// Adds what the glyphs say to the text, and tells `seen` of each: what it says, if that can be
+/// read, and where.
+pub fn read(
+    run: &GlyphRun<'_, '_>,
+    page: Affine,
+    text: &mut Text,
+    mut seen: impl FnMut(Option<&str>, &Mark<'_>),
+) {
+    let glyphs = run.glyphs().iter().map(|glyph| Placed::new(glyph, page));
+    let glyphs: Vec<_> = glyphs.collect();
     let narrowed = narrowed(&glyphs);
     for glyph in &glyphs {
         let said = glyph.text();
-        match &said {
-            Some(said) => read += said.chars().filter(|c| !c.is_whitespace()).count(),
-            None => unread += 1,
-        }
         let advance = match run.writing_mode() {
             WritingMode::Horizontal => glyph.wide(narrowed) * glyph.advance,
             // From top to bottom, and then to the left.
             WritingMode::Vertical => -glyph.up,
         };
-        text.push(Mark {
+        let mark = Mark {
             text: said.as_deref().unwrap_or(UNREADABLE),
             at: glyph.at,
             advance,
             up: glyph.up,
             sized: matches!(&**glyph.glyph, Glyph::Outline(_)),
-        });
+        };
+        seen(said.as_deref(), &mark);
+        text.push(mark);
     }
-    (read, unread)
 }
 
 /// How wide the letters of a run are set, in parts of their usual width, by the steps between them;

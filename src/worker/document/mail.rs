@@ -8,8 +8,8 @@ use mail_parser::{Address, DateTime, Message, MessageParser, MimeHeaders, PartTy
 
 use super::blocks::{Blocks, one_line};
 use super::{Pages, html, of_kind};
-use crate::ipc::DocumentKind;
 use crate::ipc::kind::{self, Reader};
+use crate::ipc::{DocumentKind, Sight};
 
 /// Mails in mails.
 const MAX_DEPTH: usize = 3;
@@ -51,7 +51,7 @@ fn read_mail(
     }
     let unseen = out.unseen > 0;
     let mut count = 1;
-    if !pages.push(out.finish(), unseen, None) {
+    if !pages.push(out.finish(), Sight::of_text(unseen)) {
         return Ok(count);
     }
     for (name, part) in attached {
@@ -63,7 +63,7 @@ fn read_mail(
         if *left == 0 {
             let text =
                 format!("[attachment {name}: not read, there are more than {MAX_ATTACHMENTS}]");
-            pages.push(text, true, None);
+            pages.push(text, Sight::Named);
             return Ok(count + 1);
         }
         *left -= 1;
@@ -79,8 +79,7 @@ fn read_mail(
             pages.before.clear();
             pages.push(
                 format!("[attachment {name}: not read, it {reason}]"),
-                true,
-                None,
+                Sight::Named,
             );
             1
         });
@@ -100,7 +99,7 @@ fn attachment(
 ) -> Result<u32, String> {
     match kind::reader(name, bytes)? {
         Reader::Text(text) => {
-            pages.push(text.into_owned(), false, None);
+            pages.push(text.into_owned(), Sight::Told);
             Ok(1)
         }
         Reader::Picture => Err("is a picture; send it by itself to have it seen".into()),

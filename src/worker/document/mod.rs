@@ -1,6 +1,7 @@
 //! Extracts the text of files that clients send, and pictures of their pages. A worker of its own
 //! does it and then ends, so a file that crashes its reader affects nothing else.
 
+mod area;
 mod blocks;
 mod encoding;
 mod glyphs;
@@ -13,6 +14,7 @@ mod office;
 mod page_tests;
 mod pdf;
 mod rich;
+mod sight;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -28,7 +30,7 @@ use super::exit::{EXIT_LOAD, EXIT_PROTOCOL};
 use super::link::Writer;
 use crate::ipc::{
     DocumentKind, EXTRACT_MEMORY, EXTRACT_PAGES, EXTRACT_PICTURES, EXTRACT_TEXT, Extent, Extract,
-    ExtractEvent, Page,
+    ExtractEvent, ExtractRequest, Look, Page, Sight,
 };
 use crate::sandbox::{Needs, Profile};
 
@@ -37,7 +39,7 @@ const CPU_SECONDS: u64 = 20;
 
 /// Reads the one file that came.
 pub fn run(
-    kind: DocumentKind,
+    request: ExtractRequest,
     files: Vec<OwnedFd>,
     writer: &Writer<Extract>,
 ) -> Result<ExitCode, u8> {
@@ -55,20 +57,23 @@ pub fn run(
     let mut pages = Pages {
         writer,
         read: 0,
-        unseen: 0,
+        look: request.look,
+        shown: 0,
+        budget: request.look.tokens,
         left: EXTRACT_TEXT,
         pictures_left: EXTRACT_PICTURES,
         cut: false,
         encoding: None,
         before: String::new(),
     };
-    let read = contents(File::from(file)).and_then(|bytes| of_kind(kind, bytes, &mut pages));
+    let read =
+        contents(File::from(file)).and_then(|bytes| of_kind(request.kind, bytes, &mut pages));
     let (last, status) = match read {
         Ok(count) => (
             ExtractEvent::Read(Extent {
                 pages: count,
                 read: pages.read,
-                unseen: pages.unseen,
+                budget: pages.budget,
                 cut: pages.cut,
                 encoding: pages.encoding.map(str::to_owned),
             }),
@@ -100,7 +105,7 @@ fn plain(bytes: &[u8], pages: &mut Pages<'_>) -> Result<u32, String> {
         "is of a kind that is not read; text, HTML, PDF, office documents, mails and pictures are",
     )?;
     pages.encoding = Some(decoded.encoding);
-    pages.push(decoded.text, false, None);
+    pages.push(decoded.text, Sight::Told);
     Ok(1)
 }
 
@@ -115,8 +120,12 @@ fn contents(file: File) -> Result<Vec<u8>, String> {
 struct Pages<'a> {
     writer: &'a Writer<Extract>,
     read: u32,
-    /// Of them, those that show what was not sent.
-    unseen: u32,
+    /// How they are shown.
+    look: Look,
+    /// Those that are.
+    shown: u32,
+    /// Tokens of a page's picture.
+    budget: u32,
     /// Bytes of text that may still be taken.
     left: usize,
     pictures_left: usize,
@@ -133,21 +142,19 @@ impl Pages<'_> {
         self.cut || self.read as usize >= EXTRACT_PAGES
     }
 
-    /// Sends a page, with a picture if it says little of what it shows; false if no more are
-    /// wanted.
-    fn push(&mut self, text: String, says_little: bool, picture: Option<Vec<u8>>) -> bool {
+    /// Sends a page, whose picture has no more bytes than are left; false if no more are wanted.
+    fn push(&mut self, text: String, sight: Sight) -> bool {
         let mut text = std::mem::take(&mut self.before) + &text;
         if text.len() > self.left {
             text.truncate(text.floor_char_boundary(self.left));
             self.cut = true;
         }
         self.left -= text.len();
-        let picture = picture.filter(|picture| picture.len() <= self.pictures_left);
-        self.pictures_left -= picture.as_ref().map_or(0, Vec::len);
-        self.unseen += u32::from(says_little && picture.is_none());
+        self.pictures_left -= sight.picture().map_or(0, <[u8]>::len);
+        self.shown += u32::from(sight.picture().is_some());
         self.read += 1;
         self.writer
-            .send(&ExtractEvent::Page(Page { text, picture }))
+            .send(&ExtractEvent::Page(Page { text, sight }))
             .is_ok()
             && !self.cut
     }

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::blocks::Blocks;
 use super::{Pages, encoding};
+use crate::ipc::Sight;
 
 /// Reads the file as a notebook if it is one, else as text.
 pub fn read(bytes: &[u8], pages: &mut Pages<'_>) -> Result<u32, String> {
@@ -16,7 +17,7 @@ pub fn read(bytes: &[u8], pages: &mut Pages<'_>) -> Result<u32, String> {
     };
     let Some(cells) = cells else {
         pages.encoding = Some(decoded.encoding);
-        pages.push(decoded.text, false, None);
+        pages.push(decoded.text, Sight::Told);
         return Ok(1);
     };
     let metadata = &notebook["metadata"];
@@ -34,7 +35,7 @@ pub fn read(bytes: &[u8], pages: &mut Pages<'_>) -> Result<u32, String> {
     }
     let unseen = out.unseen > 0;
     pages.cut |= out.cut;
-    pages.push(out.finish(), unseen, None);
+    pages.push(out.finish(), Sight::of_text(unseen));
     Ok(1)
 }
 

@@ -18,7 +18,7 @@ struct Reader(Text);
 
 impl Device<'_> for Reader {
     fn draw_glyph_run(&mut self, run: &GlyphRun<'_, '_>, props: DrawProps<'_>, _: &DrawMode) {
-        glyphs::read(run, props.transform, &mut self.0);
+        glyphs::read(run, props.transform, &mut self.0, |_, _| {});
     }
     fn draw_image(&mut self, _: Image<'_, '_>, _: ImageDrawProps<'_>) {}
     fn draw_path(&mut self, _: &BezPath, _: DrawProps<'_>, _: &DrawMode) {}

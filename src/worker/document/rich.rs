@@ -4,6 +4,7 @@ use encoding_rs::{Encoding, WINDOWS_1252};
 
 use super::Pages;
 use super::blocks::{Blocks, Table, link};
+use crate::ipc::Sight;
 
 /// Groups within each other.
 const MAX_DEPTH: usize = 1000;
@@ -54,7 +55,7 @@ pub fn read(bytes: &[u8], pages: &mut Pages<'_>) -> Result<u32, String> {
     let out = rich.out;
     let unseen = out.unseen > 0;
     pages.cut |= out.cut || !complete;
-    pages.push(out.finish(), unseen, None);
+    pages.push(out.finish(), Sight::of_text(unseen));
     Ok(1)
 }
 

@@ -4,6 +4,7 @@ use csv_core::{ReadRecordResult, ReaderBuilder};
 
 use super::blocks::{Blocks, Table};
 use super::{Pages, encoding};
+use crate::ipc::Sight;
 
 /// What may stand between values.
 const BETWEEN: [u8; 4] = [b',', b';', b'\t', b'|'];
@@ -20,7 +21,7 @@ pub fn read(bytes: &[u8], pages: &mut Pages<'_>) -> Result<u32, String> {
     let decoded = encoding::text(bytes).ok_or("is no text, and so no table")?;
     pages.encoding = Some(decoded.encoding);
     let Some(between) = between(&decoded.text) else {
-        pages.push(decoded.text, false, None);
+        pages.push(decoded.text, Sight::Told);
         return Ok(1);
     };
     let (mut table, mut out) = (Table::default(), Blocks::default());
@@ -31,7 +32,7 @@ pub fn read(bytes: &[u8], pages: &mut Pages<'_>) -> Result<u32, String> {
     });
     out.table(table);
     pages.cut |= out.cut || !complete;
-    pages.push(out.finish(), false, None);
+    pages.push(out.finish(), Sight::Told);
     Ok(1)
 }
 

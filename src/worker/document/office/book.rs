@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::archive::Archive;
+use crate::ipc::Sight;
 use crate::worker::document::blocks::{Blocks, one_line};
 use crate::worker::document::{Pages, encoding, html};
 
@@ -50,7 +51,7 @@ pub fn read(archive: &Archive<'_>, pages: &mut Pages<'_>) -> Result<u32, String>
         out.paragraph(&format!("[{} {pictures} not shown]", book.pictures));
     }
     pages.cut |= out.cut;
-    pages.push(out.finish(), book.pictures > 0, None);
+    pages.push(out.finish(), Sight::of_text(book.pictures > 0));
     Ok(1)
 }
 

@@ -6,7 +6,7 @@ use std::mem;
 use super::archive::Archive;
 use super::grid::{Grid, MAX_COLUMNS, Row};
 use super::xml::{Node, Tag, Xml};
-use crate::ipc::EXTRACT_PAGES;
+use crate::ipc::{EXTRACT_PAGES, Sight};
 use crate::worker::document::Pages;
 use crate::worker::document::blocks::{Blocks, Table, link, one_line};
 
@@ -114,7 +114,7 @@ impl Open<'_> {
                 self.end_notes(&mut out);
                 let unseen = out.unseen > 0;
                 pages.cut |= out.cut;
-                pages.push(out.finish(), unseen, None);
+                pages.push(out.finish(), Sight::of_text(unseen));
                 Ok(1)
             }
             _ => Err("is an OpenDocument file of a kind that is not read; save it as PDF".into()),
@@ -145,7 +145,7 @@ impl Open<'_> {
             self.end_notes(&mut out);
             let unseen = out.unseen > 0;
             pages.cut |= out.cut;
-            wanted = pages.push(out.finish(), unseen, None);
+            wanted = pages.push(out.finish(), Sight::of_text(unseen));
         }
         Ok(count)
     }

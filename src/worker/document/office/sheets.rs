@@ -7,7 +7,7 @@ use super::chart;
 use super::grid::{Grid, MAX_COLUMNS, Row, column_of};
 use super::package::Relations;
 use super::xml::{Tag, Xml};
-use crate::ipc::EXTRACT_PAGES;
+use crate::ipc::{EXTRACT_PAGES, Sight};
 use crate::worker::document::Pages;
 use crate::worker::document::blocks::{Blocks, link};
 use formats::Formats;
@@ -62,7 +62,7 @@ pub fn read(archive: &Archive<'_>, main: &str, pages: &mut Pages<'_>) -> Result<
         .read(part)?;
         let unseen = out.unseen > 0;
         pages.cut |= out.cut;
-        if !pages.push(out.finish(), unseen, None) {
+        if !pages.push(out.finish(), Sight::of_text(unseen)) {
             break;
         }
     }

@@ -4,7 +4,7 @@ use super::archive::Archive;
 use super::chart;
 use super::package::Relations;
 use super::xml::{Tag, Xml};
-use crate::ipc::EXTRACT_PAGES;
+use crate::ipc::{EXTRACT_PAGES, Sight};
 use crate::worker::document::Pages;
 use crate::worker::document::blocks::{Blocks, Table, link, one_line};
 
@@ -28,7 +28,7 @@ pub fn read(archive: &Archive<'_>, main: &str, pages: &mut Pages<'_>) -> Result<
     }
     for (i, part) in slides.iter().enumerate().take(EXTRACT_PAGES) {
         let (text, unseen) = slide(archive, part, i + 1, pages)?;
-        if !pages.push(text, unseen, None) {
+        if !pages.push(text, Sight::of_text(unseen)) {
             break;
         }
     }

@@ -9,6 +9,7 @@ use super::archive::Archive;
 use super::chart;
 use super::package::Relations;
 use super::xml::{Node, Tag, Xml};
+use crate::ipc::Sight;
 use crate::worker::document::Pages;
 use crate::worker::document::blocks::{Blocks, Table, link};
 use numbering::Numbering;
@@ -41,7 +42,7 @@ pub fn read(archive: &Archive<'_>, main: &str, pages: &mut Pages<'_>) -> Result<
     word.edges(&links, "footer", &mut out)?;
     let unseen = out.unseen > 0;
     pages.cut |= out.cut;
-    pages.push(out.finish(), unseen, None);
+    pages.push(out.finish(), Sight::of_text(unseen));
     Ok(1)
 }
 

@@ -17,6 +17,12 @@ use super::*;
 use crate::ipc::kind::{self, Reader};
 use crate::ipc::{Greeting, frame};
 
+const LOOK: Look = Look {
+    pages: 16,
+    tokens: 280,
+    room: None,
+};
+
 /// What came of a file.
 #[derive(Debug, PartialEq)]
 struct Seen {
@@ -40,7 +46,9 @@ fn read(name: &str, bytes: &[u8]) -> Result<Seen, String> {
     let mut pages = Pages {
         writer: &writer,
         read: 0,
-        unseen: 0,
+        look: LOOK,
+        shown: 0,
+        budget: LOOK.tokens,
         left: EXTRACT_TEXT,
         pictures_left: EXTRACT_PICTURES,
         cut: false,
@@ -48,9 +56,9 @@ fn read(name: &str, bytes: &[u8]) -> Result<Seen, String> {
         before: String::new(),
     };
     let count = of_kind(kind, bytes.to_vec(), &mut pages);
-    let (unseen, cut) = (pages.unseen, pages.cut);
+    let cut = pages.cut;
     drop(writer);
-    let texts = supervisor.join().unwrap();
+    let (texts, unseen) = supervisor.join().unwrap();
     Ok(Seen {
         texts,
         count: count?,
@@ -59,18 +67,19 @@ fn read(name: &str, bytes: &[u8]) -> Result<Seen, String> {
     })
 }
 
-fn pages_of(mut socket: UnixStream) -> Vec<String> {
+fn pages_of(mut socket: UnixStream) -> (Vec<String>, u32) {
     let mut bytes = vec![];
     socket.read_to_end(&mut bytes).unwrap();
     let mut decoder = frame::Decoder::new();
     decoder.feed(&bytes);
     let greeting: Option<Greeting> = decoder.next().unwrap();
     assert!(greeting.is_some());
-    let mut texts = vec![];
+    let (mut texts, mut unseen) = (vec![], 0);
     while let Some(ExtractEvent::Page(page)) = decoder.next().unwrap() {
         texts.push(page.text);
+        unseen += u32::from(matches!(page.sight, Sight::Named | Sight::Unseen { .. }));
     }
-    texts
+    (texts, unseen)
 }
 
 /// The text of a file of one page, of which nothing is missing.
