@@ -4,7 +4,6 @@ use hayro::hayro_interpret::font::{Glyph, GlyphRun, PositionedGlyph};
 use hayro::hayro_interpret::hayro_cmap::{BfString, WritingMode};
 use hayro::kurbo::{Affine, Point, Vec2};
 
-use super::sight::Measure;
 use super::text::{Mark, Text, UNREADABLE};
 
 /// A character's width in parts of its size, where its font does not tell.
@@ -57,13 +56,16 @@ impl<'g, 'a> Placed<'g, 'a> {
     }
 }
 
-/// Adds what the glyphs say, and where they are.
-pub fn read(run: &GlyphRun<'_, '_>, page: Affine, text: &mut Text, measure: &mut Measure) {
-    let glyphs = run
-        .glyphs()
-        .iter()
-        .map(|glyph| Placed::new(glyph, page))
-        .collect::<Vec<_>>();
+/// Adds what the glyphs say to the text, and tells `seen` of each: what it says, if that can be
+/// read, and where.
+pub fn read(
+    run: &GlyphRun<'_, '_>,
+    page: Affine,
+    text: &mut Text,
+    mut seen: impl FnMut(Option<&str>, &Mark<'_>),
+) {
+    let glyphs = run.glyphs().iter().map(|glyph| Placed::new(glyph, page));
+    let glyphs: Vec<_> = glyphs.collect();
     let narrowed = narrowed(&glyphs);
     for glyph in &glyphs {
         let said = glyph.text();
@@ -72,17 +74,15 @@ pub fn read(run: &GlyphRun<'_, '_>, page: Affine, text: &mut Text, measure: &mut
             // From top to bottom, and then to the left.
             WritingMode::Vertical => -glyph.up,
         };
-        // Through the middle of a small letter.
-        let middle = glyph.at + glyph.up * 0.25;
-        let end = middle + advance;
-        measure.glyph(said.as_deref(), (middle.x, middle.y), (end.x, end.y));
-        text.push(Mark {
+        let mark = Mark {
             text: said.as_deref().unwrap_or(UNREADABLE),
             at: glyph.at,
             advance,
             up: glyph.up,
             sized: matches!(&**glyph.glyph, Glyph::Outline(_)),
-        });
+        };
+        seen(said.as_deref(), &mark);
+        text.push(mark);
     }
 }
 

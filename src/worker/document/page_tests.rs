@@ -11,15 +11,14 @@ use hayro::hayro_interpret::{
 use hayro::hayro_syntax::Pdf;
 use hayro::kurbo::{BezPath, Rect};
 
-use super::sight::Measure;
 use super::text::Text;
 use super::{glyphs, notes};
 
-struct Reader(Text, Measure);
+struct Reader(Text);
 
 impl Device<'_> for Reader {
     fn draw_glyph_run(&mut self, run: &GlyphRun<'_, '_>, props: DrawProps<'_>, _: &DrawMode) {
-        glyphs::read(run, props.transform, &mut self.0, &mut self.1);
+        glyphs::read(run, props.transform, &mut self.0, |_, _| {});
     }
     fn draw_image(&mut self, _: Image<'_, '_>, _: ImageDrawProps<'_>) {}
     fn draw_path(&mut self, _: &BezPath, _: DrawProps<'_>, _: &DrawMode) {}
@@ -77,7 +76,7 @@ fn read(font: &str, content: &str, more: &str, objects: &[&str]) -> String {
         pdf.xref(),
         InterpreterSettings::default(),
     );
-    let mut reader = Reader(Text::default(), Measure::new(400.0, 300.0));
+    let mut reader = Reader(Text::default());
     interpret_page(page, &mut context, &mut reader);
     notes::read(page, upright, &mut reader.0);
     reader.0.finish()

@@ -199,7 +199,13 @@ fn is_white(paint: &Paint<'_>) -> bool {
 
 impl Device<'_> for Reading {
     fn draw_glyph_run(&mut self, run: &GlyphRun<'_, '_>, props: DrawProps<'_>, _: &DrawMode) {
-        glyphs::read(run, props.transform, &mut self.text, &mut self.measure);
+        let measure = &mut self.measure;
+        glyphs::read(run, props.transform, &mut self.text, |said, mark| {
+            // Through the middle of a small letter.
+            let middle = mark.at + mark.up * 0.25;
+            let end = middle + mark.advance;
+            measure.glyph(said, (middle.x, middle.y), (end.x, end.y));
+        });
     }
 
     fn draw_image(&mut self, image: Image<'_, '_>, props: ImageDrawProps<'_>) {

@@ -263,7 +263,7 @@ fn least(text: &Text, characters: &[Placed], steps: &[(f64, bool)]) -> f64 {
     let (Some(&narrowest), Some(&widest)) = (close.first(), close.last()) else {
         return SPACE;
     };
-    if close.len() < 4 || narrow < TRACKED || narrow > WIDEST_TRACKING {
+    if close.len() < 4 || !(TRACKED..=WIDEST_TRACKING).contains(&narrow) {
         return SPACE;
     }
     if widest - narrowest < EVEN {

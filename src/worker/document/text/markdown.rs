@@ -67,18 +67,15 @@ fn lines_of(lines: &[&[Piece]], body: f64, out: &mut String) {
     let larger = place(first).1 / body;
     let texts: Vec<String> = lines.iter().map(|row| line(row)).collect();
     let long = texts.iter().map(|text| text.chars().count()).sum::<usize>();
+    let short = lines.len() <= HEADING_LINES && long <= LONGEST_HEADING;
+    let says = texts
+        .iter()
+        .any(|text| text.chars().any(char::is_alphabetic));
     let sign = HEADINGS.iter().find(|(least, _)| larger >= *least);
-    if let Some((_, sign)) =
-        sign.filter(|_| lines.len() <= HEADING_LINES && long <= LONGEST_HEADING)
-    {
-        if texts
-            .iter()
-            .any(|text| text.chars().any(char::is_alphabetic))
-        {
-            out.push_str(sign);
-            out.push_str(&texts.join(" "));
-            return out.push('\n');
-        }
+    if let Some((_, sign)) = sign.filter(|_| short && says) {
+        out.push_str(sign);
+        out.push_str(&texts.join(" "));
+        return out.push('\n');
     }
     for (i, text) in texts.iter().enumerate() {
         let at = out.len();
