@@ -291,12 +291,12 @@ def test_a_required_that_is_no_list(http):
 
 def test_paths_and_names_of_other_servers(http, client):
     default = client.models.retrieve("auto").id
-    for name in ["", "default", "gpt-4o", "gemma4", default + ".gguf", "models/" + default.upper()]:
+    for name in ["", "default", "gpt-4o", "gemma4", default + ".gguf", default + ":latest", "models/" + default.upper()]:
         body = {"model": name, "messages": user(CAPITAL), "max_tokens": 1}
         for path in ["/v1/chat/completions", "/chat/completions"]:
             assert post(http, path, **body)["model"] == default
     assert http.get("/models").json() == http.get("/v1/models").json()
-    assert http.post("/api/chat", json={}).json()["error"]["code"] == "unsupported_endpoint"
+    assert http.post("/infill", json={}).json()["error"]["code"] == "unsupported_endpoint"
     assert http.post("/embeddings", json={}).status_code == 404
 
 
