@@ -102,12 +102,14 @@ impl Generation {
     /// `cached` tokens of the prompt are in its sequence already, and at `stops` its states are noted. `seed` is used if the request has
     /// none; masks are delivered at `ready` for its `sequence`.
     pub fn start(
-        prepared: Prepared,
+        mut prepared: Prepared,
         (cached, stops): (usize, Stops),
         seed: u32,
         engine: &Engine,
         (sequence, ready): (usize, SyncSender<ServerMessage>),
     ) -> Result<Self, ChatError> {
+        let speculation = speculation(&prepared.request, &engine.limits);
+        let speculator = Speculator::new(speculation, std::mem::take(&mut prepared.prediction));
         let Prepared {
             id,
             request,
@@ -117,32 +119,27 @@ impl Generation {
             raw,
             adds_bos,
             constraints,
-            prediction,
             cancelled,
             received,
             ..
         } = prepared;
         let read = prompt.media.partition_point(|place| place.at < cached);
         let usage = Usage::of_prompt(prompt.len(), cached);
-        let speculation = speculation(&request, &engine.limits);
         let sampler = sampler(&request, seed, engine.vocab)?;
         let limit = output_limit(&request, prompt.len(), &engine.limits);
         let repetition = repetition_guard(&request);
         let first = prompt.tokens.first().filter(|_| !adds_bos);
         let rated = rated_so_far(&request, first, engine.vocab);
+        let receiver = MaskReceiver::new(sequence, id, ready, engine.vocab);
         let guide = Guide::new(
             engine.control.clone(),
             constraints,
             (request.tool_choice, request.parallel_tool_calls),
             (request.thinking, in_thought),
             limit,
-            MaskReceiver {
-                slot: sequence,
-                id,
-                ready,
-                vocab: engine.vocab,
-            },
+            receiver,
         );
+        let most_fresh = engine.limits.batch / engine.limits.slots;
         Ok(Self {
             id,
             cache_prompt: request.cache_prompt,
@@ -166,8 +163,8 @@ impl Generation {
             usage,
             limit,
             fresh: vec![],
-            most_fresh: (engine.limits.batch / engine.limits.slots).clamp(1, MOST as u32) as usize,
-            speculator: Speculator::new(speculation, prediction),
+            most_fresh: (most_fresh as usize).clamp(1, MOST),
+            speculator,
             received,
             begun: Instant::now(),
             told: None,

@@ -18,6 +18,17 @@ pub struct MaskReceiver {
     pub vocab: Vocab,
 }
 
+impl MaskReceiver {
+    pub fn new(slot: usize, id: RequestId, ready: SyncSender<ServerMessage>, vocab: Vocab) -> Self {
+        Self {
+            slot,
+            id,
+            ready,
+            vocab,
+        }
+    }
+}
+
 /// What was sampled, and what may follow.
 pub struct Taken {
     pub tokens: Vec<Token>,

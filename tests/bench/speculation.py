@@ -140,6 +140,7 @@ def main():
         server = bench.gemmad(a)
         try:
             (clients if a.what == "clients" else alone)(server, a)
+            print("by source:", json.dumps(bench.status(server)["speculation"]))
         finally:
             server.close()
 

@@ -281,18 +281,19 @@ impl GrammarState {
         consumed.map_err(|error| first_line(&error.to_string()))
     }
 
-    /// The bytes that must come behind `last`, the token that was taken last, up to a control token. Not
-    /// many are looked for.
-    fn forced(&mut self, last: Token) -> Result<Vec<u8>, String> {
+    /// The bytes that must come behind `last`, the token that was taken last, up to a control token; and
+    /// whether text follows that may be anything. Not many are looked for.
+    fn forced(&mut self, last: Token) -> Result<(Vec<u8>, bool), String> {
         let mut bytes = self.matcher.compute_ff_bytes();
         let control = bytes
             .iter()
             .position(|byte| *byte == TokTrie::SPECIAL_TOKEN_MARKER);
-        bytes.truncate(control.unwrap_or(MOST_FORCED).min(MOST_FORCED));
+        let end = control.unwrap_or(bytes.len());
+        bytes.truncate(end.min(MOST_FORCED));
         // The parser has gone on by them, and control tokens among them would be in no mask: it goes back.
         self.go_back(1)?;
         self.consume(&[last])?;
-        Ok(bytes)
+        Ok((bytes, control.is_none()))
     }
 
     fn go_back(&mut self, tokens: usize) -> Result<(), String> {
@@ -312,7 +313,12 @@ impl GrammarState {
     ) -> Result<Masks, String> {
         let mut here = mask.clone();
         let mut ahead = Masks::from(mask);
-        let forced = spell(&self.forced(last)?);
+        let (bytes, is_open) = self.forced(last)?;
+        let mut forced = spell(&bytes);
+        if is_open {
+            // What is written as one token with what follows.
+            forced.pop();
+        }
         let is_guessed = guesses.starts_with(&forced);
         let guesses = if is_guessed { guesses } else { &forced };
         ahead.forced = forced.len();

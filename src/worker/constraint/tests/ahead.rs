@@ -98,7 +98,7 @@ fn what_leaves_no_choice_is_spelled_out() {
     let text: Vec<u8> = ahead.tokens.iter().flat_map(|t| vocab.bytes(*t)).collect();
     let text = String::from_utf8(text).unwrap();
     assert!(
-        text.starts_with("state\"") && ahead.forced == ahead.tokens.len(),
+        text.starts_with("state") && ahead.forced == ahead.tokens.len(),
         "{text}"
     );
 }
