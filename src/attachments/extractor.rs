@@ -8,12 +8,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::document::{self, ReadFile, Reader};
+use super::document::{self, ReadFile};
 use super::turns::{Turns, Waiting};
 use super::{Fault, MAX_REASON, killed, no_room, not_started, reserve};
 use crate::backend::Failure;
 use crate::chat::{ChatError, ChatRequest, Detail, Document, Part, Picture, Source};
 use crate::engine::one_shot::{self, Failed};
+use crate::ipc::kind::{self, Reader};
 use crate::ipc::{
     DocumentKind, EXTRACT_MEMORY, EXTRACT_PAGES, EXTRACT_PICTURES, EXTRACT_TEXT, Extent, Extract,
     ExtractEvent, Page,
@@ -87,7 +88,7 @@ impl Extractor {
             let reason = "names a file that was sent before, and there is none here";
             return Err(reason.to_owned().into());
         };
-        match document::reader(&document.name, file)? {
+        match kind::reader(&document.name, file)? {
             Reader::Text(text) => Ok((vec![document::quoted(&document.name, &text)], complete)),
             Reader::Picture => Ok((
                 vec![Part::Picture(Picture {

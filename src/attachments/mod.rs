@@ -11,8 +11,9 @@ mod extractor;
 mod fetcher;
 mod turns;
 
+pub use crate::ipc::kind::{Medium, medium};
 pub use aside::aside;
-pub use document::{Medium, ReadFile, medium};
+pub use document::ReadFile;
 
 use std::io;
 use std::path::PathBuf;

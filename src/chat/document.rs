@@ -1,4 +1,5 @@
-//! Files in a conversation that are read before the model is asked: text, web pages, PDF.
+//! Files in a conversation that are read before the model is asked: text, web pages, PDF, office
+//! documents, mails.
 
 use std::fmt;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use serde_json::Number;
 
 mod keep;
 
-pub use keep::{Foreign, ImportArgs, RmArgs, VerifyArgs};
+pub use keep::{Foreign, ImportArgs, PruneArgs, RmArgs, VerifyArgs};
 
 use super::completion::{model_names, planned_names};
 use super::error::exit_status_help;
@@ -153,6 +153,9 @@ pub enum Command {
     Rm(RmArgs),
     /// Read files again and say whether they are what they were, or what was published; for administrators
     Verify(VerifyArgs),
+    /// Delete what serves no installed model: packed weights of models that are gone, and what is kept of downloads that
+    /// failed; shows it and asks; for administrators
+    Prune(PruneArgs),
     /// Show what models, packed weights and prompts take on the disk
     Du {
         /// Print it as JSON; sizes are bytes
@@ -315,7 +318,9 @@ pub struct AskArgs {
     #[arg(long, value_name = "FILE")]
     pub audio: Vec<PathBuf>,
 
-    /// Let the model read a file: text of any kind, HTML or PDF; like --image
+    /// Let the model read a file: text of any kind, HTML, PDF, an office document (docx, xlsx, pptx,
+    /// odt, ods, odp, rtf), a book (epub), a mail (eml), a notebook (ipynb) or a table (csv); like
+    /// --image
     #[arg(long, value_name = "FILE")]
     pub file: Vec<PathBuf>,
 

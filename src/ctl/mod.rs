@@ -17,6 +17,7 @@ mod chat;
 mod client;
 mod completion;
 mod compose;
+mod confirm;
 mod error;
 mod foreign;
 mod form;
@@ -154,6 +155,7 @@ fn talk(command: Command, client: &dyn Client, terminal: &Terminal) -> Result<()
             let model = args.model.as_deref();
             write_out(&runtime.block_on(keep::verify(client, model, args.json, terminal))?)
         }
+        Command::Prune(args) => write_out(&runtime.block_on(keep::prune(client, &args, terminal))?),
         Command::Du { json } => write_out(&runtime.block_on(keep::du(client, json, terminal))?),
         Command::Config(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
     }

@@ -44,6 +44,15 @@ pub enum ExtractEvent {
 pub enum DocumentKind {
     Html,
     Pdf,
+    /// A document in a ZIP archive: docx, xlsx, pptx, OpenDocument, epub.
+    Office,
+    /// RTF.
+    Rich,
+    Mail,
+    /// Of Jupyter, or text.
+    Notebook,
+    /// Values between commas or the like, or text.
+    Table,
     /// In an encoding that has to be found out, if it is text.
     Text,
 }

@@ -18,6 +18,7 @@ mod decode;
 mod extract;
 mod fetch;
 pub mod frame;
+pub mod kind;
 mod memory;
 pub mod prompts;
 mod pull;

@@ -22,7 +22,7 @@ pub fn read(bytes: &[u8], pages: &mut Pages<'_>) -> Result<u32, String> {
 }
 
 /// The page's title, and below it what the page shows.
-fn seen(html: &str) -> Result<String, Error> {
+pub fn seen(html: &str) -> Result<String, Error> {
     let page = Page {
         config: config::plain_no_decorate()
             .no_link_wrapping()

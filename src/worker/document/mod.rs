@@ -1,9 +1,17 @@
 //! Extracts the text of files that clients send, and pictures of their pages. A worker of its own
 //! does it and then ends, so a file that crashes its reader affects nothing else.
 
+mod blocks;
 mod encoding;
 mod html;
+mod mail;
+mod notebook;
+mod office;
 mod pdf;
+mod rich;
+mod table;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::fs::File;
@@ -15,8 +23,8 @@ use super::confinement::confine;
 use super::exit::{EXIT_LOAD, EXIT_PROTOCOL};
 use super::link::Writer;
 use crate::ipc::{
-    DocumentKind, EXTRACT_MEMORY, EXTRACT_PICTURES, EXTRACT_TEXT, Extent, Extract, ExtractEvent,
-    Page,
+    DocumentKind, EXTRACT_MEMORY, EXTRACT_PAGES, EXTRACT_PICTURES, EXTRACT_TEXT, Extent, Extract,
+    ExtractEvent, Page,
 };
 use crate::sandbox::{Needs, Profile};
 
@@ -48,12 +56,9 @@ pub fn run(
         pictures_left: EXTRACT_PICTURES,
         cut: false,
         encoding: None,
+        before: String::new(),
     };
-    let read = contents(File::from(file)).and_then(|bytes| match kind {
-        DocumentKind::Html => html::read(&bytes, &mut pages),
-        DocumentKind::Pdf => pdf::read(bytes, &mut pages),
-        DocumentKind::Text => plain(&bytes, &mut pages),
-    });
+    let read = contents(File::from(file)).and_then(|bytes| of_kind(kind, bytes, &mut pages));
     let (last, status) = match read {
         Ok(count) => (
             ExtractEvent::Read(Extent {
@@ -72,9 +77,24 @@ pub fn run(
     status
 }
 
+/// Reads a file of a kind; how many pages it has. The error continues "the file …".
+fn of_kind(kind: DocumentKind, bytes: Vec<u8>, pages: &mut Pages<'_>) -> Result<u32, String> {
+    match kind {
+        DocumentKind::Html => html::read(&bytes, pages),
+        DocumentKind::Pdf => pdf::read(bytes, pages),
+        DocumentKind::Office => office::read(&bytes, pages),
+        DocumentKind::Rich => rich::read(&bytes, pages),
+        DocumentKind::Mail => mail::read(&bytes, pages),
+        DocumentKind::Notebook => notebook::read(&bytes, pages),
+        DocumentKind::Table => table::read(&bytes, pages),
+        DocumentKind::Text => plain(&bytes, pages),
+    }
+}
+
 fn plain(bytes: &[u8], pages: &mut Pages<'_>) -> Result<u32, String> {
-    let decoded = encoding::text(bytes)
-        .ok_or("is of a kind that is not read; text, HTML, PDF and pictures are")?;
+    let decoded = encoding::text(bytes).ok_or(
+        "is of a kind that is not read; text, HTML, PDF, office documents, mails and pictures are",
+    )?;
     pages.encoding = Some(decoded.encoding);
     pages.push(decoded.text, false, None);
     Ok(1)
@@ -99,12 +119,20 @@ struct Pages<'a> {
     cut: bool,
     /// In which the text was found to be.
     encoding: Option<&'static str>,
+    /// What the next page begins with.
+    before: String,
 }
 
 impl Pages<'_> {
+    /// Whether no more pages are wanted.
+    fn is_full(&self) -> bool {
+        self.cut || self.read as usize >= EXTRACT_PAGES
+    }
+
     /// Sends a page, with a picture if it says little of what it shows; false if no more are
     /// wanted.
-    fn push(&mut self, mut text: String, says_little: bool, picture: Option<Vec<u8>>) -> bool {
+    fn push(&mut self, text: String, says_little: bool, picture: Option<Vec<u8>>) -> bool {
+        let mut text = std::mem::take(&mut self.before) + &text;
         if text.len() > self.left {
             text.truncate(text.floor_char_boundary(self.left));
             self.cut = true;
