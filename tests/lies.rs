@@ -63,6 +63,7 @@ fn done(finish: Finish) -> ChatEvent {
             cached_tokens: u32::MAX,
             completion_tokens: u32::MAX,
             reasoning_tokens: u32::MAX,
+            drafted: Default::default(),
         },
         timings: Timings {
             prompt_us: u64::MAX,

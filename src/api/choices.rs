@@ -190,6 +190,7 @@ impl Total {
             cached_tokens,
             completion_tokens,
             reasoning_tokens,
+            drafted,
         } = done.usage;
         if !same_prompt {
             self.usage.prompt_tokens += prompt_tokens;
@@ -197,6 +198,7 @@ impl Total {
         }
         self.usage.completion_tokens += completion_tokens;
         self.usage.reasoning_tokens += reasoning_tokens;
+        self.usage.drafted += drafted;
         self.timings.prompt_us += done.timings.prompt_us;
         self.timings.predicted_us += done.timings.predicted_us;
         self.answers += 1;
@@ -227,6 +229,7 @@ mod tests {
                 cached_tokens: 1,
                 completion_tokens: completion,
                 reasoning_tokens: 0,
+                drafted: Default::default(),
             },
             timings: Timings {
                 prompt_us: 5,

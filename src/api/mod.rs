@@ -45,6 +45,7 @@ pub mod readers;
 mod relaxed;
 mod sealed;
 mod serve;
+mod speculation;
 mod store;
 pub mod telling;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::{Failure, ModelPart};
-use crate::chat::{Modalities, PrincipalId};
+use crate::chat::{Drafted, Modalities, PrincipalId};
 use crate::gemma::variant::Variant;
 use crate::memory::pressure::Triggers;
 
@@ -108,6 +108,8 @@ pub struct Status {
     pub crashes: u64,
     /// Tokens per second of the answer that ended last; 0 before the first.
     pub tokens_per_second: f64,
+    /// Tokens that were tried ahead since the start.
+    pub drafted: Drafted,
     /// When the model is unloaded if nothing is asked meanwhile; `None` while it answers, without
     /// one, and where idle models stay.
     pub unload_at: Option<Instant>,
@@ -190,6 +192,7 @@ impl Status {
             served: 0,
             crashes: 0,
             tokens_per_second: 0.0,
+            drafted: Drafted::default(),
             unload_at: None,
             memory,
         }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-use super::{Constraint, Modality, PartKind, Place, bounded};
+use super::{Constraint, Drafted, Modality, PartKind, Place, bounded};
 
 /// Elements of the lists in an event at most, whatever a worker sends: what is left out of schemas,
 /// tokens of a prompt (the longest context), tokens of a piece of text, rivals of a token.
@@ -108,6 +108,8 @@ pub struct Usage {
     pub completion_tokens: u32,
     /// Of the completion's tokens, those of the thinking channel.
     pub reasoning_tokens: u32,
+    /// Tokens that were tried ahead.
+    pub drafted: Drafted,
 }
 
 impl Usage {

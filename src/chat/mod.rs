@@ -15,6 +15,7 @@ mod modality;
 mod place;
 mod principal;
 mod remote;
+mod speculation;
 mod text;
 mod thinking;
 mod waiting;
@@ -31,6 +32,7 @@ pub use modality::{Modalities, Modality};
 pub use place::{PartKind, Place};
 pub use principal::PrincipalId;
 pub use remote::{Barred, MAX_URL_BYTES, Networks, Remote, RemoteKind};
+pub use speculation::{Drafted, MOST_DRAFT, Speculation, Tally};
 pub use text::{TextAnswer, TextTask};
 pub use thinking::Thinking;
 pub use waiting::{Reading, Stage, Waiting};
@@ -74,6 +76,10 @@ pub struct ChatRequest {
     /// How long what was read is kept.
     pub retention: Retention,
     pub tier: ServiceTier,
+    /// Whether several tokens are tried in a step; `None`: as the configuration says.
+    pub speculation: Option<Speculation>,
+    /// What the answer may be, by the client's guess: it changes its speed alone.
+    pub prediction: Option<String>,
     /// Nobody sees anything of the answer before its end, so that it may start over
     /// ([`ChatEvent::Restarted`]). The worker need not know.
     #[serde(skip)]
@@ -200,6 +206,8 @@ impl ChatRequest {
             cache_prompt: true,
             retention: Retention::InMemory,
             tier: ServiceTier::Default,
+            speculation: None,
+            prediction: None,
             whole: false,
             decoded: None,
         }

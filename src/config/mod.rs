@@ -25,7 +25,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::chat::Networks;
+use crate::chat::{Networks, Speculation};
 
 /// The group of those who may install models, unless the configuration names another.
 pub const INSTALLERS: &str = "gemmad-models";
@@ -141,6 +141,8 @@ pub struct Inference {
     pub batch: u32,
     /// How long a running answer waits for its next token while prompts of others are read.
     pub step_time: Duration,
+    /// Whether tokens of answers are tried ahead where a request does not say.
+    pub speculation: Speculation,
     /// Whether the KV cache has numbers of 8 bits in place of 16.
     pub small_kv: bool,
     /// Files of system prompts that everybody goes on from, whoever has sent them first.
@@ -302,6 +304,7 @@ impl Default for Inference {
             threads: 0,
             batch: 256,
             step_time: Duration::from_millis(250),
+            speculation: Speculation::Auto,
             small_kv: false,
             system_prompts: vec![],
             worker: None,

@@ -43,10 +43,42 @@ struct Status {
     retry_in_s: Option<f64>,
     unload_in_s: Option<f64>,
     tokens_per_second: Option<f64>,
+    speculation: Speculated,
     passed_over: Vec<PassedOver>,
     memory: Memory,
     sandbox: Option<Sandbox>,
     version: String,
+}
+
+/// Tokens that were tried ahead.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Speculated {
+    lookup: Tried,
+    forced: Tried,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Tried {
+    accepted: u64,
+    rejected: u64,
+}
+
+impl Speculated {
+    /// Those that were right, of how many; `None` if none were tried.
+    fn line(&self) -> Option<String> {
+        let said = |name, tried: &Tried| {
+            let all = tried.accepted.saturating_add(tried.rejected);
+            (all > 0).then(|| format!("{} of {all} {name}", tried.accepted))
+        };
+        let sources = [
+            said("looked up", &self.lookup),
+            said("forced", &self.forced),
+        ];
+        let sources: Vec<_> = sources.into_iter().flatten().collect();
+        (!sources.is_empty()).then(|| format!("{} tokens were right", sources.join(", ")))
+    }
 }
 
 /// Who waits, as far as the daemon tells us.
@@ -352,6 +384,7 @@ fn status_lines(status: &Status, out: Stream) -> Vec<(&'static str, String)> {
     if let Some(rate) = status.tokens_per_second {
         lines.push(("speed", format!("{rate:.1} tokens/s in the last answer")));
     }
+    lines.extend(status.speculation.line().map(|line| ("guesses", line)));
     lines.push(("crashes", status.crashes.to_string()));
     lines
 }
@@ -476,6 +509,11 @@ mod tests {
                         sandbox   seccomp, Landlock ABI 2\n\
                         requests  2 running, 1 waiting, 3 served\nspeed     9.0 tokens/s in the last answer\ncrashes   0\n";
         assert_eq!(status_view(&parse(status.clone()).unwrap(), PIPE), expected);
+        let mut guesses = status.clone();
+        guesses["speculation"] = json!({"lookup": {"accepted": 30, "rejected": 10}, "forced": {"accepted": 5, "rejected": 0}});
+        let view = status_view(&parse(guesses).unwrap(), PIPE);
+        let line = "guesses   30 of 40 looked up, 5 of 5 forced tokens were right\n";
+        assert!(view.contains(line), "{view}");
         let mut grows = status;
         grows["context_floor"] = json!(2048);
         grows["context_granted"] = json!(6000);

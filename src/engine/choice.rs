@@ -74,6 +74,7 @@ impl Setup {
             context: inference.counted_context(),
             ceiling: inference.counted_context(),
             slots: inference.least_slots(),
+            draft: inference.speculation.most(),
             batch: inference.batch,
             small_kv: inference.small_kv,
         };

@@ -20,6 +20,7 @@ use super::report::Reporter;
 use super::state::{Action, Generation, Input, Life, State};
 use super::{Command, EVENTS, Setup, describe};
 use crate::backend::{Failure, Status};
+use crate::chat::Drafted;
 use crate::ipc::{LoadedModel, Serve, ServeEvent, ServeRequest};
 use crate::store::{BadFile, Model};
 use waiting::Load;
@@ -58,6 +59,7 @@ pub(super) struct Driver {
     served: u64,
     crashes: u64,
     tokens_per_second: f64,
+    drafted: Drafted,
     load: Load,
     estimates: Estimates,
     hang_ups: mpsc::UnboundedSender<u64>,
@@ -141,6 +143,7 @@ impl Driver {
             served: 0,
             crashes: 0,
             tokens_per_second: 0.0,
+            drafted: Drafted::default(),
             load: Load::begin(),
             estimates: Estimates::default(),
             hang_ups,

@@ -209,6 +209,7 @@ impl Launch {
             slots: run.sizes.slots,
             batch: run.sizes.batch,
             step_time_ms: setup.inference.step_time.as_millis() as u32,
+            speculation: setup.inference.speculation,
             cpus: super::cpus::choose(&crate::sys::topology::probe(), setup.inference.threads),
             max_output: setup.limits.output_tokens,
             projector,

@@ -68,10 +68,20 @@ pub struct Sizes {
     /// Tokens that one slot may come to have, as long as others have less.
     pub ceiling: u32,
     pub slots: u32,
+    /// Tokens that are tried in a step behind an answer's last one.
+    pub draft: u32,
     /// Tokens of a step.
     pub batch: u32,
     /// Whether the KV cache has numbers of 8 bits.
     pub small_kv: bool,
+}
+
+impl Sizes {
+    /// Tokens of a step whose logits are computed, at most: one of each slot, or those that are tried for
+    /// one.
+    pub fn outputs(&self) -> u32 {
+        self.slots.max(self.draft + 1)
+    }
 }
 
 /// What is kept in memory of what is read in part, and which weights can be evicted.
@@ -220,7 +230,7 @@ impl ModelShape {
                 0
             };
         let mask = (self.ring(sizes) + u64::from(sizes.context).next_multiple_of(CELLS)) * 2;
-        let logits = u64::from(self.tokens) * (LOGIT * u64::from(sizes.slots) + CANDIDATE);
+        let logits = u64::from(self.tokens) * (LOGIT * u64::from(sizes.outputs()) + CANDIDATE);
         u64::from(sizes.batch) * ((dense + sparse) * 4 + mask) + logits
     }
 
@@ -275,6 +285,7 @@ mod tests {
                 context,
                 ceiling: context,
                 slots,
+                draft: 0,
                 batch,
                 small_kv,
             },
@@ -345,6 +356,7 @@ mod tests {
             context: 4096,
             ceiling: 4096,
             slots: 1,
+            draft: 0,
             batch: 256,
             small_kv: false,
         };

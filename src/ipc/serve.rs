@@ -30,7 +30,8 @@ use serde::{Deserialize, Serialize};
 use super::prompts::PromptCachePlan;
 use super::{MemoryPlan, MemorySnapshot, Packing, Protocol, WorkerKind};
 use crate::chat::{
-    ChatError, ChatEvent, ChatRequest, PrincipalId, Reading, TextAnswer, TextTask, bounded,
+    ChatError, ChatEvent, ChatRequest, PrincipalId, Reading, Speculation, TextAnswer, TextTask,
+    bounded,
 };
 use crate::gemma::layout::MOST_FILES;
 use crate::gemma::sound::Hearing;
@@ -215,6 +216,8 @@ pub struct LoadPlan {
     pub batch: u32,
     /// Milliseconds that a running answer waits for its next token while prompts of others are read.
     pub step_time_ms: u32,
+    /// Whether tokens of answers are tried ahead where a request does not say.
+    pub speculation: Speculation,
     /// The CPUs to run on, one thread each.
     pub cpus: Vec<u32>,
     /// Tokens of answer at most, whatever a request asks.

@@ -277,6 +277,7 @@ mod tests {
             context,
             ceiling: context,
             slots: 1,
+            draft: 0,
             batch: 256,
             small_kv: false,
         };

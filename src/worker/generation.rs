@@ -1,5 +1,6 @@
 //! A request that is being answered: its prompt, and what is sampled behind it.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,20 +14,23 @@ use super::load::{Engine, EngineLimits};
 use super::logprob;
 use super::mask_thread::MaskReceiver;
 use super::media::Medium;
-use super::messages::{MaskReady, Prepared, ServerMessage};
+use super::messages::{Prepared, ServerMessage};
 use super::progress::TOLD_EVERY;
 use super::repetition::RepetitionGuard;
 use super::schedule::{EmbeddingsSegment, MediumState, RunningState, Stops, Tokens};
 use super::sequence::Sequence;
 use super::sequences::{KvCache, Piece, Sequences};
+use super::speculation::{Costs, MOST, Speculator};
 use super::vocab::Vocab;
 use crate::chat::{
-    ChatError, ChatEvent, ChatRequest, Done, Finish, Format, PromptToken, Reading, ServiceTier,
-    Timings, TokenLogprob, Usage,
+    ChatError, ChatEvent, ChatRequest, Format, PromptToken, Reading, ServiceTier, Speculation,
+    TokenLogprob, Usage,
 };
-use crate::gemma::parse::{End, Parser, Progress, Summary};
-use crate::gemma::tracker::{AnswerPart, AnswerStep, AnswerTracker, Token as Written};
+use crate::gemma::parse::Parser;
+use crate::gemma::tracker::AnswerTracker;
 use crate::ipc::{RequestId, ServeEvent};
+
+mod sampling;
 
 /// Tokens of a prompt that are reported in one event.
 const RATED_AT_ONCE: usize = 128;
@@ -63,8 +67,12 @@ pub struct Generation {
     usage: Usage,
     /// Tokens that may be sampled.
     limit: u32,
-    /// The token that was sampled last.
-    last: Token,
+    /// Tokens that were sampled, or taken because nothing else was possible, and are not decoded; the
+    /// last of the answer is among them.
+    fresh: Vec<Token>,
+    /// Tokens that `fresh` may have.
+    most_fresh: usize,
+    speculator: Speculator,
     received: Instant,
     /// When its prompt had its turn.
     begun: Instant,
@@ -94,12 +102,14 @@ impl Generation {
     /// `cached` tokens of the prompt are in its sequence already, and at `stops` its states are noted. `seed` is used if the request has
     /// none; masks are delivered at `ready` for its `sequence`.
     pub fn start(
-        prepared: Prepared,
+        mut prepared: Prepared,
         (cached, stops): (usize, Stops),
         seed: u32,
         engine: &Engine,
         (sequence, ready): (usize, SyncSender<ServerMessage>),
     ) -> Result<Self, ChatError> {
+        let speculation = speculation(&prepared.request, &engine.limits);
+        let speculator = Speculator::new(speculation, std::mem::take(&mut prepared.prediction));
         let Prepared {
             id,
             request,
@@ -120,18 +130,16 @@ impl Generation {
         let repetition = repetition_guard(&request);
         let first = prompt.tokens.first().filter(|_| !adds_bos);
         let rated = rated_so_far(&request, first, engine.vocab);
+        let receiver = MaskReceiver::new(sequence, id, ready, engine.vocab);
         let guide = Guide::new(
             engine.control.clone(),
             constraints,
             (request.tool_choice, request.parallel_tool_calls),
             (request.thinking, in_thought),
             limit,
-            MaskReceiver {
-                slot: sequence,
-                id,
-                ready,
-            },
+            receiver,
         );
+        let most_fresh = engine.limits.batch / engine.limits.slots;
         Ok(Self {
             id,
             cache_prompt: request.cache_prompt,
@@ -154,7 +162,9 @@ impl Generation {
             rates_end: request.prompt_logprobs,
             usage,
             limit,
-            last: 0,
+            fresh: vec![],
+            most_fresh: (most_fresh as usize).clamp(1, MOST),
+            speculator,
             received,
             begun: Instant::now(),
             told: None,
@@ -170,9 +180,11 @@ impl Generation {
         self.cancelled.clone()
     }
 
-    /// Its state for the schedule.
-    pub fn state(&self) -> RunningState<'_> {
+    /// Its state for the schedule. `is_alone`: no other request runs.
+    pub fn state(&self, costs: &Costs, is_alone: bool) -> RunningState<'_> {
         RunningState {
+            fresh: self.fresh.len(),
+            draft: self.draft(costs, is_alone),
             prompt: &self.prompt,
             medium: match &self.medium {
                 NextMedium::Raw => MediumState::Raw,
@@ -191,7 +203,7 @@ impl Generation {
     pub fn samples_behind(&self, tokens: &Tokens) -> bool {
         match tokens {
             Tokens::Prompt(range) => range.end == self.prompt.len(),
-            Tokens::Sampled => true,
+            Tokens::Sampled { .. } => true,
         }
     }
 
@@ -266,10 +278,14 @@ impl Generation {
     }
 
     /// The tokens of a segment.
-    pub fn tokens(&self, tokens: &Tokens) -> &[Token] {
+    pub fn tokens(&self, tokens: &Tokens) -> Cow<'_, [Token]> {
         match tokens {
-            Tokens::Prompt(range) => &self.prompt.tokens[range.clone()],
-            Tokens::Sampled => std::slice::from_ref(&self.last),
+            Tokens::Prompt(range) => Cow::Borrowed(&self.prompt.tokens[range.clone()]),
+            Tokens::Sampled { fresh, draft } => {
+                let fresh = self.fresh.iter().copied().take(*fresh);
+                let draft = self.speculator.proposal().take(*draft);
+                Cow::Owned(fresh.chain(draft).collect())
+            }
         }
     }
 
@@ -307,129 +323,6 @@ impl Generation {
             self.media.pop_front();
         }
     }
-
-    /// Takes a mask that it waited for.
-    pub fn mask_ready(&mut self, ready: MaskReady) -> Result<(), ChatError> {
-        self.guide.mask_ready(ready, self.tracker.part())
-    }
-
-    /// Samples the next token from `row` and says what it means. `Some` when the answer is complete:
-    /// then [`Generation::finish`] must follow.
-    pub fn sample(
-        &mut self,
-        row: &[f32],
-        with: &mut SampleScratch<'_>,
-        out: &mut Outbox,
-    ) -> Result<Option<Finish>, ChatError> {
-        if self.limit == 0 {
-            self.started(out);
-            return Ok(Some(Finish::Length));
-        }
-        let goes_on = self.ignore_ends || self.usage.completion_tokens < self.min_tokens;
-        let sampled = self.sampler.sample(
-            row,
-            self.guide.allowed(self.tracker.part(), !goes_on),
-            with.suppressed,
-            with.candidates,
-        );
-        // Before anything is said: where the model is at fault another may answer.
-        let token = sampled?;
-        if self.read.is_none() {
-            self.started(out);
-        }
-        self.last = token;
-        self.usage.completion_tokens += 1;
-        if with.vocab.is_end(token) {
-            self.rate_end(row, token, with.vocab, out);
-            return Ok(Some(Finish::Stop));
-        }
-        let bytes = with.vocab.bytes(token);
-        let guard = self.repetition.as_mut();
-        let repeats = guard.is_some_and(|guard| guard.take(token as u32, &bytes));
-        let control = with.vocab.is_marker(token);
-        let written = match std::str::from_utf8(&bytes) {
-            Ok(marker) if control => Written::Control(marker),
-            _ => Written::Bytes(&bytes),
-        };
-        let step = self.tracker.take(written);
-        self.guide.take(token, &bytes, step);
-        let logprob = self
-            .logprobs
-            .map(|count| logprob::told(row, token, count, with.vocab));
-        let (written, step) = match written {
-            // A marker is no text, and begins nothing here.
-            Written::Control(_) if self.raw => (Written::Bytes(&[]), AnswerStep::TEXT),
-            Written::Bytes(_) if self.raw => (written, AnswerStep::TEXT),
-            _ => (written, step),
-        };
-        let mut events = vec![];
-        let progress = self.parser.push(written, step, logprob, &mut events);
-        out.events(self.id, events);
-        Ok(match progress {
-            Progress::Stopped => Some(Finish::Stop),
-            Progress::More if self.usage.completion_tokens >= self.limit => Some(Finish::Length),
-            Progress::More if repeats && !goes_on => Some(Finish::Repetition),
-            Progress::More => None,
-        })
-    }
-
-    /// Reports the token that ends an answer to a rated prompt, in whose list each token has a place.
-    fn rate_end(&mut self, row: &[f32], token: Token, vocab: Vocab, out: &mut Outbox) {
-        if let Some(count) = self.logprobs.filter(|_| self.rates_end) {
-            let logprob = logprob::told(row, token, count, vocab);
-            let (none, mut events) = (Written::Bytes(&[]), vec![]);
-            self.parser
-                .push(none, AnswerStep::TEXT, Some(logprob), &mut events);
-            out.events(self.id, events);
-        }
-    }
-
-    /// Says what is left to say, and that this was it.
-    pub fn finish(self, finish: Finish, vocab: Vocab, out: &mut Outbox) {
-        let Self {
-            id,
-            tracker,
-            parser,
-            raw,
-            last,
-            usage,
-            received,
-            read,
-            ..
-        } = self;
-        let ended = vocab.is_end(last);
-        let part = if raw {
-            AnswerPart::Text
-        } else {
-            tracker.part()
-        };
-        let mut events = vec![];
-        let summary = parser.finish(part, if ended { End::Turn } else { End::Cut }, &mut events);
-        let finish = match summary {
-            Summary {
-                stop: Some(which), ..
-            } => Finish::StopString(which),
-            // One that was ended for another reason is cut off as well.
-            Summary { cut_call: true, .. } if finish != Finish::Repetition => Finish::Length,
-            Summary { called: true, .. } if ended => Finish::ToolCalls,
-            _ => finish,
-        };
-        let usage = Usage {
-            reasoning_tokens: summary.reasoning_tokens,
-            ..usage
-        };
-        let read = read.unwrap_or(received);
-        let timings = Timings {
-            prompt_us: read.duration_since(received).as_micros() as u64,
-            predicted_us: read.elapsed().as_micros() as u64,
-        };
-        events.push(ChatEvent::Done(Done {
-            finish,
-            usage,
-            timings,
-        }));
-        out.events(id, events);
-    }
 }
 
 /// Tells of those whose prompts are being read how far that is, a few times a second.
@@ -460,6 +353,14 @@ fn repetition_guard(request: &ChatRequest) -> Option<RepetitionGuard> {
     let output = &request.output;
     let watched = !output.may_repeat && !output.ignore_eos && request.format == Format::Text;
     watched.then(RepetitionGuard::new)
+}
+
+/// Whether tokens are tried ahead. Where the configuration has switched it off there is no room for them.
+fn speculation(request: &ChatRequest, limits: &EngineLimits) -> Speculation {
+    match limits.speculation {
+        Speculation::Off => Speculation::Off,
+        usual => request.speculation.unwrap_or(usual),
+    }
 }
 
 /// Tokens that an answer may have: as many as were asked for, as far as the worker's limit and the

@@ -3,12 +3,12 @@
 //! Free text and thoughts cost nothing here. Text of a given form and calls are held to their
 //! grammars; the slot waits while the next mask is computed.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::constraint::{CompiledGrammar, Constraints, Mask};
+use super::constraint::{CompiledGrammar, Constraints, Mask, Masks};
 use super::llama::{Allowed, Token};
-use super::mask_thread::{MaskReceiver, MaskThread};
-use super::messages::MaskReady;
+use super::mask_thread::{MaskReceiver, MaskThread, Taken};
 use super::vocab::Vocab;
 use crate::chat::{ChatError, Constraint, Thinking, ToolChoice};
 use crate::gemma::marker;
@@ -74,8 +74,13 @@ pub struct Guide {
     parallel: bool,
     /// Computes the masks of the running text or call, if a grammar holds for it.
     mask_thread: Option<MaskThread>,
-    /// What may come next, where a grammar says so; `None` while it is being computed.
-    mask: Option<Mask>,
+    /// What may come next, where a grammar says so, and behind each of the tokens `ahead`; none while
+    /// they are being computed.
+    masks: VecDeque<Mask>,
+    /// Tokens that may come next, in their order: there is a mask behind each.
+    ahead: VecDeque<Token>,
+    /// What was sampled since the masks were computed.
+    taken: Vec<Token>,
     receiver: MaskReceiver,
     /// Kept for its memory.
     list: Vec<Token>,
@@ -108,7 +113,9 @@ impl Guide {
             choice,
             parallel,
             mask_thread: None,
-            mask: None,
+            masks: VecDeque::new(),
+            ahead: VecDeque::new(),
+            taken: vec![],
             receiver,
             list: vec![],
         }
@@ -116,23 +123,65 @@ impl Guide {
 
     /// Whether the slot must wait for a mask.
     pub fn waits(&self) -> bool {
-        self.mask_thread.is_some() && self.mask.is_none()
+        self.mask_thread.is_some() && self.masks.is_empty()
     }
 
-    /// Takes a mask that was computed for `part`.
-    pub fn mask_ready(&mut self, ready: MaskReady, part: AnswerPart) -> Result<(), ChatError> {
+    /// How many tokens can be sampled in `part`, after the next one, if they are those that were
+    /// guessed.
+    pub fn reach(&self, part: AnswerPart) -> usize {
+        match part {
+            AnswerPart::Start | AnswerPart::Text if self.is_free() => usize::MAX,
+            AnswerPart::Text | AnswerPart::Call => self.ahead.len(),
+            // A text or a call begins behind it, whose second mask is not there yet.
+            AnswerPart::Start | AnswerPart::Called => 0,
+            AnswerPart::Thought => usize::MAX,
+        }
+    }
+
+    /// Whether a grammar holds whose next masks are there.
+    pub fn has_masks(&self) -> bool {
+        self.mask_thread.is_some() && !self.masks.is_empty()
+    }
+
+    /// Has the next masks computed, if the slot waits for them: also behind what must follow, or behind
+    /// those of `guesses` that may, `ahead` in all.
+    pub fn look_ahead(&mut self, guesses: impl Iterator<Item = Token>, ahead: usize) {
+        if let Some(thread) = &self.mask_thread
+            && self.masks.is_empty()
+            && !self.taken.is_empty()
+        {
+            thread.take(Taken {
+                tokens: std::mem::take(&mut self.taken),
+                guesses: guesses.collect(),
+                ahead,
+            });
+        }
+    }
+
+    /// The token that must come next by the grammar, if there is just one.
+    pub fn only(&self) -> Option<Token> {
+        self.mask_thread.as_ref().and(self.masks.front())?.single()
+    }
+
+    /// Takes masks that were computed for `part`.
+    pub fn mask_ready(
+        &mut self,
+        masks: Result<Masks, String>,
+        part: AnswerPart,
+    ) -> Result<(), ChatError> {
         let part = if part == AnswerPart::Call {
             Constraint::Tool(0)
         } else {
             Constraint::Format
         };
-        let mask = ready.mask.map_err(|reason| ChatError::Constraint {
+        let masks = masks.map_err(|reason| ChatError::Constraint {
             name: String::new(),
             part,
             path: String::new(),
             reason,
         })?;
-        self.mask = Some(mask);
+        self.masks = masks.masks.into();
+        self.ahead = masks.tokens.into();
         Ok(())
     }
 
@@ -150,7 +199,7 @@ impl Guide {
                     .format
                     .as_ref()
                     .map(|grammar| &grammar.first),
-                AnswerPart::Text | AnswerPart::Call => self.mask.as_ref(),
+                AnswerPart::Text | AnswerPart::Call => self.masks.front(),
                 _ => None,
             };
             return Allowed::Only {
@@ -202,7 +251,7 @@ impl Guide {
                 false
             }
             AnswerPart::Text | AnswerPart::Call => {
-                if self.mask.as_ref().is_some_and(|mask| mask.may_end) {
+                if self.masks.front().is_some_and(|mask| mask.may_end) {
                     list.extend(&control.ends);
                 }
                 true
@@ -224,7 +273,10 @@ impl Guide {
         if !step.is_new {
             return self.advance_grammar(token);
         }
-        (self.mask_thread, self.mask) = (None, None);
+        self.mask_thread = None;
+        self.masks.clear();
+        self.ahead.clear();
+        self.taken.clear();
         match step.to {
             AnswerPart::Text => {
                 if let Some(grammar) = self.constraints.format.clone() {
@@ -234,7 +286,7 @@ impl Guide {
             }
             AnswerPart::Call => {
                 if let Some(grammar) = self.constraints.call.clone() {
-                    self.mask = Some(grammar.first.clone());
+                    self.masks.push_back(grammar.first.clone());
                     self.constrain(grammar);
                 }
             }
@@ -247,9 +299,13 @@ impl Guide {
     }
 
     fn advance_grammar(&mut self, token: Token) {
-        if let Some(thread) = &self.mask_thread {
-            self.mask = None;
-            thread.take(token);
+        if self.mask_thread.is_some() {
+            self.taken.push(token);
+            self.masks.pop_front();
+            if self.ahead.pop_front() != Some(token) {
+                self.masks.clear();
+                self.ahead.clear();
+            }
         }
     }
 

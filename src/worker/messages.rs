@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
-use super::constraint::{Constraints, Mask};
+use super::constraint::{Constraints, Masks};
 use super::link::{Outbox, Writer};
+use super::llama::Token;
 use super::media::Medium;
 use super::prompt_cache::{KeeperDone, Places};
 use super::sequence::Sequence;
@@ -66,6 +67,8 @@ pub struct Prepared {
     /// Its first token is the vocabulary's, and stands before what the client sent.
     pub adds_bos: bool,
     pub constraints: Constraints,
+    /// What the client expects of the answer.
+    pub prediction: Vec<Token>,
     /// It needs no more room than every slot has.
     pub has_room: bool,
     pub cancelled: Arc<AtomicBool>,
@@ -133,5 +136,5 @@ pub struct MaskReady {
     pub slot: usize,
     pub id: RequestId,
     /// The error continues "the grammar …".
-    pub mask: Result<Mask, String>,
+    pub masks: Result<Masks, String>,
 }

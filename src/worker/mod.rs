@@ -48,6 +48,7 @@ mod schedule;
 mod sequence;
 mod sequences;
 mod serve;
+mod speculation;
 mod thread;
 pub mod vocab;
 mod weight_files;

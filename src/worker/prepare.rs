@@ -207,6 +207,10 @@ impl Preparer {
         let adds_bos = !tokens && self.vocab.bos().is_some();
         // Whatever a raw prompt leaves open, all that follows is text.
         let in_thought = in_thought && !raw;
+        let mut prediction = vec![];
+        if let Some(text) = request.prediction.take() {
+            self.vocab.tokenize(&text, false, &mut prediction);
+        }
         request.messages = vec![];
         request.decoded = None;
         request.prompt = None;
@@ -223,6 +227,7 @@ impl Preparer {
             raw,
             adds_bos,
             constraints: Constraints::default(),
+            prediction,
             has_room,
             cancelled,
             received,

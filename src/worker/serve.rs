@@ -7,22 +7,24 @@ use std::sync::mpsc::{SyncSender, TryRecvError};
 use std::time::Instant;
 
 use super::encoder::MediaEncoder;
-use super::generation::{Generation, SampleScratch, tell_reading};
+use super::generation::{Generation, tell_reading};
 use super::inbox::Inbox;
 use super::link::{Outbox, Writer};
 use super::llama::{self, DecodeError};
 use super::load::Engine;
-use super::messages::{MAX_WAITING, MaskReady, Prepared, ServerMessage};
+use super::messages::{MAX_WAITING, Prepared, ServerMessage};
 use super::prompt_cache::{PromptCache, Wish};
 use super::residency::Readiness;
 use super::schedule::pace::{Measured, Pace};
-use super::schedule::{self, Admission, Limits, Receive, Segment, SequenceState, StepPlan, Tokens};
-use crate::chat::{ChatError, Finish};
+use super::schedule::{self, Admission, Limits, Receive, SequenceState, StepPlan};
+use super::speculation::Costs;
+use crate::chat::ChatError;
 use crate::ipc::ServeEvent;
 use crate::sys::usage::Usage;
 use prompts::{Fetching, Waiting};
 use room::ServerRoom;
 
+mod decode;
 mod media;
 mod prompts;
 mod room;
@@ -43,6 +45,7 @@ pub struct Server {
     /// Something was read since all was kept.
     has_unkept: bool,
     pace: Pace,
+    costs: Costs,
     /// The sequence whose media come first.
     media_turn: usize,
     /// Requests so far.
@@ -68,6 +71,7 @@ impl Server {
             engine,
             room,
             pace,
+            costs: Costs::default(),
             encoder,
             running,
             waiting: VecDeque::new(),
@@ -119,11 +123,18 @@ impl Server {
             if answers == 0 {
                 self.prompts.read(prompt, time);
             }
-            self.pace.learn(Measured {
-                prompt,
-                answers,
-                time,
-            });
+            let alone = plan.lone_answer();
+            if let Some(tokens) = alone {
+                self.costs.learn(tokens, time);
+            }
+            // What is tried makes a step longer that could be short.
+            if alone.is_none_or(|tokens| tokens == 1) {
+                self.pace.learn(Measured {
+                    prompt,
+                    answers,
+                    time,
+                });
+            }
         }
     }
 
@@ -187,15 +198,17 @@ impl Server {
         let limits = Limits {
             batch: limits.batch as usize,
             beside_answers: self.pace.prompt_tokens(),
-            outputs: limits.slots as usize,
+            outputs: limits.outputs() as usize,
             embeddings: limits.picture_step as usize,
             whole_media: limits.whole_pictures,
             window: limits.window,
             room: self.room.limits,
         };
         let held = &self.engine.sequences;
+        let is_alone = self.is_alone();
         let state = |sequence: usize| {
-            let request = self.running[sequence].as_ref().map(Generation::state);
+            let request = self.running[sequence].as_ref();
+            let request = request.map(|request| request.state(&self.costs, is_alone));
             let may_start = request.is_none() && !self.waiting.is_empty();
             SequenceState {
                 cached: held.cached(sequence),
@@ -263,19 +276,6 @@ impl Server {
             before,
             after: resident(),
         });
-    }
-
-    /// A mask was computed; the request that waited for it may have ended.
-    fn mask_ready(&mut self, ready: MaskReady) {
-        let (slot, id) = (ready.slot, ready.id);
-        let running = self.running[slot].as_mut();
-        let Some(generation) = running.filter(|generation| generation.id == id) else {
-            return;
-        };
-        if let Err(error) = generation.mask_ready(ready) {
-            self.out.failed(id, error);
-            self.free(slot);
-        }
     }
 
     /// Starts a request on a free sequence; `false` if that failed.
@@ -353,116 +353,6 @@ impl Server {
             self.out.failed(generation.id, error);
         }
         self.clear(sequence);
-    }
-
-    /// Decodes a batch and samples from it; `false` if that did not come to its end.
-    fn decode(&mut self, segments: &[Segment]) -> bool {
-        self.note_before(segments);
-        let Self {
-            engine, running, ..
-        } = self;
-        let sequences = &mut engine.sequences;
-        sequences.clear_batch();
-        let mut rows = vec![];
-        for segment in segments {
-            // A request may have been cancelled after the plan was made.
-            if let Some(generation) = &running[segment.sequence] {
-                let tokens = generation.tokens(&segment.tokens);
-                let row = sequences.push(segment.sequence, tokens, segment.logits);
-                rows.push((segment, row));
-            }
-        }
-        if rows.is_empty() {
-            return true;
-        }
-        if let Some(table) = &mut engine.per_layer {
-            table.trim();
-            table.fetch(sequences.batch());
-        }
-        let flags = rows.iter().filter_map(|(segment, _)| {
-            running[segment.sequence]
-                .as_ref()
-                .map(Generation::cancel_flag)
-        });
-        let decoded = sequences.decode(flags);
-        match decoded {
-            Ok(()) => {
-                for (segment, row) in rows {
-                    self.rate(segment, row);
-                    self.note(segment);
-                    let running = self.running[segment.sequence].as_ref();
-                    if running.is_some_and(|generation| generation.samples_behind(&segment.tokens))
-                    {
-                        self.sample(segment.sequence, row);
-                    }
-                }
-            }
-            // Every request was cancelled, or the worker is ending.
-            Err(DecodeError::Aborted) => {}
-            Err(error) => rows
-                .iter()
-                .for_each(|(segment, _)| self.fail(segment.sequence, inference(error))),
-        }
-        decoded.is_ok()
-    }
-
-    /// Rates the tokens of a prompt that stand behind those of a segment, whose last is at `last` in
-    /// the batch. Only where all of the segment's logits were wanted for that.
-    fn rate(&mut self, segment: &Segment, last: usize) {
-        let Tokens::Prompt(range) = &segment.tokens else {
-            return;
-        };
-        let Engine {
-            sequences, vocab, ..
-        } = &mut self.engine;
-        let Some(generation) = &mut self.running[segment.sequence] else {
-            return;
-        };
-        if !generation.rates_prompt() {
-            return;
-        }
-        for at in range.clone() {
-            let row = last + at + 1 - range.end;
-            if let Some(logits) = sequences.logits(row) {
-                generation.rate(logits, at + 1, vocab);
-            }
-        }
-    }
-
-    /// Samples the next token of a sequence from a row of logits.
-    fn sample(&mut self, sequence: usize, row: usize) {
-        let Engine {
-            sequences,
-            vocab,
-            candidates,
-            suppressed,
-            ..
-        } = &mut self.engine;
-        let Some(generation) = &mut self.running[sequence] else {
-            return;
-        };
-        let mut scratch = SampleScratch {
-            vocab,
-            suppressed,
-            candidates,
-        };
-        let sampled = match sequences.logits(row) {
-            Some(row) => generation.sample(row, &mut scratch, &mut self.out),
-            None => Err(ChatError::Inference {
-                reason: "llama.cpp gave no logits".to_owned(),
-            }),
-        };
-        match sampled {
-            Ok(None) => {}
-            Ok(Some(finish)) => self.finish(sequence, finish),
-            Err(error) => self.fail(sequence, error),
-        }
-    }
-
-    fn finish(&mut self, sequence: usize, finish: Finish) {
-        if let Some(generation) = self.free(sequence) {
-            generation.finish(finish, self.engine.vocab, &mut self.out);
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use gemmad::chat::{
     ChatError, ChatEvent, ChatRequest, Done, Message, PrincipalId, PromptToken, Role, Sampling,
-    TokenLogprob, ToolCall, Usage,
+    Speculation, TokenLogprob, ToolCall, Usage,
 };
 use gemmad::gemma::sound::Hearing;
 use gemmad::ipc::frame::{self, Decoder};
@@ -61,6 +61,7 @@ pub fn plan_of(model: &Path) -> LoadPlan {
         batch: 128,
         cpus,
         step_time_ms: 250,
+        speculation: Speculation::Auto,
         max_output: 2048,
         projector: None,
         memory,

@@ -1,6 +1,6 @@
 //! What ends an answer, and prompts that do not fit.
 
-use gemmad::chat::{ChatError, Finish, OutputLimits};
+use gemmad::chat::{ChatError, Finish, OutputLimits, Speculation};
 use gemmad::ipc::LoadPlan;
 
 use super::client::{Worker, plan, user};
@@ -47,6 +47,7 @@ fn a_prompt_that_does_not_fit_names_both_numbers() {
 fn limits_end_the_answer() {
     let mut worker = Worker::with(&LoadPlan {
         step_time_ms: 250,
+        speculation: Speculation::Auto,
         max_output: 9,
         ..plan()
     });

@@ -15,6 +15,7 @@ mod schemas;
 mod skip;
 mod slots;
 mod sounds;
+mod speculation;
 mod speed;
 mod text;
 

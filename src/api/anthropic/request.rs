@@ -11,6 +11,7 @@ use crate::api::openai::common;
 use crate::api::parse::Invalid;
 use crate::api::parse::json::{self, Json, Object, quote};
 use crate::api::progress::Wish;
+use crate::api::speculation;
 use crate::chat::{ChatRequest, Format, OutputLimits, Part, Place, Role, Thinking};
 
 /// What a client asks for that has a conversation kept, and takes as an answer.
@@ -101,7 +102,9 @@ fn with_wishes(mut object: Object, max_tokens: Option<u32>) -> Result<MessagesCa
         return Err(Invalid::new("temperature", "must be between 0 and 1"));
     }
     sampling.logit_bias.clear();
+    let (speculation, prediction) = speculation::take(&mut object)?;
     let mut call = prompt(object)?;
+    (call.request.speculation, call.request.prediction) = (speculation, prediction);
     call.request.sampling = sampling;
     call.request.output = OutputLimits {
         max_tokens,

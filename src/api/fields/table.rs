@@ -196,7 +196,8 @@ pub static TABLE: &[Field] = &[
     row(Request, "speculative.n_min", "llama.cpp", Neutral, "a drafter changes the speed and no answer"),
     row(Request, "speculative.p_min", "llama.cpp", Neutral, "a drafter changes the speed and no answer"),
     row(Request, "backend_sampling", "llama.cpp", Neutral, "where a token is drawn changes no answer"),
-    row(Request, "prediction", "OpenAI", Neutral, "a guess of the answer changes its speed alone"),
+    row(Request, "prediction", "OpenAI", Meaning, "what the answer may be: it comes faster where it is, and is the same"),
+    row(Request, "speculation", "gemmad", Meaning, "`auto`, `on`, `off`: whether several tokens are tried in a step; the answer is the same"),
     // The end of an answer.
     row(Request, "max_tokens", "OpenAI", Meaning, "-1: as many as the daemon's limit and the context allow"),
     row(Request, "max_completion_tokens", "OpenAI", Meaning, "as `max_tokens`, and wins over it"),

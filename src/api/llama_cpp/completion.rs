@@ -19,6 +19,7 @@ use crate::api::openai::chat::response::{FinishDetails, TimingsOut, TokenOut, to
 use crate::api::openai::{common, completions};
 use crate::api::parse::{Invalid, json as body_json};
 use crate::api::progress::Wish;
+use crate::api::speculation;
 use crate::api::telling::Teller;
 use crate::api::{Api, body, render};
 use crate::backend::Failure;
@@ -42,7 +43,10 @@ pub fn request(body: &[u8]) -> Result<CompletionCall, Invalid> {
         return prompt.wrong("must be one prompt; POST /v1/completions takes several");
     }
     let first = prompts.remove(0);
+    let (speculation, prediction) = speculation::take(&mut object)?;
     let request = ChatRequest {
+        speculation,
+        prediction,
         sampling: common::sampling(&mut object)?,
         output: chat::output(&mut object)?,
         logprobs: match object.u32("n_probs", 0, u8::MAX.into())? {

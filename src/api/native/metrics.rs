@@ -97,6 +97,17 @@ impl Text {
             "Requests ended, however they ended.",
             one(status.served),
         );
+        let sources = status.drafted.by_source();
+        let outcomes = sources.iter().flat_map(|&(source, tally)| {
+            let outcomes = [("accepted", tally.accepted), ("rejected", tally.rejected)];
+            outcomes
+                .map(|(outcome, tokens)| (vec![("source", source), ("outcome", outcome)], tokens))
+        });
+        self.counter(
+            "speculated_tokens_total",
+            "Tokens of answers that were tried ahead, by where the guesses came from and whether they were right.",
+            outcomes,
+        );
         self.counter(
             "worker_crashes_total",
             "Workers that died.",

@@ -16,7 +16,7 @@ use crate::api::{Api, json, render};
 use crate::backend::{
     Backends, Confinement, Failure, MemoryState, Phase, Rejected, Status, WaitingUser,
 };
-use crate::chat::PrincipalId;
+use crate::chat::{Drafted, PrincipalId, Tally};
 
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -143,12 +143,35 @@ struct StatusOut {
     unload_in_s: Option<f64>,
     /// Of the answer that ended last.
     tokens_per_second: Option<f64>,
+    /// Tokens that were tried ahead, by where they came from.
+    speculation: SpeculationOut,
     /// Files and folders that are not used.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     passed_over: Vec<PassedOver>,
     memory: MemoryOut,
     sandbox: SandboxOut,
     version: &'static str,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct SpeculationOut {
+    lookup: TallyOut,
+    forced: TallyOut,
+}
+
+impl From<Drafted> for SpeculationOut {
+    fn from(drafted: Drafted) -> Self {
+        let Drafted { lookup, forced } = drafted;
+        let [lookup, forced] =
+            [lookup, forced].map(|Tally { accepted, rejected }| TallyOut { accepted, rejected });
+        Self { lookup, forced }
+    }
+}
+
+#[derive(Debug, Default, Serialize)]
+struct TallyOut {
+    accepted: u64,
+    rejected: u64,
 }
 
 /// Who waits, as far as the viewer may know.
@@ -278,6 +301,7 @@ impl From<Status> for StatusOut {
             crashes: status.crashes,
             unload_in_s: status.unload_at.map(left),
             tokens_per_second: Some(status.tokens_per_second).filter(|rate| *rate > 0.0),
+            speculation: status.drafted.into(),
             passed_over: status.rejected.into_iter().map(PassedOver::from).collect(),
             memory: status.memory.into(),
             sandbox: Confinement::of_kernel().into(),
@@ -397,18 +421,21 @@ mod tests {
                 "queue": {"users": [], "others": 0}, "running": 2, "served": 3, "crashes": 4,
                 "context": 8192, "context_floor": 8192, "context_granted": 16384, "slots": 2, "threads": 4, "pid": 77, "load_ms": 1200, "template": null, "cause": null, "retry_in_s": null,
                 "unload_in_s": null, "tokens_per_second": null,
+                "speculation": {"lookup": {"accepted": 0, "rejected": 0}, "forced": {"accepted": 0, "rejected": 0}},
                 "memory": {"level": "calm", "since_s": null, "reason": null, "action": null, "psi_triggers": []},
                 "sandbox": {"seccomp": kernel.seccomp, "landlock_abi": kernel.landlock_abi}, "version": VERSION})
         );
         let mut idle = Status::first(vec![], vec![], None);
         idle.unload_at = Some(Instant::now() + Duration::from_secs(60));
         idle.tokens_per_second = 9.5;
+        idle.drafted.forced.accepted = 7;
         let idle: Value = serde_json::from_str(&describe(idle, Viewer::Stranger)).unwrap();
         assert!(
             (59.0..=60.0).contains(&idle["unload_in_s"].as_f64().unwrap()),
             "{idle}"
         );
         assert_eq!(idle["tokens_per_second"], 9.5);
+        assert_eq!(idle["speculation"]["forced"]["accepted"], 7);
         let backing = rendered(Phase::BackingOff {
             cause: "SIGSEGV".into(),
             until: Instant::now() + Duration::from_millis(2500),

@@ -356,6 +356,7 @@ mod tests {
                 cached_tokens: 4,
                 completion_tokens: 3,
                 reasoning_tokens: 0,
+                drafted: Default::default(),
             },
             timings: Timings {
                 prompt_us: 5,

@@ -8,7 +8,7 @@ use crate::api::generation::mistaken;
 use crate::api::openai::tools::{self, Offer};
 use crate::api::parse::Invalid;
 use crate::api::parse::json::{Json, Object, quote};
-use crate::api::{json, render};
+use crate::api::{json, render, speculation};
 use crate::chat::{ChatRequest, Retention, Sampling, ServiceTier, TextAnswer, Thinking};
 
 /// The least bias: a token that is never drawn.
@@ -38,10 +38,13 @@ impl Common {
             choice: tool_choice,
             parallel: parallel_tool_calls,
         } = tools::offered(object, shape)?;
+        let (speculation, prediction) = speculation::take(object)?;
         let request = ChatRequest {
             tools,
             tool_choice,
             parallel_tool_calls,
+            speculation,
+            prediction,
             sampling: sampling(object)?,
             cache_prompt: object.switch("cache_prompt", true)?,
             retention: retention(object)?,

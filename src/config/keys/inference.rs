@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Key, Rule, is_absolute, key};
+use crate::chat::Speculation;
 
 /// Nobody waits longer than this for a token while other prompts are read.
 const LONGEST_STEP: Duration = Duration::from_secs(60);
@@ -62,6 +63,16 @@ pub(super) static KEYS: &[Key] = &[
             may_be_zero: false,
             most: LONGEST_STEP,
             put: |config, time| config.inference.step_time = time,
+        },
+    ),
+    key(
+        "speculation",
+        Rule::Text {
+            allowed: "\"auto\", \"on\" or \"off\"",
+            check: |name| Speculation::of(name).is_some(),
+            put: |config, name| {
+                config.inference.speculation = Speculation::of(&name).unwrap_or_default();
+            },
         },
     ),
     key(

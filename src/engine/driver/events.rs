@@ -294,6 +294,7 @@ impl Driver {
         let done = matches!(event, ChatEvent::Done(_));
         if let ChatEvent::Done(done) = &event {
             self.tokens_per_second = done.tokens_per_second().unwrap_or(self.tokens_per_second);
+            self.drafted += done.usage.drafted;
         }
         if events.is_closed() {
             return self.hang_up(id);

@@ -64,8 +64,9 @@ impl Driver {
             status.served = self.served;
             status.crashes = self.crashes;
             status.unload_at = unload_at;
-            // It changes with `served` only.
+            // They change with `served` only.
             status.tokens_per_second = self.tokens_per_second;
+            status.drafted = self.drafted;
             status.memory.clone_from(self.memory_guard.state());
             status.default = self.setup.default_model(&self.catalog.models);
             true

@@ -23,6 +23,9 @@ const LEXER_STATES: usize = 10_000;
 const MASK_FUEL: u64 = 100_000;
 const MASK_ITEMS: usize = 20_000;
 
+/// Bytes that are forced and looked for: those of the longest draft.
+const MOST_FORCED: usize = 64;
+
 /// Text without the ends and escapes of JSON's strings: most of the vocabulary, looked at once
 /// instead of at every token of a string.
 const PLAIN_TEXT: &str = r#"[^"\\\x00-\x1F\x7F]{1,30}"#;
@@ -38,6 +41,36 @@ pub struct Mask {
     pub allowed: SimpleVob,
     /// The answer may end here.
     pub may_end: bool,
+}
+
+impl Mask {
+    /// The only token that may come next, if there is one.
+    pub fn single(&self) -> Option<Token> {
+        let mut bits = self.allowed.iter();
+        let only = bits.next().filter(|_| !self.may_end)?;
+        bits.next().is_none().then_some(only as Token)
+    }
+}
+
+/// What may come next, and behind each of some tokens that may follow.
+#[derive(Clone, Debug)]
+pub struct Masks {
+    /// One more than there are tokens.
+    pub masks: Vec<Mask>,
+    pub tokens: Vec<Token>,
+    /// Of so many of the first tokens the bytes must follow, in whatever tokens they are written.
+    pub forced: usize,
+}
+
+impl From<Mask> for Masks {
+    /// Looks no further.
+    fn from(mask: Mask) -> Self {
+        Self {
+            masks: vec![mask],
+            tokens: vec![],
+            forced: 0,
+        }
+    }
 }
 
 /// The vocabulary, and what makes grammars for it. Some 45 MB for Gemma's, and a second of work.
@@ -235,15 +268,82 @@ pub struct GrammarState {
 }
 
 impl GrammarState {
-    /// Takes the token that was sampled; says what may come next.
-    pub fn take(&mut self, token: Token) -> Result<Mask, String> {
-        let taken = self
-            .matcher
-            .consume_token(token as u32)
-            .map_err(|error| first_line(&error.to_string()));
-        taken
+    /// Takes tokens that were sampled; says what may come next.
+    pub fn take(&mut self, tokens: &[Token]) -> Result<Mask, String> {
+        self.consume(tokens)
             .and_then(|()| self.mask())
             .map_err(|error| format!("takes too much work, or leaves nothing to write: {error}"))
+    }
+
+    fn consume(&mut self, tokens: &[Token]) -> Result<(), String> {
+        let tokens: Vec<u32> = tokens.iter().map(|&token| token as u32).collect();
+        let consumed = self.matcher.consume_tokens(&tokens);
+        consumed.map_err(|error| first_line(&error.to_string()))
+    }
+
+    /// The bytes that must come behind `last`, the token that was taken last, up to a control token; and
+    /// whether text follows that may be anything. Not many are looked for.
+    fn forced(&mut self, last: Token) -> Result<(Vec<u8>, bool), String> {
+        let mut bytes = self.matcher.compute_ff_bytes();
+        let control = bytes
+            .iter()
+            .position(|byte| *byte == TokTrie::SPECIAL_TOKEN_MARKER);
+        let end = control.unwrap_or(bytes.len());
+        bytes.truncate(end.min(MOST_FORCED));
+        // The parser has gone on by them, and control tokens among them would be in no mask: it goes back.
+        self.go_back(1)?;
+        self.consume(&[last])?;
+        Ok((bytes, control.is_none()))
+    }
+
+    fn go_back(&mut self, tokens: usize) -> Result<(), String> {
+        let back = self.matcher.rollback(tokens);
+        back.map_err(|error| first_line(&error.to_string()))
+    }
+
+    /// Looks ahead from behind `last`, the token that was taken last, where `mask` is what may come next: along the tokens that must follow, which
+    /// `spell` makes of bytes, or else along those of `guesses` that may. Afterwards the state is as it
+    /// was; after an error it is of no more use.
+    pub fn look_ahead(
+        &mut self,
+        (last, mask): (Token, Mask),
+        guesses: &[Token],
+        most: usize,
+        spell: impl Fn(&[u8]) -> Vec<Token>,
+    ) -> Result<Masks, String> {
+        let mut here = mask.clone();
+        let mut ahead = Masks::from(mask);
+        let (bytes, is_open) = self.forced(last)?;
+        let mut forced = spell(&bytes);
+        if is_open {
+            // What is written as one token with what follows.
+            forced.pop();
+        }
+        let is_guessed = guesses.starts_with(&forced);
+        let guesses = if is_guessed { guesses } else { &forced };
+        ahead.forced = forced.len();
+        for at in 0..most {
+            let single = here.single();
+            let Some(next) = single.or_else(|| guesses.get(at).copied()) else {
+                break;
+            };
+            if !here.allowed.is_allowed(next as u32) {
+                break;
+            }
+            if single.is_some() && at == ahead.forced {
+                ahead.forced += 1;
+            }
+            self.consume(&[next])?;
+            here = self.mask()?;
+            ahead.tokens.push(next);
+            ahead.masks.push(here.clone());
+            if guesses.get(at) != Some(&next) {
+                break;
+            }
+        }
+        ahead.forced = ahead.forced.min(ahead.tokens.len());
+        self.go_back(ahead.tokens.len())?;
+        Ok(ahead)
     }
 
     fn mask(&mut self) -> Result<Mask, String> {

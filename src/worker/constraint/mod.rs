@@ -19,7 +19,7 @@ mod tests;
 mod write;
 
 pub use compile::{GrammarCompiler, GrammarSources};
-pub use grammar::{CompiledGrammar, Mask};
+pub use grammar::{CompiledGrammar, Mask, Masks};
 
 use std::sync::Arc;
 

@@ -27,6 +27,8 @@ pub struct ContextPlan {
     pub tokens: u32,
     /// Sequences; each has a stream of its own in the cache.
     pub sequences: u32,
+    /// Tokens of one step whose logits are computed, at most.
+    pub outputs: u32,
     /// Tokens of one step at most.
     pub batch: u32,
     /// Whether the tokens of a picture attend to all others of it (no causal mask).
@@ -119,7 +121,7 @@ impl Context {
         params.n_ubatch = plan.batch;
         params.n_seq_max = plan.sequences;
         // Without a bound the logits buffer would have a row for each token of the batch.
-        params.n_outputs_max = plan.sequences;
+        params.n_outputs_max = plan.outputs;
         params.n_threads = threads;
         params.n_threads_batch = threads;
         params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_AUTO;

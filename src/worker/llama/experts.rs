@@ -237,6 +237,7 @@ mod tests {
         let plan = ContextPlan {
             tokens: 256,
             sequences: 1,
+            outputs: 1,
             batch: 8,
             pictures_look_ahead: false,
             small_kv: false,

@@ -147,6 +147,33 @@ impl Sampler {
                 entry.logit += bias;
             }
         }
+        self.choose(allowed, never, data)
+    }
+
+    /// Remembers `token`, and draws what [`Sampler::sample`] would, where that alone may be sampled.
+    pub fn take_only(&mut self, token: Token, room: &mut Candidates) -> Result<(), NoToken> {
+        let data = &mut room.0;
+        data.clear();
+        data.push(sys::llama_token_data {
+            id: token,
+            logit: 0.0,
+            p: 0.0,
+        });
+        match &mut self.chain {
+            None => Some(token),
+            Some(chain) => chain.sample(data),
+        }
+        .map(drop)
+        .ok_or(NoToken::NoneLeft)
+    }
+
+    /// Samples from `data`, which has an entry for each token of the vocabulary.
+    fn choose(
+        &mut self,
+        allowed: Allowed<'_>,
+        never: &[Token],
+        data: &mut Vec<sys::llama_token_data>,
+    ) -> Result<Token, NoToken> {
         let banned = if let Allowed::Except(banned) = allowed {
             banned
         } else {

@@ -59,6 +59,7 @@ mod tests {
             slots: 2,
             batch: 128,
             step_time_ms: 250,
+            speculation: Default::default(),
             cpus: vec![0],
             max_output: 10,
             projector: None,

@@ -22,6 +22,7 @@ use super::residency::{self, Maps, PackedMap, PerLayer, Readiness};
 use super::sequences::Sequences;
 use super::vocab::{self, Vocab};
 use super::weight_files::WeightFiles;
+use crate::chat::Speculation;
 use crate::gemma::{header_key, picture};
 use crate::ipc::{LoadPlan, Packing, ProjectorPlan, TemplateSource};
 use crate::sys::cpu;
@@ -66,6 +67,15 @@ pub struct EngineLimits {
     pub picture_step: u32,
     /// A picture is computed in one step.
     pub whole_pictures: bool,
+    /// Whether tokens are tried ahead where a request does not say.
+    pub speculation: Speculation,
+}
+
+impl EngineLimits {
+    /// Tokens of a step whose logits are computed.
+    pub fn outputs(&self) -> u32 {
+        self.slots.max(self.speculation.most() + 1)
+    }
 }
 
 /// Keeps this thread, and those it starts, on the plan's CPUs. Where that is refused the system
@@ -259,6 +269,7 @@ impl<'a> Loader<'a> {
             window: model.window(),
             picture_step,
             whole_pictures: pictures_look_ahead,
+            speculation: plan.speculation,
         };
         Self {
             plan,
@@ -286,6 +297,7 @@ impl<'a> Loader<'a> {
         let sizes = ContextPlan {
             tokens: limits.context,
             sequences: limits.slots,
+            outputs: limits.outputs(),
             batch: limits.picture_step,
             pictures_look_ahead: self.pictures_look_ahead,
             small_kv: self.plan.memory.small_kv,

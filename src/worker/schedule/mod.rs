@@ -54,6 +54,10 @@ pub struct SequenceState<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct RunningState<'a> {
     pub prompt: &'a Sequence,
+    /// Tokens of the answer that are known and not in the cache.
+    pub fresh: usize,
+    /// Tokens that may be tried behind them.
+    pub draft: usize,
     /// The first medium of the prompt that is not in the cache as a whole.
     pub medium: MediumState,
     /// The mask of the next token is still being computed.
@@ -111,11 +115,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Tokens of the next batch. Alone, prompts take all of it.
-    fn batch(&self, running: &[Option<Progress<'_>>]) -> usize {
+    /// Tokens of the next batch, in which answers have so many `more` than one each. Alone, prompts take
+    /// all of it.
+    fn batch(&self, running: &[Option<Progress<'_>>], more: usize) -> usize {
         match answers(running) {
             0 => self.batch,
-            answers => self.batch.min(answers + self.beside_answers),
+            answers => self.batch.min(answers + more + self.beside_answers),
         }
     }
 
@@ -126,7 +131,7 @@ impl Limits {
         }
         let prompts = segments.iter().map(|segment| match &segment.tokens {
             Tokens::Prompt(range) => range.len(),
-            Tokens::Sampled => 0,
+            Tokens::Sampled { .. } => 0,
         });
         let left = self.beside_answers.saturating_sub(prompts.sum());
         self.embeddings.min(left.max(1))
@@ -149,6 +154,8 @@ struct Progress<'a> {
     /// Whose it is.
     owner: Option<PrincipalId>,
     request: RunningState<'a>,
+    /// Tokens that it may hold.
+    most: usize,
     /// There is no room for its next token.
     is_blocked: bool,
     /// Its prompt is not read while somebody waits for another answer.
@@ -170,6 +177,7 @@ pub fn step(
                 position: state.cached.len(),
                 owner: state.owner,
                 request,
+                most: 0,
                 is_blocked: false,
                 is_paused: false,
             })
@@ -214,12 +222,15 @@ pub fn step(
 fn extend(room: &mut Room, running: &mut [Option<Progress<'_>>]) -> Option<Short> {
     let mut short = None;
     for (sequence, progress) in running.iter_mut().enumerate() {
-        if let Some(progress) = progress
-            && let Err(shortage) = room.extend(sequence, progress.position)
-        {
+        let Some(progress) = progress else {
+            continue;
+        };
+        let last = progress.position + progress.request.fresh.saturating_sub(1);
+        if let Err(shortage) = room.extend(sequence, last) {
             progress.is_blocked = true;
             short.get_or_insert(shortage);
         }
+        progress.most = room.most(sequence);
     }
     short
 }
@@ -278,12 +289,15 @@ fn admit<'a>(
             owner: Some(request.owner),
             request: RunningState {
                 prompt: request.prompt,
+                fresh: 0,
+                draft: 0,
                 medium: MediumState::Raw,
                 awaits_mask: false,
                 rates_prompt: request.rates_prompt,
                 tier: request.tier,
                 stops: request.stops,
             },
+            most: reserved,
             is_blocked: false,
             is_paused: false,
         });
@@ -324,20 +338,35 @@ fn receive(running: &[Option<Progress<'_>>], limits: &Limits) -> Receive {
 
 fn batch(running: &[Option<Progress<'_>>], limits: &Limits) -> Vec<Segment> {
     let rated = rated_share(running, limits.outputs);
-    let demand = |progress: &Progress<'_>| match progress.demand() {
+    let all = running.iter().flatten();
+    // Each needs one output at most, but for what is tried.
+    let mut outputs = match all.clone().any(|progress| progress.is_rated()) {
+        true => 0,
+        false => limits.outputs.saturating_sub(all.clone().count()),
+    };
+    let fresh: usize = all.map(|progress| progress.request.fresh).sum();
+    let mut left = limits.batch.saturating_sub(fresh);
+    let mut demand = |progress: &Progress<'_>| match progress.demand() {
         Demand::Prompt(tokens) if progress.request.rates_prompt => {
             Demand::Prompt(tokens.min(rated))
+        }
+        Demand::Decode { fresh, draft } => {
+            let draft = draft.min(outputs).min(left);
+            (outputs, left) = (outputs - draft, left - draft);
+            Demand::Decode { fresh, draft }
         }
         demand => demand,
     };
     let claims: Vec<Claim> = running
         .iter()
         .map(|progress| Claim {
-            demand: progress.as_ref().map_or(Demand::Nothing, demand),
+            demand: progress.as_ref().map_or(Demand::Nothing, &mut demand),
             account: progress.and_then(|progress| Some(progress.owner?.account())),
         })
         .collect();
-    let shares = share(&claims, limits.batch(running));
+    let answers = claims.iter().map(|claim| claim.demand.answer());
+    let more = answers.map(|tokens| tokens.saturating_sub(1)).sum();
+    let shares = share(&claims, limits.batch(running, more));
     let segments = running.iter().zip(shares).enumerate();
     segments
         .filter_map(|(sequence, (progress, count))| {
@@ -395,21 +424,31 @@ impl Progress<'_> {
         } else if awaits_mask || self.is_blocked {
             Demand::Nothing
         } else {
-            Demand::Decode
+            let RunningState { fresh, draft, .. } = self.request;
+            let room = self.most.saturating_sub(self.position + fresh);
+            Demand::Decode {
+                fresh,
+                draft: draft.min(room),
+            }
         }
     }
 
     /// The first `count` of the tokens that it demands.
     fn segment(&self, sequence: usize, count: usize) -> Segment {
         let (position, prompt) = (self.position, self.request.prompt.len());
+        let fresh = self.request.fresh;
         let tokens = if position < prompt {
             Tokens::Prompt(position..position + count)
         } else {
-            Tokens::Sampled
+            Tokens::Sampled {
+                fresh,
+                draft: count.saturating_sub(fresh),
+            }
         };
-        let logits = match self.is_rated() {
-            true => count,
-            false => usize::from(position + count >= prompt),
+        let logits = match &tokens {
+            Tokens::Sampled { draft, .. } => draft + 1,
+            Tokens::Prompt(_) if self.is_rated() => count,
+            Tokens::Prompt(range) => usize::from(range.end == prompt),
         };
         Segment {
             sequence,

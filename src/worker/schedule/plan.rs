@@ -23,13 +23,23 @@ pub struct StepPlan {
 }
 
 impl StepPlan {
+    /// The tokens of its only segment, if that is an answer's and nothing else is computed.
+    pub fn lone_answer(&self) -> Option<usize> {
+        match (&self.segments[..], self.embeddings) {
+            ([segment], None) if matches!(segment.tokens, Tokens::Sampled { .. }) => {
+                Some(segment.tokens.count())
+            }
+            _ => None,
+        }
+    }
+
     /// Tokens of prompts and of a medium, and answers that get a token.
     pub fn counts(&self) -> (usize, usize) {
         let (mut prompt, mut answers) = (self.embeddings.map_or(0, |piece| piece.count), 0);
         for segment in &self.segments {
             match &segment.tokens {
                 Tokens::Prompt(range) => prompt += range.len(),
-                Tokens::Sampled => answers += 1,
+                Tokens::Sampled { .. } => answers += 1,
             }
         }
         (prompt, answers)
@@ -89,15 +99,15 @@ pub struct Segment {
 pub enum Tokens {
     /// The prompt, at these positions.
     Prompt(Range<usize>),
-    /// The token that was sampled last.
-    Sampled,
+    /// What is known of the answer and not in the cache, and tokens behind it that are tried.
+    Sampled { fresh: usize, draft: usize },
 }
 
 impl Tokens {
     pub(super) fn count(&self) -> usize {
         match self {
             Self::Prompt(range) => range.len(),
-            Self::Sampled => 1,
+            Self::Sampled { fresh, draft } => fresh + draft,
         }
     }
 }

@@ -120,6 +120,12 @@ impl Room {
         Ok(())
     }
 
+    /// Tokens that a sequence may hold.
+    pub fn most(&self, sequence: usize) -> usize {
+        let Limits { ceiling, floor, .. } = self.limits;
+        floor.max(self.sequences[sequence].reserved).min(ceiling)
+    }
+
     /// Lets a request of `prompt` tokens have the sequence that was chosen for it, and more than the
     /// floor only where it `may_grow`. Returns what that may hold then.
     pub fn admit(

@@ -7,8 +7,8 @@ use crate::chat::PrincipalId;
 pub enum Demand {
     /// Nothing: no request, or a medium or a mask that is not there yet comes next.
     Nothing,
-    /// The one token that was sampled last.
-    Decode,
+    /// What is known of an answer, and tokens that are tried behind it.
+    Decode { fresh: usize, draft: usize },
     /// This many tokens of prompt.
     Prompt(usize),
 }
@@ -18,7 +18,15 @@ impl Demand {
     fn prompt(self) -> usize {
         match self {
             Self::Prompt(tokens) => tokens,
-            Self::Nothing | Self::Decode => 0,
+            Self::Nothing | Self::Decode { .. } => 0,
+        }
+    }
+
+    /// Tokens of an answer.
+    pub fn answer(self) -> usize {
+        match self {
+            Self::Decode { fresh, draft } => fresh + draft,
+            Self::Nothing | Self::Prompt(_) => 0,
         }
     }
 }
@@ -30,17 +38,28 @@ pub struct Claim {
     pub account: Option<PrincipalId>,
 }
 
-/// Tokens for each sequence, `batch` in all at most. Sequences that decode come first, with one
-/// token each, so a long prompt holds no answer up for more than a step. Accounts share the rest
+/// Tokens for each sequence, `batch` in all at most. Sequences that decode come first, each with all that
+/// is known of its answer, so a long prompt holds no answer up for more than a step; then what is tried. Accounts share the rest
 /// evenly, however many prompts each has, and an account's prompts share what it gets; what a short
 /// one leaves goes to the others.
 pub fn share(claims: &[Claim], batch: usize) -> Vec<usize> {
     let mut shares = vec![0; claims.len()];
     let mut left = batch;
     for (share, claim) in shares.iter_mut().zip(claims) {
-        if claim.demand == Demand::Decode && left > 0 {
-            *share = 1;
-            left -= 1;
+        if let Demand::Decode { fresh, .. } = claim.demand
+            && left >= fresh
+        {
+            *share = fresh;
+            left -= fresh;
+        }
+    }
+    for (share, claim) in shares.iter_mut().zip(claims) {
+        if let Demand::Decode { draft, .. } = claim.demand
+            && *share > 0
+        {
+            let draft = draft.min(left);
+            *share += draft;
+            left -= draft;
         }
     }
     let mut accounts: Vec<(Option<PrincipalId>, Vec<usize>)> = vec![];
@@ -91,6 +110,9 @@ mod tests {
     use Demand::{Decode, Nothing, Prompt};
     use proptest::prelude::*;
 
+    /// The one token that was sampled last.
+    const ONE: Demand = Decode { fresh: 1, draft: 0 };
+
     const ANNA: Option<PrincipalId> = Some(PrincipalId::User(1000));
     const BEN: Option<PrincipalId> = Some(PrincipalId::User(1001));
 
@@ -106,17 +128,25 @@ mod tests {
     #[test]
     fn answers_come_before_prompts() {
         assert_eq!(
-            alone(&[Prompt(1000), Decode, Nothing, Decode], 128),
+            alone(&[Prompt(1000), ONE, Nothing, ONE], 128),
             [126, 1, 0, 1]
         );
     }
 
     #[test]
+    fn what_is_known_comes_before_what_is_tried() {
+        let answer = |fresh, draft| Decode { fresh, draft };
+        let all = [answer(1, 8), answer(4, 2), Prompt(9)];
+        assert_eq!(alone(&all, 5), [1, 4, 0]);
+        assert_eq!(alone(&all, 8), [4, 4, 0]);
+        assert_eq!(alone(&all, 17), [9, 6, 2]);
+        // All that is known, or nothing.
+        assert_eq!(alone(&[answer(4, 0), ONE], 3), [0, 1]);
+    }
+
+    #[test]
     fn prompts_share_evenly() {
-        assert_eq!(
-            alone(&[Prompt(1000), Prompt(1000), Decode], 129),
-            [64, 64, 1]
-        );
+        assert_eq!(alone(&[Prompt(1000), Prompt(1000), ONE], 129), [64, 64, 1]);
         assert_eq!(
             alone(&[Prompt(1000), Prompt(10), Prompt(1000)], 128),
             [59, 10, 59]
@@ -140,7 +170,8 @@ mod tests {
     }
 
     fn demand() -> impl Strategy<Value = Demand> {
-        prop_oneof![Just(Nothing), Just(Decode), (0usize..5000).prop_map(Prompt)]
+        let decode = (0usize..9).prop_map(|draft| Decode { fresh: 1, draft });
+        prop_oneof![Just(Nothing), decode, (0usize..5000).prop_map(Prompt)]
     }
 
     fn claim() -> impl Strategy<Value = Claim> {
@@ -153,7 +184,7 @@ mod tests {
     fn asked(claim: &Claim) -> usize {
         match claim.demand {
             Nothing => 0,
-            Decode => 1,
+            Decode { fresh, draft } => fresh + draft,
             Prompt(tokens) => tokens,
         }
     }

@@ -62,6 +62,8 @@ fn busy<'a>(cached: &'a Sequence, prompt: &'a Sequence, medium: MediumState) -> 
     SequenceState {
         request: Some(RunningState {
             prompt,
+            fresh: usize::from(cached.len() >= prompt.len()),
+            draft: 0,
             medium,
             awaits_mask: false,
             rates_prompt: false,
@@ -83,9 +85,67 @@ fn prompt_segment(sequence: usize, range: Range<usize>, logits: bool) -> Segment
 fn sampled(sequence: usize) -> Segment {
     Segment {
         sequence,
-        tokens: Tokens::Sampled,
+        tokens: ONE,
         logits: 1,
     }
+}
+
+/// The one token that was sampled last.
+const ONE: Tokens = Tokens::Sampled { fresh: 1, draft: 0 };
+
+#[test]
+fn tokens_are_tried_where_there_is_room_for_them() {
+    let prompt = prompt("..");
+    let long = super::tests::prompt(&".".repeat(50));
+    let answer = |fresh, draft| {
+        let mut state = busy(&prompt, &prompt, MediumState::Raw);
+        let request = state.request.as_mut().unwrap();
+        (request.fresh, request.draft) = (fresh, draft);
+        state
+    };
+    let segment = |sequence, fresh, draft| Segment {
+        sequence,
+        tokens: Tokens::Sampled { fresh, draft },
+        logits: draft + 1,
+    };
+    let segments =
+        |states: &[SequenceState<'_>], limits: &Limits| step(states, &[], 0, limits).segments;
+    // As many as there are rows for.
+    assert_eq!(segments(&[answer(1, 2)], &LIMITS), [segment(0, 1, 2)]);
+    assert_eq!(segments(&[answer(1, 8)], &LIMITS), [segment(0, 1, 3)]);
+    assert_eq!(
+        segments(&[answer(3, 8), answer(1, 8)], &LIMITS),
+        [segment(0, 3, 2), segment(1, 1, 0)]
+    );
+    let few = Limits { batch: 4, ..LIMITS };
+    assert_eq!(segments(&[answer(2, 8)], &few), [segment(0, 2, 2)]);
+    // No further than it may hold.
+    let room = room::Limits {
+        ceiling: 4,
+        floor: 4,
+        ..ROOM
+    };
+    let small = Limits { room, ..LIMITS };
+    assert_eq!(segments(&[answer(1, 8)], &small), [segment(0, 1, 1)]);
+    // A prompt beside it has what is left; one that is rated has all rows.
+    let empty = Sequence::default();
+    let mut reading = busy(&empty, &long, MediumState::Raw);
+    assert_eq!(
+        segments(&[answer(1, 1), reading], &LIMITS),
+        [segment(0, 1, 1), prompt_segment(1, 0..6, false)]
+    );
+    reading.request.as_mut().unwrap().rates_prompt = true;
+    let all = Segment {
+        logits: 3,
+        ..prompt_segment(1, 0..3, false)
+    };
+    assert_eq!(
+        segments(&[answer(1, 1), reading], &LIMITS),
+        [segment(0, 1, 0), all]
+    );
+    let alone = step(&[answer(2, 1)], &[], 0, &LIMITS);
+    assert_eq!((alone.lone_answer(), alone.counts()), (Some(3), (0, 1)));
+    assert_eq!(step(&[reading], &[], 0, &LIMITS).lone_answer(), None);
 }
 
 #[test]
@@ -262,6 +322,8 @@ struct Request {
     /// Tokens of its answer.
     answer: usize,
     cache_prompt: bool,
+    /// Tokens that it would try in a step, the first half of which are right.
+    draft: usize,
     stops: Stops,
     medium: MediumState,
     awaits_mask: bool,
@@ -293,6 +355,8 @@ impl Simulation {
                 reserved: self.cached[i].len(),
                 request: self.running[i].as_ref().map(|request| RunningState {
                     prompt: &request.prompt,
+                    fresh: usize::from(request.sampled > 0),
+                    draft: request.draft,
                     medium: request.medium,
                     awaits_mask: request.awaits_mask,
                     rates_prompt: false,
@@ -345,12 +409,14 @@ impl Simulation {
         let sampled = plan
             .segments
             .iter()
-            .filter(|one| one.tokens == Tokens::Sampled);
+            .filter(|one| matches!(one.tokens, Tokens::Sampled { .. }));
         assert_eq!(
             sampled.count(),
             decoding.min(self.limits.batch),
             "each answer goes on"
         );
+        let outputs: usize = plan.segments.iter().map(|one| one.logits).sum();
+        assert!(outputs <= self.limits.outputs);
         let progress = total > 0 || plan.embeddings.is_some();
         assert_eq!(progress, !matches!(plan.receive, Receive::Wait { .. }));
         for segment in &plan.segments {
@@ -381,18 +447,21 @@ impl Simulation {
                 cached.tokens.extend_from_slice(tokens);
                 request.decoded = range.end;
             }
-            Tokens::Sampled => {
+            Tokens::Sampled { fresh, draft } => {
                 assert!(
                     request.sampled > 0,
                     "nothing is sampled before the prompt was decoded"
                 );
-                cached.tokens.push(8);
+                assert!(*fresh == 1 && *draft <= request.draft);
+                cached.tokens.extend(vec![8; fresh + draft / 2]);
+                request.sampled += draft / 2;
+                assert_eq!(segment.logits, draft + 1);
             }
         }
-        assert_eq!(
-            segment.logits,
-            usize::from(request.decoded == request.prompt.len())
-        );
+        if let Tokens::Prompt(_) = &segment.tokens {
+            let is_read = request.decoded == request.prompt.len();
+            assert_eq!(segment.logits, usize::from(is_read));
+        }
         if segment.logits > 0 {
             request.sampled += 1;
             request.awaits_mask = masked;
@@ -439,8 +508,10 @@ impl Simulation {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    ("[.ab]{0,8}[.]{1,12}", 0usize..6, any::<bool>()).prop_map(|(text, answer, cache_prompt)| {
+    let text = "[.ab]{0,8}[.]{1,12}";
+    (text, 0usize..6, any::<bool>(), 0usize..9).prop_map(|(text, answer, cache_prompt, draft)| {
         Request {
+            draft,
             stops: Stops {
                 ends: [Some(text.len() / 4), None, None],
                 shared: None,

@@ -67,7 +67,7 @@ fn check_reason(bad: &BadFile) {
 /// Sums overflow in no size that a model may be run at.
 fn reckon(model: &store::Model) {
     for (context, slots, batch) in [(256, 1, 32), (262_144, 4, 2048), (16_384, 64, 512)] {
-        let sizes = Sizes { context, ceiling: context, slots, batch, small_kv: batch > 1000 };
+        let sizes = Sizes { context, ceiling: context, slots, draft: batch % 9, batch, small_kv: batch > 1000 };
         for packed in [PackedWeights::InFile, PackedWeights::InMemory] {
             let keep = Retention { per_layer: 64 << 20, experts: 33, packed };
             let cost = model.figures.cost(&sizes, &keep);

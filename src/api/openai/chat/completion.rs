@@ -126,6 +126,7 @@ mod tests {
             cached_tokens: 0,
             completion_tokens: 2,
             reasoning_tokens: 0,
+            drafted: Default::default(),
         };
         let done = Done {
             finish,
@@ -170,7 +171,8 @@ mod tests {
                 "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello!", "refusal": null},
                     "logprobs": null, "finish_reason": "length"}],
                 "usage": {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12,
-                    "prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 0}},
+                    "prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 0,
+                    "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}},
                 "timings": {"cache_n": 0, "prompt_n": 10, "prompt_ms": 0.0, "prompt_per_second": 0.0,
                     "predicted_n": 2, "predicted_ms": 1.0, "predicted_per_second": 1000.0}
             })

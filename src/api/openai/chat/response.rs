@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::api::choices::Total;
 use crate::api::generation::now;
 use crate::api::id;
-use crate::chat::{Done, Finish, TokenLogprob, Usage};
+use crate::chat::{Done, Finish, Tally, TokenLogprob, Usage};
 
 /// What OpenAI's clients compare to notice that another program answers.
 pub const FINGERPRINT: &str = concat!("gemmad-", env!("CARGO_PKG_VERSION"));
@@ -217,10 +217,14 @@ pub struct PromptDetails {
 #[derive(Debug, Serialize)]
 pub struct CompletionDetails {
     pub reasoning_tokens: u32,
+    /// Tokens that were guessed and tried, whatever the guess came from.
+    pub accepted_prediction_tokens: u64,
+    pub rejected_prediction_tokens: u64,
 }
 
 impl From<Usage> for UsageOut {
     fn from(usage: Usage) -> Self {
+        let Tally { accepted, rejected } = usage.drafted.total();
         Self {
             prompt_tokens: usage.prompt_tokens,
             completion_tokens: usage.completion_tokens,
@@ -230,6 +234,8 @@ impl From<Usage> for UsageOut {
             },
             completion_tokens_details: CompletionDetails {
                 reasoning_tokens: usage.reasoning_tokens,
+                accepted_prediction_tokens: accepted,
+                rejected_prediction_tokens: rejected,
             },
         }
     }

@@ -317,6 +317,7 @@ mod tests {
                 cached_tokens: 4,
                 completion_tokens: 20,
                 reasoning_tokens: 5,
+                drafted: Default::default(),
             },
             timings: Timings {
                 prompt_us: 3_000,
@@ -387,7 +388,8 @@ mod tests {
         assert_eq!(
             usage["usage"],
             json!({"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30,
-                "prompt_tokens_details": {"cached_tokens": 4}, "completion_tokens_details": {"reasoning_tokens": 5}})
+                "prompt_tokens_details": {"cached_tokens": 4}, "completion_tokens_details": {"reasoning_tokens": 5,
+                    "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}})
         );
     }
 

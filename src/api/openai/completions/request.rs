@@ -7,6 +7,7 @@ use crate::api::openai::chat::request::{self, Delivery};
 use crate::api::openai::common;
 use crate::api::parse::Invalid;
 use crate::api::parse::json::{self, Json, Object};
+use crate::api::speculation;
 use crate::chat::{ChatRequest, Place, RawPrompt};
 
 /// Tokens of an answer unless the client says otherwise, as OpenAI has it for this endpoint.
@@ -61,6 +62,7 @@ pub fn parse(body: &[u8]) -> Result<CompletionCall, Invalid> {
     let cache_prompt = object.switch("cache_prompt", true)?;
     let retention = common::retention(&mut object)?;
     let tier = common::tier(&mut object)?.unwrap_or_default();
+    let (speculation, prediction) = speculation::take(&mut object)?;
     let delivery = request::delivery(&mut object)?;
     let choices = choices(&mut object, prompts.len())?;
     known::neutral(&mut object, Level::Request)?;
@@ -77,6 +79,8 @@ pub fn parse(body: &[u8]) -> Result<CompletionCall, Invalid> {
         cache_prompt,
         retention,
         tier,
+        speculation,
+        prediction,
         ..ChatRequest::raw(first)
     };
     request

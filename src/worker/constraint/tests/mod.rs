@@ -17,6 +17,7 @@ use crate::worker::llama::Token;
 use crate::worker::vocab::Vocab;
 use crate::worker::vocab::tests::{real, tiny};
 
+mod ahead;
 mod corpora;
 mod keywords;
 #[path = "../../../../tests/worker/schemas.rs"]
@@ -78,7 +79,7 @@ fn try_walk(
                 whole: true,
             });
         }
-        mask = running.take(token)?;
+        mask = running.take(&[token])?;
     }
     Ok(Walk {
         tokens,
@@ -371,7 +372,7 @@ fn takes(grammar: &CompiledGrammar, vocab: Vocab, text: &str) -> bool {
         if ends && i + 1 == tokens.len() {
             return true;
         }
-        match running.take(token) {
+        match running.take(&[token]) {
             Ok(next) => mask = next,
             Err(_) => return false,
         }
@@ -431,7 +432,7 @@ fn masks() {
                 let mut running = grammar.start();
                 for token in walked.tokens {
                     let start = std::time::Instant::now();
-                    running.take(token).unwrap();
+                    running.take(&[token]).unwrap();
                     took.borrow_mut().push(start.elapsed().as_micros());
                 }
                 Ok(())

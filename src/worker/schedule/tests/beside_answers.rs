@@ -16,7 +16,7 @@ fn beside_answers_prompts_have_what_fits() {
     };
     let sampled = Segment {
         sequence: 1,
-        tokens: Tokens::Sampled,
+        tokens: ONE,
         logits: 1,
     };
     let plan = step(&sequences, &[], 0, &limits);
@@ -79,7 +79,7 @@ fn what_nobody_waits_for_holds_up_nobody() {
     };
     let sampled = |sequence| Segment {
         sequence,
-        tokens: Tokens::Sampled,
+        tokens: ONE,
         logits: 1,
     };
     let reads = busy(&begun, &long, MediumState::Raw);

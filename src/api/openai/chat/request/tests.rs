@@ -1,5 +1,5 @@
 use super::*;
-use crate::chat::{Message, Retention, Role, Sampling, Thinking};
+use crate::chat::{Message, Retention, Role, Sampling, Speculation, Thinking};
 
 fn with(rest: &str) -> Result<ChatCall, Invalid> {
     parse(format!(r#"{{"messages":[{{"role":"user","content":"hi"}}]{rest}}}"#).as_bytes())
@@ -115,6 +115,7 @@ fn null_is_absent() {
         "chat_template_kwargs",
         "user",
         "store",
+        "speculation",
         "functions",
         "audio",
     ]
@@ -375,6 +376,9 @@ fn seeds_fold_and_top_k_switches_off() {
     assert_eq!(request(r#","stop":"end""#).output.stop, ["end"]);
     assert_eq!(request(r#","logprobs":true"#).logprobs, Some(0));
     assert_eq!(request(r#","logprobs":false"#).logprobs, None);
+    let guessed = request(r#","prediction":{"type":"content","content":"x"},"speculation":"off""#);
+    assert_eq!(guessed.prediction.as_deref(), Some("x"));
+    assert_eq!(guessed.speculation, Some(Speculation::Off));
 }
 
 #[test]

@@ -1,0 +1,306 @@
+//! Several tokens a step: the answers are those that come token by token.
+
+use std::path::{Path, PathBuf};
+
+use gemmad::chat::{
+    ChatRequest, Drafted, Format, Message, OutputLimits, Role, Sampling, Speculation, Tally,
+    Thinking, Tool, ToolChoice,
+};
+use gemmad::ipc::{LoadPlan, ServeEvent, ServeRequest};
+use serde_json::json;
+use std::fs::File;
+
+use super::client::{Answer, Worker, chat, plan, plan_of, user};
+use super::{STORY, limited, story};
+
+/// All that answer: drafters do not.
+fn members() -> impl Iterator<Item = PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny");
+    let members = [
+        "tiny-e2b-q8_0",
+        "tiny-e4b-q8_0",
+        "tiny-12b-q8_0",
+        "tiny-26b-a4b-q8_0",
+        "tiny-31b-q4_0",
+    ];
+    members
+        .into_iter()
+        .map(move |name| folder.join(format!("{name}.gguf")))
+}
+
+fn worker(model: &Path, speculation: Speculation) -> Worker {
+    let mut worker = Worker::spawn(&[("GOMP_SPINCOUNT", "1000")]);
+    let plan = LoadPlan {
+        speculation,
+        ..plan_of(model)
+    };
+    worker.load(&plan, File::open(model).unwrap()).unwrap();
+    worker
+}
+
+fn with(speculation: Speculation, request: &ChatRequest) -> ChatRequest {
+    ChatRequest {
+        speculation: Some(speculation),
+        ..request.clone()
+    }
+}
+
+fn most(tokens: u32, request: ChatRequest) -> ChatRequest {
+    let output = OutputLimits {
+        max_tokens: Some(tokens),
+        ..OutputLimits::default()
+    };
+    limited(request, output)
+}
+
+fn tool() -> Tool {
+    let parameters = json!({"type": "object", "properties": {"room": {"type": "string"},
+        "state": {"type": "string", "enum": ["on", "off"]}}, "required": ["room", "state"]});
+    Tool {
+        name: "set_light".into(),
+        description: "Turn a light on or off".into(),
+        parameters: Some(parameters.to_string()),
+        strict: true,
+    }
+}
+
+fn person() -> Format {
+    let schema = json!({"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer"},
+        "city": {"type": "string"}, "verified": {"const": true}},
+        "required": ["name", "age", "city", "verified"], "additionalProperties": false});
+    Format::JsonSchema {
+        schema: schema.to_string(),
+        strict: true,
+    }
+}
+
+/// Questions of every kind, each at temperature 0.
+fn questions() -> Vec<(&'static str, ChatRequest)> {
+    let repeat = format!("Repeat this text: {}", story());
+    let turns = vec![
+        Message::text(Role::User, STORY),
+        Message::text(Role::Assistant, story()),
+        Message::text(Role::User, STORY),
+    ];
+    vec![
+        ("text", user(STORY)),
+        ("edit", user(repeat.as_str())),
+        ("said before", chat(turns)),
+        (
+            "predicted",
+            ChatRequest {
+                prediction: Some(story().replace("dog", "cat")),
+                ..user(STORY)
+            },
+        ),
+        (
+            "thoughts",
+            most(
+                120,
+                ChatRequest {
+                    thinking: Thinking::On { budget: Some(40) },
+                    ..user("What is 27 + 48?")
+                },
+            ),
+        ),
+        (
+            "schema",
+            ChatRequest {
+                format: person(),
+                ..user("Extract the data: Anna is 27 years old and lives in Rome.")
+            },
+        ),
+        (
+            "call",
+            ChatRequest {
+                tools: vec![tool()],
+                tool_choice: ToolChoice::Required,
+                ..user("Turn on the light in the kitchen.")
+            },
+        ),
+        (
+            "ends",
+            limited(
+                user(STORY),
+                OutputLimits {
+                    max_tokens: Some(150),
+                    min_tokens: 120,
+                    stop: vec!["happy".into()],
+                    ..OutputLimits::default()
+                },
+            ),
+        ),
+        (
+            "penalties",
+            ChatRequest {
+                sampling: Sampling {
+                    temperature: 0.0,
+                    frequency_penalty: 0.3,
+                    repeat_penalty: 1.1,
+                    logit_bias: vec![(300, 2.0)],
+                    ..Sampling::default()
+                },
+                ..most(150, user(STORY))
+            },
+        ),
+        (
+            "for ever",
+            limited(
+                user("Count to 20."),
+                OutputLimits {
+                    max_tokens: Some(200),
+                    ignore_eos: true,
+                    may_repeat: true,
+                    ..OutputLimits::default()
+                },
+            ),
+        ),
+    ]
+}
+
+/// What does not depend on how it was computed.
+fn said(answer: &Answer) -> (Answer, Vec<(Vec<u8>, usize)>) {
+    let mut answer = answer.clone();
+    assert_eq!(answer.error, None);
+    let logprobs = std::mem::take(&mut answer.logprobs);
+    let tokens = logprobs
+        .into_iter()
+        .map(|token| (token.bytes, token.top.len()))
+        .collect();
+    let done = answer.done.as_mut().unwrap();
+    done.timings = Default::default();
+    done.usage.drafted = Drafted::default();
+    done.usage.cached_tokens = 0;
+    (answer.started, answer.pieces) = (None, 0);
+    (answer, tokens)
+}
+
+fn fresh(request: &ChatRequest) -> ChatRequest {
+    ChatRequest {
+        cache_prompt: false,
+        ..request.clone()
+    }
+}
+
+#[test]
+fn greedy_answers_are_the_same_in_all_members() {
+    for model in members() {
+        let mut worker = worker(&model, Speculation::Auto);
+        let mut tried = Drafted::default();
+        for (name, question) in questions() {
+            for logprobs in [None, Some(2)] {
+                let question = ChatRequest {
+                    logprobs,
+                    ..fresh(&question)
+                };
+                let plain = worker.ask(with(Speculation::Off, &question));
+                assert_eq!(plain.usage().drafted, Drafted::default());
+                for mode in [Speculation::On, Speculation::Auto] {
+                    let answer = worker.ask(with(mode, &question));
+                    tried += answer.usage().drafted;
+                    assert_eq!(said(&answer), said(&plain), "{model:?} {name} {mode:?}");
+                }
+            }
+        }
+        let Tally { accepted, rejected } = tried.lookup;
+        assert!(accepted > 50 && rejected > 10, "{model:?}: {tried:?}");
+        assert!(tried.forced.accepted > 10, "{model:?}: {tried:?}");
+    }
+}
+
+#[test]
+fn seeded_answers_are_the_same() {
+    let mut worker = worker(&members().next().unwrap(), Speculation::Auto);
+    for (name, question) in questions() {
+        for seed in 0..4 {
+            let mut question = fresh(&question);
+            question.sampling = Sampling {
+                seed: Some(seed),
+                temperature: 0.8,
+                ..question.sampling
+            };
+            let plain = worker.ask(with(Speculation::Off, &question));
+            let answer = worker.ask(with(Speculation::On, &question));
+            assert_eq!(said(&answer), said(&plain), "{name} {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_configuration_that_says_off_is_final() {
+    let mut worker = worker(&members().next().unwrap(), Speculation::Off);
+    let answer = worker.ask(with(Speculation::On, &user(STORY)));
+    assert_eq!(answer.usage().drafted, Drafted::default());
+}
+
+#[test]
+fn conversations_go_on_from_what_was_accepted() {
+    // The sliding layers look back by less than the answers are long.
+    let mut worker = worker(&members().next().unwrap(), Speculation::Auto);
+    let mut answers = vec![];
+    for mode in [Speculation::Off, Speculation::On] {
+        let mut messages = vec![];
+        let mut of_mode = vec![];
+        for turn in 0..6 {
+            let question = match turn % 2 {
+                0 => STORY.to_owned(),
+                _ => format!("Repeat this text: {}", story()),
+            };
+            messages.push(Message::text(Role::User, question));
+            let answer = worker.ask(with(mode, &chat(messages.clone())));
+            let usage = answer.usage();
+            if turn > 0 {
+                let before = usage.prompt_tokens / 2;
+                assert!(usage.cached_tokens > before, "{mode:?} {turn}: {usage:?}");
+            }
+            messages.push(Message::text(Role::Assistant, answer.text.as_str()));
+            of_mode.push((answer.text, usage.completion_tokens, usage.cached_tokens));
+        }
+        // What the other left is not gone on from.
+        worker.trim();
+        answers.push(of_mode);
+    }
+    assert_eq!(answers[0], answers[1]);
+}
+
+#[test]
+fn several_answers_at_once_and_some_that_are_cancelled() {
+    let plan = LoadPlan { slots: 4, ..plan() };
+    let mut worker = Worker::with(&plan);
+    let questions: Vec<ChatRequest> = questions()
+        .into_iter()
+        .map(|(_, question)| fresh(&question))
+        .collect();
+    let alone: Vec<_> = questions
+        .iter()
+        .map(|question| said(&worker.ask(with(Speculation::Off, question))))
+        .collect();
+    for mode in [Speculation::On, Speculation::Auto] {
+        for round in 0..3 {
+            let ids: Vec<_> = questions
+                .iter()
+                .map(|question| worker.begin(with(mode, question)))
+                .collect();
+            let stays = |i: &usize| i % 3 != round;
+            let kept: Vec<usize> = (0..ids.len()).filter(stays).collect();
+            // Some are cancelled before they begin, some in the middle.
+            for _ in 0..10 * round {
+                if let ServeEvent::Event { id, event } = worker.receive() {
+                    assert!(ids.contains(&id), "{event:?}");
+                }
+            }
+            for (i, &id) in ids.iter().enumerate() {
+                if !stays(&i) {
+                    worker.send(&ServeRequest::Cancel { id });
+                }
+            }
+            let again: Vec<_> = kept
+                .iter()
+                .map(|&i| worker.begin(with(mode, &questions[i])))
+                .collect();
+            for (answer, &i) in worker.collect(&again).iter().zip(&kept) {
+                assert_eq!(said(answer), alone[i], "{mode:?} {i}");
+            }
+        }
+    }
+}
