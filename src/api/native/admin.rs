@@ -48,3 +48,12 @@ pub fn allowed(api: &Api, caller: &Caller) -> Result<(), ApiError> {
         Err(ApiError::forbidden(caller.id()))
     }
 }
+
+/// Refuses callers who may not bring, change or remove models, but for what catalogs allow them.
+pub fn may_manage(api: &Api, caller: &Caller) -> Result<(), ApiError> {
+    if api.admission.may_manage_models(&caller.principal) {
+        Ok(())
+    } else {
+        Err(ApiError::forbidden(caller.id()))
+    }
+}

@@ -70,7 +70,7 @@ pub async fn pull(
 
 /// Refuses everyone but administrators, and those whom a catalog lets fetch from all places that are meant.
 async fn allowed(api: &Api, caller: &Caller, ask: &PullAsk) -> Result<(), ApiError> {
-    let refusal = match admin::allowed(api, caller) {
+    let refusal = match admin::may_manage(api, caller) {
         Ok(()) => return Ok(()),
         Err(refusal) => refusal,
     };
@@ -95,7 +95,7 @@ pub async fn list(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, ApiError> {
-    admin::allowed(&api, &caller)?;
+    admin::may_manage(&api, &caller)?;
     Ok(json(list_json(&api.backends.local().pulls())))
 }
 
@@ -118,7 +118,7 @@ pub async fn cancel(
     Extension(caller): Extension<Caller>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
-    admin::allowed(&api, &caller)?;
+    admin::may_manage(&api, &caller)?;
     let Ok(Path(id)) = id else {
         return Err(ApiError::invalid(
             StatusCode::NOT_FOUND,

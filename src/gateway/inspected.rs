@@ -1,0 +1,95 @@
+//! A connection of which each byte is inspected before anyone else reads it.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::strict::{Doubt, Fault, Inspector};
+
+/// Reads HTTP/1.1 that leaves no doubt, and nothing after the first doubt.
+pub struct Inspected<S> {
+    stream: S,
+    inspector: Inspector,
+    faulty: bool,
+}
+
+impl<S> Inspected<S> {
+    pub fn new(stream: S) -> Self {
+        Self {
+            stream,
+            inspector: Inspector::default(),
+            faulty: false,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Inspected<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.faulty {
+            return Poll::Ready(Err(doubt()));
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let read = &mut buf.filled_mut()[before..];
+        let inspected = self.inspector.read(read);
+        self.faulty = inspected.is_err();
+        match inspected {
+            Ok(()) => Poll::Ready(Ok(())),
+            // No head has zeros in it: the server answers that the request is bad, and hangs up.
+            Err(Doubt {
+                good,
+                fault: Fault::Head,
+            }) => {
+                read[good..].fill(0);
+                Poll::Ready(Ok(()))
+            }
+            Err(_) => {
+                buf.set_filled(before);
+                Poll::Ready(Err(doubt()))
+            }
+        }
+    }
+}
+
+fn doubt() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "what the client sends can be read in two ways",
+    )
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Inspected<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
