@@ -522,8 +522,8 @@ mod tests {
         let (here, _there) = UnixStream::pair().unwrap();
         let admission = Admission::new(policy(&[], &[]).unwrap(), 0, token::Tokens::open(None));
         let caller = Caller::of(&here, &admission).unwrap();
-        let Principal::User { uid, groups, .. } = &caller.principal;
-        assert_eq!(*uid, nix::unistd::getuid().as_raw());
+        let (uid, groups) = caller.principal.user();
+        assert_eq!(uid, nix::unistd::getuid().as_raw());
         assert_eq!(caller.pid, Some(std::process::id() as i32));
         assert!(groups.contains(&nix::unistd::getgid().as_raw()));
     }

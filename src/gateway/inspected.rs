@@ -4,15 +4,28 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::strict::{Doubt, Fault, Inspector};
+
+/// The server looks at a head that came in pieces when it sees its end.
+const END: &[u8] = b"\r\n\r\n";
 
 /// Reads HTTP/1.1 that leaves no doubt, and nothing after the first doubt.
 pub struct Inspected<S> {
     stream: S,
     inspector: Inspector,
-    faulty: bool,
+    end: End,
+    /// Was read and inspected, and is the first that is read next.
+    first: Option<u8>,
+}
+
+/// What is read after a fault: an end of the head that has it, and nothing more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Open,
+    EndOfHead,
+    Closed,
 }
 
 impl<S> Inspected<S> {
@@ -20,8 +33,19 @@ impl<S> Inspected<S> {
         Self {
             stream,
             inspector: Inspector::default(),
-            faulty: false,
+            end: End::Open,
+            first: None,
         }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Inspected<S> {
+    /// Waits for the first byte, and keeps it.
+    pub async fn first_byte(&mut self) -> io::Result<()> {
+        let mut byte = [0];
+        self.read_exact(&mut byte).await?;
+        self.first = Some(byte[0]);
+        Ok(())
     }
 }
 
@@ -31,14 +55,25 @@ impl<S: AsyncRead + Unpin> AsyncRead for Inspected<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.faulty {
+        if buf.remaining() > 0
+            && let Some(first) = self.first.take()
+        {
+            buf.put_slice(&[first]);
+            return Poll::Ready(Ok(()));
+        }
+        if self.end != End::Open {
+            let is_head = self.end == End::EndOfHead && buf.remaining() >= END.len();
+            self.end = End::Closed;
+            if is_head {
+                buf.put_slice(END);
+                return Poll::Ready(Ok(()));
+            }
             return Poll::Ready(Err(doubt()));
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let read = &mut buf.filled_mut()[before..];
         let inspected = self.inspector.read(read);
-        self.faulty = inspected.is_err();
         match inspected {
             Ok(()) => Poll::Ready(Ok(())),
             // No head has zeros in it: the server answers that the request is bad, and hangs up.
@@ -47,10 +82,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Inspected<S> {
                 fault: Fault::Head,
             }) => {
                 read[good..].fill(0);
+                self.end = End::EndOfHead;
                 Poll::Ready(Ok(()))
             }
             Err(_) => {
                 buf.set_filled(before);
+                self.end = End::Closed;
                 Poll::Ready(Err(doubt()))
             }
         }

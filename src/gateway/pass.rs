@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http_body_util::{Either, Full};
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1;
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -28,6 +28,10 @@ use super::admit::strip;
 pub const PEER: HeaderName = HeaderName::from_static("x-gemmad-peer");
 /// How long the daemon may take to take a connection.
 const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long, and for how many bytes, a request that is refused is read on.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 256 << 10;
 
 /// What goes back to a client.
 pub type Answer = Response<Either<Relayed, Full<Bytes>>>;
@@ -53,16 +57,17 @@ pub async fn pass(
         .exact()
         .is_some_and(|bytes| bytes > bounds.body_size)
     {
+        linger(request.into_body()).await;
         return too_large();
     }
+    let Some(request) = anew(request, peer, bounds) else {
+        let message = "the request's path cannot be passed on";
+        return refuse(StatusCode::BAD_REQUEST, "invalid_path", message);
+    };
     let connected = timeout(CONNECT, UnixStream::connect(daemon)).await;
     let Ok(Ok(stream)) = connected else {
         let message = "the daemon does not answer; try again";
         return refuse(StatusCode::BAD_GATEWAY, "daemon_unreachable", message);
-    };
-    let Some(request) = anew(request, peer, bounds) else {
-        let message = "the request's path cannot be passed on";
-        return refuse(StatusCode::BAD_REQUEST, "invalid_path", message);
     };
     let Ok((mut sender, connection)) = http1::handshake(TokioIo::new(stream)).await else {
         let message = "the daemon does not answer; try again";
@@ -91,6 +96,20 @@ pub async fn pass(
             refuse(StatusCode::BAD_GATEWAY, "daemon_unreachable", message)
         }
     }
+}
+
+/// Reads on for a moment and forgets it: a client that is still sending would not see why its request is refused.
+pub async fn linger(mut body: Incoming) {
+    let mut left = LINGER_BYTES;
+    let read = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    let _ = timeout(LINGER, read).await;
 }
 
 /// The request with a head that is made of what is known of it.
@@ -279,7 +298,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http_body_util::{BodyExt, StreamBody};
+    use http_body_util::StreamBody;
     use std::convert::Infallible;
 
     const BOUNDS: Bounds = Bounds {

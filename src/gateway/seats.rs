@@ -4,6 +4,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// The part of all connections that are kept for the next request.
+const KEPT: u32 = 8;
+
 /// All seats.
 #[derive(Debug)]
 pub struct Seats {
@@ -49,6 +52,12 @@ impl Seats {
             seats: Arc::clone(self),
             address,
         })
+    }
+
+    /// Whether so many are taken that none is kept for whoever may ask again: one that has asked holds
+    /// buffers.
+    pub fn are_scarce(&self) -> bool {
+        self.taken().total > self.total / KEPT
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -97,6 +106,7 @@ mod tests {
         assert!(neighbour.is_some() && take("2001:db8:0:0:1::").is_none());
         let _other = take("2001:db8:0:1::").unwrap();
         assert!(take("10.0.0.2").is_none(), "five are five");
+        assert!(seats.are_scarce() && !Seats::new(8, 8).are_scarce());
         drop((held, neighbour));
         assert_eq!(seats.taken().addresses.len(), 1);
         assert!(take("10.0.0.1").is_some());

@@ -20,6 +20,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::admit::{Rules, Verdict};
 use super::inspected::Inspected;
@@ -119,8 +121,7 @@ impl Connection {
         let ended = match acceptor {
             None => Box::pin(self.serve_http1(stream, local, leaving)).await,
             Some(acceptor) => {
-                let handshake = Box::pin(acceptor.accept(stream));
-                let Ok(Ok(stream)) = timeout(self.gateway.head_time, handshake).await else {
+                let Some(stream) = Box::pin(self.handshake(acceptor, stream)).await else {
                     return;
                 };
                 match stream.get_ref().1.alpn_protocol() {
@@ -134,6 +135,15 @@ impl Connection {
         }
     }
 
+    /// On the heap, where it stays: each place that it is moved through is as large as it.
+    async fn handshake<S>(&self, acceptor: TlsAcceptor, stream: S) -> Option<Box<TlsStream<S>>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let accepted = timeout(self.gateway.head_time, acceptor.accept(stream)).await;
+        Some(Box::new(accepted.ok()?.ok()?))
+    }
+
     async fn serve_http1<S>(
         self,
         stream: S,
@@ -143,16 +153,57 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        // The server's buffers come with the first byte: a connection that only waits is to cost little.
+        let Some(stream) = self.first_byte(stream, &mut leaving).await else {
+            return Ok(());
+        };
+        Box::pin(self.serve_requests(stream, local, leaving)).await
+    }
+
+    /// Waits for the first byte, which is inspected and kept for the server.
+    async fn first_byte<S>(
+        &self,
+        stream: S,
+        leaving: &mut watch::Receiver<bool>,
+    ) -> Option<Inspected<S>>
+    where
+        S: AsyncRead + Unpin,
+    {
+        let mut stream = Inspected::new(stream);
+        tokio::select! {
+            () = told(leaving) => None,
+            first = timeout(self.gateway.head_time, stream.first_byte()) => {
+                matches!(first, Ok(Ok(()))).then_some(stream)
+            }
+        }
+    }
+
+    async fn serve_requests<S>(
+        self,
+        stream: Inspected<S>,
+        local: SocketAddr,
+        mut leaving: watch::Receiver<bool>,
+    ) -> hyper::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (gateway, from) = (self.gateway.clone(), self.from);
         let service = service_fn(move |request| {
             let gateway = gateway.clone();
-            async move { Ok::<_, Infallible>(gateway.answer(request, from, local).await) }
+            async move {
+                let mut answer = gateway.answer(request, from, local).await;
+                if gateway.seats.are_scarce() {
+                    let close = HeaderValue::from_static("close");
+                    answer.headers_mut().insert(header::CONNECTION, close);
+                }
+                Ok::<_, Infallible>(answer)
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.gateway.head_time)
             .max_buf_size(HEAD_BYTES)
-            .serve_connection(TokioIo::new(Inspected::new(stream)), service);
+            .serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => return ended,
@@ -287,6 +338,7 @@ impl Gateway {
         match verdict {
             Verdict::Refuse(refusal) => {
                 tracing::debug!(address = %from.ip(), code = refusal.code, "refused a request");
+                pass::linger(request.into_body()).await;
                 let mut answer = refuse(refusal.status, refusal.code, refusal.message);
                 if refusal.status == StatusCode::METHOD_NOT_ALLOWED {
                     let methods = HeaderValue::from_static("GET, HEAD, POST, DELETE");
