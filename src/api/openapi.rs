@@ -98,6 +98,7 @@ mod tests {
             }),
             ("/models/load", |body| json::body(body).map(drop)),
             ("/models/verify", |body| json::body(body).map(drop)),
+            ("/models/prune", |body| json::body(body).map(drop)),
             ("/v1/models/pull", |body| {
                 json::body(body).and_then(pull::read).map(drop)
             }),

@@ -14,10 +14,12 @@ mod status;
 
 pub use answer::{Answer, HangUpGuard};
 pub use failure::Failure;
-pub use keep::{Import, Imported, ModelPart, Removed, StoreFault, Verdict, VerifiedFile};
+pub use keep::{
+    Import, Imported, ModelPart, Removed, StoreFault, Unused, UnusedKind, Verdict, VerifiedFile,
+};
 pub use pull::{
     PullAsk, PullBackend, PullFault, PullMemory, PullPlan, PullRights, PullState, PullStatus,
-    PullWatch, PulledFile,
+    PullWatch, PulledFile, Puller,
 };
 pub use report::{
     CacheReport, CachedFile, CatalogEntry, CatalogMemory, CatalogReport, ContextSpan, KeptFor,
@@ -113,6 +115,9 @@ pub trait LocalBackend: Backend + PullBackend {
 
     /// Deletes all packed weights; says which. A worker keeps those that it uses until it ends.
     fn clear_cache(&self) -> Reply<'_, CacheReport>;
+
+    /// What lies on the disk and serves no installed model. `remove`: it is taken away.
+    fn prune(&self, remove: bool) -> Reply<'_, Vec<Unused>>;
 
     /// Prompts of `owner`, or of everybody, that are kept beyond their worker.
     fn prompts(&self, owner: Option<PrincipalId>) -> Vec<KeptPrompt>;

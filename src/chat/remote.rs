@@ -98,6 +98,14 @@ const SPECIAL_V6: [(Ipv6Addr, u8); 4] = [
 ];
 
 impl Networks {
+    /// The internet.
+    pub fn public() -> Self {
+        Self {
+            public: true,
+            listed: vec![],
+        }
+    }
+
     /// Nothing may be fetched.
     pub fn is_empty(&self) -> bool {
         !self.public && self.listed.is_empty()

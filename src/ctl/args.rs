@@ -13,7 +13,7 @@ use serde_json::Number;
 mod keep;
 mod token;
 
-pub use keep::{Foreign, ImportArgs, RmArgs, VerifyArgs};
+pub use keep::{Foreign, ImportArgs, PruneArgs, RmArgs, VerifyArgs};
 pub use token::{IssueArgs, RevokeArgs, TokenArgs, TokenCommand};
 
 use super::completion::{model_names, planned_names};
@@ -155,6 +155,9 @@ pub enum Command {
     Rm(RmArgs),
     /// Read files again and say whether they are what they were, or what was published; for administrators
     Verify(VerifyArgs),
+    /// Delete what serves no installed model: packed weights of models that are gone, and what is kept of downloads that
+    /// failed; shows it and asks; for administrators
+    Prune(PruneArgs),
     /// Show what models, packed weights and prompts take on the disk
     Du {
         /// Print it as JSON; sizes are bytes

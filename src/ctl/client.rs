@@ -55,6 +55,11 @@ pub trait Client {
         not_served()
     }
 
+    /// Deletes what serves no installed model, or says what that would be, as `POST /models/prune`.
+    fn prune(&self, _dry_run: bool) -> Reply<'_, Value> {
+        not_served()
+    }
+
     /// Sends a file, as `POST /models/import`.
     fn import<'a>(
         &'a self,

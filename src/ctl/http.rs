@@ -258,6 +258,13 @@ impl Client for Http {
         })
     }
 
+    fn prune(&self, dry_run: bool) -> Reply<'_, Value> {
+        Box::pin(async move {
+            let body = json!({ "dry_run": dry_run });
+            self.post("/models/prune", &body).await
+        })
+    }
+
     fn import<'a>(
         &'a self,
         folder: Option<&'a str>,

@@ -17,6 +17,7 @@ mod chat;
 mod client;
 mod completion;
 mod compose;
+mod confirm;
 mod error;
 mod foreign;
 mod form;
@@ -155,6 +156,7 @@ fn talk(command: Command, client: &dyn Client, terminal: &Terminal) -> Result<()
             let model = args.model.as_deref();
             write_out(&runtime.block_on(keep::verify(client, model, args.json, terminal))?)
         }
+        Command::Prune(args) => write_out(&runtime.block_on(keep::prune(client, &args, terminal))?),
         Command::Token(args) => {
             write_out(&runtime.block_on(token::run(client, &args.command, terminal))?)
         }

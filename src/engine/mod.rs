@@ -24,6 +24,7 @@ pub(crate) mod one_shot;
 mod pending;
 mod plan;
 mod prompt_cache;
+mod prune;
 mod pulls;
 pub mod queue;
 mod report;
@@ -42,8 +43,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backend::{
     Answer, Backend, CacheReport, CatalogReport, Failure, Import, KeptPrompt, LocalBackend,
-    MemoryReport, ModelDetails, ModelInfo, PlanReport, Removed, Reply, Status, VerifiedFile,
-    WorkerMemory,
+    MemoryReport, ModelDetails, ModelInfo, PlanReport, Removed, Reply, Status, Unused,
+    VerifiedFile, WorkerMemory,
 };
 use crate::chat::{ChatRequest, Modalities, PrincipalId, Retention, TextAnswer, TextTask};
 use crate::config::{Inference, Limits, Memory, Models, Pull};
@@ -190,6 +191,8 @@ pub(crate) enum Command {
     },
     /// Legal always. Says what packed weights are kept on the disk, and takes them away if told to.
     Cache {
+        /// Only what no installed model has.
+        unused: bool,
         clear: bool,
         reply: oneshot::Sender<Result<CacheReport, Failure>>,
     },
@@ -459,9 +462,14 @@ impl LocalBackend for Engine {
 
     fn cache(&self) -> Reply<'_, CacheReport> {
         self.ask(|reply| Command::Cache {
+            unused: false,
             clear: false,
             reply,
         })
+    }
+
+    fn prune(&self, remove: bool) -> Reply<'_, Vec<Unused>> {
+        prune::prune(self, remove).boxed()
     }
 
     fn beat(&self) -> Reply<'_, ()> {
@@ -469,7 +477,11 @@ impl LocalBackend for Engine {
     }
 
     fn clear_cache(&self) -> Reply<'_, CacheReport> {
-        self.ask(|reply| Command::Cache { clear: true, reply })
+        self.ask(|reply| Command::Cache {
+            unused: false,
+            clear: true,
+            reply,
+        })
     }
 
     fn prompts(&self, owner: Option<PrincipalId>) -> Vec<KeptPrompt> {

@@ -20,6 +20,7 @@ mod confinement;
 mod connection;
 mod constraint;
 mod decode;
+mod destination;
 mod document;
 mod encoder;
 mod exit;

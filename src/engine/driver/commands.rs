@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::super::cache::CacheScope;
 use super::super::choice::{self, ModelRequest};
 use super::super::names;
 use super::super::offers;
@@ -67,9 +68,18 @@ impl Driver {
                 let _ = reply.send(Ok(()));
             }
             Command::Memory { reply } => self.memory(reply),
-            Command::Cache { clear, reply } => {
-                self.cache_turns
-                    .report(self.setup.cache(), self.packed_in_use(), clear, reply);
+            Command::Cache {
+                unused,
+                clear,
+                reply,
+            } => {
+                let ids = || self.catalog.models.iter().map(|model| model.id.clone());
+                let scope = match unused {
+                    true => CacheScope::OfOthers(ids().collect()),
+                    false => CacheScope::All,
+                };
+                let (cache, in_use) = (self.setup.cache(), self.packed_in_use());
+                self.cache_turns.report(cache, in_use, scope, clear, reply);
             }
             Command::Plan {
                 context,
