@@ -544,7 +544,7 @@ fn events_are_passed_on_as_they_come_and_a_client_that_leaves_is_noticed() {
 #[test]
 fn bodies_and_slow_clients_have_limits() {
     let witness = Witness::start();
-    let more = "body-size = \"1000\"\nhead-time = \"500ms\"\nclient-stall = \"500ms\"\nconnections-per-address = 2\n";
+    let more = "body-size = \"1000\"\nhead-time = \"2s\"\nclient-stall = \"1s\"\nconnections-per-address = 2\n";
     let gateway = Gateway::start(&witness.socket, more, None);
     let large = "x".repeat(1001);
     for options in [

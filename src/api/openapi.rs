@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn every_example_is_accepted() {
         type Reads = fn(&[u8]) -> Result<(), Invalid>;
-        let readers: [(&str, Reads); 17] = [
+        let readers: [(&str, Reads); 18] = [
             ("/v1/chat/completions", |body| {
                 chat::request::parse(body).map(drop)
             }),

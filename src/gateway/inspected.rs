@@ -24,7 +24,7 @@ pub struct Inspected<S> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Open,
-    EndOfHead,
+    Head,
     Closed,
 }
 
@@ -62,7 +62,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Inspected<S> {
             return Poll::Ready(Ok(()));
         }
         if self.end != End::Open {
-            let is_head = self.end == End::EndOfHead && buf.remaining() >= END.len();
+            let is_head = self.end == End::Head && buf.remaining() >= END.len();
             self.end = End::Closed;
             if is_head {
                 buf.put_slice(END);
@@ -82,7 +82,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Inspected<S> {
                 fault: Fault::Head,
             }) => {
                 read[good..].fill(0);
-                self.end = End::EndOfHead;
+                self.end = End::Head;
                 Poll::Ready(Ok(()))
             }
             Err(_) => {
