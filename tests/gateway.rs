@@ -776,6 +776,13 @@ fn tokens_are_told_from_one_another() {
     assert_eq!(code(&one, path, &["-d", &of("tiny-12b-q8_0")]), not());
     assert_eq!(code(&one, path, &["-d", &of(TINY)]), fine());
     assert_eq!(ask(&one), (429, "token_limit".into()));
+    // Nor does it load another.
+    let one = issue(&daemon, &["--model", TINY]);
+    let load = |model: &str| json!({ "model": model }).to_string();
+    let loads = |model: &str| code(&one, "/api/generate", &["-d", &load(model)]).0;
+    assert_eq!((loads("tiny-12b-q8_0"), loads(TINY)), (403, 200));
+    let not_for_it = code(&inference, "/api/delete", &["-X", "DELETE", "-d", "{}"]);
+    assert_eq!(not_for_it.0, 403);
     // No text of any of them is anywhere.
     let kept = fs::read_to_string(daemon.dir.path().join("tokens.json")).unwrap();
     for token in [&inference, &models, &admin, &short, &revoked, &one] {

@@ -4,11 +4,12 @@
 //!   serve (accept, limits) ─▶ one task for each connection ─▶ router ─▶ an endpoint: parse, one call, encode
 //! ```
 //!
-//! Four APIs, a folder each, in which an endpoint has its request and its response beside it:
+//! Five APIs, a folder each, in which an endpoint has its request and its response beside it:
 //!
 //! - [`openai`] — chat, completions, responses, transcriptions, files, models
 //! - [`anthropic`] — messages
 //! - [`llama_cpp`] — tokens, prompts, completion, properties
+//! - [`ollama`] — conversations, texts, models
 //! - [`native`] — gemmad's own, on the state of the daemon and its models
 //!
 //! What they share lies here: [`parse`] reads JSON strictly, [`generation`] waits for an answer's
@@ -33,6 +34,7 @@ mod llama_cpp;
 #[cfg(test)]
 mod mutations;
 pub mod native;
+mod ollama;
 pub mod openai;
 mod openapi;
 mod parse;
@@ -48,6 +50,7 @@ mod store;
 pub mod telling;
 #[cfg(test)]
 mod tests;
+mod timestamp;
 mod unsupported;
 
 pub use parse::Invalid;
@@ -73,6 +76,7 @@ use crate::attachments::Attachments;
 use crate::backend::Backends;
 use crate::config::Limits;
 use error::ApiError;
+use ollama::OllamaError;
 use openai::files::StoredFile;
 use openai::responses::stored::StoredResponse;
 use store::{Bounds, Store};
@@ -191,6 +195,7 @@ impl Route {
 /// All there is. `openapi.json` describes it.
 fn routes() -> Vec<Route> {
     let mut routes = other_apis();
+    routes.extend(ollamas());
     routes.extend(own());
     routes
 }
@@ -260,6 +265,23 @@ fn other_apis() -> Vec<Route> {
         route(POST, "/detokenize", llama_cpp::detokenize),
         route(GET, "/tokenizer_info", llama_cpp::tokenizer_info),
         route(GET, "/openapi.json", openapi::describe).open(),
+    ]
+}
+
+/// The paths of Ollama's API.
+fn ollamas() -> Vec<Route> {
+    const GET: Method = Method::GET;
+    const POST: Method = Method::POST;
+    vec![
+        route(GET, "/", ollama::running).open(),
+        route(POST, "/api/chat", ollama::converse),
+        route(POST, "/api/generate", ollama::go_on),
+        route(GET, "/api/tags", ollama::models::tags).open(),
+        route(GET, "/api/ps", ollama::models::ps).open(),
+        route(POST, "/api/show", ollama::models::show).open(),
+        route(GET, "/api/version", ollama::models::version).open(),
+        route(POST, "/api/pull", ollama::pull::pull).of(Scope::Models),
+        route(Method::DELETE, "/api/delete", ollama::models::delete).of(Scope::Models),
     ]
 }
 
@@ -338,31 +360,44 @@ async fn in_scope(scope: Scope, request: Request, next: Next) -> Response {
         "this token is not for it: it needs the scope `{}` (`gemmactl token issue --scope {0}`)",
         scope.word()
     );
-    ApiError::not_permitted(message).into_response()
+    in_its_shape(ApiError::not_permitted(message), request.uri())
 }
 
-async fn unknown_path(uri: Uri) -> ApiError {
-    if let Some(reason) = unsupported::reason(uri.path()) {
-        return ApiError::invalid(StatusCode::NOT_FOUND, "unsupported_endpoint", reason);
+async fn unknown_path(uri: Uri) -> Response {
+    let (code, message) = match unsupported::reason(uri.path()) {
+        Some(reason) => ("unsupported_endpoint", reason),
+        None => (
+            "unknown_path",
+            format!(
+                "there is nothing at {}; the API begins at /v1",
+                parse::json::quote(uri.path())
+            ),
+        ),
+    };
+    let error = ApiError::invalid(StatusCode::NOT_FOUND, code, message);
+    in_its_shape(error, &uri)
+}
+
+/// An error as the API has it that the path is of.
+fn in_its_shape(error: ApiError, uri: &Uri) -> Response {
+    match ollama::has(uri.path()) {
+        true => OllamaError(error).into_response(),
+        false => error.into_response(),
     }
-    let message = format!(
-        "there is nothing at {}; the API begins at /v1",
-        parse::json::quote(uri.path())
-    );
-    ApiError::invalid(StatusCode::NOT_FOUND, "unknown_path", message)
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+async fn wrong_method(method: Method, uri: Uri) -> Response {
     let message = format!(
         "{} does not take {}",
         parse::json::quote(uri.path()),
         parse::json::quote(method.as_str())
     );
-    ApiError::invalid(
+    let error = ApiError::invalid(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
         message,
-    )
+    );
+    in_its_shape(error, &uri)
 }
 
 /// A 200 with a JSON text.

@@ -24,7 +24,7 @@ mod tests {
     use crate::api::native::{pull, tokens as access_tokens};
     use crate::api::openai::{chat, completions, responses};
     use crate::api::parse::Invalid;
-    use crate::api::{anthropic, parse::json};
+    use crate::api::{anthropic, ollama, parse::json};
 
     fn description() -> Value {
         serde_json::from_str(TEXT).unwrap()
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn every_example_is_accepted() {
         type Reads = fn(&[u8]) -> Result<(), Invalid>;
-        let readers: [(&str, Reads); 18] = [
+        let readers: [(&str, Reads); 22] = [
             ("/v1/chat/completions", |body| {
                 chat::request::parse(body).map(drop)
             }),
@@ -86,6 +86,12 @@ mod tests {
                 chat::request::parse(body).map(drop)
             }),
             ("/completion", |body| completion::request(body).map(drop)),
+            ("/api/chat", |body| ollama::chat::parse(body).map(drop)),
+            ("/api/generate", |body| {
+                ollama::generate::parse(body).map(drop)
+            }),
+            ("/api/show", |body| ollama::models::asked(body).map(drop)),
+            ("/api/pull", |body| ollama::pull::read(body).map(drop)),
             ("/tokenize", |body| tokens::tokenize(body).map(drop)),
             ("/detokenize", |body| tokens::detokenize(body).map(drop)),
             ("/tokens", |body| {

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
-use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -24,7 +23,7 @@ use crate::access::Caller;
 use crate::access::quota::Share;
 use crate::api::error::ApiError;
 use crate::api::identify::identify;
-use crate::api::{Api, id, router};
+use crate::api::{Api, id, in_its_shape, router};
 use crate::sys::write_timeout::WriteTimeout;
 
 /// Rest after a failed accept: descriptors come back when connections end, and trying on costs a
@@ -206,7 +205,7 @@ async fn answer(
             response
         }
         Err(error) => {
-            let mut response = error.into_response();
+            let mut response = in_its_shape(error, request.uri());
             // Who frames requests wrongly may have meant the rest as another one.
             response
                 .headers_mut()

@@ -246,6 +246,16 @@ impl Backends {
         self.of(model).chat(owner, model, request).await
     }
 
+    /// See [`LocalBackend::load`].
+    ///
+    /// # Errors
+    ///
+    /// Why it is not loaded.
+    pub async fn load(&self, owner: PrincipalId, model: &str) -> Result<ModelInfo, Failure> {
+        let model = &self.permitted(owner, model).await?;
+        self.local.load(owner, model).await
+    }
+
     /// See [`Backend::text`].
     ///
     /// # Errors

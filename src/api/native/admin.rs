@@ -23,7 +23,7 @@ pub async fn load(
     let mut object = parse(&received.bytes)?;
     let model = object.string("model")?.unwrap_or_else(|| "auto".into());
     object.finish()?;
-    let loaded = api.backends.local().load(caller.id(), &model).await?;
+    let loaded = api.backends.load(caller.id(), &model).await?;
     Ok(json(render(&Entry::new(
         &loaded,
         &api.backends.local().status(),

@@ -15,12 +15,14 @@ use tokio::time::timeout;
 use url::form_urlencoded;
 
 use super::admin;
+use super::pull::LISTED;
 use crate::access::Caller;
 use crate::api::error::ApiError;
 use crate::api::parse::json::body as parse;
 use crate::api::{Api, body, json, render};
 use crate::backend::{
-    Failure, Import, Imported, Removed, Unused, UnusedKind, Verdict, VerifiedFile,
+    Failure, Import, Imported, LocalBackend, ModelInfo, Removed, Unused, UnusedKind, Verdict,
+    VerifiedFile,
 };
 
 /// How long the next bytes of a file may be in coming, and the disk in taking them.
@@ -46,7 +48,25 @@ pub async fn remove(
     let Ok(Path(id)) = id else {
         return Err(wrong("the model's name is not UTF-8"));
     };
-    Ok(json(removed_json(api.backends.local().remove(&id).await?)))
+    let removed = take_away(api.backends.local(), &id).await?;
+    Ok(json(removed_json(removed)))
+}
+
+/// Removes a model, and waits until it is no longer among those that are installed: whoever hears
+/// that it is gone finds it so.
+pub async fn take_away(local: &dyn LocalBackend, id: &str) -> Result<Removed, Failure> {
+    let before = local.status().models;
+    let removed = local.remove(id).await?;
+    // Another file may have its name from then on.
+    let Some(model) = before.iter().find(|model| model.id == removed.id) else {
+        return Ok(removed);
+    };
+    let is_it = |one: &ModelInfo| (&one.id, one.created) == (&model.id, model.created);
+    let mut models = local.changes();
+    let is_gone = models.wait_for(|status| !status.models.iter().any(is_it));
+    // A disk that does not answer keeps nobody from hearing that the file is gone.
+    let _ = timeout(LISTED, is_gone).await;
+    Ok(removed)
 }
 
 /// What both doors say of a model that was taken away.

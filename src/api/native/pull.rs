@@ -31,8 +31,8 @@ use crate::chat::PrincipalId;
 const PAUSE: Duration = Duration::from_millis(200);
 /// What [`joined`] takes.
 pub const WITH: &str = "must be a list of \"vision\", \"audio\" and \"drafter\"";
-/// How long the end of a download waits for its model to be found.
-const LISTED: Duration = Duration::from_secs(10);
+/// How long it is waited for that the list of models has what came, and no more what went.
+pub const LISTED: Duration = Duration::from_secs(10);
 
 /// What is asked for, and how it is answered.
 pub struct Asked {
@@ -60,7 +60,12 @@ pub async fn pull(
     let mut watched = local.pull(&asked.ask, &by).await?;
     let models = local.changes();
     if asked.stream {
-        return Ok(events(Body::from_stream(told(watched, models))));
+        let event = |status: &PullStatus| {
+            let mut buffer = vec![];
+            write_event(&mut buffer, None, &StatusOut::from(status));
+            buffer
+        };
+        return Ok(events(Body::from_stream(told(watched, models, event))));
     }
     // Its sender lives as long as it is told of.
     let _ = watched.wait_for(|status| status.state.is_over()).await;
@@ -70,7 +75,7 @@ pub async fn pull(
 }
 
 /// Refuses everyone but administrators, and those whom a catalog lets fetch from all places that are meant.
-async fn puller(api: &Api, caller: &Caller, ask: &PullAsk) -> Result<Puller, ApiError> {
+pub async fn puller(api: &Api, caller: &Caller, ask: &PullAsk) -> Result<Puller, ApiError> {
     let refusal = match admin::may_manage(api, caller) {
         Ok(()) => return Ok(Puller::Administrator),
         Err(refusal) => refusal,
@@ -218,13 +223,15 @@ pub async fn listed(last: &PullStatus, mut models: watch::Receiver<Status>) {
     let _ = timeout(LISTED, models.wait_for(is_there)).await;
 }
 
-/// An event now, one for each change, but not too many, and one for the end.
-fn told(
+/// The `event` of how it stands now, one for each change, but not too many, and one for the end.
+pub fn told(
     watched: PullWatch,
     models: watch::Receiver<Status>,
-) -> impl stream::Stream<Item = Result<Vec<u8>, Infallible>> {
-    stream::unfold(Some((watched, models, true)), |state| async move {
-        let (mut watched, models, first) = state?;
+    event: impl FnMut(&PullStatus) -> Vec<u8> + Send,
+) -> impl stream::Stream<Item = Result<Vec<u8>, Infallible>> + Send {
+    let begin = Some((watched, models, event, true));
+    stream::unfold(begin, |state| async move {
+        let (mut watched, models, mut event, first) = state?;
         if !first {
             sleep(PAUSE).await;
             // The job is gone with the daemon.
@@ -232,13 +239,12 @@ fn told(
         }
         let status = watched.borrow_and_update().clone();
         listed(&status, models.clone()).await;
-        let mut buffer = vec![];
-        write_event(&mut buffer, None, &StatusOut::from(&status));
+        let piece = event(&status);
         let next = match status.state.is_over() {
             true => None,
-            false => Some((watched, models, false)),
+            false => Some((watched, models, event, false)),
         };
-        Some((Ok(buffer), next))
+        Some((Ok(piece), next))
     })
 }
 

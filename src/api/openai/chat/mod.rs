@@ -4,7 +4,7 @@
 pub mod completion;
 pub mod fields;
 mod form;
-mod messages;
+pub mod messages;
 pub mod request;
 pub mod response;
 pub mod stream;
