@@ -54,10 +54,13 @@ INSTALLED := \
   $(BIN)/gemmad:$(PREFIX)/bin/gemmad:755 \
   $(BIN)/gemmad-worker:$(PREFIX)/bin/gemmad-worker:755 \
   $(BIN)/gemmactl:$(PREFIX)/bin/gemmactl:755 \
+  $(BIN)/gemmad-gateway:$(PREFIX)/bin/gemmad-gateway:755 \
   systemd/gemmad.service:$(UNITS)/system/gemmad.service:644 \
   systemd/gemmad.socket:$(UNITS)/system/gemmad.socket:644 \
   systemd/gemmad-pull.socket:$(UNITS)/system/gemmad-pull.socket:644 \
   systemd/gemmad-pull@.service:$(UNITS)/system/gemmad-pull@.service:644 \
+  systemd/gemmad-gateway.socket:$(UNITS)/system/gemmad-gateway.socket:644 \
+  systemd/gemmad-gateway.service:$(UNITS)/system/gemmad-gateway.service:644 \
   systemd/user/gemmad-pull.socket:$(UNITS)/user/gemmad-pull.socket:644 \
   systemd/user/gemmad-pull@.service:$(UNITS)/user/gemmad-pull@.service:644 \
   systemd/user/gemmad.service:$(UNITS)/user/gemmad.service:644 \
@@ -70,12 +73,13 @@ INSTALLED := \
   systemd/gemmad.sysusers.conf:$(PREFIX)/lib/sysusers.d/gemmad.conf:644 \
   systemd/gemmad.tmpfiles.conf:$(PREFIX)/lib/tmpfiles.d/gemmad.conf:644 \
   systemd/gemmad-memory.conf:$(PREFIX)/share/doc/gemmad/gemmad-memory.conf:644 \
+  systemd/gateway.toml:$(PREFIX)/share/doc/gemmad/gateway.toml:644 \
   systemd/gemmad-fetch.conf:$(PREFIX)/share/doc/gemmad/gemmad-fetch.conf:644 \
   $(foreach page,README.md SECURITY.md LICENSE $(wildcard docs/*.md docs/*.txt docs/clients/*.* docs/clients/dbus/*),$(page):$(PREFIX)/share/doc/gemmad/$(page):644)
 CONFIG := $(SYSCONFDIR)/gemmad/gemmad.toml
 # What gemmactl writes: manual pages, each into the directory of its section, and where each shell looks for completions.
 MAN := $(PREFIX)/share/man
-PAGES = $(DESTDIR)$(MAN)/man1/gemmactl*.1 $(DESTDIR)$(MAN)/man5/gemmad.toml.5 $(DESTDIR)$(MAN)/man8/gemmad.8
+PAGES = $(DESTDIR)$(MAN)/man1/gemmactl*.1 $(DESTDIR)$(MAN)/man5/gemmad.toml.5 $(DESTDIR)$(MAN)/man8/gemmad.8 $(DESTDIR)$(MAN)/man8/gemmad-gateway.8
 COMPLETIONS := \
   bash:$(PREFIX)/share/bash-completion/completions/gemmactl \
   zsh:$(PREFIX)/share/zsh/site-functions/_gemmactl \
@@ -88,7 +92,7 @@ ALIASES := $(UNITS)/system/dbus-org.gemmad.Gemmad1.service $(UNITS)/user/dbus-or
 help:
 	@echo 'make demo    build, start the daemon in a private directory, ask it something'
 	@echo 'make test    everything CI runs: format, clippy, unit, integration, clients, docs'
-	@echo 'make build   the three programs, in $(BIN)'
+	@echo 'make build   the four programs, in $(BIN)'
 	@echo 'make install, make uninstall   programs, units, manual pages, completions under PREFIX ($(PREFIX)); DESTDIR for packages'
 	@echo 'make packages   a Debian package for every machine of this architecture (see docs/packages.md)'
 	@echo 'make agents  try coding agents against the tiny model (700 MB of packages)'
@@ -146,12 +150,12 @@ complete = $(BIN)/gemmactl completions $(word 1,$(1)) > "$$made/completions"; \
 # With DESTDIR, or where systemd does not run, there is nothing to stop.
 RUNS := $(if $(DESTDIR),,$(wildcard /run/systemd/system))
 uninstall:
-	@$(if $(RUNS),systemctl disable --quiet --now gemmad.socket gemmad.service gemmad-pull.socket || true)
+	@$(if $(RUNS),systemctl disable --quiet --now gemmad.socket gemmad.service gemmad-pull.socket gemmad-gateway.socket gemmad-gateway.service || true)
 	@rm -f $(foreach file,$(INSTALLED),$(DESTDIR)$(word 2,$(subst :, ,$(file)))) $(addprefix $(DESTDIR),$(ALIASES)) \
 	  $(PAGES) $(foreach shell,$(COMPLETIONS),$(DESTDIR)$(word 2,$(subst :, ,$(shell))))
 	@cd $(DESTDIR)$(PREFIX)/share/doc && rmdir -p --ignore-fail-on-non-empty gemmad/docs/clients/dbus
 	@$(if $(RUNS),systemctl daemon-reload && systemctl reload dbus)
-	@echo 'models, packed weights, $(CONFIG) and the user gemmad stay'
+	@echo 'models, packed weights, $(CONFIG) and the users gemmad and gemmad-gateway stay'
 
 # Packages are for every machine of an architecture, so they are built apart, for its oldest CPU.
 ARCH ?= $(shell dpkg --print-architecture)

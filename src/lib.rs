@@ -1,8 +1,8 @@
 //! gemmad: the Gemma 4 family for every program on a small machine.
 //!
-//! Three programs share this library: `gemmad` (the supervisor), `gemmad-worker` (one model) and
-//! `gemmactl` (the command line). `src/worker` belongs to `gemmad-worker` alone and is compiled
-//! there, so that llama.cpp cannot get into the other two. `docs/architecture.md` is the map.
+//! Four programs share this library: `gemmad` (the supervisor), `gemmad-worker` (one model),
+//! `gemmactl` (the command line) and `gemmad-gateway` (TCP and TLS). `src/worker` belongs to
+//! `gemmad-worker` alone and is compiled there, so that llama.cpp cannot get into the others. `docs/architecture.md` is the map.
 
 #[cfg(test)]
 #[path = "../tests/harness/skip.rs"]
@@ -18,6 +18,7 @@ pub mod config;
 pub mod ctl;
 pub mod daemon;
 pub mod engine;
+pub mod gateway;
 pub mod gemma;
 pub mod ipc;
 pub mod memory;

@@ -6,11 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms it may use.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     // `gemmad-worker` brings the worker's code, and with it what that may use.
     (
         "bin",
-        &["chat", "ctl", "daemon", "gemma", "ipc", "sandbox", "sys"],
+        &[
+            "chat", "ctl", "daemon", "gateway", "gemma", "ipc", "sandbox", "sys",
+        ],
     ),
     (
         "daemon",
@@ -21,6 +23,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
             "attachments",
             "backend",
             "bus",
+            "chat",
             "config",
             "engine",
             "memory",
@@ -29,7 +32,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ),
     (
         "api",
-        &["access", "attachments", "backend", "chat", "config"],
+        &["access", "attachments", "backend", "chat", "config", "sys"],
     ),
     // The API's JSON is what goes over the bus as well.
     (
@@ -41,7 +44,8 @@ const ARROWS: [(&str, &[&str]); 18] = [
         "attachments",
         &["access", "backend", "chat", "engine", "ipc", "memory"],
     ),
-    ("access", &["chat", "config", "sys"]),
+    ("gateway", &["config", "sys"]),
+    ("access", &["chat", "config", "store", "sys"]),
     (
         "engine",
         &[
@@ -54,8 +58,11 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("store", &["gemma", "sys"]),
     ("worker", &["chat", "gemma", "ipc", "sandbox", "sys"]),
     ("sandbox", &["sys"]),
-    // `store`: `config check` reads catalogs, and `import` takes files in, as the daemon does.
-    ("ctl", &["access", "bus", "chat", "config", "store"]),
+    // `gateway`: its manual page. `store`: `config check` reads catalogs, and `import` takes files in, as the daemon does.
+    (
+        "ctl",
+        &["access", "bus", "chat", "config", "gateway", "store"],
+    ),
     ("sys", &[]),
     ("ipc", &["chat", "gemma"]),
     ("gemma", &["chat"]),

@@ -280,15 +280,18 @@ fn what_is_installed_is_sound_and_goes_away() {
     let root = tempfile::tempdir().unwrap();
     make("install", root.path());
     let config = root.path().join("etc/gemmad/gemmad.toml");
-    let unit = root.path().join("usr/lib/systemd/system/gemmad.service");
+    let units = ["gemmad.service", "gemmad-gateway.service"];
+    let units = units.map(|unit| root.path().join("usr/lib/systemd/system").join(unit));
     for file in [
         "usr/bin/gemmad",
         "usr/bin/gemmad-worker",
         "usr/bin/gemmactl",
+        "usr/bin/gemmad-gateway",
         "usr/share/man/man1/gemmactl.1",
         "usr/share/man/man1/gemmactl-memory-plan.1",
         "usr/share/man/man5/gemmad.toml.5",
         "usr/share/man/man8/gemmad.8",
+        "usr/share/man/man8/gemmad-gateway.8",
         "usr/share/bash-completion/completions/gemmactl",
         "usr/share/zsh/site-functions/_gemmactl",
         "usr/share/fish/vendor_completions.d/gemmactl.fish",
@@ -315,6 +318,8 @@ fn what_is_installed_is_sound_and_goes_away() {
         "system/gemmad.socket",
         "system/gemmad-pull.socket",
         "system/gemmad-pull@.service",
+        "system/gemmad-gateway.socket",
+        "system/gemmad-gateway.service",
         "user/gemmad.service",
         "user/gemmad.socket",
         "user/gemmad-pull.socket",
@@ -335,13 +340,11 @@ fn what_is_installed_is_sound_and_goes_away() {
     }
     if has("systemd-analyze") {
         for (scope, args) in [("system", &["verify"][..]), ("user", &["--user", "verify"])] {
-            let units = [
-                "gemmad.service",
-                "gemmad.socket",
-                "gemmad-pull.socket",
-                "gemmad-pull@.service",
-            ]
-            .map(|name| folder.path().join(scope).join(name));
+            let mut units: Vec<PathBuf> = fs::read_dir(folder.path().join(scope))
+                .unwrap()
+                .map(|unit| unit.unwrap().path())
+                .collect();
+            units.sort();
             let output = Command::new("systemd-analyze")
                 .args(args)
                 .args(units)
@@ -358,7 +361,7 @@ fn what_is_installed_is_sound_and_goes_away() {
         // The threshold is in tenths.
         let output = Command::new("systemd-analyze")
             .args(["security", "--offline=true", "--threshold=15"])
-            .arg(&unit)
+            .args(&units)
             .output()
             .unwrap();
         assert!(

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::quota::{Quota, Share};
+use super::token::{Record, Tokens};
 use super::{Policy, Principal};
 use crate::chat::PrincipalId;
 
@@ -17,16 +18,19 @@ const BODIES_USERS: u64 = 2;
 pub struct Admission {
     /// Replaced when the configuration is read again.
     policy: RwLock<Policy>,
+    /// The tokens that were issued.
+    pub tokens: Tokens,
     /// Bytes of requests that were received and not begun to be answered.
     pub(crate) bodies: Arc<Quota>,
 }
 
 impl Admission {
     /// `body_bytes` is the size of the largest request.
-    pub fn new(policy: Policy, body_bytes: u64) -> Arc<Self> {
+    pub fn new(policy: Policy, body_bytes: u64, tokens: Tokens) -> Arc<Self> {
         let per_user = body_bytes.saturating_add(BODIES_BESIDE);
         Arc::new(Self {
             policy: RwLock::new(policy),
+            tokens,
             bodies: Quota::new(per_user.saturating_mul(BODIES_USERS), per_user),
         })
     }
@@ -60,6 +64,21 @@ impl Admission {
     /// See [`Policy::may_administer`].
     pub fn may_administer(&self, principal: &Principal) -> bool {
         self.policy().may_administer(principal)
+    }
+
+    /// See [`Policy::may_manage_models`].
+    pub fn may_manage_models(&self, principal: &Principal) -> bool {
+        self.policy().may_manage_models(principal)
+    }
+
+    /// See [`Policy::is_gateway`].
+    pub fn is_gateway(&self, principal: &Principal) -> bool {
+        self.policy().is_gateway(principal)
+    }
+
+    /// See [`Policy::holder`].
+    pub fn holder(&self, record: Arc<Record>) -> Principal {
+        self.policy().holder(record)
     }
 
     /// An empty share of something for a principal.

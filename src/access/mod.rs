@@ -5,10 +5,14 @@
 //! group. Loading and unloading take memory from everyone else, so they are for administrators, and
 //! so is what else concerns the machine more than one's own requests: root, the daemon's own user,
 //! and those named in `[access]`, themselves or by a group.
+//!
+//! A token ([`token`]) stands for a part of the rights of the user who issued it. What it may do is
+//! what its scopes and that user's present rights have in common.
 
 pub mod admission;
 pub mod quota;
 mod subuid;
+pub mod token;
 
 use std::io;
 use std::sync::Arc;
@@ -18,8 +22,9 @@ use tokio::net::UnixStream;
 
 use self::admission::Admission;
 use self::subuid::SubordinateIds;
+use self::token::{Record, Scope};
 use crate::chat::PrincipalId;
-use crate::config::{Access, Config, INSTALLERS, Models};
+use crate::config::{Access, Config, GATEWAY, INSTALLERS, Models};
 use crate::sys::socket;
 
 /// Who asks, and what their rights follow from.
@@ -32,24 +37,57 @@ pub enum Principal {
         groups: Arc<[u32]>,
         owner: Option<u32>,
     },
+    /// Whoever has a token. `owner`: the account of the user who issued it.
+    Token { record: Arc<Record>, owner: u32 },
 }
 
 impl Principal {
     /// The key under which their requests, quotas and files are held.
     pub fn id(&self) -> PrincipalId {
-        let Self::User { uid, owner, .. } = self;
-        match owner {
-            Some(owner) => PrincipalId::SubUser {
+        match self {
+            Self::User {
+                uid,
+                owner: Some(owner),
+                ..
+            } => PrincipalId::SubUser {
                 uid: *uid,
                 owner: *owner,
             },
-            None => PrincipalId::User(*uid),
+            Self::User { uid, .. } => PrincipalId::User(*uid),
+            Self::Token { record, owner } => PrincipalId::Token {
+                id: record.id,
+                owner: *owner,
+            },
         }
     }
 
-    /// Whether this is one of the users, or a member of one of the groups. Names that this machine does not have name nobody.
+    /// The token, if it is one.
+    pub fn token(&self) -> Option<&Arc<Record>> {
+        match self {
+            Self::User { .. } => None,
+            Self::Token { record, .. } => Some(record),
+        }
+    }
+
+    /// Whether it may do what this scope is for, as far as that is the principal's own matter: users
+    /// are kept from nothing here.
+    pub fn has(&self, scope: Scope) -> bool {
+        self.token()
+            .is_none_or(|record| record.scopes.contains(&scope))
+    }
+
+    /// The user, with the groups, whose rights it has, or has a part of.
+    fn user(&self) -> (u32, &[u32]) {
+        match self {
+            Self::User { uid, groups, .. } => (*uid, groups),
+            Self::Token { record, .. } => (record.uid, &record.groups),
+        }
+    }
+
+    /// Whether this is one of the users, or a member of one of the groups, who may manage models. Names that this machine
+    /// does not have name nobody.
     pub fn is_among(&self, users: &[String], groups: &[String]) -> bool {
-        self.is_among_found(users, groups, find_user, find_group)
+        self.has(Scope::Models) && self.is_among_found(users, groups, find_user, find_group)
     }
 
     fn is_among_found(
@@ -59,14 +97,12 @@ impl Principal {
         user: Lookup,
         group: Lookup,
     ) -> bool {
-        let Self::User {
-            uid, groups: own, ..
-        } = self;
+        let (uid, own) = self.user();
         let number = |name: &String, lookup: Lookup| match lookup(name) {
             Ok(Some(number)) => Some(number),
             _ => name.parse().ok(),
         };
-        let is_user = users.iter().any(|name| number(name, user) == Some(*uid));
+        let is_user = users.iter().any(|name| number(name, user) == Some(uid));
         is_user
             || groups
                 .iter()
@@ -109,6 +145,8 @@ pub struct Policy {
     own: u32,
     admins: Vec<u32>,
     admin_groups: Vec<u32>,
+    /// The user that the gateway runs as, where there is one.
+    gateway: Option<u32>,
     subordinate: SubordinateIds,
 }
 
@@ -119,7 +157,11 @@ pub fn unknown_names(config: &Config) -> Vec<String> {
     let installers = Some(&config.models.installers)
         .filter(|name| !name.is_empty() && *name != INSTALLERS)
         .cloned();
+    let gateway = Some(&config.access.gateway)
+        .filter(|name| !name.is_empty() && *name != GATEWAY)
+        .cloned();
     let checks = [
+        numbers("access.gateway", "user", gateway.as_slice(), find_user),
         numbers("access.admins", "user", &access.admins, find_user),
         numbers(
             "access.admin-groups",
@@ -178,6 +220,7 @@ impl Policy {
             own,
             admins,
             admin_groups,
+            gateway: gateway(access, own, user)?,
             subordinate: SubordinateIds::default(),
         })
     }
@@ -218,11 +261,50 @@ impl Policy {
 
     /// Whether this principal may do what is for administrators.
     pub fn may_administer(&self, principal: &Principal) -> bool {
-        let Principal::User { uid, groups, .. } = principal;
-        *uid == 0
-            || *uid == self.own
-            || self.admins.contains(uid)
+        principal.has(Scope::Admin) && self.is_administrator(principal)
+    }
+
+    /// Whether this principal may bring, change and remove models: an administrator, but for tokens of theirs that
+    /// are not meant for it.
+    pub fn may_manage_models(&self, principal: &Principal) -> bool {
+        principal.has(Scope::Models) && self.is_administrator(principal)
+    }
+
+    /// Whether it is an administrator, or a token of one.
+    fn is_administrator(&self, principal: &Principal) -> bool {
+        let (uid, groups) = principal.user();
+        uid == 0
+            || uid == self.own
+            || self.admins.contains(&uid)
             || self.admin_groups.iter().any(|group| groups.contains(group))
+    }
+
+    /// The principal that the holder of a token is.
+    pub fn holder(&self, record: Arc<Record>) -> Principal {
+        let owner = self.subordinate.owner(record.uid).unwrap_or(record.uid);
+        Principal::Token { record, owner }
+    }
+
+    /// Whether this is the user of the gateway, who speaks for others.
+    pub fn is_gateway(&self, principal: &Principal) -> bool {
+        matches!(principal, Principal::User { uid, .. } if Some(*uid) == self.gateway)
+    }
+}
+
+/// The gateway's user. The usual one need not exist: without a gateway there is none.
+fn gateway(access: &Access, own: u32, user: Lookup) -> Result<Option<u32>, String> {
+    let name = &access.gateway;
+    if name.is_empty() || name == GATEWAY && !matches!(user(name), Ok(Some(_))) {
+        return Ok(None);
+    }
+    let found = numbers("access.gateway", "user", std::slice::from_ref(name), user)?;
+    match found.first() {
+        Some(0) => Err("access.gateway names root; give the gateway a user of its own".to_owned()),
+        Some(uid) if *uid == own => Err(
+            "access.gateway names the daemon's own user; give the gateway a user of its own"
+                .to_owned(),
+        ),
+        found => Ok(found.copied()),
     }
 }
 
@@ -321,6 +403,61 @@ mod tests {
     }
 
     #[test]
+    fn a_token_has_what_its_scopes_and_its_issuer_have_in_common() {
+        let policy = policy(&["anna"], &["wheel"]).unwrap();
+        let token = |uid, groups: &[u32], scopes: &[Scope]| {
+            policy.holder(Arc::new(Record {
+                id: 5,
+                uid,
+                groups: groups.into(),
+                scopes: scopes.into(),
+                model: None,
+                per_minute: None,
+                issued: 0,
+                expires: 0,
+                revoked: false,
+            }))
+        };
+        let admin = token(1000, &[], &[Scope::Admin]);
+        assert!(policy.may_administer(&admin) && !policy.may_manage_models(&admin));
+        assert!(!admin.has(Scope::Inference));
+        let models = token(1001, &[10], &[Scope::Models, Scope::Inference]);
+        assert!(!policy.may_administer(&models) && policy.may_manage_models(&models));
+        // Whoever is no administrator, or no more, gives nobody such rights.
+        let nobody = token(1001, &[50], &Scope::ALL);
+        assert!(!policy.may_administer(&nobody) && !policy.may_manage_models(&nobody));
+        let one = |name: &str| Ok((name == "anna").then_some(1000));
+        assert!(models.has(Scope::Models) && !models.is_among(&["1001".into()], &["11".into()]));
+        assert!(models.is_among_found(&["1001".into()], &[], one, one));
+        assert!(!admin.is_among(&["1000".into()], &[]), "not for models");
+        let id = PrincipalId::Token { id: 5, owner: 1001 };
+        assert_eq!((models.id(), id.account()), (id, PrincipalId::User(1001)));
+        assert_ne!(nobody.id(), user(1001, &[50]).id());
+        assert_eq!(id.to_string(), "1001 (token 0000000000000005)");
+    }
+
+    #[test]
+    fn only_the_gateways_user_is_the_gateway() {
+        let user_of = |gateway: &str, own| {
+            let known: Lookup = |name| Ok((name == GATEWAY).then_some(980));
+            let access = Access {
+                gateway: gateway.into(),
+                ..Access::default()
+            };
+            Policy::resolve(&access, own, known, known).map(|policy| policy.gateway)
+        };
+        assert_eq!(user_of(GATEWAY, 990), Ok(Some(980)));
+        assert_eq!(user_of("", 990), Ok(None));
+        assert_eq!(user_of("977", 990), Ok(Some(977)));
+        assert!(user_of("unknown", 990).unwrap_err().contains("`unknown`"));
+        assert!(user_of("0", 990).unwrap_err().contains("root"));
+        assert!(user_of("990", 990).unwrap_err().contains("own user"));
+        let unused = policy(&[], &[]).unwrap();
+        assert_eq!(unused.gateway, None);
+        assert!(!unused.is_gateway(&user(980, &[])));
+    }
+
+    #[test]
     fn nobody_else_by_default() {
         assert!(!policy(&[], &[]).unwrap().may_administer(&user(1000, &[10])));
     }
@@ -395,10 +532,10 @@ mod tests {
     #[tokio::test]
     async fn the_kernel_knows_the_peer() {
         let (here, _there) = UnixStream::pair().unwrap();
-        let admission = Admission::new(policy(&[], &[]).unwrap(), 0);
+        let admission = Admission::new(policy(&[], &[]).unwrap(), 0, token::Tokens::open(None));
         let caller = Caller::of(&here, &admission).unwrap();
-        let Principal::User { uid, groups, .. } = &caller.principal;
-        assert_eq!(*uid, nix::unistd::getuid().as_raw());
+        let (uid, groups) = caller.principal.user();
+        assert_eq!(uid, nix::unistd::getuid().as_raw());
         assert_eq!(caller.pid, Some(std::process::id() as i32));
         assert!(groups.contains(&nix::unistd::getgid().as_raw()));
     }

@@ -35,6 +35,8 @@ pub struct ApiError {
 pub enum Kind {
     #[serde(rename = "invalid_request_error")]
     Invalid,
+    #[serde(rename = "authentication_error")]
+    Authentication,
     #[serde(rename = "permission_error")]
     Permission,
     #[serde(rename = "rate_limit_error")]
@@ -112,12 +114,53 @@ impl ApiError {
         let message = format!(
             "this is for administrators, and user {uid} is none; `admins` and `admin-groups` under [access] in gemmad.toml name them"
         );
+        Self::not_permitted(message)
+    }
+
+    /// Nobody knows who asks.
+    pub fn unauthenticated(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            Kind::Authentication,
+            Some(code),
+            message.into(),
+        )
+    }
+
+    /// The caller is known, and may not do this however often it is asked.
+    pub fn not_permitted(message: impl Into<String>) -> Self {
         Self::new(
             StatusCode::FORBIDDEN,
             Kind::Permission,
             Some("not_permitted"),
-            message,
+            message.into(),
         )
+    }
+
+    /// A token has had its requests of this minute.
+    pub fn paced(limit: u32, after: Duration) -> Self {
+        let message = format!(
+            "this token may be used {limit} times a minute; try again in {} s",
+            after.as_secs() + 1
+        );
+        Self::too_many("token_limit", message).retry_after(after)
+    }
+
+    /// There are too many tokens.
+    pub fn tokens(limit: usize) -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            Kind::RateLimit,
+            Some("too_many_tokens"),
+            format!(
+                "{limit} tokens are good already, which is the limit; revoke some, or wait until some have expired"
+            ),
+        )
+    }
+
+    /// The daemon cannot do it, for a reason of its own.
+    pub fn cannot(code: &'static str, message: impl Into<String>) -> Self {
+        Self::internal(code, message.into())
     }
 
     /// Too many connections.

@@ -27,6 +27,7 @@ pub mod fields;
 mod foreign;
 pub mod generation;
 pub mod id;
+mod identify;
 mod ignored;
 mod kept;
 mod llama_cpp;
@@ -52,7 +53,6 @@ pub mod telling;
 mod tests;
 mod timestamp;
 mod unsupported;
-mod write_timeout;
 
 pub use parse::Invalid;
 pub use serve::serve;
@@ -61,14 +61,18 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::Request;
 use axum::handler::Handler;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use serde::Serialize;
 
+use crate::access::Caller;
 use crate::access::admission::Admission;
 use crate::access::quota::Quota;
+use crate::access::token::Scope;
 use crate::attachments::Attachments;
 use crate::backend::Backends;
 use crate::config::Limits;
@@ -153,6 +157,8 @@ impl Api {
 struct Route {
     method: Method,
     path: &'static str,
+    /// What a token must be for; `None`: whatever it is for. Users are kept from nothing by it.
+    scope: Option<Scope>,
     serve: Box<dyn FnOnce(MethodFilter) -> MethodRouter<Arc<Api>>>,
 }
 
@@ -164,7 +170,26 @@ fn route<H: Handler<T, Arc<Api>>, T: 'static>(
     Route {
         method,
         path,
+        scope: Some(Scope::Inference),
         serve: Box::new(|method| on(method, handler)),
+    }
+}
+
+impl Route {
+    /// For tokens of another scope than inference.
+    fn of(self, scope: Scope) -> Self {
+        Self {
+            scope: Some(scope),
+            ..self
+        }
+    }
+
+    /// For all tokens: what is there, and how it is.
+    fn open(self) -> Self {
+        Self {
+            scope: None,
+            ..self
+        }
     }
 }
 
@@ -222,12 +247,12 @@ fn other_apis() -> Vec<Route> {
         route(GET, "/v1/files/{id}", openai::files::get),
         route(Method::DELETE, "/v1/files/{id}", openai::files::delete),
         route(GET, "/v1/files/{id}/content", openai::files::content),
-        route(GET, "/v1/models", openai::models::list),
-        route(GET, "/v1/models/{*id}", openai::models::get),
-        route(Method::DELETE, "/v1/models/{*id}", native::keep::remove),
-        route(POST, "/v1/models/pull", native::pull::pull),
-        route(GET, "/v1/models/pulls", native::pull::list),
-        route(POST, "/v1/models/pulls/{id}/cancel", native::pull::cancel),
+        route(GET, "/v1/models", openai::models::list).open(),
+        route(GET, "/v1/models/{*id}", openai::models::get).open(),
+        route(Method::DELETE, "/v1/models/{*id}", native::keep::remove).of(Scope::Models),
+        route(POST, "/v1/models/pull", native::pull::pull).of(Scope::Models),
+        route(GET, "/v1/models/pulls", native::pull::list).of(Scope::Models),
+        route(POST, "/v1/models/pulls/{id}/cancel", native::pull::cancel).of(Scope::Models),
         route(
             POST,
             "/v1/chat/completions/input_tokens",
@@ -240,7 +265,7 @@ fn other_apis() -> Vec<Route> {
         route(POST, "/tokenize", llama_cpp::tokenize),
         route(POST, "/detokenize", llama_cpp::detokenize),
         route(GET, "/tokenizer_info", llama_cpp::tokenizer_info),
-        route(GET, "/openapi.json", openapi::describe),
+        route(GET, "/openapi.json", openapi::describe).open(),
     ]
 }
 
@@ -249,15 +274,15 @@ fn ollamas() -> Vec<Route> {
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
     vec![
-        route(GET, "/", ollama::running),
+        route(GET, "/", ollama::running).open(),
         route(POST, "/api/chat", ollama::converse),
         route(POST, "/api/generate", ollama::go_on),
-        route(GET, "/api/tags", ollama::models::tags),
-        route(GET, "/api/ps", ollama::models::ps),
-        route(POST, "/api/show", ollama::models::show),
-        route(GET, "/api/version", ollama::models::version),
-        route(POST, "/api/pull", ollama::pull::pull),
-        route(Method::DELETE, "/api/delete", ollama::models::delete),
+        route(GET, "/api/tags", ollama::models::tags).open(),
+        route(GET, "/api/ps", ollama::models::ps).open(),
+        route(POST, "/api/show", ollama::models::show).open(),
+        route(GET, "/api/version", ollama::models::version).open(),
+        route(POST, "/api/pull", ollama::pull::pull).of(Scope::Models),
+        route(Method::DELETE, "/api/delete", ollama::models::delete).of(Scope::Models),
     ]
 }
 
@@ -272,20 +297,25 @@ fn own() -> Vec<Route> {
             openai::chat::input::show,
         ),
         route(GET, "/v1/files/{id}/text", openai::files::text),
-        route(GET, "/health", native::status::health),
-        route(GET, "/status", native::status::status),
-        route(GET, "/version", native::status::version),
-        route(GET, "/memory", native::memory::memory),
-        route(GET, "/memory/plan", native::plan::plan),
-        route(GET, "/metrics", native::metrics::metrics),
-        route(GET, "/cache", native::cache::list),
-        route(POST, "/cache/clear", native::cache::clear),
+        route(GET, "/health", native::status::health).open(),
+        route(GET, "/status", native::status::status).open(),
+        route(GET, "/version", native::status::version).open(),
+        route(GET, "/memory", native::memory::memory).open(),
+        route(GET, "/memory/plan", native::plan::plan).open(),
+        route(GET, "/metrics", native::metrics::metrics).of(Scope::Admin),
+        route(GET, "/cache", native::cache::list).open(),
+        route(POST, "/cache/clear", native::cache::clear).of(Scope::Admin),
         route(POST, "/cache/prompts/clear", native::cache::clear_prompts),
-        route(POST, "/models/load", native::admin::load),
-        route(POST, "/models/unload", native::admin::unload),
-        route(POST, "/models/import", native::keep::import),
-        route(POST, "/models/verify", native::keep::verify),
-        route(POST, "/models/prune", native::keep::prune),
+        route(POST, "/models/load", native::admin::load).of(Scope::Admin),
+        route(POST, "/models/unload", native::admin::unload).of(Scope::Admin),
+        route(POST, "/models/import", native::keep::import).of(Scope::Models),
+        route(POST, "/models/verify", native::keep::verify).of(Scope::Models),
+        route(POST, "/models/prune", native::keep::prune).of(Scope::Models),
+        // For no token at all: each refuses them.
+        route(POST, "/tokens", native::tokens::issue),
+        route(GET, "/tokens", native::tokens::list),
+        route(POST, "/tokens/revoke", native::tokens::revoke),
+        route(POST, "/tokens/rotate", native::tokens::rotate),
     ]
 }
 
@@ -299,10 +329,17 @@ fn router(api: Arc<Api>) -> Router {
                Route {
                    method,
                    path,
+                   scope,
                    serve,
                }| match MethodFilter::try_from(method) {
         Ok(method) => {
             let serve = serve(method);
+            let serve = match scope {
+                Some(scope) => serve.route_layer(middleware::from_fn(move |request, next| {
+                    in_scope(scope, request, next)
+                })),
+                None => serve,
+            };
             match alias(path) {
                 Some(alias) => router.route(path, serve.clone()).route(&alias, serve),
                 None => router.route(path, serve),
@@ -318,6 +355,19 @@ fn router(api: Arc<Api>) -> Router {
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(api)
+}
+
+/// Lets users through, and tokens that are for this.
+async fn in_scope(scope: Scope, request: Request, next: Next) -> Response {
+    let caller = request.extensions().get::<Caller>();
+    if caller.is_some_and(|caller| caller.principal.has(scope)) {
+        return next.run(request).await;
+    }
+    let message = format!(
+        "this token is not for it: it needs the scope `{}` (`gemmactl token issue --scope {0}`)",
+        scope.word()
+    );
+    in_its_shape(ApiError::not_permitted(message), request.uri())
 }
 
 async fn unknown_path(uri: Uri) -> Response {

@@ -21,7 +21,7 @@ mod tests {
     use super::super::routes;
     use super::*;
     use crate::api::llama_cpp::{completion, tokens};
-    use crate::api::native::pull;
+    use crate::api::native::{pull, tokens as access_tokens};
     use crate::api::openai::{chat, completions, responses};
     use crate::api::parse::Invalid;
     use crate::api::{anthropic, ollama, parse::json};
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn every_example_is_accepted() {
         type Reads = fn(&[u8]) -> Result<(), Invalid>;
-        let readers: [(&str, Reads); 21] = [
+        let readers: [(&str, Reads); 23] = [
             ("/v1/chat/completions", |body| {
                 chat::request::parse(body).map(drop)
             }),
@@ -97,6 +97,14 @@ mod tests {
             ("/api/pull", |body| ollama::pull::read(body).map(drop)),
             ("/tokenize", |body| tokens::tokenize(body).map(drop)),
             ("/detokenize", |body| tokens::detokenize(body).map(drop)),
+            ("/tokens", |body| {
+                json::body(body).and_then(access_tokens::read).map(drop)
+            }),
+            ("/tokens/revoke", |body| {
+                json::body(body)
+                    .and_then(access_tokens::read_ended)
+                    .map(drop)
+            }),
             ("/models/load", |body| json::body(body).map(drop)),
             ("/models/verify", |body| json::body(body).map(drop)),
             ("/models/prune", |body| json::body(body).map(drop)),

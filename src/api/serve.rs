@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
-use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -23,8 +22,9 @@ use tracing::{debug, warn};
 use crate::access::Caller;
 use crate::access::quota::Share;
 use crate::api::error::ApiError;
-use crate::api::write_timeout::WriteTimeout;
-use crate::api::{Api, id, router};
+use crate::api::identify::identify;
+use crate::api::{Api, id, in_its_shape, router};
+use crate::sys::write_timeout::WriteTimeout;
 
 /// Rest after a failed accept: descriptors come back when connections end, and trying on costs a
 /// CPU.
@@ -59,6 +59,7 @@ pub async fn serve(api: Arc<Api>, listener: UnixListener, mut shutdown: watch::R
                 match share.grow(1) {
                     Ok(()) => {
                         let connection = Connection {
+                            api: Arc::clone(&api),
                             stream,
                             caller,
                             write_timeout: api.limits.client_stall,
@@ -110,6 +111,7 @@ fn refuse(stream: &UnixStream, error: &ApiError) {
 }
 
 struct Connection {
+    api: Arc<Api>,
     stream: UnixStream,
     caller: Caller,
     write_timeout: Duration,
@@ -139,12 +141,14 @@ impl Connection {
         mut shutdown: watch::Receiver<bool>,
     ) -> Result<(), hyper::Error> {
         let Self {
+            api,
             stream,
             caller,
             write_timeout,
             _share,
         } = self;
-        let service = service_fn(move |request| answer(router.clone(), caller.clone(), request));
+        let service =
+            service_fn(move |request| answer(api.clone(), router.clone(), caller.clone(), request));
         let io = TokioIo::new(WriteTimeout::new(stream, write_timeout));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -175,25 +179,33 @@ async fn first_byte(stream: &UnixStream) -> io::Result<()> {
 
 /// One request. It is logged without its contents, and the answer gets a name that the log knows.
 async fn answer(
+    api: Arc<Api>,
     router: Router,
-    caller: Caller,
+    connected: Caller,
     mut request: hyper::Request<Incoming>,
 ) -> io::Result<axum::response::Response> {
-    let (uid, pid) = (caller.id(), caller.pid);
-    request.extensions_mut().insert(caller);
+    let pid = connected.pid;
+    let identified = identify(&api.admission, &connected, request.headers_mut());
+    let (uid, peer) = match &identified {
+        Ok((caller, peer)) => (caller.id(), *peer),
+        Err(_) => (connected.id(), None),
+    };
     let id = id::of_request(request.headers());
     let (method, path, arrived) = (
         request.method().clone(),
         request.uri().path().to_owned(),
         Instant::now(),
     );
-    let mut response = match host(request.version(), request.headers()) {
-        Ok(()) => {
+    let identified =
+        host(request.version(), request.headers()).and(identified.map(|(caller, _)| caller));
+    let mut response = match identified {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
             let Ok(response) = TowerToHyperService::new(router).call(request).await;
             response
         }
         Err(error) => {
-            let mut response = error.into_response();
+            let mut response = in_its_shape(error, request.uri());
             // Who frames requests wrongly may have meant the rest as another one.
             response
                 .headers_mut()
@@ -201,7 +213,13 @@ async fn answer(
             response
         }
     };
-    debug!(request = ?id, %uid, pid, %method, path = path.as_str(), status = response.status().as_u16(), after = ?arrived.elapsed());
+    debug!(request = ?id, %uid, pid, peer = ?peer, %method, path = path.as_str(), status = response.status().as_u16(), after = ?arrived.elapsed());
+    if response.status() == StatusCode::UNAUTHORIZED {
+        let challenge = HeaderValue::from_static("Bearer");
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, challenge);
+    }
     if path.starts_with(ANTHROPIC) {
         response
             .headers_mut()

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use crate::access::Caller;
 use crate::access::admission::Admission;
+use crate::access::token::Tokens;
 use crate::access::{Policy, Principal};
 use crate::api::*;
 use crate::backend::{Answer, Failure, Found, ModelInfo, Phase, Status, scripted::Call};
@@ -66,7 +67,7 @@ impl Door {
                 SOON,
             ),
             limits.clone(),
-            Admission::new(access, limits.body_bytes),
+            Admission::new(access, limits.body_bytes, Tokens::open(None)),
         ));
         let serving = tokio::spawn(serve(Arc::clone(&api), listener, stopping));
         Self {

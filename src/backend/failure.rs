@@ -21,6 +21,8 @@ pub enum Failure {
         passed_over: Option<Rejected>,
         hint: Option<Box<str>>,
     },
+    /// Whoever asks may not ask this model; says why.
+    NotPermitted { text: String },
     /// No model is installed at all; names where one is looked for, and what lies there instead.
     NoModels {
         directories: Vec<String>,
@@ -106,6 +108,7 @@ impl fmt::Display for Failure {
                 passed_over,
                 hint,
             } => fmt_unknown(f, asked, known, passed_over.as_ref(), hint.as_deref()),
+            Self::NotPermitted { text } => f.write_str(text),
             Self::NoModels {
                 directories,
                 passed_over,

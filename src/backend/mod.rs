@@ -130,12 +130,30 @@ pub trait LocalBackend: Backend + PullBackend {
     fn clear_prompts(&self, owner: Option<PrincipalId>) -> Vec<KeptPrompt>;
 }
 
+/// What is known of principals that may not ask every model.
+pub trait Permits: Debug + Send + Sync {
+    /// Which models this principal may ask.
+    fn of(&self, owner: PrincipalId) -> Permit;
+}
+
+/// Which models a principal may ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Permit {
+    All,
+    /// The one with this id.
+    Only(String),
+    /// None any more.
+    Nothing,
+}
+
 /// All backends, for the doors. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Backends {
     local: Arc<dyn LocalBackend>,
     /// Asked for models that the local one does not have.
     remote: Arc<[Arc<dyn Backend>]>,
+    /// `None`: everybody may ask every model.
+    permits: Option<Arc<dyn Permits>>,
 }
 
 impl Backends {
@@ -144,7 +162,41 @@ impl Backends {
         Self {
             local,
             remote: remote.into(),
+            permits: None,
         }
+    }
+
+    /// The same, for principals of which some may ask one model only.
+    pub fn with_permits(self, permits: Arc<dyn Permits>) -> Self {
+        Self {
+            permits: Some(permits),
+            ..self
+        }
+    }
+
+    /// What `owner` asks who names a model so: fails if that is not the one that they may ask.
+    async fn permitted(&self, owner: PrincipalId, model: &str) -> Result<String, Failure> {
+        let permit = self.permits.as_ref().map(|all| all.of(owner));
+        let only = match permit.unwrap_or(Permit::All) {
+            Permit::All => return Ok(model.to_owned()),
+            Permit::Only(only) => only,
+            Permit::Nothing => {
+                let text = "the token has expired".to_owned();
+                return Err(Failure::NotPermitted { text });
+            }
+        };
+        let is_it = ["", "auto"].contains(&model)
+            || model.eq_ignore_ascii_case(&only)
+            || self.find(model, Modalities::default()).await?.id == only;
+        // By its id from here on: what else the name may mean is not for them.
+        if is_it {
+            return Ok(only);
+        }
+        Err(Failure::NotPermitted {
+            text: format!(
+                "this token is for the model `{only}`, and `{model}` is another; ask for `{only}` or `auto`"
+            ),
+        })
     }
 
     /// This machine's own.
@@ -194,7 +246,18 @@ impl Backends {
         model: &str,
         request: ChatRequest,
     ) -> Result<Answer, Failure> {
+        let model = &self.permitted(owner, model).await?;
         self.of(model).chat(owner, model, request).await
+    }
+
+    /// See [`LocalBackend::load`].
+    ///
+    /// # Errors
+    ///
+    /// Why it is not loaded.
+    pub async fn load(&self, owner: PrincipalId, model: &str) -> Result<ModelInfo, Failure> {
+        let model = &self.permitted(owner, model).await?;
+        self.local.load(owner, model).await
     }
 
     /// See [`Backend::text`].
@@ -208,6 +271,7 @@ impl Backends {
         model: &str,
         task: TextTask,
     ) -> Result<TextAnswer, Failure> {
+        let model = &self.permitted(owner, model).await?;
         self.of(model).text(owner, model, task).await
     }
 }
@@ -216,6 +280,44 @@ impl Backends {
 mod tests {
     use super::scripted::{Call, Scripted};
     use super::*;
+
+    #[derive(Debug)]
+    struct OneModel(Permit);
+
+    impl Permits for OneModel {
+        fn of(&self, owner: PrincipalId) -> Permit {
+            match owner {
+                PrincipalId::Token { .. } => self.0.clone(),
+                _ => Permit::All,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn who_may_ask_one_model_asks_no_other() {
+        let token = PrincipalId::Token { id: 1, owner: 1000 };
+        let permitted = async |permit: Permit, owner, name: &'static str| {
+            let (local, mut asked) = backend(&["mine", "other"]);
+            tokio::spawn(async move {
+                while let Some(Call::Find { name, reply, .. }) = asked.recv().await {
+                    // A name that means another one.
+                    let id = if name == "alias" { "mine" } else { "other" };
+                    reply.send(Ok(ModelInfo::example(id))).unwrap();
+                }
+            });
+            let backends = Backends::new(local, vec![]).with_permits(Arc::new(OneModel(permit)));
+            backends.permitted(owner, name).await
+        };
+        let only = || Permit::Only("mine".to_owned());
+        for name in ["mine", "Mine", "auto", "", "alias"] {
+            assert_eq!(permitted(only(), token, name).await, Ok("mine".to_owned()));
+        }
+        let refused = permitted(only(), token, "other").await.unwrap_err();
+        assert!(matches!(refused, Failure::NotPermitted { text } if text.contains("`mine`")));
+        let user = PrincipalId::User(1000);
+        assert_eq!(permitted(only(), user, "other").await, Ok("other".into()));
+        assert!(permitted(Permit::Nothing, token, "mine").await.is_err());
+    }
 
     fn backend(models: &[&str]) -> (Arc<Scripted>, tokio::sync::mpsc::Receiver<Call>) {
         let models = models.iter().map(|id| ModelInfo::example(id)).collect();

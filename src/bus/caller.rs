@@ -88,6 +88,11 @@ impl Shared {
                 .unwrap_or_default()
                 .into();
             let principal = self.admission.principal(uid, groups);
+            if self.admission.is_gateway(&principal) {
+                return Err(BusError::NotAuthorized(
+                    "the gateway's user speaks for others, on the socket".to_owned(),
+                ));
+            }
             let pid = credentials
                 .process_id()
                 .and_then(|pid| i32::try_from(pid).ok());

@@ -12,21 +12,23 @@ pub enum PrincipalId {
     User(u32),
     /// A number that a Unix user may give to their containers (subuid(5)).
     SubUser { uid: u32, owner: u32 },
+    /// Whoever has a token. `owner`: the user whose account it is on, for whom it was issued.
+    Token { id: u64, owner: u32 },
 }
 
 impl PrincipalId {
-    /// Its own number.
+    /// Its own number; of a token, that of its account.
     pub fn uid(self) -> u32 {
         match self {
-            Self::User(uid) | Self::SubUser { uid, .. } => uid,
+            Self::User(uid) | Self::SubUser { uid, .. } | Self::Token { owner: uid, .. } => uid,
         }
     }
 
     /// On whose account it counts, in turns and in limits: one person has one, however many
-    /// numbers are theirs. What belongs to one number stays hidden from the others.
+    /// numbers and tokens are theirs. What belongs to one of them stays hidden from the others.
     pub fn account(self) -> Self {
         match self {
-            Self::SubUser { owner, .. } => Self::User(owner),
+            Self::SubUser { owner, .. } | Self::Token { owner, .. } => Self::User(owner),
             Self::User(_) => self,
         }
     }
@@ -38,6 +40,7 @@ impl fmt::Display for PrincipalId {
         match self {
             Self::User(uid) => uid.fmt(f),
             Self::SubUser { uid, owner } => write!(f, "{uid} (of user {owner})"),
+            Self::Token { id, owner } => write!(f, "{owner} (token {id:016x})"),
         }
     }
 }

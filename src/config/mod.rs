@@ -30,6 +30,9 @@ use crate::chat::{Networks, Speculation};
 /// The group of those who may install models, unless the configuration names another.
 pub const INSTALLERS: &str = "gemmad-models";
 
+/// The user that the gateway runs as, unless the configuration names another.
+pub const GATEWAY: &str = "gemmad-gateway";
+
 /// What clients ask for that were not told of a model: nothing, the usual word, and the names that
 /// are preset in programs for OpenAI's services.
 const AUTO_NAMES: [&str; 12] = [
@@ -228,7 +231,7 @@ pub struct Limits {
 }
 
 /// Who may do more than ask, and what may come from elsewhere.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Access {
     /// Users, besides root and the daemon's own, who may do what is for administrators.
     pub admins: Vec<String>,
@@ -236,6 +239,11 @@ pub struct Access {
     pub admin_groups: Vec<String>,
     /// From where files may be fetched that requests name by their addresses.
     pub fetch_from: Networks,
+    /// The user whose requests are those of whoever has the token that comes along; empty: there is none.
+    /// [`GATEWAY`] need not exist.
+    pub gateway: String,
+    /// Where the keys of tokens are kept, and what was issued; `None`: there are no tokens.
+    pub token_file: Option<PathBuf>,
 }
 
 /// What is logged.
@@ -243,6 +251,18 @@ pub struct Access {
 pub struct Log {
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub level: String,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self {
+            admins: vec![],
+            admin_groups: vec![],
+            fetch_from: Networks::default(),
+            gateway: GATEWAY.into(),
+            token_file: Some("/var/lib/gemmad/tokens.json".into()),
+        }
+    }
 }
 
 impl Default for Server {

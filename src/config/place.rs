@@ -48,6 +48,9 @@ impl Place {
         defaults.memory.cache_directory = Some(directory("XDG_CACHE_HOME", ".cache"));
         let state = directory("XDG_STATE_HOME", ".local/state");
         defaults.memory.prompt_cache_key = Some(state.join("prompt-cache.key"));
+        defaults.access.token_file = Some(state.join("tokens.json"));
+        // A user's own daemon serves one user: it could not tell the gateway from the user's other programs.
+        defaults.access.gateway = String::new();
         let own = directory("XDG_CONFIG_HOME", ".config");
         defaults.models.catalog_directory = Some(own.join("catalog.d"));
         Ok(Self {

@@ -11,8 +11,10 @@ use clap_complete::{ArgValueCandidates, Shell};
 use serde_json::Number;
 
 mod keep;
+mod token;
 
 pub use keep::{Foreign, ImportArgs, PruneArgs, RmArgs, VerifyArgs};
+pub use token::{IssueArgs, RevokeArgs, TokenArgs, TokenCommand};
 
 use super::completion::{model_names, planned_names};
 use super::error::exit_status_help;
@@ -162,6 +164,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Give programs a part of your rights for some hours
+    Token(TokenArgs),
     /// Look at the daemon's configuration
     Config(ConfigArgs),
     /// Print completions for a shell

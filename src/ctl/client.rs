@@ -100,6 +100,26 @@ pub trait Client {
         not_served()
     }
 
+    /// Makes a token, as `POST /tokens`.
+    fn issue_token<'a>(&'a self, _order: &'a Value) -> Reply<'a, Value> {
+        not_served()
+    }
+
+    /// The tokens, as in `GET /tokens`.
+    fn tokens(&self) -> Reply<'_, Value> {
+        not_served()
+    }
+
+    /// Ends tokens, as `POST /tokens/revoke`.
+    fn revoke_tokens<'a>(&'a self, _which: &'a Value) -> Reply<'a, Value> {
+        not_served()
+    }
+
+    /// Has tokens signed with a new key, as `POST /tokens/rotate`.
+    fn rotate_tokens(&self) -> Reply<'_, Value> {
+        not_served()
+    }
+
     /// The packed weights and prompts on the disk, as in `GET /cache`.
     fn packed_weights(&self) -> Reply<'_, Value> {
         not_served()

@@ -283,6 +283,22 @@ impl Client for Http {
         Box::pin(self.get("/memory"))
     }
 
+    fn issue_token<'a>(&'a self, order: &'a Value) -> Reply<'a, Value> {
+        Box::pin(self.post("/tokens", order))
+    }
+
+    fn tokens(&self) -> Reply<'_, Value> {
+        Box::pin(self.get("/tokens"))
+    }
+
+    fn revoke_tokens<'a>(&'a self, which: &'a Value) -> Reply<'a, Value> {
+        Box::pin(self.post("/tokens/revoke", which))
+    }
+
+    fn rotate_tokens(&self) -> Reply<'_, Value> {
+        Box::pin(async { self.post("/tokens/rotate", &json!({})).await })
+    }
+
     fn packed_weights(&self) -> Reply<'_, Value> {
         Box::pin(self.get("/cache"))
     }

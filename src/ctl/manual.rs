@@ -11,6 +11,7 @@ use clap_mangen::Man;
 use super::args::Cli;
 use super::error::{EXIT_STATUS, Error};
 use crate::config::{self, KeyReference, TableReference};
+use crate::gateway;
 
 /// What the environment can say, where the command line does not.
 const ENVIRONMENT: &[(&str, &str)] = &[
@@ -50,6 +51,21 @@ const DAEMON: &str = "gemmad serves models of the Gemma 4 family to the programs
     on a Unix socket and over D-Bus. It loads a model with the first request, in a process of its own \
     (gemmad-worker), and frees the memory when it is idle. Usually systemd starts it with the first \
     program that connects. For everything but the options below see gemmad.toml(5).";
+
+const GATEWAY: &str = "gemmad-gateway listens for TCP, speaks TLS, HTTP/1.1 and HTTP/2, and passes requests \
+    to gemmad(8) on its socket, which answers those that have a token of gemmactl-token(1). It is off until \
+    gemmad-gateway.socket is enabled. Everything but the options below is in gateway.toml, and described there.";
+
+const GATEWAY_FILES: &[(&str, &str)] = &[
+    (
+        "/etc/gemmad/gateway.toml",
+        "The configuration. It need not be there; the sample is with the documentation.",
+    ),
+    (
+        "/etc/gemmad/tls",
+        "Where --self-signed puts certificate and key.",
+    ),
+];
 
 const SIGNALS: &[(&str, &str)] = &[
     (
@@ -111,7 +127,7 @@ fn described() -> Command {
     command
 }
 
-/// Writes gemmactl.1, one page for each command, gemmad.8 and gemmad.toml.5 into `directory`, which
+/// Writes gemmactl.1, one page for each command, gemmad.8, gemmad-gateway.8 and gemmad.toml.5 into `directory`, which
 /// is made if it is missing.
 pub fn write_pages(directory: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(directory).map_err(|cause| Error::File {
@@ -120,6 +136,7 @@ pub fn write_pages(directory: &Path) -> Result<(), Error> {
     })?;
     write_tree(&described(), directory)?;
     write(directory, "gemmad.8", daemon_page())?;
+    write(directory, "gemmad-gateway.8", gateway_page())?;
     write(directory, "gemmad.toml.5", Ok(settings_page()))
 }
 
@@ -163,6 +180,18 @@ fn daemon_page() -> io::Result<Vec<u8>> {
     section(&mut page, "ENVIRONMENT", DAEMON_ENVIRONMENT);
     section(&mut page, "EXIT STATUS", config::EXIT_STATUS);
     see_also(&mut page, "gemmactl(1), gemmad.toml(5), systemd(1)");
+    Ok(page)
+}
+
+/// gemmad-gateway(8).
+fn gateway_page() -> io::Result<Vec<u8>> {
+    let mut page = vec![];
+    Man::new(gateway::Args::command().long_about(GATEWAY))
+        .section("8")
+        .manual("gemmad")
+        .render(&mut page)?;
+    section(&mut page, "FILES", GATEWAY_FILES);
+    see_also(&mut page, "gemmad(8), gemmactl-token(1), systemd(1)");
     Ok(page)
 }
 

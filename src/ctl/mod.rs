@@ -43,6 +43,7 @@ mod sse;
 mod tab;
 mod table;
 mod text;
+mod token;
 mod upload;
 mod values;
 mod wire;
@@ -157,6 +158,9 @@ fn talk(command: Command, client: &dyn Client, terminal: &Terminal) -> Result<()
             write_out(&runtime.block_on(keep::verify(client, model, args.json, terminal))?)
         }
         Command::Prune(args) => write_out(&runtime.block_on(keep::prune(client, &args, terminal))?),
+        Command::Token(args) => {
+            write_out(&runtime.block_on(token::run(client, &args.command, terminal))?)
+        }
         Command::Du { json } => write_out(&runtime.block_on(keep::du(client, json, terminal))?),
         Command::Config(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
     }

@@ -22,10 +22,12 @@ use tokio::sync::{oneshot, watch};
 
 use crate::access::Policy;
 use crate::access::admission::Admission;
+use crate::access::token::{Record, Tokens};
 use crate::api::{self, Api};
 use crate::attachments::Attachments;
-use crate::backend::{Backend, Backends, PullRights};
+use crate::backend::{Backend, Backends, Permit, Permits, PullRights};
 use crate::bus;
+use crate::chat::PrincipalId;
 use crate::config::{self, Args, BusChoice, Config, Place};
 use crate::engine::{Engine, Installers, PromptCache, Setup};
 use crate::memory::reserved::ReservedMemory;
@@ -248,8 +250,10 @@ impl Parts {
             pull_socket: config.server.socket.with_file_name(PULL_SOCKET),
         };
         let engine = service::patiently(Engine::start(setup)).await;
-        let admission = Admission::new(policy, config.limits.body_bytes);
-        let backends = Backends::new(Arc::new(engine.clone()), Vec::new());
+        let tokens = Tokens::open(config.access.token_file.clone());
+        let admission = Admission::new(policy, config.limits.body_bytes, tokens);
+        let permits = Arc::new(TokensModels(admission.clone()));
+        let backends = Backends::new(Arc::new(engine.clone()), Vec::new()).with_permits(permits);
         let attachments = Attachments::new(
             backends.clone(),
             worker,
@@ -294,6 +298,25 @@ impl Parts {
     /// Whether a client is there.
     fn is_used(&self) -> bool {
         self.api.is_connected() || self.door.is_used() || self.engine.is_pulling()
+    }
+}
+
+/// Tokens may be for one model only.
+#[derive(Debug)]
+struct TokensModels(Arc<Admission>);
+
+impl Permits for TokensModels {
+    fn of(&self, owner: PrincipalId) -> Permit {
+        match owner {
+            PrincipalId::User(_) | PrincipalId::SubUser { .. } => Permit::All,
+            PrincipalId::Token { id, .. } => match self.0.tokens.record(id) {
+                Some(Record { model: None, .. }) => Permit::All,
+                Some(Record {
+                    model: Some(model), ..
+                }) => Permit::Only(model),
+                None => Permit::Nothing,
+            },
+        }
     }
 }
 

@@ -99,7 +99,7 @@ impl MemoryGuard {
         } else {
             TENSE_PAUSE
         };
-        let at = |pause| tokio::time::sleep_until((*last + pause).into());
+        let at = |pause| tokio::time::sleep_until(tokio::time::Instant::from_std(*last + pause));
         tokio::select! {
             () = at(pause) => {}
             // Not more often, however often the trigger fires.

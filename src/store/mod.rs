@@ -27,7 +27,7 @@ mod pieces;
 mod projector;
 mod quantization;
 pub mod record;
-mod replace;
+pub mod replace;
 mod retained;
 mod scan;
 mod sealed;

@@ -1,16 +1,34 @@
 //! Sockets that systemd passed.
 
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
 /// The passed listening sockets (`LISTEN_FDS`), in order. Takes them: a second call finds none.
 pub fn listeners() -> io::Result<Vec<UnixListener>> {
+    Ok(passed()?.into_iter().map(UnixListener::from).collect())
+}
+
+/// The same of sockets for TCP.
+///
+/// # Errors
+///
+/// One is a socket for something else.
+pub fn tcp_listeners() -> io::Result<Vec<TcpListener>> {
+    let listeners = passed()?.into_iter().map(TcpListener::from);
+    // A socket of another family has no such address.
+    listeners
+        .map(|listener| listener.local_addr().map(|_| listener))
+        .collect()
+}
+
+fn passed() -> io::Result<Vec<OwnedFd>> {
     let passed = sd_notify::listen_fds()?.collect::<Vec<_>>();
     // SAFETY: `listen_fds` has checked that these descriptors were passed to this very process, it
     // forgets them, and nothing else in the program knows of them.
-    let listeners = passed
+    let passed = passed
         .into_iter()
-        .map(|fd| UnixListener::from(unsafe { OwnedFd::from_raw_fd(fd) }));
-    Ok(listeners.collect())
+        .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    Ok(passed.collect())
 }

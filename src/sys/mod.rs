@@ -22,3 +22,4 @@ pub mod sigsys;
 pub mod socket;
 pub mod topology;
 pub mod usage;
+pub mod write_timeout;

@@ -327,7 +327,7 @@ pub fn write_config(dir: &Path, options: &Options) {
         format!("admins = [\"{owner}\"]\n")
     };
     let text = format!(
-        "[server]\nsocket = \"{dir}/api.sock\"\n{bus}{server}\n[models]\ndirectories = [\"{models}\"]\n{default}{models_keys}\n[inference]\n{context}{inference}\n[memory]\ncache-directory = \"{dir}/cache\"\nprompt-cache-key = \"{dir}/prompt-cache.key\"\n{memory}\n[limits]\n{limits}\n[access]\n{admins}{access}\n[log]\nlevel = \"debug\"\n",
+        "[server]\nsocket = \"{dir}/api.sock\"\n{bus}{server}\n[models]\ndirectories = [\"{models}\"]\n{default}{models_keys}\n[inference]\n{context}{inference}\n[memory]\ncache-directory = \"{dir}/cache\"\nprompt-cache-key = \"{dir}/prompt-cache.key\"\n{memory}\n[limits]\n{limits}\n[access]\ntoken-file = \"{dir}/tokens.json\"\n{admins}{access}\n[log]\nlevel = \"debug\"\n",
         dir = dir.display(),
         // The machine's own bus is none of a test's business.
         bus = if server.contains("dbus") {

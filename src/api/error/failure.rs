@@ -24,6 +24,7 @@ impl ApiError {
                 Self::invalid(StatusCode::NOT_FOUND, "model_not_found", message)
                     .param(field(Place::Model))
             }
+            Failure::NotPermitted { .. } => Self::not_permitted(message).param(field(Place::Model)),
             Failure::NoModels { .. } => Self::unavailable("no_models", message),
             Failure::QueueFull { retry_after, .. } => {
                 Self::unavailable("queue_full", message).retry_after(retry_after)

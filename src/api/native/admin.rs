@@ -23,7 +23,7 @@ pub async fn load(
     let mut object = parse(&received.bytes)?;
     let model = object.string("model")?.unwrap_or_else(|| "auto".into());
     object.finish()?;
-    let loaded = api.backends.local().load(caller.id(), &model).await?;
+    let loaded = api.backends.load(caller.id(), &model).await?;
     Ok(json(render(&Entry::new(
         &loaded,
         &api.backends.local().status(),
@@ -43,6 +43,15 @@ pub async fn unload(
 /// Refuses everyone else.
 pub fn allowed(api: &Api, caller: &Caller) -> Result<(), ApiError> {
     if api.admission.may_administer(&caller.principal) {
+        Ok(())
+    } else {
+        Err(ApiError::forbidden(caller.id()))
+    }
+}
+
+/// Refuses callers who may not bring, change or remove models, but for what catalogs allow them.
+pub fn may_manage(api: &Api, caller: &Caller) -> Result<(), ApiError> {
+    if api.admission.may_manage_models(&caller.principal) {
         Ok(())
     } else {
         Err(ApiError::forbidden(caller.id()))

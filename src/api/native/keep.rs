@@ -44,7 +44,7 @@ pub async fn remove(
     Extension(caller): Extension<Caller>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
-    admin::allowed(&api, &caller)?;
+    admin::may_manage(&api, &caller)?;
     let Ok(Path(id)) = id else {
         return Err(wrong("the model's name is not UTF-8"));
     };
@@ -126,7 +126,7 @@ pub async fn verify(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    admin::allowed(&api, &caller)?;
+    admin::may_manage(&api, &caller)?;
     let received = body::read(&api, &caller, request).await?;
     let mut object = parse(&received.bytes)?;
     let model = object.string("model")?;
@@ -171,7 +171,7 @@ pub async fn prune(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    admin::allowed(&api, &caller)?;
+    admin::may_manage(&api, &caller)?;
     let received = body::read(&api, &caller, request).await?;
     let mut object = parse(&received.bytes)?;
     let dry_run = object.switch("dry_run", false)?;
@@ -214,7 +214,7 @@ pub async fn import(
     uri: Uri,
     request: Request,
 ) -> Result<Response, ApiError> {
-    admin::allowed(&api, &caller)?;
+    admin::may_manage(&api, &caller)?;
     let (mut name, mut folder) = (None, None);
     for (key, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
         match &*key {

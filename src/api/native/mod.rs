@@ -10,3 +10,4 @@ pub mod metrics;
 pub mod plan;
 pub mod pull;
 pub mod status;
+pub mod tokens;

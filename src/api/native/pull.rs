@@ -76,7 +76,7 @@ pub async fn pull(
 
 /// Refuses everyone but administrators, and those whom a catalog lets fetch from all places that are meant.
 pub async fn puller(api: &Api, caller: &Caller, ask: &PullAsk) -> Result<Puller, ApiError> {
-    let refusal = match admin::allowed(api, caller) {
+    let refusal = match admin::may_manage(api, caller) {
         Ok(()) => return Ok(Puller::Administrator),
         Err(refusal) => refusal,
     };
@@ -119,7 +119,7 @@ pub async fn list(
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, ApiError> {
     let all = api.backends.local().pulls();
-    let shown = match admin::allowed(&api, &caller) {
+    let shown = match admin::may_manage(&api, &caller) {
         Ok(()) => all,
         Err(refusal) => match own(all, caller.id()) {
             none if none.is_empty() => return Err(refusal),
@@ -157,7 +157,7 @@ pub async fn cancel(
         ));
     };
     let local = api.backends.local();
-    let account = match admin::allowed(&api, &caller) {
+    let account = match admin::may_manage(&api, &caller) {
         Ok(()) => None,
         Err(_) if has(local, caller.id(), &id) => Some(caller.id().account()),
         Err(refusal) => return Err(refusal),

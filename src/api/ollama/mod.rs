@@ -163,7 +163,7 @@ async fn load(api: Arc<Api>, caller: Caller, asked: Asked) -> Result<Response, O
         meanwhile,
     } = asked;
     let loading = async move {
-        let loaded = api.backends.local().load(caller.id(), &model).await?;
+        let loaded = api.backends.load(caller.id(), &model).await?;
         let telling = Telling::new(endpoint, &loaded.id, clock);
         Ok(json(telling.idle("load")))
     };

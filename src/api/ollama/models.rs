@@ -289,7 +289,7 @@ pub async fn delete(
     Extension(caller): Extension<Caller>,
     http: Request,
 ) -> Result<Response, OllamaError> {
-    admin::allowed(&api, &caller)?;
+    admin::may_manage(&api, &caller)?;
     let received = body::read(&api, &caller, http).await?;
     let mut object = parse(&received.bytes)?;
     let name = named(&mut object)?;

@@ -1,0 +1,327 @@
+//! One request on its way to the daemon, and its answer on the way back.
+//!
+//! Each has a connection of its own to the daemon: what is left in one can never be taken for a part of
+//! another's. The head is made anew of what was understood, so that nothing a client has written is
+//! passed on as it was written. Bodies are passed on piece by piece, as they come.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Either, Full};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::client::conn::http1;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Request, Response, StatusCode, Uri, Version};
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, Sleep, sleep, timeout};
+
+use super::admit::strip;
+
+/// In which the daemon is told whose request it is. The daemon takes it from the gateway's user alone,
+/// and a client's own is never passed on.
+pub const PEER: HeaderName = HeaderName::from_static("x-gemmad-peer");
+/// How long the daemon may take to take a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long, and for how many bytes, a request that is refused is read on.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 256 << 10;
+
+/// What goes back to a client.
+pub type Answer = Response<Either<Relayed, Full<Bytes>>>;
+
+/// What bounds a request's body.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    pub body_size: u64,
+    /// Between two pieces.
+    pub stall: Duration,
+}
+
+/// Passes a request on. What cannot be is answered.
+pub async fn pass(
+    request: Request<Incoming>,
+    daemon: &Path,
+    peer: IpAddr,
+    bounds: Bounds,
+) -> Answer {
+    if request
+        .body()
+        .size_hint()
+        .exact()
+        .is_some_and(|bytes| bytes > bounds.body_size)
+    {
+        linger(request.into_body()).await;
+        return too_large();
+    }
+    let Some(request) = anew(request, peer, bounds) else {
+        let message = "the request's path cannot be passed on";
+        return refuse(StatusCode::BAD_REQUEST, "invalid_path", message);
+    };
+    let connected = timeout(CONNECT, UnixStream::connect(daemon)).await;
+    let Ok(Ok(stream)) = connected else {
+        let message = "the daemon does not answer; try again";
+        return refuse(StatusCode::BAD_GATEWAY, "daemon_unreachable", message);
+    };
+    let Ok((mut sender, connection)) = http1::handshake(TokioIo::new(stream)).await else {
+        let message = "the daemon does not answer; try again";
+        return refuse(StatusCode::BAD_GATEWAY, "daemon_unreachable", message);
+    };
+    // It ends with the answer, or with whoever waits for it: the daemon sees that nobody does.
+    let link = Link(tokio::spawn(async move {
+        let _ = connection.await;
+    }));
+    match sender.send_request(request).await {
+        Ok(response) => {
+            let (mut head, body) = response.into_parts();
+            strip(&mut head.headers);
+            head.version = Version::default();
+            Response::from_parts(head, Either::Left(Relayed { body, _link: link }))
+        }
+        // Of all that can go wrong there, only this is the client's.
+        Err(error) if find::<TooLarge>(&error) => too_large(),
+        Err(error) if find::<Stalled>(&error) => {
+            let message = "no more of the request's body came in time";
+            refuse(StatusCode::REQUEST_TIMEOUT, "body_timeout", message)
+        }
+        Err(error) => {
+            tracing::debug!(%error, "the daemon gave no answer");
+            let message = "the daemon has hung up; try again";
+            refuse(StatusCode::BAD_GATEWAY, "daemon_unreachable", message)
+        }
+    }
+}
+
+/// Reads on for a moment and forgets it: a client that is still sending would not see why its request is refused.
+pub async fn linger(mut body: Incoming) {
+    let mut left = LINGER_BYTES;
+    let read = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    let _ = timeout(LINGER, read).await;
+}
+
+/// The request with a head that is made of what is known of it.
+fn anew(
+    request: Request<Incoming>,
+    peer: IpAddr,
+    bounds: Bounds,
+) -> Option<Request<Bounded<Incoming>>> {
+    let (mut head, body) = request.into_parts();
+    let target = head.uri.path_and_query()?.as_str();
+    head.uri = Uri::try_from(target)
+        .ok()
+        .filter(|_| target.starts_with('/'))?;
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    strip(&mut head.headers);
+    // The length is the body's, as it was understood.
+    for name in [header::CONTENT_LENGTH, header::ORIGIN, PEER] {
+        head.headers.remove(name);
+    }
+    head.headers
+        .insert(header::HOST, HeaderValue::from_static("localhost"));
+    head.headers.insert(
+        PEER,
+        HeaderValue::try_from(peer.to_canonical().to_string()).ok()?,
+    );
+    Some(Request::from_parts(head, Bounded::new(body, bounds)))
+}
+
+/// Whether this kind of error is among the causes of another.
+fn find<E: std::error::Error + 'static>(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<E>())
+}
+
+fn too_large() -> Answer {
+    let message = "the request's body is too large (`body-size` in gateway.toml)";
+    refuse(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+}
+
+/// An answer of the gateway's own.
+pub fn refuse(status: StatusCode, code: &str, message: &str) -> Answer {
+    let kind = match status.as_u16() {
+        403 => "permission_error",
+        500.. => "server_error",
+        _ => "invalid_request_error",
+    };
+    let body = json!({"error": {"message": message, "type": kind, "param": null, "code": code}});
+    let mut response = Response::new(Either::Right(Full::from(body.to_string())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    response
+}
+
+/// The task of a connection to the daemon; dropping it hangs up.
+pub struct Link(JoinHandle<()>);
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// An answer's body, each piece when it comes.
+pub struct Relayed {
+    body: Incoming,
+    _link: Link,
+}
+
+impl Body for Relayed {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        // Trailers could be read as something else by whoever is behind us.
+        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Ok(frame)) if frame.is_trailers() => Poll::Ready(None),
+            frame => Poll::Ready(frame),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A request's body, each piece when it comes, as many and as soon as they may be.
+struct Bounded<B> {
+    body: B,
+    left: u64,
+    stall: Duration,
+    /// Set when something is waited for.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// More came than may.
+#[derive(Debug)]
+struct TooLarge;
+
+/// Nothing came for too long.
+#[derive(Debug)]
+struct Stalled;
+
+impl std::fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the body is too large")
+    }
+}
+
+impl std::fmt::Display for Stalled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the body has stalled")
+    }
+}
+
+impl std::error::Error for TooLarge {}
+impl std::error::Error for Stalled {}
+
+impl<B> Bounded<B> {
+    fn new(body: B, bounds: Bounds) -> Self {
+        Self {
+            body,
+            left: bounds.body_size,
+            stall: bounds.stall,
+            timer: None,
+        }
+    }
+}
+
+impl<B> Body for Bounded<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            let stall = self.stall;
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(stall)));
+            ready!(timer.as_mut().poll(cx));
+            return Poll::Ready(Some(Err(Box::new(Stalled))));
+        };
+        let end = Instant::now() + self.stall;
+        if let Some(timer) = &mut self.timer {
+            timer.as_mut().reset(end);
+        }
+        let Some(frame) = frame.transpose().map_err(Into::into)? else {
+            return Poll::Ready(None);
+        };
+        // Trailers are nothing that the daemon reads.
+        let Ok(data) = frame.into_data() else {
+            return Poll::Ready(None);
+        };
+        match self.left.checked_sub(data.len() as u64) {
+            Some(left) => {
+                self.left = left;
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            None => Poll::Ready(Some(Err(Box::new(TooLarge)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::StreamBody;
+    use std::convert::Infallible;
+
+    const BOUNDS: Bounds = Bounds {
+        body_size: 5,
+        stall: Duration::from_millis(20),
+    };
+
+    #[tokio::test]
+    async fn a_body_has_only_so_many_bytes() {
+        let collect = |text: &'static str| {
+            Bounded::new(Full::new(Bytes::from_static(text.as_bytes())), BOUNDS).collect()
+        };
+        assert_eq!(collect("12345").await.unwrap().to_bytes(), "12345");
+        assert!(find::<TooLarge>(&*collect("123456").await.unwrap_err()));
+    }
+
+    #[tokio::test]
+    async fn a_body_goes_on_in_time() {
+        let never = futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>();
+        let error = Bounded::new(StreamBody::new(never), BOUNDS)
+            .collect()
+            .await
+            .unwrap_err();
+        assert!(find::<Stalled>(&*error));
+    }
+}
