@@ -187,7 +187,7 @@ impl Backends {
         };
         let is_it = ["", "auto"].contains(&model)
             || model.eq_ignore_ascii_case(&only)
-            || self.find(model, Modalities::default()).await?.id == only;
+            || self.find(model, Modalities::default()).await?.model.id == only;
         // By its id from here on: what else the name may mean is not for them.
         if is_it {
             return Ok(only);
@@ -302,7 +302,7 @@ mod tests {
                 while let Some(Call::Find { name, reply, .. }) = asked.recv().await {
                     // A name that means another one.
                     let id = if name == "alias" { "mine" } else { "other" };
-                    reply.send(Ok(ModelInfo::example(id))).unwrap();
+                    reply.send(Ok(Found::example(id))).unwrap();
                 }
             });
             let backends = Backends::new(local, vec![]).with_permits(Arc::new(OneModel(permit)));

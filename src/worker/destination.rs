@@ -11,8 +11,8 @@ use url::{Host, Url};
 use crate::chat::{Barred, Networks};
 use crate::sys::interfaces;
 
-/// Of the addresses that were found for a URL's host, those that are within the networks. `key`: the
-/// key in gemmad.toml that lists the networks.
+/// Of the addresses that were found for a URL's host, those that are within the networks. `listed`:
+/// where the networks are listed.
 ///
 /// # Errors
 /// Continues "… is not fetched: ".
@@ -20,7 +20,7 @@ pub fn permitted<'a>(
     networks: &Networks,
     url: &Url,
     found: &'a [SocketAddr],
-    key: &str,
+    listed: &str,
 ) -> Result<Vec<&'a SocketAddr>, String> {
     let own = interfaces::networks()
         .map_err(|error| format!("this machine's own addresses are not known: {error}"))?;
@@ -33,12 +33,12 @@ pub fn permitted<'a>(
             _ => format!("`{host}`"),
         };
         let why = match barred {
-            Barred::NotListed => format!("is not among the networks of `{key}` in gemmad.toml"),
-            Barred::Port => format!(
-                "is asked for at another port than 80 and 443; list it in `{key}` in gemmad.toml"
-            ),
+            Barred::NotListed => format!("is not among the networks of {listed}"),
+            Barred::Port => {
+                format!("is asked for at another port than 80 and 443; list it in {listed}")
+            }
             Barred::Neighbour => format!(
-                "is this machine or its neighbour, which `public` leaves out; list it in `{key}` in gemmad.toml"
+                "is this machine or its neighbour, which `public` leaves out; list it in {listed}"
             ),
         };
         format!("{address} {why}")

@@ -127,7 +127,7 @@ fn permitted<'a>(
     url: &Url,
     found: &'a [SocketAddr],
 ) -> Result<Vec<&'a SocketAddr>, PullEvent> {
-    destination::permitted(networks, url, found, "redirect-to").map_err(|why| {
+    destination::permitted(networks, url, found, "`redirect-to` in gemmad.toml").map_err(|why| {
         PullEvent::Broken {
             reason: format!("it is moved to where nothing is fetched from: {why}"),
             // It would be moved there again.

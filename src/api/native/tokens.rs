@@ -90,7 +90,13 @@ pub async fn issue(
     // Its id, so that the token is good for this model and no other that the name may mean later.
     let model = match wanted.model {
         None => None,
-        Some(name) => Some(api.backends.find(&name, Modalities::default()).await?.id),
+        Some(name) => Some(
+            api.backends
+                .find(&name, Modalities::default())
+                .await?
+                .model
+                .id,
+        ),
     };
     let order = Order {
         uid,

@@ -16,7 +16,7 @@ use super::super::{
     Command, EVENTS, Settings, describe, describe_all, describe_rejected, plan, rejected,
 };
 use super::Driver;
-use crate::backend::{Answer, Failure, Found, HangUpGuard, ModelInfo, WorkerMemory};
+use crate::backend::{Answer, CacheReport, Failure, Found, HangUpGuard, ModelInfo, WorkerMemory};
 use crate::chat::{ChatRequest, Detail, Modalities, PrincipalId, TextAnswer, TextTask};
 use crate::gemma::picture;
 use crate::ipc::Packing;
@@ -74,13 +74,7 @@ impl Driver {
                 clear,
                 reply,
             } => {
-                let ids = || self.catalog.models.iter().map(|model| model.id.clone());
-                let scope = match unused {
-                    true => CacheScope::OfOthers(ids().collect()),
-                    false => CacheScope::All,
-                };
-                let (cache, in_use) = (self.setup.cache(), self.packed_in_use());
-                self.cache_turns.report(cache, in_use, scope, clear, reply);
+                self.packed_weights(unused, clear, reply);
             }
             Command::Plan {
                 context,
@@ -184,6 +178,17 @@ impl Driver {
                 let _ = reply.send(Err(failure));
             }
         }
+    }
+
+    /// `unused`: only those that no installed model has.
+    fn packed_weights(&self, unused: bool, clear: bool, reply: Reply<CacheReport>) {
+        let ids = || self.catalog.models.iter().map(|model| model.id.clone());
+        let scope = match unused {
+            true => CacheScope::OfOthers(ids().collect()),
+            false => CacheScope::All,
+        };
+        let (cache, in_use) = (self.setup.cache(), self.packed_in_use());
+        self.cache_turns.report(cache, in_use, scope, clear, reply);
     }
 
     fn memory(&mut self, reply: Reply<Option<WorkerMemory>>) {

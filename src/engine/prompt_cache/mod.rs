@@ -246,11 +246,31 @@ fn discard_aside(gone: Vec<Entry>, secret: Option<(PromptCache, PathBuf)>) {
     if gone.is_empty() && secret.is_none() {
         return;
     }
-    let what = Arc::new(Mutex::new((gone, secret)));
-    let take = |what: &Mutex<(Vec<Entry>, Option<(PromptCache, PathBuf)>)>| {
-        let mut what = what.lock().unwrap_or_else(PoisonError::into_inner);
-        discard(std::mem::take(&mut what.0));
-        let Some((cache, path)) = what.1.take() else {
+    let gone = Arc::new(Mutex::new(Some(Gone { gone, secret })));
+    let take = |what: &Mutex<Option<Gone>>| {
+        let what = what.lock().unwrap_or_else(PoisonError::into_inner).take();
+        what.map(Gone::discard);
+    };
+    let aside = gone.clone();
+    let started = std::thread::Builder::new()
+        .name("gemmad-prompts".to_owned())
+        .spawn(move || take(&aside));
+    if started.is_err() {
+        take(&gone);
+    }
+}
+
+/// What is to be taken from the disk.
+struct Gone {
+    gone: Vec<Entry>,
+    /// The secret of what outlives the daemon, and who knows it.
+    secret: Option<(PromptCache, PathBuf)>,
+}
+
+impl Gone {
+    fn discard(self) {
+        discard(self.gone);
+        let Some((cache, path)) = self.secret else {
             return;
         };
         if let Err(error) = std::fs::remove_file(path)
@@ -260,12 +280,5 @@ fn discard_aside(gone: Vec<Entry>, secret: Option<(PromptCache, PathBuf)>) {
         }
         // Somebody may have read it while it was there still; the next one is made anew.
         cache.places().secret = None;
-    };
-    let aside = what.clone();
-    let started = std::thread::Builder::new()
-        .name("gemmad-prompts".to_owned())
-        .spawn(move || take(&aside));
-    if started.is_err() {
-        take(&what);
     }
 }

@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
+use super::failures::{cancelled, disk, not_served};
 use super::hops::{self, Linked};
 use super::leg::{End, Sink, server};
 use super::retry::Attempts;
 use super::way::Way;
 use super::{hub, refused};
-use crate::backend::{Failure, PullFault, PullState};
+use crate::backend::{Failure, PullState};
 use crate::ipc::PullHead;
 use crate::store::catalog::{digest_of, hexadecimal};
 use crate::store::free_bytes;
@@ -62,27 +63,6 @@ impl Context<'_> {
         self.folder
             .write(self.journal)
             .map_err(|error| self.disk(error))
-    }
-}
-
-/// What a disk's refusal is.
-pub fn disk(path: &std::path::Path, error: io::Error) -> Failure {
-    let full = matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-    );
-    let fault = if full {
-        PullFault::Full
-    } else {
-        PullFault::Directory
-    };
-    let remedy = match full {
-        true => "; `gemmactl rm` and `gemmactl cache clear` make room, and what came is kept",
-        false => "",
-    };
-    Failure::Pull {
-        fault,
-        text: format!("{}: {error}{remedy}", path.display()),
     }
 }
 
@@ -192,36 +172,6 @@ fn judge(end: End, target: &mut Target, context: &Context<'_>) -> Result<Verdict
         } => Err(server(reason)),
         End::Broken { reason, .. } => again(reason, None),
         End::Redirected { .. } => again("it is moved".into(), None),
-    }
-}
-
-/// What a status says that will not change by itself.
-pub fn not_served(status: u16, way: &Way) -> Failure {
-    let (fault, text) = match status {
-        401 | 403 => {
-            let text = match way.has_token() {
-                true => format!(
-                    "its server answers {status}: the token may not have it. The licence of a gated repository has to be accepted on the hub first"
-                ),
-                false => format!(
-                    "its server answers {status}: it is gated, or not there. The hub wants a token: `token-file` in gemmad.toml names it"
-                ),
-            };
-            (PullFault::Gated, text)
-        }
-        404 | 410 => (
-            PullFault::Unknown,
-            format!("its server answers {status}: it is not there"),
-        ),
-        _ => (PullFault::Server, format!("its server answers {status}")),
-    };
-    Failure::Pull { fault, text }
-}
-
-pub fn cancelled() -> Failure {
-    Failure::Pull {
-        fault: PullFault::NoJob,
-        text: "it was cancelled".into(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::failures;
 use super::file::{self, Context};
 use super::way::Way;
 use super::{Job, over, refused};
@@ -119,12 +120,12 @@ fn fetch_all(
             check(folder, journal, number)?;
             journal.files[number].whole = Some(hash.clone());
             let written = folder.write(journal);
-            written.map_err(|error| file::disk(folder.directory(), error))?;
+            written.map_err(|error| failures::disk(folder.directory(), error))?;
             done(job, number, journal.files[number].bytes, hash);
         }
     }
     match job.stop.load(Ordering::Relaxed) {
-        true => Err(file::cancelled()),
+        true => Err(failures::cancelled()),
         false => check_together(folder, journal),
     }
 }
@@ -200,7 +201,7 @@ fn publish(folder: &PartialFolder, journal: &Journal) -> Result<(), Failure> {
         let entry = &journal.files[number];
         let place = folder
             .publish(journal, number)
-            .map_err(|error| file::disk(&folder.place(journal, number), error))?;
+            .map_err(|error| failures::disk(&folder.place(journal, number), error))?;
         let hash = entry.whole.as_deref().and_then(digest_of);
         if let (Some(sha256), Some(bytes)) = (hash, entry.bytes) {
             // It only spares a look at the catalog.

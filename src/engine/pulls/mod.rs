@@ -11,6 +11,7 @@
 //! redirects, `file` goes on until a file is whole, `job` until a model is, `plan` finds out what is meant, `door` is asked.
 
 mod door;
+mod failures;
 mod file;
 mod hops;
 mod hub;
@@ -20,6 +21,7 @@ mod limits;
 mod plan;
 mod prune;
 mod retry;
+mod rights;
 mod way;
 
 use std::collections::BTreeMap;
@@ -134,7 +136,7 @@ impl Pulls {
         for journal in folder.journals() {
             let owner = journal.owner.map(PrincipalId::User);
             let is_allowed =
-                owner.is_none_or(|owner| may(owner, &plan::rights_of_journal(&journal, basis)));
+                owner.is_none_or(|owner| may(owner, &rights::rights_of_journal(&journal, basis)));
             let kept = job::status(&folder, &journal);
             let begun = match is_allowed {
                 true => self.start(way.clone(), folder.clone(), journal).map(drop),
@@ -174,7 +176,7 @@ impl Pulls {
             .settings
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        plan::rights(&settings.pull.hub, ask, basis)
+        rights::rights(&settings.pull.hub, ask, basis)
     }
 
     /// See [`crate::backend::PullBackend::plan_pull`]. Blocks.
@@ -431,7 +433,7 @@ fn not_written(directory: &Path, error: FolderError) -> Failure {
             };
         }
         FolderError::Disk(error) if error.kind() == ErrorKind::StorageFull => {
-            return file::disk(directory, error);
+            return failures::disk(directory, error);
         }
         FolderError::Disk(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => format!(
             "{shown} is on a file system that is mounted read-only, so models are not changed there; those that it has are used"

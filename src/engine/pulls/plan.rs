@@ -1,7 +1,6 @@
 //! What somebody asks for becomes the list of files that are fetched, each with its length and its hash, and it is found out whether
 //! they can be used and there is room for them, before a byte of them is moved.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -9,16 +8,17 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use super::file::{RESERVE, address, not_served};
+use super::failures::not_served;
+use super::file::{RESERVE, address};
 use super::hops::{self, Memory};
 use super::hub::{self, Listing};
 use super::leg::{End, server};
 use super::refused;
 use super::retry::Attempts;
+use super::rights::rights_of;
 use super::way::Way;
 use crate::backend::{
-    CatalogReport, Failure, PullAsk, PullFault, PullMemory, PullPlan, PullRights, PulledFile,
-    Puller,
+    CatalogReport, Failure, PullAsk, PullFault, PullMemory, PullPlan, PulledFile, Puller,
 };
 use crate::engine::PullBasis;
 use crate::ipc::PullHead;
@@ -142,7 +142,7 @@ pub fn carried_over(mut new: Journal, begun: Option<Journal>) -> Journal {
 }
 
 /// Takes the hash off an address.
-fn split_hash(asked: &str) -> Result<(&str, Option<&str>), Failure> {
+pub fn split_hash(asked: &str) -> Result<(&str, Option<&str>), Failure> {
     if asked.len() > LONGEST_NAME {
         return Err(refused(format!(
             "a model's name or address has at most {LONGEST_NAME} bytes"
@@ -159,44 +159,13 @@ fn split_hash(asked: &str) -> Result<(&str, Option<&str>), Failure> {
     }
 }
 
-/// Who may fetch what is meant, by the catalogs, for each place that it comes from.
-///
-/// # Errors
-/// Nobody has it, or it cannot be used.
-pub fn rights(hub: &str, ask: &PullAsk, basis: &PullBasis) -> Result<Vec<PullRights>, Failure> {
-    let (what, _) = split_hash(&ask.model)?;
-    let resolved = resolved(hub, what, ask, basis)?;
-    Ok(rights_of(resolved.places(), basis))
-}
-
-/// Who may fetch what was begun, as [`rights`].
-pub fn rights_of_journal(journal: &Journal, basis: &PullBasis) -> Vec<PullRights> {
-    let place = |file: &PartialFile| match &file.source {
-        PartialSource::Hub { repository, .. } => repository.clone(),
-        PartialSource::Url(url) => url.clone(),
-    };
-    rights_of(journal.files.iter().map(place).collect(), basis)
-}
-
-fn rights_of(places: BTreeSet<String>, basis: &PullBasis) -> Vec<PullRights> {
-    let of_place = |place: String| {
-        let mut rights = PullRights::default();
-        for allow in basis
-            .offers
-            .allow
-            .iter()
-            .filter(|allow| allow.names(&place))
-        {
-            rights.users.extend(allow.users.iter().cloned());
-            rights.groups.extend(allow.groups.iter().cloned());
-        }
-        rights
-    };
-    places.into_iter().map(of_place).collect()
-}
-
 /// What a name means.
-fn resolved(hub: &str, what: &str, ask: &PullAsk, basis: &PullBasis) -> Result<Resolved, Failure> {
+pub fn resolved(
+    hub: &str,
+    what: &str,
+    ask: &PullAsk,
+    basis: &PullBasis,
+) -> Result<Resolved, Failure> {
     let with = ask.with.as_deref().map(With::parse).transpose();
     let host = Url::parse(hub).ok().and_then(|hub| {
         let host = hub.host_str()?.to_owned();

@@ -58,8 +58,9 @@ fn reach(fetch: &FetchRequest) -> Result<Agent, String> {
     let found = url
         .socket_addrs(|| None)
         .map_err(|error| format!("cannot be fetched: `{host}` is not found: {error}"))?;
-    let allowed = destination::permitted(&fetch.networks, &url, &found, "fetch-from")
-        .map_err(|why| format!("is not fetched: {why}"))?;
+    let allowed =
+        destination::permitted(&fetch.networks, &url, &found, "`fetch-from` in gemmad.toml")
+            .map_err(|why| format!("is not fetched: {why}"))?;
     let connection = connection::connect(allowed, PATIENCE)
         .map_err(|error| format!("cannot be fetched: `{host}` cannot be reached: {error}"))?;
     let trusted = connection::trusted(url.scheme());
