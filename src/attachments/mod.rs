@@ -9,10 +9,12 @@ mod decoder;
 mod document;
 mod extractor;
 mod fetcher;
+mod listener;
 mod turns;
 
 pub use aside::aside;
 pub use document::{Medium, ReadFile, medium};
+pub use listener::{Heard, Listener, Listening};
 
 use std::io;
 use std::path::PathBuf;
@@ -21,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use crate::access::quota::{Full, Share};
 use crate::backend::{Backends, Failure};
-use crate::chat::{ChatError, ChatRequest, Networks};
+use crate::chat::{ChatError, ChatRequest, Networks, PrincipalId};
 use crate::engine::one_shot;
 use crate::memory::probe;
 use crate::memory::reserved::{Reservation, ReservedMemory};
@@ -147,12 +149,16 @@ impl Attachments {
 
     /// Who waits for turns: the owner of `share`, as long as the request may take.
     fn waiting(&self, share: &Share) -> Waiting {
+        self.waiting_for(share.account())
+    }
+
+    fn waiting_for(&self, account: PrincipalId) -> Waiting {
         let limit = *self
             .request_time
             .read()
             .unwrap_or_else(PoisonError::into_inner);
         Waiting {
-            account: share.account(),
+            account,
             limit,
             end: tokio::time::Instant::now() + limit,
         }
