@@ -278,6 +278,22 @@ fn a_long_sound_in_a_chat_becomes_several() {
     // Three pieces instead of one, with two tokens around each, and 25 for each second.
     let added = longer - short;
     assert!((40 * 25 + 4..=40 * 25 + 10).contains(&added), "{added}");
+    // What the context does not hold is said with the remedy.
+    let narrow = Daemon::with(Options {
+        inference: "context = 1024".into(),
+        ..Options::default()
+    });
+    let content = json!([sound_of(&long(70)), text("What do you hear?")]);
+    let (code, _, message) = narrow.shown(TINY, content).refusal();
+    assert_eq!(code, "context_length_exceeded", "{message}");
+    // 70 s and the ends of pieces.
+    assert!(
+        message.starts_with("prompt is too long: 175")
+            && message.contains(
+                "tokens are sound: have it transcribed first (POST /v1/audio/transcriptions)"
+            ),
+        "{message}"
+    );
     // Together they are no larger than what is decoded of any request.
     let (code, param, message) = shown(small_silence(40 * 60)).refusal();
     assert_eq!(
@@ -491,6 +507,59 @@ fn a_long_sound_is_transcribed_piece_by_piece() {
     );
     assert_eq!(vtt.matches(" --> ").count(), segments.len());
     assert_eq!(daemon.status()["crashes"], 0);
+}
+
+#[test]
+fn gemmactl_writes_sounds_down() {
+    let daemon = Daemon::start();
+    let home = tempfile::tempdir().unwrap();
+    let (sound, path) = (long(20), home.path().join("talk.wav"));
+    fs::write(&path, &sound).unwrap();
+    let gemmactl = |arguments: &[&str], input: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gemmactl"));
+        command
+            .arg("--socket")
+            .arg(&daemon.socket)
+            .arg("transcribe");
+        command.args(arguments).stdin(input).output().unwrap()
+    };
+    let out = |output: std::process::Output| {
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = transcribe(&daemon, &[("file", &sound), ("response_format", b"text")]).text();
+    let piped = fs::File::open(&path).unwrap();
+    assert_eq!(out(gemmactl(&["-"], piped.into())), text);
+    let talk = path.to_str().unwrap();
+    let with_times = ["--language", "en", "--prompt", "Tones"];
+    for (format, named) in [("srt", "srt"), ("vtt", "vtt"), ("json", "verbose_json")] {
+        let fields = [
+            ("file", &sound[..]),
+            ("response_format", named.as_bytes()),
+            ("language", b"en"),
+            ("prompt", b"Tones"),
+        ];
+        let told = gemmactl(
+            &[&[talk, "--format", format], &with_times[..]].concat(),
+            Stdio::null(),
+        );
+        assert_eq!(out(told), transcribe(&daemon, &fields).text(), "{format}");
+    }
+    fs::write(&path, "hello").unwrap();
+    for (arguments, said) in [
+        (&[talk][..], format!("{talk} is no WAV")),
+        (
+            &[talk, "--language", "d'e"],
+            "--language must be a language's code".to_owned(),
+        ),
+        (&[talk, "--format", "xml"], "--format".to_owned()),
+        (&["--format", "srt"], "FILE".to_owned()),
+    ] {
+        let output = gemmactl(arguments, Stdio::null());
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(&said), "{error}");
+    }
 }
 
 #[test]
