@@ -68,7 +68,7 @@ def test_a_long_sound_is_transcribed_with_times(client, tmp_path):
     assert whole.text and whole.usage.input_tokens > 35 * 25
     events = list(transcribe(stream=True))
     assert "".join(event.delta for event in events[:-1]) == events[-1].text == whole.text
-    assert events[-1].type == "transcript.text.done" and events[-1].usage == whole.usage
+    assert events[-1].type == "transcript.text.done" and events[-1].usage.total_tokens == whole.usage.total_tokens
     times = transcribe(response_format="verbose_json", timestamp_granularities=["segment"])
     assert (times.language, times.usage.type) == ("en", "duration")
     assert 35 < times.duration == times.segments[-1].end == times.usage.seconds
