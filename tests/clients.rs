@@ -8,6 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use harness::hub::Hub;
 use harness::skip::skip;
 use harness::{Daemon, Options, tiny_models};
 
@@ -33,6 +34,12 @@ fn pytest(folder: &str, daemon: &Daemon) {
 #[test]
 fn the_clients_work_unchanged() {
     pytest("tests/clients", &Daemon::start());
+}
+
+#[test]
+fn models_come_and_go_by_ollamas_packages() {
+    let (hub, models) = (Hub::start(), tempfile::tempdir().unwrap());
+    pytest("tests/pulling", &hub.daemon(models.path(), ""));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use gemmad::ipc::frame::{self, Decoder};
 use gemmad::ipc::{
     Decode, DecodeEvent, DecodedMedium, Extent, Extract, ExtractEvent, Fetch, FetchEvent,
     FileMemory, FileRole, Greeting, LoadedModel, MemorySnapshot, Packing, Page, Part, Progress,
-    Protocol, Pull, PullEvent, PullHead, Serve, ServeEvent, TemplateSource,
+    Protocol, Pull, PullEvent, PullHead, Serve, ServeEvent, Shows, Sight, TemplateSource, Unseen,
 };
 use proptest::prelude::*;
 use serde::Serialize;
@@ -192,13 +192,22 @@ fn serve() -> Vec<ServeEvent> {
 }
 
 fn extract() -> Vec<ExtractEvent> {
-    let page = |picture| Page {
+    let page = |sight| Page {
         text: "text".into(),
-        picture,
+        sight,
+    };
+    let shown = Sight::Shown {
+        why: Shows::Pictures(20),
+        picture: vec![1, 2, 3],
+    };
+    let unseen = Sight::Unseen {
+        why: Shows::Unreadable(10),
+        because: Unseen::Context,
     };
     vec![
-        ExtractEvent::Page(page(Some(vec![1, 2, 3]))),
-        ExtractEvent::Page(page(None)),
+        ExtractEvent::Page(page(shown)),
+        ExtractEvent::Page(page(unseen)),
+        ExtractEvent::Page(page(Sight::Told)),
         ExtractEvent::Read(Extent::default()),
         ExtractEvent::Rejected {
             reason: "text".into(),

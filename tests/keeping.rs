@@ -292,6 +292,44 @@ fn a_file_that_changed_is_found() {
 }
 
 #[test]
+fn what_serves_no_model_is_pruned() {
+    let (folder, daemon) = bare();
+    let nothing = gemmactl(&daemon, &["prune", "--dry-run"]);
+    assert_eq!(out(&nothing), "nothing is left over\n", "{}", err(&nothing));
+    let imported = gemmactl(&daemon, &["import", &file("tiny-e2b-q8_0.gguf")]);
+    assert!(imported.status.success());
+    wait_for("the model", || listed(&daemon) == ["tiny-e2b-q8_0"]);
+    let packed = daemon
+        .dir
+        .path()
+        .join("cache/tiny-e2b-q8_0-0123456789abcdef.packed");
+    fs::create_dir_all(packed.parent().unwrap()).unwrap();
+    fs::write(&packed, [0; 8192]).unwrap();
+    let part = folder.path().join(".pull/0123456789abcdef.0.part");
+    fs::create_dir_all(part.parent().unwrap()).unwrap();
+    fs::set_permissions(part.parent().unwrap(), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(&part, [0; 4096]).unwrap();
+    // What an installed model has is none of it.
+    let shown = out(&gemmactl(&daemon, &["prune", "--dry-run"]));
+    assert!(shown.contains("4 KiB would be freed"), "{shown}");
+
+    let removed = gemmactl(&daemon, &["rm", "tiny-e2b-q8_0"]);
+    assert!(removed.status.success());
+    wait_for("the model to be gone", || listed(&daemon).is_empty());
+    let asked = gemmactl(&daemon, &["prune"]);
+    let refused = !asked.status.success() && err(&asked).contains("--yes");
+    assert!(refused, "{}", err(&asked));
+    assert!(part.exists() && packed.exists());
+    let dry = json!({"dry_run": true});
+    let pruned = daemon.post("/models/prune", &dry).json();
+    assert_eq!(pruned["data"].as_array().unwrap().len(), 2, "{pruned}");
+    let done = out(&gemmactl(&daemon, &["prune", "--yes"]));
+    assert!(done.contains("packed weights"), "{done}");
+    assert!(done.contains("12 KiB are freed"), "{done}");
+    assert!(!part.exists() && !packed.exists());
+}
+
+#[test]
 fn only_administrators_change_the_store_and_anybody_of_them_can() {
     if !possible("who may change the store") {
         return;

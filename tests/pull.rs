@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use harness::hub::{FILES, Hub, REPOSITORY};
 use harness::parts::split;
 use harness::skip::skip;
+use harness::users::{self, ALICE, BOB, as_user};
 use harness::{Daemon, Events, Options, Reply, TINY, tiny_models, wait_for};
 use serde_json::{Value, json};
 
@@ -247,7 +248,7 @@ fn parts_that_make_no_model_are_refused_and_nothing_is_left() {
 fn a_daemon_that_is_killed_over_parts_goes_on() {
     let (hub, models) = (Hub::start(), model_directory());
     let (asked, names) = in_parts(&hub);
-    hub.behave(json!({"pace": 0.06}));
+    hub.behave(json!({"pace": 0.5}));
     let mut request = asked.clone();
     request["stream"] = json!(true);
     for kill in 0..3 {
@@ -429,7 +430,7 @@ fn a_server_that_is_not_trusted_gets_no_second_chance() {
     let (hub, models) = (Hub::start(), model_directory());
     let options = Options {
         models: models.path().to_owned(),
-        limits: format!("[pull]\nhub = \"{}\"\nproxy = \"none\"\n", hub.at("")),
+        limits: hub.keys(),
         ..Options::default()
     };
     let daemon = Daemon::with(options);
@@ -503,27 +504,112 @@ fn a_download_is_seen_stopped_and_for_administrators_only() {
     refused(&again, 404, "pull_not_found", &["--status"]);
 }
 
+/// A daemon whose socket everybody may open, with a catalog that says who may fetch from the hub.
+fn shared(hub: &Hub, models: &Path, catalogs: &Path, users: &[u32], keys: &str) -> Daemon {
+    use std::os::unix::fs::PermissionsExt;
+    let users: Vec<String> = users.iter().map(|uid| format!("\"{uid}\"")).collect();
+    let catalog = catalogs.join("own.toml");
+    let users = users.join(", ");
+    let text = format!("[[allow]]\nrepositories = [\"{REPOSITORY}\"]\nusers = [{users}]\n");
+    fs::write(&catalog, text).unwrap();
+    fs::set_permissions(&catalog, fs::Permissions::from_mode(0o644)).unwrap();
+    let options = Options {
+        server: "socket-mode = \"0666\"\n".into(),
+        models_keys: format!("catalog-directory = \"{}\"\n", catalogs.display()),
+        ..hub.options(models, keys)
+    };
+    let daemon = Daemon::with_environment(options, &[("SSL_CERT_FILE", &hub.trusted())]);
+    fs::set_permissions(daemon.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    daemon
+}
+
+#[test]
+fn a_download_is_its_users_while_they_may_have_it() {
+    if !users::possible("downloads of two users") {
+        return;
+    }
+    let (hub, models) = (Hub::start(), model_directory());
+    let catalogs = tempfile::tempdir().unwrap();
+    let slow = "rate = \"64 KiB\"\n";
+    let daemon = shared(&hub, models.path(), catalogs.path(), &[ALICE, BOB], slow);
+    let listed = |uid| as_user(uid, || daemon.get("/v1/models/pulls"));
+    let cancel = |uid, id: &str| {
+        let path = format!("/v1/models/pulls/{id}/cancel");
+        as_user(uid, || daemon.post(&path, &json!({})))
+    };
+    as_user(ALICE, || begin(&daemon));
+    let id = listed(ALICE).json()["data"][0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(listed(BOB).status, 403);
+    assert_eq!(cancel(BOB, &id).status, 403);
+    assert_eq!(cancel(ALICE, &id).json()["state"], "cancelled");
+    assert_eq!(leftovers(models.path()), Vec::<PathBuf>::new());
+
+    // What somebody else waits for as well is nobody's to take away.
+    as_user(ALICE, || begin(&daemon));
+    as_user(BOB, || begin(&daemon));
+    assert_eq!(cancel(ALICE, &id).status, 403);
+    assert_eq!(
+        daemon
+            .post(&format!("/v1/models/pulls/{id}/cancel"), &json!({}))
+            .status,
+        200
+    );
+
+    // Who may not fetch it any more is not gone on for. What came is kept until somebody says.
+    as_user(ALICE, || begin(&daemon));
+    drop(daemon);
+    let daemon = shared(&hub, models.path(), catalogs.path(), &[BOB], slow);
+    let kept = || daemon.get("/v1/models/pulls").json()["data"][0].clone();
+    wait_for("what is kept", || kept()["state"] == "failed");
+    assert_eq!(kept()["resumable"], true, "{}", kept());
+    assert!(
+        kept()["reason"].as_str().unwrap().contains("may not"),
+        "{}",
+        kept()
+    );
+    assert!(!leftovers(models.path()).is_empty());
+    let path = format!("/v1/models/pulls/{id}/cancel");
+    let forgotten = as_user(ALICE, || daemon.post(&path, &json!({})));
+    assert_eq!(
+        forgotten.json()["state"],
+        "cancelled",
+        "{}",
+        forgotten.text()
+    );
+    assert_eq!(leftovers(models.path()), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_server_leads_nobody_to_services_of_this_machine() {
+    let (hub, models) = (Hub::start(), model_directory());
+    let options = Options {
+        limits: hub.keys().replace("127.0.0.0/8", "public"),
+        ..hub.options(models.path(), "")
+    };
+    let daemon = Daemon::with_environment(options, &[("SSL_CERT_FILE", &hub.trusted())]);
+    refused(
+        &daemon.post("/v1/models/pull", &asked()),
+        502,
+        "download_failed",
+        &["moved", "127.0.0.1", "redirect-to"],
+    );
+    let elsewhere = hub.seen().iter().any(|asked| asked["host"] == "127.0.0.1");
+    assert!(!elsewhere, "{:?}", hub.seen());
+    // What an administrator names is where they say.
+    assert_eq!(
+        pull(&daemon, &json!({"model": hub.file(FILES[0])}))["state"],
+        "done"
+    );
+}
+
 #[test]
 fn a_catalog_lets_a_user_fetch_from_what_it_names() {
     let (hub, models) = (Hub::start(), model_directory());
     let catalogs = tempfile::tempdir().unwrap();
-    fs::write(
-        catalogs.path().join("own.toml"),
-        format!("[[allow]]\nrepositories = [\"{REPOSITORY}\"]\nusers = [\"65534\"]\n"),
-    )
-    .unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    fs::set_permissions(catalogs.path().join("own.toml"), mode).unwrap();
-    let trusted = hub.folder.path().join("trusted.pem");
-    let options = Options {
-        server: "socket-mode = \"0666\"\n".into(),
-        models: models.path().to_owned(),
-        models_keys: format!("catalog-directory = \"{}\"\n", catalogs.path().display()),
-        limits: format!("[pull]\nhub = \"{}\"\nproxy = \"none\"\n", hub.at("")),
-        ..Options::default()
-    };
-    let trusted = [("SSL_CERT_FILE", trusted.to_str().unwrap())];
-    let daemon = Daemon::with_environment(options, &trusted);
+    let daemon = shared(&hub, models.path(), catalogs.path(), &[65534], "");
     let stranger = |model: &str| {
         let body = json!({"model": model, "plan": true}).to_string();
         daemon.ask_as_stranger("POST", "/v1/models/pull", &body)
@@ -582,7 +668,7 @@ fn where_systemd_starts_workers_for_the_network_the_daemon_starts_none() {
     let (hub, models) = (Hub::start(), model_directory());
     let options = Options {
         models: models.path().to_owned(),
-        limits: format!("[pull]\nhub = \"{}\"\nproxy = \"none\"\n", hub.at("")),
+        limits: hub.keys(),
         ..Options::default()
     };
     // One of its own would trust nobody here.

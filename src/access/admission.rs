@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::quota::{Quota, Share};
 use super::{Policy, Principal};
+use crate::chat::PrincipalId;
 
 /// Bytes that a user's requests may hold beyond one of the largest size, until they are answered.
 const BODIES_BESIDE: u64 = 8 << 20;
@@ -48,6 +49,12 @@ impl Admission {
     /// See [`Policy::principal`].
     pub fn principal(&self, uid: u32, groups: Arc<[u32]>) -> Principal {
         self.policy().principal(uid, groups)
+    }
+
+    /// Somebody who is not connected, with the groups that the system's lists give them now. Blocks on
+    /// the lists.
+    pub fn absent(&self, who: PrincipalId) -> Principal {
+        self.principal(who.uid(), super::groups_of(who.uid()).into())
     }
 
     /// See [`Policy::may_administer`].

@@ -13,7 +13,7 @@ mod subuid;
 use std::io;
 use std::sync::Arc;
 
-use nix::unistd::{Group, User};
+use nix::unistd::{Group, User, getgrouplist};
 use tokio::net::UnixStream;
 
 use self::admission::Admission;
@@ -144,6 +144,18 @@ fn find_user(name: &str) -> nix::Result<Option<u32>> {
 
 fn find_group(name: &str) -> nix::Result<Option<u32>> {
     Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
+}
+
+/// The groups of a user, by the system's lists; of one who is in none of them: none.
+fn groups_of(uid: u32) -> Vec<u32> {
+    let Ok(Some(user)) = User::from_uid(uid.into()) else {
+        return vec![];
+    };
+    let Ok(name) = std::ffi::CString::new(user.name) else {
+        return vec![];
+    };
+    let groups = getgrouplist(&name, user.gid).unwrap_or_default();
+    groups.into_iter().map(|group| group.as_raw()).collect()
 }
 
 /// Finds the number of a name.

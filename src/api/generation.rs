@@ -117,6 +117,11 @@ enum Stage {
 
 /// The answer as server-sent events.
 pub fn streamed(answer: Answer, first: ChatEvent, encoder: impl Encoder) -> Response {
+    events(pieces(answer, first, encoder))
+}
+
+/// What is sent for the events of an answer, from the `first` on.
+pub fn pieces(answer: Answer, first: ChatEvent, encoder: impl Encoder) -> Body {
     let pieces = stream::unfold(
         (answer, encoder, Stage::At(first)),
         |(mut answer, mut encoder, stage)| async move {
@@ -133,7 +138,7 @@ pub fn streamed(answer: Answer, first: ChatEvent, encoder: impl Encoder) -> Resp
             Some((Ok::<Bytes, Infallible>(piece), (answer, encoder, stage)))
         },
     );
-    events(Body::from_stream(pieces))
+    Body::from_stream(pieces)
 }
 
 /// What a client hears that waits for its answer to begin.
@@ -142,6 +147,9 @@ pub enum Meanwhile {
     Nothing,
     /// Comments, and how far it is if it asked for that: its answer is streamed.
     Comments(Option<Teller>),
+    /// A blank now and then in front of a line: its answer is streamed as lines of JSON, which have
+    /// no comments.
+    Lines,
     /// A blank now and then in front of the JSON, at its own wish.
     Blanks(Duration),
 }
@@ -163,7 +171,9 @@ pub async fn begun<E: IntoResponse + Send + 'static>(
     let mut begin = Box::pin(begin);
     let soon = match &meanwhile {
         Meanwhile::Nothing => return begin.await,
-        Meanwhile::Comments(_) | Meanwhile::Blanks(_) => timeout(LONGEST_SILENCE, &mut begin).await,
+        Meanwhile::Comments(_) | Meanwhile::Lines | Meanwhile::Blanks(_) => {
+            timeout(LONGEST_SILENCE, &mut begin).await
+        }
     };
     match (meanwhile, soon) {
         (Meanwhile::Comments(Some(teller)), Ok(response)) => {
@@ -172,20 +182,27 @@ pub async fn begun<E: IntoResponse + Send + 'static>(
         (_, Ok(response)) => response,
         (Meanwhile::Blanks(pause), Err(_)) => Ok(padded(begin, pause)),
         (Meanwhile::Comments(teller), Err(_)) => {
-            let late = async move {
-                begin
-                    .await
-                    .map_or_else(|error| event(error).into(), Response::into_body)
-            };
-            let waiting = stream::once(async { Ok(COMMENT) });
-            let response = events(Body::from_stream(waiting.chain(later(late))));
+            let response = events(late(begin, event, COMMENT));
             Ok(match teller {
                 Some(teller) => response.map(|body| with_progress(body, teller)),
                 None => response,
             })
         }
+        (Meanwhile::Lines, Err(_)) => Ok(lines(late(begin, event, BLANK))),
         (Meanwhile::Nothing, Err(_)) => begin.await,
     }
+}
+
+/// The body of a stream that begins with a `sign` of life, before it is known what comes.
+fn late<E: Send + 'static>(
+    begin: impl Future<Output = Result<Response, E>> + Send + 'static,
+    event: impl FnOnce(E) -> Bytes + Send + 'static,
+    sign: Bytes,
+) -> Body {
+    let begun =
+        begin.map(|begun| begun.map_or_else(|error| event(error).into(), Response::into_body));
+    let sign = stream::once(async { Ok(sign) });
+    Body::from_stream(sign.chain(later(begun)))
 }
 
 /// The pieces of a body that is not there yet.
@@ -221,18 +238,30 @@ fn padded<E: IntoResponse + 'static>(
 
 /// A response of server-sent events. Where nothing comes for a while it says so.
 pub fn events(body: Body) -> Response {
+    let kind = HeaderValue::from_static("text/event-stream; charset=utf-8");
+    let mut response = living(body, COMMENT, kind);
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+/// A response of lines of JSON. Where nothing comes for a while a blank does, which is passed over
+/// in front of a line; an empty line would not be.
+pub fn lines(body: Body) -> Response {
+    living(
+        body,
+        BLANK,
+        HeaderValue::from_static("application/x-ndjson"),
+    )
+}
+
+/// A response of this type that gives a `sign` whenever nothing else comes for a while.
+fn living(body: Body, sign: Bytes, kind: HeaderValue) -> Response {
     let pieces = Box::pin(body.into_data_stream()) as Pieces;
-    let mut response = Response::new(Body::from_stream(interrupted(
-        pieces,
-        SIGN_OF_LIFE,
-        COMMENT,
-    )));
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/event-stream; charset=utf-8"),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    let pieces = interrupted(pieces, SIGN_OF_LIFE, sign);
+    let mut response = Response::new(Body::from_stream(pieces));
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }
 
@@ -262,6 +291,13 @@ pub fn write_event(buffer: &mut Vec<u8>, name: Option<&str>, data: &impl Seriali
     // Writing plain structs into memory does not fail.
     let _ = serde_json::to_writer(&mut *buffer, data);
     buffer.extend_from_slice(b"\n\n");
+}
+
+/// Appends one line of JSON.
+pub fn write_line(buffer: &mut Vec<u8>, data: &impl Serialize) {
+    // Writing plain structs into memory does not fail.
+    let _ = serde_json::to_writer(&mut *buffer, data);
+    buffer.push(b'\n');
 }
 
 /// Takes what was written and leaves the buffer's memory for the next event.

@@ -4,11 +4,12 @@
 //!   serve (accept, limits) ─▶ one task for each connection ─▶ router ─▶ an endpoint: parse, one call, encode
 //! ```
 //!
-//! Four APIs, a folder each, in which an endpoint has its request and its response beside it:
+//! Five APIs, a folder each, in which an endpoint has its request and its response beside it:
 //!
 //! - [`openai`] — chat, completions, responses, transcriptions, files, models
 //! - [`anthropic`] — messages
 //! - [`llama_cpp`] — tokens, prompts, completion, properties
+//! - [`ollama`] — conversations, texts, models
 //! - [`native`] — gemmad's own, on the state of the daemon and its models
 //!
 //! What they share lies here: [`parse`] reads JSON strictly, [`generation`] waits for an answer's
@@ -32,6 +33,7 @@ mod llama_cpp;
 #[cfg(test)]
 mod mutations;
 pub mod native;
+mod ollama;
 pub mod openai;
 mod openapi;
 mod parse;
@@ -47,6 +49,7 @@ mod store;
 pub mod telling;
 #[cfg(test)]
 mod tests;
+mod timestamp;
 mod unsupported;
 mod write_timeout;
 
@@ -59,7 +62,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::handler::Handler;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use serde::Serialize;
 
@@ -69,6 +72,7 @@ use crate::attachments::Attachments;
 use crate::backend::Backends;
 use crate::config::Limits;
 use error::ApiError;
+use ollama::OllamaError;
 use openai::files::StoredFile;
 use openai::responses::stored::StoredResponse;
 use store::{Bounds, Store};
@@ -166,6 +170,7 @@ fn route<H: Handler<T, Arc<Api>>, T: 'static>(
 /// All there is. `openapi.json` describes it.
 fn routes() -> Vec<Route> {
     let mut routes = other_apis();
+    routes.extend(ollamas());
     routes.extend(own());
     routes
 }
@@ -238,11 +243,34 @@ fn other_apis() -> Vec<Route> {
     ]
 }
 
+/// The paths of Ollama's API.
+fn ollamas() -> Vec<Route> {
+    const GET: Method = Method::GET;
+    const POST: Method = Method::POST;
+    vec![
+        route(GET, "/", ollama::running),
+        route(POST, "/api/chat", ollama::converse),
+        route(POST, "/api/generate", ollama::go_on),
+        route(GET, "/api/tags", ollama::models::tags),
+        route(GET, "/api/ps", ollama::models::ps),
+        route(POST, "/api/show", ollama::models::show),
+        route(GET, "/api/version", ollama::models::version),
+        route(POST, "/api/pull", ollama::pull::pull),
+        route(Method::DELETE, "/api/delete", ollama::models::delete),
+    ]
+}
+
 /// gemmad's own paths.
 fn own() -> Vec<Route> {
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
     vec![
+        route(
+            POST,
+            "/v1/chat/completions/input",
+            openai::chat::input::show,
+        ),
+        route(GET, "/v1/files/{id}/text", openai::files::text),
         route(GET, "/health", native::status::health),
         route(GET, "/status", native::status::status),
         route(GET, "/version", native::status::version),
@@ -256,6 +284,7 @@ fn own() -> Vec<Route> {
         route(POST, "/models/unload", native::admin::unload),
         route(POST, "/models/import", native::keep::import),
         route(POST, "/models/verify", native::keep::verify),
+        route(POST, "/models/prune", native::keep::prune),
     ]
 }
 
@@ -290,28 +319,41 @@ fn router(api: Arc<Api>) -> Router {
         .with_state(api)
 }
 
-async fn unknown_path(uri: Uri) -> ApiError {
-    if let Some(reason) = unsupported::reason(uri.path()) {
-        return ApiError::invalid(StatusCode::NOT_FOUND, "unsupported_endpoint", reason);
-    }
-    let message = format!(
-        "there is nothing at {}; the API begins at /v1",
-        parse::json::quote(uri.path())
-    );
-    ApiError::invalid(StatusCode::NOT_FOUND, "unknown_path", message)
+async fn unknown_path(uri: Uri) -> Response {
+    let (code, message) = match unsupported::reason(uri.path()) {
+        Some(reason) => ("unsupported_endpoint", reason),
+        None => (
+            "unknown_path",
+            format!(
+                "there is nothing at {}; the API begins at /v1",
+                parse::json::quote(uri.path())
+            ),
+        ),
+    };
+    let error = ApiError::invalid(StatusCode::NOT_FOUND, code, message);
+    in_its_shape(error, &uri)
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+/// An error as the API has it that the path is of.
+fn in_its_shape(error: ApiError, uri: &Uri) -> Response {
+    match ollama::has(uri.path()) {
+        true => OllamaError(error).into_response(),
+        false => error.into_response(),
+    }
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Response {
     let message = format!(
         "{} does not take {}",
         parse::json::quote(uri.path()),
         parse::json::quote(method.as_str())
     );
-    ApiError::invalid(
+    let error = ApiError::invalid(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
         message,
-    )
+    );
+    in_its_shape(error, &uri)
 }
 
 /// A 200 with a JSON text.

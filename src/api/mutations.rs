@@ -17,7 +17,7 @@ const DEPTHS: [usize; 3] = [1, 40, 400];
 /// An API's name, the reader of its bodies, and one that has everything.
 type Door = (&'static str, Reader, Value);
 
-fn doors() -> [Door; 4] {
+fn doors() -> [Door; 6] {
     let function = json!({"name": "f", "description": "d", "parameters": {"type": "object", "properties": {"a": {"type": "integer", "enum": [1, 2]}}}});
     let call = json!({"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{\"a\":1}"}});
     let picture = "data:image/png;base64,iVBORw0KGgo=";
@@ -63,6 +63,24 @@ fn doors() -> [Door; 4] {
             readers::COMPLETIONS,
             json!({"model": "m", "prompt": ["a", "b"], "echo": true, "logprobs": 2, "n": 2, "max_tokens": 9, "stop": "x", "suffix": null,
                 "stream_options": {"include_usage": true}}),
+        ),
+        (
+            "ollama's chat",
+            readers::OLLAMA_CHAT,
+            json!({"model": "m", "messages": [
+                {"role": "system", "content": "be brief"},
+                {"role": "user", "content": "hi", "images": ["iVBORw0KGgo="]},
+                {"role": "assistant", "content": "", "thinking": "hm", "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]},
+                {"role": "tool", "tool_name": "f", "content": "ok"}],
+                "tools": [{"type": "function", "function": function}], "stream": true, "think": "low", "keep_alive": "5m",
+                "format": {"type": "object"}, "options": {"num_ctx": 4096, "num_predict": 9, "temperature": 0.5, "stop": ["x"]}}),
+        ),
+        (
+            "ollama's generate",
+            readers::OLLAMA_GENERATE,
+            json!({"model": "m", "prompt": "hi", "system": "be brief", "images": ["iVBORw0KGgo="], "format": "json", "raw": false,
+                "suffix": "", "template": "", "context": [], "think": false, "keep_alive": -1, "logprobs": true, "top_logprobs": 2,
+                "options": {"seed": 7, "top_k": 3}}),
         ),
     ]
 }

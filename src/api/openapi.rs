@@ -24,7 +24,7 @@ mod tests {
     use crate::api::native::pull;
     use crate::api::openai::{chat, completions, responses};
     use crate::api::parse::Invalid;
-    use crate::api::{anthropic, parse::json};
+    use crate::api::{anthropic, ollama, parse::json};
 
     fn description() -> Value {
         serde_json::from_str(TEXT).unwrap()
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn every_example_is_accepted() {
         type Reads = fn(&[u8]) -> Result<(), Invalid>;
-        let readers: [(&str, Reads); 15] = [
+        let readers: [(&str, Reads); 21] = [
             ("/v1/chat/completions", |body| {
                 chat::request::parse(body).map(drop)
             }),
@@ -79,6 +79,9 @@ mod tests {
             ("/v1/messages/count_tokens", |body| {
                 anthropic::request::parse_count(body).map(drop)
             }),
+            ("/v1/chat/completions/input", |body| {
+                chat::request::parse(body).map(drop)
+            }),
             ("/v1/chat/completions/input_tokens", |body| {
                 chat::request::parse(body).map(drop)
             }),
@@ -86,10 +89,17 @@ mod tests {
                 chat::request::parse(body).map(drop)
             }),
             ("/completion", |body| completion::request(body).map(drop)),
+            ("/api/chat", |body| ollama::chat::parse(body).map(drop)),
+            ("/api/generate", |body| {
+                ollama::generate::parse(body).map(drop)
+            }),
+            ("/api/show", |body| ollama::models::asked(body).map(drop)),
+            ("/api/pull", |body| ollama::pull::read(body).map(drop)),
             ("/tokenize", |body| tokens::tokenize(body).map(drop)),
             ("/detokenize", |body| tokens::detokenize(body).map(drop)),
             ("/models/load", |body| json::body(body).map(drop)),
             ("/models/verify", |body| json::body(body).map(drop)),
+            ("/models/prune", |body| json::body(body).map(drop)),
             ("/v1/models/pull", |body| {
                 json::body(body).and_then(pull::read).map(drop)
             }),

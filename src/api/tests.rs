@@ -21,7 +21,7 @@ use crate::access::Caller;
 use crate::access::admission::Admission;
 use crate::access::{Policy, Principal};
 use crate::api::*;
-use crate::backend::{Answer, Failure, ModelInfo, Phase, Status, scripted::Call};
+use crate::backend::{Answer, Failure, Found, ModelInfo, Phase, Status, scripted::Call};
 use crate::chat::{ChatEvent, ChatRequest, Done, Finish, Timings, Usage};
 use crate::config::Access;
 
@@ -108,15 +108,17 @@ impl Door {
         tokio::spawn(async move {
             while let Some(Call::Find { name, reply, .. }) = asked.recv().await {
                 let known = ["tiny", "auto"].contains(&name.to_lowercase().as_str());
-                let found =
-                    known
-                        .then(|| status().models[0].clone())
-                        .ok_or(Failure::UnknownModel {
-                            asked: name,
-                            known: vec![],
-                            passed_over: None,
-                            hint: None,
-                        });
+                let found = known
+                    .then(|| Found {
+                        model: status().models[0].clone(),
+                        ..Found::example("tiny")
+                    })
+                    .ok_or(Failure::UnknownModel {
+                        asked: name,
+                        known: vec![],
+                        passed_over: None,
+                        hint: None,
+                    });
                 reply.send(found).unwrap();
             }
         });

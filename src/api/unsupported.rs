@@ -60,12 +60,34 @@ const UNSUPPORTED: &[(&str, &str, &str)] = &[
         "adapters",
         "merge them into the model's file elsewhere",
     ),
-    ("api", "Ollama's own API", OPENAI),
+    // Ollama's.
+    ("api/embed", "embeddings", GENERATES),
+    ("api/embeddings", "embeddings", GENERATES),
+    ("api/create", "making models of others", MADE),
+    ("api/copy", "second names of models", NAMES),
+    ("api/push", "publishing models", FILES),
+    (
+        "api/blobs",
+        "files of models",
+        "`gemmactl import` and POST /models/import take a GGUF file in; POST /api/pull fetches one",
+    ),
+    ("api/me", "accounts", ACCOUNTS),
+    ("api/signout", "accounts", ACCOUNTS),
+    ("api/user", "accounts", ACCOUNTS),
+    ("api/web_search", "searching the web", SEARCH),
+    ("api/web_fetch", "fetching pages", SEARCH),
+    ("api/experimental", "what Ollama tries out", OLLAMA),
+    ("api", "this part of Ollama's API", OLLAMA),
 ];
 
 const GENERATES: &str = "the Gemma 4 family generates text: POST /v1/chat/completions, /v1/responses, /v1/messages and /v1/completions are served";
-const OPENAI: &str =
-    "its OpenAI-compatible one is: POST /v1/chat/completions, /v1/completions, GET /v1/models";
+const OLLAMA: &str = "what is: POST /api/chat, /api/generate, /api/show, /api/pull, GET /api/tags, /api/ps, /api/version, DELETE /api/delete";
+const MADE: &str = "send `system`, `options` and `messages` with each request; `gemmactl import` takes in a GGUF file that was made elsewhere";
+const NAMES: &str =
+    "a model is called as its file is; `gemmactl import --link` gives a file a second name";
+const FILES: &str = "upload the file from the models' directory to where others fetch it";
+const ACCOUNTS: &str = "there are none; the kernel says who the caller is";
+const SEARCH: &str = "offer a function for it in the `tools` of POST /api/chat";
 const STATE: &str = "use POST /v1/responses with `store` and `previous_response_id`";
 
 /// Why there is nothing at this path, if it is one that clients know from elsewhere.
@@ -92,7 +114,10 @@ mod tests {
             "/v1/batches",
             "/v1/assistants",
             "/embeddings",
-            "/api/chat",
+            "/api/embed",
+            "/api/blobs/sha256:00",
+            "/api/copy",
+            "/api/anything",
             "/infill",
         ] {
             assert!(

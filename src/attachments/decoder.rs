@@ -33,7 +33,7 @@ pub(super) const WHAT: &str = "pictures and sounds cannot be decoded";
 const DECODE_TIME: Duration = Duration::from_secs(30);
 /// Bytes of decoded media that a user's requests, and so each of them, may hold until they are
 /// answered, and users who can hold as much at the same time.
-const MEDIA_PER_USER: u64 = DECODED_MOST;
+pub const MEDIA_PER_USER: u64 = DECODED_MOST;
 const MEDIA_USERS: u64 = 2;
 /// Bytes that each request with media counts as at least, because it holds a descriptor.
 pub(super) const MEDIA_LEAST: u64 = 2 << 20;

@@ -8,15 +8,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::document::{self, ReadFile, Reader};
+use super::document::{self, ReadFile, ReadPage, Seen};
+use super::look::Viewer;
 use super::turns::{Turns, Waiting};
 use super::{Fault, MAX_REASON, killed, no_room, not_started, reserve};
 use crate::backend::Failure;
-use crate::chat::{ChatError, ChatRequest, Detail, Document, Part, Picture, Source};
+use crate::chat::{BUDGETS, ChatError, ChatRequest, Document, Part, Picture, Source};
 use crate::engine::one_shot::{self, Failed};
+use crate::ipc::kind::{self, Reader};
 use crate::ipc::{
-    DocumentKind, EXTRACT_MEMORY, EXTRACT_PAGES, EXTRACT_PICTURES, EXTRACT_TEXT, Extent, Extract,
-    ExtractEvent, Page,
+    EXTRACT_MEMORY, EXTRACT_PAGES, EXTRACT_PICTURES, EXTRACT_TEXT, Extent, Extract, ExtractEvent,
+    ExtractRequest, Look, Page, Shows,
 };
 use crate::memory::reserved::ReservedMemory;
 
@@ -44,13 +46,15 @@ impl Extractor {
         }
     }
 
-    /// Puts what stands in the request's files in their place; says of each how much that is.
+    /// Puts what stands in the request's files in their place; says of each in `read` how much that
+    /// is, and last of one that cannot be read.
     pub async fn read(
         &self,
         request: &mut ChatRequest,
+        mut viewer: Viewer,
         waiting: &Waiting,
-    ) -> Result<Vec<ReadFile>, Failure> {
-        let mut read = vec![];
+        read: &mut Vec<ReadFile>,
+    ) -> Result<(), Failure> {
         for (i, j, part) in request.parts_mut() {
             let Part::Document(document) = part else {
                 continue;
@@ -63,21 +67,23 @@ impl Extractor {
                 }),
                 Fault::Failure(failure) => failure,
             };
-            let (parts, extent) = self.document(document, waiting).await.map_err(failed)?;
-            read.push(ReadFile {
-                name: document.name.clone(),
-                extent,
-            });
+            read.push(ReadFile::unread(&document.name));
+            let found = self.document(document, &mut viewer, waiting).await;
+            let (parts, extent, pages) = found.map_err(failed)?;
+            if let Some(file) = read.last_mut() {
+                (file.extent, file.pages) = (extent, pages);
+            }
             *part = Part::Read(parts);
         }
-        Ok(read)
+        Ok(())
     }
 
     async fn document(
         &self,
         document: &Document,
+        viewer: &mut Viewer,
         waiting: &Waiting,
-    ) -> Result<(Vec<Part>, Extent), Fault> {
+    ) -> Result<(Vec<Part>, Extent, Vec<ReadPage>), Fault> {
         let complete = Extent {
             pages: 1,
             read: 1,
@@ -87,39 +93,62 @@ impl Extractor {
             let reason = "names a file that was sent before, and there is none here";
             return Err(reason.to_owned().into());
         };
-        match document::reader(&document.name, file)? {
-            Reader::Text(text) => Ok((vec![document::quoted(&document.name, &text)], complete)),
-            Reader::Picture => Ok((
-                vec![Part::Picture(Picture {
-                    file: file.clone(),
-                    detail: Detail::Auto,
-                })],
-                complete,
-            )),
+        match kind::reader(&document.name, file)? {
+            Reader::Text(text) => {
+                let page = ReadPage {
+                    bytes: text.len(),
+                    seen: Seen::Told,
+                };
+                let parts = vec![document::quoted(&document.name, &text)];
+                Ok((parts, complete, vec![page]))
+            }
+            Reader::Picture => {
+                let page = ReadPage {
+                    bytes: 0,
+                    seen: Seen::Shown(Shows::Pictures(100)),
+                };
+                let (file, detail) = (file.clone(), document.detail);
+                let parts = vec![Part::Picture(Picture { file, detail })];
+                Ok((parts, complete, vec![page]))
+            }
             Reader::Worker(kind) => {
-                let (pages, extent) = self.by_worker(kind, file, waiting).await?;
+                let look = viewer.look(document.detail);
+                let request = ExtractRequest { kind, look };
+                let (pages, extent) = self.by_worker(request, file, waiting).await?;
+                let read: Vec<_> = pages.iter().map(ReadPage::of).collect();
+                // Its text says nothing, and so the model would be asked in vain.
+                if let Some(blindness) = viewer.blindness()
+                    && read.iter().any(ReadPage::is_lost)
+                {
+                    return Err(Fault::Failure(blindness.clone()));
+                }
                 let parts = document::assembled(&document.name, pages, &extent);
-                Ok((parts, extent))
+                viewer.take(document::tokens(&parts));
+                Ok((parts, extent, read))
             }
         }
     }
 
     async fn by_worker(
         &self,
-        kind: DocumentKind,
+        request: ExtractRequest,
         file: &[u8],
         waiting: &Waiting,
     ) -> Result<(Vec<Page>, Extent), Fault> {
         let failed = |error: io::Error| Fault::Failure(not_started(WHAT, &error));
         let _turn = self.turns.turn(waiting).await?;
         let memory = reserve(&self.memory, EXTRACT_MEMORY).await?;
-        let mut pages = Pages::default();
+        let mut pages = Pages::of(request.look);
         let each = |message| match message {
             ExtractEvent::Page(page) => match pages.take(page) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(page) => ControlFlow::Break(Err(ExtractEvent::Page(page))),
             },
-            ExtractEvent::Read(extent) if extent.encoding.as_deref().is_none_or(is_name) => {
+            ExtractEvent::Read(extent)
+                if extent.encoding.as_deref().is_none_or(is_name)
+                    && BUDGETS.contains(&extent.budget)
+                    && extent.budget <= request.look.tokens =>
+            {
                 ControlFlow::Break(Ok(Ok(extent)))
             }
             ExtractEvent::Rejected { reason } if reason.len() <= MAX_REASON => {
@@ -129,7 +158,7 @@ impl Extractor {
         };
         match one_shot::run::<Extract, _>(
             &self.worker,
-            &kind,
+            &request,
             &[&in_memory(file).map_err(failed)?],
             READ_TIME,
             &memory,
@@ -154,23 +183,38 @@ impl Extractor {
 }
 
 /// The pages that a worker has sent, as many as it may: it may have been taken over by the file.
-#[derive(Default)]
 struct Pages {
     taken: Vec<Page>,
+    /// Those that may still be shown.
+    shown_left: u32,
     /// Bytes of all of them.
     text: usize,
     pictures: usize,
 }
 
 impl Pages {
+    fn of(look: Look) -> Self {
+        Self {
+            taken: vec![],
+            shown_left: look.pages,
+            text: 0,
+            pictures: 0,
+        }
+    }
+
     /// Takes a page, or gives it back if a worker that keeps to its bounds would not have sent it.
     fn take(&mut self, page: Page) -> Result<(), Page> {
         let text = self.text.saturating_add(page.text.len());
-        let picture = page.picture.as_ref().map_or(0, Vec::len);
-        let pictures = self.pictures.saturating_add(picture);
-        if self.taken.len() >= EXTRACT_PAGES || text > EXTRACT_TEXT || pictures > EXTRACT_PICTURES {
+        let picture = page.sight.picture();
+        let pictures = self.pictures.saturating_add(picture.map_or(0, <[u8]>::len));
+        let shown_left = self.shown_left.checked_sub(picture.is_some().into());
+        let (false, Some(shown_left)) = (
+            self.taken.len() >= EXTRACT_PAGES || text > EXTRACT_TEXT || pictures > EXTRACT_PICTURES,
+            shown_left,
+        ) else {
             return Err(page);
-        }
+        };
+        self.shown_left = shown_left;
         (self.text, self.pictures) = (text, pictures);
         self.taken.push(page);
         Ok(())
@@ -198,19 +242,29 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::ipc::{Greeting, frame};
+    use crate::ipc::{DocumentKind, Greeting, Sight, frame};
+
+    const LOOK: Look = Look {
+        pages: 2,
+        tokens: 280,
+        room: None,
+    };
 
     fn page(text: usize, picture: Option<usize>) -> Page {
+        let why = Shows::LittleText;
         Page {
             text: "a".repeat(text),
-            picture: picture.map(|bytes| vec![0; bytes]),
+            sight: picture.map_or(Sight::Told, |bytes| Sight::Shown {
+                why,
+                picture: vec![0; bytes],
+            }),
         }
     }
 
     #[test]
     fn a_worker_may_send_what_a_file_may_have_and_no_more() {
         let taken = |pages: &[Page]| {
-            let mut all = Pages::default();
+            let mut all = Pages::of(LOOK);
             let fits = |page: &&Page| all.take((*page).clone()).is_ok();
             pages.iter().take_while(fits).count()
         };
@@ -220,6 +274,7 @@ mod tests {
         assert_eq!(taken(&long), 2);
         let shown = [page(1, Some(EXTRACT_PICTURES)), page(1, Some(1))];
         assert_eq!(taken(&shown), 1);
+        assert_eq!(taken(&vec![page(1, Some(1)); 3]), 2);
     }
 
     /// What comes of a file whose reader sends the greeting, and then these bytes for ever.
@@ -243,7 +298,14 @@ mod tests {
             limit: READ_TIME,
             end: tokio::time::Instant::now() + READ_TIME,
         };
-        let read = extractor.by_worker(DocumentKind::Html, b"<p>", &waiting);
+        let read = extractor.by_worker(
+            ExtractRequest {
+                kind: DocumentKind::Html,
+                look: LOOK,
+            },
+            b"<p>",
+            &waiting,
+        );
         let Err(error) = read.await else {
             panic!("something was read");
         };
@@ -257,7 +319,17 @@ mod tests {
             frame::encode(&ExtractEvent::Page(page(4096, None)), &mut pages).unwrap();
         }
         let huge = (frame::MAX_FRAME as u32).to_le_bytes();
-        for (frames, refusal) in [(&pages[..], "could not be read"), (&huge, "is damaged")] {
+        let mut larger = vec![];
+        let extent = Extent {
+            budget: 560,
+            ..Extent::default()
+        };
+        frame::encode(&ExtractEvent::Read(extent), &mut larger).unwrap();
+        for (frames, refusal) in [
+            (&pages[..], "could not be read"),
+            (&larger, "could not be read"),
+            (&huge, "is damaged"),
+        ] {
             match read_by_liar(frames).await {
                 Fault::File(reason) => assert!(reason.starts_with(refusal), "{reason}"),
                 Fault::Failure(failure) => panic!("{failure:?}"),

@@ -98,7 +98,7 @@ impl Fetcher {
                     file,
                     detail: *detail,
                 }),
-                RemoteKind::Document(name) => {
+                RemoteKind::Document(name, detail) => {
                     let name = if name.is_empty() {
                         last_of(&remote.url)
                     } else {
@@ -107,6 +107,7 @@ impl Fetcher {
                     Part::Document(Document {
                         name,
                         source: Source::File(file),
+                        detail: *detail,
                     })
                 }
             };
@@ -123,7 +124,7 @@ impl Fetcher {
     ) -> Result<Arc<[u8]>, Fault> {
         let (what, limit) = match remote.what {
             RemoteKind::Picture(_) => ("picture", MAX_PICTURE_BYTES),
-            RemoteKind::Document(_) => ("file", MAX_DOCUMENT_BYTES),
+            RemoteKind::Document(..) => ("file", MAX_DOCUMENT_BYTES),
         };
         if networks.is_empty() {
             return Err(Fault::File(format!(
@@ -189,7 +190,7 @@ fn refusal(what: &RemoteKind, message: u32, part: u32, reason: String) -> Failur
             part,
             reason,
         },
-        RemoteKind::Document(_) => ChatError::Document {
+        RemoteKind::Document(..) => ChatError::Document {
             message,
             part,
             reason,

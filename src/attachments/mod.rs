@@ -10,10 +10,12 @@ mod document;
 mod extractor;
 mod fetcher;
 mod listener;
+mod look;
 mod turns;
 
+pub use crate::ipc::kind::{Medium, medium};
 pub use aside::aside;
-pub use document::{Medium, ReadFile, medium};
+pub use document::{ReadFile, ReadPage, Seen};
 pub use listener::{Heard, Listener, Listening};
 
 use std::io;
@@ -23,13 +25,16 @@ use std::time::{Duration, Instant};
 
 use crate::access::quota::{Full, Share};
 use crate::backend::{Backends, Failure};
-use crate::chat::{ChatError, ChatRequest, Networks, PrincipalId};
+use crate::chat::{
+    ChatError, ChatRequest, Document, Message, Modalities, Networks, Part, PrincipalId, Role,
+};
 use crate::engine::one_shot;
 use crate::memory::probe;
 use crate::memory::reserved::{Reservation, ReservedMemory};
-use decoder::MediaDecoder;
+use decoder::{MEDIA_PER_USER, MediaDecoder};
 use extractor::Extractor;
 use fetcher::Fetcher;
+use look::Viewer;
 use turns::Waiting;
 
 /// How long a worker waits for memory before its request is refused, and how often it looks.
@@ -90,9 +95,9 @@ impl Attachments {
             .unwrap_or_else(PoisonError::into_inner) = time;
     }
 
-    /// Puts what the request's addresses and files have in their place, as text and pictures. At most
-    /// `most` bytes are fetched; `share`, whose owner's turn is waited for, grows as the request does.
-    /// Says of each file how much of it was read.
+    /// Puts what the request's addresses and files have in their place, as text and pictures such as
+    /// `model` can take. At most `most` bytes are fetched; `share`, whose owner's turn is waited for,
+    /// grows as the request does. Says in `read` of each file how much of it was read.
     ///
     /// # Errors
     ///
@@ -101,9 +106,11 @@ impl Attachments {
     pub async fn read(
         &self,
         request: &mut ChatRequest,
+        model: &str,
         most: u64,
         share: &mut Share,
-    ) -> Result<Vec<ReadFile>, Refused> {
+        read: &mut Vec<ReadFile>,
+    ) -> Result<(), Refused> {
         let waiting = self.waiting(share);
         let before = request.bytes();
         self.fetcher
@@ -113,13 +120,48 @@ impl Attachments {
         let fetched = request.bytes();
         let grow = |share: &mut Share, bytes: usize| share.grow(bytes as u64);
         grow(share, fetched.saturating_sub(before)).map_err(Refused::Full)?;
-        let read = self
-            .extractor
-            .read(request, &waiting)
+        let is_document = |(_, _, part): (_, _, &Part)| matches!(part, Part::Document(_));
+        if !request.parts().any(is_document) {
+            return Ok(());
+        }
+        let seeing = Modalities {
+            image: true,
+            ..request.modalities()
+        };
+        let found = self.backends.find(model, seeing).await;
+        let viewer = Viewer::new(request, found, MEDIA_PER_USER);
+        self.extractor
+            .read(request, viewer, &waiting, read)
             .await
             .map_err(Refused::Failure)?;
-        grow(share, request.bytes().saturating_sub(fetched)).map_err(Refused::Full)?;
-        Ok(read)
+        grow(share, request.bytes().saturating_sub(fetched)).map_err(Refused::Full)
+    }
+
+    /// What a file becomes for a model that takes pictures, and as many as there may be: its texts, and
+    /// small pictures in the places of large ones. `share` grows as the file does.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file, or no memory to read it.
+    pub async fn look_into(
+        &self,
+        file: Document,
+        share: &mut Share,
+        read: &mut Vec<ReadFile>,
+    ) -> Result<Vec<Part>, Refused> {
+        let message = Message {
+            content: vec![Part::Document(file)],
+            ..Message::text(Role::User, "")
+        };
+        let mut request = ChatRequest::new(vec![message]);
+        let (viewer, waiting) = (Viewer::of_anything(), self.waiting(share));
+        self.extractor
+            .read(&mut request, viewer, &waiting, read)
+            .await
+            .map_err(Refused::Failure)?;
+        share.grow(request.bytes() as u64).map_err(Refused::Full)?;
+        let parts = request.parts();
+        Ok(parts.map(|(_, _, part)| part.clone()).collect())
     }
 
     /// Puts pixels and samples in the place of the request's pictures and sounds. A request is to be

@@ -81,3 +81,20 @@ pub enum StoreFault {
     /// The disk refuses otherwise.
     Disk,
 }
+
+/// Something on the disk that serves no installed model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unused {
+    pub kind: UnusedKind,
+    pub name: String,
+    pub bytes: u64,
+}
+
+/// What it was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnusedKind {
+    /// A model that is gone, or another file now.
+    PackedWeights,
+    /// A download that failed and nobody goes on with.
+    Download,
+}

@@ -14,17 +14,21 @@ mod status;
 
 pub use answer::{Answer, HangUpGuard};
 pub use failure::Failure;
-pub use keep::{Import, Imported, ModelPart, Removed, StoreFault, Verdict, VerifiedFile};
+pub use keep::{
+    Import, Imported, ModelPart, Removed, StoreFault, Unused, UnusedKind, Verdict, VerifiedFile,
+};
 pub use pull::{
     PullAsk, PullBackend, PullFault, PullMemory, PullPlan, PullRights, PullState, PullStatus,
-    PullWatch, PulledFile,
+    PullWatch, PulledFile, Puller,
 };
 pub use report::{
     CacheReport, CachedFile, CatalogEntry, CatalogMemory, CatalogReport, ContextSpan, KeptFor,
     KeptPrompt, Member, MemoryReport, ModelDetails, PlanReport, PlannedContext, PlannedModel,
     WorkerMemory,
 };
-pub use status::{Change, Level, MemoryState, ModelInfo, Phase, Rejected, Status, WaitingUser};
+pub use status::{
+    Change, Found, Level, MemoryState, ModelInfo, Phase, Rejected, Status, WaitingUser,
+};
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -34,6 +38,8 @@ use tokio::sync::watch;
 
 use crate::chat::{ChatRequest, Modalities, PrincipalId, TextAnswer, TextTask};
 pub use crate::gemma::layout::{Class, Kind};
+pub use crate::gemma::picture::Size as PictureSize;
+pub use crate::gemma::sound::RATE as SOUND_RATE;
 pub use crate::ipc::{FileMemory, FileRole, MemorySnapshot, Packing, Part};
 pub use crate::sandbox::Support as Confinement;
 
@@ -50,7 +56,7 @@ pub trait Backend: Debug + Send + Sync {
 
     /// The model that a chat with this `name` and these `modalities` would get now; fails as that
     /// would.
-    fn find<'a>(&'a self, name: &'a str, modalities: Modalities) -> Reply<'a, ModelInfo>;
+    fn find<'a>(&'a self, name: &'a str, modalities: Modalities) -> Reply<'a, Found>;
 
     /// Queues a request. The answer's first event may be long in coming: a model may have to be
     /// loaded first.
@@ -114,6 +120,9 @@ pub trait LocalBackend: Backend + PullBackend {
     /// Deletes all packed weights; says which. A worker keeps those that it uses until it ends.
     fn clear_cache(&self) -> Reply<'_, CacheReport>;
 
+    /// What lies on the disk and serves no installed model. `remove`: it is taken away.
+    fn prune(&self, remove: bool) -> Reply<'_, Vec<Unused>>;
+
     /// Prompts of `owner`, or of everybody, that are kept beyond their worker.
     fn prompts(&self, owner: Option<PrincipalId>) -> Vec<KeptPrompt>;
 
@@ -170,7 +179,7 @@ impl Backends {
     /// # Errors
     ///
     /// No backend has such a model.
-    pub async fn find(&self, name: &str, modalities: Modalities) -> Result<ModelInfo, Failure> {
+    pub async fn find(&self, name: &str, modalities: Modalities) -> Result<Found, Failure> {
         self.of(name).find(name, modalities).await
     }
 
@@ -245,8 +254,8 @@ mod tests {
                 panic!("{name}: {call:?}");
             };
             assert_eq!((seen.as_str(), modalities), (name, Modalities::default()));
-            reply.send(Ok(ModelInfo::example(name))).unwrap();
-            assert_eq!(found.await.unwrap().unwrap().id, name);
+            reply.send(Ok(Found::example(name))).unwrap();
+            assert_eq!(found.await.unwrap().unwrap().model.id, name);
         }
         let ids: Vec<Vec<_>> = backends
             .statuses()

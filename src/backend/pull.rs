@@ -3,6 +3,7 @@
 use tokio::sync::watch;
 
 use super::Reply;
+use crate::chat::PrincipalId;
 
 /// What is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +23,28 @@ pub struct PullAsk {
 pub struct PullRights {
     pub users: Vec<String>,
     pub groups: Vec<String>,
+}
+
+/// On whose behalf models are fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Puller {
+    /// Fetches anything, and has all downloads.
+    Administrator,
+    /// Fetches what catalogs let them, and has the downloads that they began. `rights`: those by which they were let in.
+    User {
+        who: PrincipalId,
+        rights: Vec<PullRights>,
+    },
+}
+
+impl Puller {
+    /// On whose account it is; `None`: on that of the machine.
+    pub fn account(&self) -> Option<PrincipalId> {
+        match self {
+            Self::Administrator => None,
+            Self::User { who, .. } => Some(who.account()),
+        }
+    }
 }
 
 /// What would be fetched.
@@ -118,6 +141,8 @@ pub struct PullStatus {
     pub files: Vec<PulledFile>,
     /// Bytes a second, lately.
     pub rate: u64,
+    /// Who may stop it besides administrators: who began it, while nobody else waits for it.
+    pub owner: Option<PrincipalId>,
 }
 
 impl PullStatus {
@@ -162,14 +187,19 @@ pub trait PullBackend {
     fn pull_rights<'a>(&'a self, ask: &'a PullAsk) -> Reply<'a, Vec<PullRights>>;
 
     /// What a pull would fetch. Asks servers.
-    fn plan_pull<'a>(&'a self, ask: &'a PullAsk) -> Reply<'a, PullPlan>;
+    fn plan_pull<'a>(&'a self, ask: &'a PullAsk, by: &'a Puller) -> Reply<'a, PullPlan>;
 
     /// Begins to fetch a model, or goes on with it; fails early where it is known that nothing can come of it.
-    fn pull<'a>(&'a self, ask: &'a PullAsk) -> Reply<'a, PullWatch>;
+    fn pull<'a>(&'a self, ask: &'a PullAsk, by: &'a Puller) -> Reply<'a, PullWatch>;
 
-    /// What is fetched, and what was since the daemon started.
+    /// What is fetched, what was since the daemon started, and what is kept of downloads that failed.
     fn pulls(&self) -> Vec<PullStatus>;
 
-    /// Stops fetching, and forgets what came; returns what was stopped.
-    fn cancel_pull<'a>(&'a self, id: &'a str) -> Reply<'a, PullStatus>;
+    /// Stops fetching, if it goes on, and forgets what came; returns what was stopped. `account`: whose it must be; `None`:
+    /// anybody's.
+    fn cancel_pull<'a>(
+        &'a self,
+        id: &'a str,
+        account: Option<PrincipalId>,
+    ) -> Reply<'a, PullStatus>;
 }

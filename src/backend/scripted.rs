@@ -13,7 +13,7 @@ pub(crate) enum Call {
     Find {
         name: String,
         modalities: Modalities,
-        reply: oneshot::Sender<Result<ModelInfo, Failure>>,
+        reply: oneshot::Sender<Result<Found, Failure>>,
     },
     Chat {
         model: String,
@@ -70,7 +70,7 @@ impl Backend for Scripted {
         self.status.clone()
     }
 
-    fn find<'a>(&'a self, name: &'a str, modalities: Modalities) -> Reply<'a, ModelInfo> {
+    fn find<'a>(&'a self, name: &'a str, modalities: Modalities) -> Reply<'a, Found> {
         let name = name.to_owned();
         self.ask(move |reply| Call::Find {
             name,
@@ -103,11 +103,11 @@ impl PullBackend for Scripted {
         unscripted(ask)
     }
 
-    fn plan_pull<'a>(&'a self, ask: &'a PullAsk) -> Reply<'a, PullPlan> {
+    fn plan_pull<'a>(&'a self, ask: &'a PullAsk, _by: &'a Puller) -> Reply<'a, PullPlan> {
         unscripted(ask)
     }
 
-    fn pull<'a>(&'a self, ask: &'a PullAsk) -> Reply<'a, PullWatch> {
+    fn pull<'a>(&'a self, ask: &'a PullAsk, _by: &'a Puller) -> Reply<'a, PullWatch> {
         unscripted(ask)
     }
 
@@ -115,7 +115,11 @@ impl PullBackend for Scripted {
         unscripted("pulls")
     }
 
-    fn cancel_pull<'a>(&'a self, id: &'a str) -> Reply<'a, PullStatus> {
+    fn cancel_pull<'a>(
+        &'a self,
+        id: &'a str,
+        _account: Option<PrincipalId>,
+    ) -> Reply<'a, PullStatus> {
         unscripted(id)
     }
 }
@@ -168,6 +172,10 @@ impl LocalBackend for Scripted {
             return Box::pin(std::future::pending());
         }
         Box::pin(async { Ok(()) })
+    }
+
+    fn prune(&self, remove: bool) -> Reply<'_, Vec<Unused>> {
+        unscripted(remove)
     }
 
     fn clear_cache(&self) -> Reply<'_, CacheReport> {

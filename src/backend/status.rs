@@ -32,6 +32,29 @@ pub struct ModelInfo {
     pub parts: Vec<ModelPart>,
 }
 
+/// The model that a request would get now, and what it could have of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub model: ModelInfo,
+    /// Tokens of context.
+    pub context: u32,
+    /// Tokens of one picture.
+    pub picture: u32,
+}
+
+#[cfg(test)]
+impl Found {
+    /// A model of this id.
+    pub(crate) fn example(id: &str) -> Self {
+        let model = ModelInfo::example(id);
+        Self {
+            context: model.context_limit,
+            picture: 1120,
+            model,
+        }
+    }
+}
+
 #[cfg(test)]
 impl ModelInfo {
     /// Some model of this id.

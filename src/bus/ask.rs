@@ -93,6 +93,7 @@ fn part(file: Arc<[u8]>, called: Option<Medium>) -> Part {
         None => Part::Document(Document {
             name: String::new(),
             source: Source::File(file),
+            detail: Detail::Auto,
         }),
     }
 }
@@ -144,8 +145,11 @@ impl Shared {
         let (most, mut bytes) = (self.limits.body_bytes, charge.into_share());
         let (request, attachments) = (&mut call.request, &self.attachments);
         let resolved = async {
-            attachments.read(request, most, &mut bytes).await?;
-            attachments.decode(request, &call.model, &mut bytes).await
+            let (model, mut read) = (&call.model, vec![]);
+            attachments
+                .read(request, model, most, &mut bytes, &mut read)
+                .await?;
+            attachments.decode(request, model, &mut bytes).await
         };
         client.wait(timeout, resolved).await??;
         conversation::settle(&mut call.request);

@@ -14,7 +14,6 @@ use zbus::{Connection, fdo, interface};
 
 use super::client::Client;
 use super::error::BusError;
-use super::polkit::Action;
 use super::{CLIENTS, Shared, requested};
 use crate::api::id;
 use crate::api::native::pull::listed;
@@ -70,13 +69,12 @@ impl Seen {
 
 #[interface(name = "org.gemmad.Gemmad1.Download")]
 impl Download {
-    /// Stops the download and deletes what came. For administrators: others may wait for it as well.
+    /// Stops the download and deletes what came. For administrators, and for who began it while nobody
+    /// else waits for it.
     async fn cancel(&self, #[zbus(header)] header: Header<'_>) -> Result<(), BusError> {
         self.owner.is(&header)?;
-        let _client = self.shared.admit_for(&header, Action::Models).await?;
         let id = self.watched.borrow().id.clone();
-        self.shared.backends.local().cancel_pull(&id).await?;
-        Ok(())
+        self.shared.cancel_pull(&header, &id).await
     }
 
     /// What CancelPull takes.

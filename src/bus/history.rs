@@ -191,6 +191,7 @@ mod tests {
                     Part::Document(Document {
                         name: String::new(),
                         source: Source::File(b"text"[..].into()),
+                        detail: Detail::Auto,
                     }),
                     Part::Text("What is this?\n".into()),
                 ],

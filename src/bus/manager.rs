@@ -82,7 +82,7 @@ impl Manager {
     ) -> Result<HashMap<&'static str, OwnedValue>, BusError> {
         let _client = self.0.admit(&header).await?;
         let local = self.0.backends.local();
-        let model = local.find(name, Modalities::default()).await?;
+        let model = local.find(name, Modalities::default()).await?.model;
         let status = local.status();
         let is = |id: Option<&str>| id == Some(model.id.as_str());
         Ok(describe(

@@ -18,7 +18,7 @@ use super::polkit::Action;
 use super::{Shared, download};
 use crate::api::native;
 use crate::attachments::aside;
-use crate::backend::{Failure, Import, Imported, PullAsk};
+use crate::backend::{Failure, Import, Imported, PullAsk, Puller};
 
 /// Bytes of a file that are read at once.
 const PIECE: usize = 1 << 20;
@@ -47,8 +47,8 @@ impl Models {
         model: &str,
         options: HashMap<String, OwnedValue>,
     ) -> Result<OwnedObjectPath, BusError> {
-        let (client, ask) = self.may_pull(&header, model, options).await?;
-        let begun = client.wait(PLAN_TIME, self.0.backends.local().pull(&ask));
+        let (client, ask, by) = self.may_pull(&header, model, options).await?;
+        let begun = client.wait(PLAN_TIME, self.0.backends.local().pull(&ask, &by));
         let watched = begun.await??;
         download::open(&self.0, connection, client, watched).await
     }
@@ -62,28 +62,32 @@ impl Models {
         model: &str,
         options: HashMap<String, OwnedValue>,
     ) -> Result<String, BusError> {
-        let (client, ask) = self.may_pull(&header, model, options).await?;
-        let planned = client.wait(PLAN_TIME, self.0.backends.local().plan_pull(&ask));
+        let (client, ask, by) = self.may_pull(&header, model, options).await?;
+        let planned = client.wait(PLAN_TIME, self.0.backends.local().plan_pull(&ask, &by));
         Ok(native::pull::plan_json(planned.await??))
     }
 
-    /// The downloads that go on and those that are over, as the JSON of `GET /v1/models/pulls`. For
-    /// administrators.
+    /// The downloads that go on and those that are over, as the JSON of `GET /v1/models/pulls`:
+    /// administrators see all of them, others those that they began.
     #[zbus(out_args("downloads"))]
     async fn list_pulls(&self, #[zbus(header)] header: Header<'_>) -> Result<String, BusError> {
-        let _client = self.0.admit_for(&header, Action::Models).await?;
+        let client = self.0.identify(&header).await?;
+        let own = native::pull::own(self.0.backends.local().pulls(), client.caller.id());
+        if !own.is_empty() && !self.0.admission.may_administer(&client.caller.principal) {
+            return Ok(native::pull::list_json(&own));
+        }
+        let _client = self.0.authorize(client, &header, Action::Models).await?;
         Ok(native::pull::list_json(&self.0.backends.local().pulls()))
     }
 
-    /// Stops the download with this id, whoever began it, and deletes what came. For administrators.
+    /// Stops the download with this id, or forgets what is kept of one that failed. For
+    /// administrators, and for who began it while nobody else waits for it.
     async fn cancel_pull(
         &self,
         #[zbus(header)] header: Header<'_>,
         id: &str,
     ) -> Result<(), BusError> {
-        let _client = self.0.admit_for(&header, Action::Models).await?;
-        self.0.backends.local().cancel_pull(id).await?;
-        Ok(())
+        self.0.cancel_pull(&header, id).await
     }
 
     /// Installs a file, which must be a regular one, under this name. Options: folder (s), below the
@@ -127,6 +131,23 @@ impl Models {
         ))
     }
 
+    /// Deletes what serves no installed model: packed weights of models that are gone, and what is kept
+    /// of downloads that failed. Options: dry-run (b: only say what). Returns the JSON of `POST
+    /// /models/prune`. For administrators.
+    #[zbus(out_args("pruned"))]
+    async fn prune(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        options: HashMap<String, OwnedValue>,
+    ) -> Result<String, BusError> {
+        let _client = self.0.admit_for(&header, Action::Models).await?;
+        let mut options = Options::new(options);
+        let dry_run = options.switch("dry-run")?.unwrap_or(false);
+        options.finish()?;
+        let found = self.0.backends.local().prune(!dry_run).await?;
+        Ok(native::keep::pruned_json(dry_run, found))
+    }
+
     /// Hashes a model's files again. Options: timeout (u), as for Ask; reading a large model takes
     /// longer than that. Returns the JSON of `POST /models/verify`. For administrators.
     #[zbus(out_args("verified"))]
@@ -153,7 +174,7 @@ impl Models {
         header: &Header<'_>,
         model: &str,
         options: HashMap<String, OwnedValue>,
-    ) -> Result<(Client, PullAsk), BusError> {
+    ) -> Result<(Client, PullAsk, Puller), BusError> {
         let mut options = Options::new(options);
         let (with, quantization) = (options.words("with")?, options.text("quant")?);
         let force = options.switch("force")?.unwrap_or(false);
@@ -171,12 +192,31 @@ impl Models {
             force,
         };
         let client = self.0.identify(header).await?;
-        let local = self.0.backends.local();
-        if native::pull::is_allowed(local, &client.caller.principal, &ask).await {
-            return Ok((client, ask));
+        let who = &client.caller.principal;
+        if !self.0.admission.may_administer(who)
+            && let Some(by) = native::pull::by_catalogs(self.0.backends.local(), who, &ask).await
+        {
+            return Ok((client, ask, by));
         }
         let client = self.0.authorize(client, header, Action::Models).await?;
-        Ok((client, ask))
+        Ok((client, ask, Puller::Administrator))
+    }
+}
+
+impl Shared {
+    /// Stops a download for an administrator, or for who began it.
+    pub async fn cancel_pull(&self, header: &Header<'_>, id: &str) -> Result<(), BusError> {
+        let client = self.identify(header).await?;
+        let (local, who) = (self.backends.local(), &client.caller);
+        let account = match native::pull::has(local, who.id(), id) {
+            true => Some(who.id().account()),
+            false => {
+                self.authorize(client, header, Action::Models).await?;
+                None
+            }
+        };
+        local.cancel_pull(id, account).await?;
+        Ok(())
     }
 }
 

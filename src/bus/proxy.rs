@@ -83,6 +83,8 @@ pub trait Models {
     fn remove(&self, id: &str) -> zbus::Result<String>;
     #[zbus(allow_interactive_auth)]
     fn verify(&self, model: &str, options: Options<'_>) -> zbus::Result<String>;
+
+    fn prune(&self, options: Options<'_>) -> zbus::Result<String>;
 }
 
 /// A model that is being downloaded.

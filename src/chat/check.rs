@@ -253,7 +253,7 @@ impl Attached {
             Part::Document(_) => (PartKind::Document, MAX_DOCUMENT_BYTES),
             Part::Remote(remote) => match remote.what {
                 RemoteKind::Picture(_) => (PartKind::Picture, MAX_URL_BYTES),
-                RemoteKind::Document(_) => (PartKind::Document, MAX_URL_BYTES),
+                RemoteKind::Document(..) => (PartKind::Document, MAX_URL_BYTES),
             },
             Part::Text(_) | Part::Read(_) | Part::Pixels(_) | Part::Samples(_) => return None,
         };

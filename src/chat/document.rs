@@ -1,10 +1,12 @@
-//! Files in a conversation that are read before the model is asked: text, web pages, PDF.
+//! Files in a conversation that are read before the model is asked: text, web pages, PDF, office
+//! documents, mails.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Detail;
 use super::media::file_bytes;
 
 /// A file as the client sent it. No model reads it as it is: it becomes text and pictures first.
@@ -13,6 +15,8 @@ pub struct Document {
     /// As the client calls it; empty if it says nothing.
     pub name: String,
     pub source: Source,
+    /// How closely pages that are shown are looked at.
+    pub detail: Detail,
 }
 
 /// Where its bytes are.

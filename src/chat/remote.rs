@@ -25,7 +25,7 @@ pub struct Remote {
 pub enum RemoteKind {
     Picture(Detail),
     /// With the name that the client has for it, which may be empty.
-    Document(String),
+    Document(String, Detail),
 }
 
 /// An address may say as much as a prompt.
@@ -98,6 +98,14 @@ const SPECIAL_V6: [(Ipv6Addr, u8); 4] = [
 ];
 
 impl Networks {
+    /// The internet.
+    pub fn public() -> Self {
+        Self {
+            public: true,
+            listed: vec![],
+        }
+    }
+
     /// Nothing may be fetched.
     pub fn is_empty(&self) -> bool {
         !self.public && self.listed.is_empty()
@@ -284,7 +292,7 @@ mod tests {
     fn addresses_are_not_printed() {
         let remote = Remote {
             url: "https://example.org/secret".into(),
-            what: RemoteKind::Document("secret".into()),
+            what: RemoteKind::Document("secret".into(), Detail::Auto),
         };
         assert!(!format!("{remote:?}").contains("secret"));
     }

@@ -21,6 +21,9 @@ use super::value::{parse_duration, parse_size, show_size};
 const SOCKET_PATH_BYTES: usize = 107;
 /// Tokens of context over all slots: four slots of the family's full context.
 pub const TOTAL_CONTEXT: u64 = 1 << 20;
+/// What a list of networks allows.
+const NETWORKS: &str =
+    "an array of \"public\", addresses like \"192.168.1.20\" and networks like \"192.168.1.0/24\"";
 /// Longest time that can be set.
 const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 

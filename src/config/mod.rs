@@ -122,6 +122,8 @@ pub struct Pull {
     pub rate: u64,
     /// Bytes a second below which a connection is given up; 0: never.
     pub least_rate: u64,
+    /// Where a server may send those who ask for a file.
+    pub redirect_to: Networks,
 }
 
 /// How a model is run.
@@ -289,6 +291,7 @@ impl Default for Pull {
             proxy: String::new(),
             rate: 0,
             least_rate: 1 << 10,
+            redirect_to: Networks::public(),
         }
     }
 }

@@ -13,7 +13,7 @@ use serde_json::Number;
 mod keep;
 mod transcribe;
 
-pub use keep::{Foreign, ImportArgs, RmArgs, VerifyArgs};
+pub use keep::{Foreign, ImportArgs, PruneArgs, RmArgs, VerifyArgs};
 pub use transcribe::{TranscribeArgs, Transcript};
 
 use super::completion::{model_names, planned_names};
@@ -160,6 +160,9 @@ pub enum Command {
     Rm(RmArgs),
     /// Read files again and say whether they are what they were, or what was published; for administrators
     Verify(VerifyArgs),
+    /// Delete what serves no installed model: packed weights of models that are gone, and what is kept of downloads that
+    /// failed; shows it and asks; for administrators
+    Prune(PruneArgs),
     /// Show what models, packed weights and prompts take on the disk
     Du {
         /// Print it as JSON; sizes are bytes
@@ -321,7 +324,9 @@ pub struct AskArgs {
     #[arg(long, value_name = "FILE")]
     pub audio: Vec<PathBuf>,
 
-    /// Let the model read a file: text of any kind, HTML or PDF; like --image
+    /// Let the model read a file: text of any kind, HTML, PDF, an office document (docx, xlsx, pptx,
+    /// odt, ods, odp, rtf), a book (epub), a mail (eml), a notebook (ipynb) or a table (csv); like
+    /// --image
     #[arg(long, value_name = "FILE")]
     pub file: Vec<PathBuf>,
 
@@ -333,6 +338,11 @@ pub struct AskArgs {
     /// printed, not made
     #[arg(long, value_name = "FILE")]
     pub tools: Option<PathBuf>,
+
+    /// Print what the model would be given, and ask it nothing: of files which pages are read, shown
+    /// as pictures or left out and why, then the whole prompt; the words may be left out
+    #[arg(long)]
+    pub show_input: bool,
 
     /// Print the whole response object of the API, when it is complete
     #[arg(long, conflicts_with = "show_thoughts")]

@@ -11,6 +11,7 @@ use super::blame::{Origin, option};
 use super::client::Client;
 use super::error::Error;
 use super::form;
+use super::input;
 use super::media::{self, Attached, attach};
 use super::text::{Printer, Terminal};
 use super::wire::{ask_for_progress, chat_body, message, message_with_media};
@@ -32,8 +33,9 @@ pub fn run(
         .chain(&args.audio)
         .chain(&args.file)
         .any(|path| media::is_input(path));
-    let prompt = if takes_input {
-        assemble(&args.prompt, None)
+    let shows_files = args.show_input && !attached.is_empty();
+    let prompt = if takes_input || shows_files {
+        assemble(&args.prompt, None).or(shows_files.then(String::new))
     } else {
         prompt(&args.prompt, terminal)?
     };
@@ -65,12 +67,14 @@ pub fn run(
         conversation.thinks(),
         !args.json,
     );
-    if !args.json && terminal.shows_waiting() {
+    if !args.json && !args.show_input && terminal.shows_waiting() {
         ask_for_progress(&mut body);
     }
     hold_to(&mut body, args)?;
     let work = async {
-        if args.json {
+        if args.show_input {
+            print_input(client, &body, args.json, terminal).await
+        } else if args.json {
             print_json(client, &body, terminal).await
         } else {
             print_text(client, &body, args, terminal).await
@@ -118,6 +122,20 @@ fn attached(args: &AskArgs) -> Result<Vec<Attached>, Error> {
     let sounds = args.audio.iter().map(|path| attach(path, media::sound));
     let files = args.file.iter().map(|path| attach(path, media::document));
     pictures.chain(sounds).chain(files).collect()
+}
+
+async fn print_input(
+    client: &dyn Client,
+    body: &Value,
+    as_json: bool,
+    terminal: &Terminal,
+) -> Result<(), Error> {
+    let input = client.input(body).await?;
+    let text = match as_json {
+        true => format!("{input:#}\n"),
+        false => input::shown(&input),
+    };
+    super::write_out(terminal.out.clean(&text).as_bytes())
 }
 
 async fn print_json(client: &dyn Client, body: &Value, terminal: &Terminal) -> Result<(), Error> {

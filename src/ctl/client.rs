@@ -43,6 +43,11 @@ pub trait Client {
     /// The whole answer to a request of `POST /v1/chat/completions`.
     fn chat<'a>(&'a self, request: &'a Value) -> Reply<'a, Value>;
 
+    /// What the model would get, as `POST /v1/chat/completions/input` says it.
+    fn input<'a>(&'a self, _request: &'a Value) -> Reply<'a, Value> {
+        not_served()
+    }
+
     /// The answer to a request of `POST /v1/chat/completions` as it comes.
     fn stream<'a>(&'a self, request: &'a Value) -> Reply<'a, Box<dyn Events>>;
 
@@ -63,6 +68,11 @@ pub trait Client {
 
     /// Hashes a model's files, as `POST /models/verify`.
     fn verify<'a>(&'a self, _model: &'a str) -> Reply<'a, Value> {
+        not_served()
+    }
+
+    /// Deletes what serves no installed model, or says what that would be, as `POST /models/prune`.
+    fn prune(&self, _dry_run: bool) -> Reply<'_, Value> {
         not_served()
     }
 

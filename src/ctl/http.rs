@@ -30,6 +30,7 @@ use super::wire;
 const MAX_BODY: usize = 16 << 20;
 
 const CHAT_PATH: &str = "/v1/chat/completions";
+const INPUT_PATH: &str = "/v1/chat/completions/input";
 const PULL_PATH: &str = "/v1/models/pull";
 
 /// The daemon, as reached over its socket.
@@ -218,6 +219,10 @@ impl Client for Http {
         Box::pin(self.post(CHAT_PATH, request))
     }
 
+    fn input<'a>(&'a self, request: &'a Value) -> Reply<'a, Value> {
+        Box::pin(self.post(INPUT_PATH, request))
+    }
+
     fn stream<'a>(&'a self, request: &'a Value) -> Reply<'a, Box<dyn Events>> {
         Box::pin(self.events(CHAT_PATH, request))
     }
@@ -262,6 +267,13 @@ impl Client for Http {
         Box::pin(async move {
             let body = json!({ "model": model });
             self.post("/models/verify", &body).await
+        })
+    }
+
+    fn prune(&self, dry_run: bool) -> Reply<'_, Value> {
+        Box::pin(async move {
+            let body = json!({ "dry_run": dry_run });
+            self.post("/models/prune", &body).await
         })
     }
 

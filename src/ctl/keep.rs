@@ -1,4 +1,4 @@
-//! `gemmactl rm`, `verify` and `du`.
+//! `gemmactl rm`, `verify`, `prune` and `du`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -6,7 +6,9 @@ use std::fmt::Write;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::args::PruneArgs;
 use super::client::Client;
+use super::confirm::confirm;
 use super::error::Error;
 use super::show::{parse, pretty, promptly, show_size};
 use super::table::table;
@@ -133,6 +135,67 @@ fn line(file: &VerifiedFile, out: Stream) -> String {
         _ => format!("nobody knows what it should be: sha256 is {}", file.sha256),
     };
     format!("{}  {}\n", out.clean(&file.file), out.clean(&said))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Pruned {
+    dry_run: bool,
+    freed: u64,
+    data: Vec<Unused>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Unused {
+    kind: String,
+    name: String,
+    bytes: u64,
+}
+
+/// Deletes what serves no installed model, if whoever typed it agrees.
+pub async fn prune(
+    client: &dyn Client,
+    args: &PruneArgs,
+    terminal: &Terminal,
+) -> Result<Vec<u8>, Error> {
+    if !args.yes && !args.dry_run {
+        let found: Pruned = parse(client.prune(true).await?)?;
+        if found.data.is_empty() {
+            return Ok(pruned_view(&found, terminal.out).into_bytes());
+        }
+        super::write_out(pruned_view(&found, terminal.out).as_bytes())?;
+        if !confirm("Delete it?", false, "--yes deletes it")? {
+            return Ok(vec![]);
+        }
+    }
+    let pruned = client.prune(args.dry_run).await?;
+    if args.json {
+        return Ok(pretty(&pruned, terminal));
+    }
+    Ok(pruned_view(&parse(pruned)?, terminal.out).into_bytes())
+}
+
+fn pruned_view(pruned: &Pruned, out: Stream) -> String {
+    if pruned.data.is_empty() {
+        return "nothing is left over\n".to_owned();
+    }
+    let row = |unused: &Unused| {
+        let kind = unused.kind.replace('_', " ");
+        [kind, unused.name.clone(), show_size(unused.bytes)]
+    };
+    let mut view = table(
+        ["WHAT", "OF", "SIZE"],
+        pruned.data.iter().map(row),
+        &[2],
+        out,
+    );
+    let freed = show_size(pruned.freed);
+    view.push_str(&match pruned.dry_run {
+        true => format!("{freed} would be freed\n"),
+        false => format!("{freed} are freed\n"),
+    });
+    view
 }
 
 #[derive(Default, Deserialize)]

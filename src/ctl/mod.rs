@@ -17,11 +17,13 @@ mod chat;
 mod client;
 mod completion;
 mod compose;
+mod confirm;
 mod error;
 mod foreign;
 mod form;
 mod http;
 mod import;
+mod input;
 mod interrupt;
 mod keep;
 mod lines;
@@ -156,6 +158,7 @@ fn talk(command: Command, client: &dyn Client, terminal: &Terminal) -> Result<()
             let model = args.model.as_deref();
             write_out(&runtime.block_on(keep::verify(client, model, args.json, terminal))?)
         }
+        Command::Prune(args) => write_out(&runtime.block_on(keep::prune(client, &args, terminal))?),
         Command::Du { json } => write_out(&runtime.block_on(keep::du(client, json, terminal))?),
         Command::Config(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
     }

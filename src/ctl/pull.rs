@@ -1,7 +1,6 @@
 //! `gemmactl pull`: what would be fetched, a question, and a bar.
 
 use std::fmt::Write as _;
-use std::io::{BufRead, IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Deserialize;
@@ -10,11 +9,13 @@ use tokio::runtime::Runtime;
 
 use super::args::PullArgs;
 use super::client::{Client, Events};
+use super::confirm::confirm;
 use super::error::Error;
 use super::interrupt::Interrupts;
 use super::show::{parse, pretty, promptly, show_size, show_time};
 use super::table::table;
 use super::text::{Stream, Terminal};
+use super::write_out;
 
 /// How often the bar is drawn.
 const DRAW_HZ: u8 = 10;
@@ -119,16 +120,7 @@ async fn agree(client: &dyn Client, request: &Value, terminal: &Terminal) -> Res
     if plan.download == Some(0) {
         return Ok(true);
     }
-    let input = std::io::stdin();
-    if !input.is_terminal() {
-        return Err(Error::Usage(
-            "nobody can be asked, because standard input is no terminal; --yes fetches it".into(),
-        ));
-    }
-    write_out(b"Fetch it? [Y/n] ")?;
-    let mut line = String::new();
-    let read = input.lock().read_line(&mut line).map_err(Error::Output)?;
-    Ok(read > 0 && matches!(line.trim().to_lowercase().as_str(), "" | "y" | "yes"))
+    confirm("Fetch it?", true, "--yes fetches it")
 }
 
 fn plan_view(plan: &Plan, out: Stream) -> String {
@@ -364,13 +356,6 @@ async fn cancel(
         stopped.state
     )
     .into_bytes())
-}
-
-fn write_out(bytes: &[u8]) -> Result<(), Error> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(bytes)
-        .and_then(|()| out.flush())
-        .map_err(Error::from_output)
 }
 
 #[cfg(test)]

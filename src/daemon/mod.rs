@@ -24,7 +24,7 @@ use crate::access::Policy;
 use crate::access::admission::Admission;
 use crate::api::{self, Api};
 use crate::attachments::Attachments;
-use crate::backend::{Backend, Backends};
+use crate::backend::{Backend, Backends, PullRights};
 use crate::bus;
 use crate::config::{self, Args, BusChoice, Config, Place};
 use crate::engine::{Engine, Installers, PromptCache, Setup};
@@ -99,7 +99,7 @@ async fn run(
     let listeners = listen::listeners(&config.server)?;
     let exit_when_idle = exit_when_idle(&listeners, &config);
     let parts = Parts::start(&config, policy, installers, worker).await;
-    parts.engine.resume_pulls().await;
+    parts.resume_pulls().await;
     let (leave, leaving) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
     for listener in listeners.sockets {
@@ -213,6 +213,16 @@ struct Parts {
 }
 
 impl Parts {
+    /// Goes on with downloads, on behalf of those who may still fetch what they began.
+    async fn resume_pulls(&self) {
+        let admission = self.admission.clone();
+        let may = move |who, rights: &[PullRights]| {
+            let who = admission.absent(who);
+            admission.may_administer(&who) || api::native::pull::lets_fetch(&who, rights)
+        };
+        self.engine.resume_pulls(may).await;
+    }
+
     /// Starts the engine and what stands before it. Nothing is served yet.
     async fn start(
         config: &Config,

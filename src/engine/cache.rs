@@ -8,7 +8,7 @@ use tokio::sync::{Mutex, oneshot};
 
 use super::thread;
 use crate::backend::{CacheReport, CachedFile, Failure};
-use crate::store::{CacheSpace, PackedCache};
+use crate::store::{CacheSpace, PackedCache, PackedFile};
 
 /// How long anyone waits to know what the cache can hold.
 const SPACE_TIME: Duration = Duration::from_secs(2);
@@ -39,6 +39,14 @@ impl KnownSpace {
             tracing::warn!("the disk of the cache of packed weights does not answer");
         }
     }
+}
+
+/// Which files a command is about.
+#[derive(Clone, Debug)]
+pub enum CacheScope {
+    All,
+    /// Those of none of these models that no worker has either.
+    OfOthers(Vec<String>),
 }
 
 /// Lets one at a time to the disk, in the order in which they came: the others wait without a
@@ -72,18 +80,19 @@ impl CacheTurns {
         });
     }
 
-    /// Answers when the disk has done its work. `in_use` names the file of the worker.
+    /// Answers when the disk has done its work. `in_use` names the file of the worker; `clear`: the files are taken away.
     pub fn report(
         &self,
         cache: Option<PackedCache>,
         in_use: Option<String>,
+        scope: CacheScope,
         clear: bool,
         reply: oneshot::Sender<Result<CacheReport, Failure>>,
     ) {
         self.spawn(move || {
             // A client that has left needs no report.
             if clear || !reply.is_closed() {
-                let report = report(cache, in_use.as_deref(), clear);
+                let report = report(cache, in_use.as_deref(), &scope, clear);
                 let _ = reply.send(Ok(report));
             }
         });
@@ -91,13 +100,25 @@ impl CacheTurns {
 }
 
 /// Looks at the files, and takes them away if told to. Blocks on the disk.
-fn report(cache: Option<PackedCache>, in_use: Option<&str>, clear: bool) -> CacheReport {
+fn report(
+    cache: Option<PackedCache>,
+    in_use: Option<&str>,
+    scope: &CacheScope,
+    clear: bool,
+) -> CacheReport {
     let Some(cache) = cache else {
         return CacheReport::default();
     };
-    let files = if clear { cache.clear() } else { cache.list() };
+    let is_in_use = |file: &PackedFile| in_use == Some(file.name.as_str());
+    let mut files = cache.list();
+    if let CacheScope::OfOthers(models) = scope {
+        files.retain(|file| !is_in_use(file) && !models.iter().any(|id| file.is_of(id)));
+    }
+    if clear {
+        files = cache.clear(files);
+    }
     let files = files.into_iter().map(|file| CachedFile {
-        in_use: in_use == Some(file.name.as_str()),
+        in_use: is_in_use(&file),
         name: file.name,
         bytes: file.bytes,
         used: file.used,

@@ -25,6 +25,8 @@ pub(super) struct Growth {
     pub besides: u64,
     /// Tokens that one request could have when the model was loaded.
     pub reach: u32,
+    /// Tokens of a step.
+    pub step: u32,
 }
 
 impl Growth {
@@ -38,6 +40,7 @@ impl Growth {
             token: model.figures.token_bytes(sizes),
             besides: evictable(choice.total, cost) + cost.buffers + cost.checkpoints,
             reach: reach(&model.figures, sizes, left),
+            step: sizes.batch,
         }
     }
 
@@ -88,6 +91,7 @@ mod tests {
             token: 1000,
             besides: 5_000_000,
             reach: 0,
+            step: 0,
         };
         let grant = |held, granted, wanted, budget| {
             growth.grant(

@@ -24,6 +24,7 @@ pub(crate) mod one_shot;
 mod pending;
 mod plan;
 mod prompt_cache;
+mod prune;
 mod pulls;
 pub mod queue;
 mod report;
@@ -41,9 +42,9 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backend::{
-    Answer, Backend, CacheReport, CatalogReport, Failure, Import, KeptPrompt, LocalBackend,
-    MemoryReport, ModelDetails, ModelInfo, PlanReport, Removed, Reply, Status, VerifiedFile,
-    WorkerMemory,
+    Answer, Backend, CacheReport, CatalogReport, Failure, Found, Import, KeptPrompt, LocalBackend,
+    MemoryReport, ModelDetails, ModelInfo, PlanReport, Removed, Reply, Status, Unused,
+    VerifiedFile, WorkerMemory,
 };
 use crate::chat::{ChatRequest, Modalities, PrincipalId, Retention, TextAnswer, TextTask};
 use crate::config::{Inference, Limits, Memory, Models, Pull};
@@ -172,7 +173,7 @@ pub(crate) enum Command {
     Find {
         name: String,
         modalities: Modalities,
-        reply: oneshot::Sender<Result<ModelInfo, Failure>>,
+        reply: oneshot::Sender<Result<Found, Failure>>,
     },
     /// Legal always; requests in flight are finished first, waiting ones load the model again.
     Unload {
@@ -190,6 +191,8 @@ pub(crate) enum Command {
     },
     /// Legal always. Says what packed weights are kept on the disk, and takes them away if told to.
     Cache {
+        /// Only what no installed model has.
+        unused: bool,
         clear: bool,
         reply: oneshot::Sender<Result<CacheReport, Failure>>,
     },
@@ -342,7 +345,7 @@ impl Backend for Engine {
         self.status.clone()
     }
 
-    fn find<'a>(&'a self, name: &'a str, modalities: Modalities) -> Reply<'a, ModelInfo> {
+    fn find<'a>(&'a self, name: &'a str, modalities: Modalities) -> Reply<'a, Found> {
         let name = name.to_owned();
         self.ask(move |reply| Command::Find {
             name,
@@ -459,9 +462,14 @@ impl LocalBackend for Engine {
 
     fn cache(&self) -> Reply<'_, CacheReport> {
         self.ask(|reply| Command::Cache {
+            unused: false,
             clear: false,
             reply,
         })
+    }
+
+    fn prune(&self, remove: bool) -> Reply<'_, Vec<Unused>> {
+        prune::prune(self, remove).boxed()
     }
 
     fn beat(&self) -> Reply<'_, ()> {
@@ -469,7 +477,11 @@ impl LocalBackend for Engine {
     }
 
     fn clear_cache(&self) -> Reply<'_, CacheReport> {
-        self.ask(|reply| Command::Cache { clear: true, reply })
+        self.ask(|reply| Command::Cache {
+            unused: false,
+            clear: true,
+            reply,
+        })
     }
 
     fn prompts(&self, owner: Option<PrincipalId>) -> Vec<KeptPrompt> {

@@ -1,6 +1,6 @@
 //! Which installed models a client's name can mean. Pure.
 //!
-//! A name is a model's id in any case, with or without its file's suffix and folders; a variant, the
+//! A name is a model's id in any case, with or without its file's suffix, folders and `:latest`; a variant, the
 //! family or one of its types of weights in any usual spelling; `auto`, or a name that the
 //! configuration has for that. Every door and every kind of request resolves its names here.
 
@@ -51,7 +51,8 @@ impl<'a> Names<'a> {
         if let Some(model) = exact(self.models, name) {
             return Ok(Meant::One(model));
         }
-        let mut meant = candidates(self.models, self.auto_names, name);
+        let bare = model_name::untagged(name);
+        let mut meant = candidates(self.models, self.auto_names, bare);
         if meant.is_empty() {
             return Err(Failure::UnknownModel {
                 asked: name.to_owned(),
@@ -71,7 +72,7 @@ impl<'a> Names<'a> {
             return Ok(Meant::One(model));
         }
         let is_auto = |name| is_auto(self.auto_names, name);
-        if is_auto(name) && !is_auto(self.default) {
+        if is_auto(bare) && !is_auto(self.default) {
             return self.default(meant, modalities);
         }
         Ok(Meant::BestOf(meant))
@@ -108,7 +109,7 @@ fn stem(path: &Path) -> String {
 
 /// The ids that a name may stand for, in small letters.
 fn spellings(name: &str) -> impl Iterator<Item = String> {
-    let name = name.trim();
+    let name = model_name::untagged(name.trim());
     let file = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let spellings = [
         name,
@@ -291,6 +292,8 @@ mod tests {
             (None, "auto", "google/gemma-4-31B-it", &["31b"]),
             (None, "auto", "gemma4", all),
             (None, "31b", "gemma4:latest", &["31b"]),
+            (None, "31b", "auto:latest", &["31b"]),
+            (None, "auto", "e4b-b:latest", &["e4b-b"]),
             (None, "auto", "", all),
             (None, "31b", "GPT-4o", &["31b"]),
             (Some("e2b"), "31b", " gpt-4o ", &["e2b"]),
@@ -361,7 +364,12 @@ mod tests {
         assert_eq!(find("моя модель É.gguf"), Some("Моя Модель é"));
         assert_eq!(find("моя"), None);
         assert_eq!(find(""), None);
-        for name in ["my-model--1-", "My Model (1)", "/m/my model (1).gguf"] {
+        for name in [
+            "my-model--1-",
+            "My Model (1)",
+            "/m/my model (1).gguf",
+            "my-model--1-:latest",
+        ] {
             assert_eq!(find(name), Some("my-model--1-"), "{name}");
         }
         let quantization = models[3].quantization.clone();

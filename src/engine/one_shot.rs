@@ -88,7 +88,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::ipc::{DocumentKind, Extract};
+    use crate::ipc::{DocumentKind, Extract, ExtractRequest, Look};
     use crate::memory::reserved::ReservedMemory;
 
     /// Runs a script as the worker, with this memory.
@@ -100,7 +100,14 @@ mod tests {
         let reservation = memory.reserve(1, 1).unwrap();
         run::<Extract, ()>(
             &program,
-            &DocumentKind::Html,
+            &ExtractRequest {
+                kind: DocumentKind::Html,
+                look: Look {
+                    pages: 0,
+                    tokens: 280,
+                    room: None,
+                },
+            },
             &[],
             Duration::from_secs(300),
             &reservation,

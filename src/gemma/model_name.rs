@@ -66,6 +66,16 @@ pub fn without_suffix(name: &str) -> &str {
     }
 }
 
+/// A name without Ollama's tag for the one that is meant if none is named.
+pub fn untagged(name: &str) -> &str {
+    const LATEST: &str = ":latest";
+    let cut = name.len().checked_sub(LATEST.len());
+    match cut.and_then(|at| name.split_at_checked(at)) {
+        Some((name, tag)) if tag.eq_ignore_ascii_case(LATEST) => name,
+        _ => name,
+    }
+}
+
 /// Small letters, and words that are separated in one way: `q4_K_M` and `Q4-K-M` are the same.
 pub fn normal(name: &str) -> String {
     name.to_lowercase().replace([':', '_', ' ', '@'], "-")
@@ -128,6 +138,21 @@ mod tests {
                 quantization: quantization.map(str::to_owned),
             };
             assert_eq!(ModelName::parse(name), Some(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_tag_that_says_nothing_is_left_out() {
+        for (name, bare) in [
+            ("tiny-e2b:latest", "tiny-e2b"),
+            ("Mine.gguf:LATEST", "Mine.gguf"),
+            ("gemma4:e2b", "gemma4:e2b"),
+            ("latest", "latest"),
+            ("größe:latest", "größe"),
+            ("lateßt", "lateßt"),
+            (":latest", ""),
+        ] {
+            assert_eq!(untagged(name), bare, "{name}");
         }
     }
 

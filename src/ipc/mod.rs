@@ -18,6 +18,7 @@ mod decode;
 mod extract;
 mod fetch;
 pub mod frame;
+pub mod kind;
 mod memory;
 pub mod prompts;
 mod pull;
@@ -29,7 +30,7 @@ pub use decode::{
 };
 pub use extract::{
     DocumentKind, EXTRACT_MEMORY, EXTRACT_PAGES, EXTRACT_PICTURES, EXTRACT_TEXT, Extent, Extract,
-    ExtractEvent, Page,
+    ExtractEvent, ExtractRequest, Look, Page, Shows, Sight, Unseen,
 };
 pub use fetch::{FETCH_MEMORY, FETCH_PIECE, Fetch, FetchEvent, FetchRequest};
 pub use memory::{
@@ -48,7 +49,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Version of all protocols; they change together with it. Supervisor and worker are installed
 /// together, so a difference means a half-done upgrade and the worker is refused.
-pub const VERSION: u32 = 18;
+pub const VERSION: u32 = 19;
 
 /// What is said to one kind of worker, and what it says.
 pub trait Protocol: Send + 'static {

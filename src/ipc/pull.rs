@@ -8,6 +8,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::chat::Networks;
+
 use super::{Protocol, WorkerKind};
 
 /// See the module's text.
@@ -76,6 +78,8 @@ pub struct PullRequest {
     pub token: Option<String>,
     /// The `http` address of a proxy, with its user and password if it wants them.
     pub proxy: Option<String>,
+    /// Where the server may be; `None`: anywhere.
+    pub networks: Option<Networks>,
 }
 
 /// Addresses can have keys in them.

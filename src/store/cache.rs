@@ -38,6 +38,20 @@ pub struct PackedFile {
     pub used: SystemTime,
 }
 
+impl PackedFile {
+    /// Whether it is of the model `id`, or was when the model's files were others.
+    pub fn is_of(&self, id: &str) -> bool {
+        is_of(&self.name, id)
+    }
+}
+
+fn is_of(name: &str, id: &str) -> bool {
+    let digits = name
+        .strip_prefix(plain(id))
+        .and_then(|rest| rest.strip_prefix('-'));
+    digits.is_some_and(|digits| digits.len() == 2 * DIGITS)
+}
+
 /// What the folder could hold when it was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheSpace {
@@ -52,11 +66,7 @@ pub struct CacheSpace {
 impl CacheSpace {
     /// Whether there is a file for the model `id`, or can be one of so many bytes.
     pub fn has_file(&self, id: &str, bytes: u64) -> bool {
-        let is_its = |name: &String| {
-            let digits = name.strip_prefix(plain(id))?.strip_prefix('-')?;
-            (digits.len() == 2 * DIGITS).then_some(())
-        };
-        bytes <= self.largest || self.names.iter().any(|name| is_its(name).is_some())
+        bytes <= self.largest || self.names.iter().any(|name| is_of(name, id))
     }
 }
 
@@ -220,9 +230,8 @@ impl PackedCache {
         files
     }
 
-    /// Takes all files away; returns what they had.
-    pub fn clear(&self) -> Vec<PackedFile> {
-        let mut files = self.list();
+    /// Takes files away; returns those that are gone.
+    pub fn clear(&self, mut files: Vec<PackedFile>) -> Vec<PackedFile> {
         files.retain(|file| self.remove(&file.name));
         files
     }
@@ -372,7 +381,7 @@ mod tests {
         // A model's own file makes room for its successor without being taken away.
         cache.create(100, &name("c")).unwrap();
         assert_eq!(names(&cache), ["c-abababababababab"]);
-        assert_eq!(cache.clear().len(), 1);
+        assert_eq!(cache.clear(cache.list()).len(), 1);
         assert!(names(&cache).is_empty());
     }
 
@@ -440,7 +449,7 @@ mod tests {
             assert!(cache.discard(&name("m")));
         }
         pipe();
-        assert!(cache.list().is_empty() && cache.clear().is_empty());
+        assert!(cache.list().is_empty() && cache.clear(vec![]).is_empty());
         // What cannot be replaced is an error, and is not waited for either.
         fs::remove_file(&path).unwrap();
         fs::create_dir_all(path.join("inside")).unwrap();

@@ -26,8 +26,8 @@ use super::replace::{UNFINISHED, replace};
 /// Where partial files lie, in a model directory.
 pub const FOLDER: &str = ".pull";
 /// The largest journal that is read, in bytes.
-const LARGEST: u64 = 256 << 10;
-/// Journals that are looked at.
+const LARGEST: u64 = 1 << 20;
+/// Journals that are looked at, and that are written.
 const JOURNALS: usize = 64;
 /// Everybody may read a model; see [`super::install`].
 const MODE: u32 = 0o644;
@@ -49,6 +49,9 @@ pub struct Journal {
     /// or not.
     #[serde(default)]
     pub boot: String,
+    /// The user on whose account it is; `None`: nobody's, an administrator's.
+    #[serde(default)]
+    pub owner: Option<u32>,
 }
 
 /// One of its files.
@@ -189,6 +192,23 @@ impl PartialFolder {
         journals
     }
 
+    /// Parts of which no journal speaks, with their bytes. Not for use while a download begins.
+    pub fn forgotten(&self) -> Vec<(PathBuf, u64)> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let is_part = |entry: &fs::DirEntry| {
+            let name = entry.file_name();
+            let parts: Vec<&str> = name.to_str()?.split('.').collect();
+            match parts[..] {
+                [id, _, "part"] => Some(!self.journal(id).exists()),
+                _ => None,
+            }
+        };
+        let forgotten = entries.filter(|entry| is_part(entry) == Some(true));
+        let sized =
+            forgotten.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.len())));
+        sized.collect()
+    }
+
     fn journal(&self, id: &str) -> PathBuf {
         self.path.join(format!("{id}.json"))
     }
@@ -216,9 +236,12 @@ impl PartialFolder {
     /// Replaces a journal, whole or not at all.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// The disk refuses, or it is more than would be read again.
     pub fn write(&self, journal: &Journal) -> io::Result<()> {
         let text = serde_json::to_string(journal)?;
+        if text.len() as u64 > LARGEST {
+            return Err(io::Error::other("the addresses of its files are too long"));
+        }
         // An address in it can have a key.
         replace(&self.journal(&journal.id), 0o600, text.as_bytes())?;
         sync(&self.path)
@@ -399,6 +422,7 @@ mod tests {
             folder: Some("some-model".into()),
             files: files.iter().map(file).collect(),
             boot: String::new(),
+            owner: None,
         }
     }
 
@@ -423,6 +447,9 @@ mod tests {
         // One that was cut is good as far as it goes.
         file.set_len(1).unwrap();
         assert_eq!(folder.open_part("0a", 0, 2, Some(4)).unwrap().1, 1);
+        assert_eq!(folder.forgotten(), []);
+        fs::remove_file(folder.journal("0a")).unwrap();
+        assert_eq!(folder.forgotten(), [(folder.part("0a", 0), 1)]);
         folder.forget(&begun);
         assert_eq!(fs::read_dir(&folder.path).unwrap().count(), 0);
         assert!(!begun.files[0].source.shown().contains("key"));

@@ -20,6 +20,7 @@ mod confinement;
 mod connection;
 mod constraint;
 mod decode;
+mod destination;
 mod document;
 mod encoder;
 mod exit;
@@ -118,7 +119,9 @@ fn run(kind: WorkerKind, channel: UnixStream, pagemap: Option<Pagemap>) -> Resul
     match kind {
         WorkerKind::Serve => serve(channel, pagemap),
         WorkerKind::Extract => match greet::<Extract>(channel)? {
-            Some((kind, mut reader, writer)) => document::run(kind, reader.take_fds(), &writer),
+            Some((request, mut reader, writer)) => {
+                document::run(request, reader.take_fds(), &writer)
+            }
             None => Ok(ExitCode::SUCCESS),
         },
         WorkerKind::Decode => match greet::<Decode>(channel)? {

@@ -11,6 +11,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,12 +20,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ureq::http::{HeaderMap, Response, StatusCode, header};
 use ureq::{Body, RequestBuilder};
-use url::Url;
+use url::{Host, Url};
 
 use super::confinement::confine;
 use super::connection;
+use super::destination;
 use super::exit::{EXIT_LOAD, EXIT_PROTOCOL};
 use super::link::Writer;
+use crate::chat::Networks;
 use crate::ipc::{PULL_MEMORY, Pull, PullEvent, PullHead, PullRequest};
 use crate::sandbox::{Needs, Profile};
 
@@ -96,13 +99,40 @@ fn reach(pull: &PullRequest) -> Result<Reached, PullEvent> {
     let found = first
         .socket_addrs(|| None)
         .map_err(|error| fault(format!("`{host}` is not found: {error}")))?;
-    let connection = connection::connect(&found, PATIENCE)
+    let allowed = match &pull.networks {
+        Some(networks) if proxy.is_none() => permitted(networks, &url, &found)?,
+        Some(networks) => {
+            // What a name means is for the proxy to find out; a number means the same everywhere.
+            if !matches!(url.host(), Some(Host::Domain(_))) {
+                let numbers = url.socket_addrs(|| None).unwrap_or_default();
+                permitted(networks, &url, &numbers)?;
+            }
+            found.iter().collect()
+        }
+        None => found.iter().collect(),
+    };
+    let connection = connection::connect(allowed, PATIENCE)
         .map_err(|error| fault(format!("`{host}` cannot be reached: {error}")))?;
     Ok(Reached {
         connection: connection::as_file(connection),
         opening: proxy.map(|proxy| opening(&url, &proxy)),
         trusted: connection::trusted(url.scheme()),
         url,
+    })
+}
+
+/// Which addresses a server may send us to.
+fn permitted<'a>(
+    networks: &Networks,
+    url: &Url,
+    found: &'a [SocketAddr],
+) -> Result<Vec<&'a SocketAddr>, PullEvent> {
+    destination::permitted(networks, url, found, "redirect-to").map_err(|why| {
+        PullEvent::Broken {
+            reason: format!("it is moved to where nothing is fetched from: {why}"),
+            // It would be moved there again.
+            distrusted: true,
+        }
     })
 }
 

@@ -98,7 +98,7 @@ class Daemon:
         self.models, self.socket = folder / "models", folder / "api.sock"
         config = folder / "gemmad.toml"
         config.write_text(f"""[server]\nsocket = "{self.socket}"\ndbus = "none"\n[models]\ndirectories = ["{self.models}"]\n
-[pull]\nhub = "{hub}"\nproxy = "none"\n[memory]\ncache-directory = "{folder}/cache"\n""")
+[pull]\nhub = "{hub}"\nproxy = "none"\nredirect-to = ["127.0.0.0/8"]\n[memory]\ncache-directory = "{folder}/cache"\n""")
         env = {**os.environ, "SSL_CERT_FILE": str(trusted)}
         self.process = subprocess.Popen([program, "--config", config], env=env)
         while not self.socket.exists():

@@ -21,6 +21,8 @@ EXPECTED = {
     "openai_responses.py": [PARIS, ANNA, "Anna"],
     "anthropic_messages.py": [PARIS, PARIS],
     "langchain_chat.py": [PARIS, PARIS, "set_light kitchen on", ANNA],
+    "ollama_chat.py": [PARIS, PARIS, "set_light kitchen on", LIGHT],
+    "ollama_chat.mjs": [PARIS, PARIS, ANNA, ":latest"],
     "curl.sh": [PARIS, PARIS, "message_stop", '"openapi"'],
     "openai_chat.mjs": [PARIS, PARIS, "set_light kitchen on", LIGHT, ANNA, PARIS],
     "ai_sdk.mjs": [PARIS, "set_light kitchen on", LIGHT, ANNA],

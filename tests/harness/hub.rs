@@ -117,12 +117,17 @@ impl Hub {
     pub fn options(&self, models: &Path, keys: &str) -> Options {
         Options {
             models: models.to_owned(),
-            limits: format!(
-                "[pull]\nhub = \"{}\"\nproxy = \"none\"\n{keys}",
-                self.at("")
-            ),
+            limits: self.keys() + keys,
             ..Options::default()
         }
+    }
+
+    /// `[pull]` of a daemon that downloads from this hub, which moves files to another name of its own.
+    pub fn keys(&self) -> String {
+        format!(
+            "[pull]\nhub = \"{}\"\nproxy = \"none\"\nredirect-to = [\"127.0.0.0/8\"]\n",
+            self.at("")
+        )
     }
 }
 

@@ -5,6 +5,7 @@
 pub mod cgroup;
 pub mod hub;
 pub mod parts;
+pub mod pdf;
 pub mod skip;
 pub mod users;
 

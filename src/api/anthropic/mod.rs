@@ -20,6 +20,7 @@ use crate::api::generation::{Meanwhile, begun, mistaken, next, parse, streamed};
 use crate::api::openai::chat::response::FinishDetails;
 use crate::api::parts::Parts;
 use crate::api::{Api, body, documents, id, json, relaxed, render, telling};
+use crate::attachments::ReadFile;
 use crate::backend::{Answer, Failure};
 use crate::chat::{ChatEvent, TextAnswer, TextTask};
 use error::AnthropicError;
@@ -31,12 +32,23 @@ pub async fn create(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
     request: Request,
+) -> Response {
+    let mut files = vec![];
+    let answered = answered(&api, &caller, request, &mut files).await;
+    documents::said(answered, &files)
+}
+
+async fn answered(
+    api: &Api,
+    caller: &Caller,
+    request: Request,
+    files: &mut Vec<ReadFile>,
 ) -> Result<Response, AnthropicError> {
     let body::Received {
         bytes,
         mut share,
         prefer,
-    } = body::read(&api, &caller, request).await?;
+    } = body::read(api, caller, request).await?;
     let MessagesCall {
         model,
         mut request,
@@ -48,7 +60,7 @@ pub async fn create(
     } = parse(bytes, request::parse).await?;
     let refusal = |failure| ApiError::failure(failure, |place| places.field(place));
     let unread = |refused| ApiError::attachments(refused, |place| places.field(place));
-    let files = documents::resolve(&api, caller.id(), &model, &mut request, &mut share)
+    documents::resolve(api, caller.id(), &model, &mut request, &mut share, files)
         .await
         .map_err(unread)?;
     let stops = request.output.stop.clone();
@@ -79,7 +91,7 @@ pub async fn create(
             json(whole(&mut answer, first, &id, &stops, show).await?)
         };
         let response = relaxed::with_header(response, &relaxed);
-        Ok(ignored.said_on(documents::with_files_header(response, &files)))
+        Ok(ignored.said_on(response))
     };
     begun(meanwhile, answering, |error: AnthropicError| error.event()).await
 }
@@ -129,10 +141,21 @@ pub async fn count_tokens(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
     request: Request,
+) -> Response {
+    let mut files = vec![];
+    let answered = counted(&api, &caller, request, &mut files).await;
+    documents::said(answered, &files)
+}
+
+async fn counted(
+    api: &Api,
+    caller: &Caller,
+    request: Request,
+    files: &mut Vec<ReadFile>,
 ) -> Result<Response, AnthropicError> {
     let body::Received {
         bytes, mut share, ..
-    } = body::read(&api, &caller, request).await?;
+    } = body::read(api, caller, request).await?;
     let MessagesCall {
         model,
         mut request,
@@ -142,7 +165,7 @@ pub async fn count_tokens(
     } = parse(bytes, request::parse_count).await?;
     let refusal = |failure| ApiError::failure(failure, |place| places.field(place));
     let unread = |refused| ApiError::attachments(refused, |place| places.field(place));
-    documents::resolve(&api, caller.id(), &model, &mut request, &mut share)
+    documents::resolve(api, caller.id(), &model, &mut request, &mut share, files)
         .await
         .map_err(unread)?;
     match api

@@ -123,6 +123,13 @@ pub fn neutral_members(object: &mut Object, parent: &str) -> Result<(), Invalid>
     Ok(())
 }
 
+/// The fields of the table that an object has which the door took apart itself.
+pub fn given(object: &Object, parent: &str) -> Vec<&'static str> {
+    let members = TABLE.iter().filter(|field| is_of(field, parent));
+    let names = members.filter_map(|field| Some(field.name.split_once('.')?.1));
+    names.filter(|name| object.peek(name).is_some()).collect()
+}
+
 fn is_of(field: &Field, parent: &str) -> bool {
     field
         .name

@@ -125,6 +125,12 @@ fn an_object_is_taken_with_its_members() {
 }
 
 #[test]
+fn what_was_given_of_an_object_is_named() {
+    let object = body(br#"{"num_gpu":1,"temperature":1,"num_ctx":null,"num_thread":2}"#).unwrap();
+    assert_eq!(given(&object, "options"), ["num_gpu", "num_thread"]);
+}
+
+#[test]
 fn labels_are_the_clients_own() {
     let take = |json: &str| {
         let mut object = body(json.as_bytes()).unwrap();

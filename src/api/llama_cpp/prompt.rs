@@ -9,13 +9,13 @@ use axum::response::Response;
 use serde::Serialize;
 
 use crate::access::Caller;
-use crate::access::quota::Share;
 use crate::api::error::ApiError;
-use crate::api::generation::{mistaken, parse};
-use crate::api::openai::chat::{fields, request};
+use crate::api::generation::mistaken;
+use crate::api::openai::chat::input::{Ready, ready};
 use crate::api::openai::common::counted;
-use crate::api::{Api, body, conversation, documents, json, render};
-use crate::chat::{ChatRequest, TextAnswer, TextTask};
+use crate::api::{Api, documents, json, render};
+use crate::attachments::ReadFile;
+use crate::chat::{TextAnswer, TextTask};
 
 #[derive(Serialize)]
 struct Prompt {
@@ -26,14 +26,30 @@ pub async fn apply_template(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
     request: Request,
+) -> Response {
+    let mut files = vec![];
+    let rendered = rendered(&api, &caller, request, &mut files).await;
+    documents::said(rendered, &files)
+}
+
+async fn rendered(
+    api: &Api,
+    caller: &Caller,
+    http: Request,
+    files: &mut Vec<ReadFile>,
 ) -> Result<Response, ApiError> {
-    let render_it = |request| TextTask::Render(Box::new(request));
-    match ask(&api, &caller, request, render_it).await? {
-        // The text is of the request's size, which the share still counts.
-        (TextAnswer::Bytes(bytes), _share) => Ok(json(render(&Prompt {
+    // The text is of the request's size, which the share still counts.
+    let Ready {
+        model,
+        request,
+        share: _share,
+    } = ready(api, caller, http, files).await?;
+    let task = TextTask::Render(Box::new(request));
+    match api.backends.text(caller.id(), &model, task).await? {
+        TextAnswer::Bytes(bytes) => Ok(json(render(&Prompt {
             prompt: String::from_utf8_lossy(&bytes).into_owned(),
         }))),
-        (other, _) => Err(mistaken(&other)),
+        other => Err(mistaken(&other)),
     }
 }
 
@@ -41,31 +57,24 @@ pub async fn input_tokens(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
     request: Request,
-) -> Result<Response, ApiError> {
-    let count = |request| TextTask::Count(Box::new(request));
-    let (answer, _) = ask(&api, &caller, request, count).await?;
-    counted(&answer)
+) -> Response {
+    let mut files = vec![];
+    let counted = tokens(&api, &caller, request, &mut files).await;
+    documents::said(counted, &files)
 }
 
-async fn ask(
+async fn tokens(
     api: &Api,
     caller: &Caller,
     http: Request,
-    task: impl FnOnce(ChatRequest) -> TextTask,
-) -> Result<(TextAnswer, Share), ApiError> {
-    let body::Received {
-        bytes, mut share, ..
-    } = body::read(api, caller, http).await?;
-    let request::ChatCall {
-        model, mut request, ..
-    } = parse(bytes, request::parse).await?;
-    documents::resolve(api, caller.id(), &model, &mut request, &mut share)
-        .await
-        .map_err(|refused| ApiError::attachments(refused, fields::field))?;
-    conversation::settle(&mut request);
-    let answer = api
-        .backends
-        .text(caller.id(), &model, task(request))
-        .await?;
-    Ok((answer, share))
+    files: &mut Vec<ReadFile>,
+) -> Result<Response, ApiError> {
+    let Ready {
+        model,
+        request,
+        share: _share,
+    } = ready(api, caller, http, files).await?;
+    let task = TextTask::Count(Box::new(request));
+    let answer = api.backends.text(caller.id(), &model, task).await?;
+    counted(&answer)
 }

@@ -1,4 +1,4 @@
-//! `DELETE /v1/models/{id}`, `POST /models/verify` and `POST /models/import`, for those whom the policy allows.
+//! `DELETE /v1/models/{id}`, `POST /models/verify`, `POST /models/prune` and `POST /models/import`, for those whom the policy allows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +15,15 @@ use tokio::time::timeout;
 use url::form_urlencoded;
 
 use super::admin;
+use super::pull::LISTED;
 use crate::access::Caller;
 use crate::api::error::ApiError;
 use crate::api::parse::json::body as parse;
 use crate::api::{Api, body, json, render};
-use crate::backend::{Failure, Import, Imported, Removed, Verdict, VerifiedFile};
+use crate::backend::{
+    Failure, Import, Imported, LocalBackend, ModelInfo, Removed, Unused, UnusedKind, Verdict,
+    VerifiedFile,
+};
 
 /// How long the next bytes of a file may be in coming, and the disk in taking them.
 const PIECE_TIME: Duration = Duration::from_secs(60);
@@ -44,7 +48,25 @@ pub async fn remove(
     let Ok(Path(id)) = id else {
         return Err(wrong("the model's name is not UTF-8"));
     };
-    Ok(json(removed_json(api.backends.local().remove(&id).await?)))
+    let removed = take_away(api.backends.local(), &id).await?;
+    Ok(json(removed_json(removed)))
+}
+
+/// Removes a model, and waits until it is no longer among those that are installed: whoever hears
+/// that it is gone finds it so.
+pub async fn take_away(local: &dyn LocalBackend, id: &str) -> Result<Removed, Failure> {
+    let before = local.status().models;
+    let removed = local.remove(id).await?;
+    // Another file may have its name from then on.
+    let Some(model) = before.iter().find(|model| model.id == removed.id) else {
+        return Ok(removed);
+    };
+    let is_it = |one: &ModelInfo| (&one.id, one.created) == (&model.id, model.created);
+    let mut models = local.changes();
+    let is_gone = models.wait_for(|status| !status.models.iter().any(is_it));
+    // A disk that does not answer keeps nobody from hearing that the file is gone.
+    let _ = timeout(LISTED, is_gone).await;
+    Ok(removed)
 }
 
 /// What both doors say of a model that was taken away.
@@ -122,6 +144,57 @@ pub fn verified_json(model: String, files: Vec<VerifiedFile>) -> String {
             .iter()
             .any(|file| matches!(file.verdict, Verdict::Differs { .. })),
         files: files.into_iter().map(FileOut::from).collect(),
+    })
+}
+
+#[derive(Serialize)]
+struct PrunedOut {
+    object: &'static str,
+    /// Whether it was only looked for.
+    dry_run: bool,
+    /// Bytes of all of it.
+    freed: u64,
+    data: Vec<UnusedOut>,
+}
+
+#[derive(Serialize)]
+struct UnusedOut {
+    /// `packed_weights` or `download`
+    kind: &'static str,
+    name: String,
+    bytes: u64,
+}
+
+/// Takes away what serves no installed model, or with `{"dry_run": true}` says what that would be.
+pub async fn prune(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    admin::allowed(&api, &caller)?;
+    let received = body::read(&api, &caller, request).await?;
+    let mut object = parse(&received.bytes)?;
+    let dry_run = object.switch("dry_run", false)?;
+    object.finish()?;
+    let found = api.backends.local().prune(!dry_run).await?;
+    Ok(json(pruned_json(dry_run, found)))
+}
+
+/// What both doors say of what serves no installed model.
+pub fn pruned_json(dry_run: bool, found: Vec<Unused>) -> String {
+    let out = |unused: Unused| UnusedOut {
+        kind: match unused.kind {
+            UnusedKind::PackedWeights => "packed_weights",
+            UnusedKind::Download => "download",
+        },
+        name: unused.name,
+        bytes: unused.bytes,
+    };
+    render(&PrunedOut {
+        object: "list",
+        dry_run,
+        freed: found.iter().map(|unused| unused.bytes).sum(),
+        data: found.into_iter().map(out).collect(),
     })
 }
 

@@ -23,15 +23,16 @@ use crate::api::parse::json::{Json, Object, body as parse};
 use crate::api::{Api, Invalid, body, json, render};
 use crate::backend::{
     LocalBackend, PullAsk, PullPlan, PullRights, PullState, PullStatus, PullWatch, PulledFile,
-    Status,
+    Puller, Status,
 };
+use crate::chat::PrincipalId;
 
 /// Events of one stream are no closer than this.
 const PAUSE: Duration = Duration::from_millis(200);
 /// What [`joined`] takes.
 pub const WITH: &str = "must be a list of \"vision\", \"audio\" and \"drafter\"";
-/// How long the end of a download waits for its model to be found.
-const LISTED: Duration = Duration::from_secs(10);
+/// How long it is waited for that the list of models has what came, and no more what went.
+pub const LISTED: Duration = Duration::from_secs(10);
 
 /// What is asked for, and how it is answered.
 pub struct Asked {
@@ -50,16 +51,21 @@ pub async fn pull(
     let received = body::read(&api, &caller, request).await?;
     let asked = read(parse(&received.bytes)?)?;
     drop(received);
-    allowed(&api, &caller, &asked.ask).await?;
+    let by = puller(&api, &caller, &asked.ask).await?;
     let local = api.backends.local();
     if asked.plan {
-        let plan = local.plan_pull(&asked.ask).await?;
+        let plan = local.plan_pull(&asked.ask, &by).await?;
         return Ok(json(plan_json(plan)));
     }
-    let mut watched = local.pull(&asked.ask).await?;
+    let mut watched = local.pull(&asked.ask, &by).await?;
     let models = local.changes();
     if asked.stream {
-        return Ok(events(Body::from_stream(told(watched, models))));
+        let event = |status: &PullStatus| {
+            let mut buffer = vec![];
+            write_event(&mut buffer, None, &StatusOut::from(status));
+            buffer
+        };
+        return Ok(events(Body::from_stream(told(watched, models, event))));
     }
     // Its sender lives as long as it is told of.
     let _ = watched.wait_for(|status| status.state.is_over()).await;
@@ -69,34 +75,58 @@ pub async fn pull(
 }
 
 /// Refuses everyone but administrators, and those whom a catalog lets fetch from all places that are meant.
-async fn allowed(api: &Api, caller: &Caller, ask: &PullAsk) -> Result<(), ApiError> {
+pub async fn puller(api: &Api, caller: &Caller, ask: &PullAsk) -> Result<Puller, ApiError> {
     let refusal = match admin::allowed(api, caller) {
-        Ok(()) => return Ok(()),
+        Ok(()) => return Ok(Puller::Administrator),
         Err(refusal) => refusal,
     };
-    match is_allowed(api.backends.local(), &caller.principal, ask).await {
-        true => Ok(()),
-        false => Err(refusal),
-    }
+    let puller = by_catalogs(api.backends.local(), &caller.principal, ask).await;
+    puller.ok_or(refusal)
 }
 
-/// Whether a catalog lets somebody fetch from all places that are meant.
-pub async fn is_allowed(local: &dyn LocalBackend, who: &Principal, ask: &PullAsk) -> bool {
+/// Somebody whom catalogs let fetch from all places that are meant.
+pub async fn by_catalogs(
+    local: &dyn LocalBackend,
+    who: &Principal,
+    ask: &PullAsk,
+) -> Option<Puller> {
     // What there is is no secret, but why something is not is not told to those who may not have it.
-    let Ok(places) = local.pull_rights(ask).await else {
-        return false;
-    };
-    let may = |rights: &PullRights| who.is_among(&rights.users, &rights.groups);
-    !places.is_empty() && places.iter().all(may)
+    let rights = local.pull_rights(ask).await.ok()?;
+    lets_fetch(who, &rights).then(|| Puller::User {
+        who: who.id(),
+        rights,
+    })
 }
 
-/// What is fetched, and what was since the daemon started.
+/// Whether these rights, of all places that are meant, let somebody fetch.
+pub fn lets_fetch(who: &Principal, rights: &[PullRights]) -> bool {
+    let may = |rights: &PullRights| who.is_among(&rights.users, &rights.groups);
+    !rights.is_empty() && rights.iter().all(may)
+}
+
+/// Those downloads that somebody began and nobody else waits for.
+pub fn own(pulls: Vec<PullStatus>, who: PrincipalId) -> Vec<PullStatus> {
+    let account = Some(who.account());
+    pulls
+        .into_iter()
+        .filter(|pull| pull.owner == account)
+        .collect()
+}
+
+/// What is fetched, and what was since the daemon started: administrators see all of it, others what they began.
 pub async fn list(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, ApiError> {
-    admin::allowed(&api, &caller)?;
-    Ok(json(list_json(&api.backends.local().pulls())))
+    let all = api.backends.local().pulls();
+    let shown = match admin::allowed(&api, &caller) {
+        Ok(()) => all,
+        Err(refusal) => match own(all, caller.id()) {
+            none if none.is_empty() => return Err(refusal),
+            own => own,
+        },
+    };
+    Ok(json(list_json(&shown)))
 }
 
 /// The list as both doors give it.
@@ -112,13 +142,13 @@ pub fn plan_json(plan: PullPlan) -> String {
     render(&PlanOut::from(plan))
 }
 
-/// Stops a download, and answers when it has stopped. A body is not looked at.
+/// Stops a download, or forgets what is kept of one that failed, and answers when that is done: for administrators, and for
+/// who began it. A body is not looked at.
 pub async fn cancel(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
-    admin::allowed(&api, &caller)?;
     let Ok(Path(id)) = id else {
         return Err(ApiError::invalid(
             StatusCode::NOT_FOUND,
@@ -126,8 +156,19 @@ pub async fn cancel(
             "the download's id is not UTF-8",
         ));
     };
-    let stopped = api.backends.local().cancel_pull(&id).await?;
+    let local = api.backends.local();
+    let account = match admin::allowed(&api, &caller) {
+        Ok(()) => None,
+        Err(_) if has(local, caller.id(), &id) => Some(caller.id().account()),
+        Err(refusal) => return Err(refusal),
+    };
+    let stopped = local.cancel_pull(&id, account).await?;
     Ok(json(render(&StatusOut::from(&stopped))))
+}
+
+/// Whether a download is one that somebody began and nobody else waits for.
+pub fn has(local: &dyn LocalBackend, who: PrincipalId, id: &str) -> bool {
+    own(local.pulls(), who).iter().any(|pull| pull.id == id)
 }
 
 /// Takes a request apart.
@@ -182,13 +223,15 @@ pub async fn listed(last: &PullStatus, mut models: watch::Receiver<Status>) {
     let _ = timeout(LISTED, models.wait_for(is_there)).await;
 }
 
-/// An event now, one for each change, but not too many, and one for the end.
-fn told(
+/// The `event` of how it stands now, one for each change, but not too many, and one for the end.
+pub fn told(
     watched: PullWatch,
     models: watch::Receiver<Status>,
-) -> impl stream::Stream<Item = Result<Vec<u8>, Infallible>> {
-    stream::unfold(Some((watched, models, true)), |state| async move {
-        let (mut watched, models, first) = state?;
+    event: impl FnMut(&PullStatus) -> Vec<u8> + Send,
+) -> impl stream::Stream<Item = Result<Vec<u8>, Infallible>> + Send {
+    let begin = Some((watched, models, event, true));
+    stream::unfold(begin, |state| async move {
+        let (mut watched, models, mut event, first) = state?;
         if !first {
             sleep(PAUSE).await;
             // The job is gone with the daemon.
@@ -196,13 +239,12 @@ fn told(
         }
         let status = watched.borrow_and_update().clone();
         listed(&status, models.clone()).await;
-        let mut buffer = vec![];
-        write_event(&mut buffer, None, &StatusOut::from(&status));
+        let piece = event(&status);
         let next = match status.state.is_over() {
             true => None,
-            false => Some((watched, models, false)),
+            false => Some((watched, models, event, false)),
         };
-        Some((Ok(buffer), next))
+        Some((Ok(piece), next))
     })
 }
 

@@ -10,7 +10,7 @@ pub mod files;
 mod format;
 pub mod models;
 pub mod responses;
-mod tools;
+pub mod tools;
 pub mod transcriptions;
 
 use axum::response::Response;

@@ -201,7 +201,7 @@ pub async fn get(
             metadata: metadata.map(|(key, value)| (key, value.into())).collect(),
         })));
     }
-    let model = api.backends.find(&id, Modalities::default()).await?;
+    let model = api.backends.find(&id, Modalities::default()).await?.model;
     let status = api.backends.status_of(&model.id);
     Ok(json(render(&Entry::new(&model, &status))))
 }

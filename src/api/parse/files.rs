@@ -5,30 +5,34 @@ use std::sync::Arc;
 
 use crate::api::parse::Invalid;
 use crate::api::parse::json::{Json, Object, quote};
-use crate::api::parse::media::decode;
+use crate::api::parse::media::{decode, of_detail};
 use crate::api::parse::remote;
-use crate::chat::{Document, MAX_DOCUMENT_BYTES, Part, RemoteKind, Source};
+use crate::chat::{Detail, Document, MAX_DOCUMENT_BYTES, Part, RemoteKind, Source};
 
 /// The rest of a part of type `file`.
 pub fn file(part: &mut Object) -> Result<Part, Invalid> {
+    let beside = of_detail(part)?;
     let mut object = part.need("file")?.object()?;
-    let document = fields(&mut object)?;
+    let detail = match of_detail(&mut object)? {
+        Detail::Auto => beside,
+        detail => detail,
+    };
+    let document = fields(&mut object, detail)?;
     object.finish()?;
     Ok(Part::Document(document))
 }
 
 /// The rest of a part of type `input_file`.
 pub fn input_file(part: &mut Object) -> Result<Part, Invalid> {
-    // How pages are shown is for this service to say.
-    part.take("detail");
+    let detail = of_detail(part)?;
     if let Some(url) = part.take("file_url") {
         let name = part.string("filename")?.unwrap_or_default();
-        return remote::part(&url, RemoteKind::Document(name));
+        return remote::part(&url, RemoteKind::Document(name, detail));
     }
-    Ok(Part::Document(fields(part)?))
+    Ok(Part::Document(fields(part, detail)?))
 }
 
-fn fields(object: &mut Object) -> Result<Document, Invalid> {
+fn fields(object: &mut Object, detail: Detail) -> Result<Document, Invalid> {
     let name = object.string("filename")?.unwrap_or_default();
     let source = match (object.take("file_id"), object.take("file_data")) {
         (Some(id), None) => Source::Kept(id.string()?),
@@ -36,7 +40,11 @@ fn fields(object: &mut Object) -> Result<Document, Invalid> {
         (Some(id), Some(_)) => return id.wrong("and `file_data` exclude each other"),
         (None, None) => return object.lacks("file_data", "is required (or `file_id`)"),
     };
-    Ok(Document { name, source })
+    Ok(Document {
+        name,
+        source,
+        detail,
+    })
 }
 
 /// A data URL of any type, or base64 alone.
@@ -95,7 +103,7 @@ pub fn document(block: &mut Object) -> Result<Part, Invalid> {
         "url" => {
             let url = source.need("url")?;
             source.finish()?;
-            return remote::part(&url, RemoteKind::Document(name));
+            return remote::part(&url, RemoteKind::Document(name, Detail::Auto));
         }
         other => {
             return kind.wrong(format!(
@@ -108,6 +116,7 @@ pub fn document(block: &mut Object) -> Result<Part, Invalid> {
     Ok(Part::Document(Document {
         name,
         source: found,
+        detail: Detail::Auto,
     }))
 }
 
@@ -121,6 +130,7 @@ mod tests {
         Part::Document(Document {
             name: name.into(),
             source: Source::File(file.into()),
+            detail: Detail::Auto,
         })
     }
 
@@ -128,13 +138,14 @@ mod tests {
         Part::Document(Document {
             name: String::new(),
             source: Source::Kept(id.into()),
+            detail: Detail::Auto,
         })
     }
 
     fn elsewhere(name: &str) -> Part {
         Part::Remote(Remote {
             url: "https://example.org/a.pdf".into(),
-            what: RemoteKind::Document(name.into()),
+            what: RemoteKind::Document(name.into(), Detail::Auto),
         })
     }
 
@@ -196,6 +207,32 @@ mod tests {
     }
 
     #[test]
+    fn detail_is_how_closely_pages_are_looked_at() {
+        for (read, part, expected) in [
+            (
+                file as Read,
+                r#"{"file":{"file_id":"a","detail":"low"}}"#,
+                Detail::Low,
+            ),
+            (
+                file,
+                r#"{"file":{"file_id":"a"},"detail":"original"}"#,
+                Detail::High,
+            ),
+            (
+                input_file,
+                r#"{"file_id":"a","detail":560}"#,
+                Detail::Tokens(560),
+            ),
+        ] {
+            let Ok(Part::Document(document)) = read(&mut body(part.as_bytes()).unwrap()) else {
+                panic!("{part}");
+            };
+            assert_eq!(document.detail, expected, "{part}");
+        }
+    }
+
+    #[test]
     fn everything_else_is_refused_by_name() {
         for (read, part, field, reason) in [
             (file as Read, r#"{}"#, "file", "required"),
@@ -234,6 +271,12 @@ mod tests {
                 r#"{"file_url":"a.pdf"}"#,
                 "file_url",
                 "is not an address",
+            ),
+            (
+                input_file,
+                r#"{"file_id":"a","detail":"most"}"#,
+                "detail",
+                "`original`",
             ),
             (
                 super::document,

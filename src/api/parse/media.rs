@@ -63,7 +63,8 @@ pub fn image_url(part: &mut Object) -> Result<Part, Invalid> {
     )
 }
 
-fn of_detail(object: &mut Object) -> Result<Detail, Invalid> {
+/// What is said of a part's `detail`.
+pub fn of_detail(object: &mut Object) -> Result<Detail, Invalid> {
     object
         .take("detail")
         .map_or(Ok(Detail::Auto), |detail| self::detail(&detail))
@@ -131,6 +132,32 @@ pub fn source(json: &Json) -> Result<Part, Invalid> {
     }))
 }
 
+/// A file of Ollama's `images`, in base64 alone: a picture, or a sound, which its first bytes tell. Also as
+/// a data URL, or by its address.
+pub fn bare(json: &Json) -> Result<Part, Invalid> {
+    let text = json.string()?;
+    if text.starts_with("data:") || is_address(&text) {
+        return picture(json, Detail::Auto);
+    }
+    let file = decode(json, &text, MAX_PICTURE_BYTES.max(MAX_SOUND_BYTES))?;
+    Ok(match is_sound(&file) {
+        true => Part::Sound(Sound { file }),
+        false => Part::Picture(Picture {
+            file,
+            detail: Detail::Auto,
+        }),
+    })
+}
+
+/// Whether a file begins as sounds do that are sent without a word of what they are.
+fn is_sound(file: &[u8]) -> bool {
+    let begins = [&b"fLaC"[..], b"OggS", b"ID3"];
+    begins.iter().any(|begin| file.starts_with(begin))
+        || (file.starts_with(b"RIFF") && file.get(8..12) == Some(b"WAVE"))
+        // The first frame of MPEG audio.
+        || matches!(file, [0xff, second, ..] if second & 0xe6 == 0xe2)
+}
+
 fn detail(json: &Json) -> Result<Detail, Invalid> {
     if !json.is_string() {
         return match json.u32(0, u32::MAX)? {
@@ -141,9 +168,9 @@ fn detail(json: &Json) -> Result<Detail, Invalid> {
     match json.string()?.as_str() {
         "auto" => Ok(Detail::Auto),
         "low" => Ok(Detail::Low),
-        "high" => Ok(Detail::High),
+        "high" | "original" => Ok(Detail::High),
         other => json.wrong(format!(
-            "must be `auto`, `low`, `high` or a number of tokens, not `{}`",
+            "must be `auto`, `low`, `high`, `original` or a number of tokens, not `{}`",
             quote(other)
         )),
     }
@@ -259,6 +286,52 @@ mod tests {
             input_image(&mut body(part.as_bytes()).unwrap()),
             Ok(remote(Detail::Auto))
         );
+    }
+
+    #[test]
+    fn a_file_alone_is_a_picture_or_a_sound() {
+        let parse = |text: &str| {
+            let json = format!("{{\"x\":\"{text}\"}}");
+            bare(&body(json.as_bytes()).unwrap().take("x").unwrap())
+        };
+        let is_sound = |file: &[u8]| match parse(&BASE64.encode(file)).unwrap() {
+            Part::Sound(sound) => {
+                assert_eq!(&sound.file[..], file);
+                true
+            }
+            Part::Picture(picture) => {
+                assert_eq!(&picture.file[..], file);
+                false
+            }
+            other => panic!("{other:?}"),
+        };
+        for sound in [
+            &b"RIFF\x10\0\0\0WAVEfmt "[..],
+            b"fLaC\0",
+            b"OggS\0",
+            b"ID3\x04",
+            b"\xff\xfb\x90",
+        ] {
+            assert!(is_sound(sound), "{sound:?}");
+        }
+        for picture in [
+            &b"\x89PNG"[..],
+            b"\xff\xd8\xff\xe0",
+            b"RIFF\x10\0\0\0WEBP",
+            b"GIF8",
+            b"RIFF",
+        ] {
+            assert!(!is_sound(picture), "{picture:?}");
+        }
+        assert!(matches!(
+            parse("data:image/png;base64,iVBORw=="),
+            Ok(Part::Picture(_))
+        ));
+        assert!(matches!(
+            parse("https://example.org/a.png"),
+            Ok(Part::Remote(_))
+        ));
+        assert_eq!(parse("a picture").unwrap_err().field, "x");
     }
 
     fn assert_refused(part: &str, field: &str, reason: &str) {

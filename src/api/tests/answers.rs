@@ -161,6 +161,40 @@ async fn a_stream_that_waits_begins_and_then_tells_what_went_wrong() {
     }
 }
 
+/// Lines of JSON have no comments.
+#[tokio::test]
+async fn lines_that_wait_begin_with_a_blank_and_then_tell_what_went_wrong() {
+    for (path, body) in [
+        (
+            "/api/chat",
+            r#"{"messages":[{"role":"user","content":"hi"}]}"#,
+        ),
+        ("/api/generate", r#"{"prompt":"hi"}"#),
+    ] {
+        let mut door = Door::open(Limits::default());
+        let mut stream = door.connect().await;
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let (events, ..) = door.answer().await;
+        let mut seen = String::new();
+        read_until(&mut stream, &mut seen, |seen| {
+            seen.ends_with("\r\n1\r\n \r\n")
+        })
+        .await;
+        assert!(
+            seen.starts_with("HTTP/1.1 200 ") && seen.contains("application/x-ndjson"),
+            "{path}: {seen}"
+        );
+        let failure = Failure::TimedOut { limit: SOON };
+        events.send(Err(failure)).await.unwrap();
+        let rest = read_all(&mut stream).await;
+        assert!(rest.contains("{\"error\":\""), "{path}: {rest}");
+    }
+}
+
 #[tokio::test]
 async fn a_stream_begins_once_its_request_is_accepted() {
     let mut door = Door::open(Limits::default());

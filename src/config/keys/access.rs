@@ -25,7 +25,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "fetch-from",
         Rule::List {
-            allowed: "an array of \"public\", addresses like \"192.168.1.20\" and networks like \"192.168.1.0/24\"",
+            allowed: super::NETWORKS,
             check: |text| Networks::of(&[text]).is_some(),
             may_be_empty: true,
             // Each was checked.

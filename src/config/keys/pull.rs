@@ -2,6 +2,8 @@
 
 use url::Url;
 
+use crate::chat::Networks;
+
 use super::{Key, Rule, is_absolute, key};
 
 /// The fastest that can be set, in bytes a second.
@@ -48,6 +50,16 @@ pub(super) static KEYS: &[Key] = &[
             min: 0,
             max: FASTEST,
             put: |config, rate| config.pull.least_rate = rate,
+        },
+    ),
+    key(
+        "redirect-to",
+        Rule::List {
+            allowed: super::NETWORKS,
+            check: |text| Networks::of(&[text]).is_some(),
+            may_be_empty: true,
+            // Each was checked.
+            put: |config, list| config.pull.redirect_to = Networks::of(&list).unwrap_or_default(),
         },
     ),
 ];

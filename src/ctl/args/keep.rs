@@ -59,3 +59,18 @@ pub struct VerifyArgs {
     #[arg(long)]
     pub json: bool,
 }
+
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+
+    /// Only show what would be deleted
+    #[arg(long, conflicts_with = "yes")]
+    pub dry_run: bool,
+
+    /// Print the daemon's own JSON; sizes are bytes
+    #[arg(long)]
+    pub json: bool,
+}

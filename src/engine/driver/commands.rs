@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::super::cache::CacheScope;
 use super::super::choice::{self, ModelRequest};
 use super::super::names;
 use super::super::offers;
@@ -15,8 +16,9 @@ use super::super::{
     Command, EVENTS, Settings, describe, describe_all, describe_rejected, plan, rejected,
 };
 use super::Driver;
-use crate::backend::{Answer, Failure, HangUpGuard, ModelInfo, WorkerMemory};
-use crate::chat::{ChatRequest, Modalities, PrincipalId, TextAnswer, TextTask};
+use crate::backend::{Answer, Failure, Found, HangUpGuard, ModelInfo, WorkerMemory};
+use crate::chat::{ChatRequest, Detail, Modalities, PrincipalId, TextAnswer, TextTask};
+use crate::gemma::picture;
 use crate::ipc::Packing;
 use crate::store::Model;
 
@@ -57,7 +59,7 @@ impl Driver {
                 reply,
             } => {
                 let found = self.resolve(&name, modalities);
-                let _ = reply.send(found.map(|(model, _)| describe(&model)));
+                let _ = reply.send(found.map(|(model, _)| self.found(&model, modalities)));
             }
             Command::Unload { reply } => {
                 self.unloads.push(reply);
@@ -67,9 +69,18 @@ impl Driver {
                 let _ = reply.send(Ok(()));
             }
             Command::Memory { reply } => self.memory(reply),
-            Command::Cache { clear, reply } => {
-                self.cache_turns
-                    .report(self.setup.cache(), self.packed_in_use(), clear, reply);
+            Command::Cache {
+                unused,
+                clear,
+                reply,
+            } => {
+                let ids = || self.catalog.models.iter().map(|model| model.id.clone());
+                let scope = match unused {
+                    true => CacheScope::OfOthers(ids().collect()),
+                    false => CacheScope::All,
+                };
+                let (cache, in_use) = (self.setup.cache(), self.packed_in_use());
+                self.cache_turns.report(cache, in_use, scope, clear, reply);
             }
             Command::Plan {
                 context,
@@ -320,6 +331,27 @@ impl Driver {
             "the model's file {what}: the worker ends once it is idle"
         );
         self.step(Input::Unload);
+    }
+
+    /// What a request could have of this model: as it is loaded, or as it would be.
+    fn found(&self, model: &Model, modalities: Modalities) -> Found {
+        let worker = self.worker.as_ref();
+        let loaded = worker.filter(|worker| worker.model.id == model.id);
+        let growth = loaded.map(|worker| worker.growth).or_else(|| {
+            let placement = self.setup.fit(model, &[], 0, modalities).ok()?;
+            Some(placement.growth)
+        });
+        let usual = picture::USUAL_BUDGET;
+        Found {
+            model: describe(model),
+            context: growth.map_or(model.context_limit, |growth| growth.reach),
+            // The larger variants read a picture in one step.
+            picture: match growth {
+                _ if model.variant.is_small() => picture::largest_budget(Detail::High),
+                Some(growth) => growth.step.max(usual),
+                None => usual,
+            },
+        }
     }
 
     pub(super) fn resolve(

@@ -173,6 +173,7 @@ impl PromptCache {
             places.secret_file.clone()
         });
         let secret = secret.flatten().filter(|_| self.0.given.is_none());
+        let secret = secret.map(|path| (self.clone(), path));
         let cleared = gone.iter().map(Entry::report).collect();
         discard_aside(gone, secret);
         cleared
@@ -241,19 +242,24 @@ fn discard(gone: Vec<Entry>) {
 
 /// [`discard`], and of a secret, where nobody waits for the disk, which may hang. Where there is no
 /// thread to be had, here.
-fn discard_aside(gone: Vec<Entry>, secret: Option<PathBuf>) {
+fn discard_aside(gone: Vec<Entry>, secret: Option<(PromptCache, PathBuf)>) {
     if gone.is_empty() && secret.is_none() {
         return;
     }
     let what = Arc::new(Mutex::new((gone, secret)));
-    let take = |what: &Mutex<(Vec<Entry>, Option<PathBuf>)>| {
+    let take = |what: &Mutex<(Vec<Entry>, Option<(PromptCache, PathBuf)>)>| {
         let mut what = what.lock().unwrap_or_else(PoisonError::into_inner);
         discard(std::mem::take(&mut what.0));
-        if let Some(Err(error)) = what.1.take().map(std::fs::remove_file)
+        let Some((cache, path)) = what.1.take() else {
+            return;
+        };
+        if let Err(error) = std::fs::remove_file(path)
             && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(%error, "the key of kept prompts cannot be removed");
         }
+        // Somebody may have read it while it was there still; the next one is made anew.
+        cache.places().secret = None;
     };
     let aside = what.clone();
     let started = std::thread::Builder::new()

@@ -28,6 +28,10 @@ const MARK_BYTES: u64 = 64 << 20;
 const MARK_TIME: Duration = Duration::from_secs(1);
 /// Bytes that are read at a time when they are hashed again.
 const PIECE: usize = 1 << 20;
+/// Bytes that stay free on the disk.
+pub const RESERVE: u64 = 256 << 20;
+/// Bytes of an entity tag; a longer one is none.
+const LONGEST_ETAG: usize = 512;
 /// The largest file that is believed in, in bytes.
 const LARGEST: u64 = 1 << 44;
 /// Times that a file is fetched from its start because its server has another one now, or it hashes to something else.
@@ -294,6 +298,8 @@ struct Target {
     at: u64,
     /// Bytes of the whole.
     bytes: Option<u64>,
+    /// Whether the room for all of it was looked for, and taken, before it came.
+    has_room: bool,
     marked: (u64, Instant),
     syncer: Syncer,
 }
@@ -317,6 +323,7 @@ impl Target {
             hash: Sha256::new(),
             at: 0,
             bytes,
+            has_room: bytes.is_some(),
             marked: (0, Instant::now()),
             syncer: Syncer::default(),
         };
@@ -391,12 +398,15 @@ impl Target {
         self.syncer.start(&self.file, self.at);
         let left = self.bytes.unwrap_or(0).saturating_sub(self.at);
         let directory = context.folder.directory();
-        // Where the room could not be taken, somebody else may have.
-        match free_bytes(directory) {
-            Ok(free) if free == 0 && left > 0 => {
-                Err(context.disk(io::ErrorKind::StorageFull.into()))
-            }
-            _ => Ok(()),
+        // Where the room could not be taken, somebody else may have; and how long a file is may be known by its end alone.
+        let is_full = match free_bytes(directory) {
+            Ok(free) if self.has_room => free == 0 && left > 0,
+            Ok(free) => free < RESERVE.saturating_add(left),
+            Err(_) => false,
+        };
+        match is_full {
+            true => Err(context.disk(io::ErrorKind::StorageFull.into())),
+            false => Ok(()),
         }
     }
 
@@ -463,12 +473,14 @@ impl Sink for Taking<'_, '_> {
         if head.total.is_some_and(|total| total > LARGEST) {
             return Err(server(format!("{} claims to be too long", entry.name)));
         }
-        let is_other = head.etag.is_some() && entry.etag.is_some() && head.etag != entry.etag;
+        let etag = head.etag.clone();
+        let etag = etag.filter(|etag| etag.len() <= LONGEST_ETAG);
+        let is_other = etag.is_some() && entry.etag.is_some() && etag != entry.etag;
         if head.start != target.at || (is_other && target.at > 0) {
             return Ok(false);
         }
         target.bytes = entry.bytes.or(head.total).or(target.bytes);
-        entry.etag = head.etag.clone().or(entry.etag.take());
+        entry.etag = etag.or(entry.etag.take());
         Ok(true)
     }
 

@@ -32,9 +32,11 @@ pub fn run(
     sink: &mut dyn Sink,
     stop: &AtomicBool,
 ) -> Result<(End, Linked), Failure> {
-    let (mut url, mut linked) = (url.clone(), Linked::default());
+    let (first, mut url, mut linked) = (url, url.clone(), Linked::default());
     for _ in 0..=MAX_REDIRECTS {
-        match leg::run(way, &request(&url), sink, stop)? {
+        let mut request = request(&url);
+        request.networks = way.networks(first, &url);
+        match leg::run(way, &request, sink, stop)? {
             End::Redirected { to, etag, bytes } => {
                 if linked == Linked::default() {
                     linked = Linked { etag, bytes };

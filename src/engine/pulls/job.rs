@@ -8,6 +8,7 @@ use super::file::{self, Context};
 use super::way::Way;
 use super::{Job, over, refused};
 use crate::backend::{Failure, PullState, PullStatus, PulledFile};
+use crate::chat::PrincipalId;
 use crate::store::catalog::{Role, digest_of, hexadecimal};
 use crate::store::install::{role_of, taken_as};
 use crate::store::partial::{Journal, PartialFile, PartialFolder};
@@ -40,6 +41,7 @@ pub fn status(folder: &PartialFolder, journal: &Journal) -> PullStatus {
         state: PullState::Downloading,
         files: journal.files.iter().enumerate().map(file).collect(),
         rate: 0,
+        owner: journal.owner.map(PrincipalId::User),
     }
 }
 

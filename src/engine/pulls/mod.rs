@@ -7,7 +7,7 @@
 //!                                       the model directory's folder of partial files ─▶ names, all at once
 //! ```
 //!
-//! `retry` and `hub` are pure; `way` says who gets the token and where the proxy is, `leg` is one connection, `hops` follows
+//! `retry`, `hub` and `limits` are pure; `way` says who gets the token and where the proxy is, `leg` is one connection, `hops` follows
 //! redirects, `file` goes on until a file is whole, `job` until a model is, `plan` finds out what is meant, `door` is asked.
 
 mod door;
@@ -16,7 +16,9 @@ mod hops;
 mod hub;
 mod job;
 mod leg;
+mod limits;
 mod plan;
+mod prune;
 mod retry;
 mod way;
 
@@ -31,15 +33,15 @@ use tokio::sync::watch;
 use super::PullBasis;
 use crate::backend::{
     CatalogReport, Failure, PullAsk, PullFault, PullPlan, PullRights, PullState, PullStatus,
-    PullWatch,
+    PullWatch, Puller,
 };
+use crate::chat::PrincipalId;
 use crate::config::Pull;
 use crate::memory::probe;
 use crate::store::partial::{FOLDER, FolderError, Journal, PartialFolder};
+use limits::{Begun, Planning};
 use way::Way;
 
-/// Models that are fetched at the same time.
-const MAX_RUNNING: usize = 4;
 /// Models that were fetched, of which is told.
 const MAX_PAST: usize = 32;
 
@@ -56,6 +58,7 @@ struct Shared {
     jobs: Mutex<BTreeMap<String, Job>>,
     /// Held by who starts one.
     starting: Mutex<()>,
+    planning: Planning,
     /// Held by those who write there.
     folders: Mutex<BTreeMap<PathBuf, Weak<PartialFolder>>>,
 }
@@ -102,6 +105,7 @@ impl Pulls {
             settings: RwLock::new(Settings { pull, directories }),
             jobs: Mutex::default(),
             starting: Mutex::default(),
+            planning: Planning::default(),
             folders: Mutex::default(),
         }))
     }
@@ -116,8 +120,8 @@ impl Pulls {
         *settings = Settings { pull, directories };
     }
 
-    /// Goes on with what an earlier daemon began. Blocks on the disk.
-    pub fn resume(&self) {
+    /// Goes on with what an earlier daemon began, for those who may still fetch it. Blocks on the disk.
+    pub fn resume(&self, basis: &PullBasis, may: &dyn Fn(PrincipalId, &[PullRights]) -> bool) {
         let Ok((way, directory)) = self.place() else {
             return;
         };
@@ -128,11 +132,35 @@ impl Pulls {
             return;
         };
         for journal in folder.journals() {
-            tracing::info!(model = journal.model, "a download goes on");
-            if let Err(failure) = self.start(way.clone(), folder.clone(), journal) {
-                tracing::warn!(%failure, "a download does not go on");
+            let owner = journal.owner.map(PrincipalId::User);
+            let is_allowed =
+                owner.is_none_or(|owner| may(owner, &plan::rights_of_journal(&journal, basis)));
+            let kept = job::status(&folder, &journal);
+            let begun = match is_allowed {
+                true => self.start(way.clone(), folder.clone(), journal).map(drop),
+                false => Err(refused("its user may not fetch it any more")),
+            };
+            match begun {
+                Ok(()) => tracing::info!(model = kept.model, "a download goes on"),
+                Err(failure) => {
+                    tracing::warn!(model = kept.model, %failure, "a download does not go on");
+                    self.show_kept(kept, &failure);
+                }
             }
         }
+    }
+
+    /// Tells of what is kept of a download that does not go on.
+    fn show_kept(&self, mut status: PullStatus, failure: &Failure) {
+        status.state = PullState::Failed {
+            cause: failure.to_string(),
+            resumable: true,
+        };
+        let job = Job {
+            status: Arc::new(watch::channel(status.clone()).0),
+            stop: Arc::default(),
+        };
+        lock(&self.0.jobs).insert(status.id, job);
     }
 
     /// See [`crate::backend::PullBackend::pull_rights`].
@@ -153,22 +181,28 @@ impl Pulls {
     pub(super) fn plan(
         &self,
         ask: &PullAsk,
+        by: &Puller,
         basis: &PullBasis,
         report: &CatalogReport,
     ) -> Result<PullPlan, Failure> {
+        let _waits = self.0.planning.begin(by.account())?;
         let (way, directory) = self.place()?;
-        plan::plan(&way, &directory, ask, basis, report).map(|planned| planned.plan)
+        plan::plan(&way, &directory, ask, by, basis, report).map(|planned| planned.plan)
     }
 
     /// See [`crate::backend::PullBackend::pull`]. Blocks.
     pub(super) fn pull(
         &self,
         ask: &PullAsk,
+        by: &Puller,
         basis: &PullBasis,
         report: &CatalogReport,
     ) -> Result<PullWatch, Failure> {
         let (way, directory) = self.place()?;
-        let planned = plan::plan(&way, &directory, ask, basis, report)?;
+        let planned = {
+            let _waits = self.0.planning.begin(by.account())?;
+            plan::plan(&way, &directory, ask, by, basis, report)?
+        };
         if !ask.force {
             check_memory(&planned.plan, probe::room().whole)?;
         }
@@ -176,7 +210,8 @@ impl Pulls {
         plan::check_room(&planned.plan)?;
         let begun = folder.journals();
         let begun = begun.into_iter().find(|one| one.id == planned.journal.id);
-        let journal = plan::carried_over(planned.journal, begun);
+        let mut journal = plan::carried_over(planned.journal, begun);
+        journal.owner = by.account().map(PrincipalId::uid);
         self.start(way, folder, journal)
     }
 
@@ -193,16 +228,34 @@ impl Pulls {
         lock(&self.0.jobs).values().any(Job::is_running)
     }
 
-    /// Stops a download; what came of it is forgotten.
-    pub fn cancel(&self, id: &str) -> Result<PullWatch, Failure> {
-        let jobs = lock(&self.0.jobs);
-        let Some(job) = jobs.get(id).filter(|job| job.is_running()) else {
+    /// Stops a download, if it goes on; what came of it is forgotten. `account`: whose it must be; `None`: anybody's. Blocks on the
+    /// disk.
+    pub(super) fn cancel(
+        &self,
+        id: &str,
+        account: Option<PrincipalId>,
+    ) -> Result<PullWatch, Failure> {
+        let _starting = lock(&self.0.starting);
+        let found = lock(&self.0.jobs).get(id).cloned();
+        let is_whose = |job: &Job| account.is_none() || job.status.borrow().owner == account;
+        let Some(job) = found.filter(|job| (job.is_running() || job.is_kept()) && is_whose(job))
+        else {
             return Err(Failure::Pull {
                 fault: PullFault::NoJob,
                 text: "there is no such download; `gemmactl pull --status` lists them".into(),
             });
         };
         job.stop.store(true, Ordering::Relaxed);
+        if job.is_kept() {
+            let (_, directory) = self.place()?;
+            let folder = self.folder(&directory)?;
+            let mut journals = folder.journals().into_iter();
+            if let Some(journal) = journals.find(|journal| journal.id == id) {
+                folder.forget(&journal);
+            }
+            job.status
+                .send_modify(|status| status.state = PullState::Cancelled);
+        }
         Ok(job.status.subscribe())
     }
 
@@ -246,16 +299,12 @@ impl Pulls {
         {
             let jobs = lock(&self.0.jobs);
             if let Some(job) = jobs.get(&journal.id).filter(|job| job.is_running()) {
+                job.is_joined_by(journal.owner.map(PrincipalId::User));
                 return Ok(job.status.subscribe());
             }
-            if jobs.values().filter(|job| job.is_running()).count() >= MAX_RUNNING {
-                return Err(Failure::Pull {
-                    fault: PullFault::Busy,
-                    text: format!(
-                        "{MAX_RUNNING} models are fetched already; try again when one is done"
-                    ),
-                });
-            }
+            let others = jobs.iter().filter(|(id, _)| **id != journal.id);
+            let begun: Vec<Begun> = others.filter_map(|(_, job)| job.begun()).collect();
+            limits::check(&begun, journal.owner.map(PrincipalId::User))?;
         }
         let written = folder.write(&journal);
         written.map_err(|error| not_written(folder.directory(), error.into()))?;
@@ -284,6 +333,40 @@ impl Pulls {
 impl Job {
     fn is_running(&self) -> bool {
         !self.status.borrow().state.is_over()
+    }
+
+    /// Whether it has ended and what came is kept.
+    fn is_kept(&self) -> bool {
+        let resumable = |state: &PullState| {
+            matches!(
+                state,
+                PullState::Failed {
+                    resumable: true,
+                    ..
+                }
+            )
+        };
+        resumable(&self.status.borrow().state)
+    }
+
+    /// How it counts; `None`: not at all.
+    fn begun(&self) -> Option<Begun> {
+        let running = self.is_running();
+        (running || self.is_kept()).then(|| Begun {
+            account: self.status.borrow().owner,
+            running,
+        })
+    }
+
+    /// Somebody else waits for it as well: nobody but administrators takes it from them.
+    fn is_joined_by(&self, account: Option<PrincipalId>) {
+        self.status.send_if_modified(|status| {
+            let is_other = status.owner.is_some() && status.owner != account;
+            if is_other {
+                status.owner = None;
+            }
+            is_other
+        });
     }
 }
 
@@ -324,11 +407,11 @@ fn check_memory(plan: &PullPlan, whole: u64) -> Result<(), Failure> {
     )))
 }
 
-/// Of those that are over some are told of.
+/// Of those that are over and of which nothing is kept some are told of.
 fn forget_past(jobs: &mut BTreeMap<String, Job>) {
     let over: Vec<String> = jobs
         .iter()
-        .filter(|(_, job)| !job.is_running())
+        .filter(|(_, job)| job.begun().is_none())
         .map(|(id, _)| id.clone())
         .collect();
     for id in over.iter().skip(MAX_PAST) {

@@ -1,6 +1,7 @@
 //! What somebody asks for becomes the list of files that are fetched, each with its length and its hash, and it is found out whether
 //! they can be used and there is room for them, before a byte of them is moved.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use super::file::{address, not_served};
+use super::file::{RESERVE, address, not_served};
 use super::hops::{self, Memory};
 use super::hub::{self, Listing};
 use super::leg::{End, server};
@@ -17,6 +18,7 @@ use super::retry::Attempts;
 use super::way::Way;
 use crate::backend::{
     CatalogReport, Failure, PullAsk, PullFault, PullMemory, PullPlan, PullRights, PulledFile,
+    Puller,
 };
 use crate::engine::PullBasis;
 use crate::ipc::PullHead;
@@ -29,12 +31,12 @@ use crate::store::{free_bytes, gguf};
 
 /// Bytes of a file's beginning in which its architecture stands.
 const BEGINNING: u64 = 64 << 10;
-/// Bytes that stay free on the disk.
-const RESERVE: u64 = 256 << 20;
 /// Attempts at what must be known first: somebody waits.
 const ATTEMPTS: u32 = 3;
 /// What stands between an address and the hash that its file must have.
 const HASH: &str = "#sha256=";
+/// Bytes of what is asked for.
+const LONGEST_NAME: usize = 4096;
 /// Digits of an id.
 const DIGITS: usize = 16;
 
@@ -52,11 +54,22 @@ pub fn plan(
     way: &Way,
     directory: &Path,
     ask: &PullAsk,
+    by: &Puller,
     basis: &PullBasis,
     report: &CatalogReport,
 ) -> Result<Planned, Failure> {
     let (what, hash) = split_hash(&ask.model)?;
-    let pull = meant(way, what, ask, basis)?;
+    let resolved = resolved(&way.pull.hub, what, ask, basis)?;
+    if let Puller::User { rights, .. } = by
+        && *rights != rights_of(resolved.places(), basis)
+    {
+        // Memory or a catalog has changed since they were let in.
+        return Err(Failure::Pull {
+            fault: PullFault::Busy,
+            text: format!("what {what} means has just changed; try again"),
+        });
+    }
+    let pull = meant(way, resolved)?;
     if hash.is_some() && pull.files.len() > 1 {
         return Err(refused(format!(
             "what follows #sha256= is of one file, and {} comes in {} parts; leave it out",
@@ -76,6 +89,7 @@ pub fn plan(
         folder,
         files,
         boot: String::new(),
+        owner: None,
     };
     look_at(way, directory, &mut journal)?;
     let plan = PullPlan {
@@ -129,6 +143,11 @@ pub fn carried_over(mut new: Journal, begun: Option<Journal>) -> Journal {
 
 /// Takes the hash off an address.
 fn split_hash(asked: &str) -> Result<(&str, Option<&str>), Failure> {
+    if asked.len() > LONGEST_NAME {
+        return Err(refused(format!(
+            "a model's name or address has at most {LONGEST_NAME} bytes"
+        )));
+    }
     let Some((what, hash)) = asked.split_once(HASH) else {
         return Ok((asked, None));
     };
@@ -147,6 +166,19 @@ fn split_hash(asked: &str) -> Result<(&str, Option<&str>), Failure> {
 pub fn rights(hub: &str, ask: &PullAsk, basis: &PullBasis) -> Result<Vec<PullRights>, Failure> {
     let (what, _) = split_hash(&ask.model)?;
     let resolved = resolved(hub, what, ask, basis)?;
+    Ok(rights_of(resolved.places(), basis))
+}
+
+/// Who may fetch what was begun, as [`rights`].
+pub fn rights_of_journal(journal: &Journal, basis: &PullBasis) -> Vec<PullRights> {
+    let place = |file: &PartialFile| match &file.source {
+        PartialSource::Hub { repository, .. } => repository.clone(),
+        PartialSource::Url(url) => url.clone(),
+    };
+    rights_of(journal.files.iter().map(place).collect(), basis)
+}
+
+fn rights_of(places: BTreeSet<String>, basis: &PullBasis) -> Vec<PullRights> {
     let of_place = |place: String| {
         let mut rights = PullRights::default();
         for allow in basis
@@ -160,7 +192,7 @@ pub fn rights(hub: &str, ask: &PullAsk, basis: &PullBasis) -> Result<Vec<PullRig
         }
         rights
     };
-    Ok(resolved.places().into_iter().map(of_place).collect())
+    places.into_iter().map(of_place).collect()
 }
 
 /// What a name means.
@@ -183,8 +215,7 @@ fn resolved(hub: &str, what: &str, ask: &PullAsk, basis: &PullBasis) -> Result<R
 }
 
 /// The files that are meant.
-fn meant(way: &Way, what: &str, ask: &PullAsk, basis: &PullBasis) -> Result<Pull, Failure> {
-    let resolved = resolved(&way.pull.hub, what, ask, basis)?;
+fn meant(way: &Way, resolved: Resolved) -> Result<Pull, Failure> {
     let mut pull = match resolved {
         Resolved::Pull(pull) => pull,
         Resolved::Ask(mut question) => {
@@ -497,6 +528,7 @@ mod tests {
             folder: None,
             files,
             boot: String::new(),
+            owner: None,
         }
     }
 

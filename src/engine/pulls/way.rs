@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
+use crate::chat::Networks;
 use crate::config::Pull;
 use crate::ipc::PullRequest;
 
@@ -55,17 +56,27 @@ impl Way {
 
     /// Asks for a part of what is at an address.
     pub fn request(&self, url: &Url, from: u64, most: u64) -> PullRequest {
-        let hub = Url::parse(&self.pull.hub).ok();
-        let is_hub = hub.is_some_and(|hub| hub.origin() == url.origin());
         PullRequest {
+            networks: None,
             url: url.as_str().to_owned(),
             from,
             most,
             part: false,
             etag: None,
-            token: self.token.clone().filter(|_| is_hub),
+            token: self.token.clone().filter(|_| self.is_hub(url)),
             proxy: proxy(url, &self.pull.proxy, |name| std::env::var(name).ok()),
         }
+    }
+
+    fn is_hub(&self, url: &Url) -> bool {
+        Url::parse(&self.pull.hub).is_ok_and(|hub| hub.origin() == url.origin())
+    }
+
+    /// Where the server of `url` may be, to which asking for `first` has led; `None`: anywhere. `first` and the hub are what
+    /// an administrator or a catalog names; what a server names may be no service of this machine or of its neighbours.
+    pub fn networks(&self, first: &Url, url: &Url) -> Option<Networks> {
+        let is_named = url.origin() == first.origin() || self.is_hub(url);
+        (!is_named).then(|| self.pull.redirect_to.clone())
     }
 }
 
@@ -147,6 +158,33 @@ mod tests {
         ] {
             let found = through(url, "", &[set, ("no_proxy", exempt)]);
             assert_eq!(found.is_some(), goes_through, "{exempt}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_names_may_not_be_anywhere() {
+        let pull = Pull {
+            hub: "http://10.0.0.1:8080".into(),
+            ..Pull::default()
+        };
+        let way = Way::new("w".into(), "s".into(), pull).unwrap();
+        let of = |first: &str, url: &str| {
+            way.networks(&Url::parse(first).unwrap(), &Url::parse(url).unwrap())
+        };
+        let hub = "http://10.0.0.1:8080/a";
+        for (first, named) in [
+            (hub, "http://10.0.0.1:8080/b"),
+            ("http://10.0.0.2/a", "http://10.0.0.2/b"),
+            ("http://10.0.0.2/a", hub),
+        ] {
+            assert_eq!(of(first, named), None, "{first} {named}");
+        }
+        for other in [
+            "http://10.0.0.1/b",
+            "http://10.0.0.1:22/",
+            "http://10.0.0.3/",
+        ] {
+            assert_eq!(of(hub, other), Some(Networks::public()), "{other}");
         }
     }
 

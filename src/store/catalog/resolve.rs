@@ -176,7 +176,8 @@ pub fn resolve(offers: &Offers, ask: &Ask<'_>, machine: &Machine) -> Result<Reso
             "a name has 1 to {LONGEST} bytes on one line; `gemmactl models --all` lists what there is"
         )));
     }
-    let ollama = what.strip_prefix("library/").unwrap_or(what);
+    let ollama = crate::gemma::model_name::untagged(what);
+    let ollama = ollama.strip_prefix("library/").unwrap_or(ollama);
     match source::read(ollama, ask.hub) {
         Some(place) => of_place(offers, ask, place.map_err(Unresolved::Refused)?, machine),
         None => of_name(offers, ask, ollama, machine),

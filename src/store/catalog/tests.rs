@@ -108,6 +108,8 @@ fn a_variant_by_any_of_its_names() {
         "gemma-4-e2b",
         "gemma4:e2b",
         "library/gemma4:e2b",
+        "gemma-4-e2b_q4_0-it:latest",
+        "hf.co/google/gemma-4-E2B-it-qat-q4_0-gguf:latest",
         "gemma-4-e2b-it-qat",
         "gemma4:e2b-it-q4_0",
         "gemma-4-e2b_q4_0-it",

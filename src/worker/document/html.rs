@@ -7,6 +7,7 @@ use html2text::render::PlainDecorator;
 use html2text::{Element, Error, Handle, RcDom};
 
 use super::{Pages, encoding};
+use crate::ipc::Sight;
 
 /// Characters in a line before it is broken: lines mean nothing here, so only to keep tables
 /// narrow.
@@ -17,12 +18,12 @@ pub fn read(bytes: &[u8], pages: &mut Pages<'_>) -> Result<u32, String> {
     pages.encoding = Some(page.encoding);
     let text =
         seen(&page.text).map_err(|error| format!("is no web page that can be read: {error}"))?;
-    pages.push(text, false, None);
+    pages.push(text, Sight::Told);
     Ok(1)
 }
 
 /// The page's title, and below it what the page shows.
-fn seen(html: &str) -> Result<String, Error> {
+pub fn seen(html: &str) -> Result<String, Error> {
     let page = Page {
         config: config::plain_no_decorate()
             .no_link_wrapping()

@@ -1,9 +1,19 @@
 //! Extracts the text of files that clients send, and pictures of their pages. A worker of its own
 //! does it and then ends, so a file that crashes its reader affects nothing else.
 
+mod area;
+mod blocks;
 mod encoding;
 mod html;
+mod mail;
+mod notebook;
+mod office;
 mod pdf;
+mod rich;
+mod sight;
+mod table;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::fs::File;
@@ -15,8 +25,8 @@ use super::confinement::confine;
 use super::exit::{EXIT_LOAD, EXIT_PROTOCOL};
 use super::link::Writer;
 use crate::ipc::{
-    DocumentKind, EXTRACT_MEMORY, EXTRACT_PICTURES, EXTRACT_TEXT, Extent, Extract, ExtractEvent,
-    Page,
+    DocumentKind, EXTRACT_MEMORY, EXTRACT_PAGES, EXTRACT_PICTURES, EXTRACT_TEXT, Extent, Extract,
+    ExtractEvent, ExtractRequest, Look, Page, Sight,
 };
 use crate::sandbox::{Needs, Profile};
 
@@ -25,7 +35,7 @@ const CPU_SECONDS: u64 = 20;
 
 /// Reads the one file that came.
 pub fn run(
-    kind: DocumentKind,
+    request: ExtractRequest,
     files: Vec<OwnedFd>,
     writer: &Writer<Extract>,
 ) -> Result<ExitCode, u8> {
@@ -43,23 +53,23 @@ pub fn run(
     let mut pages = Pages {
         writer,
         read: 0,
-        unseen: 0,
+        look: request.look,
+        shown: 0,
+        budget: request.look.tokens,
         left: EXTRACT_TEXT,
         pictures_left: EXTRACT_PICTURES,
         cut: false,
         encoding: None,
+        before: String::new(),
     };
-    let read = contents(File::from(file)).and_then(|bytes| match kind {
-        DocumentKind::Html => html::read(&bytes, &mut pages),
-        DocumentKind::Pdf => pdf::read(bytes, &mut pages),
-        DocumentKind::Text => plain(&bytes, &mut pages),
-    });
+    let read =
+        contents(File::from(file)).and_then(|bytes| of_kind(request.kind, bytes, &mut pages));
     let (last, status) = match read {
         Ok(count) => (
             ExtractEvent::Read(Extent {
                 pages: count,
                 read: pages.read,
-                unseen: pages.unseen,
+                budget: pages.budget,
                 cut: pages.cut,
                 encoding: pages.encoding.map(str::to_owned),
             }),
@@ -72,11 +82,26 @@ pub fn run(
     status
 }
 
+/// Reads a file of a kind; how many pages it has. The error continues "the file …".
+fn of_kind(kind: DocumentKind, bytes: Vec<u8>, pages: &mut Pages<'_>) -> Result<u32, String> {
+    match kind {
+        DocumentKind::Html => html::read(&bytes, pages),
+        DocumentKind::Pdf => pdf::read(bytes, pages),
+        DocumentKind::Office => office::read(&bytes, pages),
+        DocumentKind::Rich => rich::read(&bytes, pages),
+        DocumentKind::Mail => mail::read(&bytes, pages),
+        DocumentKind::Notebook => notebook::read(&bytes, pages),
+        DocumentKind::Table => table::read(&bytes, pages),
+        DocumentKind::Text => plain(&bytes, pages),
+    }
+}
+
 fn plain(bytes: &[u8], pages: &mut Pages<'_>) -> Result<u32, String> {
-    let decoded = encoding::text(bytes)
-        .ok_or("is of a kind that is not read; text, HTML, PDF and pictures are")?;
+    let decoded = encoding::text(bytes).ok_or(
+        "is of a kind that is not read; text, HTML, PDF, office documents, mails and pictures are",
+    )?;
     pages.encoding = Some(decoded.encoding);
-    pages.push(decoded.text, false, None);
+    pages.push(decoded.text, Sight::Told);
     Ok(1)
 }
 
@@ -91,31 +116,41 @@ fn contents(file: File) -> Result<Vec<u8>, String> {
 struct Pages<'a> {
     writer: &'a Writer<Extract>,
     read: u32,
-    /// Of them, those that show what was not sent.
-    unseen: u32,
+    /// How they are shown.
+    look: Look,
+    /// Those that are.
+    shown: u32,
+    /// Tokens of a page's picture.
+    budget: u32,
     /// Bytes of text that may still be taken.
     left: usize,
     pictures_left: usize,
     cut: bool,
     /// In which the text was found to be.
     encoding: Option<&'static str>,
+    /// What the next page begins with.
+    before: String,
 }
 
 impl Pages<'_> {
-    /// Sends a page, with a picture if it says little of what it shows; false if no more are
-    /// wanted.
-    fn push(&mut self, mut text: String, says_little: bool, picture: Option<Vec<u8>>) -> bool {
+    /// Whether no more pages are wanted.
+    fn is_full(&self) -> bool {
+        self.cut || self.read as usize >= EXTRACT_PAGES
+    }
+
+    /// Sends a page, whose picture has no more bytes than are left; false if no more are wanted.
+    fn push(&mut self, text: String, sight: Sight) -> bool {
+        let mut text = std::mem::take(&mut self.before) + &text;
         if text.len() > self.left {
             text.truncate(text.floor_char_boundary(self.left));
             self.cut = true;
         }
         self.left -= text.len();
-        let picture = picture.filter(|picture| picture.len() <= self.pictures_left);
-        self.pictures_left -= picture.as_ref().map_or(0, Vec::len);
-        self.unseen += u32::from(says_little && picture.is_none());
+        self.pictures_left -= sight.picture().map_or(0, <[u8]>::len);
+        self.shown += u32::from(sight.picture().is_some());
         self.read += 1;
         self.writer
-            .send(&ExtractEvent::Page(Page { text, picture }))
+            .send(&ExtractEvent::Page(Page { text, sight }))
             .is_ok()
             && !self.cut
     }

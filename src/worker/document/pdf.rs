@@ -1,28 +1,30 @@
-//! PDF: the text of each page, and a picture of a page that shows more than it says.
+//! PDF: the text of each page, and pictures of pages that show more than they say.
 
 use hayro::hayro_interpret::font::{Glyph, GlyphRun};
 use hayro::hayro_interpret::hayro_cmap::{BfString, WritingMode};
 use hayro::hayro_interpret::util::TransformExt;
 use hayro::hayro_interpret::{
     BlendMode, ClipPath, Context, Device, DrawMode, DrawProps, Image, ImageDrawProps,
-    InterpreterCache, InterpreterSettings, SoftMask, interpret_page,
+    InterpreterCache, InterpreterSettings, Paint, SoftMask, interpret_page,
 };
 use hayro::hayro_syntax::page::Page;
 use hayro::hayro_syntax::{LoadPdfError, Pdf};
-use hayro::kurbo::{Affine, BezPath, Point, Rect};
+use hayro::kurbo::{Affine, BezPath, Point, Rect, Shape};
 use hayro::vello_cpu::color::palette::css::WHITE;
 use hayro::{PixmapSettings, RenderCache, RenderSettings, render};
+use image::codecs::jpeg::JpegEncoder;
+use image::codecs::png::PngEncoder;
+use image::{ImageError, RgbImage};
 
 use super::Pages;
+use super::sight::{Bounds, Found, Measure, plan};
 use super::text::Lines;
-use crate::ipc::EXTRACT_PAGES;
+use crate::gemma::picture::{Size, size};
+use crate::ipc::{EXTRACT_PAGES, EXTRACT_TEXT, Look, Sight, Unseen};
 
-/// Pages that are shown as pictures.
-const MAX_PICTURES: u32 = 16;
-/// Pixels of a picture's longest side: what the most tokens can show of a page.
-const SIDE: f32 = 1280.0;
-/// A page with fewer characters than this says little of what it shows.
-const LITTLE: usize = 40;
+/// A picture of more bytes than this is a photo, which is smaller as a JPEG of this quality.
+const LARGE: usize = 512 << 10;
+const QUALITY: u8 = 90;
 /// A character's width in parts of its size, where its font does not tell.
 const USUAL_WIDTH: f64 = 0.5;
 
@@ -37,29 +39,88 @@ pub fn read(bytes: Vec<u8>, pages: &mut Pages<'_>) -> Result<u32, String> {
     if count == 0 {
         return Err("is a PDF without pages, or a damaged one".to_owned());
     }
-    let (cache, mut pictures) = (RenderCache::new(), 0);
-    let texts = InterpreterCache::new();
-    for page in pdf.pages().iter().take(EXTRACT_PAGES) {
-        let reading = Reading::of(page, &texts, &pdf);
-        let says_little = reading.characters < LITTLE && reading.shows;
-        let picture = (says_little && pictures < MAX_PICTURES)
-            .then(|| picture(page, &cache))
-            .flatten();
-        pictures += u32::from(picture.is_some());
-        if !pages.push(reading.lines.finish(), says_little, picture) {
+    // All is read before anything is drawn: what is shown depends on what the others say and show.
+    let (mut texts, mut found, mut bytes) = (vec![], vec![], 0);
+    let cache = InterpreterCache::new();
+    for page in pdf
+        .pages()
+        .iter()
+        .take(EXTRACT_PAGES.saturating_sub(pages.read as usize))
+    {
+        let reading = Reading::of(page, &cache, &pdf);
+        found.push(reading.measure.found());
+        let text = reading.lines.finish();
+        bytes += text.len();
+        texts.push(text);
+        if bytes > EXTRACT_TEXT {
+            break;
+        }
+    }
+    let look = pages.look;
+    let plan = plan(&found, bytes.min(EXTRACT_TEXT), left(pages));
+    pages.budget = plan.tokens;
+    let cache = RenderCache::new();
+    let all = pdf
+        .pages()
+        .iter()
+        .zip(texts)
+        .zip(found.into_iter().zip(plan.shown));
+    for ((page, text), (found, shown)) in all {
+        let drawn = || drawn(page, &cache, plan.tokens, pages.pictures_left);
+        let sight = match found {
+            None => Sight::Told,
+            Some(Found { why, .. }) if shown => match drawn() {
+                Ok(picture) => Sight::Shown { why, picture },
+                Err(because) => Sight::Unseen { why, because },
+            },
+            Some(Found { why, matters }) => {
+                let because = match look.pages {
+                    0 => Unseen::Blind,
+                    _ if !matters => Unseen::Small,
+                    _ if plan.is_cut => Unseen::Context,
+                    _ => Unseen::TooMany,
+                };
+                Sight::Unseen { why, because }
+            }
+        };
+        if !pages.push(text, sight) {
             break;
         }
     }
     Ok(count as u32)
 }
 
-/// The page on white, as a PNG.
-fn picture<'a>(page: &'a Page<'a>, cache: &RenderCache<'a>) -> Option<Vec<u8>> {
+/// How pages are shown, of which a mail's other PDFs have shown some: as large as those.
+fn left(pages: &Pages<'_>) -> Look {
+    let look = pages.look;
+    match pages.shown {
+        0 => look,
+        shown => Look {
+            pages: look.pages.saturating_sub(shown),
+            tokens: pages.budget,
+            room: None,
+        },
+    }
+}
+
+/// The page on white, at the size at which the model sees it with so many tokens, in no more bytes
+/// than these.
+fn drawn<'a>(
+    page: &'a Page<'a>,
+    cache: &RenderCache<'a>,
+    tokens: u32,
+    most: usize,
+) -> Result<Vec<u8>, Unseen> {
     let (width, height) = page.render_dimensions();
-    let scale = SIDE / width.max(height).max(1.0);
+    let Size {
+        width: across,
+        height: down,
+    } = size(width as u32, height as u32, tokens);
+    // One pixel more is cut off: a product of floating point may be just below what it should be.
+    let scale = |pixels: u32, points: f32| (pixels as f32 + 0.5) / points.max(1.0);
     let settings = PixmapSettings {
-        x_scale: scale,
-        y_scale: scale,
+        x_scale: scale(across, width),
+        y_scale: scale(down, height),
         bg_color: WHITE,
     };
     let pixels = render(
@@ -69,24 +130,42 @@ fn picture<'a>(page: &'a Page<'a>, cache: &RenderCache<'a>) -> Option<Vec<u8>> {
         &RenderSettings::default(),
         &settings,
     );
-    pixels.into_png().ok()
+    let (width, height) = (u32::from(pixels.width()), u32::from(pixels.height()));
+    // On white nothing is transparent.
+    let rgb = pixels.data_as_u8_slice().chunks_exact(4);
+    let rgb = rgb
+        .flat_map(|pixel| [pixel[0], pixel[1], pixel[2]])
+        .collect();
+    let picture = RgbImage::from_raw(width, height, rgb).ok_or(Unseen::Undrawn)?;
+    let file = encoded(&picture).map_err(|_| Unseen::Undrawn)?;
+    (file.len() <= most).then_some(file).ok_or(Unseen::Bytes)
 }
 
-/// What a page says, and whether it shows anything else.
+/// As a file of few bytes.
+fn encoded(picture: &RgbImage) -> Result<Vec<u8>, ImageError> {
+    let mut png = vec![];
+    picture.write_with_encoder(PngEncoder::new(&mut png))?;
+    if png.len() <= LARGE {
+        return Ok(png);
+    }
+    let mut jpeg = vec![];
+    picture.write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, QUALITY))?;
+    Ok(if jpeg.len() < png.len() { jpeg } else { png })
+}
+
+/// What a page says, and how much it shows besides.
 struct Reading {
     lines: Lines,
-    characters: usize,
-    shows: bool,
+    measure: Measure,
 }
 
 impl Reading {
     fn of<'a>(page: &'a Page<'a>, cache: &InterpreterCache<'a>, pdf: &'a Pdf) -> Self {
+        let (width, height) = page.render_dimensions();
         let mut reading = Self {
             lines: Lines::default(),
-            characters: 0,
-            shows: false,
+            measure: Measure::new(width, height),
         };
-        let (width, height) = page.render_dimensions();
         let whole = Rect::new(0.0, 0.0, width.into(), height.into());
         let upright = page.initial_transform(true).to_kurbo();
         let mut context = Context::new(
@@ -99,6 +178,24 @@ impl Reading {
         interpret_page(page, &mut context, &mut reading);
         reading
     }
+}
+
+fn bounds(rect: Rect) -> Bounds {
+    Bounds {
+        left: rect.x0,
+        top: rect.y0,
+        right: rect.x1,
+        bottom: rect.y1,
+    }
+}
+
+/// Whether it leaves white as it is.
+fn is_white(paint: &Paint<'_>) -> bool {
+    let Paint::Color(color) = paint else {
+        return false;
+    };
+    let [red, green, blue, alpha] = color.to_rgba().components();
+    alpha < 0.01 || red.min(green).min(blue) > 0.99
 }
 
 impl Device<'_> for Reading {
@@ -118,18 +215,16 @@ impl Device<'_> for Reading {
                 Glyph::Type3(_) => USUAL_WIDTH,
             };
             let text = match glyph.as_unicode() {
-                Some(BfString::Char(character)) => character.to_string(),
-                Some(BfString::String(text)) => text,
-                None => {
-                    // What cannot be read can be seen.
-                    self.shows = true;
-                    continue;
-                }
+                Some(BfString::Char(character)) => Some(character.to_string()),
+                Some(BfString::String(text)) => Some(text),
+                None => None,
             };
-            self.characters += text
-                .chars()
-                .filter(|character| !character.is_whitespace())
-                .count();
+            // Through the middle of a small letter.
+            let middle = at + up * 0.25;
+            let end = middle + right * advance;
+            let (middle, end) = ((middle.x, middle.y), (end.x, end.y));
+            self.measure.glyph(text.as_deref(), middle, end);
+            let Some(text) = text else { continue };
             match run.writing_mode() {
                 WritingMode::Horizontal => {
                     self.lines
@@ -143,16 +238,35 @@ impl Device<'_> for Reading {
         }
     }
 
-    fn draw_image(&mut self, _: Image<'_, '_>, _: ImageDrawProps<'_>) {
-        self.shows = true;
+    fn draw_image(&mut self, image: Image<'_, '_>, props: ImageDrawProps<'_>) {
+        let (width, height) = (f64::from(image.width()), f64::from(image.height()));
+        let corner = |x, y| {
+            let Point { x, y } = props.transform * Point::new(x, y);
+            (x, y)
+        };
+        self.measure.picture([
+            corner(0.0, 0.0),
+            corner(width, 0.0),
+            corner(width, height),
+            corner(0.0, height),
+        ]);
     }
 
-    fn draw_path(&mut self, _: &BezPath, _: DrawProps<'_>, _: &DrawMode) {
-        self.shows = true;
+    fn draw_path(&mut self, path: &BezPath, props: DrawProps<'_>, _: &DrawMode) {
+        if !is_white(&props.paint) {
+            let drawn = props.transform.transform_rect_bbox(path.bounding_box());
+            self.measure.drawing(bounds(drawn));
+        }
     }
 
-    fn push_clip_path(&mut self, _: &ClipPath) {}
+    fn push_clip_path(&mut self, clip: &ClipPath) {
+        self.measure.push_clip(bounds(clip.path.bounding_box()));
+    }
+
+    fn pop_clip(&mut self) {
+        self.measure.pop_clip();
+    }
+
     fn push_transparency_group(&mut self, _: f32, _: Option<SoftMask<'_>>, _: BlendMode) {}
-    fn pop_clip(&mut self) {}
     fn pop_transparency_group(&mut self) {}
 }

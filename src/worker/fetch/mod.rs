@@ -6,27 +6,23 @@
 //!
 //! Everything that the other side sends is read after the worker has confined itself: it has the
 //! connection, and cannot make another. A redirect is therefore followed by the next
-//! worker. The addresses that are looked at are those that are connected to, so a name cannot
-//! mean something else the second time.
+//! worker.
 
 use std::io::Read;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use ureq::Agent;
 use ureq::http::{StatusCode, header};
-use url::{Host, Url};
+use url::Url;
 
 use super::confinement::confine;
 use super::connection;
+use super::destination;
 use super::exit::EXIT_LOAD;
 use super::link::Writer;
-use crate::chat::{Barred, Networks};
 use crate::ipc::{FETCH_MEMORY, FETCH_PIECE, Fetch, FetchEvent, FetchRequest};
 use crate::sandbox::{Needs, Profile};
-use crate::sys::interfaces;
 
 /// Seconds of a CPU that it may cost; the supervisor minds the clock.
 const CPU_SECONDS: u64 = 10;
@@ -62,48 +58,12 @@ fn reach(fetch: &FetchRequest) -> Result<Agent, String> {
     let found = url
         .socket_addrs(|| None)
         .map_err(|error| format!("cannot be fetched: `{host}` is not found: {error}"))?;
-    let own = interfaces::networks().map_err(|error| {
-        format!("is not fetched: this machine's own addresses are not known: {error}")
-    })?;
-    let allowed = allowed(&fetch.networks, &found, &own).map_err(|(address, barred)| {
-        let address = match (url.host(), address) {
-            (Some(Host::Domain(_)), Some(address)) => {
-                format!("`{host}` is {}, which", address.ip())
-            }
-            _ => format!("`{host}`"),
-        };
-        let why = match barred {
-            Barred::NotListed => "is not among the networks of `fetch-from` in gemmad.toml",
-            Barred::Port => "is asked for at another port than 80 and 443; list it in `fetch-from` in gemmad.toml",
-            Barred::Neighbour => "is this machine or its neighbour, which `public` leaves out; list it in `fetch-from` in gemmad.toml",
-        };
-        format!("is not fetched: {address} {why}")
-    })?;
+    let allowed = destination::permitted(&fetch.networks, &url, &found, "fetch-from")
+        .map_err(|why| format!("is not fetched: {why}"))?;
     let connection = connection::connect(allowed, PATIENCE)
         .map_err(|error| format!("cannot be fetched: `{host}` cannot be reached: {error}"))?;
     let trusted = connection::trusted(url.scheme());
     Ok(connection::agent(connection::as_file(connection), trusted))
-}
-
-/// Those of several addresses that may be connected to; if there are none, the first address and
-/// why it is barred.
-fn allowed<'a>(
-    networks: &Networks,
-    found: &'a [SocketAddr],
-    own: &[IpNet],
-) -> Result<Vec<&'a SocketAddr>, (Option<SocketAddr>, Barred)> {
-    let (mut allowed, mut barred) = (vec![], (None, Barred::NotListed));
-    for address in found {
-        match networks.check(*address, own) {
-            Ok(()) => allowed.push(address),
-            Err(why) if barred.0.is_none() => barred = (Some(*address), why),
-            Err(_) => {}
-        }
-    }
-    if allowed.is_empty() {
-        return Err(barred);
-    }
-    Ok(allowed)
 }
 
 fn get(agent: &Agent, fetch: &FetchRequest, writer: &Writer<Fetch>) -> Result<FetchEvent, String> {

@@ -12,6 +12,19 @@ pub fn messages(json: &Json) -> Result<Vec<Message>, Invalid> {
 }
 
 fn message(json: &Json) -> Result<Message, Invalid> {
+    let (object, message) = open(json)?;
+    if message.role == Role::Tool && message.tool_call_id.is_none() && message.name.is_none() {
+        return Err(Invalid::new(
+            format!("{}.tool_call_id", json.path()),
+            "is required for a tool's result (or `name`)",
+        ));
+    }
+    fields::labels(object, Level::Message)?;
+    Ok(message)
+}
+
+/// A message, and what is left of its fields: labels of the client's, and what else its API has.
+pub fn open<'a>(json: &Json<'a>) -> Result<(Object<'a>, Message), Invalid> {
     let mut object = json.object()?;
     let role = role(&object.need("role")?)?;
     let mut message = Message::text(role, "");
@@ -29,12 +42,6 @@ fn message(json: &Json) -> Result<Message, Invalid> {
             let name = name.or(object.take("tool_name"));
             message.name = name.map(|name| name.string()).transpose()?;
             message.tool_call_id = object.string("tool_call_id")?;
-            if message.tool_call_id.is_none() && message.name.is_none() {
-                return Err(Invalid::new(
-                    format!("{}.tool_call_id", json.path()),
-                    "is required for a tool's result (or `name`)",
-                ));
-            }
             // Nothing came of the call.
             if message.content.is_empty() && content.is_some() {
                 message.content.push(Part::Text(String::new()));
@@ -42,8 +49,7 @@ fn message(json: &Json) -> Result<Message, Invalid> {
         }
         Role::System | Role::User => {}
     }
-    fields::labels(object, Level::Message)?;
-    Ok(message)
+    Ok((object, message))
 }
 
 fn assistant(object: &mut Object, message: &mut Message) -> Result<(), Invalid> {

@@ -4,7 +4,8 @@
 pub mod completion;
 pub mod fields;
 mod form;
-mod messages;
+pub mod input;
+pub mod messages;
 pub mod request;
 pub mod response;
 pub mod stream;
@@ -22,6 +23,7 @@ use crate::api::choices::{Choices, Total, of_choice, streamed};
 use crate::api::error::ApiError;
 use crate::api::generation::{Meanwhile, begun, parse};
 use crate::api::{Api, body, conversation, documents, json, relaxed};
+use crate::attachments::ReadFile;
 use crate::backend::Failure;
 use crate::chat::{ChatEvent, ChatRequest, Done, Message};
 use completion::CompletionBuilder;
@@ -33,12 +35,23 @@ pub async fn complete(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
     request: Request,
+) -> Response {
+    let mut files = vec![];
+    let answered = answered(&api, &caller, request, &mut files).await;
+    documents::said(answered, &files)
+}
+
+async fn answered(
+    api: &Api,
+    caller: &Caller,
+    request: Request,
+    files: &mut Vec<ReadFile>,
 ) -> Result<Response, ApiError> {
     let body::Received {
         bytes,
         mut share,
         prefer,
-    } = body::read(&api, &caller, request).await?;
+    } = body::read(api, caller, request).await?;
     let call = parse(bytes, request::parse).await?;
     let ChatCall {
         model,
@@ -47,7 +60,7 @@ pub async fn complete(
         delivery,
         hides_thoughts,
     } = call;
-    let files = documents::resolve(&api, caller.id(), &model, &mut request, &mut share)
+    documents::resolve(api, caller.id(), &model, &mut request, &mut share, files)
         .await
         .map_err(|refused| ApiError::attachments(refused, fields::field))?;
     conversation::settle(&mut request);
@@ -91,8 +104,7 @@ pub async fn complete(
                 streamed(answers, (choice, first), chunks)
             }
         };
-        let response = relaxed::with_header(response, &relaxed);
-        Ok(documents::with_files_header(response, &files))
+        Ok(relaxed::with_header(response, &relaxed))
     };
     begun(meanwhile, answering, |error: ApiError| error.event()).await
 }

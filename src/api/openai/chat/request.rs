@@ -86,6 +86,7 @@ pub fn parse_with(body: &[u8], files: PassedFiles) -> Result<ChatCall, Invalid> 
 
 pub fn output(object: &mut Object) -> Result<OutputLimits, Invalid> {
     let llama = most(object, "n_predict")?;
+    let ollama = most(object, "num_predict")?;
     let old = most(object, "max_tokens")?;
     // OpenAI's newer name wins: clients that send both keep the old one for older servers.
     let new = most(object, "max_completion_tokens")?;
@@ -105,7 +106,7 @@ pub fn output(object: &mut Object) -> Result<OutputLimits, Invalid> {
     let ignore_eos = object.switch("ignore_eos", false)?;
     let may_repeat = may_repeat(object)?;
     Ok(OutputLimits {
-        max_tokens: new.or(old).or(llama),
+        max_tokens: new.or(old).or(llama).or(ollama),
         min_tokens,
         stop,
         ignore_eos,
@@ -119,7 +120,7 @@ pub fn may_repeat(object: &mut Object) -> Result<bool, Invalid> {
 }
 
 /// A limit on tokens; other servers write "none" as -1, and Ollama "the context" as -2.
-fn most(object: &mut Object, name: &'static str) -> Result<Option<u32>, Invalid> {
+pub fn most(object: &mut Object, name: &'static str) -> Result<Option<u32>, Invalid> {
     let Some(number) = object.take(name) else {
         return Ok(None);
     };

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::api::choices::{ChoiceEncoder, Total};
 use crate::api::error::ApiError;
-use crate::api::generation::{Encoder, take, write_event};
+use crate::api::generation::{Encoder, take, write_event, write_line};
 use crate::api::openai::chat::response::{
     ArgumentsOut, CallDelta, CallOut, Chunk, ChunkChoice, Delta, FinishDetails, Head, Logprobs,
 };
@@ -38,11 +38,7 @@ impl Framing {
     fn write(self, buffer: &mut Vec<u8>, data: &impl Serialize) {
         match self {
             Self::Events => write_event(buffer, None, data),
-            Self::Lines => {
-                // Writing plain structs into memory does not fail.
-                let _ = serde_json::to_writer(&mut *buffer, data);
-                buffer.push(b'\n');
-            }
+            Self::Lines => write_line(buffer, data),
         }
     }
 }

@@ -18,8 +18,15 @@ use crate::api::generation::now;
 use crate::api::openai::deleted;
 use crate::api::parse::json::quote;
 use crate::api::store::Storable;
-use crate::api::{Api, body, id, json, kept, render};
+use crate::api::{Api, body, documents, id, json, kept, render};
+use crate::attachments::ReadFile;
+use crate::chat::{BUDGETS, Detail, Document, Part, Source};
 use upload::Upload;
+
+/// How closely pages are looked at of which it is only told that they are shown.
+const SMALLEST: Detail = Detail::Tokens(BUDGETS[0]);
+/// What stands for a page that is shown.
+const SHOWN: &[u8] = b"[shown: this page as a picture]\n";
 
 /// A file that is kept.
 #[derive(Clone, Debug)]
@@ -176,6 +183,40 @@ pub async fn content(
     let file = find(&api, &caller, id)?;
     let kind = HeaderValue::from_static("application/octet-stream");
     kept::sent(&api, &caller, vec![Bytes::from_owner(file.bytes)], kind)
+}
+
+/// What is read of it: its text, and where its pages are shown.
+pub async fn text(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    id: Id,
+) -> Response {
+    let mut files = vec![];
+    let answered = text_of(&api, &caller, id, &mut files).await;
+    documents::said(answered, &files)
+}
+
+async fn text_of(
+    api: &Api,
+    caller: &Caller,
+    id: Id,
+    files: &mut Vec<ReadFile>,
+) -> Result<Response, ApiError> {
+    let StoredFile { name, bytes, .. } = find(api, caller, id)?;
+    let mut share = api.admission.share_of_bodies(&caller.principal);
+    let file = Document {
+        name,
+        source: Source::File(bytes),
+        detail: SMALLEST,
+    };
+    let read = api.attachments.look_into(file, &mut share, files).await;
+    let parts = read.map_err(|refused| ApiError::attachments(refused, |_| "id".to_owned()))?;
+    let pieces = parts.into_iter().map(|part| match part {
+        Part::Text(text) => Bytes::from(text),
+        _ => Bytes::from_static(SHOWN),
+    });
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    Ok(kept::streamed(pieces, share, kind))
 }
 
 pub async fn delete(

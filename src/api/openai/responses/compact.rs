@@ -26,6 +26,7 @@ use crate::api::parse::json;
 use crate::api::parts::Kind;
 use crate::api::progress::Wish;
 use crate::api::{Api, body, documents, id, json as answer, render, sealed};
+use crate::attachments::ReadFile;
 use crate::chat::{ChatRequest, Message, OutputLimits, Role};
 
 /// Tokens of a summary.
@@ -76,14 +77,26 @@ pub async fn compact(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
     request: Request,
+) -> Response {
+    let mut files = vec![];
+    let answered = compacted(&api, &caller, request, &mut files).await;
+    documents::said(answered, &files)
+}
+
+async fn compacted(
+    api: &Api,
+    caller: &Caller,
+    request: Request,
+    files: &mut Vec<ReadFile>,
 ) -> Result<Response, ApiError> {
     let body::Received {
         bytes, mut share, ..
-    } = body::read(&api, &caller, request).await?;
+    } = body::read(api, caller, request).await?;
     let call = parse(bytes, read).await?;
-    let (mut ready, _, shown, ignored) = ready(&api, caller.id(), call, &mut share)?;
+    let (mut ready, _, shown, ignored) = ready(api, caller.id(), call, &mut share)?;
     let model = ready.model.clone();
-    let files = documents::resolve(&api, caller.id(), &model, &mut ready.request, &mut share)
+    let request = &mut ready.request;
+    documents::resolve(api, caller.id(), &model, request, &mut share, files)
         .await
         .map_err(|refused| ready.unread(refused))?;
     ready.request.whole = true;
@@ -122,8 +135,7 @@ pub async fn compact(
         }],
         usage: done.usage.into(),
     };
-    let response = ignored.said_on(answer(render(&compacted)));
-    Ok(documents::with_files_header(response, &files))
+    Ok(ignored.said_on(answer(render(&compacted))))
 }
 
 /// Reads a body: a conversation, to which the question for a summary is added.

@@ -40,7 +40,7 @@ use crate::api::parse::Invalid;
 use crate::api::prefer::Prefer;
 use crate::api::progress::Wish;
 use crate::api::{Api, body, conversation, documents, json, relaxed, render};
-use crate::attachments::Refused;
+use crate::attachments::{ReadFile, Refused};
 use crate::backend::{Answer, Backends, Failure};
 use crate::chat::{ChatError, ChatEvent, ChatRequest, Done, Message, PrincipalId, Role, TextTask};
 use background::Work;
@@ -74,16 +74,29 @@ pub async fn create(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
     request: Request,
+) -> Response {
+    let mut files = vec![];
+    let answered = created(&api, &caller, request, &mut files).await;
+    documents::said(answered, &files)
+}
+
+async fn created(
+    api: &Api,
+    caller: &Caller,
+    request: Request,
+    files: &mut Vec<ReadFile>,
 ) -> Result<Response, ApiError> {
     let body::Received {
         bytes,
         mut share,
         prefer,
-    } = body::read(&api, &caller, request).await?;
+    } = body::read(api, caller, request).await?;
     let call = parse(bytes, request::parse).await?;
     let (delivery, progress) = (call.delivery, call.progress);
-    let (mut ready, input, shown, ignored) = ready(&api, caller.id(), call, &mut share)?;
-    let files = documents::read(&api, caller.id(), &mut ready.request, &mut share)
+    let (mut ready, input, shown, ignored) = ready(api, caller.id(), call, &mut share)?;
+    let model = ready.model.clone();
+    let request = &mut ready.request;
+    documents::read(api, caller.id(), &model, request, &mut share, files)
         .await
         .map_err(|refused| ready.unread(refused))?;
     let keep = delivery.stores();
@@ -94,7 +107,7 @@ pub async fn create(
         )));
     }
     let recorder = match keep {
-        true => Some(ready.recorder(&api, caller.id(), input, &mut share)?),
+        true => Some(ready.recorder(api, caller.id(), input, &mut share)?),
         false => {
             drop(input);
             None
@@ -110,8 +123,8 @@ pub async fn create(
         progress,
         prefer,
     };
-    let response = answered(&api, ready, sending, shown, recorder, share).await?;
-    Ok(ignored.said_on(documents::with_files_header(response, &files)))
+    let response = answered(api, ready, sending, shown, recorder, share).await?;
+    Ok(ignored.said_on(response))
 }
 
 /// How an answer is sent, and what its client hears before.
@@ -221,14 +234,26 @@ pub async fn input_tokens(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
     request: Request,
+) -> Response {
+    let mut files = vec![];
+    let answered = input_counted(&api, &caller, request, &mut files).await;
+    documents::said(answered, &files)
+}
+
+async fn input_counted(
+    api: &Api,
+    caller: &Caller,
+    request: Request,
+    files: &mut Vec<ReadFile>,
 ) -> Result<Response, ApiError> {
     let body::Received {
         bytes, mut share, ..
-    } = body::read(&api, &caller, request).await?;
+    } = body::read(api, caller, request).await?;
     let call = parse(bytes, request::parse).await?;
-    let (mut ready, ..) = ready(&api, caller.id(), call, &mut share)?;
+    let (mut ready, ..) = ready(api, caller.id(), call, &mut share)?;
     let model = ready.model.clone();
-    documents::resolve(&api, caller.id(), &model, &mut ready.request, &mut share)
+    let request = &mut ready.request;
+    documents::resolve(api, caller.id(), &model, request, &mut share, files)
         .await
         .map_err(|refused| ready.unread(refused))?;
     let task = TextTask::Count(Box::new(ready.take()));

@@ -1,0 +1,13 @@
+//! The reading of tables against any text.
+#![no_main]
+
+use gemmad::ipc;
+use libfuzzer_sys::fuzz_target;
+
+mod careful;
+mod worker;
+
+use ipc::DocumentKind;
+use worker::document::check;
+
+fuzz_target!(|bytes: &[u8]| check(DocumentKind::Table, bytes));
