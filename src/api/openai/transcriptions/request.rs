@@ -78,6 +78,20 @@ impl Format {
         ("verbose_json", Self::Verbose),
     ];
 
+    /// The error continues "`response_format` …".
+    fn named(name: &str) -> Result<Self, String> {
+        match Self::NAMES.iter().find(|(known, _)| *known == name) {
+            Some((_, format)) => Ok(*format),
+            None if name == "diarized_json" => Err(
+                "is `diarized_json`, which names speakers, and the model does not tell them apart; ask for `verbose_json`".into(),
+            ),
+            None => Err(format!(
+                "must be `json`, `text`, `srt`, `vtt` or `verbose_json`, not `{}`",
+                quote(name)
+            )),
+        }
+    }
+
     /// Seconds.
     pub fn longest_piece(self) -> u32 {
         match self {
@@ -183,20 +197,9 @@ impl Form {
                 }
                 self.language = Some(value);
             }
-            "response_format" => match Format::NAMES.iter().find(|(name, _)| *name == value) {
-                Some((_, format)) => self.format = *format,
-                None if value == "diarized_json" => {
-                    return wrong(
-                            "is `diarized_json`, which names speakers, and the model does not tell them apart; ask for `verbose_json`"
-                                .into(),
-                        );
-                }
-                None => {
-                    return wrong(format!(
-                        "must be `json`, `text`, `srt`, `vtt` or `verbose_json`, not `{}`",
-                        quote(&value)
-                    ));
-                }
+            "response_format" => match Format::named(&value) {
+                Ok(format) => self.format = format,
+                Err(reason) => return wrong(reason),
             },
             GRANULARITIES | "timestamp_granularities" => match value.as_str() {
                 "segment" => self.has_times = true,
