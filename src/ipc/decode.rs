@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn only_what_a_medium_can_become_is_taken_for_it() {
         let picture = |width, height| DecodedMedium::Picture { width, height };
-        let piece = |samples, is_last| DecodedMedium::Sound {
+        let piece = |samples, is_last: bool| DecodedMedium::Sound {
             samples,
             silent: false,
             next: (!is_last).then(SoundPlace::default),
