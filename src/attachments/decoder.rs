@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io;
+use std::mem;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -12,30 +13,30 @@ use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 
-use super::turns::{Turns, Waiting};
+use super::turns::{Turn, Turns, Waiting};
 use super::{MAX_REASON, Refused, killed, no_room, not_started, reserve};
 use crate::access::quota::{Quota, Share};
 use crate::backend::Failure;
-use crate::chat::{ChatError, ChatRequest, DecodedMedia, Part, Pixels, Samples};
+use crate::chat::{ChatError, ChatRequest, DecodedMedia, Detail, Part, Pixels, Samples};
 use crate::engine::one_shot::{self, Failed};
 use crate::ipc::{
-    DECODE_MEMORY, DECODE_MEMORY_MOST, Decode, DecodeEvent, DecodeRequest, DecodedMedium,
-    EncodedMedium, MediumKind,
+    DECODE_MEMORY, DECODE_MEMORY_MOST, DECODED_MOST, Decode, DecodeEvent, DecodeRequest,
+    DecodedMedium, EncodedMedium, MediumKind,
 };
 use crate::memory::reserved::ReservedMemory;
 
 /// Requests whose media are decoded at the same time.
 const MAX_CONCURRENT: usize = 2;
 /// In messages.
-const WHAT: &str = "pictures and sounds cannot be decoded";
+pub(super) const WHAT: &str = "pictures and sounds cannot be decoded";
 /// How long the media of one may take by the clock.
 const DECODE_TIME: Duration = Duration::from_secs(30);
 /// Bytes of decoded media that a user's requests, and so each of them, may hold until they are
 /// answered, and users who can hold as much at the same time.
-pub const MEDIA_PER_USER: u64 = 128 << 20;
+pub const MEDIA_PER_USER: u64 = DECODED_MOST;
 const MEDIA_USERS: u64 = 2;
 /// Bytes that each request with media counts as at least, because it holds a descriptor.
-const MEDIA_LEAST: u64 = 2 << 20;
+pub(super) const MEDIA_LEAST: u64 = 2 << 20;
 
 /// Starts them. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -49,7 +50,7 @@ pub struct MediaDecoder {
 
 /// The media of a request, in the order in which they are decoded.
 #[derive(Default)]
-struct Media {
+pub(super) struct Media {
     /// Each with its message and its place there.
     places: Vec<(usize, usize)>,
     encoded: Vec<EncodedMedium>,
@@ -73,14 +74,31 @@ impl Media {
         media
     }
 
-    /// Bytes that they may become.
+    /// One that is in a file already.
+    pub(super) fn of_one(encoded: EncodedMedium) -> Self {
+        Self {
+            places: vec![(0, 0)],
+            encoded: vec![encoded],
+            files: vec![],
+        }
+    }
+
+    /// Bytes that they may become, if no sound is longer than the model hears at once.
     fn most_bytes(&self) -> u64 {
         let most = self.encoded.iter().map(|medium| medium.kind.most_bytes());
         most.sum::<u64>().min(MEDIA_PER_USER)
     }
 
+    /// What their worker may use at first.
+    pub(super) fn means(&self) -> Means {
+        Means {
+            memory: DECODE_MEMORY,
+            room: self.most_bytes(),
+        }
+    }
+
     /// That there is something wrong with one of them, or with what was wanted behind the last.
-    fn refuse(&self, which: usize, reason: String) -> Failure {
+    pub(super) fn refuse(&self, which: usize, reason: String) -> Failure {
         let which = which.min(self.places.len().saturating_sub(1));
         let (Some(&(message, part)), Some(medium)) =
             (self.places.get(which), self.encoded.get(which))
@@ -94,7 +112,7 @@ impl Media {
                 part,
                 reason,
             },
-            MediumKind::Sound => ChatError::Sound {
+            MediumKind::Sound | MediumKind::Piece { .. } => ChatError::Sound {
                 message,
                 part,
                 reason,
@@ -114,10 +132,18 @@ impl Media {
     }
 }
 
+/// What a worker may use: bytes of memory, and of the file for what it decodes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Means {
+    memory: u64,
+    room: u64,
+}
+
 /// What came of a worker.
 enum Outcome {
-    All(Vec<DecodedMedium>),
-    Needs(u64),
+    /// What each medium has become: one thing, or the pieces of a sound.
+    All(Vec<Vec<DecodedMedium>>),
+    Needs(Means),
 }
 
 impl MediaDecoder {
@@ -128,6 +154,16 @@ impl MediaDecoder {
             memory,
             held: Quota::new(MEDIA_PER_USER * MEDIA_USERS, MEDIA_PER_USER),
         }
+    }
+
+    /// Bytes of what was decoded.
+    pub(super) fn held(&self) -> &Arc<Quota> {
+        &self.held
+    }
+
+    /// A turn to have something decoded.
+    pub(super) async fn turn(&self, waiting: &Waiting) -> Result<Turn, Failure> {
+        self.turns.turn(waiting).await
     }
 
     /// Puts what the request's pictures and sounds become in their place. What that takes is held by
@@ -142,46 +178,53 @@ impl MediaDecoder {
         if media.files.is_empty() {
             return Ok(());
         }
-        let turn = self.turns.turn(waiting).await.map_err(Refused::Failure)?;
-        let decoded = self.by_workers(&media).await;
+        let failed = |error: io::Error| Refused::Failure(not_started(WHAT, &error));
+        let encoded = media.in_memory().map_err(failed)?;
+        let turn = self.turn(waiting).await.map_err(Refused::Failure)?;
+        let mut means = media.means();
+        let decoded = self.by_workers(&media, &encoded, &mut means).await;
         let (file, decoded) = decoded.map_err(Refused::Failure)?;
         drop(turn);
-        let bytes = decoded.iter().map(|medium| medium.bytes()).sum::<u64>();
+        let bytes = total(&decoded);
         let mut held = share.beside(&self.held);
         held.grow(bytes.max(MEDIA_LEAST)).map_err(Refused::Full)?;
         share.hold(held);
-        replace(request, &decoded);
+        replace(request, decoded);
         request.decoded = Some(DecodedMedia::new(file));
         Ok(())
     }
 
-    /// Has them decoded; by a second worker if their headers say that the memory of the first is not
-    /// enough.
-    async fn by_workers(&self, media: &Media) -> Result<(File, Vec<DecodedMedium>), Failure> {
+    /// Has them decoded; by a second worker if their headers say that what the first may use is not
+    /// enough, which is in `means` afterwards.
+    pub(super) async fn by_workers(
+        &self,
+        media: &Media,
+        encoded: &File,
+        means: &mut Means,
+    ) -> Result<(File, Vec<Vec<DecodedMedium>>), Failure> {
         let failed = |error: io::Error| not_started(WHAT, &error);
-        let encoded = media.in_memory().map_err(failed)?;
-        let most = media.most_bytes();
-        let mut memory = DECODE_MEMORY;
-        loop {
-            let decoded = bounded(most).map_err(failed)?;
-            match self.by_worker(media, &encoded, &decoded, memory).await? {
+        for _ in 0..2 {
+            let decoded = bounded(means.room).map_err(failed)?;
+            match self.by_worker(media, encoded, &decoded, *means).await? {
                 Outcome::All(all) => {
-                    let bytes = all.iter().map(|medium| medium.bytes()).sum();
-                    if let Err(error) = close(&decoded, bytes) {
+                    if let Err(error) = close(&decoded, total(&all)) {
                         tracing::error!(%error, "a decoder left something else than it says");
                         return Err(mistaken(media, 0));
                     }
                     return Ok((decoded, all));
                 }
-                Outcome::Needs(more) if memory < more && more <= DECODE_MEMORY_MOST => {
-                    memory = more;
-                }
                 Outcome::Needs(more) => {
-                    tracing::error!(more, "a decoder asks for what makes no sense");
-                    return Err(mistaken(media, 0));
+                    let memory = more.memory.max(means.memory);
+                    let room = more.room.max(means.room);
+                    *means = Means { memory, room };
+                    if memory > DECODE_MEMORY_MOST || room > DECODED_MOST {
+                        break;
+                    }
                 }
             }
         }
+        tracing::error!(?means, "a decoder asks for what makes no sense");
+        Err(mistaken(media, 0))
     }
 
     async fn by_worker(
@@ -189,50 +232,28 @@ impl MediaDecoder {
         media: &Media,
         encoded: &File,
         decoded: &File,
-        memory: u64,
+        means: Means,
     ) -> Result<Outcome, Failure> {
-        let files = media.encoded.iter().map(|medium| medium.bytes).sum::<u64>();
-        let takes = memory + files + media.most_bytes();
+        let takes = means.memory + means.room;
         let reservation = reserve(&self.memory, takes).await?;
         let request = DecodeRequest {
             media: media.encoded.clone(),
-            memory,
+            memory: means.memory,
         };
-        let mut done = vec![];
-        let each = |event| match event {
-            DecodeEvent::Decoded(medium)
-                if media
-                    .encoded
-                    .get(done.len())
-                    .is_some_and(|encoded| medium.is_of(encoded.kind)) =>
-            {
-                done.push(medium);
-                match done.len() == media.encoded.len() {
-                    true => ControlFlow::Break(Ok(Ok(None))),
-                    false => ControlFlow::Continue(()),
-                }
-            }
-            DecodeEvent::Needs { memory } if done.is_empty() => {
-                ControlFlow::Break(Ok(Ok(Some(memory))))
-            }
-            DecodeEvent::Rejected { reason } if reason.len() <= MAX_REASON => {
-                ControlFlow::Break(Ok(Err(reason)))
-            }
-            other => ControlFlow::Break(Err(other)),
-        };
+        let mut done = Done::of(media, means.room);
         let ended = one_shot::run::<Decode, _>(
             &self.worker,
             &request,
             &[encoded, decoded],
             DECODE_TIME,
             &reservation,
-            each,
+            |event| done.hear(event),
         )
         .await;
-        let refuse = |reason: String| Err(media.refuse(done.len(), reason));
+        let refuse = |reason: String| Err(media.refuse(done.media.len(), reason));
         match ended {
-            Ok(Ok(None)) => Ok(Outcome::All(done)),
-            Ok(Ok(Some(memory))) => Ok(Outcome::Needs(memory)),
+            Ok(Ok(None)) => Ok(Outcome::All(done.media)),
+            Ok(Ok(Some(means))) => Ok(Outcome::Needs(means)),
             Ok(Err(reason)) => refuse(reason),
             Err(Failed::Start(error)) => Err(not_started(WHAT, &error)),
             Err(Failed::Late) => refuse(format!(
@@ -244,9 +265,71 @@ impl MediaDecoder {
             }
             Err(Failed::Killed) => Err(killed(WHAT)),
             Err(Failed::Revoked) => Err(no_room(&self.memory, takes)),
-            Err(Failed::Mistaken) => Err(mistaken(media, done.len())),
+            Err(Failed::Mistaken) => Err(mistaken(media, done.media.len())),
         }
     }
+}
+
+/// What a worker has said so far.
+struct Done<'a> {
+    encoded: &'a [EncodedMedium],
+    /// Bytes that are left for what comes.
+    room: u64,
+    /// What the media have become, those of which all is there.
+    media: Vec<Vec<DecodedMedium>>,
+    /// The pieces of the next, a sound.
+    pieces: Vec<DecodedMedium>,
+}
+
+/// What a worker has come to: all of it, or what it needs, or what is wrong with the next medium.
+type Ended = Result<Option<Means>, String>;
+
+impl<'a> Done<'a> {
+    fn of(media: &'a Media, room: u64) -> Self {
+        Self {
+            encoded: &media.encoded,
+            room,
+            media: vec![],
+            pieces: vec![],
+        }
+    }
+
+    fn hear(&mut self, event: DecodeEvent) -> ControlFlow<Result<Ended, DecodeEvent>> {
+        match event {
+            DecodeEvent::Decoded(decoded) => {
+                let encoded = self.encoded.get(self.media.len());
+                let Some(kind) = encoded
+                    .map(|encoded| encoded.kind)
+                    .filter(|kind| decoded.is_of(*kind) && decoded.bytes() <= self.room)
+                else {
+                    return ControlFlow::Break(Err(event));
+                };
+                self.room -= decoded.bytes();
+                self.pieces.push(decoded);
+                if decoded.is_last_of(kind) {
+                    self.media.push(mem::take(&mut self.pieces));
+                }
+                match self.media.len() == self.encoded.len() {
+                    true => ControlFlow::Break(Ok(Ok(None))),
+                    false => ControlFlow::Continue(()),
+                }
+            }
+            DecodeEvent::Needs { memory, room }
+                if self.media.is_empty() && self.pieces.is_empty() =>
+            {
+                ControlFlow::Break(Ok(Ok(Some(Means { memory, room }))))
+            }
+            DecodeEvent::Rejected { reason } if reason.len() <= MAX_REASON => {
+                ControlFlow::Break(Ok(Err(reason)))
+            }
+            other => ControlFlow::Break(Err(other)),
+        }
+    }
+}
+
+/// Bytes of all of it.
+fn total(media: &[Vec<DecodedMedium>]) -> u64 {
+    media.iter().flatten().map(|medium| medium.bytes()).sum()
 }
 
 /// A worker that was taken over has said or left what makes no sense.
@@ -272,23 +355,50 @@ fn close(file: &File, bytes: u64) -> io::Result<()> {
 }
 
 /// Puts what the media have become in their places.
-fn replace(request: &mut ChatRequest, decoded: &[DecodedMedium]) {
-    let mut at = 0;
-    for ((_, _, part), medium) in request.media_mut().zip(decoded) {
-        let detail = match part {
-            Part::Picture(picture) => picture.detail,
-            _ => Default::default(),
+fn replace(request: &mut ChatRequest, decoded: Vec<Vec<DecodedMedium>>) {
+    let (mut at, mut decoded) = (0, decoded.into_iter());
+    for (_, _, part) in request.parts_mut() {
+        if !part.pieces().iter().any(|piece| piece.modality().is_some()) {
+            continue;
+        }
+        let mut pieces = vec![];
+        for piece in part.pieces() {
+            if piece.modality().is_none() {
+                pieces.push(piece.clone());
+                continue;
+            }
+            let detail = match piece {
+                Part::Picture(picture) => picture.detail,
+                _ => Default::default(),
+            };
+            for medium in decoded.next().unwrap_or_default() {
+                pieces.push(placed(medium, detail, at));
+                at += medium.bytes();
+            }
+        }
+        *part = match part {
+            Part::Read(_) => Part::Read(pieces),
+            _ => match pieces.pop() {
+                Some(only) if pieces.is_empty() => only,
+                last => {
+                    pieces.extend(last);
+                    Part::Read(pieces)
+                }
+            },
         };
-        *part = match *medium {
-            DecodedMedium::Picture { width, height } => Part::Pixels(Pixels {
-                width,
-                height,
-                detail,
-                at,
-            }),
-            DecodedMedium::Sound { samples: count } => Part::Samples(Samples { count, at }),
-        };
-        at += medium.bytes();
+    }
+}
+
+/// What a medium has become, which begins `at` this byte of the file.
+fn placed(medium: DecodedMedium, detail: Detail, at: u64) -> Part {
+    match medium {
+        DecodedMedium::Picture { width, height } => Part::Pixels(Pixels {
+            width,
+            height,
+            detail,
+            at,
+        }),
+        DecodedMedium::Sound { samples: count, .. } => Part::Samples(Samples { count, at }),
     }
 }
 
@@ -299,7 +409,7 @@ mod tests {
 
     use super::*;
     use crate::chat::{Detail, Message, Picture, PrincipalId, Role, Sound};
-    use crate::ipc::{Greeting, frame};
+    use crate::ipc::{Greeting, SoundPlace, frame};
 
     fn request(parts: Vec<Part>) -> ChatRequest {
         let message = Message {
@@ -362,7 +472,15 @@ mod tests {
     }
 
     fn heard(samples: u32) -> DecodeEvent {
-        DecodeEvent::Decoded(DecodedMedium::Sound { samples })
+        piece(samples, None)
+    }
+
+    fn piece(samples: u32, next: Option<SoundPlace>) -> DecodeEvent {
+        DecodeEvent::Decoded(DecodedMedium::Sound {
+            samples,
+            silent: false,
+            next,
+        })
     }
 
     /// What is said of the second of two media, a sound and a picture.
@@ -393,11 +511,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_decoder_that_was_taken_over_is_ended() {
-        let needs = |memory| DecodeEvent::Needs { memory };
+        let needs = |memory, room| DecodeEvent::Needs { memory, room };
+        let more = Some(SoundPlace::default());
         let rejected = |bytes| DecodeEvent::Rejected {
             reason: "x".repeat(bytes),
         };
-        let lies: [&[DecodeEvent]; 10] = [
+        let lies: [&[DecodeEvent]; 13] = [
             // Too many pixels, of a size that no picture has, and samples.
             &[heard(640), shown(960, 672)],
             &[heard(640), shown(480, 335)],
@@ -408,8 +527,12 @@ mod tests {
             &[shown(480, 336)],
             &[heard(640), heard(640)],
             // Memory that nobody gives, and the same again.
-            &[needs(u64::MAX)],
-            &[needs(DECODE_MEMORY + 1)],
+            &[needs(u64::MAX, 0)],
+            &[needs(DECODE_MEMORY, u64::MAX)],
+            &[needs(DECODE_MEMORY + 1, 0)],
+            // Pieces without an end, for which there is no room, and of next to nothing.
+            &[piece(480_000, more)],
+            &[piece(640, more)],
             &[rejected(MAX_REASON + 1)],
         ];
         for lie in lies {

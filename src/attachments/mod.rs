@@ -9,12 +9,14 @@ mod decoder;
 mod document;
 mod extractor;
 mod fetcher;
+mod listener;
 mod look;
 mod turns;
 
 pub use crate::ipc::kind::{Medium, medium};
 pub use aside::aside;
 pub use document::{ReadFile, ReadPage, Seen};
+pub use listener::{Heard, Listener, Listening};
 
 use std::io;
 use std::path::PathBuf;
@@ -23,7 +25,9 @@ use std::time::{Duration, Instant};
 
 use crate::access::quota::{Full, Share};
 use crate::backend::{Backends, Failure};
-use crate::chat::{ChatError, ChatRequest, Document, Message, Modalities, Networks, Part, Role};
+use crate::chat::{
+    ChatError, ChatRequest, Document, Message, Modalities, Networks, Part, PrincipalId, Role,
+};
 use crate::engine::one_shot;
 use crate::memory::probe;
 use crate::memory::reserved::{Reservation, ReservedMemory};
@@ -187,12 +191,16 @@ impl Attachments {
 
     /// Who waits for turns: the owner of `share`, as long as the request may take.
     fn waiting(&self, share: &Share) -> Waiting {
+        self.waiting_for(share.account())
+    }
+
+    fn waiting_for(&self, account: PrincipalId) -> Waiting {
         let limit = *self
             .request_time
             .read()
             .unwrap_or_else(PoisonError::into_inner);
         Waiting {
-            account: share.account(),
+            account,
             limit,
             end: tokio::time::Instant::now() + limit,
         }

@@ -164,6 +164,8 @@ pub enum ChatError {
         prompt_tokens: u32,
         context_tokens: u32,
         ceiling: u32,
+        /// Of the prompt's tokens, those of sounds.
+        sound_tokens: u32,
     },
     /// A `logit_bias` names a token that the vocabulary does not have.
     UnknownToken { token: u32, vocabulary: u32 },
@@ -248,7 +250,16 @@ impl ChatError {
                 prompt_tokens,
                 context_tokens,
                 ceiling,
-            } => too_long(*prompt_tokens, *context_tokens, *ceiling),
+                sound_tokens,
+            } => {
+                let message = too_long(*prompt_tokens, *context_tokens, *ceiling);
+                match sound_tokens {
+                    0 => message,
+                    _ => format!(
+                        "{message}; {sound_tokens} of its tokens are sound: have it transcribed first (POST /v1/audio/transcriptions), and send the text"
+                    ),
+                }
+            }
             Self::UnknownToken { token, vocabulary } => format!(
                 "logit_bias names token {token}, but the vocabulary ends at {}",
                 vocabulary.saturating_sub(1)

@@ -35,7 +35,7 @@ pub const GATEWAY: &str = "gemmad-gateway";
 
 /// What clients ask for that were not told of a model: nothing, the usual word, and the names that
 /// are preset in programs for OpenAI's services.
-const AUTO_NAMES: [&str; 12] = [
+const AUTO_NAMES: [&str; 14] = [
     "",
     "default",
     "gpt-3.5-turbo",
@@ -48,6 +48,8 @@ const AUTO_NAMES: [&str; 12] = [
     "whisper-1",
     "gpt-4o-transcribe",
     "gpt-4o-mini-transcribe",
+    "gpt-4o-mini-transcribe-2025-12-15",
+    "gpt-transcribe",
 ];
 
 /// The whole configuration. Every key is documented in `systemd/gemmad.toml`, the commented sample.
@@ -210,6 +212,8 @@ pub struct Limits {
     pub output_tokens: u32,
     /// From a request's arrival to its end.
     pub request_time: Duration,
+    /// How long a sound may last that is transcribed.
+    pub sound_time: Duration,
     /// How long a client may leave its answer unread.
     pub client_stall: Duration,
     /// From the start of a worker to its model being loaded.
@@ -357,6 +361,7 @@ impl Default for Limits {
             queue_per_user: 16,
             output_tokens: 8192,
             request_time: Duration::from_secs(3600),
+            sound_time: Duration::from_secs(3600),
             client_stall: Duration::from_secs(10),
             load_time: Duration::from_secs(300),
             worker_silence: Duration::from_secs(180),

@@ -12,9 +12,11 @@ use serde_json::Number;
 
 mod keep;
 mod token;
+mod transcribe;
 
 pub use keep::{Foreign, ImportArgs, PruneArgs, RmArgs, VerifyArgs};
 pub use token::{IssueArgs, RevokeArgs, TokenArgs, TokenCommand};
+pub use transcribe::{TranscribeArgs, Transcript};
 
 use super::completion::{model_names, planned_names};
 use super::error::exit_status_help;
@@ -82,6 +84,11 @@ pub enum Command {
     /// Ctrl-C stops the answer or clears the line, Ctrl-D leaves. /help names the commands. Nothing
     /// you type is kept on disk, unless --history says so.
     Chat(ChatArgs),
+    /// Write down what is said in a sound of up to an hour
+    ///
+    /// Long sounds are cut at their pauses and heard piece by piece. Subtitles and times are those of the pieces, which
+    /// have 10 s at most then.
+    Transcribe(TranscribeArgs),
     /// Chat with a model, or ask it one thing: `chat --model MODEL`, or `ask --model MODEL PROMPT`
     #[command(hide = true)]
     Run(RunArgs),
@@ -317,8 +324,7 @@ pub struct AskArgs {
     #[arg(long, value_name = "FILE")]
     pub image: Vec<PathBuf>,
 
-    /// Let the model hear a sound of 30 s at most, WAV, AIFF, CAF, MP3, FLAC, Ogg, M4A, MP4 or
-    /// WebM; like --image
+    /// Let the model hear a sound, WAV, AIFF, CAF, MP3, FLAC, Ogg, M4A, MP4 or WebM; like --image
     #[arg(long, value_name = "FILE")]
     pub audio: Vec<PathBuf>,
 

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use serde_json::Value;
 
 use super::error::Error;
+use super::upload::Form;
 
 /// What will come of a call. Dropping it hangs up.
 pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + 'a>>;
@@ -49,6 +50,16 @@ pub trait Client {
 
     /// The answer to a request of `POST /v1/chat/completions` as it comes.
     fn stream<'a>(&'a self, request: &'a Value) -> Reply<'a, Box<dyn Events>>;
+
+    /// A sound written down, as `POST /v1/audio/transcriptions` streams it.
+    fn transcribe(&self, _form: Form) -> Reply<'_, Box<dyn Events>> {
+        Box::pin(async { Err(not_on_bus()) })
+    }
+
+    /// The same when all was heard.
+    fn transcript(&self, _form: Form) -> Reply<'_, String> {
+        Box::pin(async { Err(not_on_bus()) })
+    }
 
     /// Takes a model away, as `DELETE /v1/models/ID`.
     fn remove<'a>(&'a self, _id: &'a str) -> Reply<'a, Value> {

@@ -23,6 +23,7 @@ use url::form_urlencoded;
 use super::client::{Client, Events, Reply};
 use super::error::Error;
 use super::sse::{SseError, SseReader};
+use super::upload::Form;
 use super::wire;
 
 /// Bytes of a response that is not a stream, at most.
@@ -93,20 +94,14 @@ impl Http {
 
     /// The JSON of a response.
     pub(super) async fn read(&self, sent: (Response<Incoming>, Link)) -> Result<Value, Error> {
-        let (response, mut link) = sent;
-        let body = link.drive(collect(response.into_body())).await?;
-        serde_json::from_slice(&body)
+        serde_json::from_slice(&whole(sent).await?)
             .map_err(|error| Error::broken(format!("it sent no valid JSON: {error}")))
     }
 
     async fn events(&self, path: &str, request: &Value) -> Result<Box<dyn Events>, Error> {
-        let (response, link) = self.send(Method::POST, path, Some(request)).await?;
-        Ok(Box::new(HttpEvents {
-            body: response.into_body(),
-            link,
-            reader: SseReader::default(),
-            ready: VecDeque::new(),
-        }))
+        Ok(events_of(
+            self.send(Method::POST, path, Some(request)).await?,
+        ))
     }
 
     async fn send(
@@ -232,6 +227,18 @@ impl Client for Http {
         Box::pin(self.events(CHAT_PATH, request))
     }
 
+    fn transcribe(&self, form: Form) -> Reply<'_, Box<dyn Events>> {
+        Box::pin(async { Ok(events_of(self.send_form(form).await?)) })
+    }
+
+    fn transcript(&self, form: Form) -> Reply<'_, String> {
+        Box::pin(async {
+            let text = whole(self.send_form(form).await?).await?;
+            String::from_utf8(text.into())
+                .map_err(|_| Error::broken("it sent a transcript that is not UTF-8"))
+        })
+    }
+
     fn pull_plan<'a>(&'a self, request: &'a Value) -> Reply<'a, Value> {
         Box::pin(self.post(PULL_PATH, request))
     }
@@ -320,6 +327,23 @@ fn model_path(name: &str) -> String {
     let segment: String = form_urlencoded::byte_serialize(name.as_bytes()).collect();
     // In a path a plus sign is itself.
     format!("/v1/models/{}", segment.replace('+', "%20"))
+}
+
+/// All of a response.
+pub(super) async fn whole(sent: (Response<Incoming>, Link)) -> Result<Bytes, Error> {
+    let (response, mut link) = sent;
+    link.drive(collect(response.into_body())).await
+}
+
+/// A response's events as they come.
+pub(super) fn events_of(sent: (Response<Incoming>, Link)) -> Box<dyn Events> {
+    let (response, link) = sent;
+    Box::new(HttpEvents {
+        body: response.into_body(),
+        link,
+        reader: SseReader::default(),
+        ready: VecDeque::new(),
+    })
 }
 
 /// The events of an answer on their way. Dropping it hangs up.

@@ -116,6 +116,11 @@ pub fn sound(path: &Path) -> Result<Value, Error> {
     )
 }
 
+/// Reads a sound of whatever format. What can be heard, the daemon says.
+pub fn sound_file(path: &Path) -> Result<Vec<u8>, Error> {
+    read(path, MAX_SOUND_BYTES)
+}
+
 /// Reads a file whose text is wanted. What can be read, the daemon says.
 pub fn document(path: &Path) -> Result<Value, Error> {
     let bytes = read(path, MAX_DOCUMENT_BYTES)?;
@@ -156,7 +161,7 @@ fn wrong(path: &Path, what: &str) -> Error {
 }
 
 /// What a message calls it.
-fn name(path: &Path) -> String {
+pub fn name(path: &Path) -> String {
     if is_input(path) {
         "standard input".to_owned()
     } else {

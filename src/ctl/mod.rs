@@ -44,6 +44,7 @@ mod tab;
 mod table;
 mod text;
 mod token;
+mod transcribe;
 mod upload;
 mod values;
 mod wire;
@@ -111,6 +112,7 @@ fn talk(command: Command, client: &dyn Client, terminal: &Terminal) -> Result<()
             Meant::Ask(args) => ask::run(&args, client, &runtime, terminal),
             Meant::Chat(args) => chat::run(&args, client, &runtime, &interrupts, terminal),
         },
+        Command::Transcribe(args) => transcribe::run(&args, client, &runtime, terminal),
         Command::Status { json } => {
             write_out(&runtime.block_on(show::status(client, json, terminal))?)
         }

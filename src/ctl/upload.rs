@@ -1,4 +1,4 @@
-//! A file that is sent as a request's body.
+//! A file that is sent as a request's body, or in a form.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,14 +6,15 @@ use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http_body_util::BodyExt;
-use hyper::Method;
-use hyper::body::{Body, Bytes, Frame, SizeHint};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::{Method, Response};
+use rustix::rand::{GetRandomFlags, getrandom};
 use serde_json::Value;
 use url::form_urlencoded;
 
 use super::error::Error;
-use super::http::Http;
+use super::http::{Http, Link};
 
 /// Bytes that are sent at a time.
 const PIECE: usize = 256 << 10;
@@ -53,7 +54,51 @@ impl Body for FileBody {
     }
 }
 
+/// A form with a file in it.
+pub struct Form {
+    boundary: String,
+    body: Bytes,
+}
+
+impl Form {
+    pub fn new(fields: &[(&str, &str)], file: &[u8]) -> Self {
+        let mut random = [0; 16];
+        // It cannot fail for so few bytes on a running system.
+        let _ = getrandom(&mut random, GetRandomFlags::empty());
+        let boundary = format!("gemmactl-{:032x}", u128::from_ne_bytes(random));
+        let mut body = vec![];
+        let mut part = |head: &str, value: &[u8]| {
+            let head = format!("--{boundary}\r\nContent-Disposition: form-data; {head}\r\n\r\n");
+            for bytes in [head.as_bytes(), value, b"\r\n"] {
+                body.extend_from_slice(bytes);
+            }
+        };
+        for (name, value) in fields {
+            part(&format!("name=\"{name}\""), value.as_bytes());
+        }
+        part("name=\"file\"; filename=\"sound\"", file);
+        body.extend(format!("--{boundary}--\r\n").bytes());
+        Self {
+            boundary,
+            body: body.into(),
+        }
+    }
+}
+
 impl Http {
+    /// Has a sound written down.
+    pub(super) async fn send_form(&self, form: Form) -> Result<(Response<Incoming>, Link), Error> {
+        let kind = format!("multipart/form-data; boundary={}", form.boundary);
+        let body = Full::new(form.body).map_err(|never| match never {});
+        self.send_body(
+            Method::POST,
+            "/v1/audio/transcriptions",
+            &kind,
+            body.boxed(),
+        )
+        .await
+    }
+
     /// Sends a file to be taken into the model directory.
     pub(super) async fn upload(
         &self,

@@ -25,8 +25,8 @@ mod pull;
 mod serve;
 
 pub use decode::{
-    DECODE_MEMORY, DECODE_MEMORY_MOST, Decode, DecodeEvent, DecodeRequest, DecodedMedium,
-    EncodedMedium, MediumKind,
+    DECODE_MEMORY, DECODE_MEMORY_MOST, DECODED_MOST, Decode, DecodeEvent, DecodeRequest,
+    DecodedMedium, EncodedMedium, MediumKind, SAMPLE, SOUND_RATE, SoundPlace,
 };
 pub use extract::{
     DocumentKind, EXTRACT_MEMORY, EXTRACT_PAGES, EXTRACT_PICTURES, EXTRACT_TEXT, Extent, Extract,

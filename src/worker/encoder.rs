@@ -261,7 +261,13 @@ mod tests {
             true => MediumKind::Picture(detail),
             false => MediumKind::Sound,
         };
-        let (decoded, bytes) = decode::decoded(kind, file).unwrap();
+        let mut all = vec![];
+        decode::decoded(kind, file, kind.most_bytes(), |decoded, bytes| {
+            all.push((decoded, bytes.to_vec()));
+            Ok(())
+        })
+        .unwrap();
+        let (decoded, bytes) = all.pop().unwrap();
         // Something lies before it.
         let at = 5;
         let media = tempfile::tempfile().unwrap();
@@ -277,7 +283,7 @@ mod tests {
                 };
                 Medium::picture(&pixels, &media, 0, 0)
             }
-            DecodedMedium::Sound { samples: count } => {
+            DecodedMedium::Sound { samples: count, .. } => {
                 Medium::sound(&Samples { count, at }, &media, hearing, 0, 0)
             }
         };

@@ -15,7 +15,7 @@ use std::time::Instant;
 use super::constraint::{Constraints, Masks};
 use super::link::{Outbox, Writer};
 use super::llama::Token;
-use super::media::Medium;
+use super::media::{Form, Medium};
 use super::prompt_cache::{KeeperDone, Places};
 use super::sequence::Sequence;
 use crate::chat::{ChatError, ChatEvent, ChatRequest, PrincipalId, TextTask};
@@ -76,6 +76,15 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// Of the prompt's tokens, those of sounds.
+    pub fn sound_tokens(&self) -> usize {
+        let sounds = self
+            .media
+            .iter()
+            .filter(|medium| matches!(medium.form, Form::Sound));
+        sounds.map(|medium| medium.tokens).sum()
+    }
+
     /// Tells the supervisor that nothing is wrong with it, unless that was said: it has room now.
     pub fn accept(&self, out: &mut Outbox) {
         if !self.has_room {

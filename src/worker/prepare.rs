@@ -200,7 +200,7 @@ impl Preparer {
             media,
             in_thought,
         } = self.read(&request)?;
-        self.fits(prompt.len())?;
+        self.fits(prompt.len(), self.sound_tokens(&request))?;
         let has_room = (prompt.len() + ANSWER).min(self.context as usize) <= self.floor as usize;
         let raw = request.prompt.is_some();
         let tokens = matches!(request.prompt, Some(RawPrompt::Tokens(_)));
@@ -289,7 +289,8 @@ impl Preparer {
         let bytes: usize = segments.iter().map(|segment| segment.text().len()).sum();
         let soft: usize = media.iter().map(|medium| medium.tokens).sum();
         if bytes > MAX_TEXT_BYTES {
-            self.fits(bytes.div_ceil(self.longest) + soft)?;
+            let sounds = self.sound_tokens(request);
+            self.fits(bytes.div_ceil(self.longest) + soft, sounds)?;
         }
 
         let mut prompt = Sequence {
@@ -382,6 +383,9 @@ impl Preparer {
 
     /// The request's pictures and sounds, which are decoded already.
     fn media(&self, request: &ChatRequest) -> Result<Vec<Arc<Medium>>, ChatError> {
+        // A long sound is many of them: it is told how many tokens they are together.
+        let sounds = self.sound_tokens(request);
+        self.fits(sounds, sounds)?;
         let mut media = vec![];
         for (message, part, content) in request.media() {
             let origin = request.origins.get(message);
@@ -415,13 +419,24 @@ impl Preparer {
             };
             media.push(Arc::new(medium));
             // Before the next one is looked at.
-            self.fits(media.iter().map(|medium| medium.tokens).sum())?;
+            self.fits(media.iter().map(|medium| medium.tokens).sum(), sounds)?;
         }
         Ok(media)
     }
 
-    /// Whether a prompt of `tokens` leaves room for an answer.
-    fn fits(&self, tokens: usize) -> Result<(), ChatError> {
+    /// Tokens of the request's sounds, as their lengths say.
+    fn sound_tokens(&self, request: &ChatRequest) -> usize {
+        let sound = self.media.as_ref().and_then(|media| media.sound.as_ref());
+        let Some((_, hearing)) = sound else { return 0 };
+        let sounds = request.media().map(|(_, _, part)| match part {
+            Part::Samples(samples) => hearing.tokens(samples.count as usize),
+            _ => 0,
+        });
+        sounds.sum()
+    }
+
+    /// Whether a prompt of `tokens`, of which some are `sounds`, leaves room for an answer.
+    fn fits(&self, tokens: usize, sounds: usize) -> Result<(), ChatError> {
         if tokens < self.context as usize {
             return Ok(());
         }
@@ -429,6 +444,7 @@ impl Preparer {
             prompt_tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
             context_tokens: self.context,
             ceiling: self.context,
+            sound_tokens: u32::try_from(sounds).unwrap_or(u32::MAX),
         })
     }
 }

@@ -1,7 +1,11 @@
 """Pictures and sounds, as the packages send them."""
 
 import base64
+import wave
 from pathlib import Path
+
+import openai
+import pytest
 
 DATA = Path(__file__).parents[1] / "data"
 TINY = "tiny-e2b-q8_0"
@@ -49,6 +53,32 @@ def test_a_sound_is_transcribed(client):
     assert client.audio.transcriptions.create(model=TINY, file=path, response_format="text").strip() == whole.text
     events = list(client.audio.transcriptions.create(model=TINY, file=path, stream=True))
     assert "".join(event.delta for event in events[:-1]).strip() == events[-1].text == whole.text
+
+
+def test_a_long_sound_is_transcribed_with_times(client, tmp_path):
+    path = tmp_path / "long.wav"
+    with wave.open(str(DATA / "sounds/tone-1.wav")) as tone, wave.open(str(path), "wb") as long:
+        long.setparams(tone.getparams())
+        samples = tone.readframes(tone.getnframes())
+        for _ in range(12):
+            long.writeframes(samples * 2 + bytes(16_000))
+    transcribe = lambda **fields: client.audio.transcriptions.create(model="whisper-1", file=path, language="en", **fields)
+    whole = transcribe()
+    # 25 tokens a second, in two pieces at least.
+    assert whole.text and whole.usage.input_tokens > 35 * 25
+    events = list(transcribe(stream=True))
+    assert "".join(event.delta for event in events[:-1]) == events[-1].text == whole.text
+    assert events[-1].type == "transcript.text.done" and events[-1].usage.total_tokens == whole.usage.total_tokens
+    times = transcribe(response_format="verbose_json", timestamp_granularities=["segment"])
+    assert (times.language, times.usage.type) == ("en", "duration")
+    assert 35 < times.duration == times.segments[-1].end == times.usage.seconds
+    assert all(before.end == after.start for before, after in zip(times.segments, times.segments[1:]))
+    assert all(segment.avg_logprob < 0 and segment.text for segment in times.segments)
+    assert transcribe(response_format="srt").count(" --> ") == len(times.segments)
+    assert transcribe(response_format="vtt").startswith("WEBVTT")
+    with pytest.raises(openai.BadRequestError) as refused:
+        transcribe(response_format="verbose_json", timestamp_granularities=["word"])
+    assert refused.value.param == "timestamp_granularities[]"
 
 
 def test_files_are_read(client):

@@ -92,7 +92,7 @@ pub fn decoded(mut request: ChatRequest) -> Result<ChatRequest, ChatError> {
                 at += pixels.bytes();
                 Part::Pixels(pixels)
             }
-            (Some(DecodeEvent::Decoded(DecodedMedium::Sound { samples: count })), _) => {
+            (Some(DecodeEvent::Decoded(DecodedMedium::Sound { samples: count, .. })), _) => {
                 let samples = Samples { count, at };
                 at += samples.bytes();
                 Part::Samples(samples)
@@ -174,7 +174,7 @@ fn the_memory_that_headers_ask_for_is_enough() {
     for (name, kind, file) in &media {
         let all = [(*kind, &file[..])];
         let (mut told, _) = events(&all, DECODE_MEMORY);
-        if let [DecodeEvent::Needs { memory }] = told[..] {
+        if let [DecodeEvent::Needs { memory, .. }] = told[..] {
             println!("{name}: {} MiB", memory >> 20);
             asked += 1;
             told = events(&all, memory).0;
@@ -203,7 +203,11 @@ fn one_process_decodes_all_media_of_a_request() {
         width: 432,
         height: 336,
     };
-    let heard = DecodedMedium::Sound { samples: 16_000 };
+    let heard = DecodedMedium::Sound {
+        samples: 16_000,
+        silent: false,
+        next: None,
+    };
     let [
         DecodeEvent::Decoded(first),
         DecodeEvent::Decoded(second),

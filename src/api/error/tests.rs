@@ -136,6 +136,7 @@ fn what_the_worker_refuses_has_its_answer() {
                 prompt_tokens: 9000,
                 context_tokens: 8192,
                 ceiling: 8192,
+                sound_tokens: 0,
             },
         ),
         (
@@ -247,6 +248,7 @@ fn a_prompt_that_does_not_fit_names_both_numbers() {
         prompt_tokens: 9000,
         context_tokens: 8192,
         ceiling: 8192,
+        sound_tokens: 0,
     }));
     assert!(
         error.message.contains("9000") && error.message.contains("8192"),

@@ -129,6 +129,7 @@ async fn a_completion_says_what_is_wrong_in_its_own_words() {
         prompt_tokens: 9,
         context_tokens: 8,
         ceiling: 8,
+        sound_tokens: 0,
     };
     events.send(Err(Failure::Chat(error))).await.unwrap();
     let response = read_all(&mut stream).await;

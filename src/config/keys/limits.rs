@@ -38,6 +38,10 @@ pub(super) static KEYS: &[Key] = &[
         time(|config, time| config.limits.client_stall = time),
     ),
     key(
+        "sound-time",
+        time(|config, time| config.limits.sound_time = time),
+    ),
+    key(
         "load-time",
         time(|config, time| config.limits.load_time = time),
     ),

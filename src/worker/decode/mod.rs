@@ -7,6 +7,7 @@ mod sound;
 
 use std::fs::File;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,13 +16,19 @@ use std::process::ExitCode;
 use super::confinement::confine;
 use super::exit::{EXIT_LOAD, EXIT_PROTOCOL, EXIT_SYSTEM};
 use super::link::Writer;
-use crate::ipc::{Decode, DecodeEvent, DecodeRequest, DecodedMedium, MediumKind};
+use crate::gemma::sound::{MAX_SAMPLES, MAX_SECONDS, RATE};
+use crate::ipc::{
+    DECODED_MOST, Decode, DecodeEvent, DecodeRequest, DecodedMedium, MediumKind, SAMPLE, SoundPlace,
+};
 use crate::sandbox::{Needs, Profile};
+use crate::sys::mapping::Mapping;
 
 /// Seconds of a CPU that it may cost; the supervisor minds the clock.
 const CPU_SECONDS: u64 = 20;
 /// Bytes of memory that the process takes besides what its media do.
 const OWN_MEMORY: u64 = 16 << 20;
+/// Seconds by which what a sound's packets claim may be off.
+const SLACK: f64 = 1.0;
 
 /// Decodes all that came, or says what is wrong with the first that cannot be.
 pub fn run(
@@ -35,7 +42,7 @@ pub fn run(
     };
     let work = Work {
         request,
-        encoded: encoded.into(),
+        encoded: mapped(&encoded.into(), request).map_err(|_| EXIT_SYSTEM)?,
         decoded: decoded.into(),
         writer,
     };
@@ -48,7 +55,7 @@ pub fn run(
         memory: Some(request.memory),
         cpu_seconds: Some(CPU_SECONDS),
     })?;
-    match work.enough_memory().and_then(|()| work.decode(room)) {
+    match work.enough(room).and_then(|()| work.decode(room)) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(last) => {
             // When the channel has ended the reason is not needed.
@@ -58,42 +65,62 @@ pub fn run(
     }
 }
 
+/// The media's file, to be read as it is: a copy would be as large again.
+fn mapped(file: &File, request: &DecodeRequest) -> io::Result<Mapping> {
+    let bytes = request.media.iter().map(|medium| medium.bytes).sum::<u64>();
+    Mapping::of_file(file, bytes as usize)
+}
+
 struct Work<'a> {
     request: &'a DecodeRequest,
-    encoded: File,
+    /// The media, one behind the other.
+    encoded: Mapping,
     decoded: File,
     writer: &'a Writer<Decode>,
 }
 
 impl Work<'_> {
     /// The media, each with its kind, as they came.
-    fn media(&self) -> impl Iterator<Item = Result<(MediumKind, Vec<u8>), DecodeEvent>> {
+    fn media(&self) -> impl Iterator<Item = (MediumKind, &[u8])> {
         let mut at = 0;
         self.request.media.iter().map(move |medium| {
-            let mut file = vec![0; medium.bytes as usize];
-            self.encoded
-                .read_exact_at(&mut file, at)
-                .map_err(|error| rejected(format!("cannot be read: {error}")))?;
-            at += medium.bytes;
-            Ok((medium.kind, file))
+            let begin = at;
+            at += medium.bytes as usize;
+            (medium.kind, self.encoded.bytes(begin..at))
         })
     }
 
-    /// Holds what the media's headers claim against the memory that there is.
-    fn enough_memory(&self) -> Result<(), DecodeEvent> {
-        let mut most = 0;
-        for medium in self.media() {
-            let (kind, file) = medium?;
+    /// Holds what the media's headers claim against the memory that there is, and against the `room` for
+    /// what they become.
+    fn enough(&self, room: u64) -> Result<(), DecodeEvent> {
+        let (mut most, mut becomes) = (0, 0);
+        for (kind, file) in self.media() {
             // What is wrong with one is told in its turn.
-            let memory = match kind {
-                MediumKind::Picture(detail) => picture::memory(&file, detail),
-                MediumKind::Sound => sound::memory(&file),
+            let (memory, bytes) = match kind {
+                MediumKind::Picture(detail) => (
+                    picture::memory(file, detail).unwrap_or(0),
+                    kind.most_bytes(),
+                ),
+                MediumKind::Sound | MediumKind::Piece { .. } => match sound::claims(file) {
+                    Ok(claims) if kind == MediumKind::Sound => {
+                        let bytes = sound_bytes(claims.seconds + SLACK);
+                        (claims.memory, bytes.max(kind.most_bytes()))
+                    }
+                    Ok(claims) => (claims.memory, kind.most_bytes()),
+                    Err(_) => (0, kind.most_bytes()),
+                },
             };
-            most = most.max(memory.unwrap_or(0));
+            most = most.max(memory);
+            becomes += bytes;
         }
         let memory = OWN_MEMORY + most;
-        if memory > self.request.memory {
-            return Err(DecodeEvent::Needs { memory });
+        // What is beyond the most is told in its turn.
+        let wanted = becomes.min(DECODED_MOST);
+        if memory > self.request.memory || wanted > room {
+            return Err(DecodeEvent::Needs {
+                memory,
+                room: wanted,
+            });
         }
         Ok(())
     }
@@ -101,49 +128,105 @@ impl Work<'_> {
     /// Decodes them all into the `room` bytes that there are.
     fn decode(&self, room: u64) -> Result<(), DecodeEvent> {
         let mut at = 0;
-        for medium in self.media() {
-            let (kind, file) = medium?;
-            let (decoded, bytes) = decoded(kind, &file).map_err(rejected)?;
-            if at + bytes.len() as u64 > room {
-                return Err(rejected(format!(
-                    "is one too many: decoded, the pictures and sounds of a request may take {} MiB; send fewer, or ask for less `detail`",
-                    room >> 20
-                )));
-            }
-            self.decoded
-                .write_all_at(&bytes, at)
-                .map_err(|error: io::Error| rejected(format!("cannot be kept: {error}")))?;
-            at += bytes.len() as u64;
-            // A supervisor that has gone needs no reason.
-            self.writer
-                .send(&DecodeEvent::Decoded(decoded))
-                .map_err(|_| rejected(String::new()))?;
+        for (kind, file) in self.media() {
+            decoded(kind, file, room - at, |decoded, bytes| {
+                if at + bytes.len() as u64 > room {
+                    return Err(too_much(kind, room));
+                }
+                self.decoded
+                    .write_all_at(bytes, at)
+                    .map_err(|error: io::Error| format!("cannot be kept: {error}"))?;
+                at += bytes.len() as u64;
+                // A supervisor that has gone needs no reason.
+                self.writer
+                    .send(&DecodeEvent::Decoded(decoded))
+                    .map_err(|_| String::new())?;
+                Ok(())
+            })
+            .map_err(|reason| DecodeEvent::Rejected { reason })?;
         }
         Ok(())
     }
 }
 
-fn rejected(reason: String) -> DecodeEvent {
-    DecodeEvent::Rejected { reason }
-}
-
-/// What a medium becomes, and its bytes. The error continues "the picture …" or "the sound …".
-pub(super) fn decoded(kind: MediumKind, file: &[u8]) -> Result<(DecodedMedium, Vec<u8>), String> {
-    match kind {
+/// Hands what a medium becomes, and its bytes, to `keep`: once, or for each piece of a sound, of which
+/// there is `room` for so many bytes. The error continues "the picture …" or "the sound …".
+pub(super) fn decoded(
+    kind: MediumKind,
+    file: &[u8],
+    room: u64,
+    mut keep: impl FnMut(DecodedMedium, &[u8]) -> Result<(), String>,
+) -> Result<(), String> {
+    let (from, longest) = match kind {
         MediumKind::Picture(detail) => {
             let pixels = picture::pixels(file, picture::size(file, detail)?)?;
             let (width, height) = (pixels.size.width, pixels.size.height);
-            Ok((DecodedMedium::Picture { width, height }, pixels.rgb))
+            return keep(DecodedMedium::Picture { width, height }, &pixels.rgb);
         }
         MediumKind::Sound => {
-            let samples = sound::samples(file)?;
-            let bytes = samples
-                .iter()
-                .flat_map(|sample| sample.to_le_bytes())
-                .collect();
-            let samples = samples.len() as u32;
-            Ok((DecodedMedium::Sound { samples }, bytes))
+            let seconds = sound::claims(file)?.seconds;
+            if seconds > f64::from(MAX_SECONDS) && sound_bytes(seconds) > room {
+                return Err(too_much(kind, room));
+            }
+            (SoundPlace::default(), MAX_SAMPLES)
         }
+        MediumKind::Piece {
+            from,
+            longest,
+            limit,
+        } => {
+            if from == SoundPlace::default() {
+                within(sound::claims(file)?.seconds, limit)?;
+            }
+            (from, longest as usize)
+        }
+    };
+    sound::listen(file, from, longest, |piece| {
+        let bytes: Vec<u8> = piece
+            .samples
+            .iter()
+            .flat_map(|sample| sample.to_le_bytes())
+            .collect();
+        let decoded = DecodedMedium::Sound {
+            samples: piece.samples.len() as u32,
+            silent: piece.silent,
+            next: piece.next,
+        };
+        keep(decoded, &bytes)?;
+        Ok(match decoded.is_last_of(kind) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        })
+    })
+}
+
+/// Whether a sound of so many seconds is no longer than it may be.
+fn within(seconds: f64, limit: u32) -> Result<(), String> {
+    if seconds <= f64::from(limit) + SLACK {
+        return Ok(());
+    }
+    Err(format!(
+        "lasts {} s; at most {limit} s are allowed (`sound-time` in gemmad.toml)",
+        seconds.round()
+    ))
+}
+
+/// Bytes of the samples of so many seconds.
+fn sound_bytes(seconds: f64) -> u64 {
+    (seconds * f64::from(RATE)) as u64 * SAMPLE
+}
+
+fn too_much(kind: MediumKind, room: u64) -> String {
+    let (mib, minutes) = (room >> 20, room / sound_bytes(60.0));
+    match kind {
+        MediumKind::Picture(_) => format!(
+            "is one too many: decoded, the pictures and sounds of a request may take {} MiB; send fewer, or ask for less `detail`",
+            DECODED_MOST >> 20
+        ),
+        _ => format!(
+            "is too long: decoded, the pictures and sounds of a request may take {} MiB, of which {mib} MiB, {minutes} min of sound, are left for it;              have it transcribed first (POST /v1/audio/transcriptions), and send the text",
+            DECODED_MOST >> 20
+        ),
     }
 }
 

@@ -81,6 +81,7 @@ impl Server {
             prompt_tokens: waiting.prepared.prompt.len() as u32,
             context_tokens: tokens as u32,
             ceiling: self.engine.limits.context,
+            sound_tokens: waiting.prepared.sound_tokens() as u32,
         };
         self.out.failed(waiting.prepared.id, error);
         // Another time there may be more.

@@ -1,8 +1,8 @@
 //! The decoding of sounds against anything that a client may call one.
 #![no_main]
 
-use gemmad::gemma;
 use gemmad::gemma::sound::{FRAME, MAX_SAMPLES};
+use gemmad::{gemma, ipc};
 use libfuzzer_sys::fuzz_target;
 
 #[path = "../../../src/worker/decode/sound/mod.rs"]
@@ -12,12 +12,18 @@ mod careful;
 use careful::careful;
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = sound::memory(bytes);
-    match sound::samples(bytes) {
-        Ok(samples) => {
-            assert!((FRAME..=MAX_SAMPLES).contains(&samples.len()));
-            assert!(samples.iter().all(|sample| sample.is_finite()));
+    let _ = sound::claims(bytes);
+    // From the start, and from where each piece ended.
+    let mut from = Some(ipc::SoundPlace::default());
+    while let Some(place) = from.take() {
+        let heard = sound::listen(bytes, place, MAX_SAMPLES, |piece| {
+            assert!((FRAME..=MAX_SAMPLES).contains(&piece.samples.len()));
+            assert!(piece.samples.iter().all(|sample| sample.is_finite()));
+            from = piece.next;
+            Ok(std::ops::ControlFlow::Break(()))
+        });
+        if let Err(reason) = heard {
+            assert!(reason.len() < 500);
         }
-        Err(reason) => assert!(reason.len() < 500),
     }
 });

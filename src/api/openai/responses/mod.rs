@@ -378,6 +378,7 @@ impl Ready {
                     prompt_tokens,
                     context_tokens,
                     ceiling,
+                    sound_tokens,
                 })) if self.truncates => {
                     let share =
                         1.0 - LEAVE * f64::from(context_tokens) / f64::from(prompt_tokens.max(1));
@@ -386,6 +387,7 @@ impl Ready {
                             prompt_tokens,
                             context_tokens,
                             ceiling,
+                            sound_tokens,
                         }));
                     }
                     answer = self.ask(backends).await?;

@@ -1,9 +1,12 @@
-//! `POST /v1/audio/transcriptions`: what is said becomes text.
+//! `POST /v1/audio/transcriptions`: what is said becomes text. A sound that is longer than the model hears at
+//! once is heard piece by piece.
 
 pub mod request;
 mod response;
-mod stream;
+mod segment;
+mod transcriber;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -11,15 +14,15 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
+use futures_util::stream;
 
 use crate::access::Caller;
 use crate::api::error::ApiError;
-use crate::api::generation::{Meanwhile, begun, next, streamed};
+use crate::api::generation::{Meanwhile, begun, events, write_event};
 use crate::api::{Api, body, json, render};
-use crate::chat::ChatEvent;
-use request::{Format, TranscriptionCall};
-use response::Transcription;
-use stream::Pieces;
+use request::Format;
+use response::{Event, Transcription, Verbose};
+use transcriber::{Step, Transcriber};
 
 pub async fn create(
     State(api): State<Arc<Api>>,
@@ -29,64 +32,90 @@ pub async fn create(
     let boundary = body::boundary(request.headers())?;
     let body::Received {
         bytes,
-        mut share,
+        share,
         prefer,
     } = body::read_form(&api, &caller, request).await?;
-    let TranscriptionCall {
-        model,
-        mut request,
-        format,
-    } = request::parse(&boundary, Bytes::from_owner(bytes)).await?;
-    let failed = |failure| ApiError::failure(failure, request::field);
-    api.attachments
-        .decode(&mut request, &model, &mut share)
-        .await
-        .map_err(|refused| ApiError::attachments(refused, request::field))?;
-    request.whole = format != Format::Stream;
-    let mut answer = api
-        .backends
-        .chat(caller.id(), &model, request)
-        .await
-        .map_err(failed)?;
-    let answering = async move {
-        let mut event = next(&mut answer).await.map_err(failed)?;
-        if format == Format::Stream {
-            // One that is answered whole is kept to the end: it may be answered anew.
-            drop(share);
-            return Ok(streamed(answer, event, Pieces::default()));
-        }
-        let mut text = String::new();
-        loop {
-            match event {
-                ChatEvent::Text { text: piece, .. } => text.push_str(&piece),
-                ChatEvent::Restarted => text.clear(),
-                ChatEvent::Done(done) if format == Format::Json => {
-                    return Ok(json(render(&Transcription {
-                        text: text.trim(),
-                        usage: done.usage.into(),
-                    })));
-                }
-                ChatEvent::Done(_) => return Ok(plain(text.trim())),
-                _ => {}
-            }
-            event = next(&mut answer).await?;
-        }
-    };
+    let call = request::parse(&boundary, Bytes::from_owner(bytes)).await?;
+    let format = call.wish.format;
+    let transcriber = Transcriber::begin(api, caller.id(), call, share).await?;
     let meanwhile = match format {
         Format::Stream => Meanwhile::Comments(None),
-        Format::Json => Meanwhile::of_whole(prefer),
+        Format::Json | Format::Verbose => Meanwhile::of_whole(prefer),
         // Blanks would be a part of the text.
-        _ => Meanwhile::Nothing,
+        Format::Text | Format::Srt | Format::Vtt => Meanwhile::Nothing,
+    };
+    let answering = async move {
+        match format {
+            Format::Stream => streamed(transcriber).await,
+            _ => whole(transcriber).await,
+        }
     };
     begun(meanwhile, answering, |error: ApiError| error.event()).await
 }
 
-/// The text alone, and the end of its line.
-fn plain(text: &str) -> Response {
-    let mut response = Response::new(Body::from(format!("{text}\n")));
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
+/// The answer when all was heard.
+async fn whole(mut transcriber: Transcriber) -> Result<Response, ApiError> {
+    let mut segments = vec![];
+    while let Some(step) = transcriber.step().await? {
+        if let Step::Segment(segment) = step {
+            segments.push(segment);
+        }
+    }
+    let text = transcriber.text();
+    Ok(match transcriber.wish().format {
+        Format::Json | Format::Stream => json(render(&Transcription {
+            text,
+            usage: transcriber.usage().into(),
+        })),
+        Format::Verbose => json(render(&Verbose::of(&transcriber, &segments))),
+        Format::Text => plain("text/plain; charset=utf-8", format!("{text}\n")),
+        Format::Srt => plain(
+            "application/x-subrip; charset=utf-8",
+            segment::srt(&segments),
+        ),
+        Format::Vtt => plain("text/vtt; charset=utf-8", segment::vtt(&segments)),
+    })
+}
+
+/// The answer as it comes. What is wrong before the first word has a status.
+async fn streamed(mut transcriber: Transcriber) -> Result<Response, ApiError> {
+    let first = transcriber.step().await?;
+    let state = Some((transcriber, first));
+    let pieces = stream::unfold(state, |state| async move {
+        let (mut transcriber, step) = state?;
+        let piece = event(&transcriber, step.as_ref());
+        if step.is_none() {
+            return Some((Ok::<_, Infallible>(piece), None));
+        }
+        match transcriber.step().await {
+            Ok(next) => Some((Ok(piece), Some((transcriber, next)))),
+            Err(error) => {
+                let mut last = piece.to_vec();
+                last.extend(error.event());
+                Some((Ok(last.into()), None))
+            }
+        }
+    });
+    Ok(events(Body::from_stream(pieces)))
+}
+
+/// What a stream says of a step; of the end if there is none.
+fn event(transcriber: &Transcriber, step: Option<&Step>) -> Bytes {
+    let mut buffer = vec![];
+    match step {
+        Some(Step::Delta(delta)) => write_event(&mut buffer, None, &Event::Delta { delta }),
+        Some(Step::Segment(_)) => {}
+        None => {
+            let (text, usage) = (transcriber.text(), transcriber.usage().into());
+            write_event(&mut buffer, None, &Event::Done { text, usage });
+        }
+    }
+    buffer.into()
+}
+
+fn plain(kind: &'static str, text: String) -> Response {
+    let mut response = Response::new(Body::from(text));
+    let kind = HeaderValue::from_static(kind);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }

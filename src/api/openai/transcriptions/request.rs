@@ -1,5 +1,5 @@
-//! A request to write down what is said: OpenAI's form with a sound in it, made into a
-//! [`ChatRequest`].
+//! A request to write down what is said: OpenAI's form with a sound in it. Each piece of the sound becomes
+//! a [`ChatRequest`].
 
 use std::convert::Infallible;
 
@@ -11,7 +11,9 @@ use crate::api::openai::chat::fields;
 use crate::api::openai::common::DEFAULT_MODEL;
 use crate::api::parse::Invalid;
 use crate::api::parse::json::quote;
-use crate::chat::{ChatRequest, MAX_SOUND_BYTES, Message, Part, Place, Role, Sampling, Sound};
+use crate::chat::{
+    ChatRequest, DecodedMedia, MAX_SOUND_BYTES, Message, OutputLimits, Part, Place, Role, Sampling,
+};
 
 /// Fields of a form.
 const MAX_FIELDS: usize = 32;
@@ -19,15 +21,36 @@ const MAX_FIELDS: usize = 32;
 const MAX_FIELD_BYTES: u64 = 64 << 10;
 /// Bytes that the parser is given at a time, so that it keeps no second copy of the whole.
 const STEP: usize = 64 << 10;
+/// May be given several times.
+const GRANULARITIES: &str = "timestamp_granularities[]";
 /// Characters of a language's code.
 const MAX_LANGUAGE: usize = 16;
+
+/// Seconds of a piece at most: what the model hears at once, and what a subtitle or a segment has. The
+/// longer a piece is, the better a sentence is understood.
+const LONGEST_PIECE: u32 = 30;
+const LONGEST_SEGMENT: u32 = 10;
+/// Tokens of a piece's text at most. The fastest speakers need a third of it in the languages that take
+/// the most tokens.
+const MAX_PIECE_TOKENS: u32 = 1024;
 
 /// What is to be transcribed, and how the text is sent.
 #[derive(Debug)]
 pub struct TranscriptionCall {
     pub model: String,
-    pub request: ChatRequest,
+    /// The file.
+    pub sound: Vec<u8>,
+    pub wish: Wish,
+}
+
+/// What is wished of each piece.
+#[derive(Debug)]
+pub struct Wish {
     pub format: Format,
+    pub temperature: f32,
+    /// A code like `de`.
+    pub language: Option<String>,
+    instruction: String,
 }
 
 /// The shapes of a transcription.
@@ -36,8 +59,70 @@ pub enum Format {
     #[default]
     Json,
     Text,
+    /// Subtitles.
+    Srt,
+    Vtt,
+    /// JSON with times.
+    Verbose,
     /// Server-sent events.
     Stream,
+}
+
+impl Format {
+    /// By the names that `response_format` has for them.
+    const NAMES: [(&str, Self); 5] = [
+        ("json", Self::Json),
+        ("text", Self::Text),
+        ("srt", Self::Srt),
+        ("vtt", Self::Vtt),
+        ("verbose_json", Self::Verbose),
+    ];
+
+    /// The error continues "`response_format` …".
+    fn named(name: &str) -> Result<Self, String> {
+        match Self::NAMES.iter().find(|(known, _)| *known == name) {
+            Some((_, format)) => Ok(*format),
+            None if name == "diarized_json" => Err(
+                "is `diarized_json`, which names speakers, and the model does not tell them apart; ask for `verbose_json`".into(),
+            ),
+            None => Err(format!(
+                "must be `json`, `text`, `srt`, `vtt` or `verbose_json`, not `{}`",
+                quote(name)
+            )),
+        }
+    }
+
+    /// Seconds.
+    pub fn longest_piece(self) -> u32 {
+        match self {
+            Self::Json | Self::Text | Self::Stream => LONGEST_PIECE,
+            Self::Srt | Self::Vtt | Self::Verbose => LONGEST_SEGMENT,
+        }
+    }
+}
+
+impl Wish {
+    /// The request for a piece: `part` has its samples, which are in a file.
+    pub fn request(&self, part: Part, decoded: DecodedMedia) -> ChatRequest {
+        let message = Message {
+            content: vec![part, Part::Text(self.instruction.clone())],
+            ..Message::text(Role::User, "")
+        };
+        ChatRequest {
+            sampling: Sampling {
+                temperature: self.temperature,
+                ..Sampling::default()
+            },
+            output: OutputLimits {
+                max_tokens: Some(MAX_PIECE_TOKENS),
+                ..OutputLimits::default()
+            },
+            logprobs: (self.format == Format::Verbose).then_some(0),
+            whole: self.format != Format::Stream,
+            decoded: Some(decoded),
+            ..ChatRequest::new(vec![message])
+        }
+    }
 }
 
 /// The fields as they came.
@@ -49,6 +134,7 @@ struct Form {
     prompt: Option<String>,
     format: Format,
     stream: bool,
+    has_times: bool,
     temperature: f32,
 }
 
@@ -78,7 +164,7 @@ pub async fn parse(boundary: &str, body: Bytes) -> Result<TranscriptionCall, Inv
                 format!("the form has more than {MAX_FIELDS} parts"),
             ));
         }
-        if names.contains(&name) {
+        if names.contains(&name) && name != GRANULARITIES {
             return Err(Invalid::new(quote(&name), "is given twice"));
         }
         form.take(&name, part).await?;
@@ -111,16 +197,24 @@ impl Form {
                 }
                 self.language = Some(value);
             }
-            "response_format" => match value.as_str() {
-                "json" => self.format = Format::Json,
-                "text" => self.format = Format::Text,
-                "srt" | "vtt" | "verbose_json" | "diarized_json" => {
-                    return wrong(format!(
-                        "is `{value}`, which needs times and speakers that the model does not tell; ask for `json` or `text`"
-                    ));
-                }
-                other => return wrong(format!("must be `json` or `text`, not `{}`", quote(other))),
+            "response_format" => match Format::named(&value) {
+                Ok(format) => self.format = format,
+                Err(reason) => return wrong(reason),
             },
+            GRANULARITIES | "timestamp_granularities" => match value.as_str() {
+                "segment" => self.has_times = true,
+                "word" => {
+                    return wrong(
+                        "has `word`, and the model does not tell when it hears a word; ask for `segment`".into(),
+                    );
+                }
+                other => return wrong(format!("must be `segment`, not `{}`", quote(other))),
+            },
+            // Where a sound is cut is the server's to choose anyway.
+            "chunking_strategy" if value == "auto" => {}
+            "chunking_strategy" => {
+                return wrong("must be `auto`: long sounds are cut at their pauses".into());
+            }
             "temperature" => match value.parse() {
                 Ok(number) if (0.0..=1.0).contains(&number) => self.temperature = number,
                 _ => {
@@ -147,36 +241,29 @@ impl Form {
             .file
             .take()
             .ok_or_else(|| Invalid::new("file", "is required"))?;
-        if self.stream && self.format == Format::Text {
+        if file.is_empty() {
+            return Err(Invalid::new("file", "is empty"));
+        }
+        if self.stream && self.format != Format::Json {
             return Err(Invalid::new("stream", "goes with `json` only"));
         }
-        let content = vec![
-            Part::Sound(Sound { file: file.into() }),
-            Part::Text(self.instruction()),
-        ];
-        let sampling = Sampling {
-            temperature: self.temperature,
-            ..Sampling::default()
-        };
-        let request = ChatRequest {
-            sampling,
-            ..ChatRequest::new(vec![Message {
-                content,
-                ..Message::text(Role::User, "")
-            }])
-        };
-        request
-            .check()
-            .map_err(|invalid| Invalid::at(invalid, field))?;
-        let format = if self.stream {
-            Format::Stream
-        } else {
-            self.format
-        };
+        if self.has_times && self.format != Format::Verbose {
+            let reason = "goes with the `response_format` `verbose_json` only";
+            return Err(Invalid::new(GRANULARITIES, reason));
+        }
+        let instruction = self.instruction();
         Ok(TranscriptionCall {
             model: self.model.unwrap_or_else(|| DEFAULT_MODEL.into()),
-            request,
-            format,
+            sound: file,
+            wish: Wish {
+                format: match self.stream {
+                    true => Format::Stream,
+                    false => self.format,
+                },
+                temperature: self.temperature,
+                language: self.language,
+                instruction,
+            },
         })
     }
 
@@ -231,6 +318,7 @@ pub fn broken(error: Error) -> Invalid {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chat::Samples;
 
     fn read(parts: &[(&str, &[u8])]) -> Result<TranscriptionCall, Invalid> {
         let mut body = vec![];
@@ -258,55 +346,64 @@ mod tests {
             .block_on(parse("x", body.into()))
     }
 
-    fn text(call: &TranscriptionCall) -> &str {
-        match &call.request.messages[0].content[..] {
-            [Part::Sound(_), Part::Text(text)] => text,
-            other => panic!("{other:?}"),
-        }
-    }
-
     #[test]
     fn a_form_becomes_a_request() {
         let call = read(&[("file", b"RIFF\r\n--y"), ("model", b"gemma-4-e2b")]).unwrap();
         assert_eq!(
-            (
-                call.model.as_str(),
-                call.format,
-                call.request.sampling.temperature
-            ),
-            ("gemma-4-e2b", Format::Json, 0.0)
+            (call.model.as_str(), call.wish.format),
+            ("gemma-4-e2b", Format::Json)
         );
-        assert!(
-            matches!(&call.request.messages[0].content[0], Part::Sound(sound) if sound.file[..] == b"RIFF\r\n--y"[..])
+        assert_eq!(
+            (call.wish.temperature, &call.sound[..]),
+            (0.0, &b"RIFF\r\n--y"[..])
         );
         let call = read(&[
             ("language", b"de"),
             ("prompt", b"Zo\xc3\xab"),
             ("response_format", b"text"),
             ("file", b"RIFF"),
+            ("chunking_strategy", b"auto"),
         ])
         .unwrap();
-        assert_eq!((call.model.as_str(), call.format), ("auto", Format::Text));
-        assert!(
-            text(&call).contains("`de`") && text(&call).contains("Zoë"),
-            "{}",
-            text(&call)
-        );
         assert_eq!(
-            read(&[
-                ("file", b"RIFF"),
-                ("stream", b"true"),
-                ("temperature", b"0.5")
-            ])
-            .unwrap()
-            .format,
-            Format::Stream
+            (call.model.as_str(), call.wish.format),
+            ("auto", Format::Text)
         );
+        let text = &call.wish.instruction;
+        assert!(text.contains("`de`") && text.contains("Zoë"), "{text}");
+        let stream = [
+            ("file", &b"RIFF"[..]),
+            ("stream", b"true"),
+            ("temperature", b"0.5"),
+        ];
+        assert_eq!(read(&stream).unwrap().wish.format, Format::Stream);
+        let times = [
+            ("file", &b"RIFF"[..]),
+            ("timestamp_granularities[]", b"segment"),
+            ("timestamp_granularities[]", b"segment"),
+            ("response_format", b"verbose_json"),
+        ];
+        assert_eq!(read(&times).unwrap().wish.format, Format::Verbose);
         let large = vec![7; 3 * STEP + 5];
-        let call = read(&[("file", &large)]).unwrap();
-        assert!(
-            matches!(&call.request.messages[0].content[0], Part::Sound(sound) if sound.file[..] == large[..])
+        assert_eq!(read(&[("file", &large)]).unwrap().sound, large);
+    }
+
+    #[test]
+    fn a_piece_is_asked_for_with_its_samples() {
+        let wish = read(&[("file", b"RIFF"), ("response_format", b"verbose_json")])
+            .unwrap()
+            .wish;
+        let part = Part::Samples(Samples { count: 640, at: 0 });
+        let request = wish.request(
+            part.clone(),
+            DecodedMedia::new(tempfile::tempfile().unwrap()),
         );
+        request.check().unwrap();
+        assert!(
+            matches!(&request.messages[0].content[..], [first, Part::Text(_)] if *first == part)
+        );
+        assert!(request.whole && request.media_file().is_some());
+        assert_eq!(request.logprobs, Some(0));
     }
 
     #[test]
@@ -317,9 +414,24 @@ mod tests {
             (&[("file", &b""[..])], "file", "empty"),
             (&[file, file], "file", "twice"),
             (
-                &[file, ("response_format", b"srt")],
+                &[file, ("response_format", b"diarized_json")],
                 "response_format",
-                "needs times",
+                "names speakers",
+            ),
+            (
+                &[file, ("timestamp_granularities[]", b"word")],
+                "timestamp_granularities[]",
+                "when it hears a word",
+            ),
+            (
+                &[file, ("timestamp_granularities[]", b"segment")],
+                "timestamp_granularities[]",
+                "`verbose_json` only",
+            ),
+            (
+                &[file, ("chunking_strategy", b"{}")],
+                "chunking_strategy",
+                "must be `auto`",
             ),
             (
                 &[file, ("response_format", b"xml")],

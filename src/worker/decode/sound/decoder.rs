@@ -23,6 +23,13 @@ pub(super) enum Decoder {
 }
 
 impl Decoder {
+    /// What comes first is not the start of the sound.
+    pub(super) fn begin_inside(&mut self) {
+        if let Self::Opus { skip, .. } = self {
+            *skip = 0;
+        }
+    }
+
     /// Appends what a packet holds.
     pub(super) fn decode(&mut self, packet: &Packet, mono: &mut Vec<f32>) -> Result<(), String> {
         match self {

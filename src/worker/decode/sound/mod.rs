@@ -1,15 +1,15 @@
-//! Files of sound into samples. Everything is decoded as it comes, and no further than the longest
-//! sound.
+//! Files of sound into samples, in pieces that a model hears at once. Everything is decoded as it comes.
 
+mod cut;
 mod decoder;
+mod pieces;
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
 use std::io::Cursor;
+use std::ops::ControlFlow;
 
-use rubato::audioadapter_buffers::direct::InterleavedSlice;
-use rubato::{Fft, FixedSync, Resampler};
 use symphonia::core::codecs::CodecParameters;
 use symphonia::core::codecs::audio::AudioDecoderOptions;
 use symphonia::core::codecs::audio::well_known::CODEC_ID_OPUS;
@@ -22,8 +22,10 @@ use symphonia::core::meta::MetadataOptions;
 
 use super::careful;
 
-use crate::gemma::sound::{FRAME, MAX_SAMPLES, MAX_SECONDS, RATE};
+use crate::gemma::sound::{MAX_SECONDS, RATE};
+use crate::ipc::SoundPlace;
 use decoder::{Decoder, opus};
+use pieces::{Piece, Pieces};
 
 /// Samples a second that a file may have.
 const MAX_RATE: u32 = 192_000;
@@ -35,34 +37,65 @@ const MAX_TAG: usize = 64 << 10;
 const UNKNOWN_LENGTH: u64 = 0x7FFF_0000;
 /// Bytes of a decoder's tables and of a packet, generously.
 const TABLES: u64 = 16 << 20;
-/// Samples that are resampled together.
-const CHUNK: usize = 1024;
 
-/// The samples of a file, mono, [`RATE`] a second: [`FRAME`] at least, [`MAX_SAMPLES`] at most. The
-/// error continues the sentence "the sound …".
-pub fn samples(file: &[u8]) -> Result<Vec<f32>, String> {
+/// What a file's header says.
+pub struct Claims {
+    /// Seconds that it lasts.
+    pub seconds: f64,
+    /// Bytes of memory that it takes at most to decode a piece of it: its samples, in a list that is
+    /// copied when it grows.
+    pub memory: u64,
+}
+
+/// What the sound's header and packets say of it; nothing is decoded. The error continues the sentence
+/// "the sound …".
+pub fn claims(file: &[u8]) -> Result<Claims, String> {
     careful(|| {
         let file = with_length(file);
         let mut source = Source::open(&file)?;
-        let mut mono = source.mono()?;
-        if source.rate != RATE {
-            mono = resampled(&mono, source.rate)?;
+        // With what is decoded of the next piece to find where one ends.
+        let samples = u64::from(source.rate) * u64::from(MAX_SECONDS + 2);
+        let copy = match &file {
+            Cow::Owned(copy) => copy.len() as u64,
+            Cow::Borrowed(_) => 0,
+        };
+        let memory = copy + 3 * samples * size_of::<f32>() as u64 + TABLES;
+        let tick = source.track.time_base;
+        let (mut ticks, mut first, mut last) = (0_u64, None, 0);
+        // What is wrong behind the last that can be heard is told in its turn.
+        while let Ok(Some(packet)) = source.packet() {
+            ticks = ticks.saturating_add(packet.dur.get());
+            // WebM has no more than their times.
+            last = packet.pts.get();
+            first.get_or_insert(last);
         }
-        // What a filter adds at the end, at most.
-        mono.truncate(MAX_SAMPLES);
-        mono.resize(mono.len().max(FRAME), 0.0);
-        Ok(mono)
+        let ticks = ticks.max(last.abs_diff(first.unwrap_or(last)));
+        let tick = tick.map_or(1.0 / f64::from(source.rate), |base| {
+            f64::from(base.numer.get()) / f64::from(base.denom.get())
+        });
+        Ok(Claims {
+            seconds: ticks as f64 * tick,
+            memory,
+        })
     })
 }
 
-/// Bytes of memory that it takes at most to decode the sound, as its header says: its samples, in
-/// a list that is copied when it grows.
-pub fn memory(file: &[u8]) -> Result<u64, String> {
-    careful(|| {
-        let rate = Source::open(&with_length(file))?.rate;
-        let samples = u64::from(rate) * u64::from(MAX_SECONDS);
-        Ok(2 * file.len() as u64 + 3 * samples * size_of::<f32>() as u64 + TABLES)
-    })
+/// Has pieces of a file heard, from a place on, until `each` has enough. The error continues the
+/// sentence "the sound …".
+pub fn listen(
+    file: &[u8],
+    from: SoundPlace,
+    longest: usize,
+    mut each: impl FnMut(Piece) -> Result<ControlFlow<()>, String>,
+) -> Result<(), String> {
+    let file = careful(|| Ok(with_length(file)))?;
+    let mut pieces = careful(|| Pieces::open(&file, from))?;
+    while let Some(piece) = careful(|| pieces.next(longest))? {
+        if each(piece)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// A file whose header was read.
@@ -135,42 +168,6 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// All of it, its channels in one.
-    fn mono(&mut self) -> Result<Vec<f32>, String> {
-        let most = u64::from(MAX_SECONDS) * u64::from(self.rate);
-        let mut mono = vec![];
-        let mut damage = None;
-        loop {
-            let packet = match self.format.next_packet() {
-                Ok(Some(packet)) => packet,
-                Ok(None) => break,
-                Err(Error::IoError(_)) if self.has_no_length() => break,
-                // Another stream follows, as in the recordings of radio stations. The first one is
-                // what was sent.
-                Err(Error::ResetRequired) => break,
-                Err(error) => return Err(reason(&error)),
-            };
-            if packet.track_id != self.track.id {
-                continue;
-            }
-            // A packet that cannot be decoded is passed over, as every player does: the first one
-            // of an MP3 that was cut out of a longer one cannot be.
-            damage = self.decoder.decode(&packet, &mut mono).err().or(damage);
-            if mono.len() as u64 > most {
-                return Err(format!(
-                    "is longer than {MAX_SECONDS} s, which is the most that the model hears at once; cut it into pieces"
-                ));
-            }
-        }
-        if mono.is_empty() {
-            return Err(damage.unwrap_or_else(|| "is silent: it has no samples".to_owned()));
-        }
-        if mono.iter().any(|sample| !sample.is_finite()) {
-            return Err("has samples that are no numbers".into());
-        }
-        Ok(mono)
-    }
-
     /// Whether it is a WAV file whose header was written before the length of the sound was known.
     fn has_no_length(&self) -> bool {
         let Some(CodecParameters::Audio(params)) = &self.track.codec_params else {
@@ -237,18 +234,6 @@ fn with_length(file: &[u8]) -> Cow<'_, [u8]> {
             .saturating_add(length as usize % 2);
     }
     file.into()
-}
-
-fn resampled(mono: &[f32], rate: u32) -> Result<Vec<f32>, String> {
-    let failed = |error: String| format!("cannot be brought to {RATE} samples a second: {error}");
-    let mut resampler = Fft::<f32>::new(rate as usize, RATE as usize, CHUNK, 1, FixedSync::Both)
-        .map_err(|error| failed(error.to_string()))?;
-    let source =
-        InterleavedSlice::new(mono, 1, mono.len()).map_err(|error| failed(error.to_string()))?;
-    let resampled = resampler
-        .process_all(&source, mono.len(), None)
-        .map_err(|error| failed(error.to_string()))?;
-    Ok(resampled.take_data())
 }
 
 fn reason(error: &Error) -> String {

@@ -77,7 +77,12 @@ impl Open<'_> {
     }
 
     /// What a cell shows; what it holds, where it does not say how that is shown.
-    fn cell(&mut self, tag: &Tag, xml: &mut Xml<'_>, out: &mut Blocks) -> Result<String, String> {
+    pub(super) fn cell(
+        &mut self,
+        tag: &Tag,
+        xml: &mut Xml<'_>,
+        out: &mut Blocks,
+    ) -> Result<String, String> {
         let mut inside = out.inner();
         self.blocks(xml, &mut inside)?;
         let text = out.take(inside);
