@@ -42,7 +42,9 @@ pub fn read(body: &[u8]) -> Result<Asked, Invalid> {
         if let Some(account) = object.take(name)
             && !account.string()?.is_empty()
         {
-            return account.wrong("is not taken from a request; `token-file` in gemmad.toml names the hub's token");
+            return account.wrong(
+                "is not taken from a request; `token-file` in gemmad.toml names the hub's token",
+            );
         }
     }
     object.finish()?;

@@ -1,46 +1,17 @@
 //! RTF: text between control words, which say what it is.
 
+mod words;
+
 use encoding_rs::{Encoding, WINDOWS_1252};
 
 use super::Pages;
 use super::blocks::{Blocks, Table, link};
+use words::{HIDDEN, of_charset, of_codepage};
 
 /// Groups within each other.
 const MAX_DEPTH: usize = 1000;
 /// Fonts whose characters are looked up.
 const MAX_FONTS: usize = 4096;
-
-/// Groups that hold none of the text.
-const HIDDEN: [&str; 28] = [
-    "colortbl",
-    "stylesheet",
-    "info",
-    "listtable",
-    "listoverridetable",
-    "revtbl",
-    "rsidtbl",
-    "generator",
-    "themedata",
-    "colorschememapping",
-    "datastore",
-    "latentstyles",
-    "mmathPr",
-    "xmlnstbl",
-    "filetbl",
-    "pgptbl",
-    "fldtype",
-    "datafield",
-    "bkmkstart",
-    "bkmkend",
-    "blipuid",
-    "picprop",
-    "shpinst",
-    "nonesttables",
-    "pnseclvl",
-    "panose",
-    "atnid",
-    "atndate",
-];
 
 pub fn read(bytes: &[u8], pages: &mut Pages<'_>) -> Result<u32, String> {
     let mut rich = Rich::default();
@@ -516,42 +487,4 @@ impl Rich {
             self.out.table(std::mem::take(&mut self.table));
         }
     }
-}
-
-/// Of a font.
-fn of_charset(charset: i32) -> Option<&'static Encoding> {
-    of_codepage(match charset {
-        0 => 1252,
-        77 => 10_000,
-        128 => 932,
-        129 => 949,
-        134 => 936,
-        136 => 950,
-        161 => 1253,
-        162 => 1254,
-        163 => 1258,
-        177 => 1255,
-        178 => 1256,
-        186 => 1257,
-        204 => 1251,
-        222 => 874,
-        238 => 1250,
-        _ => return None,
-    })
-}
-
-fn of_codepage(page: i32) -> Option<&'static Encoding> {
-    let label = match page {
-        874 => "windows-874",
-        932 => "shift_jis",
-        936 => "gbk",
-        949 => "euc-kr",
-        950 => "big5",
-        10_000 => "macintosh",
-        65_001 => "utf-8",
-        866 => "ibm866",
-        1250..=1258 => return Encoding::for_label(format!("windows-{page}").as_bytes()),
-        _ => return None,
-    };
-    Encoding::for_label(label.as_bytes())
 }
