@@ -427,7 +427,7 @@ mod tests {
         let nobody = token(1001, &[50], &Scope::ALL);
         assert!(!policy.may_administer(&nobody) && !policy.may_manage_models(&nobody));
         let one = |name: &str| Ok((name == "anna").then_some(1000));
-        assert!(models.has(Scope::Models) && !models.is_among(&["1001".into()], &["11".into()]));
+        assert!(models.has(Scope::Models) && !models.is_among(&["1002".into()], &["11".into()]));
         assert!(models.is_among_found(&["1001".into()], &[], one, one));
         assert!(!admin.is_among(&["1000".into()], &[]), "not for models");
         let id = PrincipalId::Token { id: 5, owner: 1001 };

@@ -4,7 +4,7 @@
 //! one, under a name that was made to mean this machine. So a request names the gateway by a name that
 //! is its own (`hosts`), and comes from no page but those that are named (`origins`).
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use hyper::header::{self, HeaderMap};
 use hyper::{Method, StatusCode, Uri};

@@ -227,7 +227,7 @@ mod tests {
         assert!(acceptor(&certificate, &key).is_ok());
         let again = make_self_signed(&place, &names(), 1_800_000_000).unwrap_err();
         assert!(
-            again.contains("key.pem") && again.contains("move it"),
+            again.contains("cert.pem") && again.contains("move it"),
             "{again}"
         );
         fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
