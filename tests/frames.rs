@@ -221,8 +221,15 @@ fn decode() -> Vec<DecodeEvent> {
             width: 480,
             height: 336,
         }),
-        DecodeEvent::Decoded(DecodedMedium::Sound { samples: 16_000 }),
-        DecodeEvent::Needs { memory: 1 << 40 },
+        DecodeEvent::Decoded(DecodedMedium::Sound {
+            samples: 16_000,
+            silent: false,
+            next: None,
+        }),
+        DecodeEvent::Needs {
+            memory: 1 << 40,
+            room: 1 << 40,
+        },
         DecodeEvent::Rejected {
             reason: "text".into(),
         },

@@ -495,7 +495,7 @@ fn a_long_sound_is_transcribed_piece_by_piece() {
     );
     assert!(
         srt.text()
-            .starts_with(&format!("1\n00:00:00,000 --> 00:00:07,5")),
+            .starts_with("1\n00:00:00,000 --> 00:00:07,5"),
         "{}",
         srt.text()
     );

@@ -249,7 +249,9 @@ fn discard_aside(gone: Vec<Entry>, secret: Option<(PromptCache, PathBuf)>) {
     let gone = Arc::new(Mutex::new(Some(Gone { gone, secret })));
     let take = |what: &Mutex<Option<Gone>>| {
         let what = what.lock().unwrap_or_else(PoisonError::into_inner).take();
-        what.map(Gone::discard);
+        if let Some(gone) = what {
+            gone.discard();
+        }
     };
     let aside = gone.clone();
     let started = std::thread::Builder::new()

@@ -468,7 +468,7 @@ mod tests {
             (
                 &[file, ("timestamp_granularities[]", b"word")],
                 "timestamp_granularities[]",
-                "not a known parameter",
+                "ask for `segment`",
             ),
         ] {
             let error = read(parts).unwrap_err();
