@@ -221,7 +221,7 @@ mod tests {
         ];
         let read: Vec<_> = pages.iter().map(ReadPage::of).collect();
         let parts = assembled("", pages, &extent);
-        assert_eq!(tokens(&parts), 33 / 3 + 560 + 170 / 3);
+        assert_eq!(tokens(&parts), 33 / 3 + 560 + 166 / 3);
         assert_eq!(
             parts[0],
             Part::Text("<file>\n[page 1]\none\n[page 2]\n\n".into())
