@@ -300,17 +300,11 @@ fn hostile_sounds() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let flac = include_bytes!("data/sounds/tone-1.flac").to_vec();
     let mp3 = include_bytes!("data/sounds/tone-1.mp3");
     let ogg = include_bytes!("data/sounds/tone-1.ogg");
-    let silent = vec![0; 31 * 32_000];
     let mut tags = b"ID3\x04\0\0\x7F\x7F\x7F\x7F".to_vec();
     tags.extend(&mp3[..2000]);
     vec![
         ("a picture", RED.to_vec(), "is no WAV"),
         ("a film", b"RIFF\xFF\xFF\xFF\xFFAVI LIST".to_vec(), ""),
-        (
-            "31 s",
-            wav(16_000, 1, silent.len() as u32, &silent),
-            "longer than 30 s",
-        ),
         (
             "four billion samples a second",
             wav(u32::MAX, 1, 64, &[0; 64]),

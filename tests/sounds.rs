@@ -494,8 +494,7 @@ fn a_long_sound_is_transcribed_piece_by_piece() {
         Some("application/x-subrip; charset=utf-8")
     );
     assert!(
-        srt.text()
-            .starts_with("1\n00:00:00,000 --> 00:00:07,5"),
+        srt.text().starts_with("1\n00:00:00,000 --> 00:00:07,5"),
         "{}",
         srt.text()
     );

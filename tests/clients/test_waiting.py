@@ -32,7 +32,7 @@ def busy(client, http):
     client.chat.completions.create(model="auto", messages=user(CAPITAL), max_tokens=1)
     streams = []
     for _ in range(http.get("/props").json()["total_slots"]):
-        options = {"model": "auto", "messages": user(CAPITAL), "max_tokens": 1900, "extra_body": {"ignore_eos": True}}
+        options = {"model": "auto", "messages": user(CAPITAL), "max_tokens": 1900, "extra_body": {"ignore_eos": True, "speculation": "off"}}
         streams.append(client.chat.completions.create(stream=True, **options))
         next(iter(streams[-1]))
 
