@@ -60,7 +60,7 @@ fn standing() -> (Child, UnixStream) {
 }
 
 #[test]
-fn who_decodes_has_its_two_files_and_nothing_else() {
+fn who_decodes_has_the_file_that_it_fills_and_nothing_else() {
     if !rustix::process::geteuid().is_root() {
         super::skip::skip("what a decoder is kept from", "only root can debug it");
         return;
@@ -110,7 +110,7 @@ fn who_decodes_has_its_two_files_and_nothing_else() {
     for (call, arguments) in calls.into_iter().flatten() {
         assert_eq!(worker.call(call, arguments), KILLED, "{call}{arguments:?}");
     }
-    // Its own files it reads and fills; that much it may. A model that another test of this process
+    // What it decodes it has in memory; what it fills is a file. A model that another test of this process
     // makes is open here, too: llama.cpp does not mark it, as the daemon does before it starts anyone.
     let named = |file: &u64| fs::read_link(format!("/proc/{pid}/fd/{file}")).unwrap();
     let is_model = |file: &u64| named(file).extension().is_some_and(|kind| kind == "gguf");
@@ -122,7 +122,7 @@ fn who_decodes_has_its_two_files_and_nothing_else() {
         .filter(|file| !is_model(file))
         .collect();
     let names: Vec<_> = descriptors.iter().map(named).collect();
-    assert_eq!(descriptors.len(), 2, "{names:?}");
+    assert_eq!(descriptors.len(), 1, "{names:?}");
     for file in descriptors {
         assert_eq!(
             worker.call(Sysno::pread64, [file, path, 1, 0, 0, 0]),
