@@ -508,6 +508,17 @@ fn a_long_sound_is_transcribed_piece_by_piece() {
     assert_eq!(daemon.status()["crashes"], 0);
 }
 
+/// A transcript without what is a little different each time: how sure the model was.
+fn unrated(transcript: &str) -> String {
+    let Ok(mut json) = serde_json::from_str::<Value>(transcript) else {
+        return transcript.to_owned();
+    };
+    for segment in json["segments"].as_array_mut().unwrap() {
+        segment["avg_logprob"] = Value::Null;
+    }
+    json.to_string()
+}
+
 #[test]
 fn gemmactl_writes_sounds_down() {
     let daemon = Daemon::start();
@@ -542,7 +553,8 @@ fn gemmactl_writes_sounds_down() {
             &[&[talk, "--format", format], &with_times[..]].concat(),
             Stdio::null(),
         );
-        assert_eq!(out(told), transcribe(&daemon, &fields).text(), "{format}");
+        let whole = transcribe(&daemon, &fields).text();
+        assert_eq!(unrated(&out(told)), unrated(&whole), "{format}");
     }
     fs::write(&path, "hello").unwrap();
     for (arguments, said) in [

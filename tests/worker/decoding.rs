@@ -19,8 +19,27 @@ use image::{DynamicImage, ImageBuffer, ImageFormat, Rgb, RgbImage, Rgba};
 /// Six megapixels of one colour.
 const PROGRESSIVE: &[u8] = include_bytes!("../data/pictures/progressive.jpg");
 
-/// What a decoder says of these media, to its end, and what it leaves in its file.
+/// What a decoder says of these media, to its end, and what it leaves in its file, in which it has
+/// the room that it asks for.
 pub fn events(media: &[(MediumKind, &[u8])], memory: u64) -> (Vec<DecodeEvent>, File) {
+    let usual = media.iter().map(|(kind, _)| kind.most_bytes()).sum();
+    let told = events_within(media, memory, usual);
+    match told.0[..] {
+        [
+            DecodeEvent::Needs {
+                memory: least,
+                room,
+            },
+        ] if least <= memory && room > usual => events_within(media, memory, room),
+        _ => told,
+    }
+}
+
+fn events_within(
+    media: &[(MediumKind, &[u8])],
+    memory: u64,
+    room: u64,
+) -> (Vec<DecodeEvent>, File) {
     let (encoded, decoded) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
     let (mut request, mut at) = (vec![], 0);
     for &(kind, file) in media {
@@ -29,8 +48,7 @@ pub fn events(media: &[(MediumKind, &[u8])], memory: u64) -> (Vec<DecodeEvent>, 
         request.push(EncodedMedium { kind, bytes });
         at += bytes;
     }
-    let most = media.iter().map(|(kind, _)| kind.most_bytes()).sum();
-    decoded.set_len(most).unwrap();
+    decoded.set_len(room).unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();
     let mut worker = Command::new(env!("CARGO_BIN_EXE_gemmad-worker"))
         .arg(WorkerKind::Decode.name())
