@@ -371,6 +371,8 @@ pub fn question(text: &str) -> Value {
 pub fn endless() -> Value {
     let mut body = question("What is the capital of France?");
     body["ignore_eos"] = json!(true);
+    // Or it would be at its end soon: much of it repeats itself.
+    body["speculation"] = json!("off");
     body["temperature"] = json!(1.0);
     body["max_tokens"] = json!(1900);
     body
