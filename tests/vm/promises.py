@@ -152,7 +152,7 @@ class Stream:
     """An answer of alice's that goes on until it is full, as it comes."""
 
     def __init__(self, tokens=1900):
-        body = {"model": "auto", "stream": True, "ignore_eos": True, "temperature": 1.0, "max_tokens": tokens,
+        body = {"model": "auto", "stream": True, "ignore_eos": True, "speculation": "off", "temperature": 1.0, "max_tokens": tokens,
                 "messages": [{"role": "user", "content": FRANCE}]}
         self.process = subprocess.Popen(
             ["runuser", "-u", "alice", "--", "curl", "-sN", "--unix-socket", SOCKET, "-d", json.dumps(body),
