@@ -126,6 +126,17 @@ impl PullState {
         }
     }
 
+    /// Whether it has ended and what came is kept.
+    pub fn is_kept(&self) -> bool {
+        matches!(
+            self,
+            Self::Failed {
+                resumable: true,
+                ..
+            }
+        )
+    }
+
     /// Whether nothing follows.
     pub fn is_over(&self) -> bool {
         matches!(self, Self::Done | Self::Failed { .. } | Self::Cancelled)

@@ -56,10 +56,10 @@ struct Model {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Part {
-    role: String,
-    file: String,
-    bytes: u64,
+pub(super) struct Part {
+    pub role: String,
+    pub file: String,
+    pub bytes: u64,
 }
 
 #[derive(Default, Deserialize)]

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::client::Client;
 use super::error::Error;
+use super::keep::Part;
 use super::show::{default_now, parse, pretty, promptly, push_line, show_size};
 use super::text::{Stream, Terminal};
 
@@ -28,14 +29,6 @@ struct Model {
     template: Option<u64>,
     metadata: Map<String, Value>,
     loaded: bool,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Part {
-    role: String,
-    file: String,
-    bytes: u64,
 }
 
 #[derive(Default, Deserialize)]

@@ -20,8 +20,8 @@ use crate::store::{Model, free_bytes, record};
 
 /// Pieces of a file that wait for the disk.
 const PIECES: usize = 16;
-/// Bytes that stay free on the disk when a file is taken in.
-const RESERVE: u64 = 256 << 20;
+/// Bytes that stay free on the disk when a file is taken in or fetched.
+pub(super) const RESERVE: u64 = 256 << 20;
 
 /// What can be asked of the model directories, and of what could be in them; always.
 #[derive(Debug)]

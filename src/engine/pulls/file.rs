@@ -19,6 +19,7 @@ use super::retry::Attempts;
 use super::way::Way;
 use super::{hub, refused};
 use crate::backend::{Failure, PullState};
+use crate::engine::keep::RESERVE;
 use crate::ipc::PullHead;
 use crate::store::catalog::{digest_of, hexadecimal};
 use crate::store::free_bytes;
@@ -29,8 +30,6 @@ const MARK_BYTES: u64 = 64 << 20;
 const MARK_TIME: Duration = Duration::from_secs(1);
 /// Bytes that are read at a time when they are hashed again.
 const PIECE: usize = 1 << 20;
-/// Bytes that stay free on the disk.
-pub const RESERVE: u64 = 256 << 20;
 /// Bytes of an entity tag; a longer one is none.
 const LONGEST_ETAG: usize = 512;
 /// The largest file that is believed in, in bytes.

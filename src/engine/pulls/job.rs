@@ -69,14 +69,7 @@ pub fn run(way: &Way, folder: &PartialFolder, mut journal: Journal, job: &Job) {
             over(failure, stopped)
         }
     };
-    let kept = matches!(
-        state,
-        PullState::Failed {
-            resumable: true,
-            ..
-        }
-    );
-    match kept {
+    match state.is_kept() {
         true => folder.give_room_back(&journal),
         false => folder.forget(&journal),
     }

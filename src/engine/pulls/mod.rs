@@ -339,16 +339,7 @@ impl Job {
 
     /// Whether it has ended and what came is kept.
     fn is_kept(&self) -> bool {
-        let resumable = |state: &PullState| {
-            matches!(
-                state,
-                PullState::Failed {
-                    resumable: true,
-                    ..
-                }
-            )
-        };
-        resumable(&self.status.borrow().state)
+        self.status.borrow().state.is_kept()
     }
 
     /// How it counts; `None`: not at all.

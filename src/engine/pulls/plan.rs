@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use super::failures::not_served;
-use super::file::{RESERVE, address};
+use super::file::address;
 use super::hops::{self, Memory};
 use super::hub::{self, Listing};
 use super::leg::{End, server};
@@ -21,6 +21,7 @@ use crate::backend::{
     CatalogReport, Failure, PullAsk, PullFault, PullMemory, PullPlan, PulledFile, Puller,
 };
 use crate::engine::PullBasis;
+use crate::engine::keep::RESERVE;
 use crate::ipc::PullHead;
 use crate::store::catalog::{
     Ask, FileToFetch, Pull, Resolved, Role, Source, Unresolved, With, choose, digest_of,
