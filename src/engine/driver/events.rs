@@ -88,6 +88,17 @@ impl Driver {
                 id,
                 error: ChatError::Unsound,
             } => self.unsound(id),
+            ServeEvent::Failed {
+                id,
+                error: error @ ChatError::PromptTooLong { .. },
+            } if matches!(self.pending.get(&id), Some(Pending::Chat { .. })) => {
+                // Another model may have more context, for those who left the choice to us.
+                self.step(Input::Unfit {
+                    id,
+                    failure: Failure::Chat(error),
+                    of_model: false,
+                });
+            }
             ServeEvent::Failed { id, error } => {
                 if self.pending.contains_key(&id) {
                     self.fail(id, Failure::Chat(error));
@@ -147,7 +158,7 @@ impl Driver {
             let default = self.setup.default_model(&self.catalog.models);
             self.status.send_modify(|status| status.default = default);
         }
-        self.step(Input::Unsound {
+        self.step(Input::Unfit {
             id,
             failure: Failure::Unsound { model },
             of_model,

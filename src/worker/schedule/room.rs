@@ -19,10 +19,11 @@
 
 use super::reuse::Choice;
 use super::{From, SequenceState};
+use crate::ipc::ANSWER_ROOM;
 
 /// Tokens of an answer that it must have room for before its request begins, and by which it gets
 /// more.
-pub const ANSWER: usize = 512;
+pub const ANSWER: usize = ANSWER_ROOM as usize;
 
 /// What holds of the context.
 #[derive(Clone, Copy, Debug)]
