@@ -19,6 +19,15 @@ pub struct Candidate<'a> {
     pub last_used: u64,
 }
 
+/// What was fetched for a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FetchedState {
+    /// Tokens of the prompt to which it brings a sequence.
+    pub tokens: usize,
+    /// Tokens that the sequence holds on the way there: of the whole conversation that was kept.
+    pub whole: usize,
+}
+
 /// What a sequence is chosen for.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
