@@ -84,27 +84,26 @@ impl Driver {
                     self.step(Input::Ended { id });
                 }
             }
-            ServeEvent::Failed {
+            ServeEvent::Failed { id, error } => self.failed(id, error),
+        }
+    }
+
+    /// The worker lives, and cannot answer a request.
+    fn failed(&mut self, id: u64, error: ChatError) {
+        let is_chat = matches!(self.pending.get(&id), Some(Pending::Chat { .. }));
+        match error {
+            ChatError::Unsound => self.unsound(id),
+            // Another model may have more context, for those who left the choice to us.
+            ChatError::PromptTooLong { .. } if is_chat => self.step(Input::Unfit {
                 id,
-                error: ChatError::Unsound,
-            } => self.unsound(id),
-            ServeEvent::Failed {
-                id,
-                error: error @ ChatError::PromptTooLong { .. },
-            } if matches!(self.pending.get(&id), Some(Pending::Chat { .. })) => {
-                // Another model may have more context, for those who left the choice to us.
-                self.step(Input::Unfit {
-                    id,
-                    failure: Failure::Chat(error),
-                    of_model: false,
-                });
+                failure: Failure::Chat(error),
+                of_model: false,
+            }),
+            _ if self.pending.contains_key(&id) => {
+                self.fail(id, Failure::Chat(error));
+                self.step(Input::Ended { id });
             }
-            ServeEvent::Failed { id, error } => {
-                if self.pending.contains_key(&id) {
-                    self.fail(id, Failure::Chat(error));
-                    self.step(Input::Ended { id });
-                }
-            }
+            _ => {}
         }
     }
 

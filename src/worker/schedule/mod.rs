@@ -249,16 +249,7 @@ fn admit<'a>(
             .iter()
             .enumerate()
             .filter(|(i, _)| running[*i].is_none())
-            .map(|(i, state)| {
-                let candidate = Candidate {
-                    cached: state.cached,
-                    first_position: state.first_position,
-                    checkpoint: state.checkpoint,
-                    owner: state.owner,
-                    last_used: state.last_used,
-                };
-                (i, candidate)
-            });
+            .map(|(i, state)| (i, Candidate::of(state)));
         let reuses = request.cache_prompt && !request.rates_prompt;
         let owner = reuses.then_some(request.owner);
         // What takes more room than there will be is read instead.
