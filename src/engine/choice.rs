@@ -10,6 +10,7 @@ use crate::chat::{ChatError, Modalities};
 use crate::gemma::model_shape::{ModelShape, PackedWeights, Retention, Sizes};
 use crate::gemma::picture;
 use crate::gemma::variant::Variant;
+use crate::ipc::ANSWER_ROOM;
 use crate::memory::fit::{self, Candidate, Choice, FitRequest};
 use crate::memory::probe;
 use crate::store::Model;
@@ -139,9 +140,9 @@ impl Setup {
 
     /// Another model for a request that cannot have the one that was chosen for it: of those that
     /// it can mean and that were not chosen before, the best that fits `budget`. If memory was what
-    /// was missing it takes no more than that one: what seems to be free was not. None is chosen
-    /// twice, so asking again and again comes to an end. `failure` is returned if there is no such
-    /// model.
+    /// was missing it takes no more than that one: what seems to be free was not. If the context was
+    /// too small it can have enough. None is chosen twice, so asking again and again comes to an end.
+    /// `failure` is returned if there is no such model.
     pub(super) fn choose_another(
         &self,
         models: &[Model],
@@ -150,6 +151,7 @@ impl Setup {
         failure: Failure,
     ) -> Result<(Model, ModelRequest), Failure> {
         let of_memory = failure.is_of_memory();
+        let context = context_wanted(&failure);
         let mut before = request.before.clone();
         before.push(request.model.clone());
         let mut others = names::candidates(models, &self.models.auto_names, &request.name);
@@ -157,6 +159,8 @@ impl Setup {
             accepts(model, request.modalities)
                 && !before.contains(&model.id)
                 && (!of_memory || self.takes(model, request.modalities) <= request.takes)
+                && context
+                    .is_none_or(|tokens| self.reach(model, request.modalities, budget) >= tokens)
         });
         if others.is_empty() {
             return Err(failure);
@@ -176,6 +180,16 @@ impl Setup {
     fn takes(&self, model: &Model, modalities: Modalities) -> u64 {
         fit::smallest(&[self.candidate(model, modalities)], &self.fit_request())
             .map_or(0, |choice| choice.total)
+    }
+
+    /// Tokens of context that one request could come to have, if the model is loaded in this budget.
+    fn reach(&self, model: &Model, modalities: Modalities, budget: &Budget) -> u32 {
+        let (candidate, request) = (self.candidate(model, modalities), self.fit_request());
+        let choice = fit::choose(&[candidate], &request, budget.bytes);
+        let widened = choice.map(|choice| fit::widen(choice, &candidate, &request, budget.bytes));
+        widened.map_or(0, |choice| {
+            Growth::of(model, &choice, &request, budget.bytes).reach
+        })
     }
 
     /// The best of them that fits, or how much is missing.
@@ -347,6 +361,16 @@ pub(super) fn check(model: Model, needed: Modalities) -> Result<Model, Failure> 
         modality,
         reason,
     }))
+}
+
+/// Tokens of context that a request needs which was refused for want of them.
+fn context_wanted(failure: &Failure) -> Option<u32> {
+    match failure {
+        Failure::Chat(ChatError::PromptTooLong { prompt_tokens, .. }) => {
+            Some(prompt_tokens.saturating_add(ANSWER_ROOM))
+        }
+        _ => None,
+    }
 }
 
 fn no_room(smallest: Option<Choice<'_>>, budget: &Budget, instead: Option<String>) -> Failure {

@@ -178,6 +178,9 @@ pub enum ServeEvent {
     },
 }
 
+/// Tokens of an answer that a request has room for when it begins.
+pub const ANSWER_ROOM: u32 = 512;
+
 /// Tokens of context of all slots together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContextUse {
