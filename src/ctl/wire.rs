@@ -98,6 +98,10 @@ pub struct Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(tag = "phase", rename_all = "snake_case")]
 pub enum Phase {
+    Fetching {
+        received: u64,
+        bytes: Option<u64>,
+    },
     Queued {
         position: u32,
     },
@@ -319,6 +323,13 @@ mod tests {
             Piece::default()
         );
         for (json, phase) in [
+            (
+                r#""fetching","received":3,"bytes":null"#,
+                Phase::Fetching {
+                    received: 3,
+                    bytes: None,
+                },
+            ),
             (r#""queued","position":3"#, Phase::Queued { position: 3 }),
             (r#""loading","share":null"#, Phase::Loading { share: None }),
             (

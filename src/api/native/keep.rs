@@ -15,14 +15,13 @@ use tokio::time::timeout;
 use url::form_urlencoded;
 
 use super::admin;
-use super::pull::LISTED;
 use crate::access::Caller;
 use crate::api::error::ApiError;
 use crate::api::parse::json::body as parse;
 use crate::api::{Api, body, json, render};
 use crate::backend::{
-    Failure, Import, Imported, LocalBackend, ModelInfo, Removed, Unused, UnusedKind, Verdict,
-    VerifiedFile,
+    Failure, Import, Imported, LISTED, LocalBackend, ModelInfo, Removed, Unused, UnusedKind,
+    Verdict, VerifiedFile,
 };
 
 /// How long the next bytes of a file may be in coming, and the disk in taking them.
