@@ -16,7 +16,8 @@ mod status;
 pub use answer::{Answer, HangUpGuard};
 pub use failure::Failure;
 pub use keep::{
-    Import, Imported, ModelPart, Removed, StoreFault, Unused, UnusedKind, Verdict, VerifiedFile,
+    Hashed, Import, Imported, ModelPart, Removed, StoreFault, Unused, UnusedKind, Verdict,
+    VerifiedFile,
 };
 pub use on_demand::OnDemand;
 pub use pull::{
@@ -104,8 +105,12 @@ pub trait LocalBackend: Backend + PullBackend {
     /// Takes an installed model of exactly this id away, with what belongs to it alone. Fails while it is in use.
     fn remove<'a>(&'a self, id: &'a str) -> Reply<'a, Removed>;
 
-    /// Hashes the files of the installed model that a name means; returns its id.
-    fn verify<'a>(&'a self, name: &'a str) -> Reply<'a, (String, Vec<VerifiedFile>)>;
+    /// Hashes the files of the installed model that a name means; returns its id. Stops when nobody is `told` any more.
+    fn verify<'a>(
+        &'a self,
+        name: &'a str,
+        told: watch::Sender<Hashed>,
+    ) -> Reply<'a, (String, Vec<VerifiedFile>)>;
 
     /// Begins to take in a file of so many bytes, in a folder of the model directory if one is named.
     fn import<'a>(

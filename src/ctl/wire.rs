@@ -239,7 +239,8 @@ fn field_of(error: &Value) -> Option<String> {
     Some(error.get("param")?.as_str()?.to_owned())
 }
 
-fn message_of(error: &Value) -> Option<&str> {
+/// What an error says.
+pub fn message_of(error: &Value) -> Option<&str> {
     error.get("message").unwrap_or(error).as_str()
 }
 
