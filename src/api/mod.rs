@@ -309,7 +309,7 @@ fn own() -> Vec<Route> {
         route(POST, "/models/load", native::admin::load).of(Scope::Admin),
         route(POST, "/models/unload", native::admin::unload).of(Scope::Admin),
         route(POST, "/models/import", native::keep::import).of(Scope::Models),
-        route(POST, "/models/verify", native::keep::verify).of(Scope::Models),
+        route(POST, "/models/verify", native::verify::verify).of(Scope::Models),
         route(POST, "/models/prune", native::keep::prune).of(Scope::Models),
         // For no token at all: each refuses them.
         route(POST, "/tokens", native::tokens::issue),

@@ -204,7 +204,7 @@ mod tests {
     fn teller(receiver: watch::Receiver<Option<Waiting>>) -> Teller {
         Teller::new(receiver, |waiting| match waiting.stage {
             Stage::Queued { position } => format!("queued {position}").into(),
-            Stage::Loading { .. } => Bytes::new(),
+            Stage::Loading { .. } | Stage::Fetching { .. } => Bytes::new(),
             Stage::Reading(reading) => format!("read {}", reading.done).into(),
         })
     }

@@ -183,8 +183,8 @@ impl Attachments {
             return Ok(());
         }
         // Before anything is decoded in vain.
-        let found = self.backends.find(model, modalities).await;
-        found.map_err(Refused::Failure)?;
+        let takes = self.backends.takes(share.account(), model, modalities);
+        takes.await.map_err(Refused::Failure)?;
         let waiting = self.waiting(share);
         self.decoder.decode(request, share, &waiting).await
     }

@@ -6,6 +6,7 @@
 mod answer;
 mod failure;
 mod keep;
+mod on_demand;
 mod pull;
 mod report;
 #[cfg(test)]
@@ -15,11 +16,13 @@ mod status;
 pub use answer::{Answer, HangUpGuard};
 pub use failure::Failure;
 pub use keep::{
-    Import, Imported, ModelPart, Removed, StoreFault, Unused, UnusedKind, Verdict, VerifiedFile,
+    Hashed, Import, Imported, ModelPart, Removed, StoreFault, Unused, UnusedKind, Verdict,
+    VerifiedFile,
 };
+pub use on_demand::OnDemand;
 pub use pull::{
-    PullAsk, PullBackend, PullFault, PullMemory, PullPlan, PullRights, PullState, PullStatus,
-    PullWatch, PulledFile, Puller,
+    LISTED, PullAsk, PullBackend, PullFault, PullMemory, PullPlan, PullRights, PullState,
+    PullStatus, PullWatch, PulledFile, Puller, listed,
 };
 pub use report::{
     CacheReport, CachedFile, CatalogEntry, CatalogMemory, CatalogReport, ContextSpan, KeptFor,
@@ -37,6 +40,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::chat::{ChatRequest, Modalities, PrincipalId, TextAnswer, TextTask};
+use on_demand::{Fetched, Wanted};
+
 pub use crate::gemma::layout::{Class, Kind};
 pub use crate::gemma::picture::Size as PictureSize;
 pub use crate::gemma::sound::RATE as SOUND_RATE;
@@ -100,8 +105,12 @@ pub trait LocalBackend: Backend + PullBackend {
     /// Takes an installed model of exactly this id away, with what belongs to it alone. Fails while it is in use.
     fn remove<'a>(&'a self, id: &'a str) -> Reply<'a, Removed>;
 
-    /// Hashes the files of the installed model that a name means; returns its id.
-    fn verify<'a>(&'a self, name: &'a str) -> Reply<'a, (String, Vec<VerifiedFile>)>;
+    /// Hashes the files of the installed model that a name means; returns its id. Stops when nobody is `told` any more.
+    fn verify<'a>(
+        &'a self,
+        name: &'a str,
+        told: watch::Sender<Hashed>,
+    ) -> Reply<'a, (String, Vec<VerifiedFile>)>;
 
     /// Begins to take in a file of so many bytes, in a folder of the model directory if one is named.
     fn import<'a>(
@@ -154,6 +163,9 @@ pub struct Backends {
     remote: Arc<[Arc<dyn Backend>]>,
     /// `None`: everybody may ask every model.
     permits: Option<Arc<dyn Permits>>,
+    /// `None`: nothing is fetched for a request.
+    on_demand: Option<Arc<dyn OnDemand>>,
+    fetched: Fetched,
 }
 
 impl Backends {
@@ -163,6 +175,8 @@ impl Backends {
             local,
             remote: remote.into(),
             permits: None,
+            on_demand: None,
+            fetched: Fetched::default(),
         }
     }
 
@@ -172,6 +186,29 @@ impl Backends {
             permits: Some(permits),
             ..self
         }
+    }
+
+    /// The same, which have models fetched that are asked and not installed, for those who may.
+    pub fn with_on_demand(self, on_demand: Arc<dyn OnDemand>) -> Self {
+        Self {
+            on_demand: Some(on_demand),
+            ..self
+        }
+    }
+
+    /// What has to be fetched before `owner` can ask the model of this name; `None` where it is there, or is not fetched.
+    async fn wanted(&self, owner: PrincipalId, name: &str) -> Option<Wanted> {
+        let on_demand = self.on_demand.as_ref().filter(|all| all.is_on())?;
+        let missing = self.find(name, Modalities::default()).await.err()?;
+        if !Wanted::is_named(&missing, name) {
+            return None;
+        }
+        let ask = PullAsk {
+            model: name.to_owned(),
+            ..PullAsk::default()
+        };
+        let by = on_demand.puller(owner, &ask).await?;
+        Some(Wanted { ask, by, missing })
     }
 
     /// What `owner` asks who names a model so: fails if that is not the one that they may ask.
@@ -235,7 +272,25 @@ impl Backends {
         self.of(name).find(name, modalities).await
     }
 
-    /// See [`Backend::chat`].
+    /// Whether what `owner` names can be asked about these media, as far as that is known: of a model that is fetched first it is not.
+    ///
+    /// # Errors
+    ///
+    /// There is no such model, or none that takes them.
+    pub async fn takes(
+        &self,
+        owner: PrincipalId,
+        name: &str,
+        modalities: Modalities,
+    ) -> Result<(), Failure> {
+        let name = &self.here(name);
+        match self.find(name, modalities).await {
+            Err(failure) if self.wanted(owner, name).await.is_none() => Err(failure),
+            _ => Ok(()),
+        }
+    }
+
+    /// See [`Backend::chat`]. A model that is not installed is fetched first, if its owner may have it fetched.
     ///
     /// # Errors
     ///
@@ -246,8 +301,21 @@ impl Backends {
         model: &str,
         request: ChatRequest,
     ) -> Result<Answer, Failure> {
-        let model = &self.permitted(owner, model).await?;
+        let model = &self.here(&self.permitted(owner, model).await?);
+        if let Some(wanted) = self.wanted(owner, model).await {
+            let (local, fetched) = (self.local.clone(), self.fetched.clone());
+            return Ok(wanted.answer(local, fetched, owner, request));
+        }
         self.of(model).chat(owner, model, request).await
+    }
+
+    /// What a name means by which a model was fetched for a request; else the name.
+    fn here(&self, name: &str) -> String {
+        let fetched = self.on_demand.as_ref().and_then(|_| {
+            let status = self.local.changes();
+            self.fetched.id(name, &status.borrow())
+        });
+        fetched.unwrap_or_else(|| name.to_owned())
     }
 
     /// See [`LocalBackend::load`].

@@ -150,7 +150,11 @@ impl LocalBackend for Scripted {
         unscripted(id)
     }
 
-    fn verify<'a>(&'a self, name: &'a str) -> Reply<'a, (String, Vec<VerifiedFile>)> {
+    fn verify<'a>(
+        &'a self,
+        name: &'a str,
+        _: watch::Sender<Hashed>,
+    ) -> Reply<'a, (String, Vec<VerifiedFile>)> {
         unscripted(name)
     }
 

@@ -106,6 +106,8 @@ pub struct Models {
     pub catalog_directory: Option<PathBuf>,
     /// The key that must have signed each of them, in minisign's base64; empty: none.
     pub catalog_key: String,
+    /// Whether a request that names a model which is not installed has it fetched, for those who may.
+    pub pull_on_demand: bool,
     /// How long a loaded model may have nothing to do before it is unloaded; zero: for ever.
     pub idle_unload: Duration,
     /// How long it may have nothing to do before it gives back what it can; zero: for ever.
@@ -292,6 +294,7 @@ impl Default for Models {
             installers: INSTALLERS.into(),
             catalog_directory: Some("/etc/gemmad/catalog.d".into()),
             catalog_key: String::new(),
+            pull_on_demand: false,
             idle_unload: Duration::from_secs(600),
             idle_release: Duration::from_secs(120),
         }

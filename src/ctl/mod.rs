@@ -10,6 +10,7 @@
 mod answer;
 mod args;
 mod ask;
+mod bar;
 mod blame;
 mod cache;
 mod catalog;

@@ -4,6 +4,7 @@ mod descriptors;
 mod idle;
 mod listen;
 mod log;
+mod on_demand;
 mod reclaim;
 mod reload;
 mod service;
@@ -32,6 +33,7 @@ use crate::config::{self, Args, BusChoice, Config, Place};
 use crate::engine::{Engine, Installers, PromptCache, Setup};
 use crate::memory::reserved::ReservedMemory;
 use crate::sys;
+use on_demand::FetchedOnDemand;
 
 /// Exit codes of `sysexits.h`.
 const EX_SOFTWARE: u8 = 70;
@@ -210,6 +212,7 @@ struct Parts {
     engine: Engine,
     attachments: Attachments,
     admission: Arc<Admission>,
+    on_demand: Arc<FetchedOnDemand>,
     api: Arc<Api>,
     door: Arc<bus::Door>,
 }
@@ -253,7 +256,11 @@ impl Parts {
         let tokens = Tokens::open(config.access.token_file.clone());
         let admission = Admission::new(policy, config.limits.body_bytes, tokens);
         let permits = Arc::new(TokensModels(admission.clone()));
-        let backends = Backends::new(Arc::new(engine.clone()), Vec::new()).with_permits(permits);
+        let on_demand = FetchedOnDemand::new(&engine, &admission, config.models.pull_on_demand);
+        let on_demand = Arc::new(on_demand);
+        let backends = Backends::new(Arc::new(engine.clone()), Vec::new())
+            .with_permits(permits)
+            .with_on_demand(on_demand.clone());
         let attachments = Attachments::new(
             backends.clone(),
             worker,
@@ -280,6 +287,7 @@ impl Parts {
             engine,
             attachments,
             admission,
+            on_demand,
             api,
             door,
         }

@@ -46,6 +46,7 @@ pub async fn reload(
     parts
         .attachments
         .set_networks(new.access.fetch_from.clone());
+    parts.on_demand.set(new.models.pull_on_demand);
     parts.attachments.set_request_time(new.limits.request_time);
     let settings = Settings {
         models: new.models.clone(),
