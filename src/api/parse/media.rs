@@ -230,6 +230,17 @@ pub fn decode(json: &Json, data: &str, most: usize) -> Result<Arc<[u8]>, Invalid
     }
 }
 
+/// What to do in place of a part of this name, if it is a video's: `pictures` is what its frames are
+/// sent as.
+pub fn no_video(name: &str, pictures: &str) -> Option<String> {
+    matches!(name, "video" | "video_url" | "input_video").then(|| {
+        format!(
+            "is `{name}`, which is not supported: send its frames as {pictures}, each behind its time, and its sound \
+             as `input_audio`"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
