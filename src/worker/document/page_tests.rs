@@ -223,6 +223,27 @@ fn values_of_forms_stand_beside_their_labels() {
 }
 
 #[test]
+fn what_is_chosen_of_lists_is_read() {
+    let content =
+        "BT /F 12 Tf 20 250 Td (Country:) Tj 0 -100 Td (Please fill in every field of it.) Tj ET";
+    let drawing = "BT /F 12 Tf 2 44 Td (red) Tj 0 -14 Td (green) Tj 0 -14 Td (blue) Tj ET";
+    let list = format!(
+        "<< /Type /XObject /Subtype /Form /BBox [0 0 100 60] /Length {} >>\nstream\n{drawing}\nendstream",
+        drawing.len()
+    );
+    let widgets = "/Annots [<< /Type /Annot /Subtype /Widget /FT /Ch /Ff 131072 /T (country) /V (de) \
+        /Opt [[(fr) (France)] [(de) (Germany)]] /Rect [100 245 300 265] >> \
+        << /Type /Annot /Subtype /Widget /FT /Ch /T (colour) /V [(g) (blue)] /Opt [(red) [(g) (green)] (blue)] \
+        /AP << /N 6 0 R >> /Rect [100 180 200 240] >>]";
+    let read = read(HELVETICA, content, widgets, &[&list]);
+    assert!(read.starts_with("Country:  Germany\n"), "{read}");
+    assert!(
+        read.ends_with("[Chosen of the list \u{201c}colour\u{201d}: green, blue]"),
+        "{read}"
+    );
+}
+
+#[test]
 fn notes_and_links_are_read() {
     let content = "BT /F 12 Tf 20 250 Td (See our page for more of it.) Tj ET";
     let annotations = "/Annots [<< /Type /Annot /Subtype /Text /T (Ben) /Contents (Is this right?) /Rect [300 240 320 260] >> \
