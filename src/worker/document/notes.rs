@@ -197,7 +197,7 @@ fn said(value: Object<'_>) -> Option<String> {
     }
 }
 
-fn string(dict: &Dict<'_>, key: &str) -> Option<String> {
+pub fn string(dict: &Dict<'_>, key: &str) -> Option<String> {
     dict.get::<PdfString<'_>>(key)
         .map(|text| decoded(text.as_bytes()))
 }
