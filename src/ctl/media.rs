@@ -217,7 +217,7 @@ mod tests {
         ] {
             assert_eq!(format(bytes), Some(named.into()));
         }
-        for bytes in [&b"II*\0"[..], b"RIFF\0\0\0\0AVI "] {
+        for bytes in [&b"%!PS"[..], b"RIFF\0\0\0\0AVI "] {
             assert!(
                 matches!(given(bytes, picture), Err(Error::Usage(text)) if text.contains("no PNG, JPEG, WebP, GIF, BMP or TIFF"))
             );

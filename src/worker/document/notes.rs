@@ -60,6 +60,11 @@ pub fn read(page: &Page<'_>, placed: Affine, text: &mut Text) {
     }
 }
 
+/// The words that a marked part of a page stands for, if the file gives them.
+pub fn words(part: Option<&Dict<'_>>) -> Option<String> {
+    string(part?, "ActualText")
+}
+
 /// Only of links to the web: others lead within the file or to programs.
 fn address(link: &Dict<'_>) -> Option<String> {
     let address = string(&link.get::<Dict<'_>>("A")?, "URI")?;
@@ -197,7 +202,7 @@ fn said(value: Object<'_>) -> Option<String> {
     }
 }
 
-pub fn string(dict: &Dict<'_>, key: &str) -> Option<String> {
+fn string(dict: &Dict<'_>, key: &str) -> Option<String> {
     dict.get::<PdfString<'_>>(key)
         .map(|text| decoded(text.as_bytes()))
 }

@@ -28,8 +28,7 @@ impl Device<'_> for Reader {
     fn pop_clip(&mut self) {}
     fn pop_transparency_group(&mut self) {}
     fn begin_marked_content(&mut self, _: &[u8], properties: Option<&Dict<'_>>) {
-        let words = properties.and_then(|properties| notes::string(properties, "ActualText"));
-        self.0.begin(words);
+        self.0.begin(notes::words(properties));
     }
     fn end_marked_content(&mut self) {
         self.0.end();

@@ -240,8 +240,7 @@ impl Device<'_> for Reading {
     }
 
     fn begin_marked_content(&mut self, _: &[u8], properties: Option<&Dict<'_>>) {
-        let words = properties.and_then(|properties| notes::string(properties, "ActualText"));
-        self.text.begin(words);
+        self.text.begin(notes::words(properties));
     }
 
     fn end_marked_content(&mut self) {
