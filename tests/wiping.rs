@@ -15,7 +15,7 @@ use std::time::Duration;
 use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD as STANDARD_NO_PAD};
-use harness::{Daemon, question, signal, skip::skip, wait_for};
+use harness::{Daemon, endless, question, signal, skip::skip, wait_for};
 use serde_json::{Value, json};
 
 /// The worker keeps the grammars that it compiled last, and each has its schema as its name.
@@ -225,12 +225,12 @@ fn nothing_that_was_said_is_on_the_disk() {
     let worker = daemon.load();
     let mut texts = say_everything(&daemon);
     // A worker that would leave a core, in the middle of an answer.
-    let mut request = question(&canary("abort"));
-    request["max_tokens"] = json!(1000);
-    request["stream"] = json!(true);
-    let answer = daemon.stream(&request);
+    let mut request = endless();
+    request["messages"][0]["content"] = json!(canary("abort"));
+    let mut answer = daemon.stream(&request);
+    assert_eq!(answer.by_ref().take(3).count(), 3);
     signal(worker, "ABRT");
-    drop(answer);
+    assert!(answer.text().1.is_err());
     wait_for("the end of the worker", || {
         !Path::new(&format!("/proc/{worker}")).exists()
     });
