@@ -17,11 +17,17 @@ const STOP: &str = "stop";
 const CONTROLS: u8 = 8;
 
 #[derive(Debug, Default, PartialEq)]
+struct Called {
+    name: String,
+    arguments: String,
+    is_whole: bool,
+}
+
+#[derive(Debug, Default, PartialEq)]
 struct Answer {
     text: String,
     thought: String,
-    calls: Vec<(String, String)>,
-    ended: usize,
+    calls: Vec<Called>,
 }
 
 fuzz_target!(|bytes: &[u8]| {
@@ -29,11 +35,8 @@ fuzz_target!(|bytes: &[u8]| {
     let whole = read(*how, written, usize::MAX);
     assert_eq!(whole, read(*how, written, usize::from(how >> 4) + 1));
     assert!(how & 1 == 0 || !whole.text.contains(STOP));
-    for (place, (name, arguments)) in whole.calls.iter().enumerate() {
-        assert!(!name.contains('\0'));
-        if place < whole.ended {
-            serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(arguments).unwrap();
-        }
+    for call in whole.calls.iter().filter(|call| call.is_whole) {
+        serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&call.arguments).unwrap();
     }
 });
 
@@ -64,9 +67,9 @@ fn add_up(events: Vec<ChatEvent>) -> Answer {
         match event {
             ChatEvent::Text { text, .. } => answer.text += &text,
             ChatEvent::Thought { text, .. } => answer.thought += &text,
-            ChatEvent::CallStarted { name } => answer.calls.push((name, String::new())),
-            ChatEvent::CallArguments { json } => answer.calls.last_mut().unwrap().1 += &json,
-            ChatEvent::CallEnded => answer.ended += 1,
+            ChatEvent::CallStarted { name } => answer.calls.push(Called { name, ..Called::default() }),
+            ChatEvent::CallArguments { json } => answer.calls.last_mut().unwrap().arguments += &json,
+            ChatEvent::CallEnded => answer.calls.last_mut().unwrap().is_whole = true,
             other => panic!("{other:?}"),
         }
     }
