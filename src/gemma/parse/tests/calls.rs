@@ -133,6 +133,16 @@ fn a_broken_call_leaves_nothing_to_the_next() {
         bytes(b"call:g{}"),
         Piece::Control(marker::TOOL_CALL_END),
     ];
-    let answer = run(&written, &[], false, End::Turn);
-    assert_eq!(answer.calls.last(), Some(&("g".into(), "{}".into())));
+    let (mut parser, mut tracker) = (Parser::new(vec![], false), AnswerTracker::new(false));
+    let mut out = vec![];
+    for piece in &written {
+        let step = tracker.take(piece.token());
+        parser.push(piece.token(), step, None, &mut out);
+    }
+    let name = |event: &ChatEvent| match event {
+        ChatEvent::CallStarted { name } => Some(name.clone()),
+        _ => None,
+    };
+    assert_eq!(out.iter().filter_map(name).collect::<Vec<_>>(), ["f", "g"]);
+    assert_eq!(out.last(), Some(&ChatEvent::CallEnded));
 }
