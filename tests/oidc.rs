@@ -52,8 +52,11 @@ impl Issuer {
         let pair = fs::read_to_string(at.join("pair.pem")).unwrap();
         let trusted = fs::read_to_string(at.join("trusted.pem")).unwrap();
         fs::write(at.join("pair.pem"), pair + &trusted).unwrap();
-        let key = "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -outform DER -out rsa.der";
+        let key = "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out rsa.pem";
         run("openssl", &key.split(' ').collect::<Vec<_>>(), at);
+        let key = "pkcs8 -topk8 -nocrypt -in rsa.pem -outform DER -out rsa.der";
+        run("openssl", &key.split(' ').collect::<Vec<_>>(), at);
+        let rsa = RsaKeyPair::from_pkcs8(&fs::read(at.join("rsa.der")).unwrap()).unwrap();
         let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/web.py");
         fs::create_dir_all(at.join("public/.well-known")).unwrap();
         let mut process = Command::new("python3")
@@ -76,7 +79,7 @@ impl Issuer {
         let curve =
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, curve.as_ref(), &random);
         let issuer = Self {
-            rsa: RsaKeyPair::from_pkcs8(&fs::read(at.join("rsa.der")).unwrap()).unwrap(),
+            rsa,
             curve: curve.unwrap(),
             folder,
             process,
