@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{Errors, Problem};
 use super::keys::{TABLES, TOTAL_CONTEXT, Table};
-use super::{Config, Place};
+use super::{Config, Place, oidc};
 
 /// Largest configuration file, in bytes. A real one has a few thousand.
 const MAX_FILE: u64 = 1 << 20;
@@ -145,6 +145,10 @@ impl Reader {
         // Sorted by place, so that problems come in the order of the file.
         for (name, value) in in_order(document.get_ref()) {
             let at = |span: &std::ops::Range<usize>| line_of(text, span.start);
+            if name.get_ref() == oidc::TABLE {
+                self.issuers(file, text, value);
+                continue;
+            }
             let Some(table) = Table::named(name.get_ref()) else {
                 self.problem(file, at(&name.span()), unknown_table(name.get_ref()));
                 continue;
@@ -183,6 +187,27 @@ impl Reader {
                 key.allowed()
             );
             self.problem(file, line, text);
+        }
+    }
+
+    /// `[[oidc]]`. Those of several files come together.
+    fn issuers(&mut self, file: &Path, text: &str, value: &Spanned<DeValue<'_>>) {
+        let line = line_of(text, value.span().start);
+        let Some(tables) = value.get_ref().as_array() else {
+            let text = "`oidc` is a table for each issuer: write its keys under [[oidc]]";
+            return self.problem(file, line, text.into());
+        };
+        for table in tables.iter() {
+            match oidc::read(table) {
+                Ok(issuer) => self.config.oidc.push(issuer),
+                Err((at, problem)) => {
+                    let at = at.unwrap_or(table.span().start);
+                    self.problem(file, line_of(text, at), problem);
+                }
+            }
+        }
+        if let Err(problem) = oidc::check_all(&self.config.oidc) {
+            self.problem(file, line, problem);
         }
     }
 
@@ -238,7 +263,8 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 fn unknown_table(name: &str) -> String {
-    let tables: Vec<_> = TABLES.iter().map(|table| table.name).collect();
+    let mut tables: Vec<_> = TABLES.iter().map(|table| table.name).collect();
+    tables.push(oidc::TABLE);
     let hint = match (
         homes(name).as_slice(),
         closest(name, tables.iter().copied()),

@@ -2,13 +2,15 @@
 //!
 //! `keys` is the table of all keys with what each allows, `value` reads sizes and times, `load`
 //! finds the files and merges them; `line` keeps what they hold to one line of a message.
-//! `reference` is what manual pages say of the keys, `args` the daemon's command line.
+//! `oidc` is the one table that there may be several of; `reference` is what manual pages say of the
+//! keys, `args` the daemon's command line.
 
 mod args;
 mod error;
 mod keys;
 mod line;
 mod load;
+mod oidc;
 mod place;
 mod reference;
 mod value;
@@ -17,6 +19,7 @@ pub use args::{Args, EXIT_STATUS};
 pub use error::{Errors, Problem};
 pub use line::one_line;
 pub use load::{Loaded, closest, load};
+pub use oidc::{Grant, Issuer, SCOPES};
 pub use place::Place;
 pub use reference::{KeyReference, TableReference, introduction, reference};
 pub use value::{parse_duration, parse_size};
@@ -62,6 +65,8 @@ pub struct Config {
     pub memory: Memory,
     pub limits: Limits,
     pub access: Access,
+    /// Issuers whose tokens are taken besides the daemon's own.
+    pub oidc: Vec<Issuer>,
     pub log: Log,
 }
 

@@ -92,7 +92,8 @@ struct Queue {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct QueueUser {
-    uid: u32,
+    uid: Option<u32>,
+    subject: String,
     waiting: u64,
     longest_wait_s: f64,
 }
@@ -392,7 +393,11 @@ fn status_lines(status: &Status, out: Stream) -> Vec<(&'static str, String)> {
 /// Whose requests wait, a line for each user. `name`: what a number is called.
 fn queue_lines(queue: &Queue, name: impl Fn(u32) -> String) -> Vec<(&'static str, String)> {
     let user = |user: &QueueUser| {
-        let (name, longest) = (name(user.uid), show_time(user.longest_wait_s));
+        let longest = show_time(user.longest_wait_s);
+        let name = match user.uid {
+            Some(uid) => name(uid),
+            None => format!("subject {}", user.subject),
+        };
         format!(
             "{name}: {} waiting, the longest for {longest}",
             user.waiting

@@ -21,9 +21,10 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-use crate::access::Policy;
 use crate::access::admission::Admission;
+use crate::access::oidc::{Fetching, KeySource, Oidc};
 use crate::access::token::{Record, Tokens};
+use crate::access::{Policy, user_of_subject};
 use crate::api::{self, Api};
 use crate::attachments::Attachments;
 use crate::backend::{Backend, Backends, Permit, Permits, PullRights};
@@ -98,11 +99,12 @@ async fn run(
     level: log::Handle,
 ) -> Result<(), StartError> {
     let (policy, installers) = rights(&config)?;
+    let oidc = issuers(&config)?;
     let worker = worker_program(&config)?;
     let mut signals = Signals::new()?;
     let listeners = listen::listeners(&config.server)?;
     let exit_when_idle = exit_when_idle(&listeners, &config);
-    let parts = Parts::start(&config, policy, installers, worker).await;
+    let parts = Parts::start(&config, (policy, oidc), installers, worker).await;
     parts.resume_pulls().await;
     let (leave, leaving) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
@@ -207,6 +209,16 @@ fn rights(config: &Config) -> Result<(Policy, Installers), StartError> {
     })
 }
 
+/// Whose tokens are taken besides the daemon's own.
+fn issuers(config: &Config) -> Result<Oidc, StartError> {
+    let oidc = Oidc::default();
+    let set = oidc.set(&config.oidc, user_of_subject);
+    set.map(|()| oidc).map_err(|message| StartError {
+        code: EX_CONFIG,
+        message,
+    })
+}
+
 /// What the daemon is made of, all of it running.
 struct Parts {
     engine: Engine,
@@ -221,8 +233,10 @@ impl Parts {
     /// Goes on with downloads, on behalf of those who may still fetch what they began.
     async fn resume_pulls(&self) {
         let admission = self.admission.clone();
-        let may = move |who, rights: &[PullRights]| {
-            let who = admission.absent(who);
+        let may = move |who: PrincipalId, rights: &[PullRights]| {
+            let Some(who) = who.uid().map(|uid| admission.absent(uid)) else {
+                return false;
+            };
             admission.may_administer(&who) || api::native::pull::lets_fetch(&who, rights)
         };
         self.engine.resume_pulls(may).await;
@@ -231,7 +245,7 @@ impl Parts {
     /// Starts the engine and what stands before it. Nothing is served yet.
     async fn start(
         config: &Config,
-        policy: Policy,
+        (policy, oidc): (Policy, Oidc),
         installers: Installers,
         worker: PathBuf,
     ) -> Self {
@@ -254,7 +268,8 @@ impl Parts {
         };
         let engine = service::patiently(Engine::start(setup)).await;
         let tokens = Tokens::open(config.access.token_file.clone());
-        let admission = Admission::new(policy, config.limits.body_bytes, tokens);
+        oidc.fetch_with(Arc::new(KeysOfIssuers(engine.clone())));
+        let admission = Admission::new(policy, config.limits.body_bytes, tokens, oidc);
         let permits = Arc::new(TokensModels(admission.clone()));
         let on_demand = FetchedOnDemand::new(&engine, &admission, config.models.pull_on_demand);
         let on_demand = Arc::new(on_demand);
@@ -309,6 +324,17 @@ impl Parts {
     }
 }
 
+/// Issuers' keys are fetched as models are.
+#[derive(Debug)]
+struct KeysOfIssuers(Engine);
+
+impl KeySource for KeysOfIssuers {
+    fn fetch(&self, url: String, first: String) -> Fetching {
+        let engine = self.0.clone();
+        Box::pin(async move { engine.document(&url, &first).await })
+    }
+}
+
 /// Tokens may be for one model only.
 #[derive(Debug)]
 struct TokensModels(Arc<Admission>);
@@ -323,6 +349,11 @@ impl Permits for TokensModels {
                     model: Some(model), ..
                 }) => Permit::Only(model),
                 None => Permit::Nothing,
+            },
+            PrincipalId::Subject { rights, .. } => match self.0.oidc.model(rights) {
+                None => Permit::Nothing,
+                Some(None) => Permit::All,
+                Some(Some(model)) => Permit::Only(model),
             },
         }
     }

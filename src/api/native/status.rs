@@ -186,7 +186,12 @@ struct QueueOut {
 /// The requests of one user that wait.
 #[derive(Debug, Serialize)]
 struct UserOut {
-    uid: u32,
+    /// Of a user of this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
+    /// Of anybody else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
     waiting: u32,
     longest_wait_s: f64,
 }
@@ -197,6 +202,14 @@ impl QueueOut {
             queue.iter().partition(|user| viewer.sees(user.account));
         let shown = |user: &WaitingUser| UserOut {
             uid: user.account.uid(),
+            subject: match user.account {
+                PrincipalId::Subject {
+                    subject,
+                    owner: None,
+                    ..
+                } => Some(format!("{subject:032x}")),
+                _ => None,
+            },
             waiting: user.waiting,
             longest_wait_s: user.since.elapsed().as_millis() as f64 / 1e3,
         };
@@ -389,7 +402,7 @@ mod tests {
         let seen = |viewer| {
             let QueueOut { users, others } = QueueOut::of(&queue, viewer);
             assert!(users.iter().all(|user| user.longest_wait_s >= 3.0));
-            let users = users.iter().map(|user| (user.uid, user.waiting));
+            let users = users.iter().map(|user| (user.uid.unwrap(), user.waiting));
             (users.collect::<Vec<_>>(), others)
         };
         assert_eq!(
