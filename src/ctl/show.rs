@@ -56,6 +56,7 @@ struct Status {
 struct Speculated {
     lookup: Tried,
     forced: Tried,
+    drafter: Tried,
 }
 
 #[derive(Default, Deserialize)]
@@ -75,6 +76,7 @@ impl Speculated {
         let sources = [
             said("looked up", &self.lookup),
             said("forced", &self.forced),
+            said("drafted", &self.drafter),
         ];
         let sources: Vec<_> = sources.into_iter().flatten().collect();
         (!sources.is_empty()).then(|| format!("{} tokens were right", sources.join(", ")))
@@ -515,9 +517,10 @@ mod tests {
                         requests  2 running, 1 waiting, 3 served\nspeed     9.0 tokens/s in the last answer\ncrashes   0\n";
         assert_eq!(status_view(&parse(status.clone()).unwrap(), PIPE), expected);
         let mut guesses = status.clone();
-        guesses["speculation"] = json!({"lookup": {"accepted": 30, "rejected": 10}, "forced": {"accepted": 5, "rejected": 0}});
+        guesses["speculation"] = json!({"lookup": {"accepted": 30, "rejected": 10}, "forced": {"accepted": 5, "rejected": 0}, "drafter": {"accepted": 8, "rejected": 2}});
         let view = status_view(&parse(guesses).unwrap(), PIPE);
-        let line = "guesses   30 of 40 looked up, 5 of 5 forced tokens were right\n";
+        let line =
+            "guesses   30 of 40 looked up, 5 of 5 forced, 8 of 10 drafted tokens were right\n";
         assert!(view.contains(line), "{view}");
         let mut grows = status;
         grows["context_floor"] = json!(2048);

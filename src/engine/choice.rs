@@ -6,8 +6,8 @@ use super::budget::Budget;
 use super::growth::Growth;
 use super::names::{self, Meant, Names};
 use crate::backend::Failure;
-use crate::chat::{ChatError, Modalities};
-use crate::gemma::model_shape::{ModelShape, PackedWeights, Retention, Sizes};
+use crate::chat::{ChatError, Modalities, Speculation};
+use crate::gemma::model_shape::{LOGIT, ModelShape, PackedWeights, Retention, Sizes};
 use crate::gemma::picture;
 use crate::gemma::variant::Variant;
 use crate::ipc::ANSWER_ROOM;
@@ -44,6 +44,8 @@ pub(super) struct Placement {
     pub sizes: Sizes,
     /// Whether its projector is loaded as well; `true` without one.
     pub with_projector: bool,
+    /// Whether its drafter is; `true` without one.
+    pub with_drafter: bool,
     /// Where its packed weights are to be.
     pub packed: PackedWeights,
     /// Whether there is room for them in anonymous memory as well, should the file fail.
@@ -244,6 +246,7 @@ impl Setup {
             Placement {
                 sizes: choice.sizes,
                 with_projector: choice.with_projector,
+                with_drafter: choice.with_drafter,
                 packed: choice.packed,
                 fits_in_memory: choice.total + more <= budget.bytes,
                 unevictable: choice.cost.unevictable(),
@@ -280,6 +283,7 @@ impl Setup {
             context_limit: model.context_limit,
             projector,
             needs_projector: modalities.any(),
+            drafter: self.drafter_bytes(model),
             // The larger variants read a picture in one step.
             picture_step: if projector > 0 && !model.variant.is_small() {
                 picture::USUAL_BUDGET
@@ -288,6 +292,13 @@ impl Setup {
             },
             has_packed_file: self.has_packed_file(&model.id, &model.figures),
         }
+    }
+
+    /// Bytes that a model's drafter takes, 0 where none is used: its weights, and the logits behind a token.
+    pub(super) fn drafter_bytes(&self, model: &Model) -> u64 {
+        let drafter = model.drafter.as_ref();
+        let used = drafter.filter(|_| self.inference.speculation != Speculation::Off);
+        used.map_or(0, |drafter| drafter.size + drafter.tokens * LOGIT)
     }
 
     /// Whether a file can hold the packed weights of a model, as far as that is known: if not, that

@@ -89,6 +89,7 @@ impl Setup {
             context_limit: one.context_limit,
             projector,
             needs_projector: false,
+            drafter: 0,
             picture_step: match projector > 0 && !one.variant.is_small() {
                 true => picture::USUAL_BUDGET,
                 false => 0,

@@ -38,8 +38,8 @@ pub use memory::{
 };
 pub use pull::{PULL_MEMORY, Pull, PullEvent, PullHead, PullRequest};
 pub use serve::{
-    ANSWER_ROOM, ContextUse, LoadPlan, LoadedModel, MAX_SYSTEM_PROMPT_BYTES, MAX_SYSTEM_PROMPTS,
-    Progress, ProjectorPlan, RequestId, Serve, ServeEvent, ServeRequest, TemplateSource,
+    ANSWER_ROOM, ContextUse, DrafterPlan, LoadPlan, LoadedModel, MAX_SYSTEM_PROMPT_BYTES,
+    MAX_SYSTEM_PROMPTS, Progress, ProjectorPlan, RequestId, Serve, ServeEvent, ServeRequest, TemplateSource,
 };
 
 use std::fmt::Debug;
@@ -49,7 +49,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Version of all protocols; they change together with it. Supervisor and worker are installed
 /// together, so a difference means a half-done upgrade and the worker is refused.
-pub const VERSION: u32 = 20;
+pub const VERSION: u32 = 21;
 
 /// What is said to one kind of worker, and what it says.
 pub trait Protocol: Send + 'static {

@@ -157,14 +157,23 @@ struct StatusOut {
 struct SpeculationOut {
     lookup: TallyOut,
     forced: TallyOut,
+    drafter: TallyOut,
 }
 
 impl From<Drafted> for SpeculationOut {
     fn from(drafted: Drafted) -> Self {
-        let Drafted { lookup, forced } = drafted;
-        let [lookup, forced] =
-            [lookup, forced].map(|Tally { accepted, rejected }| TallyOut { accepted, rejected });
-        Self { lookup, forced }
+        let Drafted {
+            lookup,
+            forced,
+            drafter,
+        } = drafted;
+        let [lookup, forced, drafter] = [lookup, forced, drafter]
+            .map(|Tally { accepted, rejected }| TallyOut { accepted, rejected });
+        Self {
+            lookup,
+            forced,
+            drafter,
+        }
     }
 }
 
@@ -434,7 +443,7 @@ mod tests {
                 "queue": {"users": [], "others": 0}, "running": 2, "served": 3, "crashes": 4,
                 "context": 8192, "context_floor": 8192, "context_granted": 16384, "slots": 2, "threads": 4, "pid": 77, "load_ms": 1200, "template": null, "cause": null, "retry_in_s": null,
                 "unload_in_s": null, "tokens_per_second": null,
-                "speculation": {"lookup": {"accepted": 0, "rejected": 0}, "forced": {"accepted": 0, "rejected": 0}},
+                "speculation": {"lookup": {"accepted": 0, "rejected": 0}, "forced": {"accepted": 0, "rejected": 0}, "drafter": {"accepted": 0, "rejected": 0}},
                 "memory": {"level": "calm", "since_s": null, "reason": null, "action": null, "psi_triggers": []},
                 "sandbox": {"seccomp": kernel.seccomp, "landlock_abi": kernel.landlock_abi}, "version": VERSION})
         );
