@@ -32,6 +32,7 @@ use crate::config::{self, Args, BusChoice, Config, Place};
 use crate::engine::{Engine, Installers, PromptCache, Setup};
 use crate::memory::reserved::ReservedMemory;
 use crate::sys;
+use crate::upstream::{Upstreams, Way};
 
 /// Exit codes of `sysexits.h`.
 const EX_SOFTWARE: u8 = 70;
@@ -40,8 +41,9 @@ const EX_CONFIG: u8 = 78;
 
 /// How long connections may take to close once every answer has ended.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
-/// What the socket is called behind which systemd starts workers that may use the network.
+/// What the sockets are called behind which systemd starts workers that may use the network.
 const PULL_SOCKET: &str = "pull.sock";
+const RELAY_SOCKET: &str = "relay.sock";
 
 /// How long the start waits for the bus. It is joined later as well.
 const BUS_TIME: Duration = Duration::from_secs(2);
@@ -208,6 +210,7 @@ fn rights(config: &Config) -> Result<(Policy, Installers), StartError> {
 /// What the daemon is made of, all of it running.
 struct Parts {
     engine: Engine,
+    upstreams: Upstreams,
     attachments: Attachments,
     admission: Arc<Admission>,
     api: Arc<Api>,
@@ -253,7 +256,10 @@ impl Parts {
         let tokens = Tokens::open(config.access.token_file.clone());
         let admission = Admission::new(policy, config.limits.body_bytes, tokens);
         let permits = Arc::new(TokensModels(admission.clone()));
-        let backends = Backends::new(Arc::new(engine.clone()), Vec::new()).with_permits(permits);
+        let upstreams = upstreams(config, &worker, &admission);
+        let backends = Backends::new(Arc::new(engine.clone()))
+            .with_permits(permits)
+            .with_remote(Arc::new(upstreams.clone()));
         let attachments = Attachments::new(
             backends.clone(),
             worker,
@@ -278,6 +284,7 @@ impl Parts {
         ));
         Self {
             engine,
+            upstreams,
             attachments,
             admission,
             api,
@@ -299,6 +306,19 @@ impl Parts {
     fn is_used(&self) -> bool {
         self.api.is_connected() || self.door.is_used() || self.engine.is_pulling()
     }
+}
+
+/// Services on other machines, for those whom the configuration names.
+fn upstreams(config: &Config, worker: &Path, admission: &Arc<Admission>) -> Upstreams {
+    let way = Way {
+        worker: worker.to_owned(),
+        socket: config.server.socket.with_file_name(RELAY_SOCKET),
+    };
+    let admission = admission.clone();
+    let rights = move |who, users: &[String], groups: &[String]| {
+        admission.absent(who).is_one_of(users, groups)
+    };
+    Upstreams::new(&config.upstreams, way, Arc::new(rights))
 }
 
 /// Tokens may be for one model only.

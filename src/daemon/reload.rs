@@ -47,6 +47,7 @@ pub async fn reload(
         .attachments
         .set_networks(new.access.fetch_from.clone());
     parts.attachments.set_request_time(new.limits.request_time);
+    parts.upstreams.set(&new.upstreams);
     let settings = Settings {
         models: new.models.clone(),
         inference: new.inference.clone(),
