@@ -90,7 +90,13 @@ impl Principal {
     /// Whether this is one of the users, or a member of one of the groups, who may manage models. Names that this machine
     /// does not have name nobody.
     pub fn is_among(&self, users: &[String], groups: &[String]) -> bool {
-        self.has(Scope::Models) && self.is_among_found(users, groups, find_user, find_group)
+        self.has(Scope::Models) && self.is_one_of(users, groups)
+    }
+
+    /// Whether this is one of the users, or a member of one of the groups. Names that this machine does not have name nobody.
+    /// Blocks on the system's lists.
+    pub fn is_one_of(&self, users: &[String], groups: &[String]) -> bool {
+        self.is_among_found(users, groups, find_user, find_group)
     }
 
     fn is_among_found(

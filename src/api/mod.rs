@@ -17,6 +17,7 @@
 //! Endpoints that generate know neither workers nor Gemma; those of [`native`] that show the memory
 //! know what a worker reports of its own.
 
+mod answered;
 mod anthropic;
 mod body;
 mod choices;
@@ -43,7 +44,6 @@ mod prefer;
 pub mod progress;
 #[cfg(any(test, fuzzing))]
 pub mod readers;
-mod relaxed;
 mod sealed;
 mod serve;
 mod speculation;

@@ -179,7 +179,8 @@ impl Attachments {
         share: &mut Share,
     ) -> Result<(), Refused> {
         let modalities = request.modalities();
-        if !modalities.any() {
+        // What is asked of another machine's model goes there as it came.
+        if !modalities.any() || self.backends.is_elsewhere(share.account(), model).await {
             return Ok(());
         }
         // Before anything is decoded in vain.

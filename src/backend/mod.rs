@@ -8,13 +8,14 @@ mod failure;
 mod keep;
 mod on_demand;
 mod pull;
+mod remote;
 mod report;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod status;
 
 pub use answer::{Answer, HangUpGuard};
-pub use failure::Failure;
+pub use failure::{Failure, UpstreamFault};
 pub use keep::{
     Hashed, Import, Imported, ModelPart, Removed, StoreFault, Unused, UnusedKind, Verdict,
     VerifiedFile,
@@ -24,6 +25,7 @@ pub use pull::{
     LISTED, PullAsk, PullBackend, PullFault, PullMemory, PullPlan, PullRights, PullState,
     PullStatus, PullWatch, PulledFile, Puller, listed,
 };
+pub use remote::{Remote, RemoteModel, RemoteStatus, Why};
 pub use report::{
     CacheReport, CachedFile, CatalogEntry, CatalogMemory, CatalogReport, ContextSpan, KeptFor,
     KeptPrompt, Member, MemoryReport, ModelDetails, PlanReport, PlannedContext, PlannedModel,
@@ -155,12 +157,12 @@ pub enum Permit {
     Nothing,
 }
 
-/// All backends, for the doors. Cheap to clone.
+/// This machine's backend and services on others, for the doors. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Backends {
     local: Arc<dyn LocalBackend>,
-    /// Asked for models that the local one does not have.
-    remote: Arc<[Arc<dyn Backend>]>,
+    /// Services on other machines, if there may be any.
+    remote: Option<Arc<dyn Remote>>,
     /// `None`: everybody may ask every model.
     permits: Option<Arc<dyn Permits>>,
     /// `None`: nothing is fetched for a request.
@@ -169,11 +171,11 @@ pub struct Backends {
 }
 
 impl Backends {
-    /// `remote`: backends for models that `local` does not have, the preferred one first.
-    pub fn new(local: Arc<dyn LocalBackend>, remote: Vec<Arc<dyn Backend>>) -> Self {
+    /// This machine's alone.
+    pub fn new(local: Arc<dyn LocalBackend>) -> Self {
         Self {
             local,
-            remote: remote.into(),
+            remote: None,
             permits: None,
             on_demand: None,
             fetched: Fetched::default(),
@@ -241,35 +243,13 @@ impl Backends {
         &*self.local
     }
 
-    /// What is known of each backend right now, the local one first.
-    pub fn statuses(&self) -> Vec<Status> {
-        let remote = self.remote.iter().map(|backend| backend.status());
-        std::iter::once(self.local.status()).chain(remote).collect()
-    }
-
-    /// What is known of the backend that has this model.
-    pub fn status_of(&self, model: &str) -> Status {
-        self.of(model).status()
-    }
-
-    /// The backend that a request for `model` goes to: the first that lists exactly this id, and
-    /// else the local one, which knows aliases and says what there is.
-    fn of(&self, model: &str) -> &dyn Backend {
-        let lists = |status: Status| status.models.iter().any(|info| info.id == model);
-        if lists(self.local.status()) {
-            return &*self.local;
-        }
-        let remote = self.remote.iter().find(|backend| lists(backend.status()));
-        remote.map_or(&*self.local as &dyn Backend, |backend| &**backend)
-    }
-
     /// See [`Backend::find`].
     ///
     /// # Errors
     ///
-    /// No backend has such a model.
+    /// This machine has no such model.
     pub async fn find(&self, name: &str, modalities: Modalities) -> Result<Found, Failure> {
-        self.of(name).find(name, modalities).await
+        self.local.find(name, modalities).await
     }
 
     /// Whether what `owner` names can be asked about these media, as far as that is known: of a model that is fetched first it is not.
@@ -302,11 +282,13 @@ impl Backends {
         request: ChatRequest,
     ) -> Result<Answer, Failure> {
         let model = &self.here(&self.permitted(owner, model).await?);
-        if let Some(wanted) = self.wanted(owner, model).await {
+        if let Some(wanted) = self.wanted(owner, model).await
+            && !self.is_elsewhere(owner, model).await
+        {
             let (local, fetched) = (self.local.clone(), self.fetched.clone());
             return Ok(wanted.answer(local, fetched, owner, request));
         }
-        self.of(model).chat(owner, model, request).await
+        self.ask(owner, model, request).await
     }
 
     /// What a name means by which a model was fetched for a request; else the name.
@@ -340,7 +322,15 @@ impl Backends {
         task: TextTask,
     ) -> Result<TextAnswer, Failure> {
         let model = &self.permitted(owner, model).await?;
-        self.of(model).text(owner, model, task).await
+        if self.is_elsewhere(owner, model).await {
+            return Err(Failure::Upstream {
+                fault: UpstreamFault::NotSent,
+                text: format!(
+                    "`{model}` is a model of an upstream, whose tokens and template are not known here"
+                ),
+            });
+        }
+        self.local.text(owner, model, task).await
     }
 }
 
@@ -373,7 +363,7 @@ mod tests {
                     reply.send(Ok(Found::example(id))).unwrap();
                 }
             });
-            let backends = Backends::new(local, vec![]).with_permits(Arc::new(OneModel(permit)));
+            let backends = Backends::new(local).with_permits(Arc::new(OneModel(permit)));
             backends.permitted(owner, name).await
         };
         let only = || Permit::Only("mine".to_owned());
@@ -391,47 +381,5 @@ mod tests {
         let models = models.iter().map(|id| ModelInfo::example(id)).collect();
         let (backend, calls, _) = Scripted::new(Status::first(models, vec![], None));
         (Arc::new(backend), calls)
-    }
-
-    #[tokio::test]
-    async fn a_request_goes_to_the_backend_that_lists_its_model() {
-        let (local, mut asked_local) = backend(&["both", "here"]);
-        let (remote, mut asked_remote) = backend(&["both", "there"]);
-        let backends = Backends::new(local, vec![remote]);
-        let asked = |name: &'static str| {
-            let backends = backends.clone();
-            tokio::spawn(async move { backends.find(name, Modalities::default()).await })
-        };
-        for (name, remote) in [
-            ("here", false),
-            ("there", true),
-            ("both", false),
-            ("auto", false),
-            ("nowhere", false),
-        ] {
-            let found = asked(name);
-            let call = if remote {
-                asked_remote.recv().await
-            } else {
-                asked_local.recv().await
-            };
-            let Some(Call::Find {
-                name: seen,
-                modalities,
-                reply,
-            }) = call
-            else {
-                panic!("{name}: {call:?}");
-            };
-            assert_eq!((seen.as_str(), modalities), (name, Modalities::default()));
-            reply.send(Ok(Found::example(name))).unwrap();
-            assert_eq!(found.await.unwrap().unwrap().model.id, name);
-        }
-        let ids: Vec<Vec<_>> = backends
-            .statuses()
-            .into_iter()
-            .map(|status| status.models.into_iter().map(|model| model.id).collect())
-            .collect();
-        assert_eq!(ids, [["both", "here"], ["both", "there"]]);
     }
 }

@@ -57,7 +57,7 @@ impl Backends {
     /// A single scripted backend; see [`Scripted::new`].
     pub(crate) fn scripted(status: Status) -> (Self, mpsc::Receiver<Call>, watch::Sender<Status>) {
         let (backend, asked, publish) = Scripted::new(status);
-        (Self::new(Arc::new(backend), vec![]), asked, publish)
+        (Self::new(Arc::new(backend)), asked, publish)
     }
 }
 
@@ -218,6 +218,7 @@ impl Answer {
                 guard,
                 relaxed: vec![],
                 waiting,
+                upstream: Arc::default(),
             },
             send,
         )

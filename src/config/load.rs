@@ -153,15 +153,40 @@ impl Reader {
                 self.problem(file, at(&name.span()), unknown_table(name.get_ref()));
                 continue;
             };
-            let Some(entries) = value.get_ref().as_table() else {
-                let text = format!("`{0}` is a table: write its keys under [{0}]", table.name);
-                self.problem(file, at(&name.span()), text);
-                continue;
-            };
-            for (name, value) in in_order(entries) {
-                let line = at(&name.span());
-                self.entry(file, line, table, name.get_ref(), value.get_ref());
+            match (table.list, value.get_ref()) {
+                (None, DeValue::Table(entries)) => self.entries(file, text, table, entries),
+                (None, _) => {
+                    let text = format!("`{0}` is a table: write its keys under [{0}]", table.name);
+                    self.problem(file, at(&name.span()), text);
+                }
+                (Some(list), DeValue::Array(items))
+                    if items.iter().all(|one| one.get_ref().is_table()) =>
+                {
+                    for item in items.iter() {
+                        (list.begin)(&mut self.config);
+                        if let DeValue::Table(entries) = item.get_ref() {
+                            self.entries(file, text, table, entries);
+                        }
+                        if let Some(problem) = (list.problem)(&self.config) {
+                            self.problem(file, at(&item.span()), problem);
+                        }
+                    }
+                }
+                (Some(_), _) => {
+                    let text = format!(
+                        "`{0}` is a list of tables: write the keys of each under [[{0}]]",
+                        table.name
+                    );
+                    self.problem(file, at(&name.span()), text);
+                }
             }
+        }
+    }
+
+    fn entries(&mut self, file: &Path, text: &str, table: &'static Table, entries: &DeTable<'_>) {
+        for (name, value) in in_order(entries) {
+            let line = line_of(text, name.span().start);
+            self.entry(file, line, table, name.get_ref(), value.get_ref());
         }
     }
 

@@ -47,7 +47,41 @@ struct Status {
     passed_over: Vec<PassedOver>,
     memory: Memory,
     sandbox: Option<Sandbox>,
+    upstreams: Vec<Upstream>,
     version: String,
+}
+
+/// A service on another machine.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Upstream {
+    name: String,
+    running: u64,
+    served: u64,
+    failed: u64,
+    cause: Option<String>,
+    retry_in_s: Option<f64>,
+}
+
+impl Upstream {
+    fn line(&self) -> String {
+        let Self {
+            name,
+            running,
+            served,
+            failed,
+            ..
+        } = self;
+        let mut line = format!("{name}: {running} running, {served} served, {failed} failed");
+        // Writing to a string does not fail.
+        if let Some(cause) = &self.cause {
+            let _ = write!(line, "; last: {cause}");
+        }
+        if let Some(seconds) = self.retry_in_s {
+            let _ = write!(line, "; left alone for {seconds:.0} s");
+        }
+        line
+    }
 }
 
 /// Tokens that were tried ahead.
@@ -133,8 +167,9 @@ struct Models {
 #[serde(default)]
 pub struct Model {
     pub id: String,
-    /// The name of its file.
+    /// The name of its file; empty if it is an upstream's.
     file: String,
+    owned_by: String,
     variant: String,
     size: u64,
     context_length: u64,
@@ -389,6 +424,8 @@ fn status_lines(status: &Status, out: Stream) -> Vec<(&'static str, String)> {
     }
     lines.extend(status.speculation.line().map(|line| ("guesses", line)));
     lines.push(("crashes", status.crashes.to_string()));
+    let upstreams = status.upstreams.iter();
+    lines.extend(upstreams.map(|upstream| ("upstream", upstream.line())));
     lines
 }
 
@@ -458,6 +495,11 @@ fn models_view(models: &[Model], out: Stream) -> String {
         ];
         let marks = marks.iter().filter(|(holds, _)| *holds);
         let mut marks: Vec<_> = marks.map(|(_, mark)| (*mark).to_owned()).collect();
+        if model.file.is_empty() {
+            // An upstream's: nothing else is known of it.
+            let row = [&model.id, "", "", "", "", &format!("at {}", model.owned_by)];
+            return row.map(str::to_owned);
+        }
         if !is_named_by_file(model) {
             marks.push(format!("file {}", config::one_line(&model.file)));
         }
@@ -598,6 +640,7 @@ mod tests {
     fn models_stand_in_columns() {
         let models = json!({"object": "list", "data": [
             {"id": "gemma-4-e2b-q4_0", "file": "Gemma-4-E2B-Q4_0.gguf", "variant": "gemma-4-e2b", "size": 3_020_000_000_u64, "context_length": 131_072, "quantization": "Q4_0", "loaded": true, "default": true},
+            {"id": "gemma-big", "object": "model", "created": 0, "owned_by": "big"},
             {"id": "tiny-1", "file": "Tiny (1).gguf", "variant": "gemma-4-e2b", "size": 1_900_000, "context_length": 2048, "quantization": "Q8_0", "loaded": false, "drafter": true},
         ]});
         let models: Models = parse(models).unwrap();

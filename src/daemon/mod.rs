@@ -34,6 +34,7 @@ use crate::config::{self, Args, BusChoice, Config, Place};
 use crate::engine::{Engine, Installers, PromptCache, Setup};
 use crate::memory::reserved::ReservedMemory;
 use crate::sys;
+use crate::upstream::{Upstreams, Way};
 use on_demand::FetchedOnDemand;
 
 /// Exit codes of `sysexits.h`.
@@ -43,8 +44,9 @@ const EX_CONFIG: u8 = 78;
 
 /// How long connections may take to close once every answer has ended.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
-/// What the socket is called behind which systemd starts workers that may use the network.
+/// What the sockets are called behind which systemd starts workers that may use the network.
 const PULL_SOCKET: &str = "pull.sock";
+const RELAY_SOCKET: &str = "relay.sock";
 
 /// How long the start waits for the bus. It is joined later as well.
 const BUS_TIME: Duration = Duration::from_secs(2);
@@ -222,6 +224,7 @@ fn issuers(config: &Config) -> Result<Oidc, StartError> {
 /// What the daemon is made of, all of it running.
 struct Parts {
     engine: Engine,
+    upstreams: Upstreams,
     attachments: Attachments,
     admission: Arc<Admission>,
     on_demand: Arc<FetchedOnDemand>,
@@ -273,9 +276,11 @@ impl Parts {
         let permits = Arc::new(TokensModels(admission.clone()));
         let on_demand = FetchedOnDemand::new(&engine, &admission, config.models.pull_on_demand);
         let on_demand = Arc::new(on_demand);
-        let backends = Backends::new(Arc::new(engine.clone()), Vec::new())
+        let upstreams = upstreams(config, &worker, &admission);
+        let backends = Backends::new(Arc::new(engine.clone()))
             .with_permits(permits)
-            .with_on_demand(on_demand.clone());
+            .with_on_demand(on_demand.clone())
+            .with_remote(Arc::new(upstreams.clone()));
         let attachments = Attachments::new(
             backends.clone(),
             worker,
@@ -300,6 +305,7 @@ impl Parts {
         ));
         Self {
             engine,
+            upstreams,
             attachments,
             admission,
             on_demand,
@@ -333,6 +339,19 @@ impl KeySource for KeysOfIssuers {
         let engine = self.0.clone();
         Box::pin(async move { engine.document(&url, &first).await })
     }
+}
+
+/// Services on other machines, for those whom the configuration names.
+fn upstreams(config: &Config, worker: &Path, admission: &Arc<Admission>) -> Upstreams {
+    let way = Way {
+        worker: worker.to_owned(),
+        socket: config.server.socket.with_file_name(RELAY_SOCKET),
+    };
+    let admission = admission.clone();
+    let rights = move |who, users: &[String], groups: &[String]| {
+        admission.absent(who).is_one_of(users, groups)
+    };
+    Upstreams::new(&config.upstreams, way, Arc::new(rights))
 }
 
 /// Tokens may be for one model only.

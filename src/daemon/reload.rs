@@ -52,6 +52,7 @@ pub async fn reload(
         .set_networks(new.access.fetch_from.clone());
     parts.on_demand.set(new.models.pull_on_demand);
     parts.attachments.set_request_time(new.limits.request_time);
+    parts.upstreams.set(&new.upstreams);
     let settings = Settings {
         models: new.models.clone(),
         inference: new.inference.clone(),

@@ -14,7 +14,8 @@ use crate::access::admission::Admission;
 use crate::api::error::ApiError;
 use crate::api::{Api, json, render};
 use crate::backend::{
-    Backends, Confinement, Failure, MemoryState, Phase, Rejected, Status, WaitingUser,
+    Backends, Confinement, Failure, MemoryState, Phase, Rejected, Remote, RemoteStatus, Status,
+    WaitingUser,
 };
 use crate::chat::{Drafted, PrincipalId, Tally};
 
@@ -70,7 +71,7 @@ pub async fn version() -> Response {
 
 pub async fn status(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>) -> Response {
     let viewer = Viewer::of(&caller, &api.admission);
-    json(describe(api.backends.local().status(), viewer))
+    json(describe(&api.backends, viewer))
 }
 
 /// Whose requests in the queue are shown.
@@ -102,10 +103,20 @@ impl Viewer {
 }
 
 /// The status as JSON, for this viewer.
-pub fn describe(status: Status, viewer: Viewer) -> String {
+pub fn describe(backends: &Backends, viewer: Viewer) -> String {
+    let upstreams = backends.remote().map(Remote::statuses);
+    shown(
+        backends.local().status(),
+        upstreams.unwrap_or_default(),
+        viewer,
+    )
+}
+
+fn shown(status: Status, upstreams: Vec<RemoteStatus>, viewer: Viewer) -> String {
     let queue = QueueOut::of(&status.queue, viewer);
     render(&StatusOut {
         queue,
+        upstreams: upstreams.into_iter().map(UpstreamOut::from).collect(),
         ..StatusOut::from(status)
     })
 }
@@ -150,7 +161,38 @@ struct StatusOut {
     passed_over: Vec<PassedOver>,
     memory: MemoryOut,
     sandbox: SandboxOut,
+    /// Services on other machines.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    upstreams: Vec<UpstreamOut>,
     version: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct UpstreamOut {
+    name: String,
+    models: Vec<String>,
+    running: u32,
+    served: u64,
+    failed: u64,
+    /// What kept it from answering last.
+    cause: Option<String>,
+    /// How long it is left alone after failures; null if it is not.
+    retry_in_s: Option<f64>,
+}
+
+impl From<RemoteStatus> for UpstreamOut {
+    fn from(status: RemoteStatus) -> Self {
+        let rest = status.resting.as_millis() as f64 / 1e3;
+        Self {
+            name: status.name,
+            models: status.models,
+            running: status.running,
+            served: status.served,
+            failed: status.failed,
+            cause: status.cause,
+            retry_in_s: Some(rest).filter(|rest| *rest > 0.0),
+        }
+    }
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -383,7 +425,7 @@ mod tests {
             crashes: 4,
             ..first
         };
-        serde_json::from_str(&describe(status, Viewer::Stranger)).unwrap()
+        serde_json::from_str(&shown(status, vec![], Viewer::Stranger)).unwrap()
     }
 
     #[tokio::test]
@@ -451,7 +493,7 @@ mod tests {
         idle.unload_at = Some(Instant::now() + Duration::from_secs(60));
         idle.tokens_per_second = 9.5;
         idle.drafted.forced.accepted = 7;
-        let idle: Value = serde_json::from_str(&describe(idle, Viewer::Stranger)).unwrap();
+        let idle: Value = serde_json::from_str(&shown(idle, vec![], Viewer::Stranger)).unwrap();
         assert!(
             (59.0..=60.0).contains(&idle["unload_in_s"].as_f64().unwrap()),
             "{idle}"
