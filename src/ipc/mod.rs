@@ -39,7 +39,8 @@ pub use memory::{
 pub use pull::{PULL_MEMORY, Pull, PullEvent, PullHead, PullRequest};
 pub use serve::{
     ANSWER_ROOM, ContextUse, DrafterPlan, LoadPlan, LoadedModel, MAX_SYSTEM_PROMPT_BYTES,
-    MAX_SYSTEM_PROMPTS, Progress, ProjectorPlan, RequestId, Serve, ServeEvent, ServeRequest, TemplateSource,
+    MAX_SYSTEM_PROMPTS, Progress, ProjectorPlan, RequestId, Serve, ServeEvent, ServeRequest,
+    TemplateSource,
 };
 
 use std::fmt::Debug;
