@@ -236,9 +236,9 @@ impl Manager {
     }
 
     /// How far a call with the option progress is, of this or another interface, to its caller alone:
-    /// when a stage begins, and four times a second at most while it lasts. Phase (s) is queued, with
-    /// position (u), loading, with share (d, from 0 to 1), or reading, with tokens-read, tokens-to-read
-    /// and tokens-cached (u); seconds-left (d) is an estimate. What is not known is left out.
+    /// when a stage begins, and four times a second at most while it lasts. Phase (s) is fetching, with
+    /// received and bytes (t), queued, with position (u), loading, with share (d, from 0 to 1), or reading,
+    /// with tokens-read, tokens-to-read and tokens-cached (u); seconds-left (d) is an estimate. What is not known is left out.
     #[zbus(signal)]
     pub(super) async fn progress(
         emitter: &SignalEmitter<'_>,

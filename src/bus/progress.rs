@@ -102,6 +102,13 @@ impl Telling {
 /// As HTTP's `progress`, in the words of the bus; what is not known is left out.
 fn said(waiting: &Waiting) -> Said {
     let mut said = match waiting.stage {
+        Stage::Fetching { received, bytes } => {
+            let bytes = bytes.map(|bytes| ("bytes", bytes.into()));
+            [("phase", "fetching".into()), ("received", received.into())]
+                .into_iter()
+                .chain(bytes)
+                .collect()
+        }
         Stage::Queued { position } => {
             Said::from([("phase", "queued".into()), ("position", position.into())])
         }

@@ -43,7 +43,12 @@ impl FetchedOnDemand {
             let record = admission.tokens.record(id)?;
             return Some(admission.holder(Arc::new(record)));
         }
-        aside(move || admission.absent(owner)).await.ok()
+        if let PrincipalId::Subject { .. } = owner {
+            // What an issuer's token is for is known while its request is there, and not from its number.
+            return None;
+        }
+        let user = owner.uid()?;
+        aside(move || admission.absent(user)).await.ok()
     }
 }
 
