@@ -118,6 +118,8 @@ impl Wanted {
             },
             relaxed: vec![],
             waiting: told,
+            // Models are fetched for this machine.
+            upstream: Arc::default(),
         }
     }
 }

@@ -12,7 +12,6 @@ use crate::chat::{ChatEvent, PrincipalId};
 pub(crate) enum Call {
     Find {
         name: String,
-        modalities: Modalities,
         reply: oneshot::Sender<Result<Found, Failure>>,
     },
     Chat {
@@ -70,13 +69,9 @@ impl Backend for Scripted {
         self.status.clone()
     }
 
-    fn find<'a>(&'a self, name: &'a str, modalities: Modalities) -> Reply<'a, Found> {
+    fn find<'a>(&'a self, name: &'a str, _: Modalities) -> Reply<'a, Found> {
         let name = name.to_owned();
-        self.ask(move |reply| Call::Find {
-            name,
-            modalities,
-            reply,
-        })
+        self.ask(move |reply| Call::Find { name, reply })
     }
 
     fn chat<'a>(

@@ -348,8 +348,9 @@ fn upstreams(config: &Config, worker: &Path, admission: &Arc<Admission>) -> Upst
         socket: config.server.socket.with_file_name(RELAY_SOCKET),
     };
     let admission = admission.clone();
-    let rights = move |who, users: &[String], groups: &[String]| {
-        admission.absent(who).is_one_of(users, groups)
+    let rights = move |who: PrincipalId, users: &[String], groups: &[String]| {
+        let user = who.uid();
+        user.is_some_and(|user| admission.absent(user).is_one_of(users, groups))
     };
     Upstreams::new(&config.upstreams, way, Arc::new(rights))
 }

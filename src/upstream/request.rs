@@ -12,19 +12,24 @@ use crate::config::Keeps;
 /// Thinking budgets, in tokens, up to which an effort is called so.
 const EFFORTS: [(u32, &str); 2] = [(1024, "low"), (4096, "medium")];
 
-/// The fields by which services are asked to keep nothing, by what their hosts' names end with.
-const ZERO_RETENTION: [(&str, fn() -> (&'static str, Value)); 3] = [
-    ("api.openai.com", || ("store", json!(false))),
-    ("openrouter.ai", || {
-        ("provider", json!({"zdr": true, "data_collection": "deny"}))
-    }),
-    ("ai-gateway.vercel.sh", || {
-        (
+/// The field by which the service of this host is asked to keep nothing, if it has one.
+fn zero_retention(host: &str) -> Option<(&'static str, Value)> {
+    let is_of = |end: &str| {
+        host.strip_suffix(end)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    Some(match host {
+        _ if is_of("api.openai.com") => ("store", json!(false)),
+        _ if is_of("openrouter.ai") => {
+            ("provider", json!({"zdr": true, "data_collection": "deny"}))
+        }
+        _ if is_of("ai-gateway.vercel.sh") => (
             "providerOptions",
             json!({"gateway": {"zeroDataRetention": true}}),
-        )
-    }),
-];
+        ),
+        _ => return None,
+    })
+}
 
 /// The body of a request for a streamed answer of `model`. `host`: the upstream's.
 ///
@@ -92,17 +97,11 @@ pub fn body(
         put("reasoning_effort", json!(effort(budget)));
     }
     if keeps == Keeps::Nothing
-        && let Some((_, field)) = ZERO_RETENTION.iter().find(|(end, _)| is_within(host, end))
+        && let Some((name, value)) = zero_retention(host)
     {
-        let (name, value) = field();
         put(name, value);
     }
     serde_json::to_vec(&body).map_err(|error| error.to_string())
-}
-
-fn is_within(host: &str, end: &str) -> bool {
-    host.strip_suffix(end)
-        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 fn message(message: &Message) -> Result<Value, String> {

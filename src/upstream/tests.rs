@@ -24,7 +24,7 @@ fn upstreams(settings: &[config::Upstream]) -> Upstreams {
         socket: "/nonexistent/socket".into(),
     };
     let rights = |who: PrincipalId, users: &[String], _: &[String]| {
-        who.uid() == 1000 && users.iter().any(|user| user == "anna")
+        who.uid() == Some(1000) && users.iter().any(|user| user == "anna")
     };
     Upstreams::new(settings, way, Arc::new(rights))
 }

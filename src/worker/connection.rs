@@ -71,7 +71,10 @@ fn client(connection: File, trusted: RootCerts, watch: Option<Watch>) -> Agent {
         .max_response_header_size(MOST_HEAD)
         .user_agent(concat!("gemmad/", env!("CARGO_PKG_VERSION")))
         .build();
-    let once = Once(Arc::new(Mutex::new(Some((connection, watch)))));
+    let once = Once(Arc::new(Mutex::new(Some(Way {
+        file: connection,
+        watch,
+    }))));
     Agent::with_parts(config, once.clone().chain(RustlsConnector::default()), once)
 }
 
@@ -129,7 +132,14 @@ pub fn broken(error: &Error, patience: Duration) -> String {
 
 /// Gives the connection to the first who asks.
 #[derive(Clone, Debug)]
-struct Once(Arc<Mutex<Option<(File, Option<Watch>)>>>);
+struct Once(Arc<Mutex<Option<Way>>>);
+
+/// The connection, and whose end is its end.
+#[derive(Debug)]
+struct Way {
+    file: File,
+    watch: Option<Watch>,
+}
 
 /// Who else is waited for: one whose end is the connection's.
 #[derive(Debug)]
@@ -160,7 +170,7 @@ impl Connector for Once {
                 details.config.output_buffer_size(),
             )
         };
-        Ok(once.map(|(file, watch)| Connection {
+        Ok(once.map(|Way { file, watch }| Connection {
             file,
             watch,
             buffers: buffers(),

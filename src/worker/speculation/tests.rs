@@ -126,6 +126,7 @@ fn what_was_right_is_counted_by_its_source() {
     let mut drafted = Drafted {
         forced: tally(2, 0),
         lookup: tally(0, 1),
+        drafter: tally(0, 0),
     };
     assert_eq!(speculator.drafted(), drafted);
     // What is left is what may come next.
