@@ -212,6 +212,13 @@ fn code(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }
 
+/// The same but for the first six bits of its signature.
+fn with_another_signature(token: &str) -> String {
+    let (text, signature) = token.rsplit_once('.').unwrap();
+    let first = if signature.starts_with('A') { 'B' } else { 'A' };
+    format!("{text}.{first}{}", &signature[1..])
+}
+
 #[test]
 fn an_issuers_tokens_are_taken_and_nothing_else_is() {
     let issuer = Issuer::start();
@@ -263,10 +270,7 @@ fn an_issuers_tokens_are_taken_and_nothing_else_is() {
             issuer.signed("HS256", "rsa", &issuer.claims()),
             code(401, "invalid_token"),
         ),
-        (
-            format!("{}A", &good[..good.len() - 1]),
-            code(401, "invalid_token"),
-        ),
+        (with_another_signature(&good), code(401, "invalid_token")),
     ] {
         assert_eq!(asks(&token), answer, "{token}");
     }

@@ -6,10 +6,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 use super::error::{Errors, Problem};
-use super::keys::{TABLES, TOTAL_CONTEXT, Table};
+use super::keys::{ListTable, TABLES, TOTAL_CONTEXT, Table};
 use super::{Config, Place, oidc};
 
 /// Largest configuration file, in bytes. A real one has a few thousand.
@@ -162,15 +162,7 @@ impl Reader {
                 (Some(list), DeValue::Array(items))
                     if items.iter().all(|one| one.get_ref().is_table()) =>
                 {
-                    for item in items.iter() {
-                        (list.begin)(&mut self.config);
-                        if let DeValue::Table(entries) = item.get_ref() {
-                            self.entries(file, text, table, entries);
-                        }
-                        if let Some(problem) = (list.problem)(&self.config) {
-                            self.problem(file, at(&item.span()), problem);
-                        }
-                    }
+                    self.list(file, text, table, list, items);
                 }
                 (Some(_), _) => {
                     let text = format!(
@@ -179,6 +171,30 @@ impl Reader {
                     );
                     self.problem(file, at(&name.span()), text);
                 }
+            }
+        }
+    }
+
+    /// One more thing for each item; all of them are tables.
+    fn list(
+        &mut self,
+        file: &Path,
+        text: &str,
+        table: &'static Table,
+        list: &ListTable,
+        items: &DeArray<'_>,
+    ) {
+        for item in items.iter() {
+            let problems = self.problems.len();
+            (list.begin)(&mut self.config);
+            if let DeValue::Table(entries) = item.get_ref() {
+                self.entries(file, text, table, entries);
+            }
+            // What is wrong with one of its keys is not missing besides.
+            if problems == self.problems.len()
+                && let Some(problem) = (list.problem)(&self.config)
+            {
+                self.problem(file, line_of(text, item.span().start), problem);
             }
         }
     }

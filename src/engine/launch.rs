@@ -179,15 +179,10 @@ impl Launch {
         let projector_identity = projector
             .as_ref()
             .and_then(|(_, file)| identity(file.metadata()));
-        let projector = projector.map(|(plan, file)| {
-            files.push(file);
-            plan
-        });
         let drafter = opened.drafter.filter(|_| run.with_drafter);
-        let drafter = drafter.map(|(plan, file)| {
-            files.push(file);
-            plan
-        });
+        let (projector, projector_file) = projector.unzip();
+        let (drafter, drafter_file) = drafter.unzip();
+        files.extend(projector_file.into_iter().chain(drafter_file));
         let packed = opened.packed.map(|packed| {
             let plan = PackedPlan {
                 model: opened_model.fingerprint,
@@ -212,6 +207,17 @@ impl Launch {
             files.push(channel);
             plan
         });
+        let free = setup.budget().room.free;
+        let memory = MemoryPlan {
+            layout: opened_model.layout,
+            packed,
+            repack,
+            read_ahead: free.saturating_sub(run.unevictable) / READ_AHEAD.1 * READ_AHEAD.0,
+            per_layer: setup.memory.per_layer,
+            small_kv: run.sizes.small_kv,
+            lock: setup.memory.lock_weights,
+            data_limit: data_limit(model, run),
+        };
         let plan = LoadPlan {
             name: model.id.clone(),
             files: sizes,
@@ -225,17 +231,7 @@ impl Launch {
             max_output: setup.limits.output_tokens,
             projector,
             drafter,
-            memory: MemoryPlan {
-                layout: opened_model.layout,
-                packed,
-                repack,
-                read_ahead: setup.budget().room.free.saturating_sub(run.unevictable) / READ_AHEAD.1
-                    * READ_AHEAD.0,
-                per_layer: setup.memory.per_layer,
-                small_kv: run.sizes.small_kv,
-                lock: setup.memory.lock_weights,
-                data_limit: data_limit(model, run),
-            },
+            memory,
             vocabulary: opened_model.vocabulary,
             prompts,
             system_prompts: system_prompts.texts,

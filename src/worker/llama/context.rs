@@ -78,6 +78,30 @@ struct Watch {
     progress: Arc<Progress>,
 }
 
+/// What a context is made with, but for whom it calls. `total`: tokens of all sequences.
+fn parameters(plan: &ContextPlan, total: u32, threads: i32) -> sys::llama_context_params {
+    // SAFETY: plain data.
+    let mut params = unsafe { sys::llama_context_default_params() };
+    params.n_ctx = total;
+    params.n_batch = plan.batch;
+    params.n_ubatch = plan.batch;
+    params.n_seq_max = plan.sequences;
+    // Without a bound the logits buffer would have a row for each token of the batch.
+    params.n_outputs_max = plan.outputs;
+    params.n_threads = threads;
+    params.n_threads_batch = threads;
+    params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_AUTO;
+    params.offload_kqv = false;
+    params.op_offload = false;
+    params.no_perf = true;
+    if plan.small_kv {
+        (params.type_k, params.type_v) = (sys::GGML_TYPE_Q8_0, sys::GGML_TYPE_Q8_0);
+    }
+    params.swa_full = false;
+    params.kv_unified = false;
+    params
+}
+
 /// All sequences of one model. One owner, one thread.
 pub struct Context {
     raw: NonNull<sys::llama_context>,
@@ -118,17 +142,7 @@ impl Context {
             .and_then(|tokens| tokens.checked_mul(plan.sequences));
         let total = total.ok_or("context × slots is too large")?;
         let threads = i32::try_from(plan.threads).map_err(|_| "too many threads")?;
-        // SAFETY: plain data.
-        let mut params = unsafe { sys::llama_context_default_params() };
-        params.n_ctx = total;
-        params.n_batch = plan.batch;
-        params.n_ubatch = plan.batch;
-        params.n_seq_max = plan.sequences;
-        // Without a bound the logits buffer would have a row for each token of the batch.
-        params.n_outputs_max = plan.outputs;
-        params.n_threads = threads;
-        params.n_threads_batch = threads;
-        params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_AUTO;
+        let mut params = parameters(plan, total, threads);
         params.abort_callback = Some(on_node);
         params.abort_callback_data = watch.as_ptr().cast::<c_void>();
         let experts = experts.map(|watch| NonNull::from(Box::leak(Box::new(watch))));
@@ -136,14 +150,6 @@ impl Context {
             params.cb_eval = Some(experts::on_node);
             params.cb_eval_user_data = experts.as_ptr().cast::<c_void>();
         }
-        params.offload_kqv = false;
-        params.op_offload = false;
-        params.no_perf = true;
-        if plan.small_kv {
-            (params.type_k, params.type_v) = (sys::GGML_TYPE_Q8_0, sys::GGML_TYPE_Q8_0);
-        }
-        params.swa_full = false;
-        params.kv_unified = false;
 
         log::take_reason();
         // SAFETY: the model is never freed, and the watch is freed only after the context.
