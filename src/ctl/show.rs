@@ -1,7 +1,6 @@
 //! What the daemon says about itself, and the commands that change it.
 
 use std::fmt::Write;
-use std::io;
 use std::time::Duration;
 
 use nix::unistd::{Uid, User};

@@ -17,6 +17,8 @@ use crate::sys;
 
 /// Bytes that are read at a time.
 const PIECE: usize = 32 << 10;
+/// Characters of what a worker says went wrong.
+const MOST_WORDS: usize = 300;
 
 /// How workers are had.
 #[derive(Clone, Debug)]
@@ -71,8 +73,14 @@ impl Exchange {
     pub async fn next(&mut self) -> Result<RelayEvent, String> {
         let mut piece = vec![0; PIECE];
         loop {
-            if let Some(event) = self.decoded().map_err(|error| error.to_string())? {
-                return Ok(event);
+            match self.decoded()? {
+                // Some of it may be the service's own words.
+                Some(RelayEvent::Broken { reason, distrusted }) => {
+                    let reason = reason.escape_debug().take(MOST_WORDS).collect();
+                    return Ok(RelayEvent::Broken { reason, distrusted });
+                }
+                Some(event) => return Ok(event),
+                None => {}
             }
             let read = self.channel.read(&mut piece).await;
             match read.map_err(|error| error.to_string())? {

@@ -6,19 +6,20 @@ use std::fmt::Debug;
 
 use gemmad::ipc::frame::{self, Decoder};
 use gemmad::ipc::prompts::{self, PromptRequest};
-use gemmad::ipc::{Decode, Extract, Fetch, Greeting, Protocol, Pull, Serve};
+use gemmad::ipc::{Decode, Extract, Fetch, Greeting, Protocol, Pull, Relay, Serve};
 use libfuzzer_sys::fuzz_target;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((kind, sent)) = bytes.split_first() else { return };
-    match kind % 6 {
+    match kind % 7 {
         0 => read::<Serve>(*kind, sent),
         1 => read::<Extract>(*kind, sent),
         2 => read::<Decode>(*kind, sent),
         3 => read::<Fetch>(*kind, sent),
         4 => read::<Pull>(*kind, sent),
+        5 => read::<Relay>(*kind, sent),
         _ => read_prompts(sent),
     }
 });
