@@ -431,7 +431,7 @@ fn models_view(models: &[Model], out: Stream) -> String {
         ];
         let marks = marks.iter().filter(|(holds, _)| *holds);
         let mut marks: Vec<_> = marks.map(|(_, mark)| (*mark).to_owned()).collect();
-        if model.file.is_empty() {
+        if model.file.is_empty() && !model.owned_by.is_empty() {
             // An upstream's: nothing else is known of it.
             let row = [&model.id, "", "", "", "", &format!("at {}", model.owned_by)];
             return row.map(str::to_owned);
