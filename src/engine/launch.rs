@@ -176,12 +176,10 @@ impl Launch {
         let sizes = opened_model.model.sizes();
         let mut files = opened_model.files;
         let projector = opened.projector.filter(|_| run.with_projector);
-        let projector_identity = projector
-            .as_ref()
-            .and_then(|(_, file)| identity(file.metadata()));
-        let drafter = opened.drafter.filter(|_| run.with_drafter);
         let (projector, projector_file) = projector.unzip();
-        let (drafter, drafter_file) = drafter.unzip();
+        let of_projector = projector_file.as_ref();
+        let projector_identity = of_projector.and_then(|file| identity(file.metadata()));
+        let (drafter, drafter_file) = opened.drafter.filter(|_| run.with_drafter).unzip();
         files.extend(projector_file.into_iter().chain(drafter_file));
         let packed = opened.packed.map(|packed| {
             let plan = PackedPlan {
@@ -207,12 +205,11 @@ impl Launch {
             files.push(channel);
             plan
         });
-        let free = setup.budget().room.free;
         let memory = MemoryPlan {
             layout: opened_model.layout,
             packed,
             repack,
-            read_ahead: free.saturating_sub(run.unevictable) / READ_AHEAD.1 * READ_AHEAD.0,
+            read_ahead: read_ahead(setup, run),
             per_layer: setup.memory.per_layer,
             small_kv: run.sizes.small_kv,
             lock: setup.memory.lock_weights,
@@ -251,6 +248,12 @@ fn repack(run: &Placement, opened: &ModelFiles) -> Repack {
         (false, true) => Repack::IntoFile,
         (false, false) => Repack::Never,
     }
+}
+
+/// Bytes that are read ahead while a model is loaded: a part of what it leaves free.
+fn read_ahead(setup: &Setup, run: &Placement) -> u64 {
+    let free = setup.budget().room.free;
+    free.saturating_sub(run.unevictable) / READ_AHEAD.1 * READ_AHEAD.0
 }
 
 /// What the worker may ask for: twice what was reckoned, and weights that are packed in memory.

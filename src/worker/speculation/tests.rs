@@ -218,7 +218,7 @@ fn a_drafter_gains_where_it_is_right_and_is_left_alone_where_it_is_not() {
         (0.0, 1.02),
         (0.1, 1.02),
         (0.2, 1.02),
-        (0.6, 0.87),
+        (0.6, 0.9),
         (0.8, 0.67),
         (0.95, 0.45),
     ] {
