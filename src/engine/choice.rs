@@ -55,6 +55,9 @@ pub(super) struct Placement {
     pub growth: Growth,
 }
 
+/// Bytes of a drafter's context besides: its graph and the buffers of a step, 1.9 MiB with the smallest models.
+const DRAFTER_CONTEXT: u64 = 2 << 20;
+
 impl Setup {
     /// The memory that a model may take now.
     pub(super) fn budget(&self) -> Budget {
@@ -294,11 +297,14 @@ impl Setup {
         }
     }
 
-    /// Bytes that a model's drafter takes, 0 where none is used: its weights, and the logits behind a token.
+    /// Bytes that a model's drafter takes, 0 where none is used: its weights, the logits behind a token, and
+    /// its context.
     pub(super) fn drafter_bytes(&self, model: &Model) -> u64 {
         let drafter = model.drafter.as_ref();
         let used = drafter.filter(|_| self.inference.speculation != Speculation::Off);
-        used.map_or(0, |drafter| drafter.size + drafter.tokens * LOGIT)
+        used.map_or(0, |drafter| {
+            drafter.size + drafter.tokens * LOGIT + DRAFTER_CONTEXT
+        })
     }
 
     /// Whether a file can hold the packed weights of a model, as far as that is known: if not, that
