@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use url::Url;
-
+use super::pull::is_server;
 use super::{Key, ListTable, Rule, is_absolute, is_name, key};
 use crate::config::{Config, Keeps, Upstream, UpstreamModel};
 
@@ -33,7 +32,7 @@ pub(super) static KEYS: &[Key] = &[
         "url",
         Rule::Text {
             allowed: "the http(s) address that clients of OpenAI's API call its base URL, like \"https://big.example/v1\", without user, password or query",
-            check: is_base_url,
+            check: is_server,
             put: |config, url| last(config).url = url.trim_end_matches('/').to_owned(),
         },
     ),
@@ -183,17 +182,6 @@ fn is_upstream_name(name: &str) -> bool {
         && name.len() <= NAME_BYTES
         && name.bytes().all(is_plain)
         && !name.eq_ignore_ascii_case("local")
-}
-
-fn is_base_url(text: &str) -> bool {
-    Url::parse(text).is_ok_and(|url| {
-        matches!(url.scheme(), "http" | "https")
-            && url.host().is_some()
-            && url.username().is_empty()
-            && url.password().is_none()
-            && url.query().is_none()
-            && url.fragment().is_none()
-    })
 }
 
 /// `asked` or `asked=theirs`.
