@@ -338,7 +338,7 @@ impl Gateway {
         match verdict {
             Verdict::Refuse(refusal) => {
                 tracing::debug!(address = %from.ip(), code = refusal.code, "refused a request");
-                pass::linger(request.into_body()).await;
+                pass::linger(request.into_body(), self.bounds.body_size);
                 let mut answer = refuse(refusal.status, refusal.code, refusal.message);
                 if refusal.status == StatusCode::METHOD_NOT_ALLOWED {
                     let methods = HeaderValue::from_static("GET, HEAD, POST, DELETE");

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod cgroup;
+pub mod gateway;
 pub mod hub;
 pub mod parts;
 pub mod pdf;
