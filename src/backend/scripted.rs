@@ -214,6 +214,7 @@ impl Answer {
                 relaxed: vec![],
                 waiting,
                 upstream: Arc::default(),
+                tally: None,
             },
             send,
         )

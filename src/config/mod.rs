@@ -68,6 +68,7 @@ pub struct Config {
     /// Issuers whose tokens are taken besides the daemon's own.
     pub oidc: Vec<Issuer>,
     pub log: Log,
+    pub audit: Audit,
     /// In the order of the files.
     pub upstreams: Vec<Upstream>,
 }
@@ -266,6 +267,32 @@ pub struct Log {
     pub level: String,
 }
 
+/// What is kept of requests: who, when, which model, how much. Never what they were about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Audit {
+    pub log: AuditLog,
+    /// Bytes of the log's file before another one is begun.
+    pub log_size: u64,
+    /// Files that it was before, which are kept.
+    pub log_files: u32,
+    /// Where the sums of each principal and day outlive the daemon; `None`: nowhere.
+    pub usage_file: Option<PathBuf>,
+    /// Days of which they are kept.
+    pub usage_days: u32,
+}
+
+/// Where a line for each request goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AuditLog {
+    #[default]
+    None,
+    Journal,
+    File(PathBuf),
+}
+
+/// Under this name these lines are in the log, whatever its level.
+pub const AUDIT_TARGET: &str = "gemmad::audit";
+
 /// A service on another machine that may answer in this one's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
@@ -330,6 +357,18 @@ impl Default for Upstream {
             retries: 2,
             requests: 8,
             patience: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self {
+            log: AuditLog::None,
+            log_size: 10 << 20,
+            log_files: 5,
+            usage_file: Some("/var/lib/gemmad/usage.json".into()),
+            usage_days: 62,
         }
     }
 }

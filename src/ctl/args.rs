@@ -173,6 +173,12 @@ pub enum Command {
     },
     /// Give programs a part of your rights for some hours
     Token(TokenArgs),
+    /// Show how many requests and tokens were used each day: your own, for administrators everybody's
+    Usage {
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Look at the daemon's configuration
     Config(ConfigArgs),
     /// Print completions for a shell

@@ -7,6 +7,7 @@ mod log;
 mod on_demand;
 mod reclaim;
 mod reload;
+mod rights;
 mod service;
 
 use std::io;
@@ -35,6 +36,7 @@ use crate::engine::{Engine, Installers, PromptCache, Setup};
 use crate::memory::reserved::ReservedMemory;
 use crate::sys;
 use crate::upstream::{Upstreams, Way};
+use crate::usage::Books;
 use on_demand::FetchedOnDemand;
 
 /// Exit codes of `sysexits.h`.
@@ -106,7 +108,12 @@ async fn run(
     let mut signals = Signals::new()?;
     let listeners = listen::listeners(&config.server)?;
     let exit_when_idle = exit_when_idle(&listeners, &config);
-    let parts = Parts::start(&config, (policy, oidc), installers, worker).await;
+    let books = Books::open(&config.audit).map_err(|message| StartError {
+        code: EX_OSERR,
+        message,
+    })?;
+    let rights = (policy, oidc, installers);
+    let parts = Parts::start(&config, rights, worker, books).await;
     parts.resume_pulls().await;
     let (leave, leaving) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
@@ -159,6 +166,7 @@ async fn run(
         while servers.join_next().await.is_some() {}
     })
     .await;
+    parts.books.close().await;
     drop(listeners.files);
     Ok(())
 }
@@ -230,6 +238,7 @@ struct Parts {
     on_demand: Arc<FetchedOnDemand>,
     api: Arc<Api>,
     door: Arc<bus::Door>,
+    books: Arc<Books>,
 }
 
 impl Parts {
@@ -248,9 +257,9 @@ impl Parts {
     /// Starts the engine and what stands before it. Nothing is served yet.
     async fn start(
         config: &Config,
-        (policy, oidc): (Policy, Oidc),
-        installers: Installers,
+        (policy, oidc, installers): (Policy, Oidc, Installers),
         worker: PathBuf,
+        books: Arc<Books>,
     ) -> Self {
         let reserved = ReservedMemory::default();
         let setup = Setup {
@@ -280,7 +289,8 @@ impl Parts {
         let backends = Backends::new(Arc::new(engine.clone()))
             .with_permits(permits)
             .with_on_demand(on_demand.clone())
-            .with_remote(Arc::new(upstreams.clone()));
+            .with_remote(Arc::new(upstreams.clone()))
+            .with_ledger(books.clone());
         let attachments = Attachments::new(
             backends.clone(),
             worker,
@@ -311,11 +321,14 @@ impl Parts {
             on_demand,
             api,
             door,
+            books,
         }
     }
 
-    /// Gives back, from now on, memory that is not needed any more.
+    /// Gives back, from now on, memory that is not needed any more, and writes down what was used.
     fn reclaim(&self) {
+        let books = self.books.clone();
+        tokio::spawn(async move { books.attend().await });
         tokio::spawn(reclaim::reclaim_code(self.engine.changes()));
         tokio::spawn(reclaim::reclaim_memory(
             self.engine.changes(),
@@ -347,12 +360,7 @@ fn upstreams(config: &Config, worker: &Path, admission: &Arc<Admission>) -> Upst
         worker: worker.to_owned(),
         socket: config.server.socket.with_file_name(RELAY_SOCKET),
     };
-    let admission = admission.clone();
-    let rights = move |who: PrincipalId, users: &[String], groups: &[String]| {
-        let user = who.uid();
-        user.is_some_and(|user| admission.absent(user).is_one_of(users, groups))
-    };
-    Upstreams::new(&config.upstreams, way, Arc::new(rights))
+    Upstreams::new(&config.upstreams, way, rights::by_lists(admission))
 }
 
 /// Tokens may be for one model only.

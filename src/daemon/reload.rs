@@ -71,11 +71,12 @@ pub async fn reload(
             c.limits.client_stall,
             c.inference.worker.clone(),
             c.access.token_file.clone(),
+            c.audit.clone(),
         )
     };
     if fixed(&old) != fixed(&new) {
         tracing::warn!(
-            "[server], `connections`, `connections-per-user`, `body-size`, `client-stall`, `worker` and `token-file` change with the next start"
+            "[server], `connections`, `connections-per-user`, `body-size`, `client-stall`, `worker`, `token-file` and [audit] change with the next start"
         );
     }
     tracing::info!("the configuration is read again");

@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::admit::strip;
+use super::seats::Seat;
 
 /// In which the daemon is told whose request it is. The daemon takes it from the gateway's user alone,
 /// and a client's own is never passed on.
@@ -46,12 +47,13 @@ pub struct Bounds {
     pub stall: Duration,
 }
 
-/// Passes a request on. What cannot be is answered.
+/// Passes a request on. What cannot be is answered. `seat`: is kept until the answer has ended.
 pub async fn pass(
     request: Request<Incoming>,
     daemon: &Path,
     peer: IpAddr,
     bounds: Bounds,
+    seat: Seat,
 ) -> Answer {
     if request
         .body()
@@ -85,7 +87,14 @@ pub async fn pass(
             let (mut head, body) = response.into_parts();
             strip(&mut head.headers);
             head.version = Version::default();
-            Response::from_parts(head, Either::Left(Relayed { body, _link: link }))
+            Response::from_parts(
+                head,
+                Either::Left(Relayed {
+                    body,
+                    _link: link,
+                    _seat: seat,
+                }),
+            )
         }
         // Of all that can go wrong there, only this is the client's.
         Err(error) if find::<TooLarge>(&error) => too_large(),
@@ -138,7 +147,17 @@ fn anew(
     head.extensions.clear();
     strip(&mut head.headers);
     // The length is the body's, as it was understood.
-    for name in [header::CONTENT_LENGTH, header::ORIGIN, PEER] {
+    for name in [header::CONTENT_LENGTH, header::ORIGIN] {
+        head.headers.remove(name);
+    }
+    // What begins so is between the daemon and the gateway.
+    let ours: Vec<_> = head
+        .headers
+        .keys()
+        .filter(|name| is_ours(name))
+        .cloned()
+        .collect();
+    for name in ours {
         head.headers.remove(name);
     }
     head.headers
@@ -148,6 +167,10 @@ fn anew(
         HeaderValue::try_from(peer.to_canonical().to_string()).ok()?,
     );
     Some(Request::from_parts(head, Bounded::new(body, bounds)))
+}
+
+fn is_ours(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-gemmad-")
 }
 
 /// Whether this kind of error is among the causes of another.
@@ -160,10 +183,25 @@ fn too_large() -> Answer {
     refuse(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
 }
 
+/// Marks the answer to a request for which there was no room.
+#[derive(Clone, Copy, Debug)]
+pub struct Busy;
+
+/// The answer to whoever has as many requests under way as may be, or comes when everybody together has.
+pub fn busy() -> Answer {
+    let message = "too many requests are being answered (`requests`, `requests-per-address` in gateway.toml); try again";
+    let mut answer = refuse(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message);
+    let headers = answer.headers_mut();
+    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    answer.extensions_mut().insert(Busy);
+    answer
+}
+
 /// An answer of the gateway's own.
 pub fn refuse(status: StatusCode, code: &str, message: &str) -> Answer {
     let kind = match status.as_u16() {
         403 => "permission_error",
+        429 => "rate_limit_error",
         500.. => "server_error",
         _ => "invalid_request_error",
     };
@@ -237,6 +275,7 @@ impl Drop for Link {
 pub struct Relayed {
     body: Incoming,
     _link: Link,
+    _seat: Seat,
 }
 
 impl Body for Relayed {
