@@ -163,8 +163,8 @@ fn talk(command: Command, client: &dyn Client, terminal: &Terminal) -> Result<()
             write_out(&runtime.block_on(keep::verify(client, model, args.json, terminal))?)
         }
         Command::Prune(args) => write_out(&runtime.block_on(keep::prune(client, &args, terminal))?),
-        Command::Usage { json } => {
-            write_out(&runtime.block_on(usage::run(client, json, terminal))?)
+        Command::Usage(args) => {
+            write_out(&runtime.block_on(usage::run(client, args.json, terminal))?)
         }
         Command::Token(args) => {
             write_out(&runtime.block_on(token::run(client, &args.command, terminal))?)

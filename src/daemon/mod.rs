@@ -108,12 +108,8 @@ async fn run(
     let mut signals = Signals::new()?;
     let listeners = listen::listeners(&config.server)?;
     let exit_when_idle = exit_when_idle(&listeners, &config);
-    let books = Books::open(&config.audit).map_err(|message| StartError {
-        code: EX_OSERR,
-        message,
-    })?;
-    let rights = (policy, oidc, installers);
-    let parts = Parts::start(&config, rights, worker, books).await;
+    let books = books(&config)?;
+    let parts = Parts::start(&config, (policy, oidc, installers), worker, books).await;
     parts.resume_pulls().await;
     let (leave, leaving) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
@@ -162,10 +158,8 @@ async fn run(
     service::notify(&[NotifyState::Stopping]);
     let _ = leave.send(true);
     service::patiently(parts.engine.drain(grace)).await;
-    let _ = tokio::time::timeout(CLOSE_TIME, async {
-        while servers.join_next().await.is_some() {}
-    })
-    .await;
+    let closed = async { while servers.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(CLOSE_TIME, closed).await;
     parts.books.close().await;
     drop(listeners.files);
     Ok(())
@@ -225,6 +219,14 @@ fn issuers(config: &Config) -> Result<Oidc, StartError> {
     let set = oidc.set(&config.oidc, user_of_subject);
     set.map(|()| oidc).map_err(|message| StartError {
         code: EX_CONFIG,
+        message,
+    })
+}
+
+/// What is kept of requests.
+fn books(config: &Config) -> Result<Arc<Books>, StartError> {
+    Books::open(&config.audit).map_err(|message| StartError {
+        code: EX_OSERR,
         message,
     })
 }

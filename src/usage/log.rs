@@ -73,7 +73,7 @@ impl Log {
         };
         let failed = |error: io::Error| {
             format!(
-                "the log of requests cannot be written: {}: {error} (`log` under [audit] in gemmad.toml)",
+                "the log of requests cannot be written: {}: {error} (`log` in gemmad.toml, under [audit])",
                 path.display()
             )
         };
