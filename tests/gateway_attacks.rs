@@ -64,6 +64,9 @@ fn begin(gateway: &Gateway, settings: &[u8]) -> StreamOwned<ClientConnection, Tc
     stream
 }
 
+/// What is sent each time.
+type Frames<'a> = &'a dyn Fn(u32) -> Vec<u8>;
+
 /// Whether the gateway hangs up while this is sent so often, or within a few seconds after it.
 fn is_hung_up_on(
     gateway: &Gateway,
@@ -99,7 +102,7 @@ fn floods_of_frames_end_their_connection_and_nothing_else() {
     // A long header that is named again and again, a byte each time.
     let mut bomb = [GET, b"\x40\x03x-b\x7f\xbd\x1d", &[b'a'; 3900]].concat();
     bomb.extend([0xbe; 12_000]);
-    let attacks: [(&str, Vec<u8>, &dyn Fn(u32) -> Vec<u8>, u32); 5] = [
+    let attacks: [(&str, Vec<u8>, Frames<'_>, u32); 5] = [
         (
             "continuations",
             frame(1, 1, 1, GET),
@@ -134,9 +137,7 @@ fn floods_of_frames_end_their_connection_and_nothing_else() {
             &[&[0, 4][..], &(65_535 + time).to_be_bytes()].concat(),
         )
     };
-    for again in [&settings as &dyn Fn(u32) -> Vec<u8>, &|_| {
-        frame(6, 0, 0, &[7; 8])
-    }] {
+    for again in [&settings as Frames<'_>, &|_| frame(6, 0, 0, &[7; 8])] {
         is_hung_up_on(&gateway, &[], again, 20_000);
         assert_eq!(gateway.curl("/", &["--http2"]).0, 200);
     }
