@@ -18,6 +18,7 @@ struct Held {
     advance: Vec2,
     up: Vec2,
     sized: bool,
+    code: Option<u32>,
 }
 
 impl Held {
@@ -28,6 +29,7 @@ impl Held {
             advance: self.advance,
             up: self.up,
             sized: self.sized,
+            code: self.code,
         }
     }
 }
@@ -60,6 +62,7 @@ impl Marked {
             advance: mark.advance,
             up: mark.up,
             sized: mark.sized,
+            code: mark.code,
         });
         true
     }
@@ -125,6 +128,7 @@ impl Text {
         let words = words.replace('\u{ad}', "-");
         let whole = Mark {
             advance: last.at + last.advance - first.at,
+            code: None,
             ..first.mark()
         };
         let spaced = |is: bool| if is { " " } else { "" };
