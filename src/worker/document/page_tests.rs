@@ -173,6 +173,8 @@ fn small_signs_beside_the_line_end_words() {
     assert_eq!(signs("", "1", 4, "These are"), "1 These are");
     assert_eq!(signs("T", "s", -2, "S"), "Ts S");
     assert_eq!(signs("H", "2", -2, "O"), "H2O");
+    let stepped = "BT /F 12 Tf 20 200 Td (Up) Tj 6 Ts (stairs) Tj ET";
+    assert_eq!(plain(stepped), "Up stairs");
 }
 
 /// A TrueType font that has so many empty glyphs, the last of which are for these characters.
@@ -380,6 +382,8 @@ fn words_that_the_file_gives_stand_for_their_glyphs() {
         given("<FEFF00660066>", "(#) Tj /Inner BMC (#) Tj EMC"),
         "An offce of it"
     );
+    assert_eq!(given("<FEFF00AD>", "(-) Tj"), "An o-ce of it");
+    assert_eq!(given("<FEFF00AD>", "[( ) 278] TJ"), "An oce of it");
     assert!(!given("()", "(XYZ) Tj").contains('X'));
     // Two lines are read as they are.
     let lines = given("(all of it)", "(ne) Tj 0 -14 Td (tw) Tj");

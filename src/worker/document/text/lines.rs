@@ -19,6 +19,8 @@ const EVEN: f64 = 0.08;
 /// … and are no wider than this.
 const WIDEST_TRACKING: f64 = 0.45;
 
+/// Letters of one size that are further up or down are not of one word.
+const STEPPED: f64 = 0.35;
 /// A space that is drawn is no narrower.
 const CLOSE: f64 = 0.03;
 
@@ -310,14 +312,19 @@ fn breaks(text: &Text, characters: &[Placed]) -> Vec<bool> {
         .collect()
 }
 
-/// Whether a small sign beside the line ends before a word: the number of a footnote, an exponent,
-/// an index that is a letter. A lowered figure may be a part of it, as it is in H₂O.
+/// Whether a sign beside the line ends before a word: the number of a footnote, an exponent, an index
+/// that is a letter, or letters as large that stand a step higher. A lowered figure may be a part of
+/// the word, as it is in H₂O.
 fn is_beside(text: &Text, pair: &[Placed]) -> bool {
     let said = |placed: &Placed| text.text(&text.characters[placed.index as usize]);
     let raised = (pair[1].base - pair[0].base) / pair[1].size;
+    let smaller = pair[0].size / pair[1].size;
+    if (0.85..1.18).contains(&smaller) {
+        return raised.abs() > STEPPED;
+    }
     let figure = |c: char| c.is_ascii_digit() && raised > 0.0;
     raised.abs() > 0.1
-        && pair[0].size < 0.85 * pair[1].size
+        && smaller < 1.0
         && said(&pair[0])
             .chars()
             .all(|c| figure(c) || c.is_alphabetic())

@@ -124,8 +124,9 @@ impl Text {
             held.iter().for_each(|glyph| self.push(glyph.mark()));
             return;
         }
-        // A soft hyphen stands where one is seen.
-        let words = words.replace('\u{ad}', "-");
+        // A soft hyphen stands where one is seen, or could be.
+        let is_seen = held.iter().any(|glyph| !glyph.text.trim().is_empty());
+        let words = words.replace('\u{ad}', if is_seen { "-" } else { "" });
         let whole = Mark {
             advance: last.at + last.advance - first.at,
             code: None,
