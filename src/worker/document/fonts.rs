@@ -3,6 +3,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use hayro::hayro_interpret::font::{OutlineFontData, OutlineGlyph};
 use hayro::hayro_interpret::hayro_cmap::{BfString, CMap, CMapName, CidFamily, load_embedded};
@@ -18,9 +19,9 @@ const MAX_CHARACTERS: usize = 1 << 17;
 
 /// A font whose codes are numbers of glyphs, or of characters of a collection.
 struct Composite {
-    encoding: CMap,
+    encoding: Rc<CMap>,
     /// From numbers of its collection to characters.
-    characters: Option<CMap>,
+    characters: Option<Rc<CMap>>,
     embedded: bool,
     /// The file says that the codes are the characters.
     says_itself: bool,
@@ -49,7 +50,7 @@ impl<'a> Fonts<'a> {
     /// What a glyph means of which the interpreter does not know it.
     pub fn meaning(&self, glyph: &OutlineGlyph) -> Option<String> {
         let font = glyph.font_data()?;
-        let composite = self.composite.get_or_init(|| composite(self.pdf));
+        let composite = self.composite.get_or_init(|| Search::of(self.pdf));
         // Only of fonts with codes of several bytes does the interpreter give the data of one that
         // takes their place.
         let Some(composite) = font
@@ -67,12 +68,8 @@ impl<'a> Fonts<'a> {
                 BfString::String(text) => Some(text),
             }
         });
-        let drawn = || {
-            composite
-                .embedded
-                .then(|| self.embedded(&font, glyph))
-                .flatten()
-        };
+        let embedded = composite.embedded.then_some(&font);
+        let drawn = || embedded.and_then(|font| self.embedded(font, glyph));
         let itself = || char::from_u32(code).filter(|c| composite.says_itself && !c.is_control());
         collected.or_else(|| drawn().or_else(itself).map(String::from))
     }
@@ -102,78 +99,107 @@ fn glyphs(font: &[u8]) -> Glyphs {
     out
 }
 
-fn composite(pdf: &Pdf) -> HashMap<String, Composite> {
-    let (mut out, mut left) = (HashMap::new(), MAX_DICTIONARIES);
-    for object in pdf.objects() {
-        search(object, 0, &mut left, &mut out);
-        if left == 0 {
-            break;
-        }
-    }
-    out
+/// Looks for the fonts of a file.
+#[derive(Default)]
+struct Search {
+    dictionaries: usize,
+    found: HashMap<String, Composite>,
+    /// Tables that many fonts have in common.
+    predefined: HashMap<Vec<u8>, Option<Rc<CMap>>>,
 }
 
-/// Looks for fonts in an object and what is written within it.
-fn search(
-    object: Object<'_>,
-    depth: usize,
-    left: &mut usize,
-    out: &mut HashMap<String, Composite>,
-) {
-    let dict = match &object {
-        Object::Dict(dict) => dict,
-        Object::Stream(stream) => stream.dict(),
-        _ => return,
-    };
-    if *left == 0 || depth > MAX_DEPTH {
-        return;
+impl Search {
+    fn of(pdf: &Pdf) -> HashMap<String, Composite> {
+        let mut search = Self::default();
+        for object in pdf.objects() {
+            search.object(&object, 0);
+            if search.dictionaries >= MAX_DICTIONARIES {
+                break;
+            }
+        }
+        search.found
     }
-    *left -= 1;
-    if let Some((name, font)) = font(dict) {
-        out.entry(name).or_insert(font);
-        return;
-    }
-    for (_, value) in dict.entries() {
-        if let MaybeRef::NotRef(value) = value {
-            search(value, depth + 1, left, out);
+
+    /// In an object and what is written within it.
+    fn object(&mut self, object: &Object<'_>, depth: usize) {
+        let dict = match object {
+            Object::Dict(dict) => dict,
+            Object::Stream(stream) => stream.dict(),
+            _ => return,
+        };
+        if self.dictionaries >= MAX_DICTIONARIES || depth > MAX_DEPTH {
+            return;
+        }
+        self.dictionaries += 1;
+        if let Some((name, font)) = self.font(dict) {
+            self.found.entry(name).or_insert(font);
+            return;
+        }
+        for (_, value) in dict.entries() {
+            if let MaybeRef::NotRef(value) = value {
+                self.object(&value, depth + 1);
+            }
         }
     }
-}
 
-fn font(dict: &Dict<'_>) -> Option<(String, Composite)> {
-    if dict.get::<Name<'_>>("Subtype")?.as_str() != "Type0" {
-        return None;
+    fn font(&mut self, dict: &Dict<'_>) -> Option<(String, Composite)> {
+        if dict.get::<Name<'_>>("Subtype")?.as_str() != "Type0" {
+            return None;
+        }
+        let name = dict.get::<Name<'_>>("BaseFont")?;
+        let name = match name.as_str().split_once('+') {
+            Some((subset, name)) if subset.len() == 6 => name,
+            _ => name.as_str(),
+        };
+        let descendant = dict
+            .get::<Array<'_>>("DescendantFonts")?
+            .iter::<Dict<'_>>()
+            .next()?;
+        let encoding = self.encoding(&dict.get::<Object<'_>>("Encoding")?)?;
+        let of_encoding = encoding.metadata().character_collection.clone();
+        let family = of_encoding
+            .map(|collection| collection.family)
+            .filter(|family| family.ucs2_cmap().is_some())
+            .or_else(|| family(&descendant));
+        let characters = family.and_then(|family| self.predefined(family.ucs2_cmap()?));
+        let descriptor = descendant.get::<Dict<'_>>("FontDescriptor");
+        let font = Composite {
+            encoding,
+            characters,
+            embedded: descriptor.is_some_and(|descriptor| {
+                ["FontFile", "FontFile2", "FontFile3"]
+                    .iter()
+                    .any(|file| descriptor.contains_key(file))
+            }),
+            says_itself: dict
+                .get::<Name<'_>>("ToUnicode")
+                .is_some_and(|name| name.as_str().starts_with("Identity")),
+        };
+        Some((name.to_owned(), font))
     }
-    let name = dict.get::<Name<'_>>("BaseFont")?;
-    let name = match name.as_str().split_once('+') {
-        Some((subset, name)) if subset.len() == 6 => name,
-        _ => name.as_str(),
-    };
-    let descendant = dict
-        .get::<Array<'_>>("DescendantFonts")?
-        .iter::<Dict<'_>>()
-        .next()?;
-    let encoding = cmap(dict.get::<Object<'_>>("Encoding")?)?;
-    let of_encoding = encoding.metadata().character_collection.clone();
-    let family = of_encoding
-        .map(|collection| collection.family)
-        .filter(|family| family.ucs2_cmap().is_some())
-        .or_else(|| family(&descendant));
-    let characters = family.and_then(|family| predefined(family.ucs2_cmap()?));
-    let descriptor = descendant.get::<Dict<'_>>("FontDescriptor");
-    let font = Composite {
-        encoding,
-        characters,
-        embedded: descriptor.is_some_and(|descriptor| {
-            ["FontFile", "FontFile2", "FontFile3"]
-                .iter()
-                .any(|file| descriptor.contains_key(file))
-        }),
-        says_itself: dict
-            .get::<Name<'_>>("ToUnicode")
-            .is_some_and(|name| name.as_str().starts_with("Identity")),
-    };
-    Some((name.to_owned(), font))
+
+    /// From codes to numbers.
+    fn encoding(&mut self, encoding: &Object<'_>) -> Option<Rc<CMap>> {
+        match encoding {
+            Object::Name(name) => self.predefined(CMapName::from_bytes(name.as_ref())),
+            Object::Stream(stream) => {
+                CMap::parse(&stream.decoded().ok()?, load_embedded).map(Rc::new)
+            }
+            _ => None,
+        }
+    }
+
+    fn predefined(&mut self, name: CMapName<'_>) -> Option<Rc<CMap>> {
+        let parsed = || match name {
+            CMapName::IdentityH => Some(CMap::identity_h()),
+            CMapName::IdentityV => Some(CMap::identity_v()),
+            name => CMap::parse(load_embedded(name)?, load_embedded),
+        };
+        self.predefined
+            .entry(name.to_bytes().to_vec())
+            .or_insert_with(|| parsed().map(Rc::new))
+            .clone()
+    }
 }
 
 /// The collection that a font's numbers are from.
@@ -185,21 +211,4 @@ fn family(descendant: &Dict<'_>) -> Option<CidFamily> {
         registry.as_bytes(),
         ordering.as_bytes(),
     ))
-}
-
-/// From codes to numbers.
-fn cmap(encoding: Object<'_>) -> Option<CMap> {
-    match encoding {
-        Object::Name(name) => match CMapName::from_bytes(name.as_ref()) {
-            CMapName::IdentityH => Some(CMap::identity_h()),
-            CMapName::IdentityV => Some(CMap::identity_v()),
-            name => predefined(name),
-        },
-        Object::Stream(stream) => CMap::parse(&stream.decoded().ok()?, load_embedded),
-        _ => None,
-    }
-}
-
-fn predefined(name: CMapName<'_>) -> Option<CMap> {
-    CMap::parse(load_embedded(name)?, load_embedded)
 }
