@@ -131,6 +131,8 @@ pub struct Pull {
     pub token_file: Option<PathBuf>,
     /// An `http` address; `none`; empty: what the environment says.
     pub proxy: String,
+    /// Connections for each file, where its server sends parts of it.
+    pub connections: u32,
     /// Bytes a second at most, of each file that is fetched; 0: no limit.
     pub rate: u64,
     /// Bytes a second below which a connection is given up; 0: never.
@@ -428,6 +430,7 @@ impl Default for Pull {
             hub: "https://huggingface.co".into(),
             token_file: None,
             proxy: String::new(),
+            connections: 4,
             rate: 0,
             least_rate: 1 << 10,
             redirect_to: Networks::public(),
