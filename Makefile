@@ -9,6 +9,12 @@ LEVEL = $(shell awk '/^flags/ { for (i = 3; i <= NF; i++) has[$$i] = 1; \
   print v3 ? "x86-64-v3" : v2 ? "x86-64-v2" : "x86-64"; exit }' /proc/cpuinfo)
 TARGET_CPU ?= $(if $(filter x86_64,$(shell uname -m)),$(LEVEL),native)
 
+# Features of Cargo.toml for `make build`.
+FEATURES ?=
+ifneq ($(filter cpu-variants,$(FEATURES)),)
+export CMAKE_PROJECT_ggml_INCLUDE := $(CURDIR)/cross/cpu-variants.cmake
+endif
+
 # The build lives outside the checkout, so that a fresh clone need not build llama.cpp again.
 SUFFIX := $(TARGET_CPU)$(if $(filter native,$(TARGET_CPU)),-$(shell grep -m1 -E '^(flags|Features)' /proc/cpuinfo | cksum | cut -d' ' -f1))
 TARGET = .cache/gemmad/target-$(SUFFIX)
@@ -50,7 +56,10 @@ UNITS := $(PREFIX)/lib/systemd
 BUS_POLICY := $(if $(filter /usr,$(PREFIX)),/usr/share,$(SYSCONFDIR))/dbus-1/system.d
 # Where every version of polkit reads them.
 POLKIT_ACTIONS := /usr/share/polkit-1/actions
-INSTALLED := \
+# The feature cpu-variants has libraries; they are the worker's own.
+LIBRARIES = $(if $(shell grep -qs '[$$]ORIGIN/../lib/gemmad' $(BIN)/gemmad-worker && echo yes),$(wildcard $(BIN)/../lib/gemmad/*.so*))
+INSTALLED = \
+  $(foreach library,$(LIBRARIES),$(library):$(PREFIX)/lib/gemmad/$(notdir $(library)):644) \
   $(BIN)/gemmad:$(PREFIX)/bin/gemmad:755 \
   $(BIN)/gemmad-worker:$(PREFIX)/bin/gemmad-worker:755 \
   $(BIN)/gemmactl:$(PREFIX)/bin/gemmactl:755 \
@@ -125,7 +134,7 @@ env:
 	@echo "export CARGO_TARGET_DIR='$(CARGO_TARGET_DIR)' RUSTFLAGS='$(RUSTFLAGS)' CFLAGS='$(CFLAGS)' CXXFLAGS='$(CXXFLAGS)'"
 
 build: setup checkout
-	cargo build --release --locked --bins
+	cargo build --release --locked --bins $(addprefix --features ,$(FEATURES))
 
 # Builds nothing and installs no packages, so that it can run as root. A configuration that is there is left alone, here and by uninstall.
 install:
@@ -152,12 +161,14 @@ RUNS := $(if $(DESTDIR),,$(wildcard /run/systemd/system))
 uninstall:
 	@$(if $(RUNS),systemctl disable --quiet --now gemmad.socket gemmad.service gemmad-pull.socket gemmad-gateway.socket gemmad-gateway.service || true)
 	@rm -f $(foreach file,$(INSTALLED),$(DESTDIR)$(word 2,$(subst :, ,$(file)))) $(addprefix $(DESTDIR),$(ALIASES)) \
-	  $(PAGES) $(foreach shell,$(COMPLETIONS),$(DESTDIR)$(word 2,$(subst :, ,$(shell))))
+	  $(PAGES) $(foreach shell,$(COMPLETIONS),$(DESTDIR)$(word 2,$(subst :, ,$(shell)))) $(DESTDIR)$(PREFIX)/lib/gemmad/*.so*
+	@rmdir --ignore-fail-on-non-empty $(DESTDIR)$(PREFIX)/lib/gemmad 2>/dev/null || true
 	@cd $(DESTDIR)$(PREFIX)/share/doc && rmdir -p --ignore-fail-on-non-empty gemmad/docs/clients/dbus
 	@$(if $(RUNS),systemctl daemon-reload && systemctl reload dbus)
 	@echo 'models, packed weights, $(CONFIG) and the users gemmad and gemmad-gateway stay'
 
-# Packages are for every machine of an architecture, so they are built apart, for its oldest CPU.
+# Packages are for every machine of an architecture, so they are built apart, for its oldest CPU; the kernels, of which
+# each CPU has its own, are in libraries.
 ARCH ?= $(shell dpkg --print-architecture)
 OLDEST_CPU_amd64 := x86-64
 OLDEST_CPU = $(OLDEST_CPU_$(ARCH))
@@ -165,7 +176,7 @@ PACKAGES_TARGET ?= $(HOME)/.cache/gemmad/target-$(OLDEST_CPU)
 packages:
 	@[ -n '$(OLDEST_CPU)' ] || { echo 'packages are made for ARCH=amd64, not for $(ARCH)' >&2; exit 1; }
 	@[ "$$(dpkg --print-architecture)" = '$(ARCH)' ] || { echo 'a package for $(ARCH) is made on a machine of that architecture' >&2; exit 1; }
-	@$(MAKE) --no-print-directory TARGET_CPU=$(OLDEST_CPU) CARGO_TARGET_DIR=$(PACKAGES_TARGET) build
+	@$(MAKE) --no-print-directory TARGET_CPU=$(OLDEST_CPU) CARGO_TARGET_DIR=$(PACKAGES_TARGET) FEATURES=cpu-variants build
 	@$(MAKE) --no-print-directory TARGET_CPU=$(OLDEST_CPU) CARGO_TARGET_DIR=$(PACKAGES_TARGET) deb
 
 # The package of what is built, whatever CPU it is for. lintian finds nothing in it, and made again elsewhere it is the same.

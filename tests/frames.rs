@@ -163,6 +163,7 @@ fn serve() -> Vec<ServeEvent> {
             packing: Packing::New {
                 instead: Some(text()),
             },
+            cpu_variant: Some(text()),
         }),
         ServeEvent::LoadFailed {
             reason: text(),

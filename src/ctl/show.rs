@@ -39,6 +39,7 @@ struct Status {
     threads: Option<u64>,
     pid: Option<u64>,
     template: Option<String>,
+    cpu_variant: Option<String>,
     cause: Option<String>,
     retry_in_s: Option<f64>,
     unload_in_s: Option<f64>,
@@ -346,7 +347,9 @@ fn status_lines(status: &Status, out: Stream) -> Vec<(&'static str, String)> {
         lines.push(("context", format!("{room}, {threads} threads")));
     }
     if let Some(pid) = status.pid {
-        lines.push(("worker", format!("process {pid}")));
+        let variant = status.cpu_variant.as_ref();
+        let kernels = variant.map_or(String::new(), |variant| format!(", kernels for {variant}"));
+        lines.push(("worker", format!("process {pid}{kernels}")));
     }
     if let Some(sandbox) = &status.sandbox {
         lines.push(("sandbox", sandbox_line(sandbox)));
@@ -513,6 +516,11 @@ mod tests {
         guesses["speculation"] = json!({"lookup": {"accepted": 30, "rejected": 10}, "forced": {"accepted": 5, "rejected": 0}});
         let view = status_view(&parse(guesses).unwrap(), PIPE);
         let line = "guesses   30 of 40 looked up, 5 of 5 forced tokens were right\n";
+        assert!(view.contains(line), "{view}");
+        let mut loaded = status.clone();
+        loaded["cpu_variant"] = json!("haswell");
+        let view = status_view(&parse(loaded).unwrap(), PIPE);
+        let line = "worker    process 77, kernels for haswell\n";
         assert!(view.contains(line), "{view}");
         let mut grows = status;
         grows["context_floor"] = json!(2048);

@@ -49,7 +49,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Version of all protocols; they change together with it. Supervisor and worker are installed
 /// together, so a difference means a half-done upgrade and the worker is refused.
-pub const VERSION: u32 = 20;
+pub const VERSION: u32 = 21;
 
 /// What is said to one kind of worker, and what it says.
 pub trait Protocol: Send + 'static {

@@ -1,0 +1,20 @@
+# For ggml's build, with the feature cpu-variants: the variants that cpu-variants.txt does not name are left empty, as
+# each takes a minute to compile. Named in CMAKE_PROJECT_ggml_INCLUDE, so it is read when the project `ggml` begins.
+file(STRINGS ${CMAKE_CURRENT_LIST_DIR}/cpu-variants.txt GEMMAD_CPU_VARIANTS)
+
+function(gemmad_leave_out_variants)
+  get_directory_property(targets DIRECTORY src BUILDSYSTEM_TARGETS)
+  set(empty ${CMAKE_BINARY_DIR}/left-out.c)
+  file(WRITE ${empty} "int left_out;\n")
+  foreach(target IN LISTS targets)
+    if(target MATCHES "^ggml-cpu-(.*)$" AND NOT target MATCHES "-feats$" AND NOT CMAKE_MATCH_1 IN_LIST GEMMAD_CPU_VARIANTS)
+      set_target_properties(${target} PROPERTIES SOURCES ${empty} LINK_LIBRARIES "")
+    endif()
+  endforeach()
+  # ggml would look for libraries in the build directory. The worker says where they are, and packages are to be the same
+  # wherever they are built.
+  get_target_property(definitions ggml COMPILE_DEFINITIONS)
+  list(FILTER definitions EXCLUDE REGEX "^GGML_BACKEND_DIR=")
+  set_target_properties(ggml PROPERTIES COMPILE_DEFINITIONS "${definitions}")
+endfunction()
+cmake_language(DEFER CALL gemmad_leave_out_variants)
