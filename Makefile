@@ -13,6 +13,9 @@ TARGET_CPU ?= $(if $(filter x86_64,$(shell uname -m)),$(LEVEL),native)
 FEATURES ?=
 ifneq ($(filter cpu-variants,$(FEATURES)),)
 export CMAKE_PROJECT_ggml_INCLUDE := $(CURDIR)/cross/cpu-variants.cmake
+# Libraries as rustc makes programs: nothing that is called can be replaced once they are loaded.
+export CMAKE_SHARED_LINKER_FLAGS := -Wl,-z,relro,-z,now
+export CMAKE_MODULE_LINKER_FLAGS := $(CMAKE_SHARED_LINKER_FLAGS)
 endif
 
 # The build lives outside the checkout, so that a fresh clone need not build llama.cpp again.
