@@ -71,10 +71,14 @@ INSTALLED = \
   systemd/gemmad.socket:$(UNITS)/system/gemmad.socket:644 \
   systemd/gemmad-pull.socket:$(UNITS)/system/gemmad-pull.socket:644 \
   systemd/gemmad-pull@.service:$(UNITS)/system/gemmad-pull@.service:644 \
+  systemd/gemmad-relay@.service:$(UNITS)/system/gemmad-relay@.service:644 \
+  systemd/gemmad-relay.socket:$(UNITS)/system/gemmad-relay.socket:644 \
   systemd/gemmad-gateway.socket:$(UNITS)/system/gemmad-gateway.socket:644 \
   systemd/gemmad-gateway.service:$(UNITS)/system/gemmad-gateway.service:644 \
   systemd/user/gemmad-pull.socket:$(UNITS)/user/gemmad-pull.socket:644 \
   systemd/user/gemmad-pull@.service:$(UNITS)/user/gemmad-pull@.service:644 \
+  systemd/user/gemmad-relay@.service:$(UNITS)/user/gemmad-relay@.service:644 \
+  systemd/user/gemmad-relay.socket:$(UNITS)/user/gemmad-relay.socket:644 \
   systemd/user/gemmad.service:$(UNITS)/user/gemmad.service:644 \
   systemd/user/gemmad.socket:$(UNITS)/user/gemmad.socket:644 \
   systemd/dbus/org.gemmad.Gemmad1.conf:$(BUS_POLICY)/org.gemmad.Gemmad1.conf:644 \
@@ -162,7 +166,7 @@ complete = $(BIN)/gemmactl completions $(word 1,$(1)) > "$$made/completions"; \
 # With DESTDIR, or where systemd does not run, there is nothing to stop.
 RUNS := $(if $(DESTDIR),,$(wildcard /run/systemd/system))
 uninstall:
-	@$(if $(RUNS),systemctl disable --quiet --now gemmad.socket gemmad.service gemmad-pull.socket gemmad-gateway.socket gemmad-gateway.service || true)
+	@$(if $(RUNS),systemctl disable --quiet --now gemmad.socket gemmad.service gemmad-pull.socket gemmad-relay.socket gemmad-gateway.socket gemmad-gateway.service || true)
 	@rm -f $(foreach file,$(INSTALLED),$(DESTDIR)$(word 2,$(subst :, ,$(file)))) $(addprefix $(DESTDIR),$(ALIASES)) \
 	  $(PAGES) $(foreach shell,$(COMPLETIONS),$(DESTDIR)$(word 2,$(subst :, ,$(shell)))) $(DESTDIR)$(PREFIX)/lib/gemmad/*.so*
 	@rmdir --ignore-fail-on-non-empty $(DESTDIR)$(PREFIX)/lib/gemmad 2>/dev/null || true

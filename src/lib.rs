@@ -25,3 +25,4 @@ pub mod memory;
 pub mod sandbox;
 pub mod store;
 pub mod sys;
+mod upstream;

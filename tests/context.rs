@@ -23,17 +23,22 @@ fn models() -> &'static Path {
     static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let name = format!("{TINY}.gguf");
-        let mut bytes = fs::read(harness::tiny_models().join(&name)).unwrap();
-        let key = b"gemma4.context_length";
-        let at = bytes.windows(key.len()).position(|part| part == key);
-        // The value's type, then the value.
-        let value = at.unwrap() + key.len() + 4;
-        bytes[value..value + 4].copy_from_slice(&131_072_u32.to_le_bytes());
-        fs::write(folder.path().join(name), bytes).unwrap();
+        add_model(folder.path(), TINY, 131_072);
         folder
     });
     FOLDER.path()
+}
+
+/// Copies a model of the family into a folder, made to believe that it was made for `context` tokens.
+fn add_model(folder: &Path, id: &str, context: u32) {
+    let name = format!("{id}.gguf");
+    let mut bytes = fs::read(harness::tiny_models().join(&name)).unwrap();
+    let key = b"gemma4.context_length";
+    let at = bytes.windows(key.len()).position(|part| part == key);
+    // The value's type, then the value.
+    let value = at.unwrap() + key.len() + 4;
+    bytes[value..value + 4].copy_from_slice(&context.to_le_bytes());
+    fs::write(folder.join(name), bytes).unwrap();
 }
 
 fn with_context(inference: &str) -> Options {
@@ -188,4 +193,43 @@ fn no_context_grows_while_memory_is_short_and_the_error_says_so() {
         (&status["pid"], &status["crashes"]),
         (&json!(worker), &json!(0))
     );
+}
+
+#[test]
+fn a_prompt_too_long_for_the_best_model_goes_to_one_that_can_have_the_context() {
+    const LARGE: &str = "tiny-31b-q4_0";
+    let folder = tempfile::tempdir().unwrap();
+    add_model(folder.path(), LARGE, 2048);
+    add_model(folder.path(), TINY, 131_072);
+    let daemon = Daemon::with(Options {
+        models: folder.path().to_owned(),
+        ..growing("")
+    });
+    let asked = |model: &str, text: &str| {
+        let mut body = ask(text, 8);
+        body["model"] = json!(model);
+        daemon.chat(&body)
+    };
+    assert_eq!(asked("auto", FRANCE).json()["model"], LARGE);
+    let text = instructions(100);
+    // Who has named it is told how long a prompt may be.
+    let (code, _, message) = asked(LARGE, &text).refusal();
+    assert_eq!(code, "context_length_exceeded");
+    assert!(message.contains("> 2048 maximum"), "{message}");
+    assert_eq!(daemon.status()["model"], LARGE);
+    let answer = asked("auto", &text);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.json()["model"], TINY);
+    assert!(prompt_tokens(&answer.json()) > 2048, "{}", answer.text());
+    // A stream is told which one it is.
+    asked(LARGE, FRANCE);
+    let mut body = ask(&text, 8);
+    body["model"] = json!("auto");
+    body["stream"] = json!(true);
+    let first: Value = serde_json::from_str(&daemon.stream(&body).next().unwrap()).unwrap();
+    assert_eq!(first["model"], TINY);
+    // What is too long for all is refused.
+    let (code, ..) = asked("auto", &"word ".repeat(140_000)).refusal();
+    assert_eq!(code, "context_length_exceeded");
+    assert_eq!(daemon.status()["crashes"], 0);
 }

@@ -14,7 +14,8 @@ use gemmad::ipc::frame::{self, Decoder};
 use gemmad::ipc::{
     Decode, DecodeEvent, DecodedMedium, Extent, Extract, ExtractEvent, Fetch, FetchEvent,
     FileMemory, FileRole, Greeting, LoadedModel, MemorySnapshot, Packing, Page, Part, Progress,
-    Protocol, Pull, PullEvent, PullHead, Serve, ServeEvent, Shows, Sight, TemplateSource, Unseen,
+    Protocol, Pull, PullEvent, PullHead, Relay, RelayEvent, Serve, ServeEvent, Shows, Sight,
+    TemplateSource, Unseen,
 };
 use proptest::prelude::*;
 use serde::Serialize;
@@ -272,6 +273,21 @@ fn pull() -> Vec<PullEvent> {
     ]
 }
 
+fn relay() -> Vec<RelayEvent> {
+    vec![
+        RelayEvent::Head {
+            status: 429,
+            retry_after: Some(7),
+        },
+        RelayEvent::Piece(vec![1, 2, 3]),
+        RelayEvent::Ended,
+        RelayEvent::Broken {
+            reason: "text".into(),
+            distrusted: true,
+        },
+    ]
+}
+
 /// The bodies of their frames.
 fn bodies<E: Serialize>(events: &[E]) -> Vec<Vec<u8>> {
     let body = |event| {
@@ -306,6 +322,7 @@ fn kinds() -> Vec<Kind> {
         kind::<Decode>(&decode()),
         kind::<Fetch>(&fetch()),
         kind::<Pull>(&pull()),
+        kind::<Relay>(&relay()),
     ]
 }
 

@@ -6,10 +6,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use harness::parts::split;
 use harness::users::{ALICE, BOB, as_user, daemon, possible};
-use harness::{Daemon, Options, TINY, tiny_models, wait_for};
+use harness::{Daemon, Events, Options, Reply, TINY, tiny_models, wait_for};
 use serde_json::{Value, json};
 
 fn gemmactl(daemon: &Daemon, args: &[&str]) -> Output {
@@ -289,6 +290,101 @@ fn a_file_that_changed_is_found() {
     fs::write(record, "nonsense").unwrap();
     assert_eq!(verify(), "unknown");
     assert!(path.exists());
+}
+
+/// Bytes that the daemon has read so far.
+fn bytes_read(daemon: &Daemon) -> u64 {
+    let io = fs::read_to_string(format!("/proc/{}/io", daemon.pid())).unwrap();
+    let mut lines = io.lines();
+    let read = lines.find_map(|line| line.strip_prefix("rchar: "));
+    read.unwrap().parse().unwrap()
+}
+
+fn nothing_is_read(daemon: &Daemon, of: u64) {
+    wait_for("the reading to stop", || {
+        let before = bytes_read(daemon);
+        std::thread::sleep(Duration::from_millis(300));
+        bytes_read(daemon) - before < 1 << 20
+    });
+    assert!(bytes_read(daemon) < of, "it has read all");
+}
+
+#[test]
+fn a_verify_tells_how_far_it_is_and_stops_with_its_client() {
+    const BYTES: u64 = 32 << 30;
+    let (folder, daemon) = bare();
+    fs::copy(tiny("tiny-e2b-q8_0.gguf"), folder.path().join("small.gguf")).unwrap();
+    let large = folder.path().join("large.gguf");
+    fs::copy(tiny("tiny-e2b-q8_0.gguf"), &large).unwrap();
+    // A hole, which takes no room and long to read.
+    fs::File::options()
+        .write(true)
+        .open(&large)
+        .unwrap()
+        .set_len(BYTES)
+        .unwrap();
+    wait_for("the models", || listed(&daemon).len() == 2);
+    let verify = |model: &str| {
+        let body = json!({"model": model, "stream": true}).to_string();
+        daemon.send("/models/verify", body.as_bytes())
+    };
+    let all = |model| -> Vec<Value> {
+        let events = Events::read(verify(model));
+        events
+            .map(|event| serde_json::from_str(&event).unwrap())
+            .collect()
+    };
+    let told = all("small");
+    let last = told.last().unwrap();
+    assert_eq!(
+        (&last["model"], &last["ok"]),
+        (&json!("small"), &json!(true)),
+        "{last}"
+    );
+    assert_eq!(Reply::read(verify("absent")).unwrap().status, 404);
+
+    let mut events = Events::read(verify("large"));
+    let told: Vec<Value> = events
+        .by_ref()
+        .take(3)
+        .map(|event| serde_json::from_str(&event).unwrap())
+        .collect();
+    let read: Vec<u64> = told
+        .iter()
+        .map(|event| event["read"].as_u64().unwrap())
+        .collect();
+    assert!(read.is_sorted() && read[2] > read[0], "{told:?}");
+    for event in &told {
+        assert_eq!(
+            (&event["object"], &event["model"], &event["bytes"]),
+            (&json!("verify.progress"), &json!("large"), &json!(BYTES)),
+        );
+        assert!(
+            event["file"].as_str().unwrap().ends_with("/large.gguf"),
+            "{event}"
+        );
+    }
+    drop(events);
+    nothing_is_read(&daemon, BYTES);
+
+    // On a terminal a bar says it, and Ctrl-C ends it.
+    let typist = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gemmactl/typist.py");
+    let shown = Command::new("python3")
+        .arg(typist)
+        .args([
+            " of 32.0 GiB",
+            "\u{3}",
+            env!("CARGO_BIN_EXE_gemmactl"),
+            "verify",
+            "large",
+        ])
+        .env("GEMMAD_SOCKET", &daemon.socket)
+        .env("TERM", "xterm")
+        .output()
+        .unwrap();
+    assert_eq!(shown.status.code(), Some(130), "{}", out(&shown));
+    assert!(out(&shown).contains("large, "), "{}", out(&shown));
+    nothing_is_read(&daemon, 2 * BYTES);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms it may use.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     // `gemmad-worker` brings the worker's code, and with it what that may use.
     (
         "bin",
@@ -28,6 +28,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "engine",
             "memory",
             "sys",
+            "upstream",
         ],
     ),
     (
@@ -44,6 +45,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
         "attachments",
         &["access", "backend", "chat", "engine", "ipc", "memory"],
     ),
+    ("upstream", &["backend", "chat", "config", "ipc", "sys"]),
     ("gateway", &["config", "sys"]),
     ("access", &["chat", "config", "store", "sys"]),
     (

@@ -163,6 +163,58 @@ fn detail_is_a_number_of_tokens() {
     );
 }
 
+/// The begin of a file that a phone's camera writes.
+const VIDEO: &[u8] = b"\0\0\0\x18ftypmp42\0\0\0\0isommp42\0\0\0\x08free";
+const WEBM: &[u8] = b"\x1A\x45\xDF\xA3\x9F\x42\x86\x81\x01";
+
+#[test]
+fn every_door_says_what_to_do_about_a_video() {
+    let daemon = Daemon::start();
+    let (mp4, webm) = (STANDARD.encode(VIDEO), STANDARD.encode(WEBM));
+    let at = |path: &'static str, body: Value| (path, body);
+    let chat = |part: Value| at("/v1/chat/completions", asked(&json!([part])));
+    let responses = |part: Value| {
+        let input = json!([{"role": "user", "content": [part]}]);
+        at("/v1/responses", json!({"model": TINY, "input": input}))
+    };
+    let messages = |block: Value| {
+        let messages = json!([{"role": "user", "content": [block]}]);
+        at(
+            "/v1/messages",
+            json!({"model": TINY, "max_tokens": 9, "messages": messages}),
+        )
+    };
+    let data = |kind: &str, data: &str| json!({"type": "base64", "media_type": kind, "data": data});
+    let film = format!("data:video/mp4;base64,{mp4}");
+    for (path, body) in [
+        chat(json!({"type": "video_url", "video_url": {"url": film}})),
+        chat(json!({"type": "input_video", "input_video": {"data": mp4}})),
+        chat(json!({"type": "image_url", "image_url": {"url": film}})),
+        chat(
+            json!({"type": "image_url", "image_url": {"url": format!("data:video/webm;base64,{webm}")}}),
+        ),
+        chat(json!({"type": "file", "file": {"filename": "a.mp4", "file_data": film}})),
+        chat(json!({"type": "file", "file": {"filename": "a.mkv", "file_data": webm}})),
+        responses(json!({"type": "input_video", "video_url": film})),
+        responses(json!({"type": "input_image", "image_url": film})),
+        responses(json!({"type": "input_file", "filename": "a.mov", "file_data": film})),
+        messages(json!({"type": "video", "source": data("video/mp4", &mp4)})),
+        messages(json!({"type": "image", "source": data("image/png", &mp4)})),
+        messages(json!({"type": "document", "source": data("application/pdf", &mp4)})),
+    ] {
+        let reply = daemon.post(path, &body);
+        assert_eq!(reply.status, 400, "{path} {body}: {}", reply.text());
+        let said = reply.json()["error"]["message"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        assert!(
+            said.contains("video") && said.contains("frames"),
+            "{path} {body}: {said}"
+        );
+    }
+}
+
 fn encoded(format: ImageFormat) -> Vec<u8> {
     let picture: DynamicImage = RgbImage::from_pixel(64, 64, Rgb([200, 30, 30])).into();
     let mut file = Cursor::new(vec![]);
@@ -219,7 +271,7 @@ fn hostile_pictures() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let lying = [&jpeg[..2], liar, &jpeg[2..jpeg.len() - 40]].concat();
     vec![
         ("nothing at all", b"GIF8".to_vec(), "no PNG, JPEG"),
-        ("a script", b"<svg onload=x>".to_vec(), "no PNG, JPEG"),
+        ("a script", b"<svg onload=x>".to_vec(), "SVG drawing"),
         (
             "65,535 x 65,535 in PNG",
             claimed(65_535, 65_535),

@@ -6,6 +6,8 @@ mod harness;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use harness::{Daemon, Options, Reply, endless, proc_kib, wait_for};
 use serde_json::json;
 
@@ -141,4 +143,51 @@ fn memory_goes_back_when_it_is_quiet() {
         });
     }
     gives_back(&daemon, "2,000 closed connections");
+}
+
+/// Requests with media, one of each kind in turn.
+const MEDIA: usize = 105;
+
+#[test]
+fn memory_goes_back_after_many_media() {
+    let daemon = Daemon::start();
+    daemon.load();
+    let url = |media: &str, file: &[u8]| format!("data:{media};base64,{}", STANDARD.encode(file));
+    let picture = |file: &[u8]| json!({"type": "image_url", "image_url": {"url": url("image/png", file), "detail": "low"}});
+    // As a camera leaves it: nothing in it can be packed.
+    let photo = |side: u32| {
+        let noise = |x: u32, y: u32| (x.wrapping_mul(2_654_435_761) ^ y.wrapping_mul(40_503)) >> 7;
+        let pixels = image::RgbImage::from_fn(side, side, |x, y| {
+            let [red, green, blue, _] = noise(x, y).to_le_bytes();
+            image::Rgb([red, green, blue])
+        });
+        let mut file = std::io::Cursor::new(vec![]);
+        pixels.write_to(&mut file, image::ImageFormat::Bmp).unwrap();
+        file.into_inner()
+    };
+    let sound = include_bytes!("data/sounds/tone-1.opus");
+    let page = format!("<html><title>a</title><p>{}</p>", "words ".repeat(100_000));
+    let file = |name: &str, bytes: &[u8]| json!({"type": "file", "file": {"filename": name, "file_data": url("text/plain", bytes)}});
+    let kinds = [
+        (200, picture(include_bytes!("data/pictures/red-circle.png"))),
+        (200, picture(&photo(600))),
+        (200, picture(&photo(2200))),
+        (
+            200,
+            json!({"type": "input_audio", "input_audio": {"data": STANDARD.encode(sound), "format": "opus"}}),
+        ),
+        (200, file("a.csv", b"a,b\n1,2\n")),
+        // Too long for the context.
+        (400, file("a.html", page.as_bytes())),
+        (400, picture(&photo(600)[..400_000])),
+    ];
+    let before = proc_kib(daemon.pid(), "status", "RssAnon");
+    for (status, part) in kinds.iter().cycle().take(MEDIA) {
+        let content = json!([part, {"type": "text", "text": "What is this?"}]);
+        let reply = daemon
+            .chat(&json!({"messages": [{"role": "user", "content": content}], "max_tokens": 1}));
+        assert_eq!(reply.status, *status, "{}", reply.text());
+    }
+    eprintln!("before the requests with media: RssAnon {before} KiB");
+    gives_back(&daemon, "many requests with media");
 }

@@ -61,8 +61,13 @@ fn what_cannot_be_shown_is_refused_by_name() {
             .refusal()
     };
     for (file, reason) in [
-        (&b"hello"[..], "is no PNG, JPEG, WebP, GIF or BMP file"),
-        (b"II*\0", "is a TIFF file"),
+        (
+            &b"hello"[..],
+            "is no PNG, JPEG, WebP, GIF, BMP or TIFF file",
+        ),
+        (b"II*\0", "damaged or cut off"),
+        (b"\0\0\0\x18ftypheic", "is an HEIC file"),
+        (b"\0\0\0\x18ftypisom", "is a video (MP4)"),
         (&RED[..RED.len() / 2], "damaged or cut off"),
     ] {
         let (code, param, message) = with(picture(file));
@@ -149,6 +154,28 @@ fn a_model_without_an_encoder_names_colours() {
             answer
         );
     }
+}
+
+#[test]
+fn what_phones_take_is_shown() {
+    let daemon = Daemon::start();
+    // 48 megapixels, held upright: the camera says so.
+    let photo = image::RgbImage::from_pixel(8064, 6048, image::Rgb([200, 30, 30]));
+    let mut file = vec![];
+    let mut encoder = image::codecs::jpeg::JpegEncoder::new(&mut file);
+    let exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+    image::ImageEncoder::set_exif_metadata(&mut encoder, exif.to_vec()).unwrap();
+    encoder.encode_image(&photo).unwrap();
+    let content = json!([picture(&file), {"type": "text", "text": "What is this?"}]);
+    let body = json!({"model": TINY, "messages": [{"role": "user", "content": content}]});
+    let reply = daemon.post("/v1/chat/completions/input", &body);
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let shown = &reply.json()["media"][0];
+    assert_eq!(
+        (&shown["width"], &shown["height"]),
+        (&json!(672), &json!(912)),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@
 mod harness;
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::users::{self, ALICE, BOB, as_user};
 use harness::{Daemon, Options, Reply, TINY, signal, wait_for};
@@ -491,4 +491,88 @@ fn answers_are_the_same_with_a_system_prompt_that_was_read_before() {
             "{cached:?}"
         );
     }
+}
+
+/// Words that begin with unlike tokens: each begins a prompt that is like no other from there on.
+const SUBJECTS: [&str; 20] = [
+    "apples",
+    "bread",
+    "copper",
+    "doors",
+    "eagles",
+    "forests",
+    "gold",
+    "horses",
+    "islands",
+    "jewels",
+    "keys",
+    "lamps",
+    "mountains",
+    "nets",
+    "oceans",
+    "paper",
+    "queens",
+    "rivers",
+    "ships",
+    "towers",
+];
+
+/// How often one of the first is smaller than one of the second, from 0 to 1: 0.5 where they are alike.
+fn smaller(first: &[Duration], second: &[Duration]) -> f64 {
+    let less = |one: &Duration| second.iter().filter(|other| one < *other).count();
+    let pairs = first.len() * second.len();
+    first.iter().map(less).sum::<usize>() as f64 / pairs as f64
+}
+
+/// ALICE asks, and BOB guesses what she has asked: half of his guesses are right.
+fn probe(daemon: &Daemon, system: Option<&str>) {
+    let ask = |uid, subject: &str| {
+        as_user(uid, || {
+            let mut chat = Conversation::new(system);
+            chat.body["max_tokens"] = json!(1);
+            chat.say("user", &format!("{subject}: {}", document(subject)));
+            let begun = Instant::now();
+            let reply = daemon.chat(&chat.body);
+            (begun.elapsed(), Turn::of(&reply))
+        })
+    };
+    ask(ALICE, "windows");
+    let (_, own) = ask(BOB, "zebras");
+    let (asked, guessed) = SUBJECTS.split_at(SUBJECTS.len() / 2);
+    let [mut first, mut again, mut right, mut wrong] = <[Vec<Duration>; 4]>::default();
+    for (round, (asked, guessed)) in asked.iter().zip(guessed).enumerate() {
+        let (time, turn) = ask(ALICE, asked);
+        first.push(time);
+        let (time, hers) = ask(ALICE, asked);
+        again.push(time);
+        assert!(hers.cached > turn.cached + 256, "{hers:?} {turn:?}");
+        let mut guess = |is_right: bool| {
+            let (time, turn) = ask(BOB, if is_right { asked } else { guessed });
+            if is_right { &mut right } else { &mut wrong }.push(time);
+            // What is his, or everybody's, and where his own prompts begin alike.
+            assert!(turn.cached < own.cached + 32, "{turn:?} {own:?}");
+            turn.cached
+        };
+        let is_right = round % 2 == 0;
+        assert_eq!(guess(is_right), guess(!is_right), "{asked} {guessed}");
+    }
+    // Her own times tell her what was read before, so that his would, too.
+    let hers = smaller(&again, &first);
+    assert!(hers > 0.9, "{hers}: {again:?} {first:?}");
+    // By chance it is off by more in one of a thousand runs.
+    let his = smaller(&right, &wrong);
+    assert!((0.1..0.9).contains(&his), "{his}: {right:?} {wrong:?}");
+}
+
+#[test]
+fn the_time_of_an_answer_does_not_tell_what_others_have_asked() {
+    if !users::possible("what the time of an answer tells of others") {
+        return;
+    }
+    probe(&users::daemon(Options::default()), None);
+    // Short enough that all of it fits into what every slot has, whatever memory is free.
+    let listed = document("the workshop");
+    let listed = listed.lines().take(20).collect::<Vec<_>>().join("\n");
+    let (_folder, daemon) = with_system_prompt(&listed);
+    probe(&daemon, Some(&listed));
 }

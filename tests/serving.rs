@@ -362,3 +362,41 @@ fn tools_are_called_and_their_results_used() {
         "The light in the kitchen is now on."
     );
 }
+
+#[test]
+fn a_drafter_is_loaded_with_its_model_and_told_of() {
+    let said = |daemon: &Daemon, mode: &str| {
+        let body = question("Tell me a story about Anna and a red dog.");
+        let reply = daemon
+            .chat(&with(body, json!({"speculation": mode})))
+            .json();
+        let tried = &reply["usage"]["completion_tokens_details"]["accepted_prediction_tokens"];
+        let content = reply["choices"][0]["message"]["content"].clone();
+        (content, tried.as_u64().unwrap())
+    };
+    let drafter = |daemon: &Daemon| {
+        let plan = daemon.get("/memory/plan?context=2048").json();
+        let models = plan["models"].as_array().unwrap().iter();
+        let mut tiny = models.filter(|model| model["id"] == TINY);
+        tiny.next().unwrap()["drafter"].as_u64().unwrap()
+    };
+    let daemon = Daemon::start();
+    let plain = said(&daemon, "off");
+    let drafted = said(&daemon, "on");
+    assert_eq!((plain.0, plain.1), (drafted.0, 0));
+    assert!(drafted.1 > 10, "{}", drafted.1);
+    let of_drafter = &daemon.status()["speculation"]["drafter"];
+    let right = of_drafter["accepted"].as_u64().unwrap();
+    assert!(right > 10 && right <= drafted.1, "{of_drafter}");
+    let metrics = daemon.get("/metrics").text();
+    let line = format!("source=\"drafter\",outcome=\"accepted\"}} {right}\n");
+    assert!(metrics.contains(&line), "{metrics}");
+    let file = harness::tiny_models().join("tiny-e2b-mtp-q8_0.gguf");
+    assert!(drafter(&daemon) > file.metadata().unwrap().len());
+    let without = Daemon::with(Options {
+        inference: "speculation = \"off\"".into(),
+        ..Options::default()
+    });
+    assert_eq!(said(&without, "on").1, 0);
+    assert_eq!(drafter(&without), 0);
+}

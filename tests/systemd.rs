@@ -322,12 +322,16 @@ fn what_is_installed_is_sound_and_goes_away() {
         "system/gemmad.socket",
         "system/gemmad-pull.socket",
         "system/gemmad-pull@.service",
+        "system/gemmad-relay.socket",
+        "system/gemmad-relay@.service",
         "system/gemmad-gateway.socket",
         "system/gemmad-gateway.service",
         "user/gemmad.service",
         "user/gemmad.socket",
         "user/gemmad-pull.socket",
         "user/gemmad-pull@.service",
+        "user/gemmad-relay.socket",
+        "user/gemmad-relay@.service",
     ] {
         let text = fs::read_to_string(root.path().join("usr/lib/systemd").join(name)).unwrap();
         assert!(

@@ -1,15 +1,21 @@
-//! What was said does not stay in memory: after a request the daemon and its worker are searched
-//! for every kind of text that it had.
+//! What was said does not stay: after a request the memory of the daemon and of its worker, the log
+//! and what else the daemon has on the disk are searched for every kind of text that it had.
 
 mod harness;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use aho_corasick::AhoCorasick;
-use harness::{Daemon, question, skip::skip};
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD as STANDARD_NO_PAD};
+use harness::{Daemon, endless, question, signal, skip::skip, wait_for};
 use serde_json::{Value, json};
 
 /// The worker keeps the grammars that it compiled last, and each has its schema as its name.
@@ -22,26 +28,86 @@ fn canary(kind: &str) -> String {
     format!("canary-{kind}-flies-over-the-coal")
 }
 
-/// Which of `texts` are in the memory that process `pid` can write, which is where copies are.
-fn left_behind(pid: u32, texts: &[String]) -> Vec<&str> {
-    let search = AhoCorasick::new(texts).unwrap();
-    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-    let mut found = vec![];
-    for line in maps.lines().filter(|line| line.contains(" rw")) {
-        let (start, end) = line.split(' ').next().unwrap().split_once('-').unwrap();
-        let [start, end] = [start, end].map(|at| u64::from_str_radix(at, 16).unwrap());
-        let mut bytes = vec![0; (end - start) as usize];
-        // A map that has gone meanwhile has nothing to find.
-        if memory.read_exact_at(&mut bytes, start).is_ok() {
-            found.extend(
-                search
-                    .find_iter(&bytes)
-                    .map(|hit| texts[hit.pattern().as_usize()].as_str()),
-            );
+/// The ways in which a copy of `text` may be written, each with its name.
+fn spellings(text: &str) -> Vec<(&'static str, Vec<u8>)> {
+    let wide = |bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(bytes).collect();
+    let mut all = vec![
+        ("UTF-8", text.as_bytes().to_vec()),
+        ("UTF-16LE", wide(u16::to_le_bytes)),
+        ("UTF-16BE", wide(u16::to_be_bytes)),
+    ];
+    // Within a longer text it begins at any of three places of a group; characters that its
+    // neighbours have a part in are left out.
+    for before in 0..3 {
+        let bytes = [&vec![0; before][..], text.as_bytes()].concat();
+        let own = (before * 8).div_ceil(6)..bytes.len() * 8 / 6;
+        all.push(("base64", STANDARD_NO_PAD.encode(bytes)[own].into()));
+    }
+    all
+}
+
+/// Looks for texts, however they are written.
+struct Search {
+    machine: AhoCorasick,
+    /// What each pattern is: the text, and how it is written.
+    names: Vec<String>,
+}
+
+impl Search {
+    fn new(texts: &[String]) -> Self {
+        let all = texts.iter().flat_map(|text| {
+            let named = move |(how, bytes)| (format!("{text} in {how}"), bytes);
+            spellings(text).into_iter().map(named)
+        });
+        let (names, patterns): (Vec<String>, Vec<Vec<u8>>) = all.unzip();
+        Self {
+            machine: AhoCorasick::new(patterns).unwrap(),
+            names,
         }
     }
-    found
+
+    fn bytes(&self, bytes: &[u8]) -> BTreeSet<String> {
+        let hits = self.machine.find_overlapping_iter(bytes);
+        hits.map(|hit| self.names[hit.pattern().as_usize()].clone())
+            .collect()
+    }
+
+    /// What is in the memory that process `pid` can write, which is where copies are.
+    fn memory(&self, pid: u32) -> BTreeSet<String> {
+        let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+        let mut found = BTreeSet::new();
+        for line in maps.lines().filter(|line| line.contains(" rw")) {
+            let (start, end) = line.split(' ').next().unwrap().split_once('-').unwrap();
+            let [start, end] = [start, end].map(|at| u64::from_str_radix(at, 16).unwrap());
+            let mut bytes = vec![0; (end - start) as usize];
+            // A map that has gone meanwhile has nothing to find.
+            if memory.read_exact_at(&mut bytes, start).is_ok() {
+                found.extend(self.bytes(&bytes));
+            }
+        }
+        found
+    }
+
+    /// What is in the files below `folder`: log, state and cache of a test's daemon.
+    fn files(&self, folder: &Path) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let kind = fs::symlink_metadata(&path).unwrap().file_type();
+            if kind.is_dir() {
+                found.extend(self.files(&path));
+            } else if kind.is_file() {
+                match fs::read(&path) {
+                    Ok(bytes) => found.extend(self.bytes(&bytes)),
+                    // Gone meanwhile, or under the name that it has now that it is whole.
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) => panic!("{}: {error}", path.display()),
+                }
+            }
+        }
+        found
+    }
 }
 
 /// Sends every kind of text that a request can have; returns the texts, answers included.
@@ -79,6 +145,26 @@ fn say_everything(daemon: &Daemon) -> Vec<String> {
         json!({"model": "auto", "max_tokens": 4,
             "messages": [{"role": "user", "content": canary("message")}]}),
     );
+    ask(
+        "/api/chat",
+        json!({"model": "auto", "stream": false, "options": {"num_predict": 4},
+            "messages": [{"role": "user", "content": canary("ollama")}]}),
+    );
+    let file = format!(
+        "data:text/plain;base64,{}",
+        BASE64_STANDARD.encode(canary("file"))
+    );
+    ask(
+        "/v1/chat/completions",
+        json!({"model": "auto", "max_tokens": 4, "messages": [{"role": "user", "content": [
+            {"type": "file", "file": {"filename": "a.txt", "file_data": file}}]}]}),
+    );
+    let stored = ask(
+        "/v1/responses",
+        json!({"model": "auto", "max_output_tokens": 4, "store": true, "input": canary("deleted")}),
+    );
+    let id = stored.json()["id"].as_str().unwrap().to_owned();
+    assert_eq!(daemon.delete(&format!("/v1/responses/{id}")).status, 200);
     // Long enough for the buffers of the channel to grow.
     let long = canary("long").repeat(2000);
     ask("/tokenize", json!({"content": long}));
@@ -88,7 +174,7 @@ fn say_everything(daemon: &Daemon) -> Vec<String> {
     assert!(answer.len() > 12, "{answer:?} may stand anywhere");
     let kinds = [
         "system", "user", "thought", "call", "result", "tool", "schema", "prompt", "tokens",
-        "input", "message", "long",
+        "input", "message", "ollama", "file", "deleted", "long",
     ];
     kinds.into_iter().map(canary).chain([answer]).collect()
 }
@@ -97,13 +183,13 @@ fn say_everything(daemon: &Daemon) -> Vec<String> {
 fn nothing_that_was_said_stays_in_memory() {
     let daemon = Daemon::start();
     let worker = daemon.load();
-    let texts = say_everything(&daemon);
+    let search = Search::new(&say_everything(&daemon));
     for (program, pid) in [("gemmad", daemon.pid()), ("gemmad-worker", worker)] {
         if let Err(error) = File::open(format!("/proc/{pid}/mem")) {
             skip(&format!("what stays in the memory of {program}"), error);
             continue;
         }
-        let mut found = left_behind(pid, &texts);
+        let mut found = search.memory(pid);
         for _ in 0..100 {
             if program == "gemmad-worker" {
                 found.retain(|text| !text.starts_with(KEPT_BY_THE_WORKER));
@@ -112,7 +198,7 @@ fn nothing_that_was_said_stays_in_memory() {
                 break;
             }
             thread::sleep(WAIT / 100);
-            found = left_behind(pid, &texts);
+            found = search.memory(pid);
         }
         assert!(found.is_empty(), "{program} still has {found:?}");
     }
@@ -129,6 +215,76 @@ fn the_search_finds_what_is_there() {
         return;
     }
     // A response is kept when its request says so.
-    let texts = [canary("kept")];
-    assert!(!left_behind(daemon.pid(), &texts).is_empty());
+    let search = Search::new(&[canary("kept")]);
+    assert!(!search.memory(daemon.pid()).is_empty());
+}
+
+#[test]
+fn nothing_that_was_said_is_on_the_disk() {
+    let daemon = Daemon::start();
+    let worker = daemon.load();
+    let mut texts = say_everything(&daemon);
+    // A worker that would leave a core, in the middle of an answer.
+    let mut request = endless();
+    request["messages"][0]["content"] = json!(canary("abort"));
+    let mut answer = daemon.stream(&request);
+    assert_eq!(answer.by_ref().take(3).count(), 3);
+    signal(worker, "ABRT");
+    assert!(answer.text().1.is_err());
+    wait_for("the end of the worker", || {
+        !Path::new(&format!("/proc/{worker}")).exists()
+    });
+    texts.push(canary("abort"));
+    daemon.signal("HUP");
+    // Answered after the reload, and by another worker.
+    assert_ne!(daemon.load(), worker);
+    let search = Search::new(&texts);
+    // The folder is the one that is written to.
+    let log = daemon.log();
+    assert!(log.contains("serving"), "{log}");
+    let found = search.files(daemon.dir.path());
+    assert!(found.is_empty(), "on the disk: {found:?}");
+
+    // And the search finds what does lie there.
+    fs::create_dir(daemon.dir.path().join("planted")).unwrap();
+    let planted = canary("abort");
+    fs::write(daemon.dir.path().join("planted/file"), &planted).unwrap();
+    let found = search.files(daemon.dir.path());
+    assert_eq!(found, [format!("{planted} in UTF-8")].into());
+}
+
+#[test]
+fn the_search_finds_each_spelling_in_another_process() {
+    // It keeps all lines in memory until the last has come.
+    let mut child = Command::new("sort")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let planted = canary("planted");
+    let search = Search::new(std::slice::from_ref(&planted));
+    let mut input = child.stdin.take().unwrap();
+    for (_, bytes) in spellings(&planted) {
+        input.write_all(&bytes).unwrap();
+        input.write_all(b"\n").unwrap();
+    }
+    if File::open(format!("/proc/{}/mem", child.id())).is_err() {
+        skip("that the search finds each spelling", "not permitted");
+    } else {
+        let all: BTreeSet<String> = search.names.iter().cloned().collect();
+        wait_for("every spelling", || search.memory(child.id()) == all);
+    }
+    drop(input);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn base64_is_found_wherever_it_begins() {
+    let text = canary("shifted");
+    let search = Search::new(std::slice::from_ref(&text));
+    for before in ["", "a", "ab", "abc"] {
+        let longer = BASE64_STANDARD.encode(format!("{before}{text} and more"));
+        let found = search.bytes(longer.as_bytes());
+        assert_eq!(found, [format!("{text} in base64")].into(), "{before:?}");
+    }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use super::oidc::Oidc;
 use super::quota::{Quota, Share};
 use super::token::{Record, Tokens};
 use super::{Policy, Principal};
-use crate::chat::PrincipalId;
 
 /// Bytes that a user's requests may hold beyond one of the largest size, until they are answered.
 const BODIES_BESIDE: u64 = 8 << 20;
@@ -20,17 +20,20 @@ pub struct Admission {
     policy: RwLock<Policy>,
     /// The tokens that were issued.
     pub tokens: Tokens,
+    /// Issuers whose tokens are taken besides.
+    pub oidc: Oidc,
     /// Bytes of requests that were received and not begun to be answered.
     pub(crate) bodies: Arc<Quota>,
 }
 
 impl Admission {
     /// `body_bytes` is the size of the largest request.
-    pub fn new(policy: Policy, body_bytes: u64, tokens: Tokens) -> Arc<Self> {
+    pub fn new(policy: Policy, body_bytes: u64, tokens: Tokens, oidc: Oidc) -> Arc<Self> {
         let per_user = body_bytes.saturating_add(BODIES_BESIDE);
         Arc::new(Self {
             policy: RwLock::new(policy),
             tokens,
+            oidc,
             bodies: Quota::new(per_user.saturating_mul(BODIES_USERS), per_user),
         })
     }
@@ -57,8 +60,8 @@ impl Admission {
 
     /// Somebody who is not connected, with the groups that the system's lists give them now. Blocks on
     /// the lists.
-    pub fn absent(&self, who: PrincipalId) -> Principal {
-        self.principal(who.uid(), super::groups_of(who.uid()).into())
+    pub fn absent(&self, who: u32) -> Principal {
+        self.principal(who, super::groups_of(who).into())
     }
 
     /// See [`Policy::may_administer`].

@@ -7,20 +7,24 @@
 //! and those named in `[access]`, themselves or by a group.
 //!
 //! A token ([`token`]) stands for a part of the rights of the user who issued it. What it may do is
-//! what its scopes and that user's present rights have in common.
+//! what its scopes and that user's present rights have in common. So it is with tokens of other issuers
+//! ([`oidc`]), where the configuration says which user somebody is; others ask, and no more.
 
 pub mod admission;
+pub mod oidc;
 pub mod quota;
 mod subuid;
 pub mod token;
 
 use std::io;
+use std::slice::from_ref;
 use std::sync::Arc;
 
 use nix::unistd::{Group, User, getgrouplist};
 use tokio::net::UnixStream;
 
 use self::admission::Admission;
+use self::oidc::Subject;
 use self::subuid::SubordinateIds;
 use self::token::{Record, Scope};
 use crate::chat::PrincipalId;
@@ -39,6 +43,8 @@ pub enum Principal {
     },
     /// Whoever has a token. `owner`: the account of the user who issued it.
     Token { record: Arc<Record>, owner: u32 },
+    /// Whoever has a token of an OpenID Connect issuer.
+    Subject(Arc<Subject>),
 }
 
 impl Principal {
@@ -58,36 +64,39 @@ impl Principal {
                 id: record.id,
                 owner: *owner,
             },
-        }
-    }
-
-    /// The token, if it is one.
-    pub fn token(&self) -> Option<&Arc<Record>> {
-        match self {
-            Self::User { .. } => None,
-            Self::Token { record, .. } => Some(record),
+            Self::Subject(subject) => subject.id,
         }
     }
 
     /// Whether it may do what this scope is for, as far as that is the principal's own matter: users
     /// are kept from nothing here.
     pub fn has(&self, scope: Scope) -> bool {
-        self.token()
-            .is_none_or(|record| record.scopes.contains(&scope))
+        match self {
+            Self::User { .. } => true,
+            Self::Token { record, .. } => record.scopes.contains(&scope),
+            Self::Subject(subject) => subject.scopes.contains(&scope),
+        }
     }
 
-    /// The user, with the groups, whose rights it has, or has a part of.
-    fn user(&self) -> (u32, &[u32]) {
+    /// The user, with the groups, whose rights it has, or has a part of; `None`: nobody of this machine.
+    fn user(&self) -> Option<(u32, &[u32])> {
         match self {
-            Self::User { uid, groups, .. } => (*uid, groups),
-            Self::Token { record, .. } => (record.uid, &record.groups),
+            Self::User { uid, groups, .. } => Some((*uid, groups)),
+            Self::Token { record, .. } => Some((record.uid, &record.groups)),
+            Self::Subject(subject) => subject.user.as_ref().map(|(uid, groups)| (*uid, &**groups)),
         }
     }
 
     /// Whether this is one of the users, or a member of one of the groups, who may manage models. Names that this machine
     /// does not have name nobody.
     pub fn is_among(&self, users: &[String], groups: &[String]) -> bool {
-        self.has(Scope::Models) && self.is_among_found(users, groups, find_user, find_group)
+        self.has(Scope::Models) && self.is_one_of(users, groups)
+    }
+
+    /// Whether this is one of the users, or a member of one of the groups. Names that this machine does not have name nobody.
+    /// Blocks on the system's lists.
+    pub fn is_one_of(&self, users: &[String], groups: &[String]) -> bool {
+        self.is_among_found(users, groups, find_user, find_group)
     }
 
     fn is_among_found(
@@ -97,7 +106,9 @@ impl Principal {
         user: Lookup,
         group: Lookup,
     ) -> bool {
-        let (uid, own) = self.user();
+        let Some((uid, own)) = self.user() else {
+            return false;
+        };
         let number = |name: &String, lookup: Lookup| match lookup(name) {
             Ok(Some(number)) => Some(number),
             _ => name.parse().ok(),
@@ -177,7 +188,10 @@ pub fn unknown_names(config: &Config) -> Vec<String> {
         ),
         numbers("server.socket-group", "group", group, find_group),
     ];
-    checks.into_iter().filter_map(Result::err).collect()
+    let users = config.oidc.iter().flat_map(|issuer| issuer.users.values());
+    let subjects = users.map(|user| numbers("oidc.users", "user", from_ref(user), find_user));
+    let checks = checks.into_iter().chain(subjects);
+    checks.filter_map(Result::err).collect()
 }
 
 fn find_user(name: &str) -> nix::Result<Option<u32>> {
@@ -186,6 +200,16 @@ fn find_user(name: &str) -> nix::Result<Option<u32>> {
 
 fn find_group(name: &str) -> nix::Result<Option<u32>> {
     Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
+}
+
+/// The number and the groups of a user whom the configuration names. Blocks on the system's lists.
+///
+/// # Errors
+/// There is no such user.
+pub fn user_of_subject(name: &str) -> Result<(u32, Arc<[u32]>), String> {
+    let found = numbers("oidc.users", "user", &[name.to_owned()], find_user)?;
+    let uid = found.first().copied().unwrap_or(u32::MAX);
+    Ok((uid, groups_of(uid).into()))
 }
 
 /// The groups of a user, by the system's lists; of one who is in none of them: none.
@@ -272,7 +296,9 @@ impl Policy {
 
     /// Whether it is an administrator, or a token of one.
     fn is_administrator(&self, principal: &Principal) -> bool {
-        let (uid, groups) = principal.user();
+        let Some((uid, groups)) = principal.user() else {
+            return false;
+        };
         uid == 0
             || uid == self.own
             || self.admins.contains(&uid)
@@ -297,7 +323,7 @@ fn gateway(access: &Access, own: u32, user: Lookup) -> Result<Option<u32>, Strin
     if name.is_empty() || name == GATEWAY && !matches!(user(name), Ok(Some(_))) {
         return Ok(None);
     }
-    let found = numbers("access.gateway", "user", std::slice::from_ref(name), user)?;
+    let found = numbers("access.gateway", "user", from_ref(name), user)?;
     match found.first() {
         Some(0) => Err("access.gateway names root; give the gateway a user of its own".to_owned()),
         Some(uid) if *uid == own => Err(
@@ -532,9 +558,14 @@ mod tests {
     #[tokio::test]
     async fn the_kernel_knows_the_peer() {
         let (here, _there) = UnixStream::pair().unwrap();
-        let admission = Admission::new(policy(&[], &[]).unwrap(), 0, token::Tokens::open(None));
+        let admission = Admission::new(
+            policy(&[], &[]).unwrap(),
+            0,
+            token::Tokens::open(None),
+            oidc::Oidc::default(),
+        );
         let caller = Caller::of(&here, &admission).unwrap();
-        let (uid, groups) = caller.principal.user();
+        let (uid, groups) = caller.principal.user().unwrap();
         assert_eq!(uid, nix::unistd::getuid().as_raw());
         assert_eq!(caller.pid, Some(std::process::id() as i32));
         assert!(groups.contains(&nix::unistd::getgid().as_raw()));

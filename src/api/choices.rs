@@ -11,6 +11,7 @@ use axum::response::Response;
 use futures_util::stream;
 use tokio::sync::watch;
 
+use crate::api::answered::Answered;
 use crate::api::generation::events;
 use crate::backend::{Answer, Backends, Failure};
 use crate::chat::{ChatEvent, ChatRequest, Done, PrincipalId, Timings, Usage, Waiting};
@@ -32,6 +33,8 @@ pub struct Choices {
     turn: usize,
     /// Which model gave the last answer that has ended.
     answered_by: Option<String>,
+    /// The upstream that did, if one did.
+    upstream: Option<String>,
 }
 
 /// Turns the events of several answers into what is sent for them.
@@ -63,6 +66,7 @@ impl Choices {
             relaxed: vec![],
             turn: 0,
             answered_by: None,
+            upstream: None,
         };
         choices.refill().await?;
         Ok(choices)
@@ -81,9 +85,11 @@ impl Choices {
         Some(answer.waiting.clone())
     }
 
-    /// What of the request's schemas its answers are not held to; known with the first event.
-    pub fn relaxed(&self) -> &[String] {
-        &self.relaxed
+    /// What is said of the answers; known with the first event.
+    pub fn answered(&self) -> Answered {
+        let running = self.running.first();
+        let upstream = running.and_then(|(_, answer)| answer.upstream());
+        Answered::new(&self.relaxed, upstream.or(self.upstream.as_deref()))
     }
 
     /// The next event, with the number of its answer. The last of each is `Done`; `None` after the
@@ -110,6 +116,7 @@ impl Choices {
             Ok(ChatEvent::Done(_)) => {
                 let (_, answer) = self.running.remove(at);
                 self.answered_by = Some(answer.model());
+                self.upstream = answer.upstream().map(str::to_owned);
             }
             Ok(_) => {}
             Err(_) => self.clear(),

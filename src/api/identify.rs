@@ -1,16 +1,18 @@
 //! Who a request is from: whoever is connected, or whoever has the token that comes along.
 //!
 //! The kernel says who is connected. A token is taken from everyone who is; the gateway, which speaks
-//! for programs that no kernel vouches for, is nobody without one.
+//! for programs that no kernel vouches for, is nobody without one. Tokens are the daemon's own, and
+//! those of issuers that the configuration names.
 
 use std::net::IpAddr;
 use std::time::{Instant, SystemTime};
 
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 
-use crate::access::Caller;
 use crate::access::admission::Admission;
+use crate::access::oidc;
 use crate::access::token::{PREFIX, Refusal};
+use crate::access::{Caller, Principal};
 use crate::api::error::ApiError;
 
 /// In which the gateway says whose request it passes on: the address of its client.
@@ -22,7 +24,7 @@ const BEARER: &str = "bearer ";
 
 /// Who asks, and from which address if the gateway says so. Takes what it has read out of the headers,
 /// so that nothing later sees a token.
-pub fn identify(
+pub async fn identify(
     admission: &Admission,
     connected: &Caller,
     headers: &mut HeaderMap,
@@ -30,15 +32,24 @@ pub fn identify(
     let peer = peer(admission, connected, headers);
     let keys = keys(headers);
     let (peer, keys) = (peer?, keys?);
-    let mut tokens = keys.iter().filter(|key| key.starts_with(PREFIX));
-    let text = match (tokens.next(), peer) {
-        (Some(first), _) if tokens.any(|other| other != first) => {
-            return Err(ApiError::unauthenticated(
-                "invalid_token",
-                "`Authorization` and `x-api-key` have different tokens; send one",
-            ));
+    let mut found = None;
+    for (at, key) in keys.iter().enumerate() {
+        // Most clients that send two send the same.
+        if keys[..at].contains(key) {
+            continue;
         }
-        (Some(first), _) => first,
+        if let Some(principal) = holder(admission, key).await? {
+            if found.is_some() {
+                return Err(ApiError::unauthenticated(
+                    "invalid_token",
+                    "`Authorization` and `x-api-key` have different tokens; send one",
+                ));
+            }
+            found = Some(principal);
+        }
+    }
+    let principal = match (found, peer) {
+        (Some(principal), _) => principal,
         // Clients must send some key to other services. On the socket the kernel says who asks.
         (None, None) => return Ok((connected.clone(), None)),
         (None, Some(_)) => {
@@ -48,18 +59,36 @@ pub fn identify(
             ));
         }
     };
+    count(admission, &principal)?;
+    let pid = connected.pid;
+    Ok((Caller { principal, pid }, peer))
+}
+
+/// Whose token a key is; `None`: it is none, but something that other services want.
+async fn holder(admission: &Admission, key: &str) -> Result<Option<Principal>, ApiError> {
+    if !key.starts_with(PREFIX) {
+        let subject = admission.oidc.check(key).await.map_err(not_taken)?;
+        return Ok(subject.map(Principal::Subject));
+    }
     let record = admission
         .tokens
-        .check(text, SystemTime::now())
+        .check(key, SystemTime::now())
         .map_err(refused)?;
-    if let Err(after) = admission.tokens.count(&record, Instant::now()) {
-        return Err(ApiError::paced(record.per_minute.unwrap_or(0), after));
-    }
-    let caller = Caller {
-        principal: admission.holder(record),
-        pid: connected.pid,
+    Ok(Some(admission.holder(record)))
+}
+
+/// Counts the request, if whoever asks may ask so many times a minute only.
+fn count(admission: &Admission, principal: &Principal) -> Result<(), ApiError> {
+    let now = Instant::now();
+    let counted = match principal {
+        Principal::User { .. } => Ok(()),
+        Principal::Token { record, .. } => {
+            let counted = admission.tokens.count(record, now);
+            counted.map_err(|after| (record.per_minute.unwrap_or(0), after))
+        }
+        Principal::Subject(subject) => admission.oidc.count(subject, now),
     };
-    Ok((caller, peer))
+    counted.map_err(|(limit, after)| ApiError::paced(limit, after))
 }
 
 /// The address that the gateway names. It must name one, and nobody else may.
@@ -127,4 +156,23 @@ fn refused(refusal: Refusal) -> ApiError {
         ),
     };
     ApiError::unauthenticated(code, message)
+}
+
+fn not_taken(refusal: oidc::Refusal) -> ApiError {
+    match refusal {
+        oidc::Refusal::Expired => ApiError::unauthenticated(
+            "token_expired",
+            "the token has expired; its issuer gives another",
+        ),
+        oidc::Refusal::Invalid(why) => {
+            ApiError::unauthenticated("invalid_token", format!("the token {why}"))
+        }
+        oidc::Refusal::Nothing => ApiError::not_permitted(
+            "the token is good, and nothing here is for its claims: no [[oidc.grant]] fits them",
+        ),
+        oidc::Refusal::NoKeys(why) => ApiError::cannot(
+            "issuer_unavailable",
+            format!("the token cannot be checked: the keys of its issuer cannot be fetched: {why}"),
+        ),
+    }
 }

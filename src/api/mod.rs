@@ -17,6 +17,7 @@
 //! Endpoints that generate know neither workers nor Gemma; those of [`native`] that show the memory
 //! know what a worker reports of its own.
 
+mod answered;
 mod anthropic;
 mod body;
 mod choices;
@@ -43,7 +44,6 @@ mod prefer;
 pub mod progress;
 #[cfg(any(test, fuzzing))]
 pub mod readers;
-mod relaxed;
 mod sealed;
 mod serve;
 mod speculation;
@@ -309,7 +309,7 @@ fn own() -> Vec<Route> {
         route(POST, "/models/load", native::admin::load).of(Scope::Admin),
         route(POST, "/models/unload", native::admin::unload).of(Scope::Admin),
         route(POST, "/models/import", native::keep::import).of(Scope::Models),
-        route(POST, "/models/verify", native::keep::verify).of(Scope::Models),
+        route(POST, "/models/verify", native::verify::verify).of(Scope::Models),
         route(POST, "/models/prune", native::keep::prune).of(Scope::Models),
         // For no token at all: each refuses them.
         route(POST, "/tokens", native::tokens::issue),

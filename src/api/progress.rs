@@ -94,6 +94,10 @@ pub fn progress(waiting: &Waiting) -> Value {
     #[derive(Serialize)]
     #[serde(tag = "phase", rename_all = "snake_case")]
     enum Out {
+        Fetching {
+            received: u64,
+            bytes: Option<u64>,
+        },
         Queued {
             position: u32,
         },
@@ -107,6 +111,7 @@ pub fn progress(waiting: &Waiting) -> Value {
         },
     }
     let out = match waiting.stage {
+        Stage::Fetching { received, bytes } => Out::Fetching { received, bytes },
         Stage::Queued { position } => Out::Queued { position },
         Stage::Loading { share } => Out::Loading { share },
         Stage::Reading(reading) => Out::Reading {
@@ -153,6 +158,16 @@ mod tests {
             told(both, stage, None),
             [
                 json!({"id": 1, "progress": {"phase": "queued", "position": 3, "seconds_left": null}})
+            ]
+        );
+        let stage = Stage::Fetching {
+            received: 5,
+            bytes: Some(9),
+        };
+        assert_eq!(
+            told(both, stage, Some(2000)),
+            [
+                json!({"id": 1, "progress": {"phase": "fetching", "received": 5, "bytes": 9, "seconds_left": 2.0}})
             ]
         );
         let stage = Stage::Loading { share: Some(0.5) };

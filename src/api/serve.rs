@@ -185,7 +185,7 @@ async fn answer(
     mut request: hyper::Request<Incoming>,
 ) -> io::Result<axum::response::Response> {
     let pid = connected.pid;
-    let identified = identify(&api.admission, &connected, request.headers_mut());
+    let identified = identify(&api.admission, &connected, request.headers_mut()).await;
     let (uid, peer) = match &identified {
         Ok((caller, peer)) => (caller.id(), *peer),
         Err(_) => (connected.id(), None),

@@ -17,30 +17,24 @@ use crate::chat::{Stage, Waiting};
 /// Between two that tell of the same stage.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Tells how far one request is.
-pub struct Teller {
+/// What there is to tell of one request, and when.
+pub struct News {
     waiting: watch::Receiver<Option<Waiting>>,
-    write: Box<dyn FnMut(&Waiting) -> Bytes + Send>,
     /// What was told last, and when.
     told: Option<(Waiting, Instant)>,
 }
 
-impl Teller {
-    /// `write`: what is sent for it; nothing if it says nothing in that shape.
-    pub fn new(
-        waiting: watch::Receiver<Option<Waiting>>,
-        write: impl FnMut(&Waiting) -> Bytes + Send + 'static,
-    ) -> Self {
+impl News {
+    pub fn new(waiting: watch::Receiver<Option<Waiting>>) -> Self {
         Self {
             waiting,
-            write: Box::new(write),
             told: None,
         }
     }
 
-    /// What is to be sent next; never returns when there will be nothing more. Nothing is lost when
+    /// What is to be told next; never returns when there will be nothing more. Nothing is lost when
     /// the future is dropped.
-    pub async fn next(&mut self) -> Bytes {
+    pub async fn next(&mut self) -> Waiting {
         loop {
             let Some((waiting, due)) = self.untold() else {
                 // What has no sender any more will not change.
@@ -56,19 +50,14 @@ impl Teller {
                 }
                 continue;
             }
-            let bytes = self.tell(waiting);
-            if !bytes.is_empty() {
-                return bytes;
-            }
+            return self.tell(waiting);
         }
     }
 
-    /// The answer begins: what is sent before it, so that who was told of a prompt sees it read.
-    fn end(&mut self) -> Bytes {
-        match self.untold() {
-            Some((waiting, _)) if is_read(&waiting) => self.tell(waiting),
-            _ => Bytes::new(),
-        }
+    /// The answer begins: what is told before it, so that who was told of a prompt sees it read.
+    pub fn end(&mut self) -> Option<Waiting> {
+        let (waiting, _) = self.untold()?;
+        is_read(&waiting).then(|| self.tell(waiting))
     }
 
     /// How it stands, if that was not told, and when it may be told.
@@ -82,9 +71,47 @@ impl Teller {
         })
     }
 
-    fn tell(&mut self, waiting: Waiting) -> Bytes {
+    fn tell(&mut self, waiting: Waiting) -> Waiting {
         self.told = Some((waiting, Instant::now()));
-        (self.write)(&waiting)
+        waiting
+    }
+}
+
+/// Tells how far one request is.
+pub struct Teller {
+    news: News,
+    write: Box<dyn FnMut(&Waiting) -> Bytes + Send>,
+}
+
+impl Teller {
+    /// `write`: what is sent for it; nothing if it says nothing in that shape.
+    pub fn new(
+        waiting: watch::Receiver<Option<Waiting>>,
+        write: impl FnMut(&Waiting) -> Bytes + Send + 'static,
+    ) -> Self {
+        Self {
+            news: News::new(waiting),
+            write: Box::new(write),
+        }
+    }
+
+    /// What is to be sent next, as [`News::next`].
+    pub async fn next(&mut self) -> Bytes {
+        loop {
+            let waiting = self.news.next().await;
+            let bytes = (self.write)(&waiting);
+            if !bytes.is_empty() {
+                return bytes;
+            }
+        }
+    }
+
+    /// What is sent before the answer, as [`News::end`].
+    fn end(&mut self) -> Bytes {
+        match self.news.end() {
+            Some(waiting) => (self.write)(&waiting),
+            None => Bytes::new(),
+        }
     }
 }
 
@@ -177,7 +204,7 @@ mod tests {
     fn teller(receiver: watch::Receiver<Option<Waiting>>) -> Teller {
         Teller::new(receiver, |waiting| match waiting.stage {
             Stage::Queued { position } => format!("queued {position}").into(),
-            Stage::Loading { .. } => Bytes::new(),
+            Stage::Loading { .. } | Stage::Fetching { .. } => Bytes::new(),
             Stage::Reading(reading) => format!("read {}", reading.done).into(),
         })
     }

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use crate::access::Caller;
 use crate::access::admission::Admission;
+use crate::access::oidc::Oidc;
 use crate::access::token::Tokens;
 use crate::access::{Policy, Principal};
 use crate::api::*;
@@ -67,7 +68,12 @@ impl Door {
                 SOON,
             ),
             limits.clone(),
-            Admission::new(access, limits.body_bytes, Tokens::open(None)),
+            Admission::new(
+                access,
+                limits.body_bytes,
+                Tokens::open(None),
+                Oidc::default(),
+            ),
         ));
         let serving = tokio::spawn(serve(Arc::clone(&api), listener, stopping));
         Self {

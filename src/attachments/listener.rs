@@ -82,8 +82,8 @@ impl Attachments {
             audio: true,
             ..Modalities::default()
         };
-        let found = self.backends.find(model, audio).await;
-        found.map_err(Refused::Failure)?;
+        let takes = self.backends.takes(share.account(), model, audio);
+        takes.await.map_err(Refused::Failure)?;
         let mut held = share.beside(self.decoder.held());
         held.grow(MEDIA_LEAST).map_err(Refused::Full)?;
         share.hold(held);

@@ -179,12 +179,13 @@ impl Attachments {
         share: &mut Share,
     ) -> Result<(), Refused> {
         let modalities = request.modalities();
-        if !modalities.any() {
+        // What is asked of another machine's model goes there as it came.
+        if !modalities.any() || self.backends.is_elsewhere(share.account(), model).await {
             return Ok(());
         }
         // Before anything is decoded in vain.
-        let found = self.backends.find(model, modalities).await;
-        found.map_err(Refused::Failure)?;
+        let takes = self.backends.takes(share.account(), model, modalities);
+        takes.await.map_err(Refused::Failure)?;
         let waiting = self.waiting(share);
         self.decoder.decode(request, share, &waiting).await
     }

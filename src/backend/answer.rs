@@ -1,5 +1,7 @@
 //! An answer on its way from a backend to a door.
 
+use std::sync::{Arc, OnceLock};
+
 use tokio::sync::{mpsc, watch};
 
 use super::Failure;
@@ -17,6 +19,8 @@ pub struct Answer {
     pub relaxed: Vec<String>,
     /// How far the request is, until its answer begins; `None` before that is known.
     pub waiting: watch::Receiver<Option<Waiting>>,
+    /// The upstream that answers, once one does.
+    pub upstream: Arc<OnceLock<String>>,
 }
 
 /// Tells the backend, when it is dropped, that nobody waits for a request any more.
@@ -38,6 +42,11 @@ impl Answer {
     /// this is settled, or at the end of an answer that is not streamed.
     pub fn model(&self) -> String {
         self.model.borrow().clone()
+    }
+
+    /// The upstream that answers; `None`: this machine does, or it is not known yet. With the first event this is settled.
+    pub fn upstream(&self) -> Option<&str> {
+        self.upstream.get().map(String::as_str)
     }
 
     /// The next event; `None` after `Done` or a failure.

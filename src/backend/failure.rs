@@ -74,8 +74,21 @@ pub enum Failure {
     Store { fault: StoreFault, text: String },
     /// A model is not fetched; says why.
     Pull { fault: PullFault, text: String },
+    /// A service on another machine does not answer; says which, and why.
+    Upstream { fault: UpstreamFault, text: String },
     /// The worker refused this request.
     Chat(ChatError),
+}
+
+/// What keeps an upstream from answering.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamFault {
+    /// The request has what is not sent to other machines.
+    NotSent,
+    /// The service refuses the request.
+    Refused,
+    /// It cannot be reached, is too busy, broke off, or speaks something else.
+    Unavailable,
 }
 
 impl Failure {
@@ -93,6 +106,37 @@ impl Failure {
 }
 
 impl Failure {
+    /// Whether another upstream would refuse it as well.
+    pub fn is_of_the_request(&self) -> bool {
+        matches!(
+            self,
+            Self::Upstream {
+                fault: UpstreamFault::Refused | UpstreamFault::NotSent,
+                ..
+            }
+        )
+    }
+
+    /// Why an upstream did not answer what this machine could not, both in one.
+    pub(super) fn beside(self, local: &Self) -> Self {
+        let fault = match &self {
+            Self::Upstream { fault, .. } => *fault,
+            _ => UpstreamFault::Unavailable,
+        };
+        Self::Upstream {
+            fault,
+            text: format!("{self}; and here: {local}"),
+        }
+    }
+
+    /// What it is, for log lines: without what a service says, which may quote a prompt.
+    pub(super) fn without_words(&self) -> String {
+        match self {
+            Self::Upstream { fault, .. } => format!("{fault:?}"),
+            other => other.to_string(),
+        }
+    }
+
     /// Whether the model had too little memory.
     pub fn is_of_memory(&self) -> bool {
         matches!(self, Self::NoRoom { .. } | Self::OutOfMemory { .. })
@@ -161,7 +205,9 @@ impl fmt::Display for Failure {
                 f,
                 "model `{model}` is in use; `gemmactl unload {model}` ends that"
             ),
-            Self::Store { text, .. } | Self::Pull { text, .. } => f.write_str(text),
+            Self::Store { text, .. } | Self::Pull { text, .. } | Self::Upstream { text, .. } => {
+                f.write_str(text)
+            }
             Self::Chat(error) => error.fmt(f),
         }
     }

@@ -98,3 +98,15 @@ pub enum UnusedKind {
     /// A download that failed and nobody goes on with.
     Download,
 }
+
+/// How far the hashing of a model's files is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hashed {
+    /// The model's id; empty before it is known.
+    pub model: String,
+    /// The file that is read.
+    pub file: String,
+    /// Bytes of all files that were read, and that there are.
+    pub read: u64,
+    pub bytes: u64,
+}

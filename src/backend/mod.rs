@@ -6,21 +6,26 @@
 mod answer;
 mod failure;
 mod keep;
+mod on_demand;
 mod pull;
+mod remote;
 mod report;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod status;
 
 pub use answer::{Answer, HangUpGuard};
-pub use failure::Failure;
+pub use failure::{Failure, UpstreamFault};
 pub use keep::{
-    Import, Imported, ModelPart, Removed, StoreFault, Unused, UnusedKind, Verdict, VerifiedFile,
+    Hashed, Import, Imported, ModelPart, Removed, StoreFault, Unused, UnusedKind, Verdict,
+    VerifiedFile,
 };
+pub use on_demand::OnDemand;
 pub use pull::{
-    PullAsk, PullBackend, PullFault, PullMemory, PullPlan, PullRights, PullState, PullStatus,
-    PullWatch, PulledFile, Puller,
+    LISTED, PullAsk, PullBackend, PullFault, PullMemory, PullPlan, PullRights, PullState,
+    PullStatus, PullWatch, PulledFile, Puller, listed,
 };
+pub use remote::{Remote, RemoteModel, RemoteStatus, Why};
 pub use report::{
     CacheReport, CachedFile, CatalogEntry, CatalogMemory, CatalogReport, ContextSpan, KeptFor,
     KeptPrompt, Member, MemoryReport, ModelDetails, PlanReport, PlannedContext, PlannedModel,
@@ -37,6 +42,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::chat::{ChatRequest, Modalities, PrincipalId, TextAnswer, TextTask};
+use on_demand::{Fetched, Wanted};
+
 pub use crate::gemma::layout::{Class, Kind};
 pub use crate::gemma::picture::Size as PictureSize;
 pub use crate::gemma::sound::RATE as SOUND_RATE;
@@ -100,8 +107,12 @@ pub trait LocalBackend: Backend + PullBackend {
     /// Takes an installed model of exactly this id away, with what belongs to it alone. Fails while it is in use.
     fn remove<'a>(&'a self, id: &'a str) -> Reply<'a, Removed>;
 
-    /// Hashes the files of the installed model that a name means; returns its id.
-    fn verify<'a>(&'a self, name: &'a str) -> Reply<'a, (String, Vec<VerifiedFile>)>;
+    /// Hashes the files of the installed model that a name means; returns its id. Stops when nobody is `told` any more.
+    fn verify<'a>(
+        &'a self,
+        name: &'a str,
+        told: watch::Sender<Hashed>,
+    ) -> Reply<'a, (String, Vec<VerifiedFile>)>;
 
     /// Begins to take in a file of so many bytes, in a folder of the model directory if one is named.
     fn import<'a>(
@@ -146,23 +157,28 @@ pub enum Permit {
     Nothing,
 }
 
-/// All backends, for the doors. Cheap to clone.
+/// This machine's backend and services on others, for the doors. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Backends {
     local: Arc<dyn LocalBackend>,
-    /// Asked for models that the local one does not have.
-    remote: Arc<[Arc<dyn Backend>]>,
+    /// Services on other machines, if there may be any.
+    remote: Option<Arc<dyn Remote>>,
     /// `None`: everybody may ask every model.
     permits: Option<Arc<dyn Permits>>,
+    /// `None`: nothing is fetched for a request.
+    on_demand: Option<Arc<dyn OnDemand>>,
+    fetched: Fetched,
 }
 
 impl Backends {
-    /// `remote`: backends for models that `local` does not have, the preferred one first.
-    pub fn new(local: Arc<dyn LocalBackend>, remote: Vec<Arc<dyn Backend>>) -> Self {
+    /// This machine's alone.
+    pub fn new(local: Arc<dyn LocalBackend>) -> Self {
         Self {
             local,
-            remote: remote.into(),
+            remote: None,
             permits: None,
+            on_demand: None,
+            fetched: Fetched::default(),
         }
     }
 
@@ -172,6 +188,29 @@ impl Backends {
             permits: Some(permits),
             ..self
         }
+    }
+
+    /// The same, which have models fetched that are asked and not installed, for those who may.
+    pub fn with_on_demand(self, on_demand: Arc<dyn OnDemand>) -> Self {
+        Self {
+            on_demand: Some(on_demand),
+            ..self
+        }
+    }
+
+    /// What has to be fetched before `owner` can ask the model of this name; `None` where it is there, or is not fetched.
+    async fn wanted(&self, owner: PrincipalId, name: &str) -> Option<Wanted> {
+        let on_demand = self.on_demand.as_ref().filter(|all| all.is_on())?;
+        let missing = self.find(name, Modalities::default()).await.err()?;
+        if !Wanted::is_named(&missing, name) {
+            return None;
+        }
+        let ask = PullAsk {
+            model: name.to_owned(),
+            ..PullAsk::default()
+        };
+        let by = on_demand.puller(owner, &ask).await?;
+        Some(Wanted { ask, by, missing })
     }
 
     /// What `owner` asks who names a model so: fails if that is not the one that they may ask.
@@ -204,38 +243,34 @@ impl Backends {
         &*self.local
     }
 
-    /// What is known of each backend right now, the local one first.
-    pub fn statuses(&self) -> Vec<Status> {
-        let remote = self.remote.iter().map(|backend| backend.status());
-        std::iter::once(self.local.status()).chain(remote).collect()
-    }
-
-    /// What is known of the backend that has this model.
-    pub fn status_of(&self, model: &str) -> Status {
-        self.of(model).status()
-    }
-
-    /// The backend that a request for `model` goes to: the first that lists exactly this id, and
-    /// else the local one, which knows aliases and says what there is.
-    fn of(&self, model: &str) -> &dyn Backend {
-        let lists = |status: Status| status.models.iter().any(|info| info.id == model);
-        if lists(self.local.status()) {
-            return &*self.local;
-        }
-        let remote = self.remote.iter().find(|backend| lists(backend.status()));
-        remote.map_or(&*self.local as &dyn Backend, |backend| &**backend)
-    }
-
     /// See [`Backend::find`].
     ///
     /// # Errors
     ///
-    /// No backend has such a model.
+    /// This machine has no such model.
     pub async fn find(&self, name: &str, modalities: Modalities) -> Result<Found, Failure> {
-        self.of(name).find(name, modalities).await
+        self.local.find(name, modalities).await
     }
 
-    /// See [`Backend::chat`].
+    /// Whether what `owner` names can be asked about these media, as far as that is known: of a model that is fetched first it is not.
+    ///
+    /// # Errors
+    ///
+    /// There is no such model, or none that takes them.
+    pub async fn takes(
+        &self,
+        owner: PrincipalId,
+        name: &str,
+        modalities: Modalities,
+    ) -> Result<(), Failure> {
+        let name = &self.here(name);
+        match self.find(name, modalities).await {
+            Err(failure) if self.wanted(owner, name).await.is_none() => Err(failure),
+            _ => Ok(()),
+        }
+    }
+
+    /// See [`Backend::chat`]. A model that is not installed is fetched first, if its owner may have it fetched.
     ///
     /// # Errors
     ///
@@ -246,8 +281,23 @@ impl Backends {
         model: &str,
         request: ChatRequest,
     ) -> Result<Answer, Failure> {
-        let model = &self.permitted(owner, model).await?;
-        self.of(model).chat(owner, model, request).await
+        let model = &self.here(&self.permitted(owner, model).await?);
+        if let Some(wanted) = self.wanted(owner, model).await
+            && !self.is_elsewhere(owner, model).await
+        {
+            let (local, fetched) = (self.local.clone(), self.fetched.clone());
+            return Ok(wanted.answer(local, fetched, owner, request));
+        }
+        self.ask(owner, model, request).await
+    }
+
+    /// What a name means by which a model was fetched for a request; else the name.
+    fn here(&self, name: &str) -> String {
+        let fetched = self.on_demand.as_ref().and_then(|_| {
+            let status = self.local.changes();
+            self.fetched.id(name, &status.borrow())
+        });
+        fetched.unwrap_or_else(|| name.to_owned())
     }
 
     /// See [`LocalBackend::load`].
@@ -272,7 +322,15 @@ impl Backends {
         task: TextTask,
     ) -> Result<TextAnswer, Failure> {
         let model = &self.permitted(owner, model).await?;
-        self.of(model).text(owner, model, task).await
+        if self.is_elsewhere(owner, model).await {
+            return Err(Failure::Upstream {
+                fault: UpstreamFault::NotSent,
+                text: format!(
+                    "`{model}` is a model of an upstream, whose tokens and template are not known here"
+                ),
+            });
+        }
+        self.local.text(owner, model, task).await
     }
 }
 
@@ -305,7 +363,7 @@ mod tests {
                     reply.send(Ok(Found::example(id))).unwrap();
                 }
             });
-            let backends = Backends::new(local, vec![]).with_permits(Arc::new(OneModel(permit)));
+            let backends = Backends::new(local).with_permits(Arc::new(OneModel(permit)));
             backends.permitted(owner, name).await
         };
         let only = || Permit::Only("mine".to_owned());
@@ -323,47 +381,5 @@ mod tests {
         let models = models.iter().map(|id| ModelInfo::example(id)).collect();
         let (backend, calls, _) = Scripted::new(Status::first(models, vec![], None));
         (Arc::new(backend), calls)
-    }
-
-    #[tokio::test]
-    async fn a_request_goes_to_the_backend_that_lists_its_model() {
-        let (local, mut asked_local) = backend(&["both", "here"]);
-        let (remote, mut asked_remote) = backend(&["both", "there"]);
-        let backends = Backends::new(local, vec![remote]);
-        let asked = |name: &'static str| {
-            let backends = backends.clone();
-            tokio::spawn(async move { backends.find(name, Modalities::default()).await })
-        };
-        for (name, remote) in [
-            ("here", false),
-            ("there", true),
-            ("both", false),
-            ("auto", false),
-            ("nowhere", false),
-        ] {
-            let found = asked(name);
-            let call = if remote {
-                asked_remote.recv().await
-            } else {
-                asked_local.recv().await
-            };
-            let Some(Call::Find {
-                name: seen,
-                modalities,
-                reply,
-            }) = call
-            else {
-                panic!("{name}: {call:?}");
-            };
-            assert_eq!((seen.as_str(), modalities), (name, Modalities::default()));
-            reply.send(Ok(Found::example(name))).unwrap();
-            assert_eq!(found.await.unwrap().unwrap().model.id, name);
-        }
-        let ids: Vec<Vec<_>> = backends
-            .statuses()
-            .into_iter()
-            .map(|status| status.models.into_iter().map(|model| model.id).collect())
-            .collect();
-        assert_eq!(ids, [["both", "here"], ["both", "there"]]);
     }
 }

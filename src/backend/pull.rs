@@ -1,9 +1,15 @@
 //! What is told of models that are fetched.
 
-use tokio::sync::watch;
+use std::time::Duration;
 
-use super::Reply;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::{Reply, Status};
 use crate::chat::PrincipalId;
+
+/// How long it is waited for that the list of models has what came, and no more what went.
+pub const LISTED: Duration = Duration::from_secs(10);
 
 /// What is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -166,6 +172,29 @@ impl PullStatus {
     pub fn received(&self) -> u64 {
         self.files.iter().map(|file| file.received).sum()
     }
+
+    /// Why it has come to nothing, if it is over and has.
+    pub fn failure(&self) -> Option<String> {
+        match &self.state {
+            PullState::Failed { cause, resumable } => Some(match resumable {
+                true => format!("{cause}; what came is kept: pull again to go on"),
+                false => cause.clone(),
+            }),
+            PullState::Cancelled => Some("the download was cancelled".into()),
+            _ => None,
+        }
+    }
+}
+
+/// Waits until a model that was fetched is among those that are installed: whoever hears that it is
+/// there may ask it at once.
+pub async fn listed(last: &PullStatus, mut models: watch::Receiver<Status>) {
+    if last.state != PullState::Done {
+        return;
+    }
+    let is_there = |status: &Status| status.models.iter().any(|model| model.id == last.model);
+    // A disk that does not answer keeps nobody from hearing that the file is whole.
+    let _ = timeout(LISTED, models.wait_for(is_there)).await;
 }
 
 /// A model that is fetched, as it goes on.

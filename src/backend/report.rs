@@ -67,6 +67,8 @@ pub struct PlannedModel {
     pub context_limit: u32,
     /// Bytes of its projector, which is left out where it does not fit.
     pub projector: u64,
+    /// Bytes that its drafter takes, which is left out first; 0 where none is used.
+    pub drafter: u64,
     pub contexts: Vec<PlannedContext>,
     /// How it would be loaded; `None` where it does not fit.
     pub span: Option<ContextSpan>,
@@ -87,7 +89,7 @@ pub struct PlannedContext {
     /// Tokens.
     pub context: u32,
     pub packed: PackedWeights,
-    /// Without the projector.
+    /// Without the projector and the drafter.
     pub cost: Cost,
     pub fits: bool,
 }

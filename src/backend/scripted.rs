@@ -12,7 +12,6 @@ use crate::chat::{ChatEvent, PrincipalId};
 pub(crate) enum Call {
     Find {
         name: String,
-        modalities: Modalities,
         reply: oneshot::Sender<Result<Found, Failure>>,
     },
     Chat {
@@ -57,7 +56,7 @@ impl Backends {
     /// A single scripted backend; see [`Scripted::new`].
     pub(crate) fn scripted(status: Status) -> (Self, mpsc::Receiver<Call>, watch::Sender<Status>) {
         let (backend, asked, publish) = Scripted::new(status);
-        (Self::new(Arc::new(backend), vec![]), asked, publish)
+        (Self::new(Arc::new(backend)), asked, publish)
     }
 }
 
@@ -70,13 +69,9 @@ impl Backend for Scripted {
         self.status.clone()
     }
 
-    fn find<'a>(&'a self, name: &'a str, modalities: Modalities) -> Reply<'a, Found> {
+    fn find<'a>(&'a self, name: &'a str, _: Modalities) -> Reply<'a, Found> {
         let name = name.to_owned();
-        self.ask(move |reply| Call::Find {
-            name,
-            modalities,
-            reply,
-        })
+        self.ask(move |reply| Call::Find { name, reply })
     }
 
     fn chat<'a>(
@@ -150,7 +145,11 @@ impl LocalBackend for Scripted {
         unscripted(id)
     }
 
-    fn verify<'a>(&'a self, name: &'a str) -> Reply<'a, (String, Vec<VerifiedFile>)> {
+    fn verify<'a>(
+        &'a self,
+        name: &'a str,
+        _: watch::Sender<Hashed>,
+    ) -> Reply<'a, (String, Vec<VerifiedFile>)> {
         unscripted(name)
     }
 
@@ -214,6 +213,7 @@ impl Answer {
                 guard,
                 relaxed: vec![],
                 waiting,
+                upstream: Arc::default(),
             },
             send,
         )

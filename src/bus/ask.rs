@@ -1,11 +1,8 @@
 //! From a call to an answer.
 
-use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
-
-use zbus::zvariant::OwnedValue;
 
 use super::Shared;
 use super::charge::Charge;
@@ -13,6 +10,7 @@ use super::client::Client;
 use super::error::BusError;
 use super::files;
 use super::options::Options;
+use super::progress::{Listener, Telling};
 use super::settings::Settings;
 use crate::access::quota::Share;
 use crate::api::Invalid;
@@ -118,9 +116,8 @@ impl Shared {
         &self,
         client: Client,
         text: &str,
-        options: HashMap<String, OwnedValue>,
+        mut options: Options,
     ) -> Result<Asked, BusError> {
-        let mut options = Options::new(options);
         let (files, timeout) = (options.files("files")?, timeout_of(&mut options)?);
         options.finish()?;
         let mut charge = self.charge(&client);
@@ -167,9 +164,8 @@ impl Shared {
         &self,
         client: Client,
         prompt: &str,
-        options: HashMap<String, OwnedValue>,
+        mut options: Options,
     ) -> Result<Asked, BusError> {
-        let mut options = Options::new(options);
         let (files, timeout) = (PassedFiles::take(&mut options)?, timeout_of(&mut options)?);
         let (settings, system) = (Settings::take(&mut options)?, options.text("system")?);
         options.finish()?;
@@ -229,8 +225,13 @@ impl Shared {
         self.resolved(call, client, timeout, charge).await
     }
 
-    /// Waits for the whole answer. A caller who leaves the bus cancels it.
-    pub async fn complete(&self, asked: Asked) -> Result<Answered, BusError> {
+    /// Waits for the whole answer, and tells who listens how far it is. A caller who leaves the bus
+    /// cancels it.
+    pub async fn complete(
+        &self,
+        asked: Asked,
+        listener: Option<Listener>,
+    ) -> Result<Answered, BusError> {
         let Asked {
             mut call,
             client,
@@ -244,12 +245,16 @@ impl Shared {
                 .backends
                 .chat(client.caller.id(), &call.model, call.request)
                 .await?;
+            let telling = listener.map(|listener| Telling::start(listener, answer.waiting.clone()));
             let mut event = generation::next(&mut answer).await?;
             let mut completion = CompletionBuilder::hiding_thoughts(call.hides_thoughts);
             loop {
                 if let Some(done) = completion.event(event) {
                     // To here the request was kept: it might have been answered anew.
                     drop(bytes);
+                    if let Some(telling) = telling {
+                        telling.stop().await;
+                    }
                     return Ok(Answered {
                         completion,
                         head: Head::new(&answer.model()),

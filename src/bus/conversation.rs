@@ -15,6 +15,7 @@ use super::client::Client;
 use super::error::BusError;
 use super::history::History;
 use super::options::Options;
+use super::progress::Listener;
 use super::settings::Settings;
 use super::{CLIENTS, Shared};
 use crate::access::quota::Share;
@@ -39,7 +40,7 @@ struct Said {
 #[interface(name = "org.gemmad.Gemmad1.Conversation")]
 impl Conversation {
     /// Says something and returns the model's answer; a turn that fails leaves no trace. Options:
-    /// images, sounds, files (ah) and timeout (u), as for Ask.
+    /// images, sounds, files (ah), progress (s) and timeout (u), as for Ask.
     #[zbus(out_args("answer"))]
     async fn send(
         &self,
@@ -52,6 +53,7 @@ impl Conversation {
         let client = self.shared.admit(&header).await?;
         let mut options = Options::new(options);
         let (files, timeout) = (PassedFiles::take(&mut options)?, timeout_of(&mut options)?);
+        let listener = Listener::take(&mut options, emitter.connection(), client.name())?;
         options.finish()?;
         let mut said = client.wait(timeout, self.said.lock()).await?;
         let kept = self.shared.charge(&self.owner);
@@ -65,7 +67,8 @@ impl Conversation {
             .shared
             .ask(client, &self.settings, messages, timeout, charge)
             .await?;
-        let answer = self.shared.complete(asked).await?.completion.into_content();
+        let answered = self.shared.complete(asked, listener).await?;
+        let answer = answered.completion.into_content();
         kept.take(answer.len())?;
         let reply = Message::text(Role::Assistant, answer.as_str());
         said.bytes.absorb(kept.into_share());

@@ -16,8 +16,7 @@ use super::client::Client;
 use super::error::BusError;
 use super::{CLIENTS, Shared, requested};
 use crate::api::id;
-use crate::api::native::pull::listed;
-use crate::backend::{PullState, PullStatus, PullWatch};
+use crate::backend::{PullState, PullStatus, PullWatch, listed};
 
 const INTERFACE: &str = "org.gemmad.Gemmad1.Download";
 /// Changes within this time become one signal.

@@ -9,7 +9,7 @@ use crate::api::Invalid;
 use crate::api::generation::Unread;
 use crate::api::openai::chat::fields;
 use crate::attachments::Refused;
-use crate::backend::{Failure, PullFault, StoreFault};
+use crate::backend::{Failure, PullFault, StoreFault, UpstreamFault};
 use crate::chat::{self, ChatError, Place};
 
 /// `org.gemmad.Error.…`; the text is for people.
@@ -94,6 +94,10 @@ impl From<Failure> for BusError {
             Failure::Store { fault, .. } => match fault {
                 StoreFault::BadFile | StoreFault::Exists => Self::InvalidRequest(text),
                 StoreFault::Full | StoreFault::Disk => Self::DiskFailed(text),
+            },
+            Failure::Upstream { fault, .. } => match fault {
+                UpstreamFault::NotSent | UpstreamFault::Refused => Self::InvalidRequest(text),
+                UpstreamFault::Unavailable => Self::WorkerFailed(text),
             },
             Failure::Chat(_) => Self::InvalidRequest(text),
         }

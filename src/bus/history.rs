@@ -165,6 +165,7 @@ fn picture_scheme(file: &[u8]) -> &'static str {
         [b'G', b'I', b'F', b'8', ..] => "data:image/gif;base64,",
         [b'R', b'I', b'F', b'F', ..] => "data:image/webp;base64,",
         [b'B', b'M', ..] => "data:image/bmp;base64,",
+        [b'I', b'I', b'*', 0, ..] | [b'M', b'M', 0, b'*', ..] => "data:image/tiff;base64,",
         _ => "data:image/png;base64,",
     }
 }

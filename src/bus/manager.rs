@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use zbus::message::Header;
+use zbus::object_server::SignalEmitter;
 use zbus::zvariant::{OwnedFd, OwnedObjectPath, OwnedValue, Value};
 use zbus::{Connection, interface};
 
@@ -14,6 +15,7 @@ use super::ask::timeout_of;
 use super::error::BusError;
 use super::options::Options;
 use super::polkit::Action;
+use super::progress::{Listener, Said};
 use super::properties::Properties;
 use super::{Shared, conversation, stream};
 use crate::api::native;
@@ -96,7 +98,7 @@ impl Manager {
     #[zbus(out_args("status"))]
     async fn describe(&self, #[zbus(header)] header: Header<'_>) -> String {
         let viewer = self.0.viewer(&header).await;
-        native::status::describe(self.0.backends.local().status(), viewer)
+        native::status::describe(&self.0.backends, viewer)
     }
 
     /// Loads a model (`auto`: the best one) and returns its id when it is up. Options: timeout (u),
@@ -159,34 +161,46 @@ impl Manager {
 
     /// Answers a question with a text. Options: model, system (s), max-tokens, seed (u),
     /// temperature (d), thinking (b), prompt-cache-retention (s: in_memory or 24h),
-    /// service-tier (s: default or flex), images, sounds, files (ah), and timeout (u): the seconds
-    /// after which the call fails, 20 unless given. A model may have to be loaded first, which takes
-    /// longer: then give more, and have your library wait as long.
+    /// service-tier (s: default or flex), images, sounds, files (ah), progress (s: a name for this
+    /// call, under which Progress tells how far it is), and timeout (u): the seconds after which the
+    /// call fails, 20 unless given. A model may have to be loaded first, which takes longer: then give
+    /// more, and have your library wait as long.
     #[zbus(out_args("answer"))]
     async fn ask(
         &self,
         #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
         prompt: &str,
         options: HashMap<String, OwnedValue>,
     ) -> Result<String, BusError> {
         let client = self.0.admit(&header).await?;
+        let mut options = Options::new(options);
+        let listener = Listener::take(&mut options, connection, client.name())?;
         let asked = self.0.question(client, prompt, options).await?;
-        Ok(self.0.complete(asked).await?.completion.into_content())
+        Ok(self
+            .0
+            .complete(asked, listener)
+            .await?
+            .completion
+            .into_content())
     }
 
     /// Answers a request of `POST /v1/chat/completions` with a `chat.completion`, both JSON.
     /// Options: files (ah), which the request names "fd:0", "fd:1" and so on where it would have a
-    /// data URL or base64; timeout (u), as for Ask.
+    /// data URL or base64; progress (s) and timeout (u), as for Ask.
     #[zbus(out_args("completion"))]
     async fn chat(
         &self,
         #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
         request: &str,
         options: HashMap<String, OwnedValue>,
     ) -> Result<String, BusError> {
         let client = self.0.admit(&header).await?;
+        let mut options = Options::new(options);
+        let listener = Listener::take(&mut options, connection, client.name())?;
         let asked = self.0.request(client, request, options).await?;
-        Ok(self.0.complete(asked).await?.json())
+        Ok(self.0.complete(asked, listener).await?.json())
     }
 
     /// Takes the request of Chat and returns at once with an object and a socket, on which the
@@ -203,6 +217,7 @@ impl Manager {
         options: HashMap<String, OwnedValue>,
     ) -> Result<(OwnedObjectPath, OwnedFd), BusError> {
         let client = self.0.admit(&header).await?;
+        let options = Options::new(options);
         let asked = self.0.request(client, request, options).await?;
         stream::open(&self.0, connection, asked).await
     }
@@ -219,6 +234,17 @@ impl Manager {
         let client = self.0.admit(&header).await?;
         conversation::open(&self.0, connection, client, options).await
     }
+
+    /// How far a call with the option progress is, of this or another interface, to its caller alone:
+    /// when a stage begins, and four times a second at most while it lasts. Phase (s) is fetching, with
+    /// received and bytes (t), queued, with position (u), loading, with share (d, from 0 to 1), or reading,
+    /// with tokens-read, tokens-to-read and tokens-cached (u); seconds-left (d) is an estimate. What is not known is left out.
+    #[zbus(signal)]
+    pub(super) async fn progress(
+        emitter: &SignalEmitter<'_>,
+        name: &str,
+        progress: Said,
+    ) -> zbus::Result<()>;
 
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> &'static str {

@@ -23,6 +23,7 @@ mod manager;
 mod models;
 mod options;
 mod polkit;
+mod progress;
 mod properties;
 pub mod proxy;
 mod settings;

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use zbus::message::Header;
 use zbus::zvariant::{OwnedFd, OwnedObjectPath, OwnedValue};
 use zbus::{Connection, interface};
@@ -18,7 +19,7 @@ use super::polkit::Action;
 use super::{Shared, download};
 use crate::api::native;
 use crate::attachments::aside;
-use crate::backend::{Failure, Import, Imported, PullAsk, Puller};
+use crate::backend::{Failure, Hashed, Import, Imported, PullAsk, Puller};
 
 /// Bytes of a file that are read at once.
 const PIECE: usize = 1 << 20;
@@ -161,9 +162,11 @@ impl Models {
         let mut options = Options::new(options);
         let timeout = timeout_of(&mut options)?;
         options.finish()?;
-        let verified = client.wait(timeout, self.0.backends.local().verify(model));
+        // It stops when the caller leaves, or its time is over.
+        let (told, _watched) = watch::channel(Hashed::default());
+        let verified = client.wait(timeout, self.0.backends.local().verify(model, told));
         let (model, files) = verified.await??;
-        Ok(native::keep::verified_json(model, files))
+        Ok(native::verify::verified_json(model, files))
     }
 }
 

@@ -37,6 +37,8 @@ pub trait Manager {
         options: Options<'_>,
     ) -> zbus::Result<(OwnedObjectPath, OwnedFd)>;
     fn open_conversation(&self, options: Options<'_>) -> zbus::Result<OwnedObjectPath>;
+    #[zbus(signal)]
+    fn progress(&self, name: &str, progress: HashMap<String, OwnedValue>) -> zbus::Result<()>;
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> zbus::Result<String>;
     #[zbus(property)]

@@ -71,6 +71,8 @@ pub struct Drafted {
     pub lookup: Tally,
     /// What the answer's form leaves no choice about.
     pub forced: Tally,
+    /// What a drafter guessed.
+    pub drafter: Tally,
 }
 
 impl Drafted {
@@ -80,8 +82,12 @@ impl Drafted {
     }
 
     /// Each source by its name in reports.
-    pub fn by_source(self) -> [(&'static str, Tally); 2] {
-        [("lookup", self.lookup), ("forced", self.forced)]
+    pub fn by_source(self) -> [(&'static str, Tally); 3] {
+        [
+            ("lookup", self.lookup),
+            ("forced", self.forced),
+            ("drafter", self.drafter),
+        ]
     }
 }
 
@@ -89,6 +95,7 @@ impl AddAssign for Drafted {
     fn add_assign(&mut self, other: Self) {
         self.lookup = self.lookup + other.lookup;
         self.forced = self.forced + other.forced;
+        self.drafter = self.drafter + other.drafter;
     }
 }
 
@@ -102,14 +109,17 @@ mod tests {
         let mut drafted = Drafted {
             lookup: tally(3, 1),
             forced: tally(2, 0),
+            drafter: tally(1, 2),
         };
-        assert_eq!(drafted.total(), tally(5, 1));
+        assert_eq!(drafted.total(), tally(6, 3));
         drafted += Drafted {
             lookup: tally(u64::MAX, 1),
             forced: tally(1, 1),
+            drafter: tally(0, 1),
         };
         assert_eq!(drafted.lookup, tally(u64::MAX, 2));
         assert_eq!(drafted.forced, tally(3, 1));
+        assert_eq!(drafted.drafter, tally(1, 3));
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub struct Waiting {
 /// What a request waits for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Stage {
+    /// That its model, which was not installed, is fetched: bytes that are here, and of how many; `None` where a server has not said.
+    Fetching { received: u64, bytes: Option<u64> },
     /// Its turn.
     Queued {
         /// Its place among those that wait, as it is now; the next one has 1.

@@ -8,6 +8,7 @@ mod memory;
 mod models;
 mod pull;
 mod server;
+mod upstream;
 
 use std::path::Path;
 use std::time::Duration;
@@ -31,6 +32,16 @@ const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 pub(super) struct Table {
     pub name: &'static str,
     pub keys: &'static [Key],
+    /// What makes it a list: it is written as `[[name]]`, once for each thing.
+    pub list: Option<&'static ListTable>,
+}
+
+/// A table that is written once for each thing.
+pub(super) struct ListTable {
+    /// Makes room for one more, which the keys then set.
+    pub begin: fn(&mut Config),
+    /// What is wrong with the last one as a whole, once its keys are set.
+    pub problem: fn(&Config) -> Option<String>,
 }
 
 /// One key.
@@ -79,7 +90,19 @@ enum Rule {
 }
 
 const fn table(name: &'static str, keys: &'static [Key]) -> Table {
-    Table { name, keys }
+    Table {
+        name,
+        keys,
+        list: None,
+    }
+}
+
+const fn list(name: &'static str, keys: &'static [Key], list: &'static ListTable) -> Table {
+    Table {
+        name,
+        keys,
+        list: Some(list),
+    }
 }
 
 const fn key(name: &'static str, rule: Rule) -> Key {
@@ -110,7 +133,7 @@ const fn time_or_zero(put: fn(&mut Config, Duration)) -> Rule {
 }
 
 /// Every table there is, in the order of the sample.
-pub(super) static TABLES: [Table; 8] = [
+pub(super) static TABLES: [Table; 9] = [
     table("server", server::KEYS),
     table("models", models::KEYS),
     table("pull", pull::KEYS),
@@ -119,6 +142,7 @@ pub(super) static TABLES: [Table; 8] = [
     table("limits", limits::KEYS),
     table("access", access::KEYS),
     table("log", log::KEYS),
+    list("upstream", upstream::KEYS, &upstream::LIST),
 ];
 
 impl Table {

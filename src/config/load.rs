@@ -6,11 +6,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 use super::error::{Errors, Problem};
-use super::keys::{TABLES, TOTAL_CONTEXT, Table};
-use super::{Config, Place};
+use super::keys::{ListTable, TABLES, TOTAL_CONTEXT, Table};
+use super::{Config, Place, oidc};
 
 /// Largest configuration file, in bytes. A real one has a few thousand.
 const MAX_FILE: u64 = 1 << 20;
@@ -145,19 +145,64 @@ impl Reader {
         // Sorted by place, so that problems come in the order of the file.
         for (name, value) in in_order(document.get_ref()) {
             let at = |span: &std::ops::Range<usize>| line_of(text, span.start);
+            if name.get_ref() == oidc::TABLE {
+                self.issuers(file, text, value);
+                continue;
+            }
             let Some(table) = Table::named(name.get_ref()) else {
                 self.problem(file, at(&name.span()), unknown_table(name.get_ref()));
                 continue;
             };
-            let Some(entries) = value.get_ref().as_table() else {
-                let text = format!("`{0}` is a table: write its keys under [{0}]", table.name);
-                self.problem(file, at(&name.span()), text);
-                continue;
-            };
-            for (name, value) in in_order(entries) {
-                let line = at(&name.span());
-                self.entry(file, line, table, name.get_ref(), value.get_ref());
+            match (table.list, value.get_ref()) {
+                (None, DeValue::Table(entries)) => self.entries(file, text, table, entries),
+                (None, _) => {
+                    let text = format!("`{0}` is a table: write its keys under [{0}]", table.name);
+                    self.problem(file, at(&name.span()), text);
+                }
+                (Some(list), DeValue::Array(items))
+                    if items.iter().all(|one| one.get_ref().is_table()) =>
+                {
+                    self.list(file, text, table, list, items);
+                }
+                (Some(_), _) => {
+                    let text = format!(
+                        "`{0}` is a list of tables: write the keys of each under [[{0}]]",
+                        table.name
+                    );
+                    self.problem(file, at(&name.span()), text);
+                }
             }
+        }
+    }
+
+    /// One more thing for each item; all of them are tables.
+    fn list(
+        &mut self,
+        file: &Path,
+        text: &str,
+        table: &'static Table,
+        list: &ListTable,
+        items: &DeArray<'_>,
+    ) {
+        for item in items.iter() {
+            let problems = self.problems.len();
+            (list.begin)(&mut self.config);
+            if let DeValue::Table(entries) = item.get_ref() {
+                self.entries(file, text, table, entries);
+            }
+            // What is wrong with one of its keys is not missing besides.
+            if problems == self.problems.len()
+                && let Some(problem) = (list.problem)(&self.config)
+            {
+                self.problem(file, line_of(text, item.span().start), problem);
+            }
+        }
+    }
+
+    fn entries(&mut self, file: &Path, text: &str, table: &'static Table, entries: &DeTable<'_>) {
+        for (name, value) in in_order(entries) {
+            let line = line_of(text, name.span().start);
+            self.entry(file, line, table, name.get_ref(), value.get_ref());
         }
     }
 
@@ -183,6 +228,27 @@ impl Reader {
                 key.allowed()
             );
             self.problem(file, line, text);
+        }
+    }
+
+    /// `[[oidc]]`. Those of several files come together.
+    fn issuers(&mut self, file: &Path, text: &str, value: &Spanned<DeValue<'_>>) {
+        let line = line_of(text, value.span().start);
+        let Some(tables) = value.get_ref().as_array() else {
+            let text = "`oidc` is a table for each issuer: write its keys under [[oidc]]";
+            return self.problem(file, line, text.into());
+        };
+        for table in tables.iter() {
+            match oidc::read(table) {
+                Ok(issuer) => self.config.oidc.push(issuer),
+                Err((at, problem)) => {
+                    let at = at.unwrap_or(table.span().start);
+                    self.problem(file, line_of(text, at), problem);
+                }
+            }
+        }
+        if let Err(problem) = oidc::check_all(&self.config.oidc) {
+            self.problem(file, line, problem);
         }
     }
 
@@ -238,7 +304,8 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 fn unknown_table(name: &str) -> String {
-    let tables: Vec<_> = TABLES.iter().map(|table| table.name).collect();
+    let mut tables: Vec<_> = TABLES.iter().map(|table| table.name).collect();
+    tables.push(oidc::TABLE);
     let hint = match (
         homes(name).as_slice(),
         closest(name, tables.iter().copied()),

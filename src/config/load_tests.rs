@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
-use crate::config::BusChoice;
+use crate::config::{BusChoice, Keeps, Upstream, UpstreamModel};
 
 const SAMPLE: &str = include_str!("../../systemd/gemmad.toml");
 
@@ -299,6 +299,20 @@ fn the_sample_names_every_key_and_its_default() {
     let mut reader = Reader::default();
     reader.file(Path::new("sample"), &live);
     assert_eq!(reader.problems, []);
+    // It shows one upstream, which sets what it must and leaves the rest as it is.
+    let upstreams = std::mem::take(&mut reader.config.upstreams);
+    let shown = Upstream {
+        name: "big".into(),
+        url: "https://big.example/v1".into(),
+        models: vec![UpstreamModel {
+            asked: "gemma-4-26b-a4b-it".into(),
+            theirs: "google/gemma-4-26b-a4b-it".into(),
+        }],
+        users: vec!["*".into()],
+        keeps: Some(Keeps::Nothing),
+        ..Upstream::default()
+    };
+    assert_eq!(upstreams, [shown]);
     assert_eq!(reader.config, Config::default());
     let named: BTreeSet<_> = reader.places.keys().copied().collect();
     let known: BTreeSet<_> = TABLES
@@ -314,4 +328,59 @@ fn the_sample_names_every_key_and_its_default() {
             .all(|line| line.is_empty() || line.starts_with(['#', '['])),
         "a key is set in the sample"
     );
+}
+
+#[test]
+fn upstreams_are_a_list_each_of_which_is_whole() {
+    let whole = "[[upstream]]\nname = \"big\"\nurl = \"https://big.example/v1/\"\nmodels = [\"a\", \"b = x/b\"]\nretention = \"any\"\n";
+    let one = format!("{whole}users = [\"*\"]\n");
+    let two = format!(
+        "{one}{}groups = [\"staff\"]\nfailover = true\n",
+        whole.replace("big\"", "other\"")
+    );
+    let read = read_text(&two).unwrap().upstreams;
+    assert_eq!(read.len(), 2);
+    assert_eq!(read[0].url, "https://big.example/v1");
+    assert_eq!(
+        (
+            read[0].models[0].theirs.as_str(),
+            read[0].models[1].theirs.as_str()
+        ),
+        ("a", "x/b")
+    );
+    assert_eq!((read[0].failover, read[1].failover), (false, true));
+
+    refused(whole, &["a.toml:1", "`big` names nobody", "users"]);
+    refused(
+        &format!("{one}{one}"),
+        &["two [[upstream]] of the name `big`"],
+    );
+    refused(
+        "[upstream]\nname = \"big\"\n",
+        &["write the keys of each under [[upstream]]"],
+    );
+    refused(
+        "upstream = [1]\n",
+        &["write the keys of each under [[upstream]]"],
+    );
+    for (key, part) in [
+        ("name", "letters"),
+        ("url", "base URL"),
+        ("models", "model ids"),
+        ("retention", "zero"),
+    ] {
+        let without: String = one
+            .lines()
+            .filter(|line| !line.starts_with(key))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        refused(&without, &["[[upstream]] lacks", &format!("`{key}`"), part]);
+    }
+    for bad in ["local", "a b", ""] {
+        refused(
+            &one.replacen("big", bad, 1).replace("big.example", "x"),
+            &["name"],
+        );
+    }
+    refused(&one.replace("https://", "https://user@"), &["url"]);
 }

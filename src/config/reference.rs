@@ -10,6 +10,8 @@ const SAMPLE: &str = include_str!("../../systemd/gemmad.toml");
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableReference {
     pub name: &'static str,
+    /// Whether it is written once for each thing, as `[[name]]`.
+    pub is_list: bool,
     pub keys: Vec<KeyReference>,
 }
 
@@ -36,15 +38,25 @@ pub fn introduction() -> Vec<String> {
 pub fn reference() -> Vec<TableReference> {
     let table = |table: &'static Table| TableReference {
         name: table.name,
+        is_list: table.list.is_some(),
         keys: table.keys.iter().map(|key| of_key(table, key)).collect(),
     };
     TABLES.iter().map(table).collect()
 }
 
 fn of_key(table: &'static Table, key: &'static Key) -> KeyReference {
-    let body = SAMPLE
-        .split("\n[")
-        .find_map(|part| part.strip_prefix(table.name)?.strip_prefix("]\n"))
+    let body = match table.list {
+        None => SAMPLE
+            .split("\n[")
+            .find_map(|part| part.strip_prefix(table.name)?.strip_prefix("]\n")),
+        Some(_) => SAMPLE
+            .split("\n#[[")
+            .find_map(|part| part.strip_prefix(table.name)?.strip_prefix("]]\n")),
+    };
+    let body = body
+        .unwrap_or_default()
+        .split("\n#[[")
+        .next()
         .unwrap_or_default();
     let of_key = |block: &'static str| {
         let (comment, value) = block.trim_end().rsplit_once("\n#")?;
@@ -76,7 +88,10 @@ mod tests {
     fn every_key_is_described() {
         let tables = reference();
         assert_eq!(tables.len(), TABLES.len());
-        for TableReference { name: table, keys } in &tables {
+        for TableReference {
+            name: table, keys, ..
+        } in &tables
+        {
             assert!(!keys.is_empty(), "{table}");
             for key in keys {
                 let KeyReference {

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::client::{Client, Reply};
 use super::error::Error;
-use super::show::show_time;
+use super::show::{show_size, show_time};
 use super::text::{Printer, Terminal};
 use super::wire::{self, CallPiece, Phase, Piece, Progress, Timings};
 
@@ -174,6 +174,14 @@ fn waiting_line(since: Duration, progress: Option<Progress>) -> String {
         return format!("waiting for the first word, {seconds} s");
     };
     let what = match phase {
+        Phase::Fetching { received, bytes } => match bytes {
+            Some(bytes) => format!(
+                "fetching the model, {} of {}",
+                show_size(received),
+                show_size(bytes)
+            ),
+            None => format!("fetching the model, {}", show_size(received)),
+        },
         Phase::Queued { position: 1 } => "next in the queue".to_owned(),
         Phase::Queued { position } => format!("number {position} in the queue"),
         Phase::Loading { share: Some(share) } => {
@@ -253,6 +261,14 @@ mod tests {
         };
         assert_eq!(waiting_line(since, None), "waiting for the first word, 3 s");
         for (phase, left, said) in [
+            (
+                Phase::Fetching {
+                    received: 3 << 20,
+                    bytes: Some(2 << 30),
+                },
+                None,
+                "fetching the model, 3.0 MiB of 2.0 GiB, 3 s",
+            ),
             (
                 Phase::Queued { position: 1 },
                 None,

@@ -319,7 +319,7 @@ pub struct AskArgs {
     #[arg(value_name = "PROMPT")]
     pub prompt: Vec<String>,
 
-    /// Show the model a picture, PNG, JPEG, WebP, GIF or BMP; `-` is standard input; an http(s)
+    /// Show the model a picture, PNG, JPEG, WebP, GIF, BMP or TIFF; `-` is standard input; an http(s)
     /// address is fetched by the daemon, if it may; may be given several times
     #[arg(long, value_name = "FILE")]
     pub image: Vec<PathBuf>,

@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use serde_json::Value;
 
+use super::bar::Bar;
 use super::error::Error;
 use super::upload::Form;
 
@@ -66,9 +67,9 @@ pub trait Client {
         not_served()
     }
 
-    /// Hashes a model's files, as `POST /models/verify`.
-    fn verify<'a>(&'a self, _model: &'a str) -> Reply<'a, Value> {
-        not_served()
+    /// Hashes a model's files, as `POST /models/verify`; the last event says what came of it.
+    fn verify<'a>(&'a self, _model: &'a str) -> Reply<'a, Box<dyn Events>> {
+        Box::pin(async { Err(not_on_bus()) })
     }
 
     /// Deletes what serves no installed model, or says what that would be, as `POST /models/prune`.
@@ -76,12 +77,13 @@ pub trait Client {
         not_served()
     }
 
-    /// Sends a file, as `POST /models/import`.
+    /// Sends a file, as `POST /models/import`, and shows how far that is.
     fn import<'a>(
         &'a self,
         _folder: Option<&'a str>,
         _name: &'a str,
         _file: &'a Path,
+        _bar: &'a Bar,
     ) -> Reply<'a, Value> {
         not_served()
     }

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use url::form_urlencoded;
 
+use super::bar::Bar;
 use super::client::{Client, Events, Reply};
 use super::error::Error;
 use super::sse::{SseError, SseReader};
@@ -263,10 +264,10 @@ impl Client for Http {
         Box::pin(async move { self.json(Method::DELETE, &model_path(id), None).await })
     }
 
-    fn verify<'a>(&'a self, model: &'a str) -> Reply<'a, Value> {
+    fn verify<'a>(&'a self, model: &'a str) -> Reply<'a, Box<dyn Events>> {
         Box::pin(async move {
-            let body = json!({ "model": model });
-            self.post("/models/verify", &body).await
+            let body = json!({ "model": model, "stream": true });
+            self.events("/models/verify", &body).await
         })
     }
 
@@ -282,8 +283,9 @@ impl Client for Http {
         folder: Option<&'a str>,
         name: &'a str,
         file: &'a Path,
+        bar: &'a Bar,
     ) -> Reply<'a, Value> {
-        Box::pin(self.upload(folder, name, file))
+        Box::pin(self.upload(folder, name, file, bar))
     }
 
     fn memory(&self) -> Reply<'_, Value> {

@@ -10,6 +10,7 @@ use rustix::fs::{Access, AtFlags, CWD};
 use serde::Deserialize;
 
 use super::args::ImportArgs;
+use super::bar::Bar;
 use super::client::Client;
 use super::error::Error;
 use super::foreign::{self, Found};
@@ -76,12 +77,14 @@ pub async fn run(
     if directory.is_none() && args.link {
         return Err(Error::Usage("you may not write the model directory, so it can have no second name of yours there; leave --link out".into()));
     }
-    let mut told = String::new();
+    let (mut told, bar) = (String::new(), Bar::new(terminal));
     for source in &sources {
         let taken = match &directory {
-            Some(directory) => here(source, directory, folder.as_deref(), args.link)?,
-            None => sent(client, source, folder.as_deref()).await?,
+            Some(directory) => here(source, directory, folder.as_deref(), args.link, &bar),
+            None => sent(client, source, folder.as_deref(), &bar).await,
         };
+        bar.clear();
+        let taken = taken?;
         for (number, (path, bytes, how)) in taken.iter().enumerate() {
             let what = match taken.len() {
                 1 => format!("a {}", source.role),
@@ -102,10 +105,11 @@ async fn sent(
     client: &dyn Client,
     source: &Source,
     folder: Option<&str>,
+    bar: &Bar,
 ) -> Result<Vec<TakenIn>, Error> {
     let mut taken = vec![];
     for (path, name) in &source.files {
-        let Taken { file, bytes } = parse(client.import(folder, name, path).await?)?;
+        let Taken { file, bytes } = parse(client.import(folder, name, path, bar).await?)?;
         taken.push((file, bytes, "sent to the daemon"));
     }
     Ok(taken)
@@ -232,12 +236,13 @@ fn here(
     directory: &Path,
     folder: Option<&str>,
     link: bool,
+    bar: &Bar,
 ) -> Result<Vec<TakenIn>, Error> {
     let place = folder.map_or(directory.to_owned(), |folder| directory.join(folder));
     let (mut taken, mut came) = (vec![], vec![]);
     for (path, name) in &source.files {
         let was_there = place.join(name).exists();
-        match put(path, name, directory, folder, link) {
+        match put(path, name, directory, folder, link, bar) {
             Ok((one, how)) => {
                 came.extend((!was_there).then(|| one.path.clone()));
                 taken.push((one, how));
@@ -261,6 +266,7 @@ fn put(
     directory: &Path,
     folder: Option<&str>,
     link: bool,
+    bar: &Bar,
 ) -> Result<(Installed, &'static str), Error> {
     let failed = |error: InstallError| match error {
         InstallError::Disk { path, cause } => Error::File { path, cause },
@@ -279,7 +285,9 @@ fn put(
     let how = match incoming.share(&file) {
         true => "sharing its bytes",
         false => {
-            incoming.copy(&file).map_err(failed)?;
+            bar.begin(file.metadata().map_err(cannot_read)?.len());
+            let copied = incoming.copy(&file, |bytes| bar.add(bytes));
+            copied.map_err(failed)?;
             "copied"
         }
     };

@@ -7,12 +7,15 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::args::PruneArgs;
+use super::bar::Bar;
 use super::client::Client;
 use super::confirm::confirm;
 use super::error::Error;
+use super::pull::next;
 use super::show::{parse, pretty, promptly, show_size};
 use super::table::table;
 use super::text::{Stream, Terminal};
+use super::wire::message_of;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -94,10 +97,7 @@ pub async fn verify(
     };
     let (mut told, mut differs) = (vec![], vec![]);
     for model in models {
-        if terminal.err.is_terminal {
-            terminal.remark(&format!("reading {model} …"));
-        }
-        let answer = client.verify(&model).await?;
+        let answer = verified(client, &model, terminal).await?;
         if json {
             told.extend(format!("{}\n", terminal.out.clean(&answer.to_string())).into_bytes());
         }
@@ -122,6 +122,38 @@ pub async fn verify(
         ),
         field: None,
     })
+}
+
+/// Has a model's files read, and shows how far that is.
+async fn verified(client: &dyn Client, model: &str, terminal: &Terminal) -> Result<Value, Error> {
+    let bar = Bar::new(terminal);
+    let mut events = client.verify(model).await?;
+    let last = loop {
+        let event = next(&mut *events).await;
+        let Ok(Some(Value::Object(progress))) = &event else {
+            break event;
+        };
+        if progress
+            .get("object")
+            .is_none_or(|object| object != "verify.progress")
+        {
+            break event;
+        }
+        let number = |field: &str| progress.get(field).and_then(Value::as_u64).unwrap_or(0);
+        let (read, bytes) = (number("read"), number("bytes"));
+        let model = terminal.err.clean(model);
+        let said = format!("{model}, {} of {}", show_size(read), show_size(bytes));
+        bar.show(read, Some(bytes), said);
+    };
+    bar.clear();
+    let told = last?.ok_or_else(|| Error::broken("it ended without saying what it read"))?;
+    match told.get("error").map(message_of) {
+        Some(message) => Err(Error::Refused {
+            message: message.unwrap_or("the files were not read").to_owned(),
+            field: None,
+        }),
+        None => Ok(told),
+    }
 }
 
 fn line(file: &VerifiedFile, out: Stream) -> String {

@@ -209,8 +209,14 @@ fn settings_page() -> Vec<u8> {
     for paragraph in config::introduction() {
         page.extend(format!(".PP\n{}\n", roff(&paragraph)).bytes());
     }
-    for TableReference { name, keys } in config::reference() {
-        page.extend(format!(".SH \"[{}]\"\n", roff(name)).bytes());
+    for TableReference {
+        name,
+        is_list,
+        keys,
+    } in config::reference()
+    {
+        let (open, close) = if is_list { ("[[", "]]") } else { ("[", "]") };
+        page.extend(format!(".SH \"{open}{}{close}\"\n", roff(name)).bytes());
         for KeyReference {
             name,
             default,
@@ -271,8 +277,18 @@ mod tests {
     #[test]
     fn every_key_is_in_the_page_of_the_configuration() {
         let page = text(settings_page());
-        for TableReference { name, keys } in config::reference() {
-            let (_, table) = page.split_once(&format!("\n.SH \"[{name}]\"\n")).unwrap();
+        for TableReference {
+            name,
+            is_list,
+            keys,
+        } in config::reference()
+        {
+            let head = if is_list {
+                format!("[[{name}]]")
+            } else {
+                format!("[{name}]")
+            };
+            let (_, table) = page.split_once(&format!("\n.SH \"{head}\"\n")).unwrap();
             let (table, _) = table.split_once("\n.SH ").unwrap();
             for key in keys {
                 let entry = format!("\\fB{}\\fR = {}\n", roff(key.name), roff(key.default));

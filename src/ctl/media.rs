@@ -65,10 +65,13 @@ pub fn picture(path: &Path) -> Result<Value, Error> {
         ] => "image/webp",
         [b'G', b'I', b'F', b'8', ..] => "image/gif",
         [b'B', b'M', ..] => "image/bmp",
+        [b'I', b'I', b'*', 0, ..] | [b'M', b'M', 0, b'*', ..] => "image/tiff",
+        // HEIC, AVIF, videos: the daemon says what to do about them.
+        [_, _, _, _, b'f', b't', b'y', b'p', ..] => "application/octet-stream",
         _ => {
             return Err(wrong(
                 path,
-                "no PNG, JPEG, WebP, GIF or BMP picture; convert it first",
+                "no PNG, JPEG, WebP, GIF, BMP or TIFF picture; convert it first",
             ));
         }
     };
@@ -214,9 +217,9 @@ mod tests {
         ] {
             assert_eq!(format(bytes), Some(named.into()));
         }
-        for bytes in [&b"II*\0"[..], b"RIFF\0\0\0\0AVI "] {
+        for bytes in [&b"%!PS"[..], b"RIFF\0\0\0\0AVI "] {
             assert!(
-                matches!(given(bytes, picture), Err(Error::Usage(text)) if text.contains("no PNG, JPEG, WebP, GIF or BMP"))
+                matches!(given(bytes, picture), Err(Error::Usage(text)) if text.contains("no PNG, JPEG, WebP, GIF, BMP or TIFF"))
             );
             assert!(
                 matches!(given(bytes, sound), Err(Error::Usage(text)) if text.contains("neither WAV"))

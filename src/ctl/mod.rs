@@ -10,6 +10,7 @@
 mod answer;
 mod args;
 mod ask;
+mod bar;
 mod blame;
 mod cache;
 mod catalog;
@@ -17,6 +18,7 @@ mod chat;
 mod client;
 mod completion;
 mod compose;
+mod config_check;
 mod confirm;
 mod error;
 mod foreign;
@@ -88,7 +90,7 @@ fn run(cli: Cli, terminal: &Terminal) -> Result<(), Error> {
     match cli.command {
         Command::Config(args::ConfigArgs {
             command: ConfigCommand::Check { config, user },
-        }) => show::config_check(config.as_deref(), user, terminal),
+        }) => config_check::check(config.as_deref(), user, terminal),
         Command::Completions { shell } => write_out(&completion::script(shell)?),
         Command::Man { directory: None } => write_out(&manual::main_page()?),
         Command::Man {

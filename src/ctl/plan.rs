@@ -38,6 +38,7 @@ struct Model {
     size: u64,
     quantization: String,
     projector: u64,
+    drafter: u64,
     context_floor: Option<u64>,
     context_ceiling: Option<u64>,
     plans: Vec<Way>,
@@ -127,6 +128,14 @@ fn view(plan: &Plan, supposed: bool, out: Stream, palette: [char; 4]) -> String 
             "pictures for {}: {} more",
             out.clean(&model.id),
             show_size(model.projector)
+        );
+    }
+    for model in plan.models.iter().filter(|model| model.drafter > 0) {
+        let _ = writeln!(
+            view,
+            "the drafter of {}: {} more, where they fit",
+            out.clean(&model.id),
+            show_size(model.drafter)
         );
     }
     view.push_str(&growth(plan, out));
@@ -275,7 +284,7 @@ mod tests {
     fn models_stand_in_columns_with_bars() {
         let way = |context: u32, total, fits| json!({"context": context, "fits": fits, "total": total, "unevictable": gib(2), "parts": {"experts": 0}});
         let plan = json!({"free": gib(21), "bound": "available on this machine", "reserve": gib(1), "budget": gib(20), "experts_percent": 33, "models": [
-            {"id": "e2b-q4", "installed": true, "size": gib(28), "quantization": "Q4_0", "projector": gib(9), "context_floor": 2048, "context_ceiling": 65536, "plans": [way(4096, gib(16), true), way(32768, gib(18), true)]},
+            {"id": "e2b-q4", "installed": true, "size": gib(28), "quantization": "Q4_0", "projector": gib(9), "drafter": gib(1), "context_floor": 2048, "context_ceiling": 65536, "plans": [way(4096, gib(16), true), way(32768, gib(18), true)]},
             {"id": "gemma-4-e4b", "size": gib(44), "quantization": "Q4_0", "plans": [way(4096, gib(30), false)]},
         ]});
         let view = view(&parse(plan).unwrap(), false, PLAIN, ASCII);
@@ -285,6 +294,7 @@ e2b-q4                        2.8 GiB  Q4_0        4096    204.8 MiB  1.6 GiB  f
                                                   32768    204.8 MiB  1.8 GiB  fits  ##+++++++++++++.
 gemma-4-e4b (not installed)  ~4.4 GiB  Q4_0        4096    204.8 MiB  3.0 GiB  no    ##++++++++++++++!!!!!!!!
 pictures for e2b-q4: 921.6 MiB more
+the drafter of e2b-q4: 102.4 MiB more, where they fit
 a request to e2b-q4 can have 2048 tokens of context in any case, and up to 65536 as it needs them
 2.1 GiB available on this machine, 102.4 MiB of them left to other programs: 2.0 GiB for a model
 ";

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::args::PullArgs;
+use super::bar::Bar;
 use super::client::{Client, Events};
 use super::confirm::confirm;
 use super::error::Error;
@@ -16,9 +16,6 @@ use super::show::{parse, pretty, promptly, show_size, show_time};
 use super::table::table;
 use super::text::{Stream, Terminal};
 use super::write_out;
-
-/// How often the bar is drawn.
-const DRAW_HZ: u8 = 10;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -183,14 +180,14 @@ async fn follow(
 ) -> Result<(), Error> {
     request["stream"] = json!(true);
     let mut last = Status::default();
-    let mut bar = Bar::new(terminal);
+    let bar = Bar::new(terminal);
     let watching = async {
         let mut events = client.pull_events(&request).await?;
         while let Some(raw) = next(&mut *events).await? {
             last = parse(raw.clone())?;
             match json {
                 true => write_out(format!("{raw}\n").as_bytes())?,
-                false => bar.show(&last),
+                false => bar.show(last.received, last.bytes, message(&last)),
             }
         }
         Ok::<(), Error>(())
@@ -237,51 +234,14 @@ fn conclude(last: &Status, json: bool, terminal: &Terminal) -> Result<(), Error>
     }
 }
 
-async fn next(events: &mut dyn Events) -> Result<Option<Value>, Error> {
+/// The next event.
+pub(super) async fn next(events: &mut dyn Events) -> Result<Option<Value>, Error> {
     let Some(text) = events.next().await? else {
         return Ok(None);
     };
     serde_json::from_str(&text)
         .map(Some)
         .map_err(|error| Error::broken(format!("it sent no valid JSON: {error}")))
-}
-
-/// What a terminal is shown. Hides itself elsewhere.
-struct Bar {
-    bar: ProgressBar,
-    shown: bool,
-}
-
-impl Bar {
-    fn new(terminal: &Terminal) -> Self {
-        let target = match terminal.err.is_terminal {
-            true => ProgressDrawTarget::stderr_with_hz(DRAW_HZ),
-            false => ProgressDrawTarget::hidden(),
-        };
-        Self {
-            bar: ProgressBar::with_draw_target(None, target),
-            shown: false,
-        }
-    }
-
-    fn show(&mut self, status: &Status) {
-        if !self.shown {
-            self.shown = true;
-            let template = "{wide_bar} {msg}";
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                self.bar.set_style(style.progress_chars("=> "));
-            }
-        }
-        if let Some(bytes) = status.bytes {
-            self.bar.set_length(bytes);
-        }
-        self.bar.set_position(status.received);
-        self.bar.set_message(message(status));
-    }
-
-    fn clear(&self) {
-        self.bar.finish_and_clear();
-    }
 }
 
 /// How far it is, how fast, and how long it will take; all that is counted is hashed.

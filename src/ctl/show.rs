@@ -1,9 +1,6 @@
 //! What the daemon says about itself, and the commands that change it.
 
 use std::fmt::Write;
-use std::fs::File;
-use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use nix::unistd::{Uid, User};
@@ -14,9 +11,7 @@ use super::client::{Client, Reply};
 use super::error::Error;
 use super::table::table;
 use super::text::{Stream, Terminal};
-use crate::access;
 use crate::config;
-use crate::store::catalog::{Broken, Place, read_all};
 
 /// A daemon that lives answers these at once.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,7 +43,41 @@ struct Status {
     passed_over: Vec<PassedOver>,
     memory: Memory,
     sandbox: Option<Sandbox>,
+    upstreams: Vec<Upstream>,
     version: String,
+}
+
+/// A service on another machine.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Upstream {
+    name: String,
+    running: u64,
+    served: u64,
+    failed: u64,
+    cause: Option<String>,
+    retry_in_s: Option<f64>,
+}
+
+impl Upstream {
+    fn line(&self) -> String {
+        let Self {
+            name,
+            running,
+            served,
+            failed,
+            ..
+        } = self;
+        let mut line = format!("{name}: {running} running, {served} served, {failed} failed");
+        // Writing to a string does not fail.
+        if let Some(cause) = &self.cause {
+            let _ = write!(line, "; last: {cause}");
+        }
+        if let Some(seconds) = self.retry_in_s {
+            let _ = write!(line, "; left alone for {seconds:.0} s");
+        }
+        line
+    }
 }
 
 /// Tokens that were tried ahead.
@@ -57,6 +86,7 @@ struct Status {
 struct Speculated {
     lookup: Tried,
     forced: Tried,
+    drafter: Tried,
 }
 
 #[derive(Default, Deserialize)]
@@ -76,6 +106,7 @@ impl Speculated {
         let sources = [
             said("looked up", &self.lookup),
             said("forced", &self.forced),
+            said("drafted", &self.drafter),
         ];
         let sources: Vec<_> = sources.into_iter().flatten().collect();
         (!sources.is_empty()).then(|| format!("{} tokens were right", sources.join(", ")))
@@ -93,7 +124,8 @@ struct Queue {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct QueueUser {
-    uid: u32,
+    uid: Option<u32>,
+    subject: String,
     waiting: u64,
     longest_wait_s: f64,
 }
@@ -131,8 +163,9 @@ struct Models {
 #[serde(default)]
 pub struct Model {
     pub id: String,
-    /// The name of its file.
+    /// The name of its file; empty if it is an upstream's.
     file: String,
+    owned_by: String,
     variant: String,
     size: u64,
     context_length: u64,
@@ -221,65 +254,6 @@ pub async fn unload(
         None => "no model was loaded\n".into(),
     }
     .into_bytes())
-}
-
-/// `gemmactl config check`: what the daemon would read, by the same code.
-pub fn config_check(file: Option<&Path>, user: bool, terminal: &Terminal) -> Result<(), Error> {
-    let place = if user {
-        config::Place::of_user(|name| std::env::var_os(name)).map_err(Error::Usage)?
-    } else {
-        config::Place::system()
-    };
-    if let Err(cause) = File::open(file.unwrap_or(&place.file))
-        && cause.kind() == io::ErrorKind::PermissionDenied
-    {
-        let path = file.unwrap_or(&place.file).to_path_buf();
-        return Err(Error::File { path, cause });
-    }
-    let loaded = config::load(file, &place).map_err(Error::Config)?;
-    let named_in = loaded.files.last().unwrap_or(&place.file);
-    let unknown = access::unknown_names(&loaded.config).into_iter();
-    let problems: Vec<_> = unknown
-        .map(|text| config::Problem {
-            file: named_in.clone(),
-            line: None,
-            text,
-        })
-        .collect();
-    let problems = [problems, broken_catalogs(&loaded.config.models)].concat();
-    if !problems.is_empty() {
-        return Err(Error::Config(config::Errors(problems)));
-    }
-    let mut text = String::new();
-    for file in &loaded.files {
-        text.push_str(&format!(
-            "{}\n",
-            terminal.out.clean(&file.display().to_string())
-        ));
-    }
-    if loaded.files.is_empty() {
-        text.push_str(&format!(
-            "{} does not exist: the defaults hold\n",
-            place.file.display()
-        ));
-    }
-    text.push_str("ok\n");
-    super::write_out(text.as_bytes())
-}
-
-/// The catalogs that the daemon would pass over.
-fn broken_catalogs(models: &config::Models) -> Vec<config::Problem> {
-    let place = models.catalog_directory.as_deref().map(|folder| Place {
-        folder,
-        key: &models.catalog_key,
-    });
-    let broken = read_all(place.as_ref()).broken.into_iter();
-    let problem = |broken: Broken| config::Problem {
-        file: broken.path,
-        line: None,
-        text: format!("the catalog is passed over: {}", broken.reason),
-    };
-    broken.map(problem).collect()
 }
 
 /// Waits for what the daemon has at hand.
@@ -389,13 +363,19 @@ fn status_lines(status: &Status, out: Stream) -> Vec<(&'static str, String)> {
     }
     lines.extend(status.speculation.line().map(|line| ("guesses", line)));
     lines.push(("crashes", status.crashes.to_string()));
+    let upstreams = status.upstreams.iter();
+    lines.extend(upstreams.map(|upstream| ("upstream", upstream.line())));
     lines
 }
 
 /// Whose requests wait, a line for each user. `name`: what a number is called.
 fn queue_lines(queue: &Queue, name: impl Fn(u32) -> String) -> Vec<(&'static str, String)> {
     let user = |user: &QueueUser| {
-        let (name, longest) = (name(user.uid), show_time(user.longest_wait_s));
+        let longest = show_time(user.longest_wait_s);
+        let name = match user.uid {
+            Some(uid) => name(uid),
+            None => format!("subject {}", user.subject),
+        };
         format!(
             "{name}: {} waiting, the longest for {longest}",
             user.waiting
@@ -454,6 +434,11 @@ fn models_view(models: &[Model], out: Stream) -> String {
         ];
         let marks = marks.iter().filter(|(holds, _)| *holds);
         let mut marks: Vec<_> = marks.map(|(_, mark)| (*mark).to_owned()).collect();
+        if model.file.is_empty() && !model.owned_by.is_empty() {
+            // An upstream's: nothing else is known of it.
+            let row = [&model.id, "", "", "", "", &format!("at {}", model.owned_by)];
+            return row.map(str::to_owned);
+        }
         if !is_named_by_file(model) {
             marks.push(format!("file {}", config::one_line(&model.file)));
         }
@@ -513,9 +498,10 @@ mod tests {
                         requests  2 running, 1 waiting, 3 served\nspeed     9.0 tokens/s in the last answer\ncrashes   0\n";
         assert_eq!(status_view(&parse(status.clone()).unwrap(), PIPE), expected);
         let mut guesses = status.clone();
-        guesses["speculation"] = json!({"lookup": {"accepted": 30, "rejected": 10}, "forced": {"accepted": 5, "rejected": 0}});
+        guesses["speculation"] = json!({"lookup": {"accepted": 30, "rejected": 10}, "forced": {"accepted": 5, "rejected": 0}, "drafter": {"accepted": 8, "rejected": 2}});
         let view = status_view(&parse(guesses).unwrap(), PIPE);
-        let line = "guesses   30 of 40 looked up, 5 of 5 forced tokens were right\n";
+        let line =
+            "guesses   30 of 40 looked up, 5 of 5 forced, 8 of 10 drafted tokens were right\n";
         assert!(view.contains(line), "{view}");
         let mut loaded = status.clone();
         loaded["cpu_variant"] = json!("haswell");
@@ -598,11 +584,13 @@ mod tests {
     fn models_stand_in_columns() {
         let models = json!({"object": "list", "data": [
             {"id": "gemma-4-e2b-q4_0", "file": "Gemma-4-E2B-Q4_0.gguf", "variant": "gemma-4-e2b", "size": 3_020_000_000_u64, "context_length": 131_072, "quantization": "Q4_0", "loaded": true, "default": true},
+            {"id": "gemma-big", "object": "model", "created": 0, "owned_by": "big"},
             {"id": "tiny-1", "file": "Tiny (1).gguf", "variant": "gemma-4-e2b", "size": 1_900_000, "context_length": 2048, "quantization": "Q8_0", "loaded": false, "drafter": true},
         ]});
         let models: Models = parse(models).unwrap();
         let expected = "MODEL             VARIANT      WEIGHTS     SIZE  CONTEXT\n\
                         gemma-4-e2b-q4_0  gemma-4-e2b  Q4_0     2.8 GiB   131072  loaded, default\n\
+                        gemma-big                                                 at big\n\
                         tiny-1            gemma-4-e2b  Q8_0     1.8 MiB     2048  has a drafter, file Tiny (1).gguf\n";
         assert_eq!(models_view(&models.data, PIPE), expected);
         assert_eq!(models_view(&[], PIPE), "");

@@ -13,6 +13,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use serde_json::Value;
 use url::form_urlencoded;
 
+use super::bar::Bar;
 use super::error::Error;
 use super::http::{Http, Link};
 
@@ -23,6 +24,7 @@ const PIECE: usize = 256 << 10;
 struct FileBody {
     file: File,
     left: u64,
+    bar: Bar,
 }
 
 impl Body for FileBody {
@@ -43,6 +45,7 @@ impl Body for FileBody {
             Ok(count) => {
                 piece.truncate(count);
                 self.left -= count as u64;
+                self.bar.add(count as u64);
                 Ok(Frame::data(piece.into()))
             }
             Err(error) => Err(error),
@@ -105,10 +108,13 @@ impl Http {
         folder: Option<&str>,
         name: &str,
         path: &Path,
+        bar: &Bar,
     ) -> Result<Value, Error> {
         let opened = File::open(path).and_then(|file| {
             let left = file.metadata()?.len();
-            Ok(FileBody { file, left })
+            bar.begin(left);
+            let bar = bar.clone();
+            Ok(FileBody { file, left, bar })
         });
         let body = opened.map_err(|cause| Error::File {
             path: path.to_owned(),

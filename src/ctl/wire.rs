@@ -98,6 +98,10 @@ pub struct Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(tag = "phase", rename_all = "snake_case")]
 pub enum Phase {
+    Fetching {
+        received: u64,
+        bytes: Option<u64>,
+    },
     Queued {
         position: u32,
     },
@@ -235,7 +239,8 @@ fn field_of(error: &Value) -> Option<String> {
     Some(error.get("param")?.as_str()?.to_owned())
 }
 
-fn message_of(error: &Value) -> Option<&str> {
+/// What an error says.
+pub fn message_of(error: &Value) -> Option<&str> {
     error.get("message").unwrap_or(error).as_str()
 }
 
@@ -319,6 +324,13 @@ mod tests {
             Piece::default()
         );
         for (json, phase) in [
+            (
+                r#""fetching","received":3,"bytes":null"#,
+                Phase::Fetching {
+                    received: 3,
+                    bytes: None,
+                },
+            ),
             (r#""queued","position":3"#, Phase::Queued { position: 3 }),
             (r#""loading","share":null"#, Phase::Loading { share: None }),
             (

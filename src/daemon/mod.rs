@@ -4,6 +4,7 @@ mod descriptors;
 mod idle;
 mod listen;
 mod log;
+mod on_demand;
 mod reclaim;
 mod reload;
 mod service;
@@ -20,9 +21,10 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-use crate::access::Policy;
 use crate::access::admission::Admission;
+use crate::access::oidc::{Fetching, KeySource, Oidc};
 use crate::access::token::{Record, Tokens};
+use crate::access::{Policy, user_of_subject};
 use crate::api::{self, Api};
 use crate::attachments::Attachments;
 use crate::backend::{Backend, Backends, Permit, Permits, PullRights};
@@ -32,6 +34,8 @@ use crate::config::{self, Args, BusChoice, Config, Place};
 use crate::engine::{Engine, Installers, PromptCache, Setup};
 use crate::memory::reserved::ReservedMemory;
 use crate::sys;
+use crate::upstream::{Upstreams, Way};
+use on_demand::FetchedOnDemand;
 
 /// Exit codes of `sysexits.h`.
 const EX_SOFTWARE: u8 = 70;
@@ -40,8 +44,9 @@ const EX_CONFIG: u8 = 78;
 
 /// How long connections may take to close once every answer has ended.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
-/// What the socket is called behind which systemd starts workers that may use the network.
+/// What the sockets are called behind which systemd starts workers that may use the network.
 const PULL_SOCKET: &str = "pull.sock";
+const RELAY_SOCKET: &str = "relay.sock";
 
 /// How long the start waits for the bus. It is joined later as well.
 const BUS_TIME: Duration = Duration::from_secs(2);
@@ -96,11 +101,12 @@ async fn run(
     level: log::Handle,
 ) -> Result<(), StartError> {
     let (policy, installers) = rights(&config)?;
+    let oidc = issuers(&config)?;
     let worker = worker_program(&config)?;
     let mut signals = Signals::new()?;
     let listeners = listen::listeners(&config.server)?;
     let exit_when_idle = exit_when_idle(&listeners, &config);
-    let parts = Parts::start(&config, policy, installers, worker).await;
+    let parts = Parts::start(&config, (policy, oidc), installers, worker).await;
     parts.resume_pulls().await;
     let (leave, leaving) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
@@ -205,11 +211,23 @@ fn rights(config: &Config) -> Result<(Policy, Installers), StartError> {
     })
 }
 
+/// Whose tokens are taken besides the daemon's own.
+fn issuers(config: &Config) -> Result<Oidc, StartError> {
+    let oidc = Oidc::default();
+    let set = oidc.set(&config.oidc, user_of_subject);
+    set.map(|()| oidc).map_err(|message| StartError {
+        code: EX_CONFIG,
+        message,
+    })
+}
+
 /// What the daemon is made of, all of it running.
 struct Parts {
     engine: Engine,
+    upstreams: Upstreams,
     attachments: Attachments,
     admission: Arc<Admission>,
+    on_demand: Arc<FetchedOnDemand>,
     api: Arc<Api>,
     door: Arc<bus::Door>,
 }
@@ -218,8 +236,10 @@ impl Parts {
     /// Goes on with downloads, on behalf of those who may still fetch what they began.
     async fn resume_pulls(&self) {
         let admission = self.admission.clone();
-        let may = move |who, rights: &[PullRights]| {
-            let who = admission.absent(who);
+        let may = move |who: PrincipalId, rights: &[PullRights]| {
+            let Some(who) = who.uid().map(|uid| admission.absent(uid)) else {
+                return false;
+            };
             admission.may_administer(&who) || api::native::pull::lets_fetch(&who, rights)
         };
         self.engine.resume_pulls(may).await;
@@ -228,7 +248,7 @@ impl Parts {
     /// Starts the engine and what stands before it. Nothing is served yet.
     async fn start(
         config: &Config,
-        policy: Policy,
+        (policy, oidc): (Policy, Oidc),
         installers: Installers,
         worker: PathBuf,
     ) -> Self {
@@ -251,9 +271,16 @@ impl Parts {
         };
         let engine = service::patiently(Engine::start(setup)).await;
         let tokens = Tokens::open(config.access.token_file.clone());
-        let admission = Admission::new(policy, config.limits.body_bytes, tokens);
+        oidc.fetch_with(Arc::new(KeysOfIssuers(engine.clone())));
+        let admission = Admission::new(policy, config.limits.body_bytes, tokens, oidc);
         let permits = Arc::new(TokensModels(admission.clone()));
-        let backends = Backends::new(Arc::new(engine.clone()), Vec::new()).with_permits(permits);
+        let on_demand = FetchedOnDemand::new(&engine, &admission, config.models.pull_on_demand);
+        let on_demand = Arc::new(on_demand);
+        let upstreams = upstreams(config, &worker, &admission);
+        let backends = Backends::new(Arc::new(engine.clone()))
+            .with_permits(permits)
+            .with_on_demand(on_demand.clone())
+            .with_remote(Arc::new(upstreams.clone()));
         let attachments = Attachments::new(
             backends.clone(),
             worker,
@@ -278,8 +305,10 @@ impl Parts {
         ));
         Self {
             engine,
+            upstreams,
             attachments,
             admission,
+            on_demand,
             api,
             door,
         }
@@ -301,6 +330,31 @@ impl Parts {
     }
 }
 
+/// Issuers' keys are fetched as models are.
+#[derive(Debug)]
+struct KeysOfIssuers(Engine);
+
+impl KeySource for KeysOfIssuers {
+    fn fetch(&self, url: String, first: String) -> Fetching {
+        let engine = self.0.clone();
+        Box::pin(async move { engine.document(&url, &first).await })
+    }
+}
+
+/// Services on other machines, for those whom the configuration names.
+fn upstreams(config: &Config, worker: &Path, admission: &Arc<Admission>) -> Upstreams {
+    let way = Way {
+        worker: worker.to_owned(),
+        socket: config.server.socket.with_file_name(RELAY_SOCKET),
+    };
+    let admission = admission.clone();
+    let rights = move |who: PrincipalId, users: &[String], groups: &[String]| {
+        let user = who.uid();
+        user.is_some_and(|user| admission.absent(user).is_one_of(users, groups))
+    };
+    Upstreams::new(&config.upstreams, way, Arc::new(rights))
+}
+
 /// Tokens may be for one model only.
 #[derive(Debug)]
 struct TokensModels(Arc<Admission>);
@@ -315,6 +369,11 @@ impl Permits for TokensModels {
                     model: Some(model), ..
                 }) => Permit::Only(model),
                 None => Permit::Nothing,
+            },
+            PrincipalId::Subject { rights, .. } => match self.0.oidc.model(rights) {
+                None => Permit::Nothing,
+                Some(None) => Permit::All,
+                Some(Some(model)) => Permit::Only(model),
             },
         }
     }

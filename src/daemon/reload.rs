@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use super::{Parts, log};
-use crate::access::Policy;
+use crate::access::{Policy, user_of_subject};
 use crate::config::{self, Config, Place};
 use crate::engine::Settings;
 
-/// Reads the configuration again and applies it: the log level and `[access]` at once, models,
+/// Reads the configuration again and applies it: the log level, `[access]` and `[[oidc]]` at once, models,
 /// limits of the queue and of time for new requests, `[inference]` for the next worker. `[server]`
 /// and the limits of connections need a restart, which is said. A configuration with errors changes
 /// nothing.
@@ -41,12 +41,18 @@ pub async fn reload(
             return old;
         }
     };
+    if let Err(error) = parts.admission.oidc.set(&new.oidc, user_of_subject) {
+        tracing::error!(error, "the configuration has errors; the old one stays");
+        return old;
+    }
     let _ = level.reload(log::level(&new.log));
     parts.admission.set_policy(policy);
     parts
         .attachments
         .set_networks(new.access.fetch_from.clone());
+    parts.on_demand.set(new.models.pull_on_demand);
     parts.attachments.set_request_time(new.limits.request_time);
+    parts.upstreams.set(&new.upstreams);
     let settings = Settings {
         models: new.models.clone(),
         inference: new.inference.clone(),

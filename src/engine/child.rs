@@ -24,7 +24,7 @@ use super::state::Generation;
 use crate::backend::Failure;
 use crate::config::one_line;
 use crate::ipc::frame::{self, Decoder, FrameError};
-use crate::ipc::{Greeting, Protocol};
+use crate::ipc::{EXIT_SHORTAGE, Greeting, Protocol};
 use crate::sys;
 
 /// Messages to the worker that wait to be written; a worker this far behind is wedged.
@@ -47,7 +47,7 @@ pub enum WorkerEvent<E> {
     Message(E),
     /// The worker is of another version than [`crate::ipc::VERSION`].
     OtherVersion(u32),
-    /// There was no process at all, for a reason that is not its own; [`WorkerEvent::Exited`] follows.
+    /// There was no process at all, or none that could begin, for a reason that is not its own; [`WorkerEvent::Exited`] follows.
     NotStarted(Failure),
     /// The process is gone; `cause` says how, with the end of its standard error.
     Exited {
@@ -167,6 +167,14 @@ async fn attend<P: Protocol>(
         .ok()
         .and_then(Result::ok)
         .unwrap_or_default();
+    if status.as_ref().is_ok_and(found_no_thread) {
+        let failure = Failure::NotNow {
+            what: "no worker can be started",
+            cause: "the system has no thread for it".to_owned(),
+        };
+        let not_started = WorkerEvent::NotStarted(failure);
+        let _ = events.send((generation, not_started)).await;
+    }
     let exited = WorkerEvent::Exited {
         killed_externally: !killed_by_us && status.as_ref().is_ok_and(was_killed),
         cause: describe(status, &stderr_tail),
@@ -295,6 +303,10 @@ async fn stderr_tail(stderr: Option<ChildStderr>) -> VecDeque<String> {
 /// By SIGKILL; a shell around the worker says 128 and the signal's number.
 fn was_killed(status: &ExitStatus) -> bool {
     status.signal() == Some(9) || status.code() == Some(128 + 9)
+}
+
+fn found_no_thread(status: &ExitStatus) -> bool {
+    status.code() == Some(EXIT_SHORTAGE.into())
 }
 
 fn describe(status: io::Result<ExitStatus>, stderr_tail: &VecDeque<String>) -> String {

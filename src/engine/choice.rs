@@ -6,10 +6,11 @@ use super::budget::Budget;
 use super::growth::Growth;
 use super::names::{self, Meant, Names};
 use crate::backend::Failure;
-use crate::chat::{ChatError, Modalities};
-use crate::gemma::model_shape::{ModelShape, PackedWeights, Retention, Sizes};
+use crate::chat::{ChatError, Modalities, Speculation};
+use crate::gemma::model_shape::{LOGIT, ModelShape, PackedWeights, Retention, Sizes};
 use crate::gemma::picture;
 use crate::gemma::variant::Variant;
+use crate::ipc::ANSWER_ROOM;
 use crate::memory::fit::{self, Candidate, Choice, FitRequest};
 use crate::memory::probe;
 use crate::store::Model;
@@ -43,6 +44,8 @@ pub(super) struct Placement {
     pub sizes: Sizes,
     /// Whether its projector is loaded as well; `true` without one.
     pub with_projector: bool,
+    /// Whether its drafter is; `true` without one.
+    pub with_drafter: bool,
     /// Where its packed weights are to be.
     pub packed: PackedWeights,
     /// Whether there is room for them in anonymous memory as well, should the file fail.
@@ -51,6 +54,9 @@ pub(super) struct Placement {
     pub unevictable: u64,
     pub growth: Growth,
 }
+
+/// Bytes of a drafter's context besides: its graph and the buffers of a step, 1.9 MiB with the smallest models.
+const DRAFTER_CONTEXT: u64 = 2 << 20;
 
 impl Setup {
     /// The memory that a model may take now.
@@ -139,9 +145,9 @@ impl Setup {
 
     /// Another model for a request that cannot have the one that was chosen for it: of those that
     /// it can mean and that were not chosen before, the best that fits `budget`. If memory was what
-    /// was missing it takes no more than that one: what seems to be free was not. None is chosen
-    /// twice, so asking again and again comes to an end. `failure` is returned if there is no such
-    /// model.
+    /// was missing it takes no more than that one: what seems to be free was not. If the context was
+    /// too small it can have enough. None is chosen twice, so asking again and again comes to an end.
+    /// `failure` is returned if there is no such model.
     pub(super) fn choose_another(
         &self,
         models: &[Model],
@@ -150,6 +156,7 @@ impl Setup {
         failure: Failure,
     ) -> Result<(Model, ModelRequest), Failure> {
         let of_memory = failure.is_of_memory();
+        let context = context_wanted(&failure);
         let mut before = request.before.clone();
         before.push(request.model.clone());
         let mut others = names::candidates(models, &self.models.auto_names, &request.name);
@@ -157,6 +164,8 @@ impl Setup {
             accepts(model, request.modalities)
                 && !before.contains(&model.id)
                 && (!of_memory || self.takes(model, request.modalities) <= request.takes)
+                && context
+                    .is_none_or(|tokens| self.reach(model, request.modalities, budget) >= tokens)
         });
         if others.is_empty() {
             return Err(failure);
@@ -176,6 +185,16 @@ impl Setup {
     fn takes(&self, model: &Model, modalities: Modalities) -> u64 {
         fit::smallest(&[self.candidate(model, modalities)], &self.fit_request())
             .map_or(0, |choice| choice.total)
+    }
+
+    /// Tokens of context that one request could come to have, if the model is loaded in this budget.
+    fn reach(&self, model: &Model, modalities: Modalities, budget: &Budget) -> u32 {
+        let (candidate, request) = (self.candidate(model, modalities), self.fit_request());
+        let choice = fit::choose(&[candidate], &request, budget.bytes);
+        let widened = choice.map(|choice| fit::widen(choice, &candidate, &request, budget.bytes));
+        widened.map_or(0, |choice| {
+            Growth::of(model, &choice, &request, budget.bytes).reach
+        })
     }
 
     /// The best of them that fits, or how much is missing.
@@ -230,6 +249,7 @@ impl Setup {
             Placement {
                 sizes: choice.sizes,
                 with_projector: choice.with_projector,
+                with_drafter: choice.with_drafter,
                 packed: choice.packed,
                 fits_in_memory: choice.total + more <= budget.bytes,
                 unevictable: choice.cost.unevictable(),
@@ -266,6 +286,7 @@ impl Setup {
             context_limit: model.context_limit,
             projector,
             needs_projector: modalities.any(),
+            drafter: self.drafter_bytes(model),
             // The larger variants read a picture in one step.
             picture_step: if projector > 0 && !model.variant.is_small() {
                 picture::USUAL_BUDGET
@@ -274,6 +295,16 @@ impl Setup {
             },
             has_packed_file: self.has_packed_file(&model.id, &model.figures),
         }
+    }
+
+    /// Bytes that a model's drafter takes, 0 where none is used: its weights, the logits behind a token, and
+    /// its context.
+    pub(super) fn drafter_bytes(&self, model: &Model) -> u64 {
+        let drafter = model.drafter.as_ref();
+        let used = drafter.filter(|_| self.inference.speculation != Speculation::Off);
+        used.map_or(0, |drafter| {
+            drafter.size + drafter.tokens * LOGIT + DRAFTER_CONTEXT
+        })
     }
 
     /// Whether a file can hold the packed weights of a model, as far as that is known: if not, that
@@ -347,6 +378,16 @@ pub(super) fn check(model: Model, needed: Modalities) -> Result<Model, Failure> 
         modality,
         reason,
     }))
+}
+
+/// Tokens of context that a request needs which was refused for want of them.
+fn context_wanted(failure: &Failure) -> Option<u32> {
+    match failure {
+        Failure::Chat(ChatError::PromptTooLong { prompt_tokens, .. }) => {
+            Some(prompt_tokens.saturating_add(ANSWER_ROOM))
+        }
+        _ => None,
+    }
 }
 
 fn no_room(smallest: Option<Choice<'_>>, budget: &Budget, instead: Option<String>) -> Failure {

@@ -3,14 +3,15 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::offers::PullBasis;
 use super::{Setup, thread};
 use crate::backend::{
-    CatalogReport, Failure, Import, Imported, ModelDetails, ModelPart, Removed, StoreFault,
+    CatalogReport, Failure, Hashed, Import, Imported, ModelDetails, ModelPart, Removed, StoreFault,
     Verdict, VerifiedFile,
 };
 use crate::store::catalog::{Digest, Offers, Role, hexadecimal};
@@ -39,6 +40,7 @@ pub(crate) enum StoreCommand {
     /// Answered when the model's files are read.
     Verify {
         name: String,
+        told: watch::Sender<Hashed>,
         reply: oneshot::Sender<Result<(String, Vec<VerifiedFile>), Failure>>,
     },
     /// Refused where the model directory cannot take the file.
@@ -177,21 +179,45 @@ pub(super) fn remove(
 }
 
 /// Hashes a model's files and holds them against what is recorded of them, or what a catalog says. Blocks on the disk, for as
-/// long as it takes to read them.
-pub(super) fn verify(model: &Model, offers: &Offers) -> Result<Vec<VerifiedFile>, Failure> {
-    let files = files_of(model).into_iter();
+/// long as it takes to read them, or until nobody is `told` any more.
+pub(super) fn verify(
+    model: &Model,
+    offers: &Offers,
+    told: &watch::Sender<Hashed>,
+) -> Result<Vec<VerifiedFile>, Failure> {
+    let files = files_of(model);
+    let size = |path: &PathBuf| path.metadata().map_or(0, |metadata| metadata.len());
+    told.send_replace(Hashed {
+        model: model.id.clone(),
+        bytes: files.iter().map(|(_, path)| size(path)).sum(),
+        ..Hashed::default()
+    });
     files
-        .map(|(role, path)| verify_file(role, &path, offers))
+        .iter()
+        .map(|(role, path)| verify_file(*role, path, offers, told))
         .collect()
 }
 
-fn verify_file(role: Role, path: &Path, offers: &Offers) -> Result<VerifiedFile, Failure> {
+fn verify_file(
+    role: Role,
+    path: &Path,
+    offers: &Offers,
+    told: &watch::Sender<Hashed>,
+) -> Result<VerifiedFile, Failure> {
     let disk = |cause: io::Error| Failure::Store {
         fault: StoreFault::Disk,
         text: format!("{}: {cause}", path.display()),
     };
     let bytes = path.metadata().map_err(disk)?.len();
-    let sha256 = install::hash(path).map_err(disk)?;
+    told.send_modify(|hashed| hashed.file = path.display().to_string());
+    let tell = |bytes: u64| {
+        told.send_modify(|hashed| hashed.read += bytes);
+        match told.is_closed() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    };
+    let sha256 = install::hash_while(path, tell).map_err(disk)?;
     let name = path
         .file_name()
         .unwrap_or_default()

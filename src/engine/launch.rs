@@ -10,18 +10,19 @@ use super::choice::Placement;
 use super::prompt_cache::{ModelKey, Room};
 use super::system_prompts::SystemPrompts;
 use super::thread;
+use crate::chat::Speculation;
 use crate::gemma::layout::{Kind, MOST_FILES};
 use crate::gemma::model_shape::{Retention, Sizes};
 use crate::ipc::prompts::PromptCachePlan;
-use crate::ipc::{LoadPlan, MemoryPlan, PackedPlan, ProjectorPlan, Repack};
+use crate::ipc::{DrafterPlan, LoadPlan, MemoryPlan, PackedPlan, ProjectorPlan, Repack};
 use crate::store::{
     self, BadFile, FileIdentity, Installers, Model, OpenModel, PackedCache, PackedName, Patience,
 };
 use crate::sys::socket::MAX_FDS;
 
-/// Descriptors that a plan takes along beside those of the model's files: of the projector, of packed weights and of a file for
-/// them, and the prompts' channel.
-const OTHER_FILES: usize = 4;
+/// Descriptors that a plan takes along beside those of the model's files: of the projector, of the drafter, of packed weights and
+/// of a file for them, and the prompts' channel.
+const OTHER_FILES: usize = 5;
 const _: () = assert!(MOST_FILES + OTHER_FILES <= MAX_FDS);
 
 /// Bytes that a worker may ask for beside what was reckoned: stacks, room of the allocator, a
@@ -46,6 +47,7 @@ pub(super) struct Launch {
 pub(super) struct ModelFiles {
     model: OpenModel,
     projector: Option<(ProjectorPlan, File)>,
+    drafter: Option<(DrafterPlan, File)>,
     packed: Option<PackedFiles>,
     system_prompts: SystemPrompts,
 }
@@ -75,6 +77,7 @@ impl ModelFiles {
     pub async fn open(model: Model, setup: Setup, turns: CacheTurns) -> Result<Self, BadFile> {
         let id = model.id.clone();
         let (cache, space) = (setup.cache(), setup.cache_space);
+        let drafts = setup.inference.speculation != Speculation::Off;
         let (installers, texts) = (setup.installers, setup.inference.system_prompts);
         let open = move || {
             let system_prompts = SystemPrompts::read(&texts, &installers);
@@ -82,9 +85,11 @@ impl ModelFiles {
             let projector = model.projector.as_ref();
             let projector =
                 projector.and_then(|projector| open_projector(&model.id, projector, &installers));
-            Ok::<_, BadFile>((file, projector, system_prompts))
+            let drafter = model.drafter.as_ref().filter(|_| drafts);
+            let drafter = drafter.and_then(|drafter| open_drafter(&model, drafter, &installers));
+            Ok::<_, BadFile>((file, projector, drafter, system_prompts))
         };
-        let (file, projector, system_prompts) = thread::run(open).await??;
+        let (file, projector, drafter, system_prompts) = thread::run(open).await??;
         setup.prompts.recalled().await;
         let packed = match cache {
             Some(cache) => Some(PackedFiles::open(cache, &id, &file, &space, &turns).await),
@@ -93,6 +98,7 @@ impl ModelFiles {
         Ok(Self {
             model: file,
             projector,
+            drafter,
             packed,
             system_prompts,
         })
@@ -170,13 +176,11 @@ impl Launch {
         let sizes = opened_model.model.sizes();
         let mut files = opened_model.files;
         let projector = opened.projector.filter(|_| run.with_projector);
-        let projector_identity = projector
-            .as_ref()
-            .and_then(|(_, file)| identity(file.metadata()));
-        let projector = projector.map(|(plan, file)| {
-            files.push(file);
-            plan
-        });
+        let (projector, projector_file) = projector.unzip();
+        let of_projector = projector_file.as_ref();
+        let projector_identity = of_projector.and_then(|file| identity(file.metadata()));
+        let (drafter, drafter_file) = opened.drafter.filter(|_| run.with_drafter).unzip();
+        files.extend(projector_file.into_iter().chain(drafter_file));
         let packed = opened.packed.map(|packed| {
             let plan = PackedPlan {
                 model: opened_model.fingerprint,
@@ -201,6 +205,16 @@ impl Launch {
             files.push(channel);
             plan
         });
+        let memory = MemoryPlan {
+            layout: opened_model.layout,
+            packed,
+            repack,
+            read_ahead: read_ahead(setup, run),
+            per_layer: setup.memory.per_layer,
+            small_kv: run.sizes.small_kv,
+            lock: setup.memory.lock_weights,
+            data_limit: data_limit(model, run),
+        };
         let plan = LoadPlan {
             name: model.id.clone(),
             files: sizes,
@@ -213,17 +227,8 @@ impl Launch {
             cpus: super::cpus::choose(&crate::sys::topology::probe(), setup.inference.threads),
             max_output: setup.limits.output_tokens,
             projector,
-            memory: MemoryPlan {
-                layout: opened_model.layout,
-                packed,
-                repack,
-                read_ahead: setup.budget().room.free.saturating_sub(run.unevictable) / READ_AHEAD.1
-                    * READ_AHEAD.0,
-                per_layer: setup.memory.per_layer,
-                small_kv: run.sizes.small_kv,
-                lock: setup.memory.lock_weights,
-                data_limit: data_limit(model, run),
-            },
+            drafter,
+            memory,
             vocabulary: opened_model.vocabulary,
             prompts,
             system_prompts: system_prompts.texts,
@@ -243,6 +248,12 @@ fn repack(run: &Placement, opened: &ModelFiles) -> Repack {
         (false, true) => Repack::IntoFile,
         (false, false) => Repack::Never,
     }
+}
+
+/// Bytes that are read ahead while a model is loaded: a part of what it leaves free.
+fn read_ahead(setup: &Setup, run: &Placement) -> u64 {
+    let free = setup.budget().room.free;
+    free.saturating_sub(run.unevictable) / READ_AHEAD.1 * READ_AHEAD.0
 }
 
 /// What the worker may ask for: twice what was reckoned, and weights that are packed in memory.
@@ -340,6 +351,34 @@ fn open_projector(
         }
         Err(bad) => {
             tracing::warn!(model, file = %projector.path.display(), reason = %bad, "the model is loaded without its projector");
+            None
+        }
+    }
+}
+
+/// The drafter's plan and its file. Without it the model is as good, and says as much in more time.
+fn open_drafter(
+    model: &Model,
+    drafter: &store::Drafter,
+    installers: &Installers,
+) -> Option<(DrafterPlan, File)> {
+    let trusted = store::check_trust(&drafter.path, installers);
+    match trusted.and_then(|()| store::read_drafter(&drafter.path, Patience::default())) {
+        Ok((drafter, file)) => {
+            if drafter.is_of_other_training(model) {
+                tracing::warn!(
+                    model = model.id,
+                    drafter = %drafter.path.display(),
+                    "of the model and its drafter one was made for quantization (QAT) and the other was not, as their names have it; the drafter will be right less often than the one that belongs to the model"
+                );
+            }
+            let name = drafter.path.file_name().unwrap_or_default();
+            let name = name.to_string_lossy().into_owned();
+            let bytes = drafter.size;
+            Some((DrafterPlan { name, bytes }, file))
+        }
+        Err(bad) => {
+            tracing::warn!(model = model.id, file = %drafter.path.display(), reason = %bad, "the model is loaded without its drafter");
             None
         }
     }

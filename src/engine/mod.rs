@@ -42,9 +42,9 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backend::{
-    Answer, Backend, CacheReport, CatalogReport, Failure, Found, Import, KeptPrompt, LocalBackend,
-    MemoryReport, ModelDetails, ModelInfo, PlanReport, Removed, Reply, Status, Unused,
-    VerifiedFile, WorkerMemory,
+    Answer, Backend, CacheReport, CatalogReport, Failure, Found, Hashed, Import, KeptPrompt,
+    LocalBackend, MemoryReport, ModelDetails, ModelInfo, PlanReport, Removed, Reply, Status,
+    Unused, VerifiedFile, WorkerMemory,
 };
 use crate::chat::{ChatRequest, Modalities, PrincipalId, Retention, TextAnswer, TextTask};
 use crate::config::{Inference, Limits, Memory, Models, Pull};
@@ -434,9 +434,13 @@ impl LocalBackend for Engine {
         self.ask(move |reply| Command::Store(StoreCommand::Remove { id, reply }))
     }
 
-    fn verify<'a>(&'a self, name: &'a str) -> Reply<'a, (String, Vec<VerifiedFile>)> {
+    fn verify<'a>(
+        &'a self,
+        name: &'a str,
+        told: watch::Sender<Hashed>,
+    ) -> Reply<'a, (String, Vec<VerifiedFile>)> {
         let name = name.to_owned();
-        self.ask(move |reply| Command::Store(StoreCommand::Verify { name, reply }))
+        self.ask(move |reply| Command::Store(StoreCommand::Verify { name, told, reply }))
     }
 
     fn import<'a>(

@@ -89,6 +89,7 @@ impl Setup {
             context_limit: one.context_limit,
             projector,
             needs_projector: false,
+            drafter: 0,
             picture_step: match projector > 0 && !one.variant.is_small() {
                 true => picture::USUAL_BUDGET,
                 false => 0,
@@ -223,19 +224,18 @@ fn scaled(one: &Published, bytes: Option<u64>) -> ModelShape {
 }
 
 /// What to do about a name that no installed model has, for a message: fetch what the catalogs have by it, or nothing,
-/// because it cannot be run.
+/// because it cannot be run. What an address has, nobody knows before.
 pub(super) fn hint(offers: &Offers, name: &str) -> Option<String> {
     // Only what somebody named: any of the family is no name.
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-:/".contains(&b);
+    let plain = Some(name.trim()).filter(|name| name.bytes().all(plain));
+    let is_address = |name: &&str| name.starts_with("https://") || name.starts_with("hf.co/");
+    let fetches = |name: &str| format!("`gemmactl pull {name}` fetches it");
     match resolve(offers, &asked(name), &Machine::default()) {
         Ok(Resolved::Pull(pull)) if pull.variant.is_some() => {
-            let plain = |name: &str| {
-                name.bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"._-:/".contains(&b))
-            };
-            let name = Some(name.trim()).filter(|name| plain(name));
-            let name = name.unwrap_or(&pull.id);
-            Some(format!("`gemmactl pull {name}` fetches it"))
+            Some(fetches(plain.unwrap_or(&pull.id)))
         }
+        Ok(_) => plain.filter(is_address).map(fetches),
         Err(Unresolved::Refused(reason)) if offers.refuses(name) => Some(reason),
         _ => None,
     }
@@ -256,13 +256,19 @@ mod tests {
         let odd = said("Gemma 4 E2B").unwrap();
         assert_eq!(odd, "`gemmactl pull gemma-4-e2b_q4_0-it` fetches it");
         assert!(said("diffusiongemma").unwrap().contains("by diffusion"));
+        for address in ["https://h.example/x.gguf", "hf.co/acme/x:Q4_0"] {
+            assert_eq!(
+                said(address),
+                Some(format!("`gemmactl pull {address}` fetches it"))
+            );
+        }
         for name in [
             "auto",
             "gemma4",
             "gpt-4o",
             "",
             "acme/x",
-            "https://h.example/x.gguf",
+            "https://h.example/x.gguf?a=$(b)",
         ] {
             assert_eq!(said(name), None, "{name}");
         }

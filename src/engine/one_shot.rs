@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::child::{self, WorkerEvent};
+use crate::backend::Failure;
 use crate::ipc::Protocol;
 use crate::memory::reserved::Reservation;
 pub use crate::sys::shortage::is_shortage;
@@ -66,7 +67,12 @@ pub async fn run<P: Protocol, T>(
             )) => break Err(Failed::Killed),
             Some((_, WorkerEvent::Exited { .. })) | None => break Err(Failed::Ended),
             Some((_, WorkerEvent::NotStarted(failure))) => {
-                break Err(Failed::Start(io::Error::other(failure.to_string())));
+                // What `is_shortage` takes for one.
+                let kind = match failure {
+                    Failure::NotNow { .. } => io::ErrorKind::WouldBlock,
+                    _ => io::ErrorKind::Other,
+                };
+                break Err(Failed::Start(io::Error::new(kind, failure.to_string())));
             }
         };
         match each(message) {
@@ -130,6 +136,10 @@ mod tests {
         let memory = ReservedMemory::default();
         let killed = run_script("kill -9 $$", &memory).await;
         assert!(matches!(killed, Err(Failed::Killed)), "{killed:?}");
+        let shortage = run_script("exit 75", &memory).await;
+        let is_shortage =
+            |error: &Failed| matches!(error, Failed::Start(error) if is_shortage(error));
+        assert!(shortage.as_ref().is_err_and(is_shortage), "{shortage:?}");
         for script in ["kill -6 $$", "kill -24 $$", "exit 65"] {
             let ended = run_script(script, &memory).await;
             assert!(matches!(ended, Err(Failed::Ended)), "{script}: {ended:?}");

@@ -53,6 +53,7 @@ pub(super) fn plan(
             .projector
             .as_ref()
             .map_or(0, |projector| projector.size),
+        drafter: setup.drafter_bytes(model),
         contexts: contexts(&model.id, &model.figures, model.context_limit),
         span: span(&model.id, &model.figures, model.context_limit),
     });
@@ -67,6 +68,7 @@ pub(super) fn plan(
         quantization: one.quantization,
         context_limit: one.context_limit,
         projector: 0,
+        drafter: 0,
         contexts: contexts(one.variant.id(), &one.figures, one.context_limit),
         span: span(one.variant.id(), &one.figures, one.context_limit),
     });
@@ -106,7 +108,7 @@ fn is_published(model: &Model, one: &Published) -> bool {
         && model.figures.width == one.figures.width
 }
 
-/// What a request can have of a model, without its projector, in a budget of so many bytes.
+/// What a request can have of a model, without its projector and its drafter, in a budget of so many bytes.
 fn span_of(
     figures: &ModelShape,
     request: &FitRequest,

@@ -240,11 +240,11 @@ impl State {
                 self.load_failed(now, generation, &failure, out_of_memory, actions);
             }
             Input::Begun { id, shown } => self.begun(id, shown),
-            Input::Unsound {
+            Input::Unfit {
                 id,
                 failure,
                 of_model,
-            } => self.unsound(id, &failure, of_model, actions),
+            } => self.unfit(id, &failure, of_model, actions),
             Input::Ended { id } => {
                 self.running.remove(&id);
             }

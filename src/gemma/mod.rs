@@ -18,6 +18,8 @@ pub mod vocabulary;
 
 /// The architecture of the family, as a model file's header spells it.
 pub const ARCHITECTURE: &str = "gemma4";
+/// And of a drafter's.
+pub const DRAFTER_ARCHITECTURE: &str = "gemma4-assistant";
 /// What the family's tokenizer is called there.
 pub const TOKENIZER: &str = "gemma4";
 

@@ -23,7 +23,7 @@ const MERGE: u64 = 12;
 const CELL: u64 = 48;
 const USED_CELL: u64 = 96;
 /// Bytes for each token of the vocabulary: of a row of logits, and of the list of candidates.
-const LOGIT: u64 = 4;
+pub const LOGIT: u64 = 4;
 const CANDIDATE: u64 = 12;
 
 /// Bytes of a checkpoint of the sliding layers that is kept in memory, for each slot: larger ones are not.

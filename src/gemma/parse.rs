@@ -189,7 +189,11 @@ impl Parser {
         }
         match step.to {
             AnswerPart::Thought if step.is_new => self.named = false,
-            AnswerPart::Call if step.is_new => self.running = Some(Call::default()),
+            AnswerPart::Call if step.is_new => {
+                // A call that broke may have left the beginning of a character.
+                self.call = TextBuffer::default();
+                self.running = Some(Call::default());
+            }
             _ => {}
         }
         if self.stopped.is_none() {

@@ -7,7 +7,24 @@ use super::DocumentKind;
 /// Where a PDF's signature may stand: some programs write before it.
 const SIGNATURE_WITHIN: usize = 1024;
 /// Beginnings of pictures; the worker looks closer.
-const PICTURES: [&[u8]; 5] = [b"\x89PNG", b"\xFF\xD8\xFF", b"GIF8", b"BM", b"RIFF"];
+const PICTURES: [&[u8]; 10] = [
+    b"\x89PNG",
+    b"\xFF\xD8\xFF",
+    b"GIF8",
+    b"BM",
+    b"RIFF",
+    b"II*\0",
+    b"MM\0*",
+    b"8BPS\0",
+    b"\0\0\0\x0CJXL ",
+    b"\0\0\0\x0CjP  ",
+];
+/// Brands of pictures and sounds in a container of the MP4 family; those of all others are videos.
+const PICTURE_BRANDS: [&[u8; 4]; 9] = [
+    b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis", b"crx ",
+];
+const SOUND_BRANDS: [&[u8; 4]; 2] = [b"M4A ", b"M4B "];
+const VIDEO: &str = "is a video; send frames of it as images, and its sound as `input_audio`";
 /// Beginnings of sounds: Ogg, FLAC, and MP3 with its labels (of version 2.2 to 2.4) or a frame of
 /// layer III.
 const SOUNDS: [&[u8]; 9] = [
@@ -22,12 +39,18 @@ const SOUNDS: [&[u8]; 9] = [
     b"\xFF\xF2",
 ];
 /// Kinds of files that are known and not read, by their beginnings.
-const UNSUPPORTED: [(&[u8], &str); 4] = [
+const UNSUPPORTED: [(&[u8], &str); 7] = [
+    (b"FLV\x01", VIDEO),
+    (b"\0\0\x01\xBA", VIDEO),
+    (
+        b"\x30\x26\xB2\x75\x8E\x66\xCF\x11",
+        "is a video or a sound (WMV, WMA); send frames of it as images, or its sound as WAV in `input_audio`",
+    ),
     (b"\x1F\x8B", "is compressed (gzip); send what is in it"),
     (b"\x7FELF", "is a program"),
     (
         b"\x1A\x45\xDF\xA3",
-        "is a film or a sound (WebM, Matroska); send its sound as WAV or Ogg in `input_audio`",
+        "is a video or a sound (WebM, Matroska); send frames of it as images, and its sound as `input_audio`",
     ),
     (
         b"#!AMR",
@@ -84,8 +107,23 @@ pub fn medium(file: &[u8]) -> Option<Medium> {
     if begins(&[b"RIFF"]) && file.get(8..12) == Some(b"WAVE") || begins(&SOUNDS) {
         return Some(Medium::Sound);
     }
+    if let Some(brand) = brand(file) {
+        return match brand {
+            brand if PICTURE_BRANDS.contains(&brand) => Some(Medium::Picture),
+            brand if SOUND_BRANDS.contains(&brand) => Some(Medium::Sound),
+            _ => None,
+        };
+    }
     // Words can begin like a picture.
     (begins(&PICTURES) && !is_text(file)).then_some(Medium::Picture)
+}
+
+/// The brand of a container of the MP4 family.
+fn brand(file: &[u8]) -> Option<&[u8; 4]> {
+    match file.get(4..8)? {
+        b"ftyp" => file.get(8..)?.first_chunk(),
+        _ => None,
+    }
 }
 
 /// How a file is read.
@@ -124,6 +162,7 @@ pub fn reader<'a>(name: &str, file: &'a [u8]) -> Result<Reader<'a>, String> {
     match medium(file) {
         Some(Medium::Picture) => return Ok(Reader::Picture),
         Some(Medium::Sound) => return Err("is a sound; send it as `input_audio`".into()),
+        None if brand(file).is_some() => return Err(VIDEO.into()),
         None => {}
     }
     let text = text(file);
@@ -342,12 +381,19 @@ mod tests {
                 Ok(Reader::Worker(DocumentKind::Pdf)),
             ),
             ("a.pdf", b"\x89PNG\r\n\x1a\n\xFF", Ok(Reader::Picture)),
+            ("a.tif", b"II*\0\x08\0\0\0", Ok(Reader::Picture)),
+            ("a.jpg", b"\0\0\0\x18ftypheic\0", Ok(Reader::Picture)),
         ] {
             assert_eq!(reader(name, file), expected, "{name} {file:?}");
         }
         for (file, reason) in [
             (&b"RIFF\0\0\0\0WAVEfmt "[..], "`input_audio`"),
             (b"\xFF\xFB\x90\x00", "`input_audio`"),
+            (b"\0\0\0\x18ftypM4A \0", "is a sound"),
+            (b"\0\0\0\x18ftypisom\0", "is a video; send frames"),
+            (b"\0\0\0\x14ftypqt  \0", "is a video; send frames"),
+            (b"\x1A\x45\xDF\xA3\x01", "is a video or a sound (WebM"),
+            (b"FLV\x01\x05", "is a video"),
         ] {
             assert!(reader("", file).unwrap_err().contains(reason), "{file:?}");
         }

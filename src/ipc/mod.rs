@@ -1,7 +1,7 @@
-//! What the supervisor and a worker say to each other. There are five kinds of workers, and each
+//! What the supervisor and a worker say to each other. There are six kinds of workers, and each
 //! has a [`Protocol`] of its own: [`Serve`] for a model, [`Extract`] for the text of a file,
 //! [`Decode`] for pictures and sounds, [`Fetch`] for a file on the network, [`Pull`] for a
-//! model's file. The worker is told its
+//! model's file, [`Relay`] for a request to a service on another machine. The worker is told its
 //! kind as its only argument.
 //!
 //! ```text
@@ -22,6 +22,7 @@ pub mod kind;
 mod memory;
 pub mod prompts;
 mod pull;
+mod relay;
 mod serve;
 
 pub use decode::{
@@ -37,9 +38,11 @@ pub use memory::{
     FileMemory, FileRole, MemoryPlan, MemorySnapshot, PackedPlan, Packing, Part, Repack,
 };
 pub use pull::{PULL_MEMORY, Pull, PullEvent, PullHead, PullRequest};
+pub use relay::{RELAY_MEMORY, RELAY_PIECE, Relay, RelayEvent, RelayRequest};
 pub use serve::{
-    ContextUse, LoadPlan, LoadedModel, MAX_SYSTEM_PROMPT_BYTES, MAX_SYSTEM_PROMPTS, Progress,
-    ProjectorPlan, RequestId, Serve, ServeEvent, ServeRequest, TemplateSource,
+    ANSWER_ROOM, ContextUse, DrafterPlan, LoadPlan, LoadedModel, MAX_SYSTEM_PROMPT_BYTES,
+    MAX_SYSTEM_PROMPTS, Progress, ProjectorPlan, RequestId, Serve, ServeEvent, ServeRequest,
+    TemplateSource,
 };
 
 use std::fmt::Debug;
@@ -49,7 +52,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Version of all protocols; they change together with it. Supervisor and worker are installed
 /// together, so a difference means a half-done upgrade and the worker is refused.
-pub const VERSION: u32 = 21;
+pub const VERSION: u32 = 22;
+
+/// The exit status of a worker that found no thread to start (`EX_TEMPFAIL` of sysexits.h): neither its model nor its
+/// request is at fault, and another worker may be started later.
+pub const EXIT_SHORTAGE: u8 = 75;
 
 /// What is said to one kind of worker, and what it says.
 pub trait Protocol: Send + 'static {
@@ -76,15 +83,17 @@ pub enum WorkerKind {
     Decode,
     Fetch,
     Pull,
+    Relay,
 }
 
 impl WorkerKind {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Serve,
         Self::Extract,
         Self::Decode,
         Self::Fetch,
         Self::Pull,
+        Self::Relay,
     ];
 
     /// The argument that says it.
@@ -95,6 +104,7 @@ impl WorkerKind {
             Self::Decode => "decode",
             Self::Fetch => "fetch",
             Self::Pull => "pull",
+            Self::Relay => "relay",
         }
     }
 

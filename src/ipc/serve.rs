@@ -66,7 +66,7 @@ pub type RequestId = u64;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ServeRequest {
     /// First and once. Carries the descriptors of the model's files and, where the plan speaks of
-    /// them, of its projector, of its packed weights, of an empty file for packed weights, and the
+    /// them, of its projector, of its drafter, of its packed weights, of an empty file for packed weights, and the
     /// channel to the cache of prompts.
     Load(Box<LoadPlan>),
     /// Answer this request. What the cache holds of others than its `owner` is not for it. Carries
@@ -178,6 +178,9 @@ pub enum ServeEvent {
     },
 }
 
+/// Tokens of an answer that a request has room for when it begins.
+pub const ANSWER_ROOM: u32 = 512;
+
 /// Tokens of context of all slots together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContextUse {
@@ -224,6 +227,8 @@ pub struct LoadPlan {
     pub max_output: u32,
     /// What turns pictures and sounds into embeddings. Without one the model takes text only.
     pub projector: Option<ProjectorPlan>,
+    /// What guesses the model's next tokens.
+    pub drafter: Option<DrafterPlan>,
     pub memory: MemoryPlan,
     /// Where the first of the model's files has its vocabulary.
     pub vocabulary: vocabulary::Place,
@@ -244,6 +249,15 @@ pub struct ProjectorPlan {
     pub longest_side: u32,
     /// How it turns sound into tokens, if it does.
     pub hearing: Option<Hearing>,
+}
+
+/// How to use the drafter, whose descriptor comes behind the projector's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrafterPlan {
+    /// For messages only.
+    pub name: String,
+    /// Bytes of the file.
+    pub bytes: u64,
 }
 
 /// What was loaded.

@@ -2,7 +2,7 @@
 //!
 //! The context that was asked for counts more than a larger variant: among the models that can have
 //! it the best one is taken. If none can, the context is halved, down to a floor. For each model
-//! smaller steps are tried before its projector is left out, where it may be. Where no file can hold
+//! its drafter is left out first, and smaller steps are tried before its projector is, where it may be. Where no file can hold
 //! its packed weights they are counted as memory that cannot be evicted; if there is no room for that
 //! the model is run without packing, which is slower.
 
@@ -36,6 +36,8 @@ pub struct Candidate<'a> {
     pub projector: u64,
     /// Whether it is of no use without its projector.
     pub needs_projector: bool,
+    /// Bytes that its drafter takes, 0 without one.
+    pub drafter: u64,
     /// Tokens of a picture that it reads in one step; 0 if that may be any number.
     pub picture_step: u32,
     /// Whether a file can hold its packed weights.
@@ -110,9 +112,11 @@ pub struct Choice<'a> {
     pub sizes: Sizes,
     /// Whether its projector fits as well; `true` without one.
     pub with_projector: bool,
+    /// Whether its drafter fits as well; `true` without one.
+    pub with_drafter: bool,
     pub packed: PackedWeights,
     pub cost: Cost,
-    /// With the projector, if that fits.
+    /// With the projector and the drafter, if they fit.
     pub total: u64,
 }
 
@@ -159,7 +163,7 @@ pub fn widen<'a>(
         let more = self::choice(
             candidate,
             sizes,
-            wide.with_projector,
+            (wide.with_projector, wide.with_drafter),
             &Retention {
                 packed: wide.packed,
                 ..request.keep
@@ -200,8 +204,8 @@ fn choices<'a>(candidates: &[Candidate<'a>], request: &FitRequest) -> Vec<Choice
     }
 }
 
-/// The choices of one model in a context, or in all that it was made for: the largest step first,
-/// and without its projector last.
+/// The choices of one model in a context, or in all that it was made for: the largest step first, each
+/// with its drafter and then without, and without its projector last.
 fn choices_in<'a>(
     context: u32,
     candidate: &Candidate<'a>,
@@ -227,14 +231,21 @@ fn choices_in<'a>(
         packed: *packed,
         ..request.keep
     });
+    let ways_to_draft = if candidate.drafter > 0 { 2 } else { 1 };
     let mut choices = vec![];
     for keep in ways.clone() {
-        let of_step = |batch: &u32| choice(candidate, sizes(*batch), true, &keep);
-        choices.extend(steps.iter().map(of_step));
+        let of_step = |&batch: &u32| {
+            let drafters = [true, false].into_iter().take(ways_to_draft);
+            drafters.map(move |drafter| (batch, drafter))
+        };
+        let steps = steps.iter().flat_map(of_step);
+        let of_step = |(batch, drafter)| choice(candidate, sizes(batch), (true, drafter), &keep);
+        choices.extend(steps.map(of_step));
     }
     if candidate.projector > 0 && !candidate.needs_projector {
         let least_step = steps[steps.len() - 1];
-        choices.extend(ways.map(|keep| choice(candidate, sizes(least_step), false, &keep)));
+        let blind = (false, candidate.drafter == 0);
+        choices.extend(ways.map(|keep| choice(candidate, sizes(least_step), blind, &keep)));
     }
     choices
 }
@@ -243,7 +254,7 @@ fn choices_in<'a>(
 fn choice<'a>(
     candidate: &Candidate<'a>,
     sizes: Sizes,
-    with_projector: bool,
+    (with_projector, with_drafter): (bool, bool),
     keep: &Retention,
 ) -> Choice<'a> {
     let mut step = sizes;
@@ -253,14 +264,16 @@ fn choice<'a>(
         step.batch = step.batch.max(candidate.picture_step);
         projector = candidate.projector;
     }
+    let drafter = if with_drafter { candidate.drafter } else { 0 };
     let cost = candidate.figures.cost(&step, keep);
     Choice {
         id: candidate.id,
         sizes,
         with_projector,
+        with_drafter,
         packed: keep.packed,
         cost,
-        total: cost.total() + projector,
+        total: cost.total() + projector + drafter,
     }
 }
 
@@ -309,6 +322,7 @@ mod tests {
             context_limit: one.context_limit,
             projector: 0,
             needs_projector: false,
+            drafter: 0,
             picture_step: 0,
             has_packed_file: true,
         };
@@ -383,6 +397,45 @@ mod tests {
             smallest(&[e2b], &request(8192)).unwrap().sizes.context,
             2048
         );
+    }
+
+    #[test]
+    fn a_drafter_goes_before_anything_else_does() {
+        let family = published();
+        let e2b = Candidate {
+            projector: GIB,
+            drafter: GIB / 8,
+            ..candidates(&family)[0]
+        };
+        let all: Vec<_> = choices(&[e2b], &request(2048))
+            .iter()
+            .map(|choice| {
+                (
+                    choice.sizes.batch,
+                    choice.with_projector,
+                    choice.with_drafter,
+                )
+            })
+            .collect();
+        let expected = [
+            (256, true, true),
+            (256, true, false),
+            (128, true, true),
+            (128, true, false),
+            (64, true, true),
+            (64, true, false),
+            (64, false, false),
+        ];
+        assert_eq!(all, expected);
+        let plenty = choose(&[e2b], &request(2048), 8 * GIB).unwrap();
+        let without = Candidate { drafter: 0, ..e2b };
+        let bare = choose(&[without], &request(2048), 8 * GIB).unwrap();
+        assert_eq!(
+            (plenty.with_drafter, plenty.total),
+            (true, bare.total + GIB / 8)
+        );
+        let tight = choose(&[e2b], &request(2048), bare.total).unwrap();
+        assert_eq!((tight.with_drafter, tight.total), (false, bare.total));
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub enum Profile {
     Fetch,
     /// Fetches a part of a model's file over the connection that it has, into a pipe.
     Pull,
+    /// Sends a request over the connection that it has, and passes on the answer.
+    Relay,
 }
 
 /// What a worker needs beyond its memory and its channel.

@@ -148,6 +148,15 @@ const FETCH: &[Row] = &[(Sysno::read, Allow, "the connection")];
 /// pipe it writes with what all may call.
 const PULL: &[Row] = FETCH;
 
+/// What a worker that passes a request on may call besides: nothing but its connection, for which it
+/// waits no longer than the supervisor does.
+const RELAY: &[Row] = &[
+    (Sysno::read, Allow, "the connection"),
+    #[cfg(target_arch = "x86_64")]
+    (Sysno::poll, Allow, "the connection, and the channel's end"),
+    (Sysno::ppoll, Allow, "the same"),
+];
+
 /// What a worker that serves a model may call besides.
 const SERVE: &[Row] = &[
     // The channel.
@@ -293,6 +302,7 @@ impl Profile {
             Self::Decode => DECODE,
             Self::Fetch => FETCH,
             Self::Pull => PULL,
+            Self::Relay => RELAY,
         };
         COMMON.iter().chain(own)
     }
@@ -373,6 +383,7 @@ mod tests {
             Profile::Decode,
             Profile::Fetch,
             Profile::Pull,
+            Profile::Relay,
         ] {
             let programs = programs(profile).unwrap();
             assert!(programs.iter().all(|program| !program.is_empty()));
@@ -402,6 +413,7 @@ mod tests {
             Profile::Decode,
             Profile::Fetch,
             Profile::Pull,
+            Profile::Relay,
         ] {
             for never in [
                 Sysno::openat,

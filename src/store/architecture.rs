@@ -1,8 +1,7 @@
 //! What `general.architecture` says of the files of the family.
 
-pub use crate::gemma::ARCHITECTURE as MODEL;
+pub use crate::gemma::{ARCHITECTURE as MODEL, DRAFTER_ARCHITECTURE as DRAFTER};
 pub const PROJECTOR: &str = "clip";
-pub const DRAFTER: &str = "gemma4-assistant";
 /// What converters wrote before llama.cpp knew drafters; it does not read those.
 pub const EARLY_DRAFTER: &str = "gemma4_assistant";
 

@@ -143,7 +143,10 @@ impl PackedCache {
         }
         let mut files = self.list();
         files.retain(|file| file.name != name.0);
-        files.sort_by_key(|file| std::cmp::Reverse(file.used));
+        // What a clock that was ahead has written says nothing, and would be kept for ever.
+        let now = SystemTime::now();
+        let used = |file: &PackedFile| Some(file.used).filter(|used| *used <= now);
+        files.sort_by_key(|file| std::cmp::Reverse(used(file)));
         while files.iter().map(|file| file.bytes).sum::<u64>() + bytes > self.most {
             let Some(oldest) = files.pop() else { break };
             self.remove(&oldest.name);
@@ -336,6 +339,24 @@ mod tests {
 
     fn names(cache: &PackedCache) -> Vec<String> {
         cache.list().into_iter().map(|file| file.name).collect()
+    }
+
+    #[test]
+    fn what_a_clock_that_was_ahead_has_written_goes_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = PackedCache::new(folder.path().into(), 250);
+        put(&cache, "now", 100, 0);
+        put(&cache, "ahead", 100, 0);
+        let ahead = File::options()
+            .write(true)
+            .open(cache.path(&name("ahead").0));
+        let century = Duration::from_secs(100 * 365 * 86_400);
+        ahead
+            .unwrap()
+            .set_modified(SystemTime::now() + century)
+            .unwrap();
+        put(&cache, "new", 100, 0);
+        assert!(cache.open(&name("now")).is_some() && cache.open(&name("ahead")).is_none());
     }
 
     #[test]

@@ -150,6 +150,23 @@ fn describe(header: &Header) -> Result<Described, BadFile> {
     })
 }
 
+/// What the files and headers are called that were made for quantization (quantization-aware training).
+const TRAINED_FOR_QUANTIZATION: &str = "qat";
+
+impl Drafter {
+    /// Whether of it and its model one was made for quantization and the other was not, as far as their
+    /// names tell: it guesses what the other's model would say.
+    pub fn is_of_other_training(&self, model: &Model) -> bool {
+        let is_made_for_it = |path: &Path, name: &str| {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            let text = format!("{file} {name}").to_ascii_lowercase();
+            let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
+            words.any(|word| word == TRAINED_FOR_QUANTIZATION)
+        };
+        is_made_for_it(&self.path, &self.name) != is_made_for_it(model.path(), &model.name)
+    }
+}
+
 impl Companion for Drafter {
     fn path(&self) -> &Path {
         &self.path
@@ -298,6 +315,34 @@ mod tests {
             (paired("tiny-12b-q8_0"), paired("tiny-26b-a4b-q8_0")),
             (None, None)
         );
+    }
+
+    #[test]
+    fn names_tell_how_a_drafter_was_trained() {
+        let drafter = |file: &str, name: &str| Drafter {
+            path: format!("/qat/{file}").into(),
+            size: 1,
+            width: 1,
+            tokens: 1,
+            rows: CacheRows::default(),
+            name: name.into(),
+        };
+        let model = |path: &str, name: &str| Model {
+            name: name.into(),
+            ..Model::example(path)
+        };
+        let qat = model("/m/gemma-4-E2B-it-qat-UD-Q4_K_XL.gguf", "Gemma 4 E2B It");
+        let plain = model("/m/gemma-4-E2B-it-Q4_K_M.gguf", "Gemma 4 E2B It");
+        for (file, name, is_qat) in [
+            ("mtp.gguf", "Gemma 4 E2B It Qat Assistant", true),
+            ("mtp-gemma-4-E2B-it-QAT.gguf", "", true),
+            ("mtp-gemma-4-E2B-it.gguf", "Gemma 4 E2B It Assistant", false),
+            ("aquatic.gguf", "", false),
+        ] {
+            let drafter = drafter(file, name);
+            assert_eq!(drafter.is_of_other_training(&qat), !is_qat, "{file}");
+            assert_eq!(drafter.is_of_other_training(&plain), is_qat, "{file}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -160,11 +161,15 @@ impl Incoming {
         Ok(())
     }
 
-    /// Adds another file.
+    /// Adds another file. `tell` is told of so many bytes more.
     ///
     /// # Errors
     /// It cannot be read, or this not written.
-    pub fn copy(&mut self, mut source: &File) -> Result<(), InstallError> {
+    pub fn copy(
+        &mut self,
+        mut source: &File,
+        mut tell: impl FnMut(u64),
+    ) -> Result<(), InstallError> {
         let mut piece = vec![0; PIECE];
         loop {
             let count = source
@@ -174,6 +179,7 @@ impl Incoming {
                 return Ok(());
             }
             self.write(&piece[..count])?;
+            tell(count as u64);
         }
     }
 
@@ -364,6 +370,14 @@ pub fn remove(files: &[PathBuf], directories: &[PathBuf]) -> Result<u64, Install
 /// # Errors
 /// It cannot be read, or is no file: a pipe could be waited for until the end of days.
 pub fn hash(path: &Path) -> io::Result<Digest> {
+    hash_while(path, |_| ControlFlow::Continue(()))
+}
+
+/// [`hash`], for as long as `tell` wants it, which is told of so many bytes more.
+///
+/// # Errors
+/// As of [`hash`], and `Interrupted` once it is not wanted any more.
+pub fn hash_while(path: &Path, mut tell: impl FnMut(u64) -> ControlFlow<()>) -> io::Result<Digest> {
     let mut file = OpenOptions::new()
         .read(true)
         .custom_flags(OFlags::NONBLOCK.bits() as i32)
@@ -378,6 +392,9 @@ pub fn hash(path: &Path) -> io::Result<Digest> {
             return Ok(hash.finalize().into());
         }
         hash.update(&piece[..count]);
+        if tell(count as u64).is_break() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
     }
 }
 
@@ -405,7 +422,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let source = File::open(tiny("tiny-e2b-q8_0.gguf")).unwrap();
         let mut incoming = Incoming::begin(folder.path(), Some("tiny"), "x.gguf").unwrap();
-        incoming.copy(&source).unwrap();
+        incoming.copy(&source, |_| {}).unwrap();
         assert_eq!(names(&folder.path().join("tiny")), [] as [String; 0]);
         let installed = incoming.finish().unwrap();
         assert_eq!(
@@ -482,7 +499,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut incoming = Incoming::begin(folder.path(), None, "x.gguf").unwrap();
         incoming
-            .copy(&File::open(tiny("tiny-e2b-q8_0.gguf")).unwrap())
+            .copy(&File::open(tiny("tiny-e2b-q8_0.gguf")).unwrap(), |_| {})
             .unwrap();
         fs::write(folder.path().join("x.gguf"), b"theirs").unwrap();
         assert!(matches!(incoming.finish(), Err(InstallError::Exists(_))));

@@ -5,9 +5,12 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -44,6 +47,21 @@ pub fn connect<'a>(
 
 /// A client that has this connection, and no other.
 pub fn agent(connection: File, trusted: RootCerts) -> Agent {
+    client(connection, trusted, None)
+}
+
+/// The same, for as long as the other side of `channel`, which says nothing any more, is there.
+/// `patience`: how long it may say nothing.
+pub fn agent_while(
+    connection: File,
+    trusted: RootCerts,
+    channel: UnixStream,
+    patience: Duration,
+) -> Agent {
+    client(connection, trusted, Some(Watch { channel, patience }))
+}
+
+fn client(connection: File, trusted: RootCerts, watch: Option<Watch>) -> Agent {
     let config = Config::builder()
         .tls_config(TlsConfig::builder().root_certs(trusted).build())
         .proxy(None)
@@ -53,7 +71,10 @@ pub fn agent(connection: File, trusted: RootCerts) -> Agent {
         .max_response_header_size(MOST_HEAD)
         .user_agent(concat!("gemmad/", env!("CARGO_PKG_VERSION")))
         .build();
-    let once = Once(Arc::new(Mutex::new(Some(connection))));
+    let once = Once(Arc::new(Mutex::new(Some(Way {
+        file: connection,
+        watch,
+    }))));
     Agent::with_parts(config, once.clone().chain(RustlsConnector::default()), once)
 }
 
@@ -111,7 +132,21 @@ pub fn broken(error: &Error, patience: Duration) -> String {
 
 /// Gives the connection to the first who asks.
 #[derive(Clone, Debug)]
-struct Once(Arc<Mutex<Option<File>>>);
+struct Once(Arc<Mutex<Option<Way>>>);
+
+/// The connection, and whose end is its end.
+#[derive(Debug)]
+struct Way {
+    file: File,
+    watch: Option<Watch>,
+}
+
+/// Who else is waited for: one whose end is the connection's.
+#[derive(Debug)]
+struct Watch {
+    channel: UnixStream,
+    patience: Duration,
+}
 
 impl Resolver for Once {
     /// Nothing: there is a connection already.
@@ -128,15 +163,16 @@ impl Connector for Once {
         details: &ConnectionDetails,
         _: Option<()>,
     ) -> Result<Option<Connection>, Error> {
-        let file = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let once = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let buffers = || {
             LazyBuffers::new(
                 details.config.input_buffer_size(),
                 details.config.output_buffer_size(),
             )
         };
-        Ok(file.map(|file| Connection {
+        Ok(once.map(|Way { file, watch }| Connection {
             file,
+            watch,
             buffers: buffers(),
             open: true,
         }))
@@ -147,6 +183,7 @@ impl Connector for Once {
 #[derive(Debug)]
 struct Connection {
     file: File,
+    watch: Option<Watch>,
     buffers: LazyBuffers,
     open: bool,
 }
@@ -161,6 +198,9 @@ impl Transport for Connection {
     }
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
+        if let Some(watch) = &self.watch {
+            watch.wait(&self.file)?;
+        }
         let read = self.file.read(self.buffers.input_append_buf())?;
         self.buffers.input_appended(read);
         self.open = read > 0;
@@ -169,5 +209,27 @@ impl Transport for Connection {
 
     fn is_open(&mut self) -> bool {
         self.open
+    }
+}
+
+impl Watch {
+    /// Waits until the connection has something to read. Fails when that takes too long, or when the channel ends.
+    fn wait(&self, connection: &File) -> io::Result<()> {
+        let time = Timespec::try_from(self.patience).ok();
+        let mut both = [
+            PollFd::new(connection, PollFlags::IN),
+            PollFd::new(&self.channel, PollFlags::IN),
+        ];
+        loop {
+            match poll(&mut both, time.as_ref()) {
+                Err(Errno::INTR) => {}
+                Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+                Err(error) => return Err(error.into()),
+                Ok(_) if !both[1].revents().is_empty() => {
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
+                Ok(_) => return Ok(()),
+            }
+        }
     }
 }

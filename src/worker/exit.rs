@@ -8,3 +8,5 @@ pub const EXIT_LOAD: u8 = 65;
 pub const EXIT_SYSTEM: u8 = 71;
 /// The supervisor said something that makes no sense (`EX_PROTOCOL`).
 pub const EXIT_PROTOCOL: u8 = 76;
+/// The system has no thread left for now (`EX_TEMPFAIL`).
+pub const EXIT_SHORTAGE: u8 = crate::ipc::EXIT_SHORTAGE;

@@ -198,6 +198,16 @@ impl Generation {
         }
     }
 
+    /// What is expected of its guesses is what earlier answers were like.
+    pub fn expect(&mut self, costs: &Costs) {
+        self.speculator.expect(costs);
+    }
+
+    /// Has `costs` know what its guesses were like.
+    pub fn teach(&self, costs: &mut Costs) {
+        self.speculator.teach(costs);
+    }
+
     /// Whether the next token is sampled behind these of its tokens: the last of its prompt are
     /// among them, or they are no prompt.
     pub fn samples_behind(&self, tokens: &Tokens) -> bool {

@@ -78,6 +78,11 @@ impl<P: Protocol> Reader<P> {
         }
     }
 
+    /// The channel, for one who expects no further message and waits for its end.
+    pub fn into_socket(self) -> UnixStream {
+        self.socket
+    }
+
     /// The descriptors that came with the messages so far.
     pub fn take_fds(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.fds)

@@ -41,6 +41,7 @@ mod progress;
 pub mod prompt;
 mod prompt_cache;
 mod pull;
+mod relay;
 mod releasable_context;
 mod repetition;
 mod residency;
@@ -61,8 +62,8 @@ use std::time::Instant;
 
 use crate::ipc::prompts::PromptCachePlan;
 use crate::ipc::{
-    Decode, Extract, Fetch, LoadPlan, LoadedModel, Protocol, Pull, Serve, ServeEvent, ServeRequest,
-    WorkerKind,
+    Decode, Extract, Fetch, LoadPlan, LoadedModel, Protocol, Pull, Relay, Serve, ServeEvent,
+    ServeRequest, WorkerKind,
 };
 use crate::sandbox::{Needs, Profile};
 use crate::sys::pagemap::Pagemap;
@@ -96,7 +97,11 @@ pub fn main() -> ExitCode {
     // While it still may be opened; by who has something to report with it.
     let pagemap = match kind {
         WorkerKind::Serve => Pagemap::open().ok(),
-        WorkerKind::Extract | WorkerKind::Decode | WorkerKind::Fetch | WorkerKind::Pull => None,
+        WorkerKind::Extract
+        | WorkerKind::Decode
+        | WorkerKind::Fetch
+        | WorkerKind::Pull
+        | WorkerKind::Relay => None,
     };
     match process::harden_child().and_then(|()| stdin.as_fd().try_clone_to_owned()) {
         Ok(channel) => run(kind, UnixStream::from(channel), pagemap).unwrap_or_else(ExitCode::from),
@@ -137,6 +142,10 @@ fn run(kind: WorkerKind, channel: UnixStream, pagemap: Option<Pagemap>) -> Resul
         },
         WorkerKind::Pull => match greet::<Pull>(channel)? {
             Some((pull, mut reader, writer)) => pull::run(&pull, reader.take_fds(), &writer),
+            None => Ok(ExitCode::SUCCESS),
+        },
+        WorkerKind::Relay => match greet::<Relay>(channel)? {
+            Some((relay, reader, writer)) => relay::run(relay, reader.into_socket(), &writer),
             None => Ok(ExitCode::SUCCESS),
         },
     }

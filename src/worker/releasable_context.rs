@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::llama::{Batch, Context, DecodeError, Extent, Rows};
+use super::llama::{Batch, Context, DecodeError, DraftStart, Extent, Guess, Rows};
 use super::sequences::KvCache;
 
 /// Makes the context, the first time and again.
@@ -64,6 +64,17 @@ impl KvCache for ReleasableContext {
     ) -> Result<(), DecodeError> {
         let context = self.context.as_mut().ok_or(DecodeError::Released)?;
         context.decode_embeddings(rows, cancelled)
+    }
+
+    fn draft(
+        &mut self,
+        start: DraftStart,
+        cancelled: Arc<AtomicBool>,
+        goes_on: &mut dyn FnMut(Guess) -> bool,
+    ) {
+        if let Some(context) = &mut self.context {
+            context.draft(start, cancelled, goes_on);
+        }
     }
 
     fn state_bytes(&mut self, sequence: u32, extent: Extent) -> usize {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::llama::{Batch, DecodeError, Extent, Rows, Token};
+use super::llama::{Batch, DecodeError, DraftStart, Extent, Guess, Rows, Token};
 use super::sequence::{MediumSpan, Sequence};
 use crate::chat::PrincipalId;
 
@@ -33,6 +33,13 @@ pub trait KvCache {
         rows: Rows<'_>,
         cancelled: Arc<AtomicBool>,
     ) -> Result<(), DecodeError>;
+    /// Has the drafter, if there is one, guess what comes behind `start`, until it is told not to go on.
+    fn draft(
+        &mut self,
+        start: DraftStart,
+        cancelled: Arc<AtomicBool>,
+        goes_on: &mut dyn FnMut(Guess) -> bool,
+    );
     /// Bytes of what [`KvCache::save`] makes.
     fn state_bytes(&mut self, sequence: u32, extent: Extent) -> usize;
     /// What the cache holds of `sequence`.
@@ -353,6 +360,24 @@ impl<C: KvCache> Sequences<C> {
             DecodeError::Aborted => self.truncate(sequence, self.cached[sequence].tokens.len()),
             _ => self.clear(sequence),
         }
+    }
+
+    /// Has the drafter guess what comes behind `token`, which was drawn from the logits of the token at `row`
+    /// of the batch: the last one that `sequence` holds.
+    pub fn draft(
+        &mut self,
+        sequence: usize,
+        (row, token): (usize, Token),
+        cancelled: Arc<AtomicBool>,
+        goes_on: &mut dyn FnMut(Guess) -> bool,
+    ) {
+        let start = DraftStart {
+            sequence: sequence as u32,
+            row,
+            token,
+            position: self.cached[sequence].tokens.len() as u32,
+        };
+        self.cache.draft(start, cancelled, goes_on);
     }
 
     /// The logits behind the token at `row` of the batch.

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::mpsc::{SyncSender, TryRecvError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::encoder::MediaEncoder;
 use super::generation::{Generation, tell_reading};
@@ -46,6 +46,8 @@ pub struct Server {
     has_unkept: bool,
     pace: Pace,
     costs: Costs,
+    /// What a drafter took in this step.
+    drafting: Duration,
     /// The sequence whose media come first.
     media_turn: usize,
     /// Requests so far.
@@ -72,6 +74,7 @@ impl Server {
             room,
             pace,
             costs: Costs::default(),
+            drafting: Duration::ZERO,
             encoder,
             running,
             waiting: VecDeque::new(),
@@ -112,6 +115,7 @@ impl Server {
     /// Decodes what the plan has, and learns how long that takes.
     fn perform(&mut self, plan: &StepPlan) {
         let start = Instant::now();
+        self.drafting = Duration::ZERO;
         let mut whole = self.decode(&plan.segments);
         if let Some(segment) = plan.embeddings {
             whole &= self.decode_embeddings(&segment);
@@ -119,7 +123,8 @@ impl Server {
         let is_one_piece = plan.embeddings.is_some() && self.engine.limits.whole_pictures;
         if whole && !is_one_piece {
             let (prompt, answers) = plan.counts();
-            let time = start.elapsed();
+            // Drafts are for later steps.
+            let time = start.elapsed().saturating_sub(self.drafting);
             if answers == 0 {
                 self.prompts.read(prompt, time);
             }
@@ -311,7 +316,8 @@ impl Server {
             self.note_turn(sequence, there);
         }
         match Generation::start(*prepared, (there, stops), seed, &self.engine, place) {
-            Ok(generation) => {
+            Ok(mut generation) => {
+                generation.expect(&self.costs);
                 self.running[sequence] = Some(generation);
                 // What could not be brought back has to be read: the plan counted on it.
                 there == admission.reuse

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use gemmad::bus::proxy::Options;
+use futures_util::{FutureExt, StreamExt};
+use gemmad::bus::proxy::{ConversationProxy, Options, ProgressStream};
 use serde_json::{Value, json};
-use zbus::zvariant;
+use zbus::message::Type;
+use zbus::{MatchRule, MessageStream, zvariant};
 
 use crate::harness::{self, TINY, endless, question, wait_for};
 use crate::private::{Bus, manager, named, possible, sober};
@@ -251,5 +253,104 @@ async fn asking_over_the_bus_costs_little_more_than_over_the_socket() {
     assert!(
         over_bus < over_socket + Duration::from_millis(5),
         "bus {over_bus:?}, socket {over_socket:?}"
+    );
+}
+
+/// The phases that signals tell of until all is read.
+async fn told(signals: &mut ProgressStream) -> Vec<String> {
+    let mut phases: Vec<String> = vec![];
+    let mut read = (0, 1);
+    while read.0 < read.1 {
+        let next = tokio::time::timeout(Duration::from_secs(60), signals.next()).await;
+        let signal = next.unwrap_or_else(|_| panic!("no signal after {read:?} of {phases:?}"));
+        let signal = signal.unwrap();
+        let said = signal.args().unwrap();
+        assert_eq!(said.name, "mine");
+        let count = |key: &str| u32::try_from(&said.progress[key]).unwrap();
+        let phase = <&str>::try_from(&said.progress["phase"]).unwrap();
+        match phase {
+            "queued" => assert_eq!(count("position"), 1),
+            "loading" => {}
+            _ => read = (count("tokens-read"), count("tokens-to-read")),
+        }
+        if phases.last().is_none_or(|last| last != phase) {
+            phases.push(phase.to_owned());
+        }
+    }
+    assert!(read.1 > 1000, "{read:?}");
+    phases
+}
+
+#[tokio::test]
+async fn a_caller_and_nobody_else_is_told_how_far_a_call_is() {
+    if !possible() {
+        return;
+    }
+    let bus = Bus::start();
+    let daemon = bus.daemon(harness::Options {
+        inference: "slots = 1\ncontext = 8192\nbatch = 64".into(),
+        ..harness::Options::default()
+    });
+    let (connection, other) = (bus.connect().await, bus.connect().await);
+    let all = MatchRule::builder().msg_type(Type::Signal).build();
+    let overheard = MessageStream::for_match_rule(all, &other, None).await;
+    let mut overheard = overheard.unwrap();
+    let manager = manager(&connection).await;
+    let mut signals = manager.receive_progress().await.unwrap();
+    let text = "word ".repeat(3000);
+
+    // Of a conversation whose model is not there yet.
+    let settings = Options::from([("max-tokens", 300_u32.into())]);
+    let path = manager.open_conversation(settings).await.unwrap();
+    let talk = ConversationProxy::builder(&connection).path(path).unwrap();
+    let talk = talk.build().await.unwrap();
+    let named_call = || Options::from([("progress", "mine".into()), ("timeout", 60_u32.into())]);
+    let (answer, phases) = tokio::join!(talk.send(&text, named_call()), told(&mut signals));
+    answer.unwrap();
+    assert!(
+        phases.ends_with(&["loading".into(), "reading".into()]),
+        "{phases:?}"
+    );
+
+    // Of a question behind another answer. The prompt is another one, or the cache has it.
+    let (_, first) = manager
+        .open_stream(&endless().to_string(), none())
+        .await
+        .unwrap();
+    wait_for("the answer to begin", || running(&daemon) == 1);
+    let release = async {
+        while manager.queue_length().await.unwrap() != 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        drop(first);
+    };
+    let (text, options) = (format!("No {text}"), named_call());
+    let (answer, phases, ()) =
+        tokio::join!(manager.ask(&text, options), told(&mut signals), release);
+    answer.unwrap();
+    assert_eq!(phases, ["queued", "reading"]);
+
+    // Who does not ask for it is told nothing, and a name has its bounds.
+    manager.ask(FRANCE, sober()).await.unwrap();
+    assert!(signals.next().now_or_never().is_none());
+    let long = "n".repeat(129);
+    let options = Options::from([("progress", long.as_str().into())]);
+    let (name, message) = named(manager.ask(FRANCE, options).await);
+    assert!(name.ends_with(".InvalidRequest"), "{name}");
+    assert!(message.contains("`progress` has 129 bytes"), "{message}");
+
+    // Others have seen what becomes of the model, and nothing of the calls.
+    let mut members = vec![];
+    while let Some(message) = overheard.next().now_or_never() {
+        let message = message.unwrap().unwrap();
+        members.push(message.header().member().unwrap().to_string());
+    }
+    assert!(
+        members.iter().any(|member| member == "PropertiesChanged"),
+        "{members:?}"
+    );
+    assert!(
+        members.iter().all(|member| member != "Progress"),
+        "{members:?}"
     );
 }

@@ -1,6 +1,8 @@
 //! Models that come and go over the bus: who may, who sees it, what is told.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -12,7 +14,7 @@ use zbus::proxy::CacheProperties;
 use zbus::zvariant::OwnedObjectPath;
 
 use crate::harness::hub::{FILES, Hub, REPOSITORY};
-use crate::harness::{TINY, tiny_models, wait_for};
+use crate::harness::{Daemon, Options, TINY, tiny_models, wait_for};
 use crate::private::{Bus, NOBODY, STRANGER, manager, named, possible, sober};
 use crate::{FRANCE, PARIS, none};
 
@@ -220,4 +222,176 @@ async fn others_do_not_see_a_download_and_cannot_end_it() {
     let end = finished.next().await.unwrap();
     assert_eq!(*end.args().unwrap().state(), "cancelled");
     assert_eq!(seen()["state"], "cancelled");
+}
+
+/// A daemon with a catalog that lets `NOBODY` fetch from the hub.
+fn daemon_that_lets(bus: &Bus, hub: &Hub, models: &Path, keys: &str) -> Daemon {
+    let catalog = bus.dir().join("catalog.d");
+    DirBuilder::new().mode(0o755).create(&catalog).unwrap();
+    let text = format!("[[allow]]\nrepositories = [\"{REPOSITORY}\"]\nusers = [\"{NOBODY}\"]\n");
+    fs::write(catalog.join("own.toml"), text).unwrap();
+    // Everybody may write the bus's folder; the folder that leads to a catalog is nobody else's.
+    fs::set_permissions(bus.dir(), fs::Permissions::from_mode(0o1777)).unwrap();
+    let options = Options {
+        models_keys: format!("catalog-directory = \"{}\"\n{keys}", catalog.display()),
+        ..hub.options(models, "")
+    };
+    bus.daemon_with(options, &[("SSL_CERT_FILE", &hub.trusted())])
+}
+
+#[tokio::test]
+async fn whom_a_catalog_lets_download_sees_and_ends_their_own_downloads_and_no_others() {
+    if !possible() {
+        return;
+    }
+    let (bus, hub) = (Bus::start(), Hub::start());
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = daemon_that_lets(&bus, &hub, folder.path(), "");
+    let call = [
+        "call",
+        SERVICE,
+        gemmad::bus::PATH,
+        "org.gemmad.Gemmad1.Models",
+    ];
+    let with = |args: &[&'static str]| [&call[..], args].concat();
+    let told = |uid, args: &[&str]| {
+        let output = bus.busctl(uid, args);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    hub.behave(json!({"pace": 0.2}));
+    let pull = |name: &str| {
+        [&call[..], &["Pull", "sa{sv}", name, "0"]]
+            .concat()
+            .join("\n")
+    };
+    let pulled = |uid, name: &str| told(uid, &pull(name).split('\n').collect::<Vec<_>>());
+    // Who calls leaves the bus at once, and the download goes on.
+    pulled(NOBODY, &asked());
+    let seen = || daemon.get("/v1/models/pulls").json()["data"].clone();
+    let own = seen()[0]["id"].as_str().unwrap().to_owned();
+    assert!(told(NOBODY, &with(&["ListPulls"])).contains(&own));
+    // Another's is none of theirs.
+    let connection = bus.connect().await;
+    let models = models_of(&connection).await;
+    models.pull(&hub.file(FILES[0]), none()).await.unwrap();
+    let all: Value = serde_json::from_str(&models.list_pulls().await.unwrap()).unwrap();
+    let ids: Vec<&str> = all["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids.len(), 2, "{all}");
+    let other = *ids.iter().find(|id| **id != own).unwrap();
+    assert!(!told(NOBODY, &with(&["ListPulls"])).contains(other));
+    let error = denied(
+        &bus,
+        NOBODY,
+        &[&call[..], &["CancelPull", "s", other]].concat(),
+    );
+    assert!(error.contains("for administrators"), "{error}");
+    told(NOBODY, &[&call[..], &["CancelPull", "s", &own]].concat());
+    let state = |id: &str| {
+        let seen = seen();
+        let mut seen = seen.as_array().unwrap().iter();
+        seen.find(|one| one["id"] == id).unwrap()["state"].clone()
+    };
+    assert_eq!(
+        (state(&own), state(other)),
+        (json!("cancelled"), json!("downloading"))
+    );
+    // Nothing else is theirs, though they may download.
+    let error = denied(&bus, NOBODY, &with(&["Prune", "a{sv}", "0"]));
+    assert!(error.contains("for administrators"), "{error}");
+    models.cancel_pull(other).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_serves_no_model_is_pruned() {
+    if !possible() {
+        return;
+    }
+    let bus = Bus::start();
+    let models = with_tiny();
+    let daemon = bus.daemon(Options {
+        models: models.path().to_owned(),
+        ..Options::default()
+    });
+    let packed = daemon.dir.path().join("cache/gone-0123456789abcdef.packed");
+    fs::create_dir_all(packed.parent().unwrap()).unwrap();
+    fs::write(&packed, [0; 8192]).unwrap();
+    let connection = bus.connect().await;
+    let proxy = models_of(&connection).await;
+    let dry_run = gemmad::bus::proxy::Options::from([("dry-run", true.into())]);
+    for (options, is_there) in [(dry_run, true), (none(), false)] {
+        let pruned = proxy.prune(options).await.unwrap();
+        let pruned: Value = serde_json::from_str(&pruned).unwrap();
+        assert_eq!(
+            (&pruned["freed"], &pruned["dry_run"]),
+            (&json!(8192), &json!(is_there)),
+            "{pruned}"
+        );
+        assert_eq!(pruned["data"][0]["kind"], "packed_weights", "{pruned}");
+        assert_eq!(packed.exists(), is_there);
+    }
+    let again: Value = serde_json::from_str(&proxy.prune(none()).await.unwrap()).unwrap();
+    assert_eq!(again["data"], json!([]));
+    assert_eq!(daemon.get("/v1/models").json()["data"][0]["id"], TINY);
+}
+
+#[tokio::test]
+async fn a_model_that_is_not_there_is_fetched_for_those_who_may() {
+    if !possible() {
+        return;
+    }
+    let (bus, hub) = (Bus::start(), Hub::start());
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = daemon_that_lets(&bus, &hub, folder.path(), "pull-on-demand = true\n");
+    let ask = |uid, name: &str| {
+        let manager = "org.gemmad.Gemmad1.Manager";
+        let ask = [
+            "call",
+            "--timeout=60",
+            SERVICE,
+            gemmad::bus::PATH,
+            manager,
+            "Ask",
+            "sa{sv}",
+            FRANCE,
+        ];
+        let options = [
+            "3",
+            "temperature",
+            "d",
+            "0",
+            "timeout",
+            "u",
+            "60",
+            "model",
+            "s",
+            name,
+        ];
+        let output = bus.busctl(uid, &[&ask[..], &options].concat());
+        let said = [output.stdout, output.stderr].concat();
+        String::from_utf8(said).unwrap()
+    };
+    assert!(ask(NOBODY, "e2b").contains("`gemmactl pull e2b` fetches it"));
+    assert_eq!(daemon.get("/v1/models/pulls").json()["data"], json!([]));
+    let told = ask(NOBODY, &asked());
+    assert!(told.contains(PARIS), "{told}");
+    // A call that ends before leaves the download going on.
+    hub.behave(json!({"pace": 0.05}));
+    let connection = bus.connect().await;
+    let mut options = sober();
+    let address = hub.file(FILES[1]);
+    options.insert("timeout", 1u32.into());
+    options.insert("model", address.as_str().into());
+    let (name, _) = named(manager(&connection).await.ask(FRANCE, options).await);
+    assert_eq!(name, "org.gemmad.Error.TimedOut");
+    wait_for("the download's end", || {
+        let pulls = daemon.get("/v1/models/pulls").json();
+        let mut pulls = pulls["data"].as_array().unwrap().iter();
+        pulls.all(|pull| pull["state"] == "done")
+    });
 }

@@ -29,11 +29,12 @@ def claude():
 
 @pytest.fixture
 def busy(client, http):
-    """Every slot is taken until the function is called."""
+    """Every slot is taken until the function is called, by answers that are long in coming."""
     client.chat.completions.create(model="auto", messages=user(CAPITAL), max_tokens=1)
     streams = []
     for _ in range(http.get("/props").json()["total_slots"]):
         options = {"model": "auto", "messages": user(CAPITAL), "max_tokens": 1900, "extra_body": {"ignore_eos": True, "speculation": "off"}}
+        options |= {"logprobs": True, "top_logprobs": 20}
         streams.append(client.chat.completions.create(stream=True, **options))
         next(iter(streams[-1]))
 

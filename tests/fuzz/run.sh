@@ -21,14 +21,16 @@ for target in "$@"; do
     done
     ;;
   picture | sound) seeds=tests/data/${target}s ;;
-  document | docx | xlsx | pptx | opendocument | epub | rtf | mail | notebook | table) seeds=$here/seeds/$target ;;
-  prompt | schema | body) seeds=$here/seeds/$target ;;
+  *) [ ! -d "$here/seeds/$target" ] || seeds=$here/seeds/$target ;;
   esac
+  [ "$target" != vocabulary ] || options=-dict=$here/gguf.dict
   case $target in
   picture | sound) options="$options -timeout=10 -rss_limit_mb=1024" ;;
   document | archive | docx | xlsx | pptx | opendocument | epub | rtf | mail | notebook | table) options="$options -timeout=60 -rss_limit_mb=2048" ;;
-  schema) options="$options -timeout=30 -rss_limit_mb=2048 -max_len=4096" ;;
-  body | frames | prompt) options="$options -timeout=10 -rss_limit_mb=1024 -max_len=16384" ;;
+  schema | template) options="$options -timeout=30 -rss_limit_mb=2048 -max_len=4096" ;;
+  answer | body | bus | catalog | form | frames | hub | kept | packed | prompt | strict | token | vocabulary)
+    options="$options -timeout=10 -rss_limit_mb=1024 -max_len=16384"
+    ;;
   model) options="$options -timeout=60 -rss_limit_mb=1024" ;;
   esac
   echo "== $target, $seconds s"

@@ -64,6 +64,7 @@ pub fn plan_of(model: &Path) -> LoadPlan {
         speculation: Speculation::Auto,
         max_output: 2048,
         projector: None,
+        drafter: None,
         memory,
         vocabulary,
         prompts: None,

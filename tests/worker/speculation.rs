@@ -6,9 +6,10 @@ use gemmad::chat::{
     ChatRequest, Drafted, Format, Message, OutputLimits, Role, Sampling, Speculation, Tally,
     Thinking, Tool, ToolChoice,
 };
-use gemmad::ipc::{LoadPlan, ServeEvent, ServeRequest};
+use gemmad::ipc::{DrafterPlan, LoadPlan, ServeEvent, ServeRequest};
 use serde_json::json;
 use std::fs::File;
+use std::os::fd::AsFd;
 
 use super::client::{Answer, Worker, chat, plan, plan_of, user};
 use super::{STORY, limited, story};
@@ -35,6 +36,35 @@ fn worker(model: &Path, speculation: Speculation) -> Worker {
         ..plan_of(model)
     };
     worker.load(&plan, File::open(model).unwrap()).unwrap();
+    worker
+}
+
+/// Those with a drafter, and that.
+fn pairs() -> [(PathBuf, PathBuf); 2] {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny");
+    let pair = |model: &str, drafter: &str| (folder.join(model), folder.join(drafter));
+    [
+        pair("tiny-e2b-q8_0.gguf", "tiny-e2b-mtp-q8_0.gguf"),
+        pair("tiny-31b-q4_0.gguf", "tiny-31b-mtp-q8_0.gguf"),
+    ]
+}
+
+fn plan_with(model: &Path, drafter: &Path) -> LoadPlan {
+    LoadPlan {
+        drafter: Some(DrafterPlan {
+            name: "drafter".into(),
+            bytes: drafter.metadata().unwrap().len(),
+        }),
+        ..plan_of(model)
+    }
+}
+
+fn drafting(plan: &LoadPlan, model: &Path, drafter: &Path) -> Worker {
+    let mut worker = Worker::spawn(&[("GOMP_SPINCOUNT", "1000")]);
+    let files = [model, drafter].map(|path| File::open(path).unwrap());
+    worker
+        .load_all(plan, &files.each_ref().map(AsFd::as_fd))
+        .unwrap();
     worker
 }
 
@@ -185,26 +215,67 @@ fn fresh(request: &ChatRequest) -> ChatRequest {
 #[test]
 fn greedy_answers_are_the_same_in_all_members() {
     for model in members() {
-        let mut worker = worker(&model, Speculation::Auto);
-        let mut tried = Drafted::default();
-        for (name, question) in questions() {
-            for logprobs in [None, Some(2)] {
-                let question = ChatRequest {
-                    logprobs,
-                    ..fresh(&question)
-                };
-                let plain = worker.ask(with(Speculation::Off, &question));
-                assert_eq!(plain.usage().drafted, Drafted::default());
-                for mode in [Speculation::On, Speculation::Auto] {
-                    let answer = worker.ask(with(mode, &question));
-                    tried += answer.usage().drafted;
-                    assert_eq!(said(&answer), said(&plain), "{model:?} {name} {mode:?}");
-                }
+        let worker = worker(&model, Speculation::Auto);
+        let Drafted {
+            lookup,
+            forced,
+            drafter,
+        } = greedy_answers_are_the_same(worker, &model);
+        assert!(
+            lookup.accepted > 50 && lookup.rejected > 10,
+            "{model:?}: {lookup:?}"
+        );
+        assert!(forced.accepted > 10, "{model:?}: {forced:?}");
+        assert_eq!(drafter, Tally::default());
+    }
+}
+
+#[test]
+fn greedy_answers_are_the_same_with_drafters() {
+    for (model, drafter) in pairs() {
+        let worker = drafting(&plan_with(&model, &drafter), &model, &drafter);
+        let tried = greedy_answers_are_the_same(worker, &model);
+        assert!(tried.drafter.accepted > 100, "{model:?}: {tried:?}");
+        assert!(tried.lookup.accepted > 20, "{model:?}: {tried:?}");
+    }
+}
+
+/// Asks everything with and without guesses, and returns what was guessed.
+fn greedy_answers_are_the_same(mut worker: Worker, model: &Path) -> Drafted {
+    let mut tried = Drafted::default();
+    for (name, question) in questions() {
+        for logprobs in [None, Some(2)] {
+            let question = ChatRequest {
+                logprobs,
+                ..fresh(&question)
+            };
+            let plain = worker.ask(with(Speculation::Off, &question));
+            assert_eq!(plain.usage().drafted, Drafted::default());
+            for mode in [Speculation::On, Speculation::Auto] {
+                let answer = worker.ask(with(mode, &question));
+                tried += answer.usage().drafted;
+                assert_eq!(said(&answer), said(&plain), "{model:?} {name} {mode:?}");
             }
         }
-        let Tally { accepted, rejected } = tried.lookup;
-        assert!(accepted > 50 && rejected > 10, "{model:?}: {tried:?}");
-        assert!(tried.forced.accepted > 10, "{model:?}: {tried:?}");
+    }
+    tried
+}
+
+/// A drafter looks at what its model has read, and was trained with it: what it guesses of texts like those
+/// that it was trained with is as often right as then.
+#[test]
+fn drafters_guess_as_they_were_trained_to() {
+    for (model, drafter) in pairs() {
+        let mut worker = drafting(&plan_with(&model, &drafter), &model, &drafter);
+        let mut tried = Tally::default();
+        for question in [STORY, "Count to 20.", "What is 27 + 48?", "Who are you?"] {
+            let answer = worker.ask(with(Speculation::On, &fresh(&user(question))));
+            let of_answer = answer.usage().drafted.drafter;
+            println!("{model:?} {question}: {of_answer:?}");
+            tried = tried + of_answer;
+        }
+        let all = tried.accepted + tried.rejected;
+        assert!(tried.accepted * 100 > all * 60, "{model:?}: {tried:?}");
     }
 }
 
@@ -235,8 +306,13 @@ fn a_configuration_that_says_off_is_final() {
 
 #[test]
 fn conversations_go_on_from_what_was_accepted() {
-    // The sliding layers look back by less than the answers are long.
-    let mut worker = worker(&members().next().unwrap(), Speculation::Auto);
+    conversations_go_on(worker(&members().next().unwrap(), Speculation::Auto));
+    let [(model, drafter), _] = pairs();
+    conversations_go_on(drafting(&plan_with(&model, &drafter), &model, &drafter));
+}
+
+/// The sliding layers look back by less than the answers are long.
+fn conversations_go_on(mut worker: Worker) {
     let mut answers = vec![];
     for mode in [Speculation::Off, Speculation::On] {
         let mut messages = vec![];
@@ -266,7 +342,16 @@ fn conversations_go_on_from_what_was_accepted() {
 #[test]
 fn several_answers_at_once_and_some_that_are_cancelled() {
     let plan = LoadPlan { slots: 4, ..plan() };
-    let mut worker = Worker::with(&plan);
+    several_at_once(Worker::with(&plan));
+    let [(model, drafter), _] = pairs();
+    let plan = LoadPlan {
+        slots: 4,
+        ..plan_with(&model, &drafter)
+    };
+    several_at_once(drafting(&plan, &model, &drafter));
+}
+
+fn several_at_once(mut worker: Worker) {
     let questions: Vec<ChatRequest> = questions()
         .into_iter()
         .map(|(_, question)| fresh(&question))

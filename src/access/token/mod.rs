@@ -5,7 +5,7 @@
 //! the file is nobody's, whatever its signature. The text itself is kept nowhere, and no log line
 //! has a part of it but the number.
 
-mod pace;
+pub(super) mod pace;
 mod secret;
 mod state;
 

@@ -22,6 +22,11 @@ impl Pace {
         }
     }
 
+    /// Whether all of a minute's requests are there.
+    pub fn is_full(&self, now: Instant) -> bool {
+        self.full <= now
+    }
+
     /// Takes one, or says after which time one is there.
     pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
         let next = self.full.max(now) + self.step;

@@ -247,10 +247,9 @@ impl Block {
             }
             other => {
                 let known = "`text`, `image`, `document`, `thinking`, `tool_use` and `tool_result`";
-                return kind.wrong(format!(
-                    "is `{}`, which is not supported; {known} are",
-                    quote(other)
-                ));
+                return kind.wrong(media::no_video(other, "`image` blocks").unwrap_or_else(|| {
+                    format!("is `{}`, which is not supported; {known} are", quote(other))
+                }));
             }
         };
         object.finish()?;

@@ -15,11 +15,12 @@ use axum::response::Response;
 use serde::Serialize;
 
 use crate::access::Caller;
+use crate::api::answered::Answered;
 use crate::api::error::ApiError;
 use crate::api::generation::{Meanwhile, begun, mistaken, next, parse, streamed};
 use crate::api::openai::chat::response::FinishDetails;
 use crate::api::parts::Parts;
-use crate::api::{Api, body, documents, id, json, relaxed, render, telling};
+use crate::api::{Api, body, documents, id, json, render, telling};
 use crate::attachments::ReadFile;
 use crate::backend::{Answer, Failure};
 use crate::chat::{ChatEvent, TextAnswer, TextTask};
@@ -79,7 +80,7 @@ async fn answered(
         let first = next(&mut answer)
             .await
             .map_err(|failure| ApiError::failure(failure, |place| places.field(place)))?;
-        let relaxed = answer.relaxed.clone();
+        let answered = Answered::of(&answer);
         let id = id::random("msg_");
         let response = if stream {
             // From here on the request's memory is the worker's business. One that is answered
@@ -90,7 +91,7 @@ async fn answered(
         } else {
             json(whole(&mut answer, first, &id, &stops, show).await?)
         };
-        let response = relaxed::with_header(response, &relaxed);
+        let response = answered.said_on(response);
         Ok(ignored.said_on(response))
     };
     begun(meanwhile, answering, |error: AnthropicError| error.event()).await

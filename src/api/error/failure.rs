@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use super::{ApiError, RETRY_SOON};
 use crate::api::openai::chat::fields;
 use crate::attachments::Refused;
-use crate::backend::{Failure, PullFault, StoreFault};
+use crate::backend::{Failure, PullFault, StoreFault, UpstreamFault};
 use crate::chat::{ChatError, Constraint, Modality, Place};
 
 impl From<Failure> for ApiError {
@@ -61,6 +61,17 @@ impl ApiError {
                 StoreFault::Disk => Self::internal("disk_failed", message),
             },
             Failure::Pull { fault, .. } => not_pulled(fault, message),
+            Failure::Upstream { fault, .. } => match fault {
+                UpstreamFault::NotSent => {
+                    Self::invalid(StatusCode::BAD_REQUEST, "not_for_upstream", message)
+                }
+                UpstreamFault::Refused => {
+                    Self::invalid(StatusCode::BAD_REQUEST, "upstream_refused", message)
+                }
+                UpstreamFault::Unavailable => {
+                    Self::server(StatusCode::BAD_GATEWAY, "upstream_failed", message)
+                }
+            },
             Failure::Chat(error) => refused_by_worker(&error, field),
             Failure::TimedOut { .. } => {
                 Self::server(StatusCode::GATEWAY_TIMEOUT, "timed_out", message)

@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::access::Caller;
+use crate::api::answered::Answered;
 use crate::api::error::ApiError;
 use crate::api::fields::{self, Level};
 use crate::api::generation::{Encoder, Meanwhile, begun, next, parse, streamed, take, write_event};
@@ -214,6 +215,7 @@ pub async fn complete(
     };
     let answering = async move {
         let mut event = next(&mut answer).await.map_err(failed)?;
+        let answered = Answered::of(&answer);
         let mut pieces = Pieces {
             model: answer.model(),
             stops,
@@ -222,7 +224,7 @@ pub async fn complete(
         if delivery != Delivery::Complete {
             // One that is answered whole is kept to the end: it may be answered anew.
             drop(share);
-            return Ok(streamed(answer, event, pieces));
+            return Ok(answered.said_on(streamed(answer, event, pieces)));
         }
         let (mut text, mut drawn) = (String::new(), vec![]);
         loop {

@@ -1,4 +1,4 @@
-//! `DELETE /v1/models/{id}`, `POST /models/verify`, `POST /models/prune` and `POST /models/import`, for those whom the policy allows.
+//! `DELETE /v1/models/{id}`, `POST /models/prune` and `POST /models/import`, for those whom the policy allows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +15,12 @@ use tokio::time::timeout;
 use url::form_urlencoded;
 
 use super::admin;
-use super::pull::LISTED;
 use crate::access::Caller;
 use crate::api::error::ApiError;
 use crate::api::parse::json::body as parse;
 use crate::api::{Api, body, json, render};
 use crate::backend::{
-    Failure, Import, Imported, LocalBackend, ModelInfo, Removed, Unused, UnusedKind, Verdict,
-    VerifiedFile,
+    Failure, Import, Imported, LISTED, LocalBackend, ModelInfo, Removed, Unused, UnusedKind,
 };
 
 /// How long the next bytes of a file may be in coming, and the disk in taking them.
@@ -77,73 +75,6 @@ pub fn removed_json(removed: Removed) -> String {
         deleted: true,
         files: removed.files,
         freed: removed.bytes,
-    })
-}
-
-#[derive(Serialize)]
-struct VerifiedOut {
-    model: String,
-    /// Whether no file differs from what it should be.
-    ok: bool,
-    files: Vec<FileOut>,
-}
-
-#[derive(Serialize)]
-struct FileOut {
-    role: &'static str,
-    file: String,
-    bytes: u64,
-    sha256: String,
-    /// `matches`, `differs` or `unknown`
-    verdict: &'static str,
-    /// What it was held against.
-    against: Option<String>,
-    expected: Option<String>,
-}
-
-impl From<VerifiedFile> for FileOut {
-    fn from(file: VerifiedFile) -> Self {
-        let (verdict, against, expected) = match file.verdict {
-            Verdict::Matches { what } => ("matches", Some(what), None),
-            Verdict::Differs { expected, what } => ("differs", Some(what), Some(expected)),
-            Verdict::Unknown => ("unknown", None, None),
-        };
-        Self {
-            role: file.role,
-            file: file.file,
-            bytes: file.bytes,
-            sha256: file.sha256,
-            verdict,
-            against,
-            expected,
-        }
-    }
-}
-
-/// Hashes the files of `{"model": …}` again; answers when they are read.
-pub async fn verify(
-    State(api): State<Arc<Api>>,
-    Extension(caller): Extension<Caller>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    admin::may_manage(&api, &caller)?;
-    let received = body::read(&api, &caller, request).await?;
-    let mut object = parse(&received.bytes)?;
-    let model = object.string("model")?;
-    object.finish()?;
-    let model = model.ok_or_else(|| wrong("`model` is missing: the id of an installed model"))?;
-    let (model, files) = api.backends.local().verify(&model).await?;
-    Ok(json(verified_json(model, files)))
-}
-
-/// What both doors say of a model whose files were hashed again.
-pub fn verified_json(model: String, files: Vec<VerifiedFile>) -> String {
-    render(&VerifiedOut {
-        model,
-        ok: !files
-            .iter()
-            .any(|file| matches!(file.verdict, Verdict::Differs { .. })),
-        files: files.into_iter().map(FileOut::from).collect(),
     })
 }
 
@@ -287,6 +218,6 @@ fn late() -> ApiError {
     )
 }
 
-fn wrong(message: &str) -> ApiError {
+pub(super) fn wrong(message: &str) -> ApiError {
     ApiError::invalid(StatusCode::BAD_REQUEST, "invalid_parameter", message)
 }

@@ -11,3 +11,4 @@ pub mod plan;
 pub mod pull;
 pub mod status;
 pub mod tokens;
+pub mod verify;

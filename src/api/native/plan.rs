@@ -104,6 +104,8 @@ struct ModelOut {
     context_ceiling: Option<u32>,
     /// Left out where it does not fit; not part of the totals.
     projector: u64,
+    /// As the projector.
+    drafter: u64,
     plans: Vec<ContextOut>,
 }
 
@@ -144,6 +146,7 @@ impl ModelOut {
             quantization,
             context_limit,
             projector,
+            drafter,
             contexts,
             span,
         } = model.clone();
@@ -158,6 +161,7 @@ impl ModelOut {
             context_floor: span.map(|span| span.floor),
             context_ceiling: span.map(|span| span.ceiling),
             projector,
+            drafter,
             plans,
         }
     }

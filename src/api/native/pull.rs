@@ -13,7 +13,7 @@ use axum::response::Response;
 use futures_util::stream;
 use serde::Serialize;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::admin;
 use crate::access::{Caller, Principal};
@@ -23,7 +23,7 @@ use crate::api::parse::json::{Json, Object, body as parse};
 use crate::api::{Api, Invalid, body, json, render};
 use crate::backend::{
     LocalBackend, PullAsk, PullPlan, PullRights, PullState, PullStatus, PullWatch, PulledFile,
-    Puller, Status,
+    Puller, Status, listed,
 };
 use crate::chat::PrincipalId;
 
@@ -31,8 +31,6 @@ use crate::chat::PrincipalId;
 const PAUSE: Duration = Duration::from_millis(200);
 /// What [`joined`] takes.
 pub const WITH: &str = "must be a list of \"vision\", \"audio\" and \"drafter\"";
-/// How long it is waited for that the list of models has what came, and no more what went.
-pub const LISTED: Duration = Duration::from_secs(10);
 
 /// What is asked for, and how it is answered.
 pub struct Asked {
@@ -210,17 +208,6 @@ pub fn joined(words: &[String]) -> Option<String> {
         true => "none".to_owned(),
         false => words.join(","),
     })
-}
-
-/// Waits until a model that was fetched is among those that are installed: whoever hears that it is
-/// there may ask it at once.
-pub async fn listed(last: &PullStatus, mut models: watch::Receiver<Status>) {
-    if last.state != PullState::Done {
-        return;
-    }
-    let is_there = |status: &Status| status.models.iter().any(|model| model.id == last.model);
-    // A disk that does not answer keeps nobody from hearing that the file is whole.
-    let _ = timeout(LISTED, models.wait_for(is_there)).await;
 }
 
 /// The `event` of how it stands now, one for each change, but not too many, and one for the end.

@@ -14,7 +14,8 @@ use crate::access::admission::Admission;
 use crate::api::error::ApiError;
 use crate::api::{Api, json, render};
 use crate::backend::{
-    Backends, Confinement, Failure, MemoryState, Phase, Rejected, Status, WaitingUser,
+    Backends, Confinement, Failure, MemoryState, Phase, Rejected, Remote, RemoteStatus, Status,
+    WaitingUser,
 };
 use crate::chat::{Drafted, PrincipalId, Tally};
 
@@ -70,7 +71,7 @@ pub async fn version() -> Response {
 
 pub async fn status(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>) -> Response {
     let viewer = Viewer::of(&caller, &api.admission);
-    json(describe(api.backends.local().status(), viewer))
+    json(describe(&api.backends, viewer))
 }
 
 /// Whose requests in the queue are shown.
@@ -102,10 +103,20 @@ impl Viewer {
 }
 
 /// The status as JSON, for this viewer.
-pub fn describe(status: Status, viewer: Viewer) -> String {
+pub fn describe(backends: &Backends, viewer: Viewer) -> String {
+    let upstreams = backends.remote().map(Remote::statuses);
+    shown(
+        backends.local().status(),
+        upstreams.unwrap_or_default(),
+        viewer,
+    )
+}
+
+fn shown(status: Status, upstreams: Vec<RemoteStatus>, viewer: Viewer) -> String {
     let queue = QueueOut::of(&status.queue, viewer);
     render(&StatusOut {
         queue,
+        upstreams: upstreams.into_iter().map(UpstreamOut::from).collect(),
         ..StatusOut::from(status)
     })
 }
@@ -152,21 +163,61 @@ struct StatusOut {
     passed_over: Vec<PassedOver>,
     memory: MemoryOut,
     sandbox: SandboxOut,
+    /// Services on other machines.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    upstreams: Vec<UpstreamOut>,
     version: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct UpstreamOut {
+    name: String,
+    models: Vec<String>,
+    running: u32,
+    served: u64,
+    failed: u64,
+    /// What kept it from answering last.
+    cause: Option<String>,
+    /// How long it is left alone after failures; null if it is not.
+    retry_in_s: Option<f64>,
+}
+
+impl From<RemoteStatus> for UpstreamOut {
+    fn from(status: RemoteStatus) -> Self {
+        let rest = status.resting.as_millis() as f64 / 1e3;
+        Self {
+            name: status.name,
+            models: status.models,
+            running: status.running,
+            served: status.served,
+            failed: status.failed,
+            cause: status.cause,
+            retry_in_s: Some(rest).filter(|rest| *rest > 0.0),
+        }
+    }
 }
 
 #[derive(Debug, Default, Serialize)]
 struct SpeculationOut {
     lookup: TallyOut,
     forced: TallyOut,
+    drafter: TallyOut,
 }
 
 impl From<Drafted> for SpeculationOut {
     fn from(drafted: Drafted) -> Self {
-        let Drafted { lookup, forced } = drafted;
-        let [lookup, forced] =
-            [lookup, forced].map(|Tally { accepted, rejected }| TallyOut { accepted, rejected });
-        Self { lookup, forced }
+        let Drafted {
+            lookup,
+            forced,
+            drafter,
+        } = drafted;
+        let [lookup, forced, drafter] = [lookup, forced, drafter]
+            .map(|Tally { accepted, rejected }| TallyOut { accepted, rejected });
+        Self {
+            lookup,
+            forced,
+            drafter,
+        }
     }
 }
 
@@ -188,7 +239,12 @@ struct QueueOut {
 /// The requests of one user that wait.
 #[derive(Debug, Serialize)]
 struct UserOut {
-    uid: u32,
+    /// Of a user of this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
+    /// Of anybody else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
     waiting: u32,
     longest_wait_s: f64,
 }
@@ -199,6 +255,14 @@ impl QueueOut {
             queue.iter().partition(|user| viewer.sees(user.account));
         let shown = |user: &WaitingUser| UserOut {
             uid: user.account.uid(),
+            subject: match user.account {
+                PrincipalId::Subject {
+                    subject,
+                    owner: None,
+                    ..
+                } => Some(format!("{subject:032x}")),
+                _ => None,
+            },
             waiting: user.waiting,
             longest_wait_s: user.since.elapsed().as_millis() as f64 / 1e3,
         };
@@ -365,7 +429,7 @@ mod tests {
             crashes: 4,
             ..first
         };
-        serde_json::from_str(&describe(status, Viewer::Stranger)).unwrap()
+        serde_json::from_str(&shown(status, vec![], Viewer::Stranger)).unwrap()
     }
 
     #[tokio::test]
@@ -393,7 +457,7 @@ mod tests {
         let seen = |viewer| {
             let QueueOut { users, others } = QueueOut::of(&queue, viewer);
             assert!(users.iter().all(|user| user.longest_wait_s >= 3.0));
-            let users = users.iter().map(|user| (user.uid, user.waiting));
+            let users = users.iter().map(|user| (user.uid.unwrap(), user.waiting));
             (users.collect::<Vec<_>>(), others)
         };
         assert_eq!(
@@ -426,7 +490,7 @@ mod tests {
                 "queue": {"users": [], "others": 0}, "running": 2, "served": 3, "crashes": 4,
                 "context": 8192, "context_floor": 8192, "context_granted": 16384, "slots": 2, "threads": 4, "pid": 77, "load_ms": 1200, "template": null, "cpu_variant": "haswell", "cause": null, "retry_in_s": null,
                 "unload_in_s": null, "tokens_per_second": null,
-                "speculation": {"lookup": {"accepted": 0, "rejected": 0}, "forced": {"accepted": 0, "rejected": 0}},
+                "speculation": {"lookup": {"accepted": 0, "rejected": 0}, "forced": {"accepted": 0, "rejected": 0}, "drafter": {"accepted": 0, "rejected": 0}},
                 "memory": {"level": "calm", "since_s": null, "reason": null, "action": null, "psi_triggers": []},
                 "sandbox": {"seccomp": kernel.seccomp, "landlock_abi": kernel.landlock_abi}, "version": VERSION})
         );
@@ -434,7 +498,7 @@ mod tests {
         idle.unload_at = Some(Instant::now() + Duration::from_secs(60));
         idle.tokens_per_second = 9.5;
         idle.drafted.forced.accepted = 7;
-        let idle: Value = serde_json::from_str(&describe(idle, Viewer::Stranger)).unwrap();
+        let idle: Value = serde_json::from_str(&shown(idle, vec![], Viewer::Stranger)).unwrap();
         assert!(
             (59.0..=60.0).contains(&idle["unload_in_s"].as_f64().unwrap()),
             "{idle}"

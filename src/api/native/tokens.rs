@@ -191,7 +191,7 @@ pub async fn rotate(
 fn user(caller: &Caller) -> Result<(u32, Arc<[u32]>), ApiError> {
     match &caller.principal {
         Principal::User { uid, groups, .. } => Ok((*uid, groups.clone())),
-        Principal::Token { .. } => Err(ApiError::not_permitted(
+        Principal::Token { .. } | Principal::Subject(_) => Err(ApiError::not_permitted(
             "tokens are managed by users on the daemon's socket, not with a token",
         )),
     }

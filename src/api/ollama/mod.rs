@@ -21,11 +21,12 @@ use axum::response::Response;
 
 use crate::access::Caller;
 use crate::access::quota::Share;
+use crate::api::answered::Answered;
 use crate::api::error::ApiError;
 use crate::api::generation::{Meanwhile, begun, lines, next, parse, pieces};
 use crate::api::native::admin;
 use crate::api::parse::Invalid;
-use crate::api::{Api, body, conversation, documents, json, relaxed};
+use crate::api::{Api, body, conversation, documents, json};
 use crate::chat::{ChatRequest, Modalities};
 use answer::{Clock, Telling};
 use request::{Call, Endpoint, Wish};
@@ -133,14 +134,14 @@ async fn answer(
     let answering = async move {
         // What fails before the first event fails with a status of its own.
         let mut event = next(&mut answer).await.map_err(failed)?;
-        let relaxed = answer.relaxed.clone();
+        let answered = Answered::of(&answer);
         let mut telling = Telling::new(endpoint, &answer.model(), clock);
         if !is_whole {
             // From here on the request's memory is the worker's business. One that is answered
             // whole is kept to the end: it may be answered anew.
             drop(share);
             let response = lines(pieces(answer, event, telling));
-            return Ok(relaxed::with_header(response, &relaxed));
+            return Ok(answered.said_on(response));
         }
         let done = loop {
             if let Some(done) = telling.hear(event) {
@@ -149,7 +150,7 @@ async fn answer(
             event = next(&mut answer).await.map_err(failed)?;
         };
         let response = json(telling.whole(&answer.model(), &done));
-        Ok(relaxed::with_header(response, &relaxed))
+        Ok(answered.said_on(response))
     };
     begun(meanwhile, answering, |error: OllamaError| error.line()).await
 }

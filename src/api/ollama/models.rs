@@ -149,16 +149,15 @@ fn capabilities(model: &ModelInfo) -> Vec<&'static str> {
 
 /// `GET /api/tags`
 pub async fn tags(State(api): State<Arc<Api>>) -> Response {
-    let statuses = api.backends.statuses();
-    let models = statuses.iter().flat_map(|status| &status.models);
+    let status = api.backends.local().status();
     answered(render(&List {
-        models: models.map(Entry::of).collect(),
+        models: status.models.iter().map(Entry::of).collect(),
     }))
 }
 
 /// `GET /api/ps`
 pub async fn ps(State(api): State<Arc<Api>>) -> Response {
-    let mut models: Vec<Running> = api.backends.statuses().iter().filter_map(running).collect();
+    let mut models = Vec::from_iter(running(&api.backends.local().status()));
     if !models.is_empty()
         && let Ok(Some(worker)) = api.backends.local().memory().await.worker
     {

@@ -12,10 +12,10 @@ use super::OllamaError;
 use super::models::named;
 use crate::access::Caller;
 use crate::api::generation::{lines, write_line};
-use crate::api::native::pull::{listed, puller, told};
+use crate::api::native::pull::{puller, told};
 use crate::api::parse::json::body as parse;
 use crate::api::{Api, Invalid, body, json, render};
-use crate::backend::{Failure, PullAsk, PullFault, PullState, PullStatus, PulledFile};
+use crate::backend::{Failure, PullAsk, PullFault, PullState, PullStatus, PulledFile, listed};
 
 /// What is asked for, and how it is answered.
 #[derive(Debug, PartialEq)]
@@ -77,24 +77,12 @@ pub async fn pull(
     let _ = watched.wait_for(|status| status.state.is_over()).await;
     let last = watched.borrow().clone();
     listed(&last, models).await;
-    match failure(&last) {
+    match last.failure() {
         Some(text) => Err(OllamaError::from(Failure::Pull {
             fault: PullFault::Server,
             text,
         })),
         None => Ok(json(render(&Progress::of("success".into())))),
-    }
-}
-
-/// Why a download that is over has come to nothing.
-fn failure(status: &PullStatus) -> Option<String> {
-    match &status.state {
-        PullState::Failed { cause, resumable } => Some(match resumable {
-            true => format!("{cause}; what came is kept: pull again to go on"),
-            false => cause.clone(),
-        }),
-        PullState::Cancelled => Some("the download was cancelled".into()),
-        _ => None,
     }
 }
 
@@ -162,7 +150,7 @@ impl Telling {
             }
             PullState::Done => self.say(&mut buffer, "success".into()),
             PullState::Failed { .. } | PullState::Cancelled => {
-                let text = failure(status).unwrap_or_default();
+                let text = status.failure().unwrap_or_default();
                 let error = OllamaError::from(Failure::Pull {
                     fault: PullFault::Server,
                     text,

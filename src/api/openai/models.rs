@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
@@ -10,23 +11,53 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
+use crate::access::Caller;
 use crate::api::error::ApiError;
 use crate::api::native::catalog::CatalogOut;
 use crate::api::native::status::PassedOver;
 use crate::api::{Api, json, render};
-use crate::backend::{ModelInfo, ModelPart, Phase, Status};
+use crate::backend::{ModelInfo, ModelPart, Phase, RemoteModel, Status};
 use crate::chat::Modalities;
 
 #[derive(Serialize)]
 struct List {
     object: &'static str,
-    data: Vec<Entry>,
+    data: Vec<Listed>,
     /// gemmad's own, for who looks for a model here that is not served.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     passed_over: Vec<PassedOver>,
     /// gemmad's own, with `?catalog=1`: what could be had.
     #[serde(skip_serializing_if = "Option::is_none")]
     catalog: Option<CatalogOut>,
+}
+
+/// A model that may be asked for.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Listed {
+    Installed(Entry),
+    Elsewhere(RemoteEntry),
+}
+
+/// OpenAI's model object, of an upstream's model.
+#[derive(Serialize)]
+struct RemoteEntry {
+    id: String,
+    object: &'static str,
+    created: u64,
+    /// The upstream.
+    owned_by: String,
+}
+
+impl From<RemoteModel> for RemoteEntry {
+    fn from(RemoteModel { id, upstream }: RemoteModel) -> Self {
+        Self {
+            id,
+            object: "model",
+            created: 0,
+            owned_by: upstream,
+        }
+    }
 }
 
 /// OpenAI's model object, and what else a client may want to know to choose one.
@@ -105,22 +136,34 @@ impl Entry {
 }
 
 /// The alias `auto` is not listed: it is a way to ask, not a model.
-pub async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, ApiError> {
+pub async fn list(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Result<Response, ApiError> {
     let catalog = match asks_for(&uri, "catalog")? {
         true => Some(api.backends.local().catalog().await?.into()),
         false => None,
     };
-    let statuses = api.backends.statuses();
-    let entries = |status: &Status| -> Vec<_> {
-        let models = status.models.iter();
-        models.map(|model| Entry::new(model, status)).collect()
-    };
-    let data = statuses.iter().flat_map(entries).collect();
-    let passed_over = statuses.into_iter().flat_map(|status| status.rejected);
+    let status = api.backends.local().status();
+    let entry = |model| Listed::Installed(Entry::new(model, &status));
+    let mut data: Vec<_> = status.models.iter().map(entry).collect();
+    if let Some(remote) = api.backends.remote() {
+        let is_new = |id: &str| !status.models.iter().any(|model| model.id == id);
+        let models = remote.models(caller.id()).into_iter();
+        // The alias is a way to ask here as well.
+        let models = models.filter(|model| model.id != "auto" && is_new(&model.id));
+        data.extend(models.map(|model| Listed::Elsewhere(RemoteEntry::from(model))));
+    }
     Ok(json(render(&List {
         object: "list",
         data,
-        passed_over: passed_over.map(PassedOver::from).collect(),
+        passed_over: status
+            .rejected
+            .iter()
+            .cloned()
+            .map(PassedOver::from)
+            .collect(),
         catalog,
     })))
 }
@@ -183,7 +226,7 @@ pub async fn get(
     };
     if asks_for(&uri, "details")? {
         let found = api.backends.local().details(&id).await?;
-        let status = api.backends.status_of(&found.model.id);
+        let status = api.backends.local().status();
         let sampling = |(temperature, top_k, top_p, min_p)| Sampling {
             temperature,
             top_k,
@@ -202,6 +245,6 @@ pub async fn get(
         })));
     }
     let model = api.backends.find(&id, Modalities::default()).await?.model;
-    let status = api.backends.status_of(&model.id);
+    let status = api.backends.local().status();
     Ok(json(render(&Entry::new(&model, &status))))
 }

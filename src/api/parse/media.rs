@@ -14,18 +14,11 @@ use crate::chat::{
     BUDGETS, Detail, MAX_PICTURE_BYTES, MAX_SOUND_BYTES, Part, Picture, RemoteKind, Sound,
 };
 
-/// What the worker can decode. It goes by the file's content; this is what the client says of it.
-const FORMATS: [&str; 7] = [
-    "image/png",
-    "image/jpeg",
-    "image/jpg",
-    "image/webp",
-    "image/gif",
-    "image/bmp",
-    "image/x-ms-bmp",
-];
+/// What a client may say that a picture is. The worker goes by the file's content, and knows what to do
+/// about those that are not read, and about videos.
+const TYPES: [&str; 3] = ["image/", "video/", "application/octet-stream"];
 /// … and how it is said.
-const KNOWN: &str = "only PNG, JPEG, WebP, GIF and BMP are supported";
+const KNOWN: &str = "only PNG, JPEG, WebP, GIF, BMP and TIFF are supported";
 /// What a client may call a sound, by its format or by its codec. It goes by the file's content as
 /// well.
 const SOUNDS: [&str; 15] = [
@@ -121,7 +114,7 @@ pub fn source(json: &Json) -> Result<Part, Invalid> {
         other => return kind.wrong(format!("must be `base64` or `url`, not `{}`", quote(other))),
     }
     let media = object.need("media_type")?;
-    if !FORMATS.contains(&media.string()?.as_str()) {
+    if !is_picture(&media.string()?) {
         return media.wrong(format!("is `{}`; {KNOWN}", quote(&media.string()?)));
     }
     let data = object.need("data")?;
@@ -190,6 +183,11 @@ fn picture(json: &Json, detail: Detail) -> Result<Part, Invalid> {
     }))
 }
 
+fn is_picture(media: &str) -> bool {
+    let media = media.to_ascii_lowercase();
+    TYPES.iter().any(|known| media.starts_with(known))
+}
+
 fn file(json: &Json, url: &str) -> Result<Arc<[u8]>, Invalid> {
     let scheme = url.split(':').next().unwrap_or_default();
     let Some((media, data)) = url
@@ -201,10 +199,7 @@ fn file(json: &Json, url: &str) -> Result<Arc<[u8]>, Invalid> {
     };
     let mut words = media.split(';').map(str::trim);
     let format = words.next().unwrap_or_default();
-    if !FORMATS
-        .iter()
-        .any(|known| known.eq_ignore_ascii_case(format))
-    {
+    if !is_picture(format) {
         return json.wrong(format!("is of type `{}`; {KNOWN}", quote(format)));
     }
     if !words
@@ -228,6 +223,17 @@ pub fn decode(json: &Json, data: &str, most: usize) -> Result<Arc<[u8]>, Invalid
         Ok(bytes) => Ok(bytes.into()),
         Err(error) => json.wrong(format!("is not valid base64: {error}")),
     }
+}
+
+/// What to do in place of a part of this name, if it is a video's: `pictures` is what its frames are
+/// sent as.
+pub fn no_video(name: &str, pictures: &str) -> Option<String> {
+    matches!(name, "video" | "video_url" | "input_video").then(|| {
+        format!(
+            "is `{name}`, which is not supported: send its frames as {pictures}, each behind its time, and its sound \
+             as `input_audio`"
+        )
+    })
 }
 
 #[cfg(test)]
@@ -345,9 +351,9 @@ mod tests {
         for (part, field, reason) in [
             (r#"{}"#, "image_url", "required"),
             (
-                r#"{"image_url":"data:image/tiff;base64,AAAA"}"#,
+                r#"{"image_url":"data:audio/wav;base64,AAAA"}"#,
                 "image_url",
-                "`image/tiff`",
+                "`audio/wav`",
             ),
             (r#"{"image_url":7}"#, "image_url", "must be an object"),
             (r#"{"image_url":{}}"#, "image_url.url", "required"),
@@ -385,9 +391,9 @@ mod tests {
     fn other_data_urls_are_refused_by_name() {
         for (part, field, reason) in [
             (
-                r#"{"image_url":{"url":"data:image/tiff;base64,AAAA"}}"#,
+                r#"{"image_url":{"url":"data:audio/wav;base64,AAAA"}}"#,
                 "image_url.url",
-                "`image/tiff`",
+                "`audio/wav`",
             ),
             (
                 r#"{"image_url":{"url":"data:;base64,AAAA"}}"#,

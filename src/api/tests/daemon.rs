@@ -96,7 +96,7 @@ async fn what_is_for_administrators_is_for_nobody_else() {
             SOON,
         ),
         Limits::default(),
-        Admission::new(access, 1 << 20, Tokens::open(None)),
+        Admission::new(access, 1 << 20, Tokens::open(None), Oidc::default()),
     ));
     let stranger = Extension(Caller {
         principal: Principal::User {

@@ -71,6 +71,12 @@ pub(super) static KEYS: &[Key] = &[
         },
     ),
     key(
+        "pull-on-demand",
+        Rule::Switch {
+            put: |config, on| config.models.pull_on_demand = on,
+        },
+    ),
+    key(
         "idle-release",
         time_or_zero(|config, time| config.models.idle_release = time),
     ),

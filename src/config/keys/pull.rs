@@ -14,7 +14,7 @@ pub(super) static KEYS: &[Key] = &[
         "hub",
         Rule::Text {
             allowed: "an http(s) address without user, password or query, like \"https://huggingface.co\"",
-            check: is_hub,
+            check: is_server,
             put: |config, hub| config.pull.hub = hub.trim_end_matches('/').to_owned(),
         },
     ),
@@ -64,7 +64,8 @@ pub(super) static KEYS: &[Key] = &[
     ),
 ];
 
-fn is_hub(text: &str) -> bool {
+/// A server's address, with nothing in it that is secret or meant for one request.
+pub(super) fn is_server(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| {
         matches!(url.scheme(), "http" | "https")
             && url.host().is_some()

@@ -265,3 +265,42 @@ fn a_name_means_what_it_means_still() {
             .flexible
     );
 }
+
+#[test]
+fn a_prompt_that_is_too_long_goes_to_a_model_that_can_have_the_context() {
+    let models = family(&[]);
+    let (plenty, some) = (63 * GIB, 4 * GIB);
+    let chosen = |first, tokens, bytes| {
+        let failure = Failure::Chat(ChatError::PromptTooLong {
+            prompt_tokens: tokens,
+            context_tokens: 0,
+            ceiling: 0,
+            sound_tokens: 0,
+        });
+        let all = Modalities::default();
+        let wanted = setup().model_request(&models, "auto", all, of(&models, first));
+        let another = setup().choose_another(&models, &wanted, &budget(bytes), failure.clone());
+        another
+            .map(|(model, _)| model.variant)
+            .map_err(|last| assert_eq!(last, failure))
+            .ok()
+    };
+    let e4b = of(&models, Variant::E4b);
+    let reach = setup().reach(e4b, Modalities::default(), &budget(some));
+    assert!((10_000..100_000).contains(&reach), "{reach}");
+    let fits = reach - ANSWER_ROOM;
+    for (first, tokens, bytes, another) in [
+        // The best of those that can have so much.
+        (Variant::B31, fits, some, Some(Variant::E4b)),
+        // A smaller one takes less for a token.
+        (Variant::E4b, fits + 1, some, Some(Variant::E2b)),
+        (Variant::B31, fits + 1, some, Some(Variant::E2b)),
+        // More than the small ones were made for, and more than any was.
+        (Variant::E2b, 140_000, some, None),
+        (Variant::B31, 300_000, plenty, None),
+        (Variant::E4b, 1_000, GIB, None),
+    ] {
+        let case = format!("{first}, {tokens} tokens, {bytes} bytes");
+        assert_eq!(chosen(first, tokens, bytes), another, "{case}");
+    }
+}

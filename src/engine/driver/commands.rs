@@ -120,6 +120,7 @@ impl Driver {
             },
             relaxed: vec![],
             waiting,
+            upstream: Default::default(),
         };
         let allowed = allowance(&request, self.setup.limits.output_tokens);
         let pending = Pending::Chat {

@@ -84,16 +84,26 @@ impl Driver {
                     self.step(Input::Ended { id });
                 }
             }
-            ServeEvent::Failed {
+            ServeEvent::Failed { id, error } => self.failed(id, error),
+        }
+    }
+
+    /// The worker lives, and cannot answer a request.
+    fn failed(&mut self, id: u64, error: ChatError) {
+        let is_chat = matches!(self.pending.get(&id), Some(Pending::Chat { .. }));
+        match error {
+            ChatError::Unsound => self.unsound(id),
+            // Another model may have more context, for those who left the choice to us.
+            ChatError::PromptTooLong { .. } if is_chat => self.step(Input::Unfit {
                 id,
-                error: ChatError::Unsound,
-            } => self.unsound(id),
-            ServeEvent::Failed { id, error } => {
-                if self.pending.contains_key(&id) {
-                    self.fail(id, Failure::Chat(error));
-                    self.step(Input::Ended { id });
-                }
+                failure: Failure::Chat(error),
+                of_model: false,
+            }),
+            _ if self.pending.contains_key(&id) => {
+                self.fail(id, Failure::Chat(error));
+                self.step(Input::Ended { id });
             }
+            _ => {}
         }
     }
 
@@ -147,7 +157,7 @@ impl Driver {
             let default = self.setup.default_model(&self.catalog.models);
             self.status.send_modify(|status| status.default = default);
         }
-        self.step(Input::Unsound {
+        self.step(Input::Unfit {
             id,
             failure: Failure::Unsound { model },
             of_model,

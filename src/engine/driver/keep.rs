@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::super::state::Life;
 use super::super::{StoreCommand, keep, names, offers, thread};
 use super::Driver;
-use crate::backend::{Failure, Import, ModelDetails, Removed, VerifiedFile};
+use crate::backend::{Failure, Hashed, Import, ModelDetails, Removed, VerifiedFile};
 use crate::chat::Modalities;
 
 /// How long the disk of a model directory may take for what needs no reading of files.
@@ -22,7 +22,7 @@ impl Driver {
         match command {
             StoreCommand::Details { name, reply } => self.details(&name, reply),
             StoreCommand::Remove { id, reply } => self.remove(&id, reply),
-            StoreCommand::Verify { name, reply } => self.verify(&name, reply),
+            StoreCommand::Verify { name, told, reply } => self.verify(&name, told, reply),
             StoreCommand::Import {
                 folder,
                 name,
@@ -86,8 +86,13 @@ impl Driver {
         loaded || running || self.opening.contains(id)
     }
 
-    /// Hashes a model's files, for as long as that takes.
-    fn verify(&mut self, name: &str, reply: Reply<(String, Vec<VerifiedFile>)>) {
+    /// Hashes a model's files, for as long as that takes and somebody is told.
+    fn verify(
+        &mut self,
+        name: &str,
+        told: watch::Sender<Hashed>,
+        reply: Reply<(String, Vec<VerifiedFile>)>,
+    ) {
         let model = match self.resolve(name, Modalities::default()) {
             Ok((model, _)) => model,
             Err(failure) => {
@@ -98,7 +103,7 @@ impl Driver {
         let catalogs = self.setup.catalogs.clone();
         tokio::spawn(async move {
             let hashed = thread::run(move || {
-                let files = keep::verify(&model, &catalogs.offers())?;
+                let files = keep::verify(&model, &catalogs.offers(), &told)?;
                 Ok((model.id, files))
             });
             let _ = reply.send(hashed.await.unwrap_or_else(|error| Err(no_thread(&error))));

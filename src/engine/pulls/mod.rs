@@ -10,6 +10,7 @@
 //! `retry`, `hub` and `limits` are pure; `way` says who gets the token and where the proxy is, `leg` is one connection, `hops` follows
 //! redirects, `file` goes on until a file is whole, `job` until a model is, `plan` finds out what is meant, `door` is asked.
 
+mod document;
 mod door;
 mod failures;
 mod file;
@@ -213,7 +214,7 @@ impl Pulls {
         let begun = folder.journals();
         let begun = begun.into_iter().find(|one| one.id == planned.journal.id);
         let mut journal = plan::carried_over(planned.journal, begun);
-        journal.owner = by.account().map(PrincipalId::uid);
+        journal.owner = by.account().and_then(PrincipalId::uid);
         self.start(way, folder, journal)
     }
 
@@ -263,18 +264,15 @@ impl Pulls {
 
     /// The way to servers, and where files go.
     fn place(&self) -> Result<(Way, PathBuf), Failure> {
-        let settings = self
-            .0
-            .settings
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let Some(directory) = settings.directories.first() else {
+        let Some(directory) = self.settings().directories.first().cloned() else {
             return Err(refused("no model directory is configured"));
         };
-        let (worker, socket) = (self.0.worker.clone(), self.0.socket.clone());
-        let way = Way::new(worker, socket, settings.pull).map_err(refused)?;
-        Ok((way, directory.clone()))
+        Ok((self.way().map_err(refused)?, directory))
+    }
+
+    fn settings(&self) -> Settings {
+        let settings = self.0.settings.read();
+        settings.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The folder of partial files, which all of this daemon's downloads into a directory share.

@@ -298,7 +298,7 @@ fn ask_server(way: &Way, url: &Url, what: &str, most: u64, part: bool) -> Result
 }
 
 /// A cause, and the remedy where the service's confinement may be it.
-fn without_network(way: &Way, cause: String) -> String {
+pub(super) fn without_network(way: &Way, cause: String) -> String {
     let is_service = std::env::var_os("INVOCATION_ID").is_some() && !way.socket.exists();
     match is_service {
         true => format!(

@@ -45,9 +45,10 @@ impl State {
         }
     }
 
-    /// The output of a running job's model is not a number. The worker lives, and so the job needs
-    /// another model; `of_model`: so do those that wait for this one and left the choice to us.
-    pub(super) fn unsound(
+    /// The model of a running job cannot answer it: its output is not a number, or its context is too
+    /// small. The worker lives, and so the job needs another model; `of_model`: so do those that wait
+    /// for this one and left the choice to us.
+    pub(super) fn unfit(
         &mut self,
         id: u64,
         failure: &Failure,

@@ -54,8 +54,8 @@ pub enum Input {
     /// The first piece of an answer went to its client. `shown`: it cannot be taken back, because
     /// the client does not wait for the whole.
     Begun { id: u64, shown: bool },
-    /// The output of this job's model is not a number. `of_model`: whatever is asked of it.
-    Unsound {
+    /// The worker lives, and its model cannot answer this job. `of_model`: nor any other.
+    Unfit {
         id: u64,
         failure: Failure,
         of_model: bool,

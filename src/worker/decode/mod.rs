@@ -159,6 +159,7 @@ pub(super) fn decoded(
 ) -> Result<(), String> {
     let (from, longest) = match kind {
         MediumKind::Picture(detail) => {
+            picture::memory(file, detail)?;
             let pixels = picture::pixels(file, picture::size(file, detail)?)?;
             let (width, height) = (pixels.size.width, pixels.size.height);
             return keep(DecodedMedium::Picture { width, height }, &pixels.rgb);

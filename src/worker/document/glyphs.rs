@@ -81,7 +81,7 @@ pub fn read(
             up: glyph.up,
             sized: matches!(&**glyph.glyph, Glyph::Outline(_)),
         };
-        seen(said.as_deref(), &mark);
+        seen(said.as_deref().or(text.meant()), &mark);
         text.push(mark);
     }
 }

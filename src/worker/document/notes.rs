@@ -16,6 +16,10 @@ const MAX_DEPTH: usize = 16;
 /// Flags of an annotation that is not shown, and of a button that only does something.
 const HIDDEN: u32 = 1 << 1 | 1 << 5;
 const PUSH_BUTTON: u32 = 1 << 16;
+/// The flag of a list that opens: a closed one shows what is chosen, and no more.
+const OPENS: u32 = 1 << 17;
+/// Values of a list that are looked at.
+const MAX_CHOICES: usize = 1000;
 /// The size of a value's letters: so much of its field's height, and at most this.
 const FILLED: f64 = 0.7;
 const LARGEST: f64 = 11.0;
@@ -56,6 +60,11 @@ pub fn read(page: &Page<'_>, placed: Affine, text: &mut Text) {
     }
 }
 
+/// The words that a marked part of a page stands for, if the file gives them.
+pub fn words(part: Option<&Dict<'_>>) -> Option<String> {
+    string(part?, "ActualText")
+}
+
 /// Only of links to the web: others lead within the file or to programs.
 fn address(link: &Dict<'_>) -> Option<String> {
     let address = string(&link.get::<Dict<'_>>("A")?, "URI")?;
@@ -82,10 +91,7 @@ fn field(widget: &Dict<'_>, place: Rect, text: &mut Text) {
     let kind = inherited(widget, "FT").and_then(Object::into_name);
     match kind.as_ref().map(|kind| kind.as_str()) {
         Some("Btn") => {
-            let flags = inherited(widget, "Ff")
-                .and_then(Object::into_number)
-                .map_or(0, |flags| flags.as_f64() as u32);
-            if flags & PUSH_BUTTON != 0 {
+            if flags(widget) & PUSH_BUTTON != 0 {
                 return;
             }
             let state = widget
@@ -97,13 +103,62 @@ fn field(widget: &Dict<'_>, place: Rect, text: &mut Text) {
                 Some(_) => {}
             }
         }
-        Some("Tx" | "Ch") if !drawn(widget) => {
+        Some("Tx") if !drawn(widget) => {
             if let Some(value) = inherited(widget, "V").and_then(said) {
                 write(&value, place, text);
             }
         }
+        Some("Ch") => match chosen(widget) {
+            Some(chosen) if !drawn(widget) => write(&chosen, place, text),
+            // A list that is open shows all that can be chosen, and what is by its colour.
+            Some(chosen) if flags(widget) & OPENS == 0 => {
+                let name = string(widget, "TU").or_else(|| string(widget, "T"));
+                text.note(match name {
+                    Some(name) => format!("[Chosen of the list \u{201c}{name}\u{201d}: {chosen}]"),
+                    None => format!("[Chosen of a list: {chosen}]"),
+                });
+            }
+            _ => {}
+        },
         _ => {}
     }
+}
+
+fn flags(field: &Dict<'_>) -> u32 {
+    inherited(field, "Ff")
+        .and_then(Object::into_number)
+        .map_or(0, |flags| flags.as_f64() as u32)
+}
+
+/// What is chosen of a list, in the words that the list shows.
+fn chosen(field: &Dict<'_>) -> Option<String> {
+    let texts = |all: &Array<'_>| -> Vec<String> {
+        let all = all.iter::<Object<'_>>().take(MAX_CHOICES);
+        all.filter_map(said).collect()
+    };
+    let values = match inherited(field, "V")? {
+        Object::Array(all) => texts(&all),
+        one => said(one).into_iter().collect(),
+    };
+    // Each is its words, or what a program calls it and its words.
+    let options = inherited(field, "Opt").and_then(Object::into_array);
+    let named: Vec<(String, String)> = options
+        .iter()
+        .flat_map(|all| all.iter::<Object<'_>>().take(MAX_CHOICES))
+        .filter_map(|option| match option {
+            Object::Array(pair) => texts(&pair)
+                .try_into()
+                .ok()
+                .map(|[name, words]: [_; 2]| (name, words)),
+            _ => None,
+        })
+        .collect();
+    let words = values.into_iter().map(|value| {
+        let named = named.iter().find(|(name, _)| *name == value);
+        named.map_or(value, |(_, words)| words.clone())
+    });
+    let words: Vec<String> = words.collect();
+    (!words.is_empty()).then(|| words.join(", "))
 }
 
 /// Whether a page shows what the annotation says.
@@ -143,14 +198,6 @@ fn said(value: Object<'_>) -> Option<String> {
     match value {
         Object::String(text) => Some(decoded(text.as_bytes())),
         Object::Name(name) => Some(name.as_str().to_owned()),
-        Object::Array(all) => {
-            let texts: Vec<String> = all
-                .iter::<PdfString<'_>>()
-                .take(100)
-                .map(|text| decoded(text.as_bytes()))
-                .collect();
-            Some(texts.join(", "))
-        }
         _ => None,
     }
 }

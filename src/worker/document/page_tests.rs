@@ -9,6 +9,7 @@ use hayro::hayro_interpret::{
     InterpreterCache, InterpreterSettings, SoftMask, interpret_page,
 };
 use hayro::hayro_syntax::Pdf;
+use hayro::hayro_syntax::object::Dict;
 use hayro::kurbo::{BezPath, Rect};
 
 use super::text::Text;
@@ -26,6 +27,12 @@ impl Device<'_> for Reader {
     fn push_transparency_group(&mut self, _: f32, _: Option<SoftMask<'_>>, _: BlendMode) {}
     fn pop_clip(&mut self) {}
     fn pop_transparency_group(&mut self) {}
+    fn begin_marked_content(&mut self, _: &[u8], properties: Option<&Dict<'_>>) {
+        self.0.begin(notes::words(properties));
+    }
+    fn end_marked_content(&mut self) {
+        self.0.end();
+    }
 }
 
 const HELVETICA: &str =
@@ -78,6 +85,7 @@ fn read(font: &str, content: &str, more: &str, objects: &[&str]) -> String {
     );
     let mut reader = Reader(Text::default());
     interpret_page(page, &mut context, &mut reader);
+    reader.0.close();
     notes::read(page, upright, &mut reader.0);
     reader.0.finish()
 }
@@ -219,6 +227,48 @@ fn values_of_forms_stand_beside_their_labels() {
     assert_eq!(
         read,
         "Name:  Anna Example\n\nMarried:  [ ]\n\nPlease fill in every field of it."
+    );
+}
+
+#[test]
+fn words_that_the_file_gives_stand_for_their_glyphs() {
+    let given = |words: &str, glyphs: &str| {
+        plain(&format!(
+            "BT /F 12 Tf 20 200 Td (An o) Tj /Span << /ActualText {words} >> BDC {glyphs} EMC (ce of it) Tj ET"
+        ))
+    };
+    assert_eq!(given("(ffi)", "(X) Tj"), "An office of it");
+    assert_eq!(
+        given("<FEFF00660066>", "(#) Tj /Inner BMC (#) Tj EMC"),
+        "An offce of it"
+    );
+    assert!(!given("()", "(XYZ) Tj").contains('X'));
+    // Two lines are read as they are.
+    let lines = given("(all of it)", "(ne) Tj 0 -14 Td (tw) Tj");
+    assert_eq!(lines, "An one\ntwce of it");
+    // One that does not end.
+    let open = "BT /F 12 Tf 20 200 Td /Span << /ActualText (yes) >> BDC (no) Tj ET";
+    assert_eq!(plain(open), "yes");
+}
+
+#[test]
+fn what_is_chosen_of_lists_is_read() {
+    let content =
+        "BT /F 12 Tf 20 250 Td (Country:) Tj 0 -100 Td (Please fill in every field of it.) Tj ET";
+    let drawing = "BT /F 12 Tf 2 44 Td (red) Tj 0 -14 Td (green) Tj 0 -14 Td (blue) Tj ET";
+    let list = format!(
+        "<< /Type /XObject /Subtype /Form /BBox [0 0 100 60] /Length {} >>\nstream\n{drawing}\nendstream",
+        drawing.len()
+    );
+    let widgets = "/Annots [<< /Type /Annot /Subtype /Widget /FT /Ch /Ff 131072 /T (country) /V (de) \
+        /Opt [[(fr) (France)] [(de) (Germany)]] /Rect [100 245 300 265] >> \
+        << /Type /Annot /Subtype /Widget /FT /Ch /T (colour) /V [(g) (blue)] /Opt [(red) [(g) (green)] (blue)] \
+        /AP << /N 6 0 R >> /Rect [100 180 200 240] >>]";
+    let read = read(HELVETICA, content, widgets, &[&list]);
+    assert!(read.starts_with("Country:  Germany\n"), "{read}");
+    assert!(
+        read.ends_with("[Chosen of the list \u{201c}colour\u{201d}: green, blue]"),
+        "{read}"
     );
 }
 

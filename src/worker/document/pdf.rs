@@ -6,6 +6,7 @@ use hayro::hayro_interpret::{
     BlendMode, ClipPath, Context, Device, DrawMode, DrawProps, Image, ImageDrawProps,
     InterpreterCache, InterpreterSettings, Paint, SoftMask, interpret_page,
 };
+use hayro::hayro_syntax::object::Dict;
 use hayro::hayro_syntax::page::Page;
 use hayro::hayro_syntax::{LoadPdfError, Pdf};
 use hayro::kurbo::{BezPath, Point, Rect, Shape};
@@ -174,6 +175,7 @@ impl Reading {
             InterpreterSettings::default(),
         );
         interpret_page(page, &mut context, &mut reading);
+        reading.text.close();
         notes::read(page, upright, &mut reading.text);
         reading
     }
@@ -235,6 +237,14 @@ impl Device<'_> for Reading {
 
     fn pop_clip(&mut self) {
         self.measure.pop_clip();
+    }
+
+    fn begin_marked_content(&mut self, _: &[u8], properties: Option<&Dict<'_>>) {
+        self.text.begin(notes::words(properties));
+    }
+
+    fn end_marked_content(&mut self) {
+        self.text.end();
     }
 
     fn push_transparency_group(&mut self, _: f32, _: Option<SoftMask<'_>>, _: BlendMode) {}

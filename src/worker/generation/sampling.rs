@@ -1,11 +1,14 @@
 //! What is sampled of an answer, token by token: what it means, and what may follow.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use super::{Generation, SampleScratch, logprob};
 use crate::chat::{ChatError, ChatEvent, Done, Finish, Timings, Usage};
 use crate::gemma::parse::{End, Progress, Summary};
 use crate::gemma::tracker::{AnswerPart, AnswerStep, Token as Written};
 use crate::worker::link::Outbox;
-use crate::worker::llama::Token;
+use crate::worker::llama::{Guess, Token};
 use crate::worker::messages::MaskReady;
 use crate::worker::speculation::Costs;
 use crate::worker::vocab::Vocab;
@@ -39,12 +42,39 @@ impl Generation {
         self.fresh.drain(..self.fresh.len().saturating_sub(1));
     }
 
-    /// Guesses what comes next, and has the masks computed that are needed for it.
-    pub fn look_ahead(&mut self, costs: &Costs, is_alone: bool) {
+    /// Guesses what comes next, by what was said before or with a drafter, and has the masks computed that
+    /// are needed for it. `ask` has the drafter go on from the token that it gets; see
+    /// [`Speculator::draft`](crate::worker::speculation::Speculator::draft). Returns how often it guessed.
+    pub fn guess(
+        &mut self,
+        costs: &Costs,
+        is_alone: bool,
+        ask: impl FnOnce(Token, Arc<AtomicBool>, &mut dyn FnMut(Guess) -> bool),
+    ) -> usize {
         if self.guide.has_masks() {
-            return;
+            return 0;
         }
         self.speculator.propose(&self.prompt.tokens);
+        let (last, flag) = (self.fresh.last().copied(), self.cancel_flag());
+        let drafts = self.speculator.draft(costs, is_alone, |goes_on| {
+            if let Some(last) = last {
+                ask(last, flag, goes_on);
+            }
+        });
+        self.look_at_masks(costs, is_alone);
+        drafts
+    }
+
+    /// Guesses what comes next by what was said before, and has the masks computed that are needed for it.
+    fn look_ahead(&mut self, costs: &Costs, is_alone: bool) {
+        if !self.guide.has_masks() {
+            self.speculator.propose(&self.prompt.tokens);
+            self.look_at_masks(costs, is_alone);
+        }
+    }
+
+    /// Has the masks computed that are needed for the guesses.
+    fn look_at_masks(&mut self, costs: &Costs, is_alone: bool) {
         let worth = self.speculator.worth(costs, is_alone);
         let guesses = self.speculator.proposal().take(worth);
         self.guide

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use llama_cpp_sys_2 as sys;
 
 use super::batch::RowBatch;
+use super::drafter::{DraftStart, Drafter, Guess};
 use super::experts::{self, ExpertWatch};
 use super::kv_memory::{KvMemory, lazily};
 use super::{Batch, Model, Rows, log};
@@ -77,6 +78,30 @@ struct Watch {
     progress: Arc<Progress>,
 }
 
+/// What a context is made with, but for whom it calls. `total`: tokens of all sequences.
+fn parameters(plan: &ContextPlan, total: u32, threads: i32) -> sys::llama_context_params {
+    // SAFETY: plain data.
+    let mut params = unsafe { sys::llama_context_default_params() };
+    params.n_ctx = total;
+    params.n_batch = plan.batch;
+    params.n_ubatch = plan.batch;
+    params.n_seq_max = plan.sequences;
+    // Without a bound the logits buffer would have a row for each token of the batch.
+    params.n_outputs_max = plan.outputs;
+    params.n_threads = threads;
+    params.n_threads_batch = threads;
+    params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_AUTO;
+    params.offload_kqv = false;
+    params.op_offload = false;
+    params.no_perf = true;
+    if plan.small_kv {
+        (params.type_k, params.type_v) = (sys::GGML_TYPE_Q8_0, sys::GGML_TYPE_Q8_0);
+    }
+    params.swa_full = false;
+    params.kv_unified = false;
+    params
+}
+
 /// All sequences of one model. One owner, one thread.
 pub struct Context {
     raw: NonNull<sys::llama_context>,
@@ -85,6 +110,7 @@ pub struct Context {
     kv: KvMemory,
     watch: NonNull<Watch>,
     experts: Option<NonNull<ExpertWatch>>,
+    drafter: Option<Drafter>,
     /// Logits of a row.
     width: usize,
     /// Numbers that stand for a token.
@@ -95,13 +121,15 @@ pub struct Context {
 impl Context {
     /// Makes the cache and the buffers of a step, whose memory is taken as they are used
     /// (`kv_memory`). A running step stops when `ending` is set, and
-    /// tells `progress` of each node and `experts` of each layer's choice.
+    /// tells `progress` of each node and `experts` of each layer's choice. `drafter` reads what the
+    /// model has in the cache; if that fails the context is as good without.
     pub fn new(
         model: &'static Model,
         plan: &ContextPlan,
         ending: Arc<AtomicBool>,
         progress: Arc<Progress>,
         experts: Option<ExpertWatch>,
+        drafter: Option<&'static Model>,
     ) -> Result<Self, String> {
         let watch = NonNull::from(Box::leak(Box::new(Watch {
             cancelled: vec![],
@@ -114,17 +142,7 @@ impl Context {
             .and_then(|tokens| tokens.checked_mul(plan.sequences));
         let total = total.ok_or("context × slots is too large")?;
         let threads = i32::try_from(plan.threads).map_err(|_| "too many threads")?;
-        // SAFETY: plain data.
-        let mut params = unsafe { sys::llama_context_default_params() };
-        params.n_ctx = total;
-        params.n_batch = plan.batch;
-        params.n_ubatch = plan.batch;
-        params.n_seq_max = plan.sequences;
-        // Without a bound the logits buffer would have a row for each token of the batch.
-        params.n_outputs_max = plan.outputs;
-        params.n_threads = threads;
-        params.n_threads_batch = threads;
-        params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_AUTO;
+        let mut params = parameters(plan, total, threads);
         params.abort_callback = Some(on_node);
         params.abort_callback_data = watch.as_ptr().cast::<c_void>();
         let experts = experts.map(|watch| NonNull::from(Box::leak(Box::new(watch))));
@@ -132,14 +150,6 @@ impl Context {
             params.cb_eval = Some(experts::on_node);
             params.cb_eval_user_data = experts.as_ptr().cast::<c_void>();
         }
-        params.offload_kqv = false;
-        params.op_offload = false;
-        params.no_perf = true;
-        if plan.small_kv {
-            (params.type_k, params.type_v) = (sys::GGML_TYPE_Q8_0, sys::GGML_TYPE_Q8_0);
-        }
-        params.swa_full = false;
-        params.kv_unified = false;
 
         log::take_reason();
         // SAFETY: the model is never freed, and the watch is freed only after the context.
@@ -154,12 +164,21 @@ impl Context {
         // SAFETY: the context is alive, and its memory lives as long.
         let memory = unsafe { sys::llama_get_memory(raw.as_ptr()) };
         let (width, row_width) = (model.tokens(), model.row_width());
+        let fitting =
+            drafter.filter(|drafter| (drafter.tokens(), drafter.row_width()) == (width, row_width));
+        // SAFETY: the target is freed after it, and what the parameters point to after both.
+        let drafter = fitting.map(|drafter| unsafe { Drafter::new(drafter, raw, plan, &params) });
+        let drafter = drafter.and_then(|made| {
+            made.inspect_err(|error| eprintln!("nothing is drafted: {error}"))
+                .ok()
+        });
         Ok(Self {
             raw,
             memory,
             kv,
             watch,
             experts,
+            drafter,
             width,
             row_width,
             pictures_look_ahead: plan.pictures_look_ahead,
@@ -222,6 +241,37 @@ impl Context {
             2 => Err(DecodeError::Aborted),
             code => Err(DecodeError::Failed(code)),
         }
+    }
+
+    /// Guesses what comes behind a token that was drawn, as long as `goes_on` says so of each guess. The
+    /// cache stays as it is. Stops early when `cancelled` is set.
+    pub fn draft(
+        &mut self,
+        start: DraftStart,
+        cancelled: Arc<AtomicBool>,
+        goes_on: &mut dyn FnMut(Guess) -> bool,
+    ) {
+        let Some(drafter) = &mut self.drafter else {
+            return;
+        };
+        // SAFETY: the drafter was made for this context.
+        if !unsafe { drafter.begin(self.raw, start.row) } {
+            return;
+        }
+        // SAFETY: as in `run`: nothing is being computed.
+        let watch = unsafe { self.watch.as_mut() };
+        watch.cancelled.clear();
+        watch.cancelled.push(cancelled);
+        let progress = watch.progress.clone();
+        let mut next = start;
+        // What fails is no guess, and no harm to the answer.
+        while let Ok(guess) = progress.decoder.during(|| drafter.guess(next)) {
+            next.token = guess.token;
+            if !goes_on(guess) {
+                break;
+            }
+        }
+        log::mute(false);
     }
 
     /// The logits after the token at `place` of the last batch, one for each token of the
@@ -315,6 +365,8 @@ impl Extent {
 
 impl Drop for Context {
     fn drop(&mut self) {
+        // It reads what the context has.
+        self.drafter = None;
         // SAFETY: all pointers are ours, and the watches go last because the context points to
         // them.
         unsafe {

@@ -211,7 +211,7 @@ mod tests {
     fn tiny() -> &'static Model {
         let model = Model::load(
             &WeightFiles::one(File::open(TINY).unwrap()),
-            tiny_tokens(),
+            (crate::gemma::ARCHITECTURE, tiny_tokens()),
             None,
             Repack::Anywhere,
             &AtomicBool::new(false),
@@ -244,8 +244,15 @@ mod tests {
             threads: 1,
         };
         let watch = ExpertWatch::new(watcher, []);
-        let mut context =
-            Context::new(model, &plan, Arc::default(), Arc::default(), Some(watch)).unwrap();
+        let mut context = Context::new(
+            model,
+            &plan,
+            Arc::default(),
+            Arc::default(),
+            Some(watch),
+            None,
+        )
+        .unwrap();
         let mut batch = Batch::new(8);
         let mut position = 0;
         for tokens in [1, 2, 1, 2] {

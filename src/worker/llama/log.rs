@@ -11,8 +11,14 @@ use llama_cpp_sys_2 as sys;
 const MAX_LINE: usize = 1024;
 
 /// Warnings that every file of the family causes and that mean nothing: llama.cpp is told of tokens
-/// without a vocabulary; a projector's part for sound is said to be experimental.
-const USUAL: [&str; 2] = ["dummy tokens", "audio input is in experimental stage"];
+/// without a vocabulary; a projector's part for sound is said to be experimental; a drafter reads its
+/// model's cache.
+const USUAL: [&str; 4] = [
+    "dummy tokens",
+    "audio input is in experimental stage",
+    "to match the shared source cache",
+    ": sharing with layer ",
+];
 
 /// The errors since the last [`take_reason`].
 static REASON: Mutex<Option<String>> = Mutex::new(None);

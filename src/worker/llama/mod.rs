@@ -8,6 +8,7 @@
 
 mod batch;
 mod context;
+mod drafter;
 mod experts;
 #[cfg(feature = "cpu-variants")]
 mod kernels;
@@ -24,6 +25,7 @@ pub mod vocabulary;
 
 pub use batch::{Batch, Rows};
 pub use context::{Context, ContextPlan, DecodeError, Extent};
+pub use drafter::{DraftStart, Guess};
 pub use experts::{ExpertWatch, Experts, Watcher};
 pub use kv_memory::is_lazy;
 pub use log::report;

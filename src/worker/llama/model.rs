@@ -11,7 +11,6 @@ use llama_cpp_sys_2 as sys;
 
 use super::packing::{self, Outcome, PackedTarget};
 use super::{log, mapping};
-use crate::gemma::header_key;
 use crate::ipc::Repack;
 use crate::sys::residency::{MappedFiles, Window};
 use crate::worker::weight_files::WeightFiles;
@@ -42,12 +41,13 @@ impl Model {
     /// table is read row by row on demand. Nothing is read ahead. The files' pages are evicted
     /// as the loading goes on: what was packed is not read from there again, and the rest comes
     /// back from the page cache when a token needs it. Of the vocabulary llama.cpp learns the
-    /// number of its `tokens` and nothing else: its tables would take 90 MB. Stops early, with an
+    /// number of its `tokens` and nothing else: its tables would take 90 MB. `architecture` is what the
+    /// file's header should name. Stops early, with an
     /// error, when `ending` is set. `progress` hears how much of the tensors is done, from 0 to 1. The
     /// error is llama.cpp's.
     pub fn load(
         files: &WeightFiles,
-        tokens: u32,
+        (architecture, tokens): (&str, u32),
         target: Option<PackedTarget>,
         repack: Repack,
         ending: &AtomicBool,
@@ -66,13 +66,17 @@ impl Model {
                 files: mapped,
                 evicted: Cell::new(0.0),
             };
-            mapping::without_reading(|| Self::load_plain(files, tokens, repacks, &loading))
+            let overrides = without_vocabulary(architecture, tokens);
+            mapping::without_reading(|| {
+                Self::load_plain(files, tokens, &overrides, repacks, &loading)
+            })
         })
     }
 
     fn load_plain(
         files: &WeightFiles,
         tokens: u32,
+        overrides: &[sys::llama_model_kv_override],
         repacks: bool,
         loading: &Loading<'_>,
     ) -> Result<Self, String> {
@@ -85,7 +89,6 @@ impl Model {
         params.load_mode = sys::LLAMA_LOAD_MODE_MMAP;
         params.lazy_mode = sys::LLAMA_LAZY_MODE_ON;
         params.use_extra_bufts = repacks;
-        let overrides = without_vocabulary(tokens);
         params.kv_overrides = overrides.as_ptr();
         params.progress_callback = Some(on_progress);
         params.progress_callback_user_data =
@@ -183,7 +186,7 @@ fn name_of(file: &File) -> CString {
 /// What is said to llama.cpp in the place of the file: that there is no vocabulary, and how many
 /// rows the table of embeddings has all the same (`llama_vocab::impl::load`, "no_vocab";
 /// `LLM_KV_VOCAB_SIZE`).
-fn without_vocabulary(tokens: u32) -> [sys::llama_model_kv_override; 3] {
+fn without_vocabulary(architecture: &str, tokens: u32) -> [sys::llama_model_kv_override; 3] {
     // SAFETY: plain data, for which zeros are valid; they are an empty key.
     let mut overrides: [sys::llama_model_kv_override; 3] = unsafe { std::mem::zeroed() };
     let copy = |to: &mut [c_char], text: &[u8]| {
@@ -197,7 +200,10 @@ fn without_vocabulary(tokens: u32) -> [sys::llama_model_kv_override; 3] {
     let mut none = [0; 128];
     copy(&mut none, b"none");
     model.__bindgen_anon_1.val_str = none;
-    copy(&mut size.key, header_key("vocab_size").as_bytes());
+    copy(
+        &mut size.key,
+        format!("{architecture}.vocab_size").as_bytes(),
+    );
     size.tag = sys::LLAMA_KV_OVERRIDE_TYPE_INT;
     size.__bindgen_anon_1.val_i64 = tokens.into();
     overrides

@@ -63,6 +63,7 @@ mod tests {
             cpus: vec![0],
             max_output: 10,
             projector: None,
+            drafter: None,
             memory: MemoryPlan::default(),
             vocabulary: Default::default(),
             prompts: None,

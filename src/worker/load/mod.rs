@@ -24,7 +24,7 @@ use super::vocab::{self, Vocab};
 use super::weight_files::WeightFiles;
 use crate::chat::Speculation;
 use crate::gemma::{header_key, picture};
-use crate::ipc::{LoadPlan, Packing, ProjectorPlan, TemplateSource};
+use crate::ipc::{DrafterPlan, LoadPlan, Packing, ProjectorPlan, TemplateSource};
 use crate::sys::cpu;
 use weights::Weights;
 
@@ -144,6 +144,7 @@ pub fn load(
     let Files {
         model: weights,
         projector,
+        drafter,
         packed: files,
     } = Files::of(plan, files)?;
     let vocab = read_vocabulary(plan, &weights)?;
@@ -159,9 +160,10 @@ pub fn load(
         .map_err(|_| "the file's vocabulary cannot be read")??;
     let loader = Loader::new(plan, inbox, model, vocab);
     let encoder = loader.encoder(projector);
-    let context = loader.context(packed.clone())?;
+    let drafter = loader.drafter(drafter);
+    let context = loader.context(packed.clone(), drafter)?;
     let (preparer, template) = loader.preparer()?;
-    let (maps, per_layer) = loader.residency(packed.as_ref())?;
+    let (maps, per_layer) = loader.residency(packed.as_ref(), drafter)?;
     let limits = loader.limits;
     let engine = Engine {
         model,
@@ -192,6 +194,7 @@ pub fn load(
 struct Files {
     model: WeightFiles,
     projector: Option<(ProjectorPlan, OwnedFd)>,
+    drafter: Option<(DrafterPlan, OwnedFd)>,
     /// Those for packed weights.
     packed: std::vec::IntoIter<OwnedFd>,
 }
@@ -206,9 +209,16 @@ impl Files {
                 .ok_or("the projector's descriptor did not come with the plan")?;
             Ok::<_, String>((plan.clone(), file))
         });
+        let drafter = plan.drafter.as_ref().map(|plan| {
+            let file = files
+                .next()
+                .ok_or("the drafter's descriptor did not come with the plan")?;
+            Ok::<_, String>((plan.clone(), file))
+        });
         Ok(Self {
             model,
             projector: projector.transpose()?,
+            drafter: drafter.transpose()?,
             packed: files,
         })
     }
@@ -292,7 +302,20 @@ impl<'a> Loader<'a> {
         })
     }
 
-    fn context(&self, packed: Option<PackedMap>) -> Result<ReleasableContext, LoadError> {
+    /// Without it the model is as good for everything else.
+    fn drafter(&self, drafter: Option<(DrafterPlan, OwnedFd)>) -> Option<&'static Model> {
+        let (plan, file) = drafter?;
+        let tokens = self.plan.vocabulary.count;
+        weights::load_drafter(file, &plan, tokens, &self.inbox.ending())
+            .inspect_err(|error| eprintln!("the drafter {} is not used: {error}", plan.name))
+            .ok()
+    }
+
+    fn context(
+        &self,
+        packed: Option<PackedMap>,
+        drafter: Option<&'static Model>,
+    ) -> Result<ReleasableContext, LoadError> {
         let Self { model, limits, .. } = *self;
         let sizes = ContextPlan {
             tokens: limits.context,
@@ -310,7 +333,8 @@ impl<'a> Loader<'a> {
         let (ending, progress) = (self.inbox.ending(), self.inbox.progress());
         let make = move || {
             let watch = experts.map(|count| residency::fetcher(packed.as_ref(), count));
-            Context::new(model, &sizes, ending.clone(), progress.clone(), watch)
+            let (ending, progress) = (ending.clone(), progress.clone());
+            Context::new(model, &sizes, ending, progress, watch, drafter)
         };
         // All sizes were checked: what is missing is memory.
         ReleasableContext::new(make).map_err(|reason| LoadError {
@@ -354,7 +378,11 @@ impl<'a> Loader<'a> {
 
     /// Releases what is not needed of the model's map, now that everything was read from it, and
     /// takes charge of the rest.
-    fn residency(&self, packed: Option<&PackedMap>) -> Result<(Maps, Option<PerLayer>), String> {
+    fn residency(
+        &self,
+        packed: Option<&PackedMap>,
+        drafter: Option<&Model>,
+    ) -> Result<(Maps, Option<PerLayer>), String> {
         let memory = &self.plan.memory;
         let windows = self
             .model
@@ -364,7 +392,11 @@ impl<'a> Loader<'a> {
             residency::release_sources(&packed.mark(&memory.layout), &windows);
         }
         llama::trim();
-        let maps = Maps::new(windows.clone(), packed);
+        let of_drafter = drafter.map(Model::windows).transpose();
+        let of_drafter = of_drafter
+            .map_err(|error| format!("the drafter's map cannot be found: {error}"))?
+            .unwrap_or_default();
+        let maps = Maps::new([windows.clone(), of_drafter].concat(), packed);
         let tokens = self.vocab.len();
         let per_layer = PerLayer::new(&memory.layout, windows, tokens, memory.per_layer);
         Ok((maps, per_layer))

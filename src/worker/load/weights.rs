@@ -4,9 +4,11 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 
-use crate::gemma::ARCHITECTURE;
+use rustix::fs::{Advice, fadvise};
+
 use crate::gemma::layout::Layout;
-use crate::ipc::{LoadPlan, Packing, Repack};
+use crate::gemma::{ARCHITECTURE, DRAFTER_ARCHITECTURE};
+use crate::ipc::{DrafterPlan, LoadPlan, Packing, Repack};
 use crate::worker::llama::Model;
 use crate::worker::llama::packing::Outcome;
 use crate::worker::progress::LoadProgress;
@@ -30,7 +32,7 @@ pub(super) fn load(
     ending: &AtomicBool,
     progress: &LoadProgress,
 ) -> Result<Weights, String> {
-    let (tokens, plan) = (plan.vocabulary.count, &plan.memory);
+    let (kind, plan) = ((ARCHITECTURE, plan.vocabulary.count), &plan.memory);
     let warm = |layout: &Layout, packed: Option<&PackedMap>| -> Result<Readiness, String> {
         let progress = progress.clone();
         let model = model
@@ -48,7 +50,7 @@ pub(super) fn load(
         .map(|packed| warm(&packed.mark(&plan.layout), Some(packed)));
     let mut repack = plan.repack;
     let (model, outcome) = loop {
-        match Model::load(model, tokens, packer.target(), repack, ending, &|share| {
+        match Model::load(model, kind, packer.target(), repack, ending, &|share| {
             progress.loaded(share);
         }) {
             (Err(_), Outcome::Wrong { why }) => packer.reject(why),
@@ -59,7 +61,7 @@ pub(super) fn load(
             (model, outcome) => break (model?, outcome),
         }
     };
-    check_architecture(&model)?;
+    check_architecture(&model, ARCHITECTURE)?;
     let (packing, packed, unsaved) = packer.settle(outcome);
     let readiness = match (&packing, &packed, early) {
         (Packing::Reused, _, Some(early)) => Some(early?),
@@ -77,12 +79,32 @@ pub(super) fn load(
     })
 }
 
-fn check_architecture(model: &Model) -> Result<(), String> {
+/// Loads the drafter in this file for a vocabulary of so many tokens. Its weights stay where they are: a
+/// guess reads all of them once, which packing makes no faster.
+pub(super) fn load_drafter(
+    file: OwnedFd,
+    plan: &DrafterPlan,
+    tokens: u32,
+    ending: &AtomicBool,
+) -> Result<&'static Model, String> {
+    let file = WeightFiles::take(&[plan.bytes], &mut std::iter::once(file))?;
+    for file in file.files() {
+        // Only the first guess would be faster.
+        let _ = fadvise(file, 0, None, Advice::WillNeed);
+    }
+    let kind = (DRAFTER_ARCHITECTURE, tokens);
+    let (model, _) = Model::load(&file, kind, None, Repack::Never, ending, &|_| {});
+    let model = model?;
+    check_architecture(&model, DRAFTER_ARCHITECTURE)?;
+    Ok(Box::leak(Box::new(model)))
+}
+
+fn check_architecture(model: &Model, wanted: &str) -> Result<(), String> {
     let architecture = model.meta("general.architecture").unwrap_or_default();
-    if architecture == ARCHITECTURE {
+    if architecture == wanted {
         return Ok(());
     }
     Err(format!(
-        "the model's file holds a `{architecture}` model; only `{ARCHITECTURE}` is served"
+        "the file holds a `{architecture}` model; what can be used is `{wanted}`"
     ))
 }

@@ -5,6 +5,8 @@ mod guard;
 mod python;
 mod values;
 
+use std::io;
+
 use minijinja::{Environment, ErrorKind, Value};
 
 use crate::chat::{ChatError, ChatRequest, Message, Modality, Part, RawPrompt, Role};
@@ -18,6 +20,8 @@ const COMPILE_STACK: usize = 16 << 20;
 /// it for the longest conversation; Google's own, whose cost grows with the square of the length,
 /// reaches it at some 2,000 messages.
 const FUEL: u64 = 30_000_000;
+/// Bytes that a template writes for one prompt at most. The longest context has tokens for a third of it.
+const MAX_OUTPUT: usize = 64 << 20;
 /// Bytes of a template's complaint that are passed on.
 const MAX_REASON: usize = 400;
 const NAME: &str = "chat";
@@ -108,9 +112,11 @@ impl Prompter {
             Value::from(self.small_variant),
         ));
         let template = self.env.get_template(NAME).map_err(refusal)?;
-        let rendered = template
-            .render(Value::from_pairs(context))
+        let mut output = Output::default();
+        template
+            .render_captured_to(Value::from_pairs(context), &mut output)
             .map_err(refusal)?;
+        let rendered = output.text()?;
         let mut segments: Vec<Segment> = self
             .guard
             .split(self.without_bos(&rendered))
@@ -190,6 +196,33 @@ impl Prompter {
     }
 }
 
+/// What a template writes.
+#[derive(Default)]
+struct Output(Vec<u8>);
+
+impl Output {
+    fn text(self) -> Result<String, ChatError> {
+        // A template writes whole strings.
+        String::from_utf8(self.0).map_err(|_| ChatError::Template {
+            reason: "it writes no text".into(),
+        })
+    }
+}
+
+impl io::Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > MAX_OUTPUT - self.0.len() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Compiles a template, which goes as deep as the template's expressions are nested.
 fn compiled(text: &str) -> Result<Environment<'static>, String> {
     let compile = || {
@@ -245,6 +278,9 @@ fn refusal(error: minijinja::Error) -> ChatError {
 fn reason(error: &minijinja::Error) -> String {
     if error.kind() == ErrorKind::OutOfFuel {
         return format!("it takes more than {FUEL} steps; shorten the conversation");
+    }
+    if error.kind() == ErrorKind::WriteFailure {
+        return format!("it writes more than {MAX_OUTPUT} bytes");
     }
     error.to_string().chars().take(MAX_REASON).collect()
 }
@@ -313,6 +349,14 @@ mod tests {
         let why = prompter.adopt(&text).unwrap_err();
         assert!(why.contains("an expression of more than"), "{why}");
         assert!(begun.elapsed() < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_template_that_writes_without_end_is_replaced() {
+        let text = "{% for i in range(100) %}{{ 'x' * 1000000 }}{% endfor %}";
+        let mut prompter = Prompter::new(None, "<bos>", vec![], true).0;
+        let why = prompter.adopt(text).unwrap_err();
+        assert!(why.contains("it writes more than 67108864 bytes"), "{why}");
     }
 
     #[test]

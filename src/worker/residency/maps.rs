@@ -12,7 +12,7 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// `model` is where the model's files are mapped.
+    /// `model` is where the model's files are mapped, and its drafter's.
     pub fn new(model: Vec<Window>, packed: Option<&PackedMap>) -> Self {
         Self {
             model,

@@ -23,6 +23,7 @@ mod stops;
 mod tests;
 
 pub use self::plan::{Admission, EmbeddingsSegment, From, Receive, Segment, StepPlan, Tokens};
+pub use self::reuse::FetchedState;
 use self::reuse::{Candidate, Wanted};
 use self::room::{Room, Short};
 use self::share::{Claim, Demand, share};
@@ -91,8 +92,7 @@ pub struct WaitingState<'a> {
     pub rates_prompt: bool,
     pub tier: ServiceTier,
     pub stops: Stops,
-    /// Tokens of the prompt to which a state brings it that was fetched.
-    pub fetched: Option<usize>,
+    pub fetched: Option<FetchedState>,
 }
 
 /// What holds for the worker's life.
@@ -249,28 +249,23 @@ fn admit<'a>(
             .iter()
             .enumerate()
             .filter(|(i, _)| running[*i].is_none())
-            .map(|(i, state)| {
-                let candidate = Candidate {
-                    cached: state.cached,
-                    first_position: state.first_position,
-                    checkpoint: state.checkpoint,
-                    owner: state.owner,
-                    last_used: state.last_used,
-                };
-                (i, candidate)
-            });
+            .map(|(i, state)| (i, Candidate::of(state)));
         let reuses = request.cache_prompt && !request.rates_prompt;
         let owner = reuses.then_some(request.owner);
+        // What takes more room than there will be is read instead.
+        let may_use = |state: &FetchedState| reuses && room.may_hold(state.whole);
+        let fetched = request.fetched.filter(may_use).unwrap_or_default();
         let wanted = Wanted {
             prompt: request.prompt,
             owner,
-            fetched: request.fetched.filter(|_| reuses).unwrap_or_default(),
+            fetched: fetched.tokens,
         };
         let Some(choice) = reuse::choose(free, &wanted, window) else {
             break;
         };
         // Who comes later goes on with what everybody has.
-        let reserved = match room.admit(place, &choice, request.prompt.len(), short.is_none()) {
+        let sizes = (request.prompt.len(), fetched.whole);
+        let reserved = match room.admit(place, &choice, sizes, short.is_none()) {
             Ok(reserved) => reserved,
             Err(shortage) => {
                 short.get_or_insert(shortage);

@@ -1,6 +1,6 @@
 //! Which sequence of the cache answers a request, and how much of what it holds is reused. Pure.
 
-use super::From;
+use super::{From, SequenceState};
 use crate::chat::PrincipalId;
 use crate::worker::sequence::Sequence;
 
@@ -17,6 +17,27 @@ pub struct Candidate<'a> {
     pub owner: Option<PrincipalId>,
     /// Larger is later.
     pub last_used: u64,
+}
+
+impl<'a> Candidate<'a> {
+    pub fn of(state: &SequenceState<'a>) -> Self {
+        Self {
+            cached: state.cached,
+            first_position: state.first_position,
+            checkpoint: state.checkpoint,
+            owner: state.owner,
+            last_used: state.last_used,
+        }
+    }
+}
+
+/// What was fetched for a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FetchedState {
+    /// Tokens of the prompt to which it brings a sequence.
+    pub tokens: usize,
+    /// Tokens that the sequence holds on the way there: of the whole conversation that was kept.
+    pub whole: usize,
 }
 
 /// What a sequence is chosen for.

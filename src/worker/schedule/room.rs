@@ -19,10 +19,11 @@
 
 use super::reuse::Choice;
 use super::{From, SequenceState};
+use crate::ipc::ANSWER_ROOM;
 
 /// Tokens of an answer that it must have room for before its request begins, and by which it gets
 /// more.
-pub const ANSWER: usize = 512;
+pub const ANSWER: usize = ANSWER_ROOM as usize;
 
 /// What holds of the context.
 #[derive(Clone, Copy, Debug)]
@@ -126,13 +127,28 @@ impl Room {
         floor.max(self.sequences[sequence].reserved).min(ceiling)
     }
 
+    /// Whether a free sequence may hold so many tokens, or could if that were asked for.
+    pub fn may_hold(&self, tokens: usize) -> bool {
+        let Limits {
+            ceiling,
+            floor,
+            granted,
+            refused,
+        } = self.limits;
+        let free = (0..self.sequences.len()).filter(|&sequence| self.sequences[sequence].is_free);
+        let wanted = free.map(|sequence| self.wanted(sequence, tokens)).min();
+        let is_there = |wanted| wanted <= granted || wanted > refused;
+        tokens <= floor || tokens <= ceiling && wanted.is_some_and(is_there)
+    }
+
     /// Lets a request of `prompt` tokens have the sequence that was chosen for it, and more than the
-    /// floor only where it `may_grow`. Returns what that may hold then.
+    /// floor only where it `may_grow`. What was `fetched` for it has so many tokens. Returns what the
+    /// sequence may hold then.
     pub fn admit(
         &mut self,
         place: usize,
         choice: &Choice,
-        prompt: usize,
+        (prompt, fetched): (usize, usize),
         may_grow: bool,
     ) -> Result<usize, Short> {
         let Limits { ceiling, floor, .. } = self.limits;
@@ -142,6 +158,8 @@ impl Room {
             From::Sequence | From::Checkpoint if choice.reuse > 0 => {
                 self.sequences[sequence].reserved
             }
+            // It is put there as a whole, however little of it is of use.
+            From::Fetched => fetched,
             _ => 0,
         };
         let tokens = (prompt + ANSWER).min(ceiling).max(held);

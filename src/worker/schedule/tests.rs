@@ -249,7 +249,10 @@ fn prompts_that_are_rated_share_the_outputs() {
         rates_prompt: true,
         tier: ServiceTier::Default,
         stops: Stops::default(),
-        fetched: Some(7),
+        fetched: Some(FetchedState {
+            tokens: 7,
+            whole: 7,
+        }),
     };
     let plan = step(&[free(&some)], &[waiting], 0, &LIMITS);
     assert_eq!(plan.admissions[0].reuse, 0);

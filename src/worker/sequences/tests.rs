@@ -55,6 +55,8 @@ impl KvCache for FakeCache {
         self.next.take().map_or(Ok(()), Err)
     }
 
+    fn draft(&mut self, _: DraftStart, _: Arc<AtomicBool>, _: &mut dyn FnMut(Guess) -> bool) {}
+
     /// A state is how many tokens there are; of sliding layers, with a mark.
     fn state_bytes(&mut self, _: u32, extent: Extent) -> usize {
         match extent {

@@ -1,5 +1,7 @@
 //! One batch: what it computes, and what is sampled from it.
 
+use std::time::{Duration, Instant};
+
 use super::{Server, inference};
 use crate::chat::{ChatError, Finish};
 use crate::worker::generation::{Generation, SampleScratch};
@@ -126,7 +128,15 @@ impl Server {
         }
         generation.sampled(draft);
         if let Ok(None) = outcome {
-            generation.look_ahead(&self.costs, is_alone);
+            let row = last - draft + right;
+            let begun = Instant::now();
+            let mut drafting = Duration::ZERO;
+            let drafts = generation.guess(&self.costs, is_alone, |token, cancelled, goes_on| {
+                sequences.draft(sequence, (row, token), cancelled, goes_on);
+                drafting = begun.elapsed();
+            });
+            self.costs.learn_draft(drafts, drafting);
+            self.drafting += drafting;
         }
         match outcome {
             Ok(None) => {}
@@ -172,6 +182,7 @@ impl Server {
 
     pub(super) fn finish(&mut self, sequence: usize, finish: Finish) {
         if let Some(generation) = self.free(sequence) {
+            generation.teach(&mut self.costs);
             generation.finish(finish, self.engine.vocab, &mut self.out);
         }
     }

@@ -8,7 +8,9 @@ use crate::chat::Thinking;
 use crate::gemma::model_shape::CHECKPOINT_MOST;
 use crate::worker::messages::{Prepared, ServerMessage};
 use crate::worker::prompt_cache::{Fetched, Found, KeeperDone, Use, Wish};
-use crate::worker::schedule::{Admission, From, Segment, Stops, Tokens, WaitingState, reuse};
+use crate::worker::schedule::{
+    Admission, FetchedState, From, Segment, Stops, Tokens, WaitingState, reuse,
+};
 use crate::worker::sequence::Sequence;
 
 /// How long a worker has nothing to do before it keeps what it has read: an agent's next request comes
@@ -48,7 +50,10 @@ impl Waiting {
             rates_prompt: prepared.request.prompt_logprobs,
             tier: prepared.request.tier,
             stops: *stops,
-            fetched: fetched.as_ref().map(|(found, _)| found.tokens),
+            fetched: fetched.as_ref().map(|(found, fetched)| FetchedState {
+                tokens: found.tokens,
+                whole: fetched.states.first().map_or(0, |whole| whole.tokens),
+            }),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! likely they are to be right. Pure.
 //!
 //! Steps that have one answer alone are measured. What they cost is kept in steps of one token, so that
-//! a machine that gets slower as a whole changes little of it.
+//! a machine that gets slower as a whole changes little of it. So is what a drafter takes for a guess.
 
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ const REMEASURED: u32 = 64;
 /// By this share it is forgotten in each step of one token that tokens were seen to cost more than was
 /// guessed: what was slow by chance does not count for ever.
 const FORGOTTEN: f64 = 1.0 / 512.0;
+/// What a guess of a drafter costs before that was measured, in steps of one token.
+const GUESS_OF_DRAFT: f64 = 0.15;
 
 /// What steps of one answer cost.
 #[derive(Clone, Debug)]
@@ -42,6 +44,10 @@ pub struct Costs {
     steps: [Option<f64>; MOST],
     /// Steps since the last one of one token.
     since_plain: u32,
+    /// What a drafter takes for a guess, in steps of one token; `None`: not measured.
+    draft: Option<f64>,
+    /// How often its guesses were right in the answers so far.
+    drafter: [f64; OF_DRAFTER],
 }
 
 impl Default for Costs {
@@ -51,6 +57,8 @@ impl Default for Costs {
             each: GUESS,
             steps: [None; MOST],
             since_plain: 0,
+            draft: None,
+            drafter: DRAFTER_EXPECTED,
         }
     }
 }
@@ -81,6 +89,54 @@ impl Costs {
         }
     }
 
+    /// Learns how long a drafter took for so many guesses.
+    pub fn learn_draft(&mut self, guesses: usize, time: Duration) {
+        let Some(plain) = self.plain.filter(|_| guesses > 0) else {
+            return;
+        };
+        let cost = time.as_secs_f64() / guesses as f64 / plain;
+        let draft = self.draft.get_or_insert(cost);
+        *draft += WEIGHT * (cost - *draft);
+    }
+
+    /// Learns from an answer how often a drafter is right.
+    pub fn remember(&mut self, rates: &Rates) {
+        let weight = f64::from(rates.drafted.min(REMEMBERED)) / f64::from(2 * REMEMBERED);
+        let of_answer = rates.rates.iter().skip(DRAFTER);
+        for (known, of_answer) in self.drafter.iter_mut().zip(of_answer) {
+            *known += weight * (of_answer - *known);
+        }
+    }
+
+    /// What may be expected in an answer that begins.
+    pub fn expected(&self) -> Rates {
+        let mut rates = Rates::default();
+        rates.rates[DRAFTER..].copy_from_slice(&self.drafter);
+        rates
+    }
+
+    /// What a guess of a drafter costs, in steps of one token.
+    fn draft(&self) -> f64 {
+        self.draft.unwrap_or(GUESS_OF_DRAFT)
+    }
+
+    /// Whether one more guess of a drafter, which is right by this chance, is expected to take less time
+    /// than it saves.
+    pub fn pays(&self, chance: f64) -> bool {
+        chance > LEAST_GAIN * (self.each + self.draft())
+    }
+
+    /// What is gained by the guesses of a drafter each of which is right by this chance, as a factor;
+    /// 1: none is worth its time.
+    pub fn gain_of_drafts(&self, chance: f64) -> f64 {
+        self.best(std::iter::repeat(chance), self.draft()).1
+    }
+
+    /// What is gained by tokens of these chances, as a factor; 1: none is worth being tried.
+    pub fn gain(&self, chances: impl Iterator<Item = f64>) -> f64 {
+        self.best(chances, 0.0).1
+    }
+
     /// Moves what is known of steps by a share to what is known of each token.
     fn follow(&mut self, share: f64) {
         for (more, step) in self.steps.iter_mut().enumerate() {
@@ -102,58 +158,102 @@ impl Costs {
     /// How many of the next tokens are worth being tried that are right by these chances, each if all
     /// before it are.
     pub fn worth(&self, chances: impl Iterator<Item = f64>) -> usize {
+        self.best(chances, 0.0).0
+    }
+
+    /// How many of them, each of which costs `each` beside its place in the step, and what is gained, as a
+    /// factor.
+    fn best(&self, chances: impl Iterator<Item = f64>, each: f64) -> (usize, f64) {
+        let (mut best, mut best_gain) = (0, 1.0);
         if self.plain.is_none() || self.since_plain >= REMEASURED {
-            return 0;
+            return (best, best_gain);
         }
-        let (mut best, mut best_gain) = (0, LEAST_GAIN);
         let (mut expected, mut all_right) = (1.0, 1.0);
         for (i, chance) in chances.take(MOST).enumerate() {
             all_right *= chance;
             expected += all_right;
-            let gain = expected / self.step(i + 2);
-            if gain > best_gain {
+            let gain = expected / (self.step(i + 2) + each * (i + 1) as f64);
+            if gain > best_gain.max(LEAST_GAIN) {
                 (best, best_gain) = (i + 1, gain);
             }
         }
-        best
+        (best, best_gain)
     }
 }
 
 /// How a token was guessed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Source {
     /// It stands behind words of which so many are the same.
     Lookup { same: usize },
     /// The answer's form leaves no choice about its text.
     Forced,
+    /// A drafter says so, and thinks it so likely, from 0 to 1.
+    Drafter { chance: f32 },
 }
 
 /// The share that one token has in what is known of its kind.
 const RATE_WEIGHT: f64 = 0.2;
 /// What is expected of each kind before anything is known of an answer: look-ups by few, some and many
 /// tokens in common, and what is forced.
-const EXPECTED: [f64; 4] = [0.3, 0.6, 0.85, 0.9];
+const EXPECTED: [f64; DRAFTER] = [0.3, 0.6, 0.85, 0.9];
+/// Where the kinds of a drafter begin: by how likely it thinks its guess, and then any of its guesses.
+const DRAFTER: usize = 4;
+const DRAFTER_EXPECTED: [f64; OF_DRAFTER] = [0.35, 0.6, 0.8, 0.93, 0.75];
+const OF_DRAFTER: usize = 5;
+const KINDS: usize = DRAFTER + OF_DRAFTER;
+const ANY: usize = KINDS - 1;
+/// By this share the chance of any guess of a drafter comes back to what is expected, with each token of
+/// the answer: what is said next may be easier.
+const RECOVERED: f64 = 1.0 / 256.0;
+/// After so many guesses of a drafter an answer counts half in what is expected of the next one.
+const REMEMBERED: u32 = 16;
 
 /// How often guesses were right in one answer.
 #[derive(Clone, Debug)]
-pub struct Rates([f64; 4]);
+pub struct Rates {
+    rates: [f64; KINDS],
+    /// Guesses of a drafter that were right or wrong.
+    drafted: u32,
+}
 
 impl Default for Rates {
     fn default() -> Self {
-        Self(EXPECTED)
+        let mut rates = [0.0; KINDS];
+        rates[..DRAFTER].copy_from_slice(&EXPECTED);
+        rates[DRAFTER..].copy_from_slice(&DRAFTER_EXPECTED);
+        Self { rates, drafted: 0 }
     }
 }
 
 impl Rates {
     /// The chance that a token is right.
     pub fn of(&self, source: Source) -> f64 {
-        self.0[kind(source)]
+        self.rates[kind(source)]
+    }
+
+    /// The chance that a guess is right for which a drafter is not asked yet, if all before it are.
+    pub fn of_drafter(&self) -> f64 {
+        self.rates[ANY]
+    }
+
+    /// The answer has one more token.
+    pub fn recover(&mut self) {
+        let any = &mut self.rates[ANY];
+        *any += RECOVERED * (DRAFTER_EXPECTED[ANY - DRAFTER] - *any).max(0.0);
     }
 
     /// A token was right, or not.
     pub fn learn(&mut self, source: Source, is_right: bool) {
-        let rate = &mut self.0[kind(source)];
-        *rate += RATE_WEIGHT * (f64::from(u8::from(is_right)) - *rate);
+        let mut learn = |kind: usize| {
+            let rate = &mut self.rates[kind];
+            *rate += RATE_WEIGHT * (f64::from(u8::from(is_right)) - *rate);
+        };
+        learn(kind(source));
+        if let Source::Drafter { .. } = source {
+            learn(ANY);
+            self.drafted = self.drafted.saturating_add(1);
+        }
     }
 }
 
@@ -163,6 +263,10 @@ fn kind(source: Source) -> usize {
         Source::Lookup { same: 4..8 } => 1,
         Source::Lookup { .. } => 2,
         Source::Forced => 3,
+        Source::Drafter { chance: ..0.5 } => DRAFTER,
+        Source::Drafter { chance: ..0.8 } => DRAFTER + 1,
+        Source::Drafter { chance: ..0.95 } => DRAFTER + 2,
+        Source::Drafter { .. } => DRAFTER + 3,
     }
 }
 

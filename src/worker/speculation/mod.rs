@@ -7,12 +7,12 @@
 //!
 //! ```text
 //!   said before ([`lookup`]) ──▶ proposal ──▶ worth it? ([`costs`]) ──▶ draft: decoded with the last token
+//!   a drafter, where it gains more ─────▶ │                                        │
 //!   left no choice ([`super::guide`]) ──▶ │                                        │
 //!                                 ▲       └──── what was right, drawn or not ◀──────┘
 //! ```
 //!
-//! Another source of guesses is another [`Source`], whose tokens [`Speculator::propose`] takes where it
-//! expects more of them.
+//! A drafter ([`super::llama::Guess`]) takes time for each guess, so it is asked only where that is expected to pay.
 
 mod costs;
 mod lookup;
@@ -20,8 +20,11 @@ mod lookup;
 use self::costs::Rates;
 pub use self::costs::{Costs, MOST, Source};
 use self::lookup::{Found, Lookup};
-use super::llama::Token;
+use super::llama::{Guess, Token};
 use crate::chat::{Drafted, Speculation};
+
+/// Guesses that a drafter is asked for where it is not asked by what they cost.
+const ALWAYS_DRAFTED: usize = 4;
 
 /// Draws from the row behind what is known of an answer, and then from the rows behind `draft` tokens
 /// that were tried, for as long as `draw`, which gets the number of those that were right, says that
@@ -66,6 +69,16 @@ impl Speculator {
         }
     }
 
+    /// What is expected of its guesses is what earlier answers were like.
+    pub fn expect(&mut self, costs: &Costs) {
+        self.rates = costs.expected();
+    }
+
+    /// Has `costs` know what its guesses were like.
+    pub fn teach(&self, costs: &mut Costs) {
+        costs.remember(&self.rates);
+    }
+
     pub fn is_off(&self) -> bool {
         self.mode == Speculation::Off
     }
@@ -108,6 +121,7 @@ impl Speculator {
     pub fn take(&mut self, prompt: &[Token], token: Token) {
         if !self.is_off() {
             self.lookup.take(prompt, token);
+            self.rates.recover();
         }
     }
 
@@ -126,6 +140,7 @@ impl Speculator {
             let tally = match source {
                 Source::Lookup { .. } => &mut self.drafted.lookup,
                 Source::Forced => &mut self.drafted.forced,
+                Source::Drafter { .. } => &mut self.drafted.drafter,
             };
             // The last token that was drawn was not in the step.
             if i < right.min(tokens.len() - 1) {
@@ -164,17 +179,60 @@ impl Speculator {
         }
     }
 
+    /// Proposes what a drafter guesses, where that is expected to gain more than what was looked up. `ask`
+    /// has it guess for as long as it is told to go on. Returns how often it did.
+    pub fn draft(
+        &mut self,
+        costs: &Costs,
+        is_alone: bool,
+        ask: impl FnOnce(&mut dyn FnMut(Guess) -> bool),
+    ) -> usize {
+        if !self.asks_drafter(costs, is_alone) {
+            return 0;
+        }
+        let (mut drafts, mut all_right) = (vec![], 1.0);
+        ask(&mut |Guess { token, chance }| {
+            let source = Source::Drafter { chance };
+            all_right *= self.rates.of(source);
+            drafts.push((token, source));
+            match self.mode {
+                Speculation::On => drafts.len() < ALWAYS_DRAFTED,
+                _ => drafts.len() < MOST && costs.pays(all_right * self.rates.of_drafter()),
+            }
+        });
+        let count = drafts.len();
+        if count > 0 {
+            self.proposal = drafts;
+        }
+        count
+    }
+
+    fn asks_drafter(&self, costs: &Costs, is_alone: bool) -> bool {
+        match self.mode {
+            Speculation::Off => false,
+            Speculation::On => self.proposal.is_empty(),
+            Speculation::Auto if !is_alone => false,
+            Speculation::Auto => {
+                let looked_up = self.proposal.iter();
+                let looked_up = looked_up.map(|&(_, source)| self.rates.of(source));
+                costs.gain_of_drafts(self.rates.of_drafter()) > costs.gain(looked_up)
+            }
+        }
+    }
+
     /// Proposes `tokens`, which the answer's form allows; of the first `forced` it leaves no choice.
     pub fn propose_allowed(&mut self, tokens: &[Token], forced: usize) {
         let mut sources = self.proposal.iter().map(|&(_, source)| source);
-        let looked_up = sources
+        let usual = sources
             .find(|source| *source != Source::Forced)
             .unwrap_or(Source::Lookup { same: 0 });
         let source = |i| {
             if i < forced {
                 Source::Forced
             } else {
-                looked_up
+                let proposed = self.proposal.get(i).map(|&(_, source)| source);
+                let proposed = proposed.filter(|source| *source != Source::Forced);
+                proposed.unwrap_or(usual)
             }
         };
         self.proposal = tokens

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::chat::{Sampling, Tally};
 use crate::worker::llama::{Allowed, Candidates, Sampler};
@@ -124,6 +126,7 @@ fn what_was_right_is_counted_by_its_source() {
     let mut drafted = Drafted {
         forced: tally(2, 0),
         lookup: tally(0, 1),
+        drafter: tally(0, 0),
     };
     assert_eq!(speculator.drafted(), drafted);
     // What is left is what may come next.
@@ -156,4 +159,103 @@ fn nothing_is_tried_where_that_is_off_or_others_run() {
         assert_eq!(speculator.worth(&costs, false), together, "{mode:?}");
         assert_eq!(speculator.ahead(false) > 0, mode == Speculation::On);
     }
+}
+
+/// What a token beyond the first adds to a step, and what a guess of a drafter takes, in steps of one token.
+const EACH: f64 = 0.2;
+const DRAFT: f64 = 0.06;
+
+/// Steps that a token of an answer takes each guess of whose drafter is right by this chance, and guesses.
+fn with_drafter(costs: &mut Costs, chance: f64, random: &mut impl FnMut() -> f64) -> (f64, usize) {
+    let mut speculator = Speculator::new(Speculation::Auto, vec![]);
+    speculator.expect(costs);
+    let (mut time, mut said, mut guessed) = (0.0, 0, 0);
+    while said < 400 {
+        let tried = speculator.worth(costs, true);
+        let guesses: Vec<Token> = speculator.proposal().take(tried).collect();
+        let step = 1.0 + EACH * tried as f64;
+        costs.learn(tried + 1, Duration::from_secs_f64(step));
+        let mut fresh = vec![];
+        verify(tried, |right| {
+            // Nothing is said twice.
+            let token = said;
+            said += 1;
+            speculator.take(&[], token);
+            fresh.push(token);
+            ((), guesses.get(right) == Some(&token))
+        });
+        speculator.drawn(&fresh, tried);
+        speculator.propose(&[]);
+        let drafts = speculator.draft(costs, true, |goes_on| {
+            let mut token = said;
+            let mut guess = || {
+                token += 1;
+                if random() < chance { token - 1 } else { -1 }
+            };
+            while goes_on(Guess {
+                token: guess(),
+                chance: 0.9,
+            }) {}
+        });
+        let drafting = DRAFT * drafts as f64;
+        costs.learn_draft(drafts, Duration::from_secs_f64(drafting));
+        (time, guessed) = (time + step + drafting, guessed + drafts);
+    }
+    speculator.teach(costs);
+    (time / f64::from(said), guessed)
+}
+
+#[test]
+fn a_drafter_gains_where_it_is_right_and_is_left_alone_where_it_is_not() {
+    let mut state = 1u64;
+    let mut random = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) as f64 / f64::from(1u32 << 31)
+    };
+    for (chance, most) in [
+        (0.0, 1.02),
+        (0.1, 1.02),
+        (0.2, 1.02),
+        (0.6, 0.9),
+        (0.8, 0.67),
+        (0.95, 0.45),
+    ] {
+        let mut costs = Costs::default();
+        let answers = (0..10).map(|_| with_drafter(&mut costs, chance, &mut random));
+        let answers: Vec<_> = answers.collect();
+        let pace = answers.iter().map(|(pace, _)| pace).sum::<f64>() / 10.0;
+        assert!(pace < most, "{chance}: {pace} {answers:?}");
+        let guesses: usize = answers.iter().skip(1).map(|(_, guesses)| guesses).sum();
+        assert!(chance > 0.0 || guesses < 9 * 400 / 30, "{answers:?}");
+    }
+}
+
+#[test]
+fn nothing_is_drafted_where_it_is_not_wanted() {
+    let asked = |mode, is_alone, costs: &Costs| {
+        let mut speculator = Speculator::new(mode, vec![]);
+        let mut token = 0;
+        let ask = |goes_on: &mut dyn FnMut(Guess) -> bool| {
+            while goes_on(Guess { token, chance: 1.0 }) {
+                token += 1;
+            }
+        };
+        let count = speculator.draft(costs, is_alone, ask);
+        assert_eq!(count, speculator.proposal().count());
+        count
+    };
+    let new = Costs::default();
+    let mut known = Costs::default();
+    known.learn(1, Duration::from_secs(1));
+    assert_eq!(asked(Speculation::Off, true, &known), 0);
+    assert_eq!(asked(Speculation::On, false, &new), ALWAYS_DRAFTED);
+    assert_eq!(asked(Speculation::Auto, true, &new), 0);
+    assert_eq!(asked(Speculation::Auto, false, &known), 0);
+    assert!((2..=MOST).contains(&asked(Speculation::Auto, true, &known)));
+    // What was looked up is better, and takes no time.
+    let mut speculator = Speculator::new(Speculation::Auto, (0..MOST as Token).collect());
+    speculator.propose(&[]);
+    assert_eq!(speculator.draft(&known, true, |_| panic!("asked")), 0);
 }

@@ -1,7 +1,7 @@
 //! The reading of archives, and of the office documents that they are, against anything that begins like one.
 #![no_main]
 
-use gemmad::ipc;
+use gemmad::{gemma, ipc};
 use libfuzzer_sys::fuzz_target;
 
 mod careful;

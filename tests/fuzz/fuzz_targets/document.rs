@@ -1,7 +1,7 @@
 //! The reading of PDF and of web pages against anything that a client may call one.
 #![no_main]
 
-use gemmad::ipc;
+use gemmad::{gemma, ipc};
 use libfuzzer_sys::fuzz_target;
 
 mod careful;

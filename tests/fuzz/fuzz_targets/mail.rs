@@ -1,7 +1,7 @@
 //! The reading of mails, and of what is attached to them, against any text.
 #![no_main]
 
-use gemmad::ipc;
+use gemmad::{gemma, ipc};
 use libfuzzer_sys::fuzz_target;
 
 mod careful;

@@ -1,7 +1,7 @@
 //! pptx: presentations whose parts are anything.
 #![no_main]
 
-use gemmad::ipc;
+use gemmad::{gemma, ipc};
 use libfuzzer_sys::fuzz_target;
 
 mod careful;

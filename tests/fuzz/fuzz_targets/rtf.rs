@@ -1,7 +1,7 @@
 //! The reading of RTF against anything that begins like it.
 #![no_main]
 
-use gemmad::ipc;
+use gemmad::{gemma, ipc};
 use libfuzzer_sys::fuzz_target;
 
 mod careful;

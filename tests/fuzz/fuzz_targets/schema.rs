@@ -10,7 +10,7 @@ use gemmad::chat::{ChatError, ChatRequest, Format, PrincipalId};
 use gemmad::{chat, gemma};
 use libfuzzer_sys::fuzz_target;
 
-#[allow(dead_code, reason = "the worker uses more of it than this target")]
+#[allow(dead_code, unused_imports, reason = "the worker uses more of it than this target")]
 #[path = "../../../src/worker"]
 mod worker {
     pub mod constraint;
@@ -59,7 +59,7 @@ fn answer(grammar: &CompiledGrammar, mut seed: u64) {
         }
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let token = allowed[(seed >> 33) as usize % allowed.len()] as Token;
-        match state.take(token) {
+        match state.take(&[token]) {
             Ok(next) => mask = next,
             // A mask has a bound of work.
             Err(_) => return,

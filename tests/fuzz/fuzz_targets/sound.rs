@@ -5,6 +5,7 @@ use gemmad::gemma::sound::{FRAME, MAX_SAMPLES};
 use gemmad::{gemma, ipc};
 use libfuzzer_sys::fuzz_target;
 
+#[allow(dead_code, reason = "the worker uses more of it than this target")]
 #[path = "../../../src/worker/decode/sound/mod.rs"]
 mod sound;
 mod careful;

@@ -157,16 +157,14 @@ fn part(json: &Json, message: &mut Message) -> Result<(), Invalid> {
         ("image_url" | "input_image", _) => media::image_url(&mut object)?,
         ("input_audio", _) => Part::Sound(media::input_audio(&mut object)?),
         ("file", _) => files::file(&mut object)?,
-        (video @ ("video" | "video_url" | "input_video"), _) => {
-            return kind.wrong(format!(
-                "is `{video}`, which is not supported: send its frames as `image_url` parts with `detail` 70, each behind its time"
-            ));
-        }
         (other, _) => {
-            return kind.wrong(format!(
-                "is `{}`, which is not supported; only `text`, `image_url`, `input_audio` and `file` are",
-                quote(other)
-            ));
+            let frames = "`image_url` parts with `detail` 70";
+            return kind.wrong(media::no_video(other, frames).unwrap_or_else(|| {
+                format!(
+                    "is `{}`, which is not supported; only `text`, `image_url`, `input_audio` and `file` are",
+                    quote(other)
+                )
+            }));
         }
     };
     message.content.push(part);

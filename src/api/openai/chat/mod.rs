@@ -22,7 +22,7 @@ use crate::access::quota::Share;
 use crate::api::choices::{Choices, Total, of_choice, streamed};
 use crate::api::error::ApiError;
 use crate::api::generation::{Meanwhile, begun, parse};
-use crate::api::{Api, body, conversation, documents, json, relaxed};
+use crate::api::{Api, body, conversation, documents, json};
 use crate::attachments::ReadFile;
 use crate::backend::Failure;
 use crate::chat::{ChatEvent, ChatRequest, Done, Message};
@@ -84,7 +84,7 @@ async fn answered(
     let answering = async move {
         // What fails before the first event fails with a status of its own.
         let (choice, first) = next(&mut answers).await?;
-        let relaxed = answers.relaxed().to_vec();
+        let answered = answers.answered();
         let response = match delivery {
             // The request is kept to the end: it may be answered anew.
             Delivery::Complete => {
@@ -104,7 +104,7 @@ async fn answered(
                 streamed(answers, (choice, first), chunks)
             }
         };
-        Ok(relaxed::with_header(response, &relaxed))
+        Ok(answered.said_on(response))
     };
     begun(meanwhile, answering, |error: ApiError| error.event()).await
 }

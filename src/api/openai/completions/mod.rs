@@ -17,7 +17,7 @@ use crate::api::error::ApiError;
 use crate::api::generation::{Meanwhile, begun, now, parse};
 use crate::api::openai::chat::request::Delivery;
 use crate::api::openai::chat::response::{FINGERPRINT, FinishDetails, Head};
-use crate::api::{Api, body, id, json, relaxed, render};
+use crate::api::{Api, body, id, json, render};
 use crate::backend::Failure;
 use crate::chat::{
     ChatEvent, ChatRequest, Done, PromptToken, RawPrompt, TextAnswer, TextTask, TokenLogprob,
@@ -64,21 +64,21 @@ pub async fn complete(
     let answering = async move {
         // What fails before the first event fails with a status of its own.
         let first = next(&mut answers).await.map_err(failed)?;
-        let relaxed = answers.relaxed().to_vec();
+        let answered = answers.answered();
         if let Delivery::Stream { usage, .. } = delivery {
             // One that is answered whole is kept to the end: it may be answered anew.
             drop(share);
             head.model = answers.model();
             let pieces = Pieces::new(head, echoes, per_prompt, usage, logprobs);
             let response = streamed(answers, first, pieces);
-            return Ok(relaxed::with_header(response, &relaxed));
+            return Ok(answered.said_on(response));
         }
         let texts = collected(&mut answers, first, echoes)
             .await
             .map_err(failed)?;
         head.model = answers.model();
         let response = json(whole(&head, &texts, per_prompt, logprobs));
-        Ok(relaxed::with_header(response, &relaxed))
+        Ok(answered.said_on(response))
     };
     begun(meanwhile, answering, |error: ApiError| error.event()).await
 }

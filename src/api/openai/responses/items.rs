@@ -335,11 +335,14 @@ fn part(json: &Json) -> Result<Part, Invalid> {
         "input_audio" => Part::Sound(media::input_audio(&mut object)?),
         "input_file" => files::input_file(&mut object)?,
         other => {
-            return kind.wrong(format!(
-                "is `{}`, which is not supported; only `input_text`, `input_image`, `input_audio`, `input_file`, `output_text` and \
-                 `refusal` are",
-                quote(other)
-            ));
+            let frames = "`input_image` parts with `detail` 70";
+            return kind.wrong(media::no_video(other, frames).unwrap_or_else(|| {
+                format!(
+                    "is `{}`, which is not supported; only `input_text`, `input_image`, `input_audio`, `input_file`, `output_text` and \
+                     `refusal` are",
+                    quote(other)
+                )
+            }));
         }
     };
     object.finish()?;

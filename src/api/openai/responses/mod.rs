@@ -32,6 +32,7 @@ use axum::response::Response;
 
 use crate::access::Caller;
 use crate::access::quota::Share;
+use crate::api::answered::Answered;
 use crate::api::error::ApiError;
 use crate::api::generation::{Meanwhile, begun, next, parse, streamed};
 use crate::api::ignored::Ignored;
@@ -39,7 +40,7 @@ use crate::api::openai::common::counted;
 use crate::api::parse::Invalid;
 use crate::api::prefer::Prefer;
 use crate::api::progress::Wish;
-use crate::api::{Api, body, conversation, documents, json, relaxed, render};
+use crate::api::{Api, body, conversation, documents, json, render};
 use crate::attachments::{ReadFile, Refused};
 use crate::backend::{Answer, Backends, Failure};
 use crate::chat::{ChatError, ChatEvent, ChatRequest, Done, Message, PrincipalId, Role, TextTask};
@@ -186,7 +187,7 @@ async fn answered(
             .await
             .map_err(|failure| ready.refusal(failure))?;
         draft.model = answer.model();
-        let relaxed = answer.relaxed.clone();
+        let answered = Answered::of(&answer);
         if stream {
             // From here on the request's memory is the worker's business. One that is answered whole
             // is kept to the end: it may be answered anew.
@@ -194,14 +195,14 @@ async fn answered(
             let events = Events::new(logprobs, created);
             let encoder = Stream::new(draft, recorder, events);
             let response = streamed(answer, event, encoder);
-            return Ok(relaxed::with_header(response, &relaxed));
+            return Ok(answered.said_on(response));
         }
         let done = collected(answer, event, &mut draft).await?;
         let response = draft.finished(&done);
         if let Some(recorder) = recorder {
             recorder.store(&draft, &response);
         }
-        Ok(relaxed::with_header(json(render(&response)), &relaxed))
+        Ok(answered.said_on(json(render(&response))))
     };
     begun(meanwhile, answering, |error| stream::error_event(&error)).await
 }

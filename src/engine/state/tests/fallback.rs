@@ -210,7 +210,7 @@ fn where_the_output_is_no_number_who_left_the_choice_gets_another_model() {
     let failure = Failure::Unsound {
         model: "bad".into(),
     };
-    let unsound = |id, of_model| Input::Unsound {
+    let unsound = |id, of_model| Input::Unfit {
         id,
         failure: Failure::Unsound {
             model: "bad".into(),

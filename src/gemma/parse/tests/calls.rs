@@ -120,3 +120,29 @@ fn a_call_without_end_is_given_up_at_its_limit() {
     assert!(answer.calls.is_empty() && answer.cut_call);
     assert_eq!(answer.text, "after");
 }
+
+#[test]
+fn a_broken_call_leaves_nothing_to_the_next() {
+    let bytes = |bytes: &[u8]| Piece::Bytes(bytes.to_vec());
+    let written = [
+        Piece::Control(marker::TOOL_CALL),
+        // No value begins like this; then a character begins.
+        bytes(b"call:f{b:\x9b\xd2"),
+        Piece::Control(marker::TOOL_CALL_END),
+        Piece::Control(marker::TOOL_CALL),
+        bytes(b"call:g{}"),
+        Piece::Control(marker::TOOL_CALL_END),
+    ];
+    let (mut parser, mut tracker) = (Parser::new(vec![], false), AnswerTracker::new(false));
+    let mut out = vec![];
+    for piece in &written {
+        let step = tracker.take(piece.token());
+        parser.push(piece.token(), step, None, &mut out);
+    }
+    let name = |event: &ChatEvent| match event {
+        ChatEvent::CallStarted { name } => Some(name.clone()),
+        _ => None,
+    };
+    assert_eq!(out.iter().filter_map(name).collect::<Vec<_>>(), ["f", "g"]);
+    assert_eq!(out.last(), Some(&ChatEvent::CallEnded));
+}

@@ -10,12 +10,14 @@ mod letters;
 mod lines;
 mod markdown;
 mod order;
+mod passage;
 mod table;
 
 use std::collections::BTreeMap;
 
 use drawn::Drawn;
 use hayro::kurbo::{Point, Rect, Vec2};
+use passage::Marked;
 
 /// Links of a page that are kept; a page of a book has a few.
 const MAX_LINKS: usize = 500;
@@ -46,6 +48,7 @@ pub struct Text {
     /// All their texts.
     texts: String,
     drawn: Drawn,
+    marked: Marked,
     /// A space was drawn since the last character.
     space: bool,
     links: Vec<(Rect, String)>,
@@ -70,6 +73,12 @@ struct Character {
 impl Text {
     /// Another character, in the order in which the page draws.
     pub fn push(&mut self, mark: Mark<'_>) {
+        if self.marked.holds(&mark) {
+            if self.marked.is_long() {
+                self.close();
+            }
+            return;
+        }
         let size = mark.up.hypot().max(1e-3);
         if ![mark.at.x, mark.at.y, size, mark.advance.hypot()]
             .iter()
@@ -114,6 +123,11 @@ impl Text {
         });
     }
 
+    /// A character of the words that stand for what is drawn, where the file gives them.
+    pub fn meant(&self) -> Option<&str> {
+        self.marked.meant()
+    }
+
     /// Where a link leads that covers a part of the page.
     pub fn link(&mut self, place: Rect, address: &str) {
         if self.links.len() < MAX_LINKS {
@@ -128,6 +142,7 @@ impl Text {
 
     /// All of it, without spaces around.
     pub fn finish(mut self) -> String {
+        self.close();
         self.size_the_drawn();
         let mut directions: BTreeMap<i16, Vec<u32>> = BTreeMap::new();
         for (i, character) in self.characters.iter().enumerate() {

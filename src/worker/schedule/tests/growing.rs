@@ -126,3 +126,44 @@ fn what_a_request_goes_on_from_is_not_emptied_for_it() {
     let (admitted, _) = plan(&idle, &[request], &limits(2600 + 2500 + ANSWER, 0));
     assert_eq!(admitted, [0]);
 }
+
+#[test]
+fn what_was_fetched_is_granted_as_a_whole_before_it_is_put_there() {
+    let (empty, small) = (Sequence::default(), long(700));
+    // Of a long conversation that was kept, the prompt begins with 600 tokens.
+    let waiting = |whole| WaitingState {
+        cache_prompt: true,
+        fetched: Some(FetchedState { tokens: 600, whole }),
+        ..waits(&small)
+    };
+    let admitted = |whole, sequences: &[SequenceState<'_>], granted, refused| {
+        let plan = step(sequences, &[waiting(whole)], 0, &limits(granted, refused));
+        let admission = plan.admissions.first();
+        let admission = admission.map(|admission| (admission.reuse, admission.reserved));
+        (admission, plan.room)
+    };
+    let two = [free(&empty), free(&empty)];
+    let alone = 700 + ANSWER;
+    // It fits what the request may hold anyway.
+    let nothing = RoomPlan::default;
+    let (found, room) = admitted(alone, &two, 1000 + alone, 0);
+    assert_eq!((found, room), (Some((600, alone)), nothing()));
+    // It does not, and is asked for; then it is the request's.
+    let (found, room) = admitted(4000, &two, 1000 + alone, 0);
+    assert_eq!((found, room), (None, wants(5000)));
+    let (found, room) = admitted(4000, &two, 5000, 0);
+    assert_eq!((found, room), (Some((600, 4000)), nothing()));
+    // It was asked for in vain, or is more than a sequence can hold: the prompt is read.
+    for (whole, refused) in [(4000, 5000), (10_001, 0)] {
+        let (found, room) = admitted(whole, &two, 1000 + alone, refused);
+        assert_eq!((found, room), (Some((0, alone)), nothing()), "{whole}");
+    }
+    // Nobody's conversation is put away for it.
+    let held = long(2500);
+    let others = SequenceState {
+        owner: None,
+        ..free(&held)
+    };
+    let (found, room) = admitted(4000, &[free(&empty), others], 3800, 6600);
+    assert_eq!((found, room), (Some((0, alone)), nothing()));
+}

@@ -32,6 +32,7 @@ pub fn of(fixed: &[(&str, &str)], names: &[&str], bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A package of Microsoft's office: its main part, of this kind, is the first of `names`.
+#[allow(dead_code, reason = "only targets of Microsoft's office have packages")]
 pub fn package(kind: &str, names: &[&str], relations: &[(&str, &str)], bytes: &[u8]) -> Vec<u8> {
     let main = names[0];
     let types = format!(

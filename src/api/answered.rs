@@ -1,9 +1,12 @@
-//! What of a request's schemas its answer is not held to, said on the answer.
+//! What is said of an answer in the headers of its response: who gave it, if not this machine, and what
+//! of the request's schemas it is not held to.
 
 use std::fmt::Write;
 
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
+
+use crate::backend::Answer;
 
 /// A list of places, separated by a comma and a blank.
 const RELAXED: HeaderName = HeaderName::from_static("x-gemmad-schema-relaxed");
@@ -12,14 +15,40 @@ const MAX_PLACES: usize = 20;
 /// Bytes of one place.
 const MAX_BYTES: usize = 200;
 
-/// Says on the answer what its schemas ask for and is not kept to, if there is anything.
-pub fn with_header(mut response: Response, places: &[String]) -> Response {
-    if !places.is_empty()
-        && let Ok(value) = HeaderValue::try_from(list(places))
-    {
-        response.headers_mut().insert(RELAXED, value);
+/// The upstream that answers.
+const BACKEND: HeaderName = HeaderName::from_static("x-gemmad-backend");
+
+/// What there is to say, known with an answer's first event.
+#[derive(Debug, Default)]
+pub struct Answered {
+    relaxed: Vec<String>,
+    upstream: Option<String>,
+}
+
+impl Answered {
+    /// Of an answer that has begun. `upstream`: who gives it, if not this machine.
+    pub fn new(relaxed: &[String], upstream: Option<&str>) -> Self {
+        Self {
+            relaxed: relaxed.to_vec(),
+            upstream: upstream.map(str::to_owned),
+        }
     }
-    response
+
+    /// The same.
+    pub fn of(answer: &Answer) -> Self {
+        Self::new(&answer.relaxed, answer.upstream())
+    }
+
+    /// Says it on the response, if there is anything.
+    pub fn said_on(&self, mut response: Response) -> Response {
+        let relaxed = (!self.relaxed.is_empty()).then(|| list(&self.relaxed));
+        for (name, value) in [(RELAXED, relaxed), (BACKEND, self.upstream.clone())] {
+            if let Some(Ok(value)) = value.map(HeaderValue::try_from) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
+    }
 }
 
 fn list(places: &[String]) -> String {
@@ -56,10 +85,14 @@ mod tests {
 
     #[test]
     fn places_are_listed() {
-        let none = with_header(Response::new(Body::empty()), &[]);
+        let said = |relaxed: &[String], upstream| {
+            Answered::new(relaxed, upstream).said_on(Response::new(Body::empty()))
+        };
+        let none = said(&[], None);
         assert!(none.headers().is_empty());
         let places = ["f#/properties/größe/not".to_owned(), "#/a,b".to_owned()];
-        let some = with_header(Response::new(Body::empty()), &places);
+        let some = said(&places, Some("big"));
+        assert_eq!(some.headers()[BACKEND], "big");
         assert_eq!(
             some.headers()[RELAXED],
             "f#/properties/gr%C3%B6%C3%9Fe/not, #/a%2Cb"
