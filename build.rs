@@ -9,13 +9,13 @@ const LIBRARIES: &str = "../lib/gemmad";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed=cross/cpu-variants.txt");
+    println!("cargo:rerun-if-changed=cross/cpu-variants");
     if env::var_os("CARGO_FEATURE_CPU_VARIANTS").is_none() {
         return;
     }
     // llama-cpp-sys-2 says where ggml's variants are; the libraries that it installs lie beside them.
     let variants = PathBuf::from(env::var_os("DEP_LLAMA_BACKENDS_DIR").unwrap());
-    // <target>/release/build/<package>/out
+    // <target>/release/build/<package>/out, or with the target's triple in front of release
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap());
     let libraries = out.ancestors().nth(4).unwrap().join("lib/gemmad");
     if let Err(error) = gather(&variants, &libraries) {
@@ -42,7 +42,8 @@ fn gather(variants: &Path, libraries: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => fs::create_dir_all(libraries)?,
     }
-    for name in fs::read_to_string("cross/cpu-variants.txt")?.lines() {
+    let architecture = env::var("CARGO_CFG_TARGET_ARCH").unwrap();
+    for name in fs::read_to_string(format!("cross/cpu-variants/{architecture}.txt"))?.lines() {
         let file = format!("libggml-cpu-{name}.so");
         fs::copy(variants.join(&file), libraries.join(&file))?;
     }

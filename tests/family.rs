@@ -412,8 +412,12 @@ fn all_variants_of_the_kernels_say_the_same() {
     let best = Daemon::start();
     best.load();
     let best = best.status()["cpu_variant"].as_str().unwrap().to_owned();
-    let mut said: Vec<(&str, Vec<String>)> = vec![];
-    for variant in include_str!("../cross/cpu-variants.txt").lines() {
+    let mut said: Vec<(String, Vec<String>)> = vec![];
+    let packed = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("cross/cpu-variants")
+        .join(std::env::consts::ARCH)
+        .with_extension("txt");
+    for variant in fs::read_to_string(packed).unwrap().lines() {
         let prefix = worker_with(variant);
         let daemon = Daemon::with(Options {
             inference: format!(
@@ -424,16 +428,23 @@ fn all_variants_of_the_kernels_say_the_same() {
         });
         let loaded = daemon.post("/models/load", &json!({"model": "auto"}));
         if loaded.status != 200 {
+            // It names what it tried: all variants that this CPU runs, most of which are not there.
             let reason = loaded.text();
             assert!(
-                reason.contains("can compute on this CPU") && reason.contains("lib/gemmad"),
+                reason.contains("can compute on this CPU")
+                    && reason.contains("lib/gemmad")
+                    && !reason.contains(&format!("libggml-cpu-{variant}.so")),
                 "{variant}: {reason}"
+            );
+            skip(
+                &format!("answers of the kernels for {variant}"),
+                "this CPU does not have its features",
             );
             continue;
         }
         assert_eq!(daemon.status()["cpu_variant"], variant);
         println!("{variant}:");
-        said.push((variant, prove(&daemon)));
+        said.push((variant.to_owned(), prove(&daemon)));
     }
     assert_eq!(
         said.last().unwrap().0,
