@@ -117,7 +117,7 @@ COMPLETIONS := \
 # By which the bus has systemd start the daemon.
 ALIASES := $(UNITS)/system/dbus-org.gemmad.Gemmad1.service $(UNITS)/user/dbus-org.gemmad.Gemmad1.service
 
-.PHONY: help build install uninstall packages deb setup checkout demo test vm-test boot bench deny fuzz miri asan licences tiny-family clean env
+.PHONY: help build install uninstall packages emulated deb setup checkout demo test vm-test boot bench deny fuzz miri asan licences tiny-family clean env
 
 help:
 	@echo 'make demo    build, start the daemon in a private directory, ask it something'
@@ -125,6 +125,7 @@ help:
 	@echo 'make build   the four programs, in $(BIN)'
 	@echo 'make install, make uninstall   programs, units, manual pages, completions under PREFIX ($(PREFIX)); DESTDIR for packages'
 	@echo 'make packages   a Debian package for every machine of this architecture, or of ARCH=arm64 (see docs/packages.md)'
+	@echo 'make emulated   the tiny models on emulated CPUs, with the programs of `make packages`, also with ARCH=arm64'
 	@echo 'make agents  try coding agents against the tiny model (700 MB of packages)'
 	@echo 'make vm-test   boot Debian in a virtual machine with the programs in it (MACHINES=all for every kind)'
 	@echo 'make bench   measure the daemon (see docs/measuring.md)'
@@ -203,6 +204,13 @@ packages:
 	@[ '$(ARCH)' = arm64 ] || [ "$$(dpkg --print-architecture)" = '$(ARCH)' ] || { echo 'a package for $(ARCH) is made on a machine of that architecture' >&2; exit 1; }
 	@$(MAKE) --no-print-directory $(FOR_ARCH) FEATURES=cpu-variants build
 	@$(MAKE) --no-print-directory $(FOR_ARCH) deb
+
+# The tiny family on CPUs that are emulated, with the worker of `make packages`: which kernels it chooses, and that it
+# answers as here. For ARCH=arm64 half an hour; not a part of `make test`.
+emulated: setup checkout
+	@$(call install_packages,qemu-user-static)
+	GEMMAD_EMULATED_WORKER=$(PACKAGES_TARGET)/$(addsuffix /,$(RUST_$(filter-out $(shell dpkg --print-architecture),$(ARCH))))release/gemmad-worker \
+	  cargo test --release --locked --test family -- --ignored --nocapture
 
 # The package of what is built, whatever CPU it is for. lintian finds nothing in it, and made again elsewhere it is the same.
 DEBS := $(CARGO_TARGET_DIR)/packages
