@@ -206,7 +206,7 @@ packages:
 	@$(MAKE) --no-print-directory $(FOR_ARCH) deb
 
 # The tiny family on CPUs that are emulated, with the worker of `make packages`: which kernels it chooses, and that it
-# answers as here. For ARCH=arm64 half an hour; not a part of `make test`.
+# answers as here. Minutes for each CPU; not a part of `make test`.
 emulated: setup checkout
 	@$(call install_packages,qemu-user-static)
 	GEMMAD_EMULATED_WORKER=$(PACKAGES_TARGET)/$(addsuffix /,$(RUST_$(filter-out $(shell dpkg --print-architecture),$(ARCH))))release/gemmad-worker \
