@@ -6,6 +6,8 @@
 //! socket. What is left as a difference is rounding: of the weights, unless PyTorch computed with
 //! the file's own, and of what ggml multiplies them with.
 //!
+//! With the feature `cpu-variants` each variant of ggml's kernels that this CPU runs does that, and all say the same.
+//!
 //! `cargo test --release --test family -- --nocapture` prints the figures.
 
 mod harness;
@@ -13,9 +15,11 @@ mod harness;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use harness::{Daemon, tiny_models};
+use harness::skip::skip;
+use harness::{Daemon, Options, tiny_models};
 use serde_json::{Value, json};
 
 /// Tokens that a reference answer has at most.
@@ -82,6 +86,8 @@ struct Figures {
     sum: f64,
     largest: f64,
     divergence: f64,
+    /// What the worker said, thoughts in front.
+    answers: Vec<String>,
 }
 
 impl Figures {
@@ -261,6 +267,9 @@ fn compare(daemon: &Daemon, model: &str, case: &Value, figures: &mut Figures) {
         .unwrap();
     let in_thought = case["thinking"] == true && last["role"] == "tool";
     let expected = said(case["tokens"].as_array().unwrap(), in_thought);
+    let lanes = ["reasoning_content", "content"].map(|name| lane(choice, name));
+    let answer = lanes.into_iter().flatten().map(spelling);
+    figures.answers.push(answer.collect());
     let (mut text, mut thought) = (lane(choice, "content"), lane(choice, "reasoning_content"));
     figures.tokens += expected.len();
     for (expected, thinks) in expected {
@@ -334,7 +343,15 @@ fn every_member_computes_what_pytorch_computes() {
         tiny_models().display()
     );
 
-    let mut complaints = vec![];
+    prove(&daemon);
+}
+
+/// Holds all members against their references. What they said.
+fn prove(daemon: &Daemon) -> Vec<String> {
+    let references = references();
+    let installed = daemon.get("/v1/models").json();
+    let installed = installed["data"].as_array().unwrap();
+    let (mut complaints, mut answers) = (vec![], vec![]);
     for (member, reference) in &references {
         let model = installed
             .iter()
@@ -343,7 +360,7 @@ fn every_member_computes_what_pytorch_computes() {
         assert_eq!(model["variant"], format!("gemma-4-{member}"));
         let mut figures = Figures::default();
         for case in reference["cases"].as_array().unwrap() {
-            compare(&daemon, model["id"].as_str().unwrap(), case, &mut figures);
+            compare(daemon, model["id"].as_str().unwrap(), case, &mut figures);
         }
         let quantization = model["quantization"].as_str().unwrap();
         println!("{member} {quantization}: {figures}");
@@ -357,6 +374,145 @@ fn every_member_computes_what_pytorch_computes() {
                 .into_iter()
                 .map(|complaint| format!("{member}: {complaint}: {figures}")),
         );
+        answers.append(&mut figures.answers);
     }
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    answers
+}
+
+/// A worker with the kernels of one variant alone.
+fn worker_with(variant: &str) -> tempfile::TempDir {
+    let prefix = tempfile::tempdir().unwrap();
+    let [bin, lib] = ["bin", "lib/gemmad"].map(|name| prefix.path().join(name));
+    let worker = Path::new(env!("CARGO_BIN_EXE_gemmad-worker"));
+    fs::create_dir_all(&bin).unwrap();
+    fs::create_dir_all(&lib).unwrap();
+    fs::copy(worker, bin.join("gemmad-worker")).unwrap();
+    for entry in fs::read_dir(worker.with_file_name("../lib/gemmad")).unwrap() {
+        let (path, name) = entry
+            .map(|entry| (entry.path(), entry.file_name()))
+            .unwrap();
+        let name = name.to_str().unwrap();
+        let is_other =
+            name.starts_with("libggml-cpu-") && name != format!("libggml-cpu-{variant}.so");
+        if !is_other {
+            fs::copy(path, lib.join(name)).unwrap();
+        }
+    }
+    prefix
+}
+
+#[test]
+fn all_variants_of_the_kernels_say_the_same() {
+    if !cfg!(feature = "cpu-variants") {
+        return skip(
+            "the kernels of other CPUs",
+            "gemmad was built without the feature cpu-variants",
+        );
+    }
+    let best = Daemon::start();
+    best.load();
+    let best = best.status()["cpu_variant"].as_str().unwrap().to_owned();
+    let mut said: Vec<(String, Vec<String>)> = vec![];
+    let packed = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("cross/cpu-variants")
+        .join(std::env::consts::ARCH)
+        .with_extension("txt");
+    for variant in fs::read_to_string(packed).unwrap().lines() {
+        let prefix = worker_with(variant);
+        let daemon = Daemon::with(Options {
+            inference: format!(
+                "worker = \"{}/bin/gemmad-worker\"\n",
+                prefix.path().display()
+            ),
+            ..Options::default()
+        });
+        let loaded = daemon.post("/models/load", &json!({"model": "auto"}));
+        if loaded.status != 200 {
+            // It names what it tried: all variants that this CPU runs, most of which are not there.
+            let reason = loaded.text();
+            assert!(
+                reason.contains("can compute on this CPU")
+                    && reason.contains("lib/gemmad")
+                    && !reason.contains(&format!("libggml-cpu-{variant}.so")),
+                "{variant}: {reason}"
+            );
+            skip(
+                &format!("answers of the kernels for {variant}"),
+                "this CPU does not have its features",
+            );
+            continue;
+        }
+        assert_eq!(daemon.status()["cpu_variant"], variant);
+        println!("{variant}:");
+        said.push((variant.to_owned(), prove(&daemon)));
+    }
+    assert_eq!(
+        said.last().unwrap().0,
+        best,
+        "the best is the last that can be loaded"
+    );
+    for (variant, answers) in &said {
+        assert_eq!(answers, &said[0].1, "{variant} and {} differ", said[0].0);
+    }
+}
+
+/// CPUs of qemu's user mode, and the kernels that the worker is to choose on them.
+const EMULATED: [(&str, &[(&str, &str)]); 2] = [
+    (
+        "x86_64",
+        &[
+            ("qemu64", "x64"),
+            ("Nehalem", "sse42"),
+            ("SandyBridge", "sandybridge"),
+            ("Haswell", "haswell"),
+            ("max", "haswell"),
+        ],
+    ),
+    (
+        "aarch64",
+        &[
+            ("cortex-a53", "armv8.0_1"),
+            ("cortex-a72", "armv8.0_1"),
+            ("cortex-a76", "armv8.2_2"),
+            ("neoverse-n1", "armv8.2_2"),
+            ("max", "armv8.6_2"),
+        ],
+    ),
+];
+
+/// The architecture that a program is for, as its ELF header says.
+fn architecture(program: &Path) -> &'static str {
+    let header = fs::read(program).unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    match u16::from_le_bytes([header[18], header[19]]) {
+        62 => "x86_64",
+        183 => "aarch64",
+        other => panic!("{}: ELF machine {other}", program.display()),
+    }
+}
+
+#[test]
+#[ignore = "`make emulated` names the worker: the emulator takes minutes for each CPU"]
+fn each_emulated_cpu_gets_its_kernels_and_says_what_this_one_says() {
+    let worker = std::env::var("GEMMAD_EMULATED_WORKER").expect("see `make emulated`");
+    let architecture = architecture(Path::new(&worker));
+    let cpus = EMULATED.iter().find(|(name, _)| *name == architecture);
+    let expected = prove(&Daemon::start());
+    for (cpu, variant) in cpus.unwrap().1 {
+        let scripts = tempfile::tempdir().unwrap();
+        let script = scripts.path().join("worker");
+        let text = format!(
+            "#!/bin/sh\nexec qemu-{architecture}-static -L /usr/{architecture}-linux-gnu -cpu {cpu} '{worker}' \"$@\"\n"
+        );
+        fs::write(&script, text).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        let daemon = Daemon::with(Options {
+            inference: format!("worker = \"{}\"\nthreads = 1\n", script.display()),
+            ..Options::default()
+        });
+        daemon.load();
+        assert_eq!(daemon.status()["cpu_variant"], *variant, "{cpu}");
+        println!("{cpu}, {variant}:");
+        assert_eq!(prove(&daemon), expected, "{cpu}");
+    }
 }

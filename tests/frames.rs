@@ -164,6 +164,7 @@ fn serve() -> Vec<ServeEvent> {
             packing: Packing::New {
                 instead: Some(text()),
             },
+            cpu_variant: Some(text()),
         }),
         ServeEvent::LoadFailed {
             reason: text(),

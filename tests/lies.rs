@@ -297,6 +297,7 @@ fn loaded() -> ServeEvent {
         load_us: u64::MAX,
         template: TemplateSource::Missing,
         packing: Packing::Nothing,
+        cpu_variant: Some("\u{1b}[31m\n".into()),
     })
 }
 

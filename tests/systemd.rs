@@ -304,6 +304,10 @@ fn what_is_installed_is_sound_and_goes_away() {
             files(root.path())
         );
     }
+    for library in ["libllama.so.0", "libggml-cpu-x64.so"] {
+        let library = root.path().join("usr/lib/gemmad").join(library);
+        assert_eq!(library.exists(), cfg!(feature = "cpu-variants"));
+    }
     // Everybody can read it, whatever the umask of who installs it.
     for file in files(&root.path().join("usr")) {
         let mode = file.metadata().unwrap().mode();

@@ -237,6 +237,8 @@ pub enum Phase {
         load_time: Duration,
         /// What to know about the chat template, if it is not the file's own.
         template: Option<String>,
+        /// ggml's kernels for this CPU, as the worker names them; `None` where they are built in.
+        cpu_variant: Option<String>,
     },
     /// The worker is finishing what it has and will exit.
     Unloading {

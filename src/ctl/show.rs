@@ -34,6 +34,7 @@ struct Status {
     threads: Option<u64>,
     pid: Option<u64>,
     template: Option<String>,
+    cpu_variant: Option<String>,
     cause: Option<String>,
     retry_in_s: Option<f64>,
     unload_in_s: Option<f64>,
@@ -320,7 +321,9 @@ fn status_lines(status: &Status, out: Stream) -> Vec<(&'static str, String)> {
         lines.push(("context", format!("{room}, {threads} threads")));
     }
     if let Some(pid) = status.pid {
-        lines.push(("worker", format!("process {pid}")));
+        let variant = status.cpu_variant.as_ref();
+        let kernels = variant.map_or(String::new(), |variant| format!(", kernels for {variant}"));
+        lines.push(("worker", format!("process {pid}{kernels}")));
     }
     if let Some(sandbox) = &status.sandbox {
         lines.push(("sandbox", sandbox_line(sandbox)));
@@ -499,6 +502,11 @@ mod tests {
         let view = status_view(&parse(guesses).unwrap(), PIPE);
         let line =
             "guesses   30 of 40 looked up, 5 of 5 forced, 8 of 10 drafted tokens were right\n";
+        assert!(view.contains(line), "{view}");
+        let mut loaded = status.clone();
+        loaded["cpu_variant"] = json!("haswell");
+        let view = status_view(&parse(loaded).unwrap(), PIPE);
+        let line = "worker    process 77, kernels for haswell\n";
         assert!(view.contains(line), "{view}");
         let mut grows = status;
         grows["context_floor"] = json!(2048);

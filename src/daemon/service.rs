@@ -197,6 +197,7 @@ mod tests {
             pid: 1,
             load_time: Duration::ZERO,
             template: None,
+            cpu_variant: None,
         };
         assert_eq!(
             text(&status(ready), Some(300 << 20)),

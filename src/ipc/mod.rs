@@ -52,7 +52,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Version of all protocols; they change together with it. Supervisor and worker are installed
 /// together, so a difference means a half-done upgrade and the worker is refused.
-pub const VERSION: u32 = 21;
+pub const VERSION: u32 = 22;
 
 /// The exit status of a worker that found no thread to start (`EX_TEMPFAIL` of sysexits.h): neither its model nor its
 /// request is at fault, and another worker may be started later.

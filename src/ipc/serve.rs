@@ -273,6 +273,8 @@ pub struct LoadedModel {
     pub load_us: u64,
     pub template: TemplateSource,
     pub packing: Packing,
+    /// ggml's kernels that were loaded for this CPU; `None` where they are built in.
+    pub cpu_variant: Option<String>,
 }
 
 /// Which chat template the worker uses.

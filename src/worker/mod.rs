@@ -189,6 +189,8 @@ fn serve(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> 
     let prompts = prompts.and_then(|plan| Some((plan, files.pop()?)));
     // Before any thread is started: they all inherit it.
     load::pin(&plan);
+    // It opens libraries.
+    let cpu_variant = load_kernels(&writer)?;
     confine(&files, &plan)?;
     llama::report();
 
@@ -219,10 +221,25 @@ fn serve(channel: UnixStream, pagemap: Option<Pagemap>) -> Result<ExitCode, u8> 
     if let Some(pagemap) = pagemap {
         report_memory(&loaded, &plan, pagemap, &reporter);
     }
-    if writer.send(&announcement(&loaded, load_us)).is_ok() {
+    if writer
+        .send(&announcement(&loaded, load_us, cpu_variant))
+        .is_ok()
+    {
         answer(loaded, prompts, &inbox, ends, writer)?;
     }
     Ok(ExitCode::from(inbox.status()))
+}
+
+/// Loads ggml's kernels for this CPU, if they are not built in. An error is the exit status.
+fn load_kernels(writer: &Writer<Serve>) -> Result<Option<&'static str>, u8> {
+    llama::load_kernels().map_err(|reason| {
+        // When the channel has ended the reason is not needed.
+        let _ = writer.send(&ServeEvent::LoadFailed {
+            reason,
+            out_of_memory: false,
+        });
+        EXIT_LOAD
+    })
 }
 
 /// From now on requests for what is in memory are answered.
@@ -248,7 +265,7 @@ fn report_memory(
     ));
 }
 
-fn announcement(loaded: &Loaded, load_us: u64) -> ServeEvent {
+fn announcement(loaded: &Loaded, load_us: u64, cpu_variant: Option<&str>) -> ServeEvent {
     let limits = loaded.engine.limits;
     ServeEvent::Loaded(LoadedModel {
         context: limits.context,
@@ -258,6 +275,7 @@ fn announcement(loaded: &Loaded, load_us: u64) -> ServeEvent {
         load_us,
         template: loaded.template.clone(),
         packing: loaded.packing.clone(),
+        cpu_variant: cpu_variant.map(str::to_owned),
     })
 }
 

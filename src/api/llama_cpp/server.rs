@@ -156,6 +156,7 @@ mod tests {
             pid: 1,
             load_time: Duration::ZERO,
             template: None,
+            cpu_variant: None,
         };
         let ready = to_value(props_of(&status)).unwrap();
         let n_ctx = |value: &Value| value["n_ctx"].clone();

@@ -146,6 +146,8 @@ struct StatusOut {
     load_ms: Option<u64>,
     /// What to know about the chat template, if it is not the file's own.
     template: Option<String>,
+    /// ggml's kernels for this CPU; null where they are built in.
+    cpu_variant: Option<String>,
     /// Why the workers died.
     cause: Option<String>,
     retry_in_s: Option<f64>,
@@ -387,6 +389,7 @@ impl From<Status> for StatusOut {
                 pid,
                 load_time,
                 template,
+                cpu_variant,
             } => Self {
                 model: Some(model),
                 context: Some(context),
@@ -397,6 +400,7 @@ impl From<Status> for StatusOut {
                 pid: Some(pid),
                 load_ms: Some(load_time.as_millis() as u64),
                 template,
+                cpu_variant,
                 ..out
             },
             Phase::BackingOff { cause, until } => Self {
@@ -478,12 +482,13 @@ mod tests {
             pid: 77,
             load_time,
             template: None,
+            cpu_variant: Some("haswell".into()),
         });
         assert_eq!(
             ready,
             json!({"state": "ready", "model": "tiny", "default": "tiny", "waiting": 1,
                 "queue": {"users": [], "others": 0}, "running": 2, "served": 3, "crashes": 4,
-                "context": 8192, "context_floor": 8192, "context_granted": 16384, "slots": 2, "threads": 4, "pid": 77, "load_ms": 1200, "template": null, "cause": null, "retry_in_s": null,
+                "context": 8192, "context_floor": 8192, "context_granted": 16384, "slots": 2, "threads": 4, "pid": 77, "load_ms": 1200, "template": null, "cpu_variant": "haswell", "cause": null, "retry_in_s": null,
                 "unload_in_s": null, "tokens_per_second": null,
                 "speculation": {"lookup": {"accepted": 0, "rejected": 0}, "forced": {"accepted": 0, "rejected": 0}, "drafter": {"accepted": 0, "rejected": 0}},
                 "memory": {"level": "calm", "since_s": null, "reason": null, "action": null, "psi_triggers": []},

@@ -175,9 +175,11 @@ impl Driver {
 
     fn loaded(&mut self, generation: Generation, loaded: LoadedModel) {
         let model = self.model_of_worker();
+        let variant = loaded.cpu_variant.as_deref().map(one_line);
         tracing::info!(
             model,
             load_ms = loaded.load_us / 1000,
+            cpu_variant = variant.as_deref(),
             "the model is loaded"
         );
         if let Some(note) = template_note(&loaded.template) {

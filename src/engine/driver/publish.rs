@@ -25,6 +25,7 @@ impl Driver {
                 pid: worker.child.pid,
                 load_time: Duration::from_micros(loaded.load_us),
                 template: template_note(&loaded.template),
+                cpu_variant: loaded.cpu_variant.clone(),
             },
             (Life::Starting(model) | Life::Ready(model), _) => Phase::Loading {
                 model: model.into(),

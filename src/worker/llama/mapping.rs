@@ -129,3 +129,20 @@ unsafe extern "C" fn posix_madvise(place: *mut c_void, bytes: usize, advice: c_i
         Err(error) => error.raw_os_error(),
     }
 }
+
+#[cfg(all(test, feature = "cpu-variants"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_call_these_functions() {
+        for (name, ours) in [
+            (c"mmap", mmap as *const c_void),
+            (c"posix_madvise", posix_madvise as *const c_void),
+        ] {
+            // SAFETY: a name that ends in NUL; what is found is only compared.
+            let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+            assert_eq!(found.cast_const(), ours, "{name:?}");
+        }
+    }
+}

@@ -10,6 +10,8 @@ mod batch;
 mod context;
 mod drafter;
 mod experts;
+#[cfg(feature = "cpu-variants")]
+mod kernels;
 mod kv_memory;
 mod log;
 mod mapping;
@@ -31,6 +33,15 @@ pub use model::Model;
 pub use projector::Projector;
 pub use sampler::{Allowed, Candidates, Sampler};
 
+/// Sees to it that ggml can compute, before the process is confined. The name of the variant that was
+/// loaded, if the kernels are not built in.
+pub fn load_kernels() -> Result<Option<&'static str>, String> {
+    #[cfg(feature = "cpu-variants")]
+    return kernels::load().map(Some);
+    #[cfg(not(feature = "cpu-variants"))]
+    Ok(None)
+}
+
 unsafe extern "C" {
     fn malloc_trim(pad: usize) -> std::ffi::c_int;
 }
@@ -49,6 +60,7 @@ pub use crate::gemma::vocabulary::Token;
 pub fn alone() -> std::sync::MutexGuard<'static, ()> {
     static ALONE: std::sync::LazyLock<std::sync::Mutex<()>> = std::sync::LazyLock::new(|| {
         report();
+        load_kernels().unwrap();
         std::sync::Mutex::new(())
     });
     ALONE
