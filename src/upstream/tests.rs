@@ -115,10 +115,11 @@ async fn an_upstream_without_a_way_is_left_alone_after_a_while() {
     let mut one = settings("gone");
     one.retries = 0;
     let all = upstreams(&[one]);
+    let anna = PrincipalId::User(1000);
+    all.meet(anna, None).await;
     let ask = async || {
         let message = crate::chat::Message::text(crate::chat::Role::User, "hi");
         let request = ChatRequest::new(vec![message]);
-        let anna = PrincipalId::User(1000);
         all.chat(anna, "gemma-big", Why::Named, request).await
     };
     for _ in 0..3 {
