@@ -55,8 +55,8 @@ pub(super) struct Placement {
     pub growth: Growth,
 }
 
-/// Bytes of a drafter's context besides: its graph, the buffers of a step and the hidden rows, 3.9 MiB with the smallest models.
-const DRAFTER_CONTEXT: u64 = 4 << 20;
+/// Bytes of a drafter's context besides: its graph and the buffers of a step, 1.9 MiB with the smallest models.
+const DRAFTER_CONTEXT: u64 = 2 << 20;
 
 impl Setup {
     /// The memory that a model may take now.
