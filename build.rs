@@ -7,6 +7,9 @@ use std::{env, fs, io};
 /// From the directory of the programs.
 const LIBRARIES: &str = "../lib/gemmad";
 
+/// Bytes that a variant has at least: one that was left empty has 15,000, one with kernels more than a million.
+const LEAST_VARIANT: u64 = 100_000;
+
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=cross/cpu-variants");
@@ -45,7 +48,12 @@ fn gather(variants: &Path, libraries: &Path) -> io::Result<()> {
     let architecture = env::var("CARGO_CFG_TARGET_ARCH").unwrap();
     for name in fs::read_to_string(format!("cross/cpu-variants/{architecture}.txt"))?.lines() {
         let file = format!("libggml-cpu-{name}.so");
-        fs::copy(variants.join(&file), libraries.join(&file))?;
+        // llama-cpp-sys-2 is not built anew when cross/cpu-variants.cmake changes.
+        if fs::copy(variants.join(&file), libraries.join(&file))? < LEAST_VARIANT {
+            return Err(io::Error::other(format!(
+                "{file} has no kernels; run `cargo clean --release -p llama-cpp-sys-2` and build again"
+            )));
+        }
     }
     // Where libraries are installed depends on the distribution.
     let installed = ["lib", "lib64"].map(|name| variants.with_file_name(name));
