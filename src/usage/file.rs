@@ -1,14 +1,14 @@
 //! The file of sums. Only the daemon's user can read it.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::OFlags;
 
 use super::days::Days;
-use crate::store::replace::replace;
+use crate::store::replace::{own_folder, replace};
 
 /// Bytes of the file that are read.
 const MOST_BYTES: u64 = 4 << 20;
@@ -41,12 +41,6 @@ pub fn read(path: &Path) -> Days {
 
 /// Writes all of it, in the place of what was there.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    if !folder.exists() {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)?;
-    }
+    own_folder(path)?;
     replace(path, 0o600, bytes)
 }
