@@ -142,6 +142,9 @@ class Daemon:
         self.log = open(a.log or f"{self.dir}/log", "wb")
         self.process = subprocess.Popen([a.gemmad, "--config", f"{self.dir}/gemmad.toml"], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         self.pid, self.path = self.process.pid, f"{self.dir}/api.sock"
+        # As the unit has it.
+        with open(f"/proc/{self.pid}/oom_score_adj", "w") as f:
+            f.write("-1000")
         if self.group.folder:
             self.group.admit(self.pid)
         self.wait_for("the socket", lambda: self.get("/health"))
