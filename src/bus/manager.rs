@@ -98,7 +98,7 @@ impl Manager {
     #[zbus(out_args("status"))]
     async fn describe(&self, #[zbus(header)] header: Header<'_>) -> String {
         let viewer = self.0.viewer(&header).await;
-        native::status::describe(&self.0.backends, viewer)
+        native::status::describe(&self.0.backends, &self.0.admission, viewer)
     }
 
     /// Loads a model (`auto`: the best one) and returns its id when it is up. Options: timeout (u),

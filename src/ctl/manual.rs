@@ -39,7 +39,8 @@ const DAEMON_ENVIRONMENT: &[(&str, &str)] = &[
     ),
     (
         "CREDENTIALS_DIRECTORY",
-        "A file prompt-cache.key there, systemd's credential, takes the place of `prompt-cache-key`.",
+        "A file prompt-cache.key there, systemd's credential, takes the place of `prompt-cache-key`; tokens.key signs tokens \
+            in the place of the key in `token-file`, and what tokens.old.key has signed is good as well.",
     ),
     (
         "LISTEN_FDS, NOTIFY_SOCKET, WATCHDOG_USEC, JOURNAL_STREAM",

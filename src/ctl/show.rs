@@ -43,8 +43,17 @@ struct Status {
     passed_over: Vec<PassedOver>,
     memory: Memory,
     sandbox: Option<Sandbox>,
+    tokens: TokenKey,
     upstreams: Vec<Upstream>,
     version: String,
+}
+
+/// What tokens are signed with.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct TokenKey {
+    key: Option<String>,
+    cause: Option<String>,
 }
 
 /// A service on another machine.
@@ -325,9 +334,9 @@ fn status_lines(status: &Status, out: Stream) -> Vec<(&'static str, String)> {
         let kernels = variant.map_or(String::new(), |variant| format!(", kernels for {variant}"));
         lines.push(("worker", format!("process {pid}{kernels}")));
     }
-    if let Some(sandbox) = &status.sandbox {
-        lines.push(("sandbox", sandbox_line(sandbox)));
-    }
+    let sandbox = status.sandbox.as_ref().map(sandbox_line);
+    lines.extend(sandbox.map(|line| ("sandbox", line)));
+    lines.extend(tokens_line(&status.tokens));
     if let Some(template) = &status.template {
         lines.push(("template", template.clone()));
     }
@@ -409,6 +418,16 @@ fn model_lines(status: &Status) -> impl Iterator<Item = (&'static str, String)> 
     model
         .into_iter()
         .chain(default.map(|default| ("default", default.clone())))
+}
+
+/// That the daemon keeps the key itself is usual, and not said.
+fn tokens_line(tokens: &TokenKey) -> Option<(&'static str, String)> {
+    let key = "signed with the service manager's credential tokens.key";
+    let is_given = tokens.key.as_deref() == Some("credential");
+    let trouble = tokens.cause.as_ref();
+    let line = trouble.map(|cause| format!("none is taken: {cause}"));
+    let line = line.or(is_given.then(|| key.to_owned()))?;
+    Some(("tokens", line))
 }
 
 fn sandbox_line(sandbox: &Sandbox) -> String {

@@ -281,7 +281,7 @@ impl Parts {
             pull_socket: config.server.socket.with_file_name(PULL_SOCKET),
         };
         let engine = service::patiently(Engine::start(setup)).await;
-        let tokens = Tokens::open(config.access.token_file.clone());
+        let tokens = tokens(config);
         oidc.fetch_with(Arc::new(KeysOfIssuers(engine.clone())));
         let admission = Admission::new(policy, config.limits.body_bytes, tokens, oidc);
         let permits = Arc::new(TokensModels(admission.clone()));
@@ -391,8 +391,21 @@ impl Permits for TokensModels {
 
 /// The key of prompts that outlive the daemon, if the service manager keeps it.
 fn given_key() -> Option<PathBuf> {
-    let folder = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?);
-    Some(folder.join("prompt-cache.key")).filter(|key| key.exists())
+    Some(credentials()?.join("prompt-cache.key")).filter(|key| key.exists())
+}
+
+/// The tokens, signed with the key that the service manager keeps, if it does.
+fn tokens(config: &Config) -> Tokens {
+    let tokens = Tokens::open(config.access.token_file.clone());
+    match credentials() {
+        Some(folder) => tokens.with_credentials(&folder),
+        None => tokens,
+    }
+}
+
+/// Where the service manager has put what it keeps for us, if it does.
+fn credentials() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 
 /// After how long without anything to do the daemon leaves; never without a socket that systemd

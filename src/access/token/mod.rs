@@ -1,10 +1,11 @@
 //! Tokens: a part of a user's rights, for whoever has the text, for at most twelve hours.
 //!
 //! The text has a number and a signature ([`secret`]); what the token is good for is in the daemon's
-//! own file ([`state`]), with the key. A token is taken only if both say so: a text that is not in
+//! own file ([`state`]), with the key, unless the service manager keeps that ([`given`]). A token is taken only if both say so: a text that is not in
 //! the file is nobody's, whatever its signature. The text itself is kept nowhere, and no log line
 //! has a part of it but the number.
 
+mod given;
 pub(super) mod pace;
 mod secret;
 mod state;
@@ -13,12 +14,13 @@ pub use secret::PREFIX;
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use given::Given;
 use pace::Pace;
 use secret::Number;
 use state::State;
@@ -123,10 +125,22 @@ pub enum Fault {
     Off,
     /// The file could not be used at the start.
     Broken(String),
+    /// The service manager keeps the key.
+    GivenKey,
     /// The issuer, or everybody together, has as many as can be.
     Full { limit: usize },
     /// The file cannot be written.
     Disk(io::Error),
+}
+
+/// Where the key is that signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Signs {
+    /// In the daemon's own file, with the tokens.
+    File,
+    /// With the service manager.
+    Credential,
 }
 
 /// All tokens.
@@ -135,6 +149,8 @@ pub struct Tokens {
     file: Option<PathBuf>,
     /// Why there are none and can be none.
     broken: Option<String>,
+    /// The service manager's.
+    given: Given,
     inner: Mutex<Inner>,
     /// One change at a time: each writes the whole file.
     changing: tokio::sync::Mutex<()>,
@@ -166,12 +182,51 @@ impl Tokens {
         Self {
             file,
             broken,
+            given: Given::default(),
             inner: Mutex::new(Inner {
                 state,
                 paces: HashMap::new(),
             }),
             changing: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// The same, signed with the key among these credentials of the service manager's, if it is there. One that
+    /// cannot be used is logged; then no token is taken, and none is issued.
+    pub fn with_credentials(mut self, folder: &Path) -> Self {
+        match Given::read(folder) {
+            Ok(given) => self.given = given,
+            Err(why) => {
+                tracing::error!(%why, "the key of tokens cannot be used, and no token is taken");
+                let message =
+                    format!("{why}; mend it (LoadCredential=) and start the daemon again");
+                self.broken.get_or_insert(message);
+                *self.inner() = Inner::default();
+            }
+        }
+        if self.signs() == Some(Signs::Credential) {
+            tracing::info!(
+                credential = given::SIGNS,
+                "tokens are signed with a key that the service manager keeps"
+            );
+        }
+        self
+    }
+
+    /// Where the key is that signs; `None`: nothing is signed here.
+    pub fn signs(&self) -> Option<Signs> {
+        if self.file.is_none() || self.broken.is_some() {
+            return None;
+        }
+        Some(match self.given.signing_key() {
+            Some(_) => Signs::Credential,
+            None => Signs::File,
+        })
+    }
+
+    /// Why none is taken and none can be issued, if the file or the key cannot be used.
+    pub fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
     }
 
     /// The token that is written like this, if it is good.
@@ -182,7 +237,8 @@ impl Tokens {
     pub fn check(&self, text: &str, now: SystemTime) -> Result<Arc<Record>, Refusal> {
         let now = seconds(now);
         let inner = self.inner();
-        let number = secret::verify(text, |key| inner.state.key(key)).ok_or(Refusal::Invalid)?;
+        let key = |id| self.given.key(id).or_else(|| inner.state.key(id));
+        let number = secret::verify(text, key).ok_or(Refusal::Invalid)?;
         if now >= number.expires {
             return Err(Refusal::Expired);
         }
@@ -253,8 +309,17 @@ impl Tokens {
             id: record.id,
             expires: record.expires,
         };
-        let (id, key) = state.signing_key().map_err(Fault::Disk)?;
-        let text = secret::write(number, id, key);
+        let text = match self.given.signing_key() {
+            Some((id, key)) => {
+                // What the file's has signed is good until it is over; a copy of it makes no more.
+                state.retire(now + LONGEST.as_secs());
+                secret::write(number, id, key)
+            }
+            None => {
+                let (id, key) = state.signing_key().map_err(Fault::Disk)?;
+                secret::write(number, id, key)
+            }
+        };
         state.add(record.clone());
         self.keep(state).await?;
         Ok((text, record))
@@ -302,8 +367,11 @@ impl Tokens {
     ///
     /// # Errors
     ///
-    /// Nothing can be kept.
+    /// Nothing can be kept; or the service manager keeps the key.
     pub async fn rotate(&self, now: SystemTime) -> Result<(), Fault> {
+        if self.signs() == Some(Signs::Credential) {
+            return Err(Fault::GivenKey);
+        }
         let _alone = self.changing.lock().await;
         let now = seconds(now);
         let mut state = self.current(now)?;

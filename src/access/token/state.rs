@@ -124,10 +124,15 @@ impl State {
 
     /// Has another key sign; the present one is good until then.
     pub fn rotate(&mut self, until: u64) -> io::Result<()> {
+        self.retire(until);
+        self.signing_key().map(drop)
+    }
+
+    /// Has no key of the file sign; the present one is good until then.
+    pub fn retire(&mut self, until: u64) {
         for key in &mut self.keys {
             key.until = key.until.or(Some(until));
         }
-        self.signing_key().map(drop)
     }
 
     pub fn records(&self) -> impl Iterator<Item = &Record> {

@@ -169,3 +169,89 @@ async fn a_file_that_is_not_ours_or_is_damaged_takes_no_token() {
     let off = Tokens::open(None).issue(order(1), at(0)).await;
     assert!(matches!(off, Err(Fault::Off)));
 }
+
+/// A folder of credentials with these.
+fn credentials(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in files {
+        fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    folder
+}
+
+#[tokio::test]
+async fn a_credential_signs_in_the_place_of_the_files_key() {
+    let (_folder, file) = place();
+    let open =
+        |given: &tempfile::TempDir| Tokens::open(Some(file.clone())).with_credentials(given.path());
+    let none = credentials(&[]);
+    // Random bytes may end like a line.
+    let mut random = [0xe1; 32];
+    random[31] = b'\n';
+    let first = credentials(&[("tokens.key", &random)]);
+    let next = credentials(&[("tokens.key", &[2; 48]), ("tokens.old.key", &random)]);
+    let tokens = open(&none);
+    assert_eq!(tokens.signs(), Some(Signs::File));
+    let (of_file, _) = tokens.issue(order(1), at(0)).await.unwrap();
+
+    let tokens = open(&first);
+    assert_eq!(tokens.signs(), Some(Signs::Credential));
+    let (of_first, _) = tokens.issue(order(1), at(0)).await.unwrap();
+    assert!(tokens.check(&of_file, at(0)).is_ok() && tokens.check(&of_first, at(0)).is_ok());
+    let rotated = tokens.rotate(at(0)).await;
+    assert!(matches!(rotated, Err(Fault::GivenKey)));
+    // The file has nothing that would sign for it.
+    let kept = fs::read_to_string(&file).unwrap();
+    assert!(
+        kept.contains("\"until\":18") && !kept.contains("\"until\":null"),
+        "{kept}"
+    );
+    assert_eq!(open(&none).check(&of_first, at(0)), Err(Refusal::Invalid));
+
+    // Another credential, and the former one beside it.
+    let tokens = open(&next);
+    let (of_next, _) = tokens.issue(order(1), at(0)).await.unwrap();
+    for text in [&of_file, &of_first, &of_next] {
+        assert!(tokens.check(text, at(0)).is_ok(), "{text}");
+    }
+    assert_eq!(open(&first).check(&of_next, at(0)), Err(Refusal::Invalid));
+    // The file's own is forgotten when nothing that it signed can be good.
+    let long = Order {
+        ttl: LONGEST,
+        ..order(2)
+    };
+    tokens.issue(long, at(13)).await.unwrap();
+    assert!(!fs::read_to_string(&file).unwrap().contains("secret"));
+}
+
+#[tokio::test]
+async fn a_credential_that_is_no_key_takes_no_token() {
+    let (_folder, file) = place();
+    let (text, _) = Tokens::open(Some(file.clone()))
+        .issue(order(1), at(0))
+        .await
+        .unwrap();
+    for (name, bytes, why) in [
+        ("tokens.key", &b""[..], "it is empty"),
+        ("tokens.key", b"\n \n", "it is empty"),
+        ("tokens.key", &[7; 31], "it has 31 bytes only"),
+        (
+            "tokens.key",
+            b"0123456789abcdef0123456789abcde\n",
+            "it has 31 bytes only",
+        ),
+        ("tokens.old.key", &[7; 8], "it has 8 bytes only"),
+        ("tokens.key", &[7; 4097], "more than 4096 bytes"),
+    ] {
+        let given = credentials(&[(name, bytes)]);
+        let tokens = Tokens::open(Some(file.clone())).with_credentials(given.path());
+        assert_eq!(tokens.signs(), None);
+        assert_eq!(tokens.check(&text, at(0)), Err(Refusal::Invalid));
+        assert!(tokens.broken().unwrap().contains(why));
+        let fault = tokens.issue(order(1), at(0)).await.unwrap_err();
+        let Fault::Broken(reason) = fault else {
+            panic!("{fault:?}")
+        };
+        assert!(reason.contains(why) && reason.contains(name), "{reason}");
+    }
+}

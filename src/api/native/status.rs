@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use crate::access::Caller;
 use crate::access::admission::Admission;
+use crate::access::token::{Signs, Tokens};
 use crate::api::error::ApiError;
 use crate::api::{Api, json, render};
 use crate::backend::{
@@ -71,7 +72,7 @@ pub async fn version() -> Response {
 
 pub async fn status(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>) -> Response {
     let viewer = Viewer::of(&caller, &api.admission);
-    json(describe(&api.backends, viewer))
+    json(describe(&api.backends, &api.admission, viewer))
 }
 
 /// Whose requests in the queue are shown.
@@ -103,19 +104,26 @@ impl Viewer {
 }
 
 /// The status as JSON, for this viewer.
-pub fn describe(backends: &Backends, viewer: Viewer) -> String {
+pub fn describe(backends: &Backends, admission: &Admission, viewer: Viewer) -> String {
     let upstreams = backends.remote().map(Remote::statuses);
     shown(
         backends.local().status(),
         upstreams.unwrap_or_default(),
+        TokensOut::of(&admission.tokens),
         viewer,
     )
 }
 
-fn shown(status: Status, upstreams: Vec<RemoteStatus>, viewer: Viewer) -> String {
+fn shown(
+    status: Status,
+    upstreams: Vec<RemoteStatus>,
+    tokens: TokensOut,
+    viewer: Viewer,
+) -> String {
     let queue = QueueOut::of(&status.queue, viewer);
     render(&StatusOut {
         queue,
+        tokens,
         upstreams: upstreams.into_iter().map(UpstreamOut::from).collect(),
         ..StatusOut::from(status)
     })
@@ -163,10 +171,29 @@ struct StatusOut {
     passed_over: Vec<PassedOver>,
     memory: MemoryOut,
     sandbox: SandboxOut,
+    tokens: TokensOut,
     /// Services on other machines.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     upstreams: Vec<UpstreamOut>,
     version: &'static str,
+}
+
+/// What tokens are signed with.
+#[derive(Debug, Default, Serialize)]
+struct TokensOut {
+    /// Where the key is; null where no token is taken.
+    key: Option<Signs>,
+    /// Why none is, where they are meant to be.
+    cause: Option<String>,
+}
+
+impl TokensOut {
+    fn of(tokens: &Tokens) -> Self {
+        Self {
+            key: tokens.signs(),
+            cause: tokens.broken().map(str::to_owned),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -429,7 +456,13 @@ mod tests {
             crashes: 4,
             ..first
         };
-        serde_json::from_str(&shown(status, vec![], Viewer::Stranger)).unwrap()
+        serde_json::from_str(&shown(
+            status,
+            vec![],
+            TokensOut::default(),
+            Viewer::Stranger,
+        ))
+        .unwrap()
     }
 
     #[tokio::test]
@@ -492,13 +525,15 @@ mod tests {
                 "unload_in_s": null, "tokens_per_second": null,
                 "speculation": {"lookup": {"accepted": 0, "rejected": 0}, "forced": {"accepted": 0, "rejected": 0}, "drafter": {"accepted": 0, "rejected": 0}},
                 "memory": {"level": "calm", "since_s": null, "reason": null, "action": null, "psi_triggers": []},
-                "sandbox": {"seccomp": kernel.seccomp, "landlock_abi": kernel.landlock_abi}, "version": VERSION})
+                "sandbox": {"seccomp": kernel.seccomp, "landlock_abi": kernel.landlock_abi}, "tokens": {"key": null, "cause": null}, "version": VERSION})
         );
         let mut idle = Status::first(vec![], vec![], None);
         idle.unload_at = Some(Instant::now() + Duration::from_secs(60));
         idle.tokens_per_second = 9.5;
         idle.drafted.forced.accepted = 7;
-        let idle: Value = serde_json::from_str(&shown(idle, vec![], Viewer::Stranger)).unwrap();
+        let idle: Value =
+            serde_json::from_str(&shown(idle, vec![], TokensOut::default(), Viewer::Stranger))
+                .unwrap();
         assert!(
             (59.0..=60.0).contains(&idle["unload_in_s"].as_f64().unwrap()),
             "{idle}"

@@ -207,6 +207,9 @@ fn failed(fault: Fault) -> ApiError {
         Fault::Off => ApiError::not_permitted(
             "there are no tokens on this machine (`token-file` in gemmad.toml)",
         ),
+        Fault::GivenKey => ApiError::not_permitted(
+            "the key is the credential `tokens.key`, which the service manager keeps: pass another one and restart the daemon (the former as `tokens.old.key`, for twelve hours)",
+        ),
         Fault::Broken(reason) => ApiError::cannot("tokens_unusable", reason),
         Fault::Disk(error) => {
             tracing::error!(%error, "the tokens cannot be written");
