@@ -614,7 +614,7 @@ fn openais_client_works_over_tls() {
     };
     let token = gemmactl(&daemon, &["token", "issue", "--ttl", "10m"]);
     let script = "
-import openai
+import json, os, subprocess, openai
 client = openai.OpenAI()
 chunks = client.chat.completions.create(model='auto', stream=True, temperature=0,
     messages=[{'role': 'user', 'content': 'What is the capital of France?'}])
@@ -626,10 +626,25 @@ except openai.AuthenticationError as error:
     assert error.code == 'invalid_token', error
 else:
     raise SystemExit('a wrong token was taken')
-print(text)
+
+# A key from a command, as the documentation has it.
+gemmactl = json.loads(os.environ['GEMMACTL'])
+run = lambda *command: subprocess.run(gemmactl + list(command), check=True, capture_output=True, text=True).stdout.strip()
+given = []
+def key():
+    given.append(run('token', 'helper'))
+    return given[-1]
+client = openai.OpenAI(api_key=key)
+client.models.list(), client.models.list()
+run('token', 'revoke', '--all')
+client.models.list()
+assert given[0] == given[1] != given[2], given
 ";
+    let gemmactl = json!([env!("CARGO_BIN_EXE_gemmactl"), "--socket", &daemon.socket]);
     let output = Command::new(python)
         .args(["-c", script])
+        .env("GEMMACTL", gemmactl.to_string())
+        .env("XDG_RUNTIME_DIR", daemon.dir.path())
         .env("OPENAI_BASE_URL", gateway.url("/v1"))
         .env("OPENAI_API_KEY", &token)
         .env("SSL_CERT_FILE", gateway.certificate())

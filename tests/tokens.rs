@@ -4,10 +4,14 @@ mod harness;
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 use harness::gateway::gemmactl;
-use harness::{Daemon, Options, Reply};
+use harness::{Daemon, Options, Reply, TINY};
 use serde_json::{Value, json};
 
 #[test]
@@ -50,6 +54,87 @@ fn a_credential_signs_and_the_status_says_so() {
         "{}",
         refused.error()
     );
+}
+
+#[test]
+fn the_helper_prints_one_good_token_and_keeps_it_while_it_is_good() {
+    let daemon = Daemon::start();
+    let runtime = tempfile::tempdir().unwrap();
+    let call = |socket: &Path, options: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_gemmactl"))
+            .env("XDG_RUNTIME_DIR", runtime.path())
+            .arg("--socket")
+            .arg(socket)
+            .args(["token", "helper"])
+            .args(options)
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (
+            output.status.success(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    };
+    let print = |options: &[&str]| {
+        let (went_well, out, err) = call(&daemon.socket, options);
+        assert!(went_well && err.is_empty(), "{err}");
+        // The token and a line break, and nothing else.
+        assert!(
+            out.len() == 73 && out.starts_with("gmd_") && out.ends_with('\n'),
+            "{out}"
+        );
+        out.trim_end().to_owned()
+    };
+    let is_taken = |token: &str| reply(ask(&daemon, token, "GET", "/v1/models", "")).status == 200;
+    let first = print(&[]);
+    assert!(is_taken(&first));
+    assert_eq!(print(&[]), first);
+    let kept = runtime.path().join("gemmactl/tokens.json");
+    assert_eq!(
+        fs::metadata(&kept).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    // Another kind is another token, and so is one that is nearly over.
+    let other = print(&["--model", TINY, "--limit", "1/min"]);
+    assert_ne!(other, first);
+    assert_eq!(print(&["--model", TINY, "--limit", "1/min"]), other);
+    assert_eq!(
+        print(&["--model", TINY, "--limit", "1/min"]),
+        other,
+        "its limit is no reason"
+    );
+    let short = print(&["--ttl", "2s"]);
+    assert_eq!(print(&["--ttl", "2s"]), short);
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_ne!(print(&["--ttl", "2s"]), short);
+    // What was revoked is not printed again.
+    gemmactl(&daemon, &["token", "revoke", "--all"]);
+    let next = print(&[]);
+    assert!(next != first && is_taken(&next) && !is_taken(&first));
+    // Nor is what others could read.
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o644)).unwrap();
+    let private = print(&[]);
+    assert_ne!(private, next);
+    assert_eq!(print(&[]), private);
+    fs::write(&kept, "{").unwrap();
+    assert_ne!(print(&[]), private);
+    // Errors are on standard error alone.
+    let nowhere = runtime.path().join("nobody.sock");
+    for (socket, options, why) in [
+        (&nowhere, &[][..], "not running"),
+        (
+            &daemon.socket,
+            &["--model", "nothing"][..],
+            "no model `nothing`",
+        ),
+    ] {
+        let (went_well, out, err) = call(socket, options);
+        assert!(
+            !went_well && out.is_empty() && err.contains(why),
+            "{out}{err}"
+        );
+    }
 }
 
 /// Sends a request with this token.

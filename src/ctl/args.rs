@@ -15,7 +15,7 @@ mod token;
 mod transcribe;
 
 pub use keep::{Foreign, ImportArgs, PruneArgs, RmArgs, VerifyArgs};
-pub use token::{IssueArgs, RevokeArgs, TokenArgs, TokenCommand, UsageArgs};
+pub use token::{HelperArgs, IssueArgs, RevokeArgs, TokenArgs, TokenCommand, UsageArgs};
 pub use transcribe::{TranscribeArgs, Transcript};
 
 use super::completion::{model_names, planned_names};

@@ -158,7 +158,7 @@ fn not_served<'a>() -> Reply<'a, Value> {
     Box::pin(async { Err(not_on_bus()) })
 }
 
-fn not_on_bus() -> Error {
+pub fn not_on_bus() -> Error {
     Error::Usage("this is not served over D-Bus; leave --bus out".into())
 }
 

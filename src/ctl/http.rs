@@ -124,11 +124,6 @@ impl Http {
         kind: &str,
         body: BoxBody<Bytes, io::Error>,
     ) -> Result<(Response<Incoming>, Link), Error> {
-        let stream = self.connect().await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(Error::broken)?;
-        let mut link = Link(Some(Box::pin(connection)));
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -137,6 +132,18 @@ impl Http {
             .header(CONTENT_TYPE, kind)
             .body(body)
             .map_err(Error::broken)?;
+        self.exchange(request).await
+    }
+
+    pub(super) async fn exchange(
+        &self,
+        request: Request<BoxBody<Bytes, io::Error>>,
+    ) -> Result<(Response<Incoming>, Link), Error> {
+        let stream = self.connect().await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(Error::broken)?;
+        let mut link = Link(Some(Box::pin(connection)));
         let response = link
             .drive(sender.send_request(request))
             .await

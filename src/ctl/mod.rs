@@ -60,6 +60,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use args::{
     CacheArgs, CacheCommand, Cli, Command, ConfigCommand, Meant, MemoryArgs, MemoryCommand,
+    TokenArgs, TokenCommand,
 };
 use client::Client;
 use error::Error;
@@ -97,6 +98,14 @@ fn run(cli: Cli, terminal: &Terminal) -> Result<(), Error> {
         Command::Man {
             directory: Some(directory),
         } => manual::write_pages(&directory),
+        Command::Token(TokenArgs {
+            command: TokenCommand::Helper(args),
+        }) if cli.bus.is_none() => {
+            let sockets = socket::candidates(cli.socket);
+            let daemon = Http::new(sockets.clone());
+            let printed = token::helper::run(&daemon, &args, &sockets, terminal);
+            write_out(&runtime()?.block_on(printed)?)
+        }
         online => match cli.bus {
             None => talk(online, &Http::new(socket::candidates(cli.socket)), terminal),
             Some(bus) => talk(online, &OverBus::new(bus), terminal),

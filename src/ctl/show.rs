@@ -266,7 +266,7 @@ pub async fn unload(
 }
 
 /// Waits for what the daemon has at hand.
-pub async fn promptly(reply: Reply<'_, Value>) -> Result<Value, Error> {
+pub async fn promptly<T>(reply: Reply<'_, T>) -> Result<T, Error> {
     let answer = tokio::time::timeout(TIMEOUT, reply).await;
     answer.unwrap_or_else(|_| {
         Err(Error::Broken {

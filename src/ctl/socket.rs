@@ -14,16 +14,20 @@ pub fn candidates(named: Option<PathBuf>) -> Vec<PathBuf> {
     let named = named.or_else(|| std::env::var_os("GEMMAD_SOCKET").map(PathBuf::from));
     match named.filter(|path| !path.as_os_str().is_empty()) {
         Some(path) => vec![path],
-        None => usual(std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)),
+        None => usual(&runtime_directory()),
     }
 }
 
-/// `runtime_directory`: what XDG_RUNTIME_DIR says. Where it says nothing, as in a shell of su(1) or
-/// a cron job, systemd's place for this user is looked at.
-fn usual(runtime_directory: Option<PathBuf>) -> Vec<PathBuf> {
-    let runtime_directory = runtime_directory
+/// What XDG_RUNTIME_DIR says. Where it says nothing, as in a shell of su(1) or a cron job: systemd's place for this
+/// user.
+pub fn runtime_directory() -> PathBuf {
+    std::env::var_os("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
         .filter(|path| path.is_absolute())
-        .unwrap_or_else(|| Path::new("/run/user").join(getuid().as_raw().to_string()));
+        .unwrap_or_else(|| Path::new("/run/user").join(getuid().as_raw().to_string()))
+}
+
+fn usual(runtime_directory: &Path) -> Vec<PathBuf> {
     let own = Some(runtime_directory.join(OWN)).filter(|path| path.exists());
     own.into_iter().chain([SYSTEM.into()]).collect()
 }
@@ -35,14 +39,11 @@ mod tests {
     #[test]
     fn a_daemon_of_ones_own_comes_first() {
         let home = tempfile::tempdir().unwrap();
-        let runtime = || Some(home.path().to_path_buf());
-        assert_eq!(usual(runtime()), [Path::new(SYSTEM)]);
+        let runtime = home.path();
+        assert_eq!(usual(runtime), [Path::new(SYSTEM)]);
         std::fs::create_dir(home.path().join("gemmad")).unwrap();
         std::fs::write(home.path().join(OWN), "").unwrap();
-        assert_eq!(
-            usual(runtime()),
-            [&home.path().join(OWN), Path::new(SYSTEM)]
-        );
+        assert_eq!(usual(runtime), [&home.path().join(OWN), Path::new(SYSTEM)]);
         assert_eq!(candidates(Some("/x".into())), [Path::new("/x")]);
     }
 }

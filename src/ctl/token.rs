@@ -1,16 +1,17 @@
 //! `gemmactl token`.
 
+pub mod helper;
+
 use nix::unistd::{User, getuid};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::args::{IssueArgs, RevokeArgs, TokenCommand};
-use super::client::Client;
+use super::client::{Client, not_on_bus};
 use super::error::Error;
 use super::show::{parse, pretty, promptly};
 use super::table::table;
 use super::text::Terminal;
-use crate::access::token::Scope;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -43,6 +44,8 @@ pub async fn run(
     terminal: &Terminal,
 ) -> Result<Vec<u8>, Error> {
     match command {
+        // The bus has no tokens.
+        TokenCommand::Helper(_) => Err(not_on_bus()),
         TokenCommand::Issue(args) => issue(client, args, terminal).await,
         TokenCommand::List { json } => list(client, *json, terminal).await,
         TokenCommand::Revoke(args) => revoke(client, args).await,
@@ -59,11 +62,7 @@ async fn issue(
     args: &IssueArgs,
     terminal: &Terminal,
 ) -> Result<Vec<u8>, Error> {
-    let scopes: Vec<_> = args.scope.iter().copied().map(Scope::word).collect();
-    let order = json!({
-        "ttl": args.ttl.as_secs(), "scopes": scopes, "model": args.model, "limit": args.limit
-    });
-    let issued = promptly(client.issue_token(&order)).await?;
+    let issued = promptly(client.issue_token(&args.order.order())).await?;
     if args.json {
         return Ok(pretty(&issued, terminal));
     }

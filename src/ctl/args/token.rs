@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser as NotEmpty;
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCandidates;
+use serde_json::{Value, json};
 
 use crate::access::token::{LONGEST, MOST_A_MINUTE, Scope};
 use crate::config;
@@ -23,13 +24,19 @@ pub enum TokenCommand {
     /// It is printed this once, and kept nowhere. Programs send it as `Authorization: Bearer gmd_...`, as most do with an
     /// API key, or as `x-api-key`; through the gateway nobody is answered without one. What it is asked is on your account.
     Issue(IssueArgs),
+    /// Print a token that is good now and nothing else, for programs that ask a command for their key
+    ///
+    /// Like Claude Code's `apiKeyHelper`, or a function that a library calls for its key. The token is kept in the user's
+    /// runtime directory, for this user alone, and printed again until ten minutes before its end (or half of its time), if
+    /// the daemon still takes it; then another one is made. Without a runtime directory each call makes one.
+    Helper(HelperArgs),
     /// List your tokens that have not expired; as an administrator, everybody's
     List {
         /// Print the daemon's own JSON
         #[arg(long)]
         json: bool,
     },
-    /// End tokens before they expire; answers that have begun come to their end
+    /// End tokens before they expire, and the answers that they are getting
     Revoke(RevokeArgs),
     /// Have tokens signed with a new key from now on; the old one is good for what it has signed. For administrators
     Rotate,
@@ -37,6 +44,23 @@ pub enum TokenCommand {
 
 #[derive(Debug, Args)]
 pub struct IssueArgs {
+    #[command(flatten)]
+    pub order: OrderArgs,
+
+    /// Print the daemon's own JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct HelperArgs {
+    #[command(flatten)]
+    pub order: OrderArgs,
+}
+
+/// What a token is to be.
+#[derive(Debug, Args)]
+pub struct OrderArgs {
     /// How long it is good for, at most 12h
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = ttl)]
     pub ttl: Duration,
@@ -53,10 +77,16 @@ pub struct IssueArgs {
     /// How many requests it may make, like 60/min
     #[arg(long, value_name = "N/min", value_parser = limit)]
     pub limit: Option<u32>,
+}
 
-    /// Print the daemon's own JSON
-    #[arg(long)]
-    pub json: bool,
+impl OrderArgs {
+    /// The body of `POST /tokens`.
+    pub fn order(&self) -> Value {
+        let scopes: Vec<_> = self.scope.iter().copied().map(Scope::word).collect();
+        json!({
+            "ttl": self.ttl.as_secs(), "scopes": scopes, "model": self.model, "limit": self.limit
+        })
+    }
 }
 
 #[derive(Debug, Args)]
