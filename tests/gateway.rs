@@ -639,6 +639,19 @@ client.models.list(), client.models.list()
 run('token', 'revoke', '--all')
 client.models.list()
 assert given[0] == given[1] != given[2], given
+
+# What it is getting breaks off when its token is revoked.
+stream = client.chat.completions.create(model='auto', stream=True, temperature=1, max_tokens=1900,
+    messages=[{'role': 'user', 'content': 'What is the capital of France?'}],
+    extra_body={'ignore_eos': True, 'speculation': 'off'})
+next(stream)
+run('token', 'revoke', '--all')
+try:
+    for chunk in stream: pass
+except openai.APIError as error:
+    assert error.code == 'token_revoked', error
+else:
+    raise SystemExit('the answer went on')
 ";
     let gemmactl = json!([env!("CARGO_BIN_EXE_gemmactl"), "--socket", &daemon.socket]);
     let output = Command::new(python)

@@ -3,15 +3,15 @@
 mod harness;
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::gateway::gemmactl;
-use harness::{Daemon, Options, Reply, TINY};
+use harness::{Daemon, Options, Reply, TINY, endless, wait_for};
 use serde_json::{Value, json};
 
 #[test]
@@ -150,4 +150,106 @@ fn ask(daemon: &Daemon, token: &str, method: &str, path: &str, body: &str) -> Un
 
 fn reply(stream: UnixStream) -> Reply {
     Reply::read(stream).unwrap()
+}
+
+#[test]
+fn what_a_revoked_token_is_answered_breaks_off_at_once() {
+    let daemon = Daemon::start();
+    daemon.load();
+    let chat = endless();
+    let messages = &chat["messages"];
+    let several = {
+        let mut body = chat.clone();
+        body["n"] = json!(2);
+        body
+    };
+    // In the other APIs only a schema keeps an answer from its end.
+    let long = json!({"type": "object", "required": ["a"], "additionalProperties": false,
+        "properties": {"a": {"type": "string", "minLength": 3000}}});
+    let format = json!({"type": "json_schema", "name": "long", "schema": long});
+    let anthropic = json!({"messages": messages, "max_tokens": 1900, "temperature": 1.0,
+        "output_config": {"format": {"type": "json_schema", "schema": long}}});
+    let ollama = json!({"messages": messages, "format": long,
+        "options": {"num_predict": 1900, "temperature": 1.0}});
+    let responses = json!({"input": "Count", "temperature": 1.0, "max_output_tokens": 1900,
+        "text": {"format": format}});
+    let code = "\"code\":\"token_revoked\"";
+    let kind = "\"type\":\"authentication_error\"";
+    for (path, mut body, begun, error) in [
+        ("/v1/chat/completions", chat.clone(), "\"content\":\"", code),
+        ("/v1/chat/completions", several, "\"content\":\"", code),
+        ("/v1/messages", anthropic, "text_delta", kind),
+        (
+            "/api/chat",
+            ollama,
+            "\"content\":\"",
+            "{\"error\":\"the token was",
+        ),
+        ("/v1/responses", responses, "output_text.delta", code),
+    ] {
+        let mut others = daemon.stream(&endless());
+        assert!(others.next().is_some());
+        let token = gemmactl(&daemon, &["token", "issue"]);
+        body["model"] = json!("auto");
+        body["stream"] = json!(true);
+        let stream = ask(&daemon, &token, "POST", path, &body.to_string());
+        let mut reader = BufReader::new(stream);
+        let mut seen = String::new();
+        while !seen.contains(begun) {
+            assert_ne!(reader.read_line(&mut seen).unwrap(), 0, "{path}: {seen}");
+        }
+        gemmactl(&daemon, &["token", "revoke", "--all"]);
+        let since = Instant::now();
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).unwrap();
+        let took = since.elapsed();
+        assert!(took < Duration::from_secs(1), "{path}: {took:?}");
+        assert!(
+            rest.contains(error) && rest.contains("the token was revoked"),
+            "{path}: {rest}"
+        );
+        for end in [
+            "[DONE]",
+            "message_stop",
+            "response.completed",
+            "\"done\":true",
+        ] {
+            assert!(!rest.contains(end), "{path}: {rest}");
+        }
+        // The worker computes nothing more for it, and goes on for others.
+        wait_for("one answer alone", || daemon.status()["running"] == 1);
+        assert!(others.next().is_some());
+    }
+}
+
+#[test]
+fn a_request_that_waits_ends_with_its_token() {
+    let daemon = Daemon::with(Options {
+        inference: "slots = 1".into(),
+        ..Options::default()
+    });
+    let mut running = daemon.stream(&endless());
+    assert!(running.next().is_some());
+    let token = gemmactl(&daemon, &["token", "issue"]);
+    let ask = |path: &str, stream: bool| {
+        let mut body = json!({"model": "auto", "stream": stream,
+            "messages": [{"role": "user", "content": "What is the capital of France?"}]});
+        if path == "/v1/messages" {
+            body["max_tokens"] = json!(200);
+        }
+        ask(&daemon, &token, "POST", path, &body.to_string())
+    };
+    let whole = ask("/v1/chat/completions", false);
+    let (messages, ollama) = (ask("/v1/messages", false), ask("/api/chat", false));
+    wait_for("requests that wait", || daemon.status()["waiting"] == 3);
+    gemmactl(&daemon, &["token", "revoke", "--all"]);
+    let (whole, messages, ollama) = (reply(whole), reply(messages), reply(ollama));
+    let statuses = [whole.status, messages.status, ollama.status];
+    assert_eq!(statuses, [401; 3], "{}", whole.text());
+    assert_eq!(whole.json()["error"]["code"], "token_revoked");
+    assert_eq!(whole.header("www-authenticate"), Some("Bearer"));
+    assert_eq!(messages.json()["error"]["type"], "authentication_error");
+    assert!(ollama.json()["error"].as_str().unwrap().contains("revoked"));
+    wait_for("an empty queue", || daemon.status()["waiting"] == 0);
+    assert!(running.next().is_some());
 }

@@ -1,6 +1,7 @@
 //! An answer on its way from a backend to a door.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
@@ -26,6 +27,23 @@ pub struct Answer {
     pub upstream: Arc<OnceLock<String>>,
     /// Keeps account of it, where somebody does.
     pub tally: Option<Box<Tally>>,
+    /// When it is to break off; `None`: when it has come to its end.
+    pub cut: Option<Cut>,
+}
+
+/// What is waited for besides an answer: that whoever asks may have no more of it, and why.
+pub struct Cut(Pin<Box<dyn Future<Output = Failure> + Send + Sync>>);
+
+impl Cut {
+    pub fn new(why: impl Future<Output = Failure> + Send + Sync + 'static) -> Self {
+        Self(Box::pin(why))
+    }
+}
+
+impl std::fmt::Debug for Cut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Cut")
+    }
 }
 
 /// Tells the backend, when it is dropped, that nobody waits for a request any more.
@@ -64,7 +82,19 @@ impl Answer {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<ChatEvent, Failure>>> {
-        let event = ready!(self.events.poll_recv(context));
+        let cut = match &mut self.cut {
+            Some(Cut(why)) => why.as_mut().poll(context),
+            None => Poll::Pending,
+        };
+        let event = match cut {
+            Poll::Ready(failure) => {
+                // Nothing comes after it, and whoever sends it hears that nobody listens.
+                self.cut = None;
+                self.events = mpsc::channel(1).1;
+                Some(Err(failure))
+            }
+            Poll::Pending => ready!(self.events.poll_recv(context)),
+        };
         if let Some(Ok(ChatEvent::Accepted { relaxed })) = &event {
             self.relaxed.clone_from(relaxed);
         }

@@ -23,6 +23,8 @@ pub enum Failure {
     },
     /// Whoever asks may not ask this model; says why.
     NotPermitted { text: String },
+    /// The token of whoever asks was revoked meanwhile.
+    TokenRevoked,
     /// No model is installed at all; names where one is looked for, and what lies there instead.
     NoModels {
         directories: Vec<String>,
@@ -153,6 +155,7 @@ impl fmt::Display for Failure {
                 hint,
             } => fmt_unknown(f, asked, known, passed_over.as_ref(), hint.as_deref()),
             Self::NotPermitted { text } => f.write_str(text),
+            Self::TokenRevoked => f.write_str("the token was revoked, and the answer ends with it"),
             Self::NoModels {
                 directories,
                 passed_over,

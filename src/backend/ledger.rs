@@ -157,6 +157,7 @@ impl Failure {
         match self {
             Self::UnknownModel { .. } => "model_not_found",
             Self::NotPermitted { .. } => "not_permitted",
+            Self::TokenRevoked => "token_revoked",
             Self::NoModels { .. } => "no_models",
             Self::QueueFull { .. } => "queue_full",
             Self::UserQueueFull { .. } => "user_queue_full",

@@ -15,7 +15,7 @@ mod report;
 pub(crate) mod scripted;
 mod status;
 
-pub use answer::{Answer, HangUpGuard};
+pub use answer::{Answer, Cut, HangUpGuard};
 pub use failure::{Failure, UpstreamFault};
 pub use keep::{
     Hashed, Import, Imported, ModelPart, Removed, StoreFault, Unused, UnusedKind, Verdict,
@@ -149,6 +149,9 @@ pub trait LocalBackend: Backend + PullBackend {
 pub trait Permits: Debug + Send + Sync {
     /// Which models this principal may ask.
     fn of(&self, owner: PrincipalId) -> Permit;
+
+    /// What breaks off the answers of this principal before their end; `None`: nothing does.
+    fn cut(&self, owner: PrincipalId) -> Option<Cut>;
 }
 
 /// Which models a principal may ask.
@@ -302,7 +305,9 @@ impl Backends {
         request: ChatRequest,
     ) -> Result<Answer, Failure> {
         let since = Instant::now();
+        let cut = self.permits.as_ref().and_then(|all| all.cut(owner));
         let asked = self.chat_unaccounted(owner, model, request).await;
+        let asked = asked.map(|answer| Answer { cut, ..answer });
         let Some(ledger) = &self.ledger else {
             return asked;
         };
@@ -392,6 +397,10 @@ mod tests {
                 PrincipalId::Token { .. } => self.0.clone(),
                 _ => Permit::All,
             }
+        }
+
+        fn cut(&self, _: PrincipalId) -> Option<Cut> {
+            None
         }
     }
 

@@ -121,6 +121,7 @@ impl Wanted {
             // Models are fetched for this machine.
             upstream: Arc::default(),
             tally: None,
+            cut: None,
         }
     }
 }

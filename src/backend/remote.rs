@@ -214,6 +214,7 @@ impl Attempt {
             waiting: local.waiting.clone(),
             upstream: upstream.clone(),
             tally: None,
+            cut: None,
         };
         tokio::spawn(async move {
             let work = async {

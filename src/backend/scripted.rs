@@ -215,6 +215,7 @@ impl Answer {
                 waiting,
                 upstream: Arc::default(),
                 tally: None,
+                cut: None,
             },
             send,
         )

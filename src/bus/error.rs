@@ -68,7 +68,7 @@ impl From<Failure> for BusError {
         };
         match failure {
             Failure::UnknownModel { .. } => Self::UnknownModel(text),
-            Failure::NotPermitted { .. } => Self::NotAuthorized(text),
+            Failure::NotPermitted { .. } | Failure::TokenRevoked => Self::NotAuthorized(text),
             Failure::NoModels { .. } => Self::NoModels(text),
             Failure::QueueFull { .. } | Failure::UserQueueFull { .. } | Failure::NotNow { .. } => {
                 Self::Busy(text)

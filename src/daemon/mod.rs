@@ -28,7 +28,7 @@ use crate::access::token::{Record, Tokens};
 use crate::access::{Policy, user_of_subject};
 use crate::api::{self, Api};
 use crate::attachments::Attachments;
-use crate::backend::{Backend, Backends, Permit, Permits, PullRights};
+use crate::backend::{Backend, Backends, Cut, Failure, Permit, Permits, PullRights};
 use crate::bus;
 use crate::chat::PrincipalId;
 use crate::config::{self, Args, BusChoice, Config, Place};
@@ -386,6 +386,17 @@ impl Permits for TokensModels {
                 Some(Some(model)) => Permit::Only(model),
             },
         }
+    }
+
+    fn cut(&self, owner: PrincipalId) -> Option<Cut> {
+        let PrincipalId::Token { id, .. } = owner else {
+            return None;
+        };
+        let admission = self.0.clone();
+        Some(Cut::new(async move {
+            admission.tokens.until_revoked(id).await;
+            Failure::TokenRevoked
+        }))
     }
 }
 

@@ -262,6 +262,7 @@ fn pass_on(place: Place, begun: Begun, start: Instant, id: String) -> Answer {
         waiting: watch::channel(None).1,
         upstream: Arc::new(OnceLock::from(name)),
         tally: None,
+        cut: None,
     };
     tokio::spawn(async move {
         let upstream = place.0.clone();

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use given::Given;
 use pace::Pace;
@@ -152,6 +153,8 @@ pub struct Tokens {
     /// The service manager's.
     given: Given,
     inner: Mutex<Inner>,
+    /// Told when tokens are revoked.
+    revoked: watch::Sender<()>,
     /// One change at a time: each writes the whole file.
     changing: tokio::sync::Mutex<()>,
 }
@@ -187,6 +190,7 @@ impl Tokens {
                 state,
                 paces: HashMap::new(),
             }),
+            revoked: watch::Sender::new(()),
             changing: tokio::sync::Mutex::default(),
         }
     }
@@ -267,6 +271,15 @@ impl Tokens {
     /// What is known of a token; nothing of one that is forgotten because it is over.
     pub fn record(&self, id: u64) -> Option<Record> {
         self.inner().state.record(id).cloned()
+    }
+
+    /// Waits until this token is revoked.
+    pub async fn until_revoked(&self, id: u64) {
+        let mut told = self.revoked.subscribe();
+        while !self.record(id).is_some_and(|record| record.revoked) {
+            // It is told for as long as we are there.
+            let _ = told.changed().await;
+        }
     }
 
     /// Issues a token: its text, which nobody can show again, and what is known of it.
@@ -357,6 +370,7 @@ impl Tokens {
         });
         if revoked > 0 {
             self.inner().state = state.clone();
+            self.revoked.send_replace(());
             self.keep(state).await?;
         }
         Ok(revoked)

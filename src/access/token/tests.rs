@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
+use futures_util::FutureExt;
+
 use super::*;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -254,4 +256,22 @@ async fn a_credential_that_is_no_key_takes_no_token() {
         };
         assert!(reason.contains(why) && reason.contains(name), "{reason}");
     }
+}
+
+#[tokio::test]
+async fn whoever_waits_hears_that_a_token_is_revoked() {
+    let (_folder, file) = place();
+    let tokens = Tokens::open(Some(file));
+    let (_, one) = tokens.issue(order(1000), at(0)).await.unwrap();
+    let (_, two) = tokens.issue(order(1000), at(0)).await.unwrap();
+    let mut ended = Box::pin(tokens.until_revoked(one.id));
+    let mut other = Box::pin(tokens.until_revoked(two.id));
+    assert!(ended.as_mut().now_or_never().is_none());
+    tokens.revoke(Some(one.id), None, at(0)).await.unwrap();
+    assert!(ended.as_mut().now_or_never().is_some());
+    assert!(other.as_mut().now_or_never().is_none());
+    // Who comes later hears it at once.
+    assert!(tokens.until_revoked(one.id).now_or_never().is_some());
+    tokens.revoke(None, Some(1000), at(0)).await.unwrap();
+    assert!(other.now_or_never().is_some());
 }

@@ -28,6 +28,7 @@ impl AnthropicError {
 /// The families of errors that Anthropic's clients know.
 fn kind(status: StatusCode) -> &'static str {
     match status.as_u16() {
+        401 => "authentication_error",
         403 => "permission_error",
         404 => "not_found_error",
         413 => "request_too_large",
@@ -90,6 +91,10 @@ mod tests {
             "not_found_error"
         );
         assert_eq!(kind_of(Failure::ShuttingDown.into()), "overloaded_error");
+        assert_eq!(
+            kind_of(Failure::TokenRevoked.into()),
+            "authentication_error"
+        );
         assert_eq!(
             kind_of(Failure::WorkerDied { cause: "x".into() }.into()),
             "api_error"

@@ -25,6 +25,7 @@ impl ApiError {
                     .param(field(Place::Model))
             }
             Failure::NotPermitted { .. } => Self::not_permitted(message).param(field(Place::Model)),
+            Failure::TokenRevoked => Self::unauthenticated("token_revoked", message),
             Failure::NoModels { .. } => Self::unavailable("no_models", message),
             Failure::QueueFull { retry_after, .. } => {
                 Self::unavailable("queue_full", message).retry_after(retry_after)

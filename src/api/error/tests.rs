@@ -115,6 +115,10 @@ fn failures_of_the_queue_have_their_answers() {
         ),
         ("503 server_error shutting_down - -", Failure::ShuttingDown),
         (
+            "401 authentication_error token_revoked - -",
+            Failure::TokenRevoked,
+        ),
+        (
             "504 server_error timed_out - -",
             Failure::TimedOut { limit: SOON },
         ),

@@ -122,6 +122,7 @@ impl Driver {
             waiting,
             upstream: Default::default(),
             tally: None,
+            cut: None,
         };
         let allowed = allowance(&request, self.setup.limits.output_tokens);
         let pending = Pending::Chat {
