@@ -10,11 +10,15 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 use clap_complete::{ArgValueCandidates, Shell};
 use serde_json::Number;
 
+mod bench;
 mod keep;
+mod pull;
 mod token;
 mod transcribe;
 
+pub use bench::BenchArgs;
 pub use keep::{Foreign, ImportArgs, PruneArgs, RmArgs, VerifyArgs};
+pub use pull::PullArgs;
 pub use token::{HelperArgs, IssueArgs, RevokeArgs, TokenArgs, TokenCommand, UsageArgs};
 pub use transcribe::{TranscribeArgs, Transcript};
 
@@ -171,6 +175,12 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Measure this machine with a model: to compare it, and to send in what it can do
+    ///
+    /// Starts the model twice, has it read prompts of 512 tokens and write answers of 128, several times, and shows the
+    /// medians. Nothing comes from the cache of prompts and nothing is guessed ahead, so the work is the same everywhere. It
+    /// is refused while others use the daemon. Only administrators may unload a model, so others see no starts.
+    Bench(BenchArgs),
     /// Give programs a part of your rights for some hours
     Token(TokenArgs),
     /// Show how many requests and tokens were used each day: your own, for administrators everybody's
@@ -228,44 +238,6 @@ pub struct PlanArgs {
     /// are the same, 1024 MiB. Of this, too, a part is left to other programs
     #[arg(long, value_name = "SIZE", value_parser = values::ram, allow_hyphen_values = true)]
     pub ram: Option<u64>,
-}
-
-#[derive(Debug, Args)]
-pub struct PullArgs {
-    /// `auto` for what fits this machine best, a variant like `e2b` or `gemma4:e2b`, a model's id (see `gemmactl models --all`),
-    /// OWNER/REPO, OWNER/REPO:FILE or OWNER/REPO:QUANTISATION on the hub, or the https address of a GGUF file, which may end in
-    /// #sha256=DIGITS
-    #[arg(value_name = "MODEL", value_parser = NotEmpty::new(), default_value = "auto")]
-    pub model: String,
-
-    /// What belongs to it: vision, audio and drafter, with commas between them, or none [default: all that there is and has
-    /// room on the disk]
-    #[arg(long, value_name = "LIST")]
-    pub with: Option<String>,
-
-    /// The type of its weights, like Q4_0
-    #[arg(long, value_name = "TYPE")]
-    pub quant: Option<String>,
-
-    /// Do not ask
-    #[arg(long, short)]
-    pub yes: bool,
-
-    /// Also if it takes more memory than this machine has
-    #[arg(long, conflicts_with_all = ["status", "cancel"])]
-    pub force: bool,
-
-    /// Show what is being fetched, and what was
-    #[arg(long, conflicts_with_all = ["with", "quant", "yes", "cancel"])]
-    pub status: bool,
-
-    /// Stop a download, and forget what came
-    #[arg(long, value_name = "ID", conflicts_with_all = ["with", "quant", "yes"])]
-    pub cancel: Option<String>,
-
-    /// Print the daemon's own JSON; a line for each event
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -52,6 +52,16 @@ pub trait Client {
     /// The answer to a request of `POST /v1/chat/completions` as it comes.
     fn stream<'a>(&'a self, request: &'a Value) -> Reply<'a, Box<dyn Events>>;
 
+    /// A text gone on with, as `POST /completion` streams it.
+    fn completion<'a>(&'a self, _request: &'a Value) -> Reply<'a, Box<dyn Events>> {
+        Box::pin(async { Err(not_on_bus()) })
+    }
+
+    /// The tokens of a text, as `POST /tokenize` says them.
+    fn tokenize<'a>(&'a self, _request: &'a Value) -> Reply<'a, Value> {
+        not_served()
+    }
+
     /// A sound written down, as `POST /v1/audio/transcriptions` streams it.
     fn transcribe(&self, _form: Form) -> Reply<'_, Box<dyn Events>> {
         Box::pin(async { Err(not_on_bus()) })

@@ -235,6 +235,14 @@ impl Client for Http {
         Box::pin(self.events(CHAT_PATH, request))
     }
 
+    fn completion<'a>(&'a self, request: &'a Value) -> Reply<'a, Box<dyn Events>> {
+        Box::pin(self.events("/completion", request))
+    }
+
+    fn tokenize<'a>(&'a self, request: &'a Value) -> Reply<'a, Value> {
+        Box::pin(self.post("/tokenize", request))
+    }
+
     fn transcribe(&self, form: Form) -> Reply<'_, Box<dyn Events>> {
         Box::pin(async { Ok(events_of(self.send_form(form).await?)) })
     }

@@ -4,13 +4,14 @@
 //! `wire` read what comes back, `answer` brings an answer to the terminal, `text` owns what a
 //! terminal may be shown, `table` and `map` lay out what the daemon says about itself, `error` has
 //! the exit codes, and `blame` says in whose words a refusal is told. `values` reads the values of options,
-//! `mistakes` tells what cannot be read. `socket` finds the daemon, `completion` answers shells. Of a chat,
-//! `lines` has what is typed, `tab` completes it, `compose` takes it apart, `settings` is `/set`.
+//! `mistakes` tells what cannot be read. `socket` finds the daemon, `completion` answers shells, `bench` measures the
+//! machine. Of a chat, `lines` has what is typed, `tab` completes it, `compose` takes it apart, `settings` is `/set`.
 
 mod answer;
 mod args;
 mod ask;
 mod bar;
+mod bench;
 mod blame;
 mod cache;
 mod catalog;
@@ -175,6 +176,7 @@ fn talk(command: Command, client: &dyn Client, terminal: &Terminal) -> Result<()
         Command::Usage(args) => {
             write_out(&runtime.block_on(usage::run(client, args.json, terminal))?)
         }
+        Command::Bench(args) => write_out(&runtime.block_on(bench::run(client, &args, terminal))?),
         Command::Token(args) => {
             write_out(&runtime.block_on(token::run(client, &args.command, terminal))?)
         }
