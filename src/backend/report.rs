@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use super::{Failure, MemorySnapshot, ModelInfo, Packing};
+use super::{DeviceBackend, Failure, MemorySnapshot, ModelInfo, Packing};
 use crate::chat::{Modalities, PrincipalId};
 use crate::gemma::model_shape::{Cost, PackedWeights};
 use crate::memory::probe::Usage;
@@ -34,6 +34,23 @@ impl WorkerMemory {
     pub fn resident(&self) -> u64 {
         self.picture.anonymous + self.picture.file_backed
     }
+}
+
+/// What ggml could compute on beside the CPU, module by module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceReport {
+    /// Where modules are looked for; `None` if this build loads none.
+    pub directory: Option<String>,
+    pub modules: Vec<DeviceModule>,
+}
+
+/// An installed module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceModule {
+    /// The name of its file.
+    pub file: String,
+    /// What it has, or why it cannot be used: that continues the file's name.
+    pub found: Result<DeviceBackend, String>,
 }
 
 /// What each model would take, held against what it may take. All sizes are bytes.

@@ -131,6 +131,14 @@ pub enum Command {
     /// for the CPU, so these bytes are not needed again. header: metadata and vocabulary, read
     /// once.
     Memory(MemoryArgs),
+    /// Show what there is to compute on beside the CPU, and why it is not used
+    ///
+    /// The daemon starts a process for each installed backend, which loads its driver and asks it.
+    Devices {
+        /// Print the daemon's own JSON; sizes are bytes
+        #[arg(long)]
+        json: bool,
+    },
     /// List the packed weights that are kept on the disk
     Cache(CacheArgs),
     /// Fetch a model: from the hub, by a name of the catalog, or from an address

@@ -20,6 +20,7 @@ mod completion;
 mod compose;
 mod config_check;
 mod confirm;
+mod devices;
 mod error;
 mod foreign;
 mod form;
@@ -133,6 +134,9 @@ fn talk(command: Command, client: &dyn Client, terminal: &Terminal) -> Result<()
                 runtime.block_on(plan::plan(client, &args, json, terminal))?
             }
         }),
+        Command::Devices { json } => {
+            write_out(&runtime.block_on(devices::list(client, json, terminal))?)
+        }
         Command::Cache(CacheArgs {
             json,
             command: None,
