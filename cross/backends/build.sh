@@ -16,7 +16,7 @@ option=GGML_$(echo "$name" | tr a-z A-Z)
 # ggml-base has to be a shared library, which the worker has loaded already: the module refers to it by name alone.
 cmake -S "$sources" -B "$build" -DCMAKE_BUILD_TYPE=Release -DCMAKE_SKIP_RPATH=ON -DBUILD_SHARED_LIBS=ON \
     -DGGML_BACKEND_DL=ON -DGGML_NATIVE=OFF -DGGML_CPU=OFF -DLLAMA_BUILD_COMMON=OFF -DLLAMA_BUILD_TESTS=OFF \
-    -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF \
+    -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF \
     "-D$option=ON" "$@"
 cmake --build "$build" --target "ggml-$name" --parallel
 mkdir -p "$directory"
