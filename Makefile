@@ -18,6 +18,20 @@ export CMAKE_SHARED_LINKER_FLAGS := -Wl,-z,relro,-z,now
 export CMAKE_MODULE_LINKER_FLAGS := $(CMAKE_SHARED_LINKER_FLAGS)
 endif
 
+# Another architecture to build for, by Debian's name, with Debian's compilers for it: see `make packages`.
+CROSS ?=
+RUST_arm64 := aarch64-unknown-linux-gnu
+GNU_arm64 := aarch64-linux-gnu
+RUST := $(RUST_$(CROSS))
+GNU := $(GNU_$(CROSS))
+ifneq ($(CROSS),)
+export CARGO_BUILD_TARGET := $(RUST)
+export BINDGEN_EXTRA_CLANG_ARGS := -isystem /usr/$(GNU)/include
+CROSS_PACKAGES := gcc-$(GNU) g++-$(GNU) qemu-user-static
+# What is built writes its manual pages itself.
+EMULATOR := qemu-$(firstword $(subst -, ,$(GNU)))-static -L /usr/$(GNU)
+endif
+
 # The build lives outside the checkout, so that a fresh clone need not build llama.cpp again.
 SUFFIX := $(TARGET_CPU)$(if $(filter native,$(TARGET_CPU)),-$(shell grep -m1 -E '^(flags|Features)' /proc/cpuinfo | cksum | cut -d' ' -f1))
 TARGET = .cache/gemmad/target-$(SUFFIX)
@@ -29,8 +43,8 @@ CRATES := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src
 PREFIX_MAPS := -ffile-prefix-map=$(CRATES)=crates -ffile-prefix-map=$(CARGO_TARGET_DIR)=build
 export CFLAGS := $(PREFIX_MAPS)
 export CXXFLAGS := $(PREFIX_MAPS)
-export RUSTFLAGS := -C target-cpu=$(TARGET_CPU) --remap-path-prefix=$(CRATES)=crates --remap-path-prefix=$(CARGO_TARGET_DIR)=build
-BIN := $(CARGO_TARGET_DIR)/release
+export RUSTFLAGS := $(addprefix -C target-cpu=,$(TARGET_CPU)) $(if $(CROSS),-C linker=$(GNU)-gcc) --remap-path-prefix=$(CRATES)=crates --remap-path-prefix=$(CARGO_TARGET_DIR)=build
+BIN := $(CARGO_TARGET_DIR)/$(addsuffix /,$(RUST))release
 # Named by what it holds: a fresh clone finds it again.
 VENV := $(HOME)/.cache/gemmad/venv-$(shell cksum < tests/clients/requirements.txt | cut -d' ' -f1)
 NODE := $(HOME)/.cache/gemmad/node-$(shell cksum < tests/clients/package-lock.json | cut -d' ' -f1)
@@ -103,14 +117,15 @@ COMPLETIONS := \
 # By which the bus has systemd start the daemon.
 ALIASES := $(UNITS)/system/dbus-org.gemmad.Gemmad1.service $(UNITS)/user/dbus-org.gemmad.Gemmad1.service
 
-.PHONY: help build install uninstall packages deb setup checkout demo test vm-test boot bench deny fuzz miri asan licences tiny-family clean env
+.PHONY: help build install uninstall packages emulated deb setup checkout demo test vm-test boot bench deny fuzz miri asan licences tiny-family clean env
 
 help:
 	@echo 'make demo    build, start the daemon in a private directory, ask it something'
 	@echo 'make test    everything CI runs: format, clippy, unit, integration, clients, docs'
 	@echo 'make build   the four programs, in $(BIN)'
 	@echo 'make install, make uninstall   programs, units, manual pages, completions under PREFIX ($(PREFIX)); DESTDIR for packages'
-	@echo 'make packages   a Debian package for every machine of this architecture (see docs/packages.md)'
+	@echo 'make packages   a Debian package for every machine of this architecture, or of ARCH=arm64 (see docs/packages.md)'
+	@echo 'make emulated   the tiny models on emulated CPUs, with the programs of `make packages`, also with ARCH=arm64'
 	@echo 'make agents  try coding agents against the tiny model (700 MB of packages)'
 	@echo 'make vm-test   boot Debian in a virtual machine with the programs in it (MACHINES=all for every kind)'
 	@echo 'make bench   measure the daemon (see docs/measuring.md)'
@@ -127,8 +142,10 @@ install_packages = missing=$$(for p in $(1); do dpkg-query -W -f='$${Status}' $$
   $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
 
 setup:
-	@$(call install_packages,$(PACKAGES))
+	@$(call install_packages,$(PACKAGES) $(CROSS_PACKAGES))
 	@command -v cargo >/dev/null || { echo 'Rust is missing: install it from https://rustup.rs or with your distribution (1.92 or newer)' >&2; exit 1; }
+	@$(if $(CROSS),[ -e "$$(rustc --print target-libdir --target $(RUST))" ] || rustup target add $(RUST) || \
+	  { echo "Rust's standard library for $(RUST) is missing: install it with rustup or with your distribution" >&2; exit 1; })
 
 # Cargo takes two checkouts for one when they share a build directory, and goes by the files' times: after another
 # checkout was built, this one's files must look new.
@@ -149,7 +166,7 @@ install:
 	@set -e; $(foreach file,$(INSTALLED),$(call put,$(subst :, ,$(file))))
 	@set -e; $(foreach alias,$(ALIASES),ln -sf gemmad.service $(DESTDIR)$(alias);)
 	@[ -e $(DESTDIR)$(CONFIG) ] || install -Dm644 systemd/gemmad.toml $(DESTDIR)$(CONFIG)
-	@set -e; made=$$(mktemp -d); trap 'rm -rf "$$made"' EXIT; $(BIN)/gemmactl man "$$made/man"; \
+	@set -e; made=$$(mktemp -d); trap 'rm -rf "$$made"' EXIT; $(EMULATOR) $(BIN)/gemmactl man "$$made/man"; \
 	  for page in "$$made"/man/*; do install -Dm644 "$$page" "$(DESTDIR)$(MAN)/man$${page##*.}/$${page##*/}"; done; \
 	  $(foreach shell,$(COMPLETIONS),$(call complete,$(subst :, ,$(shell))))
 	@[ -n '$(DESTDIR)' ] || echo 'now: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload && systemctl reload dbus && systemctl enable --now gemmad.socket'
@@ -160,7 +177,7 @@ put = sed_in='$(if $(filter systemd/%.service,$(word 1,$(1))),yes)'; \
   [ -z "$$sed_in" ] || sed -i 's,@BINDIR@,$(PREFIX)/bin,' $(DESTDIR)$(word 2,$(1));
 
 # $(1): shell, destination.
-complete = $(BIN)/gemmactl completions $(word 1,$(1)) > "$$made/completions"; \
+complete = $(EMULATOR) $(BIN)/gemmactl completions $(word 1,$(1)) > "$$made/completions"; \
   install -Dm644 "$$made/completions" $(DESTDIR)$(word 2,$(1));
 
 # With DESTDIR, or where systemd does not run, there is nothing to stop.
@@ -178,22 +195,31 @@ uninstall:
 # each CPU has its own, are in libraries.
 ARCH ?= $(shell dpkg --print-architecture)
 OLDEST_CPU_amd64 := x86-64
-OLDEST_CPU = $(OLDEST_CPU_$(ARCH))
-PACKAGES_TARGET ?= $(HOME)/.cache/gemmad/target-$(OLDEST_CPU)
+# What compilers take by themselves, as it has no name that all of them know: Armv8.0.
+OLDEST_CPU_arm64 :=
+PACKAGES_TARGET ?= $(HOME)/.cache/gemmad/target-$(or $(OLDEST_CPU_$(ARCH)),$(ARCH))
+FOR_ARCH = TARGET_CPU=$(OLDEST_CPU_$(ARCH)) CROSS=$(filter-out $(shell dpkg --print-architecture),$(ARCH)) CARGO_TARGET_DIR=$(PACKAGES_TARGET)
 packages:
-	@[ -n '$(OLDEST_CPU)' ] || { echo 'packages are made for ARCH=amd64, not for $(ARCH)' >&2; exit 1; }
-	@[ "$$(dpkg --print-architecture)" = '$(ARCH)' ] || { echo 'a package for $(ARCH) is made on a machine of that architecture' >&2; exit 1; }
-	@$(MAKE) --no-print-directory TARGET_CPU=$(OLDEST_CPU) CARGO_TARGET_DIR=$(PACKAGES_TARGET) FEATURES=cpu-variants build
-	@$(MAKE) --no-print-directory TARGET_CPU=$(OLDEST_CPU) CARGO_TARGET_DIR=$(PACKAGES_TARGET) deb
+	@case '$(ARCH)' in amd64 | arm64) ;; *) echo 'packages are made for ARCH=amd64 and ARCH=arm64, not for $(ARCH)' >&2; exit 1;; esac
+	@[ '$(ARCH)' = arm64 ] || [ "$$(dpkg --print-architecture)" = '$(ARCH)' ] || { echo 'a package for $(ARCH) is made on a machine of that architecture' >&2; exit 1; }
+	@$(MAKE) --no-print-directory $(FOR_ARCH) FEATURES=cpu-variants build
+	@$(MAKE) --no-print-directory $(FOR_ARCH) deb
+
+# The tiny family on CPUs that are emulated, with the worker of `make packages`: which kernels it chooses, and that it
+# answers as here. Minutes for each CPU; not a part of `make test`.
+emulated: setup checkout
+	@$(call install_packages,qemu-user-static)
+	GEMMAD_EMULATED_WORKER=$(PACKAGES_TARGET)/$(addsuffix /,$(RUST_$(filter-out $(shell dpkg --print-architecture),$(ARCH))))release/gemmad-worker \
+	  cargo test --release --locked --test family -- --ignored --nocapture
 
 # The package of what is built, whatever CPU it is for. lintian finds nothing in it, and made again elsewhere it is the same.
 DEBS := $(CARGO_TARGET_DIR)/packages
 deb:
 	@$(call install_packages,$(DEB_PACKAGES))
 	@rm -f $(DEBS)/*.deb
-	@cross/deb.sh $(BIN) $(DEBS)
+	@CROSS=$(CROSS) cross/deb.sh $(BIN) $(DEBS)
 	@lintian --allow-root --display-info --pedantic --display-experimental --fail-on error,warning,info,pedantic,experimental $(DEBS)/*.deb
-	@again=$$(mktemp -d); trap 'rm -rf "$$again"' EXIT; TZ=Asia/Tokyo LC_ALL=C cross/deb.sh $(BIN) "$$again" >/dev/null; \
+	@again=$$(mktemp -d); trap 'rm -rf "$$again"' EXIT; CROSS=$(CROSS) TZ=Asia/Tokyo LC_ALL=C cross/deb.sh $(BIN) "$$again" >/dev/null; \
 	  cmp $(DEBS)/*.deb "$$again"/*.deb
 
 demo: build

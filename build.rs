@@ -7,15 +7,18 @@ use std::{env, fs, io};
 /// From the directory of the programs.
 const LIBRARIES: &str = "../lib/gemmad";
 
+/// Bytes that a variant has at least: one that was left empty has 15,000, one with kernels more than a million.
+const LEAST_VARIANT: u64 = 100_000;
+
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed=cross/cpu-variants.txt");
+    println!("cargo:rerun-if-changed=cross/cpu-variants");
     if env::var_os("CARGO_FEATURE_CPU_VARIANTS").is_none() {
         return;
     }
     // llama-cpp-sys-2 says where ggml's variants are; the libraries that it installs lie beside them.
     let variants = PathBuf::from(env::var_os("DEP_LLAMA_BACKENDS_DIR").unwrap());
-    // <target>/release/build/<package>/out
+    // <target>/release/build/<package>/out, or with the target's triple in front of release
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap());
     let libraries = out.ancestors().nth(4).unwrap().join("lib/gemmad");
     if let Err(error) = gather(&variants, &libraries) {
@@ -42,9 +45,15 @@ fn gather(variants: &Path, libraries: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => fs::create_dir_all(libraries)?,
     }
-    for name in fs::read_to_string("cross/cpu-variants.txt")?.lines() {
+    let architecture = env::var("CARGO_CFG_TARGET_ARCH").unwrap();
+    for name in fs::read_to_string(format!("cross/cpu-variants/{architecture}.txt"))?.lines() {
         let file = format!("libggml-cpu-{name}.so");
-        fs::copy(variants.join(&file), libraries.join(&file))?;
+        // llama-cpp-sys-2 is not built anew when cross/cpu-variants.cmake changes.
+        if fs::copy(variants.join(&file), libraries.join(&file))? < LEAST_VARIANT {
+            return Err(io::Error::other(format!(
+                "{file} has no kernels; run `cargo clean --release -p llama-cpp-sys-2` and build again"
+            )));
+        }
     }
     // Where libraries are installed depends on the distribution.
     let installed = ["lib", "lib64"].map(|name| variants.with_file_name(name));

@@ -2,7 +2,8 @@
 # Makes gemmad's Debian package of programs that are built: deb.sh PROGRAMS OUTPUT [VERSION]
 #
 # It has what `make install` installs. VERSION is for tests of upgrades: a version above that of debian/changelog. So is
-# COMPRESSION in the environment, options of dpkg-deb. The same sources and programs give the same bytes.
+# COMPRESSION in the environment, options of dpkg-deb. CROSS there is Debian's name of another architecture, which the
+# programs are for. The same sources and programs give the same bytes.
 set -eu
 # The newest of the libraries that Debian 12 has.
 FLOORS='libc6=2.36 libstdc++6=12.2.0'
@@ -39,7 +40,7 @@ fi
 
 # Flags of the surrounding build are not the packaging's.
 if ! env -u CFLAGS -u CXXFLAGS -u RUSTFLAGS -u MAKEFLAGS -u MAKELEVEL SOURCES="$sources" BIN="$programs" \
-	debian/rules binary >"$built/log" 2>&1; then
+	${CROSS:+dpkg-architecture -a "$CROSS" -c} debian/rules binary >"$built/log" 2>&1; then
 	cat "$built/log" >&2
 	fail 'the package cannot be made'
 fi

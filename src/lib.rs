@@ -26,3 +26,4 @@ pub mod sandbox;
 pub mod store;
 pub mod sys;
 mod upstream;
+mod usage;

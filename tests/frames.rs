@@ -253,6 +253,7 @@ fn pull() -> Vec<PullEvent> {
     vec![
         PullEvent::Head(PullHead {
             start: 7,
+            part: true,
             total: Some(1 << 40),
             etag: Some("text".into()),
         }),

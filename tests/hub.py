@@ -15,8 +15,13 @@ JSON, and `GET /seen` tells what it was asked for.
     gated: token                           wants a token
     pace: seconds                          rests so long between pieces of 64 KiB
     etag: text                             what it calls the state of its files
+    etags: true                            calls it differently each time
+    most: connections                      sends over so many at the same time, and answers others with 429
+    whole: true                            sends the whole file, whatever part of it is wanted, but for its beginning
+    other: bytes                           sends what is so much further on than what is wanted
 """
 
+import functools
 import hashlib
 import http.server
 import json
@@ -31,11 +36,17 @@ FOLDER, CERTIFICATE = pathlib.Path(sys.argv[1]), sys.argv[2]
 SCHEME = "http" if CERTIFICATE == "-" else "https"
 COMMIT = "c0ffee" + "0" * 34
 PIECE = 64 << 10
-behaviour, seen, lock = {}, [], threading.Lock()
+behaviour, seen, lock, sending = {}, [], threading.Lock(), set()
+
+
+@functools.cache
+def digest_of_state(path, _size, _time):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def digest(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    state = path.stat()
+    return digest_of_state(path, state.st_size, state.st_mtime_ns)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -56,7 +67,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return self.whole(json.dumps(seen).encode())
         with lock:
             host = self.headers.get("Host", "").split(":")[0]
-            asked = {"path": path, "host": host, "range": self.headers.get("Range"), "token": self.headers.get("Authorization")}
+            asked = {"beside": len(sending), "path": path, "host": host, "range": self.headers.get("Range"), "token": self.headers.get("Authorization")}
             seen.append(asked)
         gated = behaviour.get("gated")
         if gated and not path.startswith("/cdn/") and self.headers.get("Authorization") != "Bearer " + gated:
@@ -67,7 +78,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if parts[:2] == ["tiny", "models"] and parts[2:4] == ["resolve", COMMIT]:
             return self.moved(FOLDER / parts[4])
         if parts[0] in ("cdn", "files") and len(parts) == 2 and (FOLDER / parts[1]).is_file():
-            return self.send(FOLDER / parts[1])
+            try:
+                return self.send(FOLDER / parts[1])
+            finally:
+                with lock:
+                    sending.discard(self)
         self.status(404)
 
     def listing(self, repository):
@@ -99,17 +114,23 @@ class Handler(http.server.BaseHTTPRequestHandler):
         beginning = (self.headers.get("Range") or "").startswith("bytes=0-65535")
         if times and not beginning:
             return self.status(status, after)
-        data = bytearray(path.read_bytes())
-        if "flip" in behaviour:
-            data[behaviour["flip"]] ^= 1
-        data = data[: len(data) - behaviour.get("short", 0)]
-        total, start, end = len(data), 0, len(data)
+        with lock:
+            is_one_too_many = not beginning and len(sending) >= behaviour.get("most", 1000)
+            if not is_one_too_many and not beginning:
+                sending.add(self)
+        if is_one_too_many:
+            return self.status(429)
+        total = path.stat().st_size - behaviour.get("short", 0)
+        start, end = 0, total
         asked = self.headers.get("Range")
-        etag = '"%s"' % behaviour.get("etag", "one")
+        etag = '"%s"' % (time.time() if "etags" in behaviour else behaviour.get("etag", "one"))
         condition = self.headers.get("If-Range")
-        if asked and "no_ranges" not in behaviour and condition in (None, etag):
+        is_whole = "no_ranges" in behaviour or ("whole" in behaviour and not beginning)
+        if asked and not is_whole and ("etags" in behaviour or condition in (None, etag)):
             first, last = asked.removeprefix("bytes=").split("-")
             start, end = int(first), min(int(last) + 1, total)
+            if start and "other" in behaviour:
+                start = min(start + behaviour["other"], total - 1)
             if start >= total:
                 return self.status(416)
             self.send_response(206)
@@ -119,9 +140,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("ETag", etag)
         self.send_header("Content-Length", str(end - start))
         self.end_headers()
+        with open(path, "rb") as file:
+            file.seek(start)
+            data = bytearray(file.read(end - start))
+        if start <= behaviour.get("flip", -1) < end:
+            data[behaviour["flip"] - start] ^= 1
         sent = 0
-        for at in range(start, end, PIECE):
-            piece = data[at : min(at + PIECE, end)]
+        for at in range(0, end - start, PIECE):
+            piece = data[at : at + PIECE]
             if not beginning and "cut" in behaviour and sent + len(piece) > behaviour["cut"]:
                 self.wfile.write(piece[: behaviour["cut"] - sent])
                 self.wfile.flush()

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms it may use.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     // `gemmad-worker` brings the worker's code, and with it what that may use.
     (
         "bin",
@@ -29,6 +29,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "memory",
             "sys",
             "upstream",
+            "usage",
         ],
     ),
     (
@@ -46,6 +47,8 @@ const ARROWS: [(&str, &[&str]); 20] = [
         &["access", "backend", "chat", "engine", "ipc", "memory"],
     ),
     ("upstream", &["backend", "chat", "config", "ipc", "sys"]),
+    // `store`: how small files are replaced.
+    ("usage", &["backend", "chat", "config", "store"]),
     ("gateway", &["config", "sys"]),
     ("access", &["chat", "config", "store", "sys"]),
     (

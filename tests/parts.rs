@@ -174,3 +174,17 @@ fn parts_come_and_go_and_change() {
     wait_for("no model", || ids(&daemon).is_empty());
     assert_eq!(daemon.chat(&question(QUESTIONS[0])).status, 503);
 }
+
+#[test]
+fn a_projector_or_a_drafter_in_parts_is_refused_with_the_remedy() {
+    for (source, role) in [
+        ("tiny-e2b-mmproj-f16.gguf", "projector"),
+        ("tiny-e2b-mtp-q8_0.gguf", "drafter"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        split(&tiny_models().join(source), folder.path(), "cut", 2);
+        let text = daemon(folder.path()).chat(&question(QUESTIONS[0])).text();
+        let said = format!("a {role} in 2 parts, and a {role} is read from one file only");
+        assert!(text.contains(&said) && text.contains("--merge"), "{text}");
+    }
+}

@@ -5,7 +5,7 @@ mod harness;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use harness::hub::{FILES, Hub, REPOSITORY};
 use harness::parts::split;
@@ -908,6 +908,50 @@ fn a_daemon_that_is_killed_goes_on_or_is_done_and_never_leaves_a_part() {
     });
     answers(&daemon);
     assert!(kills < 6 || went_on > 0, "no download was gone on with");
+}
+
+/// Gives all files below a directory, hidden ones too, a time that a wrong clock would have given them.
+fn date(directory: &Path, time: SystemTime) {
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            date(&path, time);
+        }
+        fs::File::open(&path).unwrap().set_modified(time).unwrap();
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_loses_nothing_that_came() {
+    let (hub, models) = (Hub::start(), model_directory());
+    let century = Duration::from_secs(100 * 365 * 86_400);
+    let times = [UNIX_EPOCH - century / 2, SystemTime::now() + century];
+    hub.behave(json!({"pace": 0.05}));
+    // Whatever the time of what came, it is gone on with.
+    for time in times {
+        let daemon = hub.daemon(models.path(), "");
+        begin(&daemon);
+        let received = || daemon.get("/v1/models/pulls").json()["data"][0]["received"].as_u64();
+        let before = received().unwrap_or(0);
+        wait_for("bytes to come", || {
+            received().is_some_and(|now| now > before + 500_000)
+        });
+        // What the disk has is written down once a second.
+        std::thread::sleep(Duration::from_millis(1300));
+        drop(daemon);
+        date(models.path(), time);
+    }
+    hub.behave(json!({}));
+    let daemon = hub.daemon(models.path(), "");
+    assert_eq!(pull(&daemon, &asked())["state"], "done");
+    // The model, of which something was here, did not come again.
+    let whole = hub.seen().iter().any(|asked| {
+        let is_model = asked["path"].as_str().unwrap().ends_with(FILES[0]);
+        is_model && asked["range"].is_null() && asked["host"] == "127.0.0.1"
+    });
+    assert!(!whole, "{:?}", hub.seen());
+    assert_eq!(all_whole(models.path()), 3);
+    answers(&daemon);
 }
 
 #[test]

@@ -462,3 +462,63 @@ fn a_client_that_hangs_up_ends_the_connection_and_silence_has_an_end() {
     let reply = daemon.chat(&asked("far"));
     assert_eq!(reply.status, 502, "{}", reply.text());
 }
+
+#[test]
+fn a_service_that_lies_is_not_believed() {
+    let service = Service::start();
+    let (_folder, options) = no_models();
+    let keys = "models = [\"far\"]\nusers = [\"*\"]\nretries = 0\npatience = \"5s\"";
+    let daemon = daemon_with(service.address, keys, options);
+    let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n";
+    let page = "<html><body>Sign in, data: {}</body></html>";
+    let lies = [
+        ("no answer", whole("200 OK", page)),
+        ("no answer", whole("200 OK", "")),
+        (
+            "no answer",
+            format!("{head}content-encoding: gzip\r\n\r\n\u{1f}\u{8b}\u{8}"),
+        ),
+        ("no chunk", whole("200 OK", "data: [[[[[[[[\n\n")),
+        ("no chunk", whole("200 OK", "data: {\"choices\": 7}\n\n")),
+        (
+            "line without end",
+            format!("{head}\r\ndata: {}", "x".repeat(5 << 20)),
+        ),
+        (
+            "without end",
+            format!("{head}\r\n{}", ": still here\n".repeat(6 << 20)),
+        ),
+        (
+            "",
+            format!("HTTP/1.1 200 OK\r\n{}", "x-more: of it\r\n".repeat(100_000)),
+        ),
+        ("", "x".repeat(1 << 20)),
+        (
+            "`url` and `models`",
+            "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"
+                .into(),
+        ),
+    ];
+    for (number, (words, text)) in lies.into_iter().enumerate() {
+        service.answers.send(Answer::Text(text)).unwrap();
+        let reply = daemon.chat(&asked("far"));
+        assert_eq!(reply.status, 502, "{number}: {}", reply.text());
+        assert!(reply.error().contains(words), "{number}: {}", reply.text());
+        assert!(!reply.text().contains("Sign in"), "{}", reply.text());
+        assert_eq!(service.seen.try_iter().count(), 1, "{number}");
+        // One that works is asked on.
+        service.then("200 OK", &answer("Hello"));
+        assert_eq!(daemon.chat(&asked("far")).content(), "Hello");
+        assert_eq!(service.seen.try_iter().count(), 1, "{number}");
+    }
+    // It is nobody's memory: 128 MiB came.
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak: u64 = peak
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    assert!(peak < 64 << 10, "{peak} KiB");
+}

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use super::names::Names;
 use super::oidc::Oidc;
 use super::quota::{Quota, Share};
 use super::token::{Record, Tokens};
@@ -22,6 +23,8 @@ pub struct Admission {
     pub tokens: Tokens,
     /// Issuers whose tokens are taken besides.
     pub oidc: Oidc,
+    /// Whether those who issued tokens are still there.
+    pub names: Names,
     /// Bytes of requests that were received and not begun to be answered.
     pub(crate) bodies: Arc<Quota>,
 }
@@ -34,6 +37,7 @@ impl Admission {
             policy: RwLock::new(policy),
             tokens,
             oidc,
+            names: Names::default(),
             bodies: Quota::new(per_user.saturating_mul(BODIES_USERS), per_user),
         })
     }

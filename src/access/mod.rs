@@ -11,6 +11,7 @@
 //! ([`oidc`]), where the configuration says which user somebody is; others ask, and no more.
 
 pub mod admission;
+mod names;
 pub mod oidc;
 pub mod quota;
 mod subuid;
@@ -24,6 +25,7 @@ use nix::unistd::{Group, User, getgrouplist};
 use tokio::net::UnixStream;
 
 use self::admission::Admission;
+pub use self::names::name_of;
 use self::oidc::Subject;
 use self::subuid::SubordinateIds;
 use self::token::{Record, Scope};
@@ -435,6 +437,7 @@ mod tests {
             policy.holder(Arc::new(Record {
                 id: 5,
                 uid,
+                name: None,
                 groups: groups.into(),
                 scopes: scopes.into(),
                 model: None,

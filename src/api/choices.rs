@@ -142,7 +142,7 @@ impl Choices {
         let count = self.running.len();
         for i in 0..count {
             let at = (self.turn + i) % count;
-            if let Poll::Ready(event) = self.running[at].1.events.poll_recv(context) {
+            if let Poll::Ready(event) = self.running[at].1.poll_next(context) {
                 self.turn = at + 1;
                 return Poll::Ready((at, event));
             }

@@ -5,20 +5,24 @@
 //! those of issuers that the configuration names.
 
 use std::net::IpAddr;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use tokio::time::timeout;
 
 use crate::access::admission::Admission;
 use crate::access::oidc;
-use crate::access::token::{PREFIX, Refusal};
-use crate::access::{Caller, Principal};
+use crate::access::token::{PREFIX, Record, Refusal};
+use crate::access::{Caller, Principal, name_of};
 use crate::api::error::ApiError;
+use crate::attachments::aside;
 
 /// In which the gateway says whose request it passes on: the address of its client.
 const PEER: HeaderName = HeaderName::from_static("x-gemmad-peer");
 /// Where clients of Anthropic's API put their key.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// How long the system's lists of users may take.
+const LISTS: Duration = Duration::from_secs(5);
 /// What stands before a token in `Authorization`.
 const BEARER: &str = "bearer ";
 
@@ -74,7 +78,38 @@ async fn holder(admission: &Admission, key: &str) -> Result<Option<Principal>, A
         .tokens
         .check(key, SystemTime::now())
         .map_err(refused)?;
+    if is_orphan(admission, &record).await {
+        return Err(ApiError::unauthenticated(
+            "token_revoked",
+            "the user who issued the token is no user of this machine any more",
+        ));
+    }
     Ok(Some(admission.holder(record)))
+}
+
+/// Whether the token's issuer was a user of this machine, and is none any more.
+async fn is_orphan(admission: &Admission, record: &Record) -> bool {
+    let Record {
+        uid,
+        name: Some(name),
+        ..
+    } = record
+    else {
+        // A container's user, say, is in no list.
+        return false;
+    };
+    let uid = *uid;
+    if let Some(known) = admission.names.known(uid, Instant::now()) {
+        return known.as_ref() != Some(name);
+    }
+    let found = match timeout(LISTS, aside(move || name_of(uid))).await {
+        Ok(Ok(Ok(found))) => found,
+        // Lists that cannot be asked end nobody's token.
+        _ => Some(name.clone()),
+    };
+    let is_orphan = found.as_ref() != Some(name);
+    admission.names.learn(uid, found, Instant::now());
+    is_orphan
 }
 
 /// Counts the request, if whoever asks may ask so many times a minute only.

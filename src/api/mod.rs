@@ -51,7 +51,6 @@ mod store;
 pub mod telling;
 #[cfg(test)]
 mod tests;
-mod timestamp;
 mod unsupported;
 
 pub use parse::Invalid;
@@ -312,6 +311,7 @@ fn own() -> Vec<Route> {
         route(POST, "/models/import", native::keep::import).of(Scope::Models),
         route(POST, "/models/verify", native::verify::verify).of(Scope::Models),
         route(POST, "/models/prune", native::keep::prune).of(Scope::Models),
+        route(GET, "/usage", native::usage::usage).open(),
         // For no token at all: each refuses them.
         route(POST, "/tokens", native::tokens::issue),
         route(GET, "/tokens", native::tokens::list),

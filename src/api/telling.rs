@@ -2,6 +2,7 @@
 //! second at most.
 
 use std::future::pending;
+use std::mem::take;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -81,6 +82,8 @@ impl News {
 pub struct Teller {
     news: News,
     write: Box<dyn FnMut(&Waiting) -> Bytes + Send>,
+    /// What is sent before all else.
+    first: Bytes,
 }
 
 impl Teller {
@@ -92,7 +95,13 @@ impl Teller {
         Self {
             news: News::new(waiting),
             write: Box::new(write),
+            first: Bytes::new(),
         }
+    }
+
+    /// The same, but that `first` is sent before all else, at the latest with the answer.
+    pub fn behind(self, first: Bytes) -> Self {
+        Self { first, ..self }
     }
 
     /// What is to be sent next, as [`News::next`].
@@ -101,16 +110,22 @@ impl Teller {
             let waiting = self.news.next().await;
             let bytes = (self.write)(&waiting);
             if !bytes.is_empty() {
-                return bytes;
+                return self.begun(bytes);
             }
         }
     }
 
     /// What is sent before the answer, as [`News::end`].
     fn end(&mut self) -> Bytes {
-        match self.news.end() {
-            Some(waiting) => (self.write)(&waiting),
-            None => Bytes::new(),
+        let end = self.news.end().map(|waiting| (self.write)(&waiting));
+        self.begun(end.unwrap_or_default())
+    }
+
+    /// `bytes` behind what is sent before all else.
+    fn begun(&mut self, bytes: Bytes) -> Bytes {
+        match take(&mut self.first) {
+            first if first.is_empty() => bytes,
+            first => [first, bytes].concat().into(),
         }
     }
 }
@@ -232,6 +247,20 @@ mod tests {
         drop(send);
         let more = timeout(2 * PAUSE, next()).await;
         assert!(more.is_err(), "{more:?}");
+    }
+
+    #[tokio::test]
+    async fn what_comes_first_comes_before_an_answer_that_is_told_of_late_or_not_at_all() {
+        for (waiting, said) in [(reading(10), "first read 10 a"), (queued(1), "first  a")] {
+            let (_send, receiver) = watch::channel(waiting);
+            let mut teller = Some(teller(receiver).behind("first ".into()));
+            assert_eq!(before(&mut teller, " a".into()), said);
+            assert!(teller.is_none());
+        }
+        let (_send, receiver) = watch::channel(queued(1));
+        let mut teller = Some(teller(receiver).behind("first ".into()));
+        assert_eq!(next(&mut teller).await, "first queued 1");
+        assert_eq!(before(&mut teller, " a".into()), " a");
     }
 
     #[tokio::test]

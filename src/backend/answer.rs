@@ -1,10 +1,13 @@
 //! An answer on its way from a backend to a door.
 
+use std::future::poll_fn;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
 
 use tokio::sync::{mpsc, watch};
 
 use super::Failure;
+use super::ledger::Tally;
 use crate::chat::{ChatEvent, Waiting};
 
 /// An answer on its way. Dropping it stops the generation.
@@ -21,6 +24,8 @@ pub struct Answer {
     pub waiting: watch::Receiver<Option<Waiting>>,
     /// The upstream that answers, once one does.
     pub upstream: Arc<OnceLock<String>>,
+    /// Keeps account of it, where somebody does.
+    pub tally: Option<Box<Tally>>,
 }
 
 /// Tells the backend, when it is dropped, that nobody waits for a request any more.
@@ -51,10 +56,21 @@ impl Answer {
 
     /// The next event; `None` after `Done` or a failure.
     pub async fn next(&mut self) -> Option<Result<ChatEvent, Failure>> {
-        let event = self.events.recv().await;
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// The same, for one who waits for several.
+    pub fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<ChatEvent, Failure>>> {
+        let event = ready!(self.events.poll_recv(context));
         if let Some(Ok(ChatEvent::Accepted { relaxed })) = &event {
             self.relaxed.clone_from(relaxed);
         }
-        event
+        if let (Some(event), Some(tally)) = (&event, &mut self.tally) {
+            tally.see(event);
+        }
+        Poll::Ready(event)
     }
 }

@@ -6,6 +6,7 @@
 mod answer;
 mod failure;
 mod keep;
+mod ledger;
 mod on_demand;
 mod pull;
 mod remote;
@@ -20,6 +21,7 @@ pub use keep::{
     Hashed, Import, Imported, ModelPart, Removed, StoreFault, Unused, UnusedKind, Verdict,
     VerifiedFile,
 };
+pub use ledger::{Entry, Ledger, Outcome, Used};
 pub use on_demand::OnDemand;
 pub use pull::{
     LISTED, PullAsk, PullBackend, PullFault, PullMemory, PullPlan, PullRights, PullState,
@@ -37,11 +39,13 @@ pub use status::{
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::chat::{ChatRequest, Modalities, PrincipalId, TextAnswer, TextTask};
+use ledger::Tally;
 use on_demand::{Fetched, Wanted};
 
 pub use crate::gemma::layout::{Class, Kind};
@@ -173,6 +177,8 @@ pub struct Backends {
     /// `None`: nothing is fetched for a request.
     on_demand: Option<Arc<dyn OnDemand>>,
     fetched: Fetched,
+    /// `None`: nobody keeps account.
+    ledger: Option<Arc<dyn Ledger>>,
 }
 
 impl Backends {
@@ -184,7 +190,21 @@ impl Backends {
             permits: None,
             on_demand: None,
             fetched: Fetched::default(),
+            ledger: None,
         }
+    }
+
+    /// The same, of which account is kept.
+    pub fn with_ledger(self, ledger: Arc<dyn Ledger>) -> Self {
+        Self {
+            ledger: Some(ledger),
+            ..self
+        }
+    }
+
+    /// What each principal has used, where account of it is kept.
+    pub fn used(&self) -> Vec<Used> {
+        self.ledger.as_ref().map_or(vec![], |ledger| ledger.days())
     }
 
     /// The same, for principals of which some may ask one model only.
@@ -281,6 +301,30 @@ impl Backends {
     ///
     /// Why the request is not taken; what goes wrong later is the answer's last event.
     pub async fn chat(
+        &self,
+        owner: PrincipalId,
+        model: &str,
+        request: ChatRequest,
+    ) -> Result<Answer, Failure> {
+        let since = Instant::now();
+        let asked = self.chat_unaccounted(owner, model, request).await;
+        let Some(ledger) = &self.ledger else {
+            return asked;
+        };
+        match asked {
+            Ok(mut answer) => {
+                let (model, upstream) = (answer.model.clone(), answer.upstream.clone());
+                answer.tally = Some(Tally::new(ledger, since, owner, model, upstream).into());
+                Ok(answer)
+            }
+            Err(failure) => {
+                ledger.enter(ledger::refused(since, owner, &failure));
+                Err(failure)
+            }
+        }
+    }
+
+    async fn chat_unaccounted(
         &self,
         owner: PrincipalId,
         model: &str,

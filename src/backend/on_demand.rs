@@ -120,6 +120,7 @@ impl Wanted {
             waiting: told,
             // Models are fetched for this machine.
             upstream: Arc::default(),
+            tally: None,
         }
     }
 }

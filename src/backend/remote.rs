@@ -6,6 +6,7 @@
 use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
 use super::{Answer, Backends, Failure, HangUpGuard, Phase, Reply};
@@ -53,6 +54,10 @@ pub struct RemoteStatus {
 
 /// Services on other machines.
 pub trait Remote: Debug + Send + Sync {
+    /// Finds out what `owner` may ask of those that have the model of this name, or of all: the other methods go by it. Takes as long
+    /// as the system's lists of users do.
+    fn meet<'a>(&'a self, owner: PrincipalId, model: Option<&'a str>) -> BoxFuture<'a, ()>;
+
     /// Whether one of them may be asked by `owner` for the model of this name, for this reason.
     fn takes(&self, owner: PrincipalId, model: &str, why: Why) -> bool;
 
@@ -109,6 +114,7 @@ impl Backends {
         let Some(remote) = &self.remote else {
             return false;
         };
+        remote.meet(owner, Some(model)).await;
         if !remote.takes(owner, model, Why::Named) {
             return false;
         }
@@ -207,6 +213,7 @@ impl Attempt {
             relaxed: vec![],
             waiting: local.waiting.clone(),
             upstream: upstream.clone(),
+            tally: None,
         };
         tokio::spawn(async move {
             let work = async {

@@ -14,6 +14,10 @@ struct Elsewhere {
 }
 
 impl Remote for Elsewhere {
+    fn meet<'a>(&'a self, _: PrincipalId, _: Option<&'a str>) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
+    }
+
     fn takes(&self, _: PrincipalId, model: &str, why: Why) -> bool {
         let is_like = |one: &Why| std::mem::discriminant(one) == std::mem::discriminant(&why);
         model == "big" && self.takes.iter().any(is_like)

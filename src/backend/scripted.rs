@@ -218,6 +218,7 @@ impl Answer {
                 relaxed: vec![],
                 waiting,
                 upstream: Arc::default(),
+                tally: None,
             },
             send,
         )

@@ -18,6 +18,7 @@ mod remote;
 mod speculation;
 mod text;
 mod thinking;
+pub mod timestamp;
 mod waiting;
 
 pub use check::{

@@ -1,6 +1,7 @@
 //! All keys: where each is written, what it allows, which field it sets. A file for each table.
 
 mod access;
+mod audit;
 mod inference;
 mod limits;
 mod log;
@@ -133,7 +134,7 @@ const fn time_or_zero(put: fn(&mut Config, Duration)) -> Rule {
 }
 
 /// Every table there is, in the order of the sample.
-pub(super) static TABLES: [Table; 9] = [
+pub(super) static TABLES: [Table; 10] = [
     table("server", server::KEYS),
     table("models", models::KEYS),
     table("pull", pull::KEYS),
@@ -142,6 +143,7 @@ pub(super) static TABLES: [Table; 9] = [
     table("limits", limits::KEYS),
     table("access", access::KEYS),
     table("log", log::KEYS),
+    table("audit", audit::KEYS),
     list("upstream", upstream::KEYS, &upstream::LIST),
 ];
 

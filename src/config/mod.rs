@@ -2,8 +2,8 @@
 //!
 //! `keys` is the table of all keys with what each allows, `value` reads sizes and times, `load`
 //! finds the files and merges them; `line` keeps what they hold to one line of a message.
-//! `oidc` is the one table that there may be several of; `reference` is what manual pages say of the
-//! keys, `args` the daemon's command line.
+//! `oidc` and `upstream` are the tables that there may be several of; `reference` is what manual pages
+//! say of the keys, `args` the daemon's command line.
 
 mod args;
 mod error;
@@ -13,6 +13,7 @@ mod load;
 mod oidc;
 mod place;
 mod reference;
+mod upstream;
 mod value;
 
 pub use args::{Args, EXIT_STATUS};
@@ -22,6 +23,7 @@ pub use load::{Loaded, closest, load};
 pub use oidc::{Grant, Issuer, SCOPES};
 pub use place::Place;
 pub use reference::{KeyReference, TableReference, introduction, reference};
+pub use upstream::{Keeps, Upstream, UpstreamModel};
 pub use value::{parse_duration, parse_size};
 
 use std::fmt;
@@ -68,6 +70,7 @@ pub struct Config {
     /// Issuers whose tokens are taken besides the daemon's own.
     pub oidc: Vec<Issuer>,
     pub log: Log,
+    pub audit: Audit,
     /// In the order of the files.
     pub upstreams: Vec<Upstream>,
 }
@@ -130,6 +133,8 @@ pub struct Pull {
     pub token_file: Option<PathBuf>,
     /// An `http` address; `none`; empty: what the environment says.
     pub proxy: String,
+    /// Connections for each file, where its server sends parts of it.
+    pub connections: u32,
     /// Bytes a second at most, of each file that is fetched; 0: no limit.
     pub rate: u64,
     /// Bytes a second below which a connection is given up; 0: never.
@@ -266,70 +271,40 @@ pub struct Log {
     pub level: String,
 }
 
-/// A service on another machine that may answer in this one's place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upstream {
-    pub name: String,
-    /// The base URL of its OpenAI-compatible API, without a slash at its end.
-    pub url: String,
-    /// What it may be asked for.
-    pub models: Vec<UpstreamModel>,
-    /// Who may use it; `*` is everybody.
-    pub users: Vec<String>,
-    pub groups: Vec<String>,
-    /// The file with its API key; `None`: the credential that systemd passes, if it does.
-    pub key_file: Option<PathBuf>,
-    /// What it keeps of requests; `None` only while its table is being read.
-    pub keeps: Option<Keeps>,
-    /// Whether it answers what nothing here can.
-    pub failover: bool,
-    /// Requests that must wait here for it to answer the next; 0: it never does for that reason.
-    pub overflow: u32,
-    /// The smallest number is asked first.
-    pub priority: u32,
-    /// Of several with the same priority it is asked first as often, in proportion.
-    pub weight: u32,
-    /// How often it is asked again.
-    pub retries: u32,
-    /// Requests that it may be answering at a time.
-    pub requests: u32,
-    /// How long an answer may take to begin, and to go on.
-    pub patience: Duration,
+/// What is kept of requests: who, when, which model, how much. Never what they were about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Audit {
+    pub log: AuditLog,
+    /// Bytes of the log's file before another one is begun.
+    pub log_size: u64,
+    /// Files that it was before, which are kept.
+    pub log_files: u32,
+    /// Where the sums of each principal and day outlive the daemon; `None`: nowhere.
+    pub usage_file: Option<PathBuf>,
+    /// Days of which they are kept.
+    pub usage_days: u32,
 }
 
-/// A model of an upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpstreamModel {
-    /// As clients name it here.
-    pub asked: String,
-    /// As the upstream does.
-    pub theirs: String,
+/// Where a line for each request goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AuditLog {
+    #[default]
+    None,
+    Journal,
+    File(PathBuf),
 }
 
-/// What an upstream keeps of a request, as the administrator knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keeps {
-    Nothing,
-    Anything,
-}
+/// Under this name these lines are in the log, whatever its level.
+pub const AUDIT_TARGET: &str = "gemmad::audit";
 
-impl Default for Upstream {
+impl Default for Audit {
     fn default() -> Self {
         Self {
-            name: String::new(),
-            url: String::new(),
-            models: vec![],
-            users: vec![],
-            groups: vec![],
-            key_file: None,
-            keeps: None,
-            failover: false,
-            overflow: 0,
-            priority: 100,
-            weight: 1,
-            retries: 2,
-            requests: 8,
-            patience: Duration::from_secs(60),
+            log: AuditLog::None,
+            log_size: 10 << 20,
+            log_files: 5,
+            usage_file: Some("/var/lib/gemmad/usage.json".into()),
+            usage_days: 62,
         }
     }
 }
@@ -389,6 +364,7 @@ impl Default for Pull {
             hub: "https://huggingface.co".into(),
             token_file: None,
             proxy: String::new(),
+            connections: 4,
             rate: 0,
             least_rate: 1 << 10,
             redirect_to: Networks::public(),

@@ -49,6 +49,7 @@ impl Place {
         let state = directory("XDG_STATE_HOME", ".local/state");
         defaults.memory.prompt_cache_key = Some(state.join("prompt-cache.key"));
         defaults.access.token_file = Some(state.join("tokens.json"));
+        defaults.audit.usage_file = Some(state.join("usage.json"));
         // A user's own daemon serves one user: it could not tell the gateway from the user's other programs.
         defaults.access.gateway = String::new();
         let own = directory("XDG_CONFIG_HOME", ".config");

@@ -15,7 +15,7 @@ mod token;
 mod transcribe;
 
 pub use keep::{Foreign, ImportArgs, PruneArgs, RmArgs, VerifyArgs};
-pub use token::{IssueArgs, RevokeArgs, TokenArgs, TokenCommand};
+pub use token::{IssueArgs, RevokeArgs, TokenArgs, TokenCommand, UsageArgs};
 pub use transcribe::{TranscribeArgs, Transcript};
 
 use super::completion::{model_names, planned_names};
@@ -181,6 +181,8 @@ pub enum Command {
     },
     /// Give programs a part of your rights for some hours
     Token(TokenArgs),
+    /// Show how many requests and tokens were used each day: your own, for administrators everybody's
+    Usage(UsageArgs),
     /// Look at the daemon's configuration
     Config(ConfigArgs),
     /// Print completions for a shell

@@ -123,6 +123,11 @@ pub trait Client {
         not_served()
     }
 
+    /// What was used each day, as in `GET /usage`.
+    fn usage(&self) -> Reply<'_, Value> {
+        not_served()
+    }
+
     /// Ends tokens, as `POST /tokens/revoke`.
     fn revoke_tokens<'a>(&'a self, _which: &'a Value) -> Reply<'a, Value> {
         not_served()

@@ -300,6 +300,10 @@ impl Client for Http {
         Box::pin(self.get("/tokens"))
     }
 
+    fn usage(&self) -> Reply<'_, Value> {
+        Box::pin(self.get("/usage"))
+    }
+
     fn revoke_tokens<'a>(&'a self, which: &'a Value) -> Reply<'a, Value> {
         Box::pin(self.post("/tokens/revoke", which))
     }

@@ -171,10 +171,13 @@ fn foreign(
                 .iter()
                 .map(|place| place.display().to_string())
                 .collect();
-            Err(Error::Usage(format!(
-                "no Gemma 4 model of that name is in {}",
-                places.join(" or ")
-            )))
+            let places = places.join(" or ");
+            Err(Error::Usage(match args.only {
+                Some(_) => format!("no Gemma 4 model of that name is in {places}"),
+                None => format!(
+                    "no model called Gemma 4 is in {places}; one that is called otherwise is imported by its file: `gemmactl import FILE`"
+                ),
+            }))
         }
         several => {
             let name = |one: &Found| format!("  {}", terminal.err.clean(&one.name));

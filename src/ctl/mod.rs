@@ -49,6 +49,7 @@ mod text;
 mod token;
 mod transcribe;
 mod upload;
+mod usage;
 mod values;
 mod wire;
 
@@ -166,6 +167,9 @@ fn talk(command: Command, client: &dyn Client, terminal: &Terminal) -> Result<()
             write_out(&runtime.block_on(keep::verify(client, model, args.json, terminal))?)
         }
         Command::Prune(args) => write_out(&runtime.block_on(keep::prune(client, &args, terminal))?),
+        Command::Usage(args) => {
+            write_out(&runtime.block_on(usage::run(client, args.json, terminal))?)
+        }
         Command::Token(args) => {
             write_out(&runtime.block_on(token::run(client, &args.command, terminal))?)
         }

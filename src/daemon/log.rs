@@ -20,7 +20,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{fmt, reload};
 
-use crate::config::{Log, one_line};
+use crate::config::{AUDIT_TARGET, Log, one_line};
 
 /// Changes the level while the daemon runs.
 pub type Handle = reload::Handle<Targets, tracing_subscriber::Registry>;
@@ -71,6 +71,8 @@ pub fn level(config: &Log) -> Targets {
     Targets::new()
         .with_default(level)
         .with_target("zbus", level.min(LevelFilter::WARN))
+        // Whoever wants no lines of requests says so under [audit].
+        .with_target(AUDIT_TARGET, LevelFilter::INFO)
 }
 
 /// Writes a value so that it stays in its line, with its name unless it is the message.

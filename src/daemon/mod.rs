@@ -7,6 +7,7 @@ mod log;
 mod on_demand;
 mod reclaim;
 mod reload;
+mod rights;
 mod service;
 
 use std::io;
@@ -35,6 +36,7 @@ use crate::engine::{Engine, Installers, PromptCache, Setup};
 use crate::memory::reserved::ReservedMemory;
 use crate::sys;
 use crate::upstream::{Upstreams, Way};
+use crate::usage::Books;
 use on_demand::FetchedOnDemand;
 
 /// Exit codes of `sysexits.h`.
@@ -106,7 +108,8 @@ async fn run(
     let mut signals = Signals::new()?;
     let listeners = listen::listeners(&config.server)?;
     let exit_when_idle = exit_when_idle(&listeners, &config);
-    let parts = Parts::start(&config, (policy, oidc), installers, worker).await;
+    let books = books(&config)?;
+    let parts = Parts::start(&config, (policy, oidc, installers), worker, books).await;
     parts.resume_pulls().await;
     let (leave, leaving) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
@@ -155,10 +158,9 @@ async fn run(
     service::notify(&[NotifyState::Stopping]);
     let _ = leave.send(true);
     service::patiently(parts.engine.drain(grace)).await;
-    let _ = tokio::time::timeout(CLOSE_TIME, async {
-        while servers.join_next().await.is_some() {}
-    })
-    .await;
+    let closed = async { while servers.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(CLOSE_TIME, closed).await;
+    parts.books.close().await;
     drop(listeners.files);
     Ok(())
 }
@@ -221,6 +223,14 @@ fn issuers(config: &Config) -> Result<Oidc, StartError> {
     })
 }
 
+/// What is kept of requests.
+fn books(config: &Config) -> Result<Arc<Books>, StartError> {
+    Books::open(&config.audit).map_err(|message| StartError {
+        code: EX_OSERR,
+        message,
+    })
+}
+
 /// What the daemon is made of, all of it running.
 struct Parts {
     engine: Engine,
@@ -230,6 +240,7 @@ struct Parts {
     on_demand: Arc<FetchedOnDemand>,
     api: Arc<Api>,
     door: Arc<bus::Door>,
+    books: Arc<Books>,
 }
 
 impl Parts {
@@ -248,9 +259,9 @@ impl Parts {
     /// Starts the engine and what stands before it. Nothing is served yet.
     async fn start(
         config: &Config,
-        (policy, oidc): (Policy, Oidc),
-        installers: Installers,
+        (policy, oidc, installers): (Policy, Oidc, Installers),
         worker: PathBuf,
+        books: Arc<Books>,
     ) -> Self {
         let reserved = ReservedMemory::default();
         let setup = Setup {
@@ -280,7 +291,8 @@ impl Parts {
         let backends = Backends::new(Arc::new(engine.clone()))
             .with_permits(permits)
             .with_on_demand(on_demand.clone())
-            .with_remote(Arc::new(upstreams.clone()));
+            .with_remote(Arc::new(upstreams.clone()))
+            .with_ledger(books.clone());
         let attachments = Attachments::new(
             backends.clone(),
             worker,
@@ -311,11 +323,14 @@ impl Parts {
             on_demand,
             api,
             door,
+            books,
         }
     }
 
-    /// Gives back, from now on, memory that is not needed any more.
+    /// Gives back, from now on, memory that is not needed any more, and writes down what was used.
     fn reclaim(&self) {
+        let books = self.books.clone();
+        tokio::spawn(async move { books.attend().await });
         tokio::spawn(reclaim::reclaim_code(self.engine.changes()));
         tokio::spawn(reclaim::reclaim_memory(
             self.engine.changes(),
@@ -347,12 +362,7 @@ fn upstreams(config: &Config, worker: &Path, admission: &Arc<Admission>) -> Upst
         worker: worker.to_owned(),
         socket: config.server.socket.with_file_name(RELAY_SOCKET),
     };
-    let admission = admission.clone();
-    let rights = move |who: PrincipalId, users: &[String], groups: &[String]| {
-        let user = who.uid();
-        user.is_some_and(|user| admission.absent(user).is_one_of(users, groups))
-    };
-    Upstreams::new(&config.upstreams, way, Arc::new(rights))
+    Upstreams::new(&config.upstreams, way, rights::by_lists(admission))
 }
 
 /// Tokens may be for one model only.

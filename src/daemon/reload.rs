@@ -62,22 +62,25 @@ pub async fn reload(
         pull: new.pull.clone(),
     };
     parts.engine.reconfigure(settings).await;
-    let fixed = |c: &Config| {
-        (
-            c.server.clone(),
-            c.limits.connections,
-            c.limits.connections_per_user,
-            c.limits.body_bytes,
-            c.limits.client_stall,
-            c.inference.worker.clone(),
-            c.access.token_file.clone(),
-        )
-    };
     if fixed(&old) != fixed(&new) {
         tracing::warn!(
-            "[server], `connections`, `connections-per-user`, `body-size`, `client-stall`, `worker` and `token-file` change with the next start"
+            "[server], `connections`, `connections-per-user`, `body-size`, `client-stall`, `worker`, `token-file` and [audit] change with the next start"
         );
     }
     tracing::info!("the configuration is read again");
     new
+}
+
+/// What changes with the next start alone.
+fn fixed(c: &Config) -> impl PartialEq + use<> {
+    (
+        c.server.clone(),
+        c.limits.connections,
+        c.limits.connections_per_user,
+        c.limits.body_bytes,
+        c.limits.client_stall,
+        c.inference.worker.clone(),
+        c.access.token_file.clone(),
+        c.audit.clone(),
+    )
 }

@@ -1,7 +1,7 @@
 //! gemmad-gateway: the one program with a listening TCP socket.
 //!
 //! ```text
-//!   serve (accept, seats) ─▶ tls ─▶ inspected (strict) ─▶ admit ─▶ pass ─▶ the daemon's socket
+//!   serve (accept, seats) ─▶ tls ─▶ inspected (strict) or http2 ─▶ admit ─▶ pass ─▶ the daemon's socket
 //! ```
 //!
 //! It knows no user and no token. It says to the daemon from which address a request came, and
@@ -9,6 +9,7 @@
 //! takes the gateway over has what the tokens allow that pass through it, and no more.
 
 mod admit;
+mod http2;
 mod inspected;
 mod pass;
 mod seats;
@@ -136,7 +137,7 @@ async fn run(settings: Settings) -> Result<(), StartError> {
                 .map_err(config_error)?;
         }
     }
-    provide_descriptors(settings.connections);
+    provide_descriptors(settings.connections, settings.requests);
     let listen =
         |kind| signal(kind).map_err(|error| system_error("signals cannot be received", error));
     let mut terminate = listen(SignalKind::terminate())?;
@@ -157,6 +158,7 @@ async fn run(settings: Settings) -> Result<(), StartError> {
         },
         head_time: settings.head_time,
         seats: Seats::new(settings.connections, settings.connections_per_address),
+        requests: Seats::new(settings.requests, settings.requests_per_address),
         identity: identity.map(Mutex::new),
     });
     let tls = gateway.identity.is_some();
@@ -182,9 +184,9 @@ async fn run(settings: Settings) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Raises the number of files that may be open to what the connections need, each with one to the daemon.
-fn provide_descriptors(connections: u32) {
-    let wanted = u64::from(connections) * 2 + 64;
+/// Raises the number of files that may be open to what connections and requests need, each with one to the daemon.
+fn provide_descriptors(connections: u32, requests: u32) {
+    let wanted = u64::from(connections) + u64::from(requests) + 64;
     let limits = rustix::process::getrlimit(Resource::Nofile);
     if limits.current.is_none_or(|current| current >= wanted) {
         return;

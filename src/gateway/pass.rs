@@ -4,6 +4,7 @@
 //! another's. The head is made anew of what was understood, so that nothing a client has written is
 //! passed on as it was written. Bodies are passed on piece by piece, as they come.
 
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::pin::Pin;
@@ -17,11 +18,14 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::admit::strip;
+use super::seats::Seat;
 
 /// In which the daemon is told whose request it is. The daemon takes it from the gateway's user alone,
 /// and a client's own is never passed on.
@@ -29,9 +33,8 @@ pub const PEER: HeaderName = HeaderName::from_static("x-gemmad-peer");
 /// How long the daemon may take to take a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// How long, and for how many bytes, a request that is refused is read on.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 256 << 10;
+/// How long a request that is refused is read on.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// What goes back to a client.
 pub type Answer = Response<Either<Relayed, Full<Bytes>>>;
@@ -44,12 +47,13 @@ pub struct Bounds {
     pub stall: Duration,
 }
 
-/// Passes a request on. What cannot be is answered.
+/// Passes a request on. What cannot be is answered. `seat`: is kept until the answer has ended.
 pub async fn pass(
     request: Request<Incoming>,
     daemon: &Path,
     peer: IpAddr,
     bounds: Bounds,
+    seat: Seat,
 ) -> Answer {
     if request
         .body()
@@ -57,7 +61,7 @@ pub async fn pass(
         .exact()
         .is_some_and(|bytes| bytes > bounds.body_size)
     {
-        linger(request.into_body()).await;
+        linger(request.into_body(), bounds.body_size);
         return too_large();
     }
     let Some(request) = anew(request, peer, bounds) else {
@@ -69,7 +73,8 @@ pub async fn pass(
         let message = "the daemon does not answer; try again";
         return refuse(StatusCode::BAD_GATEWAY, "daemon_unreachable", message);
     };
-    let Ok((mut sender, connection)) = http1::handshake(TokioIo::new(stream)).await else {
+    let stream = TokioIo::new(Onward(stream));
+    let Ok((mut sender, connection)) = http1::handshake(stream).await else {
         let message = "the daemon does not answer; try again";
         return refuse(StatusCode::BAD_GATEWAY, "daemon_unreachable", message);
     };
@@ -82,7 +87,14 @@ pub async fn pass(
             let (mut head, body) = response.into_parts();
             strip(&mut head.headers);
             head.version = Version::default();
-            Response::from_parts(head, Either::Left(Relayed { body, _link: link }))
+            Response::from_parts(
+                head,
+                Either::Left(Relayed {
+                    body,
+                    _link: link,
+                    _seat: seat,
+                }),
+            )
         }
         // Of all that can go wrong there, only this is the client's.
         Err(error) if find::<TooLarge>(&error) => too_large(),
@@ -98,18 +110,26 @@ pub async fn pass(
     }
 }
 
-/// Reads on for a moment and forgets it: a client that is still sending would not see why its request is refused.
-pub async fn linger(mut body: Incoming) {
-    let mut left = LINGER_BYTES;
-    let read = async {
+/// Reads on for a moment, so many bytes at most, and forgets them: a client that is still sending would not see why its request
+/// is refused. The answer does not wait for it.
+pub fn linger<B: Piecewise>(mut body: B, most: u64) {
+    if body.is_end_stream() {
+        return;
+    }
+    // Without a runtime there is no client any more.
+    let Ok(runtime) = Handle::try_current() else {
+        return;
+    };
+    runtime.spawn(timeout(LINGER, async move {
+        let mut left = most;
         while let Some(Ok(frame)) = body.frame().await {
-            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-            if left == 0 {
-                break;
+            let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+            match left.checked_sub(bytes) {
+                Some(rest) => left = rest,
+                None => break,
             }
         }
-    };
-    let _ = timeout(LINGER, read).await;
+    }));
 }
 
 /// The request with a head that is made of what is known of it.
@@ -127,7 +147,17 @@ fn anew(
     head.extensions.clear();
     strip(&mut head.headers);
     // The length is the body's, as it was understood.
-    for name in [header::CONTENT_LENGTH, header::ORIGIN, PEER] {
+    for name in [header::CONTENT_LENGTH, header::ORIGIN] {
+        head.headers.remove(name);
+    }
+    // What begins so is between the daemon and the gateway.
+    let ours: Vec<_> = head
+        .headers
+        .keys()
+        .filter(|name| is_ours(name))
+        .cloned()
+        .collect();
+    for name in ours {
         head.headers.remove(name);
     }
     head.headers
@@ -137,6 +167,10 @@ fn anew(
         HeaderValue::try_from(peer.to_canonical().to_string()).ok()?,
     );
     Some(Request::from_parts(head, Bounded::new(body, bounds)))
+}
+
+fn is_ours(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-gemmad-")
 }
 
 /// Whether this kind of error is among the causes of another.
@@ -149,10 +183,25 @@ fn too_large() -> Answer {
     refuse(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
 }
 
+/// Marks the answer to a request for which there was no room.
+#[derive(Clone, Copy, Debug)]
+pub struct Busy;
+
+/// The answer to whoever has as many requests under way as may be, or comes when everybody together has.
+pub fn busy() -> Answer {
+    let message = "too many requests are being answered (`requests`, `requests-per-address` in gateway.toml); try again";
+    let mut answer = refuse(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message);
+    let headers = answer.headers_mut();
+    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    answer.extensions_mut().insert(Busy);
+    answer
+}
+
 /// An answer of the gateway's own.
 pub fn refuse(status: StatusCode, code: &str, message: &str) -> Answer {
     let kind = match status.as_u16() {
         403 => "permission_error",
+        429 => "rate_limit_error",
         500.. => "server_error",
         _ => "invalid_request_error",
     };
@@ -164,6 +213,53 @@ pub fn refuse(status: StatusCode, code: &str, message: &str) -> Answer {
         HeaderValue::from_static("application/json"),
     );
     response
+}
+
+/// A connection to the daemon, which may answer and hang up before it has a request's whole body. Then writing fails
+/// while the answer is still to be read, so what can no longer be written is forgotten.
+struct Onward(UnixStream);
+
+impl AsyncRead for Onward {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Onward {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.0).poll_write(cx, buf));
+        Poll::Ready(Ok(written.unwrap_or(buf.len())))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.0).poll_write_vectored(cx, bufs));
+        let all = bufs.iter().map(|buf| buf.len()).sum();
+        Poll::Ready(Ok(written.unwrap_or(all)))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
 }
 
 /// The task of a connection to the daemon; dropping it hangs up.
@@ -179,6 +275,7 @@ impl Drop for Link {
 pub struct Relayed {
     body: Incoming,
     _link: Link,
+    _seat: Seat,
 }
 
 impl Body for Relayed {
@@ -205,14 +302,21 @@ impl Body for Relayed {
     }
 }
 
-/// A request's body, each piece when it comes, as many and as soon as they may be.
-struct Bounded<B> {
-    body: B,
+/// A request's body, each piece when it comes, as many and as soon as they may be. What nobody has read when it is
+/// dropped is read on for a moment ([`linger`]).
+struct Bounded<B: Piecewise> {
+    /// `None` when it has ended.
+    body: Option<B>,
     left: u64,
-    stall: Duration,
+    bounds: Bounds,
     /// Set when something is waited for.
     timer: Option<Pin<Box<Sleep>>>,
 }
+
+/// A body that can be read on by a task of its own.
+pub trait Piecewise: Body<Data = Bytes> + Unpin + Send + 'static {}
+
+impl<B: Body<Data = Bytes> + Unpin + Send + 'static> Piecewise for B {}
 
 /// More came than may.
 #[derive(Debug)]
@@ -237,20 +341,28 @@ impl std::fmt::Display for Stalled {
 impl std::error::Error for TooLarge {}
 impl std::error::Error for Stalled {}
 
-impl<B> Bounded<B> {
+impl<B: Piecewise> Bounded<B> {
     fn new(body: B, bounds: Bounds) -> Self {
         Self {
-            body,
+            body: Some(body),
             left: bounds.body_size,
-            stall: bounds.stall,
+            bounds,
             timer: None,
+        }
+    }
+}
+
+impl<B: Piecewise> Drop for Bounded<B> {
+    fn drop(&mut self) {
+        if let Some(rest) = self.body.take() {
+            linger(rest, self.bounds.body_size);
         }
     }
 }
 
 impl<B> Body for Bounded<B>
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: Piecewise,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     type Data = Bytes;
@@ -260,22 +372,31 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
-            let stall = self.stall;
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
+            let stall = self.bounds.stall;
             let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(stall)));
             ready!(timer.as_mut().poll(cx));
             return Poll::Ready(Some(Err(Box::new(Stalled))));
         };
-        let end = Instant::now() + self.stall;
+        let end = Instant::now() + self.bounds.stall;
         if let Some(timer) = &mut self.timer {
             timer.as_mut().reset(end);
         }
-        let Some(frame) = frame.transpose().map_err(Into::into)? else {
-            return Poll::Ready(None);
-        };
         // Trailers are nothing that the daemon reads.
-        let Ok(data) = frame.into_data() else {
-            return Poll::Ready(None);
+        let data = frame.map(|frame| frame.map(Frame::into_data));
+        let data = match data {
+            Some(Ok(Ok(data))) => data,
+            Some(Err(error)) => {
+                self.body = None;
+                return Poll::Ready(Some(Err(error.into())));
+            }
+            None | Some(Ok(Err(_))) => {
+                self.body = None;
+                return Poll::Ready(None);
+            }
         };
         match self.left.checked_sub(data.len() as u64) {
             Some(left) => {
@@ -287,11 +408,13 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body
+            .as_ref()
+            .map_or(SizeHint::with_exact(0), Body::size_hint)
     }
 }
 

@@ -4,17 +4,16 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -24,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::admit::{Rules, Verdict};
+use super::http2;
 use super::inspected::Inspected;
 use super::pass::{self, Answer, Bounds, refuse};
 use super::seats::{Seat, Seats};
@@ -33,14 +33,6 @@ use crate::sys::write_timeout::WriteTimeout;
 
 /// Rest after a failed accept: descriptors come back when connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Requests of one connection of HTTP/2 at the same time.
-const STREAMS: u32 = 32;
-/// Bytes of a body that a client of HTTP/2 may send before they are passed on: of one request, and of all of
-/// its connection.
-const STREAM_WINDOW: u32 = 64 << 10;
-const CONNECTION_WINDOW: u32 = 256 << 10;
-/// Bytes of an answer that wait for their reader.
-const SEND_BUFFER: usize = 64 << 10;
 
 /// What all connections share.
 pub struct Gateway {
@@ -50,6 +42,8 @@ pub struct Gateway {
     /// For TLS, for a head, and between two requests.
     pub head_time: Duration,
     pub seats: Arc<Seats>,
+    /// Those of requests that are being answered.
+    pub requests: Arc<Seats>,
     /// `None`: no TLS.
     pub identity: Option<Mutex<Identity>>,
 }
@@ -96,7 +90,7 @@ pub async fn serve(
     while connections.join_next().await.is_some() {}
 }
 
-async fn told(leaving: &mut watch::Receiver<bool>) {
+pub(super) async fn told(leaving: &mut watch::Receiver<bool>) {
     // A sender that is gone will never say so.
     let _ = leaving.wait_for(|leaving| *leaving).await;
 }
@@ -124,8 +118,11 @@ impl Connection {
                 let Some(stream) = Box::pin(self.handshake(acceptor, stream)).await else {
                     return;
                 };
+                let gateway = self.gateway.clone();
                 match stream.get_ref().1.alpn_protocol() {
-                    Some(b"h2") => Box::pin(self.serve_http2(stream, local, leaving)).await,
+                    Some(b"h2") => {
+                        Box::pin(http2::serve(gateway, self.from, stream, local, leaving)).await
+                    }
                     _ => Box::pin(self.serve_http1(stream, local, leaving)).await,
                 }
             }
@@ -212,118 +209,11 @@ impl Connection {
         connection.as_mut().graceful_shutdown();
         connection.await
     }
-
-    async fn serve_http2<S>(
-        self,
-        stream: S,
-        local: SocketAddr,
-        mut leaving: watch::Receiver<bool>,
-    ) -> hyper::Result<()>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let (gateway, from) = (self.gateway.clone(), self.from);
-        let work = Arc::new(Work::default());
-        let counted = work.clone();
-        let service = service_fn(move |request| {
-            let (gateway, guard) = (gateway.clone(), counted.clone().begin());
-            async move {
-                let answer = gateway.answer(request, from, local).await;
-                Ok::<_, Infallible>(answer.map(|body| Counted {
-                    body,
-                    _guard: guard,
-                }))
-            }
-        });
-        let connection = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(HEAD_BYTES as u32)
-            .max_send_buf_size(SEND_BUFFER)
-            .keep_alive_interval(self.gateway.head_time)
-            .keep_alive_timeout(self.gateway.head_time)
-            .serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(connection);
-        tokio::select! {
-            ended = connection.as_mut() => return ended,
-            () = told(&mut leaving) => {}
-            () = work.idle(self.gateway.head_time) => {}
-        }
-        connection.as_mut().graceful_shutdown();
-        tokio::select! {
-            ended = connection => ended,
-            // Who has nothing under way and does not hang up is hung up on.
-            () = work.idle(self.gateway.head_time) => Ok(()),
-        }
-    }
-}
-
-/// How much of a connection of HTTP/2 is under way, and how much has ever been.
-#[derive(Debug, Default)]
-struct Work {
-    running: AtomicU64,
-    begun: AtomicU64,
-}
-
-struct Running(Arc<Work>);
-
-impl Work {
-    fn begin(self: Arc<Self>) -> Running {
-        self.running.fetch_add(1, Ordering::Relaxed);
-        self.begun.fetch_add(1, Ordering::Relaxed);
-        Running(self)
-    }
-
-    /// Waits until for such a time nothing was under way.
-    async fn idle(&self, time: Duration) {
-        loop {
-            let begun = self.begun.load(Ordering::Relaxed);
-            sleep(time).await;
-            let same = begun == self.begun.load(Ordering::Relaxed);
-            if same && self.running.load(Ordering::Relaxed) == 0 {
-                return;
-            }
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A body that counts as work until it has ended.
-struct Counted<B> {
-    body: B,
-    _guard: Running,
-}
-
-impl<B: hyper::body::Body + Unpin> hyper::body::Body for Counted<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<hyper::body::Frame<B::Data>, B::Error>>> {
-        std::pin::Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> hyper::body::SizeHint {
-        self.body.size_hint()
-    }
 }
 
 impl Gateway {
     /// One request, from its head to its answer's. Nothing of it is logged but that it was refused.
-    async fn answer(
+    pub(super) async fn answer(
         &self,
         request: Request<Incoming>,
         from: SocketAddr,
@@ -338,7 +228,7 @@ impl Gateway {
         match verdict {
             Verdict::Refuse(refusal) => {
                 tracing::debug!(address = %from.ip(), code = refusal.code, "refused a request");
-                pass::linger(request.into_body()).await;
+                pass::linger(request.into_body(), self.bounds.body_size);
                 let mut answer = refuse(refusal.status, refusal.code, refusal.message);
                 if refusal.status == StatusCode::METHOD_NOT_ALLOWED {
                     let methods = HeaderValue::from_static("GET, HEAD, POST, DELETE");
@@ -361,7 +251,12 @@ impl Gateway {
                 answer
             }
             Verdict::Pass { origin } => {
-                let mut answer = pass::pass(request, &self.daemon, from.ip(), self.bounds).await;
+                let mut answer = match self.requests.take(from.ip()) {
+                    Some(seat) => {
+                        pass::pass(request, &self.daemon, from.ip(), self.bounds, seat).await
+                    }
+                    None => pass::busy(),
+                };
                 if let Some(origin) = origin {
                     let headers = answer.headers_mut();
                     headers.insert(

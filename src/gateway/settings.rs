@@ -44,6 +44,8 @@ pub struct Settings {
     pub origins: Vec<String>,
     pub connections: u32,
     pub connections_per_address: u32,
+    pub requests: u32,
+    pub requests_per_address: u32,
     #[serde(deserialize_with = "size")]
     pub body_size: u64,
     #[serde(deserialize_with = "time")]
@@ -64,6 +66,8 @@ impl Default for Settings {
             origins: vec![],
             connections: 2048,
             connections_per_address: 256,
+            requests: 1024,
+            requests_per_address: 256,
             body_size: 33 << 20,
             head_time: Duration::from_secs(30),
             client_stall: Duration::from_secs(60),
@@ -108,10 +112,15 @@ impl Settings {
         if empty(&settings.certificate) != empty(&settings.key) {
             return Err("`certificate` and `key` go together: set both, or none".to_owned());
         }
-        if settings.connections == 0 || settings.connections_per_address == 0 {
-            return Err(
-                "`connections` and `connections-per-address` must be at least 1".to_owned(),
-            );
+        for (key, number) in [
+            ("connections", settings.connections),
+            ("connections-per-address", settings.connections_per_address),
+            ("requests", settings.requests),
+            ("requests-per-address", settings.requests_per_address),
+        ] {
+            if number == 0 {
+                return Err(format!("`{key}` must be at least 1"));
+            }
         }
         let is_origin = |origin: &String| {
             origin
@@ -171,7 +180,7 @@ mod tests {
             .collect();
         assert_eq!(Settings::parse(&text), Ok(Settings::default()));
         let keys = text.lines().filter(|line| line.contains(" = ")).count();
-        assert_eq!(keys, 12, "{text}");
+        assert_eq!(keys, 14, "{text}");
         assert_eq!(Settings::parse(SAMPLE), Ok(Settings::default()));
     }
 
@@ -180,7 +189,8 @@ mod tests {
         for (text, word) in [
             ("certificate = \"/a\"", "`key`"),
             ("head-time = \"0s\"", "more than 0"),
-            ("connections = 0", "at least 1"),
+            ("connections = 0", "`connections` must be at least 1"),
+            ("requests-per-address = 0", "`requests-per-address`"),
             ("origins = [\"*\"]", "\"*\""),
             ("hosts = [\"a b\"]", "\"a b\""),
             ("listen = [\"localhost\"]", "listen"),

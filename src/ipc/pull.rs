@@ -55,6 +55,8 @@ pub enum PullEvent {
 pub struct PullHead {
     /// Which byte of the file is the pipe's first.
     pub start: u64,
+    /// Whether it sends parts of the file, and not the whole whatever it is asked for.
+    pub part: bool,
     /// Bytes of the whole file.
     pub total: Option<u64>,
     /// A strong entity tag.

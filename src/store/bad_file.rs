@@ -27,6 +27,8 @@ pub enum BadFile {
     Projector,
     /// Likewise.
     Drafter,
+    /// A projector or a drafter that was cut into so many parts.
+    CutCompanion { role: &'static str, of: usize },
     /// A projector of another family, or one that is not for pictures; says what it has instead.
     OtherProjector { found: String },
     /// A drafter that lacks something, or of another form; says what it has instead.
@@ -66,6 +68,10 @@ impl fmt::Display for BadFile {
             ),
             Self::Projector => f.write_str("a projector, which belongs to a model and is none"),
             Self::Drafter => f.write_str("a drafter, which belongs to a model and is none"),
+            Self::CutCompanion { role, of } => write!(
+                f,
+                "a {role} in {of} parts, and a {role} is read from one file only: `llama-gguf-split --merge FIRST-PART NAME.gguf` joins them"
+            ),
             Self::OtherProjector { found } => {
                 write!(
                     f,

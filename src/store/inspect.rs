@@ -35,7 +35,8 @@ pub struct OpenModel {
 /// checked, and close on exec. Symbolic links are followed: model stores are full of them. Blocks on the disk.
 pub fn read(paths: &[PathBuf], patience: Patience<'_>) -> Result<(Model, Vec<File>), BadFile> {
     let (header, files) = open_all(paths, patience)?;
-    let model = model(paths, describe(&header)?, &files);
+    let described = describe(&header).map_err(|error| cut(error, paths.len()))?;
+    let model = model(paths, described, &files);
     Ok((model, files.into_iter().map(|(file, _)| file).collect()))
 }
 
@@ -46,7 +47,9 @@ pub fn read(paths: &[PathBuf], patience: Patience<'_>) -> Result<(Model, Vec<Fil
 pub fn read_part(path: &Path, patience: Patience<'_>) -> Result<(), BadFile> {
     open(path, patience, |header| match split::part(header)? {
         // Only the first says what it is of.
-        Some(part) if part.number == 1 => check_architecture(header),
+        Some(part) if part.number == 1 => {
+            check_architecture(header).map_err(|error| cut(error, part.of as usize))
+        }
         Some(_) => Ok(()),
         None => describe(header).map(drop),
     })
@@ -161,6 +164,19 @@ fn describe(header: &Header) -> Result<Described, BadFile> {
         figures: figures::of(header)?,
         cache_rows: CacheRows::of(header, architecture::MODEL)?,
     })
+}
+
+/// What belongs to a model is read from one file: llama.cpp has no way to read a projector from several.
+fn cut(error: BadFile, of: usize) -> BadFile {
+    let role = match error {
+        BadFile::Projector => "projector",
+        BadFile::Drafter => "drafter",
+        other => return other,
+    };
+    match of {
+        1 => error,
+        of => BadFile::CutCompanion { role, of },
+    }
 }
 
 fn check_architecture(header: &Header) -> Result<(), BadFile> {

@@ -2,12 +2,12 @@
 //! into, under names that no model has, beside a journal for each model that says what they will be and how far they are.
 //!
 //! ```text
-//!   .pull/ID.json    the journal: what is fetched from where, and of each file how many bytes the disk has
+//!   .pull/ID.json    the journal: what is fetched from where, and of each file which bytes the disk has
 //!   .pull/ID.N.part  the file of number N
 //! ```
 //!
 //! A journal is written after the disk has what it speaks of, and replaced whole. So after whatever happened, the first bytes
-//! of a file up to what its journal says are good, and the rest is fetched again. A file gets its name when all files of its
+//! of a file up to what its journal says are good, and the parts that it names behind them; the rest is fetched again. A file gets its name when all files of its
 //! model are whole, on the disk and known to be what they should be; the model itself gets it last, so that it is never there without what
 //! belongs to it.
 
@@ -29,6 +29,8 @@ pub const FOLDER: &str = ".pull";
 const LARGEST: u64 = 1 << 20;
 /// Journals that are looked at, and that are written.
 const JOURNALS: usize = 64;
+/// Parts of a file that lie apart: more than connections leave behind.
+const MOST_APART: usize = 1024;
 /// Everybody may read a model; see [`super::install`].
 const MODE: u32 = 0o644;
 const FOLDER_MODE: u32 = 0o755;
@@ -68,8 +70,42 @@ pub struct PartialFile {
     pub etag: Option<String>,
     /// Bytes that the disk has.
     pub good: u64,
+    /// Whether its server sends parts of it.
+    #[serde(default)]
+    pub ranges: bool,
+    /// `Some`: it comes over several connections, so that its length says nothing of what is in it. What the disk has behind `good`: where
+    /// each part starts and ends, in order and with gaps between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart: Option<Vec<(u64, u64)>>,
     /// What it hashed to when it was whole.
     pub whole: Option<String>,
+}
+
+impl PartialFile {
+    /// Bytes behind the first gap.
+    pub fn bytes_apart(&self) -> u64 {
+        let parts = self.apart.iter().flatten();
+        parts.map(|(start, end)| end - start).sum()
+    }
+
+    /// Nothing of it is here.
+    pub fn forget(&mut self) {
+        (self.good, self.apart, self.whole) = (0, None, None);
+    }
+
+    /// Whether what it says of its parts can be.
+    fn is_sound(&self) -> bool {
+        let Some(apart) = &self.apart else {
+            return true;
+        };
+        let mut end = self.good;
+        apart.len() <= MOST_APART
+            && apart.iter().all(|part| {
+                let is_next = end < part.0 && part.0 < part.1;
+                end = part.1;
+                is_next
+            })
+    }
 }
 
 /// Where it comes from.
@@ -218,7 +254,7 @@ impl PartialFolder {
         self.path.join(format!("{id}.{number}.part"))
     }
 
-    /// Bytes of a file that are good: those that the disk had when the journal was written, and all if the kernel is still the
+    /// Bytes of a file, from its start on, that are good: those that the disk had when the journal was written, and all if the kernel is still the
     /// same.
     pub fn good(&self, journal: &Journal, number: usize) -> u64 {
         let file = &journal.files[number];
@@ -227,7 +263,11 @@ impl PartialFolder {
             .metadata()
             .map(|part| part.len());
         match length {
-            Ok(length) if !journal.boot.is_empty() && journal.boot == boot() => length,
+            Ok(length)
+                if file.apart.is_none() && !journal.boot.is_empty() && journal.boot == boot() =>
+            {
+                length
+            }
             Ok(length) => file.good.min(length),
             Err(_) => 0,
         }
@@ -247,8 +287,8 @@ impl PartialFolder {
         sync(&self.path)
     }
 
-    /// Opens a file that is to be written from byte `good` on; what is behind that is cut off. Takes the room for `bytes` on the
-    /// disk, where the file system can.
+    /// Opens a file of which the first `good` bytes are good, and parts up to `end`; what is behind that is cut off. Takes the room
+    /// for `bytes` on the disk, where the file system can. Returns its length, `end` at most.
     ///
     /// # Errors
     /// The disk refuses, or has no room.
@@ -257,6 +297,7 @@ impl PartialFolder {
         id: &str,
         number: usize,
         good: u64,
+        end: u64,
         bytes: Option<u64>,
     ) -> io::Result<(File, u64)> {
         let file = OpenOptions::new()
@@ -268,8 +309,9 @@ impl PartialFolder {
             .custom_flags(OFlags::NOFOLLOW.bits() as i32)
             .open(self.part(id, number))?;
         // Somebody may have cut it.
-        let good = good.min(file.metadata()?.len());
-        file.set_len(good)?;
+        let end = end.max(good).min(file.metadata()?.len());
+        file.set_len(end)?;
+        let good = good.min(end);
         if let Some(bytes) = bytes.filter(|bytes| *bytes > good) {
             let room = rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, good, bytes - good);
             // Any other refusal is of no account: it only takes what is needed later anyway.
@@ -277,7 +319,7 @@ impl PartialFolder {
                 return Err(error.into());
             }
         }
-        Ok((file, good))
+        Ok((file, end))
     }
 
     /// Where a file goes.
@@ -378,7 +420,7 @@ fn read(path: &Path) -> Option<Journal> {
         && journal
             .files
             .iter()
-            .all(|file| super::catalog::is_file_name(&file.name))
+            .all(|file| super::catalog::is_file_name(&file.name) && file.is_sound())
         && journal
             .folder
             .as_ref()
@@ -413,6 +455,8 @@ mod tests {
             sha256: None,
             etag: None,
             good: 0,
+            ranges: false,
+            apart: None,
             whole: None,
         };
         Journal {
@@ -431,7 +475,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let folder = PartialFolder::open(directory.path()).unwrap();
         let mut begun = journal(&["a.gguf", "b.gguf"]);
-        let (mut file, good) = folder.open_part("0a", 0, 0, Some(4)).unwrap();
+        let (mut file, good) = folder.open_part("0a", 0, 0, 0, Some(4)).unwrap();
         assert_eq!(good, 0);
         file.write_all(b"abXX").unwrap();
         begun.files[0].good = 2;
@@ -440,19 +484,44 @@ mod tests {
 
         let folder = PartialFolder::open(directory.path()).unwrap();
         assert_eq!(folder.journals(), [begun.clone()]);
-        let (mut file, good) = folder.open_part("0a", 0, 2, Some(4)).unwrap();
+        let (mut file, good) = folder.open_part("0a", 0, 2, 2, Some(4)).unwrap();
         let mut text = String::new();
         file.read_to_string(&mut text).unwrap();
         assert_eq!((text.as_str(), good), ("ab", 2));
         // One that was cut is good as far as it goes.
         file.set_len(1).unwrap();
-        assert_eq!(folder.open_part("0a", 0, 2, Some(4)).unwrap().1, 1);
+        assert_eq!(folder.open_part("0a", 0, 2, 2, Some(4)).unwrap().1, 1);
         assert_eq!(folder.forgotten(), []);
         fs::remove_file(folder.journal("0a")).unwrap();
         assert_eq!(folder.forgotten(), [(folder.part("0a", 0), 1)]);
         folder.forget(&begun);
         assert_eq!(fs::read_dir(&folder.path).unwrap().count(), 0);
         assert!(!begun.files[0].source.shown().contains("key"));
+    }
+
+    #[test]
+    fn of_what_came_over_several_connections_the_journal_alone_says_what_is_good() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = PartialFolder::open(directory.path()).unwrap();
+        let mut begun = journal(&["a.gguf"]);
+        begun.boot = boot();
+        let (file, end) = folder.open_part("0a", 0, 0, 0, Some(9)).unwrap();
+        assert_eq!(end, 0);
+        file.set_len(8).unwrap();
+        assert_eq!(folder.good(&begun, 0), 8);
+        begun.files[0].good = 2;
+        begun.files[0].apart = Some(vec![(3, 5), (6, 8)]);
+        folder.write(&begun).unwrap();
+        assert_eq!(folder.journals(), [begun.clone()]);
+        let entry = &begun.files[0];
+        assert_eq!((folder.good(&begun, 0), entry.bytes_apart()), (2, 4));
+        // What lies apart stays; what is behind it does not.
+        assert_eq!(folder.open_part("0a", 0, 2, 7, Some(9)).unwrap().1, 7);
+        for bad in [vec![(2, 5)], vec![(3, 3)], vec![(6, 8), (3, 5)]] {
+            begun.files[0].apart = Some(bad);
+            folder.write(&begun).unwrap();
+            assert_eq!(folder.journals(), []);
+        }
     }
 
     #[test]
@@ -472,14 +541,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let folder = PartialFolder::open(directory.path()).unwrap();
         let begun = journal(&["a.gguf"]);
-        let (mut file, _) = folder.open_part("0a", 0, 0, None).unwrap();
+        let (mut file, _) = folder.open_part("0a", 0, 0, 0, None).unwrap();
         file.write_all(b"abcd").unwrap();
         let place = folder.publish(&begun, 0).unwrap();
         assert_eq!(fs::read(&place).unwrap(), b"abcd");
         // Again, as after a crash behind it.
         assert_eq!(folder.publish(&begun, 0).unwrap(), place);
         // Another file does not take its place.
-        folder.open_part("0a", 0, 0, None).unwrap();
+        folder.open_part("0a", 0, 0, 0, None).unwrap();
         assert!(folder.publish(&begun, 0).is_err());
         assert_eq!(fs::read(&place).unwrap(), b"abcd");
     }
@@ -507,7 +576,7 @@ mod tests {
         let [directory, elsewhere] = [(); 2].map(|()| tempfile::tempdir().unwrap());
         let folder = PartialFolder::open(directory.path()).unwrap();
         let begun = journal(&["a.gguf"]);
-        folder.open_part("0a", 0, 0, None).unwrap();
+        folder.open_part("0a", 0, 0, 0, None).unwrap();
         let link = directory.path().join("some-model");
         std::os::unix::fs::symlink(elsewhere.path(), &link).unwrap();
         let refused = folder.publish(&begun, 0).unwrap_err();

@@ -1,9 +1,9 @@
 //! Small files that are replaced, in folders where others may put files too.
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::rand::GetRandomFlags;
@@ -34,6 +34,22 @@ pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&new);
     }
     replaced
+}
+
+/// The folder of a file, which is made for the daemon's user alone if there is none.
+///
+/// # Errors
+///
+/// It cannot be made.
+pub fn own_folder(path: &Path) -> io::Result<&Path> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    if !folder.exists() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
+    }
+    Ok(folder)
 }
 
 fn random() -> io::Result<u128> {

@@ -211,6 +211,9 @@ async fn once(way: &Way, patience: Duration, message: &RelayRequest) -> Result<B
         };
         let events = reader.feed(&piece).map_err(again)?;
         let is_over = is_over || reader.has_ended();
+        if is_over && !reader.has_begun() && !reader.is_whole() {
+            return Err(again("it answers with what is no answer".to_owned()));
+        }
         if reader.has_begun() || is_over {
             return Ok(Begun {
                 exchange,
@@ -258,6 +261,7 @@ fn pass_on(place: Place, begun: Begun, start: Instant, id: String) -> Answer {
         relaxed: vec![],
         waiting: watch::channel(None).1,
         upstream: Arc::new(OnceLock::from(name)),
+        tally: None,
     };
     tokio::spawn(async move {
         let upstream = place.0.clone();

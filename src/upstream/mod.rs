@@ -13,13 +13,18 @@ mod exchange;
 mod request;
 mod stream;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::time::timeout;
 
 use crate::backend::{
     Answer, Failure, Remote, RemoteModel, RemoteStatus, Reply, UpstreamFault, Why,
@@ -32,8 +37,17 @@ pub use exchange::Way;
 /// Bytes of an API key.
 const LONGEST_KEY: usize = 4096;
 
-/// Whether a principal is one of these users, or in one of these groups.
-pub type Rights = Arc<dyn Fn(PrincipalId, &[String], &[String]) -> bool + Send + Sync>;
+/// Whether a principal is one of these users, or in one of these groups; `None`: it cannot be found out now.
+pub type Rights = Arc<
+    dyn Fn(PrincipalId, Vec<String>, Vec<String>) -> BoxFuture<'static, Option<bool>> + Send + Sync,
+>;
+
+/// How long it is gone by what the system's lists said of somebody.
+const FRESH: Duration = Duration::from_secs(60);
+/// How long they may take to say it.
+const LOOK: Duration = Duration::from_secs(10);
+/// Principals of whom it is known.
+const MOST_KNOWN: usize = 1024;
 
 /// All of them. Cheap to clone.
 #[derive(Clone)]
@@ -61,6 +75,8 @@ struct Upstream {
     served: AtomicU64,
     failed: AtomicU64,
     cause: Mutex<Option<String>>,
+    /// Who may use it, as the system's lists said then.
+    known: Mutex<HashMap<PrincipalId, (Instant, bool)>>,
 }
 
 impl Upstreams {
@@ -102,15 +118,10 @@ impl Upstreams {
     /// Those that may be asked, in no order.
     fn taking(&self, owner: PrincipalId, model: &str, why: Why) -> Vec<Arc<Upstream>> {
         let all = self.all();
-        let taking = all.iter().filter(|one| {
-            one.theirs(model).is_some() && one.takes(why) && self.may(owner, &one.settings)
-        });
+        let taking = all
+            .iter()
+            .filter(|one| one.theirs(model).is_some() && one.takes(why) && one.is_for(owner));
         taking.cloned().collect()
-    }
-
-    fn may(&self, owner: PrincipalId, settings: &config::Upstream) -> bool {
-        let config::Upstream { users, groups, .. } = settings;
-        users.iter().any(|user| user == "*") || (self.rights)(owner.account(), users, groups)
     }
 }
 
@@ -127,6 +138,7 @@ impl Upstream {
             served: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             cause: Mutex::default(),
+            known: Mutex::default(),
         }
     }
 
@@ -135,6 +147,45 @@ impl Upstream {
         let models = self.settings.models.iter();
         let mut named = models.filter(|one| one.asked.eq_ignore_ascii_case(model));
         named.next().map(|one| one.theirs.as_str())
+    }
+
+    fn is_for_everybody(&self) -> bool {
+        self.settings.users.iter().any(|user| user == "*")
+    }
+
+    /// Whether somebody may use it, as far as that was found out.
+    fn is_for(&self, owner: PrincipalId) -> bool {
+        let known = || self.known().get(&owner.account()).map(|(_, may)| *may);
+        self.is_for_everybody() || known() == Some(true)
+    }
+
+    /// Finds out whether somebody may use it, unless that is known.
+    async fn meet(&self, owner: PrincipalId, rights: &Rights) {
+        let who = owner.account();
+        let is_fresh = |(at, _): &(Instant, bool)| at.elapsed() < FRESH;
+        if self.is_for_everybody() || self.known().get(&who).is_some_and(is_fresh) {
+            return;
+        }
+        let config::Upstream { users, groups, .. } = &self.settings;
+        let looked = timeout(LOOK, rights(who, users.clone(), groups.clone())).await;
+        let mut known = self.known();
+        match looked {
+            Ok(Some(may)) => {
+                if known.len() >= MOST_KNOWN {
+                    known.clear();
+                }
+                known.insert(who, (Instant::now(), may));
+            }
+            // Whoever was somebody a minute ago may be nobody now.
+            Ok(None) | Err(_) => {
+                known.remove(&who);
+                tracing::warn!(upstream = self.settings.name, %who, "it cannot be found out whether this user may use the upstream");
+            }
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<PrincipalId, (Instant, bool)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn takes(&self, why: Why) -> bool {
@@ -148,7 +199,7 @@ impl Upstream {
         }
     }
 
-    fn breaker(&self) -> std::sync::MutexGuard<'_, Breaker> {
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -191,6 +242,18 @@ impl Upstream {
 }
 
 impl Remote for Upstreams {
+    fn meet<'a>(&'a self, owner: PrincipalId, model: Option<&'a str>) -> BoxFuture<'a, ()> {
+        let all = self.all();
+        async move {
+            let is_meant =
+                |one: &&Arc<Upstream>| model.is_none_or(|model| one.theirs(model).is_some());
+            for one in all.iter().filter(is_meant) {
+                one.meet(owner, &self.rights).await;
+            }
+        }
+        .boxed()
+    }
+
     fn takes(&self, owner: PrincipalId, model: &str, why: Why) -> bool {
         !self.taking(owner, model, why).is_empty()
     }
@@ -223,7 +286,7 @@ impl Remote for Upstreams {
 
     fn models(&self, owner: PrincipalId) -> Vec<RemoteModel> {
         let all = self.all();
-        let mine = all.iter().filter(|one| self.may(owner, &one.settings));
+        let mine = all.iter().filter(|one| one.is_for(owner));
         mine.flat_map(|one| {
             let models = one.settings.models.iter();
             models.map(|model| RemoteModel {

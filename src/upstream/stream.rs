@@ -134,6 +134,11 @@ impl AnswerReader {
         self.begun
     }
 
+    /// Whether it can end: the service has said why.
+    pub fn is_whole(&self) -> bool {
+        self.finish.is_some()
+    }
+
     /// Whether the service has said that there is no more.
     pub fn has_ended(&self) -> bool {
         self.ended

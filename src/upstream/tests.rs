@@ -23,21 +23,66 @@ fn upstreams(settings: &[config::Upstream]) -> Upstreams {
         worker: "/nonexistent/worker".into(),
         socket: "/nonexistent/socket".into(),
     };
-    let rights = |who: PrincipalId, users: &[String], _: &[String]| {
-        who.uid() == Some(1000) && users.iter().any(|user| user == "anna")
-    };
-    Upstreams::new(settings, way, Arc::new(rights))
+    let rights: Rights = Arc::new(|who: PrincipalId, users: Vec<String>, _| {
+        let is_anna = who.uid() == Some(1000) && users.contains(&"anna".to_owned());
+        async move { Some(is_anna) }.boxed()
+    });
+    Upstreams::new(settings, way, rights)
 }
 
-#[test]
-fn only_those_whom_the_policy_names_may_ask_and_only_for_what_it_names() {
+/// With lists of users that answer so, and how often they were asked.
+fn with_lists(answer: Option<bool>) -> (Upstreams, Arc<AtomicU32>) {
+    let asked = Arc::new(AtomicU32::new(0));
+    let counted = asked.clone();
+    let rights: Rights = Arc::new(move |_, _, _| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async move { answer }.boxed()
+    });
+    let all = upstreams(&[settings("named")]);
+    (Upstreams { rights, ..all }, asked)
+}
+
+#[tokio::test]
+async fn lists_are_asked_once_a_minute() {
+    let anna = PrincipalId::User(1000);
+    let (all, asked) = with_lists(Some(true));
+    for _ in 0..3 {
+        all.meet(anna, Some("gemma-big")).await;
+        all.meet(anna, Some("another")).await;
+        assert!(all.takes(anna, "gemma-big", Why::Named));
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    // What does not answer gives nobody anything.
+    let (all, _) = with_lists(None);
+    all.meet(anna, None).await;
+    assert!(!all.takes(anna, "gemma-big", Why::Named));
+    let everybody = config::Upstream {
+        users: vec!["*".into()],
+        ..settings("open")
+    };
+    let (all, asked) = with_lists(None);
+    all.set(&[everybody]);
+    all.meet(anna, None).await;
+    assert!(all.takes(anna, "gemma-big", Why::Named));
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn only_those_whom_the_policy_names_may_ask_and_only_for_what_it_names() {
     let mut failover = settings("failover");
     failover.failover = true;
     let mut overflow = settings("overflow");
     overflow.overflow = 3;
     let (anna, bert) = (PrincipalId::User(1000), PrincipalId::User(1001));
     let token = PrincipalId::Token { id: 1, owner: 1000 };
-    let named = upstreams(&[settings("named")]);
+    let met = async |settings: config::Upstream| {
+        let all = upstreams(&[settings]);
+        for who in [anna, bert, token] {
+            all.meet(who, None).await;
+        }
+        all
+    };
+    let named = met(settings("named")).await;
     assert!(named.takes(anna, "gemma-big", Why::Named));
     assert!(named.takes(token, "Gemma-Big", Why::Named));
     assert!(!named.takes(bert, "gemma-big", Why::Named));
@@ -45,8 +90,8 @@ fn only_those_whom_the_policy_names_may_ask_and_only_for_what_it_names() {
     assert!(!named.takes(anna, "auto", Why::Failover));
     assert!(!named.takes(anna, "gemma-big", Why::Failover));
     assert!(!named.takes(anna, "gemma-big", Why::Overflow(1000)));
-    assert!(upstreams(&[failover]).takes(anna, "gemma-big", Why::Failover));
-    let overflow = upstreams(&[overflow]);
+    assert!(met(failover).await.takes(anna, "gemma-big", Why::Failover));
+    let overflow = met(overflow).await;
     assert!(!overflow.takes(anna, "gemma-big", Why::Overflow(2)));
     assert!(overflow.takes(anna, "gemma-big", Why::Overflow(3)));
     assert!(overflow.models(bert).is_empty());
@@ -70,10 +115,11 @@ async fn an_upstream_without_a_way_is_left_alone_after_a_while() {
     let mut one = settings("gone");
     one.retries = 0;
     let all = upstreams(&[one]);
+    let anna = PrincipalId::User(1000);
+    all.meet(anna, None).await;
     let ask = async || {
         let message = crate::chat::Message::text(crate::chat::Role::User, "hi");
         let request = ChatRequest::new(vec![message]);
-        let anna = PrincipalId::User(1000);
         all.chat(anna, "gemma-big", Why::Named, request).await
     };
     for _ in 0..3 {

@@ -256,12 +256,18 @@ fn head(response: &Response<Body>) -> Option<PullHead> {
     match response.status() {
         StatusCode::OK => Some(PullHead {
             start: 0,
+            part: false,
             total: response.body().content_length(),
             etag,
         }),
         StatusCode::PARTIAL_CONTENT => {
             let (start, total) = range(&text(headers, header::CONTENT_RANGE.as_str())?)?;
-            Some(PullHead { start, total, etag })
+            Some(PullHead {
+                start,
+                part: true,
+                total,
+                etag,
+            })
         }
         _ => None,
     }

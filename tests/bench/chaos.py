@@ -190,8 +190,9 @@ class Daemon:
 class Breaker(threading.Thread):
     """Breaks one thing after the other, and mends what does not mend itself."""
 
-    def __init__(self, daemon, seed):
+    def __init__(self, daemon, seed, bound):
         super().__init__(daemon=True)
+        self.bound = bound
         self.of, self.rng, self.stop, self.done, self.failed = daemon, random.Random(f"{seed} breaks"), threading.Event(), collections.Counter(), None
         self.victim, self.whole = f"{daemon.dir}/models/victim.gguf", open(f"{daemon.dir}/models/main.gguf", "rb").read()
 
@@ -263,9 +264,17 @@ class Breaker(threading.Thread):
         resource.prlimit(self.of.pid, resource.RLIMIT_NOFILE, (soft, hard))
 
     def starve(self):
-        """The limit is so low that something has to go, but not the supervisor itself."""
+        """The limit is so low that something has to go, but not the supervisor itself.
+
+        It may come to --bound. What a worker held that was just killed is not free yet, and the kernel, which does not
+        count it, would take the supervisor next; the unit's OOMScoreAdjust= forbids that, which only a process with
+        CAP_SYS_RESOURCE could do here."""
+        dying = 0.0
+        for pid in children(self.of.pid):
+            with contextlib.suppress(OSError, StopIteration):
+                dying = max(dying, private(pid))
         with contextlib.suppress(OSError):
-            self.of.group.set(max(self.of.group.used() + self.rng.randrange(-40, 40) * MIB, (private(self.of.pid) + 64) * MIB))
+            self.of.group.set(max(self.of.group.used() + self.rng.randrange(-40, 40) * MIB, (self.bound + dying) * MIB))
         self.stop.wait(self.rng.uniform(0.5, 3))
         self.of.group.set(ROOM)
 
@@ -326,7 +335,7 @@ def drill(a, daemon):
     quiet = start("quiet", ALICE, callers.honest, a, *where, 0.01, never, 4)
     quiet.join()
     before = descriptors(daemon.pid)
-    stop, breaker, watcher = context.Event(), Breaker(daemon, a.seed), Watcher(daemon)
+    stop, breaker, watcher = context.Event(), Breaker(daemon, a.seed, a.bound), Watcher(daemon)
     users = [start("alice", ALICE, callers.honest, a, *where, 0.05, stop)]
     users += [start(name, uid, callers.attacker, a, *where, f"{a.seed} {name}", a.threads, stop) for name, uid in (("bob", BOB), ("carol", CAROL))]
     watcher.start()

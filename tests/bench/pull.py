@@ -1,9 +1,10 @@
 """Measures `gemmactl pull` beside curl: a large file through the loopback, with and without TLS.
 
-    pull.py --gemmad PROGRAM [--gib 4] [--runs 3]
+    pull.py --gemmad PROGRAM [--gib 4] [--runs 3] [--connections 1 4] [--limit MIB]
 
-Prints, for each, the seconds that curl takes to download the file (without hashing it) and that the daemon takes (hashed, synced
-and published), their ratio, and the most memory that the worker and the daemon had of their own meanwhile.
+Prints, for each number of connections, the seconds that curl takes to download the file (without hashing it) and that the daemon
+takes (hashed, synced and published), their ratio, and the most memory that one worker, all of them and the daemon had of their own
+meanwhile. They take turns. --limit: what the server sends over each connection, in MiB a second.
 """
 
 import argparse
@@ -27,7 +28,7 @@ COMMIT = "c0ffee" + "0" * 34
 REPOSITORY = "bench/models"
 
 
-def server(path, certificate):
+def server(path, certificate, limit):
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -46,8 +47,16 @@ def server(path, certificate):
             self.send_header("ETag", '"one"')
             self.send_header("Content-Length", str(end - start))
             self.end_headers()
+            began, first = time.monotonic(), start
             with open(path, "rb") as file:
-                if certificate:
+                if limit:
+                    file.seek(start)
+                    while start < end:
+                        piece = file.read(min(end - start, 64 << 10))
+                        self.wfile.write(piece)
+                        start += len(piece)
+                        time.sleep(max(0, began + (start - first) / (limit * (1 << 20)) - time.monotonic()))
+                elif certificate:
                     file.seek(start)
                     left = end - start
                     while left:
@@ -67,13 +76,20 @@ def server(path, certificate):
         def log_message(self, *_):
             pass
 
-    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made = Server(("127.0.0.1", 0), Handler)
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
         made.socket = context.wrap_socket(made.socket, server_side=True)
     threading.Thread(target=made.serve_forever, daemon=True).start()
     return made.server_address[1]
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        """Connections end in the middle when another one has taken over what they were for."""
 
 
 def own_memory(pid):
@@ -94,25 +110,29 @@ def children(pid):
 
 
 class Daemon:
-    def __init__(self, program, folder, hub, trusted):
+    def __init__(self, program, folder, hub, trusted, connections):
+        folder = folder / f"daemon-{connections}"
+        folder.mkdir(exist_ok=True)
         self.models, self.socket = folder / "models", folder / "api.sock"
         config = folder / "gemmad.toml"
         config.write_text(f"""[server]\nsocket = "{self.socket}"\ndbus = "none"\n[models]\ndirectories = ["{self.models}"]\n
-[pull]\nhub = "{hub}"\nproxy = "none"\nredirect-to = ["127.0.0.0/8"]\n[memory]\ncache-directory = "{folder}/cache"\n""")
+[pull]\nhub = "{hub}"\nproxy = "none"\nredirect-to = ["127.0.0.0/8"]\nconnections = {connections}\n[memory]\ncache-directory = "{folder}/cache"\n""")
         env = {**os.environ, "SSL_CERT_FILE": str(trusted)}
         self.process = subprocess.Popen([program, "--config", config], env=env)
         while not self.socket.exists():
             time.sleep(0.01)
 
     def pull(self, name):
-        """Seconds, and bytes of memory at most, of the daemon and of its workers."""
+        """Seconds, and bytes of memory at most: of the daemon, of one worker, and of all."""
         shutil.rmtree(self.models, ignore_errors=True)
-        most, done = [0, 0], threading.Event()
+        most, done = [0, 0, 0], threading.Event()
 
         def watch():
             while not done.wait(0.02):
                 most[0] = max(most[0], own_memory(self.process.pid))
-                most[1] = max([most[1], *map(own_memory, children(self.process.pid))])
+                workers = [*map(own_memory, children(self.process.pid))]
+                most[1] = max([most[1], *workers])
+                most[2] = max(most[2], sum(workers))
 
         watcher = threading.Thread(target=watch)
         watcher.start()
@@ -134,6 +154,8 @@ def main():
     parser.add_argument("--gemmad", required=True)
     parser.add_argument("--gib", type=float, default=4)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--limit", type=float, default=0)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as folder:
         folder = pathlib.Path(folder)
@@ -146,12 +168,11 @@ def main():
                         "-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", pair, "-out", trusted],
                        check=True, capture_output=True)
         pair.write_bytes(pair.read_bytes() + trusted.read_bytes())
-        print("| | curl | gemmad | ratio | daemon | worker |\n|---|---|---|---|---|---|")
+        print("| | connections | curl | gemmad | ratio | daemon | a worker | all workers |\n|---|---|---|---|---|---|---|---|")
         for name, certificate in [("http", None), ("https", pair)]:
-            port = server(large, certificate)
-            hub = f"{name}://localhost:{port}"
-            daemon = Daemon(args.gemmad, folder, hub, trusted)
-            curl, own, memory = [], [], [0, 0]
+            hub = f"{name}://localhost:{server(large, certificate, args.limit)}"
+            daemons = {count: Daemon(args.gemmad, folder, hub, trusted, count) for count in args.connections}
+            curl, own = [], {count: [] for count in args.connections}
             for _ in range(args.runs):
                 begin = time.monotonic()
                 subprocess.run(["curl", "--silent", "--fail", "--cacert", trusted, "-o", folder / "curl.out", f"{hub}/x"], check=True)
@@ -160,14 +181,17 @@ def main():
                     os.fsync(file.fileno())
                 curl.append(time.monotonic() - begin)
                 os.unlink(folder / "curl.out")
-                seconds, *most = daemon.pull(large.name)
-                own.append(seconds)
-                memory = [max(pair) for pair in zip(memory, most)]
-            daemon.process.kill()
-            daemon.process.wait()
-            daemon.socket.unlink()
-            a, b = statistics.median(curl), statistics.median(own)
-            print(f"| {name} | {a:.1f} s | {b:.1f} s | {a / b:.2f} | {memory[0] >> 20} MiB | {memory[1] >> 20} MiB |", flush=True)
+                for count, daemon in daemons.items():
+                    own[count].append(daemon.pull(large.name))
+                    shutil.rmtree(daemon.models)
+            a = statistics.median(curl)
+            for count, daemon in daemons.items():
+                daemon.process.kill()
+                daemon.process.wait()
+                daemon.socket.unlink()
+                b = statistics.median(run[0] for run in own[count])
+                memory = " | ".join(f"{max(run[kind] for run in own[count]) >> 20} MiB" for kind in (1, 2, 3))
+                print(f"| {name} | {count} | {a:.1f} s | {b:.1f} s | {a / b:.2f} | {memory} |", flush=True)
 
 
 main()

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod cgroup;
+pub mod gateway;
 pub mod hub;
 pub mod parts;
 pub mod pdf;
@@ -47,13 +48,14 @@ pub struct Options {
     pub memory: String,
     pub limits: String,
     pub access: String,
+    pub audit: String,
     /// A program that starts the daemon, with its arguments.
     pub starter: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        let (server, models_keys, inference, memory, limits, access) = Default::default();
+        let (server, models_keys, inference, memory, limits, access, audit) = Default::default();
         Self {
             server,
             models: tiny_models(),
@@ -62,6 +64,7 @@ impl Default for Options {
             memory,
             limits,
             access,
+            audit,
             starter: vec![],
         }
     }
@@ -308,6 +311,7 @@ pub fn write_config(dir: &Path, options: &Options) {
         memory,
         limits,
         access,
+        audit,
         ..
     } = options;
     // The largest that fits would be another member of the family.
@@ -327,8 +331,13 @@ pub fn write_config(dir: &Path, options: &Options) {
         format!("admins = [\"{owner}\"]\n")
     };
     let text = format!(
-        "[server]\nsocket = \"{dir}/api.sock\"\n{bus}{server}\n[models]\ndirectories = [\"{models}\"]\n{default}{models_keys}\n[inference]\n{context}{inference}\n[memory]\ncache-directory = \"{dir}/cache\"\nprompt-cache-key = \"{dir}/prompt-cache.key\"\n{memory}\n[limits]\n{limits}\n[access]\ntoken-file = \"{dir}/tokens.json\"\n{admins}{access}\n[log]\nlevel = \"debug\"\n",
+        "[server]\nsocket = \"{dir}/api.sock\"\n{bus}{server}\n[models]\ndirectories = [\"{models}\"]\n{default}{models_keys}\n[inference]\n{context}{inference}\n[memory]\ncache-directory = \"{dir}/cache\"\nprompt-cache-key = \"{dir}/prompt-cache.key\"\n{memory}\n[limits]\n{limits}\n[access]\ntoken-file = \"{dir}/tokens.json\"\n{admins}{access}\n{log}[audit]\nusage-file = \"{dir}/usage.json\"\n{audit}",
         dir = dir.display(),
+        log = if audit.contains("[log]") {
+            ""
+        } else {
+            "[log]\nlevel = \"debug\"\n"
+        },
         // The machine's own bus is none of a test's business.
         bus = if server.contains("dbus") {
             ""

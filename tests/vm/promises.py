@@ -290,8 +290,8 @@ def confined():
         lines = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
         check(pwd.getpwuid(int(lines["Uid"].split()[0])).pw_name == "gemmad", lines)
         check((lines["Seccomp"], lines["NoNewPrivs"], int(lines["CapEff"], 16)) == ("2", "1", 0), lines)
-    adjusted = Path(f"/proc/{said['pid']}/oom_score_adj").read_text().strip()
-    check(adjusted == "800", adjusted)
+    adjusted = [Path(f"/proc/{pid}/oom_score_adj").read_text().strip() for pid in (of_unit("MainPID"), said["pid"])]
+    check(adjusted == ["-1000", "800"], adjusted)
     expected = "landlock" in Path("/sys/kernel/security/lsm").read_text()
     sandbox = said["sandbox"]
     check(sandbox["seccomp"] is True and (sandbox["landlock_abi"] is not None) == expected, sandbox)

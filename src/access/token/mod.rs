@@ -71,6 +71,9 @@ pub struct Record {
     pub id: u64,
     /// Who issued it.
     pub uid: u32,
+    /// The issuer's name, if they had one: their number may be another's one day.
+    #[serde(default)]
+    pub name: Option<String>,
     /// The groups that the issuer had.
     pub groups: Vec<u32>,
     pub scopes: Vec<Scope>,
@@ -94,6 +97,7 @@ impl Record {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     pub uid: u32,
+    pub name: Option<String>,
     pub groups: Arc<[u32]>,
     pub scopes: Vec<Scope>,
     pub model: Option<String>,
@@ -236,6 +240,7 @@ impl Tokens {
         let record = Record {
             id: state.free_number().map_err(Fault::Disk)?,
             uid: order.uid,
+            name: order.name,
             groups: order.groups.iter().copied().take(GROUPS).collect(),
             scopes: order.scopes,
             model: order.model,

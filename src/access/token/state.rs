@@ -1,8 +1,8 @@
 //! The file of tokens: the keys that sign, and what was issued. Only the daemon's user can read it.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -10,7 +10,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 
 use super::Record;
-use crate::store::replace::replace;
+use crate::store::replace::{own_folder, replace};
 
 /// Bytes of the file that are read. It has at most 1024 tokens that are good, and as many revoked ones
 /// as were issued and revoked within twelve hours.
@@ -91,13 +91,7 @@ impl State {
 
     /// Writes all of it to the disk, in the place of what was there.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        if !folder.exists() {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)?;
-        }
+        let folder = own_folder(path)?;
         replace(path, 0o600, &serde_json::to_vec(self)?)?;
         // That a token is revoked is to outlive a power cut.
         File::open(folder)?.sync_all()

@@ -10,6 +10,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 fn order(uid: u32) -> Order {
     Order {
         uid,
+        name: None,
         groups: [100].into(),
         scopes: vec![Scope::Inference],
         model: None,

@@ -12,4 +12,5 @@ pub mod plan;
 pub mod pull;
 pub mod status;
 pub mod tokens;
+pub mod usage;
 pub mod verify;

@@ -11,10 +11,11 @@ use serde::Serialize;
 
 use super::admin;
 use crate::access::token::{Fault, LONGEST, MODEL_BYTES, MOST_A_MINUTE, Order, Record, Scope};
-use crate::access::{Caller, Principal};
+use crate::access::{Caller, Principal, name_of};
 use crate::api::error::ApiError;
 use crate::api::parse::json::{Object, body as parse};
 use crate::api::{Api, Invalid, body, json, render};
+use crate::attachments::aside;
 use crate::chat::Modalities;
 
 /// How long a token is good for that does not say.
@@ -98,8 +99,11 @@ pub async fn issue(
                 .id,
         ),
     };
+    let name = aside(move || name_of(uid)).await?;
     let order = Order {
         uid,
+        // Lists that cannot be read name nobody.
+        name: name.ok().flatten(),
         groups,
         scopes: wanted.scopes,
         model,

@@ -15,9 +15,9 @@ use crate::api::ollama::error::OllamaError;
 use crate::api::ollama::models::shown;
 use crate::api::ollama::request::{Endpoint, Kind};
 use crate::api::openai::chat::response::{FinishDetails, tokens};
-use crate::api::timestamp::rfc3339;
 use crate::api::{id, render};
 use crate::backend::Failure;
+use crate::chat::timestamp::rfc3339;
 use crate::chat::{ChatEvent, Done, Finish, TokenLogprob};
 
 /// A piece of an answer, or all of it.

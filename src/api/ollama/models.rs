@@ -17,9 +17,9 @@ use crate::access::Caller;
 use crate::api::native::admin;
 use crate::api::native::keep::take_away;
 use crate::api::parse::json::{Object, body as parse};
-use crate::api::timestamp::{NEVER, rfc3339};
 use crate::api::{Api, Invalid, body, json as answered, render};
 use crate::backend::{ModelDetails, ModelInfo, Phase, Status};
+use crate::chat::timestamp::{NEVER, rfc3339};
 
 /// The release of Ollama whose API this is: clients compare it with what they need.
 const VERSION: &str = "0.13.0";

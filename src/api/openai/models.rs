@@ -149,6 +149,7 @@ pub async fn list(
     let entry = |model| Listed::Installed(Entry::new(model, &status));
     let mut data: Vec<_> = status.models.iter().map(entry).collect();
     if let Some(remote) = api.backends.remote() {
+        remote.meet(caller.id(), None).await;
         let is_new = |id: &str| !status.models.iter().any(|model| model.id == id);
         let models = remote.models(caller.id()).into_iter();
         // The alias is a way to ask here as well.

@@ -4,10 +4,12 @@ use url::Url;
 
 use crate::chat::Networks;
 
-use super::{Key, Rule, is_absolute, key};
+use super::{Key, Rule, count, is_absolute, key};
 
 /// The fastest that can be set, in bytes a second.
 const FASTEST: u64 = 1 << 40;
+/// Connections for one file; `gemmad-pull.socket` allows as many for all that are fetched at the same time.
+const MOST_CONNECTIONS: u32 = 8;
 
 pub(super) static KEYS: &[Key] = &[
     key(
@@ -35,6 +37,12 @@ pub(super) static KEYS: &[Key] = &[
             check: |proxy| matches!(proxy, "" | "none") || is_proxy(proxy),
             put: |config, proxy| config.pull.proxy = proxy,
         },
+    ),
+    key(
+        "connections",
+        count(MOST_CONNECTIONS, |config, connections| {
+            config.pull.connections = connections
+        }),
     ),
     key(
         "rate",

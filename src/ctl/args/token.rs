@@ -104,3 +104,11 @@ mod tests {
         assert!(scope("admin").is_ok() && scope("all").is_err());
     }
 }
+
+/// What `gemmactl usage` shows.
+#[derive(Args, Debug)]
+pub struct UsageArgs {
+    /// Print it as JSON
+    #[arg(long)]
+    pub json: bool,
+}

@@ -121,6 +121,7 @@ impl Driver {
             relaxed: vec![],
             waiting,
             upstream: Default::default(),
+            tally: None,
         };
         let allowed = allowance(&request, self.setup.limits.output_tokens);
         let pending = Pending::Chat {

@@ -1,37 +1,32 @@
 //! One file of a model is fetched: attempt after attempt, until it is whole and hashes to what it should.
 //!
-//! Bytes are hashed here as they come and written by the same thread, so that what was hashed is what is on the disk: the
-//! worker, which talks to a server, holds no file. What was written before this daemon's start is read and hashed once.
+//! Bytes of a single connection are hashed here as they come and written by the same thread; what several bring is hashed as it is
+//! read from the file, in its order (`several`). Either way what was hashed is what is on the disk: the workers, which talk to a
+//! server, hold no file. What was written before this daemon's start is read and hashed once.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use sha2::{Digest as _, Sha256};
+use sha2::Digest as _;
 use url::Url;
 
 use super::failures::{cancelled, disk, not_served};
 use super::hops::{self, Linked};
 use super::leg::{End, Sink, server};
 use super::retry::Attempts;
+use super::several;
+use super::spread::Spread;
+use super::target::{Here, Target};
 use super::way::Way;
 use super::{hub, refused};
 use crate::backend::{Failure, PullState};
-use crate::engine::keep::RESERVE;
 use crate::ipc::PullHead;
-use crate::store::catalog::{digest_of, hexadecimal};
-use crate::store::free_bytes;
+use crate::store::catalog::digest_of;
 use crate::store::partial::{Journal, PartialFile, PartialFolder, PartialSource, boot};
 
-/// What the disk gets in one go: after so many bytes, or so much time, it is asked to have all, and the journal says so.
-const MARK_BYTES: u64 = 64 << 20;
-const MARK_TIME: Duration = Duration::from_secs(1);
-/// Bytes that are read at a time when they are hashed again.
-const PIECE: usize = 1 << 20;
 /// Bytes of an entity tag; a longer one is none.
-const LONGEST_ETAG: usize = 512;
+pub const LONGEST_ETAG: usize = 512;
 /// The largest file that is believed in, in bytes.
 const LARGEST: u64 = 1 << 44;
 /// Times that a file is fetched from its start because its server has another one now, or it hashes to something else.
@@ -49,15 +44,15 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn entry(&mut self) -> &mut PartialFile {
+    pub fn entry(&mut self) -> &mut PartialFile {
         &mut self.journal.files[self.number]
     }
 
-    fn disk(&self, error: io::Error) -> Failure {
+    pub fn disk(&self, error: io::Error) -> Failure {
         disk(&self.folder.part(&self.journal.id, self.number), error)
     }
 
-    fn save(&mut self) -> Result<(), Failure> {
+    pub fn save(&mut self) -> Result<(), Failure> {
         self.journal.boot = boot();
         self.folder
             .write(self.journal)
@@ -78,10 +73,13 @@ pub fn fetch(mut context: Context<'_>) -> Result<String, Failure> {
         if context.stop.load(Ordering::Relaxed) {
             return Err(cancelled());
         }
-        (context.tell)(Some(PullState::Downloading), target.at);
-        let before = target.at;
+        (context.tell)(Some(PullState::Downloading), target.written());
+        let before = target.written();
         let end = match target.is_whole() {
             true => End::Ended,
+            false if has_several(&mut context, &target) => {
+                several::attempt(&mut context, &url, &mut target)?
+            }
             false => attempt(&mut context, &url, &mut target)?,
         };
         let again = match judge(end, &mut target, &context)? {
@@ -109,7 +107,7 @@ pub fn fetch(mut context: Context<'_>) -> Result<String, Failure> {
         };
         match again {
             Verdict::Again { cause, asked } => {
-                let progressed = target.at > before;
+                let progressed = target.written() > before;
                 let Some(pause) = attempts.failed(progressed, asked, chance()) else {
                     return Err(server(format!("{cause}; what came is kept")));
                 };
@@ -118,7 +116,7 @@ pub fn fetch(mut context: Context<'_>) -> Result<String, Failure> {
                     pause_ms = pause.as_millis() as u64,
                     "a download is tried again"
                 );
-                wait(&context, pause, cause, target.at);
+                wait(&context, pause, cause, target.written());
             }
             _ => {
                 restarts += 1;
@@ -186,8 +184,21 @@ pub fn address(hub: &str, source: &PartialSource) -> Option<Url> {
     }
 }
 
+/// Whether what is left is fetched over several connections: its server sends parts of it, and it can be told whether they are
+/// of the same file.
+fn has_several(context: &mut Context<'_>, target: &Target) -> bool {
+    let entry = context.entry();
+    let is_known = entry.etag.is_some() || entry.sha256.is_some();
+    let Some(bytes) = target.bytes.filter(|_| entry.ranges && is_known) else {
+        return false;
+    };
+    let left = bytes.saturating_sub(target.written());
+    !target.apart.is_empty() || (target.connections > 1 && Spread::is_worth(left))
+}
+
 /// One connection, and those that it is moved to.
 fn attempt(context: &mut Context<'_>, url: &Url, target: &mut Target) -> Result<End, Failure> {
+    target.in_order(context)?;
     let (way, stop) = (context.way, context.stop);
     let (at, etag) = (target.at, context.entry().etag.clone());
     let most = target.bytes.unwrap_or(LARGEST).saturating_sub(at);
@@ -202,12 +213,22 @@ fn attempt(context: &mut Context<'_>, url: &Url, target: &mut Target) -> Result<
     };
     let (end, linked) = hops::run(way, url, request, &mut taking, stop)?;
     believe(context.entry(), target, linked);
-    target.mark(context, true)?;
+    mark(target, context, true)?;
     Ok(end)
 }
 
+/// Writes down how far the disk is with what comes in order.
+fn mark(target: &mut Target, context: &mut Context<'_>, now: bool) -> Result<(), Failure> {
+    let at = target.at;
+    let here = || Here {
+        front: at,
+        apart: vec![],
+    };
+    target.mark(context, here, at, now)
+}
+
 /// What the hub says where nobody else has.
-fn believe(entry: &mut PartialFile, target: &mut Target, linked: Linked) {
+pub fn believe(entry: &mut PartialFile, target: &mut Target, linked: Linked) {
     let etag = linked
         .etag
         .map(|etag| etag.trim_matches('"').to_lowercase());
@@ -239,169 +260,6 @@ fn wait(context: &Context<'_>, pause: Duration, cause: String, at: u64) {
     }
 }
 
-/// The file as far as it is.
-struct Target {
-    file: File,
-    hash: Sha256,
-    /// Bytes that are written and hashed.
-    at: u64,
-    /// Bytes of the whole.
-    bytes: Option<u64>,
-    /// Whether the room for all of it was looked for, and taken, before it came.
-    has_room: bool,
-    marked: (u64, Instant),
-    syncer: Syncer,
-}
-
-impl Target {
-    fn open(context: &mut Context<'_>) -> Result<Self, Failure> {
-        let (folder, number) = (context.folder, context.number);
-        let good = folder.good(context.journal, number);
-        let bytes = context.entry().bytes;
-        // More than it will have: it is none of ours.
-        let good = if bytes.is_some_and(|bytes| good > bytes) {
-            0
-        } else {
-            good
-        };
-        let (file, good) = folder
-            .open_part(&context.journal.id, number, good, bytes)
-            .map_err(|error| context.disk(error))?;
-        let mut target = Self {
-            file,
-            hash: Sha256::new(),
-            at: 0,
-            bytes,
-            has_room: bytes.is_some(),
-            marked: (0, Instant::now()),
-            syncer: Syncer::default(),
-        };
-        // Without a name for its state, and without a hash, nobody could tell that the rest is of another file.
-        let entry = context.entry();
-        match entry.etag.is_none() && entry.sha256.is_none() && good > 0 {
-            true => target.restart(context)?,
-            false => target.hash_again(context, good)?,
-        }
-        context.save()?;
-        Ok(target)
-    }
-
-    fn is_whole(&self) -> bool {
-        self.bytes == Some(self.at)
-    }
-
-    /// Hashes what was written before.
-    fn hash_again(&mut self, context: &Context<'_>, good: u64) -> Result<(), Failure> {
-        let mut piece = vec![0; PIECE];
-        let mut file = &self.file;
-        let mut told = Instant::now();
-        (context.tell)(Some(PullState::Verifying), 0);
-        file.rewind().map_err(|error| context.disk(error))?;
-        while self.at < good {
-            if context.stop.load(Ordering::Relaxed) {
-                return Err(cancelled());
-            }
-            let want = PIECE.min((good - self.at) as usize);
-            match file.read(&mut piece[..want]) {
-                Ok(0) => break,
-                Ok(read) => {
-                    self.hash.update(&piece[..read]);
-                    self.at += read as u64;
-                }
-                Err(error) => return Err(context.disk(error)),
-            }
-            if told.elapsed() > Duration::from_millis(100) {
-                told = Instant::now();
-                (context.tell)(None, self.at);
-            }
-        }
-        Ok(())
-    }
-
-    /// Throws away what came.
-    fn restart(&mut self, context: &mut Context<'_>) -> Result<(), Failure> {
-        self.hash = Sha256::new();
-        self.at = 0;
-        self.syncer = Syncer::default();
-        self.bytes = context.entry().bytes;
-        let cut = self.file.set_len(0).and_then(|()| self.file.rewind());
-        cut.map_err(|error| context.disk(error))?;
-        let entry = context.entry();
-        (entry.good, entry.etag) = (0, None);
-        (context.tell)(None, 0);
-        context.save()
-    }
-
-    /// Writes down how far the disk is, and has it go on.
-    fn mark(&mut self, context: &mut Context<'_>, now: bool) -> Result<(), Failure> {
-        let (at, when) = self.marked;
-        if !now && self.at - at.min(self.at) < MARK_BYTES && when.elapsed() < MARK_TIME {
-            return Ok(());
-        }
-        self.marked = (self.at, Instant::now());
-        let synced = self.syncer.done.load(Ordering::Acquire);
-        if synced != context.entry().good || now {
-            context.entry().good = synced.min(self.at);
-            context.save()?;
-        }
-        self.syncer.start(&self.file, self.at);
-        let left = self.bytes.unwrap_or(0).saturating_sub(self.at);
-        let directory = context.folder.directory();
-        // Where the room could not be taken, somebody else may have; and how long a file is may be known by its end alone.
-        let is_full = match free_bytes(directory) {
-            Ok(free) if self.has_room => free == 0 && left > 0,
-            Ok(free) => free < RESERVE.saturating_add(left),
-            Err(_) => false,
-        };
-        match is_full {
-            true => Err(context.disk(io::ErrorKind::StorageFull.into())),
-            false => Ok(()),
-        }
-    }
-
-    /// Sees to it that the disk has all, and says what it hashes to.
-    fn finish(&mut self, context: &mut Context<'_>) -> Result<String, Failure> {
-        (context.tell)(Some(PullState::Verifying), self.at);
-        let synced = self.file.sync_all();
-        synced.map_err(|error| context.disk(error))?;
-        let hash: [u8; 32] = self.hash.clone().finalize().into();
-        let at = self.at;
-        let entry = context.entry();
-        (entry.good, entry.bytes) = (at, Some(at));
-        context.save()?;
-        Ok(hexadecimal(&hash))
-    }
-}
-
-/// Has the disk take what was written, on a thread of its own: more is written meanwhile.
-#[derive(Default)]
-struct Syncer {
-    /// Bytes that it has.
-    done: Arc<AtomicU64>,
-    busy: Arc<AtomicBool>,
-}
-
-impl Syncer {
-    fn start(&self, file: &File, at: u64) {
-        let Ok(file) = file.try_clone() else { return };
-        if self.busy.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let (done, busy) = (self.done.clone(), self.busy.clone());
-        let work = move || {
-            if file.sync_data().is_ok() {
-                done.store(at, Ordering::Release);
-            }
-            busy.store(false, Ordering::Release);
-        };
-        let thread = std::thread::Builder::new().name("gemmad-sync".to_owned());
-        if thread.spawn(work).is_err() {
-            // The next mark tries again.
-            self.busy.store(false, Ordering::Release);
-        }
-    }
-}
-
 /// Takes what one connection brings.
 struct Taking<'a, 'b> {
     context: &'a mut Context<'b>,
@@ -428,6 +286,7 @@ impl Sink for Taking<'_, '_> {
         if head.start != target.at || (is_other && target.at > 0) {
             return Ok(false);
         }
+        entry.ranges |= head.part;
         target.bytes = entry.bytes.or(head.total).or(target.bytes);
         entry.etag = etag.or(entry.etag.take());
         Ok(true)
@@ -453,6 +312,6 @@ impl Sink for Taking<'_, '_> {
         }
         target.at += bytes.len() as u64;
         (self.context.tell)(None, target.at);
-        target.mark(self.context, false)
+        mark(target, self.context, false)
     }
 }

@@ -31,7 +31,7 @@ pub fn status(folder: &PartialFolder, journal: &Journal) -> PullStatus {
             sha256: file.sha256.clone(),
             received: match done {
                 true => file.bytes.unwrap_or(0),
-                false => folder.good(journal, number),
+                false => folder.good(journal, number) + file.bytes_apart(),
             },
             done,
         }
@@ -91,7 +91,7 @@ fn fetch_all(
             !folder.part(&journal.id, number).exists() && !folder.place(journal, number).exists();
         let entry = &mut journal.files[number];
         if is_gone {
-            (entry.whole, entry.good) = (None, 0);
+            entry.forget();
         }
         if entry.whole.is_none()
             && let Some(hash) = there_already(folder, journal, number)

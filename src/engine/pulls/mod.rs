@@ -8,7 +8,8 @@
 //! ```
 //!
 //! `retry`, `hub` and `limits` are pure; `way` says who gets the token and where the proxy is, `leg` is one connection, `hops` follows
-//! redirects, `file` goes on until a file is whole, `job` until a model is, `plan` finds out what is meant, `door` is asked.
+//! redirects, `file` goes on until a file is whole (`target` is that file, `several` has several connections to it, to which `spread`,
+//! which is pure, gives pieces), `job` until a model is, `plan` finds out what is meant, `door` is asked.
 
 mod document;
 mod door;
@@ -23,6 +24,9 @@ mod plan;
 mod prune;
 mod retry;
 mod rights;
+mod several;
+mod spread;
+mod target;
 mod way;
 
 use std::collections::BTreeMap;

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use super::failures::not_served;
-use super::file::address;
+use super::file::{LONGEST_ETAG, address};
 use super::hops::{self, Memory};
 use super::hub::{self, Listing};
 use super::leg::{End, server};
@@ -343,6 +343,8 @@ fn partial(way: &Way, file: &FileToFetch, hash: Option<&str>) -> Result<PartialF
             .or(hash.map(str::to_lowercase)),
         etag: None,
         good: 0,
+        ranges: false,
+        apart: None,
         whole: None,
     })
 }
@@ -409,6 +411,9 @@ fn look_at_beginning(way: &Way, file: &mut PartialFile) -> Result<(), Failure> {
     let url = url.ok_or_else(|| refused(format!("{} has no address", file.name)))?;
     let answer = ask_server(way, &url, &file.source.shown(), BEGINNING, true)?;
     let total = answer.head.total.or(answer.linked.bytes);
+    file.ranges = answer.head.part;
+    let etag = answer.head.etag;
+    file.etag = etag.filter(|etag| etag.len() <= LONGEST_ETAG);
     match (file.bytes, total) {
         (Some(wanted), Some(total)) if wanted != total => {
             return Err(refused(format!(
@@ -489,6 +494,8 @@ mod tests {
             sha256: hash.map(str::to_owned),
             etag: None,
             good,
+            ranges: false,
+            apart: None,
             whole: None,
         }];
         Journal {

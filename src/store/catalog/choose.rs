@@ -88,8 +88,17 @@ pub fn choose(question: &Question, listed: &[Listed]) -> Result<Pull, Unresolved
         if !is_wanted {
             continue;
         }
-        match best(&of(role), usual) {
+        let (cut, whole): (Vec<&Listed>, Vec<&Listed>) = of(role)
+            .iter()
+            .partition(|file| part_of(&file.path).is_some());
+        match best(&whole, usual) {
             Some(file) => pull.files.push(fetch(role, file)),
+            None if question.with.is_some() && !cut.is_empty() => {
+                return Err(Unresolved::refused(format!(
+                    "{repository} has its {role} in parts ({}), and a {role} is read from one file only; leave it out of --with, or join the parts with `llama-gguf-split --merge` and `gemmactl import` the file",
+                    cut[0].path
+                )));
+            }
             None if question.with.is_some() => {
                 return Err(Unresolved::refused(format!(
                     "{repository} has no {role}; leave it out of --with"

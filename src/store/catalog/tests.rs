@@ -393,6 +393,27 @@ fn a_model_in_parts_is_fetched_whole() {
 }
 
 #[test]
+fn what_belongs_to_a_model_is_fetched_from_one_file_only() {
+    let cut = [
+        "gemma-4-E2B-it-Q4_0.gguf",
+        "mmproj-F16-00001-of-00002.gguf",
+        "mmproj-F16-00002-of-00002.gguf",
+    ];
+    assert_eq!(chosen("a/b", None, &cut).unwrap(), cut[..1]);
+    let demanded = With {
+        drafter: false,
+        ..With::ALL
+    };
+    let refused = chosen("a/b", Some(demanded), &cut).unwrap_err();
+    assert!(refused.contains("--merge"), "{refused}");
+    let both = [cut[0], cut[1], cut[2], "mmproj-F32.gguf"];
+    assert_eq!(
+        chosen("a/b", Some(demanded), &both).unwrap(),
+        [both[0], both[3]]
+    );
+}
+
+#[test]
 fn a_catalog_may_name_parts() {
     let part = |number: u32| {
         format!(

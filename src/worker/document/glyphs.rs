@@ -4,6 +4,7 @@ use hayro::hayro_interpret::font::{Glyph, GlyphRun, PositionedGlyph};
 use hayro::hayro_interpret::hayro_cmap::{BfString, WritingMode};
 use hayro::kurbo::{Affine, Point, Vec2};
 
+use super::fonts::Fonts;
 use super::text::{Mark, Text, UNREADABLE};
 
 /// A character's width in parts of its size, where its font does not tell.
@@ -48,10 +49,13 @@ impl<'g, 'a> Placed<'g, 'a> {
         }
     }
 
-    fn text(&self) -> Option<String> {
-        match self.glyph.as_unicode()? {
-            BfString::Char(character) => Some(character.to_string()),
-            BfString::String(text) => Some(text),
+    fn text(&self, fonts: &Fonts<'_>) -> Option<String> {
+        match (self.glyph.as_unicode(), &**self.glyph) {
+            (Some(BfString::Char(character)), _) => Some(character.to_string()),
+            (Some(BfString::String(text)), _) => Some(text),
+            (None, Glyph::Outline(glyph)) => fonts.meaning(glyph),
+            // One that is not there is drawn by nothing.
+            (None, Glyph::Type3(glyph)) => (glyph.char_code() == 0x20).then(|| " ".to_owned()),
         }
     }
 }
@@ -61,6 +65,7 @@ impl<'g, 'a> Placed<'g, 'a> {
 pub fn read(
     run: &GlyphRun<'_, '_>,
     page: Affine,
+    fonts: &Fonts<'_>,
     text: &mut Text,
     mut seen: impl FnMut(Option<&str>, &Mark<'_>),
 ) {
@@ -68,7 +73,7 @@ pub fn read(
     let glyphs: Vec<_> = glyphs.collect();
     let narrowed = narrowed(&glyphs);
     for glyph in &glyphs {
-        let said = glyph.text();
+        let said = glyph.text(fonts);
         let advance = match run.writing_mode() {
             WritingMode::Horizontal => glyph.wide(narrowed) * glyph.advance,
             // From top to bottom, and then to the left.
@@ -80,6 +85,7 @@ pub fn read(
             advance,
             up: glyph.up,
             sized: matches!(&**glyph.glyph, Glyph::Outline(_)),
+            code: said.is_none().then(|| glyph.glyph.char_code()),
         };
         seen(said.as_deref().or(text.meant()), &mark);
         text.push(mark);

@@ -4,6 +4,7 @@
 mod area;
 mod blocks;
 mod encoding;
+mod fonts;
 mod glyphs;
 mod html;
 mod mail;

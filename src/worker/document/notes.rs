@@ -23,6 +23,8 @@ const MAX_CHOICES: usize = 1000;
 /// The size of a value's letters: so much of its field's height, and at most this.
 const FILLED: f64 = 0.7;
 const LARGEST: f64 = 11.0;
+/// That of a list's lines, by which it is judged how many are seen.
+const SMALLEST: f64 = 7.0;
 /// From one line to the next, and the width of a letter, in parts of the size.
 const LEADING: f64 = 1.2;
 const LETTER: f64 = 0.5;
@@ -108,19 +110,31 @@ fn field(widget: &Dict<'_>, place: Rect, text: &mut Text) {
                 write(&value, place, text);
             }
         }
-        Some("Ch") => match chosen(widget) {
-            Some(chosen) if !drawn(widget) => write(&chosen, place, text),
-            // A list that is open shows all that can be chosen, and what is by its colour.
-            Some(chosen) if flags(widget) & OPENS == 0 => {
-                let name = string(widget, "TU").or_else(|| string(widget, "T"));
-                text.note(match name {
-                    Some(name) => format!("[Chosen of the list \u{201c}{name}\u{201d}: {chosen}]"),
-                    None => format!("[Chosen of a list: {chosen}]"),
-                });
-            }
-            _ => {}
-        },
+        Some("Ch") => choice(widget, place, text),
         _ => {}
+    }
+}
+
+/// A list that opens shows what is chosen, one that is open what can be, and what is by its colour.
+fn choice(widget: &Dict<'_>, place: Rect, text: &mut Text) {
+    let (chosen, opens) = (chosen(widget), flags(widget) & OPENS != 0);
+    let shown = if opens {
+        chosen.clone()
+    } else {
+        let fit = (place.height() / (LEADING * SMALLEST)).max(1.0) as usize;
+        let words = options(widget).into_iter().map(|(_, words)| words);
+        let words: Vec<String> = words.take(fit).collect();
+        Some(words.join("\n"))
+    };
+    if let Some(shown) = shown.filter(|_| !drawn(widget)) {
+        write(&shown, place, text);
+    }
+    if let Some(chosen) = chosen.filter(|chosen| !opens && !chosen.trim().is_empty()) {
+        let name = string(widget, "TU").or_else(|| string(widget, "T"));
+        text.note(match name {
+            Some(name) => format!("[Chosen of the list \u{201c}{name}\u{201d}: {chosen}]"),
+            None => format!("[Chosen of a list: {chosen}]"),
+        });
     }
 }
 
@@ -132,17 +146,23 @@ fn flags(field: &Dict<'_>) -> u32 {
 
 /// What is chosen of a list, in the words that the list shows.
 fn chosen(field: &Dict<'_>) -> Option<String> {
-    let texts = |all: &Array<'_>| -> Vec<String> {
-        let all = all.iter::<Object<'_>>().take(MAX_CHOICES);
-        all.filter_map(said).collect()
-    };
     let values = match inherited(field, "V")? {
         Object::Array(all) => texts(&all),
         one => said(one).into_iter().collect(),
     };
-    // Each is its words, or what a program calls it and its words.
+    let options = options(field);
+    let words = values.into_iter().map(|value| {
+        let named = options.iter().find(|(name, _)| *name == value);
+        named.map_or(value, |(_, words)| words.clone())
+    });
+    let words: Vec<String> = words.collect();
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
+/// What can be chosen of a list: what programs call it, and the words that the list shows.
+fn options(field: &Dict<'_>) -> Vec<(String, String)> {
     let options = inherited(field, "Opt").and_then(Object::into_array);
-    let named: Vec<(String, String)> = options
+    options
         .iter()
         .flat_map(|all| all.iter::<Object<'_>>().take(MAX_CHOICES))
         .filter_map(|option| match option {
@@ -150,15 +170,14 @@ fn chosen(field: &Dict<'_>) -> Option<String> {
                 .try_into()
                 .ok()
                 .map(|[name, words]: [_; 2]| (name, words)),
-            _ => None,
+            one => said(one).map(|words| (words.clone(), words)),
         })
-        .collect();
-    let words = values.into_iter().map(|value| {
-        let named = named.iter().find(|(name, _)| *name == value);
-        named.map_or(value, |(_, words)| words.clone())
-    });
-    let words: Vec<String> = words.collect();
-    (!words.is_empty()).then(|| words.join(", "))
+        .collect()
+}
+
+fn texts(all: &Array<'_>) -> Vec<String> {
+    let all = all.iter::<Object<'_>>().take(MAX_CHOICES);
+    all.filter_map(said).collect()
 }
 
 /// Whether a page shows what the annotation says.
@@ -241,6 +260,7 @@ fn write(said: &str, place: Rect, text: &mut Text) {
                 advance,
                 up: Vec2::new(0.0, -size),
                 sized: true,
+                code: None,
             });
             at += advance;
         }

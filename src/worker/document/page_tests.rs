@@ -12,14 +12,15 @@ use hayro::hayro_syntax::Pdf;
 use hayro::hayro_syntax::object::Dict;
 use hayro::kurbo::{BezPath, Rect};
 
+use super::fonts::Fonts;
 use super::text::Text;
 use super::{glyphs, notes};
 
-struct Reader(Text);
+struct Reader<'f>(Text, &'f Fonts<'f>);
 
-impl Device<'_> for Reader {
+impl Device<'_> for Reader<'_> {
     fn draw_glyph_run(&mut self, run: &GlyphRun<'_, '_>, props: DrawProps<'_>, _: &DrawMode) {
-        glyphs::read(run, props.transform, &mut self.0, |_, _| {});
+        glyphs::read(run, props.transform, self.1, &mut self.0, |_, _| {});
     }
     fn draw_image(&mut self, _: Image<'_, '_>, _: ImageDrawProps<'_>) {}
     fn draw_path(&mut self, _: &BezPath, _: DrawProps<'_>, _: &DrawMode) {}
@@ -83,9 +84,11 @@ fn read(font: &str, content: &str, more: &str, objects: &[&str]) -> String {
         pdf.xref(),
         InterpreterSettings::default(),
     );
-    let mut reader = Reader(Text::default());
+    let fonts = Fonts::new(&pdf);
+    let mut reader = Reader(Text::default(), &fonts);
     interpret_page(page, &mut context, &mut reader);
     reader.0.close();
+    reader.0.guess();
     notes::read(page, upright, &mut reader.0);
     reader.0.finish()
 }
@@ -146,6 +149,143 @@ fn widths_are_the_files_where_the_font_is_not_there() {
 fn letters_that_are_spaced_for_looks_are_words() {
     let content = "BT /F 12 Tf 3 Tc 20 200 Td (ABSTRACT AND SUMMARY) Tj ET";
     assert_eq!(plain(content), "ABSTRACT AND SUMMARY");
+}
+
+#[test]
+fn letters_that_stand_apart_are_no_words() {
+    let apart = "BT /F 12 Tf 20 200 Td [(a) -500 (b) -500 (c) -500 (d) -500 (e)] TJ ET";
+    assert_eq!(plain(apart), "a b c d e");
+}
+
+#[test]
+fn a_space_counts_where_it_is_drawn() {
+    let content = "BT /F 12 Tf 20 200 Td (BUTTO) Tj 0 -50 Td (Else ) Tj 40.67 50 Td (N) Tj ET";
+    assert_eq!(plain(content), "BUTTON\n\nElse");
+}
+
+#[test]
+fn small_signs_beside_the_line_end_words() {
+    let signs = |before: &str, sign: &str, rise: i32, after: &str| {
+        plain(&format!(
+            "BT /F 12 Tf 20 200 Td ({before}) Tj /F 7 Tf {rise} Ts ({sign}) Tj /F 12 Tf 0 Ts ({after}) Tj ET"
+        ))
+    };
+    assert_eq!(signs("", "1", 4, "These are"), "1 These are");
+    assert_eq!(signs("T", "s", -2, "S"), "Ts S");
+    assert_eq!(signs("H", "2", -2, "O"), "H2O");
+    let stepped = "BT /F 12 Tf 20 200 Td (Up) Tj 6 Ts (stairs) Tj ET";
+    assert_eq!(plain(stepped), "Up stairs");
+}
+
+/// A TrueType font that has so many empty glyphs, the last of which are for these characters.
+fn true_type(glyphs: u16, characters: &str) -> Vec<u8> {
+    let units: Vec<u16> = characters.encode_utf16().collect();
+    let first = glyphs - units.len() as u16;
+    let mut segments: Vec<(u16, u16)> = (first..).zip(&units).map(|(g, c)| (*c, g)).collect();
+    segments.sort_unstable();
+    segments.push((0xffff, 0));
+    let words = |all: &[u16]| -> Vec<u8> { all.iter().flat_map(|w| w.to_be_bytes()).collect() };
+    let count = segments.len() as u16;
+    let mut table = vec![4, 16 + 8 * count, 0, 2 * count, 0, 0, 0];
+    table.extend(segments.iter().map(|(c, _)| c));
+    table.push(0);
+    table.extend(segments.iter().map(|(c, _)| c));
+    table.extend(segments.iter().map(|(c, g)| g.wrapping_sub(*c)));
+    table.extend(vec![0; segments.len()]);
+    let mut cmap = words(&[0, 1, 3, 1, 0, 12]);
+    cmap.extend(words(&table));
+    let mut head = vec![0; 54];
+    head[..4].copy_from_slice(&[0, 1, 0, 0]);
+    head[12..16].copy_from_slice(&[0x5f, 0x0f, 0x3c, 0xf5]);
+    head[18..20].copy_from_slice(&1000_u16.to_be_bytes());
+    let mut hhea = vec![0; 36];
+    hhea[34..36].copy_from_slice(&1_u16.to_be_bytes());
+    let mut maxp = vec![0; 32];
+    maxp[..6].copy_from_slice(&[0, 1, 0, 0, (glyphs >> 8) as u8, glyphs as u8]);
+    let tables: [(&[u8], Vec<u8>); 7] = [
+        (b"cmap", cmap),
+        (b"glyf", vec![0; 4]),
+        (b"head", head),
+        (b"hhea", hhea),
+        (b"hmtx", vec![0; 2 + 2 * usize::from(glyphs)]),
+        (b"loca", vec![0; 2 + 2 * usize::from(glyphs)]),
+        (b"maxp", maxp),
+    ];
+    let mut out = words(&[0, 1, 0x0700 >> 8, 64, 2, 48]);
+    out[..4].copy_from_slice(&[0, 1, 0, 0]);
+    let mut at = 12 + 16 * tables.len() as u32;
+    for (name, table) in &tables {
+        out.extend(*name);
+        [0, at, table.len() as u32]
+            .iter()
+            .for_each(|n| out.extend(n.to_be_bytes()));
+        at += table.len().next_multiple_of(4) as u32;
+    }
+    for (_, table) in tables {
+        out.extend(&table);
+        out.resize(out.len().next_multiple_of(4), 0);
+    }
+    out
+}
+
+/// What is read of these codes in a font with codes of two bytes that is embedded.
+fn composite(characters: &str, ordering: &str, more: &str, codes: &str) -> String {
+    let data: String = true_type(1000, characters)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let file = format!(
+        "<< /Filter /ASCIIHexDecode /Length {} >>\nstream\n{data}>\nendstream",
+        data.len() + 1
+    );
+    let font = format!(
+        "<< /Type /Font /Subtype /Type0 /BaseFont /ABCDEF+Some /Encoding /Identity-H /DescendantFonts [6 0 R] {more} >>"
+    );
+    let descendant = format!(
+        "<< /Type /Font /Subtype /CIDFontType2 /BaseFont /ABCDEF+Some /DW 500 /CIDToGIDMap /Identity /CIDSystemInfo \
+         << /Registry (Adobe) /Ordering ({ordering}) /Supplement 0 >> /FontDescriptor << /Type /FontDescriptor \
+         /FontName /ABCDEF+Some /Flags 4 /FontBBox [0 0 1 1] /FontFile2 7 0 R >> >>"
+    );
+    let content = format!("BT /F 12 Tf 20 200 Td <{codes}> Tj ET");
+    read(&font, &content, "", &[&descendant, &file])
+}
+
+#[test]
+fn fonts_say_what_their_glyphs_are() {
+    // By the table of the embedded font, which has other numbers.
+    assert_eq!(
+        composite("Łódź", "Identity", "", "03e403e503e603e7"),
+        "Łódź"
+    );
+    // By the collection that the numbers are from.
+    assert_eq!(composite("", "Japan1", "", "00220465034b"), "A亜あ");
+    // By the file, which says that the codes are the characters.
+    let itself = "/ToUnicode /Identity-H";
+    assert_eq!(
+        composite("", "Identity", itself, "014100f30064017a"),
+        "Łódź"
+    );
+    assert_eq!(composite("", "Identity", "", "00f3"), "\u{fffd}");
+}
+
+#[test]
+fn letters_with_numbers_for_names_are_read_if_they_are_text() {
+    let names: String = (97..123).map(|code| format!(" /a{code}")).collect();
+    let drawn: String = (97..123).map(|code| format!(" /a{code} 6 0 R")).collect();
+    let widths = "20 ".repeat(26);
+    let font = format!(
+        "<< /Type /Font /Subtype /Type3 /FontBBox [0 0 40 40] /FontMatrix [0.025 0 0 0.025 0 0] /FirstChar 97 \
+         /LastChar 122 /Widths [{widths}] /CharProcs << {drawn} >> /Encoding << /Differences [97{names}] >> >>"
+    );
+    let drawing = "<< /Length 27 >>\nstream\n20 0 d0 0 0 18 30 re f     \nendstream";
+    let shown = |text: &str| {
+        let content = format!("BT /F 12 Tf 20 200 Td ({text}) Tj ET");
+        read(&font, &content, "", &[drawing])
+    };
+    let words = "astheorderofthesewordsshows";
+    assert_eq!(shown(words), words);
+    let none = "abcdefghijklmnopqrstuvwxyz";
+    assert_eq!(shown(none), "\u{fffd}".repeat(26));
 }
 
 #[test]
@@ -242,6 +382,8 @@ fn words_that_the_file_gives_stand_for_their_glyphs() {
         given("<FEFF00660066>", "(#) Tj /Inner BMC (#) Tj EMC"),
         "An offce of it"
     );
+    assert_eq!(given("<FEFF00AD>", "(-) Tj"), "An o-ce of it");
+    assert_eq!(given("<FEFF00AD>", "[( ) 278] TJ"), "An oce of it");
     assert!(!given("()", "(XYZ) Tj").contains('X'));
     // Two lines are read as they are.
     let lines = given("(all of it)", "(ne) Tj 0 -14 Td (tw) Tj");
@@ -264,7 +406,11 @@ fn what_is_chosen_of_lists_is_read() {
         /Opt [[(fr) (France)] [(de) (Germany)]] /Rect [100 245 300 265] >> \
         << /Type /Annot /Subtype /Widget /FT /Ch /T (colour) /V [(g) (blue)] /Opt [(red) [(g) (green)] (blue)] \
         /AP << /N 6 0 R >> /Rect [100 180 200 240] >>]";
-    let read = read(HELVETICA, content, widgets, &[&list]);
+    let read_of = |widgets: &str| read(HELVETICA, content, widgets, &[&list]);
+    let open = "/Annots [<< /Type /Annot /Subtype /Widget /FT /Ch /T (size) /V () /Opt [(small) (large)] \
+        /Rect [100 100 200 140] >>]";
+    assert!(read_of(open).ends_with("small\nlarge"), "{}", read_of(open));
+    let read = read_of(widgets);
     assert!(read.starts_with("Country:  Germany\n"), "{read}");
     assert!(
         read.ends_with("[Chosen of the list \u{201c}colour\u{201d}: green, blue]"),

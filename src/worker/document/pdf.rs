@@ -17,6 +17,7 @@ use image::codecs::png::PngEncoder;
 use image::{ImageError, RgbImage};
 
 use super::Pages;
+use super::fonts::Fonts;
 use super::sight::{Bounds, Found, Measure, plan};
 use super::text::Text;
 use super::{glyphs, notes};
@@ -40,13 +41,13 @@ pub fn read(bytes: Vec<u8>, pages: &mut Pages<'_>) -> Result<u32, String> {
     }
     // All is read before anything is drawn: what is shown depends on what the others say and show.
     let (mut texts, mut found, mut bytes) = (vec![], vec![], 0);
-    let cache = InterpreterCache::new();
+    let (cache, fonts) = (InterpreterCache::new(), Fonts::new(&pdf));
     for page in pdf
         .pages()
         .iter()
         .take(EXTRACT_PAGES.saturating_sub(pages.read as usize))
     {
-        let reading = Reading::of(page, &cache, &pdf);
+        let reading = Reading::of(page, &cache, &pdf, &fonts);
         found.push(reading.measure.found());
         let text = reading.text.finish();
         bytes += text.len();
@@ -153,15 +154,22 @@ fn encoded(picture: &RgbImage) -> Result<Vec<u8>, ImageError> {
 }
 
 /// What a page says, and how much it shows besides.
-struct Reading {
+struct Reading<'f> {
+    fonts: &'f Fonts<'f>,
     text: Text,
     measure: Measure,
 }
 
-impl Reading {
-    fn of<'a>(page: &'a Page<'a>, cache: &InterpreterCache<'a>, pdf: &'a Pdf) -> Self {
+impl<'f> Reading<'f> {
+    fn of<'a>(
+        page: &'a Page<'a>,
+        cache: &InterpreterCache<'a>,
+        pdf: &'a Pdf,
+        fonts: &'f Fonts<'f>,
+    ) -> Self {
         let (width, height) = page.render_dimensions();
         let mut reading = Self {
+            fonts,
             text: Text::default(),
             measure: Measure::new(width, height),
         };
@@ -176,6 +184,8 @@ impl Reading {
         );
         interpret_page(page, &mut context, &mut reading);
         reading.text.close();
+        let guessed = reading.text.guess();
+        reading.measure.guessed(guessed);
         notes::read(page, upright, &mut reading.text);
         reading
     }
@@ -199,15 +209,21 @@ fn is_white(paint: &Paint<'_>) -> bool {
     alpha < 0.01 || red.min(green).min(blue) > 0.99
 }
 
-impl Device<'_> for Reading {
+impl Device<'_> for Reading<'_> {
     fn draw_glyph_run(&mut self, run: &GlyphRun<'_, '_>, props: DrawProps<'_>, _: &DrawMode) {
         let measure = &mut self.measure;
-        glyphs::read(run, props.transform, &mut self.text, |said, mark| {
-            // Through the middle of a small letter.
-            let middle = mark.at + mark.up * 0.25;
-            let end = middle + mark.advance;
-            measure.glyph(said, (middle.x, middle.y), (end.x, end.y));
-        });
+        glyphs::read(
+            run,
+            props.transform,
+            self.fonts,
+            &mut self.text,
+            |said, mark| {
+                // Through the middle of a small letter.
+                let middle = mark.at + mark.up * 0.25;
+                let end = middle + mark.advance;
+                measure.glyph(said, (middle.x, middle.y), (end.x, end.y));
+            },
+        );
     }
 
     fn draw_image(&mut self, image: Image<'_, '_>, props: ImageDrawProps<'_>) {

@@ -98,6 +98,12 @@ impl Measure {
         }
     }
 
+    /// So many glyphs are characters after all.
+    pub fn guessed(&mut self, count: u32) {
+        self.unreadable = self.unreadable.saturating_sub(count);
+        self.characters = self.characters.saturating_add(count);
+    }
+
     /// A picture, by its corners.
     pub fn picture(&mut self, corners: [(f64, f64); 4]) {
         self.shows = true;

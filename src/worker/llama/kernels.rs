@@ -6,7 +6,8 @@
 //! directory, load every variant to ask it, and not ask whether the kernel saves the registers.
 //!
 //! Variants with AMX are not among them: ggml keeps what it packs for AMX in memory of its own,
-//! which cannot be evicted, and the permission to use it is a system call of its own.
+//! which cannot be evicted, and the permission to use it is a system call of its own. Nor are those
+//! with SME, which no kernel uses but those of KleidiAI, a library that is fetched while compiling.
 
 use std::ffi::CString;
 use std::fs;
@@ -16,8 +17,8 @@ use std::path::{Path, PathBuf};
 
 use llama_cpp_sys_2 as sys;
 
-#[cfg(not(target_arch = "x86_64"))]
-compile_error!("the feature `cpu-variants` is for x86-64; build gemmad without it");
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("the feature `cpu-variants` is for x86-64 and Arm; build gemmad without it");
 
 /// From the directory of the worker's program.
 #[cfg(not(test))]
@@ -26,81 +27,44 @@ const LIBRARIES: &str = "../lib/gemmad";
 /// Bits of a mode by which others than the owner may write.
 const WRITABLE: u32 = 0o022;
 
-/// Whether CPU and kernel have all these features.
-macro_rules! has {
-    ($($feature:tt),*) => {
-        || true $(&& std::arch::is_x86_feature_detected!($feature))*
-    };
-}
-
 struct Variant {
     name: &'static str,
+    /// Whether CPU and kernel have all features that it needs.
     runs_here: fn() -> bool,
 }
 
-/// The best one first. What each needs is in `ggml/src/CMakeLists.txt`.
-static VARIANTS: [Variant; 8] = [
-    Variant {
-        name: "zen4",
-        runs_here: has!(
-            "avx512f",
-            "avx512cd",
-            "avx512vl",
-            "avx512dq",
-            "avx512bw",
-            "avx512vbmi",
-            "avx512vnni",
-            "avx512bf16",
-            "avx2",
-            "bmi2",
-            "fma",
-            "f16c"
-        ),
-    },
-    Variant {
-        name: "icelake",
-        runs_here: has!(
-            "avx512f",
-            "avx512cd",
-            "avx512vl",
-            "avx512dq",
-            "avx512bw",
-            "avx512vbmi",
-            "avx512vnni",
-            "avx2",
-            "bmi2",
-            "fma",
-            "f16c"
-        ),
-    },
-    Variant {
-        name: "skylakex",
-        runs_here: has!(
-            "avx512f", "avx512cd", "avx512vl", "avx512dq", "avx512bw", "avx2", "bmi2", "fma",
-            "f16c"
-        ),
-    },
-    Variant {
-        name: "alderlake",
-        runs_here: has!("avxvnni", "avx2", "bmi2", "fma", "f16c"),
-    },
-    Variant {
-        name: "haswell",
-        runs_here: has!("avx2", "bmi2", "fma", "f16c"),
-    },
-    Variant {
-        name: "sandybridge",
-        runs_here: has!("avx", "sse4.2"),
-    },
-    Variant {
-        name: "sse42",
-        runs_here: has!("sse4.2"),
-    },
-    Variant {
-        name: "x64",
-        runs_here: has!(),
-    },
-];
+/// The best variant first. What each is compiled for is in `ggml/src/CMakeLists.txt`.
+macro_rules! variants {
+    ($is_detected:ident: $($name:literal needs [$($feature:tt)*])*) => {
+        static VARIANTS: &[Variant] = &[$(Variant {
+            name: $name,
+            runs_here: || true $(&& std::arch::$is_detected!($feature))*,
+        }),*];
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+variants! { is_x86_feature_detected:
+    "zen4" needs ["avx512f" "avx512cd" "avx512vl" "avx512dq" "avx512bw" "avx512vbmi" "avx512vnni" "avx512bf16"
+        "avx2" "bmi2" "fma" "f16c"]
+    "icelake" needs ["avx512f" "avx512cd" "avx512vl" "avx512dq" "avx512bw" "avx512vbmi" "avx512vnni"
+        "avx2" "bmi2" "fma" "f16c"]
+    "skylakex" needs ["avx512f" "avx512cd" "avx512vl" "avx512dq" "avx512bw" "avx2" "bmi2" "fma" "f16c"]
+    "alderlake" needs ["avxvnni" "avx2" "bmi2" "fma" "f16c"]
+    "haswell" needs ["avx2" "bmi2" "fma" "f16c"]
+    "sandybridge" needs ["avx" "sse4.2"]
+    "sse42" needs ["sse4.2"]
+    "x64" needs []
+}
+
+// With what the compiler may use in the version of the architecture.
+#[cfg(target_arch = "aarch64")]
+variants! { is_aarch64_feature_detected:
+    "armv8.6_2" needs ["sve2" "sve" "i8mm" "bf16" "dotprod" "fp16" "lse" "rdm" "fcma" "rcpc"]
+    "armv8.6_1" needs ["sve" "i8mm" "bf16" "dotprod" "fp16" "lse" "rdm" "fcma" "rcpc"]
+    "armv8.2_2" needs ["dotprod" "fp16" "lse" "rdm"]
+    "armv8.0_1" needs []
+}
 
 /// Loads the best variant and returns its name. Once in a process, before any model.
 pub fn load() -> Result<&'static str, String> {
@@ -191,7 +155,10 @@ mod tests {
 
     #[test]
     fn what_is_packed_is_what_is_looked_for() {
-        let packed = include_str!("../../../cross/cpu-variants.txt");
+        #[cfg(target_arch = "x86_64")]
+        let packed = include_str!("../../../cross/cpu-variants/x86_64.txt");
+        #[cfg(target_arch = "aarch64")]
+        let packed = include_str!("../../../cross/cpu-variants/aarch64.txt");
         let packed: Vec<&str> = packed.lines().rev().collect();
         let known: Vec<&str> = VARIANTS.iter().map(|variant| variant.name).collect();
         assert_eq!(packed, known);
@@ -204,7 +171,7 @@ mod tests {
         let path = directory.path().display().to_string();
         assert!(
             error.contains(&path)
-                && error.contains("libggml-cpu-x64.so cannot be read: No such file")
+                && error.contains("cannot be read: No such file")
                 && error.ends_with("; install gemmad again"),
             "{error}"
         );

@@ -17,7 +17,7 @@ use crate::api::openai::responses::event_log::EventLog;
 use crate::api::openai::responses::recorder::Recorder;
 use crate::api::openai::responses::response::{ErrorOut, ResponseOut, Status};
 use crate::api::openai::responses::stored::Job;
-use crate::api::openai::responses::stream::{Created, Events};
+use crate::api::openai::responses::stream::Events;
 use crate::backend::{Answer, Backends, Failure};
 use crate::chat::{ChatEvent, Done};
 
@@ -62,7 +62,7 @@ pub fn spawn(mut work: Work, answer: Answer) -> Option<Arc<EventLog>> {
         events: log.clone(),
     });
     let mut told = log.clone().map(|log| Told {
-        events: Events::new(work.logprobs, Created::default()),
+        events: Events::new(work.logprobs, false),
         log,
         weighed: 0,
     });

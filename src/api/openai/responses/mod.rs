@@ -52,7 +52,7 @@ use recorder::Recorder;
 use request::{Delivery, ResponsesCall};
 use response::Status;
 use stored::StoredResponse;
-use stream::{Created, Events, Stream};
+use stream::{Events, Stream};
 
 /// Times that turns are left out before a conversation is given up as too long.
 const TRUNCATIONS: usize = 6;
@@ -171,14 +171,9 @@ async fn answered(
         });
     }
     let backends = api.backends.clone();
-    let created = Created::default();
+    let wish = sending.progress;
     let meanwhile = match stream {
-        true => Meanwhile::Comments(stream::teller(
-            sending.progress,
-            answer.waiting.clone(),
-            &draft,
-            created.clone(),
-        )),
+        true => Meanwhile::Comments(stream::teller(wish, answer.waiting.clone(), &draft)),
         false => Meanwhile::of_whole(sending.prefer),
     };
     let answering = async move {
@@ -192,7 +187,7 @@ async fn answered(
             // From here on the request's memory is the worker's business. One that is answered whole
             // is kept to the end: it may be answered anew.
             drop(share);
-            let events = Events::new(logprobs, created);
+            let events = Events::new(logprobs, wish.is_any());
             let encoder = Stream::new(draft, recorder, events);
             let response = streamed(answer, event, encoder);
             return Ok(answered.said_on(response));

@@ -1,15 +1,12 @@
 //! A streamed response, as OpenAI's typed events.
 //!
 //! ```text
-//!   Started ─▶ response.created, unless how far it is was told before; response.in_progress
+//!   Started ─▶ response.created, unless whoever tells how far it is tells of it; response.in_progress
 //!   a part  ─▶ output_item.added [, content_part.added], …delta…, …done [, content_part.done], output_item.done
 //!   Done    ─▶ response.completed | response.incomplete        failure ─▶ response.failed
 //! ```
 //!
 //! A thought comes twice if a summary was asked for: as what it is, and as its own summary.
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::Bytes;
 use serde::Serialize;
@@ -43,35 +40,23 @@ pub struct Events {
     /// Where each event in the buffer ends.
     ends: Vec<usize>,
     logprobs: bool,
-    created: Created,
 }
 
 /// By which a response is told of first.
 const CREATED: &str = "response.created";
 
-/// Whether the response was told of as created.
-pub type Created = Arc<AtomicBool>;
-
 /// Tells how far the request is, if that is wished: behind the event that tells of the response,
-/// which packages expect to be the first.
+/// which packages expect to be the first and which the teller sends in this case.
 pub fn teller(
     wish: Wish,
     waiting: watch::Receiver<Option<Waiting>>,
     draft: &Draft,
-    created: Created,
 ) -> Option<Teller> {
+    let teller = telling::by_events(wish, waiting)?;
     let mut events = Events::default();
     let response = draft.standing(Status::Queued);
     events.event(CREATED, Body::Response { response });
-    let first = events.take();
-    let told = move |waiting: &Waiting| {
-        let events = telling::events(wish, waiting);
-        match events.is_empty() || created.swap(true, Ordering::Relaxed) {
-            true => events,
-            false => [first.clone(), events].concat().into(),
-        }
-    };
-    wish.is_any().then(|| Teller::new(waiting, told))
+    Some(teller.behind(events.take()))
 }
 
 /// The `error` event, by which a stream says that there will be no response. `error` in it is what
@@ -107,11 +92,12 @@ pub fn error_event(error: &ApiError) -> Bytes {
 }
 
 impl Events {
-    /// `logprobs`: texts come with their log-probabilities.
-    pub fn new(logprobs: bool, created: Created) -> Self {
+    /// `logprobs`: texts come with their log-probabilities. `created`: [`teller`] tells of the
+    /// response as created.
+    pub fn new(logprobs: bool, created: bool) -> Self {
         Self {
             logprobs,
-            created,
+            number: u64::from(created),
             ..Self::default()
         }
     }
@@ -136,10 +122,6 @@ impl Events {
     }
 
     fn event(&mut self, kind: &'static str, body: Body) {
-        // The first one was told before.
-        if self.number == 0 && kind != CREATED && self.created.load(Ordering::Relaxed) {
-            self.number = 1;
-        }
         write_event(
             &mut self.buffer,
             Some(kind),
@@ -164,8 +146,7 @@ impl Events {
     /// What an event of the answer tells. The response is told of as created unless it was before.
     pub fn answer(&mut self, draft: &mut Draft, event: &ChatEvent) {
         if matches!(event, ChatEvent::Started { .. }) {
-            let is_first = self.number == 0 && !self.created.swap(true, Ordering::Relaxed);
-            let created = is_first.then_some(CREATED);
+            let created = (self.number == 0).then_some(CREATED);
             for kind in created.into_iter().chain(["response.in_progress"]) {
                 let response = draft.standing(Status::InProgress);
                 self.event(kind, Body::Response { response });

@@ -1,6 +1,8 @@
 //! What characters are: their order where lines run from right to left, and forms that only print
 //! knows. Pure.
 
+use std::borrow::Cow;
+
 use icu_normalizer::ComposingNormalizerBorrowed;
 use unicode_bidi::{BidiClass, BidiInfo, Level, bidi_class};
 
@@ -35,6 +37,43 @@ pub fn logical(seen: &str) -> String {
         .map(|paragraph| info.reorder_line(paragraph, paragraph.range.clone()))
         .collect();
     ordered
+}
+
+/// Whether it is read from right to left.
+pub fn turned(text: &str) -> bool {
+    let is = |c| matches!(bidi_class(c), BidiClass::R | BidiClass::AL);
+    !text.is_ascii() && text.chars().any(is)
+}
+
+/// Whether it stands on a letter.
+pub fn is_mark(text: &str) -> bool {
+    !text.is_ascii() && text.chars().all(|c| bidi_class(c) == BidiClass::NSM)
+}
+
+/// The letters of one glyph, or of words that stand for several, as they are seen from left to right.
+pub fn seen(spoken: &str) -> Cow<'_, str> {
+    if spoken.chars().nth(1).is_none() || !turned(spoken) {
+        return Cow::Borrowed(spoken);
+    }
+    let info = BidiInfo::new(spoken, Some(Level::rtl()));
+    let mut out: Vec<char> = vec![];
+    for paragraph in &info.paragraphs {
+        let mut marks = vec![];
+        for c in info
+            .reorder_line(paragraph, paragraph.range.clone())
+            .chars()
+        {
+            if bidi_class(c) == BidiClass::NSM {
+                marks.push(c);
+            } else {
+                out.push(c);
+                // Behind their letters, as marks are drawn.
+                out.append(&mut marks);
+            }
+        }
+        out.append(&mut marks);
+    }
+    Cow::Owned(out.into_iter().collect())
 }
 
 /// Puts the marks of letters that are read from right to left before them: turned with the line,

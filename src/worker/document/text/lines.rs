@@ -1,6 +1,6 @@
 //! From characters to pieces of lines: characters that stand side by side. Pure.
 
-use super::{Character, Text};
+use super::{Character, Text, letters};
 
 /// Of the size of a character: a step to the right that is wider is a space between words …
 const SPACE: f64 = 0.12;
@@ -17,7 +17,15 @@ const TRACKED: f64 = 0.06;
 /// Steps between letters that are spaced for looks differ by less …
 const EVEN: f64 = 0.08;
 /// … and are no wider than this.
-const WIDEST_TRACKING: f64 = 0.7;
+const WIDEST_TRACKING: f64 = 0.45;
+
+/// Letters of one size that are further up or down are not of one word.
+const STEPPED: f64 = 0.35;
+/// A space that is drawn is no narrower.
+const CLOSE: f64 = 0.03;
+
+/// Chinese and Japanese that is set further apart is in pieces.
+const LOOSE: f64 = 0.25;
 
 /// Characters that fill a hole are fewer.
 const FEW: usize = 12;
@@ -113,6 +121,11 @@ impl Run {
     }
 }
 
+/// Of Chinese and Japanese, which have no spaces between words.
+fn is_ideograph(c: char) -> bool {
+    matches!(c, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
+}
+
 /// The pieces of the lines that run in this direction, in the order of drawing.
 pub fn pieces(text: &Text, angle: i16, characters: &[u32]) -> Vec<Piece> {
     let (sin, cos) = match angle {
@@ -142,7 +155,10 @@ pub fn pieces(text: &Text, angle: i16, characters: &[u32]) -> Vec<Piece> {
             _ => runs.push(Run::new(next)),
         }
     }
-    let mut pieces: Vec<_> = joined(runs).iter().map(|run| piece(text, run)).collect();
+    let mut runs = joined(runs);
+    runs.iter_mut()
+        .for_each(|run| as_seen(text, &mut run.characters));
+    let mut pieces: Vec<_> = runs.iter().map(|run| piece(text, run)).collect();
     pieces.sort_by_key(|piece| piece.drawn);
     pieces
 }
@@ -191,6 +207,40 @@ fn joined(mut runs: Vec<Run>) -> Vec<Run> {
     out
 }
 
+/// Puts letters that are read from right to left where they are seen, which programs draw in any
+/// order, and each of their marks behind the letter that it stands on.
+fn as_seen(text: &Text, characters: &mut Vec<Placed>) {
+    let said = |placed: &Placed| text.text(&text.characters[placed.index as usize]);
+    if !characters
+        .iter()
+        .any(|placed| letters::turned(said(placed)))
+    {
+        return;
+    }
+    characters.sort_by(|a, b| a.left.total_cmp(&b.left));
+    let (marks, mut letters): (Vec<_>, Vec<_>) = characters
+        .iter()
+        .copied()
+        .partition(|placed| letters::is_mark(said(placed)));
+    let mut out = Vec::with_capacity(characters.len());
+    let mut marks = marks.into_iter().peekable();
+    let last = letters.pop();
+    for letter in letters {
+        out.push(letter);
+        let stands = |mark: &Placed| (mark.left + mark.right) / 2.0 < letter.right;
+        while let Some(mark) = marks.next_if(stands) {
+            out.push(Placed {
+                left: letter.right,
+                right: letter.right,
+                ..mark
+            });
+        }
+    }
+    out.extend(last);
+    out.extend(marks);
+    *characters = out;
+}
+
 fn piece(text: &Text, run: &Run) -> Piece {
     let breaks = breaks(text, &run.characters);
     let (mut out, mut link) = (String::new(), None);
@@ -213,11 +263,12 @@ fn piece(text: &Text, run: &Run) -> Piece {
                 out.push('[');
             }
         }
-        out.push_str(text.text(&text.characters[placed.index as usize]));
+        let character = text.text(&text.characters[placed.index as usize]);
+        out.push_str(&letters::seen(character));
     }
     text.leave(link, &mut out);
     Piece {
-        text: super::letters::logical(&out),
+        text: letters::logical(&out),
         left: run.left,
         right: run.right,
         base: run.base,
@@ -238,16 +289,46 @@ fn breaks(text: &Text, characters: &[Placed]) -> Vec<bool> {
         .windows(2)
         .map(|pair| {
             let size = pair[0].size.max(pair[1].size);
+            let step = (pair[1].left - pair[0].right) / size;
+            // One that was drawn elsewhere leaves no room here.
+            let room = step > CLOSE || pair[0].left == pair[0].right;
             let spaced =
                 text.characters[pair[1].index as usize].spaced && pair[1].index > pair[0].index;
-            ((pair[1].left - pair[0].right) / size, spaced)
+            (step, spaced && room || is_beside(text, pair))
         })
         .collect();
     let least = least(text, characters, &steps);
+    let said = |placed: &Placed| text.text(&text.characters[placed.index as usize]);
+    let ideographs = |pair: &[Placed]| {
+        let mut both = pair.iter().flat_map(|placed| said(placed).chars());
+        both.all(is_ideograph)
+    };
     steps
         .iter()
-        .map(|&(step, spaced)| spaced || step > least)
+        .zip(characters.windows(2))
+        .map(|(&(step, spaced), pair)| {
+            spaced || step > least && (step > LOOSE || !ideographs(pair))
+        })
         .collect()
+}
+
+/// Whether a sign beside the line ends before a word: the number of a footnote, an exponent, an index
+/// that is a letter, or letters as large that stand a step higher. A lowered figure may be a part of
+/// the word, as it is in H₂O.
+fn is_beside(text: &Text, pair: &[Placed]) -> bool {
+    let said = |placed: &Placed| text.text(&text.characters[placed.index as usize]);
+    let raised = (pair[1].base - pair[0].base) / pair[1].size;
+    let smaller = pair[0].size / pair[1].size;
+    if (0.85..1.18).contains(&smaller) {
+        return raised.abs() > STEPPED;
+    }
+    let figure = |c: char| c.is_ascii_digit() && raised > 0.0;
+    raised.abs() > 0.1
+        && smaller < 1.0
+        && said(&pair[0])
+            .chars()
+            .all(|c| figure(c) || c.is_alphabetic())
+        && said(&pair[1]).chars().all(char::is_alphabetic)
 }
 
 /// The step from which on a word ends.

@@ -6,6 +6,7 @@
 //! forms after all labels, and lines that run from right to left letter by letter.
 
 mod drawn;
+mod guess;
 mod letters;
 mod lines;
 mod markdown;
@@ -39,6 +40,8 @@ pub struct Mark<'a> {
     pub up: Vec2,
     /// Whether the size is unknown, as in fonts that are made of drawings, whose units are their own.
     pub sized: bool,
+    /// Of one that cannot be read: its number in its font.
+    pub code: Option<u32>,
 }
 
 /// What a page says, in the making.
@@ -51,6 +54,8 @@ pub struct Text {
     marked: Marked,
     /// A space was drawn since the last character.
     space: bool,
+    /// Characters that cannot be read, and their numbers.
+    unread: Vec<(u32, u32)>,
     links: Vec<(Rect, String)>,
     /// What is said about the page and stands nowhere on it.
     notes: Vec<String>,
@@ -112,6 +117,9 @@ impl Text {
         } else {
             Vec2::new(-mark.up.y, mark.up.x)
         };
+        if let Some(code) = mark.code {
+            self.unread.push((self.characters.len() as u32, code));
+        }
         self.characters.push(Character {
             text: (start, self.texts.len() as u32),
             at: mark.at,
@@ -133,6 +141,24 @@ impl Text {
         if self.links.len() < MAX_LINKS {
             self.links.push((place, address.to_owned()));
         }
+    }
+
+    /// Reads what cannot be read by the numbers of its glyphs, if text comes of it; how much has been.
+    pub fn guess(&mut self) -> u32 {
+        let codes: Vec<u32> = self.unread.iter().map(|(_, code)| *code).collect();
+        let Some(meanings) = guess::meanings(&codes) else {
+            return 0;
+        };
+        let mut read = 0;
+        for ((index, _), meaning) in std::mem::take(&mut self.unread).into_iter().zip(meanings) {
+            if let Some(meaning) = meaning {
+                let start = self.texts.len() as u32;
+                self.texts.push(meaning);
+                self.characters[index as usize].text = (start, self.texts.len() as u32);
+                read += 1;
+            }
+        }
+        read
     }
 
     /// What is said about the page.
@@ -248,6 +274,7 @@ mod tests {
                 advance,
                 up,
                 sized: true,
+                code: None,
             });
         }
     }
@@ -300,6 +327,57 @@ mod tests {
             read(&[("\u{FE8E}\u{FE92}\u{FEA3}\u{FEAE}\u{FEE3}", 0.0, 0.0)]),
             "مرحبا"
         );
+    }
+
+    #[test]
+    fn letters_from_right_to_left_stand_where_they_are_seen() {
+        // Drawn to and fro, and two that are one glyph.
+        assert_eq!(
+            read(&[
+                ("ם", 0.0, 0.0),
+                ("ש", 15.0, 0.0),
+                ("ל", 10.0, 0.0),
+                ("ו", 5.0, 0.0)
+            ]),
+            "שלום"
+        );
+        let mut text = Text::default();
+        glyph(&mut text, "ם", 0.0, 5.0);
+        glyph(&mut text, "לו", 5.0, 10.0);
+        glyph(&mut text, "ש", 15.0, 5.0);
+        assert_eq!(text.finish(), "שלום");
+        // A mark is drawn before its letter, or amid it.
+        for place in [0.0, 5.0, 6.0] {
+            let mut text = Text::default();
+            glyph(&mut text, "ב", 0.0, 5.0);
+            glyph(&mut text, "\u{5b8}", place, 0.0);
+            glyph(&mut text, "ש", 5.0, 5.0);
+            let expected = if place < 5.0 {
+                "שב\u{5b8}"
+            } else {
+                "ש\u{5b8}ב"
+            };
+            assert_eq!(text.finish(), expected, "{place}");
+        }
+    }
+
+    fn glyph(text: &mut Text, said: &str, x: f64, wide: f64) {
+        text.push(Mark {
+            text: said,
+            at: Point::new(x, 0.0),
+            advance: Vec2::new(wide, 0.0),
+            up: Vec2::new(0.0, -10.0),
+            sized: true,
+            code: None,
+        });
+    }
+
+    #[test]
+    fn ideographs_stay_together() {
+        let characters = [("公", 0.0), ("司", 7.0), ("名", 14.0), ("称", 24.0)];
+        let placed = characters.map(|(c, x)| (c, x, 0.0));
+        assert_eq!(read(&placed), "公司名 称");
+        assert_eq!(read(&[("a", 0.0, 0.0), ("b", 7.0, 0.0)]), "a b");
     }
 
     #[test]

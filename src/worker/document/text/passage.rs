@@ -18,6 +18,7 @@ struct Held {
     advance: Vec2,
     up: Vec2,
     sized: bool,
+    code: Option<u32>,
 }
 
 impl Held {
@@ -28,6 +29,7 @@ impl Held {
             advance: self.advance,
             up: self.up,
             sized: self.sized,
+            code: self.code,
         }
     }
 }
@@ -60,6 +62,7 @@ impl Marked {
             advance: mark.advance,
             up: mark.up,
             sized: mark.sized,
+            code: mark.code,
         });
         true
     }
@@ -121,10 +124,12 @@ impl Text {
             held.iter().for_each(|glyph| self.push(glyph.mark()));
             return;
         }
-        // A soft hyphen stands where one is seen.
-        let words = words.replace('\u{ad}', "-");
+        // A soft hyphen stands where one is seen, or could be.
+        let is_seen = held.iter().any(|glyph| !glyph.text.trim().is_empty());
+        let words = words.replace('\u{ad}', if is_seen { "-" } else { "" });
         let whole = Mark {
             advance: last.at + last.advance - first.at,
+            code: None,
             ..first.mark()
         };
         let spaced = |is: bool| if is { " " } else { "" };

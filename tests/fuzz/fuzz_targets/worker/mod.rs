@@ -5,6 +5,7 @@ pub mod document {
     pub mod area;
     pub mod blocks;
     pub mod encoding;
+    pub mod fonts;
     pub mod glyphs;
     pub mod html;
     pub mod mail;

@@ -9,10 +9,16 @@ pub const NEVER: &str = "9999-12-31T23:59:59Z";
 pub fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (seconds, micros) = (since.as_secs(), since.subsec_micros());
-    let (year, month, day) = date(seconds / 86_400);
+    let day = day(seconds / 86_400);
     let of_day = seconds % 86_400;
     let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+    format!("{day}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+}
+
+/// A day, so many after the first of 1970: `2026-11-28`.
+pub fn day(days: u64) -> String {
+    let (year, month, day) = date(days);
+    format!("{year:04}-{month:02}-{day:02}")
 }
 
 /// Year, month and day, so many days after the first of 1970.

@@ -1,0 +1,119 @@
+//! `GET /usage`: what principals have used, day by day. Everybody's own, for administrators all.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::access::Caller;
+use crate::api::{Api, json, render};
+use crate::backend::Used;
+use crate::chat::PrincipalId;
+use crate::chat::timestamp::day;
+
+#[derive(Serialize)]
+struct List {
+    object: &'static str,
+    data: Vec<OfDay>,
+}
+
+/// One principal's requests of one day.
+#[derive(Serialize)]
+struct OfDay {
+    /// In UTC.
+    date: String,
+    /// The user on whose account they are; `None`: nobody of this machine, or those who were too many to be told apart.
+    user: Option<u32>,
+    /// The token that they came with.
+    token: Option<String>,
+    /// Of whom another issuer's token was.
+    subject: Option<String>,
+    requests: u64,
+    failed: u64,
+    prompt_tokens: u64,
+    completion_tokens: u64,
+}
+
+impl From<Used> for OfDay {
+    fn from(used: Used) -> Self {
+        let (token, subject) = match used.who {
+            Some(PrincipalId::Token { id, .. }) => (Some(format!("{id:016x}")), None),
+            Some(PrincipalId::Subject { subject, .. }) => (None, Some(format!("{subject:032x}"))),
+            Some(PrincipalId::User(_) | PrincipalId::SubUser { .. }) | None => (None, None),
+        };
+        Self {
+            date: day(used.day.into()),
+            user: used.who.and_then(PrincipalId::uid),
+            token,
+            subject,
+            requests: used.requests,
+            failed: used.failed,
+            prompt_tokens: used.prompt_tokens,
+            completion_tokens: used.completion_tokens,
+        }
+    }
+}
+
+pub async fn usage(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>) -> Response {
+    let sees_all = api.admission.may_administer(&caller.principal);
+    let asks = caller.id();
+    let mut used = api.backends.used();
+    used.retain(|used| sees_all || used.who.is_some_and(|who| is_shown(asks, who)));
+    json(render(&List {
+        object: "list",
+        data: used.into_iter().map(Into::into).collect(),
+    }))
+}
+
+/// Whether somebody sees what another principal has used: users what is on their account, others what is their own.
+fn is_shown(asks: PrincipalId, who: PrincipalId) -> bool {
+    match (asks, who) {
+        (PrincipalId::User(_), who) => who.account() == asks,
+        (PrincipalId::Token { id, .. }, PrincipalId::Token { id: other, .. }) => id == other,
+        (PrincipalId::Subject { subject, .. }, PrincipalId::Subject { subject: other, .. }) => {
+            subject == other
+        }
+        (asks, who) => asks == who,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_sees_their_own() {
+        let user = PrincipalId::User;
+        let container = PrincipalId::SubUser {
+            uid: 100_000,
+            owner: 1000,
+        };
+        let token = |id| PrincipalId::Token { id, owner: 1000 };
+        let subject = |subject, rights, owner| PrincipalId::Subject {
+            subject,
+            rights,
+            owner,
+        };
+        for (asks, who, shown) in [
+            (user(1000), user(1000), true),
+            (user(1000), token(1), true),
+            (user(1000), container, true),
+            (user(1000), subject(5, 0, Some(1000)), true),
+            (user(1000), user(1001), false),
+            (user(1000), subject(5, 0, None), false),
+            (user(1001), token(1), false),
+            (container, container, true),
+            (container, user(1000), false),
+            (token(1), token(1), true),
+            (token(1), token(2), false),
+            (token(1), user(1000), false),
+            (subject(5, 0, None), subject(5, 3, None), true),
+            (subject(5, 0, None), subject(6, 0, None), false),
+            (subject(5, 0, Some(1000)), user(1000), false),
+        ] {
+            assert_eq!(is_shown(asks, who), shown, "{asks} {who}");
+        }
+    }
+}
