@@ -1,5 +1,5 @@
-//! What there is to compute on: real modules of ggml's, through the daemon. ggml's kernels for CPUs are modules as well, so
-//! they stand in for those of devices, wherever gemmad loads modules.
+//! What there is to compute on: real modules of ggml's, through the daemon. ggml's kernels for CPUs
+//! are modules as well, so they stand in for those of devices, wherever gemmad loads modules.
 
 mod harness;
 
@@ -54,8 +54,8 @@ fn without_modules_it_is_said_how_to_get_one() {
     assert_eq!(told["modules"], json!([]));
     let shown = shown(&daemon);
     let words = match cfg!(feature = "cpu-variants") {
-        true => "cross/backends/build.sh",
-        false => "without the feature `cpu-variants`",
+        true => "docs/devices.md",
+        false => "lacks the feature `cpu-variants`",
     };
     assert_eq!(told["directory"].is_null(), !cfg!(feature = "cpu-variants"));
     assert!(
@@ -111,6 +111,11 @@ fn each_module_says_what_it_has_and_a_bad_one_harms_no_other() {
         (&json!("cpu"), &json!(false))
     );
     assert!(device["memory_total"].as_u64().unwrap() > 0, "{device}");
+    let variants = device["variants"].as_array().unwrap();
+    assert!(
+        variants.len() == 5 && variants.iter().all(|variant| variant["runs"] == true),
+        "{device}"
+    );
     for (name, words) in [
         ("open", "chmod go-w"),
         ("text", "cannot be loaded"),
@@ -121,7 +126,7 @@ fn each_module_says_what_it_has_and_a_bad_one_harms_no_other() {
     }
     let shown = shown(&daemon);
     assert!(
-        shown.contains("not used: ") && shown.contains("libggml-text.so cannot be loaded"),
+        shown.contains("does not use them") && shown.contains("libggml-text.so cannot be loaded"),
         "{shown}"
     );
     // Nothing of it concerns models.

@@ -30,8 +30,8 @@ pub use pull::{
 pub use remote::{Remote, RemoteModel, RemoteStatus, Why};
 pub use report::{
     CacheReport, CachedFile, CatalogEntry, CatalogMemory, CatalogReport, ContextSpan, DeviceModule,
-    DeviceReport, KeptFor, KeptPrompt, Member, MemoryReport, ModelDetails, PlanReport,
-    PlannedContext, PlannedModel, WorkerMemory,
+    DeviceReport, FoundBackend, FoundDevice, KeptFor, KeptPrompt, Member, MemoryReport,
+    ModelDetails, PlanReport, PlannedContext, PlannedModel, VariantThere, WorkerMemory,
 };
 pub use status::{
     Change, Found, Level, MemoryState, ModelInfo, Phase, Rejected, Status, WaitingUser,
@@ -51,9 +51,7 @@ use on_demand::{Fetched, Wanted};
 pub use crate::gemma::layout::{Class, Kind};
 pub use crate::gemma::picture::Size as PictureSize;
 pub use crate::gemma::sound::RATE as SOUND_RATE;
-pub use crate::ipc::{
-    Device, DeviceBackend, DeviceKind, FileMemory, FileRole, MemorySnapshot, Packing, Part,
-};
+pub use crate::ipc::{Device, DeviceKind, FileMemory, FileRole, MemorySnapshot, Packing, Part};
 pub use crate::sandbox::Support as Confinement;
 
 /// What comes of a call, or why nothing does.

@@ -86,17 +86,28 @@ pub enum DeviceKind {
     Gpu,
     /// A GPU that shares the machine's memory.
     IntegratedGpu,
+    /// ggml has no word for it: it calls NPUs GPUs. It shares the machine's memory.
+    Npu,
     /// It helps the CPU.
     Accelerator,
 }
 
 impl DeviceKind {
+    pub const ALL: [Self; 5] = [
+        Self::Cpu,
+        Self::Gpu,
+        Self::IntegratedGpu,
+        Self::Npu,
+        Self::Accelerator,
+    ];
+
     /// Its name in JSON.
     pub fn id(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
             Self::Gpu => "gpu",
             Self::IntegratedGpu => "integrated_gpu",
+            Self::Npu => "npu",
             Self::Accelerator => "accelerator",
         }
     }

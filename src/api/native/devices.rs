@@ -7,13 +7,18 @@ use axum::response::Response;
 use serde::Serialize;
 
 use crate::api::error::ApiError;
-use crate::api::{Api, json, render};
-use crate::backend::{Device, DeviceKind, DeviceModule, DeviceReport};
+use crate::api::{Api, render};
+use crate::backend::{DeviceKind, DeviceModule, DeviceReport, FoundDevice, VariantThere};
 
 /// Starts a process for each module that is installed.
 pub async fn list(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
     let report = api.backends.local().devices().await?;
-    Ok(json(render(&DevicesOut::from(report))))
+    Ok(crate::api::json(json(report)))
+}
+
+/// The report as JSON.
+pub fn json(report: DeviceReport) -> String {
+    render(&DevicesOut::from(report))
 }
 
 #[derive(Serialize)]
@@ -48,6 +53,18 @@ struct DeviceOut {
     used: bool,
     /// Why it is not used.
     reason: &'static str,
+    /// The published variants; null where nothing is known.
+    variants: Option<Vec<VariantOut>>,
+    /// What has to hold while one runs on it.
+    conditions: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct VariantOut {
+    id: &'static str,
+    runs: bool,
+    /// Why it does not.
+    reason: Option<String>,
 }
 
 impl From<DeviceReport> for DevicesOut {
@@ -74,14 +91,22 @@ impl From<DeviceModule> for ModuleOut {
     }
 }
 
-impl From<Device> for DeviceOut {
-    fn from(device: Device) -> Self {
+impl From<FoundDevice> for DeviceOut {
+    fn from(found: FoundDevice) -> Self {
+        let FoundDevice {
+            device,
+            variants,
+            conditions,
+        } = found;
         let known = Some(device.memory_total).filter(|total| *total > 0);
         Self {
             kind: device.kind.id(),
             memory_total: known,
             memory_free: known.map(|_| device.memory_free),
-            shares_memory: matches!(device.kind, DeviceKind::Cpu | DeviceKind::IntegratedGpu),
+            shares_memory: matches!(
+                device.kind,
+                DeviceKind::Cpu | DeviceKind::IntegratedGpu | DeviceKind::Npu
+            ),
             bus_id: device.bus_id,
             used: false,
             reason: match device.kind {
@@ -90,6 +115,18 @@ impl From<Device> for DeviceOut {
             },
             name: device.name,
             description: device.description,
+            variants: variants.map(|all| all.into_iter().map(VariantOut::from).collect()),
+            conditions,
+        }
+    }
+}
+
+impl From<VariantThere> for VariantOut {
+    fn from(VariantThere { variant, refused }: VariantThere) -> Self {
+        Self {
+            id: variant.id(),
+            runs: refused.is_none(),
+            reason: refused,
         }
     }
 }
@@ -99,7 +136,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::backend::DeviceBackend;
+    use crate::backend::{Device, FoundBackend};
+    use crate::gemma::variant::Variant;
 
     #[test]
     fn what_is_there_is_told_and_what_is_not_used_has_its_reason() {
@@ -111,9 +149,33 @@ mod tests {
             memory_free: 0,
             bus_id: None,
         };
-        let backend = DeviceBackend {
+        let found = FoundDevice {
+            device: device.clone(),
+            variants: Some(vec![
+                VariantThere {
+                    variant: Variant::E2b,
+                    refused: None,
+                },
+                VariantThere {
+                    variant: Variant::B31,
+                    refused: Some("too large".into()),
+                },
+            ]),
+            conditions: vec!["all layers are on it".into()],
+        };
+        let unknown = FoundDevice {
+            device: Device {
+                kind: DeviceKind::Gpu,
+                memory_total: 2,
+                memory_free: 1,
+                ..device
+            },
+            variants: None,
+            conditions: vec![],
+        };
+        let backend = FoundBackend {
             name: "Vulkan".into(),
-            devices: vec![device],
+            devices: vec![found, unknown],
         };
         let report = DeviceReport {
             directory: Some("/b".into()),
@@ -128,15 +190,21 @@ mod tests {
                 },
             ],
         };
-        let told: Value = serde_json::from_str(&render(&DevicesOut::from(report))).unwrap();
+        let told: Value = serde_json::from_str(&super::json(report)).unwrap();
         let device = json!({"name": "Vulkan0", "description": "An integrated GPU", "kind": "integrated_gpu",
             "memory_total": null, "memory_free": null, "shares_memory": true, "bus_id": null, "used": false,
-            "reason": "this version of gemmad runs models on the CPU only"});
+            "reason": "this version of gemmad runs models on the CPU only",
+            "variants": [{"id": "gemma-4-e2b", "runs": true, "reason": null},
+                {"id": "gemma-4-31b", "runs": false, "reason": "too large"}],
+            "conditions": ["all layers are on it"]});
+        let unknown = json!({"name": "Vulkan0", "description": "An integrated GPU", "kind": "gpu",
+            "memory_total": 2, "memory_free": 1, "shares_memory": false, "bus_id": null, "used": false,
+            "reason": "this version of gemmad runs models on the CPU only", "variants": null, "conditions": []});
         assert_eq!(
             told,
             json!({"directory": "/b", "modules": [
                 {"file": "libggml-rpc.so", "backend": null, "fault": "cannot be loaded", "devices": []},
-                {"file": "libggml-vulkan.so", "backend": "Vulkan", "fault": null, "devices": [device]},
+                {"file": "libggml-vulkan.so", "backend": "Vulkan", "fault": null, "devices": [device, unknown]},
             ]})
         );
     }

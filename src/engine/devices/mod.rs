@@ -1,6 +1,8 @@
 //! What ggml could compute on, as workers say that are started for it. This process never loads a
 //! driver.
 
+mod table;
+
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -69,7 +71,7 @@ impl Devices {
         for file in files {
             let request = DevicesRequest::Load { file: file.clone() };
             let found = match self.ask(request).await? {
-                Ok(DevicesEvent::Backend(backend)) => Ok(backend),
+                Ok(DevicesEvent::Backend(backend)) => Ok(table::described(backend)),
                 Ok(DevicesEvent::Refused { reason }) | Err(reason) => Err(reason),
                 Ok(DevicesEvent::Modules(_)) => Err(wrong(&Failed::Mistaken)),
             };
