@@ -126,7 +126,8 @@ fn each_module_says_what_it_has_and_a_bad_one_harms_no_other() {
     }
     let shown = shown(&daemon);
     assert!(
-        shown.contains("does not use them") && shown.contains("libggml-text.so cannot be loaded"),
+        shown.contains("uses no other device")
+            && shown.contains("libggml-text.so cannot be loaded"),
         "{shown}"
     );
     // Nothing of it concerns models.

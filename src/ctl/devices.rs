@@ -55,19 +55,17 @@ pub async fn list(client: &dyn Client, json: bool, terminal: &Terminal) -> Resul
 }
 
 fn view(found: &Devices, out: Stream) -> String {
-    let mut view = String::from(
-        "models run on the CPU: this version of gemmad shows other devices, and does not use them\n",
-    );
+    let mut view =
+        String::from("models run on the CPU; this version of gemmad uses no other device\n");
     // Writing to a string does not fail.
     let _ = match &found.directory {
         None => writeln!(
             view,
-            "this build cannot look for any: it lacks the feature `cpu-variants`, which the Debian package has"
+            "whether there is one, this build cannot tell: it lacks the feature `cpu-variants`, which the Debian package has"
         ),
         Some(directory) if found.modules.is_empty() => writeln!(
             view,
-            "none is known: a GPU or NPU is found by a backend for it, and none is in {}. docs/devices.md says how to \
-             build one",
+            "GPUs and NPUs are found by backends for them, and none is in {}; docs/devices.md says how to build one",
             out.clean(directory)
         ),
         Some(directory) => {
@@ -183,7 +181,7 @@ mod tests {
             {"file": "libggml-vulkan.so", "devices": [gpu]}]});
         assert_eq!(
             view(&parse(found).unwrap(), PIPE),
-            "models run on the CPU: this version of gemmad shows other devices, and does not use them\n\
+            "models run on the CPU; this version of gemmad uses no other device\n\
              DEVICE   KIND             MEMORY  FREE  MODELS  DESCRIPTION\n\
              HTP0     npu                   -     -  e2b     Hexagon\n\
              Vulkan0  integrated gpu  4.0 GiB     -  all     A GPU\n\
@@ -198,7 +196,7 @@ mod tests {
     #[test]
     fn where_there_is_none_it_is_said_what_finds_one() {
         let none = view(&parse(json!({"directory": "/b"})).unwrap(), PIPE);
-        assert!(none.contains("none is in /b. docs/devices.md"), "{none}");
+        assert!(none.contains("none is in /b; docs/devices.md"), "{none}");
         let unable = view(&Devices::default(), PIPE);
         assert!(unable.contains("`cpu-variants`"), "{unable}");
         for told in [none, unable] {

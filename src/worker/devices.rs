@@ -1,8 +1,8 @@
 //! Saying what devices there are. A worker of its own does it, for one module at a time.
 //!
 //! What a module does when it is loaded is the code of a driver, and drivers open devices, start
-//! threads and load libraries: it is all done before this process is confined. It has nothing but
-//! its channel, and what it says is not believed.
+//! threads and load libraries: it is all done before this process is confined, and the driver's
+//! threads never are. It has nothing but its channel, and what it says is not believed.
 
 use std::process::ExitCode;
 
