@@ -3,6 +3,10 @@
 use std::ffi::c_void;
 use std::io;
 use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use rustix::mm::Advice;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
@@ -46,6 +50,28 @@ pub fn give_back_code() -> io::Result<()> {
         };
     }
     Ok(())
+}
+
+/// What starts a worker of `kind` that reaches the network, and this side of its socket. It has no
+/// other descriptor, and of the environment no more than whom the system trusts.
+///
+/// # Errors
+/// There is no room for a socket.
+pub fn networked_worker(program: &Path, kind: &str) -> io::Result<(Command, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    keep_descriptors();
+    let mut command = Command::new(program);
+    command.arg(kind).env_clear();
+    // As every program's user may say.
+    for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null());
+    Ok((command, ours))
 }
 
 /// How much sooner than others the kernel takes a worker when memory runs out, in thousandths of it

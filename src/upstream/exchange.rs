@@ -3,9 +3,7 @@
 //! service.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::Stdio;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -106,21 +104,8 @@ impl Exchange {
 }
 
 fn spawn(way: &Way) -> io::Result<(Child, UnixStream)> {
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    let (command, ours) = sys::process::networked_worker(&way.worker, Relay::KIND.name())?;
     ours.set_nonblocking(true)?;
-    sys::process::keep_descriptors();
-    let mut command = Command::new(&way.worker);
-    command.arg(Relay::KIND.name()).env_clear();
-    // Whom the system trusts, as every program's user may say.
-    for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
-        }
-    }
-    let child = command
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()?;
+    let child = Command::from(command).kill_on_drop(true).spawn()?;
     Ok((child, UnixStream::from_std(ours)?))
 }

@@ -6,9 +6,9 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -176,7 +176,7 @@ impl Leg {
                 if read == 0 {
                     self.open = false;
                 }
-                pace.hold(self.taken, stop);
+                hold(self.taken, pace.start, pace.most, stop);
             }
             if !self.open
                 && let Some(last) = self.last.take()
@@ -290,21 +290,8 @@ fn ended(last: PullEvent) -> End {
 
 /// Starts a worker of this daemon's own, which ends with the calling thread.
 fn spawn(way: &Way) -> io::Result<(Worker, UnixStream)> {
-    let (ours, theirs) = UnixStream::pair()?;
-    sys::process::keep_descriptors();
-    let mut command = Command::new(&way.worker);
-    command.arg(Pull::KIND.name()).env_clear();
-    // Whom the system trusts, as every program's user may say.
-    for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
-        }
-    }
-    let child = command
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(Stdio::null())
-        .spawn()?;
-    Ok((Worker(Some(child)), ours))
+    let (mut command, ours) = sys::process::networked_worker(&way.worker, Pull::KIND.name())?;
+    Ok((Worker(Some(command.spawn()?)), ours))
 }
 
 /// How fast it is, and may be.
@@ -344,20 +331,21 @@ impl Pace {
         (came < self.least * WINDOW.as_secs())
             .then(|| format!("only {came} bytes came in {} s", WINDOW.as_secs()))
     }
+}
 
-    /// Waits as long as the rate demands: the pipe fills, and then the server has to wait.
-    fn hold(&self, taken: u64, stop: &AtomicBool) {
-        if self.most == 0 {
+/// Waits until `came` bytes since `start` are no more than `rate` bytes per second, 0 for any: the
+/// pipe fills, and then the server has to wait. Returns early when told to stop.
+pub fn hold(came: u64, start: Instant, rate: u64, stop: &AtomicBool) {
+    if rate == 0 {
+        return;
+    }
+    let due = Duration::from_secs_f64(came as f64 / rate as f64);
+    while !stop.load(Ordering::Relaxed) {
+        let early = due.saturating_sub(start.elapsed());
+        if early.is_zero() {
             return;
         }
-        let due = Duration::from_secs_f64(taken as f64 / self.most as f64);
-        while !stop.load(Ordering::Relaxed) {
-            let early = due.saturating_sub(self.start.elapsed());
-            if early.is_zero() {
-                return;
-            }
-            std::thread::sleep(early.min(LOOK));
-        }
+        std::thread::sleep(early.min(LOOK));
     }
 }
 

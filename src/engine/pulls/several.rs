@@ -17,7 +17,7 @@ use url::Url;
 use super::failures::{cancelled, disk};
 use super::file::{Context, LONGEST_ETAG, believe};
 use super::hops::{self, Linked};
-use super::leg::{End, Sink};
+use super::leg::{self, End, Sink};
 use super::spread::Spread;
 use super::target::{Here, Target};
 use super::way::Way;
@@ -348,22 +348,6 @@ impl<'a> Several<'a> {
             board = self.wait(board);
         }
     }
-
-    /// Waits as long as the rate demands, which all connections share.
-    fn hold(&self, bytes: u64, stop: &AtomicBool) {
-        let came = self.came.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if self.rate == 0 {
-            return;
-        }
-        let due = Duration::from_secs_f64(came as f64 / self.rate as f64);
-        while !stop.load(Ordering::Relaxed) {
-            let early = due.saturating_sub(self.start.elapsed());
-            if early.is_zero() {
-                return;
-            }
-            std::thread::sleep(early.min(LOOK));
-        }
-    }
 }
 
 /// Takes a piece of the file.
@@ -413,7 +397,9 @@ impl Sink for Piece<'_> {
         }
         several.news.notify_all();
         self.brought |= fits > 0;
-        several.hold(fits as u64, stop);
+        // All connections share the rate.
+        let came = several.came.fetch_add(fits as u64, Ordering::Relaxed) + fits as u64;
+        leg::hold(came, several.start, several.rate, stop);
         Ok(())
     }
 }
