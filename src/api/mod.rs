@@ -302,6 +302,7 @@ fn own() -> Vec<Route> {
         route(GET, "/memory", native::memory::memory).open(),
         route(GET, "/memory/plan", native::plan::plan).open(),
         route(GET, "/metrics", native::metrics::metrics).of(Scope::Admin),
+        route(GET, "/devices", native::devices::list).open(),
         route(GET, "/cache", native::cache::list).open(),
         route(POST, "/cache/clear", native::cache::clear).of(Scope::Admin),
         route(POST, "/cache/prompts/clear", native::cache::clear_prompts),

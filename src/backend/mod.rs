@@ -29,9 +29,9 @@ pub use pull::{
 };
 pub use remote::{Remote, RemoteModel, RemoteStatus, Why};
 pub use report::{
-    CacheReport, CachedFile, CatalogEntry, CatalogMemory, CatalogReport, ContextSpan, KeptFor,
-    KeptPrompt, Member, MemoryReport, ModelDetails, PlanReport, PlannedContext, PlannedModel,
-    WorkerMemory,
+    CacheReport, CachedFile, CatalogEntry, CatalogMemory, CatalogReport, ContextSpan, DeviceModule,
+    DeviceReport, FoundBackend, FoundDevice, KeptFor, KeptPrompt, Member, MemoryReport,
+    ModelDetails, PlanReport, PlannedContext, PlannedModel, VariantThere, WorkerMemory,
 };
 pub use status::{
     Change, Found, Level, MemoryState, ModelInfo, Phase, Rejected, Status, WaitingUser,
@@ -51,7 +51,7 @@ use on_demand::{Fetched, Wanted};
 pub use crate::gemma::layout::{Class, Kind};
 pub use crate::gemma::picture::Size as PictureSize;
 pub use crate::gemma::sound::RATE as SOUND_RATE;
-pub use crate::ipc::{FileMemory, FileRole, MemorySnapshot, Packing, Part};
+pub use crate::ipc::{Device, DeviceKind, FileMemory, FileRole, MemorySnapshot, Packing, Part};
 pub use crate::sandbox::Support as Confinement;
 
 /// What comes of a call, or why nothing does.
@@ -125,6 +125,9 @@ pub trait LocalBackend: Backend + PullBackend {
         name: &'a str,
         bytes: u64,
     ) -> Reply<'a, Import>;
+
+    /// What ggml could compute on beside the CPU. Starts processes, which end with this.
+    fn devices(&self) -> Reply<'_, DeviceReport>;
 
     /// What packed weights are kept on the disk.
     fn cache(&self) -> Reply<'_, CacheReport>;

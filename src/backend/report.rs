@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use super::{Failure, MemorySnapshot, ModelInfo, Packing};
+use super::{Device, Failure, MemorySnapshot, ModelInfo, Packing};
 use crate::chat::{Modalities, PrincipalId};
 use crate::gemma::model_shape::{Cost, PackedWeights};
+use crate::gemma::variant::Variant;
 use crate::memory::probe::Usage;
 
 /// What the daemon has in memory, worker and all.
@@ -34,6 +35,49 @@ impl WorkerMemory {
     pub fn resident(&self) -> u64 {
         self.picture.anonymous + self.picture.file_backed
     }
+}
+
+/// What ggml could compute on beside the CPU, module by module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceReport {
+    /// Where modules are looked for; `None` if this build loads none.
+    pub directory: Option<String>,
+    pub modules: Vec<DeviceModule>,
+}
+
+/// An installed module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceModule {
+    /// The name of its file.
+    pub file: String,
+    /// What it has, or why it cannot be used: that continues the file's name.
+    pub found: Result<FoundBackend, String>,
+}
+
+/// What a module has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundBackend {
+    /// As ggml calls it, such as `Vulkan`.
+    pub name: String,
+    pub devices: Vec<FoundDevice>,
+}
+
+/// A device, and what `models/devices.toml` says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundDevice {
+    pub device: Device,
+    /// The published variants; `None`: nothing is known.
+    pub variants: Option<Vec<VariantThere>>,
+    /// What has to hold while one runs on it.
+    pub conditions: Vec<String>,
+}
+
+/// Whether a device takes a variant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VariantThere {
+    pub variant: Variant,
+    /// Why it does not run there; `None` if it does.
+    pub refused: Option<String>,
 }
 
 /// What each model would take, held against what it may take. All sizes are bytes.

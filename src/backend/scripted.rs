@@ -161,6 +161,10 @@ impl LocalBackend for Scripted {
         unscripted("catalog")
     }
 
+    fn devices(&self) -> Reply<'_, DeviceReport> {
+        unscripted("devices")
+    }
+
     fn cache(&self) -> Reply<'_, CacheReport> {
         unscripted("cache")
     }

@@ -75,6 +75,16 @@ impl Manager {
         Ok(native::catalog::json(catalog))
     }
 
+    /// GPUs and other devices that installed backends find, as the JSON of `GET /devices`. Drivers are
+    /// asked, which may take longer than a library waits.
+    #[zbus(out_args("devices"))]
+    async fn list_devices(&self, #[zbus(header)] header: Header<'_>) -> Result<String, BusError> {
+        let _client = self.0.admit(&header).await?;
+        Ok(native::devices::json(
+            self.0.backends.local().devices().await?,
+        ))
+    }
+
     /// The installed model that a name means now (an id, a variant, `auto`), as in ListModels.
     #[zbus(out_args("model"))]
     async fn find_model(

@@ -20,6 +20,7 @@ pub type Options<'a> = HashMap<&'a str, Value<'a>>;
 pub trait Manager {
     fn list_models(&self) -> zbus::Result<Vec<HashMap<String, OwnedValue>>>;
     fn list_catalog(&self) -> zbus::Result<String>;
+    fn list_devices(&self) -> zbus::Result<String>;
     fn find_model(&self, name: &str) -> zbus::Result<HashMap<String, OwnedValue>>;
     fn describe(&self) -> zbus::Result<String>;
     /// polkit may ask the user for a password.

@@ -12,17 +12,19 @@ use serde_json::Number;
 
 mod bench;
 mod keep;
+mod memory;
 mod pull;
 mod token;
 mod transcribe;
 
 pub use bench::BenchArgs;
 pub use keep::{Foreign, ImportArgs, PruneArgs, RmArgs, VerifyArgs};
+pub use memory::{CacheArgs, CacheCommand, MemoryArgs, MemoryCommand, PlanArgs};
 pub use pull::PullArgs;
 pub use token::{HelperArgs, IssueArgs, RevokeArgs, TokenArgs, TokenCommand, UsageArgs};
 pub use transcribe::{TranscribeArgs, Transcript};
 
-use super::completion::{model_names, planned_names};
+use super::completion::model_names;
 use super::error::exit_status_help;
 use super::text::Colour;
 use super::values;
@@ -135,6 +137,15 @@ pub enum Command {
     /// for the CPU, so these bytes are not needed again. header: metadata and vocabulary, read
     /// once.
     Memory(MemoryArgs),
+    /// Show what there is to compute on beside the CPU, and why it is not used
+    ///
+    /// The daemon starts a process for each installed backend, which loads its driver and asks it.
+    /// MODELS says which variants of Gemma 4 could run there.
+    Devices {
+        /// Print the daemon's own JSON; sizes are bytes
+        #[arg(long)]
+        json: bool,
+    },
     /// List the packed weights that are kept on the disk
     Cache(CacheArgs),
     /// Fetch a model: from the hub, by a name of the catalog, or from an address
@@ -198,72 +209,6 @@ pub enum Command {
         /// Where to write gemmactl.1, gemmactl-ask.1 and so on
         #[arg(value_name = "DIR")]
         directory: Option<PathBuf>,
-    },
-}
-
-#[derive(Debug, Args)]
-pub struct MemoryArgs {
-    /// Print the daemon's own JSON; sizes are bytes
-    #[arg(long, global = true)]
-    pub json: bool,
-
-    #[command(subcommand)]
-    pub command: Option<MemoryCommand>,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum MemoryCommand {
-    /// Show what each model would take, before it is loaded or downloaded
-    ///
-    /// For every installed model and every variant of the family. FILE is the size of the model
-    /// file, about which is said (~) what one in Q4_0 has that is not here. TOTAL is what has to be
-    /// in memory for the model to run at full speed; UNEVICTABLE is the part of it that the system
-    /// cannot take back: the KV cache, buffers, tables. The bars show both, and what is over the
-    /// memory that is free. Of experts a third is counted; the others are read from the disk when
-    /// they are needed.
-    Plan(PlanArgs),
-}
-
-#[derive(Debug, Args)]
-pub struct PlanArgs {
-    /// Only this model or variant; a part of the name is enough
-    #[arg(value_parser = NotEmpty::new(), add = ArgValueCandidates::new(planned_names))]
-    pub model: Option<String>,
-
-    /// For a context of so many tokens, like 4096 or 4k, instead of several
-    #[arg(long, value_name = "TOKENS", value_parser = values::context, allow_hyphen_values = true)]
-    pub ctx: Option<u32>,
-
-    /// As if so much memory were free, instead of what is free now: 4G, 4.5GB, 1500M. G, GB and GiB
-    /// are the same, 1024 MiB. Of this, too, a part is left to other programs
-    #[arg(long, value_name = "SIZE", value_parser = values::ram, allow_hyphen_values = true)]
-    pub ram: Option<u64>,
-}
-
-#[derive(Debug, Args)]
-pub struct CacheArgs {
-    /// Print the daemon's own JSON; sizes are bytes
-    #[arg(long, global = true)]
-    pub json: bool,
-
-    #[command(subcommand)]
-    pub command: Option<CacheCommand>,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum CacheCommand {
-    /// Remove the packed weights; they are packed anew when their model is loaded
-    ///
-    /// For administrators. A model that is loaded goes on; what it uses is free once it is
-    /// unloaded.
-    Clear {
-        /// Forget your own prompts instead
-        #[arg(long)]
-        prompts: bool,
-
-        /// Forget everybody's prompts (for administrators)
-        #[arg(long, requires = "prompts")]
-        all: bool,
     },
 }
 

@@ -148,6 +148,11 @@ pub trait Client {
         not_served()
     }
 
+    /// What there is to compute on, as in `GET /devices`.
+    fn devices(&self) -> Reply<'_, Value> {
+        not_served()
+    }
+
     /// The packed weights and prompts on the disk, as in `GET /cache`.
     fn packed_weights(&self) -> Reply<'_, Value> {
         not_served()

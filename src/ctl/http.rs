@@ -327,6 +327,10 @@ impl Client for Http {
         Box::pin(async { self.post("/tokens/rotate", &json!({})).await })
     }
 
+    fn devices(&self) -> Reply<'_, Value> {
+        Box::pin(self.get("/devices"))
+    }
+
     fn packed_weights(&self) -> Reply<'_, Value> {
         Box::pin(self.get("/cache"))
     }

@@ -21,6 +21,7 @@ mod completion;
 mod compose;
 mod config_check;
 mod confirm;
+mod devices;
 mod error;
 mod foreign;
 mod form;
@@ -129,12 +130,10 @@ fn talk(command: Command, client: &dyn Client, terminal: &Terminal) -> Result<()
         Command::Status { json } => {
             write_out(&runtime.block_on(show::status(client, json, terminal))?)
         }
-        Command::Models { all: false, json } => {
-            write_out(&runtime.block_on(show::models(client, json, terminal))?)
-        }
-        Command::Models { all: true, json } => {
-            write_out(&runtime.block_on(catalog::list(client, json, terminal))?)
-        }
+        Command::Models { all, json } => write_out(&match all {
+            false => runtime.block_on(show::models(client, json, terminal))?,
+            true => runtime.block_on(catalog::list(client, json, terminal))?,
+        }),
         Command::Show { model, json } => {
             write_out(&runtime.block_on(show_model::model(client, &model, json, terminal))?)
         }
@@ -144,6 +143,9 @@ fn talk(command: Command, client: &dyn Client, terminal: &Terminal) -> Result<()
                 runtime.block_on(plan::plan(client, &args, json, terminal))?
             }
         }),
+        Command::Devices { json } => {
+            write_out(&runtime.block_on(devices::list(client, json, terminal))?)
+        }
         Command::Cache(CacheArgs {
             json,
             command: None,

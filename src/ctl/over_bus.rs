@@ -68,6 +68,10 @@ impl Client for OverBus {
         Box::pin(async { parsed(self.manager().await?.list_catalog().await) })
     }
 
+    fn devices(&self) -> Reply<'_, Value> {
+        Box::pin(async { parsed(self.manager().await?.list_devices().await) })
+    }
+
     fn model<'a>(&'a self, name: &'a str) -> Reply<'a, Value> {
         Box::pin(async move {
             let found = self.manager().await?.find_model(name).await;

@@ -11,6 +11,7 @@ mod child;
 mod choice;
 pub mod cpus;
 mod described;
+mod devices;
 mod driver;
 mod estimates;
 mod growth;
@@ -28,13 +29,12 @@ mod prune;
 mod pulls;
 pub mod queue;
 mod report;
+mod setup;
 pub mod state;
 mod system_prompts;
 mod thread;
 mod unsound;
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -42,23 +42,21 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backend::{
-    Answer, Backend, CacheReport, CatalogReport, Failure, Found, Hashed, Import, KeptPrompt,
-    LocalBackend, MemoryReport, ModelDetails, ModelInfo, PlanReport, Removed, Reply, Status,
-    Unused, VerifiedFile, WorkerMemory,
+    Answer, Backend, CacheReport, CatalogReport, DeviceReport, Failure, Found, Hashed, Import,
+    KeptPrompt, LocalBackend, MemoryReport, ModelDetails, ModelInfo, PlanReport, Removed, Reply,
+    Status, Unused, VerifiedFile, WorkerMemory,
 };
 use crate::chat::{ChatRequest, Modalities, PrincipalId, Retention, TextAnswer, TextTask};
-use crate::config::{Inference, Limits, Memory, Models, Pull};
 use crate::memory;
-use crate::memory::reserved::ReservedMemory;
 pub use crate::store::Installers;
-use crate::store::catalog::Catalogs;
-use crate::store::{Model, PackedCache};
 pub use cache::KnownSpace;
 pub(crate) use described::{describe, describe_all, describe_rejected, rejected};
+use devices::Devices;
 pub(crate) use keep::StoreCommand;
 pub use offers::PullBasis;
 pub use prompt_cache::PromptCache;
 pub use pulls::Pulls;
+pub use setup::{Settings, Setup};
 pub use unsound::UnsoundModels;
 
 /// Commands that wait for the driver; past this their senders wait.
@@ -76,73 +74,7 @@ pub struct Engine {
     status: watch::Receiver<Status>,
     prompts: PromptCache,
     pulls: Pulls,
-}
-
-/// What the engine is told at its start.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    pub models: Models,
-    pub inference: Inference,
-    pub memory: Memory,
-    pub limits: Limits,
-    /// Whose model files are used.
-    pub installers: Installers,
-    /// What could be had; read when the engine starts.
-    pub catalogs: Arc<Catalogs>,
-    /// What others than the model's worker are promised.
-    pub reserved: ReservedMemory,
-    /// What the cache of packed weights can hold.
-    pub cache_space: KnownSpace,
-    /// Prompts that were read.
-    pub prompts: PromptCache,
-    /// Those that `auto` means last.
-    pub unsound: UnsoundModels,
-    /// The worker program.
-    pub worker: PathBuf,
-    /// From where models are fetched, and how.
-    pub pull: Pull,
-    /// Where systemd starts workers that may use the network, if it does.
-    pub pull_socket: PathBuf,
-}
-
-/// What of a [`Setup`] may change while the daemon runs.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub models: Models,
-    pub inference: Inference,
-    pub memory: Memory,
-    pub limits: Limits,
-    pub installers: Installers,
-    pub pull: Pull,
-}
-
-impl Setup {
-    fn state_settings(&self) -> state::Settings {
-        state::Settings {
-            queue: self.limits.queue,
-            queue_per_user: self.limits.queue_per_user,
-            request_time: self.limits.request_time,
-            load_time: self.limits.load_time,
-            idle_unload: Some(self.models.idle_unload).filter(|time| !time.is_zero()),
-            idle_release: Some(self.models.idle_release).filter(|time| !time.is_zero()),
-            worker_silence: self.limits.worker_silence,
-        }
-    }
-
-    /// Where packed weights are kept, if anywhere.
-    fn cache(&self) -> Option<PackedCache> {
-        self.memory
-            .cache_directory
-            .clone()
-            .map(|folder| PackedCache::new(folder, self.memory.cache_size))
-    }
-
-    /// What `auto` means while no model is loaded.
-    fn default_model(&self, models: &[Model]) -> Option<String> {
-        self.resolve(models, None, "auto", Modalities::default())
-            .ok()
-            .map(|model| model.id)
-    }
+    devices: Devices,
 }
 
 /// What can be asked of the driver.
@@ -226,6 +158,7 @@ impl Engine {
             setup.pull.clone(),
             setup.models.directories.clone(),
         );
+        let devices = Devices::new(setup.worker.clone(), setup.reserved.clone());
         let (reports, mut scans) = mpsc::unbounded_channel();
         let (directories, installers) =
             (setup.models.directories.clone(), setup.installers.clone());
@@ -258,6 +191,7 @@ impl Engine {
             status,
             prompts,
             pulls,
+            devices,
         }
     }
 
@@ -326,11 +260,12 @@ impl Engine {
             status,
             prompts: PromptCache::default(),
             pulls: Pulls::new(
-                PathBuf::default(),
-                PathBuf::default(),
-                Pull::default(),
+                Default::default(),
+                Default::default(),
+                Default::default(),
                 vec![],
             ),
+            devices: Devices::new(Default::default(), Default::default()),
         };
         (engine, (unread, sender))
     }
@@ -462,6 +397,10 @@ impl LocalBackend for Engine {
 
     fn catalog(&self) -> Reply<'_, CatalogReport> {
         self.ask(|reply| Command::Store(StoreCommand::Catalog { reply }))
+    }
+
+    fn devices(&self) -> Reply<'_, DeviceReport> {
+        self.devices.list().boxed()
     }
 
     fn cache(&self) -> Reply<'_, CacheReport> {

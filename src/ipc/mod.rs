@@ -1,8 +1,8 @@
-//! What the supervisor and a worker say to each other. There are six kinds of workers, and each
+//! What the supervisor and a worker say to each other. There are seven kinds of workers, and each
 //! has a [`Protocol`] of its own: [`Serve`] for a model, [`Extract`] for the text of a file,
 //! [`Decode`] for pictures and sounds, [`Fetch`] for a file on the network, [`Pull`] for a
-//! model's file, [`Relay`] for a request to a service on another machine. The worker is told its
-//! kind as its only argument.
+//! model's file, [`Relay`] for a request to a service on another machine, [`Devices`] for what ggml
+//! can compute on. The worker is told its kind as its only argument.
 //!
 //! ```text
 //!   supervisor                                   worker
@@ -15,6 +15,7 @@
 //! on it.
 
 mod decode;
+mod devices;
 mod extract;
 mod fetch;
 pub mod frame;
@@ -28,6 +29,10 @@ mod serve;
 pub use decode::{
     DECODE_MEMORY, DECODE_MEMORY_MOST, DECODED_MOST, Decode, DecodeEvent, DecodeRequest,
     DecodedMedium, EncodedMedium, MediumKind, SAMPLE, SOUND_RATE, SoundPlace,
+};
+pub use devices::{
+    DEVICE_TEXT, DEVICES_MEMORY, DEVICES_MOST, Device, DeviceBackend, DeviceKind, Devices,
+    DevicesEvent, DevicesRequest, MODULES_MOST, Modules, is_module,
 };
 pub use extract::{
     DocumentKind, EXTRACT_MEMORY, EXTRACT_PAGES, EXTRACT_PICTURES, EXTRACT_TEXT, Extent, Extract,
@@ -52,7 +57,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Version of all protocols; they change together with it. Supervisor and worker are installed
 /// together, so a difference means a half-done upgrade and the worker is refused.
-pub const VERSION: u32 = 22;
+pub const VERSION: u32 = 23;
 
 /// The exit status of a worker that found no thread to start (`EX_TEMPFAIL` of sysexits.h): neither its model nor its
 /// request is at fault, and another worker may be started later.
@@ -84,16 +89,18 @@ pub enum WorkerKind {
     Fetch,
     Pull,
     Relay,
+    Devices,
 }
 
 impl WorkerKind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Serve,
         Self::Extract,
         Self::Decode,
         Self::Fetch,
         Self::Pull,
         Self::Relay,
+        Self::Devices,
     ];
 
     /// The argument that says it.
@@ -105,6 +112,7 @@ impl WorkerKind {
             Self::Fetch => "fetch",
             Self::Pull => "pull",
             Self::Relay => "relay",
+            Self::Devices => "devices",
         }
     }
 

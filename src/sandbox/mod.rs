@@ -62,6 +62,8 @@ pub enum Profile {
     Pull,
     /// Sends a request over the connection that it has, and passes on the answer.
     Relay,
+    /// Says what devices there are, which it has found out.
+    Devices,
 }
 
 /// What a worker needs beyond its memory and its channel.

@@ -303,6 +303,7 @@ impl Profile {
             Self::Fetch => FETCH,
             Self::Pull => PULL,
             Self::Relay => RELAY,
+            Self::Devices => &[],
         };
         COMMON.iter().chain(own)
     }
@@ -384,6 +385,7 @@ mod tests {
             Profile::Fetch,
             Profile::Pull,
             Profile::Relay,
+            Profile::Devices,
         ] {
             let programs = programs(profile).unwrap();
             assert!(programs.iter().all(|program| !program.is_empty()));
@@ -414,6 +416,7 @@ mod tests {
             Profile::Fetch,
             Profile::Pull,
             Profile::Relay,
+            Profile::Devices,
         ] {
             for never in [
                 Sysno::openat,

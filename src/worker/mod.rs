@@ -1,5 +1,6 @@
 //! The worker. Its only argument says what it is started for: to serve a model, to read
-//! ([`document`]) or fetch ([`fetch`], [`pull`]) one file, or to decode ([`decode`]) the media of one request.
+//! ([`document`]) or fetch ([`fetch`], [`pull`]) one file, to decode ([`decode`]) the media of one request, or
+//! to say what devices there are ([`devices`]).
 //! A worker that serves has one model, one context, one loop:
 //!
 //! ```text
@@ -21,6 +22,7 @@ mod connection;
 mod constraint;
 mod decode;
 mod destination;
+mod devices;
 mod document;
 mod encoder;
 mod exit;
@@ -62,8 +64,8 @@ use std::time::Instant;
 
 use crate::ipc::prompts::PromptCachePlan;
 use crate::ipc::{
-    Decode, Extract, Fetch, LoadPlan, LoadedModel, Protocol, Pull, Relay, Serve, ServeEvent,
-    ServeRequest, WorkerKind,
+    Decode, Devices, Extract, Fetch, LoadPlan, LoadedModel, Protocol, Pull, Relay, Serve,
+    ServeEvent, ServeRequest, WorkerKind,
 };
 use crate::sandbox::{Needs, Profile};
 use crate::sys::pagemap::Pagemap;
@@ -101,7 +103,8 @@ pub fn main() -> ExitCode {
         | WorkerKind::Decode
         | WorkerKind::Fetch
         | WorkerKind::Pull
-        | WorkerKind::Relay => None,
+        | WorkerKind::Relay
+        | WorkerKind::Devices => None,
     };
     match process::harden_child().and_then(|()| stdin.as_fd().try_clone_to_owned()) {
         Ok(channel) => run(kind, UnixStream::from(channel), pagemap).unwrap_or_else(ExitCode::from),
@@ -146,6 +149,10 @@ fn run(kind: WorkerKind, channel: UnixStream, pagemap: Option<Pagemap>) -> Resul
         },
         WorkerKind::Relay => match greet::<Relay>(channel)? {
             Some((relay, reader, writer)) => relay::run(relay, reader.into_socket(), &writer),
+            None => Ok(ExitCode::SUCCESS),
+        },
+        WorkerKind::Devices => match greet::<Devices>(channel)? {
+            Some((request, _, writer)) => devices::run(&request, &writer),
             None => Ok(ExitCode::SUCCESS),
         },
     }

@@ -51,6 +51,8 @@ async fn questions_and_requests_are_answered() {
     let plan: Value = serde_json::from_str(&plan).unwrap();
     assert_eq!(plan["free"], json!(1u64 << 30));
     assert_eq!(plan["models"][0]["plans"][0]["context"], 4096);
+    let devices: Value = serde_json::from_str(&manager.list_devices().await.unwrap()).unwrap();
+    assert_eq!(devices["modules"], json!([]));
     let log = daemon.log();
     assert!(!log.contains("France"), "{log}");
 }

@@ -42,6 +42,7 @@ fn gemmactl_asks_over_the_bus() {
     let models = said(&["models"]);
     assert!(models.contains(TINY) && models.contains("Q8_0"), "{models}");
     assert!(said(&["memory", "plan", "--ctx", "4096", "--ram", "1G"]).contains("4096"));
+    assert!(said(&["devices"]).starts_with("models run on the CPU"));
     assert_eq!(said(&["stop", "e4b"]), "tiny-e4b-q8_0 is not loaded\n");
     assert_eq!(said(&["stop", "e2b"]), format!("{TINY} is unloaded\n"));
     assert_eq!(said(&["unload"]), "no model was loaded\n");

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod cache;
 pub mod catalog;
+pub mod devices;
 pub mod keep;
 pub mod memory;
 pub mod metrics;

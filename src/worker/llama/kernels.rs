@@ -77,7 +77,7 @@ fn load_from(directory: &Path) -> Result<&'static str, String> {
     for variant in VARIANTS.iter().filter(|variant| (variant.runs_here)()) {
         let file = format!("libggml-cpu-{}.so", variant.name);
         match load_file(directory, &file) {
-            Ok(()) => {
+            Ok(_) => {
                 // A worse one than there should be.
                 for failure in failed {
                     eprintln!("{}: {failure}", directory.display());
@@ -94,8 +94,8 @@ fn load_from(directory: &Path) -> Result<&'static str, String> {
     ))
 }
 
-/// Why a library cannot be used follows its name.
-fn load_file(directory: &Path, file: &str) -> Result<(), String> {
+/// Loads a library with a backend of ggml's, which is then registered. Why it cannot be used follows its name.
+pub(super) fn load_file(directory: &Path, file: &str) -> Result<sys::ggml_backend_reg_t, String> {
     let path = directory.join(file);
     for path in [directory, &path] {
         check_owner(path)?;
@@ -110,11 +110,11 @@ fn load_file(directory: &Path, file: &str) -> Result<(), String> {
             format!("cannot be loaded: {why}")
         }));
     }
-    Ok(())
+    Ok(loaded)
 }
 
 /// Code is loaded only if nobody could have written it but root and the owner of this program.
-fn check_owner(path: &Path) -> Result<(), String> {
+pub(super) fn check_owner(path: &Path) -> Result<(), String> {
     let owner =
         |path: &Path| fs::metadata(path).map_err(|error| format!("cannot be read: {error}"));
     let found = owner(path)?;
@@ -135,7 +135,7 @@ fn check_owner(path: &Path) -> Result<(), String> {
 }
 
 /// Where the libraries are. Tests are built elsewhere than the program.
-fn directory() -> Result<PathBuf, String> {
+pub(super) fn directory() -> Result<PathBuf, String> {
     #[cfg(test)]
     return Ok(PathBuf::from(env!("GEMMAD_LIBRARIES")));
     #[cfg(not(test))]

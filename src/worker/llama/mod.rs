@@ -6,6 +6,8 @@
 //! on the thread that made them (the raw pointers in them see to that); only [`Model`], which never
 //! changes, may be shared between threads.
 
+#[cfg(feature = "cpu-variants")]
+mod backends;
 mod batch;
 mod context;
 mod drafter;
@@ -42,6 +44,22 @@ pub fn load_kernels() -> Result<Option<&'static str>, String> {
     Ok(None)
 }
 
+/// The installed modules with backends for devices. `None`: this program loads none.
+pub fn backend_modules() -> Option<Modules> {
+    #[cfg(feature = "cpu-variants")]
+    return Some(backends::modules());
+    #[cfg(not(feature = "cpu-variants"))]
+    None
+}
+
+/// Loads one of them, and with it code of a driver. Why not continues the file's name.
+pub fn load_backend(file: &str) -> Result<DeviceBackend, String> {
+    #[cfg(feature = "cpu-variants")]
+    return backends::load(file);
+    #[cfg(not(feature = "cpu-variants"))]
+    Err(format!("({file}) cannot be loaded by this program"))
+}
+
 unsafe extern "C" {
     fn malloc_trim(pad: usize) -> std::ffi::c_int;
 }
@@ -53,6 +71,7 @@ pub fn trim() {
 }
 
 pub use crate::gemma::vocabulary::Token;
+use crate::ipc::{DeviceBackend, Modules};
 
 /// For tests that load something: in a worker one thread alone does that, and llama.cpp counts on
 /// it.
