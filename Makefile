@@ -202,6 +202,8 @@ FOR_ARCH = TARGET_CPU=$(OLDEST_CPU_$(ARCH)) CROSS=$(filter-out $(shell dpkg --pr
 packages:
 	@case '$(ARCH)' in amd64 | arm64) ;; *) echo 'packages are made for ARCH=amd64 and ARCH=arm64, not for $(ARCH)' >&2; exit 1;; esac
 	@[ '$(ARCH)' = arm64 ] || [ "$$(dpkg --print-architecture)" = '$(ARCH)' ] || { echo 'a package for $(ARCH) is made on a machine of that architecture' >&2; exit 1; }
+	@# The build script of llama-cpp-sys-2 puts links to its libraries there, and fails where one of a former build dangles.
+	@! [ -d $(PACKAGES_TARGET) ] || find $(PACKAGES_TARGET) -name 'lib*.so*' -xtype l -delete
 	@$(MAKE) --no-print-directory $(FOR_ARCH) FEATURES=cpu-variants build
 	@$(MAKE) --no-print-directory $(FOR_ARCH) deb
 
