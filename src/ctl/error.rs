@@ -188,7 +188,7 @@ pub fn exit_status_help() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::http::not_connected;
+    use super::super::socket::not_connected;
     use super::*;
 
     #[test]

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::time::Duration;
@@ -15,7 +14,6 @@ use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
-use nix::unistd::{Group, User, getuid};
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use url::form_urlencoded;
@@ -23,6 +21,7 @@ use url::form_urlencoded;
 use super::bar::Bar;
 use super::client::{Client, Events, Reply};
 use super::error::Error;
+use super::socket::not_connected;
 use super::sse::{SseError, SseReader};
 use super::upload::Form;
 use super::wire;
@@ -430,80 +429,6 @@ fn refusal(status: u16, retry_after: Option<u64>, message: String, field: Option
     }
 }
 
-/// Why the socket could not be opened.
-pub fn not_connected(socket: &Path, cause: io::Error) -> Error {
-    let socket = socket.to_path_buf();
-    match cause.kind() {
-        io::ErrorKind::PermissionDenied => Error::NotPermitted {
-            remedy: who_may(&socket),
-            socket,
-        },
-        // The listener's backlog is full.
-        io::ErrorKind::WouldBlock => Error::Busy {
-            message: "too many programs are connecting to gemmad".into(),
-            retry_after: None,
-        },
-        io::ErrorKind::InvalidInput => {
-            Error::Usage(format!("{} cannot be a socket: {cause}", socket.display()))
-        }
-        // What the kernel says of a connection to any other file, too.
-        io::ErrorKind::ConnectionRefused if is_no_socket(&socket) => {
-            Error::Usage(format!("{} is not a socket", socket.display()))
-        }
-        _ => Error::NotRunning {
-            sockets: vec![(socket, cause)],
-        },
-    }
-}
-
-fn is_no_socket(path: &Path) -> bool {
-    path.metadata()
-        .is_ok_and(|metadata| !metadata.file_type().is_socket())
-}
-
-/// How this user could be let in: who owns the socket, or the directory that hides it, and what to
-/// do.
-fn who_may(socket: &Path) -> String {
-    let shown = [Some(socket), socket.parent()]
-        .into_iter()
-        .flatten()
-        .find_map(|path| Some((path, path.metadata().ok()?)));
-    let Some((path, metadata)) = shown else {
-        return "a directory on the way to it is closed to you; ask the administrator".into();
-    };
-    let me = User::from_uid(getuid())
-        .ok()
-        .flatten()
-        .map_or_else(|| getuid().to_string(), |user| user.name);
-    let group = Group::from_gid(metadata.gid().into())
-        .ok()
-        .flatten()
-        .map_or_else(|| metadata.gid().to_string(), |group| group.name);
-    entrance(
-        &path.display().to_string(),
-        metadata.mode(),
-        metadata.gid(),
-        &group,
-        &me,
-    )
-}
-
-/// Socket and directory are both opened to a group by some of its bits; root's group is no one's to
-/// join.
-fn entrance(path: &str, mode: u32, gid: u32, group: &str, me: &str) -> String {
-    let owned = format!(
-        "{path} belongs to the group {group} (mode {:04o})",
-        mode & 0o7777
-    );
-    if gid != 0 && mode & 0o070 != 0 {
-        format!(
-            "{owned}; an administrator can let you in with `usermod -aG {group} {me}`, after which you log in again"
-        )
-    } else {
-        format!("{owned}; an administrator can set `socket-group` and `socket-mode` in gemmad.toml")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -524,21 +449,5 @@ mod tests {
             ),
             (1, 1, 1, 77)
         );
-    }
-
-    #[test]
-    fn the_way_in_is_the_group_where_it_may_be_one() {
-        let text = entrance("/run/s", 0o140660, 990, "gemma", "alice");
-        assert!(
-            text.contains("group gemma (mode 0660)") && text.contains("`usermod -aG gemma alice`"),
-            "{text}"
-        );
-        for (mode, gid) in [(0o600, 990), (0o660, 0)] {
-            let text = entrance("/run/s", mode, gid, "g", "alice");
-            assert!(
-                text.contains("socket-group") && !text.contains("usermod"),
-                "{text}"
-            );
-        }
     }
 }
