@@ -5,28 +5,12 @@ mod harness;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use harness::skip::skip;
-use harness::{Daemon, Options};
+use harness::{Daemon, Options, installed_worker};
 use serde_json::{Value, json};
-
-/// A worker with its libraries, and a directory for modules.
-fn installed() -> (tempfile::TempDir, PathBuf) {
-    let prefix = tempfile::tempdir().unwrap();
-    let [bin, lib] = ["bin", "lib/gemmad"].map(|name| prefix.path().join(name));
-    let worker = Path::new(env!("CARGO_BIN_EXE_gemmad-worker"));
-    fs::create_dir_all(&bin).unwrap();
-    fs::create_dir_all(&lib).unwrap();
-    fs::copy(worker, bin.join("gemmad-worker")).unwrap();
-    for entry in fs::read_dir(worker.with_file_name("../lib/gemmad")).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), lib.join(entry.file_name())).unwrap();
-    }
-    let backends = lib.join("backends");
-    (prefix, backends)
-}
 
 fn daemon(prefix: &Path) -> Daemon {
     let worker = prefix.join("bin/gemmad-worker");
@@ -72,7 +56,8 @@ fn each_module_says_what_it_has_and_a_bad_one_harms_no_other() {
             "gemmad was built without the feature cpu-variants",
         );
     }
-    let (prefix, backends) = installed();
+    let prefix = installed_worker(|_| true);
+    let backends = prefix.path().join("lib/gemmad/backends");
     let kernels = backends.with_file_name("libggml-cpu-x64.so");
     fs::create_dir(&backends).unwrap();
     fs::copy(&kernels, backends.join("libggml-good.so")).unwrap();

@@ -19,7 +19,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use harness::skip::skip;
-use harness::{Daemon, Options, tiny_models};
+use harness::{Daemon, Options, installed_worker, tiny_models};
 use serde_json::{Value, json};
 
 /// Tokens that a reference answer has at most.
@@ -382,24 +382,8 @@ fn prove(daemon: &Daemon) -> Vec<String> {
 
 /// A worker with the kernels of one variant alone.
 fn worker_with(variant: &str) -> tempfile::TempDir {
-    let prefix = tempfile::tempdir().unwrap();
-    let [bin, lib] = ["bin", "lib/gemmad"].map(|name| prefix.path().join(name));
-    let worker = Path::new(env!("CARGO_BIN_EXE_gemmad-worker"));
-    fs::create_dir_all(&bin).unwrap();
-    fs::create_dir_all(&lib).unwrap();
-    fs::copy(worker, bin.join("gemmad-worker")).unwrap();
-    for entry in fs::read_dir(worker.with_file_name("../lib/gemmad")).unwrap() {
-        let (path, name) = entry
-            .map(|entry| (entry.path(), entry.file_name()))
-            .unwrap();
-        let name = name.to_str().unwrap();
-        let is_other =
-            name.starts_with("libggml-cpu-") && name != format!("libggml-cpu-{variant}.so");
-        if !is_other {
-            fs::copy(path, lib.join(name)).unwrap();
-        }
-    }
-    prefix
+    let own = format!("libggml-cpu-{variant}.so");
+    installed_worker(|name| name == own || !name.starts_with("libggml-cpu-"))
 }
 
 #[test]

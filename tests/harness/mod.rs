@@ -26,6 +26,25 @@ pub const TINY: &str = "tiny-e2b-q8_0";
 /// The one whose pictures and sounds go into the model itself, without an encoder.
 pub const UNIFIED: &str = "tiny-12b-q8_0";
 
+/// A copy of the worker in `bin`, and beside it in `lib/gemmad` those of its libraries, by file name,
+/// that are wanted: of a build with the feature `cpu-variants`.
+pub fn installed_worker(is_wanted: impl Fn(&str) -> bool) -> tempfile::TempDir {
+    let prefix = tempfile::tempdir().unwrap();
+    let [bin, lib] = ["bin", "lib/gemmad"].map(|name| prefix.path().join(name));
+    let worker = Path::new(env!("CARGO_BIN_EXE_gemmad-worker"));
+    fs::create_dir_all(&bin).unwrap();
+    fs::create_dir_all(&lib).unwrap();
+    fs::copy(worker, bin.join("gemmad-worker")).unwrap();
+    for entry in fs::read_dir(worker.with_file_name("../lib/gemmad")).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if is_wanted(&name) {
+            fs::copy(entry.path(), lib.join(name)).unwrap();
+        }
+    }
+    prefix
+}
+
 /// The folder of the models that ship with the project.
 pub fn tiny_models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny")
