@@ -40,7 +40,7 @@ fn worker(model: &Path, speculation: Speculation) -> Worker {
 }
 
 /// Those with a drafter, and that.
-fn pairs() -> [(PathBuf, PathBuf); 2] {
+pub fn pairs() -> [(PathBuf, PathBuf); 2] {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny");
     let pair = |model: &str, drafter: &str| (folder.join(model), folder.join(drafter));
     [
@@ -49,17 +49,18 @@ fn pairs() -> [(PathBuf, PathBuf); 2] {
     ]
 }
 
-fn plan_with(model: &Path, drafter: &Path) -> LoadPlan {
+pub fn plan_with(model: &Path, drafter: &Path) -> LoadPlan {
     LoadPlan {
         drafter: Some(DrafterPlan {
             name: "drafter".into(),
             bytes: drafter.metadata().unwrap().len(),
+            clusters: None,
         }),
         ..plan_of(model)
     }
 }
 
-fn drafting(plan: &LoadPlan, model: &Path, drafter: &Path) -> Worker {
+pub fn drafting(plan: &LoadPlan, model: &Path, drafter: &Path) -> Worker {
     let mut worker = Worker::spawn(&[("GOMP_SPINCOUNT", "1000")]);
     let files = [model, drafter].map(|path| File::open(path).unwrap());
     worker
@@ -68,7 +69,7 @@ fn drafting(plan: &LoadPlan, model: &Path, drafter: &Path) -> Worker {
     worker
 }
 
-fn with(speculation: Speculation, request: &ChatRequest) -> ChatRequest {
+pub fn with(speculation: Speculation, request: &ChatRequest) -> ChatRequest {
     ChatRequest {
         speculation: Some(speculation),
         ..request.clone()
@@ -205,7 +206,7 @@ fn said(answer: &Answer) -> (Answer, Vec<(Vec<u8>, usize)>) {
     (answer, tokens)
 }
 
-fn fresh(request: &ChatRequest) -> ChatRequest {
+pub fn fresh(request: &ChatRequest) -> ChatRequest {
     ChatRequest {
         cache_prompt: false,
         ..request.clone()
@@ -241,7 +242,7 @@ fn greedy_answers_are_the_same_with_drafters() {
 }
 
 /// Asks everything with and without guesses, and returns what was guessed.
-fn greedy_answers_are_the_same(mut worker: Worker, model: &Path) -> Drafted {
+pub fn greedy_answers_are_the_same(mut worker: Worker, model: &Path) -> Drafted {
     let mut tried = Drafted::default();
     for (name, question) in questions() {
         for logprobs in [None, Some(2)] {
