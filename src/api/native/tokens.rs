@@ -195,9 +195,11 @@ pub async fn rotate(
 fn user(caller: &Caller) -> Result<(u32, Arc<[u32]>), ApiError> {
     match &caller.principal {
         Principal::User { uid, groups, .. } => Ok((*uid, groups.clone())),
-        Principal::Token { .. } | Principal::Subject(_) => Err(ApiError::not_permitted(
-            "tokens are managed by users on the daemon's socket, not with a token",
-        )),
+        Principal::Token { .. } | Principal::Subject(_) | Principal::App(_) => {
+            Err(ApiError::not_permitted(
+                "tokens are managed by users on the daemon's own socket, not with a token or by an app",
+            ))
+        }
     }
 }
 

@@ -30,6 +30,8 @@ struct OfDay {
     token: Option<String>,
     /// Of whom another issuer's token was.
     subject: Option<String>,
+    /// The app, if it has a socket of its own.
+    app: Option<String>,
     requests: u64,
     failed: u64,
     prompt_tokens: u64,
@@ -38,16 +40,19 @@ struct OfDay {
 
 impl From<Used> for OfDay {
     fn from(used: Used) -> Self {
-        let (token, subject) = match used.who {
-            Some(PrincipalId::Token { id, .. }) => (Some(format!("{id:016x}")), None),
-            Some(PrincipalId::Subject { subject, .. }) => (None, Some(format!("{subject:032x}"))),
-            Some(PrincipalId::User(_) | PrincipalId::SubUser { .. }) | None => (None, None),
-        };
+        let (mut token, mut subject, mut app) = (None, None, None);
+        match used.who {
+            Some(PrincipalId::Token { id, .. }) => token = Some(format!("{id:016x}")),
+            Some(PrincipalId::Subject { subject: of, .. }) => subject = Some(format!("{of:032x}")),
+            Some(PrincipalId::App(name)) => app = Some(name.to_string()),
+            Some(PrincipalId::User(_) | PrincipalId::SubUser { .. }) | None => {}
+        }
         Self {
             date: day(used.day.into()),
             user: used.who.and_then(PrincipalId::uid),
             token,
             subject,
+            app,
             requests: used.requests,
             failed: used.failed,
             prompt_tokens: used.prompt_tokens,
