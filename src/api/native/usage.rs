@@ -8,8 +8,9 @@ use axum::response::Response;
 use serde::Serialize;
 
 use crate::access::Caller;
+use crate::access::admission::Admission;
 use crate::api::{Api, json, render};
-use crate::backend::Used;
+use crate::backend::{Backends, Used};
 use crate::chat::PrincipalId;
 use crate::chat::timestamp::day;
 
@@ -62,14 +63,19 @@ impl From<Used> for OfDay {
 }
 
 pub async fn usage(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>) -> Response {
-    let sees_all = api.admission.may_administer(&caller.principal);
+    json(usage_json(&api.backends, &api.admission, &caller))
+}
+
+/// What the caller is shown.
+pub fn usage_json(backends: &Backends, admission: &Admission, caller: &Caller) -> String {
+    let sees_all = admission.may_administer(&caller.principal);
     let asks = caller.id();
-    let mut used = api.backends.used();
+    let mut used = backends.used();
     used.retain(|used| sees_all || used.who.is_some_and(|who| is_shown(asks, who)));
-    json(render(&List {
+    render(&List {
         object: "list",
         data: used.into_iter().map(Into::into).collect(),
-    }))
+    })
 }
 
 /// Whether somebody sees what another principal has used: users what is on their account, others what is their own.
