@@ -23,7 +23,7 @@ mod body;
 mod choices;
 pub mod conversation;
 mod documents;
-pub mod error;
+pub(crate) mod error;
 pub mod fields;
 mod foreign;
 pub mod generation;
