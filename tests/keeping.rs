@@ -81,7 +81,7 @@ fn a_model_is_imported_with_what_belongs_to_it_and_removed() {
     // The same id in another place would be another model's.
     let other = gemmactl(&daemon, &["import", &files[0]]);
     assert!(
-        err(&other).contains("tiny-e2b-q8_0.gguf is called `tiny-e2b-q8_0` already"),
+        err(&other).contains("`tiny-e2b-q8_0` is installed already, as "),
         "{}",
         err(&other)
     );

@@ -84,7 +84,9 @@ pub fn run(
         return write_out(&runtime.block_on(cancel(client, id, args.json, terminal))?);
     }
     let request = request(args);
-    if !(args.yes && args.json) && !runtime.block_on(agree(client, &request, args.yes, terminal))? {
+    // A program that reads events needs neither.
+    let asks_nothing = args.yes && args.json;
+    if !asks_nothing && !runtime.block_on(agree(client, &request, args.yes, terminal))? {
         return Ok(());
     }
     runtime.block_on(follow(client, request, args.json, interrupts, terminal))

@@ -55,7 +55,7 @@ impl fmt::Display for InstallError {
             ),
             Self::Namesake { id, path } => write!(
                 f,
-                "{} is called `{id}` already; `gemmactl rm {id}` takes it away, and --as gives the new one another name",
+                "`{id}` is installed already, as {}; `gemmactl rm {id}` takes it away, and --as gives the new one another name",
                 path.display()
             ),
             Self::BadFile(BadFile::Unreadable(error)) => write!(f, "it cannot be read: {error}"),

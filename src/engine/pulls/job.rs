@@ -201,7 +201,7 @@ fn publish(
 ) -> Result<(), Failure> {
     // Another one of the same name may have come meanwhile.
     let _alone = folder.naming();
-    naming::check(directories, journal)?;
+    naming::check(folder.directory(), directories, journal)?;
     let is_model = |number: &usize| role(&journal.files[*number]) == Role::Model;
     let mut order: Vec<usize> = (0..journal.files.len()).collect();
     order.sort_by_key(is_model);

@@ -9,7 +9,7 @@
 //!
 //! `retry`, `hub` and `limits` are pure; `way` says who gets the token and where the proxy is, `leg` is one connection, `hops` follows
 //! redirects, `file` goes on until a file is whole (`target` is that file, `several` has several connections to it, to which `spread`,
-//! which is pure, gives pieces), `job` until a model is, `plan` finds out what is meant, `door` is asked.
+//! which is pure, gives pieces), `job` until a model is, `plan` finds out what is meant, `naming` what it is called and where it goes, `door` is asked.
 
 mod document;
 mod door;

@@ -43,14 +43,15 @@ pub fn check_word(id: &str, by: &Puller, auto_names: &[String]) -> Result<(), Fa
     Ok(())
 }
 
-/// Refuses a model that is called like another one. Blocks on the disk.
+/// Refuses a model that is called like another one. `directory` is where it is to go, `directories` are all that have models. Blocks on
+/// the disk.
 ///
 /// # Errors
 /// The other one's file.
-pub fn check(directories: &[PathBuf], journal: &Journal) -> Result<(), Failure> {
+pub fn check(directory: &Path, directories: &[PathBuf], journal: &Journal) -> Result<(), Failure> {
     let folder = match &journal.folder {
-        Some(folder) => directories[0].join(folder),
-        None => directories[0].clone(),
+        Some(folder) => directory.join(folder),
+        None => directory.to_owned(),
     };
     let models = journal
         .files
@@ -58,14 +59,14 @@ pub fn check(directories: &[PathBuf], journal: &Journal) -> Result<(), Failure> 
         .filter(|file| file.role == Role::Model.id());
     let own: Vec<PathBuf> = models.map(|file| folder.join(&file.name)).collect();
     match namesake(directories, &journal.model, &own) {
-        Some(other) => Err(is_called_so(&journal.model, &other)),
+        Some(other) => Err(installed(&journal.model, &other)),
         None => Ok(()),
     }
 }
 
-fn is_called_so(id: &str, other: &Path) -> Failure {
+fn installed(id: &str, other: &Path) -> Failure {
     refused(format!(
-        "{} is called `{id}` already; `gemmactl rm {id}` takes it away",
+        "`{id}` is installed already, as {}; `gemmactl rm {id}` takes it away",
         other.display()
     ))
 }

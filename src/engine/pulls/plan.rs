@@ -96,7 +96,7 @@ pub fn plan(
         owner: None,
     };
     naming::check_word(&journal.model, by, &basis.auto_names)?;
-    naming::check(directories, &journal)?;
+    naming::check(directory, directories, &journal)?;
     look_at(way, directory, &mut journal)?;
     let plan = PullPlan {
         model: pull.id.clone(),
