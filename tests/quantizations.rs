@@ -1,6 +1,7 @@
 //! Models in the types of weights that people publish: each loads and answers, and those that ggml packs are packed.
 
 mod harness;
+#[expect(dead_code, reason = "models in four bits are for other tests")]
 #[path = "worker/quantize.rs"]
 mod quantize;
 mod quantizations {
