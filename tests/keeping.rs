@@ -73,9 +73,18 @@ fn a_model_is_imported_with_what_belongs_to_it_and_removed() {
             && said.contains(": a projector, "),
         "{said}"
     );
-    wait_for("the model and its projector", || {
-        model(&daemon, TINY)["input_modalities"] == json!(["text", "image", "audio"])
-    });
+    // It can be asked at once.
+    assert_eq!(
+        model(&daemon, TINY)["input_modalities"],
+        json!(["text", "image", "audio"])
+    );
+    // The same id in another place would be another model's.
+    let other = gemmactl(&daemon, &["import", &files[0]]);
+    assert!(
+        err(&other).contains("`tiny-e2b-q8_0` is installed already, as "),
+        "{}",
+        err(&other)
+    );
     let again = gemmactl(&daemon, &["import", &files[0], &files[1]]);
     assert!(
         err(&again).contains("is there already; `gemmactl rm`"),
@@ -104,8 +113,9 @@ fn a_model_is_imported_with_what_belongs_to_it_and_removed() {
     );
     assert_eq!(daemon.delete(&format!("/v1/models/{TINY}")).status, 409);
     assert_eq!(daemon.post("/models/unload", &json!({})).status, 200);
-    let removed = gemmactl(&daemon, &["rm", TINY]);
-    assert!(removed.status.success(), "{}", err(&removed));
+    // One that is gone is told of, whatever comes after it.
+    let removed = gemmactl(&daemon, &["rm", TINY, "absent"]);
+    assert!(err(&removed).contains("`absent`"), "{}", err(&removed));
     assert!(
         out(&removed).contains("is removed: 2 files"),
         "{}",
@@ -475,6 +485,23 @@ fn only_administrators_change_the_store_and_anybody_of_them_can() {
         200
     );
     wait_for("the model to be gone", || listed(&daemon).is_empty());
+}
+
+#[test]
+fn what_root_imports_is_the_daemons_to_remove() {
+    use std::os::unix::fs::MetadataExt;
+    if !possible("imports into a directory of the daemon's user") {
+        return;
+    }
+    let (folder, daemon) = bare();
+    std::os::unix::fs::chown(folder.path(), Some(ALICE), None).unwrap();
+    let files = ["tiny-e2b-q8_0.gguf", "tiny-e2b-mmproj-f16.gguf"].map(file);
+    let imported = gemmactl(&daemon, &["import", &files[0], &files[1]]);
+    assert!(imported.status.success(), "{}", err(&imported));
+    let theirs = folder.path().join(TINY);
+    assert_eq!(theirs.metadata().unwrap().uid(), ALICE);
+    let gone = as_user(ALICE, || fs::remove_file(theirs.join("tiny-e2b-q8_0.gguf")));
+    gone.unwrap();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod harness;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -375,6 +376,12 @@ fn what_cannot_be_had_is_refused_by_name_before_it_is_fetched() {
         &["absent.gguf"],
     );
     refused(
+        &ask(&format!("{REPOSITORY}:{}", FILES[1])),
+        400,
+        "cannot_pull",
+        &[FILES[1], "is a projector", FILES[0]],
+    );
+    refused(
         &ask("http://localhost/x.gguf"),
         400,
         "cannot_pull",
@@ -456,10 +463,20 @@ fn a_token_opens_a_gated_repository_and_is_told_to_nobody_else() {
     drop(daemon);
     let file = hub.folder.path().join("token");
     fs::write(&file, "hf_very_secret\n").unwrap();
+    let permit = |mode| fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+    permit(0o644);
     let daemon = hub.daemon(
         models.path(),
         &format!("token-file = \"{}\"\n", file.display()),
     );
+    let reply = daemon.post("/v1/models/pull", &asked());
+    refused(
+        &reply,
+        400,
+        "cannot_pull",
+        &["token-file", "everybody", "chmod"],
+    );
+    permit(0o600);
     assert_eq!(pull(&daemon, &asked())["state"], "done");
     for asked in hub.seen() {
         // `127.0.0.1` is where the hub moves those who ask.
@@ -501,12 +518,11 @@ fn a_download_is_seen_stopped_and_for_administrators_only() {
     );
     assert_eq!(leftovers(models.path()), Vec::<PathBuf>::new());
     let again = daemon.post(&format!("/v1/models/pulls/{id}/cancel"), &json!({}));
-    refused(&again, 404, "pull_not_found", &["--status"]);
+    refused(&again, 404, "pull_not_found", &["is over"]);
 }
 
 /// A daemon whose socket everybody may open, with a catalog that says who may fetch from the hub.
 fn shared(hub: &Hub, models: &Path, catalogs: &Path, users: &[u32], keys: &str) -> Daemon {
-    use std::os::unix::fs::PermissionsExt;
     let users: Vec<String> = users.iter().map(|uid| format!("\"{uid}\"")).collect();
     let catalog = catalogs.join("own.toml");
     let users = users.join(", ");
@@ -629,6 +645,52 @@ fn a_catalog_lets_a_user_fetch_from_what_it_names() {
         .ask_as_stranger("GET", "/v1/models/pulls", "")
         .unwrap();
     assert!(said.contains(" 403 "), "{said}");
+}
+
+#[test]
+fn nothing_that_comes_takes_the_place_of_what_is_there() {
+    let (hub, models) = (Hub::start(), model_directory());
+    let catalogs = tempfile::tempdir().unwrap();
+    // A folder that comes first, and one that is called like the repository.
+    let theirs = models.path().join("models");
+    fs::create_dir(&theirs).unwrap();
+    fs::copy(tiny_models().join(FILES[0]), theirs.join(FILES[0])).unwrap();
+    let daemon = shared(&hub, models.path(), catalogs.path(), &[65534], "");
+    wait_for("the model", || {
+        daemon.get("/v1/models").json()["data"][0]["id"] == TINY
+    });
+    let whole = asked();
+    let url = json!({"model": hub.file(FILES[0])});
+    for request in [&whole, &url] {
+        let reply = daemon.post("/v1/models/pull", request);
+        let path = theirs.join(FILES[0]).display().to_string();
+        refused(&reply, 400, "cannot_pull", &[&path, "gemmactl rm"]);
+    }
+    // The same from another place, which was planned before this one came.
+    fs::remove_file(theirs.join(FILES[0])).unwrap();
+    hub.behave(json!({"pace": 0.05}));
+    begin(&daemon);
+    fs::copy(tiny_models().join(FILES[0]), theirs.join(FILES[0])).unwrap();
+    let ended = || daemon.get("/v1/models/pulls").json()["data"][0].clone();
+    wait_for("the end", || ended()["state"] == "failed");
+    let reason = ended()["reason"].as_str().unwrap().to_owned();
+    assert!(
+        reason.contains("`tiny-e2b-q8_0` is installed already"),
+        "{reason}"
+    );
+    assert_eq!(visible(models.path()), [theirs.join(FILES[0])]);
+    assert_eq!(leftovers(models.path()), Vec::<PathBuf>::new());
+
+    // Names by which clients ask for whatever there is are not a user's to give.
+    let named = hub.folder.path().join("files/gemma-4-e2b-it.gguf");
+    fs::copy(tiny_models().join(FILES[0]), named).unwrap();
+    let body = json!({"model": format!("{REPOSITORY}:gemma-4-e2b-it.gguf")});
+    if let Some(said) = daemon.ask_as_stranger("POST", "/v1/models/pull", &body.to_string()) {
+        assert!(
+            said.contains(" 400 ") && said.contains("only administrators"),
+            "{said}"
+        );
+    }
 }
 
 /// What systemd does with `gemmad-pull.socket`.

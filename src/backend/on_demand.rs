@@ -160,11 +160,11 @@ impl Relay {
     async fn fetch(&self, wanted: Wanted) -> Result<String, Failure> {
         let Wanted { ask, by, missing } = wanted;
         let mut watched = match self.local.pull(&ask, &by).await {
-            // Its hub does not have it either.
+            // Its hub does not have it either, and clients know many names. What a catalog has and the hub has not is told.
             Err(Failure::Pull {
                 fault: PullFault::Unknown,
                 ..
-            }) => return Err(missing),
+            }) if !is_known(&missing) => return Err(missing),
             watched => watched?,
         };
         loop {
@@ -211,6 +211,11 @@ impl Relay {
             }
         }
     }
+}
+
+/// Whether a catalog has what is missing: there is a command that fetches it.
+fn is_known(missing: &Failure) -> bool {
+    matches!(missing, Failure::UnknownModel { hint: Some(_), .. })
 }
 
 /// How far a download is.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::args::Foreign;
-use crate::store::catalog::{all_parts, is_first};
+use crate::store::catalog::{Listed, Part, Question, Role, Source, choose, is_first, role_of};
 
 /// Manifests and folders that are looked at.
 const ENTRIES: usize = 4096;
@@ -127,31 +127,54 @@ fn hugging_face(store: &Path, found: &mut Vec<Found>) {
         };
         let name = name.replacen("--", "/", 1);
         for snapshot in entries(&folder.join("snapshots")) {
-            for file in below(&snapshot, 1).into_iter().chain(below(&snapshot, 2)) {
-                let Some(own) = file
-                    .file_name()
-                    .and_then(|own| own.to_str())
-                    .map(str::to_owned)
-                else {
-                    continue;
-                };
-                let is_model = own.to_lowercase().ends_with(".gguf")
-                    && (is_of_family(&name) || is_of_family(&own));
-                // Parts come with the first.
-                if !is_model || !is_first(&own) {
-                    continue;
-                }
-                // What is still being downloaded is a link to nothing.
-                let kept =
-                    |own: String| Some((file.with_file_name(&own).canonicalize().ok()?, own));
-                let parts = all_parts(&own).unwrap_or_else(|| vec![own.clone()]);
-                let files: Option<Vec<_>> = parts.into_iter().map(kept).collect();
-                found.extend(files.map(|files| Found {
-                    name: format!("{name}:{own}"),
-                    files,
-                }));
-            }
+            in_snapshot(&name, &snapshot, found);
         }
+    }
+}
+
+/// Models are taken as `gemmactl pull` takes them from the repository: in all their parts, with a projector and a drafter.
+fn in_snapshot(repository: &str, snapshot: &Path, found: &mut Vec<Found>) {
+    let files = below(snapshot, 1).into_iter().chain(below(snapshot, 2));
+    let listed: Vec<Listed> = files
+        // What is still being downloaded is a link to nothing.
+        .filter(|file| file.canonicalize().is_ok())
+        .filter_map(|file| {
+            file.strip_prefix(snapshot)
+                .ok()?
+                .to_str()
+                .map(str::to_owned)
+        })
+        .map(|path| Listed {
+            path,
+            bytes: None,
+            sha256: None,
+        })
+        .collect();
+    for Listed { path, .. } in &listed {
+        let is_model =
+            role_of(path) == Some(Role::Model) && (is_of_family(repository) || is_of_family(path));
+        // Parts come with the first.
+        if !is_model || !is_first(path) {
+            continue;
+        }
+        let question = Question {
+            repository: repository.to_owned(),
+            revision: None,
+            part: Some(Part::File(path.clone())),
+            with: None,
+        };
+        let Ok(pull) = choose(&question, &listed) else {
+            continue;
+        };
+        let kept = pull.files.into_iter().map(|file| match file.source {
+            Source::Hub { path, .. } => Some((snapshot.join(path).canonicalize().ok()?, file.name)),
+            Source::Url(_) => None,
+        });
+        let own = path.rsplit('/').next().unwrap_or(path);
+        found.extend(kept.collect::<Option<Vec<_>>>().map(|files| Found {
+            name: format!("{repository}:{own}"),
+            files,
+        }));
     }
 }
 
@@ -289,13 +312,13 @@ mod tests {
             names,
             [
                 format!("{repository}:all-00001-of-00002.gguf"),
-                format!("{repository}:gemma.gguf"),
-                format!("{repository}:mtp.gguf")
+                format!("{repository}:gemma.gguf")
             ]
         );
         let blob = blob.canonicalize().unwrap();
         let part = |number| (blob.clone(), format!("all-0000{number}-of-00002.gguf"));
-        assert_eq!(found[0].files, [part(1), part(2)]);
-        assert_eq!(found[1].files[0].0, blob);
+        let drafter = (blob.clone(), "mtp.gguf".to_owned());
+        assert_eq!(found[0].files, [part(1), part(2), drafter.clone()]);
+        assert_eq!(found[1].files, [(blob, "gemma.gguf".into()), drafter]);
     }
 }

@@ -5,20 +5,25 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Access, AtFlags, CWD};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::args::ImportArgs;
 use super::bar::Bar;
 use super::client::Client;
 use super::error::Error;
-use super::foreign::{self, Found};
+use super::foreign;
 use super::show::{parse, promptly, show_size};
 use super::text::Terminal;
 use crate::store::catalog::{Role, all_parts, part_name};
 use crate::store::install::{self, Incoming, InstallError, Installed};
 use crate::store::model_id;
+
+/// How long the daemon is waited for that must notice new files.
+const NOTICED: Duration = Duration::from_secs(3);
 
 /// A file, or all parts of one in their order, with what each is to be called.
 struct Source {
@@ -46,7 +51,7 @@ pub async fn run(
 ) -> Result<Vec<u8>, Error> {
     let files = match args.from {
         None => args.files.iter().map(|path| (path.clone(), None)).collect(),
-        Some(_) => foreign(args, terminal)?,
+        Some(_) => foreign(args)?,
     };
     let sources = together(files)
         .into_iter()
@@ -94,7 +99,28 @@ pub async fn run(
             told.push_str(&format!("{path}: {what}, {bytes}, {how}\n"));
         }
     }
+    if let Some(model) = sources.iter().find(|source| source.role == Role::Model) {
+        let files = sources.iter().map(|source| source.files.len()).sum();
+        listed(client, &model_id(Path::new(&model.files[0].1)), files).await;
+    }
     Ok(told.into_bytes())
+}
+
+/// Waits until the daemon has noticed a model and so many files of it, so that it can be asked at once; not for ever, since it may have
+/// reasons to pass one over, which `gemmactl models` tells.
+async fn listed(client: &dyn Client, id: &str, files: usize) {
+    let end = Instant::now() + NOTICED;
+    while Instant::now() < end {
+        let Ok(models) = promptly(client.models()).await else {
+            return;
+        };
+        let mut ids = models["data"].as_array().into_iter().flatten();
+        let has_all = |model: &Value| model["files"].as_array().map_or(0, Vec::len) >= files;
+        if ids.any(|model| model["id"] == id && has_all(model)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// A file that was taken in: its path there, its bytes, and how it came there.
@@ -147,10 +173,7 @@ fn together(files: Vec<(PathBuf, Option<String>)>) -> Vec<Vec<(PathBuf, String)>
 }
 
 /// The files of the one model that is meant in another program's store.
-fn foreign(
-    args: &ImportArgs,
-    terminal: &Terminal,
-) -> Result<Vec<(PathBuf, Option<String>)>, Error> {
+fn foreign(args: &ImportArgs) -> Result<Vec<(PathBuf, Option<String>)>, Error> {
     let Some(store) = args.from else {
         return Ok(vec![]);
     };
@@ -180,11 +203,10 @@ fn foreign(
             }))
         }
         several => {
-            let name = |one: &Found| format!("  {}", terminal.err.clean(&one.name));
-            let names: Vec<_> = several.iter().map(name).collect();
+            let names: Vec<_> = several.iter().map(|one| one.name.as_str()).collect();
             Err(Error::Usage(format!(
-                "there are several; name one with --only:\n{}",
-                names.join("\n")
+                "there are several; name one with --only: {}",
+                names.join(", ")
             )))
         }
     }

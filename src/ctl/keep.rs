@@ -16,6 +16,7 @@ use super::show::{parse, pretty, promptly, show_size};
 use super::table::table;
 use super::text::{Stream, Terminal};
 use super::wire::message_of;
+use super::write_out;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -25,12 +26,8 @@ struct Removed {
     freed: u64,
 }
 
-pub async fn rm(
-    client: &dyn Client,
-    models: &[String],
-    terminal: &Terminal,
-) -> Result<Vec<u8>, Error> {
-    let mut told = String::new();
+/// Each is told when it is gone: the next one may fail.
+pub async fn rm(client: &dyn Client, models: &[String], terminal: &Terminal) -> Result<(), Error> {
     for model in models {
         let removed: Removed = parse(client.remove(model).await?)?;
         let (id, freed) = (terminal.out.clean(&removed.id), show_size(removed.freed));
@@ -38,10 +35,9 @@ pub async fn rm(
             1 => "1 file".to_owned(),
             count => format!("{count} files"),
         };
-        // Writing to a string does not fail.
-        let _ = writeln!(told, "{id} is removed: {files}, {freed}");
+        write_out(format!("{id} is removed: {files}, {freed}\n").as_bytes())?;
     }
-    Ok(told.into_bytes())
+    Ok(())
 }
 
 #[derive(Default, Deserialize)]

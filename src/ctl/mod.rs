@@ -167,9 +167,7 @@ fn talk(command: Command, client: &dyn Client, terminal: &Terminal) -> Result<()
         Command::Import(args) => {
             write_out(&runtime.block_on(import::run(client, &args, terminal))?)
         }
-        Command::Rm(args) => {
-            write_out(&runtime.block_on(keep::rm(client, &args.models, terminal))?)
-        }
+        Command::Rm(args) => runtime.block_on(keep::rm(client, &args.models, terminal)),
         Command::Verify(args) => {
             let model = args.model.as_deref();
             write_out(&runtime.block_on(keep::verify(client, model, args.json, terminal))?)

@@ -84,7 +84,9 @@ pub fn run(
         return write_out(&runtime.block_on(cancel(client, id, args.json, terminal))?);
     }
     let request = request(args);
-    if !args.yes && !runtime.block_on(agree(client, &request, terminal))? {
+    // A program that reads events needs neither.
+    let asks_nothing = args.yes && args.json;
+    if !asks_nothing && !runtime.block_on(agree(client, &request, args.yes, terminal))? {
         return Ok(());
     }
     runtime.block_on(follow(client, request, args.json, interrupts, terminal))
@@ -108,13 +110,18 @@ fn request(args: &PullArgs) -> Value {
     request
 }
 
-/// Shows what would be fetched, and asks.
-async fn agree(client: &dyn Client, request: &Value, terminal: &Terminal) -> Result<bool, Error> {
+/// Shows what would be fetched, and asks, unless that is agreed to.
+async fn agree(
+    client: &dyn Client,
+    request: &Value,
+    agreed: bool,
+    terminal: &Terminal,
+) -> Result<bool, Error> {
     let mut asked = request.clone();
     asked["plan"] = json!(true);
     let plan: Plan = parse(client.pull_plan(&asked).await?)?;
     write_out(plan_view(&plan, terminal.out).as_bytes())?;
-    if plan.download == Some(0) {
+    if agreed || plan.download == Some(0) {
         return Ok(true);
     }
     confirm("Fetch it?", true, "--yes fetches it")

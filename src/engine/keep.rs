@@ -354,7 +354,7 @@ fn imported(installed: Installed) -> Imported {
 fn failed(error: InstallError) -> Failure {
     let fault = match &error {
         InstallError::Name(_) | InstallError::BadFile(_) => StoreFault::BadFile,
-        InstallError::Exists(_) => StoreFault::Exists,
+        InstallError::Exists(_) | InstallError::Namesake { .. } => StoreFault::Exists,
         InstallError::Disk { cause, .. } => match cause.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreFault::Full,
             _ => StoreFault::Disk,

@@ -203,7 +203,7 @@ pub(super) fn candidates<'a>(
 }
 
 /// Whether a name means whichever model is best: `auto`, the family's, one of the configuration's.
-fn is_auto(auto_names: &[String], name: &str) -> bool {
+pub(super) fn is_auto(auto_names: &[String], name: &str) -> bool {
     let name = name.trim();
     let any = ModelName {
         variant: None,

@@ -23,6 +23,8 @@ use crate::store::{self, Model};
 pub struct PullBasis {
     pub offers: Arc<Offers>,
     pub machine: Machine,
+    /// Names that the configuration gives `auto`.
+    pub auto_names: Vec<String>,
 }
 
 /// The built-in catalog and those that the configuration names. Blocks on the disk; a catalog that is passed over is logged.
@@ -48,6 +50,7 @@ impl Setup {
                 disk: self.disk(),
             },
             offers: Arc::new(offers),
+            auto_names: self.models.auto_names.clone(),
         }
     }
 

@@ -11,11 +11,11 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, OFlags};
+use rustix::fs::{AtFlags, CWD, OFlags, Uid, chownat};
 use sha2::{Digest as _, Sha256};
 
 use super::cache::nameless;
-use super::catalog::{Digest, Role, is_file_name, part_of};
+use super::catalog::{Digest, Role, all_parts, is_file_name, part_of};
 use super::record::{self, Record};
 use super::{BadFile, Patience, read, read_drafter, read_part, read_projector};
 
@@ -32,6 +32,8 @@ pub enum InstallError {
     Name(String),
     /// There is another one of that name.
     Exists(PathBuf),
+    /// The file at `path` is the model of that id already.
+    Namesake { id: String, path: PathBuf },
     /// It is no model, and nothing that belongs to one.
     BadFile(BadFile),
     /// The directory or the disk refuses.
@@ -49,6 +51,11 @@ impl fmt::Display for InstallError {
             Self::Exists(path) => write!(
                 f,
                 "{} is there already; `gemmactl rm` takes it away, and --as gives the new one another name",
+                path.display()
+            ),
+            Self::Namesake { id, path } => write!(
+                f,
+                "`{id}` is installed already, as {}; `gemmactl rm {id}` takes it away, and --as gives the new one another name",
                 path.display()
             ),
             Self::BadFile(BadFile::Unreadable(error)) => write!(f, "it cannot be read: {error}"),
@@ -73,6 +80,8 @@ pub struct Installed {
 /// A file that comes in.
 #[derive(Debug)]
 pub struct Incoming {
+    /// The model directory.
+    directory: PathBuf,
     folder: PathBuf,
     name: String,
     file: File,
@@ -114,7 +123,7 @@ impl Incoming {
         if part_of(name).is_none() && path.symlink_metadata().is_ok() {
             return Err(InstallError::Exists(path));
         }
-        make(&folder).map_err(|cause| InstallError::Disk {
+        make(&folder, directory).map_err(|cause| InstallError::Disk {
             path: folder.clone(),
             cause,
         })?;
@@ -129,6 +138,7 @@ impl Incoming {
             cause,
         })?;
         Ok(Self {
+            directory: directory.to_owned(),
             folder,
             name: name.to_owned(),
             file,
@@ -191,6 +201,7 @@ impl Incoming {
         let itself = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
         let role = taken_as(&itself, &self.name).map_err(InstallError::BadFile)?;
         let path = self.folder.join(&self.name);
+        self.check_id(role)?;
         let done = || -> io::Result<u64> {
             self.file
                 .set_permissions(fs::Permissions::from_mode(MODE))?;
@@ -233,6 +244,18 @@ impl Incoming {
         })
     }
 
+    /// Two models cannot have one id; the parts of one share it.
+    fn check_id(&self, role: Role) -> Result<(), InstallError> {
+        let parts = all_parts(&self.name).unwrap_or_else(|| vec![self.name.clone()]);
+        let own: Vec<PathBuf> = parts.iter().map(|name| self.folder.join(name)).collect();
+        let id = super::model_id(&own[0]);
+        let directories = std::slice::from_ref(&self.directory);
+        match super::namesake(directories, &id, &own).filter(|_| role == Role::Model) {
+            Some(path) => Err(InstallError::Namesake { id, path }),
+            None => Ok(()),
+        }
+    }
+
     fn failed(&self, cause: io::Error) -> InstallError {
         InstallError::Disk {
             path: self.folder.join(&self.name),
@@ -254,6 +277,7 @@ pub fn hard_link(
     let role = taken_as(source, name).map_err(InstallError::BadFile)?;
     // Only for what it checks and makes.
     let incoming = Incoming::begin(directory, folder, name)?;
+    incoming.check_id(role)?;
     let path = incoming.folder.join(name);
     let linked = fs::hard_link(source, &path).and_then(|()| Ok(path.metadata()?.len()));
     let bytes = linked.map_err(|cause| incoming.failed(cause))?;
@@ -300,6 +324,21 @@ pub fn taken_as(path: &Path, name: &str) -> Result<Role, BadFile> {
     }
 }
 
+/// Says whose folder it is that a file cannot be taken out of.
+fn not_removed(path: &Path, cause: io::Error) -> io::Error {
+    let folder = path.parent().and_then(|folder| folder.metadata().ok());
+    match (cause.kind(), folder) {
+        (io::ErrorKind::PermissionDenied, Some(folder)) => io::Error::new(
+            cause.kind(),
+            format!(
+                "{cause}; its folder belongs to user {}, who can remove it, or root: `rm FILE`",
+                folder.uid()
+            ),
+        ),
+        _ => cause,
+    }
+}
+
 /// Whether a folder is nobody's but ours, root's or the model directory's owner's: others who may put files into the directory
 /// could replace what lies in a folder of theirs, or lead us elsewhere with a link.
 pub(super) fn check_folder(folder: &Path, directory: &Path) -> io::Result<()> {
@@ -317,7 +356,8 @@ pub(super) fn check_folder(folder: &Path, directory: &Path) -> io::Result<()> {
     ))
 }
 
-fn make(folder: &Path) -> io::Result<()> {
+/// Makes a folder of a model directory, which belongs to whom the directory belongs to: to the daemon, which removes models.
+fn make(folder: &Path, directory: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(FOLDER_MODE).create(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         // The directory itself may not be there yet.
@@ -325,6 +365,11 @@ fn make(folder: &Path) -> io::Result<()> {
             .mode(FOLDER_MODE)
             .recursive(true)
             .create(folder),
+        Ok(()) if rustix::process::geteuid().is_root() => {
+            let owner = Uid::from_raw(directory.metadata()?.uid());
+            chownat(CWD, folder, Some(owner), None, AtFlags::SYMLINK_NOFOLLOW)?;
+            Ok(())
+        }
         made => made,
     }
 }
@@ -351,7 +396,7 @@ pub fn remove(files: &[PathBuf], directories: &[PathBuf]) -> Result<u64, Install
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             removed => removed.map_err(|cause| InstallError::Disk {
                 path: path.clone(),
-                cause,
+                cause: not_removed(path, cause),
             })?,
         }
         freed += bytes;

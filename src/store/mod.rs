@@ -45,7 +45,7 @@ pub use inspect::{OpenModel, id as model_id, inspect, read, read_part};
 pub use open::check_trust;
 pub use projector::{Projector, read_projector};
 pub use retained::{RetainedFile, RetainedWriter, Secret};
-pub use scan::{Scan, Scanned, Surroundings, surroundings};
+pub use scan::{RESERVED, Scan, Scanned, Surroundings, namesake, surroundings};
 pub use sealed::{SealedFile, SealedStore, SealedWriter};
 pub use trust::Installers;
 pub use vocabulary::read_vocabulary;

@@ -15,8 +15,9 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{CWD, FallocateFlags, FlockOperation, OFlags, RenameFlags};
+use rustix::fs::{Access, AtFlags, CWD, FallocateFlags, FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -140,6 +141,7 @@ pub struct PartialFolder {
     path: PathBuf,
     /// Its lock is this process's for as long as it is open.
     _lock: File,
+    naming: Mutex<()>,
 }
 
 /// Why the folder cannot be had.
@@ -162,6 +164,12 @@ impl PartialFolder {
     /// # Errors
     /// Another daemon has it, or the directory cannot be written.
     pub fn open(directory: &Path) -> Result<Self, FolderError> {
+        // Where the folder is there already, and nothing beside it can be given a name, it is said before anything comes.
+        let writable = Access::WRITE_OK | Access::EXEC_OK;
+        match rustix::fs::accessat(CWD, directory, writable, AtFlags::EACCESS) {
+            Err(Errno::NOENT) => {}
+            allowed => allowed.map_err(io::Error::from)?,
+        }
         let path = directory.join(FOLDER);
         let make = || DirBuilder::new().mode(0o700).create(&path);
         let made = match make() {
@@ -201,6 +209,7 @@ impl PartialFolder {
             directory: directory.to_owned(),
             path,
             _lock: lock,
+            naming: Mutex::default(),
         })
     }
 
@@ -329,6 +338,11 @@ impl PartialFolder {
             None => self.directory.clone(),
         };
         folder.join(&journal.files[number].name)
+    }
+
+    /// While this is held nobody else gives files their names.
+    pub fn naming(&self) -> MutexGuard<'_, ()> {
+        self.naming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives a whole file its name. One that has it already is left as it is.

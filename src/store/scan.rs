@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -10,8 +11,8 @@ use std::time::{Duration, Instant};
 use super::companion::pair;
 use super::trust::Strictness;
 use super::{
-    BadFile, Catalog, Drafter, Installers, Model, Part, Patience, Projector, Rejected, read,
-    read_drafter, read_projector, split, way,
+    BadFile, Catalog, Drafter, Installers, Model, Part, Patience, Projector, Rejected, model_id,
+    read, read_drafter, read_projector, split, way,
 };
 use crate::sys::shortage::is_shortage;
 
@@ -23,7 +24,7 @@ const FILE_TIME: Duration = Duration::from_secs(10);
 /// How long one directory's files may take together.
 const DIRECTORY_TIME: Duration = Duration::from_secs(60);
 /// The model name that stands for "the one that fits"; no file can have it.
-const RESERVED: &str = "auto";
+pub const RESERVED: &str = "auto";
 
 /// Looks for `*.gguf` files in a directory and in its subfolders, but not below those. Hidden names
 /// are passed over; projectors and drafters go to the models of their folder that they fit. Where
@@ -191,6 +192,25 @@ pub fn surroundings(directory: &Path) -> io::Result<Surroundings> {
         around.folders.push(folder);
     }
     Ok(around)
+}
+
+/// A file of these directories that has the id of a model already whose own files are to lie at `own`: of the two a scan takes
+/// one, and nobody is served the other. By names alone. Blocks on the disk.
+pub fn namesake(directories: &[PathBuf], id: &str, own: &[PathBuf]) -> Option<PathBuf> {
+    let identity = |path: &Path| path.metadata().ok().map(|file| (file.dev(), file.ino()));
+    let owned: Vec<_> = own.iter().filter_map(|path| identity(path)).collect();
+    let is_other = |path: &PathBuf| {
+        let there = identity(path).filter(|_| model_id(path) == id && !own.contains(path));
+        // A directory may have two names.
+        there.is_some_and(|there| !owned.contains(&there))
+    };
+    directories.iter().find_map(|directory| {
+        let mut entries = ENTRIES;
+        let top = list(directory, &mut entries).unwrap_or_default();
+        let folders = top.folders.iter();
+        let below = folders.flat_map(|folder| list(folder, &mut entries).unwrap_or_default().files);
+        top.files.iter().cloned().chain(below).find(is_other)
+    })
 }
 
 /// What a folder has besides models.

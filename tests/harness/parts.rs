@@ -39,7 +39,7 @@ pub fn split(source: &Path, folder: &Path, name: &str, of: u16) -> Vec<PathBuf> 
 }
 
 /// The keys end where the first tensor's entry begins.
-fn end_of_keys(bytes: &[u8], header: &Header) -> usize {
+pub fn end_of_keys(bytes: &[u8], header: &Header) -> usize {
     let entry = entry(&header.tensors()[0], 0);
     let place = bytes.windows(entry.len()).position(|here| here == entry);
     place.expect("the first tensor's entry")
@@ -55,7 +55,7 @@ fn entry(tensor: &Tensor, offset: u64) -> Vec<u8> {
     entry
 }
 
-fn text(text: &str) -> Vec<u8> {
+pub fn text(text: &str) -> Vec<u8> {
     [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
 }
 

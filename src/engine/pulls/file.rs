@@ -96,7 +96,7 @@ pub fn fetch(mut context: Context<'_>) -> Result<String, Failure> {
                     }
                     Some(wanted) if wanted != hash => {
                         return Err(refused(format!(
-                            "{} hashes to {hash}, and should to {wanted}",
+                            "{} hashes to {hash}, and should hash to {wanted}",
                             context.entry().name
                         )));
                     }

@@ -75,6 +75,12 @@ pub fn file_address(hub: &str, repository: &str, revision: &str, path: &str) -> 
 /// # Errors
 /// It is none.
 pub fn read_listing(text: &[u8]) -> Result<Listing, String> {
+    if text.len() as u64 >= LARGEST_LISTING {
+        return Err(format!(
+            "what it says of the repository is too long: {} MiB are read",
+            LARGEST_LISTING >> 20
+        ));
+    }
     let said: Said = serde_json::from_slice(text)
         .map_err(|error| format!("what it says of the repository cannot be read: {error}"))?;
     let is_commit = said.sha.len() == 40 && said.sha.bytes().all(|b| b.is_ascii_hexdigit());

@@ -1,11 +1,13 @@
 //! One model is fetched: file after file, and then all of them get their names.
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::failures;
 use super::file::{self, Context};
+use super::naming;
 use super::way::Way;
 use super::{Job, over, refused};
 use crate::backend::{Failure, PullState, PullStatus, PulledFile};
@@ -53,11 +55,17 @@ fn role(file: &PartialFile) -> Role {
         .unwrap_or(Role::Model)
 }
 
-/// Blocks until the model is there, or cannot be.
-pub fn run(way: &Way, folder: &PartialFolder, mut journal: Journal, job: &Job) {
+/// Blocks until the model is there, or cannot be. `directories`: all model directories.
+pub fn run(
+    way: &Way,
+    folder: &PartialFolder,
+    mut journal: Journal,
+    job: &Job,
+    directories: &[PathBuf],
+) {
     let fetched = fetch_all(way, folder, &mut journal, job);
     let stopped = job.stop.load(Ordering::Relaxed);
-    let state = match fetched.and_then(|()| publish(folder, &journal)) {
+    let state = match fetched.and_then(|()| publish(folder, &journal, directories)) {
         Ok(()) => {
             tracing::info!(model = journal.model, "the model is fetched");
             PullState::Done
@@ -186,7 +194,14 @@ fn check_together(folder: &PartialFolder, journal: &Journal) -> Result<(), Failu
 }
 
 /// Gives the files their names, the model last.
-fn publish(folder: &PartialFolder, journal: &Journal) -> Result<(), Failure> {
+fn publish(
+    folder: &PartialFolder,
+    journal: &Journal,
+    directories: &[PathBuf],
+) -> Result<(), Failure> {
+    // Another one of the same name may have come meanwhile.
+    let _alone = folder.naming();
+    naming::check(folder.directory(), directories, journal)?;
     let is_model = |number: &usize| role(&journal.files[*number]) == Role::Model;
     let mut order: Vec<usize> = (0..journal.files.len()).collect();
     order.sort_by_key(is_model);

@@ -9,7 +9,7 @@
 //!
 //! `retry`, `hub` and `limits` are pure; `way` says who gets the token and where the proxy is, `leg` is one connection, `hops` follows
 //! redirects, `file` goes on until a file is whole (`target` is that file, `several` has several connections to it, to which `spread`,
-//! which is pure, gives pieces), `job` until a model is, `plan` finds out what is meant, `door` is asked.
+//! which is pure, gives pieces), `job` until a model is, `plan` finds out what is meant, `naming` what it is called and where it goes, `door` is asked.
 
 mod document;
 mod door;
@@ -20,6 +20,7 @@ mod hub;
 mod job;
 mod leg;
 mod limits;
+mod naming;
 mod plan;
 mod prune;
 mod retry;
@@ -129,14 +130,19 @@ impl Pulls {
 
     /// Goes on with what an earlier daemon began, for those who may still fetch it. Blocks on the disk.
     pub fn resume(&self, basis: &PullBasis, may: &dyn Fn(PrincipalId, &[PullRights]) -> bool) {
-        let Ok((way, directory)) = self.place() else {
+        let Ok((way, directories)) = self.place() else {
             return;
         };
-        if !PartialFolder::is_there(&directory) {
+        let directory = &directories[0];
+        if !PartialFolder::is_there(directory) {
             return;
         }
-        let Ok(folder) = self.folder(&directory) else {
-            return;
+        let folder = match self.folder(directory) {
+            Ok(folder) => folder,
+            Err(failure) => {
+                tracing::warn!(%failure, "what was being fetched does not go on");
+                return;
+            }
         };
         for journal in folder.journals() {
             let owner = journal.owner.map(PrincipalId::User);
@@ -193,8 +199,8 @@ impl Pulls {
         report: &CatalogReport,
     ) -> Result<PullPlan, Failure> {
         let _waits = self.0.planning.begin(by.account())?;
-        let (way, directory) = self.place()?;
-        plan::plan(&way, &directory, ask, by, basis, report).map(|planned| planned.plan)
+        let (way, directories) = self.place()?;
+        plan::plan(&way, &directories, ask, by, basis, report).map(|planned| planned.plan)
     }
 
     /// See [`crate::backend::PullBackend::pull`]. Blocks.
@@ -205,15 +211,15 @@ impl Pulls {
         basis: &PullBasis,
         report: &CatalogReport,
     ) -> Result<PullWatch, Failure> {
-        let (way, directory) = self.place()?;
+        let (way, directories) = self.place()?;
         let planned = {
             let _waits = self.0.planning.begin(by.account())?;
-            plan::plan(&way, &directory, ask, by, basis, report)?
+            plan::plan(&way, &directories, ask, by, basis, report)?
         };
         if !ask.force {
             check_memory(&planned.plan, probe::room().whole)?;
         }
-        let folder = self.folder(&directory)?;
+        let folder = self.folder(&directories[0])?;
         plan::check_room(&planned.plan)?;
         let begun = folder.journals();
         let begun = begun.into_iter().find(|one| one.id == planned.journal.id);
@@ -245,17 +251,25 @@ impl Pulls {
         let _starting = lock(&self.0.starting);
         let found = lock(&self.0.jobs).get(id).cloned();
         let is_whose = |job: &Job| account.is_none() || job.status.borrow().owner == account;
-        let Some(job) = found.filter(|job| (job.is_running() || job.is_kept()) && is_whose(job))
-        else {
-            return Err(Failure::Pull {
-                fault: PullFault::NoJob,
-                text: "there is no such download; `gemmactl pull --status` lists them".into(),
-            });
+        let none = |text: String| Failure::Pull {
+            fault: PullFault::NoJob,
+            text,
         };
+        let Some(job) = found.filter(is_whose) else {
+            return Err(none(
+                "there is no such download; `gemmactl pull --status` lists them".into(),
+            ));
+        };
+        if !job.is_running() && !job.is_kept() {
+            let model = &job.status.borrow().model;
+            return Err(none(format!(
+                "the download of {model} is over, and nothing of it is left to forget; `gemmactl rm {model}` removes an installed model"
+            )));
+        }
         job.stop.store(true, Ordering::Relaxed);
         if job.is_kept() {
-            let (_, directory) = self.place()?;
-            let folder = self.folder(&directory)?;
+            let (_, directories) = self.place()?;
+            let folder = self.folder(&directories[0])?;
             let mut journals = folder.journals().into_iter();
             if let Some(journal) = journals.find(|journal| journal.id == id) {
                 folder.forget(&journal);
@@ -266,12 +280,13 @@ impl Pulls {
         Ok(job.status.subscribe())
     }
 
-    /// The way to servers, and where files go.
-    fn place(&self) -> Result<(Way, PathBuf), Failure> {
-        let Some(directory) = self.settings().directories.first().cloned() else {
+    /// The way to servers, and all model directories. Files go into the first; there is one.
+    fn place(&self) -> Result<(Way, Vec<PathBuf>), Failure> {
+        let directories = self.settings().directories;
+        if directories.is_empty() {
             return Err(refused("no model directory is configured"));
-        };
-        Ok((self.way().map_err(refused)?, directory))
+        }
+        Ok((self.way().map_err(refused)?, directories))
     }
 
     fn settings(&self) -> Settings {
@@ -324,7 +339,8 @@ impl Pulls {
         }
         // Dropped with the thread's work, whether that was done, panicked, or had no thread.
         let end = End(job);
-        let work = move || job::run(&way, &folder, journal, &end.0);
+        let directories = self.settings().directories;
+        let work = move || job::run(&way, &folder, journal, &end.0, &directories);
         let thread = std::thread::Builder::new().name("gemmad-pull".to_owned());
         thread.spawn(work).map_err(|error| Failure::NotNow {
             what: "models cannot be fetched",

@@ -1,7 +1,7 @@
 //! What somebody asks for becomes the list of files that are fetched, each with its length and its hash, and it is found out whether
 //! they can be used and there is room for them, before a byte of them is moved.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::file::{LONGEST_ETAG, address};
 use super::hops::{self, Memory};
 use super::hub::{self, Listing};
 use super::leg::{End, server};
+use super::naming;
 use super::refused;
 use super::retry::Attempts;
 use super::rights::rights_of;
@@ -47,19 +48,21 @@ pub struct Planned {
     pub journal: Journal,
 }
 
-/// Finds out what is meant, and whether it can be had. Blocks on servers and on the disk.
+/// Finds out what is meant, and whether it can be had. Blocks on servers and on the disk. `directories`: all model directories, of
+/// which the first is written to; there is one.
 ///
 /// # Errors
 /// Nobody has it, it cannot be used, or a server does not answer.
 pub fn plan(
     way: &Way,
-    directory: &Path,
+    directories: &[PathBuf],
     ask: &PullAsk,
     by: &Puller,
     basis: &PullBasis,
     report: &CatalogReport,
 ) -> Result<Planned, Failure> {
     let (what, hash) = split_hash(&ask.model)?;
+    let directory = &directories[0];
     let resolved = resolved(&way.pull.hub, what, ask, basis)?;
     if let Puller::User { rights, .. } = by
         && *rights != rights_of(resolved.places(), basis)
@@ -78,7 +81,7 @@ pub fn plan(
             pull.files.len()
         )));
     }
-    let folder = folder_of(&pull);
+    let folder = naming::folder_of(&pull);
     let mut files = vec![];
     for file in &pull.files {
         files.push(partial(way, file, hash)?);
@@ -92,6 +95,8 @@ pub fn plan(
         boot: String::new(),
         owner: None,
     };
+    naming::check_word(&journal.model, by, &basis.auto_names)?;
+    naming::check(directory, directories, &journal)?;
     look_at(way, directory, &mut journal)?;
     let plan = PullPlan {
         model: pull.id.clone(),
@@ -346,14 +351,6 @@ fn partial(way: &Way, file: &FileToFetch, hash: Option<&str>) -> Result<PartialF
         ranges: false,
         apart: None,
         whole: None,
-    })
-}
-
-/// Files of a repository lie together: those of another may be called the same.
-fn folder_of(pull: &Pull) -> Option<String> {
-    pull.files.iter().find_map(|file| match &file.source {
-        Source::Hub { repository, .. } => repository.split('/').next_back().map(str::to_owned),
-        Source::Url(_) => None,
     })
 }
 

@@ -30,12 +30,13 @@ impl Pulls {
                 }),
             }
         }
-        let (_, directory) = self.place()?;
-        if !PartialFolder::is_there(&directory) {
+        let (_, directories) = self.place()?;
+        let directory = &directories[0];
+        if !PartialFolder::is_there(directory) {
             return Ok(found);
         }
         let _starting = lock(&self.0.starting);
-        let folder = self.folder(&directory)?;
+        let folder = self.folder(directory)?;
         for (path, bytes) in folder.forgotten() {
             if remove && let Err(error) = fs::remove_file(&path) {
                 tracing::warn!(file = %path.display(), %error, "a forgotten part cannot be removed");

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use url::Url;
@@ -81,10 +82,13 @@ impl Way {
 }
 
 fn read_token(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?
-        .take(LONGEST_TOKEN)
-        .read_to_string(&mut text)?;
+    let (mut text, file) = (String::new(), File::open(path)?);
+    if file.metadata()?.mode() & 0o007 != 0 {
+        return Err(std::io::Error::other(
+            "everybody may read or write it; `chmod o= ` it, and have the hub make another token",
+        ));
+    }
+    file.take(LONGEST_TOKEN).read_to_string(&mut text)?;
     let text = text.trim();
     // It stands in a header.
     match text.bytes().all(|byte| byte.is_ascii_graphic()) {

@@ -20,6 +20,8 @@ pub fn is_repository(text: &str) -> bool {
             && part.starts_with(|c: char| c.is_ascii_alphanumeric())
             && part.bytes().all(is_plain)
             && !part.contains("..")
+            // The hub has neither; the one stands between the two in a folder's name.
+            && !part.contains("--")
             && !part.ends_with('.')
     };
     text.split_once('/')
@@ -120,7 +122,7 @@ mod tests {
             assert!(is_repository(name), "{name}");
         }
         for name in [
-            "", "a", "a/", "/b", "a/b/c", "../b", "a/..", "a/.b", "a/b.", "a b/c", "a/é",
+            "", "a", "a/", "/b", "a/b/c", "../b", "a/..", "a/.b", "a/b.", "a b/c", "a/é", "a--b/c",
         ] {
             assert!(!is_repository(name), "{name}");
         }

@@ -57,7 +57,7 @@ pub fn choose(question: &Question, listed: &[Listed]) -> Result<Pull, Unresolved
             "{repository} has no GGUF file of a model; repositories of GGUF files end in -GGUF, as a rule"
         )));
     }
-    let chosen = model(question, &models)?;
+    let chosen = model(question, &models, &files)?;
     let fetch = |role: Role, file: &Listed| FileToFetch {
         role,
         source: Source::Hub {
@@ -116,8 +116,12 @@ fn variant_in(path: &str) -> Option<Variant> {
     variants.into_iter().next()
 }
 
-/// The model that is meant, in its parts.
-fn model<'a>(question: &Question, models: &[&'a Listed]) -> Result<Vec<&'a Listed>, Unresolved> {
+/// The model that is meant, in its parts. `all`: the repository's files.
+fn model<'a>(
+    question: &Question,
+    models: &[&'a Listed],
+    all: &[&Listed],
+) -> Result<Vec<&'a Listed>, Unresolved> {
     let meant: Vec<&Listed> = match &question.part {
         Some(Part::File(name)) => {
             let found = models.iter().filter(|file| file.path == *name);
@@ -136,10 +140,16 @@ fn model<'a>(question: &Question, models: &[&'a Listed]) -> Result<Vec<&'a Liste
             Some(Part::File(name) | Part::Quantization(name)) => name.as_str(),
             None => "model",
         };
-        return Err(Unresolved::refused(format!(
-            "{repository} has no {asked}; it has {}",
-            names(models)
-        )));
+        let other = all.iter().find(|file| file.path == asked);
+        return Err(Unresolved::refused(
+            match other.and_then(|file| role_of(&file.path)) {
+                Some(role) => format!(
+                    "{asked} is a {role}, which comes with a model: {repository} has {}",
+                    names(models)
+                ),
+                None => format!("{repository} has no {asked}; it has {}", names(models)),
+            },
+        ));
     };
     if let Some((name, _, of)) = part_of(&first.path) {
         return parts(models, name, of);

@@ -18,11 +18,12 @@ mod source;
 pub use allow::Allow;
 pub use check::{digest as digest_of, hexadecimal, is_file_name};
 pub use choose::{Listed, choose};
-pub use name::{all_parts, is_first, part_name, part_of, quantization_of};
+pub use name::{all_parts, is_first, part_name, part_of, quantization_of, role_of};
 pub use offers::{Entry, Offers};
 pub use parse::{CatalogText, Problem, parse};
 pub use read::{Broken, Catalogs, Place, read_all};
 pub use resolve::{Ask, Machine, Pull, Question, Resolved, Unresolved, With, resolve};
+pub use source::Part;
 
 use std::fmt;
 

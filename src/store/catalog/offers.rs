@@ -162,7 +162,10 @@ impl Offers {
                 if self.find(at).is_some_and(|(_, file)| file.role == role) {
                     continue;
                 }
-                let text = format!("no catalog has the {role} {}:{}", at.repository, at.name);
+                let text = format!(
+                    "no catalog has the {role} {}:{}; it needs a [[repository.file]] of its own",
+                    at.repository, at.name
+                );
                 match of.contains(&repository.name) {
                     true => problems.push(Problem {
                         line: Some(at.line),

@@ -485,3 +485,31 @@ fn files_that_others_may_change_are_passed_over_by_name() {
         );
     }
 }
+
+#[test]
+fn a_namesake_is_found_wherever_it_lies() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [first, second] = folders.each_ref().map(|folder| folder.path());
+    let directories = [first.to_owned(), second.to_owned()];
+    let other = |id: &str, own: &[&str]| {
+        let own: Vec<PathBuf> = own.iter().map(|name| first.join(name)).collect();
+        namesake(&directories, id, &own)
+    };
+    assert_eq!(other("b", &["b.gguf"]), None);
+    put(first, "b.gguf", b"");
+    assert_eq!(other("b", &["b.gguf"]), None);
+    assert_eq!(other("b", &["a/b.gguf"]), Some(first.join("b.gguf")));
+    // A scan takes `B.gguf` for the same, as it does parts; what is hidden, or leads nowhere, it does not see.
+    put(second, "z/C.GGUF", b"");
+    assert_eq!(other("c", &["c.gguf"]), Some(second.join("z/C.GGUF")));
+    put(first, "d-00001-of-00002.gguf", b"");
+    let parts = ["d-00001-of-00002.gguf", "d-00002-of-00002.gguf"];
+    assert_eq!(other("d", &parts), None);
+    assert_eq!(other("d", &["d.gguf"]), Some(first.join(parts[0])));
+    put(first, ".hidden/e.gguf", b"");
+    std::os::unix::fs::symlink("/nowhere/e.gguf", first.join("e.gguf")).unwrap();
+    assert_eq!(other("e", &["x/e.gguf"]), None);
+    // The same file by another name of its directory.
+    std::os::unix::fs::symlink(first, second.join("again")).unwrap();
+    assert_eq!(other("b", &["b.gguf"]), None);
+}
