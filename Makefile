@@ -215,7 +215,7 @@ packages: programs
 	@$(MAKE) --no-print-directory $(FOR_ARCH) $(FORMATS)
 
 programs:
-	@case '$(ARCH)' in amd64 | arm64) ;; *) echo 'packages are made for ARCH=amd64 and ARCH=arm64, not for $(ARCH)' >&2; exit 1;; esac
+	@case '$(ARCH)' in amd64 | arm64) exit 0;; esac; echo 'packages are made for ARCH=amd64 and ARCH=arm64, not for $(ARCH): docs/packages.md says why' >&2; exit 1
 	@[ '$(ARCH)' = arm64 ] || [ '$(OWN_ARCH)' = '$(ARCH)' ] || { echo 'a package for $(ARCH) is made on a machine of that architecture' >&2; exit 1; }
 	@# The build script of llama-cpp-sys-2 puts links to its libraries there, and fails where one of a former build dangles.
 	@! [ -d $(PACKAGES_TARGET) ] || find $(PACKAGES_TARGET) -name 'lib*.so*' -xtype l -delete
