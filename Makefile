@@ -272,10 +272,13 @@ vm-test: setup checkout
 	cargo test --release --locked --no-run --test pressure --test packed
 	@$(MAKE) --no-print-directory boot
 
+# Their package has the programs of `make packages`, if these were built after the last change of the sources.
 MACHINES ?= debian-12
+PACKAGED = $(wildcard $(PACKAGES_TARGET)/release/gemmad-worker)
 boot:
 	@$(call install_packages,$(VM_PACKAGES)) || true
-	@python3 tests/vm/run.py --programs $(BIN) $(addprefix --machine ,$(MACHINES)) $(addprefix --only ,$(ONLY)) || { status=$$?; \
+	@python3 tests/vm/run.py --programs $(BIN) $(if $(PACKAGED),$(if $(shell find src build.rs Cargo.toml Cargo.lock systemd models/*.toml cross/cpu-variants -newer $(PACKAGED) -print -quit),,--packaged $(PACKAGES_TARGET)/release)) \
+	  $(addprefix --machine ,$(MACHINES)) $(addprefix --only ,$(ONLY)) || { status=$$?; \
 	  [ $$status = 77 ] && [ -z '$(filter-out 0,$(GEMMAD_NO_SKIPS))' ] || exit $$status; }
 
 # Coding agents as they are, against the tiny model. Not a part of `make test`: their packages are large.
