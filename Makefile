@@ -95,6 +95,8 @@ INSTALLED = \
   systemd/gemmad-relay.socket:$(UNITS)/system/gemmad-relay.socket:644 \
   systemd/gemmad-gateway.socket:$(UNITS)/system/gemmad-gateway.socket:644 \
   systemd/gemmad-gateway.service:$(UNITS)/system/gemmad-gateway.service:644 \
+  systemd/gemmad-app@.socket:$(UNITS)/system/gemmad-app@.socket:644 \
+  systemd/user/gemmad-app@.socket:$(UNITS)/user/gemmad-app@.socket:644 \
   systemd/user/gemmad-pull.socket:$(UNITS)/user/gemmad-pull.socket:644 \
   systemd/user/gemmad-pull@.service:$(UNITS)/user/gemmad-pull@.service:644 \
   systemd/user/gemmad-relay@.service:$(UNITS)/user/gemmad-relay@.service:644 \
@@ -192,7 +194,7 @@ complete = $(EMULATOR) $(BIN)/gemmactl completions $(word 1,$(1)) > "$$made/comp
 # With DESTDIR, or where systemd does not run, there is nothing to stop.
 RUNS := $(if $(DESTDIR),,$(wildcard /run/systemd/system))
 uninstall:
-	@$(if $(RUNS),systemctl disable --quiet --now gemmad.socket gemmad.service gemmad-pull.socket gemmad-relay.socket gemmad-gateway.socket gemmad-gateway.service || true)
+	@$(if $(RUNS),systemctl disable --quiet --now gemmad.socket gemmad.service gemmad-pull.socket gemmad-relay.socket gemmad-gateway.socket gemmad-gateway.service "gemmad-app@*.socket" || true)
 	@rm -f $(foreach file,$(INSTALLED),$(DESTDIR)$(word 2,$(subst :, ,$(file)))) $(addprefix $(DESTDIR),$(ALIASES)) \
 	  $(PAGES) $(foreach shell,$(COMPLETIONS),$(DESTDIR)$(word 2,$(subst :, ,$(shell)))) $(DESTDIR)$(PREFIX)/lib/gemmad/*.so*
 	@rmdir --ignore-fail-on-non-empty $(DESTDIR)$(PREFIX)/lib/gemmad 2>/dev/null || true

@@ -474,6 +474,23 @@ fn tokens_are_told_from_one_another() {
     );
     assert!(head.contains("token_required"), "{head}");
     assert_eq!(ask("none"), (401, "token_required".into()));
+    // Each API's clients read why, whether the daemon refuses or the gateway.
+    for headers in [
+        &["-H", "x-api-key: gmd_none"][..],
+        &["-H", "host: elsewhere"],
+    ] {
+        let of = |path: &str| {
+            let (status, body) = gateway.curl(path, &[headers, &["-d", "{}"][..]].concat());
+            assert!([401, 421].contains(&status), "{path}: {body}");
+            serde_json::from_str::<Value>(&body).unwrap()
+        };
+        let messages = of("/v1/messages");
+        assert_eq!(messages["type"], "error");
+        let kind = messages["error"]["type"].as_str().unwrap();
+        assert!(["authentication_error", "invalid_request_error"].contains(&kind));
+        assert!(of("/api/chat")["error"].is_string());
+        assert!(of("/v1/chat/completions")["error"]["code"].is_string());
+    }
     let key = format!("x-api-key: {inference}");
     let (status, body) = gateway.curl("/v1/chat/completions", &["-H", &key, "-d", &chat]);
     assert_eq!(status, 200, "{body}");

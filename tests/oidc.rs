@@ -383,3 +383,64 @@ fn the_gateway_passes_an_issuers_token_on() {
     );
     assert_eq!(as_gateway(&issuer.with("aud", json!("other"))), "401");
 }
+
+#[test]
+fn a_real_issuers_tokens_are_taken() {
+    let Ok(modules) = std::env::var("GEMMAD_NODE_MODULES") else {
+        return skip(
+            "tokens of oidc-provider",
+            "GEMMAD_NODE_MODULES names no folder with the packages of tests/clients/package.json; `make test` makes one",
+        );
+    };
+    // Its certificate; what it serves itself is not asked.
+    let mut issuer = Issuer::start();
+    let at = issuer.folder.path();
+    std::os::unix::fs::symlink(modules, at.join("node_modules")).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/issuer.mjs");
+    fs::copy(script, at.join("issuer.mjs")).unwrap();
+    let mut process = Command::new("node")
+        .args([at.join("issuer.mjs"), at.join("pair.pem")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(process.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    issuer.url = line.trim().to_owned();
+    // The real one ends with the test as the other does.
+    let mut replaced = std::mem::replace(&mut issuer.process, process);
+    replaced.kill().unwrap();
+    replaced.wait().unwrap();
+    let token = |client: &str, resource: &str| {
+        let output = Command::new("curl")
+            .args(["-sS", "--noproxy", "*", "--cacert"])
+            .arg(issuer.trusted())
+            .args(["-u", &format!("{client}:{client}-secret"), "-d"])
+            .arg(format!(
+                "grant_type=client_credentials&scope=ask&resource=urn:{resource}"
+            ))
+            .arg(format!("{}/token", issuer.url))
+            .output()
+            .unwrap();
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        told["access_token"].as_str().expect("a token").to_owned()
+    };
+    let daemon = issuer.daemon("users = { anna = \"root\" }\nclock-skew = \"0s\"");
+    let anna = token("anna", "gemmad");
+    let models = |token: &str| ask(&daemon, token, "/v1/models", &[]);
+    assert_eq!(models(&anna), code(200, ""));
+    assert_eq!(models(&token("ben", "curve")), code(200, ""));
+    assert_eq!(ask(&daemon, &anna, "/metrics", &[]).0, 200);
+    let bens = ask(&daemon, &token("ben", "gemmad"), "/metrics", &[]);
+    assert_eq!(bens, code(403, "not_permitted"));
+    assert_eq!(models(&token("anna", "other")), code(401, "invalid_token"));
+    assert_eq!(
+        models(&with_another_signature(&anna)),
+        code(401, "invalid_token")
+    );
+    let soon = token("anna", "soon");
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    assert_eq!(models(&soon), code(401, "token_expired"));
+}

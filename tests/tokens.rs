@@ -223,6 +223,32 @@ fn what_a_revoked_token_is_answered_breaks_off_at_once() {
 }
 
 #[test]
+fn a_bad_token_is_refused_in_the_shape_of_each_api() {
+    let daemon = Daemon::start();
+    for path in [
+        "/v1/messages",
+        "/messages/count_tokens",
+        "/api/chat",
+        "/api/nothing",
+        "/v1/chat/completions",
+    ] {
+        let refused = reply(ask(&daemon, "gmd_none", "POST", path, "{}"));
+        assert_eq!(refused.status, 401, "{path}");
+        assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
+        let body = refused.json();
+        if path.contains("/messages") {
+            assert_eq!(body["type"], "error", "{body}");
+            assert_eq!(body["error"]["type"], "authentication_error");
+            assert_eq!(refused.header("request-id"), refused.header("x-request-id"));
+        } else if path.starts_with("/api/") {
+            assert!(body["error"].is_string(), "{body}");
+        } else {
+            assert_eq!(body["error"]["code"], "invalid_token");
+        }
+    }
+}
+
+#[test]
 fn a_request_that_waits_ends_with_its_token() {
     let daemon = Daemon::with(Options {
         inference: "slots = 1".into(),

@@ -7,12 +7,15 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use harness::gateway::{Gateway, both_with, gemmactl};
+use harness::skip::skip;
 use harness::{Daemon, Options, question, wait_for};
 use serde_json::{Value, json};
 
@@ -521,4 +524,72 @@ fn a_service_that_lies_is_not_believed() {
         .parse()
         .unwrap();
     assert!(peak < 64 << 10, "{peak} KiB");
+}
+
+/// Runs the AI SDK's sample against a gateway.
+fn stream_text(modules: &str, gateway: &Gateway, token: &str) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    // Node looks for packages beside the file that wants them.
+    std::os::unix::fs::symlink(modules, folder.path().join("node_modules")).unwrap();
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/stream_text.mjs");
+    let copy = folder.path().join("stream_text.mjs");
+    std::fs::copy(sample, &copy).unwrap();
+    let output = Command::new("node")
+        .arg(copy)
+        .args([&gateway.url("/v1"), token])
+        .env("NODE_EXTRA_CA_CERTS", gateway.certificate())
+        .env("NO_PROXY", "*")
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}\n{}", gateway.log());
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn the_ai_sdks_sample_is_answered_here_and_when_that_is_gone_there() {
+    const MODEL: &str = "tiny-26b-a4b-q8_0";
+    let Ok(modules) = std::env::var("GEMMAD_NODE_MODULES") else {
+        return skip(
+            "the AI SDK's sample through the gateway",
+            "GEMMAD_NODE_MODULES names no folder with the packages of tests/clients/package.json; `make test` makes one",
+        );
+    };
+    let other = Daemon::start();
+    let address = at_a_port(other.socket.clone());
+    let (folder, options) = no_models();
+    let file = folder.path().join(format!("{MODEL}.gguf"));
+    std::fs::copy(harness::tiny_models().join(format!("{MODEL}.gguf")), &file).unwrap();
+    let upstream = format!(
+        "[[upstream]]\nname = \"other\"\nurl = \"http://{address}/v1\"\nretention = \"any\"\nmodels = [\"google/gemma-4-26b-a4b-it={MODEL}\"]\nusers = [\"*\"]\nfailover = true\n"
+    );
+    let options = Options {
+        audit: upstream,
+        ..options
+    };
+    let Some((daemon, gateway)) = both_with(options, "") else {
+        return;
+    };
+    let token = gemmactl(&daemon, &["token", "issue"]);
+    let here = stream_text(&modules, &gateway, &token);
+    assert_eq!(
+        (&here["text"], &here["model"]),
+        (&json!(PARIS), &json!(MODEL))
+    );
+    assert!(
+        here["backend"].is_null() && here["pieces"].as_u64() > Some(1),
+        "{here}"
+    );
+
+    std::fs::remove_file(file).unwrap();
+    wait_for("the model to be gone", || {
+        let listed = daemon.get("/v1/models").json();
+        let models = listed["data"].as_array().unwrap();
+        !models.iter().any(|model| model["id"] == MODEL)
+    });
+    let there = stream_text(&modules, &gateway, &token);
+    assert_eq!(there["text"], PARIS);
+    assert_eq!(there["model"], format!("other/{MODEL}"));
+    assert_eq!(there["backend"], "other");
+    assert!(there["pieces"].as_u64() > Some(1), "{there}");
 }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use super::app::Apps;
 use super::names::Names;
 use super::oidc::Oidc;
 use super::quota::{Quota, Share};
@@ -23,6 +24,8 @@ pub struct Admission {
     pub tokens: Tokens,
     /// Issuers whose tokens are taken besides.
     pub oidc: Oidc,
+    /// Those that have sockets of their own.
+    pub apps: Apps,
     /// Whether those who issued tokens are still there.
     pub names: Names,
     /// Bytes of requests that were received and not begun to be answered.
@@ -37,6 +40,7 @@ impl Admission {
             policy: RwLock::new(policy),
             tokens,
             oidc,
+            apps: Apps::default(),
             names: Names::default(),
             bodies: Quota::new(per_user.saturating_mul(BODIES_USERS), per_user),
         })

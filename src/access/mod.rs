@@ -9,8 +9,11 @@
 //! A token ([`token`]) stands for a part of the rights of the user who issued it. What it may do is
 //! what its scopes and that user's present rights have in common. So it is with tokens of other issuers
 //! ([`oidc`]), where the configuration says which user somebody is; others ask, and no more.
+//!
+//! Apps and containers have sockets of their own ([`app`]): there nobody is a user.
 
 pub mod admission;
+pub mod app;
 mod names;
 pub mod oidc;
 pub mod quota;
@@ -25,11 +28,12 @@ use nix::unistd::{Group, User, getgrouplist};
 use tokio::net::UnixStream;
 
 use self::admission::Admission;
+use self::app::App;
 pub use self::names::name_of;
 use self::oidc::Subject;
 use self::subuid::SubordinateIds;
 use self::token::{Record, Scope};
-use crate::chat::PrincipalId;
+use crate::chat::{AppName, PrincipalId};
 use crate::config::{Access, Config, GATEWAY, INSTALLERS, Models};
 use crate::sys::socket;
 
@@ -47,6 +51,8 @@ pub enum Principal {
     Token { record: Arc<Record>, owner: u32 },
     /// Whoever has a token of an OpenID Connect issuer.
     Subject(Arc<Subject>),
+    /// Whoever is connected to an app's socket.
+    App(Arc<App>),
 }
 
 impl Principal {
@@ -67,6 +73,7 @@ impl Principal {
                 owner: *owner,
             },
             Self::Subject(subject) => subject.id,
+            Self::App(app) => PrincipalId::App(app.name),
         }
     }
 
@@ -77,6 +84,7 @@ impl Principal {
             Self::User { .. } => true,
             Self::Token { record, .. } => record.scopes.contains(&scope),
             Self::Subject(subject) => subject.scopes.contains(&scope),
+            Self::App(app) => app.scopes.contains(&scope),
         }
     }
 
@@ -86,6 +94,7 @@ impl Principal {
             Self::User { uid, groups, .. } => Some((*uid, groups)),
             Self::Token { record, .. } => Some((record.uid, &record.groups)),
             Self::Subject(subject) => subject.user.as_ref().map(|(uid, groups)| (*uid, &**groups)),
+            Self::App(_) => None,
         }
     }
 
@@ -145,6 +154,14 @@ impl Caller {
         })
     }
 
+    /// Whoever is connected to this app's socket: who that is plays no part. `None`: the app may do nothing any more.
+    pub fn of_app(stream: &UnixStream, name: AppName, admission: &Admission) -> Option<Self> {
+        Some(Self {
+            principal: Principal::App(admission.apps.find(name)?),
+            pid: stream.peer_cred().ok().and_then(|peer| peer.pid()),
+        })
+    }
+
     /// See [`Principal::id`].
     pub fn id(&self) -> PrincipalId {
         self.principal.id()
@@ -190,9 +207,14 @@ pub fn unknown_names(config: &Config) -> Vec<String> {
         ),
         numbers("server.socket-group", "group", group, find_group),
     ];
+    let apps = config.apps.iter();
+    let apps = apps.map(|app| {
+        let group = app.socket_group.as_slice();
+        numbers("app.socket-group", "group", group, find_group)
+    });
     let users = config.oidc.iter().flat_map(|issuer| issuer.users.values());
     let subjects = users.map(|user| numbers("oidc.users", "user", from_ref(user), find_user));
-    let checks = checks.into_iter().chain(subjects);
+    let checks = checks.into_iter().chain(apps).chain(subjects);
     checks.filter_map(Result::err).collect()
 }
 
@@ -296,8 +318,11 @@ impl Policy {
         principal.has(Scope::Models) && self.is_administrator(principal)
     }
 
-    /// Whether it is an administrator, or a token of one.
+    /// Whether it is an administrator, a token of one, or an app: its scopes are an administrator's to give.
     fn is_administrator(&self, principal: &Principal) -> bool {
+        if let Principal::App(_) = principal {
+            return true;
+        }
         let Some((uid, groups)) = principal.user() else {
             return false;
         };

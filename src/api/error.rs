@@ -111,8 +111,12 @@ impl ApiError {
 
     /// The caller may not do this.
     pub fn forbidden(uid: PrincipalId) -> Self {
+        let who = match uid {
+            PrincipalId::App(_) => uid.to_string(),
+            _ => format!("user {uid}"),
+        };
         let message = format!(
-            "this is for administrators, and user {uid} is none; `admins` and `admin-groups` under [access] in gemmad.toml name them"
+            "this is for administrators, and {who} is none; `admins` and `admin-groups` under [access] in gemmad.toml name them"
         );
         Self::not_permitted(message)
     }
@@ -137,10 +141,10 @@ impl ApiError {
         )
     }
 
-    /// A token has had its requests of this minute.
+    /// Whoever asks has had their requests of this minute.
     pub fn paced(limit: u32, after: Duration) -> Self {
         let message = format!(
-            "this token may be used {limit} times a minute; try again in {} s",
+            "you may ask {limit} times a minute; try again in {} s",
             after.as_secs() + 1
         );
         Self::too_many("token_limit", message).retry_after(after)

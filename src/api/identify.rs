@@ -1,4 +1,4 @@
-//! Who a request is from: whoever is connected, or whoever has the token that comes along.
+//! Who a request is from: whoever is connected, or whoever has the token that comes along; at an app's socket the app alone.
 //!
 //! The kernel says who is connected. A token is taken from everyone who is; the gateway, which speaks
 //! for programs that no kernel vouches for, is nobody without one. Tokens are the daemon's own, and
@@ -16,6 +16,7 @@ use crate::access::token::{PREFIX, Record, Refusal};
 use crate::access::{Caller, Principal, name_of};
 use crate::api::error::ApiError;
 use crate::attachments::aside;
+use crate::chat::AppName;
 
 /// In which the gateway says whose request it passes on: the address of its client.
 const PEER: HeaderName = HeaderName::from_static("x-gemmad-peer");
@@ -36,6 +37,10 @@ pub async fn identify(
     let peer = peer(admission, connected, headers);
     let keys = keys(headers);
     let (peer, keys) = (peer?, keys?);
+    if let Principal::App(app) = &connected.principal {
+        let caller = of_app(admission, app.name, &keys, connected.pid)?;
+        return Ok((caller, None));
+    }
     let mut found = None;
     for (at, key) in keys.iter().enumerate() {
         // Most clients that send two send the same.
@@ -66,6 +71,32 @@ pub async fn identify(
     count(admission, &principal)?;
     let pid = connected.pid;
     Ok((Caller { principal, pid }, peer))
+}
+
+/// The app, with what it may do now, however long its connection has been there. Keys that clients must send to other services
+/// are nothing here; a token is refused, so that nobody believes it counted.
+fn of_app(
+    admission: &Admission,
+    name: AppName,
+    keys: &[String],
+    pid: Option<i32>,
+) -> Result<Caller, ApiError> {
+    if keys.iter().any(|key| key.starts_with(PREFIX)) {
+        return Err(ApiError::not_permitted(format!(
+            "this socket is the app `{name}`'s, and nobody else asks here: no token is taken"
+        )));
+    }
+    let app = admission.apps.find(name).ok_or_else(|| no_app(name))?;
+    let principal = Principal::App(app);
+    count(admission, &principal)?;
+    Ok(Caller { principal, pid })
+}
+
+/// Of an app that the configuration had and has no more.
+pub fn no_app(name: AppName) -> ApiError {
+    ApiError::not_permitted(format!(
+        "the app `{name}` has no [[app]] in gemmad.toml any more"
+    ))
 }
 
 /// Whose token a key is; `None`: it is none, but something that other services want.
@@ -122,6 +153,7 @@ fn count(admission: &Admission, principal: &Principal) -> Result<(), ApiError> {
             counted.map_err(|after| (record.per_minute.unwrap_or(0), after))
         }
         Principal::Subject(subject) => admission.oidc.count(subject, now),
+        Principal::App(app) => admission.apps.count(app, now),
     };
     counted.map_err(|(limit, after)| ApiError::paced(limit, after))
 }
@@ -139,7 +171,7 @@ fn peer(
     match (is_gateway, first) {
         (false, None) => Ok(None),
         (false, Some(_)) => Err(ApiError::not_permitted(format!(
-            "`{PEER}` is the gateway's to send, and user {} is not the gateway's (`gateway` in gemmad.toml)",
+            "`{PEER}` is the gateway's to send (`gateway` in gemmad.toml), and {} is not the gateway's user",
             connected.id()
         ))),
         (true, first) => {

@@ -23,7 +23,7 @@ mod body;
 mod choices;
 pub mod conversation;
 mod documents;
-mod error;
+pub(crate) mod error;
 pub mod fields;
 mod foreign;
 pub mod generation;
@@ -54,7 +54,7 @@ mod tests;
 mod unsupported;
 
 pub use parse::Invalid;
-pub use serve::serve;
+pub use serve::{Listener, serve};
 
 use std::sync::Arc;
 
@@ -68,13 +68,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use serde::Serialize;
 
-use crate::access::Caller;
 use crate::access::admission::Admission;
 use crate::access::quota::Quota;
 use crate::access::token::Scope;
+use crate::access::{Caller, Principal};
 use crate::attachments::Attachments;
 use crate::backend::Backends;
 use crate::config::Limits;
+use anthropic::AnthropicError;
 use error::ApiError;
 use ollama::OllamaError;
 use openai::files::StoredFile;
@@ -358,16 +359,22 @@ fn router(api: Arc<Api>) -> Router {
         .with_state(api)
 }
 
-/// Lets users through, and tokens that are for this.
+/// Lets users through, and tokens and apps that are for this.
 async fn in_scope(scope: Scope, request: Request, next: Next) -> Response {
     let caller = request.extensions().get::<Caller>();
     if caller.is_some_and(|caller| caller.principal.has(scope)) {
         return next.run(request).await;
     }
-    let message = format!(
-        "this token is not for it: it needs the scope `{}` (`gemmactl token issue --scope {0}`)",
-        scope.word()
-    );
+    let word = scope.word();
+    let message = match caller.map(|caller| &caller.principal) {
+        Some(Principal::App(app)) => format!(
+            "the app `{}` may not do that: it needs the scope `{word}` (`scopes` of its [[app]] in gemmad.toml)",
+            app.name
+        ),
+        _ => format!(
+            "this token is not for it: it needs the scope `{word}` (`gemmactl token issue --scope {word}`)"
+        ),
+    };
     in_its_shape(ApiError::not_permitted(message), request.uri())
 }
 
@@ -388,9 +395,10 @@ async fn unknown_path(uri: Uri) -> Response {
 
 /// An error as the API has it that the path is of.
 fn in_its_shape(error: ApiError, uri: &Uri) -> Response {
-    match ollama::has(uri.path()) {
-        true => OllamaError(error).into_response(),
-        false => error.into_response(),
+    match uri.path() {
+        path if ollama::has(path) => OllamaError(error).into_response(),
+        path if anthropic::has(path) => AnthropicError(error).into_response(),
+        _ => error.into_response(),
     }
 }
 

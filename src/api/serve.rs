@@ -20,10 +20,12 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::access::Caller;
+use crate::access::admission::Admission;
 use crate::access::quota::Share;
 use crate::api::error::ApiError;
-use crate::api::identify::identify;
-use crate::api::{Api, id, in_its_shape, router};
+use crate::api::identify::{identify, no_app};
+use crate::api::{Api, anthropic, id, in_its_shape, router};
+use crate::chat::AppName;
 use crate::sys::write_timeout::WriteTimeout;
 
 /// Rest after a failed accept: descriptors come back when connections end, and trying on costs a
@@ -31,29 +33,35 @@ use crate::sys::write_timeout::WriteTimeout;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a connection may wait for the head of a (next) request.
 const IDLE: Duration = Duration::from_secs(300);
-/// Where the clients look for another header with the request's name.
-const ANTHROPIC: &str = "/v1/messages";
 /// Bytes of a request's head, and of an answer that waits for its reader beside what the socket
 /// holds.
 const BUFFER: usize = 16 << 10;
 
+/// A socket on which connections come.
+pub struct Listener {
+    pub socket: UnixListener,
+    /// The app whose own it is.
+    pub app: Option<AppName>,
+}
+
 /// Takes connections until `shutdown` becomes true or its sender is gone, then lets those that are
 /// being answered finish. The caller bounds how long that may take: dropping this future ends them
 /// all.
-pub async fn serve(api: Arc<Api>, listener: UnixListener, mut shutdown: watch::Receiver<bool>) {
+pub async fn serve(api: Arc<Api>, listener: Listener, mut shutdown: watch::Receiver<bool>) {
     let router = router(Arc::clone(&api));
     let mut connections = JoinSet::new();
     let mut failing = false;
     loop {
         let accepted = tokio::select! {
             () = stopped(&mut shutdown) => break,
-            accepted = listener.accept() => accepted,
+            accepted = listener.socket.accept() => accepted,
             Some(_) = connections.join_next() => continue,
         };
         match accepted.and_then(|(stream, _)| {
-            Caller::of(&stream, &api.admission).map(|caller| (stream, caller))
+            caller(&stream, listener.app, &api.admission).map(|caller| (stream, caller))
         }) {
-            Ok((stream, caller)) => {
+            Ok((stream, Err(error))) => refuse(&stream, &error),
+            Ok((stream, Ok(caller))) => {
                 failing = false;
                 let mut share = api.admission.share(&api.connections, &caller.principal);
                 match share.grow(1) {
@@ -81,6 +89,18 @@ pub async fn serve(api: Arc<Api>, listener: UnixListener, mut shutdown: watch::R
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
+}
+
+/// Who is connected, or why nobody may be.
+fn caller(
+    stream: &UnixStream,
+    app: Option<AppName>,
+    admission: &Admission,
+) -> io::Result<Result<Caller, ApiError>> {
+    match app {
+        None => Caller::of(stream, admission).map(Ok),
+        Some(app) => Ok(Caller::of_app(stream, app, admission).ok_or_else(|| no_app(app))),
+    }
 }
 
 async fn stopped(shutdown: &mut watch::Receiver<bool>) {
@@ -220,7 +240,8 @@ async fn answer(
             .headers_mut()
             .insert(header::WWW_AUTHENTICATE, challenge);
     }
-    if path.starts_with(ANTHROPIC) {
+    // Where its clients look for another header with the request's name.
+    if anthropic::has(&path) {
         response
             .headers_mut()
             .insert(id::ANTHROPIC_REQUEST, id.clone());

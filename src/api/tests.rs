@@ -75,6 +75,10 @@ impl Door {
                 Oidc::default(),
             ),
         ));
+        let listener = Listener {
+            socket: listener,
+            app: None,
+        };
         let serving = tokio::spawn(serve(Arc::clone(&api), listener, stopping));
         Self {
             path,

@@ -161,8 +161,8 @@ pub trait Permits: Debug + Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Permit {
     All,
-    /// The one with this id.
-    Only(String),
+    /// Those with these ids, of which the first is meant by `auto`.
+    Only(Vec<String>),
     /// None any more.
     Nothing,
 }
@@ -246,20 +246,29 @@ impl Backends {
             Permit::All => return Ok(model.to_owned()),
             Permit::Only(only) => only,
             Permit::Nothing => {
-                let text = "the token has expired".to_owned();
+                let text = "the right to ask has ended since it was asked".to_owned();
                 return Err(Failure::NotPermitted { text });
             }
         };
-        let is_it = ["", "auto"].contains(&model)
-            || model.eq_ignore_ascii_case(&only)
-            || self.find(model, Modalities::default()).await?.model.id == only;
+        let is_auto = ["", "auto"].contains(&model);
+        let named = only
+            .iter()
+            .find(|id| is_auto || model.eq_ignore_ascii_case(id));
+        let named = match named {
+            Some(id) => id.clone(),
+            None => self.find(model, Modalities::default()).await?.model.id,
+        };
         // By its id from here on: what else the name may mean is not for them.
-        if is_it {
-            return Ok(only);
+        if only.contains(&named) {
+            return Ok(named);
         }
         Err(Failure::NotPermitted {
             text: format!(
-                "this token is for the model `{only}`, and `{model}` is another; ask for `{only}` or `auto`"
+                "`{model}` is not for you: ask for {} or `auto`",
+                only.iter()
+                    .map(|id| format!("`{id}`"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
             ),
         })
     }
@@ -422,10 +431,14 @@ mod tests {
             let backends = Backends::new(local).with_permits(Arc::new(OneModel(permit)));
             backends.permitted(owner, name).await
         };
-        let only = || Permit::Only("mine".to_owned());
+        let only = || Permit::Only(vec!["mine".to_owned(), "second".to_owned()]);
         for name in ["mine", "Mine", "auto", "", "alias"] {
             assert_eq!(permitted(only(), token, name).await, Ok("mine".to_owned()));
         }
+        assert_eq!(
+            permitted(only(), token, "second").await,
+            Ok("second".into())
+        );
         let refused = permitted(only(), token, "other").await.unwrap_err();
         assert!(matches!(refused, Failure::NotPermitted { text } if text.contains("`mine`")));
         let user = PrincipalId::User(1000);

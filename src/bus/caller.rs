@@ -13,17 +13,23 @@ use crate::api::native::status::Viewer;
 impl Shared {
     /// Lets in whoever sent the message with this header, if they may ask.
     pub async fn admit(&self, header: &Header<'_>) -> Result<Client, BusError> {
+        self.admit_as(header, Action::Infer).await
+    }
+
+    /// Lets in whoever sent the message with this header, for what is everybody's unless polkit says otherwise.
+    pub async fn admit_as(&self, header: &Header<'_>, action: Action) -> Result<Client, BusError> {
         let client = self.identify(header).await?;
         if self.admission.may_administer(&client.caller.principal) {
             return Ok(client);
         }
-        match polkit::verdict(&self.polkit, &client, header, Action::Infer).await? {
+        match polkit::verdict(&self.polkit, &client, header, action).await? {
             // Without polkit everyone may whom the bus lets call.
             Verdict::Yes | Verdict::Away => Ok(client),
             Verdict::No | Verdict::Challenge => Err(BusError::NotAuthorized(format!(
-                "polkit does not let user {} ask; an administrator can, with a rule for {} (see polkit(8))",
+                "polkit does not let user {} {}; an administrator can, with a rule for {} (see polkit(8))",
                 client.caller.id(),
-                Action::Infer.id()
+                action.what(),
+                action.id()
             ))),
         }
     }

@@ -6,6 +6,7 @@ use zbus::DBusError;
 
 use crate::access::quota::Full;
 use crate::api::Invalid;
+use crate::api::error::ApiError;
 use crate::api::generation::Unread;
 use crate::api::openai::chat::fields;
 use crate::attachments::Refused;
@@ -100,6 +101,19 @@ impl From<Failure> for BusError {
                 UpstreamFault::Unavailable => Self::WorkerFailed(text),
             },
             Failure::Chat(_) => Self::InvalidRequest(text),
+        }
+    }
+}
+
+impl From<ApiError> for BusError {
+    /// What the doors have in common and is no backend's, by the family of its status.
+    fn from(error: ApiError) -> Self {
+        let text = error.message;
+        match error.status.as_u16() {
+            401 | 403 => Self::NotAuthorized(text),
+            429 | 503 => Self::Busy(text),
+            500.. => Self::DiskFailed(text),
+            _ => Self::InvalidRequest(text),
         }
     }
 }

@@ -170,11 +170,11 @@ impl Manager {
     }
 
     /// Answers a question with a text. Options: model, system (s), max-tokens, seed (u),
-    /// temperature (d), thinking (b), prompt-cache-retention (s: in_memory or 24h),
-    /// service-tier (s: default or flex), images, sounds, files (ah), progress (s: a name for this
-    /// call, under which Progress tells how far it is), and timeout (u): the seconds after which the
-    /// call fails, 20 unless given. A model may have to be loaded first, which takes longer: then give
-    /// more, and have your library wait as long.
+    /// temperature (d), thinking (b), speculation (s: auto, on or off), prompt-cache-retention (s:
+    /// in_memory or 24h), service-tier (s: default or flex), images, sounds, files (ah), progress (s:
+    /// a name for this call, under which Progress tells how far it is), and timeout (u): the seconds
+    /// after which the call fails, 20 unless given. A model may have to be loaded first, which takes
+    /// longer: then give more, and have your library wait as long.
     #[zbus(out_args("answer"))]
     async fn ask(
         &self,

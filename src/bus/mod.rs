@@ -1,7 +1,7 @@
 //! Front door 2: D-Bus, for programs that use this machine's other services in the same way.
 //!
 //! ```text
-//!   /org/gemmad/Gemmad1                      Manager: what is there, load, ask, open; Models: what is installed
+//!   /org/gemmad/Gemmad1                      Manager: what is there, load, ask, open; Models: what is installed; Account: the caller's own
 //!   /org/gemmad/client/stream_ID             Stream: an answer on its way through a socket
 //!   /org/gemmad/client/conversation_ID       Conversation: what was said, kept for its owner
 //!   /org/gemmad/client/download_ID           Download: a model that comes, as one who waits sees it
@@ -10,6 +10,7 @@
 //! A method is parse, one call, render. Who calls, the bus says. `Ask` and `Send` make a request of
 //! their options; those of `Chat` and `OpenStream` are OpenAI's JSON, as the other door takes them.
 
+mod account;
 mod ask;
 mod caller;
 mod charge;
@@ -47,6 +48,7 @@ use crate::access::quota::Quota;
 use crate::attachments::Attachments;
 use crate::backend::Backends;
 use crate::config::{BusChoice, Limits};
+use account::Account;
 use client::NameWatch;
 use manager::{Manager, MemoryRead};
 use models::Models;
@@ -197,6 +199,7 @@ impl Door {
         };
         let (shared, server) = (Arc::new(shared), connection.object_server());
         server.at(PATH, Models::new(shared.clone())).await?;
+        server.at(PATH, Account::new(shared.clone())).await?;
         server.at(PATH, Manager::new(shared)).await?;
         // Last: whoever sees the name finds everything there.
         self.take_name(&connection, &bus).await?;

@@ -18,6 +18,8 @@ pub enum Action {
     Load,
     /// Install and delete models, which answer everyone.
     Models,
+    /// Make, show and end tokens, which give others a part of one's rights.
+    Tokens,
 }
 
 impl Action {
@@ -27,6 +29,17 @@ impl Action {
             Self::Infer => "org.gemmad.infer",
             Self::Load => "org.gemmad.load",
             Self::Models => "org.gemmad.models",
+            Self::Tokens => "org.gemmad.tokens",
+        }
+    }
+
+    /// Continues "polkit does not let you ".
+    pub fn what(self) -> &'static str {
+        match self {
+            Self::Infer => "ask",
+            Self::Load => "load and unload models",
+            Self::Models => "change the models",
+            Self::Tokens => "manage tokens",
         }
     }
 }

@@ -116,6 +116,22 @@ pub trait Download {
     fn finished(&self, state: &str, error: &str) -> zbus::Result<()>;
 }
 
+/// What is the caller's own.
+#[proxy(
+    interface = "org.gemmad.Gemmad1.Account",
+    default_service = "org.gemmad.Gemmad1",
+    default_path = "/org/gemmad/Gemmad1"
+)]
+pub trait Account {
+    #[zbus(allow_interactive_auth)]
+    fn issue_token(&self, options: Options<'_>) -> zbus::Result<(String, String)>;
+    #[zbus(allow_interactive_auth)]
+    fn list_tokens(&self) -> zbus::Result<String>;
+    #[zbus(allow_interactive_auth)]
+    fn revoke_token(&self, id: &str) -> zbus::Result<()>;
+    fn get_usage(&self) -> zbus::Result<String>;
+}
+
 /// An answer on its way.
 #[proxy(
     interface = "org.gemmad.Gemmad1.Stream",

@@ -3,10 +3,10 @@
 use super::error::BusError;
 use super::options::Options;
 use crate::api::openai::common::DEFAULT_MODEL;
-use crate::chat::{ChatRequest, Message, Retention, ServiceTier, Thinking};
+use crate::chat::{ChatRequest, Message, Retention, ServiceTier, Speculation, Thinking};
 
-/// The options `model`, `max-tokens`, `temperature`, `seed`, `thinking`, `prompt-cache-retention`
-/// and `service-tier`.
+/// The options `model`, `max-tokens`, `temperature`, `seed`, `thinking`, `speculation`,
+/// `prompt-cache-retention` and `service-tier`.
 #[derive(Debug, Default)]
 pub struct Settings {
     model: Option<String>,
@@ -14,6 +14,7 @@ pub struct Settings {
     temperature: Option<f64>,
     seed: Option<u32>,
     thinking: bool,
+    speculation: Option<Speculation>,
     retention: Retention,
     tier: ServiceTier,
 }
@@ -27,6 +28,7 @@ impl Settings {
             temperature: options.number("temperature")?,
             seed: options.count("seed")?,
             thinking: options.switch("thinking")?.unwrap_or(false),
+            speculation: speculation(options)?,
             retention: retention(options)?,
             tier: tier(options)?,
         })
@@ -45,6 +47,7 @@ impl Settings {
             request.sampling.temperature = temperature as f32;
         }
         request.sampling.seed = self.seed;
+        request.speculation = self.speculation;
         request.retention = self.retention;
         request.tier = self.tier;
         if self.thinking {
@@ -52,6 +55,18 @@ impl Settings {
         }
         request
     }
+}
+
+fn speculation(options: &mut Options) -> Result<Option<Speculation>, BusError> {
+    let name = options.text("speculation")?;
+    let known = name.map(|name| {
+        Speculation::of(&name).ok_or_else(|| {
+            BusError::InvalidRequest(format!(
+                "option `speculation` is `auto`, `on` or `off`, not {name:?}"
+            ))
+        })
+    });
+    known.transpose()
 }
 
 fn retention(options: &mut Options) -> Result<Retention, BusError> {
@@ -83,13 +98,17 @@ mod tests {
     use std::collections::HashMap;
     use zbus::zvariant::{OwnedValue, Value};
 
-    fn settings(options: &[(&str, Value<'_>)]) -> Settings {
+    fn taken(options: &[(&str, Value<'_>)]) -> Result<Settings, BusError> {
         let owned = |(name, value): &(&str, Value<'_>)| {
             let value = OwnedValue::try_from(value.try_clone().unwrap()).unwrap();
             ((*name).to_owned(), value)
         };
         let options: HashMap<_, _> = options.iter().map(owned).collect();
-        Settings::take(&mut Options::new(options)).unwrap()
+        Settings::take(&mut Options::new(options))
+    }
+
+    fn settings(options: &[(&str, Value<'_>)]) -> Settings {
+        taken(options).unwrap()
     }
 
     #[test]
@@ -111,6 +130,7 @@ mod tests {
             ("temperature", 0.5.into()),
             ("seed", 9u32.into()),
             ("thinking", true.into()),
+            ("speculation", "off".into()),
             ("prompt-cache-retention", "24h".into()),
             ("service-tier", "flex".into()),
         ]);
@@ -126,7 +146,20 @@ mod tests {
             }
         );
         assert_eq!(request.thinking, Thinking::On { budget: None });
+        assert_eq!(request.speculation, Some(Speculation::Off));
         assert_eq!(request.retention, Retention::Day);
         assert_eq!(request.tier, ServiceTier::Flex);
+    }
+
+    #[test]
+    fn unknown_words_are_refused_by_name() {
+        for option in ["speculation", "prompt-cache-retention", "service-tier"] {
+            let error = taken(&[(option, "sometimes".into())]).unwrap_err();
+            let error = format!("{error:?}");
+            assert!(
+                error.contains(option) && error.contains("sometimes"),
+                "{error}"
+            );
+        }
     }
 }

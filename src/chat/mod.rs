@@ -31,7 +31,7 @@ pub use form::{Constraint, Format, ToolChoice};
 pub use media::{BUDGETS, DecodedMedia, Detail, Picture, Pixels, Samples, Sound};
 pub use modality::{Modalities, Modality};
 pub use place::{PartKind, Place};
-pub use principal::PrincipalId;
+pub use principal::{AppName, PrincipalId};
 pub use remote::{Barred, MAX_URL_BYTES, Networks, Remote, RemoteKind};
 pub use speculation::{Drafted, MOST_DRAFT, Speculation, Tally};
 pub use text::{TextAnswer, TextTask};

@@ -1,6 +1,7 @@
 //! All keys: where each is written, what it allows, which field it sets. A file for each table.
 
 mod access;
+mod app;
 mod audit;
 mod inference;
 mod limits;
@@ -134,7 +135,7 @@ const fn time_or_zero(put: fn(&mut Config, Duration)) -> Rule {
 }
 
 /// Every table there is, in the order of the sample.
-pub(super) static TABLES: [Table; 10] = [
+pub(super) static TABLES: [Table; 11] = [
     table("server", server::KEYS),
     table("models", models::KEYS),
     table("pull", pull::KEYS),
@@ -144,6 +145,7 @@ pub(super) static TABLES: [Table; 10] = [
     table("access", access::KEYS),
     table("log", log::KEYS),
     table("audit", audit::KEYS),
+    list("app", app::KEYS, &app::LIST),
     list("upstream", upstream::KEYS, &upstream::LIST),
 ];
 

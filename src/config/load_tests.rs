@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
-use crate::config::{BusChoice, Keeps, Upstream, UpstreamModel};
+use crate::config::{App, BusChoice, Keeps, Upstream, UpstreamModel};
 
 const SAMPLE: &str = include_str!("../../systemd/gemmad.toml");
 
@@ -299,7 +299,13 @@ fn the_sample_names_every_key_and_its_default() {
     let mut reader = Reader::default();
     reader.file(Path::new("sample"), &live);
     assert_eq!(reader.problems, []);
-    // It shows one upstream, which sets what it must and leaves the rest as it is.
+    // It shows one app and one upstream, each of which sets what it must and leaves the rest as it is.
+    let apps = std::mem::take(&mut reader.config.apps);
+    let notes = App {
+        name: "notes".into(),
+        ..App::default()
+    };
+    assert_eq!(apps, [notes]);
     let upstreams = std::mem::take(&mut reader.config.upstreams);
     let shown = Upstream {
         name: "big".into(),
@@ -328,6 +334,32 @@ fn the_sample_names_every_key_and_its_default() {
             .all(|line| line.is_empty() || line.starts_with(['#', '['])),
         "a key is set in the sample"
     );
+}
+
+#[test]
+fn apps_are_a_list_of_different_ones() {
+    let one = "[[app]]\nname = \"notes\"\nsocket = \"/run/notes.sock\"\n";
+    let two = "[[app]]\nname = \"org.example.Mail\"\nsocket-mode = \"0666\"\nscopes = [\"inference\", \"models\"]\nmodels = [\"a\"]\nlimit = 30\n";
+    let read = read_text(&format!("{one}{two}")).unwrap().apps;
+    assert_eq!(read[0].socket, Some("/run/notes.sock".into()));
+    assert_eq!((read[0].socket_mode, read[0].limit), (0o600, None));
+    assert_eq!((read[1].socket_mode, read[1].limit), (0o666, Some(30)));
+    assert_eq!((read[1].scopes.len(), read[1].models.len()), (2, 1));
+    refused(
+        &format!("{one}{one}"),
+        &["a.toml:4", "two [[app]] of the name `notes`"],
+    );
+    refused(
+        &format!("{one}{}", one.replace("\"notes\"", "\"mail\"")),
+        &["`notes` and `mail` have the same `socket`"],
+    );
+    refused("[[app]]\nlimit = 3\n", &["[[app]] lacks `name`"]);
+    refused("[[app]]\nname = \"a b\"\n", &["[app] name is", "letters"]);
+    refused(
+        "[[app]]\nname = \"a\"\nscopes = []\n",
+        &["scopes", "at least one"],
+    );
+    refused("[app]\nname = \"a\"\n", &["each under [[app]]"]);
 }
 
 #[test]

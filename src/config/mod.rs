@@ -2,9 +2,10 @@
 //!
 //! `keys` is the table of all keys with what each allows, `value` reads sizes and times, `load`
 //! finds the files and merges them; `line` keeps what they hold to one line of a message.
-//! `oidc` and `upstream` are the tables that there may be several of; `reference` is what manual pages
+//! `app`, `oidc` and `upstream` are the tables that there may be several of; `reference` is what manual pages
 //! say of the keys, `args` the daemon's command line.
 
+mod app;
 mod args;
 mod error;
 mod keys;
@@ -16,6 +17,7 @@ mod reference;
 mod upstream;
 mod value;
 
+pub use app::App;
 pub use args::{Args, EXIT_STATUS};
 pub use error::{Errors, Problem};
 pub use line::one_line;
@@ -71,6 +73,8 @@ pub struct Config {
     pub oidc: Vec<Issuer>,
     pub log: Log,
     pub audit: Audit,
+    /// Apps that have sockets of their own.
+    pub apps: Vec<App>,
     /// In the order of the files.
     pub upstreams: Vec<Upstream>,
 }

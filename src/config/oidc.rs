@@ -23,7 +23,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// Issuers at most.
 const MOST_ISSUERS: usize = 16;
 /// Requests a minute at most.
-const MOST_A_MINUTE: u32 = 100_000;
+pub(super) const MOST_A_MINUTE: u32 = 100_000;
 
 /// An issuer of OpenID Connect whose tokens are taken.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

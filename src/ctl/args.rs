@@ -386,6 +386,10 @@ pub struct Sampling {
     /// Make what was said less likely, however often
     #[arg(long, value_name = "NUMBER", value_parser = |text: &str| values::number(text, PENALTIES), allow_hyphen_values = true)]
     pub presence_penalty: Option<f64>,
+
+    /// Whether several tokens are tried in a step, which changes the speed and no answer
+    #[arg(long, value_name = "WHEN", value_parser = ["auto", "on", "off"])]
+    pub speculation: Option<String>,
 }
 
 /// What `run` stands for.

@@ -135,6 +135,7 @@ struct Queue {
 struct QueueUser {
     uid: Option<u32>,
     subject: String,
+    app: String,
     waiting: u64,
     longest_wait_s: f64,
 }
@@ -383,6 +384,7 @@ fn queue_lines(queue: &Queue, name: impl Fn(u32) -> String) -> Vec<(&'static str
         let longest = show_time(user.longest_wait_s);
         let name = match user.uid {
             Some(uid) => name(uid),
+            None if !user.app.is_empty() => format!("app {}", user.app),
             None => format!("subject {}", user.subject),
         };
         format!(

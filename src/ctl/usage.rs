@@ -22,6 +22,7 @@ struct OfDay {
     user: Option<u32>,
     token: Option<String>,
     subject: Option<String>,
+    app: Option<String>,
     requests: u64,
     failed: u64,
     prompt_tokens: u64,
@@ -45,10 +46,11 @@ pub async fn run(client: &dyn Client, json: bool, terminal: &Terminal) -> Result
             let user = User::from_uid(uid.into()).ok().flatten();
             user.map_or_else(|| uid.to_string(), |user| user.name)
         };
-        let with = match (&line.token, &line.subject) {
-            (Some(token), _) => format!("token {token}"),
-            (None, Some(subject)) => format!("subject {subject}"),
-            (None, None) => String::new(),
+        let with = match (&line.token, &line.subject, &line.app) {
+            (Some(token), ..) => format!("token {token}"),
+            (None, Some(subject), _) => format!("subject {subject}"),
+            (None, None, Some(app)) => format!("app {app}"),
+            (None, None, None) => String::new(),
         };
         let user = match (line.user, with.is_empty()) {
             (Some(uid), _) => name(uid),

@@ -56,6 +56,7 @@ pub fn chat_body(
             "presence_penalty",
             sampling.presence_penalty.map(Value::from),
         ),
+        ("speculation", sampling.speculation.clone().map(Value::from)),
     ];
     body.extend(
         options
@@ -264,6 +265,7 @@ mod tests {
         assert_eq!(body, expected);
         let sampling = Sampling {
             temperature: Some(0.7),
+            speculation: Some("off".into()),
             seed: Some(u64::MAX.into()),
             stop: vec!["a".into(), "b".into()],
             ..Sampling::default()

@@ -5,6 +5,7 @@ mod idle;
 mod listen;
 mod log;
 mod on_demand;
+mod permits;
 mod reclaim;
 mod reload;
 mod rights;
@@ -24,11 +25,11 @@ use tokio::sync::{oneshot, watch};
 
 use crate::access::admission::Admission;
 use crate::access::oidc::{Fetching, KeySource, Oidc};
-use crate::access::token::{Record, Tokens};
+use crate::access::token::Tokens;
 use crate::access::{Policy, user_of_subject};
 use crate::api::{self, Api};
 use crate::attachments::Attachments;
-use crate::backend::{Backend, Backends, Cut, Failure, Permit, Permits, PullRights};
+use crate::backend::{Backend, Backends, PullRights};
 use crate::bus;
 use crate::chat::PrincipalId;
 use crate::config::{self, Args, BusChoice, Config, Place};
@@ -38,6 +39,7 @@ use crate::sys;
 use crate::upstream::{Upstreams, Way};
 use crate::usage::Books;
 use on_demand::FetchedOnDemand;
+use permits::TheirModels;
 
 /// Exit codes of `sysexits.h`.
 const EX_SOFTWARE: u8 = 70;
@@ -106,10 +108,11 @@ async fn run(
     let oidc = issuers(&config)?;
     let worker = worker_program(&config)?;
     let mut signals = Signals::new()?;
-    let listeners = listen::listeners(&config.server)?;
+    let listeners = listen::listeners(&config.server, &config.apps)?;
     let exit_when_idle = exit_when_idle(&listeners, &config);
     let books = books(&config)?;
     let parts = Parts::start(&config, (policy, oidc, installers), worker, books).await;
+    parts.admission.apps.set_passed(listeners.passed_apps);
     parts.resume_pulls().await;
     let (leave, leaving) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
@@ -284,7 +287,8 @@ impl Parts {
         let tokens = tokens(config);
         oidc.fetch_with(Arc::new(KeysOfIssuers(engine.clone())));
         let admission = Admission::new(policy, config.limits.body_bytes, tokens, oidc);
-        let permits = Arc::new(TokensModels(admission.clone()));
+        admission.apps.set(&config.apps);
+        let permits = Arc::new(TheirModels(admission.clone()));
         let on_demand = FetchedOnDemand::new(&engine, &admission, config.models.pull_on_demand);
         let on_demand = Arc::new(on_demand);
         let upstreams = upstreams(config, &worker, &admission);
@@ -363,41 +367,6 @@ fn upstreams(config: &Config, worker: &Path, admission: &Arc<Admission>) -> Upst
         socket: config.server.socket.with_file_name(RELAY_SOCKET),
     };
     Upstreams::new(&config.upstreams, way, rights::by_lists(admission))
-}
-
-/// Tokens may be for one model only.
-#[derive(Debug)]
-struct TokensModels(Arc<Admission>);
-
-impl Permits for TokensModels {
-    fn of(&self, owner: PrincipalId) -> Permit {
-        match owner {
-            PrincipalId::User(_) | PrincipalId::SubUser { .. } => Permit::All,
-            PrincipalId::Token { id, .. } => match self.0.tokens.record(id) {
-                Some(Record { model: None, .. }) => Permit::All,
-                Some(Record {
-                    model: Some(model), ..
-                }) => Permit::Only(model),
-                None => Permit::Nothing,
-            },
-            PrincipalId::Subject { rights, .. } => match self.0.oidc.model(rights) {
-                None => Permit::Nothing,
-                Some(None) => Permit::All,
-                Some(Some(model)) => Permit::Only(model),
-            },
-        }
-    }
-
-    fn cut(&self, owner: PrincipalId) -> Option<Cut> {
-        let PrincipalId::Token { id, .. } = owner else {
-            return None;
-        };
-        let admission = self.0.clone();
-        Some(Cut::new(async move {
-            admission.tokens.until_revoked(id).await;
-            Failure::TokenRevoked
-        }))
-    }
 }
 
 /// The key of prompts that outlive the daemon, if the service manager keeps it.

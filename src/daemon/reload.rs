@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::{Parts, log};
 use crate::access::{Policy, user_of_subject};
-use crate::config::{self, Config, Place};
+use crate::config::{self, App, Config, Place};
 use crate::engine::Settings;
 
-/// Reads the configuration again and applies it: the log level, `[access]` and `[[oidc]]` at once, models,
+/// Reads the configuration again and applies it: the log level, `[access]`, `[[oidc]]` and what apps may do at once, models,
 /// limits of the queue and of time for new requests, `[inference]` for the next worker. `[server]`
 /// and the limits of connections need a restart, which is said. A configuration with errors changes
 /// nothing.
@@ -47,6 +47,7 @@ pub async fn reload(
     }
     let _ = level.reload(log::level(&new.log));
     parts.admission.set_policy(policy);
+    parts.admission.apps.set(&new.apps);
     parts
         .attachments
         .set_networks(new.access.fetch_from.clone());
@@ -64,7 +65,7 @@ pub async fn reload(
     parts.engine.reconfigure(settings).await;
     if fixed(&old) != fixed(&new) {
         tracing::warn!(
-            "[server], `connections`, `connections-per-user`, `body-size`, `client-stall`, `worker`, `token-file` and [audit] change with the next start"
+            "[server], `connections`, `connections-per-user`, `body-size`, `client-stall`, `worker`, `token-file`, [audit] and the sockets of [[app]] change with the next start"
         );
     }
     tracing::info!("the configuration is read again");
@@ -73,6 +74,11 @@ pub async fn reload(
 
 /// What changes with the next start alone.
 fn fixed(c: &Config) -> impl PartialEq + use<> {
+    let socket = |app: &App| {
+        let group = app.socket_group.clone();
+        (app.name.clone(), app.socket.clone(), app.socket_mode, group)
+    };
+    let sockets: Vec<_> = c.apps.iter().map(socket).collect();
     (
         c.server.clone(),
         c.limits.connections,
@@ -82,5 +88,6 @@ fn fixed(c: &Config) -> impl PartialEq + use<> {
         c.inference.worker.clone(),
         c.access.token_file.clone(),
         c.audit.clone(),
+        sockets,
     )
 }

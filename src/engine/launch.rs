@@ -20,9 +20,9 @@ use crate::store::{
 };
 use crate::sys::socket::MAX_FDS;
 
-/// Descriptors that a plan takes along beside those of the model's files: of the projector, of the drafter, of packed weights and
-/// of a file for them, and the prompts' channel.
-const OTHER_FILES: usize = 5;
+/// Descriptors that a plan takes along beside those of the model's files: of the projector, of the drafter and of what
+/// has its clusters, of packed weights and of a file for them, and the prompts' channel.
+const OTHER_FILES: usize = 6;
 const _: () = assert!(MOST_FILES + OTHER_FILES <= MAX_FDS);
 
 /// Bytes that a worker may ask for beside what was reckoned: stacks, room of the allocator, a
@@ -47,7 +47,7 @@ pub(super) struct Launch {
 pub(super) struct ModelFiles {
     model: OpenModel,
     projector: Option<(ProjectorPlan, File)>,
-    drafter: Option<(DrafterPlan, File)>,
+    drafter: Option<(DrafterPlan, Vec<File>)>,
     packed: Option<PackedFiles>,
     system_prompts: SystemPrompts,
 }
@@ -179,8 +179,9 @@ impl Launch {
         let (projector, projector_file) = projector.unzip();
         let of_projector = projector_file.as_ref();
         let projector_identity = of_projector.and_then(|file| identity(file.metadata()));
-        let (drafter, drafter_file) = opened.drafter.filter(|_| run.with_drafter).unzip();
-        files.extend(projector_file.into_iter().chain(drafter_file));
+        let (drafter, drafter_files) = opened.drafter.filter(|_| run.with_drafter).unzip();
+        files.extend(projector_file);
+        files.extend(drafter_files.into_iter().flatten());
         let packed = opened.packed.map(|packed| {
             let plan = PackedPlan {
                 model: opened_model.fingerprint,
@@ -356,12 +357,12 @@ fn open_projector(
     }
 }
 
-/// The drafter's plan and its file. Without it the model is as good, and says as much in more time.
+/// The drafter's plan and its files. Without it the model is as good, and says as much in more time.
 fn open_drafter(
     model: &Model,
     drafter: &store::Drafter,
     installers: &Installers,
-) -> Option<(DrafterPlan, File)> {
+) -> Option<(DrafterPlan, Vec<File>)> {
     let trusted = store::check_trust(&drafter.path, installers);
     match trusted.and_then(|()| store::read_drafter(&drafter.path, Patience::default())) {
         Ok((drafter, file)) => {
@@ -374,12 +375,39 @@ fn open_drafter(
             }
             let name = drafter.path.file_name().unwrap_or_default();
             let name = name.to_string_lossy().into_owned();
-            let bytes = drafter.size;
-            Some((DrafterPlan { name, bytes }, file))
+            let opened = plan_drafter(name, &drafter, file);
+            let left = |error| tracing::warn!(model = model.id, file = %drafter.path.display(), reason = %error, "the model is loaded without its drafter");
+            opened.map_err(left).ok()
         }
         Err(bad) => {
             tracing::warn!(model = model.id, file = %drafter.path.display(), reason = %bad, "the model is loaded without its drafter");
             None
         }
     }
+}
+
+/// Of a drafter with clusters the worker gets two files.
+fn plan_drafter(
+    name: String,
+    drafter: &store::Drafter,
+    file: File,
+) -> std::io::Result<(DrafterPlan, Vec<File>)> {
+    let Some(clustered) = &drafter.clustered else {
+        let (bytes, clusters) = (drafter.size, None);
+        let plan = DrafterPlan {
+            name,
+            bytes,
+            clusters,
+        };
+        return Ok((plan, vec![file]));
+    };
+    let (bytes, clusters) = (clustered.bytes(), clustered.clusters);
+    let mut files = vec![clustered.write(&file)?];
+    files.extend(clusters.map(|_| file));
+    let plan = DrafterPlan {
+        name,
+        bytes,
+        clusters,
+    };
+    Ok((plan, files))
 }

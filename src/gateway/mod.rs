@@ -12,6 +12,7 @@ mod admit;
 mod http2;
 mod inspected;
 mod pass;
+mod refusal;
 mod seats;
 mod serve;
 mod settings;

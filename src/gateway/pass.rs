@@ -17,7 +17,6 @@ use hyper::client::conn::http1;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
-use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::runtime::Handle;
@@ -25,6 +24,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::admit::strip;
+use super::refusal::refuse;
 use super::seats::Seat;
 
 /// In which the daemon is told whose request it is. The daemon takes it from the gateway's user alone,
@@ -195,24 +195,6 @@ pub fn busy() -> Answer {
     headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     answer.extensions_mut().insert(Busy);
     answer
-}
-
-/// An answer of the gateway's own.
-pub fn refuse(status: StatusCode, code: &str, message: &str) -> Answer {
-    let kind = match status.as_u16() {
-        403 => "permission_error",
-        429 => "rate_limit_error",
-        500.. => "server_error",
-        _ => "invalid_request_error",
-    };
-    let body = json!({"error": {"message": message, "type": kind, "param": null, "code": code}});
-    let mut response = Response::new(Either::Right(Full::from(body.to_string())));
-    *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    response
 }
 
 /// A connection to the daemon, which may answer and hang up before it has a request's whole body. Then writing fails

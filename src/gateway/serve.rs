@@ -25,7 +25,8 @@ use tokio_rustls::server::TlsStream;
 use super::admit::{Rules, Verdict};
 use super::http2;
 use super::inspected::Inspected;
-use super::pass::{self, Answer, Bounds, refuse};
+use super::pass::{self, Answer, Bounds};
+use super::refusal::{in_shape, refuse};
 use super::seats::{Seat, Seats};
 use super::strict::HEAD_BYTES;
 use super::tls::Identity;
@@ -214,6 +215,16 @@ impl Connection {
 impl Gateway {
     /// One request, from its head to its answer's. Nothing of it is logged but that it was refused.
     pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        from: SocketAddr,
+        local: SocketAddr,
+    ) -> Answer {
+        let path = request.uri().path().to_owned();
+        in_shape(self.judged(request, from, local).await, &path)
+    }
+
+    async fn judged(
         &self,
         request: Request<Incoming>,
         from: SocketAddr,

@@ -1,6 +1,7 @@
 //! Facts and formats of the Gemma 4 family: pure, without IO, llama.cpp types or HTTP.
 
 pub mod call;
+pub mod clusters;
 pub mod layout;
 pub mod marker;
 pub mod model_name;

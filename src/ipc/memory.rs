@@ -83,7 +83,7 @@ pub struct MemorySnapshot {
     pub locked: u64,
 }
 
-/// One mapped file.
+/// One mapped file, or all of a drafter that is mapped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileMemory {
     pub role: FileRole,
@@ -97,6 +97,7 @@ pub struct FileMemory {
 pub enum FileRole {
     Model,
     Packed,
+    Drafter,
 }
 
 /// Neighbouring bytes of a file that are for the same thing.
@@ -114,6 +115,7 @@ impl FileRole {
         match self {
             Self::Model => "model",
             Self::Packed => "packed",
+            Self::Drafter => "drafter",
         }
     }
 }

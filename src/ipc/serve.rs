@@ -33,6 +33,7 @@ use crate::chat::{
     ChatError, ChatEvent, ChatRequest, PrincipalId, Reading, Speculation, TextAnswer, TextTask,
     bounded,
 };
+use crate::gemma::clusters::Clusters;
 use crate::gemma::layout::MOST_FILES;
 use crate::gemma::sound::Hearing;
 use crate::gemma::vocabulary;
@@ -66,7 +67,7 @@ pub type RequestId = u64;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ServeRequest {
     /// First and once. Carries the descriptors of the model's files and, where the plan speaks of
-    /// them, of its projector, of its drafter, of its packed weights, of an empty file for packed weights, and the
+    /// them, of its projector, of its drafter (one or two), of its packed weights, of an empty file for packed weights, and the
     /// channel to the cache of prompts.
     Load(Box<LoadPlan>),
     /// Answer this request. What the cache holds of others than its `owner` is not for it. Carries
@@ -256,8 +257,10 @@ pub struct ProjectorPlan {
 pub struct DrafterPlan {
     /// For messages only.
     pub name: String,
-    /// Bytes of the file.
+    /// Bytes of the file that llama.cpp gets.
     pub bytes: u64,
+    /// Another descriptor follows, of the file that has them.
+    pub clusters: Option<Clusters>,
 }
 
 /// What was loaded.

@@ -7,6 +7,7 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use super::drafter::CLUSTERS_TOKENS;
 use super::gguf::{Fault, GgufError, Header, LAYERS, PerLayer, refuse_tensor, refuse_value};
 
 /// Layers that keep keys and values of their own, at least (`llama-model.cpp`, `create_memory`).
@@ -256,7 +257,8 @@ fn check_weights(header: &Header) -> Result<(), GgufError> {
 fn check_vectors(header: &Header) -> Result<(), GgufError> {
     let mut vectors = header.tensors().iter().filter(|tensor| {
         let rows = tensor.dims().iter().skip(1);
-        rows.product::<u64>() == 1
+        // llama.cpp does not get that one.
+        rows.product::<u64>() == 1 && *tensor.name != *CLUSTERS_TOKENS
     });
     match vectors.find(|tensor| tensor.ty.name != "F32") {
         Some(tensor) => Err(refuse_tensor(

@@ -1,6 +1,8 @@
 //! Drafters: the small files beside a model that guess the tokens which the model says next
 //! (multi-token prediction).
 
+mod clusters;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +10,8 @@ use super::companion::Companion;
 use super::gguf::{GgufError, Header, LAYERS, Patience, Tensor};
 use super::open::open;
 use super::{BadFile, Model, architecture, bounds};
+pub use clusters::Clustered;
+pub(super) use clusters::TOKENS as CLUSTERS_TOKENS;
 
 /// Its own table of tokens: a column for each token of the vocabulary.
 const TOKENS: &str = "token_embd.weight";
@@ -30,6 +34,8 @@ pub struct Drafter {
     pub rows: CacheRows,
     /// The model's name as the header has it.
     pub name: String,
+    /// `None`: each guess is chosen among all tokens.
+    pub clustered: Option<Box<Clustered>>,
 }
 
 /// Numbers of a token's keys and values in the last layer that looks back a window, and in the last
@@ -77,6 +83,7 @@ pub fn read_drafter(path: &Path, patience: Patience<'_>) -> Result<(Drafter, Fil
         tokens,
         rows,
         name,
+        clustered,
     } = described;
     Ok((
         Drafter {
@@ -86,6 +93,7 @@ pub fn read_drafter(path: &Path, patience: Patience<'_>) -> Result<(Drafter, Fil
             tokens,
             rows,
             name,
+            clustered: clustered.map(Box::new),
         },
         file,
     ))
@@ -97,6 +105,7 @@ struct Described {
     tokens: u64,
     rows: CacheRows,
     name: String,
+    clustered: Option<Clustered>,
 }
 
 fn describe(header: &Header) -> Result<Described, BadFile> {
@@ -147,6 +156,7 @@ fn describe(header: &Header) -> Result<Described, BadFile> {
         tokens,
         rows,
         name: header.str("general.name")?.unwrap_or_default().to_owned(),
+        clustered: clusters::of(header),
     })
 }
 
@@ -246,7 +256,8 @@ mod tests {
                 width: 64,
                 tokens: 5,
                 rows,
-                name: "Tiny".into()
+                name: "Tiny".into(),
+                clustered: None,
             })
         );
         let early = write::File::new().text("general.architecture", architecture::EARLY_DRAFTER);
@@ -326,6 +337,7 @@ mod tests {
             tokens: 1,
             rows: CacheRows::default(),
             name: name.into(),
+            clustered: None,
         };
         let model = |path: &str, name: &str| Model {
             name: name.into(),
@@ -357,6 +369,7 @@ mod tests {
                 global: 128,
             },
             name: String::new(),
+            clustered: None,
         };
         let mut model = Model::example("/m/model.gguf");
         (model.width, model.figures.tokens, model.cache_rows) = (128, 2048, drafter.rows);

@@ -39,7 +39,7 @@ mod way;
 pub use architecture::is_known as is_known_architecture;
 pub use bad_file::BadFile;
 pub use cache::{CacheSpace, PackedCache, PackedFile, PackedName, free_bytes};
-pub use drafter::{CacheRows, Drafter, read_drafter};
+pub use drafter::{CacheRows, Clustered, Drafter, read_drafter};
 pub use gguf::Patience;
 pub use inspect::{OpenModel, id as model_id, inspect, read, read_part};
 pub use open::check_trust;

@@ -259,6 +259,7 @@ fn report_memory(
     let Ok(windows) = loaded.engine.model.windows() else {
         return;
     };
+    let drafter = loaded.drafter.and_then(|drafter| drafter.windows().ok());
     let (packed, layout) = (&loaded.packed, &plan.memory.layout);
     let layout = packed
         .as_ref()
@@ -269,6 +270,8 @@ fn report_memory(
         layout,
         windows,
         packed.clone(),
+        // What cannot be found is not shown.
+        drafter.unwrap_or_default(),
     ));
 }
 

@@ -41,7 +41,7 @@ class Server:
     def __init__(self, command, connect, load):
         self.command, self.connect, start = command, connect, time.monotonic()
         self.run()
-        self.peak, self.stop = 0, threading.Event()
+        self.peak, self.loaded, self.stop = 0, None, threading.Event()
         threading.Thread(target=self.watch, daemon=True).start()
         self.wait()
         self.ready = time.monotonic() - start
@@ -78,7 +78,8 @@ class Server:
         self.wait()
 
     def watch(self):
-        while not self.stop.wait(0.05):
+        # To look is to walk through the page tables of gigabytes; only while it loads does memory come and go.
+        while not self.stop.wait(1 if self.loaded else 0.05):
             self.peak = max(self.peak, self.pss())
 
     def pids(self):
@@ -123,7 +124,8 @@ class Server:
             if "error" in d:
                 sys.exit(str(d))
             usage, timings = d.get("usage") or usage, d.get("timings") or timings
-            if d.get("choices") and d["choices"][0]["delta"].get("content"):
+            # Random weights may begin with a thought.
+            if d.get("choices") and (d["choices"][0]["delta"].get("content") or d["choices"][0]["delta"].get("reasoning_content")):
                 first = first or time.perf_counter() - start
                 if seen is not None:
                     seen.append(time.perf_counter())
@@ -267,6 +269,8 @@ def together(server, a, count, seed):
         thread.start()
     for thread in threads:
         thread.join()
+    if not all(seen):
+        sys.exit("an answer without any text")
     start, end = max(times[0] for times in seen), min(times[-1] for times in seen)
     return sum(sum(start < time <= end for time in times) for times in seen) / max(end - start, 1e-9)
 

@@ -5,6 +5,7 @@
     speculation.py json --gemmad PATH [--model FILE]   objects of many schemas
     speculation.py prose --gemmad PATH [--model FILE]  nothing that was said before: it must not be slower
     speculation.py clients --gemmad PATH [--model FILE] several answers together
+    speculation.py drafts --gemmad PATH --model FILE --drafter FILE --drafter FILE    what a guess of each takes
 
 A full-size file with random weights says nothing by itself, so `edits` and `prose` hold its answers to words that are
 single tokens, and the prediction is what it says then, in which one word in so many (`--changed`) is another: that
@@ -121,9 +122,40 @@ def clients(server, a):
         bench.report({mode: rows[mode], "off": rows["off"]})
 
 
+def drafts(a):
+    """The same answers beside each drafter, whose guesses are wrong (random weights): what the guesses of one take more."""
+    took, guesses = {}, {}
+    for run in range(a.runs):
+        for drafter in random.Random(run).sample(a.drafter, len(a.drafter)):
+            with tempfile.TemporaryDirectory(prefix="gemmad-bench-", dir=os.path.dirname(os.path.abspath(a.model))) as folder:
+                model = os.path.join(folder, os.path.basename(a.model))
+                for file in (a.model, drafter):
+                    os.link(file, os.path.join(folder, os.path.basename(file)))
+                server = bench.gemmad(argparse.Namespace(**{**vars(a), "model": model}))
+                try:
+                    # Beside a drafter whose guesses are wrong.
+                    asked = list(cases(server, argparse.Namespace(**{**vars(a), "what": "prose"})))
+                    ask(server, *asked[0][:2], "on", **asked[0][2])
+                    before = bench.status(server)["speculation"]["drafter"]
+                    for text, tokens, more in asked:
+                        took.setdefault(drafter, []).append(ask(server, text, tokens, "on", **more)[2] * 1e3)
+                        took.setdefault("off", []).append(ask(server, text, tokens, "off", **more)[2] * 1e3)
+                    after = bench.status(server)["speculation"]["drafter"]
+                    guesses.setdefault(drafter, []).append(sum(after.values()) - sum(before.values()))
+                finally:
+                    server.close()
+    print(f"off: {statistics.median(took['off']) / (a.predict - 1):.2f} ms a token")
+    for drafter in a.drafter:
+        each = statistics.mean(guesses[drafter]) / a.cases
+        print(f"{drafter}: {statistics.median(took[drafter]) / (a.predict - 1):.2f} ms a token, {each:.0f} guesses an answer")
+        if drafter != a.drafter[0]:
+            less = [(first - other) / each for first, other in zip(sorted(took[a.drafter[0]]), sorted(took[drafter]))]
+            print(f"  {statistics.median(less):.3f} ms less for each guess than {a.drafter[0]}")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("what", choices=["edits", "json", "prose", "clients"])
+    p.add_argument("what", choices=["edits", "json", "prose", "clients", "drafts"])
     p.add_argument("--gemmad", required=True, help="the daemon's program; its worker lies beside it")
     p.add_argument("--model", help="a GGUF file; the tiny model if none is given")
     p.add_argument("--context", type=int, default=4096)
@@ -134,9 +166,14 @@ def main():
     p.add_argument("--predict", type=int, default=100, help="tokens in an answer")
     p.add_argument("--changed", type=float, default=0.05, help="edits: the share of words that are not as predicted")
     p.add_argument("--runs", type=int, default=3)
+    p.add_argument("--drafter", action="append", default=[], help="drafts: a drafter of the model, two or more")
     a = p.parse_args()
+    if a.what == "drafts" and not (a.model and len(a.drafter) > 1):
+        p.error("drafts needs --model and --drafter, twice or more")
     a.slots, a.differ = (a.clients if a.what == "clients" else 1), 0
     with tempfile.TemporaryDirectory(prefix="gemmad-bench-") as a.directory:
+        if a.what == "drafts":
+            return drafts(a)
         server = bench.gemmad(a)
         try:
             (clients if a.what == "clients" else alone)(server, a)

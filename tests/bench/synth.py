@@ -7,6 +7,7 @@ per second are those of the real model; what it says is noise. Needs nothing but
     synth.py e2b --out gemma-4-E2B-it-Q4_0.gguf
     synth.py 26b-a4b --layers 6 --out small.gguf       # fewer layers of the same widths
     synth.py e2b --eyes --out gemma-4-E2B-it-mmproj-F16.gguf    # its projector, for pictures
+    synth.py e2b --drafter --out mtp-gemma-4-E2B-it.gguf        # its drafter; --clusters: with those it was trained with
 """
 
 import argparse
@@ -35,11 +36,14 @@ VARIANTS = {
 EYES = {"e2b": (16, 768, 12, 3072), "e4b": (16, 768, 12, 3072), "26b-a4b": (27, 1152, 16, 4304), "31b": (27, 1152, 16, 4304)}
 PATCH, POSITIONS = 16, 10240
 HEAD_DIM, GLOBAL_HEAD_DIM, VOCAB_SIZE = 256, 512, 262144
+# The drafters of the small variants: layers, width, ff, heads, clusters of tokens.
+DRAFTERS = {"e2b": (4, 256, 2048, 4, 2048), "e4b": (4, 256, 2048, 4, 2048)}
 
 f16 = lambda x: struct.pack("<e", x)
 # name: (ggml type id, weights per block, bytes per block, one random block)
 TYPES = {
     "F32":  (0,  1,   4,   None),
+    "I32":  (26, 1,   4,   None),
     "F16":  (1,  1,   2,   lambda r: f16(r.gauss(0, .02))),
     "Q4_0": (2,  32,  18,  lambda r: f16(.0043) + r.randbytes(16)),
     "Q5_0": (6,  32,  22,  lambda r: f16(.0022) + r.randbytes(20)),
@@ -187,7 +191,43 @@ def eyes_tensors(name):
                 yield b + linear + "." + bound, [1], "F32", at
 
 
-def write(variant, out, quant="q4_0", layers=None, skew=0.0, seed=1, vocab=VOCAB, hollow=False, eyes=False):
+def drafter_metadata(name, quant):
+    v, (n, d, ff, h, _) = VARIANTS[name], DRAFTERS[name]
+    a = "gemma4-assistant."
+    return [kv("general.architecture", "gemma4-assistant"), kv("general.type", "model"), kv("general.name", f"gemma-4-{name} drafter (random weights)"),
+            kv("general.file_type", {"q4_0": 2, "q4_k": 15, "q8_0": 7}[quant]), kv("general.quantization_version", 2), kv(a + "block_count", n),
+            kv(a + "context_length", v["ctx"]), kv(a + "embedding_length", d), kv(a + "embedding_length_out", v["d"]), kv(a + "feed_forward_length", ff),
+            kv(a + "attention.head_count", h), kv(a + "attention.head_count_kv", [v["kv"]] * (n - 1) + [v["gkv"]]),
+            kv(a + "rope.freq_base", 1000000.0), kv(a + "rope.freq_base_swa", 10000.0), kv(a + "attention.layer_norm_rms_epsilon", 1e-6),
+            kv(a + "attention.key_length", GLOBAL_HEAD_DIM), kv(a + "attention.value_length", GLOBAL_HEAD_DIM),
+            kv(a + "attention.key_length_swa", HEAD_DIM), kv(a + "attention.value_length_swa", HEAD_DIM),
+            kv(a + "attention.sliding_window", v["swa"]), kv(a + "attention.shared_kv_layers", n), kv(a + "embedding_length_per_layer_input", 0),
+            kv(a + "attention.sliding_window_pattern", [True] * (n - 1) + [False]), kv(a + "rope.dimension_count", GLOBAL_HEAD_DIM),
+            kv(a + "rope.dimension_count_swa", HEAD_DIM), kv(a + "nextn_predict_layers", n)]
+
+
+def drafter_tensors(name, quant, clusters, rng):
+    wide, (n, d, ff, h, count), most = VARIANTS[name]["d"], DRAFTERS[name], QUANTS[quant][0]
+    yield "rope_freqs.weight", [GLOBAL_HEAD_DIM // 2], "F32", [1.0] * 64 + [1e30] * 192
+    yield "token_embd.weight", [d, VOCAB_SIZE], most, None
+    if clusters:
+        tokens = list(range(VOCAB_SIZE)); rng.shuffle(tokens)
+        yield "masked_embd_centroids.weight", [d, count], "Q8_0", None
+        yield "masked_embd_ordering", [VOCAB_SIZE], "I32", tokens
+    for i in range(n):
+        b = f"blk.{i}."; hd = HEAD_DIM if i < n - 1 else GLOBAL_HEAD_DIM
+        for norm in ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"):
+            yield b + norm + ".weight", [d], "F32", 1.0
+        yield b + "layer_output_scale.weight", [1], "F32", 1.0
+        yield b + "attn_q_norm.weight", [hd], "F32", 1.0
+        for linear, shape in (("attn_q", [d, hd * h]), ("attn_output", [hd * h, d]), ("ffn_gate", [d, ff]), ("ffn_up", [d, ff]), ("ffn_down", [ff, d])):
+            yield b + linear + ".weight", shape, most, None
+    yield "output_norm.weight", [d], "F32", 1.0
+    yield "nextn.pre_projection.weight", [2 * wide, d], most, None
+    yield "nextn.post_projection.weight", [d, wide], most, None
+
+
+def write(variant, out, quant="q4_0", layers=None, skew=0.0, seed=1, vocab=VOCAB, hollow=False, eyes=False, drafter=False, clusters=False):
     """Writes the file; nobody sees it before it is whole."""
     v = dict(VARIANTS[variant])
     if layers:
@@ -198,7 +238,13 @@ def write(variant, out, quant="q4_0", layers=None, skew=0.0, seed=1, vocab=VOCAB
     chunk = {t: b"".join(block(rng) for _ in range(60000)) for t, (_, _, _, block) in TYPES.items() if block}
 
     infos, plan, offset = [], [], 0
-    for name, shape, t, fill in (eyes_tensors(variant) if eyes else tensors(v, quant)):
+    if eyes:
+        entries, content = eyes_metadata(variant), eyes_tensors(variant)
+    elif drafter:
+        entries, content = drafter_metadata(variant, quant) + tokenizer_entries(vocab), drafter_tensors(variant, quant, clusters, rng)
+    else:
+        entries, content = metadata(variant, v, quant) + tokenizer_entries(vocab), tensors(v, quant)
+    for name, shape, t, fill in content:
         tid, per, size, _ = TYPES[t]; count = 1
         for s in shape: count *= s
         if shape[0] % per:   # a row must be whole blocks: fall back as llama-quantize does
@@ -206,7 +252,6 @@ def write(variant, out, quant="q4_0", layers=None, skew=0.0, seed=1, vocab=VOCAB
         nbytes = count // per * size
         infos.append(gguf_string(name) + struct.pack("<I", len(shape)) + struct.pack(f"<{len(shape)}Q", *shape) + struct.pack("<IQ", tid, offset))
         plan.append((t, count, nbytes, fill)); offset += -(-nbytes // ALIGN) * ALIGN
-    entries = eyes_metadata(variant) if eyes else metadata(variant, v, quant) + tokenizer_entries(vocab)
 
     start = time.time()
     with open(f"{out}.part", "wb", buffering=1 << 22) as f:
@@ -225,6 +270,8 @@ def write(variant, out, quant="q4_0", layers=None, skew=0.0, seed=1, vocab=VOCAB
                 for r in ranks:
                     scale = .02 * (r + 1) ** -skew
                     f.write(struct.pack(f"<{v['d']}f", *(rng.gauss(0, scale) for _ in range(v["d"]))))
+            elif t == "I32":
+                f.write(struct.pack(f"<{count}i", *fill))
             else:
                 f.write(struct.pack(f"<{count}f", *(fill if isinstance(fill, list) else [fill] * count)))
             f.write(b"\0" * (-nbytes % ALIGN))
@@ -243,8 +290,13 @@ def main():
     p.add_argument("--skew", type=float, default=0.0, help="how unequally experts are used: 0 equal, 0.3 a marked few")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--eyes", action="store_true", help="the projector for pictures in the place of the model")
+    p.add_argument("--drafter", action="store_true", help="the drafter in the place of the model (e2b, e4b)")
+    p.add_argument("--clusters", action="store_true", help="the drafter has clusters")
     p.add_argument("--hollow", action="store_true", help="weights of zeros that take no disk, where only sizes matter")
-    write(**vars(p.parse_args()))
+    a = p.parse_args()
+    if (a.drafter or a.clusters) and a.variant not in DRAFTERS or a.clusters and not a.drafter:
+        p.error("--drafter is for " + " and ".join(DRAFTERS) + ", --clusters for a drafter")
+    write(**vars(a))
 
 
 if __name__ == "__main__":

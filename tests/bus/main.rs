@@ -1,5 +1,6 @@
 //! The service on a real bus: what it offers, whom it serves, what it bears.
 
+mod account;
 mod asking;
 mod conversations;
 mod downloads;

@@ -327,6 +327,11 @@ impl Worker {
 
     /// A worker with a projector.
     pub fn with_projector(plan: &LoadPlan) -> Self {
+        Self::seeing(plan, &[])
+    }
+
+    /// The same, with the files of what the plan speaks of besides.
+    pub fn seeing(plan: &LoadPlan, others: &[&Path]) -> Self {
         let projector = File::open(projector()).expect("the tiny family has its projector");
         let mut worker = Self::spawn(&[("GOMP_SPINCOUNT", "1000")]);
         let plan = LoadPlan {
@@ -337,12 +342,11 @@ impl Worker {
             }),
             ..plan.clone()
         };
-        worker
-            .load_all(
-                &plan,
-                &[File::open(tiny()).unwrap().as_fd(), projector.as_fd()],
-            )
-            .unwrap();
+        let model = File::open(tiny()).unwrap();
+        let others = others.iter().map(|path| File::open(path).unwrap());
+        let files: Vec<_> = [model, projector].into_iter().chain(others).collect();
+        let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+        worker.load_all(&plan, &files).unwrap();
         worker
     }
 

@@ -2,6 +2,7 @@
 
 mod answers;
 mod client;
+mod clusters;
 mod decoding;
 mod forms;
 mod lifecycle;

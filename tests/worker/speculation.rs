@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use gemmad::chat::{
-    ChatRequest, Drafted, Format, Message, OutputLimits, Role, Sampling, Speculation, Tally,
-    Thinking, Tool, ToolChoice,
+    ChatRequest, Detail, Drafted, Format, Message, OutputLimits, Part, Picture, Role, Sampling,
+    Speculation, Tally, Thinking, Tool, ToolChoice,
 };
 use gemmad::ipc::{DrafterPlan, LoadPlan, ServeEvent, ServeRequest};
 use serde_json::json;
@@ -12,6 +12,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 
 use super::client::{Answer, Worker, chat, plan, plan_of, user};
+use super::media::{self, asking};
 use super::{STORY, limited, story};
 
 /// All that answer: drafters do not.
@@ -40,7 +41,7 @@ fn worker(model: &Path, speculation: Speculation) -> Worker {
 }
 
 /// Those with a drafter, and that.
-fn pairs() -> [(PathBuf, PathBuf); 2] {
+pub fn pairs() -> [(PathBuf, PathBuf); 2] {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny");
     let pair = |model: &str, drafter: &str| (folder.join(model), folder.join(drafter));
     [
@@ -49,17 +50,18 @@ fn pairs() -> [(PathBuf, PathBuf); 2] {
     ]
 }
 
-fn plan_with(model: &Path, drafter: &Path) -> LoadPlan {
+pub fn plan_with(model: &Path, drafter: &Path) -> LoadPlan {
     LoadPlan {
         drafter: Some(DrafterPlan {
             name: "drafter".into(),
             bytes: drafter.metadata().unwrap().len(),
+            clusters: None,
         }),
         ..plan_of(model)
     }
 }
 
-fn drafting(plan: &LoadPlan, model: &Path, drafter: &Path) -> Worker {
+pub fn drafting(plan: &LoadPlan, model: &Path, drafter: &Path) -> Worker {
     let mut worker = Worker::spawn(&[("GOMP_SPINCOUNT", "1000")]);
     let files = [model, drafter].map(|path| File::open(path).unwrap());
     worker
@@ -68,7 +70,7 @@ fn drafting(plan: &LoadPlan, model: &Path, drafter: &Path) -> Worker {
     worker
 }
 
-fn with(speculation: Speculation, request: &ChatRequest) -> ChatRequest {
+pub fn with(speculation: Speculation, request: &ChatRequest) -> ChatRequest {
     ChatRequest {
         speculation: Some(speculation),
         ..request.clone()
@@ -205,7 +207,7 @@ fn said(answer: &Answer) -> (Answer, Vec<(Vec<u8>, usize)>) {
     (answer, tokens)
 }
 
-fn fresh(request: &ChatRequest) -> ChatRequest {
+pub fn fresh(request: &ChatRequest) -> ChatRequest {
     ChatRequest {
         cache_prompt: false,
         ..request.clone()
@@ -241,7 +243,7 @@ fn greedy_answers_are_the_same_with_drafters() {
 }
 
 /// Asks everything with and without guesses, and returns what was guessed.
-fn greedy_answers_are_the_same(mut worker: Worker, model: &Path) -> Drafted {
+pub fn greedy_answers_are_the_same(mut worker: Worker, model: &Path) -> Drafted {
     let mut tried = Drafted::default();
     for (name, question) in questions() {
         for logprobs in [None, Some(2)] {
@@ -295,6 +297,68 @@ fn seeded_answers_are_the_same() {
             assert_eq!(said(&answer), said(&plain), "{name} {seed}");
         }
     }
+}
+
+/// Sampled answers that are guessed by a drafter, and such about pictures.
+#[test]
+fn seeded_answers_and_pictures_are_the_same_with_drafters() {
+    for (model, drafter) in pairs() {
+        let plan = plan_with(&model, &drafter);
+        let has_projector = model == super::client::tiny();
+        let mut worker = match has_projector {
+            true => Worker::seeing(&plan, &[&drafter]),
+            false => drafting(&plan, &model, &drafter),
+        };
+        let mut asked: Vec<_> = questions().into_iter().map(|(_, asked)| asked).collect();
+        if has_projector {
+            asked.extend(["What is this?", STORY].map(|text| seen(&[RED], text)));
+            asked.push(seen(&[RED, BLUE], "Which of them is red?"));
+        }
+        let mut tried = Tally::default();
+        for (number, question) in asked.iter().enumerate() {
+            for (temperature, seed) in [(0.0, 0), (0.7, 1), (1.0, 2)] {
+                let mut question = most(80, fresh(question));
+                question.sampling = Sampling {
+                    seed: Some(seed),
+                    temperature,
+                    ..question.sampling
+                };
+                let plain = worker.ask(with(Speculation::Off, &question));
+                let answer = worker.ask(with(Speculation::On, &question));
+                tried = tried + answer.usage().drafted.drafter;
+                assert_eq!(said(&answer), said(&plain), "{model:?} {number} {seed}");
+            }
+        }
+        assert!(tried.accepted > 200 && tried.rejected > 20, "{tried:?}");
+    }
+}
+
+const RED: &[u8] = include_bytes!("../data/pictures/red-circle.png");
+const BLUE: &[u8] = include_bytes!("../data/pictures/blue-square.png");
+
+fn seen(pictures: &[&[u8]], text: &str) -> ChatRequest {
+    let picture = |file: &&[u8]| {
+        Part::Picture(Picture {
+            file: (*file).into(),
+            detail: Detail::Auto,
+        })
+    };
+    let parts = pictures.iter().map(picture);
+    asking(parts.chain([media::text(text)]).collect())
+}
+
+/// A drafter goes on behind a picture as it does behind words.
+#[test]
+fn drafters_guess_behind_pictures() {
+    let [(model, drafter), _] = pairs();
+    let mut worker = Worker::seeing(&plan_with(&model, &drafter), &[&drafter]);
+    let answer = worker.ask(with(Speculation::On, &fresh(&seen(&[RED], STORY))));
+    let tried = answer.usage().drafted.drafter;
+    println!("{tried:?}");
+    assert!(
+        tried.accepted > 10 && tried.accepted > tried.rejected,
+        "{tried:?}"
+    );
 }
 
 #[test]

@@ -24,10 +24,16 @@ use crate::api::{Api, body, documents, id, json, render, telling};
 use crate::attachments::ReadFile;
 use crate::backend::{Answer, Failure};
 use crate::chat::{ChatEvent, TextAnswer, TextTask};
-use error::AnthropicError;
+pub use error::AnthropicError;
 use request::{MessagesCall, Show};
 use response::{BlockOut, Edits, MessageOut};
 use stream::Stream;
+
+/// Whether a path is this API's.
+pub fn has(path: &str) -> bool {
+    let path = path.strip_prefix("/v1").unwrap_or(path);
+    path == "/messages" || path.starts_with("/messages/")
+}
 
 pub async fn create(
     State(api): State<Arc<Api>>,

@@ -70,7 +70,7 @@ struct WorkerOut {
 
 #[derive(Debug, Serialize)]
 struct FileOut {
-    /// `model` or `packed`
+    /// `model`, `packed` or `drafter`
     role: &'static str,
     bytes: u64,
     /// Those of them that are in the worker's memory.

@@ -272,6 +272,9 @@ struct UserOut {
     /// Of anybody else.
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<String>,
+    /// Of an app.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app: Option<String>,
     waiting: u32,
     longest_wait_s: f64,
 }
@@ -288,6 +291,10 @@ impl QueueOut {
                     owner: None,
                     ..
                 } => Some(format!("{subject:032x}")),
+                _ => None,
+            },
+            app: match user.account {
+                PrincipalId::App(name) => Some(name.to_string()),
                 _ => None,
             },
             waiting: user.waiting,

@@ -10,12 +10,14 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::admin;
+use crate::access::admission::Admission;
 use crate::access::token::{Fault, LONGEST, MODEL_BYTES, MOST_A_MINUTE, Order, Record, Scope};
 use crate::access::{Caller, Principal, name_of};
 use crate::api::error::ApiError;
 use crate::api::parse::json::{Object, body as parse};
 use crate::api::{Api, Invalid, body, json, render};
 use crate::attachments::aside;
+use crate::backend::Backends;
 use crate::chat::Modalities;
 
 /// How long a token is good for that does not say.
@@ -75,29 +77,51 @@ pub struct Wanted {
     per_minute: Option<u32>,
 }
 
-/// Makes a token of a part of the caller's rights.
+/// A token that was made.
+pub struct Made {
+    /// It is shown this once.
+    pub token: String,
+    about: TokenOut,
+}
+
+impl Made {
+    /// All but the token's text.
+    pub fn about_json(&self) -> String {
+        render(&self.about)
+    }
+}
+
 pub async fn issue(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (uid, groups) = user(&caller)?;
+    user(&caller)?;
     let received = body::read(&api, &caller, request).await?;
     let wanted = read(parse(&received.bytes)?)?;
     drop(received);
-    if wanted.scopes.contains(&Scope::Admin) {
-        admin::allowed(&api, &caller)?;
+    let Made { token, about } = make(&api.backends, &api.admission, &caller, wanted).await?;
+    Ok(json(render(&Issued { token, about })))
+}
+
+/// Makes a token of a part of the caller's rights.
+///
+/// # Errors
+/// Why there is none.
+pub async fn make(
+    backends: &Backends,
+    admission: &Admission,
+    caller: &Caller,
+    wanted: Wanted,
+) -> Result<Made, ApiError> {
+    let (uid, groups) = user(caller)?;
+    if wanted.scopes.contains(&Scope::Admin) && !admission.may_administer(&caller.principal) {
+        return Err(ApiError::forbidden(caller.id()));
     }
     // Its id, so that the token is good for this model and no other that the name may mean later.
     let model = match wanted.model {
         None => None,
-        Some(name) => Some(
-            api.backends
-                .find(&name, Modalities::default())
-                .await?
-                .model
-                .id,
-        ),
+        Some(name) => Some(backends.find(&name, Modalities::default()).await?.model.id),
     };
     let name = aside(move || name_of(uid)).await?;
     let order = Order {
@@ -110,28 +134,35 @@ pub async fn issue(
         per_minute: wanted.per_minute,
         ttl: wanted.ttl,
     };
-    let issued = api.admission.tokens.issue(order, SystemTime::now()).await;
+    let issued = admission.tokens.issue(order, SystemTime::now()).await;
     let (token, record) = issued.map_err(failed)?;
     tracing::info!(%uid, token = %format_args!("{:016x}", record.id), scopes = ?record.scopes, expires = record.expires, "issued a token");
-    Ok(json(render(&Issued {
+    Ok(Made {
         token,
         about: record.into(),
-    })))
+    })
 }
 
-/// Everybody's own, for administrators all.
 pub async fn list(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, ApiError> {
-    let (uid, _) = user(&caller)?;
-    let sees_all = api.admission.may_administer(&caller.principal);
+    Ok(json(list_json(&api.admission, &caller)?))
+}
+
+/// Everybody's own tokens, for administrators all.
+///
+/// # Errors
+/// Who asks is no user.
+pub fn list_json(admission: &Admission, caller: &Caller) -> Result<String, ApiError> {
+    let (uid, _) = user(caller)?;
+    let sees_all = admission.may_administer(&caller.principal);
     let of = Some(uid).filter(|_| !sees_all);
-    let records = api.admission.tokens.list(of, SystemTime::now());
-    Ok(json(render(&List {
+    let records = admission.tokens.list(of, SystemTime::now());
+    Ok(render(&List {
         object: "list",
         data: records.into_iter().map(Into::into).collect(),
-    })))
+    }))
 }
 
 #[derive(Serialize)]
@@ -150,17 +181,27 @@ pub async fn revoke(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (uid, _) = user(&caller)?;
+    user(&caller)?;
     let received = body::read(&api, &caller, request).await?;
     let ended = read_ended(parse(&received.bytes)?)?;
     drop(received);
-    let is_admin = api.admission.may_administer(&caller.principal);
+    let revoked = end(&api.admission, &caller, ended).await?;
+    Ok(json(render(&Revoked { revoked })))
+}
+
+/// Ends tokens of the caller's, or of anybody's for an administrator; says how many.
+///
+/// # Errors
+/// Why none.
+pub async fn end(admission: &Admission, caller: &Caller, ended: Ended) -> Result<usize, ApiError> {
+    let (uid, _) = user(caller)?;
+    let is_admin = admission.may_administer(&caller.principal);
     let (id, of) = match ended {
         Ended::One(id) => (Some(id), Some(uid).filter(|_| !is_admin)),
         Ended::AllOf(other) if other == uid || is_admin => (None, Some(other)),
         Ended::AllOf(_) => return Err(ApiError::forbidden(caller.id())),
     };
-    let revoked = api.admission.tokens.revoke(id, of, SystemTime::now()).await;
+    let revoked = admission.tokens.revoke(id, of, SystemTime::now()).await;
     let revoked = revoked.map_err(failed)?;
     if revoked == 0 && id.is_some() {
         let message = "no token of yours that is good has this id";
@@ -172,7 +213,7 @@ pub async fn revoke(
         .param("id"));
     }
     tracing::info!(%uid, revoked, "revoked tokens");
-    Ok(json(render(&Revoked { revoked })))
+    Ok(revoked)
 }
 
 /// Signs with a new key from now on. A body is not looked at.
@@ -195,9 +236,11 @@ pub async fn rotate(
 fn user(caller: &Caller) -> Result<(u32, Arc<[u32]>), ApiError> {
     match &caller.principal {
         Principal::User { uid, groups, .. } => Ok((*uid, groups.clone())),
-        Principal::Token { .. } | Principal::Subject(_) => Err(ApiError::not_permitted(
-            "tokens are managed by users on the daemon's socket, not with a token",
-        )),
+        Principal::Token { .. } | Principal::Subject(_) | Principal::App(_) => {
+            Err(ApiError::not_permitted(
+                "tokens are managed by users on the daemon's own socket, not with a token or by an app",
+            ))
+        }
     }
 }
 
@@ -221,6 +264,14 @@ fn failed(fault: Fault) -> ApiError {
             )
         }
     }
+}
+
+/// Reads what a new token is to be, as the body of `POST /tokens` says it.
+///
+/// # Errors
+/// The field that is to blame.
+pub fn read_text(text: &str) -> Result<Wanted, Invalid> {
+    read(parse(text.as_bytes())?)
 }
 
 /// Reads what a new token is to be.
@@ -273,22 +324,28 @@ pub fn read(mut object: Object<'_>) -> Result<Wanted, Invalid> {
     })
 }
 
+/// The token with this id.
+///
+/// # Errors
+/// It is none.
+pub fn one(id: &str) -> Result<Ended, Invalid> {
+    let is_id = id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let number = u64::from_str_radix(id, 16).ok().filter(|_| is_id);
+    number.map(Ended::One).ok_or_else(|| {
+        Invalid::new(
+            "id",
+            "must be 16 hexadecimal digits, as the list shows them",
+        )
+    })
+}
+
 /// Reads which tokens are to end.
 pub fn read_ended(mut object: Object<'_>) -> Result<Ended, Invalid> {
     let id = object.string("id")?;
     let user = object.u32("user", 0, u32::MAX)?;
     object.finish()?;
     match (id, user) {
-        (Some(id), None) => {
-            let is_id = id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-            let id = u64::from_str_radix(&id, 16).ok().filter(|_| is_id);
-            id.map(Ended::One).ok_or_else(|| {
-                Invalid::new(
-                    "id",
-                    "must be 16 hexadecimal digits, as the list shows them",
-                )
-            })
-        }
+        (Some(id), None) => one(&id),
         (None, Some(user)) => Ok(Ended::AllOf(user)),
         _ => Err(Invalid::new(
             "",

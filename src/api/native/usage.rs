@@ -8,8 +8,9 @@ use axum::response::Response;
 use serde::Serialize;
 
 use crate::access::Caller;
+use crate::access::admission::Admission;
 use crate::api::{Api, json, render};
-use crate::backend::Used;
+use crate::backend::{Backends, Used};
 use crate::chat::PrincipalId;
 use crate::chat::timestamp::day;
 
@@ -30,6 +31,8 @@ struct OfDay {
     token: Option<String>,
     /// Of whom another issuer's token was.
     subject: Option<String>,
+    /// The app, if it has a socket of its own.
+    app: Option<String>,
     requests: u64,
     failed: u64,
     prompt_tokens: u64,
@@ -38,16 +41,19 @@ struct OfDay {
 
 impl From<Used> for OfDay {
     fn from(used: Used) -> Self {
-        let (token, subject) = match used.who {
-            Some(PrincipalId::Token { id, .. }) => (Some(format!("{id:016x}")), None),
-            Some(PrincipalId::Subject { subject, .. }) => (None, Some(format!("{subject:032x}"))),
-            Some(PrincipalId::User(_) | PrincipalId::SubUser { .. }) | None => (None, None),
-        };
+        let (mut token, mut subject, mut app) = (None, None, None);
+        match used.who {
+            Some(PrincipalId::Token { id, .. }) => token = Some(format!("{id:016x}")),
+            Some(PrincipalId::Subject { subject: of, .. }) => subject = Some(format!("{of:032x}")),
+            Some(PrincipalId::App(name)) => app = Some(name.to_string()),
+            Some(PrincipalId::User(_) | PrincipalId::SubUser { .. }) | None => {}
+        }
         Self {
             date: day(used.day.into()),
             user: used.who.and_then(PrincipalId::uid),
             token,
             subject,
+            app,
             requests: used.requests,
             failed: used.failed,
             prompt_tokens: used.prompt_tokens,
@@ -57,14 +63,19 @@ impl From<Used> for OfDay {
 }
 
 pub async fn usage(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>) -> Response {
-    let sees_all = api.admission.may_administer(&caller.principal);
+    json(usage_json(&api.backends, &api.admission, &caller))
+}
+
+/// What the caller is shown.
+pub fn usage_json(backends: &Backends, admission: &Admission, caller: &Caller) -> String {
+    let sees_all = admission.may_administer(&caller.principal);
     let asks = caller.id();
-    let mut used = api.backends.used();
+    let mut used = backends.used();
     used.retain(|used| sees_all || used.who.is_some_and(|who| is_shown(asks, who)));
-    json(render(&List {
+    render(&List {
         object: "list",
         data: used.into_iter().map(Into::into).collect(),
-    }))
+    })
 }
 
 /// Whether somebody sees what another principal has used: users what is on their account, others what is their own.

@@ -3,22 +3,32 @@
 use super::{Key, Rule, SOCKET_PATH_BYTES, is_absolute, is_name, key, octal, time, time_or_zero};
 use crate::config::BusChoice;
 
+/// What a socket's mode may be.
+pub(super) const MODE: &str = "permission bits in octal as a string, from \"0600\" to \"0666\", with read and write for the owner";
+
+pub(super) fn is_mode(bits: &str) -> bool {
+    octal(bits).is_some_and(|mode| mode & !0o666 == 0 && mode & 0o600 == 0o600)
+}
+
+/// Where a socket can be.
+pub(super) fn is_socket(path: &str) -> bool {
+    is_absolute(path) && path.len() <= SOCKET_PATH_BYTES
+}
+
 pub(super) static KEYS: &[Key] = &[
     key(
         "socket",
         Rule::Text {
             allowed: "an absolute path of at most 107 bytes",
-            check: |path| is_absolute(path) && path.len() <= SOCKET_PATH_BYTES,
+            check: is_socket,
             put: |config, path| config.server.socket = path.into(),
         },
     ),
     key(
         "socket-mode",
         Rule::Text {
-            allowed: "permission bits in octal as a string, from \"0600\" to \"0666\", with read and write for the owner",
-            check: |bits| {
-                octal(bits).is_some_and(|mode| mode & !0o666 == 0 && mode & 0o600 == 0o600)
-            },
+            allowed: MODE,
+            check: is_mode,
             put: |config, bits| {
                 config.server.socket_mode = octal(&bits).unwrap_or(config.server.socket_mode)
             },

@@ -32,6 +32,8 @@ pub use error::{Fault, GgufError};
 pub use tensor::{Tensor, TensorType};
 pub use value::{Array, PerLayer, Text, Value, ValueType};
 
+use std::ops::Range;
+
 use cursor::{Cursor, Place};
 
 /// Bytes of a file that its header may have. A tokenizer of 262,144 tokens takes about 16 MB.
@@ -72,8 +74,17 @@ pub struct Header {
     pub alignment: u32,
     /// Bytes from the start of the file to the first tensor's place.
     pub data_start: u64,
-    metadata: Vec<(Box<str>, Value)>,
+    metadata: Vec<Entry>,
     tensors: Vec<Tensor>,
+}
+
+/// A metadata entry.
+#[derive(Clone, Debug, PartialEq)]
+struct Entry {
+    key: Box<str>,
+    value: Value,
+    /// Where both stand in the file.
+    place: Range<u64>,
 }
 
 /// Reads the header of a file of `file_length` bytes, which the tensors must fit into.
@@ -93,11 +104,13 @@ pub fn parse(
         tensors: vec![],
     };
     for index in 0..key_count {
+        let start = cursor.position();
         let key = cursor
             .name(KEY_BYTES)
             .map_err(|fault| Place::Key(index).error(fault))?;
         let value = value::read(&mut cursor).map_err(|fault| Place::Value(&key).error(fault))?;
-        header.metadata.push((key, value));
+        let place = start..cursor.position();
+        header.metadata.push(Entry { key, value, place });
     }
     check_keys(&header.metadata)?;
     header.alignment = alignment(&header)?;
@@ -170,8 +183,8 @@ fn alignment(header: &Header) -> Result<u32, GgufError> {
     }))
 }
 
-fn check_keys(metadata: &[(Box<str>, Value)]) -> Result<(), GgufError> {
-    let mut keys: Vec<&str> = metadata.iter().map(|(key, _)| &**key).collect();
+fn check_keys(metadata: &[Entry]) -> Result<(), GgufError> {
+    let mut keys: Vec<&str> = metadata.iter().map(|entry| &*entry.key).collect();
     keys.sort_unstable();
     match keys.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(twins) => Err(Place::Value(twins[0]).error(Fault::Duplicate)),
@@ -196,8 +209,8 @@ impl Header {
     pub fn value(&self, key: &str) -> Option<&Value> {
         self.metadata
             .iter()
-            .find(|(name, _)| **name == *key)
-            .map(|(_, value)| value)
+            .find(|entry| *entry.key == *key)
+            .map(|entry| &entry.value)
     }
 
     /// A whole number, whichever integer type the file uses.
@@ -256,7 +269,16 @@ impl Header {
 
     /// All entries, in the file's order.
     pub fn metadata(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.metadata.iter().map(|(key, value)| (&**key, value))
+        self.metadata
+            .iter()
+            .map(|entry| (&*entry.key, &entry.value))
+    }
+
+    /// Where the entries stand in the file, key and value, in its order.
+    pub fn places(&self) -> impl Iterator<Item = (&str, Range<u64>)> {
+        self.metadata
+            .iter()
+            .map(|entry| (&*entry.key, entry.place.clone()))
     }
 
     /// All tensors, in the file's order.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use llama_cpp_sys_2 as sys;
 
 use super::batch::RowBatch;
-use super::drafter::{DraftStart, Drafter, Guess};
+use super::drafter::{DraftStart, Drafter, DrafterModel, Guess};
 use super::experts::{self, ExpertWatch};
 use super::kv_memory::{KvMemory, lazily};
 use super::{Batch, Model, Rows, log};
@@ -129,7 +129,7 @@ impl Context {
         ending: Arc<AtomicBool>,
         progress: Arc<Progress>,
         experts: Option<ExpertWatch>,
-        drafter: Option<&'static Model>,
+        drafter: Option<&'static DrafterModel>,
     ) -> Result<Self, String> {
         let watch = NonNull::from(Box::leak(Box::new(Watch {
             cancelled: vec![],
@@ -164,8 +164,9 @@ impl Context {
         // SAFETY: the context is alive, and its memory lives as long.
         let memory = unsafe { sys::llama_get_memory(raw.as_ptr()) };
         let (width, row_width) = (model.tokens(), model.row_width());
-        let fitting =
-            drafter.filter(|drafter| (drafter.tokens(), drafter.row_width()) == (width, row_width));
+        let fitting = drafter.filter(|DrafterModel { model, .. }| {
+            (model.tokens(), model.row_width()) == (width, row_width)
+        });
         // SAFETY: the target is freed after it, and what the parameters point to after both.
         let drafter = fitting.map(|drafter| unsafe { Drafter::new(drafter, raw, plan, &params) });
         let drafter = drafter.and_then(|made| {

@@ -7,9 +7,11 @@ use std::ptr::NonNull;
 
 use llama_cpp_sys_2 as sys;
 
+use super::clusters::{ClusterFile, ClusterHead, Tap};
 use super::context::{ContextPlan, DecodeError};
 use super::kv_memory::lazily;
 use super::{Model, Token, log};
+use crate::sys::residency::Window;
 
 // Of llama.cpp's staging header, `src/llama-ext.h`, which is C++ and which the binding leaves out. The
 // names are what the Itanium ABI makes of the declarations there, so a library without these
@@ -43,9 +45,43 @@ pub struct DraftStart {
     pub position: u32,
 }
 
+/// A drafter's weights. They are never freed.
+pub struct DrafterModel {
+    pub model: Model,
+    /// `None`: all tokens are rated.
+    pub clusters: Option<ClusterFile>,
+}
+
+impl DrafterModel {
+    /// Where its files are mapped.
+    ///
+    /// # Errors
+    /// This process cannot look at its own map.
+    pub fn windows(&self) -> std::io::Result<Vec<Window>> {
+        let clusters = self.clusters.as_ref().map(ClusterFile::windows);
+        let of_clusters = clusters.transpose()?.unwrap_or_default();
+        Ok([self.model.windows()?, of_clusters].concat())
+    }
+}
+
+/// Rates the tokens of the best clusters only.
+struct ByCluster {
+    head: ClusterHead,
+    /// On the heap because llama.cpp keeps its address.
+    tap: NonNull<Tap>,
+}
+
+impl Drop for ByCluster {
+    fn drop(&mut self) {
+        // SAFETY: from `Box::leak`; the context that has its address was freed before.
+        drop(unsafe { Box::from_raw(self.tap.as_ptr()) });
+    }
+}
+
 /// A drafter over the context of its model.
 pub(super) struct Drafter {
     raw: NonNull<sys::llama_context>,
+    by_cluster: Option<ByCluster>,
     /// The hidden row that the next guess goes by.
     hidden: Vec<f32>,
     /// Tokens of the vocabulary.
@@ -53,12 +89,12 @@ pub(super) struct Drafter {
 }
 
 impl Drafter {
-    /// Makes the context of `model` over `target`, whose parameters are `params`.
+    /// Makes the context of `drafter` over `target`, whose parameters are `params`.
     ///
     /// # Safety
     /// The target is alive and outlives the drafter; so does what the parameters point to.
     pub(super) unsafe fn new(
-        model: &'static Model,
+        drafter: &'static DrafterModel,
         target: NonNull<sys::llama_context>,
         plan: &ContextPlan,
         params: &sys::llama_context_params,
@@ -72,6 +108,18 @@ impl Drafter {
         params.n_outputs_max = plan.sequences;
         params.cb_eval = None;
         params.cb_eval_user_data = std::ptr::null_mut::<c_void>();
+        let DrafterModel { model, clusters } = drafter;
+        let by_cluster = clusters.as_ref().map(|clusters| {
+            Ok::<_, String>(ByCluster {
+                head: ClusterHead::new(clusters, params.n_threads)?,
+                tap: NonNull::from(Box::leak(Box::new(Tap::new(clusters)))),
+            })
+        });
+        let by_cluster = by_cluster.transpose()?;
+        if let Some(ByCluster { tap, .. }) = &by_cluster {
+            params.cb_eval = Some(Tap::on_node);
+            params.cb_eval_user_data = tap.as_ptr().cast::<c_void>();
+        }
         log::take_reason();
         // SAFETY: the model is never freed, the target outlives the context by this function's contract.
         let (raw, _) = lazily(|| unsafe { sys::llama_init_from_model(model.raw(), params) });
@@ -82,10 +130,12 @@ impl Drafter {
         // SAFETY: both contexts are alive and nothing is being computed.
         unsafe {
             llama_set_embeddings_nextn(target.as_ptr(), true, true);
-            llama_set_embeddings_nextn(raw.as_ptr(), true, true);
+            // With clusters the graph ends before it.
+            llama_set_embeddings_nextn(raw.as_ptr(), by_cluster.is_none(), true);
         }
         Ok(Self {
             raw,
+            by_cluster,
             hidden: vec![0.0; model.row_width()],
             tokens: model.tokens(),
         })
@@ -123,6 +173,12 @@ impl Drafter {
             1 => return Err(DecodeError::NoRoom),
             2 => return Err(DecodeError::Aborted),
             code => return Err(DecodeError::Failed(code)),
+        }
+        if let Some(ByCluster { head, tap }) = &mut self.by_cluster {
+            // SAFETY: llama.cpp uses it only inside a decode, and none runs.
+            let row = unsafe { tap.as_mut() }.take();
+            let guess = row.and_then(|row| head.guess(row, &mut self.hidden));
+            return guess.ok_or(DecodeError::Malformed);
         }
         // SAFETY: the context is alive.
         if !unsafe { self.take_row(self.raw, 0) } {
@@ -163,7 +219,7 @@ impl Drop for Drafter {
 }
 
 /// The token with the largest of these logits; `None` where they are not numbers.
-fn likeliest(logits: &[f32]) -> Option<Guess> {
+pub(super) fn likeliest(logits: &[f32]) -> Option<Guess> {
     let mut best = (0, f32::NEG_INFINITY);
     for (token, &logit) in logits.iter().enumerate() {
         if logit > best.1 {

@@ -9,6 +9,7 @@
 #[cfg(feature = "cpu-variants")]
 mod backends;
 mod batch;
+mod clusters;
 mod context;
 mod drafter;
 mod experts;
@@ -26,8 +27,9 @@ mod sampler;
 pub mod vocabulary;
 
 pub use batch::{Batch, Rows};
+pub use clusters::ClusterFile;
 pub use context::{Context, ContextPlan, DecodeError, Extent};
-pub use drafter::{DraftStart, Guess};
+pub use drafter::{DraftStart, DrafterModel, Guess};
 pub use experts::{ExpertWatch, Experts, Watcher};
 pub use kv_memory::is_lazy;
 pub use log::report;

@@ -13,7 +13,7 @@ use super::constraint::GrammarCompiler;
 use super::encoder::EncoderConfig;
 use super::guide::ControlTokens;
 use super::inbox::Inbox;
-use super::llama::{self, Candidates, Context, ContextPlan, Model, Token};
+use super::llama::{self, Candidates, Context, ContextPlan, DrafterModel, Model, Token};
 use super::prepare::{MediaSupport, Preparer};
 use super::progress::LoadProgress;
 use super::prompt::Prompter;
@@ -92,6 +92,7 @@ pub fn pin(plan: &LoadPlan) {
 /// What a successful load leaves.
 pub struct Loaded {
     pub engine: Engine,
+    pub drafter: Option<&'static DrafterModel>,
     /// For the preparer thread.
     pub preparer: Preparer,
     /// For the compiler thread.
@@ -180,6 +181,7 @@ pub fn load(
     let compiler = GrammarCompiler::new(vocab, engine.suppressed.clone());
     Ok(Loaded {
         engine,
+        drafter,
         preparer,
         compiler,
         encoder,
@@ -194,7 +196,7 @@ pub fn load(
 struct Files {
     model: WeightFiles,
     projector: Option<(ProjectorPlan, OwnedFd)>,
-    drafter: Option<(DrafterPlan, OwnedFd)>,
+    drafter: Option<(DrafterPlan, Vec<OwnedFd>)>,
     /// Those for packed weights.
     packed: std::vec::IntoIter<OwnedFd>,
 }
@@ -210,10 +212,12 @@ impl Files {
             Ok::<_, String>((plan.clone(), file))
         });
         let drafter = plan.drafter.as_ref().map(|plan| {
-            let file = files
-                .next()
-                .ok_or("the drafter's descriptor did not come with the plan")?;
-            Ok::<_, String>((plan.clone(), file))
+            let wanted = 1 + usize::from(plan.clusters.is_some());
+            let of_drafter: Vec<_> = files.by_ref().take(wanted).collect();
+            if of_drafter.len() < wanted {
+                return Err("a descriptor of the drafter did not come with the plan");
+            }
+            Ok((plan.clone(), of_drafter))
         });
         Ok(Self {
             model,
@@ -303,10 +307,13 @@ impl<'a> Loader<'a> {
     }
 
     /// Without it the model is as good for everything else.
-    fn drafter(&self, drafter: Option<(DrafterPlan, OwnedFd)>) -> Option<&'static Model> {
-        let (plan, file) = drafter?;
+    fn drafter(
+        &self,
+        drafter: Option<(DrafterPlan, Vec<OwnedFd>)>,
+    ) -> Option<&'static DrafterModel> {
+        let (plan, files) = drafter?;
         let tokens = self.plan.vocabulary.count;
-        weights::load_drafter(file, &plan, tokens, &self.inbox.ending())
+        weights::load_drafter(files, &plan, tokens, &self.inbox.ending())
             .inspect_err(|error| eprintln!("the drafter {} is not used: {error}", plan.name))
             .ok()
     }
@@ -314,7 +321,7 @@ impl<'a> Loader<'a> {
     fn context(
         &self,
         packed: Option<PackedMap>,
-        drafter: Option<&'static Model>,
+        drafter: Option<&'static DrafterModel>,
     ) -> Result<ReleasableContext, LoadError> {
         let Self { model, limits, .. } = *self;
         let sizes = ContextPlan {
@@ -381,7 +388,7 @@ impl<'a> Loader<'a> {
     fn residency(
         &self,
         packed: Option<&PackedMap>,
-        drafter: Option<&Model>,
+        drafter: Option<&DrafterModel>,
     ) -> Result<(Maps, Option<PerLayer>), String> {
         let memory = &self.plan.memory;
         let windows = self
@@ -392,7 +399,7 @@ impl<'a> Loader<'a> {
             residency::release_sources(&packed.mark(&memory.layout), &windows);
         }
         llama::trim();
-        let of_drafter = drafter.map(Model::windows).transpose();
+        let of_drafter = drafter.map(DrafterModel::windows).transpose();
         let of_drafter = of_drafter
             .map_err(|error| format!("the drafter's map cannot be found: {error}"))?
             .unwrap_or_default();

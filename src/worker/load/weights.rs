@@ -9,8 +9,8 @@ use rustix::fs::{Advice, fadvise};
 use crate::gemma::layout::Layout;
 use crate::gemma::{ARCHITECTURE, DRAFTER_ARCHITECTURE};
 use crate::ipc::{DrafterPlan, LoadPlan, Packing, Repack};
-use crate::worker::llama::Model;
 use crate::worker::llama::packing::Outcome;
+use crate::worker::llama::{ClusterFile, DrafterModel, Model};
 use crate::worker::progress::LoadProgress;
 use crate::worker::residency::{PackedMap, Packer, Readiness, Warm};
 use crate::worker::weight_files::WeightFiles;
@@ -79,16 +79,18 @@ pub(super) fn load(
     })
 }
 
-/// Loads the drafter in this file for a vocabulary of so many tokens. Its weights stay where they are: a
+/// Loads the drafter in these files for a vocabulary of so many tokens. Its weights stay where they are: a
 /// guess reads all of them once, which packing makes no faster.
 pub(super) fn load_drafter(
-    file: OwnedFd,
+    files: Vec<OwnedFd>,
     plan: &DrafterPlan,
     tokens: u32,
     ending: &AtomicBool,
-) -> Result<&'static Model, String> {
-    let file = WeightFiles::take(&[plan.bytes], &mut std::iter::once(file))?;
-    for file in file.files() {
+) -> Result<&'static DrafterModel, String> {
+    let mut files = files.into_iter();
+    let file = WeightFiles::take(&[plan.bytes], &mut files)?;
+    let clusters = files.next().map(File::from);
+    for file in file.files().chain(&clusters) {
         // Only the first guess would be faster.
         let _ = fadvise(file, 0, None, Advice::WillNeed);
     }
@@ -96,6 +98,12 @@ pub(super) fn load_drafter(
     let (model, _) = Model::load(&file, kind, None, Repack::Never, ending, &|_| {});
     let model = model?;
     check_architecture(&model, DRAFTER_ARCHITECTURE)?;
+    let clusters = plan.clusters.zip(clusters);
+    let clusters = clusters.map(|(places, file)| ClusterFile::new(&file, places, tokens));
+    let model = DrafterModel {
+        clusters: clusters.transpose()?,
+        model,
+    };
     Ok(Box::leak(Box::new(model)))
 }
 

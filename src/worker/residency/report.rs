@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::PackedMap;
-use crate::gemma::layout::{Extent, Layout};
+use crate::gemma::layout::{Class, Extent, Layout};
 use crate::ipc::{FileMemory, FileRole, MemorySnapshot, Part};
 use crate::sys::pagemap::Pagemap;
 use crate::sys::residency::Window;
@@ -19,24 +19,28 @@ pub struct MemoryReporter {
     model: Layout,
     windows: Vec<Window>,
     packed: Option<(Layout, PackedMap)>,
+    drafter: Vec<Window>,
 }
 
 /// Where the [`MemoryReporter`] is once the model is loaded.
 pub type MemoryReporterCell = Arc<OnceLock<MemoryReporter>>;
 
 impl MemoryReporter {
-    /// `model` is the layout of the model's files, which are mapped in `windows`.
+    /// `model` is the layout of the model's files, which are mapped in `windows`; `drafter` is where its
+    /// drafter's are.
     pub fn new(
         pagemap: Pagemap,
         model: Layout,
         windows: Vec<Window>,
         packed: Option<PackedMap>,
+        drafter: Vec<Window>,
     ) -> Self {
         Self {
             pagemap,
             model,
             windows,
             packed: packed.map(|packed| (packed.layout(), packed)),
+            drafter,
         }
     }
 
@@ -65,12 +69,33 @@ impl MemoryReporter {
             locked,
         } = Usage::own();
         MemorySnapshot {
-            files: [model].into_iter().chain(packed).collect(),
+            files: [model]
+                .into_iter()
+                .chain(packed)
+                .chain(self.drafter())
+                .collect(),
             anonymous,
             file_backed,
             peak,
             locked,
         }
+    }
+
+    /// All of it is read for each guess, or may be.
+    fn drafter(&self) -> Option<FileMemory> {
+        let places = self.drafter.iter();
+        let places: Vec<_> = places.map(|w| w.addresses(w.file_range())).collect();
+        let resident = self.pagemap.present(&places);
+        let resident = resident.unwrap_or_else(|_| vec![0; places.len()]);
+        let parts = places.iter().zip(resident).map(|(place, resident)| Part {
+            class: Class::Shared,
+            bytes: place.len() as u64,
+            resident,
+        });
+        (!places.is_empty()).then(|| FileMemory {
+            role: FileRole::Drafter,
+            parts: parts.collect(),
+        })
     }
 
     fn file(
@@ -124,7 +149,6 @@ fn pieces(layout: &Layout) -> Vec<Extent> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gemma::layout::Class;
 
     #[test]
     fn large_parts_are_cut_and_nothing_is_lost() {

@@ -101,7 +101,7 @@ impl Costs {
 
     /// Learns from an answer how often a drafter is right.
     pub fn remember(&mut self, rates: &Rates) {
-        let weight = f64::from(rates.drafted.min(REMEMBERED)) / f64::from(2 * REMEMBERED);
+        let weight = f64::from(rates.known[ANY].min(REMEMBERED)) / f64::from(2 * REMEMBERED);
         let of_answer = rates.rates.iter().skip(DRAFTER);
         for (known, of_answer) in self.drafter.iter_mut().zip(of_answer) {
             *known += weight * (of_answer - *known);
@@ -120,10 +120,11 @@ impl Costs {
         self.draft.unwrap_or(GUESS_OF_DRAFT)
     }
 
-    /// Whether one more guess of a drafter, which is right by this chance, is expected to take less time
-    /// than it saves.
-    pub fn pays(&self, chance: f64) -> bool {
-        chance > LEAST_GAIN * (self.each + self.draft())
+    /// Whether one more guess of a drafter is expected to save more time than it takes. `expected`: tokens
+    /// of the step with the `guesses` that it made; `chance`: that the next one is right, and all before it.
+    pub fn pays(&self, guesses: usize, expected: f64, chance: f64) -> bool {
+        let cost = |guesses: usize| self.step(guesses + 1) + self.draft() * guesses as f64;
+        (expected + chance) * cost(guesses) > expected * cost(guesses + 1)
     }
 
     /// What is gained by the guesses of a drafter each of which is right by this chance, as a factor;
@@ -192,8 +193,14 @@ pub enum Source {
     Drafter { chance: f32 },
 }
 
-/// The share that one token has in what is known of its kind.
+/// The share that one token has in what is known of its kind. What is looked up is right, or wrong, for
+/// many tokens in a row.
 const RATE_WEIGHT: f64 = 0.2;
+/// The share that one guess has in what is known of a drafter's: the first few count as much as what was
+/// expected, and later ones less, so that a few wrong ones among many right ones do not end it.
+const DRAFTER_WEIGHT: f64 = 0.1;
+/// Guesses that what was expected counts for.
+const EXPECTED_WEIGHT: f64 = 5.0;
 /// What is expected of each kind before anything is known of an answer: look-ups by few, some and many
 /// tokens in common, and what is forced.
 const EXPECTED: [f64; DRAFTER] = [0.3, 0.6, 0.85, 0.9];
@@ -205,7 +212,7 @@ const KINDS: usize = DRAFTER + OF_DRAFTER;
 const ANY: usize = KINDS - 1;
 /// By this share the chance of any guess of a drafter comes back to what is expected, with each token of
 /// the answer: what is said next may be easier.
-const RECOVERED: f64 = 1.0 / 256.0;
+const RECOVERED: f64 = 1.0 / 512.0;
 /// After so many guesses of a drafter an answer counts half in what is expected of the next one.
 const REMEMBERED: u32 = 16;
 
@@ -213,8 +220,8 @@ const REMEMBERED: u32 = 16;
 #[derive(Clone, Debug)]
 pub struct Rates {
     rates: [f64; KINDS],
-    /// Guesses of a drafter that were right or wrong.
-    drafted: u32,
+    /// Tokens of each kind that were right or wrong.
+    known: [u32; KINDS],
 }
 
 impl Default for Rates {
@@ -222,7 +229,10 @@ impl Default for Rates {
         let mut rates = [0.0; KINDS];
         rates[..DRAFTER].copy_from_slice(&EXPECTED);
         rates[DRAFTER..].copy_from_slice(&DRAFTER_EXPECTED);
-        Self { rates, drafted: 0 }
+        Self {
+            rates,
+            known: [0; KINDS],
+        }
     }
 }
 
@@ -246,13 +256,19 @@ impl Rates {
     /// A token was right, or not.
     pub fn learn(&mut self, source: Source, is_right: bool) {
         let mut learn = |kind: usize| {
-            let rate = &mut self.rates[kind];
-            *rate += RATE_WEIGHT * (f64::from(u8::from(is_right)) - *rate);
+            let (rate, known) = (&mut self.rates[kind], &mut self.known[kind]);
+            let weight = match kind {
+                ..DRAFTER => RATE_WEIGHT,
+                _ => (f64::from(*known) + EXPECTED_WEIGHT)
+                    .recip()
+                    .max(DRAFTER_WEIGHT),
+            };
+            *rate += weight * (f64::from(u8::from(is_right)) - *rate);
+            *known = known.saturating_add(1);
         };
         learn(kind(source));
         if let Source::Drafter { .. } = source {
             learn(ANY);
-            self.drafted = self.drafted.saturating_add(1);
         }
     }
 }

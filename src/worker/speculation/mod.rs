@@ -190,14 +190,16 @@ impl Speculator {
         if !self.asks_drafter(costs, is_alone) {
             return 0;
         }
-        let (mut drafts, mut all_right) = (vec![], 1.0);
+        let (mut drafts, mut all_right, mut expected) = (vec![], 1.0, 1.0);
         ask(&mut |Guess { token, chance }| {
             let source = Source::Drafter { chance };
             all_right *= self.rates.of(source);
+            expected += all_right;
             drafts.push((token, source));
+            let next = all_right * self.rates.of_drafter();
             match self.mode {
                 Speculation::On => drafts.len() < ALWAYS_DRAFTED,
-                _ => drafts.len() < MOST && costs.pays(all_right * self.rates.of_drafter()),
+                _ => drafts.len() < MOST && costs.pays(drafts.len(), expected, next),
             }
         });
         let count = drafts.len();

@@ -165,12 +165,18 @@ fn nothing_is_tried_where_that_is_off_or_others_run() {
 const EACH: f64 = 0.2;
 const DRAFT: f64 = 0.06;
 
-/// Steps that a token of an answer takes each guess of whose drafter is right by this chance, and guesses.
-fn with_drafter(costs: &mut Costs, chance: f64, random: &mut impl FnMut() -> f64) -> (f64, usize) {
+/// Steps that a token of an answer takes, and guesses of a drafter; `chance`: that the guess of a token is
+/// right, if all before it are.
+fn with_drafter(
+    costs: &mut Costs,
+    tokens: i32,
+    chance: impl Fn(i32) -> f64,
+    random: &mut impl FnMut() -> f64,
+) -> (f64, usize) {
     let mut speculator = Speculator::new(Speculation::Auto, vec![]);
     speculator.expect(costs);
     let (mut time, mut said, mut guessed) = (0.0, 0, 0);
-    while said < 400 {
+    while said < tokens {
         let tried = speculator.worth(costs, true);
         let guesses: Vec<Token> = speculator.proposal().take(tried).collect();
         let step = 1.0 + EACH * tried as f64;
@@ -190,7 +196,8 @@ fn with_drafter(costs: &mut Costs, chance: f64, random: &mut impl FnMut() -> f64
             let mut token = said;
             let mut guess = || {
                 token += 1;
-                if random() < chance { token - 1 } else { -1 }
+                let is_right = random() < chance(token - 1);
+                if is_right { token - 1 } else { -1 }
             };
             while goes_on(Guess {
                 token: guess(),
@@ -205,31 +212,63 @@ fn with_drafter(costs: &mut Costs, chance: f64, random: &mut impl FnMut() -> f64
     (time / f64::from(said), guessed)
 }
 
-#[test]
-fn a_drafter_gains_where_it_is_right_and_is_left_alone_where_it_is_not() {
+/// Numbers from 0 to 1.
+fn random() -> impl FnMut() -> f64 {
     let mut state = 1u64;
-    let mut random = || {
+    move || {
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
         (state >> 33) as f64 / f64::from(1u32 << 31)
-    };
+    }
+}
+
+#[test]
+fn a_drafter_gains_where_it_is_right_and_is_left_alone_where_it_is_not() {
+    let mut random = random();
     for (chance, most) in [
-        (0.0, 1.02),
-        (0.1, 1.02),
-        (0.2, 1.02),
-        (0.6, 0.9),
-        (0.8, 0.67),
+        (0.0, 1.01),
+        (0.1, 1.01),
+        (0.2, 1.01),
+        (0.4, 1.0),
+        // The best there is are 0.84, 0.78, 0.65, 0.6 and 0.42.
+        (0.5, 0.93),
+        (0.6, 0.82),
+        (0.75, 0.69),
+        (0.8, 0.64),
         (0.95, 0.45),
     ] {
         let mut costs = Costs::default();
-        let answers = (0..10).map(|_| with_drafter(&mut costs, chance, &mut random));
+        let answers = (0..20).map(|_| with_drafter(&mut costs, 400, |_| chance, &mut random));
         let answers: Vec<_> = answers.collect();
-        let pace = answers.iter().map(|(pace, _)| pace).sum::<f64>() / 10.0;
+        let pace = answers.iter().map(|(pace, _)| pace).sum::<f64>() / 20.0;
+        println!("{chance}: {pace}");
         assert!(pace < most, "{chance}: {pace} {answers:?}");
         let guesses: usize = answers.iter().skip(1).map(|(_, guesses)| guesses).sum();
-        assert!(chance > 0.0 || guesses < 9 * 400 / 30, "{answers:?}");
+        assert!(chance > 0.0 || guesses < 19 * 400 / 30, "{answers:?}");
     }
+}
+
+/// Prose and quotations within one answer, and of one answer after the other.
+#[test]
+fn a_drafter_that_is_right_by_turns_gains_and_costs_little() {
+    let mut random = random();
+    for (length, most) in [(20, 1.0), (60, 0.96), (200, 0.9)] {
+        let mut costs = Costs::default();
+        let chance = |token: i32| if token / length % 2 == 0 { 0.0 } else { 0.85 };
+        let paces = (0..20).map(|_| with_drafter(&mut costs, 400, chance, &mut random).0);
+        let pace = paces.sum::<f64>() / 20.0;
+        println!("{length}: {pace}");
+        assert!(pace < most, "{length}: {pace}");
+    }
+    let mut costs = Costs::default();
+    let paces = (0..200).map(|answer| {
+        let chance = if answer % 10 == 0 { 0.8 } else { 0.05 };
+        with_drafter(&mut costs, 60, |_| chance, &mut random).0
+    });
+    let pace = paces.sum::<f64>() / 200.0;
+    println!("a mixed day: {pace}");
+    assert!(pace < 1.0, "{pace}");
 }
 
 #[test]
