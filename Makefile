@@ -12,7 +12,9 @@ TARGET_CPU ?= $(if $(filter x86_64,$(shell uname -m)),$(LEVEL),native)
 # Features of Cargo.toml for `make build`.
 FEATURES ?=
 ifneq ($(filter cpu-variants,$(FEATURES)),)
-export CMAKE_PROJECT_ggml_INCLUDE := $(CURDIR)/cross/cpu-variants.cmake
+# CMake remembers the path, and the next build may be another checkout's: a copy beside what is built of it.
+VARIANTS = $(CARGO_TARGET_DIR)/cpu-variants
+export CMAKE_PROJECT_ggml_INCLUDE = $(VARIANTS)/ggml.cmake
 # Libraries as rustc makes programs: nothing that is called can be replaced once they are loaded.
 export CMAKE_SHARED_LINKER_FLAGS := -Wl,-z,relro,-z,now
 export CMAKE_MODULE_LINKER_FLAGS := $(CMAKE_SHARED_LINKER_FLAGS)
@@ -63,8 +65,12 @@ VM_PACKAGES := mmdebstrap debian-archive-keyring qemu-system-x86 e2fsprogs dpkg-
 DEB_PACKAGES := dpkg-dev debhelper lintian
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-# Where `make install` puts what `make build` made. DESTDIR is put in front, for packages.
+# What makes packages of other distributions.
+RPM_PACKAGES := rpm
+ARCH_PACKAGES := makepkg pacman-package-manager libarchive-tools fakeroot zstd dpkg-dev
+# Where `make install` puts what `make build` made. DESTDIR is put in front, and STRIP takes the symbols out, for packages.
 DESTDIR ?=
+STRIP ?=
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 # Each file, what it is made of, and its mode. Those of systemd/ name the directory of the programs.
@@ -119,14 +125,14 @@ COMPLETIONS := \
 # By which the bus has systemd start the daemon.
 ALIASES := $(UNITS)/system/dbus-org.gemmad.Gemmad1.service $(UNITS)/user/dbus-org.gemmad.Gemmad1.service
 
-.PHONY: help build install uninstall packages emulated deb setup checkout demo test vm-test boot bench deny fuzz miri asan licences tiny-family clean env
+.PHONY: help build install uninstall packages programs emulated deb rpm arch setup checkout demo test vm-test boot bench deny fuzz miri asan licences tiny-family clean env
 
 help:
 	@echo 'make demo    build, start the daemon in a private directory, ask it something'
 	@echo 'make test    everything CI runs: format, clippy, unit, integration, clients, docs'
 	@echo 'make build   the four programs, in $(BIN)'
 	@echo 'make install, make uninstall   programs, units, manual pages, completions under PREFIX ($(PREFIX)); DESTDIR for packages'
-	@echo 'make packages   a Debian package for every machine of this architecture, or of ARCH=arm64 (see docs/packages.md)'
+	@echo 'make packages   a Debian package for every machine of this architecture, or of ARCH=arm64; FORMATS="deb rpm arch" (see docs/packages.md)'
 	@echo 'make emulated   the tiny models on emulated CPUs, with the programs of `make packages`, also with ARCH=arm64'
 	@echo 'make agents  try coding agents against the tiny model (700 MB of packages)'
 	@echo 'make vm-test   boot Debian in a virtual machine with the programs in it (MACHINES=all for every kind)'
@@ -138,8 +144,8 @@ help:
 	@echo 'make asan    have the tiny models answer with AddressSanitizer in worker and llama.cpp (builds it: 20 minutes)'
 	@echo 'make tiny-family   train the tiny models of the tests anew: hours (see models/tiny/README.md)'
 
-# $(1): Debian packages. Those that are missing are installed.
-install_packages = missing=$$(for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+# $(1): Debian packages. Those that are missing are installed; other distributions name them otherwise.
+install_packages = command -v apt-get >/dev/null || { echo 'needed, by the names of Debian: $(1)'; exit 0; }; missing=$$(for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
   [ -z "$$missing" ] || { echo "installing" $$missing; \
   $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
 
@@ -159,7 +165,10 @@ checkout:
 env:
 	@echo "export CARGO_TARGET_DIR='$(CARGO_TARGET_DIR)' RUSTFLAGS='$(RUSTFLAGS)' CFLAGS='$(CFLAGS)' CXXFLAGS='$(CXXFLAGS)'"
 
+# llama-cpp-sys-2 is not built anew by itself when the variants change.
 build: setup checkout
+	@$(if $(VARIANTS),diff -rq cross/cpu-variants $(VARIANTS) >/dev/null 2>&1 || \
+	  { rm -rf $(VARIANTS) $(BIN)/build/llama-cpp-sys-2-* && cp -r cross/cpu-variants $(VARIANTS); })
 	cargo build --release --locked --bins $(addprefix --features ,$(FEATURES))
 
 # Builds nothing and installs no packages, so that it can run as root. A configuration that is there is left alone, here and by uninstall.
@@ -175,7 +184,7 @@ install:
 
 # $(1): source, destination, mode.
 put = sed_in='$(if $(filter systemd/%.service,$(word 1,$(1))),yes)'; \
-  install -Dm$(word 3,$(1)) $(word 1,$(1)) $(DESTDIR)$(word 2,$(1)); \
+  install $(if $(STRIP),$(if $(filter $(BIN)/%,$(word 1,$(1))),-s --strip-program=$(STRIP))) -Dm$(word 3,$(1)) $(word 1,$(1)) $(DESTDIR)$(word 2,$(1)); \
   [ -z "$$sed_in" ] || sed -i 's,@BINDIR@,$(PREFIX)/bin,' $(DESTDIR)$(word 2,$(1));
 
 # $(1): shell, destination.
@@ -195,25 +204,30 @@ uninstall:
 
 # Packages are for every machine of an architecture, so they are built apart, for its oldest CPU; the kernels, of which
 # each CPU has its own, are in libraries.
-ARCH ?= $(shell dpkg --print-architecture)
+OWN_ARCH := $(or $(shell dpkg --print-architecture 2>/dev/null),$(patsubst x86_64,amd64,$(patsubst aarch64,arm64,$(shell uname -m))))
+ARCH ?= $(OWN_ARCH)
 OLDEST_CPU_amd64 := x86-64
 # What compilers take by themselves, as it has no name that all of them know: Armv8.0.
 OLDEST_CPU_arm64 :=
 PACKAGES_TARGET ?= $(HOME)/.cache/gemmad/target-$(or $(OLDEST_CPU_$(ARCH)),$(ARCH))
-FOR_ARCH = TARGET_CPU=$(OLDEST_CPU_$(ARCH)) CROSS=$(filter-out $(shell dpkg --print-architecture),$(ARCH)) CARGO_TARGET_DIR=$(PACKAGES_TARGET)
-packages:
-	@case '$(ARCH)' in amd64 | arm64) ;; *) echo 'packages are made for ARCH=amd64 and ARCH=arm64, not for $(ARCH)' >&2; exit 1;; esac
-	@[ '$(ARCH)' = arm64 ] || [ "$$(dpkg --print-architecture)" = '$(ARCH)' ] || { echo 'a package for $(ARCH) is made on a machine of that architecture' >&2; exit 1; }
+FOR_ARCH = TARGET_CPU=$(OLDEST_CPU_$(ARCH)) CROSS=$(filter-out $(OWN_ARCH),$(ARCH)) CARGO_TARGET_DIR=$(PACKAGES_TARGET)
+# Of deb, rpm and arch.
+FORMATS ?= deb
+packages: programs
+	@$(MAKE) --no-print-directory $(FOR_ARCH) $(FORMATS)
+
+programs:
+	@case '$(ARCH)' in amd64 | arm64) exit 0;; esac; echo 'packages are made for ARCH=amd64 and ARCH=arm64, not for $(ARCH): docs/packages.md says why' >&2; exit 1
+	@[ '$(ARCH)' = arm64 ] || [ '$(OWN_ARCH)' = '$(ARCH)' ] || { echo 'a package for $(ARCH) is made on a machine of that architecture' >&2; exit 1; }
 	@# The build script of llama-cpp-sys-2 puts links to its libraries there, and fails where one of a former build dangles.
 	@! [ -d $(PACKAGES_TARGET) ] || find $(PACKAGES_TARGET) -name 'lib*.so*' -xtype l -delete
 	@$(MAKE) --no-print-directory $(FOR_ARCH) FEATURES=cpu-variants build
-	@$(MAKE) --no-print-directory $(FOR_ARCH) deb
 
 # The tiny family on CPUs that are emulated, with the worker of `make packages`: which kernels it chooses, and that it
 # answers as here. Minutes for each CPU; not a part of `make test`.
 emulated: setup checkout
 	@$(call install_packages,qemu-user-static)
-	GEMMAD_EMULATED_WORKER=$(PACKAGES_TARGET)/$(addsuffix /,$(RUST_$(filter-out $(shell dpkg --print-architecture),$(ARCH))))release/gemmad-worker \
+	GEMMAD_EMULATED_WORKER=$(PACKAGES_TARGET)/$(addsuffix /,$(RUST_$(filter-out $(OWN_ARCH),$(ARCH))))release/gemmad-worker \
 	  cargo test --release --locked --test family -- --ignored --nocapture
 
 # The package of what is built, whatever CPU it is for. lintian finds nothing in it, and made again elsewhere it is the same.
@@ -225,6 +239,19 @@ deb:
 	@lintian --allow-root --display-info --pedantic --display-experimental --fail-on error,warning,info,pedantic,experimental $(DEBS)/*.deb
 	@again=$$(mktemp -d); trap 'rm -rf "$$again"' EXIT; CROSS=$(CROSS) TZ=Asia/Tokyo LC_ALL=C cross/deb.sh $(BIN) "$$again" >/dev/null; \
 	  cmp $(DEBS)/*.deb "$$again"/*.deb
+
+# The same for distributions with rpm and with pacman. An RPM made again elsewhere is the same.
+rpm:
+	@$(call install_packages,$(RPM_PACKAGES))
+	@rm -f $(DEBS)/*.rpm
+	@CROSS=$(CROSS) cross/rpm.sh $(BIN) $(DEBS)
+	@again=$$(mktemp -d); trap 'rm -rf "$$again"' EXIT; CROSS=$(CROSS) TZ=Asia/Tokyo LC_ALL=C cross/rpm.sh $(BIN) "$$again" >/dev/null; \
+	  cmp $(DEBS)/*.rpm "$$again"/*.rpm
+
+arch:
+	@$(call install_packages,$(ARCH_PACKAGES))
+	@rm -f $(DEBS)/*.pkg.tar.zst
+	@CROSS=$(CROSS) cross/arch.sh $(BIN) $(DEBS)
 
 demo: build
 	@tests/demo.sh $(BIN)
@@ -247,10 +274,13 @@ vm-test: setup checkout
 	cargo test --release --locked --no-run --test pressure --test packed
 	@$(MAKE) --no-print-directory boot
 
+# Their package has the programs of `make packages`, if these were built after the last change of the sources.
 MACHINES ?= debian-12
+PACKAGED = $(wildcard $(PACKAGES_TARGET)/release/gemmad-worker)
 boot:
 	@$(call install_packages,$(VM_PACKAGES)) || true
-	@python3 tests/vm/run.py --programs $(BIN) $(addprefix --machine ,$(MACHINES)) $(addprefix --only ,$(ONLY)) || { status=$$?; \
+	@python3 tests/vm/run.py --programs $(BIN) $(if $(PACKAGED),$(if $(shell find src build.rs Cargo.toml Cargo.lock systemd models/*.toml cross/cpu-variants -newer $(PACKAGED) -print -quit),,--packaged $(PACKAGES_TARGET)/release)) \
+	  $(addprefix --machine ,$(MACHINES)) $(addprefix --only ,$(ONLY)) || { status=$$?; \
 	  [ $$status = 77 ] && [ -z '$(filter-out 0,$(GEMMAD_NO_SKIPS))' ] || exit $$status; }
 
 # Coding agents as they are, against the tiny model. Not a part of `make test`: their packages are large.

@@ -48,7 +48,7 @@ fn gather(variants: &Path, libraries: &Path) -> io::Result<()> {
     let architecture = env::var("CARGO_CFG_TARGET_ARCH").unwrap();
     for name in fs::read_to_string(format!("cross/cpu-variants/{architecture}.txt"))?.lines() {
         let file = format!("libggml-cpu-{name}.so");
-        // llama-cpp-sys-2 is not built anew when cross/cpu-variants.cmake changes.
+        // llama-cpp-sys-2 is not built anew when cross/cpu-variants/ggml.cmake changes.
         if fs::copy(variants.join(&file), libraries.join(&file))? < LEAST_VARIANT {
             return Err(io::Error::other(format!(
                 "{file} has no kernels; run `cargo clean --release -p llama-cpp-sys-2` and build again"

@@ -467,6 +467,64 @@ fn with_sudo_what_the_user_has_built_is_installed() {
     assert!(!built(&[("HOME", "/nonexistent"), ("SUDO_USER", "")]));
 }
 
+/// What a file of the project says.
+fn told_by(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+/// The units of a folder that run something or listen, but for those that a socket makes.
+fn units_of(folder: &str) -> Vec<String> {
+    let names = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let is_unit = |name: &String| {
+        (name.ends_with(".service") || name.ends_with(".socket")) && !name.contains('@')
+    };
+    names.filter(is_unit).collect()
+}
+
+#[test]
+fn every_kind_of_package_is_of_this_version_and_ends_all_that_it_brought() {
+    let version = env!("CARGO_PKG_VERSION");
+    for (name, line) in [
+        ("cross/debian/changelog", format!("gemmad ({version}) ")),
+        ("cross/rpm/gemmad.spec", format!("\nVersion: {version}\n")),
+        ("cross/arch/PKGBUILD", format!("\npkgver={version}\n")),
+    ] {
+        assert!(
+            told_by(name).contains(&line),
+            "{name} is of another version than Cargo.toml"
+        );
+    }
+    // Where each package has the list of the units that its removal ends: the system's, and each user's.
+    let lists = [
+        (
+            "cross/debian/gemmad.prerm",
+            ["deb-systemd-invoke stop", "--machine \"$user@\" stop"],
+        ),
+        (
+            "cross/rpm/gemmad.spec",
+            ["%global system_units", "%global user_units"],
+        ),
+        (
+            "cross/arch/gemmad.install",
+            ["systemctl disable --now", "--machine \"$user@\" stop"],
+        ),
+    ];
+    for (name, starts) in lists {
+        let text = told_by(name).replace("\\\n", " ");
+        for (start, folder) in starts.into_iter().zip(["systemd", "systemd/user"]) {
+            let line = text
+                .lines()
+                .find_map(|line| Some(line.split_once(start)?.1));
+            let line = line.unwrap_or_else(|| panic!("{name}: no {start}"));
+            for unit in units_of(folder) {
+                let named = line.split_whitespace().any(|word| word == unit);
+                assert!(named, "{name} leaves {unit} of {folder} running");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_licences_of_what_is_built_in_are_listed() {
     let mut command = Command::new("python3");

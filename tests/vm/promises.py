@@ -27,6 +27,7 @@ PRODUCT = Path("/opt/product")
 DATA = PRODUCT / "source/tests/data"
 SOCKET = "/run/gemmad/api.sock"
 GROUP = Path("/sys/fs/cgroup/system.slice/gemmad.service")
+SAMPLE = Path("/etc/gemmad/gemmad.toml")
 CONFIG = Path("/etc/gemmad/gemmad.toml.d/50-machine.toml")
 STRICT = Path("/etc/systemd/system/gemmad.service.d/strict.conf")
 DROP_IN = Path("/run/systemd/system/gemmad.service.d/machine.conf")
@@ -245,7 +246,7 @@ def version():
     return " ".join(do("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Version}", "gemmad").split())
 
 
-@promise("first", "memory", seconds=240)
+@promise("first", "memory", "old", seconds=240)
 def installed():
     """`apt install` puts the service in, with a socket that listens and nothing running before it is asked"""
     BEFORE.write_text("\n".join(sorted(files())))
@@ -274,7 +275,7 @@ def installed():
         check((Path("/usr/share") / name).is_file(), name)
 
 
-@promise("first", "second", "memory")
+@promise("first", "second", "memory", "old")
 def answered():
     """A member of the group is answered over the socket, and that starts the daemon"""
     check(active() == "inactive", active())
@@ -282,7 +283,22 @@ def answered():
     check(active() == "active", active())
 
 
-@promise("first")
+@promise("first", "old")
+def kernels():
+    """The worker runs the kernels for this CPU: the best of the package, or those that are built in"""
+    answers()
+    said = status()
+    mapped = {Path(line.split()[-1]).name for line in Path(f"/proc/{said['pid']}/maps").read_text().splitlines() if "libggml-cpu-" in line}
+    if list(Path("/usr/lib/gemmad").glob("libggml-cpu-*.so")):
+        flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")).split()
+        expected = "haswell" if "avx2" in flags else "sse42"
+        check(said["cpu_variant"] == expected and mapped == {f"libggml-cpu-{expected}.so"}, said["cpu_variant"], mapped)
+        check(f"kernels for {expected}" in do("gemmactl", "status"), do("gemmactl", "status"))
+    else:
+        check(said["cpu_variant"] is None and not mapped, said["cpu_variant"], mapped)
+
+
+@promise("first", "old")
 def confined():
     """Daemon and worker run as the service's user, and the worker is confined by what this kernel has"""
     said = status()
@@ -737,9 +753,7 @@ def upgraded():
     for user, env in users.items():
         do("systemctl", "--user", "enable", "--now", "gemmad.socket", user=user, env=env)
     answers(user="bob", env=users["bob"])
-    with Path("/etc/gemmad/gemmad.toml").open("a") as sample:
-        sample.write("# The administrator was here.\n")
-    kept = [contents("/etc/gemmad"), contents("/var/lib/gemmad/models")]
+    kept = [own_configuration(), contents("/var/lib/gemmad/models")]
     socket, daemon, bobs = os.stat(SOCKET).st_ino, of_unit("MainPID"), of_users("MainPID", "bob", users["bob"])
     do("dpkg", "--unpack", package("newer"), seconds=100)
     check(of_unit("MainPID") == daemon, "it was restarted before it was configured")
@@ -772,7 +786,9 @@ def upgraded():
     check(newcomers and newcomers[0].stdout.strip() == PARIS, *newcomers)
     check(version() == f"ii {version_of(package('newer'))}", version())
     check(of_unit("MainPID") not in [daemon, "0"] and os.stat(SOCKET).st_ino == socket, "the daemon is the same, or the socket another")
-    check([contents("/etc/gemmad"), contents("/var/lib/gemmad/models")] == kept, "configuration or models changed")
+    check([own_configuration(), contents("/var/lib/gemmad/models")] == kept, "configuration or models changed")
+    # The newer package has another sample, and nobody has changed this one.
+    check(SAMPLE.read_text().endswith("# A newer sample.\n"), "the sample is not the newer package's")
     wait_for("bob's restart", lambda: of_users("MainPID", "bob", users["bob"]) not in [bobs, "0"])
     answers(user="bob", env=users["bob"])
     check(of_users("ActiveState", "carol", users["carol"]) == "inactive", "a daemon of carol's was started")
@@ -780,6 +796,11 @@ def upgraded():
 
 def version_of(file):
     return do("dpkg-deb", "-f", file, "Version").strip()
+
+
+def own_configuration():
+    """What the administrator has put beside the package's sample."""
+    return {name: text for name, text in contents("/etc/gemmad").items() if name != str(SAMPLE)}
 
 
 def contents(folder):
@@ -792,12 +813,13 @@ def downgraded():
     """A downgrade starts no daemon that does not run, and the next question is answered"""
     do("systemctl", "stop", "gemmad.service")
     apt("install", "--allow-downgrades", package())
+    check("newer" not in SAMPLE.read_text(), "the sample is still the newer package's")
     check(version() == f"ii {version_of(package())}", version())
     check(active() == "inactive" and active("gemmad.socket") == "active", active(), active("gemmad.socket"))
     answers()
 
 
-@promise("first", "second", "memory")
+@promise("first", "second", "memory", "old")
 def nothing_denied():
     """The kernel denied no system call and no file to daemon or worker, and nothing crashed"""
     # That a denied call would be seen is tried with a program that may not set the clock.
@@ -842,7 +864,9 @@ def removed():
 
 @promise("second", seconds=240)
 def reinstalled():
-    """Installed again it goes on with its models, packed weights and configuration"""
+    """Installed again it goes on with its models, packed weights and configuration, and with what was changed in the sample"""
+    with SAMPLE.open("a") as sample:
+        sample.write("# The administrator was here.\n")
     kept = [contents("/etc/gemmad"), contents("/var/lib/gemmad/models"), packed_files()]
     apt("install", package())
     check([contents("/etc/gemmad"), contents("/var/lib/gemmad/models"), packed_files()] == kept, "something changed")

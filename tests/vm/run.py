@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Boots whole machines with gemmad installed in them, and judges what each one promises.
 
-    run.py --programs DIR [--machine NAME ...] [--keep]
+    run.py --programs DIR [--packaged DIR] [--machine NAME ...] [--keep]
 
 A machine is a distribution's root file system made with mmdebstrap, booted by qemu with the distribution's own kernel and
 systemd. Nothing is copied into the root: the Debian package in two versions, models and `promises.py` come as a tar file that
@@ -54,10 +54,10 @@ NOT_STARTED = ["apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.tim
 
 
 class Machine:
-    """What is booted: a distribution's release, and one boot after the other, each with its memory and kernel options."""
+    """What is booted: a distribution's release, and one boot after the other, each with its memory; kernel options, and a CPU."""
 
-    def __init__(self, release, boots, options=""):
-        self.release, self.boots, self.options = release, boots, options
+    def __init__(self, release, boots, options="", cpu="max"):
+        self.release, self.boots, self.options, self.cpu = release, boots, options, cpu
 
 
 MACHINES = {
@@ -66,6 +66,8 @@ MACHINES = {
     "debian-13": Machine("trixie", [("first", 2048), ("second", 512)]),
     # Memory that runs out on a machine with more of it.
     "debian-12-memory": Machine("bookworm", [("memory", 2048)]),
+    # A CPU without AVX, for which a package with kernels for each kind of CPU has some.
+    "debian-12-old-cpu": Machine("bookworm", [("old", 2048)], cpu="Nehalem"),
     # A kernel without Landlock: seccomp alone confines the worker.
     "debian-12-without-landlock": Machine("bookworm", [("first", 2048)], "lsm=lockdown,yama,apparmor"),
 }
@@ -131,6 +133,13 @@ def packages(programs, folder):
               for name, version in [("package", []), ("newer", [NEWER])]]
     if any([process.wait() for process in making]):
         raise SystemExit("the package cannot be made")
+    # With another sample of the configuration.
+    [newer] = (folder / "newer").iterdir()
+    subprocess.run(["dpkg-deb", "-R", newer, folder / "unpacked"], check=True)
+    with (folder / "unpacked/etc/gemmad/gemmad.toml").open("a") as sample:
+        sample.write("# A newer sample.\n")
+    subprocess.run(["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "-b", folder / "unpacked", newer], check=True, stdout=subprocess.DEVNULL)
+    shutil.rmtree(folder / "unpacked")
 
 
 def product(programs, debs, folder):
@@ -165,8 +174,8 @@ def boot(machine, name, memory, root, disk, files, folder, only):
     reports, console = folder / f"{name}.reports", folder / f"{name}.console"
     reports.touch()
     options = f"root=/dev/vda rw console=ttyS0 quiet systemd.show_status=0 promises={name} promises.only={only} {machine.options}"
-    # `thread=multi`: a host thread for each virtual CPU. `max`: all that the emulator can do, which is x86-64-v3.
-    command = ["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", str(memory),
+    # `thread=multi`: a host thread for each virtual CPU. The CPU `max`: all that the emulator can do, which is x86-64-v3.
+    command = ["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", machine.cpu, "-smp", "2", "-m", str(memory),
                "-nodefaults", "-nographic", "-no-reboot", "-nic", "none",
                "-kernel", files / "vmlinuz", "-initrd", files / "initrd.img", "-append", options,
                "-drive", f"file={root},if=virtio,format=raw,cache=unsafe", "-drive", f"file={disk},if=virtio,format=raw,readonly=on",
@@ -245,7 +254,8 @@ def judge(name, programs, debs, keep, only):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--programs", type=Path, required=True, help="the folder with gemmad, gemmad-worker and gemmactl")
+    parser.add_argument("--programs", type=Path, required=True, help="the folder with gemmad, gemmad-worker and gemmactl, and the tests")
+    parser.add_argument("--packaged", type=Path, help="the folder with the programs of the package, if others: those of `make packages`")
     parser.add_argument("--machine", action="append", choices=[*MACHINES, "all"], help="debian-12 if none is named")
     parser.add_argument("--only", default="", metavar="WORD", help="only promises with this word in their titles, in each machine's first boot")
     parser.add_argument("--keep", action="store_true", help="keep the disks and the consoles")
@@ -256,10 +266,18 @@ def main():
         if not (shutil.which(tool) or shutil.which(tool, path="/usr/sbin:/sbin")):
             skip(f"{tool} is not installed")
     os.environ["PATH"] += ":/usr/sbin:/sbin"
-    names = args.machine or ["debian-12"]
+    names = list(MACHINES) if "all" in (args.machine or []) else args.machine or ["debian-12"]
+    packaged = args.packaged or args.programs
+    variants = list((packaged / "../lib/gemmad").glob("libggml-cpu-*.so"))
+    print(f"the package has {len(variants) or 'no'} variants of the kernels: {packaged}", flush=True)
+    if not variants and any(MACHINES[name].cpu != "max" for name in names):
+        names = [name for name in names if MACHINES[name].cpu == "max"]
+        print("without them it runs on no older CPU, so those machines are left out; see `make packages`", flush=True)
+        if not names:
+            sys.exit(SKIPPED)
     with tempfile.TemporaryDirectory(prefix="gemmad-debs-") as made:
-        packages(args.programs, debs := Path(made))
-        totals = [judge(name, args.programs, debs, args.keep, args.only) for name in (MACHINES if "all" in names else names)]
+        packages(packaged, debs := Path(made))
+        totals = [judge(name, args.programs, debs, args.keep, args.only) for name in names]
     kept, broken = sum(kept for kept, _ in totals), sum(broken for _, broken in totals)
     print(f"machines: {kept} passed, {broken} failed", flush=True)
     sys.exit(1 if broken or not kept else 0)

@@ -1,7 +1,7 @@
-# For ggml's build, with the feature cpu-variants: the variants that cpu-variants/ does not name for the architecture are
+# For ggml's build, with the feature cpu-variants: the variants that this directory does not name for the architecture are
 # left empty, as each takes a minute to compile, and compilers do not know the newest CPUs. Named in
 # CMAKE_PROJECT_ggml_INCLUDE, so it is read when the project `ggml` begins.
-file(STRINGS ${CMAKE_CURRENT_LIST_DIR}/cpu-variants/${CMAKE_SYSTEM_PROCESSOR}.txt GEMMAD_CPU_VARIANTS)
+file(STRINGS ${CMAKE_CURRENT_LIST_DIR}/${CMAKE_SYSTEM_PROCESSOR}.txt GEMMAD_CPU_VARIANTS)
 
 function(gemmad_leave_out_variants)
   list(TRANSFORM GEMMAD_CPU_VARIANTS PREPEND ggml-cpu- OUTPUT_VARIABLE packed)
