@@ -204,7 +204,7 @@ uninstall:
 
 # Packages are for every machine of an architecture, so they are built apart, for its oldest CPU; the kernels, of which
 # each CPU has its own, are in libraries.
-OWN_ARCH := $(or $(shell dpkg --print-architecture 2>/dev/null),$(patsubst x86_64,amd64,$(patsubst aarch64,arm64,$(shell uname -m))))
+OWN_ARCH = $(or $(shell dpkg --print-architecture 2>/dev/null),$(patsubst x86_64,amd64,$(patsubst aarch64,arm64,$(shell uname -m))))
 ARCH ?= $(OWN_ARCH)
 OLDEST_CPU_amd64 := x86-64
 # What compilers take by themselves, as it has no name that all of them know: Armv8.0.

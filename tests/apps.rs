@@ -209,7 +209,12 @@ fn an_app_may_do_what_its_table_says_now() {
     assert_eq!(Reply::read(stream).unwrap().status, 403);
     let late = with_headers(&narrow, "/version", "a: b");
     assert_eq!(late.status, 403);
-    assert!(late.text().contains("has no [[app]]"), "{}", late.text());
+    assert!(
+        late.text()
+            .contains("no [[app]] is called `notes` any more"),
+        "{}",
+        late.text()
+    );
     drop(daemon);
 }
 

@@ -95,7 +95,7 @@ fn of_app(
 /// Of an app that the configuration had and has no more.
 pub fn no_app(name: AppName) -> ApiError {
     ApiError::not_permitted(format!(
-        "the app `{name}` has no [[app]] in gemmad.toml any more"
+        "no [[app]] is called `{name}` any more (`name` in gemmad.toml)"
     ))
 }
 

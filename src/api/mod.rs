@@ -368,7 +368,7 @@ async fn in_scope(scope: Scope, request: Request, next: Next) -> Response {
     let word = scope.word();
     let message = match caller.map(|caller| &caller.principal) {
         Some(Principal::App(app)) => format!(
-            "the app `{}` may not do that: it needs the scope `{word}` (`scopes` of its [[app]] in gemmad.toml)",
+            "the app `{}` may not do that: it needs the scope `{word}` (in its [[app]], `scopes` in gemmad.toml)",
             app.name
         ),
         _ => format!(

@@ -384,11 +384,11 @@ async fn a_model_that_is_not_there_is_fetched_for_those_who_may() {
     hub.behave(json!({"pace": 0.05}));
     let connection = bus.connect().await;
     let mut options = sober();
-    let address = hub.file(FILES[1]);
+    let address = hub.add("other.gguf");
     options.insert("timeout", 1u32.into());
     options.insert("model", address.as_str().into());
-    let (name, _) = named(manager(&connection).await.ask(FRANCE, options).await);
-    assert_eq!(name, "org.gemmad.Error.TimedOut");
+    let (name, message) = named(manager(&connection).await.ask(FRANCE, options).await);
+    assert_eq!(name, "org.gemmad.Error.TimedOut", "{message}");
     wait_for("the download's end", || {
         let pulls = daemon.get("/v1/models/pulls").json();
         let mut pulls = pulls["data"].as_array().unwrap().iter();

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use zbus::fdo::{IntrospectableProxy, PeerProxy};
 
-use crate::downloads::{asked, models_of, with_tiny};
+use crate::downloads::{models_of, with_tiny};
 use crate::harness::hub::Hub;
 use crate::harness::skip::skip;
 use crate::harness::{self, endless};
@@ -61,7 +61,8 @@ async fn the_installed_description_is_what_the_service_says_of_itself() {
     let _daemon = bus.daemon_with(hub.options(models.path(), ""), &environment);
     let connection = bus.connect().await;
     let manager = manager(&connection).await;
-    let download = models_of(&connection).await.pull(&asked(), none()).await;
+    let downloads = models_of(&connection).await;
+    let download = downloads.pull(&hub.add("other.gguf"), none()).await;
     let download = download.unwrap();
     let (stream, _fd) = manager
         .open_stream(&endless().to_string(), none())

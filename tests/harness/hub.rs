@@ -79,6 +79,13 @@ impl Hub {
         format!("https://127.0.0.1:{}/files/{name}", self.port)
     }
 
+    /// Another file of the same model, and its address.
+    pub fn add(&self, name: &str) -> String {
+        let files = self.folder.path().join("files");
+        fs::copy(files.join(FILES[0]), files.join(name)).unwrap();
+        self.file(name)
+    }
+
     pub fn curl(&self, arguments: &[&str]) -> String {
         let output = Command::new("curl")
             .args(["--silent", "--show-error", "--fail", "--cacert"])

@@ -131,6 +131,8 @@ fn proxy(url: &Url, configured: &str, variable: impl Fn(&str) -> Option<String>)
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -197,6 +199,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
         std::fs::write(&file, "hf_secret\n").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
         let pull = Pull {
             hub: "https://hub.example".into(),
             token_file: Some(file),
