@@ -15,7 +15,7 @@ use std::time::Duration;
 use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD as STANDARD_NO_PAD};
-use harness::{Daemon, endless, question, signal, skip::skip, wait_for};
+use harness::{Daemon, Options, endless, question, signal, skip::skip, wait_for};
 use serde_json::{Value, json};
 
 /// The worker keeps the grammars that it compiled last, and each has its schema as its name.
@@ -89,6 +89,28 @@ impl Search {
         found
     }
 
+    /// What is in files without a name that process `pid` has open, which are memory or disk that can be swapped and copied, and in what
+    /// it was started with.
+    fn unnamed(&self, pid: u32) -> BTreeSet<String> {
+        let process = Path::new("/proc").join(pid.to_string());
+        let mut found = BTreeSet::new();
+        for name in ["cmdline", "environ"] {
+            found.extend(self.bytes(&fs::read(process.join(name)).unwrap()));
+        }
+        for entry in fs::read_dir(process.join("fd")).unwrap() {
+            let path = entry.unwrap().path();
+            // Closed meanwhile.
+            let Ok(target) = fs::read_link(&path) else {
+                continue;
+            };
+            let target = target.to_string_lossy();
+            if target.starts_with("/memfd:") || target.ends_with(" (deleted)") {
+                found.extend(self.bytes(&fs::read(&path).unwrap()));
+            }
+        }
+        found
+    }
+
     /// What is in the files below `folder`: log, state and cache of a test's daemon.
     fn files(&self, folder: &Path) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
@@ -108,6 +130,23 @@ impl Search {
         }
         found
     }
+}
+
+/// A JPEG with a comment, which has no sum to be right (ITU-T T.81, B.2.4.5).
+fn commented(picture: &[u8], comment: &str) -> Vec<u8> {
+    let length = u16::try_from(2 + comment.len()).unwrap().to_be_bytes();
+    let segment = [&[0xff, 0xfe], &length[..], comment.as_bytes()].concat();
+    [&picture[..2], &segment, &picture[2..]].concat()
+}
+
+/// A WAV file with a chunk that readers pass over.
+fn annotated(sound: &[u8], note: &str) -> Vec<u8> {
+    let length = u32::try_from(note.len()).unwrap().to_le_bytes();
+    let mut chunk = [&b"note"[..], &length, note.as_bytes()].concat();
+    chunk.resize(chunk.len().next_multiple_of(2), 0);
+    let all = u32::try_from(sound.len() + chunk.len() - 8).unwrap();
+    let start = [&sound[..4], &all.to_le_bytes(), &sound[8..12]].concat();
+    [&start[..], &chunk, &sound[12..]].concat()
 }
 
 /// Sends every kind of text that a request can have; returns the texts, answers included.
@@ -159,6 +198,19 @@ fn say_everything(daemon: &Daemon) -> Vec<String> {
         json!({"model": "auto", "max_tokens": 4, "messages": [{"role": "user", "content": [
             {"type": "file", "file": {"filename": "a.txt", "file_data": file}}]}]}),
     );
+    let page = format!("<title>{0}</title><p>{0}", canary("page"));
+    let page = format!("data:text/html;base64,{}", BASE64_STANDARD.encode(page));
+    let picture = include_bytes!("data/pictures/progressive.jpg");
+    let picture = BASE64_STANDARD.encode(commented(picture, &canary("picture")));
+    let sound = include_bytes!("data/sounds/tone-1.wav");
+    let sound = BASE64_STANDARD.encode(annotated(sound, &canary("sound")));
+    ask(
+        "/v1/chat/completions",
+        json!({"model": "auto", "max_tokens": 4, "messages": [{"role": "user", "content": [
+            {"type": "file", "file": {"filename": "a.html", "file_data": page}},
+            {"type": "image_url", "image_url": {"url": format!("data:image/jpeg;base64,{picture}")}},
+            {"type": "input_audio", "input_audio": {"data": sound, "format": "wav"}}]}]}),
+    );
     let stored = ask(
         "/v1/responses",
         json!({"model": "auto", "max_output_tokens": 4, "store": true, "input": canary("deleted")}),
@@ -174,7 +226,7 @@ fn say_everything(daemon: &Daemon) -> Vec<String> {
     assert!(answer.len() > 12, "{answer:?} may stand anywhere");
     let kinds = [
         "system", "user", "thought", "call", "result", "tool", "schema", "prompt", "tokens",
-        "input", "message", "ollama", "file", "deleted", "long",
+        "input", "message", "ollama", "file", "page", "picture", "sound", "deleted", "long",
     ];
     kinds.into_iter().map(canary).chain([answer]).collect()
 }
@@ -189,7 +241,8 @@ fn nothing_that_was_said_stays_in_memory() {
             skip(&format!("what stays in the memory of {program}"), error);
             continue;
         }
-        let mut found = search.memory(pid);
+        let everywhere = || &search.memory(pid) | &search.unnamed(pid);
+        let mut found = everywhere();
         for _ in 0..100 {
             if program == "gemmad-worker" {
                 found.retain(|text| !text.starts_with(KEPT_BY_THE_WORKER));
@@ -198,7 +251,7 @@ fn nothing_that_was_said_stays_in_memory() {
                 break;
             }
             thread::sleep(WAIT / 100);
-            found = search.memory(pid);
+            found = everywhere();
         }
         assert!(found.is_empty(), "{program} still has {found:?}");
     }
@@ -221,33 +274,43 @@ fn the_search_finds_what_is_there() {
 
 #[test]
 fn nothing_that_was_said_is_on_the_disk() {
-    let daemon = Daemon::start();
-    let worker = daemon.load();
-    let mut texts = say_everything(&daemon);
-    // A worker that would leave a core, in the middle of an answer.
-    let mut request = endless();
-    request["messages"][0]["content"] = json!(canary("abort"));
-    let mut answer = daemon.stream(&request);
-    assert_eq!(answer.by_ref().take(3).count(), 3);
-    signal(worker, "ABRT");
-    assert!(answer.text().1.is_err());
-    wait_for("the end of the worker", || {
-        !Path::new(&format!("/proc/{worker}")).exists()
+    let audit = tempfile::tempdir().unwrap();
+    let audit_log = audit.path().join("audit.log");
+    let daemon = Daemon::with(Options {
+        audit: format!("log = \"{}\"\n", audit_log.display()),
+        ..Options::default()
     });
-    texts.push(canary("abort"));
-    daemon.signal("HUP");
-    // Answered after the reload, and by another worker.
-    assert_ne!(daemon.load(), worker);
+    let mut texts = say_everything(&daemon);
+    // Workers that end in the middle of an answer: one would leave a core, the other is how one ends for which there is no memory.
+    for how in ["ABRT", "KILL"] {
+        let worker = daemon.load();
+        let mut request = endless();
+        request["messages"][0]["content"] = json!(canary(how));
+        let mut answer = daemon.stream(&request);
+        assert_eq!(answer.by_ref().take(3).count(), 3);
+        signal(worker, how);
+        assert!(answer.text().1.is_err());
+        wait_for("the end of the worker", || {
+            !Path::new(&format!("/proc/{worker}")).exists()
+        });
+        texts.push(canary(how));
+        daemon.signal("HUP");
+        // Answered after the reload, and by another worker.
+        assert_ne!(daemon.load(), worker);
+    }
     let search = Search::new(&texts);
     // The folder is the one that is written to.
     let log = daemon.log();
     assert!(log.contains("serving"), "{log}");
     let found = search.files(daemon.dir.path());
     assert!(found.is_empty(), "on the disk: {found:?}");
+    assert!(fs::metadata(&audit_log).unwrap().len() > 0);
+    let found = search.files(audit.path());
+    assert!(found.is_empty(), "in the audit log: {found:?}");
 
     // And the search finds what does lie there.
     fs::create_dir(daemon.dir.path().join("planted")).unwrap();
-    let planted = canary("abort");
+    let planted = canary("ABRT");
     fs::write(daemon.dir.path().join("planted/file"), &planted).unwrap();
     let found = search.files(daemon.dir.path());
     assert_eq!(found, [format!("{planted} in UTF-8")].into());
