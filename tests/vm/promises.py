@@ -431,6 +431,51 @@ def administrators():
     do("gpasswd", "-d", "alice", "modeladmins")
 
 
+@promise("first")
+def apps():
+    """Whoever connects to the socket of an app is that app: root may no more there, and others may not connect"""
+    unit = "gemmad-app@notes.socket"
+    do("systemctl", "enable", unit)
+    do("systemctl", "stop", "gemmad.service")
+    do("systemctl", "start", unit)
+
+    def post(path, body, user=None):
+        return run("curl", "--silent", "--show-error", "--unix-socket", "/run/gemmad-app/notes/api.sock", "--data", json.dumps(body),
+                   "--write-out", " %{http_code}", f"http://localhost{path}", user=user)
+
+    question = {"model": "auto", "temperature": 0, "messages": [{"role": "user", "content": FRANCE}]}
+    done = post("/v1/chat/completions", question)
+    check(PARIS in done.stdout and done.stdout.endswith(" 200"), done)
+    done = post("/models/unload", {})
+    check("`notes`" in done.stdout and done.stdout.endswith(" 403"), done)
+    done = post("/v1/chat/completions", question, user="alice")
+    check(done.returncode == 7, done)
+    answers()
+    do("systemctl", "disable", "--now", unit)
+    do("systemctl", "stop", "gemmad.service")
+
+
+@promise("first")
+def credentials():
+    """The key of tokens can be an encrypted credential: tokens outlive a restart, and are nothing without it"""
+    sealed = Path("/etc/credstore.encrypted/tokens.key")
+    sealed.parent.mkdir(mode=0o700, exist_ok=True)
+    do("sh", "-c", f"head -c 32 /dev/urandom | systemd-creds encrypt --name=tokens.key - {sealed}")
+    service("LoadCredentialEncrypted=tokens.key")
+    token = do("gemmactl", "token", "issue", "--ttl", "1h", user="alice").split()[-1]
+    check("credential" in do("gemmactl", "status"), do("gemmactl", "status"))
+
+    def models():
+        return do("curl", "--silent", "--unix-socket", "/run/gemmad/api.sock", "--header", f"Authorization: Bearer {token}", "--output",
+                  "/dev/null", "--write-out", "%{http_code}", "http://localhost/v1/models", user="alice")
+
+    do("systemctl", "restart", "gemmad.service")
+    check(models() == "200", models())
+    sealed.unlink()
+    service()
+    check(models() == "401", models())
+
+
 # --- The bus.
 
 @promise("first", "second")
