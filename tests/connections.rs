@@ -38,7 +38,7 @@ fn asked() -> Value {
 }
 
 fn place(models: &Path) -> PathBuf {
-    models.join("models").join(LARGE)
+    models.join("tiny--models").join(LARGE)
 }
 
 fn is_whole(hub: &Hub, models: &Path) -> bool {

@@ -358,12 +358,12 @@ def pulled():
         check(done.returncode == 0, do("journalctl", "--no-pager", "-n", "20", "-u", "gemmad*"), done)
     finally:
         hub.kill()
-    found = os.stat("/var/lib/gemmad/models/models/pulled-e4b.gguf")
+    found = os.stat("/var/lib/gemmad/models/tiny--models/pulled-e4b.gguf")
     check((pwd.getpwuid(found.st_uid).pw_name, found.st_mode & 0o777) == ("gemmad", 0o644), oct(found.st_mode))
     wait_for("the model", lambda: "pulled-e4b" in do("gemmactl", "models"))
     socket = os.stat("/run/gemmad/pull.sock")
     check((pwd.getpwuid(socket.st_uid).pw_name, socket.st_mode & 0o777) == ("gemmad", 0o600), oct(socket.st_mode))
-    shutil.rmtree("/var/lib/gemmad/models/models")
+    shutil.rmtree("/var/lib/gemmad/models/tiny--models")
     configure()
 
 
