@@ -356,10 +356,19 @@ fn a_socket_that_systemd_passes_for_an_app_is_the_apps() {
     harness::signal(process.id(), "TERM");
     process.wait().unwrap();
 
-    // One whose name is none is served to nobody.
-    let (mut process, [main, _]) = start("gemmad.socket:app-a b");
-    let _first = UnixStream::connect(&main).unwrap();
-    assert_eq!(process.wait().unwrap().code(), Some(78));
-    let log = fs::read_to_string(dir.path().join("log")).unwrap();
-    assert!(log.contains("`a b`, which is no app's name"), "{log}");
+    // One whose name is none, or is written otherwise, is served to nobody.
+    for (passed, named) in [
+        ("app-a b", "`a b`"),
+        ("gemmad-app@notes.socket", "`gemmad-app@notes.socket`"),
+        ("App-notes", "`App-notes`"),
+    ] {
+        let (mut process, [main, _]) = start(&format!("gemmad.socket:{passed}"));
+        let _first = UnixStream::connect(&main).unwrap();
+        assert_eq!(process.wait().unwrap().code(), Some(78));
+        let log = fs::read_to_string(dir.path().join("log")).unwrap();
+        assert!(
+            log.contains(&format!("{named}, which is no app's name")),
+            "{log}"
+        );
+    }
 }

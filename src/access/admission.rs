@@ -102,6 +102,11 @@ impl Admission {
         self.share(&self.bodies, principal)
     }
 
+    /// The user on whose account a user counts: see [`Policy::account_of`].
+    pub fn account_of(&self, uid: u32) -> u32 {
+        self.policy().account_of(uid)
+    }
+
     fn policy(&self) -> RwLockReadGuard<'_, Policy> {
         self.policy.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -63,16 +63,18 @@ impl Apps {
     /// Goes by this configuration from now on, whose names have been checked.
     pub fn set(&self, configured: &[config::App]) {
         let apps = configured.iter().filter_map(App::of);
-        let apps = apps.map(|app| (app.name, Arc::new(app))).collect();
+        let apps: HashMap<_, _> = apps.map(|app| (app.name, Arc::new(app))).collect();
+        let limit = |apps: &HashMap<AppName, Arc<App>>, name: &AppName| apps.get(name)?.per_minute;
         let mut known = self
             .configured
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        *known = apps;
+        // What was asked counts as long as the limit is the same.
         self.paces
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+            .retain(|name, _| limit(&known, name) == limit(&apps, name));
+        *known = apps;
     }
 
     /// Says which apps' sockets systemd has passed. Said once.

@@ -332,9 +332,14 @@ impl Policy {
             || self.admin_groups.iter().any(|group| groups.contains(group))
     }
 
+    /// The user on whose account a user counts: the one to whom the number is subordinate (subuid(5)), or the same.
+    pub fn account_of(&self, uid: u32) -> u32 {
+        self.subordinate.owner(uid).unwrap_or(uid)
+    }
+
     /// The principal that the holder of a token is.
     pub fn holder(&self, record: Arc<Record>) -> Principal {
-        let owner = self.subordinate.owner(record.uid).unwrap_or(record.uid);
+        let owner = self.account_of(record.uid);
         Principal::Token { record, owner }
     }
 

@@ -106,6 +106,7 @@ fn passed() -> Result<Vec<Listener>, StartError> {
     let passed = crate::sys::listen_fds::listeners().map_err(unusable)?;
     let listener = |(name, socket): (String, StdListener)| {
         let app = match name.strip_prefix(SOCKETS) {
+            None if is_like_an_apps(&name) => return Err(no_name(&name)),
             None => None,
             Some(app) => Some(AppName::parse(app).ok_or_else(|| no_name(app))?),
         };
@@ -115,12 +116,18 @@ fn passed() -> Result<Vec<Listener>, StartError> {
     passed.into_iter().map(listener).collect()
 }
 
+/// Whether a name is probably that of an app's socket, written otherwise: a unit's own (`gemmad-app@NAME.socket`), or `App-NAME`.
+fn is_like_an_apps(name: &str) -> bool {
+    let name = name.trim().to_ascii_lowercase();
+    name.starts_with("app") || name.contains("-app")
+}
+
 /// Served as the daemon's own it would give more than it is meant for.
 fn no_name(app: &str) -> StartError {
     StartError {
         code: EX_CONFIG,
         message: format!(
-            "systemd passes a socket for the app `{app}`, which is no app's name: name it with at most {} letters, digits, `-`, `_` and `.`",
+            "systemd passes a socket for the app `{app}`, which is no app's name: set `FileDescriptorName={SOCKETS}NAME` in its unit, where NAME is at most {} letters, digits, `-`, `_` and `.`",
             AppName::MOST_BYTES
         ),
     }

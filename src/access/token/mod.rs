@@ -287,14 +287,19 @@ impl Tokens {
     /// # Errors
     ///
     /// There are too many, or nothing can be kept.
-    pub async fn issue(&self, order: Order, now: SystemTime) -> Result<(String, Record), Fault> {
+    pub async fn issue(
+        &self,
+        order: Order,
+        account: impl Fn(u32) -> u32,
+        now: SystemTime,
+    ) -> Result<(String, Record), Fault> {
         let _alone = self.changing.lock().await;
         let now = seconds(now);
         let mut state = self.current(now)?;
         let good = |mine: bool| {
             let records = state.records().filter(|record| record.is_good(now));
             records
-                .filter(|record| !mine || record.uid == order.uid)
+                .filter(|record| !mine || account(record.uid) == account(order.uid))
                 .count()
         };
         if good(true) >= MOST_OF_USER {

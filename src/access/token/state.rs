@@ -9,11 +9,10 @@ use rustix::fs::OFlags;
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 
-use super::Record;
+use super::{MOST, Record};
 use crate::store::replace::{own_folder, replace};
 
-/// Bytes of the file that are read. It has at most 1024 tokens that are good, and as many revoked ones
-/// as were issued and revoked within twelve hours.
+/// Bytes of the file that are read. It has at most [`MOST`] tokens that are good, and as many revoked ones.
 const MOST_BYTES: u64 = 16 << 20;
 const KEY_BYTES: usize = 32;
 const FORM: u32 = 1;
@@ -169,9 +168,17 @@ impl State {
         count
     }
 
-    /// Forgets tokens that have expired, and keys that are good for none.
+    /// Forgets tokens that have expired, revoked ones that are too many, and keys that are good for none. A token that is forgotten is
+    /// refused as one that is revoked.
     pub fn forget_old(&mut self, now: u64) {
         self.tokens.retain(|record| now < record.expires);
+        let revoked = self.tokens.iter().filter(|record| record.revoked).count();
+        let mut too_many = revoked.saturating_sub(MOST);
+        self.tokens.retain(|record| {
+            let goes = record.revoked && too_many > 0;
+            too_many -= usize::from(goes);
+            !goes
+        });
         self.keys
             .retain(|key| key.until.is_none_or(|until| now < until));
     }

@@ -9,6 +9,11 @@ use super::*;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// Of users who have one number.
+fn own(uid: u32) -> u32 {
+    uid
+}
+
 fn order(uid: u32) -> Order {
     Order {
         uid,
@@ -35,7 +40,7 @@ fn place() -> (tempfile::TempDir, PathBuf) {
 async fn a_token_is_good_until_it_expires_over_restarts() {
     let (_folder, file) = place();
     let tokens = Tokens::open(Some(file.clone()));
-    let (text, issued) = tokens.issue(order(1000), at(0)).await.unwrap();
+    let (text, issued) = tokens.issue(order(1000), own, at(0)).await.unwrap();
     assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
     let kept = fs::read_to_string(&file).unwrap();
     assert!(
@@ -63,7 +68,7 @@ async fn no_token_is_good_for_longer_than_twelve_hours() {
         ttl: LONGEST * 3,
         ..order(1)
     };
-    let (text, _) = tokens.issue(long, at(0)).await.unwrap();
+    let (text, _) = tokens.issue(long, own, at(0)).await.unwrap();
     assert!(tokens.check(&text, at(11)).is_ok());
     assert_eq!(tokens.check(&text, at(12)), Err(Refusal::Expired));
 }
@@ -72,9 +77,9 @@ async fn no_token_is_good_for_longer_than_twelve_hours() {
 async fn what_is_revoked_stays_so() {
     let (_folder, file) = place();
     let tokens = Tokens::open(Some(file.clone()));
-    let (one, issued) = tokens.issue(order(1000), at(0)).await.unwrap();
-    let (two, _) = tokens.issue(order(1000), at(0)).await.unwrap();
-    let (other, _) = tokens.issue(order(1001), at(0)).await.unwrap();
+    let (one, issued) = tokens.issue(order(1000), own, at(0)).await.unwrap();
+    let (two, _) = tokens.issue(order(1000), own, at(0)).await.unwrap();
+    let (other, _) = tokens.issue(order(1001), own, at(0)).await.unwrap();
     // Not another user's.
     let id = Some(issued.id);
     assert_eq!(tokens.revoke(id, Some(1001), at(0)).await.unwrap(), 0);
@@ -93,9 +98,9 @@ async fn what_is_revoked_stays_so() {
 async fn a_new_key_lets_old_tokens_come_to_their_end() {
     let (_folder, file) = place();
     let tokens = Tokens::open(Some(file.clone()));
-    let (old, _) = tokens.issue(order(1), at(0)).await.unwrap();
+    let (old, _) = tokens.issue(order(1), own, at(0)).await.unwrap();
     tokens.rotate(at(0)).await.unwrap();
-    let (new, _) = tokens.issue(order(1), at(0)).await.unwrap();
+    let (new, _) = tokens.issue(order(1), own, at(0)).await.unwrap();
     let key = |text: &str| text[5..10].to_owned();
     assert_ne!(key(&old), key(&new));
     assert!(tokens.check(&old, at(0)).is_ok() && tokens.check(&new, at(0)).is_ok());
@@ -112,12 +117,12 @@ async fn a_new_key_lets_old_tokens_come_to_their_end() {
 async fn a_signature_alone_is_not_enough() {
     let (folder, file) = place();
     let tokens = Tokens::open(Some(file.clone()));
-    tokens.issue(order(1), at(0)).await.unwrap();
+    tokens.issue(order(1), own, at(0)).await.unwrap();
     let copy = folder.path().join("copy");
     fs::copy(&file, &copy).unwrap();
     // With the stolen key, elsewhere.
     let thief = Tokens::open(Some(copy));
-    let (forged, _) = thief.issue(order(0), at(0)).await.unwrap();
+    let (forged, _) = thief.issue(order(0), own, at(0)).await.unwrap();
     assert_eq!(tokens.check(&forged, at(0)), Err(Refusal::Unknown));
 }
 
@@ -126,26 +131,61 @@ async fn there_are_only_so_many() {
     let (_folder, file) = place();
     let tokens = Tokens::open(Some(file));
     for _ in 0..MOST_OF_USER {
-        tokens.issue(order(1000), at(0)).await.unwrap();
+        tokens.issue(order(1000), own, at(0)).await.unwrap();
     }
-    let full = tokens.issue(order(1000), at(0)).await.unwrap_err();
+    let full = tokens.issue(order(1000), own, at(0)).await.unwrap_err();
     assert!(matches!(
         full,
         Fault::Full {
             limit: MOST_OF_USER
         }
     ));
-    tokens.issue(order(1001), at(0)).await.unwrap();
+    tokens.issue(order(1001), own, at(0)).await.unwrap();
     // Those that are over do not count.
-    tokens.issue(order(1000), at(1)).await.unwrap();
+    tokens.issue(order(1000), own, at(1)).await.unwrap();
     assert_eq!(tokens.list(None, at(1)).len(), 1);
+}
+
+#[tokio::test]
+async fn all_numbers_of_a_person_have_one_limit() {
+    let (_folder, file) = place();
+    let tokens = Tokens::open(Some(file));
+    let account = |uid| if uid >= 200_000 { 1000 } else { uid };
+    for number in 0..MOST_OF_USER as u32 {
+        let order = order(200_000 + number);
+        tokens.issue(order, account, at(0)).await.unwrap();
+    }
+    let full = tokens.issue(order(1000), account, at(0)).await;
+    assert!(matches!(full, Err(Fault::Full { .. })));
+    tokens.issue(order(1001), account, at(0)).await.unwrap();
+}
+
+#[tokio::test]
+async fn revoked_ones_are_kept_within_bounds() {
+    let (_folder, file) = place();
+    let tokens = Tokens::open(Some(file));
+    let (_, good) = tokens.issue(order(1000), own, at(0)).await.unwrap();
+    let mut state = state::State::default();
+    for id in 0..=MOST as u64 {
+        state.add(Record {
+            id,
+            revoked: true,
+            ..good.clone()
+        });
+    }
+    state.add(good.clone());
+    state.forget_old(good.issued);
+    assert_eq!(state.records().count(), MOST + 1);
+    // The oldest goes.
+    assert!(state.record(0).is_none() && state.record(1).is_some());
+    assert!(state.record(good.id).is_some());
 }
 
 #[tokio::test]
 async fn a_token_has_so_many_requests_a_minute() {
     let (_folder, file) = place();
     let tokens = Tokens::open(Some(file));
-    let (_, record) = tokens.issue(order(1), at(0)).await.unwrap();
+    let (_, record) = tokens.issue(order(1), own, at(0)).await.unwrap();
     let now = Instant::now();
     assert!(tokens.count(&record, now).is_ok() && tokens.count(&record, now).is_ok());
     assert_eq!(tokens.count(&record, now), Err(Duration::from_secs(30)));
@@ -155,7 +195,7 @@ async fn a_token_has_so_many_requests_a_minute() {
 async fn a_file_that_is_not_ours_or_is_damaged_takes_no_token() {
     let (_folder, file) = place();
     let (text, _) = Tokens::open(Some(file.clone()))
-        .issue(order(1), at(0))
+        .issue(order(1), own, at(0))
         .await
         .unwrap();
     let whole = fs::read(&file).unwrap();
@@ -164,11 +204,11 @@ async fn a_file_that_is_not_ours_or_is_damaged_takes_no_token() {
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
         let tokens = Tokens::open(Some(file.clone()));
         assert_eq!(tokens.check(&text, at(0)), Err(Refusal::Invalid));
-        let fault = tokens.issue(order(1), at(0)).await.unwrap_err();
+        let fault = tokens.issue(order(1), own, at(0)).await.unwrap_err();
         assert!(matches!(fault, Fault::Broken(reason) if reason.contains("tokens.json")));
         assert_eq!(fs::read(&file).unwrap(), bytes, "nothing is overwritten");
     }
-    let off = Tokens::open(None).issue(order(1), at(0)).await;
+    let off = Tokens::open(None).issue(order(1), own, at(0)).await;
     assert!(matches!(off, Err(Fault::Off)));
 }
 
@@ -194,11 +234,11 @@ async fn a_credential_signs_in_the_place_of_the_files_key() {
     let next = credentials(&[("tokens.key", &[2; 48]), ("tokens.old.key", &random)]);
     let tokens = open(&none);
     assert_eq!(tokens.signs(), Some(Signs::File));
-    let (of_file, _) = tokens.issue(order(1), at(0)).await.unwrap();
+    let (of_file, _) = tokens.issue(order(1), own, at(0)).await.unwrap();
 
     let tokens = open(&first);
     assert_eq!(tokens.signs(), Some(Signs::Credential));
-    let (of_first, _) = tokens.issue(order(1), at(0)).await.unwrap();
+    let (of_first, _) = tokens.issue(order(1), own, at(0)).await.unwrap();
     assert!(tokens.check(&of_file, at(0)).is_ok() && tokens.check(&of_first, at(0)).is_ok());
     let rotated = tokens.rotate(at(0)).await;
     assert!(matches!(rotated, Err(Fault::GivenKey)));
@@ -212,7 +252,7 @@ async fn a_credential_signs_in_the_place_of_the_files_key() {
 
     // Another credential, and the former one beside it.
     let tokens = open(&next);
-    let (of_next, _) = tokens.issue(order(1), at(0)).await.unwrap();
+    let (of_next, _) = tokens.issue(order(1), own, at(0)).await.unwrap();
     for text in [&of_file, &of_first, &of_next] {
         assert!(tokens.check(text, at(0)).is_ok(), "{text}");
     }
@@ -222,7 +262,7 @@ async fn a_credential_signs_in_the_place_of_the_files_key() {
         ttl: LONGEST,
         ..order(2)
     };
-    tokens.issue(long, at(13)).await.unwrap();
+    tokens.issue(long, own, at(13)).await.unwrap();
     assert!(!fs::read_to_string(&file).unwrap().contains("secret"));
 }
 
@@ -230,7 +270,7 @@ async fn a_credential_signs_in_the_place_of_the_files_key() {
 async fn a_credential_that_is_no_key_takes_no_token() {
     let (_folder, file) = place();
     let (text, _) = Tokens::open(Some(file.clone()))
-        .issue(order(1), at(0))
+        .issue(order(1), own, at(0))
         .await
         .unwrap();
     for (name, bytes, why) in [
@@ -250,7 +290,7 @@ async fn a_credential_that_is_no_key_takes_no_token() {
         assert_eq!(tokens.signs(), None);
         assert_eq!(tokens.check(&text, at(0)), Err(Refusal::Invalid));
         assert!(tokens.broken().unwrap().contains(why));
-        let fault = tokens.issue(order(1), at(0)).await.unwrap_err();
+        let fault = tokens.issue(order(1), own, at(0)).await.unwrap_err();
         let Fault::Broken(reason) = fault else {
             panic!("{fault:?}")
         };
@@ -262,8 +302,8 @@ async fn a_credential_that_is_no_key_takes_no_token() {
 async fn whoever_waits_hears_that_a_token_is_revoked() {
     let (_folder, file) = place();
     let tokens = Tokens::open(Some(file));
-    let (_, one) = tokens.issue(order(1000), at(0)).await.unwrap();
-    let (_, two) = tokens.issue(order(1000), at(0)).await.unwrap();
+    let (_, one) = tokens.issue(order(1000), own, at(0)).await.unwrap();
+    let (_, two) = tokens.issue(order(1000), own, at(0)).await.unwrap();
     let mut ended = Box::pin(tokens.until_revoked(one.id));
     let mut other = Box::pin(tokens.until_revoked(two.id));
     assert!(ended.as_mut().now_or_never().is_none());

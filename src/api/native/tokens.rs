@@ -134,7 +134,11 @@ pub async fn make(
         per_minute: wanted.per_minute,
         ttl: wanted.ttl,
     };
-    let issued = admission.tokens.issue(order, SystemTime::now()).await;
+    let account = |uid| admission.account_of(uid);
+    let issued = admission
+        .tokens
+        .issue(order, account, SystemTime::now())
+        .await;
     let (token, record) = issued.map_err(failed)?;
     tracing::info!(%uid, token = %format_args!("{:016x}", record.id), scopes = ?record.scopes, expires = record.expires, "issued a token");
     Ok(Made {
