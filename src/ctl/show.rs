@@ -1,12 +1,14 @@
 //! What the daemon says about itself, and the commands that change it.
 
+mod queue;
+
 use std::fmt::Write;
 use std::time::Duration;
 
-use nix::unistd::{Uid, User};
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::queue::{Queue, queue_lines, user_name};
 use super::client::{Client, Reply};
 use super::error::Error;
 use super::table::table;
@@ -120,24 +122,6 @@ impl Speculated {
         let sources: Vec<_> = sources.into_iter().flatten().collect();
         (!sources.is_empty()).then(|| format!("{} tokens were right", sources.join(", ")))
     }
-}
-
-/// Who waits, as far as the daemon tells us.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Queue {
-    users: Vec<QueueUser>,
-    others: u64,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct QueueUser {
-    uid: Option<u32>,
-    subject: String,
-    app: String,
-    waiting: u64,
-    longest_wait_s: f64,
 }
 
 #[derive(Default, Deserialize)]
@@ -378,35 +362,6 @@ fn status_lines(status: &Status, out: Stream) -> Vec<(&'static str, String)> {
     lines
 }
 
-/// Whose requests wait, a line for each user. `name`: what a number is called.
-fn queue_lines(queue: &Queue, name: impl Fn(u32) -> String) -> Vec<(&'static str, String)> {
-    let user = |user: &QueueUser| {
-        let longest = show_time(user.longest_wait_s);
-        let name = match user.uid {
-            Some(uid) => name(uid),
-            None if !user.app.is_empty() => format!("app {}", user.app),
-            None => format!("subject {}", user.subject),
-        };
-        format!(
-            "{name}: {} waiting, the longest for {longest}",
-            user.waiting
-        )
-    };
-    let others = match queue.others {
-        0 => None,
-        others if queue.users.is_empty() => Some(format!("{others} waiting, none of them yours")),
-        others => Some(format!("others: {others} waiting")),
-    };
-    let lines = queue.users.iter().map(user).chain(others);
-    lines.map(|line| ("queue", line)).collect()
-}
-
-/// A user's name, or the number where there is none.
-fn user_name(uid: u32) -> String {
-    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
-    user.map_or_else(|| format!("user {uid}"), |user| user.name)
-}
-
 /// The model that is loaded, and the one that would be if that is another.
 fn model_lines(status: &Status) -> impl Iterator<Item = (&'static str, String)> {
     let left = status
@@ -539,41 +494,6 @@ mod tests {
             ),
             "{view}"
         );
-    }
-
-    #[test]
-    fn the_queue_is_shown_by_user() {
-        let lines = |json| {
-            let queue: Queue = parse(json).unwrap();
-            let name = |uid| {
-                if uid == 0 {
-                    "root".into()
-                } else {
-                    format!("user {uid}")
-                }
-            };
-            let lines = queue_lines(&queue, name).into_iter();
-            lines.map(|(_, line)| line).collect::<Vec<_>>()
-        };
-        assert_eq!(
-            lines(
-                json!({"users": [{"uid": 0, "waiting": 2, "longest_wait_s": 3.4}, {"uid": 7, "waiting": 1, "longest_wait_s": 150.0}], "others": 0})
-            ),
-            [
-                "root: 2 waiting, the longest for 3 s",
-                "user 7: 1 waiting, the longest for 2 min"
-            ]
-        );
-        assert_eq!(
-            lines(json!({"users": [{"uid": 0, "waiting": 1, "longest_wait_s": 0.0}], "others": 4})),
-            ["root: 1 waiting, the longest for 0 s", "others: 4 waiting"]
-        );
-        assert_eq!(
-            lines(json!({"users": [], "others": 4})),
-            ["4 waiting, none of them yours"]
-        );
-        assert!(lines(json!({})).is_empty());
-        assert_eq!(user_name(0), "root");
     }
 
     #[test]
